@@ -1,0 +1,56 @@
+"""What one sample of a data set looks like: all that an architecture needs to know of the data."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal, get_args
+
+from keras_gan.errors import UsageError
+
+Kind = Literal["image", "points"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """Describes the samples of a data set, without the batch dimension.
+
+    Args:
+        kind: `"image"` or `"points"`.
+        shape: shape of one sample: `(height, width, channels)` for images, with 1, 3 or 4
+            channels; `(features,)` for points.
+        value_range: smallest and largest value a sample may hold; `(-1.0, 1.0)` for images,
+            `None` where values are unbounded.
+        num_classes: number of classes, class ids being `0..num_classes-1`; 0 for data without
+            labels.
+        class_names: name of each class, in the order of the ids; empty if they have none.
+
+    Raises:
+        UsageError: a shape that does not fit the kind, or names that do not fit the classes.
+    """
+
+    kind: Kind
+    shape: tuple[int, ...]
+    value_range: tuple[float, float] | None = None
+    num_classes: int = 0
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise UsageError(f"kind must be one of {get_args(Kind)}. Received: kind={self.kind!r}")
+        rank = {"image": 3, "points": 1}[self.kind]
+        if len(self.shape) != rank or not all(int(n) == n and n > 0 for n in self.shape):
+            raise UsageError(
+                f"A sample of kind {self.kind!r} must have {rank} positive dimensions "
+                f"({'height, width, channels' if rank == 3 else 'features'}). "
+                f"Received: shape={tuple(self.shape)}"
+            )
+        if self.kind == "image" and self.shape[-1] not in (1, 3, 4):
+            raise UsageError(
+                "Images must have 1 (grey), 3 (RGB) or 4 (RGBA) channels. "
+                f"Received: shape={tuple(self.shape)}"
+            )
+        if self.class_names and len(self.class_names) != self.num_classes:
+            raise UsageError(
+                f"class_names must have one name for each of the {self.num_classes} classes. "
+                f"Received: {len(self.class_names)} names"
+            )
