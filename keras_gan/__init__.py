@@ -1,7 +1,28 @@
-"""Generative adversarial networks as ordinary Keras models."""
+"""Generative adversarial networks as ordinary Keras models.
 
+Imports are eager: loading a `.keras` file finds every class that one may hold.
+"""
+
+from keras_gan._start import silence
+
+with silence():
+    import tensorflow as _tensorflow  # noqa: F401
+
+from keras_gan import architectures, callbacks, datasets, losses, metrics, penalties
 from keras_gan._version import __version__
 from keras_gan.errors import UsageError
+from keras_gan.gan import GAN
 from keras_gan.spec import Spec
 
-__all__ = ["Spec", "UsageError", "__version__"]
+__all__ = [
+    "GAN",
+    "Spec",
+    "UsageError",
+    "__version__",
+    "architectures",
+    "callbacks",
+    "datasets",
+    "losses",
+    "metrics",
+    "penalties",
+]

@@ -1,0 +1,290 @@
+"""`python -m keras_gan`: train, export, verify, prepare, list, quickstart.
+
+The program `keras-gan` hands these commands to this module and runs `sample` by itself, without
+TensorFlow.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from typing import Annotated, Any, NoReturn
+
+import rich.console
+import rich.table
+import typer
+
+import export
+from keras_gan import architectures, datasets, losses, memory, penalties, train
+from keras_gan import recipe as recipes
+from keras_gan import run as runs
+from keras_gan.errors import UsageError
+
+app = typer.Typer(
+    name="keras-gan",
+    help="Train GANs, export them, and make samples.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+out = rich.console.Console(highlight=False, soft_wrap=True)
+
+Settings = Annotated[
+    list[str], typer.Option("--set", help="Override a key of the recipe: dotted.path=value.")
+]
+Minutes = Annotated[float | None, typer.Option(help="Train at most so many minutes.")]
+
+
+@app.command("list")
+def list_all() -> None:
+    """List recipes, architectures, losses, penalties and data sets, each with one line."""
+    for title, names in (
+        ("Recipes", recipes.names()),
+        ("Architectures", architectures.names()),
+        ("Losses", losses.names()),
+        ("Penalties", penalties.names()),
+        ("Data sets", datasets.names()),
+    ):
+        out.print(title, style="bold")
+        for name, line in names.items():
+            out.print(f"  {name:<22}{line}", markup=False)
+
+
+@app.command("train")
+def train_command(
+    recipe: Annotated[str | None, typer.Argument(help="A preset, or a YAML file.")] = None,
+    settings: Settings = [],  # noqa: B006 - typer reads it, nobody writes it
+    data: Annotated[
+        str | None,
+        typer.Option(help="Other data: a folder of images, x.npz, tfds:NAME, or a name."),
+    ] = None,
+    run: Annotated[
+        pathlib.Path | None, typer.Option(help="The run folder, new. Default: runs/RECIPE.")
+    ] = None,
+    resume: Annotated[
+        pathlib.Path | None, typer.Option(help="Go on with this run folder instead.")
+    ] = None,
+    minutes: Minutes = None,
+    skip_corrupt: Annotated[
+        bool, typer.Option("--skip-corrupt", help="Count and skip files that cannot be read.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be trained; train nothing.")
+    ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Log for TensorBoard too, into the run folder.")
+    ] = False,
+) -> None:
+    """Train a recipe into a run folder, or go on with one."""
+    if (recipe is None) == (resume is None):
+        raise UsageError("train takes a recipe, or --resume RUN. Received: neither or both")
+    if minutes is not None:
+        settings = [*settings, f"training.minutes={minutes}"]
+    if skip_corrupt:
+        settings = [*settings, "data.skip_corrupt=true"]
+    device = train.name_devices()
+    if resume is not None:
+        if data is not None or run is not None or dry_run or skip_corrupt:
+            raise UsageError("--resume goes with --set, --minutes and --tensorboard alone")
+        out.print(f"Going on with {resume} on {device}", markup=False)
+        _tell(train.resume(resume, tuple(settings), tensorboard))
+        return
+    resolved = recipes.load(str(recipe), settings, data)
+    if dry_run:
+        _dry_run(resolved)
+        return
+    to = run or pathlib.Path("runs") / pathlib.Path(str(recipe)).stem
+    out.print(f"Training {recipe} into {to} on {device}", markup=False)
+    _tell(train.train(resolved, to, tensorboard))
+
+
+@app.command("export")
+def export_command(
+    run: Annotated[pathlib.Path, typer.Argument(help="A run folder.")],
+    to: Annotated[
+        pathlib.Path | None, typer.Option(help="The bundle, new. Default: RUN/bundle.")
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(help="last, best, or a .keras file.")] = "last",
+    live: Annotated[
+        bool, typer.Option("--live", help="The live generator, not the averaged one.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle.")] = False,
+) -> None:
+    """Export the averaged generator of a run: SavedModel, ONNX, manifest, golden samples."""
+    opened = runs.Run.open(run)
+    bundle = _export(opened, to or run / "bundle", checkpoint, not live, overwrite)
+    out.print(f"Wrote {bundle.path}", markup=False)
+    for name, figure in _parity(bundle).items():
+        out.print(f"  {name}: {figure}", markup=False)
+
+
+@app.command("verify")
+def verify_command(
+    bundle: Annotated[pathlib.Path, typer.Argument(help="A bundle.")],
+) -> None:
+    """Check a bundle: hashes, onnxruntime and TensorFlow against its golden samples."""
+    report = export.verify_bundle(bundle)
+    out.print(str(report), markup=False)
+
+
+@app.command("prepare")
+def prepare_command(
+    source: Annotated[str, typer.Argument(help="A folder of images, x.npz, or a data set's name.")],
+    to: Annotated[str, typer.Option(help="tfds:NAME")],
+    settings: Settings = [],  # noqa: B006 - typer reads it, nobody writes it
+    data_dir: Annotated[
+        pathlib.Path | None, typer.Option(help="TFDS's data folder. Default: TFDS's own.")
+    ] = None,
+    skip_corrupt: Annotated[
+        bool, typer.Option("--skip-corrupt", help="Count and skip files that cannot be read.")
+    ] = False,
+) -> None:
+    """Write any supported data as a TFDS data set on disk, which tfds.load reads."""
+    options = recipes.parse_data(source, settings)
+    if skip_corrupt:
+        options["skip_corrupt"] = True
+    opened = datasets.open(source, **options)
+    out.print(opened.description, markup=False)
+    path = datasets.prepare(opened, to, data_dir=data_dir)
+    out.print(f"Wrote {path}", markup=False)
+
+
+@app.command("quickstart")
+def quickstart_command(
+    run: Annotated[pathlib.Path, typer.Option(help="The run folder; replaced.")] = pathlib.Path(
+        "runs/quickstart"
+    ),
+    minutes: Minutes = None,
+    settings: Settings = [],  # noqa: B006 - typer reads it, nobody writes it
+) -> None:
+    """Train on the embedded data, export, verify, and draw samples through onnxruntime."""
+    if minutes is not None:
+        settings = [*settings, f"training.minutes={minutes}"]
+    recipe = recipes.load("quickstart", settings)
+    out.print(f"Training quickstart into {run} on {train.name_devices()}", markup=False)
+    runs.remove(run)
+    outcome = train.train(recipe, run)
+    if outcome.signal:
+        _tell(outcome)
+    bundle = _export(outcome.run, run / "bundle", "last", average=True, overwrite=False)
+    report = export.verify_bundle(bundle.path)
+    count = recipe.samples.count
+    began = time.perf_counter()
+    outcome.gan.generate(range(512))  # also traces the graph
+    began = time.perf_counter()
+    outcome.gan.generate(range(512))
+    keras_speed = 512 / (time.perf_counter() - began)
+    pictures = run / "samples.png"
+    drawn = _sample(bundle.path, pictures, count)
+
+    table = rich.table.Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    last = outcome.run.rows()[-1]
+    for name, value in (
+        ("pictures", str(pictures)),
+        ("run", f"{run}, report in {run / 'report.html'}"),
+        ("bundle", str(bundle.path)),
+        ("trained", f"{last['images_seen']:,.0f} images in {outcome.seconds / 60:.1f} minutes"),
+        ("last losses", f"d_loss {last['d_loss']:.3f}, g_loss {last['g_loss']:.3f}"),
+        *_parity(bundle).items(),
+        ("verified", "yes" if report.ok else "no"),
+        ("Keras", f"{keras_speed:,.0f} samples/s"),
+        ("onnxruntime", drawn),
+    ):
+        table.add_row(name, value)
+    out.print(table)
+
+
+def _export(run: runs.Run, to: Any, checkpoint: str, average: bool, overwrite: bool) -> Any:
+    gan = run.load(checkpoint)
+    recipe = run.recipe
+    spec = train.open_data(recipe).spec
+    rows = [row for row in run.rows() if row["images_seen"] <= int(gan.images_seen)]
+    return export.export_bundle(
+        gan,
+        to,
+        kind=spec.kind,
+        name=run.path.resolve().name,
+        class_names=spec.class_names if gan.num_classes else (),
+        value_range=spec.value_range,
+        average=average,
+        training={
+            "recipe": recipe.model_dump(),
+            "images_seen": int(gan.images_seen),
+            "checkpoint": checkpoint,
+            "metrics": rows[-1] if rows else {},
+        },
+        overwrite=overwrite,
+    )
+
+
+def _parity(bundle: Any) -> dict[str, str]:
+    return {
+        f"parity {name}": f"at most {figure:.1e} from Keras"
+        for name, figure in bundle.manifest.worst_parity().items()
+    }
+
+
+def _sample(bundle: pathlib.Path, to: pathlib.Path, count: int) -> str:
+    """Draws through the program that a user types, in which TensorFlow is never imported."""
+    program = [sys.executable, "-m", "serving.cli", "sample", str(bundle)]
+    program += ["--count", str(count), "--seed", "0", "--out", str(to)]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UsageError(done.stderr.strip().removeprefix("keras-gan: error: "))
+    return done.stdout.strip()
+
+
+def _tell(outcome: train.Outcome) -> None:
+    """Says how a training ended and what to type next; an interrupted one ends the program."""
+    rows = outcome.run.rows()
+    path = outcome.run.path
+    seen = f"{rows[-1]['images_seen']:,.0f} images in {outcome.seconds / 60:.1f} minutes"
+    if outcome.signal:
+        out.print(f"Stopped after {seen}; saved.", markup=False)
+        out.print(f"Go on with: keras-gan train --resume {path}", markup=False)
+        raise SystemExit(130 if outcome.signal == signal.SIGINT else 0)
+    out.print(f"{outcome.reason.capitalize()}: {seen}, in {path}", markup=False)
+    best = outcome.run.best_record
+    if best:
+        figures = ", ".join(f"{k} {v:.6g}" for k, v in best.items())
+        out.print(f"Best: {figures}", markup=False)
+    out.print(f"Next: keras-gan export {path}", markup=False)
+
+
+def _dry_run(recipe: recipes.Recipe) -> None:
+    source = train.open_data(recipe)
+    gan = train.build(recipe, source.spec)
+    out.print(recipe.to_yaml(), markup=False)
+    out.print(f"data: {source.description}", markup=False)
+    out.print(f"samples: {source.spec.kind} of shape {source.spec.shape}", markup=False)
+    out.print(f"steps: {train.total_steps(recipe):,}", markup=False)
+    for role in ("generator", "discriminator"):
+        out.print(f"{role}: {getattr(gan, role).count_params():,} parameters", markup=False)
+    for line in memory.estimate(gan, recipe.training.batch_size):
+        out.print(line, markup=False)
+
+
+def _fail(line: str) -> NoReturn:
+    print(f"keras-gan: error: {' '.join(line.split())}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a command; a user's mistake is one line on stderr and status 2."""
+    try:
+        app(arguments, standalone_mode=False)
+    except UsageError as error:
+        _fail(str(error))
+    except typer.TyperException as error:  # an unknown option, a value of a wrong type
+        message = getattr(error, "format_message", None)
+        _fail(message() if message else str(error))
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Fully connected players, for points and other samples without neighborhoods."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import keras
+from keras import layers
+
+from keras_gan.errors import UsageError
+from keras_gan.spec import Spec
+
+
+def generator(
+    spec: Spec,
+    conditional: bool = False,
+    latent_dim: int = 2,
+    widths: Sequence[int] = (128, 128, 128),
+) -> keras.Model:
+    """Latents `(batch, latent_dim)` [and labels `(batch,)`] to samples of any shape.
+
+    Samples with a value range go through tanh into it; unbounded ones leave a linear layer.
+
+    Args:
+        spec: samples of any kind.
+        conditional: whether it takes labels; their embedding is joined to the latents.
+        latent_dim: length of a latent vector.
+        widths: units of each hidden layer.
+
+    Raises:
+        UsageError: a width below 1, or no hidden layer.
+    """
+    latents = keras.Input((latent_dim,), name="latents")
+    x, labels = latents, None
+    if conditional:
+        labels = keras.Input((), dtype="int32", name="labels")
+        embedded = layers.Embedding(spec.num_classes, latent_dim, name="label_embedding")(labels)
+        x = layers.Concatenate(name="latents_and_label")([latents, embedded])
+    x = _hidden(x, widths, lambda i: layers.ReLU(name=f"activation_{i}"))
+    # float32 whatever the policy: samples leave the network at full precision.
+    x = layers.Dense(math.prod(spec.shape), dtype="float32", name="values")(x)
+    if spec.value_range is not None:
+        low, high = spec.value_range
+        x = layers.Activation("tanh", dtype="float32", name="tanh")(x)
+        if (low, high) != (-1.0, 1.0):
+            scale, offset = (high - low) / 2, (high + low) / 2
+            x = layers.Rescaling(scale, offset, dtype="float32", name="range")(x)
+    samples = layers.Reshape(spec.shape, dtype="float32", name="samples")(x)
+    return keras.Model([latents, labels] if conditional else latents, samples, name="generator")
+
+
+def discriminator(
+    spec: Spec, conditional: bool = False, widths: Sequence[int] = (128, 128, 128)
+) -> keras.Model:
+    """Samples of any shape [and labels `(batch,)`] to logits `(batch, 1)`.
+
+    Args:
+        spec: samples of any kind.
+        conditional: whether it takes labels, by projection as in `dcgan.discriminator`.
+        widths: units of each hidden layer.
+
+    Raises:
+        UsageError: a width below 1, or no hidden layer.
+    """
+    samples = keras.Input(spec.shape, name="samples")
+    x = layers.Flatten(name="flatten")(samples)
+    x = _hidden(x, widths, lambda i: layers.LeakyReLU(0.2, name=f"activation_{i}"))
+    logits = layers.Dense(1, dtype="float32", name="logits")(x)
+    if not conditional:
+        return keras.Model(samples, logits, name="discriminator")
+    labels = keras.Input((), dtype="int32", name="labels")
+    embedded = layers.Embedding(spec.num_classes, widths[-1], name="label_embedding")(labels)
+    agreement = layers.Dot(axes=1, dtype="float32", name="projection")([x, embedded])
+    logits = layers.Add(dtype="float32", name="logits_of_label")([logits, agreement])
+    return keras.Model([samples, labels], logits, name="discriminator")
+
+
+def _hidden(x, widths: Sequence[int], activation):
+    if not widths or not all(int(w) == w and w > 0 for w in widths):
+        raise UsageError(
+            f"widths must be whole numbers from 1 up, one for each hidden layer. "
+            f"Received: widths={list(widths)}"
+        )
+    for i, width in enumerate(widths):
+        x = activation(i)(layers.Dense(width, name=f"hidden_{i}")(x))
+    return x

@@ -1,0 +1,248 @@
+"""What is refused before the game begins, with what was received and what to do."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_gan import latents
+from keras_gan.errors import UsageError
+
+
+def number(name: str, value: Any, least: float, above: bool = False) -> None:
+    """Refuses what is not a finite number from `least` up (or above it)."""
+    fits = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    fits = fits and math.isfinite(value) and (value > least if above else value >= least)
+    if not fits:
+        bound = f"above {least}" if above else f"from {least} up"
+        raise UsageError(f"{name} must be a number {bound}. Received: {name}={value!r}")
+
+
+def whole_number(name: str, value: Any, least: int) -> None:
+    """Refuses what is not a whole number from `least` up."""
+    fits = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not fits or value < least:
+        raise UsageError(
+            f"{name} must be a whole number from {least} up. Received: {name}={value!r}"
+        )
+
+
+# ------------------------------------------------------------------------ players
+
+
+def players(generator, discriminator, num_classes, latent_dim, penalties):
+    """Refuses players that do not fit each other.
+
+    Returns:
+        The length of a latent vector and the shape of a sample.
+    """
+    for role, player in (("generator", generator), ("discriminator", discriminator)):
+        if not isinstance(player, keras.Model):
+            raise UsageError(f"The {role} must be a keras.Model. Received: {type(player).__name__}")
+        if not player.built:
+            raise UsageError(
+                f"The {role} must be built: begin it with keras.Input, or call it once on a batch. "
+                f"Received: {player.name!r} without weights"
+            )
+        _input_count(role, player, num_classes)
+    latent_dim = _latent_dim(generator, latent_dim)
+    labels = [keras.KerasTensor((None,), "int32")] if num_classes else []
+    shape = _output_shape(generator, [keras.KerasTensor((None, latent_dim), "float32"), *labels])
+    if None in shape:
+        raise UsageError(f"The generator's samples must have a known shape. Received: {shape}")
+    expected = _first_input_shape(discriminator)
+    if expected is not None and not tf.TensorShape(expected).is_compatible_with(shape):
+        raise UsageError(
+            "The discriminator must take what the generator makes. Received: a discriminator of "
+            f"samples {expected} and a generator of samples {shape}"
+        )
+    if penalties:
+        _differentiable_twice(discriminator)
+    return latent_dim, shape
+
+
+def _input_count(role: str, player, num_classes: int) -> None:
+    inputs = getattr(player, "inputs", None)
+    if inputs is None:
+        return
+    first = "latents" if role == "generator" else "samples"
+    wanted = [first, "labels"] if num_classes else [first]
+    if len(inputs) != len(wanted):
+        hint = "" if num_classes else "; for a conditional game give num_classes"
+        raise UsageError(
+            f"The {role} of a game with num_classes={num_classes} must have "
+            f"{len(wanted)} input{'s' * (len(wanted) > 1)} ({', '.join(wanted)}){hint}. "
+            f"Received: {len(inputs)} ({', '.join(i.name for i in inputs)})"
+        )
+
+
+def _first_input_shape(player) -> tuple | None:
+    inputs = getattr(player, "inputs", None)
+    return tuple(inputs[0].shape[1:]) if inputs else None
+
+
+def _latent_dim(generator, latent_dim: int | None) -> int:
+    shape = _first_input_shape(generator)
+    if shape is None:
+        if latent_dim is None:
+            raise UsageError(
+                "A subclassed generator does not tell the length of its latents: "
+                "give latent_dim. Received: latent_dim=None"
+            )
+        return int(latent_dim)
+    if len(shape) != 1 or shape[0] is None:
+        raise UsageError(
+            "The generator's first input must be latents (batch, latent_dim). "
+            f"Received: (batch, {', '.join(map(str, shape))})"
+        )
+    if latent_dim not in (None, shape[0]):
+        raise UsageError(
+            f"latent_dim must be what the generator takes, {shape[0]}. "
+            f"Received: latent_dim={latent_dim}"
+        )
+    return int(shape[0])
+
+
+def _output_shape(generator, inputs) -> tuple:
+    output = generator.compute_output_spec(inputs if len(inputs) > 1 else inputs[0])
+    return tuple(output.shape[1:])
+
+
+def _differentiable_twice(discriminator) -> None:
+    """Refuses layers whose second derivative TensorFlow lacks: penalties would not reach below."""
+    for layer in discriminator._flatten_layers():
+        resizes = isinstance(layer, keras.layers.Resizing)
+        if resizes or getattr(layer, "interpolation", "nearest") != "nearest":
+            raise UsageError(
+                "A penalty cannot be differentiated through a resizing layer of the "
+                "discriminator (TensorFlow has no second derivative for it); use AveragePooling2D "
+                f"or nearest UpSampling2D. Received: layer {layer.name!r}"
+            )
+
+
+# ------------------------------------------------------------------------ data
+
+
+def data(x: Any, y: Any, sample_shape: tuple, num_classes: int, parts: int) -> None:
+    """Refuses data that does not fit the game, by its first batch."""
+    if isinstance(x, tf.data.Dataset):
+        spec = x.element_spec
+        first, second = (spec[0], spec[1]) if isinstance(spec, tuple) else (spec, None)
+        _declared(first, second, sample_shape, num_classes)
+        batch = next(iter(x.take(1)), None)
+        if batch is None:
+            raise UsageError(
+                "The data set must have at least one batch. Received: none (are there fewer "
+                "samples than batch_size, with drop_remainder?)"
+            )
+        x, y = batch if isinstance(batch, tuple) else (batch, None)
+        divides(x.shape[0], parts)
+    elif isinstance(x, (np.ndarray, tf.Tensor)):
+        _declared(x, y, sample_shape, num_classes, batched=True)
+    else:
+        return  # a generator or PyDataset: its batches cannot be seen without using them up
+    values(np.asarray(x), image=len(sample_shape) == 3)
+    if num_classes:
+        class_ids(np.asarray(y), num_classes)
+
+
+def _declared(x, y, sample_shape, num_classes, batched: bool = False) -> None:
+    """Type, rank and shape, as far as they are declared."""
+    dtype = getattr(x.dtype, "name", str(x.dtype))
+    if dtype != "float32":
+        hint = " (uint8 images: x / 127.5 - 1)" if dtype == "uint8" else ""
+        raise UsageError(f"Samples must be float32{hint}. Received: {dtype}")
+    shape = tuple(x.shape)
+    if not tf.TensorShape((None, *sample_shape)).is_compatible_with(shape):
+        unbatched = tf.TensorShape(sample_shape).is_compatible_with(shape)
+        hint = "; the data set is not batched" if unbatched and not batched else ""
+        raise UsageError(
+            f"Samples must have the shape {('batch', *sample_shape)} that the players are built "
+            f"for{hint}. Received: {shape}"
+        )
+    if not num_classes:
+        return
+    if y is None:
+        raise UsageError(
+            f"A conditional game of {num_classes} classes needs (x, y), with y class ids. "
+            "Received: x alone"
+        )
+    label_dtype = tf.as_dtype(y.dtype)
+    if not label_dtype.is_integer or len(y.shape) != 1:
+        raise UsageError(
+            "Labels must be integer class ids of shape (batch,), not one-hot. "
+            f"Received: {label_dtype.name} of shape {tuple(y.shape)}"
+        )
+
+
+def values(x: np.ndarray, image: bool) -> None:
+    """Refuses NaN and infinity, and images outside [-1, 1]."""
+    if not np.isfinite(x).all():
+        bad = int(np.size(x) - np.isfinite(x).sum())
+        raise UsageError(f"Samples must be finite numbers. Received: {bad} NaN or infinite values")
+    if image and (x.min() < -1.001 or x.max() > 1.001):
+        raise UsageError(
+            "Images must have values in [-1, 1] (from 0..255: x / 127.5 - 1). "
+            f"Received: values from {x.min():g} to {x.max():g}"
+        )
+
+
+def class_ids(y: np.ndarray, num_classes: int) -> None:
+    """Refuses class ids outside 0..num_classes-1."""
+    if y.size and (y.min() < 0 or y.max() >= num_classes):
+        raise UsageError(
+            f"Labels must be class ids from 0 to {num_classes - 1}. "
+            f"Received: ids from {y.min()} to {y.max()}"
+        )
+
+
+def divides(batch_size: int, parts: int) -> None:
+    """Refuses a batch that cannot be dealt out to the discriminator's steps."""
+    if batch_size % parts:
+        raise UsageError(
+            f"A batch must divide by discriminator_steps={parts}, as each step sees its own part. "
+            f"Received: a batch of {batch_size}"
+        )
+
+
+# ------------------------------------------------------------------------ generate
+
+
+def seeds(given: Any) -> np.ndarray:
+    """Seeds as an int64 array `(count,)`."""
+    array = np.asarray(list(given) if isinstance(given, range) else given)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise UsageError(
+            "seeds must be a sequence of whole numbers, one for each sample. "
+            f"Received: {type(given).__name__} of shape {array.shape}, {array.dtype}"
+        )
+    if array.size and (array.min() < 0 or array.max() >= 2**63):
+        raise UsageError(
+            f"Seeds must be from 0 to 2^63 - 1. Received: {array.min()} to {array.max()}"
+        )
+    return array.astype(np.int64)
+
+
+def labels(given: Any, seeds: np.ndarray, num_classes: int) -> np.ndarray | None:
+    """Class ids `(count,)` of a conditional game, `None` in any other."""
+    if not num_classes:
+        if given is not None:
+            raise UsageError(
+                "This generator has no classes, so that labels mean nothing to it. "
+                f"Received: labels={given!r}"
+            )
+        return None
+    if given is None:
+        return np.asarray(latents.labels_from_seeds(seeds, num_classes))
+    array = np.asarray(given)
+    if array.dtype.kind not in "iu" or array.shape not in ((), (len(seeds),)):
+        raise UsageError(
+            f"labels must be one class id, or one for each of the {len(seeds)} seeds. "
+            f"Received: shape {array.shape}, {array.dtype}"
+        )
+    class_ids(array, num_classes)
+    return np.broadcast_to(array, (len(seeds),))

@@ -1,0 +1,243 @@
+"""Decodes many images, in threads, to one array in memory or in a file."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import itertools
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from keras_gan.datasets import images
+from keras_gan.errors import UsageError
+
+SPLITS = ("train", "held_out")
+_CHUNK = 256  # images decoded at a time, in order
+_LEFTOVER_AGE = 24 * 3600  # seconds after which nobody writes to an unfinished array any more
+_VERSION = 1  # of the files in the cache and of how pixels come about
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One image file to decode.
+
+    Args:
+        name: what errors call it.
+        file: path or content.
+        label: class id, -1 without labels.
+        split: position in `SPLITS`.
+    """
+
+    name: str
+    file: Path | bytes
+    label: int = -1
+    split: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoded:
+    """Images as an array, with what is known of each row.
+
+    Args:
+        samples: uint8, `(count, height, width, channels)`; a memory map if large.
+        labels: int32, `(count,)`, -1 without labels.
+        splits: int32, `(count,)`, positions in `SPLITS`.
+        skipped: one line for each file left out.
+    """
+
+    samples: np.ndarray
+    labels: np.ndarray
+    splits: np.ndarray
+    skipped: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How images are decoded and where they are kept.
+
+    Args:
+        size: height and width.
+        channels: 1, 3 or 4.
+        frames: whether every frame of an animation is a sample.
+        skip_corrupt: whether damaged files are left out instead of refused.
+        memory_limit: bytes of samples up to which they are kept in memory.
+        cache: folder for larger arrays; the user's cache folder by default.
+        key: names the content in the cache: the same key, the same files.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    frames: bool
+    skip_corrupt: bool
+    memory_limit: int
+    cache: str | os.PathLike[str] | None
+    key: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (*self.size, self.channels)
+
+
+def decode_all(items: Iterable[Item], capacity: int, plan: Plan) -> Decoded:
+    """Decodes all images, or takes them from the cache.
+
+    Args:
+        items: the files; not looked at if the cache has them.
+        capacity: number of samples that the files hold, at least.
+        plan: how to decode and where to keep the result.
+
+    Raises:
+        UsageError: a damaged file (unless `skip_corrupt`), or no room on the disk.
+    """
+    check_memory_limit(plan.memory_limit)
+    shape = (capacity, *plan.shape)
+    needed = int(np.prod(shape, dtype=np.int64))
+    if needed <= plan.memory_limit:
+        return _fill(np.empty(shape, np.uint8), items, plan)
+    folder = cache_folder(plan.cache) / f"v{_VERSION}-{plan.key}"
+    return _read_cache(folder) or _write_cache(folder, shape, needed, items, plan)
+
+
+def cache_folder(given: str | os.PathLike[str] | None = None) -> Path:
+    """Where decoded images are kept from one run to the next."""
+    if given is not None:
+        return Path(given).expanduser()
+    if "XDG_CACHE_HOME" in os.environ:
+        base = Path(os.environ["XDG_CACHE_HOME"])
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path.home() / ".cache"
+    return base / "keras_gan" / "datasets"
+
+
+def check_memory_limit(limit: int) -> None:
+    """Refuses a `memory_limit` that is not a number of bytes."""
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+        raise UsageError(
+            "memory_limit must be a number of bytes, an integer of at least 0. "
+            f"Received: memory_limit={limit!r}"
+        )
+
+
+def progress(things: Iterable, total: int, text: str) -> Iterable:
+    """Passes things on, with a progress bar if somebody is there to look at it."""
+    console = Console(stderr=True)
+    return track(things, text, total, console=console, disable=not sys.stderr.isatty())
+
+
+def in_threads(function, things: Iterable, chunk: int = _CHUNK) -> Iterator:
+    """`map` in threads that keeps the order and holds only a chunk of results at a time."""
+    iterator = iter(things)
+    with images.strict_pillow(), concurrent.futures.ThreadPoolExecutor() as pool:
+        while batch := list(itertools.islice(iterator, chunk)):
+            yield from pool.map(function, batch)
+
+
+def refuse_corrupt(name: str, reason: object) -> UsageError:
+    """The error for a damaged file."""
+    return UsageError(
+        "Every image must be whole and readable (skip_corrupt=true leaves the others out). "
+        f"Received: {name}: {reason}"
+    )
+
+
+def _fill(array: np.ndarray, items: Iterable[Item], plan: Plan) -> Decoded:
+    """Decodes into `array` and gives the part of it that was filled."""
+
+    def decode(item: Item) -> tuple[Item, list[np.ndarray], str]:
+        try:
+            return item, images.decode(item.file, plan.size, plan.channels, plan.frames), ""
+        except images.CorruptImage as error:
+            return item, [], str(error)
+
+    labels, splits, skipped = [], [], []
+    for item, frames, reason in progress(in_threads(decode, items), len(array), "Decoding images"):
+        if reason and not plan.skip_corrupt:
+            raise refuse_corrupt(item.name, reason)
+        if reason:
+            skipped.append(f"{item.name}: {reason}")
+        for pixels in frames:
+            array[len(labels)] = pixels
+            labels.append(item.label)
+            splits.append(item.split)
+    kept = array[: len(labels)]
+    return Decoded(kept, np.array(labels, np.int32), np.array(splits, np.int32), skipped)
+
+
+def _write_cache(
+    folder: Path, shape: tuple[int, ...], needed: int, items: Iterable[Item], plan: Plan
+) -> Decoded:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder.parent).free
+        if needed > free * 0.95:
+            raise UsageError(
+                f"The decoded images need {needed:,} bytes in {folder.parent}; name a larger "
+                f"disk with cache=..., or a smaller size. Received: {free:,} bytes of free space"
+            )
+        _remove_leftovers(folder)
+        partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
+        try:
+            array = np.lib.format.open_memmap(partial / "samples.npy", "w+", np.uint8, shape)
+            decoded = _fill(array, items, plan)
+            array.flush()
+            np.savez(
+                partial / "rows.npz",
+                labels=decoded.labels,
+                splits=decoded.splits,
+                skipped=np.array(decoded.skipped, np.str_),
+            )
+            del array, decoded
+            try:
+                partial.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was first, with the same files
+                    raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise UsageError(
+            "The decoded images are too large for memory_limit and must be written to the cache "
+            f"folder; name another with cache=.... Received: {folder.parent}: {error}"
+        ) from error
+    decoded = _read_cache(folder)
+    if decoded is None:
+        raise UsageError(
+            f"The cache folder must keep what is written to it. Received: {folder} unreadable"
+        )
+    return decoded
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Frees the room taken by runs that were killed while they decoded."""
+    for partial in folder.parent.glob("v*.partial-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - (partial / "samples.npy").stat().st_mtime > _LEFTOVER_AGE:
+                shutil.rmtree(partial, ignore_errors=True)
+
+
+def _read_cache(folder: Path) -> Decoded | None:
+    if not folder.is_dir():
+        return None
+    try:
+        samples = np.load(folder / "samples.npy", mmap_mode="r", allow_pickle=False)
+        with np.load(folder / "rows.npz", allow_pickle=False) as rows:
+            labels, splits = rows["labels"], rows["splits"]
+            skipped = [str(line) for line in rows["skipped"]]
+    except (OSError, ValueError, KeyError):
+        shutil.rmtree(folder, ignore_errors=True)  # damaged: decode again
+        return None
+    return Decoded(samples[: len(labels)], labels, splits, skipped)

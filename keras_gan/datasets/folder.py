@@ -1,0 +1,256 @@
+"""The images in a folder (PNG, JPEG, WebP, GIF), its subfolders being the classes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_gan.datasets import decoding, images
+from keras_gan.datasets.source import MEMORY_LIMIT, Source, Split, hold_out
+from keras_gan.errors import UsageError
+from keras_gan.spec import Spec
+
+_HELD_OUT_NAMES = ("held_out", "test", "validation", "valid", "val")
+_KEPT_SIZE = 64  # images of one size up to this side are not resized by default
+
+
+def open(
+    path: str | os.PathLike[str],
+    *,
+    size: int | list[int] | tuple[int, int] | None = None,
+    channels: int | None = None,
+    labels: bool = True,
+    held_out: float | None = None,
+    skip_corrupt: bool = False,
+    memory_limit: int = MEMORY_LIMIT,
+    cache: str | os.PathLike[str] | None = None,
+) -> Source:
+    """Opens a folder of images and decodes all of them.
+
+    Images are looked for in all subfolders; hidden files and files with other extensions are
+    ignored. If two or more subfolders of `path` hold images, they are the classes, in the
+    order of their names. If `path` has a subfolder `train`, and one of `held_out`, `test`,
+    `validation`, `valid` or `val` (the first of these counts), they are the splits.
+
+    Args:
+        path: the folder.
+        size: side of the images in pixels, or `[height, width]`. Images are cropped to the
+            aspect ratio around their centre and resized with an antialiasing filter. By default
+            images that all have one size, with sides divisible by 4 and of at most 64, keep
+            it, and all others become 64x64.
+        channels: 1 (grey), 3 (RGB) or 4 (RGBA). By default 1 if all files are grey, else 3.
+            Transparent pixels are put on white unless it is 4.
+        labels: whether subfolders are classes.
+        held_out: share of the images to hold out, 0.1 by default; not to be given for a folder
+            that brings its own splits.
+        skip_corrupt: whether damaged files are left out instead of refused.
+        memory_limit: bytes of decoded images up to which they are kept in memory; above, they
+            are kept in a file in the cache folder, which is used again the next time.
+        cache: another cache folder.
+
+    Raises:
+        UsageError: a folder without images, a damaged or far too large file, images both in
+            subfolders and beside them, or an option outside its range.
+    """
+    root = Path(path).expanduser()
+    listing = _list(root, labels, skip_corrupt)
+    headers = _headers(listing, skip_corrupt)
+    size = _default_size(headers) if size is None else images.check_size(size)
+    if channels is None:
+        channels = 1 if all(header.grey for header in headers) else 3
+    plan = decoding.Plan(
+        size=size,
+        channels=images.check_channels(channels),
+        frames=True,
+        skip_corrupt=skip_corrupt,
+        memory_limit=memory_limit,
+        cache=cache,
+        key="",
+    )
+    plan = dataclasses.replace(plan, key=_key(root, listing, plan))
+    decoded = decoding.decode_all(listing.items, sum(h.frames for h in headers), plan)
+    splits = _split(decoded, listing, held_out)
+    classes = listing.classes
+    spec = Spec("image", plan.shape, (-1.0, 1.0), len(classes), classes)
+    return Source(spec, splits, _describe(root, plan, splits, decoded), skipped=decoded.skipped)
+
+
+def load(
+    split: str = "train", batch_size: int = 64, seed: int = 0, **options: Any
+) -> tf.data.Dataset:
+    """Batches of one epoch; `options` are those of `open`."""
+    return open(**options).dataset(split, batch_size, seed)
+
+
+def parse(source: str) -> dict[str, Any] | None:
+    """The options that a data set's name stands for: the path of a folder."""
+    return {"path": source} if Path(source).expanduser().is_dir() else None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Listing:
+    """The image files of a folder, in a fixed order, and their classes."""
+
+    items: list[decoding.Item]
+    classes: tuple[str, ...]
+    has_splits: bool
+
+
+def _list(root: Path, labels: bool, skip_corrupt: bool) -> _Listing:
+    if not root.is_dir():
+        raise UsageError(f"The folder of images must exist. Received: path={str(root)!r}")
+    files = sorted(_walk(root, skip_corrupt), key=lambda parts: parts)
+    if not files:
+        raise UsageError(
+            f"A folder of images must hold at least 2 files ({', '.join(images.EXTENSIONS)}). "
+            f"Received: none in {root}"
+        )
+    tops = {parts[0] for parts in files if len(parts) > 1}
+    held_out = next((name for name in _HELD_OUT_NAMES if name in tops), None)
+    has_splits = "train" in tops and held_out is not None
+    if has_splits:
+        roots = ("train", held_out)
+        files = [parts for parts in files if len(parts) > 1 and parts[0] in roots]
+        split_of = [roots.index(parts[0]) for parts in files]
+        inner = [parts[1:] for parts in files]
+    else:
+        split_of = [0] * len(files)
+        inner = files
+    classes = _classes(root, inner) if labels else ()
+    ids = {name: number for number, name in enumerate(classes)}
+    items = [
+        decoding.Item(
+            name=str(root.joinpath(*parts)),
+            file=root.joinpath(*parts),
+            label=ids[rest[0]] if classes else -1,
+            split=split,
+        )
+        for parts, rest, split in zip(files, inner, split_of, strict=True)
+    ]
+    return _Listing(items, classes, has_splits)
+
+
+def _classes(root: Path, files: list[tuple[str, ...]]) -> tuple[str, ...]:
+    classes = sorted({parts[0] for parts in files if len(parts) > 1})
+    if len(classes) < 2:
+        return ()
+    loose = [parts[0] for parts in files if len(parts) == 1]
+    if loose:
+        raise UsageError(
+            "Images must lie either all in class folders or all beside each other; labels=false "
+            f"takes them all, without classes. Received: {root} with {len(classes)} folders of "
+            f"images and {len(loose)} images beside them, such as {loose[0]}"
+        )
+    return tuple(classes)
+
+
+def _walk(root: Path, skip_errors: bool) -> list[tuple[str, ...]]:
+    """Paths of the image files below a folder, as parts relative to it."""
+
+    def refuse(error: OSError) -> None:
+        if not skip_errors or error.filename == str(root):
+            raise UsageError(
+                f"Every folder must be readable. Received: {error.filename}: {error.strerror}"
+            ) from error
+
+    found = []
+    seen = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=refuse):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:  # a link back up, or to a folder listed before
+            subfolders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        parts = Path(folder).relative_to(root).parts
+        found += [
+            (*parts, name)
+            for name in names
+            if name.lower().endswith(images.EXTENSIONS) and not name.startswith(".")
+        ]
+    return found
+
+
+def _headers(listing: _Listing, skip_corrupt: bool) -> list[images.Header]:
+    def read(item: decoding.Item) -> images.Header | tuple[str, str]:
+        try:
+            return images.read_header(item.file)
+        except images.CorruptImage as error:
+            return item.name, str(error)
+
+    headers, corrupt = [], []
+    results = decoding.in_threads(read, listing.items)
+    for result in decoding.progress(results, len(listing.items), "Reading headers"):
+        if isinstance(result, images.Header):
+            headers.append(result)
+        elif skip_corrupt:
+            corrupt.append(result)
+        else:
+            raise decoding.refuse_corrupt(*result)
+    if not headers:
+        name, reason = corrupt[0]
+        raise UsageError(
+            "A folder of images must hold at least 2 that can be read. "
+            f"Received: {len(corrupt)} damaged files, such as {name}: {reason}"
+        )
+    return headers
+
+
+def _default_size(headers: list[images.Header]) -> tuple[int, int]:
+    sizes = {(header.height, header.width) for header in headers}
+    if len(sizes) == 1:
+        size = sizes.pop()
+        if all(side % 4 == 0 and side <= _KEPT_SIZE for side in size):
+            return size
+    return images.DEFAULT_SIZE
+
+
+def _key(root: Path, listing: _Listing, plan: decoding.Plan) -> str:
+    """Names the decoded images by all that they depend on: the files and the options."""
+    files = []
+    for item in listing.items:
+        try:
+            status = os.stat(item.name)
+            files.append((item.name, item.label, item.split, status.st_size, status.st_mtime_ns))
+        except OSError:
+            files.append((item.name, item.label, item.split, -1, -1))
+    content = json.dumps([str(root.resolve()), files, plan.shape, plan.skip_corrupt])
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def _split(
+    decoded: decoding.Decoded, listing: _Listing, held_out: float | None
+) -> dict[str, Split]:
+    labels = decoded.labels if listing.classes else None
+    if not listing.has_splits:
+        return hold_out(decoded.samples, labels, 0.1 if held_out is None else held_out)
+    if held_out is not None:
+        raise UsageError(
+            "held_out must not be given for a folder that brings its own splits. "
+            f"Received: held_out={held_out!r}"
+        )
+    return {
+        name: Split(decoded.samples, labels, np.flatnonzero(decoded.splits == position))
+        for position, name in enumerate(decoding.SPLITS)
+    }
+
+
+def _describe(
+    root: Path, plan: decoding.Plan, splits: dict[str, Split], decoded: decoding.Decoded
+) -> str:
+    counts = " + ".join(f"{len(part):,}" for part in splits.values())
+    height, width = plan.size
+    text = f"folder: {counts} images from {root}, as {height}x{width}x{plan.channels}"
+    if isinstance(decoded.samples, np.memmap):
+        text += ", kept in the cache folder"
+    if decoded.skipped:
+        shown = decoded.skipped[:3] + ["..."] * (len(decoded.skipped) > 3)
+        text += f"; {len(decoded.skipped)} damaged files skipped ({'; '.join(shown)})"
+    return text

@@ -1,0 +1,206 @@
+"""Turns image files of any common kind into uint8 arrays of one size and number of channels."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from keras_gan.errors import UsageError
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".gif")
+MAX_PIXELS = 64 * 2**20  # 64 megapixels; a larger image is taken for a decompression bomb
+DEFAULT_SIZE = (64, 64)
+
+# Only these decoders run, whatever a file's content claims to be.
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+_GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_ORIENTATION = 0x0112
+
+
+class CorruptImage(Exception):
+    """A file that is not a whole image, with the reason as its message."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What can be known of an image without decoding it.
+
+    Args:
+        height: rows of pixels, after the EXIF orientation is applied.
+        width: columns of pixels, likewise.
+        grey: whether the file stores grey values.
+        frames: number of frames.
+    """
+
+    height: int
+    width: int
+    grey: bool
+    frames: int
+
+
+def read_header(file: Path | bytes) -> Header:
+    """Reads size, colour and number of frames.
+
+    Raises:
+        CorruptImage: the file is not an image, or is too large.
+    """
+    with _opened(file) as image:
+        width, height = image.size
+        if _orientation(image) in _TURNED:
+            width, height = height, width
+        return Header(height, width, _is_grey(image), _frame_count(image))
+
+
+def decode(
+    file: Path | bytes, size: tuple[int, int], channels: int, frames: bool = True
+) -> list[np.ndarray]:
+    """Decodes an image to uint8 arrays of shape `(*size, channels)`, one for each frame.
+
+    Args:
+        file: path or content of the file.
+        size: height and width. The image is cropped to this aspect ratio around its centre and
+            resized with an antialiasing filter.
+        channels: 1 (grey), 3 (RGB) or 4 (RGBA). Transparent pixels are put on white if 1 or 3.
+        frames: whether every frame of a GIF or WebP animation is decoded, or the first only.
+
+    Raises:
+        CorruptImage: the file is not a whole image, or is too large.
+    """
+    with _opened(file) as image:
+        count = _frame_count(image) if frames else 1
+        if count == 1:
+            _draft(image, size)
+        pixels = []
+        for frame in range(count):
+            if count > 1:
+                image.seek(frame)
+            upright = ImageOps.exif_transpose(image)
+            pixels.append(np.asarray(_resize(_to_channels(upright, channels), size)))
+        return [p.reshape(*size, channels) for p in pixels]
+
+
+@contextlib.contextmanager
+def strict_pillow() -> Iterator[None]:
+    """Makes Pillow's warning of decompression bombs an error, for all threads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def check_size(size: Any) -> tuple[int, int]:
+    """Height and width from the option `size`: an integer, or height and width."""
+    pair = (size, size) if isinstance(size, int) else size
+    if (
+        not isinstance(pair, Sequence)
+        or isinstance(pair, str)
+        or len(pair) != 2
+        or not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in pair)
+    ):
+        raise UsageError(
+            "size must be a positive integer or [height, width], in pixels. "
+            f"Received: size={size!r}"
+        )
+    return pair[0], pair[1]
+
+
+def check_channels(channels: Any) -> int:
+    """The option `channels`: 1, 3 or 4."""
+    if isinstance(channels, bool) or channels not in _MODES:
+        raise UsageError(
+            f"channels must be 1 (grey), 3 (RGB) or 4 (RGBA). Received: channels={channels!r}"
+        )
+    return int(channels)
+
+
+@contextlib.contextmanager
+def _opened(file: Path | bytes) -> Iterator[Image.Image]:
+    """Opens an image; whatever goes wrong in the block is told as a `CorruptImage`."""
+    try:
+        if isinstance(file, Path) and file.exists() and not file.is_file():
+            raise CorruptImage("not a regular file")  # a pipe would be waited for
+        stream = io.BytesIO(file) if isinstance(file, bytes) else file
+        with Image.open(stream, formats=_FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise CorruptImage(f"{width}x{height} pixels, more than {MAX_PIXELS:,}")
+            yield image
+    except CorruptImage:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise CorruptImage("not a PNG, JPEG, WebP or GIF image") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise CorruptImage(str(reason) or type(error).__name__) from error
+
+
+def _orientation(image: Image.Image) -> int:
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # asking Pillow further would decode the whole image
+    return image.getexif().get(_ORIENTATION, 1)
+
+
+def _frame_count(image: Image.Image) -> int:
+    return getattr(image, "n_frames", 1) if image.format in ("GIF", "WEBP") else 1
+
+
+def _is_grey(image: Image.Image) -> bool:
+    if image.mode != "P":
+        return image.mode in _GREY_MODES
+    palette = image.getpalette("RGB")
+    colors = np.array(palette or [], np.uint8).reshape(-1, 3)
+    return bool((colors == colors[:, :1]).all())
+
+
+def _draft(image: Image.Image, size: tuple[int, int]) -> None:
+    """Lets the JPEG decoder skip detail that resizing would throw away."""
+    height, width = size
+    image_width, image_height = image.size
+    if _orientation(image) in _TURNED:
+        height, width = width, height
+    scale = max(width / image_width, height / image_height) * 3  # 3, like reducing_gap below
+    if scale < 1:
+        image.draft(None, (int(image_width * scale) + 1, int(image_height * scale) + 1))
+
+
+def _to_channels(image: Image.Image, channels: int) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _to_eight_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if channels < 4:
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image)
+    return image.convert(_MODES[channels])
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Scales 16-bit grey values; Pillow's own conversion would clip them at 255."""
+    values = np.asarray(image).astype(np.float64)
+    return Image.fromarray(np.clip(np.rint(values / 257), 0, 255).astype(np.uint8))
+
+
+def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    height, width = size
+    # The largest box of the wanted aspect ratio, in whole pixels so that an image of the
+    # right size keeps its values.
+    scale = max(width / image.width, height / image.height)
+    box_width = min(image.width, max(1, round(width / scale)))
+    box_height = min(image.height, max(1, round(height / scale)))
+    left = (image.width - box_width) // 2
+    top = (image.height - box_height) // 2
+    image = image.crop((left, top, left + box_width, top + box_height))
+    if image.size == (width, height):
+        return image
+    return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)

@@ -1,0 +1,172 @@
+"""Writes a data set the way TensorFlow Datasets keeps them, for any program that uses it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from keras_gan.datasets import tfds
+from keras_gan.datasets.source import Source
+from keras_gan.errors import UsageError
+
+_SPLITS = {"train": "train", "held_out": "test"}  # our names and TFDS's
+
+
+def prepare(
+    source: Source,
+    to: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Path:
+    """Writes a data set to disk so that `tfds.load(NAME, data_dir=...)` reads it.
+
+    Images become the feature `image` (PNG, so that every pixel keeps its value), points the
+    feature `features`, class ids the feature `label`; held-out samples are the split `test`.
+
+    Args:
+        source: the data set.
+        to: `tfds:NAME[:version]`, the version being 1.0.0 by default.
+        data_dir: folder of prepared data sets; `TFDS_DATA_DIR` from the environment or
+            `~/tensorflow_datasets` by default.
+        progress: called with split, samples written and samples in all, now and then.
+
+    Returns:
+        The folder that was written.
+
+    Raises:
+        UsageError: a name that is taken or not allowed, images that are not uint8, or a folder
+            that cannot be written to.
+    """
+    name = _check_name(to)
+    target = tfds.data_root(data_dir) / name.name / (name.version or "1.0.0")
+    if target.exists():
+        raise UsageError(
+            f"A prepared data set is never overwritten: choose another name or version, or "
+            f"remove the folder first. Received: to={to!r}, which is in {target}"
+        )
+    features = _features(source)
+    try:
+        target.parent.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{name.name}.partial-", dir=target.parent.parent))
+    except OSError as error:
+        raise UsageError(
+            f"The folder of prepared data sets must be writable. Received: {error}"
+        ) from error
+    try:
+        _store(source, name.name, target.name, features, partial, progress)
+        target.parent.mkdir(exist_ok=True)
+        try:
+            (partial / name.name / target.name).rename(target)
+        except OSError as error:
+            raise UsageError(
+                f"A prepared data set is never overwritten. Received: {target}: {error.strerror}"
+            ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def _check_name(to: str) -> tfds.Name:
+    if not to.startswith(tfds.PREFIX):
+        raise UsageError(f"A data set is prepared to tfds:NAME[:version]. Received: to={to!r}")
+    name = tfds.Name.parse(to)
+    if name.config or not name.name.islower() or not name.name[0].isalpha():
+        raise UsageError(
+            "The name of a prepared data set must be made of lower-case letters, digits and _, "
+            f"start with a letter and have no /config. Received: to={to!r}"
+        )
+    if name.name in tfds.import_tfds().list_builders(with_community_datasets=False):
+        raise UsageError(
+            "The name must not be that of a data set of TensorFlow Datasets: tfds.load would "
+            f"prepare its own instead of reading this one. Received: to={to!r}"
+        )
+    return name
+
+
+def _features(source: Source) -> Any:
+    """The TFDS features of a data set."""
+    features = tfds.import_tfds().features
+    spec = source.spec
+    if spec.kind == "image":
+        if source.dtype != np.uint8:
+            raise UsageError(
+                "Only images of 8 bits can be prepared. "
+                f"Received: {source.dtype} ({source.description})"
+            )
+        columns = {"image": features.Image(shape=spec.shape, encoding_format="png")}
+    else:
+        columns = {"features": features.Tensor(shape=spec.shape, dtype=np.float32)}
+    if spec.num_classes and spec.class_names:
+        columns["label"] = features.ClassLabel(names=list(spec.class_names))
+    elif spec.num_classes:
+        columns["label"] = features.ClassLabel(num_classes=spec.num_classes)
+    return features.FeaturesDict(columns)
+
+
+def _store(
+    source: Source,
+    name: str,
+    version: str,
+    features: Any,
+    data_dir: Path,
+    progress: Callable[[str, int, int], None] | None,
+) -> None:
+    report = _reporter(progress)
+    splits = {_SPLITS[split]: _examples(source, split, report) for split in source.split_names}
+    module = tfds.import_tfds()
+    module.disable_progress_bar()
+    # TFDS prints that it downloads, which it does not.
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        module.dataset_builders.store_as_tfds_dataset(
+            name=name,
+            version=version,
+            features=features,
+            split_datasets=splits,
+            data_dir=str(data_dir),
+            description=f"Prepared by keras_gan from {source.description}",
+            disable_shuffling=True,
+        )
+
+
+def _reporter(progress: Callable[[str, int, int], None] | None) -> Callable[[str, int, int], None]:
+    """Calls `progress` now and then, with the standard output that there is now."""
+    stdout = sys.stdout
+
+    def report(split: str, done: int, total: int) -> None:
+        if progress is not None and (done % 1000 == 0 or done == total):
+            with contextlib.redirect_stdout(stdout):
+                progress(split, done, total)
+
+    return report
+
+
+def _examples(
+    source: Source, split: str, report: Callable[[str, int, int], None]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    total = source.count(split)
+    for number, (sample, label) in enumerate(source.samples(split)):
+        if source.spec.kind == "image":
+            example: dict[str, Any] = {"image": _to_png(sample)}
+        else:
+            example = {"features": sample.astype(np.float32)}
+        if label is not None:
+            example["label"] = label
+        yield number, example
+        report(split, number + 1, total)
+
+
+def _to_png(sample: np.ndarray) -> io.BytesIO:
+    file = io.BytesIO()
+    Image.fromarray(sample[..., 0] if sample.shape[-1] == 1 else sample).save(file, "PNG")
+    file.seek(0)
+    return file

@@ -1,0 +1,528 @@
+"""The game: two players, one value, as a Keras model that is trained with `fit`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from keras_gan import checks, latents, losses, penalties
+from keras_gan.errors import UsageError
+
+# What a random number is for; folded into its seed, so that no two purposes share numbers.
+_NOISE, _PENALTY, _AUGMENT, _EVALUATION = range(4)
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class GAN(keras.Model):
+    """A generator and a discriminator playing a game, trained by `fit` on real samples.
+
+    The generator turns latents into samples, the discriminator gives logits: how real a sample
+    looks. A step of training takes one batch of real samples; the discriminator learns to tell
+    it from an equal batch of generated ones, then the generator learns from its verdict.
+
+    ```python
+    gan = keras_gan.GAN(generator, discriminator, loss="relativistic",
+                        penalties=[keras_gan.penalties.R1(1.0), keras_gan.penalties.R2(1.0)])
+    gan.compile(keras.optimizers.Adam(2e-4, beta_1=0.0), keras.optimizers.Adam(2e-4, beta_1=0.0))
+    gan.fit(dataset, epochs=10)
+    pictures = gan.generate(seeds=range(16))
+    ```
+
+    The data is a tf.data data set, or whatever else `fit` takes, of `x` or `(x, y)`: x float32
+    `(batch, ...)`, images with values in [-1, 1]; y integer class ids `(batch,)`, which a
+    conditional game needs and any other ignores. Samples of rank 3 (height, width, channels) are
+    taken for images, and their range is checked.
+
+    Args:
+        generator: built Keras model from latents `(batch, latent_dim)`, standard normal, to
+            samples `(batch, ...)`; in a conditional game from `[latents, labels]`, labels being
+            int32 class ids `(batch,)`.
+        discriminator: built Keras model from samples, or `[samples, labels]`, to logits
+            `(batch, ...)`, any real numbers: no sigmoid at the end.
+        loss: name or instance of an adversarial loss, see `keras_gan.losses`.
+        penalties: names or instances of penalties on the discriminator, see
+            `keras_gan.penalties`.
+        augment: `None`, or a callable `augment(samples, seed)` that gives samples of the same
+            shape, differentiable, where seed is an int32 tensor of 2 numbers for the stateless
+            random operations; applied to all that the discriminator sees.
+        discriminator_steps: how many times the discriminator learns for each step of the
+            generator, from 1 up. Each time sees its own share of the batch.
+        ema_half_life: half-life of the averaged generator in images: after so many images an
+            old weight counts half. Its batch statistics are averaged as well. 0 for no average.
+        ema_rampup: the half-life is at most this share of the images seen so far, so that the
+            initial weights are soon forgotten.
+        num_classes: number of classes of a conditional game; 0 for an unconditional one.
+        latent_dim: length of a latent vector; needed only for a subclassed generator, from
+            whose inputs it cannot be read.
+        seed: the seed of all noise in training. Noise is a function of the seed, the replica
+            and the step: no state, nothing to lose.
+        **kwargs: `name`, `dtype` and the like of `keras.Model`.
+
+    Raises:
+        UsageError: players that do not fit each other, or an argument out of range.
+
+    Reference:
+        - [Goodfellow et al., 2014](https://arxiv.org/abs/1406.2661)
+    """
+
+    def __init__(
+        self,
+        generator: keras.Model,
+        discriminator: keras.Model,
+        loss: str | dict | losses.Loss = "non_saturating",
+        penalties: Iterable[str | dict | penalties.Penalty] = (),
+        augment: Any = None,
+        discriminator_steps: int = 1,
+        ema_half_life: float = 10_000,
+        ema_rampup: float = 0.05,
+        num_classes: int = 0,
+        latent_dim: int | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        checks.whole_number("discriminator_steps", discriminator_steps, least=1)
+        checks.whole_number("num_classes", num_classes, least=0)
+        checks.whole_number("seed", seed, least=0)
+        checks.number("ema_half_life", ema_half_life, least=0)
+        checks.number("ema_rampup", ema_rampup, least=0, above=True)
+        self.generator = generator
+        self.discriminator = discriminator
+        self.adversarial_loss = losses.get(loss)  # `self.loss` belongs to keras.Model
+        self.penalties = _penalties(penalties)
+        self.augment = augment
+        self.discriminator_steps = int(discriminator_steps)
+        self.ema_half_life = float(ema_half_life)
+        self.ema_rampup = float(ema_rampup)
+        self.num_classes = int(num_classes)
+        self.seed = int(seed)
+        self.latent_dim, self.sample_shape = checks.players(
+            generator, discriminator, num_classes, latent_dim, self.penalties
+        )
+
+        self.average_generator = _copy(generator) if ema_half_life else generator
+        # Own counters: an optimizer's stands still when a loss scale is halved.
+        self.iteration = self._counter("iteration")
+        self.images_seen = self._counter("images_seen")
+        self.evaluation_step = self._counter("evaluation_step")
+        measured = ["d_loss", "g_loss", "real_accuracy", "fake_accuracy"]
+        measured += ["real_logits", "fake_logits", *self.penalties]
+        self._trackers = {name: keras.metrics.Mean(name) for name in measured}
+        self._samplers: dict[bool, Any] = {}
+        self.built = True  # both players are: nothing is left for the first batch to build
+
+    def _counter(self, name: str):
+        return self.add_weight(
+            name=name,
+            shape=(),
+            dtype="int64",
+            initializer="zeros",
+            trainable=False,
+            aggregation="only_first_replica",
+        )
+
+    def compile(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        generator_optimizer: Any = None,
+        discriminator_optimizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Gives each player its optimizer.
+
+        Args:
+            generator_optimizer: a Keras optimizer, its name or its config; by default
+                `Adam(2e-4, beta_1=0.5)`.
+            discriminator_optimizer: another one; the same default.
+            **kwargs: `jit_compile`, `steps_per_execution` and `run_eagerly` of
+                `keras.Model.compile`.
+
+        Raises:
+            UsageError: one optimizer for both players, or an argument that a game has no use for.
+        """
+        unused = set(kwargs) - {"jit_compile", "steps_per_execution", "run_eagerly"}
+        if unused:
+            raise UsageError(
+                "GAN.compile takes generator_optimizer, discriminator_optimizer, jit_compile, "
+                f"steps_per_execution and run_eagerly. Received: {', '.join(sorted(unused))}"
+            )
+        super().compile(optimizer=None, **kwargs)
+        if generator_optimizer is not None and generator_optimizer is discriminator_optimizer:
+            raise UsageError(
+                "Each player needs an optimizer of its own, as it keeps the player's moments. "
+                "Received: the same instance for both"
+            )
+        self.generator_optimizer = _optimizer(generator_optimizer, self.generator)
+        self.discriminator_optimizer = _optimizer(discriminator_optimizer, self.discriminator)
+        self._compile_arguments = kwargs
+
+    # ---------------------------------------------------------------- the game
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One step of the game on one batch of real samples; gives the metrics."""
+        shares = self._shares(data)
+
+        # The discriminator's turns but the last: each with fresh noise on its own reals.
+        for turn, (real, labels) in enumerate(shares[:-1]):
+            fake = self._generate_fakes(real, labels, turn)
+            self._train_discriminator(real, fake, labels, turn)
+
+        # The last turn's fakes are made under the generator's tape: both players use them.
+        turn = len(shares) - 1
+        real, labels = shares[turn]
+        with tf.GradientTape() as tape:
+            fake = self._generate_fakes(real, labels, turn)
+            with tape.stop_recording():
+                self._train_discriminator(real, tf.stop_gradient(fake), labels, turn)
+
+            # The generator's turn, before the discriminator that has just learned. Without need
+            # for the real logits, as in most losses, their pass is pruned from the graph.
+            discriminate = self._discriminate(labels, turn)
+            fake_logits = discriminate(fake)
+            real_logits = tf.stop_gradient(discriminate(real))
+            loss = ops.mean(self.adversarial_loss.generator(real_logits, fake_logits))
+            scaled = self._scaled(loss, self.generator_optimizer)
+        _apply(self.generator_optimizer, tape, scaled, self.generator.trainable_variables)
+        self._trackers["g_loss"].update_state(loss)
+
+        # The average follows, and the clock moves on.
+        self.images_seen.assign_add(self._global_size(data))
+        self._update_average(self._global_size(data))
+        self.iteration.assign_add(1)
+        return self.get_metrics_result()
+
+    def _train_discriminator(self, real, fake, labels, turn: int) -> None:
+        """One step of the discriminator on a real and a generated batch of the same size."""
+        with tf.GradientTape() as tape:
+            discriminate = penalties.SharedForward(self._discriminate(labels, turn))
+            real_logits = discriminate(real)
+            fake_logits = discriminate(fake)
+            loss = ops.mean(self.adversarial_loss.discriminator(real_logits, fake_logits))
+            penalized = loss
+            for name, penalty in self.penalties.items():
+                value, due = self._penalty(penalty, discriminate, real, fake, labels, turn)
+                penalized += penalty.weight * penalty.interval * value
+                self._trackers[name].update_state(value, sample_weight=due)
+            scaled = self._scaled(penalized, self.discriminator_optimizer)
+        _apply(self.discriminator_optimizer, tape, scaled, self.discriminator.trainable_variables)
+        self._track_verdicts(loss, real_logits, fake_logits)
+
+    def _penalty(self, penalty, discriminate, real, fake, labels, turn: int):
+        """Mean value of a penalty and whether (1.0 or 0.0) it is due at this step."""
+        seed = self._random_seed(_PENALTY, turn)
+        if penalty.interval == 1:
+            return ops.mean(penalty(discriminate, real, fake, seed)), 1.0
+        step = self.iteration.value * self.discriminator_steps + turn
+        due = tf.equal(step % penalty.interval, 0)
+        # A pass of its own inside the branch, so that nothing is computed when it is not due.
+        value = tf.cond(
+            due,
+            lambda: ops.mean(penalty(self._discriminate(labels, turn), real, fake, seed)),
+            lambda: tf.zeros(()),
+        )
+        return value, tf.cast(due, "float32")
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """Plays one batch without learning, both players in inference mode; gives the metrics."""
+        real, labels = self._unpack(data)
+        noise = self._noise(real, self._random_seed(_EVALUATION, self.evaluation_step.value))
+        fake = self.generator(_inputs(noise, labels), training=False)
+
+        def discriminate(samples):
+            logits = self.discriminator(_inputs(samples, labels), training=False)
+            return ops.cast(logits, "float32")
+
+        real_logits, fake_logits = discriminate(real), discriminate(fake)
+        loss = ops.mean(self.adversarial_loss.discriminator(real_logits, fake_logits))
+        self._track_verdicts(loss, real_logits, fake_logits)
+        g_loss = ops.mean(self.adversarial_loss.generator(real_logits, fake_logits))
+        self._trackers["g_loss"].update_state(g_loss)
+        self.evaluation_step.assign_add(1)
+        # Penalties are for training; a 0.0 beside a validation loss would be read as a value.
+        results = self.get_metrics_result()
+        return {name: value for name, value in results.items() if name not in self.penalties}
+
+    def _generate_fakes(self, real, labels, turn: int):
+        noise = self._noise(real, self._random_seed(_NOISE, turn))
+        return ops.cast(self.generator(_inputs(noise, labels), training=True), real.dtype)
+
+    def _discriminate(self, labels, turn: int):
+        """The discriminator in training, behind the augmentation: samples -> float32 logits."""
+        seed = self._random_seed(_AUGMENT, turn)
+
+        def discriminate(samples):
+            if self.augment is not None:
+                samples = self.augment(samples, seed)
+            return ops.cast(self.discriminator(_inputs(samples, labels), training=True), "float32")
+
+        return discriminate
+
+    # ------------------------------------------------------- noise, scale, average, metrics
+
+    def _random_seed(self, purpose: int, turn: int):
+        """Two integers, a function of (seed, purpose, replica, step): no state to save."""
+        replica = tf.distribute.get_replica_context()
+        seed = tf.constant([self.seed & 0x7FFFFFFF, self.seed >> 31], dtype=tf.int64)
+        for part in (
+            purpose,
+            replica.replica_id_in_sync_group if replica else 0,
+            self.iteration.value,
+            turn,
+        ):
+            part = tf.cast(part, tf.int64)
+            seed = tf.random.experimental.stateless_fold_in(seed, part)
+        return seed
+
+    def _noise(self, real, seed):
+        shape = (tf.shape(real)[0], self.latent_dim)
+        return tf.random.stateless_normal(shape, seed=seed)
+
+    def _scaled(self, loss, optimizer):
+        """The loss as its optimizer wants it: over all replicas, times the loss scale."""
+        # Gradients of the replicas are summed, each replica's loss is the mean of its batch.
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        return optimizer.scale_loss(loss / replicas)
+
+    def _global_size(self, data):
+        real = data[0] if isinstance(data, tuple) else data
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        return tf.cast(tf.shape(real)[0], "int64") * replicas
+
+    def _update_average(self, images) -> None:
+        """Moves the averaged generator, batch statistics included, towards the live one."""
+        if self.average_generator is self.generator:
+            return
+        images = tf.cast(images, "float32")
+        seen = tf.cast(self.images_seen.value, "float32")
+        half_life = tf.minimum(self.ema_half_life, seen * self.ema_rampup)
+        step = 1.0 - 0.5 ** (images / tf.maximum(half_life, 1e-8))
+        for average, live in zip(
+            self.average_generator.weights, self.generator.weights, strict=True
+        ):
+            if keras.backend.is_float_dtype(average.dtype):
+                average.assign_add(ops.cast(step, average.dtype) * (live - average))
+            else:
+                average.assign(live)
+
+    def _track_verdicts(self, loss, real_logits, fake_logits) -> None:
+        """Loss, mean logits, and how often each side is told rightly (a tie counts half)."""
+        boundary = self.adversarial_loss.boundary(real_logits, fake_logits)
+        self._trackers["d_loss"].update_state(loss)
+        self._trackers["real_logits"].update_state(real_logits)
+        self._trackers["fake_logits"].update_state(fake_logits)
+        self._trackers["real_accuracy"].update_state((1 + ops.sign(real_logits - boundary)) / 2)
+        self._trackers["fake_accuracy"].update_state((1 + ops.sign(boundary - fake_logits)) / 2)
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return list(self._trackers.values())
+
+    def reset_metrics(self) -> None:
+        # Every evaluation draws the same noise: two of them differ by the players alone.
+        self.evaluation_step.assign(0)
+        super().reset_metrics()
+
+    # ---------------------------------------------------------------- data
+
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
+        """`keras.Model.fit`, after a look at the first batch.
+
+        Raises:
+            UsageError: samples of a wrong type, shape or range, NaN among them, labels missing
+                or out of range, or a batch that does not divide by `discriminator_steps`.
+        """
+        checks.data(
+            x,
+            y,
+            sample_shape=self.sample_shape,
+            num_classes=self.num_classes,
+            parts=self.discriminator_steps,
+        )
+        return super().fit(x, y, *args, **kwargs)
+
+    def _unpack(self, data):
+        """A batch as (real, labels); labels are None unless the game is conditional."""
+        real, labels = (data[0], data[1]) if isinstance(data, tuple) else (data, None)
+        if self.num_classes and labels is None:
+            raise UsageError(
+                f"A conditional game of {self.num_classes} classes needs batches (x, y). "
+                "Received: x alone"
+            )
+        return real, tf.cast(labels, "int32") if self.num_classes else None
+
+    def _shares(self, data):
+        """The batch in `discriminator_steps` equal parts, each (real, labels)."""
+        real, labels = self._unpack(data)
+        k = self.discriminator_steps
+        if k == 1:
+            return [(real, labels)]
+        size = tf.shape(real)[0] // k
+        with tf.control_dependencies(
+            [
+                tf.debugging.assert_equal(
+                    size * k,
+                    tf.shape(real)[0],
+                    f"A batch must divide by discriminator_steps={k}",
+                )
+            ]
+        ):
+            parts = tf.reshape(real, tf.concat([[k, size], tf.shape(real)[1:]], 0))
+        parts.set_shape((k, None, *self.sample_shape))
+        classes = [None] * k
+        if labels is not None:
+            classes = tf.unstack(tf.reshape(labels, (k, size)), num=k)
+        return list(zip(tf.unstack(parts, num=k), classes, strict=True))
+
+    # ---------------------------------------------------------------- samples
+
+    def call(self, inputs: Any, training: bool = False):
+        """Samples of the averaged generator from latents, or from `[latents, labels]`."""
+        return self.average_generator(inputs, training=training)
+
+    def generate(
+        self,
+        seeds: Sequence[int] | range | np.ndarray,
+        labels: Sequence[int] | int | np.ndarray | None = None,
+        truncation: float = 1.0,
+        average: bool = True,
+        batch_size: int = 64,
+    ) -> np.ndarray:
+        """Makes the samples that the seeds name.
+
+        A seed names the same sample here, in an exported SavedModel, in onnxruntime, and in a
+        batch of any size (see docs/seeds.md).
+
+        Args:
+            seeds: whole numbers from 0 to 2^63 - 1, one for each sample.
+            labels: class ids, one for each sample or one for all. By default, in a conditional
+                game, the seed modulo the number of classes.
+            truncation: factor on the latents, from 0 up. Below 1 samples are more typical and
+                less varied.
+            average: take the averaged generator rather than the live one.
+            batch_size: how many samples are computed at once.
+
+        Returns:
+            Samples as a float32 array `(len(seeds), ...)`, of the kind and range of the data.
+
+        Raises:
+            UsageError: a seed, label, or truncation out of range, or labels without classes.
+        """
+        seeds = checks.seeds(seeds)
+        classes = checks.labels(labels, seeds, self.num_classes)
+        checks.number("truncation", truncation, least=0)
+        checks.whole_number("batch_size", batch_size, least=1)
+        sampler = self._sampler(average)
+        samples = [np.zeros((0, *self.sample_shape), "float32")]
+        for start in range(0, len(seeds), batch_size):
+            part = slice(start, start + batch_size)
+            z = latents.latents_from_seeds(seeds[part], self.latent_dim) * truncation
+            y = [] if classes is None else [tf.constant(classes[part], "int32")]
+            samples.append(sampler(z, *y).numpy())
+        return np.concatenate(samples)
+
+    def _sampler(self, average: bool):
+        """The graph of one of the generators in inference mode, for any batch size."""
+        if average not in self._samplers:
+            network = self.average_generator if average else self.generator
+            signature = [tf.TensorSpec((None, self.latent_dim), tf.float32)]
+            if self.num_classes:
+                signature.append(tf.TensorSpec((None,), tf.int32))
+
+            @tf.function(input_signature=signature, autograph=False)
+            def sample(*inputs):
+                inputs = inputs[0] if len(inputs) == 1 else list(inputs)
+                return tf.cast(network(inputs, training=False), tf.float32)
+
+            self._samplers[average] = sample
+        return self._samplers[average]
+
+    # ---------------------------------------------------------------- saving
+
+    def get_config(self) -> dict[str, Any]:
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "name": self.name,
+            "generator": serialize(self.generator),
+            "discriminator": serialize(self.discriminator),
+            "loss": serialize(self.adversarial_loss),
+            "penalties": [serialize(p) for p in self.penalties.values()],
+            "augment": None if self.augment is None else serialize(self.augment),
+            "discriminator_steps": self.discriminator_steps,
+            "ema_half_life": self.ema_half_life,
+            "ema_rampup": self.ema_rampup,
+            "num_classes": self.num_classes,
+            "latent_dim": self.latent_dim,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> GAN:
+        config = dict(config)
+        for name in ("generator", "discriminator", "loss", "augment"):
+            config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
+        config["penalties"] = [
+            keras.saving.deserialize_keras_object(p, custom_objects) for p in config["penalties"]
+        ]
+        return cls(**config)
+
+    def get_compile_config(self) -> dict[str, Any]:
+        serialize = keras.optimizers.serialize
+        return {
+            "generator_optimizer": serialize(self.generator_optimizer),
+            "discriminator_optimizer": serialize(self.discriminator_optimizer),
+            **self._compile_arguments,
+        }
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        # Optimizers are built by compile, so that their saved moments find their places.
+        self.compile(**config)
+
+
+def _inputs(first, labels):
+    """What a player is called with: the tensor alone, or with the labels of a conditional game."""
+    return first if labels is None else [first, labels]
+
+
+def _penalties(given) -> dict[str, penalties.Penalty]:
+    """Penalties by the names of their metrics; a second of a kind is called `r1_2`."""
+    named: dict[str, penalties.Penalty] = {}
+    for penalty in map(penalties.get, given):
+        base = name = penalties.name_of(penalty)
+        count = 1
+        while name in named:
+            count += 1
+            name = f"{base}_{count}"
+        named[name] = penalty
+    return named
+
+
+def _copy(generator: keras.Model) -> keras.Model:
+    """A generator of the same weights that is not trained: the average at the start."""
+    copy = keras.models.clone_model(generator)
+    if not copy.built:
+        copy.build(generator.input_shape)
+    copy.set_weights(generator.get_weights())
+    copy.trainable = False
+    return copy
+
+
+def _optimizer(identifier, player: keras.Model):
+    """The player's optimizer, built, with a loss scale where the player computes in float16."""
+    if identifier is None:
+        identifier = keras.optimizers.Adam(2e-4, beta_1=0.5)
+    optimizer = keras.optimizers.get(identifier)
+    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    half = any(layer.compute_dtype == "float16" for layer in player._flatten_layers())
+    if half and not scaled:  # Keras wraps the one optimizer of Model.compile only
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    # Before the first step: strategies, XLA and loading cannot create moments later.
+    optimizer.build(player.trainable_variables)
+    return optimizer
+
+
+def _apply(optimizer, tape: tf.GradientTape, loss, variables) -> None:
+    optimizer.apply(tape.gradient(loss, variables), variables)

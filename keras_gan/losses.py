@@ -1,0 +1,220 @@
+"""Adversarial losses: one small class each, found by name.
+
+Every loss has two sides, `discriminator(real, fake)` and `generator(real, fake)`. Both take the
+discriminator's logits on the real and on the generated batch and give one value per sample; the
+mean over the batch is taken by `GAN.train_step`. Logits of shape `(batch, ...)`, as a patch
+discriminator gives them, are averaged over all but the first axis. Both sides get both batches,
+because a relativistic generator is judged against the real samples.
+
+Constants follow TF-GAN (least squares with its 1/2). All formulas are written on logits with
+`softplus`, so that they stay finite wherever the logits are.
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from keras_gan.registry import find, registered
+
+
+def per_sample(values):
+    """Averages values of shape `(batch, ...)` over all axes but the first: `(batch,)`."""
+    axes = tuple(range(1, len(values.shape)))
+    return ops.mean(values, axis=axes) if axes else values
+
+
+class Loss:
+    """Base class of the adversarial losses.
+
+    A subclass gives `discriminator` and `generator`; its name in recipes is the class name in
+    snake case. Arguments of its constructor must be attributes of the same name, or
+    `get_config` be overridden.
+    """
+
+    def discriminator(self, real, fake):
+        """What the discriminator minimizes.
+
+        Args:
+            real: logits of the real samples, `(batch, ...)`, any real number.
+            fake: logits of the generated samples, the same shape.
+
+        Returns:
+            One value per sample, `(batch,)`.
+        """
+        raise NotImplementedError
+
+    def generator(self, real, fake):
+        """What the generator minimizes; arguments and result as in `discriminator`."""
+        raise NotImplementedError
+
+    def boundary(self, real, fake):
+        """The logit above which the discriminator is taken to say "real", for its accuracy.
+
+        0 where logits are log-odds. Losses that leave the logits' origin free return the middle
+        between the mean logits of the two batches.
+        """
+        return ops.zeros((), dtype=real.dtype)
+
+    def get_config(self) -> dict:
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict) -> Loss:
+        return cls(**config)
+
+
+def _middle(real, fake):
+    return (ops.mean(real) + ops.mean(fake)) / 2
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class Minimax(Loss):
+    """The original zero-sum game: both players on the value V(D, G).
+
+    D minimizes -V = softplus(-D(x)) + softplus(D(G(z))), that is
+    -log sigmoid(D(x)) - log(1 - sigmoid(D(G(z)))). G minimizes its part of V,
+    log(1 - sigmoid(D(G(z)))) = -softplus(D(G(z))), whose gradient fades while D wins:
+    `NonSaturating` is the form to train with.
+
+    Reference:
+        - [Goodfellow et al., 2014](https://arxiv.org/abs/1406.2661), equation 1
+    """
+
+    def discriminator(self, real, fake):
+        return per_sample(ops.softplus(-real)) + per_sample(ops.softplus(fake))
+
+    def generator(self, real, fake):
+        return -per_sample(ops.softplus(fake))
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class NonSaturating(Minimax):
+    """The original game with a generator that maximizes log sigmoid(D(G(z))) instead.
+
+    D as in `Minimax`; G minimizes softplus(-D(G(z))) = -log sigmoid(D(G(z))), whose gradient is
+    strongest where D wins.
+
+    Reference:
+        - [Goodfellow et al., 2014](https://arxiv.org/abs/1406.2661), section 3
+    """
+
+    def generator(self, real, fake):
+        return per_sample(ops.softplus(-fake))
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class LeastSquares(Loss):
+    """Least squares: D regresses real samples to 1 and generated ones to 0, G wants 1.
+
+    D minimizes (D(x) - 1)^2 / 2 + D(G(z))^2 / 2; G minimizes (D(G(z)) - 1)^2 / 2.
+
+    Reference:
+        - [Mao et al., 2016](https://arxiv.org/abs/1611.04076), equation 9
+    """
+
+    def discriminator(self, real, fake):
+        return per_sample(ops.square(real - 1)) / 2 + per_sample(ops.square(fake)) / 2
+
+    def generator(self, real, fake):
+        return per_sample(ops.square(fake - 1)) / 2
+
+    def boundary(self, real, fake):
+        return ops.full((), 0.5, dtype=real.dtype)  # halfway between the targets 0 and 1
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class Wasserstein(Loss):
+    """Wasserstein distance between the two distributions, estimated by a Lipschitz critic.
+
+    D minimizes D(G(z)) - D(x); G minimizes -D(G(z)). The critic must be kept Lipschitz, for
+    instance by `penalties.GradientPenalty`.
+
+    Reference:
+        - [Arjovsky et al., 2017](https://arxiv.org/abs/1701.07875), equation 2
+    """
+
+    def discriminator(self, real, fake):
+        return per_sample(fake) - per_sample(real)
+
+    def generator(self, real, fake):
+        return -per_sample(fake)
+
+    def boundary(self, real, fake):
+        return _middle(real, fake)
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class Hinge(Loss):
+    """Hinge: D only learns from samples inside the margin.
+
+    D minimizes relu(1 - D(x)) + relu(1 + D(G(z))); G minimizes -D(G(z)).
+
+    Reference:
+        - [Lim and Ye, 2017](https://arxiv.org/abs/1705.02894), section 3
+    """
+
+    def discriminator(self, real, fake):
+        return per_sample(ops.relu(1 - real)) + per_sample(ops.relu(1 + fake))
+
+    def generator(self, real, fake):
+        return -per_sample(fake)
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class Relativistic(Loss):
+    """Relativistic pairing: D tells which sample of a pair is the real one.
+
+    D minimizes softplus(-(D(x) - D(G(z)))) over the in-batch pairs, G the same with the roles
+    exchanged. With `R1` and `R2` it is the game of R3GAN, which has no known mode dropping.
+
+    Reference:
+        - [Jolicoeur-Martineau, 2018](https://arxiv.org/abs/1807.00734), section 4.1
+        - [Huang et al., 2024](https://arxiv.org/abs/2501.05441), section 2
+    """
+
+    def discriminator(self, real, fake):
+        return per_sample(ops.softplus(fake - real))
+
+    def generator(self, real, fake):
+        return per_sample(ops.softplus(real - fake))
+
+    def boundary(self, real, fake):
+        return _middle(real, fake)
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class RelativisticAverage(Loss):
+    """Relativistic against the average sample of the other side.
+
+    With real' = D(x) - mean D(G(z)) and fake' = D(G(z)) - mean D(x), D minimizes
+    softplus(-real') + softplus(fake'), G the same with the roles exchanged. The means are those
+    of the batch (of the replica's batch, under a distribution strategy).
+
+    Reference:
+        - [Jolicoeur-Martineau, 2018](https://arxiv.org/abs/1807.00734), section 4.2
+    """
+
+    def discriminator(self, real, fake):
+        real, fake = real - ops.mean(fake, axis=0), fake - ops.mean(real, axis=0)
+        return per_sample(ops.softplus(-real)) + per_sample(ops.softplus(fake))
+
+    def generator(self, real, fake):
+        return self.discriminator(fake, real)
+
+    def boundary(self, real, fake):
+        return _middle(real, fake)
+
+
+def names() -> dict[str, str]:
+    """Every loss's name with the first line of its description."""
+    return registered(Loss)
+
+
+def get(loss: str | dict | Loss) -> Loss:
+    """Gives the loss of a name, of a `{"name": ..., **arguments}` dictionary, or itself.
+
+    Raises:
+        UsageError: no loss has that name.
+    """
+    return find(Loss, loss, "loss")

@@ -1,0 +1,199 @@
+"""Penalties on the discriminator: one small class each, found by name.
+
+A penalty is called with the discriminator, a real and a generated batch, and gives one value per
+sample, before its weight. `GAN` adds `weight` times their mean to the discriminator's loss, every
+`interval` discriminator steps (then `interval` times as strongly, so that the average stays).
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from keras_gan.errors import UsageError
+from keras_gan.registry import find, registered, snake_case
+
+
+class SharedForward:
+    """The discriminator of one step: one forward pass per batch, however often it is asked.
+
+    The loss and the penalties look at the same two batches. Calling this object with a tensor it
+    has seen returns the logits it has; `input_gradient` differentiates through that same pass.
+    To be made inside the tape that differentiates by the discriminator's weights.
+
+    Args:
+        discriminator: callable from samples `(batch, ...)` to logits `(batch, ...)`.
+    """
+
+    def __init__(self, discriminator):
+        self._discriminator = discriminator
+        self._passes: dict[int, tuple] = {}  # id -> (samples, tape, logits); samples keep the id
+
+    def __call__(self, samples):
+        return self._pass(samples)[2]
+
+    def input_gradient(self, samples):
+        """Gradient of the sum of the logits by the samples, of the samples' shape."""
+        samples, tape, logits = self._pass(samples)
+        # Samples of a batch do not meet in a discriminator without batch statistics, so that the
+        # gradient of the sum holds the gradient of each.
+        return tape.gradient(logits, samples)
+
+    def _pass(self, samples):
+        if id(samples) not in self._passes:
+            with tf.GradientTape(persistent=True) as tape:
+                tape.watch(samples)
+                logits = self._discriminator(samples)
+            self._passes[id(samples)] = (samples, tape, logits)
+        return self._passes[id(samples)]
+
+
+def input_gradient(discriminator, samples):
+    """Gradient of a discriminator's summed logits by its samples, differentiable once more.
+
+    Args:
+        discriminator: a `SharedForward`, or any callable from samples to logits.
+        samples: `(batch, ...)`.
+
+    Returns:
+        A tensor of the samples' shape, float32.
+    """
+    if not isinstance(discriminator, SharedForward):
+        discriminator = SharedForward(discriminator)
+    return ops.cast(discriminator.input_gradient(samples), "float32")
+
+
+def squared_norm(gradient):
+    """Sum of squares over all axes but the first: `(batch,)`."""
+    return ops.sum(ops.square(gradient), axis=tuple(range(1, len(gradient.shape))))
+
+
+class Penalty:
+    """Base class of the penalties on the discriminator.
+
+    A subclass gives `__call__`; its name in recipes and among the metrics is the class name in
+    snake case.
+
+    Args:
+        weight: factor of the penalty, at least 0.
+        interval: the penalty is computed every `interval` discriminator steps, at least 1, and
+            then weighs `interval` times as much ("lazy regularization", StyleGAN2).
+
+    Raises:
+        UsageError: a weight or interval out of range.
+    """
+
+    def __init__(self, weight: float = 1.0, interval: int = 1):
+        if not 0 <= weight < float("inf"):
+            raise UsageError(
+                f"The weight of a penalty must be a number from 0 up. Received: weight={weight!r}"
+            )
+        if int(interval) != interval or interval < 1:
+            raise UsageError(
+                "The interval of a penalty must be a whole number of steps from 1 up. "
+                f"Received: interval={interval!r}"
+            )
+        self.weight = float(weight)
+        self.interval = int(interval)
+
+    def __call__(self, discriminator, real, fake, seed=None):
+        """Computes the penalty.
+
+        Args:
+            discriminator: callable from samples to logits.
+            real: real samples, `(batch, ...)`.
+            fake: generated samples, the same shape.
+            seed: two integers for what is random in it (stateless), or `None` for a fixed seed.
+
+        Returns:
+            One value per sample, `(batch,)`, before the weight.
+        """
+        raise NotImplementedError
+
+    def get_config(self) -> dict:
+        return {"weight": self.weight, "interval": self.interval}
+
+    @classmethod
+    def from_config(cls, config: dict) -> Penalty:
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class R1(Penalty):
+    """Zero-centered gradient penalty on real samples: 1/2 |grad D(x)|^2, gamma being the weight.
+
+    Args:
+        weight: the papers' gamma.
+        interval: see `Penalty`.
+
+    Reference:
+        - [Mescheder et al., 2018](https://arxiv.org/abs/1801.04406), equation 9
+    """
+
+    def __call__(self, discriminator, real, fake, seed=None):
+        return squared_norm(input_gradient(discriminator, real)) / 2
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class R2(Penalty):
+    """Zero-centered gradient penalty on generated samples: 1/2 |grad D(G(z))|^2.
+
+    Args:
+        weight: the papers' gamma.
+        interval: see `Penalty`.
+
+    Reference:
+        - [Mescheder et al., 2018](https://arxiv.org/abs/1801.04406), equation 10
+    """
+
+    def __call__(self, discriminator, real, fake, seed=None):
+        return squared_norm(input_gradient(discriminator, fake)) / 2
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class GradientPenalty(Penalty):
+    """The gradient penalty of WGAN-GP: (|grad D(x')| - 1)^2 between real and generated samples.
+
+    x' = a x + (1 - a) G(z), with one a per sample, uniform in [0, 1].
+
+    Args:
+        weight: the paper's lambda, 10 there.
+        interval: see `Penalty`.
+
+    Reference:
+        - [Gulrajani et al., 2017](https://arxiv.org/abs/1704.00028), equation 3
+    """
+
+    def __init__(self, weight: float = 10.0, interval: int = 1):
+        super().__init__(weight, interval)
+
+    def __call__(self, discriminator, real, fake, seed=None):
+        shape = (tf.shape(real)[0],) + (1,) * (len(real.shape) - 1)
+        mix = tf.random.stateless_uniform(
+            shape, seed=(0, 0) if seed is None else seed, dtype=real.dtype
+        )
+        between = mix * real + (1 - mix) * fake
+        square = squared_norm(input_gradient(discriminator, between))
+        # The square root has an infinite slope at 0; below the epsilon the norm counts as its root.
+        norm = ops.sqrt(ops.maximum(square, 1e-12))
+        return ops.square(norm - 1)
+
+
+def names() -> dict[str, str]:
+    """Every penalty's name with the first line of its description."""
+    return registered(Penalty)
+
+
+def get(penalty: str | dict | Penalty) -> Penalty:
+    """Gives the penalty of a name, of a `{"name": ..., **arguments}` dictionary, or itself.
+
+    Raises:
+        UsageError: no penalty has that name, or it does not take an argument.
+    """
+    return find(Penalty, penalty, "penalty")
+
+
+def name_of(penalty: Penalty) -> str:
+    """The penalty's name in recipes and among the metrics."""
+    return snake_case(type(penalty).__name__)

@@ -1,0 +1,84 @@
+"""Finding a class by its name: to be found, it is enough to be a subclass.
+
+A class is registered by being defined, so that adding a loss or a penalty is one class in one
+file. Classes of a user's own are found as well, once their module is imported.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from typing import Any, TypeVar
+
+from keras_gan.errors import UsageError
+
+T = TypeVar("T")
+
+
+def snake_case(name: str) -> str:
+    """`RelativisticAverage` -> `relativistic_average`, `R1` -> `r1`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def classes(base: type[T]) -> dict[str, type[T]]:
+    """Every public concrete subclass of `base` by its name in snake case."""
+    found: dict[str, type[T]] = {}
+    for cls in base.__subclasses__():
+        found.update(classes(cls))
+        if not cls.__name__.startswith("_") and not inspect.isabstract(cls):
+            found[snake_case(cls.__name__)] = cls
+    return found
+
+
+def registered(base: type) -> dict[str, str]:
+    """Every name with the first line of its class's docstring, in alphabetical order."""
+    first = {
+        name: (inspect.getdoc(cls) or "").split("\n")[0] for name, cls in classes(base).items()
+    }
+    return dict(sorted(first.items()))
+
+
+def nearest(name: str, valid) -> str:
+    """A closing hint for an error: the nearest valid name, or all of them."""
+    valid = sorted(valid)
+    close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
+    return f"Did you mean {close[0]!r}?" if close else f"Valid: {', '.join(valid)}"
+
+
+def find(base: type[T], identifier: Any, what: str) -> T:
+    """Makes an instance of a subclass of `base` from a name, a dictionary, or passes one through.
+
+    Args:
+        base: class whose subclasses are looked through.
+        identifier: an instance; a name in snake case; or a dictionary of `name` and the
+            arguments of the constructor.
+        what: what it is called in error messages.
+
+    Raises:
+        UsageError: unknown name, or arguments that the class does not take.
+    """
+    if isinstance(identifier, base):
+        return identifier
+    if isinstance(identifier, str):
+        identifier = {"name": identifier}
+    if not isinstance(identifier, dict) or "name" not in identifier:
+        raise UsageError(
+            f"A {what} must be given as a name, a dictionary with its name and arguments, or an "
+            f"instance of {base.__name__}. Received: {identifier!r}"
+        )
+    arguments = dict(identifier)
+    name = arguments.pop("name")
+    known = classes(base)
+    if name not in known:
+        raise UsageError(f"No {what} has that name. Received: {name!r}. {nearest(name, known)}")
+    try:
+        return known[name](**arguments)
+    except TypeError:
+        taken = list(inspect.signature(known[name]).parameters)
+        unknown = [a for a in arguments if a not in taken]
+        if not unknown:
+            raise
+        raise UsageError(
+            f"The {what} {name!r} takes {taken or 'no arguments'}. Received: {unknown[0]!r}"
+        ) from None

@@ -1,0 +1,120 @@
+"""report.html: the curves and the grids of a run on one page."""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+import pathlib
+import string
+
+from keras_gan.run import Run, write_atomically
+
+# Panels of the curves: title, columns of metrics.csv.
+_PANELS = (
+    ("Losses", ("d_loss", "g_loss", "val_d_loss")),
+    ("How often D tells each side rightly", ("real_accuracy", "fake_accuracy")),
+    ("Mean logits", ("real_logits", "fake_logits")),
+    ("Penalties, before their weight", ()),
+    ("Distance of held-out and generated samples", ("sliced_wasserstein",)),
+    ("Images per second", ("images_per_second",)),
+)
+
+_PAGE = string.Template("""<!doctype html>
+<html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+       color: #222; background: #fff }
+svg, #grid { max-width: 100%; height: auto }
+#grid { image-rendering: pixelated; width: 34rem; border: 1px solid #ddd }
+input[type=range] { width: 34rem; max-width: 100% }
+pre { background: #f5f5f5; padding: 1rem; overflow-x: auto }
+</style>
+<h1>$title</h1>
+<p>$summary</p>
+<h2>Samples</h2>
+$grids
+<h2>Curves</h2>
+$curves
+<h2>Recipe</h2>
+<pre>$recipe</pre>
+<h2>Environment</h2>
+<pre>$environment</pre>
+</html>
+""")
+
+_GRIDS = string.Template("""<p><img id="grid" src="samples/$last" alt="Generated samples"></p>
+<p><input type="range" id="when" min="0" max="$top" value="$top" aria-label="When">
+<span id="label">$last</span></p>
+<script>
+const grids = $names, when = document.getElementById("when");
+when.oninput = () => {
+  document.getElementById("grid").src = "samples/" + grids[when.value];
+  document.getElementById("label").textContent = grids[when.value];
+};
+</script>""")
+
+
+def write(run: Run) -> pathlib.Path:
+    """Writes the report of a run as it stands; gives its path."""
+    rows = run.rows()
+    title = f"Run {html.escape(run.path.resolve().name)}"
+    summary = "No tick has ended yet."
+    if rows:
+        last = rows[-1]
+        summary = (
+            f"{last['images_seen']:,.0f} images in {last['seconds'] / 60:.1f} minutes: "
+            f"d_loss {last['d_loss']:.3f}, g_loss {last['g_loss']:.3f}."
+        )
+    page = _PAGE.substitute(
+        title=title,
+        summary=summary,
+        grids=_grids(run),
+        curves=_curves(rows),
+        recipe=html.escape((run.path / "recipe.yaml").read_text("utf-8")),
+        environment=html.escape((run.path / "environment.json").read_text("utf-8")),
+    )
+    path = run.path / "report.html"
+    write_atomically(path, page.encode())
+    return path
+
+
+def _grids(run: Run) -> str:
+    names = sorted(path.name for path in run.samples.glob("images-*.png"))
+    if not names:
+        return "<p>None yet.</p>"
+    return _GRIDS.substitute(last=names[-1], top=len(names) - 1, names=json.dumps(names))
+
+
+def _curves(rows: list[dict[str, float]]) -> str:
+    """All panels as one SVG picture."""
+    if not rows:
+        return "<p>None yet.</p>"
+    import matplotlib.figure  # slow to import, and needed from here on only
+
+    known = {name for _, names in _PANELS for name in names}
+    known |= {"images_seen", "iteration", "seconds", "val_real_accuracy", "val_fake_accuracy"}
+    rest = tuple(
+        name for name in dict.fromkeys(n for row in rows for n in row) if name not in known
+    )
+    panels = [(title, names or rest) for title, names in _PANELS]
+    panels = [(t, names) for t, names in panels if any(n in row for n in names for row in rows)]
+
+    height = (len(panels) + 1) // 2
+    figure = matplotlib.figure.Figure(figsize=(10, 2.8 * height), layout="constrained")
+    for i, (title, names) in enumerate(panels, start=1):
+        axes = figure.add_subplot(height, 2, i)
+        for name in names:
+            points = [(row["images_seen"], row[name]) for row in rows if name in row]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=name, marker="." * (len(points) < 3))
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("images seen", fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.legend(fontsize=8)
+        axes.grid(alpha=0.3)
+    text = io.StringIO()
+    figure.savefig(text, format="svg")
+    return text.getvalue()[text.getvalue().index("<svg") :]

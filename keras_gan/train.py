@@ -1,0 +1,218 @@
+"""Recipe -> GAN -> fit -> run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import signal
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_gan import architectures, callbacks, datasets
+from keras_gan import recipe as recipes
+from keras_gan.errors import UsageError
+from keras_gan.gan import GAN
+from keras_gan.run import Run
+
+# What may differ at a resume: how long to train, not what is trained.
+_RESUMABLE = ("training.images", "training.minutes")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a training ended.
+
+    Args:
+        run: its run folder.
+        gan: the game as it ended.
+        reason: "finished", "out of time" or "interrupted".
+        signal: the signal that interrupted it, if one did.
+        seconds: wall-clock time of the training, without the building before it.
+    """
+
+    run: Run
+    gan: GAN
+    reason: str
+    signal: signal.Signals | None
+    seconds: float
+
+
+def train(recipe: recipes.Recipe, to: str | os.PathLike[str], tensorboard: bool = False) -> Outcome:
+    """Trains a recipe into a new run folder.
+
+    Args:
+        recipe: a resolved recipe, see `keras_gan.recipe.load`.
+        to: the run folder, new or empty.
+        tensorboard: whether to log for TensorBoard too, into the run folder's `tensorboard/`.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        UsageError: data that cannot be read, players that do not fit it, a folder that exists
+            or cannot be written, or a loss that is not a number any more.
+    """
+    source = open_data(recipe)
+    gan = build(recipe, source.spec)
+    return _fit(gan, recipe, source, Run.create(to, recipe), tensorboard)
+
+
+def resume(
+    run: str | os.PathLike[str], settings: tuple[str, ...] = (), tensorboard: bool = False
+) -> Outcome:
+    """Goes on from the last checkpoint of a run folder.
+
+    Args:
+        run: the run folder.
+        settings: overrides as in `keras_gan.recipe.load`; only how long to train may change.
+        tensorboard: as in `train`.
+
+    Raises:
+        UsageError: no run folder, no readable checkpoint, or a changed recipe, with the list of
+            the differences.
+    """
+    opened = Run.open(run)
+    before = opened.recipe
+    after = recipes.load(str(opened.path / "recipe.yaml"), settings)
+    allowed = _RESUMABLE
+    if "cosine" in (after.optimizers.generator.schedule, after.optimizers.discriminator.schedule):
+        allowed = ("training.minutes",)  # the schedule is laid out over all images
+    differences = [d for d in before.diff(after) if d.partition(":")[0] not in allowed]
+    if differences:
+        raise UsageError(
+            f"A run goes on under the recipe it began with, but for {' and '.join(allowed)}. "
+            f"Received: {'; '.join(differences)}"
+        )
+    _set_precision(after)
+    return _fit(opened.load(), after, open_data(after), opened, tensorboard)
+
+
+def open_data(recipe: recipes.Recipe) -> datasets.Source:
+    """Opens the recipe's data."""
+    return datasets.open(recipe.data.source, **recipe.data.options)
+
+
+def build(recipe: recipes.Recipe, spec: Any) -> GAN:
+    """Builds and compiles the recipe's game for data of a given kind.
+
+    Raises:
+        UsageError: players that do not fit the data or each other.
+    """
+    _set_precision(recipe)
+    game, conditional = recipe.game, recipe.game.conditional
+    keras.utils.set_random_seed(recipe.training.seed)  # initial weights
+    players = [
+        architectures.build_player(role, player.architecture, spec, conditional, **player.options)
+        for role, player in (
+            ("generator", recipe.generator),
+            ("discriminator", recipe.discriminator),
+        )
+    ]
+    gan = GAN(
+        *players,
+        loss=game.loss,
+        penalties=game.penalties,
+        discriminator_steps=game.discriminator_steps,
+        ema_half_life=game.ema_half_life,
+        ema_rampup=game.ema_rampup,
+        num_classes=spec.num_classes if conditional else 0,
+        seed=recipe.training.seed,
+    )
+    steps = total_steps(recipe)
+    gan.compile(
+        recipes.make_optimizer(recipe.optimizers.generator, steps),
+        recipes.make_optimizer(
+            recipe.optimizers.discriminator, steps * recipe.game.discriminator_steps
+        ),
+        jit_compile=recipe.training.jit_compile,
+    )
+    return gan
+
+
+def total_steps(recipe: recipes.Recipe) -> int:
+    """Steps until the recipe's number of images has been seen."""
+    return math.ceil(recipe.training.images / recipe.training.batch_size)
+
+
+def name_devices() -> str:
+    """Lets GPUs take memory as they need it, and tells what the training runs on."""
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        # RuntimeError: TensorFlow has already been used in this process, too late to choose.
+        try:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        except RuntimeError:
+            break
+    if not gpus:
+        return f"CPU, {os.cpu_count()} cores (TensorFlow finds no GPU)"
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    return "GPU: " + ", ".join(d.get("device_name", "unnamed") for d in details)
+
+
+def _set_precision(recipe: recipes.Recipe) -> None:
+    keras.config.set_dtype_policy(recipe.training.precision)
+
+
+def _fit(
+    gan: GAN, recipe: recipes.Recipe, source: datasets.Source, run: Run, tensorboard: bool
+) -> Outcome:
+    training, steps = recipe.training, total_steps(recipe)
+    done = int(gan.iteration)
+    if done >= steps:
+        raise UsageError(
+            f"{run.path} has seen all of its {training.images:,} images. Train on with "
+            f"--set training.images={2 * training.images}"
+        )
+    # The stream is addressed by the step: a resume begins where the checkpoint stood.
+    stream = source.dataset(
+        "train", batch_size=training.batch_size, seed=training.seed, repeat=True, start=done
+    )
+    limits = callbacks.Limits(steps, training.minutes)
+    progress = callbacks.Progress(training.images, training.minutes)
+    grid = callbacks.SampleGrid(
+        run.samples,
+        seeds=range(recipe.samples.seed, recipe.samples.seed + recipe.samples.count),
+        every_seconds=recipe.samples.every_seconds,
+    )
+    # The limits come first: what follows sees that the training is to stop.
+    listeners: list[keras.callbacks.Callback] = [limits, progress, grid]
+    listeners += [evaluation(recipe, source, run, steps), callbacks.Record(run)]
+    if tensorboard:
+        listeners.append(keras.callbacks.TensorBoard(str(run.path / "tensorboard")))
+    tick = max(1, min(steps, round(training.tick_images / training.batch_size)))
+    try:
+        gan.fit(
+            stream,
+            steps_per_epoch=tick,
+            initial_epoch=done // tick,
+            epochs=math.ceil(steps / tick) + 1,  # the limits end it, at the very step
+            shuffle=False,  # the stream is shuffled
+            verbose=0,
+            callbacks=listeners,
+        )
+    finally:
+        progress.close()
+    rows = run.rows()
+    reason = "interrupted" if limits.interrupted else "out of time" if limits.out_of_time else ""
+    return Outcome(run, gan, reason or "finished", limits.interrupted, rows[-1]["seconds"])
+
+
+def evaluation(
+    recipe: recipes.Recipe, source: datasets.Source, run: Run, steps: int
+) -> callbacks.Evaluation:
+    """The evaluation that the recipe asks for, on held-out samples of the source."""
+    count = min(recipe.evaluation.count, source.count("held_out"))
+    batch = next(iter(source.dataset("held_out", batch_size=count, seed=0)))
+    x, y = batch if isinstance(batch, tuple) else (batch, None)
+    return callbacks.Evaluation(
+        run,
+        np.asarray(x),
+        np.asarray(y) if recipe.game.conditional else None,
+        every_images=recipe.evaluation.every_images,
+        batch_size=recipe.training.batch_size,
+        last_step=steps,
+    )
