@@ -1,1 +1,7 @@
+"""Exports a generator to a bundle: SavedModel and ONNX, checked against Keras."""
 
+from export.bundle import Bundle, export_bundle
+from export.manifest import Manifest
+from export.verify import Report, verify_bundle
+
+__all__ = ["Bundle", "Manifest", "Report", "export_bundle", "verify_bundle"]

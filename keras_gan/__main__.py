@@ -202,7 +202,7 @@ def _export(run: runs.Run, to: Any, checkpoint: str, average: bool, overwrite: b
     gan = run.load(checkpoint)
     recipe = run.recipe
     spec = train.open_data(recipe).spec
-    rows = [row for row in run.rows() if row["images_seen"] <= int(gan.images_seen)]
+    rows = [row for row in run.rows() if row["images_seen"] <= gan.count("images_seen")]
     return export.export_bundle(
         gan,
         to,
@@ -213,7 +213,7 @@ def _export(run: runs.Run, to: Any, checkpoint: str, average: bool, overwrite: b
         average=average,
         training={
             "recipe": recipe.model_dump(),
-            "images_seen": int(gan.images_seen),
+            "images_seen": gan.count("images_seen"),
             "checkpoint": checkpoint,
             "metrics": rows[-1] if rows else {},
         },

@@ -65,7 +65,7 @@ class SampleGrid(keras.callbacks.Callback):
     def _draw(self) -> None:
         gan: Any = self.model
         samples = gan.generate(self.seeds, labels=self.labels)
-        path = self.folder / f"images-{int(gan.images_seen):09d}.png"
+        path = self.folder / f"images-{gan.count('images_seen'):09d}.png"
         with told_in_one_line(path):
             pictures.write(path, pictures.grid(samples))
         self._next = time.monotonic() + self.every_seconds
@@ -107,19 +107,19 @@ class Evaluation(keras.callbacks.Callback):
         self.best = (run.best_record or {}).get(self.metric, math.inf)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._next = int(self.model.images_seen) + self.every_images  # pyright: ignore
+        self._next = self.model.count("images_seen") + self.every_images  # pyright: ignore
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         gan: Any = self.model
-        due = self.every_images and int(gan.images_seen) >= self._next
-        last = gan.stop_training or int(gan.iteration) >= self.last_step
+        due = self.every_images and gan.count("images_seen") >= self._next
+        last = gan.stop_training or gan.count("iteration") >= self.last_step
         if logs is None or not (due or last):
             return
         self._next += self.every_images
         logs.update(self.evaluate())
         if logs[self.metric] < self.best:
             self.best = logs[self.metric]
-            record = {self.metric: self.best, "images_seen": int(gan.images_seen)}
+            record = {self.metric: self.best, "images_seen": gan.count("images_seen")}
             self.run.save_best(gan, record)
 
     def evaluate(self) -> dict[str, float]:
@@ -152,7 +152,7 @@ class Record(keras.callbacks.Callback):
         self.every_seconds = every_seconds
 
     def on_train_begin(self, logs: Any = None) -> None:
-        seen = int(self.model.images_seen)  # pyright: ignore
+        seen = self.model.count("images_seen")  # pyright: ignore
         # After a resume, rows beyond the checkpoint are of a future that did not happen.
         self.rows = [row for row in self.run.rows() if row["images_seen"] <= seen]
         self.seconds = self.rows[-1]["seconds"] if self.rows else 0.0
@@ -164,14 +164,14 @@ class Record(keras.callbacks.Callback):
         logs = {name: float(value) for name, value in (logs or {}).items()}
         if not all(math.isfinite(logs[name]) for name in ("d_loss", "g_loss")):
             raise UsageError(
-                f"The training broke down after {int(gan.images_seen):,} images: a loss is not a "
+                f"The training broke down after {gan.count('images_seen'):,} images: a loss is not a "
                 f"number any more (d_loss={logs['d_loss']}, g_loss={logs['g_loss']}). The last "
                 f"good checkpoint is in {self.run.checkpoints}; try a smaller learning rate"
             )
-        now, seen = time.monotonic(), int(gan.images_seen)
+        now, seen = time.monotonic(), gan.count("images_seen")
         spent = now - self._mark
         self.seconds += spent
-        row = {"images_seen": seen, "iteration": int(gan.iteration), "seconds": self.seconds}
+        row = {"images_seen": seen, "iteration": gan.count("iteration"), "seconds": self.seconds}
         row["images_per_second"] = (seen - self._images) / max(spent, 1e-9)
         self.rows.append(row | logs)
         self._mark, self._images = now, seen
@@ -208,7 +208,7 @@ class Limits(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._end = time.monotonic() + 60 * self.minutes if self.minutes else math.inf
-        self._step = int(self.model.iteration)  # pyright: ignore
+        self._step = self.model.count("iteration")  # pyright: ignore
         self._handlers = {}
         for number in (signal.SIGINT, signal.SIGTERM):
             try:
@@ -250,7 +250,7 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._start = self._shown = time.monotonic()
-        self._first = self._last = int(self.model.images_seen)  # pyright: ignore
+        self._first = self._last = self.model.count("images_seen")  # pyright: ignore
         self._bar = None
         if self.console.is_terminal:
             self._bar = rich.progress.Progress(
@@ -265,7 +265,7 @@ class Progress(keras.callbacks.Callback):
         now = time.monotonic()
         if now - self._shown < (0.5 if self._bar else 10.0):
             return
-        seen = int(self.model.images_seen)  # pyright: ignore
+        seen = self.model.count("images_seen")  # pyright: ignore
         line = self._line(seen, now, logs or {})
         self._shown, self._last = now, seen
         if self._bar:

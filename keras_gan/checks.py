@@ -212,21 +212,6 @@ def divides(batch_size: int, parts: int) -> None:
 # ------------------------------------------------------------------------ generate
 
 
-def seeds(given: Any) -> np.ndarray:
-    """Seeds as an int64 array `(count,)`."""
-    array = np.asarray(list(given) if isinstance(given, range) else given)
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise UsageError(
-            "seeds must be a sequence of whole numbers, one for each sample. "
-            f"Received: {type(given).__name__} of shape {array.shape}, {array.dtype}"
-        )
-    if array.size and (array.min() < 0 or array.max() >= 2**63):
-        raise UsageError(
-            f"Seeds must be from 0 to 2^63 - 1. Received: {array.min()} to {array.max()}"
-        )
-    return array.astype(np.int64)
-
-
 def labels(given: Any, seeds: np.ndarray, num_classes: int) -> np.ndarray | None:
     """Class ids `(count,)` of a conditional game, `None` in any other."""
     if not num_classes:

@@ -126,6 +126,10 @@ class GAN(keras.Model):
             aggregation="only_first_replica",
         )
 
+    def count(self, name: str) -> int:
+        """Value of a counter, "iteration" or "images_seen"; under a strategy as well."""
+        return int(getattr(self, name).value.numpy())
+
     def compile(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         generator_optimizer: Any = None,
@@ -274,12 +278,13 @@ class GAN(keras.Model):
             turn,
         ):
             part = tf.cast(part, tf.int64)
-            seed = tf.random.experimental.stateless_fold_in(seed, part)
+            seed = tf.random.experimental.stateless_fold_in(seed, part, alg="philox")
         return seed
 
     def _noise(self, real, seed):
         shape = (tf.shape(real)[0], self.latent_dim)
-        return tf.random.stateless_normal(shape, seed=seed)
+        # By name, as "auto" chooses another algorithm, and so other noise, on other devices.
+        return tf.random.stateless_normal(shape, seed=seed, alg="philox")
 
     def _scaled(self, loss, optimizer):
         """The loss as its optimizer wants it: over all replicas, times the loss scale."""
@@ -411,7 +416,7 @@ class GAN(keras.Model):
         Raises:
             UsageError: a seed, label, or truncation out of range, or labels without classes.
         """
-        seeds = checks.seeds(seeds)
+        seeds = latents.check_seeds(seeds)
         classes = checks.labels(labels, seeds, self.num_classes)
         checks.number("truncation", truncation, least=0)
         checks.whole_number("batch_size", batch_size, least=1)

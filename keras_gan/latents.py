@@ -9,11 +9,36 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+
+from keras_gan.errors import UsageError
 
 _MASK = 0xFFFFFFFF
 _PARITY = 0x1BD11BDA  # Threefish's key schedule constant, cut to 32 bits
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+
+
+def check_seeds(seeds: Any) -> np.ndarray:
+    """Turns what a user gave as seeds into an int64 array of shape `(batch,)`.
+
+    Args:
+        seeds: one integer or a sequence of integers, each `0 <= seed < 2**63`.
+
+    Raises:
+        UsageError: a seed that is not an integer or out of range, or an array of another rank.
+    """
+    try:
+        values = np.atleast_1d(np.asarray(list(seeds) if isinstance(seeds, range) else seeds))
+    except (ValueError, OverflowError):
+        values = np.empty((0, 0))
+    if values.ndim != 1 or (values.size and values.dtype.kind not in "iu"):
+        raise UsageError(f"seeds must be a sequence of integers. Received: seeds={seeds!r:.80}")
+    if values.size and (int(values.min()) < 0 or int(values.max()) >= 2**63):
+        raise UsageError(
+            f"A seed must be at least 0 and below 2**63. Received: seeds={seeds!r:.80}"
+        )
+    return values.astype(np.int64)
 
 
 def latents_from_seeds(seeds: Any, latent_dim: int) -> tf.Tensor:

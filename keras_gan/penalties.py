@@ -57,11 +57,12 @@ def input_gradient(discriminator, samples):
         samples: `(batch, ...)`.
 
     Returns:
-        A tensor of the samples' shape, float32.
+        A tensor of the samples' shape, at least float32.
     """
     if not isinstance(discriminator, SharedForward):
         discriminator = SharedForward(discriminator)
-    return ops.cast(discriminator.input_gradient(samples), "float32")
+    gradient = discriminator.input_gradient(samples)
+    return ops.cast(gradient, keras.backend.result_type(gradient.dtype, "float32"))
 
 
 def squared_norm(gradient):
@@ -170,9 +171,8 @@ class GradientPenalty(Penalty):
 
     def __call__(self, discriminator, real, fake, seed=None):
         shape = (tf.shape(real)[0],) + (1,) * (len(real.shape) - 1)
-        mix = tf.random.stateless_uniform(
-            shape, seed=(0, 0) if seed is None else seed, dtype=real.dtype
-        )
+        seed = (0, 0) if seed is None else seed
+        mix = tf.random.stateless_uniform(shape, seed=seed, dtype=real.dtype, alg="philox")
         between = mix * real + (1 - mix) * fake
         square = squared_norm(input_gradient(discriminator, between))
         # The square root has an infinite slope at 0; below the epsilon the norm counts as its root.

@@ -106,7 +106,7 @@ class Run:
 
     def save(self, gan: GAN) -> pathlib.Path:
         """Writes the game's state as the newest checkpoint and lets the old ones go."""
-        path = self.checkpoints / f"images-{int(gan.images_seen):09d}.keras"
+        path = self.checkpoints / f"images-{gan.count('images_seen'):09d}.keras"
         save_atomically(gan, path)
         for old in self._all_checkpoints()[:-_KEPT]:
             old.unlink()

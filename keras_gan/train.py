@@ -161,7 +161,7 @@ def _fit(
     gan: GAN, recipe: recipes.Recipe, source: datasets.Source, run: Run, tensorboard: bool
 ) -> Outcome:
     training, steps = recipe.training, total_steps(recipe)
-    done = int(gan.iteration)
+    done = gan.count("iteration")
     if done >= steps:
         raise UsageError(
             f"{run.path} has seen all of its {training.images:,} images. Train on with "

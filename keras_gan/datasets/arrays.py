@@ -116,14 +116,19 @@ def _read(file: Path, memory_limit: int) -> dict[str, np.ndarray]:
     if not file.is_file():
         raise UsageError(f"The file of arrays must exist. Received: path={str(file)!r}")
     try:
-        content = np.load(file, mmap_mode="r", allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            large = content.nbytes > memory_limit
-            return {"x": content if large else np.array(content)}
-        with content:
-            return {name: content[name] for name in content.files}
+        # From an open file, because numpy leaves a damaged .npz open; but that cannot be mapped.
+        with file.open("rb") as stream:
+            mapped = file.suffix == ".npy"
+            content = np.load(
+                file if mapped else stream, "r" if mapped else None, allow_pickle=False
+            )
+            if isinstance(content, np.ndarray):
+                large = content.nbytes > memory_limit
+                return {"x": content if large else np.array(content)}
+            with content:
+                return {name: content[name] for name in content.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
-        if "pickle" in str(error):
+        if "pickle" in str(error) or "Python objects" in str(error):
             raise UsageError(
                 "Arrays must hold numbers: pickled objects are never loaded, because loading "
                 f"one can run any program. Received: {file}"

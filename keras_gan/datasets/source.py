@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -216,7 +217,8 @@ class Source:
             ("seed", seed, 0),
             ("start", start, 0),
         ):
-            if isinstance(value, bool) or int(value) != value or not least <= value < 2**63:
+            is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+            if not is_integer or not least <= value < 2**63:
                 raise UsageError(
                     f"{name} must be an integer of at least {least}. Received: {name}={value!r}"
                 )
@@ -245,7 +247,7 @@ def hold_out(
     Raises:
         UsageError: a fraction outside the range, or samples that cannot be divided.
     """
-    if isinstance(fraction, bool) or not 0 <= fraction < 1:
+    if not is_number(fraction) or not 0 <= fraction < 1:
         raise UsageError(
             "held_out must be the share of the samples to hold out, at least 0 and below 1. "
             f"Received: held_out={fraction!r}"
@@ -375,4 +377,5 @@ def _check_labels(name: str, part: Split, spec: Spec) -> None:
 
 def is_number(value: Any) -> bool:
     """Whether a value is a finite real number, and not a truth value."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_real and math.isfinite(value)

@@ -226,7 +226,8 @@ def _builder(folder: Path) -> Any:
 
 def _features(builder: Any) -> dict[str, Any]:
     features = builder.info.features
-    return dict(features) if hasattr(features, "keys") else {}
+    # Sorted, because they come in another order each time.
+    return dict(sorted(features.items())) if hasattr(features, "items") else {}
 
 
 def _find_samples(features: dict[str, Any], key: str | None) -> tuple[str, Any]:

@@ -1,0 +1,276 @@
+"""A bundle, opened for sampling."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serving.errors import UsageError
+from serving.latents import check_seeds, labels_from_seeds, latents_from_seeds
+
+SCHEMA_VERSION = 1
+_SEEDS = "threefry2x32-20/box-muller/1"
+_FIELDS = {
+    "name": str,
+    "kind": str,
+    "shape": list,
+    "value_range": (list, type(None)),
+    "latent_dim": int,
+    "classes": dict,
+    "files": dict,
+}
+
+
+class Bundle:
+    """A generator that turns seeds into samples.
+
+    Runs on the GPU where onnxruntime can use one, else on the CPU.
+
+    Args:
+        path: folder of a bundle, or of a run that holds one in `bundle/`.
+        threads: threads for one operation; by default what onnxruntime finds right.
+        device: `"auto"`, `"cpu"` or `"cuda"`.
+
+    Raises:
+        UsageError: the folder is no bundle, or its manifest or model is damaged.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int | None = None, device: str = "auto"):
+        self.path = _find(Path(path))
+        self.manifest = _read_manifest(self.path)
+        self.name: str = self.manifest["name"]
+        self.kind: str = self.manifest["kind"]
+        self.shape: tuple[int, ...] = tuple(self.manifest["shape"])
+        self.latent_dim: int = self.manifest["latent_dim"]
+        self.num_classes: int = self.manifest["classes"]["count"]
+        self.class_names: tuple[str, ...] = tuple(self.manifest["classes"]["names"])
+        limits = self.manifest["value_range"]
+        self.value_range: tuple[float, float] | None = tuple(limits) if limits else None
+        model = _read_model(self.path, self.manifest)
+        self._session = _open_session(model, self.path, threads, device)
+
+    @property
+    def device(self) -> str:
+        """Where it runs: `"cuda"` or `"cpu"`."""
+        return "cuda" if self._session.get_providers()[0].startswith("CUDA") else "cpu"
+
+    def generate(
+        self,
+        seeds: Any,
+        labels: Any = None,
+        truncation: float = 1.0,
+        batch_size: int = 64,
+    ) -> np.ndarray:
+        """Makes the sample that each seed names.
+
+        Args:
+            seeds: integers, each `0 <= seed < 2**63`.
+            labels: class ids or names, one for all or one for each seed; by default each
+                seed's own, the seed modulo the number of classes.
+            truncation: factor on the latents, 0 or more; below 1 gives more typical and less
+                varied samples.
+            batch_size: samples made at a time.
+
+        Returns:
+            float32 array of shape `(len(seeds), *shape)`.
+
+        Raises:
+            UsageError: a seed, label, truncation or batch size that is not allowed.
+        """
+        return self.sample(seeds, labels, truncation, batch_size)["samples"]
+
+    def sample(
+        self,
+        seeds: Any,
+        labels: Any = None,
+        truncation: float = 1.0,
+        batch_size: int = 64,
+    ) -> dict[str, np.ndarray]:
+        """Does what `generate` does, and gives `samples`, `seeds`, `latents` and, of a
+        conditional generator, `labels`."""
+        if not (isinstance(batch_size, int | np.integer) and batch_size >= 1):
+            raise UsageError(f"batch_size must be at least 1. Received: batch_size={batch_size!r}")
+        if not (math.isfinite(truncation) and truncation >= 0):
+            raise UsageError(f"truncation must be 0 or more. Received: truncation={truncation!r}")
+        seeds = check_seeds(seeds)
+        latents = latents_from_seeds(seeds, self.latent_dim) * np.float32(truncation)
+        feeds = {"latents": latents}
+        if (ids := self.label_ids(seeds, labels)) is not None:
+            feeds["labels"] = ids
+        samples = np.empty((len(seeds), *self.shape), np.float32)
+        for start in range(0, len(seeds), batch_size):
+            rows = slice(start, start + batch_size)
+            batch = {name: value[rows] for name, value in feeds.items()}
+            samples[rows] = self._session.run(["samples"], batch)[0]
+        return {"samples": samples, "seeds": seeds, **feeds}
+
+    def label_ids(self, seeds: np.ndarray, labels: Any = None) -> np.ndarray | None:
+        """Gives the class id of each sample, `None` for a generator without labels.
+
+        Raises:
+            UsageError: labels for a generator without any, an unknown class, a wrong number.
+        """
+        if not self.num_classes:
+            if labels is not None:
+                raise UsageError(
+                    f"Bundle {self.name!r} takes no labels. Received: labels={labels!r}"
+                )
+            return None
+        if labels is None:
+            return labels_from_seeds(seeds, self.num_classes)
+        several = isinstance(labels, Sequence | np.ndarray) and not isinstance(labels, str)
+        ids = np.array([self._class_id(x) for x in (labels if several else [labels])], np.int64)
+        if len(ids) not in (1, len(seeds)):
+            raise UsageError(
+                f"labels must be one for all or one for each of the {len(seeds)} seeds. "
+                f"Received: {len(ids)} labels"
+            )
+        return np.broadcast_to(ids, len(seeds)).copy()
+
+    def _class_id(self, label: Any) -> int:
+        if isinstance(label, str) and label in self.class_names:
+            return self.class_names.index(label)
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
+            number = int(label)
+            if number == (float(label) if not isinstance(label, str) else number) and (
+                0 <= number < self.num_classes
+            ):
+                return number
+        names = f" or one of {', '.join(self.class_names)}" if self.class_names else ""
+        raise UsageError(
+            f"A label must be 0 to {self.num_classes - 1}{names}. Received: {str(label)!r}"
+        )
+
+
+def _find(path: Path) -> Path:
+    for folder in (path, path / "bundle"):
+        if os.path.isfile(folder / "manifest.json"):  # pathlib's raises where it may not look
+            return folder
+    if os.path.isfile(path):
+        rule = "A bundle is the folder that holds manifest.json, not a file in it."
+    elif os.path.isdir(path):
+        rule = (
+            "A bundle is a folder with a manifest.json; this folder has none, nor has its bundle/."
+        )
+    else:
+        rule = "A bundle must exist."
+    raise UsageError(f"{rule} Received: {str(path)!r}")
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"A manifest must be readable. Received: {error}") from error
+    except ValueError as error:
+        raise UsageError(f"A manifest must be JSON. Received: {str(path)!r} ({error})") from error
+    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UsageError(
+            f"This version reads bundles of schema_version {SCHEMA_VERSION}. "
+            f"Received: {str(path)!r} with schema_version={version!r}"
+        )
+    for field, kind in _FIELDS.items():
+        if not isinstance(manifest.get(field), kind):
+            raise UsageError(
+                f"A manifest must have {field}. "
+                f"Received: {str(path)!r} with {field}={manifest.get(field)!r:.80}"
+            )
+    if manifest.get("seeds") != _SEEDS:
+        raise UsageError(
+            f"This version knows the seeds {_SEEDS!r}. "
+            f"Received: {str(path)!r} with seeds={manifest.get('seeds')!r}"
+        )
+    _check_classes(path, manifest["classes"])
+    return manifest
+
+
+def _check_classes(path: Path, classes: dict) -> None:
+    count, names = classes.get("count"), classes.get("names")
+    if not (isinstance(count, int) and count >= 0 and isinstance(names, list)):
+        raise UsageError(
+            "The classes of a manifest must have count and names. "
+            f"Received: {str(path)!r} with classes={classes!r:.80}"
+        )
+
+
+def _read_model(folder: Path, manifest: dict[str, Any]) -> bytes:
+    path = folder / "model.onnx"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"A bundle must hold model.onnx. Received: {str(path)!r} ({error.strerror})"
+        ) from error
+    expected = manifest["files"].get("model.onnx")
+    if not isinstance(expected, dict) or (
+        hashlib.sha256(content).hexdigest() != expected.get("sha256")
+    ):
+        raise UsageError(
+            "model.onnx must have the SHA-256 that manifest.json names; the bundle is damaged or "
+            f"was changed. Received: {str(path)!r}"
+        )
+    return content
+
+
+def _open_session(model: bytes, folder: Path, threads: int | None, device: str) -> Any:
+    import onnxruntime
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"device must be auto, cpu or cuda. Received: device={device!r}")
+    cuda = device != "cpu" and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if threads:
+        options.intra_op_num_threads = threads
+    providers = ["CPUExecutionProvider"]
+    if cuda and _has_cuda_driver():
+        providers.insert(0, "CUDAExecutionProvider")
+    try:
+        with _quiet(onnxruntime) if len(providers) > 1 else contextlib.nullcontext():
+            session = onnxruntime.InferenceSession(model, options, providers=providers)
+    except Exception as error:  # onnxruntime has a class for each failure
+        line = " ".join(str(error).split())[:200]
+        raise UsageError(
+            f"model.onnx must load in onnxruntime. Received: {str(folder)!r} ({line})"
+        ) from error
+    if device == "cuda" and not session.get_providers()[0].startswith("CUDA"):
+        raise UsageError(
+            "device='cuda' needs a GPU, its driver, and onnxruntime-gpu with its CUDA libraries. "
+            "Received: a machine on which they do not load"
+        )
+    return session
+
+
+def _has_cuda_driver() -> bool:
+    """Asks for the driver first: without it, onnxruntime prints an error and is no use."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _quiet(onnxruntime: Any):
+    """Loads CUDA's libraries, and keeps to itself what onnxruntime prints where it cannot."""
+    onnxruntime.set_default_logger_severity(4)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            if hasattr(onnxruntime, "preload_dlls"):
+                onnxruntime.preload_dlls()
+            yield
+    finally:
+        onnxruntime.set_default_logger_severity(2)

@@ -1,0 +1,274 @@
+"""The command `keras-gan`.
+
+`sample` and `--help` run here, within a moment: nothing heavy is imported before it is needed.
+Every other command is the library's, and is handed to `python -m keras_gan`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from serving.errors import UsageError
+
+COMMANDS = {
+    "quickstart": "Train on built-in data, export and sample, in minutes",
+    "train": "Train a GAN from a recipe into a run folder",
+    "evaluate": "Score a run's generator against the data",
+    "export": "Export a run's generator to a bundle: SavedModel and ONNX",
+    "verify": "Check a bundle's files and what its models make",
+    "sample": "Make samples from a bundle, without TensorFlow",
+    "prepare": "Prepare a data set once, before training",
+    "list": "List recipes, architectures, data sets, losses and penalties",
+}
+_LIBRARY = tuple(name for name in COMMANDS if name != "sample")
+
+HELP = """usage: keras-gan [--help] [--version] COMMAND ...
+
+Generative adversarial networks as ordinary Keras models.
+
+commands:
+{commands}
+
+options:
+  -h, --help  Show this text; `keras-gan COMMAND --help` shows a command's own
+  --version   Show the version
+
+examples:
+  keras-gan train fashion-mnist --set training.batch_size=128
+  keras-gan export runs/fashion-mnist
+  keras-gan sample runs/fashion-mnist --count 64 --out grid.png
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit status: 0, or 2 for a mistake of the user."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _run(argv)
+        sys.stdout.flush()  # here, where a closed pipe is still caught
+        return status
+    except UsageError as error:
+        print(f"keras-gan: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader has gone, as `head` does; the interpreter must not try to flush again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _run(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        lines = (f"  {name:<10}  {line}" for name, line in COMMANDS.items())
+        print(HELP.format(commands="\n".join(lines)), end="")
+        return 0
+    if argv[0] == "--version":
+        print(f"keras-gan {_version()}")
+        return 0
+    if argv[0] == "sample":
+        return sample(argv[1:])
+    if argv[0] in _LIBRARY:
+        return _hand_over(argv)
+    raise UsageError(_unknown(argv[0]))
+
+
+def _hand_over(argv: list[str]) -> int:
+    command = [sys.executable, "-m", "keras_gan", *argv]
+    sys.stdout.flush()
+    if sys.platform == "win32":  # exec there returns to the shell before the program has ended
+        import subprocess
+
+        return subprocess.run(command, check=False).returncode
+    os.execv(command[0], command)
+
+
+def _unknown(command: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(COMMANDS)}"
+    return f"There is no such command; {hint} Received: {command!r}"
+
+
+def _version() -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version("keras-gan")
+    except metadata.PackageNotFoundError:  # a checkout that was not installed
+        path = Path(__file__).parents[1] / "keras_gan" / "_version.py"
+        return path.read_text(encoding="utf-8").split('"')[-2]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message[:1].upper()}{message[1:]}; see `{self.prog} --help`")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="keras-gan sample",
+        description="Make samples from a bundle. Sample number i is the one that seed + i names, "
+        "the same in every batch and on every server.",
+        epilog="example: keras-gan sample runs/fashion-mnist --count 64 --seed 7 --out grid.png",
+    )
+    add = parser.add_argument
+    add("bundle", metavar="BUNDLE", help="folder of a bundle, or of a run that was exported")
+    add("--count", type=int, default=64, help="number of samples (default: 64)")
+    add("--seed", type=int, default=0, help="seed of the first sample (default: 0)")
+    add("--out", metavar="FILE", help="file to write (default: samples.png)")
+    add(
+        "--format",
+        metavar="png|npz",
+        help="png: one picture of all; npz: the numbers (default: what the name of the file says)",
+    )
+    add("--each", metavar="FOLDER", help="write each picture to a file of its own as well")
+    add(
+        "--labels",
+        metavar="LABELS",
+        help="class ids or names, as in 3 or 0,1,2; several take turns",
+    )
+    add(
+        "--truncation",
+        type=float,
+        default=1.0,
+        help="factor on the latents; below 1 gives more typical, less varied samples (default: 1)",
+    )
+    add("--batch-size", type=int, default=64, help="samples made at a time (default: 64)")
+    add("--overwrite", action="store_true", help="let --each write into a folder that is not empty")
+    return parser
+
+
+def sample(argv: list[str]) -> int:
+    """Runs `keras-gan sample`."""
+    options = _parser().parse_args(argv)
+    if options.count < 1:
+        raise UsageError(f"--count must be at least 1. Received: --count {options.count}")
+    if not 0 <= options.seed <= 2**63 - options.count:
+        raise UsageError(
+            "Seeds must be at least 0 and below 2**63. "
+            f"Received: --seed {options.seed} --count {options.count}"
+        )
+    out, form = _output(options)
+    from serving.bundle import Bundle
+
+    bundle = Bundle(options.bundle)
+    _check_pictures(bundle, options, form)
+    start = time.perf_counter()
+    drawn = _draw(bundle, options)
+    rate = options.count / (time.perf_counter() - start)
+    written = []
+    try:
+        if options.each:
+            written.append(_write_each(bundle, drawn, Path(options.each), options.overwrite))
+        if out:
+            _write(out, _encode(bundle, drawn, form))
+            written.append(str(out))
+    except OSError as error:
+        raise UsageError(f"The output must be writable. Received: {error}") from error
+    plural = "sample" if options.count == 1 else "samples"
+    print(
+        f"Wrote {' and '.join(written)}: {options.count} {plural} of {bundle.name}, "
+        f"{rate:.0f} samples/s on {bundle.device}"
+    )
+    return 0
+
+
+def _output(options: argparse.Namespace) -> tuple[Path | None, str]:
+    """Settles where to write and in which format."""
+    form = options.format
+    if options.out is None:
+        form = form or "png"
+        out = None if options.each and options.format is None else Path(f"samples.{form}")
+    else:
+        out = Path(options.out)
+        form = form or out.suffix.lower().removeprefix(".")
+    if form not in ("png", "npz"):
+        raise UsageError(f"The format must be png or npz. Received: {form!r}")
+    if out and out.is_dir():
+        raise UsageError(f"--out must name a file. Received: {str(out)!r}, a folder")
+    return out, form
+
+
+def _check_pictures(bundle: Any, options: argparse.Namespace, form: str) -> None:
+    """Refuses what could not be written before time is spent on samples."""
+    if options.each:
+        folder = Path(options.each)
+        if bundle.kind != "image":
+            raise UsageError(f"--each is for images. Received: samples of kind {bundle.kind!r}")
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"--each must name a folder. Received: {options.each!r}")
+        if folder.is_dir() and any(folder.iterdir()) and not options.overwrite:
+            raise UsageError(
+                "The folder of --each must be empty, or pass --overwrite. "
+                f"Received: {options.each!r}"
+            )
+    one_picture = form == "png" and (options.out or not options.each)
+    if bundle.kind == "image" and one_picture:
+        from serving.pictures import check_grid
+
+        check_grid(options.count, bundle.shape)
+
+
+def _draw(bundle: Any, options: argparse.Namespace) -> dict[str, Any]:
+    labels = None
+    if options.labels is not None:
+        names = [name.strip() for name in options.labels.split(",")]
+        # Several labels take turns over the samples.
+        labels = [names[i % len(names)] for i in range(options.count)]
+    seeds = range(options.seed, options.seed + options.count)
+    try:
+        return bundle.sample(seeds, labels, options.truncation, options.batch_size)
+    except MemoryError as error:
+        raise UsageError(
+            f"Samples must fit the memory. Received: --count {options.count}"
+        ) from error
+
+
+def _encode(bundle: Any, drawn: dict[str, Any], form: str) -> bytes:
+    if form == "npz":
+        import io
+
+        import numpy as np
+
+        buffer = io.BytesIO()
+        np.savez(buffer, **drawn)
+        return buffer.getvalue()
+    from serving import pictures
+
+    if bundle.kind == "image":
+        pixels = pictures.to_uint8(drawn["samples"], bundle.value_range)
+        return pictures.to_png(pictures.grid(pixels))
+    return pictures.to_png(pictures.scatter(drawn["samples"], bundle.value_range))
+
+
+def _write_each(bundle: Any, drawn: dict[str, Any], folder: Path, overwrite: bool) -> str:
+    from serving import pictures
+
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = pictures.to_uint8(drawn["samples"], bundle.value_range)
+    for seed, picture in zip(drawn["seeds"], pixels, strict=True):
+        _write(folder / f"seed{seed:06d}.png", pictures.to_png(picture))
+    return f"{len(pixels)} files in {folder}"
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes a file so that it is there whole or as it was before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""Samples as pictures: single ones, a grid, and a plot of points."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from serving.errors import UsageError
+
+MAX_SIDE = 16_384  # pixels; more than most viewers open
+_GAP = 2
+_WHITE = 255
+_PLOT = 640
+_MARGIN = 36
+_DOT = 2
+
+
+def to_uint8(samples: np.ndarray, value_range: tuple[float, float] | None = None) -> np.ndarray:
+    """Maps samples to pixels: the range to 0..255, rounded, what lies outside clipped.
+
+    Args:
+        samples: float array `(batch, height, width, channels)`.
+        value_range: smallest and largest value; `(-1, 1)` by default.
+
+    Returns:
+        uint8 array of the same shape.
+    """
+    low, high = value_range or (-1.0, 1.0)
+    pixels = np.rint((samples - np.float32(low)) / np.float32(high - low) * np.float32(255.0))
+    return np.clip(pixels, 0.0, 255.0).astype(np.uint8)
+
+
+def columns_for(count: int) -> int:
+    """Gives the columns of a grid that is as square as it can be."""
+    return max(1, math.ceil(math.sqrt(count)))
+
+
+def grid(pictures: np.ndarray, columns: int | None = None) -> np.ndarray:
+    """Lays pictures out in rows, with white lines between them.
+
+    Args:
+        pictures: uint8 array `(batch, height, width, channels)`.
+        columns: pictures in a row; by default such that the grid is nearly square.
+
+    Returns:
+        uint8 array `(height, width, channels)`.
+
+    Raises:
+        UsageError: a grid above 16384 pixels in height or width.
+    """
+    count, height, width, channels = pictures.shape
+    columns = columns or columns_for(count)
+    check_grid(count, (height, width, channels), columns)
+    rows = math.ceil(count / columns)
+    shape = (rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, channels)
+    canvas = np.full(shape, _WHITE, np.uint8)
+    for number, picture in enumerate(pictures):
+        top = number // columns * (height + _GAP)
+        left = number % columns * (width + _GAP)
+        canvas[top : top + height, left : left + width] = picture
+    return canvas
+
+
+def check_grid(count: int, shape: tuple[int, ...], columns: int | None = None) -> None:
+    """Refuses a grid that no viewer would open, before its pictures are made."""
+    columns = columns or columns_for(count)
+    rows = math.ceil(count / columns)
+    if max(rows * (shape[0] + _GAP), columns * (shape[1] + _GAP)) > MAX_SIDE:
+        raise UsageError(
+            f"A grid must be at most {MAX_SIDE} pixels wide and high. "
+            f"Received: {count} pictures of {shape[1]} x {shape[0]}"
+        )
+
+
+def to_png(picture: np.ndarray) -> bytes:
+    """Encodes a uint8 picture `(height, width, 1, 3 or 4)` as PNG."""
+    image = Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=3)  # noise barely compresses; 6 takes twice the time
+    return buffer.getvalue()
+
+
+def scatter(points: np.ndarray, value_range: tuple[float, float] | None = None) -> np.ndarray:
+    """Plots the first two features of points, or the only one along a line.
+
+    Args:
+        points: float array `(batch, features)`.
+        value_range: smallest and largest value of the axes; by default what the points need.
+
+    Returns:
+        uint8 array `(height, width, 3)`.
+    """
+    flat = points[:, :2] if points.shape[1] > 1 else np.pad(points, ((0, 0), (0, 1)))
+    finite = flat[np.isfinite(flat).all(axis=1)]
+    low, high = value_range or _limits(finite)
+    image = Image.new("RGB", (_PLOT, _PLOT), "white")
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((_MARGIN, _MARGIN, _PLOT - _MARGIN, _PLOT - _MARGIN), outline="#bbbbbb")
+    scale = (_PLOT - 2 * _MARGIN) / (high - low)
+    for x, y in (finite - low) * scale:
+        if 0 <= x <= _PLOT - 2 * _MARGIN and 0 <= y <= _PLOT - 2 * _MARGIN:
+            left, top = _MARGIN + x, _PLOT - _MARGIN - y
+            draw.ellipse((left - _DOT, top - _DOT, left + _DOT, top + _DOT), fill="#1f5fa8")
+    draw.text((_MARGIN, _PLOT - _MARGIN + 6), f"{low:.3g}", fill="#555555")
+    draw.text((_PLOT - _MARGIN - 24, _PLOT - _MARGIN + 6), f"{high:.3g}", fill="#555555")
+    return np.asarray(image)
+
+
+def _limits(points: np.ndarray) -> tuple[float, float]:
+    """One range for both axes, so that a circle looks like one."""
+    if not points.size:
+        return -1.0, 1.0
+    low, high = float(points.min()), float(points.max())
+    pad = 0.05 * (high - low) or 1.0
+    return low - pad, high + pad

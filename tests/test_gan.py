@@ -1,0 +1,555 @@
+"""The game: one step by hand, the average, the noise, saving, and what is refused."""
+
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import keras_gan
+from keras_gan import UsageError
+
+
+def constant_generator(value, width=1):
+    """G(z) = value, whatever the latents: its bias is all that learns."""
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(width, kernel_initializer="zeros")])
+    model.layers[-1].bias.assign([value] * width)
+    return model
+
+
+def linear_discriminator(weight, width=1):
+    model = keras.Sequential([keras.Input((width,)), layers.Dense(1, use_bias=False)])
+    model.layers[-1].kernel.assign([[weight]] * width)
+    return model
+
+
+def sgd_gan(generator, discriminator, g_rate=0.1, **arguments):
+    gan = keras_gan.GAN(generator, discriminator, **arguments)
+    gan.compile(keras.optimizers.SGD(g_rate), keras.optimizers.SGD(0.1))
+    return gan
+
+
+def numbers(gan):
+    """The constant that G makes and the weight of D."""
+    return float(gan.generator.layers[-1].bias[0]), float(gan.discriminator.layers[-1].kernel[0, 0])
+
+
+def weights(*models):
+    return [w.copy() for model in models for w in model.get_weights()]
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+# ------------------------------------------------------------------------ one step by hand
+
+
+def test_one_step_of_the_non_saturating_game():
+    """D learns first, from D(x) = w x on reals 2 and fakes b; G then faces the new D."""
+    w, b, x, rate = 0.5, -1.0, 2.0, 0.1
+    gan = sgd_gan(constant_generator(b), linear_discriminator(w), loss="non_saturating")
+    logs = gan.fit(np.full((4, 1), x, "float32"), batch_size=4, verbose=0).history
+
+    def sigmoid(t):
+        return 1 / (1 + np.exp(-t))
+
+    new_w = w - rate * (-x * sigmoid(-w * x) + b * sigmoid(w * b))
+    new_b = b - rate * (-new_w * sigmoid(-new_w * b))
+    assert numbers(gan) == pytest.approx((new_b, new_w), abs=1e-6)
+    assert logs["d_loss"] == pytest.approx([np.logaddexp(0, -w * x) + np.logaddexp(0, w * b)])
+    assert logs["g_loss"] == pytest.approx([np.logaddexp(0, -new_w * b)])
+    assert logs["real_logits"] == pytest.approx([w * x])
+    assert logs["fake_logits"] == pytest.approx([w * b])
+    assert (logs["real_accuracy"], logs["fake_accuracy"]) == ([1.0], [1.0])
+
+
+def test_every_discriminator_step_sees_its_own_reals():
+    """A Wasserstein critic D(x) = w x moves by rate * (mean real - b) at each of its steps."""
+    gan = sgd_gan(
+        constant_generator(1.0),
+        linear_discriminator(0.0),
+        loss="wasserstein",
+        discriminator_steps=2,
+    )
+    x = np.array([[1.0], [2.0], [5.0], [10.0]], "float32")
+    gan.fit(tf.data.Dataset.from_tensors(x), verbose=0)
+    w = 0.1 * (1.5 - 1.0) + 0.1 * (7.5 - 1.0)
+    assert numbers(gan) == pytest.approx((1.0 + 0.1 * w, w), abs=1e-6)
+    assert int(gan.iteration) == 1
+    assert int(gan.images_seen) == 4
+    assert int(gan.discriminator_optimizer.iterations) == 2
+    assert int(gan.generator_optimizer.iterations) == 1
+
+
+def test_penalties_weigh_in_the_discriminators_loss_alone():
+    """R1 of D(x) = w x is w^2 / 2, so that gamma = 3 adds 3 w to the slope of w."""
+    gan = sgd_gan(
+        constant_generator(1.0),
+        linear_discriminator(2.0),
+        loss="wasserstein",
+        penalties=[keras_gan.penalties.R1(3.0)],
+    )
+    logs = gan.fit(np.ones((4, 1), "float32"), batch_size=4, verbose=0).history
+    w = 2.0 - 0.1 * (3 * 2.0)
+    assert numbers(gan) == pytest.approx((1.0 + 0.1 * w, w), abs=1e-6)
+    assert logs["r1"] == pytest.approx([2.0])
+    assert logs["d_loss"] == pytest.approx([0.0])
+
+
+def test_a_lazy_penalty_is_due_every_interval_and_then_weighs_as_much_more():
+    gan = sgd_gan(
+        constant_generator(1.0),
+        linear_discriminator(2.0),
+        g_rate=0.0,
+        loss="wasserstein",
+        penalties=[keras_gan.penalties.R1(0.5, interval=4)],
+    )
+    w = 2.0
+    for step in range(8):
+        # Real samples equal the fakes, so that the penalty alone has a slope.
+        logs = gan.fit(np.ones((4, 1), "float32"), batch_size=4, verbose=0).history
+        if step % 4 == 0:
+            assert logs["r1"] == pytest.approx([w**2 / 2], rel=1e-5)
+            w -= 0.1 * 0.5 * 4 * w
+        assert numbers(gan)[1] == pytest.approx(w, rel=1e-5)
+
+
+# ------------------------------------------------------------------------ the average
+
+
+def test_the_average_follows_with_its_half_life_and_takes_batch_statistics_along(make_gan, images):
+    gan = make_gan(ema_half_life=40.0, ema_rampup=1e9)
+    before = weights(gan.average_generator)
+    assert same(before, weights(gan.generator))
+    gan.fit(images.take(1), verbose=0)
+    step = 1 - 0.5 ** (8 / 40)
+    names = [w.path for w in gan.average_generator.weights]
+    assert any("moving_variance" in name for name in names)
+    for name, old, live, average in zip(
+        names, before, weights(gan.generator), weights(gan.average_generator), strict=True
+    ):
+        assert not np.array_equal(old, live), name
+        np.testing.assert_allclose(average, old + step * (live - old), atol=1e-6, err_msg=name)
+
+
+def test_the_average_forgets_the_initial_weights_at_once(make_gan, images):
+    gan = make_gan(ema_half_life=1e6)
+    gan.fit(images.take(1), verbose=0)
+    for live, average in zip(weights(gan.generator), weights(gan.average_generator), strict=True):
+        np.testing.assert_allclose(average, live, atol=1e-5)
+
+
+def test_without_a_half_life_there_is_no_average(make_gan):
+    gan = make_gan(ema_half_life=0)
+    assert gan.average_generator is gan.generator
+
+
+# ------------------------------------------------------------------------ noise and samples
+
+
+def test_the_same_seed_trains_the_same_weights_and_another_does_not(make_gan, images):
+    trained = []
+    for seed in (3, 3, 4):
+        gan = make_gan(seed=seed, penalties=["gradient_penalty"])
+        gan.fit(images, epochs=2, verbose=0)
+        trained.append(weights(gan))
+    assert same(trained[0], trained[1])
+    assert not same(trained[0], trained[2])
+
+
+def test_noise_is_new_at_every_step_turn_and_purpose(make_gan):
+    gan = make_gan(seed=2**40 + 1)
+    seeds = set()
+    for step in range(3):
+        gan.iteration.assign(step)
+        seeds |= {tuple(gan._random_seed(p, t).numpy()) for p in range(3) for t in range(3)}
+    assert len(seeds) == 27
+
+
+def test_a_seed_names_a_sample_in_any_batch_and_order(make_gan):
+    gan = make_gan()
+    samples = gan.generate([7, 2**62, 0, 7], batch_size=3)
+    assert samples.shape == (4, 8, 12, 1)
+    assert samples.dtype == np.float32
+    np.testing.assert_allclose(samples[0], samples[3], atol=1e-6)
+    assert not np.array_equal(samples[0], samples[1])
+    np.testing.assert_allclose(gan.generate(range(7, 8)), samples[:1], atol=1e-6)
+    assert gan.generate([]).shape == (0, 8, 12, 1)
+
+
+def test_truncation_zero_leaves_one_sample(make_gan):
+    samples = make_gan().generate(range(4), truncation=0.0)
+    np.testing.assert_array_equal(samples, np.repeat(samples[:1], 4, 0))
+
+
+def test_generate_tells_average_and_live_apart(make_gan, images):
+    gan = make_gan(ema_half_life=1e9, ema_rampup=1e9)
+    first = gan.generate(range(3))
+    gan.fit(images, verbose=0)
+    np.testing.assert_allclose(gan.generate(range(3)), first, atol=1e-5)
+    assert np.abs(gan.generate(range(3), average=False) - first).max() > 1e-3
+    # The same through the plain Keras call, which takes the average.
+    latents = keras_gan.latents.latents_from_seeds(np.arange(3), 4)
+    np.testing.assert_allclose(gan.predict(latents, verbose=0), first, atol=1e-5)
+
+
+# ------------------------------------------------------------------------ conditional
+
+
+def test_labels_reach_both_players(make_gan, images):
+    gan = make_gan(num_classes=3, penalties=["r1"])
+    before = [gan.get_layer("generator").get_layer("label_embedding").get_weights()[0]]
+    before.append(gan.discriminator.get_layer("label_embedding").get_weights()[0])
+    gan.fit(images, epochs=2, verbose=0)
+    after = [gan.generator.get_layer("label_embedding").get_weights()[0]]
+    after.append(gan.discriminator.get_layer("label_embedding").get_weights()[0])
+    for old, new in zip(before, after, strict=True):
+        assert (np.abs(new - old).max(axis=1) > 1e-4).all()  # every class's row has learned
+    samples = [gan.generate([5], labels=label) for label in range(3)]
+    assert np.abs(samples[0] - samples[1]).max() > 1e-4
+    # Without labels a seed names its class too: 5 modulo 3.
+    np.testing.assert_array_equal(gan.generate([5]), samples[2])
+    np.testing.assert_allclose(gan.generate([5, 5], labels=[0, 1])[1:], samples[1], atol=1e-6)
+
+
+def test_a_conditional_game_learns_to_obey_its_labels():
+    """Class 0 lies at -2, class 1 at +2: after a short game G puts each where it belongs."""
+    keras.utils.set_random_seed(1)
+    spec = keras_gan.Spec("points", (1,), num_classes=2)
+    options = {"widths": [16, 16]}
+    players = keras_gan.architectures.build("mlp", spec, True, options, options)
+    gan = keras_gan.GAN(
+        *players, loss="relativistic", penalties=["r1", "r2"], num_classes=2, ema_half_life=2000
+    )
+    gan.compile(keras.optimizers.Adam(3e-3, beta_1=0.0), keras.optimizers.Adam(3e-3, beta_1=0.0))
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 25_600).astype("int32")
+    x = (4.0 * y - 2 + 0.1 * rng.normal(size=y.shape)).astype("float32")[:, None]
+    gan.fit(x, y, batch_size=64, verbose=0)
+    means = [float(gan.generate(range(500), labels=label).mean()) for label in (0, 1)]
+    assert means == pytest.approx([-2.0, 2.0], abs=0.4)
+
+
+# ------------------------------------------------------------------------ metrics, evaluation
+
+
+def test_ties_count_half(make_gan):
+    gan = sgd_gan(constant_generator(1.0), linear_discriminator(0.0))
+    logs = gan.evaluate(np.ones((4, 1), "float32"), verbose=0, return_dict=True)
+    assert (logs["real_accuracy"], logs["fake_accuracy"]) == (0.5, 0.5)
+
+
+def test_evaluation_changes_nothing_and_repeats_itself(make_gan, images):
+    gan = make_gan(penalties=["r1"])
+    gan.fit(images, verbose=0)
+    players = (gan.generator, gan.discriminator, gan.average_generator)
+    before = weights(*players)
+    results = [gan.evaluate(images, verbose=0, return_dict=True) for _ in range(2)]
+    assert results[0] == results[1]
+    assert set(results[0]) == {
+        "d_loss",
+        "g_loss",
+        "real_accuracy",
+        "fake_accuracy",
+        "real_logits",
+        "fake_logits",
+    }
+    assert same(before, weights(*players))
+
+
+def test_validation_shows_beside_training(make_gan, images):
+    history = (
+        make_gan(penalties=["r1", "r1"]).fit(images, validation_data=images, verbose=0).history
+    )
+    assert {"d_loss", "g_loss", "r1", "r1_2", "val_d_loss", "val_g_loss"} <= set(history)
+    assert "val_r1" not in history
+
+
+# ------------------------------------------------------------------------ saving
+
+
+@pytest.mark.parametrize("num_classes", [0, 3])
+def test_a_saved_game_goes_on_bit_for_bit(make_gan, images, tmp_path, num_classes):
+    def new():
+        return make_gan(
+            num_classes=num_classes,
+            loss="relativistic_average",
+            penalties=[keras_gan.penalties.R1(2.0, interval=2), "gradient_penalty"],
+            discriminator_steps=2,
+            ema_half_life=50.0,
+            seed=9,
+        )
+
+    straight = new()
+    straight.fit(images, epochs=2, verbose=0)
+    stopped = new()
+    stopped.fit(images, epochs=1, verbose=0)
+    stopped.save(tmp_path / "game.keras")
+    resumed = keras.saving.load_model(tmp_path / "game.keras")
+    for name, value in stopped.get_config().items():
+        if name not in ("generator", "discriminator"):  # Keras numbers their layers anew
+            assert resumed.get_config()[name] == value
+    assert same(weights(resumed), weights(stopped))
+    for name in ("generator_optimizer", "discriminator_optimizer"):
+        for a, b in zip(
+            getattr(resumed, name).variables, getattr(stopped, name).variables, strict=True
+        ):
+            np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
+    np.testing.assert_array_equal(resumed.generate(range(3)), stopped.generate(range(3)))
+    resumed.fit(images, epochs=1, verbose=0)
+    assert same(weights(resumed), weights(straight))
+    assert int(resumed.iteration) == int(straight.iteration) == 8
+
+
+def test_adding_an_augmentation_is_passing_a_callable(make_gan, images):
+    seen = []
+
+    def shift(samples, seed):
+        seen.append(seed)
+        return tf.roll(samples, tf.random.stateless_uniform((), seed, -2, 3, tf.int32), axis=2)
+
+    gan = make_gan(augment=shift, penalties=["r1"])
+    gan.fit(images, verbose=0)
+    assert seen
+    plain = make_gan(penalties=["r1"])
+    plain.fit(images, verbose=0)
+    assert not same(weights(gan.discriminator), weights(plain.discriminator))
+
+
+# ------------------------------------------------------------------------ how Keras can run it
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"run_eagerly": True}, {"steps_per_execution": 2}],
+    ids=lambda how: next(iter(how)),
+)
+def test_ways_of_running_agree(make_gan, images, how):
+    trained = []
+    for arguments in ({}, how):
+        gan = make_gan(
+            compiled=False, penalties=["gradient_penalty", keras_gan.penalties.R1(1.0, interval=2)]
+        )
+        gan.compile(keras.optimizers.SGD(1e-2), keras.optimizers.SGD(1e-2), **arguments)
+        gan.fit(images, verbose=0)
+        trained.append(weights(gan))
+    for a, b in zip(*trained, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+
+
+def test_compiled_by_xla_it_is_the_same_game(make_gan, images):
+    """XLA draws other normal numbers, so both generators are made to ignore their latents."""
+    trained = []
+    for jit_compile in (False, True):
+        gan = make_gan(
+            compiled=False, penalties=["r1", keras_gan.penalties.R2(1.0, interval=2)], seed=1
+        )
+        kernel = gan.generator.get_layer("project").kernel
+        kernel.assign(keras.ops.zeros_like(kernel))
+        gan.compile(keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.1), jit_compile=jit_compile)
+        gan.fit(images.take(1), verbose=0)
+        assert gan.jit_compile is jit_compile
+        trained.append(weights(gan.discriminator))
+    for a, b in zip(*trained, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(make_gan, images, policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        gan = make_gan(penalties=["r1", "r2"], loss="relativistic")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    scaled = isinstance(gan.generator_optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (policy == "mixed_float16")
+    before = weights(gan.generator, gan.discriminator)
+    logs = gan.fit(images, epochs=2, verbose=0).history
+    assert np.isfinite(logs["d_loss"] + logs["g_loss"] + logs["r1"]).all()
+    assert not same(before, weights(gan.generator, gan.discriminator))
+    assert gan.generate(range(2)).dtype == np.float32
+
+
+def test_two_replicas_draw_different_noise_and_learn_as_one():
+    """On two logical CPUs; in a process of its own, as devices are chosen before anything else."""
+    program = textwrap.dedent(
+        """
+        import numpy as np, tensorflow as tf
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration() for _ in range(2)]
+        )
+        import keras, keras_gan
+
+        def make():
+            dense = keras.layers.Dense
+            g = keras.Sequential([keras.Input((2,)), dense(1, kernel_initializer="zeros")])
+            d = keras.Sequential([keras.Input((1,)), dense(1, kernel_initializer="ones")])
+            gan = keras_gan.GAN(g, d, loss="non_saturating", penalties=["r1"], ema_half_life=100)
+            gan.compile(keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.1))
+            return gan
+
+        data = tf.data.Dataset.from_tensors(np.arange(8, dtype="float32")[:, None])
+        one = make()
+        one.fit(data, verbose=0)
+        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        with strategy.scope():
+            two = make()
+        two.fit(data, verbose=0)
+        assert two.count("images_seen") == 8 and two.count("iteration") == 1
+        # The first step, in which the generator is constant: equal up to its kernel, which
+        # learns from the noise.
+        for a, b in zip(one.discriminator.get_weights(), two.discriminator.get_weights()):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+        np.testing.assert_allclose(
+            one.generator.get_weights()[1], two.generator.get_weights()[1], atol=1e-5
+        )
+
+        @tf.function
+        def noise():
+            return strategy.run(lambda: two._noise(tf.zeros((4, 1)), two._random_seed(0, 0)))
+
+        a, b = strategy.experimental_local_results(noise())
+        assert np.abs(a - b).min() > 0
+        print("as one")
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=240
+    )
+    assert done.stdout.endswith("as one\n"), done.stderr[-3000:]
+
+
+# ------------------------------------------------------------------------ what is refused
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros((8, 8, 12, 1), "uint8"), r"must be float32 \(uint8 images: x / 127.5 - 1\)"),
+        (np.zeros((8, 12, 8, 1), "float32"), r"\('batch', 8, 12, 1\).*Received: \(8, 12, 8, 1\)"),
+        (np.full((8, 8, 12, 1), 255, "float32"), r"\[-1, 1\].*Received: values from 255 to 255"),
+        (np.full((8, 8, 12, 1), np.nan, "float32"), r"finite numbers. Received: 768 NaN"),
+    ],
+)
+@pytest.mark.parametrize("as_dataset", [False, True])
+def test_bad_samples_are_refused_before_the_first_step(make_gan, x, message, as_dataset):
+    gan = make_gan()
+    data = tf.data.Dataset.from_tensors(x) if as_dataset else x
+    with pytest.raises(UsageError, match=message):
+        gan.fit(data, verbose=0)
+    assert int(gan.iteration) == 0
+
+
+def test_bad_batches_and_labels_are_refused(make_gan):
+    x = np.zeros((8, 8, 12, 1), "float32")
+    datasets = tf.data.Dataset.from_tensor_slices
+    with pytest.raises(UsageError, match=r"divide by discriminator_steps=3.*a batch of 8"):
+        make_gan(discriminator_steps=3).fit(datasets(x).batch(8))
+    with pytest.raises(UsageError, match="the data set is not batched"):
+        make_gan().fit(datasets(x))
+    with pytest.raises(UsageError, match=r"at least one batch. Received: none"):
+        make_gan().fit(datasets(x).batch(16, drop_remainder=True))
+    conditional = make_gan(num_classes=3)
+    with pytest.raises(UsageError, match=r"3 classes needs .* Received: x alone"):
+        conditional.fit(datasets(x).batch(8))
+    with pytest.raises(UsageError, match=r"not one-hot. Received: float32 of shape"):
+        conditional.fit(datasets((x, np.zeros((8, 3), "float32"))).batch(8))
+    with pytest.raises(UsageError, match=r"ids from 0 to 2. Received: ids from 0 to 3"):
+        conditional.fit(datasets((x, np.array([0, 1, 2, 3] * 2))).batch(8))
+
+
+def test_players_that_do_not_fit_are_refused(make_gan, image_spec):
+    generator, discriminator = keras_gan.architectures.build("dcgan", image_spec)
+    other = keras_gan.architectures.build_player(
+        "discriminator", "dcgan", keras_gan.Spec("image", (8, 8, 1), (-1.0, 1.0))
+    )
+    with pytest.raises(UsageError, match=r"samples \(8, 8, 1\) and a generator of samples \(8, 12"):
+        keras_gan.GAN(generator, other)
+    with pytest.raises(UsageError, match=r"2 inputs .latents, labels.. Received: 1 .latents"):
+        keras_gan.GAN(generator, discriminator, num_classes=3)
+    with pytest.raises(UsageError, match="must be built"):
+        keras_gan.GAN(generator, keras.Sequential([layers.Dense(1)]))
+    with pytest.raises(UsageError, match=r"must be a keras.Model. Received: str"):
+        keras_gan.GAN("dcgan", discriminator)
+    resizing = keras.Sequential(
+        [
+            keras.Input((8, 12, 1)),
+            layers.UpSampling2D(interpolation="bilinear", name="enlarge"),
+            layers.Flatten(),
+            layers.Dense(1),
+        ]
+    )
+    keras_gan.GAN(generator, resizing)
+    with pytest.raises(UsageError, match=r"resizing layer.*Received: layer 'enlarge'"):
+        keras_gan.GAN(generator, resizing, penalties=["r1"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"discriminator_steps": 0}, "discriminator_steps must be a whole number from 1 up"),
+        ({"ema_half_life": -1}, "ema_half_life must be a number from 0 up. Received: .*=-1"),
+        ({"seed": 1.5}, "seed must be a whole number"),
+        ({"loss": "gan"}, "No loss has that name. Received: 'gan'"),
+        ({"penalties": ["r9"]}, "No penalty has that name. Received: 'r9'"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(make_gan, arguments, message):
+    with pytest.raises(UsageError, match=message):
+        make_gan(**arguments)
+
+
+def test_compile_refuses_what_a_game_cannot_use(make_gan):
+    gan = make_gan(compiled=False)
+    adam = keras.optimizers.Adam()
+    with pytest.raises(UsageError, match="the same instance for both"):
+        gan.compile(adam, adam)
+    with pytest.raises(UsageError, match="Received: loss, metrics"):
+        gan.compile(adam, loss="mse", metrics=[])
+
+
+def test_generate_refuses_bad_seeds_and_labels(make_gan):
+    gan = make_gan()
+    for seeds, message in (
+        ([-1], "Received"),
+        ([1.5], "integers|whole"),
+        ([[1, 2]], "sequence"),
+        ([2**63], "2\\*\\*63"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            gan.generate(seeds)
+    with pytest.raises(UsageError, match="has no classes"):
+        gan.generate([1], labels=[0])
+    with pytest.raises(UsageError, match="truncation must be a number from 0 up"):
+        gan.generate([1], truncation=float("nan"))
+    conditional = make_gan(num_classes=3)
+    with pytest.raises(UsageError, match=r"from 0 to 2. Received: ids from 3 to 3"):
+        conditional.generate([1], labels=[3])
+    with pytest.raises(UsageError, match="each of the 2 seeds"):
+        conditional.generate([1, 2], labels=[0, 1, 2])
+
+
+def test_a_subclassed_generator_plays_too():
+    @keras.saving.register_keras_serializable("test")
+    class Doubling(keras.Model):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.dense = layers.Dense(1)
+
+        def call(self, latents, training=False):
+            return 2 * self.dense(latents)
+
+    generator = Doubling()
+    generator(np.zeros((1, 3), "float32"))
+    with pytest.raises(UsageError, match="give latent_dim"):
+        keras_gan.GAN(generator, linear_discriminator(1.0))
+    gan = sgd_gan(generator, linear_discriminator(1.0), latent_dim=3)
+    gan.fit(np.ones((8, 1), "float32"), batch_size=4, verbose=0)
+    assert gan.generate(range(5)).shape == (5, 1)
+    assert not same(weights(gan.average_generator), [np.zeros((3, 1)), np.zeros(1)])

@@ -1,0 +1,161 @@
+"""Penalties against values by hand, and their second derivatives against finite differences."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_gan import UsageError, penalties
+from keras_gan.registry import classes
+
+ALL = sorted(classes(penalties.Penalty))
+RNG = np.random.default_rng(7)
+REAL = tf.constant(RNG.normal(size=(4, 3)), tf.float32)
+FAKE = tf.constant(RNG.normal(size=(4, 3)), tf.float32)
+
+
+def test_on_a_linear_discriminator():
+    """D(x) = w.x has the gradient w everywhere: |w|^2 = 14."""
+    w = tf.constant([[1.0], [-2.0], [3.0]])
+    values = {name: penalties.get(name)(lambda x: x @ w, REAL, FAKE).numpy() for name in ALL}
+    assert values["r1"] == pytest.approx([7.0] * 4, abs=1e-6)
+    assert values["r2"] == pytest.approx([7.0] * 4, abs=1e-6)
+    assert values["gradient_penalty"] == pytest.approx([(14**0.5 - 1) ** 2] * 4, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_is_finite_with_a_finite_gradient_where_the_discriminator_is_flat(name):
+    w = tf.Variable(tf.zeros((3, 1)))
+    with tf.GradientTape() as tape:
+        values = penalties.get(name)(lambda x: x @ w, REAL, FAKE)
+    assert np.isfinite(values.numpy()).all()
+    assert np.isfinite(tape.gradient(values, w).numpy()).all()
+
+
+def test_r1_sees_the_real_and_r2_the_generated_samples():
+    """D(x) = |x|^2 / 2 has the gradient x."""
+
+    def half_square(x):
+        return tf.reduce_sum(x**2, axis=1, keepdims=True) / 2
+
+    square = (REAL.numpy() ** 2).sum(1) / 2, (FAKE.numpy() ** 2).sum(1) / 2
+    np.testing.assert_allclose(penalties.R1()(half_square, REAL, FAKE), square[0], rtol=1e-6)
+    np.testing.assert_allclose(penalties.R2()(half_square, REAL, FAKE), square[1], rtol=1e-6)
+
+
+def test_gradient_penalty_mixes_each_sample_by_its_own_uniform_number():
+    """With D(x) = x^2 / 2 from real 1 to fake 0 the norm is the mixing number itself."""
+    ones, zeros = tf.ones((4096, 1)), tf.zeros((4096, 1))
+    values = penalties.GradientPenalty()(lambda x: x**2 / 2, ones, zeros, seed=(3, 4)).numpy()
+    mix = 1 - np.sqrt(values)
+    assert len(np.unique(mix)) > 4000
+    # Uniform: mean 1/2 and variance 1/12, within 4 standard errors.
+    assert mix.mean() == pytest.approx(0.5, abs=4 * (1 / 12 / 4096) ** 0.5)
+    assert mix.var() == pytest.approx(1 / 12, abs=0.004)
+    assert 0 <= mix.min() < 0.01 < 0.99 < mix.max() <= 1
+    other = penalties.GradientPenalty()(lambda x: x**2 / 2, ones, zeros, seed=(3, 5)).numpy()
+    assert not np.allclose(values, other)
+
+
+LAYERS = {
+    "Conv2D": lambda: [keras.layers.Conv2D(3, 4, 2, "same")],
+    "Conv2DTranspose": lambda: [keras.layers.Conv2DTranspose(2, 4, 2, "same")],
+    "Dense": lambda: [keras.layers.Flatten(), keras.layers.Dense(5)],
+    "LeakyReLU": lambda: [keras.layers.Conv2D(3, 3), keras.layers.LeakyReLU(0.2)],
+    "GroupNormalization": lambda: [keras.layers.Conv2D(4, 3), keras.layers.GroupNormalization(1)],
+    "BatchNormalization": lambda: [keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization()],
+    "AveragePooling2D": lambda: [keras.layers.Conv2D(2, 3), keras.layers.AveragePooling2D(2)],
+    "UpSampling2D": lambda: [keras.layers.UpSampling2D(), keras.layers.Conv2D(2, 3)],
+}
+
+
+@pytest.fixture
+def float64():
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_second_derivative_through_a_layer(name, kind):
+    """The penalty's slope along a random direction of the weights, by central differences."""
+    keras.utils.set_random_seed(3)
+    smooth = [keras.layers.Activation("softplus"), keras.layers.Flatten(), keras.layers.Dense(1)]
+    player = keras.Sequential([keras.Input((6, 6, 1), dtype="float64"), *LAYERS[kind](), *smooth])
+    rng = np.random.default_rng(1)
+    real, fake = (tf.constant(rng.normal(size=(3, 6, 6, 1))) for _ in range(2))
+    penalty = penalties.get(name)
+    variables = player.trainable_variables
+    directions = [rng.normal(size=v.shape) for v in variables]
+
+    def value():
+        return tf.reduce_mean(penalty(lambda x: player(x, training=True), real, fake))
+
+    with tf.GradientTape() as tape:
+        result = value()
+    gradients = tape.gradient(result, variables)
+    # The last bias moves no gradient by the input; any other variable must be reached.
+    missing = [v.path for v, g in zip(variables, gradients, strict=True) if g is None]
+    assert not [path for path in missing if not path.endswith("bias")]
+    slope = sum(
+        float(tf.reduce_sum(g * d))
+        for g, d in zip(gradients, directions, strict=True)
+        if g is not None
+    )
+    # Normalization computes in float32 whatever the policy: a longer step, a wider tolerance.
+    step, tolerance = (1e-3, 5e-3) if "Normalization" in kind else (1e-6, 1e-5)
+    values = []
+    for sign in (1, -1):
+        for v, d in zip(variables, directions, strict=True):
+            v.assign_add(sign * step * d)
+        values.append(float(value()))
+        for v, d in zip(variables, directions, strict=True):
+            v.assign_sub(sign * step * d)
+    assert slope == pytest.approx(
+        (values[0] - values[1]) / (2 * step), rel=tolerance, abs=tolerance / 20
+    )
+
+
+def test_shared_forward_gives_what_separate_passes_give():
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((3,)), keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)]
+    player = keras.Sequential(layers)
+    calls = []
+
+    def discriminate(x):
+        calls.append(x)
+        return player(x)
+
+    results = []
+    for wrap in (lambda d: d, penalties.SharedForward):
+        calls.clear()
+        with tf.GradientTape() as tape:
+            discriminator = wrap(discriminate)
+            loss = tf.reduce_mean(discriminator(REAL) - discriminator(FAKE))
+            for name in ("r1", "r2"):
+                loss += tf.reduce_mean(penalties.get(name)(discriminator, REAL, FAKE))
+        results.append((len(calls), float(loss), tape.gradient(loss, player.trainable_variables)))
+    (apart, loss, gradients), (shared, same_loss, same_gradients) = results
+    assert (apart, shared) == (4, 2)
+    assert same_loss == pytest.approx(loss, rel=1e-6)
+    for a, b in zip(gradients, same_gradients, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_round_trip(name):
+    penalty = penalties.get({"name": name, "weight": 3.5, "interval": 4})
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(penalty))
+    assert type(again) is type(penalty)
+    assert again.get_config() == {"weight": 3.5, "interval": 4}
+
+
+def test_what_is_refused():
+    with pytest.raises(UsageError, match=r"from 0 up. Received: weight=-1"):
+        penalties.R1(-1)
+    with pytest.raises(UsageError, match=r"from 1 up. Received: interval=0"):
+        penalties.R1(1.0, interval=0)
+    with pytest.raises(UsageError, match=r"'r3'\. Did you mean 'r[12]'"):
+        penalties.get("r3")
