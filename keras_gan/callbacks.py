@@ -85,6 +85,7 @@ class Evaluation(keras.callbacks.Callback):
         every_images: images between two evaluations; 0 for one at the end alone.
         seed: the first of as many seeds as there are samples.
         batch_size: how many samples are judged at once.
+        last_step: number of the step that ends the training, so that the end is evaluated too.
     """
 
     metric = "sliced_wasserstein"
@@ -97,7 +98,7 @@ class Evaluation(keras.callbacks.Callback):
         every_images: int = 0,
         seed: int = 2**62,
         batch_size: int = 64,
-        last_step: int = 0,
+        last_step: float = math.inf,
     ):
         super().__init__()
         self.run, self.held_out, self.labels = run, held_out, labels
@@ -164,7 +165,7 @@ class Record(keras.callbacks.Callback):
         logs = {name: float(value) for name, value in (logs or {}).items()}
         if not all(math.isfinite(logs[name]) for name in ("d_loss", "g_loss")):
             raise UsageError(
-                f"The training broke down after {gan.count('images_seen'):,} images: a loss is not a "
+                f"The training broke down after {gan.count('images_seen'):,} images: a loss is no "
                 f"number any more (d_loss={logs['d_loss']}, g_loss={logs['g_loss']}). The last "
                 f"good checkpoint is in {self.run.checkpoints}; try a smaller learning rate"
             )
@@ -225,7 +226,7 @@ class Limits(keras.callbacks.Callback):
         self._step += 1
         self.out_of_time = time.monotonic() >= self._end
         if self.interrupted or self.out_of_time or self._step >= self.steps:
-            self.model.stop_training = True
+            self.model.stop_training = True  # pyright: ignore[reportOptionalMemberAccess]
 
     def on_train_end(self, logs: Any = None) -> None:
         for number, handler in self._handlers.items():

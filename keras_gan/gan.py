@@ -8,10 +8,13 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
 from keras_gan import checks, latents, losses, penalties
 from keras_gan.errors import UsageError
+
+# Keras and TensorFlow are not annotated, and what a type checker infers of them is wrong.
+ops: Any = keras.ops
+random: Any = tf.random
 
 # What a random number is for; folded into its seed, so that no two purposes share numbers.
 _NOISE, _PENALTY, _AUGMENT, _EVALUATION = range(4)
@@ -277,16 +280,17 @@ class GAN(keras.Model):
             self.iteration.value,
             turn,
         ):
-            part = tf.cast(part, tf.int64)
-            seed = tf.random.experimental.stateless_fold_in(seed, part, alg="philox")
+            seed = random.experimental.stateless_fold_in(
+                seed, ops.cast(part, "int64"), alg="philox"
+            )
         return seed
 
     def _noise(self, real, seed):
         shape = (tf.shape(real)[0], self.latent_dim)
         # By name, as "auto" chooses another algorithm, and so other noise, on other devices.
-        return tf.random.stateless_normal(shape, seed=seed, alg="philox")
+        return random.stateless_normal(shape, seed=seed, alg="philox")
 
-    def _scaled(self, loss, optimizer):
+    def _scaled(self, loss, optimizer: Any):
         """The loss as its optimizer wants it: over all replicas, times the loss scale."""
         # Gradients of the replicas are summed, each replica's loss is the mean of its batch.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
@@ -347,6 +351,8 @@ class GAN(keras.Model):
             num_classes=self.num_classes,
             parts=self.discriminator_steps,
         )
+        if isinstance(x, tf.data.Dataset) and len(args) < 7:
+            kwargs.setdefault("shuffle", False)  # Keras warns of its own default otherwise
         return super().fit(x, y, *args, **kwargs)
 
     def _unpack(self, data):
@@ -440,7 +446,7 @@ class GAN(keras.Model):
             @tf.function(input_signature=signature, autograph=False)
             def sample(*inputs):
                 inputs = inputs[0] if len(inputs) == 1 else list(inputs)
-                return tf.cast(network(inputs, training=False), tf.float32)
+                return ops.cast(network(inputs, training=False), "float32")
 
             self._samplers[average] = sample
         return self._samplers[average]
@@ -515,11 +521,11 @@ def _copy(generator: keras.Model) -> keras.Model:
     return copy
 
 
-def _optimizer(identifier, player: keras.Model):
+def _optimizer(identifier, player: keras.Model) -> Any:
     """The player's optimizer, built, with a loss scale where the player computes in float16."""
     if identifier is None:
         identifier = keras.optimizers.Adam(2e-4, beta_1=0.5)
-    optimizer = keras.optimizers.get(identifier)
+    optimizer: Any = keras.optimizers.get(identifier)
     scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     half = any(layer.compute_dtype == "float16" for layer in player._flatten_layers())
     if half and not scaled:  # Keras wraps the one optimizer of Model.compile only

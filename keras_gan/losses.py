@@ -12,10 +12,14 @@ Constants follow TF-GAN (least squares with its 1/2). All formulas are written o
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
-from keras import ops
 
 from keras_gan.registry import find, registered
+
+# Keras is not annotated, and what a type checker infers of it is wrong.
+ops: Any = keras.ops
 
 
 def per_sample(values):

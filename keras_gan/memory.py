@@ -25,11 +25,8 @@ def estimate(gan: GAN, batch_size: int) -> list[str]:
         batch_size: samples in a batch of training.
     """
     weights = sum(_bytes(v) for v in gan.variables)
-    moments = sum(
-        _bytes(v)
-        for optimizer in (gan.generator_optimizer, gan.discriminator_optimizer)
-        for v in optimizer.variables
-    )
+    optimizers = gan.generator_optimizer, gan.discriminator_optimizer
+    moments = sum(_bytes(v) for optimizer in optimizers for v in optimizer.variables)
     share = batch_size // gan.discriminator_steps
     passes = 2 * (_PASSES_WITH_PENALTY if gan.penalties else _PASSES)  # real and generated
     activations = share * (

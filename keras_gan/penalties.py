@@ -7,12 +7,17 @@ sample, before its weight. `GAN` adds `weight` times their mean to the discrimin
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import tensorflow as tf
-from keras import ops
 
 from keras_gan.errors import UsageError
 from keras_gan.registry import find, registered, snake_case
+
+# Keras is not annotated, and what a type checker infers of it is wrong.
+ops: Any = keras.ops
+random: Any = tf.random
 
 
 class SharedForward:
@@ -172,7 +177,7 @@ class GradientPenalty(Penalty):
     def __call__(self, discriminator, real, fake, seed=None):
         shape = (tf.shape(real)[0],) + (1,) * (len(real.shape) - 1)
         seed = (0, 0) if seed is None else seed
-        mix = tf.random.stateless_uniform(shape, seed=seed, dtype=real.dtype, alg="philox")
+        mix = random.stateless_uniform(shape, seed=seed, dtype=real.dtype, alg="philox")
         between = mix * real + (1 - mix) * fake
         square = squared_norm(input_gradient(discriminator, between))
         # The square root has an infinite slope at 0; below the epsilon the norm counts as its root.

@@ -14,7 +14,7 @@ import os
 import pathlib
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import keras
 import pydantic
@@ -25,6 +25,7 @@ from keras_gan import architectures, datasets, losses, penalties
 from keras_gan.errors import UsageError
 from keras_gan.registry import classes, nearest
 
+_Model = TypeVar("_Model", bound=pydantic.BaseModel)
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Natural = Annotated[int, Field(ge=1)]
 
@@ -276,7 +277,7 @@ def _check_player(recipe: Recipe, role: str) -> None:
 
 
 def _check_data(source: str, options: dict[str, Any]) -> None:
-    module, found = datasets._find(source)
+    module, found = datasets.find(source)
     _check_options(module.open, options, "data", skip=tuple(found))
 
 
@@ -347,7 +348,7 @@ def _check_options(function: Callable, options: dict, path: str, skip: tuple = (
     _validated(model, options, path)
 
 
-def _validated(model: type[pydantic.BaseModel], tree: dict[str, Any], path: str):
+def _validated(model: type[_Model], tree: dict[str, Any], path: str) -> _Model:
     """The model of a tree, or one line for the first key that it refuses."""
     try:
         return model.model_validate(copy.deepcopy(tree))

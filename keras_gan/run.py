@@ -68,7 +68,7 @@ class Run:
             run.path.mkdir(parents=True, exist_ok=True)
             run.samples.mkdir()
             run.checkpoints.mkdir()
-            write_atomically(run._recipe, recipe.to_yaml().encode())
+            run.recipe = recipe
             environment = json.dumps(describe_environment(), indent=2) + "\n"
             write_atomically(run.path / "environment.json", environment.encode())
         return run
@@ -89,6 +89,10 @@ class Run:
     @property
     def recipe(self) -> recipes.Recipe:
         return recipes.load(str(self._recipe))
+
+    @recipe.setter
+    def recipe(self, recipe: recipes.Recipe) -> None:
+        write_atomically(self._recipe, recipe.to_yaml().encode())
 
     @property
     def samples(self) -> pathlib.Path:

@@ -88,7 +88,9 @@ def resume(
             f"Received: {'; '.join(differences)}"
         )
     _set_precision(after)
-    return _fit(opened.load(), after, open_data(after), opened, tensorboard)
+    gan, source = opened.load(), open_data(after)
+    opened.recipe = after
+    return _fit(gan, after, source, opened, tensorboard)
 
 
 def open_data(recipe: recipes.Recipe) -> datasets.Source:
@@ -190,7 +192,6 @@ def _fit(
             steps_per_epoch=tick,
             initial_epoch=done // tick,
             epochs=math.ceil(steps / tick) + 1,  # the limits end it, at the very step
-            shuffle=False,  # the stream is shuffled
             verbose=0,
             callbacks=listeners,
         )

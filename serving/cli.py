@@ -19,7 +19,6 @@ from serving.errors import UsageError
 COMMANDS = {
     "quickstart": "Train on built-in data, export and sample, in minutes",
     "train": "Train a GAN from a recipe into a run folder",
-    "evaluate": "Score a run's generator against the data",
     "export": "Export a run's generator to a bundle: SavedModel and ONNX",
     "verify": "Check a bundle's files and what its models make",
     "sample": "Make samples from a bundle, without TensorFlow",
@@ -93,8 +92,8 @@ def _unknown(command: str) -> str:
     import difflib
 
     near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(COMMANDS)}"
-    return f"There is no such command; {hint} Received: {command!r}"
+    hint = f"Did you mean {near[0]!r}?" if near else f"Valid: {', '.join(COMMANDS)}"
+    return f"There is no such command. Received: {command!r}. {hint}"
 
 
 def _version() -> str:

@@ -43,6 +43,7 @@ from keras_gan.datasets.prepare import prepare  # noqa: E402
 __all__ = [
     "Source",
     "Split",
+    "find",
     "from_arrays",
     "load",
     "names",
@@ -72,7 +73,7 @@ def open(source: str | os.PathLike[str], **options: Any) -> Source:
         UsageError: there is no such data set, it does not have such an option, or it is not as
             it must be.
     """
-    module, found = _find(source)
+    module, found = find(source)
     _check_options(module, {**found, **options})
     return module.open(**{**found, **options})
 
@@ -96,7 +97,7 @@ def spec(source: str | os.PathLike[str], **options: Any) -> Spec:
     return open(source, **options).spec
 
 
-def _find(source: str | os.PathLike[str]) -> tuple[ModuleType, dict[str, Any]]:
+def find(source: str | os.PathLike[str]) -> tuple[ModuleType, dict[str, Any]]:
     """The module that opens a source, and the options that the source stands for."""
     text = os.fspath(source)
     name = text.replace("_", "-")

@@ -1,0 +1,133 @@
+"""Grids, records, limits, and the report, on a short real training."""
+
+import math
+import re
+
+import numpy as np
+import PIL.Image
+import pytest
+
+import keras_gan
+from keras_gan import UsageError, callbacks, pictures, recipe, report
+from keras_gan import run as runs
+
+
+@pytest.fixture
+def run(tmp_path):
+    return runs.Run.create(tmp_path / "run", recipe.load("quickstart"))
+
+
+def test_sample_grid_draws_the_same_seeds_at_start_and_end(make_gan, images, tmp_path):
+    gan = make_gan()
+    first = gan.generate(range(6))
+    grid = callbacks.SampleGrid(tmp_path / "new" / "samples", seeds=range(6))
+    gan.fit(images, verbose=0, callbacks=[grid])
+    files = sorted((tmp_path / "new" / "samples").iterdir())
+    assert [f.name for f in files] == ["images-000000000.png", "images-000000032.png"]
+    for file, samples in zip(files, (first, gan.generate(range(6))), strict=True):
+        picture = np.asarray(PIL.Image.open(file))
+        assert picture.shape == (2 * 8, 3 * 12)  # 6 samples of 8 x 12 in 2 rows of 3
+        np.testing.assert_allclose(picture[8:, 24:], (samples[5, ..., 0] + 1) * 127.5, atol=0.51)
+
+
+def test_sample_grid_draws_as_often_as_asked(make_gan, images, tmp_path):
+    grid = callbacks.SampleGrid(tmp_path, seeds=range(2), every_seconds=1e-9)
+    make_gan().fit(images, verbose=0, callbacks=[grid])
+    assert len(list(tmp_path.iterdir())) == 5  # before the first, and after each of 4 steps
+
+
+def test_scatter_puts_points_where_they_are():
+    picture = np.asarray(pictures.grid(np.array([[1.0, 1.0], [-1.0, 0.0]])))
+    dark = np.argwhere(picture < 128)
+    # The half width is 1.1: a point at 1 lies at (1 / 1.1 + 1) / 2 of the side.
+    near = 512 * (1 / 1.1 + 1) / 2
+    rows, columns = dark[dark[:, 1] > 256].mean(axis=0)
+    assert (rows, columns) == pytest.approx((512 - near, near), abs=1.5)
+    with pytest.raises(UsageError, match="shape"):
+        pictures.grid(np.zeros((2, 3, 4)))
+
+
+def test_record_has_a_row_for_each_epoch_a_checkpoint_and_a_report(make_gan, images, run):
+    gan = make_gan(penalties=["r1"])
+    x = np.concatenate([x for x, _ in images])
+    evaluation = callbacks.Evaluation(run, x[:16], every_images=64)
+    gan.fit(images, epochs=3, verbose=0, callbacks=[evaluation, callbacks.Record(run)])
+    rows = run.rows()
+    assert [row["images_seen"] for row in rows] == [32, 64, 96]
+    assert [row["iteration"] for row in rows] == [4, 8, 12]
+    assert all({"d_loss", "g_loss", "r1", "real_accuracy", "seconds"} <= set(row) for row in rows)
+    assert ["sliced_wasserstein" in row for row in rows] == [False, True, False]
+    assert run.best_record == {
+        "sliced_wasserstein": pytest.approx(rows[1]["sliced_wasserstein"]),
+        "images_seen": 64,
+    }
+    assert run.load("last").count("images_seen") == 96
+    assert run.load("best").count("images_seen") == 64
+    text = (run.path / "report.html").read_text()
+    assert "96 images" in text
+    assert text.count("<svg") == 1
+    assert "relativistic" in text
+    assert not re.search(r"(src|href)=.?http", text)
+
+
+def test_record_forgets_a_future_that_did_not_happen(make_gan, images, run):
+    gan = make_gan()
+    run.write_rows([{"images_seen": 0, "seconds": 1.0}, {"images_seen": 500, "seconds": 9.0}])
+    gan.fit(images, verbose=0, callbacks=[callbacks.Record(run)])
+    rows = run.rows()
+    assert [row["images_seen"] for row in rows] == [0, 32]
+    assert 1.0 < rows[1]["seconds"] < 300
+
+
+def test_a_loss_that_is_no_number_ends_the_training_before_the_checkpoint(make_gan, images, run):
+    gan = make_gan()
+    gan.fit(images, verbose=0, callbacks=[callbacks.Record(run)])
+    kernel = gan.discriminator.trainable_variables[0]
+    kernel.assign(kernel * math.nan)
+    with pytest.raises(UsageError, match=r"after 64 images: a loss is no number any more .*nan"):
+        gan.fit(images, verbose=0, callbacks=[callbacks.Record(run)])
+    assert run.load().count("images_seen") == 32
+
+
+def test_limits_end_at_the_very_step_and_in_time(make_gan, images):
+    gan = make_gan()
+    limits = callbacks.Limits(steps=6)
+    gan.fit(images, epochs=9, verbose=0, callbacks=[limits])
+    assert gan.count("iteration") == 6
+    assert not limits.out_of_time
+    timed = callbacks.Limits(steps=10**6, minutes=1e-9)
+    gan.fit(images, epochs=9, verbose=0, callbacks=[timed])
+    assert gan.count("iteration") == 7
+    assert timed.out_of_time
+
+
+def test_progress_tells_what_it_promises(make_gan, images, capsys, monkeypatch):
+    gan = make_gan()
+    progress = callbacks.Progress(images=6400)
+    now = iter(range(0, 10_000, 11))
+    monkeypatch.setattr("keras_gan.callbacks.time.monotonic", lambda: next(now))
+    gan.fit(images, verbose=0, callbacks=[progress])
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4
+    # 8 images every 11 seconds: 6,392 images are left at 8 / 11 a second.
+    assert re.match(
+        r"8 of 6,400 images  1 images/s  146:29 left  d_loss \S+  g_loss \S+  "
+        r"real_accuracy \S+  fake_accuracy \S+$",
+        lines[0],
+    )
+
+
+def test_report_of_a_run_without_rows(run):
+    assert "No tick has ended yet" in report.write(run).read_text()
+
+
+def test_sliced_wasserstein_by_hand():
+    """Shifted by a vector v, a set is mean |v . direction| away, whatever its shape."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 2))
+    shift = np.array([3.0, 4.0])
+    distance = keras_gan.metrics.sliced_wasserstein(x, x + shift, directions=4000)
+    assert distance == pytest.approx(5 * 2 / math.pi, rel=0.02)  # mean |cos| is 2 / pi
+    assert keras_gan.metrics.sliced_wasserstein(x, rng.permutation(x)) == pytest.approx(0)
+    with pytest.raises(UsageError, match=r"same number of samples"):
+        keras_gan.metrics.sliced_wasserstein(x, x[:10])

@@ -1,0 +1,202 @@
+"""The package: what it imports, what the wheel holds, and that it works outside the checkout."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+import textwrap
+import venv
+import zipfile
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# What a module of ours may import of ours, by its first two names: DESIGN's table. Leaves that
+# anyone may import: errors, spec, registry (finding classes by name).
+LEAVES = {"keras_gan.errors", "keras_gan.spec", "keras_gan.registry", "keras_gan._version"}
+ALLOWED = {
+    "keras_gan.errors": set(),
+    "keras_gan.spec": set(),
+    "keras_gan.registry": set(),
+    "keras_gan._version": set(),
+    "keras_gan._start": set(),
+    "keras_gan.latents": set(),
+    "keras_gan.losses": set(),
+    "keras_gan.penalties": set(),
+    "keras_gan.pictures": set(),
+    "keras_gan.architectures": set(),
+    "keras_gan.datasets": set(),
+    "keras_gan.metrics": set(),
+    "keras_gan.checks": {"keras_gan.latents"},
+    "keras_gan.gan": {
+        "keras_gan.checks",
+        "keras_gan.losses",
+        "keras_gan.penalties",
+        "keras_gan.latents",
+    },
+    "keras_gan.memory": {"keras_gan.gan"},
+    "keras_gan.recipe": {
+        "keras_gan.architectures",
+        "keras_gan.datasets",
+        "keras_gan.losses",
+        "keras_gan.penalties",
+    },
+    "keras_gan.run": {"keras_gan.recipe", "keras_gan.gan"},
+    "keras_gan.report": {"keras_gan.run"},
+    "keras_gan.callbacks": {
+        "keras_gan.metrics",
+        "keras_gan.pictures",
+        "keras_gan.report",
+        "keras_gan.run",
+    },
+    "keras_gan.train": {
+        "keras_gan.architectures",
+        "keras_gan.callbacks",
+        "keras_gan.datasets",
+        "keras_gan.gan",
+        "keras_gan.recipe",
+        "keras_gan.run",
+    },
+    "keras_gan.__main__": {
+        "export",
+        "keras_gan.architectures",
+        "keras_gan.datasets",
+        "keras_gan.losses",
+        "keras_gan.memory",
+        "keras_gan.penalties",
+        "keras_gan.recipe",
+        "keras_gan.run",
+        "keras_gan.train",
+    },
+    "export": {"keras_gan", "keras_gan.latents"},
+    "serving": set(),
+}
+
+
+def unit(name):
+    """`keras_gan.datasets.folder` -> `keras_gan.datasets`, `export.bundle` -> `export`."""
+    parts = name.split(".")
+    return ".".join(parts[:2]) if parts[0] == "keras_gan" else parts[0]
+
+
+def imports(path):
+    """Our own units that a file imports, at its top or anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [n if is_module(n) else str(node.module) for n in names]
+        else:
+            continue
+        found |= {unit(n) for n in names if n.split(".")[0] in ("keras_gan", "export", "serving")}
+    return found
+
+
+def is_module(name):
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+FILES = sorted(p for top in ("keras_gan", "export", "serving") for p in (ROOT / top).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_modules_import_only_what_the_design_allows(path):
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    if name == "keras_gan":
+        return  # the front door imports everything, so that .keras files find their classes
+    own = unit(name)
+    assert own in ALLOWED, f"{own} is new: say in ALLOWED what it may import"
+    leaves = set() if own == "serving" else LEAVES
+    assert imports(path) - {own} <= ALLOWED[own] | leaves
+
+
+def test_serving_imports_nothing_heavy_and_nothing_of_ours():
+    """With a blocker, in a process of its own."""
+    program = textwrap.dedent(
+        """
+        import sys
+
+        class Blocker:
+            def find_spec(self, name, path=None, target=None):
+                if name.split(".")[0] in {"tensorflow", "keras", "keras_gan", "export"}:
+                    raise ImportError(f"serving must not import {name}")
+
+        sys.meta_path.insert(0, Blocker())
+        import serving, serving.bundle, serving.cli, serving.latents, serving.pictures
+        print(serving.latents.latents_from_seeds([0], 2).shape)
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "(1, 2)\n", done.stderr
+
+
+def test_there_is_no_assert_in_the_library():
+    for path in FILES:
+        nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+        assert not [n.lineno for n in nodes if isinstance(n, ast.Assert)], path
+
+
+def test_the_wheel_works_in_a_fresh_environment_outside_the_checkout(tmp_path):
+    """Built without the network; its dependencies are taken from this environment."""
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", str(tmp_path)]
+    subprocess.run([*command, str(ROOT)], check=True, capture_output=True, timeout=120)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names} >= {"keras_gan", "export", "serving"}
+    assert not [name for name in names if name.startswith(("tests/", "benchmarks/"))]
+    for name in (
+        "keras_gan/py.typed",
+        "export/py.typed",
+        "serving/py.typed",
+        "keras_gan/recipes/quickstart.yaml",
+        "keras_gan/datasets/data/t10k-images-idx3-ubyte.gz",
+        "keras_gan/datasets/data/LICENSE.fashion-mnist",
+    ):
+        assert name in names, name
+
+    environment = tmp_path / "env"
+    venv.create(environment, with_pip=True)
+    python = environment / "bin" / "python"
+    install = [python, "-m", "pip", "install", "-q", "--no-deps", "--no-index", wheel]
+    subprocess.run(install, check=True, timeout=120)
+    (site,) = environment.glob("lib/python*/site-packages")
+    here = pathlib.Path(pytest.__file__).parents[1]
+    (site / "dependencies.pth").write_text(f"{here}\n")  # below the wheel's own folder in order
+    program = (
+        "import keras_gan, export, serving\n"
+        "for package in (keras_gan, export, serving):\n"
+        "    print(package.__file__)\n"
+        "print(keras_gan.datasets.open('fashion-mnist-10k').count('train'))\n"
+    )
+    done = subprocess.run(
+        [python, "-c", program], capture_output=True, text=True, cwd=tmp_path, timeout=120
+    )
+    lines = done.stdout.splitlines()
+    assert lines[-1:] == ["9000"], done.stderr[-2000:]
+    assert all(line.startswith(str(environment)) for line in lines[:3])
+    done = subprocess.run(
+        [environment / "bin" / "keras-gan", "list"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=120,
+    )
+    assert "quickstart" in done.stdout, done.stderr[-2000:]
+    assert done.stderr == ""
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_named_and_trains(tmp_path):
+    """For a machine that has one: the device is named, and half precision learns on it."""
+    import numpy as np
+
+    from keras_gan import recipe, train
+
+    assert train.name_devices().startswith("GPU: ")
+    settings = ["training.images=640", "training.precision=mixed_float16"]
+    outcome = train.train(recipe.load("quickstart", settings), tmp_path / "run")
+    assert np.isfinite([row["d_loss"] for row in outcome.run.rows()]).all()

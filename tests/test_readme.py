@@ -1,0 +1,81 @@
+"""README's code is run as it stands, but for how long the training takes."""
+
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+
+README = (pathlib.Path(__file__).parents[1] / "README.md").read_text("utf-8")
+SHORT = "--set training.images=128 --set training.batch_size=16 --set evaluation.count=10"
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture
+def home(tmp_path):
+    rng = np.random.default_rng(0)
+    for kind in ("cats", "dogs"):
+        (tmp_path / "pictures" / kind).mkdir(parents=True)
+        for i in range(30):
+            pixels = rng.integers(0, 255, (12, 12, 3)).astype("uint8")
+            PIL.Image.fromarray(pixels).save(tmp_path / "pictures" / kind / f"{i}.png")
+    return tmp_path
+
+
+def test_the_commands(home):
+    environment = {
+        **os.environ,
+        "HOME": str(home),
+        "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
+        "TFDS_DATA_DIR": str(home / "tensorflow_datasets"),
+    }
+    lines = [
+        line.partition(" #")[0].strip() for block in blocks("bash") for line in block.split("\n")
+    ]
+    commands = [line for line in lines if line.startswith("keras-gan ")]
+    assert len(commands) >= 9
+    for command in commands:
+        if " train " in command:
+            command += f" {SHORT}"
+        done = subprocess.run(
+            command,
+            shell=True,
+            cwd=home,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    assert PIL.Image.open(home / "grid.png").size == (8 * 28, 8 * 28)
+    assert (home / "runs/mine/bundle/manifest.json").is_file()
+    assert (home / "runs/prepared/report.html").is_file()
+    made = {shlex.split(command)[1] for command in commands}
+    assert made == {"list", "train", "export", "verify", "sample", "prepare"}
+
+
+def test_the_python_code(home):
+    program, use = blocks("python")
+    assert "epochs=8" in program
+    program = program.replace("epochs=8", "epochs=1, steps_per_epoch=3") + use
+    program += "\nassert pictures.shape == (16, 28, 28, 1) and abs(pictures).max() <= 1\n"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=home, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "bundle: ok" in done.stdout
+    assert (home / "game.keras").is_file()
+    assert len(list((home / "samples").glob("*.png"))) == 2
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("http") or (pathlib.Path(__file__).parents[1] / target).is_file()

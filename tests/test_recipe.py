@@ -1,0 +1,119 @@
+"""Recipes: every preset is whole, and every wrong key is told by its path."""
+
+import pytest
+import yaml
+
+from keras_gan import UsageError, recipe
+
+
+@pytest.mark.parametrize("name", sorted(recipe.names()))
+def test_presets_are_whole_and_round_trip(name, tmp_path):
+    loaded = recipe.load(name)
+    assert recipe.names()[name].endswith(".")
+    path = tmp_path / "resolved.yaml"
+    path.write_text(loaded.to_yaml())
+    again = recipe.load(str(path))
+    assert again == loaded
+    assert again.diff(loaded) == []
+
+
+def test_the_four_presets_are_there():
+    assert {"quickstart", "fashion-mnist", "gaussians-8", "gaussians-25"} <= set(recipe.names())
+
+
+def test_overrides():
+    loaded = recipe.load(
+        "quickstart",
+        [
+            "training.batch_size=128",
+            "game.penalties.1.weight=0.5",
+            "optimizers.generator.learning_rate=1e-3",
+            "generator.widths=[8, 4, 4]",
+            "game.loss=hinge",
+        ],
+    )
+    assert loaded.training.batch_size == 128
+    assert loaded.game.penalties[1] == {"name": "r2", "weight": 0.5}
+    assert loaded.optimizers.generator.learning_rate == 0.001
+    assert loaded.generator.options["widths"] == [8, 4, 4]
+    assert loaded.game.loss == "hinge"
+    assert recipe.load("quickstart", data="gaussians").data.model_dump() == {"source": "gaussians"}
+
+
+def test_diff_names_the_paths():
+    a = recipe.load("quickstart")
+    b = recipe.load("quickstart", ["training.seed=7", "generator.norm=none"])
+    assert a.diff(b) == ["generator.norm: unset -> none", "training.seed: 0 -> 7"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("training.batchsize=3", "training.batchsize is not a key .* Did you mean 'batch_size'"),
+        ("trainign.seed=3", "trainign is not a key of the recipe. Did you mean 'training'"),
+        ("generator.widht=3", "generator.widht is not a key .* Did you mean 'width'"),
+        ("discriminator.norms=x", "discriminator.norms .* Did you mean 'norm'"),
+        ("data.foldr=x", "data.foldr .* Valid: labels|Did you mean"),
+        ("game.penalties.0.wieght=3", "game.penalties.0.wieght .* Did you mean 'weight'"),
+        ("game.penalties.0.weight=-1", "game.penalties.0: The weight .* weight=-1"),
+        ("game.penalties.0.name=r3", "game.penalties.0 must name a penalty. Received: 'r3'"),
+        ("game.loss=hing", "game.loss must name a loss. Received: 'hing'. Did you mean 'hinge'"),
+        ("game.ema_half_life=-1", "game.ema_half_life: .* greater than or equal to 0. Rec.* -1"),
+        ("optimizers.generator.beta1=0", "optimizers.generator.beta1 .* Did you mean 'beta_1'"),
+        ("optimizers.generator.name=adm", "optimizers.generator.name must be .* 'adm'. Did you"),
+        ("optimizers.generator.schedule=step", "schedule: .*'constant' or 'cosine'. Rec.*'step'"),
+        ("training.batch_size=abc", "training.batch_size: .* valid integer.* Received: 'abc'"),
+        ("training.batch_size=0", "training.batch_size: .* greater than or equal to 1"),
+        ("training.images=null", "training.images: .* valid integer"),
+        ("training.precision=float16", "training.precision: .*'mixed_float16'.*'float16'"),
+        ("game.discriminator_steps=3", "must divide by game.discriminator_steps=3.*batch_size=64"),
+        ("generator.latent_dim=none", "generator.latent_dim: .* integer.* Received: 'none'"),
+        ("generator.architecture=dcgn", "generator.architecture must be one of .* 'dcgan'"),
+        ("data.source=nowhere", "Received: 'nowhere'"),
+        ("seed", "--set takes dotted.path=value. Received: 'seed'"),
+        ("game.penalties.9.weight=1", "--set must name a key of the recipe"),
+        ("training.seed=[", "--set takes a value in YAML"),
+    ],
+)
+def test_a_wrong_key_is_told_by_its_path_in_one_line(setting, message):
+    settings = ["training.batch_size=64", setting]
+    with pytest.raises(UsageError, match=message) as caught:
+        recipe.load("quickstart", settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_keras_refuses_is_told_in_one_line_too():
+    settings = ["optimizers.generator.clipnorm=1.0", "optimizers.generator.clipvalue=1.0"]
+    with pytest.raises(UsageError, match=r"optimizers.generator is refused by Keras: Only one"):
+        recipe.load("quickstart", settings)
+
+
+def test_files_that_are_no_recipes(tmp_path):
+    with pytest.raises(UsageError, match=r"neither. Did you mean 'quickstart'"):
+        recipe.load("quickstrat")
+    for name, content, message in (
+        ("broken.yaml", b"a: [", "must be a YAML file"),
+        ("list.yaml", b"- a\n", r"must hold sections .* with list"),
+        ("binary.yaml", b"\xff\xfe\x00", "readable YAML file"),
+        ("empty.yaml", b"", "with NoneType"),
+        ("part.yaml", b"data: {source: gaussians}\n", "generator is missing from the recipe"),
+    ):
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(UsageError, match=message):
+            recipe.load(str(path))
+
+
+def test_a_section_of_the_wrong_shape(tmp_path):
+    tree = yaml.safe_load(recipe.load("quickstart").to_yaml())
+    tree["training"] = 5
+    with pytest.raises(UsageError, match=r"training: .* dictionary.* Received: 5"):
+        recipe.parse(tree)
+
+
+def test_cosine_schedule_reaches_zero_at_the_last_step():
+    section = recipe.load("gaussians-8").optimizers.generator
+    rate = recipe.make_optimizer(section, steps=100)._learning_rate
+    assert float(rate(0)) == pytest.approx(1e-3)
+    assert float(rate(50)) == pytest.approx(5e-4)
+    assert float(rate(100)) == pytest.approx(0.0, abs=1e-9)

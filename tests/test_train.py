@@ -1,0 +1,385 @@
+"""The commands as a user types them: training, resuming, exporting, and twenty mistakes."""
+
+import itertools
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import PIL.Image
+import pytest
+import yaml
+
+import serving
+from keras_gan import UsageError, recipe, train
+from keras_gan import run as runs
+from keras_gan.__main__ import main
+
+SMALL = [
+    "training.images=320",
+    "training.batch_size=32",
+    "training.tick_images=64",
+    "generator.widths=[8,4,4]",
+    "generator.latent_dim=8",
+    "discriminator.widths=[8,4,4]",
+    "evaluation.every_images=160",
+    "evaluation.count=50",
+    "samples.count=9",
+]
+SETS = [part for setting in SMALL for part in ("--set", setting)]
+
+
+def small(*settings):
+    return recipe.load("quickstart", [*SMALL, *settings])
+
+
+def weights(run, which="last"):
+    gan = runs.Run.open(run).load(which)
+    return [
+        np.asarray(v)
+        for v in gan.variables
+        + gan.generator_optimizer.variables
+        + gan.discriminator_optimizer.variables
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A small finished run with its bundle, made by the commands."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    main(["train", "quickstart", *SETS, "--run", str(run), "--tensorboard"])
+    main(["export", str(run)])
+    return run
+
+
+def test_a_run_folder_is_complete(trained):
+    names = {path.name for path in trained.iterdir()}
+    assert {"recipe.yaml", "environment.json", "metrics.csv", "report.html"} <= names
+    assert {"samples", "checkpoints", "best", "bundle", "tensorboard"} <= names
+    run = runs.Run.open(trained)
+    assert run.recipe == small()
+    assert [row["images_seen"] for row in run.rows()] == [64, 128, 192, 256, 320]
+    measured = [row["images_seen"] for row in run.rows() if "sliced_wasserstein" in row]
+    assert measured == [192, 320]
+    grids = sorted(path.name for path in (trained / "samples").iterdir())
+    assert grids[0] == "images-000000000.png"
+    assert grids[-1] == "images-000000320.png"
+    assert PIL.Image.open(trained / "samples" / grids[0]).size == (84, 84)
+    assert list((trained / "tensorboard").rglob("events.out.tfevents*"))
+    assert not list(trained.rglob(".*"))  # no temporary file is left
+
+
+def test_keras_saved_model_and_onnx_draw_the_same_picture_for_a_seed(trained, tmp_path):
+    seeds = [0, 1, 12345678901234]
+    gan = runs.Run.open(trained).load()
+    bundle = serving.Bundle(trained / "bundle")
+    expected = gan.generate(seeds)
+    np.testing.assert_allclose(bundle.generate(seeds), expected, atol=1e-4)
+    program = (
+        "import sys; sys.modules['keras'] = None\n"
+        "import numpy as np, tensorflow as tf\n"
+        f"model = tf.saved_model.load({str(trained / 'bundle/saved_model/run/1')!r})\n"
+        f"out = model.signatures['generate'](seeds=tf.constant({seeds}, tf.int64))\n"
+        f"np.save({str(tmp_path / 'out.npy')!r}, out['samples'].numpy())\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-4)
+    out = tmp_path / "grid.npz"
+    command = [sys.executable, "-m", "serving.cli", "sample", str(trained / "bundle")]
+    subprocess.run([*command, "--count", "2", "--out", str(out)], check=True, timeout=60)
+    np.testing.assert_allclose(np.load(out)["samples"], expected[:2], atol=1e-4)
+
+
+def test_manifest_tells_the_training(trained):
+    manifest = json.loads((trained / "bundle" / "manifest.json").read_text())
+    assert manifest["training"]["images_seen"] == 320
+    assert manifest["training"]["recipe"]["data"]["source"] == "fashion-mnist-10k"
+    assert "d_loss" in manifest["training"]["metrics"]
+    assert max(v for row in manifest["parity"].values() for v in np.ravel(_leaves(row))) <= 1e-4
+
+
+def _leaves(tree):
+    return [x for v in tree.values() for x in _leaves(v)] if isinstance(tree, dict) else [tree]
+
+
+def test_export_takes_the_average_or_the_live_generator_of_any_checkpoint(trained, tmp_path):
+    main(["export", str(trained), "--to", str(tmp_path / "best"), "--checkpoint", "best"])
+    main(["export", str(trained), "--to", str(tmp_path / "live"), "--live", "--name", "clothes"])
+    gan = runs.Run.open(trained).load()
+    best = runs.Run.open(trained).load("best")
+    for name, expected in (
+        ("best", best.generate(range(3))),
+        ("live", gan.generate(range(3), average=False)),
+    ):
+        made = serving.Bundle(tmp_path / name).generate(range(3))
+        np.testing.assert_allclose(made, expected, atol=1e-4)
+    assert np.abs(gan.generate(range(3)) - gan.generate(range(3), average=False)).max() > 1e-3
+    assert (tmp_path / "live" / "saved_model" / "clothes" / "1").is_dir()
+
+
+def test_verify_tells_a_tampered_bundle_by_its_status(trained, tmp_path, capsys):
+    bundle = tmp_path / "bundle"
+    main(["export", str(trained), "--to", str(bundle)])
+    main(["verify", str(bundle)])
+    assert ": ok" in capsys.readouterr().out
+    model = bundle / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-1] + b"\0")
+    with pytest.raises(SystemExit) as exit:
+        main(["verify", str(bundle)])
+    assert exit.value.code == 1
+    assert "model.onnx" in capsys.readouterr().out
+
+
+def test_dry_run_trains_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main(["train", "quickstart", *SETS, "--dry-run"])
+    out = capsys.readouterr().out
+    gan = train.build(small(), train.open_data(small()).spec)
+    assert f"generator: {gan.generator.count_params():,} parameters" in out
+    assert f"discriminator: {gan.discriminator.count_params():,} parameters" in out
+    assert re.search(r"memory of the process without its data, estimated: [\d,]+ MiB", out)
+    assert recipe.parse(yaml.safe_load(out.partition("\ndata: fashion")[0])) == small()
+    assert not list(tmp_path.iterdir())
+
+
+def test_list_shows_everything(capsys):
+    main(["list"])
+    out = capsys.readouterr().out
+    for name in ("quickstart", "gaussians-25", "dcgan", "relativistic_average", "r2", "folder"):
+        assert re.search(rf"^  {name} +\w.{{20,}}", out, re.MULTILINE), name
+
+
+# ------------------------------------------------------------------------ stopping and resuming
+
+
+def start(run, *settings):
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    command = [sys.executable, "-m", "keras_gan", "train", "quickstart", *SETS, *arguments]
+    return subprocess.Popen(
+        [*command, "--run", str(run)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)], ids=["SIGINT", "SIGTERM"]
+)
+def test_an_interrupted_run_saves_says_how_to_go_on_and_does_so_exactly(tmp_path, number, status):
+    long = ("training.images=6400", "evaluation.every_images=0")
+    run = tmp_path / "run"
+    process = start(run, *long)
+    until = time.monotonic() + 120
+    while not (run / "metrics.csv").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == status, err
+    assert "Traceback" not in err
+    stopped = int(re.search(r"Stopped after ([\d,]+) images", out)[1].replace(",", ""))
+    assert 0 < stopped < 6400
+    assert f"Go on with: keras-gan train --resume {run}" in out
+
+    outcome = train.resume(run)
+    assert outcome.reason == "finished"
+    rows = outcome.run.rows()
+    assert rows[-1]["images_seen"] == 6400
+    assert all(a["images_seen"] < b["images_seen"] for a, b in itertools.pairwise(rows))
+    straight = train.train(small(*long), tmp_path / "straight")
+    for a, b in zip(weights(run), weights(straight.run.path), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_goes_on_for_longer_but_not_under_another_recipe(trained, tmp_path, capsys):
+    train.train(small(), tmp_path / "run")
+    with pytest.raises(UsageError, match=r"has seen all of its 320 images"):
+        train.resume(tmp_path / "run")
+    with pytest.raises(
+        UsageError,
+        match=r"recipe it began with, but for training.images and training.minutes. Received: "
+        r"game.loss: relativistic -> hinge; training.seed: 0 -> 3",
+    ):
+        train.resume(tmp_path / "run", ("training.seed=3", "game.loss=hinge"))
+    outcome = train.resume(tmp_path / "run", ("training.images=384",))
+    assert outcome.gan.count("images_seen") == 384
+    assert outcome.run.recipe.training.images == 384
+
+
+def test_time_is_a_limit_too(tmp_path):
+    outcome = train.train(small("training.minutes=1e-6"), tmp_path / "run")
+    assert outcome.reason == "out of time"
+    assert outcome.gan.count("iteration") == 1
+    assert outcome.run.load().count("iteration") == 1
+
+
+def test_conditional_training_on_a_folder_of_pictures(tmp_path):
+    rng = np.random.default_rng(0)
+    for kind, level in (("dark", 40), ("light", 210)):
+        (tmp_path / "pictures" / kind).mkdir(parents=True)
+        for i in range(40):
+            pixels = (level + rng.integers(-30, 30, (16, 16, 3))).astype("uint8")
+            PIL.Image.fromarray(pixels).save(tmp_path / "pictures" / kind / f"{i}.png")
+    run = tmp_path / "run"
+    data = ["--data", str(tmp_path / "pictures"), "--set", "game.conditional=true"]
+    main(["train", "quickstart", *SETS, *data, "--run", str(run)])
+    main(["export", str(run)])
+    bundle = serving.Bundle(run / "bundle")
+    assert (bundle.num_classes, tuple(bundle.class_names)) == (2, ("dark", "light"))
+    made = bundle.generate([5, 5], labels=[0, 1])
+    assert made.shape == (2, 16, 16, 3)
+    gan = runs.Run.open(run).load()
+    np.testing.assert_allclose(made, gan.generate([5, 5], labels=[0, 1]), atol=1e-4)
+    np.testing.assert_allclose(bundle.generate([4, 5]), gan.generate([4, 5]), atol=1e-4)
+
+
+# ------------------------------------------------------------------------ mistakes
+
+
+@pytest.fixture
+def bad(tmp_path):
+    """A folder of inputs that are wrong in one way each."""
+    good = np.random.default_rng(0).integers(0, 255, (64, 8, 8, 1)).astype("uint8")
+    for name in ("empty", "text", "truncated", "one"):
+        (tmp_path / name).mkdir()
+    pictures = [PIL.Image.fromarray(x[..., 0]) for x in good[:6]]
+    for i, picture in enumerate(pictures):
+        for folder in ("text", "truncated"):
+            picture.save(tmp_path / folder / f"{i}.png")
+    (tmp_path / "text" / "notes.png").write_text("this is no picture")
+    PIL.Image.new("RGB", (64, 64), "red").save(tmp_path / "truncated" / "cut.jpg")
+    whole = (tmp_path / "truncated" / "cut.jpg").read_bytes()
+    (tmp_path / "truncated" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    pictures[0].save(tmp_path / "one" / "0.png")
+    holes = good.astype("float32") / 127.5 - 1
+    holes[3, 2, 1] = np.nan
+    np.savez(tmp_path / "nan.npz", x=holes)
+    np.savez(tmp_path / "range.npz", x=good.astype("float32"))
+    np.savez(tmp_path / "pickled.npz", x=np.array([{"a": 1}], dtype=object))
+    np.savez(tmp_path / "few.npz", x=good[:8])
+    np.savez(tmp_path / "odd.npz", x=np.zeros((64, 9, 9, 1), "uint8") + good[:, :1, :1])
+    (tmp_path / "broken.yaml").write_text("training: [")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.txt").touch()
+    return tmp_path
+
+
+TRAIN = ["train", "quickstart", *SETS]
+MISTAKES = {
+    "no such recipe": (["train", "quickstrat"], "Did you mean 'quickstart'"),
+    "broken recipe": (["train", "{bad}/broken.yaml"], "must be a YAML file"),
+    "missing path": ([*TRAIN, "--data", "{bad}/nowhere"], "does not exist"),
+    "empty folder": ([*TRAIN, "--data", "{bad}/empty"], "empty"),
+    "text called png": ([*TRAIN, "--data", "{bad}/text"], r"notes\.png"),
+    "truncated jpeg": ([*TRAIN, "--data", "{bad}/truncated"], r"cut\.jpg"),
+    "one image": ([*TRAIN, "--data", "{bad}/one"], "at least 2"),
+    "nan": ([*TRAIN, "--data", "{bad}/nan.npz"], r"nan.*\(3, 2, 1"),
+    "range": ([*TRAIN, "--data", "{bad}/range.npz"], "value_range"),
+    "pickled": ([*TRAIN, "--data", "{bad}/pickled.npz"], "pickle|object"),
+    "too few": ([*TRAIN, "--data", "{bad}/few.npz"], "batch_size.*32"),
+    "odd sides": ([*TRAIN, "--data", "{bad}/odd.npz"], "divide by 4 .*9 x 9"),
+    "unknown key": ([*TRAIN, "--set", "training.sed=1"], "Did you mean 'seed'"),
+    "indivisible": ([*TRAIN, "--set", "game.discriminator_steps=5"], "discriminator_steps=5"),
+    "conditional": ([*TRAIN, "--data", "gaussians", "--set", "game.conditional=true"], "labels"),
+    "run exists": ([*TRAIN, "--run", "{bad}/taken"], "new or empty folder"),
+    "read-only run": ([*TRAIN, "--run", "/sys/run"], "/sys/run cannot be written"),
+    "no run": (["train", "--resume", "{bad}/empty"], "recipe.yaml"),
+    "neither": (["train"], "takes a recipe, or --resume"),
+    "both": (["train", "quickstart", "--resume", "{bad}/empty"], "neither or both"),
+    "minutes": ([*TRAIN, "--minutes", "-1"], "training.minutes: .*greater than 0"),
+    "unknown option": ([*TRAIN, "--epochs", "3"], "--epochs"),
+    "export of nothing": (["export", "{bad}/empty"], "recipe.yaml"),
+    "verify of nothing": (["verify", "{bad}/empty"], "manifest.json"),
+    "prepare to nowhere": (["prepare", "{bad}/few.npz", "--to", "few"], "tfds:"),
+    "prepare with another key": (
+        ["prepare", "{bad}/few.npz", "--to", "tfds:few", "--set", "training.seed=1"],
+        "data.option=value",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_and_leaves_nothing(mistake, bad, monkeypatch, capsys):
+    arguments, message = MISTAKES[mistake]
+    monkeypatch.chdir(bad)
+    before = sorted(bad.rglob("*"))
+    with pytest.raises(SystemExit) as exit:
+        main([argument.format(bad=bad) for argument in arguments])
+    err = capsys.readouterr().err
+    assert exit.value.code == 2
+    assert err.startswith("keras-gan: error: ")
+    assert err.count("\n") == 1
+    assert re.search(message, err), err
+    assert sorted(bad.rglob("*")) == before
+
+
+def test_corrupt_files_are_counted_and_skipped_when_asked(bad, capsys):
+    options = ["--skip-corrupt", "--dry-run", "--set", "training.batch_size=2"]
+    main([*TRAIN, "--data", str(bad / "text"), *options, "--set", "data.size=8"])
+    out = capsys.readouterr().out
+    assert re.search(r"1 .*skipped|skipped.* 1", out), out
+
+
+def test_through_the_real_program_there_is_no_traceback_and_no_greeting(tmp_path):
+    command = [sys.executable, "-m", "serving.cli", "train", "quickstrat"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert re.fullmatch(r"keras-gan: error: [^\n]*Did you mean 'quickstart'\?\n", done.stderr)
+
+
+def test_a_full_disk_is_told_and_the_run_survives(tmp_path):
+    """Files are limited to 40 kB, as a full disk would; checkpoints are larger."""
+    program = (
+        "import resource, sys\n"
+        "from keras_gan.__main__ import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))\n"
+        "main(sys.argv[1:])\n"
+    )
+    run = tmp_path / "run"
+    command = [sys.executable, "-c", program, *TRAIN, "--run", str(run)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2, done.stderr[-2000:]
+    line = done.stderr.strip().splitlines()[-1]
+    assert re.search(r"keras-gan: error: .*cannot be written: ", line), done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+    assert not list((run / "checkpoints").iterdir())
+    assert runs.Run.open(run).recipe == small()
+
+
+# ------------------------------------------------------------------------ the long ones
+
+
+@pytest.mark.slow
+def test_quickstart_keeps_its_promise(tmp_path):
+    """Time, memory, kinds of clothing, and no two alike, as the benchmark prints them."""
+    run = tmp_path / "quickstart"
+    began = time.monotonic()
+    process = subprocess.Popen([sys.executable, "-m", "keras_gan", "quickstart", "--run", str(run)])
+    _, status, usage = os.wait4(process.pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert time.monotonic() - began < 300
+    assert usage.ru_maxrss < 2.5 * 2**20  # in KiB
+    benchmark = pathlib.Path(__file__).parents[1] / "benchmarks" / "classes.py"
+    out = tmp_path / "classes.json"
+    command = [sys.executable, str(benchmark), str(run / "bundle"), "--json", str(out)]
+    subprocess.run(command, check=True, timeout=600)
+    result = json.loads(out.read_text())
+    assert result["accuracy"] > 0.85
+    assert min(result["shares"]) >= 0.02
+    ours, real = result["alike"]
+    assert ours > real / 2
+
+
+@pytest.mark.slow
+def test_gaussians_8_finds_every_mode(tmp_path):
+    benchmark = pathlib.Path(__file__).parents[1] / "benchmarks" / "gaussians.py"
+    out = tmp_path / "gaussians.json"
+    command = [sys.executable, str(benchmark), "--modes", "8", "--json", str(out)]
+    subprocess.run(command, check=True, timeout=600)
+    (row,) = json.loads(out.read_text())
+    assert row["modes"] == 8
+    assert row["high_quality"] >= 0.94
+    assert row["seconds"] < 90
