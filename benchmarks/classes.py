@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
+from typing import Any
 
 import keras
 import numpy as np
@@ -21,10 +22,10 @@ import serving
 from keras_gan import datasets
 
 
-def classifier(source: datasets.Source) -> tuple[keras.Model, float]:
+def classifier(source: datasets.Source) -> tuple[Any, float]:
     """A small convolutional classifier and its accuracy on the held-out images."""
     keras.utils.set_random_seed(0)
-    model = keras.Sequential(
+    model: Any = keras.Sequential(
         [
             keras.Input(source.spec.shape),
             layers.Conv2D(32, 3, activation="relu"),

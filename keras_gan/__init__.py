@@ -8,7 +8,7 @@ from keras_gan._start import silence
 with silence():
     import tensorflow as _tensorflow  # noqa: F401
 
-from keras_gan import architectures, callbacks, datasets, losses, metrics, penalties
+from keras_gan import architectures, callbacks, datasets, layers, losses, metrics, penalties
 from keras_gan._version import __version__
 from keras_gan.errors import UsageError
 from keras_gan.gan import GAN
@@ -22,6 +22,7 @@ __all__ = [
     "architectures",
     "callbacks",
     "datasets",
+    "layers",
     "losses",
     "metrics",
     "penalties",

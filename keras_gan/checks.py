@@ -12,6 +12,12 @@ import tensorflow as tf
 from keras_gan import latents
 from keras_gan.errors import UsageError
 
+_WRONG_SECOND_DERIVATIVE = (
+    keras.layers.BatchNormalization,
+    keras.layers.GroupNormalization,  # and InstanceNormalization, if Keras has it
+    keras.layers.LayerNormalization,
+)
+
 
 def number(name: str, value: Any, least: float, above: bool = False) -> None:
     """Refuses what is not a finite number from `least` up (or above it)."""
@@ -113,8 +119,15 @@ def _output_shape(generator, inputs) -> tuple:
 
 
 def _differentiable_twice(discriminator) -> None:
-    """Refuses layers whose second derivative TensorFlow lacks: penalties would not reach below."""
+    """Refuses layers through which TensorFlow's second derivative is missing or wrong, silently."""
     for layer in discriminator._flatten_layers():
+        if isinstance(layer, _WRONG_SECOND_DERIVATIVE):
+            raise UsageError(
+                "A penalty cannot be differentiated through a normalization layer of Keras in the "
+                "discriminator (tf.nn.moments has a wrong second derivative); use none, or "
+                f"keras_gan.layers.GroupNormalization. Received: layer {layer.name!r}, "
+                f"{type(layer).__name__}"
+            )
         resizes = isinstance(layer, keras.layers.Resizing)
         if resizes or getattr(layer, "interpolation", "nearest") != "nearest":
             raise UsageError(

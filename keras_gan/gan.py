@@ -363,7 +363,7 @@ class GAN(keras.Model):
                 f"A conditional game of {self.num_classes} classes needs batches (x, y). "
                 "Received: x alone"
             )
-        return real, tf.cast(labels, "int32") if self.num_classes else None
+        return real, ops.cast(labels, "int32") if self.num_classes else None
 
     def _shares(self, data):
         """The batch in `discriminator_steps` equal parts, each (real, labels)."""

@@ -58,7 +58,8 @@ def train(recipe: recipes.Recipe, to: str | os.PathLike[str], tensorboard: bool 
     """
     source = open_data(recipe)
     gan = build(recipe, source.spec)
-    return _fit(gan, recipe, source, Run.create(to, recipe), tensorboard)
+    stream, held_out = _batches(recipe, source, done=0), _held_out(recipe, source)
+    return _fit(gan, recipe, stream, held_out, Run.create(to, recipe), tensorboard)
 
 
 def resume(
@@ -89,8 +90,15 @@ def resume(
         )
     _set_precision(after)
     gan, source = opened.load(), open_data(after)
+    done = gan.count("iteration")
+    if done >= total_steps(after):
+        raise UsageError(
+            f"{opened.path} has seen all of its {after.training.images:,} images. Train on with "
+            f"--set training.images={2 * after.training.images}"
+        )
     opened.recipe = after
-    return _fit(gan, after, source, opened, tensorboard)
+    stream, held_out = _batches(after, source, done), _held_out(after, source)
+    return _fit(gan, after, stream, held_out, opened, tensorboard)
 
 
 def open_data(recipe: recipes.Recipe) -> datasets.Source:
@@ -159,30 +167,52 @@ def _set_precision(recipe: recipes.Recipe) -> None:
     keras.config.set_dtype_policy(recipe.training.precision)
 
 
-def _fit(
-    gan: GAN, recipe: recipes.Recipe, source: datasets.Source, run: Run, tensorboard: bool
-) -> Outcome:
-    training, steps = recipe.training, total_steps(recipe)
-    done = gan.count("iteration")
-    if done >= steps:
-        raise UsageError(
-            f"{run.path} has seen all of its {training.images:,} images. Train on with "
-            f"--set training.images={2 * training.images}"
-        )
-    # The stream is addressed by the step: a resume begins where the checkpoint stood.
-    stream = source.dataset(
+def _batches(recipe: recipes.Recipe, source: datasets.Source, done: int) -> tf.data.Dataset:
+    """The endless stream of batches, addressed by the step: a resume begins where it stood."""
+    training = recipe.training
+    return source.dataset(
         "train", batch_size=training.batch_size, seed=training.seed, repeat=True, start=done
     )
+
+
+def _held_out(recipe: recipes.Recipe, source: datasets.Source) -> tuple[np.ndarray, Any]:
+    """Samples, and labels in a conditional game, that evaluations compare with."""
+    count = min(recipe.evaluation.count, source.count("held_out"))
+    batch = next(iter(source.dataset("held_out", batch_size=count, seed=0)))
+    x, y = batch if isinstance(batch, tuple) else (batch, None)
+    return np.asarray(x), np.asarray(y) if recipe.game.conditional else None
+
+
+def _fit(
+    gan: GAN,
+    recipe: recipes.Recipe,
+    stream: tf.data.Dataset,
+    held_out: tuple[np.ndarray, Any],
+    run: Run,
+    tensorboard: bool,
+) -> Outcome:
+    training, steps = recipe.training, total_steps(recipe)
     limits = callbacks.Limits(steps, training.minutes)
     progress = callbacks.Progress(training.images, training.minutes)
-    grid = callbacks.SampleGrid(
-        run.samples,
-        seeds=range(recipe.samples.seed, recipe.samples.seed + recipe.samples.count),
-        every_seconds=recipe.samples.every_seconds,
-    )
+    first = recipe.samples.seed
     # The limits come first: what follows sees that the training is to stop.
-    listeners: list[keras.callbacks.Callback] = [limits, progress, grid]
-    listeners += [evaluation(recipe, source, run, steps), callbacks.Record(run)]
+    listeners: list[keras.callbacks.Callback] = [
+        limits,
+        progress,
+        callbacks.SampleGrid(
+            run.samples,
+            seeds=range(first, first + recipe.samples.count),
+            every_seconds=recipe.samples.every_seconds,
+        ),
+        callbacks.Evaluation(
+            run,
+            *held_out,
+            every_images=recipe.evaluation.every_images,
+            batch_size=training.batch_size,
+            last_step=steps,
+        ),
+        callbacks.Record(run),
+    ]
     if tensorboard:
         listeners.append(keras.callbacks.TensorBoard(str(run.path / "tensorboard")))
     tick = max(1, min(steps, round(training.tick_images / training.batch_size)))
@@ -190,7 +220,7 @@ def _fit(
         gan.fit(
             stream,
             steps_per_epoch=tick,
-            initial_epoch=done // tick,
+            initial_epoch=gan.count("iteration") // tick,
             epochs=math.ceil(steps / tick) + 1,  # the limits end it, at the very step
             verbose=0,
             callbacks=listeners,
@@ -200,20 +230,3 @@ def _fit(
     rows = run.rows()
     reason = "interrupted" if limits.interrupted else "out of time" if limits.out_of_time else ""
     return Outcome(run, gan, reason or "finished", limits.interrupted, rows[-1]["seconds"])
-
-
-def evaluation(
-    recipe: recipes.Recipe, source: datasets.Source, run: Run, steps: int
-) -> callbacks.Evaluation:
-    """The evaluation that the recipe asks for, on held-out samples of the source."""
-    count = min(recipe.evaluation.count, source.count("held_out"))
-    batch = next(iter(source.dataset("held_out", batch_size=count, seed=0)))
-    x, y = batch if isinstance(batch, tuple) else (batch, None)
-    return callbacks.Evaluation(
-        run,
-        np.asarray(x),
-        np.asarray(y) if recipe.game.conditional else None,
-        every_images=recipe.evaluation.every_images,
-        batch_size=recipe.training.batch_size,
-        last_step=steps,
-    )

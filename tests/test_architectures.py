@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+import keras_gan
 from keras_gan import Spec, UsageError, architectures
 
 IMAGES = [(28, 28, 1), (32, 32, 3), (64, 64, 3), (8, 12, 4), (4, 4, 1), (20, 36, 3)]
@@ -53,7 +54,7 @@ def test_norms(norm):
     spec = Spec("image", (8, 8, 1), (-1.0, 1.0))
     options = {"widths": [8, 4], "norm": norm}
     g, d = architectures.build("dcgan", spec, False, options, {"widths": [8, 4, 4], "norm": norm})
-    kinds = {"batch": keras.layers.BatchNormalization, "layer": keras.layers.GroupNormalization}
+    kinds = {"batch": keras.layers.BatchNormalization, "layer": keras_gan.layers.GroupNormalization}
     for player, expected in ((g, 2), (d, 1)):
         found = [x for x in player.layers if isinstance(x, tuple(kinds.values()))]
         assert len(found) == (expected if norm in kinds else 0)

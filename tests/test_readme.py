@@ -55,7 +55,10 @@ def test_the_commands(home):
             timeout=200,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    assert PIL.Image.open(home / "grid.png").size == (8 * 28, 8 * 28)
+    assert PIL.Image.open(home / "grid.png").size == (
+        8 * 28 + 7 * 2,
+        8 * 28 + 7 * 2,
+    )  # with gaps of 2 pixels
     assert (home / "runs/mine/bundle/manifest.json").is_file()
     assert (home / "runs/prepared/report.html").is_file()
     made = {shlex.split(command)[1] for command in commands}

@@ -367,7 +367,7 @@ def test_mistakes_leave_a_process_without_a_traceback(images, points, tmp_path):
         (["sample", images / "bundle" / "model.onnx"], "not a file in it"),
         (["sample", points, "--labels", "1"], "takes no labels"),
         (["sample"], "BUNDLE"),
-        (["samples"], "did you mean 'sample'?"),
+        (["samples"], "Did you mean 'sample'?"),
         (["xyzzy"], "one of quickstart, train, evaluate"),
     ]:
         done = run(*args)

@@ -100,11 +100,10 @@ def test_manifest_tells_the_training(trained):
     assert manifest["training"]["images_seen"] == 320
     assert manifest["training"]["recipe"]["data"]["source"] == "fashion-mnist-10k"
     assert "d_loss" in manifest["training"]["metrics"]
-    assert max(v for row in manifest["parity"].values() for v in np.ravel(_leaves(row))) <= 1e-4
-
-
-def _leaves(tree):
-    return [x for v in tree.values() for x in _leaves(v)] if isinstance(tree, dict) else [tree]
+    figures = manifest["parity"]["figures"]
+    assert {"onnx", "saved_model", "saved_model generate"} <= set(figures)
+    assert set(figures["onnx"]) == {"1", "5", "64"}
+    assert max(value for row in figures.values() for value in row.values()) <= 1e-4
 
 
 def test_export_takes_the_average_or_the_live_generator_of_any_checkpoint(trained, tmp_path):

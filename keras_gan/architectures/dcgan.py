@@ -16,6 +16,7 @@ import keras
 from keras import layers
 
 from keras_gan.errors import UsageError
+from keras_gan.layers import GroupNormalization
 from keras_gan.spec import Spec
 
 NORMS = ("none", "batch", "layer")
@@ -95,8 +96,8 @@ def discriminator(
             smallest resolution to the full one, instead of `width` and `depth`. The last is not
             used: the first convolution halves the resolution.
         depth: how often the resolution is halved; by default until the smaller side is 4 to 7.
-        norm: normalization of each stage but the first, "none", "layer" or "batch". A penalty
-            on the gradient wants no "batch", in which samples of a batch meet.
+        norm: normalization of each stage but the first, "none", "layer" or "batch". Penalties
+            on the gradient refuse "batch", in which samples of a batch meet.
 
     Raises:
         UsageError: sides that do not divide, or options out of range.
@@ -169,5 +170,5 @@ def _normalized(x, norm: str, name: str, activation=None):
     if norm == "batch":
         x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
     elif norm == "layer":  # over height, width and channels of each sample
-        x = layers.GroupNormalization(groups=1, name=f"{name}_norm")(x)
+        x = GroupNormalization(groups=1, name=f"{name}_norm")(x)
     return (activation or layers.ReLU(name=f"{name}_activation"))(x)
