@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 
 def is_program() -> bool:
-    """Whether this process was started as `python -m keras_gan`."""
-    return "-m" in sys.orig_argv and sys.orig_argv[sys.orig_argv.index("-m") + 1] == "keras_gan"
+    """Whether this is the import that `python -m keras_gan` begins with."""
+    return sys.argv[:1] == ["-m"]  # Python's own mark, until the module to run has been found
 
 
 @contextlib.contextmanager

@@ -147,7 +147,7 @@ class Record(keras.callbacks.Callback):
             short ticks cost little; there is always one at the end.
     """
 
-    def __init__(self, run: Run, every_seconds: float = 20.0):
+    def __init__(self, run: Run, every_seconds: float = 30.0):
         super().__init__()
         self.run = run
         self.every_seconds = every_seconds

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -88,7 +90,6 @@ def resume(
             f"A run goes on under the recipe it began with, but for {' and '.join(allowed)}. "
             f"Received: {'; '.join(differences)}"
         )
-    _set_precision(after)
     gan, source = opened.load(), open_data(after)
     done = gan.count("iteration")
     if done >= total_steps(after):
@@ -112,16 +113,18 @@ def build(recipe: recipes.Recipe, spec: Any) -> GAN:
     Raises:
         UsageError: players that do not fit the data or each other.
     """
-    _set_precision(recipe)
     game, conditional = recipe.game, recipe.game.conditional
-    keras.utils.set_random_seed(recipe.training.seed)  # initial weights
-    players = [
-        architectures.build_player(role, player.architecture, spec, conditional, **player.options)
-        for role, player in (
-            ("generator", recipe.generator),
-            ("discriminator", recipe.discriminator),
-        )
-    ]
+    keras.utils.set_random_seed(recipe.training.seed % 2**32)  # initial weights
+    with _precision(recipe.training.precision):
+        players = [
+            architectures.build_player(
+                role, player.architecture, spec, conditional, **player.options
+            )
+            for role, player in (
+                ("generator", recipe.generator),
+                ("discriminator", recipe.discriminator),
+            )
+        ]
     gan = GAN(
         *players,
         loss=game.loss,
@@ -163,8 +166,15 @@ def name_devices() -> str:
     return "GPU: " + ", ".join(d.get("device_name", "unnamed") for d in details)
 
 
-def _set_precision(recipe: recipes.Recipe) -> None:
-    keras.config.set_dtype_policy(recipe.training.precision)
+@contextlib.contextmanager
+def _precision(name: str) -> Iterator[None]:
+    """Layers made within compute at this precision."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _batches(recipe: recipes.Recipe, source: datasets.Source, done: int) -> tf.data.Dataset:
