@@ -172,6 +172,7 @@ class GAN(keras.Model):
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of the game on one batch of real samples; gives the metrics."""
         shares = self._shares(data)
+        _move(self.generator)
 
         # The discriminator's turns but the last: each with fresh noise on its own reals.
         for turn, (real, labels) in enumerate(shares[:-1]):
@@ -204,6 +205,7 @@ class GAN(keras.Model):
 
     def _train_discriminator(self, real, fake, labels, turn: int) -> None:
         """One step of the discriminator on a real and a generated batch of the same size."""
+        _move(self.discriminator)
         with tf.GradientTape() as tape:
             discriminate = penalties.SharedForward(self._discriminate(labels, turn))
             real_logits = discriminate(real)
@@ -316,6 +318,7 @@ class GAN(keras.Model):
                 average.assign_add(ops.cast(step, average.dtype) * (live - average))
             else:
                 average.assign(live)
+        _move(self.average_generator)
 
     def _track_verdicts(self, loss, real_logits, fake_logits) -> None:
         """Loss, mean logits, and how often each side is told rightly (a tie counts half)."""
@@ -509,6 +512,17 @@ def _penalties(given) -> dict[str, penalties.Penalty]:
             name = f"{base}_{count}"
         named[name] = penalty
     return named
+
+
+def _move(player: keras.Model) -> None:
+    """Moves, once a turn, what the player's calls only read.
+
+    A layer with such a state has a method `move()`: see `keras_gan.layers.SpectralNormalization`.
+    """
+    for layer in player._flatten_layers():
+        move = getattr(layer, "move", None)
+        if move is not None:
+            move()
 
 
 def _copy(generator: keras.Model) -> keras.Model:

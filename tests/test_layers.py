@@ -3,8 +3,14 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
+import export
+import keras_gan
 from keras_gan import UsageError, layers
+
+L = keras.layers
+RNG = np.random.default_rng(11)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 6])
@@ -39,3 +45,499 @@ def test_round_trip_and_refusal():
     assert again.get_config() == layer.get_config()
     with pytest.raises(UsageError, match=r"4 channels, groups=3"):
         layer.build((None, 8, 8, 4))
+
+
+def test_spectral_normalization_is_no_layer_for_others():
+    for wrong in (L.ReLU(), L.DepthwiseConv2D(3), layers.EqualizedDense(3)):
+        with pytest.raises(
+            UsageError, match=rf"one kernel: Dense.* Received: {type(wrong).__name__}"
+        ):
+            layers.SpectralNormalization(wrong)
+    with pytest.raises(UsageError, match="Received: iterations=0"):
+        layers.SpectralNormalization(L.Dense(2), iterations=0)
+
+
+# ------------------------------------------------------------------------ spectral normalization
+
+# A layer, the shape of its input without the batch, and its kernel with the output channels first.
+WRAPPED = {
+    "Dense": (lambda: L.Dense(5), (4,), lambda k: k.T),
+    "Embedding": (lambda: L.Embedding(7, 3), (), lambda k: k.T),
+    "Conv1D": (lambda: L.Conv1D(5, 3), (6, 4), lambda k: k.reshape(-1, 5).T),
+    "Conv2D": (lambda: L.Conv2D(5, 3), (6, 6, 4), lambda k: k.reshape(-1, 5).T),
+    "Conv3D": (lambda: L.Conv3D(5, 2), (3, 3, 3, 4), lambda k: k.reshape(-1, 5).T),
+    "Conv1DTranspose": (
+        lambda: L.Conv1DTranspose(5, 3),
+        (6, 4),
+        lambda k: k.transpose(1, 0, 2).reshape(5, -1),
+    ),
+    "Conv2DTranspose": (
+        lambda: L.Conv2DTranspose(5, 3),
+        (6, 6, 4),
+        lambda k: k.transpose(2, 0, 1, 3).reshape(5, -1),
+    ),
+    "Conv3DTranspose": (
+        lambda: L.Conv3DTranspose(5, 2),
+        (3, 3, 3, 4),
+        lambda k: k.transpose(3, 0, 1, 2, 4).reshape(5, -1),
+    ),
+}
+
+
+def kernel_of(wrapper):
+    layer = wrapper.layer
+    return layer.embeddings if isinstance(layer, L.Embedding) else layer.kernel
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+def test_spectral_normalization_divides_by_the_largest_singular_value(kind):
+    keras.utils.set_random_seed(2)
+    make, shape, as_matrix = WRAPPED[kind]
+    layer = layers.SpectralNormalization(make(), iterations=300)
+    x = RNG.normal(size=(2, *shape)).astype("float32") if shape else np.array([0, 6, 3])
+    layer(x)
+    kernel = kernel_of(layer)
+    kernel.assign(3 * RNG.normal(size=kernel.shape))
+    if kind != "Embedding":
+        layer.layer.bias.assign(RNG.normal(size=5))
+    layer.move()
+    before = kernel.numpy()
+    sigma = np.linalg.svd(as_matrix(before), compute_uv=False)[0]
+    assert float(layer.sigma()) == pytest.approx(sigma, rel=1e-3)
+    outputs = layer(x, training=True).numpy()
+    np.testing.assert_array_equal(layer(x, training=False), outputs)
+    np.testing.assert_array_equal(kernel.numpy(), before)
+    kernel.assign(before / sigma)
+    np.testing.assert_allclose(outputs, layer.layer(x), rtol=1e-3, atol=2e-3)
+    assert tuple(layer.compute_output_shape((None, *shape))[1:]) == outputs.shape[1:]
+
+
+def test_one_move_is_one_step_of_the_power_iteration():
+    """W = diag(3, 1) takes u = (1, 1) to W W u = (9, 1), and sigma to |(27, 1)| / |(9, 1)|."""
+    layer = layers.SpectralNormalization(L.Dense(2, use_bias=False))
+    layer.build((None, 2))
+    layer.layer.kernel.assign(np.diag([3.0, 1.0]))
+    layer.u.assign([2.0, 2.0])  # the length does not matter
+    assert float(layer.sigma()) == pytest.approx(np.sqrt(10 / 2), rel=1e-6)
+    layer.move()
+    np.testing.assert_allclose(layer.u, np.array([9.0, 1.0]) / np.sqrt(82), rtol=1e-6)
+    assert float(layer.sigma()) == pytest.approx(np.sqrt((27**2 + 1) / 82), rel=1e-6)
+
+
+def spectral_slopes(layer, probe, step=1e-6):
+    """d sum(probe * kernel / sigma) along a direction: by the tape and by finite differences."""
+    kernel = layer.layer.kernel
+    direction = np.random.default_rng(5).normal(size=kernel.shape)
+    x = np.eye(kernel.shape[0])
+
+    with tf.GradientTape() as tape:
+        value = tf.reduce_sum(probe * layer(x))
+    slope = float(tf.reduce_sum(tape.gradient(value, kernel.value) * direction))
+    u = layer.u.numpy() / np.linalg.norm(layer.u.numpy())
+    start = kernel.numpy()
+    v = u @ start.T / np.linalg.norm(u @ start.T)
+
+    def frozen(w):
+        return (probe * w / (u @ w.T @ v)).sum()
+
+    def true(w):
+        return (probe * w / np.linalg.svd(w, compute_uv=False)[0]).sum()
+
+    return slope, *(
+        (f(start + step * direction) - f(start - step * direction)) / (2 * step)
+        for f in (frozen, true)
+    )
+
+
+def test_the_gradient_goes_through_sigma_with_its_vectors_held_still():
+    keras.utils.set_random_seed(4)
+    layer = layers.SpectralNormalization(L.Dense(4, use_bias=False, dtype="float64"))
+    layer.build((None, 6))
+    probe = np.random.default_rng(1).normal(size=(6, 4))
+    by_tape, frozen, true = spectral_slopes(layer, probe)
+    assert by_tape == pytest.approx(frozen, rel=1e-7)
+    assert by_tape != pytest.approx(true, rel=0.01)  # u is still far from its place
+    for _ in range(300):
+        layer.move()
+    by_tape, frozen, true = spectral_slopes(layer, probe)
+    assert by_tape == pytest.approx(frozen, rel=1e-7)
+    assert by_tape == pytest.approx(true, rel=1e-6)
+
+
+def test_a_kernel_of_zeros_stays_finite_and_learns():
+    layer = layers.SpectralNormalization(L.Dense(2, use_bias=False, kernel_initializer="zeros"))
+    x = np.ones((3, 4), "float32")
+    with tf.GradientTape() as tape:
+        value = tf.reduce_sum(layer(x))
+    np.testing.assert_array_equal(
+        tape.gradient(value, layer.layer.kernel.value), np.full((4, 2), 3)
+    )
+    before = layer.u.numpy()
+    layer.move()
+    np.testing.assert_allclose(layer.u, before / np.linalg.norm(before), rtol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_spectral_normalization_iterates_at_full_precision(policy):
+    """One big singular value whose square float16 does not hold."""
+    layer = layers.SpectralNormalization(L.Dense(3, use_bias=False, dtype=policy), iterations=50)
+    x = np.eye(3, dtype="float32")
+    layer(x)
+    layer.layer.kernel.assign(np.diag([3e4, 2e4, 1e-3]))
+    layer.move()
+    assert layer.u.dtype == "float32"
+    assert float(layer.sigma()) == pytest.approx(3e4, rel=1e-6)
+    y = layer(x)
+    assert y.dtype == policy.removeprefix("mixed_")
+    np.testing.assert_allclose(np.asarray(y, "float32")[:2, :2], np.diag([1, 2 / 3]), atol=4e-3)
+
+
+def spectral_players():
+    def wrap(layer):
+        return layers.SpectralNormalization(layer)
+
+    generator = keras.Sequential(
+        [
+            keras.Input((4,)),
+            wrap(L.Dense(2 * 3 * 8)),
+            L.Reshape((2, 3, 8)),
+            L.ReLU(),
+            wrap(L.Conv2DTranspose(8, 4, 2, "same")),
+            layers.SelfAttention2D(spectral=True),
+            L.ReLU(),
+            wrap(L.Conv2DTranspose(1, 4, 2, "same", activation="tanh")),
+        ]
+    )
+    discriminator = keras.Sequential(
+        [
+            keras.Input((8, 12, 1)),
+            wrap(L.Conv2D(4, 4, 2, "same")),
+            L.LeakyReLU(0.2),
+            L.Flatten(),
+            wrap(L.Dense(1)),
+        ]
+    )
+    return generator, discriminator
+
+
+def spectral_gan(**arguments):
+    keras.utils.set_random_seed(6)
+    gan = keras_gan.GAN(*spectral_players(), loss="hinge", **arguments)
+    gan.compile(keras.optimizers.SGD(1e-2), keras.optimizers.SGD(1e-2))
+    return gan
+
+
+def spectral_layers(player):
+    found = [x for x in player._flatten_layers() if isinstance(x, layers.SpectralNormalization)]
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_step_moves_each_player_once_a_turn(images, steps):
+    """Real, fake, penalty, generator's turn: many calls, and one move."""
+    gan = spectral_gan(penalties=["gradient_penalty"], discriminator_steps=steps)
+    gan.compile(keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.0))  # the kernels stand still
+    expected = []
+    for player, moves in ((gan.generator, 1), (gan.discriminator, steps)):
+        for layer in spectral_layers(player):
+            u = layer.u.numpy()
+            kernel = np.moveaxis(layer.layer.kernel.numpy(), layer._output_axis, 0)
+            matrix = kernel.reshape(len(u), -1)
+            for _ in range(moves):
+                u = matrix @ (matrix.T @ u)
+                u /= np.linalg.norm(u)
+            expected.append((layer, u))
+    gan.fit(images.take(1), verbose=0)
+    for layer, u in expected:
+        np.testing.assert_allclose(layer.u, u, atol=1e-5, err_msg=layer.name)
+    players = gan.generator, gan.average_generator, gan.discriminator
+    before = [w.copy() for player in players for w in player.get_weights()]
+    gan.evaluate(images, verbose=0)
+    gan.generate(range(3))
+    gan.generator(np.zeros((2, 4), "float32"), training=True)
+    gan.discriminator(np.zeros((2, 8, 12, 1), "float32"), training=True)
+    after = [w for player in players for w in player.get_weights()]
+    for a, b in zip(before, after, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_average_is_normalized_by_its_own_singular_values(images):
+    gan = spectral_gan(ema_half_life=20.0, ema_rampup=1e9)
+    gan.fit(images, epochs=10, verbose=0)
+    for layer in spectral_layers(gan.average_generator):
+        kernel = np.moveaxis(layer.layer.kernel.numpy(), layer._output_axis, 0)
+        sigma = np.linalg.svd(kernel.reshape(len(kernel), -1), compute_uv=False)[0]
+        assert float(layer.sigma()) == pytest.approx(sigma, rel=0.02)
+
+
+def test_a_game_with_spectral_normalization_goes_on_bit_for_bit(images, tmp_path):
+    straight, stopped = spectral_gan(penalties=["r1"]), spectral_gan(penalties=["r1"])
+    straight.fit(images, epochs=2, verbose=0)
+    stopped.fit(images, verbose=0)
+    stopped.save(tmp_path / "game.keras")
+    resumed = keras.saving.load_model(tmp_path / "game.keras")
+    np.testing.assert_array_equal(resumed.generate(range(3)), stopped.generate(range(3)))
+    resumed.fit(images, verbose=0)
+    for a, b in zip(resumed.get_weights(), straight.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_game_with_spectral_normalization_is_compiled_by_xla_to_the_same(images):
+    trained = []
+    for jit_compile in (False, True):
+        gan = spectral_gan(penalties=["r1"])
+        kernel = gan.generator.layers[0].layer.kernel  # XLA draws other noise: ignore it
+        kernel.assign(keras.ops.zeros_like(kernel))
+        optimizers = keras.optimizers.SGD(0.01), keras.optimizers.SGD(0.01)
+        gan.compile(*optimizers, jit_compile=jit_compile)
+        gan.fit(images.take(1), verbose=0)
+        trained.append(gan.discriminator.get_weights())
+    for a, b in zip(*trained, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+
+
+# ------------------------------------------------------------------------ the other layers
+
+
+def test_self_attention_by_hand():
+    """Two positions of two channels: softmax of the products of queries and keys, by numpy."""
+    keras.utils.set_random_seed(8)
+    layer = layers.SelfAttention2D()
+    x = RNG.normal(size=(2, 1, 2, 16)).astype("float32")
+    np.testing.assert_array_equal(layer(x), x)  # gamma begins at 0
+    layer.gamma.assign(0.7)
+    f, g, h, o = (
+        w.kernel.numpy()[0, 0] for w in (layer.query, layer.key, layer.value, layer.projection)
+    )
+    assert (f.shape, h.shape, o.shape) == ((16, 2), (16, 8), (8, 16))
+    for sample, made in zip(x[:, 0], layer(x).numpy()[:, 0], strict=True):
+        scores = np.exp((sample @ f) @ (sample @ g).T)
+        weights = scores / scores.sum(1, keepdims=True)
+        np.testing.assert_allclose(made, sample + 0.7 * weights @ (sample @ h) @ o, atol=1e-5)
+
+
+def test_self_attention_over_averages_of_squares():
+    layer = layers.SelfAttention2D(pool_size=2)
+    x = np.repeat(np.repeat(RNG.normal(size=(1, 2, 3, 8)), 2, 1), 2, 2).astype("float32")
+    whole = layers.SelfAttention2D()
+    for each in (layer, whole):
+        each.build(x.shape)
+        each.gamma.assign(1.0)
+    for a, b in zip(whole.weights, layer.weights, strict=True):
+        a.assign(b)
+    # Where the four positions of a square are equal, it does not matter that they are averaged.
+    np.testing.assert_allclose(layer(x), whole(x), atol=1e-5)
+    with pytest.raises(UsageError, match=r"Received: pool_size=4, 2 x 6"):
+        layers.SelfAttention2D(pool_size=4).build((None, 2, 6, 8))
+
+
+def test_conditional_batch_normalization_is_that_of_keras_for_each_class():
+    x = (3 + 2 * RNG.normal(size=(6, 4, 5, 3))).astype("float32")
+    labels = np.array([0, 1, 1, 0, 2, 2])
+    ours = layers.ConditionalBatchNormalization(3, momentum=0.8)
+    theirs = L.BatchNormalization(momentum=0.8, epsilon=1e-5, center=False, scale=False)
+    ours.build([x.shape, labels.shape])
+    gamma, beta = RNG.normal(size=(2, 3, 3)).astype("float32")
+    ours.gamma.assign(gamma)
+    ours.beta.assign(beta)
+    for training in (True, False, True, False):
+        normalized = theirs(x, training=training).numpy()
+        expected = normalized * gamma[labels][:, None, None] + beta[labels][:, None, None]
+        np.testing.assert_allclose(ours([x, labels], training=training), expected, atol=1e-4)
+    np.testing.assert_allclose(ours.moving_mean, theirs.moving_mean, atol=1e-5)
+    np.testing.assert_allclose(ours.moving_variance, theirs.moving_variance, atol=1e-4)
+    ours.trainable = False  # as in Keras: frozen is inference
+    np.testing.assert_array_equal(ours([x, labels], training=True), ours([x, labels]))
+
+
+def test_pixel_normalization_by_hand():
+    x = np.array([[[3.0, 4.0], [0.0, 0.0]]], "float32")
+    expected = np.array([[[3.0, 4.0], [0.0, 0.0]]]) / np.sqrt(12.5)
+    np.testing.assert_allclose(layers.PixelNormalization()(x), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("batch", "groups"),
+    [
+        (8, [[0, 2, 4, 6], [1, 3, 5, 7]]),
+        (4, [[0, 1, 2, 3]]),
+        (3, [[0, 1, 2]]),
+        (5, [[0, 2, 4], [1, 3]]),
+        (1, [[0]]),
+    ],
+)
+def test_minibatch_standard_deviation_by_hand(batch, groups):
+    x = RNG.normal(size=(batch, 3, 2, 4)).astype("float32")
+    layer = layers.MinibatchStandardDeviation(4)
+    compiled = tf.function(layer, input_signature=[tf.TensorSpec((None, 3, 2, 4))])
+    for made in (layer(x).numpy(), compiled(x).numpy()):
+        np.testing.assert_array_equal(made[..., :4], x)
+        for group in groups:
+            deviation = np.sqrt(x[group].var(axis=0) + 1e-8).mean()
+            np.testing.assert_allclose(made[group][..., 4], deviation, rtol=1e-4)
+    rows = np.array([[0.0], [2.0]], "float32")  # a table: the deviation of 0 and 2 is 1
+    np.testing.assert_allclose(layer(rows), [[0.0, 1.0], [2.0, 1.0]], atol=1e-6)
+
+
+def numpy_blur(x, kernel, padding, strides):
+    """One channel, both axes, by loops."""
+    k = np.asarray(kernel, "float64") / np.sum(kernel)
+    beyond = len(k) - 1
+    sides = (beyond // 2, beyond - beyond // 2)
+    padded = np.pad(x, [sides, sides], "reflect" if padding == "reflect" else "constant")
+    full = np.array(
+        [
+            [
+                (padded[i : i + len(k), j : j + len(k)] * np.outer(k, k)).sum()
+                for j in range(padded.shape[1] - beyond)
+            ]
+            for i in range(padded.shape[0] - beyond)
+        ]
+    )
+    return full[::strides, ::strides]
+
+
+@pytest.mark.parametrize("padding", ["reflect", "zero"])
+@pytest.mark.parametrize("kernel", [(1, 3, 3, 1), (1, 2, 1)])
+def test_blur_pool_by_numpy(kernel, padding):
+    x = RNG.normal(size=(1, 7, 6, 2)).astype("float32")
+    for strides in (1, 2):
+        layer = layers.BlurPool2D(kernel, padding, strides)
+        made = layer(x).numpy()
+        assert layer.compute_output_shape((None, 7, 6, 2))[1:] == made.shape[1:]
+        for channel in range(2):
+            expected = numpy_blur(x[0, :, :, channel], kernel, padding, strides)
+            np.testing.assert_allclose(made[0, :, :, channel], expected, atol=1e-5)
+
+
+def test_blur_upsample_is_linear_interpolation():
+    row = np.array([4.0, 8.0, 0.0], "float32")
+    x = np.broadcast_to(row[None, None, :, None], (1, 3, 3, 1))
+    between = layers.BlurUpsample2D()(x).numpy()[0]  # [1, 3, 3, 1]: 3/4 of the near, 1/4 of the far
+    np.testing.assert_allclose(between[2, :, 0], [5, 5, 7, 6, 2, 2], atol=1e-5)
+    staying = layers.BlurUpsample2D((1, 2, 1))(x).numpy()[0]
+    np.testing.assert_allclose(staying[2, :, 0], [4, 6, 8, 4, 0, 4], atol=1e-5)
+    dark = layers.BlurUpsample2D(padding="zero")(x).numpy()[0]
+    np.testing.assert_allclose(dark[2, :, 0], [3, 5, 7, 6, 2, 0], atol=1e-5)
+    for layer in (layers.BlurUpsample2D(), layers.BlurPool2D()):
+        np.testing.assert_allclose(layer(np.ones((1, 4, 5, 2))), 1.0, atol=1e-6)
+
+
+def test_blur_refuses():
+    for wrong, message in (
+        ({"kernel": [1]}, r"2 or more numbers .* Received: kernel=\[1\]"),
+        ({"kernel": [1, -1]}, "whose sum is not 0"),
+        ({"padding": "same"}, "must be reflect or zero. Received: padding='same'"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            layers.BlurPool2D(**wrong)
+
+
+def test_equalized_layers_scale_their_weights_when_they_use_them():
+    dense = layers.EqualizedDense(3, gain=2.0, learning_rate_multiplier=0.5, activation="relu")
+    x = RNG.normal(size=(5, 16)).astype("float32")
+    dense(x)
+    dense.bias.assign([1.0, 2.0, 3.0])
+    expected = x @ (dense.kernel.numpy() * 2.0 / 4.0 * 0.5) + 0.5 * np.array([1.0, 2.0, 3.0])
+    np.testing.assert_allclose(dense(x), np.maximum(expected, 0), atol=1e-5)
+    convolution = layers.EqualizedConv2D(5, 3, 2, use_bias=False)
+    theirs = L.Conv2D(5, 3, 2, "same", use_bias=False)
+    pictures = RNG.normal(size=(2, 7, 8, 4)).astype("float32")
+    convolution(pictures)
+    theirs.build(pictures.shape)
+    theirs.kernel.assign(convolution.kernel / 6.0)  # the root of 3 * 3 * 4
+    np.testing.assert_allclose(convolution(pictures), theirs(pictures), atol=1e-5)
+    assert convolution.compute_output_shape((None, 7, 8, 4)) == (None, 4, 4, 5)
+
+
+@pytest.mark.parametrize("multiplier", [1.0, 0.01])
+def test_equalized_layers_begin_with_outputs_of_unit_variance(multiplier):
+    keras.utils.set_random_seed(1)
+    layer = layers.EqualizedDense(256, learning_rate_multiplier=multiplier)
+    x = RNG.normal(size=(64, 128)).astype("float32")
+    assert np.std(layer(x)) == pytest.approx(1.0, abs=0.05)
+    assert np.std(layer.kernel) == pytest.approx(1 / multiplier, rel=0.05)
+
+
+MADE = {
+    "spectral": lambda: layers.SpectralNormalization(L.Conv2D(3, 3, name="inner"), 2, name="outer"),
+    "attention": lambda: layers.SelfAttention2D(2, spectral=True, name="attention"),
+    "conditional": lambda: layers.ConditionalBatchNormalization(4, 0.5, 1e-3, name="of_class"),
+    "pixel": lambda: layers.PixelNormalization(1e-6),
+    "deviation": lambda: layers.MinibatchStandardDeviation(3),
+    "pool": lambda: layers.BlurPool2D([1, 2, 1], "zero", 3),
+    "upsample": lambda: layers.BlurUpsample2D([1, 2, 1], "zero"),
+    "dense": lambda: layers.EqualizedDense(
+        3, use_bias=False, activation="relu", gain=2.0, learning_rate_multiplier=0.5
+    ),
+    "convolution": lambda: layers.EqualizedConv2D(3, 5, 2, "valid", gain=2.0),
+}
+
+
+def called(layer, x):
+    conditional = isinstance(layer, layers.ConditionalBatchNormalization)
+    return layer([x, np.arange(x.shape[0]) % 4] if conditional else x)
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_config_round_trip(kind):
+    layer = MADE[kind]()
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert again.get_config() == layer.get_config()
+    x = RNG.normal(size=(3, 8, 8, 8)).astype("float32")
+    called(layer, x), called(again, x)
+    assert [w.shape for w in again.weights] == [w.shape for w in layer.weights]
+    again.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(called(again, x), called(layer, x))
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_half_precision_is_near_to_the_full_one(kind):
+    x = RNG.normal(size=(3, 8, 8, 8)).astype("float32")
+    full = MADE[kind]()
+    expected = called(full, x)
+    try:
+        keras.config.set_dtype_policy("mixed_float16")
+        half = MADE[kind]()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    called(half, x)
+    half.set_weights(full.get_weights())
+    made = called(half, x)
+    assert made.dtype == "float16"
+    assert all(w.dtype == "float32" for w in half.weights)
+    np.testing.assert_allclose(np.asarray(made, "float32"), expected, atol=0.03, rtol=0.01)
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_xla_computes_the_same(kind):
+    layer = MADE[kind]()
+    x = RNG.normal(size=(3, 8, 8, 8)).astype("float32")
+    expected = called(layer, x)
+    compiled = tf.function(lambda x: called(layer, x), jit_compile=True, autograph=False)
+    np.testing.assert_allclose(compiled(x), expected, atol=1e-4)
+
+
+def test_a_generator_of_all_these_layers_leaves_in_a_bundle(tmp_path):
+    """Keras, SavedModel and onnxruntime agree: the export itself compares them."""
+    keras.utils.set_random_seed(3)
+    z, y = keras.Input((6,), name="latents"), keras.Input((), dtype="int32", name="labels")
+    x = layers.PixelNormalization()(z)
+    label = layers.SpectralNormalization(L.Embedding(3, 6))(y)
+    x = layers.EqualizedDense(3 * 4 * 8, activation="relu")(L.Concatenate()([x, label]))
+    x = L.Reshape((3, 4, 8))(x)
+    x = layers.BlurUpsample2D()(x)
+    x = L.ReLU()(layers.ConditionalBatchNormalization(3)([x, y]))
+    x = layers.SelfAttention2D(pool_size=2, spectral=True)(x)
+    x = layers.SpectralNormalization(L.Conv2DTranspose(8, 4, 2, "same"))(x)
+    x = layers.GroupNormalization(2)(x)
+    x = layers.EqualizedConv2D(4)(x)
+    x = layers.BlurPool2D(padding="zero")(x)
+    x = layers.SpectralNormalization(L.Conv2D(1, 3, padding="same", activation="tanh"))(x)
+    generator = keras.Model([z, y], x)
+    for variable in generator.trainable_variables:
+        variable.assign_add(0.1 * RNG.normal(size=variable.shape))
+    bundle = export.export_bundle(generator, tmp_path / "bundle", num_classes=3)
+    assert max(bundle.manifest.worst_parity().values()) < 1e-4
+    assert export.verify_bundle(bundle.path).ok
