@@ -75,6 +75,23 @@ def squared_norm(gradient):
     return ops.sum(ops.square(gradient), axis=tuple(range(1, len(gradient.shape))))
 
 
+def norm(gradient):
+    """Euclidean norm over all axes but the first, `(batch,)`, with a finite slope at 0."""
+    # The square root has an infinite slope at 0; below the epsilon the norm counts as its root.
+    return ops.sqrt(ops.maximum(squared_norm(gradient), 1e-12))
+
+
+def between(real, fake, seed):
+    """a x + (1 - a) G(z), with one a per sample, uniform in [0, 1]."""
+    mix = _uniform((tf.shape(real)[0],) + (1,) * (len(real.shape) - 1), seed, real.dtype)
+    return mix * real + (1 - mix) * fake
+
+
+def _uniform(shape, seed, dtype):
+    seed = (0, 0) if seed is None else seed
+    return random.stateless_uniform(shape, seed=seed, dtype=dtype, alg="philox")
+
+
 class Penalty:
     """Base class of the penalties on the discriminator.
 
@@ -175,14 +192,51 @@ class GradientPenalty(Penalty):
         super().__init__(weight, interval)
 
     def __call__(self, discriminator, real, fake, seed=None):
-        shape = (tf.shape(real)[0],) + (1,) * (len(real.shape) - 1)
-        seed = (0, 0) if seed is None else seed
-        mix = random.stateless_uniform(shape, seed=seed, dtype=real.dtype, alg="philox")
-        between = mix * real + (1 - mix) * fake
-        square = squared_norm(input_gradient(discriminator, between))
-        # The square root has an infinite slope at 0; below the epsilon the norm counts as its root.
-        norm = ops.sqrt(ops.maximum(square, 1e-12))
-        return ops.square(norm - 1)
+        return ops.square(norm(input_gradient(discriminator, between(real, fake, seed))) - 1)
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class LipschitzPenalty(GradientPenalty):
+    """The one-sided penalty of WGAN-LP: max(0, |grad D(x')| - 1)^2, x' as in `GradientPenalty`.
+
+    A critic of the Wasserstein distance must not be steeper than 1; nothing says that it must be
+    as steep as that.
+
+    Args:
+        weight: the paper's lambda, 10 by default.
+        interval: see `Penalty`.
+
+    Reference:
+        - [Petzka et al., 2017](https://arxiv.org/abs/1709.08894)
+    """
+
+    def __call__(self, discriminator, real, fake, seed=None):
+        excess = norm(input_gradient(discriminator, between(real, fake, seed))) - 1
+        return ops.square(ops.maximum(excess, 0))
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class Dragan(Penalty):
+    """The gradient penalty of DRAGAN: (|grad D(x')| - 1)^2 around the real samples.
+
+    x' = x + std(x) u / 2, where std(x) is the standard deviation of all values of the real batch
+    and u is uniform in [0, 1], one number for each value.
+
+    Args:
+        weight: the paper's lambda, 10 there.
+        interval: see `Penalty`.
+
+    Reference:
+        - [Kodali et al., 2017](https://arxiv.org/abs/1705.07215)
+    """
+
+    def __init__(self, weight: float = 10.0, interval: int = 1):
+        super().__init__(weight, interval)
+
+    def __call__(self, discriminator, real, fake, seed=None):
+        noise = _uniform(tf.shape(real), seed, real.dtype)
+        around = real + 0.5 * ops.std(real) * noise
+        return ops.square(norm(input_gradient(discriminator, around)) - 1)
 
 
 def names() -> dict[str, str]:

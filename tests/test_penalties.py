@@ -21,7 +21,12 @@ def test_on_a_linear_discriminator():
     values = {name: penalties.get(name)(lambda x: x @ w, REAL, FAKE).numpy() for name in ALL}
     assert values["r1"] == pytest.approx([7.0] * 4, abs=1e-6)
     assert values["r2"] == pytest.approx([7.0] * 4, abs=1e-6)
-    assert values["gradient_penalty"] == pytest.approx([(14**0.5 - 1) ** 2] * 4, abs=1e-5)
+    for name in ("gradient_penalty", "lipschitz_penalty", "dragan"):
+        assert values[name] == pytest.approx([(14**0.5 - 1) ** 2] * 4, abs=1e-5), name
+    flatter = {name: penalties.get(name)(lambda x: x @ (w / 14), REAL, FAKE) for name in ALL}
+    for name in ("gradient_penalty", "dragan"):  # |w| / 14 is 1 / sqrt(14), less than 1
+        assert flatter[name].numpy() == pytest.approx([(14**-0.5 - 1) ** 2] * 4, abs=1e-5), name
+    assert flatter["lipschitz_penalty"].numpy() == pytest.approx([0.0] * 4)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -55,6 +60,32 @@ def test_gradient_penalty_mixes_each_sample_by_its_own_uniform_number():
     assert mix.var() == pytest.approx(1 / 12, abs=0.004)
     assert 0 <= mix.min() < 0.01 < 0.99 < mix.max() <= 1
     other = penalties.GradientPenalty()(lambda x: x**2 / 2, ones, zeros, seed=(3, 5)).numpy()
+    assert not np.allclose(values, other)
+
+
+def test_lipschitz_penalty_looks_where_the_gradient_penalty_does():
+    """D(x) = 2 x^2 has the slope 4 x: steeper than 1 from 1/4 on alone."""
+    ones, zeros = tf.ones((256, 1)), tf.zeros((256, 1))
+    two_sided, one_sided = (
+        penalties.get(name)(lambda x: 2 * x**2, ones, zeros, seed=(3, 4)).numpy()
+        for name in ("gradient_penalty", "lipschitz_penalty")
+    )
+    mix = penalties.between(ones, zeros, (3, 4)).numpy()[:, 0]
+    np.testing.assert_allclose(two_sided, (4 * mix - 1) ** 2, atol=1e-5)
+    np.testing.assert_allclose(one_sided, np.where(mix > 0.25, two_sided, 0.0), atol=1e-5)
+    assert (one_sided == 0).any()
+
+
+def test_dragan_looks_around_the_real_samples():
+    """D(x) = |x|^2 / 2 has the gradient x': the noise is what it is away from the samples."""
+    real = tf.constant(RNG.normal(5.0, 2.0, size=(2000, 1)), tf.float32)
+    fake = tf.fill((2000, 1), np.nan)  # is not looked at
+    values = penalties.Dragan()(lambda x: x**2 / 2, real, fake, seed=(1, 2)).numpy()
+    far = real.numpy()[:, 0] > 1  # where |x'| - 1 is x' - 1
+    noise = (np.sqrt(values) + 1 - real.numpy()[:, 0])[far] / (0.5 * np.std(real))
+    assert -1e-4 < noise.min() < 0.01 < 0.99 < noise.max() < 1 + 1e-4
+    assert noise.mean() == pytest.approx(0.5, abs=4 * (1 / 12 / 1900) ** 0.5)
+    other = penalties.Dragan()(lambda x: x**2 / 2, real, fake, seed=(1, 3)).numpy()
     assert not np.allclose(values, other)
 
 
