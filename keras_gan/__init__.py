@@ -8,7 +8,16 @@ from keras_gan._start import silence
 with silence():
     import tensorflow as _tensorflow  # noqa: F401
 
-from keras_gan import architectures, callbacks, datasets, layers, losses, metrics, penalties
+from keras_gan import (
+    architectures,
+    augment,
+    callbacks,
+    datasets,
+    layers,
+    losses,
+    metrics,
+    penalties,
+)
 from keras_gan._version import __version__
 from keras_gan.errors import UsageError
 from keras_gan.gan import GAN
@@ -20,6 +29,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "architectures",
+    "augment",
     "callbacks",
     "datasets",
     "layers",

@@ -20,7 +20,7 @@ import rich.table
 import typer
 
 import export
-from keras_gan import architectures, datasets, losses, memory, penalties, train
+from keras_gan import architectures, augment, datasets, losses, memory, penalties, train
 from keras_gan import recipe as recipes
 from keras_gan import run as runs
 from keras_gan.errors import UsageError
@@ -43,12 +43,13 @@ Minutes = Annotated[float | None, typer.Option(help="Train at most so many minut
 
 @app.command("list")
 def list_all() -> None:
-    """List recipes, architectures, losses, penalties and data sets, each with one line."""
+    """List recipes, architectures, losses, penalties, augmentations and data sets."""
     for title, names in (
         ("Recipes", recipes.names()),
         ("Architectures", architectures.names()),
         ("Losses", losses.names()),
         ("Penalties", penalties.names()),
+        ("Augmentations", augment.names()),
         ("Data sets", datasets.names()),
     ):
         out.print(title, style="bold")

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_gan import augment as augments
 from keras_gan import checks, latents, losses, penalties
 from keras_gan.errors import UsageError
 
@@ -50,9 +51,10 @@ class GAN(keras.Model):
         loss: name or instance of an adversarial loss, see `keras_gan.losses`.
         penalties: names or instances of penalties on the discriminator, see
             `keras_gan.penalties`.
-        augment: `None`, or a callable `augment(samples, seed)` that gives samples of the same
-            shape, differentiable, where seed is an int32 tensor of 2 numbers for the stateless
-            random operations; applied to all that the discriminator sees.
+        augment: `None`, name or instance of an augmentation, see `keras_gan.augment`, or any
+            callable `augment(samples, seed)` that gives samples of the same shape,
+            differentiable, where seed is a tensor of 2 integers for the stateless random
+            operations; applied to all that the discriminator sees.
         discriminator_steps: how many times the discriminator learns for each step of the
             generator, from 1 up. Each time sees its own share of the batch.
         ema_half_life: half-life of the averaged generator in images: after so many images an
@@ -98,7 +100,7 @@ class GAN(keras.Model):
         self.discriminator = discriminator
         self.adversarial_loss = losses.get(loss)  # `self.loss` belongs to keras.Model
         self.penalties = _penalties(penalties)
-        self.augment = augment
+        self.augment = augments.get(augment)
         self.discriminator_steps = int(discriminator_steps)
         self.ema_half_life = float(ema_half_life)
         self.ema_rampup = float(ema_rampup)
@@ -107,6 +109,8 @@ class GAN(keras.Model):
         self.latent_dim, self.sample_shape = checks.players(
             generator, discriminator, num_classes, latent_dim, self.penalties
         )
+        if isinstance(self.augment, augments.Augment):
+            self.augment.check(self.sample_shape)
 
         self.average_generator = _copy(generator) if ema_half_life else generator
         # Own counters: an optimizer's stands still when a loss scale is halved.

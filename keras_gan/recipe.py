@@ -21,7 +21,7 @@ import pydantic
 import yaml
 from pydantic import ConfigDict, Field
 
-from keras_gan import architectures, datasets, losses, penalties
+from keras_gan import architectures, augment, datasets, losses, penalties
 from keras_gan.errors import UsageError
 from keras_gan.registry import classes, nearest
 
@@ -63,6 +63,7 @@ class Player(_Open):
 class Game(_Section):
     loss: str | dict[str, Any] = "non_saturating"
     penalties: list[str | dict[str, Any]] = []
+    augment: str | dict[str, Any] | None = None
     conditional: bool = False
     discriminator_steps: Natural = 1
     ema_half_life: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10_000
@@ -176,6 +177,8 @@ def parse(tree: Mapping[str, Any]) -> Recipe:
     _check_named(losses.Loss, recipe.game.loss, "game.loss", "loss")
     for i, penalty in enumerate(recipe.game.penalties):
         _check_named(penalties.Penalty, penalty, f"game.penalties.{i}", "penalty")
+    if recipe.game.augment is not None:
+        _check_named(augment.Augment, recipe.game.augment, "game.augment", "augmentation")
     for role in ("generator", "discriminator"):
         _check_optimizer(getattr(recipe.optimizers, role), f"optimizers.{role}")
     _check_data(recipe.data.source, recipe.data.options)
@@ -286,8 +289,9 @@ def _check_named(base: type, given: str | dict[str, Any], path: str, what: str) 
     name = options.pop("name", None)
     known = classes(base)
     if name not in known:
+        article = "an" if what[0] in "aeiou" else "a"
         raise UsageError(
-            f"{path} must name a {what}. Received: {name!r}. {nearest(str(name), known)}"
+            f"{path} must name {article} {what}. Received: {name!r}. {nearest(str(name), known)}"
         )
     _check_options(known[name], options, path)
     try:

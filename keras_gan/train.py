@@ -129,6 +129,7 @@ def build(recipe: recipes.Recipe, spec: Any) -> GAN:
         *players,
         loss=game.loss,
         penalties=game.penalties,
+        augment=game.augment,
         discriminator_steps=game.discriminator_steps,
         ema_half_life=game.ema_half_life,
         ema_rampup=game.ema_rampup,

@@ -22,6 +22,7 @@ ALLOWED = {
     "keras_gan._version": set(),
     "keras_gan._start": set(),
     "keras_gan.latents": set(),
+    "keras_gan.augment": set(),
     "keras_gan.losses": set(),
     "keras_gan.penalties": set(),
     "keras_gan.pictures": set(),
@@ -31,6 +32,7 @@ ALLOWED = {
     "keras_gan.metrics": set(),
     "keras_gan.checks": {"keras_gan.latents"},
     "keras_gan.gan": {
+        "keras_gan.augment",
         "keras_gan.checks",
         "keras_gan.losses",
         "keras_gan.penalties",
@@ -39,6 +41,7 @@ ALLOWED = {
     "keras_gan.memory": {"keras_gan.gan"},
     "keras_gan.recipe": {
         "keras_gan.architectures",
+        "keras_gan.augment",
         "keras_gan.datasets",
         "keras_gan.losses",
         "keras_gan.penalties",
@@ -62,6 +65,7 @@ ALLOWED = {
     "keras_gan.__main__": {
         "export",
         "keras_gan.architectures",
+        "keras_gan.augment",
         "keras_gan.datasets",
         "keras_gan.losses",
         "keras_gan.memory",
