@@ -309,15 +309,29 @@ def _check_target(to: Path, overwrite: bool) -> None:
     if not os.path.lexists(to):
         return
     if not overwrite:
-        raise UsageError(f"The target must not exist, or pass overwrite=True. Received: {to}")
+        raise UsageError(
+            f"The target must not exist, or pass overwrite=True (--overwrite). Received: {to}"
+        )
     if not to.is_dir() or to.is_symlink():
         raise UsageError(f"Only a folder can be overwritten. Received: {to}")
     try:
-        foreign = any(to.iterdir()) and not (to / "manifest.json").is_file()
+        present = {entry.name for entry in to.iterdir()}
     except OSError as error:
         raise UsageError(f"The target must be readable. Received: {to} ({error})") from error
+    if present:
+        _check_bundle(to, present)
+
+
+def _check_bundle(to: Path, present: set[str]) -> None:
+    """Refuses to overwrite what is no bundle, or holds more than one does."""
+    refused = f"Only a bundle or an empty folder can be overwritten. Received: {to}"
+    try:
+        known = {name.split("/")[0] for name in Manifest.load(to).files}
+    except UsageError as error:
+        raise UsageError(f"{refused} ({error})") from None
+    foreign = sorted(present - known - {"manifest.json"})
     if foreign:
-        raise UsageError(f"Only a bundle or an empty folder can be overwritten. Received: {to}")
+        raise UsageError(f"{refused}, which holds {foreign[0]} too")
 
 
 @contextlib.contextmanager

@@ -223,7 +223,16 @@ def _check_onnx(path: Path, manifest: Manifest) -> list[str]:
     promised = [*manifest.inputs, *manifest.outputs]
     if found != promised:
         return [f"model.onnx must have the inputs and outputs of {FILE_NAME}: it has {found}"]
-    return []
+    facts = {
+        "latent_dim": (manifest.latent_dim, found[0]["shape"][1]),
+        "shape": (list(manifest.shape), found[-1]["shape"][1:]),
+        "classes": (manifest.classes["count"] > 0, len(model.graph.input) > 1),
+    }
+    return [
+        f"{FILE_NAME} must describe model.onnx. Received: {field} of another model"
+        for field, (told, true) in facts.items()
+        if told != true
+    ]
 
 
 def _describe_port(value: onnx.ValueInfoProto) -> dict:

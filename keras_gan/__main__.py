@@ -6,6 +6,8 @@ TensorFlow.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pathlib
 import re
 import signal
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from typing import Annotated, Any, NoReturn
 
 import rich.console
@@ -84,7 +87,8 @@ def train_command(
 ) -> None:
     """Train a recipe into a run folder, or go on with one."""
     if (recipe is None) == (resume is None):
-        raise UsageError("train takes a recipe, or --resume RUN. Received: neither or both")
+        got = "both" if recipe else "neither"
+        raise UsageError(f"train takes a recipe, or --resume RUN. Received: {got}")
     if minutes is not None:
         settings = [*settings, f"training.minutes={minutes}"]
     if skip_corrupt:
@@ -122,7 +126,8 @@ def export_command(
 ) -> None:
     """Export the averaged generator of a run: SavedModel, ONNX, manifest, golden samples."""
     opened = runs.Run.open(run)
-    bundle = _export(opened, to or run / "bundle", checkpoint, not live, overwrite, name)
+    target = pathlib.Path(os.path.expanduser(to)) if to else opened.path / "bundle"
+    bundle = _export(opened, target, os.path.expanduser(checkpoint), not live, overwrite, name)
     out.print(f"Wrote {bundle.path}", markup=False)
     for name, figure in _parity(bundle).items():
         out.print(f"  {name}: {figure}", markup=False)
@@ -133,6 +138,9 @@ def verify_command(
     bundle: Annotated[pathlib.Path, typer.Argument(help="A bundle.")],
 ) -> None:
     """Check a bundle: hashes, onnxruntime and TensorFlow against its golden samples."""
+    bundle = pathlib.Path(os.path.expanduser(bundle))
+    if not (bundle / "manifest.json").exists() and (bundle / "bundle").is_dir():
+        bundle = bundle / "bundle"  # of a run folder
     report = export.verify_bundle(bundle)
     out.print(str(report), markup=False)
     if not report.ok:
@@ -174,8 +182,7 @@ def quickstart_command(
         settings = [*settings, f"training.minutes={minutes}"]
     recipe = recipes.load("quickstart", settings)
     out.print(f"Training quickstart into {run} on {train.name_devices()}", markup=False)
-    runs.remove(run)
-    outcome = train.train(recipe, run)
+    outcome = train.train(recipe, run, replace=True)
     if outcome.signal:
         _tell(outcome)
     bundle = _export(outcome.run, run / "bundle")
@@ -210,8 +217,7 @@ def _export(
     name: str | None = None,
 ) -> export.Bundle:
     gan = run.load(checkpoint)
-    recipe = run.recipe
-    spec = train.open_data(recipe).spec
+    spec = run.spec
     rows = [row for row in run.rows() if row["images_seen"] <= gan.count("images_seen")]
     return export.export_bundle(
         gan,
@@ -223,7 +229,7 @@ def _export(
         value_range=spec.value_range,
         average=average,
         training={
-            "recipe": recipe.model_dump(),
+            "recipe": run.record,
             "images_seen": gan.count("images_seen"),
             "checkpoint": checkpoint,
             "metrics": rows[-1] if rows else {},
@@ -273,14 +279,14 @@ def _tell(outcome: train.Outcome) -> None:
     out.print(f"{outcome.reason.capitalize()}: {seen}, in {path}", markup=False)
     best = outcome.run.best_record
     if best:
-        figures = ", ".join(f"{k} {v:.6g}" for k, v in best.items())
-        out.print(f"Best: {figures}", markup=False)
+        figures = {k: v for k, v in best.items() if k not in ("images_seen", "file")}
+        line = ", ".join(f"{name} {value:.6g}" for name, value in figures.items())
+        out.print(f"Best: {line}, after {best['images_seen']:,} images", markup=False)
     out.print(f"Next: keras-gan export {path}", markup=False)
 
 
 def _dry_run(recipe: recipes.Recipe) -> None:
-    source = train.open_data(recipe)
-    gan = train.build(recipe, source.spec)
+    source, gan, _, _ = train.prepare(recipe)
     out.print(recipe.to_yaml(), markup=False)
     out.print(f"data: {source.description}", markup=False)
     out.print(f"samples: {source.spec.kind} of shape {source.spec.shape}", markup=False)
@@ -291,6 +297,11 @@ def _dry_run(recipe: recipes.Recipe) -> None:
         out.print(line, markup=False)
 
 
+def _warn(message: Any, category: Any, filename: Any, lineno: Any, *rest: Any) -> None:
+    if issubclass(category, UserWarning):  # others are for developers
+        print(f"keras-gan: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
 def _fail(line: str) -> NoReturn:
     print(f"keras-gan: error: {' '.join(line.split())}", file=sys.stderr)
     raise SystemExit(2)
@@ -298,13 +309,25 @@ def _fail(line: str) -> NoReturn:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command; a user's mistake is one line on stderr and status 2."""
+    warnings.showwarning = _warn
+    with contextlib.suppress(ValueError):  # not in the main thread, where signals are taken
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # in order, cleaning up
     try:
-        app(arguments, standalone_mode=False)
+        status = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
+        if status:  # typer's own for an interruption
+            raise SystemExit(status)
     except UsageError as error:
         _fail(str(error))
     except typer.TyperException as error:  # an unknown option, a value of a wrong type
         message = getattr(error, "format_message", None)
         _fail(message() if message else str(error))
+    except BrokenPipeError:
+        # The reader has gone, as `head` does; the interpreter must not try to flush again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
+    except OSError as error:
+        _fail(f"The system refused: {error}")
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 

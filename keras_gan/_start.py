@@ -29,6 +29,8 @@ def silence() -> Iterator[None]:
     os.dup2(nowhere, 2)
     try:
         yield
+    except KeyboardInterrupt:
+        os._exit(130)  # nothing has begun yet
     finally:
         os.dup2(saved, 2)
         os.close(saved)

@@ -8,7 +8,7 @@ import pathlib
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -18,7 +18,7 @@ import rich.progress
 
 from keras_gan import metrics, pictures, report
 from keras_gan.errors import UsageError
-from keras_gan.run import Run, told_in_one_line
+from keras_gan.run import Run, told_in_one_line, write_atomically
 
 _SHOWN = ("d_loss", "g_loss", "real_accuracy", "fake_accuracy")
 
@@ -66,13 +66,12 @@ class SampleGrid(keras.callbacks.Callback):
         gan: Any = self.model
         samples = gan.generate(self.seeds, labels=self.labels)
         path = self.folder / f"images-{gan.count('images_seen'):09d}.png"
-        with told_in_one_line(path):
-            pictures.write(path, pictures.grid(samples))
+        write_atomically(path, pictures.png(pictures.grid(samples)))
         self._next = time.monotonic() + self.every_seconds
 
 
 class Evaluation(keras.callbacks.Callback):
-    """Measures the averaged generator against held-out samples and keeps the best checkpoint.
+    """Measures the averaged generator on held-out samples and keeps the best checkpoint.
 
     Adds to the logs of the epoch: `sliced_wasserstein`, and the discriminator's loss and
     accuracies on held-out samples as `val_d_loss`, `val_real_accuracy`, `val_fake_accuracy`.
@@ -86,6 +85,8 @@ class Evaluation(keras.callbacks.Callback):
         seed: the first of as many seeds as there are samples.
         batch_size: how many samples are judged at once.
         last_step: number of the step that ends the training, so that the end is evaluated too.
+        limits_reached: tells whether the training ends for another reason that is no
+            interruption.
     """
 
     metric = "sliced_wasserstein"
@@ -99,24 +100,36 @@ class Evaluation(keras.callbacks.Callback):
         seed: int = 2**62,
         batch_size: int = 64,
         last_step: float = math.inf,
+        limits_reached: Callable[[], bool] = lambda: False,
     ):
         super().__init__()
         self.run, self.held_out, self.labels = run, held_out, labels
         self.every_images, self.batch_size = every_images, batch_size
         self.seeds = range(seed, seed + len(held_out))
         self.last_step = last_step
-        self.best = (run.best_record or {}).get(self.metric, math.inf)
+        self.limits_reached = limits_reached
+        self.best = math.inf
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._next = self.model.count("images_seen") + self.every_images  # pyright: ignore
+        seen = self.model.count("images_seen")  # pyright: ignore
+        self._next = self._after(seen)
+        record = self.run.best_record
+        # After a resume, a best beyond the checkpoint is of a future that did not happen.
+        if record and record["images_seen"] <= seen:
+            self.best = record[self.metric]
+
+    def _after(self, seen: int) -> float:
+        """When the next evaluation is due: at multiples, wherever a training was resumed."""
+        every = self.every_images
+        return (seen // every + 1) * every if every else math.inf
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         gan: Any = self.model
-        due = self.every_images and gan.count("images_seen") >= self._next
-        last = gan.stop_training or gan.count("iteration") >= self.last_step
-        if logs is None or not (due or last):
+        seen = gan.count("images_seen")
+        last = gan.count("iteration") >= self.last_step or self.limits_reached()
+        if logs is None or not (seen >= self._next or last):
             return
-        self._next += self.every_images
+        self._next = self._after(seen)
         logs.update(self.evaluate())
         if logs[self.metric] < self.best:
             self.best = logs[self.metric]
@@ -166,8 +179,8 @@ class Record(keras.callbacks.Callback):
         if not all(math.isfinite(logs[name]) for name in ("d_loss", "g_loss")):
             raise UsageError(
                 f"The training broke down after {gan.count('images_seen'):,} images: a loss is no "
-                f"number any more (d_loss={logs['d_loss']}, g_loss={logs['g_loss']}). The last "
-                f"good checkpoint is in {self.run.checkpoints}; try a smaller learning rate"
+                f"number any more (d_loss={logs['d_loss']}, g_loss={logs['g_loss']}). What was "
+                f"good is in {self.run.checkpoints}; try a smaller learning rate"
             )
         now, seen = time.monotonic(), gan.count("images_seen")
         spent = now - self._mark
@@ -206,11 +219,11 @@ class Limits(keras.callbacks.Callback):
         self.minutes = minutes
         self.interrupted: signal.Signals | None = None
         self.out_of_time = False
+        self._handlers: dict[signal.Signals, Any] = {}
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._end = time.monotonic() + 60 * self.minutes if self.minutes else math.inf
-        self._step = self.model.count("iteration")  # pyright: ignore
-        self._handlers = {}
+        self.interrupted, self.out_of_time = None, False
         for number in (signal.SIGINT, signal.SIGTERM):
             try:
                 self._handlers[number] = signal.signal(number, self._on_signal)
@@ -223,14 +236,18 @@ class Limits(keras.callbacks.Callback):
         self.interrupted = signal.Signals(number)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._step += 1
+        gan: Any = self.model
         self.out_of_time = time.monotonic() >= self._end
-        if self.interrupted or self.out_of_time or self._step >= self.steps:
-            self.model.stop_training = True  # pyright: ignore[reportOptionalMemberAccess]
+        if self.interrupted or self.out_of_time or gan.count("iteration") >= self.steps:
+            gan.stop_training = True
 
     def on_train_end(self, logs: Any = None) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+        self.close()
+
+    def close(self) -> None:
+        """Gives the signals back, also after an error."""
+        while self._handlers:
+            signal.signal(*self._handlers.popitem())
 
 
 class Progress(keras.callbacks.Callback):
@@ -248,11 +265,11 @@ class Progress(keras.callbacks.Callback):
         self.images = images
         self.minutes = minutes
         self.console = rich.console.Console(stderr=True)
+        self._bar: rich.progress.Progress | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._start = self._shown = time.monotonic()
         self._first = self._last = self.model.count("images_seen")  # pyright: ignore
-        self._bar = None
         if self.console.is_terminal:
             self._bar = rich.progress.Progress(
                 rich.progress.BarColumn(20),

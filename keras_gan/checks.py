@@ -66,6 +66,13 @@ def players(generator, discriminator, num_classes, latent_dim, penalties):
             "The discriminator must take what the generator makes. Received: a discriminator of "
             f"samples {expected} and a generator of samples {shape}"
         )
+    for layer in discriminator._flatten_layers():
+        if isinstance(layer, keras.layers.SpectralNormalization):
+            raise UsageError(
+                "keras.layers.SpectralNormalization rewrites its kernel at every training call, "
+                "the generator's turn included, and does not normalize in inference; a "
+                f"discriminator cannot use it. Received: layer {layer.name!r}"
+            )
     if penalties:
         _differentiable_twice(discriminator)
     return latent_dim, shape
@@ -119,7 +126,7 @@ def _output_shape(generator, inputs) -> tuple:
 
 
 def _differentiable_twice(discriminator) -> None:
-    """Refuses layers through which TensorFlow's second derivative is missing or wrong, silently."""
+    """Refuses layers through which the second derivative is missing or wrong, silently."""
     for layer in discriminator._flatten_layers():
         if isinstance(layer, _WRONG_SECOND_DERIVATIVE):
             raise UsageError(
@@ -137,30 +144,93 @@ def _differentiable_twice(discriminator) -> None:
             )
 
 
+# ------------------------------------------------------------------------ compile
+
+
+def optimizers(generator: Any, discriminator: Any, arguments: dict[str, Any]) -> None:
+    """Refuses what Keras cannot run, with its issue, rather than fail in the first step."""
+    if generator is discriminator:
+        raise UsageError(
+            "Each player needs an optimizer of its own, as it keeps the player's moments. "
+            "Received: the same instance for both"
+        )
+    strategy = tf.distribute.get_strategy()
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        raise UsageError(
+            "Keras's fit fails under MultiWorkerMirroredStrategy (keras issue 20585); use "
+            "MirroredStrategy on one machine. Received: MultiWorkerMirroredStrategy"
+        )
+    if strategy.num_replicas_in_sync == 1:
+        return
+    if (arguments.get("steps_per_execution") or 1) > 1:
+        raise UsageError(
+            "Keras cannot run several steps per execution on several replicas (keras issue "
+            f"19246). Received: steps_per_execution={arguments['steps_per_execution']}"
+        )
+    if arguments.get("jit_compile") is True:
+        raise UsageError(
+            "Keras cannot compile by XLA on several replicas (keras issue 18666). "
+            "Received: jit_compile=True"
+        )
+    scaled = keras.optimizers.LossScaleOptimizer
+    if isinstance(generator, scaled) or isinstance(discriminator, scaled):
+        raise UsageError(
+            "Keras's loss scale looks at the first replica alone, and an overflow on another "
+            "would ruin the weights; use mixed_bfloat16 on several replicas. "
+            "Received: float16 with a LossScaleOptimizer"
+        )
+
+
 # ------------------------------------------------------------------------ data
 
 
-def data(x: Any, y: Any, sample_shape: tuple, num_classes: int, parts: int) -> None:
-    """Refuses data that does not fit the game, by its first batch."""
+def data(
+    x: Any, y: Any, shape: tuple, num_classes: int, parts: int = 1, batch_size: int = 1
+) -> None:
+    """Refuses data that does not fit the game: arrays as a whole, data sets by the first batch."""
     if isinstance(x, tf.data.Dataset):
-        spec = x.element_spec
-        first, second = (spec[0], spec[1]) if isinstance(spec, tuple) else (spec, None)
-        _declared(first, second, sample_shape, num_classes)
-        batch = next(iter(x.take(1)), None)
-        if batch is None:
-            raise UsageError(
-                "The data set must have at least one batch. Received: none (are there fewer "
-                "samples than batch_size, with drop_remainder?)"
-            )
-        x, y = batch if isinstance(batch, tuple) else (batch, None)
-        divides(x.shape[0], parts)
+        x, y = _first_batch(x, shape, num_classes, parts)
     elif isinstance(x, (np.ndarray, tf.Tensor)):
-        _declared(x, y, sample_shape, num_classes, batched=True)
+        _declared(x, y, shape, num_classes, batched=True)
+        if not len(x):
+            raise UsageError("There must be samples to train on. Received: an array of none")
+        if parts > 1:
+            divides(batch_size, parts)
+            divides(len(x) % batch_size, parts)
+    elif x is None:
+        raise UsageError("fit needs data: a data set, or an array of samples. Received: x=None")
     else:
         return  # a generator or PyDataset: its batches cannot be seen without using them up
-    values(np.asarray(x), image=len(sample_shape) == 3)
+    values(np.asarray(x), image=len(shape) == 3)
     if num_classes:
         class_ids(np.asarray(y), num_classes)
+
+
+def _first_batch(dataset: tf.data.Dataset, shape: tuple, num_classes: int, parts: int) -> tuple:
+    spec: Any = dataset.element_spec
+    parted: tuple[Any, ...] = spec if isinstance(spec, tuple) else (spec,)
+    if not 1 <= len(parted) <= 2 or not all(isinstance(part, tf.TensorSpec) for part in parted):
+        raise UsageError(
+            "A data set must give batches x, or (x, y), of tensors. "
+            f"Received: {' '.join(str(spec).split())}"
+        )
+    samples: Any = parted[0]
+    _declared(samples, parted[1] if len(parted) > 1 else None, shape, num_classes)
+    size = samples.shape[0]
+    if parts > 1 and size is None:
+        raise UsageError(
+            f"With discriminator_steps={parts} every batch must be of one known size: use "
+            "batch(size, drop_remainder=True). Received: batches of unknown size"
+        )
+    divides(size or 0, parts)
+    batch = next(iter(dataset.take(1)), None)
+    if batch is None:
+        raise UsageError(
+            "The data set must have at least one batch. Received: none (are there fewer "
+            "samples than batch_size, with drop_remainder?)"
+        )
+    parts_of = batch if isinstance(batch, tuple) else (batch,)
+    return parts_of[0], parts_of[1] if len(parts_of) > 1 else None
 
 
 def _declared(x, y, sample_shape, num_classes, batched: bool = False) -> None:

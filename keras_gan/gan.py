@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -54,7 +55,8 @@ class GAN(keras.Model):
         augment: `None`, name or instance of an augmentation, see `keras_gan.augment`, or any
             callable `augment(samples, seed)` that gives samples of the same shape,
             differentiable, where seed is a tensor of 2 integers for the stateless random
-            operations; applied to all that the discriminator sees.
+            operations; applied to all that the discriminator sees. To be found again in a
+            `.keras` file it must be registered: `keras.saving.register_keras_serializable`.
         discriminator_steps: how many times the discriminator learns for each step of the
             generator, from 1 up. Each time sees its own share of the batch.
         ema_half_life: half-life of the averaged generator in images: after so many images an
@@ -119,7 +121,7 @@ class GAN(keras.Model):
         self.evaluation_step = self._counter("evaluation_step")
         measured = ["d_loss", "g_loss", "real_accuracy", "fake_accuracy"]
         measured += ["real_logits", "fake_logits", *self.penalties]
-        self._trackers = {name: keras.metrics.Mean(name) for name in measured}
+        self._trackers = {name: _Mean(name) for name in measured}
         self._samplers: dict[bool, Any] = {}
         self.built = True  # both players are: nothing is left for the first batch to build
 
@@ -153,7 +155,8 @@ class GAN(keras.Model):
                 `keras.Model.compile`.
 
         Raises:
-            UsageError: one optimizer for both players, or an argument that a game has no use for.
+            UsageError: one optimizer for both players, an argument that a game has no use for,
+                or one that Keras cannot run under the distribution strategy.
         """
         unused = set(kwargs) - {"jit_compile", "steps_per_execution", "run_eagerly"}
         if unused:
@@ -161,14 +164,19 @@ class GAN(keras.Model):
                 "GAN.compile takes generator_optimizer, discriminator_optimizer, jit_compile, "
                 f"steps_per_execution and run_eagerly. Received: {', '.join(sorted(unused))}"
             )
-        super().compile(optimizer=None, **kwargs)
-        if generator_optimizer is not None and generator_optimizer is discriminator_optimizer:
-            raise UsageError(
-                "Each player needs an optimizer of its own, as it keeps the player's moments. "
-                "Received: the same instance for both"
+        optimizers = [
+            _optimizer(given, player)
+            for given, player in (
+                (generator_optimizer, self.generator),
+                (discriminator_optimizer, self.discriminator),
             )
-        self.generator_optimizer = _optimizer(generator_optimizer, self.generator)
-        self.discriminator_optimizer = _optimizer(discriminator_optimizer, self.discriminator)
+        ]
+        checks.optimizers(*optimizers, arguments=kwargs)
+        super().compile(optimizer=None, **kwargs)
+        self.generator_optimizer, self.discriminator_optimizer = optimizers
+        for optimizer, player in zip(optimizers, (self.generator, self.discriminator), strict=True):
+            # Before the first step: strategies, XLA and loading cannot create moments later.
+            optimizer.build(player.trainable_variables)
         self._compile_arguments = kwargs
 
     # ---------------------------------------------------------------- the game
@@ -240,10 +248,10 @@ class GAN(keras.Model):
         return value, tf.cast(due, "float32")
 
     def test_step(self, data: Any) -> dict[str, Any]:
-        """Plays one batch without learning, both players in inference mode; gives the metrics."""
+        """The averaged generator plays one batch, both in inference mode; gives the metrics."""
         real, labels = self._unpack(data)
         noise = self._noise(real, self._random_seed(_EVALUATION, self.evaluation_step.value))
-        fake = self.generator(_inputs(noise, labels), training=False)
+        fake = self.average_generator(_inputs(noise, labels), training=False)
 
         def discriminate(samples):
             logits = self.discriminator(_inputs(samples, labels), training=False)
@@ -280,12 +288,9 @@ class GAN(keras.Model):
         """Two integers, a function of (seed, purpose, replica, step): no state to save."""
         replica = tf.distribute.get_replica_context()
         seed = tf.constant([self.seed & 0x7FFFFFFF, self.seed >> 31], dtype=tf.int64)
-        for part in (
-            purpose,
-            replica.replica_id_in_sync_group if replica else 0,
-            self.iteration.value,
-            turn,
-        ):
+        # Evaluations draw the same noise whenever they are: two differ by the players alone.
+        step = 0 if purpose == _EVALUATION else self.iteration.value
+        for part in (purpose, replica.replica_id_in_sync_group if replica else 0, step, turn):
             seed = random.experimental.stateless_fold_in(
                 seed, ops.cast(part, "int64"), alg="philox"
             )
@@ -314,7 +319,8 @@ class GAN(keras.Model):
         images = tf.cast(images, "float32")
         seen = tf.cast(self.images_seen.value, "float32")
         half_life = tf.minimum(self.ema_half_life, seen * self.ema_rampup)
-        step = 1.0 - 0.5 ** (images / tf.maximum(half_life, 1e-8))
+        # 1 - 0.5 ** (images / half_life), without the cancellation at a long half-life.
+        step = -tf.math.expm1(-math.log(2.0) * images / tf.maximum(half_life, 1e-8))
         for average, live in zip(
             self.average_generator.weights, self.generator.weights, strict=True
         ):
@@ -338,26 +344,25 @@ class GAN(keras.Model):
         return list(self._trackers.values())
 
     def reset_metrics(self) -> None:
-        # Every evaluation draws the same noise: two of them differ by the players alone.
-        self.evaluation_step.assign(0)
+        self.evaluation_step.assign(0)  # every evaluation begins with the same noise
         super().reset_metrics()
 
     # ---------------------------------------------------------------- data
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
-        """`keras.Model.fit`, after a look at the first batch.
+        """`keras.Model.fit`, after a look at the first batch, for which a data set is begun once.
 
         Raises:
             UsageError: samples of a wrong type, shape or range, NaN among them, labels missing
-                or out of range, or a batch that does not divide by `discriminator_steps`.
+                or out of range, or batches that do not divide by `discriminator_steps`.
         """
-        checks.data(
-            x,
-            y,
-            sample_shape=self.sample_shape,
-            num_classes=self.num_classes,
-            parts=self.discriminator_steps,
-        )
+        game: dict[str, Any] = {"shape": self.sample_shape, "num_classes": self.num_classes}
+        batch_size: Any = kwargs.get("batch_size") or (args[0] if args else None) or 32
+        checks.data(x, y, parts=self.discriminator_steps, batch_size=batch_size, **game)
+        validation = kwargs.get("validation_data")
+        if validation is not None:
+            pair = validation if isinstance(validation, tuple) else (validation, None)
+            checks.data(pair[0], pair[1] if len(pair) > 1 else None, **game)
         if isinstance(x, tf.data.Dataset) and len(args) < 7:
             kwargs.setdefault("shuffle", False)  # Keras warns of its own default otherwise
         return super().fit(x, y, *args, **kwargs)
@@ -460,6 +465,27 @@ class GAN(keras.Model):
 
     # ---------------------------------------------------------------- saving
 
+    def _noise_states(self) -> list[Any]:
+        """States of the layers that draw numbers of their own, as Dropout: Keras saves none."""
+        return [
+            generator.state
+            for player in (self.generator, self.discriminator, self.average_generator)
+            for layer in player._flatten_layers()
+            for generator in getattr(layer, "_seed_generators", ())
+        ]
+
+    def save_own_variables(self, store: Any) -> None:
+        super().save_own_variables(store)
+        for i, state in enumerate(self._noise_states()):
+            store[f"noise_{i}"] = ops.convert_to_numpy(state)
+
+    def load_own_variables(self, store: Any) -> None:
+        states = self._noise_states()
+        for i, state in enumerate(states):
+            state.assign(store[f"noise_{i}"])
+        names = list(store.keys())  # of an HDF5 group, which is no dictionary
+        super().load_own_variables({n: store[n] for n in names if not n.startswith("noise_")})
+
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
         return {
@@ -500,13 +526,22 @@ class GAN(keras.Model):
         self.compile(**config)
 
 
+class _Mean(keras.metrics.Mean):
+    """A mean that is NaN while there is nothing to average: a lazy penalty was not due."""
+
+    def result(self):
+        return ops.where(ops.equal(self.count, 0), math.nan, super().result())
+
+
 def _inputs(first, labels):
     """What a player is called with: the tensor alone, or with the labels of a conditional game."""
     return first if labels is None else [first, labels]
 
 
-def _penalties(given) -> dict[str, penalties.Penalty]:
+def _penalties(given: Any) -> dict[str, penalties.Penalty]:
     """Penalties by the names of their metrics; a second of a kind is called `r1_2`."""
+    if not isinstance(given, (list, tuple)):
+        raise UsageError(f"penalties must be a list. Received: penalties={given!r}")
     named: dict[str, penalties.Penalty] = {}
     for penalty in map(penalties.get, given):
         base = name = penalties.name_of(penalty)
@@ -531,7 +566,14 @@ def _move(player: keras.Model) -> None:
 
 def _copy(generator: keras.Model) -> keras.Model:
     """A generator of the same weights that is not trained: the average at the start."""
-    copy = keras.models.clone_model(generator)
+    try:
+        copy = keras.models.clone_model(generator)
+    except NotImplementedError:
+        raise UsageError(
+            "The averaged generator is a copy made by get_config and from_config, which a "
+            "subclassed generator must have; or give ema_half_life=0. "
+            f"Received: {type(generator).__name__}"
+        ) from None
     if not copy.built:
         copy.build(generator.input_shape)
     copy.set_weights(generator.get_weights())
@@ -540,7 +582,7 @@ def _copy(generator: keras.Model) -> keras.Model:
 
 
 def _optimizer(identifier, player: keras.Model) -> Any:
-    """The player's optimizer, built, with a loss scale where the player computes in float16."""
+    """The player's optimizer, with a loss scale where the player computes in float16."""
     if identifier is None:
         identifier = keras.optimizers.Adam(2e-4, beta_1=0.5)
     optimizer: Any = keras.optimizers.get(identifier)
@@ -548,8 +590,6 @@ def _optimizer(identifier, player: keras.Model) -> Any:
     half = any(layer.compute_dtype == "float16" for layer in player._flatten_layers())
     if half and not scaled:  # Keras wraps the one optimizer of Model.compile only
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    # Before the first step: strategies, XLA and loading cannot create moments later.
-    optimizer.build(player.trainable_variables)
     return optimizer
 
 

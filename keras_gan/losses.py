@@ -32,8 +32,8 @@ class Loss:
     """Base class of the adversarial losses.
 
     A subclass gives `discriminator` and `generator`; its name in recipes is the class name in
-    snake case. Arguments of its constructor must be attributes of the same name, or
-    `get_config` be overridden.
+    snake case. Arguments of its constructor must come back from `get_config`, and the class must
+    be registered with `keras.saving.register_keras_serializable`, so that a game can be saved.
     """
 
     def discriminator(self, real, fake):
@@ -170,7 +170,7 @@ class Relativistic(Loss):
     """Relativistic pairing: D tells which sample of a pair is the real one.
 
     D minimizes softplus(-(D(x) - D(G(z)))) over the in-batch pairs, G the same with the roles
-    exchanged. With `R1` and `R2` it is the game of R3GAN, which has no known mode dropping.
+    exchanged. With `R1` and `R2` it is the game of R3GAN, made not to drop modes.
 
     Reference:
         - [Jolicoeur-Martineau, 2018](https://arxiv.org/abs/1807.00734), section 4.1

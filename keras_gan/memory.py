@@ -10,11 +10,12 @@ import tensorflow as tf
 from keras_gan.gan import GAN
 
 # TensorFlow, Keras and the data pipeline, measured as the peak of a process with small players.
-_BASE = 750 * 2**20
+_BASE = 770 * 2**20
 # How often the outputs of a player's layers are held at once, for each sample of a batch: by
-# forward and backward pass, and again by the second derivative of a penalty. Set so that the
-# estimate was 5 to 30 % above the peak measured for the presets.
-_PASSES, _PASSES_WITH_PENALTY = 3, 6
+# forward and backward pass (many share memory), and again by the second derivative of a penalty.
+# So the estimate was 2 to 10 % above the peak measured on a CPU: quickstart at batch 32 and 256,
+# gaussians-8 at 256 and 8192.
+_PASSES, _PASSES_WITH_PENALTY = 1, 2
 
 
 def estimate(gan: GAN, batch_size: int) -> list[str]:

@@ -96,7 +96,8 @@ class Penalty:
     """Base class of the penalties on the discriminator.
 
     A subclass gives `__call__`; its name in recipes and among the metrics is the class name in
-    snake case.
+    snake case. It must be registered with `keras.saving.register_keras_serializable`, so that a
+    game can be saved.
 
     Args:
         weight: factor of the penalty, at least 0.

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
-import pathlib
-import tempfile
 
 import numpy as np
 import PIL.Image
@@ -55,16 +52,8 @@ def scatter(points: np.ndarray) -> PIL.Image.Image:
     return picture
 
 
-def write(path: pathlib.Path, picture: PIL.Image.Image) -> None:
-    """Writes a PNG, whole or not at all."""
+def png(picture: PIL.Image.Image) -> bytes:
+    """A picture as the content of a PNG file."""
     content = io.BytesIO()
     picture.save(content, "PNG")
-    handle, temporary = tempfile.mkstemp(prefix=".", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.getvalue())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    return content.getvalue()

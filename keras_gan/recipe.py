@@ -10,8 +10,10 @@ from __future__ import annotations
 import copy
 import importlib.resources
 import inspect
+import math
 import os
 import pathlib
+import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
@@ -25,9 +27,17 @@ from keras_gan import architectures, augment, datasets, losses, penalties
 from keras_gan.errors import UsageError
 from keras_gan.registry import classes, nearest
 
+
+def _no_truth_value(value: Any) -> Any:
+    """Refuses true and false, which Python counts as 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
 _Model = TypeVar("_Model", bound=pydantic.BaseModel)
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Natural = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, pydantic.BeforeValidator(_no_truth_value), Field(ge=1)]
 
 
 # How arguments of functions and classes are checked.
@@ -102,7 +112,7 @@ class Evaluation(_Section):
 
 
 class Samples(_Section):
-    count: Natural = 64
+    count: Annotated[Natural, Field(le=10_000)] = 64
     seed: Annotated[int, Field(ge=0, lt=2**62)] = 0
     every_seconds: Positive = 30.0
 
@@ -159,7 +169,13 @@ def load(name: str, settings: Iterable[str] = (), data: str | None = None) -> Re
     """
     tree = _read(name)
     if data is not None:
-        tree["data"] = {"source": data}
+        if not data:
+            raise UsageError("--data must name the data. Received: ''")
+        path = os.path.expanduser(data)
+        known = data.replace("_", "-") in datasets.names()
+        # Absolute, so that the run can be resumed and told of from anywhere.
+        found = os.path.exists(path) and not known
+        tree["data"] = {"source": os.path.abspath(path) if found else data}
     for setting in settings:
         _set(tree, setting)
     return parse(tree)
@@ -209,6 +225,24 @@ def parse_data(source: str, settings: Iterable[str] = ()) -> dict[str, Any]:
 # ------------------------------------------------------------------------ reading
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-3 is a number, as in YAML 1.2, and a key may stand but once."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if len(keys) != len({str(key) for key in keys}):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} stands twice")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
 def _read(name: str) -> dict[str, Any]:
     path = pathlib.Path(os.path.expanduser(name))
     preset = name.replace("_", "-")
@@ -217,8 +251,8 @@ def _read(name: str) -> dict[str, Any]:
     else:
         text = _read_file(path, name)
     try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        tree = yaml.load(text, _Loader)
+    except (yaml.YAMLError, RecursionError) as error:
         line = " ".join(str(error).split())
         raise UsageError(f"A recipe must be a YAML file. Received: {name!r}: {line}") from None
     if not isinstance(tree, dict):
@@ -253,14 +287,14 @@ def _set(tree: dict[str, Any], setting: str) -> None:
     try:
         for key in parents:
             node = node[int(key)] if isinstance(node, list) else node.setdefault(key, {})
-        parsed = yaml.safe_load(value)
+        parsed = yaml.load(value, _Loader)
         if isinstance(node, list):
             node[int(last)] = parsed
         else:
             node[last] = parsed
     except (ValueError, IndexError, TypeError, AttributeError):
         raise UsageError(f"--set must name a key of the recipe. Received: {setting!r}") from None
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         raise UsageError(f"--set takes a value in YAML. Received: {setting!r}") from None
 
 
@@ -288,7 +322,7 @@ def _check_named(base: type, given: str | dict[str, Any], path: str, what: str) 
     options = {"name": given} if isinstance(given, str) else dict(given)
     name = options.pop("name", None)
     known = classes(base)
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         article = "an" if what[0] in "aeiou" else "a"
         raise UsageError(
             f"{path} must name {article} {what}. Received: {name!r}. {nearest(str(name), known)}"
@@ -306,6 +340,8 @@ def _check_optimizer(optimizer: Optimizer, path: str) -> None:
         for name, cls in vars(keras.optimizers).items()
         if inspect.isclass(cls) and issubclass(cls, keras.optimizers.Optimizer)
     }
+    for wrapper in ("optimizer", "lossscaleoptimizer"):  # no algorithms of their own
+        known.pop(wrapper, None)
     cls = known.get(optimizer.name.lower())
     if cls is None:
         raise UsageError(
@@ -313,6 +349,13 @@ def _check_optimizer(optimizer: Optimizer, path: str) -> None:
             f"{nearest(optimizer.name.lower(), known)}"
         )
     _check_options(cls, optimizer.options, path, skip=("learning_rate", "name", "kwargs"))
+    # Keras's arguments are not annotated; a number by default is a number.
+    for name, parameter in inspect.signature(cls).parameters.items():
+        value = optimizer.options.get(name, 0.0)
+        number = isinstance(value, (int, float)) and math.isfinite(value)
+        optional = parameter.default is None and (value is None or isinstance(value, str))
+        if not number and not optional and not isinstance(parameter.default, str):
+            raise UsageError(f"{path}.{name} must be a finite number. Received: {value!r}")
     try:
         make_optimizer(optimizer, steps=1)
     except (ValueError, TypeError) as error:
@@ -342,11 +385,11 @@ def _check_options(function: Callable, options: dict, path: str, skip: tuple = (
             continue
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[name] = (hints.get(name, Any), default)
+        if isinstance(options.get(name), bool) and hints.get(name) in (int, float, int | None):
+            raise UsageError(f"{path}.{name} must be a number. Received: {options[name]}")
     model = pydantic.create_model(
         "Options",
-        __config__=ConfigDict(
-            extra="forbid", arbitrary_types_allowed=True, protected_namespaces=()
-        ),
+        __config__=_ARGUMENTS,
         **fields,
     )
     _validated(model, options, path)
@@ -363,7 +406,9 @@ def _validated(model: type[_Model], tree: dict[str, Any], path: str) -> _Model:
 
 
 def _one_line(model: type[pydantic.BaseModel], problem: Any, path: str) -> str:
-    location = [str(part) for part in problem["loc"] if not str(part).startswith("function-")]
+    # Without the tags of pydantic's unions, which are no keys.
+    tags = ("function-", "dict[", "list[", "literal[", "str", "bool", "int", "float")
+    location = [str(part) for part in problem["loc"] if not str(part).startswith(tags)]
     where = ".".join(filter(None, [path, *location]))
     if problem["type"] == "extra_forbidden":
         valid = _keys_at(model, location[:-1])

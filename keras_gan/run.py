@@ -3,10 +3,11 @@
 ```
 recipe.yaml        the resolved recipe
 environment.json   versions, machine and device
+data.json          what the samples look like, how many there are, and a digest of them
 metrics.csv        one row for each tick
 samples/           grids from fixed seeds
 checkpoints/       images-NNNNNNNNN.keras: both players, both optimizers, the average, the counters
-best/              best.keras and best.json: the checkpoint with the best evaluation
+best/              best.json, and the checkpoint that it names: the one of the best evaluation
 report.html        curves and grids
 ```
 """
@@ -15,8 +16,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
+import hashlib
 import io
 import json
+import math
 import os
 import pathlib
 import platform
@@ -24,19 +28,28 @@ import re
 import shutil
 import sys
 import tempfile
+import warnings
+import zipfile
 from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+import yaml
 
 from keras_gan import recipe as recipes
 from keras_gan._version import __version__
+from keras_gan.datasets import Source
 from keras_gan.errors import UsageError
 from keras_gan.gan import GAN
+from keras_gan.spec import Spec
 
 _CHECKPOINT = re.compile(r"images-(\d+)\.keras$")
 _KEPT = 2  # the newest, and one to fall back on
+# What a run folder may hold; one with anything else in it is never deleted.
+_CONTENT = {"recipe.yaml", "environment.json", "data.json", "metrics.csv", "samples"}
+_CONTENT |= {"checkpoints", "best", "report.html", "tensorboard", "bundle", "samples.png"}
 
 
 class Run:
@@ -51,26 +64,43 @@ class Run:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        self.path = pathlib.Path(path).expanduser()
+        self.path = pathlib.Path(os.path.expanduser(path))
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], recipe: recipes.Recipe) -> Run:
-        """Makes the folder with the recipe and the environment in it."""
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        recipe: recipes.Recipe,
+        data: dict[str, Any],
+        replace: bool = False,
+    ) -> Run:
+        """Makes the folder, with the recipe, the environment and what the data is in it.
+
+        Args:
+            path: the folder.
+            recipe: the resolved recipe.
+            data: what `describe_data` tells of the data.
+            replace: delete a run that is there. Nothing but a run is ever deleted.
+        """
         run = cls(path)
-        if run.path.exists() and not run.path.is_dir():
-            raise UsageError(f"A run needs a folder. Received: {run.path}, which is a file")
-        if run.path.is_dir() and any(run.path.iterdir()):
-            resume = f"; go on with --resume {run.path}" if run._recipe.is_file() else ""
-            raise UsageError(
-                f"A new run needs a new or empty folder. Received: {run.path}, which exists{resume}"
-            )
+        check_new(run.path, replace)
         with told_in_one_line(run.path):
-            run.path.mkdir(parents=True, exist_ok=True)
-            run.samples.mkdir()
-            run.checkpoints.mkdir()
-            run.recipe = recipe
-            environment = json.dumps(describe_environment(), indent=2) + "\n"
-            write_atomically(run.path / "environment.json", environment.encode())
+            run.path.parent.mkdir(parents=True, exist_ok=True)
+            # Made beside its place and renamed, so that there is a whole run or none.
+            made = cls(tempfile.mkdtemp(prefix=f".{run.path.name}.", dir=run.path.parent))
+            try:
+                made.path.chmod(0o777 & ~_umask())
+                made.samples.mkdir()
+                made.checkpoints.mkdir()
+                made.recipe = recipe
+                made._write_json("environment.json", describe_environment())
+                made._write_json("data.json", data)
+                if run.path.exists() and any(run.path.iterdir()):
+                    shutil.rmtree(run.path)
+                os.replace(made.path, run.path)
+            except BaseException:
+                shutil.rmtree(made.path, ignore_errors=True)
+                raise
         return run
 
     @classmethod
@@ -87,12 +117,43 @@ class Run:
         return self.path / "recipe.yaml"
 
     @property
+    def record(self) -> dict[str, Any]:
+        """What the checkpoints were trained by, as plain values: its data need not be there."""
+        return yaml.safe_load(self._trained_recipe.read_text("utf-8"))
+
+    @property
+    def _trained_recipe(self) -> pathlib.Path:
+        return self.checkpoints / "recipe.yaml"
+
+    @property
     def recipe(self) -> recipes.Recipe:
         return recipes.load(str(self._recipe))
 
     @recipe.setter
     def recipe(self, recipe: recipes.Recipe) -> None:
         write_atomically(self._recipe, recipe.to_yaml().encode())
+        write_atomically(self._trained_recipe, recipe.to_yaml().encode())
+
+    @property
+    def trained_recipe(self) -> recipes.Recipe:
+        """What the checkpoints were trained by, however recipe.yaml was edited since."""
+        return recipes.load(str(self._trained_recipe))
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the run was trained on, as `describe_data` told it."""
+        return _read_json(self.path / "data.json")
+
+    @property
+    def spec(self) -> Spec:
+        """What a sample of the run's data looks like."""
+        spec = dict(self.data["spec"])
+        for name in ("shape", "value_range", "class_names"):
+            spec[name] = None if spec[name] is None else tuple(spec[name])
+        return Spec(**spec)
+
+    def _write_json(self, name: str, content: dict[str, Any]) -> None:
+        write_atomically(self.path / name, (json.dumps(content, indent=2) + "\n").encode())
 
     @property
     def samples(self) -> pathlib.Path:
@@ -118,14 +179,21 @@ class Run:
 
     def save_best(self, gan: GAN, record: dict[str, Any]) -> None:
         """Writes the game's state as the best one, with the evaluation that made it so."""
-        (self.path / "best").mkdir(exist_ok=True)
-        save_atomically(gan, self.path / "best" / "best.keras")
-        write_atomically(self.path / "best" / "best.json", json.dumps(record, indent=2).encode())
+        folder = self.path / "best"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"images-{gan.count('images_seen'):09d}.keras"
+        save_atomically(gan, path)
+        # From here on it is the best: the record names its file.
+        self._write_json("best/best.json", {**record, "file": path.name})
+        for old in folder.glob("images-*.keras"):
+            if old != path:
+                old.unlink()
 
     @property
     def best_record(self) -> dict[str, Any] | None:
+        """The best evaluation with its `images_seen` and `file`, or `None` before the first."""
         path = self.path / "best" / "best.json"
-        return json.loads(path.read_text()) if path.is_file() else None
+        return _read_json(path) if path.is_file() else None
 
     def checkpoint(self, which: str = "last") -> pathlib.Path:
         """Path of a checkpoint: "last", "best", or a .keras file of one's own.
@@ -137,11 +205,13 @@ class Run:
             saved = self._all_checkpoints()
             if not saved:
                 raise UsageError(
-                    f"{self.path} has no checkpoint yet: it was stopped before its first tick. "
-                    "Start it anew in another folder"
+                    f"{self.path} has no checkpoint: it was ended before the first was written. "
+                    "Start it anew"
                 )
             return saved[-1]
-        path = self.path / "best" / "best.keras" if which == "best" else pathlib.Path(which)
+        path = pathlib.Path(which)
+        if which == "best":
+            path = self.path / "best" / (self.best_record or {}).get("file", "best.json")
         if not path.is_file():
             raise UsageError(
                 "A checkpoint is last, best, or a .keras file. "
@@ -152,18 +222,20 @@ class Run:
     def load(self, which: str = "last") -> GAN:
         """The game as a checkpoint holds it, ready to play on.
 
+        Where the last one is damaged, the one before it is taken, with a warning.
+
         Raises:
-            UsageError: no such checkpoint, or one that cannot be read.
+            UsageError: no such checkpoint, or none that can be read.
         """
         path = self.checkpoint(which)
         try:
-            gan = keras.saving.load_model(path)
-        except (ValueError, OSError, KeyError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UsageError(f"The checkpoint {path} cannot be read: {reason}") from None
-        if not isinstance(gan, GAN):
-            raise UsageError(f"A checkpoint holds a GAN. Received: {path}, {type(gan).__name__}")
-        return gan
+            return load_game(path)
+        except UsageError as error:
+            earlier = self._all_checkpoints()[:-1] if which == "last" else []
+            if not earlier:
+                raise
+            warnings.warn(f"{error}. Taking {earlier[-1].name}, the one before", stacklevel=2)
+            return load_game(earlier[-1])
 
     def _all_checkpoints(self) -> list[pathlib.Path]:
         found = self.checkpoints.glob("images-*.keras") if self.checkpoints.is_dir() else ()
@@ -175,35 +247,95 @@ class Run:
         """The rows of metrics.csv as numbers; empty cells are left out."""
         if not self.metrics.is_file():
             return []
-        with self.metrics.open(newline="") as file:
-            return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+        try:
+            with self.metrics.open(newline="") as file:
+                return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+        except (ValueError, TypeError, csv.Error):
+            raise UsageError(f"A metrics.csv holds numbers. Received: {self.metrics}") from None
 
     def write_rows(self, rows: list[dict[str, float]]) -> None:
-        """Writes metrics.csv anew; a key that a row lacks is an empty cell."""
+        """Writes metrics.csv anew; a key that a row lacks, or NaN, is an empty cell."""
         names = list(dict.fromkeys(name for row in rows for name in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
         writer.writeheader()
         for row in rows:
-            writer.writerow({k: f"{v:.9g}" for k, v in row.items()})
+            writer.writerow({k: f"{v:.9g}" for k, v in row.items() if not math.isnan(v)})
         write_atomically(self.metrics, text.getvalue().encode())
 
 
-def is_replaceable(path: pathlib.Path) -> bool:
-    """Whether a folder is a run folder, or nothing: what may be deleted to start anew."""
-    return not path.exists() or (path / "recipe.yaml").is_file()
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        content = None
+    if not isinstance(content, dict):
+        raise UsageError(f"A run's {path.name} must be readable JSON. Received: {path}")
+    return content
 
 
-def remove(path: pathlib.Path) -> None:
-    """Deletes a run folder.
+def load_game(path: pathlib.Path) -> GAN:
+    """The game in a `.keras` file.
 
     Raises:
-        UsageError: the folder is something else.
+        UsageError: it cannot be read, or is no game.
     """
-    if not is_replaceable(path):
-        raise UsageError(f"Only a run folder is replaced. Received: {path}, without recipe.yaml")
-    if path.exists():
-        shutil.rmtree(path)
+    if not zipfile.is_zipfile(path):
+        raise UsageError(f"The checkpoint {path} is damaged, or no .keras file")
+    try:
+        gan = keras.saving.load_model(path)
+    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"The checkpoint {path} cannot be read: {reason}") from None
+    if not isinstance(gan, GAN):
+        raise UsageError(f"A checkpoint holds a GAN. Received: {path}, {type(gan).__name__}")
+    return gan
+
+
+def check_new(path: pathlib.Path, replace: bool = False) -> None:
+    """Refuses a folder that a new run must not take.
+
+    Args:
+        path: where the run is to be.
+        replace: whether a run that is there may be replaced.
+
+    Raises:
+        UsageError: it is a file, or holds anything else than such a run.
+    """
+    if not os.path.lexists(path):
+        return
+    if not path.is_dir():
+        raise UsageError(f"A run needs a folder. Received: {path}, which is a file")
+    present = {entry.name for entry in path.iterdir()}
+    if not present:
+        return
+    is_run = {"recipe.yaml", "environment.json", "checkpoints"} <= present
+    if replace and is_run and present <= _CONTENT:
+        return
+    if replace:
+        odd = sorted(present - _CONTENT) or ["no recipe.yaml"]
+        raise UsageError(f"Only a run folder is replaced. Received: {path}, with {odd[0]}")
+    resume = f"; go on with --resume {path}" if is_run else ""
+    raise UsageError(
+        f"A new run needs a new or empty folder. Received: {path}, which exists{resume}"
+    )
+
+
+def describe_data(source: Source) -> dict[str, Any]:
+    """What a run records of its data: spec, counts, and a digest of 1,000 samples of each split."""
+    counts = {split: source.count(split) for split in source.split_names}
+    digest = hashlib.sha256()
+    for split, count in counts.items():
+        rows = np.linspace(0, count - 1, min(count, 1000)).astype(int)
+        for array in source.rows(split, rows):
+            if array is not None:
+                digest.update(np.ascontiguousarray(array).tobytes())
+    return {
+        "description": source.description,
+        "spec": dataclasses.asdict(source.spec),
+        "counts": counts,
+        "digest": digest.hexdigest(),
+    }
 
 
 def save_atomically(model: keras.Model, path: pathlib.Path) -> None:
@@ -225,13 +357,17 @@ def _temporary(path: pathlib.Path, suffix: str = ".tmp") -> Iterator[pathlib.Pat
     handle, name = tempfile.mkstemp(prefix=".", suffix=suffix, dir=path.parent)
     os.close(handle)
     temporary = pathlib.Path(name)
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o666 & ~umask)  # mkstemp's files are private, a run folder's are not
+    temporary.chmod(0o666 & ~_umask())  # mkstemp's files are private, a run folder's are not
     try:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 def _replace(temporary: pathlib.Path, path: pathlib.Path) -> None:
@@ -252,13 +388,11 @@ def told_in_one_line(path: pathlib.Path) -> Iterator[None]:
 
 def describe_environment() -> dict[str, Any]:
     """Versions, machine and devices, for the record."""
-    import numpy
-
     return {
         "keras_gan": __version__,
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
-        "numpy": numpy.__version__,
+        "numpy": np.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": processor(),

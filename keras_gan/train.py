@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import math
 import os
+import pathlib
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +20,7 @@ from keras_gan import architectures, callbacks, datasets
 from keras_gan import recipe as recipes
 from keras_gan.errors import UsageError
 from keras_gan.gan import GAN
-from keras_gan.run import Run
+from keras_gan.run import Run, check_new, describe_data
 
 # What may differ at a resume: how long to train, not what is trained.
 _RESUMABLE = ("training.images", "training.minutes")
@@ -43,13 +45,19 @@ class Outcome:
     seconds: float
 
 
-def train(recipe: recipes.Recipe, to: str | os.PathLike[str], tensorboard: bool = False) -> Outcome:
+def train(
+    recipe: recipes.Recipe,
+    to: str | os.PathLike[str],
+    tensorboard: bool = False,
+    replace: bool = False,
+) -> Outcome:
     """Trains a recipe into a new run folder.
 
     Args:
         recipe: a resolved recipe, see `keras_gan.recipe.load`.
         to: the run folder, new or empty.
         tensorboard: whether to log for TensorBoard too, into the run folder's `tensorboard/`.
+        replace: whether to delete a run that is there, once the new one is ready to start.
 
     Returns:
         How it ended.
@@ -58,10 +66,10 @@ def train(recipe: recipes.Recipe, to: str | os.PathLike[str], tensorboard: bool 
         UsageError: data that cannot be read, players that do not fit it, a folder that exists
             or cannot be written, or a loss that is not a number any more.
     """
-    source = open_data(recipe)
-    gan = build(recipe, source.spec)
-    stream, held_out = _batches(recipe, source, done=0), _held_out(recipe, source)
-    return _fit(gan, recipe, stream, held_out, Run.create(to, recipe), tensorboard)
+    check_new(pathlib.Path(os.path.expanduser(to)), replace)
+    source, gan, stream, held_out = prepare(recipe)
+    run = Run.create(to, recipe, describe_data(source), replace)
+    return _fit(gan, recipe, stream, held_out, run, tensorboard)
 
 
 def resume(
@@ -79,7 +87,7 @@ def resume(
             the differences.
     """
     opened = Run.open(run)
-    before = opened.recipe
+    before = opened.trained_recipe
     after = recipes.load(str(opened.path / "recipe.yaml"), settings)
     allowed = _RESUMABLE
     if "cosine" in (after.optimizers.generator.schedule, after.optimizers.discriminator.schedule):
@@ -91,6 +99,7 @@ def resume(
             f"Received: {'; '.join(differences)}"
         )
     gan, source = opened.load(), open_data(after)
+    _check_data(opened, source)
     done = gan.count("iteration")
     if done >= total_steps(after):
         raise UsageError(
@@ -100,6 +109,29 @@ def resume(
     opened.recipe = after
     stream, held_out = _batches(after, source, done), _held_out(after, source)
     return _fit(gan, after, stream, held_out, opened, tensorboard)
+
+
+def prepare(
+    recipe: recipes.Recipe,
+) -> tuple[datasets.Source, GAN, tf.data.Dataset, tuple[np.ndarray, Any]]:
+    """All that a training needs, made and checked: what it refuses, a training would.
+
+    Returns:
+        The data, the compiled game, the stream of batches, and the held-out samples and labels.
+    """
+    source = open_data(recipe)
+    gan = build(recipe, source.spec)
+    return source, gan, _batches(recipe, source, done=0), _held_out(recipe, source)
+
+
+def _check_data(run: Run, source: datasets.Source) -> None:
+    before, now = run.data, json.loads(json.dumps(describe_data(source)))
+    changed = [name for name in ("spec", "counts", "digest") if before[name] != now[name]]
+    if changed:
+        raise UsageError(
+            f"A run goes on with the data it began with, {before['description']}. "
+            f"Received: {now['description']}, with another {' and '.join(changed)}"
+        )
 
 
 def open_data(recipe: recipes.Recipe) -> datasets.Source:
@@ -221,6 +253,7 @@ def _fit(
             every_images=recipe.evaluation.every_images,
             batch_size=training.batch_size,
             last_step=steps,
+            limits_reached=lambda: limits.out_of_time,
         ),
         callbacks.Record(run),
     ]
@@ -238,6 +271,7 @@ def _fit(
         )
     finally:
         progress.close()
+        limits.close()
     rows = run.rows()
     reason = "interrupted" if limits.interrupted else "out of time" if limits.out_of_time else ""
     return Outcome(run, gan, reason or "finished", limits.interrupted, rows[-1]["seconds"])

@@ -59,6 +59,26 @@ class Bundle:
         self.value_range: tuple[float, float] | None = tuple(limits) if limits else None
         model = _read_model(self.path, self.manifest)
         self._session = _open_session(model, self.path, threads, device)
+        self._check_model()
+
+    def _check_model(self) -> None:
+        """Refuses a manifest that describes another model than the one beside it."""
+        ports = {port.name: port.shape[1:] for port in self._session.get_inputs()}
+        samples = {port.name: port.shape[1:] for port in self._session.get_outputs()}
+        rank = {"image": 3, "points": 1}.get(self.kind)
+        limits = self.value_range
+        for field, fits in (
+            ("latent_dim", ports.get("latents") == [self.latent_dim]),
+            ("shape", samples.get("samples") == list(self.shape)),
+            ("kind", rank == len(self.shape)),
+            ("classes", ("labels" in ports) == (self.num_classes > 0)),
+            ("value_range", limits is None or _is_range(limits)),
+        ):
+            if not fits:
+                raise UsageError(
+                    "A manifest must describe the model beside it. "
+                    f"Received: {str(self.path)!r} with {field}={self.manifest[field]!r:.80}"
+                )
 
     @property
     def device(self) -> str:
@@ -153,6 +173,11 @@ class Bundle:
         )
 
 
+def _is_range(limits: tuple) -> bool:
+    numbers = len(limits) == 2 and all(type(x) in (int, float) for x in limits)
+    return numbers and all(math.isfinite(x) for x in limits) and limits[0] < limits[1]
+
+
 def _find(path: Path) -> Path:
     for folder in (path, path / "bundle"):
         if os.path.isfile(folder / "manifest.json"):  # pathlib's raises where it may not look
@@ -174,7 +199,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"A manifest must be readable. Received: {error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"A manifest must be JSON. Received: {str(path)!r} ({error})") from error
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if version != SCHEMA_VERSION:

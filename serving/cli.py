@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         status = _run(argv)
-        sys.stdout.flush()  # here, where a closed pipe is still caught
+        if sys.stdout:
+            sys.stdout.flush()  # here, where a closed pipe is still caught
         return status
     except UsageError as error:
         print(f"keras-gan: error: {error}", file=sys.stderr)
@@ -61,6 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has gone, as `head` does; the interpreter must not try to flush again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if sys.stdout:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"keras-gan: error: The system refused: {error}", file=sys.stderr)
+        return 2
 
 
 def _run(argv: list[str]) -> int:
@@ -80,7 +86,6 @@ def _run(argv: list[str]) -> int:
 
 def _hand_over(argv: list[str]) -> int:
     command = [sys.executable, "-m", "keras_gan", *argv]
-    sys.stdout.flush()
     if sys.platform == "win32":  # exec there returns to the shell before the program has ended
         import subprocess
 
@@ -155,6 +160,9 @@ def sample(argv: list[str]) -> int:
             "Seeds must be at least 0 and below 2**63. "
             f"Received: --seed {options.seed} --count {options.count}"
         )
+    options.bundle = os.path.expanduser(options.bundle)
+    options.each = options.each and os.path.realpath(os.path.expanduser(options.each))
+    options.out = options.out and os.path.expanduser(options.out)
     out, form = _output(options)
     from serving.bundle import Bundle
 
@@ -260,6 +268,10 @@ def _write_each(bundle: Any, drawn: dict[str, Any], folder: Path, overwrite: boo
 
 def _write(path: Path, content: bytes) -> None:
     """Writes a file so that it is there whole or as it was before."""
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():  # a device or a pipe is written to, not replaced
+        path.write_bytes(content)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -10,6 +10,8 @@ import pytest
 import tensorflow as tf
 
 import keras_gan
+from keras_gan import recipe
+from keras_gan import run as runs
 
 
 @pytest.fixture
@@ -40,9 +42,17 @@ def make_gan(image_spec):
 
 
 @pytest.fixture
+def run(tmp_path):
+    """A new run folder of the quickstart recipe, on 40 points."""
+    points = np.random.default_rng(0).normal(size=(40, 2))
+    data = runs.describe_data(keras_gan.datasets.from_arrays(points.astype("float32")))
+    return runs.Run.create(tmp_path / "run", recipe.load("quickstart"), data)
+
+
+@pytest.fixture
 def images():
     """32 smooth images with labels, as a data set of batches of 8 in a fixed order."""
     rng = np.random.default_rng(0)
     x = np.tanh(rng.normal(size=(32, 8, 12, 1))).astype("float32")
     y = rng.integers(0, 3, 32).astype("int32")
-    return tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+    return tf.data.Dataset.from_tensor_slices((x, y)).batch(8, drop_remainder=True)

@@ -2,19 +2,14 @@
 
 import math
 import re
+import signal
 
 import numpy as np
 import PIL.Image
 import pytest
 
 import keras_gan
-from keras_gan import UsageError, callbacks, pictures, recipe, report
-from keras_gan import run as runs
-
-
-@pytest.fixture
-def run(tmp_path):
-    return runs.Run.create(tmp_path / "run", recipe.load("quickstart"))
+from keras_gan import UsageError, callbacks, pictures, report
 
 
 def test_sample_grid_draws_the_same_seeds_at_start_and_end(make_gan, images, tmp_path):
@@ -60,6 +55,7 @@ def test_record_has_a_row_for_each_epoch_a_checkpoint_and_a_report(make_gan, ima
     assert run.best_record == {
         "sliced_wasserstein": pytest.approx(rows[1]["sliced_wasserstein"]),
         "images_seen": 64,
+        "file": "images-000000064.keras",
     }
     assert run.load("last").count("images_seen") == 96
     assert run.load("best").count("images_seen") == 64
@@ -99,6 +95,30 @@ def test_limits_end_at_the_very_step_and_in_time(make_gan, images):
     gan.fit(images, epochs=9, verbose=0, callbacks=[timed])
     assert gan.count("iteration") == 7
     assert timed.out_of_time
+
+
+def test_signals_are_given_back_after_an_error(make_gan, images):
+    before = signal.getsignal(signal.SIGINT)
+    limits = callbacks.Limits(steps=9)
+    limits.set_model(make_gan())
+    limits.on_train_begin()
+    assert signal.getsignal(signal.SIGINT) != before
+    limits.close()
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_evaluations_fall_on_the_same_images_after_a_resume(make_gan, images, run):
+    x = np.concatenate([x for x, _ in images])[:16]
+    evaluated = {}
+    for name, epochs in (("straight", (6,)), ("resumed", (3, 3))):
+        gan = make_gan()
+        run.metrics.unlink(missing_ok=True)
+        for count in epochs:
+            evaluation = callbacks.Evaluation(run, x, every_images=64)
+            gan.fit(images, epochs=count, verbose=0, callbacks=[evaluation, callbacks.Record(run)])
+        rows = run.rows()
+        evaluated[name] = [r["images_seen"] for r in rows if "sliced_wasserstein" in r]
+    assert evaluated["straight"] == evaluated["resumed"] == [64, 128, 192]
 
 
 def test_progress_tells_what_it_promises(make_gan, images, capsys, monkeypatch):

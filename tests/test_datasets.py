@@ -560,7 +560,6 @@ def test_prepare_leaves_nothing_behind_if_it_fails(tmp_path):
         (IMAGES, "tfds:Our", r"lower-case.*tfds:Our"),
         (IMAGES, "tfds:our/config", r"no /config"),
         (IMAGES, "tfds:mnist", r"must not be that of a data set of TensorFlow Datasets"),
-        (FLOATS, "tfds:our_set", r"Only images of 8 bits.*float32"),
     ],
 )
 def test_prepare_refuses(tmp_path, x, to, message):

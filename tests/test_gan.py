@@ -262,6 +262,21 @@ def test_evaluation_changes_nothing_and_repeats_itself(make_gan, images):
     assert same(before, weights(*players))
 
 
+def test_evaluations_differ_by_the_players_alone_and_judge_the_average(make_gan, images):
+    gan = make_gan()
+    first = gan.evaluate(images, verbose=0, return_dict=True)
+    gan.iteration.assign(100)
+    live = gan.generator.get_weights()
+    gan.generator.set_weights([0 * w for w in live])
+    assert gan.evaluate(images, verbose=0, return_dict=True) == first
+
+
+def test_a_lazy_penalty_that_was_not_due_is_nan(make_gan, images):
+    gan = make_gan(penalties=[keras_gan.penalties.R1(1.0, interval=8)])
+    values = gan.fit(images, epochs=3, verbose=0).history["r1"]  # 4 steps each
+    assert [np.isnan(v) for v in values] == [False, True, False]
+
+
 def test_validation_shows_beside_training(make_gan, images):
     history = (
         make_gan(penalties=["r1", "r1"]).fit(images, validation_data=images, verbose=0).history
@@ -304,6 +319,23 @@ def test_a_saved_game_goes_on_bit_for_bit(make_gan, images, tmp_path, num_classe
     resumed.fit(images, epochs=1, verbose=0)
     assert same(weights(resumed), weights(straight))
     assert int(resumed.iteration) == int(straight.iteration) == 8
+
+
+def test_layers_with_noise_of_their_own_go_on_bit_for_bit_too(tmp_path):
+    def new():
+        keras.utils.set_random_seed(2)
+        player = keras.Sequential([keras.Input((1,)), layers.Dense(8), layers.Dropout(0.5)])
+        player.add(layers.Dense(1))
+        return sgd_gan(constant_generator(1.0), player, penalties=["r1"])
+
+    x = tf.data.Dataset.from_tensor_slices(np.ones((32, 1), "float32")).batch(8)
+    straight, stopped = new(), new()
+    straight.fit(x, epochs=2, verbose=0)
+    stopped.fit(x, verbose=0)
+    stopped.save(tmp_path / "game.keras")
+    resumed = keras.saving.load_model(tmp_path / "game.keras")
+    resumed.fit(x, verbose=0)
+    assert same(weights(resumed), weights(straight))
 
 
 def test_adding_an_augmentation_is_passing_a_callable(make_gan, images):
@@ -386,12 +418,12 @@ def test_two_replicas_draw_different_noise_and_learn_as_one():
         )
         import keras, keras_gan
 
-        def make():
+        def make(**arguments):
             dense = keras.layers.Dense
             g = keras.Sequential([keras.Input((2,)), dense(1, kernel_initializer="zeros")])
             d = keras.Sequential([keras.Input((1,)), dense(1, kernel_initializer="ones")])
             gan = keras_gan.GAN(g, d, loss="non_saturating", penalties=["r1"], ema_half_life=100)
-            gan.compile(keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.1))
+            gan.compile(keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.1), **arguments)
             return gan
 
         data = tf.data.Dataset.from_tensors(np.arange(8, dtype="float32")[:, None])
@@ -416,13 +448,25 @@ def test_two_replicas_draw_different_noise_and_learn_as_one():
 
         a, b = strategy.experimental_local_results(noise())
         assert np.abs(a - b).min() > 0
+        keras.config.set_dtype_policy("mixed_float16")
+        for arguments in ({"jit_compile": True}, {"steps_per_execution": 2}, {}):
+            try:
+                with strategy.scope():
+                    make(**arguments)
+            except keras_gan.UsageError as error:
+                print(str(error).partition(" Received")[2])
         print("as one")
         """
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=240
     )
-    assert done.stdout.endswith("as one\n"), done.stderr[-3000:]
+    assert done.stdout.splitlines()[-4:] == [
+        ": jit_compile=True",
+        ": steps_per_execution=2",
+        ": float16 with a LossScaleOptimizer",
+        "as one",
+    ], done.stderr[-3000:]
 
 
 # ------------------------------------------------------------------------ what is refused
@@ -449,8 +493,23 @@ def test_bad_samples_are_refused_before_the_first_step(make_gan, x, message, as_
 def test_bad_batches_and_labels_are_refused(make_gan):
     x = np.zeros((8, 8, 12, 1), "float32")
     datasets = tf.data.Dataset.from_tensor_slices
+    three = make_gan(discriminator_steps=3)
     with pytest.raises(UsageError, match=r"divide by discriminator_steps=3.*a batch of 8"):
-        make_gan(discriminator_steps=3).fit(datasets(x).batch(8))
+        three.fit(datasets(x).batch(8, drop_remainder=True))
+    with pytest.raises(UsageError, match=r"drop_remainder=True.*unknown size"):
+        three.fit(datasets(x).batch(6))
+    with pytest.raises(UsageError, match=r"divide by discriminator_steps=3.*a batch of 8"):
+        three.fit(x, batch_size=8)
+    with pytest.raises(UsageError, match=r"divide by discriminator_steps=3.*a batch of 2"):
+        three.fit(x, batch_size=6)
+    with pytest.raises(UsageError, match="an array of none"):
+        make_gan().fit(x[:0])
+    with pytest.raises(UsageError, match="x=None"):
+        make_gan().fit(None)
+    with pytest.raises(UsageError, match="batches x, or"):
+        make_gan().fit(datasets({"x": x}).batch(8))
+    with pytest.raises(UsageError, match="must be float32"):
+        make_gan().fit(x, validation_data=(x.astype("float64"),))
     with pytest.raises(UsageError, match="the data set is not batched"):
         make_gan().fit(datasets(x))
     with pytest.raises(UsageError, match=r"at least one batch. Received: none"):
@@ -505,11 +564,22 @@ def test_arguments_out_of_range_are_refused(make_gan, arguments, message):
         make_gan(**arguments)
 
 
+def test_a_projection_that_passes_for_spectral_normalization_is_refused(make_gan, image_spec):
+    generator, _ = keras_gan.architectures.build("dcgan", image_spec)
+    convolution = layers.SpectralNormalization(layers.Conv2D(2, 3), name="norm")
+    player = keras.Sequential([keras.Input((8, 12, 1)), convolution, layers.Flatten()])
+    with pytest.raises(UsageError, match=r"rewrites its kernel.*Received: layer 'norm'"):
+        keras_gan.GAN(generator, player)
+
+
 def test_compile_refuses_what_a_game_cannot_use(make_gan):
     gan = make_gan(compiled=False)
     adam = keras.optimizers.Adam()
     with pytest.raises(UsageError, match="the same instance for both"):
         gan.compile(adam, adam)
+    assert not gan.compiled
+    gan.compile("adam", "adam")
+    assert gan.generator_optimizer is not gan.discriminator_optimizer
     with pytest.raises(UsageError, match="Received: loss, metrics"):
         gan.compile(adam, loss="mse", metrics=[])
 

@@ -46,7 +46,7 @@ ALLOWED = {
         "keras_gan.losses",
         "keras_gan.penalties",
     },
-    "keras_gan.run": {"keras_gan.recipe", "keras_gan.gan"},
+    "keras_gan.run": {"keras_gan.datasets", "keras_gan.gan", "keras_gan.recipe"},
     "keras_gan.report": {"keras_gan.run"},
     "keras_gan.callbacks": {
         "keras_gan.metrics",

@@ -7,13 +7,9 @@ import keras
 import numpy as np
 import pytest
 
+import keras_gan
 from keras_gan import UsageError, recipe
 from keras_gan import run as runs
-
-
-@pytest.fixture
-def run(tmp_path):
-    return runs.Run.create(tmp_path / "run", recipe.load("quickstart"))
 
 
 def test_a_new_run_has_its_recipe_and_environment(run):
@@ -21,23 +17,26 @@ def test_a_new_run_has_its_recipe_and_environment(run):
     environment = json.loads((run.path / "environment.json").read_text())
     assert environment["keras"] == keras.__version__
     assert {"tensorflow", "numpy", "python", "platform", "cores", "devices"} <= set(environment)
-    assert runs.Run.open(run.path).recipe == run.recipe
+    assert runs.Run.open(run.path).recipe == run.recipe == run.trained_recipe
+    assert run.spec == keras_gan.Spec("points", (2,))
+    assert sum(run.data["counts"].values()) == 40
 
 
 def test_only_new_or_empty_folders_are_taken(run, tmp_path):
     with pytest.raises(UsageError, match=r"which exists; go on with --resume"):
-        runs.Run.create(run.path, run.recipe)
+        runs.Run.create(run.path, run.recipe, run.data)
     (tmp_path / "other").mkdir()
-    runs.Run.create(tmp_path / "other", run.recipe)
+    runs.Run.create(tmp_path / "other", run.recipe, run.data)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").touch()
     with pytest.raises(UsageError, match="new or empty folder"):
-        runs.Run.create(tmp_path / "full", run.recipe)
+        runs.Run.create(tmp_path / "full", run.recipe, run.data)
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="which is a file"):
-        runs.Run.create(tmp_path / "file", run.recipe)
-    with pytest.raises(UsageError, match="cannot be written: Not a directory"):
-        runs.Run.create(tmp_path / "file" / "run", run.recipe)
+        runs.Run.create(tmp_path / "file", run.recipe, run.data)
+    with pytest.raises(UsageError, match=r"cannot be written: (Not a directory|File exists)"):
+        runs.Run.create(tmp_path / "file" / "run", run.recipe, run.data)
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_what_is_no_run_is_told(tmp_path):
@@ -47,24 +46,30 @@ def test_what_is_no_run_is_told(tmp_path):
         runs.Run.open(tmp_path)
 
 
-def test_removing_spares_what_is_no_run(run, tmp_path):
-    (tmp_path / "thesis").mkdir()
-    with pytest.raises(UsageError, match=r"without recipe.yaml"):
-        runs.remove(tmp_path / "thesis")
-    assert (tmp_path / "thesis").is_dir()
-    runs.remove(run.path)
-    assert not run.path.exists()
-    runs.remove(run.path)
+def test_only_a_run_is_replaced(run, tmp_path):
+    thesis = tmp_path / "thesis"
+    thesis.mkdir()
+    (thesis / "recipe.yaml").touch()
+    with pytest.raises(UsageError, match=r"Only a run folder is replaced"):
+        runs.Run.create(thesis, run.recipe, run.data, replace=True)
+    assert (thesis / "recipe.yaml").is_file()
+    (run.path / "samples" / "old.png").touch()
+    runs.Run.create(run.path, run.recipe, run.data, replace=True)
+    assert not (run.path / "samples" / "old.png").exists()
+    (run.path / "thesis.txt").touch()
+    with pytest.raises(UsageError, match=r"with thesis.txt"):
+        runs.Run.create(run.path, run.recipe, run.data, replace=True)
+    assert (run.path / "thesis.txt").is_file()
 
 
 def test_checkpoints_keep_the_last_two_and_come_back_whole(run, make_gan, images):
     gan = make_gan()
-    with pytest.raises(UsageError, match="no checkpoint yet"):
+    with pytest.raises(UsageError, match="has no checkpoint"):
         run.load()
     for _ in range(3):
         gan.fit(images.take(1), verbose=0)
         run.save(gan)
-    names = sorted(path.name for path in run.checkpoints.iterdir())
+    names = sorted(path.name for path in run.checkpoints.glob("*.keras"))
     assert names == ["images-000000016.keras", "images-000000024.keras"]
     again = run.load()
     assert again.count("images_seen") == 24
@@ -73,14 +78,33 @@ def test_checkpoints_keep_the_last_two_and_come_back_whole(run, make_gan, images
         run.load("best")
     run.save_best(gan, {"sliced_wasserstein": 0.5})
     assert run.load("best").count("images_seen") == 24
-    assert run.best_record == {"sliced_wasserstein": 0.5}
+    assert run.best_record == {"sliced_wasserstein": 0.5, "file": "images-000000024.keras"}
 
 
-def test_a_damaged_checkpoint_is_named(run, make_gan):
-    path = run.save(make_gan())
-    path.write_bytes(path.read_bytes()[:5000])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(run, make_gan, images):
+    gan = make_gan()
+    first = run.save(gan)
+    gan.fit(images, verbose=0)
+    last = run.save(gan)
+    last.write_bytes(last.read_bytes()[:5000])
+    with pytest.warns(UserWarning, match=r"000032.keras is damaged.* Taking images-000000000"):
+        assert run.load().count("images_seen") == 0
+    middle = bytearray(first.read_bytes())
+    middle[len(middle) // 2 : len(middle) // 2 + 2000] = bytes(2000)
+    last.unlink()
+    first.write_bytes(middle)
     with pytest.raises(UsageError, match=r"images-000000000.keras cannot be read"):
         run.load()
+
+
+def test_damaged_records_are_named(run):
+    run.metrics.write_text("abc,def\nx,y\n")
+    with pytest.raises(UsageError, match=r"holds numbers. Received: .*metrics.csv"):
+        run.rows()
+    (run.path / "best").mkdir()
+    (run.path / "best" / "best.json").write_text("{")
+    with pytest.raises(UsageError, match=r"must be readable JSON. Received: .*best.json"):
+        run.best_record  # noqa: B018
 
 
 def test_a_failed_write_leaves_the_old_file(run, monkeypatch):

@@ -248,7 +248,7 @@ def best_of_three(*args, **kwargs):
 def test_help_comes_at_once_and_names_every_command(capsys):
     done, seconds = best_of_three("--help")
     print(f"keras-gan --help: {seconds:.2f} s")
-    assert seconds < 1.5  # 0.5 s promised
+    assert seconds < 0.5
     for command in cli.COMMANDS:
         assert re.search(rf"^  {command} +\w", done.stdout, re.MULTILINE)
     assert "keras-gan sample" in done.stdout
@@ -266,7 +266,7 @@ def test_sample_is_done_within_a_second(images, tmp_path):
     out = tmp_path / "grid.png"
     done, seconds = best_of_three("sample", images, "--count", 64, "--out", out)
     print(f"keras-gan sample: {seconds:.2f} s")
-    assert seconds < 3.0  # 1 s promised
+    assert seconds < 1.0
     assert done.stderr == ""
     assert re.fullmatch(
         rf"Wrote {re.escape(str(out))}: 64 samples of clothes, \d+ samples/s on \w+\n", done.stdout
@@ -368,7 +368,7 @@ def test_mistakes_leave_a_process_without_a_traceback(images, points, tmp_path):
         (["sample", points, "--labels", "1"], "takes no labels"),
         (["sample"], "BUNDLE"),
         (["samples"], "Did you mean 'sample'?"),
-        (["xyzzy"], "one of quickstart, train, evaluate"),
+        (["xyzzy"], "Valid: quickstart, train, export"),
     ]:
         done = run(*args)
         assert done.returncode == 2

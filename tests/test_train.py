@@ -194,6 +194,10 @@ def test_an_interrupted_run_saves_says_how_to_go_on_and_does_so_exactly(tmp_path
 
 def test_a_run_goes_on_for_longer_but_not_under_another_recipe(trained, tmp_path, capsys):
     train.train(small(), tmp_path / "run")
+    (tmp_path / "run" / "recipe.yaml").write_text(small("generator.norm=none").to_yaml())
+    with pytest.raises(UsageError, match=r"Received: generator.norm: unset -> none"):
+        train.resume(tmp_path / "run")
+    (tmp_path / "run" / "recipe.yaml").write_text(small().to_yaml())
     with pytest.raises(UsageError, match=r"has seen all of its 320 images"):
         train.resume(tmp_path / "run")
     with pytest.raises(
@@ -205,6 +209,19 @@ def test_a_run_goes_on_for_longer_but_not_under_another_recipe(trained, tmp_path
     outcome = train.resume(tmp_path / "run", ("training.images=384",))
     assert outcome.gan.count("images_seen") == 384
     assert outcome.run.recipe.training.images == 384
+
+
+def test_a_run_goes_on_with_its_own_data_alone_and_is_exported_without(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    data = tmp_path / "data.npz"
+    np.savez(data, x=rng.integers(0, 255, (90, 8, 8, 1)).astype("uint8"))
+    main(["train", "quickstart", *SETS, "--data", str(data), "--run", str(tmp_path / "run")])
+    np.savez(data, x=rng.integers(0, 255, (80, 8, 8, 1)).astype("uint8"))
+    with pytest.raises(UsageError, match=r"data it began with.*another counts and digest"):
+        train.resume(tmp_path / "run", ("training.images=384",))
+    data.unlink()
+    main(["export", str(tmp_path / "run")])
+    assert serving.Bundle(tmp_path / "run").shape == (8, 8, 1)
 
 
 def test_time_is_a_limit_too(tmp_path):
@@ -267,6 +284,14 @@ def bad(tmp_path):
 
 TRAIN = ["train", "quickstart", *SETS]
 MISTAKES = {
+    "no latents": ([*TRAIN, "--set", "generator.latent_dim=0"], "latent_dim must be at least 1"),
+    "optimizer's text": ([*TRAIN, "--set", "optimizers.generator.beta_1=abc"], "beta_1 must be a"),
+    "list for a name": ([*TRAIN, "--set", "game.loss={name: [hinge]}"], "must name a loss"),
+    "true for a number": ([*TRAIN, "--set", "training.images=true"], "must be a number"),
+    "nobody's home": ([*TRAIN, "--data", "~nobody/x"], "does not exist"),
+    "no data": ([*TRAIN, "--data", ""], "must name the data"),
+    "dry run too": ([*TRAIN, "--data", "{bad}/few.npz", "--dry-run"], "batch_size.*32"),
+    "endless grid": ([*TRAIN, "--set", "samples.count=1000000"], "samples.count"),
     "no such recipe": (["train", "quickstrat"], "Did you mean 'quickstart'"),
     "broken recipe": (["train", "{bad}/broken.yaml"], "must be a YAML file"),
     "missing path": ([*TRAIN, "--data", "{bad}/nowhere"], "does not exist"),
@@ -286,7 +311,7 @@ MISTAKES = {
     "read-only run": ([*TRAIN, "--run", "/sys/run"], "/sys/run cannot be written"),
     "no run": (["train", "--resume", "{bad}/empty"], "recipe.yaml"),
     "neither": (["train"], "takes a recipe, or --resume"),
-    "both": (["train", "quickstart", "--resume", "{bad}/empty"], "neither or both"),
+    "both": (["train", "quickstart", "--resume", "{bad}/empty"], "Received: both"),
     "minutes": ([*TRAIN, "--minutes", "-1"], "training.minutes: .*greater than 0"),
     "unknown option": ([*TRAIN, "--epochs", "3"], "--epochs"),
     "export of nothing": (["export", "{bad}/empty"], "recipe.yaml"),
@@ -305,7 +330,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(mistake, bad, monkeypatch, cap
     monkeypatch.chdir(bad)
     before = sorted(bad.rglob("*"))
     with pytest.raises(SystemExit) as exit:
-        main([argument.format(bad=bad) for argument in arguments])
+        main([argument.replace("{bad}", str(bad)) for argument in arguments])
     err = capsys.readouterr().err
     assert exit.value.code == 2
     assert err.startswith("keras-gan: error: ")
@@ -344,7 +369,7 @@ def test_a_full_disk_is_told_and_the_run_survives(tmp_path):
     line = done.stderr.strip().splitlines()[-1]
     assert re.search(r"keras-gan: error: .*cannot be written: ", line), done.stderr[-2000:]
     assert "Traceback" not in done.stderr
-    assert not list((run / "checkpoints").iterdir())
+    assert not list((run / "checkpoints").glob("*.keras"))
     assert runs.Run.open(run).recipe == small()
 
 

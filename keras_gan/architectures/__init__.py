@@ -62,6 +62,11 @@ def build_player(
         raise UsageError(
             f"No architecture has that name. Received: {name!r}. {nearest(name, names())}"
         )
+    if not isinstance(spec, Spec):
+        raise UsageError(
+            "spec must be a keras_gan.Spec, which a data set tells as source.spec. "
+            f"Received: spec={spec!r}"
+        )
     if conditional and not spec.num_classes:
         raise UsageError(
             "A conditional game needs data with labels (an image folder with one subfolder for "

@@ -51,6 +51,8 @@ def generator(
     scale = 2 ** (len(widths) - 1)
     height, across, channels = spec.shape
 
+    if latent_dim < 1:
+        raise UsageError(f"latent_dim must be at least 1. Received: latent_dim={latent_dim}")
     latents = keras.Input((latent_dim,), name="latents")
     inputs, x = [latents], latents
     if conditional:

@@ -31,6 +31,8 @@ def generator(
     Raises:
         UsageError: a width below 1, or no hidden layer.
     """
+    if latent_dim < 1:
+        raise UsageError(f"latent_dim must be at least 1. Received: latent_dim={latent_dim}")
     latents = keras.Input((latent_dim,), name="latents")
     x, labels = latents, None
     if conditional:

@@ -54,7 +54,7 @@ def open(
             `from_arrays`.
     """
     check_memory_limit(memory_limit)
-    file = Path(path).expanduser()
+    file = Path(os.path.expanduser(path))
     arrays = _read(file, memory_limit)
     x, y, x_test, y_test = _choose(arrays, file)
     options = _Options(layout, value_range, class_names, held_out)
@@ -99,7 +99,7 @@ def load(
 
 def parse(source: str) -> dict[str, Any] | None:
     """The options that a data set's name stands for: the path of a .npz or .npy file."""
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     return {"path": source} if path.suffix in (".npz", ".npy") and path.is_file() else None
 
 

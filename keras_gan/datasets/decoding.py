@@ -111,7 +111,7 @@ def decode_all(items: Iterable[Item], capacity: int, plan: Plan) -> Decoded:
 def cache_folder(given: str | os.PathLike[str] | None = None) -> Path:
     """Where decoded images are kept from one run to the next."""
     if given is not None:
-        return Path(given).expanduser()
+        return Path(os.path.expanduser(given))
     if "XDG_CACHE_HOME" in os.environ:
         base = Path(os.environ["XDG_CACHE_HOME"])
     elif sys.platform == "win32":

@@ -41,7 +41,7 @@ def open(
         UsageError: Fashion-MNIST is in none of the places, or a file is damaged.
     """
     if folder is not None:
-        return _from_idx(Path(folder).expanduser(), labels, "")
+        return _from_idx(Path(os.path.expanduser(folder)), labels, "")
     if DEBIAN_FOLDER.is_dir():
         return _from_idx(DEBIAN_FOLDER, labels, "Debian's dataset-fashion-mnist, ")
     if not download and tfds.find("fashion_mnist", data_dir) is None:

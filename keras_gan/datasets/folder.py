@@ -59,7 +59,7 @@ def open(
         UsageError: a folder without images, a damaged or far too large file, images both in
             subfolders and beside them, or an option outside its range.
     """
-    root = Path(path).expanduser()
+    root = Path(os.path.expanduser(path))
     listing = _list(root, labels, skip_corrupt)
     headers = _headers(listing, skip_corrupt)
     size = _default_size(headers) if size is None else images.check_size(size)
@@ -91,7 +91,7 @@ def load(
 
 def parse(source: str) -> dict[str, Any] | None:
     """The options that a data set's name stands for: the path of a folder."""
-    return {"path": source} if Path(source).expanduser().is_dir() else None
+    return {"path": source} if Path(os.path.expanduser(source)).is_dir() else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -98,11 +98,6 @@ def _features(source: Source) -> Any:
     features = tfds.import_tfds().features
     spec = source.spec
     if spec.kind == "image":
-        if source.dtype != np.uint8:
-            raise UsageError(
-                "Only images of 8 bits can be prepared. "
-                f"Received: {source.dtype} ({source.description})"
-            )
         columns = {"image": features.Image(shape=spec.shape, encoding_format="png")}
     else:
         columns = {"features": features.Tensor(shape=spec.shape, dtype=np.float32)}
@@ -156,7 +151,7 @@ def _examples(
     total = source.count(split)
     for number, (sample, label) in enumerate(source.samples(split)):
         if source.spec.kind == "image":
-            example: dict[str, Any] = {"image": _to_png(sample)}
+            example: dict[str, Any] = {"image": _to_png(source.to_uint8(sample))}
         else:
             example = {"features": sample.astype(np.float32)}
         if label is not None:

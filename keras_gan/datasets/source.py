@@ -30,11 +30,13 @@ class Split:
             floating point, NHWC; points are floating point, (count, features).
         labels: int32 class ids of the rows of `samples`; `None` without labels.
         index: rows of `samples` that make the split, in order; `None` for all of them.
+        disjoint: whether it is known to share no sample with another split.
     """
 
     samples: np.ndarray
     labels: np.ndarray | None = None
     index: np.ndarray | None = None
+    disjoint: bool = False
 
     def __len__(self) -> int:
         return len(self.samples if self.index is None else self.index)
@@ -68,7 +70,10 @@ class Source:
         self.spec = spec
         self.description = description
         self.skipped = list(skipped)
-        self._splits = dict(splits)
+        self._splits = without_copies(dict(splits))
+        left_out = sum(map(len, splits.values())) - sum(map(len, self._splits.values()))
+        if left_out:
+            self.description += f"; {left_out:,} held-out copies of training samples left out"
         self._tensors: dict[int, tf.Tensor] = {}
         self._raw_range = raw_range
         if raw_range is None and spec.kind == "image":
@@ -100,6 +105,12 @@ class Source:
             return part.samples, part.labels
         labels = None if part.labels is None else part.labels[part.index]
         return part.samples[part.index], labels
+
+    def rows(self, split: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Some samples and labels of a split by their numbers in it, as they are stored."""
+        part = self._split(split)
+        rows = rows if part.index is None else part.index[rows]
+        return part.samples[rows], None if part.labels is None else part.labels[rows]
 
     def samples(self, split: str = "train") -> Iterator[tuple[np.ndarray, int | None]]:
         """Samples and labels of a split one by one, as they are stored."""
@@ -201,6 +212,14 @@ class Source:
         x = x / half - (low + high) / 2 / half
         return tf.clip_by_value(x, -1.0, 1.0)  # the ends may be a rounding error outside
 
+    def to_uint8(self, sample: np.ndarray) -> np.ndarray:
+        """A stored image in 8 bits: as it is, or rounded from its value range."""
+        if sample.dtype == np.uint8 or self._raw_range is None:
+            return sample
+        low, high = self._raw_range
+        scaled = (np.asarray(sample, np.float64) - low) / (high - low) * 255
+        return np.clip(np.round(scaled), 0, 255).astype(np.uint8)
+
     def _check(self) -> None:
         for name, part in self._splits.items():
             _check_samples(name, part.samples, self.spec, self._raw_range)
@@ -267,9 +286,35 @@ def hold_out(
             f"out. Received: {len(rows)} samples that are all the same"
         )
     return {
-        "train": Split(samples, labels, rows[~held]),
-        "held_out": Split(samples, labels, rows[held]),
+        "train": Split(samples, labels, rows[~held], disjoint=True),
+        "held_out": Split(samples, labels, rows[held], disjoint=True),
     }
+
+
+def without_copies(splits: dict[str, Split]) -> dict[str, Split]:
+    """Leaves out of the held-out samples those that are among the training samples too.
+
+    Raises:
+        UsageError: nothing would be left.
+    """
+    train, held_out = splits.get("train"), splits.get("held_out")
+    if train is None or held_out is None or (train.disjoint and held_out.disjoint):
+        return splits
+    seen = {_digest(train.samples[row]) for row in _rows_of(train)}
+    rows = _rows_of(held_out)
+    kept = rows[[_digest(held_out.samples[row]) not in seen for row in rows]]
+    if len(kept) == len(rows):
+        return splits
+    if not len(kept):
+        raise UsageError(
+            "Held-out samples must not be training samples. "
+            f"Received: {len(rows)} that are all among the {len(train)} training samples"
+        )
+    return {**splits, "held_out": dataclasses.replace(held_out, index=kept, disjoint=True)}
+
+
+def _rows_of(part: Split) -> np.ndarray:
+    return np.arange(len(part.samples)) if part.index is None else part.index
 
 
 def _digest(sample: np.ndarray) -> int:

@@ -175,7 +175,7 @@ def find(name: str | Name, data_dir: str | os.PathLike[str] | None = None) -> Pa
 def data_root(data_dir: str | os.PathLike[str] | None = None) -> Path:
     """The folder of prepared data sets."""
     given = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return Path(given).expanduser()
+    return Path(os.path.expanduser(given))
 
 
 def _default_config(folder: Path) -> str | None:

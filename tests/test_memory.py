@@ -1,0 +1,32 @@
+"""The estimate against a real process."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from keras_gan import memory, recipe, train
+
+SETTINGS = ["training.batch_size=256", "training.images=1024", "evaluation.count=64"]
+
+
+def test_the_estimate_is_near_the_peak_of_a_real_training(tmp_path):
+    resolved = recipe.load("quickstart", SETTINGS)
+    gan = train.build(resolved, train.open_data(resolved).spec)
+    line = memory.estimate(gan, resolved.training.batch_size)[-1]
+    estimated = int(re.search(r"([\d,]+) MiB", line)[1].replace(",", ""))
+    program = (
+        "import resource, sys\n"
+        "from keras_gan import recipe, train\n"
+        f"train.train(recipe.load('quickstart', {SETTINGS!r}), sys.argv[1])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=200,
+    )
+    assert estimated == pytest.approx(int(done.stdout), rel=0.25)
