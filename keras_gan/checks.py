@@ -70,8 +70,8 @@ def players(generator, discriminator, num_classes, latent_dim, penalties):
         if isinstance(layer, keras.layers.SpectralNormalization):
             raise UsageError(
                 "keras.layers.SpectralNormalization rewrites its kernel at every training call, "
-                "the generator's turn included, and does not normalize in inference; a "
-                f"discriminator cannot use it. Received: layer {layer.name!r}"
+                "the generator's turn included, and does not normalize in inference; use "
+                f"keras_gan.layers.SpectralNormalization. Received: layer {layer.name!r}"
             )
     if penalties:
         _differentiable_twice(discriminator)
