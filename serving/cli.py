@@ -161,7 +161,7 @@ def sample(argv: list[str]) -> int:
             f"Received: --seed {options.seed} --count {options.count}"
         )
     options.bundle = os.path.expanduser(options.bundle)
-    options.each = options.each and os.path.realpath(os.path.expanduser(options.each))
+    options.each = options.each and os.path.normpath(os.path.expanduser(options.each))
     options.out = options.out and os.path.expanduser(options.out)
     out, form = _output(options)
     from serving.bundle import Bundle

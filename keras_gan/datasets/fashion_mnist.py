@@ -67,9 +67,9 @@ def _from_idx(folder: Path, labels: bool, whose: str) -> Source:
                 f"Received: an array of shape {images.shape} in {folder}"
             )
         ids = idx.read(folder / f"{prefix}-labels-idx1-ubyte.gz", 1) if labels else None
-        splits[split] = Split(
-            images[..., np.newaxis], None if ids is None else ids.astype(np.int32)
-        )
+        ids = None if ids is None else ids.astype(np.int32)
+        # Its test images were checked not to be among the training images.
+        splits[split] = Split(images[..., np.newaxis], ids, disjoint=True)
     description = f"fashion-mnist: 60,000 + 10,000 images from {whose}{folder}"
     return Source(image_spec(labels), splits, description)
 
