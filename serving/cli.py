@@ -23,7 +23,7 @@ COMMANDS = {
     "verify": "Check a bundle's files and what its models make",
     "sample": "Make samples from a bundle, without TensorFlow",
     "prepare": "Prepare a data set once, before training",
-    "list": "List recipes, architectures, data sets, losses, penalties and augmentations",
+    "list": "List recipes, architectures, losses, penalties, data sets and more",
 }
 _LIBRARY = tuple(name for name in COMMANDS if name != "sample")
 
