@@ -12,11 +12,13 @@ from keras_gan import (
     architectures,
     augment,
     callbacks,
+    constraints,
     datasets,
     layers,
     losses,
     metrics,
     penalties,
+    schedules,
 )
 from keras_gan._version import __version__
 from keras_gan.errors import UsageError
@@ -31,9 +33,11 @@ __all__ = [
     "architectures",
     "augment",
     "callbacks",
+    "constraints",
     "datasets",
     "layers",
     "losses",
     "metrics",
     "penalties",
+    "schedules",
 ]

@@ -41,6 +41,39 @@ class Augment:
         """
         raise NotImplementedError
 
+    def initial_state(self) -> dict[str, float]:
+        """What it remembers from step to step: numbers by name, as they are at the start."""
+        return {}
+
+    def apply(self, samples, seed, state: dict[str, Any]):
+        """Augments a batch as it is to be now.
+
+        Args:
+            samples: as in `__call__`.
+            seed: as in `__call__`.
+            state: float32 scalars by the names of `initial_state`, and `images_seen`.
+
+        Returns:
+            Samples of the same shape and type.
+        """
+        return self(samples, seed)
+
+    def mix(self, real, fake, seed, state: dict[str, Any]):
+        """What the discriminator is shown as real, before it is augmented: the reals."""
+        return real
+
+    def observe(self, real_logits, state: dict[str, Any]) -> dict[str, Any]:
+        """The new state, after a step of the discriminator.
+
+        Args:
+            real_logits: its logits on what it was shown as real, `(batch, ...)`, float32.
+            state: as in `apply`.
+
+        Returns:
+            The new state; under several replicas the mean of what each of them returns counts.
+        """
+        return state
+
     def check(self, sample_shape: tuple) -> None:
         """Refuses, with a `UsageError`, samples that it cannot augment."""
 

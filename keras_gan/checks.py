@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_gan import latents
 from keras_gan.errors import UsageError
+from keras_gan.schedules import Schedule
 
 _WRONG_SECOND_DERIVATIVE = (
     keras.layers.BatchNormalization,
@@ -20,12 +21,25 @@ _WRONG_SECOND_DERIVATIVE = (
 
 
 def number(name: str, value: Any, least: float, above: bool = False) -> None:
-    """Refuses what is not a finite number from `least` up (or above it)."""
+    """Refuses what is not a finite number from `least` up (or above it), nor a schedule."""
+    if isinstance(value, Schedule):
+        return
     fits = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
     fits = fits and math.isfinite(value) and (value > least if above else value >= least)
     if not fits:
         bound = f"above {least}" if above else f"from {least} up"
         raise UsageError(f"{name} must be a number {bound}. Received: {name}={value!r}")
+
+
+def share(name: str, value: Any) -> None:
+    """Refuses what is neither a number above 0 and at most 1 nor a schedule."""
+    if isinstance(value, Schedule):
+        return
+    fits = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not fits or not 0 < value <= 1:
+        raise UsageError(
+            f"{name} must be a number above 0 and at most 1. Received: {name}={value!r}"
+        )
 
 
 def whole_number(name: str, value: Any, least: int) -> None:
@@ -40,7 +54,7 @@ def whole_number(name: str, value: Any, least: int) -> None:
 # ------------------------------------------------------------------------ players
 
 
-def players(generator, discriminator, num_classes, latent_dim, penalties):
+def players(generator, discriminator, num_classes, latent_dim, penalties, pac=1):
     """Refuses players that do not fit each other.
 
     Returns:
@@ -60,11 +74,18 @@ def players(generator, discriminator, num_classes, latent_dim, penalties):
     shape = _output_shape(generator, [keras.KerasTensor((None, latent_dim), "float32"), *labels])
     if None in shape:
         raise UsageError(f"The generator's samples must have a known shape. Received: {shape}")
+    if pac > 1 and num_classes:
+        raise UsageError(
+            "A pack of samples has no class of its own: a conditional game must have pac=1. "
+            f"Received: pac={pac}, num_classes={num_classes}"
+        )
+    judged = (*shape[:-1], pac * shape[-1])
     expected = _first_input_shape(discriminator)
-    if expected is not None and not tf.TensorShape(expected).is_compatible_with(shape):
+    if expected is not None and not tf.TensorShape(expected).is_compatible_with(judged):
+        packed = f", of which pac={pac} make {judged}" if pac > 1 else ""
         raise UsageError(
             "The discriminator must take what the generator makes. Received: a discriminator of "
-            f"samples {expected} and a generator of samples {shape}"
+            f"samples {expected} and a generator of samples {shape}{packed}"
         )
     for layer in discriminator._flatten_layers():
         if isinstance(layer, keras.layers.SpectralNormalization):

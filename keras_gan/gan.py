@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gan import augment as augments
-from keras_gan import checks, latents, losses, penalties
+from keras_gan import checks, constraints, latents, losses, penalties, schedules
 from keras_gan.errors import UsageError
 
 # Keras and TensorFlow are not annotated, and what a type checker infers of them is wrong.
@@ -19,7 +19,7 @@ ops: Any = keras.ops
 random: Any = tf.random
 
 # What a random number is for; folded into its seed, so that no two purposes share numbers.
-_NOISE, _PENALTY, _AUGMENT, _EVALUATION = range(4)
+_NOISE, _PENALTY, _AUGMENT, _EVALUATION, _GENERATOR_PENALTY, _MIX = range(6)
 
 
 @keras.saving.register_keras_serializable("keras_gan")
@@ -50,17 +50,23 @@ class GAN(keras.Model):
         discriminator: built Keras model from samples, or `[samples, labels]`, to logits
             `(batch, ...)`, any real numbers: no sigmoid at the end.
         loss: name or instance of an adversarial loss, see `keras_gan.losses`.
-        penalties: names or instances of penalties on the discriminator, see
-            `keras_gan.penalties`.
+        penalties: names or instances of penalties on either player, see `keras_gan.penalties`.
         augment: `None`, name or instance of an augmentation, see `keras_gan.augment`, or any
             callable `augment(samples, seed)` that gives samples of the same shape,
             differentiable, where seed is a tensor of 2 integers for the stateless random
             operations; applied to all that the discriminator sees. To be found again in a
             `.keras` file it must be registered: `keras.saving.register_keras_serializable`.
+        constraint: `None`, name or instance of a constraint on the discriminator's weights, see
+            `keras_gan.constraints`.
         discriminator_steps: how many times the discriminator learns for each step of the
             generator, from 1 up. Each time sees its own share of the batch.
-        ema_half_life: half-life of the averaged generator in images: after so many images an
-            old weight counts half. Its batch statistics are averaged as well. 0 for no average.
+        pac: how many samples the discriminator judges at once, from 1 up (PacGAN); they are
+            stacked along the last axis, and the batch must divide by it.
+        top_k: share of the batch, above 0 and at most 1, that the generator learns from: those
+            of its samples that look most real to the discriminator; or a schedule of it.
+        ema_half_life: half-life of the averaged generator in images, or a schedule of it: after
+            so many images an old weight counts half. Its batch statistics are averaged as well.
+            0 for no average.
         ema_rampup: the half-life is at most this share of the images seen so far, so that the
             initial weights are soon forgotten.
         num_classes: number of classes of a conditional game; 0 for an unconditional one.
@@ -75,6 +81,8 @@ class GAN(keras.Model):
 
     Reference:
         - [Goodfellow et al., 2014](https://arxiv.org/abs/1406.2661)
+        - [Lin et al., 2017](https://arxiv.org/abs/1712.04086), for `pac`
+        - [Sinha et al., 2020](https://arxiv.org/abs/2002.06224), for `top_k`
     """
 
     def __init__(
@@ -84,8 +92,11 @@ class GAN(keras.Model):
         loss: str | dict | losses.Loss = "non_saturating",
         penalties: Iterable[str | dict | penalties.Penalty] = (),
         augment: Any = None,
+        constraint: str | dict | constraints.Constraint | None = None,
         discriminator_steps: int = 1,
-        ema_half_life: float = 10_000,
+        pac: int = 1,
+        top_k: float | schedules.Schedule = 1.0,
+        ema_half_life: float | schedules.Schedule = 10_000,
         ema_rampup: float = 0.05,
         num_classes: int = 0,
         latent_dim: int | None = None,
@@ -96,6 +107,8 @@ class GAN(keras.Model):
         checks.whole_number("discriminator_steps", discriminator_steps, least=1)
         checks.whole_number("num_classes", num_classes, least=0)
         checks.whole_number("seed", seed, least=0)
+        checks.whole_number("pac", pac, least=1)
+        checks.share("top_k", top_k)
         checks.number("ema_half_life", ema_half_life, least=0)
         checks.number("ema_rampup", ema_rampup, least=0, above=True)
         self.generator = generator
@@ -103,13 +116,16 @@ class GAN(keras.Model):
         self.adversarial_loss = losses.get(loss)  # `self.loss` belongs to keras.Model
         self.penalties = _penalties(penalties)
         self.augment = augments.get(augment)
+        self.constraint = constraints.get(constraint)
         self.discriminator_steps = int(discriminator_steps)
-        self.ema_half_life = float(ema_half_life)
+        self.pac = int(pac)
+        self.top_k = top_k
+        self.ema_half_life = ema_half_life
         self.ema_rampup = float(ema_rampup)
         self.num_classes = int(num_classes)
         self.seed = int(seed)
         self.latent_dim, self.sample_shape = checks.players(
-            generator, discriminator, num_classes, latent_dim, self.penalties
+            generator, discriminator, num_classes, latent_dim, self.penalties, self.pac
         )
         if isinstance(self.augment, augments.Augment):
             self.augment.check(self.sample_shape)
@@ -119,9 +135,16 @@ class GAN(keras.Model):
         self.iteration = self._counter("iteration")
         self.images_seen = self._counter("images_seen")
         self.evaluation_step = self._counter("evaluation_step")
+        # What penalties and the augmentation remember from step to step.
+        self._memories = {n: self._memory(n, p.initial_state()) for n, p in self.penalties.items()}
+        if isinstance(self.augment, augments.Augment):
+            self._memories["augment"] = self._memory("augment", self.augment.initial_state())
         measured = ["d_loss", "g_loss", "real_accuracy", "fake_accuracy"]
-        measured += ["real_logits", "fake_logits", *self.penalties]
-        self._trackers = {name: _Mean(name) for name in measured}
+        measured += ["real_logits", "fake_logits"]
+        self._penalty_metrics = [
+            _metric(n, w) for n, p in self.penalties.items() for w in p.players
+        ]
+        self._trackers = {name: _Mean(name) for name in [*measured, *self._penalty_metrics]}
         self._samplers: dict[bool, Any] = {}
         self.built = True  # both players are: nothing is left for the first batch to build
 
@@ -134,6 +157,20 @@ class GAN(keras.Model):
             trainable=False,
             aggregation="only_first_replica",
         )
+
+    def _memory(self, owner: str, state: dict[str, float]) -> dict[str, Any]:
+        """A weight for each number of a state; replicas hold the mean of what they assign."""
+        return {
+            name: self.add_weight(
+                name=f"{owner}_{name}",
+                shape=(),
+                dtype="float32",
+                initializer=keras.initializers.Constant(value),
+                trainable=False,
+                aggregation="mean",
+            )
+            for name, value in state.items()
+        }
 
     def count(self, name: str) -> int:
         """Value of a counter, "iteration" or "images_seen"; under a strategy as well."""
@@ -177,6 +214,8 @@ class GAN(keras.Model):
         for optimizer, player in zip(optimizers, (self.generator, self.discriminator), strict=True):
             # Before the first step: strategies, XLA and loading cannot create moments later.
             optimizer.build(player.trainable_variables)
+            for schedule in _schedules(optimizer).values():
+                schedule.bind(self.images_seen.value)
         self._compile_arguments = kwargs
 
     # ---------------------------------------------------------------- the game
@@ -188,24 +227,28 @@ class GAN(keras.Model):
 
         # The discriminator's turns but the last: each with fresh noise on its own reals.
         for turn, (real, labels) in enumerate(shares[:-1]):
-            fake = self._generate_fakes(real, labels, turn)
-            self._train_discriminator(real, fake, labels, turn)
+            z, fake = self._generate_fakes(real, labels, turn)
+            self._train_discriminator(real, fake, z, labels, turn)
 
         # The last turn's fakes are made under the generator's tape: both players use them.
         turn = len(shares) - 1
         real, labels = shares[turn]
         with tf.GradientTape() as tape:
-            fake = self._generate_fakes(real, labels, turn)
+            z, fake = self._generate_fakes(real, labels, turn)
             with tape.stop_recording():
-                self._train_discriminator(real, tf.stop_gradient(fake), labels, turn)
+                self._train_discriminator(real, tf.stop_gradient(fake), z, labels, turn)
 
             # The generator's turn, before the discriminator that has just learned. Without need
             # for the real logits, as in most losses, their pass is pruned from the graph.
             discriminate = self._discriminate(labels, turn)
+            real, fake = self._packed(real), self._packed(fake)
             fake_logits = discriminate(fake)
             real_logits = tf.stop_gradient(discriminate(real))
-            loss = ops.mean(self.adversarial_loss.generator(real_logits, fake_logits))
-            scaled = self._scaled(loss, self.generator_optimizer)
+            values = self.adversarial_loss.generator(real_logits, fake_logits)
+            loss = self._mean_of_top(values, fake_logits)
+            play = self._play("generator", discriminate, real, fake, z, labels, turn)
+            penalized = loss + self._penalties(play, turn)
+            scaled = self._scaled(penalized, self.generator_optimizer)
         _apply(self.generator_optimizer, tape, scaled, self.generator.trainable_variables)
         self._trackers["g_loss"].update_state(loss)
 
@@ -215,43 +258,143 @@ class GAN(keras.Model):
         self.iteration.assign_add(1)
         return self.get_metrics_result()
 
-    def _train_discriminator(self, real, fake, labels, turn: int) -> None:
+    def _train_discriminator(self, real, fake, z, labels, turn: int) -> None:
         """One step of the discriminator on a real and a generated batch of the same size."""
         _move(self.discriminator)
+        real, fake = self._packed(self._mixed(real, fake, turn)), self._packed(fake)
         with tf.GradientTape() as tape:
             discriminate = penalties.SharedForward(self._discriminate(labels, turn))
             real_logits = discriminate(real)
             fake_logits = discriminate(fake)
             loss = ops.mean(self.adversarial_loss.discriminator(real_logits, fake_logits))
-            penalized = loss
-            for name, penalty in self.penalties.items():
-                value, due = self._penalty(penalty, discriminate, real, fake, labels, turn)
-                penalized += penalty.weight * penalty.interval * value
-                self._trackers[name].update_state(value, sample_weight=due)
+            play = self._play("discriminator", discriminate, real, fake, z, labels, turn)
+            penalized = loss + self._penalties(play, turn)
             scaled = self._scaled(penalized, self.discriminator_optimizer)
-        _apply(self.discriminator_optimizer, tape, scaled, self.discriminator.trainable_variables)
+        weights = self.discriminator.trainable_variables
+        _apply(self.discriminator_optimizer, tape, scaled, weights)
+        if self.constraint is not None:
+            for weight in weights:
+                weight.assign(self.constraint(weight))
+        self._observe(real_logits)
         self._track_verdicts(loss, real_logits, fake_logits)
 
-    def _penalty(self, penalty, discriminate, real, fake, labels, turn: int):
-        """Mean value of a penalty and whether (1.0 or 0.0) it is due at this step."""
-        seed = self._random_seed(_PENALTY, turn)
-        if penalty.interval == 1:
-            return ops.mean(penalty(discriminate, real, fake, seed)), 1.0
-        step = self.iteration.value * self.discriminator_steps + turn
-        due = tf.equal(step % penalty.interval, 0)
-        # A pass of its own inside the branch, so that nothing is computed when it is not due.
-        value = tf.cond(
-            due,
-            lambda: ops.mean(penalty(self._discriminate(labels, turn), real, fake, seed)),
-            lambda: tf.zeros(()),
+    # ---------------------------------------------------------------- penalties, augmentation
+
+    def _play(self, player: str, discriminate, real, fake, z, labels, turn: int):
+        """What the penalties on a player may look at in its turn."""
+        purpose = _PENALTY if player == "discriminator" else _GENERATOR_PENALTY
+        return penalties.Play(
+            player=player,
+            generator=self.generator,
+            discriminator=self.discriminator,
+            discriminate=discriminate,
+            generate=lambda z: self._packed(self._generate(z, labels, real.dtype)),
+            latents=z,
+            real=real,
+            fake=fake,
+            seed=self._random_seed(purpose, turn),
         )
-        return value, tf.cast(due, "float32")
+
+    def _penalties(self, play: penalties.Play, turn: int):
+        """Sum of the penalties on the player whose turn it is, each times its weight."""
+        total = 0.0
+        for name, penalty in self.penalties.items():
+            if play.player not in penalty.players:
+                continue
+            memory = self._memories[name]
+            values = {key: weight.value for key, weight in memory.items()}
+            value, values, due = self._penalty(penalty, play, values, turn)
+            for key, weight in memory.items():
+                weight.assign(values[key])
+            strength = schedules.now(penalty.weight, self.images_seen.value)
+            total += strength * penalty.interval * value
+            self._trackers[_metric(name, play.player)].update_state(value, sample_weight=due)
+        return total
+
+    def _penalty(self, penalty, play: penalties.Play, state: dict, turn: int):
+        """Mean value of a penalty, its new state, and whether (1.0 or 0.0) it is due."""
+        if penalty.interval == 1:
+            values, state = penalty.of_play(play, state)
+            return ops.mean(values), state, 1.0
+        step = self.iteration.value
+        if play.player == "discriminator":
+            step = step * self.discriminator_steps + turn
+        due = tf.equal(step % penalty.interval, 0)
+
+        def penalize():
+            # A pass of its own inside the branch: nothing is computed when it is not due.
+            values, new = penalty.of_play(play.alone(), state)
+            return ops.mean(values), new
+
+        value, state = tf.cond(due, penalize, lambda: (tf.zeros(()), state))
+        return value, state, tf.cast(due, "float32")
+
+    def _augment_state(self) -> dict[str, Any]:
+        state = {name: weight.value for name, weight in self._memories["augment"].items()}
+        return state | {"images_seen": tf.cast(self.images_seen.value, "float32")}
+
+    def _mixed(self, real, fake, turn: int):
+        """What the discriminator is shown as real: with `Apa`, generated samples among it."""
+        if not isinstance(self.augment, augments.Augment):
+            return real
+        seed = self._random_seed(_MIX, turn)
+        return self.augment.mix(real, fake, seed, self._augment_state())
+
+    def _observe(self, real_logits) -> None:
+        """Lets an adaptive augmentation see how sure the discriminator is."""
+        if not isinstance(self.augment, augments.Augment):
+            return
+        state = self.augment.observe(real_logits, self._augment_state())
+        for name, weight in self._memories["augment"].items():
+            weight.assign(state[name])
+
+    def _augmented(self, samples, seed):
+        """Samples as the discriminator is to see them; each of a pack by itself."""
+        if self.augment is None:
+            return samples
+        samples = self._unpacked(samples)
+        if isinstance(self.augment, augments.Augment):
+            samples = self.augment.apply(samples, seed, self._augment_state())
+        else:
+            samples = self.augment(samples, seed)
+        return self._packed(samples)
+
+    def _packed(self, samples):
+        """`(batch, ..., channels)` -> `(batch / pac, ..., pac * channels)`: packs of neighbors."""
+        if self.pac == 1:
+            return samples
+        *inner, channels = self.sample_shape
+        parts = tf.reshape(samples, (-1, self.pac, *inner, channels))
+        parts = tf.stack(tf.unstack(parts, self.pac, axis=1), axis=-2)
+        return tf.reshape(parts, (-1, *inner, self.pac * channels))
+
+    def _unpacked(self, samples):
+        """The samples of the packs, in the order in which `_packed` got them."""
+        if self.pac == 1:
+            return samples
+        *inner, channels = self.sample_shape
+        parts = tf.reshape(samples, (-1, *inner, self.pac, channels))
+        parts = tf.stack(tf.unstack(parts, self.pac, axis=-2), axis=1)
+        return tf.reshape(parts, (-1, *inner, channels))
+
+    def _mean_of_top(self, values, fake_logits):
+        """Mean of the generator's loss over the share of samples that look most real."""
+        if self.top_k == 1.0:
+            return ops.mean(values)
+        count = tf.shape(values)[0]
+        share = schedules.now(self.top_k, self.images_seen.value)
+        kept = tf.maximum(1.0, tf.math.ceil(share * tf.cast(count, tf.float32) - 1e-4))
+        rank = tf.argsort(tf.argsort(losses.per_sample(fake_logits), direction="DESCENDING"))
+        chosen = tf.cast(tf.cast(rank, tf.float32) < kept, values.dtype)
+        return ops.sum(values * chosen) / ops.cast(kept, values.dtype)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """The averaged generator plays one batch, both in inference mode; gives the metrics."""
         real, labels = self._unpack(data)
+        real = real[: tf.shape(real)[0] // self.pac * self.pac]
         noise = self._noise(real, self._random_seed(_EVALUATION, self.evaluation_step.value))
         fake = self.average_generator(_inputs(noise, labels), training=False)
+        real, fake = self._packed(real), self._packed(fake)
 
         def discriminate(samples):
             logits = self.discriminator(_inputs(samples, labels), training=False)
@@ -265,19 +408,22 @@ class GAN(keras.Model):
         self.evaluation_step.assign_add(1)
         # Penalties are for training; a 0.0 beside a validation loss would be read as a value.
         results = self.get_metrics_result()
-        return {name: value for name, value in results.items() if name not in self.penalties}
+        return {name: results[name] for name in results if name not in self._penalty_metrics}
 
     def _generate_fakes(self, real, labels, turn: int):
-        noise = self._noise(real, self._random_seed(_NOISE, turn))
-        return ops.cast(self.generator(_inputs(noise, labels), training=True), real.dtype)
+        """Latents, and the samples that the generator makes of them."""
+        z = self._noise(real, self._random_seed(_NOISE, turn))
+        return z, self._generate(z, labels, real.dtype)
+
+    def _generate(self, z, labels, dtype):
+        return ops.cast(self.generator(_inputs(z, labels), training=True), dtype)
 
     def _discriminate(self, labels, turn: int):
         """The discriminator in training, behind the augmentation: samples -> float32 logits."""
         seed = self._random_seed(_AUGMENT, turn)
 
         def discriminate(samples):
-            if self.augment is not None:
-                samples = self.augment(samples, seed)
+            samples = self._augmented(samples, seed)
             return ops.cast(self.discriminator(_inputs(samples, labels), training=True), "float32")
 
         return discriminate
@@ -318,7 +464,8 @@ class GAN(keras.Model):
             return
         images = tf.cast(images, "float32")
         seen = tf.cast(self.images_seen.value, "float32")
-        half_life = tf.minimum(self.ema_half_life, seen * self.ema_rampup)
+        half_life = schedules.now(self.ema_half_life, self.images_seen.value)
+        half_life = tf.minimum(half_life, seen * self.ema_rampup)
         # 1 - 0.5 ** (images / half_life), without the cancellation at a long half-life.
         step = -tf.math.expm1(-math.log(2.0) * images / tf.maximum(half_life, 1e-8))
         for average, live in zip(
@@ -354,11 +501,12 @@ class GAN(keras.Model):
 
         Raises:
             UsageError: samples of a wrong type, shape or range, NaN among them, labels missing
-                or out of range, or batches that do not divide by `discriminator_steps`.
+                or out of range, or batches that do not divide by `discriminator_steps * pac`.
         """
         game: dict[str, Any] = {"shape": self.sample_shape, "num_classes": self.num_classes}
         batch_size: Any = kwargs.get("batch_size") or (args[0] if args else None) or 32
-        checks.data(x, y, parts=self.discriminator_steps, batch_size=batch_size, **game)
+        parts = self.discriminator_steps * self.pac
+        checks.data(x, y, parts=parts, batch_size=batch_size, **game)
         validation = kwargs.get("validation_data")
         if validation is not None:
             pair = validation if isinstance(validation, tuple) else (validation, None)
@@ -495,8 +643,11 @@ class GAN(keras.Model):
             "loss": serialize(self.adversarial_loss),
             "penalties": [serialize(p) for p in self.penalties.values()],
             "augment": None if self.augment is None else serialize(self.augment),
+            "constraint": None if self.constraint is None else serialize(self.constraint),
             "discriminator_steps": self.discriminator_steps,
-            "ema_half_life": self.ema_half_life,
+            "pac": self.pac,
+            "top_k": serialize(self.top_k),
+            "ema_half_life": serialize(self.ema_half_life),
             "ema_rampup": self.ema_rampup,
             "num_classes": self.num_classes,
             "latent_dim": self.latent_dim,
@@ -506,7 +657,8 @@ class GAN(keras.Model):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> GAN:
         config = dict(config)
-        for name in ("generator", "discriminator", "loss", "augment"):
+        serialized = ["generator", "discriminator", "loss", "augment", "constraint", "top_k"]
+        for name in [*serialized, "ema_half_life"]:
             config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
         config["penalties"] = [
             keras.saving.deserialize_keras_object(p, custom_objects) for p in config["penalties"]
@@ -593,5 +745,27 @@ def _optimizer(identifier, player: keras.Model) -> Any:
     return optimizer
 
 
+def _metric(name: str, player: str) -> str:
+    """Name of a penalty's metric; `name` is the discriminator's unless it is told otherwise."""
+    return name if player == "discriminator" else f"generator_{name}"
+
+
+def _schedules(optimizer) -> dict[str, schedules.Schedule]:
+    """The optimizer's numbers that follow a schedule, by the names of their attributes."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    found = {k: v for k, v in vars(inner).items() if isinstance(v, schedules.Schedule)}
+    return found
+
+
 def _apply(optimizer, tape: tf.GradientTape, loss, variables) -> None:
-    optimizer.apply(tape.gradient(loss, variables), variables)
+    """One step of an optimizer, at what its schedules say now."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    planned = _schedules(optimizer)
+    planned.pop("_learning_rate", None)  # Keras asks this one itself
+    for name, schedule in planned.items():
+        setattr(inner, name, schedule(None))
+    try:
+        optimizer.apply(tape.gradient(loss, variables), variables)
+    finally:
+        for name, schedule in planned.items():
+            setattr(inner, name, schedule)

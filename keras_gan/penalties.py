@@ -1,12 +1,15 @@
-"""Penalties on the discriminator: one small class each, found by name.
+"""Penalties on the players: one small class each, found by name.
 
 A penalty is called with the discriminator, a real and a generated batch, and gives one value per
-sample, before its weight. `GAN` adds `weight` times their mean to the discriminator's loss, every
-`interval` discriminator steps (then `interval` times as strongly, so that the average stays).
+sample, before its weight. `GAN` adds `weight` times their mean to the loss of the player that it
+is on, the discriminator as a rule, every `interval` of that player's steps (then `interval` times
+as strongly, so that the average stays). One that needs more than the two batches takes a `Play`.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -14,6 +17,7 @@ import tensorflow as tf
 
 from keras_gan.errors import UsageError
 from keras_gan.registry import find, registered, snake_case
+from keras_gan.schedules import Schedule
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
 ops: Any = keras.ops
@@ -32,7 +36,7 @@ class SharedForward:
     """
 
     def __init__(self, discriminator):
-        self._discriminator = discriminator
+        self.discriminator = discriminator
         self._passes: dict[int, tuple] = {}  # id -> (samples, tape, logits); samples keep the id
 
     def __call__(self, samples):
@@ -49,9 +53,45 @@ class SharedForward:
         if id(samples) not in self._passes:
             with tf.GradientTape(persistent=True) as tape:
                 tape.watch(samples)
-                logits = self._discriminator(samples)
+                logits = self.discriminator(samples)
             self._passes[id(samples)] = (samples, tape, logits)
         return self._passes[id(samples)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Play:
+    """What a penalty may look at in one player's turn.
+
+    Args:
+        player: whose turn it is, "discriminator" or "generator".
+        generator: the live generator, for its weights.
+        discriminator: the discriminator, for its weights and layers.
+        discriminate: callable from samples to float32 logits, as the turn does it: behind the
+            augmentation, in training mode. The discriminator's own turn has a `SharedForward`.
+        generate: callable from latents `(batch, latent_dim)` to samples as the discriminator
+            takes them, in training mode, with the labels of this turn.
+        latents: what the generated batch is made of, `(batch, latent_dim)`.
+        real: real samples, `(batch, ...)`, before the augmentation.
+        fake: generated samples, the same shape; in the generator's turn differentiable.
+        seed: two integers for what is random in a penalty (stateless).
+    """
+
+    player: str
+    generator: keras.Model
+    discriminator: keras.Model
+    discriminate: Callable[[Any], Any]
+    generate: Callable[[Any], Any]
+    latents: Any
+    real: Any
+    fake: Any
+    seed: Any
+
+    def alone(self) -> Play:
+        """The same with forward passes of its own, for a branch of the graph."""
+        shared = self.discriminate
+        if not isinstance(shared, SharedForward):
+            return self
+        return dataclasses.replace(self, discriminate=SharedForward(shared.discriminator))
 
 
 def input_gradient(discriminator, samples):
@@ -93,23 +133,26 @@ def _uniform(shape, seed, dtype):
 
 
 class Penalty:
-    """Base class of the penalties on the discriminator.
+    """Base class of the penalties.
 
-    A subclass gives `__call__`; its name in recipes and among the metrics is the class name in
-    snake case. It must be registered with `keras.saving.register_keras_serializable`, so that a
-    game can be saved.
+    A subclass gives `__call__`, or `of_play` if it needs more than the two batches or remembers
+    something; its name in recipes and among the metrics is the class name in snake case. It must
+    be registered with `keras.saving.register_keras_serializable`, so that a game can be saved.
+    `players` tells whose loss it is added to: "discriminator", "generator" or both.
 
     Args:
-        weight: factor of the penalty, at least 0.
-        interval: the penalty is computed every `interval` discriminator steps, at least 1, and
+        weight: factor of the penalty, at least 0, or a schedule of it.
+        interval: the penalty is computed every `interval` steps of its player, at least 1, and
             then weighs `interval` times as much ("lazy regularization", StyleGAN2).
 
     Raises:
         UsageError: a weight or interval out of range.
     """
 
-    def __init__(self, weight: float = 1.0, interval: int = 1):
-        if not 0 <= weight < float("inf"):
+    players: tuple[str, ...] = ("discriminator",)
+
+    def __init__(self, weight: float | Schedule = 1.0, interval: int = 1):
+        if not isinstance(weight, Schedule) and not 0 <= weight < float("inf"):
             raise UsageError(
                 f"The weight of a penalty must be a number from 0 up. Received: weight={weight!r}"
             )
@@ -118,7 +161,7 @@ class Penalty:
                 "The interval of a penalty must be a whole number of steps from 1 up. "
                 f"Received: interval={interval!r}"
             )
-        self.weight = float(weight)
+        self.weight = weight if isinstance(weight, Schedule) else float(weight)
         self.interval = int(interval)
 
     def __call__(self, discriminator, real, fake, seed=None):
@@ -135,12 +178,31 @@ class Penalty:
         """
         raise NotImplementedError
 
+    def initial_state(self) -> dict[str, float]:
+        """What it remembers from step to step: numbers by name, as they are at the start."""
+        return {}
+
+    def of_play(self, play: Play, state: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Computes the penalty in a player's turn.
+
+        Args:
+            play: what there is to look at.
+            state: float32 scalars by the names of `initial_state`.
+
+        Returns:
+            Values as of `__call__`, and the new state: under several replicas the mean of what
+            each of them returns.
+        """
+        return self(play.discriminate, play.real, play.fake, play.seed), state
+
     def get_config(self) -> dict:
-        return {"weight": self.weight, "interval": self.interval}
+        serialize = keras.saving.serialize_keras_object
+        return {"weight": serialize(self.weight), "interval": self.interval}
 
     @classmethod
     def from_config(cls, config: dict) -> Penalty:
-        return cls(**config)
+        deserialize = keras.saving.deserialize_keras_object
+        return cls(**{name: deserialize(value) for name, value in config.items()})
 
 
 @keras.saving.register_keras_serializable("keras_gan")
