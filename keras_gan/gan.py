@@ -764,8 +764,13 @@ def _apply(optimizer, tape: tf.GradientTape, loss, variables) -> None:
     planned.pop("_learning_rate", None)  # Keras asks this one itself
     for name, schedule in planned.items():
         setattr(inner, name, schedule(None))
+    gradients = tape.gradient(loss, variables)
+    computed = [g for g in tf.nest.flatten(gradients, expand_composites=True) if g is not None]
     try:
-        optimizer.apply(tape.gradient(loss, variables), variables)
+        # Grappler's remapper loses the order between reading a convolution's bias and the update
+        # of it (TF 2.21): a pass would see, now and then, weights that have already moved.
+        with tf.control_dependencies([loss, *computed]):
+            optimizer.apply(gradients, variables)
     finally:
         for name, schedule in planned.items():
             setattr(inner, name, schedule)
