@@ -7,6 +7,7 @@ data.json          what the samples look like, how many there are, and a digest 
 metrics.csv        one row for each tick
 samples/           grids from fixed seeds
 checkpoints/       images-NNNNNNNNN.keras: both players, both optimizers, the average, the counters
+                   and a digest, by which a damaged one is found
 best/              best.json, and the checkpoint that it names: the one of the best evaluation
 report.html        curves and grids
 ```
@@ -46,7 +47,6 @@ from keras_gan.gan import GAN
 from keras_gan.spec import Spec
 
 _CHECKPOINT = re.compile(r"images-(\d+)\.keras$")
-_KEPT = 2  # the newest, and one to fall back on
 # What a run folder may hold; one with anything else in it is never deleted.
 _CONTENT = {"recipe.yaml", "environment.json", "data.json", "metrics.csv", "samples"}
 _CONTENT |= {"checkpoints", "best", "report.html", "tensorboard", "bundle", "samples.png"}
@@ -169,12 +169,18 @@ class Run:
 
     # ---------------------------------------------------------------- checkpoints
 
-    def save(self, gan: GAN) -> pathlib.Path:
-        """Writes the game's state as the newest checkpoint and lets the old ones go."""
+    def save(self, gan: GAN, keep: int = 2) -> pathlib.Path:
+        """Writes the game's state as the newest checkpoint and lets the old ones go.
+
+        Args:
+            gan: the game.
+            keep: how many checkpoints stay: the newest, and some to fall back on.
+        """
         path = self.checkpoints / f"images-{gan.count('images_seen'):09d}.keras"
         save_atomically(gan, path)
-        for old in self._all_checkpoints()[:-_KEPT]:
+        for old in self._all_checkpoints()[:-keep]:
             old.unlink()
+        _sweep(self.checkpoints)
         return path
 
     def save_best(self, gan: GAN, record: dict[str, Any]) -> None:
@@ -188,6 +194,7 @@ class Run:
         for old in folder.glob("images-*.keras"):
             if old != path:
                 old.unlink()
+        _sweep(folder)
 
     @property
     def best_record(self) -> dict[str, Any] | None:
@@ -227,15 +234,22 @@ class Run:
         Raises:
             UsageError: no such checkpoint, or none that can be read.
         """
-        path = self.checkpoint(which)
-        try:
-            return load_game(path)
-        except UsageError as error:
-            earlier = self._all_checkpoints()[:-1] if which == "last" else []
-            if not earlier:
-                raise
-            warnings.warn(f"{error}. Taking {earlier[-1].name}, the one before", stacklevel=2)
-            return load_game(earlier[-1])
+        paths = [self.checkpoint(which)]
+        if which == "last":
+            paths += reversed(self._all_checkpoints()[:-1])
+        for i, path in enumerate(paths):
+            try:
+                return load_game(path)
+            except UsageError as error:
+                if path == paths[-1]:
+                    raise
+                earlier = paths[i + 1].name
+                warnings.warn(f"{error}. Taking {earlier}, the one before", stacklevel=2)
+        raise AssertionError  # the last path has given a game or an error
+
+    @property
+    def has_checkpoint(self) -> bool:
+        return bool(self._all_checkpoints())
 
     def _all_checkpoints(self) -> list[pathlib.Path]:
         found = self.checkpoints.glob("images-*.keras") if self.checkpoints.is_dir() else ()
@@ -280,7 +294,7 @@ def load_game(path: pathlib.Path) -> GAN:
     Raises:
         UsageError: it cannot be read, or is no game.
     """
-    if not zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(path) or _damaged(path):
         raise UsageError(f"The checkpoint {path} is damaged, or no .keras file")
     try:
         gan = keras.saving.load_model(path)
@@ -339,10 +353,51 @@ def describe_data(source: Source) -> dict[str, Any]:
 
 
 def save_atomically(model: keras.Model, path: pathlib.Path) -> None:
-    """Saves a model so that `path` is at any instant the old file or the whole new one."""
+    """Saves a model so that `path` is at any instant the old file or the whole new one.
+
+    The file ends with a digest of itself, as the comment of the zip archive that it is.
+    """
     with told_in_one_line(path), _temporary(path, suffix=".keras") as temporary:
         model.save(temporary)
+        _seal(temporary)
         _replace(temporary, path)
+
+
+_SEAL = b"sha256:"
+_SEALED = len(_SEAL) + 64  # bytes of the comment
+
+
+def _seal(path: pathlib.Path) -> None:
+    """Gives a zip archive without a comment its digest as the comment."""
+    digest = _sha256(path, path.stat().st_size)
+    with path.open("rb+") as file:
+        file.seek(-2, os.SEEK_END)  # the length of the comment, until now 0
+        file.write(_SEALED.to_bytes(2, "little") + _SEAL + digest)
+
+
+def _damaged(path: pathlib.Path) -> bool:
+    """Whether a file has a digest that is not its own; one that was never sealed has none."""
+    with zipfile.ZipFile(path) as archive:
+        comment = archive.comment
+    if not comment.startswith(_SEAL):
+        return False
+    return _SEAL + _sha256(path, path.stat().st_size - _SEALED) != comment
+
+
+def _sha256(path: pathlib.Path, size: int) -> bytes:
+    """Digest of the first `size` bytes, the last two, a length, taken for 0: hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for start in range(0, size - 2, 2**20):
+            digest.update(file.read(min(2**20, size - 2 - start)))
+    digest.update(bytes(2))
+    return digest.hexdigest().encode()
+
+
+def _sweep(folder: pathlib.Path) -> None:
+    """Deletes what a killed process has left half written."""
+    for left in folder.glob(".*"):
+        left.unlink(missing_ok=True)
 
 
 def write_atomically(path: pathlib.Path, content: bytes) -> None:
@@ -374,6 +429,12 @@ def _replace(temporary: pathlib.Path, path: pathlib.Path) -> None:
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)
+    if os.name == "posix":  # the new name, too, survives a loss of power
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """The run folder: whole at any instant, and what is not one is refused."""
 
+import hashlib
 import json
 import os
 
@@ -93,8 +94,30 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(run, make_gan
     middle[len(middle) // 2 : len(middle) // 2 + 2000] = bytes(2000)
     last.unlink()
     first.write_bytes(middle)
-    with pytest.raises(UsageError, match=r"images-000000000.keras cannot be read"):
+    with pytest.raises(UsageError, match=r"images-000000000.keras is damaged"):
         run.load()
+
+
+def test_one_bit_is_enough_for_a_checkpoint_to_be_damaged(run, make_gan, images):
+    """Anywhere in the file: zip's own sums cover the content of its members alone."""
+    path = run.save(make_gan())
+    whole = path.read_bytes()
+    body = bytearray(whole[:-71])
+    body[-2:] = bytes(2)
+    assert whole[-71:] == b"sha256:" + hashlib.sha256(body).hexdigest().encode()
+    for place in np.random.default_rng(0).integers(0, len(whole) - 71, 30):
+        path.write_bytes(whole)
+        with path.open("rb+") as file:
+            file.seek(place)
+            file.write(bytes([whole[place] ^ 1]))
+        with pytest.raises(UsageError, match=r"is damaged|cannot be read"):
+            run.load()
+    path.write_bytes(whole)
+    (run.checkpoints / ".tmpabc.keras").write_bytes(b"half")
+    gan = run.load()
+    gan.fit(images.take(1), verbose=0)
+    run.save(gan, keep=1)
+    assert {p.name for p in run.checkpoints.iterdir()} == {"recipe.yaml", "images-000000008.keras"}
 
 
 def test_damaged_records_are_named(run):
