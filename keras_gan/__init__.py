@@ -17,6 +17,7 @@ from keras_gan import (
     losses,
     metrics,
     penalties,
+    theory,
 )
 from keras_gan._version import __version__
 from keras_gan.errors import UsageError
@@ -36,4 +37,5 @@ __all__ = [
     "losses",
     "metrics",
     "penalties",
+    "theory",
 ]

@@ -30,6 +30,7 @@ ALLOWED = {
     "keras_gan.layers": set(),
     "keras_gan.datasets": set(),
     "keras_gan.metrics": set(),
+    "keras_gan.theory": set(),
     "keras_gan.checks": {"keras_gan.latents"},
     "keras_gan.gan": {
         "keras_gan.augment",
