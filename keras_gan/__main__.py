@@ -273,7 +273,7 @@ def _tell(outcome: train.Outcome) -> None:
     images = outcome.gan.count("images_seen")
     seen = f"{images:,} images in {outcome.seconds / 60:.1f} minutes"
     if outcome.collapsed:
-        print(f"keras-gan: The training {outcome.reason}", file=sys.stderr)
+        print(f"keras-gan: error: The training {outcome.reason}", file=sys.stderr)
         out.print(f"Kept: the last good state, after {seen}, in {path}", markup=False)
         lower = "training.collapse_guard.action=roll_back"
         out.print(f"Try: keras-gan train --resume {path} --set {lower}", markup=False)

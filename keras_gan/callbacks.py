@@ -545,8 +545,10 @@ class CollapseGuard(keras.callbacks.Callback):
             # The last step is not the last any more; other limits speak up again at the next.
             gan.stop_training = False
         else:
-            vain = f", after {self.roll_backs} roll backs" if self.roll_backs else ""
-            self.reason = f"collapsed: {verdict}{vain}"
+            after = f"after {gan.count('images_seen'):,} images"
+            if self.roll_backs:
+                after += f" and {self.roll_backs} roll backs"
+            self.reason = f"collapsed: {verdict}, {after}"
             gan.stop_training = True
 
     def on_train_end(self, logs: Any = None) -> None:

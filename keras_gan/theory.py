@@ -193,5 +193,6 @@ def _integral(values: np.ndarray, grid: tuple) -> float:
     if not grid:
         return float(values.sum())
     for axis in reversed(grid):  # the last axis first, so that the one before is then the last
-        values = scipy.integrate.simpson(values, x=np.asarray(axis, np.float64), axis=-1)
+        x = np.asarray(axis, np.float64)
+        values = np.asarray(scipy.integrate.simpson(values, x=x, axis=-1))
     return float(values)
