@@ -19,6 +19,7 @@ from keras_gan import (
     metrics,
     penalties,
     schedules,
+    theory,
 )
 from keras_gan._version import __version__
 from keras_gan.errors import UsageError
@@ -40,4 +41,5 @@ __all__ = [
     "metrics",
     "penalties",
     "schedules",
+    "theory",
 ]

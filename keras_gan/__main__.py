@@ -183,7 +183,7 @@ def quickstart_command(
     recipe = recipes.load("quickstart", settings)
     out.print(f"Training quickstart into {run} on {train.name_devices()}", markup=False)
     outcome = train.train(recipe, run, replace=True)
-    if outcome.signal:
+    if outcome.signal or outcome.collapsed:
         _tell(outcome)
     bundle = _export(outcome.run, run / "bundle")
     report = export.verify_bundle(bundle.path)
@@ -269,14 +269,25 @@ def _sample(bundle: pathlib.Path, to: pathlib.Path, count: int) -> str:
 
 def _tell(outcome: train.Outcome) -> None:
     """Says how a training ended and what to type next; an interrupted one ends the program."""
-    rows = outcome.run.rows()
     path = outcome.run.path
-    seen = f"{rows[-1]['images_seen']:,.0f} images in {outcome.seconds / 60:.1f} minutes"
+    images = outcome.gan.count("images_seen")
+    seen = f"{images:,} images in {outcome.seconds / 60:.1f} minutes"
+    if outcome.collapsed:
+        print(f"keras-gan: error: The training {outcome.reason}", file=sys.stderr)
+        out.print(f"Kept: the last good state, after {seen}, in {path}", markup=False)
+        lower = "training.collapse_guard.action=roll_back"
+        out.print(f"Try: keras-gan train --resume {path} --set {lower}", markup=False)
+        raise SystemExit(1)
     if outcome.signal:
         out.print(f"Stopped after {seen}; saved.", markup=False)
         out.print(f"Go on with: keras-gan train --resume {path}", markup=False)
         raise SystemExit(130 if outcome.signal == signal.SIGINT else 0)
-    out.print(f"{outcome.reason.capitalize()}: {seen}, in {path}", markup=False)
+    short, _, found = outcome.reason.partition(": ")
+    out.print(f"{short.capitalize()}: {seen}, in {path}", markup=False)
+    if found:
+        out.print(f"  {found}", markup=False)
+        longer = f"keras-gan train --resume {path} --set training.equilibrium=null"
+        out.print(f"  To train on regardless: {longer}", markup=False)
     best = outcome.run.best_record
     if best:
         figures = {k: v for k, v in best.items() if k not in ("images_seen", "file")}

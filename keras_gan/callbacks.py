@@ -8,17 +8,21 @@ import pathlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import rich.console
 import rich.progress
+import tensorflow as tf
 
-from keras_gan import metrics, pictures, report
+from keras_gan import latents, metrics, pictures, report
 from keras_gan.errors import UsageError
-from keras_gan.run import Run, told_in_one_line, write_atomically
+from keras_gan.run import FiniteWeights, Run, told_in_one_line, write_atomically
+
+ops: Any = keras.ops
 
 _SHOWN = ("d_loss", "g_loss", "real_accuracy", "fake_accuracy")
 
@@ -87,6 +91,7 @@ class Evaluation(keras.callbacks.Callback):
         last_step: number of the step that ends the training, so that the end is evaluated too.
         limits_reached: tells whether the training ends for another reason that is no
             interruption.
+        guard: what tells that the game has collapsed: such a state is not evaluated.
     """
 
     metric = "sliced_wasserstein"
@@ -101,8 +106,10 @@ class Evaluation(keras.callbacks.Callback):
         batch_size: int = 64,
         last_step: float = math.inf,
         limits_reached: Callable[[], bool] = lambda: False,
+        guard: CollapseGuard | None = None,
     ):
         super().__init__()
+        self.guard = guard
         self.run, self.held_out, self.labels = run, held_out, labels
         self.every_images, self.batch_size = every_images, batch_size
         self.seeds = range(seed, seed + len(held_out))
@@ -129,6 +136,8 @@ class Evaluation(keras.callbacks.Callback):
         last = gan.count("iteration") >= self.last_step or self.limits_reached()
         if logs is None or not (seen >= self._next or last):
             return
+        if self.guard is not None and self.guard.verdict:
+            return
         self._next = self._after(seen)
         logs.update(self.evaluate())
         if logs[self.metric] < self.best:
@@ -152,54 +161,534 @@ class Evaluation(keras.callbacks.Callback):
 class Record(keras.callbacks.Callback):
     """Keeps the run folder up to date: a row, a report and a checkpoint for each epoch.
 
-    A loss that is no number any more ends the training before it reaches a checkpoint.
+    What is no finite number reaches no checkpoint: a `CollapseGuard` before this callback sees to
+    it, and without one the training ends with an error.
 
     Args:
         run: the run folder.
         every_seconds: least time between two checkpoints and between two reports, so that
             short ticks cost little; there is always one at the end.
+        guard: what tells that the game has collapsed or is about to: such a state gets no
+            checkpoint.
+        ending: tells, at the end, how the training ended.
     """
 
-    def __init__(self, run: Run, every_seconds: float = 30.0):
+    def __init__(
+        self,
+        run: Run,
+        every_seconds: float = 30.0,
+        guard: CollapseGuard | None = None,
+        ending: Callable[[], str] = lambda: "finished",
+    ):
         super().__init__()
         self.run = run
         self.every_seconds = every_seconds
+        self.guard = guard
+        self.ending = ending
 
     def on_train_begin(self, logs: Any = None) -> None:
         seen = self.model.count("images_seen")  # pyright: ignore
-        # After a resume, rows beyond the checkpoint are of a future that did not happen.
-        self.rows = [row for row in self.run.rows() if row["images_seen"] <= seen]
+        self.rows = self.run.rows()
+        self._begin_at(seen)
         self.seconds = self.rows[-1]["seconds"] if self.rows else 0.0
-        self._mark, self._images = time.monotonic(), seen
+        self._mark = time.monotonic()
         self._next = self._mark + self.every_seconds
+        self.run.ending = None
+        self._finite = FiniteWeights(self.model)  # pyright: ignore[reportArgumentType]
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._begin_at(self.model.count("images_seen"))  # pyright: ignore
+
+    def _begin_at(self, seen: int) -> None:
+        # After a resume or a roll back, rows beyond are of a future that did not happen.
+        self.rows = [row for row in self.rows if row["images_seen"] <= seen]
+        self._images = seen
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         gan: Any = self.model
         logs = {name: float(value) for name, value in (logs or {}).items()}
-        if not all(math.isfinite(logs[name]) for name in ("d_loss", "g_loss")):
+        collapsed = self.guard.verdict if self.guard else _loss_not_finite(logs) or self._finite()
+        if collapsed and not self.guard:
             raise UsageError(
-                f"The training broke down after {gan.count('images_seen'):,} images: a loss is no "
-                f"number any more (d_loss={logs['d_loss']}, g_loss={logs['g_loss']}). What was "
-                f"good is in {self.run.checkpoints}; try a smaller learning rate"
+                f"The training broke down after {gan.count('images_seen'):,} images: {collapsed}. "
+                f"What was good is in {self.run.checkpoints}; try a smaller learning rate"
             )
         now, seen = time.monotonic(), gan.count("images_seen")
         spent = now - self._mark
         self.seconds += spent
+        self._mark = now
+        if _loss_not_finite(logs):
+            return  # no row either: there is nothing in it
         row = {"images_seen": seen, "iteration": gan.count("iteration"), "seconds": self.seconds}
         row["images_per_second"] = (seen - self._images) / max(spent, 1e-9)
         self.rows.append(row | logs)
-        self._mark, self._images = now, seen
         self.run.write_rows(self.rows)
-        if now >= self._next:
+        if now >= self._next and not collapsed and not (self.guard and self.guard.suspects):
             self._write()
 
     def on_train_end(self, logs: Any = None) -> None:
+        roll_backs = self.guard.roll_backs if self.guard else 0
+        seen = self.model.count("images_seen")  # pyright: ignore
+        self.run.ending = {
+            "reason": self.ending(),
+            "images_seen": seen,
+            "roll_backs": roll_backs,
+        }
         self._write()
 
     def _write(self) -> None:
         self.run.save(self.model)  # pyright: ignore[reportArgumentType]
         report.write(self.run)
         self._next = time.monotonic() + self.every_seconds
+
+
+class Equilibrium(keras.callbacks.Callback):
+    """Ends the training when the discriminator can no longer tell samples from held-out data.
+
+    At each evaluation the discriminator judges held-out real samples, as many generated ones from
+    seeds never used before, and noise. Its balanced accuracy (see `metrics.balanced_accuracy`) is
+    taken at the best threshold: no loss's own boundary enters, so that it means the same for
+    losses whose logits have no origin. The game is at its equilibrium when that accuracy has been
+    within `tolerance` of 0.5 for `patience` evaluations in a row, while the discriminator still
+    takes the data for more real than noise. One that has merely failed, with constant logits or
+    none the wiser about noise, does not end the training.
+
+    Noise is the held-out samples with the values of each put in random places; for points, which
+    have no places, uniform numbers in the data's range of each coordinate.
+
+    Adds `balanced_accuracy` and `noise_accuracy` to the logs of the epoch.
+
+    Args:
+        held_out: real samples that the training does not see, `(count, ...)`, in random order;
+            at least 1 / (2 tolerance^2), so that chance stays within the tolerance.
+        labels: their class ids, `(count,)`, in a conditional game.
+        every_images: images between two evaluations; 0 for one at the end of each epoch.
+        tolerance: largest distance of the balanced accuracy from 0.5, above 0 and below 0.5.
+        patience: how many evaluations in a row must be within it.
+        noise_accuracy: least balanced accuracy of data against noise, from 0.5 to 1.
+        average: judge the averaged generator rather than the live one, which is the one that the
+            discriminator plays against.
+        seed: the first of the seeds that are used, and the seed of the noise.
+        history: rows of the run so far, so that a resumed training goes on counting.
+
+    Raises:
+        UsageError: an argument out of range, or too few held-out samples for the tolerance.
+    """
+
+    def __init__(
+        self,
+        held_out: np.ndarray,
+        labels: np.ndarray | None = None,
+        every_images: int = 0,
+        tolerance: float = 0.05,
+        patience: int = 3,
+        noise_accuracy: float = 0.75,
+        average: bool = False,
+        seed: int = 2**62 + 2**61,
+        history: Sequence[Mapping[str, float]] = (),
+    ):
+        super().__init__()
+        if not 0 < tolerance < 0.5:
+            raise UsageError(
+                f"tolerance must be above 0 and below 0.5. Received: tolerance={tolerance!r}"
+            )
+        if not 0.5 <= noise_accuracy <= 1:
+            raise UsageError(
+                f"noise_accuracy must be from 0.5 to 1. Received: noise_accuracy={noise_accuracy!r}"
+            )
+        if patience < 1:
+            raise UsageError(f"patience must be at least 1. Received: patience={patience!r}")
+        least = least_held_out(tolerance)
+        if len(held_out) < least:
+            raise UsageError(
+                f"An accuracy within {tolerance} of 0.5 needs at least {least} held-out samples, "
+                f"or chance decides. Received: {len(held_out)}"
+            )
+        self.held_out, self.labels = held_out, labels
+        self.every_images, self.tolerance, self.patience = every_images, tolerance, patience
+        self.noise_accuracy, self.average, self.seed = noise_accuracy, average, seed
+        self.history = history
+        self.reason: str | None = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        gan: Any = self.model
+        seen = gan.count("images_seen")
+        self._judge = _Judge(gan)
+        self._next = self._after(seen)
+        self.reason, self._in_a_row = None, 0
+        for row in self.history:
+            if row["images_seen"] <= seen and "balanced_accuracy" in row:
+                self._count(row)
+
+    def _after(self, seen: int) -> int:
+        every = self.every_images
+        return (seen // every + 1) * every if every else 0
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        gan: Any = self.model
+        seen = gan.count("images_seen")
+        if logs is None or seen < self._next:
+            return
+        self._next = self._after(seen)
+        measured = self.evaluate()
+        logs.update(measured)
+        self._count(measured)
+        if self._in_a_row >= self.patience:
+            self.reason = (
+                "equilibrium: the discriminator tells samples from held-out data with a balanced "
+                f"accuracy of {measured['balanced_accuracy']:.3f}, within {self.tolerance} of 0.5 "
+                f"{self._in_a_row} times in a row"
+            )
+            gan.stop_training = True
+
+    def _count(self, measured: Mapping[str, float]) -> None:
+        undecided = abs(measured["balanced_accuracy"] - 0.5) <= self.tolerance
+        able = measured["noise_accuracy"] >= self.noise_accuracy
+        self._in_a_row = self._in_a_row + 1 if undecided and able else 0
+
+    def evaluate(self) -> dict[str, float]:
+        """Balanced accuracies of held-out data against fresh samples and against fresh noise."""
+        gan: Any = self.model
+        count, step = len(self.held_out), gan.count("iteration")
+        first = self.seed + step * count  # seeds that no other step has
+        seeds = range(first, first + count)
+        fake = gan.generate(seeds, labels=self.labels, average=self.average)
+        noise = _noise_like(self.held_out, np.random.default_rng([self.seed, step]))
+        logits = [self._judge(x, self.labels) for x in (self.held_out, fake, noise)]
+        if not all(np.isfinite(of).all() for of in logits):
+            return {"balanced_accuracy": math.nan, "noise_accuracy": math.nan}
+        if _constant(np.concatenate(logits)):
+            return {"balanced_accuracy": 0.5, "noise_accuracy": 0.5}
+        real, fake, noise = logits
+        return {
+            "balanced_accuracy": metrics.balanced_accuracy(real, fake),
+            "noise_accuracy": metrics.balanced_accuracy(real, noise, real_above=True),
+        }
+
+
+def least_held_out(tolerance: float) -> int:
+    """How many held-out samples keep two standard errors of a balanced accuracy within it."""
+    # Each side's share has the variance 1 / (4 n), their mean half of that: 1 / (8 n).
+    return math.ceil(1 / (2 * tolerance**2))
+
+
+class CollapseGuard(keras.callbacks.Callback):
+    """Stops or rolls back a game that has collapsed, before a checkpoint is made of it.
+
+    At the end of each epoch it refuses losses and weights that are no finite numbers. At least
+    `every_steps` steps apart it also looks for
+
+    - mode collapse: the generated samples have less than `diversity` of the data's own diversity
+      (see `metrics.Diversity`) and less than half of what they had at their best, `patience`
+      times in a row. A generator begins with little: it must have had that share once, or have
+      failed to reach it in 5,000 steps;
+    - a discriminator that wins outright: `winning` times in a row it told at least 99.9 % of the
+      samples of either side rightly over the whole epoch with a loss between 0 and 0.01, which
+      leaves neither player anything to learn from. Wasserstein's loss never saturates, and never
+      counts.
+
+    The last state without any of these is kept in memory. A game that is stopped is put back to
+    it; a game that is rolled back goes on from it, with learning rates times `factor`, with the
+    data that comes next (the stream is not wound back) and, as noise is a function of the step,
+    with the noise it had. Place it before callbacks that write checkpoints.
+
+    Adds `diversity` to the logs of an epoch in which it looked, and `roll_backs` once there are
+    any.
+
+    Args:
+        held_out: real samples, `(count, ...)`, of which the first 64 are used; without them, or
+            with fewer than 16, diversity is not judged.
+        labels: their class ids, `(count,)`, in a conditional game.
+        action: `"stop"` or `"roll_back"`.
+        factor: what a roll back multiplies the learning rates by, above 0 and at most 1.
+        retries: how many roll backs there are at most before the game is stopped.
+        diversity: share of the data's diversity, above 0 and below 1.
+        patience: how many looks in a row a mode collapse must last.
+        winning: how many looks in a row the discriminator must have won.
+        every_steps: least number of steps between two looks.
+        seed: the first of the seeds that are looked at, the same each time.
+        history: rows of the run so far, so that a resumed training goes on counting.
+
+    Raises:
+        UsageError: an argument out of range; at the start of a training, weights that are no
+            finite numbers.
+    """
+
+    samples = 64
+    fewest = 16
+    warm_up = 5_000
+
+    def __init__(
+        self,
+        held_out: np.ndarray | None = None,
+        labels: np.ndarray | None = None,
+        action: str = "stop",
+        factor: float = 0.5,
+        retries: int = 3,
+        diversity: float = 0.25,
+        patience: int = 3,
+        winning: int = 5,
+        every_steps: int = 250,
+        seed: int = 2**62 + 2**60,
+        history: Sequence[Mapping[str, float]] = (),
+    ):
+        super().__init__()
+        if action not in ("stop", "roll_back"):
+            raise UsageError(f"action must be stop or roll_back. Received: action={action!r}")
+        if not 0 < factor <= 1:
+            raise UsageError(f"factor must be above 0 and at most 1. Received: factor={factor!r}")
+        if not 0 < diversity < 1:
+            raise UsageError(
+                f"diversity must be above 0 and below 1. Received: diversity={diversity!r}"
+            )
+        counts = {"patience": patience, "winning": winning, "every_steps": every_steps}
+        for name, value in counts.items():
+            if value < 1:
+                raise UsageError(f"{name} must be at least 1. Received: {name}={value!r}")
+        if retries < 0:
+            raise UsageError(f"retries must be at least 0. Received: retries={retries!r}")
+        self.action, self.factor, self.retries = action, factor, retries
+        self.diversity, self.patience, self.winning = diversity, patience, winning
+        self.every_steps, self.history = every_steps, history
+        self._measure, self._labels = None, None
+        if held_out is not None and len(held_out) >= self.fewest:
+            real = np.asarray(held_out[: self.samples])
+            if np.ptp(real, axis=0).any():  # else the data itself is one sample
+                self._measure = metrics.Diversity(real)
+            self._labels = None if labels is None else labels[: len(real)]
+            self._seeds = seed + np.arange(len(real))
+        self.verdict: str | None = None
+        self.reason: str | None = None
+        self.roll_backs = 0
+
+    @property
+    def suspects(self) -> bool:
+        """Whether the last looks were bad ones, but too few yet."""
+        return self._low > 0 or self._won > 0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        gan: Any = self.model
+        seen = gan.count("images_seen")
+        self._finite = FiniteWeights(gan)
+        broken = self._finite()
+        if broken:
+            raise UsageError(f"A game begins with finite weights. Received: {broken}")
+        self.verdict, self.reason, self.roll_backs = None, None, 0
+        self._best, self._low, self._won = 0.0, 0, 0
+        for row in self.history:
+            if row["images_seen"] > seen:
+                break
+            self.roll_backs = max(self.roll_backs, int(row.get("roll_backs", 0)))
+            if "diversity" in row:
+                self._look(row, int(row["iteration"]))
+        # As a graph: it is asked at every epoch, and those may be short.
+        self._finite.flags = tf.function(self._finite.flags, autograph=False)
+        self._good = _State(gan)
+        self._next = self._after(gan.count("iteration"))
+        if self._measure is not None:
+            self._inputs = [latents.latents_from_seeds(self._seeds, gan.latent_dim)]
+            if gan.num_classes:
+                classes = self._seeds % gan.num_classes if self._labels is None else self._labels
+                self._inputs.append(tf.constant(classes, tf.int32))
+
+    def _after(self, step: int) -> int:
+        """When the next look is due: at multiples, wherever a training was resumed."""
+        return (step // self.every_steps + 1) * self.every_steps
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if self.verdict:
+            self._put_back()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        gan: Any = self.model
+        if logs is None:
+            return
+        step = gan.count("iteration")
+        due = step >= self._next
+        self.verdict = _loss_not_finite(logs) or self._finite()
+        if not self.verdict and due:
+            self._next = self._after(step)
+            if self._measure is not None:
+                made = gan._sampler(average=False)(*self._inputs)
+                logs["diversity"] = self._measure(made.numpy())
+            self.verdict = self._look(logs, step)
+        if self.roll_backs:
+            logs["roll_backs"] = self.roll_backs
+        if self.verdict:
+            self._act(self.verdict)
+        elif due and not self.suspects:
+            self._good = _State(gan)
+
+    def _look(self, measured: Mapping[str, float], step: int) -> str | None:
+        """Counts the bad looks in a row; says what is wrong once there are enough."""
+        share = measured.get("diversity", 1.0)
+        self._best = max(self._best, share)
+        fallen = self._best >= self.diversity and share < self._best / 2
+        never = self._best < self.diversity and step >= self.warm_up
+        self._low = self._low + 1 if share < self.diversity and (fallen or never) else 0
+        told = min(measured["real_accuracy"], measured["fake_accuracy"])
+        lost = told >= 0.999 and 0 <= measured["d_loss"] < 0.01
+        self._won = self._won + 1 if lost else 0
+        if self._low >= self.patience:
+            return (
+                f"mode collapse: the generated samples have {share:.1%} of the data's diversity, "
+                f"after {self._best:.0%} at best"
+            )
+        if self._won >= self.winning:
+            return (
+                f"the discriminator wins outright: it told {told:.1%} of the samples rightly "
+                f"{self._won} times in a row, and its loss is down to {measured['d_loss']:.2g}"
+            )
+        return None
+
+    def _act(self, verdict: str) -> None:
+        gan: Any = self.model
+        if self.action == "roll_back" and self.roll_backs < self.retries:
+            self.roll_backs += 1
+            warnings.warn(
+                f"After {gan.count('images_seen'):,} images: {verdict}. Back to "
+                f"{self._good.images_seen:,} images, learning rates times {self.factor:g} "
+                f"({self.roll_backs} of {self.retries})",
+                stacklevel=2,
+            )
+            # The last step is not the last any more; other limits speak up again at the next.
+            gan.stop_training = False
+        else:
+            after = f"after {gan.count('images_seen'):,} images"
+            if self.roll_backs:
+                after += f" and {self.roll_backs} roll backs"
+            self.reason = f"collapsed: {verdict}, {after}"
+            gan.stop_training = True
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if self.verdict:
+            self._put_back()
+
+    def _put_back(self) -> None:
+        """Restores the last good state; unless this is the end, learning is slower from here."""
+        gan: Any = self.model
+        optimizers = (gan.generator_optimizer, gan.discriminator_optimizer)
+        rates = [_learning_rate(optimizer) for optimizer in optimizers]
+        self._good.restore(gan)
+        # Not after a stop: whoever goes on from the state decides what to change.
+        if self.reason is None:
+            for optimizer, rate in zip(optimizers, rates, strict=True):
+                _set_learning_rate(optimizer, rate, self.factor)
+            if not all(isinstance(rate, float) for rate in rates):
+                gan.make_train_function(force=True)  # a schedule is part of the graph
+        self._low = self._won = 0
+        self._next = self._after(gan.count("iteration"))
+        self.verdict = None
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class Lowered(keras.optimizers.schedules.LearningRateSchedule):
+    """Another schedule times a factor: what a roll back leaves.
+
+    Args:
+        schedule: a Keras learning rate schedule.
+        factor: number above 0.
+    """
+
+    def __init__(self, schedule: Any, factor: float):
+        self.schedule, self.factor = schedule, float(factor)
+
+    def __call__(self, step: Any) -> Any:
+        return self.schedule(step) * self.factor
+
+    def bind(self, clock: Any) -> None:
+        """Passes on the variable that counts the images, to a schedule that wants it."""
+        self.schedule.bind(clock)
+
+    def get_config(self) -> dict[str, Any]:
+        schedule = keras.saving.serialize_keras_object(self.schedule)
+        return {"schedule": schedule, "factor": self.factor}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Lowered:
+        schedule = keras.saving.deserialize_keras_object(config["schedule"])
+        return cls(schedule, config["factor"])
+
+
+class _State:
+    """All that a game is, copied into memory: players, optimizers, average, counters, noise."""
+
+    def __init__(self, gan: Any):
+        self.images_seen = gan.count("images_seen")
+        self._values = [variable.value.numpy() for variable in _variables(gan)]
+
+    def restore(self, gan: Any) -> None:
+        for variable, value in zip(_variables(gan), self._values, strict=True):
+            variable.assign(value)
+
+
+def _variables(gan: Any) -> list[Any]:
+    """The variables of a game, without the means over an epoch, which each epoch resets."""
+    means = {id(variable) for metric in gan.metrics for variable in metric.variables}
+    found = [*gan.variables, *gan.generator_optimizer.variables, *gan._noise_states()]
+    found += gan.discriminator_optimizer.variables
+    return list(
+        {id(variable): variable for variable in found if id(variable) not in means}.values()
+    )
+
+
+def _learning_rate(optimizer: Any) -> Any:
+    """A float, or the schedule."""
+    rate = getattr(optimizer, "inner_optimizer", optimizer)._learning_rate
+    return float(rate.value.numpy()) if isinstance(rate, keras.Variable) else rate
+
+
+def _set_learning_rate(optimizer: Any, rate: Any, factor: float) -> None:
+    lower = rate * factor if isinstance(rate, float) else Lowered(rate, factor)
+    getattr(optimizer, "inner_optimizer", optimizer).learning_rate = lower
+
+
+def _loss_not_finite(logs: Mapping[str, float]) -> str | None:
+    """Says which loss of an epoch is no finite number: one step is enough to make it so."""
+    for name in ("d_loss", "g_loss"):
+        if not math.isfinite(logs[name]):
+            return f"a loss is no number any more ({name}={float(logs[name])})"
+    return None
+
+
+class _Judge:
+    """The discriminator in inference mode, on arrays: one logit for each sample or pack."""
+
+    def __init__(self, gan: Any, batch_size: int = 256):
+        pac = getattr(gan, "pac", 1)
+        self.pac, self.batch_size = pac, max(1, batch_size // pac) * pac
+        packed = gan._packed if pac > 1 else lambda samples: samples
+
+        @tf.function(reduce_retracing=True, autograph=False)
+        def judge(samples, labels):
+            samples = packed(samples)
+            inputs = samples if labels is None else [samples, labels]
+            logits = ops.cast(gan.discriminator(inputs, training=False), "float32")
+            return tf.reduce_mean(tf.reshape(logits, (tf.shape(logits)[0], -1)), axis=1)
+
+        self._graph = judge
+
+    def __call__(self, samples: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+        found = []
+        samples = samples[: len(samples) // self.pac * self.pac]
+        for start in range(0, len(samples), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            y = None if labels is None else tf.constant(labels[part], tf.int32)
+            found.append(self._graph(tf.constant(samples[part], tf.float32), y).numpy())
+        return np.concatenate(found)
+
+
+def _noise_like(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Noise that shares with the samples what is no achievement to know: their range of values."""
+    flat = samples.reshape(len(samples), -1)
+    if samples.ndim == 2:
+        return rng.uniform(flat.min(axis=0), flat.max(axis=0), flat.shape).astype(samples.dtype)
+    return rng.permuted(flat, axis=1).reshape(samples.shape)
+
+
+def _constant(logits: np.ndarray) -> bool:
+    """Whether logits differ by no more than the rounding of float32."""
+    return float(np.ptp(logits)) <= 1e-6 * max(1.0, float(np.abs(logits).max()))
 
 
 class Limits(keras.callbacks.Callback):
@@ -292,8 +781,9 @@ class Progress(keras.callbacks.Callback):
             print(line, file=sys.stderr, flush=True)
 
     def _line(self, seen: int, now: float, logs: dict[str, Any]) -> str:
-        speed = (seen - self._last) / (now - self._shown)
-        mean = (seen - self._first) / (now - self._start)
+        # Not below 0: after a roll back fewer images have been seen.
+        speed = max(0, seen - self._last) / (now - self._shown)
+        mean = max(0, seen - self._first) / (now - self._start)
         left = (self.images - seen) / max(mean, 1e-9)
         if self.minutes:
             left = min(left, 60 * self.minutes - (now - self._start))

@@ -93,6 +93,28 @@ class Optimizers(_Section):
     discriminator: Optimizer = Optimizer()
 
 
+class CollapseGuard(_Section):
+    """What happens when the game collapses: see `callbacks.CollapseGuard`."""
+
+    # YAML takes a bare off for false.
+    action: Annotated[
+        Literal["stop", "roll_back", "off"],
+        pydantic.BeforeValidator(lambda value: "off" if value is False else value),
+    ] = "stop"
+    factor: Annotated[float, Field(gt=0, le=1)] = 0.5
+    retries: Annotated[int, pydantic.BeforeValidator(_no_truth_value), Field(ge=0)] = 3
+    diversity: Annotated[float, Field(gt=0, lt=1)] = 0.25
+
+
+class Equilibrium(_Section):
+    """When the game has come to its end: see `callbacks.Equilibrium`."""
+
+    every_images: Annotated[int, Field(ge=0)] = 0
+    tolerance: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    patience: Natural = 3
+    noise_accuracy: Annotated[float, Field(ge=0.5, le=1)] = 0.75
+
+
 class Training(_Section):
     images: Natural
     minutes: Positive | None = None
@@ -101,6 +123,8 @@ class Training(_Section):
     jit_compile: bool | Literal["auto"] = "auto"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     tick_images: Natural = 2_000
+    collapse_guard: CollapseGuard = CollapseGuard()
+    equilibrium: Equilibrium | None = None
 
 
 class Evaluation(_Section):
@@ -286,7 +310,12 @@ def _set(tree: dict[str, Any], setting: str) -> None:
     *parents, last = path.strip().split(".")
     try:
         for key in parents:
-            node = node[int(key)] if isinstance(node, list) else node.setdefault(key, {})
+            if isinstance(node, list):
+                node = node[int(key)]
+            else:
+                if node.get(key) is None:  # absent, or a section that is switched off
+                    node[key] = {}
+                node = node[key]
         parsed = yaml.load(value, _Loader)
         if isinstance(node, list):
             node[int(last)] = parsed
@@ -422,6 +451,8 @@ def _one_line(model: type[pydantic.BaseModel], problem: Any, path: str) -> str:
 def _keys_at(model: Any, location: list[str]) -> list[str]:
     for part in location:
         model = model.model_fields[part].annotation
+        # Of a section that may be null, the section.
+        model = next((t for t in typing.get_args(model) if t is not type(None)), model)
     return list(model.model_fields)
 
 

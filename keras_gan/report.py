@@ -17,6 +17,8 @@ _PANELS = (
     ("Mean logits", ("real_logits", "fake_logits")),
     ("Penalties, before their weight", ()),
     ("Distance of held-out and generated samples", ("sliced_wasserstein",)),
+    ("Diversity of generated samples, as a share of the data's", ("diversity",)),
+    ("Held-out data against new samples and noise", ("balanced_accuracy", "noise_accuracy")),
     ("Images per second", ("images_per_second",)),
 )
 
@@ -68,6 +70,9 @@ def write(run: Run) -> pathlib.Path:
             f"{last['images_seen']:,.0f} images in {last['seconds'] / 60:.1f} minutes: "
             f"d_loss {last['d_loss']:.3f}, g_loss {last['g_loss']:.3f}."
         )
+    ending = run.ending
+    if ending:
+        summary += f" Ended: {html.escape(ending['reason'])}."
     page = _PAGE.substitute(
         title=title,
         summary=summary,
@@ -96,6 +101,7 @@ def _curves(rows: list[dict[str, float]]) -> str:
 
     known = {name for _, names in _PANELS for name in names}
     known |= {"images_seen", "iteration", "seconds", "val_real_accuracy", "val_fake_accuracy"}
+    known |= {"roll_backs"}
     rest = tuple(
         name for name in dict.fromkeys(n for row in rows for n in row) if name not in known
     )

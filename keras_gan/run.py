@@ -10,6 +10,7 @@ checkpoints/       images-NNNNNNNNN.keras: both players, both optimizers, the av
                    and a digest, by which a damaged one is found
 best/              best.json, and the checkpoint that it names: the one of the best evaluation
 report.html        curves and grids
+ending.json        how the training ended; not there while it goes on
 ```
 """
 
@@ -50,6 +51,7 @@ _CHECKPOINT = re.compile(r"images-(\d+)\.keras$")
 # What a run folder may hold; one with anything else in it is never deleted.
 _CONTENT = {"recipe.yaml", "environment.json", "data.json", "metrics.csv", "samples"}
 _CONTENT |= {"checkpoints", "best", "report.html", "tensorboard", "bundle", "samples.png"}
+_CONTENT |= {"ending.json"}
 
 
 class Run:
@@ -176,6 +178,7 @@ class Run:
             gan: the game.
             keep: how many checkpoints stay: the newest, and some to fall back on.
         """
+        _refuse_non_finite(gan)
         path = self.checkpoints / f"images-{gan.count('images_seen'):09d}.keras"
         save_atomically(gan, path)
         for old in self._all_checkpoints()[:-keep]:
@@ -185,6 +188,7 @@ class Run:
 
     def save_best(self, gan: GAN, record: dict[str, Any]) -> None:
         """Writes the game's state as the best one, with the evaluation that made it so."""
+        _refuse_non_finite(gan)
         folder = self.path / "best"
         folder.mkdir(exist_ok=True)
         path = folder / f"images-{gan.count('images_seen'):09d}.keras"
@@ -256,6 +260,19 @@ class Run:
         return sorted(path for path in found if _CHECKPOINT.search(path.name))
 
     # ---------------------------------------------------------------- record
+
+    @property
+    def ending(self) -> dict[str, Any] | None:
+        """How the last training ended: `reason`, `images_seen`, `roll_backs`; `None` before."""
+        path = self.path / "ending.json"
+        return _read_json(path) if path.is_file() else None
+
+    @ending.setter
+    def ending(self, ending: dict[str, Any] | None) -> None:
+        if ending is None:
+            (self.path / "ending.json").unlink(missing_ok=True)
+        else:
+            self._write_json("ending.json", ending)
 
     def rows(self) -> list[dict[str, float]]:
         """The rows of metrics.csv as numbers; empty cells are left out."""
@@ -350,6 +367,45 @@ def describe_data(source: Source) -> dict[str, Any]:
         "counts": counts,
         "digest": digest.hexdigest(),
     }
+
+
+class FiniteWeights:
+    """Says which weight of a game is no finite number any more, or `None`.
+
+    Args:
+        gan: a compiled game.
+    """
+
+    def __init__(self, gan: GAN):
+        owners = {
+            "the generator": gan.generator,
+            "the discriminator": gan.discriminator,
+            "the averaged generator": gan.average_generator,
+            "the generator's optimizer": gan.generator_optimizer,
+            "the discriminator's optimizer": gan.discriminator_optimizer,
+        }
+        self._named = [
+            (f"{variable.path} of {owner}", variable)
+            for owner, of in owners.items()
+            for variable in of.variables
+            if keras.backend.is_float_dtype(variable.dtype)
+        ]
+
+    def flags(self) -> tf.Tensor:
+        """Whether each is finite, as one tensor: one transfer from whatever device they are on."""
+        return tf.stack([tf.reduce_all(tf.math.is_finite(v.value)) for _, v in self._named])
+
+    def __call__(self) -> str | None:
+        finite = np.asarray(self.flags())
+        if finite.all():
+            return None
+        return f"{self._named[int(np.argmin(finite))][0]} is no finite number any more"
+
+
+def _refuse_non_finite(gan: GAN) -> None:
+    broken = FiniteWeights(gan)()
+    if broken:
+        raise UsageError(f"A checkpoint holds finite weights alone. Received: {broken}")
 
 
 def save_atomically(model: keras.Model, path: pathlib.Path) -> None:

@@ -22,8 +22,9 @@ from keras_gan.errors import UsageError
 from keras_gan.gan import GAN
 from keras_gan.run import Run, check_new, describe_data
 
-# What may differ at a resume: how long to train, not what is trained.
-_RESUMABLE = ("training.images", "training.minutes")
+# What may differ at a resume: how long to train and when to end, not what is trained.
+_ENDINGS = ("training.minutes", "training.collapse_guard", "training.equilibrium")
+_RESUMABLE = ("training.images", *_ENDINGS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Outcome:
     Args:
         run: its run folder.
         gan: the game as it ended.
-        reason: "finished", "out of time" or "interrupted".
+        reason: "finished", "out of time", "interrupted", "equilibrium: ..." or "collapsed: ...",
+            with what was seen.
         signal: the signal that interrupted it, if one did.
         seconds: wall-clock time of the training, without the building before it.
     """
@@ -43,6 +45,11 @@ class Outcome:
     reason: str
     signal: signal.Signals | None
     seconds: float
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the guard stopped it; the game is then its last good state."""
+        return self.reason.startswith("collapsed")
 
 
 def train(
@@ -64,7 +71,7 @@ def train(
 
     Raises:
         UsageError: data that cannot be read, players that do not fit it, a folder that exists
-            or cannot be written, or a loss that is not a number any more.
+            or cannot be written, or, with the guard off, a loss that is no number any more.
     """
     check_new(pathlib.Path(os.path.expanduser(to)), replace)
     source, gan, stream, held_out = prepare(recipe)
@@ -91,11 +98,11 @@ def resume(
     after = recipes.load(str(opened.path / "recipe.yaml"), settings)
     allowed = _RESUMABLE
     if "cosine" in (after.optimizers.generator.schedule, after.optimizers.discriminator.schedule):
-        allowed = ("training.minutes",)  # the schedule is laid out over all images
-    differences = [d for d in before.diff(after) if d.partition(":")[0] not in allowed]
+        allowed = _ENDINGS  # the schedule is laid out over all images
+    differences = [d for d in before.diff(after) if not _is_one_of(d.partition(":")[0], allowed)]
     if differences:
         raise UsageError(
-            f"A run goes on under the recipe it began with, but for {' and '.join(allowed)}. "
+            f"A run goes on under the recipe it began with, but for {', '.join(allowed)}. "
             f"Received: {'; '.join(differences)}"
         )
     gan, source = opened.load(), open_data(after)
@@ -106,9 +113,15 @@ def resume(
             f"{opened.path} has seen all of its {after.training.images:,} images. Train on with "
             f"--set training.images={2 * after.training.images}"
         )
+    held_out = _held_out(after, source)
     opened.recipe = after
-    stream, held_out = _batches(after, source, done), _held_out(after, source)
+    stream = _batches(after, source, done)
     return _fit(gan, after, stream, held_out, opened, tensorboard)
+
+
+def _is_one_of(path: str, keys: tuple[str, ...]) -> bool:
+    """Whether a key of a recipe is one of these, or lies in one of these sections."""
+    return any(path == key or path.startswith(f"{key}.") for key in keys)
 
 
 def prepare(
@@ -221,6 +234,14 @@ def _batches(recipe: recipes.Recipe, source: datasets.Source, done: int) -> tf.d
 def _held_out(recipe: recipes.Recipe, source: datasets.Source) -> tuple[np.ndarray, Any]:
     """Samples, and labels in a conditional game, that evaluations compare with."""
     count = min(recipe.evaluation.count, source.count("held_out"))
+    equilibrium = recipe.training.equilibrium
+    least = callbacks.least_held_out(equilibrium.tolerance) if equilibrium else 0
+    if equilibrium and count < least:
+        raise UsageError(
+            f"training.equilibrium.tolerance={equilibrium.tolerance} needs at least {least} "
+            f"held-out samples, or chance decides. Received: {count}, of evaluation.count="
+            f"{recipe.evaluation.count} and {source.count('held_out')} held out"
+        )
     batch = next(iter(source.dataset("held_out", batch_size=count, seed=0)))
     x, y = batch if isinstance(batch, tuple) else (batch, None)
     return np.asarray(x), np.asarray(y) if recipe.game.conditional else None
@@ -235,13 +256,29 @@ def _fit(
     tensorboard: bool,
 ) -> Outcome:
     training, steps = recipe.training, total_steps(recipe)
+    history = run.rows()
     limits = callbacks.Limits(steps, training.minutes)
     progress = callbacks.Progress(training.images, training.minutes)
+    guard = _guard(training.collapse_guard, held_out, history)
+    equilibrium = _equilibrium(training.equilibrium, held_out, history)
+
+    def reason() -> str:
+        if guard and guard.reason:
+            return guard.reason
+        if limits.interrupted:
+            return "interrupted"
+        if equilibrium and equilibrium.reason:
+            return equilibrium.reason
+        return "out of time" if limits.out_of_time else "finished"
+
     first = recipe.samples.seed
-    # The limits come first: what follows sees that the training is to stop.
-    listeners: list[keras.callbacks.Callback] = [
+    # The limits come first, and what may end the training before what looks at its end: each
+    # sees what those before it have found.
+    listeners: list[keras.callbacks.Callback | None] = [
         limits,
         progress,
+        guard,
+        equilibrium,
         callbacks.SampleGrid(
             run.samples,
             seeds=range(first, first + recipe.samples.count),
@@ -253,9 +290,10 @@ def _fit(
             every_images=recipe.evaluation.every_images,
             batch_size=training.batch_size,
             last_step=steps,
-            limits_reached=lambda: limits.out_of_time,
+            limits_reached=lambda: bool(limits.out_of_time or (equilibrium and equilibrium.reason)),
+            guard=guard,
         ),
-        callbacks.Record(run),
+        callbacks.Record(run, guard=guard, ending=reason),
     ]
     if tensorboard:
         listeners.append(keras.callbacks.TensorBoard(str(run.path / "tensorboard")))
@@ -265,13 +303,30 @@ def _fit(
             stream,
             steps_per_epoch=tick,
             initial_epoch=gan.count("iteration") // tick,
-            epochs=math.ceil(steps / tick) + 1,  # the limits end it, at the very step
+            # The limits end it, at the very step, however often it is rolled back before.
+            epochs=2**62,
             verbose=0,
-            callbacks=listeners,
+            callbacks=[listener for listener in listeners if listener],
         )
     finally:
         progress.close()
         limits.close()
     rows = run.rows()
-    reason = "interrupted" if limits.interrupted else "out of time" if limits.out_of_time else ""
-    return Outcome(run, gan, reason or "finished", limits.interrupted, rows[-1]["seconds"])
+    seconds = rows[-1]["seconds"] if rows else 0.0
+    return Outcome(run, gan, reason(), limits.interrupted, seconds)
+
+
+def _guard(
+    keys: recipes.CollapseGuard, held_out: tuple[np.ndarray, Any], history: list[dict[str, float]]
+) -> callbacks.CollapseGuard | None:
+    if keys.action == "off":
+        return None
+    return callbacks.CollapseGuard(*held_out, **keys.model_dump(), history=history)
+
+
+def _equilibrium(
+    keys: recipes.Equilibrium | None,
+    held_out: tuple[np.ndarray, Any],
+    history: list[dict[str, float]],
+) -> callbacks.Equilibrium | None:
+    return callbacks.Equilibrium(*held_out, **keys.model_dump(), history=history) if keys else None

@@ -33,6 +33,7 @@ ALLOWED = {
     "keras_gan.datasets": set(),
     "keras_gan.metrics": set(),
     "keras_gan.checks": {"keras_gan.latents", "keras_gan.schedules"},
+    "keras_gan.theory": set(),
     "keras_gan.gan": {
         "keras_gan.augment",
         "keras_gan.checks",
@@ -55,6 +56,7 @@ ALLOWED = {
     "keras_gan.run": {"keras_gan.datasets", "keras_gan.gan", "keras_gan.recipe"},
     "keras_gan.report": {"keras_gan.run"},
     "keras_gan.callbacks": {
+        "keras_gan.latents",
         "keras_gan.metrics",
         "keras_gan.pictures",
         "keras_gan.report",

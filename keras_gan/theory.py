@@ -1,0 +1,198 @@
+"""The original game where the densities are known: optimal discriminator, value, divergence.
+
+With p the density of the data and q that of the generator, the value of the game is
+
+    V(D, G) = E_p[log D(x)] + E_q[log(1 - D(x))].
+
+For a fixed generator it is largest at D*(x) = p(x) / (p(x) + q(x)), where it is
+-log 4 + 2 JSD(p, q): the generator that then minimizes it brings the Jensen-Shannon divergence
+to 0. Here these are computed, in float64, for a training to be held against.
+
+Densities are given on a grid, or as probabilities of a finite set of outcomes; expectations are
+sums, Simpson's rule, or means over samples.
+
+Reference:
+    - [Goodfellow et al., 2014](https://arxiv.org/abs/1406.2661), section 4
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import scipy.integrate
+import scipy.special
+
+from keras_gan.errors import UsageError
+
+Values = npt.ArrayLike
+
+
+def optimal_logit(log_p: Values, log_q: Values) -> np.ndarray:
+    """Logit of the optimal discriminator: log p(x) - log q(x).
+
+    Args:
+        log_p: natural logarithm of the data's density; -inf where it is 0.
+        log_q: that of the generator's density, of a shape that broadcasts with it.
+
+    Returns:
+        float64; infinite where one density alone is 0, and 0 where both are: there every
+        discriminator has the same value, and this one does not decide.
+    """
+    log_p, log_q = np.asarray(log_p, np.float64), np.asarray(log_q, np.float64)
+    for name, given in (("log_p", log_p), ("log_q", log_q)):
+        if np.isnan(given).any() or (given == np.inf).any():
+            raise UsageError(f"{name} must be below infinity and a number. Received: {given}")
+    nowhere = np.isneginf(log_p) & np.isneginf(log_q)
+    with np.errstate(invalid="ignore"):  # -inf - -inf, which is replaced
+        return np.where(nowhere, 0.0, log_p - log_q)
+
+
+def optimal_discriminator(p: Values, q: Values) -> np.ndarray:
+    """The optimal discriminator D*(x) = p(x) / (p(x) + q(x)).
+
+    Args:
+        p: density of the data, from 0 up.
+        q: density of the generator, of a shape that broadcasts with it. Where densities are too
+            small for a float, give logarithms to `optimal_logit` and take its sigmoid.
+
+    Returns:
+        float64 in [0, 1]; 0.5 where both densities are 0.
+    """
+    return scipy.special.expit(optimal_logit(_log(p, "p"), _log(q, "q")))
+
+
+def value(real_logits: Values, fake_logits: Values) -> float:
+    """The value V of a discriminator, estimated on samples of both sides.
+
+    Args:
+        real_logits: its logits on samples of the data.
+        fake_logits: its logits on samples of the generator; any number of either.
+
+    Returns:
+        Mean of log D over the data plus mean of log(1 - D) over the generator, in nats; at most 0.
+    """
+    real, fake = np.asarray(real_logits, np.float64), np.asarray(fake_logits, np.float64)
+    if not real.size or not fake.size:
+        raise UsageError(
+            "The value needs samples of both sides. "
+            f"Received: {real.size} real and {fake.size} generated"
+        )
+    return float(np.mean(_log_sigmoid(real)) + np.mean(_log_sigmoid(-fake)))
+
+
+def value_on(logits: Values, p: Values, q: Values, *grid: Values) -> float:
+    """The value V of a discriminator by quadrature.
+
+    Args:
+        logits: its logits on the points of the grid, of the shape of the densities.
+        p: density of the data on the points of the grid, or probabilities of the outcomes.
+        q: the generator's.
+        *grid: coordinates along each axis, ascending; none at all for a finite set of outcomes.
+
+    Returns:
+        The value in nats; at most 0.
+
+    Raises:
+        UsageError: densities that are negative, do not fit the grid or do not integrate to 1.
+    """
+    p, q = _densities(p, q, grid)
+    logits = np.asarray(logits, np.float64)
+    if logits.shape != p.shape:
+        raise UsageError(
+            "A grid needs one logit for each point. "
+            f"Received: logits of shape {logits.shape}, densities of shape {p.shape}"
+        )
+    integrand = _weighted(p, _log_sigmoid(logits)) + _weighted(q, _log_sigmoid(-logits))
+    return _integral(integrand, grid)
+
+
+def optimal_value(p: Values, q: Values, *grid: Values) -> float:
+    """The value of the optimal discriminator, V(D*, G) = -log 4 + 2 JSD(p, q).
+
+    Arguments, result and errors as in `jensen_shannon`.
+    """
+    return -math.log(4.0) + 2.0 * jensen_shannon(p, q, *grid)
+
+
+def jensen_shannon(p: Values, q: Values, *grid: Values) -> float:
+    """Jensen-Shannon divergence of two densities or distributions, in nats.
+
+    JSD = (KL(p || m) + KL(q || m)) / 2 with m = (p + q) / 2: 0 for equal ones, log 2 for disjoint
+    ones.
+
+    Args:
+        p: a density on the points of the grid, or the probabilities of a finite set of outcomes.
+        q: the other.
+        *grid: coordinates along each axis, ascending; none at all for a finite set of outcomes.
+
+    Returns:
+        The divergence, from 0 to log 2 within the error of the quadrature.
+
+    Raises:
+        UsageError: densities that are negative, do not fit the grid or do not integrate to 1.
+    """
+    p, q = _densities(p, q, grid)
+    middle = (p + q) / 2
+    # KL(p || m) as p log(p/m) - p + m, which is nowhere negative: nothing cancels at p near q.
+    integrand = scipy.special.kl_div(p, middle) + scipy.special.kl_div(q, middle)
+    return _integral(integrand, grid) / 2
+
+
+def jensen_shannon_sampled(real_logits: Values, fake_logits: Values) -> float:
+    """Jensen-Shannon divergence from the optimal discriminator's logits on samples, in nats.
+
+    For densities in more dimensions than a grid can have: log 2 + V(D*) / 2. With the logits of
+    any other discriminator it is a lower bound, within the error of the samples.
+
+    Args:
+        real_logits: `optimal_logit` on samples of p.
+        fake_logits: `optimal_logit` on samples of q.
+    """
+    return math.log(2.0) + value(real_logits, fake_logits) / 2
+
+
+def _log(density: Values, name: str) -> np.ndarray:
+    density = np.asarray(density, np.float64)
+    if not np.isfinite(density).all() or (density < 0).any():
+        raise UsageError(f"{name} must be a density, finite and from 0 up. Received: {density}")
+    with np.errstate(divide="ignore"):  # log 0 is -inf, as it should be
+        return np.log(density)
+
+
+def _log_sigmoid(logits: np.ndarray) -> np.ndarray:
+    return scipy.special.log_expit(logits)
+
+
+def _weighted(density: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """density * values, 0 where the density is 0 and the value infinite: x log x at 0."""
+    return density * np.where(density > 0, values, 0.0)
+
+
+def _densities(p: Values, q: Values, grid: tuple) -> tuple[np.ndarray, np.ndarray]:
+    p, q = np.asarray(p, np.float64), np.asarray(q, np.float64)
+    shape = tuple(np.size(axis) for axis in grid) if grid else p.shape
+    for name, density in (("p", p), ("q", q)):
+        _log(density, name)
+        if density.shape != shape:
+            raise UsageError(
+                f"{name} must have a value for each point of the grid, {shape}. "
+                f"Received: {name} of shape {density.shape}"
+            )
+        total = _integral(density, grid)
+        if abs(total - 1.0) > 0.01:
+            raise UsageError(
+                f"{name} must integrate to 1 within 0.01; a wider or finer grid helps. "
+                f"Received: {name} with the integral {total:.6g}"
+            )
+    return p, q
+
+
+def _integral(values: np.ndarray, grid: tuple) -> float:
+    if not grid:
+        return float(values.sum())
+    for axis in reversed(grid):  # the last axis first, so that the one before is then the last
+        x = np.asarray(axis, np.float64)
+        values = np.asarray(scipy.integrate.simpson(values, x=x, axis=-1))
+    return float(values)
