@@ -21,6 +21,8 @@ random: Any = tf.random
 # What a random number is for; folded into its seed, so that no two purposes share numbers.
 _NOISE, _PENALTY, _AUGMENT, _EVALUATION = range(4)
 
+_SCALED = keras.optimizers.LossScaleOptimizer
+
 
 @keras.saving.register_keras_serializable("keras_gan")
 class GAN(keras.Model):
@@ -177,7 +179,13 @@ class GAN(keras.Model):
         for optimizer, player in zip(optimizers, (self.generator, self.discriminator), strict=True):
             # Before the first step: strategies, XLA and loading cannot create moments later.
             optimizer.build(player.trainable_variables)
+            _take_summed_gradients(optimizer)
         self._compile_arguments = kwargs
+
+    def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
+        # Keras would build, under a strategy, what is built already, from a first batch of its
+        # own that it cannot make on several workers (keras issue 20585).
+        return
 
     # ---------------------------------------------------------------- the game
 
@@ -213,7 +221,7 @@ class GAN(keras.Model):
         self.images_seen.assign_add(self._global_size(data))
         self._update_average(self._global_size(data))
         self.iteration.assign_add(1)
-        return self.get_metrics_result()
+        return self._results()
 
     def _train_discriminator(self, real, fake, labels, turn: int) -> None:
         """One step of the discriminator on a real and a generated batch of the same size."""
@@ -264,8 +272,16 @@ class GAN(keras.Model):
         self._trackers["g_loss"].update_state(g_loss)
         self.evaluation_step.assign_add(1)
         # Penalties are for training; a 0.0 beside a validation loss would be read as a value.
-        results = self.get_metrics_result()
+        results = self._results()
         return {name: value for name, value in results.items() if name not in self.penalties}
+
+    def _results(self) -> dict[str, Any]:
+        """The metrics so far, as Keras wants them of a step."""
+        results = self.get_metrics_result()
+        if not isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
+            return results
+        # Keras averages them over the workers along their first axis, which a scalar has not.
+        return {name: ops.reshape(value, (1,)) for name, value in results.items()}
 
     def _generate_fakes(self, real, labels, turn: int):
         noise = self._noise(real, self._random_seed(_NOISE, turn))
@@ -586,12 +602,39 @@ def _optimizer(identifier, player: keras.Model) -> Any:
     if identifier is None:
         identifier = keras.optimizers.Adam(2e-4, beta_1=0.5)
     optimizer: Any = keras.optimizers.get(identifier)
-    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    scaled = isinstance(optimizer, _SCALED)
     half = any(layer.compute_dtype == "float16" for layer in player._flatten_layers())
     if half and not scaled:  # Keras wraps the one optimizer of Model.compile only
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        optimizer = _SCALED(optimizer)
     return optimizer
 
 
 def _apply(optimizer, tape: tf.GradientTape, loss, variables) -> None:
-    optimizer.apply(tape.gradient(loss, variables), variables)
+    gradients = tape.gradient(loss, variables)
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        gradients = _over_replicas(gradients, isinstance(optimizer, _SCALED))
+    optimizer.apply(gradients, variables)
+
+
+def _over_replicas(gradients, scaled: bool):
+    """The sum of the replicas' gradients, the same on each, and finite.
+
+    Before the optimizer looks at them, so that it clips what one device would clip, and so that
+    an overflow on one replica is seen by the loss scales of all. Without a loss scale, a step
+    that is not finite on some replica counts as one with a gradient of zero.
+    """
+    present: list[Any] = [tf.convert_to_tensor(g) for g in gradients if g is not None]
+    replica: Any = tf.distribute.get_replica_context()
+    sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, present)
+    if not scaled:  # a loss scale has to see them as they are, to be halved
+        finite = ops.all([ops.all(ops.isfinite(g)) for g in sums])
+        sums = [tf.where(finite, g, tf.zeros_like(g)) for g in sums]
+    left = iter(sums)
+    return [None if g is None else next(left) for g in gradients]
+
+
+def _take_summed_gradients(optimizer) -> None:
+    """Keeps an optimizer from summing over the replicas what `_over_replicas` has summed."""
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        inner._all_reduce_sum_gradients = lambda grads_and_vars: grads_and_vars
