@@ -23,10 +23,10 @@ import rich.table
 import typer
 
 import export
-from keras_gan import architectures, augment, datasets, losses, memory, penalties, train
+from keras_gan import architectures, augment, datasets, losses, memory, penalties, train, workers
 from keras_gan import recipe as recipes
 from keras_gan import run as runs
-from keras_gan.errors import UsageError
+from keras_gan.errors import UsageError, WorkerLostError
 
 app = typer.Typer(
     name="keras-gan",
@@ -84,8 +84,18 @@ def train_command(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Log for TensorBoard too, into the run folder.")
     ] = False,
+    workers_: Annotated[
+        str | None,
+        typer.Option("--workers", help="Train together: host:port,host:port, the chief first."),
+    ] = None,
+    index: Annotated[
+        int | None, typer.Option(help="Which of the workers this one is, from 0.")
+    ] = None,
 ) -> None:
     """Train a recipe into a run folder, or go on with one."""
+    workers.configure(workers_, index)
+    if workers.are_several() and not dry_run:
+        workers.join()  # before a recipe is read, in which TensorFlow computes a little
     if (recipe is None) == (resume is None):
         got = "both" if recipe else "neither"
         raise UsageError(f"train takes a recipe, or --resume RUN. Received: {got}")
@@ -269,6 +279,11 @@ def _sample(bundle: pathlib.Path, to: pathlib.Path, count: int) -> str:
 
 def _tell(outcome: train.Outcome) -> None:
     """Says how a training ended and what to type next; an interrupted one ends the program."""
+    if not outcome.team.chief:
+        out.print(
+            f"{outcome.reason.capitalize()}: {outcome.team}, chief {outcome.team.addresses[0]}"
+        )
+        raise SystemExit(130 if outcome.signal == signal.SIGINT else 0)
     rows = outcome.run.rows()
     path = outcome.run.path
     seen = f"{rows[-1]['images_seen']:,.0f} images in {outcome.seconds / 60:.1f} minutes"
@@ -307,6 +322,13 @@ def _fail(line: str) -> NoReturn:
     raise SystemExit(2)
 
 
+def _fail_alone(error: WorkerLostError) -> NoReturn:
+    print(f"keras-gan: error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    # Without the orderly end, in which TensorFlow would wait for the worker that is lost.
+    os._exit(1)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command; a user's mistake is one line on stderr and status 2."""
     warnings.showwarning = _warn
@@ -319,6 +341,8 @@ def main(arguments: list[str] | None = None) -> None:
             raise SystemExit(status)
     except UsageError as error:
         _fail(str(error))
+    except WorkerLostError as error:
+        _fail_alone(error)
     except typer.TyperException as error:  # an unknown option, a value of a wrong type
         message = getattr(error, "format_message", None)
         _fail(message() if message else str(error))

@@ -624,12 +624,14 @@ def _over_replicas(gradients, scaled: bool):
     that is not finite on some replica counts as one with a gradient of zero.
     """
     present: list[Any] = [tf.convert_to_tensor(g) for g in gradients if g is not None]
+    # As one vector: a message between machines costs the same for one number as for thousands.
+    flat = tf.concat([tf.reshape(tf.cast(g, "float32"), [-1]) for g in present], 0)
     replica: Any = tf.distribute.get_replica_context()
-    sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, present)
-    if not scaled:  # a loss scale has to see them as they are, to be halved
-        finite = ops.all([ops.all(ops.isfinite(g)) for g in sums])
-        sums = [tf.where(finite, g, tf.zeros_like(g)) for g in sums]
-    left = iter(sums)
+    total = replica.all_reduce(tf.distribute.ReduceOp.SUM, flat)
+    if not scaled:  # a loss scale has to see it as it is, to be halved
+        total = tf.where(ops.all(ops.isfinite(total)), total, tf.zeros_like(total))
+    parts = tf.split(total, [math.prod(g.shape) for g in present])
+    left = (tf.cast(tf.reshape(t, g.shape), g.dtype) for t, g in zip(parts, present, strict=True))
     return [None if g is None else next(left) for g in gradients]
 
 

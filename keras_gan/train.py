@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gan import architectures, callbacks, datasets
+from keras_gan import architectures, callbacks, datasets, workers
 from keras_gan import recipe as recipes
 from keras_gan.errors import UsageError
 from keras_gan.gan import GAN
@@ -36,6 +36,7 @@ class Outcome:
         reason: "finished", "out of time" or "interrupted".
         signal: the signal that interrupted it, if one did.
         seconds: wall-clock time of the training, without the building before it.
+        team: the workers that took part.
     """
 
     run: Run
@@ -43,6 +44,7 @@ class Outcome:
     reason: str
     signal: signal.Signals | None
     seconds: float
+    team: workers.Team
 
 
 def train(
@@ -66,10 +68,15 @@ def train(
         UsageError: data that cannot be read, players that do not fit it, a folder that exists
             or cannot be written, or a loss that is not a number any more.
     """
-    check_new(pathlib.Path(os.path.expanduser(to)), replace)
-    source, gan, stream, held_out = prepare(recipe)
-    run = Run.create(to, recipe, describe_data(source), replace)
-    return _fit(gan, recipe, stream, held_out, run, tensorboard)
+    team = workers.join()
+    with team.together():
+        if team.chief:
+            check_new(pathlib.Path(os.path.expanduser(to)), replace)
+        source, gan, stream, held_out = prepare(recipe, team)
+        data = describe_data(source)
+        team.agree({"recipe": recipe.model_dump(), "data set": data["digest"]})
+        run = Run.create(to, recipe, data, replace) if team.chief else workers.Spectator()
+        return _fit(gan, recipe, stream, held_out, run, tensorboard, team)
 
 
 def resume(
@@ -86,7 +93,14 @@ def resume(
         UsageError: no run folder, no readable checkpoint, or a changed recipe, with the list of
             the differences.
     """
-    opened = Run.open(run)
+    team = workers.join()
+    with team.together():
+        return _resume(Run.open(run), settings, tensorboard, team)
+
+
+def _resume(
+    opened: Run, settings: tuple[str, ...], tensorboard: bool, team: workers.Team
+) -> Outcome:
     before = opened.trained_recipe
     after = recipes.load(str(opened.path / "recipe.yaml"), settings)
     allowed = _RESUMABLE
@@ -98,7 +112,10 @@ def resume(
             f"A run goes on under the recipe it began with, but for {' and '.join(allowed)}. "
             f"Received: {'; '.join(differences)}"
         )
-    gan, source = opened.load(), open_data(after)
+    _check_batch(after, team.replicas)
+    with team.strategy.scope():
+        gan = opened.load()
+    source = open_data(after)
     _check_data(opened, source)
     done = gan.count("iteration")
     if done >= total_steps(after):
@@ -106,22 +123,45 @@ def resume(
             f"{opened.path} has seen all of its {after.training.images:,} images. Train on with "
             f"--set training.images={2 * after.training.images}"
         )
-    opened.recipe = after
-    stream, held_out = _batches(after, source, done), _held_out(after, source)
-    return _fit(gan, after, stream, held_out, opened, tensorboard)
+    stream = _batches(after, source, done, team)
+    held_out = _held_out(after, source, team.replicas)
+    team.agree({"recipe": after.model_dump(), "checkpoint": workers.state(gan)})
+    if team.chief:
+        opened.recipe = after
+    target = opened if team.chief else workers.Spectator()
+    return _fit(gan, after, stream, held_out, target, tensorboard, team)
 
 
 def prepare(
-    recipe: recipes.Recipe,
+    recipe: recipes.Recipe, team: workers.Team | None = None
 ) -> tuple[datasets.Source, GAN, tf.data.Dataset, tuple[np.ndarray, Any]]:
     """All that a training needs, made and checked: what it refuses, a training would.
+
+    Args:
+        recipe: a resolved recipe.
+        team: what `keras_gan.workers.join` gives; by default this process on one device.
 
     Returns:
         The data, the compiled game, the stream of batches, and the held-out samples and labels.
     """
+    team = team or workers.Team(tf.distribute.get_strategy(), [""], 0)
+    _check_batch(recipe, team.replicas)
     source = open_data(recipe)
-    gan = build(recipe, source.spec)
-    return source, gan, _batches(recipe, source, done=0), _held_out(recipe, source)
+    with team.strategy.scope():
+        gan = build(recipe, source.spec)
+    held_out = _held_out(recipe, source, team.replicas)
+    return source, gan, _batches(recipe, source, 0, team), held_out
+
+
+def _check_batch(recipe: recipes.Recipe, replicas: int) -> None:
+    """Refuses a batch that cannot be dealt out to the replicas and their steps."""
+    batch, steps = recipe.training.batch_size, recipe.game.discriminator_steps
+    if batch % (replicas * steps):
+        each = f", and each part by game.discriminator_steps={steps}" if steps > 1 else ""
+        raise UsageError(
+            f"training.batch_size is the batch of all {replicas} devices together and must divide "
+            f"by their number{each}. Received: training.batch_size={batch}"
+        )
 
 
 def _check_data(run: Run, source: datasets.Source) -> None:
@@ -210,17 +250,40 @@ def _precision(name: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def _batches(recipe: recipes.Recipe, source: datasets.Source, done: int) -> tf.data.Dataset:
+def _batches(
+    recipe: recipes.Recipe, source: datasets.Source, done: int, team: workers.Team
+) -> tf.data.Dataset:
     """The endless stream of batches, addressed by the step: a resume begins where it stood."""
     training = recipe.training
-    return source.dataset(
-        "train", batch_size=training.batch_size, seed=training.seed, repeat=True, start=done
-    )
+
+    def stream(shard: tuple[int, int]) -> tf.data.Dataset:
+        return source.dataset(
+            "train",
+            batch_size=training.batch_size,
+            seed=training.seed,
+            repeat=True,
+            start=done,
+            shard=shard,
+        )
+
+    if team.replicas == 1:
+        return stream((0, 1))
+
+    def of_worker(context: Any) -> tf.data.Dataset:
+        part = stream((context.input_pipeline_id, context.num_input_pipelines))
+        return part.rebatch(context.get_per_replica_batch_size(training.batch_size))
+
+    return team.strategy.distribute_datasets_from_function(of_worker)
 
 
-def _held_out(recipe: recipes.Recipe, source: datasets.Source) -> tuple[np.ndarray, Any]:
+def _held_out(
+    recipe: recipes.Recipe, source: datasets.Source, replicas: int
+) -> tuple[np.ndarray, Any]:
     """Samples, and labels in a conditional game, that evaluations compare with."""
     count = min(recipe.evaluation.count, source.count("held_out"))
+    if replicas > 1:  # whole batches, as a part of one may leave a replica without samples
+        size = recipe.training.batch_size
+        count -= count % (size if count >= size else replicas)
     batch = next(iter(source.dataset("held_out", batch_size=count, seed=0)))
     x, y = batch if isinstance(batch, tuple) else (batch, None)
     return np.asarray(x), np.asarray(y) if recipe.game.conditional else None
@@ -233,32 +296,38 @@ def _fit(
     held_out: tuple[np.ndarray, Any],
     run: Run,
     tensorboard: bool,
+    team: workers.Team,
 ) -> Outcome:
     training, steps = recipe.training, total_steps(recipe)
     limits = callbacks.Limits(steps, training.minutes)
+    if team.several:
+        limits = workers.Limits(team, steps, training.minutes)
     progress = callbacks.Progress(training.images, training.minutes)
     first = recipe.samples.seed
+    grid = callbacks.SampleGrid(
+        run.samples,
+        seeds=range(first, first + recipe.samples.count),
+        every_seconds=recipe.samples.every_seconds,
+    )
+    # On every worker, as the discriminator's verdicts are taken by all of them together.
+    evaluation = callbacks.Evaluation(
+        run,
+        *held_out,
+        every_images=recipe.evaluation.every_images,
+        batch_size=min(training.batch_size, len(held_out[0])),
+        last_step=steps,
+        limits_reached=lambda: limits.out_of_time,
+    )
     # The limits come first: what follows sees that the training is to stop.
-    listeners: list[keras.callbacks.Callback] = [
-        limits,
-        progress,
-        callbacks.SampleGrid(
-            run.samples,
-            seeds=range(first, first + recipe.samples.count),
-            every_seconds=recipe.samples.every_seconds,
-        ),
-        callbacks.Evaluation(
-            run,
-            *held_out,
-            every_images=recipe.evaluation.every_images,
-            batch_size=training.batch_size,
-            last_step=steps,
-            limits_reached=lambda: limits.out_of_time,
-        ),
-        callbacks.Record(run),
-    ]
-    if tensorboard:
-        listeners.append(keras.callbacks.TensorBoard(str(run.path / "tensorboard")))
+    listeners: list[keras.callbacks.Callback] = [limits]
+    if team.chief:
+        listeners += [progress, grid, evaluation, callbacks.Record(run)]
+        if tensorboard:
+            listeners.append(keras.callbacks.TensorBoard(str(run.path / "tensorboard")))
+    else:
+        listeners += [evaluation, workers.Witness(run)]
+    if team.several:
+        listeners.append(workers.Agreement(team))
     tick = max(1, min(steps, round(training.tick_images / training.batch_size)))
     try:
         gan.fit(
@@ -272,6 +341,7 @@ def _fit(
     finally:
         progress.close()
         limits.close()
+    team.gather([0])  # nobody leaves before the chief has written all
     rows = run.rows()
     reason = "interrupted" if limits.interrupted else "out of time" if limits.out_of_time else ""
-    return Outcome(run, gan, reason or "finished", limits.interrupted, rows[-1]["seconds"])
+    return Outcome(run, gan, reason or "finished", limits.interrupted, rows[-1]["seconds"], team)

@@ -61,7 +61,9 @@ ALLOWED = {
         "keras_gan.gan",
         "keras_gan.recipe",
         "keras_gan.run",
+        "keras_gan.workers",
     },
+    "keras_gan.workers": {"keras_gan.callbacks", "keras_gan.run"},
     "keras_gan.__main__": {
         "export",
         "keras_gan.architectures",
@@ -73,6 +75,7 @@ ALLOWED = {
         "keras_gan.recipe",
         "keras_gan.run",
         "keras_gan.train",
+        "keras_gan.workers",
     },
     "export": {"keras_gan", "keras_gan.latents"},
     "serving": set(),
