@@ -272,16 +272,30 @@ class GAN(keras.Model):
         self._trackers["g_loss"].update_state(g_loss)
         self.evaluation_step.assign_add(1)
         # Penalties are for training; a 0.0 beside a validation loss would be read as a value.
-        results = self._results()
-        return {name: value for name, value in results.items() if name not in self.penalties}
+        return self._results(without=self.penalties)
 
-    def _results(self) -> dict[str, Any]:
+    def _results(self, without: Iterable[str] = ()) -> dict[str, Any]:
         """The metrics so far, as Keras wants them of a step."""
         results = self.get_metrics_result()
-        if not isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
+        results = {name: value for name, value in results.items() if name not in without}
+        if not _on_workers():
             return results
-        # Keras averages them over the workers along their first axis, which a scalar has not.
-        return {name: ops.reshape(value, (1,)) for name, value in results.items()}
+        # Keras averages each result over the workers, along a first axis that a scalar has not
+        # and by two messages: they go as one vector, which `_by_name` takes apart again.
+        vector = ops.stack([ops.cast(value, "float32") for value in results.values()])
+        return {"/".join(results): ops.expand_dims(vector, 0)}
+
+    def make_train_function(self, force: bool = False):
+        old = None if force else self.train_function
+        super().make_train_function(force)
+        if self.train_function is not old and _on_workers(self.distribute_strategy):
+            self.train_function = _by_name(self.train_function)
+
+    def make_test_function(self, force: bool = False):
+        old = None if force else self.test_function
+        super().make_test_function(force)
+        if self.test_function is not old and _on_workers(self.distribute_strategy):
+            self.test_function = _by_name(self.test_function)
 
     def _generate_fakes(self, real, labels, turn: int):
         noise = self._noise(real, self._random_seed(_NOISE, turn))
@@ -633,6 +647,22 @@ def _over_replicas(gradients, scaled: bool):
     parts = tf.split(total, [math.prod(g.shape) for g in present])
     left = (tf.cast(tf.reshape(t, g.shape), g.dtype) for t, g in zip(parts, present, strict=True))
     return [None if g is None else next(left) for g in gradients]
+
+
+def _on_workers(strategy: Any = None) -> bool:
+    """Whether several processes play the game together."""
+    strategy = strategy or tf.distribute.get_strategy()
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def _by_name(function):
+    """A step of Keras's whose results come as one vector, giving them by their names again."""
+
+    def step(iterator):
+        ((names, vector),) = function(iterator).items()
+        return dict(zip(names.split("/"), tf.unstack(vector), strict=True))
+
+    return step
 
 
 def _take_summed_gradients(optimizer) -> None:

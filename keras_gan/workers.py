@@ -170,22 +170,24 @@ class Team:
 
     def gather(self, values: list[int]) -> np.ndarray:
         """The whole numbers of every worker, `(workers, len(values))`; all must call it."""
-        mine = np.asarray([values], np.int64)
-        if not self.several:
-            return mine
-        # One row for each replica, those of a worker side by side.
-        return self._gathered(tf.constant(mine)).numpy()[:: self.replicas // len(self.addresses)]
+        mine = np.zeros((len(self.addresses), len(values)), np.int64)
+        mine[self.index] = values
+        return self._sum(tf.constant(mine)).numpy() if self.several else mine
 
     @functools.cached_property
-    def _gathered(self):
-        def gathered(values):
+    def _sum(self):
+        def replica_sum(values):
             context: Any = tf.distribute.get_replica_context()
-            return context.all_gather(values, axis=0)
+            local = context.num_replicas_in_sync // len(self.addresses)
+            # A worker speaks through the first of its devices alone.
+            speaks = tf.equal(context.replica_id_in_sync_group % local, 0)
+            values = tf.where(speaks, values, tf.zeros_like(values))
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
 
         @tf.function(autograph=False)
         def run(values):
-            rows = self.strategy.run(gathered, args=(values,))
-            return self.strategy.experimental_local_results(rows)[0]
+            sums = self.strategy.run(replica_sum, args=(values,))
+            return self.strategy.experimental_local_results(sums)[0]
 
         return run
 
