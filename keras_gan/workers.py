@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -121,6 +122,10 @@ def _normal(config: Mapping[str, Any]) -> tuple[list[str], int]:
     return chiefs + jobs.get("worker", []), index + (len(chiefs) if kind == "worker" else 0)
 
 
+def _chiefs() -> list[str]:
+    return json.loads(os.environ["TF_CONFIG"])["cluster"].get("chief", [])
+
+
 def _config() -> tuple[list[str], int]:
     """TF_CONFIG of the environment; one process without it."""
     text = os.environ.get("TF_CONFIG")
@@ -211,6 +216,14 @@ class Team:
                     f"{name} on worker {others[0]} ({self.addresses[others[0]]}) than on worker 0"
                 )
 
+    def _lost(self, message: str) -> str:
+        """Who TensorFlow says is gone: the first other worker that it names."""
+        for job, number in re.findall(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)", message):
+            index = int(number) + (len(_chiefs()) if job == "worker" else 0)
+            if index != self.index and index < len(self.addresses):
+                return f"worker {index} ({self.addresses[index]})"
+        return "another worker"
+
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
         """Tells in one line that another worker has gone.
@@ -223,11 +236,10 @@ class Team:
         except _LOST as error:
             if not self.several or not _SIGNS.search(str(error)):
                 raise
-            dead = re.search(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)", str(error))
-            who = "another worker" if not dead else f"{dead[1]} {dead[2]} of the cluster"
             raise WorkerLostError(
-                f"Lost {who}: it has ended or cannot be reached, and {self} ends too. Start all "
-                "workers again with --resume to go on from the last checkpoint"
+                f"Lost {self._lost(str(error))}: it has ended or cannot be reached, "
+                f"and {self} ends too. Its own output says why; start all workers again with "
+                "--resume RUN to go on from the last checkpoint"
             ) from error
 
 
@@ -308,9 +320,9 @@ def _watch_heartbeats() -> None:
     """Sets how soon a silent worker is given up; TensorFlow's own 10 s are at our limit."""
     # There is no public way to it; without it the strategy configures the same by its defaults.
     with contextlib.suppress(ImportError, AttributeError, TypeError):
-        from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
-        from tensorflow.python.eager import context
-
+        protobuf = "tensorflow.compiler.xla.tsl.protobuf.coordination_config_pb2"
+        jobs: Any = importlib.import_module(protobuf)
+        context: Any = importlib.import_module("tensorflow.python.eager.context")
         cluster = tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec()
         context.context().configure_coordination_service(
             service_type="standalone",
@@ -320,7 +332,7 @@ def _watch_heartbeats() -> None:
             cluster_register_timeout_in_ms=_GATHERING_MS,
             heartbeat_timeout_in_ms=_HEARTBEAT_MS,
             coordinated_jobs=[
-                coordination_config_pb2.CoordinatedJob(name=job, num_tasks=cluster.num_tasks(job))
+                jobs.CoordinatedJob(name=job, num_tasks=cluster.num_tasks(job))
                 for job in cluster.jobs
             ],
         )

@@ -115,7 +115,7 @@ def assert_moved(before, after, what):
     still = [
         name
         for (name, a), b in zip(before.items(), after.values(), strict=True)
-        if name.endswith(("kernel")) and name[0] == "0" and np.array_equal(a, b)
+        if name.endswith("kernel") and name[0] == "0" and np.array_equal(a, b)
     ]
     assert not still, (what, still)
 

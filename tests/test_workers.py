@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 import replicas
 import tensorflow as tf
 
-from keras_gan import UsageError, workers
+from keras_gan import UsageError, datasets, workers
 from keras_gan import run as runs
 from keras_gan.__main__ import main
 
@@ -82,8 +83,39 @@ def test_two_devices_learn_what_one_learns_from_the_whole_batch():
             return [keras.optimizers.Adam(1e-3, epsilon=1e-3, global_clipnorm=0.1) for _ in "gd"]
         one_and_two(strategy, 3, clipping, loss=Sum(), penalties=names)
         print("equal")
+        with strategy.scope():
+            gan = replicas.make()
+
+        @tf.function
+        def noise():
+            return strategy.run(lambda: gan._noise(tf.zeros((4, 3)), gan._random_seed(0, 0)))
+
+        a, b = strategy.experimental_local_results(noise())
+        assert np.abs(a - b).min() > 0
+        sgd = keras.optimizers.SGD
+        for given, arguments in (
+            ({}, {"jit_compile": True}),
+            ({}, {"steps_per_execution": 2}),
+            ({"gradient_accumulation_steps": 2}, {}),
+        ):
+            try:
+                with strategy.scope():
+                    gan.compile(sgd(0.1, **given), sgd(0.1), **arguments)
+            except keras_gan.UsageError as error:
+                print(error)
         """
-    assert output(start(SUM + textwrap.dedent(program))) == ["equal"]
+    told = output(start(SUM + textwrap.dedent(program)))
+    assert told[:1] == ["equal"]
+    assert [line.partition("Received: ")[2] for line in told[1:]] == [
+        "jit_compile=True",
+        "steps_per_execution=2",
+        "gradient_accumulation_steps=2, ema_overwrite_frequency=None",
+    ]
+    assert [re.search(r"issues/(\d+)", line)[1] for line in told[1:]] == [
+        "18666",
+        "19246",
+        "20582",
+    ]
 
 
 @pytest.mark.slow
@@ -136,11 +168,9 @@ def test_what_is_not_finite_on_the_second_device_leaves_the_weights_finite():
     ]
 
 
-def test_the_parts_of_the_workers_are_the_batch(run):
-    from keras_gan import datasets
-
+def test_the_parts_of_the_workers_are_the_batch():
     points = np.random.default_rng(0).normal(size=(50, 2)).astype("float32")
-    source = datasets.from_arrays(points, labels=np.arange(50) % 3)
+    source = datasets.from_arrays(points, np.arange(50) % 3)
 
     def stream(**arguments):
         found = source.dataset(batch_size=12, seed=4, repeat=True, start=3, **arguments)
@@ -213,3 +243,182 @@ def test_two_processes_learn_what_one_learns_from_the_whole_batch(tmp_path):
     for first, second in zip(states[0].values(), states[1].values(), strict=True):
         np.testing.assert_array_equal(first, second)
     replicas.assert_equal(replicas.state(one), states[0], "processes")
+
+
+GAME = [
+    "gaussians-8",
+    *("--set", "training.images=6400"),
+    *("--set", "training.batch_size=32"),
+    *("--set", "training.tick_images=640"),
+    *("--set", "evaluation.every_images=3200"),
+]
+
+
+def launch(*arguments):
+    """Two workers, by the command that a user types."""
+    a, b = ports()
+    where = ["--workers", f"127.0.0.1:{a},127.0.0.1:{b}", "--index"]
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "keras_gan", "train", *map(str, arguments), *where, str(index)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+
+
+def finish(processes, timeout=280):
+    for process in processes:
+        out, err = process.communicate(timeout=timeout)
+        assert process.returncode == 0, (out, err[-3000:])
+        yield out
+
+
+def final(run):
+    return replicas.state(runs.Run.open(run).load())
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    told = list(finish(launch(*GAME, "--run", run)))
+    assert "Finished: 6,400 images" in told[0]
+    assert "worker 1 of 2" in told[1]
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_worker_ends_the_other_and_a_resume_ends_where_the_undisturbed_run_does(
+    undisturbed, tmp_path, victim
+):
+    run = tmp_path / "run"
+    told = list(finish(launch(*GAME, "--run", run, "--minutes", "0.05")))
+    assert "Out of time" in told[0]  # by one clock of two, at the same step
+    (checkpoint,) = run.glob("checkpoints/images-*")
+
+    processes = launch("--resume", run, "--set", "training.minutes=null")
+    before, deadline = (run / "metrics.csv").read_bytes(), time.monotonic() + 240
+    while (run / "metrics.csv").read_bytes() == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    processes[victim].kill()
+    killed = time.monotonic()
+    survivor = processes[1 - victim]
+    _, err = survivor.communicate(timeout=60)
+    assert time.monotonic() - killed < 10
+    assert survivor.returncode == 1
+    last = err.splitlines()[-1]
+    assert last.startswith(f"keras-gan: error: Lost worker {victim} (127.0.0.1:"), err[-3000:]
+    assert "Traceback" not in err
+    processes[victim].communicate()
+    assert list(run.glob("checkpoints/images-*")) == [checkpoint]  # it goes on from the middle
+
+    told = list(finish(launch("--resume", run)))
+    assert "Finished: 6,400 images" in told[0]
+    first, second = final(undisturbed), final(run)
+    assert len(first) == len(second)
+    for (name, a), b in zip(first.items(), second.values(), strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_signal_to_one_worker_ends_all_in_order_and_the_others_write_nothing(tmp_path):
+    run = tmp_path / "run"
+    processes = launch(*GAME, "--run", run, "--set", "training.images=640000")
+    deadline = time.monotonic() + 240
+    while not (run / "metrics.csv").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    processes[1].send_signal(signal.SIGTERM)
+    told = list(finish(processes))
+    assert "saved" in told[0]
+    assert told[1].splitlines()[-1].startswith("Interrupted: worker 1 of 2")
+    assert os.listdir(tmp_path) == ["run"]
+    steps = runs.Run.open(run).load().count("iteration")
+    assert steps % 10 == 0
+    assert steps < 20_000
+
+
+# ------------------------------------------------------------------------ what is refused
+
+WORKERS = "10.0.0.1:2222,10.0.0.2:2222"
+OTHER = json.dumps({"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 0}})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--workers", WORKERS], "go together. Received: --workers 10.0.0.1:2222,10.0.0.2:2222 al"),
+        (["--index", "0"], "go together. Received: --index 0 alone"),
+        (["--workers", WORKERS, "--index", "2"], "from 0 to 1 with 2 workers. Received: --index 2"),
+        (["--workers", WORKERS, "--index", "-1"], "Received: --index -1"),
+        (["--workers", "a:x,b:2", "--index", "0"], "port from 1 to 65535. Received: 'a:x'"),
+        (["--workers", "a:70000,b:2", "--index", "0"], "Received: 'a:70000'"),
+        (["--workers", "a,b", "--index", "0"], "host:port.* Received: 'a'"),
+        (["--workers", "a:1,,b:2", "--index", "0"], "Received: ''"),
+        (["--workers", "a:1,a:1", "--index", "0"], "each worker once. Received: a:1 twice"),
+    ],
+)
+def test_wrong_workers_are_refused_in_one_line(arguments, message, capsys, monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "quickstart", *arguments])
+    err = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert len(err.splitlines()) == 1
+    assert re.search(message, err), err
+    assert "TF_CONFIG" not in os.environ
+
+
+def test_workers_set_tf_config_and_respect_one_that_is_set(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "")  # taken back at the end, whatever is set
+    workers.configure(WORKERS, 1)
+    assert json.loads(os.environ["TF_CONFIG"]) == {
+        "cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]},
+        "task": {"type": "worker", "index": 1},
+    }
+    workers.configure(WORKERS, 1)  # the same once more
+    assert workers.are_several()
+    with pytest.raises(UsageError, match=r"says otherwise than --workers.* Received: TF_CONFIG="):
+        workers.configure(WORKERS, 0)
+    monkeypatch.setenv("TF_CONFIG", OTHER)
+    workers.configure(None, None)
+    assert os.environ["TF_CONFIG"] == OTHER
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("{", "must be JSON"),
+        ("[1]", "TF_CONFIG must hold"),
+        ('{"cluster": {"worker": ["a:1"]}}', "TF_CONFIG must hold"),
+        (OTHER.replace('"index": 0', '"index": 2'), "must be one of its 2 addresses'. Received: 2"),
+        (OTHER.replace('"task": {"type": "worker"', '"task": {"type": "ps"'), "Received: ps"),
+        (
+            '{"cluster": {"worker": ["a:1"], "evaluator": ["b:2"]}, '
+            '"task": {"type": "worker", "index": 0}}',
+            "Received: evaluator",
+        ),
+    ],
+)
+def test_a_tf_config_that_makes_no_sense_is_refused(config, message, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(UsageError, match=message):
+        workers.are_several()
+
+
+def test_one_process_is_a_team_of_one(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    team = workers.join()
+    assert (team.chief, team.several, team.replicas) == (True, False, 1)
+    assert team.gather([3, -1]).tolist() == [[3, -1]]
+    team.agree({"anything": 1})
+    chief = {"cluster": {"chief": ["a:1"], "worker": ["b:2"]}, "task": {"type": "worker"}}
+    chief["task"]["index"] = 0
+    monkeypatch.setenv("TF_CONFIG", json.dumps(chief))
+    assert workers._config() == (["a:1", "b:2"], 1)  # TensorFlow counts the chief first
