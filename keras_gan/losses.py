@@ -15,8 +15,8 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import tensorflow as tf
 
+from keras_gan import replicas
 from keras_gan.registry import find, registered
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
@@ -70,12 +70,8 @@ class Loss:
 
 
 def _batch_mean(values):
-    """Mean over the batch, over all replicas under a distribution strategy; differentiable."""
-    mean = ops.mean(values, axis=0)
-    replica = tf.distribute.get_replica_context()
-    if replica is None or replica.num_replicas_in_sync == 1:
-        return mean
-    return replica.all_reduce(tf.distribute.ReduceOp.MEAN, mean)
+    """Mean over the whole batch, also where it is divided among replicas."""
+    return replicas.mean(ops.mean(values, axis=0))
 
 
 def _middle(real, fake):

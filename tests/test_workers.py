@@ -131,6 +131,52 @@ def test_two_devices_learn_as_one_by_every_loss_and_every_penalty():
     assert told == [" ".join(pair) for pair in replicas.pairs()]
 
 
+@pytest.mark.slow
+def test_batch_statistics_are_those_of_the_whole_batch_on_two_devices():
+    program = """
+        from keras_gan import layers as ours
+
+        def dcgan(cls):
+            keras.utils.set_random_seed(3)
+            spec = keras_gan.Spec("image", (8, 8, 1), (-1.0, 1.0))
+            players = keras_gan.architectures.build(
+                "dcgan", spec, False,
+                generator={"latent_dim": 4, "widths": [8, 4], "norm": "batch"},
+                discriminator={"widths": [8, 4]},
+            )
+            return cls(*players, penalties=["r1"])
+
+        def conditional(cls):
+            keras.utils.set_random_seed(3)
+            dense, inputs = keras.layers.Dense, [keras.Input((4,)), keras.Input((), dtype="int32")]
+            x = ours.ConditionalBatchNormalization(3)([dense(6)(inputs[0]), inputs[1]])
+            generator = keras.Model(inputs, dense(3)(keras.activations.swish(x)))
+            inputs = [keras.Input((3,)), keras.Input((), dtype="int32")]
+            x = dense(6, activation="swish")(inputs[0]) + keras.layers.Embedding(3, 6)(inputs[1])
+            return cls(generator, keras.Model(inputs, dense(1)(x)), num_classes=3)
+
+        def compiled(gan):
+            gan.compile(keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.1))
+            return gan
+
+        strategy = replicas.two_devices()
+        rng = np.random.default_rng(0)
+        for build, shape in ((dcgan, (8, 8, 8, 1)), (conditional, (8, 3))):
+            x = np.tanh(rng.normal(size=shape)).astype("float32"), np.arange(8) % 3
+            with replicas.as_two():
+                one = compiled(build(replicas.OnOneDevice))
+                play(one, 3, x)
+            with strategy.scope():
+                two = compiled(build(keras_gan.GAN))
+            play(two, 3, x)
+            one, two = replicas.state(one), replicas.state(two)
+            replicas.assert_equal(one, two, build.__name__)
+            print(len([name for name in one if "moving_variance" in name]))
+        """
+    # Of the generator and of its average.
+    assert output(start(SUM + textwrap.dedent(program))) == ["4", "2"]
+
+
 def test_what_is_not_finite_on_the_second_device_leaves_the_weights_finite():
     """In float32 the step counts as one of no gradient; in float16 both loss scales are halved."""
     program = """
