@@ -393,7 +393,8 @@ class GAN(keras.Model):
         if validation is not None:
             pair = validation if isinstance(validation, tuple) else (validation, None)
             checks.data(pair[0], pair[1] if len(pair) > 1 else None, **game)
-        if isinstance(x, tf.data.Dataset) and len(args) < 7:
+        streams = (tf.data.Dataset, tf.distribute.DistributedDataset)
+        if isinstance(x, streams) and len(args) < 7:
             kwargs.setdefault("shuffle", False)  # Keras warns of its own default otherwise
         return super().fit(x, y, *args, **kwargs)
 

@@ -95,9 +95,9 @@ def state(gan):
     players = (gan, gan.generator_optimizer, gan.discriminator_optimizer)
     skipped = {v.path for v in gan.metrics_variables}
     return {
-        f"{i}/{v.path}": np.asarray(v.value.numpy())
+        f"{i}/{j}/{v.path}": np.asarray(v.value.numpy())  # the average has the generator's paths
         for i, player in enumerate(players)
-        for v in player.variables
+        for j, v in enumerate(player.variables)
         if v.path not in skipped
     }
 

@@ -350,6 +350,7 @@ def test_a_killed_worker_ends_the_other_and_a_resume_ends_where_the_undisturbed_
     before, deadline = (run / "metrics.csv").read_bytes(), time.monotonic() + 240
     while (run / "metrics.csv").read_bytes() == before:
         assert time.monotonic() < deadline
+        assert processes[0].poll() is None, processes[0].communicate()
         time.sleep(0.05)
     processes[victim].kill()
     killed = time.monotonic()
