@@ -70,6 +70,7 @@ def train(
     """
     team = workers.join()
     with team.together():
+        team.agree({"command": "train"})
         if team.chief:
             check_new(pathlib.Path(os.path.expanduser(to)), replace)
         source, gan, stream, held_out = prepare(recipe, team)
@@ -95,6 +96,7 @@ def resume(
     """
     team = workers.join()
     with team.together():
+        team.agree({"command": "resume"})
         return _resume(Run.open(run), settings, tensorboard, team)
 
 
