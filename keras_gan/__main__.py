@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from typing import Annotated, Any, NoReturn
 
@@ -317,16 +318,19 @@ def _warn(message: Any, category: Any, filename: Any, lineno: Any, *rest: Any) -
         print(f"keras-gan: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
-def _fail(line: str) -> NoReturn:
+def _fail(line: str, status: int = 2) -> NoReturn:
     print(f"keras-gan: error: {' '.join(line.split())}", file=sys.stderr)
-    raise SystemExit(2)
+    _leave(status)
 
 
-def _fail_alone(error: WorkerLostError) -> NoReturn:
-    print(f"keras-gan: error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-    sys.stdout.flush()
-    # Without the orderly end, in which TensorFlow would wait for the worker that is lost.
-    os._exit(1)
+def _leave(status: int) -> NoReturn:
+    """Ends the program that something has gone wrong in."""
+    if workers.have_met():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # In an orderly end TensorFlow would wait a minute for the other workers, and they for it.
+        os._exit(status)
+    raise SystemExit(status)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -342,7 +346,7 @@ def main(arguments: list[str] | None = None) -> None:
     except UsageError as error:
         _fail(str(error))
     except WorkerLostError as error:
-        _fail_alone(error)
+        _fail(str(error), status=1)
     except typer.TyperException as error:  # an unknown option, a value of a wrong type
         message = getattr(error, "format_message", None)
         _fail(message() if message else str(error))
@@ -353,7 +357,12 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         _fail(f"The system refused: {error}")
     except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        _leave(130)
+    except Exception:
+        if not workers.have_met():
+            raise
+        traceback.print_exc()
+        _leave(1)
 
 
 if __name__ == "__main__":

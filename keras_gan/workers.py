@@ -300,6 +300,11 @@ def join() -> Team:
     return _joined[0]
 
 
+def have_met() -> bool:
+    """Whether this process has joined others."""
+    return bool(_joined)
+
+
 def are_several() -> bool:
     """Whether TF_CONFIG names several workers."""
     return len(_config()[0]) > 1
