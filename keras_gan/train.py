@@ -286,6 +286,12 @@ def _held_out(
     if replicas > 1:  # whole batches, as a part of one may leave a replica without samples
         size = recipe.training.batch_size
         count -= count % (size if count >= size else replicas)
+    if count == 0:
+        raise UsageError(
+            f"An evaluation on {replicas} devices needs a held-out sample for each. "
+            f"Received: {source.count('held_out')} held out, evaluation.count="
+            f"{recipe.evaluation.count}"
+        )
     batch = next(iter(source.dataset("held_out", batch_size=count, seed=0)))
     x, y = batch if isinstance(batch, tuple) else (batch, None)
     return np.asarray(x), np.asarray(y) if recipe.game.conditional else None
