@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from typing import Annotated, Any, NoReturn
 
@@ -23,10 +24,10 @@ import rich.table
 import typer
 
 import export
-from keras_gan import architectures, augment, datasets, losses, memory, penalties, train
+from keras_gan import architectures, augment, datasets, losses, memory, penalties, train, workers
 from keras_gan import recipe as recipes
 from keras_gan import run as runs
-from keras_gan.errors import UsageError
+from keras_gan.errors import UsageError, WorkerLostError
 
 app = typer.Typer(
     name="keras-gan",
@@ -84,8 +85,18 @@ def train_command(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Log for TensorBoard too, into the run folder.")
     ] = False,
+    workers_: Annotated[
+        str | None,
+        typer.Option("--workers", help="Train together: host:port,host:port, the chief first."),
+    ] = None,
+    index: Annotated[
+        int | None, typer.Option(help="Which of the workers this one is, from 0.")
+    ] = None,
 ) -> None:
     """Train a recipe into a run folder, or go on with one."""
+    workers.configure(workers_, index)
+    if workers.are_several() and not dry_run:
+        workers.join()  # before a recipe is read, in which TensorFlow computes a little
     if (recipe is None) == (resume is None):
         got = "both" if recipe else "neither"
         raise UsageError(f"train takes a recipe, or --resume RUN. Received: {got}")
@@ -269,6 +280,11 @@ def _sample(bundle: pathlib.Path, to: pathlib.Path, count: int) -> str:
 
 def _tell(outcome: train.Outcome) -> None:
     """Says how a training ended and what to type next; an interrupted one ends the program."""
+    if not outcome.team.chief:
+        out.print(
+            f"{outcome.reason.capitalize()}: {outcome.team}, chief {outcome.team.addresses[0]}"
+        )
+        raise SystemExit(130 if outcome.signal == signal.SIGINT else 0)
     path = outcome.run.path
     images = outcome.gan.count("images_seen")
     seen = f"{images:,} images in {outcome.seconds / 60:.1f} minutes"
@@ -313,9 +329,19 @@ def _warn(message: Any, category: Any, filename: Any, lineno: Any, *rest: Any) -
         print(f"keras-gan: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
-def _fail(line: str) -> NoReturn:
+def _fail(line: str, status: int = 2) -> NoReturn:
     print(f"keras-gan: error: {' '.join(line.split())}", file=sys.stderr)
-    raise SystemExit(2)
+    _leave(status)
+
+
+def _leave(status: int) -> NoReturn:
+    """Ends the program that something has gone wrong in."""
+    if workers.have_met():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # In an orderly end TensorFlow would wait a minute for the other workers, and they for it.
+        os._exit(status)
+    raise SystemExit(status)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -330,6 +356,8 @@ def main(arguments: list[str] | None = None) -> None:
             raise SystemExit(status)
     except UsageError as error:
         _fail(str(error))
+    except WorkerLostError as error:
+        _fail(str(error), status=1)
     except typer.TyperException as error:  # an unknown option, a value of a wrong type
         message = getattr(error, "format_message", None)
         _fail(message() if message else str(error))
@@ -340,7 +368,12 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         _fail(f"The system refused: {error}")
     except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        _leave(130)
+    except Exception:
+        if not workers.have_met():
+            raise
+        traceback.print_exc()
+        _leave(1)
 
 
 if __name__ == "__main__":

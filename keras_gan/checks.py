@@ -175,30 +175,37 @@ def optimizers(generator: Any, discriminator: Any, arguments: dict[str, Any]) ->
             "Each player needs an optimizer of its own, as it keeps the player's moments. "
             "Received: the same instance for both"
         )
-    strategy = tf.distribute.get_strategy()
-    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        raise UsageError(
-            "Keras's fit fails under MultiWorkerMirroredStrategy (keras issue 20585); use "
-            "MirroredStrategy on one machine. Received: MultiWorkerMirroredStrategy"
-        )
-    if strategy.num_replicas_in_sync == 1:
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if replicas == 1:
         return
     if (arguments.get("steps_per_execution") or 1) > 1:
         raise UsageError(
-            "Keras cannot run several steps per execution on several replicas (keras issue "
-            f"19246). Received: steps_per_execution={arguments['steps_per_execution']}"
+            "Keras cannot run several steps per execution on several replicas "
+            "(https://github.com/keras-team/keras/issues/19246). "
+            f"Received: steps_per_execution={arguments['steps_per_execution']}"
         )
     if arguments.get("jit_compile") is True:
         raise UsageError(
-            "Keras cannot compile by XLA on several replicas (keras issue 18666). "
+            "Keras cannot compile by XLA on several replicas "
+            "(https://github.com/keras-team/keras/issues/18666). "
             "Received: jit_compile=True"
         )
-    scaled = keras.optimizers.LossScaleOptimizer
-    if isinstance(generator, scaled) or isinstance(discriminator, scaled):
+    for optimizer in (generator, discriminator):
+        _on_replicas(getattr(optimizer, "inner_optimizer", optimizer))
+
+
+def _on_replicas(optimizer: Any) -> None:
+    if optimizer.gradient_accumulation_steps or optimizer.ema_overwrite_frequency:
         raise UsageError(
-            "Keras's loss scale looks at the first replica alone, and an overflow on another "
-            "would ruin the weights; use mixed_bfloat16 on several replicas. "
-            "Received: float16 with a LossScaleOptimizer"
+            "Keras cannot accumulate gradients or overwrite weights by their average on several "
+            "replicas (https://github.com/keras-team/keras/issues/20582). Received: "
+            f"gradient_accumulation_steps={optimizer.gradient_accumulation_steps}, "
+            f"ema_overwrite_frequency={optimizer.ema_overwrite_frequency}"
+        )
+    if not hasattr(optimizer, "_all_reduce_sum_gradients"):
+        raise UsageError(
+            "This version of Keras sums the replicas' gradients in a way that is not known here; "
+            f"use one that has been tested (3.15), or one device. Received: {keras.__version__}"
         )
 
 

@@ -7,3 +7,11 @@ class UsageError(ValueError):
     The command line prints the line and exits with status 2; Python code can catch it as the
     `ValueError` that it is.
     """
+
+
+class WorkerLostError(RuntimeError):
+    """Another of the processes that train together has ended, or cannot be reached.
+
+    No mistake of the user: the command line prints the line and exits with status 1, and all
+    workers can be started again with `--resume`.
+    """

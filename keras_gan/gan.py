@@ -21,6 +21,8 @@ random: Any = tf.random
 # What a random number is for; folded into its seed, so that no two purposes share numbers.
 _NOISE, _PENALTY, _AUGMENT, _EVALUATION, _GENERATOR_PENALTY, _MIX = range(6)
 
+_SCALED = keras.optimizers.LossScaleOptimizer
+
 
 @keras.saving.register_keras_serializable("keras_gan")
 class GAN(keras.Model):
@@ -216,7 +218,13 @@ class GAN(keras.Model):
             optimizer.build(player.trainable_variables)
             for schedule in _schedules(optimizer).values():
                 schedule.bind(self.images_seen.value)
+            _take_summed_gradients(optimizer)
         self._compile_arguments = kwargs
+
+    def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
+        # Keras would build, under a strategy, what is built already, from a first batch of its
+        # own that it cannot make on several workers (keras issue 20585).
+        return
 
     # ---------------------------------------------------------------- the game
 
@@ -256,7 +264,7 @@ class GAN(keras.Model):
         self.images_seen.assign_add(self._global_size(data))
         self._update_average(self._global_size(data))
         self.iteration.assign_add(1)
-        return self.get_metrics_result()
+        return self._results()
 
     def _train_discriminator(self, real, fake, z, labels, turn: int) -> None:
         """One step of the discriminator on a real and a generated batch of the same size."""
@@ -407,8 +415,30 @@ class GAN(keras.Model):
         self._trackers["g_loss"].update_state(g_loss)
         self.evaluation_step.assign_add(1)
         # Penalties are for training; a 0.0 beside a validation loss would be read as a value.
+        return self._results(without=self._penalty_metrics)
+
+    def _results(self, without: Iterable[str] = ()) -> dict[str, Any]:
+        """The metrics so far, as Keras wants them of a step."""
         results = self.get_metrics_result()
-        return {name: results[name] for name in results if name not in self._penalty_metrics}
+        results = {name: value for name, value in results.items() if name not in without}
+        if not _on_workers():
+            return results
+        # Keras averages each result over the workers, along a first axis that a scalar has not
+        # and by two messages: they go as one vector, which `_by_name` takes apart again.
+        vector = ops.stack([ops.cast(value, "float32") for value in results.values()])
+        return {"/".join(results): ops.expand_dims(vector, 0)}
+
+    def make_train_function(self, force: bool = False):
+        old = None if force else self.train_function
+        super().make_train_function(force)
+        if self.train_function is not old and _on_workers(self.distribute_strategy):
+            self.train_function = _by_name(self.train_function)
+
+    def make_test_function(self, force: bool = False):
+        old = None if force else self.test_function
+        super().make_test_function(force)
+        if self.test_function is not old and _on_workers(self.distribute_strategy):
+            self.test_function = _by_name(self.test_function)
 
     def _generate_fakes(self, real, labels, turn: int):
         """Latents, and the samples that the generator makes of them."""
@@ -511,7 +541,8 @@ class GAN(keras.Model):
         if validation is not None:
             pair = validation if isinstance(validation, tuple) else (validation, None)
             checks.data(pair[0], pair[1] if len(pair) > 1 else None, **game)
-        if isinstance(x, tf.data.Dataset) and len(args) < 7:
+        streams = (tf.data.Dataset, tf.distribute.DistributedDataset)
+        if isinstance(x, streams) and len(args) < 7:
             kwargs.setdefault("shuffle", False)  # Keras warns of its own default otherwise
         return super().fit(x, y, *args, **kwargs)
 
@@ -738,10 +769,10 @@ def _optimizer(identifier, player: keras.Model) -> Any:
     if identifier is None:
         identifier = keras.optimizers.Adam(2e-4, beta_1=0.5)
     optimizer: Any = keras.optimizers.get(identifier)
-    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    scaled = isinstance(optimizer, _SCALED)
     half = any(layer.compute_dtype == "float16" for layer in player._flatten_layers())
     if half and not scaled:  # Keras wraps the one optimizer of Model.compile only
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        optimizer = _SCALED(optimizer)
     return optimizer
 
 
@@ -766,6 +797,8 @@ def _apply(optimizer, tape: tf.GradientTape, loss, variables) -> None:
         setattr(inner, name, schedule(None))
     gradients = tape.gradient(loss, variables)
     computed = [g for g in tf.nest.flatten(gradients, expand_composites=True) if g is not None]
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        gradients = _over_replicas(gradients, isinstance(optimizer, _SCALED))
     try:
         # Grappler's remapper loses the order between reading a convolution's bias and the update
         # of it (TF 2.21): a pass would see, now and then, weights that have already moved.
@@ -774,3 +807,45 @@ def _apply(optimizer, tape: tf.GradientTape, loss, variables) -> None:
     finally:
         for name, schedule in planned.items():
             setattr(inner, name, schedule)
+
+
+def _over_replicas(gradients, scaled: bool):
+    """The sum of the replicas' gradients, the same on each, and finite.
+
+    Before the optimizer looks at them, so that it clips what one device would clip, and so that
+    an overflow on one replica is seen by the loss scales of all. Without a loss scale, a step
+    that is not finite on some replica counts as one with a gradient of zero.
+    """
+    present: list[Any] = [tf.convert_to_tensor(g) for g in gradients if g is not None]
+    # As one vector: a message between machines costs the same for one number as for thousands.
+    flat = tf.concat([tf.reshape(tf.cast(g, "float32"), [-1]) for g in present], 0)
+    replica: Any = tf.distribute.get_replica_context()
+    total = replica.all_reduce(tf.distribute.ReduceOp.SUM, flat)
+    if not scaled:  # a loss scale has to see it as it is, to be halved
+        total = tf.where(ops.all(ops.isfinite(total)), total, tf.zeros_like(total))
+    parts = tf.split(total, [math.prod(g.shape) for g in present])
+    left = (tf.cast(tf.reshape(t, g.shape), g.dtype) for t, g in zip(parts, present, strict=True))
+    return [None if g is None else next(left) for g in gradients]
+
+
+def _on_workers(strategy: Any = None) -> bool:
+    """Whether several processes play the game together."""
+    strategy = strategy or tf.distribute.get_strategy()
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def _by_name(function):
+    """A step of Keras's whose results come as one vector, giving them by their names again."""
+
+    def step(iterator):
+        ((names, vector),) = function(iterator).items()
+        return dict(zip(names.split("/"), tf.unstack(vector), strict=True))
+
+    return step
+
+
+def _take_summed_gradients(optimizer) -> None:
+    """Keeps an optimizer from summing over the replicas what `_over_replicas` has summed."""
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        inner._all_reduce_sum_gradients = lambda grads_and_vars: grads_and_vars

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_gan import replicas
 from keras_gan.errors import UsageError
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
@@ -269,9 +270,10 @@ class SelfAttention2D(keras.layers.Layer):
 class ConditionalBatchNormalization(keras.layers.Layer):
     """Batch normalization whose scale and shift are those of the sample's class.
 
-    Normalizes each channel over the batch in training, by moving averages in inference, then
-    scales and shifts it as its class has learned. For generators: samples of a batch meet in it,
-    so that a penalty on a discriminator's gradient would not be one on each sample.
+    Normalizes each channel over the batch in training (the whole one, where it is divided among
+    replicas), by moving averages in inference, then scales and shifts it as its class has
+    learned. For generators: samples of a batch meet in it, so that a penalty on a
+    discriminator's gradient would not be one on each sample.
 
     Args:
         num_classes: number of classes, from 1 up.
@@ -323,8 +325,8 @@ class ConditionalBatchNormalization(keras.layers.Layer):
         x = ops.cast(features, precision)
         if training and self.trainable:
             axes = tuple(range(len(x.shape) - 1))
-            mean = ops.mean(x, axis=axes)
-            variance = ops.mean(ops.square(x - mean), axis=axes)
+            mean = replicas.mean(ops.mean(x, axis=axes))
+            variance = replicas.mean(ops.mean(ops.square(x - mean), axis=axes))
             self._follow(self.moving_mean, mean)
             self._follow(self.moving_variance, variance)
         else:

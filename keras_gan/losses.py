@@ -16,6 +16,7 @@ from typing import Any
 
 import keras
 
+from keras_gan import replicas
 from keras_gan.registry import find, registered
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
@@ -66,6 +67,11 @@ class Loss:
     @classmethod
     def from_config(cls, config: dict) -> Loss:
         return cls(**config)
+
+
+def _batch_mean(values):
+    """Mean over the whole batch, also where it is divided among replicas."""
+    return replicas.mean(ops.mean(values, axis=0))
 
 
 def _middle(real, fake):
@@ -193,14 +199,14 @@ class RelativisticAverage(Loss):
 
     With real' = D(x) - mean D(G(z)) and fake' = D(G(z)) - mean D(x), D minimizes
     softplus(-real') + softplus(fake'), G the same with the roles exchanged. The means are those
-    of the batch (of the replica's batch, under a distribution strategy).
+    of the whole batch, also where it is divided among replicas.
 
     Reference:
         - [Jolicoeur-Martineau, 2018](https://arxiv.org/abs/1807.00734), section 4.2
     """
 
     def discriminator(self, real, fake):
-        real, fake = real - ops.mean(fake, axis=0), fake - ops.mean(real, axis=0)
+        real, fake = real - _batch_mean(fake), fake - _batch_mean(real)
         return per_sample(ops.softplus(-real)) + per_sample(ops.softplus(fake))
 
     def generator(self, real, fake):

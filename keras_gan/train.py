@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gan import architectures, callbacks, datasets
+from keras_gan import architectures, callbacks, datasets, workers
 from keras_gan import recipe as recipes
 from keras_gan.errors import UsageError
 from keras_gan.gan import GAN
@@ -38,6 +38,7 @@ class Outcome:
             with what was seen.
         signal: the signal that interrupted it, if one did.
         seconds: wall-clock time of the training, without the building before it.
+        team: the workers that took part.
     """
 
     run: Run
@@ -45,6 +46,7 @@ class Outcome:
     reason: str
     signal: signal.Signals | None
     seconds: float
+    team: workers.Team
 
     @property
     def collapsed(self) -> bool:
@@ -73,10 +75,16 @@ def train(
         UsageError: data that cannot be read, players that do not fit it, a folder that exists
             or cannot be written, or, with the guard off, a loss that is no number any more.
     """
-    check_new(pathlib.Path(os.path.expanduser(to)), replace)
-    source, gan, stream, held_out = prepare(recipe)
-    run = Run.create(to, recipe, describe_data(source), replace)
-    return _fit(gan, recipe, stream, held_out, run, tensorboard)
+    team = workers.join()
+    with team.together():
+        team.agree({"command": "train"})
+        if team.chief:
+            check_new(pathlib.Path(os.path.expanduser(to)), replace)
+        source, gan, stream, held_out = prepare(recipe, team)
+        data = describe_data(source)
+        team.agree({"recipe": recipe.model_dump(), "data set": data["digest"]})
+        run = Run.create(to, recipe, data, replace) if team.chief else workers.Spectator()
+        return _fit(gan, recipe, stream, held_out, run, tensorboard, team)
 
 
 def resume(
@@ -93,7 +101,15 @@ def resume(
         UsageError: no run folder, no readable checkpoint, or a changed recipe, with the list of
             the differences.
     """
-    opened = Run.open(run)
+    team = workers.join()
+    with team.together():
+        team.agree({"command": "resume"})
+        return _resume(Run.open(run), settings, tensorboard, team)
+
+
+def _resume(
+    opened: Run, settings: tuple[str, ...], tensorboard: bool, team: workers.Team
+) -> Outcome:
     before = opened.trained_recipe
     after = recipes.load(str(opened.path / "recipe.yaml"), settings)
     allowed = _RESUMABLE
@@ -105,7 +121,10 @@ def resume(
             f"A run goes on under the recipe it began with, but for {', '.join(allowed)}. "
             f"Received: {'; '.join(differences)}"
         )
-    gan, source = opened.load(), open_data(after)
+    _check_batch(after, team.replicas)
+    with team.strategy.scope():
+        gan = opened.load()
+    source = open_data(after)
     _check_data(opened, source)
     done = gan.count("iteration")
     if done >= total_steps(after):
@@ -113,10 +132,13 @@ def resume(
             f"{opened.path} has seen all of its {after.training.images:,} images. Train on with "
             f"--set training.images={2 * after.training.images}"
         )
-    held_out = _held_out(after, source)
-    opened.recipe = after
-    stream = _batches(after, source, done)
-    return _fit(gan, after, stream, held_out, opened, tensorboard)
+    stream = _batches(after, source, done, team)
+    held_out = _held_out(after, source, team.replicas)
+    team.agree({"recipe": after.model_dump(), "checkpoint": workers.state(gan)})
+    if team.chief:
+        opened.recipe = after
+    target = opened if team.chief else workers.Spectator()
+    return _fit(gan, after, stream, held_out, target, tensorboard, team)
 
 
 def _is_one_of(path: str, keys: tuple[str, ...]) -> bool:
@@ -125,16 +147,35 @@ def _is_one_of(path: str, keys: tuple[str, ...]) -> bool:
 
 
 def prepare(
-    recipe: recipes.Recipe,
+    recipe: recipes.Recipe, team: workers.Team | None = None
 ) -> tuple[datasets.Source, GAN, tf.data.Dataset, tuple[np.ndarray, Any]]:
     """All that a training needs, made and checked: what it refuses, a training would.
+
+    Args:
+        recipe: a resolved recipe.
+        team: what `keras_gan.workers.join` gives; by default this process on one device.
 
     Returns:
         The data, the compiled game, the stream of batches, and the held-out samples and labels.
     """
+    team = team or workers.Team(tf.distribute.get_strategy(), [""], 0)
+    _check_batch(recipe, team.replicas)
     source = open_data(recipe)
-    gan = build(recipe, source.spec)
-    return source, gan, _batches(recipe, source, done=0), _held_out(recipe, source)
+    with team.strategy.scope():
+        gan = build(recipe, source.spec)
+    held_out = _held_out(recipe, source, team.replicas)
+    return source, gan, _batches(recipe, source, 0, team), held_out
+
+
+def _check_batch(recipe: recipes.Recipe, replicas: int) -> None:
+    """Refuses a batch that cannot be dealt out to the replicas and their steps."""
+    batch, steps = recipe.training.batch_size, recipe.game.discriminator_steps
+    if batch % (replicas * steps):
+        each = f", and each part by game.discriminator_steps={steps}" if steps > 1 else ""
+        raise UsageError(
+            f"training.batch_size is the batch of all {replicas} devices together and must divide "
+            f"by their number{each}. Received: training.batch_size={batch}"
+        )
 
 
 def _check_data(run: Run, source: datasets.Source) -> None:
@@ -223,17 +264,46 @@ def _precision(name: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def _batches(recipe: recipes.Recipe, source: datasets.Source, done: int) -> tf.data.Dataset:
+def _batches(
+    recipe: recipes.Recipe, source: datasets.Source, done: int, team: workers.Team
+) -> tf.data.Dataset:
     """The endless stream of batches, addressed by the step: a resume begins where it stood."""
     training = recipe.training
-    return source.dataset(
-        "train", batch_size=training.batch_size, seed=training.seed, repeat=True, start=done
-    )
+
+    def stream(shard: tuple[int, int]) -> tf.data.Dataset:
+        return source.dataset(
+            "train",
+            batch_size=training.batch_size,
+            seed=training.seed,
+            repeat=True,
+            start=done,
+            shard=shard,
+        )
+
+    if team.replicas == 1:
+        return stream((0, 1))
+
+    def of_worker(context: Any) -> tf.data.Dataset:
+        part = stream((context.input_pipeline_id, context.num_input_pipelines))
+        return part.rebatch(context.get_per_replica_batch_size(training.batch_size))
+
+    return team.strategy.distribute_datasets_from_function(of_worker)
 
 
-def _held_out(recipe: recipes.Recipe, source: datasets.Source) -> tuple[np.ndarray, Any]:
+def _held_out(
+    recipe: recipes.Recipe, source: datasets.Source, replicas: int
+) -> tuple[np.ndarray, Any]:
     """Samples, and labels in a conditional game, that evaluations compare with."""
     count = min(recipe.evaluation.count, source.count("held_out"))
+    if replicas > 1:  # whole batches, as a part of one may leave a replica without samples
+        size = recipe.training.batch_size
+        count -= count % (size if count >= size else replicas)
+    if count == 0:
+        raise UsageError(
+            f"An evaluation on {replicas} devices needs a held-out sample for each. "
+            f"Received: {source.count('held_out')} held out, evaluation.count="
+            f"{recipe.evaluation.count}"
+        )
     equilibrium = recipe.training.equilibrium
     least = callbacks.least_held_out(equilibrium.tolerance) if equilibrium else 0
     if equilibrium and count < least:
@@ -254,10 +324,13 @@ def _fit(
     held_out: tuple[np.ndarray, Any],
     run: Run,
     tensorboard: bool,
+    team: workers.Team,
 ) -> Outcome:
     training, steps = recipe.training, total_steps(recipe)
     history = run.rows()
     limits = callbacks.Limits(steps, training.minutes)
+    if team.several:
+        limits = workers.Limits(team, steps, training.minutes)
     progress = callbacks.Progress(training.images, training.minutes)
     guard = _guard(training.collapse_guard, held_out, history)
     equilibrium = _equilibrium(training.equilibrium, held_out, history)
@@ -272,31 +345,33 @@ def _fit(
         return "out of time" if limits.out_of_time else "finished"
 
     first = recipe.samples.seed
+    grid = callbacks.SampleGrid(
+        run.samples,
+        seeds=range(first, first + recipe.samples.count),
+        every_seconds=recipe.samples.every_seconds,
+    )
+    # On every worker, as the discriminator's verdicts are taken by all of them together.
+    evaluation = callbacks.Evaluation(
+        run,
+        *held_out,
+        every_images=recipe.evaluation.every_images,
+        batch_size=min(training.batch_size, len(held_out[0])),
+        last_step=steps,
+        limits_reached=lambda: bool(limits.out_of_time or (equilibrium and equilibrium.reason)),
+        guard=guard,
+    )
     # The limits come first, and what may end the training before what looks at its end: each
     # sees what those before it have found.
-    listeners: list[keras.callbacks.Callback | None] = [
-        limits,
-        progress,
-        guard,
-        equilibrium,
-        callbacks.SampleGrid(
-            run.samples,
-            seeds=range(first, first + recipe.samples.count),
-            every_seconds=recipe.samples.every_seconds,
-        ),
-        callbacks.Evaluation(
-            run,
-            *held_out,
-            every_images=recipe.evaluation.every_images,
-            batch_size=training.batch_size,
-            last_step=steps,
-            limits_reached=lambda: bool(limits.out_of_time or (equilibrium and equilibrium.reason)),
-            guard=guard,
-        ),
-        callbacks.Record(run, guard=guard, ending=reason),
-    ]
-    if tensorboard:
-        listeners.append(keras.callbacks.TensorBoard(str(run.path / "tensorboard")))
+    listeners: list[keras.callbacks.Callback | None] = [limits, guard, equilibrium]
+    if team.chief:
+        record = callbacks.Record(run, guard=guard, ending=reason)
+        listeners += [progress, grid, evaluation, record]
+        if tensorboard:
+            listeners.append(keras.callbacks.TensorBoard(str(run.path / "tensorboard")))
+    else:
+        listeners += [evaluation, workers.Witness(run, guard=guard)]
+    if team.several:
+        listeners.append(workers.Agreement(team))
     tick = max(1, min(steps, round(training.tick_images / training.batch_size)))
     try:
         gan.fit(
@@ -311,9 +386,10 @@ def _fit(
     finally:
         progress.close()
         limits.close()
+    team.gather([0])  # nobody leaves before the chief has written all
     rows = run.rows()
     seconds = rows[-1]["seconds"] if rows else 0.0
-    return Outcome(run, gan, reason(), limits.interrupted, seconds)
+    return Outcome(run, gan, reason(), limits.interrupted, seconds, team)
 
 
 def _guard(

@@ -1,9 +1,6 @@
 """The game: one step by hand, the average, the noise, saving, and what is refused."""
 
 import re
-import subprocess
-import sys
-import textwrap
 
 import keras
 import numpy as np
@@ -407,68 +404,6 @@ def test_mixed_precision(make_gan, images, policy):
     assert np.isfinite(logs["d_loss"] + logs["g_loss"] + logs["r1"]).all()
     assert not same(before, weights(gan.generator, gan.discriminator))
     assert gan.generate(range(2)).dtype == np.float32
-
-
-def test_two_replicas_draw_different_noise_and_learn_as_one():
-    """On two logical CPUs; in a process of its own, as devices are chosen before anything else."""
-    program = textwrap.dedent(
-        """
-        import numpy as np, tensorflow as tf
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(
-            cpu, [tf.config.LogicalDeviceConfiguration() for _ in range(2)]
-        )
-        import keras, keras_gan
-
-        def make(**arguments):
-            dense = keras.layers.Dense
-            g = keras.Sequential([keras.Input((2,)), dense(1, kernel_initializer="zeros")])
-            d = keras.Sequential([keras.Input((1,)), dense(1, kernel_initializer="ones")])
-            gan = keras_gan.GAN(g, d, loss="non_saturating", penalties=["r1"], ema_half_life=100)
-            gan.compile(keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.1), **arguments)
-            return gan
-
-        data = tf.data.Dataset.from_tensors(np.arange(8, dtype="float32")[:, None])
-        one = make()
-        one.fit(data, verbose=0)
-        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-        with strategy.scope():
-            two = make()
-        two.fit(data, verbose=0)
-        assert two.count("images_seen") == 8 and two.count("iteration") == 1
-        # The first step, in which the generator is constant: equal up to its kernel, which
-        # learns from the noise.
-        for a, b in zip(one.discriminator.get_weights(), two.discriminator.get_weights()):
-            np.testing.assert_allclose(a, b, atol=1e-5)
-        np.testing.assert_allclose(
-            one.generator.get_weights()[1], two.generator.get_weights()[1], atol=1e-5
-        )
-
-        @tf.function
-        def noise():
-            return strategy.run(lambda: two._noise(tf.zeros((4, 1)), two._random_seed(0, 0)))
-
-        a, b = strategy.experimental_local_results(noise())
-        assert np.abs(a - b).min() > 0
-        keras.config.set_dtype_policy("mixed_float16")
-        for arguments in ({"jit_compile": True}, {"steps_per_execution": 2}, {}):
-            try:
-                with strategy.scope():
-                    make(**arguments)
-            except keras_gan.UsageError as error:
-                print(str(error).partition(" Received")[2])
-        print("as one")
-        """
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=240
-    )
-    assert done.stdout.splitlines()[-4:] == [
-        ": jit_compile=True",
-        ": steps_per_execution=2",
-        ": float16 with a LossScaleOptimizer",
-        "as one",
-    ], done.stderr[-3000:]
 
 
 # ------------------------------------------------------------------------ what is refused

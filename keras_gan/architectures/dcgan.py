@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import keras
+import tensorflow as tf
 from keras import layers
 
 from keras_gan.errors import UsageError
@@ -170,7 +171,9 @@ def _check_norm(norm: str) -> None:
 
 def _normalized(x, norm: str, name: str, activation=None):
     if norm == "batch":
-        x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
+        # Over the whole batch, where it is divided among devices.
+        several = tf.distribute.get_strategy().num_replicas_in_sync > 1
+        x = layers.BatchNormalization(momentum=0.9, synchronized=several, name=f"{name}_norm")(x)
     elif norm == "layer":  # over height, width and channels of each sample
         x = GroupNormalization(groups=1, name=f"{name}_norm")(x)
     return (activation or layers.ReLU(name=f"{name}_activation"))(x)

@@ -128,6 +128,7 @@ class Source:
         repeat: bool = False,
         start: int = 0,
         drop_remainder: bool = True,
+        shard: tuple[int, int] = (0, 1),
     ) -> tf.data.Dataset:
         """Batches of a split: `x`, or `(x, y)` when the data set has labels.
 
@@ -145,9 +146,12 @@ class Source:
             start: number of batches to leave out at the start. The rest is the same as without
                 it, which is what an exact resume needs.
             drop_remainder: whether a last batch that is not full is left out (`repeat=False`).
+            shard: (index, count): of each batch only the index-th of `count` equal parts, as one
+                of `count` workers needs it. The parts of a batch, put together, are the batch.
 
         Raises:
-            UsageError: an unknown or missing split, or a batch larger than the split.
+            UsageError: an unknown or missing split, a batch larger than the split, or one that
+                cannot be divided by the shards.
         """
         part = self._split(split)
         self._check_batches(split, batch_size, seed, start)
@@ -159,6 +163,8 @@ class Source:
             if shuffle:
                 order = order.shuffle(len(part), seed=seed, reshuffle_each_iteration=True)
             order = order.batch(batch_size, drop_remainder=drop_remainder).skip(start)
+        if shard[1] > 1:
+            order = order.map(_part_of(batch_size, *shard))
         batches = order.map(self._gather(part), num_parallel_calls=tf.data.AUTOTUNE)
         return batches.with_options(_options()).prefetch(tf.data.AUTOTUNE)
 
@@ -342,6 +348,17 @@ def _endless_order(count: int, seed: int, shuffle: bool, first: int) -> tf.data.
 
     order = tf.data.Dataset.counter(start=first_epoch).flat_map(epoch_order)
     return order.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+
+
+def _part_of(batch_size: int, index: int, count: int):
+    """A function from a batch's row numbers to those of one of its parts."""
+    if not 0 <= index < count or batch_size % count:
+        raise UsageError(
+            "A shard is one (from 0) of so many that the batch can be divided by. "
+            f"Received: shard={(index, count)}, batch_size={batch_size}"
+        )
+    size = batch_size // count
+    return lambda rows: rows[index * size : (index + 1) * size]
 
 
 def _options() -> tf.data.Options:

@@ -1,0 +1,127 @@
+"""One game for one device, two devices or two processes, and what its update has to be."""
+
+import contextlib
+import types
+from unittest import mock
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_gan
+
+
+def two_devices():
+    """Splits the CPU in two, before TensorFlow is used; gives the strategy over them."""
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    parts = [tf.config.LogicalDeviceConfiguration() for _ in range(2)]
+    tf.config.set_logical_device_configuration(cpu, parts)
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def samples(seed=0, size=8):
+    """A batch of which both halves hold the same numbers: their deviations are the batch's.
+
+    The penalty of DRAGAN takes the deviation of the batch that it sees.
+    """
+    half = np.random.default_rng(seed).normal(size=(size // 2, 3)).astype("float32")
+    return np.concatenate([half, half[::-1, ::-1]])
+
+
+def make(loss="non_saturating", penalties=(), cls=keras_gan.GAN, optimizers=None, **arguments):
+    """A small game, always of the same initial weights."""
+    keras.utils.set_random_seed(3)
+    dense = keras.layers.Dense
+    # Smooth, and not small: gradients that are exactly zero would be equal for no reason.
+    generator = keras.Sequential(
+        [keras.Input((4,)), dense(6, activation="swish", kernel_initializer="he_normal"), dense(3)]
+    )
+    discriminator = keras.Sequential(
+        [keras.Input((3,)), dense(6, activation="swish", kernel_initializer="he_normal"), dense(1)]
+    )
+    gan = cls(generator, discriminator, loss=loss, penalties=list(penalties), **arguments)
+    gan.compile(*(optimizers or (keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.1))))
+    return gan
+
+
+class OnOneDevice(keras_gan.GAN):
+    """The game on one device, with the random numbers that two replicas would draw.
+
+    Its seeds are those of both replicas, and `as_two` lets each make its half of the batch.
+    """
+
+    def _random_seed(self, purpose, turn):
+        seeds = []
+        for number in range(2):
+            replica = types.SimpleNamespace(replica_id_in_sync_group=number)
+            with mock.patch.object(tf.distribute, "get_replica_context", lambda r=replica: r):
+                seeds.append(super()._random_seed(purpose, turn))
+        return tf.stack(seeds)
+
+
+@contextlib.contextmanager
+def as_two():
+    """TensorFlow's stateless random operations give, for two seeds, two halves of a batch."""
+
+    def halves(draw):
+        def drawn(shape, seed, *args, **kwargs):
+            if tf.convert_to_tensor(seed).shape.rank == 1:
+                return draw(shape, seed, *args, **kwargs)
+            shape = tf.convert_to_tensor(shape)
+            part = tf.concat([shape[:1] // 2, shape[1:]], 0)
+            return tf.concat([draw(part, s, *args, **kwargs) for s in tf.unstack(seed)], 0)
+
+        return drawn
+
+    def both(fold):
+        def folded(seed, *args, **kwargs):
+            if tf.convert_to_tensor(seed).shape.rank == 1:
+                return fold(seed, *args, **kwargs)
+            return tf.stack([fold(s, *args, **kwargs) for s in tf.unstack(seed)])
+
+        return folded
+
+    with contextlib.ExitStack() as stack:
+        for name in ("stateless_normal", "stateless_uniform", "stateless_truncated_normal"):
+            replaced = halves(getattr(tf.random, name))
+            stack.enter_context(mock.patch.object(tf.random, name, replaced))
+        fold = both(tf.random.experimental.stateless_fold_in)
+        stack.enter_context(mock.patch.object(tf.random.experimental, "stateless_fold_in", fold))
+        yield
+
+
+def state(gan):
+    """All that the game goes on from, as arrays by their place."""
+    players = (gan, gan.generator_optimizer, gan.discriminator_optimizer)
+    skipped = {v.path for v in gan.metrics_variables}
+    return {
+        f"{i}/{j}/{v.path}": np.asarray(v.value.numpy())  # the average has the generator's paths
+        for i, player in enumerate(players)
+        for j, v in enumerate(player.variables)
+        if v.path not in skipped
+    }
+
+
+def assert_equal(one, other, what, tolerance=1e-5):
+    """Every variable of two games' states, within a tolerance relative to 1."""
+    values = list(one.values()), list(other.values())
+    assert len(values[0]) == len(values[1]) > 10, what
+    for name, a, b in zip(one, *values, strict=True):
+        np.testing.assert_allclose(b, a, rtol=tolerance, atol=tolerance, err_msg=f"{what}: {name}")
+
+
+def assert_moved(before, after, what):
+    """Every weight of both players has moved: else equality would say nothing."""
+    still = [
+        name
+        for (name, a), b in zip(before.items(), after.values(), strict=True)
+        if name.endswith("kernel") and name[0] == "0" and np.array_equal(a, b)
+    ]
+    assert not still, (what, still)
+
+
+def pairs():
+    """Losses with penalties, so that each of both is there at least once."""
+    losses, penalties = list(keras_gan.losses.names()), list(keras_gan.penalties.names())
+    for i in range(max(len(losses), len(penalties))):
+        yield losses[i % len(losses)], penalties[i % len(penalties)]
