@@ -200,7 +200,7 @@ def test_a_saved_game_keeps_it_and_goes_on_bit_for_bit(make_gan, images, tmp_pat
     stopped.save(tmp_path / "game.keras")
     resumed = keras.saving.load_model(tmp_path / "game.keras")
     assert type(resumed.augment) is augment.DiffAugment
-    assert resumed.augment.get_config() == {"policy": "color,cutout"}
+    assert resumed.augment.get_config() == {"policy": "color,cutout", "probability": 1.0}
     resumed.fit(images, verbose=0)
     for a, b in zip(resumed.get_weights(), straight.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -231,7 +231,7 @@ def test_what_is_refused(make_gan):
         augment.DiffAugment("color,")
     with pytest.raises(UsageError, match=r"'difaugment'\. Did you mean 'diff_augment'"):
         make_gan(augment="difaugment")
-    with pytest.raises(UsageError, match=r"takes \['policy'\]. Received: 'ratio'"):
+    with pytest.raises(UsageError, match=r"takes \['policy', 'probability'\]. Received: 'ratio'"):
         augment.get({"name": "diff_augment", "ratio": 2})
     spec = keras_gan.Spec("points", (2,))
     players = keras_gan.architectures.build("mlp", spec)
