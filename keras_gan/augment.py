@@ -8,6 +8,7 @@ a generator that is judged behind the augmentation does not learn to augment.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -326,10 +327,13 @@ class Pipeline(Augment):
         # At least float32: places of pixels and sums of channels are too much for half precision.
         images = ops.cast(samples, keras.backend.result_type(samples.dtype, "float32"))
         _, height, width, channels = samples.shape
-        inverse = _blit(numbers, probability * self.blit, height, width)
-        inverse = inverse @ _geometry(numbers, probability * self.geometry, height, width)
-        if self.blit or self.geometry:
-            images = resample(images, inverse)
+        inverses = []
+        if self.blit:
+            inverses.append(_blit(numbers, probability * self.blit, height, width))
+        if self.geometry:
+            inverses.append(_geometry(numbers, probability * self.geometry, height, width))
+        if inverses:
+            images = resample(images, functools.reduce(tf.matmul, inverses))
         if self.color:
             images = _recolored(images, *_color(numbers, probability * self.color, channels))
         if self.cutout:
@@ -378,9 +382,11 @@ class _Numbers:
 
 def _matrix(*rows):
     """Matrices `(batch, n, n)` of rows of numbers and tensors `(batch,)`."""
-    batch = next(x for row in rows for x in row if not isinstance(x, float))
-    entries = [[tf.zeros_like(batch) + x for x in row] for row in rows]
-    return tf.stack([tf.stack(row, axis=-1) for row in entries], axis=-2)
+    entries = [x for row in rows for x in row]
+    like = next(x for x in entries if not isinstance(x, float))
+    numbers = {x: tf.fill(tf.shape(like), x) for x in entries if isinstance(x, float)}
+    flat = tf.stack([numbers[x] if isinstance(x, float) else x for x in entries], axis=-1)
+    return tf.reshape(flat, (-1, len(rows), len(rows)))
 
 
 def _moved(right, down):

@@ -197,7 +197,7 @@ def r3gan_recipe():
 
 
 def test_the_recipe_of_r3gan_line_by_line(image_spec):
-    """FFHQ-64's column: every number at the start, in the middle and at the end, and a step each."""
+    """Every number at the start, in the middle and at the end, and a step at each."""
     tree = r3gan_recipe()
     for role in ("generator", "discriminator"):
         tree[role] = {"architecture": "dcgan", "widths": [8, 4, 4]}
