@@ -78,6 +78,7 @@ ALLOWED = {
         "keras_gan.penalties",
         "keras_gan.recipe",
         "keras_gan.run",
+        "keras_gan.schedules",
         "keras_gan.train",
     },
     "export": {"keras_gan", "keras_gan.latents"},
