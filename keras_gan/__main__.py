@@ -24,7 +24,17 @@ import rich.table
 import typer
 
 import export
-from keras_gan import architectures, augment, datasets, losses, memory, penalties, train, workers
+from keras_gan import (
+    architectures,
+    augment,
+    datasets,
+    losses,
+    memory,
+    penalties,
+    schedules,
+    train,
+    workers,
+)
 from keras_gan import recipe as recipes
 from keras_gan import run as runs
 from keras_gan.errors import UsageError, WorkerLostError
@@ -47,13 +57,14 @@ Minutes = Annotated[float | None, typer.Option(help="Train at most so many minut
 
 @app.command("list")
 def list_all() -> None:
-    """List recipes, architectures, losses, penalties, augmentations and data sets."""
+    """List recipes, architectures, losses, penalties, augmentations, schedules, data sets."""
     for title, names in (
         ("Recipes", recipes.names()),
         ("Architectures", architectures.names()),
         ("Losses", losses.names()),
         ("Penalties", penalties.names()),
         ("Augmentations", augment.names()),
+        ("Schedules", schedules.names()),
         ("Data sets", datasets.names()),
     ):
         out.print(title, style="bold")

@@ -596,9 +596,10 @@ class Lowered(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step: Any) -> Any:
         return self.schedule(step) * self.factor
 
-    def bind(self, clock: Any) -> None:
-        """Passes on the variable that counts the images, to a schedule that wants it."""
-        self.schedule.bind(clock)
+    def bound(self, clock: Any) -> Lowered:
+        """The same with the variable that counts the images, for a schedule that wants it."""
+        bound = getattr(self.schedule, "bound", lambda clock: self.schedule)
+        return Lowered(bound(clock), self.factor)
 
     def get_config(self) -> dict[str, Any]:
         schedule = keras.saving.serialize_keras_object(self.schedule)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_gan import latents
 from keras_gan.errors import UsageError
-from keras_gan.schedules import Schedule
+from keras_gan.schedules import extremes
 
 _WRONG_SECOND_DERIVATIVE = (
     keras.layers.BatchNormalization,
@@ -21,25 +21,23 @@ _WRONG_SECOND_DERIVATIVE = (
 
 
 def number(name: str, value: Any, least: float, above: bool = False) -> None:
-    """Refuses what is not a finite number from `least` up (or above it), nor a schedule."""
-    if isinstance(value, Schedule):
-        return
-    fits = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    fits = fits and math.isfinite(value) and (value > least if above else value >= least)
-    if not fits:
+    """Refuses what is not a finite number from `least` up (or above it), nor a schedule of one."""
+    finite = all(_is_number(v) and math.isfinite(v) for v in extremes(value))
+    if not finite or not all(v > least if above else v >= least for v in extremes(value)):
         bound = f"above {least}" if above else f"from {least} up"
         raise UsageError(f"{name} must be a number {bound}. Received: {name}={value!r}")
 
 
 def share(name: str, value: Any) -> None:
-    """Refuses what is neither a number above 0 and at most 1 nor a schedule."""
-    if isinstance(value, Schedule):
-        return
-    fits = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if not fits or not 0 < value <= 1:
+    """Refuses what is neither a number above 0 and at most 1 nor a schedule of one."""
+    if not all(_is_number(v) and 0 < v <= 1 for v in extremes(value)):
         raise UsageError(
             f"{name} must be a number above 0 and at most 1. Received: {name}={value!r}"
         )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
 
 
 def whole_number(name: str, value: Any, least: int) -> None:

@@ -146,7 +146,12 @@ class GAN(keras.Model):
         self._penalty_metrics = [
             _metric(n, w) for n, p in self.penalties.items() for w in p.players
         ]
-        self._trackers = {name: _Mean(name) for name in [*measured, *self._penalty_metrics]}
+        self._augment_metrics = []
+        if isinstance(self.augment, augments.Augment):
+            start = self.augment.initial_state() | {"images_seen": 0.0}
+            self._augment_metrics = [f"augment_{name}" for name in self.augment.measures(start)]
+        measured += [*self._penalty_metrics, *self._augment_metrics]
+        self._trackers = {name: _Mean(name) for name in measured}
         self._samplers: dict[bool, Any] = {}
         self.built = True  # both players are: nothing is left for the first batch to build
 
@@ -216,8 +221,8 @@ class GAN(keras.Model):
         for optimizer, player in zip(optimizers, (self.generator, self.discriminator), strict=True):
             # Before the first step: strategies, XLA and loading cannot create moments later.
             optimizer.build(player.trainable_variables)
-            for schedule in _schedules(optimizer).values():
-                schedule.bind(self.images_seen.value)
+            for name, schedule in _schedules(optimizer).items():
+                setattr(_inner(optimizer), name, schedule.bound(self.images_seen.value))
             _take_summed_gradients(optimizer)
         self._compile_arguments = kwargs
 
@@ -283,7 +288,7 @@ class GAN(keras.Model):
         if self.constraint is not None:
             for weight in weights:
                 weight.assign(self.constraint(weight))
-        self._observe(real_logits)
+        self._observe(real_logits, fake_logits)
         self._track_verdicts(loss, real_logits, fake_logits)
 
     # ---------------------------------------------------------------- penalties, augmentation
@@ -345,16 +350,22 @@ class GAN(keras.Model):
         """What the discriminator is shown as real: with `Apa`, generated samples among it."""
         if not isinstance(self.augment, augments.Augment):
             return real
+        if not self.num_classes:
+            fake = tf.roll(fake, 1, axis=0)  # in a pair, no sample is set against itself
         seed = self._random_seed(_MIX, turn)
         return self.augment.mix(real, fake, seed, self._augment_state())
 
-    def _observe(self, real_logits) -> None:
+    def _observe(self, real_logits, fake_logits) -> None:
         """Lets an adaptive augmentation see how sure the discriminator is."""
         if not isinstance(self.augment, augments.Augment):
             return
-        state = self.augment.observe(real_logits, self._augment_state())
+        boundary = self.adversarial_loss.boundary(real_logits, fake_logits)
+        state = self._augment_state()
+        new = self.augment.observe(real_logits - boundary, state)
         for name, weight in self._memories["augment"].items():
-            weight.assign(state[name])
+            weight.assign(new[name])
+        for name, value in self.augment.measures(state | new).items():
+            self._trackers[f"augment_{name}"].update_state(value)
 
     def _augmented(self, samples, seed):
         """Samples as the discriminator is to see them; each of a pack by itself."""
@@ -415,7 +426,7 @@ class GAN(keras.Model):
         self._trackers["g_loss"].update_state(g_loss)
         self.evaluation_step.assign_add(1)
         # Penalties are for training; a 0.0 beside a validation loss would be read as a value.
-        return self._results(without=self._penalty_metrics)
+        return self._results(without=[*self._penalty_metrics, *self._augment_metrics])
 
     def _results(self, without: Iterable[str] = ()) -> dict[str, Any]:
         """The metrics so far, as Keras wants them of a step."""
@@ -768,6 +779,8 @@ def _optimizer(identifier, player: keras.Model) -> Any:
     """The player's optimizer, with a loss scale where the player computes in float16."""
     if identifier is None:
         identifier = keras.optimizers.Adam(2e-4, beta_1=0.5)
+    if isinstance(identifier, dict):
+        identifier = _deserialized(identifier)
     optimizer: Any = keras.optimizers.get(identifier)
     scaled = isinstance(optimizer, _SCALED)
     half = any(layer.compute_dtype == "float16" for layer in player._flatten_layers())
@@ -781,16 +794,31 @@ def _metric(name: str, player: str) -> str:
     return name if player == "discriminator" else f"generator_{name}"
 
 
-def _schedules(optimizer) -> dict[str, schedules.Schedule]:
+def _deserialized(config: dict[str, Any]) -> dict[str, Any]:
+    """An optimizer's config with schedules as objects: Keras makes the learning rate's alone."""
+    arguments = dict(config.get("config") or {})
+    for name, value in arguments.items():
+        if isinstance(value, dict) and name == "inner_optimizer":
+            arguments[name] = _deserialized(value)
+        elif isinstance(value, dict) and "class_name" in value:
+            arguments[name] = keras.saving.deserialize_keras_object(value)
+    return {**config, "config": arguments}
+
+
+def _inner(optimizer) -> Any:
+    """The optimizer that steps: within a loss scale, the wrapped one."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _schedules(optimizer) -> dict[str, Any]:
     """The optimizer's numbers that follow a schedule, by the names of their attributes."""
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    found = {k: v for k, v in vars(inner).items() if isinstance(v, schedules.Schedule)}
-    return found
+    attributes = vars(_inner(optimizer)).items()
+    return {name: value for name, value in attributes if hasattr(value, "bound")}
 
 
 def _apply(optimizer, tape: tf.GradientTape, loss, variables) -> None:
     """One step of an optimizer, at what its schedules say now."""
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    inner = _inner(optimizer)
     planned = _schedules(optimizer)
     planned.pop("_learning_rate", None)  # Keras asks this one itself
     for name, schedule in planned.items():

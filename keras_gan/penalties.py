@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_gan import schedules
 from keras_gan.errors import UsageError
 from keras_gan.registry import find, registered, snake_case
 from keras_gan.schedules import Schedule
@@ -152,7 +153,8 @@ class Penalty:
     players: tuple[str, ...] = ("discriminator",)
 
     def __init__(self, weight: float | Schedule = 1.0, interval: int = 1):
-        if not isinstance(weight, Schedule) and not 0 <= weight < float("inf"):
+        weight = schedules.get(weight)
+        if not all(0 <= value < float("inf") for value in schedules.extremes(weight)):
             raise UsageError(
                 f"The weight of a penalty must be a number from 0 up. Received: weight={weight!r}"
             )

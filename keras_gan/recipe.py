@@ -23,7 +23,7 @@ import pydantic
 import yaml
 from pydantic import ConfigDict, Field
 
-from keras_gan import architectures, augment, datasets, losses, penalties
+from keras_gan import architectures, augment, datasets, losses, penalties, schedules
 from keras_gan.errors import UsageError
 from keras_gan.registry import classes, nearest
 
@@ -35,8 +35,20 @@ def _no_truth_value(value: Any) -> Any:
     return value
 
 
+def _number_or_schedule(value: Any) -> Any:
+    if isinstance(value, dict):
+        return value  # checked by `_check_scheduled`, with the schedules' own rules
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError("must be a number, or a schedule {name: ...}")
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError("must be a number, or a schedule {name: ...}") from None
+
+
 _Model = TypeVar("_Model", bound=pydantic.BaseModel)
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Scheduled = Annotated[Any, pydantic.BeforeValidator(_number_or_schedule)]
 Natural = Annotated[int, pydantic.BeforeValidator(_no_truth_value), Field(ge=1)]
 
 
@@ -76,7 +88,7 @@ class Game(_Section):
     augment: str | dict[str, Any] | None = None
     conditional: bool = False
     discriminator_steps: Natural = 1
-    ema_half_life: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10_000
+    ema_half_life: Scheduled = 10_000.0
     ema_rampup: Positive = 0.05
 
 
@@ -84,8 +96,7 @@ class Optimizer(_Open):
     """`name` is a Keras optimizer's; further keys are its arguments."""
 
     name: str = "adam"
-    learning_rate: Positive = 2e-4
-    schedule: Literal["constant", "cosine"] = "constant"
+    learning_rate: Scheduled = 2e-4
 
 
 class Optimizers(_Section):
@@ -161,6 +172,11 @@ class Recipe(_Section):
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
 
+    def open_ended(self) -> list[str]:
+        """Paths of the schedules that last as long as the training, whatever that is."""
+        tree = {"game": self.game.model_dump(), "optimizers": self.optimizers.model_dump()}
+        return [path for path, schedule in _schedules(tree) if schedule.open_ended]
+
     def diff(self, other: Recipe) -> list[str]:
         """Every key that differs, as `path: mine -> other's`."""
         mine, others = _flat(self.model_dump()), _flat(other.model_dump())
@@ -217,11 +233,13 @@ def parse(tree: Mapping[str, Any]) -> Recipe:
     _check_named(losses.Loss, recipe.game.loss, "game.loss", "loss")
     for i, penalty in enumerate(recipe.game.penalties):
         _check_named(penalties.Penalty, penalty, f"game.penalties.{i}", "penalty")
+    _check_scheduled(recipe.game.ema_half_life, "game.ema_half_life", least=0)
     if recipe.game.augment is not None:
         _check_named(augment.Augment, recipe.game.augment, "game.augment", "augmentation")
     for role in ("generator", "discriminator"):
         _check_optimizer(getattr(recipe.optimizers, role), f"optimizers.{role}")
     _check_data(recipe.data.source, recipe.data.options)
+    _check_lengths(recipe)
     if recipe.training.batch_size % recipe.game.discriminator_steps:
         raise UsageError(
             "training.batch_size must divide by game.discriminator_steps="
@@ -358,9 +376,64 @@ def _check_named(base: type, given: str | dict[str, Any], path: str, what: str) 
         )
     _check_options(known[name], options, path)
     try:
-        known[name](**options)
+        known[name](**{key: planned(value) for key, value in options.items()})
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
+
+
+def _check_scheduled(value: Any, path: str, least: float, above: bool = False) -> None:
+    """Checks what is a number or a schedule of one, each value between which it moves."""
+    if isinstance(value, dict):
+        _check_named(schedules.Schedule, value, path, "schedule")
+    for number in schedules.extremes(planned(value)):
+        fits = number > least if above else number >= least
+        if not fits or not math.isfinite(number):
+            rule = f"greater than {'' if above else 'or equal to '}{least}"
+            raise UsageError(f"{path}: input should be {rule}. Received: {number!r}")
+
+
+def _check_lengths(recipe: Recipe) -> None:
+    """Refuses schedules that do not fit into the training."""
+    tree = {"game": recipe.game.model_dump(), "optimizers": recipe.optimizers.model_dump()}
+    for path, schedule in _schedules(tree):
+        try:
+            schedule.lasting(recipe.training.images)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None
+
+
+def planned(value: Any, images: float | None = None) -> Any:
+    """What a recipe gives for an argument, with the schedules in it as objects.
+
+    Args:
+        value: a number, name, list or dictionary of the recipe.
+        images: length of the training, for the schedules that last as long; by default they are
+            left open-ended.
+    """
+    if isinstance(value, list):
+        return [planned(v, images) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if not _is_schedule(value):
+        return {key: planned(v, images) for key, v in value.items()}
+    schedule = schedules.get(value)
+    return schedule if images is None else schedule.lasting(images)
+
+
+def _is_schedule(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("name") in classes(schedules.Schedule)
+
+
+def _schedules(tree: Any, path: str = "") -> list[tuple[str, schedules.Schedule]]:
+    """Every schedule of a checked recipe with its path; one within another is a part of it."""
+    if _is_schedule(tree):
+        return [(path, schedules.get(tree))]
+    entries = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    found = []
+    for key, value in entries:
+        if isinstance(value, (dict, list)):
+            found += _schedules(value, f"{path}.{key}" if path else str(key))
+    return found
 
 
 def _check_optimizer(optimizer: Optimizer, path: str) -> None:
@@ -378,25 +451,29 @@ def _check_optimizer(optimizer: Optimizer, path: str) -> None:
             f"{nearest(optimizer.name.lower(), known)}"
         )
     _check_options(cls, optimizer.options, path, skip=("learning_rate", "name", "kwargs"))
+    rate = optimizer.learning_rate
+    _check_scheduled(rate, f"{path}.learning_rate", least=0, above=not isinstance(rate, dict))
     # Keras's arguments are not annotated; a number by default is a number.
     for name, parameter in inspect.signature(cls).parameters.items():
         value = optimizer.options.get(name, 0.0)
+        may_change = isinstance(parameter.default, float) or name == "weight_decay"
+        if isinstance(value, dict) and may_change:
+            _check_named(schedules.Schedule, value, f"{path}.{name}", "schedule")
+            continue
         number = isinstance(value, (int, float)) and math.isfinite(value)
         optional = parameter.default is None and (value is None or isinstance(value, str))
         if not number and not optional and not isinstance(parameter.default, str):
             raise UsageError(f"{path}.{name} must be a finite number. Received: {value!r}")
     try:
-        make_optimizer(optimizer, steps=1)
+        make_optimizer(optimizer)
     except (ValueError, TypeError) as error:
         raise UsageError(f"{path} is refused by Keras: {' '.join(str(error).split())}") from None
 
 
-def make_optimizer(optimizer: Optimizer, steps: int) -> keras.optimizers.Optimizer:
-    """The Keras optimizer of a section, its schedule laid out over `steps` steps."""
-    rate: Any = optimizer.learning_rate
-    if optimizer.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps)
-    config = {"learning_rate": rate, **optimizer.options}
+def make_optimizer(optimizer: Optimizer, images: float | None = None) -> Any:
+    """The Keras optimizer of a section, for a training of so many images."""
+    arguments = {"learning_rate": optimizer.learning_rate, **optimizer.options}
+    config = planned(arguments, images)
     return keras.optimizers.get({"class_name": optimizer.name, "config": config})
 
 
@@ -413,9 +490,14 @@ def _check_options(function: Callable, options: dict, path: str, skip: tuple = (
         if name in ("self", *skip) or variadic:
             continue
         default = ... if parameter.default is parameter.empty else parameter.default
-        fields[name] = (hints.get(name, Any), default)
-        if isinstance(options.get(name), bool) and hints.get(name) in (int, float, int | None):
-            raise UsageError(f"{path}.{name} must be a number. Received: {options[name]}")
+        hint, given = hints.get(name, Any), options.get(name)
+        fields[name] = (hint, default)
+        may_change = schedules.Schedule in typing.get_args(hint)
+        if isinstance(given, bool) and (may_change or hint in (int, float, int | None)):
+            raise UsageError(f"{path}.{name} must be a number. Received: {given}")
+        if isinstance(given, dict) and may_change:
+            _check_named(schedules.Schedule, given, f"{path}.{name}", "schedule")
+            fields[name] = (dict[str, Any], default)
     model = pydantic.create_model(
         "Options",
         __config__=_ARGUMENTS,
@@ -436,8 +518,8 @@ def _validated(model: type[_Model], tree: dict[str, Any], path: str) -> _Model:
 
 def _one_line(model: type[pydantic.BaseModel], problem: Any, path: str) -> str:
     # Without the tags of pydantic's unions, which are no keys.
-    tags = ("function-", "dict[", "list[", "literal[", "str", "bool", "int", "float")
-    location = [str(part) for part in problem["loc"] if not str(part).startswith(tags)]
+    tag = re.compile(r"(function-|dict\[|list\[|literal\[|is-instance\[).*|str|bool|int|float")
+    location = [str(part) for part in problem["loc"] if not tag.fullmatch(str(part))]
     where = ".".join(filter(None, [path, *location]))
     if problem["type"] == "extra_forbidden":
         valid = _keys_at(model, location[:-1])

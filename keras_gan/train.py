@@ -113,8 +113,8 @@ def _resume(
     before = opened.trained_recipe
     after = recipes.load(str(opened.path / "recipe.yaml"), settings)
     allowed = _RESUMABLE
-    if "cosine" in (after.optimizers.generator.schedule, after.optimizers.discriminator.schedule):
-        allowed = _ENDINGS  # the schedule is laid out over all images
+    if before.open_ended():
+        allowed = _ENDINGS  # a schedule is laid out over all images
     differences = [d for d in before.diff(after) if not _is_one_of(d.partition(":")[0], allowed)]
     if differences:
         raise UsageError(
@@ -211,23 +211,21 @@ def build(recipe: recipes.Recipe, spec: Any) -> GAN:
                 ("discriminator", recipe.discriminator),
             )
         ]
+    images = recipe.training.images  # of a schedule that lasts as long as the training
     gan = GAN(
         *players,
         loss=game.loss,
-        penalties=game.penalties,
-        augment=game.augment,
+        penalties=recipes.planned(game.penalties, images),
+        augment=recipes.planned(game.augment, images),
         discriminator_steps=game.discriminator_steps,
-        ema_half_life=game.ema_half_life,
+        ema_half_life=recipes.planned(game.ema_half_life, images),
         ema_rampup=game.ema_rampup,
         num_classes=spec.num_classes if conditional else 0,
         seed=recipe.training.seed,
     )
-    steps = total_steps(recipe)
     gan.compile(
-        recipes.make_optimizer(recipe.optimizers.generator, steps),
-        recipes.make_optimizer(
-            recipe.optimizers.discriminator, steps * recipe.game.discriminator_steps
-        ),
+        recipes.make_optimizer(recipe.optimizers.generator, images),
+        recipes.make_optimizer(recipe.optimizers.discriminator, images),
         jit_compile=recipe.training.jit_compile,
     )
     return gan

@@ -1,5 +1,9 @@
 """Augmentations: each operation by what it must do, and all of them in the game."""
 
+import subprocess
+import sys
+import textwrap
+
 import keras
 import numpy as np
 import pytest
@@ -7,11 +11,32 @@ import tensorflow as tf
 
 import keras_gan
 from keras_gan import UsageError, augment, recipe, train
+from keras_gan.schedules import Linear
 
 RNG = np.random.default_rng(9)
 SEED = tf.constant([3, 4], tf.int64)
 IMAGES = tf.constant(RNG.uniform(-1, 1, (64, 8, 16, 3)), tf.float32)
 POLICIES = ["color", "translation", "cutout", "color,translation,cutout"]
+# Every registered augmentation as it changes images most; the contract tests go through it.
+ALL = {
+    "diff_augment": augment.DiffAugment(),
+    "pipeline": augment.Pipeline(0.8, cutout=1.0),
+    "adaptive": augment.Adaptive(probability=0.8, cutout=1.0),
+    "apa": augment.Apa("pipeline", probability=0.5),
+}
+
+
+def test_all_are_in_the_contract_tests():
+    assert set(ALL) == set(augment.names())
+
+
+def state_of(transform, images_seen=0.0):
+    start = {name: tf.constant(v) for name, v in transform.initial_state().items()}
+    return start | {"images_seen": tf.constant(images_seen)}
+
+
+def applied(transform, images):
+    return transform.apply(images, SEED, state_of(transform))
 
 
 def per_image(values):
@@ -136,15 +161,15 @@ def test_the_precision_does_not_choose_the_numbers(dtype):
     np.testing.assert_allclose(tf.cast(made, tf.float32), transform(IMAGES, SEED), atol=0.05)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_the_gradient_is_that_of_finite_differences(policy):
-    transform = augment.DiffAugment(policy)
+@pytest.mark.parametrize("name", ALL)
+def test_the_gradient_is_that_of_finite_differences(name):
     images = tf.cast(IMAGES[:3], tf.float64)
     rng = np.random.default_rng(2)
     probe, direction = (tf.constant(rng.normal(size=images.shape)) for _ in range(2))
 
+    @tf.function
     def value(x):
-        return tf.reduce_sum(probe * transform(x, SEED) ** 2)
+        return tf.reduce_sum(probe * applied(ALL[name], x) ** 2)
 
     with tf.GradientTape() as tape:
         tape.watch(images)
@@ -155,33 +180,65 @@ def test_the_gradient_is_that_of_finite_differences(policy):
     assert slope == pytest.approx(float(ahead - behind) / (2 * step), rel=1e-6)
 
 
-def test_a_penalty_behind_it_has_the_second_derivative_of_finite_differences():
+@pytest.mark.parametrize("name", ALL)
+def test_a_penalty_behind_it_has_the_second_derivative_of_finite_differences(name):
     """D(x) = (w . augmented x)^2: the penalty's slope by w goes through the augmentation."""
-    transform = augment.DiffAugment()
     images = tf.cast(IMAGES[:3], tf.float64)
     rng = np.random.default_rng(2)
     w, direction = (tf.constant(rng.normal(size=images.shape[1:])) for _ in range(2))
 
     def value(w):
         def discriminate(x):
-            return tf.reduce_sum(w * transform(x, SEED), axis=(1, 2, 3)) ** 2 / 100
+            return tf.reduce_sum(w * applied(ALL[name], x), axis=(1, 2, 3)) ** 2 / 100
 
         return tf.reduce_mean(keras_gan.penalties.R1()(discriminate, images, images))
 
-    with tf.GradientTape() as tape:
-        tape.watch(w)
-        result = value(w)
-    slope = float(tf.reduce_sum(tape.gradient(result, w) * direction))
+    @tf.function
+    def slope():
+        with tf.GradientTape() as tape:
+            tape.watch(w)
+            result = value(w)
+        return tf.reduce_sum(tape.gradient(result, w) * direction)
+
     step = 1e-5
     ahead, behind = value(w + step * direction), value(w - step * direction)
-    assert slope == pytest.approx(float(ahead - behind) / (2 * step), rel=1e-6)
+    assert float(slope()) == pytest.approx(float(ahead - behind) / (2 * step), rel=1e-6)
 
 
-@pytest.mark.parametrize("how", [{}, {"jit_compile": True}, {"policy": "mixed_float16"}], ids=str)
-def test_a_game_plays_behind_it(make_gan, images, how):
+XLA = [pytest.param(n, True, marks=() if n == "pipeline" else pytest.mark.slow) for n in ALL]
+
+
+@pytest.mark.parametrize(
+    ("name", "jit_compile"), [("pipeline", False), ("diff_augment", False), *XLA]
+)
+def test_any_shape_of_images_in_a_graph_and_under_xla(name, jit_compile):
+    for shape in ((5, 8, 3),) if jit_compile else ((5, 8, 1), (8, 5, 3), (4, 4, 2)):
+        images = tf.constant(RNG.uniform(-1, 1, (6, *shape)), tf.float32)
+        specs = [tf.TensorSpec((None, *shape))]
+
+        def transform(x):
+            return applied(ALL[name], x)
+
+        compiled = tf.function(transform, input_signature=specs, jit_compile=jit_compile)
+        for size in (1, 6):
+            made = compiled(images[:size])
+            assert made.shape == (size, *shape)
+            np.testing.assert_allclose(made, transform(images[:size]), atol=1e-4)
+
+
+HOWS = [{}, {"jit_compile": True}, {"policy": "mixed_float16"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [("diff_augment", how) for how in HOWS]
+    + [pytest.param(n, h, marks=pytest.mark.slow) for n in ("adaptive", "apa") for h in HOWS],
+    ids=str,
+)
+def test_a_game_plays_behind_it(make_gan, images, name, how):
     keras.config.set_dtype_policy(how.get("policy", "float32"))
     try:
-        gan = make_gan(compiled=False, augment="diff_augment", penalties=["r1", "dragan"])
+        gan = make_gan(compiled=False, augment=ALL[name], penalties=["r1", "dragan"])
     finally:
         keras.config.set_dtype_policy("float32")
     gan.compile(jit_compile=how.get("jit_compile", False))
@@ -200,19 +257,23 @@ def test_a_saved_game_keeps_it_and_goes_on_bit_for_bit(make_gan, images, tmp_pat
     stopped.save(tmp_path / "game.keras")
     resumed = keras.saving.load_model(tmp_path / "game.keras")
     assert type(resumed.augment) is augment.DiffAugment
-    assert resumed.augment.get_config() == {"policy": "color,cutout"}
+    assert resumed.augment.get_config() == {"policy": "color,cutout", "probability": 1.0}
     resumed.fit(images, verbose=0)
     for a, b in zip(resumed.get_weights(), straight.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", augment.names())
+@pytest.mark.parametrize("name", ALL)
 def test_names_and_round_trip(name):
-    found = augment.get(name)
-    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(found))
-    assert type(again) is type(found)
-    assert again.get_config() == found.get_config()
+    for found in (augment.get(name), ALL[name]):
+        again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(found))
+        assert type(again) is type(found)
+        assert str(again.get_config()) == str(found.get_config())
+        assert again.initial_state() == found.initial_state()
     assert augment.names()[name].endswith(".")
+    scheduled = augment.Pipeline(Linear(0, 1, 10))
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(scheduled))
+    assert repr(again.probability) == "Linear(start=0.0, end=1.0, images=10)"
 
 
 def test_what_is_passed_through():
@@ -231,8 +292,21 @@ def test_what_is_refused(make_gan):
         augment.DiffAugment("color,")
     with pytest.raises(UsageError, match=r"'difaugment'\. Did you mean 'diff_augment'"):
         make_gan(augment="difaugment")
-    with pytest.raises(UsageError, match=r"takes \['policy'\]. Received: 'ratio'"):
+    with pytest.raises(UsageError, match=r"takes \['policy', 'probability'\]. Received: 'ratio'"):
         augment.get({"name": "diff_augment", "ratio": 2})
+    for make, message in (
+        (lambda: augment.Pipeline(1.5), "probability must be a number from 0 to 1. .*=1.5"),
+        (lambda: augment.Pipeline(Linear(0, 2, 5)), "probability must .* probability=Linear"),
+        (lambda: augment.Pipeline(1.0, color=True), "color must be .* color=True"),
+        (lambda: augment.Adaptive(target=1.0), "target must be .* between -1 and 1. .*=1.0"),
+        (lambda: augment.Adaptive(interval=0), "interval must be .* from 1 up. .*=0"),
+        (lambda: augment.Adaptive(images=0), "images must be a number above 0. .*=0"),
+        (lambda: augment.Apa("adaptve"), "'adaptve'. Did you mean 'adaptive'"),
+        (lambda: augment.Apa(abs), "augment must be one of .*"),
+    ):
+        with pytest.raises(UsageError, match=message) as caught:
+            make()
+        assert "\n" not in str(caught.value)
     spec = keras_gan.Spec("points", (2,))
     players = keras_gan.architectures.build("mlp", spec)
     with pytest.raises(UsageError, match=r"takes images .* samples of shape \(2,\)"):
@@ -248,3 +322,308 @@ def test_a_recipe_names_it():
     assert recipe.load("quickstart").game.augment is None
     by_name = recipe.load("quickstart", ["game.augment=diff_augment"])
     assert by_name.game.augment == "diff_augment"
+    nested = "game.augment={name: apa, augment: {name: adaptive, target: 0.5}}"
+    assert (
+        train.build(
+            recipe.load("quickstart", [nested, "discriminator.widths=[4,4,4]"]),
+            keras_gan.Spec("image", (28, 28, 1), (-1.0, 1.0)),
+        ).augment.augment.target
+        == 0.5
+    )
+    with pytest.raises(UsageError, match=r"game.augment: .* Received: 'tarjet'"):
+        recipe.load(
+            "quickstart", ["game.augment={name: apa, augment: {name: adaptive, tarjet: 1}}"]
+        )
+
+
+# ------------------------------------------------------------------------ the pipeline of ADA
+
+
+def one_group(group, probability=1.0):
+    factors = dict.fromkeys(("blit", "geometry", "color", "cutout"), 0.0) | {group: 1.0}
+    return augment.Pipeline(probability, **factors)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_nothing_changes_at_probability_0_exactly(dtype):
+    images = tf.cast(IMAGES, dtype)
+    never = augment.Pipeline(0.0, cutout=1.0)
+    np.testing.assert_array_equal(never(images, SEED), images)
+    compiled = tf.function(never, jit_compile=True)
+    np.testing.assert_array_equal(compiled(images, SEED), images)
+    start = augment.Adaptive()
+    np.testing.assert_array_equal(start.apply(images, SEED, state_of(start)), images)
+
+
+def test_resampling_by_hand():
+    """Mirrored, turned, moved by one and by half a pixel, halved; mirrored at the border."""
+    image = tf.reshape(tf.constant([[1.0, 2, 4], [8, 16, 32], [64, 128, 256]]), (1, 3, 3, 1))
+
+    def resampled(*rows):
+        made = augment.resample(image, tf.constant([[*rows, [0.0, 0, 1]]]))
+        return made.numpy()[0, :, :, 0].tolist()
+
+    assert resampled([-1.0, 0, 0], [0, 1, 0]) == [[4, 2, 1], [32, 16, 8], [256, 128, 64]]
+    # New right is old down: turned by a quarter to the left.
+    assert resampled([0.0, -1, 0], [1, 0, 0]) == [[4, 32, 256], [2, 16, 128], [1, 8, 64]]
+    assert resampled([1.0, 0, -1], [0, 1, 0])[0] == [2, 1, 2]
+    assert resampled([1.0, 0, 0], [0, 1, 2]) == [[64, 128, 256], [8, 16, 32], [1, 2, 4]]
+    assert resampled([1.0, 0, 0.5], [0, 1, 0])[2] == [96, 192, 192]
+    assert resampled([0.5, 0, 0], [0, 0.5, 0])[1] == [12, 16, 24]
+    wide = tf.constant([[[[1.0], [2.0]]]])  # a single row: it is its own mirror
+    moved = augment.resample(wide, tf.constant([[[1.0, 0, 0], [0, 1, 0.3], [0, 0, 1]]]))
+    np.testing.assert_array_equal(moved, wide)
+
+
+def test_blit_moves_pixels_and_does_not_leak():
+    """Of 8 ways to lie, the image's own stays the most frequent below probability 1."""
+    rng = np.random.default_rng(3)
+    image = rng.uniform(-1, 1, (1, 3, 3, 1)).astype("float32")  # too small to be moved
+    ways = [np.rot90(m, k) for m in (image[0], image[0, :, ::-1]) for k in range(4)]
+    made = one_group("blit", 0.5)(tf.repeat(image, 4000, axis=0), SEED).numpy()
+    share = [np.mean((made == way).all((1, 2, 3))) for way in ways]
+    assert sum(share) == 1
+    # Mirrored with 1/4; turned by each of three angles with 1/8.
+    expected = [0.75 * q for q in (5 / 8, 1 / 8, 1 / 8, 1 / 8)]
+    expected += [0.25 * q for q in (5 / 8, 1 / 8, 1 / 8, 1 / 8)]
+    np.testing.assert_allclose(share, expected, atol=4 * 0.5 / np.sqrt(4000))
+    wide = tf.constant(rng.uniform(-1, 1, (500, 4, 16, 1)), tf.float32)
+    moved = one_group("blit")(wide, SEED).numpy()
+    shifts = {
+        int(np.flatnonzero(np.isclose(row, before[1, 8, 0]))[0]) - 8
+        for before, row in zip(wide.numpy(), moved[:, 1, :, 0], strict=True)
+        if np.isclose(row, before[1, 8, 0]).any()
+    }
+    assert {-2, -1, 0, 1, 2} <= shifts
+
+
+def test_the_numbers_have_the_papers_distributions():
+    numbers = augment._Numbers(tf.zeros((20000, 1)), SEED)
+    normal = numbers.normal(0.2).numpy()
+    assert normal.mean() == pytest.approx(0, abs=0.006)
+    assert normal.std() == pytest.approx(0.2, rel=0.02)
+    assert (np.abs(normal) < 0.2).mean() == pytest.approx(0.6827, abs=0.014)
+    octaves = np.log2(numbers.lognormal(0.5).numpy())
+    assert octaves.mean() == pytest.approx(0, abs=0.015)
+    assert octaves.std() == pytest.approx(0.5, rel=0.02)
+    assert set(numbers.whole(4).numpy()) == {0, 1, 2, 3}
+    changed = numbers.sometimes(0.3, numbers.uniform(1, 2), 0.0).numpy() > 0
+    assert changed.mean() == pytest.approx(0.3, abs=0.013)
+
+
+def test_geometry_keeps_angles_and_areas_as_it_should():
+    """Every inverse is scale, turn, stretch, turn: its determinant is 1 / scale^2."""
+    numbers = augment._Numbers(tf.zeros((20000, 1)), SEED)
+    matrices = augment._geometry(numbers, 1.0, 10, 40).numpy()
+    octaves = -np.log2(np.linalg.det(matrices[:, :2, :2])) / 2
+    assert octaves.std() == pytest.approx(0.2, rel=0.03)
+    stretches = np.linalg.svd(matrices[:, :2, :2])[1]
+    ratio = np.log2(stretches[:, 0] / stretches[:, 1]) / 2  # of both sides: |N(0, 0.2)|
+    assert np.sqrt((ratio**2).mean()) == pytest.approx(0.2, rel=0.03)
+    # The last of all is the move: the inverse takes it back before anything else.
+    moves = np.linalg.solve(matrices[:, :2, :2], -matrices[:, :2, 2:])[..., 0]
+    np.testing.assert_allclose(moves.std(0), [40 / 8, 10 / 8], rtol=0.03)
+    matrices = augment._geometry(augment._Numbers(tf.zeros((20000, 1)), SEED), 0.36, 8, 8).numpy()
+    turned = matrices[:, 0, 1] != 0
+    assert turned.mean() == pytest.approx(0.36, abs=0.015)  # by either turn
+
+
+def test_color_by_its_matrices():
+    offset, matrix = augment._color(augment._Numbers(tf.zeros((20000, 1)), SEED), 1.0, 3)
+    gray = matrix.numpy() @ np.ones(3) / 1.0
+    # The gray axis stays: scaled by the contrast, and inverted every other time.
+    np.testing.assert_allclose(np.ptp(gray, axis=1), 0, atol=1e-4)
+    assert (gray[:, 0] < 0).mean() == pytest.approx(0.5, abs=0.015)
+    contrast = np.log2(np.abs(gray[:, 0]))
+    assert contrast.std() == pytest.approx(0.5, rel=0.03)
+    assert offset.numpy().std() == pytest.approx(0.2, rel=0.03)
+    # Around it, colors are turned, and scaled by saturation times contrast.
+    across = matrix.numpy() @ (np.array([1.0, -1, 0]) / np.sqrt(2))
+    np.testing.assert_allclose(across.sum(1), 0, atol=1e-3)
+    saturation = np.log2(np.linalg.norm(across, axis=1)) - contrast
+    assert saturation.std() == pytest.approx(1.0, rel=0.03)
+    hue = np.arctan2(across @ np.array([1, 1, -2]) / np.sqrt(6), across @ [1, -1, 0] / np.sqrt(2))
+    assert np.histogram(hue, 8, (-np.pi, np.pi))[0].min() > 2500 * 0.9
+    # One channel has brightness, contrast and luma alone.
+    _, single = augment._color(augment._Numbers(tf.zeros((20000, 1)), SEED), 1.0, 1)
+    np.testing.assert_allclose(single[:, 0, 0], gray[:, 0], rtol=1e-3)
+
+
+def test_what_is_cut_out_is_half_the_sides():
+    made = one_group("cutout", 0.5)(tf.ones((2000, 8, 16, 1)), SEED).numpy()[..., 0] == 0
+    assert made.any((1, 2)).mean() == pytest.approx(0.5, abs=0.05)
+    assert made.sum((1, 2)).max() == 4 * 8
+    assert made.mean((1, 2))[made.any((1, 2))].mean() == pytest.approx((7 / 16) ** 2, rel=0.08)
+
+
+def test_a_scheduled_probability_follows_the_images_seen(make_gan, images):
+    transform = augment.DiffAugment("cutout", Linear(0.0, 1.0, 400))
+    for seen, share in ((0.0, 0), (100.0, 0.25), (400.0, 1)):
+        made = transform.apply(tf.ones((2000, 4, 4, 1)), SEED, {"images_seen": seen})
+        changed = (made.numpy() == 0).any((1, 2, 3)).mean()
+        assert changed == pytest.approx(share, abs=0.04 if 0 < share < 1 else 0)
+    gan = make_gan(augment=transform)
+    logs = gan.fit(images, verbose=0).history
+    assert logs["augment_probability"][0] == pytest.approx(np.mean([0, 8, 16, 24]) / 400)
+
+
+# ------------------------------------------------------------------------ adaptive
+
+
+def test_the_probability_moves_every_fourth_step_by_the_images_in_between():
+    transform = augment.Adaptive(images=1000, probability=0.1)
+    state = state_of(transform)
+    seen, path = 0, []
+    # Four steps at r = 0.75, four at 0.5, and then some at 1; each of 8 images.
+    margins = [[1.0, 1, 1, 1, 1, 1, 1, -1]] * 4 + [[2.0, 3, 1, -1]] * 4 + [[5.0]] * 5
+    for real in margins:
+        state |= transform.observe(
+            tf.constant(real), state | {"images_seen": tf.constant(seen * 1.0)}
+        )
+        seen += 8
+        path.append((float(state["probability"]), float(state["overfitting"])))
+    up, down = (0.132, 0.75), (0.1, 0.5)
+    expected = [(0.1, 0.0)] * 4 + [up] * 4 + [down] * 4 + [(0.132, 1.0)]
+    np.testing.assert_allclose(path, expected, atol=1e-6)
+
+
+def test_the_probability_stays_from_0_to_1():
+    transform = augment.Adaptive(images=10, interval=1, probability=0.5)
+    for sign, end in ((1.0, 1.0), (-1.0, 0.0)):
+        state = state_of(transform)
+        for step in range(4):
+            seen = {"images_seen": tf.constant(8.0 * step)}
+            state |= transform.observe(tf.constant([sign]), state | seen)
+        assert float(state["probability"]) == end
+
+
+def test_replicas_that_hold_the_mean_of_their_states_decide_as_one():
+    transform = augment.Adaptive(images=1000, interval=2, probability=0.5)
+    signs = np.sign(np.random.default_rng(4).normal(0.55, 1.0, (9, 2, 4))).astype("float32")
+    one, two = state_of(transform), state_of(transform)
+    for step, (left, right) in enumerate(signs):
+        seen = {"images_seen": tf.constant(8.0 * step)}
+        one |= transform.observe(tf.constant([*left, *right]), one | seen)
+        parts = [transform.observe(tf.constant(part), two | seen) for part in (left, right)]
+        two |= {name: (parts[0][name] + parts[1][name]) / 2 for name in two}
+        for name in ("probability", "overfitting"):
+            assert float(one[name]) == pytest.approx(float(two[name]), abs=1e-6)
+    assert float(one["probability"]) != 0.5
+
+
+def learned_game(slope, **arguments):
+    """A game whose discriminator knows reals, all above 0, or takes them for generated."""
+    z, x = keras.Input((4,)), keras.Input((8, 12, 1))
+    bias = keras.initializers.Constant(-9.0)  # of generated samples: all near -1
+    dense = keras.layers.Dense(96, "tanh", kernel_initializer="zeros", bias_initializer=bias)
+    generator = keras.Model(z, keras.layers.Reshape((8, 12, 1))(dense(z)))
+    flat = keras.layers.Flatten()(x)
+    init = keras.initializers.Constant(slope)
+    discriminator = keras.Model(x, keras.layers.Dense(1, kernel_initializer=init)(flat))
+    gan = keras_gan.GAN(generator, discriminator, **arguments)
+    gan.compile(keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.0))
+    return gan
+
+
+@pytest.mark.parametrize(
+    ("loss", "slope", "origin"),
+    [("non_saturating", 1.0, 0.0), ("relativistic", 1.0, -500.0), ("relativistic", -1.0, 500.0)],
+)
+def test_it_rises_where_the_discriminator_overfits_and_falls_where_it_fails(loss, slope, origin):
+    """A relativistic discriminator may put its logits anywhere, far from 0 for instance."""
+    shaken = augment.Adaptive(images=1000, probability=0.3, blit=0, geometry=0, color=0)
+    gan = learned_game(slope, loss=loss, augment=shaken)
+    gan.discriminator.layers[-1].bias.assign([origin])
+    reals = np.full((72, 8, 12, 1), 0.5, "float32")
+    logs = gan.fit(reals, batch_size=8, verbose=0).history  # adjusted in steps 5 and 9
+    end = 0.3 + slope * 2 * 32 / 1000
+    assert float(gan._memories["augment"]["probability"]) == pytest.approx(end, abs=1e-6)
+    assert float(gan._memories["augment"]["overfitting"]) == slope
+    mean = (4 * 0.3 + 4 * (0.3 + slope * 0.032) + end) / 9
+    assert logs["augment_probability"][0] == pytest.approx(mean, abs=1e-6)
+
+
+def test_a_stopped_game_goes_on_with_its_probability(make_gan, images, tmp_path):
+    def game():
+        inner = augment.Adaptive(images=300, interval=2, probability=0.4, blit=0, color=0)
+        return make_gan(augment=augment.Apa(inner, images=200, interval=3, probability=0.3))
+
+    straight = game()
+    straight.fit(images, epochs=2, verbose=0)
+    stopped = game()
+    stopped.fit(images.take(3), verbose=0)
+    stopped.save(tmp_path / "game.keras")
+    resumed = keras.saving.load_model(tmp_path / "game.keras")
+    resumed.fit(images.skip(3).concatenate(images), verbose=0)
+    memory = {name: float(weight) for name, weight in resumed._memories["augment"].items()}
+    assert memory["probability"] not in (0.0, 0.3)
+    assert memory["inner_probability"] not in (0.0, 0.4)
+    for a, b in zip(resumed.get_weights(), straight.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert "augment_probability" not in resumed.evaluate(images, verbose=0, return_dict=True)
+
+
+def test_apa_shows_generated_samples_as_real_ones(make_gan):
+    transform = augment.Apa(probability=0.25)
+    real, fake = tf.ones((4000, 2)), -tf.ones((4000, 2))
+    shown = transform.mix(real, fake, SEED, state_of(transform)).numpy()
+    assert (shown[:, 0] == shown[:, 1]).all()
+    assert (shown[:, 0] < 0).mean() == pytest.approx(0.25, abs=0.028)
+    never = augment.Apa()
+    np.testing.assert_array_equal(never.mix(real, fake, SEED, state_of(never)), real)
+    # In a pair no sample meets itself, unless a class is to be kept.
+    numbers = tf.reshape(tf.range(8.0), (8, 1, 1, 1))
+    always = augment.Apa(probability=1.0)
+    plain = make_gan(augment=always)
+    mixed = plain._mixed(numbers - 100, numbers, 0)[:, 0, 0, 0]
+    assert mixed.numpy().tolist() == [7, 0, 1, 2, 3, 4, 5, 6]
+    conditional = make_gan(augment=always, num_classes=3)
+    np.testing.assert_array_equal(conditional._mixed(numbers - 100, numbers, 0), numbers)
+
+
+@pytest.mark.slow
+def test_two_replicas_hold_one_probability():
+    """On two logical CPUs, in a process of its own: schedules and the state of ADA agree."""
+    program = textwrap.dedent(
+        """
+        import numpy as np, tensorflow as tf
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration() for _ in range(2)]
+        )
+        import keras, keras_gan
+        from keras_gan.schedules import Linear
+
+        def make():
+            keras.utils.set_random_seed(1)
+            spec = keras_gan.Spec("image", (4, 4, 1), (-1.0, 1.0))
+            layers = keras.layers
+            shape = (4, 4, 1)
+            g = [keras.Input((2,)), layers.Dense(16), layers.Reshape(shape)]
+            d = [keras.Input(shape), layers.Flatten(), layers.Dense(1)]
+            adaptive = keras_gan.augment.Adaptive(
+                images=200, interval=2, probability=0.3, blit=0, geometry=0, color=0
+            )
+            g, d = keras.Sequential(g), keras.Sequential(d)
+            gan = keras_gan.GAN(g, d, augment=adaptive, penalties=["r1"])
+            adam = lambda: keras.optimizers.Adam(Linear(0.0, 0.0, 9), beta_2=Linear(0.5, 0.9, 40))
+            gan.compile(adam(), adam())
+            return gan
+
+        x = np.random.default_rng(0).uniform(-1, 1, (56, 4, 4, 1)).astype("float32")
+        data = tf.data.Dataset.from_tensor_slices(x).batch(8)
+        one = make()
+        one.fit(data, verbose=0)
+        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        with strategy.scope():
+            two = make()
+        two.fit(data, verbose=0)
+        read = lambda gan: {n: float(w.value.numpy()) for n, w in gan._memories["augment"].items()}
+        assert read(one)["probability"] != 0.3
+        assert read(one) == read(two), (read(one), read(two))
+        print("as one")
+        """
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.stdout.splitlines()[-1:] == ["as one"], done.stderr[-3000:]

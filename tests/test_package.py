@@ -84,6 +84,7 @@ ALLOWED = {
         "keras_gan.penalties",
         "keras_gan.recipe",
         "keras_gan.run",
+        "keras_gan.schedules",
         "keras_gan.train",
         "keras_gan.workers",
     },

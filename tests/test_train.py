@@ -207,6 +207,13 @@ def test_a_run_goes_on_for_longer_but_not_under_another_recipe(trained, tmp_path
         r"game.loss: relativistic -> hinge; training.seed: 0 -> 3",
     ):
         train.resume(tmp_path / "run", ("training.seed=3", "game.loss=hinge"))
+    # A schedule over the whole training would have been another one in a longer training.
+    opened = runs.Run.open(tmp_path / "run")
+    opened.recipe = small("optimizers.generator.learning_rate={name: cosine, start: 1e-3}")
+    message = r"but for training.minutes. Received: training.images: 320 -> 384"
+    with pytest.raises(UsageError, match=message):
+        train.resume(tmp_path / "run", ("training.images=384",))
+    opened.recipe = small()
     outcome = train.resume(tmp_path / "run", ("training.images=384",))
     assert outcome.gan.count("images_seen") == 384
     assert outcome.run.recipe.training.images == 384

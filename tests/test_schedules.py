@@ -1,0 +1,224 @@
+"""Schedules: their values by hand, and a game that follows them against the same in numpy."""
+
+import math
+import pathlib
+import re
+
+import keras
+import numpy as np
+import pytest
+import yaml
+
+import keras_gan
+from keras_gan import UsageError, recipe, schedules, train
+from keras_gan.schedules import Cosine, Linear, WarmUp
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# One of each kind that is registered, with values by hand.
+VALUES = [
+    (Linear(2.0, 1.0, 100), {0: 2.0, 25: 1.75, 100: 1.0, 1e9: 1.0}),
+    (Cosine(0.9, 0.99, 2e7), {0: 0.9, 5e6: 0.9131802, 1e7: 0.945, 2e7: 0.99, 3e7: 0.99}),
+    (Cosine(2e-4, images=30), {0: 2e-4, 10: 1.5e-4, 30: 0.0}),
+    (WarmUp(3.0, 10), {0: 0.0, 5: 1.5, 10: 3.0, 99: 3.0}),
+    (WarmUp(3.0, 8, start=1.0, shape="cosine"), {0: 1.0, 2: 1.2928932, 4: 2.0, 8: 3.0}),
+    (WarmUp(Linear(4.0, 2.0, 20), 10), {0: 0.0, 5: 2.0, 10: 4.0, 20: 3.0, 30: 2.0, 50: 2.0}),
+    (WarmUp(Linear(1.0, 0.5, 20), 10, start=1.0), {0: 1.0, 5: 1.0, 10: 1.0, 20: 0.75}),
+]
+
+
+@pytest.mark.parametrize(("schedule", "values"), VALUES, ids=str)
+def test_values_by_hand_and_round_trips(schedule, values):
+    config = keras.saving.serialize_keras_object(schedule)
+    again = keras.saving.deserialize_keras_object(config)
+    assert type(again) is type(schedule)
+    assert repr(again) == repr(schedule)
+    for images, value in values.items():
+        assert float(schedules.now(schedule, images)) == pytest.approx(value, rel=1e-6, abs=1e-12)
+        assert float(schedules.now(again, images)) == float(schedules.now(schedule, images))
+        assert min(schedule.extremes()) <= value <= max(schedule.extremes())
+
+
+def test_every_registered_schedule_is_in_the_table():
+    assert {type(schedule).__name__ for schedule, _ in VALUES} == {
+        re.sub("(^|_)([a-z])", lambda m: m[2].upper(), name) for name in schedules.names()
+    }
+    assert all(line.endswith(".") for line in schedules.names().values())
+
+
+def test_names_make_them():
+    made = schedules.get({"name": "warm_up", "to": {"name": "cosine", "start": 1.0}, "images": 40})
+    assert made.open_ended
+    assert repr(made.lasting(100).to) == "Cosine(start=1.0, end=0.0, images=60)"
+    assert not made.lasting(100).open_ended
+    assert schedules.get(0.5) == 0.5
+    fixed = Linear(1.0, 0.0, 10)
+    assert fixed.lasting(100) is fixed
+
+
+def test_what_is_refused():
+    for make, message in (
+        (lambda: Linear(math.nan, 1, 5), "start must be a finite number. Received: start=nan"),
+        (lambda: Cosine(1, "a", 5), "end must be a finite number. Received: end='a'"),
+        (lambda: Cosine(1, 0, 0), "images must be above 0. Received: images=0"),
+        (
+            lambda: WarmUp(1, 5, shape="step"),
+            "shape must be linear or cosine. Received: shape='step'",
+        ),
+        (lambda: WarmUp(Linear(1), 5).lasting(5), "shorter than the training.* images=5 of 5"),
+        (lambda: Linear(1.0).at(0), "told how many images .* images=None in Linear"),
+        (lambda: schedules.get({"name": "cosin"}), "'cosin'. Did you mean 'cosine'"),
+        (lambda: Linear(1, 0, 5)(0), "belongs to an optimizer of a GAN"),
+        (lambda: keras_gan.penalties.R1(Linear(1, -1, 5)), "from 0 up. Received: weight=Linear"),
+    ):
+        with pytest.raises(UsageError, match=message) as caught:
+            make()
+        assert "\n" not in str(caught.value)
+
+
+def test_schedules_out_of_range_are_refused_by_the_game(make_gan):
+    with pytest.raises(UsageError, match=r"ema_half_life must be .* ema_half_life=Linear"):
+        make_gan(ema_half_life=Linear(-1, 5, 10))
+    with pytest.raises(UsageError, match=r"top_k must be .* top_k=Linear"):
+        make_gan(top_k=Linear(1, 0, 10))
+
+
+# A game of which every step can be worked by hand: D(x) = w . x, G(z) = c, Wasserstein's loss.
+REAL = np.random.default_rng(3).integers(-8, 9, (24, 2)).astype("float32") / 16
+RATE, BETA = Cosine(0.25, 0.0625, 20), Linear(0.5, 0.9375, 20)
+GAMMA, HALF_LIFE, GENERATOR_RATE = Cosine(1.0, 0.0, 16), Linear(0, 12, 24), WarmUp(0.5, 12)
+
+
+def linear_game(policy="float32", **arguments):
+    keras.config.set_dtype_policy(policy)
+    try:
+        z, x = keras.Input((1,)), keras.Input((2,))
+        # The constraint keeps the kernel at 0, so that G(z) = c, the bias.
+        constant = keras.layers.Dense(
+            2,
+            kernel_initializer="zeros",
+            kernel_constraint=keras.constraints.MaxNorm(0.0),
+            bias_initializer="ones",
+        )
+        generator = keras.Model(z, constant(z))
+        w = keras.initializers.Constant(0.5)
+        discriminator = keras.Model(
+            x, keras.layers.Dense(1, use_bias=False, kernel_initializer=w)(x)
+        )
+        gan = keras_gan.GAN(
+            generator,
+            discriminator,
+            loss="wasserstein",
+            penalties=[keras_gan.penalties.R1(GAMMA)],
+            ema_half_life=HALF_LIFE,
+            ema_rampup=100.0,
+        )
+    finally:
+        keras.config.set_dtype_policy("float32")
+    gan.compile(
+        keras.optimizers.SGD(GENERATOR_RATE),
+        keras.optimizers.Adam(RATE, beta_1=0.5, beta_2=BETA),
+        **arguments,
+    )
+    return gan
+
+
+def by_hand():
+    """w, c and the average of c after the six steps of 4 samples."""
+    w, c, average = np.full(2, 0.5), np.ones(2), np.ones(2)
+    m = v = np.zeros(2)
+    for step in range(6):
+        seen, k = 4 * step, step + 1
+        part = min(seen / 20, 1)
+        rate = 0.0625 + (0.25 - 0.0625) * (1 + math.cos(math.pi * part)) / 2
+        beta = 0.5 + (0.9375 - 0.5) * part
+        gamma = (1 + math.cos(math.pi * min(seen / 16, 1))) / 2
+        slope = c - REAL[seen : seen + 4].mean(0) + gamma * w
+        m, v = 0.5 * m + 0.5 * slope, beta * v + (1 - beta) * slope**2
+        unbiased = rate * math.sqrt(1 - beta**k) / (1 - 0.5**k)
+        w = w - unbiased * m / (np.sqrt(v) + 1e-7)
+        c = c + 0.5 * min(seen / 12, 1) * w
+        half_life = 12 * (seen + 4) / 24
+        average = average + (1 - 0.5 ** (4 / half_life)) * (c - average)
+    return w, c, average
+
+
+@pytest.mark.parametrize(
+    ("how", "tolerance"),
+    [
+        pytest.param({}, 1e-5, id="plain"),
+        pytest.param({"jit_compile": True}, 1e-5, id="xla", marks=pytest.mark.slow),
+        pytest.param({"policy": "mixed_float16"}, 2e-2, id="float16"),
+    ],
+)
+def test_a_game_follows_its_schedules_also_after_a_resume(how, tolerance, tmp_path):
+    """Rate and beta_2 of Adam, a rate of SGD, a penalty's weight, and the average's half-life."""
+    straight = linear_game(**how)
+    straight.fit(REAL, batch_size=4, shuffle=False, verbose=0)
+    w, c, average = by_hand()
+    found = straight.discriminator.get_weights()[0][:, 0]
+    np.testing.assert_allclose(found, w, rtol=tolerance)
+    np.testing.assert_allclose(straight.generator.layers[-1].bias, c, rtol=tolerance)
+    averaged = straight.average_generator.layers[-1].bias
+    np.testing.assert_allclose(averaged, average, rtol=tolerance)
+    if how.get("policy"):
+        assert straight.discriminator_optimizer.inner_optimizer.iterations == 6
+
+    stopped = linear_game(**how)
+    stopped.fit(REAL[:8], batch_size=4, shuffle=False, verbose=0)
+    stopped.save(tmp_path / "game.keras")
+    resumed = keras.saving.load_model(tmp_path / "game.keras")
+    resumed.fit(REAL[8:], batch_size=4, shuffle=False, verbose=0)
+    for a, b in zip(resumed.get_weights(), straight.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    variables = [gan.discriminator_optimizer.variables for gan in (resumed, straight)]
+    for a, b in zip(*variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_one_schedule_serves_two_games():
+    """Each game's optimizers count its own images."""
+    rate = Linear(1.0, 0.0, 8)
+    games = []
+    for _ in range(2):
+        gan = linear_game()
+        gan.compile(keras.optimizers.SGD(rate), keras.optimizers.SGD(rate))
+        games.append(gan)
+    games[0].fit(REAL[:4], batch_size=4, verbose=0)
+    rates = [float(gan.generator_optimizer.learning_rate) for gan in games]
+    assert rates == [0.5, 1.0]
+
+
+def r3gan_recipe():
+    """The recipe of the documentation."""
+    text = (ROOT / "docs" / "recipes.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    return next(yaml.safe_load(block) for block in blocks if "pipeline" in block)
+
+
+def test_the_recipe_of_r3gan_line_by_line(image_spec):
+    """Every number at the start, in the middle and at the end, and a step at each."""
+    tree = r3gan_recipe()
+    for role in ("generator", "discriminator"):
+        tree[role] = {"architecture": "dcgan", "widths": [8, 4, 4]}
+    loaded = recipe.parse(tree)
+    assert recipe.parse(yaml.safe_load(loaded.to_yaml())) == loaded
+    assert loaded.open_ended() == []
+    gan = train.build(loaded, image_spec)
+    x = np.tanh(np.random.default_rng(0).normal(size=(8, 8, 12, 1))).astype("float32")
+    for images, rate, beta, gamma, half_life, probability in (
+        (0, 2e-4, 0.9, 2.0, 0.0, 0.0),
+        (10_000_000, 1.25e-4, 0.945, 1.1, 250_000, 0.15),
+        (20_000_000, 5e-5, 0.99, 0.2, 500_000, 0.3),
+    ):
+        gan.images_seen.assign(images)
+        for optimizer in (gan.generator_optimizer, gan.discriminator_optimizer):
+            assert float(optimizer.learning_rate) == pytest.approx(rate)
+            assert float(optimizer.beta_2(None)) == pytest.approx(beta)
+            assert (optimizer.beta_1, optimizer.epsilon) == (0.0, 1e-8)
+        for penalty in gan.penalties.values():
+            assert float(schedules.now(penalty.weight, images)) == pytest.approx(gamma)
+        assert float(schedules.now(gan.ema_half_life, images)) == pytest.approx(half_life)
+        logs = gan.fit(x, batch_size=8, verbose=0).history
+        assert logs["augment_probability"][0] == pytest.approx(probability, abs=1e-7)
+        assert np.isfinite([values[0] for values in logs.values()]).all()
