@@ -94,8 +94,9 @@ def players(generator, discriminator, num_classes, latent_dim, penalties, pac=1)
                 "the generator's turn included, and does not normalize in inference; use "
                 f"keras_gan.layers.SpectralNormalization. Received: layer {layer.name!r}"
             )
-    if penalties:
-        _differentiable_twice(discriminator)
+    for role, player in (("generator", generator), ("discriminator", discriminator)):
+        if any(role in penalty.twice for penalty in penalties.values()):
+            _differentiable_twice(role, player)
     return latent_dim, shape
 
 
@@ -146,13 +147,13 @@ def _output_shape(generator, inputs) -> tuple:
     return tuple(output.shape[1:])
 
 
-def _differentiable_twice(discriminator) -> None:
+def _differentiable_twice(role: str, player) -> None:
     """Refuses layers through which the second derivative is missing or wrong, silently."""
-    for layer in discriminator._flatten_layers():
+    for layer in player._flatten_layers():
         if isinstance(layer, _WRONG_SECOND_DERIVATIVE):
             raise UsageError(
                 "A penalty cannot be differentiated through a normalization layer of Keras in the "
-                "discriminator (tf.nn.moments has a wrong second derivative); use none, or "
+                f"{role} (tf.nn.moments has a wrong second derivative); use none, or "
                 f"keras_gan.layers.GroupNormalization. Received: layer {layer.name!r}, "
                 f"{type(layer).__name__}"
             )
@@ -160,7 +161,7 @@ def _differentiable_twice(discriminator) -> None:
         if resizes or getattr(layer, "interpolation", "nearest") != "nearest":
             raise UsageError(
                 "A penalty cannot be differentiated through a resizing layer of the "
-                "discriminator (TensorFlow has no second derivative for it); use AveragePooling2D "
+                f"{role} (TensorFlow has no second derivative for it); use AveragePooling2D "
                 f"or nearest UpSampling2D. Received: layer {layer.name!r}"
             )
 

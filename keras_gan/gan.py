@@ -129,6 +129,8 @@ class GAN(keras.Model):
         )
         if isinstance(self.augment, augments.Augment):
             self.augment.check(self.sample_shape)
+        for penalty in self.penalties.values():
+            penalty.check(generator, discriminator, self.sample_shape)
 
         self.average_generator = _copy(generator) if ema_half_life else generator
         # Own counters: an optimizer's stands still when a loss scale is halved.
@@ -293,6 +295,9 @@ class GAN(keras.Model):
             real=real,
             fake=fake,
             seed=self._random_seed(purpose, turn),
+            labels=labels,
+            augmented=lambda x: self._augmented(x, self._random_seed(_AUGMENT, turn)),
+            singly=lambda function, x: self._packed(function(self._unpacked(x))),
         )
 
     def _penalties(self, play: penalties.Play, turn: int):
@@ -306,7 +311,7 @@ class GAN(keras.Model):
             value, values, due = self._penalty(penalty, play, values, turn)
             for key, weight in memory.items():
                 weight.assign(values[key])
-            strength = schedules.now(penalty.weight, self.images_seen.value)
+            strength = schedules.now(penalty.weight_on(play.player), self.images_seen.value)
             total += strength * penalty.interval * value
             self._trackers[_metric(name, play.player)].update_state(value, sample_weight=due)
         return total

@@ -26,7 +26,7 @@ ALLOWED = {
     "keras_gan.losses": set(),
     "keras_gan.schedules": set(),
     "keras_gan.constraints": set(),
-    "keras_gan.penalties": {"keras_gan.schedules"},
+    "keras_gan.penalties": {"keras_gan.augment", "keras_gan.schedules"},
     "keras_gan.pictures": set(),
     "keras_gan.architectures": {"keras_gan.layers"},
     "keras_gan.layers": set(),
