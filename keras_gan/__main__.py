@@ -23,7 +23,16 @@ import rich.table
 import typer
 
 import export
-from keras_gan import architectures, augment, datasets, losses, memory, penalties, train
+from keras_gan import (
+    architectures,
+    augment,
+    constraints,
+    datasets,
+    losses,
+    memory,
+    penalties,
+    train,
+)
 from keras_gan import recipe as recipes
 from keras_gan import run as runs
 from keras_gan.errors import UsageError
@@ -46,13 +55,14 @@ Minutes = Annotated[float | None, typer.Option(help="Train at most so many minut
 
 @app.command("list")
 def list_all() -> None:
-    """List recipes, architectures, losses, penalties, augmentations and data sets."""
+    """List what a recipe can name: losses, penalties, data sets and the rest."""
     for title, names in (
         ("Recipes", recipes.names()),
         ("Architectures", architectures.names()),
         ("Losses", losses.names()),
         ("Penalties", penalties.names()),
         ("Augmentations", augment.names()),
+        ("Constraints", constraints.names()),
         ("Data sets", datasets.names()),
     ):
         out.print(title, style="bold")

@@ -241,7 +241,7 @@ def _first_batch(dataset: tf.data.Dataset, shape: tuple, num_classes: int, parts
     size = samples.shape[0]
     if parts > 1 and size is None:
         raise UsageError(
-            f"With discriminator_steps={parts} every batch must be of one known size: use "
+            f"With discriminator_steps * pac = {parts} every batch must be of one known size: use "
             "batch(size, drop_remainder=True). Received: batches of unknown size"
         )
     divides(size or 0, parts)
@@ -306,10 +306,11 @@ def class_ids(y: np.ndarray, num_classes: int) -> None:
 
 
 def divides(batch_size: int, parts: int) -> None:
-    """Refuses a batch that cannot be dealt out to the discriminator's steps."""
+    """Refuses a batch that cannot be dealt out to the discriminator's steps, in whole packs."""
     if batch_size % parts:
         raise UsageError(
-            f"A batch must divide by discriminator_steps={parts}, as each step sees its own part. "
+            f"A batch must divide by discriminator_steps * pac = {parts}, as each step sees its "
+            "own part, in whole packs. "
             f"Received: a batch of {batch_size}"
         )
 

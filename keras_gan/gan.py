@@ -396,7 +396,10 @@ class GAN(keras.Model):
     def test_step(self, data: Any) -> dict[str, Any]:
         """The averaged generator plays one batch, both in inference mode; gives the metrics."""
         real, labels = self._unpack(data)
-        real = real[: tf.shape(real)[0] // self.pac * self.pac]
+        if self.pac > 1:  # whole packs; too few for one are repeated
+            count = tf.shape(real)[0]
+            whole = tf.maximum(count // self.pac, 1) * self.pac
+            real = tf.gather(real, tf.range(whole) % count)
         noise = self._noise(real, self._random_seed(_EVALUATION, self.evaluation_step.value))
         fake = self.average_generator(_inputs(noise, labels), training=False)
         real, fake = self._packed(real), self._packed(fake)

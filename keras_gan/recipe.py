@@ -23,7 +23,7 @@ import pydantic
 import yaml
 from pydantic import ConfigDict, Field
 
-from keras_gan import architectures, augment, datasets, losses, penalties
+from keras_gan import architectures, augment, constraints, datasets, losses, penalties
 from keras_gan.errors import UsageError
 from keras_gan.registry import classes, nearest
 
@@ -74,18 +74,25 @@ class Game(_Section):
     loss: str | dict[str, Any] = "non_saturating"
     penalties: list[str | dict[str, Any]] = []
     augment: str | dict[str, Any] | None = None
+    constraint: str | dict[str, Any] | None = None
     conditional: bool = False
     discriminator_steps: Natural = 1
+    pac: Natural = 1
+    top_k: Annotated[float, pydantic.BeforeValidator(_no_truth_value), Field(gt=0, le=1)] = 1.0
     ema_half_life: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10_000
     ema_rampup: Positive = 0.05
 
 
 class Optimizer(_Open):
-    """`name` is a Keras optimizer's; further keys are its arguments."""
+    """`name` is a Keras optimizer's; further keys are its arguments.
+
+    `lazy_interval` above 1 rescales them, see `keras_gan.penalties.rescaled`.
+    """
 
     name: str = "adam"
     learning_rate: Positive = 2e-4
     schedule: Literal["constant", "cosine"] = "constant"
+    lazy_interval: Natural = 1
 
 
 class Optimizers(_Section):
@@ -195,15 +202,13 @@ def parse(tree: Mapping[str, Any]) -> Recipe:
         _check_named(penalties.Penalty, penalty, f"game.penalties.{i}", "penalty")
     if recipe.game.augment is not None:
         _check_named(augment.Augment, recipe.game.augment, "game.augment", "augmentation")
+    constraint = recipe.game.constraint
+    if constraint is not None:
+        _check_named(constraints.Constraint, constraint, "game.constraint", "constraint")
     for role in ("generator", "discriminator"):
         _check_optimizer(getattr(recipe.optimizers, role), f"optimizers.{role}")
     _check_data(recipe.data.source, recipe.data.options)
-    if recipe.training.batch_size % recipe.game.discriminator_steps:
-        raise UsageError(
-            "training.batch_size must divide by game.discriminator_steps="
-            f"{recipe.game.discriminator_steps}, as each step sees its own part. "
-            f"Received: training.batch_size={recipe.training.batch_size}"
-        )
+    _check_batches(recipe)
     return recipe
 
 
@@ -301,6 +306,23 @@ def _set(tree: dict[str, Any], setting: str) -> None:
 # ------------------------------------------------------------------------ checking
 
 
+def _check_batches(recipe: Recipe) -> None:
+    """Each step of the discriminator sees its own part of a batch, in packs without labels."""
+    game, batch_size = recipe.game, recipe.training.batch_size
+    if game.pac > 1 and game.conditional:
+        raise UsageError(
+            "A pack of samples has no class of its own: a game with game.conditional must have "
+            f"game.pac=1. Received: game.pac={game.pac}"
+        )
+    if batch_size % (game.discriminator_steps * game.pac):
+        packs = f" times game.pac={game.pac}" if game.pac > 1 else ""
+        raise UsageError(
+            "training.batch_size must divide by game.discriminator_steps="
+            f"{game.discriminator_steps}{packs}, as each step sees its own part. "
+            f"Received: training.batch_size={batch_size}"
+        )
+
+
 def _check_player(recipe: Recipe, role: str) -> None:
     player: Player = getattr(recipe, role)
     known = architectures.names()
@@ -349,6 +371,11 @@ def _check_optimizer(optimizer: Optimizer, path: str) -> None:
             f"{nearest(optimizer.name.lower(), known)}"
         )
     _check_options(cls, optimizer.options, path, skip=("learning_rate", "name", "kwargs"))
+    if optimizer.lazy_interval > 1 and not {"beta_1", "beta_2"} <= _defaults(cls).keys():
+        raise UsageError(
+            f"{path}.lazy_interval rescales beta_1 and beta_2, which the optimizer must have. "
+            f"Received: {path}.name={optimizer.name!r}"
+        )
     # Keras's arguments are not annotated; a number by default is a number.
     for name, parameter in inspect.signature(cls).parameters.items():
         value = optimizer.options.get(name, 0.0)
@@ -364,11 +391,20 @@ def _check_optimizer(optimizer: Optimizer, path: str) -> None:
 
 def make_optimizer(optimizer: Optimizer, steps: int) -> keras.optimizers.Optimizer:
     """The Keras optimizer of a section, its schedule laid out over `steps` steps."""
-    rate: Any = optimizer.learning_rate
+    config: dict[str, Any] = {"learning_rate": optimizer.learning_rate, **optimizer.options}
+    if optimizer.lazy_interval > 1:
+        cls = type(keras.optimizers.get(optimizer.name))
+        betas = {name: _defaults(cls)[name] for name in ("beta_1", "beta_2")}
+        config = penalties.rescaled({**betas, **config}, optimizer.lazy_interval)
     if optimizer.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps)
-    config = {"learning_rate": rate, **optimizer.options}
+        schedules = keras.optimizers.schedules
+        config["learning_rate"] = schedules.CosineDecay(config["learning_rate"], decay_steps=steps)
     return keras.optimizers.get({"class_name": optimizer.name, "config": config})
+
+
+def _defaults(function: Callable) -> dict[str, Any]:
+    """The arguments that a function or class takes, with their defaults."""
+    return {n: p.default for n, p in inspect.signature(function).parameters.items()}
 
 
 def _check_options(function: Callable, options: dict, path: str, skip: tuple = ()) -> None:

@@ -150,11 +150,11 @@ def build(recipe: recipes.Recipe, spec: Any) -> GAN:
     with _precision(recipe.training.precision):
         players = [
             architectures.build_player(
-                role, player.architecture, spec, conditional, **player.options
+                role, player.architecture, seen, conditional, **player.options
             )
-            for role, player in (
-                ("generator", recipe.generator),
-                ("discriminator", recipe.discriminator),
+            for role, player, seen in (
+                ("generator", recipe.generator, spec),
+                ("discriminator", recipe.discriminator, spec.packed(game.pac)),
             )
         ]
     gan = GAN(
@@ -162,7 +162,10 @@ def build(recipe: recipes.Recipe, spec: Any) -> GAN:
         loss=game.loss,
         penalties=game.penalties,
         augment=game.augment,
+        constraint=game.constraint,
         discriminator_steps=game.discriminator_steps,
+        pac=game.pac,
+        top_k=game.top_k,
         ema_half_life=game.ema_half_life,
         ema_rampup=game.ema_rampup,
         num_classes=spec.num_classes if conditional else 0,

@@ -72,6 +72,7 @@ ALLOWED = {
         "export",
         "keras_gan.architectures",
         "keras_gan.augment",
+        "keras_gan.constraints",
         "keras_gan.datasets",
         "keras_gan.losses",
         "keras_gan.memory",
