@@ -125,7 +125,7 @@ def test_values_on_linear_players_and_finite_slopes_where_the_discriminator_is_f
     z, x = rng.normal(size=(4, 3)), rng.normal(size=(4, 24))
     generator, discriminator = linear_players()
     generator.set_weights([kernel])
-    discriminator.set_weights([weight[:, None], [0.0]])
+    discriminator.set_weights([weight[:, None], np.zeros(1)])
     arrays = [tf.constant(a, tf.float32) for a in (z, x.reshape(4, *SHAPE))]
     for player in penalty.players:
         learner = generator if player == "generator" else discriminator
@@ -291,7 +291,9 @@ def test_consistency_transforms_each_sample_of_a_pack_by_itself(make_gan):
     transform = augment.get("flip_translation")
     gan = keras_gan.GAN(*packed_players(), penalties=["consistency"], pac=2)
     samples = tf.constant(RNG.uniform(-1, 1, (4, 8, 8, 1)), tf.float32)
-    play = gan._play("discriminator", gan._discriminate(None, 0), gan._packed(samples), *[None] * 4)
+    play = gan._play(
+        "discriminator", gan._discriminate(None, 0), gan._packed(samples), *[None] * 3, 0
+    )
     (penalty,) = gan.penalties.values()
     play = dataclasses.replace(play, seed=tf.constant(SEED))
     values, _ = penalty.of_play(play, {})
@@ -456,7 +458,7 @@ def softplus_generator(*layers):
 @pytest.mark.parametrize("kind", LAYERS)
 def test_second_derivative_through_a_layer_of_the_generator(name, kind):
     generator = softplus_generator(*LAYERS[kind]())
-    discriminator = keras.Sequential([keras.Input(generator.output_shape[1:]), *head()])
+    discriminator = None  # is not looked at
     by_tape, by_differences = play_slopes(name, generator, discriminator, "generator", away=0.3)
     assert by_tape == pytest.approx(by_differences, rel=1e-5, abs=1e-7)
 
@@ -469,7 +471,8 @@ def test_slopes_of_what_looks_at_more_of_the_game(name):
     for player in penalties.get(name).players:
         generator = softplus_generator(layer.Conv2DTranspose(2, 3), layer.Conv2D(1, 3))
         hidden = [layer.Conv2D(2, 3), layer.Activation("tanh"), layer.Flatten(), layer.Dense(3)]
-        discriminator = keras.Sequential([keras.Input((6, 6, 1)), *hidden, *head()])
+        inputs = keras.Input((6, 6, 1), dtype="float64")
+        discriminator = keras.Sequential([inputs, *hidden, *head()])
         by_tape, by_differences = play_slopes(name, generator, discriminator, player, away=0.1)
         assert by_tape == pytest.approx(by_differences, rel=1e-5, abs=1e-7), player
 
@@ -522,7 +525,7 @@ def test_normalization_layers_of_keras_are_refused_for_a_reason(kind):
     layer = getattr(keras.layers, kind)(dtype="float64")
     layers = [keras.layers.Conv2D(4, 3), layer, *head()]
     by_tape, by_differences = discriminator_slopes(penalties.R1(), *layers)
-    assert by_tape != pytest.approx(by_differences, rel=0.02)
+    assert by_tape != pytest.approx(by_differences, rel=0.005)
     keras.config.set_dtype_policy("float32")
     player = keras.Sequential([keras.Input((8, 12, 1)), type(layer)(name="norm"), *head()[1:]])
     generator = keras_gan.architectures.build_player(
@@ -592,7 +595,7 @@ def test_round_trip(name):
     assert scheduled.weight.images == 8
 
 
-def small_game(names, policy="float32", compiled=True, num_classes=0, **arguments):
+def small_game(names, policy="float32", num_classes=0, compiled=True, **arguments):
     """Players with few weights on images of 4 x 4."""
     keras.utils.set_random_seed(2)
     keras.config.set_dtype_policy(policy)
@@ -617,28 +620,37 @@ def metrics_of(gan):
     return gan._penalty_metrics
 
 
-@pytest.mark.parametrize("interval", [1, 2])
-@pytest.mark.parametrize("num_classes", [0, 2])
-def test_all_of_them_in_one_game(num_classes, interval):
-    names = [{"name": n, "interval": interval} for n in ALL]
-    gan = small_game(names, num_classes=num_classes, discriminator_steps=2)
-    logs = gan.fit(TINY, np.arange(16) % 2, batch_size=8, verbose=0).history
+def all_at_once(policy="float32", interval=1, num_classes=0):
+    """Values of all penalties after one step of the discriminator and the generator."""
+    gan = small_game([{"name": n, "interval": interval} for n in ALL], policy, num_classes)
+    logs = gan.fit(TINY[:8], np.arange(8) % 2, batch_size=8, verbose=0).history
     assert len(metrics_of(gan)) == len(ALL) + 1  # one is on both players
     assert np.isfinite([values[0] for values in logs.values()]).all()
-    flat = ("lipschitz_penalty",)  # the discriminator begins flatter than 1
-    assert all(logs[name][0] != 0 for name in metrics_of(gan) if name not in flat)
+    assert gan.generator.trainable_variables[0].dtype == "float32"
+    return {name: logs[name][0] for name in metrics_of(gan)}
+
+
+@pytest.fixture(scope="module")
+def in_float32():
+    return all_at_once()
+
+
+def test_all_of_them_in_one_game(in_float32):
+    nothing = {name for name, value in in_float32.items() if value == 0}
+    # The discriminator begins flatter than 1, and LeCam has seen nothing yet.
+    assert nothing <= {"lipschitz_penalty", "le_cam"}
+
+
+def test_all_of_them_in_a_conditional_game_when_they_are_due():
+    nothing = {name for name, value in all_at_once(interval=2, num_classes=2).items() if not value}
+    assert nothing <= {"lipschitz_penalty", "le_cam"}
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_all_of_them_in_mixed_precision(policy):
-    values = {}
-    for used in ("float32", policy):
-        gan = small_game(ALL, used)
-        logs = gan.fit(TINY[:8], batch_size=8, verbose=0).history
-        values[used] = np.array([logs[name][0] for name in metrics_of(gan)])
-        assert np.isfinite(values[used]).all()
-        assert gan.generator.trainable_variables[0].dtype == "float32"
-    np.testing.assert_allclose(values[policy], values["float32"], rtol=0.1, atol=2e-3)
+def test_all_of_them_in_mixed_precision(policy, in_float32):
+    values = all_at_once(policy)
+    for name, value in in_float32.items():
+        assert values[name] == pytest.approx(value, rel=0.1, abs=2e-3), name
 
 
 # Compiling takes seconds: one game by default, each penalty by itself among the slow tests.
@@ -698,6 +710,7 @@ def test_a_generator_penalty_weighs_in_the_generators_loss_alone():
     generator = keras.Sequential([keras.Input((2,)), dense(1, kernel_initializer="zeros")])
     discriminator = keras.Sequential([keras.Input((1,)), dense(1, kernel_initializer="zeros")])
     generator.layers[-1].bias.assign([3.0])
+    generator.layers[-1].kernel.trainable = False  # G(z) = b, whatever the latents
     penalty = penalties.FeatureMatching(weight=Halving(4))
     gan = keras_gan.GAN(generator, discriminator, loss="wasserstein", penalties=[penalty])
     gan.compile(keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.0))
@@ -750,7 +763,7 @@ def test_what_is_refused():
         ({"name": "path_length", "batch_shrink": 0}, r"from 1 up. Received: batch_shrink=0"),
         (
             {"name": "latent_consistency", "noise": 0},
-            r"noise must be .* above 0. Received: noise=0",
+            r"above 0. Received: noise=0",
         ),
         ({"name": "latent_consistency", "generator_weight": -1}, r"Received: generator_weight=-1"),
         ({"name": "balanced_consistency", "fake": -1}, r"from 0 up. Received: fake=-1"),
