@@ -27,6 +27,7 @@ import export
 from keras_gan import (
     architectures,
     augment,
+    constraints,
     datasets,
     losses,
     memory,
@@ -57,13 +58,16 @@ Minutes = Annotated[float | None, typer.Option(help="Train at most so many minut
 
 @app.command("list")
 def list_all() -> None:
-    """List recipes, architectures, losses, penalties, augmentations, schedules, data sets."""
+    (schedules,)
+    (train,)
+    (workers,)
     for title, names in (
         ("Recipes", recipes.names()),
         ("Architectures", architectures.names()),
         ("Losses", losses.names()),
         ("Penalties", penalties.names()),
         ("Augmentations", augment.names()),
+        ("Constraints", constraints.names()),
         ("Schedules", schedules.names()),
         ("Data sets", datasets.names()),
     ):

@@ -92,8 +92,9 @@ def players(generator, discriminator, num_classes, latent_dim, penalties, pac=1)
                 "the generator's turn included, and does not normalize in inference; use "
                 f"keras_gan.layers.SpectralNormalization. Received: layer {layer.name!r}"
             )
-    if penalties:
-        _differentiable_twice(discriminator)
+    for role, player in (("generator", generator), ("discriminator", discriminator)):
+        if any(role in penalty.twice for penalty in penalties.values()):
+            _differentiable_twice(role, player)
     return latent_dim, shape
 
 
@@ -144,13 +145,13 @@ def _output_shape(generator, inputs) -> tuple:
     return tuple(output.shape[1:])
 
 
-def _differentiable_twice(discriminator) -> None:
+def _differentiable_twice(role: str, player) -> None:
     """Refuses layers through which the second derivative is missing or wrong, silently."""
-    for layer in discriminator._flatten_layers():
+    for layer in player._flatten_layers():
         if isinstance(layer, _WRONG_SECOND_DERIVATIVE):
             raise UsageError(
                 "A penalty cannot be differentiated through a normalization layer of Keras in the "
-                "discriminator (tf.nn.moments has a wrong second derivative); use none, or "
+                f"{role} (tf.nn.moments has a wrong second derivative); use none, or "
                 f"keras_gan.layers.GroupNormalization. Received: layer {layer.name!r}, "
                 f"{type(layer).__name__}"
             )
@@ -158,7 +159,7 @@ def _differentiable_twice(discriminator) -> None:
         if resizes or getattr(layer, "interpolation", "nearest") != "nearest":
             raise UsageError(
                 "A penalty cannot be differentiated through a resizing layer of the "
-                "discriminator (TensorFlow has no second derivative for it); use AveragePooling2D "
+                f"{role} (TensorFlow has no second derivative for it); use AveragePooling2D "
                 f"or nearest UpSampling2D. Received: layer {layer.name!r}"
             )
 
@@ -245,7 +246,7 @@ def _first_batch(dataset: tf.data.Dataset, shape: tuple, num_classes: int, parts
     size = samples.shape[0]
     if parts > 1 and size is None:
         raise UsageError(
-            f"With discriminator_steps={parts} every batch must be of one known size: use "
+            f"With discriminator_steps * pac = {parts} every batch must be of one known size: use "
             "batch(size, drop_remainder=True). Received: batches of unknown size"
         )
     divides(size or 0, parts)
@@ -310,10 +311,11 @@ def class_ids(y: np.ndarray, num_classes: int) -> None:
 
 
 def divides(batch_size: int, parts: int) -> None:
-    """Refuses a batch that cannot be dealt out to the discriminator's steps."""
+    """Refuses a batch that cannot be dealt out to the discriminator's steps, in whole packs."""
     if batch_size % parts:
         raise UsageError(
-            f"A batch must divide by discriminator_steps={parts}, as each step sees its own part. "
+            f"A batch must divide by discriminator_steps * pac = {parts}, as each step sees its "
+            "own part, in whole packs. "
             f"Received: a batch of {batch_size}"
         )
 

@@ -131,6 +131,8 @@ class GAN(keras.Model):
         )
         if isinstance(self.augment, augments.Augment):
             self.augment.check(self.sample_shape)
+        for penalty in self.penalties.values():
+            penalty.check(generator, discriminator, self.sample_shape)
 
         self.average_generator = _copy(generator) if ema_half_life else generator
         # Own counters: an optimizer's stands still when a loss scale is halved.
@@ -306,6 +308,9 @@ class GAN(keras.Model):
             real=real,
             fake=fake,
             seed=self._random_seed(purpose, turn),
+            labels=labels,
+            augmented=lambda x: self._augmented(x, self._random_seed(_AUGMENT, turn)),
+            singly=lambda function, x: self._packed(function(self._unpacked(x))),
         )
 
     def _penalties(self, play: penalties.Play, turn: int):
@@ -319,7 +324,7 @@ class GAN(keras.Model):
             value, values, due = self._penalty(penalty, play, values, turn)
             for key, weight in memory.items():
                 weight.assign(values[key])
-            strength = schedules.now(penalty.weight, self.images_seen.value)
+            strength = schedules.now(penalty.weight_on(play.player), self.images_seen.value)
             total += strength * penalty.interval * value
             self._trackers[_metric(name, play.player)].update_state(value, sample_weight=due)
         return total
@@ -410,7 +415,10 @@ class GAN(keras.Model):
     def test_step(self, data: Any) -> dict[str, Any]:
         """The averaged generator plays one batch, both in inference mode; gives the metrics."""
         real, labels = self._unpack(data)
-        real = real[: tf.shape(real)[0] // self.pac * self.pac]
+        if self.pac > 1:  # whole packs; too few for one are repeated
+            count = tf.shape(real)[0]
+            whole = tf.maximum(count // self.pac, 1) * self.pac
+            real = tf.gather(real, tf.range(whole) % count)
         noise = self._noise(real, self._random_seed(_EVALUATION, self.evaluation_step.value))
         fake = self.average_generator(_inputs(noise, labels), training=False)
         real, fake = self._packed(real), self._packed(fake)

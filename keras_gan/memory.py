@@ -30,9 +30,9 @@ def estimate(gan: GAN, batch_size: int) -> list[str]:
     moments = sum(_bytes(v) for optimizer in optimizers for v in optimizer.variables)
     share = batch_size // gan.discriminator_steps
     passes = 2 * (_PASSES_WITH_PENALTY if gan.penalties else _PASSES)  # real and generated
-    activations = share * (
-        _PASSES * _activations(gan.generator) + passes * _activations(gan.discriminator)
-    )
+    # Of a pack of samples the discriminator makes one sample's activations.
+    judged = passes * _activations(gan.discriminator) / gan.pac
+    activations = share * (_PASSES * _activations(gan.generator) + judged)
     total = _BASE + weights + moments + activations
     return [
         f"memory of weights, average and moments: {_mib(weights + moments)}",

@@ -23,7 +23,7 @@ import pydantic
 import yaml
 from pydantic import ConfigDict, Field
 
-from keras_gan import architectures, augment, datasets, losses, penalties, schedules
+from keras_gan import architectures, augment, constraints, datasets, losses, penalties, schedules
 from keras_gan.errors import UsageError
 from keras_gan.registry import classes, nearest
 
@@ -86,17 +86,24 @@ class Game(_Section):
     loss: str | dict[str, Any] = "non_saturating"
     penalties: list[str | dict[str, Any]] = []
     augment: str | dict[str, Any] | None = None
+    constraint: str | dict[str, Any] | None = None
     conditional: bool = False
     discriminator_steps: Natural = 1
+    pac: Natural = 1
+    top_k: Scheduled = 1.0
     ema_half_life: Scheduled = 10_000.0
     ema_rampup: Positive = 0.05
 
 
 class Optimizer(_Open):
-    """`name` is a Keras optimizer's; further keys are its arguments."""
+    """`name` is a Keras optimizer's; further keys are its arguments.
+
+    `lazy_interval` above 1 rescales them, see `keras_gan.penalties.rescaled`.
+    """
 
     name: str = "adam"
     learning_rate: Scheduled = 2e-4
+    lazy_interval: Natural = 1
 
 
 class Optimizers(_Section):
@@ -234,18 +241,17 @@ def parse(tree: Mapping[str, Any]) -> Recipe:
     for i, penalty in enumerate(recipe.game.penalties):
         _check_named(penalties.Penalty, penalty, f"game.penalties.{i}", "penalty")
     _check_scheduled(recipe.game.ema_half_life, "game.ema_half_life", least=0)
+    _check_scheduled(recipe.game.top_k, "game.top_k", least=0, above=True, most=1)
     if recipe.game.augment is not None:
         _check_named(augment.Augment, recipe.game.augment, "game.augment", "augmentation")
+    constraint = recipe.game.constraint
+    if constraint is not None:
+        _check_named(constraints.Constraint, constraint, "game.constraint", "constraint")
     for role in ("generator", "discriminator"):
         _check_optimizer(getattr(recipe.optimizers, role), f"optimizers.{role}")
     _check_data(recipe.data.source, recipe.data.options)
     _check_lengths(recipe)
-    if recipe.training.batch_size % recipe.game.discriminator_steps:
-        raise UsageError(
-            "training.batch_size must divide by game.discriminator_steps="
-            f"{recipe.game.discriminator_steps}, as each step sees its own part. "
-            f"Received: training.batch_size={recipe.training.batch_size}"
-        )
+    _check_batches(recipe)
     return recipe
 
 
@@ -348,6 +354,23 @@ def _set(tree: dict[str, Any], setting: str) -> None:
 # ------------------------------------------------------------------------ checking
 
 
+def _check_batches(recipe: Recipe) -> None:
+    """Each step of the discriminator sees its own part of a batch, in packs without labels."""
+    game, batch_size = recipe.game, recipe.training.batch_size
+    if game.pac > 1 and game.conditional:
+        raise UsageError(
+            "A pack of samples has no class of its own: a game with game.conditional must have "
+            f"game.pac=1. Received: game.pac={game.pac}"
+        )
+    if batch_size % (game.discriminator_steps * game.pac):
+        packs = f" times game.pac={game.pac}" if game.pac > 1 else ""
+        raise UsageError(
+            "training.batch_size must divide by game.discriminator_steps="
+            f"{game.discriminator_steps}{packs}, as each step sees its own part. "
+            f"Received: training.batch_size={batch_size}"
+        )
+
+
 def _check_player(recipe: Recipe, role: str) -> None:
     player: Player = getattr(recipe, role)
     known = architectures.names()
@@ -381,14 +404,17 @@ def _check_named(base: type, given: str | dict[str, Any], path: str, what: str) 
         raise UsageError(f"{path}: {error}") from None
 
 
-def _check_scheduled(value: Any, path: str, least: float, above: bool = False) -> None:
+def _check_scheduled(
+    value: Any, path: str, least: float, above: bool = False, most: float = math.inf
+) -> None:
     """Checks what is a number or a schedule of one, each value between which it moves."""
     if isinstance(value, dict):
         _check_named(schedules.Schedule, value, path, "schedule")
     for number in schedules.extremes(planned(value)):
         fits = number > least if above else number >= least
-        if not fits or not math.isfinite(number):
+        if not fits or not math.isfinite(number) or number > most:
             rule = f"greater than {'' if above else 'or equal to '}{least}"
+            rule += f" and at most {most}" if most < math.inf else ""
             raise UsageError(f"{path}: input should be {rule}. Received: {number!r}")
 
 
@@ -453,6 +479,11 @@ def _check_optimizer(optimizer: Optimizer, path: str) -> None:
     _check_options(cls, optimizer.options, path, skip=("learning_rate", "name", "kwargs"))
     rate = optimizer.learning_rate
     _check_scheduled(rate, f"{path}.learning_rate", least=0, above=not isinstance(rate, dict))
+    if optimizer.lazy_interval > 1 and not {"beta_1", "beta_2"} <= _defaults(cls).keys():
+        raise UsageError(
+            f"{path}.lazy_interval rescales beta_1 and beta_2, which the optimizer must have. "
+            f"Received: {path}.name={optimizer.name!r}"
+        )
     # Keras's arguments are not annotated; a number by default is a number.
     for name, parameter in inspect.signature(cls).parameters.items():
         value = optimizer.options.get(name, 0.0)
@@ -474,7 +505,16 @@ def make_optimizer(optimizer: Optimizer, images: float | None = None) -> Any:
     """The Keras optimizer of a section, for a training of so many images."""
     arguments = {"learning_rate": optimizer.learning_rate, **optimizer.options}
     config = planned(arguments, images)
+    if optimizer.lazy_interval > 1:
+        cls = type(keras.optimizers.get(optimizer.name))
+        betas = {name: _defaults(cls)[name] for name in ("beta_1", "beta_2")}
+        config = penalties.rescaled({**betas, **config}, optimizer.lazy_interval)
     return keras.optimizers.get({"class_name": optimizer.name, "config": config})
+
+
+def _defaults(function: Callable) -> dict[str, Any]:
+    """The arguments that a function or class takes, with their defaults."""
+    return {n: p.default for n, p in inspect.signature(function).parameters.items()}
 
 
 def _check_options(function: Callable, options: dict, path: str, skip: tuple = ()) -> None:

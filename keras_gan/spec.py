@@ -34,6 +34,11 @@ class Spec:
     num_classes: int = 0
     class_names: tuple[str, ...] = ()
 
+    def packed(self, count: int) -> Spec:
+        """What a discriminator gets that judges `count` samples at once (`pac` of `GAN`)."""
+        shape = (*self.shape[:-1], count * self.shape[-1])
+        return self if count == 1 else _Packed(**{**vars(self), "shape": shape})
+
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise UsageError(f"kind must be one of {get_args(Kind)}. Received: kind={self.kind!r}")
@@ -54,3 +59,11 @@ class Spec:
                 f"class_names must have one name for each of the {self.num_classes} classes. "
                 f"Received: {len(self.class_names)} names"
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Packed(Spec):
+    """A pack of samples, made of a checked one: its channels are those of all its pictures."""
+
+    def __post_init__(self) -> None:
+        pass

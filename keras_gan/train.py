@@ -204,11 +204,11 @@ def build(recipe: recipes.Recipe, spec: Any) -> GAN:
     with _precision(recipe.training.precision):
         players = [
             architectures.build_player(
-                role, player.architecture, spec, conditional, **player.options
+                role, player.architecture, seen, conditional, **player.options
             )
-            for role, player in (
-                ("generator", recipe.generator),
-                ("discriminator", recipe.discriminator),
+            for role, player, seen in (
+                ("generator", recipe.generator, spec),
+                ("discriminator", recipe.discriminator, spec.packed(game.pac)),
             )
         ]
     images = recipe.training.images  # of a schedule that lasts as long as the training
@@ -217,7 +217,10 @@ def build(recipe: recipes.Recipe, spec: Any) -> GAN:
         loss=game.loss,
         penalties=recipes.planned(game.penalties, images),
         augment=recipes.planned(game.augment, images),
+        constraint=game.constraint,
         discriminator_steps=game.discriminator_steps,
+        pac=game.pac,
+        top_k=recipes.planned(game.top_k, images),
         ema_half_life=recipes.planned(game.ema_half_life, images),
         ema_rampup=game.ema_rampup,
         num_classes=spec.num_classes if conditional else 0,
