@@ -58,9 +58,7 @@ Minutes = Annotated[float | None, typer.Option(help="Train at most so many minut
 
 @app.command("list")
 def list_all() -> None:
-    (schedules,)
-    (train,)
-    (workers,)
+    """List what a recipe can name: losses, penalties, data sets and the rest."""
     for title, names in (
         ("Recipes", recipes.names()),
         ("Architectures", architectures.names()),
@@ -90,6 +88,10 @@ def train_command(
     resume: Annotated[
         pathlib.Path | None, typer.Option(help="Go on with this run folder instead.")
     ] = None,
+    override: Annotated[
+        list[str],
+        typer.Option(help="With --resume: a key of the recipe that may have changed."),
+    ] = [],  # noqa: B006 - as above
     minutes: Minutes = None,
     skip_corrupt: Annotated[
         bool, typer.Option("--skip-corrupt", help="Count and skip files that cannot be read.")
@@ -122,10 +124,15 @@ def train_command(
     device = train.name_devices()
     if resume is not None:
         if data is not None or run is not None or dry_run or skip_corrupt:
-            raise UsageError("--resume goes with --set, --minutes and --tensorboard alone")
+            raise UsageError(
+                "--resume goes with --set, --override, --minutes, --tensorboard, --workers and "
+                "--index alone"
+            )
         out.print(f"Going on with {resume} on {device}", markup=False)
-        _tell(train.resume(resume, tuple(settings), tensorboard))
+        _tell(train.resume(resume, tuple(settings), tensorboard, tuple(override)))
         return
+    if override:
+        raise UsageError(f"--override goes with --resume. Received: --override {override[0]}")
     resolved = recipes.load(str(recipe), settings, data)
     if dry_run:
         _dry_run(resolved)

@@ -141,6 +141,8 @@ class Training(_Section):
     jit_compile: bool | Literal["auto"] = "auto"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     tick_images: Natural = 2_000
+    checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
+    keep_checkpoints: Natural = 2
     collapse_guard: CollapseGuard = CollapseGuard()
     equilibrium: Equilibrium | None = None
 
@@ -178,6 +180,11 @@ class Recipe(_Section):
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+
+    def keys(self) -> set[str]:
+        """Every key's path, and those of the sections."""
+        paths = _flat(self.model_dump()).keys()
+        return {path.rsplit(".", n)[0] for path in paths for n in range(path.count(".") + 1)}
 
     def open_ended(self) -> list[str]:
         """Paths of the schedules that last as long as the training, whatever that is."""
@@ -414,7 +421,7 @@ def _check_scheduled(
         fits = number > least if above else number >= least
         if not fits or not math.isfinite(number) or number > most:
             rule = f"greater than {'' if above else 'or equal to '}{least}"
-            rule += f" and at most {most}" if most < math.inf else ""
+            rule += f" and at most {most:g}" if most < math.inf else ""
             raise UsageError(f"{path}: input should be {rule}. Received: {number!r}")
 
 

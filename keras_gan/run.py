@@ -230,10 +230,15 @@ class Run:
             )
         return path
 
-    def load(self, which: str = "last") -> GAN:
+    def load(self, which: str = "last", into: GAN | None = None) -> GAN:
         """The game as a checkpoint holds it, ready to play on.
 
         Where the last one is damaged, the one before it is taken, with a warning.
+
+        Args:
+            which: see `checkpoint`.
+            into: a compiled game that takes over the numbers of the checkpoint's, instead of the
+                checkpoint's game itself.
 
         Raises:
             UsageError: no such checkpoint, or none that can be read.
@@ -243,7 +248,7 @@ class Run:
             paths += reversed(self._all_checkpoints()[:-1])
         for i, path in enumerate(paths):
             try:
-                return load_game(path)
+                return load_game(path, into)
             except UsageError as error:
                 if path == paths[-1]:
                     raise
@@ -305,15 +310,18 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
     return content
 
 
-def load_game(path: pathlib.Path) -> GAN:
-    """The game in a `.keras` file.
+def load_game(path: pathlib.Path, into: GAN | None = None) -> GAN:
+    """The game in a `.keras` file, or another one that takes over its numbers.
 
     Raises:
-        UsageError: it cannot be read, or is no game.
+        UsageError: it cannot be read, is no game, or does not fit the other one.
     """
     if not zipfile.is_zipfile(path) or _damaged(path):
         raise UsageError(f"The checkpoint {path} is damaged, or no .keras file")
     try:
+        if into is not None:
+            _load_numbers(into, path)
+            return into
         gan = keras.saving.load_model(path)
     except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())[:200]
@@ -321,6 +329,19 @@ def load_game(path: pathlib.Path) -> GAN:
     if not isinstance(gan, GAN):
         raise UsageError(f"A checkpoint holds a GAN. Received: {path}, {type(gan).__name__}")
     return gan
+
+
+def _load_numbers(gan: GAN, path: pathlib.Path) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Keras warns of weights that it leaves out
+            gan.load_weights(path)
+    except (ValueError, KeyError, UserWarning) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(
+            f"What is changed must leave every weight and moment in its place. Received: {path}, "
+            f"of which Keras says: {reason}"
+        ) from None
 
 
 def check_new(path: pathlib.Path, replace: bool = False) -> None:

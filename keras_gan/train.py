@@ -20,6 +20,7 @@ from keras_gan import architectures, callbacks, datasets, workers
 from keras_gan import recipe as recipes
 from keras_gan.errors import UsageError
 from keras_gan.gan import GAN
+from keras_gan.registry import nearest
 from keras_gan.run import Run, check_new, describe_data
 
 # What may differ at a resume: how long to train and when to end, not what is trained.
@@ -80,22 +81,27 @@ def train(
         team.agree({"command": "train"})
         if team.chief:
             check_new(pathlib.Path(os.path.expanduser(to)), replace)
-        source, gan, stream, held_out = prepare(recipe, team)
+        source, gan, _, held_out = prepare(recipe, team)
         data = describe_data(source)
         team.agree({"recipe": recipe.model_dump(), "data set": data["digest"]})
         run = Run.create(to, recipe, data, replace) if team.chief else workers.Spectator()
-        return _fit(gan, recipe, stream, held_out, run, tensorboard, team)
+        return _fit(gan, recipe, source, held_out, run, tensorboard, team)
 
 
 def resume(
-    run: str | os.PathLike[str], settings: tuple[str, ...] = (), tensorboard: bool = False
+    run: str | os.PathLike[str],
+    settings: tuple[str, ...] = (),
+    tensorboard: bool = False,
+    override: tuple[str, ...] = (),
 ) -> Outcome:
-    """Goes on from the last checkpoint of a run folder.
+    """Goes on from the last checkpoint of a run folder; from its start if there is none yet.
 
     Args:
         run: the run folder.
-        settings: overrides as in `keras_gan.recipe.load`; only how long to train may change.
+        settings: overrides as in `keras_gan.recipe.load`; how long to train may change.
         tensorboard: as in `train`.
+        override: what else may change: keys or sections of the recipe, by their paths. The game
+            is then built anew, and takes over the numbers of the checkpoint.
 
     Raises:
         UsageError: no run folder, no readable checkpoint, or a changed recipe, with the list of
@@ -104,41 +110,71 @@ def resume(
     team = workers.join()
     with team.together():
         team.agree({"command": "resume"})
-        return _resume(Run.open(run), settings, tensorboard, team)
+        return _resume(Run.open(run), settings, tensorboard, override, team)
 
 
 def _resume(
-    opened: Run, settings: tuple[str, ...], tensorboard: bool, team: workers.Team
+    opened: Run,
+    settings: tuple[str, ...],
+    tensorboard: bool,
+    override: tuple[str, ...],
+    team: workers.Team,
 ) -> Outcome:
     before = opened.trained_recipe
     after = recipes.load(str(opened.path / "recipe.yaml"), settings)
     allowed = _RESUMABLE
     if before.open_ended():
         allowed = _ENDINGS  # a schedule is laid out over all images
-    differences = [d for d in before.diff(after) if not _is_one_of(d.partition(":")[0], allowed)]
+    _check_override(override, before, after)
+    changed = before.diff(after)
+    differences = [d for d in changed if not _is_one_of(d.partition(":")[0], allowed + override)]
     if differences:
         raise UsageError(
-            f"A run goes on under the recipe it began with, but for {', '.join(allowed)}. "
-            f"Received: {'; '.join(differences)}"
+            f"A run goes on under the recipe it began with, but for {', '.join(allowed)}; "
+            f"--override KEY lets another one change. Received: {'; '.join(differences)}"
         )
     _check_batch(after, team.replicas)
-    with team.strategy.scope():
-        gan = opened.load()
     source = open_data(after)
     _check_data(opened, source)
+    anew = any(_is_one_of(difference.partition(":")[0], override) for difference in changed)
+    with team.strategy.scope():
+        if not opened.has_checkpoint:  # it was killed before the first was written
+            gan = build(after, source.spec)
+        else:
+            gan = opened.load(into=build(after, source.spec) if anew else None)
     done = gan.count("iteration")
     if done >= total_steps(after):
         raise UsageError(
             f"{opened.path} has seen all of its {after.training.images:,} images. Train on with "
             f"--set training.images={2 * after.training.images}"
         )
-    stream = _batches(after, source, done, team)
     held_out = _held_out(after, source, team.replicas)
     team.agree({"recipe": after.model_dump(), "checkpoint": workers.state(gan)})
     if team.chief:
         opened.recipe = after
     target = opened if team.chief else workers.Spectator()
-    return _fit(gan, after, stream, held_out, target, tensorboard, team)
+    return _fit(gan, after, source, held_out, target, tensorboard, team)
+
+
+# Where the data stands is counted in batches: of another size, it would be somewhere else.
+_FIXED = ("training.batch_size", "data")
+
+
+def _check_override(
+    override: tuple[str, ...], before: recipes.Recipe, after: recipes.Recipe
+) -> None:
+    known = before.keys() | after.keys()
+    for key in override:
+        if key not in known:
+            raise UsageError(
+                "--override must name a key or a section of the recipe. "
+                f"Received: {key!r}. {nearest(key, known)}"
+            )
+        if any(_is_one_of(fixed, (key,)) or _is_one_of(key, (fixed,)) for fixed in _FIXED):
+            raise UsageError(
+                "A run keeps its data and the size of its batches, by which it knows where it "
+                f"stands. Received: --override {key}"
+            )
 
 
 def _is_one_of(path: str, keys: tuple[str, ...]) -> bool:
@@ -321,7 +357,7 @@ def _held_out(
 def _fit(
     gan: GAN,
     recipe: recipes.Recipe,
-    stream: tf.data.Dataset,
+    source: datasets.Source,
     held_out: tuple[np.ndarray, Any],
     run: Run,
     tensorboard: bool,
@@ -365,7 +401,13 @@ def _fit(
     # sees what those before it have found.
     listeners: list[keras.callbacks.Callback | None] = [limits, guard, equilibrium]
     if team.chief:
-        record = callbacks.Record(run, guard=guard, ending=reason)
+        record = callbacks.Record(
+            run,
+            every_seconds=training.checkpoint_seconds,
+            keep=training.keep_checkpoints,
+            guard=guard,
+            ending=reason,
+        )
         listeners += [progress, grid, evaluation, record]
         if tensorboard:
             listeners.append(keras.callbacks.TensorBoard(str(run.path / "tensorboard")))
@@ -374,16 +416,25 @@ def _fit(
     if team.several:
         listeners.append(workers.Agreement(team))
     tick = max(1, min(steps, round(training.tick_images / training.batch_size)))
-    try:
+
+    def play(steps: int, ticks: float) -> None:
+        done = gan.count("iteration")
         gan.fit(
-            stream,
-            steps_per_epoch=tick,
-            initial_epoch=gan.count("iteration") // tick,
+            _batches(recipe, source, done, team),
+            steps_per_epoch=steps,
+            initial_epoch=done // tick,
             # The limits end it, at the very step, however often it is rolled back before.
-            epochs=2**62,
+            epochs=min(done // tick + ticks, 2**62),
             verbose=0,
             callbacks=[listener for listener in listeners if listener],
         )
+
+    begun = gan.count("iteration") % tick
+    try:
+        if begun:  # stopped within a tick: to its end, so that the next rows are as they would be
+            play(tick - begun, 1)
+        if not (begun and gan.stop_training):
+            play(tick, math.inf)
     finally:
         progress.close()
         limits.close()

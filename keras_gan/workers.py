@@ -356,7 +356,7 @@ class Spectator(Run):
         super().__init__("")
         self._told: list[dict[str, float]] = []
 
-    def save(self, gan: Any) -> Any:
+    def save(self, gan: Any, keep: int = 2) -> Any:
         return None
 
     def save_best(self, gan: Any, record: dict[str, Any]) -> None:
