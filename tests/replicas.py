@@ -40,7 +40,7 @@ def make(loss="non_saturating", penalties=(), cls=keras_gan.GAN, optimizers=None
         [keras.Input((3,)), dense(6, activation="swish", kernel_initializer="he_normal"), dense(1)]
     )
     gan = cls(generator, discriminator, loss=loss, penalties=list(penalties), **arguments)
-    gan.compile(*(optimizers or (keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.1))))
+    gan.compile(*(optimizers or (keras.optimizers.SGD(0.05), keras.optimizers.SGD(0.05))))
     return gan
 
 
@@ -122,6 +122,7 @@ def assert_moved(before, after, what):
 
 def pairs():
     """Losses with penalties, so that each of both is there at least once."""
-    losses, penalties = list(keras_gan.losses.names()), list(keras_gan.penalties.names())
+    losses = [name for name in keras_gan.losses.names() if name != "sum"]  # of the tests' own
+    penalties = list(keras_gan.penalties.names())
     for i in range(max(len(losses), len(penalties))):
         yield losses[i % len(losses)], penalties[i % len(penalties)]

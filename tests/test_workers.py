@@ -161,6 +161,7 @@ def test_what_is_not_finite_on_the_second_device_leaves_the_weights_finite(told)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_devices_learn_as_one_by_every_loss_and_every_penalty():
     program = """
         strategy = replicas.two_devices()
@@ -169,7 +170,7 @@ def test_two_devices_learn_as_one_by_every_loss_and_every_penalty():
             one_and_two(strategy, 5, loss=loss, penalties=[{"name": penalty, "interval": 2}])
             print(loss, penalty)
         """
-    told = output(start(SUM + textwrap.dedent(program), timeout=900), timeout=900)
+    told = output(start(SUM + textwrap.dedent(program)), timeout=880)
     assert told == [" ".join(pair) for pair in replicas.pairs()]
 
 
