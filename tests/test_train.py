@@ -149,7 +149,16 @@ def test_dry_run_trains_nothing(tmp_path, monkeypatch, capsys):
 def test_list_shows_everything(capsys):
     main(["list"])
     out = capsys.readouterr().out
-    for name in ("quickstart", "gaussians-25", "dcgan", "relativistic_average", "r2", "folder"):
+    for name in (
+        "quickstart",
+        "gaussians-25",
+        "dcgan",
+        "relativistic_average",
+        "r2",
+        "folder",
+        "adaptive",
+        "warm_up",
+    ):
         assert re.search(rf"^  {name} +\w.{{20,}}", out, re.MULTILINE), name
 
 
