@@ -6,12 +6,14 @@
 Two games: `dcgan`, the networks of the keras.io example "dcgan_overriding_train_step" (64 x 64 x 3)
 in the original game; `small`, this library's own `dcgan` at 28 x 28 x 1 in R3GAN's game, relativistic
 with R1 and R2. Each variant lives in a process of its own, so that its memory is its own, and they
-take turns: in every round each one takes a few steps while the others sleep, so that a slow minute
+take turns: in every round each one trains for some seconds while the others sleep, so that a slow minute
 of the machine is everybody's. Figures are medians over rounds.
 
 "peak" is the share of the machine's matrix-multiply peak in the variant's number format, measured
 between the rounds of the same run. It counts what the game must compute, once: work that a variant
-does twice lowers its share.
+does twice lowers its share. "CPU" is the processor time of a step, all threads together: on a machine
+that is not quiet, `--threads 1` and that column tell variants apart better than the clock, as threads
+that wait for each other (OpenMP's, in PyTorch) suffer most from a busy core.
 
 PyTorch is no dependency. Its variants run in the Python given by --torch-python, whatever has torch:
 `python -m venv torch; torch/bin/pip install torch`.
@@ -26,6 +28,7 @@ import pathlib
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -279,7 +282,8 @@ class TensorFlowVariant:
         images = tf.random.uniform((4 * batch, *shape), -1, 1, seed=0)
         data = tf.data.Dataset.from_tensor_slices(images).repeat().batch(batch, drop_remainder=True)
         self.data = iter(data.prefetch(2))
-        self.step = self.model.make_train_function()
+        self.model.make_train_function()
+        self.step = self.model.train_function
 
     def run(self, steps: int) -> None:
         for _ in range(steps):
@@ -320,7 +324,7 @@ def peak_memory() -> float:
 
 
 def serve(make: Callable[[], Any]) -> None:
-    """The child's side: builds, then for every line "N" takes N steps and tells the seconds."""
+    """The child's side: builds, then for every line "S" steps for S seconds, and tells how many."""
     answers = os.fdopen(os.dup(1), "w")  # nothing else that is printed may come between
     os.dup2(2, 1)
     began = time.perf_counter()
@@ -332,11 +336,17 @@ def serve(make: Callable[[], Any]) -> None:
         print(json.dumps({"error": line}), file=answers, flush=True)
         return
     print(json.dumps({"warm-up": time.perf_counter() - began}), file=answers, flush=True)
+    began = time.perf_counter()
+    variant.run(1)
+    step = time.perf_counter() - began
     for line in sys.stdin:
-        began = time.perf_counter()
-        variant.run(int(line))
-        taken = time.perf_counter() - began
-        print(json.dumps({"seconds": taken, "memory": peak_memory()}), file=answers, flush=True)
+        variant.run(1)  # wakes threads and caches
+        steps = max(1, round(float(line) / step))
+        began, cpu = time.perf_counter(), time.process_time()
+        variant.run(steps)
+        step = (time.perf_counter() - began) / steps
+        told = {"seconds": step, "cpu": (time.process_time() - cpu) / steps}
+        print(json.dumps({**told, "memory": peak_memory()}), file=answers, flush=True)
 
 
 class Child:
@@ -350,6 +360,9 @@ class Child:
         program += ["--child", variant, "--net", options.net, "--batch", str(options.batch)]
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
         environment |= ENVIRONMENT.get(variant, {})
+        if options.threads:
+            names = "OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
+            environment |= dict.fromkeys(names, str(options.threads))
         self.process = subprocess.Popen(
             program,
             stdin=subprocess.PIPE,
@@ -359,6 +372,7 @@ class Child:
             env=environment,
         )
         self.seconds: list[float] = []
+        self.cpu: list[float] = []
         self.memory = float("nan")
         told = self._read()
         self.error = told.get("error")
@@ -369,15 +383,16 @@ class Child:
         line = self.process.stdout.readline()
         return json.loads(line) if line else {"error": "the process ended"}
 
-    def turn(self, steps: int) -> None:
+    def turn(self, seconds: float) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{steps}\n")
+        self.process.stdin.write(f"{seconds}\n")
         self.process.stdin.flush()
         told = self._read()
         if "error" in told:
             self.error = told["error"]
             return
-        self.seconds.append(told["seconds"] / steps)
+        self.seconds.append(told["seconds"])
+        self.cpu.append(told["cpu"])
         self.memory = told["memory"]
 
     def end(self) -> None:
@@ -399,6 +414,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             child.end()
         else:
             children.append(child)
+            print(f"  ready in {child.warm_up:.0f} s", file=sys.stderr, flush=True)
     peaks = matmul_peak()
     peak: dict[str, list[float]] = {dtype: [] for dtype in peaks}
     for number in range(options.rounds):
@@ -406,7 +422,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         turns = children if number % 2 else children[::-1]  # no one has always the same before it
         for child in turns:
             if not child.error:
-                child.turn(options.steps)
+                child.turn(options.seconds)
+                last = child.seconds[-1] if child.seconds else float("nan")
+                print(f"  {child.variant}: {last * 1e3:.1f} ms", file=sys.stderr, flush=True)
         for dtype, once in peaks.items():
             peak[dtype].append(once())
     for child in children:
@@ -419,7 +437,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "net": options.net,
         "batch": options.batch,
         "rounds": options.rounds,
-        "steps": options.steps,
+        "seconds": options.seconds,
         "gflop_per_image": step_flops(options.net) / 1e9,
         "matmul_gflops": best,
         "rows": compare(children, rows),
@@ -433,6 +451,7 @@ def row(child: Child, options: argparse.Namespace, peak: dict[str, float]) -> di
     return {
         "variant": child.variant,
         "step_ms": step * 1e3,
+        "cpu_ms": statistics.median(child.cpu) * 1e3,
         "spread": (max(child.seconds) - min(child.seconds)) / step,
         "images_per_second": options.batch / step,
         "memory_mib": child.memory,
@@ -455,10 +474,10 @@ def show(result: dict[str, Any]) -> None:
     peak = ", ".join(f"{v:,.0f} GFLOP/s {k}" for k, v in result["matmul_gflops"].items())
     print(f"{result['net']}, batch {result['batch']}: {result['gflop_per_image']:.2f} GFLOP an image")
     print(f"matrix multiplication: {peak}")
-    print(f"{'variant':<28}{'ms':>8}{'images/s':>10}{'ratio':>7}{'MiB':>8}{'peak':>7}  spread")
+    print(f"{'variant':<28}{'ms':>8}{'CPU ms':>8}{'images/s':>10}{'ratio':>7}{'MiB':>8}{'peak':>7}  spread")
     for one in result["rows"]:
         print(
-            f"{one['variant']:<28}{one['step_ms']:>8.1f}{one['images_per_second']:>10.1f}"
+            f"{one['variant']:<28}{one['step_ms']:>8.1f}{one['cpu_ms']:>8.1f}{one['images_per_second']:>10.1f}"
             f"{one.get('ratio', float('nan')):>7.2f}{one['memory_mib']:>8,.0f}"
             f"{one['peak_share']:>7.1%}  {one['spread']:.0%}  {NOTES.get(one['variant'], '')}"
         )
@@ -472,35 +491,45 @@ def show(result: dict[str, Any]) -> None:
 def profile(options: argparse.Namespace, variant: str, steps: int = 3) -> None:
     """Prints the time of each kind of operation, and of the longest operations, of a step."""
     import tensorflow as tf
-    from tensorflow.python.profiler import profiler_v2  # noqa: F401 - registers the profiler
 
     one = TensorFlowVariant(variant, options.net, options.batch)
     one.run(3)
-    events = []
-    with _trace() as folder:
+    with tempfile.TemporaryDirectory() as folder:
+        tf.profiler.experimental.start(folder)
         began = time.perf_counter()
         one.run(steps)
         taken = time.perf_counter() - began
-    events = _events(pathlib.Path(folder.name))
-    folder.cleanup()
-    del tf
-    for title, key in (("operation", 1), ("node", 0)):
+        tf.profiler.experimental.stop()
+        events = _operations(pathlib.Path(folder))
+    print(f"\n{variant}, {options.net}, batch {options.batch}: {taken / steps * 1e3:.1f} ms a step")
+    for title, column, rows in (("kind of operation", 1, 20), ("operation", 0, 25)):
         total: dict[str, list[float]] = {}
         for event in events:
-            entry = total.setdefault(event[key], [0.0, 0])
-            entry[0] += event[2]
-            entry[1] += 1
-        print(f"\n{variant}, {taken / steps * 1e3:.1f} ms a step; ms of thread time by {title}")
-        for name, (ms, count) in sorted(total.items(), key=lambda item: -item[1][0])[:25]:
-            print(f"{ms / steps:>9.2f} {count / steps:>7.1f}x  {name}")
+            entry = total.setdefault(event[column], [0.0, 0.0])
+            entry[0] += event[2] / steps
+            entry[1] += 1 / steps
+        whole = sum(ms for ms, _ in total.values())
+        print(f"{'ms':>9} {'share':>6} {'times':>7}  {title} (of {whole:.1f} ms of thread time)")
+        for name, (ms, count) in sorted(total.items(), key=lambda item: -item[1][0])[:rows]:
+            print(f"{ms:>9.2f} {ms / whole:>6.1%} {count:>7.1f}  {name}")
 
 
-def _trace():
-    raise NotImplementedError
+def _operations(folder: pathlib.Path) -> list[tuple[str, str, float]]:
+    """(node, kind, milliseconds) of every operation in a trace."""
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2  # pyright: ignore
 
-
-def _events(folder: pathlib.Path):
-    raise NotImplementedError
+    space = xplane_pb2.XSpace()
+    space.ParseFromString(next(folder.rglob("*.xplane.pb")).read_bytes())
+    found = []
+    for plane in space.planes:
+        names = {number: meta.name for number, meta in plane.event_metadata.items()}
+        for line in plane.lines:
+            for event in line.events:
+                node, colon, kind = names[event.metadata_id].rpartition(":")
+                if colon and "/" in node and kind.isidentifier():  # others enclose operations
+                    node = node.removeprefix("StatefulPartitionedCall/")
+                    found.append((node, kind, event.duration_ps / 1e9))
+    return found
 
 
 def main() -> None:
@@ -509,7 +538,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="samples in a batch")
     parser.add_argument("--variants", default=",".join(DEFAULT), help="names, with commas between")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, help="steps of a turn")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of a turn")
+    parser.add_argument("--threads", type=int, help="threads of each variant; all cores by default")
     parser.add_argument("--torch-python", help="a Python that has torch")
     parser.add_argument("--profile", action="store_true", help="tell where the time goes instead")
     parser.add_argument("--verbose", action="store_true", help="show what the variants print")
@@ -517,7 +547,6 @@ def main() -> None:
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.batch = options.batch or BATCH[options.net]
-    options.steps = options.steps or {"dcgan": 1, "small": 20}[options.net]
     options.variants = options.variants.split(",")
     if options.child:
         serve(lambda: TensorFlowVariant(options.child, options.net, options.batch))
