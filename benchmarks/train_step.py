@@ -112,8 +112,11 @@ def step_flops(net: str) -> float:
 # --------------------------------------------------------------------- TensorFlow's variants
 
 
-def build_networks(net: str) -> tuple[Any, Any]:
-    """Generator and discriminator, the latter with logits."""
+def build_networks(net: str, last: Any = None) -> tuple[Any, Any]:
+    """Generator and discriminator, the latter with logits.
+
+    `last` is the generator's last convolution, by default Keras's.
+    """
     import keras
     from keras import layers
 
@@ -153,7 +156,7 @@ def build_networks(net: str) -> tuple[Any, Any]:
                     layers.LeakyReLU(negative_slope=0.2),
                 )
             ),
-            layers.Conv2D(3, 5, padding="same", activation="sigmoid", dtype="float32"),
+            (last or layers.Conv2D)(3, 5, padding="same", activation="sigmoid", dtype="float32"),
         ],
         name="generator",
     )
@@ -175,7 +178,8 @@ def build_ours(net: str, jit_compile: bool, steps_per_execution: int) -> Any:
     penalties: Any = {"dcgan": [], "small": ["r1", "r2"]}[net]
     loss = {"dcgan": "non_saturating", "small": "relativistic"}[net]
     # The example keeps no averaged generator; PyTorch's variants of both games neither.
-    gan = keras_gan.GAN(*build_networks(net), loss=loss, penalties=penalties, ema_half_life=0)
+    players = build_networks(net, last=keras_gan.layers.NarrowConv2D)  # the same function
+    gan = keras_gan.GAN(*players, loss=loss, penalties=penalties, ema_half_life=0)
     gan.compile(*optimizers(net), jit_compile=jit_compile, steps_per_execution=steps_per_execution)
     return gan
 
@@ -405,7 +409,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     children, missing = [], {}
     for variant in options.variants:
         if variant.startswith("torch") and not options.torch_python:
-            missing[variant] = "give --torch-python PATH, a Python that has torch (pip install torch)"
+            missing[variant] = (
+                "give --torch-python PATH, a Python that has torch (pip install torch)"
+            )
             continue
         print(f"starting {variant}", file=sys.stderr, flush=True)
         child = Child(variant, options)
@@ -472,9 +478,13 @@ def compare(children: list[Child], rows: list[dict[str, Any]]) -> list[dict[str,
 
 def show(result: dict[str, Any]) -> None:
     peak = ", ".join(f"{v:,.0f} GFLOP/s {k}" for k, v in result["matmul_gflops"].items())
-    print(f"{result['net']}, batch {result['batch']}: {result['gflop_per_image']:.2f} GFLOP an image")
+    print(
+        f"{result['net']}, batch {result['batch']}: {result['gflop_per_image']:.2f} GFLOP an image"
+    )
     print(f"matrix multiplication: {peak}")
-    print(f"{'variant':<28}{'ms':>8}{'CPU ms':>8}{'images/s':>10}{'ratio':>7}{'MiB':>8}{'peak':>7}  spread")
+    print(
+        f"{'variant':<28}{'ms':>8}{'CPU ms':>8}{'images/s':>10}{'ratio':>7}{'MiB':>8}{'peak':>7}  spread"
+    )
     for one in result["rows"]:
         print(
             f"{one['variant']:<28}{one['step_ms']:>8.1f}{one['cpu_ms']:>8.1f}{one['images_per_second']:>10.1f}"

@@ -33,7 +33,14 @@ class Reshape(nn.Module):
 def build(net: str) -> tuple[nn.Module, nn.Module, tuple[int, ...], int]:
     """Generator, discriminator with logits, shape of an image, length of a latent vector."""
     if net == "dcgan":
-        up, down, latent_dim, base, channels, last = [128, 128, 256, 512], [64, 128, 128], 128, 8, 3, 5
+        up, down, latent_dim, base, channels, last = (
+            [128, 128, 256, 512],
+            [64, 128, 128],
+            128,
+            8,
+            3,
+            5,
+        )
     else:
         up, down, latent_dim, base, channels, last = [128, 64, 32], [64, 128], 64, 7, 1, 3
     small = net == "small"
