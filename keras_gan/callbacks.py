@@ -16,7 +16,7 @@ import numpy as np
 import rich.console
 import rich.progress
 
-from keras_gan import metrics, pictures, report
+from keras_gan import metrics, pictures, precision, report
 from keras_gan.errors import UsageError
 from keras_gan.run import Run, told_in_one_line, write_atomically
 
@@ -64,7 +64,8 @@ class SampleGrid(keras.callbacks.Callback):
 
     def _draw(self) -> None:
         gan: Any = self.model
-        samples = gan.generate(self.seeds, labels=self.labels)
+        with precision.graphs("float32"):  # the pictures that the seeds name
+            samples = gan.generate(self.seeds, labels=self.labels)
         path = self.folder / f"images-{gan.count('images_seen'):09d}.png"
         write_atomically(path, pictures.png(pictures.grid(samples)))
         self._next = time.monotonic() + self.every_seconds
@@ -137,7 +138,11 @@ class Evaluation(keras.callbacks.Callback):
             self.run.save_best(gan, record)
 
     def evaluate(self) -> dict[str, float]:
-        """The measures of the game as it stands."""
+        """The measures of the game as it stands, in float32 however it is trained."""
+        with precision.graphs("float32"):
+            return self._evaluate()
+
+    def _evaluate(self) -> dict[str, float]:
         gan: Any = self.model
         generated = gan.generate(self.seeds, labels=self.labels)
         results = {self.metric: metrics.sliced_wasserstein(self.held_out, generated)}

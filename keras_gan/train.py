@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
 import os
 import pathlib
 import signal
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -17,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gan import architectures, callbacks, datasets
+from keras_gan import precision as precisions
 from keras_gan import recipe as recipes
 from keras_gan.errors import UsageError
 from keras_gan.gan import GAN
@@ -67,6 +66,7 @@ def train(
             or cannot be written, or a loss that is not a number any more.
     """
     check_new(pathlib.Path(os.path.expanduser(to)), replace)
+    recipe, _ = choose_precision(recipe)
     source, gan, stream, held_out = prepare(recipe)
     run = Run.create(to, recipe, describe_data(source), replace)
     return _fit(gan, recipe, stream, held_out, run, tensorboard)
@@ -147,7 +147,7 @@ def build(recipe: recipes.Recipe, spec: Any) -> GAN:
     """
     game, conditional = recipe.game, recipe.game.conditional
     keras.utils.set_random_seed(recipe.training.seed % 2**32)  # initial weights
-    with _precision(recipe.training.precision):
+    with precisions.layers(recipe.training.precision):
         players = [
             architectures.build_player(
                 role, player.architecture, spec, conditional, **player.options
@@ -199,15 +199,14 @@ def name_devices() -> str:
     return "GPU: " + ", ".join(d.get("device_name", "unnamed") for d in details)
 
 
-@contextlib.contextmanager
-def _precision(name: str) -> Iterator[None]:
-    """Layers made within compute at this precision."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
+def choose_precision(recipe: recipes.Recipe) -> tuple[recipes.Recipe, str]:
+    """The recipe with precision "auto" resolved for this machine, and a line that says why.
+
+    A run records what it was trained with: a resume on another machine goes on in kind.
+    """
+    chosen, line = precisions.choose(recipe.training.precision)
+    training = recipe.training.model_copy(update={"precision": chosen})
+    return recipe.model_copy(update={"training": training}), line
 
 
 def _batches(recipe: recipes.Recipe, source: datasets.Source, done: int) -> tf.data.Dataset:
@@ -261,14 +260,15 @@ def _fit(
         listeners.append(keras.callbacks.TensorBoard(str(run.path / "tensorboard")))
     tick = max(1, min(steps, round(training.tick_images / training.batch_size)))
     try:
-        gan.fit(
-            stream,
-            steps_per_epoch=tick,
-            initial_epoch=gan.count("iteration") // tick,
-            epochs=math.ceil(steps / tick) + 1,  # the limits end it, at the very step
-            verbose=0,
-            callbacks=listeners,
-        )
+        with precisions.graphs(training.precision):
+            gan.fit(
+                stream,
+                steps_per_epoch=tick,
+                initial_epoch=gan.count("iteration") // tick,
+                epochs=math.ceil(steps / tick) + 1,  # the limits end it, at the very step
+                verbose=0,
+                callbacks=listeners,
+            )
     finally:
         progress.close()
         limits.close()

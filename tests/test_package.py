@@ -26,6 +26,7 @@ ALLOWED = {
     "keras_gan.losses": set(),
     "keras_gan.penalties": set(),
     "keras_gan.pictures": set(),
+    "keras_gan.precision": set(),
     "keras_gan.architectures": {"keras_gan.layers"},
     "keras_gan.layers": set(),
     "keras_gan.datasets": set(),
@@ -51,6 +52,7 @@ ALLOWED = {
     "keras_gan.callbacks": {
         "keras_gan.metrics",
         "keras_gan.pictures",
+        "keras_gan.precision",
         "keras_gan.report",
         "keras_gan.run",
     },
@@ -59,6 +61,7 @@ ALLOWED = {
         "keras_gan.callbacks",
         "keras_gan.datasets",
         "keras_gan.gan",
+        "keras_gan.precision",
         "keras_gan.recipe",
         "keras_gan.run",
     },
