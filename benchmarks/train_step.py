@@ -112,10 +112,10 @@ def step_flops(net: str) -> float:
 # --------------------------------------------------------------------- TensorFlow's variants
 
 
-def build_networks(net: str, last: Any = None) -> tuple[Any, Any]:
+def build_networks(net: str, own: Any = None) -> tuple[Any, Any]:
     """Generator and discriminator, the latter with logits.
 
-    `last` is the generator's last convolution, by default Keras's.
+    `own` holds layers that are the same functions as Keras's with the same weights.
     """
     import keras
     from keras import layers
@@ -125,7 +125,10 @@ def build_networks(net: str, last: Any = None) -> tuple[Any, Any]:
     keras.utils.set_random_seed(0)
     if net == "small":
         spec = keras_gan.Spec("image", (28, 28, 1), (-1.0, 1.0))
-        return keras_gan.architectures.build("dcgan", spec)
+        players = keras_gan.architectures.build("dcgan", spec)
+        if own is None:
+            return tuple(keras.models.clone_model(p, clone_function=_as_keras) for p in players)
+        return players
     discriminator = keras.Sequential(
         [
             keras.Input((64, 64, 3)),
@@ -133,7 +136,7 @@ def build_networks(net: str, last: Any = None) -> tuple[Any, Any]:
                 layer
                 for width in (64, 128, 128)
                 for layer in (
-                    layers.Conv2D(width, 4, 2, "same"),
+                    (own or layers).Conv2D(width, 4, 2, "same"),
                     layers.LeakyReLU(negative_slope=0.2),
                 )
             ),
@@ -152,15 +155,25 @@ def build_networks(net: str, last: Any = None) -> tuple[Any, Any]:
                 layer
                 for width in (128, 256, 512)
                 for layer in (
-                    layers.Conv2DTranspose(width, 4, 2, "same"),
+                    (own or layers).Conv2DTranspose(width, 4, 2, "same"),
                     layers.LeakyReLU(negative_slope=0.2),
                 )
             ),
-            (last or layers.Conv2D)(3, 5, padding="same", activation="sigmoid", dtype="float32"),
+            getattr(own, "NarrowConv2D", layers.Conv2D)(
+                3, 5, padding="same", activation="sigmoid", dtype="float32"
+            ),
         ],
         name="generator",
     )
     return generator, discriminator
+
+
+def _as_keras(layer: Any) -> Any:
+    """A layer of ours as Keras's own, where it is the same function."""
+    import keras
+
+    kind = getattr(keras.layers, type(layer).__name__, type(layer))
+    return kind.from_config(layer.get_config())
 
 
 def optimizers(net: str) -> tuple[Any, Any]:
@@ -178,7 +191,7 @@ def build_ours(net: str, jit_compile: bool, steps_per_execution: int) -> Any:
     penalties: Any = {"dcgan": [], "small": ["r1", "r2"]}[net]
     loss = {"dcgan": "non_saturating", "small": "relativistic"}[net]
     # The example keeps no averaged generator; PyTorch's variants of both games neither.
-    players = build_networks(net, last=keras_gan.layers.NarrowConv2D)  # the same function
+    players = build_networks(net, own=keras_gan.layers)
     gan = keras_gan.GAN(*players, loss=loss, penalties=penalties, ema_half_life=0)
     gan.compile(*optimizers(net), jit_compile=jit_compile, steps_per_execution=steps_per_execution)
     return gan
@@ -276,8 +289,8 @@ class TensorFlowVariant:
         if variant.endswith("mixed"):
             keras.config.set_dtype_policy("mixed_bfloat16")
         if variant.endswith(("-bf16", "grappler")):
-            pass_name = "auto_mixed_precision_onednn_bfloat16"
-            tf.config.optimizer.set_experimental_options({pass_name: True})
+            graph_pass = "auto_mixed_precision_onednn_bfloat16"
+            tf.config.optimizer.set_experimental_options({graph_pass: True})
         if variant.startswith("keras"):
             self.model = build_keras(net)
         else:

@@ -8,7 +8,9 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+from keras_gan import convolutions, precision
 from keras_gan.errors import UsageError
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
@@ -722,6 +724,63 @@ class EqualizedConv2D(_Equalized):
             "strides": self.strides,
             "padding": self.padding,
         }
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class Conv2D(keras.layers.Conv2D):
+    """`keras.layers.Conv2D`, faster to train in bfloat16 on a CPU where it halves the sides.
+
+    The same function with the same weights. A kernel of 4 with strides 2 gets the weight gradient
+    of `keras_gan.convolutions` wherever products are in bfloat16; else nothing differs.
+
+    Args:
+        *args, **kwargs: as of `keras.layers.Conv2D`.
+    """
+
+    def call(self, inputs):
+        if _halves(self, inputs.shape[1:3], inputs.shape[-1]) and self.groups == 1:
+            return _finish(self, convolutions.halve(*_operands(self, inputs)))
+        return super().call(inputs)
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class Conv2DTranspose(keras.layers.Conv2DTranspose):
+    """`keras.layers.Conv2DTranspose`, faster to train in bfloat16 on a CPU where it doubles sides.
+
+    The same function with the same weights, see `Conv2D`.
+
+    Args:
+        *args, **kwargs: as of `keras.layers.Conv2DTranspose`.
+    """
+
+    def call(self, inputs):
+        doubled = [side and 2 * side for side in inputs.shape[1:3]]
+        if _halves(self, doubled, self.filters) and self.output_padding is None:
+            return _finish(self, convolutions.double(*_operands(self, inputs)))
+        return super().call(inputs)
+
+
+def _halves(layer, sides, channels: int) -> bool:
+    """Whether the layer's weight gradient is faster as matrix products."""
+    form = (layer.kernel_size, layer.strides, layer.dilation_rate, layer.padding)
+    return (
+        form == ((4, 4), (2, 2), (1, 1), "same")
+        and layer.data_format == "channels_last"
+        and all(side and side % 2 == 0 for side in sides)
+        and channels >= 32  # with few, the products are too narrow: measured
+        and (layer.compute_dtype == "bfloat16" or precision.in_graphs())
+    )
+
+
+def _operands(layer, inputs):
+    kernel = ops.cast(ops.convert_to_tensor(layer.kernel), layer.compute_dtype)
+    return ops.cast(inputs, layer.compute_dtype), kernel
+
+
+def _finish(layer, outputs):
+    if layer.use_bias:
+        outputs = tf.nn.bias_add(outputs, ops.cast(layer.bias, outputs.dtype))
+    return layer.activation(outputs) if layer.activation is not None else outputs
 
 
 @keras.saving.register_keras_serializable("keras_gan")

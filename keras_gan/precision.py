@@ -1,9 +1,10 @@
 """Number formats of a training: Keras's policies, and a graph pass for CPUs that multiply bfloat16.
 
-Two ways lead to 16 bits. A Keras policy (`mixed_float16`, `mixed_bfloat16`) casts in every layer. The
-graph pass (`bfloat16`) leaves the model in float32 and rewrites the graph that runs: convolutions and
-matrix products take bfloat16 and add up in float32, weights, moments, averages and sums stay float32.
-On a CPU the pass is the faster one by far, as it casts only where it pays (docs/speed.md).
+Two ways lead to 16 bits. A Keras policy (`mixed_float16`, `mixed_bfloat16`) casts in every layer.
+The graph pass (`bfloat16`) leaves the model in float32 and rewrites the graph that runs:
+convolutions and matrix products take bfloat16 and add up in float32; weights, moments, averages
+and sums stay float32. On a CPU the pass is the faster one, as it casts only where it pays
+(docs/speed.md).
 """
 
 from __future__ import annotations
@@ -69,11 +70,16 @@ def layers(precision: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
+def in_graphs() -> bool:
+    """Whether a graph that is traced here is to run under the pass."""
+    return bool(tf.config.optimizer.get_experimental_options().get(_PASS, False))
+
+
 @contextlib.contextmanager
 def graphs(precision: str) -> Iterator[None]:
     """Graphs that are called within run under the pass where this precision is "bfloat16"."""
     # TensorFlow reads the option at every call of a function, not where it is traced.
-    before = tf.config.optimizer.get_experimental_options().get(_PASS, False)
+    before = in_graphs()
     tf.config.optimizer.set_experimental_options({_PASS: precision == "bfloat16"})
     try:
         yield
