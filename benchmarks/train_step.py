@@ -3,20 +3,20 @@
     python benchmarks/train_step.py --net dcgan --torch-python /path/to/venv/bin/python
     python benchmarks/train_step.py --net small --variants ours,ours-bf16,keras --profile
 
-Two games: `dcgan`, the networks of the keras.io example "dcgan_overriding_train_step" (64 x 64 x 3)
-in the original game; `small`, this library's own `dcgan` at 28 x 28 x 1 in R3GAN's game, relativistic
-with R1 and R2. Each variant lives in a process of its own, so that its memory is its own, and they
-take turns: in every round each one trains for some seconds while the others sleep, so that a slow minute
-of the machine is everybody's. Figures are medians over rounds.
+Two games: `dcgan`, the networks of the keras.io example "dcgan_overriding_train_step" (64 x 64 x
+3) in the original game; `small`, this library's own `dcgan` at 28 x 28 x 1 in R3GAN's game,
+relativistic with R1 and R2. Each variant lives in a process of its own, so that its memory is its
+own, and they take turns: in every round each one trains for some seconds while the others sleep,
+so that a slow minute of the machine is everybody's. Figures are medians over rounds.
 
 "peak" is the share of the machine's matrix-multiply peak in the variant's number format, measured
 between the rounds of the same run. It counts what the game must compute, once: work that a variant
-does twice lowers its share. "CPU" is the processor time of a step, all threads together: on a machine
-that is not quiet, `--threads 1` and that column tell variants apart better than the clock, as threads
-that wait for each other (OpenMP's, in PyTorch) suffer most from a busy core.
+does twice lowers its share. "CPU" is the processor time of a step, all threads together: on a
+machine that is not quiet, `--threads 1` and that column tell variants apart better than the clock,
+as threads that wait for each other (OpenMP's, in PyTorch) suffer most from a busy core.
 
-PyTorch is no dependency. Its variants run in the Python given by --torch-python, whatever has torch:
-`python -m venv torch; torch/bin/pip install torch`.
+PyTorch is no dependency. Its variants run in the Python given by --torch-python, whatever has
+torch: `python -m venv torch; torch/bin/pip install torch`.
 """
 
 from __future__ import annotations
@@ -396,14 +396,14 @@ class Child:
         self.warm_up = told.get("warm-up", float("nan"))
 
     def _read(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        stream: Any = self.process.stdout
+        line = stream.readline()
         return json.loads(line) if line else {"error": "the process ended"}
 
     def turn(self, seconds: float) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{seconds}\n")
-        self.process.stdin.flush()
+        stream: Any = self.process.stdin
+        stream.write(f"{seconds}\n")
+        stream.flush()
         told = self._read()
         if "error" in told:
             self.error = told["error"]
@@ -496,11 +496,13 @@ def show(result: dict[str, Any]) -> None:
     )
     print(f"matrix multiplication: {peak}")
     print(
-        f"{'variant':<28}{'ms':>8}{'CPU ms':>8}{'images/s':>10}{'ratio':>7}{'MiB':>8}{'peak':>7}  spread"
+        f"{'variant':<28}{'ms':>8}{'CPU ms':>8}{'images/s':>10}{'ratio':>7}{'MiB':>8}{'peak':>7}"
+        "  spread"
     )
     for one in result["rows"]:
         print(
-            f"{one['variant']:<28}{one['step_ms']:>8.1f}{one['cpu_ms']:>8.1f}{one['images_per_second']:>10.1f}"
+            f"{one['variant']:<28}{one['step_ms']:>8.1f}{one['cpu_ms']:>8.1f}"
+            f"{one['images_per_second']:>10.1f}"
             f"{one.get('ratio', float('nan')):>7.2f}{one['memory_mib']:>8,.0f}"
             f"{one['peak_share']:>7.1%}  {one['spread']:.0%}  {NOTES.get(one['variant'], '')}"
         )

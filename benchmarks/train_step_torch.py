@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import pathlib
 import sys
 from typing import Any
@@ -50,13 +51,13 @@ def build(net: str) -> tuple[nn.Module, nn.Module, tuple[int, ...], int]:
     ]
     if small:
         generator += [nn.BatchNorm2d(up[0], eps=1e-3), nn.ReLU()]
-    for a, b in zip(up, up[1:], strict=False):
+    for a, b in itertools.pairwise(up):
         generator.append(nn.ConvTranspose2d(a, b, 4, 2, 1, bias=not small))
         generator += [nn.BatchNorm2d(b, eps=1e-3), nn.ReLU()] if small else [nn.LeakyReLU(0.2)]
     generator += [nn.Conv2d(up[-1], channels, last, padding=last // 2)]
     generator += [nn.Tanh() if small else nn.Sigmoid()]
     discriminator: list[nn.Module] = []
-    for a, b in zip([channels, *down], down, strict=False):
+    for a, b in itertools.pairwise([channels, *down]):
         discriminator += [nn.Conv2d(a, b, 4, 2, 1), nn.LeakyReLU(0.2)]
     side = base * 2 ** (len(up) - 1)
     features = (side >> len(down)) ** 2 * down[-1]
