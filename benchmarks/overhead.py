@@ -47,7 +47,7 @@ def time_callbacks(spent: dict[str, float]) -> None:
 
 def train_function(recipe: recipes.Recipe, spec: Any, metrics: bool) -> Any:
     """One step on a fixed batch, as a function."""
-    gan = train.build(recipe, spec)
+    gan: Any = train.build(recipe, spec)
     if not metrics:
         gan._track_verdicts = lambda *_: None
         for tracker in gan._trackers.values():

@@ -127,7 +127,10 @@ def build_networks(net: str, own: Any = None) -> tuple[Any, Any]:
         spec = keras_gan.Spec("image", (28, 28, 1), (-1.0, 1.0))
         players = keras_gan.architectures.build("dcgan", spec)
         if own is None:
-            return tuple(keras.models.clone_model(p, clone_function=_as_keras) for p in players)
+            clone: Any = keras.models.clone_model
+            return clone(players[0], clone_function=_as_keras), clone(
+                players[1], clone_function=_as_keras
+            )
         return players
     discriminator = keras.Sequential(
         [
@@ -530,7 +533,7 @@ def profile(options: argparse.Namespace, variant: str, steps: int = 3) -> None:
     for title, column, rows in (("kind of operation", 1, 20), ("operation", 0, 25)):
         total: dict[str, list[float]] = {}
         for event in events:
-            entry = total.setdefault(event[column], [0.0, 0.0])
+            entry = total.setdefault(str(event[column]), [0.0, 0.0])
             entry[0] += event[2] / steps
             entry[1] += 1 / steps
         whole = sum(ms for ms, _ in total.values())
@@ -541,9 +544,9 @@ def profile(options: argparse.Namespace, variant: str, steps: int = 3) -> None:
 
 def _operations(folder: pathlib.Path) -> list[tuple[str, str, float]]:
     """(node, kind, milliseconds) of every operation in a trace."""
-    from tensorflow.tsl.profiler.protobuf import xplane_pb2  # pyright: ignore
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-    space = xplane_pb2.XSpace()
+    space: Any = getattr(xplane_pb2, "XSpace")()  # noqa: B009 - made when imported
     space.ParseFromString(next(folder.rglob("*.xplane.pb")).read_bytes())
     found = []
     for plane in space.planes:

@@ -14,9 +14,9 @@ import pathlib
 import sys
 from typing import Any
 
-import torch
-from torch import nn
-from torch.nn import functional
+import torch  # pyright: ignore[reportMissingImports]
+from torch import nn  # pyright: ignore[reportMissingImports]
+from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from train_step import serve

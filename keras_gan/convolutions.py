@@ -16,10 +16,12 @@ from typing import Any
 import tensorflow as tf
 
 nn: Any = tf.nn
+custom_gradient: Any = tf.custom_gradient
+do_not_convert: Any = tf.autograph.experimental.do_not_convert
 
 
-@tf.autograph.experimental.do_not_convert
-@tf.custom_gradient
+@do_not_convert
+@custom_gradient
 def halve(large, kernel):
     """The convolution: large to small."""
 
@@ -29,8 +31,8 @@ def halve(large, kernel):
     return nn.conv2d(large, kernel, 2, "SAME"), gradient
 
 
-@tf.autograph.experimental.do_not_convert
-@tf.custom_gradient
+@do_not_convert
+@custom_gradient
 def double(small, kernel):
     """The transposed convolution: small to large."""
 
@@ -45,8 +47,8 @@ def double(small, kernel):
     return large, gradient
 
 
-@tf.autograph.experimental.do_not_convert
-@tf.custom_gradient
+@do_not_convert
+@custom_gradient
 def weight_gradient(large, small):
     """Sum over all positions of each value of `small` times the patch of `large` it has met."""
 

@@ -1,6 +1,7 @@
 """Number formats: what is chosen, where the graph pass acts, and that a resume stays exact."""
 
 import pathlib
+from typing import Any
 
 import keras
 import numpy as np
@@ -103,7 +104,7 @@ def test_a_loaded_game_goes_on_exactly_under_bfloat16(tmp_path, make_gan, images
         straight.fit(images.take(1), verbose=0)
         straight.save(tmp_path / "half.keras")
         straight.fit(images.take(1), verbose=0)
-        loaded = keras.saving.load_model(tmp_path / "half.keras")
+        loaded: Any = keras.saving.load_model(tmp_path / "half.keras")
         loaded.fit(images.take(1), verbose=0)
     for a, b in zip(weights(straight), weights(loaded), strict=True):
         np.testing.assert_array_equal(a, b)
