@@ -133,7 +133,7 @@ def train_command(
         return
     if override:
         raise UsageError(f"--override goes with --resume. Received: --override {override[0]}")
-    resolved = recipes.load(str(recipe), settings, data)
+    resolved = _choose_precision(recipes.load(str(recipe), settings, data))
     if dry_run:
         _dry_run(resolved)
         return
@@ -213,7 +213,7 @@ def quickstart_command(
     """Train on the embedded data, export, verify, and draw samples through onnxruntime."""
     if minutes is not None:
         settings = [*settings, f"training.minutes={minutes}"]
-    recipe = recipes.load("quickstart", settings)
+    recipe = _choose_precision(recipes.load("quickstart", settings))
     out.print(f"Training quickstart into {run} on {train.name_devices()}", markup=False)
     outcome = train.train(recipe, run, replace=True)
     if outcome.signal or outcome.collapsed:
@@ -332,6 +332,12 @@ def _tell(outcome: train.Outcome) -> None:
         line = ", ".join(f"{name} {value:.6g}" for name, value in figures.items())
         out.print(f"Best: {line}, after {best['images_seen']:,} images", markup=False)
     out.print(f"Next: keras-gan export {path}", markup=False)
+
+
+def _choose_precision(recipe: recipes.Recipe) -> recipes.Recipe:
+    chosen, line = train.choose_precision(recipe)
+    print(f"keras-gan: {line}", file=sys.stderr)
+    return chosen
 
 
 def _dry_run(recipe: recipes.Recipe) -> None:

@@ -18,7 +18,7 @@ import rich.console
 import rich.progress
 import tensorflow as tf
 
-from keras_gan import latents, metrics, pictures, report
+from keras_gan import latents, metrics, pictures, precision, report
 from keras_gan.errors import UsageError
 from keras_gan.run import FiniteWeights, Run, told_in_one_line, write_atomically
 
@@ -69,7 +69,8 @@ class SampleGrid(keras.callbacks.Callback):
 
     def _draw(self) -> None:
         gan: Any = self.model
-        samples = gan.generate(self.seeds, labels=self.labels)
+        with precision.graphs("float32"):  # the pictures that the seeds name
+            samples = gan.generate(self.seeds, labels=self.labels)
         path = self.folder / f"images-{gan.count('images_seen'):09d}.png"
         write_atomically(path, pictures.png(pictures.grid(samples)))
         self._next = time.monotonic() + self.every_seconds
@@ -147,7 +148,11 @@ class Evaluation(keras.callbacks.Callback):
             self.run.save_best(gan, record)
 
     def evaluate(self) -> dict[str, float]:
-        """The measures of the game as it stands."""
+        """The measures of the game as it stands, in float32 however it is trained."""
+        with precision.graphs("float32"):
+            return self._evaluate()
+
+    def _evaluate(self) -> dict[str, float]:
         gan: Any = self.model
         generated = gan.generate(self.seeds, labels=self.labels)
         results = {self.metric: metrics.sliced_wasserstein(self.held_out, generated)}

@@ -137,7 +137,7 @@ class Training(_Section):
     images: Natural
     minutes: Positive | None = None
     batch_size: Natural = 64
-    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16", "mixed_float16", "mixed_bfloat16"] = "float32"
     jit_compile: bool | Literal["auto"] = "auto"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     tick_images: Natural = 2_000

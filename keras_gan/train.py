@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
 import os
 import pathlib
 import signal
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -17,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gan import architectures, callbacks, datasets, workers
+from keras_gan import precision as precisions
 from keras_gan import recipe as recipes
 from keras_gan.errors import UsageError
 from keras_gan.gan import GAN
@@ -81,6 +80,7 @@ def train(
         team.agree({"command": "train"})
         if team.chief:
             check_new(pathlib.Path(os.path.expanduser(to)), replace)
+        recipe, _ = choose_precision(recipe)
         source, gan, _, held_out = prepare(recipe, team)
         data = describe_data(source)
         team.agree({"recipe": recipe.model_dump(), "data set": data["digest"]})
@@ -237,7 +237,7 @@ def build(recipe: recipes.Recipe, spec: Any) -> GAN:
     """
     game, conditional = recipe.game, recipe.game.conditional
     keras.utils.set_random_seed(recipe.training.seed % 2**32)  # initial weights
-    with _precision(recipe.training.precision):
+    with precisions.layers(recipe.training.precision):
         players = [
             architectures.build_player(
                 role, player.architecture, seen, conditional, **player.options
@@ -290,15 +290,14 @@ def name_devices() -> str:
     return "GPU: " + ", ".join(d.get("device_name", "unnamed") for d in details)
 
 
-@contextlib.contextmanager
-def _precision(name: str) -> Iterator[None]:
-    """Layers made within compute at this precision."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
+def choose_precision(recipe: recipes.Recipe) -> tuple[recipes.Recipe, str]:
+    """The recipe with precision "auto" resolved for this machine, and a line that says why.
+
+    A run records what it was trained with: a resume on another machine goes on in kind.
+    """
+    chosen, line = precisions.choose(recipe.training.precision)
+    training = recipe.training.model_copy(update={"precision": chosen})
+    return recipe.model_copy(update={"training": training}), line
 
 
 def _batches(
@@ -419,15 +418,16 @@ def _fit(
 
     def play(steps: int, ticks: float) -> None:
         done = gan.count("iteration")
-        gan.fit(
-            _batches(recipe, source, done, team),
-            steps_per_epoch=steps,
-            initial_epoch=done // tick,
-            # The limits end it, at the very step, however often it is rolled back before.
-            epochs=min(done // tick + ticks, 2**62),
-            verbose=0,
-            callbacks=[listener for listener in listeners if listener],
-        )
+        with precisions.graphs(training.precision):
+            gan.fit(
+                _batches(recipe, source, done, team),
+                steps_per_epoch=steps,
+                initial_epoch=done // tick,
+                # The limits end it, at the very step, however often it is rolled back before.
+                epochs=min(done // tick + ticks, 2**62),
+                verbose=0,
+                callbacks=[listener for listener in listeners if listener],
+            )
 
     begun = gan.count("iteration") % tick
     try:

@@ -541,3 +541,33 @@ def test_a_generator_of_all_these_layers_leaves_in_a_bundle(tmp_path):
     bundle = export.export_bundle(generator, tmp_path / "bundle", num_classes=3)
     assert max(bundle.manifest.worst_parity().values()) < 1e-4
     assert export.verify_bundle(bundle.path).ok
+
+
+@pytest.mark.parametrize(("filters", "side", "bias"), [(1, 3, True), (3, 5, False)])
+def test_a_narrow_convolution_is_a_convolution(filters, side, bias):
+    """Value and gradients by input, kernel and bias, in training and out of it."""
+    x = tf.random.stateless_normal((2, 6, 7, 4), seed=(1, 2))
+    weighting = tf.random.stateless_normal((2, 6, 7, filters), seed=(3, 4))
+    ours = layers.NarrowConv2D(filters, side, use_bias=bias, activation="tanh")
+    theirs = L.Conv2D(filters, side, padding="same", use_bias=bias, activation="tanh")
+    theirs.build(x.shape)
+    ours.build(x.shape)
+    ours.set_weights(theirs.get_weights())
+    found = []
+    for layer, training in ((theirs, None), (ours, False), (ours, True)):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x) if training is None else layer(x, training=training)
+            weighted = tf.reduce_sum(y * weighting)
+        found.append([y, *tape.gradient(weighted, [x, *layer.trainable_variables])])
+    for values in found[1:]:
+        for value, expected in zip(values, found[0], strict=True):
+            np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
+    again = layers.NarrowConv2D.from_config(ours.get_config())
+    assert (again.filters, again.kernel_size, again.use_bias) == (filters, (side, side), bias)
+
+
+def test_a_narrow_convolution_refuses_what_it_has_no_form_for():
+    for wrong in ({"kernel_size": 4}, {"kernel_size": 3, "strides": 2}):
+        with pytest.raises(UsageError, match="odd square kernel, strides 1 and padding same"):
+            layers.NarrowConv2D(3, **wrong)

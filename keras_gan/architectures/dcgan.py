@@ -17,7 +17,7 @@ import tensorflow as tf
 from keras import layers
 
 from keras_gan.errors import UsageError
-from keras_gan.layers import GroupNormalization
+from keras_gan.layers import Conv2D, Conv2DTranspose, GroupNormalization
 from keras_gan.spec import Spec
 
 NORMS = ("none", "batch", "layer")
@@ -67,7 +67,7 @@ def generator(
     x = _normalized(x, norm, "stage_0")
     for i, channels_out in enumerate(widths[1:], start=1):
         # A kernel that its stride divides covers every pixel equally often: no checkerboard.
-        x = layers.Conv2DTranspose(
+        x = Conv2DTranspose(
             channels_out, 4, 2, "same", use_bias=norm == "none", name=f"stage_{i}_up"
         )(x)
         x = _normalized(x, norm, f"stage_{i}")
@@ -110,7 +110,7 @@ def discriminator(
     samples = keras.Input(spec.shape, name="samples")
     x = samples
     for i, channels_out in enumerate(widths[1:], start=1):
-        x = layers.Conv2D(channels_out, 4, 2, "same", name=f"stage_{i}_down")(x)
+        x = Conv2D(channels_out, 4, 2, "same", name=f"stage_{i}_down")(x)
         activation = layers.LeakyReLU(0.2, name=f"stage_{i}_activation")
         x = _normalized(x, norm if i > 1 else "none", f"stage_{i}", activation)
     features = layers.Flatten(name="features")(x)

@@ -1,0 +1,69 @@
+"""Does the memory stay flat? Trains for many steps and prints what the process holds.
+
+    python benchmarks/memory.py --steps 20000
+
+The recipe gaussians-25 with short networks and its callbacks, as `keras-gan train` runs it. Growth
+is from the first tenth, when all is built and every kind of callback has run, to the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import tempfile
+
+from keras_gan import callbacks, train
+from keras_gan import recipe as recipes
+
+
+def resident() -> float:
+    """Resident memory of this process now, in MiB."""
+    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--json", type=pathlib.Path, help="write the results there")
+    options = parser.parse_args()
+    batch_size = 64
+    tick = max(1, options.steps // 20) * batch_size
+    recipe = recipes.load(
+        "gaussians-25",
+        (
+            f"training.images={options.steps * batch_size}",
+            f"training.batch_size={batch_size}",
+            f"training.tick_images={tick}",
+            f"evaluation.every_images={tick}",
+            "evaluation.count=500",
+            "samples.count=100",
+            "samples.every_seconds=2",
+            "generator.widths=[32,32]",
+            "discriminator.widths=[32,32]",
+        ),
+    )
+    found: list[tuple[int, float]] = []
+
+    class Watched(callbacks.Record):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs)
+            steps = self.model.count("iteration")  # pyright: ignore
+            found.append((steps, resident()))
+            print(f"{steps:>8,} steps {found[-1][1]:>8,.1f} MiB", flush=True)
+
+    callbacks.Record = Watched
+    with tempfile.TemporaryDirectory() as folder:
+        train.train(recipe, pathlib.Path(folder) / "run")
+    first = next(mib for steps, mib in found if steps >= options.steps / 10)
+    growth = found[-1][1] / first - 1
+    print(f"growth after the first tenth: {growth:.2%}")
+    if options.json:
+        options.json.write_text(json.dumps({"mib": found, "growth": growth}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,593 @@
+"""How fast is a step of training? The same networks, batch and game, here and elsewhere.
+
+    python benchmarks/train_step.py --net dcgan --torch-python /path/to/venv/bin/python
+    python benchmarks/train_step.py --net small --variants ours,ours-bf16,keras --profile
+
+Two games: `dcgan`, the networks of the keras.io example "dcgan_overriding_train_step" (64 x 64 x
+3) in the original game; `small`, this library's own `dcgan` at 28 x 28 x 1 in R3GAN's game,
+relativistic with R1 and R2. Each variant lives in a process of its own, so that its memory is its
+own, and they take turns: in every round each one trains for some seconds while the others sleep,
+so that a slow minute of the machine is everybody's. Figures are medians over rounds.
+
+"peak" is the share of the machine's matrix-multiply peak in the variant's number format, measured
+between the rounds of the same run. It counts what the game must compute, once: work that a variant
+does twice lowers its share. "CPU" is the processor time of a step, all threads together: on a
+machine that is not quiet, `--threads 1` and that column tell variants apart better than the clock,
+as threads that wait for each other (OpenMP's, in PyTorch) suffer most from a busy core.
+
+PyTorch is no dependency. Its variants run in the Python given by --torch-python, whatever has
+torch: `python -m venv torch; torch/bin/pip install torch`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+HERE = pathlib.Path(__file__).resolve().parent
+BATCH = {"dcgan": 32, "small": 64}
+# How a variant is called, and the environment that makes its number format.
+ENVIRONMENT: dict[str, dict[str, str]] = {
+    "keras": {},
+    "keras-grappler": {},
+    "keras-mixed": {},
+    "ours": {},
+    "ours-bf16": {},
+    "ours-fpmath": {"TF_SET_ONEDNN_FPMATH_MODE": "BF16"},
+    "ours-mixed": {},
+    "ours-xla": {},
+}
+TORCH = [
+    f"torch-{how}-{layout}-{kind}"
+    for kind in ("float32", "bf16")
+    for how in ("eager", "compile")
+    for layout in ("first", "last")
+]
+DEFAULT = ["keras", "ours", "ours-bf16", "keras-mixed", *TORCH]
+NOTES = {
+    "keras": "the keras.io example's step, float32",
+    "keras-grappler": "the same under the graph pass of precision=bfloat16",
+    "keras-mixed": "the same with Keras's policy mixed_bfloat16",
+    "ours": "float32",
+    "ours-bf16": "precision=bfloat16",
+    "ours-fpmath": "float32, oneDNN told to multiply in bf16",
+    "ours-mixed": "precision=mixed_bfloat16",
+    "ours-xla": "float32, jit_compile=True",
+}
+
+
+def number_format(variant: str) -> str:
+    half = variant.endswith(("bf16", "mixed", "fpmath", "grappler"))
+    return "bfloat16" if half else "float32"
+
+
+# --------------------------------------------------------------------- the work of a step
+
+
+def generator_flops(net: str) -> float:
+    """Floating point operations of one sample's pass through the generator."""
+    if net == "dcgan":
+        ups = [(8, 128, 128), (16, 128, 256), (32, 256, 512)]
+        dense, last = 128 * 8 * 8 * 128, 64 * 64 * 25 * 512 * 3
+    else:
+        ups = [(7, 128, 64), (14, 64, 32)]
+        dense, last = 64 * 7 * 7 * 128, 28 * 28 * 9 * 32 * 1
+    return 2.0 * (dense + last + sum(side**2 * 16 * a * b for side, a, b in ups))
+
+
+def discriminator_flops(net: str) -> tuple[float, float]:
+    """The same of the discriminator, and of its first layer alone."""
+    if net == "dcgan":
+        downs, dense = [(32, 3, 64), (16, 64, 128), (8, 128, 128)], 8 * 8 * 128
+    else:
+        downs, dense = [(14, 1, 64), (7, 64, 128)], 7 * 7 * 128
+    parts = [2.0 * side**2 * 16 * a * b for side, a, b in downs]
+    return sum(parts) + 2.0 * dense, parts[0]
+
+
+def step_flops(net: str) -> float:
+    """What the game must compute for one real sample, every product once.
+
+    A backward pass computes two products for each of the forward pass, by the layer's input and
+    by its weights. The generator is run once. The discriminator sees a real and a fake sample in
+    its own turn, and the fake in the generator's, where the weights stand still. Under R1 and R2
+    its turn also has the gradient by the sample (one product), and that gradient's derivative by
+    the weights (two), and the relativistic generator sees the real sample as well.
+    """
+    g, (d, first) = generator_flops(net), discriminator_flops(net)
+    if net == "dcgan":
+        return 3 * g + 2 * (3 * d - first) + 2 * d
+    return 3 * g + 2 * (6 * d - first) + 3 * d
+
+
+# --------------------------------------------------------------------- TensorFlow's variants
+
+
+def build_networks(net: str, own: Any = None) -> tuple[Any, Any]:
+    """Generator and discriminator, the latter with logits.
+
+    `own` holds layers that are the same functions as Keras's with the same weights.
+    """
+    import keras
+    from keras import layers
+
+    import keras_gan
+
+    keras.utils.set_random_seed(0)
+    if net == "small":
+        spec = keras_gan.Spec("image", (28, 28, 1), (-1.0, 1.0))
+        players = keras_gan.architectures.build("dcgan", spec)
+        if own is None:
+            clone: Any = keras.models.clone_model
+            return clone(players[0], clone_function=_as_keras), clone(
+                players[1], clone_function=_as_keras
+            )
+        return players
+    discriminator = keras.Sequential(
+        [
+            keras.Input((64, 64, 3)),
+            *(
+                layer
+                for width in (64, 128, 128)
+                for layer in (
+                    (own or layers).Conv2D(width, 4, 2, "same"),
+                    layers.LeakyReLU(negative_slope=0.2),
+                )
+            ),
+            layers.Flatten(),
+            layers.Dropout(0.2),
+            layers.Dense(1, dtype="float32"),
+        ],
+        name="discriminator",
+    )
+    generator = keras.Sequential(
+        [
+            keras.Input((128,)),
+            layers.Dense(8 * 8 * 128),
+            layers.Reshape((8, 8, 128)),
+            *(
+                layer
+                for width in (128, 256, 512)
+                for layer in (
+                    (own or layers).Conv2DTranspose(width, 4, 2, "same"),
+                    layers.LeakyReLU(negative_slope=0.2),
+                )
+            ),
+            getattr(own, "NarrowConv2D", layers.Conv2D)(
+                3, 5, padding="same", activation="sigmoid", dtype="float32"
+            ),
+        ],
+        name="generator",
+    )
+    return generator, discriminator
+
+
+def _as_keras(layer: Any) -> Any:
+    """A layer of ours as Keras's own, where it is the same function."""
+    import keras
+
+    kind = getattr(keras.layers, type(layer).__name__, type(layer))
+    return kind.from_config(layer.get_config())
+
+
+def optimizers(net: str) -> tuple[Any, Any]:
+    import keras
+
+    if net == "dcgan":
+        return keras.optimizers.Adam(1e-4), keras.optimizers.Adam(1e-4)
+    adam = keras.optimizers.Adam
+    return adam(2e-4, beta_1=0.0, beta_2=0.99), adam(2e-4, beta_1=0.0, beta_2=0.99)
+
+
+def build_ours(net: str, jit_compile: bool, steps_per_execution: int) -> Any:
+    import keras_gan
+
+    penalties: Any = {"dcgan": [], "small": ["r1", "r2"]}[net]
+    loss = {"dcgan": "non_saturating", "small": "relativistic"}[net]
+    # The example keeps no averaged generator; PyTorch's variants of both games neither.
+    players = build_networks(net, own=keras_gan.layers)
+    gan = keras_gan.GAN(*players, loss=loss, penalties=penalties, ema_half_life=0)
+    gan.compile(*optimizers(net), jit_compile=jit_compile, steps_per_execution=steps_per_execution)
+    return gan
+
+
+def build_keras(net: str) -> Any:
+    """The game as the example teaches it: every pass on its own, every player's turn in turn."""
+    import keras
+    import tensorflow as tf
+
+    bce = keras.losses.BinaryCrossentropy(from_logits=True)
+
+    class Example(keras.Model):
+        def __init__(self, generator, discriminator):
+            super().__init__()
+            self.generator, self.discriminator = generator, discriminator
+            self.latent_dim = generator.input_shape[-1]
+            self.d_loss = keras.metrics.Mean("d_loss")
+            self.g_loss = keras.metrics.Mean("g_loss")
+
+        def compile(self, generator_optimizer, discriminator_optimizer):  # pyright: ignore
+            super().compile()
+            self.g_opt, self.d_opt = generator_optimizer, discriminator_optimizer
+
+        @property
+        def metrics(self):
+            return [self.d_loss, self.g_loss]
+
+        def learn(self, optimizer, player, tape, loss):
+            weights = player.trainable_weights
+            optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+
+    class Original(Example):
+        def train_step(self, real):  # pyright: ignore
+            count = tf.shape(real)[0]
+            fake = self.generator(tf.random.normal((count, self.latent_dim)))
+            both = tf.concat([fake, real], axis=0)
+            labels = tf.concat([tf.ones((count, 1)), tf.zeros((count, 1))], axis=0)
+            labels += 0.05 * tf.random.uniform(tf.shape(labels))
+            with tf.GradientTape() as tape:
+                d_loss = bce(labels, self.discriminator(both, training=True))
+            self.learn(self.d_opt, self.discriminator, tape, d_loss)
+            noise = tf.random.normal((count, self.latent_dim))
+            with tf.GradientTape() as tape:
+                fake = self.generator(noise, training=True)
+                g_loss = bce(tf.zeros((count, 1)), self.discriminator(fake))
+            self.learn(self.g_opt, self.generator, tape, g_loss)
+            self.d_loss.update_state(d_loss)
+            self.g_loss.update_state(g_loss)
+            return self.get_metrics_result()
+
+    class Penalized(Example):
+        def penalty(self, samples):
+            with tf.GradientTape() as tape:
+                tape.watch(samples)
+                logits = self.discriminator(samples, training=True)
+            slope = tape.gradient(logits, samples)
+            return tf.reduce_mean(tf.reduce_sum(tf.square(slope), axis=(1, 2, 3))) / 2
+
+        def train_step(self, real):  # pyright: ignore
+            count = tf.shape(real)[0]
+            noise = tf.random.normal((count, self.latent_dim))
+            with tf.GradientTape() as tape:
+                fake = self.generator(noise, training=True)
+                gap = self.discriminator(real, training=True) - self.discriminator(
+                    fake, training=True
+                )
+                d_loss = tf.reduce_mean(tf.nn.softplus(-gap))
+                total = d_loss + self.penalty(real) + self.penalty(fake)
+            self.learn(self.d_opt, self.discriminator, tape, total)
+            noise = tf.random.normal((count, self.latent_dim))
+            with tf.GradientTape() as tape:
+                fake = self.generator(noise, training=True)
+                gap = self.discriminator(fake, training=True) - self.discriminator(
+                    real, training=True
+                )
+                g_loss = tf.reduce_mean(tf.nn.softplus(-gap))
+            self.learn(self.g_opt, self.generator, tape, g_loss)
+            self.d_loss.update_state(d_loss)
+            self.g_loss.update_state(g_loss)
+            return self.get_metrics_result()
+
+    model = {"dcgan": Original, "small": Penalized}[net](*build_networks(net))
+    model.compile(*optimizers(net))
+    return model
+
+
+class TensorFlowVariant:
+    """A variant's model in the middle of an endless `fit`'s data, stepped from outside."""
+
+    def __init__(self, variant: str, net: str, batch: int):
+        import keras
+        import tensorflow as tf
+
+        if variant.endswith("mixed"):
+            keras.config.set_dtype_policy("mixed_bfloat16")
+        if variant.endswith(("-bf16", "grappler")):
+            graph_pass = "auto_mixed_precision_onednn_bfloat16"
+            tf.config.optimizer.set_experimental_options({graph_pass: True})
+        if variant.startswith("keras"):
+            self.model = build_keras(net)
+        else:
+            self.model = build_ours(net, variant.endswith("xla"), steps_per_execution=1)
+        shape = {"dcgan": (64, 64, 3), "small": (28, 28, 1)}[net]
+        images = tf.random.uniform((4 * batch, *shape), -1, 1, seed=0)
+        data = tf.data.Dataset.from_tensor_slices(images).repeat().batch(batch, drop_remainder=True)
+        self.data = iter(data.prefetch(2))
+        self.model.make_train_function()
+        self.step = self.model.train_function
+
+    def run(self, steps: int) -> None:
+        for _ in range(steps):
+            logs = self.step(self.data)
+        [float(value) for value in logs.values()]  # waits for the last
+
+
+def matmul_peak() -> dict[str, Callable[[], float]]:
+    """Matrix multiplication's GFLOP/s in float32 and bfloat16, each measured when called."""
+    import tensorflow as tf
+
+    size = 4096
+
+    def measure(dtype: str) -> Callable[[], float]:
+        a = tf.cast(tf.random.normal((size, size), seed=0), dtype)
+        multiply = tf.function(lambda a: tf.reduce_sum(tf.matmul(a, a)[:1, :1]))
+        multiply(a)
+
+        def once() -> float:
+            began = time.perf_counter()
+            float(multiply(a))
+            return 2 * size**3 / (time.perf_counter() - began) / 1e9
+
+        return once
+
+    return {dtype: measure(dtype) for dtype in ("float32", "bfloat16")}
+
+
+# --------------------------------------------------------------------- taking turns
+
+
+def peak_memory() -> float:
+    """The largest resident set of this process so far, in MiB."""
+    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+def serve(make: Callable[[], Any]) -> None:
+    """The child's side: builds, then for every line "S" steps for S seconds, and tells how many."""
+    answers = os.fdopen(os.dup(1), "w")  # nothing else that is printed may come between
+    os.dup2(2, 1)
+    began = time.perf_counter()
+    try:
+        variant = make()
+        variant.run(2)
+    except Exception as error:
+        line = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        print(json.dumps({"error": line}), file=answers, flush=True)
+        return
+    print(json.dumps({"warm-up": time.perf_counter() - began}), file=answers, flush=True)
+    began = time.perf_counter()
+    variant.run(1)
+    step = time.perf_counter() - began
+    for line in sys.stdin:
+        variant.run(1)  # wakes threads and caches
+        steps = max(1, round(float(line) / step))
+        began, cpu = time.perf_counter(), time.process_time()
+        variant.run(steps)
+        step = (time.perf_counter() - began) / steps
+        told = {"seconds": step, "cpu": (time.process_time() - cpu) / steps}
+        print(json.dumps({**told, "memory": peak_memory()}), file=answers, flush=True)
+
+
+class Child:
+    """A variant in a process of its own."""
+
+    def __init__(self, variant: str, options: argparse.Namespace):
+        self.variant = variant
+        program = [sys.executable, __file__]
+        if variant.startswith("torch"):
+            program = [options.torch_python, str(HERE / "train_step_torch.py")]
+        program += ["--child", variant, "--net", options.net, "--batch", str(options.batch)]
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment |= ENVIRONMENT.get(variant, {})
+        if options.threads:
+            names = "OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
+            environment |= dict.fromkeys(names, str(options.threads))
+        self.process = subprocess.Popen(
+            program,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=None if options.verbose else subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+        self.seconds: list[float] = []
+        self.cpu: list[float] = []
+        self.memory = float("nan")
+        told = self._read()
+        self.error = told.get("error")
+        self.warm_up = told.get("warm-up", float("nan"))
+
+    def _read(self) -> dict[str, Any]:
+        stream: Any = self.process.stdout
+        line = stream.readline()
+        return json.loads(line) if line else {"error": "the process ended"}
+
+    def turn(self, seconds: float) -> None:
+        stream: Any = self.process.stdin
+        stream.write(f"{seconds}\n")
+        stream.flush()
+        told = self._read()
+        if "error" in told:
+            self.error = told["error"]
+            return
+        self.seconds.append(told["seconds"])
+        self.cpu.append(told["cpu"])
+        self.memory = told["memory"]
+
+    def end(self) -> None:
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        self.process.wait()
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    children, missing = [], {}
+    for variant in options.variants:
+        if variant.startswith("torch") and not options.torch_python:
+            missing[variant] = (
+                "give --torch-python PATH, a Python that has torch (pip install torch)"
+            )
+            continue
+        print(f"starting {variant}", file=sys.stderr, flush=True)
+        child = Child(variant, options)
+        if child.error:
+            missing[variant] = child.error
+            child.end()
+        else:
+            children.append(child)
+            print(f"  ready in {child.warm_up:.0f} s", file=sys.stderr, flush=True)
+    peaks = matmul_peak()
+    peak: dict[str, list[float]] = {dtype: [] for dtype in peaks}
+    for number in range(options.rounds):
+        print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
+        turns = children if number % 2 else children[::-1]  # no one has always the same before it
+        for child in turns:
+            if not child.error:
+                child.turn(options.seconds)
+                last = child.seconds[-1] if child.seconds else float("nan")
+                print(f"  {child.variant}: {last * 1e3:.1f} ms", file=sys.stderr, flush=True)
+        for dtype, once in peaks.items():
+            peak[dtype].append(once())
+    for child in children:
+        child.end()
+    # A peak is what the machine can do: the best of the rounds, where a step's time is the median.
+    best = {dtype: max(values) for dtype, values in peak.items()}
+    rows = [row(child, options, best) for child in children if not child.error]
+    missing |= {child.variant: child.error for child in children if child.error}
+    return {
+        "net": options.net,
+        "batch": options.batch,
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "gflop_per_image": step_flops(options.net) / 1e9,
+        "matmul_gflops": best,
+        "rows": compare(children, rows),
+        "missing": missing,
+    }
+
+
+def row(child: Child, options: argparse.Namespace, peak: dict[str, float]) -> dict[str, Any]:
+    step = statistics.median(child.seconds)
+    gflops = step_flops(options.net) * options.batch / step / 1e9
+    return {
+        "variant": child.variant,
+        "step_ms": step * 1e3,
+        "cpu_ms": statistics.median(child.cpu) * 1e3,
+        "spread": (max(child.seconds) - min(child.seconds)) / step,
+        "images_per_second": options.batch / step,
+        "memory_mib": child.memory,
+        "peak_share": gflops / peak[number_format(child.variant)],
+        "warm_up_seconds": child.warm_up,
+    }
+
+
+def compare(children: list[Child], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Adds each variant's speed relative to the Keras example's, the median over the rounds."""
+    seconds = {child.variant: child.seconds for child in children}
+    for one in rows:
+        if "keras" in seconds:
+            pairs = zip(seconds["keras"], seconds[one["variant"]], strict=True)
+            one["ratio"] = statistics.median(a / b for a, b in pairs)
+    return rows
+
+
+def show(result: dict[str, Any]) -> None:
+    peak = ", ".join(f"{v:,.0f} GFLOP/s {k}" for k, v in result["matmul_gflops"].items())
+    print(
+        f"{result['net']}, batch {result['batch']}: {result['gflop_per_image']:.2f} GFLOP an image"
+    )
+    print(f"matrix multiplication: {peak}")
+    print(
+        f"{'variant':<28}{'ms':>8}{'CPU ms':>8}{'images/s':>10}{'ratio':>7}{'MiB':>8}{'peak':>7}"
+        "  spread"
+    )
+    for one in result["rows"]:
+        print(
+            f"{one['variant']:<28}{one['step_ms']:>8.1f}{one['cpu_ms']:>8.1f}"
+            f"{one['images_per_second']:>10.1f}"
+            f"{one.get('ratio', float('nan')):>7.2f}{one['memory_mib']:>8,.0f}"
+            f"{one['peak_share']:>7.1%}  {one['spread']:.0%}  {NOTES.get(one['variant'], '')}"
+        )
+    for variant, why in result["missing"].items():
+        print(f"{variant:<28}not measured: {why}")
+
+
+# --------------------------------------------------------------------- where the time goes
+
+
+def profile(options: argparse.Namespace, variant: str, steps: int = 3) -> None:
+    """Prints the time of each kind of operation, and of the longest operations, of a step."""
+    import tensorflow as tf
+
+    one = TensorFlowVariant(variant, options.net, options.batch)
+    one.run(3)
+    with tempfile.TemporaryDirectory() as folder:
+        tf.profiler.experimental.start(folder)
+        began = time.perf_counter()
+        one.run(steps)
+        taken = time.perf_counter() - began
+        tf.profiler.experimental.stop()
+        events = _operations(pathlib.Path(folder))
+    print(f"\n{variant}, {options.net}, batch {options.batch}: {taken / steps * 1e3:.1f} ms a step")
+    for title, column, rows in (("kind of operation", 1, 20), ("operation", 0, 25)):
+        total: dict[str, list[float]] = {}
+        for event in events:
+            entry = total.setdefault(str(event[column]), [0.0, 0.0])
+            entry[0] += event[2] / steps
+            entry[1] += 1 / steps
+        whole = sum(ms for ms, _ in total.values())
+        print(f"{'ms':>9} {'share':>6} {'times':>7}  {title} (of {whole:.1f} ms of thread time)")
+        for name, (ms, count) in sorted(total.items(), key=lambda item: -item[1][0])[:rows]:
+            print(f"{ms:>9.2f} {ms / whole:>6.1%} {count:>7.1f}  {name}")
+
+
+def _operations(folder: pathlib.Path) -> list[tuple[str, str, float]]:
+    """(node, kind, milliseconds) of every operation in a trace."""
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    space: Any = getattr(xplane_pb2, "XSpace")()  # noqa: B009 - made when imported
+    space.ParseFromString(next(folder.rglob("*.xplane.pb")).read_bytes())
+    found = []
+    for plane in space.planes:
+        names = {number: meta.name for number, meta in plane.event_metadata.items()}
+        for line in plane.lines:
+            for event in line.events:
+                node, colon, kind = names[event.metadata_id].rpartition(":")
+                if colon and "/" in node and kind.isidentifier():  # others enclose operations
+                    node = node.removeprefix("StatefulPartitionedCall/")
+                    found.append((node, kind, event.duration_ps / 1e9))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--net", choices=tuple(BATCH), default="dcgan")
+    parser.add_argument("--batch", type=int, help="samples in a batch")
+    parser.add_argument("--variants", default=",".join(DEFAULT), help="names, with commas between")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of a turn")
+    parser.add_argument("--threads", type=int, help="threads of each variant; all cores by default")
+    parser.add_argument("--torch-python", help="a Python that has torch")
+    parser.add_argument("--profile", action="store_true", help="tell where the time goes instead")
+    parser.add_argument("--verbose", action="store_true", help="show what the variants print")
+    parser.add_argument("--json", type=pathlib.Path, help="write the results there")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    options.batch = options.batch or BATCH[options.net]
+    options.variants = options.variants.split(",")
+    if options.child:
+        serve(lambda: TensorFlowVariant(options.child, options.net, options.batch))
+        return
+    if options.profile:
+        for variant in options.variants:
+            profile(options, variant)
+        return
+    result = measure(options)
+    show(result)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Convolutions that halve or double the sides, with a weight gradient made for bfloat16 on a CPU.
+
+The gradient of a convolution by its kernel is the slowest of its three products in bfloat16: half
+of a step's time before this module, at a third of the other two's speed (docs/speed.md). With a
+kernel of 4 and strides 2 it is four matrix products without a copy of every patch. The convolution,
+its transpose and the weight gradient are each other's derivatives, so that all orders are there.
+
+Everywhere `large` is `(batch, 2 height, 2 width, a)`, `small` is `(batch, height, width, b)`, and a
+kernel is `(4, 4, a, b)`, as Keras keeps it for both kinds of layer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+nn: Any = tf.nn
+custom_gradient: Any = tf.custom_gradient
+do_not_convert: Any = tf.autograph.experimental.do_not_convert
+
+
+@do_not_convert
+@custom_gradient
+def halve(large, kernel):
+    """The convolution: large to small."""
+
+    def gradient(upstream):
+        return double(upstream, kernel), weight_gradient(large, upstream)
+
+    return nn.conv2d(large, kernel, 2, "SAME"), gradient
+
+
+@do_not_convert
+@custom_gradient
+def double(small, kernel):
+    """The transposed convolution: small to large."""
+
+    def gradient(upstream):
+        return halve(upstream, kernel), weight_gradient(upstream, small)
+
+    batch, height, width, _ = tf.unstack(tf.shape(small))
+    shape = tf.stack([batch, 2 * height, 2 * width, kernel.shape[2]])
+    large = nn.conv2d_transpose(small, kernel, shape, 2, "SAME")
+    _, h, w, _ = small.shape
+    large.set_shape((small.shape[0], h and 2 * h, w and 2 * w, kernel.shape[2]))
+    return large, gradient
+
+
+@do_not_convert
+@custom_gradient
+def weight_gradient(large, small):
+    """Sum over all positions of each value of `small` times the patch of `large` it has met."""
+
+    def gradient(upstream):
+        return double(small, upstream), halve(large, upstream)
+
+    a, b = large.shape[-1], small.shape[-1]
+    _, height, width, _ = tf.unstack(tf.shape(small))
+    # A patch of 4 x 4 is four neighbors of the blocks of 2 x 2, begun one row and column earlier.
+    blocks = nn.space_to_depth(tf.pad(large, [[0, 0], [1, 1], [1, 1], [0, 0]]), 2)
+    values = tf.reshape(small, (-1, b))
+    products = [
+        # The product with the smaller matrix transposed: to transpose the larger takes longer.
+        tf.matmul(
+            values,
+            tf.reshape(blocks[:, i : i + height, j : j + width], (-1, 4 * a)),
+            transpose_a=True,
+        )
+        for i in (0, 1)
+        for j in (0, 1)
+    ]
+    kernel = tf.reshape(tf.stack(products), (2, 2, b, 2, 2, a))
+    return tf.reshape(tf.transpose(kernel, (0, 3, 1, 4, 5, 2)), (4, 4, a, b)), gradient

@@ -1,0 +1,119 @@
+"""The convolutions that halve and double against TensorFlow's own, to the second derivative."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_gan import convolutions, layers, precision
+
+L = keras.layers
+
+
+def normal(*shape, seed):
+    return tf.random.stateless_normal(shape, seed=(seed, 0), dtype=tf.float64)
+
+
+LARGE, SMALL, KERNEL = (
+    normal(2, 6, 8, 3, seed=1),
+    normal(2, 3, 4, 5, seed=2),
+    normal(4, 4, 3, 5, seed=3),
+)
+PAIRS = {
+    "halve": (convolutions.halve, lambda x, k: tf.nn.conv2d(x, k, 2, "SAME"), LARGE),
+    "double": (
+        convolutions.double,
+        lambda x, k: tf.nn.conv2d_transpose(x, k, (2, 6, 8, 3), 2, "SAME"),
+        SMALL,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
+def test_values_first_and_second_derivatives(name, graph):
+    ours, theirs, x = PAIRS[name]
+
+    def derivatives(function):
+        with tf.GradientTape() as outer:
+            outer.watch((x, KERNEL))
+            with tf.GradientTape() as inner:
+                inner.watch((x, KERNEL))
+                y = function(x, KERNEL)
+                bent = tf.reduce_sum(tf.sin(y))
+            first = inner.gradient(bent, (x, KERNEL))
+            squares = sum(tf.reduce_sum(g**3) for g in first)
+        return y, *first, *outer.gradient(squares, (x, KERNEL))
+
+    run = tf.function(derivatives) if graph else derivatives
+    for value, expected in zip(run(ours), run(theirs), strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_the_weight_gradient_differentiates():
+    """By both of its arguments, against TensorFlow's."""
+
+    def theirs(large, small):
+        return tf.raw_ops.Conv2DBackpropFilter(
+            input=large,
+            filter_sizes=(4, 4, 3, 5),
+            out_backprop=small,
+            strides=[1, 2, 2, 1],
+            padding="SAME",
+        )
+
+    found = []
+    for function in (convolutions.weight_gradient, theirs):
+        with tf.GradientTape() as tape:
+            tape.watch((LARGE, SMALL))
+            value = function(LARGE, SMALL)
+            loss = tf.reduce_sum(tf.sin(value))
+        found.append((value, *tape.gradient(loss, (LARGE, SMALL))))
+    for value, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["Conv2D", "Conv2DTranspose"])
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_the_layers_are_keras_layers(kind, dtype):
+    """Same weights, same function; the gradient in bfloat16 as near as bfloat16 is."""
+    arguments = {"filters": 32, "kernel_size": 4, "strides": 2, "padding": "same", "dtype": dtype}
+    ours, theirs = getattr(layers, kind)(**arguments), getattr(L, kind)(**arguments)
+    x = tf.random.stateless_normal((2, 8, 8, 32), seed=(4, 5))
+    theirs.build(x.shape)
+    ours.build(x.shape)
+    ours.set_weights(theirs.get_weights())
+    found = []
+    for layer in (ours, theirs):
+        with tf.GradientTape() as tape:
+            y = layer(x)
+            loss = tf.reduce_sum(tf.square(tf.cast(y, "float32")))
+        found.append((y, *tape.gradient(loss, layer.trainable_variables)))
+    for value, expected in zip(*found, strict=True):
+        scale = np.abs(np.asarray(expected, "float32")).max()
+        tolerance = 1e-6 if dtype == "float32" else 2e-2
+        error = np.abs(np.asarray(value, "float32") - np.asarray(expected, "float32")).max()
+        assert error <= tolerance * scale
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(ours))
+    assert type(again) is type(ours)
+
+
+@pytest.mark.parametrize("kind", ["Conv2D", "Conv2DTranspose"])
+def test_the_form_is_taken_in_bfloat16_graphs_alone(kind):
+    layer = getattr(layers, kind)(32, 4, strides=2, padding="same", use_bias=False)
+    x = tf.zeros((2, 8, 8, 32))
+    layer.build(x.shape)
+
+    def kinds():
+        def gradient(x):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(layer(x))
+            return tape.gradient(loss, layer.trainable_variables)
+
+        graph = tf.function(gradient).get_concrete_function(x).graph
+        return {op.type for op in graph.get_operations()}
+
+    assert "MatMul" not in kinds()
+    with precision.graphs("bfloat16"):
+        assert "MatMul" in kinds()
+        assert "Conv2DBackpropFilter" not in kinds()
