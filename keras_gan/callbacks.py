@@ -18,9 +18,9 @@ import rich.console
 import rich.progress
 import tensorflow as tf
 
-from keras_gan import metrics, pictures, report
+from keras_gan import latents, metrics, pictures, report
 from keras_gan.errors import UsageError
-from keras_gan.run import Run, non_finite_weight, told_in_one_line, write_atomically
+from keras_gan.run import FiniteWeights, Run, told_in_one_line, write_atomically
 
 ops: Any = keras.ops
 
@@ -194,6 +194,7 @@ class Record(keras.callbacks.Callback):
         self._mark = time.monotonic()
         self._next = self._mark + self.every_seconds
         self.run.ending = None
+        self._finite = FiniteWeights(self.model)  # pyright: ignore[reportArgumentType]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._begin_at(self.model.count("images_seen"))  # pyright: ignore
@@ -206,7 +207,7 @@ class Record(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         gan: Any = self.model
         logs = {name: float(value) for name, value in (logs or {}).items()}
-        collapsed = self.guard.verdict if self.guard else _not_finite(gan, logs)
+        collapsed = self.guard.verdict if self.guard else _loss_not_finite(logs) or self._finite()
         if collapsed and not self.guard:
             raise UsageError(
                 f"The training broke down after {gan.count('images_seen'):,} images: {collapsed}. "
@@ -395,7 +396,7 @@ class CollapseGuard(keras.callbacks.Callback):
     any.
 
     Args:
-        held_out: real samples, `(count, ...)`, of which the first 128 are used; without them, or
+        held_out: real samples, `(count, ...)`, of which the first 64 are used; without them, or
             with fewer than 16, diversity is not judged.
         labels: their class ids, `(count,)`, in a conditional game.
         action: `"stop"` or `"roll_back"`.
@@ -413,7 +414,7 @@ class CollapseGuard(keras.callbacks.Callback):
             finite numbers.
     """
 
-    samples = 128
+    samples = 64
     fewest = 16
     warm_up = 5_000
 
@@ -426,8 +427,8 @@ class CollapseGuard(keras.callbacks.Callback):
         retries: int = 3,
         diversity: float = 0.25,
         patience: int = 3,
-        winning: int = 10,
-        every_steps: int = 100,
+        winning: int = 5,
+        every_steps: int = 250,
         seed: int = 2**62 + 2**60,
         history: Sequence[Mapping[str, float]] = (),
     ):
@@ -455,7 +456,7 @@ class CollapseGuard(keras.callbacks.Callback):
             if np.ptp(real, axis=0).any():  # else the data itself is one sample
                 self._measure = metrics.Diversity(real)
             self._labels = None if labels is None else labels[: len(real)]
-            self._seeds = range(seed, seed + len(real))
+            self._seeds = seed + np.arange(len(real))
         self.verdict: str | None = None
         self.reason: str | None = None
         self.roll_backs = 0
@@ -468,7 +469,8 @@ class CollapseGuard(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         gan: Any = self.model
         seen = gan.count("images_seen")
-        broken = non_finite_weight(gan)
+        self._finite = FiniteWeights(gan)
+        broken = self._finite()
         if broken:
             raise UsageError(f"A game begins with finite weights. Received: {broken}")
         self.verdict, self.reason, self.roll_backs = None, None, 0
@@ -479,8 +481,15 @@ class CollapseGuard(keras.callbacks.Callback):
             self.roll_backs = max(self.roll_backs, int(row.get("roll_backs", 0)))
             if "diversity" in row:
                 self._look(row, int(row["iteration"]))
+        # As a graph: it is asked at every epoch, and those may be short.
+        self._finite.flags = tf.function(self._finite.flags, autograph=False)
         self._good = _State(gan)
         self._next = self._after(gan.count("iteration"))
+        if self._measure is not None:
+            self._inputs = [latents.latents_from_seeds(self._seeds, gan.latent_dim)]
+            if gan.num_classes:
+                classes = self._seeds % gan.num_classes if self._labels is None else self._labels
+                self._inputs.append(tf.constant(classes, tf.int32))
 
     def _after(self, step: int) -> int:
         """When the next look is due: at multiples, wherever a training was resumed."""
@@ -496,12 +505,12 @@ class CollapseGuard(keras.callbacks.Callback):
             return
         step = gan.count("iteration")
         due = step >= self._next
-        self.verdict = _not_finite(gan, logs)
+        self.verdict = _loss_not_finite(logs) or self._finite()
         if not self.verdict and due:
             self._next = self._after(step)
             if self._measure is not None:
-                made = gan.generate(self._seeds, labels=self._labels, average=False)
-                logs["diversity"] = self._measure(made)
+                made = gan._sampler(average=False)(*self._inputs)
+                logs["diversity"] = self._measure(made.numpy())
             self.verdict = self._look(logs, step)
         if self.roll_backs:
             logs["roll_backs"] = self.roll_backs
@@ -640,11 +649,6 @@ def _loss_not_finite(logs: Mapping[str, float]) -> str | None:
         if not math.isfinite(logs[name]):
             return f"a loss is no number any more ({name}={float(logs[name])})"
     return None
-
-
-def _not_finite(gan: Any, logs: Mapping[str, float]) -> str | None:
-    """Says which loss or weight is no finite number, if one is."""
-    return _loss_not_finite(logs) or non_finite_weight(gan)
 
 
 class _Judge:

@@ -355,31 +355,41 @@ def describe_data(source: Source) -> dict[str, Any]:
     }
 
 
-def non_finite_weight(gan: GAN) -> str | None:
-    """Says which weight of a game is no finite number, if one is; a few milliseconds."""
-    owners = {
-        "the generator": gan.generator,
-        "the discriminator": gan.discriminator,
-        "the averaged generator": gan.average_generator,
-        "the generator's optimizer": gan.generator_optimizer,
-        "the discriminator's optimizer": gan.discriminator_optimizer,
-    }
-    named = [
-        (owner, variable)
-        for owner, of in owners.items()
-        for variable in of.variables
-        if keras.backend.is_float_dtype(variable.dtype)
-    ]
-    # One transfer for all of them, from whatever device they are on.
-    finite = tf.stack([tf.reduce_all(tf.math.is_finite(v.value)) for _, v in named]).numpy()
-    if finite.all():
-        return None
-    owner, variable = named[int(np.argmin(finite))]
-    return f"{variable.path} of {owner} is no finite number any more"
+class FiniteWeights:
+    """Says which weight of a game is no finite number any more, or `None`.
+
+    Args:
+        gan: a compiled game.
+    """
+
+    def __init__(self, gan: GAN):
+        owners = {
+            "the generator": gan.generator,
+            "the discriminator": gan.discriminator,
+            "the averaged generator": gan.average_generator,
+            "the generator's optimizer": gan.generator_optimizer,
+            "the discriminator's optimizer": gan.discriminator_optimizer,
+        }
+        self._named = [
+            (f"{variable.path} of {owner}", variable)
+            for owner, of in owners.items()
+            for variable in of.variables
+            if keras.backend.is_float_dtype(variable.dtype)
+        ]
+
+    def flags(self) -> tf.Tensor:
+        """Whether each is finite, as one tensor: one transfer from whatever device they are on."""
+        return tf.stack([tf.reduce_all(tf.math.is_finite(v.value)) for _, v in self._named])
+
+    def __call__(self) -> str | None:
+        finite = np.asarray(self.flags())
+        if finite.all():
+            return None
+        return f"{self._named[int(np.argmin(finite))][0]} is no finite number any more"
 
 
 def _refuse_non_finite(gan: GAN) -> None:
-    broken = non_finite_weight(gan)
+    broken = FiniteWeights(gan)()
     if broken:
         raise UsageError(f"A checkpoint holds finite weights alone. Received: {broken}")
 

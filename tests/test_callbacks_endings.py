@@ -78,7 +78,9 @@ class Plant(keras.callbacks.Callback):
 # ------------------------------------------------------------------------ equilibrium
 
 
-@pytest.mark.parametrize("loss", ["non_saturating", "relativistic"])
+@pytest.mark.parametrize(
+    "loss", ["relativistic", pytest.param("non_saturating", marks=pytest.mark.slow)]
+)
 def test_equilibrium_ends_a_game_whose_generator_is_right(loss):
     """The discriminator learns against too wide a generator, which then becomes the data's."""
     gan = linear_game(loss=loss, scale=3.0)
@@ -410,13 +412,13 @@ def play(modes, loss, penalties, seed, epochs, guard, steps=100, batch_size=64):
     return guard, logs.rows
 
 
-@pytest.mark.parametrize("number", [0, 3])
-def test_the_guard_is_silent_on_a_healthy_run(number):
-    guard, rows = play(*HEALTHY[number], seed=number, epochs=8, guard=callbacks.CollapseGuard)
+def test_the_guard_is_silent_on_a_healthy_run():
+    guard, rows = play(*HEALTHY[0], seed=0, epochs=6, guard=callbacks.CollapseGuard)
     assert guard.reason is None
     assert not guard.suspects
-    assert len(rows) == 8
-    assert rows[-1]["diversity"] > 0.5
+    looks = [row["diversity"] for row in rows if "diversity" in row]
+    assert len(looks) == 2  # at 300 and 500 steps
+    assert min(looks) > 0.5
 
 
 @pytest.mark.slow
@@ -425,7 +427,9 @@ def test_the_guard_is_silent_on_ten_healthy_runs(number):
     guard, rows = play(*HEALTHY[number], seed=number, epochs=30, guard=callbacks.CollapseGuard)
     assert guard.reason is None
     assert len(rows) == 30
-    assert min(row["diversity"] for row in rows[5:]) > 0.5  # twice what it would take
+    looks = [row["diversity"] for row in rows if "diversity" in row]
+    assert len(looks) == 12
+    assert min(looks) > 0.5  # twice what it would take
 
 
 @pytest.mark.slow
@@ -435,6 +439,7 @@ def test_the_guard_tells_a_game_that_never_finds_the_data():
     def guard(held_out):
         guard = callbacks.CollapseGuard(held_out)
         guard.warm_up = 1_000
+        guard.every_steps = 100
         return guard
 
     guard, rows = play(25, "wasserstein", ["gradient_penalty"], 1, 30, guard, batch_size=128)

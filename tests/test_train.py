@@ -202,7 +202,8 @@ def test_a_run_goes_on_for_longer_but_not_under_another_recipe(trained, tmp_path
         train.resume(tmp_path / "run")
     with pytest.raises(
         UsageError,
-        match=r"recipe it began with, but for training.images and training.minutes. Received: "
+        match=r"recipe it began with, but for training.images, training.minutes, "
+        r"training.collapse_guard, training.equilibrium. Received: "
         r"game.loss: relativistic -> hinge; training.seed: 0 -> 3",
     ):
         train.resume(tmp_path / "run", ("training.seed=3", "game.loss=hinge"))
