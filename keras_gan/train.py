@@ -348,7 +348,8 @@ def _held_out(
             f"held-out samples, or chance decides. Received: {count}, of evaluation.count="
             f"{recipe.evaluation.count} and {source.count('held_out')} held out"
         )
-    batch = next(iter(source.dataset("held_out", batch_size=count, seed=0)))
+    # The endless stream's order is a function of the seed alone, not of TensorFlow's global one.
+    batch = next(iter(source.dataset("held_out", batch_size=count, seed=0, repeat=True)))
     x, y = batch if isinstance(batch, tuple) else (batch, None)
     return np.asarray(x), np.asarray(y) if recipe.game.conditional else None
 
