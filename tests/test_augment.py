@@ -79,6 +79,20 @@ def test_translation_moves_whole_pixels_and_lets_zeros_in():
     assert len(moves) >= 14  # of 15: 64 images miss a given one once in 80 times
 
 
+def test_flip_translation_mirrors_half_of_the_images_and_moves_them():
+    mirrored = augment.flip(IMAGES, SEED).numpy()
+    flipped = [np.array_equal(b, a[:, ::-1]) for a, b in zip(IMAGES.numpy(), mirrored, strict=True)]
+    kept = [np.array_equal(b, a) for a, b in zip(IMAGES.numpy(), mirrored, strict=True)]
+    assert np.logical_xor(flipped, kept).all()
+    assert 16 < sum(flipped) < 48  # of 64: 4 standard errors
+    made = augment.FlipTranslation()(IMAGES, SEED).numpy()
+    seeds = [augment._folded(SEED, i) for i in range(2)]
+    expected = augment.translation(augment.flip(IMAGES, seeds[0]), seeds[1])
+    np.testing.assert_array_equal(made, expected)
+    with pytest.raises(UsageError, match=r"takes images .* samples of shape \(2,\)"):
+        augment.FlipTranslation().check((2,))
+
+
 def test_cutout_sets_half_the_sides_to_zero_and_cuts_it_off_at_the_border():
     hole = augment.cutout(tf.ones((400, 8, 16, 3)), SEED).numpy() == 0
     assert (hole == hole[..., :1]).all()

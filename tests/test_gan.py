@@ -119,6 +119,108 @@ def test_a_lazy_penalty_is_due_every_interval_and_then_weighs_as_much_more():
         assert numbers(gan)[1] == pytest.approx(w, rel=1e-5)
 
 
+# ------------------------------------------------------------------------ packs, top-k
+
+
+def packed_gan(pac=2, width=1, **arguments):
+    """G(z) = 1 and a discriminator of packs, linear with weights 0.1, 0.2, ... in their order."""
+    judge = keras.Sequential([keras.Input((pac * width,)), layers.Dense(1, use_bias=False)])
+    judge.layers[-1].kernel.assign(np.arange(1, pac * width + 1)[:, None] / 10)
+    return sgd_gan(constant_generator(1.0, width), judge, pac=pac, **arguments)
+
+
+def test_packs_are_made_of_neighbors_channels_of_one_after_the_other():
+    gan = packed_gan(pac=2, width=3)
+    samples = tf.reshape(tf.range(12.0), (4, 3))
+    packed = gan._packed(samples)
+    np.testing.assert_array_equal(packed, [range(6), range(6, 12)])
+    np.testing.assert_array_equal(gan._unpacked(packed), samples)
+    gan.sample_shape = (1, 2, 2)
+    images = tf.reshape(tf.range(16.0), (4, 1, 2, 2))
+    packed = gan._packed(images)
+    # At each pixel the channels of the first, then those of the second.
+    np.testing.assert_array_equal(packed[0], [[[0, 1, 4, 5], [2, 3, 6, 7]]])
+    np.testing.assert_array_equal(packed[1], [[[8, 9, 12, 13], [10, 11, 14, 15]]])
+    np.testing.assert_array_equal(gan._unpacked(packed), images)
+
+
+def test_one_step_with_packs_of_two():
+    """Reals (1, 2) and (5, 10), fakes (1, 1): w moves by rate * (mean real pack - fake pack)."""
+    gan = packed_gan(loss="wasserstein")
+    x = np.array([[1.0], [2.0], [5.0], [10.0]], "float32")
+    logs = gan.fit(tf.data.Dataset.from_tensors(x), verbose=0).history
+    w = np.array([0.1 + 0.1 * (3 - 1), 0.2 + 0.1 * (6 - 1)])
+    kernel = gan.discriminator.layers[-1].kernel.numpy()[:, 0]
+    assert kernel == pytest.approx(w, abs=1e-6)
+    # The same constant stands in both places of a pack.
+    assert float(gan.generator.layers[-1].bias[0]) == pytest.approx(1 + 0.1 * w.sum(), abs=1e-6)
+    assert logs["real_logits"] == pytest.approx([(0.1 * 1 + 0.2 * 2 + 0.1 * 5 + 0.2 * 10) / 2])
+    assert int(gan.images_seen) == 4
+    assert gan.generate(range(3)).shape == (3, 1)
+
+
+def test_each_sample_of_a_pack_is_augmented_by_itself():
+    """An augmentation that adds 0, 1, 2, 3 to the samples of a batch sees four, not two."""
+
+    def count_up(samples, seed):
+        return samples + tf.range(4.0)[:, None]
+
+    gan = packed_gan(loss="wasserstein", augment=count_up)
+    logs = gan.fit(np.zeros((4, 1), "float32"), batch_size=4, verbose=0).history
+    assert logs["real_logits"] == pytest.approx([(0.2 * 1 + 0.1 * 2 + 0.2 * 3) / 2])
+
+
+def test_packs_are_evaluated_whole():
+    """5 samples make 2 packs; a last batch too small for one is repeated."""
+    gan = packed_gan(loss="wasserstein")
+    for batch, mean in (([1.0, 2.0, 3.0, 4.0, 9.0], 0.8), ([2.0], 0.6)):
+        x = np.array(batch, "float32")[:, None]
+        logs = gan.evaluate(x, batch_size=8, verbose=0, return_dict=True)
+        assert logs["real_logits"] == pytest.approx(mean, abs=1e-6)
+        assert np.isfinite(logs["d_loss"])
+
+
+@pytest.mark.parametrize(
+    ("share", "mean"),
+    [(1.0, 2.5), (0.5, 1.5), (0.6, 2.0), (0.01, 1.0), (0.25, 1.0), (0.26, 1.5)],
+)
+def test_the_generator_learns_from_the_samples_that_look_most_real(share, mean):
+    """Losses 4, 1, 3, 2 of logits in the opposite order: of 4, ceil(share * 4) count."""
+    gan = sgd_gan(constant_generator(1.0), linear_discriminator(1.0), top_k=share)
+    losses = tf.constant([4.0, 1.0, 3.0, 2.0])
+    assert float(gan._mean_of_top(losses, -losses[:, None])) == pytest.approx(mean)
+
+
+@keras.saving.register_keras_serializable("test_gan")
+class AllThenHalf(keras_gan.schedules.Schedule):
+    def at(self, images):
+        return tf.where(images < 4, 1.0, 0.5)
+
+    def get_config(self):
+        return {}
+
+
+def test_top_k_by_a_schedule_and_in_a_step(tmp_path):
+    """G(z) = z b against D(x) = x: the mean of the chosen z alone is what b learns from."""
+    generator = keras.Sequential(
+        [keras.Input((1,)), layers.Dense(1, use_bias=False, kernel_initializer="ones")]
+    )
+    gan = keras_gan.GAN(
+        generator, linear_discriminator(1.0), loss="wasserstein", top_k=AllThenHalf()
+    )
+    gan.compile(keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.0))
+    b = 1.0
+    for share in (1.0, 0.5, 0.5):
+        z = np.sort(gan._noise(tf.zeros((4, 1)), gan._random_seed(0, 0)).numpy()[:, 0] * b) / b
+        kept = z[round(4 - 4 * share) :]
+        logs = gan.fit(np.zeros((4, 1), "float32"), batch_size=4, verbose=0).history
+        assert logs["g_loss"] == pytest.approx([-b * kept.mean()], abs=1e-5)
+        b += 0.1 * kept.mean()
+        assert float(generator.layers[-1].kernel[0, 0]) == pytest.approx(b, abs=1e-5)
+    gan.save(tmp_path / "game.keras")
+    assert isinstance(keras.saving.load_model(tmp_path / "game.keras").top_k, AllThenHalf)
+
+
 # ------------------------------------------------------------------------ the average
 
 
@@ -553,6 +655,12 @@ def test_players_that_do_not_fit_are_refused(make_gan, image_spec):
     ("arguments", "message"),
     [
         ({"discriminator_steps": 0}, "discriminator_steps must be a whole number from 1 up"),
+        ({"pac": 0}, "pac must be a whole number from 1 up"),
+        ({"pac": 2}, r"samples \(8, 12, 1\) and .* of which pac=2 make \(8, 12, 2\)"),
+        ({"pac": 2, "num_classes": 3}, "must have pac=1. Received: pac=2, num_classes=3"),
+        ({"top_k": 0}, "top_k must be a number above 0 and at most 1. Received: top_k=0"),
+        ({"top_k": 1.5}, "top_k must be a number above 0 and at most 1. Received: top_k=1.5"),
+        ({"constraint": "clip"}, "No constraint has that name. Received: 'clip'"),
         ({"ema_half_life": -1}, "ema_half_life must be a number from 0 up. Received: .*=-1"),
         ({"seed": 1.5}, "seed must be a whole number"),
         ({"loss": "gan"}, "No loss has that name. Received: 'gan'"),

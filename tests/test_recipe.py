@@ -70,6 +70,13 @@ def test_diff_names_the_paths():
         ("training.images=null", "training.images: .* valid integer"),
         ("training.precision=float16", "training.precision: .*'mixed_float16'.*'float16'"),
         ("game.discriminator_steps=3", "must divide by game.discriminator_steps=3.*batch_size=64"),
+        ("game.pac=3", "game.discriminator_steps=1 times game.pac=3.*batch_size=64"),
+        ("game={pac: 2, conditional: true}", "must have game.pac=1. Received: game.pac=2"),
+        ("game.top_k=0", "game.top_k: .* greater than 0. Received: 0"),
+        ("game.top_k=2", "game.top_k: .* less than or equal to 1. Received: 2"),
+        ("game.penalties.0={name: path_length, dcay: 1}", "dcay .* Did you mean 'decay'"),
+        ("optimizers.generator.lazy_interval=0", "lazy_interval: .* equal to 1. Received: 0"),
+        ("optimizers.generator={name: sgd, lazy_interval: 4}", "must have. Received: .*='sgd'"),
         ("generator.latent_dim=none", "generator.latent_dim: .* integer.* Received: 'none'"),
         ("generator.architecture=dcgn", "generator.architecture must be one of .* 'dcgan'"),
         ("data.source=nowhere", "Received: 'nowhere'"),
@@ -120,3 +127,15 @@ def test_cosine_schedule_reaches_zero_at_the_last_step():
     assert float(rate(0)) == pytest.approx(1e-3)
     assert float(rate(50)) == pytest.approx(5e-4)
     assert float(rate(100)) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_lazy_interval_rescales_the_optimizer():
+    """c = 16 / 17, on the arguments given and on Keras's own."""
+    settings = ["lazy_interval=16", "learning_rate=0.0025", "beta_1=0.0"]
+    loaded = recipe.load("quickstart", [f"optimizers.discriminator.{s}" for s in settings])
+    assert recipe.parse(loaded.model_dump()) == loaded
+    optimizer = recipe.make_optimizer(loaded.optimizers.discriminator, steps=100)
+    assert float(optimizer.learning_rate) == pytest.approx(0.0025 * 16 / 17)
+    assert (optimizer.beta_1, optimizer.beta_2) == (0.0, pytest.approx(0.999 ** (16 / 17)))
+    plain = recipe.make_optimizer(loaded.optimizers.generator, steps=100)
+    assert plain.beta_2 == 0.999

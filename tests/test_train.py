@@ -407,3 +407,19 @@ def test_gaussians_8_finds_every_mode(tmp_path):
     assert row["modes"] == 8
     assert row["high_quality"] >= 0.94
     assert row["seconds"] < 90
+
+
+def test_packs_and_top_k_are_trained_and_exported(tmp_path):
+    """The discriminator is built for packs; the generator makes single samples as ever."""
+    settings = ["--set", "game.pac=2", "--set", "game.top_k=0.5", "--set", "training.images=96"]
+    main(["train", "quickstart", *SETS, *settings, "--run", str(tmp_path / "run")])
+    run = runs.Run.open(tmp_path / "run")
+    gan = run.load()
+    assert (gan.pac, gan.top_k) == (2, 0.5)
+    assert gan.discriminator.input_shape == (None, 28, 28, 2)
+    assert np.isfinite([row["d_loss"] for row in run.rows()]).all()
+    main(["export", str(tmp_path / "run")])
+    bundle = serving.Bundle(tmp_path / "run" / "bundle")
+    np.testing.assert_allclose(
+        bundle.generate([3, 4]), run.load("best").generate([3, 4]), atol=1e-4
+    )
