@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import json
 
 import keras
 import numpy as np
@@ -299,7 +300,7 @@ def test_consistency_transforms_each_sample_of_a_pack_by_itself(make_gan):
     values, _ = penalty.of_play(play, {})
     judge = gan.discriminator
     moved = transform(samples, tf.constant(SEED))
-    assert np.abs(moved - samples).numpy().max(axis=(1, 2, 3)).min() > 0  # each has moved
+    assert np.abs(moved - samples).max(axis=(1, 2, 3)).min() > 0  # each has moved
     difference = judge(gan._packed(samples)) - judge(gan._packed(moved))
     np.testing.assert_allclose(values, difference[:, 0] ** 2, rtol=1e-4)
 
@@ -491,7 +492,13 @@ def test_second_derivative_through_every_family(family, conditional):
         players.append(
             function(spec, conditional, **{k: v for k, v in small.items() if k in taken})
         )
-    generator, discriminator = players
+    # Families keep what enters and leaves a player in float32, too little for differences.
+    generator, discriminator = (
+        keras.Model.from_config(
+            json.loads(json.dumps(p.get_config()).replace("float32", "float64"))
+        )
+        for p in players
+    )
     labels = tf.constant([0, 2, 2])
     z, real, fake = normal64(4, 4), normal64(3, 8, 8, 1), normal64(3, 8, 8, 1, seed=2)
     z = z[:3]
@@ -620,11 +627,12 @@ def metrics_of(gan):
     return gan._penalty_metrics
 
 
-def all_at_once(policy="float32", interval=1, num_classes=0):
-    """Values of all penalties after one step of the discriminator and the generator."""
-    gan = small_game([{"name": n, "interval": interval} for n in ALL], policy, num_classes)
+def all_at_once(policy="float32", names=ALL, interval=1, num_classes=0):
+    """Values of the penalties after one step of the discriminator and the generator."""
+    given = [{"name": n, "interval": interval} for n in names]
+    gan = small_game(given, policy, num_classes)
     logs = gan.fit(TINY[:8], np.arange(8) % 2, batch_size=8, verbose=0).history
-    assert len(metrics_of(gan)) == len(ALL) + 1  # one is on both players
+    assert len(metrics_of(gan)) == len(names) + 1  # one is on both players
     assert np.isfinite([values[0] for values in logs.values()]).all()
     assert gan.generator.trainable_variables[0].dtype == "float32"
     return {name: logs[name][0] for name in metrics_of(gan)}
@@ -641,12 +649,14 @@ def test_all_of_them_in_one_game(in_float32):
     assert nothing <= {"lipschitz_penalty", "le_cam"}
 
 
-def test_all_of_them_in_a_conditional_game_when_they_are_due():
-    nothing = {name for name, value in all_at_once(interval=2, num_classes=2).items() if not value}
-    assert nothing <= {"lipschitz_penalty", "le_cam"}
+def test_what_looks_at_more_in_a_conditional_game_when_it_is_due():
+    values = all_at_once(names=PLAYED, interval=2, num_classes=2)
+    assert {name for name, value in values.items() if not value} == {"le_cam"}
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "policy", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)]
+)
 def test_all_of_them_in_mixed_precision(policy, in_float32):
     values = all_at_once(policy)
     for name, value in in_float32.items():
@@ -655,7 +665,7 @@ def test_all_of_them_in_mixed_precision(policy, in_float32):
 
 # Compiling takes seconds: one game by default, each penalty by itself among the slow tests.
 COMPILED = [
-    (["le_cam", "balanced_consistency", "path_length"], "float32"),
+    (["le_cam", "path_length"], "float32"),
     *(
         pytest.param([name], policy, marks=pytest.mark.slow)
         for name in ALL
@@ -687,7 +697,7 @@ def test_what_they_remember_is_saved_and_goes_on_bit_for_bit(tmp_path):
 
     def new():
         names = [{"name": n, "weight": Halving(64), "interval": 2} for n in stateful]
-        return small_game([*names, "latent_consistency", "consistency"])
+        return small_game(names)
 
     data = tf.data.Dataset.from_tensor_slices(TINY).batch(4)
     straight, stopped = new(), new()

@@ -131,11 +131,12 @@ def test_cosine_schedule_reaches_zero_at_the_last_step():
 
 def test_lazy_interval_rescales_the_optimizer():
     """c = 16 / 17, on the arguments given and on Keras's own."""
-    settings = ["lazy_interval=16", "learning_rate=0.0025", "beta_1=0.0"]
+    settings = ["lazy_interval=16", "learning_rate=0.0025", "beta_1=0.0", "beta_2=0.99"]
     loaded = recipe.load("quickstart", [f"optimizers.discriminator.{s}" for s in settings])
     assert recipe.parse(loaded.model_dump()) == loaded
     optimizer = recipe.make_optimizer(loaded.optimizers.discriminator, steps=100)
     assert float(optimizer.learning_rate) == pytest.approx(0.0025 * 16 / 17)
-    assert (optimizer.beta_1, optimizer.beta_2) == (0.0, pytest.approx(0.999 ** (16 / 17)))
-    plain = recipe.make_optimizer(loaded.optimizers.generator, steps=100)
-    assert plain.beta_2 == 0.999
+    assert (optimizer.beta_1, optimizer.beta_2) == (0.0, pytest.approx(0.99 ** (16 / 17)))
+    by_default = recipe.Optimizer(name="nadam", lazy_interval=4)
+    assert recipe.make_optimizer(by_default, 1).beta_2 == pytest.approx(0.999**0.8)
+    assert recipe.make_optimizer(recipe.Optimizer(), 1).beta_2 == 0.999
