@@ -20,6 +20,7 @@ POLICIES = ["color", "translation", "cutout", "color,translation,cutout"]
 # Every registered augmentation as it changes images most; the contract tests go through it.
 ALL = {
     "diff_augment": augment.DiffAugment(),
+    "flip_translation": augment.FlipTranslation(),
     "pipeline": augment.Pipeline(0.8, cutout=1.0),
     "adaptive": augment.Adaptive(probability=0.8, cutout=1.0),
     "apa": augment.Apa("pipeline", probability=0.5),
