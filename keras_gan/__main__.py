@@ -336,7 +336,7 @@ def _tell(outcome: train.Outcome) -> None:
 
 def _choose_precision(recipe: recipes.Recipe) -> recipes.Recipe:
     chosen, line = train.choose_precision(recipe)
-    print(f"keras-gan: {line}", file=sys.stderr)
+    out.print(line[0].upper() + line[1:], markup=False)
     return chosen
 
 

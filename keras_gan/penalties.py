@@ -18,7 +18,7 @@ import keras
 import tensorflow as tf
 
 from keras_gan import augment as augments
-from keras_gan import schedules
+from keras_gan import replicas, schedules
 from keras_gan.errors import UsageError
 from keras_gan.registry import find, nearest, registered, snake_case
 from keras_gan.schedules import Schedule
@@ -679,6 +679,8 @@ class FeatureMatching(Penalty):
             return ops.mean(ops.cast(features, _wide(features)), axis=0)
 
         difference = mean_features(play.fake) - ops.stop_gradient(mean_features(play.real))
+        if self.interval == 1:  # a lazy one is in a branch of the graph, where replicas cannot meet
+            difference = replicas.mean(difference)
         return ops.sum(ops.square(difference))[None], state
 
     def _features(self, discriminator) -> keras.Model:

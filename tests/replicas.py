@@ -90,6 +90,24 @@ def as_two():
         yield
 
 
+@keras.saving.register_keras_serializable("tests")
+class Tilted(keras_gan.augment.Augment):
+    """An augmentation of points, for the penalties that need one."""
+
+    def __call__(self, samples, seed):
+        return 0.9 * samples + 0.1 * samples[:, ::-1]
+
+
+def penalty(name):
+    """A penalty as two halves of a batch can have it: path length takes all of its latents."""
+    arguments = {
+        "consistency": {"augment": Tilted()},
+        "balanced_consistency": {"augment": Tilted()},
+        "path_length": {"batch_shrink": 1, "interval": 1},
+    }
+    return keras_gan.penalties.get({"name": name, **arguments.get(name, {})})
+
+
 def state(gan):
     """All that the game goes on from, as arrays by their place."""
     players = (gan, gan.generator_optimizer, gan.discriminator_optimizer)
@@ -123,6 +141,6 @@ def assert_moved(before, after, what):
 def pairs():
     """Losses with penalties, so that each of both is there at least once."""
     losses = [name for name in keras_gan.losses.names() if name != "sum"]  # of the tests' own
-    penalties = list(keras_gan.penalties.names())
+    penalties = [penalty(name) for name in keras_gan.penalties.names()]
     for i in range(max(len(losses), len(penalties))):
         yield losses[i % len(losses)], penalties[i % len(penalties)]

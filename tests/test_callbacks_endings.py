@@ -531,6 +531,7 @@ def test_a_collapsed_training_is_one_line_and_can_go_on(tmp_path, capsys):
     assert outcome.reason.endswith("after 64 images and 3 roll backs")
 
 
+@pytest.mark.slow
 def test_equilibrium_ends_a_run_and_is_recorded(tmp_path, capsys):
     """With a tolerance and a noise that take anything, the second look is the last."""
     loose = ("tolerance=0.49999", "noise_accuracy=0.5", "patience=2")

@@ -283,6 +283,7 @@ def test_a_game_with_spectral_normalization_goes_on_bit_for_bit(images, tmp_path
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_game_with_spectral_normalization_is_compiled_by_xla_to_the_same(images):
     trained = []
     for jit_compile in (False, True):

@@ -28,7 +28,7 @@ ALLOWED = {
     "keras_gan.losses": set(),
     "keras_gan.schedules": set(),
     "keras_gan.constraints": set(),
-    "keras_gan.penalties": {"keras_gan.augment", "keras_gan.schedules"},
+    "keras_gan.penalties": {"keras_gan.augment", "keras_gan.schedules", "keras_gan.replicas"},
     "keras_gan.pictures": set(),
     "keras_gan.precision": set(),
     "keras_gan.architectures": {"keras_gan.layers"},

@@ -649,11 +649,13 @@ def test_all_of_them_in_one_game(in_float32):
     assert nothing <= {"lipschitz_penalty", "le_cam"}
 
 
+@pytest.mark.slow
 def test_what_looks_at_labels_in_a_conditional_game_when_it_is_due():
     names = ["latent_consistency", "path_length", "feature_matching"]
     assert all(all_at_once(names=names, interval=2, num_classes=2).values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "policy", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)]
 )
@@ -674,6 +676,7 @@ COMPILED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("names", "policy"), COMPILED, ids=str)
 def test_compiled_by_xla(names, policy):
     gan = small_game([{"name": n, "interval": 2} for n in names], policy, compiled=False)

@@ -137,7 +137,7 @@ main(sys.argv[2:])
 """
 
 
-@pytest.mark.parametrize("instant", ["before", "after"])
+@pytest.mark.parametrize("instant", ["before", pytest.param("after", marks=pytest.mark.slow)])
 def test_killed_in_the_middle_of_writing_a_checkpoint(instant, tmp_path):
     """Between writing the temporary file and giving it its name; or just after."""
     ticks, run = 6, tmp_path / "run"
@@ -160,6 +160,7 @@ def points(*settings, ticks=4):
     return recipe.load("gaussians-8", [*settings_of("gaussians-8", ticks), *settings])
 
 
+@pytest.mark.slow
 def test_killed_before_the_first_checkpoint_it_starts_anew(tmp_path):
     whole = train.train(points(), tmp_path / "whole")
     data = runs.describe_data(train.open_data(points()))
@@ -168,6 +169,7 @@ def test_killed_before_the_first_checkpoint_it_starts_anew(tmp_path):
     assert_same(outcome(run.path), outcome(whole.run.path))
 
 
+@pytest.mark.slow
 def test_stopped_within_a_tick_the_next_rows_are_as_they_would_be(tmp_path):
     whole = train.train(points(), tmp_path / "whole")
     part = train.train(points("training.images=200"), tmp_path / "part")
@@ -185,6 +187,7 @@ def test_stopped_within_a_tick_the_next_rows_are_as_they_would_be(tmp_path):
         np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_no_more_than_what_was_not_written(tmp_path):
     """Files are limited to 40 kB, as a full disk would; checkpoints are larger."""
     whole = train.train(points(), tmp_path / "whole")
@@ -204,6 +207,7 @@ def test_a_full_disk_costs_no_more_than_what_was_not_written(tmp_path):
         np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.slow
 def test_a_clock_that_goes_backwards_changes_nothing(tmp_path, monkeypatch):
     whole = train.train(points(), tmp_path / "whole")
     now = [2e9]
@@ -244,6 +248,7 @@ def test_what_is_overridden_may_change_and_the_numbers_stay(tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_an_override_that_changes_nothing_of_the_game_is_bit_exact(tmp_path):
     whole = train.train(points(), tmp_path / "whole")
     settings = [f"optimizers.{r}.learning_rate.images=512" for r in ("generator", "discriminator")]
