@@ -523,7 +523,8 @@ class CollapseGuard(keras.callbacks.Callback):
         if not self.verdict and due:
             self._next = self._after(step)
             if self._measure is not None:
-                made = gan._sampler(average=False)(*self._inputs)
+                with precision.graphs("float32"):
+                    made = gan._sampler(average=False)(*self._inputs)
                 logs["diversity"] = self._measure(made.numpy())
             self.verdict = self._look(logs, step)
         if self.roll_backs:
@@ -582,12 +583,12 @@ class CollapseGuard(keras.callbacks.Callback):
         """Restores the last good state; unless this is the end, learning is slower from here."""
         gan: Any = self.model
         optimizers = (gan.generator_optimizer, gan.discriminator_optimizer)
-        rates = [_learning_rate(optimizer) for optimizer in optimizers]
+        rates = [learning_rate(optimizer) for optimizer in optimizers]
         self._good.restore(gan)
         # Not after a stop: whoever goes on from the state decides what to change.
         if self.reason is None:
             for optimizer, rate in zip(optimizers, rates, strict=True):
-                _set_learning_rate(optimizer, rate, self.factor)
+                set_learning_rate(optimizer, rate, self.factor)
             if not all(isinstance(rate, float) for rate in rates):
                 gan.make_train_function(force=True)  # a schedule is part of the graph
         self._low = self._won = 0
@@ -647,13 +648,14 @@ def _variables(gan: Any) -> list[Any]:
     )
 
 
-def _learning_rate(optimizer: Any) -> Any:
+def learning_rate(optimizer: Any) -> Any:
     """A float, or the schedule."""
     rate = getattr(optimizer, "inner_optimizer", optimizer)._learning_rate
     return float(rate.value.numpy()) if isinstance(rate, keras.Variable) else rate
 
 
-def _set_learning_rate(optimizer: Any, rate: Any, factor: float) -> None:
+def set_learning_rate(optimizer: Any, rate: Any, factor: float = 1.0) -> None:
+    """Gives an optimizer a rate, or a schedule, times a factor."""
     lower = rate * factor if isinstance(rate, float) else Lowered(rate, factor)
     getattr(optimizer, "inner_optimizer", optimizer).learning_rate = lower
 

@@ -334,7 +334,7 @@ def load_game(path: pathlib.Path, into: GAN | None = None) -> GAN:
 def _load_numbers(gan: GAN, path: pathlib.Path) -> None:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Keras warns of weights that it leaves out
+            warnings.simplefilter("error", UserWarning)  # Keras warns of weights that it leaves out
             gan.load_weights(path)
     except (ValueError, KeyError, UserWarning) as error:
         reason = " ".join(str(error).split())[:200]
@@ -454,8 +454,11 @@ def _seal(path: pathlib.Path) -> None:
 
 def _damaged(path: pathlib.Path) -> bool:
     """Whether a file has a digest that is not its own; one that was never sealed has none."""
-    with zipfile.ZipFile(path) as archive:
-        comment = archive.comment
+    try:
+        with zipfile.ZipFile(path) as archive:
+            comment = archive.comment
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):  # of a broken directory
+        return True
     if not comment.startswith(_SEAL):
         return False
     return _SEAL + _sha256(path, path.stat().st_size - _SEALED) != comment

@@ -125,6 +125,7 @@ def _resume(
     allowed = _RESUMABLE
     if before.open_ended():
         allowed = _ENDINGS  # a schedule is laid out over all images
+    after, _ = choose_precision(after)
     _check_override(override, before, after)
     changed = before.diff(after)
     differences = [d for d in changed if not _is_one_of(d.partition(":")[0], allowed + override)]
@@ -141,7 +142,7 @@ def _resume(
         if not opened.has_checkpoint:  # it was killed before the first was written
             gan = build(after, source.spec)
         else:
-            gan = opened.load(into=build(after, source.spec) if anew else None)
+            gan = _load_anew(opened, after, source, changed) if anew else opened.load()
     done = gan.count("iteration")
     if done >= total_steps(after):
         raise UsageError(
@@ -149,11 +150,35 @@ def _resume(
             f"--set training.images={2 * after.training.images}"
         )
     held_out = _held_out(after, source, team.replicas)
-    team.agree({"recipe": after.model_dump(), "checkpoint": workers.state(gan)})
+    rows = opened.rows()
+    found = {"recipe": after.model_dump(), "checkpoint": workers.state(gan), "metrics.csv": rows}
+    team.agree(found)
     if team.chief:
+        if anew and opened.has_checkpoint:  # the record and the game change together
+            opened.save(gan, after.training.keep_checkpoints)
         opened.recipe = after
-    target = opened if team.chief else workers.Spectator()
+    target = opened if team.chief else workers.Spectator(rows)
     return _fit(gan, after, source, held_out, target, tensorboard, team)
+
+
+def _load_anew(
+    opened: Run, recipe: recipes.Recipe, source: datasets.Source, changed: list[str]
+) -> GAN:
+    """The recipe's game with the numbers of the last checkpoint."""
+    gan = build(recipe, source.spec)
+    optimizers = {
+        "generator": gan.generator_optimizer,
+        "discriminator": gan.discriminator_optimizer,
+    }
+    rates = {role: callbacks.learning_rate(given) for role, given in optimizers.items()}
+    opened.load(into=gan)
+    for role, rate in rates.items():
+        # Keras counts a constant learning rate among the numbers; one that was changed stays so.
+        keys = (f"optimizers.{role}.learning_rate", f"optimizers.{role}.lazy_interval")
+        given = any(_is_one_of(difference.partition(":")[0], keys) for difference in changed)
+        if given and isinstance(rate, float):
+            callbacks.set_learning_rate(optimizers[role], rate)
+    return gan
 
 
 # Where the data stands is counted in batches: of another size, it would be somewhere else.
@@ -205,9 +230,14 @@ def prepare(
 
 def _check_batch(recipe: recipes.Recipe, replicas: int) -> None:
     """Refuses a batch that cannot be dealt out to the replicas and their steps."""
-    batch, steps = recipe.training.batch_size, recipe.game.discriminator_steps
-    if batch % (replicas * steps):
+    batch, steps, pac = (
+        recipe.training.batch_size,
+        recipe.game.discriminator_steps,
+        recipe.game.pac,
+    )
+    if batch % (replicas * steps * pac):
         each = f", and each part by game.discriminator_steps={steps}" if steps > 1 else ""
+        each += f" and game.pac={pac}" if pac > 1 else ""
         raise UsageError(
             f"training.batch_size is the batch of all {replicas} devices together and must divide "
             f"by their number{each}. Received: training.batch_size={batch}"
@@ -435,6 +465,7 @@ def _fit(
         if begun:  # stopped within a tick: to its end, so that the next rows are as they would be
             play(tick - begun, 1)
         if not (begun and gan.stop_training):
+            history[:] = run.rows()  # what the part of a tick has added
             play(tick, math.inf)
     finally:
         progress.close()

@@ -16,7 +16,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -352,9 +352,9 @@ class Spectator(Run):
 
     ending: Any = None
 
-    def __init__(self) -> None:
+    def __init__(self, rows: Iterable[dict[str, float]] = ()) -> None:
         super().__init__("")
-        self._told: list[dict[str, float]] = []
+        self._told = list(rows)
 
     def save(self, gan: Any, keep: int = 2) -> Any:
         return None
