@@ -133,10 +133,11 @@ def train_command(
         return
     if override:
         raise UsageError(f"--override goes with --resume. Received: --override {override[0]}")
-    resolved = _choose_precision(recipes.load(str(recipe), settings, data))
+    resolved = recipes.load(str(recipe), settings, data)
     if dry_run:
-        _dry_run(resolved)
+        _dry_run(train.choose_precision(resolved)[0])
         return
+    resolved = _choose_precision(resolved)
     to = run or pathlib.Path("runs") / pathlib.Path(str(recipe)).stem
     out.print(f"Training {recipe} into {to} on {device}", markup=False)
     _tell(train.train(resolved, to, tensorboard))

@@ -323,6 +323,8 @@ def load_game(path: pathlib.Path, into: GAN | None = None) -> GAN:
             _load_numbers(into, path)
             return into
         gan = keras.saving.load_model(path)
+    except UsageError:  # of the game that is to take over the numbers
+        raise
     except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"The checkpoint {path} cannot be read: {reason}") from None

@@ -91,7 +91,7 @@ def as_two():
 
 
 @keras.saving.register_keras_serializable("tests")
-class Tilted(keras_gan.augment.Augment):
+class _Tilted(keras_gan.augment.Augment):
     """An augmentation of points, for the penalties that need one."""
 
     def __call__(self, samples, seed):
@@ -101,8 +101,8 @@ class Tilted(keras_gan.augment.Augment):
 def penalty(name):
     """A penalty as two halves of a batch can have it: path length takes all of its latents."""
     arguments = {
-        "consistency": {"augment": Tilted()},
-        "balanced_consistency": {"augment": Tilted()},
+        "consistency": {"augment": _Tilted()},
+        "balanced_consistency": {"augment": _Tilted()},
         "path_length": {"batch_shrink": 1, "interval": 1},
     }
     return keras_gan.penalties.get({"name": name, **arguments.get(name, {})})
