@@ -18,7 +18,7 @@ import rich.console
 import rich.progress
 import tensorflow as tf
 
-from keras_gan import latents, metrics, pictures, precision, report
+from keras_gan import checks, latents, metrics, pictures, precision, report
 from keras_gan.errors import UsageError
 from keras_gan.run import FiniteWeights, Run, told_in_one_line, write_atomically
 
@@ -631,15 +631,15 @@ class _State:
 
     def __init__(self, gan: Any):
         self.images_seen = gan.count("images_seen")
-        self._values = [variable.value.numpy() for variable in _variables(gan)]
+        self._values = [variable.value.numpy() for variable in variables_of(gan)]
 
     def restore(self, gan: Any) -> None:
-        for variable, value in zip(_variables(gan), self._values, strict=True):
+        for variable, value in zip(variables_of(gan), self._values, strict=True):
             variable.assign(value)
 
 
-def _variables(gan: Any) -> list[Any]:
-    """The variables of a game, without the means over an epoch, which each epoch resets."""
+def variables_of(gan: Any) -> list[Any]:
+    """All that a game goes on from, without the means over an epoch, which each epoch resets."""
     means = {id(variable) for metric in gan.metrics for variable in metric.variables}
     found = [*gan.variables, *gan.generator_optimizer.variables, *gan._noise_states()]
     found += gan.discriminator_optimizer.variables
@@ -650,14 +650,14 @@ def _variables(gan: Any) -> list[Any]:
 
 def learning_rate(optimizer: Any) -> Any:
     """A float, or the schedule."""
-    rate = getattr(optimizer, "inner_optimizer", optimizer)._learning_rate
+    rate = checks.inner(optimizer)._learning_rate
     return float(rate.value.numpy()) if isinstance(rate, keras.Variable) else rate
 
 
 def set_learning_rate(optimizer: Any, rate: Any, factor: float = 1.0) -> None:
     """Gives an optimizer a rate, or a schedule, times a factor."""
     lower = rate * factor if isinstance(rate, float) else Lowered(rate, factor)
-    getattr(optimizer, "inner_optimizer", optimizer).learning_rate = lower
+    checks.inner(optimizer).learning_rate = lower
 
 
 def _loss_not_finite(logs: Mapping[str, float]) -> str | None:

@@ -190,7 +190,12 @@ def optimizers(generator: Any, discriminator: Any, arguments: dict[str, Any]) ->
             "Received: jit_compile=True"
         )
     for optimizer in (generator, discriminator):
-        _on_replicas(getattr(optimizer, "inner_optimizer", optimizer))
+        _on_replicas(inner(optimizer))
+
+
+def inner(optimizer: Any) -> Any:
+    """The optimizer that steps: within a loss scale, the wrapped one."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def _on_replicas(optimizer: Any) -> None:

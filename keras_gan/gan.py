@@ -224,7 +224,7 @@ class GAN(keras.Model):
             # Before the first step: strategies, XLA and loading cannot create moments later.
             optimizer.build(player.trainable_variables)
             for name, schedule in _schedules(optimizer).items():
-                setattr(_inner(optimizer), name, schedule.bound(self.images_seen.value))
+                setattr(checks.inner(optimizer), name, schedule.bound(self.images_seen.value))
             _take_summed_gradients(optimizer)
         self._compile_arguments = kwargs
 
@@ -813,20 +813,15 @@ def _deserialized(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "config": arguments}
 
 
-def _inner(optimizer) -> Any:
-    """The optimizer that steps: within a loss scale, the wrapped one."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
-
-
 def _schedules(optimizer) -> dict[str, Any]:
     """The optimizer's numbers that follow a schedule, by the names of their attributes."""
-    attributes = vars(_inner(optimizer)).items()
+    attributes = vars(checks.inner(optimizer)).items()
     return {name: value for name, value in attributes if hasattr(value, "bound")}
 
 
 def _apply(optimizer, tape: tf.GradientTape, loss, variables) -> None:
     """One step of an optimizer, at what its schedules say now."""
-    inner = _inner(optimizer)
+    inner = checks.inner(optimizer)
     planned = _schedules(optimizer)
     planned.pop("_learning_rate", None)  # Keras asks this one itself
     for name, schedule in planned.items():
@@ -883,5 +878,5 @@ def _by_name(function):
 def _take_summed_gradients(optimizer) -> None:
     """Keeps an optimizer from summing over the replicas what `_over_replicas` has summed."""
     if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        inner = checks.inner(optimizer)
         inner._all_reduce_sum_gradients = lambda grads_and_vars: grads_and_vars

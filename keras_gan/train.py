@@ -128,7 +128,8 @@ def _resume(
     after, _ = choose_precision(after)
     _check_override(override, before, after)
     changed = before.diff(after)
-    differences = [d for d in changed if not _is_one_of(d.partition(":")[0], allowed + override)]
+    permitted = _among(changed, allowed + override)
+    differences = [difference for difference in changed if difference not in permitted]
     if differences:
         raise UsageError(
             f"A run goes on under the recipe it began with, but for {', '.join(allowed)}; "
@@ -137,7 +138,7 @@ def _resume(
     _check_batch(after, team.replicas)
     source = open_data(after)
     _check_data(opened, source)
-    anew = any(_is_one_of(difference.partition(":")[0], override) for difference in changed)
+    anew = bool(_among(changed, override))
     with team.strategy.scope():
         if not opened.has_checkpoint:  # it was killed before the first was written
             gan = build(after, source.spec)
@@ -175,8 +176,7 @@ def _load_anew(
     for role, rate in rates.items():
         # Keras counts a constant learning rate among the numbers; one that was changed stays so.
         keys = (f"optimizers.{role}.learning_rate", f"optimizers.{role}.lazy_interval")
-        given = any(_is_one_of(difference.partition(":")[0], keys) for difference in changed)
-        if given and isinstance(rate, float):
+        if _among(changed, keys) and isinstance(rate, float):
             callbacks.set_learning_rate(optimizers[role], rate)
     return gan
 
@@ -200,6 +200,11 @@ def _check_override(
                 "A run keeps its data and the size of its batches, by which it knows where it "
                 f"stands. Received: --override {key}"
             )
+
+
+def _among(differences: list[str], keys: tuple[str, ...]) -> list[str]:
+    """Those of `Recipe.diff` that are of these keys or sections."""
+    return [d for d in differences if _is_one_of(d.partition(":")[0], keys)]
 
 
 def _is_one_of(path: str, keys: tuple[str, ...]) -> bool:

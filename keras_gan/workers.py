@@ -251,11 +251,8 @@ def _digest(thing: Any) -> int:
 def state(gan: Any) -> bytes:
     """A digest of all that a game goes on from."""
     digest = hashlib.sha256()
-    of_metrics = {id(variable) for variable in gan.metrics_variables}
-    for player in (gan, gan.generator_optimizer, gan.discriminator_optimizer):
-        for variable in player.variables:
-            if id(variable) not in of_metrics:
-                digest.update(variable.value.numpy().tobytes())
+    for variable in callbacks.variables_of(gan):
+        digest.update(variable.value.numpy().tobytes())
     return digest.digest()
 
 

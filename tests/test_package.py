@@ -60,6 +60,7 @@ ALLOWED = {
     "keras_gan.run": {"keras_gan.datasets", "keras_gan.gan", "keras_gan.recipe"},
     "keras_gan.report": {"keras_gan.run"},
     "keras_gan.callbacks": {
+        "keras_gan.checks",
         "keras_gan.latents",
         "keras_gan.metrics",
         "keras_gan.pictures",
