@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import pathlib
@@ -24,8 +25,34 @@ from keras_gan.run import FiniteWeights, Run, told_in_one_line, write_atomically
 
 ops: Any = keras.ops
 
-_WRITING = 20  # the time between two checkpoints, in times that writing one takes
+_WRITING = 20  # the time between two checkpoints or reports, in times that writing one takes
+_REPORTING = 30.0  # seconds between two reports
 _SHOWN = ("d_loss", "g_loss", "real_accuracy", "fake_accuracy")
+
+
+class Throughout(keras.callbacks.CallbackList):
+    """Callbacks that see several calls of `fit` as one training: with one beginning and one end.
+
+    Args:
+        callbacks: what is called, in this order; `None` is left out.
+        model: the game.
+    """
+
+    def __init__(self, callbacks: Sequence[keras.callbacks.Callback | None], model: keras.Model):
+        super().__init__([callback for callback in callbacks if callback], True, model=model)
+        self._begun = False
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        if not self._begun:
+            self._begun = True
+            super().on_train_begin(logs)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Nothing: `end` is the end."""
+
+    def end(self) -> None:
+        """Tells the callbacks that the training is over."""
+        super().on_train_end()
 
 
 class SampleGrid(keras.callbacks.Callback):
@@ -132,6 +159,9 @@ class Evaluation(keras.callbacks.Callback):
         every = self.every_images
         return (seen // every + 1) * every if every else math.inf
 
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._next = self._after(self.model.count("images_seen"))  # pyright: ignore
+
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         gan: Any = self.model
         seen = gan.count("images_seen")
@@ -140,7 +170,6 @@ class Evaluation(keras.callbacks.Callback):
             return
         if self.guard is not None and self.guard.verdict:
             return
-        self._next = self._after(seen)
         logs.update(self.evaluate())
         if logs[self.metric] < self.best:
             self.best = logs[self.metric]
@@ -165,16 +194,17 @@ class Evaluation(keras.callbacks.Callback):
 
 
 class Record(keras.callbacks.Callback):
-    """Keeps the run folder up to date: a row, a report and a checkpoint for each epoch.
+    """Keeps the run folder up to date: a row for each epoch, checkpoints, a report.
 
     What is no finite number reaches no checkpoint: a `CollapseGuard` before this callback sees to
     it, and without one the training ends with an error.
 
     Args:
         run: the run folder.
-        every_seconds: least time between two checkpoints and between two reports, in seconds
-            from 0 up; there is always one at the end. It is longer where writing takes long:
-            20 times the last writing, so that no more than 5 % of the time goes there.
+        every_seconds: least time between two checkpoints, in seconds from 0, a checkpoint for
+            each epoch, up. It is longer where writing takes long: 20 times the last writing, so
+            that no more than 5 % of the time goes there. There is always one at the end, and a
+            report; before, a report every 30 seconds.
         keep: how many checkpoints stay, from 1 up.
         guard: what tells that the game has collapsed or is about to: such a state gets no
             checkpoint.
@@ -203,6 +233,7 @@ class Record(keras.callbacks.Callback):
         self.seconds = self.rows[-1]["seconds"] if self.rows else 0.0
         self._mark = time.monotonic()
         self._next = self._mark + self.every_seconds
+        self._next_report = self._mark + _REPORTING
         self.run.ending = None
         self._finite = FiniteWeights(self.model)  # pyright: ignore[reportArgumentType]
 
@@ -234,7 +265,9 @@ class Record(keras.callbacks.Callback):
         self.rows.append(row | logs)
         self.run.write_rows(self.rows)
         if now >= self._next and not collapsed and not (self.guard and self.guard.suspects):
-            self._write()
+            self._save()
+        if now >= self._next_report:
+            self._report()
 
     def on_train_end(self, logs: Any = None) -> None:
         roll_backs = self.guard.roll_backs if self.guard else 0
@@ -244,16 +277,22 @@ class Record(keras.callbacks.Callback):
             "images_seen": seen,
             "roll_backs": roll_backs,
         }
-        self._write()
+        self._save()
+        self._report()
 
-    def _write(self) -> None:
+    def _save(self) -> None:
         before = time.monotonic()
         self.run.save(self.model, self.keep)  # pyright: ignore[reportArgumentType]
-        report.write(self.run)
         now = time.monotonic()
         # Not where every tick is asked for.
         least = _WRITING * (now - before) if self.every_seconds else 0.0
         self._next = now + max(self.every_seconds, least)
+
+    def _report(self) -> None:
+        before = time.monotonic()
+        report.write(self.run)
+        now = time.monotonic()
+        self._next_report = now + max(_REPORTING, _WRITING * (now - before))
 
 
 class Equilibrium(keras.callbacks.Callback):
@@ -284,6 +323,7 @@ class Equilibrium(keras.callbacks.Callback):
             discriminator plays against.
         seed: the first of the seeds that are used, and the seed of the noise.
         history: rows of the run so far, so that a resumed training goes on counting.
+        guard: what tells that the game has collapsed: such a state is not evaluated.
 
     Raises:
         UsageError: an argument out of range, or too few held-out samples for the tolerance.
@@ -300,6 +340,7 @@ class Equilibrium(keras.callbacks.Callback):
         average: bool = False,
         seed: int = 2**62 + 2**61,
         history: Sequence[Mapping[str, float]] = (),
+        guard: CollapseGuard | None = None,
     ):
         super().__init__()
         if not 0 < tolerance < 0.5:
@@ -321,32 +362,33 @@ class Equilibrium(keras.callbacks.Callback):
         self.held_out, self.labels = held_out, labels
         self.every_images, self.tolerance, self.patience = every_images, tolerance, patience
         self.noise_accuracy, self.average, self.seed = noise_accuracy, average, seed
-        self.history = history
+        self.history, self.guard = history, guard
         self.reason: str | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
         gan: Any = self.model
-        seen = gan.count("images_seen")
         self._judge = _Judge(gan)
-        self._next = self._after(seen)
-        self.reason, self._in_a_row = None, 0
-        for row in self.history:
-            if row["images_seen"] <= seen and "balanced_accuracy" in row:
-                self._count(row)
+        self.reason = None
+        self._evaluated = [row for row in self.history if "balanced_accuracy" in row]
+        self._begin_at(gan.count("images_seen"))
 
-    def _after(self, seen: int) -> int:
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._begin_at(self.model.count("images_seen"))  # pyright: ignore
+
+    def _begin_at(self, seen: int) -> None:
+        # After a resume or a roll back, what lies beyond is of a future that did not happen.
+        self._evaluated = [row for row in self._evaluated if row["images_seen"] <= seen]
         every = self.every_images
-        return (seen // every + 1) * every if every else 0
+        self._next = (seen // every + 1) * every if every else 0
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         gan: Any = self.model
         seen = gan.count("images_seen")
-        if logs is None or seen < self._next:
+        if logs is None or seen < self._next or (self.guard and self.guard.verdict):
             return
-        self._next = self._after(seen)
         measured = self.evaluate()
         logs.update(measured)
-        self._count(measured)
+        self._evaluated.append({"images_seen": seen, **measured})
         if self._in_a_row >= self.patience:
             self.reason = (
                 "equilibrium: the discriminator tells samples from held-out data with a balanced "
@@ -355,13 +397,24 @@ class Equilibrium(keras.callbacks.Callback):
             )
             gan.stop_training = True
 
-    def _count(self, measured: Mapping[str, float]) -> None:
+    @property
+    def _in_a_row(self) -> int:
+        return sum(1 for _ in itertools.takewhile(self._level, reversed(self._evaluated)))
+
+    def _level(self, measured: Mapping[str, float]) -> bool:
+        """Whether a discriminator that knows data from noise cannot tell samples from data."""
         undecided = abs(measured["balanced_accuracy"] - 0.5) <= self.tolerance
-        able = measured["noise_accuracy"] >= self.noise_accuracy
-        self._in_a_row = self._in_a_row + 1 if undecided and able else 0
+        return undecided and measured["noise_accuracy"] >= self.noise_accuracy
 
     def evaluate(self) -> dict[str, float]:
-        """Balanced accuracies of held-out data against fresh samples and against fresh noise."""
+        """Balanced accuracies of held-out data against fresh samples and against fresh noise.
+
+        In float32, however the game is trained.
+        """
+        with precision.graphs("float32"):
+            return self._evaluate()
+
+    def _evaluate(self) -> dict[str, float]:
         gan: Any = self.model
         count, step = len(self.held_out), gan.count("iteration")
         first = self.seed + step * count  # seeds that no other step has
@@ -656,8 +709,17 @@ def learning_rate(optimizer: Any) -> Any:
 
 def set_learning_rate(optimizer: Any, rate: Any, factor: float = 1.0) -> None:
     """Gives an optimizer a rate, or a schedule, times a factor."""
-    lower = rate * factor if isinstance(rate, float) else Lowered(rate, factor)
-    checks.inner(optimizer).learning_rate = lower
+    if factor != 1:
+        rate = rate * factor if isinstance(rate, float) else Lowered(rate, factor)
+    checks.inner(optimizer).learning_rate = rate
+
+
+def lowered_by(optimizer: Any) -> float:
+    """The factor that roll backs have lowered an optimizer's schedule by; 1 without one."""
+    rate, factor = learning_rate(optimizer), 1.0
+    while isinstance(rate, Lowered):
+        rate, factor = rate.schedule, factor * rate.factor
+    return factor
 
 
 def _loss_not_finite(logs: Mapping[str, float]) -> str | None:

@@ -109,7 +109,12 @@ def _curves(rows: list[dict[str, float]]) -> str:
     panels = [(t, names) for t, names in panels if any(n in row for n in names for row in rows)]
 
     height = (len(panels) + 1) // 2
-    figure = matplotlib.figure.Figure(figsize=(10, 2.8 * height), layout="constrained")
+    inches = 2.8 * height
+    # A layout by numbers: to let Matplotlib find one takes as long as the drawing.
+    figure = matplotlib.figure.Figure(figsize=(10, inches))
+    figure.subplots_adjust(
+        left=0.06, right=0.985, bottom=0.45 / inches, top=1 - 0.3 / inches, wspace=0.16, hspace=0.42
+    )
     for i, (title, names) in enumerate(panels, start=1):
         axes = figure.add_subplot(height, 2, i)
         for name in names:

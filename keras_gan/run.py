@@ -249,7 +249,7 @@ class Run:
         for i, path in enumerate(paths):
             try:
                 return load_game(path, into)
-            except UsageError as error:
+            except DamagedError as error:
                 if path == paths[-1]:
                     raise
                 earlier = paths[i + 1].name
@@ -310,14 +310,19 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
     return content
 
 
+class DamagedError(UsageError):
+    """A checkpoint cannot be read; an earlier one may."""
+
+
 def load_game(path: pathlib.Path, into: GAN | None = None) -> GAN:
     """The game in a `.keras` file, or another one that takes over its numbers.
 
     Raises:
-        UsageError: it cannot be read, is no game, or does not fit the other one.
+        DamagedError: it cannot be read.
+        UsageError: it is no game, or does not fit the other one.
     """
     if not zipfile.is_zipfile(path) or _damaged(path):
-        raise UsageError(f"The checkpoint {path} is damaged, or no .keras file")
+        raise DamagedError(f"The checkpoint {path} is damaged, or no .keras file")
     try:
         if into is not None:
             _load_numbers(into, path)
@@ -327,7 +332,7 @@ def load_game(path: pathlib.Path, into: GAN | None = None) -> GAN:
         raise
     except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"The checkpoint {path} cannot be read: {reason}") from None
+        raise DamagedError(f"The checkpoint {path} cannot be read: {reason}") from None
     if not isinstance(gan, GAN):
         raise UsageError(f"A checkpoint holds a GAN. Received: {path}, {type(gan).__name__}")
     return gan

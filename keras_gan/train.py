@@ -8,6 +8,7 @@ import math
 import os
 import pathlib
 import signal
+import warnings
 from typing import Any
 
 import keras
@@ -156,7 +157,7 @@ def _resume(
     team.agree(found)
     if team.chief:
         if anew and opened.has_checkpoint:  # the record and the game change together
-            opened.save(gan, after.training.keep_checkpoints)
+            opened.save(gan, keep=1)  # nothing to fall back on is of the game as it was
         opened.recipe = after
     target = opened if team.chief else workers.Spectator(rows)
     return _fit(gan, after, source, held_out, target, tensorboard, team)
@@ -173,12 +174,28 @@ def _load_anew(
     }
     rates = {role: callbacks.learning_rate(given) for role, given in optimizers.items()}
     opened.load(into=gan)
+    factors = _roll_backs_of(opened)
     for role, rate in rates.items():
-        # Keras counts a constant learning rate among the numbers; one that was changed stays so.
         keys = (f"optimizers.{role}.learning_rate", f"optimizers.{role}.lazy_interval")
-        if _among(changed, keys) and isinstance(rate, float):
-            callbacks.set_learning_rate(optimizers[role], rate)
+        new = bool(_among(changed, keys))
+        # Keras counts a constant learning rate among the numbers, and a schedule not: a constant
+        # that was changed must win over them, and a schedule that was not must be lowered again.
+        if new == isinstance(rate, float):
+            callbacks.set_learning_rate(optimizers[role], rate, 1.0 if new else factors[role])
     return gan
+
+
+def _roll_backs_of(opened: Run) -> dict[str, float]:
+    """What roll backs have made of each player's learning rate schedule, as a factor."""
+    if not any(row.get("roll_backs") for row in opened.rows()):
+        return dict.fromkeys(("generator", "discriminator"), 1.0)
+    with warnings.catch_warnings():  # of damaged checkpoints the user has been told
+        warnings.simplefilter("ignore")
+        gan = opened.load()
+    return {
+        "generator": callbacks.lowered_by(gan.generator_optimizer),
+        "discriminator": callbacks.lowered_by(gan.discriminator_optimizer),
+    }
 
 
 # Where the data stands is counted in batches: of another size, it would be somewhere else.
@@ -405,7 +422,7 @@ def _fit(
         limits = workers.Limits(team, steps, training.minutes)
     progress = callbacks.Progress(training.images, training.minutes)
     guard = _guard(training.collapse_guard, held_out, history)
-    equilibrium = _equilibrium(training.equilibrium, held_out, history)
+    equilibrium = _equilibrium(training.equilibrium, held_out, history, guard)
 
     def reason() -> str:
         if guard and guard.reason:
@@ -450,6 +467,7 @@ def _fit(
         listeners += [evaluation, workers.Witness(run, guard=guard)]
     if team.several:
         listeners.append(workers.Agreement(team))
+    throughout = callbacks.Throughout(listeners, gan)
     tick = max(1, min(steps, round(training.tick_images / training.batch_size)))
 
     def play(steps: int, ticks: float) -> None:
@@ -462,7 +480,7 @@ def _fit(
                 # The limits end it, at the very step, however often it is rolled back before.
                 epochs=min(done // tick + ticks, 2**62),
                 verbose=0,
-                callbacks=[listener for listener in listeners if listener],
+                callbacks=throughout,
             )
 
     begun = gan.count("iteration") % tick
@@ -470,8 +488,8 @@ def _fit(
         if begun:  # stopped within a tick: to its end, so that the next rows are as they would be
             play(tick - begun, 1)
         if not (begun and gan.stop_training):
-            history[:] = run.rows()  # what the part of a tick has added
             play(tick, math.inf)
+        throughout.end()
     finally:
         progress.close()
         limits.close()
@@ -493,5 +511,8 @@ def _equilibrium(
     keys: recipes.Equilibrium | None,
     held_out: tuple[np.ndarray, Any],
     history: list[dict[str, float]],
+    guard: callbacks.CollapseGuard | None,
 ) -> callbacks.Equilibrium | None:
-    return callbacks.Equilibrium(*held_out, **keys.model_dump(), history=history) if keys else None
+    if keys is None:
+        return None
+    return callbacks.Equilibrium(*held_out, **keys.model_dump(), history=history, guard=guard)

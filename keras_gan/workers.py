@@ -373,7 +373,10 @@ class Spectator(Run):
 class Witness(callbacks.Record):
     """The record of a worker that is not the chief: it looks at the losses, and writes nothing."""
 
-    def _write(self) -> None:
+    def _save(self) -> None:
+        return None
+
+    def _report(self) -> None:
         return None
 
 

@@ -262,6 +262,23 @@ def test_a_roll_back_restores_everything_and_lowers_the_learning_rates(run, harm
     assert run.ending == {"reason": "finished", "images_seen": 4480, "roll_backs": 1}
 
 
+def test_what_looks_at_a_game_is_wound_back_with_it(run):
+    """It is evaluated every 1,280 images, breaks within the fourth epoch, and begins again."""
+    gan = linear_game()
+    guard = callbacks.CollapseGuard(points(128), action="roll_back", every_steps=20)
+    equilibrium = callbacks.Equilibrium(points(200), every_images=1280, patience=9, guard=guard)
+    evaluation = callbacks.Evaluation(run, points(128), every_images=1280, guard=guard)
+    record, logs = callbacks.Record(run, guard=guard), Logs()
+    listeners = [guard, Plant(3, spoil), equilibrium, evaluation, logs, record]
+    with pytest.warns(UserWarning, match=r"After 2,560 images: .*Back to 0 images"):
+        gan.fit(batches(), steps_per_epoch=5, epochs=8, verbose=0, callbacks=listeners)
+    for name in ("balanced_accuracy", "sliced_wasserstein"):
+        evaluated = [i for i, row in enumerate(logs.rows) if name in row]
+        assert evaluated == [1, 5, 7]  # not the fourth, which was broken
+        assert [row["images_seen"] for row in run.rows() if name in row] == [1280, 2560]
+    assert [row["images_seen"] for row in equilibrium._evaluated] == [1280, 2560]
+
+
 def test_a_schedule_is_lowered_as_well_and_saved(tmp_path):
     gan = linear_game()
     schedule = keras.optimizers.schedules.CosineDecay(4e-3, 1000)

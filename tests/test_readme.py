@@ -12,7 +12,10 @@ import PIL.Image
 import pytest
 
 README = (pathlib.Path(__file__).parents[1] / "README.md").read_text("utf-8")
-SHORT = "--set training.images=128 --set training.batch_size=16 --set evaluation.count=10"
+SHORT = (
+    "--set training.images=32 --set training.batch_size=8 --set evaluation.count=8 "
+    "--set generator.widths=[16,8,8] --set discriminator.widths=[8,8,16]"
+)
 
 
 def blocks(language):

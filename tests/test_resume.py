@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 
-from keras_gan import UsageError, recipe, train
+from keras_gan import UsageError, callbacks, recipe, train
 from keras_gan import run as runs
 
 SETTINGS = {
@@ -25,7 +25,7 @@ SETTINGS = {
         "generator.latent_dim=4",
         "game.penalties=[{name: r1, interval: 3}, le_cam]",
         "game.augment=adaptive",
-        "optimizers.generator.learning_rate={name: cosine, start: 1.0e-3}",
+        "optimizers.generator.learning_rate={name: cosine, start: 1.0e-3, images: 10000}",
         "training.batch_size=8",
         "training.tick_images=32",
         "evaluation.count=16",
@@ -35,6 +35,8 @@ SETTINGS = {
         "training.checkpoint_seconds=0",
     ],
     "gaussians-8": [
+        "optimizers.generator.learning_rate.images=30000",
+        "optimizers.discriminator.learning_rate.images=30000",
         "generator.widths=[16,16]",
         "discriminator.widths=[16,16]",
         "training.batch_size=32",
@@ -45,24 +47,26 @@ SETTINGS = {
         "training.checkpoint_seconds=0",
     ],
 }
+TICKS = {"quickstart": 32, "gaussians-8": 128}  # images
+LONG = 10**6  # images: more than is ever reached
 
 
-def settings_of(name, ticks):
-    images = ticks * (32 if name == "quickstart" else 128)
+def settings_of(name, images):
     return [*SETTINGS[name], f"training.images={images}", "training.minutes=null"]
 
 
-def command(name, run, ticks):
+def command(name, run, images):
     if (run / "recipe.yaml").exists():
-        return [sys.executable, "-m", "keras_gan", "train", "--resume", str(run)]
-    given = [part for setting in settings_of(name, ticks) for part in ("--set", setting)]
+        given = ["--resume", str(run), "--set", f"training.images={images}"]
+        return [sys.executable, "-m", "keras_gan", "train", *given]
+    given = [part for setting in settings_of(name, images) for part in ("--set", setting)]
     return [sys.executable, "-m", "keras_gan", "train", name, *given, "--run", str(run)]
 
 
-def start(name, run, ticks):
+def start(name, run, images):
     log = run.parent / "log.txt"
     with log.open("ab") as file:
-        return subprocess.Popen(command(name, run, ticks), stdout=file, stderr=file)
+        return subprocess.Popen(command(name, run, images), stdout=file, stderr=file)
 
 
 def outcome(run):
@@ -86,12 +90,12 @@ def assert_same(a, b):
     assert a[2] == b[2]
 
 
-def killed_and_resumed(name, folder, kills, ticks, seed):
-    """Kills a training so often, and lets it end: how many kills left something half written."""
+def kill(name, folder, kills, seed):
+    """Kills a training so often: its run, and how many kills left something half written."""
     rng, run = random.Random(seed), folder / "killed"
-    half = done = 0
-    while done < kills:
-        process = start(name, run, ticks)
+    half = 0
+    for done in range(kills):
+        process = start(name, run, LONG)
         checkpoints = set((run / "checkpoints").glob("images-*.keras"))
         if done % 5:  # as it plays and writes; else as it starts
             while set((run / "checkpoints").glob("images-*.keras")) == checkpoints:
@@ -100,25 +104,26 @@ def killed_and_resumed(name, folder, kills, ticks, seed):
             time.sleep(rng.uniform(0, 0.6))
         else:
             time.sleep(rng.uniform(0, 8))
-        assert process.poll() is None, "it has ended too early: give it more ticks"
         process.send_signal(signal.SIGKILL)
-        process.wait()
-        done += 1
+        assert process.wait() == -signal.SIGKILL, (folder / "log.txt").read_text()[-2000:]
         half += bool(list((run / "checkpoints").glob(".*")) if run.exists() else [])
-    process = start(name, run, ticks)
-    assert process.wait(timeout=600) == 0, (folder / "log.txt").read_text()[-2000:]
     return run, half
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize(("name", "ticks"), [("quickstart", 120), ("gaussians-8", 150)])
-def test_twenty_kills_leave_no_trace(name, ticks, tmp_path):
-    straight = train.train(recipe.load(name, settings_of(name, ticks)), tmp_path / "straight")
-    run, half = killed_and_resumed(name, tmp_path, kills=20, ticks=ticks, seed=7)
-    assert_same(outcome(run), outcome(straight.run.path))
+@pytest.mark.parametrize("name", SETTINGS)
+def test_twenty_kills_leave_no_trace(name, tmp_path):
+    run, half = kill(name, tmp_path, kills=20, seed=7)
     assert half > 0, "no kill was in the middle of a write"
+    tick = TICKS[name]
+    reached = max(int(path.stem[7:]) for path in (run / "checkpoints").glob("images-*.keras"))
+    images = reached + 5 * tick
+    assert images >= 20 * tick, "it was killed again and again at the same place"
+    train.resume(run, (f"training.images={images}",))
     assert not list((run / "checkpoints").glob(".*"))
+    straight = train.train(recipe.load(name, settings_of(name, images)), tmp_path / "straight")
+    assert_same(outcome(run), outcome(straight.run.path))
 
 
 KILLED_WITHIN = """
@@ -141,8 +146,8 @@ main(sys.argv[2:])
 @pytest.mark.parametrize("instant", ["before", pytest.param("after", marks=pytest.mark.slow)])
 def test_killed_in_the_middle_of_writing_a_checkpoint(instant, tmp_path):
     """Between writing the temporary file and giving it its name; or just after."""
-    ticks, run = 6, tmp_path / "run"
-    arguments = command("gaussians-8", run, ticks)[3:]
+    images, run = 6 * 128, tmp_path / "run"
+    arguments = command("gaussians-8", run, images)[3:]
     program = [sys.executable, "-c", KILLED_WITHIN, instant, *arguments]
     done = subprocess.run(program, capture_output=True, text=True, timeout=120)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
@@ -152,13 +157,13 @@ def test_killed_in_the_middle_of_writing_a_checkpoint(instant, tmp_path):
     assert len(list((run / "checkpoints").glob(".*"))) == (instant == "before")
     train.resume(run)
     straight = train.train(
-        recipe.load("gaussians-8", settings_of("gaussians-8", ticks)), tmp_path / "straight"
+        recipe.load("gaussians-8", settings_of("gaussians-8", images)), tmp_path / "straight"
     )
     assert_same(outcome(run), outcome(straight.run.path))
 
 
-def points(*settings, ticks=4):
-    return recipe.load("gaussians-8", [*settings_of("gaussians-8", ticks), *settings])
+def points(*settings):
+    return recipe.load("gaussians-8", [*settings_of("gaussians-8", 512), *settings])
 
 
 @pytest.mark.slow
@@ -175,12 +180,8 @@ def test_stopped_within_a_tick_the_next_rows_are_as_they_would_be(tmp_path):
     whole = train.train(points(), tmp_path / "whole")
     part = train.train(points("training.images=200"), tmp_path / "part")
     assert part.gan.count("iteration") == 7  # of 4 steps a tick
-    fixed = "optimizers.{}.learning_rate.images=512"
-    settings = [fixed.format(role) for role in ("generator", "discriminator")]
-    whole = train.train(points(*settings), tmp_path / "fixed")
-    train.train(points("training.images=200", *settings), tmp_path / "run")
-    train.resume(tmp_path / "run", ("training.images=512",))
-    a, b = outcome(tmp_path / "run"), outcome(whole.run.path)
+    train.resume(part.run.path, ("training.images=512",))
+    a, b = outcome(part.run.path), outcome(whole.run.path)
     assert [row["images_seen"] for row in a[1]] == [128, 224, 256, 384, 512]
     assert [row["images_seen"] for row in b[1]] == [128, 256, 384, 512]
     assert a[1][-2:] == b[1][-2:]
@@ -188,12 +189,29 @@ def test_stopped_within_a_tick_the_next_rows_are_as_they_would_be(tmp_path):
         np.testing.assert_array_equal(x, y)
 
 
+def test_a_resume_within_a_tick_is_one_training(tmp_path, monkeypatch):
+    """A signal as the tick that was begun ends is not lost, and nothing says "finished" there."""
+    run = train.train(points("training.images=200"), tmp_path / "run").run
+    endings, row = [], callbacks.Record.on_epoch_end
+
+    def interrupted(self, epoch, logs=None):
+        row(self, epoch, logs)
+        endings.append(run.ending)
+        if len(endings) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(callbacks.Record, "on_epoch_end", interrupted)
+    outcome = train.resume(run.path, ("training.images=512",))
+    assert outcome.reason == run.ending["reason"] == "interrupted"
+    assert [row["images_seen"] for row in run.rows()] == [128, 224, 256, 288]
+    assert endings == [None, None]
+
+
 @pytest.mark.slow
 def test_a_full_disk_costs_no_more_than_what_was_not_written(tmp_path):
     """Files are limited to 40 kB, as a full disk would; checkpoints are larger."""
     whole = train.train(points(), tmp_path / "whole")
-    settings = [f"optimizers.{r}.learning_rate.images=512" for r in ("generator", "discriminator")]
-    train.train(points("training.images=256", *settings), tmp_path / "run")
+    train.train(points("training.images=256"), tmp_path / "run")
     before = sorted((tmp_path / "run" / "checkpoints").iterdir())
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
@@ -249,11 +267,48 @@ def test_what_is_overridden_may_change_and_the_numbers_stay(tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+def test_an_overridden_game_falls_back_on_no_game_of_before(tmp_path):
+    run = train.train(points("training.images=384", "training.keep_checkpoints=3"), tmp_path).run
+    assert len(list(run.checkpoints.glob("*.keras"))) == 3
+    settings = ("training.images=512", "game.loss=hinge")
+    train.resume(run.path, settings, override=("game.loss",))
+    kept = sorted(run.checkpoints.glob("*.keras"))
+    assert [path.name for path in kept] == ["images-000000384.keras", "images-000000512.keras"]
+    kept[1].write_bytes(kept[1].read_bytes()[:-1])
+    with pytest.warns(UserWarning, match=r"000512.keras is damaged.*Taking images-000000384.keras"):
+        assert type(run.load().adversarial_loss).__name__ == "Hinge"
+    # Numbers that do not fit are told of; none of another checkpoint are tried in their place.
+    kept[1].write_bytes(kept[0].read_bytes())
+    wider = recipe.load("gaussians-8", [*settings_of("gaussians-8", 512), "generator.widths=[8,8]"])
+    with pytest.raises(UsageError, match=r"must leave every weight.*000512.keras"):
+        run.load(into=train.build(wider, run.spec))
+
+
+def test_a_rolled_back_learning_rate_stays_lowered_under_an_override(tmp_path):
+    run = train.train(points("training.images=256"), tmp_path / "run").run
+    gan = run.load()
+    rate = callbacks.learning_rate(gan.generator_optimizer)
+    for factor in (0.5, 0.25):
+        rate = callbacks.Lowered(rate, factor)
+    callbacks.set_learning_rate(gan.generator_optimizer, rate)
+    run.save(gan)
+    rows = run.rows()
+    run.write_rows([*rows[:-1], {**rows[-1], "roll_backs": 2}])
+    settings, override = ("training.images=512", "game.loss=hinge"), ("game.loss",)
+    gan = train.resume(run.path, settings, override=override).gan
+    fresh = train.build(points(), run.spec)
+    for of in (fresh, gan):
+        of.images_seen.assign(512)
+    for role, factor in (("generator", 0.125), ("discriminator", 1.0)):
+        now, before = (getattr(of, f"{role}_optimizer").learning_rate for of in (gan, fresh))
+        assert float(now) == pytest.approx(factor * float(before), rel=1e-6)
+
+
 @pytest.mark.slow
 def test_an_overridden_learning_rate_is_the_one_that_is_used(tmp_path):
     """Keras keeps a constant rate among the numbers of a checkpoint."""
     rates = [f"optimizers.{role}.learning_rate=0.001" for role in ("generator", "discriminator")]
-    train.train(points(*rates, ticks=1), tmp_path / "run")
+    train.train(points(*rates, "training.images=128"), tmp_path / "run")
     key = "optimizers.generator.learning_rate"
     settings = ("training.images=256", f"{key}=0.00025")
     gan = train.resume(tmp_path / "run", settings, override=(key,)).gan
@@ -264,8 +319,7 @@ def test_an_overridden_learning_rate_is_the_one_that_is_used(tmp_path):
 
 def test_an_override_that_changes_nothing_of_the_game_is_bit_exact(tmp_path):
     whole = train.train(points(), tmp_path / "whole")
-    settings = [f"optimizers.{r}.learning_rate.images=512" for r in ("generator", "discriminator")]
-    train.train(points("training.images=256", *settings), tmp_path / "run")
+    train.train(points("training.images=256"), tmp_path / "run")
     train.resume(
         tmp_path / "run", ("training.images=512", "samples.count=11"), override=("samples",)
     )

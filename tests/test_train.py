@@ -177,7 +177,7 @@ def start(run, *settings):
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)], ids=["SIGINT", "SIGTERM"]
 )
 def test_an_interrupted_run_saves_says_how_to_go_on_and_does_so_exactly(tmp_path, number, status):
-    long = ("training.images=6400", "evaluation.every_images=0")
+    long = ("training.images=3200", "evaluation.every_images=0")
     run = tmp_path / "run"
     process = start(run, *long)
     until = time.monotonic() + 120
@@ -188,13 +188,13 @@ def test_an_interrupted_run_saves_says_how_to_go_on_and_does_so_exactly(tmp_path
     assert process.returncode == status, err
     assert "Traceback" not in err
     stopped = int(re.search(r"Stopped after ([\d,]+) images", out)[1].replace(",", ""))
-    assert 0 < stopped < 6400
+    assert 0 < stopped < 3200
     assert f"Go on with: keras-gan train --resume {run}" in out
 
     outcome = train.resume(run)
     assert outcome.reason == "finished"
     rows = outcome.run.rows()
-    assert rows[-1]["images_seen"] == 6400
+    assert rows[-1]["images_seen"] == 3200
     assert all(a["images_seen"] < b["images_seen"] for a, b in itertools.pairwise(rows))
     straight = train.train(small(*long), tmp_path / "straight")
     for a, b in zip(weights(run), weights(straight.run.path), strict=True):
