@@ -729,10 +729,11 @@ class EqualizedConv2D(_Equalized):
 
 @keras.saving.register_keras_serializable("keras_gan")
 class Conv2D(keras.layers.Conv2D):
-    """`keras.layers.Conv2D`, faster to train in bfloat16 on a CPU where it halves the sides.
+    """`keras.layers.Conv2D`, faster to train on a CPU where it halves the sides.
 
     The same function with the same weights. A kernel of 4 with strides 2 gets the weight gradient
-    of `keras_gan.convolutions` wherever products are in bfloat16; else nothing differs.
+    of `keras_gan.convolutions` wherever products are in bfloat16, and in float32 with 512 channels
+    or more on the side of the larger pictures; else nothing differs.
 
     Args:
         *args, **kwargs: as of `keras.layers.Conv2D`.
@@ -746,7 +747,7 @@ class Conv2D(keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable("keras_gan")
 class Conv2DTranspose(keras.layers.Conv2DTranspose):
-    """`keras.layers.Conv2DTranspose`, faster to train in bfloat16 on a CPU where it doubles sides.
+    """`keras.layers.Conv2DTranspose`, faster to train on a CPU where it doubles the sides.
 
     The same function with the same weights, see `Conv2D`.
 
@@ -762,14 +763,17 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
 
 
 def _halves(layer, sides, channels: int) -> bool:
-    """Whether the layer's weight gradient is faster as matrix products."""
+    """Whether the layer's weight gradient is faster by `keras_gan.convolutions`: measured."""
+    bfloat16 = layer.compute_dtype == "bfloat16" or precision.in_graphs()
+    # With few channels the products are too narrow; few enough, and float32 needs no parts.
+    enough = channels >= (32 if bfloat16 else 4 * convolutions.PART)
     form = (layer.kernel_size, layer.strides, layer.dilation_rate, layer.padding)
     return (
         form == ((4, 4), (2, 2), (1, 1), "same")
         and layer.data_format == "channels_last"
         and all(side and side % 2 == 0 for side in sides)
-        and channels >= 32  # with few, the products are too narrow: measured
-        and (layer.compute_dtype == "bfloat16" or precision.in_graphs())
+        and enough
+        and layer.compute_dtype in ("bfloat16", "float32")
     )
 
 

@@ -29,6 +29,15 @@ PAIRS = {
 }
 
 
+@pytest.fixture(params=["parts", "products"])
+def form(request, monkeypatch):
+    """Either form of the weight gradient, on few channels."""
+    monkeypatch.setattr(convolutions, "PART", 2)
+    with precision.graphs("bfloat16" if request.param == "products" else "float32"):
+        yield
+
+
+@pytest.mark.usefixtures("form")
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
 def test_values_first_and_second_derivatives(name, graph):
@@ -50,6 +59,7 @@ def test_values_first_and_second_derivatives(name, graph):
         np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.usefixtures("form")
 def test_the_weight_gradient_differentiates():
     """By both of its arguments, against TensorFlow's."""
 
@@ -99,21 +109,24 @@ def test_the_layers_are_keras_layers(kind, dtype):
 
 
 @pytest.mark.parametrize("kind", ["Conv2D", "Conv2DTranspose"])
-def test_the_form_is_taken_in_bfloat16_graphs_alone(kind):
-    layer = getattr(layers, kind)(32, 4, strides=2, padding="same", use_bias=False)
-    x = tf.zeros((2, 8, 8, 32))
+@pytest.mark.parametrize("channels", [32, 600])
+def test_the_form_is_chosen_by_the_precision_and_the_channels(kind, channels):
+    filters, given = (8, channels) if kind == "Conv2D" else (channels, 8)
+    layer = getattr(layers, kind)(filters, 4, strides=2, padding="same", use_bias=False)
+    x = tf.zeros((2, 4, 4, given))
     layer.build(x.shape)
 
-    def kinds():
+    def products():
         def gradient(x):
             with tf.GradientTape() as tape:
                 loss = tf.reduce_sum(layer(x))
             return tape.gradient(loss, layer.trainable_variables)
 
         graph = tf.function(gradient).get_concrete_function(x).graph
-        return {op.type for op in graph.get_operations()}
+        kinds = [op.type for op in graph.get_operations()]
+        return kinds.count("Conv2DBackpropFilter"), kinds.count("MatMul")
 
-    assert "MatMul" not in kinds()
+    # 600 channels are 4 parts of 128 and one of 88.
+    assert products() == ({32: 1, 600: 5}[channels], 0)
     with precision.graphs("bfloat16"):
-        assert "MatMul" in kinds()
-        assert "Conv2DBackpropFilter" not in kinds()
+        assert products() == (0, 4)

@@ -32,7 +32,7 @@ ALLOWED = {
     "keras_gan.pictures": set(),
     "keras_gan.precision": set(),
     "keras_gan.architectures": {"keras_gan.layers"},
-    "keras_gan.convolutions": set(),
+    "keras_gan.convolutions": {"keras_gan.precision"},
     "keras_gan.layers": {"keras_gan.convolutions", "keras_gan.precision"},
     "keras_gan.datasets": set(),
     "keras_gan.metrics": set(),
