@@ -2,9 +2,9 @@
 
     python benchmarks/overhead.py --images 30000
 
-Trains the recipe with all its callbacks and adds up the time spent in them: grids, evaluations,
-checkpoints, the record, progress. Then the step with and without its metrics, in turns. The parts
-are given as a share of the bare step's time.
+Trains the recipe with all its callbacks and adds up the time spent in them: grids, evaluations, the
+guard, checkpoints, the record, progress. Then the step with and without its metrics, in turns. The
+parts are given as a share of the bare step's time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from data import fashion_mnist
 from keras_gan import callbacks, train
 from keras_gan import recipe as recipes
 
-LISTENERS = ("Limits", "Progress", "SampleGrid", "Evaluation", "Record")
+LISTENERS = ("Limits", "Progress", "CollapseGuard", "SampleGrid", "Evaluation", "Record")
 
 
 def time_callbacks(spent: dict[str, float]) -> None:
