@@ -2,9 +2,9 @@
 
     python benchmarks/memory.py --steps 20000
 
-The recipe gaussians-25 with short networks and its callbacks, as `keras-gan train` runs it, but with
-a grid, a checkpoint and a report every 2 seconds. Growth is from the first tenth, when all is built
-and every kind of callback has run, to the end.
+The recipe gaussians-25 with short networks and its callbacks, as `keras-gan train` runs it, but
+with a grid, a checkpoint and a report every 2 seconds. Growth is from the first tenth, when all is
+built and every kind of callback has run, to the end.
 """
 
 from __future__ import annotations

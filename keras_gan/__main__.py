@@ -307,6 +307,8 @@ def _tell(outcome: train.Outcome) -> None:
         out.print(
             f"{outcome.reason.capitalize()}: {outcome.team}, chief {outcome.team.addresses[0]}"
         )
+        if outcome.collapsed:  # as the chief ends, so that whoever watches both starts both again
+            raise SystemExit(1)
         raise SystemExit(130 if outcome.signal == signal.SIGINT else 0)
     path = outcome.run.path
     images = outcome.gan.count("images_seen")

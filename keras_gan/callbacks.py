@@ -120,7 +120,8 @@ class Evaluation(keras.callbacks.Callback):
         last_step: number of the step that ends the training, so that the end is evaluated too.
         limits_reached: tells whether the training ends for another reason that is no
             interruption.
-        guard: what tells that the game has collapsed: such a state is not evaluated.
+        guard: what tells that the game has collapsed: such a state is not evaluated, and one that
+            is suspected of it is not the best.
     """
 
     metric = "sliced_wasserstein"
@@ -144,7 +145,7 @@ class Evaluation(keras.callbacks.Callback):
         self.seeds = range(seed, seed + len(held_out))
         self.last_step = last_step
         self.limits_reached = limits_reached
-        self.best = math.inf
+        self.best, self._best_at = math.inf, 0
 
     def on_train_begin(self, logs: Any = None) -> None:
         seen = self.model.count("images_seen")  # pyright: ignore
@@ -152,7 +153,7 @@ class Evaluation(keras.callbacks.Callback):
         record = self.run.best_record
         # After a resume, a best beyond the checkpoint is of a future that did not happen.
         if record and record["images_seen"] <= seen:
-            self.best = record[self.metric]
+            self.best, self._best_at = record[self.metric], record["images_seen"]
 
     def _after(self, seen: int) -> float:
         """When the next evaluation is due: at multiples, wherever a training was resumed."""
@@ -160,7 +161,10 @@ class Evaluation(keras.callbacks.Callback):
         return (seen // every + 1) * every if every else math.inf
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._next = self._after(self.model.count("images_seen"))  # pyright: ignore
+        seen = self.model.count("images_seen")  # pyright: ignore
+        self._next = self._after(seen)
+        if seen < self._best_at:  # rolled back: as after a resume
+            self.best, self._best_at = math.inf, 0
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         gan: Any = self.model
@@ -171,10 +175,9 @@ class Evaluation(keras.callbacks.Callback):
         if self.guard is not None and self.guard.verdict:
             return
         logs.update(self.evaluate())
-        if logs[self.metric] < self.best:
-            self.best = logs[self.metric]
-            record = {self.metric: self.best, "images_seen": gan.count("images_seen")}
-            self.run.save_best(gan, record)
+        if logs[self.metric] < self.best and not (self.guard and self.guard.suspects):
+            self.best, self._best_at = logs[self.metric], seen
+            self.run.save_best(gan, {self.metric: self.best, "images_seen": seen})
 
     def evaluate(self) -> dict[str, float]:
         """The measures of the game as it stands, in float32 however it is trained."""
@@ -234,6 +237,7 @@ class Record(keras.callbacks.Callback):
         self._mark = time.monotonic()
         self._next = self._mark + self.every_seconds
         self._next_report = self._mark + _REPORTING
+        self._next_rows = self._mark
         self.run.ending = None
         self._finite = FiniteWeights(self.model)  # pyright: ignore[reportArgumentType]
 
@@ -248,13 +252,15 @@ class Record(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         gan: Any = self.model
         logs = {name: float(value) for name, value in (logs or {}).items()}
+        seen = gan.count("images_seen")
         collapsed = self.guard.verdict if self.guard else _loss_not_finite(logs) or self._finite()
         if collapsed and not self.guard:
+            self._write_rows()
             raise UsageError(
-                f"The training broke down after {gan.count('images_seen'):,} images: {collapsed}. "
+                f"The training broke down after {seen:,} images: {collapsed}. "
                 f"What was good is in {self.run.checkpoints}; try a smaller learning rate"
             )
-        now, seen = time.monotonic(), gan.count("images_seen")
+        now = time.monotonic()
         spent = now - self._mark
         self.seconds += spent
         self._mark = now
@@ -263,7 +269,8 @@ class Record(keras.callbacks.Callback):
         row = {"images_seen": seen, "iteration": gan.count("iteration"), "seconds": self.seconds}
         row["images_per_second"] = (seen - self._images) / max(spent, 1e-9)
         self.rows.append(row | logs)
-        self.run.write_rows(self.rows)
+        if now >= self._next_rows:
+            self._write_rows()
         if now >= self._next and not collapsed and not (self.guard and self.guard.suspects):
             self._save()
         if now >= self._next_report:
@@ -280,7 +287,15 @@ class Record(keras.callbacks.Callback):
         self._save()
         self._report()
 
+    def _write_rows(self) -> None:
+        """All of them, as a whole: the more there are, the less often."""
+        before = time.monotonic()
+        self.run.write_rows(self.rows)
+        now = time.monotonic()
+        self._next_rows = now + _WRITING * (now - before)
+
     def _save(self) -> None:
+        self._write_rows()  # those of a checkpoint are there when it is
         before = time.monotonic()
         self.run.save(self.model, self.keep)  # pyright: ignore[reportArgumentType]
         now = time.monotonic()
@@ -289,6 +304,7 @@ class Record(keras.callbacks.Callback):
         self._next = now + max(self.every_seconds, least)
 
     def _report(self) -> None:
+        self._write_rows()
         before = time.monotonic()
         report.write(self.run)
         now = time.monotonic()
@@ -576,9 +592,7 @@ class CollapseGuard(keras.callbacks.Callback):
         if not self.verdict and due:
             self._next = self._after(step)
             if self._measure is not None:
-                with precision.graphs("float32"):
-                    made = gan._sampler(average=False)(*self._inputs)
-                logs["diversity"] = self._measure(made.numpy())
+                logs["diversity"] = self._diversity(self._measure)
             self.verdict = self._look(logs, step)
         if self.roll_backs:
             logs["roll_backs"] = self.roll_backs
@@ -586,6 +600,11 @@ class CollapseGuard(keras.callbacks.Callback):
             self._act(self.verdict)
         elif due and not self.suspects:
             self._good = _State(gan)
+
+    def _diversity(self, measure: metrics.Diversity) -> float:
+        gan: Any = self.model
+        with precision.graphs("float32"):
+            return measure(gan._sampler(average=False)(*self._inputs).numpy())
 
     def _look(self, measured: Mapping[str, float], step: int) -> str | None:
         """Counts the bad looks in a row; says what is wrong once there are enough."""
@@ -635,15 +654,15 @@ class CollapseGuard(keras.callbacks.Callback):
     def _put_back(self) -> None:
         """Restores the last good state; unless this is the end, learning is slower from here."""
         gan: Any = self.model
-        optimizers = (gan.generator_optimizer, gan.discriminator_optimizer)
+        optimizers = _optimizers(gan)
         rates = [learning_rate(optimizer) for optimizer in optimizers]
         self._good.restore(gan)
         # Not after a stop: whoever goes on from the state decides what to change.
         if self.reason is None:
             for optimizer, rate in zip(optimizers, rates, strict=True):
                 set_learning_rate(optimizer, rate, self.factor)
-            if not all(isinstance(rate, float) for rate in rates):
-                gan.make_train_function(force=True)  # a schedule is part of the graph
+        if not all(isinstance(rate, float) for rate in rates):
+            gan.make_train_function(force=True)  # a schedule is part of the graph
         self._low = self._won = 0
         self._next = self._after(gan.count("iteration"))
         self.verdict = None
@@ -684,11 +703,19 @@ class _State:
 
     def __init__(self, gan: Any):
         self.images_seen = gan.count("images_seen")
+        self._rates = [learning_rate(of) for of in _optimizers(gan)]
         self._values = [variable.value.numpy() for variable in variables_of(gan)]
 
     def restore(self, gan: Any) -> None:
         for variable, value in zip(variables_of(gan), self._values, strict=True):
             variable.assign(value)
+        for optimizer, rate in zip(_optimizers(gan), self._rates, strict=True):
+            if not isinstance(rate, float):  # those are among the variables
+                set_learning_rate(optimizer, rate)
+
+
+def _optimizers(gan: Any) -> tuple[Any, Any]:
+    return gan.generator_optimizer, gan.discriminator_optimizer
 
 
 def variables_of(gan: Any) -> list[Any]:
@@ -779,12 +806,15 @@ class Limits(keras.callbacks.Callback):
     Args:
         steps: number of the last step, counted over all resumes.
         minutes: most time, in minutes, or `None`.
+        hold: keep the signals past the end of the training, until `close`: so that none ends the
+            program while other callbacks write.
     """
 
-    def __init__(self, steps: int, minutes: float | None = None):
+    def __init__(self, steps: int, minutes: float | None = None, hold: bool = False):
         super().__init__()
         self.steps = steps
         self.minutes = minutes
+        self.hold = hold
         self.interrupted: signal.Signals | None = None
         self.out_of_time = False
         self._handlers: dict[signal.Signals, Any] = {}
@@ -810,7 +840,8 @@ class Limits(keras.callbacks.Callback):
             gan.stop_training = True
 
     def on_train_end(self, logs: Any = None) -> None:
-        self.close()
+        if not self.hold:
+            self.close()
 
     def close(self) -> None:
         """Gives the signals back, also after an error."""

@@ -322,8 +322,7 @@ class GAN(keras.Model):
             memory = self._memories[name]
             values = {key: weight.value for key, weight in memory.items()}
             value, values, due = self._penalty(penalty, play, values, turn)
-            for key, weight in memory.items():
-                weight.assign(values[key])
+            _remember(memory, values)
             strength = schedules.now(penalty.weight_on(play.player), self.images_seen.value)
             total += strength * penalty.interval * value
             self._trackers[_metric(name, play.player)].update_state(value, sample_weight=due)
@@ -367,8 +366,7 @@ class GAN(keras.Model):
         boundary = self.adversarial_loss.boundary(real_logits, fake_logits)
         state = self._augment_state()
         new = self.augment.observe(real_logits - boundary, state)
-        for name, weight in self._memories["augment"].items():
-            weight.assign(new[name])
+        _remember(self._memories["augment"], new)
         for name, value in self.augment.measures(state | new).items():
             self._trackers[f"augment_{name}"].update_state(value)
 
@@ -733,6 +731,15 @@ class _Mean(keras.metrics.Mean):
 
     def result(self):
         return ops.where(ops.equal(self.count, 0), math.nan, super().result())
+
+
+def _remember(memory: dict[str, Any], values: dict[str, Any]) -> None:
+    """Assigns what is finite: a step that is no number must not be remembered for ever."""
+    for key, weight in memory.items():
+        new = tf.cast(values[key], weight.dtype)
+        if new.dtype.is_floating:
+            new = tf.where(tf.math.is_finite(new), new, weight.value)
+        weight.assign(new)
 
 
 def _inputs(first, labels):

@@ -520,6 +520,7 @@ class LatentConsistency(Penalty):
         noise: float = 0.03,
     ):
         super().__init__(weight, interval)
+        generator_weight = schedules.get(generator_weight)
         _check_weight("generator_weight", generator_weight)
         _check_positive("noise", noise)
         scheduled = isinstance(generator_weight, Schedule)

@@ -20,6 +20,12 @@ POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
 _PASS = "auto_mixed_precision_onednn_bfloat16"
 
 
+_ON_GPUS = (
+    "on a GPU TensorFlow takes TensorFloat-32 for products by itself; assumed, not measured. "
+    "Try --set training.precision=mixed_float16"
+)
+
+
 def choose(precision: str) -> tuple[str, str]:
     """Resolves "auto" for this machine.
 
@@ -36,12 +42,11 @@ def choose(precision: str) -> tuple[str, str]:
             line += "; this CPU has no bfloat16 products: it may be slower than float32"
         if precision == "float32" and multiplies and not gpu:
             line += "; --set training.precision=bfloat16 is faster on this CPU"
+        if precision == "float32" and gpu:
+            line += f"; {_ON_GPUS}"
         return precision, line
     if gpu:
-        return "float32", (
-            "precision float32: on a GPU TensorFlow takes TensorFloat-32 for products by itself; "
-            "assumed, not measured. Try --set training.precision=mixed_float16"
-        )
+        return "float32", (f"precision float32: {_ON_GPUS}")
     if multiplies:
         return "bfloat16", (
             "precision bfloat16: this CPU multiplies it natively, measured about twice as fast "

@@ -181,9 +181,15 @@ class Run:
         _refuse_non_finite(gan)
         path = self.checkpoints / f"images-{gan.count('images_seen'):09d}.keras"
         save_atomically(gan, path)
-        for old in self._all_checkpoints()[:-keep]:
-            old.unlink()
+        saved = self._all_checkpoints()
+        # One with more images is of a future that was given up: damaged, or rolled back from.
+        kept = [old for old in saved if old.name <= path.name][-keep:]
+        for old in saved:
+            if old not in kept:
+                old.unlink()
         _sweep(self.checkpoints)
+        for folder in (self.path, self.samples):
+            _sweep(folder, ".*.tmp")
         return path
 
     def save_best(self, gan: GAN, record: dict[str, Any]) -> None:
@@ -365,7 +371,8 @@ def check_new(path: pathlib.Path, replace: bool = False) -> None:
         return
     if not path.is_dir():
         raise UsageError(f"A run needs a folder. Received: {path}, which is a file")
-    present = {entry.name for entry in path.iterdir()}
+    half_written = set(path.glob(".*.tmp"))  # by a process that was killed
+    present = {entry.name for entry in path.iterdir() if entry not in half_written}
     if not present:
         return
     is_run = {"recipe.yaml", "environment.json", "checkpoints"} <= present
@@ -416,6 +423,12 @@ class FiniteWeights:
             (f"{variable.path} of {owner}", variable)
             for owner, of in owners.items()
             for variable in of.variables
+            if keras.backend.is_float_dtype(variable.dtype)
+        ]
+        self._named += [
+            (f"{key} that {name} remembers", variable)
+            for name, memory in gan._memories.items()
+            for key, variable in memory.items()
             if keras.backend.is_float_dtype(variable.dtype)
         ]
 
@@ -481,9 +494,9 @@ def _sha256(path: pathlib.Path, size: int) -> bytes:
     return digest.hexdigest().encode()
 
 
-def _sweep(folder: pathlib.Path) -> None:
+def _sweep(folder: pathlib.Path, pattern: str = ".*") -> None:
     """Deletes what a killed process has left half written."""
-    for left in folder.glob(".*"):
+    for left in folder.glob(pattern):
         left.unlink(missing_ok=True)
 
 

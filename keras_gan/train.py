@@ -187,8 +187,6 @@ def _load_anew(
 
 def _roll_backs_of(opened: Run) -> dict[str, float]:
     """What roll backs have made of each player's learning rate schedule, as a factor."""
-    if not any(row.get("roll_backs") for row in opened.rows()):
-        return dict.fromkeys(("generator", "discriminator"), 1.0)
     with warnings.catch_warnings():  # of damaged checkpoints the user has been told
         warnings.simplefilter("ignore")
         gan = opened.load()
@@ -417,17 +415,17 @@ def _fit(
 ) -> Outcome:
     training, steps = recipe.training, total_steps(recipe)
     history = run.rows()
-    limits = callbacks.Limits(steps, training.minutes)
+    limits = callbacks.Limits(steps, training.minutes, hold=True)
     if team.several:
-        limits = workers.Limits(team, steps, training.minutes)
+        limits = workers.Limits(team, steps, training.minutes, hold=True)
     progress = callbacks.Progress(training.images, training.minutes)
-    guard = _guard(training.collapse_guard, held_out, history)
+    guard = _guard(training.collapse_guard, held_out, history, team)
     equilibrium = _equilibrium(training.equilibrium, held_out, history, guard)
 
     def reason() -> str:
         if guard and guard.reason:
             return guard.reason
-        if limits.interrupted:
+        if limits.interrupted and gan.count("iteration") < steps:
             return "interrupted"
         if equilibrium and equilibrium.reason:
             return equilibrium.reason
@@ -496,14 +494,21 @@ def _fit(
     team.gather([0])  # nobody leaves before the chief has written all
     rows = run.rows()
     seconds = rows[-1]["seconds"] if rows else 0.0
-    return Outcome(run, gan, reason(), limits.interrupted, seconds, team)
+    ended = reason()
+    interrupted = limits.interrupted if ended == "interrupted" else None
+    return Outcome(run, gan, ended, interrupted, seconds, team)
 
 
 def _guard(
-    keys: recipes.CollapseGuard, held_out: tuple[np.ndarray, Any], history: list[dict[str, float]]
+    keys: recipes.CollapseGuard,
+    held_out: tuple[np.ndarray, Any],
+    history: list[dict[str, float]],
+    team: workers.Team,
 ) -> callbacks.CollapseGuard | None:
     if keys.action == "off":
         return None
+    if team.several:
+        return workers.CollapseGuard(team, *held_out, **keys.model_dump(), history=history)
     return callbacks.CollapseGuard(*held_out, **keys.model_dump(), history=history)
 
 

@@ -380,6 +380,25 @@ class Witness(callbacks.Record):
         return None
 
 
+class CollapseGuard(callbacks.CollapseGuard):
+    """The guard of one of several workers: all act on what the chief has measured.
+
+    Machines round differently, and one alone must not stop or roll back.
+
+    Args:
+        team: the workers.
+        *args, **kwargs: as of `keras_gan.callbacks.CollapseGuard`.
+    """
+
+    def __init__(self, team: Team, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.team = team
+
+    def _diversity(self, measure: Any) -> float:
+        share = np.float64(super()._diversity(measure))
+        return float(self.team.gather([int(share.view(np.int64))])[0, 0].view(np.float64))
+
+
 class Limits(callbacks.Limits):
     """Ends the training of all workers at the same step.
 
@@ -389,10 +408,11 @@ class Limits(callbacks.Limits):
         team: the workers.
         steps: number of the last step.
         minutes: most time, in minutes, or `None`.
+        hold: as of `keras_gan.callbacks.Limits`.
     """
 
-    def __init__(self, team: Team, steps: int, minutes: float | None = None):
-        super().__init__(steps, minutes)
+    def __init__(self, team: Team, steps: int, minutes: float | None = None, hold: bool = False):
+        super().__init__(steps, minutes, hold)
         self.team = team
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:

@@ -98,14 +98,14 @@ class _Tilted(keras_gan.augment.Augment):
         return 0.9 * samples + 0.1 * samples[:, ::-1]
 
 
-def penalty(name):
+def penalty(name, **given):
     """A penalty as two halves of a batch can have it: path length takes all of its latents."""
     arguments = {
         "consistency": {"augment": _Tilted()},
         "balanced_consistency": {"augment": _Tilted()},
         "path_length": {"batch_shrink": 1, "interval": 1},
     }
-    return keras_gan.penalties.get({"name": name, **arguments.get(name, {})})
+    return keras_gan.penalties.get({"name": name, **arguments.get(name, {}), **given})
 
 
 def state(gan):
@@ -141,6 +141,6 @@ def assert_moved(before, after, what):
 def pairs():
     """Losses with penalties, so that each of both is there at least once."""
     losses = [name for name in keras_gan.losses.names() if name != "sum"]  # of the tests' own
-    penalties = [penalty(name) for name in keras_gan.penalties.names()]
+    penalties = list(keras_gan.penalties.names())
     for i in range(max(len(losses), len(penalties))):
         yield losses[i % len(losses)], penalties[i % len(penalties)]

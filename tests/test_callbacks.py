@@ -4,6 +4,7 @@ import math
 import re
 import signal
 
+import keras
 import numpy as np
 import PIL.Image
 import pytest
@@ -73,6 +74,35 @@ def test_record_forgets_a_future_that_did_not_happen(make_gan, images, run):
     rows = run.rows()
     assert [row["images_seen"] for row in rows] == [0, 32]
     assert 1.0 < rows[1]["seconds"] < 300
+
+
+def test_writing_takes_no_more_than_a_twentieth_of_the_time(make_gan, images, run, monkeypatch):
+    """A clock of our own: an epoch takes 10 seconds, a checkpoint 4, a report 3, the rows 1."""
+    now, written = [0.0], {"save": [], "report": [], "rows": []}
+
+    def slow(name, seconds):
+        def write(*_):
+            written[name].append(now[0])
+            now[0] += seconds
+
+        return write
+
+    class Clock(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            now[0] += 10
+
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(type(run), "save", slow("save", 4.0))
+    monkeypatch.setattr(type(run), "write_rows", slow("rows", 1.0))
+    monkeypatch.setattr(report, "write", slow("report", 3.0))
+    record = callbacks.Record(run, every_seconds=5.0)
+    make_gan().fit(images.take(1), epochs=40, verbose=0, callbacks=[Clock(), record])
+    for name, seconds in (("save", 4), ("report", 3)):
+        between = np.diff(written[name][:-1])  # the last is of the end
+        assert len(between) >= 3
+        assert (between >= 21 * seconds).all(), (name, between)
+        assert (between <= 21 * seconds + 25).all(), (name, between)
+    assert written["rows"][-1] > written["save"][-1]  # the report has the last rows
 
 
 def test_a_loss_that_is_no_number_ends_the_training_before_the_checkpoint(make_gan, images, run):

@@ -225,8 +225,28 @@ def test_a_planted_collapse_is_told_and_the_last_good_state_is_kept(run):
         "images-000001280.keras",  # the end of the second epoch: none was made since
     ]
     assert equal(state(run.load()), states.ends[1])
+    assert run.checkpoint().name == "images-000001280.keras"
     assert [row["images_seen"] for row in run.rows()] == [640 * n for n in range(1, 6)]
     assert "diversity" in (run.path / "report.html").read_text("utf-8").lower()
+
+
+@pytest.mark.parametrize("action", ["stop", "roll_back"])
+def test_the_last_good_state_is_the_checkpoint_whatever_was_saved_since(run, action):
+    """It looks every four epochs; checkpoints are made at each."""
+    gan = linear_game()
+    guard = callbacks.CollapseGuard(points(128), every_steps=20, action=action)
+    record = callbacks.Record(run, every_seconds=1e-9, guard=guard)
+    listeners = [guard, Plant(6, spoil), record]
+    if action == "stop":
+        gan.fit(batches(), steps_per_epoch=5, epochs=20, verbose=0, callbacks=listeners)
+        last = 2560  # of the look after the fourth epoch, though the sixth was saved
+    else:
+        with pytest.warns(UserWarning, match=r"After 4,480 images: .*Back to 2,560 images"):
+            gan.fit(batches(), steps_per_epoch=5, epochs=8, verbose=0, callbacks=listeners)
+        last = 3200
+    assert run.checkpoint().name == f"images-{last:09d}.keras"
+    assert equal(state(run.load()), state(gan))
+    assert gan.count("images_seen") == last
 
 
 @pytest.mark.parametrize("harm", [spoil, crowd])
@@ -440,7 +460,8 @@ def test_the_guard_is_silent_on_a_healthy_run():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(10))
-def test_the_guard_is_silent_on_ten_healthy_runs(number):
+def test_the_guard_is_silent_on_ten_healthy_runs(number, monkeypatch):
+    monkeypatch.setattr(callbacks.CollapseGuard, "warm_up", 1_000)  # of 3,000 steps: to be judged
     guard, rows = play(*HEALTHY[number], seed=number, epochs=30, guard=callbacks.CollapseGuard)
     assert guard.reason is None
     assert len(rows) == 30

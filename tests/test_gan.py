@@ -389,6 +389,36 @@ def test_validation_shows_beside_training(make_gan, images):
 # ------------------------------------------------------------------------ saving
 
 
+def test_loss_scales_and_what_is_remembered_are_saved(make_gan, images, tmp_path):
+    """In float16, after a step that overflowed, which halves the scales."""
+    keras.config.set_dtype_policy("mixed_float16")
+
+    def new():
+        return make_gan(penalties=["le_cam"], seed=3)
+
+    def overflow(gan):
+        x = np.concatenate([np.asarray(x) for x, _ in images])[:8]
+        gan.train_on_batch(np.where(np.arange(8)[:, None, None, None] == 0, np.inf, x))
+
+    def state(gan):
+        owners = (gan.generator_optimizer, gan.discriminator_optimizer)
+        return weights(gan) + [v.numpy() for owner in owners for v in owner.variables]
+
+    straight, stopped = new(), new()
+    for gan in (straight, stopped):
+        gan.fit(images, epochs=1, verbose=0)
+        overflow(gan)
+        assert all(np.isfinite(w).all() for w in weights(gan))
+    scaled = stopped.discriminator_optimizer
+    assert float(scaled.dynamic_scale.numpy()) == scaled.initial_scale / 2
+    stopped.save(tmp_path / "game.keras")
+    resumed = keras.saving.load_model(tmp_path / "game.keras")
+    assert same(state(resumed), state(stopped))
+    for gan in (straight, resumed):
+        gan.fit(images, epochs=1, verbose=0)
+    assert same(state(resumed), state(straight))
+
+
 @pytest.mark.parametrize("num_classes", [0, 3])
 def test_a_saved_game_goes_on_bit_for_bit(make_gan, images, tmp_path, num_classes):
     def new():
@@ -472,7 +502,7 @@ def test_ways_of_running_agree(make_gan, images, how):
         gan.fit(images, verbose=0)
         trained.append(weights(gan))
     for a, b in zip(*trained, strict=True):
-        np.testing.assert_allclose(a, b, atol=2e-5)
+        np.testing.assert_allclose(a, b, atol=1e-4)  # a unit near its kink may fall on either side
 
 
 def test_compiled_by_xla_it_is_the_same_game(make_gan, images):

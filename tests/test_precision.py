@@ -46,10 +46,11 @@ def test_auto_goes_by_what_the_processor_says(monkeypatch, flag, chosen, why):
 
 def test_a_gpu_is_told_what_is_assumed(monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda *_: ["a GPU"])
-    found, line = precision.choose("auto")
-    assert found == "float32"
-    assert "assumed, not measured" in line
-    assert "--set training.precision=mixed_float16" in line
+    for given in ("auto", "float32"):
+        found, line = precision.choose(given)
+        assert found == "float32"
+        assert "assumed, not measured" in line
+        assert "--set training.precision=mixed_float16" in line
 
 
 def test_what_a_recipe_names_stays_and_auto_is_recorded_as_what_it_became():
@@ -117,7 +118,10 @@ def test_a_resume_is_exact_under_bfloat16(tmp_path, name):
     def run(to, *settings):
         return train.train(recipe.load(name, (*SETS, *WIDTHS[name], *settings)), tmp_path / to)
 
-    constant = [f"optimizers.{role}.schedule=constant" for role in ("generator", "discriminator")]
+    constant = [
+        f"optimizers.{role}.learning_rate={{name: cosine, start: 1e-3, images: 2000}}"
+        for role in ("generator", "discriminator")
+    ]
     straight = run("straight", *constant)
     run("halves", *constant, "training.images=256")
     halves = train.resume(tmp_path / "halves", ("training.images=512",))

@@ -78,6 +78,8 @@ def outcome(run):
     timing = ("seconds", "images_per_second")
     rows = [{k: v for k, v in row.items() if k not in timing} for row in opened.rows()]
     grid = max(opened.samples.glob("images-*.png")).read_bytes()
+    if opened.best_record:
+        numbers += [v.value.numpy() for v in opened.load("best").variables]
     return numbers, rows, (opened.best_record, hashlib.sha256(grid).hexdigest())
 
 
@@ -207,6 +209,25 @@ def test_a_resume_within_a_tick_is_one_training(tmp_path, monkeypatch):
     assert endings == [None, None]
 
 
+def test_a_signal_while_the_end_is_written_loses_nothing(tmp_path, monkeypatch):
+    save = callbacks.Record._save
+
+    def interrupted(self):
+        if self.model.count("images_seen") == 256:
+            os.kill(os.getpid(), signal.SIGTERM)
+        save(self)
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which would end this very process
+    monkeypatch.setattr(callbacks.Record, "_save", interrupted)
+    try:
+        outcome = train.train(points("training.images=256"), tmp_path / "run")
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (outcome.reason, outcome.signal) == ("finished", None)
+    assert outcome.run.load().count("images_seen") == 256
+
+
 @pytest.mark.slow
 def test_a_full_disk_costs_no_more_than_what_was_not_written(tmp_path):
     """Files are limited to 40 kB, as a full disk would; checkpoints are larger."""
@@ -277,6 +298,13 @@ def test_an_overridden_game_falls_back_on_no_game_of_before(tmp_path):
     kept[1].write_bytes(kept[1].read_bytes()[:-1])
     with pytest.warns(UserWarning, match=r"000512.keras is damaged.*Taking images-000000384.keras"):
         assert type(run.load().adversarial_loss).__name__ == "Hinge"
+    # The one before is overridden in its turn: it is the newest then, and nothing else is there.
+    with pytest.warns(UserWarning, match=r"000512.keras is damaged"):
+        gan = train.resume(run.path, ("game.loss=minimax",), override=("game.loss",)).gan
+    assert type(gan.adversarial_loss).__name__ == "Minimax"
+    kept = sorted(run.checkpoints.glob("*.keras"))
+    assert [path.name for path in kept] == ["images-000000384.keras", "images-000000512.keras"]
+    assert type(runs.load_game(kept[0]).adversarial_loss).__name__ == "Minimax"
     # Numbers that do not fit are told of; none of another checkpoint are tried in their place.
     kept[1].write_bytes(kept[0].read_bytes())
     wider = recipe.load("gaussians-8", [*settings_of("gaussians-8", 512), "generator.widths=[8,8]"])

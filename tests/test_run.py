@@ -98,6 +98,31 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(run, make_gan
         run.load()
 
 
+def test_a_checkpoint_of_less_takes_the_place_of_a_future_given_up(run, make_gan, images):
+    gan = make_gan()
+    for seen in (100, 200, 300):
+        gan.images_seen.assign(seen)
+        run.save(gan)
+    gan.images_seen.assign(250)  # rolled back
+    run.save(gan)
+    names = sorted(path.name for path in run.checkpoints.glob("*.keras"))
+    assert names == ["images-000000200.keras", "images-000000250.keras"]
+    assert run.load().count("images_seen") == 250
+
+
+def test_what_a_killed_process_left_half_written_is_in_nobodys_way(run, make_gan):
+    for folder in (run.path, run.samples):
+        folder.mkdir(exist_ok=True)
+        (folder / ".abc.tmp").write_bytes(b"half")
+    (run.path / ".mine").write_text("kept")
+    with pytest.raises(UsageError, match=r"Only a run folder is replaced.*with \.mine"):
+        runs.check_new(run.path, replace=True)
+    (run.path / ".mine").unlink()
+    runs.check_new(run.path, replace=True)
+    run.save(make_gan())
+    assert not list(run.path.glob("**/.*"))
+
+
 def test_one_bit_is_enough_for_a_checkpoint_to_be_damaged(run, make_gan, images):
     """Anywhere in the file: zip's own sums cover the content of its members alone."""
     path = run.save(make_gan())

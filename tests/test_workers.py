@@ -115,7 +115,7 @@ def told():
         for policy in ("float32", "mixed_float16"):
             keras.config.set_dtype_policy(policy)
             with strategy.scope():
-                gan = replicas.make("relativistic", ["r1"])
+                gan = replicas.make("relativistic", ["r1", "le_cam"])
             seen = [weights(gan)]
             class Look(keras.callbacks.Callback):
                 def on_train_batch_end(self, batch, logs):
@@ -124,7 +124,9 @@ def told():
             moved = [
                 any(np.any(a != b) for a, b in zip(*pair)) for pair in zip(seen, seen[1:])
             ]
-            finite = all(np.isfinite(w).all() for w in seen[-1])
+            remembered = [v.value.numpy() for v in gan._memories["le_cam"].values()]
+            finite = all(np.isfinite(w).all() for w in [*seen[-1], *remembered])
+            finite = finite and len(remembered) == 3
             scales = [
                 float(o.dynamic_scale.value.numpy() / o.initial_scale)
                 for o in (gan.generator_optimizer, gan.discriminator_optimizer)
@@ -165,10 +167,12 @@ def test_what_is_not_finite_on_the_second_device_leaves_the_weights_finite(told)
 def test_two_devices_learn_as_one_by_every_loss_and_every_penalty():
     program = """
         strategy = replicas.two_devices()
-        for loss, penalty in replicas.pairs():
-            one_and_two(strategy, 3, loss=loss, penalties=[penalty])
-            one_and_two(strategy, 5, loss=loss, penalties=[{"name": penalty, "interval": 2}])
-            print(loss, penalty)
+        for loss, name in replicas.pairs():
+            one_and_two(strategy, 3, loss=loss, penalties=[replicas.penalty(name)])
+            if name != "feature_matching":  # a lazy one compares the means of each part
+                penalties = [replicas.penalty(name, interval=2)]
+                one_and_two(strategy, 5, loss=loss, penalties=penalties)
+            print(loss, name)
         """
     told = output(start(SUM + textwrap.dedent(program)), timeout=880)
     assert told == [" ".join(pair) for pair in replicas.pairs()]
@@ -265,6 +269,10 @@ def test_two_processes_learn_what_one_learns_from_the_whole_batch(tmp_path):
         with open(sys.argv[3], "wb") as file:
             pickle.dump(replicas.state(two), file)
         print(team, team.gather([team.index, 7]).tolist())
+        guard = workers.CollapseGuard(team, np.ones((16, 2)) * np.arange(16)[:, None])
+        guard.set_model(two)
+        guard.on_train_begin()
+        print(guard._diversity(lambda made: 0.3 + team.index))
         try:
             team.agree({"recipe": 1, "data": team.index})
         except keras_gan.UsageError as error:
@@ -290,7 +298,7 @@ def test_two_processes_learn_what_one_learns_from_the_whole_batch(tmp_path):
         "All workers must train the same game. "
         f"Received: another data on worker 1 (127.0.0.1:{b}) than on worker 0"
     )
-    assert told == [[f"worker {i} of 2 [[0, 7], [1, 7]]", differs] for i in range(2)]
+    assert told == [[f"worker {i} of 2 [[0, 7], [1, 7]]", "0.3", differs] for i in range(2)]
     states = [np.load(tmp_path / str(i), allow_pickle=True) for i in range(2)]
     for first, second in zip(states[0].values(), states[1].values(), strict=True):
         np.testing.assert_array_equal(first, second)
