@@ -123,6 +123,22 @@ def test_what_a_killed_process_left_half_written_is_in_nobodys_way(run, make_gan
     assert not list(run.path.glob("**/.*"))
 
 
+def test_saving_again_and_again_makes_no_optimizers(run, make_gan, monkeypatch):
+    """Keras makes one at every save to list its attributes; they are never given back."""
+    gan = make_gan()
+    run.save(gan)
+    made, begin = [], keras.optimizers.Optimizer.__init__
+
+    def counted(self, *args, **kwargs):
+        made.append(type(self).__name__)
+        begin(self, *args, **kwargs)
+
+    monkeypatch.setattr(keras.optimizers.Optimizer, "__init__", counted)
+    for _ in range(3):
+        run.save(gan)
+    assert made == []
+
+
 def test_one_bit_is_enough_for_a_checkpoint_to_be_damaged(run, make_gan, images):
     """Anywhere in the file: zip's own sums cover the content of its members alone."""
     path = run.save(make_gan())
