@@ -95,7 +95,7 @@ def main() -> None:
     parts = {part: seconds / game for part, seconds in spent.items()} | {"metrics": share}
     for part, value in parts.items():
         print(f"  {part:<12}{value:>7.2%}")
-    total = sum(parts.values())
+    total = sum(max(value, 0.0) for value in parts.values())  # noise must not pay for the rest
     print(f"  {'together':<12}{total:>7.2%} of the game's time")
     if options.json:
         result = {"bare_step_ms": bare * 1e3, "parts": parts, "together": total}
