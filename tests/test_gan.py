@@ -389,9 +389,16 @@ def test_validation_shows_beside_training(make_gan, images):
 # ------------------------------------------------------------------------ saving
 
 
-def test_loss_scales_and_what_is_remembered_are_saved(make_gan, images, tmp_path):
-    """In float16, after a step that overflowed, which halves the scales."""
+@pytest.fixture
+def float16():
     keras.config.set_dtype_policy("mixed_float16")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.usefixtures("float16")
+def test_loss_scales_and_what_is_remembered_are_saved(make_gan, images, tmp_path):
+    """In float16, after a step that overflowed, which halves the scale of the discriminator."""
 
     def new():
         return make_gan(penalties=["le_cam"], seed=3)
@@ -502,7 +509,7 @@ def test_ways_of_running_agree(make_gan, images, how):
         gan.fit(images, verbose=0)
         trained.append(weights(gan))
     for a, b in zip(*trained, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-4)  # a unit near its kink may fall on either side
+        np.testing.assert_allclose(a, b, atol=2e-5)
 
 
 def test_compiled_by_xla_it_is_the_same_game(make_gan, images):
