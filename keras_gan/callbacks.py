@@ -148,22 +148,15 @@ class Evaluation(keras.callbacks.Callback):
         self.best, self._best_at = math.inf, 0
 
     def on_train_begin(self, logs: Any = None) -> None:
-        seen = self.model.count("images_seen")  # pyright: ignore
-        self._next = self._after(seen)
         record = self.run.best_record
-        # After a resume, a best beyond the checkpoint is of a future that did not happen.
-        if record and record["images_seen"] <= seen:
+        if record:
             self.best, self._best_at = record[self.metric], record["images_seen"]
 
-    def _after(self, seen: int) -> float:
-        """When the next evaluation is due: at multiples, wherever a training was resumed."""
-        every = self.every_images
-        return (seen // every + 1) * every if every else math.inf
-
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        seen = self.model.count("images_seen")  # pyright: ignore
-        self._next = self._after(seen)
-        if seen < self._best_at:  # rolled back: as after a resume
+        seen, every = self.model.count("images_seen"), self.every_images  # pyright: ignore
+        # At multiples, wherever a training was resumed or rolled back to.
+        self._next = (seen // every + 1) * every if every else math.inf
+        if seen < self._best_at:  # it is of a future that did not happen
             self.best, self._best_at = math.inf, 0
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -269,10 +262,10 @@ class Record(keras.callbacks.Callback):
         row = {"images_seen": seen, "iteration": gan.count("iteration"), "seconds": self.seconds}
         row["images_per_second"] = (seen - self._images) / max(spent, 1e-9)
         self.rows.append(row | logs)
-        if now >= self._next_rows:
-            self._write_rows()
         if now >= self._next and not collapsed and not (self.guard and self.guard.suspects):
             self._save()
+        elif now >= self._next_rows:
+            self._write_rows()
         if now >= self._next_report:
             self._report()
 

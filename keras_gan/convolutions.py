@@ -61,24 +61,23 @@ def weight_gradient(large, small):
     def gradient(upstream):
         return double(small, upstream), halve(large, upstream)
 
-    if large.dtype == tf.bfloat16 or precision.in_graphs():
+    if precision.in_bfloat16(large.dtype.name):
         return _as_matrix_products(large, small), gradient
     return _in_parts(large, small), gradient
 
 
 def _in_parts(large, small):
     """By TensorFlow's operation, on 128 channels of `large` at a time."""
-    a, b = large.shape[-1], small.shape[-1]
-    sizes = [PART] * (a // PART) + ([a % PART] if a % PART else [])
+    parts = [large[..., i : i + PART] for i in range(0, large.shape[-1], PART)]
     products = [
         raw.Conv2DBackpropFilter(
             input=part,
-            filter_sizes=[4, 4, part.shape[-1], b],
+            filter_sizes=[4, 4, part.shape[-1], small.shape[-1]],
             out_backprop=small,
             strides=[1, 2, 2, 1],
             padding="SAME",
         )
-        for part in tf.split(large, sizes, axis=-1)
+        for part in parts
     ]
     return tf.concat(products, axis=2)
 

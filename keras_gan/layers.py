@@ -764,7 +764,7 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
 
 def _halves(layer, sides, channels: int) -> bool:
     """Whether the layer's weight gradient is faster by `keras_gan.convolutions`: measured."""
-    bfloat16 = layer.compute_dtype == "bfloat16" or precision.in_graphs()
+    bfloat16 = precision.in_bfloat16(layer.compute_dtype)
     # With few channels the products are too narrow; few enough, and float32 needs no parts.
     enough = channels >= (32 if bfloat16 else 4 * convolutions.PART)
     form = (layer.kernel_size, layer.strides, layer.dilation_rate, layer.padding)

@@ -46,7 +46,7 @@ def choose(precision: str) -> tuple[str, str]:
             line += f"; {_ON_GPUS}"
         return precision, line
     if gpu:
-        return "float32", (f"precision float32: {_ON_GPUS}")
+        return "float32", f"precision float32: {_ON_GPUS}"
     if multiplies:
         return "bfloat16", (
             "precision bfloat16: this CPU multiplies it natively, measured about twice as fast "
@@ -73,6 +73,11 @@ def layers(precision: str) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def in_bfloat16(dtype: str) -> bool:
+    """Whether products of this type are computed in bfloat16 by what is traced here."""
+    return dtype == "bfloat16" or in_graphs()
 
 
 def in_graphs() -> bool:

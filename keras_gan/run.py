@@ -53,6 +53,7 @@ _CHECKPOINT = re.compile(r"images-(\d+)\.keras$")
 _CONTENT = {"recipe.yaml", "environment.json", "data.json", "metrics.csv", "samples"}
 _CONTENT |= {"checkpoints", "best", "report.html", "tensorboard", "bundle", "samples.png"}
 _CONTENT |= {"ending.json"}
+_HALF_WRITTEN = ".*.tmp"  # what `_temporary` leaves where the process is killed
 
 
 class Run:
@@ -190,7 +191,7 @@ class Run:
                 old.unlink()
         _sweep(self.checkpoints)
         for folder in (self.path, self.samples):
-            _sweep(folder, ".*.tmp")
+            _sweep(folder, _HALF_WRITTEN)
         return path
 
     def save_best(self, gan: GAN, record: dict[str, Any]) -> None:
@@ -372,7 +373,7 @@ def check_new(path: pathlib.Path, replace: bool = False) -> None:
         return
     if not path.is_dir():
         raise UsageError(f"A run needs a folder. Received: {path}, which is a file")
-    half_written = set(path.glob(".*.tmp"))  # by a process that was killed
+    half_written = set(path.glob(_HALF_WRITTEN))  # by a process that was killed
     present = {entry.name for entry in path.iterdir() if entry not in half_written}
     if not present:
         return

@@ -168,10 +168,7 @@ def _load_anew(
 ) -> GAN:
     """The recipe's game with the numbers of the last checkpoint."""
     gan = build(recipe, source.spec)
-    optimizers = {
-        "generator": gan.generator_optimizer,
-        "discriminator": gan.discriminator_optimizer,
-    }
+    optimizers = _optimizers(gan)
     rates = {role: callbacks.learning_rate(given) for role, given in optimizers.items()}
     opened.load(into=gan)
     factors = _roll_backs_of(opened)
@@ -190,10 +187,12 @@ def _roll_backs_of(opened: Run) -> dict[str, float]:
     with warnings.catch_warnings():  # of damaged checkpoints the user has been told
         warnings.simplefilter("ignore")
         gan = opened.load()
-    return {
-        "generator": callbacks.lowered_by(gan.generator_optimizer),
-        "discriminator": callbacks.lowered_by(gan.discriminator_optimizer),
-    }
+    return {role: callbacks.lowered_by(of) for role, of in _optimizers(gan).items()}
+
+
+def _optimizers(gan: GAN) -> dict[str, Any]:
+    """The optimizers, as the recipe calls them."""
+    return {role: getattr(gan, f"{role}_optimizer") for role in ("generator", "discriminator")}
 
 
 # Where the data stands is counted in batches: of another size, it would be somewhere else.

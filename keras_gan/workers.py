@@ -373,9 +373,6 @@ class Spectator(Run):
 class Witness(callbacks.Record):
     """The record of a worker that is not the chief: it looks at the losses, and writes nothing."""
 
-    def _save(self) -> None:
-        return None
-
     def _report(self) -> None:
         return None
 

@@ -47,7 +47,6 @@ SETTINGS = {
         "training.checkpoint_seconds=0",
     ],
 }
-TICKS = {"quickstart": 32, "gaussians-8": 128}  # images
 LONG = 10**6  # images: more than is ever reached
 
 
@@ -118,7 +117,7 @@ def kill(name, folder, kills, seed):
 def test_twenty_kills_leave_no_trace(name, tmp_path):
     run, half = kill(name, tmp_path, kills=20, seed=7)
     assert half > 0, "no kill was in the middle of a write"
-    tick = TICKS[name]
+    tick = recipe.load(name, settings_of(name, LONG)).training.tick_images
     reached = max(int(path.stem[7:]) for path in (run / "checkpoints").glob("images-*.keras"))
     images = reached + 5 * tick
     assert images >= 20 * tick, "it was killed again and again at the same place"
@@ -320,8 +319,6 @@ def test_a_rolled_back_learning_rate_stays_lowered_under_an_override(tmp_path):
         rate = callbacks.Lowered(rate, factor)
     callbacks.set_learning_rate(gan.generator_optimizer, rate)
     run.save(gan)
-    rows = run.rows()
-    run.write_rows([*rows[:-1], {**rows[-1], "roll_backs": 2}])
     settings, override = ("training.images=512", "game.loss=hinge"), ("game.loss",)
     gan = train.resume(run.path, settings, override=override).gan
     fresh = train.build(points(), run.spec)
