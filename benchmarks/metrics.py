@@ -5,9 +5,11 @@
     python benchmarks/metrics.py --memory                           # no torch needed
 
 Both sides see the same files of random features, and take turns: in every round one computes while
-the other waits. The numbers are compared with torch-fidelity computing in float64; its speed is
-that in float32, in which its extractors give their features. "difference" is the largest relative
-difference of any number of the metric, "theirs in float32" how far its float32 is from its float64.
+the other waits. On a machine that is not quiet, `--threads 1` is fairer, as threads that wait for
+each other suffer most from a busy core. The numbers are compared with torch-fidelity computing in
+float64; its speed is that in float32, in which its extractors give their features. "difference" is
+the largest relative difference of any number of the metric, "theirs in float32" how far its
+float32 is from its float64.
 
 torch-fidelity is no dependency. It runs in the Python given by --torch-python:
 `python -m venv fidelity; fidelity/bin/pip install torch-fidelity torchvision`.
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -196,6 +199,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--cases", nargs="+", default=list(CASES), help="some of them")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, help="threads of either side; all cores by default")
     parser.add_argument("--torch-python", help="a Python that has torch-fidelity")
     parser.add_argument("--reference", action="store_true", help="print the tests' numbers instead")
     parser.add_argument("--memory", action="store_true", help="measure memory instead")
@@ -203,6 +207,11 @@ def main() -> None:
     parser.add_argument("--json", type=pathlib.Path, help="write the results there")
     parser.add_argument("--child-memory", nargs=2, type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.threads:  # before numpy's BLAS is loaded, so in a process anew
+        names = "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"
+        limits = dict.fromkeys(names, str(options.threads))
+        if any(os.environ.get(name) != value for name, value in limits.items()):
+            os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **limits})
     if options.child_memory:
         print(json.dumps(memory(*options.child_memory)))
         return
