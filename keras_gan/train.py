@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gan import architectures, callbacks, datasets, workers
+from keras_gan import architectures, callbacks, datasets, metrics, workers
 from keras_gan import precision as precisions
 from keras_gan import recipe as recipes
 from keras_gan.errors import UsageError
@@ -440,6 +440,7 @@ def _fit(
     evaluation = callbacks.Evaluation(
         run,
         *held_out,
+        compare=_comparison(recipe, source, held_out[0]),
         every_images=recipe.evaluation.every_images,
         batch_size=min(training.batch_size, len(held_out[0])),
         last_step=steps,
@@ -496,6 +497,14 @@ def _fit(
     ended = reason()
     interrupted = limits.interrupted if ended == "interrupted" else None
     return Outcome(run, gan, ended, interrupted, seconds, team)
+
+
+def _comparison(
+    recipe: recipes.Recipe, source: datasets.Source, held_out: np.ndarray
+) -> metrics.Comparison:
+    keys = recipe.evaluation
+    extractor = metrics.open_features(keys.features, source.spec) if keys.features else None
+    return metrics.Comparison(held_out, keys.metric, keys.others, extractor)
 
 
 def _guard(
