@@ -186,8 +186,9 @@ class Evaluation(keras.callbacks.Callback):
     def _evaluate(self) -> dict[str, float]:
         gan: Any = self.model
         results = self.compare(gan.generate(self.seeds, labels=self.labels, batch_size=250))
-        held_out, labels = self.held_out[: self.judged], self.labels
-        labels = labels if labels is None else labels[: self.judged]
+        whole = max(1, self.judged // self.batch_size) * self.batch_size  # replicas need those
+        held_out, labels = self.held_out[:whole], self.labels
+        labels = labels if labels is None else labels[:whole]
         played = gan.evaluate(
             held_out, labels, batch_size=self.batch_size, verbose=0, return_dict=True
         )
