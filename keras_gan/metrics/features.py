@@ -51,6 +51,7 @@ class Extractor:
         dim: number of features.
         classes: number of classes, 0 without.
         standard: whether it is the network of the FID's definition.
+        uniform: whether its classes are equally likely in the data that it is for, by definition.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Extractor:
     dim: int = 0
     classes: int = 0
     standard: bool = False
+    uniform: bool = False
 
     def __call__(self, samples: np.ndarray) -> Outputs:
         """Features float32 `(count, dim)`, and probabilities float32 `(count, classes)` or `None`.
@@ -372,7 +374,8 @@ def _stacked(extractor: Extractor, spec: Spec) -> Extractor:
         return features.reshape(count, -1), joint
 
     shape = (*extractor.shape[:2], None)
-    return dataclasses.replace(extractor, name=f"{extractor.name}_stacked", run=run, shape=shape)
+    name = f"{extractor.name}_stacked"
+    return dataclasses.replace(extractor, name=name, run=run, shape=shape, uniform=True)
 
 
 # ------------------------------------------------------------------------ images

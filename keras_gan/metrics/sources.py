@@ -134,7 +134,7 @@ def _from_gan(gan: GAN, seed: int, average: bool, told: dict[str, Any]) -> Sampl
 
 def _from_bundle(path: pathlib.Path, seed: int) -> Samples:
     """Through onnxruntime, as `serving` does it."""
-    manifest = _read_manifest(path)
+    manifest = read_manifest(path)
     content = (path / "model.onnx").read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
     if manifest["files"].get("model.onnx", {}).get("sha256") != sha256:
@@ -162,7 +162,7 @@ def _from_bundle(path: pathlib.Path, seed: int) -> Samples:
     return Samples(_spec(tuple(manifest["shape"]), classes), None, read, protocol)
 
 
-def _read_manifest(path: pathlib.Path) -> dict[str, Any]:
+def read_manifest(path: pathlib.Path) -> dict[str, Any]:
     try:
         manifest = json.loads((path / "manifest.json").read_text("utf-8"))
         fits = manifest["schema_version"] == 1 and manifest["seeds"] == _SEEDS

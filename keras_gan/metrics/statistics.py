@@ -60,7 +60,6 @@ def gather(
     rows: bool = True,
     title: str = "",
     progress: bool = False,
-    watch: Callable[[np.ndarray], None] | None = None,
 ) -> Statistics:
     """Runs samples through an extractor, batch by batch.
 
@@ -71,7 +70,6 @@ def gather(
         rows: whether each sample's features are kept; without, memory does not grow with the count.
         title: of the progress bar.
         progress: whether to show one on stderr, if that is a terminal.
-        watch: called with each batch of samples.
     """
     moments, collected = Moments(), Collected()
     probabilities: list[np.ndarray] = []
@@ -84,8 +82,6 @@ def gather(
                 collected.update(features)
                 probabilities += [] if judged is None else [judged]
                 labels += [] if classes is None else [classes]
-            if watch is not None:
-                watch(batch)
             advance(len(batch))
     return Statistics(
         moments,
