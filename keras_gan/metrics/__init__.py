@@ -1,7 +1,36 @@
 """Measures of the generated samples against the real ones, and of the discriminator."""
 
+from keras_gan.metrics.accumulators import Collected, Moments
 from keras_gan.metrics.balanced_accuracy import balanced_accuracy
+from keras_gan.metrics.density_coverage import DensityCoverage, density_coverage
 from keras_gan.metrics.diversity import Diversity
+from keras_gan.metrics.frechet import frechet_distance
+from keras_gan.metrics.inception_score import InceptionScore, inception_score
+from keras_gan.metrics.kernel import KernelDistance, kernel_distance
+from keras_gan.metrics.mode_coverage import ModeCoverage, mode_coverage
+from keras_gan.metrics.ms_ssim import ms_ssim_diversity
+from keras_gan.metrics.nearest import Neighbours, nearest
+from keras_gan.metrics.precision_recall import PrecisionRecall, precision_recall
 from keras_gan.metrics.sliced_wasserstein import sliced_wasserstein
 
-__all__ = ["Diversity", "balanced_accuracy", "sliced_wasserstein"]
+__all__ = [
+    "Collected",
+    "DensityCoverage",
+    "Diversity",
+    "InceptionScore",
+    "KernelDistance",
+    "ModeCoverage",
+    "Moments",
+    "Neighbours",
+    "PrecisionRecall",
+    "balanced_accuracy",
+    "density_coverage",
+    "frechet_distance",
+    "inception_score",
+    "kernel_distance",
+    "mode_coverage",
+    "ms_ssim_diversity",
+    "nearest",
+    "precision_recall",
+    "sliced_wasserstein",
+]

@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from keras_gan.errors import UsageError
+from keras_gan.metrics.accumulators import Collected
 
 
 def sliced_wasserstein(
-    real: np.ndarray, generated: np.ndarray, directions: int = 256, seed: int = 0
+    real: np.ndarray | Collected,
+    generated: np.ndarray | Collected,
+    directions: int = 256,
+    seed: int = 0,
 ) -> float:
     """Sliced Wasserstein-1 distance between two sets of samples.
 
@@ -17,7 +21,7 @@ def sliced_wasserstein(
     of sample; it sees missing modes and wrong averages, hardly fine detail.
 
     Args:
-        real: `(count, ...)`.
+        real: `(count, ...)`, or features that were `Collected`.
         generated: the same number of samples of the same shape.
         directions: number of random directions.
         seed: seed of the directions: equal seeds make distances comparable.
@@ -31,6 +35,7 @@ def sliced_wasserstein(
     Reference:
         - [Rabin et al., 2011](https://doi.org/10.1007/978-3-642-24785-9_37)
     """
+    real, generated = (s.array if isinstance(s, Collected) else s for s in (real, generated))
     if real.shape != generated.shape or not len(real):
         raise UsageError(
             "Both sets must have the same number of samples of the same shape, at least one. "
