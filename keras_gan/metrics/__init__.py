@@ -5,6 +5,7 @@ from keras_gan.metrics.balanced_accuracy import balanced_accuracy
 from keras_gan.metrics.comparison import Comparison
 from keras_gan.metrics.density_coverage import DensityCoverage, density_coverage
 from keras_gan.metrics.diversity import Diversity
+from keras_gan.metrics.features import Extractor, open_features
 from keras_gan.metrics.frechet import frechet_distance
 from keras_gan.metrics.inception_score import InceptionScore, inception_score
 from keras_gan.metrics.kernel import KernelDistance, kernel_distance
@@ -19,6 +20,7 @@ __all__ = [
     "Comparison",
     "DensityCoverage",
     "Diversity",
+    "Extractor",
     "InceptionScore",
     "KernelDistance",
     "ModeCoverage",
@@ -33,6 +35,7 @@ __all__ = [
     "mode_coverage",
     "ms_ssim_diversity",
     "nearest",
+    "open_features",
     "precision_recall",
     "sliced_wasserstein",
 ]
