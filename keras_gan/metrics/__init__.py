@@ -2,8 +2,10 @@
 
 from keras_gan.metrics.accumulators import Collected, Moments
 from keras_gan.metrics.balanced_accuracy import balanced_accuracy
+from keras_gan.metrics.comparison import Comparison
 from keras_gan.metrics.density_coverage import DensityCoverage, density_coverage
 from keras_gan.metrics.diversity import Diversity
+from keras_gan.metrics.features import Extractor, open_features
 from keras_gan.metrics.frechet import frechet_distance
 from keras_gan.metrics.inception_score import InceptionScore, inception_score
 from keras_gan.metrics.kernel import KernelDistance, kernel_distance
@@ -15,8 +17,10 @@ from keras_gan.metrics.sliced_wasserstein import sliced_wasserstein
 
 __all__ = [
     "Collected",
+    "Comparison",
     "DensityCoverage",
     "Diversity",
+    "Extractor",
     "InceptionScore",
     "KernelDistance",
     "ModeCoverage",
@@ -31,6 +35,7 @@ __all__ = [
     "mode_coverage",
     "ms_ssim_diversity",
     "nearest",
+    "open_features",
     "precision_recall",
     "sliced_wasserstein",
 ]

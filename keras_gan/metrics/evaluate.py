@@ -1,0 +1,301 @@
+"""Samples against data: every figure with the protocol by which it came about."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import yaml
+
+from keras_gan import datasets, pictures
+from keras_gan import run as runs
+from keras_gan._version import __version__
+from keras_gan.errors import UsageError
+from keras_gan.metrics import measures, sources
+from keras_gan.metrics.features import Extractor, open_features
+from keras_gan.metrics.measures import Comparison, Labelled, Setting
+from keras_gan.metrics.nearest import nearest
+from keras_gan.metrics.sources import Samples
+from keras_gan.metrics.statistics import Statistics, cache_folder, gather, gather_cached
+from keras_gan.spec import Spec
+
+_FASHION_MNIST = (28, 28, 1)
+_PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "pillow")
+_SHOWN, _NEIGHBORS = 8, 5  # rows and neighbors in the picture
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Figures, and all that must be known to get them again.
+
+    Args:
+        values: each figure by its name; see docs/metrics.md for what they mean.
+        protocol: extractor and hash, resize filter, counts, splits, seeds, weights, versions.
+        details: what is no single figure, such as the accuracy of each class.
+    """
+
+    values: dict[str, float]
+    protocol: dict[str, Any]
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> float:
+        return self.values[name]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes all of it as JSON, the whole file or none; what is no finite number as null."""
+        content = dataclasses.asdict(self)
+        content["values"] = {k: v if np.isfinite(v) else None for k, v in self.values.items()}
+        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+        runs.write_atomically(pathlib.Path(os.path.expanduser(path)), text.encode())
+
+
+def evaluate(
+    source: Any,
+    data: Any = None,
+    features: Any = None,
+    count: int = 10_000,
+    *,
+    metrics: Iterable[str] | str | None = None,
+    split: str = "held_out",
+    real_count: int | None = None,
+    seed: int = 0,
+    average: bool = True,
+    checkpoint: str = "last",
+    nearest_picture: str | os.PathLike[str] | None = None,
+    cache: bool | str | os.PathLike[str] = True,
+    progress: bool = True,
+    epochs: int = 5,
+    data_options: dict[str, Any] | None = None,
+) -> Evaluation:
+    """Measures generated samples against real ones.
+
+    Args:
+        source: a run folder, a bundle, a folder of images, a .npz or .npy file, an array or a
+            pair of samples and labels, a data set's name, or a `GAN`. Images in arrays are uint8 or
+            in [-1, 1].
+        data: what `keras_gan.datasets.open` takes, a `Source`, or an array or a pair of them, all
+            of which is compared with. By default what the run or bundle was trained on.
+        features: the extractor, see `open_features`. By default `"fashion_mnist"` for grey images
+            of 28x28, else `"pixels"`.
+        count: number of generated samples, from 2: those of the seeds `seed` to
+            `seed + count - 1`, or of files a fixed choice.
+        metrics: names of the metrics; by default all that fit the samples and the extractor but
+            `classification_accuracy`, which trains two classifiers.
+        split: real samples to compare with: `"held_out"`, `"train"`, or `"all"`.
+        real_count: number of real samples; by default `count`.
+        seed: the first seed of the generated samples, and the seed of what metrics draw.
+        average: the averaged generator of a run or game, rather than the live one.
+        checkpoint: of a run: `"last"`, `"best"` or a `.keras` file.
+        nearest_picture: path of a PNG to write: generated images beside their nearest training
+            images.
+        cache: whether the real side's statistics are kept in the user's cache folder; or a folder.
+        progress: whether to show bars on stderr, if that is a terminal.
+        epochs: of the classifiers of `classification_accuracy`.
+        data_options: options of the data set.
+
+    Raises:
+        UsageError: anything of the above that is not there, does not fit, or is not enough.
+    """
+    source, data, options = _given(source, data, data_options)
+    held = sources.open_data(data, options)
+    split = "all" if isinstance(data, np.ndarray | tuple) else split
+    real = sources.from_data(held, split)
+    made = sources.open_samples(source, held.spec, seed=seed, average=average, checkpoint=checkpoint)
+    _check_shapes(made.spec, held.spec)
+    count = sources.check_count(count, made, "count", "")
+    real_count = _real_count(real_count, count, real)
+    extractor = open_features(_default(features, held.spec), held.spec)
+    has_training = split == "held_out" and "train" in held.split_names
+    labelled = bool(made.spec.num_classes)
+    setting = Setting(extractor, held.spec, labelled, has_training, count == real_count)
+    names = measures.select(metrics, setting)
+    if nearest_picture is not None:
+        _check_picture(held.spec, has_training)
+
+    rows = nearest_picture is not None or any(measures.MEASURES[name].rows for name in names)
+    folder = cache_folder(cache)
+    shown: dict[str, Any] = {"rows": rows, "progress": progress}
+    real_side, digest = gather_cached(
+        real, real_count, extractor, folder, title="Real samples", **shown
+    )
+    made_side = gather(made, count, extractor, title="Samples", **shown)
+
+    def training() -> Statistics:
+        whole = sources.from_data(held, "train")
+        title = "Training samples"
+        total = whole.count or 0
+        return gather_cached(whole, total, extractor, folder, title=title, progress=progress)[0]
+
+    comparison = Comparison(
+        extractor,
+        real_side,
+        made_side,
+        held.spec,
+        pictures=_pictures(names, count, made, real_count, real),
+        training=training,
+        labelled=_labelled(held, made, count, real, real_count),
+        epochs=epochs,
+        seed=seed,
+    )
+    values: dict[str, float] = {}
+    for name in names:
+        values.update(measures.MEASURES[name].compute(comparison))
+    if nearest_picture is not None:
+        picture = pathlib.Path(os.path.expanduser(nearest_picture))
+        _draw_nearest(picture, comparison, made.take(min(count, measures.PICTURES))[0], held)
+    told = {"count": count, **made.protocol}
+    compared = {"count": real_count, "sha256": digest, **real.protocol}
+    protocol = _protocol(extractor, told, compared, held.spec, names, seed, epochs)
+    return Evaluation({k: float(v) for k, v in values.items()}, protocol, comparison.details)
+
+
+# ------------------------------------------------------------------------ checks
+
+
+def _given(source: Any, data: Any, options: dict[str, Any] | None) -> tuple[Any, Any, Any]:
+    """The source, a run's folder without a checkpoint being its bundle; and the data to compare."""
+    if isinstance(data, np.ndarray | tuple | datasets.Source) and options:
+        raise UsageError(f"Options are of data by name or path. Received: {options}")
+    if data is not None:
+        return source, data, options
+    recorded = _recorded(source)
+    if recorded is None:
+        raise UsageError(
+            "What to compare with must be named, with --data or data=..., for all but runs and "
+            f"bundles, which record what they were trained on. Received: source={str(source)!r:.80}"
+        )
+    return source, recorded.pop("source"), {**recorded, **(options or {})}
+
+
+def _recorded(source: Any) -> dict[str, Any] | None:
+    """The data section of the recipe that a run or bundle was trained by."""
+    if not isinstance(source, str | os.PathLike):
+        return None
+    path = pathlib.Path(os.path.expanduser(source))
+    if (path / "recipe.yaml").is_file():
+        try:
+            return dict(runs.Run.open(path).record["data"])
+        except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"A run records its recipe. Received: {path}: {' '.join(str(error).split())}"
+            ) from error
+    if (path / "manifest.json").is_file():
+        training = sources.read_manifest(path).get("training") or {}
+        return dict(training.get("recipe", {}).get("data", {})) or None
+    return None
+
+
+def _check_shapes(made: Spec, real: Spec) -> None:
+    if made.shape != real.shape:
+        raise UsageError(
+            "Generated and real samples must have one shape. "
+            f"Received: generated samples of shape {made.shape}, real ones of {real.shape}"
+        )
+
+
+def _real_count(given: int | None, count: int, real: Samples) -> int:
+    if given is not None:
+        return sources.check_count(given, real, "real_count", "")
+    advice = "; give a smaller count, another split, or real_count by itself"
+    return sources.check_count(count, real, "count", advice)
+
+
+def _default(features: Any, spec: Spec) -> Any:
+    if features is not None:
+        return features
+    return "fashion_mnist" if spec.shape == _FASHION_MNIST else "pixels"
+
+
+def _check_picture(spec: Spec, has_training: bool) -> None:
+    if spec.kind != "image" or not has_training:
+        raise UsageError(
+            "A picture of nearest neighbors needs images with a training split, and "
+            f"split='held_out'. Received: {spec.kind} data"
+        )
+
+
+# ------------------------------------------------------------------------ parts
+
+
+def _pictures(
+    names: list[str], count: int, made: Samples, real_count: int, real: Samples
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """As many images of either side; made or read once more, which costs less than to keep all."""
+    if "ms_ssim" not in names:
+        return None
+    number = min(measures.PICTURES, count, real_count)
+    return real.take(number)[0], made.take(number)[0]
+
+
+def _labelled(
+    held: datasets.Source, made: Samples, count: int, real: Samples, real_count: int
+) -> Callable[[], tuple[Labelled, Labelled, Labelled]]:
+    def take() -> tuple[Labelled, Labelled, Labelled]:
+        train = sources.from_data(held, "train")
+        taken = (made.take(count), train.take(train.count or 0), real.take(real_count))
+        return taken  # pyright: ignore[reportReturnType]
+
+    return take
+
+
+def _draw_nearest(
+    path: pathlib.Path, comparison: Comparison, made: np.ndarray, held: datasets.Source
+) -> None:
+    """Rows of a generated image and, to its right, its nearest training images, nearest first.
+
+    The rows are the generated images that lie closest to a training image: where the generator
+    has memorized, it shows here.
+    """
+    features = comparison.extractor(made)[0]
+    neighbors = min(_NEIGHBORS, held.count("train"))
+    found = nearest(features, comparison.training_features, neighbors)
+    closest = np.argsort(found.distances[:, 0], kind="stable")[:_SHOWN]
+    rows = found.indices[closest]
+    train = held.to_uint8(held.rows("train", rows.reshape(-1))[0])
+    height, width, channels = held.spec.shape
+    gap = max(2, width // 8)
+    sheet = np.full((len(closest) * height, (1 + neighbors) * width + gap, channels), 255, "uint8")
+    for row, (sample, line) in enumerate(zip(closest, np.split(train, len(closest)), strict=True)):
+        part = sheet[row * height : (row + 1) * height]
+        part[:, :width] = made[sample]
+        part[:, width + gap :] = np.concatenate(list(line), axis=1)
+    picture = PIL.Image.fromarray(sheet[..., 0] if channels == 1 else sheet)
+    runs.write_atomically(path, pictures.png(picture))
+
+
+def _protocol(
+    extractor: Extractor,
+    generated: dict[str, Any],
+    real: dict[str, Any],
+    spec: Spec,
+    names: list[str],
+    seed: int,
+    epochs: int,
+) -> dict[str, Any]:
+    protocol: dict[str, Any] = {
+        **extractor.protocol,
+        "sample_shape": list(spec.shape),
+        "quantization": "8 bits" if spec.kind == "image" else "none",
+        "generated": generated,
+        "real": real,
+        "seed": seed,
+    }
+    if "kernel_distance" in names:
+        size = measures.kernel_subset(real["count"], generated["count"])
+        protocol["kernel_distance"] = {"subsets": measures.KERNEL_SUBSETS, "subset_size": size}
+    if "precision_recall" in names:
+        protocol["precision_recall_neighbors"] = measures.PRECISION_NEIGHBORS
+    if "density_coverage" in names:
+        protocol["density_coverage_neighbors"] = measures.DENSITY_NEIGHBORS
+    if "classification_accuracy" in names:
+        protocol["classification_accuracy_epochs"] = epochs
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    protocol["software"] = {"keras_gan": __version__, **versions}
+    return protocol

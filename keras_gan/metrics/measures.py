@@ -1,0 +1,324 @@
+"""What `evaluate` measures: each figure's name, what it asks for, and how it is computed."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from keras_gan.errors import UsageError
+from keras_gan.metrics.classification import Labelled, classification_accuracy
+from keras_gan.metrics.density_coverage import density_coverage
+from keras_gan.metrics.features import Extractor
+from keras_gan.metrics.frechet import frechet_distance
+from keras_gan.metrics.inception_score import inception_score
+from keras_gan.metrics.kernel import kernel_distance
+from keras_gan.metrics.mode_coverage import mode_coverage
+from keras_gan.metrics.ms_ssim import ms_ssim_diversity
+from keras_gan.metrics.nearest import nearest
+from keras_gan.metrics.precision_recall import precision_recall
+from keras_gan.metrics.sliced_wasserstein import sliced_wasserstein
+from keras_gan.metrics.statistics import Statistics
+from keras_gan.registry import nearest as nearest_name
+from keras_gan.spec import Spec
+
+PICTURES = 1000  # images of each side that MS-SSIM and the picture of neighbors look at
+KERNEL_SUBSETS, KERNEL_SUBSET = 100, 1000
+PRECISION_NEIGHBORS, DENSITY_NEIGHBORS = 3, 5
+_CLOSE = 5  # percentile of the held-out samples' distances: what is nearer is called close
+_SSIM_SIDE = 11  # the window's
+
+Values = dict[str, float]
+
+
+@dataclasses.dataclass
+class Comparison:
+    """Both sides and what else a measure may ask for.
+
+    Args:
+        extractor: whose features and classes these are.
+        real: statistics of the real samples.
+        generated: of the generated ones.
+        spec: of the real samples.
+        pictures: some images of the real side and as many of the generated one, uint8.
+        training: gives the statistics of the training split.
+        labelled: gives generated, training and held-out samples with labels.
+        class_names: what to call the classes.
+        epochs: of the classifiers of the classification accuracy score.
+        seed: of what is drawn.
+        details: where measures leave what is no single figure.
+    """
+
+    extractor: Extractor
+    real: Statistics
+    generated: Statistics
+    spec: Spec
+    pictures: tuple[np.ndarray, np.ndarray] | None = None
+    training: Callable[[], Statistics] | None = None
+    labelled: Callable[[], tuple[Labelled, Labelled, Labelled]] | None = None
+    epochs: int = 5
+    seed: int = 0
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def features(self) -> tuple[np.ndarray, np.ndarray]:
+        """Real and generated ones."""
+        if self.real.features is None or self.generated.features is None:
+            raise UsageError(
+                "This metric needs each sample's features. Received: statistics of rows=False"
+            )
+        return self.real.features, self.generated.features
+
+    @functools.cached_property
+    def training_features(self) -> np.ndarray:
+        found = self.training().features if self.training is not None else None
+        if found is None:
+            raise UsageError("Nearest neighbors need a training split. Received: none")
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What is known before anything is computed, and decides which measures fit.
+
+    Args:
+        extractor: whose features.
+        spec: of the real samples.
+        labelled: whether the generated samples have labels.
+        has_training: whether there is a training split beside the samples compared with.
+        equal: whether both sides have the same count.
+    """
+
+    extractor: Extractor
+    spec: Spec
+    labelled: bool
+    has_training: bool
+    equal: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """A metric as `evaluate` knows it.
+
+    Args:
+        compute: gives figures by name.
+        needs: says what the setting lacks for it, or `None`.
+        others: further names by which it may be asked for.
+        rows: whether it needs each sample's features.
+        by_default: whether it is computed where none is named.
+    """
+
+    compute: Callable[[Comparison], Values]
+    needs: Callable[[Setting], str | None] = lambda setting: None
+    others: tuple[str, ...] = ()
+    rows: bool = True
+    by_default: bool = True
+
+
+# ------------------------------------------------------------------------ figures
+
+
+def _frechet(c: Comparison) -> Values:
+    name = "fid" if c.extractor.standard else "frechet_distance"
+    return {name: frechet_distance(c.real.moments, c.generated.moments)}
+
+
+def kernel_subset(real: int, generated: int) -> int:
+    """Samples in a subset of the kernel distance: 1,000, or all of the smaller side."""
+    return min(KERNEL_SUBSET, real, generated)
+
+
+def _kernel(c: Comparison) -> Values:
+    size = kernel_subset(c.real.count, c.generated.count)
+    found = kernel_distance(*c.features, subsets=KERNEL_SUBSETS, subset_size=size)
+    return {"kernel_distance": found.mean, "kernel_distance_error": found.standard_error}
+
+
+def _class_score(c: Comparison) -> Values:
+    name = "inception_score" if c.extractor.standard else "class_score"
+    found = inception_score(_probabilities(c.generated), splits=min(10, c.generated.count))
+    return {name: found.mean, f"{name}_deviation": found.deviation}
+
+
+def _precision_recall(c: Comparison) -> Values:
+    return precision_recall(*c.features, neighbours=PRECISION_NEIGHBORS)._asdict()
+
+
+def _density_coverage(c: Comparison) -> Values:
+    return density_coverage(*c.features, neighbours=DENSITY_NEIGHBORS)._asdict()
+
+
+def _sliced_wasserstein(c: Comparison) -> Values:
+    return {"sliced_wasserstein": sliced_wasserstein(*c.features)}
+
+
+def _ms_ssim(c: Comparison) -> Values:
+    real, generated = c.pictures or (np.zeros(0), np.zeros(0))
+    return {
+        "ms_ssim": ms_ssim_diversity(generated, value_range=(0, 255), seed=c.seed),
+        "ms_ssim_real": ms_ssim_diversity(real, value_range=(0, 255), seed=c.seed),
+    }
+
+
+def _mode_coverage(c: Comparison) -> Values:
+    """Shares are those of the real samples' classes, one sample added to each: none is 0."""
+    classes = c.extractor.classes
+    shares = np.bincount(_predicted(c.real), minlength=classes) + 1
+    found = mode_coverage(_predicted(c.generated), classes if c.extractor.uniform else shares)
+    return {"modes": float(found.modes), "reverse_kl": found.reverse_kl}
+
+
+def _label_accuracy(c: Comparison) -> Values:
+    values = {}
+    for side, name in ((c.generated, "label_accuracy"), (c.real, "label_accuracy_real")):
+        if side.labels is None:
+            continue
+        hits = _predicted(side) == side.labels
+        classes = {int(k): float(hits[side.labels == k].mean()) for k in np.unique(side.labels)}
+        values[name] = float(hits.mean())
+        if side is c.generated:
+            worst = min(classes, key=lambda k: classes[k])
+            values["label_accuracy_worst"] = classes[worst]
+            c.details["label_accuracy"] = {_class_name(c, k): v for k, v in classes.items()}
+            c.details["label_accuracy_worst_class"] = _class_name(c, worst)
+    return values
+
+
+def _class_name(c: Comparison, label: int) -> str:
+    return c.spec.class_names[label] if c.spec.class_names else str(label)
+
+
+def _nearest(c: Comparison) -> Values:
+    """Distances of generated samples to the training data, beside those of samples it never saw."""
+    generated = nearest(c.features[1], c.training_features).distances[:, 0]
+    unseen = nearest(c.features[0], c.training_features).distances[:, 0]
+    scale = float(np.median(unseen))
+    return {
+        "nearest_distance": float(np.median(generated)),
+        "nearest_distance_real": scale,
+        "nearest_ratio": float(np.median(generated)) / scale if scale > 0 else float("nan"),
+        "nearest_close": float((generated < np.percentile(unseen, _CLOSE)).mean()),
+    }
+
+
+def _classification_accuracy(c: Comparison) -> Values:
+    if c.labelled is None:
+        raise UsageError("A classification accuracy needs labelled samples. Received: none")
+    found = classification_accuracy(*c.labelled(), epochs=c.epochs, seed=c.seed)
+    c.details["classification_accuracy"] = list(found.classes)
+    return {
+        "classification_accuracy": found.score,
+        "classification_accuracy_reverse": found.reverse,
+        "classification_accuracy_real": found.real,
+    }
+
+
+def _probabilities(side: Statistics) -> np.ndarray:
+    if side.probabilities is None:
+        raise UsageError("This metric needs an extractor with classes. Received: one without")
+    return side.probabilities
+
+
+def _predicted(side: Statistics) -> np.ndarray:
+    return _probabilities(side).argmax(axis=1)
+
+
+# ------------------------------------------------------------------------ needs
+
+
+def _needs_classes(setting: Setting) -> str | None:
+    if not setting.extractor.classes:
+        return f"an extractor with classes, which {setting.extractor.name!r} is not"
+    return None
+
+
+def _needs_labels(setting: Setting) -> str | None:
+    if not setting.labelled:
+        return "generated samples with labels"
+    return None
+
+
+def _needs_label_classes(setting: Setting) -> str | None:
+    missing = _needs_labels(setting) or _needs_classes(setting)
+    classes = setting.extractor.classes
+    if missing is None and classes != setting.spec.num_classes:
+        return (
+            f"an extractor with the data's {setting.spec.num_classes} classes, "
+            f"which {setting.extractor.name!r} with {classes} is not"
+        )
+    return missing
+
+
+def _needs_training(setting: Setting) -> str | None:
+    if not setting.has_training:
+        return "data with a training split, and split='held_out' compared with"
+    return None
+
+
+def _needs_labelled_training(setting: Setting) -> str | None:
+    if not setting.spec.num_classes:
+        return "data with labels"
+    return _needs_labels(setting) or _needs_training(setting)
+
+
+def _needs_images(setting: Setting) -> str | None:
+    if setting.spec.kind != "image" or min(setting.spec.shape[:2]) < _SSIM_SIDE:
+        return f"images of at least {_SSIM_SIDE}x{_SSIM_SIDE}"
+    return None
+
+
+def _needs_equal(setting: Setting) -> str | None:
+    return None if setting.equal else "as many real samples as generated ones"
+
+
+MEASURES = {
+    "frechet_distance": Measure(_frechet, others=("fid",), rows=False),
+    "kernel_distance": Measure(_kernel, others=("kid",)),
+    "class_score": Measure(_class_score, _needs_classes, others=("inception_score",)),
+    "precision_recall": Measure(_precision_recall, others=("precision", "recall")),
+    "density_coverage": Measure(_density_coverage, others=("density", "coverage")),
+    "sliced_wasserstein": Measure(_sliced_wasserstein, _needs_equal),
+    "ms_ssim": Measure(_ms_ssim, _needs_images, rows=False),
+    "mode_coverage": Measure(_mode_coverage, _needs_classes, others=("modes", "reverse_kl")),
+    "label_accuracy": Measure(_label_accuracy, _needs_label_classes),
+    "nearest": Measure(_nearest, _needs_training),
+    "classification_accuracy": Measure(
+        _classification_accuracy, _needs_labelled_training, rows=False, by_default=False
+    ),
+}
+
+
+def select(metrics: Iterable[str] | str | None, setting: Setting) -> list[str]:
+    """Names of the measures to compute, in the table's order: all that fit, or those asked for.
+
+    Raises:
+        UsageError: an unknown name, or one that does not fit.
+    """
+    if metrics is None:
+        return [
+            name
+            for name, measure in MEASURES.items()
+            if measure.by_default and measure.needs(setting) is None
+        ]
+    chosen = set()
+    for given in [metrics] if isinstance(metrics, str) else metrics:
+        text = str(given).strip().replace("-", "_")
+        name = next((n for n, m in MEASURES.items() if text == n or text in m.others), None)
+        if name is None:
+            raise UsageError(
+                f"No metric has that name. Received: {given!r}. {nearest_name(text, MEASURES)}"
+            )
+        missing = MEASURES[name].needs(setting)
+        if missing is not None:
+            raise UsageError(f"The metric {name} needs {missing}. Received: metrics={given!r}")
+        if text == "fid" and not setting.extractor.standard:
+            raise UsageError(
+                "A distance is called FID only with the extractor inception; "
+                "frechet_distance is the same with another. "
+                f"Received: {given!r} with features={setting.extractor.name!r}"
+            )
+        chosen.add(name)
+    return [name for name in MEASURES if name in chosen]
