@@ -5,11 +5,11 @@
     python benchmarks/metrics.py --memory                           # no torch needed
 
 Both sides see the same files of random features, and take turns: in every round one computes while
-the other waits. On a machine that is not quiet, `--threads 1` is fairer, as threads that wait for
-each other suffer most from a busy core. The numbers are compared with torch-fidelity computing in
-float64; its speed is that in float32, in which its extractors give their features. "difference" is
-the largest relative difference of any number of the metric, "theirs in float32" how far its
-float32 is from its float64.
+the other waits. On a machine that is not quiet, the processor time ("CPU", all threads together)
+under `--threads 1` tells them apart better than the clock. The numbers are compared with
+torch-fidelity computing in float64; its speed is that in float32, in which its extractors give
+their features. "difference" is the largest relative difference of any number of the metric,
+"theirs in float32" how far its float32 is from its float64.
 
 torch-fidelity is no dependency. It runs in the Python given by --torch-python:
 `python -m venv fidelity; fidelity/bin/pip install torch-fidelity torchvision`.
@@ -115,6 +115,10 @@ def difference(one: dict[str, float], other: dict[str, float]) -> float:
     return max(abs(one[name] - other[name]) / max(abs(other[name]), 1e-300) for name in other)
 
 
+def ratio(theirs: list[float], own: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(theirs, own, strict=True))
+
+
 def compare(options: argparse.Namespace, folder: pathlib.Path) -> list[dict[str, Any]]:
     peer, rows = Peer(options.torch_python, options.verbose), []
     for title in options.cases:
@@ -122,16 +126,22 @@ def compare(options: argparse.Namespace, folder: pathlib.Path) -> list[dict[str,
         file, sides = folder / "features.npz", make_features(count, count, dim)
         np.savez(file, **sides)  # pyright: ignore[reportArgumentType]
         row: dict[str, Any] = {"case": title, "seconds": [], "their_seconds": []}
+        row |= {"cpu": [], "their_cpu": []}
         for number in range(options.rounds):
             print(f"{title}: round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), time.process_time()
             values = ours(metric, sides, settings)
             row["seconds"].append(time.perf_counter() - began)
+            row["cpu"].append(time.process_time() - cpu)
             theirs = peer.turn(metric, file, settings, "float32")
             row["their_seconds"].append(theirs["seconds"])
+            row["their_cpu"].append(theirs["cpu"])
         exact = peer.turn(metric, file, settings, "float64")["values"]
-        pairs = zip(row["their_seconds"], row["seconds"], strict=True)
-        row["ratio"] = statistics.median(a / b for a, b in pairs)
+        for name, a, b in (
+            ("ratio", "their_seconds", "seconds"),
+            ("cpu_ratio", "their_cpu", "cpu"),
+        ):
+            row[name] = statistics.median(x / y for x, y in zip(row[a], row[b], strict=True))
         row |= {"values": values, "their_values": exact}
         row["difference"] = difference(values, exact)
         row["their_float32"] = difference(theirs["values"], exact)
@@ -140,11 +150,20 @@ def compare(options: argparse.Namespace, folder: pathlib.Path) -> list[dict[str,
     return rows
 
 
+HEAD = (
+    f"{'':<28}{'seconds':>9}{'theirs':>9}{'ratio':>7}{'CPU':>9}{'theirs':>9}{'ratio':>7}"
+    f"{'difference':>12}{'theirs in float32':>19}"
+)
+
+
 def show(row: dict[str, Any]) -> None:
+    seconds, theirs, cpu, their_cpu = (
+        statistics.median(row[name]) for name in ("seconds", "their_seconds", "cpu", "their_cpu")
+    )
     print(
-        f"{row['case']:<28}{statistics.median(row['seconds']):>9.2f}"
-        f"{statistics.median(row['their_seconds']):>16.2f}{row['ratio']:>7.1f}"
-        f"{row['difference']:>14.1e}{row['their_float32']:>20.1e}",
+        f"{row['case']:<28}{seconds:>9.2f}{theirs:>9.2f}{row['ratio']:>7.1f}"
+        f"{cpu:>9.2f}{their_cpu:>9.2f}{row['cpu_ratio']:>7.1f}"
+        f"{row['difference']:>12.1e}{row['their_float32']:>19.1e}",
         flush=True,
     )
 
@@ -224,10 +243,7 @@ def main() -> None:
         elif options.reference:
             result = reference(options, pathlib.Path(name))
         else:
-            print(
-                f"{'':<28}{'seconds':>9}{'torch-fidelity':>16}{'ratio':>7}{'difference':>14}"
-                f"{'theirs in float32':>20}"
-            )
+            print(HEAD)
             result = compare(options, pathlib.Path(name))
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n")

@@ -2,7 +2,7 @@
 
 Reads a line of JSON for each turn, `{"metric": ..., "file": ..., "settings": {...}}`, computes the
 metric of the file's features with torch-fidelity's own functions, and answers with a line: its
-numbers, the seconds that they took and the process's peak memory.
+numbers, the seconds that they took, by the clock and of processor time, and its peak memory.
 """
 
 from __future__ import annotations
@@ -75,9 +75,10 @@ def main() -> None:
         turn = json.loads(line)
         with np.load(turn["file"]) as file:
             sides = [file[name].astype(turn["type"]) for name in ("real", "generated")]
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         values = METRICS[turn["metric"]](torch, *sides, turn["settings"])
         told = {"values": values, "seconds": time.perf_counter() - began}
+        told["cpu"] = time.process_time() - cpu
         print(json.dumps({**told, "memory": peak_memory()}), file=answers, flush=True)
 
 

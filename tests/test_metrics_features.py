@@ -9,11 +9,14 @@ import sys
 import tracemalloc
 import venv
 
+import keras
 import numpy as np
 import pytest
 import scipy.signal
 from scipy.spatial.distance import cdist
 
+import export
+import keras_gan
 from keras_gan import UsageError, metrics
 
 BENCHMARK = pathlib.Path(__file__).parents[1] / "benchmarks" / "metrics.py"
@@ -548,3 +551,45 @@ def test_torch_fidelity_agrees_at_full_size(torch_python, tmp_path):
     subprocess.run([*command, "--reference"], check=True, timeout=600)
     for title, values in json.loads(out.read_text()).items():
         assert values == pytest.approx(REFERENCE[title], rel=1e-6), title
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_torch_fidelity_judges_an_exported_generator_as_we_do(torch_python, tmp_path):
+    """It loads `model.onnx` by itself: the same samples, features and numbers as `evaluate`'s."""
+    from keras_gan.metrics.evaluate import evaluate
+
+    keras.utils.set_random_seed(3)
+    spec = keras_gan.Spec("image", (28, 28, 1), (-1.0, 1.0))
+    gan = keras_gan.GAN(*keras_gan.architectures.build("dcgan", spec))
+    export.export_bundle(gan, tmp_path / "bundle")
+    data = keras_gan.datasets.open("fashion-mnist-10k")
+    real = data.to_uint8(data.rows("held_out", np.arange(1000))[0])
+    np.save(tmp_path / "images.npy", real)
+    network = pathlib.Path(metrics.__file__).parent / "networks" / "fashion_mnist.onnx"
+    command = [torch_python, str(BENCHMARK.with_name("torch_fidelity_generator.py"))]
+    command += ["--input1", str(tmp_path / "bundle" / "model.onnx"), "--input1-model-z-size"]
+    command += [str(gan.latent_dim), "--input1-model-num-samples", "1000", "--input2", "npy"]
+    command += ["--datasets-root", str(tmp_path), "--feature-extractor", "onnx"]
+    command += ["--feature-extractor-weights-path", str(network), "--kid-subset-size", "500"]
+    command += ["--fid", "--kid", "--prc", "--isc", "--cpu", "--json", "--no-cache", "--silent"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-2000:]
+    theirs = json.loads(done.stdout)
+    ours = evaluate(
+        tmp_path / "bundle",
+        real,
+        features="fashion_mnist",
+        count=1000,
+        metrics=["frechet_distance", "kernel_distance", "precision_recall", "class_score"],
+        cache=False,
+    )
+    names = {
+        "frechet_distance": "frechet_inception_distance",
+        "kernel_distance": "kernel_inception_distance_mean",
+        "precision": "precision",
+        "recall": "recall",
+        "class_score": "inception_score_mean",
+    }
+    for name, their_name in names.items():
+        assert ours[name] == pytest.approx(theirs[their_name], rel=1e-6), name
