@@ -12,10 +12,11 @@ import os
 import pathlib
 import sys
 import time
+from typing import Any
 
 
 def frechet(torch, real, generated, settings):
-    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric  # pyright: ignore
 
     sides = [fid_features_to_statistics(torch.from_numpy(x)) for x in (generated, real)]
     return {
@@ -24,7 +25,7 @@ def frechet(torch, real, generated, settings):
 
 
 def kernel(torch, real, generated, settings):
-    from torch_fidelity.metric_kid import kid_features_to_metric
+    from torch_fidelity.metric_kid import kid_features_to_metric  # pyright: ignore
 
     sides = (torch.from_numpy(x) for x in (generated, real))
     found = kid_features_to_metric(
@@ -41,7 +42,7 @@ def kernel(torch, real, generated, settings):
 
 
 def neighbours(torch, real, generated, settings):
-    from torch_fidelity.metric_prc import prc_features_to_metric
+    from torch_fidelity.metric_prc import prc_features_to_metric  # pyright: ignore
 
     sides = (torch.from_numpy(x) for x in (generated, real))
     found = prc_features_to_metric(*sides, verbose=False, save_cpu_ram=settings["save_memory"])
@@ -49,13 +50,18 @@ def neighbours(torch, real, generated, settings):
 
 
 def score(torch, real, generated, settings):
-    from torch_fidelity.metric_isc import isc_features_to_metric
+    from torch_fidelity.metric_isc import isc_features_to_metric  # pyright: ignore
 
     found = isc_features_to_metric(torch.from_numpy(generated[:, : settings["classes"]]))
     return {"mean": found["inception_score_mean"], "deviation": found["inception_score_std"]}
 
 
-METRICS = {"frechet": frechet, "kernel": kernel, "neighbours": neighbours, "score": score}
+METRICS: dict[str, Any] = {
+    "frechet": frechet,
+    "kernel": kernel,
+    "neighbours": neighbours,
+    "score": score,
+}
 
 
 def peak_memory() -> float:

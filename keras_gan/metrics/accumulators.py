@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-from scipy.linalg import blas
+import scipy.linalg.blas
 
 from keras_gan.errors import UsageError
+
+blas: Any = scipy.linalg.blas  # its functions are made when imported
 
 
 class Moments:

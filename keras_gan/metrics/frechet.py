@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.linalg
-from scipy.linalg import lapack
+import scipy.linalg.lapack
 
 from keras_gan.errors import UsageError
 from keras_gan.metrics.accumulators import Collected, Moments
+
+lapack: Any = scipy.linalg.lapack  # its functions are made when imported
 
 
 def frechet_distance(
@@ -67,7 +71,8 @@ def _trace_of_root(first: np.ndarray, rank: int, second: np.ndarray, other_rank:
     values = scipy.linalg.eigvalsh(factor.T @ second @ factor, check_finite=False)
     if values[0] > 1e-12 * values[-1]:
         return float(np.sqrt(values).sum())
-    return float(scipy.linalg.svdvals(factor.T @ other, check_finite=False).sum())
+    singular: Any = scipy.linalg.svdvals(factor.T @ other, check_finite=False)
+    return float(singular.sum())
 
 
 def _factor(covariance: np.ndarray, rank: int) -> np.ndarray:
