@@ -107,7 +107,9 @@ def evaluate(
     held = sources.open_data(data, options)
     split = "all" if isinstance(data, np.ndarray | tuple) else split
     real = sources.from_data(held, split)
-    made = sources.open_samples(source, held.spec, seed=seed, average=average, checkpoint=checkpoint)
+    made = sources.open_samples(
+        source, held.spec, seed=seed, average=average, checkpoint=checkpoint
+    )
     _check_shapes(made.spec, held.spec)
     count = sources.check_count(count, made, "count", "")
     real_count = _real_count(real_count, count, real)
@@ -291,9 +293,9 @@ def _protocol(
         size = measures.kernel_subset(real["count"], generated["count"])
         protocol["kernel_distance"] = {"subsets": measures.KERNEL_SUBSETS, "subset_size": size}
     if "precision_recall" in names:
-        protocol["precision_recall_neighbors"] = measures.PRECISION_NEIGHBORS
+        protocol["precision_recall_neighbours"] = measures.PRECISION_NEIGHBORS
     if "density_coverage" in names:
-        protocol["density_coverage_neighbors"] = measures.DENSITY_NEIGHBORS
+        protocol["density_coverage_neighbours"] = measures.DENSITY_NEIGHBORS
     if "classification_accuracy" in names:
         protocol["classification_accuracy_epochs"] = epochs
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}

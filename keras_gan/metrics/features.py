@@ -71,14 +71,15 @@ class Extractor:
         Args:
             samples: `(count, ...)`: images as uint8, or floating point in [-1, 1]; or points.
         """
-        parts = [
-            self.run(self._prepare(samples[start : start + _BATCH]))
-            for start in range(0, len(samples), _BATCH)
-        ]
-        features = np.concatenate([part[0] for part in parts]).astype(np.float32, copy=False)
-        if parts[0][1] is None:
-            return features, None
-        return features, np.concatenate([part[1] for part in parts]).astype(np.float32, copy=False)
+        features, probabilities = [], []
+        for start in range(0, len(samples), _BATCH):
+            found, judged = self.run(self._prepare(samples[start : start + _BATCH]))
+            features.append(found)
+            probabilities += [] if judged is None else [judged]
+        return (
+            np.concatenate(features).astype(np.float32, copy=False),
+            np.concatenate(probabilities).astype(np.float32, copy=False) if probabilities else None,
+        )
 
     def _prepare(self, samples: np.ndarray) -> np.ndarray:
         if samples.ndim != 4:
@@ -146,9 +147,7 @@ def open_features(features: Any, spec: Spec) -> Extractor:
     raise UsageError(f"{_RULE}. Received: features={features!r:.80}")
 
 
-_RULE = (
-    f"features must be {', '.join(NAMES)}, an ONNX or .keras file, a Keras model or a function"
-)
+_RULE = f"features must be {', '.join(NAMES)}, an ONNX or .keras file, a Keras model or a function"
 
 
 def _open_named(text: str, spec: Spec) -> Extractor:
@@ -183,7 +182,7 @@ def _check_kind(name: str, spec: Spec) -> None:
 
 def _probed(extractor: Extractor, spec: Spec) -> Extractor:
     """The extractor with what running it once tells; the one place where a misfit is told."""
-    height, width, channels = extractor.shape
+    height, width, _ = extractor.shape
     resized = spec.kind == "image" and (
         (height or spec.shape[0]) != spec.shape[0] or (width or spec.shape[1]) != spec.shape[1]
     )
@@ -310,7 +309,7 @@ def _range_of(session: Any, file: pathlib.Path) -> tuple[float, float]:
     return low, high
 
 
-def _load_keras(file: pathlib.Path) -> keras.Model:
+def _load_keras(file: pathlib.Path) -> Any:
     try:
         return keras.saving.load_model(file, compile=False)
     except Exception as error:  # of Keras, of any class

@@ -127,8 +127,11 @@ def _frechet(c: Comparison) -> Values:
 
 
 def kernel_subset(real: int, generated: int) -> int:
-    """Samples in a subset of the kernel distance: 1,000, or all of the smaller side."""
-    return min(KERNEL_SUBSET, real, generated)
+    """Samples in a subset of the kernel distance: 1,000, or half of the smaller side.
+
+    Of subsets that are all samples there would be but one, and no standard error.
+    """
+    return max(2, min(KERNEL_SUBSET, min(real, generated) // 2))
 
 
 def _kernel(c: Comparison) -> Values:

@@ -59,9 +59,7 @@ def check_count(count: Any, samples: Samples, what: str, advice: str) -> int:
         UsageError: it is no whole number of at least 2, or above what there is.
     """
     if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 2:
-        raise UsageError(
-            f"{what} must be a whole number from 2 up. Received: {what}={count!r}"
-        )
+        raise UsageError(f"{what} must be a whole number from 2 up. Received: {what}={count!r}")
     if samples.count is not None and count > samples.count:
         origin = samples.protocol["source"]
         raise UsageError(
