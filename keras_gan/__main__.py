@@ -33,6 +33,7 @@ from keras_gan import (
     memory,
     metrics,
     penalties,
+    report,
     schedules,
     train,
     workers,
@@ -427,11 +428,8 @@ def _tell(outcome: train.Outcome) -> None:
         out.print(f"  {found}", markup=False)
         longer = f"keras-gan train --resume {path} --set training.equilibrium=null"
         out.print(f"  To train on regardless: {longer}", markup=False)
-    best = outcome.run.best_record
-    if best:
-        figures = {k: v for k, v in best.items() if k not in ("images_seen", "file")}
-        line = ", ".join(f"{name} {value:.6g}" for name, value in figures.items())
-        out.print(f"Best: {line}, after {best['images_seen']:,} images", markup=False)
+    for line in report.best_and_last(outcome.run):
+        out.print(line, markup=False)
     out.print(f"Next: keras-gan export {path}", markup=False)
 
 

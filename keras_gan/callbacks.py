@@ -106,14 +106,17 @@ class SampleGrid(keras.callbacks.Callback):
 class Evaluation(keras.callbacks.Callback):
     """Measures the averaged generator on held-out samples and keeps the best checkpoint.
 
-    Adds to the logs of the epoch: `sliced_wasserstein`, and the discriminator's loss and
-    accuracies on held-out samples as `val_d_loss`, `val_real_accuracy`, `val_fake_accuracy`.
+    Adds to the logs of the epoch: the comparison's measures, and the discriminator's loss and
+    accuracies on up to 1,000 held-out samples as `val_d_loss`, `val_real_accuracy`,
+    `val_fake_accuracy`.
 
     Args:
-        run: where the best checkpoint goes.
+        run: where the best checkpoint goes: that with the least distance.
         held_out: real samples that the training does not see, `(count, ...)`, as the game
             takes them.
         labels: their class ids, `(count,)`, in a conditional game.
+        compare: what measures as many generated samples against them; by default the sliced
+            Wasserstein distance.
         every_images: images between two evaluations; 0 for one at the end alone.
         seed: the first of as many seeds as there are samples.
         batch_size: how many samples are judged at once.
@@ -124,13 +127,14 @@ class Evaluation(keras.callbacks.Callback):
             is suspected of it is not the best.
     """
 
-    metric = "sliced_wasserstein"
+    judged = 1_000
 
     def __init__(
         self,
         run: Run,
         held_out: np.ndarray,
         labels: np.ndarray | None = None,
+        compare: metrics.Comparison | None = None,
         every_images: int = 0,
         seed: int = 2**62,
         batch_size: int = 64,
@@ -140,6 +144,8 @@ class Evaluation(keras.callbacks.Callback):
     ):
         super().__init__()
         self.guard = guard
+        self.compare = compare or metrics.Comparison(held_out)
+        self.metric = self.compare.metric
         self.run, self.held_out, self.labels = run, held_out, labels
         self.every_images, self.batch_size = every_images, batch_size
         self.seeds = range(seed, seed + len(held_out))
@@ -149,7 +155,7 @@ class Evaluation(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         record = self.run.best_record
-        if record:
+        if record and self.metric in record:  # else it was the best by another metric
             self.best, self._best_at = record[self.metric], record["images_seen"]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -179,10 +185,12 @@ class Evaluation(keras.callbacks.Callback):
 
     def _evaluate(self) -> dict[str, float]:
         gan: Any = self.model
-        generated = gan.generate(self.seeds, labels=self.labels)
-        results = {self.metric: metrics.sliced_wasserstein(self.held_out, generated)}
+        results = self.compare(gan.generate(self.seeds, labels=self.labels, batch_size=250))
+        whole = max(1, self.judged // self.batch_size) * self.batch_size  # replicas need those
+        held_out, labels = self.held_out[:whole], self.labels
+        labels = labels if labels is None else labels[:whole]
         played = gan.evaluate(
-            self.held_out, self.labels, batch_size=self.batch_size, verbose=0, return_dict=True
+            held_out, labels, batch_size=self.batch_size, verbose=0, return_dict=True
         )
         for name in ("d_loss", "real_accuracy", "fake_accuracy"):
             results[f"val_{name}"] = float(played[name])

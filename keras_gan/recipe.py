@@ -148,9 +148,23 @@ class Training(_Section):
 
 
 class Evaluation(_Section):
-    """`every_images` 0 means: at the end alone."""
+    """What `metrics.Comparison` takes, and when; `every_images` 0 means: at the end alone."""
 
-    metric: Literal["sliced_wasserstein"] = "sliced_wasserstein"
+    metric: Literal["sliced_wasserstein", "frechet_distance", "kernel_distance"] = (
+        "sliced_wasserstein"
+    )
+    others: list[
+        Literal[
+            "sliced_wasserstein",
+            "frechet_distance",
+            "kernel_distance",
+            "precision",
+            "recall",
+            "density",
+            "coverage",
+        ]
+    ] = []
+    features: str | None = None
     every_images: Annotated[int, Field(ge=0)] = 0
     count: Annotated[int, Field(ge=2)] = 1_000
 

@@ -16,7 +16,10 @@ _PANELS = (
     ("How often D tells each side rightly", ("real_accuracy", "fake_accuracy")),
     ("Mean logits", ("real_logits", "fake_logits")),
     ("Penalties, before their weight", ()),
-    ("Distance of held-out and generated samples", ("sliced_wasserstein",)),
+    ("Sliced Wasserstein distance to held-out samples", ("sliced_wasserstein",)),
+    ("Frechet distance to held-out samples", ("frechet_distance",)),
+    ("Kernel distance to held-out samples", ("kernel_distance",)),
+    ("Precision, recall, density, coverage", ("precision", "recall", "density", "coverage")),
     ("Diversity of generated samples, as a share of the data's", ("diversity",)),
     ("Held-out data against new samples and noise", ("balanced_accuracy", "noise_accuracy")),
     ("Images per second", ("images_per_second",)),
@@ -70,6 +73,7 @@ def write(run: Run) -> pathlib.Path:
             f"{last['images_seen']:,.0f} images in {last['seconds'] / 60:.1f} minutes: "
             f"d_loss {last['d_loss']:.3f}, g_loss {last['g_loss']:.3f}."
         )
+        summary += "".join(f" {line}." for line in best_and_last(run))
     ending = run.ending
     if ending:
         summary += f" Ended: {html.escape(ending['reason'])}."
@@ -84,6 +88,21 @@ def write(run: Run) -> pathlib.Path:
     path = run.path / "report.html"
     write_atomically(path, page.encode())
     return path
+
+
+def best_and_last(run: Run) -> list[str]:
+    """A line on the best evaluation and one on the last, or none before the first."""
+    best = run.best_record
+    if not best:
+        return []
+    figures = {k: v for k, v in best.items() if k not in ("images_seen", "file")}
+    (metric, value), *_ = figures.items()
+    lines = [f"Best {metric} {value:.6g}, after {best['images_seen']:,.0f} images"]
+    measured = [row for row in run.rows() if metric in row]
+    if measured:
+        last = measured[-1]
+        lines.append(f"Last {metric} {last[metric]:.6g}, after {last['images_seen']:,.0f} images")
+    return lines
 
 
 def _grids(run: Run) -> str:

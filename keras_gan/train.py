@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gan import architectures, callbacks, datasets, workers
+from keras_gan import architectures, callbacks, datasets, metrics, workers
 from keras_gan import precision as precisions
 from keras_gan import recipe as recipes
 from keras_gan.errors import UsageError
@@ -53,6 +53,21 @@ class Outcome:
     def collapsed(self) -> bool:
         """Whether the guard stopped it; the game is then its last good state."""
         return self.reason.startswith("collapsed")
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """What a training is measured by.
+
+    Args:
+        samples: real samples that it does not see, `(count, ...)`.
+        labels: their class ids in a conditional game, else `None`.
+        comparison: what measures generated samples against them.
+    """
+
+    samples: np.ndarray
+    labels: np.ndarray | None
+    comparison: metrics.Comparison
 
 
 def train(
@@ -228,7 +243,7 @@ def _is_one_of(path: str, keys: tuple[str, ...]) -> bool:
 
 def prepare(
     recipe: recipes.Recipe, team: workers.Team | None = None
-) -> tuple[datasets.Source, GAN, tf.data.Dataset, tuple[np.ndarray, Any]]:
+) -> tuple[datasets.Source, GAN, tf.data.Dataset, HeldOut]:
     """All that a training needs, made and checked: what it refuses, a training would.
 
     Args:
@@ -236,7 +251,7 @@ def prepare(
         team: what `keras_gan.workers.join` gives; by default this process on one device.
 
     Returns:
-        The data, the compiled game, the stream of batches, and the held-out samples and labels.
+        The data, the compiled game, the stream of batches, and what it is measured by.
     """
     team = team or workers.Team(tf.distribute.get_strategy(), [""], 0)
     _check_batch(recipe, team.replicas)
@@ -375,9 +390,7 @@ def _batches(
     return team.strategy.distribute_datasets_from_function(of_worker)
 
 
-def _held_out(
-    recipe: recipes.Recipe, source: datasets.Source, replicas: int
-) -> tuple[np.ndarray, Any]:
+def _held_out(recipe: recipes.Recipe, source: datasets.Source, replicas: int) -> HeldOut:
     """Samples, and labels in a conditional game, that evaluations compare with."""
     count = min(recipe.evaluation.count, source.count("held_out"))
     if replicas > 1:  # whole batches, as a part of one may leave a replica without samples
@@ -400,14 +413,15 @@ def _held_out(
     # The endless stream's order is a function of the seed alone, not of TensorFlow's global one.
     batch = next(iter(source.dataset("held_out", batch_size=count, seed=0, repeat=True)))
     x, y = batch if isinstance(batch, tuple) else (batch, None)
-    return np.asarray(x), np.asarray(y) if recipe.game.conditional else None
+    labels = np.asarray(y) if recipe.game.conditional else None
+    return HeldOut(np.asarray(x), labels, _comparison(recipe, source, np.asarray(x)))
 
 
 def _fit(
     gan: GAN,
     recipe: recipes.Recipe,
     source: datasets.Source,
-    held_out: tuple[np.ndarray, Any],
+    held_out: HeldOut,
     run: Run,
     tensorboard: bool,
     team: workers.Team,
@@ -439,9 +453,11 @@ def _fit(
     # On every worker, as the discriminator's verdicts are taken by all of them together.
     evaluation = callbacks.Evaluation(
         run,
-        *held_out,
+        held_out.samples,
+        held_out.labels,
+        held_out.comparison,
         every_images=recipe.evaluation.every_images,
-        batch_size=min(training.batch_size, len(held_out[0])),
+        batch_size=min(training.batch_size, len(held_out.samples)),
         last_step=steps,
         limits_reached=lambda: bool(limits.out_of_time or (equilibrium and equilibrium.reason)),
         guard=guard,
@@ -498,25 +514,35 @@ def _fit(
     return Outcome(run, gan, ended, interrupted, seconds, team)
 
 
+def _comparison(
+    recipe: recipes.Recipe, source: datasets.Source, held_out: np.ndarray
+) -> metrics.Comparison:
+    keys = recipe.evaluation
+    extractor = metrics.open_features(keys.features, source.spec) if keys.features else None
+    return metrics.Comparison(held_out, keys.metric, keys.others, extractor)
+
+
 def _guard(
     keys: recipes.CollapseGuard,
-    held_out: tuple[np.ndarray, Any],
+    held_out: HeldOut,
     history: list[dict[str, float]],
     team: workers.Team,
 ) -> callbacks.CollapseGuard | None:
     if keys.action == "off":
         return None
+    seen = held_out.samples, held_out.labels
     if team.several:
-        return workers.CollapseGuard(team, *held_out, **keys.model_dump(), history=history)
-    return callbacks.CollapseGuard(*held_out, **keys.model_dump(), history=history)
+        return workers.CollapseGuard(team, *seen, **keys.model_dump(), history=history)
+    return callbacks.CollapseGuard(*seen, **keys.model_dump(), history=history)
 
 
 def _equilibrium(
     keys: recipes.Equilibrium | None,
-    held_out: tuple[np.ndarray, Any],
+    held_out: HeldOut,
     history: list[dict[str, float]],
     guard: callbacks.CollapseGuard | None,
 ) -> callbacks.Equilibrium | None:
     if keys is None:
         return None
-    return callbacks.Equilibrium(*held_out, **keys.model_dump(), history=history, guard=guard)
+    seen = held_out.samples, held_out.labels
+    return callbacks.Equilibrium(*seen, **keys.model_dump(), history=history, guard=guard)

@@ -135,7 +135,7 @@ def test_an_array_against_itself_is_perfect():
     assert found["frechet_distance"] == pytest.approx(0, abs=1e-9)
     assert found["precision"] == found["recall"] == found["coverage"] == 1
     assert found["sliced_wasserstein"] == 0
-    assert abs(found["kernel_distance"]) < 5 * found["kernel_distance_error"]
+    assert -0.1 < found["kernel_distance"] < 0  # its bias is of pairs of equal samples
 
 
 def test_the_distance_of_moved_points_is_the_square_of_the_way():
@@ -168,7 +168,7 @@ def test_every_source_of_the_same_samples_gives_the_same_numbers(places, data_fi
 
 def test_a_run_and_a_bundle_know_their_data(places, linear):
     for name in ("run", "bundle"):
-        found = evaluate(places[name], None, linear, metrics="fréchet"[:0] or "frechet_distance")
+        found = evaluate(places[name], None, linear, metrics="frechet_distance")
         assert "from" in found.protocol["real"]["source"]
         assert found.protocol["generated"]["images_seen"] == 128
     with pytest.raises(UsageError, match=r"What to compare with must be named.*pictures"):
@@ -485,8 +485,8 @@ def test_more_is_refused_that_does_not_fit(data_file, places, tmp_path, linear):
         evaluate(x, np.zeros((60, 2), "float32"), count=60)
     with pytest.raises(UsageError, match=r"takes images.*samples of kind 'points'"):
         evaluate(np.eye(60, 2), np.eye(60, 2), linear, 60)
+    bad = keras.Sequential([keras.Input((9, 9, 2)), keras.layers.Flatten()], name="linear")
     with pytest.raises(UsageError, match=r"'linear' must take samples of shape \(9, 9, 4\)"):
-        bad = keras.Sequential([keras.Input((9, 9, 2)), keras.layers.Flatten()], name="linear")
         open_features(bad, Spec("image", (9, 9, 4), (-1, 1)))
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(UsageError, match=r"A bundle holds a model.onnx, and a manifest.json"):

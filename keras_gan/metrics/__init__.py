@@ -3,6 +3,7 @@
 from keras_gan.metrics.accumulators import Collected, Moments
 from keras_gan.metrics.balanced_accuracy import balanced_accuracy
 from keras_gan.metrics.classification import ClassificationAccuracy, classification_accuracy
+from keras_gan.metrics.comparison import Comparison
 from keras_gan.metrics.density_coverage import DensityCoverage, density_coverage
 from keras_gan.metrics.diversity import Diversity
 from keras_gan.metrics.evaluate import Evaluation, evaluate
@@ -19,6 +20,7 @@ from keras_gan.metrics.sliced_wasserstein import sliced_wasserstein
 __all__ = [
     "ClassificationAccuracy",
     "Collected",
+    "Comparison",
     "DensityCoverage",
     "Diversity",
     "Evaluation",

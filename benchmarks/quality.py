@@ -1,0 +1,160 @@
+"""How good are the pictures after so many minutes? This library's recipes beside its peers' games.
+
+    python benchmarks/quality.py --minutes 5,15 --seeds 3 --torch-python /path/to/venv/bin/python
+    python benchmarks/quality.py --minutes 60 --games ours,keras-dcgan-28 --json quality.json
+
+Every game is played on the 60,000 training images of Fashion-MNIST, alone on the machine, for the
+same time by the clock: from the first step, which compiles, to the mark; drawing samples does not
+count. Ours is played anew for each mark, by the recipe made for it; a peer, which has no schedule,
+is played once and drawn from at each mark. 10,000 samples as 28 x 28 grey images of 8 bits are
+then set against the 10,000 test images, all by the same extractor (`keras-gan evaluate`).
+
+The peers are at the state their authors publish: see `quality_keras.py` and `quality_torch.py`.
+PyTorch is no dependency: its example runs in the Python given by --torch-python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+import numpy as np
+
+from keras_gan import datasets, metrics
+from keras_gan.run import processor
+
+HERE = pathlib.Path(__file__).resolve().parent
+OURS = {"5": "fashion-mnist-5", "15": "fashion-mnist", "60": "fashion-mnist-60"}
+PEERS = ["keras-dcgan", "keras-dcgan-28", "keras-wgan-gp", "torch-dcgan"]
+MEASURES = ["frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"]
+GREYS = 255
+
+
+def play_ours(mark: str, seed: int, count: int, settings: list[str], folder: pathlib.Path) -> str:
+    """Trains the recipe of a mark and draws from its averaged generator; tells the images seen."""
+    program = [sys.executable, "-m", "keras_gan", "train", OURS[mark], "--minutes", mark]
+    for setting in [*settings, f"training.seed={seed}"]:
+        program += ["--set", setting]
+    run(*program, "--run", str(folder / "run"))
+    draw = (
+        "import sys, numpy as np\n"
+        "from keras_gan.run import Run\n"
+        "gan = Run.open(sys.argv[1]).load()\n"
+        "made = gan.generate(range(int(sys.argv[2])), batch_size=250)\n"
+        "np.save(sys.argv[3], np.rint((np.clip(made, -1, 1) + 1) * 127.5).astype('uint8'))\n"
+        "print(gan.count('images_seen'), 'images')\n"
+    )
+    to = str(folder / f"samples-{mark}.npy")
+    return run(sys.executable, "-c", draw, str(folder / "run"), str(count), to)
+
+
+def play_peer(
+    game: str,
+    marks: list[str],
+    seed: int,
+    options: argparse.Namespace,
+    images: pathlib.Path,
+    folder: pathlib.Path,
+) -> str:
+    python, script = sys.executable, "quality_keras.py"
+    if game.startswith("torch"):
+        python, script = options.torch_python, "quality_torch.py"
+    arguments = ["--images", str(images), "--minutes", ",".join(marks), "--out", str(folder)]
+    arguments += ["--count", str(options.count), "--seed", str(seed)]
+    return run(python, str(HERE / script), game, *arguments)
+
+
+def run(*program: str) -> str:
+    """Runs a program to its end; gives the last line that it prints."""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(program, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(program)}\n{done.stderr[-2000:]}")
+    return done.stdout.strip().splitlines()[-1]
+
+
+def measure(samples: np.ndarray, names: list[str]) -> dict[str, float]:
+    """The measures of uint8 samples against the test images."""
+    found = metrics.evaluate(
+        (samples / (GREYS / 2) - 1).astype("float32"),
+        "fashion-mnist",
+        features="fashion_mnist",
+        count=len(samples),
+        metrics=names,
+        progress=False,
+    )
+    return {name: float(found.values[name]) for name in names}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--minutes", default="5", help="marks, of " + ", ".join(OURS))
+    parser.add_argument("--games", default="", help="of ours, " + ", ".join(PEERS))
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds of ours, from 0 on")
+    parser.add_argument("--count", type=int, default=10_000, help="samples of each game")
+    parser.add_argument("--torch-python", help="a Python that has torch")
+    parser.add_argument("--set", action="append", default=[], help="override a key of our recipes")
+    parser.add_argument("--json", type=pathlib.Path, help="write the results there, and go on")
+    parser.add_argument("--keep", type=pathlib.Path, help="keep runs and samples in this folder")
+    options = parser.parse_args()
+    marks = sorted(options.minutes.split(","), key=float)
+    games = options.games.split(",") if options.games else ["ours", *PEERS]
+    if not options.torch_python:
+        games = [game for game in games if not game.startswith("torch")]
+
+    rows: list[dict[str, Any]] = []
+
+    def add(game: str, seed: int, mark: str, images: str, folder: pathlib.Path) -> None:
+        found = measure(np.load(folder / f"samples-{mark}.npy"), MEASURES)
+        rows.append({"game": game, "seed": seed, "minutes": mark, "images": images, **found})
+        shown = "  ".join(f"{name} {found[name]:.4g}" for name in MEASURES)
+        print(f"{game:<15} seed {seed}  {mark:>3} min  {images:>15}  {shown}", flush=True)
+        if options.json:
+            options.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+    print(f"{options.count:,} samples against the test images, on {processor()}")
+    with tempfile.TemporaryDirectory() as scratch:
+        kept = options.keep or pathlib.Path(scratch)
+        images = kept / "images.npy"
+        kept.mkdir(parents=True, exist_ok=True)
+        np.save(images, datasets.open("fashion-mnist").arrays("train")[0])
+        for seed in range(options.seeds):
+            for game in games:
+                if game != "ours" and seed:
+                    continue
+                for part in [[mark] for mark in marks] if game == "ours" else [marks]:
+                    folder = kept / f"{game}-{seed}-{part[0]}"
+                    folder.mkdir(parents=True, exist_ok=True)
+                    if game == "ours":
+                        seen = play_ours(part[0], seed, options.count, options.set, folder)
+                    else:
+                        seen = play_peer(game, part, seed, options, images, folder)
+                    for mark in part:
+                        add(game, seed, mark, seen if mark == part[-1] else "", folder)
+    summarize(rows, marks)
+
+
+def summarize(rows: list[dict[str, Any]], marks: list[str]) -> None:
+    """Our median over the seeds as a share of each peer's Frechet distance."""
+    for mark in marks:
+        here = [row for row in rows if row["minutes"] == mark]
+        ours = [row["frechet_distance"] for row in here if row["game"] == "ours"]
+        if not ours:
+            continue
+        middle = statistics.median(ours)
+        print(f"{mark} minutes: ours {middle:.4g}, worst {max(ours) / middle:.2f} of the median")
+        for row in here:
+            if row["game"] != "ours":
+                share = row["frechet_distance"] / middle
+                print(f"  1/{share:.1f} of {row['game']}'s {row['frechet_distance']:.4g}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""The keras.io examples that `quality.py` sets beside this library; run by it, one a process.
+
+`keras-dcgan`: "dcgan_overriding_train_step", 64 x 64, networks and game as published but for one
+channel of color instead of three. `keras-dcgan-28`: the same at 28 x 28, the generator without its
+last doubling, as someone would play it with these images. `keras-wgan-gp`: "wgan_gp", made for
+Fashion-MNIST by its author, as published.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+from PIL import Image
+
+GAMES = ("keras-dcgan", "keras-dcgan-28", "keras-wgan-gp")
+
+
+class Example(keras.Model):
+    """What both examples share: two players, two optimizers."""
+
+    latent_dim = 128
+
+    def __init__(self, generator, discriminator):
+        super().__init__()
+        self.generator, self.discriminator = generator, discriminator
+
+    def compile(self, generator_optimizer, discriminator_optimizer):  # pyright: ignore
+        super().compile()
+        self.g_optimizer, self.d_optimizer = generator_optimizer, discriminator_optimizer
+
+    def noise(self, count):
+        return tf.random.normal((count, self.latent_dim))
+
+    def learn(self, optimizer, player, tape, loss) -> None:
+        weights = player.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+
+
+class DCGAN(Example):
+    """Cross-entropy, the real side's and the fake side's labels blurred by uniform noise."""
+
+    def __init__(self, side: int):
+        base, widths = (8, (128, 256, 512)) if side == 64 else (7, (128, 256))
+        discriminator = [keras.Input((side, side, 1))]
+        for width in (64, 128, 128):
+            discriminator += [layers.Conv2D(width, 4, 2, "same"), layers.LeakyReLU(0.2)]
+        discriminator += [layers.Flatten(), layers.Dropout(0.2), layers.Dense(1, "sigmoid")]
+        generator = [keras.Input((self.latent_dim,)), layers.Dense(base * base * 128)]
+        generator += [layers.Reshape((base, base, 128))]
+        for width in widths:
+            generator += [layers.Conv2DTranspose(width, 4, 2, "same"), layers.LeakyReLU(0.2)]
+        generator += [layers.Conv2D(1, 5, padding="same", activation="sigmoid")]
+        super().__init__(keras.Sequential(generator), keras.Sequential(discriminator))
+        self.compile(keras.optimizers.Adam(1e-4), keras.optimizers.Adam(1e-4))
+        self.cross_entropy = keras.losses.BinaryCrossentropy()
+
+    def train_step(self, real):  # pyright: ignore
+        count = tf.shape(real)[0]
+        both = tf.concat([self.generator(self.noise(count)), real], axis=0)
+        labels = tf.concat([tf.ones((count, 1)), tf.zeros((count, 1))], axis=0)
+        labels += 0.05 * tf.random.uniform(tf.shape(labels))
+        with tf.GradientTape() as tape:
+            loss = self.cross_entropy(labels, self.discriminator(both, training=True))
+        self.learn(self.d_optimizer, self.discriminator, tape, loss)
+        noise = self.noise(count)
+        with tf.GradientTape() as tape:
+            verdict = self.discriminator(self.generator(noise, training=True))
+            loss = self.cross_entropy(tf.zeros((count, 1)), verdict)
+        self.learn(self.g_optimizer, self.generator, tape, loss)
+        return {"g_loss": loss}
+
+
+class WGANGP(Example):
+    """Wasserstein loss with a gradient penalty of weight 10, three steps of the critic to one."""
+
+    def __init__(self):
+        critic = [keras.Input((28, 28, 1)), layers.ZeroPadding2D((2, 2))]
+        for width, dropout in ((64, 0.0), (128, 0.3), (256, 0.3), (512, 0.0)):
+            critic += [layers.Conv2D(width, 5, 2, "same"), layers.LeakyReLU(0.2)]
+            critic += [layers.Dropout(dropout)] if dropout else []
+        critic += [layers.Flatten(), layers.Dropout(0.2), layers.Dense(1)]
+        generator = [keras.Input((self.latent_dim,)), layers.Dense(4 * 4 * 256, use_bias=False)]
+        generator += [layers.BatchNormalization(), layers.LeakyReLU(0.2)]
+        generator += [layers.Reshape((4, 4, 256))]
+        for width, activation in ((128, None), (64, None), (1, "tanh")):
+            generator += [layers.UpSampling2D(), layers.Conv2D(width, 3, 1, "same", use_bias=False)]
+            generator += [layers.BatchNormalization()]
+            generator += [layers.Activation(activation) if activation else layers.LeakyReLU(0.2)]
+        generator += [layers.Cropping2D((2, 2))]
+        super().__init__(keras.Sequential(generator), keras.Sequential(critic))
+        adam: Any = keras.optimizers.Adam
+        self.compile(adam(2e-4, beta_1=0.5, beta_2=0.9), adam(2e-4, beta_1=0.5, beta_2=0.9))
+
+    def penalty(self, real, fake):
+        mix = tf.random.uniform((tf.shape(real)[0], 1, 1, 1))
+        between = real + mix * (fake - real)
+        with tf.GradientTape() as tape:
+            tape.watch(between)
+            verdict = self.discriminator(between, training=True)
+        slope = tape.gradient(verdict, [between])[0]
+        norm = tf.sqrt(tf.reduce_sum(tf.square(slope), axis=[1, 2, 3]))
+        return tf.reduce_mean((norm - 1.0) ** 2)
+
+    def train_step(self, real):  # pyright: ignore
+        count = tf.shape(real)[0]
+        for _ in range(3):
+            noise = self.noise(count)
+            with tf.GradientTape() as tape:
+                fake = self.generator(noise, training=True)
+                on_fake = self.discriminator(fake, training=True)
+                on_real = self.discriminator(real, training=True)
+                loss = tf.reduce_mean(on_fake) - tf.reduce_mean(on_real)
+                loss += 10.0 * self.penalty(real, fake)
+            self.learn(self.d_optimizer, self.discriminator, tape, loss)
+        noise = self.noise(count)
+        with tf.GradientTape() as tape:
+            fake = self.generator(noise, training=True)
+            loss = -tf.reduce_mean(self.discriminator(fake, training=True))
+        self.learn(self.g_optimizer, self.generator, tape, loss)
+        return {"g_loss": loss}
+
+
+def resized(images: np.ndarray, side: int) -> np.ndarray:
+    """Grey uint8 images, `(count, height, width, 1)`, by Pillow's bilinear filter."""
+    if images.shape[1] == side:
+        return images
+    size, bilinear = (side, side), Image.Resampling.BILINEAR
+    resize = [np.asarray(Image.fromarray(image[..., 0]).resize(size, bilinear)) for image in images]
+    return np.stack(resize)[..., None]
+
+
+class Marks(keras.callbacks.Callback):
+    """Writes the generator's samples after so many minutes of training; the clock waits."""
+
+    def __init__(self, minutes: list[float], count: int, low: float, folder: pathlib.Path):
+        super().__init__()
+        self.left, self.count, self.low, self.folder = sorted(minutes), count, low, folder
+
+    def on_train_begin(self, logs=None) -> None:
+        self.began = time.monotonic()
+        self.steps = 0
+
+    def on_train_batch_end(self, batch, logs=None) -> None:
+        self.steps += 1
+        if time.monotonic() - self.began < 60 * self.left[0]:
+            return
+        before = time.monotonic()
+        samples = np.concatenate(list(self.draw()))
+        np.save(self.folder / f"samples-{self.left.pop(0):g}.npy", samples)
+        self.began += time.monotonic() - before
+        self.model.stop_training = not self.left  # pyright: ignore
+
+    def draw(self) -> Iterator[np.ndarray]:
+        model: Any = self.model
+        for start in range(0, self.count, 500):
+            made = model.generator(model.noise(min(500, self.count - start)), training=False)
+            grey = (np.asarray(made) - self.low) * 255 / (1 - self.low)
+            yield resized(np.clip(np.rint(grey), 0, 255).astype("uint8"), 28)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("game", choices=GAMES)
+    parser.add_argument("--images", type=pathlib.Path, required=True, help=".npy, uint8")
+    parser.add_argument("--minutes", required=True)
+    parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    options = parser.parse_args()
+    keras.utils.set_random_seed(options.seed)
+    images = np.load(options.images)
+    if options.game == "keras-wgan-gp":
+        model, low, batch = WGANGP(), -1.0, 512
+    else:
+        side = 28 if options.game.endswith("28") else 64
+        model, low, batch = DCGAN(side), 0.0, 32
+        images = resized(images, side)
+    scaled = lambda x: low + tf.cast(x, tf.float32) * ((1 - low) / 255)  # noqa: E731
+    data = tf.data.Dataset.from_tensor_slices(images).shuffle(len(images)).repeat()
+    data = data.batch(batch).map(scaled).prefetch(2)
+    marks = Marks([float(m) for m in options.minutes.split(",")], options.count, low, options.out)
+    model.fit(data, steps_per_epoch=10**7, verbose=0, callbacks=[marks])
+    print(f"{marks.steps * batch} images")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""PyTorch's DCGAN example beside this library's recipes; run by `quality.py`, in its own Python.
+
+Networks, initial weights and game of pytorch/examples/dcgan with `--dataset mnist`'s one channel:
+64 x 64, cross-entropy, Adam at 2e-4 with beta_1 0.5, batches of 64.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import time
+
+import numpy as np
+import torch  # pyright: ignore[reportMissingImports]
+from torch import nn  # pyright: ignore[reportMissingImports]
+from torch.nn import functional  # pyright: ignore[reportMissingImports]
+
+LATENT_DIM, WIDTH = 100, 64
+
+
+def generator() -> nn.Sequential:
+    parts: list[nn.Module] = []
+    before = LATENT_DIM
+    for i, width in enumerate((8 * WIDTH, 4 * WIDTH, 2 * WIDTH, WIDTH)):
+        stride, padding = (2, 1) if i else (1, 0)
+        parts.append(nn.ConvTranspose2d(before, width, 4, stride, padding, bias=False))
+        parts += [nn.BatchNorm2d(width), nn.ReLU(True)]
+        before = width
+    return nn.Sequential(*parts, nn.ConvTranspose2d(before, 1, 4, 2, 1, bias=False), nn.Tanh())
+
+
+def discriminator() -> nn.Sequential:
+    parts: list[nn.Module] = []
+    before = 1
+    for i, width in enumerate((WIDTH, 2 * WIDTH, 4 * WIDTH, 8 * WIDTH)):
+        parts.append(nn.Conv2d(before, width, 4, 2, 1, bias=False))
+        parts += [nn.BatchNorm2d(width)] if i else []
+        parts.append(nn.LeakyReLU(0.2, inplace=True))
+        before = width
+    return nn.Sequential(*parts, nn.Conv2d(before, 1, 4, 1, 0, bias=False), nn.Flatten(0))
+
+
+def initialize(module: nn.Module) -> None:
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+
+
+def resized(images, side: int):
+    """As torchvision's Resize does it: bilinear, antialiased."""
+    return functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
+
+
+def draw(g: nn.Module, count: int) -> np.ndarray:
+    g.eval()
+    parts = []
+    with torch.no_grad():
+        for start in range(0, count, 500):
+            made = g(torch.randn(min(500, count - start), LATENT_DIM, 1, 1))
+            grey = ((resized(made, 28) + 1) * 127.5).round().clamp(0, 255)
+            parts.append(grey.to(torch.uint8).permute(0, 2, 3, 1).numpy())
+    g.train()
+    return np.concatenate(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("game")
+    parser.add_argument("--images", type=pathlib.Path, required=True, help=".npy, uint8")
+    parser.add_argument("--minutes", required=True)
+    parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    options = parser.parse_args()
+    torch.manual_seed(options.seed)
+    images = torch.from_numpy(np.load(options.images)).permute(0, 3, 1, 2)
+    g, d = generator().apply(initialize), discriminator().apply(initialize)
+    g_optimizer, d_optimizer = (
+        torch.optim.Adam(p.parameters(), lr=2e-4, betas=(0.5, 0.999)) for p in (g, d)
+    )
+    left = sorted(float(m) for m in options.minutes.split(","))
+    loss, size, seen = functional.binary_cross_entropy_with_logits, 64, 0
+    ones, zeros = torch.ones(size), torch.zeros(size)
+    order = torch.randperm(len(images))
+    began = time.monotonic()
+    while left:
+        if len(order) < size:
+            order = torch.randperm(len(images))
+        chosen, order = order[:size], order[size:]
+        real = resized(images[chosen].float() / 127.5 - 1, 64)
+        d_optimizer.zero_grad()
+        loss(d(real), ones).backward()
+        fake = g(torch.randn(size, LATENT_DIM, 1, 1))
+        loss(d(fake.detach()), zeros).backward()
+        d_optimizer.step()
+        g_optimizer.zero_grad()
+        loss(d(fake), ones).backward()
+        g_optimizer.step()
+        seen += size
+        if time.monotonic() - began >= 60 * left[0]:
+            before = time.monotonic()
+            np.save(options.out / f"samples-{left.pop(0):g}.npy", draw(g, options.count))
+            began += time.monotonic() - before
+    print(f"{seen} images")
+
+
+if __name__ == "__main__":
+    main()

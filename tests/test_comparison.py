@@ -1,0 +1,104 @@
+"""What a training measures of its samples: the same numbers as the metrics by themselves."""
+
+import json
+
+import numpy as np
+import pytest
+
+from keras_gan import UsageError, metrics, recipe, report, train
+from keras_gan import run as runs
+
+
+def halves(x):
+    """Features of points that anyone can work out: half of each coordinate."""
+    return x / 2, None
+
+
+@pytest.fixture
+def sets():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(300, 4)), rng.normal(0.5, 1.2, size=(300, 4))
+
+
+def test_measures_are_those_of_the_metrics_on_the_same_features(sets):
+    real, made = sets
+    others = ["sliced_wasserstein", "precision", "recall", "density", "coverage", "kernel_distance"]
+    found = metrics.Comparison(real, "frechet_distance", others, halves)(made)
+    assert list(found) == ["frechet_distance", *others]
+    assert found["frechet_distance"] == metrics.frechet_distance(real / 2, made / 2)
+    assert found["sliced_wasserstein"] == metrics.sliced_wasserstein(real, made)
+    assert found["recall"] == metrics.precision_recall(real / 2, made / 2).recall
+    assert found["coverage"] == metrics.density_coverage(real / 2, made / 2).coverage
+    kernel = metrics.kernel_distance(real / 2, made / 2, subset_size=300)
+    assert found["kernel_distance"] == kernel.mean
+
+
+def test_held_out_features_are_computed_once(sets):
+    seen = []
+
+    def counting(x):
+        seen.append(len(x))
+        return x, None
+
+    compare = metrics.Comparison(sets[0], "frechet_distance", (), counting)
+    assert compare(sets[1]) == compare(sets[1])
+    assert seen == [300, 300, 300]
+
+
+def test_the_default_needs_no_features(sets):
+    real, made = sets
+    expected = {"sliced_wasserstein": metrics.sliced_wasserstein(real, made)}
+    assert metrics.Comparison(real)(made) == expected
+
+
+def test_mistakes_are_told(sets):
+    with pytest.raises(UsageError, match=r"one of sliced_wass.*Received: metric='recall'"):
+        metrics.Comparison(sets[0], "recall")
+    with pytest.raises(UsageError, match=r"An evaluation measures .*Received: 'fid'"):
+        metrics.Comparison(sets[0], others=["fid"])
+    with pytest.raises(UsageError, match=r"recall compares features: evaluation\.features must"):
+        metrics.Comparison(sets[0], others=["recall"])
+
+
+def test_the_best_checkpoint_of_a_run_is_the_best_by_its_metric(tmp_path):
+    settings = {
+        "training.images": 6400,
+        "training.tick_images": 640,
+        "generator.widths": [16],
+        "discriminator.widths": [16],
+        "evaluation.metric": "frechet_distance",
+        "evaluation.others": ["sliced_wasserstein", "coverage"],
+        "evaluation.features": "pixels",
+        "evaluation.every_images": 1280,
+        "evaluation.count": 200,
+        "samples.count": 9,
+    }
+    sets = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+    outcome = train.train(recipe.load("gaussians-8", sets), tmp_path / "run")
+    rows = [row for row in outcome.run.rows() if "frechet_distance" in row]
+    assert len(rows) == 5
+    assert all({"sliced_wasserstein", "coverage"} <= set(row) for row in rows)
+    least = min(rows, key=lambda row: row["frechet_distance"])
+    best = outcome.run.best_record
+    assert best["images_seen"] == least["images_seen"]
+    assert best["frechet_distance"] == pytest.approx(least["frechet_distance"], rel=1e-6)
+    # Measured again from the file, without the training: the same number.
+    gan = runs.Run.open(outcome.run.path).load("best")
+    source = train.open_data(outcome.run.recipe)
+    held_out = next(iter(source.dataset("held_out", batch_size=200, seed=0, repeat=True)))
+    made = gan.generate(range(2**62, 2**62 + 200))
+    again = metrics.frechet_distance(np.asarray(held_out), made)
+    assert again == pytest.approx(best["frechet_distance"], rel=1e-6)
+    lines = report.best_and_last(outcome.run)
+    assert lines[0].startswith("Best frechet_distance ")
+    assert lines[1].endswith("after 6,400 images")
+    page = (outcome.run.path / "report.html").read_text()
+    assert lines[0] in page
+    assert "Frechet distance to held-out samples" in page
+
+
+def test_a_metric_of_features_without_an_extractor_is_refused_before_training(tmp_path):
+    broken = recipe.load("gaussians-8", ["evaluation.metric=frechet_distance"])
+    with pytest.raises(UsageError, match=r"evaluation\.features must name an extractor"):
+        train.train(broken, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
