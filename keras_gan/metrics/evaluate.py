@@ -20,7 +20,7 @@ from keras_gan._version import __version__
 from keras_gan.errors import UsageError
 from keras_gan.metrics import measures, sources
 from keras_gan.metrics.features import Extractor, open_features
-from keras_gan.metrics.measures import Sides, Labelled, Setting
+from keras_gan.metrics.measures import Labelled, Setting, Sides
 from keras_gan.metrics.nearest import nearest
 from keras_gan.metrics.sources import Samples
 from keras_gan.metrics.statistics import Statistics, cache_folder, gather, gather_cached

@@ -326,7 +326,7 @@ def _from_keras(model: Any, name: str, sha256: str) -> Extractor:
     of_classifier = _is_classifier(model)
     if of_classifier:
         last = [layer for layer in model.layers if layer.weights][-1]
-        model = keras.Model(model.inputs, [last.input, model.output])
+        model = keras.Model(model.inputs, [last.input, *model.outputs])
     call = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
 
     def run(samples: np.ndarray) -> Outputs:
@@ -345,9 +345,12 @@ def _from_keras(model: Any, name: str, sha256: str) -> Extractor:
 
 def _is_classifier(model: Any) -> bool:
     """Whether the one output is probabilities: its layer is a softmax or ends in one."""
-    last = model.layers[-1]
-    if isinstance(model.output, list | dict) or not any(x.weights for x in model.layers):
+    outputs = getattr(model, "outputs", None)  # a subclassed model has none
+    if not isinstance(outputs, list) or len(outputs) != 1:
         return False
+    if not any(layer.weights for layer in model.layers):
+        return False
+    last = model.layers[-1]
     activation = getattr(last, "activation", None)
     return isinstance(last, keras.layers.Softmax) or activation is keras.activations.softmax
 
@@ -391,6 +394,8 @@ def to_channels(pixels: np.ndarray, channels: int | None) -> np.ndarray:
     """Images of values 0 to 255 with other channels: grey is repeated, alpha laid on white."""
     if channels is None or pixels.shape[-1] == channels:
         return pixels
+    if channels not in (1, 3, 4):
+        raise ValueError(f"Images have no {channels} channels")
     if pixels.shape[-1] == 4:
         alpha = pixels[..., 3:] / np.float32(255)
         pixels = pixels[..., :3] * alpha + 255 * (1 - alpha)
