@@ -8,49 +8,53 @@ import numpy as np
 
 from keras_gan.metrics.accumulators import slices
 
-TILE = 2048  # rows and columns: 32 MiB of distances in float64
+ROWS, COLUMNS = 512, 1024  # of a tile: 4 MiB of distances in float64
 
 
 def tiles(
-    points: np.ndarray, others: np.ndarray, center: np.ndarray
-) -> Iterator[tuple[slice, slice, np.ndarray, np.ndarray]]:
+    points: np.ndarray, others: np.ndarray, center: np.ndarray, ties: bool = False
+) -> Iterator[tuple[slice, slice, np.ndarray]]:
     """Squared Euclidean distances of every point to every other, rows of tiles in order.
+
+    A tile is one matrix product, `[x, |x|^2, 1] . [-2 y, 1, |y|^2]`.
 
     Args:
         points: `(count, dim)`.
         others: `(other_count, dim)`.
         center: `(dim,)`, taken off both: what two samples share is none of their distance, and
             would cost its digits.
+        ties: lower every distance by the rounding that it may have, so that one that equals a
+            bound is not above it: else a copied sample might be outside of a ball on whose
+            surface its original lies.
 
     Yields:
-        The tile's rows and columns, its squared distances, float64, and their `slack`: distances
-        that differ by less are equal but for rounding. A caller must count such ties alike
-        however they were computed, else a copied sample were outside of a ball on whose
-        surface its original lies.
+        The tile's rows, its columns, and the squared distances, float64; those of equal samples
+        are 0 but for rounding, which may be negative.
     """
-    epsilon = np.finfo(np.float64).eps * (16 + np.sqrt(points.shape[1]))
-    for r in slices(len(points), TILE):
-        x = points[r] - center
-        x_norms = np.square(x).sum(axis=1)[:, None]
-        for c in slices(len(others), TILE):
-            y = others[c] - center
-            norms = x_norms + np.square(y).sum(axis=1)
-            squared = x @ y.T
-            squared *= -2
-            squared += norms
-            norms *= epsilon
-            yield r, c, np.maximum(squared, 0, out=squared), norms
+    dim = points.shape[1]
+    shrink = 1 - ties * np.finfo(np.float64).eps * (16 + np.sqrt(dim))
+    y, x = np.empty((COLUMNS, dim + 2)), np.empty((ROWS, dim + 2))
+    x[:, dim + 1] = y[:, dim] = 1
+    for r in slices(len(points), ROWS):
+        left = x[: r.stop - r.start]
+        np.subtract(points[r], center, out=left[:, :dim])
+        left[:, dim] = np.square(left[:, :dim]).sum(axis=1) * shrink
+        for c in slices(len(others), COLUMNS):
+            right = y[: c.stop - c.start]
+            np.subtract(others[c], center, out=right[:, :dim])
+            right[:, dim + 1] = np.square(right[:, :dim]).sum(axis=1) * shrink
+            right[:, :dim] *= -2
+            yield r, c, left @ right.T
 
 
 def radii(features: np.ndarray, neighbours: int, center: np.ndarray) -> np.ndarray:
     """Squared distance of each row to its `neighbours`-th nearest other row, `(count,)`."""
     kept = neighbours + 1  # a row is its own nearest
     nearest = np.full((len(features), kept), np.inf)
-    for r, _, squared, _ in tiles(features, features, center):
-        candidates = squared if squared.shape[1] <= kept else _least(squared, kept)
-        nearest[r] = _least(np.concatenate([nearest[r], candidates], axis=1), kept)
+    for r, _, squared in tiles(features, features, center):
+        if squared.shape[1] > kept:
+            squared.partition(kept - 1, axis=1)
+        candidates = np.concatenate([nearest[r], squared[:, :kept]], axis=1)
+        candidates.partition(kept - 1, axis=1)
+        nearest[r] = candidates[:, :kept]
     return nearest.max(axis=1)
-
-
-def _least(values: np.ndarray, count: int) -> np.ndarray:
-    return np.partition(values, count - 1, axis=1)[:, :count]

@@ -25,8 +25,8 @@ def nearest(
 
     A memorised training set shows in distances far below those of real samples that the training
     has not seen; a copy has distance 0. In pixels only near-identical copies are near; features
-    see shifted and recolored ones as well. Exact, with about 200 MB (and 64 kB for each dimension)
-    beside the features.
+    see shifted and recolored ones as well. Exact, with 50 MB and 40 kB for each dimension beside
+    the features.
 
     Args:
         features: of the generated samples, `(samples, dim)`; flatten images to compare pixels.
@@ -48,11 +48,11 @@ def nearest(
         )
     squared = np.full((len(samples), count), np.inf)
     indices = np.zeros((len(samples), count), np.int64)
-    for r, c, tile, _ in tiles(samples, training, training.mean(axis=0, dtype=np.float64)):
-        found = np.concatenate([squared[r], tile], axis=1)
-        ids = np.concatenate(
-            [indices[r], np.broadcast_to(np.arange(c.start, c.stop), tile.shape)], axis=1
-        )
+    for r, c, tile in tiles(samples, training, training.mean(axis=0, dtype=np.float64)):
+        kept = min(count, tile.shape[1])
+        best = np.argpartition(tile, kept - 1, axis=1)[:, :kept]
+        found = np.concatenate([squared[r], np.take_along_axis(tile, best, axis=1)], axis=1)
+        ids = np.concatenate([indices[r], best + c.start], axis=1)
         best = np.argpartition(found, count - 1, axis=1)[:, :count]
         squared[r] = np.take_along_axis(found, best, axis=1)
         indices[r] = np.take_along_axis(ids, best, axis=1)

@@ -1,0 +1,86 @@
+"""The side of `benchmarks/metrics.py` that runs in a Python which has torch-fidelity.
+
+Reads a line of JSON for each turn, `{"metric": ..., "file": ..., "settings": {...}}`, computes the
+metric of the file's features with torch-fidelity's own functions, and answers with a line: its
+numbers, the seconds that they took, by the clock and of processor time, and its peak memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import sys
+import time
+
+
+def frechet(torch, real, generated, settings):
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+    sides = [fid_features_to_statistics(torch.from_numpy(x)) for x in (generated, real)]
+    return {
+        "distance": fid_statistics_to_metric(*sides, verbose=False)["frechet_inception_distance"]
+    }
+
+
+def kernel(torch, real, generated, settings):
+    from torch_fidelity.metric_kid import kid_features_to_metric
+
+    sides = (torch.from_numpy(x) for x in (generated, real))
+    found = kid_features_to_metric(
+        *sides,
+        kid_subsets=settings["subsets"],
+        kid_subset_size=settings["subset_size"],
+        rng_seed=2020,
+        verbose=False,
+    )
+    return {
+        "mean": found["kernel_inception_distance_mean"],
+        "deviation": found["kernel_inception_distance_std"],
+    }
+
+
+def neighbours(torch, real, generated, settings):
+    from torch_fidelity.metric_prc import prc_features_to_metric
+
+    sides = (torch.from_numpy(x) for x in (generated, real))
+    found = prc_features_to_metric(*sides, verbose=False, save_cpu_ram=settings["save_memory"])
+    return {name: found[name] for name in ("precision", "recall")}
+
+
+def score(torch, real, generated, settings):
+    from torch_fidelity.metric_isc import isc_features_to_metric
+
+    found = isc_features_to_metric(torch.from_numpy(generated[:, : settings["classes"]]))
+    return {"mean": found["inception_score_mean"], "deviation": found["inception_score_std"]}
+
+
+METRICS = {"frechet": frechet, "kernel": kernel, "neighbours": neighbours, "score": score}
+
+
+def peak_memory() -> float:
+    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")  # nothing else that is printed may come between
+    os.dup2(2, 1)
+    import numpy as np
+    import torch  # pyright: ignore[reportMissingImports]
+
+    for line in sys.stdin:
+        turn = json.loads(line)
+        with np.load(turn["file"]) as file:
+            sides = [file[name].astype(turn["type"]) for name in ("real", "generated")]
+        began, cpu = time.perf_counter(), time.process_time()
+        values = METRICS[turn["metric"]](torch, *sides, turn["settings"])
+        told = {"values": values, "seconds": time.perf_counter() - began}
+        told["cpu"] = time.process_time() - cpu
+        print(json.dumps({**told, "memory": peak_memory()}), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""torch-fidelity's own program on an exported generator, with one of this library's extractors.
+
+    fidelity/bin/python benchmarks/torch_fidelity_generator.py --cpu --json --no-cache \\
+        --input1 runs/fm/bundle/model.onnx --input1-model-z-size 64 \\
+        --input1-model-num-samples 10000 --input2 npy --datasets-root real \\
+        --feature-extractor onnx \\
+        --feature-extractor-weights-path keras_gan/metrics/networks/fashion_mnist.onnx \\
+        --fid --kid --prc --isc
+
+An independent check of `keras-gan evaluate`: torch-fidelity loads `model.onnx` by itself, draws the
+samples, extracts features and computes the numbers. Its command line is the one that it always
+has; this file adds three things that it lacks before it starts:
+
+- the extractor `onnx`: any network whose input is images in [-1, 1], `(batch, height, width,
+  channels)`, and whose outputs are `features` and, for the score, `logits`. Images are rounded to
+  8 bits first and features are handed on in float64, both as this library does it;
+- the data set `npy`: the images of `images.npy` in the folder given by --datasets-root, uint8,
+  `(count, height, width, channels)`;
+- the latents of seeds 0, 1, 2, ... in place of its own normal numbers, so that the samples are
+  those that `keras-gan evaluate` measures.
+
+For the generators of images without labels. Needs torch-fidelity, torchvision and onnxruntime.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch  # pyright: ignore[reportMissingImports]
+import torch_fidelity.fidelity as program  # pyright: ignore[reportMissingImports]
+import torch_fidelity.registry as registry  # pyright: ignore[reportMissingImports]
+from torch_fidelity.feature_extractor_base import (  # pyright: ignore[reportMissingImports]
+    FeatureExtractorBase,
+)
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from serving.latents import latents_from_seeds  # needs numpy alone
+
+
+class Network(FeatureExtractorBase):
+    """An ONNX file, run by onnxruntime, as torch-fidelity asks for an extractor."""
+
+    def __init__(self, name: str, features_list: list[str], **settings: Any):
+        super().__init__(name, features_list)
+        path = settings.get("feature_extractor_weights_path")
+        if not path:
+            raise SystemExit("Give --feature-extractor-weights-path, the extractor's ONNX file")
+        self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    @staticmethod
+    def get_provided_features_list() -> tuple[str, ...]:
+        return "features", "logits"
+
+    @staticmethod
+    def get_default_feature_layer_for_metric(metric: str) -> str:
+        return "logits" if metric == "isc" else "features"
+
+    @staticmethod
+    def can_be_compiled() -> bool:
+        return False
+
+    def forward(self, images: Any) -> tuple[Any, ...]:
+        x = images.cpu().numpy()
+        if x.dtype != np.uint8:  # a generator's, which nobody has rounded yet
+            x = np.clip(np.round((x + 1) * 127.5), 0, 255)
+        x = (x.astype(np.float32) / 127.5 - 1).astype(np.float32)
+        name = self.session.get_inputs()[0].name
+        outputs = self.session.run(self.features_list, {name: x})
+        return tuple(torch.from_numpy(np.asarray(output, np.float64)) for output in outputs)
+
+
+class Images(torch.utils.data.Dataset):
+    """The images of a .npy file."""
+
+    def __init__(self, path: pathlib.Path):
+        self.images = np.load(path)
+        if self.images.dtype != np.uint8 or self.images.ndim != 4:
+            raise SystemExit(
+                f"{path} must hold uint8 images, (count, height, width, channels). "
+                f"Received: {self.images.dtype} of shape {self.images.shape}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.from_numpy(self.images[index])
+
+
+class Latents:
+    """The latents of the next seeds whenever torch-fidelity asks for normal numbers."""
+
+    def __init__(self) -> None:
+        self.seed = 0
+
+    def __call__(self, rng: Any, shape: tuple[int, int]) -> Any:
+        seeds = np.arange(self.seed, self.seed + shape[0])
+        self.seed += shape[0]
+        return torch.from_numpy(latents_from_seeds(seeds, shape[1]))
+
+
+def main() -> None:
+    registry.register_feature_extractor("onnx", Network)
+    registry.register_dataset(
+        "npy", lambda root, download: Images(pathlib.Path(root) / "images.npy")
+    )
+    registry.NOISE_SOURCE_REGISTRY["normal"] = Latents()
+    program.main()
+
+
+if __name__ == "__main__":
+    main()
