@@ -101,7 +101,7 @@ def _trained(
     classifier.compile(
         keras.optimizers.Adam(1e-3),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=False,  # to compile takes longer than a small training
+        jit_compile=False,  # pyright: ignore[reportArgumentType] - which would outlast the training
     )
     classifier.fit(_stored(side[0]), side[1], batch_size=batch_size, epochs=epochs, verbose=0)  # pyright: ignore[reportArgumentType]
     return classifier
