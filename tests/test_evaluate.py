@@ -3,6 +3,7 @@
 import json
 import struct
 
+import inception_weights
 import keras
 import numpy as np
 import onnx
@@ -459,6 +460,31 @@ def test_pytorchs_file_is_read_without_it():
         np.testing.assert_array_equal(read[name], array)
     with pytest.raises(Exception, match=r"os\.system"):
         inception.read(b"\x80\x02cos\nsystem\n.")
+
+
+@pytest.mark.slow
+def test_inception_computes_what_torch_fidelity_does():
+    """With random weights; the numbers are of its inception-v3-compat, torch-fidelity 0.4.0."""
+    extract = inception.network(inception_weights.make())
+    features, probabilities = extract(inception_weights.images().astype("float32"))
+    assert features.shape == (2, inception.DIM)
+    np.testing.assert_allclose(
+        features[:, [0, 500, 1000, 1500, 2000]],
+        [
+            [1.5441217422485352, 0.0, 0.0, 2.767066478729248, 3.643037796020508],
+            [1.4051179885864258, 0.0, 0.0, 2.6399922370910645, 3.4087281227111816],
+        ],
+        atol=1e-4,
+    )
+    assert features.std() == pytest.approx(4.558468, rel=1e-5)
+    np.testing.assert_allclose(
+        features.mean(1), [3.4018404483795166, 3.3729443550109863], rtol=1e-5
+    )
+    assert probabilities.shape == (2, inception.CLASSES)
+    np.testing.assert_array_equal(probabilities.argmax(1), 592)
+    np.testing.assert_allclose(
+        probabilities.max(1), [0.1634889543056488, 0.16446930170059204], rtol=1e-4
+    )
 
 
 def test_inception_is_refused_unless_it_is_the_standard_network(tmp_path, monkeypatch):

@@ -189,6 +189,7 @@ def test_the_wheel_works_in_a_fresh_environment_outside_the_checkout(tmp_path):
         "keras_gan/recipes/quickstart.yaml",
         "keras_gan/datasets/data/t10k-images-idx3-ubyte.gz",
         "keras_gan/datasets/data/LICENSE.fashion-mnist",
+        "keras_gan/metrics/networks/fashion_mnist.onnx",
     ):
         assert name in names, name
 
