@@ -1,4 +1,4 @@
-"""`python -m keras_gan`: train, export, verify, prepare, list, quickstart.
+"""`python -m keras_gan`: train, evaluate, export, verify, prepare, list, quickstart.
 
 The program `keras-gan` hands these commands to this module and runs `sample` by itself, without
 TensorFlow.
@@ -31,6 +31,7 @@ from keras_gan import (
     datasets,
     losses,
     memory,
+    metrics,
     penalties,
     report,
     schedules,
@@ -180,6 +181,103 @@ def verify_command(
     out.print(str(report), markup=False)
     if not report.ok:
         raise SystemExit(1)
+
+
+@app.command("evaluate")
+def evaluate_command(
+    source: Annotated[
+        str, typer.Argument(help="A run, a bundle, a folder of images, x.npz, or a data set.")
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option(help="What to compare with. Default: what the run or bundle was trained on."),
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="fashion_mnist, inception:PATH, pixels, an ONNX or .keras file. "
+            "Default: fashion_mnist for grey images of 28x28, else pixels."
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option(help="Number of samples.")] = 10_000,
+    real_count: Annotated[
+        int | None, typer.Option(help="Number of real samples. Default: as many.")
+    ] = None,
+    metrics_: Annotated[
+        str | None,
+        typer.Option("--metrics", help="Names with commas between. Default: all that fit."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Real samples: held_out, train, or all.")] = "held_out",
+    seed: Annotated[int, typer.Option(help="The first seed of the samples.")] = 0,
+    live: Annotated[
+        bool, typer.Option("--live", help="The live generator, not the averaged one.")
+    ] = False,
+    checkpoint: Annotated[str, typer.Option(help="last, best, or a .keras file.")] = "last",
+    nearest: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Write a PNG of samples beside their nearest training images."),
+    ] = None,
+    json: Annotated[
+        pathlib.Path | None, typer.Option(help="Write values and protocol to this file.")
+    ] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(help="Folder for the real side's statistics, or off. Default: the user's."),
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Of the classifiers of classification_accuracy.")] = 5,
+    settings: Settings = [],  # noqa: B006 - typer reads it, nobody writes it
+) -> None:
+    """Measure samples against data: distances, precision and recall, diversity, memorization."""
+    found = metrics.evaluate(
+        os.path.expanduser(source),
+        data,
+        features,
+        count,
+        metrics=metrics_.split(",") if metrics_ else None,
+        split=split,
+        real_count=real_count,
+        seed=seed,
+        average=not live,
+        checkpoint=os.path.expanduser(checkpoint),
+        nearest_picture=nearest,
+        cache={None: True, "off": False}.get(cache, cache or True),
+        epochs=epochs,
+        data_options=_data_options(data, settings),
+    )
+    _show(found)
+    if json is not None:
+        found.save(json)
+        out.print(f"Wrote {json}", markup=False)
+    if nearest is not None:
+        out.print(f"Wrote {nearest}", markup=False)
+
+
+def _data_options(data: str | None, settings: list[str]) -> dict[str, Any]:
+    """Options of `--data`; of a run's own data, what the run's recipe does not say itself."""
+    if data is not None:
+        return recipes.parse_data(data, settings)
+    if settings:
+        raise UsageError(f"evaluate takes --set with --data. Received: --set {settings[0]}")
+    return {}
+
+
+def _show(found: metrics.Evaluation) -> None:
+    table = rich.table.Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, value in found.values.items():
+        table.add_row(name, f"{value:.6g}")
+    out.print(table)
+    protocol = found.protocol
+    hashed = f", sha256 {protocol['extractor_sha256'][:8]}" if protocol["extractor_sha256"] else ""
+    out.print(
+        f"features: {protocol['extractor']}{hashed}, {protocol['features']} numbers, "
+        f"resized by: {protocol['resize']}",
+        markup=False,
+    )
+    for side in ("generated", "real"):
+        told = {k: v for k, v in protocol[side].items() if k not in ("source", "count", "sha256")}
+        notes = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in told.items())
+        line = f"{side}: {protocol[side]['count']:,} of {protocol[side]['source']}; {notes}"
+        out.print(line, markup=False)
 
 
 @app.command("prepare")

@@ -2,9 +2,11 @@
 
 from keras_gan.metrics.accumulators import Collected, Moments
 from keras_gan.metrics.balanced_accuracy import balanced_accuracy
+from keras_gan.metrics.classification import ClassificationAccuracy, classification_accuracy
 from keras_gan.metrics.comparison import Comparison
 from keras_gan.metrics.density_coverage import DensityCoverage, density_coverage
 from keras_gan.metrics.diversity import Diversity
+from keras_gan.metrics.evaluate import Evaluation, evaluate
 from keras_gan.metrics.features import Extractor, open_features
 from keras_gan.metrics.frechet import frechet_distance
 from keras_gan.metrics.inception_score import InceptionScore, inception_score
@@ -16,10 +18,12 @@ from keras_gan.metrics.precision_recall import PrecisionRecall, precision_recall
 from keras_gan.metrics.sliced_wasserstein import sliced_wasserstein
 
 __all__ = [
+    "ClassificationAccuracy",
     "Collected",
     "Comparison",
     "DensityCoverage",
     "Diversity",
+    "Evaluation",
     "Extractor",
     "InceptionScore",
     "KernelDistance",
@@ -28,7 +32,9 @@ __all__ = [
     "Neighbours",
     "PrecisionRecall",
     "balanced_accuracy",
+    "classification_accuracy",
     "density_coverage",
+    "evaluate",
     "frechet_distance",
     "inception_score",
     "kernel_distance",

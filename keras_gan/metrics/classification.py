@@ -101,6 +101,7 @@ def _trained(
     classifier.compile(
         keras.optimizers.Adam(1e-3),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=False,  # pyright: ignore[reportArgumentType] - which would outlast the training
     )
     classifier.fit(_stored(side[0]), side[1], batch_size=batch_size, epochs=epochs, verbose=0)  # pyright: ignore[reportArgumentType]
     return classifier
@@ -113,7 +114,7 @@ def _classifier(shape: tuple[int, ...], num_classes: int) -> keras.Model:
         blocks.append(layers.Rescaling(1 / 127.5, -1.0))
         for width in (32, 64, 128):
             blocks += [layers.Conv2D(width, 3, 2, "same", use_bias=False)]
-            blocks += [layers.BatchNormalization(), layers.ReLU()]
+            blocks += [layers.BatchNormalization(momentum=0.9), layers.ReLU()]
         blocks += [layers.Flatten(), layers.Dropout(0.3)]
     else:
         blocks += [layers.Dense(128, "relu") for _ in range(3)]

@@ -20,7 +20,7 @@ from keras_gan._version import __version__
 from keras_gan.errors import UsageError
 from keras_gan.metrics import measures, sources
 from keras_gan.metrics.features import Extractor, open_features
-from keras_gan.metrics.measures import Comparison, Labelled, Setting
+from keras_gan.metrics.measures import Labelled, Setting, Sides
 from keras_gan.metrics.nearest import nearest
 from keras_gan.metrics.sources import Samples
 from keras_gan.metrics.statistics import Statistics, cache_folder, gather, gather_cached
@@ -107,7 +107,9 @@ def evaluate(
     held = sources.open_data(data, options)
     split = "all" if isinstance(data, np.ndarray | tuple) else split
     real = sources.from_data(held, split)
-    made = sources.open_samples(source, held.spec, seed=seed, average=average, checkpoint=checkpoint)
+    made = sources.open_samples(
+        source, held.spec, seed=seed, average=average, checkpoint=checkpoint
+    )
     _check_shapes(made.spec, held.spec)
     count = sources.check_count(count, made, "count", "")
     real_count = _real_count(real_count, count, real)
@@ -133,7 +135,7 @@ def evaluate(
         total = whole.count or 0
         return gather_cached(whole, total, extractor, folder, title=title, progress=progress)[0]
 
-    comparison = Comparison(
+    sides = Sides(
         extractor,
         real_side,
         made_side,
@@ -146,14 +148,14 @@ def evaluate(
     )
     values: dict[str, float] = {}
     for name in names:
-        values.update(measures.MEASURES[name].compute(comparison))
+        values.update(measures.MEASURES[name].compute(sides))
     if nearest_picture is not None:
         picture = pathlib.Path(os.path.expanduser(nearest_picture))
-        _draw_nearest(picture, comparison, made.take(min(count, measures.PICTURES))[0], held)
+        _draw_nearest(picture, sides, made.take(min(count, measures.PICTURES))[0], held)
     told = {"count": count, **made.protocol}
     compared = {"count": real_count, "sha256": digest, **real.protocol}
     protocol = _protocol(extractor, told, compared, held.spec, names, seed, epochs)
-    return Evaluation({k: float(v) for k, v in values.items()}, protocol, comparison.details)
+    return Evaluation({k: float(v) for k, v in values.items()}, protocol, sides.details)
 
 
 # ------------------------------------------------------------------------ checks
@@ -246,16 +248,16 @@ def _labelled(
 
 
 def _draw_nearest(
-    path: pathlib.Path, comparison: Comparison, made: np.ndarray, held: datasets.Source
+    path: pathlib.Path, sides: Sides, made: np.ndarray, held: datasets.Source
 ) -> None:
     """Rows of a generated image and, to its right, its nearest training images, nearest first.
 
     The rows are the generated images that lie closest to a training image: where the generator
     has memorized, it shows here.
     """
-    features = comparison.extractor(made)[0]
+    features = sides.extractor(made)[0]
     neighbors = min(_NEIGHBORS, held.count("train"))
-    found = nearest(features, comparison.training_features, neighbors)
+    found = nearest(features, sides.training_features, neighbors)
     closest = np.argsort(found.distances[:, 0], kind="stable")[:_SHOWN]
     rows = found.indices[closest]
     train = held.to_uint8(held.rows("train", rows.reshape(-1))[0])
@@ -291,9 +293,9 @@ def _protocol(
         size = measures.kernel_subset(real["count"], generated["count"])
         protocol["kernel_distance"] = {"subsets": measures.KERNEL_SUBSETS, "subset_size": size}
     if "precision_recall" in names:
-        protocol["precision_recall_neighbors"] = measures.PRECISION_NEIGHBORS
+        protocol["precision_recall_neighbours"] = measures.PRECISION_NEIGHBORS
     if "density_coverage" in names:
-        protocol["density_coverage_neighbors"] = measures.DENSITY_NEIGHBORS
+        protocol["density_coverage_neighbours"] = measures.DENSITY_NEIGHBORS
     if "classification_accuracy" in names:
         protocol["classification_accuracy_epochs"] = epochs
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}

@@ -71,14 +71,15 @@ class Extractor:
         Args:
             samples: `(count, ...)`: images as uint8, or floating point in [-1, 1]; or points.
         """
-        parts = [
-            self.run(self._prepare(samples[start : start + _BATCH]))
-            for start in range(0, len(samples), _BATCH)
-        ]
-        features = np.concatenate([part[0] for part in parts]).astype(np.float32, copy=False)
-        if parts[0][1] is None:
-            return features, None
-        return features, np.concatenate([part[1] for part in parts]).astype(np.float32, copy=False)
+        features, probabilities = [], []
+        for start in range(0, len(samples), _BATCH):
+            found, judged = self.run(self._prepare(samples[start : start + _BATCH]))
+            features.append(found)
+            probabilities += [] if judged is None else [judged]
+        return (
+            np.concatenate(features).astype(np.float32, copy=False),
+            np.concatenate(probabilities).astype(np.float32, copy=False) if probabilities else None,
+        )
 
     def _prepare(self, samples: np.ndarray) -> np.ndarray:
         if samples.ndim != 4:
@@ -146,9 +147,7 @@ def open_features(features: Any, spec: Spec) -> Extractor:
     raise UsageError(f"{_RULE}. Received: features={features!r:.80}")
 
 
-_RULE = (
-    f"features must be {', '.join(NAMES)}, an ONNX or .keras file, a Keras model or a function"
-)
+_RULE = f"features must be {', '.join(NAMES)}, an ONNX or .keras file, a Keras model or a function"
 
 
 def _open_named(text: str, spec: Spec) -> Extractor:
@@ -183,7 +182,7 @@ def _check_kind(name: str, spec: Spec) -> None:
 
 def _probed(extractor: Extractor, spec: Spec) -> Extractor:
     """The extractor with what running it once tells; the one place where a misfit is told."""
-    height, width, channels = extractor.shape
+    height, width, _ = extractor.shape
     resized = spec.kind == "image" and (
         (height or spec.shape[0]) != spec.shape[0] or (width or spec.shape[1]) != spec.shape[1]
     )
@@ -310,7 +309,7 @@ def _range_of(session: Any, file: pathlib.Path) -> tuple[float, float]:
     return low, high
 
 
-def _load_keras(file: pathlib.Path) -> keras.Model:
+def _load_keras(file: pathlib.Path) -> Any:
     try:
         return keras.saving.load_model(file, compile=False)
     except Exception as error:  # of Keras, of any class
@@ -327,7 +326,7 @@ def _from_keras(model: Any, name: str, sha256: str) -> Extractor:
     of_classifier = _is_classifier(model)
     if of_classifier:
         last = [layer for layer in model.layers if layer.weights][-1]
-        model = keras.Model(model.inputs, [last.input, model.output])
+        model = keras.Model(model.inputs, [last.input, *model.outputs])
     call = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
 
     def run(samples: np.ndarray) -> Outputs:
@@ -346,9 +345,12 @@ def _from_keras(model: Any, name: str, sha256: str) -> Extractor:
 
 def _is_classifier(model: Any) -> bool:
     """Whether the one output is probabilities: its layer is a softmax or ends in one."""
-    last = model.layers[-1]
-    if isinstance(model.output, list | dict) or not any(x.weights for x in model.layers):
+    outputs = getattr(model, "outputs", None)  # a subclassed model has none
+    if not isinstance(outputs, list) or len(outputs) != 1:
         return False
+    if not any(layer.weights for layer in model.layers):
+        return False
+    last = model.layers[-1]
     activation = getattr(last, "activation", None)
     return isinstance(last, keras.layers.Softmax) or activation is keras.activations.softmax
 
@@ -392,6 +394,8 @@ def to_channels(pixels: np.ndarray, channels: int | None) -> np.ndarray:
     """Images of values 0 to 255 with other channels: grey is repeated, alpha laid on white."""
     if channels is None or pixels.shape[-1] == channels:
         return pixels
+    if channels not in (1, 3, 4):
+        raise ValueError(f"Images have no {channels} channels")
     if pixels.shape[-1] == 4:
         alpha = pixels[..., 3:] / np.float32(255)
         pixels = pixels[..., :3] * alpha + 255 * (1 - alpha)

@@ -112,7 +112,7 @@ class _Block:
         self._convolutions = convolutions
         self._prefix = prefix
 
-    def __call__(self, x: Any, *names: str, stride: int = 1, padding: str = "SAME") -> Any:
+    def __call__(self, x: Any, *names: str, stride: int = 1, padding: Any = "SAME") -> Any:
         """One convolution after the other; stride and padding are the last one's."""
         for name in names:
             kernel, bias = self._convolutions[f"{self._prefix}{name}"]

@@ -35,7 +35,7 @@ Values = dict[str, float]
 
 
 @dataclasses.dataclass
-class Comparison:
+class Sides:
     """Both sides and what else a measure may ask for.
 
     Args:
@@ -111,7 +111,7 @@ class Measure:
         by_default: whether it is computed where none is named.
     """
 
-    compute: Callable[[Comparison], Values]
+    compute: Callable[[Sides], Values]
     needs: Callable[[Setting], str | None] = lambda setting: None
     others: tuple[str, ...] = ()
     rows: bool = True
@@ -121,41 +121,44 @@ class Measure:
 # ------------------------------------------------------------------------ figures
 
 
-def _frechet(c: Comparison) -> Values:
+def _frechet(c: Sides) -> Values:
     name = "fid" if c.extractor.standard else "frechet_distance"
     return {name: frechet_distance(c.real.moments, c.generated.moments)}
 
 
 def kernel_subset(real: int, generated: int) -> int:
-    """Samples in a subset of the kernel distance: 1,000, or all of the smaller side."""
-    return min(KERNEL_SUBSET, real, generated)
+    """Samples in a subset of the kernel distance: 1,000, or half of the smaller side.
+
+    Of subsets that are all samples there would be but one, and no standard error.
+    """
+    return max(2, min(KERNEL_SUBSET, min(real, generated) // 2))
 
 
-def _kernel(c: Comparison) -> Values:
+def _kernel(c: Sides) -> Values:
     size = kernel_subset(c.real.count, c.generated.count)
     found = kernel_distance(*c.features, subsets=KERNEL_SUBSETS, subset_size=size)
     return {"kernel_distance": found.mean, "kernel_distance_error": found.standard_error}
 
 
-def _class_score(c: Comparison) -> Values:
+def _class_score(c: Sides) -> Values:
     name = "inception_score" if c.extractor.standard else "class_score"
     found = inception_score(_probabilities(c.generated), splits=min(10, c.generated.count))
     return {name: found.mean, f"{name}_deviation": found.deviation}
 
 
-def _precision_recall(c: Comparison) -> Values:
+def _precision_recall(c: Sides) -> Values:
     return precision_recall(*c.features, neighbours=PRECISION_NEIGHBORS)._asdict()
 
 
-def _density_coverage(c: Comparison) -> Values:
+def _density_coverage(c: Sides) -> Values:
     return density_coverage(*c.features, neighbours=DENSITY_NEIGHBORS)._asdict()
 
 
-def _sliced_wasserstein(c: Comparison) -> Values:
+def _sliced_wasserstein(c: Sides) -> Values:
     return {"sliced_wasserstein": sliced_wasserstein(*c.features)}
 
 
-def _ms_ssim(c: Comparison) -> Values:
+def _ms_ssim(c: Sides) -> Values:
     real, generated = c.pictures or (np.zeros(0), np.zeros(0))
     return {
         "ms_ssim": ms_ssim_diversity(generated, value_range=(0, 255), seed=c.seed),
@@ -163,7 +166,7 @@ def _ms_ssim(c: Comparison) -> Values:
     }
 
 
-def _mode_coverage(c: Comparison) -> Values:
+def _mode_coverage(c: Sides) -> Values:
     """Shares are those of the real samples' classes, one sample added to each: none is 0."""
     classes = c.extractor.classes
     shares = np.bincount(_predicted(c.real), minlength=classes) + 1
@@ -171,7 +174,7 @@ def _mode_coverage(c: Comparison) -> Values:
     return {"modes": float(found.modes), "reverse_kl": found.reverse_kl}
 
 
-def _label_accuracy(c: Comparison) -> Values:
+def _label_accuracy(c: Sides) -> Values:
     values = {}
     for side, name in ((c.generated, "label_accuracy"), (c.real, "label_accuracy_real")):
         if side.labels is None:
@@ -187,11 +190,11 @@ def _label_accuracy(c: Comparison) -> Values:
     return values
 
 
-def _class_name(c: Comparison, label: int) -> str:
+def _class_name(c: Sides, label: int) -> str:
     return c.spec.class_names[label] if c.spec.class_names else str(label)
 
 
-def _nearest(c: Comparison) -> Values:
+def _nearest(c: Sides) -> Values:
     """Distances of generated samples to the training data, beside those of samples it never saw."""
     generated = nearest(c.features[1], c.training_features).distances[:, 0]
     unseen = nearest(c.features[0], c.training_features).distances[:, 0]
@@ -204,7 +207,7 @@ def _nearest(c: Comparison) -> Values:
     }
 
 
-def _classification_accuracy(c: Comparison) -> Values:
+def _classification_accuracy(c: Sides) -> Values:
     if c.labelled is None:
         raise UsageError("A classification accuracy needs labelled samples. Received: none")
     found = classification_accuracy(*c.labelled(), epochs=c.epochs, seed=c.seed)

@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -59,9 +60,7 @@ def check_count(count: Any, samples: Samples, what: str, advice: str) -> int:
         UsageError: it is no whole number of at least 2, or above what there is.
     """
     if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 2:
-        raise UsageError(
-            f"{what} must be a whole number from 2 up. Received: {what}={count!r}"
-        )
+        raise UsageError(f"{what} must be a whole number from 2 up. Received: {what}={count!r}")
     if samples.count is not None and count > samples.count:
         origin = samples.protocol["source"]
         raise UsageError(
@@ -85,8 +84,9 @@ def open_samples(
     """Opens what is to be measured.
 
     Args:
-        source: a run folder; a bundle folder; a folder of images; a .npz or .npy file; a data set's
-            name; a numpy array, or a pair of samples and labels; a `GAN`.
+        source: a run folder; a bundle folder; a folder of images or a .npz or .npy file, all of
+            whose samples are taken; a data set's name, for its training split; a numpy array, or a
+            pair of samples and labels; a `GAN`.
         like: spec of the data it is compared with: pictures in a folder are decoded to it.
         seed: the first seed; samples come from this one and those that follow.
         average: of a game or a run, the averaged generator rather than the live one.
@@ -106,7 +106,10 @@ def open_samples(
         return _from_run(path, seed, average, checkpoint)
     if (path / "manifest.json").is_file():
         return _from_bundle(path, seed)
-    return from_data(_open_whole(os.fspath(source), like), "all")
+    module, found = datasets.find(source)
+    if "path" not in found:  # a data set by its name: what it scores that copies it
+        return from_data(datasets.open(source), "train")
+    return from_data(_open_whole(os.fspath(source), module, like), "all")
 
 
 def _from_run(path: pathlib.Path, seed: int, average: bool, checkpoint: str) -> Samples:
@@ -217,15 +220,12 @@ def open_data(data: Any, options: dict[str, Any] | None = None) -> datasets.Sour
     return datasets.open(data, **(options or {}))
 
 
-def _open_whole(source: str, like: Spec | None) -> datasets.Source:
+def _open_whole(source: str, module: ModuleType, like: Spec | None) -> datasets.Source:
     """Files of samples, none held out; a folder's pictures at the size of those to compare with."""
-    module, found = datasets.find(source)
     takes = inspect.signature(module.open).parameters
     options: dict[str, Any] = {}
     if like is not None and like.kind == "image" and {"size", "channels"} <= takes.keys():
         options = {"size": list(like.shape[:2]), "channels": like.shape[2]}
-    if "path" not in found:  # a data set by its name, with splits of its own
-        return datasets.open(source)
     try:
         return datasets.open(source, **options, held_out=0)
     except UsageError as error:

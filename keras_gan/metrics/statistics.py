@@ -8,7 +8,6 @@ import hashlib
 import os
 import pathlib
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -180,9 +179,7 @@ def _write(stem: pathlib.Path, made: Statistics) -> None:
 
 def _write_file(path: pathlib.Path, write: Callable[[pathlib.Path], None]) -> None:
     """Writes beside the path and renames: the file is there whole or not at all."""
-    handle, name = tempfile.mkstemp(prefix=".", suffix=".npz", dir=path.parent)
-    os.close(handle)
-    temporary = pathlib.Path(name)
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         write(temporary)
         os.replace(temporary, path)

@@ -1,0 +1,587 @@
+"""Evaluation: the same numbers from every source, the protocol, the cache, and the errors."""
+
+import json
+import struct
+
+import inception_weights
+import keras
+import numpy as np
+import onnx
+import PIL.Image
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import export
+import keras_gan
+from keras_gan import Spec, UsageError, datasets, metrics, recipe
+from keras_gan import run as runs
+from keras_gan.__main__ import main
+from keras_gan.metrics import inception
+from keras_gan.metrics.features import open_features
+
+SPEC = Spec("image", (8, 12, 1), (-1.0, 1.0), num_classes=3)
+COUNT = 150
+
+
+def labelled_images(count, seed=0):
+    """Images of three classes that differ in brightness, as bytes."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    values = 60 + 60 * labels[:, None, None, None] + 12 * rng.normal(size=(count, 8, 12, 1))
+    return np.clip(values, 0, 255).round().astype("uint8"), labels.astype("int32")
+
+
+def by_brightness(samples):
+    """An extractor of three features whose classes are those of `labelled_images`, exactly."""
+    mean = (samples.mean(axis=(1, 2, 3)) + 1) * 127.5
+    features = np.stack([mean, samples.std(axis=(1, 2, 3)), samples[:, 0, 0, 0]], axis=1)
+    return features, np.eye(3)[np.clip(np.round((mean - 60) / 60), 0, 2).astype(int)]
+
+
+def write_onnx(path, layout="NHWC", value_range=None, inputs=1):
+    """A linear network of 5 features and 3 logits."""
+    rng = np.random.default_rng(1)
+    shape = ["n", 8, 12, 1] if layout == "NHWC" else ["n", 1, 8, 12]
+    nodes = [
+        helper.make_node("Flatten", ["images"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["features"]),
+        helper.make_node("MatMul", ["features", "v"], ["logits"]),
+    ]
+    weights = {"w": rng.normal(size=(96, 5)) / 10, "v": rng.normal(size=(5, 3))}
+    of = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "extractor",
+        [of("images" if i == 0 else f"i{i}", TensorProto.FLOAT, shape) for i in range(inputs)],
+        [of("logits", TensorProto.FLOAT, ["n", 3]), of("features", TensorProto.FLOAT, ["n", 5])],
+        [numpy_helper.from_array(v.astype("float32"), k) for k, v in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    if value_range:
+        helper.set_model_props(model, {"value_range": value_range})
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def linear(tmp_path_factory):
+    return write_onnx(tmp_path_factory.mktemp("extractor") / "linear.onnx")
+
+
+@pytest.fixture(scope="module")
+def data_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "data.npz"
+    x, y = labelled_images(240)
+    x_test, y_test = labelled_images(COUNT, seed=1)
+    np.savez(path, x_train=x, y_train=y, x_test=x_test, y_test=y_test)
+    return path
+
+
+@pytest.fixture(scope="module")
+def game():
+    keras.utils.set_random_seed(5)
+    players = keras_gan.architectures.build(
+        "dcgan",
+        SPEC,
+        True,
+        generator={"latent_dim": 4, "widths": [8, 4, 4]},
+        discriminator={"widths": [8, 4, 4]},
+    )
+    gan = keras_gan.GAN(*players, num_classes=3)
+    gan.compile(keras.optimizers.Adam(1e-3), keras.optimizers.Adam(1e-3))
+    x, y = labelled_images(64)
+    gan.fit((x / 127.5 - 1).astype("float32"), y, batch_size=16, epochs=2, verbose=0)
+    return gan
+
+
+@pytest.fixture(scope="module")
+def places(game, data_file, tmp_path_factory):
+    """The same 150 samples as a game, a run, a bundle, arrays, files of them, and pictures."""
+    folder = tmp_path_factory.mktemp("places")
+    resolved = recipe.load("quickstart", ["game.conditional=true"], str(data_file))
+    run = runs.Run.create(
+        folder / "run", resolved, runs.describe_data(datasets.open(str(data_file)))
+    )
+    run.save(game)
+    training = {"recipe": run.record, "images_seen": game.count("images_seen")}
+    bundle = export.export_bundle(game, folder / "bundle", training=training).path
+    samples, labels = game.generate(range(COUNT)), np.arange(COUNT) % 3
+    np.savez(folder / "samples.npz", samples=samples, labels=labels, allow_pickle=False)
+    np.savez(folder / "made.npz", samples=samples, labels=labels)
+    for i, (sample, label) in enumerate(zip(samples, labels, strict=True)):
+        pixels = np.round((sample[..., 0] + 1) * 127.5).astype("uint8")
+        (folder / "pictures" / str(label)).mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(pixels).save(folder / "pictures" / str(label) / f"{i:03d}.png")
+    return {
+        "game": game,
+        "run": run.path,
+        "bundle": bundle,
+        "arrays": (samples, labels),
+        "file": folder / "made.npz",
+        "pictures": folder / "pictures",
+    }
+
+
+def evaluate(source, data=None, features=by_brightness, count=COUNT, **options):
+    options = {"cache": False, "progress": False, **options}
+    return metrics.evaluate(source, data, features, count, **options)
+
+
+# ------------------------------------------------------------------------ figures
+
+
+def test_an_array_against_itself_is_perfect():
+    x, _ = labelled_images(60)
+    found = evaluate(x, x, "pixels", 60)
+    assert found["frechet_distance"] == pytest.approx(0, abs=1e-9)
+    assert found["precision"] == found["recall"] == found["coverage"] == 1
+    assert found["sliced_wasserstein"] == 0
+    assert -0.1 < found["kernel_distance"] < 0  # its bias is of pairs of equal samples
+
+
+def test_the_distance_of_moved_points_is_the_square_of_the_way():
+    x = np.random.default_rng(0).normal(size=(80, 2)).astype("float32")
+    moved = x + np.array([3, -4], "float32")
+    found = evaluate(moved, x, None, 80, metrics=["frechet_distance", "precision_recall"])
+    assert found["frechet_distance"] == pytest.approx(25, rel=1e-6)
+    assert list(found.values) == ["frechet_distance", "precision", "recall"]
+    assert found.protocol["extractor"] == "pixels"
+    assert found.protocol["quantization"] == "none"
+
+
+def test_every_source_of_the_same_samples_gives_the_same_numbers(places, data_file, linear):
+    found = {
+        name: evaluate(source, data_file, linear, average=True).values
+        for name, source in places.items()
+    }
+    expected = found["game"]
+    assert expected["frechet_distance"] > 0
+    assert "label_accuracy" in expected
+    for name in places:
+        # A rounding of 8 bits may fall otherwise where runtimes differ by a millionth.
+        close = 2e-2 if name == "bundle" else 1e-5
+        assert found[name].keys() == expected.keys(), name
+        for key in ("frechet_distance", "label_accuracy", "modes", "nearest_distance"):
+            assert found[name][key] == pytest.approx(expected[key], rel=close), (name, key)
+    assert found["run"] == expected
+    assert found["arrays"] == expected
+
+
+def test_a_run_and_a_bundle_know_their_data(places, linear):
+    for name in ("run", "bundle"):
+        found = evaluate(places[name], None, linear, metrics="frechet_distance")
+        assert "from" in found.protocol["real"]["source"]
+        assert found.protocol["generated"]["images_seen"] == 128
+    with pytest.raises(UsageError, match=r"What to compare with must be named.*pictures"):
+        evaluate(places["pictures"])
+
+
+def test_the_protocol_says_how_the_figures_came_about(places, data_file, linear):
+    found = evaluate(places["run"], data_file, linear, 90, seed=7, average=False, real_count=120)
+    protocol = found.protocol
+    assert protocol["extractor"] == "linear"
+    assert len(protocol["extractor_sha256"]) == 64
+    assert protocol["resize"] == "none"
+    assert protocol["quantization"] == "8 bits"
+    assert protocol["generated"] == {
+        "count": 90,
+        "source": f"run {places['run']}",
+        "checkpoint": "last",
+        "weights": "live",
+        "images_seen": 128,
+        "first_seed": 7,
+    }
+    assert (protocol["real"]["count"], protocol["real"]["split"]) == (120, "held_out")
+    assert protocol["kernel_distance"] == {"subsets": 100, "subset_size": 45}
+    assert {"keras_gan", "tensorflow", "numpy"} <= protocol["software"].keys()
+    assert "sliced_wasserstein" not in found.values  # of unequal counts
+    averaged = evaluate(places["run"], data_file, linear, 90, seed=7, real_count=120)
+    assert averaged["frechet_distance"] != found["frechet_distance"]
+    other = evaluate(places["run"], data_file, linear, 90, average=False, real_count=120)
+    assert other["frechet_distance"] != found["frechet_distance"]
+
+
+def test_a_data_set_stands_for_its_training_split():
+    named = "fashion-mnist-10k"
+    found = evaluate(named, named, "fashion_mnist", 300, metrics=["frechet_distance", "modes"])
+    assert found.protocol["generated"]["split"] == "train"
+    assert found.protocol["extractor"] == "fashion_mnist"
+    assert found.protocol["features"] == 128
+    assert found["modes"] == 10
+    noise = np.random.default_rng(0).integers(0, 256, (300, 28, 28, 1)).astype("uint8")
+    far = evaluate(noise, named, None, 300, metrics=["frechet_distance"])
+    assert far.protocol["extractor"] == "fashion_mnist"
+    assert far["frechet_distance"] > 20 * found["frechet_distance"]
+
+
+def test_stacked_garments_are_judged_channel_by_channel():
+    x, y = datasets.open("fashion-mnist-10k").arrays("held_out")
+    stacks = np.concatenate([x[:60], x[60:120], x[120:180]], axis=-1)
+    single = open_features("fashion_mnist", Spec("image", (28, 28, 1), (-1, 1)))
+    stacked = open_features("fashion_mnist_stacked", Spec("image", (28, 28, 3), (-1, 1)))
+    features, probabilities = stacked(stacks)
+    assert (stacked.dim, stacked.classes) == (384, 1000)
+    np.testing.assert_allclose(features[:, 128:256], single(x[60:120])[0], atol=1e-5)
+    each = [single(x[start : start + 60])[1].argmax(1) for start in (0, 60, 120)]
+    np.testing.assert_array_equal(probabilities.argmax(1), np.stack(each, 1) @ [100, 10, 1])
+    right = [np.mean(k == y[i * 60 : i * 60 + 60]) for i, k in enumerate(each)]
+    assert np.mean(right) > 0.85
+    found = evaluate(stacks, stacks, "fashion_mnist_stacked", 60, metrics=["modes"])
+    modes = len(np.unique(probabilities.argmax(1)))
+    assert found["modes"] == modes
+    shares = np.unique(probabilities.argmax(1), return_counts=True)[1] / 60
+    assert found["reverse_kl"] == pytest.approx(np.sum(shares * np.log(shares * 1000)), rel=1e-6)
+
+
+def test_classes_are_judged_against_labels():
+    """Of 90 samples with right labels, ten of class 2 are called 0."""
+    x, y = labelled_images(90)
+    wrong = y.copy()
+    wrong[np.flatnonzero(y == 2)[:10]] = 0
+    found = evaluate((x, wrong), (x, y), count=90)
+    assert found["label_accuracy"] == pytest.approx(80 / 90)
+    assert found["label_accuracy_real"] == 1
+    assert found["label_accuracy_worst"] == pytest.approx(30 / 40)
+    assert found.details["label_accuracy_worst_class"] == "0"
+    assert found.details["label_accuracy"] == {"0": 0.75, "1": 1.0, "2": 1.0}
+    assert found["modes"] == 3
+    assert found["reverse_kl"] == pytest.approx(0, abs=1e-9)
+    assert found["class_score"] == pytest.approx(3, rel=0.2)  # lower in parts of 9 samples
+
+
+def test_one_class_alone_is_seen():
+    x, y = labelled_images(90)
+    found = evaluate(x[y == 1], (x, y), count=30, real_count=90)
+    assert found["modes"] == 1
+    assert found["reverse_kl"] == pytest.approx(np.log(93 / 31), rel=1e-6)
+    assert found["class_score"] == pytest.approx(1)
+    assert "label_accuracy" not in found.values
+
+
+def test_one_sample_repeated_is_seen():
+    x, _ = labelled_images(60)
+    found = evaluate(np.repeat(x[:1], 60, axis=0), x, "pixels", 60)
+    assert found["recall"] < 0.1
+    assert found["coverage"] < 0.2
+    assert found["frechet_distance"] > 0.5
+
+
+def test_memorized_samples_are_seen_and_drawn(data_file, tmp_path):
+    source = datasets.open(data_file)
+    x = source.arrays("train")[0][:COUNT]
+    picture = tmp_path / "nearest.png"
+    found = evaluate(x, source, "pixels", nearest_picture=picture)
+    assert found["nearest_ratio"] == pytest.approx(0, abs=1e-6)
+    assert found["nearest_close"] == 1
+    assert found["nearest_distance_real"] > 0
+    drawn = np.asarray(PIL.Image.open(picture))
+    assert drawn.shape == (8 * 8, 6 * 12 + 2)
+    np.testing.assert_array_equal(drawn[:, :12], drawn[:, 14:26])  # each beside its original
+    assert (drawn[:, 26:38] != drawn[:, :12]).any()
+    unseen = evaluate(source.arrays("held_out")[0], source, "pixels", metrics=["nearest"])
+    assert unseen["nearest_ratio"] == 1
+    assert unseen["nearest_close"] == pytest.approx(0.05, abs=0.01)
+
+
+def test_the_splits_are_what_they_are_called(data_file):
+    whole = np.concatenate([datasets.open(data_file).arrays(s)[0] for s in ("train", "held_out")])
+    for split, count in (("train", 240), ("held_out", COUNT), ("all", 390)):
+        asked = {"count": 390, "real_count": count, "split": split, "metrics": "frechet_distance"}
+        found = evaluate(whole, data_file, **asked)
+        assert found.protocol["real"]["split"] == split
+        assert (found["frechet_distance"] < 1e-9) == (split == "all")
+
+
+def test_classification_accuracy_needs_right_labels():
+    """The generated samples have their labels 1 and 2 exchanged: a third is learned rightly."""
+    x, y = labelled_images(192)
+    source = datasets.from_arrays(x, y, x_test=x[:60] ^ 1, y_test=y[:60])
+    found = evaluate(
+        (x, (3 - y) % 3),
+        source,
+        metrics=["classification_accuracy"],
+        count=180,
+        real_count=60,
+        epochs=25,
+    )
+    assert found["classification_accuracy"] == pytest.approx(1 / 3, abs=0.1)
+    assert found["classification_accuracy_reverse"] == pytest.approx(1 / 3, abs=0.1)
+    assert found["classification_accuracy_real"] > 0.9
+    assert found.details["classification_accuracy"] == pytest.approx([1, 0, 0], abs=0.15)
+    assert found.protocol["classification_accuracy_epochs"] == 25
+
+
+# ------------------------------------------------------------------------ cache
+
+
+def test_the_real_side_is_kept_and_used(data_file, linear, tmp_path):
+    x, _ = labelled_images(COUNT, seed=3)
+    asked = {"cache": tmp_path / "cache", "metrics": ["frechet_distance", "kernel_distance"]}
+    first = evaluate(x, data_file, linear, **asked)
+    files = sorted((tmp_path / "cache").iterdir())
+    assert [file.name.partition(".")[2] for file in files] == ["moments.npz", "rows.npz"]
+    times = [file.stat().st_mtime_ns for file in files]
+    assert evaluate(x, data_file, linear, **asked).values == pytest.approx(first.values, rel=1e-12)
+    assert [file.stat().st_mtime_ns for file in files] == times
+
+    with np.load(files[0]) as kept:  # what is in the file is what counts
+        arrays = dict(kept)
+    arrays["mean"] = arrays["mean"] + 1
+    with files[0].open("wb") as stream:
+        np.savez(stream, **arrays)
+    moved = evaluate(x, data_file, linear, **asked)
+    assert moved["frechet_distance"] > first["frechet_distance"] + 1
+    assert moved["kernel_distance"] == first["kernel_distance"]
+
+    for file in files:  # damage
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+        again = evaluate(x, data_file, linear, **asked)
+        assert again.values == pytest.approx(first.values, rel=1e-12)
+    assert [file.stat().st_size for file in files] > [200, 200]
+    assert sorted((tmp_path / "cache").iterdir()) == files
+
+
+def test_other_data_counts_and_extractors_have_their_own_files(data_file, linear, tmp_path):
+    x, y = labelled_images(COUNT, seed=3)
+    asked = {"cache": tmp_path, "metrics": ["frechet_distance"]}
+    changed = x.copy()
+    changed[17, 3, 3] ^= 1
+    for data, features, count in (
+        (x, linear, COUNT),
+        (changed, linear, COUNT),
+        (x, linear, 100),
+        (x, "pixels", COUNT),
+    ):
+        before = len(list(tmp_path.iterdir()))
+        evaluate(x, data, features, count, **asked)
+        assert len(list(tmp_path.iterdir())) == before + 1
+    evaluate(x, (x, y), by_brightness, **asked)  # a function has no hash
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+# ------------------------------------------------------------------------ extractors
+
+
+def images(shape=(8, 12, 1), count=6):
+    return np.random.default_rng(2).uniform(-1, 1, (count, *shape)).astype("float32")
+
+
+def in_8_bits(x):
+    return np.round((x + 1) * 127.5) / 127.5 - 1
+
+
+def test_an_onnx_file_gives_features_and_classes(linear, tmp_path):
+    x = images()
+    extractor = open_features(linear, SPEC)
+    features, probabilities = extractor(x)
+    rng = np.random.default_rng(1)
+    w, v = rng.normal(size=(96, 5)) / 10, rng.normal(size=(5, 3))
+    expected = in_8_bits(x).reshape(6, -1) @ w
+    np.testing.assert_allclose(features, expected, atol=1e-5)
+    powers = np.exp(expected @ v)
+    np.testing.assert_allclose(probabilities, powers / powers.sum(1, keepdims=True), atol=1e-5)
+    assert (extractor.dim, extractor.classes, extractor.name) == (5, 3, "linear")
+
+    first = open_features(write_onnx(tmp_path / "first.onnx", "NCHW"), SPEC)
+    np.testing.assert_allclose(first(x)[0], features, atol=1e-6)
+    wide = open_features(write_onnx(tmp_path / "wide.onnx", value_range="0,255"), SPEC)
+    np.testing.assert_allclose(wide(x)[0], (in_8_bits(x).reshape(6, -1) + 1) * 127.5 @ w, rtol=1e-3)
+
+
+def test_a_keras_classifier_gives_its_last_but_one_layer(tmp_path):
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((8, 12, 1)),
+            layers.Flatten(),
+            layers.Dense(7, "relu"),
+            layers.Dropout(0.5),
+            layers.Dense(3, "softmax"),
+        ],
+        name="classifier",
+    )
+    x = images()
+    extractor = open_features(model, SPEC)
+    features, probabilities = extractor(x)
+    hidden = np.maximum(in_8_bits(x).reshape(6, -1) @ model.get_weights()[0], 0)
+    np.testing.assert_allclose(features, hidden, atol=1e-5)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    model.save(tmp_path / "saved.keras")
+    saved = open_features(str(tmp_path / "saved.keras"), SPEC)
+    np.testing.assert_array_equal(saved(x)[0], features)
+    assert saved.name == "saved"
+    before = extractor.sha256
+    model.layers[1].kernel.assign(model.layers[1].kernel * 2)
+    assert open_features(model, SPEC).sha256 != before
+
+
+def test_images_are_resized_and_get_the_networks_channels():
+    model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten()])
+    extractor = open_features(model, SPEC)
+    assert extractor.resize == "antialiased bicubic"
+    assert extractor.protocol["input"] == [4, 4, 3]
+    flat = extractor(np.full((1, 8, 12, 1), 0.2, "float32"))[0]
+    np.testing.assert_allclose(flat, np.full((1, 48), 153 / 127.5 - 1), atol=1e-6)
+    # A checkerboard has no frequency that fewer pixels can show: antialiasing leaves grey.
+    board = (np.indices((8, 12)).sum(0) % 2 * 2.0 - 1)[None, ..., None]
+    assert np.abs(extractor(board)[0]).max() < 0.2
+
+    grey = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten()])
+    colored = np.full((1, 4, 4, 3), -1, "float32")
+    colored[..., 1] = 1  # green
+    luma = open_features(grey, Spec("image", (4, 4, 3), (-1, 1)))(colored)[0]
+    np.testing.assert_allclose(luma, 2 * 0.587 - 1, atol=1e-6)
+
+
+def pickled(weights, keys):
+    """A state dictionary as PyTorch pickles it, opcode by opcode."""
+    out = b"\x80\x02}("
+    for (name, array), key in zip(weights.items(), keys, strict=True):
+        whole = b"".join(b"K" + bytes([n]) for n in array.shape)
+        out += b"X" + struct.pack("<I", len(name)) + name.encode()
+        out += b"ctorch._utils\n_rebuild_tensor_v2\n("
+        out += b"(U\x07storagectorch\nFloatStorage\nU\x01" + key.encode() + b"U\x03cpuK"
+        out += bytes([array.size]) + b"tQK\x00(" + whole + b"t(" + whole + b"t\x89N" + b"tR"
+    return out + b"u."
+
+
+def test_pytorchs_file_is_read_without_it():
+    rng = np.random.default_rng(0)
+    weights = {"a.weight": rng.normal(size=(2, 3)), "b": rng.normal(size=4)}
+    weights = {name: array.astype("float32") for name, array in weights.items()}
+    content = b"\x80\x02K\x01.\x80\x02K\x02.\x80\x02}." + pickled(weights, "01")
+    content += b"\x80\x02](U\x010U\x011e."
+    for array in weights.values():
+        content += struct.pack("<q", array.size) + array.tobytes()
+    read = inception.read(content)
+    assert read.keys() == weights.keys()
+    for name, array in weights.items():
+        np.testing.assert_array_equal(read[name], array)
+    with pytest.raises(Exception, match=r"os\.system"):
+        inception.read(b"\x80\x02cos\nsystem\n.")
+
+
+@pytest.mark.slow
+def test_inception_computes_what_torch_fidelity_does():
+    """With random weights; the numbers are of its inception-v3-compat, torch-fidelity 0.4.0."""
+    extract = inception.network(inception_weights.make())
+    features, probabilities = extract(inception_weights.images().astype("float32"))
+    assert features.shape == (2, inception.DIM)
+    np.testing.assert_allclose(
+        features[:, [0, 500, 1000, 1500, 2000]],
+        [
+            [1.5441217422485352, 0.0, 0.0, 2.767066478729248, 3.643037796020508],
+            [1.4051179885864258, 0.0, 0.0, 2.6399922370910645, 3.4087281227111816],
+        ],
+        atol=1e-4,
+    )
+    assert features.std() == pytest.approx(4.558468, rel=1e-5)
+    np.testing.assert_allclose(
+        features.mean(1), [3.4018404483795166, 3.3729443550109863], rtol=1e-5
+    )
+    assert probabilities.shape == (2, inception.CLASSES)
+    np.testing.assert_array_equal(probabilities.argmax(1), 592)
+    np.testing.assert_allclose(
+        probabilities.max(1), [0.1634889543056488, 0.16446930170059204], rtol=1e-4
+    )
+
+
+def test_inception_is_refused_unless_it_is_the_standard_network(tmp_path, monkeypatch):
+    monkeypatch.delenv("KERAS_GAN_INCEPTION", raising=False)
+    with pytest.raises(UsageError, match=r"pt_inception-2015-12-05-6726825d.pth.*no path"):
+        open_features("inception", SPEC)
+    with pytest.raises(UsageError, match=r"pt_inception-2015-12-05-6726825d.pth.*no file"):
+        open_features(f"inception:{tmp_path}/none.pth", SPEC)
+    (tmp_path / "other.pth").write_bytes(b"other")
+    with pytest.raises(UsageError, match=r"of sha256 6726825d.*Received.*of sha256 d9298a10"):
+        open_features(f"inception:{tmp_path}/other.pth", SPEC)
+    monkeypatch.setenv("KERAS_GAN_INCEPTION", f"{tmp_path}/other.pth")
+    with pytest.raises(UsageError, match="of sha256 d9298a10"):
+        open_features("inception", SPEC)
+
+
+# ------------------------------------------------------------------------ errors
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"features": "vgg"}, r"features must be fashion_mnist.*Received: features='vgg'"),
+        ({"features": "none.onnx"}, r"must exist. Received: features='none.onnx'"),
+        ({"features": 3}, r"features must be.*Received: features=3"),
+        ({"features": "{two}"}, r"must have one input.*Received: .*two.onnx with images"),
+        ({"features": "{broken}"}, r"onnxruntime must load the model. Received: .*broken.onnx"),
+        ({"metrics": ["frechet"]}, r"No metric has that name. Received: 'frechet'. Did you mean"),
+        ({"metrics": ["fid"]}, r"called FID only with the extractor inception.*by_brightness"),
+        ({"metrics": ["modes"], "features": "pixels"}, r"mode_coverage needs an extractor with cl"),
+        ({"metrics": ["label_accuracy"]}, r"label_accuracy needs generated samples with labels"),
+        ({"metrics": ["ms_ssim"]}, r"ms_ssim needs images of at least 11x11"),
+        ({"split": "train", "metrics": ["nearest"]}, r"nearest needs data with a training split"),
+        ({"split": "test2"}, r"split must be.*Received: split='test2'"),
+        ({"count": 1}, r"count must be a whole number from 2 up. Received: count=1"),
+        ({"count": 100}, r"at most the number of samples, 60 in arrays.*Received: count=100"),
+        ({"real_count": 999}, r"real_count must be at most the number.*150.*real_count=999"),
+        ({"split": "train", "nearest_picture": "x.png"}, r"A picture of nearest neighbors needs"),
+        ({"cache": "{file}/x", "features": "pixels"}, r"cache folder must be one that can be writ"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(options, message, data_file, tmp_path):
+    x, _ = labelled_images(60)
+    (tmp_path / "broken.onnx").write_bytes(b"broken")
+    places = {
+        "two": write_onnx(tmp_path / "two.onnx", inputs=2),
+        "broken": tmp_path / "broken.onnx",
+        "file": tmp_path / "broken.onnx",
+    }
+    given = {"count": 60, **options}
+    given = {k: v.format(**places) if isinstance(v, str) else v for k, v in given.items()}
+    with pytest.raises(UsageError, match=message) as caught:
+        evaluate(x, data_file, **given)
+    assert "\n" not in str(caught.value)
+
+
+def test_more_is_refused_that_does_not_fit(data_file, places, tmp_path, linear):
+    x, _ = labelled_images(60)
+    with pytest.raises(UsageError, match=r"count must be at most .* 150 in arrays.*smaller count"):
+        evaluate(places["game"], data_file, count=151)
+    with pytest.raises(UsageError, match=r"must have one shape.*\(8, 12, 1\), real ones of \(2,\)"):
+        evaluate(x, np.zeros((60, 2), "float32"), count=60)
+    with pytest.raises(UsageError, match=r"takes images.*samples of kind 'points'"):
+        evaluate(np.eye(60, 2), np.eye(60, 2), linear, 60)
+    bad = keras.Sequential([keras.Input((9, 9, 2)), keras.layers.Flatten()], name="linear")
+    with pytest.raises(UsageError, match=r"'linear' must take samples of shape \(9, 9, 4\)"):
+        open_features(bad, Spec("image", (9, 9, 4), (-1, 1)))
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"A bundle holds a model.onnx, and a manifest.json"):
+        evaluate(tmp_path, data_file)
+
+
+# ------------------------------------------------------------------------ command
+
+
+def test_the_command_prints_a_table_and_writes_json(places, linear, tmp_path, capsys):
+    out = tmp_path / "out.json"
+    asked = ["evaluate", str(places["run"]), "--features", str(linear), "--count", "100"]
+    asked += ["--metrics", "fid,precision", "--json", str(out), "--cache", "off"]
+    with pytest.raises(SystemExit) as ended:
+        main(asked)
+    assert ended.value.code == 2
+    assert "called FID only with" in capsys.readouterr().err
+    asked[asked.index("fid,precision")] = "frechet_distance,precision"
+    main(asked)
+    told = capsys.readouterr().out
+    written = json.loads(out.read_text())
+    values = written["values"]
+    assert list(values) == ["frechet_distance", "precision", "recall"]
+    assert f"frechet_distance  {values['frechet_distance']:.6g}" in told
+    assert "features: linear, sha256 " in told
+    assert "generated: 100 of run" in told
+    assert "real: 100 of arrays: 240 + 150 images" in told
+    assert written["protocol"]["generated"]["weights"] == "averaged"
+
+
+def test_a_figure_that_is_no_number_is_null_in_json(tmp_path):
+    found = metrics.Evaluation({"a": float("nan"), "b": 2.0}, {})
+    found.save(tmp_path / "x.json")
+    assert json.loads((tmp_path / "x.json").read_text())["values"] == {"a": None, "b": 2.0}
