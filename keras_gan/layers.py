@@ -729,11 +729,12 @@ class EqualizedConv2D(_Equalized):
 
 @keras.saving.register_keras_serializable("keras_gan")
 class Conv2D(keras.layers.Conv2D):
-    """`keras.layers.Conv2D`, faster to train on a CPU where it halves the sides.
+    """`keras.layers.Conv2D`, faster to train on a CPU in groups or where it halves the sides.
 
     The same function with the same weights. A kernel of 4 with strides 2 gets the weight gradient
     of `keras_gan.convolutions` wherever products are in bfloat16, and in float32 with 512 channels
-    or more on the side of the larger pictures; else nothing differs.
+    or more on the side of the larger pictures; several groups are not compiled by XLA, as Keras
+    does; else nothing differs.
 
     Args:
         *args, **kwargs: as of `keras.layers.Conv2D`.
@@ -742,6 +743,9 @@ class Conv2D(keras.layers.Conv2D):
     def call(self, inputs):
         if _halves(self, inputs.shape[1:3], inputs.shape[-1]) and self.groups == 1:
             return _finish(self, convolutions.halve(*_operands(self, inputs)))
+        if self.groups > 1 and self.data_format == "channels_last":
+            form = (self.groups, self.strides, self.padding.upper(), self.dilation_rate)
+            return _finish(self, convolutions.grouped(*_operands(self, inputs), *form))
         return super().call(inputs)
 
 
@@ -786,6 +790,49 @@ def _finish(layer, outputs):
     if layer.use_bias:
         outputs = tf.nn.bias_add(outputs, ops.cast(layer.bias, outputs.dtype))
     return layer.activation(outputs) if layer.activation is not None else outputs
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class Basis2D(keras.layers.Layer):
+    """A learned pattern for each channel, as strong as the channel's input: vectors to pictures.
+
+    The generator's counterpart of a depthwise convolution as large as the picture.
+
+    Args:
+        height: of the pattern, in pixels, from 1 up.
+        width: of the pattern, in pixels, from 1 up.
+        **kwargs: `name`, `dtype` and the like of `keras.layers.Layer`.
+
+    Input shape: `(batch, channels)`. Output shape: `(batch, height, width, channels)`.
+
+    Raises:
+        UsageError: a side out of range.
+
+    Reference:
+        - [Huang et al., 2025](https://arxiv.org/abs/2501.05441)
+    """
+
+    def __init__(self, height: int, width: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        _check_count("height", height)
+        _check_count("width", width)
+        self.height, self.width = int(height), int(width)
+
+    def build(self, input_shape):
+        self.basis = self.add_weight(
+            name="basis",
+            shape=(self.height, self.width, input_shape[-1]),
+            initializer=keras.initializers.RandomNormal(stddev=1.0),
+        )
+
+    def call(self, inputs):
+        return inputs[:, None, None, :] * ops.cast(self.basis, inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.height, self.width, input_shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "height": self.height, "width": self.width}
 
 
 @keras.saving.register_keras_serializable("keras_gan")
