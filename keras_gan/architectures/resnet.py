@@ -20,7 +20,7 @@ from keras import layers
 
 from keras_gan.architectures import _parts
 from keras_gan.errors import UsageError
-from keras_gan.layers import SelfAttention2D, SpectralNormalization
+from keras_gan.layers import SelfAttention2D, SpectralNormalization, UpSampling2D
 from keras_gan.spec import Spec
 
 SMALL = 32  # smaller sides up to this have the table for 32 pixels
@@ -37,7 +37,7 @@ def generator(
     norm: str = "batch",
     spectral: bool = False,
     attention: int | None = None,
-    conditioning: str = "batch_norm",
+    conditioning: str | None = None,
 ) -> keras.Model:
     """Latents `(batch, latent_dim)` [and labels `(batch,)`] to images in [-1, 1].
 
@@ -55,7 +55,7 @@ def generator(
         attention: height in pixels of the features that self-attention is added to.
         conditioning: how labels come in: "batch_norm", the blocks' scales and shifts
             (`ConditionalBatchNormalization`), or "concatenation", an embedding joined to the
-            latents.
+            latents; by default the former where `norm` is "batch".
 
     Raises:
         UsageError: sides that do not divide, or options out of range.
@@ -63,6 +63,8 @@ def generator(
     _parts.check_images(spec, "resnet")
     depth = _parts.depth_of(widths, depth, spec)
     widths = _parts.check_widths(widths or _stages(spec, width, depth))
+    if conditioning is None:
+        conditioning = "batch_norm" if norm == "batch" else "concatenation"
     _parts.check_one_of("conditioning", conditioning, ("batch_norm", "concatenation"))
     by_class = conditional and conditioning == "batch_norm"
     _parts.check_norm(norm, by_class)
@@ -198,13 +200,13 @@ _RESIDUAL_GAIN = 2**0.5  # of the two convolutions on the long way
 def _up(make: _Make, inputs, channels: int, name: str):
     """Norm, ReLU, double, convolve, norm, ReLU, convolve; and a short way of one pixel's kernel."""
     x = layers.ReLU(name=f"{name}_activation_1")(make.norm_of(inputs, f"{name}_norm_1"))
-    x = layers.UpSampling2D(name=f"{name}_up")(x)
+    x = UpSampling2D(name=f"{name}_up")(x)
     x = make.conv(x, channels, 3, f"{name}_conv_1", _RESIDUAL_GAIN)
     x = layers.ReLU(name=f"{name}_activation_2")(make.norm_of(x, f"{name}_norm_2"))
     x = make.conv(x, channels, 3, f"{name}_conv_2", _RESIDUAL_GAIN)
     # Doubled after the convolution, which is the same at a quarter of the price.
     short = make.conv(inputs, channels, 1, f"{name}_short")
-    short = layers.UpSampling2D(name=f"{name}_short_up")(short)
+    short = UpSampling2D(name=f"{name}_short_up")(short)
     return layers.Add(name=name)([x, short])
 
 
