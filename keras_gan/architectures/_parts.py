@@ -26,9 +26,7 @@ NORMS = ("none", "batch", "layer")
 
 def check_images(spec: Spec, family: str) -> None:
     if spec.kind != "image":
-        raise UsageError(
-            f"The architecture {family!r} makes images. Received: kind={spec.kind!r}"
-        )
+        raise UsageError(f"The architecture {family!r} makes images. Received: kind={spec.kind!r}")
 
 
 def check_one_of(name: str, value: Any, valid: Sequence[str]) -> None:
@@ -148,7 +146,7 @@ def check_norm(norm: str, by_class: bool = False) -> None:
     if by_class and norm != "batch":
         raise UsageError(
             'conditioning="batch_norm" needs norm="batch", whose scale and shift it takes from '
-            f"the class; or take conditioning=\"concatenation\". Received: norm={norm!r}"
+            f'the class; or take conditioning="concatenation". Received: norm={norm!r}'
         )
 
 

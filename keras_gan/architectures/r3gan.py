@@ -71,9 +71,7 @@ def generator(
     Raises:
         UsageError: sides or channels that do not divide, or options out of range.
     """
-    stages = _stages(
-        spec, preset, width, widths, cardinalities, depth, blocks_per_stage, expansion
-    )
+    stages = _stages(spec, preset, width, widths, cardinalities, depth, blocks_per_stage, expansion)
     base = _parts.base_of(spec, len(stages.widths) - 1, stages.widths[0])
     latents = _parts.latents_input(latent_dim)
     labels = _parts.labels_input() if conditional else None
@@ -132,9 +130,7 @@ def discriminator(
     Raises:
         UsageError: sides or channels that do not divide, or options out of range.
     """
-    stages = _stages(
-        spec, preset, width, widths, cardinalities, depth, blocks_per_stage, expansion
-    )
+    stages = _stages(spec, preset, width, widths, cardinalities, depth, blocks_per_stage, expansion)
     _parts.check_count("embedding_dim", embedding_dim)
     samples = keras.Input(spec.shape, name="samples")
     x = _conv(samples, stages.widths[-1], "from_image")
