@@ -170,9 +170,10 @@ def disturbed(player):
     """All weights away from the zeros and ones that some begin as."""
     rng = np.random.default_rng(4)
     for variable in player.variables:
-        if variable.dtype == "float32":
-            value = variable.numpy() + 0.3 * rng.uniform(0.1, 1.0, variable.shape)
-            variable.assign(value)
+        if variable.name == "moving_variance":
+            variable.assign(rng.uniform(0.5, 2.0, variable.shape))
+        elif variable.dtype == "float32":
+            variable.assign(variable + 0.1 * rng.normal(size=variable.shape).astype("float32"))
 
 
 @pytest.mark.parametrize("conditional", [False, True])
@@ -185,8 +186,8 @@ def test_players_fit_each_other_and_come_back_from_a_file(
     samples = g(latents)
     assert samples.shape == (6, 8, 12, 3)
     assert samples.dtype == "float32"
-    labels = [latents[1]] if conditional else []
-    assert d([samples, *labels] if conditional else samples).shape == (6, 1)
+    labels = np.arange(6) % CLASSES
+    assert d([samples.numpy(), labels] if conditional else samples).shape == (6, 1)
     for player in (g, d):
         disturbed(player)
         player.save(tmp_path / "player.keras")
@@ -205,7 +206,7 @@ def test_a_label_changes_what_a_player_makes_of_its_own_sample_alone(
         others = labels.copy()
         others[1] = 2  # of class 1 before
         before, after = np.asarray(player([first, labels])), np.asarray(player([first, others]))
-        changed = np.abs(before - after).reshape(6, -1).max(1) > 1e-4
+        changed = np.abs(before - after).reshape(6, -1).max(1) > 1e-6
         assert changed.tolist() == [False, True, False, False, False, False]
 
 
