@@ -10,7 +10,7 @@ Everywhere `large` is `(batch, 2 height, 2 width, a)`, `small` is `(batch, heigh
 kernel is `(4, 4, a, b)`, as Keras keeps it for both kinds of layer.
 
 Keras compiles every convolution in groups by XLA on a CPU, as TensorFlow's own kernels have no
-gradient of it. oneDNN's have, to any order, and are the fastest way there is (docs/speed.md).
+gradient of it. oneDNN's have, to any order, and are the fastest way (docs/architectures.md).
 """
 
 from __future__ import annotations

@@ -446,7 +446,7 @@ class MinibatchStandardDeviation(keras.layers.Layer):
 
 
 # Longest side up to which a blur is two matrix products: on a CPU several times faster than a
-# depthwise convolution, the second derivative included (docs/speed.md).
+# depthwise convolution, the second derivative included (docs/architectures.md).
 _LONGEST_BY_MATRICES = 64
 
 
