@@ -176,8 +176,11 @@ def disturbed(player):
             variable.assign(variable + 0.1 * rng.normal(size=variable.shape).astype("float32"))
 
 
-@pytest.mark.parametrize("conditional", [False, True])
-@pytest.mark.parametrize(("family", "generator", "discriminator"), VARIANTS, ids=variant_id)
+@pytest.mark.parametrize(
+    ("family", "generator", "discriminator", "conditional"),
+    [(*variant, True) for variant in VARIANTS] + [(*VARIANTS[i], False) for i in (0, 2, 4)],
+    ids=lambda value: variant_id(value) if isinstance(value, dict) else str(value),
+)
 def test_players_fit_each_other_and_come_back_from_a_file(
     family, generator, discriminator, conditional, tmp_path
 ):
@@ -379,7 +382,7 @@ def test_r3gan_begins_with_the_deviations_of_its_formulas():
         line = np.stack([line, (line + np.vstack([line[1:], line[-2]])) / 2], 1).reshape(-1, 4)
     expected = (line**2).sum(1).mean() ** 2
     squares = []
-    for seed in range(8):
+    for seed in range(4):
         keras.utils.set_random_seed(seed)
         spec = Spec("image", (16, 16, 3), (-1.0, 1.0))
         g = architectures.build_player("generator", "r3gan", spec, blocks_per_stage=1, **options)
