@@ -106,7 +106,9 @@ def _as_matrix_products(large, small):
     return tf.reshape(tf.transpose(kernel, (0, 3, 1, 4, 5, 2)), (4, 4, a, b))
 
 
-def grouped(inputs, kernel, groups: int, strides: Any = 1, padding: str = "SAME", dilations=1):
+def grouped(
+    inputs, kernel, groups: int, strides: Any = 1, padding: str = "SAME", dilations: Any = 1
+):
     """A convolution of each group of channels by its own kernel, in one operation or one a group.
 
     Args:

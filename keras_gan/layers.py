@@ -471,7 +471,7 @@ class _Blur(keras.layers.Layer):
         """How much of every pixel of a line, by columns, is in each that is made, by rows."""
         raise NotImplementedError
 
-    def _line(self, side: int, pixels: Sequence[int], weights: Sequence[float]) -> np.ndarray:
+    def _line(self, side: int, pixels: Sequence[Any], weights: Sequence[Any]) -> np.ndarray:
         """A row of the matrix: the weights of these pixels, some of them beyond the border."""
         row = np.zeros(side)
         for pixel, weight in zip(pixels, weights, strict=True):

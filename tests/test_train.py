@@ -398,8 +398,9 @@ def test_a_full_disk_is_told_and_the_run_survives(tmp_path):
 BOTH = ("generator", "discriminator")
 SMALL_R3GAN = [f"{p}.{s}" for p in BOTH for s in ("preset=null", "width=4", "depth=2")]
 SMALL_R3GAN += [f"{player}.blocks_per_stage=1" for player in BOTH]
+SMALL_RESNET = [f"{player}.widths=[4,4,4]" for player in BOTH]
 ON_A_GPU = {
-    "cifar10-sngan": ((32, 32, 3), 0, [f"{player}.widths=[4,4,4]" for player in BOTH]),
+    "cifar10-sngan": ((32, 32, 3), 0, [*SMALL_RESNET, "game.discriminator_steps=1"]),
     "cifar10-r3gan": ((32, 32, 3), 10, SMALL_R3GAN),
     "celeba-64-r3gan": ((64, 64, 3), 0, SMALL_R3GAN),
 }

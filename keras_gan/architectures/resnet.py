@@ -173,7 +173,7 @@ class _Make:
 
     def conv(self, x, filters: int, side: int, name: str, gain: float = 1.0, dtype: Any = None):
         """A convolution with bias; its outputs' deviation is `gain` of Glorot's."""
-        kernel = keras.initializers.VarianceScaling(gain**2, "fan_avg", "uniform")
+        kernel: Any = keras.initializers.VarianceScaling(gain**2, "fan_avg", "uniform")
         layer = layers.Conv2D(
             filters, side, padding="same", kernel_initializer=kernel, name=name, dtype=dtype
         )
