@@ -1,4 +1,4 @@
-"""Convolutions that halve or double the sides, with a weight gradient made for CPUs.
+"""Convolutions made for CPUs: those that halve or double the sides, and those in groups.
 
 The gradient of a convolution by its kernel is the slowest of its three products (docs/speed.md). In
 bfloat16 it took half of a step's time before this module, at a third of the other two's speed: with
@@ -8,10 +8,14 @@ its transpose and the weight gradient are each other's derivatives, so that all 
 
 Everywhere `large` is `(batch, 2 height, 2 width, a)`, `small` is `(batch, height, width, b)`, and a
 kernel is `(4, 4, a, b)`, as Keras keeps it for both kinds of layer.
+
+Keras compiles every convolution in groups by XLA on a CPU, as TensorFlow's own kernels have no
+gradient of it. oneDNN's have, to any order, and are the fastest way (docs/architectures.md).
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import tensorflow as tf
@@ -100,3 +104,37 @@ def _as_matrix_products(large, small):
     ]
     kernel = tf.reshape(tf.stack(products), (2, 2, b, 2, 2, a))
     return tf.reshape(tf.transpose(kernel, (0, 3, 1, 4, 5, 2)), (4, 4, a, b))
+
+
+def grouped(
+    inputs, kernel, groups: int, strides: Any = 1, padding: str = "SAME", dilations: Any = 1
+):
+    """A convolution of each group of channels by its own kernel, in one operation or one a group.
+
+    Args:
+        inputs: `(batch, height, width, groups * a)`.
+        kernel: `(k, k, a, groups * b)`, the kernels of the groups side by side.
+        groups: number of groups.
+        strides, padding, dilations: as of `tf.nn.conv2d`.
+    """
+    if groups_in_one(inputs.dtype.name):
+        return nn.conv2d(inputs, kernel, strides, padding, dilations=dilations)
+    parts = zip(tf.split(inputs, groups, -1), tf.split(kernel, groups, -1), strict=True)
+    return tf.concat([nn.conv2d(x, k, strides, padding, dilations=dilations) for x, k in parts], -1)
+
+
+@functools.cache
+def groups_in_one(dtype: str) -> bool:
+    """Whether this machine's kernels differentiate a convolution in groups: tried, once."""
+    with tf.init_scope():
+        try:
+            raw.Conv2DBackpropInput(  # no tape records in this scope
+                input_sizes=[1, 3, 3, 4],
+                filter=tf.ones((3, 3, 2, 4), dtype),
+                out_backprop=tf.ones((1, 3, 3, 4), dtype),
+                strides=[1, 1, 1, 1],
+                padding="SAME",
+            )
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+            return False
+    return True

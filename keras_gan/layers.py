@@ -445,6 +445,11 @@ class MinibatchStandardDeviation(keras.layers.Layer):
         return {**super().get_config(), "group_size": self.group_size}
 
 
+# Longest side up to which a blur is two matrix products: on a CPU several times faster than a
+# depthwise convolution, the second derivative included (docs/architectures.md).
+_LONGEST_BY_MATRICES = 64
+
+
 class _Blur(keras.layers.Layer):
     """What the two blurring layers share: the filter and the padding."""
 
@@ -461,6 +466,33 @@ class _Blur(keras.layers.Layer):
             raise UsageError(f"padding must be reflect or zero. Received: padding={padding!r}")
         self.kernel = [float(k) for k in kernel]
         self.padding = padding
+
+    def _matrix(self, side: int) -> np.ndarray:
+        """How much of every pixel of a line, by columns, is in each that is made, by rows."""
+        raise NotImplementedError
+
+    def _line(self, side: int, pixels: Sequence[Any], weights: Sequence[Any]) -> np.ndarray:
+        """A row of the matrix: the weights of these pixels, some of them beyond the border."""
+        row = np.zeros(side)
+        for pixel, weight in zip(pixels, weights, strict=True):
+            if self.padding == "reflect":
+                pixel = side - 1 - abs(side - 1 - abs(pixel))
+            if 0 <= pixel < side:
+                row[pixel] += weight
+        return row
+
+    def _by_matrices(self, x):
+        """Both axes by products with their matrices."""
+        _, height, width, channels = x.shape
+        down, across = (
+            ops.convert_to_tensor(self._matrix(side), dtype=x.dtype) for side in (height, width)
+        )
+        lines = ops.matmul(down, ops.reshape(x, (-1, height, width * channels)))
+        x = ops.matmul(across, ops.reshape(lines, (-1, width, channels)))
+        return ops.reshape(x, (-1, down.shape[0], across.shape[0], channels))
+
+    def _short(self, sides: Sequence[int | None]) -> bool:
+        return all(side and side <= _LONGEST_BY_MATRICES for side in sides)
 
     def _padded(self, x, before: int, after: int):
         sides = [(0, 0), (before, after), (before, after), (0, 0)]
@@ -513,7 +545,15 @@ class BlurPool2D(_Blur):
         _check_count("strides", strides)
         self.strides = int(strides)
 
+    def _matrix(self, side: int) -> np.ndarray:
+        weights = [k / sum(self.kernel) for k in self.kernel]
+        taps = np.arange(len(weights)) - (len(weights) - 1) // 2
+        starts = range(0, side, self.strides)
+        return np.array([self._line(side, list(start + taps), weights) for start in starts])
+
     def call(self, inputs):
+        if self._short(inputs.shape[1:3]):
+            return self._by_matrices(inputs)
         beyond = len(self.kernel) - 1
         x = self._padded(inputs, beyond // 2, beyond - beyond // 2)
         return self._blurred(x, self.strides, gain=1.0)
@@ -548,7 +588,18 @@ class BlurUpsample2D(_Blur):
         - [Karras et al., 2018](https://arxiv.org/abs/1812.04948), section 2
     """
 
+    def _matrix(self, side: int) -> np.ndarray:
+        weights = np.array([2 * k / sum(self.kernel) for k in self.kernel])
+        taps = np.arange(len(weights)) - len(weights) // 2  # on the doubled line
+        rows = []
+        for pixel in range(2 * side):
+            on = (pixel + taps) % 2 == 0  # between them are zeros
+            rows.append(self._line(side, list((pixel + taps)[on] // 2), list(weights[on])))
+        return np.array(rows)
+
     def call(self, inputs):
+        if self._short([side and 2 * side for side in inputs.shape[1:3]]):
+            return self._by_matrices(inputs)
         _, height, width, channels = ops.shape(inputs)
         before = len(self.kernel) // 2  # of the doubled image
         border = (before + 1) // 2
@@ -729,11 +780,12 @@ class EqualizedConv2D(_Equalized):
 
 @keras.saving.register_keras_serializable("keras_gan")
 class Conv2D(keras.layers.Conv2D):
-    """`keras.layers.Conv2D`, faster to train on a CPU where it halves the sides.
+    """`keras.layers.Conv2D`, faster to train on a CPU in groups or where it halves the sides.
 
     The same function with the same weights. A kernel of 4 with strides 2 gets the weight gradient
     of `keras_gan.convolutions` wherever products are in bfloat16, and in float32 with 512 channels
-    or more on the side of the larger pictures; else nothing differs.
+    or more on the side of the larger pictures; several groups are not compiled by XLA, as Keras
+    does; else nothing differs.
 
     Args:
         *args, **kwargs: as of `keras.layers.Conv2D`.
@@ -742,6 +794,9 @@ class Conv2D(keras.layers.Conv2D):
     def call(self, inputs):
         if _halves(self, inputs.shape[1:3], inputs.shape[-1]) and self.groups == 1:
             return _finish(self, convolutions.halve(*_operands(self, inputs)))
+        if self.groups > 1 and self.data_format == "channels_last":
+            form = (self.groups, self.strides, self.padding.upper(), self.dilation_rate)
+            return _finish(self, convolutions.grouped(*_operands(self, inputs), *form))
         return super().call(inputs)
 
 
@@ -786,6 +841,69 @@ def _finish(layer, outputs):
     if layer.use_bias:
         outputs = tf.nn.bias_add(outputs, ops.cast(layer.bias, outputs.dtype))
     return layer.activation(outputs) if layer.activation is not None else outputs
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class UpSampling2D(keras.layers.UpSampling2D):
+    """`keras.layers.UpSampling2D`, many times faster to train on a CPU where it doubles the sides.
+
+    The same function. To the nearest pixel by a factor of 2 it lays the features beside and below
+    themselves; Keras gathers every pixel by its index, and adds up its gradient so.
+
+    Args:
+        *args, **kwargs: as of `keras.layers.UpSampling2D`.
+    """
+
+    def call(self, inputs):
+        _, height, width, channels = inputs.shape
+        nearest = self.interpolation == "nearest" and self.data_format == "channels_last"
+        if not nearest or tuple(self.size) != (2, 2) or not height or not width:
+            return super().call(inputs)
+        x = ops.reshape(ops.stack([inputs, inputs], 3), (-1, height, 2 * width, channels))
+        return ops.reshape(ops.stack([x, x], 2), (-1, 2 * height, 2 * width, channels))
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class Basis2D(keras.layers.Layer):
+    """A learned pattern for each channel, as strong as the channel's input: vectors to pictures.
+
+    The generator's counterpart of a depthwise convolution as large as the picture.
+
+    Args:
+        height: of the pattern, in pixels, from 1 up.
+        width: of the pattern, in pixels, from 1 up.
+        **kwargs: `name`, `dtype` and the like of `keras.layers.Layer`.
+
+    Input shape: `(batch, channels)`. Output shape: `(batch, height, width, channels)`.
+
+    Raises:
+        UsageError: a side out of range.
+
+    Reference:
+        - [Huang et al., 2025](https://arxiv.org/abs/2501.05441)
+    """
+
+    def __init__(self, height: int, width: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        _check_count("height", height)
+        _check_count("width", width)
+        self.height, self.width = int(height), int(width)
+
+    def build(self, input_shape):
+        self.basis = self.add_weight(
+            name="basis",
+            shape=(self.height, self.width, input_shape[-1]),
+            initializer=keras.initializers.RandomNormal(stddev=1.0),
+        )
+
+    def call(self, inputs):
+        return inputs[:, None, None, :] * ops.cast(self.basis, inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.height, self.width, input_shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "height": self.height, "width": self.width}
 
 
 @keras.saving.register_keras_serializable("keras_gan")

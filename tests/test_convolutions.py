@@ -130,3 +130,51 @@ def test_the_form_is_chosen_by_the_precision_and_the_channels(kind, channels):
     assert products() == ({32: 1, 600: 5}[channels], 0)
     with precision.graphs("bfloat16"):
         assert products() == (0, 4)
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+def test_groups_are_convolutions_of_their_own_to_the_second_derivative(strides, monkeypatch):
+    """In one operation where the machine can, else in several; in numpy's order of channels."""
+    x = tf.cast(normal(2, 6, 5, 6, seed=4), "float32")
+    kernel = tf.cast(normal(3, 3, 2, 12, seed=5), "float32")
+
+    def one_by_one(x, kernel):
+        parts = [
+            tf.nn.conv2d(x[..., 2 * g : 2 * g + 2], kernel[..., 4 * g : 4 * g + 4], strides, "SAME")
+            for g in range(3)
+        ]
+        return tf.concat(parts, -1)
+
+    def derivatives(function):
+        with tf.GradientTape() as outer:
+            outer.watch((x, kernel))
+            with tf.GradientTape() as inner:
+                inner.watch((x, kernel))
+                y = function(x, kernel)
+                bent = tf.reduce_sum(tf.sin(y))
+            first = inner.gradient(bent, (x, kernel))
+            squares = sum(tf.reduce_sum(g**3) for g in first)
+        return y, *first, *outer.gradient(squares, (x, kernel))
+
+    expected = derivatives(one_by_one)
+    layer = layers.Conv2D(12, 3, strides, "same", groups=3, use_bias=False)
+    layer.build(x.shape)
+    assert layer.kernel.shape == kernel.shape
+    layer.kernel.assign(kernel)
+    np.testing.assert_allclose(layer(x), expected[0], atol=1e-4)
+    for in_one in {convolutions.groups_in_one("float32"), False}:
+        monkeypatch.setattr(convolutions, "groups_in_one", lambda dtype, answer=in_one: answer)
+        found = derivatives(lambda x, k: convolutions.grouped(x, k, 3, strides))
+        for value, right in zip(found, expected, strict=True):
+            np.testing.assert_allclose(value, right, rtol=2e-3, atol=2e-3 * np.abs(right).max())
+
+
+def test_what_cannot_be_done_in_one_is_found_by_trying():
+    """In float64 there is no kernel for it on a CPU."""
+    assert not convolutions.groups_in_one("float64")
+    layer = layers.Conv2D(4, 3, groups=2, dtype="float64")
+    x = normal(1, 5, 5, 4, seed=6)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x)
+    assert tape.gradient(y, x).shape == x.shape

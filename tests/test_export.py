@@ -18,6 +18,7 @@ import export
 import keras_gan
 from export.generator import open_generator, randomized_batch_statistics
 from export.manifest import Manifest
+from export.to_onnx import open_session, to_onnx
 from export.verify import run_saved_models
 from export.warmup import message_class, prediction_log
 from keras_gan import UsageError
@@ -122,6 +123,58 @@ def exported(request, tmp_path_factory):
     for variable, value in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value, err_msg=variable.path)
     return model, bundle
+
+
+# Generators of every family, the ways that labels come in, by their options.
+FAMILIES = [
+    ("dcgan", {"widths": [8, 4, 4]}),
+    ("dcgan", {"widths": [8, 4, 4], "conditioning": "batch_norm"}),
+    ("resnet", {"widths": [8, 4, 4], "attention": 4}),
+    ("resnet", {"widths": [8, 4, 4], "conditioning": "concatenation", "spectral": True}),
+    ("r3gan", {"widths": [16, 8, 8]}),
+]
+
+
+def of_family(family, options, conditional):
+    """Weights away from the zeros and ones that some begin as."""
+    keras.utils.set_random_seed(7)
+    spec = keras_gan.Spec("image", (8, 12, 3), (-1.0, 1.0), num_classes=3 * conditional)
+    build = keras_gan.architectures.build_player
+    model = build("generator", family, spec, conditional, latent_dim=LATENTS, **options)
+    rng = np.random.default_rng(1)
+    for variable in model.variables:
+        if variable.name.startswith("moving"):
+            variable.assign(rng.uniform(0.5, 2.0, variable.shape))
+        elif variable.dtype == "float32":
+            variable.assign_add(0.1 * rng.normal(size=variable.shape))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "conditional"),
+    [(*family, True) for family in FAMILIES] + [(*FAMILIES[i], False) for i in (2, 4)],
+)
+def test_onnx_of_every_family_gives_what_keras_gives(family, options, conditional):
+    generator = open_generator(of_family(family, options, conditional))
+    session = open_session(to_onnx(generator).SerializeToString())
+    for batch in (1, 5):
+        latents = np.random.default_rng(batch).normal(size=(batch, LATENTS)).astype("float32")
+        labels = np.arange(batch) % 3
+        given = {"latents": latents, "labels": labels} if conditional else {"latents": latents}
+        (samples,) = session.run(["samples"], given)
+        expected = generator(latents, labels if conditional else None)
+        np.testing.assert_allclose(samples, expected, atol=2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("conditional", [False, True])
+@pytest.mark.parametrize(("family", "options"), FAMILIES)
+def test_every_family_leaves_in_a_bundle(family, options, conditional, tmp_path):
+    """The export itself compares Keras, SavedModel and onnxruntime."""
+    model = of_family(family, options, conditional)
+    bundle = export.export_bundle(model, tmp_path / "bundle", num_classes=3 * conditional or None)
+    assert max(bundle.manifest.worst_parity().values()) < 1e-4
+    assert export.verify_bundle(bundle.path).ok
 
 
 def run_keras(model, latents, labels):

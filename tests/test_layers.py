@@ -425,6 +425,38 @@ def test_blur_upsample_is_linear_interpolation():
         np.testing.assert_allclose(layer(np.ones((1, 4, 5, 2))), 1.0, atol=1e-6)
 
 
+@pytest.mark.parametrize("padding", ["reflect", "zero"])
+@pytest.mark.parametrize("kernel", [(1, 3, 3, 1), (1, 2, 1), (1, 2, 5), (1, 4, 6, 4, 1)])
+def test_a_blur_is_the_same_by_matrices_and_by_a_depthwise_convolution(
+    kernel, padding, monkeypatch
+):
+    x = RNG.normal(size=(2, 7, 6, 3)).astype("float32")
+    made = [layers.BlurPool2D(kernel, padding, strides) for strides in (1, 2, 3)]
+    made.append(layers.BlurUpsample2D(kernel, padding))
+    by_matrices = [layer(x).numpy() for layer in made]
+    monkeypatch.setattr(layers, "_LONGEST_BY_MATRICES", 5)
+    for layer, expected in zip(made, by_matrices, strict=True):
+        np.testing.assert_allclose(layer(x), expected, atol=1e-5)
+
+
+def test_doubling_is_that_of_keras():
+    x = RNG.normal(size=(2, 3, 5, 4)).astype("float32")
+    np.testing.assert_array_equal(layers.UpSampling2D()(x), L.UpSampling2D()(x))
+    np.testing.assert_array_equal(layers.UpSampling2D(3)(x), L.UpSampling2D(3)(x))
+
+
+def test_a_basis_is_scaled_by_its_channel():
+    layer = layers.Basis2D(2, 3)
+    x = RNG.normal(size=(4, 5)).astype("float32")
+    y = layer(x)
+    assert y.shape == (4, *layer.compute_output_shape((None, 5))[1:]) == (4, 2, 3, 5)
+    np.testing.assert_allclose(y, x[:, None, None, :] * layer.basis.numpy(), atol=1e-6)
+    again = layers.Basis2D.from_config(layer.get_config())
+    assert (again.height, again.width) == (2, 3)
+    with pytest.raises(UsageError, match="Received: height=0"):
+        layers.Basis2D(0, 3)
+
+
 def test_blur_refuses():
     for wrong, message in (
         ({"kernel": [1]}, r"2 or more numbers .* Received: kernel=\[1\]"),
@@ -467,6 +499,8 @@ MADE = {
     "conditional": lambda: layers.ConditionalBatchNormalization(4, 0.5, 1e-3, name="of_class"),
     "pixel": lambda: layers.PixelNormalization(1e-6),
     "deviation": lambda: layers.MinibatchStandardDeviation(3),
+    "groups": lambda: layers.Conv2D(4, 3, padding="same", groups=2),
+    "double": lambda: layers.UpSampling2D(),
     "pool": lambda: layers.BlurPool2D([1, 2, 1], "zero", 3),
     "upsample": lambda: layers.BlurUpsample2D([1, 2, 1], "zero"),
     "dense": lambda: layers.EqualizedDense(

@@ -394,6 +394,69 @@ def test_a_full_disk_is_told_and_the_run_survives(tmp_path):
 # ------------------------------------------------------------------------ the long ones
 
 
+# The recipes for a GPU: shape of a sample, classes, and what makes their networks small.
+BOTH = ("generator", "discriminator")
+SMALL_R3GAN = [f"{p}.{s}" for p in BOTH for s in ("preset=null", "width=4", "depth=2")]
+SMALL_R3GAN += [f"{player}.blocks_per_stage=1" for player in BOTH]
+SMALL_RESNET = [f"{player}.widths=[4,4,4]" for player in BOTH]
+ON_A_GPU = {
+    "cifar10-sngan": ((32, 32, 3), 0, [*SMALL_RESNET, "game.discriminator_steps=1"]),
+    "cifar10-r3gan": ((32, 32, 3), 10, SMALL_R3GAN),
+    "celeba-64-r3gan": ((64, 64, 3), 0, SMALL_R3GAN),
+}
+
+
+def synthetic(name, tmp_path, count=40):
+    """A file of random pictures of the recipe's shape, with labels if it has any."""
+    shape, classes, _ = ON_A_GPU[name]
+    x = np.random.default_rng(0).integers(0, 256, (count, *shape), "uint8")
+    path = tmp_path / "data.npz"
+    np.savez(path, x=x, **({"y": np.arange(count) % classes} if classes else {}))
+    return str(path)
+
+
+def few_steps(name, tmp_path, steps, batch, settings):
+    settings = [
+        f"training.images={steps * batch}",
+        f"training.batch_size={batch}",
+        f"training.tick_images={batch}",
+        "evaluation.every_images=0",
+        "evaluation.count=4",
+        "samples.count=4",
+        *settings,
+    ]
+    loaded = recipe.load(name, settings, data=synthetic(name, tmp_path))
+    outcome = train.train(loaded, tmp_path / "run")
+    rows = outcome.run.rows()
+    assert rows[-1]["images_seen"] == steps * batch
+    assert np.isfinite([[row["d_loss"], row["g_loss"]] for row in rows]).all()
+
+
+@pytest.mark.parametrize("name", ON_A_GPU)
+def test_a_recipe_for_a_gpu_is_built_in_full_size(name, tmp_path, capsys):
+    """Without a step: parameters of the published networks, and the published number of steps."""
+    main(["train", name, "--data", synthetic(name, tmp_path, 600), "--dry-run"])
+    out = capsys.readouterr().out
+    count, steps = {
+        "cifar10-sngan": (4_280_323, 100_000),
+        "cifar10-r3gan": (20_781_952, 488_282),
+        "celeba-64-r3gan": (22_429_824, 585_938),
+    }[name]
+    assert f"generator: {count:,} parameters" in out
+    assert f"steps: {steps:,}" in out
+
+
+@pytest.mark.parametrize("name", ["cifar10-sngan", "cifar10-r3gan"])
+def test_a_recipe_for_a_gpu_trains_when_its_networks_are_small(name, tmp_path):
+    few_steps(name, tmp_path, 2, 10, ON_A_GPU[name][2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ON_A_GPU)
+def test_a_recipe_for_a_gpu_takes_20_steps_in_full_size(name, tmp_path):
+    few_steps(name, tmp_path, 20, 5, [])
+
+
 @pytest.mark.slow
 def test_quickstart_keeps_its_promise(tmp_path):
     """Time, memory, kinds of clothing, and no two alike, as the benchmark prints them."""
