@@ -19,7 +19,7 @@ from serving.errors import UsageError
 COMMANDS = {
     "quickstart": "Train on built-in data, export and sample, in minutes",
     "train": "Train a GAN from a recipe into a run folder",
-    "evaluate": "Measure samples against data: distances, precision, recall and more",
+    "evaluate": "Measure samples against data: distances, recall and more",
     "export": "Export a run's generator to a bundle: SavedModel and ONNX",
     "verify": "Check a bundle's files and what its models make",
     "sample": "Make samples from a bundle, without TensorFlow",
