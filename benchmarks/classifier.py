@@ -62,7 +62,7 @@ def batches(source: datasets.Source, size: int) -> tf.data.Dataset:
 
 def train(model: Any, source: datasets.Source, epochs: int, size: int = 100) -> None:
     steps = source.count("train") // size
-    rate = keras.optimizers.schedules.CosineDecay(
+    rate: Any = keras.optimizers.schedules.CosineDecay(
         0.0, epochs * steps, warmup_target=3e-3, warmup_steps=steps
     )
     judge: Any = keras.Model(model.inputs, model.output["logits"])
@@ -88,16 +88,16 @@ def main() -> None:
     options = parser.parse_args()
     source = datasets.open("fashion-mnist")
     began = time.monotonic()
-    model = build()
-    train(model, source, options.epochs)
-    to_onnx(model, options.to)
+    trained: Any = build()
+    train(trained, source, options.epochs)
+    to_onnx(trained, options.to)
     images, labels = source.arrays("held_out")
     images = (images / 127.5 - 1).astype("float32")
-    own: Any = model.predict(images, batch_size=500, verbose=0)
-    session = onnxruntime.InferenceSession(options.to)
+    own: Any = trained.predict(images, batch_size=500, verbose=0)
+    session: Any = onnxruntime.InferenceSession(options.to)
     parts = np.array_split(images, 20)
     logits = np.concatenate([session.run(["logits"], {"images": part})[0] for part in parts])
-    print(f"trained {time.monotonic() - began:.0f} s, {model.count_params():,} parameters")
+    print(f"trained {time.monotonic() - began:.0f} s, {trained.count_params():,} parameters")
     print(f"Keras: {np.mean(own['logits'].argmax(1) == labels):.2%} of the test images right")
     print(f"onnxruntime: {np.mean(logits.argmax(1) == labels):.2%}, largest difference ", end="")
     print(f"{np.abs(logits - own['logits']).max():.1e}")

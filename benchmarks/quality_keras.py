@@ -100,12 +100,13 @@ class WGANGP(Example):
         self.compile(adam(2e-4, beta_1=0.5, beta_2=0.9), adam(2e-4, beta_1=0.5, beta_2=0.9))
 
     def penalty(self, real, fake):
-        mix = tf.random.uniform((tf.shape(real)[0], 1, 1, 1))
+        shape: Any = (tf.shape(real)[0], 1, 1, 1)
+        mix = tf.random.uniform(shape)
         between = real + mix * (fake - real)
         with tf.GradientTape() as tape:
             tape.watch(between)
             verdict = self.discriminator(between, training=True)
-        slope = tape.gradient(verdict, [between])[0]
+        slope: Any = tape.gradient(verdict, between)
         norm = tf.sqrt(tf.reduce_sum(tf.square(slope), axis=[1, 2, 3]))
         return tf.reduce_mean((norm - 1.0) ** 2)
 
@@ -178,7 +179,8 @@ def main() -> None:
     keras.utils.set_random_seed(options.seed)
     images = np.load(options.images)
     if options.game == "keras-wgan-gp":
-        model, low, batch = WGANGP(), -1.0, 512
+        model: Any = WGANGP()
+        low, batch = -1.0, 512
     else:
         side = 28 if options.game.endswith("28") else 64
         model, low, batch = DCGAN(side), 0.0, 32

@@ -36,10 +36,10 @@ AUGMENTS = {"none": "null", "diff_augment": "diff_augment", "ada": "ada"}
 
 def few_images(chosen: np.ndarray, folder: str) -> str:
     """Some training images and all test images, as a file of arrays."""
-    source = datasets.open("fashion-mnist")
+    source: Any = datasets.open("fashion-mnist")
     (x, y), (x_test, y_test) = source.arrays("train"), source.arrays("held_out")
     path = f"{folder}/few-{len(chosen)}.npz"
-    np.savez(path, x_train=x[chosen], y_train=np.asarray(y)[chosen], x_test=x_test, y_test=y_test)
+    np.savez(path, x_train=x[chosen], y_train=y[chosen], x_test=x_test, y_test=y_test)
     return path
 
 
@@ -88,7 +88,7 @@ def accuracy(x: np.ndarray, y: np.ndarray, seed: int, steps: int = 4_000) -> flo
         model.add(layer)
     model.add(layers.Dropout(0.5))
     model.add(layers.Dense(10))
-    rate = keras.optimizers.schedules.CosineDecay(1e-3, steps)
+    rate: Any = keras.optimizers.schedules.CosineDecay(1e-3, steps)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
     data = tf.data.Dataset.from_tensor_slices((x.astype("float32"), y)).repeat()
