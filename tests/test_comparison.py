@@ -29,7 +29,7 @@ def test_measures_are_those_of_the_metrics_on_the_same_features(sets):
     assert found["sliced_wasserstein"] == metrics.sliced_wasserstein(real, made)
     assert found["recall"] == metrics.precision_recall(real / 2, made / 2).recall
     assert found["coverage"] == metrics.density_coverage(real / 2, made / 2).coverage
-    kernel = metrics.kernel_distance(real / 2, made / 2, subset_size=300)
+    kernel = metrics.kernel_distance(real / 2, made / 2, subset_size=150)
     assert found["kernel_distance"] == kernel.mean
 
 

@@ -12,6 +12,7 @@ from keras_gan.metrics.accumulators import Moments
 from keras_gan.metrics.density_coverage import density_coverage
 from keras_gan.metrics.frechet import frechet_distance
 from keras_gan.metrics.kernel import kernel_distance
+from keras_gan.metrics.measures import kernel_subset
 from keras_gan.metrics.precision_recall import precision_recall
 from keras_gan.metrics.sliced_wasserstein import sliced_wasserstein
 
@@ -78,7 +79,7 @@ class Comparison:
         if name == "frechet_distance":
             return {name: frechet_distance(self._moments, features)}
         if name == "kernel_distance":
-            size = min(1000, len(features), len(self._features))
+            size = kernel_subset(len(self._features), len(features))
             return {name: kernel_distance(self._features, features, subset_size=size).mean}
         if name in ("precision", "recall"):
             found = precision_recall(self._features, features)
