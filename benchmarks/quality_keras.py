@@ -3,7 +3,7 @@
 `keras-dcgan`: "dcgan_overriding_train_step", 64 x 64, networks and game as published but for one
 channel of color instead of three. `keras-dcgan-28`: the same at 28 x 28, the generator without its
 last doubling, as someone would play it with these images. `keras-wgan-gp`: "wgan_gp", made for
-Fashion-MNIST by its author, as published.
+Fashion-MNIST by its author, as published, with the epsilon under the root that it got in 2026.
 """
 
 from __future__ import annotations
@@ -68,11 +68,12 @@ class DCGAN(Example):
         labels = tf.concat([tf.ones((count, 1)), tf.zeros((count, 1))], axis=0)
         labels += 0.05 * tf.random.uniform(tf.shape(labels))
         with tf.GradientTape() as tape:
-            loss = self.cross_entropy(labels, self.discriminator(both, training=True))
+            # As published: without training=True, by which Keras 3 leaves its Dropout out.
+            loss = self.cross_entropy(labels, self.discriminator(both))
         self.learn(self.d_optimizer, self.discriminator, tape, loss)
         noise = self.noise(count)
         with tf.GradientTape() as tape:
-            verdict = self.discriminator(self.generator(noise, training=True))
+            verdict = self.discriminator(self.generator(noise))
             loss = self.cross_entropy(tf.zeros((count, 1)), verdict)
         self.learn(self.g_optimizer, self.generator, tape, loss)
         return {"g_loss": loss}
@@ -107,7 +108,8 @@ class WGANGP(Example):
             tape.watch(between)
             verdict = self.discriminator(between, training=True)
         slope: Any = tape.gradient(verdict, between)
-        norm = tf.sqrt(tf.reduce_sum(tf.square(slope), axis=[1, 2, 3]))
+        squares = tf.reduce_sum(tf.square(slope), axis=[1, 2, 3])
+        norm = tf.sqrt(squares + keras.backend.epsilon())
         return tf.reduce_mean((norm - 1.0) ** 2)
 
     def train_step(self, real):  # pyright: ignore
