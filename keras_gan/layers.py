@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -467,6 +468,19 @@ class _Blur(keras.layers.Layer):
         self.kernel = [float(k) for k in kernel]
         self.padding = padding
 
+    def build(self, input_shape):
+        # Reflection begins at the second pixel: as many must be there as are looked at beyond.
+        sides, least = input_shape[1:3], self._beyond() + 1
+        if self.padding == "reflect" and any(side and side < least for side in sides):
+            raise UsageError(
+                f"A blur of kernel={self.kernel} that reflects needs sides of at least {least} "
+                f'pixels; or take padding="zero". Received: {sides[0]} x {sides[1]}'
+            )
+
+    def _beyond(self) -> int:
+        """How many pixels beyond the border are looked at."""
+        raise NotImplementedError
+
     def _matrix(self, side: int) -> np.ndarray:
         """How much of every pixel of a line, by columns, is in each that is made, by rows."""
         raise NotImplementedError
@@ -527,7 +541,7 @@ class BlurPool2D(_Blur):
     Output shape: sides divided by `strides`, rounded up.
 
     Raises:
-        UsageError: an argument out of range.
+        UsageError: an argument out of range, or sides too short to be reflected.
 
     Reference:
         - [Zhang, 2019](https://arxiv.org/abs/1904.11486)
@@ -544,6 +558,9 @@ class BlurPool2D(_Blur):
         super().__init__(kernel, padding, **kwargs)
         _check_count("strides", strides)
         self.strides = int(strides)
+
+    def _beyond(self) -> int:
+        return len(self.kernel) // 2
 
     def _matrix(self, side: int) -> np.ndarray:
         weights = [k / sum(self.kernel) for k in self.kernel]
@@ -582,11 +599,14 @@ class BlurUpsample2D(_Blur):
     Output shape: sides doubled.
 
     Raises:
-        UsageError: an argument out of range.
+        UsageError: an argument out of range, or sides too short to be reflected.
 
     Reference:
         - [Karras et al., 2018](https://arxiv.org/abs/1812.04948), section 2
     """
+
+    def _beyond(self) -> int:
+        return (len(self.kernel) // 2 + 1) // 2
 
     def _matrix(self, side: int) -> np.ndarray:
         weights = np.array([2 * k / sum(self.kernel) for k in self.kernel])
@@ -602,7 +622,7 @@ class BlurUpsample2D(_Blur):
             return self._by_matrices(inputs)
         _, height, width, channels = ops.shape(inputs)
         before = len(self.kernel) // 2  # of the doubled image
-        border = (before + 1) // 2
+        border = self._beyond()
         x = self._padded(inputs, border, border)
         tall, wide = height + 2 * border, width + 2 * border
         x = ops.reshape(ops.stack([x, ops.zeros_like(x)], 3), (-1, tall, 2 * wide, channels))
@@ -984,10 +1004,12 @@ def _positions(x):
 
 
 def _check_count(name: str, value: Any) -> None:
-    if int(value) != value or value < 1:
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < 1:
         raise UsageError(f"{name} must be a whole number from 1 up. Received: {name}={value!r}")
 
 
-def _check_positive(name: str, value: float) -> None:
-    if not 0 < value < float("inf"):
+def _check_positive(name: str, value: Any) -> None:
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or not 0 < value < float("inf"):
         raise UsageError(f"{name} must be a number above 0. Received: {name}={value!r}")

@@ -457,6 +457,34 @@ def test_a_basis_is_scaled_by_its_channel():
         layers.Basis2D(0, 3)
 
 
+def test_a_blur_reflects_no_side_that_is_too_short():
+    """Where padding by reflection would look beyond the far end."""
+    for layer, least in (
+        (layers.BlurPool2D(), 3),
+        (layers.BlurPool2D((1, 2, 1)), 2),
+        (layers.BlurPool2D((1, 4, 6, 4, 1)), 3),
+        (layers.BlurUpsample2D(), 2),
+        (layers.BlurUpsample2D((1, 4, 6, 4, 1)), 2),
+        (layers.BlurUpsample2D((1, 5, 9, 9, 5, 1)), 3),
+    ):
+        kind, kernel = type(layer), layer.kernel
+        np.testing.assert_allclose(layer(np.ones((1, least, 9, 1))), 1.0, atol=1e-6)
+        message = rf"at least {least} pixels.* Received: 9 x {least - 1}"
+        with pytest.raises(UsageError, match=message):
+            kind(kernel)(np.ones((1, 9, least - 1, 1)))
+        kind(kernel, "zero")(np.ones((1, 9, least - 1, 1)))
+
+
+@pytest.mark.parametrize("wrong", ["3", None, 2.5, True, 0, float("nan")])
+def test_counts_are_whole_numbers(wrong):
+    message = rf"filters must be a whole number from 1 up. Received: filters={wrong!r}"
+    with pytest.raises(UsageError, match=message):
+        layers.EqualizedConv2D(wrong)
+    if wrong not in (2.5,):
+        with pytest.raises(UsageError, match=rf"must be a number above 0. Received: eps.*{wrong}"):
+            layers.PixelNormalization(wrong)
+
+
 def test_blur_refuses():
     for wrong, message in (
         ({"kernel": [1]}, r"2 or more numbers .* Received: kernel=\[1\]"),
