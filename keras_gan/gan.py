@@ -625,7 +625,9 @@ class GAN(keras.Model):
             batch_size: how many samples are computed at once.
 
         Returns:
-            Samples as a float32 array `(len(seeds), ...)`, of the kind and range of the data.
+            Samples as a float32 array `(len(seeds), ...)`, of the kind and range of the data. Where
+            nothing bounds the generator (`r3gan` ends without tanh) they may leave the range;
+            clip them: `np.clip(samples, -1, 1)`.
 
         Raises:
             UsageError: a seed, label, or truncation out of range, or labels without classes.

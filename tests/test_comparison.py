@@ -51,6 +51,17 @@ def test_the_default_needs_no_features(sets):
     assert metrics.Comparison(real)(made) == expected
 
 
+def test_images_beyond_the_range_are_measured_as_they_are_drawn_and_points_as_they_are():
+    """Nothing bounds what some generators make: 3 is white, and a distance of 2 for a point."""
+    white = np.ones((5, 2, 2, 1))
+    compare = metrics.Comparison(white)
+    assert compare(3 * white) == {"sliced_wasserstein": 0.0}
+    assert compare(-3 * white) == compare(-white)
+    assert compare(-white)["sliced_wasserstein"] > 0.1
+    points = np.ones((5, 1))
+    assert metrics.Comparison(points)(3 * points)["sliced_wasserstein"] == pytest.approx(2.0)
+
+
 def test_mistakes_are_told(sets):
     with pytest.raises(UsageError, match=r"one of sliced_wass.*Received: metric='recall'"):
         metrics.Comparison(sets[0], "recall")
