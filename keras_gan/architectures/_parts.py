@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,24 +35,53 @@ def check_one_of(name: str, value: Any, valid: Sequence[str]) -> None:
         raise UsageError(f"{name} must be one of {', '.join(valid)}. Received: {name}={value!r}")
 
 
+def is_whole(value: Any, least: int = 1) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least
+
+
 def check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or int(value) != value or value < 1:
+    if not is_whole(value):
         raise UsageError(f"{name} must be a whole number from 1 up. Received: {name}={value!r}")
 
 
-def check_widths(widths: Sequence[int]) -> list[int]:
-    chosen = list(widths)
-    if not chosen or not all(int(w) == w and w > 0 for w in chosen):
-        raise UsageError(f"Widths must be whole numbers from 1 up. Received: {chosen}")
-    return chosen
+def check_widths(widths: Any) -> list[int]:
+    is_list = isinstance(widths, Sequence) and not isinstance(widths, str)
+    if not is_list or not widths or not all(is_whole(w) for w in widths):
+        received = list(widths) if isinstance(widths, tuple) else widths
+        raise UsageError(
+            f"widths must be a list of whole numbers from 1 up. Received: widths={received!r}"
+        )
+    return [int(w) for w in widths]
+
+
+def check_width(width: Any, widths: Any) -> None:
+    """Refuses a width that is none, and one beside the widths that it would give."""
+    if width is None:
+        return
+    check_count("width", width)
+    if widths is not None:
+        raise UsageError(
+            "width and widths both say how wide the stages are: set one of them to null. "
+            f"Received: width={width}, widths={list(check_widths(widths))}"
+        )
+
+
+def check_label_option(name: str, value: Any, conditional: bool) -> None:
+    """Refuses an option of labels where there are none."""
+    if value is not None and not conditional:
+        raise UsageError(
+            f"{name} is how labels come in, and this player takes none (game.conditional). "
+            f"Received: {name}={value!r}"
+        )
 
 
 def check_sides(spec: Spec, depth: int) -> None:
     """Refuses sides that cannot be halved `depth` times."""
+    check_count("depth", depth)
     height, across = spec.shape[:2]
-    if depth < 1 or height % 2**depth or across % 2**depth:
+    if height % 2**depth or across % 2**depth:
         raise UsageError(
-            f"Both sides of an image must divide by {2 ** max(depth, 0)} at depth={depth}. "
+            f"Both sides of an image must divide by {2**depth} at depth={depth}. "
             f"Received: {height} x {across} (resize with --set data.size, or set a smaller depth)"
         )
 
@@ -71,10 +101,11 @@ def default_depth(spec: Spec) -> int:
 def depth_of(widths: Sequence[int] | None, depth: int | None, spec: Spec) -> int:
     """How often the resolution doubles: as widths or depth say, else the default."""
     if widths is not None:
+        widths = check_widths(widths)
         if depth not in (None, len(widths) - 1) or len(widths) < 2:
             raise UsageError(
                 "widths names every stage, one more than depth. "
-                f"Received: widths={list(widths)}, depth={depth}"
+                f"Received: widths={widths}, depth={depth}"
             )
         depth = len(widths) - 1
     elif depth is None:
@@ -87,8 +118,7 @@ def depth_of(widths: Sequence[int] | None, depth: int | None, spec: Spec) -> int
 
 
 def latents_input(latent_dim: int) -> Any:
-    if latent_dim < 1:
-        raise UsageError(f"latent_dim must be at least 1. Received: latent_dim={latent_dim}")
+    check_count("latent_dim", latent_dim)
     return keras.Input((latent_dim,), name="latents")
 
 
@@ -98,24 +128,34 @@ def labels_input() -> Any:
 
 def latents_and_label(latents, labels, spec: Spec, size: int, initializer: Any = "uniform"):
     """The latents joined with the label's embedding of that size."""
-    embedded = layers.Embedding(
-        spec.num_classes, size, embeddings_initializer=initializer, name="label_embedding"
-    )(labels)
-    return layers.Concatenate(name="latents_and_label")([latents, embedded])
+    embedded = label_embedding(spec, size, initializer)(labels)
+    return layers.Concatenate(dtype="float32", name="latents_and_label")([latents, embedded])
+
+
+def label_embedding(spec: Spec, size: int, initializer: Any = "uniform") -> Any:
+    # float32 whatever the policy: a gradient adds up over all samples of a class.
+    return layers.Embedding(
+        spec.num_classes,
+        size,
+        embeddings_initializer=initializer,
+        dtype="float32",
+        name="label_embedding",
+    )
 
 
 def image_and_label(samples, labels, spec: Spec):
     """The image with one channel more, in which every class has learned a picture of its own."""
     height, across = spec.shape[:2]
-    pixels = layers.Embedding(spec.num_classes, height * across, name="label_embedding")(labels)
+    pixels = label_embedding(spec, height * across)(labels)
     picture = layers.Reshape((height, across, 1), name="label_channel")(pixels)
     return layers.Concatenate(name="image_and_label")([samples, picture])
 
 
-def projection(features, logits, labels, spec: Spec, spectral: bool = False):
+def projection(
+    features, logits, labels, spec: Spec, spectral: bool = False, initializer: Any = "uniform"
+):
     """The logits plus the inner product of the features and the label's embedding."""
-    size = features.shape[-1]
-    embedding: Any = layers.Embedding(spec.num_classes, size, name="label_embedding")
+    embedding = label_embedding(spec, features.shape[-1], initializer)
     if spectral:
         embedding = SpectralNormalization(embedding, name="label_embedding")
     agreement = layers.Dot(axes=1, dtype="float32", name="projection")(

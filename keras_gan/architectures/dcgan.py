@@ -24,11 +24,11 @@ def generator(
     spec: Spec,
     conditional: bool = False,
     latent_dim: int = 64,
-    width: int = 32,
+    width: int | None = None,
     widths: Sequence[int] | None = None,
     depth: int | None = None,
     norm: str = "batch",
-    conditioning: str = "concatenation",
+    conditioning: str | None = None,
 ) -> keras.Model:
     """Latents `(batch, latent_dim)` [and labels `(batch,)`] to images in [-1, 1].
 
@@ -36,18 +36,22 @@ def generator(
         spec: images whose sides divide by `2**depth`.
         conditional: whether it takes labels.
         latent_dim: length of a latent vector.
-        width: channels at full resolution; each halving of it has twice as many, at most 512.
+        width: channels at full resolution, 32 by default; each halving of it has twice as many,
+            at most 512.
         widths: channels of every stage, from the smallest resolution to the full one, instead
             of `width` and `depth`.
         depth: how often the resolution doubles; by default until the smaller side is 4 to 7.
         norm: normalization of each stage, "batch", "layer" or "none".
-        conditioning: how labels come in: "concatenation", an embedding joined to the latents, or
-            "batch_norm", every stage's scale and shift (`ConditionalBatchNormalization`).
+        conditioning: how labels come in: "concatenation" (the default), an embedding joined to
+            the latents, or "batch_norm", every stage's scale and shift
+            (`ConditionalBatchNormalization`).
 
     Raises:
         UsageError: sides that do not divide, or options out of range.
     """
     widths = stage_widths(spec, width, widths, depth)
+    _parts.check_label_option("conditioning", conditioning, conditional)
+    conditioning = "concatenation" if conditioning is None else conditioning
     _parts.check_one_of("conditioning", conditioning, ("concatenation", "batch_norm"))
     by_class = conditional and conditioning == "batch_norm"
     _parts.check_norm(norm, by_class)
@@ -81,11 +85,11 @@ def generator(
 def discriminator(
     spec: Spec,
     conditional: bool = False,
-    width: int = 32,
+    width: int | None = None,
     widths: Sequence[int] | None = None,
     depth: int | None = None,
     norm: str = "none",
-    conditioning: str = "projection",
+    conditioning: str | None = None,
 ) -> keras.Model:
     """Images in [-1, 1] [and labels `(batch,)`] to logits `(batch, 1)`.
 
@@ -100,8 +104,8 @@ def discriminator(
         depth: how often the resolution is halved; by default until the smaller side is 4 to 7.
         norm: normalization of each stage but the first, "none", "layer" or "batch". Penalties
             on the gradient refuse "batch", in which samples of a batch meet.
-        conditioning: how labels come in: "projection", the logit gains the inner product of the
-            last features and the label's embedding (Miyato and Koyama, 2018,
+        conditioning: how labels come in: "projection" (the default), the logit gains the inner
+            product of the last features and the label's embedding (Miyato and Koyama, 2018,
             https://arxiv.org/abs/1802.05637), or "concatenation", a channel of the image that the
             class has learned.
 
@@ -109,6 +113,8 @@ def discriminator(
         UsageError: sides that do not divide, or options out of range.
     """
     widths = stage_widths(spec, width, widths, depth)[::-1]
+    _parts.check_label_option("conditioning", conditioning, conditional)
+    conditioning = "projection" if conditioning is None else conditioning
     _parts.check_one_of("conditioning", conditioning, ("projection", "concatenation"))
     _parts.check_norm(norm)
     samples = keras.Input(spec.shape, name="samples")
@@ -129,15 +135,17 @@ def discriminator(
 
 
 def stage_widths(
-    spec: Spec, width: int, widths: Sequence[int] | None, depth: int | None
+    spec: Spec, width: int | None, widths: Sequence[int] | None, depth: int | None
 ) -> list[int]:
     """Channels of every stage from the smallest resolution to the full one.
 
     Raises:
-        UsageError: the sides do not divide by `2**depth`, or widths and depth disagree.
+        UsageError: the sides do not divide by `2**depth`, or width, widths and depth disagree.
     """
     _parts.check_images(spec, "dcgan")
+    _parts.check_width(width, widths)
     depth = _parts.depth_of(widths, depth, spec)
-    return _parts.check_widths(
-        widths or [min(width * 2**i, 512) for i in reversed(range(depth + 1))]
-    )
+    if widths is not None:
+        return _parts.check_widths(widths)
+    width = 32 if width is None else width
+    return [min(width * 2**i, 512) for i in reversed(range(depth + 1))]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from keras_gan.errors import UsageError
+from keras_gan.architectures import _parts
 from keras_gan.spec import Spec
 
 
@@ -31,14 +31,9 @@ def generator(
     Raises:
         UsageError: a width below 1, or no hidden layer.
     """
-    if latent_dim < 1:
-        raise UsageError(f"latent_dim must be at least 1. Received: latent_dim={latent_dim}")
-    latents = keras.Input((latent_dim,), name="latents")
-    x, labels = latents, None
-    if conditional:
-        labels = keras.Input((), dtype="int32", name="labels")
-        embedded = layers.Embedding(spec.num_classes, latent_dim, name="label_embedding")(labels)
-        x = layers.Concatenate(name="latents_and_label")([latents, embedded])
+    latents = _parts.latents_input(latent_dim)
+    labels = _parts.labels_input() if conditional else None
+    x = _parts.latents_and_label(latents, labels, spec, latent_dim) if conditional else latents
     x = _hidden(x, widths, lambda i: layers.ReLU(name=f"activation_{i}"))
     # float32 whatever the policy: samples leave the network at full precision.
     x = layers.Dense(math.prod(spec.shape), dtype="float32", name="values")(x)
@@ -71,19 +66,12 @@ def discriminator(
     logits = layers.Dense(1, dtype="float32", name="logits")(x)
     if not conditional:
         return keras.Model(samples, logits, name="discriminator")
-    labels = keras.Input((), dtype="int32", name="labels")
-    embedded = layers.Embedding(spec.num_classes, widths[-1], name="label_embedding")(labels)
-    agreement = layers.Dot(axes=1, dtype="float32", name="projection")([x, embedded])
-    logits = layers.Add(dtype="float32", name="logits_of_label")([logits, agreement])
+    labels = _parts.labels_input()
+    logits = _parts.projection(x, logits, labels, spec)
     return keras.Model([samples, labels], logits, name="discriminator")
 
 
 def _hidden(x, widths: Sequence[int], activation):
-    if not widths or not all(int(w) == w and w > 0 for w in widths):
-        raise UsageError(
-            f"widths must be whole numbers from 1 up, one for each hidden layer. "
-            f"Received: widths={list(widths)}"
-        )
-    for i, width in enumerate(widths):
+    for i, width in enumerate(_parts.check_widths(widths)):
         x = activation(i)(layers.Dense(width, name=f"hidden_{i}")(x))
     return x

@@ -61,8 +61,10 @@ def generator(
         UsageError: sides that do not divide, or options out of range.
     """
     _parts.check_images(spec, "resnet")
+    _parts.check_width(width, widths)
+    _parts.check_label_option("conditioning", conditioning, conditional)
     depth = _parts.depth_of(widths, depth, spec)
-    widths = _parts.check_widths(widths or _stages(spec, width, depth))
+    widths = _stages(spec, width, depth) if widths is None else _parts.check_widths(widths)
     if conditioning is None:
         conditioning = "batch_norm" if norm == "batch" else "concatenation"
     _parts.check_one_of("conditioning", conditioning, ("batch_norm", "concatenation"))
@@ -99,7 +101,7 @@ def discriminator(
     norm: str = "none",
     spectral: bool = True,
     attention: int | None = None,
-    conditioning: str = "projection",
+    conditioning: str | None = None,
 ) -> keras.Model:
     """Images in [-1, 1] [and labels `(batch,)`] to logits `(batch, 1)`.
 
@@ -116,14 +118,17 @@ def discriminator(
             gradient refuse "batch", in which samples of a batch meet.
         spectral: whether every kernel is normalized by its largest singular value.
         attention: height in pixels of the features that self-attention is added to.
-        conditioning: how labels come in: "projection", the logit gains the inner product of the
-            last features and the label's embedding, or "concatenation", a channel of the image
-            that the class has learned.
+        conditioning: how labels come in: "projection" (the default), the logit gains the inner
+            product of the last features and the label's embedding, or "concatenation", a channel
+            of the image that the class has learned.
 
     Raises:
         UsageError: sides that do not divide, or options out of range.
     """
     _parts.check_images(spec, "resnet")
+    _parts.check_width(width, widths)
+    _parts.check_label_option("conditioning", conditioning, conditional)
+    conditioning = "projection" if conditioning is None else conditioning
     small = min(spec.shape[:2]) <= SMALL
     blocks = 4 if small else max(5, _halvings(spec))
     if widths is None:
@@ -155,7 +160,8 @@ def discriminator(
     features = layers.Rescaling(area, dtype="float32", name="features")(x)
     logits = make.dense(features, 1, "logits", dtype="float32")
     if conditional and conditioning == "projection":
-        logits = _parts.projection(features, logits, labels, spec, spectral)
+        # Glorot's bounds, as of the kernels.
+        logits = _parts.projection(features, logits, labels, spec, spectral, "glorot_uniform")
     return keras.Model([samples, labels] if conditional else samples, logits, name="discriminator")
 
 
@@ -254,7 +260,7 @@ def _halvings(spec: Spec) -> int:
 
 
 def _check_halvings(spec: Spec, halvings: int, blocks: int) -> None:
-    if isinstance(halvings, bool) or int(halvings) != halvings or not 0 < halvings <= blocks:
+    if not _parts.is_whole(halvings) or halvings > blocks:
         raise UsageError(
             f"halvings must be a whole number from 1 to the number of blocks, {blocks}. "
             f"Received: halvings={halvings!r}"
@@ -268,7 +274,7 @@ def _check_halvings(spec: Spec, halvings: int, blocks: int) -> None:
 
 
 def _check_attention(attention: int | None, heights: Sequence[int]) -> None:
-    if attention is not None and attention not in heights:
+    if attention is not None and not (_parts.is_whole(attention) and attention in heights):
         raise UsageError(
             "attention must be a height that the features have, one of "
             f"{', '.join(str(h) for h in sorted(set(heights)))}. Received: attention={attention!r}"
