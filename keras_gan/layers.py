@@ -1011,5 +1011,5 @@ def _check_count(name: str, value: Any) -> None:
 
 def _check_positive(name: str, value: Any) -> None:
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not number or not 0 < value < float("inf"):
+    if not number or not 0 < float(value) < float("inf"):
         raise UsageError(f"{name} must be a number above 0. Received: {name}={value!r}")
