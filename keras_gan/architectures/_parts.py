@@ -36,7 +36,9 @@ def check_one_of(name: str, value: Any, valid: Sequence[str]) -> None:
 
 
 def is_whole(value: Any, least: int = 1) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least
+    """Whether it is a whole number from `least` up, and not True or a float like one."""
+    integral = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return integral and int(value) >= least
 
 
 def check_count(name: str, value: Any) -> None:
