@@ -105,7 +105,9 @@ def places(game, data_file, tmp_path_factory):
     run.save(game)
     training = {"recipe": run.record, "images_seen": game.count("images_seen")}
     bundle = export.export_bundle(game, folder / "bundle", training=training).path
-    samples, labels = game.generate(range(COUNT)), np.arange(COUNT) % 3
+    # In the classes of the held-out samples, as a game is asked for them, in the same order.
+    labels = np.random.default_rng(0).permutation(np.arange(COUNT) % 3)
+    samples = game.generate(range(COUNT), labels=labels)
     np.savez(folder / "samples.npz", samples=samples, labels=labels, allow_pickle=False)
     np.savez(folder / "made.npz", samples=samples, labels=labels)
     for i, (sample, label) in enumerate(zip(samples, labels, strict=True)):
@@ -135,7 +137,7 @@ def test_an_array_against_itself_is_perfect():
     found = evaluate(x, x, "pixels", 60)
     assert found["frechet_distance"] == pytest.approx(0, abs=1e-9)
     assert found["precision"] == found["recall"] == found["coverage"] == 1
-    assert found["sliced_wasserstein"] == 0
+    assert found["feature_sliced_wasserstein"] == 0
     assert -0.1 < found["kernel_distance"] < 0  # its bias is of pairs of equal samples
 
 
@@ -190,11 +192,16 @@ def test_the_protocol_says_how_the_figures_came_about(places, data_file, linear)
         "weights": "live",
         "images_seen": 128,
         "first_seed": 7,
+        "labels": "those of the real samples",
     }
     assert (protocol["real"]["count"], protocol["real"]["split"]) == (120, "held_out")
-    assert protocol["kernel_distance"] == {"subsets": 100, "subset_size": 45}
-    assert {"keras_gan", "tensorflow", "numpy"} <= protocol["software"].keys()
-    assert "sliced_wasserstein" not in found.values  # of unequal counts
+    assert protocol["kernel_distance"] == {"subsets": 100, "subset_size": 45, "seed": 2020}
+    assert protocol["class_score"] == {"splits": 10, "seed": 2020}
+    assert protocol["precision_recall"] == {"neighbours": 3}
+    assert protocol["runtime"].startswith("onnxruntime ")
+    assert protocol["runtime"].endswith(", CPUExecutionProvider")
+    assert {"keras_gan", "tensorflow", "numpy", "onnxruntime"} <= protocol["software"].keys()
+    assert "feature_sliced_wasserstein" not in found.values  # of unequal counts
     averaged = evaluate(places["run"], data_file, linear, 90, seed=7, real_count=120)
     assert averaged["frechet_distance"] != found["frechet_distance"]
     other = evaluate(places["run"], data_file, linear, 90, average=False, real_count=120)
@@ -307,8 +314,12 @@ def test_classification_accuracy_needs_right_labels():
     assert found["classification_accuracy"] == pytest.approx(1 / 3, abs=0.1)
     assert found["classification_accuracy_reverse"] == pytest.approx(1 / 3, abs=0.1)
     assert found["classification_accuracy_real"] > 0.9
-    assert found.details["classification_accuracy"] == pytest.approx([1, 0, 0], abs=0.15)
-    assert found.protocol["classification_accuracy_epochs"] == 25
+    of_classes = found.details["classification_accuracy"]
+    assert of_classes == pytest.approx({"0": 1, "1": 0, "2": 0}, abs=0.15)
+    told = {"epochs": 25, "generated": 180, "training": 180, "test": 60, "seed": 0}
+    assert found.protocol["classification_accuracy"] == told
+    with pytest.raises(UsageError, match=r"same number of samples. Received: 60 generated and 90"):
+        metrics.classification_accuracy((x[:60], y[:60]), (x[:90], y[:90]), (x, y))
 
 
 # ------------------------------------------------------------------------ cache
@@ -321,7 +332,7 @@ def test_the_real_side_is_kept_and_used(data_file, linear, tmp_path):
     files = sorted((tmp_path / "cache").iterdir())
     assert [file.name.partition(".")[2] for file in files] == ["moments.npz", "rows.npz"]
     times = [file.stat().st_mtime_ns for file in files]
-    assert evaluate(x, data_file, linear, **asked).values == pytest.approx(first.values, rel=1e-12)
+    assert evaluate(x, data_file, linear, **asked).values == first.values  # to the last bit
     assert [file.stat().st_mtime_ns for file in files] == times
 
     with np.load(files[0]) as kept:  # what is in the file is what counts
@@ -336,7 +347,7 @@ def test_the_real_side_is_kept_and_used(data_file, linear, tmp_path):
     for file in files:  # damage
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
         again = evaluate(x, data_file, linear, **asked)
-        assert again.values == pytest.approx(first.values, rel=1e-12)
+        assert again.values == first.values
     assert [file.stat().st_size for file in files] > [200, 200]
     assert sorted((tmp_path / "cache").iterdir()) == files
 
@@ -513,7 +524,9 @@ def test_inception_is_refused_unless_it_is_the_standard_network(tmp_path, monkey
         ({"features": "{two}"}, r"must have one input.*Received: .*two.onnx with images"),
         ({"features": "{broken}"}, r"onnxruntime must load the model. Received: .*broken.onnx"),
         ({"metrics": ["frechet"]}, r"No metric has that name. Received: 'frechet'. Did you mean"),
-        ({"metrics": ["fid"]}, r"called FID only with the extractor inception.*by_brightness"),
+        ({"metrics": ["fid"]}, r"FID is called so only with the extractor inception.*by_brightn"),
+        ({"metrics": ["kid"]}, r"KID is called so only with.*kernel_distance is the same"),
+        ({"metrics": "inception_score"}, r"The Inception score is called so only.*class_score is"),
         ({"metrics": ["modes"], "features": "pixels"}, r"mode_coverage needs an extractor with cl"),
         ({"metrics": ["label_accuracy"]}, r"label_accuracy needs generated samples with labels"),
         ({"metrics": ["ms_ssim"]}, r"ms_ssim needs images of at least 11x11"),
@@ -544,7 +557,7 @@ def test_mistakes_are_told_in_one_line(options, message, data_file, tmp_path):
 def test_more_is_refused_that_does_not_fit(data_file, places, tmp_path, linear):
     x, _ = labelled_images(60)
     with pytest.raises(UsageError, match=r"count must be at most .* 150 in arrays.*smaller count"):
-        evaluate(places["game"], data_file, count=151)
+        evaluate(places["game"], data_file, count=151, metrics=["sliced_wasserstein"])
     with pytest.raises(UsageError, match=r"must have one shape.*\(8, 12, 1\), real ones of \(2,\)"):
         evaluate(x, np.zeros((60, 2), "float32"), count=60)
     with pytest.raises(UsageError, match=r"takes images.*samples of kind 'points'"):
@@ -567,7 +580,7 @@ def test_the_command_prints_a_table_and_writes_json(places, linear, tmp_path, ca
     with pytest.raises(SystemExit) as ended:
         main(asked)
     assert ended.value.code == 2
-    assert "called FID only with" in capsys.readouterr().err
+    assert "FID is called so only with" in capsys.readouterr().err
     asked[asked.index("fid,precision")] = "frechet_distance,precision"
     main(asked)
     told = capsys.readouterr().out
