@@ -1,7 +1,12 @@
 """Evaluation: the same numbers from every source, the protocol, the cache, and the errors."""
 
+import dataclasses
+import fractions
 import json
+import os
+import shutil
 import struct
+import warnings
 
 import inception_weights
 import keras
@@ -9,6 +14,7 @@ import numpy as np
 import onnx
 import PIL.Image
 import pytest
+import tensorflow as tf
 from onnx import TensorProto, helper, numpy_helper
 
 import export
@@ -16,8 +22,8 @@ import keras_gan
 from keras_gan import Spec, UsageError, datasets, metrics, recipe
 from keras_gan import run as runs
 from keras_gan.__main__ import main
-from keras_gan.metrics import inception
-from keras_gan.metrics.features import open_features
+from keras_gan.metrics import inception, sources, statistics
+from keras_gan.metrics.features import open_features, to_bytes
 
 SPEC = Spec("image", (8, 12, 1), (-1.0, 1.0), num_classes=3)
 COUNT = 150
@@ -598,3 +604,287 @@ def test_a_figure_that_is_no_number_is_null_in_json(tmp_path):
     found = metrics.Evaluation({"a": float("nan"), "b": 2.0}, {})
     found.save(tmp_path / "x.json")
     assert json.loads((tmp_path / "x.json").read_text())["values"] == {"a": None, "b": 2.0}
+
+
+# ------------------------------------------------------------------------ samples
+
+
+def test_images_that_are_no_numbers_are_refused(game, data_file):
+    """As bytes, NaN would be black."""
+    weight = game.generator.trainable_variables[0]
+    before = weight.numpy()
+    weight.assign(np.full_like(before, np.nan))
+    try:
+        with pytest.raises(UsageError, match=r"Images must be finite numbers. Received: NaN or in"):
+            evaluate(game, data_file, average=False, metrics="frechet_distance")
+    finally:
+        weight.assign(before)
+    x = np.full((60, 8, 12, 1), np.inf, "float32")
+    with pytest.raises(UsageError, match=r"Images must be finite numbers. Received: NaN or infi"):
+        evaluate(x, data_file, count=60)
+
+
+def test_bytes_are_those_of_exact_arithmetic():
+    """Beside the middle between two bytes, where a rounding of float32 decides wrongly."""
+    middles = ((np.delete(np.arange(255), 127) + 0.5) / 127.5 - 1).astype("float32")
+    values = np.concatenate([middles, np.nextafter(middles, 2), np.nextafter(middles, -2)])
+    exact = [(fractions.Fraction(float(x)) + 1) * fractions.Fraction(255, 2) for x in values]
+    expected = np.array([round(x) for x in exact], "uint8")
+    np.testing.assert_array_equal(to_bytes(values), expected)
+    assert (np.round((values + np.float32(1)) * np.float32(127.5)) != expected).any()
+
+
+def test_floats_are_in_the_range_that_is_stated(data_file):
+    x, _ = labelled_images(60)
+    from_0 = x.astype("float32") / 255
+    with pytest.raises(UsageError, match=r"give others as uint8 or in \[-1, 1\]. Received: values"):
+        evaluate(from_0, data_file, count=60)
+    with pytest.raises(UsageError, match=r"must be in \[-1, 1\].*Received: values from -1\.[6-9]"):
+        evaluate(from_0 * 2 - 2, data_file, count=60)
+    over = (from_0 * 2 - 1) * 1.6  # as of a generator without a tanh
+    assert over.min() < -1 < 1 < over.max()
+    cut = evaluate(np.clip(over, -1, 1), data_file, count=60)
+    assert evaluate(over, data_file, count=60).values == cut.values
+
+
+def copied(places, name, tmp_path, file, change):
+    """A run or bundle with something else in one of its JSON files."""
+    folder = tmp_path / name
+    shutil.copytree(places[name], folder)
+    content = json.loads((folder / file).read_text())
+    change(content)
+    (folder / file).write_text(json.dumps(content))
+    return folder
+
+
+def test_a_bundles_samples_are_in_its_range(places, data_file, linear, tmp_path):
+    folder = copied(
+        places, "bundle", tmp_path, "manifest.json", lambda m: m.update(value_range=[-2, 2])
+    )
+    samples, labels = places["arrays"]
+    found = evaluate(folder, data_file, linear, metrics="frechet_distance")
+    halved = evaluate((samples / 2, labels), data_file, linear, metrics="frechet_distance")
+    assert found["frechet_distance"] == pytest.approx(halved["frechet_distance"], rel=2e-2)
+
+
+def test_counts_are_what_there_is(data_file, places, linear):
+    x, _ = labelled_images(400)
+    found = evaluate(x, data_file, linear, None, metrics="frechet_distance")
+    told = found.protocol
+    assert (told["generated"]["count"], told["real"]["count"]) == (COUNT, COUNT)
+    found = evaluate(x[:60], data_file, linear, None)
+    assert (found.protocol["generated"]["count"], found.protocol["real"]["count"]) == (60, 60)
+    assert "feature_sliced_wasserstein" in found.values
+    found = evaluate(x, data_file, linear, 400, metrics=["modes"])
+    assert (found.protocol["generated"]["count"], found.protocol["real"]["count"]) == (400, COUNT)
+    assert "feature_sliced_wasserstein" not in evaluate(x, data_file, linear, 400).values
+
+
+def test_large_samples_need_a_named_extractor():
+    x = np.zeros((8, 40, 36, 3), "uint8")
+    x[::2] = 200
+    with pytest.raises(
+        UsageError, match=r"more than 4,096 values.*shape \(40, 36, 3\), features=N"
+    ):
+        evaluate(x, x, None, 8)
+    assert evaluate(x, x, "pixels", 8, metrics="feature_sliced_wasserstein").values
+
+
+def test_only_50000_samples_are_called_fid_without_their_number():
+    x = np.random.default_rng(0).normal(size=(50_000, 2)).astype("float32")
+    pixels = open_features("pixels", Spec("points", (2,)))
+    standard = dataclasses.replace(pixels, standard=True)
+    for count, name in ((50_000, "fid"), (10_000, "fid_10000")):
+        found = evaluate(x, x, standard, count, real_count=50_000, metrics=["fid"])
+        assert list(found.values) == [name]
+
+
+def test_a_choice_that_a_source_does_not_have_is_refused(places, data_file):
+    for name in ("bundle", "file", "arrays", "pictures"):
+        with pytest.raises(UsageError, match=r"live generator can be chosen of a run or a game al"):
+            evaluate(places[name], data_file, average=False)
+        with pytest.raises(UsageError, match=r"can be chosen of a run alone. Received: checkpoint"):
+            evaluate(places[name], data_file, checkpoint="best")
+    with pytest.raises(UsageError, match=r"A checkpoint can be chosen of a run alone"):
+        evaluate(places["game"], data_file, checkpoint="best")
+
+
+def test_seeds_are_checked_and_written(places, data_file, linear, tmp_path):
+    for source in ("game", "run", "bundle"):
+        for seed in (-1, 2**63 - 100, 0.5, [1, 2]):
+            with pytest.raises(UsageError, match=r"[Ss]eed"):
+                evaluate(places[source], data_file, linear, seed=seed, metrics="frechet_distance")
+    found = evaluate(
+        places["run"], data_file, linear, seed=np.int64(2**62), checkpoint=checkpoint_of(places)
+    )
+    found.save(tmp_path / "x.json")
+    written = json.loads((tmp_path / "x.json").read_text())["protocol"]
+    assert written["seed"] == written["generated"]["first_seed"] == 2**62
+    assert written["generated"]["checkpoint"].endswith(".keras")
+    x, y = labelled_images(12)
+    metrics.classification_accuracy((x, y), (x, y), (x, y), epochs=1, seed=2**62)
+
+
+def checkpoint_of(places):
+    return next((places["run"] / "checkpoints").glob("*.keras"))
+
+
+# ------------------------------------------------------------------------ data
+
+
+def test_a_run_is_compared_with_the_data_it_was_trained_on(places, data_file, linear, tmp_path):
+    asked = {"features": linear, "metrics": "frechet_distance"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        for name in ("run", "bundle"):
+            evaluate(places[name], None, **asked)
+            evaluate(places[name], data_file, **asked)
+    other = copied(places, "run", tmp_path, "data.json", lambda data: data.update(digest="0"))
+    with pytest.raises(
+        UsageError, match=r"evaluated on the data it was trained on.*another digest"
+    ):
+        evaluate(other, None, **asked)
+    with pytest.warns(UserWarning, match=r"trained on other data.*may have been trained on"):
+        evaluate(other, data_file, **asked)
+    x, y = labelled_images(COUNT, seed=2)
+    np.savez(tmp_path / "other.npz", x=x, y=y)
+    for name in ("run", "bundle"):
+        with pytest.warns(UserWarning, match=r"trained on other data.*may have been trained on"):
+            evaluate(places[name], tmp_path / "other.npz", count=15, **asked)
+
+
+def test_a_generator_is_asked_for_the_classes_of_the_data(game, places, linear):
+    """Two thirds of the real samples are of class 2: so are the generated ones."""
+    x, _ = labelled_images(90)
+    y = np.where(np.arange(90) < 60, 2, np.arange(90) % 2).astype("int32")
+    told = {}
+    for name in ("game", "bundle"):
+        made = sources.open_samples(places[name], seed=5)
+        real = sources.from_data(sources.open_data((x, y)), "all")
+        asked = sources.like_real(sources.match_classes(made, real.spec), real, 90)
+        labels = asked.take(180)[1]
+        np.testing.assert_array_equal(np.bincount(labels), [30, 30, 120])
+        assert len(np.unique(labels[:20])) == 3  # in no order of the data's
+        found = evaluate(places[name], (x, y), linear, 90)
+        told[name] = found.protocol["generated"]["labels"]
+        without = evaluate(places[name], x, linear, 90)
+        assert without.protocol["generated"]["labels"] == "seed modulo classes"
+    assert told == {"game": "those of the real samples", "bundle": "those of the real samples"}
+
+
+@pytest.mark.parametrize(
+    ("own", "known", "ids"),
+    [
+        (("b", "c", "a"), ("a", "b", "c"), [1, 2, 0]),
+        (("c", "b"), ("a", "b", "c"), [2, 1]),
+        (("0", "1", "10"), (), [0, 1, 10]),
+        (("0", "10", "2"), ("zero", "one", "two", *"abcdefgh"), [0, 10, 2]),
+        (("00", "1"), ("0", "1", "2"), [0, 1]),
+        ((), ("b", "a"), [0, 1]),
+        (("a", "x"), ("a", "b", "c"), "'x'"),
+        (("a", "b"), (), "'a'"),
+        (("0", "11"), (), "'11'"),
+    ],
+)
+def test_classes_are_matched_by_name(own, known, ids):
+    count = len(own) or 2
+    labels = np.arange(count, dtype="int32")
+    x = np.zeros((count, 2), "float32")
+    made = sources.from_data(datasets.from_arrays(x, labels, class_names=own, held_out=0), "all")
+    real = Spec("points", (2,), None, len(known) or 11, known)
+    if isinstance(ids, str):
+        with pytest.raises(UsageError, match=rf"must be among those of the data.*Received: {ids}"):
+            sources.match_classes(made, real)
+    else:
+        np.testing.assert_array_equal(sources.match_classes(made, real).take(count)[1], ids)
+
+
+def test_a_folder_with_fewer_classes_keeps_their_ids(places, data_file, tmp_path):
+    """Without the folder of class 0, the ids in the order of the folders are others."""
+    shutil.copytree(places["pictures"], tmp_path / "some")
+    shutil.rmtree(tmp_path / "some" / "0")
+    found = evaluate(tmp_path / "some", data_file, None, count=60, metrics="frechet_distance")
+    assert found.protocol["generated"]["source"].endswith("as 8x12x1")
+    made = sources.open_samples(tmp_path / "some", SPEC)
+    labels = sources.match_classes(made, SPEC).take(made.count)[1]
+    assert set(labels) == {1, 2}
+    with pytest.raises(UsageError, match=r"by id \(0 to 1\).*Received: '2' of folder"):
+        sources.match_classes(made, dataclasses.replace(SPEC, num_classes=2))
+
+
+def test_pictures_of_another_size_are_told(tmp_path, data_file, places):
+    (tmp_path / "large").mkdir()
+    for i in range(4):
+        PIL.Image.new("L", (36, 16), 60 * i).save(tmp_path / "large" / f"{i}.png")
+    found = evaluate(tmp_path / "large", data_file, count=4, metrics="frechet_distance")
+    assert found.protocol["generated"]["decoded_to"] == [8, 12, 1]
+    assert found.protocol["generated"]["decoded_by"].startswith("Lanczos")
+    same = evaluate(places["pictures"], data_file, metrics="frechet_distance")
+    assert "decoded_to" not in same.protocol["generated"]
+
+
+# ------------------------------------------------------------------------ what is kept
+
+
+@keras.saving.register_keras_serializable("tests")
+class Doubled(keras.layers.Layer):
+    def call(self, x):
+        return 2 * x
+
+
+def squared(x):
+    return x * x
+
+
+def test_features_of_code_of_ones_own_are_not_kept(tmp_path):
+    layers = keras.layers
+    flat = [keras.Input((8, 12, 1)), layers.Flatten()]
+    plain = keras.Sequential([*flat, layers.Dense(4, "relu")])
+    known = open_features(plain, SPEC)
+    assert known.identity.endswith(f"tensorflow {tf.__version__}")
+    for own in (
+        keras.Sequential([*flat, Doubled()]),
+        keras.Sequential([*flat, keras.Sequential([layers.Dense(4), Doubled()])]),
+        keras.Sequential([*flat, layers.Lambda(lambda x: 2 * x)]),
+        keras.Sequential([*flat, layers.Dense(4, squared)]),
+    ):
+        extractor = open_features(own, SPEC)
+        assert extractor.sha256 is None
+        assert extractor.identity is None
+    own = keras.Sequential([*flat, Doubled()])
+    own.save(tmp_path / "own.keras")
+    saved = open_features(tmp_path / "own.keras", SPEC)
+    assert len(saved.sha256) == 64
+    assert saved.identity is None
+
+
+def test_the_cache_lets_the_oldest_go(data_file, tmp_path, monkeypatch):
+    x, _ = labelled_images(COUNT, seed=3)
+    (tmp_path / "mine.npz").write_bytes(bytes(10**6))  # not the cache's own
+    asked = {"cache": tmp_path, "metrics": ["frechet_distance", "precision"]}
+    evaluate(x, data_file, "pixels", **asked)
+    first = sorted(tmp_path.glob("*.rows.npz"))
+    for path in tmp_path.iterdir():
+        os.utime(path, (1, 1))
+    size = sum(path.stat().st_size for path in tmp_path.iterdir()) - 10**6
+    monkeypatch.setattr(statistics, "LIMIT", size + size // 2)
+    evaluate(x, data_file, "pixels", 140, **asked)
+    left = [path for path in tmp_path.iterdir() if path.name != "mine.npz"]
+    assert sum(path.stat().st_size for path in left) <= size + size // 2
+    assert not set(first) & set(left)
+    assert len([path for path in left if path.name.endswith("rows.npz")]) == 1
+    assert (tmp_path / "mine.npz").stat().st_size == 10**6
+
+
+# ------------------------------------------------------------------------ the classifier
+
+
+def test_the_shipped_classifier_is_the_one_that_is_described():
+    """92.76 % of the 10,000 test images, as docs/metrics.md tells."""
+    extractor = open_features("fashion_mnist", Spec("image", (28, 28, 1), (-1, 1)))
+    told = "fb0238f60f4fa7044bc3db558f62e77bf79cdf9ebcf47dad9739435cae449c8d"
+    assert extractor.sha256 == told
+    source = datasets.open("fashion-mnist-10k")
+    hits = [extractor(x)[1].argmax(1) == y for x, y in map(source.arrays, ("train", "held_out"))]
+    assert np.concatenate(hits).shape == (10_000,)
+    assert np.concatenate(hits).mean() == pytest.approx(0.9276, abs=0.001)
