@@ -316,6 +316,7 @@ def test_classification_accuracy_needs_right_labels():
         count=180,
         real_count=60,
         epochs=25,
+        seed=2**40,  # the classifiers' is this modulo 2**32
     )
     assert found["classification_accuracy"] == pytest.approx(1 / 3, abs=0.1)
     assert found["classification_accuracy_reverse"] == pytest.approx(1 / 3, abs=0.1)
@@ -665,6 +666,8 @@ def test_a_bundles_samples_are_in_its_range(places, data_file, linear, tmp_path)
     found = evaluate(folder, data_file, linear, metrics="frechet_distance")
     halved = evaluate((samples / 2, labels), data_file, linear, metrics="frechet_distance")
     assert found["frechet_distance"] == pytest.approx(halved["frechet_distance"], rel=2e-2)
+    whole = evaluate(places["bundle"], data_file, linear, metrics="frechet_distance")
+    assert abs(whole["frechet_distance"] / halved["frechet_distance"] - 1) > 0.1
 
 
 def test_counts_are_what_there_is(data_file, places, linear):
@@ -721,8 +724,6 @@ def test_seeds_are_checked_and_written(places, data_file, linear, tmp_path):
     written = json.loads((tmp_path / "x.json").read_text())["protocol"]
     assert written["seed"] == written["generated"]["first_seed"] == 2**62
     assert written["generated"]["checkpoint"].endswith(".keras")
-    x, y = labelled_images(12)
-    metrics.classification_accuracy((x, y), (x, y), (x, y), epochs=1, seed=2**62)
 
 
 def checkpoint_of(places):
@@ -821,6 +822,23 @@ def test_pictures_of_another_size_are_told(tmp_path, data_file, places):
     assert found.protocol["generated"]["decoded_by"].startswith("Lanczos")
     same = evaluate(places["pictures"], data_file, metrics="frechet_distance")
     assert "decoded_to" not in same.protocol["generated"]
+
+
+def test_pairs_are_within_classes_where_both_sides_have_them():
+    x, y = (array[:80] for array in datasets.open("fashion-mnist-10k").arrays("held_out"))
+    told = {"images": 80, "pairs": 1000, "of": "one class", "seed": 3}
+    asked = {"metrics": ["ms_ssim", "sliced_wasserstein"], "features": "pixels", "seed": 3}
+    within = evaluate((x, y), (x, y), count=80, **asked)
+    assert within.protocol["ms_ssim"] == told
+    assert within.protocol["feature_sliced_wasserstein"] == {"directions": 256, "seed": 0}
+    of_any = evaluate(x, (x, y), count=80, **asked)
+    assert of_any.protocol["ms_ssim"] == {**told, "of": "any two images"}
+    assert within["ms_ssim"] == within["ms_ssim_real"] > of_any["ms_ssim_real"] + 0.05
+    lone = y.copy()
+    lone[lone == 9] = 8
+    lone[0] = 9  # alone in its class
+    of_lone = evaluate((x, lone), (x, y), count=80, **asked)
+    assert of_lone.protocol["ms_ssim"]["of"] == "any two images"
 
 
 # ------------------------------------------------------------------------ what is kept

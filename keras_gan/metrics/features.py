@@ -53,7 +53,8 @@ class Extractor:
         classes: number of classes, 0 without.
         standard: whether it is the network of the FID's definition.
         uniform: whether its classes are equally likely in the data that it is for, by definition.
-        runtime: name and version of what computes it; of onnxruntime, the provider as well.
+        runtime: name and version of what computes it; of onnxruntime, the provider as well;
+            `None` where it cannot be known.
         kept: whether the hash tells all that the features depend on, so that they may be kept: a
             layer of one's own is code, which no file of weights holds.
     """
@@ -68,7 +69,7 @@ class Extractor:
     classes: int = 0
     standard: bool = False
     uniform: bool = False
-    runtime: str = f"numpy {np.__version__}"
+    runtime: str | None = None
     kept: bool = True
 
     def __call__(self, samples: np.ndarray) -> Outputs:
@@ -166,7 +167,7 @@ def _open_named(text: str, spec: Spec) -> Extractor:
     name, _, path = text.partition(":")
     name = name.replace("-", "_")
     if name == "pixels":
-        return _probed(Extractor("pixels", _flat), spec)
+        return _probed(Extractor("pixels", _flat, runtime=f"numpy {np.__version__}"), spec)
     if name == "inception":
         _check_kind(text, spec)
         return _inception(path or os.environ.get("KERAS_GAN_INCEPTION", ""))
