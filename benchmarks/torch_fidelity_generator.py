@@ -66,7 +66,7 @@ class Network(FeatureExtractorBase):
     def forward(self, images: Any) -> tuple[Any, ...]:
         x = images.cpu().numpy()
         if x.dtype != np.uint8:  # a generator's, which nobody has rounded yet
-            x = np.clip(np.round((x + 1) * 127.5), 0, 255)
+            x = np.clip(np.round((x.astype(np.float64) + 1) * 127.5), 0, 255)
         x = (x.astype(np.float32) / 127.5 - 1).astype(np.float32)
         name = self.session.get_inputs()[0].name
         outputs = self.session.run(self.features_list, {name: x})

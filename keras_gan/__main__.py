@@ -196,12 +196,14 @@ def evaluate_command(
         str | None,
         typer.Option(
             help="fashion_mnist, inception:PATH, pixels, an ONNX or .keras file. "
-            "Default: fashion_mnist for grey images of 28x28, else pixels."
+            "Default: fashion_mnist for grey images of 28x28, else pixels up to 4096 values."
         ),
     ] = None,
-    count: Annotated[int, typer.Option(help="Number of samples.")] = 10_000,
+    count: Annotated[
+        int | None, typer.Option(help="Number of samples. Default: 10000, or as many as there are.")
+    ] = None,
     real_count: Annotated[
-        int | None, typer.Option(help="Number of real samples. Default: as many.")
+        int | None, typer.Option(help="Number of real samples. Default: as many, or all.")
     ] = None,
     metrics_: Annotated[
         str | None,
@@ -253,7 +255,7 @@ def evaluate_command(
 
 
 def _data_options(data: str | None, settings: list[str]) -> dict[str, Any]:
-    """Options of `--data`; of a run's own data, what the run's recipe does not say itself."""
+    """Options of `--data`; a run's own data takes none but its recipe's."""
     if data is not None:
         return recipes.parse_data(data, settings)
     if settings:
@@ -275,7 +277,7 @@ def _show(found: metrics.Evaluation) -> None:
     )
     for side in ("generated", "real"):
         told = {k: v for k, v in protocol[side].items() if k not in ("source", "count", "sha256")}
-        notes = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in told.items())
+        notes = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in told.items() if v is not None)
         line = f"{side}: {protocol[side]['count']:,} of {protocol[side]['source']}; {notes}"
         out.print(line, markup=False)
 
@@ -365,6 +367,8 @@ def _export(
             "recipe": run.record,
             "images_seen": gan.count("images_seen"),
             "checkpoint": checkpoint,
+            "weights": metrics.which_weights(gan, average),
+            "data": {k: run.data[k] for k in ("description", "digest")},
             "metrics": rows[-1] if rows else {},
         },
         overwrite=overwrite,

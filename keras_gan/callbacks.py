@@ -108,7 +108,7 @@ class Evaluation(keras.callbacks.Callback):
 
     Adds to the logs of the epoch: the comparison's measures, and the discriminator's loss and
     accuracies on up to 1,000 held-out samples as `val_d_loss`, `val_real_accuracy`,
-    `val_fake_accuracy`.
+    `val_fake_accuracy`. The comparison's protocol is written to the run's `evaluation.json`.
 
     Args:
         run: where the best checkpoint goes: that with the least distance.
@@ -154,6 +154,9 @@ class Evaluation(keras.callbacks.Callback):
         self.best, self._best_at = math.inf, 0
 
     def on_train_begin(self, logs: Any = None) -> None:
+        protocol = self.compare.protocol
+        if self.run.evaluation != protocol:  # once: a training begins anew after each tick
+            self.run.evaluation = protocol
         record = self.run.best_record
         if record and self.metric in record:  # else it was the best by another metric
             self.best, self._best_at = record[self.metric], record["images_seen"]

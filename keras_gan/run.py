@@ -8,6 +8,7 @@ metrics.csv        one row for each tick
 samples/           grids from fixed seeds
 checkpoints/       images-NNNNNNNNN.keras: both players, both optimizers, the average, the counters
                    and a digest, by which a damaged one is found
+evaluation.json    by what the samples are measured: metrics, extractor and its hash, counts
 best/              best.json, and the checkpoint that it names: the one of the best evaluation
 report.html        curves and grids
 ending.json        how the training ended; not there while it goes on
@@ -52,7 +53,7 @@ _CHECKPOINT = re.compile(r"images-(\d+)\.keras$")
 # What a run folder may hold; one with anything else in it is never deleted.
 _CONTENT = {"recipe.yaml", "environment.json", "data.json", "metrics.csv", "samples"}
 _CONTENT |= {"checkpoints", "best", "report.html", "tensorboard", "bundle", "samples.png"}
-_CONTENT |= {"ending.json"}
+_CONTENT |= {"ending.json", "evaluation.json"}
 _HALF_WRITTEN = ".*.tmp"  # what `_temporary` leaves where the process is killed
 
 
@@ -286,6 +287,16 @@ class Run:
             (self.path / "ending.json").unlink(missing_ok=True)
         else:
             self._write_json("ending.json", ending)
+
+    @property
+    def evaluation(self) -> dict[str, Any] | None:
+        """By what the training measures its samples; `None` before it has begun."""
+        path = self.path / "evaluation.json"
+        return _read_json(path) if path.is_file() else None
+
+    @evaluation.setter
+    def evaluation(self, protocol: dict[str, Any]) -> None:
+        self._write_json("evaluation.json", protocol)
 
     def rows(self) -> list[dict[str, float]]:
         """The rows of metrics.csv as numbers; empty cells are left out."""

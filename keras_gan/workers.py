@@ -348,6 +348,7 @@ class Spectator(Run):
     """The run as a worker sees it that is not the chief: it writes nothing."""
 
     ending: Any = None
+    evaluation: Any = None
 
     def __init__(self, rows: Iterable[dict[str, float]] = ()) -> None:
         super().__init__("")

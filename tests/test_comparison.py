@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from keras_gan import UsageError, metrics, recipe, report, train
+from keras_gan import Spec, UsageError, metrics, recipe, report, train
 from keras_gan import run as runs
 
 
@@ -71,6 +71,27 @@ def test_mistakes_are_told(sets):
         metrics.Comparison(sets[0], others=["recall"])
 
 
+def test_too_few_held_out_samples_are_refused_at_once(sets):
+    few = sets[0]
+    for name, least in (("recall", 4), ("coverage", 6), ("kernel_distance", 2)):
+        with pytest.raises(UsageError, match=rf"{name} needs at least {least} held-out samples"):
+            metrics.Comparison(few[: least - 1], others=[name], extractor=halves)
+        assert metrics.Comparison(few[:least], others=[name], extractor=halves)(few[:least])
+
+
+def test_the_protocol_tells_the_extractor_and_the_count(sets):
+    pixels = metrics.open_features("pixels", Spec("points", (4,)))
+    told = metrics.Comparison(sets[0], "kernel_distance", ["recall"], pixels).protocol
+    assert told["measures"] == ["kernel_distance", "recall"]
+    assert (told["extractor"], told["resize"], told["count"]) == ("pixels", "none", 300)
+    assert (told["kernel_subsets"], told["kernel_subset_size"]) == (100, 150)
+    assert metrics.Comparison(sets[0]).protocol == {
+        "metric": "sliced_wasserstein",
+        "measures": ["sliced_wasserstein"],
+        "count": 300,
+    }
+
+
 def test_the_best_checkpoint_of_a_run_is_the_best_by_its_metric(tmp_path):
     settings = {
         "training.images": 6400,
@@ -105,6 +126,9 @@ def test_the_best_checkpoint_of_a_run_is_the_best_by_its_metric(tmp_path):
     assert lines[1].endswith("after 6,400 images")
     page = (outcome.run.path / "report.html").read_text()
     assert lines[0] in page
+    told = outcome.run.evaluation
+    assert (told["extractor"], told["count"]) == ("pixels", 200)
+    assert told["measures"] == ["frechet_distance", "sliced_wasserstein", "coverage"]
     assert "Frechet distance to held-out samples" in page
 
 

@@ -1,7 +1,12 @@
 """Evaluation: the same numbers from every source, the protocol, the cache, and the errors."""
 
+import dataclasses
+import fractions
 import json
+import os
+import shutil
 import struct
+import warnings
 
 import inception_weights
 import keras
@@ -9,6 +14,7 @@ import numpy as np
 import onnx
 import PIL.Image
 import pytest
+import tensorflow as tf
 from onnx import TensorProto, helper, numpy_helper
 
 import export
@@ -16,8 +22,8 @@ import keras_gan
 from keras_gan import Spec, UsageError, datasets, metrics, recipe
 from keras_gan import run as runs
 from keras_gan.__main__ import main
-from keras_gan.metrics import inception
-from keras_gan.metrics.features import open_features
+from keras_gan.metrics import inception, sources, statistics
+from keras_gan.metrics.features import open_features, to_bytes
 
 SPEC = Spec("image", (8, 12, 1), (-1.0, 1.0), num_classes=3)
 COUNT = 150
@@ -105,7 +111,9 @@ def places(game, data_file, tmp_path_factory):
     run.save(game)
     training = {"recipe": run.record, "images_seen": game.count("images_seen")}
     bundle = export.export_bundle(game, folder / "bundle", training=training).path
-    samples, labels = game.generate(range(COUNT)), np.arange(COUNT) % 3
+    # In the classes of the held-out samples, as a game is asked for them, in the same order.
+    labels = np.random.default_rng(0).permutation(np.arange(COUNT) % 3)
+    samples = game.generate(range(COUNT), labels=labels)
     np.savez(folder / "samples.npz", samples=samples, labels=labels, allow_pickle=False)
     np.savez(folder / "made.npz", samples=samples, labels=labels)
     for i, (sample, label) in enumerate(zip(samples, labels, strict=True)):
@@ -135,7 +143,7 @@ def test_an_array_against_itself_is_perfect():
     found = evaluate(x, x, "pixels", 60)
     assert found["frechet_distance"] == pytest.approx(0, abs=1e-9)
     assert found["precision"] == found["recall"] == found["coverage"] == 1
-    assert found["sliced_wasserstein"] == 0
+    assert found["feature_sliced_wasserstein"] == 0
     assert -0.1 < found["kernel_distance"] < 0  # its bias is of pairs of equal samples
 
 
@@ -190,11 +198,16 @@ def test_the_protocol_says_how_the_figures_came_about(places, data_file, linear)
         "weights": "live",
         "images_seen": 128,
         "first_seed": 7,
+        "labels": "those of the real samples",
     }
     assert (protocol["real"]["count"], protocol["real"]["split"]) == (120, "held_out")
-    assert protocol["kernel_distance"] == {"subsets": 100, "subset_size": 45}
-    assert {"keras_gan", "tensorflow", "numpy"} <= protocol["software"].keys()
-    assert "sliced_wasserstein" not in found.values  # of unequal counts
+    assert protocol["kernel_distance"] == {"subsets": 100, "subset_size": 45, "seed": 2020}
+    assert protocol["class_score"] == {"splits": 10, "seed": 2020}
+    assert protocol["precision_recall"] == {"neighbours": 3}
+    assert protocol["runtime"].startswith("onnxruntime ")
+    assert protocol["runtime"].endswith(", CPUExecutionProvider")
+    assert {"keras_gan", "tensorflow", "numpy", "onnxruntime"} <= protocol["software"].keys()
+    assert "feature_sliced_wasserstein" not in found.values  # of unequal counts
     averaged = evaluate(places["run"], data_file, linear, 90, seed=7, real_count=120)
     assert averaged["frechet_distance"] != found["frechet_distance"]
     other = evaluate(places["run"], data_file, linear, 90, average=False, real_count=120)
@@ -303,12 +316,17 @@ def test_classification_accuracy_needs_right_labels():
         count=180,
         real_count=60,
         epochs=25,
+        seed=2**40,  # the classifiers' is this modulo 2**32
     )
     assert found["classification_accuracy"] == pytest.approx(1 / 3, abs=0.1)
     assert found["classification_accuracy_reverse"] == pytest.approx(1 / 3, abs=0.1)
     assert found["classification_accuracy_real"] > 0.9
-    assert found.details["classification_accuracy"] == pytest.approx([1, 0, 0], abs=0.15)
-    assert found.protocol["classification_accuracy_epochs"] == 25
+    of_classes = found.details["classification_accuracy"]
+    assert of_classes == pytest.approx({"0": 1, "1": 0, "2": 0}, abs=0.15)
+    told = {"epochs": 25, "generated": 180, "training": 180, "test": 60, "seed": 0}
+    assert found.protocol["classification_accuracy"] == told
+    with pytest.raises(UsageError, match=r"same number of samples. Received: 60 generated and 90"):
+        metrics.classification_accuracy((x[:60], y[:60]), (x[:90], y[:90]), (x, y))
 
 
 # ------------------------------------------------------------------------ cache
@@ -321,7 +339,7 @@ def test_the_real_side_is_kept_and_used(data_file, linear, tmp_path):
     files = sorted((tmp_path / "cache").iterdir())
     assert [file.name.partition(".")[2] for file in files] == ["moments.npz", "rows.npz"]
     times = [file.stat().st_mtime_ns for file in files]
-    assert evaluate(x, data_file, linear, **asked).values == pytest.approx(first.values, rel=1e-12)
+    assert evaluate(x, data_file, linear, **asked).values == first.values  # to the last bit
     assert [file.stat().st_mtime_ns for file in files] == times
 
     with np.load(files[0]) as kept:  # what is in the file is what counts
@@ -336,7 +354,7 @@ def test_the_real_side_is_kept_and_used(data_file, linear, tmp_path):
     for file in files:  # damage
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
         again = evaluate(x, data_file, linear, **asked)
-        assert again.values == pytest.approx(first.values, rel=1e-12)
+        assert again.values == first.values
     assert [file.stat().st_size for file in files] > [200, 200]
     assert sorted((tmp_path / "cache").iterdir()) == files
 
@@ -513,7 +531,9 @@ def test_inception_is_refused_unless_it_is_the_standard_network(tmp_path, monkey
         ({"features": "{two}"}, r"must have one input.*Received: .*two.onnx with images"),
         ({"features": "{broken}"}, r"onnxruntime must load the model. Received: .*broken.onnx"),
         ({"metrics": ["frechet"]}, r"No metric has that name. Received: 'frechet'. Did you mean"),
-        ({"metrics": ["fid"]}, r"called FID only with the extractor inception.*by_brightness"),
+        ({"metrics": ["fid"]}, r"FID is called so only with the extractor inception.*by_brightn"),
+        ({"metrics": ["kid"]}, r"KID is called so only with.*kernel_distance is the same"),
+        ({"metrics": "inception_score"}, r"The Inception score is called so only.*class_score is"),
         ({"metrics": ["modes"], "features": "pixels"}, r"mode_coverage needs an extractor with cl"),
         ({"metrics": ["label_accuracy"]}, r"label_accuracy needs generated samples with labels"),
         ({"metrics": ["ms_ssim"]}, r"ms_ssim needs images of at least 11x11"),
@@ -544,7 +564,7 @@ def test_mistakes_are_told_in_one_line(options, message, data_file, tmp_path):
 def test_more_is_refused_that_does_not_fit(data_file, places, tmp_path, linear):
     x, _ = labelled_images(60)
     with pytest.raises(UsageError, match=r"count must be at most .* 150 in arrays.*smaller count"):
-        evaluate(places["game"], data_file, count=151)
+        evaluate(places["game"], data_file, count=151, metrics=["sliced_wasserstein"])
     with pytest.raises(UsageError, match=r"must have one shape.*\(8, 12, 1\), real ones of \(2,\)"):
         evaluate(x, np.zeros((60, 2), "float32"), count=60)
     with pytest.raises(UsageError, match=r"takes images.*samples of kind 'points'"):
@@ -567,7 +587,7 @@ def test_the_command_prints_a_table_and_writes_json(places, linear, tmp_path, ca
     with pytest.raises(SystemExit) as ended:
         main(asked)
     assert ended.value.code == 2
-    assert "called FID only with" in capsys.readouterr().err
+    assert "FID is called so only with" in capsys.readouterr().err
     asked[asked.index("fid,precision")] = "frechet_distance,precision"
     main(asked)
     told = capsys.readouterr().out
@@ -585,3 +605,303 @@ def test_a_figure_that_is_no_number_is_null_in_json(tmp_path):
     found = metrics.Evaluation({"a": float("nan"), "b": 2.0}, {})
     found.save(tmp_path / "x.json")
     assert json.loads((tmp_path / "x.json").read_text())["values"] == {"a": None, "b": 2.0}
+
+
+# ------------------------------------------------------------------------ samples
+
+
+def test_images_that_are_no_numbers_are_refused(game, data_file):
+    """As bytes, NaN would be black."""
+    weight = game.generator.trainable_variables[0]
+    before = weight.numpy()
+    weight.assign(np.full_like(before, np.nan))
+    try:
+        with pytest.raises(UsageError, match=r"Images must be finite numbers. Received: NaN or in"):
+            evaluate(game, data_file, average=False, metrics="frechet_distance")
+    finally:
+        weight.assign(before)
+    x = np.full((60, 8, 12, 1), np.inf, "float32")
+    with pytest.raises(UsageError, match=r"Images must be finite numbers. Received: NaN or infi"):
+        evaluate(x, data_file, count=60)
+
+
+def test_bytes_are_those_of_exact_arithmetic():
+    """Beside the middle between two bytes, where a rounding of float32 decides wrongly."""
+    middles = ((np.delete(np.arange(255), 127) + 0.5) / 127.5 - 1).astype("float32")
+    values = np.concatenate([middles, np.nextafter(middles, 2), np.nextafter(middles, -2)])
+    exact = [(fractions.Fraction(float(x)) + 1) * fractions.Fraction(255, 2) for x in values]
+    expected = np.array([round(x) for x in exact], "uint8")
+    np.testing.assert_array_equal(to_bytes(values), expected)
+    assert (np.round((values + np.float32(1)) * np.float32(127.5)) != expected).any()
+
+
+def test_floats_are_in_the_range_that_is_stated(data_file):
+    x, _ = labelled_images(60)
+    from_0 = x.astype("float32") / 255
+    with pytest.raises(UsageError, match=r"give others as uint8 or in \[-1, 1\]. Received: values"):
+        evaluate(from_0, data_file, count=60)
+    with pytest.raises(UsageError, match=r"must be in \[-1, 1\].*Received: values from -1\.[6-9]"):
+        evaluate(from_0 * 2 - 2, data_file, count=60)
+    over = (from_0 * 2 - 1) * 1.6  # as of a generator without a tanh
+    assert over.min() < -1 < 1 < over.max()
+    cut = evaluate(np.clip(over, -1, 1), data_file, count=60)
+    assert evaluate(over, data_file, count=60).values == cut.values
+
+
+def copied(places, name, tmp_path, file, change):
+    """A run or bundle with something else in one of its JSON files."""
+    folder = tmp_path / name
+    shutil.copytree(places[name], folder)
+    content = json.loads((folder / file).read_text())
+    change(content)
+    (folder / file).write_text(json.dumps(content))
+    return folder
+
+
+def test_a_bundles_samples_are_in_its_range(places, game, tmp_path):
+    """From [-1, 3] to [-1, 1]: 1, the middle, becomes 0."""
+    folder = copied(
+        places, "bundle", tmp_path, "manifest.json", lambda m: m.update(value_range=[-1, 3])
+    )
+    found, labels = sources.open_samples(folder).take(20)
+    expected = to_bytes((game.generate(range(20), labels=labels) + 1) / 2 - 1)
+    assert np.abs(found.astype(int) - expected).max() <= 1  # the runtimes' roundings
+    assert np.abs(expected - 127.5).max() > 30
+
+
+def test_counts_are_what_there_is(data_file, places, linear):
+    x, _ = labelled_images(400)
+    found = evaluate(x, data_file, linear, None, metrics="frechet_distance")
+    told = found.protocol
+    assert (told["generated"]["count"], told["real"]["count"]) == (COUNT, COUNT)
+    found = evaluate(x[:60], data_file, linear, None)
+    assert (found.protocol["generated"]["count"], found.protocol["real"]["count"]) == (60, 60)
+    assert "feature_sliced_wasserstein" in found.values
+    found = evaluate(x, data_file, linear, 400, metrics=["modes"])
+    assert (found.protocol["generated"]["count"], found.protocol["real"]["count"]) == (400, COUNT)
+    assert "feature_sliced_wasserstein" not in evaluate(x, data_file, linear, 400).values
+
+
+def test_large_samples_need_a_named_extractor():
+    x = np.zeros((8, 40, 36, 3), "uint8")
+    x[::2] = 200
+    with pytest.raises(
+        UsageError, match=r"more than 4,096 values.*shape \(40, 36, 3\), features=N"
+    ):
+        evaluate(x, x, None, 8)
+    assert evaluate(x, x, "pixels", 8, metrics="feature_sliced_wasserstein").values
+
+
+def test_only_50000_samples_are_called_fid_without_their_number():
+    x = np.random.default_rng(0).normal(size=(50_000, 2)).astype("float32")
+    pixels = open_features("pixels", Spec("points", (2,)))
+    standard = dataclasses.replace(pixels, standard=True)
+    for count, name in ((50_000, "fid"), (10_000, "fid_10000")):
+        found = evaluate(x, x, standard, count, real_count=50_000, metrics=["fid"])
+        assert list(found.values) == [name]
+
+
+def test_a_choice_that_a_source_does_not_have_is_refused(places, data_file):
+    for name in ("bundle", "file", "arrays", "pictures"):
+        with pytest.raises(UsageError, match=r"live generator can be chosen of a run or a game al"):
+            evaluate(places[name], data_file, average=False)
+        with pytest.raises(UsageError, match=r"can be chosen of a run alone. Received: checkpoint"):
+            evaluate(places[name], data_file, checkpoint="best")
+    with pytest.raises(UsageError, match=r"A checkpoint can be chosen of a run alone"):
+        evaluate(places["game"], data_file, checkpoint="best")
+
+
+def test_seeds_are_checked_and_written(places, data_file, linear, tmp_path):
+    for source in ("game", "run", "bundle"):
+        for seed in (-1, 2**63 - 100, 0.5, [1, 2]):
+            with pytest.raises(UsageError, match=r"[Ss]eed"):
+                evaluate(places[source], data_file, linear, seed=seed, metrics="frechet_distance")
+    found = evaluate(
+        places["run"], data_file, linear, seed=np.int64(2**62), checkpoint=checkpoint_of(places)
+    )
+    found.save(tmp_path / "x.json")
+    written = json.loads((tmp_path / "x.json").read_text())["protocol"]
+    assert written["seed"] == written["generated"]["first_seed"] == 2**62
+    assert written["generated"]["checkpoint"].endswith(".keras")
+
+
+def checkpoint_of(places):
+    return next((places["run"] / "checkpoints").glob("*.keras"))
+
+
+# ------------------------------------------------------------------------ data
+
+
+def test_a_run_is_compared_with_the_data_it_was_trained_on(places, data_file, linear, tmp_path):
+    asked = {"features": linear, "metrics": "frechet_distance"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        for name in ("run", "bundle"):
+            evaluate(places[name], None, **asked)
+            evaluate(places[name], data_file, **asked)
+    other = copied(places, "run", tmp_path, "data.json", lambda data: data.update(digest="0"))
+    with pytest.raises(
+        UsageError, match=r"evaluated on the data it was trained on.*another digest"
+    ):
+        evaluate(other, None, **asked)
+    with pytest.warns(UserWarning, match=r"trained on other data.*may have been trained on"):
+        evaluate(other, data_file, **asked)
+    x, y = labelled_images(COUNT, seed=2)
+    np.savez(tmp_path / "other.npz", x=x, y=y)
+    for name in ("run", "bundle"):
+        with pytest.warns(UserWarning, match=r"trained on other data.*may have been trained on"):
+            evaluate(places[name], tmp_path / "other.npz", count=15, **asked)
+
+
+def test_a_generator_is_asked_for_the_classes_of_the_data(game, places, linear):
+    """Two thirds of the real samples are of class 2: so are the generated ones."""
+    x, _ = labelled_images(90)
+    y = np.where(np.arange(90) < 60, 2, np.arange(90) % 2).astype("int32")
+    told = {}
+    for name in ("game", "bundle"):
+        made = sources.open_samples(places[name], seed=5)
+        real = sources.from_data(sources.open_data((x, y)), "all")
+        asked = sources.like_real(sources.match_classes(made, real.spec), real, 90)
+        labels = asked.take(180)[1]
+        np.testing.assert_array_equal(np.bincount(labels), [30, 30, 120])
+        assert len(np.unique(labels[:20])) == 3  # in no order of the data's
+        found = evaluate(places[name], (x, y), linear, 90)
+        told[name] = found.protocol["generated"]["labels"]
+        without = evaluate(places[name], x, linear, 90)
+        assert without.protocol["generated"]["labels"] == "seed modulo classes"
+    assert told == {"game": "those of the real samples", "bundle": "those of the real samples"}
+
+
+@pytest.mark.parametrize(
+    ("own", "known", "ids"),
+    [
+        (("b", "c", "a"), ("a", "b", "c"), [1, 2, 0]),
+        (("c", "b"), ("a", "b", "c"), [2, 1]),
+        (("0", "1", "10"), (), [0, 1, 10]),
+        (("0", "10", "2"), ("zero", "one", "two", *"abcdefgh"), [0, 10, 2]),
+        (("00", "1"), ("0", "1", "2"), [0, 1]),
+        ((), ("b", "a"), [0, 1]),
+        (("a", "x"), ("a", "b", "c"), "'x'"),
+        (("a", "b"), (), "'a'"),
+        (("0", "11"), (), "'11'"),
+    ],
+)
+def test_classes_are_matched_by_name(own, known, ids):
+    count = len(own) or 2
+    labels = np.arange(count, dtype="int32")
+    x = np.zeros((count, 2), "float32")
+    made = sources.from_data(datasets.from_arrays(x, labels, class_names=own, held_out=0), "all")
+    real = Spec("points", (2,), None, len(known) or 11, known)
+    if isinstance(ids, str):
+        with pytest.raises(UsageError, match=rf"must be among those of the data.*Received: {ids}"):
+            sources.match_classes(made, real)
+    else:
+        np.testing.assert_array_equal(sources.match_classes(made, real).take(count)[1], ids)
+
+
+def test_a_folder_with_fewer_classes_keeps_their_ids(places, data_file, tmp_path):
+    """Without the folder of class 0, the ids in the order of the folders are others."""
+    shutil.copytree(places["pictures"], tmp_path / "some")
+    shutil.rmtree(tmp_path / "some" / "0")
+    found = evaluate(tmp_path / "some", data_file, None, count=60, metrics="frechet_distance")
+    assert found.protocol["generated"]["source"].endswith("as 8x12x1")
+    made = sources.open_samples(tmp_path / "some", SPEC)
+    labels = sources.match_classes(made, SPEC).take(made.count)[1]
+    assert set(labels) == {1, 2}
+    with pytest.raises(UsageError, match=r"by id \(0 to 1\).*Received: '2' of folder"):
+        sources.match_classes(made, dataclasses.replace(SPEC, num_classes=2))
+
+
+def test_pictures_of_another_size_are_told(tmp_path, data_file, places):
+    (tmp_path / "large").mkdir()
+    for i in range(4):
+        PIL.Image.new("L", (36, 16), 60 * i).save(tmp_path / "large" / f"{i}.png")
+    found = evaluate(tmp_path / "large", data_file, count=4, metrics="frechet_distance")
+    assert found.protocol["generated"]["decoded_to"] == [8, 12, 1]
+    assert found.protocol["generated"]["decoded_by"].startswith("Lanczos")
+    same = evaluate(places["pictures"], data_file, metrics="frechet_distance")
+    assert "decoded_to" not in same.protocol["generated"]
+
+
+def test_pairs_are_within_classes_where_both_sides_have_them():
+    x, y = (array[:80] for array in datasets.open("fashion-mnist-10k").arrays("held_out"))
+    told = {"images": 80, "pairs": 1000, "of": "one class", "seed": 3}
+    asked = {"metrics": ["ms_ssim", "sliced_wasserstein"], "features": "pixels", "seed": 3}
+    within = evaluate((x, y), (x, y), count=80, **asked)
+    assert within.protocol["ms_ssim"] == told
+    assert within.protocol["feature_sliced_wasserstein"] == {"directions": 256, "seed": 0}
+    of_any = evaluate(x, (x, y), count=80, **asked)
+    assert of_any.protocol["ms_ssim"] == {**told, "of": "any two images"}
+    assert within["ms_ssim"] == within["ms_ssim_real"] > of_any["ms_ssim_real"] + 0.05
+    lone = y.copy()
+    lone[lone == 9] = 8
+    lone[0] = 9  # alone in its class
+    of_lone = evaluate((x, lone), (x, y), count=80, **asked)
+    assert of_lone.protocol["ms_ssim"]["of"] == "any two images"
+
+
+# ------------------------------------------------------------------------ what is kept
+
+
+@keras.saving.register_keras_serializable("tests")
+class Doubled(keras.layers.Layer):
+    def call(self, x):
+        return 2 * x
+
+
+def squared(x):
+    return x * x
+
+
+def test_features_of_code_of_ones_own_are_not_kept(tmp_path):
+    layers = keras.layers
+    flat = [keras.Input((8, 12, 1)), layers.Flatten()]
+    plain = keras.Sequential([*flat, layers.Dense(4, "relu")])
+    known = open_features(plain, SPEC)
+    assert known.identity.endswith(f"tensorflow {tf.__version__}")
+    for own in (
+        keras.Sequential([*flat, Doubled()]),
+        keras.Sequential([*flat, keras.Sequential([layers.Dense(4), Doubled()])]),
+        keras.Sequential([*flat, layers.Lambda(lambda x: 2 * x)]),
+        keras.Sequential([*flat, layers.Dense(4, squared)]),
+    ):
+        extractor = open_features(own, SPEC)
+        assert extractor.sha256 is None
+        assert extractor.identity is None
+    own = keras.Sequential([*flat, Doubled()])
+    own.save(tmp_path / "own.keras")
+    saved = open_features(tmp_path / "own.keras", SPEC)
+    assert len(saved.sha256) == 64
+    assert saved.identity is None
+
+
+def test_the_cache_lets_the_oldest_go(data_file, tmp_path, monkeypatch):
+    x, _ = labelled_images(COUNT, seed=3)
+    (tmp_path / "mine.npz").write_bytes(bytes(10**6))  # not the cache's own
+    asked = {"cache": tmp_path, "metrics": ["frechet_distance", "precision"]}
+    evaluate(x, data_file, "pixels", **asked)
+    first = sorted(tmp_path.glob("*.rows.npz"))
+    for path in tmp_path.iterdir():
+        os.utime(path, (1, 1))
+    size = sum(path.stat().st_size for path in tmp_path.iterdir()) - 10**6
+    monkeypatch.setattr(statistics, "LIMIT", size + size // 2)
+    evaluate(x, data_file, "pixels", 140, **asked)
+    left = [path for path in tmp_path.iterdir() if path.name != "mine.npz"]
+    assert sum(path.stat().st_size for path in left) <= size + size // 2
+    assert not set(first) & set(left)
+    assert len([path for path in left if path.name.endswith("rows.npz")]) == 1
+    assert (tmp_path / "mine.npz").stat().st_size == 10**6
+
+
+# ------------------------------------------------------------------------ the classifier
+
+
+def test_the_shipped_classifier_is_the_one_that_is_described():
+    """92.76 % of the 10,000 test images, as docs/metrics.md tells."""
+    extractor = open_features("fashion_mnist", Spec("image", (28, 28, 1), (-1, 1)))
+    told = "fb0238f60f4fa7044bc3db558f62e77bf79cdf9ebcf47dad9739435cae449c8d"
+    assert extractor.sha256 == told
+    source = datasets.open("fashion-mnist-10k")
+    hits = [extractor(x)[1].argmax(1) == y for x, y in map(source.arrays, ("train", "held_out"))]
+    assert np.concatenate(hits).shape == (10_000,)
+    assert np.concatenate(hits).mean() == pytest.approx(0.9276, abs=0.001)

@@ -110,7 +110,7 @@ def test_moments_are_saved_and_loaded(tmp_path):
     loaded = metrics.Moments.load(tmp_path / "moments")
     assert loaded.count == 50
     np.testing.assert_allclose(loaded.mean, moments.mean, rtol=0)
-    np.testing.assert_allclose(loaded.covariance, moments.covariance, rtol=1e-14)
+    assert (loaded.covariance == moments.covariance).all()  # to the last bit
     loaded.update(x)
     twice = np.cov(np.concatenate([x, x]), rowvar=False)
     np.testing.assert_allclose(loaded.covariance, twice, rtol=1e-11)
@@ -118,6 +118,8 @@ def test_moments_are_saved_and_loaded(tmp_path):
     for name in ("other", "missing"):
         with pytest.raises(UsageError, match=rf"that `save` wrote\. Received: .*{name}"):
             metrics.Moments.load(tmp_path / name)
+    with pytest.raises(UsageError, match=r"at least 1 sample can be saved\. Received: 0 samples"):
+        metrics.Moments().save(tmp_path / "none")
 
 
 def test_moments_take_the_same_memory_however_many():
@@ -350,6 +352,33 @@ def test_sliced_wasserstein_of_collected_features():
     collected = metrics.Collected()
     collected.update(x)
     assert metrics.sliced_wasserstein(collected, x + 1) == metrics.sliced_wasserstein(x, x + 1)
+    lists = metrics.sliced_wasserstein(x.tolist(), (x + 1).tolist())
+    assert lists == metrics.sliced_wasserstein(x, x + 1)
+    bad = x.copy()
+    bad[7, 1] = np.nan
+    with pytest.raises(UsageError, match=r"finite numbers\. Received: generated with NaN"):
+        metrics.sliced_wasserstein(x, bad)
+    with pytest.raises(UsageError, match=r"an array or Collected\. Received: real as Moments"):
+        metrics.sliced_wasserstein(metrics.Moments.of(x), x)
+    with pytest.raises(UsageError, match=r"must be numbers\. Received: real of type <U1"):
+        metrics.sliced_wasserstein([["x"]], [["y"]])
+
+
+def test_ms_ssim_within_classes_sees_a_collapse_in_each():
+    """Two classes of one image each, ten times: alike within, different between."""
+    rng = np.random.default_rng(0)
+    images = rng.uniform(-1, 1, (2, 16, 16, 1)).astype("float32").repeat(10, axis=0)
+    labels = np.arange(20) // 10
+    order = rng.permutation(20)
+    images, labels = images[order], labels[order]
+    assert metrics.ms_ssim_diversity(images, pairs=50) < 0.8
+    assert metrics.ms_ssim_diversity(images, pairs=50, labels=labels) == pytest.approx(1)
+    noise = rng.uniform(-1, 1, (20, 16, 16, 1)).astype("float32")
+    assert metrics.ms_ssim_diversity(noise, pairs=50, labels=labels) < 0.3  # never itself
+    with pytest.raises(UsageError, match=r"2 images of one class\. Received: 20 images of 20 cl"):
+        metrics.ms_ssim_diversity(noise, labels=np.arange(20))
+    with pytest.raises(UsageError, match=r"one label for each of the 20 images\. Received: \(3,"):
+        metrics.ms_ssim_diversity(noise, labels=np.zeros(3, int))
 
 
 # ------------------------------------------------------------------------------- failures

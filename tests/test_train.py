@@ -57,6 +57,13 @@ def trained(tmp_path_factory):
     return run
 
 
+def test_a_bundle_tells_its_weights_and_data(trained):
+    training = json.loads((trained / "bundle" / "manifest.json").read_text())["training"]
+    assert training["weights"] == "averaged"
+    data = json.loads((trained / "data.json").read_text())
+    assert training["data"] == {name: data[name] for name in ("description", "digest")}
+
+
 def test_a_run_folder_is_complete(trained):
     names = {path.name for path in trained.iterdir()}
     assert {"recipe.yaml", "environment.json", "metrics.csv", "report.html"} <= names

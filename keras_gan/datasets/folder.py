@@ -79,7 +79,14 @@ def open(
     splits = _split(decoded, listing, held_out)
     classes = listing.classes
     spec = Spec("image", plan.shape, (-1.0, 1.0), len(classes), classes)
-    return Source(spec, splits, _describe(root, plan, splits, decoded), skipped=decoded.skipped)
+    changed = any((header.height, header.width) != plan.size for header in headers)
+    return Source(
+        spec,
+        splits,
+        _describe(root, plan, splits, decoded),
+        skipped=decoded.skipped,
+        resized=images.FILTER if changed else None,
+    )
 
 
 def load(

@@ -18,6 +18,7 @@ from keras_gan.errors import UsageError
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".gif")
 MAX_PIXELS = 64 * 2**20  # 64 megapixels; a larger image is taken for a decompression bomb
 DEFAULT_SIZE = (64, 64)
+FILTER = "Lanczos, cropped to the aspect ratio"  # by which images come to another size
 
 # Only these decoders run, whatever a file's content claims to be.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")

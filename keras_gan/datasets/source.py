@@ -52,6 +52,8 @@ class Source:
         raw_range: smallest and largest value that the stored images may hold, mapped to -1 and
             1 in batches. Defaults to (0, 255) for uint8 and to (-1, 1) for floating point.
         skipped: one line for each file that was left out, with the reason.
+        resized: name of the filter by which some images came to their size; `None` where all
+            have it by themselves.
 
     Raises:
         UsageError: samples or labels that do not fit the spec (type, shape, range, NaN), or
@@ -66,8 +68,10 @@ class Source:
         *,
         raw_range: tuple[float, float] | None = None,
         skipped: Sequence[str] = (),
+        resized: str | None = None,
     ) -> None:
         self.spec = spec
+        self.resized = resized
         self.description = description
         self.skipped = list(skipped)
         self._splits = without_copies(dict(splits))

@@ -16,6 +16,7 @@ from keras_gan.metrics.ms_ssim import ms_ssim_diversity
 from keras_gan.metrics.nearest import Neighbours, nearest
 from keras_gan.metrics.precision_recall import PrecisionRecall, precision_recall
 from keras_gan.metrics.sliced_wasserstein import sliced_wasserstein
+from keras_gan.metrics.sources import which_weights
 
 __all__ = [
     "ClassificationAccuracy",
@@ -44,4 +45,5 @@ __all__ = [
     "open_features",
     "precision_recall",
     "sliced_wasserstein",
+    "which_weights",
 ]

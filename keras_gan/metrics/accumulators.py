@@ -106,9 +106,15 @@ class Moments:
         self._waiting = 0
 
     def save(self, path: str | pathlib.Path) -> None:
-        """Writes count, mean and covariance to an `.npz` file."""
+        """Writes count, mean and scatter (covariance times the count less one) to an `.npz` file.
+
+        What is loaded of it gives the same covariance to the last bit.
+        """
+        if not self.count:
+            raise UsageError("Moments of at least 1 sample can be saved. Received: 0 samples")
+        count, mean, scatter = self._total()
         with open(path, "wb") as file:  # numpy would add an ending of its own to a name
-            np.savez(file, count=self.count, mean=self.mean, covariance=self.covariance)
+            np.savez(file, count=count, mean=mean, scatter=np.triu(scatter))
 
     @classmethod
     def load(cls, path: str | pathlib.Path) -> Moments:
@@ -120,7 +126,7 @@ class Moments:
         try:
             with np.load(path, allow_pickle=False) as file:
                 count, mean = int(file["count"]), np.asarray(file["mean"], np.float64)
-                covariance = np.asarray(file["covariance"], np.float64)
+                scatter = np.asarray(file["scatter"], np.float64)
         except (KeyError, ValueError, OSError, EOFError, TypeError) as error:
             raise UsageError(
                 f"Moments are read from an .npz file that `save` wrote. Received: {path} ({error})"
@@ -128,7 +134,7 @@ class Moments:
         moments = cls()
         moments._reserve(len(mean))
         moments._count, moments._mean = count, mean
-        moments._scatter = np.asfortranarray(covariance * (count - 1))
+        moments._scatter = np.asfortranarray(scatter)
         return moments
 
     @classmethod

@@ -22,13 +22,13 @@ class ClassificationAccuracy(NamedTuple):
         reverse: trained on real samples, tested on generated ones. Low where samples look like no
             class or like another one than theirs.
         real: trained and tested on real samples: what `score` can reach.
-        classes: `score` of each class.
+        classes: `score` of each class that the test samples have, by its id.
     """
 
     score: float
     reverse: float
     real: float
-    classes: tuple[float, ...]
+    classes: dict[int, float]
 
     def __float__(self) -> float:
         return self.score
@@ -50,14 +50,15 @@ def classification_accuracy(
 
     Args:
         generated: samples, uint8 or in [-1, 1], and class ids from 0.
-        real_train: the same of real ones, which the reverse is trained on.
+        real_train: as many real ones, which the reverse is trained on: a classifier that has seen
+            more samples, and made more steps, is a better one whatever the samples.
         real_test: of real ones that neither classifier nor generator was trained on.
         epochs: passes over the training samples, from 1.
-        seed: seed of the classifiers and of the order of samples.
+        seed: seed of the classifiers and of the order of samples, modulo 2**32.
         batch_size: samples in a step.
 
     Raises:
-        UsageError: samples without labels, or of different shapes.
+        UsageError: samples without labels, of different shapes, or of different counts to train on.
 
     Reference:
         - [Ravuri and Vinyals, 2019](https://arxiv.org/abs/1905.10887)
@@ -75,6 +76,11 @@ def classification_accuracy(
                 "Generated and real samples have one shape. Received: "
                 f"{name} of shape {samples.shape[1:]}, real_test of {real_test[0].shape[1:]}"
             )
+    if len(generated[0]) != len(real_train[0]):
+        raise UsageError(
+            "Both classifiers are trained on the same number of samples. "
+            f"Received: {len(generated[0])} generated and {len(real_train[0])} real ones"
+        )
     if epochs < 1:
         raise UsageError(f"epochs must be a whole number from 1 up. Received: epochs={epochs!r}")
     num_classes = 1 + max(int(labels.max()) for _, labels in sides.values())
@@ -89,14 +95,14 @@ def classification_accuracy(
         float(hits.mean()),
         float(_hits(of_real, *tests["generated"]).mean()),
         float(_hits(of_real, *tests["real_test"]).mean()),
-        tuple(float(hits[labels == c].mean()) for c in range(num_classes) if (labels == c).any()),
+        {int(c): float(hits[labels == c].mean()) for c in np.unique(labels)},
     )
 
 
 def _trained(
     side: Labelled, num_classes: int, epochs: int, seed: int, batch_size: int
 ) -> keras.Model:
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(seed % 2**32)  # numpy's takes no more
     classifier = _classifier(side[0].shape[1:], num_classes)
     classifier.compile(
         keras.optimizers.Adam(1e-3),

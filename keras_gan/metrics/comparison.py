@@ -10,15 +10,25 @@ import numpy as np
 from keras_gan.errors import UsageError
 from keras_gan.metrics.accumulators import Moments
 from keras_gan.metrics.density_coverage import density_coverage
+from keras_gan.metrics.features import Extractor
 from keras_gan.metrics.frechet import frechet_distance
 from keras_gan.metrics.kernel import kernel_distance
-from keras_gan.metrics.measures import kernel_subset
+from keras_gan.metrics.measures import (
+    DENSITY_NEIGHBORS,
+    KERNEL_SUBSETS,
+    PRECISION_NEIGHBORS,
+    kernel_subset,
+)
 from keras_gan.metrics.precision_recall import precision_recall
 from keras_gan.metrics.sliced_wasserstein import sliced_wasserstein
 
 # By these a checkpoint can be the best; the smaller, the better.
 DISTANCES = ("sliced_wasserstein", "frechet_distance", "kernel_distance")
 OTHERS = (*DISTANCES, "precision", "recall", "density", "coverage")
+# Held-out samples that each one needs.
+_LEAST = dict.fromkeys(DISTANCES, 2) | {"sliced_wasserstein": 1}
+_LEAST |= dict.fromkeys(("precision", "recall"), PRECISION_NEIGHBORS + 1)
+_LEAST |= dict.fromkeys(("density", "coverage"), DENSITY_NEIGHBORS + 1)
 
 
 class Comparison:
@@ -32,7 +42,8 @@ class Comparison:
             by all but the sliced Wasserstein distance, which compares the values themselves.
 
     Raises:
-        UsageError: an unknown metric, or one of features without an extractor.
+        UsageError: an unknown metric, one of features without an extractor, or one that needs more
+            held-out samples.
     """
 
     def __init__(
@@ -58,11 +69,30 @@ class Comparison:
                 f"{of_features[0]} compares features: evaluation.features must name an extractor, "
                 "pixels for the values themselves. Received: features=None"
             )
+        for name in self.names:
+            if len(real) < _LEAST[name]:
+                raise UsageError(
+                    f"{name} needs at least {_LEAST[name]} held-out samples. Received: {len(real)}"
+                )
         self._real, self._extractor = real, extractor if of_features else None
         self._features = np.zeros((0, 0)) if self._extractor is None else self._extractor(real)[0]
         self._moments = Moments()
         if "frechet_distance" in self.names:
             self._moments.update(self._features)
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What tells how the figures come about: metrics, count, and the extractor if there is."""
+        told: dict[str, Any] = {"metric": self.metric, "measures": list(self.names)}
+        told["count"] = len(self._real)
+        if isinstance(self._extractor, Extractor):
+            told |= self._extractor.protocol
+        elif self._extractor is not None:
+            told["extractor"] = getattr(self._extractor, "__name__", type(self._extractor).__name__)
+        if "kernel_distance" in self.names:
+            told["kernel_subsets"] = KERNEL_SUBSETS
+            told["kernel_subset_size"] = kernel_subset(len(self._real), len(self._real))
+        return told
 
     def __call__(self, generated: np.ndarray) -> dict[str, float]:
         """The measures of as many generated samples as there are held-out ones, by their names."""

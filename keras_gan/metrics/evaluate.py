@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import pathlib
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import PIL.Image
 import yaml
 
-from keras_gan import datasets, pictures
+from keras_gan import datasets, latents, pictures
 from keras_gan import run as runs
 from keras_gan._version import __version__
 from keras_gan.errors import UsageError
@@ -28,6 +29,8 @@ from keras_gan.spec import Spec
 
 _FASHION_MNIST = (28, 28, 1)
 _PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "pillow")
+_COUNT = 10_000  # generated samples, where there are as many
+_MOST_VALUES = 4096  # of a sample whose features are its values: their covariance is this wide
 _SHOWN, _NEIGHBORS = 8, 5  # rows and neighbors in the picture
 
 
@@ -37,7 +40,8 @@ class Evaluation:
 
     Args:
         values: each figure by its name; see docs/metrics.md for what they mean.
-        protocol: extractor and hash, resize filter, counts, splits, seeds, weights, versions.
+        protocol: extractor and hash, resize filter, counts, splits, seeds, labels, weights, what
+            each metric drew and by which seed, versions.
         details: what is no single figure, such as the accuracy of each class.
     """
 
@@ -60,7 +64,7 @@ def evaluate(
     source: Any,
     data: Any = None,
     features: Any = None,
-    count: int = 10_000,
+    count: int | None = None,
     *,
     metrics: Iterable[str] | str | None = None,
     split: str = "held_out",
@@ -83,14 +87,18 @@ def evaluate(
         data: what `keras_gan.datasets.open` takes, a `Source`, or an array or a pair of them, all
             of which is compared with. By default what the run or bundle was trained on.
         features: the extractor, see `open_features`. By default `"fashion_mnist"` for grey images
-            of 28x28, else `"pixels"`.
+            of 28x28, else `"pixels"` for samples of at most 4,096 values.
         count: number of generated samples, from 2: those of the seeds `seed` to
-            `seed + count - 1`, or of files a fixed choice.
+            `seed + count - 1`, or of files a fixed choice. By default 10,000, or what either side
+            has if that is less.
         metrics: names of the metrics; by default all that fit the samples and the extractor but
             `classification_accuracy`, which trains two classifiers.
         split: real samples to compare with: `"held_out"`, `"train"`, or `"all"`.
-        real_count: number of real samples; by default `count`.
-        seed: the first seed of the generated samples, and the seed of what metrics draw.
+        real_count: number of real samples; by default `count`, or all where there are fewer and
+            no metric is named that needs as many.
+        seed: the first seed of the generated samples, and the seed of the pairs of `ms_ssim` and
+            of the classifiers of `classification_accuracy`. Other metrics draw by seeds of their
+            own, which the protocol names.
         average: the averaged generator of a run or game, rather than the live one.
         checkpoint: of a run: `"last"`, `"best"` or a `.keras` file.
         nearest_picture: path of a PNG to write: generated images beside their nearest training
@@ -103,16 +111,21 @@ def evaluate(
     Raises:
         UsageError: anything of the above that is not there, does not fit, or is not enough.
     """
+    named = data is not None
     source, data, options = _given(source, data, data_options)
+    seed = _check_seed(seed)
     held = sources.open_data(data, options)
     split = "all" if isinstance(data, np.ndarray | tuple) else split
+    _check_recorded(source, held, named or bool(data_options), data, split)
     real = sources.from_data(held, split)
     made = sources.open_samples(
         source, held.spec, seed=seed, average=average, checkpoint=checkpoint
     )
     _check_shapes(made.spec, held.spec)
-    count = sources.check_count(count, made, "count", "")
-    real_count = _real_count(real_count, count, real)
+    made = sources.match_classes(made, held.spec)
+    count = sources.check_count(_count(count, made, real), made, "count", "")
+    real_count = _real_count(real_count, count, real, metrics)
+    made = sources.like_real(made, real, real_count)
     extractor = open_features(_default(features, held.spec), held.spec)
     has_training = split == "held_out" and "train" in held.split_names
     labelled = bool(made.spec.num_classes)
@@ -154,7 +167,8 @@ def evaluate(
         _draw_nearest(picture, sides, made.take(min(count, measures.PICTURES))[0], held)
     told = {"count": count, **made.protocol}
     compared = {"count": real_count, "sha256": digest, **real.protocol}
-    protocol = _protocol(extractor, told, compared, held.spec, names, seed, epochs)
+    protocol = _protocol(extractor, told, compared, held.spec, seed) | sides.protocol
+    protocol["software"] = _software()
     return Evaluation({k: float(v) for k, v in values.items()}, protocol, sides.details)
 
 
@@ -162,7 +176,7 @@ def evaluate(
 
 
 def _given(source: Any, data: Any, options: dict[str, Any] | None) -> tuple[Any, Any, Any]:
-    """The source, a run's folder without a checkpoint being its bundle; and the data to compare."""
+    """The source; the data to compare with, by default what it was trained on; its options."""
     if isinstance(data, np.ndarray | tuple | datasets.Source) and options:
         raise UsageError(f"Options are of data by name or path. Received: {options}")
     if data is not None:
@@ -194,6 +208,57 @@ def _recorded(source: Any) -> dict[str, Any] | None:
     return None
 
 
+def _check_seed(seed: Any) -> int:
+    seeds = latents.check_seeds(seed)
+    if len(seeds) != 1:
+        raise UsageError(f"seed must be one integer, the first seed. Received: seed={seed!r:.80}")
+    return int(seeds[0])
+
+
+def _check_recorded(source: Any, held: datasets.Source, named: bool, data: Any, split: str) -> None:
+    """Held-out samples are held out only of the very data that a run was trained on.
+
+    Raises:
+        UsageError: what a run or bundle records is not what is there under its name any more.
+    """
+    recorded = _trained_on(source)
+    if recorded is None:
+        return
+    if recorded.get("digest"):
+        same = recorded["digest"] == runs.describe_data(held)["digest"]
+    else:  # a bundle that tells no more than the name
+        is_named = named and isinstance(data, str | os.PathLike)
+        same = not is_named or os.fspath(data) == recorded.get("source")
+    if same:
+        return
+    if not named:
+        raise UsageError(
+            f"A run is evaluated on the data it was trained on, {recorded['description']}; name "
+            "other data with --data or data=.... "
+            f"Received: {held.description}, with another digest"
+        )
+    if split == "held_out" and isinstance(data, str | os.PathLike):
+        trained = recorded.get("description") or recorded.get("source")
+        warnings.warn(
+            f"The generator was trained on other data ({trained}) than it is compared with "
+            f"({held.description}): what is held out here may have been trained on",
+            stacklevel=3,
+        )
+
+
+def _trained_on(source: Any) -> dict[str, Any] | None:
+    """What a run or bundle tells of its data: `description` and `digest`, or `source` alone."""
+    if not isinstance(source, str | os.PathLike):
+        return None
+    path = pathlib.Path(os.path.expanduser(source))
+    if (path / "recipe.yaml").is_file():
+        return runs.Run(path).data
+    if (path / "manifest.json").is_file():
+        training = sources.read_manifest(path).get("training") or {}
+        return training.get("data") or training.get("recipe", {}).get("data")
+    return None
+
+
 def _check_shapes(made: Spec, real: Spec) -> None:
     if made.shape != real.shape:
         raise UsageError(
@@ -202,17 +267,34 @@ def _check_shapes(made: Spec, real: Spec) -> None:
         )
 
 
-def _real_count(given: int | None, count: int, real: Samples) -> int:
+def _count(given: Any, made: Samples, real: Samples) -> Any:
+    """What was given, or as many samples as either side has, up to 10,000."""
+    if given is not None:
+        return given
+    return min(_COUNT, *(side.count for side in (made, real) if side.count is not None))
+
+
+def _real_count(given: int | None, count: int, real: Samples, names: Any) -> int:
     if given is not None:
         return sources.check_count(given, real, "real_count", "")
-    advice = "; give a smaller count, another split, or real_count by itself"
+    if not measures.wants_equal(names):
+        count = min(count, real.count or count)
+    advice = "; give a smaller count, or leave out the metrics that need as many real samples"
     return sources.check_count(count, real, "count", advice)
 
 
 def _default(features: Any, spec: Spec) -> Any:
     if features is not None:
         return features
-    return "fashion_mnist" if spec.shape == _FASHION_MNIST else "pixels"
+    if spec.shape == _FASHION_MNIST:
+        return "fashion_mnist"
+    if np.prod(spec.shape) > _MOST_VALUES:
+        raise UsageError(
+            f"Samples of more than {_MOST_VALUES:,} values are compared by a network's features: "
+            "name one with --features or features=..., or pixels for the values themselves. "
+            f"Received: samples of shape {spec.shape}, features=None"
+        )
+    return "pixels"
 
 
 def _check_picture(spec: Spec, has_training: bool) -> None:
@@ -228,12 +310,12 @@ def _check_picture(spec: Spec, has_training: bool) -> None:
 
 def _pictures(
     names: list[str], count: int, made: Samples, real_count: int, real: Samples
-) -> tuple[np.ndarray, np.ndarray] | None:
+) -> tuple[sources.Batch, sources.Batch] | None:
     """As many images of either side; made or read once more, which costs less than to keep all."""
     if "ms_ssim" not in names:
         return None
     number = min(measures.PICTURES, count, real_count)
-    return real.take(number)[0], made.take(number)[0]
+    return real.take(number), made.take(number)
 
 
 def _labelled(
@@ -241,7 +323,8 @@ def _labelled(
 ) -> Callable[[], tuple[Labelled, Labelled, Labelled]]:
     def take() -> tuple[Labelled, Labelled, Labelled]:
         train = sources.from_data(held, "train")
-        taken = (made.take(count), train.take(train.count or 0), real.take(real_count))
+        number = min(count, train.count or count)  # two equal trainings but for the samples
+        taken = (made.take(number), train.take(number), real.take(real_count))
         return taken  # pyright: ignore[reportReturnType]
 
     return take
@@ -277,11 +360,9 @@ def _protocol(
     generated: dict[str, Any],
     real: dict[str, Any],
     spec: Spec,
-    names: list[str],
     seed: int,
-    epochs: int,
 ) -> dict[str, Any]:
-    protocol: dict[str, Any] = {
+    return {
         **extractor.protocol,
         "sample_shape": list(spec.shape),
         "quantization": "8 bits" if spec.kind == "image" else "none",
@@ -289,15 +370,11 @@ def _protocol(
         "real": real,
         "seed": seed,
     }
-    if "kernel_distance" in names:
-        size = measures.kernel_subset(real["count"], generated["count"])
-        protocol["kernel_distance"] = {"subsets": measures.KERNEL_SUBSETS, "subset_size": size}
-    if "precision_recall" in names:
-        protocol["precision_recall_neighbours"] = measures.PRECISION_NEIGHBORS
-    if "density_coverage" in names:
-        protocol["density_coverage_neighbours"] = measures.DENSITY_NEIGHBORS
-    if "classification_accuracy" in names:
-        protocol["classification_accuracy_epochs"] = epochs
+
+
+def _software() -> dict[str, str]:
+    """Versions of all that computes."""
+    import onnxruntime  # its package has one of several names
+
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    protocol["software"] = {"keras_gan": __version__, **versions}
-    return protocol
+    return {"keras_gan": __version__, **versions, "onnxruntime": onnxruntime.__version__}

@@ -29,6 +29,7 @@ _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's
 _BATCH = 256  # samples in one run of a network
 BICUBIC = "antialiased bicubic"
 NO_RESIZE = "none"
+_TENSORFLOW = f"tensorflow {tf.__version__}"
 
 Outputs = tuple[np.ndarray, np.ndarray | None]
 
@@ -52,6 +53,10 @@ class Extractor:
         classes: number of classes, 0 without.
         standard: whether it is the network of the FID's definition.
         uniform: whether its classes are equally likely in the data that it is for, by definition.
+        runtime: name and version of what computes it; of onnxruntime, the provider as well;
+            `None` where it cannot be known.
+        kept: whether the hash tells all that the features depend on, so that they may be kept: a
+            layer of one's own is code, which no file of weights holds.
     """
 
     name: str
@@ -64,6 +69,8 @@ class Extractor:
     classes: int = 0
     standard: bool = False
     uniform: bool = False
+    runtime: str | None = None
+    kept: bool = True
 
     def __call__(self, samples: np.ndarray) -> Outputs:
         """Features float32 `(count, dim)`, and probabilities float32 `(count, classes)` or `None`.
@@ -94,7 +101,11 @@ class Extractor:
     @property
     def identity(self) -> str | None:
         """What tells it from all others, if anything does: a function's code may change."""
-        return "pixels" if self.run is _flat else self.sha256 and f"{self.name} {self.sha256}"
+        if self.run is _flat:
+            return "pixels"
+        if self.sha256 is None or not self.kept:
+            return None
+        return f"{self.name} {self.sha256} {self.runtime}"
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -107,6 +118,7 @@ class Extractor:
             "classes": self.classes,
             "input": [height, width, channels],
             "resize": self.resize,
+            "runtime": self.runtime,
         }
 
 
@@ -141,7 +153,8 @@ def open_features(features: Any, spec: Spec) -> Extractor:
     if isinstance(features, str | os.PathLike):
         return _open_named(os.fspath(features), spec)
     if isinstance(features, keras.Model):
-        return _probed(_from_keras(features, features.name, _hash_model(features)), spec)
+        sha256 = _hash_model(features) if _is_keras_alone(features) else None
+        return _probed(_from_keras(features, features.name, sha256), spec)
     if callable(features):
         return _probed(_from_callable(features), spec)
     raise UsageError(f"{_RULE}. Received: features={features!r:.80}")
@@ -154,7 +167,7 @@ def _open_named(text: str, spec: Spec) -> Extractor:
     name, _, path = text.partition(":")
     name = name.replace("-", "_")
     if name == "pixels":
-        return _probed(Extractor("pixels", _flat), spec)
+        return _probed(Extractor("pixels", _flat, runtime=f"numpy {np.__version__}"), spec)
     if name == "inception":
         _check_kind(text, spec)
         return _inception(path or os.environ.get("KERAS_GAN_INCEPTION", ""))
@@ -169,7 +182,9 @@ def _open_named(text: str, spec: Spec) -> Extractor:
         raise UsageError(f"The file of an extractor must exist. Received: features={text!r}")
     if file.suffix == ".onnx":
         return _probed(_from_onnx(file, file.stem, spec), spec)
-    return _probed(_from_keras(_load_keras(file), file.stem, _sha256(file)), spec)
+    model = _load_keras(file)
+    found = _from_keras(model, file.stem, _sha256(file))
+    return _probed(dataclasses.replace(found, kept=_is_keras_alone(model)), spec)
 
 
 def _check_kind(name: str, spec: Spec) -> None:
@@ -226,6 +241,7 @@ def _inception(path: str) -> Extractor:
         inception.DIM,
         inception.CLASSES,
         standard=True,
+        runtime=_TENSORFLOW,
     )
 
 
@@ -268,7 +284,9 @@ def _from_onnx(file: pathlib.Path, name: str, spec: Spec) -> Extractor:
             return features, None
         return features, softmax(given[1]) if classes == "logits" else given[1]
 
-    return Extractor(name, run, _sha256(file), shape, _range_of(session, file))
+    return Extractor(
+        name, run, _sha256(file), shape, _range_of(session, file), runtime=runtime_of(session)
+    )
 
 
 def open_session(model: pathlib.Path | bytes) -> Any:
@@ -297,6 +315,13 @@ def open_session(model: pathlib.Path | bytes) -> Any:
         raise UsageError(f"onnxruntime must load the model. Received: {what}: {line}") from error
 
 
+def runtime_of(session: Any) -> str:
+    """onnxruntime's version, and the provider that computes what it can."""
+    import onnxruntime
+
+    return f"onnxruntime {onnxruntime.__version__}, {session.get_providers()[0]}"
+
+
 def _range_of(session: Any, file: pathlib.Path) -> tuple[float, float]:
     text = session.get_modelmeta().custom_metadata_map.get("value_range", "-1,1")
     try:
@@ -317,7 +342,7 @@ def _load_keras(file: pathlib.Path) -> Any:
         raise UsageError(f"Keras must load the extractor. Received: {file}: {line}") from error
 
 
-def _from_keras(model: Any, name: str, sha256: str) -> Extractor:
+def _from_keras(model: Any, name: str, sha256: str | None) -> Extractor:
     shape = model.input_shape
     if isinstance(shape, list | dict) or shape is None:
         raise UsageError(
@@ -340,7 +365,7 @@ def _from_keras(model: Any, name: str, sha256: str) -> Extractor:
         return features, outputs[1] if of_classifier else softmax(outputs[1])
 
     sizes = tuple(shape[1:]) if len(shape) == 4 else (None, None, None)
-    return Extractor(name, run, sha256, sizes)  # pyright: ignore[reportArgumentType]
+    return Extractor(name, run, sha256, sizes, runtime=_TENSORFLOW)  # pyright: ignore[reportArgumentType]
 
 
 def _is_classifier(model: Any) -> bool:
@@ -356,8 +381,8 @@ def _is_classifier(model: Any) -> bool:
 
 
 def _stacked(extractor: Extractor, spec: Spec) -> Extractor:
-    """Judges each channel of an image by itself: the classes of k channels are classes^k."""
-    if spec.shape[-1] not in (2, 3):
+    """Judges each of an image's 3 channels by itself: there are classes^3 classes."""
+    if spec.shape[-1] != 3:
         raise UsageError(
             "fashion_mnist_stacked takes images with a garment in each of 3 channels. "
             f"Received: samples of shape {spec.shape}"
@@ -384,10 +409,18 @@ def _stacked(extractor: Extractor, spec: Spec) -> Extractor:
 
 
 def to_bytes(images: np.ndarray) -> np.ndarray:
-    """Images in 8 bits, as a picture file holds them, from [-1, 1] or as they are."""
+    """Images in 8 bits, as a picture file holds them, from [-1, 1] or as they are.
+
+    Raises:
+        UsageError: a value is NaN or infinite, which no picture file could hold.
+    """
+    images = np.asarray(images)
     if images.dtype == np.uint8:
         return images
-    return np.clip(np.round((np.asarray(images) + 1) * 127.5), 0, 255).astype(np.uint8)
+    if not np.isfinite(images).all():
+        raise UsageError("Images must be finite numbers. Received: NaN or infinity")
+    # In float64: near the middle between two bytes, float32 rounds to the other one.
+    return np.clip(np.round((images.astype(np.float64) + 1) * 127.5), 0, 255).astype(np.uint8)
 
 
 def to_channels(pixels: np.ndarray, channels: int | None) -> np.ndarray:
@@ -433,6 +466,29 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def _sha256(file: pathlib.Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _is_keras_alone(model: Any) -> bool:
+    """Whether a model is made of Keras's own layers and functions, without code of anyone's."""
+    flatten = getattr(model, "_flatten_layers", None)
+    layers = [model] if flatten is None else list(flatten())
+    if any(not type(layer).__module__.startswith("keras.") for layer in layers):
+        return False
+    return not any(isinstance(layer, keras.layers.Lambda) for layer in layers) and _is_plain(
+        [layer.get_config() for layer in layers]
+    )
+
+
+def _is_plain(config: Any) -> bool:
+    """Whether nothing in a configuration is a function or class from outside of Keras."""
+    if isinstance(config, dict):
+        module = config.get("module") if "class_name" in config else None
+        if module is not None and not str(module).startswith("keras"):
+            return False
+        return all(_is_plain(value) for value in config.values())
+    if isinstance(config, list | tuple):
+        return all(_is_plain(value) for value in config)
+    return config is None or isinstance(config, str | int | float | bool | np.generic)
 
 
 def _hash_model(model: keras.Model) -> str:

@@ -26,6 +26,11 @@ from keras_gan.registry import nearest as nearest_name
 from keras_gan.spec import Spec
 
 PICTURES = 1000  # images of each side that MS-SSIM and the picture of neighbors look at
+FID_COUNT = 50_000  # generated samples of what is called FID without further words
+SSIM_PAIRS = 1000
+SCORE_SPLITS, SCORE_SEED = 10, 2020
+KERNEL_SEED = 2020
+DIRECTIONS, DIRECTIONS_SEED = 256, 0
 KERNEL_SUBSETS, KERNEL_SUBSET = 100, 1000
 PRECISION_NEIGHBORS, DENSITY_NEIGHBORS = 3, 5
 _CLOSE = 5  # percentile of the held-out samples' distances: what is nearer is called close
@@ -43,25 +48,28 @@ class Sides:
         real: statistics of the real samples.
         generated: of the generated ones.
         spec: of the real samples.
-        pictures: some images of the real side and as many of the generated one, uint8.
+        pictures: some images of the real side and as many of the generated one, uint8, each with
+            their labels or `None`.
         training: gives the statistics of the training split.
         labelled: gives generated, training and held-out samples with labels.
-        class_names: what to call the classes.
         epochs: of the classifiers of the classification accuracy score.
-        seed: of what is drawn.
+        seed: of the pairs of images and of the classifiers. What else is drawn has seeds of its
+            own, which the protocol names: those by which others' figures came about.
         details: where measures leave what is no single figure.
+        protocol: where measures leave how their figures came about.
     """
 
     extractor: Extractor
     real: Statistics
     generated: Statistics
     spec: Spec
-    pictures: tuple[np.ndarray, np.ndarray] | None = None
+    pictures: tuple[tuple[np.ndarray, np.ndarray | None], ...] | None = None
     training: Callable[[], Statistics] | None = None
     labelled: Callable[[], tuple[Labelled, Labelled, Labelled]] | None = None
     epochs: int = 5
     seed: int = 0
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    protocol: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def features(self) -> tuple[np.ndarray, np.ndarray]:
@@ -122,7 +130,11 @@ class Measure:
 
 
 def _frechet(c: Sides) -> Values:
-    name = "fid" if c.extractor.standard else "frechet_distance"
+    """With the standard network it is the FID, whose name tells any other count than the usual."""
+    name = "frechet_distance"
+    if c.extractor.standard:
+        count = c.generated.count
+        name = "fid" if count == FID_COUNT else f"fid_{count}"
     return {name: frechet_distance(c.real.moments, c.generated.moments)}
 
 
@@ -136,34 +148,56 @@ def kernel_subset(real: int, generated: int) -> int:
 
 def _kernel(c: Sides) -> Values:
     size = kernel_subset(c.real.count, c.generated.count)
-    found = kernel_distance(*c.features, subsets=KERNEL_SUBSETS, subset_size=size)
+    told = {"subsets": KERNEL_SUBSETS, "subset_size": size, "seed": KERNEL_SEED}
+    c.protocol["kernel_distance"] = told
+    found = kernel_distance(*c.features, **told)
     return {"kernel_distance": found.mean, "kernel_distance_error": found.standard_error}
 
 
 def _class_score(c: Sides) -> Values:
     name = "inception_score" if c.extractor.standard else "class_score"
-    found = inception_score(_probabilities(c.generated), splits=min(10, c.generated.count))
+    told = {"splits": min(SCORE_SPLITS, c.generated.count), "seed": SCORE_SEED}
+    c.protocol[name] = told
+    found = inception_score(_probabilities(c.generated), **told)
     return {name: found.mean, f"{name}_deviation": found.deviation}
 
 
 def _precision_recall(c: Sides) -> Values:
+    c.protocol["precision_recall"] = {"neighbours": PRECISION_NEIGHBORS}
     return precision_recall(*c.features, neighbours=PRECISION_NEIGHBORS)._asdict()
 
 
 def _density_coverage(c: Sides) -> Values:
+    c.protocol["density_coverage"] = {"neighbours": DENSITY_NEIGHBORS}
     return density_coverage(*c.features, neighbours=DENSITY_NEIGHBORS)._asdict()
 
 
 def _sliced_wasserstein(c: Sides) -> Values:
-    return {"sliced_wasserstein": sliced_wasserstein(*c.features)}
+    told = {"directions": DIRECTIONS, "seed": DIRECTIONS_SEED}
+    c.protocol["feature_sliced_wasserstein"] = told
+    return {"feature_sliced_wasserstein": sliced_wasserstein(*c.features, **told)}
 
 
 def _ms_ssim(c: Sides) -> Values:
-    real, generated = c.pictures or (np.zeros(0), np.zeros(0))
-    return {
-        "ms_ssim": ms_ssim_diversity(generated, value_range=(0, 255), seed=c.seed),
-        "ms_ssim_real": ms_ssim_diversity(real, value_range=(0, 255), seed=c.seed),
+    if c.pictures is None:
+        raise UsageError("MS-SSIM needs images. Received: none")
+    of_classes = all(_has_pairs(labels) for _, labels in c.pictures)
+    values = {}
+    for name, (images, labels) in zip(("ms_ssim_real", "ms_ssim"), c.pictures, strict=True):
+        within = labels if of_classes else None
+        values[name] = ms_ssim_diversity(images, SSIM_PAIRS, (0, 255), c.seed, within)
+    c.protocol["ms_ssim"] = {
+        "images": len(c.pictures[0][0]),
+        "pairs": SSIM_PAIRS,
+        "of": "one class" if of_classes else "any two images",
+        "seed": c.seed,
     }
+    return {name: values[name] for name in ("ms_ssim", "ms_ssim_real")}
+
+
+def _has_pairs(labels: np.ndarray | None) -> bool:
+    """Whether every class that comes comes twice."""
+    return labels is not None and bool(np.unique(labels, return_counts=True)[1].min() > 1)
 
 
 def _mode_coverage(c: Sides) -> Values:
@@ -210,8 +244,17 @@ def _nearest(c: Sides) -> Values:
 def _classification_accuracy(c: Sides) -> Values:
     if c.labelled is None:
         raise UsageError("A classification accuracy needs labelled samples. Received: none")
-    found = classification_accuracy(*c.labelled(), epochs=c.epochs, seed=c.seed)
-    c.details["classification_accuracy"] = list(found.classes)
+    generated, train, test = c.labelled()
+    found = classification_accuracy(generated, train, test, epochs=c.epochs, seed=c.seed)
+    named = {_class_name(c, label): value for label, value in found.classes.items()}
+    c.details["classification_accuracy"] = named
+    c.protocol["classification_accuracy"] = {
+        "epochs": c.epochs,
+        "generated": len(generated[0]),
+        "training": len(train[0]),
+        "test": len(test[0]),
+        "seed": c.seed % 2**32,
+    }
     return {
         "classification_accuracy": found.score,
         "classification_accuracy_reverse": found.reverse,
@@ -283,7 +326,9 @@ MEASURES = {
     "class_score": Measure(_class_score, _needs_classes, others=("inception_score",)),
     "precision_recall": Measure(_precision_recall, others=("precision", "recall")),
     "density_coverage": Measure(_density_coverage, others=("density", "coverage")),
-    "sliced_wasserstein": Measure(_sliced_wasserstein, _needs_equal),
+    "feature_sliced_wasserstein": Measure(
+        _sliced_wasserstein, _needs_equal, others=("sliced_wasserstein",)
+    ),
     "ms_ssim": Measure(_ms_ssim, _needs_images, rows=False),
     "mode_coverage": Measure(_mode_coverage, _needs_classes, others=("modes", "reverse_kl")),
     "label_accuracy": Measure(_label_accuracy, _needs_label_classes),
@@ -292,6 +337,29 @@ MEASURES = {
         _classification_accuracy, _needs_labelled_training, rows=False, by_default=False
     ),
 }
+
+
+# What may be called so only of the standard network, and its name of any other.
+_STANDARD = {
+    "fid": ("FID", "frechet_distance"),
+    "kid": ("KID", "kernel_distance"),
+    "inception_score": ("The Inception score", "class_score"),
+}
+
+
+def wants_equal(metrics: Iterable[str] | str | None) -> bool:
+    """Whether metrics are asked for by name that compare as many samples of either side."""
+    given = [metrics] if isinstance(metrics, str) else list(metrics or ())
+    return any(
+        measure.needs is _needs_equal and _named(text, name, measure)
+        for text in given
+        for name, measure in MEASURES.items()
+    )
+
+
+def _named(given: Any, name: str, measure: Measure) -> bool:
+    text = str(given).strip().replace("-", "_")
+    return text == name or text in measure.others
 
 
 def select(metrics: Iterable[str] | str | None, setting: Setting) -> list[str]:
@@ -309,7 +377,7 @@ def select(metrics: Iterable[str] | str | None, setting: Setting) -> list[str]:
     chosen = set()
     for given in [metrics] if isinstance(metrics, str) else metrics:
         text = str(given).strip().replace("-", "_")
-        name = next((n for n, m in MEASURES.items() if text == n or text in m.others), None)
+        name = next((n for n, m in MEASURES.items() if _named(given, n, m)), None)
         if name is None:
             raise UsageError(
                 f"No metric has that name. Received: {given!r}. {nearest_name(text, MEASURES)}"
@@ -317,10 +385,11 @@ def select(metrics: Iterable[str] | str | None, setting: Setting) -> list[str]:
         missing = MEASURES[name].needs(setting)
         if missing is not None:
             raise UsageError(f"The metric {name} needs {missing}. Received: metrics={given!r}")
-        if text == "fid" and not setting.extractor.standard:
+        if text in _STANDARD and not setting.extractor.standard:
+            called, same = _STANDARD[text]
             raise UsageError(
-                "A distance is called FID only with the extractor inception; "
-                "frechet_distance is the same with another. "
+                f"{called} is called so only with the extractor inception; "
+                f"{same} is the same with another. "
                 f"Received: {given!r} with features={setting.extractor.name!r}"
             )
         chosen.add(name)

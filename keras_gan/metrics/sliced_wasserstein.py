@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_gan.errors import UsageError
-from keras_gan.metrics.accumulators import Collected
+from keras_gan.metrics.accumulators import Collected, Moments
 
 
 def sliced_wasserstein(
@@ -30,19 +30,34 @@ def sliced_wasserstein(
         The distance in units of the samples' values, from 0 up.
 
     Raises:
-        UsageError: sets of different counts or shapes.
+        UsageError: sets of different counts or shapes, NaN or infinity, or `Moments`.
 
     Reference:
         - [Rabin et al., 2011](https://doi.org/10.1007/978-3-642-24785-9_37)
     """
-    real, generated = (s.array if isinstance(s, Collected) else s for s in (real, generated))
+    real, generated = _values(real, "real"), _values(generated, "generated")
     if real.shape != generated.shape or not len(real):
         raise UsageError(
             "Both sets must have the same number of samples of the same shape, at least one. "
             f"Received: {real.shape} and {generated.shape}"
         )
-    real = np.asarray(real, np.float64).reshape(len(real), -1)
-    generated = np.asarray(generated, np.float64).reshape(len(generated), -1)
+    real, generated = real.reshape(len(real), -1), generated.reshape(len(generated), -1)
     slices = np.random.default_rng(seed).normal(size=(real.shape[1], directions))
     slices /= np.linalg.norm(slices, axis=0)
     return float(np.abs(np.sort(real @ slices, 0) - np.sort(generated @ slices, 0)).mean())
+
+
+def _values(samples: np.ndarray | Collected, name: str) -> np.ndarray:
+    """Samples in float64, of any shape."""
+    if isinstance(samples, Moments):
+        raise UsageError(
+            "This metric compares samples one by one and needs them themselves, an array or "
+            f"Collected. Received: {name} as Moments"
+        )
+    given = samples.array if isinstance(samples, Collected) else np.asarray(samples)
+    if given.dtype.kind not in "fiub":
+        raise UsageError(f"Samples must be numbers. Received: {name} of type {given.dtype}")
+    array = given.astype(np.float64)
+    if not np.isfinite(array).all():
+        raise UsageError(f"Samples must be finite numbers. Received: {name} with NaN or infinity")
+    return array

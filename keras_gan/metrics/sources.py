@@ -18,10 +18,11 @@ from keras_gan import datasets, latents
 from keras_gan import run as runs
 from keras_gan.errors import UsageError
 from keras_gan.gan import GAN
-from keras_gan.metrics.features import open_session, to_bytes
+from keras_gan.metrics.features import open_session, runtime_of, to_bytes
 from keras_gan.spec import Spec
 
 BATCH = 64  # samples that are made or read at a time
+_OVERSHOOT = 0.5  # a generator that ends in no tanh gives values somewhat outside of its data's
 _SEEDS = "threefry2x32-20/box-muller/1"
 
 Batch = tuple[np.ndarray, np.ndarray | None]
@@ -38,6 +39,8 @@ class Samples:
         protocol: what a result says of them.
         digest: function from a count to a hash of the content of so many samples and labels;
             `None` for a generator.
+        with_labels: function from class ids to the same generator's samples of these classes;
+            `None` for data, and for a generator without classes.
     """
 
     spec: Spec
@@ -45,6 +48,7 @@ class Samples:
     read: Callable[[int], Iterator[Batch]]
     protocol: dict[str, Any]
     digest: Callable[[int], str] | None = None
+    with_labels: Callable[[np.ndarray], Samples] | None = None
 
     def take(self, count: int) -> Batch:
         """So many samples and labels as arrays."""
@@ -93,17 +97,30 @@ def open_samples(
         checkpoint: of a run, `"last"`, `"best"` or a `.keras` file.
 
     Raises:
-        UsageError: there is no such thing, or it cannot be read.
+        UsageError: there is no such thing, it cannot be read, or it has no such choice.
     """
+    is_game = isinstance(source, GAN)
+    is_path = isinstance(source, str | os.PathLike)
+    path = pathlib.Path(os.path.expanduser(source)) if is_path else pathlib.Path()
+    is_run = is_path and (path / "recipe.yaml").is_file()
+    if str(checkpoint) != "last" and not is_run:
+        raise UsageError(
+            "A checkpoint can be chosen of a run alone. "
+            f"Received: checkpoint={str(checkpoint)!r} for {_called(source)}"
+        )
+    if not average and not (is_run or is_game):
+        raise UsageError(
+            "The live generator can be chosen of a run or a game alone (average=False, --live). "
+            f"Received: {_called(source)}"
+        )
     if isinstance(source, Samples):
         return source
-    if isinstance(source, GAN):
+    if is_game:
         return _from_gan(source, seed, average, {"source": f"the game {source.name}"})
     if isinstance(source, np.ndarray | tuple):
         return from_data(open_data(source), "all")
-    path = pathlib.Path(os.path.expanduser(source))
-    if (path / "recipe.yaml").is_file():
-        return _from_run(path, seed, average, checkpoint)
+    if is_run:
+        return _from_run(path, seed, average, str(checkpoint))
     if (path / "manifest.json").is_file():
         return _from_bundle(path, seed)
     module, found = datasets.find(source)
@@ -112,27 +129,36 @@ def open_samples(
     return from_data(_open_whole(os.fspath(source), module, like), "all")
 
 
+def _called(source: Any) -> str:
+    is_path = isinstance(source, str | os.PathLike)
+    return repr(os.fspath(source)) if is_path else f"samples of type {type(source).__name__}"
+
+
 def _from_run(path: pathlib.Path, seed: int, average: bool, checkpoint: str) -> Samples:
     run = runs.Run.open(path)
     gan = run.load(checkpoint)
-    return _from_gan(gan, seed, average, {"source": f"run {path}", "checkpoint": checkpoint})
+    told = {"source": f"run {path}", "checkpoint": checkpoint}
+    return _from_gan(gan, seed, average, told, run.spec.class_names)
 
 
-def _from_gan(gan: GAN, seed: int, average: bool, told: dict[str, Any]) -> Samples:
-    shape = tuple(gan.sample_shape)
-
-    def read(count: int) -> Iterator[Batch]:
-        for seeds in _seeds(seed, count):
-            samples = gan.generate(seeds, average=average, batch_size=BATCH)
-            yield _stored(samples), _labels(seeds, gan.num_classes)
+def _from_gan(
+    gan: GAN, seed: int, average: bool, told: dict[str, Any], names: tuple[str, ...] = ()
+) -> Samples:
+    def make(seeds: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+        return gan.generate(seeds, labels=labels, average=average, batch_size=BATCH)
 
     protocol = {
         **told,
-        "weights": "averaged" if average and gan.average_generator is not gan.generator else "live",
+        "weights": which_weights(gan, average),
         "images_seen": gan.count("images_seen"),
-        "first_seed": seed,
     }
-    return Samples(_spec(shape, gan.num_classes), None, read, protocol)
+    shape = tuple(gan.sample_shape)
+    return _made(_spec(shape, gan.num_classes, names), make, seed, protocol)
+
+
+def which_weights(gan: GAN, average: bool) -> str:
+    """Which generator is taken, `"averaged"` or `"live"`: a game may have no average."""
+    return "averaged" if average and gan.average_generator is not gan.generator else "live"
 
 
 def _from_bundle(path: pathlib.Path, seed: int) -> Samples:
@@ -146,23 +172,69 @@ def _from_bundle(path: pathlib.Path, seed: int) -> Samples:
             f"was changed. Received: {str(path)!r}"
         )
     session = open_session(content)
-    classes, latent_dim = manifest["classes"]["count"], manifest["latent_dim"]
+    classes, latent_dim = manifest["classes"], manifest["latent_dim"]
+    low, high = manifest.get("value_range") or (-1.0, 1.0)
+    spec = _spec(tuple(manifest["shape"]), classes["count"], tuple(classes.get("names") or ()))
 
-    def read(count: int) -> Iterator[Batch]:
-        for seeds in _seeds(seed, count):
-            labels = _labels(seeds, classes)
-            feeds = {"latents": np.asarray(latents.latents_from_seeds(seeds, latent_dim))}
-            if labels is not None:
-                feeds["labels"] = labels
-            yield _stored(session.run(["samples"], feeds)[0]), labels
+    def make(seeds: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+        feeds = {"latents": np.asarray(latents.latents_from_seeds(seeds, latent_dim))}
+        if labels is not None:
+            feeds["labels"] = labels.astype(np.int64)
+        samples = session.run(["samples"], feeds)[0]
+        if spec.kind != "image" or (low, high) == (-1.0, 1.0):
+            return samples
+        return (samples.astype(np.float64) - low) / (high - low) * 2 - 1
 
+    training = manifest.get("training") or {}
     protocol = {
         "source": f"bundle {path}",
         "model_sha256": sha256,
-        "images_seen": (manifest.get("training") or {}).get("images_seen"),
-        "first_seed": seed,
+        "runtime": runtime_of(session),
+        "weights": training.get("weights"),
+        "images_seen": training.get("images_seen"),
     }
-    return Samples(_spec(tuple(manifest["shape"]), classes), None, read, protocol)
+    return _made(spec, make, seed, protocol)
+
+
+def _made(
+    spec: Spec,
+    make: Callable[[np.ndarray, np.ndarray | None], np.ndarray],
+    first: int,
+    told: dict[str, Any],
+    given: np.ndarray | None = None,
+) -> Samples:
+    """A generator's samples, of the seeds from the first on.
+
+    Args:
+        spec: what one sample is.
+        make: function from seeds, and labels if there are classes, to samples.
+        first: the first seed.
+        told: what a result says of the generator.
+        given: class ids of the samples; over again where there are more samples. By default the
+            seeds' own.
+    """
+
+    def read(count: int) -> Iterator[Batch]:
+        latents.check_seeds([first, first + count - 1])
+        for start in range(0, count, BATCH):
+            order = np.arange(start, min(start + BATCH, count), dtype=np.int64)
+            seeds, labels = first + order, None
+            if given is not None:
+                labels = given[order % len(given)]
+            elif spec.num_classes:
+                labels = np.asarray(latents.labels_from_seeds(seeds, spec.num_classes))
+            samples = make(seeds, labels)
+            yield to_bytes(samples) if samples.ndim == 4 else samples, labels
+
+    protocol = {**told, "first_seed": first}
+    if not spec.num_classes:
+        return Samples(spec, None, read, protocol)
+    protocol["labels"] = "seed modulo classes" if given is None else "those of the real samples"
+
+    def with_labels(labels: np.ndarray) -> Samples:
+        return _made(spec, make, first, told, labels)
+
+    return Samples(spec, None, read, protocol, with_labels=with_labels)
 
 
 def read_manifest(path: pathlib.Path) -> dict[str, Any]:
@@ -180,23 +252,78 @@ def read_manifest(path: pathlib.Path) -> dict[str, Any]:
     return manifest
 
 
-def _seeds(first: int, count: int) -> Iterator[np.ndarray]:
-    for start in range(first, first + count, BATCH):
-        yield np.arange(start, min(start + BATCH, first + count), dtype=np.int64)
-
-
-def _labels(seeds: np.ndarray, num_classes: int) -> np.ndarray | None:
-    """The classes that the seeds name where nobody names others."""
-    return np.asarray(latents.labels_from_seeds(seeds, num_classes)) if num_classes else None
-
-
-def _stored(samples: np.ndarray) -> np.ndarray:
-    return to_bytes(samples) if samples.ndim == 4 else samples
-
-
-def _spec(shape: tuple[int, ...], num_classes: int) -> Spec:
+def _spec(shape: tuple[int, ...], num_classes: int, names: tuple[str, ...]) -> Spec:
     kind = "image" if len(shape) == 3 else "points"
-    return Spec(kind, shape, (-1.0, 1.0) if kind == "image" else None, num_classes)
+    limits = (-1.0, 1.0) if kind == "image" else None
+    return Spec(kind, shape, limits, num_classes, names if num_classes else ())
+
+
+# ------------------------------------------------------------------------ classes
+
+
+def match_classes(made: Samples, real: Spec) -> Samples:
+    """Samples whose labels are the real samples' class ids, by the classes' names.
+
+    The ids of a folder are in the order of its names, so that with other names, or with some
+    missing, the same id is another class. Names match by themselves, and digits by their value,
+    also with the ids of classes without names.
+
+    Raises:
+        UsageError: a class that the real samples do not have.
+    """
+    if not made.spec.num_classes or not real.num_classes:
+        return made
+    own, known = _classes(made.spec), _classes(real)
+    by_value = isinstance(own[0], int), isinstance(known[0], int)
+    if by_value == (True, False):
+        known = list(range(real.num_classes))
+    elif by_value == (False, True) and made.count is None and not real.class_names:
+        own = list(range(made.spec.num_classes))  # a generator's ids are those of its data
+    if not made.spec.class_names:
+        known = list(range(real.num_classes))
+    odd = [name for name in own if name not in known]
+    if odd:
+        raise UsageError(
+            "The classes of the samples must be among those of the data, by name or, in digits, "
+            f"by id (0 to {real.num_classes - 1}); pictures in one folder have none. "
+            f"Received: {str(odd[0])!r} of {made.protocol['source']}"
+        )
+    return _renumbered(made, np.array([known.index(name) for name in own]), real)
+
+
+def _classes(spec: Spec) -> list[Any]:
+    """What tells the classes: values of digits, names, or ids where they have none."""
+    if spec.class_names and all(name.isdecimal() for name in spec.class_names):
+        return [int(name) for name in spec.class_names]
+    return list(spec.class_names or range(spec.num_classes))
+
+
+def _renumbered(made: Samples, ids: np.ndarray, real: Spec) -> Samples:
+    """Samples with `ids[label]` for their labels; a generator is asked for these as well."""
+
+    def read(count: int) -> Iterator[Batch]:
+        for samples, labels in made.read(count):
+            yield samples, labels if labels is None else ids[labels]
+
+    spec = dataclasses.replace(
+        made.spec, num_classes=real.num_classes, class_names=real.class_names
+    )
+    relabel = made.with_labels
+
+    def with_labels(labels: np.ndarray) -> Samples:
+        generator: Any = relabel
+        return _renumbered(generator(np.argsort(ids)[labels]), ids, real)
+
+    asked = None if relabel is None or len(ids) != real.num_classes else with_labels
+    return dataclasses.replace(made, spec=spec, read=read, with_labels=asked)
+
+
+def like_real(made: Samples, real: Samples, count: int) -> Samples:
+    """A generator's samples in the classes of so many real ones, in a random order."""
+    if made.with_labels is None or not real.spec.num_classes:
+        return made
+    labels = np.concatenate([part for _, part in real.read(count) if part is not None])
+    return made.with_labels(np.random.default_rng(0).permutation(labels))
 
 
 # ------------------------------------------------------------------------ data
@@ -214,10 +341,23 @@ def open_data(data: Any, options: dict[str, Any] | None = None) -> datasets.Sour
         return data
     if isinstance(data, np.ndarray | tuple):
         x, y = data if isinstance(data, tuple) else (data, None)
-        is_float_image = isinstance(x, np.ndarray) and x.ndim > 2 and x.dtype != np.uint8
-        limits = (-1.0, 1.0) if is_float_image else None
-        return datasets.from_arrays(x, y, value_range=limits, held_out=0)
+        if not (isinstance(x, np.ndarray) and x.ndim > 2 and x.dtype.kind == "f"):
+            return datasets.from_arrays(x, y, held_out=0)
+        return datasets.from_arrays(_normalized(x), y, value_range=(-1.0, 1.0), held_out=0)
     return datasets.open(data, **(options or {}))
+
+
+def _normalized(images: np.ndarray) -> np.ndarray:
+    """Floating-point images in [-1, 1], cut to it as a game's samples are."""
+    if not np.isfinite(images).all():
+        raise UsageError("Images must be finite numbers. Received: NaN or infinity")
+    low, high = (float(f(images)) if images.size else 0.0 for f in (np.min, np.max))
+    if max(-low, high) > 1 + _OVERSHOOT or (low >= 0 and high > 0):
+        raise UsageError(
+            "Floating-point images must be in [-1, 1], with negative values; give others as uint8 "
+            f"or in [-1, 1]. Received: values from {low:g} to {high:g}"
+        )
+    return np.clip(images, -1.0, 1.0)
 
 
 def _open_whole(source: str, module: ModuleType, like: Spec | None) -> datasets.Source:
@@ -270,7 +410,9 @@ def from_data(source: datasets.Source, split: str) -> Samples:
                 found.update(np.ascontiguousarray(labels).data)
         return found.hexdigest()
 
-    protocol = {"source": source.description, "split": split}
+    protocol: dict[str, Any] = {"source": source.description, "split": split}
+    if source.resized is not None:
+        protocol |= {"decoded_to": list(source.spec.shape), "decoded_by": source.resized}
     return Samples(source.spec, total, read, protocol, digest)
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import re
 import sys
 import zipfile
 from collections.abc import Callable
@@ -22,7 +23,9 @@ from keras_gan.metrics.accumulators import Collected, Moments
 from keras_gan.metrics.features import Extractor
 from keras_gan.metrics.sources import Samples
 
-_VERSION = 1  # of the files in the cache, and of how features come about
+_VERSION = 2  # of the files in the cache, and of how features come about
+LIMIT = 2 * 10**9  # bytes of the files in the cache
+_NAME = re.compile(r"[0-9a-f]{32}\.(moments|rows)\.npz")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +131,8 @@ def gather_cached(
     """What `gather` gives, from the cache if it is there, and the hash of the samples.
 
     The name of a file in the cache is a hash of the samples' content, their number, and the
-    extractor: it is never out of date. A damaged file is made anew.
+    extractor with what runs it: it is never out of date. A damaged file is made anew. Where the
+    files come to more than `LIMIT`, the oldest go.
     """
     if samples.digest is None:
         raise UsageError(
@@ -146,6 +150,7 @@ def gather_cached(
     if found is None:
         found = gather(samples, count, extractor, rows=rows, title=title, progress=progress)
         _write(stem, found)
+        _prune(folder)
     return found, digest
 
 
@@ -175,6 +180,22 @@ def _write(stem: pathlib.Path, made: Statistics) -> None:
             "The cache folder must be one that can be written to (cache=False, or --cache off, "
             f"goes without). Received: {stem.parent}: {error.strerror}"
         ) from error
+
+
+def _prune(folder: pathlib.Path) -> None:
+    """Deletes the oldest of the cache's own files until the rest is no larger than the limit."""
+    found = []
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):  # another process may be deleting it as well
+            if _NAME.fullmatch(path.name):
+                found.append((path.stat().st_mtime_ns, path.stat().st_size, path))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
+        if total <= LIMIT:
+            return
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        total -= size
 
 
 def _write_file(path: pathlib.Path, write: Callable[[pathlib.Path], None]) -> None:
