@@ -163,8 +163,8 @@ class Marks(keras.callbacks.Callback):
 
     def draw(self) -> Iterator[np.ndarray]:
         model: Any = self.model
-        for start in range(0, self.count, 500):
-            made = model.generator(model.noise(min(500, self.count - start)), training=False)
+        for start in range(0, self.count, 100):
+            made = model.generator(model.noise(min(100, self.count - start)), training=False)
             grey = (np.asarray(made) - self.low) * 255 / (1 - self.low)
             yield resized(np.clip(np.rint(grey), 0, 255).astype("uint8"), 28)
 
