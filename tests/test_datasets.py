@@ -206,9 +206,10 @@ def test_samples_that_are_all_the_same_cannot_be_held_out():
 
 def test_names_are_described():
     names = datasets.names()
-    assert {"arrays", "fashion-mnist", "fashion-mnist-10k", "folder", "gaussians", "tfds"} == {
-        *names
-    }
+    assert {
+        *("arrays", "fashion-mnist", "fashion-mnist-10k", "folder", "gaussians"),
+        *("stacked-fashion", "tfds"),
+    } == {*names}
     assert all(20 < len(line) < 100 and "\n" not in line for line in names.values())
 
 

@@ -397,7 +397,7 @@ def slopes(value, variables, away=0.0):
     assert not [path for path in missing if not path.endswith(("bias", "beta"))]
     known = [(g, d) for g, d in zip(gradients, directions, strict=True) if g is not None]
     slope = sum(float(tf.reduce_sum(tf.convert_to_tensor(g) * d)) for g, d in known)
-    step, values = 1e-6, []
+    step, values = 1e-7, []  # short: a kink of a ReLU in between would count as a slope
     for sign in (1, -1):
         for v, d in zip(variables, directions, strict=True):
             v.assign_add(sign * step * d)

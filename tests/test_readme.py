@@ -65,7 +65,7 @@ def test_the_commands(home):
     assert (home / "runs/mine/bundle/manifest.json").is_file()
     assert (home / "runs/prepared/report.html").is_file()
     made = {shlex.split(command)[1] for command in commands}
-    assert made == {"list", "train", "export", "verify", "sample", "prepare"}
+    assert made == {"list", "train", "evaluate", "export", "verify", "sample", "prepare"}
 
 
 def test_the_python_code(home):
