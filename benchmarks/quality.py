@@ -34,25 +34,14 @@ HERE = pathlib.Path(__file__).resolve().parent
 OURS = {"5": "fashion-mnist-5", "15": "fashion-mnist", "60": "fashion-mnist-60"}
 PEERS = ["keras-dcgan", "keras-dcgan-28", "keras-wgan-gp", "torch-dcgan"]
 MEASURES = ["frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"]
-GREYS = 255
 
 
-def play_ours(mark: str, seed: int, count: int, settings: list[str], folder: pathlib.Path) -> str:
-    """Trains the recipe of a mark and draws from its averaged generator; tells the images seen."""
+def play_ours(mark: str, seed: int, settings: list[str], folder: pathlib.Path) -> None:
+    """Trains the recipe of a mark, into the folder."""
     program = [sys.executable, "-m", "keras_gan", "train", OURS[mark], "--minutes", mark]
     for setting in [*settings, f"training.seed={seed}"]:
         program += ["--set", setting]
-    run(*program, "--run", str(folder / "run"))
-    draw = (
-        "import sys, numpy as np\n"
-        "from keras_gan.run import Run\n"
-        "gan = Run.open(sys.argv[1]).load()\n"
-        "made = gan.generate(range(int(sys.argv[2])), batch_size=250)\n"
-        "np.save(sys.argv[3], np.rint((np.clip(made, -1, 1) + 1) * 127.5).astype('uint8'))\n"
-        "print(gan.count('images_seen'), 'images')\n"
-    )
-    to = str(folder / f"samples-{mark}.npy")
-    return run(sys.executable, "-c", draw, str(folder / "run"), str(count), to)
+    run(*program, "--run", str(folder))
 
 
 def play_peer(
@@ -80,17 +69,16 @@ def run(*program: str) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
-def measure(samples: np.ndarray, names: list[str]) -> dict[str, float]:
-    """The measures of uint8 samples against the test images."""
-    found = metrics.evaluate(
-        (samples / (GREYS / 2) - 1).astype("float32"),
+def measure(source: Any, count: int) -> metrics.Evaluation:
+    """The measures of a run or of uint8 samples against the test images."""
+    return metrics.evaluate(
+        source,
         "fashion-mnist",
         features="fashion_mnist",
-        count=len(samples),
-        metrics=names,
+        count=count,
+        metrics=MEASURES,
         progress=False,
     )
-    return {name: float(found.values[name]) for name in names}
 
 
 def main() -> None:
@@ -111,8 +99,8 @@ def main() -> None:
 
     rows: list[dict[str, Any]] = []
 
-    def add(game: str, seed: int, mark: str, images: str, folder: pathlib.Path) -> None:
-        found = measure(np.load(folder / f"samples-{mark}.npy"), MEASURES)
+    def add(game: str, seed: int, mark: str, images: str, measured: metrics.Evaluation) -> None:
+        found = {name: measured[name] for name in MEASURES}
         rows.append({"game": game, "seed": seed, "minutes": mark, "images": images, **found})
         shown = "  ".join(f"{name} {found[name]:.4g}" for name in MEASURES)
         print(f"{game:<15} seed {seed}  {mark:>3} min  {images:>15}  {shown}", flush=True)
@@ -133,11 +121,15 @@ def main() -> None:
                     folder = kept / f"{game}-{seed}-{part[0]}"
                     folder.mkdir(parents=True, exist_ok=True)
                     if game == "ours":
-                        seen = play_ours(part[0], seed, options.count, options.set, folder)
-                    else:
-                        seen = play_peer(game, part, seed, options, images, folder)
+                        play_ours(part[0], seed, options.set, folder / "run")
+                        measured = measure(str(folder / "run"), options.count)
+                        seen = f"{measured.protocol['generated']['images_seen']} images"
+                        add(game, seed, part[0], seen, measured)
+                        continue
+                    seen = play_peer(game, part, seed, options, images, folder)
                     for mark in part:
-                        add(game, seed, mark, seen if mark == part[-1] else "", folder)
+                        measured = measure(np.load(folder / f"samples-{mark}.npy"), options.count)
+                        add(game, seed, mark, seen if mark == part[-1] else "", measured)
     summarize(rows, marks)
 
 

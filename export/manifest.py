@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_gan import Spec, UsageError, __version__
+from keras_gan import Spec, UsageError, __version__, latents
 
 SCHEMA_VERSION = 1
 FILE_NAME = "manifest.json"
-SEEDS = "threefry2x32-20/box-muller/1"
+SEEDS = latents.ALGORITHM
 NOTICE = (
     "Generated content: every sample is made by a generative model, none is a recording of "
     "anything real. Say so where you publish samples."

@@ -432,7 +432,7 @@ def _tell(outcome: train.Outcome) -> None:
         out.print(f"  {found}", markup=False)
         longer = f"keras-gan train --resume {path} --set training.equilibrium=null"
         out.print(f"  To train on regardless: {longer}", markup=False)
-    for line in report.best_and_last(outcome.run):
+    for line in report.best_and_last(outcome.run, outcome.run.rows()):
         out.print(line, markup=False)
     out.print(f"Next: keras-gan export {path}", markup=False)
 

@@ -154,9 +154,7 @@ class Evaluation(keras.callbacks.Callback):
         self.best, self._best_at = math.inf, 0
 
     def on_train_begin(self, logs: Any = None) -> None:
-        protocol = self.compare.protocol
-        if self.run.evaluation != protocol:  # once: a training begins anew after each tick
-            self.run.evaluation = protocol
+        self.run.evaluation = self.compare.protocol
         record = self.run.best_record
         if record and self.metric in record:  # else it was the best by another metric
             self.best, self._best_at = record[self.metric], record["images_seen"]

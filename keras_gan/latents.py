@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from keras_gan.errors import UsageError
 
+ALGORITHM = "threefry2x32-20/box-muller/1"  # as a bundle's manifest names it
 _MASK = 0xFFFFFFFF
 _PARITY = 0x1BD11BDA  # Threefish's key schedule constant, cut to 32 bits
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))

@@ -128,7 +128,7 @@ class SpectralNormalization(keras.layers.Wrapper):
                 f"{', '.join(kind.__name__ for kind in _OUTPUT_AXIS)}. "
                 f"Received: {type(layer).__name__}"
             )
-        _check_count("iterations", iterations)
+        check_count("iterations", iterations)
         kwargs.setdefault("dtype", layer.dtype_policy)
         # No casts on the way in: the iteration sees the kernel at full precision, and the layer
         # casts its inputs and weights itself.
@@ -223,7 +223,7 @@ class SelfAttention2D(keras.layers.Layer):
 
     def __init__(self, pool_size: int = 1, spectral: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
-        _check_count("pool_size", pool_size)
+        check_count("pool_size", pool_size)
         self.pool_size = int(pool_size)
         self.spectral = bool(spectral)
 
@@ -302,7 +302,7 @@ class ConditionalBatchNormalization(keras.layers.Layer):
         self, num_classes: int, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs: Any
     ):
         super().__init__(**kwargs)
-        _check_count("num_classes", num_classes)
+        check_count("num_classes", num_classes)
         if not 0 <= momentum < 1:
             raise UsageError(f"momentum must be in [0, 1). Received: momentum={momentum!r}")
         _check_positive("epsilon", epsilon)
@@ -418,7 +418,7 @@ class MinibatchStandardDeviation(keras.layers.Layer):
 
     def __init__(self, group_size: int = 4, **kwargs: Any):
         super().__init__(**kwargs)
-        _check_count("group_size", group_size)
+        check_count("group_size", group_size)
         self.group_size = int(group_size)
 
     def call(self, inputs):
@@ -556,7 +556,7 @@ class BlurPool2D(_Blur):
         **kwargs: Any,
     ):
         super().__init__(kernel, padding, **kwargs)
-        _check_count("strides", strides)
+        check_count("strides", strides)
         self.strides = int(strides)
 
     def _beyond(self) -> int:
@@ -713,7 +713,7 @@ class EqualizedDense(_Equalized):
 
     def __init__(self, units: int, **kwargs: Any):
         super().__init__(**kwargs)
-        _check_count("units", units)
+        check_count("units", units)
         self.units = int(units)
 
     def build(self, input_shape):
@@ -763,9 +763,9 @@ class EqualizedConv2D(_Equalized):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        _check_count("filters", filters)
-        _check_count("kernel_size", kernel_size)
-        _check_count("strides", strides)
+        check_count("filters", filters)
+        check_count("kernel_size", kernel_size)
+        check_count("strides", strides)
         if padding not in ("same", "valid"):
             raise UsageError(f"padding must be same or valid. Received: padding={padding!r}")
         self.filters = int(filters)
@@ -905,8 +905,8 @@ class Basis2D(keras.layers.Layer):
 
     def __init__(self, height: int, width: int, **kwargs: Any):
         super().__init__(**kwargs)
-        _check_count("height", height)
-        _check_count("width", width)
+        check_count("height", height)
+        check_count("width", width)
         self.height, self.width = int(height), int(width)
 
     def build(self, input_shape):
@@ -1003,9 +1003,14 @@ def _positions(x):
     return ops.reshape(x, (-1, height * width, channels))
 
 
-def _check_count(name: str, value: Any) -> None:
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or value < 1:
+def is_whole(value: Any) -> bool:
+    """Whether it is a whole number from 1 up, and not True or a float like one."""
+    integral = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return integral and int(value) >= 1
+
+
+def check_count(name: str, value: Any) -> None:
+    if not is_whole(value):
         raise UsageError(f"{name} must be a whole number from 1 up. Received: {name}={value!r}")
 
 

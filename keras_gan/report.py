@@ -73,7 +73,7 @@ def write(run: Run) -> pathlib.Path:
             f"{last['images_seen']:,.0f} images in {last['seconds'] / 60:.1f} minutes: "
             f"d_loss {last['d_loss']:.3f}, g_loss {last['g_loss']:.3f}."
         )
-        summary += "".join(f" {line}." for line in best_and_last(run))
+        summary += "".join(f" {line}." for line in best_and_last(run, rows))
     ending = run.ending
     if ending:
         summary += f" Ended: {html.escape(ending['reason'])}."
@@ -90,15 +90,15 @@ def write(run: Run) -> pathlib.Path:
     return path
 
 
-def best_and_last(run: Run) -> list[str]:
-    """A line on the best evaluation and one on the last, or none before the first."""
+def best_and_last(run: Run, rows: list[dict[str, float]]) -> list[str]:
+    """A line on the best evaluation and one on the last of the run's rows, or none at all."""
     best = run.best_record
     if not best:
         return []
     figures = {k: v for k, v in best.items() if k not in ("images_seen", "file")}
     (metric, value), *_ = figures.items()
     lines = [f"Best {metric} {value:.6g}, after {best['images_seen']:,.0f} images"]
-    measured = [row for row in run.rows() if metric in row]
+    measured = [row for row in rows if metric in row]
     if measured:
         last = measured[-1]
         lines.append(f"Last {metric} {last[metric]:.6g}, after {last['images_seen']:,.0f} images")

@@ -121,7 +121,7 @@ def test_the_best_checkpoint_of_a_run_is_the_best_by_its_metric(tmp_path):
     made = gan.generate(range(2**62, 2**62 + 200))
     again = metrics.frechet_distance(np.asarray(held_out), made)
     assert again == pytest.approx(best["frechet_distance"], rel=1e-6)
-    lines = report.best_and_last(outcome.run)
+    lines = report.best_and_last(outcome.run, outcome.run.rows())
     assert lines[0].startswith("Best frechet_distance ")
     assert lines[1].endswith("after 6,400 images")
     page = (outcome.run.path / "report.html").read_text()

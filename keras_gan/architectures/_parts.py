@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,8 @@ from keras_gan.layers import (
     ConditionalBatchNormalization,
     GroupNormalization,
     SpectralNormalization,
+    check_count,
+    is_whole,
 )
 from keras_gan.spec import Spec
 
@@ -33,17 +34,6 @@ def check_images(spec: Spec, family: str) -> None:
 def check_one_of(name: str, value: Any, valid: Sequence[str]) -> None:
     if value not in valid:
         raise UsageError(f"{name} must be one of {', '.join(valid)}. Received: {name}={value!r}")
-
-
-def is_whole(value: Any, least: int = 1) -> bool:
-    """Whether it is a whole number from `least` up, and not True or a float like one."""
-    integral = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    return integral and int(value) >= least
-
-
-def check_count(name: str, value: Any) -> None:
-    if not is_whole(value):
-        raise UsageError(f"{name} must be a whole number from 1 up. Received: {name}={value!r}")
 
 
 def check_widths(widths: Any) -> list[int]:
@@ -114,6 +104,30 @@ def depth_of(widths: Sequence[int] | None, depth: int | None, spec: Spec) -> int
         depth = default_depth(spec)
     check_sides(spec, depth)
     return depth
+
+
+def doubling(width: int, depth: int, widest: int) -> list[int]:
+    """Widths from the smallest resolution to the full one: twice as wide at each halving."""
+    return [min(width * 2**i, widest) for i in reversed(range(depth + 1))]
+
+
+def stage_widths(
+    spec: Spec,
+    width: int | None,
+    widths: Sequence[int] | None,
+    depth: int | None,
+    widest: int,
+) -> list[int]:
+    """Channels of every stage from the smallest resolution to the full one, 32 by default.
+
+    Raises:
+        UsageError: the sides do not divide by `2**depth`, or width, widths and depth disagree.
+    """
+    check_width(width, widths)
+    depth = depth_of(widths, depth, spec)
+    if widths is not None:
+        return check_widths(widths)
+    return doubling(32 if width is None else width, depth, widest)
 
 
 # ------------------------------------------------------------------------ labels

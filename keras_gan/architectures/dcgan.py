@@ -19,6 +19,8 @@ from keras_gan.architectures import _parts
 from keras_gan.layers import Conv2D, Conv2DTranspose
 from keras_gan.spec import Spec
 
+WIDEST = 512
+
 
 def generator(
     spec: Spec,
@@ -49,7 +51,8 @@ def generator(
     Raises:
         UsageError: sides that do not divide, or options out of range.
     """
-    widths = stage_widths(spec, width, widths, depth)
+    _parts.check_images(spec, "dcgan")
+    widths = _parts.stage_widths(spec, width, widths, depth, WIDEST)
     _parts.check_label_option("conditioning", conditioning, conditional)
     conditioning = "concatenation" if conditioning is None else conditioning
     _parts.check_one_of("conditioning", conditioning, ("concatenation", "batch_norm"))
@@ -112,7 +115,8 @@ def discriminator(
     Raises:
         UsageError: sides that do not divide, or options out of range.
     """
-    widths = stage_widths(spec, width, widths, depth)[::-1]
+    _parts.check_images(spec, "dcgan")
+    widths = _parts.stage_widths(spec, width, widths, depth, WIDEST)[::-1]
     _parts.check_label_option("conditioning", conditioning, conditional)
     conditioning = "projection" if conditioning is None else conditioning
     _parts.check_one_of("conditioning", conditioning, ("projection", "concatenation"))
@@ -132,20 +136,3 @@ def discriminator(
     if conditional and conditioning == "projection":
         logits = _parts.projection(features, logits, labels, spec)
     return keras.Model([samples, labels] if conditional else samples, logits, name="discriminator")
-
-
-def stage_widths(
-    spec: Spec, width: int | None, widths: Sequence[int] | None, depth: int | None
-) -> list[int]:
-    """Channels of every stage from the smallest resolution to the full one.
-
-    Raises:
-        UsageError: the sides do not divide by `2**depth`, or width, widths and depth disagree.
-    """
-    _parts.check_images(spec, "dcgan")
-    _parts.check_width(width, widths)
-    depth = _parts.depth_of(widths, depth, spec)
-    if widths is not None:
-        return _parts.check_widths(widths)
-    width = 32 if width is None else width
-    return [min(width * 2**i, 512) for i in reversed(range(depth + 1))]

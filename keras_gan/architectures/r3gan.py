@@ -244,12 +244,7 @@ def _stages(
     if preset is not None:
         _check_preset(spec, preset, width, widths, cardinalities)
         _, widths, cardinalities = PRESETS[preset]
-    _parts.check_width(width, widths)
-    depth = _parts.depth_of(widths, depth, spec)
-    if widths is None:
-        width = 32 if width is None else width
-        widths = [min(width * 2**i, WIDEST) for i in reversed(range(depth + 1))]
-    widths = _parts.check_widths(widths)
+    widths = _parts.stage_widths(spec, width, widths, depth, WIDEST)
     hidden = [expansion * w for w in widths]
     if cardinalities is None:
         cardinalities = [1 if h % GROUP else h // GROUP for h in hidden]

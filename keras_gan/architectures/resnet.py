@@ -133,7 +133,7 @@ def discriminator(
     blocks = 4 if small else max(5, _halvings(spec))
     if widths is None:
         width = (128 if small else 64) if width is None else width
-        widths = [width if small else min(width * 2**i, WIDEST) for i in range(blocks)][::-1]
+        widths = [width] * blocks if small else _parts.doubling(width, blocks - 1, WIDEST)
     widths = _parts.check_widths(widths)[::-1]
     if halvings is None:
         halvings = min(2 if small else _halvings(spec), len(widths))
@@ -246,8 +246,7 @@ def _stages(spec: Spec, width: int | None, depth: int) -> list[int]:
     """Channels of the generator's stages from the smallest resolution to the full one."""
     if min(spec.shape[:2]) <= SMALL:
         return [256 if width is None else width] * (depth + 1)
-    width = 64 if width is None else width
-    return [min(width * 2**i, WIDEST) for i in reversed(range(depth + 1))]
+    return _parts.doubling(64 if width is None else width, depth, WIDEST)
 
 
 def _halvings(spec: Spec) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_gan.datasets.source import Source, Split
+from keras_gan.datasets.source import Source, Split, check_drawn
 from keras_gan.errors import UsageError
 from keras_gan.spec import Spec
 
@@ -39,15 +39,7 @@ def open(
         Learning", 2017; Lin et al., "PacGAN: The power of two samples in generative adversarial
         networks", 2018.
     """
-    for name, value, least in (
-        ("count", count, 2),
-        ("held_out_count", held_out_count, 1),
-        ("data_seed", data_seed, 0),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise UsageError(
-                f"{name} must be an integer of at least {least}. Received: {name}={value!r}"
-            )
+    check_drawn(count, held_out_count, data_seed)
     streams = np.random.SeedSequence(data_seed).spawn(2)
     splits = {}
     for split, size, stream in zip(

@@ -301,6 +301,19 @@ def hold_out(
     }
 
 
+def check_drawn(count: int, held_out_count: int, data_seed: int) -> None:
+    """Refuses what samples cannot be drawn by: their numbers, and the seed that fixes them."""
+    for name, value, least in (
+        ("count", count, 2),
+        ("held_out_count", held_out_count, 1),
+        ("data_seed", data_seed, 0),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise UsageError(
+                f"{name} must be an integer of at least {least}. Received: {name}={value!r}"
+            )
+
+
 def without_copies(splits: dict[str, Split]) -> dict[str, Split]:
     """Leaves out of the held-out samples those that are among the training samples too.
 

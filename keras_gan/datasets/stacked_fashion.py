@@ -9,8 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gan.datasets import fashion_mnist
-from keras_gan.datasets.source import Source, Split
-from keras_gan.errors import UsageError
+from keras_gan.datasets.source import Source, Split, check_drawn
 from keras_gan.spec import Spec
 
 
@@ -46,15 +45,7 @@ def open(
         - [Lin et al., 2017](https://arxiv.org/abs/1712.04086), section 4.1, and, before, Metz et
           al., 2016, for the test on MNIST
     """
-    for name, value, least in (
-        ("count", count, 2),
-        ("held_out_count", held_out_count, 1),
-        ("data_seed", data_seed, 0),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise UsageError(
-                f"{name} must be an integer of at least {least}. Received: {name}={value!r}"
-            )
+    check_drawn(count, held_out_count, data_seed)
     garments = fashion_mnist.open(folder=folder, data_dir=data_dir, download=download)
     streams = np.random.SeedSequence(data_seed).spawn(2)
     splits = {}

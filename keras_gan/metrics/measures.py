@@ -349,17 +349,21 @@ _STANDARD = {
 
 def wants_equal(metrics: Iterable[str] | str | None) -> bool:
     """Whether metrics are asked for by name that compare as many samples of either side."""
-    given = [metrics] if isinstance(metrics, str) else list(metrics or ())
-    return any(
-        measure.needs is _needs_equal and _named(text, name, measure)
-        for text in given
-        for name, measure in MEASURES.items()
-    )
+    names = (_name_of(_text(given)) for given in _listed(metrics or ()))
+    return any(name is not None and MEASURES[name].needs is _needs_equal for name in names)
 
 
-def _named(given: Any, name: str, measure: Measure) -> bool:
-    text = str(given).strip().replace("-", "_")
-    return text == name or text in measure.others
+def _listed(metrics: Iterable[str] | str) -> Iterable[str]:
+    return [metrics] if isinstance(metrics, str) else metrics
+
+
+def _text(given: Any) -> str:
+    return str(given).strip().replace("-", "_")
+
+
+def _name_of(text: str) -> str | None:
+    """The measure's own name, of whichever it goes by."""
+    return next((n for n, m in MEASURES.items() if text == n or text in m.others), None)
 
 
 def select(metrics: Iterable[str] | str | None, setting: Setting) -> list[str]:
@@ -375,9 +379,9 @@ def select(metrics: Iterable[str] | str | None, setting: Setting) -> list[str]:
             if measure.by_default and measure.needs(setting) is None
         ]
     chosen = set()
-    for given in [metrics] if isinstance(metrics, str) else metrics:
-        text = str(given).strip().replace("-", "_")
-        name = next((n for n, m in MEASURES.items() if _named(given, n, m)), None)
+    for given in _listed(metrics):
+        text = _text(given)
+        name = _name_of(text)
         if name is None:
             raise UsageError(
                 f"No metric has that name. Received: {given!r}. {nearest_name(text, MEASURES)}"

@@ -23,7 +23,6 @@ from keras_gan.spec import Spec
 
 BATCH = 64  # samples that are made or read at a time
 _OVERSHOOT = 0.5  # a generator that ends in no tanh gives values somewhat outside of its data's
-_SEEDS = "threefry2x32-20/box-muller/1"
 
 Batch = tuple[np.ndarray, np.ndarray | None]
 
@@ -240,7 +239,7 @@ def _made(
 def read_manifest(path: pathlib.Path) -> dict[str, Any]:
     try:
         manifest = json.loads((path / "manifest.json").read_text("utf-8"))
-        fits = manifest["schema_version"] == 1 and manifest["seeds"] == _SEEDS
+        fits = manifest["schema_version"] == 1 and manifest["seeds"] == latents.ALGORITHM
         fits = fits and {"shape", "latent_dim", "classes", "files"} <= manifest.keys()
     except (OSError, ValueError, KeyError, TypeError):
         fits = False

@@ -48,11 +48,6 @@ class Statistics:
     def count(self) -> int:
         return self.moments.count
 
-    @property
-    def predicted(self) -> np.ndarray | None:
-        """The class that the extractor gives each sample."""
-        return None if self.probabilities is None else self.probabilities.argmax(axis=1)
-
 
 def gather(
     samples: Samples,
