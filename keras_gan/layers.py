@@ -1003,15 +1003,17 @@ def _positions(x):
     return ops.reshape(x, (-1, height * width, channels))
 
 
-def is_whole(value: Any) -> bool:
-    """Whether it is a whole number from 1 up, and not True or a float like one."""
+def is_whole(value: Any, least: int = 1) -> bool:
+    """Whether it is a whole number from `least` up, and not True or a float like one."""
     integral = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    return integral and int(value) >= 1
+    return integral and int(value) >= least
 
 
-def check_count(name: str, value: Any) -> None:
-    if not is_whole(value):
-        raise UsageError(f"{name} must be a whole number from 1 up. Received: {name}={value!r}")
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    if not is_whole(value, least):
+        raise UsageError(
+            f"{name} must be a whole number from {least} up. Received: {name}={value!r}"
+        )
 
 
 def _check_positive(name: str, value: Any) -> None:

@@ -44,6 +44,36 @@ def test_dcgan_28_has_the_parameters_of_its_layers():
     assert params(d) == down + 7 * 7 * 128 + 1
 
 
+def test_extra_halvings_of_dcgan_go_on_below_the_mirrored_stages():
+    """Width 32 at 28x28, two more: 128 at 7 pixels, 256 at 4, 512 at 2, by kernels of 3."""
+    spec = Spec("image", (28, 28, 1), (-1.0, 1.0))
+    d = architectures.build_player("discriminator", "dcgan", spec, extra_halvings=2)
+    mirrored = (4 * 4 * 1 * 64 + 64) + (4 * 4 * 64 * 128 + 128)
+    extra = (3 * 3 * 128 * 256 + 256) + (3 * 3 * 256 * 512 + 512)
+    assert params(d) == mirrored + extra + 2 * 2 * 512 + 1
+    assert d.get_layer("stage_4_activation").output.shape == (None, 2, 2, 512)
+    d = architectures.build_player("discriminator", "dcgan", spec, width=128, extra_halvings=1)
+    assert d.get_layer("features").output.shape == (None, 4 * 4 * 512)  # no wider than 512
+    message = r"extra_halvings must be a whole number from 0 up. Received: extra_halvings=-1"
+    with pytest.raises(UsageError, match=message):
+        architectures.build_player("discriminator", "dcgan", spec, extra_halvings=-1)
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_extra_convolutions_of_dcgan_lie_at_the_smallest_resolution(norm):
+    spec = Spec("image", (28, 28, 1), (-1.0, 1.0))
+    plain, deeper = (
+        architectures.build_player("generator", "dcgan", spec, extra_convolutions=n, norm=norm)
+        for n in (0, 2)
+    )
+    of_one = 3 * 3 * 128 * 128 + (4 * 128 if norm == "batch" else 128)
+    assert params(deeper) == params(plain) + 2 * of_one
+    assert deeper.get_layer("stage_0_conv_2_activation").output.shape == (None, 7, 7, 128)
+    message = r"extra_convolutions must be a whole number from 0 up. .*extra_convolutions=True"
+    with pytest.raises(UsageError, match=message):
+        architectures.build_player("generator", "dcgan", spec, extra_convolutions=True)
+
+
 @pytest.mark.parametrize(
     ("shape", "depth"), [((28, 28, 1), 2), ((32, 32, 3), 3), ((64, 64, 3), 4), ((20, 36, 3), 2)]
 )

@@ -16,7 +16,7 @@ import keras
 from keras import layers
 
 from keras_gan.architectures import _parts
-from keras_gan.layers import Conv2D, Conv2DTranspose
+from keras_gan.layers import Conv2D, Conv2DTranspose, check_count
 from keras_gan.spec import Spec
 
 WIDEST = 512
@@ -29,6 +29,7 @@ def generator(
     width: int | None = None,
     widths: Sequence[int] | None = None,
     depth: int | None = None,
+    extra_convolutions: int = 0,
     norm: str = "batch",
     conditioning: str | None = None,
 ) -> keras.Model:
@@ -43,6 +44,8 @@ def generator(
         widths: channels of every stage, from the smallest resolution to the full one, instead
             of `width` and `depth`.
         depth: how often the resolution doubles; by default until the smaller side is 4 to 7.
+        extra_convolutions: 3 x 3 convolutions at the smallest resolution, from 0 up, before it
+            doubles for the first time. There they cost least and decide what is drawn.
         norm: normalization of each stage, "batch", "layer" or "none".
         conditioning: how labels come in: "concatenation" (the default), an embedding joined to
             the latents, or "batch_norm", every stage's scale and shift
@@ -58,6 +61,7 @@ def generator(
     _parts.check_one_of("conditioning", conditioning, ("concatenation", "batch_norm"))
     by_class = conditional and conditioning == "batch_norm"
     _parts.check_norm(norm, by_class)
+    check_count("extra_convolutions", extra_convolutions, least=0)
 
     latents = _parts.latents_input(latent_dim)
     labels = _parts.labels_input() if conditional else None
@@ -71,6 +75,12 @@ def generator(
     x = layers.Reshape(base, name="reshape")(x)
     x = _parts.normalized(x, norm, "stage_0_norm", **classes)
     x = layers.ReLU(name="stage_0_activation")(x)
+    for i in range(1, extra_convolutions + 1):
+        x = Conv2D(
+            widths[0], 3, padding="same", use_bias=norm == "none", name=f"stage_0_conv_{i}"
+        )(x)
+        x = _parts.normalized(x, norm, f"stage_0_conv_{i}_norm", **classes)
+        x = layers.ReLU(name=f"stage_0_conv_{i}_activation")(x)
     for i, channels_out in enumerate(widths[1:], start=1):
         # A kernel that its stride divides covers every pixel equally often: no checkerboard.
         x = Conv2DTranspose(
@@ -91,6 +101,7 @@ def discriminator(
     width: int | None = None,
     widths: Sequence[int] | None = None,
     depth: int | None = None,
+    extra_halvings: int = 0,
     norm: str = "none",
     conditioning: str | None = None,
 ) -> keras.Model:
@@ -104,7 +115,11 @@ def discriminator(
         widths: channels of every stage of the generator that this one mirrors, from the
             smallest resolution to the full one, instead of `width` and `depth`. The last is not
             used: the first convolution halves the resolution.
-        depth: how often the resolution is halved; by default until the smaller side is 4 to 7.
+        depth: how often the generator's resolution doubles; by default until the smaller side
+            is 4 to 7.
+        extra_halvings: stages beyond the mirrored ones, from 0 up, each a 3 x 3 convolution of
+            stride 2, twice as wide as the one before (at most 512). Sides are rounded up: 28 x
+            28 images leave the mirrored stages at 7 x 7 and one stage more at 4 x 4.
         norm: normalization of each stage but the first, "none", "layer" or "batch". Penalties
             on the gradient refuse "batch", in which samples of a batch meet.
         conditioning: how labels come in: "projection" (the default), the logit gains the inner
@@ -121,13 +136,19 @@ def discriminator(
     conditioning = "projection" if conditioning is None else conditioning
     _parts.check_one_of("conditioning", conditioning, ("projection", "concatenation"))
     _parts.check_norm(norm)
+    check_count("extra_halvings", extra_halvings, least=0)
     samples = keras.Input(spec.shape, name="samples")
     labels = _parts.labels_input() if conditional else None
     x = samples
     if conditional and conditioning == "concatenation":
         x = _parts.image_and_label(samples, labels, spec)
+    mirrored = len(widths) - 1
+    for _ in range(extra_halvings):
+        widths.append(min(2 * widths[-1], WIDEST))
     for i, channels_out in enumerate(widths[1:], start=1):
-        x = Conv2D(channels_out, 4, 2, "same", name=f"stage_{i}_down")(x)
+        # An odd side has a middle, and a kernel of 3 lies symmetrically around it.
+        kernel = 4 if i <= mirrored else 3
+        x = Conv2D(channels_out, kernel, 2, "same", name=f"stage_{i}_down")(x)
         if i > 1:
             x = _parts.normalized(x, norm, f"stage_{i}_norm")
         x = layers.LeakyReLU(0.2, name=f"stage_{i}_activation")(x)
