@@ -76,9 +76,9 @@ def generator(
     x = _parts.normalized(x, norm, "stage_0_norm", **classes)
     x = layers.ReLU(name="stage_0_activation")(x)
     for i in range(1, extra_convolutions + 1):
-        x = Conv2D(
-            widths[0], 3, padding="same", use_bias=norm == "none", name=f"stage_0_conv_{i}"
-        )(x)
+        x = Conv2D(widths[0], 3, padding="same", use_bias=norm == "none", name=f"stage_0_conv_{i}")(
+            x
+        )
         x = _parts.normalized(x, norm, f"stage_0_conv_{i}_norm", **classes)
         x = layers.ReLU(name=f"stage_0_conv_{i}_activation")(x)
     for i, channels_out in enumerate(widths[1:], start=1):
