@@ -214,6 +214,9 @@ def evaluate_command(
     live: Annotated[
         bool, typer.Option("--live", help="The live generator, not the averaged one.")
     ] = False,
+    truncation: Annotated[
+        float, typer.Option(help="Factor on the latents: below 1 more typical, less varied.")
+    ] = 1.0,
     checkpoint: Annotated[str, typer.Option(help="last, best, or a .keras file.")] = "last",
     nearest: Annotated[
         pathlib.Path | None,
@@ -240,6 +243,7 @@ def evaluate_command(
         real_count=real_count,
         seed=seed,
         average=not live,
+        truncation=truncation,
         checkpoint=os.path.expanduser(checkpoint),
         nearest_picture=nearest,
         cache={None: True, "off": False}.get(cache, cache or True),

@@ -198,6 +198,7 @@ def test_the_protocol_says_how_the_figures_came_about(places, data_file, linear)
         "weights": "live",
         "images_seen": 128,
         "first_seed": 7,
+        "truncation": 1.0,
         "labels": "those of the real samples",
     }
     assert (protocol["real"]["count"], protocol["real"]["split"]) == (120, "held_out")
@@ -709,6 +710,27 @@ def test_a_choice_that_a_source_does_not_have_is_refused(places, data_file):
             evaluate(places[name], data_file, checkpoint="best")
     with pytest.raises(UsageError, match=r"A checkpoint can be chosen of a run alone"):
         evaluate(places["game"], data_file, checkpoint="best")
+    for name in ("file", "arrays", "pictures"):
+        with pytest.raises(UsageError, match=r"truncated of a run, a bundle or a game alone.*=0.5"):
+            evaluate(places[name], data_file, truncation=0.5)
+    with pytest.raises(UsageError, match=r"truncation must be a number from 0 up. .*=-1"):
+        evaluate(places["game"], data_file, truncation=-1)
+
+
+def test_truncated_latents_are_those_of_generate(game, places):
+    """At 0 all samples of a class are one; run, bundle and game agree at 0.5."""
+    half = sources.Drawing(seed=3, truncation=0.5)
+    told = {name: sources.open_samples(places[name], drawing=half) for name in ("game", "bundle")}
+    expected = game.generate(range(3, 13), truncation=0.5)
+    for made in told.values():
+        assert made.protocol["truncation"] == 0.5
+        samples = made.take(10)[0] / 127.5 - 1
+        assert np.abs(samples - expected).max() < 1.01 / 127.5
+    none, labels = sources.open_samples(
+        places["game"], drawing=sources.Drawing(truncation=0.0)
+    ).take(12)
+    for i, label in enumerate(labels):
+        np.testing.assert_array_equal(none[i], none[np.argmax(labels == label)])
 
 
 def test_seeds_are_checked_and_written(places, data_file, linear, tmp_path):
@@ -759,7 +781,7 @@ def test_a_generator_is_asked_for_the_classes_of_the_data(game, places, linear):
     y = np.where(np.arange(90) < 60, 2, np.arange(90) % 2).astype("int32")
     told = {}
     for name in ("game", "bundle"):
-        made = sources.open_samples(places[name], seed=5)
+        made = sources.open_samples(places[name], drawing=sources.Drawing(seed=5))
         real = sources.from_data(sources.open_data((x, y)), "all")
         asked = sources.like_real(sources.match_classes(made, real.spec), real, 90)
         labels = asked.take(180)[1]

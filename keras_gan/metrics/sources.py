@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_gan import datasets, latents
+from keras_gan import checks, datasets, latents
 from keras_gan import run as runs
 from keras_gan.errors import UsageError
 from keras_gan.gan import GAN
@@ -76,12 +76,25 @@ def check_count(count: Any, samples: Samples, what: str, advice: str) -> int:
 # ------------------------------------------------------------------------ generated
 
 
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """How samples are drawn from a generator.
+
+    Args:
+        seed: the first seed; samples come from this one and those that follow.
+        average: of a game or a run, the averaged generator rather than the live one.
+        truncation: factor on the latents, from 0 up.
+    """
+
+    seed: int = 0
+    average: bool = True
+    truncation: float = 1.0
+
+
 def open_samples(
     source: Any,
     like: Spec | None = None,
-    *,
-    seed: int = 0,
-    average: bool = True,
+    drawing: Drawing = Drawing(),  # noqa: B008 - frozen
     checkpoint: str = "last",
 ) -> Samples:
     """Opens what is to be measured.
@@ -91,8 +104,7 @@ def open_samples(
             whose samples are taken; a data set's name, for its training split; a numpy array, or a
             pair of samples and labels; a `GAN`.
         like: spec of the data it is compared with: pictures in a folder are decoded to it.
-        seed: the first seed; samples come from this one and those that follow.
-        average: of a game or a run, the averaged generator rather than the live one.
+        drawing: of a generator, how to draw from it.
         checkpoint: of a run, `"last"`, `"best"` or a `.keras` file.
 
     Raises:
@@ -107,7 +119,14 @@ def open_samples(
             "A checkpoint can be chosen of a run alone. "
             f"Received: checkpoint={str(checkpoint)!r} for {_called(source)}"
         )
-    if not average and not (is_run or is_game):
+    is_bundle = is_path and not is_run and (path / "manifest.json").is_file()
+    checks.number("truncation", drawing.truncation, least=0)
+    if drawing.truncation != 1 and not (is_run or is_game or is_bundle):
+        raise UsageError(
+            "Latents can be truncated of a run, a bundle or a game alone (truncation=1). "
+            f"Received: truncation={drawing.truncation} for {_called(source)}"
+        )
+    if not drawing.average and not (is_run or is_game):
         raise UsageError(
             "The live generator can be chosen of a run or a game alone (average=False, --live). "
             f"Received: {_called(source)}"
@@ -115,13 +134,13 @@ def open_samples(
     if isinstance(source, Samples):
         return source
     if is_game:
-        return _from_gan(source, seed, average, {"source": f"the game {source.name}"})
+        return _from_gan(source, drawing, {"source": f"the game {source.name}"})
     if isinstance(source, np.ndarray | tuple):
         return from_data(open_data(source), "all")
     if is_run:
-        return _from_run(path, seed, average, str(checkpoint))
-    if (path / "manifest.json").is_file():
-        return _from_bundle(path, seed)
+        return _from_run(path, drawing, str(checkpoint))
+    if is_bundle:
+        return _from_bundle(path, drawing)
     module, found = datasets.find(source)
     if "path" not in found:  # a data set by its name: what it scores that copies it
         return from_data(datasets.open(source), "train")
@@ -133,26 +152,32 @@ def _called(source: Any) -> str:
     return repr(os.fspath(source)) if is_path else f"samples of type {type(source).__name__}"
 
 
-def _from_run(path: pathlib.Path, seed: int, average: bool, checkpoint: str) -> Samples:
+def _from_run(path: pathlib.Path, drawing: Drawing, checkpoint: str) -> Samples:
     run = runs.Run.open(path)
     gan = run.load(checkpoint)
     told = {"source": f"run {path}", "checkpoint": checkpoint}
-    return _from_gan(gan, seed, average, told, run.spec.class_names)
+    return _from_gan(gan, drawing, told, run.spec.class_names)
 
 
 def _from_gan(
-    gan: GAN, seed: int, average: bool, told: dict[str, Any], names: tuple[str, ...] = ()
+    gan: GAN, drawing: Drawing, told: dict[str, Any], names: tuple[str, ...] = ()
 ) -> Samples:
     def make(seeds: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
-        return gan.generate(seeds, labels=labels, average=average, batch_size=BATCH)
+        return gan.generate(
+            seeds,
+            labels=labels,
+            truncation=drawing.truncation,
+            average=drawing.average,
+            batch_size=BATCH,
+        )
 
     protocol = {
         **told,
-        "weights": which_weights(gan, average),
+        "weights": which_weights(gan, drawing.average),
         "images_seen": gan.count("images_seen"),
     }
     shape = tuple(gan.sample_shape)
-    return _made(_spec(shape, gan.num_classes, names), make, seed, protocol)
+    return _made(_spec(shape, gan.num_classes, names), make, drawing, protocol)
 
 
 def which_weights(gan: GAN, average: bool) -> str:
@@ -160,7 +185,7 @@ def which_weights(gan: GAN, average: bool) -> str:
     return "averaged" if average and gan.average_generator is not gan.generator else "live"
 
 
-def _from_bundle(path: pathlib.Path, seed: int) -> Samples:
+def _from_bundle(path: pathlib.Path, drawing: Drawing) -> Samples:
     """Through onnxruntime, as `serving` does it."""
     manifest = read_manifest(path)
     content = (path / "model.onnx").read_bytes()
@@ -176,7 +201,8 @@ def _from_bundle(path: pathlib.Path, seed: int) -> Samples:
     spec = _spec(tuple(manifest["shape"]), classes["count"], tuple(classes.get("names") or ()))
 
     def make(seeds: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
-        feeds = {"latents": np.asarray(latents.latents_from_seeds(seeds, latent_dim))}
+        drawn = np.asarray(latents.latents_from_seeds(seeds, latent_dim))
+        feeds = {"latents": drawn * np.float32(drawing.truncation)}
         if labels is not None:
             feeds["labels"] = labels.astype(np.int64)
         samples = session.run(["samples"], feeds)[0]
@@ -192,13 +218,13 @@ def _from_bundle(path: pathlib.Path, seed: int) -> Samples:
         "weights": training.get("weights"),
         "images_seen": training.get("images_seen"),
     }
-    return _made(spec, make, seed, protocol)
+    return _made(spec, make, drawing, protocol)
 
 
 def _made(
     spec: Spec,
     make: Callable[[np.ndarray, np.ndarray | None], np.ndarray],
-    first: int,
+    drawing: Drawing,
     told: dict[str, Any],
     given: np.ndarray | None = None,
 ) -> Samples:
@@ -207,11 +233,12 @@ def _made(
     Args:
         spec: what one sample is.
         make: function from seeds, and labels if there are classes, to samples.
-        first: the first seed.
+        drawing: where the seeds begin, and what `make` does to the latents.
         told: what a result says of the generator.
         given: class ids of the samples; over again where there are more samples. By default the
             seeds' own.
     """
+    first = drawing.seed
 
     def read(count: int) -> Iterator[Batch]:
         latents.check_seeds([first, first + count - 1])
@@ -225,13 +252,13 @@ def _made(
             samples = make(seeds, labels)
             yield to_bytes(samples) if samples.ndim == 4 else samples, labels
 
-    protocol = {**told, "first_seed": first}
+    protocol = {**told, "first_seed": first, "truncation": drawing.truncation}
     if not spec.num_classes:
         return Samples(spec, None, read, protocol)
     protocol["labels"] = "seed modulo classes" if given is None else "those of the real samples"
 
     def with_labels(labels: np.ndarray) -> Samples:
-        return _made(spec, make, first, told, labels)
+        return _made(spec, make, drawing, told, labels)
 
     return Samples(spec, None, read, protocol, with_labels=with_labels)
 
