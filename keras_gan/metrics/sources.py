@@ -94,7 +94,7 @@ class Drawing:
 def open_samples(
     source: Any,
     like: Spec | None = None,
-    drawing: Drawing = Drawing(),  # noqa: B008 - frozen
+    drawing: Drawing = Drawing(),
     checkpoint: str = "last",
 ) -> Samples:
     """Opens what is to be measured.
@@ -202,7 +202,7 @@ def _from_bundle(path: pathlib.Path, drawing: Drawing) -> Samples:
 
     def make(seeds: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
         drawn = np.asarray(latents.latents_from_seeds(seeds, latent_dim))
-        feeds = {"latents": drawn * np.float32(drawing.truncation)}
+        feeds: dict[str, Any] = {"latents": drawn * np.float32(drawing.truncation)}
         if labels is not None:
             feeds["labels"] = labels.astype(np.int64)
         samples = session.run(["samples"], feeds)[0]
