@@ -48,9 +48,8 @@ def to_saved_model(
 
 
 def _generate(generator: Generator) -> tf.types.experimental.GenericFunction:
-    def generate(seeds, *labels):
-        latents = latents_from_seeds(seeds, generator.latent_dim)
-        return {"samples": generator(latents, *labels)}
+    def generate(seeds, *others):
+        return generator.run(_inputs(generator, seeds, others))
 
     return tf.function(generate, input_signature=_seed_specs(generator), autograph=False)
 
@@ -58,14 +57,20 @@ def _generate(generator: Generator) -> tf.types.experimental.GenericFunction:
 def _generate_png(generator: Generator, value_range: tuple[float, float]):
     low, high = value_range
 
-    def generate_png(seeds, *labels):
-        samples = generator(latents_from_seeds(seeds, generator.latent_dim), *labels)
+    def generate_png(seeds, *others):
+        samples = generator.run(_inputs(generator, seeds, others))["samples"]
         pixels = tf.round((samples - low) / (high - low) * 255.0)
         pixels = tf.cast(tf.clip_by_value(pixels, 0.0, 255.0), tf.uint8)
         string = tf.TensorSpec((), tf.string)
         return {"png_bytes": tf.map_fn(tf.io.encode_png, pixels, fn_output_signature=string)}
 
     return tf.function(generate_png, input_signature=_seed_specs(generator), autograph=False)
+
+
+def _inputs(generator: Generator, seeds: Any, others: tuple) -> dict[str, Any]:
+    """Puts the latents that the seeds name in their place before labels and other inputs."""
+    names = [spec.name for spec in generator.input_specs()]
+    return dict(zip(names, (latents_from_seeds(seeds, generator.latent_dim), *others), strict=True))
 
 
 def _seed_specs(generator: Generator) -> list[tf.TensorSpec]:
