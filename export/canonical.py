@@ -45,7 +45,11 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str], counts: collections.C
             if name and name not in names:
                 names[name] = f"{node.name}:{i}" if i else node.name
         for subgraph in _subgraphs(node):
+            _order_copies(subgraph)
             subgraph.name = f"{node.name}/body"
+            for port in (*subgraph.input, *subgraph.output):
+                for dimension in port.type.tensor_type.shape.dim:
+                    dimension.ClearField("dim_param")  # a number of the process
             own = {port.name: f"{node.name}/input_{i}" for i, port in enumerate(subgraph.input)}
             _rename(subgraph, names | own, counts)
 
@@ -62,6 +66,21 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str], counts: collections.C
         thing.doc_string = ""
     graph.doc_string = ""
     del graph.value_info[:]
+
+
+def _order_copies(graph: onnx.GraphProto) -> None:
+    """Where a body gives one value twice, lets the first be the value and the others its copies.
+
+    A loop's state is often what it collects as well; tf2onnx copies one of them, whichever.
+    """
+    copied = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "Identity"}
+    groups: dict[str, list[onnx.ValueInfoProto]] = {}
+    for port in graph.output:
+        groups.setdefault(copied.get(port.name, port.name), []).append(port)
+    for value, ports in groups.items():
+        names = sorted((port.name for port in ports), key=lambda name: name != value)
+        for port, name in zip(ports, names, strict=True):
+            port.name = name
 
 
 def _needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:

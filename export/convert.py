@@ -13,13 +13,18 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import onnx
 import tensorflow as tf
 
 from export import substitutions
 
 OPSETS = range(13, 19)  # what tf2onnx 1.17 converts to and onnxruntime runs
-_UNSUPPORTED = re.compile(r"Tensorflow op \[(?P<name>[^:\]]+): (?P<type>\w+)\] is not supported")
+_UNSUPPORTED = re.compile(
+    r"Tensorflow op \[(?P<name>[^:\]]+): (?P<type>\w+)\] is not supported"
+    r"|Failed to convert node '(?P<failed>[^']+)'.*?OP=(?P<failing>\w+)",
+    re.DOTALL,
+)
 
 
 class Unsupported(Exception):
@@ -58,7 +63,10 @@ def convert(
             error, model = raised, None
     unsupported = [match for line in log if (match := _UNSUPPORTED.search(line))]
     if unsupported:
-        raise Unsupported(unsupported[0]["name"], unsupported[0]["type"]) from error
+        first = unsupported[0]
+        raise Unsupported(
+            first["name"] or first["failed"], first["type"] or first["failing"]
+        ) from error
     if errors := [line for line in log if "ERROR" in line]:
         raise ValueError(errors[0]) from error
     if model is None:
@@ -77,22 +85,50 @@ def _erfc(graph: Any, node: Any, name: str, args: Any) -> None:
 
 def _scale_and_translate(graph: Any, node: Any, name: str, args: Any) -> None:
     """Resizing with another filter or antialiasing is linear: one matrix for each side."""
-    size, scale, translation = (graph.get_node_by_output(x) for x in node.input[1:])
     shape = graph.get_shape(node.input[0])
-    if (
-        not all(x is not None and x.is_const() for x in (size, scale, translation))
-        or -1 in (shape or [-1] * 4)[1:]
-    ):
-        raise ValueError("a resize must have fixed sizes")
+    size, scale, translation = (_constant(operand) for operand in node.inputs[1:])
+    if not shape or -1 in shape[1:]:
+        raise ValueError("a resize must start from a fixed size")
     steps = substitutions.resize(
         shape[1:],
-        size.get_tensor_value(as_list=False),
-        scale.get_tensor_value(as_list=False),
-        translation.get_tensor_value(as_list=False),
+        size,
+        scale,
+        translation,
         kernel=node.get_attr_str("kernel_type"),
         antialias=bool(node.get_attr_value("antialias", True)),
     )
     _replace(graph, node, steps)
+
+
+def _bitcast(graph: Any, node: Any, name: str, args: Any) -> None:
+    """keras.ops.signbit, which argmax and argmin use too, looks at one bit of a number."""
+    readers = graph.find_output_consumers(node.output[0])
+    if not readers or not all(_is_sign(reader) for reader in readers):
+        raise ValueError("only the sign of a number may be taken from its bits")
+    _replace(graph, node, substitutions.sign_bit())
+
+
+def _bitwise_and(graph: Any, node: Any, name: str, args: Any) -> None:
+    if not _is_sign(node):
+        raise ValueError("only the sign of a number may be taken from its bits")
+    _replace(graph, node, [substitutions.Step("Identity", (None,))])  # _bitcast has left no other
+
+
+def _is_sign(node: Any) -> bool:
+    mask = node.inputs[1]
+    return node.type == "BitwiseAnd" and mask.is_const() and _constant(mask) == substitutions.SIGN
+
+
+def _constant(node: Any) -> np.ndarray:
+    """Gives the value of a node, also where tf2onnx has left a division of two constants."""
+    if node.is_const():
+        return node.get_tensor_value(as_list=False)
+    if node.type == "Cast":
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(node.get_attr_value("to"))
+        return _constant(node.inputs[0]).astype(dtype)
+    if node.type == "Div":
+        return _constant(node.inputs[0]) / _constant(node.inputs[1])
+    raise ValueError("a resize must end in a fixed size")
 
 
 def _replace(graph: Any, node: Any, steps: Sequence[substitutions.Step]) -> None:
@@ -112,15 +148,21 @@ def _replace(graph: Any, node: Any, steps: Sequence[substitutions.Step]) -> None
         made = graph.make_node(
             step.op_type,
             inputs,
+            attr=dict(step.attributes),
             name=f"{node.name}/step_{number}",
             outputs=[output] if last else None,
             shapes=[shape if last else None],
-            dtypes=[dtype],
+            dtypes=[dtype if last else step.dtype or dtype],
         )
         value = made.output[0]
 
 
-_HANDLERS = {"Erfc": (_erfc, []), "ScaleAndTranslate": (_scale_and_translate, [])}
+_HANDLERS = {
+    "Erfc": (_erfc, []),
+    "ScaleAndTranslate": (_scale_and_translate, []),
+    "Bitcast": (_bitcast, []),
+    "BitwiseAnd": (_bitwise_and, []),
+}
 
 
 # ------------------------------------------------------------------------------ what it only logs

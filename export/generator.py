@@ -32,7 +32,7 @@ _INSTEAD = {
 
 _RESERVED = {"seeds", "latents", "labels", "samples", "png_bytes"}  # names with a role in a bundle
 _AUTOMATIC = re.compile(r"(keras_tensor|input_layer|input)(_\d+)?")  # numbered by the process
-_LATENTS = re.compile(r"latents?|z|noise")
+_LATENTS = re.compile(r"latents?|z|(noise)")
 _LABELS = re.compile(r"label|class")
 
 
@@ -340,7 +340,9 @@ def _find_roles(model: keras.Model, ports: dict[Any, _Port], num_classes: int) -
     def rank(key: Any) -> tuple:
         port = ports[key]
         width = math.prod(port.shape[1:])
-        return (not _LATENTS.fullmatch(port.name), width == 1, width == num_classes)
+        named = _LATENTS.fullmatch(port.name)
+        noise = bool(named and named[1])  # beside a z it is more often what a layer adds
+        return (not named, noise, width == 1, width == num_classes)
 
     latents = min(vectors, key=rank)
     others = [key for key in ports if key != latents]

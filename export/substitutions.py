@@ -21,10 +21,17 @@ class Step:
     Args:
         op_type: what it does.
         operands: its inputs; `None` for what the step before gives, else a constant.
+        attributes: its attributes.
+        dtype: ONNX's number of the type that it gives; `None` for that of the last step.
     """
 
     op_type: str
     operands: tuple[Any, ...]
+    attributes: tuple[tuple[str, Any], ...] = ()
+    dtype: int | None = None
+
+
+SIGN = np.iinfo(np.int32).min  # the sign's bit alone
 
 
 def erfc(dtype: int) -> list[Step]:
@@ -38,6 +45,22 @@ def erfc(dtype: int) -> list[Step]:
     """
     one = np.ones((), onnx.helper.tensor_dtype_to_np_dtype(dtype))
     return [Step("Erf", (None,)), Step("Sub", (one, None))]
+
+
+def sign_bit() -> list[Step]:
+    """Gives the bit of the sign of a float32, also of -0, at its place in an int32.
+
+    1 / x has the sign of x and is never a zero, once x is within [-1, 1].
+    """
+    zero, one = np.zeros((), np.float32), np.ones((), np.float32)
+    real, boolean, integer = onnx.TensorProto.FLOAT, onnx.TensorProto.BOOL, onnx.TensorProto.INT32
+    return [
+        Step("Clip", (None, -one, one), dtype=real),
+        Step("Reciprocal", (None,), dtype=real),
+        Step("Less", (None, zero), dtype=boolean),
+        Step("Cast", (None,), (("to", integer),), dtype=integer),
+        Step("Mul", (None, np.array(SIGN, np.int32))),
+    ]
 
 
 def resize(

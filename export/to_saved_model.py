@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.core.protobuf import fingerprint_pb2
 
 from export.generator import Generator
 from export.to_onnx import as_function
@@ -44,7 +45,15 @@ def to_saved_model(
     module.functions = list(functions.values())  # type: ignore[attr-defined]
     module.held = _variables(signatures.values())  # type: ignore[attr-defined]
     tf.saved_model.save(module, str(to), signatures=signatures)
+    _name_by_content(to / "fingerprint.pb")
     write_warmup(to / WARMUP, name, signatures)
+
+
+def _name_by_content(path: Path) -> None:
+    """Gives a SavedModel the checksum of its graph as its name, in the place of a random one."""
+    fingerprint = fingerprint_pb2.FingerprintDef.FromString(path.read_bytes())
+    fingerprint.uuid = str(fingerprint.saved_model_checksum)
+    path.write_bytes(fingerprint.SerializeToString(deterministic=True))
 
 
 def _generate(generator: Generator) -> tf.types.experimental.GenericFunction:
@@ -79,6 +88,13 @@ def _seed_specs(generator: Generator) -> list[tf.TensorSpec]:
 
 
 def _variables(functions: Any) -> list[tf.Variable]:
-    """Collects what the graphs read: only these are saved, so no optimizer or Keras object is."""
-    found = {id(v): v for function in functions for v in function.graph.variables}
+    """Collects what the graphs read: only these are saved, so no optimizer or Keras object is.
+
+    In the order in which they are read: a graph itself holds them in a set.
+    """
+    found: dict[int, tf.Variable] = {}
+    for function in functions:
+        variables = {id(variable.handle): variable for variable in function.graph.variables}
+        read = [id(outer) for outer, _ in function.graph.captures]
+        found |= {key: variables[key] for key in read if key in variables}
     return list(found.values())
