@@ -39,7 +39,9 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str], counts: collections.C
                 constants[name] = len(constants)
                 names[name] = _new("constant", counts)
         node.name = _new(node.op_type, counts)
-        node.doc_string = ""
+        for field in ("doc_string", "domain", "overload"):  # empty or absent is the same
+            if field == "doc_string" or not getattr(node, field):
+                node.ClearField(field)
         node.attribute.sort(key=lambda attribute: attribute.name)
         for i, name in enumerate(node.output):
             if name and name not in names:
@@ -63,8 +65,8 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str], counts: collections.C
         node.output[:] = [names.get(name, name) for name in node.output]
     for thing in (*graph.initializer, *graph.input, *graph.output):
         thing.name = names.get(thing.name, thing.name)
-        thing.doc_string = ""
-    graph.doc_string = ""
+        thing.ClearField("doc_string")
+    graph.ClearField("doc_string")
     del graph.value_info[:]
 
 

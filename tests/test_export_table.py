@@ -53,6 +53,7 @@ FAST = [
     "several inputs and outputs",
     "gelu, exact",
     "resize by Lanczos",
+    "r3gan, classes",
     "transposed valid, output_padding",
     "GRU",
     "mixed_bfloat16",
@@ -340,15 +341,24 @@ in_chain(
 )
 in_chain("our SelfAttention2D", ours.SelfAttention2D, shape=(4, 4, 8))
 in_chain("our blurs", ours.BlurUpsample2D, ours.BlurPool2D, ours.UpSampling2D)
-in_chain("our Basis2D and NarrowConv2D", ours.Basis2D, lambda: ours.NarrowConv2D(2, 3))
+in_chain(
+    "our Basis2D and NarrowConv2D", lambda: ours.Basis2D(4, 4), lambda: ours.NarrowConv2D(2, 3)
+)
 in_chain("our Conv2DTranspose", lambda: ours.Conv2DTranspose(4, 4, 2, "same"))
 in_chain("equalized", lambda: ours.EqualizedConv2D(4, 3), L.LeakyReLU)
 in_chain("UpSampling2D, nearest", L.UpSampling2D)
 in_chain("UpSampling2D, bilinear", lambda: L.UpSampling2D(2, interpolation="bilinear"))
-in_chain("Conv2D in groups, dilated", lambda: L.Conv2D(4, 3, groups=2, dilation_rate=2))
+in_chain("Conv2D in groups", lambda: L.Conv2D(4, 3, groups=2, padding="same"))
+in_chain("Conv2D, dilated", lambda: L.Conv2D(4, 3, dilation_rate=2, padding="same"))
 in_chain("SeparableConv2D", lambda: L.SeparableConv2D(4, 3, padding="same"))
 in_chain("DepthwiseConv2D", lambda: L.DepthwiseConv2D(3, 2))
-in_chain("pooling", L.AveragePooling2D, L.UpSampling2D, L.MaxPooling2D, lambda: L.ZeroPadding2D(3))
+in_chain(
+    "pooling",
+    lambda: L.AveragePooling2D(2),
+    L.UpSampling2D,
+    lambda: L.MaxPooling2D(2),
+    lambda: L.ZeroPadding2D(3),
+)
 in_chain("cropping", lambda: L.Cropping2D(((1, 0), (0, 2))), lambda: L.Permute((2, 1, 3)))
 in_chain("gelu, exact", lambda: L.Activation("gelu"), L.BatchNormalization)
 in_chain("gelu, tanh", lambda: L.Activation(lambda x: keras.ops.gelu(x, approximate=True)))
