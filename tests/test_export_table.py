@@ -342,7 +342,10 @@ in_chain(
 in_chain("our SelfAttention2D", ours.SelfAttention2D, shape=(4, 4, 8))
 in_chain("our blurs", ours.BlurUpsample2D, ours.BlurPool2D, ours.UpSampling2D)
 in_chain(
-    "our Basis2D and NarrowConv2D", lambda: ours.Basis2D(4, 4), lambda: ours.NarrowConv2D(2, 3)
+    "our Basis2D and NarrowConv2D",
+    lambda: ours.Basis2D(4, 4),
+    lambda: ours.NarrowConv2D(2, 3),
+    shape=(8,),
 )
 in_chain("our Conv2DTranspose", lambda: ours.Conv2DTranspose(4, 4, 2, "same"))
 in_chain("equalized", lambda: ours.EqualizedConv2D(4, 3), L.LeakyReLU)
