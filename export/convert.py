@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 import tensorflow as tf
+from onnx import helper
 
 from export import substitutions
 
@@ -120,15 +121,19 @@ def _is_sign(node: Any) -> bool:
 
 
 def _constant(node: Any) -> np.ndarray:
-    """Gives the value of a node, also where tf2onnx has left a division of two constants."""
+    """Gives the value of a node, also of what tf2onnx has left of the shape of an input."""
     if node.is_const():
         return node.get_tensor_value(as_list=False)
+    if node.type == "Shape":
+        return np.array(node.graph.get_shape(node.input[0]))
+    operands = [_constant(operand) for operand in node.inputs]
     if node.type == "Cast":
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(node.get_attr_value("to"))
-        return _constant(node.inputs[0]).astype(dtype)
+        return operands[0].astype(helper.tensor_dtype_to_np_dtype(node.get_attr_value("to")))
+    if node.type == "Slice":
+        return operands[0][int(operands[1][0]) : int(operands[2][0])]
     if node.type == "Div":
-        return _constant(node.inputs[0]) / _constant(node.inputs[1])
-    raise ValueError("a resize must end in a fixed size")
+        return operands[0] / operands[1]
+    raise ValueError("a resize must be between fixed sizes")
 
 
 def _replace(graph: Any, node: Any, steps: Sequence[substitutions.Step]) -> None:

@@ -57,8 +57,8 @@ class Generator:
     latent_dim: int
     conditional: bool
     num_classes: int = 0
-    extra_inputs: tuple[tf.TensorSpec, ...] = ()
-    output_specs: tuple[tf.TensorSpec, ...] = ()
+    extra_inputs: tuple[Any, ...] = ()  # of tf.TensorSpec, each with a name
+    output_specs: tuple[Any, ...] = ()
 
     def __call__(self, latents: Any, labels: Any = None, **extra: Any) -> tf.Tensor:
         return self.run({"latents": latents, "labels": labels, **extra})["samples"]
@@ -80,7 +80,7 @@ class Generator:
         """Shape of one sample."""
         return tuple(self.output_specs[0].shape[1:])
 
-    def input_specs(self) -> list[tf.TensorSpec]:
+    def input_specs(self) -> list[Any]:
         """Describes the inputs as every bundle names them."""
         latents = tf.TensorSpec((None, self.latent_dim), tf.float32, name="latents")
         labels = tf.TensorSpec((None,), tf.int64, name="labels")
@@ -386,7 +386,7 @@ def _extra_inputs(model: keras.Model, ports: dict[Any, _Port], known: set) -> tu
     _check_names(model, [port.name for port in extra.values()], "inputs", _RESERVED)
     return tuple(
         tf.TensorSpec(
-            (None, *port.shape[1:]), "float32" if port.is_float else port.dtype, name=port.name
+            (None, *port.shape[1:]), "float32" if port.is_float else str(port.dtype), name=port.name
         )
         for port in extra.values()
     )
@@ -417,7 +417,7 @@ def _check_names(model: keras.Model, names: Sequence[str], what: str, taken: set
             )
 
 
-def _output_specs(generator: Generator) -> tuple[tf.TensorSpec, ...]:
+def _output_specs(generator: Generator) -> tuple[Any, ...]:
     """Runs two samples, to know what comes out."""
     specs = generator.input_specs()
     names = [spec.name for spec in specs]

@@ -103,7 +103,7 @@ def resize_matrix(
 ) -> np.ndarray:
     """Gives the weight of each old row in each new one, as TensorFlow itself has them."""
     units = np.eye(old, dtype=np.float32).reshape(old, old, 1, 1)
-    with tf.init_scope(), tf.device("/CPU:0"):
+    with tf.Graph().as_default(), tf.device("/CPU:0"), tf.compat.v1.Session() as session:
         resized = tf.raw_ops.ScaleAndTranslate(
             images=units,
             size=[new, 1],
@@ -112,7 +112,7 @@ def resize_matrix(
             kernel_type=kernel,
             antialias=antialias,
         )
-    return np.ascontiguousarray(np.asarray(resized)[:, :, 0, 0].T)
+        return np.ascontiguousarray(session.run(resized)[:, :, 0, 0].T)
 
 
 def output_padding(model: onnx.ModelProto) -> None:

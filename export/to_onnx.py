@@ -94,7 +94,8 @@ def _convert(
     except Exception as error:  # what the converter raises, whatever it is
         raise UsageError(_refusal(generator, one_line(error))) from error
     substitutions.output_padding(model)
-    for outer, inner in function.get_concrete_function().graph.captures:
+    traced: Any = function.get_concrete_function()
+    for outer, inner in traced.graph.captures:
         if outer.dtype != tf.resource:  # a tensor that a model was built around
             _embed(model, inner.name, outer.numpy())
     for spec, weight in zip(specs[len(generator.input_specs()) :], weights, strict=True):

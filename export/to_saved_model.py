@@ -51,7 +51,7 @@ def to_saved_model(
 
 def _name_by_content(path: Path) -> None:
     """Gives a SavedModel the checksum of its graph as its name, in the place of a random one."""
-    fingerprint = fingerprint_pb2.FingerprintDef.FromString(path.read_bytes())
+    fingerprint: Any = fingerprint_pb2.FingerprintDef.FromString(path.read_bytes())
     fingerprint.uuid = str(fingerprint.saved_model_checksum)
     path.write_bytes(fingerprint.SerializeToString(deterministic=True))
 

@@ -12,6 +12,7 @@ import json
 import sys
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,8 @@ def main() -> None:
         rows = np.resize(np.arange(len(golden["seeds"])), run["batch"])
         names = call.structured_input_signature[1]
         outputs = call(**{name: tf.constant(golden[name][rows]) for name in names})
-        np.savez(run["output"], **{name: _to_numpy(name, x) for name, x in outputs.items()})
+        arrays: dict[str, Any] = {name: _to_numpy(name, x) for name, x in outputs.items()}
+        np.savez(run["output"], **arrays)
     if "keras" in sys.modules:
         sys.exit("keras was imported")
 
