@@ -36,7 +36,14 @@ from export.manifest import (
 )
 from export.to_onnx import OPSET, save_onnx, to_onnx
 from export.to_saved_model import to_saved_model
-from export.verify import MEASURE, TOLERANCE, measure
+from export.verify import (
+    MAX_TOLERANCE,
+    MEASURE,
+    TOLERANCE,
+    load_golden,
+    measure,
+    worst_difference,
+)
 from keras_gan import Spec, UsageError
 from keras_gan.latents import labels_from_seeds, latents_from_seeds
 
@@ -103,7 +110,8 @@ def export_bundle(
 
     Raises:
         UsageError: a generator that cannot be exported, a target that exists or cannot be
-            written, a runtime that differs from Keras by more than 1e-5 of the output range.
+            written, a runtime that differs from Keras by more than 1e-5 of the output range
+            and more than rounding explains.
     """
     tell = progress or (lambda line: None)
     to = Path(to)
@@ -159,6 +167,7 @@ def _write(
     """Writes the bundle into a folder and verifies it there."""
     probe = write_models(generator, folder, draft, opset, tell)
     tell("Comparing with Keras")
+    draft = dataclasses.replace(draft, parity={"tolerance": _tolerance(generator, folder, draft)})
     figures, problems = measure(folder, draft, probe=probe)
     shutil.rmtree(probe or folder / "probe", ignore_errors=True)
     if problems:
@@ -167,7 +176,7 @@ def _write(
         draft,
         files=describe_files(folder),
         parity={
-            "tolerance": TOLERANCE,
+            **draft.parity,
             "measure": MEASURE,
             "figures": {
                 runtime: {str(batch): value for batch, value in by_batch.items()}
@@ -178,6 +187,21 @@ def _write(
     manifest.save(folder)
     Manifest.load(folder)
     return manifest
+
+
+def _tolerance(generator: Generator, folder: Path, draft: Manifest) -> float:
+    """Gives the difference from Keras that is due to rounding, 1e-5 of the output range or more.
+
+    Some generators, with large values before a last tanh for instance, give other samples for
+    latents that differ in their last bit. No runtime can be nearer to Keras than Keras to itself:
+    another order of summation was measured to cost 1 to 2.5 times that.
+    """
+    golden = load_golden(folder)
+    inputs = {spec.name: golden[spec.name] for spec in generator.input_specs()}
+    inputs["latents"] = np.nextafter(inputs["latents"], np.float32(np.inf))
+    with tf.device("/CPU:0"):
+        outputs = {name: x.numpy() for name, x in generator.run(inputs).items()}
+    return float(np.clip(8 * worst_difference(outputs, golden, draft), TOLERANCE, MAX_TOLERANCE))
 
 
 def write_models(

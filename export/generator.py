@@ -173,18 +173,24 @@ def unchanged(model: keras.Model) -> Iterator[None]:
 
 @contextlib.contextmanager
 def randomized_batch_statistics(model: keras.Model) -> Iterator[bool]:
-    """Gives moving means and variances random values for a while; yields whether there are any.
+    """Moves moving means and variances at random for a while; yields whether there are any.
 
     A fresh model has means 0 and variances 1, with which a normalization that is lost, doubled
-    or run in training mode can go unseen.
+    or run in training mode can go unseen. Those of a trained one move in proportion: variances
+    that are not those of its activations at all would let it overflow.
     """
     statistics = [v for v in model.non_trainable_variables if _is_statistic(v)]
     saved = [(v, v.numpy()) for v in statistics]
+    deviations = {v.path: np.sqrt(np.abs(value)) for v, value in saved if "var" in v.name}
     rng = np.random.default_rng(0)
     try:
         for variable, value in saved:
-            low, high = (0.5, 2.0) if "var" in variable.name else (-0.5, 0.5)
-            variable.assign(rng.uniform(low, high, value.shape).astype(value.dtype))
+            if "var" in variable.name:
+                moved = value * rng.uniform(0.5, 2.0, value.shape)
+            else:
+                deviation = deviations.get(variable.path.replace("mean", "variance"), 1.0)
+                moved = value + deviation * rng.uniform(-0.5, 0.5, value.shape)
+            variable.assign(moved.astype(value.dtype))
         yield bool(saved)
     finally:
         for variable, value in saved:

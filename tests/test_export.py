@@ -327,6 +327,20 @@ def test_mixed_precision_is_exported_in_float32(tmp_path):
     assert {layer.compute_dtype for layer in model.layers} == {"bfloat16"}
 
 
+def test_the_tolerance_is_what_rounding_explains(tmp_path):
+    """A slope of 3000 at the end: the last bit of z, 6e-8 of about 1, is 2e-4 of the samples."""
+    z = keras.Input((2,))
+    steep = L.Dense(2, use_bias=False, kernel_initializer=keras.initializers.Constant(3000.0))(z)
+    model = keras.Model(z, keras.ops.sin(steep), name="steep")
+    tolerance = export.export_bundle(model, tmp_path / "steep").manifest.parity["tolerance"]
+    assert 1e-4 < tolerance <= 1e-3
+    report = export.verify_bundle(tmp_path / "steep")
+    assert report.ok
+    assert report.tolerance == tolerance
+    manifest = export.export_bundle(points(), tmp_path / "points").manifest
+    assert manifest.parity["tolerance"] == 1e-5
+
+
 # ------------------------------------------------------------------- what cannot be exported
 
 
