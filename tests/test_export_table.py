@@ -563,6 +563,7 @@ def whole(tmp_path_factory):
     return write_table([n for n in TABLE if n not in FAST], tmp_path_factory.mktemp("table"))
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", FAST)
 def test_a_generator_leaves_as_it_is(name, fast):
     check(TABLE[name], fast[name])
