@@ -56,7 +56,6 @@ FAST = [
     "r3gan, classes",
     "transposed valid, output_padding",
     "GRU",
-    "mixed_bfloat16",
 ]
 
 
