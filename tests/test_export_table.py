@@ -49,7 +49,6 @@ class Row:
 TABLE: dict[str, Row] = {}
 FAST = [
     "dcgan, classes by batch norm",
-    "resnet, attention, spectral norm",
     "several inputs and outputs",
     "gelu, exact",
     "resize by Lanczos",
