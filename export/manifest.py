@@ -33,13 +33,13 @@ class Manifest:
 
     Args:
         name: name of the model, also the folder's name in `saved_model/`.
-        kind: `"image"` or `"points"`.
+        kind: `"image"`, `"points"`, `"audio"`, `"sequence"`, `"video"` or `"array"`.
         shape: shape of one sample.
         value_range: smallest and largest value of a sample, `None` where unbounded.
         latent_dim: length of a latent vector.
         classes: `{"count": n, "names": [...]}`; count 0 for a generator without labels.
         inputs: name, dtype and shape of each input of `model.onnx` and `serving_default`.
-        outputs: the same of the output.
+        outputs: the same of each output, `samples` first.
         files: `sha256` and `bytes` of each file, by its path in the bundle.
         parity: largest difference to Keras that was measured, by runtime and batch size.
         training: what the caller tells of the training: recipe, images seen, metrics.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import re
-import warnings
-from collections.abc import Iterator
+import math
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,15 +12,18 @@ import onnx
 import onnxruntime
 import tensorflow as tf
 
+from export import convert, substitutions
+from export.canonical import canonicalize
 from export.generator import Generator, check_is_function, describe_op, one_line
-from keras_gan import UsageError
+from keras_gan import UsageError, __version__
 
-OPSETS = range(13, 19)  # what tf2onnx 1.17 converts to and onnxruntime runs
-_MAX_BYTES = 2**31 - 2**20  # a protobuf message ends at 2 GB
-_UNSUPPORTED = re.compile(r"Tensorflow op \[(?P<name>[^:\]]+): (?P<type>\w+)\] is not supported")
+OPSET = 17  # the first with every operation that our architectures need in one node
+IR_VERSION = 8  # what opset 15 to 18 need; every onnxruntime since 1.10 reads it
+MAX_FILE = 2**31 - 2**24  # a protobuf message ends at 2 GB; weights beyond go to a file beside it
+DATA_SUFFIX = ".data"  # model.onnx.data
 
 
-def to_onnx(generator: Generator, opset: int = 17) -> onnx.ModelProto:
+def to_onnx(generator: Generator, opset: int = OPSET) -> onnx.ModelProto:
     """Converts a generator to ONNX and loads the result once, to know that it is valid.
 
     Args:
@@ -32,70 +33,130 @@ def to_onnx(generator: Generator, opset: int = 17) -> onnx.ModelProto:
     Raises:
         UsageError: an operation that ONNX cannot express; names the Keras layer and the op.
     """
-    if opset not in OPSETS:
+    opsets = convert.OPSETS
+    if opset not in opsets:
         raise UsageError(
-            f"opset must be {OPSETS.start} to {OPSETS.stop - 1}. Received: opset={opset!r}"
-        )
-    size = sum(int(np.prod(weight.shape)) * 4 for weight in generator.model.weights)
-    if size > _MAX_BYTES:
-        raise UsageError(
-            "A model in one ONNX file holds at most 2 GB. "
-            f"Received: {size / 2**30:.1f} GB of weights"
+            f"opset must be {opsets.start} to {opsets.stop - 1}. Received: opset={opset!r}"
         )
     function = as_function(generator)
     check_is_function(generator, function)
     model = _convert(generator, function, opset)
-    _name_dimensions(model, generator)
-    _check(model, generator)
+    _name_ports(model, generator)
+    canonicalize(model)
+    if not _is_large(model):  # else once it is in its files, in export/verify.py
+        _check(model, generator)
     return model
+
+
+def save_onnx(model: onnx.ModelProto, path: Path) -> None:
+    """Writes a model, beyond 2 GB with its weights in a file beside it; consumes the model."""
+    if not _is_large(model):
+        onnx.save_model(model, path)
+        return
+    onnx.save_model(
+        model,
+        path,
+        save_as_external_data=True,
+        all_tensors_to_one_file=True,
+        location=path.name + DATA_SUFFIX,
+        size_threshold=1024,
+    )
+
+
+def _is_large(model: onnx.ModelProto) -> bool:
+    return sum(len(tensor.raw_data) for tensor in model.graph.initializer) > MAX_FILE
 
 
 def as_function(generator: Generator) -> tf.types.experimental.GenericFunction:
-    """Makes the function that both formats export: latents[, labels] to a dict of samples."""
+    """Makes the function that both formats export: latents and other inputs to a dict."""
+    specs = generator.input_specs()
 
-    def samples(latents, *labels):
-        return {"samples": generator(latents, *labels)}
+    def samples(*inputs):
+        return generator.run({spec.name: x for spec, x in zip(specs, inputs, strict=True)})
 
-    return tf.function(samples, input_signature=generator.input_specs(), autograph=False)
+    return tf.function(samples, input_signature=specs, autograph=False)
 
 
-def _convert(generator: Generator, function: tf.types.experimental.GenericFunction, opset: int):
-    with _captured_log() as log:
-        import tf2onnx  # half a second that `import export` need not take
-
-        error = None
-        try:
-            model, _ = tf2onnx.convert.from_function(
-                function, input_signature=generator.input_specs(), opset=opset
-            )
-        except Exception as raised:  # tf2onnx raises whatever its handlers happen to meet
-            error, model = raised, None
-    unsupported = [match for line in log if (match := _UNSUPPORTED.search(line))]
-    if unsupported:
-        first = unsupported[0]
+def _convert(
+    generator: Generator, function: tf.types.experimental.GenericFunction, opset: int
+) -> onnx.ModelProto:
+    specs, weights = generator.input_specs(), _outside_weights(generator)
+    if weights:
+        function, specs = _with_weights_as_inputs(generator, weights)
+    try:
+        model = convert.convert(function, specs, opset)
+    except convert.Unsupported as error:
         raise UsageError(
-            "Every operation of a generator must exist in ONNX. "
-            f"Received: {describe_op(generator, first['name'], first['type'])}"
-        )
-    if model is None or any("ERROR" in line for line in log):
-        reason = one_line(error) if error else next(line for line in log if "ERROR" in line)
-        raise UsageError(_refusal(generator, reason))
+            "Every operation of a generator must exist in ONNX. Received: "
+            f"{describe_op(generator, error.op_name, error.op_type)}; write that layer with other "
+            "operations of keras.ops"
+        ) from error
+    except Exception as error:  # what the converter raises, whatever it is
+        raise UsageError(_refusal(generator, one_line(error))) from error
+    substitutions.output_padding(model)
+    traced: Any = function.get_concrete_function()
+    for outer, inner in traced.graph.captures:
+        if outer.dtype != tf.resource:  # a tensor that a model was built around
+            _embed(model, inner.name, outer.numpy())
+    for spec, weight in zip(specs[len(generator.input_specs()) :], weights, strict=True):
+        _embed(model, str(spec.name), weight.numpy())
     return model
 
 
-def _name_dimensions(model: onnx.ModelProto, generator: Generator) -> None:
-    """Says in the file what tf2onnx leaves open: a batch of any size, everything else fixed."""
-    shapes: dict[str, tuple[int, ...]] = {
-        "latents": (generator.latent_dim,),
-        "labels": (),
-        "samples": generator.sample_shape,
-    }
-    for value in (*model.graph.input, *model.graph.output):
-        dims = value.type.tensor_type.shape
-        dims.ClearField("dim")
-        dims.dim.add().dim_param = "batch"
-        for size in shapes[value.name]:
-            dims.dim.add().dim_value = int(size)
+# A graph with its weights in it is one message too, of 2 GB at most. Of larger models the largest
+# weights are inputs while the graph is converted, and become constants again afterwards.
+
+
+def _outside_weights(generator: Generator) -> list[Any]:
+    weights = sorted(generator.model.weights, key=lambda weight: -math.prod(weight.shape))
+    sizes = [4 * math.prod(weight.shape) for weight in weights]
+    if sum(sizes) <= MAX_FILE:
+        return []
+    return [w for i, w in enumerate(weights) if sum(sizes[i:]) > MAX_FILE // 2]
+
+
+def _with_weights_as_inputs(generator: Generator, weights: list[Any]) -> tuple[Any, list]:
+    inputs = generator.input_specs()
+    specs = [
+        tf.TensorSpec(weight.shape, weight.dtype, name=f"weight_{i}")
+        for i, weight in enumerate(weights)
+    ]
+
+    def samples(*values):
+        given, held = values[: len(inputs)], values[len(inputs) :]
+        with keras.StatelessScope(state_mapping=list(zip(weights, held, strict=True))):
+            return generator.run({x.name: value for x, value in zip(inputs, given, strict=True)})
+
+    specs = [*inputs, *specs]
+    return tf.function(samples, input_signature=specs, autograph=False), specs
+
+
+def _embed(model: onnx.ModelProto, name: str, value: np.ndarray) -> None:
+    """Makes a constant of an input, in the order of dimensions in which it is used."""
+    graph = model.graph
+    readers = [node for node in graph.node if name in node.input]
+    for node in [node for node in readers if node.op_type == "Transpose"]:
+        (order,) = (attribute.ints for attribute in node.attribute if attribute.name == "perm")
+        constant = np.ascontiguousarray(value.transpose(order))
+        graph.initializer.append(onnx.numpy_helper.from_array(constant, node.output[0]))
+        graph.node.remove(node)
+    if any(node.op_type != "Transpose" for node in readers):
+        graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+
+
+def _name_ports(model: onnx.ModelProto, generator: Generator) -> None:
+    """Says what the manifest says: names, order, a batch of any size, everything else fixed."""
+    for values, specs in (
+        (model.graph.input, generator.input_specs()),
+        (model.graph.output, generator.output_specs),
+    ):
+        del values[:]
+        for spec in specs:
+            dtype = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype.as_numpy_dtype))
+            shape = ["batch", *tuple(spec.shape)[1:]]
+            values.append(onnx.helper.make_tensor_value_info(str(spec.name), dtype, shape))
+    model.ir_version = IR_VERSION
+    model.producer_name, model.producer_version = "keras_gan", __version__
 
 
 def _check(model: onnx.ModelProto, generator: Generator) -> None:
@@ -148,36 +209,9 @@ def _converts(generator: Generator, layer: keras.layers.Layer) -> bool:
         part = keras.Model(model.inputs, layer.output)
         specs = [tf.TensorSpec((None, *x.shape[1:]), x.dtype) for x in model.inputs]
         function = tf.function(lambda *x: part(list(x), training=False), autograph=False)
-        with _captured_log() as log:
-            import tf2onnx
-
-            converted, _ = tf2onnx.convert.from_function(function, input_signature=specs)
+        converted = convert.convert(function, specs, OPSET)
+        substitutions.output_padding(converted)
         open_session(converted.SerializeToString())
     except Exception:  # any failure means no
         return False
-    return not any("ERROR" in line for line in log)
-
-
-class _Lines(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(f"{record.levelname}: {record.getMessage()}")
-
-
-@contextlib.contextmanager
-def _captured_log() -> Iterator[list[str]]:
-    """Keeps what tf2onnx only logs, such as an operation it has left out of the model."""
-    handler, logger = _Lines(), logging.getLogger("tf2onnx")
-    propagate = logger.propagate
-    logger.addHandler(handler)
-    logger.propagate = False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield handler.lines
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
+    return True

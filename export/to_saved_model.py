@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.core.protobuf import fingerprint_pb2
 
 from export.generator import Generator
 from export.to_onnx import as_function
@@ -44,13 +45,20 @@ def to_saved_model(
     module.functions = list(functions.values())  # type: ignore[attr-defined]
     module.held = _variables(signatures.values())  # type: ignore[attr-defined]
     tf.saved_model.save(module, str(to), signatures=signatures)
+    _name_by_content(to / "fingerprint.pb")
     write_warmup(to / WARMUP, name, signatures)
 
 
+def _name_by_content(path: Path) -> None:
+    """Gives a SavedModel the checksum of its graph as its name, in the place of a random one."""
+    fingerprint: Any = fingerprint_pb2.FingerprintDef.FromString(path.read_bytes())
+    fingerprint.uuid = str(fingerprint.saved_model_checksum)
+    path.write_bytes(fingerprint.SerializeToString(deterministic=True))
+
+
 def _generate(generator: Generator) -> tf.types.experimental.GenericFunction:
-    def generate(seeds, *labels):
-        latents = latents_from_seeds(seeds, generator.latent_dim)
-        return {"samples": generator(latents, *labels)}
+    def generate(seeds, *others):
+        return generator.run(_inputs(generator, seeds, others))
 
     return tf.function(generate, input_signature=_seed_specs(generator), autograph=False)
 
@@ -58,8 +66,8 @@ def _generate(generator: Generator) -> tf.types.experimental.GenericFunction:
 def _generate_png(generator: Generator, value_range: tuple[float, float]):
     low, high = value_range
 
-    def generate_png(seeds, *labels):
-        samples = generator(latents_from_seeds(seeds, generator.latent_dim), *labels)
+    def generate_png(seeds, *others):
+        samples = generator.run(_inputs(generator, seeds, others))["samples"]
         pixels = tf.round((samples - low) / (high - low) * 255.0)
         pixels = tf.cast(tf.clip_by_value(pixels, 0.0, 255.0), tf.uint8)
         string = tf.TensorSpec((), tf.string)
@@ -68,12 +76,25 @@ def _generate_png(generator: Generator, value_range: tuple[float, float]):
     return tf.function(generate_png, input_signature=_seed_specs(generator), autograph=False)
 
 
+def _inputs(generator: Generator, seeds: Any, others: tuple) -> dict[str, Any]:
+    """Puts the latents that the seeds name in their place before labels and other inputs."""
+    names = [spec.name for spec in generator.input_specs()]
+    return dict(zip(names, (latents_from_seeds(seeds, generator.latent_dim), *others), strict=True))
+
+
 def _seed_specs(generator: Generator) -> list[tf.TensorSpec]:
     seeds = tf.TensorSpec((None,), tf.int64, name="seeds")
     return [seeds, *generator.input_specs()[1:]]
 
 
 def _variables(functions: Any) -> list[tf.Variable]:
-    """Collects what the graphs read: only these are saved, so no optimizer or Keras object is."""
-    found = {id(v): v for function in functions for v in function.graph.variables}
+    """Collects what the graphs read: only these are saved, so no optimizer or Keras object is.
+
+    In the order in which they are read: a graph itself holds them in a set.
+    """
+    found: dict[int, tf.Variable] = {}
+    for function in functions:
+        variables = {id(variable.handle): variable for variable in function.graph.variables}
+        read = [id(outer) for outer, _ in function.graph.captures]
+        found |= {key: variables[key] for key in read if key in variables}
     return list(found.values())

@@ -37,7 +37,9 @@ def write_warmup(path: Path, name: str, signatures: Mapping[str, Any]) -> None:
                 spec.name: np.zeros((1, *spec.shape[1:]), spec.dtype.as_numpy_dtype)
                 for spec in specs
             }
-            writer.write(prediction_log(name, signature, inputs).SerializeToString())
+            writer.write(
+                prediction_log(name, signature, inputs).SerializeToString(deterministic=True)
+            )
 
 
 def prediction_log(name: str, signature: str, inputs: Mapping[str, np.ndarray]) -> Any:

@@ -4,14 +4,15 @@ A program of its own, started by `export/verify.py` with the name of a JSON file
 
     [{"saved_model", "inputs", "signature", "batch", "output"}, ...]
 
-Each run feeds the first `batch` rows of the inputs, repeated as needed, and writes its output.
-Pictures in PNG are decoded.
+Each run feeds the first `batch` rows of the inputs, repeated as needed, and writes its outputs
+by name. Pictures in PNG are decoded.
 """
 
 import json
 import sys
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from typing import Any
 
 import numpy as np
 
@@ -44,8 +45,8 @@ def main() -> None:
         rows = np.resize(np.arange(len(golden["seeds"])), run["batch"])
         names = call.structured_input_signature[1]
         outputs = call(**{name: tf.constant(golden[name][rows]) for name in names})
-        (output,) = (_to_numpy(name, tensor) for name, tensor in outputs.items())
-        np.save(run["output"], output)
+        arrays: dict[str, Any] = {name: _to_numpy(name, x) for name, x in outputs.items()}
+        np.savez(run["output"], **arrays)
     if "keras" in sys.modules:
         sys.exit("keras was imported")
 

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, get_args
+from typing import Literal
 
 from keras_gan.errors import UsageError
 
-Kind = Literal["image", "points"]
+Kind = Literal["image", "points", "audio", "sequence", "video", "array"]
+
+# The dimensions of one sample of each kind; an array has any.
+AXES: dict[str, tuple[str, ...]] = {
+    "image": ("height", "width", "channels"),
+    "points": ("features",),
+    "audio": ("time", "channels"),
+    "sequence": ("time", "features"),
+    "video": ("frames", "height", "width", "channels"),
+    "array": (),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,9 +25,11 @@ class Spec:
     """Describes the samples of a data set, without the batch dimension.
 
     Args:
-        kind: `"image"` or `"points"`.
+        kind: `"image"`, `"points"`, `"audio"`, `"sequence"`, `"video"`, or `"array"` for samples
+            of any other form.
         shape: shape of one sample: `(height, width, channels)` for images, with 1, 3 or 4
-            channels; `(features,)` for points.
+            channels; `(features,)` for points; `(time, channels)` for audio, `(time, features)`
+            for sequences, `(frames, height, width, channels)` for video.
         value_range: smallest and largest value a sample may hold; `(-1.0, 1.0)` for images,
             `None` where values are unbounded.
         num_classes: number of classes, class ids being `0..num_classes-1`; 0 for data without
@@ -40,13 +52,14 @@ class Spec:
         return self if count == 1 else _Packed(**{**vars(self), "shape": shape})
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise UsageError(f"kind must be one of {get_args(Kind)}. Received: kind={self.kind!r}")
-        rank = {"image": 3, "points": 1}[self.kind]
+        if self.kind not in AXES:
+            raise UsageError(f"kind must be one of {tuple(AXES)}. Received: kind={self.kind!r}")
+        axes = AXES[self.kind]
+        rank = len(axes) or max(1, len(self.shape))
         if len(self.shape) != rank or not all(int(n) == n and n > 0 for n in self.shape):
             raise UsageError(
-                f"A sample of kind {self.kind!r} must have {rank} positive dimensions "
-                f"({'height, width, channels' if rank == 3 else 'features'}). "
+                f"A sample of kind {self.kind!r} must have {len(axes) or 'any number of'} positive "
+                f"dimensions ({', '.join(axes) or 'at least one'}). "
                 f"Received: shape={tuple(self.shape)}"
             )
         if self.kind == "image" and self.shape[-1] not in (1, 3, 4):

@@ -21,6 +21,7 @@ from serving.latents import check_seeds, labels_from_seeds, latents_from_seeds
 
 SCHEMA_VERSION = 1
 _SEEDS = "threefry2x32-20/box-muller/1"
+_KINDS = {"image": 3, "points": 1, "audio": 2, "sequence": 2, "video": 4, "array": None}  # ranks
 _FIELDS = {
     "name": str,
     "kind": str,
@@ -28,6 +29,7 @@ _FIELDS = {
     "value_range": (list, type(None)),
     "latent_dim": int,
     "classes": dict,
+    "inputs": list,
     "files": dict,
 }
 
@@ -57,15 +59,18 @@ class Bundle:
         self.class_names: tuple[str, ...] = tuple(self.manifest["classes"]["names"])
         limits = self.manifest["value_range"]
         self.value_range: tuple[float, float] | None = tuple(limits) if limits else None
-        model = _read_model(self.path, self.manifest)
-        self._session = _open_session(model, self.path, threads, device)
+        _check_inputs(self.path, self.manifest)
+        model = _read_file(self.path, self.manifest, "model.onnx")
+        has_data = "model.onnx.data" in self.manifest["files"]
+        data = _read_file(self.path, self.manifest, "model.onnx.data") if has_data else b"\0"
+        self._session = _open_session(model, data, self.path, threads, device)
         self._check_model()
 
     def _check_model(self) -> None:
         """Refuses a manifest that describes another model than the one beside it."""
         ports = {port.name: port.shape[1:] for port in self._session.get_inputs()}
         samples = {port.name: port.shape[1:] for port in self._session.get_outputs()}
-        rank = {"image": 3, "points": 1}.get(self.kind)
+        rank = _KINDS.get(self.kind, 0) or (len(self.shape) if self.kind == "array" else 0)
         limits = self.value_range
         for field, fits in (
             ("latent_dim", ports.get("latents") == [self.latent_dim]),
@@ -231,26 +236,39 @@ def _check_classes(path: Path, classes: dict) -> None:
         )
 
 
-def _read_model(folder: Path, manifest: dict[str, Any]) -> bytes:
-    path = folder / "model.onnx"
+def _check_inputs(folder: Path, manifest: dict[str, Any]) -> None:
+    """Refuses a generator that takes more than a seed and a label can say."""
+    ports = [port for port in manifest["inputs"] if isinstance(port, dict)]
+    extra = [port for port in ports if port.get("name") not in ("latents", "labels")]
+    if extra:
+        told = ", ".join(f"{port.get('name')!r:.80} {port.get('shape')!r:.80}" for port in extra)
+        raise UsageError(
+            "Only a generator of latents and labels can be sampled by seeds; give other inputs to "
+            "model.onnx in onnxruntime, or to the SavedModel. "
+            f"Received: {str(folder)!r} with the input {told}"
+        )
+
+
+def _read_file(folder: Path, manifest: dict[str, Any], name: str) -> bytes:
+    path = folder / name
     try:
         content = path.read_bytes()
     except OSError as error:
         raise UsageError(
-            f"A bundle must hold model.onnx. Received: {str(path)!r} ({error.strerror})"
+            f"A bundle must hold {name}. Received: {str(path)!r} ({error.strerror})"
         ) from error
-    expected = manifest["files"].get("model.onnx")
+    expected = manifest["files"].get(name)
     if not isinstance(expected, dict) or (
         hashlib.sha256(content).hexdigest() != expected.get("sha256")
     ):
         raise UsageError(
-            "model.onnx must have the SHA-256 that manifest.json names; the bundle is damaged or "
+            f"{name} must have the SHA-256 that manifest.json names; the bundle is damaged or "
             f"was changed. Received: {str(path)!r}"
         )
     return content
 
 
-def _open_session(model: bytes, folder: Path, threads: int | None, device: str) -> Any:
+def _open_session(model: bytes, data: bytes, folder: Path, threads: int | None, device: str) -> Any:
     import onnxruntime
 
     if device not in ("auto", "cpu", "cuda"):
@@ -258,6 +276,9 @@ def _open_session(model: bytes, folder: Path, threads: int | None, device: str) 
     cuda = device != "cpu" and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    # Weights outside the model come from these bytes alone, and never from another file that a
+    # model names: with a table of files, onnxruntime looks nowhere else.
+    options.add_external_initializers_from_files_in_memory(["model.onnx.data"], [data], [len(data)])
     if threads:
         options.intra_op_num_threads = threads
     providers = ["CPUExecutionProvider"]

@@ -219,6 +219,11 @@ def _check_pictures(bundle: Any, options: argparse.Namespace, form: str) -> None
                 f"Received: {options.each!r}"
             )
     one_picture = form == "png" and (options.out or not options.each)
+    if one_picture and bundle.kind not in ("image", "points"):
+        raise UsageError(
+            f"Samples of kind {bundle.kind!r} have no picture: name a file with --out samples.npz. "
+            f"Received: {str(options.bundle)!r}"
+        )
     if bundle.kind == "image" and one_picture:
         from serving.pictures import check_grid
 

@@ -1,0 +1,140 @@
+"""One form for a graph: the same generator gives the same bytes, whatever built it.
+
+Names that a converter makes hold counters of the process: of functions, of layers, of itself. Here
+nodes stand in the order in which the outputs need them, and are named after what they do.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator
+
+import onnx
+
+
+def canonicalize(model: onnx.ModelProto) -> None:
+    """Orders and names the nodes and constants of a model, and drops what no output needs.
+
+    Names of inputs and outputs stay.
+    """
+    graph = model.graph
+    graph.name = "generator"
+    fixed = {port.name: port.name for port in (*graph.input, *graph.output)}
+    _rename(graph, fixed, collections.Counter())
+    used = {node.domain for node in _all_nodes(graph)}
+    for opset in [opset for opset in model.opset_import if opset.domain not in used | {""}]:
+        model.opset_import.remove(opset)
+
+
+def _rename(graph: onnx.GraphProto, names: dict[str, str], counts: collections.Counter) -> None:
+    """Renames a graph within the names of the graphs around it."""
+    order = _needed(graph)
+    rank = {name: i for i, node in enumerate(order) for name in node.output if name}
+    held = {tensor.name for tensor in graph.initializer}
+    constants: dict[str, int] = {}  # in the order of their first use
+
+    for node in order:
+        for name in (*node.input, *_outer_names(node)):
+            if name in held and name not in constants:
+                constants[name] = len(constants)
+                names[name] = _new("constant", counts)
+        node.name = _new(node.op_type, counts)
+        for field in ("doc_string", "domain", "overload"):  # empty or absent is the same
+            if field == "doc_string" or not getattr(node, field):
+                node.ClearField(field)
+        node.attribute.sort(key=lambda attribute: attribute.name)
+        for i, name in enumerate(node.output):
+            if name and name not in names:
+                names[name] = f"{node.name}:{i}" if i else node.name
+        for subgraph in _subgraphs(node):
+            _order_copies(subgraph)
+            subgraph.name = f"{node.name}/body"
+            for port in (*subgraph.input, *subgraph.output):
+                for dimension in port.type.tensor_type.shape.dim:
+                    dimension.ClearField("dim_param")  # a number of the process
+            own = {port.name: f"{node.name}/input_{i}" for i, port in enumerate(subgraph.input)}
+            _rename(subgraph, names | own, counts)
+
+    for name in [port.name for port in graph.output if port.name in held]:
+        constants.setdefault(name, len(constants))
+        names.setdefault(name, _new("constant", counts))
+    _keep(graph.node, lambda node: rank.get(next(filter(None, node.output), ""), -1))
+    _keep(graph.initializer, lambda tensor: constants.get(tensor.name, -1))
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for thing in (*graph.initializer, *graph.input, *graph.output):
+        thing.name = names.get(thing.name, thing.name)
+        thing.ClearField("doc_string")
+    graph.ClearField("doc_string")
+    del graph.value_info[:]
+
+
+def _order_copies(graph: onnx.GraphProto) -> None:
+    """Where a body gives one value twice, lets the first be the value and the others its copies.
+
+    A loop's state is often what it collects as well; tf2onnx copies one of them, whichever.
+    """
+    copied = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "Identity"}
+    groups: dict[str, list[onnx.ValueInfoProto]] = {}
+    for port in graph.output:
+        groups.setdefault(copied.get(port.name, port.name), []).append(port)
+    for value, ports in groups.items():
+        names = sorted((port.name for port in ports), key=lambda name: name != value)
+        for port, name in zip(ports, names, strict=True):
+            port.name = name
+
+
+def _needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Lists the nodes that the outputs need, each after those that it needs itself."""
+    makers = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+    order: list[int] = []
+    seen: set[int] = set()
+    for output in graph.output:
+        stack = [(makers[output.name], False)] if output.name in makers else []
+        while stack:  # not recursive: networks are deep
+            i, inputs_done = stack.pop()
+            if inputs_done:
+                order.append(i)
+            elif i not in seen:
+                seen.add(i)
+                node = graph.node[i]
+                needed = [n for n in (*node.input, *_outer_names(node)) if n in makers]
+                stack.append((i, True))
+                stack += [(makers[name], False) for name in reversed(needed)]
+    return [graph.node[i] for i in order]
+
+
+def _outer_names(node: onnx.NodeProto) -> dict[str, None]:
+    """Lists what the bodies of a loop or a branch take from the graphs around them, in order."""
+    found: dict[str, None] = {}
+    for graph in _subgraphs(node):
+        own = {port.name for port in graph.input} | {tensor.name for tensor in graph.initializer}
+        own |= {name for inner in graph.node for name in inner.output}
+        for inner in graph.node:
+            found |= {n: None for n in (*inner.input, *_outer_names(inner)) if n and n not in own}
+        found |= {port.name: None for port in graph.output if port.name not in own}
+    return found
+
+
+def _subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    return [a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
+
+
+def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for subgraph in _subgraphs(node):
+            yield from _all_nodes(subgraph)
+
+
+def _new(kind: str, counts: collections.Counter) -> str:
+    counts[kind] += 1
+    return f"{kind}/{counts[kind] - 1}"  # a slash, which no input's or output's name has
+
+
+def _keep(values, rank) -> None:
+    """Sorts a repeated field in place and drops what has no rank: weights are not copied."""
+    unneeded = sum(rank(value) < 0 for value in values)
+    values.sort(key=rank)
+    del values[:unneeded]
