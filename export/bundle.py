@@ -6,9 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
-import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from export.generator import (
     unchanged,
 )
 from export.manifest import (
+    MODEL_NAME,
     NOTICE,
     SEEDS,
     Manifest,
@@ -33,6 +32,7 @@ from export.manifest import (
     software_versions,
     utc_now,
 )
+from export.staging import clean, move, staging
 from export.to_onnx import to_onnx
 from export.to_saved_model import to_saved_model
 from export.verify import TOLERANCE, measure
@@ -103,6 +103,7 @@ def export_bundle(
     """
     tell = progress or (lambda line: None)
     to = Path(to)
+    clean(to)
     _check_target(to, overwrite)
     tell("Reading the generator")
     generator = open_generator(model, average=average)
@@ -116,7 +117,7 @@ def export_bundle(
     )
     with _temporary_folder(to) as folder, unchanged(generator.model):
         manifest = _write(generator, folder, draft, opset, tell)
-        _move(folder, to, overwrite)
+        move(folder, to, overwrite)
     tell(f"Wrote {to}")
     return Bundle(to, manifest)
 
@@ -297,7 +298,7 @@ def _num_classes(
 
 
 def _name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+    if not MODEL_NAME.fullmatch(name):
         raise UsageError(
             "name must be of letters, digits, '_', '-' and '.', as it names a folder and a model "
             f"on a server. Received: name={name!r}"
@@ -336,32 +337,11 @@ def _check_bundle(to: Path, present: set[str]) -> None:
 
 @contextlib.contextmanager
 def _temporary_folder(to: Path) -> Iterator[Path]:
-    """Makes a folder beside the target, on the same file system; removes what is left of it."""
-    folder = None
     try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{to.name}.", dir=to.parent))
-        inside = folder / "bundle"  # has the usual permissions, which mkdtemp's own has not
-        inside.mkdir()
-        yield inside
+        with staging(to) as folder:
+            yield folder
     except (OSError, tf.errors.OpError) as error:
         raise UsageError(
             f"The target must be writable, with room for a bundle. Received: {to} "
             f"({one_line(error)})"
         ) from error
-    finally:
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _move(folder: Path, to: Path, overwrite: bool) -> None:
-    """Puts the new bundle in its place; the old one stays until the new one is there."""
-    old = folder.parent / "old"  # goes with the temporary folder
-    try:
-        if overwrite and os.path.lexists(to):
-            os.rename(to, old)
-        os.rename(folder, to)
-    except BaseException:  # Ctrl-C as well: the old bundle must be there or the new one
-        if old.exists() and not to.exists():
-            os.rename(old, to)
-        raise

@@ -15,7 +15,8 @@ import onnx
 
 from export import without_keras
 from export.generator import one_line
-from export.manifest import FILE_NAME, Manifest, list_files, sha256
+from export.golden import check_golden, load_golden
+from export.manifest import FILE_NAME, Manifest, sha256, walk
 from export.to_onnx import open_session
 from keras_gan import UsageError
 
@@ -23,6 +24,7 @@ BATCHES = (1, 5, 64)
 PROBE_BATCHES = (1, 5)
 TOLERANCE = 1e-4
 _TIMEOUT = 600
+_SHOWN = 10
 _ROWS = {"serving_default": "saved_model", "generate": "saved_model generate"}
 _PROBE = ", random statistics"
 
@@ -53,7 +55,10 @@ class Report:
         for runtime, by_batch in self.figures.items():
             row = "  ".join(f"batch {batch}: {value:.1e}" for batch, value in by_batch.items())
             lines.append(f"  {runtime:<31} {row}")
-        return "\n".join(lines + [f"  problem: {problem}" for problem in self.problems])
+        lines += [f"  problem: {problem}" for problem in self.problems[:_SHOWN]]
+        if more := len(self.problems[_SHOWN:]):
+            lines.append(f"  and {more} more")
+        return "\n".join(lines)
 
 
 def verify_bundle(path: str | Path) -> Report:
@@ -72,7 +77,7 @@ def verify_bundle(path: str | Path) -> Report:
     """
     path = Path(path)
     manifest = Manifest.load(path)
-    problems = check_files(path, manifest)
+    problems = check_files(path, manifest) or check_golden(path, manifest)
     if problems:
         return Report(path, {}, tuple(problems))  # nothing that was tampered with is run
     figures, problems = measure(path, manifest)
@@ -83,14 +88,22 @@ def check_files(path: Path, manifest: Manifest) -> list[str]:
     """Compares the files of a bundle with its manifest; gives a line for each that differs."""
     required = {"model.onnx", "golden.npz", f"saved_model/{manifest.name}/1/saved_model.pb"}
     problems = [f"{name} is not in {FILE_NAME}" for name in sorted(required - set(manifest.files))]
-    for name, expected in manifest.files.items():
-        file = path / name
-        if not file.is_file():
-            problems.append(f"{name} is missing")
-        elif file.stat().st_size != expected["bytes"] or sha256(file) != expected["sha256"]:
-            problems.append(f"{name} was changed: its SHA-256 is not the one in {FILE_NAME}")
-    extra = [name for name in list_files(path) if name not in manifest.files]
-    return problems + [f"{name} is not in {FILE_NAME}" for name in extra]
+    try:
+        found = dict(walk(path))
+        for name, expected in manifest.files.items():
+            if name not in found:
+                problems.append(f"{name} is missing")
+            elif found[name] and (
+                (path / name).stat().st_size != expected["bytes"]
+                or sha256(path / name) != expected["sha256"]
+            ):
+                problems.append(f"{name} was changed: its SHA-256 is not the one in {FILE_NAME}")
+    except OSError as error:
+        return [*problems, f"every file must be readable: {one_line(error)}"]
+    odd = sorted(name for name, plain in found.items() if not plain)
+    problems += [f"{name!r} is a link or no plain file, which no bundle holds" for name in odd]
+    extra = sorted(found.keys() - manifest.files.keys() - {FILE_NAME, *odd})
+    return problems + [f"{name!r} is not in {FILE_NAME}" for name in extra]
 
 
 def measure(
@@ -106,10 +119,15 @@ def measure(
     plans = [(path, signature, b) for signature in _ROWS for b in BATCHES]
     plans += [(path, "generate_png", 5)] if manifest.kind == "image" else []
     plans += [(probe, "serving_default", b) for b in PROBE_BATCHES] if probe else []
-    figures = {"onnx": {b: run_onnx(path, b) for b in BATCHES}}
-    if probe:
-        figures["onnx" + _PROBE] = {b: run_onnx(probe, b) for b in PROBE_BATCHES}
     problems = _check_onnx(path / "model.onnx", manifest)
+    if problems:
+        return {}, problems
+    try:
+        figures = {"onnx": {b: run_onnx(path, b) for b in BATCHES}}
+        if probe:
+            figures["onnx" + _PROBE] = {b: run_onnx(probe, b) for b in PROBE_BATCHES}
+    except Exception as error:  # onnxruntime has a class for each failure
+        return {}, [f"model.onnx must load and run in onnxruntime: {one_line(error)}"]
     try:
         outputs = run_saved_models(manifest.name, plans)
     except UsageError as error:
@@ -149,12 +167,6 @@ def difference(output: np.ndarray, golden: np.ndarray) -> float:
         return float("inf")
     scale = max(1.0, float(np.abs(golden).max()))
     return float(np.abs(output.astype(np.float64) - expected).max()) / scale
-
-
-def load_golden(bundle: Path) -> dict[str, np.ndarray]:
-    """Reads the golden seeds, latents, labels and samples."""
-    with np.load(bundle / "golden.npz") as golden:
-        return dict(golden)
 
 
 def run_onnx(bundle: Path, batch: int) -> float:
@@ -217,9 +229,9 @@ def _check_onnx(path: Path, manifest: Manifest) -> list[str]:
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model, full_check=True)
+        found = [_describe_port(value) for value in (*model.graph.input, *model.graph.output)]
     except Exception as error:  # onnx has a class for each failure
         return [f"model.onnx is not valid: {one_line(error)}"]
-    found = [_describe_port(value) for value in (*model.graph.input, *model.graph.output)]
     promised = [*manifest.inputs, *manifest.outputs]
     if found != promised:
         return [f"model.onnx must have the inputs and outputs of {FILE_NAME}: it has {found}"]

@@ -175,7 +175,7 @@ def flip(path):
         (lambda p: edit(p, latent_dim=None), "latent_dim=None"),
         (lambda p: edit(p, classes={}), "count and names"),
         (lambda p: edit(p, seeds="other"), "seeds='other'"),
-        (lambda p: edit(p, files={}), "SHA-256"),
+        (lambda p: edit(p, files={}), "files={}"),
     ],
 )
 def test_a_damaged_bundle_is_one_line(copy, damage, rule):
