@@ -9,12 +9,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 import tensorflow as tf
 
+from export import versions
+from export.card import write_card
 from export.generator import (
     Generator,
     one_line,
@@ -29,10 +31,13 @@ from export.manifest import (
     Manifest,
     describe_files,
     plain_json,
+    sha256,
     software_versions,
     utc_now,
 )
+from export.png import provenance_chunks
 from export.staging import clean, move, staging
+from export.tf_serving import write_configuration
 from export.to_onnx import to_onnx
 from export.to_saved_model import to_saved_model
 from export.verify import TOLERANCE, measure
@@ -69,8 +74,11 @@ def export_bundle(
     average: bool = True,
     training: dict[str, Any] | None = None,
     licence: str | None = None,
+    intended_use: str | None = None,
+    metadata: bool = True,
     opset: int = 17,
     overwrite: bool = False,
+    version: int | Literal["next"] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Bundle:
     """Exports a generator to a folder that TF Serving, onnxruntime and `serving` read.
@@ -89,9 +97,14 @@ def export_bundle(
         value_range: smallest and largest value of a sample; `(-1, 1)` by default for images.
         average: of a GAN, export the averaged generator.
         training: anything JSON can hold about the training, kept in the manifest.
-        licence: licence of the weights, kept in the manifest.
+        licence: licence of the weights, kept in the manifest and the model card.
+        intended_use: what the model is for, kept there too.
+        metadata: let `generate_png` write into its pictures that a model made them, which one
+            and from which seed.
         opset: ONNX operator set, 13 to 18.
         overwrite: replace a folder that exists, once the new one is verified.
+        version: make `to` a folder of versions and add this one, `"next"` for the next number;
+            `to/latest` is then a link to the highest.
         progress: called with a line of text before each step.
 
     Returns:
@@ -103,27 +116,43 @@ def export_bundle(
     """
     tell = progress or (lambda line: None)
     to = Path(to)
-    clean(to)
-    _check_target(to, overwrite)
+    if version is None:
+        clean(to)
+        _check_target(to, overwrite)
+    elif overwrite:
+        raise UsageError(f"A version is never replaced. Received: overwrite, version={version!r}")
     tell("Reading the generator")
     generator = open_generator(model, average=average)
     classes = _num_classes(model, generator, num_classes, class_names)
+    name = _name(name or generator.model.name)
+    if version is not None:
+        versions.check_folder(to, version, name)
     draft = _describe(
         generator,
         spec=_spec(generator, kind, value_range, classes, class_names),
-        name=_name(name or generator.model.name),
+        name=name,
         training=training,
         licence=licence,
+        intended_use=intended_use,
     )
-    with _temporary_folder(to) as folder, unchanged(generator.model):
-        manifest = _write(generator, folder, draft, opset, tell)
-        move(folder, to, overwrite)
+    beside = to if version is None else versions.stage_beside(to)
+    with _temporary_folder(beside) as folder, unchanged(generator.model):
+        manifest = _write(generator, folder, draft, opset, metadata, tell)
+        if version is None:
+            move(folder, to, overwrite)
+        else:
+            to = versions.publish(folder, to, version, name)
     tell(f"Wrote {to}")
     return Bundle(to, manifest)
 
 
 def _write(
-    generator: Generator, folder: Path, draft: Manifest, opset: int, tell: Callable
+    generator: Generator,
+    folder: Path,
+    draft: Manifest,
+    opset: int,
+    metadata: bool,
+    tell: Callable,
 ) -> Manifest:
     """Writes the bundle into a folder and verifies it there."""
     tell("Converting to ONNX")
@@ -132,12 +161,13 @@ def _write(
     with randomized_batch_statistics(generator.model) as has_statistics:
         if has_statistics:
             tell("Writing a copy with random batch statistics")
-            _write_models(generator, probe, draft, to_onnx(generator, opset))
+            _write_models(generator, probe, draft, to_onnx(generator, opset), metadata)
             _write_golden(generator, probe, draft)
 
     tell("Writing the SavedModel and the ONNX model")
-    _write_models(generator, folder, draft, onnx_model)
+    _write_models(generator, folder, draft, onnx_model, metadata)
     _write_golden(generator, folder, draft)
+    write_configuration(folder, draft.name)
 
     tell("Comparing with Keras")
     figures, problems = measure(folder, draft, probe=probe if has_statistics else None)
@@ -146,7 +176,6 @@ def _write(
         raise UsageError(f"A bundle must pass its own check. Received: {problems[0]}")
     manifest = dataclasses.replace(
         draft,
-        files=describe_files(folder),
         parity={
             "tolerance": TOLERANCE,
             "measure": "max abs difference to Keras, over max(1, largest abs value)",
@@ -156,22 +185,21 @@ def _write(
             },
         },
     )
+    write_card(folder, manifest)
+    manifest = dataclasses.replace(manifest, files=describe_files(folder))
     manifest.save(folder)
     Manifest.load(folder)
     return manifest
 
 
 def _write_models(
-    generator: Generator, folder: Path, draft: Manifest, onnx_model: onnx.ModelProto
+    generator: Generator,
+    folder: Path,
+    draft: Manifest,
+    onnx_model: onnx.ModelProto,
+    metadata: bool,
 ) -> None:
-    saved_model = folder / "saved_model" / draft.name / "1"
-    to_saved_model(
-        generator,
-        saved_model,
-        name=draft.name,
-        value_range=draft.value_range,
-        pictures=draft.kind == "image",
-    )
+    folder.mkdir(exist_ok=True)
     onnx_model.doc_string = f"{draft.name}: latents to samples of kind {draft.kind}. {NOTICE}"
     onnx.helper.set_model_props(
         onnx_model,
@@ -186,6 +214,15 @@ def _write_models(
         },
     )
     onnx.save(onnx_model, folder / "model.onnx")
+    digest = sha256(folder / "model.onnx")  # names the model in the pictures of the other
+    to_saved_model(
+        generator,
+        folder / "saved_model" / draft.name / "1",
+        name=draft.name,
+        value_range=draft.value_range,
+        pictures=draft.kind == "image",
+        chunks=provenance_chunks(draft.name, digest) if metadata else b"",
+    )
 
 
 def _write_golden(generator: Generator, folder: Path, draft: Manifest) -> None:
@@ -218,6 +255,7 @@ def _describe(
     name: str,
     training: dict[str, Any] | None,
     licence: str | None,
+    intended_use: str | None,
 ) -> Manifest:
     """Makes the manifest of a bundle that has no files yet."""
     try:
@@ -240,6 +278,7 @@ def _describe(
         parity={},
         training=training,
         licence=licence,
+        intended_use=intended_use,
         software=software_versions(),
         created=utc_now(),
     )
@@ -310,8 +349,11 @@ def _check_target(to: Path, overwrite: bool) -> None:
     if not os.path.lexists(to):
         return
     if not overwrite:
+        hint = ""
+        if versions.numbers(to):
+            hint = ", which holds versions: pass version='next' (--version next) to add one"
         raise UsageError(
-            f"The target must not exist, or pass overwrite=True (--overwrite). Received: {to}"
+            f"The target must not exist, or pass overwrite=True (--overwrite). Received: {to}{hint}"
         )
     if not to.is_dir() or to.is_symlink():
         raise UsageError(f"Only a folder can be overwritten. Received: {to}")

@@ -52,6 +52,7 @@ class Manifest:
         parity: largest difference to Keras that was measured, by runtime and batch size.
         training: what the caller tells of the training: recipe, images seen, metrics.
         licence: licence of the weights, `None` if the caller named none.
+        intended_use: what the model is for, in the words of the caller, or `None`.
         software: version of each package that took part.
         seeds: name of the map from seeds to latents, defined in `docs/seeds.md`.
         notice: that the samples are generated.
@@ -72,6 +73,7 @@ class Manifest:
     training: dict[str, Any] | None
     licence: str | None
     software: dict[str, str]
+    intended_use: str | None = None
     seeds: str = SEEDS
     notice: str = NOTICE
     created: str = ""
@@ -168,6 +170,7 @@ class Manifest:
             "parity": _is_parity(self.parity),
             "training": self.training is None or isinstance(self.training, dict),
             "licence": self.licence is None or isinstance(self.licence, str),
+            "intended_use": self.intended_use is None or isinstance(self.intended_use, str),
             "software": isinstance(self.software, dict)
             and all(isinstance(version, str) for version in self.software.values()),
             "seeds": self.seeds == SEEDS,
