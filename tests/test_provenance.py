@@ -17,7 +17,7 @@ import export
 import serving
 from export.card import model_card
 from export.manifest import Manifest
-from serving import cli
+from serving import cli, pictures
 from serving.provenance import XMP_KEY, provenance
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -86,9 +86,8 @@ def test_metadata_are_the_users_choice_and_change_no_pixel(bundle, tmp_path):
     assert cli.main([*command, "--out", str(without), "--each", str(plain), "--no-metadata"]) == 0
     assert texts_of(without) == {}
     assert b"keras-gan" not in without.read_bytes()
-    np.testing.assert_array_equal(
-        np.asarray(Image.open(with_them)), np.asarray(Image.open(without))
-    )
+    pixels, others = np.asarray(Image.open(with_them)), np.asarray(Image.open(without))
+    np.testing.assert_array_equal(pixels, others)
     for name, seed in (("seed000003.png", "3"), ("seed000004.png", "4")):
         assert texts_of(each / name)["Seed"] == seed
         assert texts_of(each / name)["Label"] == str(int(seed) % 3)
@@ -107,43 +106,29 @@ def test_plots_of_points_tell_it_too(tmp_path):
     assert "generate_png" not in card
 
 
-@pytest.mark.parametrize("seed", [0, 7, 10, 99, 2**31, 10**18, 2**63 - 1])
-def test_a_servers_picture_is_the_command_lines_with_the_same_texts(bundle, seed):
+def test_a_servers_pictures_are_the_command_lines_with_the_same_texts(bundle):
     """The graph writes number and CRC of a chunk; Pillow checks them, zlib wrote the others."""
-    signature = load(bundle).signatures["generate_png"]
-    label = seed % 3
-    (png,) = signature(seeds=tf.constant([seed], tf.int64), labels=tf.constant([label], tf.int64))[
-        "png_bytes"
-    ].numpy()
-    texts = texts_of(png)
+    seeds = [0, 7, 10, 99, 12_345, 2**31, 10**18, 2**63 - 1]
+    labels = [seed % 3 for seed in seeds]
     sha256 = bundle.manifest.files["model.onnx"]["sha256"]
-    assert texts == provenance("clothes", sha256, label=label, seed=seed)
-    pixels = np.asarray(Image.open(io.BytesIO(png))).astype(int)
-    drawn = serving.pictures.to_uint8(serving.Bundle(bundle.path).generate([seed]))[0]
-    assert np.abs(pixels - drawn).max() <= 1
+    drawn = pictures.to_uint8(serving.Bundle(bundle.path).generate(seeds))
+    files = pngs(bundle, seeds, labels)
+    for seed, label, png, expected in zip(seeds, labels, files, drawn, strict=True):
+        assert texts_of(png) == provenance("clothes", sha256, label=label, seed=seed)
+        pixels = np.asarray(Image.open(io.BytesIO(png))).astype(int)
+        assert np.abs(pixels - expected).max() <= 1
 
 
-def load(bundle):
-    name = bundle.manifest.name
-    return tf.saved_model.load(str(bundle.path / "saved_model" / name / "1"))
-
-
-def test_pictures_of_a_batch_each_have_their_own_seed(bundle):
-    seeds = tf.constant([5, 12345, 0], tf.int64)
-    labels = tf.constant([0, 1, 2], tf.int64)
-    batch = load(bundle).signatures["generate_png"](seeds=seeds, labels=labels)["png_bytes"]
-    assert [texts_of(png)["Seed"] for png in batch.numpy()] == ["5", "12345", "0"]
-    assert [texts_of(png)["Label"] for png in batch.numpy()] == ["0", "1", "2"]
+def pngs(bundle, seeds, labels):
+    loaded = tf.saved_model.load(str(bundle.path / "saved_model" / bundle.manifest.name / "1"))
+    inputs = {"seeds": tf.constant(seeds, tf.int64), "labels": tf.constant(labels, tf.int64)}
+    return loaded.signatures["generate_png"](**inputs)["png_bytes"].numpy()
 
 
 @pytest.mark.slow
 def test_a_server_without_metadata(tmp_path):
     bundle = bundles.write(tmp_path / "b", metadata=False)
-    signature = load(bundle).signatures["generate_png"]
-    (png,) = signature(seeds=tf.constant([7], tf.int64), labels=tf.constant([1], tf.int64))[
-        "png_bytes"
-    ].numpy()
-    assert texts_of(png) == {}
+    assert [texts_of(png) for png in pngs(bundle, [7], [1])] == [{}]
 
 
 # ------------------------------------------------------------------------------- the model card

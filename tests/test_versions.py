@@ -131,14 +131,14 @@ def test_a_version_is_next_or_a_number(version, rule, tmp_path):
 def test_a_folder_of_something_else_is_refused(whole, tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").write_text("")
-    with pytest.raises(UsageError, match="which holds thesis.txt"):
+    with pytest.raises(UsageError, match=r"which holds thesis\.txt"):
         versions.check_folder(tmp_path / "home", "next", "clothes")
     with pytest.raises(UsageError, match="hold versions alone"):
         versions.check_folder(whole, "next", "clothes")
     with pytest.raises(UsageError, match="need a folder"):
         versions.check_folder(tmp_path / "home" / "thesis.txt", "next", "clothes")
     add(whole, tmp_path / "clothes")
-    with pytest.raises(UsageError, match="one name. Received: 'shoes', and 'clothes'"):
+    with pytest.raises(UsageError, match="Received: 'shoes', and 'clothes'"):
         versions.check_folder(tmp_path / "clothes", "next", "shoes")
 
 
