@@ -306,7 +306,7 @@ def test_saved_model_cli_shows_and_runs_the_model(bundle, tmp_path):
     shown = cli("show", "--dir", model, "--tag_set", "serve", "--signature_def", "generate_png")
     assert "inputs['seeds'] tensor_info" in shown
     assert "outputs['png_bytes'] tensor_info" in shown
-    inputs = "seeds=np.array([7],np.int64);labels=np.array([1],np.int64)"
+    inputs = "seeds=[7];labels=[1]"
     cli(
         *("run", "--dir", model, "--tag_set", "serve", "--signature_def", "generate"),
         *("--input_exprs", inputs, "--outdir", tmp_path),

@@ -143,11 +143,13 @@ def triton(tmp_path):
     site = next(python.parents[1].glob("lib/python*/site-packages")).resolve()
     wheel = site / "pytriton" / "tritonserver"
     backends = shutil.copytree(wheel / "backends", tmp_path / "backends")
-    version = f"{sysconfig.get_python_version()}"
-    stub = wheel / "python_backend_stubs" / version / "triton_python_backend_stub"
+    stubs = wheel / "python_backend_stubs"
+    stub = stubs / sysconfig.get_python_version() / "triton_python_backend_stub"
     shutil.copy(stub, backends / "python")
-    # Without it the stub loads another libpython than the one whose library it then reads.
-    library = {"LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR"))}
+    # The libpython of the library that the stub will read, and what the wheel brought: the stub
+    # looks for that beside the place that it has just left.
+    paths = [str(sysconfig.get_config_var("LIBDIR")), str(site / "nvidia_pytriton.libs")]
+    library = {"LD_LIBRARY_PATH": os.pathsep.join(paths)}
     processes = []
 
     def start(repository):

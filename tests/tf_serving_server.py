@@ -35,6 +35,8 @@ import protos  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from google.protobuf import text_format  # noqa: E402
 
+_MODEL = r"/v1/models/(?P<name>[^/:]+)(/versions/(?P<version>\d+))?"
+
 
 class Refused(Exception):
     def __init__(self, status, message):
@@ -165,10 +167,7 @@ def handler_for(server):
                 found = {"version": str(number), "state": "AVAILABLE", "status": ok}
                 return {"model_version_status": [found]}
 
-            pattern = (
-                r"/v1/models/(?P<name>[^/:]+)(/versions/(?P<version>\d+))?(?P<metadata>/metadata)?"
-            )
-            self.serve(pattern, status)
+            self.serve(_MODEL + "(?P<metadata>/metadata)?", status)
 
         def do_POST(self):
             content = self.rfile.read(int(self.headers["Content-Length"]))
@@ -176,8 +175,7 @@ def handler_for(server):
             def predict(match, version):
                 return answer(server, match["name"], version, json.loads(content))
 
-            pattern = r"/v1/models/(?P<name>[^/:]+)(/versions/(?P<version>\d+))?:predict"
-            self.serve(pattern, predict)
+            self.serve(_MODEL + ":predict", predict)
 
     return Handler
 
