@@ -38,6 +38,8 @@ from export.manifest import (
 from export.png import provenance_chunks
 from export.staging import clean, move, staging
 from export.tf_serving import write_configuration
+from export.to_litert import FILE_NAME as LITERT
+from export.to_litert import to_litert
 from export.to_onnx import to_onnx
 from export.to_saved_model import to_saved_model
 from export.verify import TOLERANCE, measure
@@ -47,6 +49,7 @@ from keras_gan.latents import labels_from_seeds, latents_from_seeds
 # Small seeds, and two that need more than 32 bits.
 _GOLDEN_SEEDS = (*range(14), 2**32, 2**63 - 1)
 _GOLDEN_BYTES = 64 * 2**20
+FORMATS = {"litert"}  # beside SavedModel and ONNX, which every bundle has
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +79,7 @@ def export_bundle(
     licence: str | None = None,
     intended_use: str | None = None,
     metadata: bool = True,
+    formats: Sequence[str] = (),
     opset: int = 17,
     overwrite: bool = False,
     version: int | Literal["next"] | None = None,
@@ -101,6 +105,7 @@ def export_bundle(
         intended_use: what the model is for, kept there too.
         metadata: let `generate_png` write into its pictures that a model made them, which one
             and from which seed.
+        formats: what else to write: `"litert"` for `model.tflite`.
         opset: ONNX operator set, 13 to 18.
         overwrite: replace a folder that exists, once the new one is verified.
         version: make `to` a folder of versions and add this one, `"next"` for the next number;
@@ -121,6 +126,8 @@ def export_bundle(
         _check_target(to, overwrite)
     elif overwrite:
         raise UsageError(f"A version is never replaced. Received: overwrite, version={version!r}")
+    if others := sorted(set(formats) - FORMATS):
+        raise UsageError(f"formats must be of {sorted(FORMATS)}. Received: {others[0]!r}")
     tell("Reading the generator")
     generator = open_generator(model, average=average)
     classes = _num_classes(model, generator, num_classes, class_names)
@@ -137,7 +144,7 @@ def export_bundle(
     )
     beside = to if version is None else versions.stage_beside(to)
     with _temporary_folder(beside) as folder, unchanged(generator.model):
-        manifest = _write(generator, folder, draft, opset, metadata, tell)
+        manifest = _write(generator, folder, draft, opset, metadata, formats, tell)
         if version is None:
             move(folder, to, overwrite)
         else:
@@ -152,6 +159,7 @@ def _write(
     draft: Manifest,
     opset: int,
     metadata: bool,
+    formats: Sequence[str],
     tell: Callable,
 ) -> Manifest:
     """Writes the bundle into a folder and verifies it there."""
@@ -168,6 +176,9 @@ def _write(
     _write_models(generator, folder, draft, onnx_model, metadata)
     _write_golden(generator, folder, draft)
     write_configuration(folder, draft.name)
+    if "litert" in formats:
+        tell("Writing the LiteRT model")
+        to_litert(generator, folder / LITERT)
 
     tell("Comparing with Keras")
     figures, problems = measure(folder, draft, probe=probe if has_statistics else None)

@@ -17,6 +17,8 @@ from export import without_keras
 from export.generator import one_line
 from export.golden import check_golden, load_golden
 from export.manifest import FILE_NAME, Manifest, sha256, walk
+from export.to_litert import FILE_NAME as LITERT
+from export.to_litert import run_litert
 from export.to_onnx import open_session
 from keras_gan import UsageError
 
@@ -128,6 +130,11 @@ def measure(
             figures["onnx" + _PROBE] = {b: run_onnx(probe, b) for b in PROBE_BATCHES}
     except Exception as error:  # onnxruntime has a class for each failure
         return {}, [f"model.onnx must load and run in onnxruntime: {one_line(error)}"]
+    if (path / LITERT).is_file():
+        try:
+            figures["litert"] = {b: _run_litert(path, b) for b in BATCHES}
+        except Exception as error:  # LiteRT's own are RuntimeError and ValueError, and others
+            problems.append(f"{LITERT} must load and run in LiteRT: {one_line(error)}")
     try:
         outputs = run_saved_models(manifest.name, plans)
     except UsageError as error:
@@ -176,6 +183,13 @@ def run_onnx(bundle: Path, batch: int) -> float:
     rows = np.resize(np.arange(len(golden["seeds"])), batch)
     feeds = {port.name: golden[port.name][rows] for port in session.get_inputs()}
     return difference(np.asarray(session.run(["samples"], feeds)[0]), golden["samples"])
+
+
+def _run_litert(bundle: Path, batch: int) -> float:
+    golden = load_golden(bundle)
+    rows = np.resize(np.arange(len(golden["seeds"])), batch)
+    inputs = {name: value[rows] for name, value in golden.items()}
+    return difference(run_litert(bundle / LITERT, inputs), golden["samples"])
 
 
 def run_saved_models(name: str, plans: list[tuple[Path, str, int]]) -> list[np.ndarray]:

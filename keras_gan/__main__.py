@@ -168,6 +168,9 @@ def export_command(
     layout: Annotated[
         str, typer.Option(help="bundle, or triton: a model repository of Triton.")
     ] = "bundle",
+    formats: Annotated[
+        list[str], typer.Option("--format", help="litert: model.tflite beside the others.")
+    ] = [],  # noqa: B006 - typer reads it, nobody writes it
     licence: Annotated[str | None, typer.Option(help="Licence of the weights.")] = None,
     intended_use: Annotated[
         str | None, typer.Option(help="What the model is for, for its card.")
@@ -194,6 +197,7 @@ def export_command(
         "licence": licence,
         "intended_use": intended_use,
         "metadata": not no_metadata,
+        "formats": tuple(formats),
     }
     run = pathlib.Path(os.path.expanduser(run))
     number = _version(version)

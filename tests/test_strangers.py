@@ -11,7 +11,9 @@ import onnx.reference
 import pytest
 from environments import node_modules_with, python_with
 
+import export
 import serving
+from keras_gan import UsageError
 from serving import pictures
 
 HERE = Path(__file__).parent
@@ -30,6 +32,32 @@ def test_onnx_reference_gives_the_golden_samples(bundle):
     feeds = {name: golden[name][rows] for name in model.input_names}
     (samples,) = model.run(["samples"], feeds)
     np.testing.assert_allclose(samples, golden["samples"][rows], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_litert_gives_the_golden_samples(tmp_path):
+    """Keras's own exporter; the interpreter is TensorFlow's, with LiteRT's own operations alone."""
+    bundle = bundles.write(tmp_path / "bundle", formats=["litert"])
+    assert "model.tflite" in bundle.manifest.files
+    assert bundle.manifest.worst_parity()["litert"] < 1e-5
+    report = export.verify_bundle(bundle.path)
+    assert report.ok
+    assert set(report.figures["litert"]) == {1, 5, 64}
+    other = bundles.write(tmp_path / "other", seed=4, formats=["litert"]).path
+    shutil.copy(other / "model.tflite", bundle.path)
+    bundles.reseal(bundle.path)
+    (problem,) = export.verify_bundle(bundle.path).problems[-1:]
+    assert problem.startswith("litert must reproduce the samples")
+    (bundle.path / "model.tflite").write_bytes(b"TFL3" * 9)
+    bundles.reseal(bundle.path)
+    assert any(
+        x.startswith("model.tflite must load") for x in export.verify_bundle(bundle.path).problems
+    )
+
+
+def test_an_unknown_format_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"formats must be of \['litert'\]. Received: 'coreml'"):
+        bundles.write(tmp_path / "bundle", formats=["coreml"])
 
 
 @pytest.mark.slow
