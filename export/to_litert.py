@@ -38,7 +38,7 @@ def to_litert(generator: Generator, to: Path) -> None:
     Raises:
         UsageError: an operation that LiteRT does not have.
     """
-    specs: dict[str, Any] = {spec.name: spec for spec in generator.input_specs()}
+    specs: dict[str, Any] = {str(spec.name): spec for spec in generator.input_specs()}
     model = _Named(generator)
     model({name: tf.zeros((1, *spec.shape[1:]), spec.dtype) for name, spec in specs.items()})
     own = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
