@@ -69,7 +69,7 @@ def export_and_end(job, seed, instant, write):
         nonlocal count
         if event.startswith(_COUNTED):
             count += 1
-            here = event == instant.get("event") and str(job["to"]) in str(args[1])
+            here = event == instant.get("event") and instant["path"] in str(args)
             if here or count == instant.get("count"):
                 os.kill(os.getpid(), signal.SIGKILL)
 
