@@ -159,7 +159,7 @@ class Manifest:
     def _rules(self) -> dict[str, bool]:
         return {
             "name": isinstance(self.name, str) and MODEL_NAME.fullmatch(self.name) is not None,
-            "kind": isinstance(self.kind, str),
+            "kind": _is_text(self.kind),
             "shape": _is_shape(self.shape),
             "value_range": self.value_range is None or _is_range(self.value_range),
             "latent_dim": type(self.latent_dim) is int and 0 < self.latent_dim < 2**24,
@@ -292,7 +292,7 @@ def _is_number(value: Any) -> bool:
 
 def _is_text(value: Any) -> bool:
     """Says whether something can be shown in one line of a terminal, whoever wrote it."""
-    return isinstance(value, str) and value.isprintable()
+    return isinstance(value, str) and value.isprintable() and len(value) <= 500
 
 
 def _is_shape(value: Any) -> bool:
