@@ -2,6 +2,7 @@
 
 from export.bundle import Bundle, export_bundle
 from export.manifest import Manifest
+from export.triton import export_triton
 from export.verify import Report, verify_bundle
 
-__all__ = ["Bundle", "Manifest", "Report", "export_bundle", "verify_bundle"]
+__all__ = ["Bundle", "Manifest", "Report", "export_bundle", "export_triton", "verify_bundle"]

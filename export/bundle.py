@@ -7,17 +7,17 @@ import dataclasses
 import json
 import math
 import os
-import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 import tensorflow as tf
 
+from export import versions
+from export.card import write_card
 from export.generator import (
     Generator,
     one_line,
@@ -25,31 +25,34 @@ from export.generator import (
     randomized_batch_statistics,
     unchanged,
 )
+from export.golden import FILE_NAME as GOLDEN
+from export.golden import load_golden
 from export.manifest import (
+    MODEL_NAME,
     NOTICE,
     SEEDS,
     Manifest,
     describe_files,
     plain_json,
+    sha256,
     software_versions,
     utc_now,
 )
+from export.png import provenance_chunks
+from export.staging import clean, move, staging
+from export.tf_serving import write_configuration
+from export.to_litert import FILE_NAME as LITERT
+from export.to_litert import to_litert
 from export.to_onnx import OPSET, save_onnx, to_onnx
 from export.to_saved_model import to_saved_model
-from export.verify import (
-    MAX_TOLERANCE,
-    MEASURE,
-    TOLERANCE,
-    load_golden,
-    measure,
-    worst_difference,
-)
+from export.verify import MAX_TOLERANCE, MEASURE, TOLERANCE, measure, worst_difference
 from keras_gan import Spec, UsageError
 from keras_gan.latents import labels_from_seeds, latents_from_seeds
 
 # Small seeds, and two that need more than 32 bits.
 _GOLDEN_SEEDS = (*range(14), 2**32, 2**63 - 1)
 _GOLDEN_BYTES = 64 * 2**20
+FORMATS = {"litert"}  # beside SavedModel and ONNX, which every bundle has
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +80,12 @@ def export_bundle(
     average: bool = True,
     training: dict[str, Any] | None = None,
     licence: str | None = None,
+    intended_use: str | None = None,
+    metadata: bool = True,
+    formats: Sequence[str] = (),
     opset: int = OPSET,
     overwrite: bool = False,
+    version: int | Literal["next"] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Bundle:
     """Exports a generator to a folder that TF Serving, onnxruntime and `serving` read.
@@ -100,9 +107,15 @@ def export_bundle(
             and video.
         average: of a GAN, export the averaged generator.
         training: anything JSON can hold about the training, kept in the manifest.
-        licence: licence of the weights, kept in the manifest.
+        licence: licence of the weights, kept in the manifest and the model card.
+        intended_use: what the model is for, kept there too.
+        metadata: let `generate_png` write into its pictures that a model made them, which one
+            and from which seed.
+        formats: what else to write: `"litert"` for `model.tflite`.
         opset: ONNX operator set, 13 to 18.
         overwrite: replace a folder that exists, once the new one is verified.
+        version: make `to` a folder of versions and add this one, `"next"` for the next number;
+            `to/latest` is then a link to the highest.
         progress: called with a line of text before each step.
 
     Returns:
@@ -115,7 +128,13 @@ def export_bundle(
     """
     tell = progress or (lambda line: None)
     to = Path(to)
-    _check_target(to, overwrite)
+    if version is None:
+        clean(to)
+        _check_target(to, overwrite)
+    elif overwrite:
+        raise UsageError(f"A version is never replaced. Received: overwrite, version={version!r}")
+    if others := sorted(set(formats) - FORMATS):
+        raise UsageError(f"formats must be of {sorted(FORMATS)}. Received: {others[0]!r}")
     tell("Reading the generator")
     generator, draft = open_draft(
         model,
@@ -127,10 +146,17 @@ def export_bundle(
         average=average,
         training=training,
         licence=licence,
+        intended_use=intended_use,
     )
-    with _temporary_folder(to) as folder, unchanged(generator.model):
-        manifest = _write(generator, folder, draft, opset, tell)
-        _move(folder, to, overwrite)
+    if version is not None:
+        versions.check_folder(to, version, draft.name)
+    beside = to if version is None else versions.stage_beside(to)
+    with _temporary_folder(beside) as folder, unchanged(generator.model):
+        manifest = _write(generator, folder, draft, opset, metadata, formats, tell)
+        if version is None:
+            move(folder, to, overwrite)
+        else:
+            to = versions.publish(folder, to, version, draft.name)
     tell(f"Wrote {to}")
     return Bundle(to, manifest)
 
@@ -146,6 +172,7 @@ def open_draft(
     average: bool = True,
     training: dict[str, Any] | None = None,
     licence: str | None = None,
+    intended_use: str | None = None,
 ) -> tuple[Generator, Manifest]:
     """Reads the arguments of `export_bundle`; gives the generator and a manifest without files."""
     told = num_classes or int(getattr(model, "num_classes", 0) or 0) or len(class_names)
@@ -157,15 +184,27 @@ def open_draft(
         name=_name(name or generator.model.name),
         training=training,
         licence=licence,
+        intended_use=intended_use,
     )
     return generator, draft
 
 
 def _write(
-    generator: Generator, folder: Path, draft: Manifest, opset: int, tell: Callable
+    generator: Generator,
+    folder: Path,
+    draft: Manifest,
+    opset: int,
+    metadata: bool,
+    formats: Sequence[str],
+    tell: Callable,
 ) -> Manifest:
     """Writes the bundle into a folder and verifies it there."""
-    probe = write_models(generator, folder, draft, opset, tell)
+    probe = write_models(generator, folder, draft, opset, metadata, tell)
+    write_configuration(folder, draft.name)
+    if "litert" in formats:
+        tell("Writing the LiteRT model")
+        to_litert(generator, folder / LITERT)
+
     tell("Comparing with Keras")
     draft = dataclasses.replace(draft, parity={"tolerance": _tolerance(generator, folder, draft)})
     figures, problems = measure(folder, draft, probe=probe)
@@ -174,7 +213,6 @@ def _write(
         raise UsageError(f"A bundle must pass its own check. Received: {problems[0]}")
     manifest = dataclasses.replace(
         draft,
-        files=describe_files(folder),
         parity={
             **draft.parity,
             "measure": MEASURE,
@@ -184,6 +222,8 @@ def _write(
             },
         },
     )
+    write_card(folder, manifest)
+    manifest = dataclasses.replace(manifest, files=describe_files(folder))
     manifest.save(folder)
     Manifest.load(folder)
     return manifest
@@ -209,6 +249,7 @@ def write_models(
     folder: Path,
     draft: Manifest,
     opset: int = OPSET,
+    metadata: bool = True,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Path | None:
     """Writes the models and their golden samples, not verified yet.
@@ -222,26 +263,23 @@ def write_models(
     with randomized_batch_statistics(generator.model) as has_statistics:
         if has_statistics:
             tell("Writing a copy with random batch statistics")
-            _write_pair(generator, probe, draft, to_onnx(generator, opset))
+            _write_pair(generator, probe, draft, to_onnx(generator, opset), metadata)
             _write_golden(generator, probe, draft)
 
     tell("Writing the SavedModel and the ONNX model")
-    _write_pair(generator, folder, draft, onnx_model)
+    _write_pair(generator, folder, draft, onnx_model, metadata)
     _write_golden(generator, folder, draft)
     return probe if has_statistics else None
 
 
 def _write_pair(
-    generator: Generator, folder: Path, draft: Manifest, onnx_model: onnx.ModelProto
+    generator: Generator,
+    folder: Path,
+    draft: Manifest,
+    onnx_model: onnx.ModelProto,
+    metadata: bool,
 ) -> None:
-    saved_model = folder / "saved_model" / draft.name / "1"
-    to_saved_model(
-        generator,
-        saved_model,
-        name=draft.name,
-        value_range=draft.value_range,
-        pictures=draft.kind == "image",
-    )
+    folder.mkdir(exist_ok=True)
     onnx_model.doc_string = f"{draft.name}: latents to samples of kind {draft.kind}. {NOTICE}"
     onnx.helper.set_model_props(
         onnx_model,
@@ -256,6 +294,15 @@ def _write_pair(
         },
     )
     save_onnx(onnx_model, folder / "model.onnx")
+    digest = sha256(folder / "model.onnx")  # names the model in the pictures of the other
+    to_saved_model(
+        generator,
+        folder / "saved_model" / draft.name / "1",
+        name=draft.name,
+        value_range=draft.value_range,
+        pictures=draft.kind == "image",
+        chunks=provenance_chunks(draft.name, digest) if metadata else b"",
+    )
 
 
 def _write_golden(generator: Generator, folder: Path, draft: Manifest) -> None:
@@ -281,7 +328,7 @@ def _write_golden(generator: Generator, folder: Path, draft: Manifest) -> None:
                 f"{int((~np.isfinite(values)).sum())} of {values.size} values not finite"
             )
     arrays: dict[str, Any] = {"seeds": seeds, **inputs, **outputs}
-    np.savez(folder / "golden.npz", **arrays)
+    np.savez(folder / GOLDEN, **arrays)
 
 
 def _example_inputs(generator: Generator, count: int) -> dict[str, np.ndarray]:
@@ -302,6 +349,7 @@ def _describe(
     name: str,
     training: dict[str, Any] | None,
     licence: str | None,
+    intended_use: str | None,
 ) -> Manifest:
     """Makes the manifest of a bundle that has no files yet."""
     try:
@@ -321,6 +369,7 @@ def _describe(
         parity={},
         training=training,
         licence=licence,
+        intended_use=intended_use,
         software=software_versions(),
         created=utc_now(),
     )
@@ -382,7 +431,7 @@ def _num_classes(
 
 
 def _name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+    if not MODEL_NAME.fullmatch(name):
         raise UsageError(
             "name must be of letters, digits, '_', '-' and '.', as it names a folder and a model "
             f"on a server. Received: name={name!r}"
@@ -394,8 +443,11 @@ def _check_target(to: Path, overwrite: bool) -> None:
     if not os.path.lexists(to):
         return
     if not overwrite:
+        hint = ""
+        if versions.numbers(to):
+            hint = ", which holds versions: pass version='next' (--version next) to add one"
         raise UsageError(
-            f"The target must not exist, or pass overwrite=True (--overwrite). Received: {to}"
+            f"The target must not exist, or pass overwrite=True (--overwrite). Received: {to}{hint}"
         )
     if not to.is_dir() or to.is_symlink():
         raise UsageError(f"Only a folder can be overwritten. Received: {to}")
@@ -421,32 +473,11 @@ def _check_bundle(to: Path, present: set[str]) -> None:
 
 @contextlib.contextmanager
 def _temporary_folder(to: Path) -> Iterator[Path]:
-    """Makes a folder beside the target, on the same file system; removes what is left of it."""
-    folder = None
     try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{to.name}.", dir=to.parent))
-        inside = folder / "bundle"  # has the usual permissions, which mkdtemp's own has not
-        inside.mkdir()
-        yield inside
+        with staging(to) as folder:
+            yield folder
     except (OSError, tf.errors.OpError) as error:
         raise UsageError(
             f"The target must be writable, with room for a bundle. Received: {to} "
             f"({one_line(error)})"
         ) from error
-    finally:
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _move(folder: Path, to: Path, overwrite: bool) -> None:
-    """Puts the new bundle in its place; the old one stays until the new one is there."""
-    old = folder.parent / "old"  # goes with the temporary folder
-    try:
-        if overwrite and os.path.lexists(to):
-            os.rename(to, old)
-        os.rename(folder, to)
-    except BaseException:  # Ctrl-C as well: the old bundle must be there or the new one
-        if old.exists() and not to.exists():
-            os.rename(old, to)
-        raise

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import fingerprint_pb2
 
 from export.generator import Generator
+from export.png import add_chunks
 from export.to_onnx import as_function
 from export.warmup import write_warmup
 from keras_gan.latents import latents_from_seeds
@@ -23,6 +24,7 @@ def to_saved_model(
     name: str,
     value_range: tuple[float, float] | None,
     pictures: bool,
+    chunks: bytes = b"",
 ) -> None:
     """Writes a SavedModel with the signatures of a bundle and its warm-up requests.
 
@@ -32,13 +34,15 @@ def to_saved_model(
         name: name under which a server will know the model.
         value_range: smallest and largest value of a picture.
         pictures: whether to add the signature `generate_png`.
+        chunks: what its PNG files hold beside their seeds and pixels, as
+            `export.png.provenance_chunks` gives it; nothing for pixels alone.
     """
     functions = {
         "serving_default": as_function(generator),
         "generate": _generate(generator),
     }
     if pictures:
-        functions["generate_png"] = _generate_png(generator, value_range or (-1.0, 1.0))
+        functions["generate_png"] = _generate_png(generator, value_range or (-1.0, 1.0), chunks)
     signatures = {key: function.get_concrete_function() for key, function in functions.items()}
 
     module = tf.Module(name=name)
@@ -63,7 +67,7 @@ def _generate(generator: Generator) -> tf.types.experimental.GenericFunction:
     return tf.function(generate, input_signature=_seed_specs(generator), autograph=False)
 
 
-def _generate_png(generator: Generator, value_range: tuple[float, float]):
+def _generate_png(generator: Generator, value_range: tuple[float, float], chunks: bytes):
     low, high = value_range
 
     def generate_png(seeds, *others):
@@ -71,7 +75,11 @@ def _generate_png(generator: Generator, value_range: tuple[float, float]):
         pixels = tf.round((samples - low) / (high - low) * 255.0)
         pixels = tf.cast(tf.clip_by_value(pixels, 0.0, 255.0), tf.uint8)
         string = tf.TensorSpec((), tf.string)
-        return {"png_bytes": tf.map_fn(tf.io.encode_png, pixels, fn_output_signature=string)}
+        png = tf.map_fn(tf.io.encode_png, pixels, fn_output_signature=string)
+        if chunks:
+            labels = {"Label": others[0]} if generator.conditional else {}
+            png = add_chunks(png, chunks, {"Seed": seeds, **labels})
+        return {"png_bytes": png}
 
     return tf.function(generate_png, input_signature=_seed_specs(generator), autograph=False)
 

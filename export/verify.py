@@ -15,7 +15,10 @@ import onnx
 
 from export import without_keras
 from export.generator import one_line
-from export.manifest import FILE_NAME, Manifest, list_files, sha256
+from export.golden import check_golden, load_golden
+from export.manifest import FILE_NAME, Manifest, sha256, walk
+from export.to_litert import FILE_NAME as LITERT
+from export.to_litert import run_litert
 from export.to_onnx import open_session
 from keras_gan import UsageError
 
@@ -25,6 +28,7 @@ TOLERANCE = 1e-5
 MAX_TOLERANCE = 1e-3
 MEASURE = "max abs difference to Keras, over the output range"
 _TIMEOUT = 600
+_SHOWN = 10
 _ROWS = {"serving_default": "saved_model", "generate": "saved_model generate"}
 _PROBE = ", random statistics"
 
@@ -55,7 +59,10 @@ class Report:
         for runtime, by_batch in self.figures.items():
             row = "  ".join(f"batch {batch}: {value:.1e}" for batch, value in by_batch.items())
             lines.append(f"  {runtime:<31} {row}")
-        return "\n".join(lines + [f"  problem: {problem}" for problem in self.problems])
+        lines += [f"  problem: {problem}" for problem in self.problems[:_SHOWN]]
+        if more := len(self.problems[_SHOWN:]):
+            lines.append(f"  and {more} more")
+        return "\n".join(lines)
 
 
 def verify_bundle(path: str | Path) -> Report:
@@ -74,7 +81,7 @@ def verify_bundle(path: str | Path) -> Report:
     """
     path = Path(path)
     manifest = Manifest.load(path)
-    problems = check_files(path, manifest)
+    problems = check_files(path, manifest) or check_golden(path, manifest)
     if problems:
         return Report(path, {}, tuple(problems))  # nothing that was tampered with is run
     figures, problems = measure(path, manifest)
@@ -85,14 +92,22 @@ def check_files(path: Path, manifest: Manifest) -> list[str]:
     """Compares the files of a bundle with its manifest; gives a line for each that differs."""
     required = {"model.onnx", "golden.npz", f"saved_model/{manifest.name}/1/saved_model.pb"}
     problems = [f"{name} is not in {FILE_NAME}" for name in sorted(required - set(manifest.files))]
-    for name, expected in manifest.files.items():
-        file = path / name
-        if not file.is_file():
-            problems.append(f"{name} is missing")
-        elif file.stat().st_size != expected["bytes"] or sha256(file) != expected["sha256"]:
-            problems.append(f"{name} was changed: its SHA-256 is not the one in {FILE_NAME}")
-    extra = [name for name in list_files(path) if name not in manifest.files]
-    return problems + [f"{name} is not in {FILE_NAME}" for name in extra]
+    try:
+        found = dict(walk(path))
+        for name, expected in manifest.files.items():
+            if name not in found:
+                problems.append(f"{name} is missing")
+            elif found[name] and (
+                (path / name).stat().st_size != expected["bytes"]
+                or sha256(path / name) != expected["sha256"]
+            ):
+                problems.append(f"{name} was changed: its SHA-256 is not the one in {FILE_NAME}")
+    except OSError as error:
+        return [*problems, f"every file must be readable: {one_line(error)}"]
+    odd = sorted(name for name, plain in found.items() if not plain)
+    problems += [f"{name!r} is a link or no plain file, which no bundle holds" for name in odd]
+    extra = sorted(found.keys() - manifest.files.keys() - {FILE_NAME, *odd})
+    return problems + [f"{name!r} is not in {FILE_NAME}" for name in extra]
 
 
 def measure(
@@ -106,6 +121,11 @@ def measure(
         probe: models and golden samples of the same generator with random batch statistics.
     """
     figures, problems = compare_onnx(path, manifest, probe)
+    if not figures:
+        return figures, problems
+    if (path / LITERT).is_file():
+        more, found = _compare_litert(path, manifest)
+        figures, problems = figures | more, problems + found
     plans = plan_saved_models(path, manifest, probe)
     try:
         outputs = run_saved_models(manifest.name, plans)
@@ -128,13 +148,24 @@ Plan = tuple[Path, str, int]  # a bundle, a signature and a batch size
 
 
 def compare_onnx(path: Path, manifest: Manifest, probe: Path | None) -> tuple[Figures, list[str]]:
-    """Runs the ONNX model; as `measure`."""
-    figures = {"onnx": {b: run_onnx(path, b, manifest) for b in BATCHES}}
-    if probe:
-        figures["onnx" + _PROBE] = {b: run_onnx(probe, b, manifest) for b in PROBE_BATCHES}
-    return figures, _check_onnx(path / "model.onnx", manifest) + _too_far(
-        figures, tolerance_of(manifest)
-    )
+    """Runs the ONNX model if it is one; as `measure`."""
+    if problems := _check_onnx(path / "model.onnx", manifest):
+        return {}, problems
+    try:
+        figures = {"onnx": {b: run_onnx(path, b, manifest) for b in BATCHES}}
+        if probe:
+            figures["onnx" + _PROBE] = {b: run_onnx(probe, b, manifest) for b in PROBE_BATCHES}
+    except Exception as error:  # onnxruntime has a class for each failure
+        return {}, [f"model.onnx must load and run in onnxruntime: {one_line(error)}"]
+    return figures, _too_far(figures, tolerance_of(manifest))
+
+
+def _compare_litert(path: Path, manifest: Manifest) -> tuple[Figures, list[str]]:
+    try:
+        figures = {"litert": {b: _run_litert(path, b, manifest) for b in BATCHES}}
+    except Exception as error:  # LiteRT's own are RuntimeError and ValueError, and others
+        return {}, [f"{LITERT} must load and run in LiteRT: {one_line(error)}"]
+    return figures, _too_far(figures, tolerance_of(manifest))
 
 
 def plan_saved_models(path: Path, manifest: Manifest, probe: Path | None) -> list[Plan]:
@@ -196,13 +227,8 @@ def difference(output: np.ndarray, golden: np.ndarray, width: float = 0.0) -> fl
     return float(np.abs(output.astype(np.float64) - expected).max()) / scale
 
 
-def load_golden(bundle: Path) -> dict[str, np.ndarray]:
-    """Reads the golden seeds, inputs and outputs."""
-    return _load(bundle / "golden.npz")
-
-
 def _load(file: str | Path) -> dict[str, np.ndarray]:
-    with np.load(file) as arrays:
+    with np.load(file, allow_pickle=False) as arrays:
         return dict(arrays)
 
 
@@ -217,6 +243,13 @@ def run_onnx(bundle: Path, batch: int, manifest: Manifest) -> float:
         name: np.asarray(x) for name, x in zip(names, session.run(names, feeds), strict=True)
     }
     return worst_difference(outputs, golden, manifest)
+
+
+def _run_litert(bundle: Path, batch: int, manifest: Manifest) -> float:
+    golden = load_golden(bundle)
+    rows = np.resize(np.arange(len(golden["seeds"])), batch)
+    inputs = {name: value[rows] for name, value in golden.items()}
+    return worst_difference(run_litert(bundle / LITERT, inputs), golden, manifest)
 
 
 def run_saved_models(name: str, plans: list[Plan]) -> list[dict[str, np.ndarray]]:
@@ -271,25 +304,16 @@ def _run_without_keras(job_file: Path) -> None:
 
 def _check_onnx(path: Path, manifest: Manifest) -> list[str]:
     try:
-        onnx.checker.check_model(str(path), full_check=True)  # by its path: it may be of any size
+        # By its path, and without the weights that are outside: it may be of any size.
+        onnx.checker.check_model(str(path), full_check=True)
         model = onnx.load(path, load_external_data=False)
+        found = [_describe_port(value) for value in (*model.graph.input, *model.graph.output)]
     except Exception as error:  # onnx has a class for each failure
         return [f"model.onnx is not valid: {one_line(error)}"]
-    found = [_describe_port(value) for value in (*model.graph.input, *model.graph.output)]
     promised = [*manifest.inputs, *manifest.outputs]
     if found != promised:
         return [f"model.onnx must have the inputs and outputs of {FILE_NAME}: it has {found}"]
-    shapes = {port["name"]: port["shape"][1:] for port in found}
-    facts = {
-        "latent_dim": ([manifest.latent_dim], shapes.get("latents")),
-        "shape": (list(manifest.shape), shapes.get("samples")),
-        "classes": (manifest.classes["count"] > 0, "labels" in shapes),
-    }
-    return [
-        f"{FILE_NAME} must describe model.onnx. Received: {field} of another model"
-        for field, (told, true) in facts.items()
-        if told != true
-    ]
+    return []
 
 
 def _describe_port(value: onnx.ValueInfoProto) -> dict:

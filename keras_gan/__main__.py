@@ -17,7 +17,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import rich.console
 import rich.table
@@ -147,7 +147,9 @@ def train_command(
 
 @app.command("export")
 def export_command(
-    run: Annotated[pathlib.Path, typer.Argument(help="A run folder.")],
+    run: Annotated[
+        pathlib.Path | None, typer.Argument(help="A run folder; a bundle for --layout triton.")
+    ] = None,
     to: Annotated[
         pathlib.Path | None, typer.Option(help="The bundle, new. Default: RUN/bundle.")
     ] = None,
@@ -159,14 +161,88 @@ def export_command(
         bool, typer.Option("--live", help="The live generator, not the averaged one.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle.")] = False,
+    version: Annotated[
+        str | None,
+        typer.Option(help="next, or a number: add a version to the folder --to, with its latest."),
+    ] = None,
+    layout: Annotated[
+        str, typer.Option(help="bundle, or triton: a model repository of Triton.")
+    ] = "bundle",
+    formats: Annotated[
+        list[str], typer.Option("--format", help="litert: model.tflite beside the others.")
+    ] = [],  # noqa: B006 - typer reads it, nobody writes it
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights.")] = None,
+    intended_use: Annotated[
+        str | None, typer.Option(help="What the model is for, for its card.")
+    ] = None,
+    no_metadata: Annotated[
+        bool,
+        typer.Option("--no-metadata", help="Servers' pictures do not tell that a model made them."),
+    ] = False,
+    check: Annotated[
+        pathlib.Path | None, typer.Option(help="Check this bundle instead, as verify does.")
+    ] = None,
 ) -> None:
     """Export the averaged generator of a run: SavedModel, ONNX, manifest, golden samples."""
+    if (run is None) == (check is None):
+        got = "neither" if run is None else "both"
+        raise UsageError(f"export takes a run, or --check BUNDLE. Received: {got}")
+    if check is not None or run is None:
+        _verify(pathlib.Path(check or "."))
+        return
+    options = {
+        "checkpoint": os.path.expanduser(checkpoint),
+        "average": not live,
+        "name": name,
+        "licence": licence,
+        "intended_use": intended_use,
+        "metadata": not no_metadata,
+        "formats": tuple(formats),
+    }
+    run = pathlib.Path(os.path.expanduser(run))
+    number = _version(version)
+    if layout == "triton":
+        _export_triton(run, to, number or "next", overwrite, options)
+        return
+    if layout != "bundle":
+        raise UsageError(f"--layout must be bundle or triton. Received: --layout {layout}")
+    if number is not None and to is None:
+        raise UsageError(
+            f"--version goes with --to, the folder of versions. Received: --version {version}"
+        )
     opened = runs.Run.open(run)
     target = pathlib.Path(os.path.expanduser(to)) if to else opened.path / "bundle"
-    bundle = _export(opened, target, os.path.expanduser(checkpoint), not live, overwrite, name)
+    bundle = _export(opened, target, overwrite=overwrite, version=number, **options)
     out.print(f"Wrote {bundle.path}", markup=False)
     for name, figure in _parity(bundle).items():
         out.print(f"  {name}: {figure}", markup=False)
+
+
+def _version(text: str | None) -> int | Literal["next"] | None:
+    if text is None or text == "next":
+        return text
+    if not re.fullmatch("[1-9][0-9]{0,8}", text):
+        raise UsageError(f"--version must be next, or a number from 1. Received: --version {text}")
+    return int(text)
+
+
+def _export_triton(
+    run: pathlib.Path,
+    to: pathlib.Path | None,
+    version: int | Literal["next"],
+    overwrite: bool,
+    options: dict[str, Any],
+) -> None:
+    if overwrite:
+        raise UsageError("A model repository gets a new version. Received: --overwrite")
+    target = pathlib.Path(os.path.expanduser(to)) if to else run / "model_repository"
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = run
+        if not (run / "manifest.json").exists():
+            bundle = _export(runs.Run.open(run), pathlib.Path(folder, "bundle"), **options).path
+        written = export.export_triton(bundle, target, version)
+    out.print(f"Wrote {written}", markup=False)
+    out.print(f"Next: tritonserver --model-repository={target}", markup=False)
 
 
 @app.command("verify")
@@ -174,10 +250,14 @@ def verify_command(
     bundle: Annotated[pathlib.Path, typer.Argument(help="A bundle.")],
 ) -> None:
     """Check a bundle: hashes, onnxruntime and TensorFlow against its golden samples."""
+    _verify(bundle)
+
+
+def _verify(bundle: pathlib.Path) -> None:
     bundle = pathlib.Path(os.path.expanduser(bundle))
-    if not (bundle / "manifest.json").exists() and (bundle / "bundle").is_dir():
-        bundle = bundle / "bundle"  # of a run folder
-    report = export.verify_bundle(bundle)
+    inside = (bundle, bundle / "bundle", bundle / "latest")  # of a run folder, of versions
+    found = next((path for path in inside if (path / "manifest.json").exists()), bundle)
+    report = export.verify_bundle(found)
     out.print(str(report), markup=False)
     if not report.ok:
         raise SystemExit(1)
@@ -352,8 +432,8 @@ def _export(
     to: pathlib.Path,
     checkpoint: str = "last",
     average: bool = True,
-    overwrite: bool = False,
     name: str | None = None,
+    **options: Any,
 ) -> export.Bundle:
     gan = run.load(checkpoint)
     spec = run.spec
@@ -375,7 +455,7 @@ def _export(
             "data": {k: run.data[k] for k in ("description", "digest")},
             "metrics": rows[-1] if rows else {},
         },
-        overwrite=overwrite,
+        **options,
     )
 
 

@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import hashlib
 import io
-import json
 import math
 import os
 import sys
@@ -18,20 +17,7 @@ import numpy as np
 
 from serving.errors import UsageError
 from serving.latents import check_seeds, labels_from_seeds, latents_from_seeds
-
-SCHEMA_VERSION = 1
-_SEEDS = "threefry2x32-20/box-muller/1"
-_KINDS = {"image": 3, "points": 1, "audio": 2, "sequence": 2, "video": 4, "array": None}  # ranks
-_FIELDS = {
-    "name": str,
-    "kind": str,
-    "shape": list,
-    "value_range": (list, type(None)),
-    "latent_dim": int,
-    "classes": dict,
-    "inputs": list,
-    "files": dict,
-}
+from serving.manifest import DATA, KINDS, MODEL, is_plain_file, read_manifest
 
 
 class Bundle:
@@ -40,7 +26,8 @@ class Bundle:
     Runs on the GPU where onnxruntime can use one, else on the CPU.
 
     Args:
-        path: folder of a bundle, or of a run that holds one in `bundle/`.
+        path: folder of a bundle, of a run that holds one in `bundle/`, or of several versions,
+            of which the latest is taken.
         threads: threads for one operation; by default what onnxruntime finds right.
         device: `"auto"`, `"cpu"` or `"cuda"`.
 
@@ -50,7 +37,7 @@ class Bundle:
 
     def __init__(self, path: str | Path, *, threads: int | None = None, device: str = "auto"):
         self.path = _find(Path(path))
-        self.manifest = _read_manifest(self.path)
+        self.manifest = read_manifest(self.path)
         self.name: str = self.manifest["name"]
         self.kind: str = self.manifest["kind"]
         self.shape: tuple[int, ...] = tuple(self.manifest["shape"])
@@ -58,31 +45,34 @@ class Bundle:
         self.num_classes: int = self.manifest["classes"]["count"]
         self.class_names: tuple[str, ...] = tuple(self.manifest["classes"]["names"])
         limits = self.manifest["value_range"]
-        self.value_range: tuple[float, float] | None = tuple(limits) if limits else None
+        self.value_range: tuple[float, float] | None = None if limits is None else tuple(limits)
+        self.sha256: str = self.manifest["files"][MODEL]["sha256"]
         _check_inputs(self.path, self.manifest)
-        model = _read_file(self.path, self.manifest, "model.onnx")
-        has_data = "model.onnx.data" in self.manifest["files"]
-        data = _read_file(self.path, self.manifest, "model.onnx.data") if has_data else b"\0"
+        model = _read_file(self.path, self.manifest, MODEL)
+        has_data = DATA in self.manifest["files"]
+        data = _read_file(self.path, self.manifest, DATA) if has_data else b"\0"
         self._session = _open_session(model, data, self.path, threads, device)
         self._check_model()
 
     def _check_model(self) -> None:
         """Refuses a manifest that describes another model than the one beside it."""
-        ports = {port.name: port.shape[1:] for port in self._session.get_inputs()}
-        samples = {port.name: port.shape[1:] for port in self._session.get_outputs()}
-        rank = _KINDS.get(self.kind, 0) or (len(self.shape) if self.kind == "array" else 0)
-        limits = self.value_range
+        inputs = {x.name: (x.type, x.shape[1:]) for x in self._session.get_inputs()}
+        outputs = {x.name: (x.type, x.shape[1:]) for x in self._session.get_outputs()}
+        expected: dict[str, Any] = {"latents": ("tensor(float)", [self.latent_dim])}
+        expected |= {"labels": ("tensor(int64)", [])} if self.num_classes else {}
+        kind, shape = outputs.get("samples", ("", None))
         for field, fits in (
-            ("latent_dim", ports.get("latents") == [self.latent_dim]),
-            ("shape", samples.get("samples") == list(self.shape)),
-            ("kind", rank == len(self.shape)),
-            ("classes", ("labels" in ports) == (self.num_classes > 0)),
-            ("value_range", limits is None or _is_range(limits)),
+            ("kind", KINDS[self.kind] in (None, len(self.shape))),
+            ("classes", inputs.keys() == expected.keys()),
+            ("latent_dim", inputs.get("latents", ("", None))[1] == [self.latent_dim]),
+            ("inputs", inputs == expected),
+            ("shape", shape == list(self.shape)),
+            ("outputs", kind == "tensor(float)"),
         ):
             if not fits:
                 raise UsageError(
                     "A manifest must describe the model beside it. "
-                    f"Received: {str(self.path)!r} with {field}={self.manifest[field]!r:.80}"
+                    f"Received: {str(self.path)!r} with {field}={self.manifest.get(field)!r:.80}"
                 )
 
     @property
@@ -137,8 +127,23 @@ class Bundle:
         for start in range(0, len(seeds), batch_size):
             rows = slice(start, start + batch_size)
             batch = {name: value[rows] for name, value in feeds.items()}
-            samples[rows] = self._session.run(["samples"], batch)[0]
+            samples[rows] = self._run(batch)
         return {"samples": samples, "seeds": seeds, **feeds}
+
+    def _run(self, feeds: dict[str, np.ndarray]) -> np.ndarray:
+        try:
+            samples = self._session.run(["samples"], feeds)[0]
+        except Exception as error:  # onnxruntime has a class for each failure
+            line = " ".join(str(error).split())[:200]
+            raise UsageError(
+                f"model.onnx must run in onnxruntime. Received: {str(self.path)!r} ({line})"
+            ) from error
+        if samples.shape != (len(feeds["latents"]), *self.shape):
+            raise UsageError(
+                "model.onnx must give samples of the shape in the manifest. "
+                f"Received: {str(self.path)!r}, which gives {samples.shape}"
+            )
+        return samples
 
     def label_ids(self, seeds: np.ndarray, labels: Any = None) -> np.ndarray | None:
         """Gives the class id of each sample, `None` for a generator without labels.
@@ -178,15 +183,11 @@ class Bundle:
         )
 
 
-def _is_range(limits: tuple) -> bool:
-    numbers = len(limits) == 2 and all(type(x) in (int, float) for x in limits)
-    return numbers and all(math.isfinite(x) for x in limits) and limits[0] < limits[1]
-
-
 def _find(path: Path) -> Path:
-    for folder in (path, path / "bundle"):
+    for folder in (path, path / "bundle", path / "latest"):
         if os.path.isfile(folder / "manifest.json"):  # pathlib's raises where it may not look
-            return folder
+            # The number behind `latest`: the next version must not come between two reads.
+            return Path(os.path.realpath(folder)) if folder.name == "latest" else folder
     if os.path.isfile(path):
         rule = "A bundle is the folder that holds manifest.json, not a file in it."
     elif os.path.isdir(path):
@@ -198,50 +199,11 @@ def _find(path: Path) -> Path:
     raise UsageError(f"{rule} Received: {str(path)!r}")
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"A manifest must be readable. Received: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"A manifest must be JSON. Received: {str(path)!r} ({error})") from error
-    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
-    if version != SCHEMA_VERSION:
-        raise UsageError(
-            f"This version reads bundles of schema_version {SCHEMA_VERSION}. "
-            f"Received: {str(path)!r} with schema_version={version!r}"
-        )
-    for field, kind in _FIELDS.items():
-        if not isinstance(manifest.get(field), kind):
-            raise UsageError(
-                f"A manifest must have {field}. "
-                f"Received: {str(path)!r} with {field}={manifest.get(field)!r:.80}"
-            )
-    if manifest.get("seeds") != _SEEDS:
-        raise UsageError(
-            f"This version knows the seeds {_SEEDS!r}. "
-            f"Received: {str(path)!r} with seeds={manifest.get('seeds')!r}"
-        )
-    _check_classes(path, manifest["classes"])
-    return manifest
-
-
-def _check_classes(path: Path, classes: dict) -> None:
-    count, names = classes.get("count"), classes.get("names")
-    if not (isinstance(count, int) and count >= 0 and isinstance(names, list)):
-        raise UsageError(
-            "The classes of a manifest must have count and names. "
-            f"Received: {str(path)!r} with classes={classes!r:.80}"
-        )
-
-
 def _check_inputs(folder: Path, manifest: dict[str, Any]) -> None:
     """Refuses a generator that takes more than a seed and a label can say."""
-    ports = [port for port in manifest["inputs"] if isinstance(port, dict)]
-    extra = [port for port in ports if port.get("name") not in ("latents", "labels")]
+    extra = [port for port in manifest["inputs"] if port["name"] not in ("latents", "labels")]
     if extra:
-        told = ", ".join(f"{port.get('name')!r:.80} {port.get('shape')!r:.80}" for port in extra)
+        told = ", ".join(f"{port['name']!r:.80} {port['shape']!r:.80}" for port in extra[:3])
         raise UsageError(
             "Only a generator of latents and labels can be sampled by seeds; give other inputs to "
             "model.onnx in onnxruntime, or to the SavedModel. "
@@ -251,16 +213,21 @@ def _check_inputs(folder: Path, manifest: dict[str, Any]) -> None:
 
 def _read_file(folder: Path, manifest: dict[str, Any], name: str) -> bytes:
     path = folder / name
+    expected = manifest["files"][name]
     try:
-        content = path.read_bytes()
+        plain = is_plain_file(path)
+        # By size first: what claims to be small may be larger than the memory.
+        fits = plain and path.stat().st_size == expected["bytes"]
+        content = path.read_bytes() if fits else b""
     except OSError as error:
         raise UsageError(
             f"A bundle must hold {name}. Received: {str(path)!r} ({error.strerror})"
         ) from error
-    expected = manifest["files"].get(name)
-    if not isinstance(expected, dict) or (
-        hashlib.sha256(content).hexdigest() != expected.get("sha256")
-    ):
+    if not plain:
+        raise UsageError(
+            f"A bundle holds plain files, no links. Received: {str(path)!r}, which is none"
+        )
+    if not fits or hashlib.sha256(content).hexdigest() != expected["sha256"]:
         raise UsageError(
             f"{name} must have the SHA-256 that manifest.json names; the bundle is damaged or "
             f"was changed. Received: {str(path)!r}"
@@ -278,7 +245,7 @@ def _open_session(model: bytes, data: bytes, folder: Path, threads: int | None, 
     options.log_severity_level = 4
     # Weights outside the model come from these bytes alone, and never from another file that a
     # model names: with a table of files, onnxruntime looks nowhere else.
-    options.add_external_initializers_from_files_in_memory(["model.onnx.data"], [data], [len(data)])
+    options.add_external_initializers_from_files_in_memory([DATA], [data], [len(data)])
     if threads:
         options.intra_op_num_threads = threads
     providers = ["CPUExecutionProvider"]

@@ -147,6 +147,11 @@ def _parser() -> argparse.ArgumentParser:
         help="factor on the latents; below 1 gives more typical, less varied samples (default: 1)",
     )
     add("--batch-size", type=int, default=64, help="samples made at a time (default: 64)")
+    add(
+        "--no-metadata",
+        action="store_true",
+        help="leave out of pictures that a model made them, which one and from which seed",
+    )
     add("--overwrite", action="store_true", help="let --each write into a folder that is not empty")
     return parser
 
@@ -175,9 +180,9 @@ def sample(argv: list[str]) -> int:
     written = []
     try:
         if options.each:
-            written.append(_write_each(bundle, drawn, Path(options.each), options.overwrite))
+            written.append(_write_each(bundle, drawn, options))
         if out:
-            _write(out, _encode(bundle, drawn, form))
+            _write(out, _encode(bundle, drawn, form, options))
             written.append(str(out))
     except OSError as error:
         raise UsageError(f"The output must be writable. Received: {error}") from error
@@ -245,7 +250,18 @@ def _draw(bundle: Any, options: argparse.Namespace) -> dict[str, Any]:
         ) from error
 
 
-def _encode(bundle: Any, drawn: dict[str, Any], form: str) -> bytes:
+def _texts(bundle: Any, options: argparse.Namespace, **facts: object) -> dict[str, str] | None:
+    """Tells in a picture's file what it takes to make it again, unless the user does not want."""
+    if options.no_metadata:
+        return None
+    from serving.provenance import provenance
+
+    if options.truncation != 1:
+        facts["truncation"] = options.truncation
+    return provenance(bundle.name, bundle.sha256, **facts)
+
+
+def _encode(bundle: Any, drawn: dict[str, Any], form: str, options: argparse.Namespace) -> bytes:
     if form == "npz":
         import io
 
@@ -258,17 +274,25 @@ def _encode(bundle: Any, drawn: dict[str, Any], form: str) -> bytes:
 
     if bundle.kind == "image":
         pixels = pictures.to_uint8(drawn["samples"], bundle.value_range)
-        return pictures.to_png(pictures.grid(pixels))
-    return pictures.to_png(pictures.scatter(drawn["samples"], bundle.value_range))
+        picture = pictures.grid(pixels)
+    else:
+        picture = pictures.scatter(drawn["samples"], bundle.value_range)
+    facts = {} if options.labels is None else {"labels": options.labels}
+    facts |= {"first_seed": options.seed, "count": options.count}
+    return pictures.to_png(picture, _texts(bundle, options, **facts))
 
 
-def _write_each(bundle: Any, drawn: dict[str, Any], folder: Path, overwrite: bool) -> str:
+def _write_each(bundle: Any, drawn: dict[str, Any], options: argparse.Namespace) -> str:
     from serving import pictures
 
+    folder = Path(options.each)
     folder.mkdir(parents=True, exist_ok=True)
     pixels = pictures.to_uint8(drawn["samples"], bundle.value_range)
-    for seed, picture in zip(drawn["seeds"], pixels, strict=True):
-        _write(folder / f"seed{seed:06d}.png", pictures.to_png(picture))
+    labels = drawn.get("labels")
+    for number, (seed, picture) in enumerate(zip(drawn["seeds"], pixels, strict=True)):
+        facts = {} if labels is None else {"label": labels[number]}
+        texts = _texts(bundle, options, seed=seed, **facts)
+        _write(folder / f"seed{seed:06d}.png", pictures.to_png(picture, texts))
     return f"{len(pixels)} files in {folder}"
 
 

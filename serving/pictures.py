@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, PngImagePlugin
 
 from serving.errors import UsageError
+from serving.provenance import XMP_KEY
 
 MAX_SIDE = 16_384  # pixels; more than most viewers open
 _GAP = 2
@@ -75,11 +77,23 @@ def check_grid(count: int, shape: tuple[int, ...], columns: int | None = None) -
         )
 
 
-def to_png(picture: np.ndarray) -> bytes:
-    """Encodes a uint8 picture `(height, width, 1, 3 or 4)` as PNG."""
+def to_png(picture: np.ndarray, texts: Mapping[str, str] | None = None) -> bytes:
+    """Encodes a uint8 picture `(height, width, 1, 3 or 4)` as PNG.
+
+    Args:
+        picture: the pixels.
+        texts: texts to keep in the file, by their keys, as `serving.provenance` gives them.
+    """
     image = Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
+    chunks = PngImagePlugin.PngInfo()
+    for key, text in (texts or {}).items():
+        if key == XMP_KEY:
+            chunks.add_itxt(key, text)
+        else:
+            chunks.add_text(key, text)
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=3)  # noise barely compresses; 6 takes twice the time
+    # Noise barely compresses; level 6 takes twice the time.
+    image.save(buffer, "PNG", compress_level=3, pnginfo=chunks)
     return buffer.getvalue()
 
 

@@ -14,6 +14,14 @@ from keras_gan import recipe
 from keras_gan import run as runs
 
 
+@pytest.fixture(scope="session")
+def clothes(tmp_path_factory):
+    """A bundle of pictures in three classes, to be read and copied, never changed."""
+    import bundles  # export is for the tests that need it
+
+    return bundles.write(tmp_path_factory.mktemp("clothes") / "bundle")
+
+
 @pytest.fixture
 def image_spec():
     return keras_gan.Spec("image", (8, 12, 1), (-1.0, 1.0), num_classes=3)

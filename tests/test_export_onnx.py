@@ -22,6 +22,7 @@ import serving
 from export import convert, substitutions, to_onnx
 from export.canonical import canonicalize
 from export.generator import open_generator
+from export.manifest import digest
 from export.to_onnx import open_session
 from export.verify import check_files, compare_onnx
 from keras_gan import UsageError
@@ -370,11 +371,13 @@ def test_no_file_but_the_bundles_own_is_read(location, outside, tmp_path, monkey
             entry.value = location if entry.key == "location" else entry.value
     (copy / "model.onnx").write_bytes(model.SerializeToString())
     content = json.loads((copy / "manifest.json").read_text())
-    digest = hashlib.sha256((copy / "model.onnx").read_bytes()).hexdigest()
-    content["files"]["model.onnx"]["sha256"] = digest
+    data = (copy / "model.onnx").read_bytes()
+    entry = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    content["files"]["model.onnx"] = entry
     for listed in (True, False):
         if not listed:
             del content["files"]["model.onnx.data"]
+        content["digest"] = digest(content)
         (copy / "manifest.json").write_text(json.dumps(content))
         with pytest.raises(serving.UsageError, match=r"model\.onnx must load") as caught:
             serving.Bundle(copy)

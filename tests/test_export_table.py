@@ -19,11 +19,12 @@ import tensorflow as tf
 
 import keras_gan
 from export.bundle import open_draft, write_models
+from export.golden import check_golden, load_golden
+from export.triton import configuration
 from export.verify import (
     TOLERANCE,
     compare_onnx,
     compare_saved_models,
-    load_golden,
     plan_saved_models,
     run_saved_models,
 )
@@ -589,6 +590,7 @@ def check(expected: Row, cell: Cell):
     assert max(worst.values()) <= TOLERANCE <= 1e-5, worst
 
     # The golden samples are the model's own, not only the bundle's.
+    assert check_golden(cell.path, draft) == []
     golden = load_golden(cell.path)
     given = expected.call(golden)
     arguments = given if isinstance(given, tuple) else (given,)
@@ -601,7 +603,9 @@ def check(expected: Row, cell: Cell):
         np.testing.assert_allclose(golden[name], array, rtol=0, atol=expected.close * scale)
     assert np.ptp(golden["samples"], axis=0).max() > 1e-3  # they depend on the latents
 
-    # Names, dtypes and shapes.
+    # Names, dtypes and shapes; a manifest says no others.
+    draft.validate()
+    assert configuration(draft).count("{ name:") == len(expected.inputs + expected.outputs)
     assert draft.kind == expected.kind
     assert [port["name"] for port in draft.inputs] == list(expected.inputs)
     assert [port["name"] for port in draft.outputs] == list(expected.outputs)

@@ -186,6 +186,7 @@ def test_the_wheel_works_in_a_fresh_environment_outside_the_checkout(tmp_path):
         "keras_gan/py.typed",
         "export/py.typed",
         "serving/py.typed",
+        "serving/tf_serving/compose.yaml",
         "keras_gan/recipes/quickstart.yaml",
         "keras_gan/datasets/data/t10k-images-idx3-ubyte.gz",
         "keras_gan/datasets/data/LICENSE.fashion-mnist",

@@ -268,7 +268,10 @@ def read_manifest(path: pathlib.Path) -> dict[str, Any]:
         manifest = json.loads((path / "manifest.json").read_text("utf-8"))
         fits = manifest["schema_version"] == 1 and manifest["seeds"] == latents.ALGORITHM
         fits = fits and {"shape", "latent_dim", "classes", "files"} <= manifest.keys()
-    except (OSError, ValueError, KeyError, TypeError):
+        numbers = [*manifest["shape"], manifest["latent_dim"], manifest["classes"]["count"]]
+        fits = fits and all(type(number) is int for number in numbers)
+        manifest["files"].get("model.onnx", {}).get("sha256")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         fits = False
     if not fits or not (path / "model.onnx").is_file():
         raise UsageError(

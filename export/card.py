@@ -1,0 +1,157 @@
+"""The model card of a bundle: what a stranger should know before using the model."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from export.manifest import Manifest, sha256
+
+FILE_NAME = "README.md"  # what model hubs and code hosts show
+
+_USE = """Not stated by who exported it. A generator of this kind fits research, teaching, design,
+and tests of software, where everybody knows that its samples are made. It is not fit for passing
+samples off as recordings, for pictures of people who did not agree to them, nor as evidence of
+anything. It repeats what its training data favor and leave out, and may give training samples
+nearly as they were: `keras-gan evaluate` measures how near."""
+
+_SAMPLE = """```python
+import serving  # numpy and onnxruntime, no TensorFlow
+
+bundle = serving.Bundle("{folder}")
+samples = bundle.generate(seeds=range(16)){labels}
+```
+
+"""
+
+_LOAD = """```python
+import onnxruntime
+
+session = onnxruntime.InferenceSession("model.onnx")  # {inputs} -> {outputs}
+```
+
+```python
+import tensorflow as tf  # no Keras
+
+signatures = tf.saved_model.load("saved_model/{name}/1").signatures
+# serving_default, generate{png}
+```
+
+TensorFlow Serving, with this folder mounted at `/models`:
+`--model_config_file=/models/tf_serving/models.config`.
+`keras-gan verify` compares every file and every runtime with the golden samples."""
+
+
+def write_card(bundle: Path, manifest: Manifest) -> None:
+    """Writes the model card of a bundle whose models are there."""
+    (bundle / FILE_NAME).write_text(model_card(bundle, manifest), encoding="utf-8")
+
+
+def model_card(bundle: Path, manifest: Manifest) -> str:
+    """Gives the model card as Markdown, with the front matter that model hubs read."""
+    parts = [
+        _front_matter(manifest),
+        f"# {manifest.name}",
+        _summary(manifest),
+        "## Intended use",
+        _line(manifest.intended_use) if manifest.intended_use else _USE,
+        "## Training",
+        _training(manifest.training or {}),
+        "## Metrics",
+        _metrics((manifest.training or {}).get("metrics")),
+        "## Licence",
+        f"{_line(manifest.licence)}. That of the training data is its own."
+        if manifest.licence
+        else "None was named: without one, nobody but its owner may use the model.",
+        "## Checked against Keras",
+        _parity(manifest),
+        "## How to load it",
+        _how_to_load(manifest),
+        "## Generated content",
+        f"{manifest.notice} Pictures carry it in their metadata, with the name and SHA-256 of the "
+        "model and the seed, unless they were asked not to.",
+        f"`model.onnx` has the SHA-256 `{sha256(bundle / 'model.onnx')}`.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(manifest: Manifest) -> str:
+    known = manifest.licence and re.fullmatch(r"[A-Za-z0-9.+-]+", manifest.licence)
+    licence = str(manifest.licence).lower() if known else "other"
+    task = "unconditional-image-generation" if manifest.kind == "image" else "other"
+    return (
+        f"---\nlicense: {licence}\nlibrary_name: keras\npipeline_tag: {task}\n"
+        "tags: [gan, keras, tensorflow, onnx]\n---"
+    )
+
+
+def _summary(manifest: Manifest) -> str:
+    what = manifest.kind + "s" * (manifest.kind in ("image", "sequence", "video", "array"))
+    size = " x ".join(map(str, manifest.shape))
+    count, names = manifest.classes["count"], manifest.classes["names"]
+    listed = f": {', '.join(map(_line, names))}" if names else ""
+    classes = f", in {count} classes{listed}" if count else ""
+    version = manifest.software.get("keras_gan", "")
+    return (
+        f"The generator of a generative adversarial network. It makes {what} of {size}{classes}, "
+        f"from latent vectors of length {manifest.latent_dim}. Exported by keras_gan {version} "
+        f"on {manifest.created[:10]}."
+    )
+
+
+def _training(training: dict[str, Any]) -> str:
+    told = training.get("data")
+    data = told if isinstance(told, dict) else {}
+    lines = [f"Data: {_line(data['description'])}"] if "description" in data else []
+    lines += [f"Digest of the data: `{_line(data['digest'])}`"] if data.get("digest") else []
+    lines += [
+        f"{_title(key)}: {_line(value)}"
+        for key, value in training.items()
+        if isinstance(value, str | int | float)
+    ]
+    if not lines:
+        return "Nothing was told of the data and the training."
+    lines += ["The recipe: `training` in `manifest.json`"] if training.get("recipe") else []
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _metrics(metrics: Any) -> str:
+    figures = metrics if isinstance(metrics, dict) else {}
+    rows = [
+        f"| {_title(key)} | {value:.6g} |"
+        for key, value in figures.items()
+        if isinstance(value, int | float)
+    ]
+    if not rows:
+        return "None was told. `keras-gan evaluate` measures them, with the protocol."
+    return "\n".join(["| last of the training | value |", "|---|---|", *rows])
+
+
+def _parity(manifest: Manifest) -> str:
+    rows = [f"| {name} | {value:.1e} |" for name, value in manifest.worst_parity().items()]
+    measure = _line(manifest.parity.get("measure", ""))
+    return "\n".join([f"| runtime | {measure} |", "|---|---|", *rows])
+
+
+def _how_to_load(manifest: Manifest) -> str:
+    names = manifest.classes["names"]
+    example = f"  # labels={names[0]!r} for one class" if names else ""
+    by_seed = {port["name"] for port in manifest.inputs} <= {"latents", "labels"}
+    return (_SAMPLE * by_seed + _LOAD).format(
+        folder=manifest.name,
+        name=manifest.name,
+        labels=example,
+        inputs=", ".join(f"{port['name']} {port['dtype']}" for port in manifest.inputs),
+        outputs=", ".join(port["name"] for port in manifest.outputs),
+        png=", generate_png" if manifest.kind == "image" else "",
+    )
+
+
+def _title(key: str) -> str:
+    return _line(key).replace("_", " ").capitalize()
+
+
+def _line(value: Any) -> str:
+    """One line that no table and no paragraph of Markdown breaks at."""
+    return " ".join(str(value).split()).replace("|", "\\|")

@@ -1,0 +1,165 @@
+"""A bundle's ONNX model as a model repository of Triton Inference Server.
+
+REPOSITORY/NAME/config.pbtxt
+REPOSITORY/NAME/1/model.onnx     with its weights beyond 2 GB, and the bundle's manifest, card and
+                                 golden samples beside it
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from export.card import FILE_NAME as CARD
+from export.golden import FILE_NAME as GOLDEN
+from export.manifest import FILE_NAME, Manifest, sha256
+from export.staging import clean, locked, staging
+from export.tf_serving import BATCH_SIZES
+from export.to_onnx import DATA_SUFFIX
+from keras_gan import UsageError
+
+MODEL = "model.onnx"
+_MODEL_FILES = {MODEL, MODEL + DATA_SUFFIX}
+_TYPES = {"bool": "TYPE_BOOL"}
+_TYPES |= {f"float{bits}": f"TYPE_FP{bits}" for bits in (16, 32, 64)}
+_TYPES |= {
+    f"{sign}int{n}": f"TYPE_{sign.upper()}INT{n}" for sign in ("", "u") for n in (8, 16, 32, 64)
+}
+
+_CONFIG = """# Triton Inference Server: tritonserver --model-repository=REPOSITORY
+name: "{name}"
+backend: "onnxruntime"
+max_batch_size: {batch}
+input [
+{inputs}
+]
+output [
+{outputs}
+]
+# A request waits so long for company; samples do not depend on it.
+dynamic_batching {{ max_queue_delay_microseconds: 2000 }}
+version_policy {{ latest {{ num_versions: 1 }} }}
+# On the GPU if there is one, else on the CPU.
+instance_group [ {{ kind: KIND_AUTO }} ]
+model_warmup [
+  {{
+    name: "one sample"
+    batch_size: 1
+{warmup}
+  }}
+]
+"""
+
+
+def export_triton(
+    bundle: str | Path, repository: str | Path, version: int | Literal["next"] = "next"
+) -> Path:
+    """Adds a bundle's model to a model repository; gives the folder of its version.
+
+    What is there of a version is there whole: Triton, which may be looking at the repository at
+    any time, sees it come by a rename.
+
+    Args:
+        bundle: a bundle.
+        repository: the folder of the repository, made if there is none.
+        version: a number, or `"next"`.
+
+    Raises:
+        UsageError: no bundle or a damaged one, a version that exists, a model of the same name
+            with other inputs or outputs.
+    """
+    bundle, repository = Path(bundle), Path(repository)
+    manifest = Manifest.load(bundle)
+    _check(bundle, manifest)
+    if version != "next" and not (type(version) is int and version > 0):
+        raise UsageError(f"version must be next, or a number from 1. Received: version={version!r}")
+    model, config = repository / manifest.name, configuration(manifest)
+    try:
+        clean(repository)
+        repository.mkdir(parents=True, exist_ok=True)
+        with staging(repository) as staged, locked(repository):
+            number = _number(model, version)
+            _check_config(model, config)
+            _copy(bundle, staged / str(number))
+            if model.exists():
+                os.rename(staged / str(number), model / str(number))
+            else:
+                (staged / "config.pbtxt").write_text(config, encoding="utf-8")
+                os.rename(staged, model)
+    except OSError as error:
+        raise UsageError(
+            f"The repository must be writable, with room for the model. Received: {error}"
+        ) from error
+    return model / str(number)
+
+
+def configuration(manifest: Manifest) -> str:
+    """Gives the content of `config.pbtxt`."""
+    warmup = "\n".join(
+        f'    inputs {{ key: "{port["name"]}" value: '
+        f"{{ data_type: {_TYPES[port['dtype']]} dims: {_dims(port)} zero_data: true }} }}"
+        for port in manifest.inputs
+    )
+    return _CONFIG.format(
+        name=manifest.name,
+        batch=BATCH_SIZES[-1],
+        inputs=",\n".join(map(_port, manifest.inputs)),
+        outputs=",\n".join(map(_port, manifest.outputs)),
+        warmup=warmup,
+    )
+
+
+def _port(port: dict) -> str:
+    # The batch is Triton's own dimension, and none are left of labels (batch,): there Triton
+    # wants a 1, which it takes away again.
+    scalar = "" if port["shape"][1:] else " reshape { shape: [ ] }"
+    kind = _TYPES[port["dtype"]]
+    return f'  {{ name: "{port["name"]}" data_type: {kind} dims: {_dims(port)}{scalar} }}'
+
+
+def _dims(port: dict) -> str:
+    return f"[ {', '.join(map(str, port['shape'][1:] or [1]))} ]"
+
+
+def _check(bundle: Path, manifest: Manifest) -> None:
+    for name in {MODEL, *(_MODEL_FILES & manifest.files.keys())}:
+        expected = manifest.files.get(name, {}).get("sha256")
+        if not ((bundle / name).is_file() and sha256(bundle / name) == expected):
+            raise UsageError(
+                f"{name} must be the one that manifest.json describes; the bundle is damaged or "
+                f"was changed. Received: {str(bundle)!r}"
+            )
+
+
+def _number(model: Path, version: int | Literal["next"]) -> int:
+    names = [path.name for path in model.iterdir()] if model.exists() else []
+    found = [int(name) for name in names if name.isdecimal()]
+    if version in found:
+        raise UsageError(f"A version is never replaced. Received: {model}, which has {version}")
+    return max(found, default=0) + 1 if version == "next" else version
+
+
+def _check_config(model: Path, config: str) -> None:
+    """Refuses a model that has another interface: all versions of one have one configuration."""
+    if not model.exists():
+        return
+    present = model / "config.pbtxt"
+    if not present.is_file() or _ports(present.read_text(encoding="utf-8")) != _ports(config):
+        raise UsageError(
+            "All versions of a model in a repository have the same inputs and outputs. "
+            f"Received: {model}, which has others"
+        )
+
+
+def _ports(config: str) -> list[str]:
+    """The lines that name inputs and outputs; the others are the user's to tune."""
+    return [line.strip(" ,") for line in config.splitlines() if line.startswith("  { name:")]
+
+
+def _copy(bundle: Path, version: Path) -> None:
+    version.mkdir()
+    for name in (*_MODEL_FILES, FILE_NAME, GOLDEN, CARD):
+        if (bundle / name).is_file():
+            shutil.copy(bundle / name, version / name)

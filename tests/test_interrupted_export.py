@@ -1,0 +1,128 @@
+"""An export that is killed leaves the old bundle or the new one, and nothing that stays."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from export import staging
+
+PROGRAM = Path(__file__).with_name("interrupted.py")
+
+
+def interrupt(to, instants, options, whole_first=False, timeout=280):
+    job = {"to": str(to), "instants": instants, "options": options, "whole_first": whole_first}
+    root = str(PROGRAM.parents[1])
+    done = subprocess.run(
+        [sys.executable, PROGRAM, json.dumps(job)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"},
+        timeout=timeout,
+        check=False,
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("left ")]
+    assert lines, done.stderr[-3000:]
+    return json.loads(lines[0].removeprefix("left "))
+
+
+def test_a_killed_export_leaves_no_bundle_that_is_not_whole(tmp_path):
+    """Somewhere at random, with models but no golden samples, and whole, about to move."""
+    instants = [
+        {"seconds": random.Random(1).uniform(0.5, 2.0)},
+        {"event": "open", "path": "golden.npz"},
+        {"event": "os.rename", "path": str(tmp_path / "fm")},
+    ]
+    *killed, last = interrupt(tmp_path / "fm", instants, {"overwrite": True})
+    for after in killed:
+        assert after["found"] == {}, after
+    for after in killed[1:]:  # one folder: that of the export before was removed
+        assert [name[:11] for name in after["beside"]] == [".fm.export-"]
+    assert last["found"] == {"fm": None}
+    assert last["beside"] == ["fm"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("layout", ["overwritten", "versions"])
+def test_killed_at_20_random_instants(layout, tmp_path):
+    """Ten anywhere in time, ten among the last operations on files, where bundles change places."""
+    rng = random.Random(7)
+    instants = [{"share": rng.random()} for _ in range(10)]
+    instants += [{"last": rng.randrange(60)} for _ in range(10)]
+    options = {"overwrite": True} if layout == "overwritten" else {"version": "next"}
+    *killed, last = interrupt(tmp_path / "fm", instants, options, whole_first=True, timeout=1400)
+    assert len(killed) == 20
+    for after in killed:
+        assert after["found"], after  # there is always one
+        assert set(after["found"].values()) == {None}, after
+    assert set(last["found"].values()) == {None}
+    if layout == "overwritten":
+        assert last["beside"] == ["fm"]
+    else:
+        numbers = sorted(int(name) for name in last["found"] if name != "latest")
+        assert numbers == list(range(1, len(numbers) + 1))
+        expected = {*map(str, numbers), "latest", "saved_model", "tf_serving"}
+        assert set(last["beside"]) == expected
+        assert os.readlink(tmp_path / "fm" / "latest") == str(numbers[-1])
+        links = sorted(os.listdir(tmp_path / "fm" / "saved_model" / "clothes"), key=int)
+        assert links == list(map(str, numbers))
+
+
+# ------------------------------------------------------------------------------- the folders
+
+
+def fill(folder, text):
+    folder.mkdir(exist_ok=True)
+    (folder / "file").write_text(text)
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_one_folder_takes_the_place_of_another(tmp_path, monkeypatch, can_exchange):
+    if not can_exchange:  # as on other systems
+        monkeypatch.setattr(staging, "_exchange", lambda *_: False)
+    to = tmp_path / "bundle"
+    for text in ("first", "second"):
+        with staging.staging(to) as folder:
+            fill(folder, text)
+            staging.move(folder, to, overwrite=True)
+        assert (to / "file").read_text() == text
+        assert os.listdir(tmp_path) == ["bundle"]
+    with staging.staging(to) as folder:
+        fill(folder, "third")
+        with pytest.raises(OSError, match="not empty"):
+            staging.move(folder, to)
+    assert (to / "file").read_text() == "second"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems rename twice")
+def test_linux_exchanges_folders_in_one_step(tmp_path):
+    fill(tmp_path / "one", "1")
+    fill(tmp_path / "other", "2")
+    assert staging._exchange(tmp_path / "one", tmp_path / "other")
+    assert (tmp_path / "one" / "file").read_text() == "2"
+    assert (tmp_path / "other" / "file").read_text() == "1"
+
+
+def test_what_a_dead_export_held_is_put_back_and_what_a_living_one_holds_is_left(tmp_path):
+    to = tmp_path / "bundle"
+    dead = tmp_path / ".bundle.export-abcdefgh"
+    dead.mkdir()
+    fill(dead / "old", "years of training")  # killed between its two renames
+    others = [".bundle.2.export-abcdefgh", ".bundle.export-abc", "bundle.export-abcdefgh"]
+    for name in others:
+        (tmp_path / name).mkdir()
+    with staging.staging(to) as folder:
+        fill(folder, "new")
+        staging.clean(to)
+        assert (folder / "file").exists()
+    assert (to / "file").read_text() == "years of training"
+    assert sorted(os.listdir(tmp_path)) == sorted([*others, "bundle"])
+    shutil.rmtree(to)
+    staging.clean(tmp_path / "nowhere" / "bundle")
+    assert not (tmp_path / "nowhere").exists()
