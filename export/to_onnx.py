@@ -6,7 +6,7 @@ import contextlib
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import keras
 import numpy as np
@@ -15,6 +15,7 @@ import onnxruntime
 import tensorflow as tf
 
 from export.generator import Generator, check_is_function, describe_op, one_line
+from export.passes import optimize
 from keras_gan import UsageError
 
 OPSETS = range(13, 19)  # what tf2onnx 1.17 converts to and onnxruntime runs
@@ -22,12 +23,15 @@ _MAX_BYTES = 2**31 - 2**20  # a protobuf message ends at 2 GB
 _UNSUPPORTED = re.compile(r"Tensorflow op \[(?P<name>[^:\]]+): (?P<type>\w+)\] is not supported")
 
 
-def to_onnx(generator: Generator, opset: int = 17) -> onnx.ModelProto:
-    """Converts a generator to ONNX and loads the result once, to know that it is valid.
+def to_onnx(
+    generator: Generator, opset: int = 17, without: Collection[str] = ()
+) -> onnx.ModelProto:
+    """Converts a generator to ONNX, optimizes it, and loads the result to know that it is valid.
 
     Args:
         generator: what to convert.
         opset: ONNX operator set, 13 to 18.
+        without: names of `export.passes.PASSES` to leave out.
 
     Raises:
         UsageError: an operation that ONNX cannot express; names the Keras layer and the op.
@@ -46,6 +50,7 @@ def to_onnx(generator: Generator, opset: int = 17) -> onnx.ModelProto:
     check_is_function(generator, function)
     model = _convert(generator, function, opset)
     _name_dimensions(model, generator)
+    optimize(model, without)
     _check(model, generator)
     return model
 

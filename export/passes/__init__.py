@@ -10,24 +10,39 @@ from collections.abc import Callable, Collection
 
 import onnx
 
-from export.passes.activations import activations
-from export.passes.batch_norm import batch_norm
-from export.passes.constants import constants
-from export.passes.layout import layout
-from export.passes.movement import movement
-from export.passes.phases import interleave, phases, picture
-from export.passes.stride_one import stride_one
-from export.passes.upsampled_conv import upsampled_conv
+from export.passes import (
+    activations,
+    batch_norm,
+    constants,
+    layout,
+    movement,
+    phases,
+    stride_one,
+    upsampled_conv,
+)
 from keras_gan import UsageError
 
 __all__ = ["PASSES", "optimize"]
 
 Pass = Callable[[onnx.ModelProto], int]
 
-# Those that simplify the graph, until nothing changes; then those that choose a form.
-_SIMPLIFY: tuple[Pass, ...] = (constants, movement, batch_norm, layout, activations)
-_CHOOSE: tuple[Pass, ...] = (upsampled_conv, phases, stride_one, picture, interleave)
-PASSES: dict[str, Pass] = {each.__name__: each for each in (*_SIMPLIFY, *_CHOOSE)}
+# These simplify the graph, and are run until nothing changes.
+_SIMPLIFY: dict[str, Pass] = {
+    "constants": constants.fold,
+    "movement": movement.shorten,
+    "batch_norm": batch_norm.fold,
+    "layout": layout.reorder,
+    "activations": activations.advance,
+}
+# These choose among forms of the same function the one that onnxruntime computes fastest.
+_CHOOSE: dict[str, Pass] = {
+    "upsampled_conv": upsampled_conv.join,
+    "phases": phases.divide,
+    "stride_one": stride_one.exchange,
+    "picture": phases.read_phases,
+    "interleave": phases.interleave,
+}
+PASSES: dict[str, Pass] = _SIMPLIFY | _CHOOSE
 _MOST_ROUNDS = 10
 
 
@@ -54,9 +69,7 @@ def optimize(model: onnx.ModelProto, without: Collection[str] = ()) -> dict[str,
     changed = dict.fromkeys(PASSES, 0)
     for group in (_SIMPLIFY, _CHOOSE, _SIMPLIFY):
         for _ in range(_MOST_ROUNDS if group is _SIMPLIFY else 1):
-            counts = {
-                each.__name__: each(model) for each in group if each.__name__ not in without
-            }
+            counts = {name: group[name](model) for name in group if name not in without}
             for name, count in counts.items():
                 changed[name] += count
             if not any(counts.values()):

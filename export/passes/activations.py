@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx
 
 from export.passes.graph import UNARY, Graph
@@ -11,7 +10,7 @@ _MOVES = frozenset(("Reshape", "Transpose", "DepthToSpace", "Squeeze", "Unsqueez
 _MAKERS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 
 
-def activations(model: onnx.ModelProto) -> int:
+def advance(model: onnx.ModelProto) -> int:
     """Writes max(x, a x) as LeakyReLU, and activations before the moves behind a layer.
 
     Args:
@@ -70,5 +69,3 @@ def _move_up(graph: Graph, node: onnx.NodeProto) -> bool:
     graph.nodes.insert(graph.nodes.index(first), made)
     graph.changed()
     return True
-
-

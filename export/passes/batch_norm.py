@@ -22,8 +22,8 @@ class _Affine(NamedTuple):
     shift: np.ndarray
 
 
-def batch_norm(model: onnx.ModelProto) -> int:
-    """Folds scales and shifts with one constant for each channel into Conv, ConvTranspose and Dense.
+def fold(model: onnx.ModelProto) -> int:
+    """Folds scales and shifts that are constants of a channel into Conv, ConvTranspose and Gemm.
 
     A scale that depends on the sample, such as that of conditional batch normalization, stays.
 
@@ -102,7 +102,7 @@ def _normalization(graph: Graph, node: onnx.NodeProto) -> tuple[str, _Affine] | 
 
 
 def _of_channels(value: np.ndarray, rank: int, channels: int) -> np.ndarray | None:
-    """A constant as one value for each channel of (batch, channels, ...); None if it is not that."""
+    """A constant as one value for each channel, which are axis 1; None if it is not that."""
     if value.ndim > rank:
         return None
     shape = (*[1] * (rank - value.ndim), *value.shape)

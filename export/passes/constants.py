@@ -19,7 +19,7 @@ _RANDOM = ("Random", "Multinomial", "Bernoulli", "Dropout")
 _LARGEST = 2**16  # bytes that folding a node may add to the file
 
 
-def constants(model: onnx.ModelProto) -> int:
+def fold(model: onnx.ModelProto) -> int:
     """Folds what depends on no input, and cuts what no output depends on.
 
     Args:
@@ -30,7 +30,7 @@ def constants(model: onnx.ModelProto) -> int:
     """
     graph = Graph(model)
     before = len(graph.nodes)
-    fixed = _fix_shapes(graph)
+    fixed = _fix_shapes(graph) + sum(_skip_reshape(graph, node) for node in graph.nodes)
     for node in list(graph.nodes):
         _fold(graph, node)
     for node in list(graph.nodes):
@@ -56,6 +56,18 @@ def _fix_shapes(graph: Graph) -> int:
         graph.changed()
         changed += 1
     return changed
+
+
+def _skip_reshape(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Lets the second of two Reshapes read what the first reads."""
+    if node.op_type != "Reshape" or not graph.private(node.input[0]):
+        return False
+    first, target = graph.producer(node.input[0]), graph.constant(node.input[1])
+    if first is None or first.op_type != "Reshape" or target is None or 0 in target:
+        return False
+    node.input[0] = first.input[0]
+    graph.changed()
+    return True
 
 
 def _fold(graph: Graph, node: onnx.NodeProto) -> None:
@@ -105,6 +117,6 @@ def _replace_by(graph: Graph, node: onnx.NodeProto, results: list[np.ndarray]) -
     for name, result in zip(outputs, results, strict=True):
         constant = graph.add_constant("constant", result)
         graph.rename_reads(name, constant)
-        if name in graph.outputs:
+        if name in graph.kept:
             kept.append(graph.node("Identity", [constant], name))
     graph.replace([node], kept)

@@ -49,7 +49,7 @@ class Convolution:
 
 
 def read(graph: Graph, node: onnx.NodeProto) -> Convolution | None:
-    """Reads a node; None if it is no convolution, or one with groups, dilation or automatic pads."""
+    """Reads a node; None if it is anything else, or has groups, dilation or automatic pads."""
     if node.op_type not in ("Conv", "ConvTranspose"):
         return None
     kernel = graph.constant(node.input[1])

@@ -1,4 +1,4 @@
-"""An ONNX graph as the passes see it: who makes a tensor, who reads it, its constants, its shape."""
+"""An ONNX graph as the passes see it: who makes and who reads a tensor, constants, shapes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from onnx import helper, numpy_helper, shape_inference
 
 # Elementwise on one tensor: the same whatever the order of the elements.
 UNARY = frozenset(
-    "Abs Ceil Celu Cos Elu Erf Exp Floor Gelu HardSigmoid HardSwish LeakyRelu Log Mish Neg "
-    "Reciprocal Relu Round Selu Sigmoid Sign Sin Softplus Softsign Sqrt Tanh".split()
+    (
+        *("Abs", "Ceil", "Celu", "Cos", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid"),
+        *("HardSwish", "LeakyRelu", "Log", "Mish", "Neg", "Reciprocal", "Relu", "Round", "Selu"),
+        *("Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Tanh"),
+    )
 )
 BINARY = frozenset(("Add", "Sub", "Mul", "Div"))
 _HELD_OUT = 1024  # constants of more values than this have no part in the inference of shapes
@@ -33,6 +36,7 @@ class Graph:
         self.nodes: list[onnx.NodeProto] = list(model.graph.node)
         self.inputs = [value.name for value in model.graph.input]
         self.outputs = [value.name for value in model.graph.output]
+        self.kept: set[str] = set()
         self._constants = {tensor.name: tensor for tensor in model.graph.initializer}
         self._arrays: dict[str, np.ndarray] = {}
         self._shapes: dict[str, tuple[int | None, ...]] | None = None
@@ -48,6 +52,10 @@ class Graph:
             for name in node.input:
                 self._readers.setdefault(name, []).append(node)
         self._names = {*self._producers, *self._constants, *self.inputs}
+        # What the body of a Loop or If reads is kept under its name, as an output is.
+        within = {name for node in self.nodes for name in _reads_within(node)}
+        self._names |= within
+        self.kept = {*self.outputs, *within}
 
     def producer(self, name: str) -> onnx.NodeProto | None:
         return self._producers.get(name)
@@ -59,7 +67,7 @@ class Graph:
     def only_reader(self, name: str) -> onnx.NodeProto | None:
         """The node that alone reads a tensor, once; nothing outside the graph sees it either."""
         readers = self.readers(name)
-        return readers[0] if len(readers) == 1 and name not in self.outputs else None
+        return readers[0] if len(readers) == 1 and name not in self.kept else None
 
     def private(self, name: str) -> bool:
         """Whether a single node reads the tensor, so that it may become another one."""
@@ -82,7 +90,7 @@ class Graph:
         return self._shapes.get(name)
 
     def _infer(self) -> dict[str, tuple[int | None, ...]]:
-        """Shapes from ONNX's own inference, on a copy without the weights, of which none depends."""
+        """Shapes by ONNX's own inference, on a copy without weights, as none depends on them."""
         light = onnx.ModelProto(ir_version=self.model.ir_version)
         light.opset_import.extend(self.model.opset_import)
         light.graph.name = "shapes"
@@ -153,12 +161,12 @@ class Graph:
     def remove(self, node: onnx.NodeProto) -> None:
         """Takes a node out whose output is its first input, under the name of either."""
         source, result = node.input[0], node.output[0]
-        if result not in self.outputs:
+        if result not in self.kept:
             self.replace([node])
             self.rename_reads(result, source)
             return
         producer = self.producer(source)
-        if producer is None or source in self.outputs:
+        if producer is None or source in self.kept:
             return  # an input or constant that is itself an output keeps its Identity
         self.replace([node])
         self.rename_reads(source, result)
@@ -181,7 +189,7 @@ class Graph:
     def write(self) -> None:
         """Writes the graph back: what an output needs, every node after those that it reads."""
         nodes = self._ordered()
-        needed = {name for node in nodes for name in node.input} | set(self.outputs)
+        needed = {name for node in nodes for name in _reads(node)} | set(self.outputs)
         graph = self.model.graph
         inputs = set(self.inputs)
         constants = [
@@ -227,13 +235,14 @@ def weights_like(array: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 
 def _reads(node: onnx.NodeProto) -> list[str]:
-    """What a node reads, within the graphs of its attributes too."""
-    names = list(node.input)
-    for found in node.attribute:
-        graphs = [found.g] if found.type == found.GRAPH else list(found.graphs)
-        for graph in graphs:
-            names += [name for inner in graph.node for name in _reads(inner)]
-    return names
+    return [*node.input, *_reads_within(node)]
+
+
+def _reads_within(node: onnx.NodeProto) -> list[str]:
+    """What the graphs read that are attributes of a node."""
+    graphs = [a.g for a in node.attribute if a.type == a.GRAPH]
+    graphs += [graph for a in node.attribute for graph in a.graphs]
+    return [name for graph in graphs for inner in graph.node for name in _reads(inner)]
 
 
 def _copy(message: Any) -> Any:

@@ -22,7 +22,7 @@ from export.passes.graph import BINARY, UNARY, Graph, attribute
 _RESIZES = ("Resize",)
 
 
-def layout(model: onnx.ModelProto) -> int:
+def reorder(model: onnx.ModelProto) -> int:
     """Takes out every Transpose that another order of the elements between two makes needless.
 
     Args:
@@ -51,7 +51,7 @@ def _merge_equal(graph: Graph) -> bool:
     """Lets two Transposes of one tensor to the same order be one."""
     seen: dict[tuple, onnx.NodeProto] = {}
     for node in graph.nodes:
-        if not _is_transpose(node) or node.output[0] in graph.outputs:
+        if not _is_transpose(node) or node.output[0] in graph.kept:
             continue
         first = seen.setdefault((node.input[0], tuple(_order(node))), node)
         if first is not node:
@@ -76,7 +76,9 @@ def _permute_units(graph: Graph, transpose: onnx.NodeProto) -> bool:
     between: list[onnx.NodeProto] = []
     node = _private_producer(graph, transpose)
     reshape = None
-    while node is not None and (node.op_type in UNARY or (node.op_type == "Reshape" and not reshape)):
+    while node is not None and (
+        node.op_type in UNARY or (node.op_type == "Reshape" and not reshape)
+    ):
         if node.op_type == "Reshape":
             reshape = node
         between.append(node)
@@ -200,7 +202,7 @@ def _exits(graph: Graph, region: _Region) -> list[str]:
     return [
         name
         for name in names
-        if name in graph.outputs or not all(region.has(r) for r in graph.readers(name))
+        if name in graph.kept or not all(region.has(r) for r in graph.readers(name))
     ]
 
 
@@ -225,12 +227,12 @@ def _gain(graph: Graph, region: _Region, order: Sequence[int]) -> float:
         producer = graph.producer(name)
         size = _size(graph, name)
         if _is_transpose(producer):
-            alone = name not in graph.outputs and all(
+            alone = name not in graph.kept and all(
                 region.has(reader) for reader in graph.readers(name)
             )
             goes = _order_after(producer, order) == tuple(range(region.rank))
             gain += (size if alone else 0) - (0 if goes else size)
-        elif not _is_line(graph, name):
+        elif not _is_line(graph, name) and not _is_made(graph, name, order):
             gain -= size
     for name in _exits(graph, region):
         size, back = _size(graph, name), False
@@ -241,7 +243,7 @@ def _gain(graph: Graph, region: _Region, order: Sequence[int]) -> float:
                 gain += size if tuple(_order(reader)) == tuple(order) else 0
             else:
                 back = True
-        gain -= size if back or name in graph.outputs else 0
+        gain -= size if back or name in graph.kept else 0
     return gain
 
 
@@ -256,6 +258,12 @@ def _is_line(graph: Graph, name: str) -> bool:
     return shape is not None and sum(size != 1 for size in shape[1:]) <= 1
 
 
+def _is_made(graph: Graph, name: str, order: Sequence[int]) -> bool:
+    """Whether a tensor is there in that order already, for a reader outside."""
+    readers = graph.readers(name)
+    return any(_is_transpose(r) and tuple(_order(r)) == tuple(order) for r in readers)
+
+
 def _flip(graph: Graph, region: _Region, order: Sequence[int]) -> None:
     """Lets every tensor of a region have its axes in another order."""
     renamed: dict[str, str] = {}
@@ -263,16 +271,12 @@ def _flip(graph: Graph, region: _Region, order: Sequence[int]) -> None:
     for name in _entries(graph, region):
         renamed[name] = _reordered(graph, name, order, before)
     exits = _exits(graph, region)
-    outside = {
-        name: [r for r in graph.readers(name) if not region.has(r)] for name in exits
-    }
+    outside = {name: [r for r in graph.readers(name) if not region.has(r)] for name in exits}
     after: list[onnx.NodeProto] = []
     for name in exits:
         renamed[name] = graph.name("flipped")
-        if name in graph.outputs or outside[name]:
-            after.append(
-                graph.node("Transpose", [renamed[name]], name, perm=list(_inverse(order)))
-            )
+        if name in graph.kept or outside[name]:
+            after.append(graph.node("Transpose", [renamed[name]], name, perm=list(_inverse(order))))
     for node in region.nodes:
         for i, name in enumerate(node.input):
             if name in renamed:
@@ -292,9 +296,7 @@ def _flip(graph: Graph, region: _Region, order: Sequence[int]) -> None:
         _compose_readers(graph, node)
 
 
-def _reordered(
-    graph: Graph, name: str, order: Sequence[int], new: list[onnx.NodeProto]
-) -> str:
+def _reordered(graph: Graph, name: str, order: Sequence[int], new: list[onnx.NodeProto]) -> str:
     """The name of a tensor with its axes reordered, by the cheapest way to it."""
     producer = graph.producer(name)
     if _is_transpose(producer):

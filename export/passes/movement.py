@@ -23,7 +23,7 @@ _LARGEST = 2**25  # positions that are tried out
 _BATCHES = (1, 2, 3)
 
 
-def movement(model: onnx.ModelProto) -> int:
+def shorten(model: onnx.ModelProto) -> int:
     """Replaces chains of moves by one Resize and at most one Transpose.
 
     Args:
@@ -156,7 +156,7 @@ def _owned(graph: Graph, part: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
     for node in reversed(part[:-1]):
         readers = graph.readers(node.output[0])
         inside = all(any(reader is other for other in owned) for reader in readers)
-        if inside and node.output[0] not in graph.outputs:
+        if inside and node.output[0] not in graph.kept:
             owned.append(node)
     return owned
 

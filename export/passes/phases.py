@@ -20,7 +20,7 @@ import onnx
 
 from export.passes import convolution
 from export.passes.convolution import Convolution
-from export.passes.graph import UNARY, Graph, attribute, weights_like
+from export.passes.graph import UNARY, Graph, attribute
 from export.passes.stride_one import FEW, flipped
 
 BLOCK = 16  # channels that onnxruntime computes together; others it leaves in the slow layout
@@ -35,7 +35,7 @@ def fits_phases(inputs: int, outputs: int) -> bool:
 # ------------------------------------------------------------------------ four convolutions
 
 
-def phases(model: onnx.ModelProto) -> int:
+def divide(model: onnx.ModelProto) -> int:
     """Writes each ConvTranspose that doubles an image as four Conv and a DepthToSpace.
 
     Args:
@@ -81,9 +81,7 @@ def _divide(graph: Graph, node: onnx.NodeProto) -> bool:
         nodes += made
         results.append(made[-1].output[0])
     joined = graph.node("Concat", results, axis=1)
-    result = graph.node(
-        "DepthToSpace", [joined.output[0]], last.output[0], blocksize=2, mode="DCR"
-    )
+    result = graph.node("DepthToSpace", [joined.output[0]], last.output[0], blocksize=2, mode="DCR")
     old = [node] if activation is None else [node, activation]
     graph.replace(old, [*nodes, joined, result], at=last)
     return True
@@ -122,9 +120,7 @@ def _phase(graph: Graph, conv: Convolution, rows: _Taps, columns: _Taps) -> list
     ]
 
 
-def _activation(
-    graph: Graph, node: onnx.NodeProto
-) -> tuple[onnx.NodeProto, onnx.NodeProto | None]:
+def _activation(graph: Graph, node: onnx.NodeProto) -> tuple[onnx.NodeProto, onnx.NodeProto | None]:
     """The activation that alone reads a node, if there is one, and which of the two is last."""
     reader = graph.only_reader(node.output[0])
     if reader is None or reader.op_type not in UNARY:
@@ -135,7 +131,7 @@ def _activation(
 # ------------------------------------------------------------------------ the picture
 
 
-def picture(model: onnx.ModelProto) -> int:
+def read_phases(model: onnx.ModelProto) -> int:
     """Lets a convolution to few channels read an image's four phases and give four phases.
 
     A convolution of an image is one of its phases, with each tap at the phase that it meets. The

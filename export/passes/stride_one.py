@@ -13,13 +13,15 @@ import onnx
 
 from export.passes import convolution
 from export.passes.convolution import Convolution
-from export.passes.graph import Graph, weights_like
+from export.passes.graph import Graph
 
-FEW = 4  # output channels up to which ConvTranspose is faster: docs/export.md has the figures
-MANY = 16  # and from which on Conv is
+# Measured, figures in docs/export.md: up to so many output channels ConvTranspose is faster, and
+# from so many on, if all channels divide by it, Conv is.
+FEW = 8
+MANY = 16
 
 
-def stride_one(model: onnx.ModelProto) -> int:
+def exchange(model: onnx.ModelProto) -> int:
     """Writes convolutions to few channels as ConvTranspose, and ConvTranspose to many as Conv.
 
     Args:
@@ -40,7 +42,7 @@ def stride_one(model: onnx.ModelProto) -> int:
 
 
 def _is_slow(conv: Convolution) -> bool:
-    if conv.strides != (1, 1) or conv.node.op_type == "ConvTranspose" and _grows(conv):
+    if conv.strides != (1, 1) or any(convolution.output_padding(conv)):
         return False
     pads = (*conv.begin, *conv.end)
     if any(p > k - 1 for p, k in zip(pads, (*conv.size, *conv.size), strict=True)):
@@ -50,13 +52,8 @@ def _is_slow(conv: Convolution) -> bool:
     return conv.outputs <= FEW and max(conv.size) > 1
 
 
-def _grows(conv: Convolution) -> bool:
-    return any(convolution.output_padding(conv))
-
-
 def _other(graph: Graph, conv: Convolution) -> onnx.NodeProto:
-    kernel = conv.kernel.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1]
-    inputs = [conv.node.input[0], graph.add_constant("kernel", weights_like(kernel, kernel))]
+    inputs = [conv.node.input[0], graph.add_constant("kernel", flipped(conv.kernel))]
     pads = [k - 1 - p for k, p in zip(conv.size * 2, (*conv.begin, *conv.end), strict=True)]
     return graph.node(
         "Conv" if conv.transposed else "ConvTranspose",

@@ -17,7 +17,7 @@ from export.passes.movement import whole_scales
 from export.passes.phases import fits_phases
 
 
-def upsampled_conv(model: onnx.ModelProto) -> int:
+def join(model: onnx.ModelProto) -> int:
     """Joins each nearest upsampling by 2 with the convolution that alone reads it.
 
     Args:
