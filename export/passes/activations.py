@@ -22,7 +22,6 @@ def advance(model: onnx.ModelProto) -> int:
     graph = Graph(model)
     changed = sum(_as_leaky_relu(graph, node) for node in list(graph.nodes))
     changed += sum(_move_up(graph, node) for node in list(graph.nodes))
-    graph.sort()
     graph.write()
     return changed
 

@@ -52,6 +52,7 @@ class Graph:
             for name in node.input:
                 self._readers.setdefault(name, []).append(node)
         self._names = {*self._producers, *self._constants, *self.inputs}
+        self._names |= {node.name for node in self.nodes}
         # What the body of a Loop or If reads is kept under its name, as an output is.
         within = {name for node in self.nodes for name in _reads_within(node)}
         self._names |= within
@@ -132,8 +133,8 @@ class Graph:
 
     def node(self, op: str, inputs: Sequence[str], output: str = "", **attributes) -> Any:
         """Makes a node, not yet part of the graph, with one output."""
-        output = output or self.name(op)
-        return helper.make_node(op, list(inputs), [output], name=output, **attributes)
+        name = self.name(op)
+        return helper.make_node(op, list(inputs), [output or name], name=name, **attributes)
 
     def replace(
         self, old: Iterable[onnx.NodeProto], new: Sequence[onnx.NodeProto] = (), at: Any = None
@@ -187,8 +188,9 @@ class Graph:
         self._index()
 
     def write(self) -> None:
-        """Writes the graph back: what an output needs, every node after those that it reads."""
-        nodes = self._ordered()
+        """Writes the graph back, as far as an output needs it, in the order that it has."""
+        needed = {id(node) for node in self._ordered()}
+        nodes = [node for node in self.nodes if id(node) in needed]
         needed = {name for node in nodes for name in _reads(node)} | set(self.outputs)
         graph = self.model.graph
         inputs = set(self.inputs)
