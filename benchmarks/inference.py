@@ -171,7 +171,7 @@ def sample_flops(path: pathlib.Path) -> float:
 # --------------------------------------------------------------------- the children
 
 
-def keras_variant(variant: str, path: str, threads: int) -> Callable[[int], None]:
+def keras_variant(variant: str, path: str, threads: int) -> Callable[[int], Any]:
     import keras
     import numpy as np
     import tensorflow as tf

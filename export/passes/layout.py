@@ -37,9 +37,11 @@ def reorder(model: onnx.ModelProto) -> int:
         if node.op_type == "Transpose" and attribute(node, "perm") is None and rank is not None:
             node.attribute.append(helper.make_attribute("perm", list(range(rank))[::-1]))
     changed = 0
-    for rewrite in (_merge_equal, _into_dense, _flip_regions):
-        while rewrite(graph):
-            changed += 1
+    # Each takes out more than it puts in, the merging of what a flip has doubled included; the
+    # bound is for what nobody has thought of.
+    rewrites = (_merge_equal, _into_dense, _flip_regions)
+    while changed < 10 * len(graph.nodes) and any(rewrite(graph) for rewrite in rewrites):
+        changed += 1
     graph.write()
     return changed
 
@@ -294,6 +296,7 @@ def _flip(graph: Graph, region: _Region, order: Sequence[int]) -> None:
     graph.sort()
     for node in after:  # Transposes behind a Transpose become one
         _compose_readers(graph, node)
+    graph.sort()  # a Transpose that nobody reads any more must not count
 
 
 def _reordered(graph: Graph, name: str, order: Sequence[int], new: list[onnx.NodeProto]) -> str:

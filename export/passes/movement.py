@@ -8,6 +8,7 @@ positions themselves, and where the result is what one Resize gives, one Resize 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -170,7 +171,7 @@ def _as_resize(
         return None
     if given[0] is not None or None in given[1:] or None in wanted[1:]:
         return None
-    if 3 * int(np.prod(wanted[1:])) > _LARGEST:
+    if max(_BATCHES) * math.prod(size or 0 for size in wanted[1:]) > _LARGEST:
         return None
     candidates = list(_candidates(given[1:], wanted[1:]))  # type: ignore[arg-type]
     if not candidates:
