@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import tensorflow as tf
 from export import convert, substitutions
 from export.canonical import canonicalize
 from export.generator import Generator, check_is_function, describe_op, one_line
+from export.passes import optimize
 from keras_gan import UsageError, __version__
 
 OPSET = 17  # the first with every operation that our architectures need in one node
@@ -23,12 +25,15 @@ MAX_FILE = 2**31 - 2**24  # a protobuf message ends at 2 GB; weights beyond go t
 DATA_SUFFIX = ".data"  # model.onnx.data
 
 
-def to_onnx(generator: Generator, opset: int = OPSET) -> onnx.ModelProto:
-    """Converts a generator to ONNX and loads the result once, to know that it is valid.
+def to_onnx(
+    generator: Generator, opset: int = OPSET, without: Collection[str] = ()
+) -> onnx.ModelProto:
+    """Converts a generator to ONNX, optimizes it, and loads the result to know that it is valid.
 
     Args:
         generator: what to convert.
         opset: ONNX operator set, 13 to 18.
+        without: names of `export.passes.PASSES` to leave out.
 
     Raises:
         UsageError: an operation that ONNX cannot express; names the Keras layer and the op.
@@ -43,8 +48,11 @@ def to_onnx(generator: Generator, opset: int = OPSET) -> onnx.ModelProto:
     model = _convert(generator, function, opset)
     _name_ports(model, generator)
     canonicalize(model)
-    if not _is_large(model):  # else once it is in its files, in export/verify.py
-        _check(model, generator)
+    if _is_large(model):  # the passes copy weights; checked in its files, in export/verify.py
+        return model
+    optimize(model, without)
+    canonicalize(model)  # the names that passes make, and the order that they leave
+    _check(model, generator)
     return model
 
 

@@ -1,0 +1,78 @@
+"""What a Conv or ConvTranspose node says, read once and checked for what the passes can rewrite."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import onnx
+
+from export.passes.graph import Graph, attribute
+
+
+@dataclasses.dataclass(frozen=True)
+class Convolution:
+    """A plain two-dimensional convolution: one group, no dilation, constant weights.
+
+    Args:
+        node: the node.
+        kernel: (outputs, inputs, height, width) of a Conv, (inputs, outputs, height, width) of a
+            ConvTranspose.
+        bias: one value for each output channel, or None.
+        strides: steps in height and width.
+        begin: rows and columns of padding before the image; of a ConvTranspose, cut off.
+        end: the same behind it.
+    """
+
+    node: onnx.NodeProto
+    kernel: np.ndarray
+    bias: np.ndarray | None
+    strides: tuple[int, int]
+    begin: tuple[int, int]
+    end: tuple[int, int]
+
+    @property
+    def transposed(self) -> bool:
+        return self.node.op_type == "ConvTranspose"
+
+    @property
+    def inputs(self) -> int:
+        return self.kernel.shape[0 if self.transposed else 1]
+
+    @property
+    def outputs(self) -> int:
+        return self.kernel.shape[1 if self.transposed else 0]
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        return self.kernel.shape[2:]
+
+
+def read(graph: Graph, node: onnx.NodeProto) -> Convolution | None:
+    """Reads a node; None if it is anything else, or has groups, dilation or automatic pads."""
+    if node.op_type not in ("Conv", "ConvTranspose"):
+        return None
+    kernel = graph.constant(node.input[1])
+    bias = graph.constant(node.input[2]) if has_bias(node) else None
+    if kernel is None or kernel.ndim != 4 or (has_bias(node) and bias is None):
+        return None
+    strides = attribute(node, "strides", [1, 1])
+    pads = attribute(node, "pads", [0, 0, 0, 0])
+    if (
+        attribute(node, "group", 1) != 1
+        or attribute(node, "auto_pad", b"NOTSET") != b"NOTSET"
+        or any(d != 1 for d in attribute(node, "dilations", [1, 1]))
+        or any(p < 0 for p in pads)
+        or attribute(node, "output_shape")
+    ):
+        return None
+    return Convolution(node, kernel, bias, tuple(strides), tuple(pads[:2]), tuple(pads[2:]))
+
+
+def has_bias(node: onnx.NodeProto) -> bool:
+    return len(node.input) > 2 and bool(node.input[2])
+
+
+def output_padding(conv: Convolution) -> tuple[int, int]:
+    """Rows and columns that a ConvTranspose adds behind its output; none of a Conv."""
+    return tuple(attribute(conv.node, "output_padding", [0, 0]))
