@@ -134,6 +134,15 @@ def test_constants_fold_and_shapes_are_written_down():
     assert len(constants) == 2
 
 
+def test_a_scalar_that_is_folded_stays_one():
+    """The rank of an index is part of what Gather gives; the condition of a Loop must be scalar."""
+    b = Build(4, 6)
+    index = b.add("Sub", np.array(3), np.array(1))
+    after = applied(b.model(b.add("Gather", "x", index, axis=1)), "constants")
+    assert operators(after) == ["Gather"]
+    assert list(after.graph.initializer[0].dims) == []
+
+
 def test_a_constant_that_is_an_output_and_a_shape_of_two_unknowns_stay():
     b = Build(4)
     b.inputs["y"] = ("other", 6)

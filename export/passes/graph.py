@@ -126,7 +126,7 @@ class Graph:
 
     def add_constant(self, hint: str, array: Any) -> str:
         name = self.name(hint)
-        array = np.ascontiguousarray(array)
+        array = np.asarray(array, order="C")  # ascontiguousarray makes vectors of scalars
         self._constants[name] = numpy_helper.from_array(array, name)
         self._arrays[name] = array
         return name
@@ -233,7 +233,7 @@ def has_subgraph(node: onnx.NodeProto) -> bool:
 
 def weights_like(array: np.ndarray, like: np.ndarray) -> np.ndarray:
     """What was computed in float64 in the number format of the weights that it came from."""
-    return np.ascontiguousarray(array, dtype=like.dtype)
+    return np.asarray(array, dtype=like.dtype, order="C")
 
 
 def _reads(node: onnx.NodeProto) -> list[str]:
