@@ -8,6 +8,7 @@ import shutil
 import struct
 import warnings
 
+import bundles
 import inception_weights
 import keras
 import numpy as np
@@ -668,6 +669,25 @@ def test_a_bundles_samples_are_in_its_range(places, game, tmp_path):
     expected = to_bytes((game.generate(range(20), labels=labels) + 1) / 2 - 1)
     assert np.abs(found.astype(int) - expected).max() <= 1  # the runtimes' roundings
     assert np.abs(expected - 127.5).max() > 30
+
+
+def test_bundles_with_weights_outside_the_model_and_with_other_inputs(tmp_path, monkeypatch):
+    dense = [keras.Input((5,)), keras.layers.Dense(300), keras.layers.Dense(2)]
+    model = keras.Sequential(dense, name="points")
+    monkeypatch.setattr("export.to_onnx.MAX_FILE", 1000)
+    path = bundles.unverified(model, tmp_path / "points")
+    golden = np.load(path / "golden.npz")
+    found, _ = sources.open_samples(path).take(2)
+    np.testing.assert_allclose(found, golden["samples"][:2], atol=1e-5)
+    (path / "model.onnx.data").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"model\.onnx\.data must have the SHA-256"):
+        sources.open_samples(path)
+    monkeypatch.undo()
+    z, style = keras.Input((5,), name="z"), keras.Input((3,), name="style")
+    styled = keras.Model([z, style], keras.layers.Dense(2)(keras.ops.concatenate([z, style], -1)))
+    path = bundles.unverified(styled, tmp_path / "styled", name="styled")
+    with pytest.raises(UsageError, match=r"sampled by seeds.*with the input 'style'"):
+        sources.open_samples(path)
 
 
 def test_counts_are_what_there_is(data_file, places, linear):

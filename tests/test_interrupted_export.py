@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,7 @@ def interrupt(to, instants, options, whole_first=False, timeout=280):
     return json.loads(lines[0].removeprefix("left "))
 
 
+@pytest.mark.slow
 def test_a_killed_export_leaves_no_bundle_that_is_not_whole(tmp_path):
     """Somewhere at random, with models but no golden samples, and whole, about to move."""
     instants = [
@@ -98,6 +100,49 @@ def test_one_folder_takes_the_place_of_another(tmp_path, monkeypatch, can_exchan
         with pytest.raises(OSError, match="not empty"):
             staging.move(folder, to)
     assert (to / "file").read_text() == "second"
+
+
+MOVES = """
+import importlib.util, os, signal, sys
+from pathlib import Path
+
+spec = importlib.util.spec_from_file_location("staging", sys.argv[1])
+staging = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(staging)
+to, text, left = Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+
+def watch(event, args):
+    global left
+    left -= event.startswith(("open", "os.", "shutil.", "tempfile.", "fcntl.", "ctypes.dlsym"))
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(watch)
+staging.clean(to)
+with staging.staging(to) as folder:
+    (folder / "file").write_text(text)
+    staging.move(folder, to, overwrite=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
+def test_folders_killed_at_every_operation_on_files(tmp_path):
+    """One that writes no models, so that every instant can be tried: old or new, and no rest."""
+    to, last, instant = tmp_path / "bundle", "first", 0
+    fill(to, last)
+    killed = []
+    while not killed or killed[-1]:
+        instant += 1
+        command = [sys.executable, "-c", MOVES, staging.__file__, to, str(instant), str(instant)]
+        killed.append(subprocess.run(command, check=False).returncode)
+        assert set(killed) <= {-signal.SIGKILL, 0}
+        found = (to / "file").read_text()
+        assert found in (last, str(instant))
+        last = found
+        assert len(os.listdir(tmp_path)) <= 2  # the folder and what the last one has left
+    assert len(killed) > 10
+    assert last == str(instant)
+    assert os.listdir(tmp_path) == ["bundle"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems rename twice")

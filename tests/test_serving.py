@@ -1,6 +1,5 @@
 """serving: samples from a bundle without TensorFlow, and the command line."""
 
-import dataclasses
 import io
 import os
 import re
@@ -11,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import bundles
 import keras
 import numpy as np
 import pytest
@@ -19,8 +19,6 @@ from PIL import Image
 
 import export
 import serving
-from export.bundle import open_draft, write_models
-from export.manifest import describe_files
 from serving import UsageError, cli, pictures
 from serving.latents import latents_from_seeds
 
@@ -431,19 +429,10 @@ def test_control_c_is_no_traceback(images, tmp_path):
 # ------------------------------------------------------------------- other kinds, other inputs
 
 
-def write(model, folder, **options):
-    """A bundle as export writes it, without the comparison of runtimes."""
-    generator, draft = open_draft(model, **options)
-    folder.mkdir()
-    write_models(generator, folder, draft)
-    dataclasses.replace(draft, files=describe_files(folder)).save(folder)
-    return folder
-
-
 def test_audio_is_sampled_to_arrays(tmp_path, capsys):
     layers = [L.Dense(32), L.Reshape((8, 4)), L.Conv1DTranspose(1, 8, 4, "same")]
     model = keras.Sequential([keras.Input((5,)), *layers], name="sound")
-    path = write(model, tmp_path / "sound", kind="audio")
+    path = bundles.unverified(model, tmp_path / "sound", kind="audio")
     bundle = serving.Bundle(path)
     assert (bundle.kind, bundle.shape) == ("audio", (32, 1))
     latents = latents_from_seeds([3, 4], 5)
@@ -463,7 +452,7 @@ def test_audio_is_sampled_to_arrays(tmp_path, capsys):
 def test_what_a_seed_does_not_say_is_refused_by_name(tmp_path):
     z, style = keras.Input((5,), name="z"), keras.Input((3,), name="style")
     model = keras.Model([z, style], L.Dense(2)(L.Concatenate()([z, style])), name="styled")
-    path = write(model, tmp_path / "styled")
+    path = bundles.unverified(model, tmp_path / "styled")
     with pytest.raises(UsageError, match=r"other inputs to model\.onnx") as caught:
         serving.Bundle(path)
     assert f"{str(path)!r} with the input 'style' ['batch', 3]" in str(caught.value)

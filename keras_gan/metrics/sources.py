@@ -188,14 +188,23 @@ def which_weights(gan: GAN, average: bool) -> str:
 def _from_bundle(path: pathlib.Path, drawing: Drawing) -> Samples:
     """Through onnxruntime, as `serving` does it."""
     manifest = read_manifest(path)
-    content = (path / "model.onnx").read_bytes()
-    sha256 = hashlib.sha256(content).hexdigest()
-    if manifest["files"].get("model.onnx", {}).get("sha256") != sha256:
+    outside = {"model.onnx.data"} & manifest["files"].keys()  # the weights of a large model
+    for name in sorted(outside | {"model.onnx"}):
+        file = path / name
+        found = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+        if manifest["files"].get(name, {}).get("sha256") != found:
+            raise UsageError(
+                f"{name} must have the SHA-256 that manifest.json names; the bundle is damaged or "
+                f"was changed. Received: {str(path)!r}"
+            )
+    sha256 = manifest["files"]["model.onnx"]["sha256"]
+    session = open_session(path / "model.onnx")
+    extra = sorted({port.name for port in session.get_inputs()} - {"latents", "labels"})
+    if extra:
         raise UsageError(
-            "model.onnx must have the SHA-256 that manifest.json names; the bundle is damaged or "
-            f"was changed. Received: {str(path)!r}"
+            "Only a generator of latents and labels can be sampled by seeds. "
+            f"Received: {str(path)!r} with the input {extra[0]!r}"
         )
-    session = open_session(content)
     classes, latent_dim = manifest["classes"], manifest["latent_dim"]
     low, high = manifest.get("value_range") or (-1.0, 1.0)
     spec = _spec(tuple(manifest["shape"]), classes["count"], tuple(classes.get("names") or ()))
@@ -270,7 +279,8 @@ def read_manifest(path: pathlib.Path) -> dict[str, Any]:
         fits = fits and {"shape", "latent_dim", "classes", "files"} <= manifest.keys()
         numbers = [*manifest["shape"], manifest["latent_dim"], manifest["classes"]["count"]]
         fits = fits and all(type(number) is int for number in numbers)
-        manifest["files"].get("model.onnx", {}).get("sha256")
+        for name in ("model.onnx", "model.onnx.data"):
+            manifest["files"].get(name, {}).get("sha256")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         fits = False
     if not fits or not (path / "model.onnx").is_file():
