@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from export.generator import Generator, one_line
@@ -51,12 +50,3 @@ def to_litert(generator: Generator, to: Path) -> None:
             "Every operation of a generator must exist in LiteRT. "
             f"Received: model {generator.model.name!r} ({one_line(error)})"
         ) from error
-
-
-def run_litert(model: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Gives the outputs of a LiteRT model by name, by the interpreter that TensorFlow brings."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the interpreter will move to another package
-        interpreter = tf.lite.Interpreter(model_path=str(model))
-    run = interpreter.get_signature_runner("serving_default")  # resizes its inputs by itself
-    return run(**{name: inputs[name] for name in run.get_input_details()})

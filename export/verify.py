@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from export import without_keras
 from export.generator import one_line
+from export.golden import FILE_NAME as GOLDEN
 from export.golden import check_golden, load_golden
 from export.manifest import FILE_NAME, Manifest, sha256, walk
 from export.to_litert import FILE_NAME as LITERT
-from export.to_litert import run_litert
 from export.to_onnx import open_session
 from keras_gan import UsageError
 
@@ -27,6 +26,7 @@ PROBE_BATCHES = (1, 5)
 TOLERANCE = 1e-5
 MAX_TOLERANCE = 1e-3
 MEASURE = "max abs difference to Keras, over the output range"
+_PROGRAM = Path(__file__).with_name("without_keras.py")  # never imported: it bars Keras
 _TIMEOUT = 600
 _SHOWN = 10
 _ROWS = {"serving_default": "saved_model", "generate": "saved_model generate"}
@@ -161,10 +161,14 @@ def compare_onnx(path: Path, manifest: Manifest, probe: Path | None) -> tuple[Fi
 
 
 def _compare_litert(path: Path, manifest: Manifest) -> tuple[Figures, list[str]]:
+    runs = [{"litert": _place(path / LITERT), "inputs": _inputs(path), "batch": b} for b in BATCHES]
     try:
-        figures = {"litert": {b: _run_litert(path, b, manifest) for b in BATCHES}}
-    except Exception as error:  # LiteRT's own are RuntimeError and ValueError, and others
-        return {}, [f"{LITERT} must load and run in LiteRT: {one_line(error)}"]
+        outputs = _run_apart(runs, LITERT)
+    except UsageError as error:
+        return {}, [str(error)]
+    golden = load_golden(path)
+    differences = [worst_difference(output, golden, manifest) for output in outputs]
+    figures: Figures = {"litert": dict(zip(BATCHES, differences, strict=True))}
     return figures, _too_far(figures, tolerance_of(manifest))
 
 
@@ -245,13 +249,6 @@ def run_onnx(bundle: Path, batch: int, manifest: Manifest) -> float:
     return worst_difference(outputs, golden, manifest)
 
 
-def _run_litert(bundle: Path, batch: int, manifest: Manifest) -> float:
-    golden = load_golden(bundle)
-    rows = np.resize(np.arange(len(golden["seeds"])), batch)
-    inputs = {name: value[rows] for name, value in golden.items()}
-    return worst_difference(run_litert(bundle / LITERT, inputs), golden, manifest)
-
-
 def run_saved_models(name: str, plans: list[Plan]) -> list[dict[str, np.ndarray]]:
     """Runs signatures of SavedModels in one process without Keras.
 
@@ -265,39 +262,53 @@ def run_saved_models(name: str, plans: list[Plan]) -> list[dict[str, np.ndarray]
     Raises:
         UsageError: the process fails, for example because the SavedModel needs Keras.
     """
+    runs = [
+        {
+            "saved_model": _place(bundle / "saved_model" / name / "1"),
+            "inputs": _inputs(bundle),
+            "signature": signature,
+            "batch": batch,
+        }
+        for bundle, signature, batch in plans
+    ]
+    return _run_apart(runs, "A SavedModel")
+
+
+def _place(path: Path) -> str:
+    return str(path.resolve())  # the other process may start elsewhere
+
+
+def _inputs(bundle: Path) -> str:
+    return _place(bundle / GOLDEN)
+
+
+def _run_apart(runs: list[dict], what: str) -> list[dict[str, np.ndarray]]:
+    """Runs models in a process of its own, which a forged one may crash; gives their outputs."""
     with tempfile.TemporaryDirectory() as folder:
-        runs = [
-            {
-                "saved_model": str((bundle / "saved_model" / name / "1").resolve()),
-                "inputs": str((bundle / "golden.npz").resolve()),
-                "signature": signature,
-                "batch": batch,
-                "output": os.path.join(folder, f"{number}.npz"),
-            }
-            for number, (bundle, signature, batch) in enumerate(plans)
-        ]
+        outputs = [os.path.join(folder, f"{number}.npz") for number in range(len(runs))]
+        runs = [run | {"output": output} for run, output in zip(runs, outputs, strict=True)]
         job = Path(folder, "job.json")
         job.write_text(json.dumps(runs), encoding="utf-8")
-        _run_without_keras(job)
-        return [_load(run["output"]) for run in runs]
+        _run_without_keras(job, what)
+        return [_load(output) for output in outputs]
 
 
-def _run_without_keras(job_file: Path) -> None:
+def _run_without_keras(job_file: Path, what: str) -> None:
     # No GPU: kernels in TF32 differ by more than the tolerance, and the GPU may be in use.
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-P", without_keras.__file__, str(job_file)]
+    command = [sys.executable, "-P", str(_PROGRAM), str(job_file)]
     try:
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT, check=False
         )
     except subprocess.TimeoutExpired as error:
         raise UsageError(
-            f"A SavedModel must run its samples in {_TIMEOUT} s. Received: no answer"
+            f"{what} must run its samples in {_TIMEOUT} s. Received: no answer"
         ) from error
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise UsageError(
-            "A SavedModel must load and run in TensorFlow without Keras. "
+            f"{what} must load and run in TensorFlow without Keras. "
             f"Received: exit status {done.returncode}, {last[:300]}"
         )
 

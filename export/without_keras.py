@@ -1,8 +1,8 @@
-"""Runs signatures of SavedModels the way a server does: with TensorFlow, without Keras.
+"""Runs SavedModels the way a server does, and LiteRT models: with TensorFlow, without Keras.
 
 A program of its own, started by `export/verify.py` with the name of a JSON file:
 
-    [{"saved_model", "inputs", "signature", "batch", "output"}, ...]
+    [{"saved_model" and "signature", or "litert"; "inputs", "batch", "output"}, ...]
 
 Each run feeds the first `batch` rows of the inputs, repeated as needed, and writes its outputs
 by name. Pictures in PNG are decoded.
@@ -10,6 +10,7 @@ by name. Pictures in PNG are decoded.
 
 import json
 import sys
+import warnings
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from typing import Any
@@ -37,18 +38,37 @@ import tensorflow as tf  # noqa: E402
 def main() -> None:
     with open(sys.argv[1], encoding="utf-8") as file:
         runs = json.load(file)
-    models = {path: tf.saved_model.load(path) for path in {run["saved_model"] for run in runs}}
+    paths = {run["saved_model"] for run in runs if "saved_model" in run}
+    models = {path: tf.saved_model.load(path) for path in paths}
     for run in runs:
         with np.load(run["inputs"]) as inputs:
             golden = dict(inputs)
-        call = models[run["saved_model"]].signatures[run["signature"]]
         rows = np.resize(np.arange(len(golden["seeds"])), run["batch"])
-        names = call.structured_input_signature[1]
-        outputs = call(**{name: tf.constant(golden[name][rows]) for name in names})
-        arrays: dict[str, Any] = {name: _to_numpy(name, x) for name, x in outputs.items()}
-        np.savez(run["output"], **arrays)
+        inputs = {name: values[rows] for name, values in golden.items()}
+        if "litert" in run:
+            outputs = _run_litert(run["litert"], inputs)
+        else:
+            outputs = _run_signature(
+                models[run["saved_model"]].signatures[run["signature"]], inputs
+            )
+        np.savez(run["output"], **outputs)
     if "keras" in sys.modules:
         sys.exit("keras was imported")
+
+
+def _run_signature(call: Any, inputs: dict[str, np.ndarray]) -> dict[str, Any]:
+    names = call.structured_input_signature[1]
+    outputs = call(**{name: tf.constant(inputs[name]) for name in names})
+    return {name: _to_numpy(name, x) for name, x in outputs.items()}
+
+
+def _run_litert(path: str, inputs: dict[str, np.ndarray]) -> dict[str, Any]:
+    """By the interpreter that TensorFlow brings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it will move to another package
+        interpreter = tf.lite.Interpreter(model_path=path)
+    run = interpreter.get_signature_runner("serving_default")  # resizes its inputs by itself
+    return run(**{name: inputs[name] for name in run.get_input_details()})
 
 
 def _to_numpy(name: str, tensor: tf.Tensor) -> np.ndarray:
