@@ -18,7 +18,7 @@ from keras_gan import UsageError
 # Ops that make a generator something else than a function of its inputs, or that only the Python
 # process that traced them can run.
 _NOT_A_FUNCTION = re.compile(
-    r"Random|Rng|Multinomial|TruncatedNormal|Stateful|^Assign.*Variable|PyFunc|PyFuncStateless"
+    r"Random|Rng|Multinomial|TruncatedNormal|Stateful(?!PartitionedCall)|^Assign.*Variable|PyFunc|PyFuncStateless"
 )
 
 
@@ -66,7 +66,8 @@ class Generator:
     def run(self, inputs: Mapping[str, Any]) -> dict[str, tf.Tensor]:
         """Gives every output by its name, `samples` first."""
         args, kwargs = self.pack(inputs)
-        outputs = _named_outputs(self.model, self.model(*args, **kwargs, training=False))
+        with _without_xla(self.model):
+            outputs = _named_outputs(self.model, self.model(*args, **kwargs, training=False))
         specs = {spec.name: spec for spec in self.output_specs}
         for name, tensor in outputs.items():
             tensor = outputs[name] = tf.convert_to_tensor(tensor)
@@ -97,6 +98,20 @@ class Generator:
                 if found:  # layers of several nested models may share a name
                     return max(found, key=lambda x: sum(n in scopes for n in x[0].split("/")))
         return None
+
+
+@contextlib.contextmanager
+def _without_xla(model: keras.Model) -> Iterator[None]:
+    """Keeps Keras from compiling convolutions in groups by XLA, which ONNX and servers lack."""
+    convolutions = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+    layers = model._flatten_layers()
+    grouped = any(isinstance(layer, convolutions) and layer.groups > 1 for layer in layers)
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(before or grouped)  # a function in a function is then its ops
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
 
 
 def _layer_paths(model: keras.layers.Layer, above: str = "") -> Iterator[tuple[str, Any]]:

@@ -72,7 +72,7 @@ def save_onnx(model: onnx.ModelProto, path: Path) -> None:
 
 
 def _is_large(model: onnx.ModelProto) -> bool:
-    return sum(len(tensor.raw_data) for tensor in model.graph.initializer) > MAX_FILE
+    return sum(tensor.ByteSize() for tensor in model.graph.initializer) > MAX_FILE
 
 
 def as_function(generator: Generator) -> tf.types.experimental.GenericFunction:
@@ -120,7 +120,7 @@ def _outside_weights(generator: Generator) -> list[Any]:
     sizes = [4 * math.prod(weight.shape) for weight in weights]
     if sum(sizes) <= MAX_FILE:
         return []
-    return [w for i, w in enumerate(weights) if sum(sizes[i:]) > MAX_FILE // 2]
+    return [w for i, w in enumerate(weights) if sum(sizes[i:]) > MAX_FILE // 64]
 
 
 def _with_weights_as_inputs(generator: Generator, weights: list[Any]) -> tuple[Any, list]:
@@ -145,11 +145,16 @@ def _embed(model: onnx.ModelProto, name: str, value: np.ndarray) -> None:
     readers = [node for node in graph.node if name in node.input]
     for node in [node for node in readers if node.op_type == "Transpose"]:
         (order,) = (attribute.ints for attribute in node.attribute if attribute.name == "perm")
-        constant = np.ascontiguousarray(value.transpose(order))
-        graph.initializer.append(onnx.numpy_helper.from_array(constant, node.output[0]))
+        _add_constant(graph, node.output[0], value.transpose(order))
         graph.node.remove(node)
     if any(node.op_type != "Transpose" for node in readers):
-        graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+        _add_constant(graph, name, value)
+
+
+def _add_constant(graph: onnx.GraphProto, name: str, value: np.ndarray) -> None:
+    tensor = graph.initializer.add(name=name, dims=value.shape)  # in place: it may be of gigabytes
+    tensor.data_type = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+    tensor.raw_data = value.tobytes()
 
 
 def _name_ports(model: onnx.ModelProto, generator: Generator) -> None:

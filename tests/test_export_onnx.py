@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -387,26 +388,32 @@ def test_no_file_but_the_bundles_own_is_read(location, outside, tmp_path, monkey
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_model_beyond_2_gb(tmp_path):
-    """2.2 GB of weights in one layer, and 4 MB beside it."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if free < 14 * 2**30 or shutil.disk_usage(tmp_path).free < 10 * 2**30:
-        pytest.skip("needs 14 GB of memory and 10 GB of disk")
-    width = 1024
+    """2.2 GB of weights, most in one layer; the ONNX model alone, as memory goes."""
+    told = pathlib.Path("/proc/meminfo").read_text() if sys.platform == "linux" else ""
+    free = sum(int(n) * 1024 for n in re.findall(r"MemAvailable:\s+(\d+)", told))
+    if free < 15 * 2**30 or shutil.disk_usage(tmp_path).free < 5 * 2**30:
+        pytest.skip("needs 15 GB of memory and 5 GB of disk")
+    constant = keras.initializers.Constant(1e-3)
     layers = [
-        keras.Input((LATENTS,)),
-        L.Dense(width, "tanh"),
-        L.Dense(32 * width, "tanh"),
-        L.Dense(width, "tanh"),
-        L.Dense(width * 500),
-        L.Reshape((500, width)),
+        L.Dense(1024, "tanh"),
+        L.Dense(1024 * 500, kernel_initializer=constant),
+        L.Reshape((500, 1024)),
         L.GlobalAveragePooling1D(),
+        L.Dense(16 * 1024, "tanh"),
+        L.Dense(4 * 1024, "tanh", kernel_initializer=constant),
         L.Dense(2),
     ]
-    model = keras.Sequential(layers, name="big")
+    model = keras.Sequential([keras.Input((LATENTS,)), *layers], name="big")
     assert sum(4 * np.prod(w.shape) for w in model.weights) > 2.1 * 2**30
-    bundle = export.export_bundle(model, tmp_path / "bundle")
-    assert (tmp_path / "bundle" / "model.onnx.data").stat().st_size > 2**31
-    assert max(bundle.manifest.worst_parity().values()) < 1e-5
-    golden = np.load(bundle.path / "golden.npz")
-    samples = serving.Bundle(bundle.path).generate(golden["seeds"])
-    np.testing.assert_allclose(samples, golden["samples"], atol=1e-5)
+    latents = np.random.default_rng(0).normal(size=(3, LATENTS)).astype("float32")
+    generator = open_generator(model)
+    expected = generator(latents).numpy()
+    to_onnx.save_onnx(to_onnx.to_onnx(generator), tmp_path / "model.onnx")
+    del model, generator
+    keras.backend.clear_session()
+    assert (tmp_path / "model.onnx").stat().st_size < 2**20
+    assert (tmp_path / "model.onnx.data").stat().st_size > 2**31
+    onnx.checker.check_model(str(tmp_path / "model.onnx"), full_check=True)
+    session = open_session(str(tmp_path / "model.onnx"))
+    (samples,) = session.run(["samples"], {"latents": latents})
+    np.testing.assert_allclose(samples, expected, atol=1e-4 * np.abs(expected).max())
