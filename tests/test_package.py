@@ -169,6 +169,17 @@ def test_serving_imports_nothing_heavy_and_nothing_of_ours():
     assert done.stdout == "(1, 2)\n", done.stderr
 
 
+def test_the_program_that_bars_keras_is_never_imported():
+    """It would bar Keras from whoever imports export; it is started."""
+    program = ROOT / "export" / "without_keras.py"
+    assert "sys.meta_path.insert" in program.read_text("utf-8")
+    for path in (ROOT / "export").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = [alias.name for alias in getattr(node, "names", []) if hasattr(alias, "name")]
+            assert not any(n.endswith("without_keras") for n in names), path
+            assert not str(getattr(node, "module", "")).endswith("without_keras"), path
+
+
 def test_there_is_no_assert_in_the_library():
     for path in FILES:
         nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
