@@ -115,21 +115,21 @@ def main() -> None:
         np.save(images, datasets.open("fashion-mnist").arrays("train")[0])
         for seed in range(options.seeds):
             for game in games:
-                if game != "ours" and seed:
-                    continue
-                for part in [[mark] for mark in marks] if game == "ours" else [marks]:
-                    folder = kept / f"{game}-{seed}-{part[0]}"
-                    folder.mkdir(parents=True, exist_ok=True)
-                    if game == "ours":
-                        play_ours(part[0], seed, options.set, folder / "run")
-                        measured = measure(str(folder / "run"), options.count)
+                if game == "ours":
+                    for mark in marks:
+                        folder = kept / f"{game}-{seed}-{mark}" / "run"
+                        folder.parent.mkdir(exist_ok=True)
+                        play_ours(mark, seed, options.set, folder)
+                        measured = measure(str(folder), options.count)
                         seen = f"{measured.protocol['generated']['images_seen']} images"
-                        add(game, seed, part[0], seen, measured)
-                        continue
-                    seen = play_peer(game, part, seed, options, images, folder)
-                    for mark in part:
+                        add(game, seed, mark, seen, measured)
+                elif seed == 0:
+                    folder = kept / f"{game}-{seed}-{marks[0]}"
+                    folder.mkdir(exist_ok=True)
+                    seen = play_peer(game, marks, seed, options, images, folder)
+                    for mark in marks:
                         measured = measure(np.load(folder / f"samples-{mark}.npy"), options.count)
-                        add(game, seed, mark, seen if mark == part[-1] else "", measured)
+                        add(game, seed, mark, seen if mark == marks[-1] else "", measured)
     summarize(rows, marks)
 
 

@@ -722,6 +722,14 @@ def test_only_50000_samples_are_called_fid_without_their_number():
         assert list(found.values) == [name]
 
 
+def test_a_truncated_distance_is_not_called_fid(places, data_file, linear):
+    standard = dataclasses.replace(open_features(linear, SPEC), standard=True)
+    asked = {"count": 90, "metrics": "frechet_distance"}
+    for truncation, name in ((1, "fid_90"), (0.5, "frechet_distance")):
+        found = evaluate(places["game"], data_file, standard, truncation=truncation, **asked)
+        assert list(found.values) == [name]
+
+
 def test_a_choice_that_a_source_does_not_have_is_refused(places, data_file):
     for name in ("bundle", "file", "arrays", "pictures"):
         with pytest.raises(UsageError, match=r"live generator can be chosen of a run or a game al"):
