@@ -45,7 +45,7 @@ def to_saved_model(
         functions["generate_png"] = _generate_png(generator, value_range or (-1.0, 1.0), chunks)
     signatures = {key: function.get_concrete_function() for key, function in functions.items()}
 
-    module = tf.Module(name=name)
+    module = tf.Module(name="generator")  # a Python name; that of a bundle may have dashes and dots
     module.functions = list(functions.values())  # type: ignore[attr-defined]
     module.held = _variables(signatures.values())  # type: ignore[attr-defined]
     tf.saved_model.save(module, str(to), signatures=signatures)

@@ -259,7 +259,7 @@ def gan_bundle(tmp_path_factory):
     gan = small_gan()
     for weight in gan.generator.trainable_variables:
         weight.assign(weight + 0.5)  # the averaged generator is now another one
-    return gan, export.export_bundle(gan, tmp_path_factory.mktemp("gan") / "b", name="small")
+    return gan, export.export_bundle(gan, tmp_path_factory.mktemp("gan") / "b", name="small-1.5")
 
 
 def test_a_seed_is_the_same_sample_in_every_runtime(gan_bundle):
@@ -290,7 +290,7 @@ def test_a_bundle_passes_its_own_check_again(gan_bundle):
 
 def test_pictures_of_the_saved_model_are_the_samples(gan_bundle):
     gan, bundle = gan_bundle
-    (outputs,) = run_saved_models("small", [(bundle.path, "generate_png", 5)])
+    (outputs,) = run_saved_models("small-1.5", [(bundle.path, "generate_png", 5)])
     pictures = outputs["png_bytes"]
     golden = np.load(bundle.path / "golden.npz")
     expected = np.clip(np.rint((gan.generate(seeds=golden["seeds"][:5]) + 1) * 127.5), 0, 255)
@@ -301,7 +301,7 @@ def test_pictures_of_the_saved_model_are_the_samples(gan_bundle):
 @pytest.fixture(scope="module")
 def live_bundle(gan_bundle, tmp_path_factory):
     target = tmp_path_factory.mktemp("live") / "bundle"
-    return export.export_bundle(gan_bundle[0], target, name="small", average=False)
+    return export.export_bundle(gan_bundle[0], target, name="small-1.5", average=False)
 
 
 def test_the_live_generator_is_exported_when_asked(gan_bundle, live_bundle):
@@ -492,14 +492,14 @@ def test_an_existing_target_is_refused_then_replaced(gan_bundle, tmp_path):
     target = shutil.copytree(gan_bundle[1].path, tmp_path / "bundle")
     with pytest.raises(UsageError, match="must not exist"):
         export.export_bundle(points(), target)
-    assert Manifest.load(target).name == "small"
+    assert Manifest.load(target).name == "small-1.5"
     with pytest.raises(UsageError, match="finite"):
         export.export_bundle(not_finite(), target, overwrite=True)
-    assert Manifest.load(target).name == "small"
+    assert Manifest.load(target).name == "small-1.5"
     steps = []
     export.export_bundle(points(), target, name="second", overwrite=True, progress=steps.append)
     assert Manifest.load(target).name == "second"
-    assert not (target / "saved_model" / "small").exists()
+    assert not (target / "saved_model" / "small-1.5").exists()
     assert list(tmp_path.iterdir()) == [target]
     assert stat.S_IMODE(target.stat().st_mode) == 0o777 & ~_umask()
     assert steps[-1] == f"Wrote {target}"
@@ -569,9 +569,9 @@ def copy(gan_bundle, tmp_path):
     [
         "model.onnx",
         "golden.npz",
-        "saved_model/small/1/saved_model.pb",
-        "saved_model/small/1/variables/variables.data-00000-of-00001",
-        "saved_model/small/1/assets.extra/tf_serving_warmup_requests",
+        "saved_model/small-1.5/1/saved_model.pb",
+        "saved_model/small-1.5/1/variables/variables.data-00000-of-00001",
+        "saved_model/small-1.5/1/assets.extra/tf_serving_warmup_requests",
     ],
 )
 def test_a_file_that_was_changed_is_named(copy, name):
