@@ -84,7 +84,9 @@ def build(net: str) -> Any:
     import keras_gan
 
     if net == "dcgan":
-        return build_networks("dcgan")[0]
+        model = build_networks("dcgan")[0]
+        model(np.zeros((1, *model.inputs[0].shape[1:]), "float32"))  # Keras exports what was called
+        return model
     keras.utils.set_random_seed(0)
     family, what, options, classes = ARCHITECTURES[net]
     spec = keras_gan.Spec(*what, num_classes=classes)
