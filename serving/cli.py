@@ -122,18 +122,34 @@ def _parser() -> argparse.ArgumentParser:
         prog="keras-gan sample",
         description="Make samples from a bundle. Sample number i is the one that seed + i names, "
         "the same in every batch and on every server.",
-        epilog="example: keras-gan sample runs/fashion-mnist --count 64 --seed 7 --out grid.png",
+        epilog="examples: keras-gan sample runs/fashion-mnist --count 64 --seed 7 --out grid.png; "
+        "keras-gan sample http://localhost:8000/fashion-mnist --out grid.png; "
+        "keras-gan sample runs/fashion-mnist --count 1000000 --out shards/ --workers 8",
     )
     add = parser.add_argument
-    add("bundle", metavar="BUNDLE", help="folder of a bundle, or of a run that was exported")
+    add(
+        "bundle",
+        metavar="BUNDLE",
+        help="folder of a bundle, or of a run that was exported; or a server's "
+        "http://HOST:PORT/NAME (its bearer token, if it wants one, in KERAS_GAN_TOKEN)",
+    )
     add("--count", type=int, default=64, help="number of samples (default: 64)")
     add("--seed", type=int, default=0, help="seed of the first sample (default: 0)")
-    add("--out", metavar="FILE", help="file to write (default: samples.png)")
+    add(
+        "--out",
+        metavar="FILE",
+        help="file to write (default: samples.png); FOLDER/, with a slash, or a URL as "
+        "s3://bucket/folder for shards, which go on where they were when it is run again",
+    )
     add(
         "--format",
         metavar="png|npz",
-        help="png: one picture of all; npz: the numbers (default: what the name of the file says)",
+        help="png: one picture of all; npz: the numbers (default: what the name of the file says); "
+        "of shards webdataset (default), npz or tfrecord",
     )
+    add("--workers", type=int, help="processes that make shards (default: one a processor)")
+    add("--shard-size", type=int, help="samples in a shard (default: 10000, fewer of large ones)")
+    add("--engine", metavar="processes|ray", help="what makes shards (default: processes)")
     add("--each", metavar="FOLDER", help="write each picture to a file of its own as well")
     add(
         "--labels",
@@ -152,7 +168,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="leave out of pictures that a model made them, which one and from which seed",
     )
-    add("--overwrite", action="store_true", help="let --each write into a folder that is not empty")
+    add(
+        "--overwrite",
+        action="store_true",
+        help="let --each, or shards, go into a folder that is not empty",
+    )
     return parser
 
 
@@ -169,10 +189,12 @@ def sample(argv: list[str]) -> int:
     options.bundle = os.path.expanduser(options.bundle)
     options.each = options.each and os.path.normpath(os.path.expanduser(options.each))
     options.out = options.out and os.path.expanduser(options.out)
-    out, form = _output(options)
-    from serving.bundle import Bundle
+    if _wants_shards(options):
+        from serving import bulk
 
-    bundle = Bundle(options.bundle)
+        return bulk.command(options)
+    out, form = _output(options)
+    bundle = _open(options.bundle)
     _check_pictures(bundle, options, form)
     start = time.perf_counter()
     drawn = _draw(bundle, options)
@@ -192,6 +214,26 @@ def sample(argv: list[str]) -> int:
         f"{rate:.0f} samples/s on {bundle.device}"
     )
     return 0
+
+
+def _wants_shards(options: argparse.Namespace) -> bool:
+    out = options.out or ""
+    return (
+        out.endswith(("/", os.sep))
+        or "://" in out
+        or options.format in ("webdataset", "tfrecord")
+        or any(x is not None for x in (options.workers, options.shard_size, options.engine))
+    )
+
+
+def _open(bundle: str) -> Any:
+    if "://" in bundle:
+        from serving.client import RemoteBundle
+
+        return RemoteBundle(bundle)
+    from serving.bundle import Bundle
+
+    return Bundle(bundle)
 
 
 def _output(options: argparse.Namespace) -> tuple[Path | None, str]:
