@@ -294,7 +294,7 @@ def _open_session(model: bytes, data: bytes, folder: Path, threads: int | None, 
 
 
 def _providers(device: str, available: Sequence[str]) -> list[str]:
-    """The providers to try, in order; TensorRT only when asked for, as it takes minutes to start."""
+    """The providers to try; TensorRT only when asked for, as it takes minutes to start."""
     wanted = {"tensorrt": list(_DEVICES)[:2], "cuda": list(_DEVICES)[1:2], "cpu": []}
     wanted["auto"] = wanted["cuda"]
     if not _has_cuda_driver():

@@ -1,7 +1,7 @@
 """The command `keras-gan`.
 
-`sample`, `serve` and `--help` run here, within a moment: nothing heavy is imported before it is needed.
-Every other command is the library's, and is handed to `python -m keras_gan`.
+`sample`, `serve` and `--help` run here, within a moment: nothing heavy is imported before it is
+needed. Every other command is the library's, and is handed to `python -m keras_gan`.
 """
 
 from __future__ import annotations
@@ -201,8 +201,8 @@ def sample(argv: list[str]) -> int:
 def _serve_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="keras-gan serve",
-        description="Serve bundles over HTTP, with a page to play with them. New versions are taken "
-        "as they appear. SIGTERM ends it once what is under way is answered.",
+        description="Serve bundles over HTTP, with a page to play with them. New versions are "
+        "taken as they appear. SIGTERM ends it once what is under way is answered.",
         epilog="example: keras-gan serve models/ --port 8000; then open http://127.0.0.1:8000",
     )
     add = parser.add_argument

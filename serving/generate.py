@@ -73,7 +73,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "stream": {
         "type": "boolean",
-        "description": "Samples as they come, one a line. Default false.",
+        "description": "Samples as they come. Default false.",
     },
     "timeout": {
         "type": "number",
@@ -84,8 +84,7 @@ FIELDS: dict[str, dict[str, Any]] = {
 _LISTS = {"seeds": int, "interpolate": int, "labels": str}
 _INTEGERS = {"version", "seed", "count", "around", "columns"}
 _NUMBERS = {"radius", "truncation", "timeout"}
-_BOOLEANS = {"metadata": True, "stream": False}
-_SOURCES = ("seeds", "interpolate", "around")
+_BOOLEANS = {"metadata", "stream"}
 
 
 def start(app: Any, request: Request) -> Any:
@@ -101,8 +100,9 @@ def start(app: Any, request: Request) -> Any:
     served = request.served = app.find(wanted.get("model"), wanted.get("version"))
     plan = Plan(served, wanted, request.start, app.settings)
     if request.method == "GET":
-        plan.head += _cache(plan, request)
-        if _matches(plan, request):
+        tag = _tag(plan, request)
+        plan.head += _cache(tag, plan, request, app.settings)
+        if tag in request.headers.get(b"if-none-match", b""):
             return Answer(304, b"", JSON, plan.head)
     if plan.stream:
         return _stream(app, plan)
@@ -171,40 +171,48 @@ class Plan:
         UsageError: a field that is not allowed.
     """
 
+    # What most requests leave out.
+    walk: tuple[int, ...] = ()  # seeds to walk through
+    center: int | None = None
+    radius = 0.3
+    seeds: np.ndarray | None = None
+    first = 0
+    count = 1
+    columns: int | None = None
+    metadata = True
+    stream = False
+    truncation = 1.0
+    _labels: np.ndarray | None = None
+
     def __init__(self, served: Any, wanted: dict[str, Any], now: float, settings: Settings):
         self.served = served
         self.bundle = served.bundle
-        self.walk: tuple[int, ...] = ()  # seeds to walk through
-        self.center: int | None = None
-        self.radius = 0.3
-        self._known: dict[int, np.ndarray] = {}  # latents of the seeds walked through
-        self._labels: np.ndarray | None = None
-        self.seeds: np.ndarray | None = None
-        self.first = 0
-        self.count = 1
         self.head = served.head
-        self.sharing = b"private" if settings.tokens else b"public"
-        get = wanted.get
-        self.stream = _boolean("stream", get("stream"))
-        self._set_form(get("format"))
-        self._set_seeds(wanted)
-        self.metadata = _boolean("metadata", get("metadata"))
-        truncation = get("truncation")
-        self.truncation = 1.0
-        if truncation is not None:
-            self.truncation = _number("truncation", truncation, 0, 100)
-        self.columns = None
-        if (columns := get("columns")) is not None:
-            self.columns = _integer("columns", columns, 1, 2**14)
-        timeout = settings.timeout
-        if (given := get("timeout")) is not None:
-            timeout = min(timeout, _number("timeout", given, 0, math.inf))
+        self.timeout = settings.timeout
+        given = {name: value for name, value in wanted.items() if value is not None}
+        if "stream" in given:
+            self.stream = _boolean("stream", given["stream"])
+        if "metadata" in given:
+            self.metadata = _boolean("metadata", given["metadata"])
+        if "truncation" in given:
+            self.truncation = _number("truncation", given["truncation"], 0, 100)
+        if "columns" in given:
+            self.columns = _integer("columns", given["columns"], 1, 2**14)
+        if "timeout" in given:
+            self.timeout = min(self.timeout, _number("timeout", given["timeout"], 0, math.inf))
+        self._set_form(given.get("format"))
+        self._set_seeds(given)
         # A stream may take as long as it moves on; each of its parts may not.
-        self.timeout = timeout
-        self.deadline = now + timeout
-        self._check_size(settings)
-        if self.bundle.num_classes or get("labels") is not None:
-            self._set_labels(get("labels"))
+        self.deadline = now + self.timeout
+        if self.count > 1:
+            self._check_size(settings)
+        if "labels" in given or (self.bundle.num_classes and self._has_latents):
+            self._set_labels(given.get("labels"))
+
+    @property
+    def _has_latents(self) -> bool:
+        """Whether its samples are not those of seeds."""
+        return bool(self.walk) or self.center is not None
 
     def _set_form(self, form: Any) -> None:
         self.form = self.served.form if form is None else form
@@ -215,56 +223,57 @@ class Plan:
         if self.form in ("png", "grid") and self.form not in self.served.forms:
             valid = ", ".join(self.served.forms)
             raise UsageError(
-                f"Samples of {self.bundle.name!r}, of kind {self.bundle.kind}, have no {self.form}; "
-                f"its formats are {valid}. Received: format={self.form!r}"
+                f"Samples of {self.bundle.name!r}, a {self.bundle.kind}, have no {self.form}: "
+                f"formats are {valid}. Received: format={self.form!r}"
             )
         if self.form == "grid" and self.stream:
             raise UsageError("A grid is one picture. Received: format='grid', stream=True")
 
-    def _set_seeds(self, wanted: dict[str, Any]) -> None:
-        given = [name for name in _SOURCES if wanted.get(name) is not None]
-        if len(given) > 1 and given != ["seeds", "around"]:
-            raise UsageError(
-                f"One of {', '.join(_SOURCES)} says which samples. Received: {' and '.join(given)}"
-            )
-        seeds, seed, count = wanted.get("seeds"), wanted.get("seed"), wanted.get("count")
-        if (walk := wanted.get("interpolate")) is not None:
-            if seed is not None:
-                raise UsageError(f"interpolate names its seeds itself. Received: seed={seed!r:.80}")
-            self.walk = tuple(_seed_list("interpolate", walk).tolist())
-            if len(self.walk) < 2:
-                raise UsageError(
-                    f"interpolate must name 2 seeds or more. Received: interpolate={walk!r:.80}"
-                )
-            self.count = 8 if count is None else _integer("count", count, 2, 2**31)
+    def _set_seeds(self, given: dict[str, Any]) -> None:
+        if "interpolate" in given:
+            self._set_walk(given)
             return
-        if (center := wanted.get("around")) is not None:
-            self.center = _integer("around", center, 0, 2**63 - 1)
-            if (radius := wanted.get("radius")) is not None:
-                self.radius = _number("radius", radius, 0, 1)
-        if seeds is not None:
-            if seed is not None or count is not None:
+        if "around" in given:
+            self.center = _integer("around", given["around"], 0, 2**63 - 1)
+        if "radius" in given:
+            self.radius = _number("radius", given["radius"], 0, 1)
+        if "seeds" in given:
+            if "seed" in given or "count" in given:
                 raise UsageError("seeds says it all. Received: seeds beside seed or count")
-            self.seeds = _seed_list("seeds", seeds)
+            self.seeds = _seed_list("seeds", given["seeds"])
             self.count = len(self.seeds)
             self.first = int(self.seeds[0])
             return
-        if seed is not None:
-            self.first = _integer("seed", seed, 0, 2**63 - 1)
-        if count is not None:
-            self.count = _integer("count", count, 1, 2**31)
+        if "seed" in given:
+            self.first = _integer("seed", given["seed"], 0, 2**63 - 1)
+        if "count" in given:
+            self.count = _integer("count", given["count"], 1, 2**31)
             if self.first + self.count > 2**63:
                 raise UsageError(
                     "A seed must be at least 0 and below 2**63. "
                     f"Received: seed={self.first}, count={self.count}"
                 )
 
+    def _set_walk(self, given: dict[str, Any]) -> None:
+        if others := given.keys() & {"seeds", "seed", "around", "radius"}:
+            raise UsageError(
+                f"interpolate names its seeds itself. Received: {min(others)} beside it"
+            )
+        walk = given["interpolate"]
+        self.walk = tuple(_seed_list("interpolate", walk).tolist())
+        if len(self.walk) < 2:
+            raise UsageError(
+                f"interpolate must name 2 seeds or more. Received: interpolate={walk!r:.80}"
+            )
+        self.count = _integer("count", given["count"], 2, 2**31) if "count" in given else 8
+        self._known: dict[int, np.ndarray] = {}  # latents of the seeds walked through
+
     def _check_size(self, settings: Settings) -> None:
         limit = settings.max_stream if self.stream else settings.max_count
         if self.count > limit:
             hint = "" if self.stream else " (stream: true allows more)"
             raise UsageError(f"count must be at most {limit}{hint}. Received: {self.count} samples")
-        if self.stream or self.count == 1:
+        if self.stream:
             return
         values = self.count * self.served.size
         if values > settings.max_values:
@@ -279,10 +288,9 @@ class Plan:
 
     def _set_labels(self, labels: Any) -> None:
         if labels is None:
-            if self.walk or self.center is not None:
-                first = self.walk[0] if self.walk else self.center
-                own = np.array([first], np.int64) % self.bundle.num_classes
-                self._labels = np.broadcast_to(own, self.count)
+            first = self.walk[0] if self.walk else self.center
+            own = np.array([first], np.int64) % self.bundle.num_classes
+            self._labels = np.broadcast_to(own, self.count)
             return
         if isinstance(labels, list):
             if any(isinstance(x, bool | list | dict | None) for x in labels):
@@ -345,7 +353,7 @@ class Plan:
 
     def job(self, first: int, last: int, encode: Callable[[Job, np.ndarray], Any]) -> Job:
         """The job of samples `first` to `last`."""
-        if self.walk or self.center is not None:
+        if self._has_latents:
             latents = self._latents_of(first, last)
             job = Job(last - first, None, latents, self.labels_of(first, last))
         else:
@@ -611,8 +619,6 @@ def _number(name: str, value: Any, low: float, high: float) -> float:
 
 
 def _boolean(name: str, value: Any) -> bool:
-    if value is None:
-        return _BOOLEANS[name]
     if type(value) is not bool:
         raise UsageError(f"{name} must be true or false. Received: {name}={value!r:.80}")
     return value
@@ -635,19 +641,14 @@ def _seed_list(name: str, value: Any) -> np.ndarray:
 # ---------------------------------------------------------------------------- caching
 
 
-def _cache(plan: Plan, request: Request) -> bytes:
-    """A seed's picture never changes; which version is the newest does."""
-    tag = _tag(plan, request)
-    fixed = b"version=" in request.query and plan.served.numbered
-    life = b"%b, max-age=31536000, immutable" % plan.sharing if fixed else b"no-cache"
-    return b'etag: "%b"\r\ncache-control: %b\r\n' % (tag, life)
-
-
 def _tag(plan: Plan, request: Request) -> bytes:
     about = f"{plan.bundle.sha256} {plan.bundle.name} {plan.served.version} ".encode()
-    return hashlib.sha256(about + request.query).hexdigest()[:32].encode()
+    return b'"%b"' % hashlib.sha256(about + request.query).hexdigest()[:32].encode()
 
 
-def _matches(plan: Plan, request: Request) -> bool:
-    given = request.headers.get(b"if-none-match")
-    return given is not None and b'"%b"' % _tag(plan, request) in given
+def _cache(tag: bytes, plan: Plan, request: Request, settings: Settings) -> bytes:
+    """A seed's picture never changes; which version is the newest does."""
+    life = b"no-cache"
+    if plan.served.numbered and b"version=" in request.query:
+        life = b"%b, max-age=31536000, immutable" % (b"private" if settings.tokens else b"public")
+    return b"etag: %b\r\ncache-control: %b\r\n" % (tag, life)
