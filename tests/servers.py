@@ -51,7 +51,7 @@ class Serving:
 
     def __init__(self, *args, wait=True):
         self.log = ""
-        command = [sys.executable, "-c", PROGRAM, "serve", *map(str, args), "--port", "0"]
+        command = [sys.executable, "-c", PROGRAM, "serve", "--port", "0", *map(str, args)]
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
