@@ -316,6 +316,7 @@ class _Calls:
         self._manifest = None if bundle is None else read_manifest(Path(bundle))
         self._server: tuple[str, str, str | None] | None = None  # protocol, path, model
         self._known: dict[tuple[str, int | None], _Model] = {}
+        self._only: str | None = None  # the model of a server that has one
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -355,7 +356,7 @@ class _Calls:
     def _find(self, wanted: _Samples) -> Plan[tuple[str, str, str, _Model]]:
         """Gives protocol, path, name and description of the model that is asked."""
         protocol, path, name = yield from self._connect(wanted.model)
-        name = wanted.model or name
+        name = wanted.model or name or self._only
         if name is None:
             found = yield from self._list()
             if len(found) != 1:
@@ -364,7 +365,7 @@ class _Calls:
                     f"Name one of the server's models, with model= or in the URL: {names}. "
                     f"Received: {self.url!r}"
                 )
-            name = found[0].name
+            name = self._only = found[0].name
         if (known := self._known.get((name, wanted.version))) is None:
             known = yield from self._describe(protocol, path, name, wanted.version)
             self._known[name, wanted.version] = known
@@ -390,9 +391,12 @@ class _Calls:
                 raise ServerError(f"A listing must name models. Received: {error!r}") from error
         names = [name] if name else []
         if protocol == "v2" and not name:
-            body = b"{}"
-            content = (yield _request("POST", f"{path}/v2/repository/index", body)).json()
-            names = sorted({str(entry["name"]) for entry in content})
+            content = (yield _request("POST", f"{path}/v2/repository/index", b"{}")).json()
+            try:
+                ready = [x for x in content if x.get("state", "READY") == "READY"]
+                names = sorted({str(x["name"]) for x in ready})
+            except (AttributeError, KeyError, TypeError) as error:
+                raise ServerError(f"An index must name models. Received: {error!r}") from error
         found = []
         for name in names:
             found.append((yield from self._describe(protocol, path, name, None)))
@@ -479,6 +483,7 @@ class _Calls:
                 samples = yield from _infer_v2(path, name, part.version, model, columns)
         except ServerError:
             self._known.clear()  # it may be another version by now
+            self._only = None
             raise
         number = part.count if part.walk is not None else len(part.seeds)
         if len(samples) != number or (model.shape and samples.shape[1:] != model.shape):
@@ -924,6 +929,8 @@ def _describe_v2(path: str, name: str, version: int | None) -> Plan[_Model]:
     try:
         inputs = {x["name"]: [int(n) for n in x["shape"]] for x in content["inputs"]}
         outputs = {x["name"]: [int(n) for n in x["shape"]] for x in content["outputs"]}
+        if "seeds" in (content.get("parameters") or {}):  # keras-gan serve takes them as well
+            inputs["seeds"] = [-1]
         versions = tuple(sorted(int(x) for x in content.get("versions") or ()))
         return _described(name, inputs, outputs, versions, told, version)(
             binary="binary_tensor_data" in server.get("extensions", ())

@@ -71,7 +71,7 @@ def build(arguments: dict[str, Any]) -> Any:
         arguments: `paths`, a list of folders as `keras-gan serve` takes them, which every node
             must see; `host` (default 0.0.0.0); of `keras-gan serve` `tokens`, `workers` (default
             1, and as many CPUs a replica), `max_batch`, `queue`, `timeout`, `device`,
-            `max_count`, `versions`; `min_replicas` (1), `max_replicas` (as many as the cluster
+            `max_count`; `min_replicas` (1), `max_replicas` (as many as the cluster
             has CPUs for), `target_requests` under way that a replica should have (32),
             `max_queued` requests that wait for a replica, beyond which there is 503 (512).
 
@@ -149,12 +149,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--min-replicas", type=int, help="replicas that are always there (default: 1)")
     add("--max-replicas", type=int, help="most replicas (default: what the CPUs are enough for)")
     add(
-        "--target-requests", type=int, help="requests a replica should have under way (default: 32)"
+        "--target-requests",
+        type=int,
+        help="requests under way that a replica should have (default: 32)",
     )
     add(
         "--max-queued",
         type=int,
-        help="requests that wait for a replica; beyond, 503 (default: 512)",
+        help="requests that wait for one; beyond, 503 (default: 512)",
     )
     return parser
 

@@ -256,7 +256,7 @@ def test_an_array_that_runs_a_program_is_not_opened(ours):
 
 def test_bad_answers_of_v2_are_one_line(bundle):
     with Wire(bundle, ("v2",), config=CONFIG) as server:
-        client = Client(server.url)
+        client = Client(f"{server.url}/clothes")
         client.generate([1])
         port = {"name": "samples", "datatype": "FP32", "shape": [2, 2], "data": [1, 2, 3, 4]}
         for body in (b"[]", b'{"outputs": []}', b'{"outputs": [{"name": "samples"}]}'):
@@ -435,6 +435,58 @@ def test_a_remote_bundle_is_used_as_a_bundle(server, bundle):
     assert (remote.latent_dim, remote.num_classes) == (6, 3)
     np.testing.assert_allclose(remote.generate([4, 5]), bundle.generate([4, 5]), atol=1e-6)
     assert remote.sample([4, 5])["labels"].tolist() == [1, 2]
+
+
+# ------------------------------------------------------------------------------ the real thing
+
+
+@pytest.fixture(scope="module")
+def running(clothes):
+    """`keras-gan serve` in a process of its own."""
+    from servers import Serving
+
+    with Serving(clothes.path) as server:
+        yield f"http://127.0.0.1:{server.port}"
+
+
+@pytest.mark.parametrize("protocol", ["keras_gan", "v2", "tf_serving"])
+def test_the_server_gives_the_same_by_each_of_its_protocols(running, bundle, protocol):
+    client = Client(f"{running}/clothes", protocol=protocol, bundle=bundle.path)
+    seeds = [7, 8, 2**40]
+    np.testing.assert_allclose(client.generate(seeds), bundle.generate(seeds), atol=1e-6)
+    some = client.generate(seeds, labels=["shoe", 2, 0], truncation=0.5)
+    np.testing.assert_allclose(some, bundle.generate(seeds, [1, 2, 0], 0.5), atol=1e-6)
+    z = latents_from_seeds([5, 9, 11], bundle.latent_dim)
+    walk = client.generate(interpolate=[5, 9, 11], count=7)
+    np.testing.assert_allclose(walk, expected(bundle, walks.interpolate(z, 7), [2] * 7), atol=1e-5)
+    near = client.generate(around=5, radius=0.6, seeds=[9, 11], labels="bag")
+    np.testing.assert_allclose(near, expected(bundle, 0.8 * z[0] + 0.6 * z[1:], [2, 2]), atol=1e-5)
+    drawn = pictures.to_uint8(bundle.generate([7, 8]))
+    for content, picture in zip(client.pictures([7, 8]), drawn, strict=True):
+        image = Image.open(io.BytesIO(content))
+        assert np.abs(np.asarray(image).astype(int) - picture).max() <= 1
+        assert image.info["Model"] == "clothes"
+    (model,) = client.models()
+    assert (model["name"], model["version"], model["shape"]) == ("clothes", 1, [8, 8, 3])
+
+
+def test_the_server_is_found_and_its_lines_are_told(running, bundle):
+    client = Client(running)
+    np.testing.assert_allclose(client.generate(range(100)), bundle.generate(range(100)), atol=1e-6)
+    assert client._server == ("keras_gan", "", None)
+    with pytest.raises(ServerError, match="A label must be 0 to 2") as caught:
+        client.generate([1], labels="hat")
+    assert caught.value.status == 400
+    with pytest.raises(ServerError, match="Versions of 'clothes' are 1") as caught:
+        client.generate([1], version=7)
+    assert caught.value.status == 404
+
+    async def ask():
+        async with AsyncClient(running) as many:
+            return await asyncio.gather(*(many.generate([seed]) for seed in range(20)))
+
+    made = np.concatenate(asyncio.run(ask()))
+    np.testing.assert_allclose(made, bundle.generate(range(20)), atol=1e-6)
 
 
 # ------------------------------------------------------------------------- between the latents
