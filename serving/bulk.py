@@ -185,15 +185,18 @@ def _run(
     index = _Index(job, place, done)
     index.save()
     made = 0
+
+    def add(number: int, record: dict[str, Any]) -> None:
+        nonlocal made
+        made += record["count"]
+        index.add(number, record)
+        if tell:
+            tell(job, there + made, made)
+
     makers = {"processes": _by_processes, "ray": _by_ray}
     try:
         if missing:
-            with contextlib.closing(makers[engine](job, place, missing, workers)) as records:
-                for number, record in records:
-                    made += record["count"]
-                    index.add(number, record)
-                    if tell:
-                        tell(job, there + made, made)
+            makers[engine](job, place, missing, workers, add)
     except BaseException:
         index.save()
         raise
@@ -456,15 +459,17 @@ def _as_pictures(bundle: Bundle, form: str) -> bool:
 
 # ----------------------------------------------------------------------------------- workers
 
-Records = Iterator[tuple[int, dict[str, Any]]]
+Add = Callable[[int, dict[str, Any]], None]  # is told of each shard and its record
 
 
-def _by_processes(job: Job, place: Place, missing: list[int], workers: int | None) -> Records:
+def _by_processes(
+    job: Job, place: Place, missing: list[int], workers: int | None, add: Add
+) -> None:
     workers = min(workers or _processors(), len(missing))
     if workers == 1:
         bundle = Bundle(job.bundle, threads=1)
         for number in missing:
-            yield number, _make(bundle, job, place, number)
+            add(number, _make(bundle, job, place, number))
         return
     context = multiprocessing.get_context("spawn")  # a fork would share onnxruntime's threads
     stop = context.Event()
@@ -483,7 +488,7 @@ def _by_processes(job: Job, place: Place, missing: list[int], workers: int | Non
                 waiting, return_when=concurrent.futures.FIRST_COMPLETED
             )
             for future in over:
-                yield future.result()
+                add(*future.result())
     except concurrent.futures.process.BrokenProcessPool as error:
         raise UsageError(
             "A worker process must live; the system may have ended it for its memory: try fewer "
@@ -492,6 +497,9 @@ def _by_processes(job: Job, place: Place, missing: list[int], workers: int | Non
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
+        for future in waiting:  # what was finished while the others were being stopped
+            if not future.cancelled() and future.exception() is None and future.result()[1]:
+                add(*future.result())
 
 
 _worker: Any = None  # bundle, job, place and the event that stops, of a worker process
@@ -540,7 +548,7 @@ class _RayWorker:
         return {"number": number, **_make(self._bundle, self._job, self._place, number)}
 
 
-def _by_ray(job: Job, place: Place, missing: list[int], workers: int | None) -> Records:
+def _by_ray(job: Job, place: Place, missing: list[int], workers: int | None, add: Add) -> None:
     try:
         import ray
         import ray.data
@@ -561,7 +569,7 @@ def _by_ray(job: Job, place: Place, missing: list[int], workers: int | None) -> 
     made = rows.map(_RayWorker, fn_constructor_args=(job, place), concurrency=workers, num_cpus=1)
     for row in made.iter_rows():
         number = int(row.pop("number"))
-        yield number, {key: x.item() if hasattr(x, "item") else x for key, x in row.items()}
+        add(number, {key: x.item() if hasattr(x, "item") else x for key, x in row.items()})
 
 
 def _processors() -> int:

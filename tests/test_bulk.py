@@ -298,7 +298,10 @@ def alive(pid):
         return False
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "sent",
+    [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL],
+)
 def test_an_interrupted_run_is_gone_on_with(bundle, tmp_path, sent):
     """By Ctrl-C and by a cluster's signal in order; killed, it leaves no workers behind."""
     out = tmp_path / "shards"
