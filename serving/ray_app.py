@@ -169,6 +169,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"serving.ray_app: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 def _serve(arguments: dict[str, Any], port: int) -> int:
@@ -185,13 +187,13 @@ def _serve(arguments: dict[str, Any], port: int) -> int:
     settings, _ = _read(arguments)
     create_app(settings).close()  # a mistake in the paths is told here, and not by a replica
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     own = not os.environ.get("RAY_ADDRESS")
     ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         serve.start(http_options={"host": settings.host, "port": port})
         serve.run(build(arguments), name=NAME, route_prefix="/")
+        for number in (signal.SIGINT, signal.SIGTERM):  # Ray has set handlers of its own
+            signal.signal(number, lambda *_: stop.set())
         print(f"Serving {' '.join(settings.paths)} at http://{settings.host}:{port}", flush=True)
         stop.wait()
         serve.delete(NAME)
