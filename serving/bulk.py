@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
+import importlib
 import io
 import json
 import math
@@ -41,6 +42,7 @@ INDEX = "index.json"
 SCHEMA_VERSION = 1
 _SHARD_BYTES = 2**27  # before compression; what object stores and readers like
 _MOST_IN_A_SHARD = 10_000
+_MOST_SHARDS = 1_000_000  # of which an index can still be written
 _TEMPORARY = ".part"
 
 
@@ -98,7 +100,7 @@ class Job:
         content = dataclasses.asdict(self)
         del content["bundle"]
         content["labels"] = None if self.labels is None else list(self.labels)
-        return {"model": content.pop("name"), **content}
+        return {"model": content.pop("name"), "format": content.pop("form"), **content}
 
 
 def plan(bundle: Bundle, path: str | Path, shard_size: int | None = None, **options: Any) -> Job:
@@ -130,6 +132,11 @@ def plan(bundle: Bundle, path: str | Path, shard_size: int | None = None, **opti
         sha256=bundle.sha256,
         **options,
     )
+    if job.shards > _MOST_SHARDS:
+        raise UsageError(
+            f"There may be {_MOST_SHARDS} shards at most: raise --shard-size. "
+            f"Received: {job.shards} shards of {job.shard_size}"
+        )
     bundle.sample(np.array([job.seed]), None, job.truncation, job.batch_size)
     return job
 
@@ -402,7 +409,7 @@ class _WebDataset(_Writer):
         info = tarfile.TarInfo(f"{seed:019d}.{ending}")  # of no time and no owner
         info.size = len(content)
         self.tar.addfile(info, io.BytesIO(content))
-        self.tar.members = []  # it would remember them all
+        self.tar.getmembers().clear()  # it would remember them all
 
     def close(self) -> None:
         self.tar.close()
@@ -550,8 +557,8 @@ class _RayWorker:
 
 def _by_ray(job: Job, place: Place, missing: list[int], workers: int | None, add: Add) -> None:
     try:
-        import ray
-        import ray.data
+        ray: Any = importlib.import_module("ray")
+        importlib.import_module("ray.data")
     except ImportError as error:
         raise UsageError(
             "--engine ray needs Ray: pip install 'keras-gan[scale]'. "
@@ -611,6 +618,8 @@ class Place:
                 raise UsageError(
                     f"Only one run at a time may write into a folder. Received: {self}"
                 ) from error
+            except OSError:
+                pass  # a file system without locks
             yield
         finally:
             os.close(handle)
@@ -697,7 +706,9 @@ class RemotePlace(Place):
         yield
 
     def sizes(self) -> dict[str, int]:
-        with self._told():
+        found: list[Any] = []
+        with self._told(), contextlib.suppress(FileNotFoundError):  # no folder is no file in it
+            self._files.invalidate_cache()
             found = self._files.ls(self._root, detail=True)
         entries = ((entry["name"].rstrip("/").rpartition("/")[2], entry) for entry in found)
         return {name: int(entry.get("size") or 0) for name, entry in entries if name}
@@ -804,6 +815,9 @@ def _terminated() -> Iterator[None]:
     def stop(number: int, _: Any) -> None:
         raise KeyboardInterrupt(number)
 
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield

@@ -14,10 +14,12 @@ import dataclasses
 import email.utils
 import http.client
 import io
+import itertools
 import json
 import math
 import os
 import random
+import re
 import ssl
 import threading
 import time
@@ -39,6 +41,7 @@ PROTOCOLS = ("keras_gan", "tf_serving", "v2")
 _BUSY = (429, 502, 503)  # the server is there or will be, and has done nothing yet
 _NOT_HERE = (400, 404, 405, 501)  # how a server says that it does not know a path
 _IDLE = 16  # connections kept open
+_NUMBERS = (int, float, np.integer, np.floating)
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0  # seconds
 _BINARY = "Inference-Header-Content-Length"
 
@@ -180,6 +183,11 @@ class _Samples:
     version: int | None = None
 
     @property
+    def number(self) -> int:
+        """How many samples there will be."""
+        return self.count if self.walk is not None else len(self.seeds)
+
+    @property
     def plain(self) -> bool:
         """Whether seeds and labels alone say it."""
         return self.walk is None and self.around is None and self.truncation == 1
@@ -239,9 +247,9 @@ def _check(
         )
     if count is not None and not (isinstance(count, int | np.integer) and count >= 1):
         raise UsageError(f"count must be at least 1. Received: count={count!r}")
-    if not (isinstance(truncation, int | float) and math.isfinite(truncation) and truncation >= 0):
+    if not (isinstance(truncation, _NUMBERS) and math.isfinite(truncation) and truncation >= 0):
         raise UsageError(f"truncation must be 0 or more. Received: truncation={truncation!r}")
-    if not (isinstance(radius, int | float) and 0 <= radius <= 1):
+    if not (isinstance(radius, _NUMBERS) and 0 <= radius <= 1):
         raise UsageError(f"radius must be 0 to 1. Received: radius={radius!r}")
     if seeds is None:
         first = check_seeds(0 if seed is None else seed)[:1]
@@ -260,10 +268,9 @@ def _check(
         model=model,
         version=version,
     )
-    number = wanted.count if wanted.walk is not None else len(wanted.seeds)
-    if several and len(wanted.labels) not in (1, number):
+    if several and len(wanted.labels) not in (1, wanted.number):
         raise UsageError(
-            f"labels must be one for all or one for each of the {number} samples. "
+            f"labels must be one for all or one for each of the {wanted.number} samples. "
             f"Received: {len(wanted.labels)} labels"
         )
     if several and len(wanted.labels) == 1:
@@ -289,9 +296,16 @@ class _Calls:
         port: int | None = None
         with contextlib.suppress(ValueError):
             port = parts.port or (443 if parts.scheme == "https" else 80)
-        if parts.scheme not in ("http", "https") or not parts.hostname or port is None:
+        plain = not (parts.query or parts.fragment or "@" in parts.netloc)
+        plain = plain and parts.geturl().isascii() and " " not in parts.geturl()
+        known = parts.scheme in ("http", "https") and parts.hostname
+        if not known or port is None or not plain:
             raise UsageError(
                 f"A server's URL is http://HOST:PORT or http://HOST:PORT/NAME. Received: {url!r}"
+            )
+        if token and not re.fullmatch(r"[\x21-\x7e]+", token):
+            raise UsageError(
+                "A token must be plain characters without spaces. Received: one with others"
             )
         if protocol not in (None, *PROTOCOLS):
             raise UsageError(
@@ -307,10 +321,10 @@ class _Calls:
         self.batch_size = batch_size
         self._retries = retries
         self._protocol = protocol
-        self._host, self._port = parts.hostname, port
+        self._host, self._port = str(parts.hostname), port
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._path = parts.path.rstrip("/")
-        self._headers = {"Host": parts.netloc.rpartition("@")[2], "User-Agent": "keras-gan"}
+        self._headers = {"Host": parts.netloc, "User-Agent": "keras-gan"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         self._manifest = None if bundle is None else read_manifest(Path(bundle))
@@ -414,6 +428,11 @@ class _Calls:
             for part in wanted.parts(self.batch_size):
                 answer = yield from self._ask(path, part, "npy")
                 made.append(_read_npy(answer.body))
+                if len(made[-1]) != part.number or made[-1].shape[1:] != made[0].shape[1:]:
+                    raise ServerError(
+                        f"A server must answer with {part.number} samples of one shape. "
+                        f"Received: an array of shape {made[-1].shape}"
+                    )
         else:
             for part in wanted.parts(self.batch_size):
                 samples, _ = yield from self._infer(part)
@@ -485,7 +504,7 @@ class _Calls:
             self._known.clear()  # it may be another version by now
             self._only = None
             raise
-        number = part.count if part.walk is not None else len(part.seeds)
+        number = part.number
         if len(samples) != number or (model.shape and samples.shape[1:] != model.shape):
             raise ServerError(
                 f"A server must answer with {number} samples of shape {model.shape}. "
@@ -553,7 +572,7 @@ class _Calls:
         return wait if time.monotonic() + wait < deadline else None
 
     def _unreachable(self, error: BaseException) -> ServerError:
-        told = str(error) or type(error).__name__
+        told = " ".join(str(error).split())[:200] or type(error).__name__
         if isinstance(error, TimeoutError):
             told = f"no answer within {self.timeout:g} s"
         return ServerError(f"A server must answer at the URL. Received: {self.url!r} ({told})")
@@ -654,7 +673,7 @@ class Client(_Calls):
 
     def _send(self, request: _Request) -> _Answer:
         deadline = time.monotonic() + self.timeout
-        for attempt in range(self._retries + 1):
+        for attempt in itertools.count():
             try:
                 answer = self._exchange(request, deadline)
             except (ConnectionError, http.client.HTTPException) as error:
@@ -669,7 +688,7 @@ class Client(_Calls):
             if wait is None:
                 raise failure
             time.sleep(wait)
-        raise failure
+        raise RuntimeError("a count has no end")
 
     def _exchange(self, request: _Request, deadline: float) -> _Answer:
         for fresh in (False, True):
@@ -769,7 +788,7 @@ class AsyncClient(_Calls):
 
     async def _send(self, request: _Request) -> _Answer:
         deadline = time.monotonic() + self.timeout
-        for attempt in range(self._retries + 1):
+        for attempt in itertools.count():
             try:
                 async with asyncio.timeout(max(deadline - time.monotonic(), 0.001)):
                     answer = await self._exchange(request)
@@ -785,7 +804,7 @@ class AsyncClient(_Calls):
             if wait is None:
                 raise failure
             await asyncio.sleep(wait)
-        raise failure
+        raise RuntimeError("a count has no end")
 
     async def _exchange(self, request: _Request) -> _Answer:
         loop = asyncio.get_running_loop()
@@ -803,6 +822,8 @@ class AsyncClient(_Calls):
                 await writer.drain()
                 answer, keep = await _read_answer(reader)
                 return answer
+            except (ValueError, asyncio.LimitOverrunError) as error:
+                raise http.client.HTTPException(f"no answer of HTTP: {error}") from error
             except (ConnectionError, EOFError, http.client.HTTPException):
                 if not reused:
                     raise
@@ -964,7 +985,7 @@ def _tensor_shape(port: dict[str, Any]) -> list[int]:
 
 
 def _parameter(value: Any) -> Any:
-    text = value.get("string_value") if isinstance(value, dict) else value
+    text: Any = value.get("string_value") if isinstance(value, dict) else value
     with contextlib.suppress(TypeError, ValueError):
         return json.loads(text)
     return text
@@ -982,8 +1003,8 @@ def _described(
     if "latents" not in inputs or "samples" not in outputs:
         raise ValueError(f"inputs {sorted(inputs)} and outputs {sorted(outputs)}")
     shape, latents = tuple(outputs["samples"][1:]), inputs["latents"][1:]
-    limits, classes = told.get("value_range"), told.get("classes")
-    classes = {"count": 0} if "labels" not in inputs else classes or {}
+    limits = told.get("value_range")
+    classes: Any = {"count": 0} if "labels" not in inputs else told.get("classes") or {}
 
     def make(**more: Any) -> _Model:
         return _Model(
@@ -1062,13 +1083,19 @@ def _read_v2(answer: _Answer) -> np.ndarray:
 
 
 def _read_npy(body: bytes) -> np.ndarray:
+    """Reads an array whose header is not trusted: it may claim more than there is, or pickles."""
+    file = io.BytesIO(body)
     try:
-        samples = np.load(io.BytesIO(body), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ServerError(f"An answer must be an .npy file. Received: {body[:40]!r}") from error
-    if not isinstance(samples, np.ndarray) or samples.dtype.kind != "f":
-        raise ServerError("An answer must be an .npy file of floats. Received: another one")
-    return samples.astype(np.float32, copy=False)
+        np.lib.format.read_magic(file)
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        if fortran or dtype.kind != "f" or not shape:
+            raise ValueError("no array of floats")
+        data = np.frombuffer(body, dtype, offset=file.tell())
+        return data.reshape(shape).astype(np.float32)
+    except (ValueError, SyntaxError, TypeError, EOFError) as error:
+        raise ServerError(
+            f"An answer must be an .npy file of floats. Received: {body[:40]!r}"
+        ) from error
 
 
 def _read_pictures(answer: _Answer) -> list[bytes]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import os
 import signal
 import sys
@@ -68,7 +69,7 @@ def build(arguments: dict[str, Any]) -> Any:
     """Gives Ray Serve's application.
 
     Args:
-        arguments: `paths`, a list of folders as `keras-gan serve` takes them, which every node
+        arguments: `paths`, folders as `keras-gan serve` takes them, which every node
             must see; `host` (default 0.0.0.0); of `keras-gan serve` `tokens`, `workers` (default
             1, and as many CPUs a replica), `max_batch`, `queue`, `timeout`, `device`,
             `max_count`; `min_replicas` (1), `max_replicas` (as many as the cluster
@@ -78,9 +79,8 @@ def build(arguments: dict[str, Any]) -> Any:
     Raises:
         UsageError: an argument that does not exist, or a value that is not allowed.
     """
-    import ray
-    from ray import serve
-
+    ray: Any = importlib.import_module("ray")
+    serve: Any = importlib.import_module("ray.serve")
     settings, scale = _read(arguments)
 
     def make() -> Any:  # in the replica: sessions and threads do not travel
@@ -112,14 +112,21 @@ def _read(arguments: dict[str, Any]) -> tuple[Any, dict[str, int]]:
     known = ("paths", "host", *_SETTINGS, *_RAY)
     if unknown := sorted(arguments.keys() - set(known)):
         raise UsageError(f"The arguments are {', '.join(known)}. Received: {unknown[0]!r}")
+    # `serve run` has nothing but text to give.
+    numbers = {"workers", "max_batch", "queue", "max_count", *_RAY}
+    arguments = {
+        key: int(value) if key in numbers and str(value).isdecimal() else value
+        for key, value in arguments.items()
+    }
     paths = arguments.get("paths")
+    paths = paths.split(os.pathsep) if isinstance(paths, str) and paths else paths
     if not isinstance(paths, list | tuple) or not paths:
         raise UsageError(f"paths must name the folders of bundles. Received: paths={paths!r}")
     scale = _RAY | {key: arguments[key] for key in _RAY if arguments.get(key) is not None}
     for key, value in scale.items():
         if type(value) is not int or value < (0 if key == "max_replicas" else 1):
             raise UsageError(f"{key} must be at least 1. Received: {key}={value!r}")
-    given = {key: arguments[key] for key in _SETTINGS if arguments.get(key) is not None}
+    given: Any = {key: arguments[key] for key in _SETTINGS if arguments.get(key) is not None}
     settings = Settings(
         # Replicas have other working directories.
         paths=tuple(os.path.abspath(os.path.expanduser(path)) for path in paths),
@@ -175,8 +182,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(arguments: dict[str, Any], port: int) -> int:
     try:
-        import ray
-        from ray import serve
+        ray: Any = importlib.import_module("ray")
+        serve: Any = importlib.import_module("ray.serve")
 
         from serving.app import create_app
     except ModuleNotFoundError as error:
@@ -199,6 +206,12 @@ def _serve(arguments: dict[str, Any], port: int) -> int:
         serve.delete(NAME)
         if own:
             serve.shutdown()
+    except (ray.exceptions.RayError, RuntimeError, TimeoutError) as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise UsageError(
+            "Ray must start the server and its replicas; its logs, in /tmp/ray/session_latest/logs "
+            f"by default, say more. Received: {told}"
+        ) from error
     finally:
         ray.shutdown()
     return 0

@@ -379,6 +379,7 @@ MISTAKES = [
     (["--format", "png"], "must be webdataset, npz or tfrecord. Received: 'png'"),
     (["--engine", "spark"], "--engine must be processes or ray. Received: 'spark'"),
     (["--labels", "hat"], "A label must be 0 to 2"),
+    (["--count", str(10**15)], "There may be 1000000 shards at most"),
     (["--truncation", "-1"], "truncation must be"),
     (["--batch-size", "0"], "batch_size must be"),
     (["--each", "x"], "without it"),

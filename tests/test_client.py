@@ -223,12 +223,20 @@ def test_a_token_is_sent(bundle, tmp_path, monkeypatch, capsys):
         assert cli.main(command) == 0
 
 
+def npy(shape, count=0):
+    """An .npy file of zeros that claims a shape."""
+    head = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00\x76\x00" + head.encode() + bytes(4 * count)
+
+
 BAD_ANSWERS = [
     (refuse(400, "A label must be 0 to 2. Received: '9'"), r"^A label must be 0 to 2"),
     (say(b"<h1>Oops</h1>", "text/html", 500), r"status 500 <h1>Oops</h1>"),
     (say(b"", status=308, Location="https://elsewhere/"), r"redirection to 'https://elsewhere/'"),
     (say(b"not an array"), r"must be an \.npy file"),
     (say(b"\x93NUMPY\x01\x00"), r"must be an \.npy file"),
+    (say(npy("(1000000000000, 8, 8, 3)")), r"must be an \.npy file"),
+    (say(npy("(2, 2)", 4)), r"must answer with 1 samples.*Received: an array of shape \(2, 2\)"),
 ]
 
 
@@ -304,12 +312,19 @@ def test_mistakes_do_not_reach_the_server(wanted, rule):
         Client("http://127.0.0.1:9").generate(**wanted)
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://host", "http://", "", 7, "http://h:x"])
+URLS = ["localhost:8000", "ftp://host", "http://", "", 7, "http://h:x", "http://h/a b"]
+URLS += ["http://me:secret@h/", "http://h/?model=x", "http://h/\N{LATIN SMALL LETTER E WITH ACUTE}"]
+
+
+@pytest.mark.parametrize("url", URLS)
 def test_a_url_is_checked_at_once(url):
     with pytest.raises(UsageError, match="A server's URL is http"):
         Client(url)
     with pytest.raises(UsageError, match="protocol must be one of"):
         Client("http://h", protocol="grpc")
+    with pytest.raises(UsageError, match="A token must be plain") as caught:
+        Client("http://h", token="secret\r\nHost: elsewhere")
+    assert "secret" not in str(caught.value)
 
 
 def test_it_is_light():
@@ -374,6 +389,31 @@ def test_an_async_call_that_is_cancelled_closes_its_connection(ours):
 
     asyncio.run(ask())
     assert gone == [b""]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort",
+    ],
+)
+def test_what_is_no_http_is_one_line(ours, answer):
+    def speak(handler):
+        handler.wfile.write(answer)
+        hang_up(handler)
+
+    async def ask():
+        return await AsyncClient(ours.url, retries=0).generate([1])
+
+    for call in (lambda: asyncio.run(ask()), lambda: Client(ours.url, retries=0).generate([1])):
+        ours.script = [speak] * 2
+        with pytest.raises(ServerError) as caught:
+            call()
+        assert "\n" not in str(caught.value)
 
 
 def test_an_async_client_times_out(ours):

@@ -224,7 +224,8 @@ def test_kuberay_gives_arguments_that_the_application_takes():
     ("arguments", "rule"),
     [
         ({}, "paths must name"),
-        ({"paths": "x"}, "paths must name"),
+        ({"paths": ""}, "paths must name"),
+        ({"paths": ["x"], "max_replicas": "many"}, "max_replicas must be at least 1"),
         ({"paths": ["x"], "replicas": 2}, "The arguments are paths, host.*Received: 'replicas'"),
         ({"paths": ["x"], "min_replicas": 0}, "min_replicas must be at least 1"),
         ({"paths": ["x"], "queue": -1}, "queue must be above 0"),
@@ -233,6 +234,12 @@ def test_kuberay_gives_arguments_that_the_application_takes():
 def test_arguments_for_ray_are_checked(arguments, rule):
     with pytest.raises(UsageError, match=rule):
         ray_app._read(arguments)
+
+
+def test_arguments_of_serve_run_are_text():
+    settings, scale = ray_app._read({"paths": "/a:/b", "queue": "7", "min_replicas": "2"})
+    assert (settings.paths, settings.queue, settings.workers) == (("/a", "/b"), 7, 1)
+    assert scale["min_replicas"] == 2
 
 
 def test_a_mistake_or_no_ray_is_one_line(tmp_path, monkeypatch, capsys):
