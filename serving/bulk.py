@@ -444,17 +444,27 @@ class _Npz(_Writer):
 class _TFRecord(_Writer):
     """Records with `image` (PNG) or `sample` (float32), `seed`, and `label` if there are any."""
 
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        self.messages: list[bytes] = []
+        self.size = 0
+
     def add(self, drawn: dict[str, np.ndarray]) -> None:
-        messages = []
         for seed, label, content in self.each(drawn):
             features: dict[str, Any] = {"seed": seed}
             features["image" if isinstance(content, bytes) else "sample"] = content
             features |= {} if label is None else {"label": label}
-            messages.append(tfrecord.example(features))
-        self.file.write(tfrecord.records(messages))
+            self.messages.append(tfrecord.example(features))
+            self.size += len(self.messages[-1])
+        if self.size > 2**21:  # the checksums of many messages together cost less
+            self.flush()
+
+    def flush(self) -> None:
+        self.file.write(tfrecord.records(self.messages))
+        self.messages, self.size = [], 0
 
     def close(self) -> None:
-        pass
+        self.flush()
 
 
 _WRITERS: dict[str, Any] = {"webdataset": _WebDataset, "npz": _Npz, "tfrecord": _TFRecord}
