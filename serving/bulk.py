@@ -168,6 +168,8 @@ def run(
         raise UsageError(f"--workers must be at least 1. Received: {workers}")
     if engine not in ENGINES:
         raise UsageError(f"--engine must be {_either(ENGINES)}. Received: {engine!r}")
+    if engine == "ray":
+        _import_ray()  # before there is a folder
     place = open_place(out)
     try:
         with place.held():
@@ -553,6 +555,18 @@ def _make(
         return make_shard(bundle, job, number, path, stop)
 
 
+def _import_ray() -> Any:
+    try:
+        ray = importlib.import_module("ray")
+        importlib.import_module("ray.data")
+    except ImportError as error:
+        raise UsageError(
+            "--engine ray needs Ray: pip install 'keras-gan[scale]'. "
+            f"Received: an environment without it ({error})"
+        ) from error
+    return ray
+
+
 class _RayWorker:
     """Opens the bundle once, then makes one shard a row."""
 
@@ -566,14 +580,7 @@ class _RayWorker:
 
 
 def _by_ray(job: Job, place: Place, missing: list[int], workers: int | None, add: Add) -> None:
-    try:
-        ray: Any = importlib.import_module("ray")
-        importlib.import_module("ray.data")
-    except ImportError as error:
-        raise UsageError(
-            "--engine ray needs Ray: pip install 'keras-gan[scale]'. "
-            f"Received: an environment without it ({error})"
-        ) from error
+    ray = _import_ray()
     if not ray.is_initialized():  # RAY_ADDRESS names a cluster; without it, one starts here
         ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     context: Any = ray.data.DataContext.get_current()
