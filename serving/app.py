@@ -140,7 +140,7 @@ class App:
         if self._ticker is not None:
             self._ticker.cancel()
         self.repository.close()
-        self.log.flush()
+        self.log.close()
 
     @property
     def ready(self) -> bool:

@@ -128,7 +128,7 @@ class Prediction:
         for instance in instances:
             if named:
                 self._match(instance)
-            elif type(instance) is dict or len(self.ports) > 1:
+            elif len(self.ports) > 1:
                 raise Refusal(
                     400,
                     f"An instance must be an object of {', '.join(self.ports)}. "

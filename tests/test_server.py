@@ -1,10 +1,12 @@
 """The server as it runs: `keras-gan serve` in a process of its own, asked over sockets."""
 
+import asyncio
 import base64
 import http.client
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -13,43 +15,40 @@ import sys
 import threading
 import time
 
-import bundles
-import keras
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 from servers import ROOT, Serving, read_all, until
 
 import serving
+from serving.app import create_app
 from serving.generate import FIELDS, slerp
 from serving.latents import latents_from_seeds
+from serving.limits import Settings
 from serving.pictures import to_uint8
 
-L = keras.layers
-LABELS = {"num_classes": 3, "class_names": bundles.NAMES}
 
-
-def generator(*layers, name):
-    return keras.Sequential([keras.Input((5,)), *layers], name=name)
+@pytest.fixture(scope="session")
+def one(tmp_path_factory):
+    """A bundle of pictures of clothes in three classes."""
+    return tiny.clothes(tmp_path_factory.mktemp("one") / "clothes")
 
 
 @pytest.fixture(scope="session")
 def two(tmp_path_factory):
     """Another generator of the same clothes."""
-    return bundles.unverified(
-        bundles.generator(seed=4), tmp_path_factory.mktemp("two") / "b", **LABELS
-    )
+    return tiny.clothes(tmp_path_factory.mktemp("two") / "clothes", seed=4)
 
 
 @pytest.fixture(scope="session")
-def models(clothes, two, tmp_path_factory):
+def models(one, two, tmp_path_factory):
     """A folder with two versions of clothes, points, and tables that are no pictures."""
     root = tmp_path_factory.mktemp("models")
-    shutil.copytree(clothes.path, root / "clothes" / "1")
+    shutil.copytree(one, root / "clothes" / "1")
     shutil.copytree(two, root / "clothes" / "2")
-    bundles.unverified(generator(L.Dense(2), name="points"), root / "points")
-    rows = generator(L.Dense(12), L.Reshape((4, 3)), name="rows")
-    bundles.unverified(rows, root / "rows", kind="sequence")
+    tiny.points(root / "points")
+    tiny.rows(root / "rows")
     return root
 
 
@@ -61,9 +60,9 @@ def server(models):
 
 
 @pytest.fixture
-def folder(clothes, tmp_path):
+def folder(one, tmp_path):
     """A folder of versions that a test may change."""
-    shutil.copytree(clothes.path, tmp_path / "clothes" / "1")
+    shutil.copytree(one, tmp_path / "clothes" / "1")
     return tmp_path / "clothes"
 
 
@@ -315,7 +314,7 @@ def test_models(server, models):
     clothes = told["clothes"]
     assert (clothes["version"], clothes["versions"]) == (2, [1, 2])
     assert (clothes["kind"], clothes["shape"], clothes["latent_dim"]) == ("image", [8, 8, 3], 6)
-    assert clothes["classes"] == {"count": 3, "names": list(bundles.NAMES)}
+    assert clothes["classes"] == {"count": 3, "names": list(tiny.NAMES)}
     assert clothes["sha256"] == opened(models).sha256
     assert clothes["value_range"] == [-1.0, 1.0]
     assert "generated" in clothes["notice"].lower()
@@ -540,9 +539,9 @@ def test_what_is_no_request(server, data, status):
 
 
 @pytest.fixture(scope="module")
-def impatient(clothes):
+def impatient(one):
     args = ("--header-seconds", 0.4, "--body-seconds", 0.4, "--idle-seconds", 1)
-    with Serving(clothes.path, *args, "--max-connections", 20) as it:
+    with Serving(one, *args, "--max-connections", 20) as it:
         yield it
 
 
@@ -594,10 +593,10 @@ def test_connections_have_a_limit(impatient):
 TOKEN = "0123456789abcdef" * 2
 
 
-def test_tokens(clothes, tmp_path):
+def test_tokens(one, tmp_path):
     file = tmp_path / "tokens"
     file.write_text(f"# ours\n{TOKEN}\n\n  {TOKEN[::-1]}  \n")
-    with Serving(clothes.path, "--tokens", file, "--poll-seconds", 0.05) as server:
+    with Serving(one, "--tokens", file, "--poll-seconds", 0.05) as server:
         for path in ("/healthz", "/readyz", "/", "/docs", "/openapi.json", "/v2/health/ready"):
             assert server.ask(path).status == 200, path
         for path in ("/v1/generate", "/v1/models", "/metrics", "/v2", "/v2/models/clothes"):
@@ -628,9 +627,9 @@ def test_tokens(clothes, tmp_path):
         assert TOKEN not in server.log
 
 
-def test_pages_of_other_origins_ask_only_where_they_may(clothes):
+def test_pages_of_other_origins_ask_only_where_they_may(one):
     args = ("--cors", "https://ours.example,https://too.example", "--trusted-host", "gan.example")
-    with Serving(clothes.path, *args) as server:
+    with Serving(one, *args) as server:
         headers = {"Origin": "https://ours.example"}
         answer = server.ask("/v1/generate?seed=1", headers=headers)
         assert answer.headers["access-control-allow-origin"] == "https://ours.example"
@@ -670,22 +669,21 @@ def test_pages_of_other_origins_ask_only_where_they_may(clothes):
         ([], "The following arguments are required: PATH"),
     ],
 )
-def test_mistakes_on_the_command_line(clothes, tmp_path, args, rule):
-    places = {"root": tmp_path / "root", "bundle": clothes.path}
+def test_mistakes_on_the_command_line(one, tmp_path, args, rule):
+    places = {"root": tmp_path / "root", "bundle": one}
     places["root"].mkdir()
     for name, text in (("empty", "# none\n"), ("short", "abc\n")):
         places[name] = tmp_path / name
         places[name].write_text(text)
     for name in ("copy", "damaged"):
         if f"{{{name}}}" in args:
-            places[name] = shutil.copytree(clothes.path, tmp_path / name)
+            places[name] = shutil.copytree(one, tmp_path / name)
     if "damaged" in places:
-        bundles.flip(places["damaged"] / "model.onnx")
+        tiny.flip(places["damaged"] / "model.onnx")
     args = [arg.format(**places) for arg in args]
     with Serving(*args, wait=False) as server:
         assert server.process.wait(30) == 2
-        lines = server.process.stderr.read().splitlines()
-        server.log = "-"
+        lines = server.log.splitlines()
         assert lines[-1].startswith("keras-gan: error: "), lines
         assert rule in lines[-1]
         assert "Traceback" not in "".join(lines)
@@ -693,26 +691,25 @@ def test_mistakes_on_the_command_line(clothes, tmp_path, args, rule):
 
 @pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="there is a GPU")
 @pytest.mark.parametrize("device", ["cuda", "tensorrt"])
-def test_a_gpu_is_asked_for_in_vain_without_one(clothes, device):
-    with Serving(clothes.path, "--device", device, wait=False) as server:
+def test_a_gpu_is_asked_for_in_vain_without_one(one, device):
+    with Serving(one, "--device", device, wait=False) as server:
         assert server.process.wait(30) == 2
-        assert f"device='{device}' needs a GPU, its driver" in server.process.stderr.read()
-        server.log = "-"
+        assert f"device='{device}' needs a GPU, its driver" in server.log
 
 
-def test_who_listens_to_others_without_tokens_is_warned(clothes):
-    with Serving(clothes.path, "--host", "0.0.0.0") as server:
+def test_who_listens_to_others_without_tokens_is_warned(one):
+    with Serving(one, "--host", "0.0.0.0") as server:
         assert server.ask("/healthz", headers={"Host": "any.example"}).status == 200
         assert server.stop() == 0
         assert "warning: Anyone who reaches 0.0.0.0 may ask" in server.log
-    with Serving(clothes.path) as server:
+    with Serving(one) as server:
         assert server.line == f"Serving clothes version 1 at http://127.0.0.1:{server.port}\n"
         server.stop()
         assert "warning: Anyone" not in server.log
 
 
-def test_the_log_tells_of_requests_by_their_ids(clothes):
-    with Serving(clothes.path, "--log-format", "json") as server:
+def test_the_log_tells_of_requests_by_their_ids(one):
+    with Serving(one, "--log-format", "json") as server:
         server.ask("/v1/generate?seed=1", headers={"X-Request-Id": "one"})
         server.ask("/v1/generate?seed=%0Ax", headers={"X-Request-Id": "two"})
         server.ask("/a%0Ab%22", headers={"X-Request-Id": "three"})
@@ -725,22 +722,33 @@ def test_the_log_tells_of_requests_by_their_ids(clothes):
         assert 0 < found["one"]["seconds"] < 30
         assert "seed must be an integer" in found["two"]["error"]
         assert found["three"]["path"] == '/a\nb"'
-    with Serving(clothes.path, "--no-access-log") as server:
+    with Serving(one, "--no-access-log") as server:
         server.ask("/a%0Ab", headers={"X-Request-Id": "quiet"})
         server.stop()
         assert "quiet" not in server.log
-    with Serving(clothes.path) as server:
+    with Serving(one) as server:
         server.ask("/a%0Ab", headers={"X-Request-Id": "text"})
         server.stop()
         (line,) = [x for x in server.log.splitlines() if " text" in x]
         assert "127.0.0.1 GET '/a\\nb' 404 " in line
 
 
-def test_serving_without_its_packages_says_what_to_install(clothes):
+def test_a_log_that_nobody_reads_stops_nothing(one):
+    """A pipe holds 64 KiB."""
+    with Serving(one, stderr=subprocess.PIPE) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        for _ in range(1000):
+            assert server.ask("/" + "x" * 150, connection=connection).status == 404
+        connection.close()
+        assert server.stop() == 0
+        server.process.stderr.close()
+
+
+def test_serving_without_its_packages_says_what_to_install(one):
     program = "import sys; sys.modules['httptools'] = None; from serving.cli import main; "
     program += "sys.exit(main(['serve', sys.argv[1]]))"
     done = subprocess.run(
-        [sys.executable, "-c", program, clothes.path], capture_output=True, text=True, cwd=ROOT
+        [sys.executable, "-c", program, one], capture_output=True, text=True, cwd=ROOT
     )
     assert done.returncode == 2
     assert "pip install 'keras-gan[serve]'" in done.stderr
@@ -815,8 +823,8 @@ def test_versions_come_and_go_under_load_without_a_failed_request(folder, two):
     assert {answer[0] for answer in load.answers} == {200}
 
 
-def test_a_bundle_that_is_replaced_in_its_place_is_taken_again(clothes, two, tmp_path):
-    place = shutil.copytree(clothes.path, tmp_path / "bundle")
+def test_a_bundle_that_is_replaced_in_its_place_is_taken_again(one, two, tmp_path):
+    place = shutil.copytree(one, tmp_path / "bundle")
     with Serving(place, "--poll-seconds", 0.05) as server:
         first = server.ask("/v1/generate?seed=3").headers["x-model-sha256"]
         shutil.copytree(two, tmp_path / "new")
@@ -830,11 +838,11 @@ def test_a_damaged_version_changes_nothing_and_is_told_of_once(folder, two):
     with Serving(folder, "--poll-seconds", 0.05) as server:
         new = shutil.copytree(two, folder.parent / "new")
         content = (new / "model.onnx").read_bytes()
-        bundles.flip(new / "model.onnx")
+        tiny.flip(new / "model.onnx")
         new.rename(folder / "2")
         liar = shutil.copytree(two, folder.parent / "liar")
         shutil.copy(folder / "1" / "golden.npz", liar)  # golden samples of another model
-        bundles.reseal(liar)
+        tiny.seal(liar)
         liar.rename(folder / "3")
         time.sleep(1.5)
         assert server.ask("/v1/generate?seed=3").headers["x-model-version"] == "1"
@@ -856,16 +864,8 @@ def test_only_the_newest_versions_are_held(folder, two):
 
 @pytest.fixture(scope="session")
 def slow_bundle(tmp_path_factory):
-    """A generator that takes some 30 ms a sample."""
-    wide = generator(
-        L.Dense(16 * 16 * 64),
-        L.Reshape((16, 16, 64)),
-        L.Conv2DTranspose(128, 5, 2, "same"),
-        L.Conv2D(128, 5, padding="same"),
-        L.Conv2D(1, 3, padding="same", activation="tanh"),
-        name="slow",
-    )
-    return bundles.unverified(wide, tmp_path_factory.mktemp("slow") / "slow")
+    """A generator that takes some 20 ms a sample."""
+    return tiny.slow(tmp_path_factory.mktemp("slow") / "slow")
 
 
 def test_what_is_too_much_is_refused_at_once(slow_bundle):
@@ -944,3 +944,211 @@ def test_readiness_comes_with_the_last_model(models):
         server.wait()
         assert server.ask("/readyz").status == 200
         server.stop()
+
+
+# ------------------------------------------------------------------------------- in other servers
+
+
+async def through_asgi(app, path, body=None, headers=(), until=None):
+    """One request by ASGI's messages."""
+    path, _, query = path.partition("?")
+    scope = {
+        "type": "http",
+        "method": "GET" if body is None else "POST",
+        "path": path,
+        "query_string": query.encode(),
+        "headers": [(b"host", b"localhost"), *headers],
+        "client": ("127.0.0.1", 1),
+    }
+    pieces = [(body or b"")[i : i + 10] for i in range(0, len(body or b"x"), 10)]
+    sent = []
+
+    async def receive():
+        if pieces:
+            return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
+        await asyncio.sleep(until or 30)
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    await app(scope, receive, send)
+    if not sent:
+        return None, {}, b""
+    headers = {k.decode(): v.decode() for k, v in sent[0]["headers"]}
+    return sent[0]["status"], headers, b"".join(x["body"] for x in sent[1:])
+
+
+def test_the_application_answers_by_asgi_as_by_itself(models, server):
+    async def test(app):
+        for path, body in (
+            ("/v1/generate?model=clothes&seed=3", None),
+            ("/v1/generate", b'{"model": "clothes", "count": 40, "format": "npy"}'),
+            ("/v1/generate", b'{"model": "clothes", "count": 40, "stream": true}'),
+            ("/v1/generate", b'{"model": "clothes", "count": 0}'),
+            ("/v1/models", None),
+            ("/nope", None),
+            ("/healthz", None),
+        ):
+            status, headers, content = await through_asgi(app, path, body)
+            own = server.ask(path, body)
+            assert (status, content) == (own.status, own.body), path
+            for name in ("date", "x-request-id", "transfer-encoding"):
+                headers.pop(name, None), own.headers.pop(name, None)
+            assert headers == own.headers, path
+        status, _, content = await through_asgi(app, "/v1/generate", b"x" * 20_001)
+        assert (status, b"at most 20000 bytes" in content) == (413, True)
+        assert app.active == 0
+
+    in_asgi(test, models, max_count=100, max_body=20_000)
+
+
+def in_asgi(test, *paths, **options):
+    async def main():
+        options.setdefault("log_format", "text")
+        settings = Settings(paths=tuple(map(str, paths)), access_log=False, **options)
+        app = create_app(settings)
+        messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+        told = []
+
+        async def receive():
+            if len(messages) == 1:
+                while not app.ready:
+                    await asyncio.sleep(0.01)
+                await test(app)
+            return messages.pop(0)
+
+        async def send(message):
+            told.append(message["type"])
+
+        await asyncio.wait_for(app({"type": "lifespan"}, receive, send), 60)
+        assert told == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+    asyncio.run(main())
+
+
+def test_a_client_of_asgi_that_goes_away_frees_its_place(slow_bundle):
+    async def test(app):
+        (served,) = app.repository
+        many = b'{"count": 100, "format": "npy"}'
+        assert await through_asgi(app, "/v1/generate", many, until=0.2) == (None, {}, b"")
+        assert (app.active, served.users, served.engine.waiting) == (0, 0, 0)
+
+    in_asgi(test, slow_bundle, workers=1)
+
+
+def test_nothing_is_ready_before_it_is_loaded(models):
+    async def main():
+        app = create_app(Settings(paths=(str(models),), access_log=False))
+        app.loop = asyncio.get_running_loop()  # not started yet
+        for path, status in (("/readyz", 503), ("/healthz", 200), ("/v2/health/ready", 503)):
+            assert (await through_asgi(app, path))[0] == status
+        status, headers, body = await through_asgi(app, "/v1/generate?model=clothes")
+        assert (status, headers["retry-after"]) == (503, "1")
+        assert b"being loaded" in body
+
+    asyncio.run(main())
+
+
+def test_uvicorn_serves_it(one):
+    pytest.importorskip("uvicorn")
+    program = [sys.executable, "-m", "uvicorn", "--factory", "serving.app:create_app"]
+    path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
+    process = subprocess.Popen(
+        [*program, "--port", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path, "KERAS_GAN_BUNDLES": str(one)},
+    )
+    try:
+        port = None
+        while port is None:
+            line = process.stderr.readline()
+            assert line, process.wait(10)
+            found = re.search(r"http://127.0.0.1:(\d+)", line)
+            port = found and int(found[1])
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+
+        def ask(path):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+
+        until(lambda: ask("/readyz")[0] == 200)
+        status, png = ask("/v1/generate?seed=3")
+        np.testing.assert_array_equal(pixels(png), to_uint8(serving.Bundle(one).generate([3]))[0])
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+# ------------------------------------------------------------------------------- the long ones
+
+
+@pytest.mark.slow
+def test_what_an_export_wrote_is_served(clothes):
+    """The bundle of `tests/bundles.py`, by Keras and `export`."""
+    with Serving(clothes.path) as server:
+        golden = np.load(clothes.path / "golden.npz")
+        seeds = golden["seeds"][:8].tolist()
+        answer = server.ask("/v1/generate", {"seeds": seeds, "format": "npy"})
+        np.testing.assert_allclose(numbers(answer), golden["samples"][:8], atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tokens", [False, True])
+def test_what_the_openapi_document_allows_and_forbids(models, tmp_path, tokens):
+    """Thousands of requests that schemathesis makes of the document, right and wrong ones."""
+    pytest.importorskip("schemathesis")
+    args = []
+    if tokens:
+        (tmp_path / "tokens").write_text(TOKEN)
+        args = ["--tokens", tmp_path / "tokens"]
+    with Serving(models, "--no-access-log", *args) as server:
+        before = server.memory()
+        header = ["--header", f"Authorization: Bearer {TOKEN}"] if tokens else []
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "schemathesis.cli", "run", "--max-examples", "150"),
+                *("--checks", "not_a_server_error,status_code_conformance"),
+                *("--phases", "examples,coverage,fuzzing", "--exclude-checks", "use_after_free"),
+                *header,
+                f"http://127.0.0.1:{server.port}/openapi.json",
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-1000:]
+        assert server.ask("/readyz").status == 200
+        assert server.memory() - before < 100 * 2**20
+        assert "Traceback" not in server.log
+
+
+@pytest.mark.slow
+def test_a_minute_of_four_times_the_load(slow_bundle):
+    """Who is taken does not wait for ever, who is not is told at once, and nothing grows."""
+    args = ("--workers", 1, "--queue", 16, "--max-batch", 4, "--no-access-log")
+    path = "/v1/generate?seed=1&format=npy"
+    with Serving(slow_bundle, *args) as server:
+        with Load(server, 1, path) as load:
+            time.sleep(5)
+        unloaded = sorted(x[1] for x in load.answers)
+        batch = 4 * unloaded[len(unloaded) // 2]
+        with Load(server, 80, path) as load:  # at most 20 are taken at a time
+            time.sleep(10)
+            before = server.memory()
+            time.sleep(50)
+        assert server.memory() - before < 20 * 2**20
+        taken = sorted(x[1] for x in load.answers if x[0] == 200)
+        refused = sorted(x[1] for x in load.answers if x[0] == 503)
+        assert not load.errors
+        assert {x[0] for x in load.answers} == {200, 503}
+        assert taken[int(0.99 * len(taken))] < 3 * batch + 16 / 4 * batch
+        assert refused[len(refused) // 2] < 0.05
+        time.sleep(5)
+        with Load(server, 1, path) as load:
+            time.sleep(5)
+        after = sorted(x[1] for x in load.answers)
+        assert after[len(after) // 2] < 1.5 * unloaded[len(unloaded) // 2]
