@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -73,6 +74,40 @@ def test_the_health_check_of_the_image_is_a_program():
     (_, check) = next(step for step in instructions("Dockerfile") if step[0] == "HEALTHCHECK")
     command = yaml.safe_load(check.partition("CMD ")[2])
     compile(command[2], "healthcheck", "exec")
+
+
+def test_what_the_image_holds_runs_as_it_would_there(clothes, tmp_path):
+    """Its entry point and health check, with `serving/` alone, in this environment."""
+    shutil.copytree(FILES, tmp_path / "app" / "serving", ignore=shutil.ignore_patterns("__pyc*"))
+    steps = dict(instructions("Dockerfile"))
+    entry = [word.replace("8000", "0") for word in yaml.safe_load(steps["ENTRYPOINT"])]
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    paths = [
+        str(tmp_path / "app"),
+        *(path for path in sys.path if path and ROOT not in (Path(path), Path(path).parent)),
+    ]
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
+    process = subprocess.Popen(
+        [sys.executable, *entry[1:], clothes.path],
+        cwd=tmp_path / "app",
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        port = process.stdout.readline().strip().rpartition(":")[2]
+        check = yaml.safe_load(steps["HEALTHCHECK"].partition("CMD ")[2])[2]
+        check = check.replace("8000", port)
+        subprocess.run([sys.executable, "-c", check], check=True, timeout=30)
+        samples = serving.Client(f"http://127.0.0.1:{port}").generate([7])
+        np.testing.assert_allclose(samples, serving.Bundle(clothes.path).generate([7]), atol=1e-6)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0
+        assert not list((tmp_path / "app").rglob("__pycache__"))
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_the_image_holds_the_server_and_nothing_else():
