@@ -88,6 +88,30 @@ def test_a_tar_holds_pictures_labels_and_seeds_by_key(bundle, tmp_path, capsys):
         assert json.loads(members[f"{key}.json"]) == about
 
 
+READ_TARS = """
+import sys
+import numpy, webdataset
+data = webdataset.WebDataset(sys.argv[1], shardshuffle=False).decode("rgb8")
+images, labels, about = zip(*data.to_tuple("png", "cls", "json"))
+numpy.savez(sys.argv[2], images=images, labels=labels, seeds=[x["seed"] for x in about])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_webdataset_reads_the_tars(bundle, tmp_path):
+    python = python_with("webdataset", "webdataset", "pillow", "numpy")
+    assert sample(bundle, f"{tmp_path}/x/", "--count", "10", "--shard-size", "4") == 0
+    found = tmp_path / "found.npz"
+    pattern = f"{tmp_path}/x/clothes-{{000000..000002}}.tar"
+    subprocess.run([python, "-c", READ_TARS, pattern, found], check=True)
+    drawn = bundle.sample(range(10))
+    read = np.load(found)
+    assert read["seeds"].tolist() == list(range(10))
+    np.testing.assert_array_equal(read["labels"], drawn["labels"])
+    np.testing.assert_array_equal(read["images"], pictures.to_uint8(drawn["samples"]))
+
+
 def test_an_npz_holds_arrays(bundle, tmp_path):
     out = tmp_path / "shards"
     options = ["--format", "npz", "--count", "5", "--shard-size", "3", "--batch-size", "2"]
