@@ -7,10 +7,11 @@ REPOSITORY/NAME/1/model.onnx     with its weights beyond 2 GB, and the bundle's 
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from export.card import FILE_NAME as CARD
 from export.golden import FILE_NAME as GOLDEN
@@ -49,6 +50,10 @@ model_warmup [
     batch_size: 1
 {warmup}
   }}
+]
+# What clients want to know and the shapes do not say: GET /v2/models/{name}/config
+parameters [
+{parameters}
 ]
 """
 
@@ -97,6 +102,8 @@ def export_triton(
 
 def configuration(manifest: Manifest) -> str:
     """Gives the content of `config.pbtxt`."""
+    limits = manifest.value_range
+    told = {"kind": manifest.kind, "value_range": limits, "classes": manifest.classes}
     warmup = "\n".join(
         f'    inputs {{ key: "{port["name"]}" value: '
         f"{{ data_type: {_TYPES[port['dtype']]} dims: {_dims(port)} zero_data: true }} }}"
@@ -108,7 +115,16 @@ def configuration(manifest: Manifest) -> str:
         inputs=",\n".join(map(_port, manifest.inputs)),
         outputs=",\n".join(map(_port, manifest.outputs)),
         warmup=warmup,
+        parameters=",\n".join(
+            f'  {{ key: "{key}" value: {{ string_value: {_text(value)} }} }}'
+            for key, value in told.items()
+        ),
     )
+
+
+def _text(value: Any) -> str:
+    """A value as JSON, as a string of the protocol buffers' text format."""
+    return json.dumps(json.dumps(value))
 
 
 def _port(port: dict) -> str:

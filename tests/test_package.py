@@ -162,6 +162,8 @@ def test_serving_imports_nothing_heavy_and_nothing_of_ours():
 
         sys.meta_path.insert(0, Blocker())
         import serving, serving.bundle, serving.cli, serving.latents, serving.pictures
+        import serving.bulk, serving.client, serving.ray_app, serving.tfrecord, serving.walks
+        import serving.app, serving.server
         print(serving.latents.latents_from_seeds([0], 2).shape)
         """
     )
@@ -199,6 +201,10 @@ def test_the_wheel_works_in_a_fresh_environment_outside_the_checkout(tmp_path):
         "export/py.typed",
         "serving/py.typed",
         "serving/tf_serving/compose.yaml",
+        "serving/docker/Dockerfile",
+        "serving/kubernetes/deployment.yaml",
+        "serving/requirements.txt",
+        "serving/page/index.html",
         "keras_gan/recipes/quickstart.yaml",
         "keras_gan/datasets/data/t10k-images-idx3-ubyte.gz",
         "keras_gan/datasets/data/LICENSE.fashion-mnist",

@@ -142,6 +142,37 @@ def test_rest_gives_samples_by_rows_and_by_columns(server, bundle):
     np.testing.assert_allclose(answer["outputs"], expected, atol=1e-4)
 
 
+def test_the_client_asks_it_as_any_other(server, bundle):
+    """Seeds by `generate`, pictures by `generate_png`, all else by latents made in the client."""
+    local = serving.Bundle(bundle[0])
+    client = serving.Client(server[1].replace("/v1/models", ""), bundle=bundle[0])
+    seeds = [7, 8, 2**40]
+    np.testing.assert_allclose(client.generate(seeds), local.generate(seeds), atol=1e-4)
+    some = client.generate(seeds, labels="shoe", truncation=0.5, version=1)
+    np.testing.assert_allclose(some, local.generate(seeds, "shoe", 0.5), atol=1e-4)
+    walk = client.generate(interpolate=[7, 8], count=3, labels=1)
+    ends = local.generate([7, 8], labels=1)
+    np.testing.assert_allclose(walk[[0, 2]], ends, atol=1e-4)
+    for options in ({}, {"truncation": 0.5}):
+        expected = pictures.to_uint8(local.generate([7, 8], [1, 2], **options))
+        for png, picture in zip(
+            client.pictures([7, 8], labels=[1, 2], **options), expected, strict=True
+        ):
+            drawn = np.asarray(Image.open(io.BytesIO(png))).astype(int)
+            assert np.abs(drawn - picture).max() <= 1
+    (model,) = client.models()
+    assert (model["name"], model["versions"], model["kind"]) == ("clothes", [1], "image")
+    assert (model["shape"], model["latent_dim"]) == ([8, 8, 3], 6)
+    bare = serving.Client(server[1].replace("/v1/models/clothes", ""))
+    with pytest.raises(serving.UsageError, match="TensorFlow Serving is found by a model's name"):
+        bare.generate([7])
+    with pytest.raises(serving.UsageError, match="does not tell the number of classes"):
+        bare.generate([7], model="clothes")
+    np.testing.assert_allclose(
+        bare.generate([7], labels=1, model="clothes"), local.generate([7], 1), atol=1e-4
+    )
+
+
 def test_rest_gives_golden_samples_for_latents(server, bundle):
     golden = np.load(bundle[0] / "golden.npz")
     columns = {name: golden[name][:5].tolist() for name in ("latents", "labels")}

@@ -156,7 +156,11 @@ def handler_for(server):
                 number, loaded = server.model(match["name"], version)
                 if match["metadata"]:
                     signatures = {
-                        key: {"inputs": sorted(f.structured_input_signature[1])}
+                        key: {
+                            "inputs": describe(f.structured_input_signature[1]),
+                            "outputs": describe(f.structured_outputs),
+                            "method_name": "tensorflow/serving/predict",
+                        }
                         for key, f in loaded.signatures.items()
                     }
                     return {
@@ -178,6 +182,21 @@ def handler_for(server):
             self.serve(_MODEL + ":predict", predict)
 
     return Handler
+
+
+def describe(specs):
+    """Tensors as the metadata of TF Serving names them, sizes as text and -1 if free."""
+    return {
+        key: {
+            "dtype": f"DT_{spec.dtype.name.upper()}",
+            "tensor_shape": {
+                "dim": [{"size": str(size or -1), "name": ""} for size in spec.shape],
+                "unknown_rank": False,
+            },
+            "name": f"{key}:0",
+        }
+        for key, spec in specs.items()
+    }
 
 
 def grpc_server(server):
