@@ -5,7 +5,7 @@ import { Controls } from "./controls.js";
 import { Explorer } from "./explore.js";
 import { evenWidth, face, formatOf, ratioOf } from "./kinds.js";
 import { classOf, className, describe, fields, SEEDS, toCurl, toPython } from "./requests.js";
-import { complain, say } from "./say.js";
+import { complain, say, showBanner } from "./say.js";
 import { defaults, readHash, SIZES, writeHash } from "./state.js";
 import { copy, save } from "./take.js";
 import { askToken } from "./token.js";
@@ -27,7 +27,7 @@ const on = {
   error: showProblem,
   ready: () => say(`Samples from seed ${settings.seed}${inWords()}`),
 };
-const controls = new Controls(find("controls"), change, (error) => showProblem(error, false));
+const controls = new Controls(find("controls"), find("sizes"), change, (error) => showProblem(error, false));
 const explorer = new Explorer(find("explore"), api, base, { opened, walk: beginWalk, start: startHere });
 const walk = new Walk(find("walk"), api, base);
 
@@ -236,12 +236,11 @@ find("problem-again").addEventListener("click", () => begin());
 // The server, away and back
 
 api.addEventListener("away", ({ detail }) => {
-  find("banner-text").textContent = `${detail.line} Trying again in ${detail.seconds} s.`;
-  find("banner").hidden = false;
+  showBanner(`${detail.line} Trying again in ${detail.seconds} s.`);
 });
 api.addEventListener("back", () => {
   if (!find("banner").hidden) say("The server is back.", { seen: true });
-  find("banner").hidden = true;
+  showBanner(null);
   refresh();
 });
 find("banner-now").addEventListener("click", () => api.tryNow());

@@ -6,8 +6,9 @@ const MOST_CHIPS = 24; // classes; more of them become a list
 
 export class Controls {
   /** change(patch), wrong(error or null). */
-  constructor(form, change, wrong) {
+  constructor(form, sizes, change, wrong) {
     this.form = form;
+    this.sizes = sizes;
     this.parts = Object.fromEntries(
       ["model", "version", "seed", "shuffle", "truncation", "truncation-value", "classes", "class-choices", "about"].map(
         (name) => [name, form.querySelector(`#${name}`)],
@@ -30,7 +31,7 @@ export class Controls {
       this.#showTruncation(Number(truncation.value));
       this.#later(() => change({ truncation: Number(truncation.value) }));
     });
-    form.querySelector("#sizes").addEventListener("change", (event) => change({ size: event.target.value }));
+    sizes.addEventListener("change", (event) => change({ size: event.target.value }));
     this.parts.classes.addEventListener("change", (event) =>
       change({ label: event.target.value === "" ? null : Number(event.target.value) }),
     );
@@ -62,7 +63,7 @@ export class Controls {
     truncation.max = Math.max(1.5, settings.truncation);
     truncation.value = settings.truncation;
     this.#showTruncation(settings.truncation);
-    this.form.querySelector(`[name=size][value=${settings.size}]`).checked = true;
+    this.sizes.querySelector(`[value=${settings.size}]`).checked = true;
     if (model) {
       this.#showClasses(model, settings.label);
       this.#showAbout(model);

@@ -1,12 +1,16 @@
 // What is going on, for the ear and, if asked, for the eye.
 const status = document.getElementById("status");
 const toast = document.getElementById("toast");
+const banner = document.getElementById("banner");
 let hide;
 
+// A dialog makes all else inert, live regions too: they move into it, and out again.
+const place = () => document.querySelector("dialog[open]") ?? document.body;
+const move = () => status.parentElement !== place() && place().append(status, toast, banner);
+document.addEventListener("close", move, true);
+
 export function say(text, { seen = false } = {}) {
-  // A dialog makes all else inert, live regions too: they move into it.
-  const place = document.querySelector("dialog[open]") ?? document.body;
-  if (status.parentElement !== place) place.append(status, toast);
+  move();
   status.textContent = text;
   if (!seen) return;
   toast.textContent = text;
@@ -19,4 +23,12 @@ export function say(text, { seen = false } = {}) {
 export function complain(element, error) {
   element.hidden = !error;
   (element.querySelector("p") ?? element).textContent = error ? error.message : "";
+}
+
+/** A bar that stays until it is given nothing. */
+export function showBanner(text) {
+  move();
+  if (text && banner.hidden) say(text);
+  banner.hidden = !text;
+  if (text) document.getElementById("banner-text").textContent = text;
 }

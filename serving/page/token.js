@@ -14,7 +14,9 @@ export function askToken(line, wrong) {
   return new Promise((resolve, reject) => {
     const submit = (event) => {
       event.preventDefault();
-      dialog.close("given");
+      if (/^[\x21-\x7e]+$/.test(field.value.trim())) return dialog.close("given");
+      const rule = "A token is made of plain letters, digits and signs, without spaces.";
+      complain(dialog.querySelector("[data-problem]"), new Error(rule)); // a header takes no other
     };
     const form = document.getElementById("token-form");
     form.addEventListener("submit", submit);

@@ -275,18 +275,17 @@ export class Wall {
     this.stop?.setAttribute("tabindex", "0");
   }
 
-  /** Asks for what is missing near the view, the nearest first, a few requests at once. */
+  /** Asks for what is missing near the view, from its top on, a few requests at once. */
   #load() {
     if (this.failed || !this.rows.size) return;
     const numbers = [...this.rows.keys()];
     const first = Math.min(...numbers) * this.columns;
     const last = Math.min(this.view.count, (Math.max(...numbers) + 1) * this.columns);
-    const { from, to } = this.#seen();
-    const middle = ((from + to) / 2 / this.height) * this.columns;
+    const top = this.#firstSeen() / BATCH;
     const missing = [];
     for (let batch = Math.floor(first / BATCH); batch * BATCH < last; batch++)
       if (!this.samples.has(batch * BATCH) && !this.loading.has(batch)) missing.push(batch);
-    const away = (batch) => Math.abs((batch + 0.5) * BATCH - middle);
+    const away = (batch) => (batch + 1 > top ? batch - top : 100 * (top - batch)); // above: later
     missing.sort((a, b) => away(a) - away(b));
     while (this.loading.size < AT_ONCE && missing.length) this.#ask(missing.shift());
   }
