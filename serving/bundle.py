@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import hashlib
 import io
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ import numpy as np
 from serving.errors import UsageError
 from serving.latents import check_seeds, labels_from_seeds, latents_from_seeds
 from serving.manifest import DATA, KINDS, MODEL, is_plain_file, read_manifest
+
+_DEVICES = {
+    "TensorrtExecutionProvider": "tensorrt",
+    "CUDAExecutionProvider": "cuda",
+    "CPUExecutionProvider": "cpu",
+}
 
 
 class Bundle:
@@ -29,13 +36,22 @@ class Bundle:
         path: folder of a bundle, of a run that holds one in `bundle/`, or of several versions,
             of which the latest is taken.
         threads: threads for one operation; by default what onnxruntime finds right.
-        device: `"auto"`, `"cpu"` or `"cuda"`.
+        device: `"auto"`, `"cpu"`, `"cuda"` or `"tensorrt"`.
+
+        sessions: sessions of onnxruntime for `runners`; a GPU has one.
 
     Raises:
         UsageError: the folder is no bundle, or its manifest or model is damaged.
     """
 
-    def __init__(self, path: str | Path, *, threads: int | None = None, device: str = "auto"):
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        device: str = "auto",
+        sessions: int = 1,
+    ):
         self.path = _find(Path(path))
         self.manifest = read_manifest(self.path)
         self.name: str = self.manifest["name"]
@@ -53,6 +69,10 @@ class Bundle:
         data = _read_file(self.path, self.manifest, DATA) if has_data else b"\0"
         self._session = _open_session(model, data, self.path, threads, device)
         self._check_model()
+        self._sessions = [self._session]
+        # For those who run it from several threads: of the same bytes, checked once.
+        while len(self._sessions) < sessions and self.device == "cpu":
+            self._sessions.append(_open_session(model, data, self.path, threads, device))
 
     def _check_model(self) -> None:
         """Refuses a manifest that describes another model than the one beside it."""
@@ -77,8 +97,12 @@ class Bundle:
 
     @property
     def device(self) -> str:
-        """Where it runs: `"cuda"` or `"cpu"`."""
-        return "cuda" if self._session.get_providers()[0].startswith("CUDA") else "cpu"
+        """Where it runs: `"cuda"`, `"tensorrt"` or `"cpu"`."""
+        return _DEVICES.get(self._session.get_providers()[0], "cpu")
+
+    def runners(self) -> list[Callable[[dict[str, np.ndarray]], np.ndarray]]:
+        """Gives for each session what maps its feeds to samples, for a thread of its own."""
+        return [functools.partial(self._run, session=session) for session in self._sessions]
 
     def generate(
         self,
@@ -130,9 +154,9 @@ class Bundle:
             samples[rows] = self._run(batch)
         return {"samples": samples, "seeds": seeds, **feeds}
 
-    def _run(self, feeds: dict[str, np.ndarray]) -> np.ndarray:
+    def _run(self, feeds: dict[str, np.ndarray], session: Any = None) -> np.ndarray:
         try:
-            samples = self._session.run(["samples"], feeds)[0]
+            samples = (session or self._session).run(["samples"], feeds)[0]
         except Exception as error:  # onnxruntime has a class for each failure
             line = " ".join(str(error).split())[:200]
             raise UsageError(
@@ -238,9 +262,10 @@ def _read_file(folder: Path, manifest: dict[str, Any], name: str) -> bytes:
 def _open_session(model: bytes, data: bytes, folder: Path, threads: int | None, device: str) -> Any:
     import onnxruntime
 
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"device must be auto, cpu or cuda. Received: device={device!r}")
-    cuda = device != "cpu" and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if device not in ("auto", *_DEVICES.values()):
+        raise UsageError(
+            f"device must be auto, {', '.join(_DEVICES.values())}. Received: device={device!r}"
+        )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     # Weights outside the model come from these bytes alone, and never from another file that a
@@ -248,9 +273,9 @@ def _open_session(model: bytes, data: bytes, folder: Path, threads: int | None, 
     options.add_external_initializers_from_files_in_memory([DATA], [data], [len(data)])
     if threads:
         options.intra_op_num_threads = threads
-    providers = ["CPUExecutionProvider"]
-    if cuda and _has_cuda_driver():
-        providers.insert(0, "CUDAExecutionProvider")
+    if threads == 1:  # there is no other thread to wait for; spinning would take its CPU
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = _providers(device, onnxruntime.get_available_providers())
     try:
         with _quiet(onnxruntime) if len(providers) > 1 else contextlib.nullcontext():
             session = onnxruntime.InferenceSession(model, options, providers=providers)
@@ -259,12 +284,22 @@ def _open_session(model: bytes, data: bytes, folder: Path, threads: int | None, 
         raise UsageError(
             f"model.onnx must load in onnxruntime. Received: {str(folder)!r} ({line})"
         ) from error
-    if device == "cuda" and not session.get_providers()[0].startswith("CUDA"):
+    if device not in ("auto", _DEVICES[session.get_providers()[0]]):
+        library = "TensorRT" if device == "tensorrt" else "CUDA"
         raise UsageError(
-            "device='cuda' needs a GPU, its driver, and onnxruntime-gpu with its CUDA libraries. "
-            "Received: a machine on which they do not load"
+            f"device={device!r} needs a GPU, its driver, and onnxruntime-gpu with its {library} "
+            "libraries. Received: a machine on which they do not load"
         )
     return session
+
+
+def _providers(device: str, available: Sequence[str]) -> list[str]:
+    """The providers to try; TensorRT only when asked for, as it takes minutes to start."""
+    wanted = {"tensorrt": list(_DEVICES)[:2], "cuda": list(_DEVICES)[1:2], "cpu": []}
+    wanted["auto"] = wanted["cuda"]
+    if not _has_cuda_driver():
+        return ["CPUExecutionProvider"]
+    return [x for x in wanted[device] if x in available] + ["CPUExecutionProvider"]
 
 
 def _has_cuda_driver() -> bool:

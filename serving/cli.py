@@ -1,7 +1,7 @@
 """The command `keras-gan`.
 
-`sample` and `--help` run here, within a moment: nothing heavy is imported before it is needed.
-Every other command is the library's, and is handed to `python -m keras_gan`.
+`sample`, `serve` and `--help` run here, within a moment: nothing heavy is imported before it is
+needed. Every other command is the library's, and is handed to `python -m keras_gan`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ COMMANDS = {
     "export": "Export a run's generator to a bundle: SavedModel and ONNX",
     "verify": "Check a bundle's files and what its models make",
     "sample": "Make samples from a bundle, without TensorFlow",
+    "serve": "Serve bundles over HTTP, without TensorFlow",
     "prepare": "Prepare a data set once, before training",
     "list": "List recipes, architectures, losses, penalties, data sets and more",
 }
-_LIBRARY = tuple(name for name in COMMANDS if name != "sample")
+_LIBRARY = tuple(name for name in COMMANDS if name not in ("sample", "serve"))
 
 HELP = """usage: keras-gan [--help] [--version] COMMAND ...
 
@@ -43,6 +44,7 @@ examples:
   keras-gan train fashion-mnist --set training.batch_size=128
   keras-gan export runs/fashion-mnist
   keras-gan sample runs/fashion-mnist --count 64 --out grid.png
+  keras-gan serve runs/fashion-mnist
 """
 
 
@@ -80,6 +82,8 @@ def _run(argv: list[str]) -> int:
         return 0
     if argv[0] == "sample":
         return sample(argv[1:])
+    if argv[0] == "serve":
+        return serve(argv[1:])
     if argv[0] in _LIBRARY:
         return _hand_over(argv)
     raise UsageError(_unknown(argv[0]))
@@ -191,6 +195,105 @@ def sample(argv: list[str]) -> int:
         f"Wrote {' and '.join(written)}: {options.count} {plural} of {bundle.name}, "
         f"{rate:.0f} samples/s on {bundle.device}"
     )
+    return 0
+
+
+def _serve_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="keras-gan serve",
+        description="Serve bundles over HTTP, with a page to play with them. New versions are "
+        "taken as they appear. SIGTERM ends it once what is under way is answered.",
+        epilog="example: keras-gan serve models/ --port 8000; then open http://127.0.0.1:8000",
+    )
+    add = parser.add_argument
+    add(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="folder of a bundle, of a run that was exported, of versions, or of several of these",
+    )
+    add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    add("--port", type=int, default=8000, help="port, 0 for a free one (default: 8000)")
+    add("--tokens", metavar="FILE", help="ask for a bearer token of this file, one a line")
+    add("--cors", action="append", metavar="ORIGIN", help="let pages of an origin ask; * for all")
+    add(
+        "--trusted-host",
+        action="append",
+        metavar="NAME",
+        help="a name in Host to answer besides this machine's, behind a proxy on 127.0.0.1",
+    )
+    for name, about in _LIMITS.items():
+        add("--" + name.replace("_", "-"), type=float if "seconds" in name else int, help=about)
+    add("--timeout", type=float, metavar="SECONDS", help="most for one request (default: 30)")
+    add("--device", metavar="auto|cpu|cuda|tensorrt", help="where to run (default: auto)")
+    add("--log-format", metavar="text|json", help="of the log, on standard error (default: text)")
+    add("--no-access-log", action="store_true", help="log only requests that fail")
+    return parser
+
+
+_LIMITS = {
+    "workers": "sessions of one thread at the same time (default: one for each CPU)",
+    "max_batch": "most samples in a batch (default: 16)",
+    "queue": "most samples that wait; beyond, 503 (default: 512)",
+    "max_count": "most samples in an answer that is not streamed (default: 1024)",
+    "max_stream": "most samples in a stream (default: 100000)",
+    "max_values": "most numbers or pixels in an answer that is not streamed (default: 2**24)",
+    "max_body": "most bytes of a request's body (default: 8 MiB)",
+    "max_requests": "most requests at the same time; beyond, 503 (default: 1024)",
+    "max_connections": "most connections; beyond, 503 (default: 2048)",
+    "header_seconds": "for a request's line and headers to be there (default: 10)",
+    "body_seconds": "for its body to be there, and for an answer to move on (default: 30)",
+    "idle_seconds": "for an idle connection to be closed (default: 75)",
+    "drain_seconds": "for what is under way to end after SIGTERM (default: 30)",
+    "poll_seconds": "between two looks at the folders (default: 1)",
+    "versions": "newest versions of a model to serve (default: 3)",
+}
+
+
+def serve(argv: list[str]) -> int:
+    """Runs `keras-gan serve`."""
+    options = _serve_parser().parse_args(argv)
+    try:
+        from serving import server
+        from serving.app import create_app
+        from serving.limits import Settings, names
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            "Serving needs what `pip install 'keras-gan[serve]'` installs. "
+            f"Received: no module {error.name!r}"
+        ) from error
+    given = {
+        name: value
+        for name in (*_LIMITS, "timeout", "device", "log_format")
+        if (value := getattr(options, name)) is not None
+    }
+    settings = Settings(
+        paths=tuple(os.path.expanduser(path) for path in options.paths),
+        host=options.host,
+        port=options.port,
+        tokens=options.tokens and os.path.expanduser(options.tokens),
+        access_log=not options.no_access_log,
+        cors=names(options.cors),
+        hosts=names(options.trusted_host),
+        **given,
+    )
+    app = create_app(settings)
+    if not settings.is_local and app.tokens is None:
+        app.log.say(
+            f"Anyone who reaches {settings.host} may ask: no --tokens were given. "
+            "Put a proxy with TLS before it, and tokens, where others do",
+            failed=True,
+        )
+
+    def tell(running: Any) -> None:
+        what = ", ".join(
+            f"{served.bundle.name} version {served.version}"
+            for _, served in sorted(app.repository.newest.items())
+        )
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        print(f"Serving {what} at http://{host}:{running.port}", flush=True)
+
+    server.run(app, tell)
     return 0
 
 

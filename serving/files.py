@@ -1,0 +1,68 @@
+"""The files of the page, as they lie in `serving/page/`."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from serving.messages import Answer, Refusal, Request
+
+FOLDER = Path(__file__).parent / "page"
+POLICY = (
+    b"content-security-policy: default-src 'self'; img-src 'self' blob: data:; "
+    b"media-src 'self' blob:; "
+    b"object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n"
+)
+_KINDS = {
+    ".html": b"text/html; charset=utf-8",
+    ".js": b"text/javascript; charset=utf-8",
+    ".css": b"text/css; charset=utf-8",
+    ".svg": b"image/svg+xml",
+    ".png": b"image/png",
+    ".ico": b"image/x-icon",
+    ".json": b"application/json",
+    ".webmanifest": b"application/manifest+json",
+    ".woff2": b"font/woff2",
+    ".txt": b"text/plain; charset=utf-8",
+}
+_kept: dict[Path, tuple[tuple[int, int], bytes, bytes]] = {}
+
+
+def index(app: Any, request: Request) -> Answer:
+    """Handles `/`."""
+    return file(app, request, "index.html")
+
+
+def file(app: Any, request: Request, file: str) -> Answer:
+    """Handles `/page/...`."""
+    parts = file.split("/")
+    path = FOLDER.joinpath(*parts)
+    # No name that starts with a dot, is empty, or leaves the folder on any system.
+    plain = all(
+        p
+        and p[0] != "."
+        and p.replace("-", "").replace("_", "").replace(".", "").isalnum()
+        and p.isascii()
+        for p in parts
+    )
+    kind = _KINDS.get(path.suffix)
+    if not plain or kind is None or not path.is_file():
+        raise Refusal(404, f"There is no such file. Received: {'/page/' + file!r:.200}")
+    content, tag = _read(path)
+    head = POLICY + b'cache-control: no-cache\r\netag: "%b"\r\n' % tag
+    if tag in request.headers.get(b"if-none-match", b""):
+        return Answer(304, b"", kind, head)
+    return Answer(200, content, kind, head)
+
+
+def _read(path: Path) -> tuple[bytes, bytes]:
+    """A file and its tag, read again when it has changed."""
+    status = path.stat()
+    stamp = (status.st_mtime_ns, status.st_size)
+    known = _kept.get(path)
+    if known is None or known[0] != stamp:
+        content = path.read_bytes()
+        tag = hashlib.sha256(content).hexdigest()[:32].encode()
+        known = _kept[path] = (stamp, content, tag)
+    return known[1], known[2]

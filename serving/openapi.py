@@ -1,0 +1,254 @@
+"""The OpenAPI document of the server, and a page of it that asks no other host for anything."""
+
+from __future__ import annotations
+
+import html
+import json
+from typing import Any
+
+from serving.messages import Answer, Request, json_answer
+
+_JSON = "application/json"
+_STATUSES = {
+    "400": "A mistake in the request",
+    "401": "A token is missing or wrong, where tokens are asked for",
+    "403": "Another host or origin than is allowed",
+    "404": "No such model, version or path",
+    "405": "Another method",
+    "413": "The body is too large",
+    "415": "The body is something else",
+    "500": "The server failed; its log says why",
+    "503": "Full, loading or ending; Retry-After says when to come again",
+    "504": "The deadline has passed",
+}
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {"error": {"type": "string"}, "status": {"type": "string"}},
+}
+_TENSOR = {
+    "type": "object",
+    "required": ["name", "shape", "datatype"],
+    "properties": {
+        "name": {"type": "string", "enum": ["latents", "labels", "seeds"]},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+        "datatype": {"type": "string"},
+        "data": {"type": "array", "items": {}},
+        "parameters": {"type": "object"},
+    },
+}
+_INFER = {
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "id": {"type": "string"},
+        "inputs": {"type": "array", "items": _TENSOR, "minItems": 1},
+        "outputs": {"type": "array", "items": {"type": "object"}},
+        "parameters": {"type": "object"},
+    },
+}
+_PREDICT = {
+    "type": "object",
+    "properties": {
+        "signature_name": {
+            "type": "string",
+            "enum": ["serving_default", "generate", "generate_png"],
+        },
+        "instances": {"type": "array", "items": {}, "minItems": 1},
+        "inputs": {},
+    },
+    "oneOf": [{"required": ["instances"]}, {"required": ["inputs"]}],
+    "additionalProperties": False,
+}
+_OBJECT = {_JSON: {"schema": {"type": "object"}}}
+_SAMPLES = {
+    "image/png": {"schema": {"type": "string", "format": "binary"}},
+    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+    "application/x-ndjson": {"schema": {"type": "string"}},
+    _JSON: {
+        "schema": {
+            "type": "object",
+            "required": ["model", "version", "sha256", "samples"],
+            "properties": {
+                "model": {"type": "string"},
+                "version": {"type": "integer"},
+                "sha256": {"type": "string"},
+                "samples": {"type": "array", "items": {"type": "object"}},
+            },
+        }
+    },
+}
+# What a handler does, by its path without the version; the content of its answer where it is not
+# an object of JSON.
+_ABOUT: dict[str, tuple[str, dict[str, Any]]] = {
+    "/v1/generate": ("Makes samples from seeds", _SAMPLES),
+    "/v1/models": ("Lists the models", _OBJECT),
+    "/healthz": ("Whether the process answers", _OBJECT),
+    "/readyz": ("Whether everything is loaded, verified and warm", _OBJECT),
+    "/metrics": ("Metrics for Prometheus", {"text/plain": {"schema": {"type": "string"}}}),
+    "/openapi.json": ("This document", _OBJECT),
+    "/docs": ("This document, to read", {"text/html": {"schema": {"type": "string"}}}),
+    "/": ("The page", {"text/html": {"schema": {"type": "string"}}}),
+    "/page/{file}": (
+        "The page's files",
+        {
+            kind: {"schema": {"type": "string"}}
+            for kind in ("text/html", "text/css", "text/javascript", "image/svg+xml", _JSON)
+        },
+    ),
+    "/v2": ("The server, by the Open Inference Protocol", _OBJECT),
+    "/v2/health/live": ("Whether the process answers", _OBJECT),
+    "/v2/health/ready": ("Whether everything is loaded", _OBJECT),
+    "/v2/repository/index": (
+        "Lists models and versions",
+        {_JSON: {"schema": {"type": "array", "items": {"type": "object"}}}},
+    ),
+    "/v2/models/{name}": ("A model's inputs and outputs", _OBJECT),
+    "/v2/models/{name}/ready": ("Whether a model is served", _OBJECT),
+    "/v2/models/{name}/config": ("A model's configuration, in Triton's terms", _OBJECT),
+    "/v2/models/{name}/infer": (
+        "Latents or seeds to samples",
+        _OBJECT | {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    ),
+    "/v1/models/{name}": ("A model's versions, by TensorFlow Serving's API", _OBJECT),
+    "/v1/models/{name}/metadata": ("A model's signatures", _OBJECT),
+    "/v1/models/{name}:predict": ("Runs a signature, by rows or by columns", _OBJECT),
+}
+_PARAMETERS: dict[str, dict[str, Any]] = {
+    "name": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$"},
+    "version": {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
+    "file": {"type": "string", "minLength": 1},
+}
+
+
+def document(app: Any) -> dict[str, Any]:
+    """Gives the document; its paths are the application's routes."""
+    paths: dict[str, Any] = {}
+    for route in app.routes:
+        plain = route.path.replace("/versions/{version}", "")
+        summary, content = _ABOUT[plain]
+        parameters = [
+            {"name": name, "in": "path", "required": True, "schema": schema}
+            for name, schema in _PARAMETERS.items()
+            if f"{{{name}}}" in route.path
+        ]
+        for method in sorted(route.methods):
+            operation: dict[str, Any] = {
+                "operationId": _identify(method, route.path),
+                "summary": summary,
+                "responses": _responses(content, open=route.open),
+            }
+            if parameters:
+                operation["parameters"] = parameters
+            if method == "GET" and route.name == "generate":
+                operation["parameters"] = _query()
+            if method == "POST" and (body := _body(app, plain)):
+                operation["requestBody"] = {
+                    "required": True,
+                    "content": {_JSON: {"schema": body}},
+                }
+            if not route.open:
+                operation["security"] = (
+                    [{}, {"token": []}] if app.tokens is None else [{"token": []}]
+                )
+            paths.setdefault(route.path, {})[method.lower()] = operation
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "keras-gan",
+            "version": app.version,
+            "description": "Samples from generators. A seed names a sample, everywhere.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "schemas": {"Error": _ERROR},
+        },
+    }
+
+
+def _identify(method: str, path: str) -> str:
+    words = path.replace(":", "/").replace("{", "").replace("}", "").split("/")
+    return "_".join([method.lower(), *(w for w in words if w)]) or "get_page"
+
+
+def _responses(content: dict[str, Any], open: bool) -> dict[str, Any]:
+    error = {_JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
+    found: dict[str, Any] = {
+        "200": {"description": "As asked for", "content": content},
+        "304": {"description": "As the client has it"},
+    }
+    for status, about in _STATUSES.items():
+        if status != "401" or not open:
+            found[status] = {"description": about, "content": error}
+    return found
+
+
+def _query() -> list[dict[str, Any]]:
+    from serving.generate import FIELDS
+
+    found = []
+    for name, schema in FIELDS.items():
+        schema = {key: value for key, value in schema.items() if key != "description"}
+        parameter: dict[str, Any] = {"name": name, "in": "query", "schema": schema}
+        if schema.get("type") == "array" or name == "labels":
+            parameter |= {"style": "form", "explode": False}  # separated by commas
+        found.append(parameter)
+    return found
+
+
+def _body(app: Any, path: str) -> dict[str, Any] | None:
+    from serving.generate import FIELDS
+
+    if path == "/v1/generate":
+        return {"type": "object", "properties": FIELDS, "additionalProperties": False}
+    if path.endswith("/infer"):
+        return _INFER
+    return _PREDICT if path.endswith(":predict") else None
+
+
+def document_answer(app: Any, request: Request) -> Answer:
+    """Handles `/openapi.json`."""
+    return json_answer(document(app))
+
+
+def page_answer(app: Any, request: Request) -> Answer:
+    """Handles `/docs`."""
+    from serving.files import POLICY
+
+    found = document(app)
+    rows = []
+    for path, operations in found["paths"].items():
+        for method, operation in operations.items():
+            body = operation.get("requestBody", {}).get("content", {}).get(_JSON, {})
+            fields = body.get("schema", {}).get("properties", {})
+            rows.append(
+                f"<h2 id='{operation['operationId']}'><code>{method.upper()} {html.escape(path)}"
+                f"</code></h2><p>{html.escape(operation['summary'])}</p>{_table(fields)}"
+            )
+    text = (
+        "<!doctype html><html lang='en'><meta charset='utf-8'><title>keras-gan: the API</title>"
+        "<meta name='viewport' content='width=device-width'>"
+        "<link rel='stylesheet' href='/page/style.css'><main><h1>keras-gan: the API</h1>"
+        f"<p>{html.escape(found['info']['description'])} As a document: "
+        f"<a href='/openapi.json'>openapi.json</a>. Errors are JSON, <code>{{&quot;error&quot;: "
+        f"&quot;the rule. Received: ...&quot;}}</code>.</p>{''.join(rows)}</main></html>"
+    )
+    head = POLICY + b"cache-control: no-cache\r\n"
+    return Answer(200, text.encode("utf-8"), b"text/html; charset=utf-8", head)
+
+
+def _table(fields: dict[str, Any]) -> str:
+    if not fields:
+        return ""
+    rows = []
+    for name, schema in fields.items():
+        kind = schema.get("type") or " or ".join(x.get("type", "") for x in schema.get("anyOf", []))
+        rest = {k: v for k, v in schema.items() if k in ("enum", "minimum", "maximum")}
+        told = f"{schema.get('description', '')} {json.dumps(rest) if rest else ''}"
+        rows.append(
+            f"<tr><td><code>{html.escape(name)}</code><td>{html.escape(kind or 'any')}"
+            f"<td>{html.escape(told)}"
+        )
+    return f"<table><tr><th>field<th>type<th>about{''.join(rows)}</table>"

@@ -1,0 +1,227 @@
+"""TensorFlow Serving's REST API: status, metadata, and predict by rows and by columns.
+
+The signatures are those of a bundle's SavedModel, so that a client does not see which of the two
+servers it talks to.
+
+Reference:
+    https://www.tensorflow.org/tfx/serving/api_rest
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+import numpy as np
+import orjson
+
+from serving.engine import Job
+from serving.messages import Answer, Refusal, Request, json_answer
+from serving.numbers import Inputs, batches
+from serving.provenance import provenance
+
+_DTYPES = {"latents": "DT_FLOAT", "seeds": "DT_INT64", "labels": "DT_INT64"}
+
+
+def signatures(served: Any) -> dict[str, tuple[list[str], str]]:
+    """Inputs and the output of each signature of a model."""
+    labels = ["labels"] if served.bundle.num_classes else []
+    found = {
+        "serving_default": (["latents", *labels], "samples"),
+        "generate": (["seeds", *labels], "samples"),
+    }
+    if "png" in served.forms:
+        found["generate_png"] = (["seeds", *labels], "png_bytes")
+    return found
+
+
+def status(app: Any, request: Request, name: str, version: int | None = None) -> Answer:
+    """Handles `/v1/models/NAME[/versions/N]`."""
+    request.served = app.find(name, version)
+    versions = [version] if version is not None else sorted(app.repository.models[name])[::-1]
+    found = [
+        {
+            "version": str(number),
+            "state": "AVAILABLE",
+            "status": {"error_code": "OK", "error_message": ""},
+        }
+        for number in versions
+    ]
+    return json_answer({"model_version_status": found})
+
+
+def metadata(app: Any, request: Request, name: str, version: int | None = None) -> Answer:
+    """Handles `/v1/models/NAME[/versions/N]/metadata`."""
+    served = request.served = app.find(name, version)
+    bundle = served.bundle
+    shapes = {"latents": [-1, bundle.latent_dim], "samples": [-1, *bundle.shape]}
+    types = _DTYPES | {"samples": "DT_FLOAT", "png_bytes": "DT_STRING"}
+
+    def tensor(signature: str, port: str) -> dict[str, Any]:
+        sizes = [{"size": str(size), "name": ""} for size in shapes.get(port, [-1])]
+        return {
+            "dtype": types[port],
+            "tensor_shape": {"dim": sizes, "unknown_rank": False},
+            "name": f"{signature}_{port}:0",
+        }
+
+    found = {
+        signature: {
+            "inputs": {port: tensor(signature, port) for port in inputs},
+            "outputs": {output: tensor(signature, output)},
+            "method_name": "tensorflow/serving/predict",
+            "defaults": {},
+        }
+        for signature, (inputs, output) in signatures(served).items()
+    }
+    about = {
+        "model_spec": {"name": name, "signature_name": "", "version": str(served.version)},
+        "metadata": {"signature_def": {"signature_def": found}},
+    }
+    return json_answer(about)
+
+
+class Prediction:
+    """A request to predict, read and checked.
+
+    Args:
+        served: the version of the model.
+        content: the body.
+        settings: the server's.
+
+    Raises:
+        Refusal: it is not what the API or the signature wants.
+    """
+
+    def __init__(self, served: Any, content: Any, settings: Any):
+        self.served = served
+        if type(content) is not dict:
+            raise Refusal(400, f"The body must be an object. Received: {content!r:.80}")
+        unknown = content.keys() - {"signature_name", "instances", "inputs"}
+        if unknown or ("instances" in content) == ("inputs" in content):
+            raise Refusal(
+                400,
+                "The body must have instances or inputs, and may have signature_name. "
+                f"Received: {', '.join(map(ascii, sorted(content)))[:200] or 'neither'}",
+            )
+        valid = signatures(served)
+        name = content.get("signature_name", "serving_default")
+        if type(name) is not str or name not in valid:
+            raise Refusal(
+                400,
+                f"The signatures are {', '.join(valid)}. Received: signature_name={name!r:.80}",
+            )
+        self.ports, self.output = valid[name]
+        self.rows = "instances" in content
+        found = self._by_rows(content["instances"]) if self.rows else None
+        found = self._by_columns(content["inputs"]) if found is None else found
+        tensors = {port: _tensor(port, value) for port, value in found.items()}
+        self.inputs = Inputs(served, tensors, 1.0, settings)
+
+    def _by_rows(self, instances: Any) -> dict[str, Any]:
+        if type(instances) is not list or not instances:
+            raise Refusal(
+                400, f"instances must be a list of them. Received: instances={instances!r:.80}"
+            )
+        named = type(instances[0]) is dict and "b64" not in instances[0]
+        for instance in instances:
+            if named:
+                self._match(instance)
+            elif type(instance) is dict or len(self.ports) > 1:
+                raise Refusal(
+                    400,
+                    f"An instance must be an object of {', '.join(self.ports)}. "
+                    f"Received: {instance!r:.80}",
+                )
+        if not named:
+            return {self.ports[0]: instances}
+        return {port: [instance[port] for instance in instances] for port in self.ports}
+
+    def _by_columns(self, inputs: Any) -> dict[str, Any]:
+        if type(inputs) is dict and "b64" not in inputs:
+            self._match(inputs)
+            return inputs
+        if len(self.ports) > 1:
+            raise Refusal(
+                400,
+                f"inputs must be an object of {', '.join(self.ports)}. Received: {inputs!r:.80}",
+            )
+        return {self.ports[0]: inputs}
+
+    def _match(self, given: Any) -> None:
+        if type(given) is not dict or given.keys() != set(self.ports):
+            keys = ", ".join(map(ascii, given)) if type(given) is dict else f"{given!r:.80}"
+            raise Refusal(
+                400, f"The inputs are {', '.join(self.ports)}. Received: {keys[:200] or 'none'}"
+            )
+
+    def answer(self, samples: np.ndarray) -> Answer:
+        """The answer, in the worker or another thread."""
+        content: Any = np.ascontiguousarray(samples)
+        if self.output == "png_bytes":
+            content = [{"b64": png} for png in self._pngs(samples)]
+        key = "predictions" if self.rows else "outputs"
+        return Answer(
+            200,
+            orjson.dumps({key: content}, option=orjson.OPT_SERIALIZE_NUMPY),
+            head=self.served.head,
+        )
+
+    def _pngs(self, samples: np.ndarray) -> list[str]:
+        from serving.pictures import to_png, to_uint8
+
+        bundle, inputs = self.served.bundle, self.inputs
+        found = []
+        for row, picture in enumerate(to_uint8(samples, bundle.value_range)):
+            facts: dict[str, Any] = {"seed": int(inputs.seeds[row])}
+            if inputs.labels is not None:
+                facts["label"] = int(inputs.labels[row])
+            png = to_png(picture, provenance(bundle.name, bundle.sha256, **facts))
+            found.append(base64.b64encode(png).decode("ascii"))
+        return found
+
+
+def predict(app: Any, request: Request, name: str, version: int | None = None) -> Any:
+    """Handles `/v1/models/NAME[/versions/N]:predict`."""
+    served = request.served = app.find(name, version)
+    prediction = Prediction(served, request.json(), app.settings)
+    inputs = prediction.inputs
+
+    def encode(job: Job, samples: np.ndarray) -> Answer:
+        return prediction.answer(samples)
+
+    deadline = request.start + app.settings.timeout
+    if inputs.count <= served.engine.max_batch:
+        return inputs.job(0, inputs.count, encode, deadline)
+    return batches(app, inputs, deadline, prediction.answer)
+
+
+def _tensor(port: str, value: Any) -> np.ndarray:
+    """Numbers from lists; `{"b64"}` holds the bytes of a tensor in the order of the machine."""
+    if type(value) is dict and value.keys() == {"b64"}:
+        return _from_bytes(port, value["b64"])
+    if type(value) is list and value and type(value[0]) is dict:
+        rows = [_from_bytes(port, x.get("b64") if type(x) is dict else None) for x in value]
+        if len({row.shape for row in rows}) > 1:
+            raise Refusal(400, f"Rows of {port} must be of one length. Received: several")
+        return np.stack(rows) if port == "latents" else np.concatenate(rows)
+    try:
+        values = np.array(value)
+    except (ValueError, OverflowError) as error:
+        raise Refusal(400, f"{port} must be numbers in rows. Received: {error}") from error
+    kinds = "iuf" if port == "latents" else "iu"
+    if values.dtype.kind not in kinds or not values.size:
+        kind = "numbers" if port == "latents" else "integers"
+        raise Refusal(400, f"{port} must be {kind}, one row for each. Received: {value!r:.80}")
+    return np.atleast_1d(values)
+
+
+def _from_bytes(port: str, text: Any) -> np.ndarray:
+    dtype = "<f4" if port == "latents" else "<i8"
+    try:
+        return np.frombuffer(base64.b64decode(text, validate=True), dtype)
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise Refusal(
+            400, f"b64 of {port} must be base64 of its {dtype} bytes. Received: {text!r:.80}"
+        ) from error

@@ -1,0 +1,132 @@
+"""`keras-gan serve` in a process of its own, and a client of it, for the tests."""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+# The program of the console script, in which what a server must not import does not exist.
+PROGRAM = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("tensorflow", "keras", "keras_gan", "export", "tf2onnx"):
+            sys.exit("imported " + name)
+sys.meta_path.insert(0, Blocker())
+from serving.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+class Answer:
+    def __init__(self, status, headers, body):
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+    @property
+    def error(self):
+        """The line that every refusal has, and nothing that looks like a stack trace."""
+        assert self.headers["content-type"] == "application/json", self.body
+        line = self.json["error"]
+        assert "Received: " in line, line
+        assert "Traceback" not in line, line
+        return line
+
+
+class Serving:
+    """A server that runs, in a `with` block."""
+
+    def __init__(self, *args, wait=True):
+        self.log = ""
+        command = [sys.executable, "-c", PROGRAM, "serve", *map(str, args), "--port", "0"]
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])},
+        )
+        self.port = 0
+        if wait:
+            self.wait()
+
+    def wait(self):
+        self.line = self.process.stdout.readline()
+        found = re.search(r":(\d+)$", self.line.strip())
+        assert found, self.line + self.process.stderr.read()
+        self.port = int(found[1])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop(kill=True)
+
+    def stop(self, kill=False):
+        """Ends it and gives its status; its log is in `log` then."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+        if not self.log:
+            _, self.log = self.process.communicate(timeout=60)
+        return self.process.returncode
+
+    def connect(self):
+        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
+    def ask(self, path, body=None, headers=None, method=None, connection=None):
+        """One request; JSON unless the body is bytes."""
+        client = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        headers = dict(headers or {})
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+            headers.setdefault("Content-Type", "application/json")
+        client.request(method or ("GET" if body is None else "POST"), path, body, headers)
+        answer = client.getresponse()
+        found = {name.lower(): value for name, value in answer.getheaders()}
+        content = answer.read()
+        if connection is None:
+            client.close()
+        return Answer(answer.status, found, content)
+
+    def raw(self, data, seconds=20):
+        """What comes back for bytes on a connection, until its end."""
+        with self.connect() as connection:
+            connection.settimeout(seconds)
+            connection.sendall(data)
+            return read_all(connection)
+
+    def memory(self):
+        """Resident bytes."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) * 1024
+
+
+def read_all(connection):
+    found = b""
+    with contextlib.suppress(TimeoutError, ConnectionResetError):
+        while piece := connection.recv(65536):
+            found += piece
+    return found
+
+
+def until(condition, seconds=20):
+    """Waits until something is so."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it never became so"
+        time.sleep(0.02)
+    return found

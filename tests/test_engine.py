@@ -1,0 +1,275 @@
+"""The engine: what rides together, in what order, and what becomes of those who cannot wait."""
+
+import asyncio
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from serving.engine import Closed, Engine, Expired, Failed, Full, Job
+from serving.latents import latents_from_seeds
+
+
+class Model:
+    """Gives each sample the sum of its latents and its label, when it is let."""
+
+    def __init__(self):
+        self.go = threading.Event()
+        self.go.set()
+        self.sizes = []
+        self.began = threading.Event()
+
+    def __call__(self, feeds):
+        self.began.set()
+        assert self.go.wait(10)
+        self.sizes.append(len(feeds["latents"]))
+        total = feeds["latents"].sum(axis=1)
+        return total + feeds["labels"] if "labels" in feeds else total
+
+
+def seeds(*values):
+    return np.array(values, np.int64)
+
+
+def value(seed, label=0, truncation=1.0, dim=4):
+    return (latents_from_seeds([seed], dim) * np.float32(truncation)).sum() + label
+
+
+def run(test, workers=1, classes=0, **options):
+    """Runs a coroutine function with an engine and its model."""
+
+    async def main():
+        model = Model()
+        loop = asyncio.get_running_loop()
+        engine = Engine([model] * workers, 4, classes, loop, **options)
+        try:
+            return await asyncio.wait_for(test(engine, model), 20)
+        finally:
+            model.go.set()
+            engine.close()
+
+    return asyncio.run(main())
+
+
+async def hold(engine, model):
+    """Makes the only worker busy."""
+    model.go.clear()
+    model.began.clear()
+    task = asyncio.ensure_future(engine.run(Job(1, seeds(0))))
+    while not model.began.is_set():
+        await asyncio.sleep(0.001)
+    return task
+
+
+def test_what_comes_while_a_batch_runs_is_the_next_batch():
+    async def test(engine, model):
+        first = await hold(engine, model)
+        others = [asyncio.ensure_future(engine.run(Job(1, seeds(i)))) for i in range(1, 7)]
+        await asyncio.sleep(0.01)
+        assert (engine.waiting, engine.pending) == (6, 7)
+        model.go.set()
+        await asyncio.gather(first, *others)
+        assert model.sizes == [1, 4, 2]
+        assert (engine.waiting, engine.pending) == (0, 0)
+
+    run(test, max_batch=4)
+
+
+def test_a_job_is_not_split_and_not_overtaken():
+    async def test(engine, model):
+        first = await hold(engine, model)
+        sizes = (3, 2, 4, 1, 1)
+        done = []
+
+        async def one(i, n):
+            await engine.run(Job(n, seeds(*range(n))))
+            done.append(i)
+
+        tasks = [asyncio.ensure_future(one(i, n)) for i, n in enumerate(sizes)]
+        await asyncio.sleep(0.01)
+        model.go.set()
+        await asyncio.gather(first, *tasks)
+        assert model.sizes == [1, 3, 2, 4, 2]
+        assert done == [0, 1, 2, 3, 4]
+
+    run(test, max_batch=4)
+
+
+def test_an_idle_worker_takes_a_job_at_once():
+    async def test(engine, model):
+        start = time.monotonic()
+        for _ in range(20):
+            await engine.run(Job(1, seeds(5)))
+        assert time.monotonic() - start < 1
+        assert model.sizes == [1] * 20
+
+    run(test)
+
+
+def test_two_workers_run_at_the_same_time():
+    async def test(engine, model):
+        tasks = [await hold(engine, model), await hold(engine, model)]
+        assert engine.waiting == 0
+        model.go.set()
+        await asyncio.gather(*tasks)
+
+    run(test, workers=2)
+
+
+def test_every_sample_is_its_own_whatever_it_rode_with():
+    rng = np.random.default_rng(0)
+
+    async def test(engine, model):
+        async def one():
+            n = int(rng.integers(1, 5))
+            own = rng.integers(0, 2**40, n)
+            labels = rng.integers(0, 3, n) if rng.random() < 0.5 else None
+            factor = float(rng.choice([1.0, 0.5]))
+            if rng.random() < 0.3:
+                latents = rng.normal(size=(n, 4)).astype("float32")
+                labels = rng.integers(0, 3, n)
+                expected = latents.sum(axis=1) + labels
+                job = Job(n, None, latents, labels)
+            else:
+                own_labels = own % 3 if labels is None else labels
+                expected = [value(s, y, factor) for s, y in zip(own, own_labels, strict=True)]
+                job = Job(n, own, None, labels, factor)
+            np.testing.assert_allclose(await engine.run(job), expected, atol=1e-5)
+
+        await asyncio.gather(*(one() for _ in range(200)))
+        assert max(model.sizes) == 8
+        assert sum(model.sizes) > 200
+
+    run(test, workers=2, classes=3, max_batch=8)
+
+
+def test_a_full_queue_refuses_at_once_and_says_when_to_come_again():
+    async def test(engine, model):
+        first = await hold(engine, model)
+        waiting = [asyncio.ensure_future(engine.run(Job(2, seeds(1, 2)))) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        with pytest.raises(Full) as caught:
+            await engine.run(Job(1, seeds(3)))
+        assert caught.value.engine is engine
+        engine.seconds = 0.8
+        assert engine.retry_after() == 4  # 4 samples of 0.8 s, rounded up
+        part = asyncio.ensure_future(engine.run(Job(1, seeds(3)), part=True))
+        await asyncio.sleep(0.01)
+        assert engine.waiting == 5
+        model.go.set()
+        await asyncio.gather(first, part, *waiting)
+        assert await engine.run(Job(8, seeds(*range(8)))) is not None  # nothing waits: taken
+
+    run(test, queue=4)
+
+
+def test_who_goes_away_frees_a_place():
+    async def test(engine, model):
+        first = await hold(engine, model)
+        gone = asyncio.ensure_future(engine.run(Job(4, seeds(1, 2, 3, 4))))
+        await asyncio.sleep(0.01)
+        gone.cancel()
+        await asyncio.sleep(0.01)
+        assert (engine.waiting, engine.pending) == (0, 1)
+        stays = asyncio.ensure_future(engine.run(Job(1, seeds(9))))
+        await asyncio.sleep(0.01)
+        model.go.set()
+        assert await stays == pytest.approx([value(9)])
+        await first
+        assert model.sizes == [1, 1]
+
+    run(test, queue=4)
+
+
+def test_deadlines():
+    async def test(engine, model):
+        first = await hold(engine, model)
+        now = time.monotonic()
+        late = asyncio.ensure_future(engine.run(Job(1, seeds(1), deadline=now + 5)))
+        in_time = asyncio.ensure_future(engine.run(Job(1, seeds(2), deadline=now + 500)))
+        await asyncio.sleep(0.01)
+        engine.expire(now + 4)
+        assert engine.pending == 3
+        engine.expire(now + 6)
+        with pytest.raises(Expired):
+            await late
+        assert (engine.waiting, engine.pending) == (1, 2)
+        model.go.set()
+        await asyncio.gather(first, in_time)
+        assert model.sizes == [1, 1]
+
+    run(test)
+
+
+def test_a_deadline_holds_for_what_runs_already():
+    async def test(engine, model):
+        first = await hold(engine, model)
+        (job,) = engine._jobs
+        job.deadline = 0.0
+        engine.expire(1.0)
+        with pytest.raises(Expired):
+            await first
+        model.go.set()
+        assert await engine.run(Job(1, seeds(1))) == pytest.approx([value(1)])
+
+    run(test)
+
+
+def test_a_model_that_fails_fails_its_batch_alone():
+    async def test(engine, model):
+        model.go.wait = lambda seconds: 1 / 0
+        with pytest.raises(Failed, match="division by zero"):
+            await engine.run(Job(1, seeds(1)))
+        del model.go.wait
+        assert await engine.run(Job(1, seeds(1))) == pytest.approx([value(1)])
+
+    run(test)
+
+
+def test_an_answer_that_cannot_be_written_fails_its_job_alone():
+    async def test(engine, model):
+        first = await hold(engine, model)
+        bad = Job(1, seeds(1), encode=lambda job, rows: 1 / 0)
+        good = Job(1, seeds(2), encode=lambda job, rows: float(rows[0]))
+        tasks = [asyncio.ensure_future(engine.run(job)) for job in (bad, good)]
+        await asyncio.sleep(0.01)
+        model.go.set()
+        with pytest.raises(ZeroDivisionError):
+            await tasks[0]
+        assert await tasks[1] == pytest.approx(value(2))
+        await first
+        assert model.sizes == [1, 2]
+
+    run(test)
+
+
+def test_close_answers_what_runs_and_refuses_the_rest():
+    async def test(engine, model):
+        first = await hold(engine, model)
+        queued = asyncio.ensure_future(engine.run(Job(1, seeds(1))))
+        await asyncio.sleep(0.01)
+        engine.close()
+        with pytest.raises(Closed):
+            await queued
+        with pytest.raises(Closed):
+            await engine.run(Job(1, seeds(1)))
+        model.go.set()
+        assert await first == pytest.approx([value(0)])
+        for thread in engine._threads:
+            thread.join(5)
+            assert not thread.is_alive()
+
+    run(test)
+
+
+def test_batches_are_told_of():
+    told = []
+
+    async def test(engine, model):
+        await engine.run(Job(3, seeds(1, 2, 3)))
+
+    run(test, observe=lambda count, seconds: told.append((count, seconds)))
+    ((count, seconds),) = told
+    assert count == 3
+    assert 0 < seconds < 5
