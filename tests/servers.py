@@ -49,9 +49,9 @@ class Answer:
 class Serving:
     """A server that runs, in a `with` block."""
 
-    def __init__(self, *args, wait=True):
+    def __init__(self, *args, wait=True, port=0):
         self.log = ""
-        command = [sys.executable, "-c", PROGRAM, "serve", *map(str, args), "--port", "0"]
+        command = [sys.executable, "-c", PROGRAM, "serve", *map(str, args), "--port", str(port)]
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
