@@ -44,9 +44,6 @@ export function showLines(holder, rows) {
       title.textContent = name;
       const code = row.appendChild(document.createElement("code"));
       code.textContent = text;
-      code.tabIndex = 0; // long lines scroll
-      code.role = "group";
-      code.setAttribute("aria-label", `${name}: ${text}`);
       const button = row.appendChild(document.createElement("button"));
       button.type = "button";
       button.className = "square";
