@@ -103,7 +103,7 @@ class Page:
     def state(self):
         return self.js(
             "return [location.href, document.querySelector('#problem').innerText, "
-            "document.querySelector('#banner').innerText, document.activeElement.outerHTML]"
+            "document.querySelector('#banner').innerText, document.activeElement.outerHTML.slice(0, 200)]"
         )
 
     def filled(self):
@@ -217,9 +217,12 @@ def test_seeds_beyond_the_exact_numbers_of_javascript(page):
     assert page.label(0) == f"sample of seed {seed}, class {NAMES[seed % 3]}"
     np.testing.assert_array_equal(page.tile(0), asked(page.server, seeds=seed))
     page.open(f"#seed={2**63 - 2}")  # and the wall ends where the seeds do
-    assert page.js(
-        "return [...document.querySelectorAll('#wall .tile')].filter((x) => x.offsetHeight).length"
-    ) == 2
+    assert (
+        page.js(
+            "return [...document.querySelectorAll('#wall .tile')].filter((x) => x.offsetHeight).length"
+        )
+        == 2
+    )
     np.testing.assert_array_equal(page.tile(1), asked(page.server, seeds=2**63 - 1))
 
 
@@ -462,7 +465,7 @@ def test_a_mistake_is_told_in_the_server_s_words(page):
     line = page.server.ask("/v1/generate?version=99").error
     page.wait("document.querySelector('#problem-text').innerText === arguments[0]", line)
     page.open("#truncation=1000", ready=False)
-    line = page.server.ask("/v1/generate?truncation=1000").error
+    line = page.server.ask("/v1/generate", {"truncation": 1000}).error
     page.wait("document.querySelector('#problem-text').innerText === arguments[0]", line)
     page.open("#model=hats", ready=False)
     page.wait("document.querySelector('#problem-text').innerText.includes('model=hats')")
@@ -508,8 +511,11 @@ def test_a_server_that_asks_for_a_token(driver, clothes, tmp_path):
             assert bool(problem) == (number > 0), problem
             page.set("#token-value", token)
             page.click("#token button[type=submit]")
-            page.wait("document.querySelector('#token-value').value !== arguments[0] || "
-                      "!document.querySelector('#token').open", token)
+            page.wait(
+                "document.querySelector('#token-value').value !== arguments[0] || "
+                "!document.querySelector('#token').open",
+                token,
+            )
         page.filled()
         page.open("#sample=1")  # this tab knows it now
         assert '-H "Authorization: Bearer $TOKEN"' in page.line("explore", "curl")
@@ -539,7 +545,9 @@ def axe(page):
     ]
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+@pytest.mark.parametrize(
+    ("scheme", "width"), [("light", 1280), pytest.param("dark", 390, marks=pytest.mark.slow)]
+)
 def test_axe_finds_nothing_serious(page, scheme, width):
     page.media(prefers_color_scheme=scheme, prefers_reduced_motion="reduce")
     page.size(width, 840, mobile=width < 500)
@@ -608,11 +616,14 @@ def test_the_policy_allows_nothing_inline(page):
     page.open()
     # The policy holds: a style that is not ours changes nothing.
     page.expected = ("Content Security Policy", "violates the following")
-    assert page.js(
-        "document.body.insertAdjacentHTML('beforeend', '<p id=p style=\"color: red\">x</p>');"
-        "const color = getComputedStyle(document.querySelector('#p')).color;"
-        "document.querySelector('#p').remove(); return color"
-    ) != "rgb(255, 0, 0)"
+    assert (
+        page.js(
+            "document.body.insertAdjacentHTML('beforeend', '<p id=p style=\"color: red\">x</p>');"
+            "const color = getComputedStyle(document.querySelector('#p')).color;"
+            "document.querySelector('#p').remove(); return color"
+        )
+        != "rgb(255, 0, 0)"
+    )
 
 
 def module(page, name, code):
@@ -624,7 +635,7 @@ def module(page, name, code):
 
 def test_lines_of_names_that_a_stranger_chose(page):
     page.open()
-    view = "{model: \"it's $(x)\", version: 2, label: null, truncation: 1}"
+    view = '{model: "it\'s $(x)", version: 2, label: null, truncation: 1}'
     found = f"m.fields({view}, {{seeds: [1n, 9223372036854775807n]}})"
     curl = module(page, "requests.js", f"m.toCurl('http://h:1/', {found}, 'a.png', true)")
     assert shlex.split(curl) == [
@@ -653,9 +664,7 @@ def test_a_sound_is_a_file_that_others_read(page):
         about = (sound.getnchannels(), sound.getsampwidth(), sound.getframerate())
         assert about == (2, 2, 8000)
         found = np.frombuffer(sound.readframes(9), "<i2").reshape(-1, 2)
-    np.testing.assert_array_equal(
-        found, [[0, 32767], [16384, -32767], [-16383, 32767]]
-    )
+    np.testing.assert_array_equal(found, [[0, 32767], [16384, -32767], [-16383, 32767]])
 
 
 @pytest.mark.slow

@@ -91,13 +91,14 @@ export class Api extends EventTarget {
       if (response.ok && readable) return body;
       const line = body.error ?? WORDS[response.status] ?? `The server's answer was not understood (${response.status}).`;
       if (response.status === 401) await untilAborted(this.#newToken(token, line), signal);
-      else if (response.status === 503 && readable) await this.#pause(response, attempt, line, signal);
+      else if ([503, 504].includes(response.status) && readable)
+        await this.#pause(response, attempt, line, signal);
       else if (!readable && response.status >= 502) this.#look(); // a proxy's word
       else throw new ServerError(response.status, line);
     }
   }
 
-  /** The server is full, loading or draining: it says itself when to come again. */
+  /** The server is full, late, loading or draining: it says itself when to come again. */
   async #pause(response, attempt, line, signal) {
     const told = Number(response.headers.get("Retry-After"));
     const wait = Math.min(told > 0 ? 1000 * told : 250 * 2 ** attempt, LONGEST_PAUSE);
