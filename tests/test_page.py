@@ -27,9 +27,15 @@ pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver (Debian: chromium-driver)"
 )
 FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
-    "--disable-background-networking --disable-component-update"
-).split()
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+)
 PATIENCE = 60  # seconds; machines that test are busy
 NAMES = ("shirt", "shoe", "bag")
 KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "ArrowUp": 38, "ArrowDown": 40, "Enter": 13}
@@ -103,7 +109,8 @@ class Page:
     def state(self):
         return self.js(
             "return [location.href, document.querySelector('#problem').innerText, "
-            "document.querySelector('#banner').innerText, document.activeElement.outerHTML.slice(0, 200)]"
+            "document.querySelector('#banner').innerText, "
+            "document.activeElement.outerHTML.slice(0, 200)]"
         )
 
     def filled(self):
@@ -310,7 +317,7 @@ def test_the_wall_by_keyboard(page):
     )
     page.filled()
     page.js("scrollTo(0, 0)")  # the mouse takes the tile away: the wall keeps the focus
-    page.wait("!document.querySelector('#wall [data-index=\"%d\"]')" % far)
+    page.wait("!document.querySelector(arguments[0])", f"#wall [data-index='{far}']")
     page.wait("document.querySelector('#wall').contains(document.activeElement)")
     page.key("Home", modifiers=2)
     assert page.focused() == "sample of seed 0, class shirt"
@@ -358,9 +365,10 @@ def test_the_copied_lines_give_the_same_picture(explored, tmp_path):
     np.testing.assert_array_equal(run(pasted["curl"], tmp_path), shown)
     np.testing.assert_array_equal(asked(page.server, seeds=7, truncation=0.8), shown)
     url = f"http://127.0.0.1:{page.server.port}"
+    (model,) = page.server.ask("/v1/models").json["models"]
     assert pasted["python"] == (
         f'import serving; samples = serving.Client("{url}")'
-        f'.generate(model="clothes", version={page.server.ask("/v1/models").json["models"][0]["version"]}, '
+        f'.generate(model="clothes", version={model["version"]}, '
         "seeds=[7], truncation=0.8)"
     )
 
