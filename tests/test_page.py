@@ -226,7 +226,8 @@ def test_seeds_beyond_the_exact_numbers_of_javascript(page):
     page.open(f"#seed={2**63 - 2}")  # and the wall ends where the seeds do
     assert (
         page.js(
-            "return [...document.querySelectorAll('#wall .tile')].filter((x) => x.offsetHeight).length"
+            "return [...document.querySelectorAll('#wall .tile')]"
+            ".filter((x) => x.offsetHeight).length"
         )
         == 2
     )

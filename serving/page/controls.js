@@ -56,8 +56,7 @@ export class Controls {
     const { seed, truncation, version } = this.parts;
     fill(this.parts.model, models.map(({ name }) => [name, name]), settings.model);
     const versions = [...(model?.versions ?? [])].sort((a, b) => b - a);
-    const newest = model ? `newest (${model.version})` : "newest";
-    fill(version, [["", newest], ...versions.map((x) => [x, x])], settings.version ?? "");
+    fill(version, [["", "newest"], ...versions.map((x) => [x, x])], settings.version ?? "");
     if (readSeed(seed.value) !== settings.seed) seed.value = String(settings.seed);
     seed.setAttribute("aria-invalid", "false");
     truncation.max = Math.max(1.5, settings.truncation);
