@@ -140,7 +140,7 @@ class App:
         if self._ticker is not None:
             self._ticker.cancel()
         self.repository.close()
-        self.log.flush()
+        self.log.close()
 
     @property
     def ready(self) -> bool:
@@ -449,6 +449,7 @@ class App:
             gone.cancel()
             if not work.done():
                 work.cancel()
+                await asyncio.wait((work,))
                 self.leave(request, 499)
                 return
             outcome = work.result()

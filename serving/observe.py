@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import datetime
 import os
+import queue
 import sys
+import threading
 import time
 from bisect import bisect_left
 from typing import Any, TextIO
@@ -13,6 +15,7 @@ from typing import Any, TextIO
 import orjson
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_MAX_PENDING = 2**20  # bytes of the log
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -180,10 +183,24 @@ class Log:
         self._to = to or sys.stderr
         self._lines: list[bytes] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pending = 0  # bytes that the writer has not written
+        self._dropped = 0
+        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._writer: threading.Thread | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Gathers lines from here on, and writes them now and then in this loop."""
+        """Gathers the lines of this loop from here on, and writes them in a thread."""
         self._loop = loop
+        self._writer = threading.Thread(target=self._write_all, name="log", daemon=True)
+        self._writer.start()
+
+    def close(self) -> None:
+        """Writes what there is, unless nobody takes it."""
+        self.flush()
+        self._queue.put(None)
+        if self._writer is not None:
+            self._writer.join(2.0)
+        self._loop = self._writer = None
 
     def say(self, line: str, failed: bool = False) -> None:
         """Tells of an event of the server, from any thread, at once."""
@@ -231,19 +248,37 @@ class Log:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what was gathered."""
+        """Hands over what was gathered."""
         lines, self._lines = self._lines, []
         self._write(lines)
 
     def _write(self, lines: list[bytes]) -> None:
-        if not lines:
+        content = b"".join(lines)
+        if not content:
             return
+        if self._writer is None:
+            self._put(content)
+        elif self._pending + len(content) > _MAX_PENDING:
+            self._dropped += len(lines)  # whoever reads the log does not: that stops no request
+        else:
+            self._pending += len(content)
+            self._queue.put(content)
+
+    def _write_all(self) -> None:
+        while (content := self._queue.get()) is not None:
+            self._put(content)
+            self._pending -= len(content)
+            if self._dropped:
+                dropped, self._dropped = self._dropped, 0
+                self._put(b"keras-gan: warning: %d lines of the log were dropped\n" % dropped)
+
+    def _put(self, content: bytes) -> None:
         try:
             stream = getattr(self._to, "buffer", None)
             if stream is None:
-                self._to.write(b"".join(lines).decode())
+                self._to.write(content.decode())
             else:
-                stream.write(b"".join(lines))
+                stream.write(content)
             self._to.flush()
         except (OSError, ValueError):  # whoever read the log has gone; serving goes on
             pass

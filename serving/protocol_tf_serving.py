@@ -128,7 +128,7 @@ class Prediction:
         for instance in instances:
             if named:
                 self._match(instance)
-            elif type(instance) is dict or len(self.ports) > 1:
+            elif len(self.ports) > 1:
                 raise Refusal(
                     400,
                     f"An instance must be an object of {', '.join(self.ports)}. "
@@ -172,9 +172,10 @@ class Prediction:
         from serving.pictures import to_png, to_uint8
 
         bundle, inputs = self.served.bundle, self.inputs
+        seeds: Any = inputs.seeds
         found = []
         for row, picture in enumerate(to_uint8(samples, bundle.value_range)):
-            facts: dict[str, Any] = {"seed": int(inputs.seeds[row])}
+            facts: dict[str, Any] = {"seed": int(seeds[row])}
             if inputs.labels is not None:
                 facts["label"] = int(inputs.labels[row])
             png = to_png(picture, provenance(bundle.name, bundle.sha256, **facts))

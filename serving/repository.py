@@ -327,7 +327,7 @@ def _models(path: Path) -> Iterator[tuple[Path, list[Place]]]:
     if own:
         yield path, own
         return
-    for folder in sorted(path.iterdir()):
+    for folder in sorted(path.iterdir()) if path.is_dir() else ():
         if folder.is_dir() and not folder.name.startswith("."):
             own = _versions(folder)
             if own:

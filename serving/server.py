@@ -12,6 +12,7 @@ import asyncio
 import signal
 import sys
 import time
+from collections import deque
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
@@ -28,7 +29,8 @@ _MAX_HEAD = 32 * 1024  # bytes of a request's line and headers
 _STATUS = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 _STATUS[499] = b"HTTP/1.1 499 Client Closed Request\r\n"
 _OK = _STATUS[200]
-_IDLE, _HEAD, _BODY, _BUSY = range(4)
+_MAX_QUEUE = 64  # requests in a row, before their answers
+_IDLE, _HEAD, _BODY = range(3)
 
 
 class Protocol(asyncio.Protocol):
@@ -41,25 +43,21 @@ class Protocol(asyncio.Protocol):
     def __init__(self, server: Server):
         self.server = server
         self.app = server.app
-        self.state = _IDLE
+        self.state = _IDLE  # of what is read
         self.since = server.now()  # when the state began
         self.closing = False  # after the answer that is under way
         self.transport: Any = None
         self.peer = ""
         self.paused_since = 0.0  # since when the other end takes nothing
         self._parser: Any = httptools.HttpRequestParser(self)
-        self._held = b""  # what came while a request was under way
-        self._request: Request | None = None
-        self._work: Any = None  # a job or a task
+        self._request: Request | None = None  # that is being answered
+        self._work: Any = None  # its job or task
+        self._queue: deque[tuple[Request, bool]] = deque()  # those that came behind it
         self._writable: asyncio.Future[None] | None = None
-        self._reset()
-
-    def _reset(self) -> None:
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._body: Any = b""
-        self._size = 0
-        self._refusal: Answer | None = None
+        self._size = 0  # bytes of what is read, as far as it is
 
     # ------------------------------------------------------------------ the transport
 
@@ -84,7 +82,7 @@ class Protocol(asyncio.Protocol):
         self.server.connections.discard(self)
         self.closing = True
         self._parser = None
-        self._held = b""
+        self._queue.clear()
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         if self._request is not None and self._work is not None:
@@ -96,10 +94,8 @@ class Protocol(asyncio.Protocol):
             else:
                 work.cancel()  # tells of itself
 
-    def eof_received(self) -> bool:
-        # Half closed: an answer that is under way still goes out, and then the end.
-        self.closing = True
-        return self._request is not None
+    def eof_received(self) -> None:
+        """The other end has gone: a socket that is closed cannot be told from half a one."""
 
     def pause_writing(self) -> None:
         self.paused_since = self.server.now()
@@ -112,42 +108,30 @@ class Protocol(asyncio.Protocol):
         self._writable = None
 
     def data_received(self, data: bytes) -> None:
-        if self.closing and self._request is None:
+        if self.closing:
             return
-        if self.state == _BUSY:
-            # The next request, before this one is answered: one at a time, in order.
-            self._held += data
-            if len(self._held) > _MAX_HEAD:
-                self.transport.pause_reading()
-            return
-        if self.state != _BODY:
-            self._size += len(data)
+        self._size += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            pass  # an upgrade is not taken: the request is answered as it is
+            return  # is not taken: the request was answered as it is, and the connection ends
         except httptools.HttpParserError as error:
-            if self._request is None and not self.closing:
+            if self._request is None:
                 cause = f"{error.__context__ or error}"[:80]
                 self._refuse(error_answer(400, f"A request must be HTTP/1.1. Received: {cause}"))
-            self.closing = True
+            self.closing = True  # what came before is still answered
             return
-        if self.state in (_IDLE, _HEAD) and self._size > _MAX_HEAD:
-            self._refuse(
-                error_answer(431, f"A head holds at most {_MAX_HEAD} bytes. Received: more")
-            )
-        elif self.state == _IDLE and self._request is None and self._size:
+        if self.state <= _HEAD and self._size > _MAX_HEAD:
+            self._refuse_head()
+        elif self.state == _IDLE and self._size and self._request is None:
             self._enter(_HEAD)  # of a line that has begun
 
     # ------------------------------------------------------------------ the parser
 
     def on_message_begin(self) -> None:
-        if self.state == _BUSY:
-            return
         self._url = b""
         self._headers = {}
         self._body = b""
-        self._refusal = None
         self._enter(_HEAD)
 
     def on_url(self, url: bytes) -> None:
@@ -163,25 +147,24 @@ class Protocol(asyncio.Protocol):
         self._headers[name] = value
 
     def on_headers_complete(self) -> None:
-        if self.state == _BUSY:
+        if self.closing:
             return
         headers = self._headers
+        size = len(self._url) + sum(map(len, headers)) + sum(map(len, headers.values()))
         length = headers.get(b"content-length")
-        limit = self.app.settings.max_body
-        if length is not None and int(length) > limit:
-            self._refusal = error_answer(413, self.app.too_long())
+        self._size = 0
+        self._enter(_BODY)
+        if size > _MAX_HEAD:
+            self._refuse_head()
+        elif length is not None and int(length) > self.app.settings.max_body:
+            self._refuse(error_answer(413, self.app.too_long()))
         elif b"expect" in headers and headers[b"expect"].lower() == b"100-continue":
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._enter(_BODY)
-        self._size = 0
-        if self._refusal is not None:
-            self._refuse(self._refusal)
 
     def on_body(self, body: bytes) -> None:
-        if self.state != _BODY:
+        if self.closing:
             return
-        self._size += len(body)
-        if self._size > self.app.settings.max_body:
+        if len(self._body) + len(body) > self.app.settings.max_body:
             self._refuse(error_answer(413, self.app.too_long()))
             return
         if not self._body:
@@ -192,10 +175,10 @@ class Protocol(asyncio.Protocol):
             self._body += body
 
     def on_message_complete(self) -> None:
-        if self.state != _BODY or self.closing:
+        if self.closing:
             return
+        self.state = _IDLE
         self._size = 0
-        self.state = _BUSY
         url, query = self._url, b""
         if b"?" in url:
             url, _, query = url.partition(b"?")
@@ -214,7 +197,19 @@ class Protocol(asyncio.Protocol):
             bytes(self._body),
             self.peer,
         )
-        if not parser.should_keep_alive():
+        last = not parser.should_keep_alive() or parser.should_upgrade()
+        if self._request is None and not self._queue:
+            self._begin(request, last)
+            return
+        # One at a time, in order.
+        self._queue.append((request, last))
+        self.transport.pause_reading()
+        if len(self._queue) >= _MAX_QUEUE:
+            self._queue[-1] = (request, True)
+            self.closing = True
+
+    def _begin(self, request: Request, last: bool) -> None:
+        if last:
             self.closing = True
         self._request = request
         outcome = self.app.run(request)
@@ -322,28 +317,33 @@ class Protocol(asyncio.Protocol):
 
     def _next(self) -> None:
         """Waits for the next request, or takes it if it is there."""
-        if self.closing or self.server.ending:
-            self.closing = True
-            self.transport.close()
-            return
-        self._enter(_IDLE)
-        self._size = 0
-        self._headers = {}
-        self._body = b""
-        if self._held:
-            held, self._held = self._held, b""
-            if len(held) > _MAX_HEAD:
-                self.transport.resume_reading()
+        if self._queue and not self.server.ending:
             # Not from within this answer: a thousand requests in a row are no recursion.
-            self.server.loop.call_soon(self._resume, held)
+            self.server.loop.call_soon(self._take)
+        elif self.closing or self.server.ending:
+            self.closing = True
+            self._queue.clear()
+            self.transport.close()
+        else:
+            self.since = self.server.now()
 
-    def _resume(self, held: bytes) -> None:
-        if not self.closing:
-            self.data_received(held)
+    def _take(self) -> None:
+        if not self._queue or self._request is not None:
+            return
+        request, last = self._queue.popleft()
+        if not self._queue and not self.closing:
+            self.transport.resume_reading()
+        request.start = time.monotonic()
+        self._begin(request, last)
+
+    def _refuse_head(self) -> None:
+        self._refuse(error_answer(431, f"A head holds at most {_MAX_HEAD} bytes. Received: more"))
 
     def _refuse(self, answer: Answer) -> None:
         """Answers what is no request, or not to be read, and ends the connection."""
-        if self.closing or self.transport.is_closing():
+        busy = self._request is not None or self._queue
+        if self.closing or busy or self.transport.is_closing():
+            self.closing = True  # after what came before
             return
         self.closing = True
         request = Request("-", "-", b"", self._headers, b"", self.peer)
@@ -353,7 +353,6 @@ class Protocol(asyncio.Protocol):
         request.route = "refused"
         request.start = time.monotonic()
         self._request = request
-        self.state = _BUSY
         self._answer(answer)
 
     def _enter(self, state: int) -> None:
@@ -368,14 +367,14 @@ class Protocol(asyncio.Protocol):
         waited = now - self.since
         if self.paused_since and now - self.paused_since > settings.body_seconds:
             self.transport.abort()
+        elif self._request is not None or self._queue:
+            return
         elif self.state == _HEAD and waited > settings.header_seconds:
             self._late(f"A head must be there within {settings.header_seconds:g} s")
         elif self.state == _BODY and waited > settings.body_seconds:
             self._late(f"A body must be there within {settings.body_seconds:g} s")
         elif self.state == _IDLE and waited > settings.idle_seconds:
             self.transport.close()
-        elif self.closing and self._request is None and waited > settings.body_seconds:
-            self.transport.abort()
 
     def _late(self, rule: str) -> None:
         self._refuse(error_answer(408, f"{rule}. Received: a part of it"))

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -49,13 +50,13 @@ class Answer:
 class Serving:
     """A server that runs, in a `with` block."""
 
-    def __init__(self, *args, wait=True, port=0):
-        self.log = ""
-        command = [sys.executable, "-c", PROGRAM, "serve", *map(str, args), "--port", str(port)]
+    def __init__(self, *args, wait=True, stderr=None):
+        self.file = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the server
+        command = [sys.executable, "-c", PROGRAM, "serve", "--port", "0", *map(str, args)]
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr or self.file,
             text=True,
             cwd=ROOT,
             env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])},
@@ -67,7 +68,7 @@ class Serving:
     def wait(self):
         self.line = self.process.stdout.readline()
         found = re.search(r":(\d+)$", self.line.strip())
-        assert found, self.line + self.process.stderr.read()
+        assert found, self.line + self.log
         self.port = int(found[1])
 
     def __enter__(self):
@@ -75,14 +76,19 @@ class Serving:
 
     def __exit__(self, *_):
         self.stop(kill=True)
+        self.process.stdout.close()
 
     def stop(self, kill=False):
-        """Ends it and gives its status; its log is in `log` then."""
+        """Ends it and gives its status."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
-        if not self.log:
-            _, self.log = self.process.communicate(timeout=60)
-        return self.process.returncode
+        return self.process.wait(60)
+
+    @property
+    def log(self):
+        """What it has written on standard error until now."""
+        self.file.flush()
+        return os.pread(self.file.fileno(), 2**24, 0).decode()
 
     def connect(self):
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)

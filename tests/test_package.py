@@ -162,6 +162,7 @@ def test_serving_imports_nothing_heavy_and_nothing_of_ours():
 
         sys.meta_path.insert(0, Blocker())
         import serving, serving.bundle, serving.cli, serving.latents, serving.pictures
+        import serving.app, serving.server
         print(serving.latents.latents_from_seeds([0], 2).shape)
         """
     )
@@ -202,6 +203,7 @@ def test_the_wheel_works_in_a_fresh_environment_outside_the_checkout(tmp_path):
         "serving/page/index.html",
         "serving/page/style.css",
         "serving/page/app.js",
+        "serving/requirements.txt",
         "keras_gan/recipes/quickstart.yaml",
         "keras_gan/datasets/data/t10k-images-idx3-ubyte.gz",
         "keras_gan/datasets/data/LICENSE.fashion-mnist",

@@ -1,0 +1,1155 @@
+"""The server as it runs: `keras-gan serve` in a process of its own, asked over sockets."""
+
+import asyncio
+import base64
+import http.client
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+from servers import ROOT, Serving, read_all, until
+
+import serving
+from serving.app import create_app
+from serving.generate import FIELDS, slerp
+from serving.latents import latents_from_seeds
+from serving.limits import Settings
+from serving.pictures import to_uint8
+
+
+@pytest.fixture(scope="session")
+def one(tmp_path_factory):
+    """A bundle of pictures of clothes in three classes."""
+    return tiny.clothes(tmp_path_factory.mktemp("one") / "clothes")
+
+
+@pytest.fixture(scope="session")
+def two(tmp_path_factory):
+    """Another generator of the same clothes."""
+    return tiny.clothes(tmp_path_factory.mktemp("two") / "clothes", seed=4)
+
+
+@pytest.fixture(scope="session")
+def models(one, two, tmp_path_factory):
+    """A folder with two versions of clothes, points, and tables that are no pictures."""
+    root = tmp_path_factory.mktemp("models")
+    shutil.copytree(one, root / "clothes" / "1")
+    shutil.copytree(two, root / "clothes" / "2")
+    tiny.points(root / "points")
+    tiny.rows(root / "rows")
+    return root
+
+
+@pytest.fixture(scope="module")
+def server(models):
+    with Serving(models, "--max-count", 100, "--max-body", 20_000, "--max-values", 18_000) as it:
+        yield it
+        assert it.process.poll() is None, "it must have survived all of this"
+
+
+@pytest.fixture
+def folder(one, tmp_path):
+    """A folder of versions that a test may change."""
+    shutil.copytree(one, tmp_path / "clothes" / "1")
+    return tmp_path / "clothes"
+
+
+def opened(models, version=2):
+    return serving.Bundle(models / "clothes" / str(version))
+
+
+def pixels(png):
+    image = np.asarray(Image.open(io.BytesIO(png)))
+    return image if image.ndim == 3 else image[..., np.newaxis]
+
+
+def numbers(answer):
+    return np.load(io.BytesIO(answer.body))
+
+
+# ------------------------------------------------------------------------------- samples
+
+
+def test_a_seed_is_the_picture_that_the_bundle_makes(server, models):
+    expected = to_uint8(opened(models).generate([7]))[0]
+    for answer in (
+        server.ask("/v1/generate?model=clothes&seed=7"),
+        server.ask("/v1/generate", {"model": "clothes", "seeds": [7]}),
+        server.ask("/v1/generate", {"model": "clothes", "seed": 7, "count": 1, "format": "png"}),
+        server.ask("/v1/generate?model=clothes&seeds=7&version=2"),
+    ):
+        assert answer.status == 200, answer.body
+        assert answer.headers["content-type"] == "image/png"
+        assert answer.headers["x-model"] == "clothes"
+        assert answer.headers["x-model-version"] == "2"
+        assert answer.headers["x-model-sha256"] == opened(models).sha256
+        assert answer.headers["x-seed"] == "7"
+        np.testing.assert_array_equal(pixels(answer.body), expected)
+    old = server.ask("/v1/generate?model=clothes&seed=7&version=1")
+    np.testing.assert_array_equal(pixels(old.body), to_uint8(opened(models, 1).generate([7]))[0])
+
+
+def test_pictures_say_what_made_them_unless_told_not_to(server, models):
+    body = {"model": "clothes", "seed": 5, "labels": "bag", "truncation": 0.5}
+    texts = Image.open(io.BytesIO(server.ask("/v1/generate", body).body)).text  # type: ignore
+    assert texts["Model SHA-256"] == opened(models).sha256
+    assert (texts["Seed"], texts["Label"], texts["Truncation"]) == ("5", "2", "0.5")
+    assert "trainedAlgorithmicMedia" in texts["Digital Source Type"]
+    plain = server.ask("/v1/generate", body | {"metadata": False}).body
+    assert not Image.open(io.BytesIO(plain)).text  # type: ignore[attr-defined]
+    walk = {"model": "clothes", "interpolate": [1, 2], "count": 3}
+    png = base64.b64decode(server.ask("/v1/generate", walk).json["samples"][1]["png"])
+    assert Image.open(io.BytesIO(png)).text["Between seeds"] == "1, 2 at 0.5"  # type: ignore
+
+
+def test_formats_of_several_samples(server, models):
+    expected = opened(models).generate([3, 9, 4], labels=[0, 1, 2])
+    body = {"model": "clothes", "seeds": [3, 9, 4], "labels": [0, "shoe", 2]}
+    npy = server.ask("/v1/generate", body | {"format": "npy"})
+    np.testing.assert_array_equal(numbers(npy), expected)
+    assert numbers(npy).dtype == np.float32
+    assert npy.headers["content-type"] == "application/octet-stream"
+    told = server.ask("/v1/generate", body).json
+    assert {k: told[k] for k in ("model", "version", "sha256")} == {
+        "model": "clothes",
+        "version": 2,
+        "sha256": opened(models).sha256,
+    }
+    assert [(x["seed"], x["label"]) for x in told["samples"]] == [(3, 0), (9, 1), (4, 2)]
+    for sample, picture in zip(told["samples"], to_uint8(expected), strict=True):
+        np.testing.assert_array_equal(pixels(base64.b64decode(sample["png"])), picture)
+    told = server.ask("/v1/generate", body | {"format": "json"}).json
+    values = np.array([x["values"] for x in told["samples"]], np.float32)
+    np.testing.assert_array_equal(values, expected)
+    grid = server.ask("/v1/generate", body | {"format": "grid", "columns": 2})
+    canvas = pixels(grid.body)
+    assert canvas.shape == (2 * 8 + 2, 2 * 8 + 2, 3)
+    np.testing.assert_array_equal(canvas[10:, :8], to_uint8(expected)[2])
+
+
+def test_a_thousandth_sample_rides_in_another_batch_and_is_the_same(server, models):
+    """Equal bytes, in onnxruntime on this CPU: no operation of a generator mixes samples."""
+    body = {"model": "clothes", "seed": 100, "count": 90, "format": "npy"}
+    many = numbers(server.ask("/v1/generate", body))
+    np.testing.assert_array_equal(many, opened(models).generate(range(100, 190)))
+    for seed in (100, 117, 189):
+        one = server.ask(f"/v1/generate?model=clothes&seed={seed}&format=npy")
+        np.testing.assert_array_equal(numbers(one)[0], many[seed - 100])
+    told = server.ask("/v1/generate", body | {"format": "json"}).json["samples"]
+    assert [x["seed"] for x in told] == list(range(100, 190))
+    np.testing.assert_array_equal(np.array([x["values"] for x in told], np.float32), many)
+
+
+def test_truncation_and_large_seeds(server, models):
+    big = 2**63 - 1
+    body = {"model": "clothes", "seeds": [big], "truncation": 0.25, "format": "npy"}
+    expected = opened(models).generate([big], truncation=0.25)
+    np.testing.assert_array_equal(numbers(server.ask("/v1/generate", body)), expected)
+    query = f"/v1/generate?model=clothes&seed={big}&truncation=0.25&format=npy"
+    np.testing.assert_array_equal(numbers(server.ask(query)), expected)
+
+
+def run_latents(bundle, latents, label):
+    labels = np.full(len(latents), label, np.int64)
+    return bundle._run({"latents": latents.astype(np.float32), "labels": labels})
+
+
+def test_a_walk_meets_its_seeds_and_goes_over_the_sphere(server, models):
+    body = {"model": "clothes", "interpolate": [4, 8, 15], "count": 9, "format": "npy"}
+    walk = numbers(server.ask("/v1/generate", body))
+    bundle = opened(models)
+    ends = bundle.generate([4, 8, 15], labels=1)  # 4 modulo 3: the first seed's own label
+    for place, end in zip((0, 4, 8), ends, strict=True):
+        np.testing.assert_array_equal(walk[place], end)
+    a, b = latents_from_seeds([4, 8], bundle.latent_dim).astype(float)
+    middle = run_latents(bundle, slerp(a, b, 0.25)[np.newaxis], 1)
+    np.testing.assert_array_equal(walk[1], middle[0])
+    told = server.ask("/v1/generate", body | {"format": "json"}).json["samples"]
+    assert [(x["from"], x["to"], x["at"]) for x in told[3:6]] == [
+        (4, 8, 0.75),
+        (8, 15, 0.0),
+        (8, 15, 0.25),
+    ]
+    assert {x["label"] for x in told} == {1}
+
+
+def test_slerp_by_hand():
+    a, b = np.array([2.0, 0.0]), np.array([0.0, 2.0])
+    np.testing.assert_allclose(slerp(a, b, 0.5), [2**0.5, 2**0.5])
+    np.testing.assert_allclose(slerp(a, b, 1 / 3), [3**0.5, 1.0])
+    for t, end in ((0.0, a), (1.0, b)):
+        np.testing.assert_array_equal(slerp(a, b, t), end)
+    np.testing.assert_allclose(slerp(a, a, 0.3), a)  # no angle between them
+    np.testing.assert_allclose(slerp(a, -a, 0.5), [0, 0], atol=1e-9)  # nor a way to go
+    np.testing.assert_allclose(slerp(0 * a, b, 0.5), b / 2)
+
+
+def test_around_a_sample(server, models):
+    bundle = opened(models)
+    body = {"model": "clothes", "around": 5, "format": "npy"}
+    center = server.ask("/v1/generate", body | {"seed": 1, "radius": 0})
+    np.testing.assert_array_equal(numbers(center)[0], bundle.generate([5])[0])
+    z = latents_from_seeds([5, 1, 2], bundle.latent_dim).astype(float)
+    by_hand = np.sqrt(1 - 0.09) * z[0] + 0.3 * z[1:]
+    for given in ({"seeds": [1, 2]}, {"seed": 1, "count": 2}):
+        found = numbers(server.ask("/v1/generate", body | given))
+        np.testing.assert_allclose(found, run_latents(bundle, by_hand, 5 % 3), atol=1e-6)
+    far = numbers(server.ask("/v1/generate", body | {"seed": 1, "radius": 1}))
+    np.testing.assert_allclose(far[0], bundle.generate([1], labels=2)[0], atol=1e-6)
+
+
+def test_kinds_without_pictures_have_numbers(server, models):
+    rows = server.ask("/v1/generate?model=rows&seed=3")
+    assert numbers(rows).shape == (1, 4, 3)
+    points = server.ask("/v1/generate?model=points&seed=3&count=50")
+    assert points.headers["content-type"] == "image/png"
+    assert pixels(points.body).shape == (640, 640, 3)
+    assert "rows" in server.ask("/v1/generate?model=rows&format=png").error
+    assert "'png'" in server.ask("/v1/generate?model=points&format=png").error
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "rule"),
+    [
+        ({"model": "nothing"}, 404, "models are clothes, points, rows. Received: model='nothing'"),
+        ({"model": "clothes", "version": 9}, 404, "'clothes' are 1, 2. Received: version=9"),
+        ({}, 400, "model must name one of clothes, points, rows"),
+        ({"model": 3}, 400, "model must be a name. Received: model=3"),
+        ({"model": "clothes", "version": "2"}, 400, "version must be an integer"),
+        (
+            {"model": "clothes", "sead": 3},
+            400,
+            "Received: 'sead'. Did you mean 'see",
+        ),
+        ({"model": "clothes", "seed": -1}, 400, "seed must be an integer of 0 to 2**63 - 1"),
+        ({"model": "clothes", "seed": 2**63}, 400, "seed must be"),
+        ({"model": "clothes", "seed": True}, 400, "Received: seed=True"),
+        ({"model": "clothes", "seed": 1.0}, 400, "Received: seed=1.0"),
+        ({"model": "clothes", "seeds": []}, 400, "seeds must be a list of seeds"),
+        ({"model": "clothes", "seeds": [1, "2"]}, 400, "Received: seeds=[1, '2']"),
+        ({"model": "clothes", "seeds": [2**63]}, 400, "below 2**63"),
+        ({"model": "clothes", "seeds": [1], "seed": 2}, 400, "seeds says it all"),
+        ({"model": "clothes", "count": 0}, 400, "count must be an integer of 1"),
+        ({"model": "clothes", "seed": 2**63 - 1, "count": 2}, 400, "below 2**63"),
+        ({"model": "clothes", "count": 101}, 400, "at most 100 (stream: true allows more)"),
+        ({"model": "clothes", "count": 100001, "stream": True}, 400, "at most 100000. Received"),
+        ({"model": "clothes", "count": 95}, 400, "at most 18000 numbers or pixels"),
+        ({"model": "clothes", "interpolate": [3]}, 400, "2 seeds or more"),
+        ({"model": "clothes", "interpolate": [3, 4], "seed": 1}, 400, "names its seeds itself"),
+        ({"model": "clothes", "interpolate": [3, 4], "count": 1}, 400, "count must be an int"),
+        ({"model": "clothes", "around": -3}, 400, "around must be an integer"),
+        ({"model": "clothes", "around": 3, "radius": 1.5}, 400, "radius must be a number of 0 to"),
+        ({"model": "clothes", "truncation": -1}, 400, "truncation must be a number of 0 to 100"),
+        ({"model": "clothes", "truncation": "1"}, 400, "Received: truncation='1'"),
+        ({"model": "clothes", "labels": "hat"}, 400, "or one of shirt, shoe, bag. Received: 'hat'"),
+        ({"model": "clothes", "labels": 3}, 400, "A label must be 0 to 2"),
+        ({"model": "clothes", "labels": [0, 1]}, 400, "one for each of the 1 seeds"),
+        ({"model": "clothes", "labels": [None]}, 400, "labels must be class ids or names"),
+        ({"model": "clothes", "labels": {"a": 1}}, 400, "labels must be class ids or names"),
+        ({"model": "points", "labels": 1}, 400, "takes no labels"),
+        ({"model": "clothes", "format": "jpeg"}, 400, "one of png, npy, json, grid"),
+        ({"model": "clothes", "format": []}, 400, "Received: format=[]"),
+        ({"model": "clothes", "format": "grid", "stream": True}, 400, "A grid is one picture"),
+        ({"model": "clothes", "columns": 0}, 400, "columns must be"),
+        ({"model": "clothes", "stream": 1}, 400, "stream must be true or false"),
+        ({"model": "clothes", "timeout": 0}, 400, "timeout must be a number above 0"),
+        ([1], 400, "must be an object. Received: a list"),
+    ],
+)
+def test_what_is_refused(server, body, status, rule):
+    answer = server.ask("/v1/generate", body)
+    assert answer.status == status, answer.body
+    assert rule in answer.error
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "status", "rule"),
+    [
+        ("/v1/generate", b"{", {}, 400, "must be JSON"),
+        ("/v1/generate", b'{"seed": NaN}', {}, 400, "must be JSON"),
+        ("/v1/generate", b"\xff", {}, 400, "must be JSON"),
+        ("/v1/generate", b"{}", {"Content-Type": "text/xml"}, 415, "application/json"),
+        ("/v1/generate", b" " * 20_001, {}, 413, "at most 20000 bytes"),
+        ("/v1/generate?seed=1&seed=2", None, {}, 400, "'seed' twice"),
+        ("/v1/generate?seed=x", None, {}, 400, "seed must be an integer. Received: seed='x'"),
+        ("/v1/generate?seeds=1,x", None, {}, 400, "seeds must be integers"),
+        ("/v1/generate?stream=maybe", None, {}, 400, "true or false"),
+        ("/v1/generate?seed", None, {}, 400, "name=value"),
+        ("/v1/generate?radius=nan&model=clothes", None, {}, 400, "radius must be"),
+        ("/nope", None, {}, 404, "see /docs"),
+        ("/page/../app.py", None, {}, 404, "no such file"),
+        ("/page/%2e%2e/app.py", None, {}, 404, "no such file"),
+        ("/page//etc/passwd", None, {}, 404, "no such file"),
+        ("/page/.hidden", None, {}, 404, "no such file"),
+        ("/v1/models/clothes/versions/99", None, {}, 404, "Versions of"),
+        ("/v1/models/nope", None, {}, 404, "The models are"),
+        ("/healthz", b"x", {}, 405, "takes GET, OPTIONS. Received: 'POST'"),
+        ("/healthz", None, {"Host": "evil.example"}, 403, "must be this machine"),
+        ("/v1/models", None, {"Origin": "http://evil.example"}, 403, "other origins"),
+    ],
+)
+def test_what_is_refused_before_that(server, path, body, headers, status, rule):
+    answer = server.ask(path, body, headers)
+    assert answer.status == status, answer.body
+    assert rule in answer.error
+
+
+# ------------------------------------------------------------------------------- what it tells
+
+
+def test_models(server, models):
+    told = {x["name"]: x for x in server.ask("/v1/models").json["models"]}
+    clothes = told["clothes"]
+    assert (clothes["version"], clothes["versions"]) == (2, [1, 2])
+    assert (clothes["kind"], clothes["shape"], clothes["latent_dim"]) == ("image", [8, 8, 3], 6)
+    assert clothes["classes"] == {"count": 3, "names": list(tiny.NAMES)}
+    assert clothes["sha256"] == opened(models).sha256
+    assert clothes["value_range"] == [-1.0, 1.0]
+    assert "generated" in clothes["notice"].lower()
+    assert {"license", "intended_use"} <= clothes.keys()
+    assert [told[x]["pictures"] for x in ("clothes", "points", "rows")] == [True, True, False]
+    assert told["rows"]["formats"] == ["npy", "json"]
+
+
+def test_health(server):
+    assert server.ask("/healthz").json == {"status": "ok"}
+    assert server.ask("/readyz").json == {"status": "ready"}
+    head = server.ask("/healthz", method="HEAD")
+    assert (head.status, head.body, head.headers["content-length"]) == (200, b"", "15")
+
+
+def test_every_answer_has_an_id_and_headers_that_protect(server):
+    plain = server.ask("/healthz", headers={"X-Request-Id": "mine-1"})
+    assert plain.headers["x-request-id"] == "mine-1"
+    other = server.ask("/nope", headers={"X-Request-Id": "a\tb"})
+    assert other.headers["x-request-id"] != server.ask("/nope").headers["x-request-id"]
+    for answer in (plain, other, server.ask("/v1/generate?model=clothes")):
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert "access-control-allow-origin" not in answer.headers
+        assert "server" not in answer.headers
+    assert plain.headers["cache-control"] == "no-store"
+
+
+def test_the_page_and_its_policy(server):
+    page = server.ask("/")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'self'; img-src 'self' blob: data:" in policy
+    assert "unsafe" not in policy
+    again = server.ask("/page/index.html", headers={"If-None-Match": page.headers["etag"]})
+    assert (again.status, again.body) == (304, b"")
+    docs = server.ask("/docs").body.decode()
+    assert "<script" not in docs
+    assert "//" not in docs.replace("<!doctype html>", "")  # no other host
+
+
+def test_a_named_version_may_be_kept_for_ever(server):
+    path = "/v1/generate?model=clothes&seed=1"
+    newest, fixed = server.ask(path), server.ask(path + "&version=1")
+    assert newest.headers["cache-control"] == "no-cache"
+    assert "immutable" in fixed.headers["cache-control"]
+    again = server.ask(path, headers={"If-None-Match": newest.headers["etag"]})
+    assert (again.status, again.body) == (304, b"")
+    assert server.ask(path, headers={"If-None-Match": '"other"'}).status == 200
+    points = server.ask("/v1/generate?model=points&seed=1&version=1")
+    assert points.headers["cache-control"] == "no-cache"  # a folder that may be replaced
+
+
+def test_metrics(server):
+    def figures():
+        lines = server.ask("/metrics").body.decode().splitlines()
+        return {x.rpartition(" ")[0]: float(x.rpartition(" ")[2]) for x in lines if x[0] != "#"}
+
+    before = figures()
+    server.ask("/v1/generate", {"model": "clothes", "seed": 1, "count": 40, "format": "npy"})
+    server.ask("/v1/generate?model=clothes&format=jpeg")
+    after = until(lambda: (f := figures()) != before and f)
+    labels = 'model="clothes",version="2"'
+
+    def grown(name):
+        return after[name] - before.get(name, 0)
+
+    assert grown(f"keras_gan_samples_total{{{labels}}}") == 40
+    assert grown(f'keras_gan_requests_total{{{labels},route="generate",status="200"}}') == 1
+    assert grown(f'keras_gan_requests_total{{{labels},route="generate",status="400"}}') == 1
+    assert grown(f'keras_gan_request_seconds_count{{{labels},route="generate"}}') == 2
+    assert grown(f"keras_gan_batch_samples_sum{{{labels}}}") == 40
+    assert grown(f"keras_gan_batch_samples_count{{{labels}}}") == 3  # 16, 16 and 8
+    assert after[f"keras_gan_queue_samples{{{labels}}}"] == 0
+    assert after["keras_gan_ready"] == 1
+    assert after["process_resident_memory_bytes"] > 2**20
+    kinds = [x.split()[2] for x in server.ask("/metrics").body.decode().splitlines() if "TYPE" in x]
+    assert len(kinds) == len(set(kinds))
+
+
+def test_the_openapi_document_is_true(server):
+    document = server.ask("/openapi.json").json
+    fields = document["paths"]["/v1/generate"]["post"]["requestBody"]["content"]
+    schema = fields["application/json"]["schema"]
+    assert schema["properties"].keys() == FIELDS.keys()
+    query = document["paths"]["/v1/generate"]["get"]["parameters"]
+    assert [x["name"] for x in query] == list(FIELDS)
+    values = {"{name}": "clothes", "{version}": "1", "{file}": "index.html"}
+    for template, operations in document["paths"].items():
+        path = template
+        for name, value in values.items():
+            path = path.replace(name, value)
+        for method, operation in operations.items():
+            body = b"{}" if method == "post" else None
+            answer = server.ask(path + ("?model=clothes" if "generate" in path else ""), body)
+            assert str(answer.status) in operation["responses"], (method, path)
+            assert answer.status in (200, 400), (method, path)
+            if answer.status == 200:
+                kind = answer.headers["content-type"].split(";")[0]
+                assert kind in operation["responses"]["200"]["content"], (method, path)
+        assert server.ask(path, b"", method="DELETE").status == 405, path
+
+
+# ------------------------------------------------------------------------------- streams
+
+
+def test_a_stream_gives_its_samples_in_order_and_says_that_it_is_whole(server, models):
+    body = {"model": "clothes", "seed": 5, "count": 200, "format": "json", "stream": True}
+    answer = server.ask("/v1/generate", body)
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    lines = [json.loads(line) for line in answer.body.splitlines()]
+    assert lines.pop() == {"done": 200}
+    assert [x["seed"] for x in lines] == list(range(5, 205))
+    values = np.array([x["values"] for x in lines], np.float32)
+    np.testing.assert_array_equal(values, opened(models).generate(range(5, 205)))
+    npy = server.ask("/v1/generate", body | {"format": "npy"})
+    np.testing.assert_array_equal(numbers(npy), values)
+    assert int(npy.headers["content-length"]) == len(npy.body)
+
+
+def test_a_stream_that_is_not_read_waits_and_takes_no_memory(server):
+    before = server.memory()
+    query = b"GET /v1/generate?model=clothes&count=50000&format=json&stream=true HTTP/1.1\r\n"
+    with server.connect() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.sendall(query + b"Host: localhost\r\n\r\n")
+        time.sleep(1)
+        assert server.memory() - before < 30 * 2**20  # whole, it would have 200 MiB
+        assert "clothes" in server.ask("/v1/generate?model=clothes&seed=1").headers["x-model"]
+        start = connection.recv(100_000)
+        assert start.startswith(b"HTTP/1.1 200 OK\r\n")
+    until(lambda: active(server) == 1)  # who goes away takes its stream along
+
+
+def active(server):
+    """Requests under way, this one among them."""
+    text = server.ask("/metrics").body.decode()
+    (line,) = [x for x in text.splitlines() if x.startswith("keras_gan_active_requests ")]
+    return int(line.split()[1])
+
+
+# ------------------------------------------------------------------------------- connections
+
+
+def test_a_connection_takes_one_request_after_the_other(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    for seed in range(5):
+        path = f"/v1/generate?model=clothes&seed={seed}"
+        assert server.ask(path, connection=connection).headers["x-seed"] == str(seed)
+        assert server.ask("/nope", connection=connection).status == 404
+        many = server.ask(path + "&count=40&format=npy", connection=connection)
+        assert len(numbers(many)) == 40
+    connection.close()
+
+
+def test_requests_in_a_row_are_answered_in_order(server):
+    one = b"GET /v1/generate?model=clothes&seed=%d&format=npy HTTP/1.1\r\nHost: localhost\r\n%b\r\n"
+    rows = b"".join(one % (seed, b"") for seed in range(50)) + one % (50, b"Connection: close\r\n")
+    found = server.raw(rows)
+    seeds = [int(x.split(b"\r\n")[0]) for x in found.split(b"x-seed: ")[1:]]
+    assert seeds == list(range(51))
+    assert found.count(b"HTTP/1.1 200 OK") == 51
+
+
+def test_bodies_in_pieces_and_chunks(server):
+    body = b'{"model": "clothes", "seed": 7}'
+    head = b"POST /v1/generate HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    whole = server.raw(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    assert b"x-seed: 7" in whole
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+    assert b"x-seed: 7" in server.raw(head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+    with server.connect() as connection:
+        message = head + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
+        for byte in message:
+            connection.sendall(bytes([byte]))
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert b"x-seed: 7" in read_all(connection)
+    large = server.raw(head + b"Transfer-Encoding: chunked\r\n\r\n" + b"ffff\r\n" + b"x" * 65535)
+    assert large.startswith(b"HTTP/1.1 413 ")
+
+
+def status_and_json(raw):
+    head, _, body = raw.partition(b"\r\n\r\n")
+    assert b"content-type: application/json" in head
+    assert b"x-request-id: " in head
+    assert b"connection: close" in head
+    assert "Received: " in json.loads(body)["error"]
+    return int(head.split()[1])
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),  # TLS
+        (b"GET\r\n\r\n", 400),
+        (b"GET / HTTP/9.9\r\n\r\n", 400),
+        (b"CONNECT example.com:80 HTTP/1.1\r\nHost: localhost\r\n\r\n", None),
+        (b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: other\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nbad header\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n", 413),
+        (
+            b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nA: " + b"a" * 40_000 + b"\r\n\r\n", 431),
+        (b"GET /" + b"a" * 40_000, 431),
+    ],
+)
+def test_what_is_no_request(server, data, status):
+    found = server.raw(data)
+    if status is not None:
+        assert status_and_json(found) == status
+    else:
+        assert found.startswith(b"HTTP/1.1 4")
+    assert server.ask("/healthz").status == 200
+
+
+@pytest.fixture(scope="module")
+def impatient(one):
+    args = ("--header-seconds", 0.4, "--body-seconds", 0.4, "--idle-seconds", 1)
+    with Serving(one, *args, "--max-connections", 20) as it:
+        yield it
+
+
+def test_slow_and_half_open_clients_are_let_go(impatient):
+    def wait(data):
+        start = time.monotonic()
+        return impatient.raw(data), time.monotonic() - start
+
+    nothing, seconds = wait(b"")
+    assert (nothing, 0.8 < seconds < 5) == (b"", True)
+    for data in (
+        b"GET / HT",
+        b"GET / HTTP/1.1\r\nHost: loc",
+        b"POST /v1/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{",
+    ):
+        found, seconds = wait(data)
+        assert status_and_json(found) == 408
+        assert seconds < 5
+    found, seconds = wait(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert found.endswith(b'{"status":"ok"}')
+    assert 0.8 < seconds < 5  # idle, after its answer
+
+
+def test_bytes_that_trickle_do_not_buy_time(impatient):
+    with impatient.connect() as connection:
+        start = time.monotonic()
+        try:
+            for byte in b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 1000:
+                connection.sendall(bytes([byte]))
+                time.sleep(0.02)
+        except OSError:
+            pass
+        assert time.monotonic() - start < 5
+        assert read_all(connection)[:12] in (b"HTTP/1.1 408", b"")
+
+
+def test_connections_have_a_limit(impatient):
+    held = [impatient.connect() for _ in range(20)]
+    time.sleep(0.1)
+    found = impatient.raw(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert found == b"" or status_and_json(found) == 503
+    for connection in held:
+        connection.close()
+    assert until(lambda: b"200 OK" in impatient.raw(b"GET /healthz HTTP/1.0\r\n\r\n"))
+
+
+# ------------------------------------------------------------------------------- who may ask
+
+TOKEN = "0123456789abcdef" * 2
+
+
+def test_tokens(one, tmp_path):
+    file = tmp_path / "tokens"
+    file.write_text(f"# ours\n{TOKEN}\n\n  {TOKEN[::-1]}  \n")
+    with Serving(one, "--tokens", file, "--poll-seconds", 0.05) as server:
+        for path in ("/healthz", "/readyz", "/", "/docs", "/openapi.json", "/v2/health/ready"):
+            assert server.ask(path).status == 200, path
+        for path in ("/v1/generate", "/v1/models", "/metrics", "/v2", "/v2/models/clothes"):
+            answer = server.ask(path)
+            assert answer.status == 401, path
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert "Received: no token" in answer.error
+        for token, status in (
+            (f"Bearer {TOKEN}", 200),
+            (f"bearer {TOKEN[::-1]}", 200),
+            (f"Bearer {TOKEN[:-1]}", 401),
+            (f"Bearer {TOKEN} ", 200),
+            (f"Basic {TOKEN}", 401),
+            (TOKEN, 401),
+            ("Bearer ", 401),
+            ("Bearer \xe9", 401),
+        ):
+            answer = server.ask("/v1/models", headers={"Authorization": token})
+            assert answer.status == status, token
+            assert TOKEN not in answer.body.decode()
+        new = "another-token-of-mine"
+        file.write_text(new)
+        headers = {"Authorization": f"Bearer {new}"}
+        until(lambda: server.ask("/v1/models", headers=headers).status == 200)
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        assert server.ask("/v1/models", headers=headers).status == 401
+        server.stop()
+        assert TOKEN not in server.log
+
+
+def test_pages_of_other_origins_ask_only_where_they_may(one):
+    args = ("--cors", "https://ours.example,https://too.example", "--trusted-host", "gan.example")
+    with Serving(one, *args) as server:
+        headers = {"Origin": "https://ours.example"}
+        answer = server.ask("/v1/generate?seed=1", headers=headers)
+        assert answer.headers["access-control-allow-origin"] == "https://ours.example"
+        assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
+        assert "x-seed" in answer.headers["access-control-expose-headers"]
+        before = server.ask("/v1/generate", method="OPTIONS", headers=headers)
+        assert before.status == 204
+        assert "authorization" in before.headers["access-control-allow-headers"]
+        assert "POST" in before.headers["access-control-allow-methods"]
+        other = {"Origin": "https://other.example"}
+        assert server.ask("/v1/generate?seed=1", headers=other).status == 403
+        before = server.ask("/v1/generate", method="OPTIONS", headers=other)
+        assert "access-control-allow-origin" not in before.headers
+        own = {"Origin": f"http://127.0.0.1:{server.port}"}
+        assert server.ask("/v1/generate?seed=1", headers=own).status == 200
+        assert server.ask("/healthz", headers={"Host": "gan.example:80"}).status == 200
+
+
+# ------------------------------------------------------------------------------- the command
+
+
+@pytest.mark.parametrize(
+    ("args", "rule"),
+    [
+        (["nowhere"], "A bundle must exist. Received: 'nowhere'"),
+        (["{root}"], "What is served is a folder of a bundle"),
+        (["{bundle}", "{copy}"], "Models must differ in their names. Received: 'clothes'"),
+        (["{bundle}", "--port", "70000"], "port must be 0 to 65535"),
+        (["{bundle}", "--queue", "0"], "queue must be above 0"),
+        (["{bundle}", "--tokens", "none"], "The file of tokens must be readable"),
+        (["{bundle}", "--tokens", "{empty}"], "must hold one a line"),
+        (["{bundle}", "--tokens", "{short}"], "A token must be 16 or more"),
+        (["{bundle}", "--device", "tpu"], "device must be auto, cpu, cuda or tensorrt"),
+        (["{bundle}", "--log-format", "xml"], "log_format must be text or json"),
+        (["{bundle}", "--host", "no.such.host.invalid"], "must be able to listen"),
+        (["{damaged}"], "must have the SHA-256"),
+        ([], "The following arguments are required: PATH"),
+    ],
+)
+def test_mistakes_on_the_command_line(one, tmp_path, args, rule):
+    places = {"root": tmp_path / "root", "bundle": one}
+    places["root"].mkdir()
+    for name, text in (("empty", "# none\n"), ("short", "abc\n")):
+        places[name] = tmp_path / name
+        places[name].write_text(text)
+    for name in ("copy", "damaged"):
+        if f"{{{name}}}" in args:
+            places[name] = shutil.copytree(one, tmp_path / name)
+    if "damaged" in places:
+        tiny.flip(places["damaged"] / "model.onnx")
+    args = [arg.format(**places) for arg in args]
+    with Serving(*args, wait=False) as server:
+        assert server.process.wait(30) == 2
+        lines = server.log.splitlines()
+        assert lines[-1].startswith("keras-gan: error: "), lines
+        assert rule in lines[-1]
+        assert "Traceback" not in "".join(lines)
+
+
+@pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="there is a GPU")
+@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
+def test_a_gpu_is_asked_for_in_vain_without_one(one, device):
+    with Serving(one, "--device", device, wait=False) as server:
+        assert server.process.wait(30) == 2
+        assert f"device='{device}' needs a GPU, its driver" in server.log
+
+
+def test_who_listens_to_others_without_tokens_is_warned(one):
+    with Serving(one, "--host", "0.0.0.0") as server:
+        assert server.ask("/healthz", headers={"Host": "any.example"}).status == 200
+        assert server.stop() == 0
+        assert "warning: Anyone who reaches 0.0.0.0 may ask" in server.log
+    with Serving(one) as server:
+        assert server.line == f"Serving clothes version 1 at http://127.0.0.1:{server.port}\n"
+        server.stop()
+        assert "warning: Anyone" not in server.log
+
+
+def test_the_log_tells_of_requests_by_their_ids(one):
+    with Serving(one, "--log-format", "json") as server:
+        server.ask("/v1/generate?seed=1", headers={"X-Request-Id": "one"})
+        server.ask("/v1/generate?seed=%0Ax", headers={"X-Request-Id": "two"})
+        server.ask("/a%0Ab%22", headers={"X-Request-Id": "three"})
+        assert server.stop() == 0
+        lines = [json.loads(x) for x in server.log.splitlines() if x.startswith("{")]
+        found = {x["id"]: x for x in lines if "id" in x}
+        assert found["one"]["status"] == 200
+        assert (found["one"]["model"], found["one"]["version"]) == ("clothes", 1)
+        assert found["one"]["client"] == "127.0.0.1"
+        assert 0 < found["one"]["seconds"] < 30
+        assert "seed must be an integer" in found["two"]["error"]
+        assert found["three"]["path"] == '/a\nb"'
+    with Serving(one, "--no-access-log") as server:
+        server.ask("/a%0Ab", headers={"X-Request-Id": "quiet"})
+        server.stop()
+        assert "quiet" not in server.log
+    with Serving(one) as server:
+        server.ask("/a%0Ab", headers={"X-Request-Id": "text"})
+        server.stop()
+        (line,) = [x for x in server.log.splitlines() if " text" in x]
+        assert "127.0.0.1 GET '/a\\nb' 404 " in line
+
+
+def test_a_log_that_nobody_reads_stops_nothing(one):
+    """A pipe holds 64 KiB."""
+    with Serving(one, stderr=subprocess.PIPE) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        for _ in range(1000):
+            assert server.ask("/" + "x" * 150, connection=connection).status == 404
+        connection.close()
+        assert server.stop() == 0
+        server.process.stderr.close()
+
+
+def test_serving_without_its_packages_says_what_to_install(one):
+    program = "import sys; sys.modules['httptools'] = None; from serving.cli import main; "
+    program += "sys.exit(main(['serve', sys.argv[1]]))"
+    done = subprocess.run(
+        [sys.executable, "-c", program, one], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 2
+    assert "pip install 'keras-gan[serve]'" in done.stderr
+
+
+# ------------------------------------------------------------------------------- its life
+
+
+class Load:
+    """Clients in threads, each with a connection, that ask without a break."""
+
+    def __init__(self, server, clients, path, retry=False):
+        self.server = server
+        self.path = path
+        self.answers = []  # (status, seconds, version, retry-after)
+        self.errors = []
+        self.stop = threading.Event()
+        self.threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+
+    def _ask(self):
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
+        while not self.stop.is_set():
+            start = time.monotonic()
+            try:
+                connection.request("GET", self.path)
+                answer = connection.getresponse()
+                answer.read()
+            except OSError as error:
+                self.errors.append(error)
+                return
+            headers = answer.headers
+            self.answers.append(
+                (
+                    answer.status,
+                    time.monotonic() - start,
+                    headers.get("x-model-version"),
+                    headers.get("retry-after"),
+                )
+            )
+        connection.close()
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        for thread in self.threads:
+            thread.join(30)
+
+
+def test_versions_come_and_go_under_load_without_a_failed_request(folder, two):
+    with (
+        Serving(folder, "--poll-seconds", 0.05) as server,
+        Load(server, 4, "/v1/generate?seed=3&format=npy") as load,
+    ):
+        until(lambda: len(load.answers) > 50)
+        shutil.copytree(two, folder.parent / "new")
+        (folder.parent / "new").rename(folder / "2")  # as an export does
+        until(lambda: load.answers[-1][2] == "2")
+        told = server.ask("/v1/models").json["models"][0]
+        assert (told["version"], told["versions"]) == (2, [1, 2])
+        count = len(load.answers)
+        until(lambda: len(load.answers) > count + 50)
+        shutil.rmtree(folder / "2")
+        until(lambda: load.answers[-1][2] == "1")
+        count = len(load.answers)
+        until(lambda: len(load.answers) > count + 50)
+        load.stop.set()
+    assert not load.errors
+    assert {answer[0] for answer in load.answers} == {200}
+
+
+def test_a_bundle_that_is_replaced_in_its_place_is_taken_again(one, two, tmp_path):
+    place = shutil.copytree(one, tmp_path / "bundle")
+    with Serving(place, "--poll-seconds", 0.05) as server:
+        first = server.ask("/v1/generate?seed=3").headers["x-model-sha256"]
+        shutil.copytree(two, tmp_path / "new")
+        place.rename(tmp_path / "old")
+        (tmp_path / "new").rename(place)
+        until(lambda: server.ask("/v1/generate?seed=3").headers["x-model-sha256"] != first)
+        assert server.ask("/v1/generate?seed=3").headers["x-model-version"] == "1"
+
+
+def test_a_damaged_version_changes_nothing_and_is_told_of_once(folder, two):
+    with Serving(folder, "--poll-seconds", 0.05) as server:
+        new = shutil.copytree(two, folder.parent / "new")
+        content = (new / "model.onnx").read_bytes()
+        tiny.flip(new / "model.onnx")
+        new.rename(folder / "2")
+        liar = shutil.copytree(two, folder.parent / "liar")
+        shutil.copy(folder / "1" / "golden.npz", liar)  # golden samples of another model
+        tiny.seal(liar)
+        liar.rename(folder / "3")
+        time.sleep(1.5)
+        assert server.ask("/v1/generate?seed=3").headers["x-model-version"] == "1"
+        assert server.ask("/v1/generate?seed=3&version=2").status == 404
+        (folder / "2" / "model.onnx").write_bytes(content)  # mended: taken
+        until(lambda: server.ask("/v1/generate?seed=3").headers["x-model-version"] == "2")
+        server.stop()
+    assert server.log.count("version 2 is not taken: model.onnx must have the SHA-256") == 1
+    assert server.log.count("version 3 is not taken: A model must make the golden samples") == 1
+
+
+def test_only_the_newest_versions_are_held(folder, two):
+    for number in (2, 3):
+        shutil.copytree(two, folder / str(number))
+    with Serving(folder, "--versions", 2) as server:
+        assert server.ask("/v1/models").json["models"][0]["versions"] == [2, 3]
+        assert "are 2, 3" in server.ask("/v1/generate?version=1").error
+
+
+@pytest.fixture(scope="session")
+def slow_bundle(tmp_path_factory):
+    """A generator that takes some 20 ms a sample."""
+    return tiny.slow(tmp_path_factory.mktemp("slow") / "slow")
+
+
+def test_what_is_too_much_is_refused_at_once(slow_bundle):
+    args = ("--workers", 1, "--queue", 4, "--max-batch", 2)
+    with Serving(slow_bundle, *args) as server, Load(server, 12, "/v1/generate?seed=1") as load:
+        until(lambda: sum(x[0] == 503 for x in load.answers) > 100)
+        text = server.ask("/metrics").body.decode()
+        load.stop.set()
+    assert not load.errors
+    assert {answer[0] for answer in load.answers} == {200, 503}
+    refused = sorted(x[1] for x in load.answers if x[0] == 503)
+    assert refused[len(refused) // 2] < 0.05
+    assert all(int(x[3]) >= 1 for x in load.answers if x[0] == 503)
+    assert 'keras_gan_refused_total{reason="queue"}' in text
+    queued = [x for x in text.splitlines() if x.startswith("keras_gan_queue_samples{")]
+    assert 0 <= int(queued[0].split()[-1]) <= 4
+
+
+def test_who_goes_away_frees_its_place(slow_bundle):
+    args = ("--workers", 1, "--queue", 3, "--max-batch", 1)
+    message = b"GET /v1/generate?seed=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with Serving(slow_bundle, *args) as server:
+        for _ in range(5):
+            gone = [server.connect() for _ in range(4)]
+            for connection in gone:
+                connection.sendall(message)
+            for connection in gone:
+                connection.close()
+        until(lambda: active(server) == 1)
+        text = server.ask("/metrics").body.decode()
+        assert 'keras_gan_queue_samples{model="slow",version="1"} 0' in text
+        assert server.ask("/v1/generate?seed=1").status == 200
+        assert 'status="499"' in text
+
+
+def test_deadlines(slow_bundle):
+    args = ("--workers", 1, "--max-batch", 1)
+    with Serving(slow_bundle, *args) as server, Load(server, 6, "/v1/generate?seed=1") as load:
+        until(lambda: len(load.answers) > 3)
+        start = time.monotonic()
+        answer = server.ask("/v1/generate", {"seed": 1, "timeout": 0.01})
+        assert answer.status == 504
+        assert time.monotonic() - start < 2
+        assert "deadline" in answer.error
+        stream = {"seed": 1, "count": 4, "timeout": 20, "stream": True, "format": "npy"}
+        assert numbers(server.ask("/v1/generate", stream)).shape == (4, 32, 32, 1)
+        load.stop.set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_end_is_orderly(slow_bundle, number):
+    with Serving(slow_bundle, "--workers", 1) as server:
+        idle = server.connect()
+        idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert idle.recv(1000).startswith(b"HTTP/1.1 200")
+        busy = server.connect()
+        path = b"/v1/generate?seed=1&count=24&format=npy"
+        busy.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        until(lambda: active(server) == 2)
+        server.process.send_signal(number)
+        found = read_all(busy)
+        head, _, body = found.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK")
+        assert b"connection: close" in head
+        assert np.load(io.BytesIO(body)).shape == (24, 32, 32, 1)
+        assert read_all(idle) == b""
+        assert server.process.wait(20) == 0
+        with pytest.raises(OSError, match="refused"):
+            server.connect()
+        server.stop()
+    assert "Traceback" not in server.log
+
+
+def test_readiness_comes_with_the_last_model(models):
+    with Serving(models, wait=False) as server:
+        server.wait()
+        assert server.ask("/readyz").status == 200
+        server.stop()
+
+
+# ------------------------------------------------------------------------------- in other servers
+
+
+async def through_asgi(app, path, body=None, headers=(), until=None):
+    """One request by ASGI's messages."""
+    path, _, query = path.partition("?")
+    scope = {
+        "type": "http",
+        "method": "GET" if body is None else "POST",
+        "path": path,
+        "query_string": query.encode(),
+        "headers": [(b"host", b"localhost"), *headers],
+        "client": ("127.0.0.1", 1),
+    }
+    pieces = [(body or b"")[i : i + 10] for i in range(0, len(body or b"x"), 10)]
+    sent = []
+
+    async def receive():
+        if pieces:
+            return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
+        await asyncio.sleep(until or 30)
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    await app(scope, receive, send)
+    if not sent:
+        return None, {}, b""
+    headers = {k.decode(): v.decode() for k, v in sent[0]["headers"]}
+    return sent[0]["status"], headers, b"".join(x["body"] for x in sent[1:])
+
+
+def test_the_application_answers_by_asgi_as_by_itself(models, server):
+    async def test(app):
+        for path, body in (
+            ("/v1/generate?model=clothes&seed=3", None),
+            ("/v1/generate", b'{"model": "clothes", "count": 40, "format": "npy"}'),
+            ("/v1/generate", b'{"model": "clothes", "count": 40, "stream": true}'),
+            ("/v1/generate", b'{"model": "clothes", "count": 0}'),
+            ("/v1/models", None),
+            ("/nope", None),
+            ("/healthz", None),
+        ):
+            status, headers, content = await through_asgi(app, path, body)
+            own = server.ask(path, body)
+            assert (status, content) == (own.status, own.body), path
+            for name in ("date", "x-request-id", "transfer-encoding"):
+                headers.pop(name, None), own.headers.pop(name, None)
+            assert headers == own.headers, path
+        status, _, content = await through_asgi(app, "/v1/generate", b"x" * 20_001)
+        assert (status, b"at most 20000 bytes" in content) == (413, True)
+        assert app.active == 0
+
+    in_asgi(test, models, max_count=100, max_body=20_000)
+
+
+def in_asgi(test, *paths, **options):
+    async def main():
+        options.setdefault("log_format", "text")
+        settings = Settings(paths=tuple(map(str, paths)), access_log=False, **options)
+        app = create_app(settings)
+        messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+        told = []
+
+        async def receive():
+            if len(messages) == 1:
+                while not app.ready:
+                    await asyncio.sleep(0.01)
+                await test(app)
+            return messages.pop(0)
+
+        async def send(message):
+            told.append(message["type"])
+
+        await asyncio.wait_for(app({"type": "lifespan"}, receive, send), 60)
+        assert told == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+    asyncio.run(main())
+
+
+def test_a_client_of_asgi_that_goes_away_frees_its_place(slow_bundle):
+    async def test(app):
+        (served,) = app.repository
+        many = b'{"count": 100, "format": "npy"}'
+        assert await through_asgi(app, "/v1/generate", many, until=0.2) == (None, {}, b"")
+        await asyncio.sleep(0.01)
+        assert (app.active, served.users, served.engine.waiting) == (0, 0, 0)
+
+    in_asgi(test, slow_bundle, workers=1)
+
+
+def test_nothing_is_ready_before_it_is_loaded(models):
+    async def main():
+        app = create_app(Settings(paths=(str(models),), access_log=False))
+        app.loop = asyncio.get_running_loop()  # not started yet
+        for path, status in (("/readyz", 503), ("/healthz", 200), ("/v2/health/ready", 503)):
+            assert (await through_asgi(app, path))[0] == status
+        status, headers, body = await through_asgi(app, "/v1/generate?model=clothes")
+        assert (status, headers["retry-after"]) == (503, "1")
+        assert b"being loaded" in body
+
+    asyncio.run(main())
+
+
+def test_uvicorn_serves_it(one):
+    pytest.importorskip("uvicorn")
+    program = [sys.executable, "-m", "uvicorn", "--factory", "serving.app:create_app"]
+    path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
+    process = subprocess.Popen(
+        [*program, "--port", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path, "KERAS_GAN_BUNDLES": str(one)},
+    )
+    try:
+        port = None
+        while port is None:
+            line = process.stderr.readline()
+            assert line, process.wait(10)
+            found = re.search(r"http://127.0.0.1:(\d+)", line)
+            port = found and int(found[1])
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+
+        def ask(path):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+
+        until(lambda: ask("/readyz")[0] == 200)
+        _, png = ask("/v1/generate?seed=3")
+        np.testing.assert_array_equal(pixels(png), to_uint8(serving.Bundle(one).generate([3]))[0])
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+# ------------------------------------------------------------------------------- the long ones
+
+
+@pytest.mark.slow
+def test_what_an_export_wrote_is_served(clothes):
+    """The bundle of `tests/bundles.py`, by Keras and `export`."""
+    with Serving(clothes.path) as server:
+        golden = np.load(clothes.path / "golden.npz")
+        seeds = golden["seeds"][:8].tolist()
+        answer = server.ask("/v1/generate", {"seeds": seeds, "format": "npy"})
+        np.testing.assert_allclose(numbers(answer), golden["samples"][:8], atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tokens", [False, True])
+def test_what_the_openapi_document_allows_and_forbids(models, tmp_path, tokens):
+    """Thousands of requests that schemathesis makes of the document, right and wrong ones."""
+    pytest.importorskip("schemathesis")
+    args = []
+    if tokens:
+        (tmp_path / "tokens").write_text(TOKEN)
+        args = ["--tokens", tmp_path / "tokens"]
+    with Serving(models, "--no-access-log", *args) as server:
+        before = server.memory()
+        header = ["--header", f"Authorization: Bearer {TOKEN}"] if tokens else []
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "schemathesis.cli", "run", "--max-examples", "150"),
+                *("--checks", "not_a_server_error,status_code_conformance"),
+                *("--phases", "examples,coverage,fuzzing", "--exclude-checks", "use_after_free"),
+                *header,
+                f"http://127.0.0.1:{server.port}/openapi.json",
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-1000:]
+        assert server.ask("/readyz").status == 200
+        assert server.memory() - before < 100 * 2**20
+        assert "Traceback" not in server.log
+
+
+@pytest.mark.slow
+def test_a_minute_of_four_times_the_load(slow_bundle):
+    """Who is taken does not wait for ever, who is not is told at once, and nothing grows."""
+    args = ("--workers", 1, "--queue", 16, "--max-batch", 4, "--no-access-log")
+    path = "/v1/generate?seed=1&format=npy"
+    with Serving(slow_bundle, *args) as server:
+        with Load(server, 1, path) as load:
+            time.sleep(5)
+        unloaded = sorted(x[1] for x in load.answers)
+        batch = 4 * unloaded[len(unloaded) // 2]
+        with Load(server, 80, path) as load:  # at most 20 are taken at a time
+            time.sleep(10)
+            before = server.memory()
+            time.sleep(50)
+        assert server.memory() - before < 20 * 2**20
+        taken = sorted(x[1] for x in load.answers if x[0] == 200)
+        refused = sorted(x[1] for x in load.answers if x[0] == 503)
+        assert not load.errors
+        assert {x[0] for x in load.answers} == {200, 503}
+        assert taken[int(0.99 * len(taken))] < 3 * batch + 16 / 4 * batch
+        assert refused[len(refused) // 2] < 0.05
+        time.sleep(5)
+        with Load(server, 1, path) as load:
+            time.sleep(5)
+        after = sorted(x[1] for x in load.answers)
+        assert after[len(after) // 2] < 1.5 * unloaded[len(unloaded) // 2]
