@@ -497,7 +497,7 @@ def test_a_server_that_goes_away_and_returns(driver, clothes):
         page.wait("!document.querySelector('#banner').hidden")
         said = page.js("return document.querySelector('#banner-text').innerText")
         assert said.startswith("The server does not answer. Trying again in ")
-        assert page.js("return document.querySelectorAll('#wall .tile.stale').length") > 0
+        page.wait("document.querySelectorAll('#wall .tile.stale').length > 0")
     with Serving(clothes, "--no-access-log", "--port", port) as second:
         page.click("#banner-now")
         page.wait("document.querySelector('#banner').hidden")
