@@ -58,7 +58,7 @@ def driver():
 
 @pytest.fixture(scope="module")
 def server(clothes):
-    with Serving(clothes, "--no-access-log") as found:
+    with Serving(clothes.path, "--no-access-log") as found:
         yield found
 
 
@@ -487,7 +487,7 @@ def test_a_mistake_is_told_in_the_server_s_words(page):
 
 
 def test_a_server_that_goes_away_and_returns(driver, clothes):
-    with Serving(clothes, "--no-access-log") as first:
+    with Serving(clothes.path, "--no-access-log") as first:
         port = first.port
         page = Page(driver, first)
         page.expected = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
@@ -498,7 +498,7 @@ def test_a_server_that_goes_away_and_returns(driver, clothes):
         said = page.js("return document.querySelector('#banner-text').innerText")
         assert said.startswith("The server does not answer. Trying again in ")
         page.wait("document.querySelectorAll('#wall .tile.stale').length > 0")
-    with Serving(clothes, "--no-access-log", "--port", port) as second:
+    with Serving(clothes.path, "--no-access-log", "--port", port) as second:
         page.click("#banner-now")
         page.wait("document.querySelector('#banner').hidden")
         page.filled()
@@ -510,7 +510,7 @@ def test_a_server_that_goes_away_and_returns(driver, clothes):
 
 def test_a_server_that_asks_for_a_token(driver, clothes, tmp_path):
     (tmp_path / "tokens").write_text("a-long-enough-token-of-sixteen\n")
-    with Serving(clothes, "--no-access-log", "--tokens", tmp_path / "tokens") as server:
+    with Serving(clothes.path, "--no-access-log", "--tokens", tmp_path / "tokens") as server:
         page = Page(driver, server)
         page.expected = ("the server responded with a status of 401",)
         page.open(ready=False)
