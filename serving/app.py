@@ -449,6 +449,7 @@ class App:
             gone.cancel()
             if not work.done():
                 work.cancel()
+                await asyncio.wait((work,))
                 self.leave(request, 499)
                 return
             outcome = work.result()

@@ -11,6 +11,7 @@ from serving.messages import Answer, Refusal, Request
 FOLDER = Path(__file__).parent / "page"
 POLICY = (
     b"content-security-policy: default-src 'self'; img-src 'self' blob: data:; "
+    b"media-src 'self' blob:; "
     b"object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n"
 )
 _KINDS = {

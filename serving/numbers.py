@@ -36,7 +36,9 @@ class Inputs:
         self.served = served
         self.truncation = truncation
         bundle = served.bundle
-        self.latents = self.seeds = self.labels = None
+        self.latents: np.ndarray | None = None
+        self.seeds: np.ndarray | None = None
+        self.labels: np.ndarray | None = None
         if ("latents" in tensors) == ("seeds" in tensors):
             raise Refusal(
                 400, f"latents or seeds say which samples. Received: {', '.join(tensors) or 'none'}"
@@ -54,11 +56,12 @@ class Inputs:
             if not np.isfinite(latents).all():
                 raise Refusal(400, "latents must be finite numbers. Received: one that is not")
             self.latents = latents * np.float32(truncation) if truncation != 1 else latents
+            self.count = len(latents)
         else:
-            self.seeds = _column("seeds", tensors["seeds"])
-            if self.seeds.size and int(self.seeds.min()) < 0:
+            self.seeds = seeds = _column("seeds", tensors["seeds"])
+            if seeds.size and int(seeds.min()) < 0:
                 raise Refusal(400, "A seed must be at least 0 and below 2**63. Received: another")
-        self.count = len(self.latents if self.seeds is None else self.seeds)
+            self.count = len(seeds)
         if not 0 < self.count <= settings.max_count:
             raise Refusal(
                 400, f"A request takes 1 to {settings.max_count} samples. Received: {self.count}"

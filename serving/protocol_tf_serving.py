@@ -172,9 +172,10 @@ class Prediction:
         from serving.pictures import to_png, to_uint8
 
         bundle, inputs = self.served.bundle, self.inputs
+        seeds: Any = inputs.seeds
         found = []
         for row, picture in enumerate(to_uint8(samples, bundle.value_range)):
-            facts: dict[str, Any] = {"seed": int(inputs.seeds[row])}
+            facts: dict[str, Any] = {"seed": int(seeds[row])}
             if inputs.labels is not None:
                 facts["label"] = int(inputs.labels[row])
             png = to_png(picture, provenance(bundle.name, bundle.sha256, **facts))

@@ -152,7 +152,8 @@ class Inference:
                     400,
                     f"The inputs are {', '.join(_ALLOWED)}, each once. Received: {name!r:.80}",
                 )
-            datatype, shape = tensor.get("datatype"), tensor.get("shape")
+            datatype: Any = tensor.get("datatype")
+            shape: Any = tensor.get("shape")
             if datatype not in _ALLOWED[name]:
                 raise Refusal(
                     400,

@@ -1032,6 +1032,7 @@ def test_a_client_of_asgi_that_goes_away_frees_its_place(slow_bundle):
         (served,) = app.repository
         many = b'{"count": 100, "format": "npy"}'
         assert await through_asgi(app, "/v1/generate", many, until=0.2) == (None, {}, b"")
+        await asyncio.sleep(0.01)
         assert (app.active, served.users, served.engine.waiting) == (0, 0, 0)
 
     in_asgi(test, slow_bundle, workers=1)
@@ -1075,7 +1076,7 @@ def test_uvicorn_serves_it(one):
             return answer.status, answer.read()
 
         until(lambda: ask("/readyz")[0] == 200)
-        status, png = ask("/v1/generate?seed=3")
+        _, png = ask("/v1/generate?seed=3")
         np.testing.assert_array_equal(pixels(png), to_uint8(serving.Bundle(one).generate([3]))[0])
     finally:
         process.terminate()

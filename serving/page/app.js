@@ -1,0 +1,282 @@
+// The page: settings in, samples out. Each part has a module; here they are put together.
+import { Api } from "./api.js";
+import { Cloud } from "./cloud.js";
+import { Controls } from "./controls.js";
+import { Explorer } from "./explore.js";
+import { evenWidth, face, formatOf, ratioOf } from "./kinds.js";
+import { classOf, className, describe, fields, SEEDS, toCurl, toPython } from "./requests.js";
+import { complain, say, showBanner } from "./say.js";
+import { defaults, readHash, SIZES, writeHash } from "./state.js";
+import { copy, save } from "./take.js";
+import { askToken } from "./token.js";
+import { Wall } from "./wall.js";
+import { Walk } from "./walk.js";
+
+const find = (name) => document.getElementById(name);
+const base = new URL(".", location.href);
+const api = new Api(base, askToken);
+const settings = readHash(location.hash);
+let models = [];
+let gallery = null; // the wall, or the cloud of points
+let start = null; // the seed from which a walk is being picked
+
+const on = {
+  open: (index) => pick(seedAt(index)),
+  mark: (index) => (start === null ? beginWalk(seedAt(index)) : pick(seedAt(index))),
+  copy: (index) => copy(String(seedAt(index)), `seed ${seedAt(index)}`),
+  error: showProblem,
+  ready: () => say(`Samples from seed ${settings.seed}${inWords()}`),
+};
+const controls = new Controls(find("controls"), find("sizes"), change, (error) => showProblem(error, false));
+const explorer = new Explorer(find("explore"), api, base, { opened, walk: beginWalk, start: startHere });
+const walk = new Walk(find("walk"), api, base);
+
+const model = () => models.find(({ name }) => name === settings.model);
+const view = () => ({
+  model: settings.model,
+  version: settings.version,
+  label: settings.label,
+  truncation: settings.truncation,
+});
+/** What a line or link names: with the version, or a newer one would change what it gives. */
+const fixedView = () => ({ ...view(), version: settings.version ?? model().version });
+const seedAt = (index) => settings.seed + BigInt(index);
+
+function inWords() {
+  const parts = [];
+  if (settings.label !== null) parts.push(`class ${className(model(), settings.label)}`);
+  if (settings.truncation !== 1) parts.push(`truncation ${settings.truncation}`);
+  return parts.map((part) => `, ${part}`).join("");
+}
+
+/** Takes a change of the settings; `fresh` if nothing on the wall remains what it was. */
+function change(patch) {
+  const changed = Object.keys(patch).filter((key) => patch[key] !== settings[key]);
+  if (!changed.length) return;
+  Object.assign(settings, patch);
+  writeAddress();
+  const fresh = changed.includes("model");
+  if (fresh || changed.includes("seed")) scrollTo({ top: 0, behavior: "instant" });
+  if (fresh) endPicking();
+  if (changed.some((key) => key !== "sample")) show(fresh);
+}
+
+function writeAddress() {
+  history.replaceState(null, "", writeHash(settings));
+}
+
+/** Shows what the settings say. */
+function show(fresh = false) {
+  const found = model();
+  complain(find("problem"), null);
+  controls.show(settings, models, found);
+  if (!found) {
+    const served = models.map(({ name }) => name).join(", ") || "none";
+    return showProblem(new Error(`The server has no such model. Received: model=${settings.model}; served: ${served}`));
+  }
+  showTitle(found);
+  const points = found.kind === "points";
+  if (points !== gallery instanceof Cloud || !gallery) {
+    gallery?.hide();
+    find("wall").replaceChildren();
+    find("wall").className = "wall";
+    gallery = points ? new Cloud(find("wall"), on) : new Wall(find("wall"), on);
+  }
+  const now = view();
+  const size = SIZES[settings.size] * (found.kind === "image" ? 1 : 1.6);
+  const count = SEEDS - settings.seed;
+  const from = settings.seed;
+  gallery.show(
+    {
+      width: size,
+      even: evenWidth(found, size),
+      ratio: ratioOf(found),
+      range: found.value_range,
+      count: Number(count < 2n ** 40n ? count : 2n ** 40n),
+      load: (indices, signal) => {
+        const seeds = indices.map((index) => from + BigInt(index));
+        return api.samples(fields(now, { seeds }, { format: formatOf(found) }), signal);
+      },
+      face: (sample) => face(found, sample),
+      name: (index) => describe(found, now, { seed: from + BigInt(index) }),
+      tag: (index) => tag(found, now, from + BigInt(index)),
+    },
+    { fresh },
+  );
+}
+
+function tag(found, now, seed) {
+  const id = classOf(found, now, seed);
+  return id === null ? `${seed}` : `${seed} · ${className(found, id)}`;
+}
+
+function showTitle(found) {
+  document.title = `${found.name} · samples`;
+  find("name").textContent = found.name;
+  const facts = [
+    found.kind,
+    found.shape.join(" × "),
+    found.classes.count ? `${found.classes.count} classes` : "",
+    `version ${settings.version ?? found.version}`,
+  ];
+  find("facts").replaceChildren(
+    ...facts.filter(Boolean).map((text) => Object.assign(document.createElement("span"), { textContent: text })),
+  );
+  find("save-grid-text").textContent = found.pictures ? "Download a grid" : "Download .npy";
+}
+
+function showProblem(error, again = true) {
+  complain(find("problem"), error);
+  find("problem-again").hidden = !again;
+}
+
+// Opening, and picking the two ends of a walk
+
+function pick(seed) {
+  if (start === null) return open(seed);
+  const from = start;
+  endPicking();
+  walk.open(model(), view(), from, seed);
+}
+
+function open(seed) {
+  const index = Number(seed - settings.seed);
+  explorer.open(model(), view(), seed, seed >= settings.seed ? gallery.sample(index) : undefined);
+}
+
+function opened(seed) {
+  settings.sample = seed;
+  writeAddress();
+}
+
+function beginWalk(seed) {
+  start = seed;
+  gallery.mark(Number(seed - settings.seed));
+  find("tray-text").textContent = `From seed ${seed}: pick the sample to walk to`;
+  find("tray").hidden = false;
+  say(find("tray-text").textContent);
+}
+
+function endPicking() {
+  start = null;
+  gallery?.mark(null);
+  find("tray").hidden = true;
+}
+
+function startHere(seed) {
+  change({ seed });
+}
+
+// Buttons
+
+find("open-walk").addEventListener("click", () => {
+  if (!model()) return;
+  const next = settings.seed + 1n < SEEDS ? settings.seed + 1n : settings.seed - 1n;
+  walk.open(model(), view(), start ?? settings.seed, next);
+  endPicking();
+});
+find("tray-cancel").addEventListener("click", () => {
+  endPicking();
+  gallery?.focus(gallery.current);
+});
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && start !== null && !document.querySelector("dialog[open]")) endPicking();
+});
+
+const viewSeeds = (count) => {
+  const left = SEEDS - settings.seed;
+  return Array.from({ length: Number(left < BigInt(count) ? left : BigInt(count)) }, (_, i) => settings.seed + BigInt(i));
+};
+const viewFile = (count) => {
+  const { pictures, name } = model();
+  const format = pictures ? { format: "grid", columns: Math.ceil(Math.sqrt(count)) } : { format: "npy" };
+  const found = fields(fixedView(), { seed: settings.seed, count: viewSeeds(count).length }, format);
+  return [found, `${name}-seeds-${settings.seed}-${count}.${pictures ? "png" : "npy"}`];
+};
+
+find("save-grid").addEventListener("click", async ({ currentTarget: button }) => {
+  if (!model()) return;
+  const [found, name] = viewFile(Number(find("grid-count").value));
+  button.disabled = true;
+  try {
+    save(await api.file(found), name);
+  } catch (error) {
+    showProblem(error, false);
+  } finally {
+    button.disabled = false;
+  }
+});
+
+for (const button of document.querySelectorAll("[data-copy]"))
+  button.addEventListener("click", () => {
+    if (!model()) return;
+    const what = button.dataset.copy;
+    if (what === "link") {
+      const fixed = { ...settings, version: settings.version ?? model().version };
+      return copy(new URL(writeHash(fixed), location.href).href, "the link");
+    }
+    const [found, name] = viewFile(16);
+    const line = what === "curl" ? toCurl(base, found, name, api.hasToken) : toPython(base, found, api.hasToken);
+    copy(line, `the ${what === "curl" ? "curl" : "Python"} line`);
+  });
+
+find("settings-toggle").addEventListener("click", ({ currentTarget: button }) => {
+  const shown = find("controls").classList.toggle("open");
+  button.setAttribute("aria-expanded", String(shown));
+  if (shown) scrollTo({ top: 0, behavior: "instant" });
+});
+for (const dialog of document.querySelectorAll("dialog")) {
+  dialog.querySelector("[data-close]")?.addEventListener("click", () => dialog.close());
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog && dialog.id !== "token") dialog.close(); // beside the sheet
+  });
+}
+find("problem-again").addEventListener("click", () => begin());
+
+// The server, away and back
+
+api.addEventListener("away", ({ detail }) => {
+  showBanner(`${detail.line} Trying again in ${detail.seconds} s.`);
+});
+api.addEventListener("back", () => {
+  if (!find("banner").hidden) say("The server is back.", { seen: true });
+  showBanner(null);
+  refresh();
+});
+find("banner-now").addEventListener("click", () => api.tryNow());
+
+/** What is served may have changed: versions come while the server runs. */
+async function refresh() {
+  if (!models.length) return;
+  try {
+    models = await api.models();
+    controls.show(settings, models, model());
+    if (model()) showTitle(model());
+  } catch {
+    // the next request says what is wrong
+  }
+}
+
+addEventListener("hashchange", () => {
+  const before = settings.model;
+  Object.assign(settings, defaults(), readHash(location.hash));
+  settings.model ??= models[0]?.name ?? null;
+  scrollTo({ top: 0, behavior: "instant" });
+  show(before !== settings.model);
+  if (settings.sample !== null && model()) open(settings.sample);
+});
+
+async function begin() {
+  complain(find("problem"), null);
+  try {
+    models = await api.models();
+    if (!models.length) throw new Error("The server has no model yet.");
+    settings.model ??= models[0].name;
+    show(true);
+    if (settings.sample !== null && model()) open(settings.sample);
+  } catch (error) {
+    showProblem(error);
+  }
+}
+
+begin();

@@ -1,0 +1,85 @@
+// What is asked of the server, once as fields, and those as JSON, an address, and lines to copy.
+// Seeds are BigInts: they go to 2**63, and a JavaScript number is exact to 2**53 only.
+
+export const SEEDS = 2n ** 63n;
+
+/** Reads a seed as it was typed; null if it is none. */
+export function readSeed(text) {
+  const plain = String(text).trim();
+  if (!/^\d{1,19}$/.test(plain)) return null;
+  const seed = BigInt(plain);
+  return seed < SEEDS ? seed : null;
+}
+
+export const seedRule = (text) =>
+  `A seed must be a whole number of at least 0 and below 2**63. Received: seed=${String(text).trim().slice(0, 40) || "nothing"}`;
+
+/**
+ * The fields of POST /v1/generate.
+ * view: {model, version, label, truncation}; version and label may be null.
+ * what: {seeds} | {around, radius, seeds} | {interpolate, count}.
+ */
+export function fields(view, what, more = {}) {
+  const found = { model: view.model };
+  if (view.version !== null) found.version = view.version;
+  Object.assign(found, what);
+  if (view.label !== null) found.labels = [view.label];
+  if (view.truncation !== 1) found.truncation = view.truncation;
+  return Object.assign(found, more);
+}
+
+/** The class id of a sample: the chosen one, else the seed modulo the number of classes. */
+export function classOf(model, view, seed) {
+  if (!model.classes.count) return null;
+  return view.label ?? Number(seed % BigInt(model.classes.count));
+}
+
+export function className(model, id) {
+  return model.classes.names[id] ?? String(id);
+}
+
+/** 'sample of seed 7, class Coat', and where it lies if it is a neighbor or a frame. */
+export function describe(model, view, what) {
+  const center = what.around ?? what.interpolate?.[0] ?? what.seed;
+  const id = classOf(model, view, center);
+  const kind = id === null ? "" : `, class ${className(model, id)}`;
+  if (what.around !== undefined)
+    return `neighbor ${what.seed} of seed ${what.around} at radius ${what.radius}${kind}`;
+  if (what.interpolate)
+    return `frame ${what.frame + 1} of ${what.count} from seed ${what.interpolate.join(" to seed ")}${kind}`;
+  return `sample of seed ${what.seed}${kind}`;
+}
+
+export const toJSON = (found) => literal(found, { null: "null", true: "true", false: "false" });
+
+export function toAddress(base, found) {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(found)) query.set(name, String(value));
+  // Commas separate the seeds, and need no escape in a query.
+  return `${new URL("v1/generate", base)}?${query.toString().replaceAll("%2C", ",")}`;
+}
+
+export function toCurl(base, found, file, token) {
+  const header = token ? ' -H "Authorization: Bearer $TOKEN"' : "";
+  // URLSearchParams escapes the quote, so that nothing in a model's name ends the string.
+  return `curl -fsS${header} '${toAddress(base, found).replaceAll("'", "%27")}' -o ${file}`;
+}
+
+export function toPython(base, found, token) {
+  const { format, columns, ...rest } = found; // the client gives arrays
+  const words = Object.entries(rest).map(([name, value]) => `${name}=${pythonic(value)}`);
+  const key = token ? ', token="…"' : "";
+  const server = pythonic(new URL(".", base).href.replace(/\/$/, ""));
+  return `import serving; samples = serving.Client(${server}${key}).generate(${words.join(", ")})`;
+}
+
+const pythonic = (value) => literal(value, { null: "None", true: "True", false: "False" }, ", ");
+
+function literal(value, words, comma = ",") {
+  if (typeof value === "bigint") return value.toString();
+  if (Array.isArray(value)) return `[${value.map((x) => literal(x, words, comma)).join(comma)}]`;
+  if (value === null || typeof value === "boolean") return words[String(value)];
+  if (typeof value !== "object") return JSON.stringify(value);
+  const pairs = Object.entries(value).map(([k, v]) => `${JSON.stringify(k)}:${literal(v, words)}`);
+  return `{${pairs.join(",")}}`;
+}

@@ -1,0 +1,33 @@
+// Runs before the page is drawn, so that it never flashes in the other colors.
+(() => {
+  const KEY = "keras-gan-theme";
+  const NAMES = { auto: "as the system", light: "light", dark: "dark" };
+  const order = Object.keys(NAMES);
+
+  const read = () => {
+    try {
+      const found = localStorage.getItem(KEY);
+      return found in NAMES ? found : "auto";
+    } catch {
+      return "auto"; // storage is forbidden
+    }
+  };
+  const apply = (theme) => {
+    document.documentElement.dataset.theme = theme;
+    document.getElementById("theme")?.setAttribute("aria-label", `Colors: ${NAMES[theme]}`);
+  };
+
+  apply(read());
+  document.addEventListener("DOMContentLoaded", () => {
+    apply(read());
+    document.getElementById("theme").addEventListener("click", () => {
+      const theme = order[(order.indexOf(document.documentElement.dataset.theme) + 1) % 3];
+      apply(theme);
+      try {
+        localStorage.setItem(KEY, theme);
+      } catch {
+        // it holds until the page is left
+      }
+    });
+  });
+})();
