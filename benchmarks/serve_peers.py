@@ -22,7 +22,7 @@ import numpy as np
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))
 
-from serving.latents import labels_from_seeds, latents_from_seeds  # noqa: E402 - numpy alone
+from serving.latents import labels_from_seeds, latents_from_seeds  # of numpy alone
 
 DELAY = 0.003  # seconds that a batch is waited for, where a server has that
 
