@@ -120,7 +120,7 @@ def ray(folder, port, workers, max_batch):
             return Response(npy(samples), media_type="application/octet-stream")
 
     serve.start(http_options={"host": "127.0.0.1", "port": port})
-    serve.run(Generator.bind())
+    serve.run(Generator.bind())  # pyright: ignore[reportAttributeAccessIssue]
     print("ready", flush=True)
     threading.Event().wait()
 
