@@ -77,7 +77,7 @@ def test_the_commands(home):
 def served(command, curls, home, environment):
     """Runs a server, but for its port, and asks it what README asks."""
     process = subprocess.Popen(
-        shlex.split(command) + ["--port", "0"],
+        [*shlex.split(command), "--port", "0"],
         cwd=home,
         env=environment,
         stdout=subprocess.PIPE,
