@@ -22,7 +22,12 @@ import numpy as np
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))
 
-from serving.latents import labels_from_seeds, latents_from_seeds  # noqa: E402 - numpy alone
+from serving.latents import labels_from_seeds, latents_from_seeds  # of numpy alone
+
+try:
+    from litserve import LitAPI
+except ImportError:
+    LitAPI = object
 
 DELAY = 0.003  # seconds that a batch is waited for, where a server has that
 
@@ -53,38 +58,39 @@ def npy(samples):
     return buffer.getvalue()
 
 
-def litserve(folder, port, workers, max_batch):
-    import litserve
-    from fastapi import Response
+class Api(LitAPI):
+    """The model in LitServe, whose workers are new processes: it must be at the module's top."""
 
-    class Api(litserve.LitAPI):
-        def setup(self, device):
-            self.model = Model(folder)
+    folder = ""
 
-        def decode_request(self, request):
-            return request["seeds"]
+    def setup(self, device):
+        self.model = Model(self.folder)
 
-        def batch(self, inputs):
-            self.sizes = [len(seeds) for seeds in inputs]
-            return [seed for seeds in inputs for seed in seeds]
+    def decode_request(self, request):
+        return request["seeds"]
 
-        def predict(self, seeds):
-            return self.model(np.array(seeds, np.int64))
+    def batch(self, inputs):
+        self.sizes = [len(seeds) for seeds in inputs]
+        return [seed for seeds in inputs for seed in seeds]
 
-        def unbatch(self, samples):
-            return np.split(samples, np.cumsum(self.sizes)[:-1])
+    def predict(self, seeds):
+        return self.model(np.array(seeds, np.int64))
 
-        def encode_response(self, samples):
-            return (
-                litserve.Response(npy(samples)) if hasattr(litserve, "Response") else reply(samples)
-            )
+    def unbatch(self, samples):
+        return np.split(samples, np.cumsum(self.sizes)[:-1])
 
-    def reply(samples):
+    def encode_response(self, samples):
+        from fastapi import Response
 
         return Response(npy(samples), media_type="application/octet-stream")
 
+
+def litserve(folder, port, workers, max_batch):
+    from litserve import LitServer
+
     api = Api(max_batch_size=max_batch, batch_timeout=DELAY)
-    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=workers)
+    api.folder = folder
+    server = LitServer(api, accelerator="cpu", workers_per_device=workers)
     when_ready(f"http://127.0.0.1:{port}/health")
     server.run(port=port, host="127.0.0.1", generate_client_file=False, log_level="warning")
 
@@ -120,7 +126,7 @@ def ray(folder, port, workers, max_batch):
             return Response(npy(samples), media_type="application/octet-stream")
 
     serve.start(http_options={"host": "127.0.0.1", "port": port})
-    serve.run(Generator.bind())
+    serve.run(Generator.bind())  # pyright: ignore[reportAttributeAccessIssue]
     print("ready", flush=True)
     threading.Event().wait()
 

@@ -3,8 +3,9 @@
 Each worker is a thread with an onnxruntime session of its own, of one thread: two of them do more
 than one session of two threads, which waits for its slower half. A worker takes what is queued the
 moment it is idle, so that a batch is what came in while the last one ran, and no request waits for
-company. Everything that a sample costs besides is done there too, for the whole batch: seeds become
-latents before the run, and samples become answers after it. The event loop hears of a batch once.
+company. A job that finds several workers idle is divided among them. Everything that a sample costs
+besides is done there too, for the whole batch: seeds become latents before the run, and samples
+become answers after it. The event loop hears of a batch once.
 """
 
 from __future__ import annotations
@@ -64,10 +65,12 @@ class Job:
         "facts",
         "labels",
         "latents",
+        "left",
         "result",
+        "rows",
         "seeds",
-        "state",
         "truncation",
+        "waiting",
     )
 
     def __init__(
@@ -92,7 +95,9 @@ class Job:
         self.facts: Any = None  # the protocol's own
         self.result: Any = None
         self.error: BaseException | None = None
-        self.state = NEW
+        self.waiting = 0  # samples of it that no worker has taken
+        self.left = 0  # samples of it that are not made; 0 also when nobody wants them any more
+        self.rows: np.ndarray | None = None  # where its pieces meet
 
     def cancel(self) -> None:
         """Frees the job's place; nobody is told."""
@@ -101,7 +106,9 @@ class Job:
             self.engine.forget(self)
 
 
-NEW, QUEUED, RUNNING, OVER = range(4)
+def even(count: int, limit: int) -> int:
+    """The size of batches, at most a limit, that divide a count as evenly as can be."""
+    return -(-count // -(-count // limit))
 
 
 class Engine:
@@ -139,7 +146,7 @@ class Engine:
         self._loop = loop
         self._observe = observe
         self._jobs: set[Job] = set()  # queued or running
-        self._deque: deque[Job] = deque()
+        self._deque: deque[tuple[Job, int, int]] = deque()  # pieces: a job's rows
         self._ready = threading.Condition(threading.Lock())
         self._idle = 0
         self._closed = False
@@ -167,13 +174,19 @@ class Engine:
         # What an idle worker takes at once is not waiting.
         if not part and self.waiting and self.waiting + job.count > self.queue:
             raise Full(self)
-        job.engine, job.done, job.state = self, done, QUEUED
+        job.engine, job.done = self, done
+        job.waiting = job.left = job.count
         self._jobs.add(job)
         with self._ready:
+            pieces = 1
+            if job.count > 1 and self._idle > 1 and not self.waiting:
+                pieces = min(job.count, self._idle)
             self.waiting += job.count
-            self._deque.append(job)
+            for i in range(pieces):
+                first, last = job.count * i // pieces, job.count * (i + 1) // pieces
+                self._deque.append((job, first, last))
             if self._idle:
-                self._ready.notify()
+                self._ready.notify(pieces)
 
     async def run(self, job: Job, *, part: bool = False) -> Any:
         """Queues a job and waits for its result."""
@@ -198,9 +211,8 @@ class Engine:
         if job in self._jobs:
             self._jobs.discard(job)
             with self._ready:
-                if job.state == QUEUED:
-                    self.waiting -= job.count
-                job.state = OVER
+                self.waiting -= job.waiting
+                job.waiting = job.left = 0
 
     def expire(self, now: float) -> None:
         """Ends the jobs whose deadline has passed."""
@@ -229,7 +241,7 @@ class Engine:
         with self._ready:
             self._ready.notify_all()
         for job in list(self._jobs):
-            if job.state == QUEUED:
+            if job.waiting:
                 done = job.done
                 job.error = Closed()
                 job.cancel()
@@ -240,93 +252,110 @@ class Engine:
 
     def _work(self, run: Callable[[dict[str, np.ndarray]], np.ndarray]) -> None:
         while True:
-            jobs = self._take()
-            if not jobs:
+            pieces = self._take()
+            if not pieces:
                 return
             start = time.perf_counter()
-            count = 0
+            over: list[Job] = []
+            count = sum(last - first for _, first, last in pieces)
             try:
-                feeds, count = self._feeds(jobs)
-                samples = run(feeds)
-                first = 0
-                for job in jobs:
-                    rows = samples[first : first + job.count]
-                    first += job.count
+                samples = run(self._feeds(pieces, count))
+                row = 0
+                for job, first, last in pieces:
+                    rows = samples[row : row + last - first]
+                    row += last - first
+                    if last - first < job.count and (rows := self._join(job, first, rows)) is None:
+                        continue  # another worker has the rest
+                    over.append(job)
                     try:
                         job.result = rows if job.encode is None else job.encode(job, rows)
                     except Exception as error:
                         job.error = error
             except Exception as error:
-                for job in jobs:
+                over = [job for job, _, _ in pieces]
+                for job in over:
                     job.error = Failed(str(error))
             seconds = time.perf_counter() - start
             try:
-                self._loop.call_soon_threadsafe(self._deliver, jobs, count, seconds)
+                self._loop.call_soon_threadsafe(self._deliver, over, count, seconds)
             except RuntimeError:  # the loop is closed: there is nobody left to tell
                 return
-            del jobs
+            del pieces, over
 
-    def _take(self) -> list[Job]:
+    def _take(self) -> list[tuple[Job, int, int]]:
         """Waits for jobs and takes what fits a batch; nothing once the engine is closed."""
-        jobs: list[Job] = []
+        pieces: list[tuple[Job, int, int]] = []
         count = 0
         queued = self._deque
         with self._ready:
             while True:
                 while queued:
-                    job = queued[0]
-                    if job.state != QUEUED:
+                    job, first, last = queued[0]
+                    if not job.left:  # forgotten
                         queued.popleft()
                         continue
-                    if count + job.count > self.max_batch and jobs:
-                        return jobs
-                    queued.popleft()
-                    job.state = RUNNING
-                    self.waiting -= job.count
-                    jobs.append(job)
-                    count += job.count
-                if jobs or self._closed:
-                    return jobs
+                    if pieces and (count + last - first > self.max_batch or pieces[-1][0] is job):
+                        return pieces  # a second piece of a job is for another worker
+                    pieces.append(queued.popleft())
+                    count += last - first
+                    job.waiting -= last - first
+                    self.waiting -= last - first
+                if pieces or self._closed:
+                    return pieces
                 self._idle += 1
                 self._ready.wait()
                 self._idle -= 1
 
-    def _feeds(self, jobs: list[Job]) -> tuple[dict[str, np.ndarray], int]:
-        count = sum(job.count for job in jobs)
+    def _join(self, job: Job, first: int, rows: np.ndarray) -> np.ndarray | None:
+        """Puts a piece of a job to the others; gives them all when it is the last."""
+        with self._ready:
+            if job.rows is None:
+                job.rows = np.empty((job.count, *rows.shape[1:]), rows.dtype)
+            job.rows[first : first + len(rows)] = rows
+            if not job.left:
+                return None
+            job.left -= len(rows)
+            return None if job.left else job.rows
+
+    def _feeds(self, pieces: list[tuple[Job, int, int]], count: int) -> dict[str, np.ndarray]:
         latents = np.empty((count, self._latent_dim), np.float32)
         labels = np.empty(count, np.int64) if self._num_classes else None
         seeded: list[np.ndarray] = []
-        where: list[tuple[int, Job]] = []
-        first = 0
-        for job in jobs:
-            if job.latents is None:
-                seeded.append(job.seeds)  # type: ignore[arg-type]
-                where.append((first, job))
+        row = 0
+        for job, first, last in pieces:
+            end = row + last - first
+            if job.latents is not None:
+                latents[row:end] = job.latents[first:last]
             else:
-                latents[first : first + job.count] = job.latents
+                seeded.append(job.seeds[first:last])  # type: ignore[index]
             if labels is not None:
                 own = job.labels
-                own = labels_from_seeds(job.seeds, self._num_classes) if own is None else own
-                labels[first : first + job.count] = own
-            first += job.count
+                labels[row:end] = (
+                    labels_from_seeds(seeded[-1], self._num_classes)
+                    if own is None
+                    else own[first:last]
+                )
+            row = end
         if seeded:
-            drawn = latents_from_seeds(
-                seeded[0] if len(seeded) == 1 else np.concatenate(seeded), self._latent_dim
-            )
-            if len(drawn) == count:
-                latents = drawn
-            row = 0
-            for first, job in where:
-                part = drawn[row : row + job.count]
-                row += job.count
-                if latents is not drawn:
-                    latents[first : first + job.count] = part
-                if job.truncation != 1:
-                    latents[first : first + job.count] *= np.float32(job.truncation)
-        feeds = {"latents": latents}
-        if labels is not None:
-            feeds["labels"] = labels
-        return feeds, count
+            self._draw(pieces, seeded, latents)
+        return {"latents": latents} if labels is None else {"latents": latents, "labels": labels}
+
+    def _draw(
+        self, pieces: list[tuple[Job, int, int]], seeded: list[np.ndarray], latents: np.ndarray
+    ) -> None:
+        """Makes the latents of all seeds at once: it takes as long as those of one."""
+        seeds = seeded[0] if len(seeded) == 1 else np.concatenate(seeded)
+        drawn = latents_from_seeds(seeds, self._latent_dim)
+        row = start = 0
+        for job, first, last in pieces:
+            size = last - first
+            if job.latents is None:
+                part = drawn[start : start + size]
+                start += size
+                latents[row : row + size] = (
+                    part if job.truncation == 1 else part * np.float32(job.truncation)
+                )
+            row += size
 
     def _deliver(self, jobs: list[Job], count: int, seconds: float) -> None:
         if count:
@@ -338,7 +367,7 @@ class Engine:
             if job not in self._jobs:
                 continue  # cancelled while it ran
             self._jobs.discard(job)
-            job.state = OVER
+            job.left = 0
             done = job.done
             if done is not None:
                 job.done = None

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 import orjson
 
-from serving.engine import Job
+from serving.engine import Job, even
 from serving.errors import UsageError
 from serving.latents import latents_from_seeds
 from serving.limits import Settings
@@ -493,7 +493,7 @@ async def _parts(
 ) -> AsyncIterator[Any]:
     """Runs a plan batch by batch, a few ahead of who reads them, and in order."""
     served = plan.served
-    step = served.engine.max_batch
+    step = even(plan.count, served.engine.max_batch)
     ahead = 2 * app.settings.workers
     running: deque[asyncio.Task[Any]] = deque()
     served.users += 1

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.engine import Job
+from serving.engine import Job, even
 from serving.limits import Settings
 from serving.messages import Answer, Refusal
 
@@ -121,7 +121,7 @@ async def batches(
 ) -> Answer:
     """Runs more samples than a batch holds, a few batches at a time, and answers with all."""
     served = inputs.served
-    step = served.engine.max_batch
+    step = even(inputs.count, served.engine.max_batch)
     samples = np.empty((inputs.count, *served.bundle.shape), np.float32)
     starts = iter(range(0, inputs.count, step))
     taken = False

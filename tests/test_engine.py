@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from serving.engine import Closed, Engine, Expired, Failed, Full, Job
+from serving.engine import Closed, Engine, Expired, Failed, Full, Job, even
 from serving.latents import latents_from_seeds
 
 
@@ -26,6 +26,12 @@ class Model:
         self.sizes.append(len(feeds["latents"]))
         total = feeds["latents"].sum(axis=1)
         return total + feeds["labels"] if "labels" in feeds else total
+
+
+async def idle(engine, count):
+    """Waits until so many workers have nothing to do."""
+    while engine._idle < count:
+        await asyncio.sleep(0.001)
 
 
 def seeds(*values):
@@ -115,6 +121,52 @@ def test_two_workers_run_at_the_same_time():
         await asyncio.gather(*tasks)
 
     run(test, workers=2)
+
+
+def test_a_job_is_divided_among_idle_workers():
+    async def test(engine, model):
+        await idle(engine, 3)
+        found = await engine.run(Job(7, seeds(*range(7))))
+        np.testing.assert_allclose(found, [value(i) for i in range(7)], atol=1e-5)
+        assert sorted(model.sizes) == [2, 2, 3]
+        await idle(engine, 3)
+        await hold(engine, model)
+        await hold(engine, model)  # one is left: nothing to divide among
+        model.sizes.clear()
+        last = asyncio.ensure_future(engine.run(Job(4, seeds(1, 2, 3, 4))))
+        await asyncio.sleep(0.02)
+        model.go.set()
+        await last
+        assert sorted(model.sizes) == [1, 1, 4]
+
+    run(test, workers=3)
+
+
+def test_a_divided_job_that_is_forgotten_or_fails_is_told_once():
+    async def test(engine, model):
+        await idle(engine, 2)
+        model.go.clear()
+        gone = asyncio.ensure_future(engine.run(Job(4, seeds(1, 2, 3, 4))))
+        await asyncio.sleep(0.02)
+        gone.cancel()
+        await asyncio.sleep(0.02)
+        assert (engine.waiting, engine.pending) == (0, 0)
+        model.go.set()
+        assert await engine.run(Job(1, seeds(1))) == pytest.approx([value(1)])
+        await idle(engine, 2)
+        model.go.wait = lambda seconds: 1 / 0
+        with pytest.raises(Failed):
+            await engine.run(Job(4, seeds(1, 2, 3, 4)))
+        await asyncio.sleep(0.02)
+        del model.go.wait
+        assert len(await engine.run(Job(4, seeds(1, 2, 3, 4)))) == 4
+
+    run(test, workers=2)
+
+
+def test_even_batches():
+    sizes = [even(count, 16) for count in (1, 16, 17, 32, 33, 90, 1000)]
+    assert sizes == [1, 16, 9, 16, 11, 15, 16]
 
 
 def test_every_sample_is_its_own_whatever_it_rode_with():

@@ -45,7 +45,11 @@ def test_the_commands(home):
     ]
     commands = [line for line in lines if line.startswith("keras-gan ")]
     assert len(commands) >= 9
+    curls = [line for line in lines if line.startswith("curl ")]
     for command in commands:
+        if " serve " in command:
+            served(command, curls, home, environment)
+            continue
         if " train " in command:
             command += f" {SHORT}"
         done = subprocess.run(
@@ -65,7 +69,33 @@ def test_the_commands(home):
     assert (home / "runs/mine/bundle/manifest.json").is_file()
     assert (home / "runs/prepared/report.html").is_file()
     made = {shlex.split(command)[1] for command in commands}
-    assert made == {"list", "train", "evaluate", "export", "verify", "sample", "prepare"}
+    assert made == {"list", "train", "evaluate", "export", "verify", "sample", "prepare"} | {
+        "serve"
+    }
+
+
+def served(command, curls, home, environment):
+    """Runs a server, but for its port, and asks it what README asks."""
+    process = subprocess.Popen(
+        [*shlex.split(command), "--port", "0"],
+        cwd=home,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        place = process.stdout.readline().rpartition("//")[2].strip()
+        assert curls
+        for line in curls:
+            assert "localhost:8000" in line
+            line = line.replace("localhost:8000", place)
+            subprocess.run(line, shell=True, cwd=home, check=True, timeout=60)
+        assert PIL.Image.open(home / "one.png").size == (28, 28)
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+    assert process.returncode == 0
 
 
 def test_the_python_code(home):
