@@ -146,6 +146,13 @@ def _parser() -> argparse.ArgumentParser:
         default=1.0,
         help="factor on the latents; below 1 gives more typical, less varied samples (default: 1)",
     )
+    add(
+        "--precision",
+        default="float32",
+        metavar="float32|float16|int8",
+        help="of a bundle exported with --precision: float16 for GPUs, int8 for CPUs "
+        "(default: float32)",
+    )
     add("--batch-size", type=int, default=64, help="samples made at a time (default: 64)")
     add(
         "--no-metadata",
@@ -172,7 +179,7 @@ def sample(argv: list[str]) -> int:
     out, form = _output(options)
     from serving.bundle import Bundle
 
-    bundle = Bundle(options.bundle)
+    bundle = Bundle(options.bundle, precision=options.precision)
     _check_pictures(bundle, options, form)
     start = time.perf_counter()
     drawn = _draw(bundle, options)
