@@ -34,11 +34,7 @@ def tensor_ranges(model: onnx.ModelProto, feeds: Iterable[Feeds]) -> Ranges:
     with tempfile.TemporaryDirectory() as folder:
         plain, augmented = (Path(folder, name) for name in ("model.onnx", "augmented.onnx"))
         onnx.save(model, plain)
-        calibrator = quantization.create_calibrator(
-            plain,
-            augmented_model_path=str(augmented),
-            extra_options={"max_intermediate_outputs": 1},
-        )
+        calibrator = quantization.create_calibrator(plain, augmented_model_path=str(augmented))
         calibrator.collect_data(_Reader(feeds))
         found = calibrator.compute_data()
         del calibrator.infer_session  # it holds the file on Windows
