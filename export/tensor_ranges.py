@@ -11,6 +11,9 @@ import numpy as np
 import onnx
 from onnxruntime import quantization
 
+from export.passes.graph import has_subgraph
+from keras_gan import UsageError
+
 Feeds = dict[str, np.ndarray]
 Ranges = dict[str, tuple[float, float]]
 FIRST_SEED = 2**40  # of calibration: far from the seeds that samples are compared and drawn with
@@ -30,7 +33,17 @@ def tensor_ranges(model: onnx.ModelProto, feeds: Iterable[Feeds]) -> Ranges:
     Args:
         model: float32.
         feeds: batches of inputs.
+
+    Raises:
+        UsageError: a loop, whose body onnxruntime's calibrator, quantizer and converter leave out,
+            with results that do not load or, worse, end the process.
     """
+    for node in model.graph.node:
+        if has_subgraph(node):
+            raise UsageError(
+                "A generator with a loop, as of a GRU or SimpleRNN, has float32 alone. "
+                f"Received: {node.name}"
+            )
     with tempfile.TemporaryDirectory() as folder:
         plain, augmented = (Path(folder, name) for name in ("model.onnx", "augmented.onnx"))
         onnx.save(model, plain)

@@ -31,9 +31,10 @@ KEPT = {
         *("Exp", "Log", "Pow", "Sqrt", "Reciprocal", "Softmax", "LogSoftmax", "Softplus"),
     ),
     "onnxruntime has no float16 kernels for them everywhere": (
-        *("LSTM", "GRU", "RNN", "Loop", "If", "Scan", "Erf", "Einsum"),  # and the library's list
+        *("Erf", "Einsum"),  # and the library's own list
     ),
 }
+_RECURRENT = frozenset(("LSTM", "GRU", "RNN"))  # the library writes casts of outputs they lack
 
 
 def to_float16(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
@@ -47,7 +48,7 @@ def to_float16(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
         ranges: smallest and largest value of its tensors.
 
     Raises:
-        UsageError: a value beyond what float16 holds; names the operation.
+        UsageError: a value beyond what float16 holds, or a recurrent layer; names the operation.
     """
     library = _library()
     graph = Graph(model)
@@ -99,6 +100,11 @@ def _check_values(graph: Graph, kept: set[str], ranges: Ranges) -> None:
     """
     limit = LARGEST / HEADROOM
     for node in graph.nodes:
+        if node.op_type in _RECURRENT:
+            raise UsageError(
+                "A recurrent layer has no float16 in onnxruntime's converter. "
+                f"Received: {node.name}"
+            )
         for name in node.output:
             readers = graph.readers(name)
             within = node.name in kept and all(reader.name in kept for reader in readers)

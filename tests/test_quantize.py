@@ -122,7 +122,8 @@ def test_a_convolution_in_eight_bits_by_hand():
     ranges = {"latents": (-1.0, 1.0), "image": (-1.0, 1.0), "values": (-2.0, 2.0)}
     ranges["samples"] = ranges["values"]
     layers, others = find_layers(model)
-    assert [layer.nodes for layer in layers] == [("values",)] and not others
+    assert not others
+    assert [layer.nodes for layer in layers] == [("values",)]
     x = np.array([[0.3, -0.7], [0.9, 0.9], [-0.9, 0.5]], np.float32)
 
     step, wide = np.float32(2 / 255), np.float32(4 / 255)
@@ -143,7 +144,8 @@ def test_the_forms_with_int8_kernels_are_the_same_function():
         model = pictures(channels)
         before = model.SerializeToString(deterministic=True)
         plain = as_quantizable(model)
-        assert "ConvTranspose" in operators(model) and "ConvTranspose" not in operators(plain)
+        assert "ConvTranspose" in operators(model)
+        assert "ConvTranspose" not in operators(plain)
         assert model.SerializeToString(deterministic=True) == before
         batch = feeds()[0]
         np.testing.assert_allclose(run(plain, batch), run(model, batch), atol=2e-6)
@@ -151,7 +153,8 @@ def test_the_forms_with_int8_kernels_are_the_same_function():
 
 def test_the_phases_of_a_transposed_convolution_are_one_layer():
     layers, others = find_layers(as_quantizable(pictures()))
-    assert [len(layer.nodes) for layer in layers] == [1, 4, 1] and not others
+    assert not others
+    assert [len(layer.nodes) for layer in layers] == [1, 4, 1]
     assert [layer.text.partition(" ")[2] for layer in layers] == [
         "(8 to 256)",
         "(16 to 16, kernel 2x2), 4 phases",
@@ -207,7 +210,7 @@ def test_every_layer_runs_in_int8(tmp_path):
     ranges = saturated(plain, tensor_ranges(plain, feeds()))
     made = quantized(plain, ranges, layers)
     found = as_run(made, tmp_path)
-    assert found.count("QLinearConv") == 5 and found.count("QGemm") == 1
+    assert (found.count("QLinearConv"), found.count("QGemm")) == (5, 1)
     assert not {"Conv", "ConvTranspose", "Gemm", "FusedConv", "FusedGemm"} & set(found)
     assert error_of(pictures())(made) < 0.1
     onnx.checker.check_model(made, full_check=True)
@@ -218,7 +221,7 @@ def test_what_stays_in_float32_is_in_its_fastest_form():
     layers, _ = find_layers(plain)
     ranges = tensor_ranges(plain, feeds())
     found = operators(quantized(plain, ranges, layers[:2]))
-    assert found.count("ConvTranspose") == 1 and found.count("Conv") == 4
+    assert (found.count("ConvTranspose"), found.count("Conv")) == (1, 4)
 
 
 def sensitive():
@@ -258,11 +261,9 @@ def test_the_search_keeps_a_sensitive_layer_in_float32():
 def test_the_same_model_gives_the_same_bytes():
     model = pictures()
     before = model.SerializeToString(deterministic=True)
-    first, second = (
-        to_int8(model, feeds(), lambda made: 0.0, lambda made: 2.0) for _ in range(2)
-    )
+    first, second = (to_int8(model, feeds(), lambda made: 0.0, lambda made: 2.0) for _ in range(2))
     assert first.model.SerializeToString() == second.model.SerializeToString()
-    assert len(first.int8) == 3 and not first.float32
+    assert (len(first.int8), first.float32) == (3, ())
     assert model.SerializeToString(deterministic=True) == before
 
 
