@@ -41,6 +41,7 @@ from train_step import matmul_peak, peak_memory
 HERE = pathlib.Path(__file__).resolve().parent
 BASE = "keras-onnx"  # what ratios are to
 TORCH = ["torch-eager", "torch-eager-last", "torch-compile", "torch-onnx"]
+REDUCED = {"ours-int8": "model.int8.onnx", "ours-float16": "model.fp16.onnx"}
 # The same network in train_step_torch.py.
 TWINS = {"dcgan": "dcgan", "quickstart": "small"}
 NOTES = {
@@ -50,6 +51,7 @@ NOTES = {
     "keras-onnx": 'model.export(format="onnx"), onnxruntime',
     "ours": "our ONNX model, onnxruntime",
     "ours-int8": "model.int8.onnx of --bundle",
+    "ours-float16": "model.fp16.onnx of --bundle, made for GPUs",
     "ours-without-all": "our ONNX model without any pass",
     "torch-eager": "PyTorch",
     "torch-eager-last": "PyTorch, channels last",
@@ -366,16 +368,14 @@ def gather(
 ) -> tuple[dict[str, pathlib.Path], dict[str, str]]:
     """The file of each variant that is asked for, and why others have none."""
     files = write_models(net, folder)
-    wanted = options.variants or [*files, "ours-int8", *TORCH]
+    wanted = options.variants or [*files, *REDUCED, *TORCH]
     missing: dict[str, str] = {}
-    if "ours-int8" in wanted:
-        int8 = pathlib.Path(options.bundle or "") / "model.int8.onnx"
-        if options.bundle and int8.is_file():
-            files["ours-int8"] = int8
+    for variant in [v for v in REDUCED if v in wanted]:
+        path = pathlib.Path(options.bundle or "") / REDUCED[variant]
+        if options.bundle and path.is_file():
+            files[variant] = path
         else:
-            missing["ours-int8"] = (
-                "give --bundle FOLDER, one of this network with a model.int8.onnx"
-            )
+            missing[variant] = f"give --bundle FOLDER, one of this network with a {path.name}"
     for variant in [v for v in TORCH if v in wanted]:
         if not options.torch_python:
             missing[variant] = "give --torch-python PATH, a Python that has torch"
@@ -547,7 +547,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn")
     parser.add_argument("--starts", type=int, default=3, help="processes started for each variant")
-    parser.add_argument("--bundle", help="a bundle of the network, for its model.int8.onnx")
+    parser.add_argument("--bundle", help="a bundle of the network, for its other precisions")
     parser.add_argument("--torch-python", help="a Python that has torch")
     parser.add_argument("--verbose", action="store_true", help="show what the variants print")
     parser.add_argument("--json", type=pathlib.Path, help="write the results there")

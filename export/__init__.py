@@ -2,7 +2,16 @@
 
 from export.bundle import Bundle, export_bundle
 from export.manifest import Manifest
+from export.precisions import summarize as summarize_precisions
 from export.triton import export_triton
 from export.verify import Report, verify_bundle
 
-__all__ = ["Bundle", "Manifest", "Report", "export_bundle", "export_triton", "verify_bundle"]
+__all__ = [
+    "Bundle",
+    "Manifest",
+    "Report",
+    "export_bundle",
+    "export_triton",
+    "summarize_precisions",
+    "verify_bundle",
+]

@@ -39,6 +39,7 @@ from export.manifest import (
     utc_now,
 )
 from export.png import provenance_chunks
+from export.precisions import parse_precisions, write_precisions
 from export.staging import clean, move, staging
 from export.tf_serving import write_configuration
 from export.to_litert import FILE_NAME as LITERT
@@ -83,6 +84,7 @@ def export_bundle(
     intended_use: str | None = None,
     metadata: bool = True,
     formats: Sequence[str] = (),
+    precision: str | Sequence[str] = (),
     opset: int = OPSET,
     overwrite: bool = False,
     version: int | Literal["next"] | None = None,
@@ -112,6 +114,8 @@ def export_bundle(
         metadata: let `generate_png` write into its pictures that a model made them, which one
             and from which seed.
         formats: what else to write: `"litert"` for `model.tflite`.
+        precision: the ONNX model in other precisions too: `"float16"` for `model.fp16.onnx`, made
+            for GPUs, `"int8"` for `model.int8.onnx`, made for CPUs; a name or several.
         opset: ONNX operator set, 13 to 18.
         overwrite: replace a folder that exists, once the new one is verified.
         version: make `to` a folder of versions and add this one, `"next"` for the next number;
@@ -124,7 +128,7 @@ def export_bundle(
     Raises:
         UsageError: a generator that cannot be exported, a target that exists or cannot be
             written, a runtime that differs from Keras by more than 1e-5 of the output range
-            and more than rounding explains.
+            and more than rounding explains, a precision that does not pay for this generator.
     """
     tell = progress or (lambda line: None)
     to = Path(to)
@@ -135,6 +139,7 @@ def export_bundle(
         raise UsageError(f"A version is never replaced. Received: overwrite, version={version!r}")
     if others := sorted(set(formats) - FORMATS):
         raise UsageError(f"formats must be of {sorted(FORMATS)}. Received: {others[0]!r}")
+    wanted = parse_precisions(precision)
     tell("Reading the generator")
     generator, draft = open_draft(
         model,
@@ -152,7 +157,7 @@ def export_bundle(
         versions.check_folder(to, version, draft.name)
     beside = to if version is None else versions.stage_beside(to)
     with _temporary_folder(beside) as folder, unchanged(generator.model):
-        manifest = _write(generator, folder, draft, opset, metadata, formats, tell)
+        manifest = _write(generator, folder, draft, opset, metadata, formats, wanted, tell)
         if version is None:
             move(folder, to, overwrite)
         else:
@@ -196,6 +201,7 @@ def _write(
     opset: int,
     metadata: bool,
     formats: Sequence[str],
+    precisions: Sequence[str],
     tell: Callable,
 ) -> Manifest:
     """Writes the bundle into a folder and verifies it there."""
@@ -222,6 +228,9 @@ def _write(
             },
         },
     )
+    if precisions:
+        records = write_precisions(folder, manifest, precisions, tell)
+        manifest = dataclasses.replace(manifest, parity=manifest.parity | {"precisions": records})
     write_card(folder, manifest)
     manifest = dataclasses.replace(manifest, files=describe_files(folder))
     manifest.save(folder)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from export.manifest import Manifest, sha256
+from export.manifest import PRECISIONS, Manifest, sha256
 
 FILE_NAME = "README.md"  # what model hubs and code hosts show
 
@@ -131,6 +131,8 @@ def _metrics(metrics: Any) -> str:
 def _parity(manifest: Manifest) -> str:
     rows = [f"| {name} | {value:.1e} |" for name, value in manifest.worst_parity().items()]
     measure = _line(manifest.parity.get("measure", ""))
+    for name, record in manifest.parity.get("precisions", {}).items():
+        rows.append(f"| `{PRECISIONS[name]}` ({name}) | {max(record['max'].values()):.1e} |")
     return "\n".join([f"| runtime | {measure} |", "|---|---|", *rows])
 
 

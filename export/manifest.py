@@ -23,6 +23,7 @@ from keras_gan import Spec, UsageError, __version__, latents
 SCHEMA_VERSION = 1
 FILE_NAME = "manifest.json"
 SEEDS = latents.ALGORITHM
+PRECISIONS = {"float16": "model.fp16.onnx", "int8": "model.int8.onnx"}  # beside model.onnx
 NOTICE = (
     "Generated content: every sample is made by a generative model, none is a recording of "
     "anything real. Say so where you publish samples."
@@ -52,7 +53,8 @@ class Manifest:
         inputs: name, dtype and shape of each input of `model.onnx` and `serving_default`.
         outputs: the same of each output, `samples` first.
         files: `sha256` and `bytes` of each file, by its path in the bundle.
-        parity: largest difference to Keras that was measured, by runtime and batch size.
+        parity: largest difference to Keras that was measured, by runtime and batch size; under
+            `precisions`, what is known of the model in each other precision.
         training: what the caller tells of the training: recipe, images seen, metrics.
         licence: licence of the weights, `None` if the caller named none.
         intended_use: what the model is for, in the words of the caller, or `None`.
@@ -382,12 +384,24 @@ def _is_parity(value: Any) -> bool:
     return (
         isinstance(figures, dict)
         and _is_number(value.get("tolerance", 0))
+        and all(_is_text(name) and _is_by_batch(found) for name, found in figures.items())
+        and _is_precisions(value.get("precisions", {}))
+    )
+
+
+def _is_by_batch(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) > 0 and all(map(_is_number, value.values()))
+
+
+def _is_precisions(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() <= PRECISIONS.keys()
         and all(
-            _is_text(runtime)
-            and isinstance(by_batch, dict)
-            and len(by_batch) > 0
-            and all(map(_is_number, by_batch.values()))
-            for runtime, by_batch in figures.items()
+            isinstance(record, dict)
+            and _is_by_batch(record.get("max"))
+            and _is_by_batch(record.get("rms"))
+            for record in value.values()
         )
     )
 

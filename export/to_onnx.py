@@ -180,10 +180,11 @@ def _check(model: onnx.ModelProto, generator: Generator) -> None:
         raise UsageError(_refusal(generator, one_line(error))) from error
 
 
-def open_session(model: bytes | str) -> onnxruntime.InferenceSession:
-    """Opens a session on the CPU, the place where results are compared."""
+def open_session(model: bytes | str, threads: int = 0) -> onnxruntime.InferenceSession:
+    """Opens a session on the CPU, the place where results are compared; 0 threads for all."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

@@ -16,7 +16,7 @@ import onnx
 from export.generator import one_line
 from export.golden import FILE_NAME as GOLDEN
 from export.golden import check_golden, load_golden
-from export.manifest import FILE_NAME, Manifest, sha256, walk
+from export.manifest import FILE_NAME, PRECISIONS, Manifest, sha256, walk
 from export.to_litert import FILE_NAME as LITERT
 from export.to_onnx import open_session
 from keras_gan import UsageError
@@ -25,6 +25,8 @@ BATCHES = (1, 5, 64)
 PROBE_BATCHES = (1, 5)
 TOLERANCE = 1e-5
 MAX_TOLERANCE = 1e-3
+# Another CPU rounds otherwise before it cuts to 8 or 16 bits, and samples differ a little more.
+ALLOWANCE = {"max": 2.0, "rms": 1.5}
 MEASURE = "max abs difference to Keras, over the output range"
 _PROGRAM = Path(__file__).with_name("without_keras.py")  # never imported: it bars Keras
 _TIMEOUT = 600
@@ -91,7 +93,14 @@ def verify_bundle(path: str | Path) -> Report:
 def check_files(path: Path, manifest: Manifest) -> list[str]:
     """Compares the files of a bundle with its manifest; gives a line for each that differs."""
     required = {"model.onnx", "golden.npz", f"saved_model/{manifest.name}/1/saved_model.pb"}
+    told = manifest.parity.get("precisions", {})
+    required |= {PRECISIONS[name] for name in told}
     problems = [f"{name} is not in {FILE_NAME}" for name in sorted(required - set(manifest.files))]
+    problems += [
+        f"{file} must have its figures in {FILE_NAME}"
+        for name, file in PRECISIONS.items()
+        if file in manifest.files and name not in told
+    ]
     try:
         found = dict(walk(path))
         for name, expected in manifest.files.items():
@@ -123,6 +132,9 @@ def measure(
     figures, problems = compare_onnx(path, manifest, probe)
     if not figures:
         return figures, problems
+    if manifest.parity.get("precisions"):
+        more, found = compare_precisions(path, manifest)
+        figures, problems = figures | more, problems + found
     if (path / LITERT).is_file():
         more, found = _compare_litert(path, manifest)
         figures, problems = figures | more, problems + found
@@ -149,7 +161,7 @@ Plan = tuple[Path, str, int]  # a bundle, a signature and a batch size
 
 def compare_onnx(path: Path, manifest: Manifest, probe: Path | None) -> tuple[Figures, list[str]]:
     """Runs the ONNX model if it is one; as `measure`."""
-    if problems := _check_onnx(path / "model.onnx", manifest):
+    if problems := check_onnx(path / "model.onnx", manifest):
         return {}, problems
     try:
         figures = {"onnx": {b: run_onnx(path, b, manifest) for b in BATCHES}}
@@ -158,6 +170,32 @@ def compare_onnx(path: Path, manifest: Manifest, probe: Path | None) -> tuple[Fi
     except Exception as error:  # onnxruntime has a class for each failure
         return {}, [f"model.onnx must load and run in onnxruntime: {one_line(error)}"]
     return figures, _too_far(figures, tolerance_of(manifest))
+
+
+def compare_precisions(path: Path, manifest: Manifest) -> tuple[Figures, list[str]]:
+    """Runs the models in other precisions against what the manifest says of them; as `measure`."""
+    figures: Figures = {}
+    problems: list[str] = []
+    for name, told in manifest.parity["precisions"].items():
+        file = path / PRECISIONS[name]
+        if found := check_onnx(file, manifest):
+            problems += found
+            continue
+        try:
+            measured = {batch: deviations(path, file, batch, manifest) for batch in BATCHES}
+        except Exception as error:  # onnxruntime has a class for each failure
+            problems.append(f"{file.name} must load and run in onnxruntime: {one_line(error)}")
+            continue
+        figures[f"onnx {name}"] = {batch: largest for batch, (largest, _) in measured.items()}
+        problems += [
+            f"{file.name} must be as far from Keras as {FILE_NAME} says, {kind} {stated:.3g}, and "
+            f"differs by {value:.3g} at batch {batch}"
+            for batch, pair in measured.items()
+            for kind, value in zip(("max", "rms"), pair, strict=True)
+            for stated in [float(told[kind].get(str(batch), 0.0))]
+            if not value <= ALLOWANCE[kind] * stated + TOLERANCE
+        ]
+    return figures, problems
 
 
 def _compare_litert(path: Path, manifest: Manifest) -> tuple[Figures, list[str]]:
@@ -223,12 +261,16 @@ def difference(output: np.ndarray, golden: np.ndarray, width: float = 0.0) -> fl
     That is the declared width, or what the golden values span or reach where it is more:
     float32 has a relative precision, and samples of r3gan or points have no bounds.
     """
+    return float(np.abs(_relative(output, golden, width)).max())
+
+
+def _relative(output: np.ndarray, golden: np.ndarray, width: float) -> np.ndarray:
     expected = golden[np.resize(np.arange(len(golden)), len(output))]
     if output.shape != expected.shape or not np.isfinite(output).all():
-        return float("inf")
+        return np.array(np.inf)
     values = golden.astype(np.float64)
     scale = max(width, float(np.ptp(values)), float(np.abs(values).max())) or 1.0
-    return float(np.abs(output.astype(np.float64) - expected).max()) / scale
+    return (output.astype(np.float64) - expected) / scale
 
 
 def _load(file: str | Path) -> dict[str, np.ndarray]:
@@ -238,15 +280,31 @@ def _load(file: str | Path) -> dict[str, np.ndarray]:
 
 def run_onnx(bundle: Path, batch: int, manifest: Manifest) -> float:
     """Gives the difference between onnxruntime and the golden samples."""
-    session = open_session(str(bundle / "model.onnx"))
     golden = load_golden(bundle)
+    return worst_difference(_run_golden(bundle / "model.onnx", golden, batch), golden, manifest)
+
+
+def deviations(bundle: Path, model: Path, batch: int, manifest: Manifest) -> tuple[float, float]:
+    """Gives the largest and the root mean square difference of a model to the golden samples.
+
+    Both are relative, as in `worst_difference`; of several outputs, of the worst.
+    """
+    golden = load_golden(bundle)
+    outputs = _run_golden(model, golden, batch)
+    low, high = manifest.value_range or (0.0, 0.0)
+    squares = [
+        np.mean(_relative(value, golden[name], (high - low) * (name == "samples")) ** 2)
+        for name, value in outputs.items()
+    ]
+    return worst_difference(outputs, golden, manifest), float(np.sqrt(max(squares)))
+
+
+def _run_golden(model: Path, golden: dict[str, np.ndarray], batch: int) -> dict[str, np.ndarray]:
+    session = open_session(str(model))
     rows = np.resize(np.arange(len(golden["seeds"])), batch)
     feeds = {port.name: golden[port.name][rows] for port in session.get_inputs()}
     names = [port.name for port in session.get_outputs()]
-    outputs = {
-        name: np.asarray(x) for name, x in zip(names, session.run(names, feeds), strict=True)
-    }
-    return worst_difference(outputs, golden, manifest)
+    return {name: np.asarray(x) for name, x in zip(names, session.run(names, feeds), strict=True)}
 
 
 def run_saved_models(name: str, plans: list[Plan]) -> list[dict[str, np.ndarray]]:
@@ -313,17 +371,18 @@ def _run_without_keras(job_file: Path, what: str) -> None:
         )
 
 
-def _check_onnx(path: Path, manifest: Manifest) -> list[str]:
+def check_onnx(path: Path, manifest: Manifest) -> list[str]:
+    """Says what is wrong with an ONNX file of a bundle: a line, or none."""
     try:
         # By its path, and without the weights that are outside: it may be of any size.
         onnx.checker.check_model(str(path), full_check=True)
         model = onnx.load(path, load_external_data=False)
         found = [_describe_port(value) for value in (*model.graph.input, *model.graph.output)]
     except Exception as error:  # onnx has a class for each failure
-        return [f"model.onnx is not valid: {one_line(error)}"]
+        return [f"{path.name} is not valid: {one_line(error)}"]
     promised = [*manifest.inputs, *manifest.outputs]
     if found != promised:
-        return [f"model.onnx must have the inputs and outputs of {FILE_NAME}: it has {found}"]
+        return [f"{path.name} must have the inputs and outputs of {FILE_NAME}: it has {found}"]
     return []
 
 

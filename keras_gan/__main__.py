@@ -171,6 +171,13 @@ def export_command(
     formats: Annotated[
         list[str], typer.Option("--format", help="litert: model.tflite beside the others.")
     ] = [],  # noqa: B006 - typer reads it, nobody writes it
+    precision: Annotated[
+        list[str],
+        typer.Option(
+            help="float16 (for GPUs), int8 (for CPUs): the ONNX model in these too; refused where "
+            "it would not pay."
+        ),
+    ] = [],  # noqa: B006
     licence: Annotated[str | None, typer.Option(help="Licence of the weights.")] = None,
     intended_use: Annotated[
         str | None, typer.Option(help="What the model is for, for its card.")
@@ -198,10 +205,16 @@ def export_command(
         "intended_use": intended_use,
         "metadata": not no_metadata,
         "formats": tuple(formats),
+        "precision": tuple(precision),
     }
     run = pathlib.Path(os.path.expanduser(run))
     number = _version(version)
     if layout == "triton":
+        if precision:
+            raise UsageError(
+                "--precision goes with --layout bundle; a model repository has float32 alone. "
+                f"Received: --precision {','.join(precision)}"
+            )
         _export_triton(run, to, number or "next", overwrite, options)
         return
     if layout != "bundle":
@@ -216,6 +229,8 @@ def export_command(
     out.print(f"Wrote {bundle.path}", markup=False)
     for name, figure in _parity(bundle).items():
         out.print(f"  {name}: {figure}", markup=False)
+    for line in export.summarize_precisions(bundle.manifest):
+        out.print(f"  {line}", markup=False)
 
 
 def _version(text: str | None) -> int | Literal["next"] | None:

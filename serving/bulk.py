@@ -64,6 +64,7 @@ class Job:
         batch_size: samples made at a time; the last bits of a sample may depend on it.
         shard_size: samples in a shard; by default 10000, fewer of large ones.
         metadata: whether pictures say that a model made them.
+        precision: of the bundle's model.
     """
 
     bundle: str
@@ -75,6 +76,7 @@ class Job:
     batch_size: int = 64
     shard_size: int = _MOST_IN_A_SHARD
     metadata: bool = True
+    precision: str = "float32"
     name: str = ""
     sha256: str = ""
 
@@ -128,6 +130,7 @@ def plan(bundle: Bundle, path: str | Path, shard_size: int | None = None, **opti
     job = Job(
         os.path.abspath(path),
         shard_size=shard_size,
+        precision=bundle.precision,
         name=bundle.name,
         sha256=bundle.sha256,
         **options,
@@ -308,7 +311,7 @@ def _finish(job: Job, place: Place, done: dict[int, dict[str, Any]]) -> None:
     """Writes what TensorFlow Datasets reads, when all it tells of is there."""
     if job.form != "tfrecord":
         return
-    bundle = Bundle(job.bundle, threads=1, device="cpu")
+    bundle = Bundle(job.bundle, precision=job.precision, threads=1, device="cpu")
     told = f"{job.count} samples of {job.name}, seeds from {job.seed}. {NOTICE}"
     files = tfrecord.metadata(
         job.name,
@@ -486,7 +489,7 @@ def _by_processes(
 ) -> None:
     workers = min(workers or _processors(), len(missing))
     if workers == 1:
-        bundle = Bundle(job.bundle, threads=1)
+        bundle = Bundle(job.bundle, precision=job.precision, threads=1)
         for number in missing:
             add(number, _make(bundle, job, place, number))
         return
@@ -530,7 +533,7 @@ def _start_worker(job: Job, place: Place, stop: Any) -> None:
     if hasattr(signal, "SIGTERM"):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    _worker = Bundle(job.bundle, threads=1), job, place, stop
+    _worker = Bundle(job.bundle, precision=job.precision, threads=1), job, place, stop
 
 
 def _die_with_parent() -> None:
@@ -572,7 +575,7 @@ class _RayWorker:
 
     def __init__(self, job: Job, place: Place):
         self._job, self._place = job, place
-        self._bundle = Bundle(job.bundle, threads=1)
+        self._bundle = Bundle(job.bundle, precision=job.precision, threads=1)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         number = int(row["number"])
@@ -791,7 +794,7 @@ def command(options: Any) -> int:
         raise UsageError(f"Shards are made from a bundle on disk. Received: {options.bundle!r}")
     labels = options.labels and [name.strip() for name in options.labels.split(",")]
     job = plan(
-        Bundle(options.bundle, threads=1),
+        Bundle(options.bundle, precision=options.precision, threads=1),
         options.bundle,
         options.shard_size,
         seed=options.seed,

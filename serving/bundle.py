@@ -18,7 +18,7 @@ import numpy as np
 
 from serving.errors import UsageError
 from serving.latents import check_seeds, labels_from_seeds, latents_from_seeds
-from serving.manifest import DATA, KINDS, MODEL, is_plain_file, read_manifest
+from serving.manifest import DATA, KINDS, MODEL, PRECISIONS, is_plain_file, read_manifest
 
 _DEVICES = {
     "TensorrtExecutionProvider": "tensorrt",
@@ -37,11 +37,13 @@ class Bundle:
             of which the latest is taken.
         threads: threads for one operation; by default what onnxruntime finds right.
         device: `"auto"`, `"cpu"`, `"cuda"` or `"tensorrt"`.
-
+        precision: `"float32"`, or `"float16"` (for GPUs) or `"int8"` (for CPUs) of a bundle that
+            was exported with it.
         sessions: sessions of onnxruntime for `runners`; a GPU has one.
 
     Raises:
-        UsageError: the folder is no bundle, or its manifest or model is damaged.
+        UsageError: the folder is no bundle, its manifest or model is damaged, or it has no model
+            of this precision.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Bundle:
         *,
         threads: int | None = None,
         device: str = "auto",
+        precision: str = "float32",
         sessions: int = 1,
     ):
         self.path = _find(Path(path))
@@ -62,17 +65,20 @@ class Bundle:
         self.class_names: tuple[str, ...] = tuple(self.manifest["classes"]["names"])
         limits = self.manifest["value_range"]
         self.value_range: tuple[float, float] | None = None if limits is None else tuple(limits)
-        self.sha256: str = self.manifest["files"][MODEL]["sha256"]
+        self.precision = precision
+        self.file = _choose(self.path, self.manifest, precision)
+        self.sha256: str = self.manifest["files"][self.file]["sha256"]
         _check_inputs(self.path, self.manifest)
-        model = _read_file(self.path, self.manifest, MODEL)
-        has_data = DATA in self.manifest["files"]
+        model = _read_file(self.path, self.manifest, self.file)
+        has_data = self.file == MODEL and DATA in self.manifest["files"]
         data = _read_file(self.path, self.manifest, DATA) if has_data else b"\0"
-        self._session = _open_session(model, data, self.path, threads, device)
+        self._session = _open_session(model, data, self.path / self.file, threads, device)
         self._check_model()
         self._sessions = [self._session]
         # For those who run it from several threads: of the same bytes, checked once.
         while len(self._sessions) < sessions and self.device == "cpu":
-            self._sessions.append(_open_session(model, data, self.path, threads, device))
+            session = _open_session(model, data, self.path / self.file, threads, device)
+            self._sessions.append(session)
 
     def _check_model(self) -> None:
         """Refuses a manifest that describes another model than the one beside it."""
@@ -160,11 +166,11 @@ class Bundle:
         except Exception as error:  # onnxruntime has a class for each failure
             line = " ".join(str(error).split())[:200]
             raise UsageError(
-                f"model.onnx must run in onnxruntime. Received: {str(self.path)!r} ({line})"
+                f"{self.file} must run in onnxruntime. Received: {str(self.path)!r} ({line})"
             ) from error
         if samples.shape != (len(feeds["latents"]), *self.shape):
             raise UsageError(
-                "model.onnx must give samples of the shape in the manifest. "
+                f"{self.file} must give samples of the shape in the manifest. "
                 f"Received: {str(self.path)!r}, which gives {samples.shape}"
             )
         return samples
@@ -223,6 +229,18 @@ def _find(path: Path) -> Path:
     raise UsageError(f"{rule} Received: {str(path)!r}")
 
 
+def _choose(folder: Path, manifest: dict[str, Any], precision: str) -> str:
+    """Gives the file of a precision."""
+    files = {name: file for name, file in PRECISIONS.items() if file in manifest["files"]}
+    if precision in files:
+        return files[precision]
+    hint = f": keras-gan export --precision {precision}" if precision in PRECISIONS else ""
+    raise UsageError(
+        f"A bundle has a precision if it was exported with it{hint}. Received: "
+        f"precision={precision!r:.80}, {str(folder)!r} with {', '.join(files)}"
+    )
+
+
 def _check_inputs(folder: Path, manifest: dict[str, Any]) -> None:
     """Refuses a generator that takes more than a seed and a label can say."""
     extra = [port for port in manifest["inputs"] if port["name"] not in ("latents", "labels")]
@@ -259,7 +277,7 @@ def _read_file(folder: Path, manifest: dict[str, Any], name: str) -> bytes:
     return content
 
 
-def _open_session(model: bytes, data: bytes, folder: Path, threads: int | None, device: str) -> Any:
+def _open_session(model: bytes, data: bytes, path: Path, threads: int | None, device: str) -> Any:
     import onnxruntime
 
     if device not in ("auto", *_DEVICES.values()):
@@ -282,7 +300,7 @@ def _open_session(model: bytes, data: bytes, folder: Path, threads: int | None, 
     except Exception as error:  # onnxruntime has a class for each failure
         line = " ".join(str(error).split())[:200]
         raise UsageError(
-            f"model.onnx must load in onnxruntime. Received: {str(folder)!r} ({line})"
+            f"{path.name} must load in onnxruntime. Received: {str(path.parent)!r} ({line})"
         ) from error
     if device not in ("auto", _DEVICES[session.get_providers()[0]]):
         library = "TensorRT" if device == "tensorrt" else "CUDA"

@@ -166,6 +166,13 @@ def _parser() -> argparse.ArgumentParser:
         default=1.0,
         help="factor on the latents; below 1 gives more typical, less varied samples (default: 1)",
     )
+    add(
+        "--precision",
+        default="float32",
+        metavar="float32|float16|int8",
+        help="of a bundle exported with --precision: float16 for GPUs, int8 for CPUs "
+        "(default: float32)",
+    )
     add("--batch-size", type=int, default=64, help="samples made at a time (default: 64)")
     add(
         "--no-metadata",
@@ -198,7 +205,7 @@ def sample(argv: list[str]) -> int:
 
         return bulk.command(options)
     out, form = _output(options)
-    bundle = _open(options.bundle)
+    bundle = _open(options.bundle, options.precision)
     _check_pictures(bundle, options, form)
     start = time.perf_counter()
     drawn = _draw(bundle, options)
@@ -230,14 +237,19 @@ def _wants_shards(options: argparse.Namespace) -> bool:
     )
 
 
-def _open(bundle: str) -> Any:
+def _open(bundle: str, precision: str) -> Any:
     if "://" in bundle:
         from serving.client import RemoteBundle
 
+        if precision != "float32":
+            raise UsageError(
+                "A server runs the precision that it was started with. "
+                f"Received: --precision {precision} for {bundle!r}"
+            )
         return RemoteBundle(bundle)
     from serving.bundle import Bundle
 
-    return Bundle(bundle)
+    return Bundle(bundle, precision=precision)
 
 
 def _serve_parser() -> argparse.ArgumentParser:
@@ -268,6 +280,11 @@ def _serve_parser() -> argparse.ArgumentParser:
         add("--" + name.replace("_", "-"), type=float if "seconds" in name else int, help=about)
     add("--timeout", type=float, metavar="SECONDS", help="most for one request (default: 30)")
     add("--device", metavar="auto|cpu|cuda|tensorrt", help="where to run (default: auto)")
+    add(
+        "--precision",
+        metavar="float32|float16|int8",
+        help="of bundles exported with --precision (default: float32)",
+    )
     add("--log-format", metavar="text|json", help="of the log, on standard error (default: text)")
     add("--no-access-log", action="store_true", help="log only requests that fail")
     return parser
@@ -306,7 +323,7 @@ def serve(argv: list[str]) -> int:
         ) from error
     given = {
         name: value
-        for name in (*_LIMITS, "timeout", "device", "log_format")
+        for name in (*_LIMITS, "timeout", "device", "precision", "log_format")
         if (value := getattr(options, name)) is not None
     }
     settings = Settings(

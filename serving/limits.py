@@ -40,6 +40,7 @@ class Settings:
         poll_seconds: how often the folders are looked at.
         versions: newest versions of a model that are served.
         device: `"auto"`, `"cpu"`, `"cuda"` or `"tensorrt"`.
+        precision: `"float32"`, `"float16"` or `"int8"`, of every bundle.
         log_format: `"text"` or `"json"`.
         access_log: whether each request is logged, or only those that fail.
         cors: origins whose pages may ask, `*` for all.
@@ -67,6 +68,7 @@ class Settings:
     poll_seconds: float = 1.0
     versions: int = 3
     device: str = "auto"
+    precision: str = "float32"
     log_format: str = "text"
     access_log: bool = True
     cors: tuple[str, ...] = ()

@@ -16,7 +16,9 @@ from serving.errors import UsageError
 SCHEMA_VERSION = 1
 KINDS = {"image": 3, "points": 1, "audio": 2, "sequence": 2, "video": 4, "array": None}  # ranks
 MODEL, DATA = "model.onnx", "model.onnx.data"  # the weights of a model beyond 2 GB are outside it
+PRECISIONS = {"float32": MODEL, "float16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 SEEDS = "threefry2x32-20/box-muller/1"
+_OPTIONAL = (DATA, *(file for file in PRECISIONS.values() if file != MODEL))
 _MAX_BYTES = 16 * 2**20
 _MAX_DEPTH = 64
 
@@ -158,7 +160,7 @@ def _is_port(value: Any) -> bool:
 def _is_files(value: Any) -> bool:
     if not isinstance(value, dict):
         return False
-    read = [value.get(MODEL), *([value[DATA]] if DATA in value else [])]
+    read = [value.get(MODEL), *(value[name] for name in _OPTIONAL if name in value)]
     return all(map(_is_file, read))
 
 

@@ -216,7 +216,13 @@ class Repository:
     def _open(self, place: Place) -> Served:
         settings = self._settings
         gpu = settings.device != "cpu"
-        bundle = Bundle(place.folder, threads=1, device=settings.device, sessions=settings.workers)
+        bundle = Bundle(
+            place.folder,
+            threads=1,
+            device=settings.device,
+            precision=settings.precision,
+            sessions=settings.workers,
+        )
         if bundle.name != place.name:
             raise UsageError(
                 f"A model keeps its name. Received: {str(place.folder)!r}, which became "

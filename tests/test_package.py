@@ -104,7 +104,7 @@ ALLOWED = {
         "keras_gan.train",
         "keras_gan.workers",
     },
-    "export": {"keras_gan", "keras_gan.latents"},
+    "export": {"keras_gan", "keras_gan.datasets", "keras_gan.latents", "keras_gan.metrics"},
     "serving": set(),
 }
 

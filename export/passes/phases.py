@@ -35,17 +35,18 @@ def fits_phases(inputs: int, outputs: int) -> bool:
 # ------------------------------------------------------------------------ four convolutions
 
 
-def divide(model: onnx.ModelProto) -> int:
+def divide(model: onnx.ModelProto, any_channels: bool = False) -> int:
     """Writes each ConvTranspose that doubles an image as four Conv and a DepthToSpace.
 
     Args:
         model: changed in place.
+        any_channels: also where that is slower in float32; int8 has kernels for Conv alone.
 
     Returns:
         How many were rewritten.
     """
     graph = Graph(model)
-    changed = sum(_divide(graph, node) for node in list(graph.nodes))
+    changed = sum(_divide(graph, node, any_channels) for node in list(graph.nodes))
     graph.write()
     return changed
 
@@ -64,11 +65,11 @@ class _Taps(NamedTuple):
     end: int
 
 
-def _divide(graph: Graph, node: onnx.NodeProto) -> bool:
+def _divide(graph: Graph, node: onnx.NodeProto, any_channels: bool) -> bool:
     conv = convolution.read(graph, node)
-    if conv is None or not conv.transposed or conv.strides != (2, 2):
+    if conv is None or not conv.transposed or conv.strides != (2, 2) or not _doubles(conv):
         return False
-    if not fits_phases(conv.inputs, conv.outputs) or not _doubles(conv):
+    if not any_channels and not fits_phases(conv.inputs, conv.outputs):
         return False
     axes = [[_taps(conv, axis, phase) for phase in (0, 1)] for axis in (0, 1)]
     last, activation = _activation(graph, node)

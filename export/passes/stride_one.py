@@ -41,11 +41,35 @@ def exchange(model: onnx.ModelProto) -> int:
     return changed
 
 
-def _is_slow(conv: Convolution) -> bool:
+def as_convolutions(model: onnx.ModelProto) -> int:
+    """Writes every ConvTranspose of stride 1 as Conv, the only form that has int8 kernels.
+
+    Args:
+        model: changed in place.
+
+    Returns:
+        How many were rewritten.
+    """
+    graph = Graph(model)
+    changed = 0
+    for node in list(graph.nodes):
+        conv = convolution.read(graph, node)
+        if conv is not None and conv.transposed and _has_other(conv):
+            graph.replace([node], [_other(graph, conv)])
+            changed += 1
+    graph.write()
+    return changed
+
+
+def _has_other(conv: Convolution) -> bool:
     if conv.strides != (1, 1) or any(convolution.output_padding(conv)):
         return False
     pads = (*conv.begin, *conv.end)
-    if any(p > k - 1 for p, k in zip(pads, (*conv.size, *conv.size), strict=True)):
+    return all(p <= k - 1 for p, k in zip(pads, (*conv.size, *conv.size), strict=True))
+
+
+def _is_slow(conv: Convolution) -> bool:
+    if not _has_other(conv):
         return False
     if conv.transposed:
         return conv.outputs >= MANY and conv.outputs % MANY == 0 and conv.inputs % MANY == 0
