@@ -137,6 +137,7 @@ def test_a_job_is_divided_among_idle_workers():
         await asyncio.sleep(0.02)
         model.go.set()
         await last
+        await idle(engine, 3)  # the held ones too
         assert sorted(model.sizes) == [1, 1, 4]
 
     run(test, workers=3)
