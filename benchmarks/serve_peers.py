@@ -9,6 +9,10 @@ of one thread in each of WORKERS workers, with spinning off and the server's own
 prints "ready" when it answers.
 """
 
+# The peers are in environments of their own.
+# pyright: reportMissingImports=false, reportGeneralTypeIssues=false, reportCallIssue=false
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
+
 import io
 import json
 import os

@@ -1119,6 +1119,7 @@ def test_what_the_openapi_document_allows_and_forbids(models, tmp_path, tokens):
             capture_output=True,
             text=True,
             check=False,
+            cwd=tmp_path,  # where it leaves a cache
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
         assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-1000:]
