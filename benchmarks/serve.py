@@ -73,8 +73,8 @@ def bare(bundle: str, sessions: int, threads: int, batch: int, seconds: float) -
     import serving
 
     opened = serving.Bundle(bundle, threads=threads, device="cpu", sessions=sessions)
-    feeds = {"latents": np.zeros((batch, opened.latent_dim), np.float32)}
-    feeds["latents"][:] = np.random.default_rng(0).normal(size=feeds["latents"].shape)
+    latents = np.random.default_rng(0).normal(size=(batch, opened.latent_dim))
+    feeds: dict[str, np.ndarray] = {"latents": latents.astype(np.float32)}
     if opened.num_classes:
         feeds["labels"] = np.arange(batch) % opened.num_classes
     counts = [0] * sessions

@@ -1,3 +1,4 @@
+# pyright: reportMissingImports=false, reportGeneralTypeIssues=false
 """LitServe, Ray Serve and Triton (of nvidia-pytriton) with a bundle's model, for serve.py.
 
 A program of its own, in the environment of one of them:

@@ -1035,7 +1035,7 @@ def test_a_client_of_asgi_that_goes_away_frees_its_place(slow_bundle):
         await asyncio.sleep(0.01)
         assert (app.active, served.users, served.engine.waiting) == (0, 0, 0)
 
-    in_asgi(test, slow_bundle, workers=1)
+    in_asgi(test, slow_bundle, workers=1, max_batch=1)
 
 
 def test_nothing_is_ready_before_it_is_loaded(models):
