@@ -73,8 +73,8 @@ def bare(bundle: str, sessions: int, threads: int, batch: int, seconds: float) -
     import serving
 
     opened = serving.Bundle(bundle, threads=threads, device="cpu", sessions=sessions)
-    feeds: dict[str, np.ndarray] = {"latents": np.zeros((batch, opened.latent_dim), np.float32)}
-    feeds["latents"][:] = np.random.default_rng(0).normal(size=feeds["latents"].shape)
+    latents = np.random.default_rng(0).normal(size=(batch, opened.latent_dim))
+    feeds: dict[str, np.ndarray] = {"latents": latents.astype(np.float32)}
     if opened.num_classes:
         feeds["labels"] = np.arange(batch) % opened.num_classes
     counts = [0] * sessions
@@ -136,7 +136,7 @@ def running(name: str, bundle: pathlib.Path, options: argparse.Namespace):
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            env=environment(),
+            env=environment(own=name == "ours"),
             start_new_session=True,
         )
         try:
@@ -192,9 +192,13 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def environment() -> dict[str, str]:
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+def environment(own: bool = True) -> dict[str, str]:
+    """The environment of a child: with this package, or with a peer's own packages alone."""
+    found = os.environ | {"OMP_NUM_THREADS": "1"}
+    path = found.pop("PYTHONPATH", "")
+    if own:
+        found["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), path]))
+    return found
 
 
 # --------------------------------------------------------------------- clients

@@ -1,3 +1,4 @@
+# pyright: reportMissingImports=false, reportGeneralTypeIssues=false
 """LitServe, Ray Serve and Triton (of nvidia-pytriton) with a bundle's model, for serve.py.
 
 A program of its own, in the environment of one of them:
@@ -5,8 +6,8 @@ A program of its own, in the environment of one of them:
     serve_peers.py litserve|ray|triton BUNDLE PORT WORKERS MAX_BATCH
 
 Each has the same work to do as `keras-gan serve`: seeds in, numbers of float32 out, by one session
-of one thread in each of WORKERS workers, with spinning off and the server's own batching. It
-prints "ready" when it answers.
+of one thread in each of WORKERS workers (Triton: one session of as many threads), with spinning off
+and the server's own batching. It prints "ready" when it answers.
 """
 
 # The peers are in environments of their own.
@@ -18,6 +19,7 @@ import json
 import os
 import pathlib
 import sys
+import sysconfig
 import threading
 import time
 import urllib.request
@@ -39,12 +41,12 @@ DELAY = 0.003  # seconds that a batch is waited for, where a server has that
 class Model:
     """The model of a bundle: seeds to samples."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, threads=1):
         import onnxruntime
 
         self.manifest = json.loads((pathlib.Path(folder) / "manifest.json").read_text())
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
+        options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         path = str(pathlib.Path(folder) / "model.onnx")
         self.session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
@@ -136,25 +138,30 @@ def ray(folder, port, workers, max_batch):
 
 
 def triton(folder, port, workers, max_batch):
+    # Its stub must run on the library of this interpreter, not on another of the system.
+    paths = [sysconfig.get_config_var("LIBDIR"), os.environ.get("LD_LIBRARY_PATH", "")]
+    if paths[0] not in paths[1].split(os.pathsep):
+        library = os.pathsep.join(filter(None, paths))
+        os.execve(
+            sys.executable, [sys.executable, *sys.argv], os.environ | {"LD_LIBRARY_PATH": library}
+        )
     from pytriton.decorators import batch
     from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
     from pytriton.triton import Triton, TritonConfig
 
-    def make():
-        model = Model(folder)
+    # One instance: pytriton's instances miss each other's handshake on a machine that is busy.
+    model = Model(folder, threads=workers)
 
-        @batch
-        def infer(seeds):
-            return {"samples": model(seeds[:, 0])}
-
-        return infer
+    @batch
+    def infer(seeds):
+        return {"samples": model(seeds[:, 0])}
 
     shape = json.loads((pathlib.Path(folder) / "manifest.json").read_text())["shape"]
     config = TritonConfig(http_port=port, http_address="127.0.0.1", allow_grpc=False, log_verbose=0)
     with Triton(config=config) as server:
         server.bind(
             model_name="generator",
-            infer_func=[make() for _ in range(workers)],
+            infer_func=infer,
             inputs=[Tensor(name="seeds", dtype=np.int64, shape=(1,))],
             outputs=[Tensor(name="samples", dtype=np.float32, shape=tuple(shape))],
             config=ModelConfig(

@@ -124,12 +124,13 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
 def document(app: Any) -> dict[str, Any]:
     """Gives the document; its paths are the application's routes."""
     paths: dict[str, Any] = {}
+    named = _PARAMETERS | {"name": _name(app)}
     for route in app.routes:
         plain = route.path.replace("/versions/{version}", "")
         summary, content = _ABOUT[plain]
         parameters = [
             {"name": name, "in": "path", "required": True, "schema": schema}
-            for name, schema in _PARAMETERS.items()
+            for name, schema in named.items()
             if f"{{{name}}}" in route.path
         ]
         for method in sorted(route.methods):
@@ -141,7 +142,7 @@ def document(app: Any) -> dict[str, Any]:
             if parameters:
                 operation["parameters"] = parameters
             if method == "GET" and route.name == "generate":
-                operation["parameters"] = _query()
+                operation["parameters"] = _query(app)
             if method == "POST" and (body := _body(app, plain)):
                 operation["requestBody"] = {
                     "required": True,
@@ -168,6 +169,12 @@ def document(app: Any) -> dict[str, Any]:
     }
 
 
+def _name(app: Any) -> dict[str, Any]:
+    """A model's name: of those that are served, if there are any."""
+    names = sorted(app.repository.newest)
+    return {"type": "string", "enum": names} if names else _PARAMETERS["name"]
+
+
 def _identify(method: str, path: str) -> str:
     words = path.replace(":", "/").replace("{", "").replace("}", "").split("/")
     return "_".join([method.lower(), *(w for w in words if w)]) or "get_page"
@@ -185,11 +192,11 @@ def _responses(content: dict[str, Any], open: bool) -> dict[str, Any]:
     return found
 
 
-def _query() -> list[dict[str, Any]]:
+def _query(app: Any) -> list[dict[str, Any]]:
     from serving.generate import FIELDS
 
     found = []
-    for name, schema in FIELDS.items():
+    for name, schema in (FIELDS | {"model": _name(app)}).items():
         schema = {key: value for key, value in schema.items() if key != "description"}
         parameter: dict[str, Any] = {"name": name, "in": "query", "schema": schema}
         if schema.get("type") == "array" or name == "labels":
@@ -202,7 +209,8 @@ def _body(app: Any, path: str) -> dict[str, Any] | None:
     from serving.generate import FIELDS
 
     if path == "/v1/generate":
-        return {"type": "object", "properties": FIELDS, "additionalProperties": False}
+        fields = FIELDS | {"model": FIELDS["model"] | _name(app)}
+        return {"type": "object", "properties": fields, "additionalProperties": False}
     if path.endswith("/infer"):
         return _INFER
     return _PREDICT if path.endswith(":predict") else None
