@@ -419,7 +419,7 @@ def test_control_c_is_no_traceback(images, tmp_path):
         # A shell's background jobs are born with the signal ignored, and so are their children.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         # Where there are other threads, one of them may take it, and this one hears of it later.
-        "b.Bundle = lambda *_: (os.kill(os.getpid(), signal.SIGINT), time.sleep(30))\n"
+        "b.Bundle = lambda *_, **__: (os.kill(os.getpid(), signal.SIGINT), time.sleep(30))\n"
         "from serving.cli",
     )
     done = run("sample", images, "--out", tmp_path / "x.png", program=("-c", code))
