@@ -252,7 +252,7 @@ def quantized(model: onnx.ModelProto, ranges: Ranges, layers: Sequence[Layer]) -
         layers: those of `find_layers` that are to be quantized, one at least.
     """
     copy = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    values: Any = {
+    values: dict[str, Any] = {
         n: TensorData(lowest=np.float32(a), highest=np.float32(b)) for n, (a, b) in ranges.items()
     }
     names = _nodes(Graph(model), layers)

@@ -68,7 +68,7 @@ def feeds(latents=8, count=4):
 
 
 def run(model, batch):
-    return open_session(model.SerializeToString()).run(["samples"], batch)[0]
+    return np.asarray(open_session(model.SerializeToString()).run(["samples"], batch)[0])
 
 
 def error_of(model):
