@@ -21,6 +21,7 @@ from serving.latents import latents_from_seeds
 from serving.limits import Settings
 from serving.messages import BYTES, JSON, LINES, PNG, Answer, Refusal, Request, error_answer
 from serving.provenance import provenance
+from serving.walks import around, place, slerp
 
 FORMATS = ("png", "npy", "json", "grid")
 # Name of a field to the JSON schema of it: the OpenAPI document says no more than this.
@@ -325,21 +326,12 @@ class Plan:
         if self.walk:
             rows = np.stack([self._between(i) for i in range(first, last)])
         else:
-            # The numbers are the definition: docs/serving.md, "Around a sample".
-            center = latents_from_seeds([self.center], dim).astype(np.float64)
-            other = latents_from_seeds(self.seeds_of(first, last), dim)
-            rows = math.sqrt(1 - self.radius**2) * center + self.radius * other
+            center = latents_from_seeds([self.center], dim)[0]
+            rows = around(center, latents_from_seeds(self.seeds_of(first, last), dim), self.radius)
         return rows.astype(np.float32) * np.float32(self.truncation)
 
-    def _place(self, number: int) -> tuple[int, float]:
-        """Which leg of the walk a sample is on, and how far along it."""
-        # In whole numbers, so that both ends are met exactly.
-        legs = len(self.walk) - 1
-        leg, rest = divmod(number * legs, self.count - 1)
-        return (leg - 1, 1.0) if leg == legs else (leg, rest / (self.count - 1))
-
     def _between(self, number: int) -> np.ndarray:
-        leg, t = self._place(number)
+        leg, t = place(number, self.count, len(self.walk))
         a, b = self._known_latents(self.walk[leg]), self._known_latents(self.walk[leg + 1])
         return slerp(a, b, t)
 
@@ -418,7 +410,7 @@ class Plan:
         for row in range(len(samples)):
             about: dict[str, Any] = {}
             if seeds is None:
-                leg, at = self._place(first + row)
+                leg, at = place(first + row, self.count, len(self.walk))
                 about |= {"from": self.walk[leg], "to": self.walk[leg + 1], "at": at}
             else:
                 about["seed"] = int(seeds[row])
@@ -460,7 +452,7 @@ class Plan:
             return None
         facts: dict[str, Any] = {}
         if self.walk and number is not None:
-            leg, at = self._place(number)
+            leg, at = place(number, self.count, len(self.walk))
             facts["between_seeds"] = f"{self.walk[leg]}, {self.walk[leg + 1]} at {at:g}"
         elif self.walk:
             facts["between_seeds"] = ", ".join(map(str, self.walk[:64]))
@@ -558,29 +550,6 @@ async def _json_lines(
         yield error_answer(status, message).body + b"\n"
     finally:
         await parts.aclose()  # type: ignore[attr-defined]
-
-
-def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
-    """Interpolates between two vectors on the sphere.
-
-    Gaussian vectors lie near one; on the straight line between them they would be too short.
-
-    Args:
-        a: where `t` is 0.
-        b: where `t` is 1.
-        t: 0 to 1.
-
-    Reference:
-        Shoemake, "Animating rotation with quaternion curves", SIGGRAPH 1985;
-        White, "Sampling generative networks", https://arxiv.org/abs/1609.04468.
-    """
-    if t in (0.0, 1.0):
-        return b if t else a
-    lengths = math.sqrt(float(a @ a) * float(b @ b))
-    angle = math.acos(max(-1.0, min(1.0, float(a @ b) / lengths))) if lengths else 0.0
-    if math.sin(angle) < 1e-6:
-        return (1 - t) * a + t * b
-    return (math.sin((1 - t) * angle) * a + math.sin(t * angle) * b) / math.sin(angle)
 
 
 _headers: dict[tuple[int, ...], bytes] = {}

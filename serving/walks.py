@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 
 def interpolate(latents: np.ndarray, count: int) -> np.ndarray:
     """Walks through latents along great circles, in steps of equal angle between two of them.
-
-    A straight line would pass near the origin, where a normal vector of many components never
-    is: a generator has not learned what to make of that.
 
     Args:
         latents: float array `(stations, latent_dim)`, at least one.
@@ -17,26 +16,53 @@ def interpolate(latents: np.ndarray, count: int) -> np.ndarray:
 
     Returns:
         float32 array `(count, latent_dim)`.
-
-    Reference:
-        White, "Sampling generative networks", 2016, https://arxiv.org/abs/1609.04468
     """
     stations = np.asarray(latents, np.float64)
-    if len(stations) == 1:
-        return np.repeat(stations, count, axis=0).astype(np.float32)
-    places = np.linspace(0.0, len(stations) - 1.0, count)
-    first = np.minimum(places.astype(np.int64), len(stations) - 2)
-    part = (places - first)[:, None]
-    a, b = stations[first], stations[first + 1]
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    cosine = np.clip(np.sum(a * b, axis=1) / np.maximum(norms, 1e-300), -1.0, 1.0)
-    angle = np.arccos(cosine)[:, None]
-    sine = np.sin(angle)
-    straight = sine < 1e-6  # nearly one direction, where the formula divides by nothing
-    sine = np.where(straight, 1.0, sine)
-    left = np.where(straight, 1.0 - part, np.sin((1.0 - part) * angle) / sine)
-    right = np.where(straight, part, np.sin(part * angle) / sine)
-    return (left * a + right * b).astype(np.float32)
+    rows = np.empty((count, stations.shape[1]), np.float32)
+    for number in range(count):
+        leg, t = place(number, count, len(stations))
+        rows[number] = slerp(stations[leg], stations[leg + 1], t) if t else stations[leg]
+    return rows
+
+
+def place(number: int, count: int, stations: int) -> tuple[int, float]:
+    """Says on which leg of a walk a point is, and how far along it, from 0 to 1.
+
+    Args:
+        number: of the point, from 0.
+        count: points of the whole walk, both ends included.
+        stations: latents that it goes through.
+    """
+    if count == 1 or stations == 1:
+        return 0, 0.0
+    # In whole numbers, so that both ends are met exactly.
+    legs = stations - 1
+    leg, rest = divmod(number * legs, count - 1)
+    return (leg - 1, 1.0) if leg == legs else (leg, rest / (count - 1))
+
+
+def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
+    """Interpolates between two vectors on the sphere.
+
+    Normal vectors of many components lie near one. A straight line between them would pass near
+    the origin, and a generator has not learned what to make of that.
+
+    Args:
+        a: where `t` is 0.
+        b: where `t` is 1.
+        t: 0 to 1.
+
+    Reference:
+        Shoemake, "Animating rotation with quaternion curves", SIGGRAPH 1985;
+        White, "Sampling generative networks", https://arxiv.org/abs/1609.04468
+    """
+    if t in (0.0, 1.0):
+        return b if t else a
+    lengths = math.sqrt(float(a @ a) * float(b @ b))
+    angle = math.acos(max(-1.0, min(1.0, float(a @ b) / lengths))) if lengths else 0.0
+    if math.sin(angle) < 1e-6:
+        return (1 - t) * a + t * b
+    return (math.sin((1 - t) * angle) * a + math.sin(t * angle) * b) / math.sin(angle)
 
 
 def around(center: np.ndarray, latents: np.ndarray, radius: float) -> np.ndarray:
@@ -50,5 +76,5 @@ def around(center: np.ndarray, latents: np.ndarray, radius: float) -> np.ndarray
     Returns:
         float32 array `(batch, latent_dim)`.
     """
-    near = np.sqrt(1.0 - radius**2) * np.asarray(center, np.float64)
+    near = math.sqrt(1 - radius**2) * np.asarray(center, np.float64)
     return (near + radius * np.asarray(latents, np.float64)).astype(np.float32)

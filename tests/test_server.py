@@ -23,10 +23,11 @@ from servers import ROOT, Serving, read_all, until
 
 import serving
 from serving.app import create_app
-from serving.generate import FIELDS, slerp
+from serving.generate import FIELDS
 from serving.latents import latents_from_seeds
 from serving.limits import Settings
 from serving.pictures import to_uint8
+from serving.walks import slerp
 
 
 @pytest.fixture(scope="session")
