@@ -246,7 +246,8 @@ HOWS = [{}, {"jit_compile": True}, {"policy": "mixed_float16"}]
 
 @pytest.mark.parametrize(
     ("name", "how"),
-    [("diff_augment", how) for how in HOWS]
+    [("diff_augment", HOWS[0])]
+    + [pytest.param("diff_augment", how, marks=pytest.mark.slow) for how in HOWS[1:]]
     + [pytest.param(n, h, marks=pytest.mark.slow) for n in ("adaptive", "apa") for h in HOWS],
     ids=str,
 )
@@ -558,6 +559,7 @@ def test_it_rises_where_the_discriminator_overfits_and_falls_where_it_fails(loss
     assert logs["augment_probability"][0] == pytest.approx(mean, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_stopped_game_goes_on_with_its_probability(make_gan, images, tmp_path):
     def game():
         inner = augment.Adaptive(images=300, interval=2, probability=0.4, blit=0, color=0)

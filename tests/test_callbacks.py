@@ -137,6 +137,7 @@ def test_signals_are_given_back_after_an_error(make_gan, images):
     assert signal.getsignal(signal.SIGINT) == before
 
 
+@pytest.mark.slow
 def test_evaluations_fall_on_the_same_images_after_a_resume(make_gan, images, run):
     x = np.concatenate([x for x, _ in images])[:16]
     evaluated = {}

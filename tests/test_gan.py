@@ -397,6 +397,7 @@ def float16():
 
 
 @pytest.mark.usefixtures("float16")
+@pytest.mark.slow
 def test_loss_scales_and_what_is_remembered_are_saved(make_gan, images, tmp_path):
     """In float16, after a step that overflowed, which halves the scale of the discriminator."""
 
@@ -426,7 +427,7 @@ def test_loss_scales_and_what_is_remembered_are_saved(make_gan, images, tmp_path
     assert same(state(resumed), state(straight))
 
 
-@pytest.mark.parametrize("num_classes", [0, 3])
+@pytest.mark.parametrize("num_classes", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_a_saved_game_goes_on_bit_for_bit(make_gan, images, tmp_path, num_classes):
     def new():
         return make_gan(

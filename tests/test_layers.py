@@ -271,6 +271,7 @@ def test_the_average_is_normalized_by_its_own_singular_values(images):
         assert float(layer.sigma()) == pytest.approx(sigma, rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_game_with_spectral_normalization_goes_on_bit_for_bit(images, tmp_path):
     straight, stopped = spectral_gan(penalties=["r1"]), spectral_gan(penalties=["r1"])
     straight.fit(images, epochs=2, verbose=0)
@@ -582,6 +583,7 @@ def test_xla_computes_the_same(kind):
     np.testing.assert_allclose(compiled(x), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_generator_of_all_these_layers_leaves_in_a_bundle(tmp_path):
     """Keras, SavedModel and onnxruntime agree: the export itself compares them."""
     keras.utils.set_random_seed(3)

@@ -11,6 +11,7 @@ from keras_gan import memory, recipe, train
 SETTINGS = ["training.batch_size=256", "training.images=1024", "evaluation.count=64"]
 
 
+@pytest.mark.slow
 def test_the_estimate_is_near_the_peak_of_a_real_training(tmp_path):
     resolved = recipe.load("quickstart", SETTINGS)
     gan = train.build(resolved, train.open_data(resolved).spec)

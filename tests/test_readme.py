@@ -33,6 +33,7 @@ def home(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_commands(home):
     environment = {
         **os.environ,

@@ -287,6 +287,7 @@ def test_what_is_overridden_may_change_and_the_numbers_stay(tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_an_overridden_game_falls_back_on_no_game_of_before(tmp_path):
     run = train.train(points("training.images=384", "training.keep_checkpoints=3"), tmp_path).run
     assert len(list(run.checkpoints.glob("*.keras"))) == 3
@@ -311,6 +312,7 @@ def test_an_overridden_game_falls_back_on_no_game_of_before(tmp_path):
         run.load(into=train.build(wider, run.spec))
 
 
+@pytest.mark.slow
 def test_a_rolled_back_learning_rate_stays_lowered_under_an_override(tmp_path):
     run = train.train(points("training.images=256"), tmp_path / "run").run
     gan = run.load()

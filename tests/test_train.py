@@ -181,7 +181,11 @@ def start(run, *settings):
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)], ids=["SIGINT", "SIGTERM"]
+    ("number", "status"),
+    [
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow, id="SIGINT"),
+        pytest.param(signal.SIGTERM, 0, id="SIGTERM"),
+    ],
 )
 def test_an_interrupted_run_saves_says_how_to_go_on_and_does_so_exactly(tmp_path, number, status):
     long = ("training.images=3200", "evaluation.every_images=0")
@@ -256,6 +260,7 @@ def test_time_is_a_limit_too(tmp_path):
     assert outcome.run.load().count("iteration") == 1
 
 
+@pytest.mark.slow
 def test_conditional_training_on_a_folder_of_pictures(tmp_path):
     rng = np.random.default_rng(0)
     for kind, level in (("dark", 40), ("light", 210)):
