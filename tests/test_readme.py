@@ -34,6 +34,7 @@ def home(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_commands(home):
     environment = {
         **os.environ,
