@@ -18,7 +18,7 @@ import orjson
 
 from serving.engine import Job
 from serving.messages import Answer, Refusal, Request, json_answer
-from serving.numbers import Inputs, batches
+from serving.numbers import Inputs, batches, flatten, integers
 from serving.provenance import provenance
 
 _DTYPES = {"latents": "DT_FLOAT", "seeds": "DT_INT64", "labels": "DT_INT64"}
@@ -207,15 +207,19 @@ def _tensor(port: str, value: Any) -> np.ndarray:
         if len({row.shape for row in rows}) > 1:
             raise Refusal(400, f"Rows of {port} must be of one length. Received: several")
         return np.stack(rows) if port == "latents" else np.concatenate(rows)
+    kind = "numbers" if port == "latents" else "integers"
+    rule = f"{port} must be {kind}, one row for each"
     try:
-        values = np.array(value)
-    except (ValueError, OverflowError) as error:
+        flat, shape = flatten(value, port == "latents")
+        if not flat:
+            raise TypeError
+        if port == "latents":
+            return np.atleast_1d(np.array(flat, np.float64).reshape(shape))
+        return np.atleast_1d(integers(flat, shape))
+    except (TypeError, OverflowError) as error:
+        raise Refusal(400, f"{rule}. Received: {value!r:.80}") from error
+    except ValueError as error:
         raise Refusal(400, f"{port} must be numbers in rows. Received: {error}") from error
-    kinds = "iuf" if port == "latents" else "iu"
-    if values.dtype.kind not in kinds or not values.size:
-        kind = "numbers" if port == "latents" else "integers"
-        raise Refusal(400, f"{port} must be {kind}, one row for each. Received: {value!r:.80}")
-    return np.atleast_1d(values)
 
 
 def _from_bytes(port: str, text: Any) -> np.ndarray:

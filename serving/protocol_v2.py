@@ -16,7 +16,7 @@ import orjson
 from serving.engine import Job
 from serving.limits import Settings
 from serving.messages import BYTES, Answer, Refusal, Request, json_answer
-from serving.numbers import Inputs, batches
+from serving.numbers import Inputs, batches, flatten
 
 _DATATYPES = {
     "FP32": "<f4",
@@ -160,8 +160,11 @@ class Inference:
                     f"{name} must be {_ALLOWED[name][0]}. Received: datatype={datatype!r:.80}",
                 )
             plain = type(shape) is list and 0 < len(shape) <= 8
-            if not plain or not all(type(x) is int and 0 <= x < 2**31 for x in shape):
-                raise Refusal(400, f"shape must be a list of sizes. Received: shape={shape!r:.80}")
+            if not plain or not all(type(x) is int and 0 < x < 2**31 for x in shape):
+                raise Refusal(
+                    400,
+                    f"shape must be a list of sizes above 0. Received: shape={shape!r:.80}",
+                )
             size = _parameters(tensor).get("binary_data_size")
             dtype = np.dtype(_DATATYPES[datatype])
             count = math.prod(shape)
@@ -259,25 +262,22 @@ def infer(app: Any, request: Request, name: str, version: int | None = None) -> 
 def _from_json(name: str, data: Any, dtype: np.dtype, shape: list[int], count: int) -> np.ndarray:
     if type(data) is not list:
         raise Refusal(400, f"data of {name} must be a list. Received: {_told(data)}")
+    rule = f"data of {name} must be {count} numbers of its datatype"
     try:
-        values = np.array(data)
-    except (ValueError, OverflowError) as error:
+        flat, _ = flatten(data, dtype.kind == "f")
+    except ValueError as error:
         raise Refusal(400, f"data of {name} must be numbers in rows. Received: {error}") from error
-    kinds = "iuf" if dtype.kind == "f" else "iu"
-    if values.size and (values.dtype.kind not in kinds or values.size != count):
-        raise Refusal(
-            400,
-            f"data of {name} must be {count} numbers of its datatype. "
-            f"Received: {values.size} of {values.dtype}",
-        )
-    if values.size != count:
-        raise Refusal(400, f"data of {name} must be {count} numbers. Received: {values.size}")
-    if dtype.kind != "f" and count:
+    except TypeError as error:
+        raise Refusal(400, f"{rule}. Received: a {error}") from error
+    if len(flat) != count:
+        raise Refusal(400, f"{rule}. Received: {len(flat)}")
+    if dtype.kind != "f":
         limits = np.iinfo(dtype)
-        if int(values.min()) < limits.min or int(values.max()) > limits.max:
+        if min(flat) < limits.min or max(flat) > limits.max:
             raise Refusal(400, f"data of {name} must fit its datatype. Received: {_told(data)}")
+        return np.array(flat, dtype).reshape(shape)
     with np.errstate(over="ignore"):
-        return values.astype(dtype).reshape(shape)
+        return np.array(flat, np.float64).astype(dtype).reshape(shape)
 
 
 def _parameters(content: dict[str, Any]) -> dict[str, Any]:
