@@ -16,7 +16,7 @@ from typing import Any
 
 from serving import files, generate, openapi, protocol_tf_serving, protocol_v2
 from serving.engine import Closed, Expired, Failed, Full, Job
-from serving.errors import UsageError
+from serving.errors import UsageError, told
 from serving.limits import Settings, Tokens, is_loopback, split_host
 from serving.messages import Answer, Refusal, Request, error_answer, json_answer
 from serving.observe import Log, Metrics
@@ -279,9 +279,9 @@ class App:
                     "Received: no model",
                 )
         elif type(name) is not str:
-            raise Refusal(400, f"model must be a name. Received: model={name!r:.80}")
+            raise Refusal(400, f"model must be a name. Received: model={told(name)}")
         if version is not None and type(version) is not int:
-            raise Refusal(400, f"version must be an integer. Received: version={version!r:.80}")
+            raise Refusal(400, f"version must be an integer. Received: version={told(version)}")
         served = repository.find(name, version) if name is not None else None
         if served is not None:
             return served
@@ -292,10 +292,10 @@ class App:
         if name in repository.models:
             valid = ", ".join(map(str, sorted(repository.models[name])))
             raise Refusal(
-                404, f"Versions of {name!r} are {valid}. Received: version={version!r:.80}"
+                404, f"Versions of {name!r} are {valid}. Received: version={told(version)}"
             )
         valid = ", ".join(sorted(repository.newest)) or "none"
-        raise Refusal(404, f"The models are {valid}. Received: model={name!r:.80}")
+        raise Refusal(404, f"The models are {valid}. Received: model={told(name)}")
 
     def head_of(self, request: Request, answer: Answer) -> bytes:
         """The header lines of an answer, but for those of the connection and the length."""
@@ -366,7 +366,7 @@ class App:
                 raise Refusal(
                     403,
                     "The host must be this machine, or one that --trusted-host names. "
-                    f"Received: host={host!r:.80}",
+                    f"Received: host={told(host)}",
                 )
         origin = headers.get(b"origin")
         if origin is not None and route is not _OPTIONS:
@@ -376,7 +376,7 @@ class App:
                 raise Refusal(
                     403,
                     "Pages of other origins may not ask; see --cors. "
-                    f"Received: origin={origin.decode('latin-1')!r:.80}",
+                    f"Received: origin={told(origin.decode('latin-1'))}",
                 )
         if self.tokens is None or route.open or route is _OPTIONS:
             return

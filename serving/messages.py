@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from serving.errors import UsageError
+from serving.errors import UsageError, told
 
 JSON = b"application/json"
 PNG = b"image/png"
@@ -82,7 +82,7 @@ class Request:
             raise Refusal(
                 415,
                 "The body must be application/json. "
-                f"Received: content-type={kind.decode('latin-1')!r:.80}",
+                f"Received: content-type={told(kind.decode('latin-1'))}",
             )
         try:
             return orjson.loads(self.body)

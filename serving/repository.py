@@ -125,6 +125,7 @@ class Repository:
         self._missed: dict[tuple[str, int], int] = {}
         self._told: set[str] = set()
         self._stamps: dict[tuple[str, int], Any] = {}
+        self._seen: dict[str, list[tuple[Path, list[Place]]]] = {}  # in each path, at the last look
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]
@@ -180,11 +181,16 @@ class Repository:
 
     def refresh(self) -> None:
         """Looks at the folders once, and takes in what has changed."""
-        places = {(place.name, place.version): place for place in self._look(strict=False)}
-        for key, place in places.items():
-            self._missed.pop(key, None)
-            if self._stamps.get(key) != place.stamp:
+        while True:
+            places = {(place.name, place.version): place for place in self._look(strict=False)}
+            new = [p for key, p in places.items() if self._is_new(key, p)]
+            for place in new:
                 self._take(place, strict=False)
+            # In the place of one that is refused, an older version counts among the newest.
+            if not any(self._is_refused(place) for place in new):
+                break
+        for key in places:
+            self._missed.pop(key, None)
         for name, versions in list(self.models.items()):
             for version in list(versions):
                 key = (name, version)
@@ -195,11 +201,15 @@ class Repository:
                         del self._missed[key]
                         self._drop(key)
 
+    def _is_refused(self, place: Place) -> bool:
+        return self._refused.get(str(place.folder)) == place.stamp
+
+    def _is_new(self, key: tuple[str, int], place: Place) -> bool:
+        return self._stamps.get(key) != place.stamp and not self._is_refused(place)
+
     def _take(self, place: Place, strict: bool) -> None:
         """Opens what is at a place and puts it there, or says why not."""
         key = (place.name, place.version)
-        if self._refused.get(str(place.folder)) == place.stamp:
-            return
         try:
             served = self._open(place)
         except Exception as error:
@@ -299,10 +309,11 @@ class Repository:
                 models = list(_models(Path(path).expanduser()))
                 if not models and strict:
                     raise UsageError(_no_bundle(path))
+                self._seen[path] = models
             except OSError as error:
                 if strict:
                     raise UsageError(f"A folder must be readable. Received: {error}") from error
-                continue
+                models = self._seen.get(path, [])  # a disk that is away for a while removes nothing
             for folder, places in models:
                 for place in places:
                     if owner.setdefault(place.name, str(folder)) != str(folder):
@@ -316,8 +327,14 @@ class Repository:
                         continue
                     found.setdefault(place.name, {})[place.version] = place
         chosen = []
-        for versions in found.values():
-            newest = sorted(versions, reverse=True)[: self._settings.versions]
+        for name, versions in found.items():
+            # One that was refused takes no place; what was good before it changed stays.
+            good = [
+                version
+                for version, place in versions.items()
+                if (name, version) in self._stamps or not self._is_refused(place)
+            ]
+            newest = sorted(good, reverse=True)[: self._settings.versions]
             chosen += [versions[version] for version in newest]
         return chosen
 

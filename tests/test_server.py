@@ -275,6 +275,38 @@ def test_what_is_refused(server, body, status, rule):
     assert rule in answer.error
 
 
+def test_labels_are_counted_before_they_are_looked_at(models):
+    bundle = opened(models)
+    start = time.monotonic()
+    with pytest.raises(serving.UsageError, match="each of the 2 seeds"):
+        bundle.label_ids(np.arange(2), [1] * 2_000_000)
+    assert time.monotonic() - start < 0.5
+    with pytest.raises(serving.UsageError) as caught:
+        bundle.label_ids(np.arange(2), "x" * 10_000)
+    assert len(str(caught.value)) < 200
+
+
+def test_what_is_echoed_is_short_whatever_its_size(server):
+    assert len(server.ask("/v1/generate", {"x" * 10_000: 1}).error) < 400
+    deep = b"[" * 900 + b"]" * 900
+    for path, body in (
+        ("/v1/generate", b'{"model": "clothes", "seeds": %b}'),
+        ("/v1/generate", b'{"model": "clothes", "format": {"a": %b}}'),
+        ("/v1/generate", b'{"model": %b}'),
+        ("/v2/models/points/infer", b'{"inputs": %b}'),
+        ("/v2/models/points/infer", b'{"inputs": [], "id": %b}'),
+        ("/v1/models/points:predict", b'{"instances": {"a": %b}}'),
+        ("/v1/models/points:predict", b'{"inputs": %b}'),
+        ("/v1/models/clothes:predict", b'{"inputs": %b}'),
+    ):
+        answer = server.ask(path, body % deep)
+        assert answer.status == 400, (path, body)
+        assert len(answer.error) < 300
+    body = {"inputs": [{"name": "latents", "datatype": "FP32", "data": []}]}
+    body["inputs"][0]["shape"] = [0] + [2**31 - 1] * 7
+    assert "sizes above 0" in server.ask("/v2/models/points/infer", body).error
+
+
 @pytest.mark.parametrize(
     ("path", "body", "headers", "status", "rule"),
     [
@@ -856,6 +888,30 @@ def test_a_damaged_version_changes_nothing_and_is_told_of_once(folder, two):
         server.stop()
     assert server.log.count("version 2 is not taken: model.onnx must have the SHA-256") == 1
     assert server.log.count("version 3 is not taken: A model must make the golden samples") == 1
+
+
+def test_a_damaged_version_does_not_push_out_a_good_one(folder, two):
+    with Serving(folder, "--poll-seconds", 0.05, "--versions", 1) as server:
+        for number in (2, 3):
+            new = shutil.copytree(two, folder.parent / "new")
+            tiny.flip(new / "model.onnx")
+            new.rename(folder / str(number))
+        until(lambda: "version 3 is not taken" in server.log)
+        time.sleep(0.4)
+        assert server.ask("/v1/generate?seed=3").headers["x-model-version"] == "1"
+        shutil.copytree(two, folder.parent / "new").rename(folder / "4")
+        until(lambda: server.ask("/v1/generate?seed=3").headers["x-model-version"] == "4")
+
+
+def test_a_folder_that_cannot_be_read_for_a_while_removes_nothing(folder, monkeypatch):
+    from serving import repository
+
+    found = repository.Repository(Settings(paths=(str(folder),)))
+    before = found._look(strict=False)
+    monkeypatch.setattr(repository, "_models", lambda path: os.listdir("/nothing/is/here"))
+    after = found._look(strict=False)
+    assert [(p.folder, p.stamp) for p in after] == [(p.folder, p.stamp) for p in before]
+    assert len(after) == 1
 
 
 def test_only_the_newest_versions_are_held(folder, two):
