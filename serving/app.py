@@ -30,6 +30,7 @@ _SECURITY = (
     b"x-frame-options: DENY\r\ncross-origin-resource-policy: same-origin\r\n"
 )
 _POLICY = b"content-security-policy: default-src 'none'; frame-ancestors 'none'\r\n"
+_ALWAYS = ("/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")
 _NO_STORE = b"cache-control: no-store\r\n"
 _EXPOSED = (
     b"access-control-expose-headers: etag, retry-after, x-model, x-model-version, "
@@ -114,6 +115,7 @@ class App:
         self.active = 0
         self.version = version()
         self._is_local = settings.is_local
+        self._hosts = frozenset(host.lower() for host in settings.hosts)
         self.draining = False
         self.loop: asyncio.AbstractEventLoop | None = None
         self.when_loaded: Callable[[], None] = lambda: None
@@ -183,7 +185,8 @@ class App:
         self.active += 1
         try:
             request.id = self._id(request.headers.get(b"x-request-id"))
-            if self.active > self.settings.max_requests:
+            # Who looks after the server must see it under load most of all.
+            if self.active > self.settings.max_requests and request.path not in _ALWAYS:
                 self.metrics.refuse("requests")
                 raise Refusal(
                     503,
@@ -358,11 +361,10 @@ class App:
     def _check(self, request: Request, route: Route) -> None:
         """Refuses who may not ask."""
         headers = request.headers
-        settings = self.settings
         if self._is_local:
             # A name that a stranger's page has led here is not ours: DNS rebinding.
-            host = split_host(headers.get(b"host", b"localhost").decode("latin-1"))
-            if host not in settings.hosts and not is_local_name(host):
+            host = split_host(headers.get(b"host", b"localhost").decode("latin-1").lower())
+            if host not in self._hosts and not is_local_name(host):
                 raise Refusal(
                     403,
                     "The host must be this machine, or one that --trusted-host names. "
@@ -370,8 +372,8 @@ class App:
                 )
         origin = headers.get(b"origin")
         if origin is not None and route is not _OPTIONS:
-            here = headers.get(b"host", b"")
-            own = origin.rpartition(b"//")[2] == here
+            here = headers.get(b"host", b"").lower()
+            own = origin.rpartition(b"//")[2].lower() == here
             if not own and not self._allows(origin):
                 raise Refusal(
                     403,

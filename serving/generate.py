@@ -90,7 +90,7 @@ _BOOLEANS = {"metadata", "stream"}
 
 def start(app: Any, request: Request) -> Any:
     """Handles `/v1/generate`: gives an answer, a job, or what becomes an answer."""
-    if request.method == "GET":
+    if request.method != "POST":
         wanted = from_query(request.query)
     else:
         wanted = request.json()
@@ -100,7 +100,7 @@ def start(app: Any, request: Request) -> Any:
             raise Refusal(400, _unknown(min(unknown)))
     served = request.served = app.find(wanted.get("model"), wanted.get("version"))
     plan = Plan(served, wanted, request.start, app.settings)
-    if request.method == "GET":
+    if request.method != "POST":
         tag = _tag(plan, request)
         plan.head += _cache(tag, plan, request, app.settings)
         if tag in request.headers.get(b"if-none-match", b""):

@@ -39,6 +39,7 @@ class Request:
 
     __slots__ = (
         "body",
+        "chunks",
         "client",
         "headers",
         "id",
@@ -65,6 +66,7 @@ class Request:
         self.headers = headers
         self.body = body
         self.client = client
+        self.chunks = True  # whether the other end reads them: HTTP/1.0 does not
         self.id = b""
         self.route = "other"  # a name out of few, for the metrics
         self.served: Any = None

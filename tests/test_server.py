@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from serving.generate import FIELDS
 from serving.latents import latents_from_seeds
 from serving.limits import Settings
 from serving.pictures import to_uint8
+from serving.server import Protocol
 from serving.walks import slerp
 
 
@@ -514,6 +516,52 @@ def test_requests_in_a_row_are_answered_in_order(server):
     assert found.count(b"HTTP/1.1 200 OK") == 51
 
 
+def test_requests_in_a_row_wait_for_who_does_not_read(server):
+    before = server.memory()
+    row = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3000
+    with server.connect() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.sendall(row)
+        time.sleep(0.5)
+        assert server.memory() - before < 30 * 2**20
+    end = row[: len(row) // 3000 * 199] + row[: len(row) // 3000 - 2] + b"Connection: close\r\n\r\n"
+    with server.connect() as connection:
+        connection.sendall(end)
+        time.sleep(0.3)
+        assert read_all(connection).count(b"HTTP/1.1 200 OK") == 200
+
+
+def test_fields_behind_a_body_are_no_headers(server):
+    head = b"POST /v1/generate HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    head += b"Transfer-Encoding: chunked\r\n\r\n"
+    body = b'{"model": "clothes", "seed": 7}'
+    chunks = b"%x\r\n%b\r\n0\r\n" % (len(body), body)
+    trailer = b"X-Request-Id: mine\r\nHost: evil.example\r\n\r\n"
+    found = server.raw(head + chunks + trailer)
+    assert b"x-seed: 7" in found
+    assert b"mine" not in found
+    many = b"".join(b"A%d: %b\r\n" % (i, b"a" * 1000) for i in range(40))
+    assert server.raw(head + chunks + many + b"\r\n").startswith(b"HTTP/1.1 431 ")
+    with server.connect() as connection:  # one field without an end
+        connection.sendall(head + chunks)
+        time.sleep(0.1)
+        connection.sendall(b"A: " + b"a" * 40_000)
+        assert read_all(connection).startswith(b"HTTP/1.1 431 ")
+
+
+def test_http_1_0_gets_no_chunks(server):
+    query = b"GET /v1/generate?model=clothes&count=3&format=json&stream=true HTTP/1.0\r\n\r\n"
+    head, _, body = server.raw(query).partition(b"\r\n\r\n")
+    assert b"chunked" not in head
+    assert [json.loads(line) for line in body.splitlines()][-1] == {"done": 3}
+
+
+def test_head_and_host_are_as_http_has_them(server):
+    head = server.ask("/v1/generate?model=clothes&seed=1", method="HEAD")
+    assert (head.status, head.body) == (200, b"")
+    assert server.ask("/v1/models", headers={"Host": "LocalHost"}).status == 200
+
+
 def test_bodies_in_pieces_and_chunks(server):
     body = b'{"model": "clothes", "seed": 7}'
     head = b"POST /v1/generate HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
@@ -609,6 +657,29 @@ def test_bytes_that_trickle_do_not_buy_time(impatient):
             pass
         assert time.monotonic() - start < 5
         assert read_all(connection)[:12] in (b"HTTP/1.1 408", b"")
+
+
+def test_who_reads_slowly_but_reads_is_not_cut_off():
+    clock, left, ended = [0.0], [1000], []
+    settings = SimpleNamespace(body_seconds=30)
+    loop = SimpleNamespace(create_future=lambda: None)
+    connection = Protocol(
+        SimpleNamespace(app=SimpleNamespace(settings=settings), now=lambda: clock[0], loop=loop)
+    )
+    connection.transport = SimpleNamespace(
+        get_write_buffer_size=lambda: left[0], abort=lambda: ended.append(clock[0])
+    )
+    clock[0] = 1.0
+    connection.pause_writing()
+    connection._request = object()
+    for _ in range(10):  # a little every 20 s
+        clock[0] += 20
+        left[0] -= 1
+        connection.look(clock[0])
+    assert not ended
+    clock[0] += 31
+    connection.look(clock[0])
+    assert ended
 
 
 def test_connections_have_a_limit(impatient):
@@ -731,6 +802,9 @@ def test_a_gpu_is_asked_for_in_vain_without_one(one, device):
 
 
 def test_who_listens_to_others_without_tokens_is_warned(one):
+    with Serving(one, "--tokens", "", wait=False) as server:
+        assert server.process.wait(30) == 2
+        assert "tokens must name a file" in server.log
     with Serving(one, "--host", "0.0.0.0") as server:
         assert server.ask("/healthz", headers={"Host": "any.example"}).status == 200
         assert server.stop() == 0
@@ -959,6 +1033,18 @@ def test_who_goes_away_frees_its_place(slow_bundle):
         assert 'keras_gan_queue_samples{model="slow",version="1"} 0' in text
         assert server.ask("/v1/generate?seed=1").status == 200
         assert 'status="499"' in text
+
+
+def test_health_and_metrics_are_told_under_load(slow_bundle):
+    with (
+        Serving(slow_bundle, "--workers", 1, "--max-requests", 2) as server,
+        Load(server, 6, "/v1/generate?seed=1", pause=0.01) as load,
+    ):
+        until(lambda: any(x[0] == 503 for x in load.answers))
+        for _ in range(10):
+            for path in ("/healthz", "/readyz", "/metrics", "/v2/health/ready"):
+                assert server.ask(path).status == 200
+        load.stop.set()
 
 
 def test_deadlines(slow_bundle):
