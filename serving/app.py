@@ -162,7 +162,7 @@ class App:
     def _tick(self) -> None:
         """Ends what is late, and looks whether the tokens have changed."""
         now = time.monotonic()
-        for served in self.repository:
+        for served in (*self.repository, *self.repository.ending):
             if served.engine.pending:
                 served.engine.expire(now)
         if self.tokens is not None and now > self._next_look:

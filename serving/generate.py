@@ -498,7 +498,8 @@ async def _parts(
     try:
         first = 0
         while first < plan.count or running:
-            while first < plan.count and len(running) < ahead:
+            # Others wait already: no more than one part at a time.
+            while first < plan.count and len(running) < (1 if _is_full(served.engine) else ahead):
                 if plan.stream:
                     plan.deadline = app.now() + plan.timeout
                 job = plan.job(first, min(first + step, plan.count), encode)
@@ -514,6 +515,10 @@ async def _parts(
         served.users -= 1
         for task in running:
             task.cancel()
+
+
+def _is_full(engine: Any) -> bool:
+    return engine.waiting >= engine.queue
 
 
 async def _stream(app: Any, plan: Plan) -> Answer:

@@ -129,7 +129,11 @@ async def batches(
 
     async def work(turn: int) -> None:
         nonlocal taken
-        for first in starts:
+        engine = served.engine
+        # While the queue is full, the first of these goes on alone.
+        while turn == 0 or engine.waiting < engine.queue:
+            if (first := next(starts, None)) is None:
+                return
             job = inputs.job(first, min(first + step, inputs.count), None, deadline)
             part, taken = taken, True
             samples[first : first + job.count] = await served.engine.run(job, part=part)

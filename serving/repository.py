@@ -15,6 +15,7 @@ import math
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from serving.limits import Settings
 
 _GOLDEN = "golden.npz"
 _MAX_GOLDEN = 64 * 2**20
+_JOIN_SECONDS = 5.0  # for threads to end
+_GRACE = 0.05  # seconds in which a request that has found an engine submits to it
 
 
 class Served:
@@ -118,6 +121,8 @@ class Repository:
         self.newest: dict[str, Served] = {}
         self.loaded = False  # all that was there at the start
         self.error: BaseException | None = None  # what stopped the start
+        self.ending: set[Served] = set()  # replaced or gone, with workers that still run
+        self.ended = True  # False if a thread outlived `close`
         self._settings = settings
         self._say = say
         self._observe = observe
@@ -156,9 +161,18 @@ class Repository:
     def close(self) -> None:
         """Stops watching and ends all engines."""
         self._stop.set()
-        for served in self:
+        closing = {*self, *self.ending}
+        for served in closing:
             served.engine.close()
         self.models, self.newest = {}, {}
+        self.ending.clear()
+        # A thread within onnxruntime, when the interpreter ends, aborts the process.
+        end = time.monotonic() + _JOIN_SECONDS
+        for served in closing:
+            self.ended &= served.engine.join(max(0.0, end - time.monotonic()))
+        if self._thread is not None:
+            self._thread.join(max(0.0, end - time.monotonic()))
+            self.ended &= not self._thread.is_alive()
 
     def _watch(self, ended: Callable[[], None]) -> None:
         try:
@@ -263,7 +277,7 @@ class Repository:
         again = "again, changed" if old else "loaded"
         self._say(f"{name} version {version} is {again}: {served.bundle.sha256[:12]}", False)
         if old:
-            self._retire(old)
+            self._let_go(old)
 
     def _remove(self, key: tuple[str, int]) -> None:
         name, version = key
@@ -271,7 +285,7 @@ class Repository:
         self._choose(name)
         if old:
             self._say(f"{name} version {version} is gone", False)
-            self._retire(old)
+            self._let_go(old)
 
     def _choose(self, name: str) -> None:
         versions = self.models.get(name)
@@ -281,12 +295,19 @@ class Repository:
             self.models.pop(name, None)
             self.newest.pop(name, None)
 
+    def _let_go(self, served: Served) -> None:
+        """Ends an engine, after the requests that have found it have come to it."""
+        self.ending.add(served)
+        self._loop.call_later(_GRACE, self._retire, served)
+
     def _retire(self, served: Served) -> None:
         """Ends an engine once the requests that it has are answered."""
-        if served.busy:
-            self._loop.call_later(0.05, self._retire, served)
-        else:
+        if not served.busy:
             served.engine.close()
+            if served.engine.join(0.0):
+                self.ending.discard(served)
+                return
+        self._loop.call_later(_GRACE, self._retire, served)
 
     # ------------------------------------------------------------------ folders
 

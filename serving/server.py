@@ -9,6 +9,8 @@ read its answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import signal
 import sys
 import time
@@ -519,3 +521,10 @@ def run(app: App, tell: Any = None) -> None:
     sys.setswitchinterval(0.001)
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(Server(app).run(tell))
+    if not app.repository.ended:
+        # A worker that is still at a batch: the interpreter cannot end in order around it.
+        app.log.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(0)

@@ -1085,6 +1085,19 @@ def test_the_end_is_orderly(slow_bundle, number):
     assert "Traceback" not in server.log
 
 
+def test_an_end_at_once_waits_for_the_workers(slow_bundle):
+    with Serving(slow_bundle, "--workers", 2) as server:
+        busy = server.connect()
+        path = b"/v1/generate?seed=1&count=500&format=npy"
+        busy.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        until(lambda: active(server) == 2)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+    assert "terminate called" not in server.log
+
+
 def test_readiness_comes_with_the_last_model(models):
     with Serving(models, wait=False) as server:
         server.wait()
