@@ -16,7 +16,7 @@ from typing import Any
 
 from serving import files, generate, openapi, protocol_tf_serving, protocol_v2
 from serving.engine import Closed, Expired, Failed, Full, Job
-from serving.errors import UsageError
+from serving.errors import UsageError, told
 from serving.limits import Settings, Tokens, is_loopback, split_host
 from serving.messages import Answer, Refusal, Request, error_answer, json_answer
 from serving.observe import Log, Metrics
@@ -30,6 +30,7 @@ _SECURITY = (
     b"x-frame-options: DENY\r\ncross-origin-resource-policy: same-origin\r\n"
 )
 _POLICY = b"content-security-policy: default-src 'none'; frame-ancestors 'none'\r\n"
+_ALWAYS = ("/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")
 _NO_STORE = b"cache-control: no-store\r\n"
 _EXPOSED = (
     b"access-control-expose-headers: etag, retry-after, x-model, x-model-version, "
@@ -114,6 +115,7 @@ class App:
         self.active = 0
         self.version = version()
         self._is_local = settings.is_local
+        self._hosts = frozenset(host.lower() for host in settings.hosts)
         self.draining = False
         self.loop: asyncio.AbstractEventLoop | None = None
         self.when_loaded: Callable[[], None] = lambda: None
@@ -160,7 +162,7 @@ class App:
     def _tick(self) -> None:
         """Ends what is late, and looks whether the tokens have changed."""
         now = time.monotonic()
-        for served in self.repository:
+        for served in (*self.repository, *self.repository.ending):
             if served.engine.pending:
                 served.engine.expire(now)
         if self.tokens is not None and now > self._next_look:
@@ -183,7 +185,8 @@ class App:
         self.active += 1
         try:
             request.id = self._id(request.headers.get(b"x-request-id"))
-            if self.active > self.settings.max_requests:
+            # Who looks after the server must see it under load most of all.
+            if self.active > self.settings.max_requests and request.path not in _ALWAYS:
                 self.metrics.refuse("requests")
                 raise Refusal(
                     503,
@@ -279,9 +282,9 @@ class App:
                     "Received: no model",
                 )
         elif type(name) is not str:
-            raise Refusal(400, f"model must be a name. Received: model={name!r:.80}")
+            raise Refusal(400, f"model must be a name. Received: model={told(name)}")
         if version is not None and type(version) is not int:
-            raise Refusal(400, f"version must be an integer. Received: version={version!r:.80}")
+            raise Refusal(400, f"version must be an integer. Received: version={told(version)}")
         served = repository.find(name, version) if name is not None else None
         if served is not None:
             return served
@@ -292,10 +295,10 @@ class App:
         if name in repository.models:
             valid = ", ".join(map(str, sorted(repository.models[name])))
             raise Refusal(
-                404, f"Versions of {name!r} are {valid}. Received: version={version!r:.80}"
+                404, f"Versions of {name!r} are {valid}. Received: version={told(version)}"
             )
         valid = ", ".join(sorted(repository.newest)) or "none"
-        raise Refusal(404, f"The models are {valid}. Received: model={name!r:.80}")
+        raise Refusal(404, f"The models are {valid}. Received: model={told(name)}")
 
     def head_of(self, request: Request, answer: Answer) -> bytes:
         """The header lines of an answer, but for those of the connection and the length."""
@@ -358,25 +361,24 @@ class App:
     def _check(self, request: Request, route: Route) -> None:
         """Refuses who may not ask."""
         headers = request.headers
-        settings = self.settings
         if self._is_local:
             # A name that a stranger's page has led here is not ours: DNS rebinding.
-            host = split_host(headers.get(b"host", b"localhost").decode("latin-1"))
-            if host not in settings.hosts and not is_local_name(host):
+            host = split_host(headers.get(b"host", b"localhost").decode("latin-1").lower())
+            if host not in self._hosts and not is_local_name(host):
                 raise Refusal(
                     403,
                     "The host must be this machine, or one that --trusted-host names. "
-                    f"Received: host={host!r:.80}",
+                    f"Received: host={told(host)}",
                 )
         origin = headers.get(b"origin")
         if origin is not None and route is not _OPTIONS:
-            here = headers.get(b"host", b"")
-            own = origin.rpartition(b"//")[2] == here
+            here = headers.get(b"host", b"").lower()
+            own = origin.rpartition(b"//")[2].lower() == here
             if not own and not self._allows(origin):
                 raise Refusal(
                     403,
                     "Pages of other origins may not ask; see --cors. "
-                    f"Received: origin={origin.decode('latin-1')!r:.80}",
+                    f"Received: origin={told(origin.decode('latin-1'))}",
                 )
         if self.tokens is None or route.open or route is _OPTIONS:
             return

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.errors import UsageError
+from serving.errors import UsageError, told
 from serving.latents import check_seeds, labels_from_seeds, latents_from_seeds
 from serving.manifest import DATA, KINDS, MODEL, PRECISIONS, is_plain_file, read_manifest
 
@@ -184,18 +184,19 @@ class Bundle:
         if not self.num_classes:
             if labels is not None:
                 raise UsageError(
-                    f"Bundle {self.name!r} takes no labels. Received: labels={labels!r}"
+                    f"Bundle {self.name!r} takes no labels. Received: labels={told(labels)}"
                 )
             return None
         if labels is None:
             return labels_from_seeds(seeds, self.num_classes)
         several = isinstance(labels, Sequence | np.ndarray) and not isinstance(labels, str)
-        ids = np.array([self._class_id(x) for x in (labels if several else [labels])], np.int64)
-        if len(ids) not in (1, len(seeds)):
+        given = labels if several else [labels]
+        if len(given) not in (1, len(seeds)):
             raise UsageError(
                 f"labels must be one for all or one for each of the {len(seeds)} seeds. "
-                f"Received: {len(ids)} labels"
+                f"Received: {len(given)} labels"
             )
+        ids = np.array([self._class_id(x) for x in given], np.int64)
         return np.broadcast_to(ids, len(seeds)).copy()
 
     def _class_id(self, label: Any) -> int:
@@ -209,7 +210,7 @@ class Bundle:
                 return number
         names = f" or one of {', '.join(self.class_names)}" if self.class_names else ""
         raise UsageError(
-            f"A label must be 0 to {self.num_classes - 1}{names}. Received: {str(label)!r}"
+            f"A label must be 0 to {self.num_classes - 1}{names}. Received: {str(label)!r:.80}"
         )
 
 

@@ -248,6 +248,13 @@ class Engine:
                 if done is not None:
                     done(job)
 
+    def join(self, seconds: float) -> bool:
+        """Waits for the workers of a closed engine; gives whether all have ended."""
+        end = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
     # ------------------------------------------------------------------ in the worker
 
     def _work(self, run: Callable[[dict[str, np.ndarray]], np.ndarray]) -> None:

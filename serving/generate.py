@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 
 from serving.engine import Job, even
-from serving.errors import UsageError
+from serving.errors import UsageError, told
 from serving.latents import latents_from_seeds
 from serving.limits import Settings
 from serving.messages import BYTES, JSON, LINES, PNG, Answer, Refusal, Request, error_answer
@@ -90,7 +90,7 @@ _BOOLEANS = {"metadata", "stream"}
 
 def start(app: Any, request: Request) -> Any:
     """Handles `/v1/generate`: gives an answer, a job, or what becomes an answer."""
-    if request.method == "GET":
+    if request.method != "POST":
         wanted = from_query(request.query)
     else:
         wanted = request.json()
@@ -100,7 +100,7 @@ def start(app: Any, request: Request) -> Any:
             raise Refusal(400, _unknown(min(unknown)))
     served = request.served = app.find(wanted.get("model"), wanted.get("version"))
     plan = Plan(served, wanted, request.start, app.settings)
-    if request.method == "GET":
+    if request.method != "POST":
         tag = _tag(plan, request)
         plan.head += _cache(tag, plan, request, app.settings)
         if tag in request.headers.get(b"if-none-match", b""):
@@ -128,7 +128,7 @@ def from_query(query: bytes) -> dict[str, Any]:
         if name not in FIELDS:
             raise Refusal(400, _unknown(name))
         if name in wanted:
-            raise Refusal(400, f"A field is given once. Received: {name!r:.80} twice")
+            raise Refusal(400, f"A field is given once. Received: {told(name)} twice")
         wanted[name] = _from_text(name, value)
     return wanted
 
@@ -143,10 +143,10 @@ def _from_text(name: str, value: str) -> Any:
             return float(value)
     except ValueError as error:
         kind = "a number" if name in _NUMBERS else "integers" if name in _LISTS else "an integer"
-        raise Refusal(400, f"{name} must be {kind}. Received: {name}={value!r:.80}") from error
+        raise Refusal(400, f"{name} must be {kind}. Received: {name}={told(value)}") from error
     if name in _BOOLEANS:
         if value not in ("true", "false", "1", "0"):
-            raise Refusal(400, f"{name} must be true or false. Received: {name}={value!r:.80}")
+            raise Refusal(400, f"{name} must be true or false. Received: {name}={told(value)}")
         return value in ("true", "1")
     return value
 
@@ -154,9 +154,9 @@ def _from_text(name: str, value: str) -> Any:
 def _unknown(name: str) -> str:
     import difflib
 
-    near = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name[:40], FIELDS, n=1, cutoff=0.6)
     hint = f"Did you mean {near[0]!r}?" if near else f"Valid: {', '.join(FIELDS)}"
-    return f"There is no such field. Received: {name!r:.80}. {hint}"
+    return f"There is no such field. Received: {told(name)}. {hint}"
 
 
 class Plan:
@@ -219,7 +219,7 @@ class Plan:
         self.form = self.served.form if form is None else form
         if self.form not in FORMATS:
             raise UsageError(
-                f"format must be one of {', '.join(FORMATS)}. Received: format={form!r:.80}"
+                f"format must be one of {', '.join(FORMATS)}. Received: format={told(form)}"
             )
         if self.form in ("png", "grid") and self.form not in self.served.forms:
             valid = ", ".join(self.served.forms)
@@ -264,7 +264,7 @@ class Plan:
         self.walk = tuple(_seed_list("interpolate", walk).tolist())
         if len(self.walk) < 2:
             raise UsageError(
-                f"interpolate must name 2 seeds or more. Received: interpolate={walk!r:.80}"
+                f"interpolate must name 2 seeds or more. Received: interpolate={told(walk)}"
             )
         self.count = _integer("count", given["count"], 2, 2**31) if "count" in given else 8
         self._known: dict[int, np.ndarray] = {}  # latents of the seeds walked through
@@ -294,14 +294,20 @@ class Plan:
             self._labels = np.broadcast_to(own, self.count)
             return
         if isinstance(labels, list):
+            # Before they are looked at: a body holds millions.
+            if len(labels) not in (1, self.count):
+                raise UsageError(
+                    f"labels must be one for all or one for each of the {self.count} seeds. "
+                    f"Received: {len(labels)} labels"
+                )
             if any(isinstance(x, bool | list | dict | None) for x in labels):
                 raise UsageError(
-                    f"labels must be class ids or names. Received: labels={labels!r:.80}"
+                    f"labels must be class ids or names. Received: labels={told(labels)}"
                 )
             if len(labels) == 1:
                 labels = labels[0]
         elif isinstance(labels, bool | dict):
-            raise UsageError(f"labels must be class ids or names. Received: labels={labels!r:.80}")
+            raise UsageError(f"labels must be class ids or names. Received: labels={told(labels)}")
         one = self.bundle.label_ids(np.empty(self.count if isinstance(labels, list) else 1), labels)
         self._labels = np.broadcast_to(one, self.count)
 
@@ -492,7 +498,8 @@ async def _parts(
     try:
         first = 0
         while first < plan.count or running:
-            while first < plan.count and len(running) < ahead:
+            # Others wait already: no more than one part at a time.
+            while first < plan.count and len(running) < (1 if _is_full(served.engine) else ahead):
                 if plan.stream:
                     plan.deadline = app.now() + plan.timeout
                 job = plan.job(first, min(first + step, plan.count), encode)
@@ -508,6 +515,10 @@ async def _parts(
         served.users -= 1
         for task in running:
             task.cancel()
+
+
+def _is_full(engine: Any) -> bool:
+    return engine.waiting >= engine.queue
 
 
 async def _stream(app: Any, plan: Plan) -> Answer:
@@ -572,9 +583,9 @@ def npy_header(shape: tuple[int, ...]) -> bytes:
 
 def _integer(name: str, value: Any, low: int, high: int) -> int:
     if type(value) is not int or not low <= value <= high:
-        told = "2**63 - 1" if high == 2**63 - 1 else high
+        most = "2**63 - 1" if high == 2**63 - 1 else high
         raise UsageError(
-            f"{name} must be an integer of {low} to {told}. Received: {name}={value!r:.80}"
+            f"{name} must be an integer of {low} to {most}. Received: {name}={told(value)}"
         )
     return value
 
@@ -583,13 +594,13 @@ def _number(name: str, value: Any, low: float, high: float) -> float:
     allowed = type(value) in (int, float) and low <= value <= high and math.isfinite(value)
     if not allowed or (high == math.inf and value <= low):
         rule = f"a number of {low} to {high}" if high != math.inf else f"a number above {low}"
-        raise UsageError(f"{name} must be {rule}. Received: {name}={value!r:.80}")
+        raise UsageError(f"{name} must be {rule}. Received: {name}={told(value)}")
     return float(value)
 
 
 def _boolean(name: str, value: Any) -> bool:
     if type(value) is not bool:
-        raise UsageError(f"{name} must be true or false. Received: {name}={value!r:.80}")
+        raise UsageError(f"{name} must be true or false. Received: {name}={told(value)}")
     return value
 
 
@@ -597,12 +608,12 @@ def _seed_list(name: str, value: Any) -> np.ndarray:
     if type(value) is int:
         value = [value]
     if type(value) is not list or not value:
-        raise UsageError(f"{name} must be a list of seeds. Received: {name}={value!r:.80}")
+        raise UsageError(f"{name} must be a list of seeds. Received: {name}={told(value)}")
     for seed in value:
         if type(seed) is not int or not 0 <= seed < 2**63:
             raise UsageError(
                 "A seed must be an integer of at least 0 and below 2**63. "
-                f"Received: {name}={value!r:.80}"
+                f"Received: {name}={told(value)}"
             )
     return np.array(value, np.int64)
 

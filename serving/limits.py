@@ -80,6 +80,8 @@ class Settings:
         for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} must be above 0. Received: {name}={getattr(self, name)}")
+        if self.tokens == "":  # as of a variable that is not set: not open to all
+            raise UsageError("tokens must name a file. Received: tokens=''")
         if not 0 <= self.port < 2**16:
             raise UsageError(f"port must be 0 to 65535. Received: port={self.port}")
         if self.log_format not in ("text", "json"):

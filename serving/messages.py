@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from serving.errors import UsageError
+from serving.errors import UsageError, told
 
 JSON = b"application/json"
 PNG = b"image/png"
@@ -39,6 +39,7 @@ class Request:
 
     __slots__ = (
         "body",
+        "chunks",
         "client",
         "headers",
         "id",
@@ -65,6 +66,7 @@ class Request:
         self.headers = headers
         self.body = body
         self.client = client
+        self.chunks = True  # whether the other end reads them: HTTP/1.0 does not
         self.id = b""
         self.route = "other"  # a name out of few, for the metrics
         self.served: Any = None
@@ -82,7 +84,7 @@ class Request:
             raise Refusal(
                 415,
                 "The body must be application/json. "
-                f"Received: content-type={kind.decode('latin-1')!r:.80}",
+                f"Received: content-type={told(kind.decode('latin-1'))}",
             )
         try:
             return orjson.loads(self.body)

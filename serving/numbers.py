@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,11 @@ async def batches(
 
     async def work(turn: int) -> None:
         nonlocal taken
-        for first in starts:
+        engine = served.engine
+        # While the queue is full, the first of these goes on alone.
+        while turn == 0 or engine.waiting < engine.queue:
+            if (first := next(starts, None)) is None:
+                return
             job = inputs.job(first, min(first + step, inputs.count), None, deadline)
             part, taken = taken, True
             samples[first : first + job.count] = await served.engine.run(job, part=part)
@@ -142,6 +147,42 @@ async def batches(
         served.users -= 1
         for task in tasks:
             task.cancel()
+
+
+def flatten(value: Any, real: bool) -> tuple[list[Any], list[int]]:
+    """Gives the numbers of JSON's lists in lists, and their shape.
+
+    numpy would look for a type that holds them all: one long string makes every element as wide.
+
+    Raises:
+        ValueError: rows of different lengths.
+        TypeError: something else than numbers, or, unless `real`, than integers.
+    """
+    flat, shape = [value], []
+    while type(flat[0]) is list:
+        size = len(flat[0])
+        if len(shape) == 8 or any(type(x) is not list or len(x) != size for x in flat):
+            raise ValueError("rows of different lengths")
+        shape.append(size)
+        if not size:
+            return [], shape
+        flat = list(chain.from_iterable(flat))
+    kinds = set(map(type, flat))
+    if list in kinds:
+        raise ValueError("rows of different lengths")
+    if other := kinds - ({int, float} if real else {int}):
+        raise TypeError(min(kind.__name__ for kind in other))
+    return flat, shape
+
+
+def integers(flat: list[int], shape: list[int]) -> np.ndarray:
+    """An array of int64, or of uint64 for what is too large for it.
+
+    Raises:
+        OverflowError: what is too large for both.
+    """
+    kind = np.uint64 if min(flat) >= 0 and max(flat) >= 2**63 else np.int64
+    return np.array(flat, kind).reshape(shape)
 
 
 def _column(name: str, values: np.ndarray) -> np.ndarray:

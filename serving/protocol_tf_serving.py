@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import base64
 import binascii
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import orjson
 
 from serving.engine import Job
+from serving.errors import told
 from serving.messages import Answer, Refusal, Request, json_answer
-from serving.numbers import Inputs, batches
+from serving.numbers import Inputs, batches, flatten, integers
 from serving.provenance import provenance
 
 _DTYPES = {"latents": "DT_FLOAT", "seeds": "DT_INT64", "labels": "DT_INT64"}
@@ -97,20 +99,20 @@ class Prediction:
     def __init__(self, served: Any, content: Any, settings: Any):
         self.served = served
         if type(content) is not dict:
-            raise Refusal(400, f"The body must be an object. Received: {content!r:.80}")
+            raise Refusal(400, f"The body must be an object. Received: {told(content)}")
         unknown = content.keys() - {"signature_name", "instances", "inputs"}
         if unknown or ("instances" in content) == ("inputs" in content):
             raise Refusal(
                 400,
                 "The body must have instances or inputs, and may have signature_name. "
-                f"Received: {', '.join(map(ascii, sorted(content)))[:200] or 'neither'}",
+                f"Received: {_keys(content) or 'neither'}",
             )
         valid = signatures(served)
         name = content.get("signature_name", "serving_default")
         if type(name) is not str or name not in valid:
             raise Refusal(
                 400,
-                f"The signatures are {', '.join(valid)}. Received: signature_name={name!r:.80}",
+                f"The signatures are {', '.join(valid)}. Received: signature_name={told(name)}",
             )
         self.ports, self.output = valid[name]
         self.rows = "instances" in content
@@ -122,7 +124,7 @@ class Prediction:
     def _by_rows(self, instances: Any) -> dict[str, Any]:
         if type(instances) is not list or not instances:
             raise Refusal(
-                400, f"instances must be a list of them. Received: instances={instances!r:.80}"
+                400, f"instances must be a list of them. Received: instances={told(instances)}"
             )
         named = type(instances[0]) is dict and "b64" not in instances[0]
         for instance in instances:
@@ -132,7 +134,7 @@ class Prediction:
                 raise Refusal(
                     400,
                     f"An instance must be an object of {', '.join(self.ports)}. "
-                    f"Received: {instance!r:.80}",
+                    f"Received: {told(instance)}",
                 )
         if not named:
             return {self.ports[0]: instances}
@@ -145,15 +147,15 @@ class Prediction:
         if len(self.ports) > 1:
             raise Refusal(
                 400,
-                f"inputs must be an object of {', '.join(self.ports)}. Received: {inputs!r:.80}",
+                f"inputs must be an object of {', '.join(self.ports)}. Received: {told(inputs)}",
             )
         return {self.ports[0]: inputs}
 
     def _match(self, given: Any) -> None:
         if type(given) is not dict or given.keys() != set(self.ports):
-            keys = ", ".join(map(ascii, given)) if type(given) is dict else f"{given!r:.80}"
+            keys = _keys(given) if type(given) is dict else told(given)
             raise Refusal(
-                400, f"The inputs are {', '.join(self.ports)}. Received: {keys[:200] or 'none'}"
+                400, f"The inputs are {', '.join(self.ports)}. Received: {keys or 'none'}"
             )
 
     def answer(self, samples: np.ndarray) -> Answer:
@@ -198,6 +200,10 @@ def predict(app: Any, request: Request, name: str, version: int | None = None) -
     return batches(app, inputs, deadline, prediction.answer)
 
 
+def _keys(given: dict[str, Any]) -> str:
+    return ", ".join(told(key) for key in islice(given, 4))[:200]
+
+
 def _tensor(port: str, value: Any) -> np.ndarray:
     """Numbers from lists; `{"b64"}` holds the bytes of a tensor in the order of the machine."""
     if type(value) is dict and value.keys() == {"b64"}:
@@ -207,15 +213,19 @@ def _tensor(port: str, value: Any) -> np.ndarray:
         if len({row.shape for row in rows}) > 1:
             raise Refusal(400, f"Rows of {port} must be of one length. Received: several")
         return np.stack(rows) if port == "latents" else np.concatenate(rows)
+    kind = "numbers" if port == "latents" else "integers"
+    rule = f"{port} must be {kind}, one row for each"
     try:
-        values = np.array(value)
-    except (ValueError, OverflowError) as error:
+        flat, shape = flatten(value, port == "latents")
+        if not flat:
+            raise TypeError
+        if port == "latents":
+            return np.atleast_1d(np.array(flat, np.float64).reshape(shape))
+        return np.atleast_1d(integers(flat, shape))
+    except (TypeError, OverflowError) as error:
+        raise Refusal(400, f"{rule}. Received: {told(value)}") from error
+    except ValueError as error:
         raise Refusal(400, f"{port} must be numbers in rows. Received: {error}") from error
-    kinds = "iuf" if port == "latents" else "iu"
-    if values.dtype.kind not in kinds or not values.size:
-        kind = "numbers" if port == "latents" else "integers"
-        raise Refusal(400, f"{port} must be {kind}, one row for each. Received: {value!r:.80}")
-    return np.atleast_1d(values)
 
 
 def _from_bytes(port: str, text: Any) -> np.ndarray:
@@ -224,5 +234,5 @@ def _from_bytes(port: str, text: Any) -> np.ndarray:
         return np.frombuffer(base64.b64decode(text, validate=True), dtype)
     except (binascii.Error, ValueError, TypeError) as error:
         raise Refusal(
-            400, f"b64 of {port} must be base64 of its {dtype} bytes. Received: {text!r:.80}"
+            400, f"b64 of {port} must be base64 of its {dtype} bytes. Received: {told(text)}"
         ) from error

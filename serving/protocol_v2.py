@@ -14,9 +14,10 @@ import numpy as np
 import orjson
 
 from serving.engine import Job
+from serving.errors import told
 from serving.limits import Settings
 from serving.messages import BYTES, Answer, Refusal, Request, json_answer
-from serving.numbers import Inputs, batches
+from serving.numbers import Inputs, batches, flatten
 
 _DATATYPES = {
     "FP32": "<f4",
@@ -127,14 +128,14 @@ class Inference:
             raise Refusal(400, f"The request must be an object. Received: {_told(content)}")
         self.id = content.get("id")
         if self.id is not None and type(self.id) is not str:
-            raise Refusal(400, f"id must be a string. Received: id={self.id!r:.80}")
+            raise Refusal(400, f"id must be a string. Received: id={told(self.id)}")
         parameters = _parameters(content)
         tensors = self._tensors(content.get("inputs"), binary)
         self.binary = self._outputs(content.get("outputs"), parameters)
         truncation = parameters.get("truncation", 1)
         if type(truncation) not in (int, float) or not 0 <= truncation <= 100:
             raise Refusal(
-                400, f"truncation must be 0 to 100. Received: truncation={truncation!r:.80}"
+                400, f"truncation must be 0 to 100. Received: truncation={told(truncation)}"
             )
         self.inputs = Inputs(served, tensors, float(truncation), settings)
 
@@ -150,18 +151,21 @@ class Inference:
             if name not in _ALLOWED or name in found:
                 raise Refusal(
                     400,
-                    f"The inputs are {', '.join(_ALLOWED)}, each once. Received: {name!r:.80}",
+                    f"The inputs are {', '.join(_ALLOWED)}, each once. Received: {told(name)}",
                 )
             datatype: Any = tensor.get("datatype")
             shape: Any = tensor.get("shape")
             if datatype not in _ALLOWED[name]:
                 raise Refusal(
                     400,
-                    f"{name} must be {_ALLOWED[name][0]}. Received: datatype={datatype!r:.80}",
+                    f"{name} must be {_ALLOWED[name][0]}. Received: datatype={told(datatype)}",
                 )
             plain = type(shape) is list and 0 < len(shape) <= 8
-            if not plain or not all(type(x) is int and 0 <= x < 2**31 for x in shape):
-                raise Refusal(400, f"shape must be a list of sizes. Received: shape={shape!r:.80}")
+            if not plain or not all(type(x) is int and 0 < x < 2**31 for x in shape):
+                raise Refusal(
+                    400,
+                    f"shape must be a list of sizes above 0. Received: shape={told(shape)}",
+                )
             size = _parameters(tensor).get("binary_data_size")
             dtype = np.dtype(_DATATYPES[datatype])
             count = math.prod(shape)
@@ -172,7 +176,7 @@ class Inference:
                 raise Refusal(
                     400,
                     f"binary_data_size of {name} must be {count * dtype.itemsize}. "
-                    f"Received: {size!r:.80}",
+                    f"Received: {told(size)}",
                 )
             if "data" in tensor or start + size > len(binary):
                 raise Refusal(
@@ -238,7 +242,7 @@ def infer(app: Any, request: Request, name: str, version: int | None = None) -> 
             raise Refusal(
                 400,
                 "Inference-Header-Content-Length must be the length of the JSON in the body. "
-                f"Received: {length.decode('latin-1')!r:.80}",
+                f"Received: {told(length.decode('latin-1'))}",
             )
         binary = request.body[int(length) :]
         try:
@@ -259,25 +263,22 @@ def infer(app: Any, request: Request, name: str, version: int | None = None) -> 
 def _from_json(name: str, data: Any, dtype: np.dtype, shape: list[int], count: int) -> np.ndarray:
     if type(data) is not list:
         raise Refusal(400, f"data of {name} must be a list. Received: {_told(data)}")
+    rule = f"data of {name} must be {count} numbers of its datatype"
     try:
-        values = np.array(data)
-    except (ValueError, OverflowError) as error:
+        flat, _ = flatten(data, dtype.kind == "f")
+    except ValueError as error:
         raise Refusal(400, f"data of {name} must be numbers in rows. Received: {error}") from error
-    kinds = "iuf" if dtype.kind == "f" else "iu"
-    if values.size and (values.dtype.kind not in kinds or values.size != count):
-        raise Refusal(
-            400,
-            f"data of {name} must be {count} numbers of its datatype. "
-            f"Received: {values.size} of {values.dtype}",
-        )
-    if values.size != count:
-        raise Refusal(400, f"data of {name} must be {count} numbers. Received: {values.size}")
-    if dtype.kind != "f" and count:
+    except TypeError as error:
+        raise Refusal(400, f"{rule}. Received: a {error}") from error
+    if len(flat) != count:
+        raise Refusal(400, f"{rule}. Received: {len(flat)}")
+    if dtype.kind != "f":
         limits = np.iinfo(dtype)
-        if int(values.min()) < limits.min or int(values.max()) > limits.max:
+        if min(flat) < limits.min or max(flat) > limits.max:
             raise Refusal(400, f"data of {name} must fit its datatype. Received: {_told(data)}")
+        return np.array(flat, dtype).reshape(shape)
     with np.errstate(over="ignore"):
-        return values.astype(dtype).reshape(shape)
+        return np.array(flat, np.float64).astype(dtype).reshape(shape)
 
 
 def _parameters(content: dict[str, Any]) -> dict[str, Any]:
@@ -292,9 +293,9 @@ def _parameters(content: dict[str, Any]) -> dict[str, Any]:
 def _flag(parameters: dict[str, Any], name: str) -> bool | None:
     value = parameters.get(name)
     if value is not None and type(value) is not bool:
-        raise Refusal(400, f"{name} must be true or false. Received: {name}={value!r:.80}")
+        raise Refusal(400, f"{name} must be true or false. Received: {name}={told(value)}")
     return value
 
 
 def _told(value: Any) -> str:
-    return f"{value!r:.80}" if value is not None else "nothing"
+    return told(value) if value is not None else "nothing"

@@ -15,6 +15,7 @@ import math
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from serving.limits import Settings
 
 _GOLDEN = "golden.npz"
 _MAX_GOLDEN = 64 * 2**20
+_JOIN_SECONDS = 5.0  # for threads to end
+_GRACE = 0.05  # seconds in which a request that has found an engine submits to it
 
 
 class Served:
@@ -118,6 +121,8 @@ class Repository:
         self.newest: dict[str, Served] = {}
         self.loaded = False  # all that was there at the start
         self.error: BaseException | None = None  # what stopped the start
+        self.ending: set[Served] = set()  # replaced or gone, with workers that still run
+        self.ended = True  # False if a thread outlived `close`
         self._settings = settings
         self._say = say
         self._observe = observe
@@ -125,6 +130,7 @@ class Repository:
         self._missed: dict[tuple[str, int], int] = {}
         self._told: set[str] = set()
         self._stamps: dict[tuple[str, int], Any] = {}
+        self._seen: dict[str, list[tuple[Path, list[Place]]]] = {}  # in each path, at the last look
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]
@@ -155,9 +161,18 @@ class Repository:
     def close(self) -> None:
         """Stops watching and ends all engines."""
         self._stop.set()
-        for served in self:
+        closing = {*self, *self.ending}
+        for served in closing:
             served.engine.close()
         self.models, self.newest = {}, {}
+        self.ending.clear()
+        # A thread within onnxruntime, when the interpreter ends, aborts the process.
+        end = time.monotonic() + _JOIN_SECONDS
+        for served in closing:
+            self.ended &= served.engine.join(max(0.0, end - time.monotonic()))
+        if self._thread is not None:
+            self._thread.join(max(0.0, end - time.monotonic()))
+            self.ended &= not self._thread.is_alive()
 
     def _watch(self, ended: Callable[[], None]) -> None:
         try:
@@ -180,11 +195,16 @@ class Repository:
 
     def refresh(self) -> None:
         """Looks at the folders once, and takes in what has changed."""
-        places = {(place.name, place.version): place for place in self._look(strict=False)}
-        for key, place in places.items():
-            self._missed.pop(key, None)
-            if self._stamps.get(key) != place.stamp:
+        while True:
+            places = {(place.name, place.version): place for place in self._look(strict=False)}
+            new = [p for key, p in places.items() if self._is_new(key, p)]
+            for place in new:
                 self._take(place, strict=False)
+            # In the place of one that is refused, an older version counts among the newest.
+            if not any(self._is_refused(place) for place in new):
+                break
+        for key in places:
+            self._missed.pop(key, None)
         for name, versions in list(self.models.items()):
             for version in list(versions):
                 key = (name, version)
@@ -195,11 +215,15 @@ class Repository:
                         del self._missed[key]
                         self._drop(key)
 
+    def _is_refused(self, place: Place) -> bool:
+        return self._refused.get(str(place.folder)) == place.stamp
+
+    def _is_new(self, key: tuple[str, int], place: Place) -> bool:
+        return self._stamps.get(key) != place.stamp and not self._is_refused(place)
+
     def _take(self, place: Place, strict: bool) -> None:
         """Opens what is at a place and puts it there, or says why not."""
         key = (place.name, place.version)
-        if self._refused.get(str(place.folder)) == place.stamp:
-            return
         try:
             served = self._open(place)
         except Exception as error:
@@ -253,7 +277,7 @@ class Repository:
         again = "again, changed" if old else "loaded"
         self._say(f"{name} version {version} is {again}: {served.bundle.sha256[:12]}", False)
         if old:
-            self._retire(old)
+            self._let_go(old)
 
     def _remove(self, key: tuple[str, int]) -> None:
         name, version = key
@@ -261,7 +285,7 @@ class Repository:
         self._choose(name)
         if old:
             self._say(f"{name} version {version} is gone", False)
-            self._retire(old)
+            self._let_go(old)
 
     def _choose(self, name: str) -> None:
         versions = self.models.get(name)
@@ -271,12 +295,19 @@ class Repository:
             self.models.pop(name, None)
             self.newest.pop(name, None)
 
+    def _let_go(self, served: Served) -> None:
+        """Ends an engine, after the requests that have found it have come to it."""
+        self.ending.add(served)
+        self._loop.call_later(_GRACE, self._retire, served)
+
     def _retire(self, served: Served) -> None:
         """Ends an engine once the requests that it has are answered."""
-        if served.busy:
-            self._loop.call_later(0.05, self._retire, served)
-        else:
+        if not served.busy:
             served.engine.close()
+            if served.engine.join(0.0):
+                self.ending.discard(served)
+                return
+        self._loop.call_later(_GRACE, self._retire, served)
 
     # ------------------------------------------------------------------ folders
 
@@ -299,10 +330,11 @@ class Repository:
                 models = list(_models(Path(path).expanduser()))
                 if not models and strict:
                     raise UsageError(_no_bundle(path))
+                self._seen[path] = models
             except OSError as error:
                 if strict:
                     raise UsageError(f"A folder must be readable. Received: {error}") from error
-                continue
+                models = self._seen.get(path, [])  # a disk that is away for a while removes nothing
             for folder, places in models:
                 for place in places:
                     if owner.setdefault(place.name, str(folder)) != str(folder):
@@ -316,8 +348,14 @@ class Repository:
                         continue
                     found.setdefault(place.name, {})[place.version] = place
         chosen = []
-        for versions in found.values():
-            newest = sorted(versions, reverse=True)[: self._settings.versions]
+        for name, versions in found.items():
+            # One that was refused takes no place; what was good before it changed stays.
+            good = [
+                version
+                for version, place in versions.items()
+                if (name, version) in self._stamps or not self._is_refused(place)
+            ]
+            newest = sorted(good, reverse=True)[: self._settings.versions]
             chosen += [versions[version] for version in newest]
         return chosen
 

@@ -9,6 +9,8 @@ read its answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import signal
 import sys
 import time
@@ -29,7 +31,7 @@ _MAX_HEAD = 32 * 1024  # bytes of a request's line and headers
 _STATUS = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 _STATUS[499] = b"HTTP/1.1 499 Client Closed Request\r\n"
 _OK = _STATUS[200]
-_MAX_QUEUE = 64  # requests in a row, before their answers
+_MAX_QUEUE = 1024  # requests in a row, before their answers: one read holds no more that are real
 _IDLE, _HEAD, _BODY = range(3)
 
 
@@ -49,6 +51,7 @@ class Protocol(asyncio.Protocol):
         self.transport: Any = None
         self.peer = ""
         self.paused_since = 0.0  # since when the other end takes nothing
+        self._unread = 0  # bytes that it has not taken
         self._parser: Any = httptools.HttpRequestParser(self)
         self._request: Request | None = None  # that is being answered
         self._work: Any = None  # its job or task
@@ -57,7 +60,8 @@ class Protocol(asyncio.Protocol):
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._body: Any = b""
-        self._size = 0  # bytes of what is read, as far as it is
+        self._size = 0  # bytes of what is read, as far as it is; of a body, since the last of it
+        self._trailer = 0  # bytes of fields behind the body
 
     # ------------------------------------------------------------------ the transport
 
@@ -99,6 +103,7 @@ class Protocol(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.paused_since = self.server.now()
+        self._unread = self.transport.get_write_buffer_size()
         self._writable = self.server.loop.create_future()
 
     def resume_writing(self) -> None:
@@ -106,6 +111,8 @@ class Protocol(asyncio.Protocol):
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         self._writable = None
+        if self._queue and self._request is None:
+            self.server.loop.call_soon(self._take)
 
     def data_received(self, data: bytes) -> None:
         if self.closing:
@@ -121,7 +128,7 @@ class Protocol(asyncio.Protocol):
                 self._refuse(error_answer(400, f"A request must be HTTP/1.1. Received: {cause}"))
             self.closing = True  # what came before is still answered
             return
-        if self.state <= _HEAD and self._size > _MAX_HEAD:
+        if self._size > _MAX_HEAD:
             self._refuse_head()
         elif self.state == _IDLE and self._size and self._request is None:
             self._enter(_HEAD)  # of a line that has begun
@@ -132,12 +139,19 @@ class Protocol(asyncio.Protocol):
         self._url = b""
         self._headers = {}
         self._body = b""
+        self._trailer = 0
         self._enter(_HEAD)
 
     def on_url(self, url: bytes) -> None:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.state == _BODY:
+            # A trailer, behind a body in chunks: whether it may ask was settled by the head.
+            self._trailer += len(name) + len(value)
+            if self._trailer > _MAX_HEAD:
+                self._refuse_head()
+            return
         name = name.lower()
         if name in self._headers:
             # Two of these are an attempt to be understood in two ways.
@@ -164,6 +178,7 @@ class Protocol(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         if self.closing:
             return
+        self._size = 0
         if len(self._body) + len(body) > self.app.settings.max_body:
             self._refuse(error_answer(413, self.app.too_long()))
             return
@@ -197,11 +212,12 @@ class Protocol(asyncio.Protocol):
             bytes(self._body),
             self.peer,
         )
-        last = not parser.should_keep_alive() or parser.should_upgrade()
-        if self._request is None and not self._queue:
+        request.chunks = parser.get_http_version() != "1.0"
+        last = not parser.should_keep_alive() or parser.should_upgrade() or not request.chunks
+        if self._request is None and not self._queue and self._writable is None:
             self._begin(request, last)
             return
-        # One at a time, in order.
+        # One at a time, in order, and none while the answers before it are not read.
         self._queue.append((request, last))
         self.transport.pause_reading()
         if len(self._queue) >= _MAX_QUEUE:
@@ -273,12 +289,10 @@ class Protocol(asyncio.Protocol):
     async def _stream(self, request: Request, answer: Answer) -> None:
         """Writes an answer piece by piece, as fast as the other end takes them."""
         head = self.app.head_of(request, answer)
-        chunked = answer.length is None
-        length = (
-            b"transfer-encoding: chunked\r\n"
-            if chunked
-            else b"content-length: %d\r\n" % answer.length
-        )
+        chunked = answer.length is None and request.chunks
+        length = b"transfer-encoding: chunked\r\n" if chunked else b""  # or the end says it
+        if answer.length is not None:
+            length = b"content-length: %d\r\n" % answer.length
         close = b"connection: close\r\n" if self.closing else b""
         transport = self.transport
         transport.write(
@@ -328,7 +342,7 @@ class Protocol(asyncio.Protocol):
             self.since = self.server.now()
 
     def _take(self) -> None:
-        if not self._queue or self._request is not None:
+        if not self._queue or self._request is not None or self._writable is not None:
             return
         request, last = self._queue.popleft()
         if not self._queue and not self.closing:
@@ -365,6 +379,11 @@ class Protocol(asyncio.Protocol):
         """Ends a connection that has waited too long for its other end."""
         settings = self.app.settings
         waited = now - self.since
+        if self.paused_since:
+            unread = self.transport.get_write_buffer_size()
+            if unread < self._unread:  # slow, but it moves
+                self.paused_since = now
+            self._unread = unread
         if self.paused_since and now - self.paused_since > settings.body_seconds:
             self.transport.abort()
         elif self._request is not None or self._queue:
@@ -502,3 +521,10 @@ def run(app: App, tell: Any = None) -> None:
     sys.setswitchinterval(0.001)
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(Server(app).run(tell))
+    if not app.repository.ended:
+        # A worker that is still at a batch: the interpreter cannot end in order around it.
+        app.log.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(0)

@@ -3,12 +3,16 @@
 import asyncio
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tiny
 
+from serving import generate, repository
 from serving.engine import Closed, Engine, Expired, Failed, Full, Job, even
 from serving.latents import latents_from_seeds
+from serving.limits import Settings
 
 
 class Model:
@@ -326,3 +330,59 @@ def test_batches_are_told_of():
     ((count, seconds),) = told
     assert count == 3
     assert 0 < seconds < 5
+
+
+def test_join_waits_for_what_runs():
+    async def test(engine, model):
+        first = await hold(engine, model)
+        engine.close()
+        assert not engine.join(0.05)
+        model.go.set()
+        assert engine.join(5)
+        await first
+
+    run(test)
+
+
+def test_a_full_queue_holds_one_part_of_a_long_request():
+    async def test(engine, model):
+        first = await hold(engine, model)
+        others = [asyncio.ensure_future(engine.run(Job(1, seeds(i)))) for i in range(2)]
+        await asyncio.sleep(0.01)
+        plan = SimpleNamespace(
+            count=8,
+            stream=False,
+            served=SimpleNamespace(engine=engine, users=0),
+            job=lambda first, last, encode: Job(last - first, seeds(*range(first, last))),
+        )
+        app = SimpleNamespace(settings=SimpleNamespace(workers=4))
+        # With a place left for its first part, and none for more.
+        engine.queue = 3
+        parts = generate._parts(app, plan, None)
+        taken = asyncio.ensure_future(anext(parts))
+        await asyncio.sleep(0.01)
+        assert engine.waiting == 3
+        model.go.set()
+        await asyncio.gather(first, *others)
+        count = len(await taken)
+        async for part in parts:
+            count += len(part)
+        assert count == 8
+
+    run(test, queue=2, max_batch=1)
+
+
+def test_an_engine_that_was_replaced_takes_who_has_found_it(tmp_path):
+    async def test(engine, model):
+        found = repository.Repository(Settings(paths=(str(tiny.points(tmp_path / "points")),)))
+        found._loop = asyncio.get_running_loop()
+        old = type("Old", (), {"engine": engine, "busy": False})()
+        found._let_go(old)
+        assert await engine.run(Job(1, seeds(1))) is not None
+        assert old in found.ending
+        while found.ending:
+            await asyncio.sleep(0.01)
+        with pytest.raises(Closed):
+            await engine.run(Job(1, seeds(1)))
+
+    run(test)

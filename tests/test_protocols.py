@@ -205,7 +205,7 @@ CLASSES = {"name": "samples", "parameters": {"classification": 2}}
         ({"inputs": [tensor([None] * 5)]}, "numbers of its datatype"),
         ({"inputs": [tensor([1e39] * 5)]}, "finite numbers"),
         ({"inputs": [tensor({})]}, "data of latents must be a list"),
-        ({"inputs": [tensor([], shape=[0, 5])]}, "1 to 100 samples. Received: 0"),
+        ({"inputs": [tensor([], shape=[0, 5])]}, "sizes above 0. Received: shape=[0, 5]"),
         ({"inputs": [tensor([0] * 505, shape=[101, 5])]}, "1 to 100 samples. Received: 101"),
         ({"inputs": [tensor(parameters={"binary_data_size": 20})]}, "must follow the JSON"),
         ({"inputs": [tensor(parameters=[])]}, "parameters must be an object"),
@@ -407,6 +407,16 @@ def test_predict_takes_bytes_in_base64(server, golden):
     rows = [{"latents": a, "labels": b} for a, b in zip(text, labels, strict=True)]
     found = predict(server, {"instances": rows}).json["predictions"]
     np.testing.assert_allclose(found, golden["samples"][:2], atol=1e-5)
+
+
+def test_a_long_string_among_numbers_takes_no_memory(server):
+    before = server.memory()
+    data = [0] * 50_000 + ["x" * 100_000]  # as one array of strings: 20 GB
+    content = {"inputs": [tensor(data, shape=[10_000, 5])]}
+    assert "numbers of its datatype. Received: a str" in infer(server, content).error
+    rows = {"instances": data}
+    assert "latents must be numbers" in predict(server, rows, "points").error
+    assert server.memory() - before < 100 * 2**20
 
 
 def test_curl_needs_no_content_type(server):

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from serving.generate import FIELDS
 from serving.latents import latents_from_seeds
 from serving.limits import Settings
 from serving.pictures import to_uint8
+from serving.server import Protocol
 from serving.walks import slerp
 
 
@@ -275,6 +277,38 @@ def test_what_is_refused(server, body, status, rule):
     assert rule in answer.error
 
 
+def test_labels_are_counted_before_they_are_looked_at(models):
+    bundle = opened(models)
+    start = time.monotonic()
+    with pytest.raises(serving.UsageError, match="each of the 2 seeds"):
+        bundle.label_ids(np.arange(2), [1] * 2_000_000)
+    assert time.monotonic() - start < 0.5
+    with pytest.raises(serving.UsageError) as caught:
+        bundle.label_ids(np.arange(2), "x" * 10_000)
+    assert len(str(caught.value)) < 200
+
+
+def test_what_is_echoed_is_short_whatever_its_size(server):
+    assert len(server.ask("/v1/generate", {"x" * 10_000: 1}).error) < 400
+    deep = b"[" * 900 + b"]" * 900
+    for path, body in (
+        ("/v1/generate", b'{"model": "clothes", "seeds": %b}'),
+        ("/v1/generate", b'{"model": "clothes", "format": {"a": %b}}'),
+        ("/v1/generate", b'{"model": %b}'),
+        ("/v2/models/points/infer", b'{"inputs": %b}'),
+        ("/v2/models/points/infer", b'{"inputs": [], "id": %b}'),
+        ("/v1/models/points:predict", b'{"instances": {"a": %b}}'),
+        ("/v1/models/points:predict", b'{"inputs": %b}'),
+        ("/v1/models/clothes:predict", b'{"inputs": %b}'),
+    ):
+        answer = server.ask(path, body % deep)
+        assert answer.status == 400, (path, body)
+        assert len(answer.error) < 300
+    body = {"inputs": [{"name": "latents", "datatype": "FP32", "data": []}]}
+    body["inputs"][0]["shape"] = [0] + [2**31 - 1] * 7
+    assert "sizes above 0" in server.ask("/v2/models/points/infer", body).error
+
+
 @pytest.mark.parametrize(
     ("path", "body", "headers", "status", "rule"),
     [
@@ -482,6 +516,52 @@ def test_requests_in_a_row_are_answered_in_order(server):
     assert found.count(b"HTTP/1.1 200 OK") == 51
 
 
+def test_requests_in_a_row_wait_for_who_does_not_read(server):
+    before = server.memory()
+    row = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3000
+    with server.connect() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.sendall(row)
+        time.sleep(0.5)
+        assert server.memory() - before < 30 * 2**20
+    end = row[: len(row) // 3000 * 199] + row[: len(row) // 3000 - 2] + b"Connection: close\r\n\r\n"
+    with server.connect() as connection:
+        connection.sendall(end)
+        time.sleep(0.3)
+        assert read_all(connection).count(b"HTTP/1.1 200 OK") == 200
+
+
+def test_fields_behind_a_body_are_no_headers(server):
+    head = b"POST /v1/generate HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    head += b"Transfer-Encoding: chunked\r\n\r\n"
+    body = b'{"model": "clothes", "seed": 7}'
+    chunks = b"%x\r\n%b\r\n0\r\n" % (len(body), body)
+    trailer = b"X-Request-Id: mine\r\nHost: evil.example\r\n\r\n"
+    found = server.raw(head + chunks + trailer)
+    assert b"x-seed: 7" in found
+    assert b"mine" not in found
+    many = b"".join(b"A%d: %b\r\n" % (i, b"a" * 1000) for i in range(40))
+    assert server.raw(head + chunks + many + b"\r\n").startswith(b"HTTP/1.1 431 ")
+    with server.connect() as connection:  # one field without an end
+        connection.sendall(head + chunks)
+        time.sleep(0.1)
+        connection.sendall(b"A: " + b"a" * 40_000)
+        assert read_all(connection).startswith(b"HTTP/1.1 431 ")
+
+
+def test_http_1_0_gets_no_chunks(server):
+    query = b"GET /v1/generate?model=clothes&count=3&format=json&stream=true HTTP/1.0\r\n\r\n"
+    head, _, body = server.raw(query).partition(b"\r\n\r\n")
+    assert b"chunked" not in head
+    assert [json.loads(line) for line in body.splitlines()][-1] == {"done": 3}
+
+
+def test_head_and_host_are_as_http_has_them(server):
+    head = server.ask("/v1/generate?model=clothes&seed=1", method="HEAD")
+    assert (head.status, head.body) == (200, b"")
+    assert server.ask("/v1/models", headers={"Host": "LocalHost"}).status == 200
+
+
 def test_bodies_in_pieces_and_chunks(server):
     body = b'{"model": "clothes", "seed": 7}'
     head = b"POST /v1/generate HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
@@ -577,6 +657,29 @@ def test_bytes_that_trickle_do_not_buy_time(impatient):
             pass
         assert time.monotonic() - start < 5
         assert read_all(connection)[:12] in (b"HTTP/1.1 408", b"")
+
+
+def test_who_reads_slowly_but_reads_is_not_cut_off():
+    clock, left, ended = [0.0], [1000], []
+    settings = SimpleNamespace(body_seconds=30)
+    loop = SimpleNamespace(create_future=lambda: None)
+    connection = Protocol(
+        SimpleNamespace(app=SimpleNamespace(settings=settings), now=lambda: clock[0], loop=loop)
+    )
+    connection.transport = SimpleNamespace(
+        get_write_buffer_size=lambda: left[0], abort=lambda: ended.append(clock[0])
+    )
+    clock[0] = 1.0
+    connection.pause_writing()
+    connection._request = object()
+    for _ in range(10):  # a little every 20 s
+        clock[0] += 20
+        left[0] -= 1
+        connection.look(clock[0])
+    assert not ended
+    clock[0] += 31
+    connection.look(clock[0])
+    assert ended
 
 
 def test_connections_have_a_limit(impatient):
@@ -699,6 +802,9 @@ def test_a_gpu_is_asked_for_in_vain_without_one(one, device):
 
 
 def test_who_listens_to_others_without_tokens_is_warned(one):
+    with Serving(one, "--tokens", "", wait=False) as server:
+        assert server.process.wait(30) == 2
+        assert "tokens must name a file" in server.log
     with Serving(one, "--host", "0.0.0.0") as server:
         assert server.ask("/healthz", headers={"Host": "any.example"}).status == 200
         assert server.stop() == 0
@@ -858,6 +964,30 @@ def test_a_damaged_version_changes_nothing_and_is_told_of_once(folder, two):
     assert server.log.count("version 3 is not taken: A model must make the golden samples") == 1
 
 
+def test_a_damaged_version_does_not_push_out_a_good_one(folder, two):
+    with Serving(folder, "--poll-seconds", 0.05, "--versions", 1) as server:
+        for number in (2, 3):
+            new = shutil.copytree(two, folder.parent / "new")
+            tiny.flip(new / "model.onnx")
+            new.rename(folder / str(number))
+        until(lambda: "version 3 is not taken" in server.log)
+        time.sleep(0.4)
+        assert server.ask("/v1/generate?seed=3").headers["x-model-version"] == "1"
+        shutil.copytree(two, folder.parent / "new").rename(folder / "4")
+        until(lambda: server.ask("/v1/generate?seed=3").headers["x-model-version"] == "4")
+
+
+def test_a_folder_that_cannot_be_read_for_a_while_removes_nothing(folder, monkeypatch):
+    from serving import repository
+
+    found = repository.Repository(Settings(paths=(str(folder),)))
+    before = found._look(strict=False)
+    monkeypatch.setattr(repository, "_models", lambda path: os.listdir("/nothing/is/here"))
+    after = found._look(strict=False)
+    assert [(p.folder, p.stamp) for p in after] == [(p.folder, p.stamp) for p in before]
+    assert len(after) == 1
+
+
 def test_only_the_newest_versions_are_held(folder, two):
     for number in (2, 3):
         shutil.copytree(two, folder / str(number))
@@ -905,6 +1035,18 @@ def test_who_goes_away_frees_its_place(slow_bundle):
         assert 'status="499"' in text
 
 
+def test_health_and_metrics_are_told_under_load(slow_bundle):
+    with (
+        Serving(slow_bundle, "--workers", 1, "--max-requests", 2) as server,
+        Load(server, 6, "/v1/generate?seed=1", pause=0.01) as load,
+    ):
+        until(lambda: any(x[0] == 503 for x in load.answers))
+        for _ in range(10):
+            for path in ("/healthz", "/readyz", "/metrics", "/v2/health/ready"):
+                assert server.ask(path).status == 200
+        load.stop.set()
+
+
 def test_deadlines(slow_bundle):
     args = ("--workers", 1, "--max-batch", 1)
     with Serving(slow_bundle, *args) as server, Load(server, 6, "/v1/generate?seed=1") as load:
@@ -941,6 +1083,19 @@ def test_the_end_is_orderly(slow_bundle, number):
             server.connect()
         server.stop()
     assert "Traceback" not in server.log
+
+
+def test_an_end_at_once_waits_for_the_workers(slow_bundle):
+    with Serving(slow_bundle, "--workers", 2) as server:
+        busy = server.connect()
+        path = b"/v1/generate?seed=1&count=500&format=npy"
+        busy.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        until(lambda: active(server) == 2)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+    assert "terminate called" not in server.log
 
 
 def test_readiness_comes_with_the_last_model(models):
