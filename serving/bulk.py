@@ -105,12 +105,11 @@ class Job:
         return {"model": content.pop("name"), "format": content.pop("form"), **content}
 
 
-def plan(bundle: Bundle, path: str | Path, shard_size: int | None = None, **options: Any) -> Job:
+def plan(bundle: Bundle, shard_size: int | None = None, **options: Any) -> Job:
     """Checks what a job needs of its bundle, before any work is done.
 
     Args:
         bundle: the opened bundle.
-        path: where it is.
         shard_size: as in `Job`.
         options: the other arguments of `Job`; `labels` as `Bundle.generate` takes them.
 
@@ -128,7 +127,7 @@ def plan(bundle: Bundle, path: str | Path, shard_size: int | None = None, **opti
         ids = bundle.label_ids(np.zeros(len(labels), np.int64), labels)
         options["labels"] = None if ids is None else tuple(ids.tolist())
     job = Job(
-        os.path.abspath(path),
+        str(bundle.path.resolve()),  # a link as `latest` may be moved while the job runs
         shard_size=shard_size,
         precision=bundle.precision,
         name=bundle.name,
@@ -311,7 +310,7 @@ def _finish(job: Job, place: Place, done: dict[int, dict[str, Any]]) -> None:
     """Writes what TensorFlow Datasets reads, when all it tells of is there."""
     if job.form != "tfrecord":
         return
-    bundle = Bundle(job.bundle, precision=job.precision, threads=1, device="cpu")
+    bundle = _open(job)
     told = f"{job.count} samples of {job.name}, seeds from {job.seed}. {NOTICE}"
     files = tfrecord.metadata(
         job.name,
@@ -328,6 +327,17 @@ def _finish(job: Job, place: Place, done: dict[int, dict[str, Any]]) -> None:
 
 
 # ----------------------------------------------------------------------------------- a shard
+
+
+def _open(job: Job) -> Bundle:
+    """Opens the job's bundle, which may have become another one since the plan."""
+    bundle = Bundle(job.bundle, precision=job.precision, threads=1, device="cpu")
+    if bundle.sha256 != job.sha256:
+        raise UsageError(
+            "A bundle must stay what it is while its shards are made. Received: sha256="
+            f"{bundle.sha256!r:.20} (was {job.sha256!r:.20}) in {job.bundle!r}"
+        )
+    return bundle
 
 
 def make_shard(
@@ -489,7 +499,7 @@ def _by_processes(
 ) -> None:
     workers = min(workers or _processors(), len(missing))
     if workers == 1:
-        bundle = Bundle(job.bundle, precision=job.precision, threads=1)
+        bundle = _open(job)
         for number in missing:
             add(number, _make(bundle, job, place, number))
         return
@@ -524,7 +534,8 @@ def _by_processes(
                 add(*future.result())
 
 
-_worker: Any = None  # bundle, job, place and the event that stops, of a worker process
+# Of a worker process: bundle, job, place and the event that stops, or why there are none.
+_worker: Any = None
 
 
 def _start_worker(job: Job, place: Place, stop: Any) -> None:
@@ -533,7 +544,12 @@ def _start_worker(job: Job, place: Place, stop: Any) -> None:
     if hasattr(signal, "SIGTERM"):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    _worker = Bundle(job.bundle, precision=job.precision, threads=1), job, place, stop
+    try:
+        _worker = _open(job), job, place, stop
+    except Exception as error:  # what ends here is a pool without a reason
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        opening = UsageError(f"A worker must be able to open the bundle. Received: {told}")
+        _worker = error if isinstance(error, UsageError) else opening
 
 
 def _die_with_parent() -> None:
@@ -544,6 +560,8 @@ def _die_with_parent() -> None:
 
 
 def _work(number: int) -> tuple[int, dict[str, Any]]:
+    if isinstance(_worker, UsageError):
+        raise _worker
     bundle, job, place, stop = _worker
     try:
         return number, _make(bundle, job, place, number, stop.is_set)
@@ -575,7 +593,7 @@ class _RayWorker:
 
     def __init__(self, job: Job, place: Place):
         self._job, self._place = job, place
-        self._bundle = Bundle(job.bundle, precision=job.precision, threads=1)
+        self._bundle = _open(job)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         number = int(row["number"])
@@ -794,8 +812,7 @@ def command(options: Any) -> int:
         raise UsageError(f"Shards are made from a bundle on disk. Received: {options.bundle!r}")
     labels = options.labels and [name.strip() for name in options.labels.split(",")]
     job = plan(
-        Bundle(options.bundle, precision=options.precision, threads=1),
-        options.bundle,
+        Bundle(options.bundle, precision=options.precision, threads=1, device="cpu"),
         options.shard_size,
         seed=options.seed,
         count=options.count,

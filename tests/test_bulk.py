@@ -1,5 +1,6 @@
 """Samples in shards: what is in them, that they are made again byte for byte, and interruptions."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -293,8 +294,19 @@ def test_a_folder_of_something_else_is_not_touched(bundle, tmp_path, capsys):
     assert "must be one that keras-gan sample wrote" in capsys.readouterr().err
 
 
+def test_a_bundle_that_becomes_another_one_is_refused(bundle, tmp_path):
+    link = tmp_path / "latest"
+    link.symlink_to(bundle.path)
+    job = bulk.plan(serving.Bundle(link, threads=1), 2, seed=0, count=4)
+    assert job.bundle == str(bundle.path.resolve())
+    other = dataclasses.replace(job, sha256="0" * 64)
+    for workers in (1, 2):
+        with pytest.raises(UsageError, match=r"must stay what it is.*was '000"):
+            bulk.run(other, str(tmp_path / f"{workers}"), workers=workers)
+
+
 def test_two_runs_do_not_write_into_one_folder(bundle, tmp_path):
-    job = bulk.plan(bundle, bundle.path, 2, seed=0, count=2)
+    job = bulk.plan(bundle, 2, seed=0, count=2)
     place = bulk.open_place(str(tmp_path))
     with place.held(), pytest.raises(UsageError, match="Only one run at a time"):
         bulk.run(job, str(tmp_path), workers=1)
@@ -367,7 +379,7 @@ PEAK = """
 import re, sys
 from serving import Bundle, bulk
 bundle = Bundle(sys.argv[1], threads=1)
-job = bulk.plan(bundle, sys.argv[1], int(sys.argv[4]), seed=0, count=int(sys.argv[3]), form="npz")
+job = bulk.plan(bundle, int(sys.argv[4]), seed=0, count=int(sys.argv[3]), form="npz")
 bulk.run(job, sys.argv[2], workers=1)
 # Not getrusage, which starts from the peak of the process that was forked.
 print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
