@@ -43,7 +43,8 @@ SCHEMA_VERSION = 1
 _SHARD_BYTES = 2**27  # before compression; what object stores and readers like
 _MOST_IN_A_SHARD = 10_000
 _MOST_SHARDS = 1_000_000  # of which an index can still be written
-_TEMPORARY = ".part"
+# What `Place.writing` names, and nothing that somebody else may have put there.
+_TEMPORARY = re.compile(r"\..+\.(?:tar|npz|tfrecord-\d+-of-\d+|json|txt)\.\d+\.part")
 
 
 class Stopped(BaseException):
@@ -221,7 +222,7 @@ def _done(
     """Finds the shards that need not be made; refuses a folder of something else."""
     content = place.read_index()
     if content is None:
-        others = [name for name in sizes if not name.endswith(_TEMPORARY)]
+        others = [name for name in sizes if not _TEMPORARY.fullmatch(name)]
         if others and not overwrite:
             raise UsageError(
                 "A folder for shards must be new, empty, or one that the same command began; or "
@@ -241,7 +242,8 @@ def _done(
 def _check_same(job: Job, content: Any, place: Place) -> None:
     try:
         known = content["schema_version"] == SCHEMA_VERSION
-        before, now = dict(content["arguments"]), job.arguments()
+        before = {**content["arguments"], **content["software"]}
+        now = {**job.arguments(), **_software()}
         known = known and all(
             isinstance(r["name"], str) and type(r["bytes"]) is int and type(r["count"]) is int
             for r in content["shards"]
@@ -257,8 +259,8 @@ def _check_same(job: Job, content: Any, place: Place) -> None:
     if changed:
         told = (f"{key}={now.get(key)!r:.80} (was {before.get(key)!r:.80})" for key in changed)
         raise UsageError(
-            "A folder of shards goes on with the arguments that it was begun with; choose another "
-            f"folder. Received: {', '.join(told)} in {place}"
+            "A folder of shards goes on with the arguments and releases that it was begun with; "
+            f"choose another folder. Received: {', '.join(told)} in {place}"
         )
 
 
@@ -612,9 +614,14 @@ def _by_ray(job: Job, place: Place, missing: list[int], workers: int | None, add
         override_num_blocks=min(len(missing), 10_000),  # a block is done as a whole
     )
     made = rows.map(_RayWorker, fn_constructor_args=(job, place), concurrency=workers, num_cpus=1)
-    for row in made.iter_rows():
-        number = int(row.pop("number"))
-        add(number, {key: x.item() if hasattr(x, "item") else x for key, x in row.items()})
+    try:
+        for row in made.iter_rows():
+            number = int(row.pop("number"))
+            add(number, {key: x.item() if hasattr(x, "item") else x for key, x in row.items()})
+    except ray.exceptions.RayError as error:
+        # A worker's traceback ends with what was wrong.
+        *_, last = str(error).strip().splitlines() or [type(error).__name__]
+        raise UsageError(f"Ray's workers must be able to go on. Received: {last[:300]}") from error
 
 
 def _processors() -> int:
@@ -670,13 +677,13 @@ class Place:
     def clean(self, names: Iterable[str]) -> None:
         """Removes what a killed run left half written."""
         for name in names:
-            if name.endswith(_TEMPORARY):
+            if _TEMPORARY.fullmatch(name):
                 (self.path / name).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """Gives a file to write, which is renamed when all has gone well."""
-        temporary = self.path / f".{name}.{os.getpid()}{_TEMPORARY}"
+        temporary = self.path / f".{name}.{os.getpid()}.part"
         try:
             yield temporary
             os.replace(temporary, self.path / name)
