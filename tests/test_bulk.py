@@ -178,6 +178,8 @@ def test_checksums_are_those_of_the_rfc():
     messages = [rng.randbytes(rng.randrange(40)) for _ in range(60)]
     assert tfrecord.crc32c(messages).tolist() == [plain_crc32c(m) for m in messages]
     assert tfrecord.crc32c([]).tolist() == []
+    few = [rng.randbytes(4000), rng.randbytes(3000), b""]
+    assert tfrecord.crc32c(few).tolist() == [plain_crc32c(m) for m in few]
     assert tfrecord.masked(np.array([0], np.uint32)).tolist() == [0xA282EAD8]
 
 
@@ -280,6 +282,25 @@ def test_other_arguments_are_refused_by_name(bundle, tmp_path, capsys):
     assert "shard_size" not in told
     assert told.count("\n") == 1
     assert files(tmp_path / "shards") == before
+
+
+def test_other_releases_are_refused_by_name(bundle, tmp_path, monkeypatch):
+    job = bulk.plan(bundle, 2, seed=0, count=2)
+    bulk.run(job, str(tmp_path), workers=1)
+    software = index(tmp_path)["software"] | {"pillow": "0.1"}
+    monkeypatch.setattr(bulk, "_software", lambda: software)
+    with pytest.raises(UsageError, match=r"and releases that.*pillow='0.1' \(was"):
+        bulk.run(job, str(tmp_path), workers=1)
+
+
+def test_only_our_own_leavings_are_removed(bundle, tmp_path):
+    ours = [f".clothes-000001.tar.{os.getpid()}.part", ".index.json.7.part"]
+    theirs = ["film.mkv.part", ".film.mkv.12.part"]
+    for name in (*ours, *theirs):
+        (tmp_path / name).touch()
+    bulk.run(bulk.plan(bundle, 2, seed=0, count=2), str(tmp_path), workers=1, overwrite=True)
+    left = {path.name for path in tmp_path.iterdir() if path.suffix == ".part"}
+    assert left == set(theirs)
 
 
 def test_a_folder_of_something_else_is_not_touched(bundle, tmp_path, capsys):
