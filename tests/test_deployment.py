@@ -272,7 +272,10 @@ def test_arguments_for_ray_are_checked(arguments, rule):
 
 
 def test_arguments_of_serve_run_are_text():
-    settings, scale = ray_app._read({"paths": "/a:/b", "queue": "7", "min_replicas": "2"})
+    settings, scale = ray_app._read(
+        {"paths": "/a:/b", "queue": "7", "min_replicas": "2", "timeout": "2.5"}
+    )
+    assert settings.timeout == 2.5
     assert (settings.paths, settings.queue, settings.workers) == (("/a", "/b"), 7, 1)
     assert scale["min_replicas"] == 2
 
