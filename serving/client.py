@@ -1121,7 +1121,7 @@ def _read_v2(answer: _Answer) -> tuple[np.ndarray, int | None]:
                 return samples, version
             start += length or 0
         raise KeyError("samples")
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ServerError(f"An answer must hold samples. Received: {error!r:.200}") from error
 
 
