@@ -43,7 +43,8 @@ SCHEMA_VERSION = 1
 _SHARD_BYTES = 2**27  # before compression; what object stores and readers like
 _MOST_IN_A_SHARD = 10_000
 _MOST_SHARDS = 1_000_000  # of which an index can still be written
-_TEMPORARY = ".part"
+# What `Place.writing` names, and nothing that somebody else may have put there.
+_TEMPORARY = re.compile(r"\..+\.(?:tar|npz|tfrecord-\d+-of-\d+|json|txt)\.\d+\.part")
 
 
 class Stopped(BaseException):
@@ -105,12 +106,11 @@ class Job:
         return {"model": content.pop("name"), "format": content.pop("form"), **content}
 
 
-def plan(bundle: Bundle, path: str | Path, shard_size: int | None = None, **options: Any) -> Job:
+def plan(bundle: Bundle, shard_size: int | None = None, **options: Any) -> Job:
     """Checks what a job needs of its bundle, before any work is done.
 
     Args:
         bundle: the opened bundle.
-        path: where it is.
         shard_size: as in `Job`.
         options: the other arguments of `Job`; `labels` as `Bundle.generate` takes them.
 
@@ -128,7 +128,7 @@ def plan(bundle: Bundle, path: str | Path, shard_size: int | None = None, **opti
         ids = bundle.label_ids(np.zeros(len(labels), np.int64), labels)
         options["labels"] = None if ids is None else tuple(ids.tolist())
     job = Job(
-        os.path.abspath(path),
+        str(bundle.path.resolve()),  # a link as `latest` may be moved while the job runs
         shard_size=shard_size,
         precision=bundle.precision,
         name=bundle.name,
@@ -222,7 +222,7 @@ def _done(
     """Finds the shards that need not be made; refuses a folder of something else."""
     content = place.read_index()
     if content is None:
-        others = [name for name in sizes if not name.endswith(_TEMPORARY)]
+        others = [name for name in sizes if not _TEMPORARY.fullmatch(name)]
         if others and not overwrite:
             raise UsageError(
                 "A folder for shards must be new, empty, or one that the same command began; or "
@@ -242,7 +242,8 @@ def _done(
 def _check_same(job: Job, content: Any, place: Place) -> None:
     try:
         known = content["schema_version"] == SCHEMA_VERSION
-        before, now = dict(content["arguments"]), job.arguments()
+        before = {**content["arguments"], **content["software"]}
+        now = {**job.arguments(), **_software()}
         known = known and all(
             isinstance(r["name"], str) and type(r["bytes"]) is int and type(r["count"]) is int
             for r in content["shards"]
@@ -258,8 +259,8 @@ def _check_same(job: Job, content: Any, place: Place) -> None:
     if changed:
         told = (f"{key}={now.get(key)!r:.80} (was {before.get(key)!r:.80})" for key in changed)
         raise UsageError(
-            "A folder of shards goes on with the arguments that it was begun with; choose another "
-            f"folder. Received: {', '.join(told)} in {place}"
+            "A folder of shards goes on with the arguments and releases that it was begun with; "
+            f"choose another folder. Received: {', '.join(told)} in {place}"
         )
 
 
@@ -311,7 +312,7 @@ def _finish(job: Job, place: Place, done: dict[int, dict[str, Any]]) -> None:
     """Writes what TensorFlow Datasets reads, when all it tells of is there."""
     if job.form != "tfrecord":
         return
-    bundle = Bundle(job.bundle, precision=job.precision, threads=1, device="cpu")
+    bundle = _open(job)
     told = f"{job.count} samples of {job.name}, seeds from {job.seed}. {NOTICE}"
     files = tfrecord.metadata(
         job.name,
@@ -328,6 +329,17 @@ def _finish(job: Job, place: Place, done: dict[int, dict[str, Any]]) -> None:
 
 
 # ----------------------------------------------------------------------------------- a shard
+
+
+def _open(job: Job) -> Bundle:
+    """Opens the job's bundle, which may have become another one since the plan."""
+    bundle = Bundle(job.bundle, precision=job.precision, threads=1, device="cpu")
+    if bundle.sha256 != job.sha256:
+        raise UsageError(
+            "A bundle must stay what it is while its shards are made. Received: sha256="
+            f"{bundle.sha256!r:.20} (was {job.sha256!r:.20}) in {job.bundle!r}"
+        )
+    return bundle
 
 
 def make_shard(
@@ -489,7 +501,7 @@ def _by_processes(
 ) -> None:
     workers = min(workers or _processors(), len(missing))
     if workers == 1:
-        bundle = Bundle(job.bundle, precision=job.precision, threads=1)
+        bundle = _open(job)
         for number in missing:
             add(number, _make(bundle, job, place, number))
         return
@@ -524,7 +536,8 @@ def _by_processes(
                 add(*future.result())
 
 
-_worker: Any = None  # bundle, job, place and the event that stops, of a worker process
+# Of a worker process: bundle, job, place and the event that stops, or why there are none.
+_worker: Any = None
 
 
 def _start_worker(job: Job, place: Place, stop: Any) -> None:
@@ -533,7 +546,12 @@ def _start_worker(job: Job, place: Place, stop: Any) -> None:
     if hasattr(signal, "SIGTERM"):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    _worker = Bundle(job.bundle, precision=job.precision, threads=1), job, place, stop
+    try:
+        _worker = _open(job), job, place, stop
+    except Exception as error:  # what ends here is a pool without a reason
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        opening = UsageError(f"A worker must be able to open the bundle. Received: {told}")
+        _worker = error if isinstance(error, UsageError) else opening
 
 
 def _die_with_parent() -> None:
@@ -544,6 +562,8 @@ def _die_with_parent() -> None:
 
 
 def _work(number: int) -> tuple[int, dict[str, Any]]:
+    if isinstance(_worker, UsageError):
+        raise _worker
     bundle, job, place, stop = _worker
     try:
         return number, _make(bundle, job, place, number, stop.is_set)
@@ -575,7 +595,7 @@ class _RayWorker:
 
     def __init__(self, job: Job, place: Place):
         self._job, self._place = job, place
-        self._bundle = Bundle(job.bundle, precision=job.precision, threads=1)
+        self._bundle = _open(job)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         number = int(row["number"])
@@ -594,9 +614,14 @@ def _by_ray(job: Job, place: Place, missing: list[int], workers: int | None, add
         override_num_blocks=min(len(missing), 10_000),  # a block is done as a whole
     )
     made = rows.map(_RayWorker, fn_constructor_args=(job, place), concurrency=workers, num_cpus=1)
-    for row in made.iter_rows():
-        number = int(row.pop("number"))
-        add(number, {key: x.item() if hasattr(x, "item") else x for key, x in row.items()})
+    try:
+        for row in made.iter_rows():
+            number = int(row.pop("number"))
+            add(number, {key: x.item() if hasattr(x, "item") else x for key, x in row.items()})
+    except ray.exceptions.RayError as error:
+        # A worker's traceback ends with what was wrong.
+        *_, last = str(error).strip().splitlines() or [type(error).__name__]
+        raise UsageError(f"Ray's workers must be able to go on. Received: {last[:300]}") from error
 
 
 def _processors() -> int:
@@ -652,13 +677,13 @@ class Place:
     def clean(self, names: Iterable[str]) -> None:
         """Removes what a killed run left half written."""
         for name in names:
-            if name.endswith(_TEMPORARY):
+            if _TEMPORARY.fullmatch(name):
                 (self.path / name).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """Gives a file to write, which is renamed when all has gone well."""
-        temporary = self.path / f".{name}.{os.getpid()}{_TEMPORARY}"
+        temporary = self.path / f".{name}.{os.getpid()}.part"
         try:
             yield temporary
             os.replace(temporary, self.path / name)
@@ -794,8 +819,7 @@ def command(options: Any) -> int:
         raise UsageError(f"Shards are made from a bundle on disk. Received: {options.bundle!r}")
     labels = options.labels and [name.strip() for name in options.labels.split(",")]
     job = plan(
-        Bundle(options.bundle, precision=options.precision, threads=1),
-        options.bundle,
+        Bundle(options.bundle, precision=options.precision, threads=1, device="cpu"),
         options.shard_size,
         seed=options.seed,
         count=options.count,

@@ -20,6 +20,7 @@ import math
 import os
 import random
 import re
+import socket
 import ssl
 import threading
 import time
@@ -252,8 +253,12 @@ def _check(
     if not (isinstance(radius, _NUMBERS) and 0 <= radius <= 1):
         raise UsageError(f"radius must be 0 to 1. Received: radius={radius!r}")
     if seeds is None:
-        first = check_seeds(0 if seed is None else seed)[:1]
+        first = check_seeds(0 if seed is None else seed)
+        if len(first) != 1:
+            raise UsageError(f"seed must be one integer. Received: seed={seed!r:.80}")
         seeds = range(int(first[0]), int(first[0]) + int(count or 1))
+    if interpolate is not None and len(check_seeds(interpolate)) == 0:
+        raise UsageError(f"interpolate must name seeds. Received: interpolate={interpolate!r}")
     several = isinstance(labels, Sequence | np.ndarray) and not isinstance(labels, str)
     wanted = _Samples(
         check_seeds(seeds),
@@ -424,9 +429,12 @@ class _Calls:
     def _generate(self, wanted: _Samples) -> Plan[np.ndarray]:
         protocol, path, _ = yield from self._connect(wanted.model)
         made = []
+        version = wanted.version  # what answers the first part answers the others
         if protocol == "keras_gan":
             for part in wanted.parts(self.batch_size):
+                part = dataclasses.replace(part, version=version)
                 answer = yield from self._ask(path, part, "npy")
+                version = _version_of(answer) if version is None else version
                 made.append(_read_npy(answer.body))
                 if len(made[-1]) != part.number or made[-1].shape[1:] != made[0].shape[1:]:
                     raise ServerError(
@@ -435,16 +443,20 @@ class _Calls:
                     )
         else:
             for part in wanted.parts(self.batch_size):
-                samples, _ = yield from self._infer(part)
+                part = dataclasses.replace(part, version=version)
+                samples, _, version = yield from self._infer(part)
                 made.append(samples)
         return made[0] if len(made) == 1 else np.concatenate(made)
 
     def _pictures(self, wanted: _Samples, metadata: bool) -> Plan[list[bytes]]:
         protocol, path, _ = yield from self._connect(wanted.model)
         made: list[bytes] = []
+        version = wanted.version
         for part in wanted.parts(self.batch_size):
+            part = dataclasses.replace(part, version=version)
             if protocol == "keras_gan":
                 answer = yield from self._ask(path, part, "png", metadata)
+                version = _version_of(answer) if version is None else version
                 made += _read_pictures(answer)
                 continue
             *_, model = yield from self._find(part)
@@ -458,7 +470,7 @@ class _Calls:
                 found = yield from self._predict(part, "generate_png", columns)
                 made += [_from_base64(item.get("b64")) for item in found]
                 continue
-            samples, labels = yield from self._infer(part)
+            samples, labels, version = yield from self._infer(part)
             made += _draw(model, part, samples, labels, metadata)
         return made
 
@@ -478,8 +490,8 @@ class _Calls:
         content |= {} if metadata else {"metadata": False}
         return (yield _request("POST", f"{path}/v1/generate", _to_json(content)))
 
-    def _infer(self, part: _Samples) -> Plan[tuple[np.ndarray, np.ndarray | None]]:
-        """Asks a server that is not ours; gives samples, and labels if there are any."""
+    def _infer(self, part: _Samples) -> Plan[tuple[np.ndarray, np.ndarray | None, int | None]]:
+        """Asks a server that is not ours; gives samples, labels if there are any, and version."""
         protocol, path, name, model = yield from self._find(part)
         by_seeds = part.plain and "seeds" in dict(model.inputs)
         columns = {} if by_seeds and part.labels is None else self._columns(model, part)
@@ -497,9 +509,11 @@ class _Calls:
         try:
             if protocol == "tf_serving":
                 found = yield from self._predict(part, signature, columns)
-                samples = _to_array(found)
+                samples, version = _to_array(found), part.version  # no answer tells it
             else:
-                samples = yield from _infer_v2(path, name, part.version, model, columns)
+                answer = yield from _infer_v2(path, name, part.version, model, columns)
+                samples, version = _read_v2(answer)
+                version = version if part.version is None else part.version
         except ServerError:
             self._known.clear()  # it may be another version by now
             self._only = None
@@ -510,7 +524,9 @@ class _Calls:
                 f"A server must answer with {number} samples of shape {model.shape}. "
                 f"Received: an array of shape {samples.shape}"
             )
-        return samples, labels
+        if version is not None and version == model.version:
+            self._known.setdefault((name, version), model)
+        return samples, labels, version
 
     def _columns(self, model: _Model, part: _Samples) -> dict[str, np.ndarray]:
         """The labels that a request must bring, as servers leave no input out."""
@@ -703,8 +719,9 @@ class Client(_Calls):
                     connection.sock.settimeout(remaining)
                 headers = self._headers | request.headers
                 connection.request(request.method, request.path, request.body or None, headers)
+                sock = connection.sock  # the connection forgets it where the server closes
                 reply = connection.getresponse()
-                body = reply.read()
+                body = _read_body(reply, sock, deadline)
             except (ConnectionError, http.client.HTTPException):
                 connection.close()
                 if not reused:
@@ -732,6 +749,23 @@ class Client(_Calls):
         if self._tls is None:
             return http.client.HTTPConnection(self._host, self._port)
         return http.client.HTTPSConnection(self._host, self._port, context=self._tls)
+
+
+def _read_body(reply: http.client.HTTPResponse, sock: socket.socket, deadline: float) -> bytes:
+    """Reads to the end or the deadline: a socket's own timeout is for each read, however small."""
+    parts = []
+    while not reply.isclosed():
+        if (remaining := deadline - time.monotonic()) <= 0:
+            raise TimeoutError
+        sock.settimeout(remaining)
+        if not (part := reply.read1(2**18)):
+            break
+        parts.append(part)
+    body = b"".join(parts)
+    if reply.length:
+        raise http.client.IncompleteRead(body, reply.length)
+    reply.close()
+    return body
 
 
 class AsyncClient(_Calls):
@@ -1039,7 +1073,7 @@ def _infer_v2(
     version: int | None,
     model: _Model,
     columns: dict[str, np.ndarray],
-) -> Plan[np.ndarray]:
+) -> Plan[_Answer]:
     ranks = dict(model.inputs)
     inputs, blobs = [], []
     for key, value in columns.items():
@@ -1059,26 +1093,35 @@ def _infer_v2(
     where = f"{path}/v2/models/{_quote(name)}"
     where += "" if version is None else f"/versions/{version}"
     body = head + b"".join(blobs)
-    answer = yield _request("POST", f"{where}/infer", body, headers if model.binary else None)
-    return _read_v2(answer)
+    return (yield _request("POST", f"{where}/infer", body, headers if model.binary else None))
 
 
-def _read_v2(answer: _Answer) -> np.ndarray:
+def _version_of(answer: _Answer) -> int | None:
+    """Gives the version that `keras-gan serve` says has answered."""
+    told = answer.headers.get("x-model-version", "")
+    return int(told) if re.fullmatch(r"[0-9]{1,18}", told) else None
+
+
+def _read_v2(answer: _Answer) -> tuple[np.ndarray, int | None]:
+    """Gives the samples, and the version that made them where the server names one by number."""
     try:
         size = int(answer.headers.get(_BINARY.lower(), len(answer.body)))
         content = json.loads(answer.body[:size])
         start = size
+        told = str(content.get("model_version", ""))
+        version = int(told) if re.fullmatch(r"[0-9]{1,18}", told) else None
         for port in content["outputs"]:
             length = port.get("parameters", {}).get("binary_data_size")
             if port["name"] == "samples":
                 kind, shape = _TYPES[port["datatype"]], port["shape"]
                 if length is None:
-                    return np.array(port["data"], np.float32).reshape(shape)
+                    return np.array(port["data"], np.float32).reshape(shape), version
                 blob = answer.body[start : start + length]
-                return np.frombuffer(blob, kind).reshape(shape).astype(np.float32)
+                samples = np.frombuffer(blob, kind).reshape(shape).astype(np.float32)
+                return samples, version
             start += length or 0
         raise KeyError("samples")
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ServerError(f"An answer must hold samples. Received: {error!r:.200}") from error
 
 

@@ -118,6 +118,11 @@ def _read(arguments: dict[str, Any]) -> tuple[Any, dict[str, int]]:
         key: int(value) if key in numbers and str(value).isdecimal() else value
         for key, value in arguments.items()
     }
+    if isinstance(timeout := arguments.get("timeout"), str):
+        try:
+            arguments["timeout"] = float(timeout)
+        except ValueError as error:
+            raise UsageError(f"timeout must be seconds. Received: timeout={timeout!r}") from error
     paths = arguments.get("paths")
     paths = paths.split(os.pathsep) if isinstance(paths, str) and paths else paths
     if not isinstance(paths, list | tuple) or not paths:

@@ -1,5 +1,6 @@
 """Samples in shards: what is in them, that they are made again byte for byte, and interruptions."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -179,6 +180,8 @@ def test_checksums_are_those_of_the_rfc():
     messages = [rng.randbytes(rng.randrange(40)) for _ in range(60)]
     assert tfrecord.crc32c(messages).tolist() == [plain_crc32c(m) for m in messages]
     assert tfrecord.crc32c([]).tolist() == []
+    few = [rng.randbytes(4000), rng.randbytes(3000), b""]
+    assert tfrecord.crc32c(few).tolist() == [plain_crc32c(m) for m in few]
     assert tfrecord.masked(np.array([0], np.uint32)).tolist() == [0xA282EAD8]
 
 
@@ -283,6 +286,25 @@ def test_other_arguments_are_refused_by_name(bundle, tmp_path, capsys):
     assert files(tmp_path / "shards") == before
 
 
+def test_other_releases_are_refused_by_name(bundle, tmp_path, monkeypatch):
+    job = bulk.plan(bundle, 2, seed=0, count=2)
+    bulk.run(job, str(tmp_path), workers=1)
+    software = index(tmp_path)["software"] | {"pillow": "0.1"}
+    monkeypatch.setattr(bulk, "_software", lambda: software)
+    with pytest.raises(UsageError, match=r"and releases that.*pillow='0.1' \(was"):
+        bulk.run(job, str(tmp_path), workers=1)
+
+
+def test_only_our_own_leavings_are_removed(bundle, tmp_path):
+    ours = [f".clothes-000001.tar.{os.getpid()}.part", ".index.json.7.part"]
+    theirs = ["film.mkv.part", ".film.mkv.12.part"]
+    for name in (*ours, *theirs):
+        (tmp_path / name).touch()
+    bulk.run(bulk.plan(bundle, 2, seed=0, count=2), str(tmp_path), workers=1, overwrite=True)
+    left = {path.name for path in tmp_path.iterdir() if path.suffix == ".part"}
+    assert left == set(theirs)
+
+
 def test_a_folder_of_something_else_is_not_touched(bundle, tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("mine")
     assert sample(bundle, f"{tmp_path}/", "--count", "2") == 2
@@ -295,8 +317,19 @@ def test_a_folder_of_something_else_is_not_touched(bundle, tmp_path, capsys):
     assert "must be one that keras-gan sample wrote" in capsys.readouterr().err
 
 
+def test_a_bundle_that_becomes_another_one_is_refused(bundle, tmp_path):
+    link = tmp_path / "latest"
+    link.symlink_to(bundle.path)
+    job = bulk.plan(serving.Bundle(link, threads=1), 2, seed=0, count=4)
+    assert job.bundle == str(bundle.path.resolve())
+    other = dataclasses.replace(job, sha256="0" * 64)
+    for workers in (1, 2):
+        with pytest.raises(UsageError, match=r"must stay what it is.*was '000"):
+            bulk.run(other, str(tmp_path / f"{workers}"), workers=workers)
+
+
 def test_two_runs_do_not_write_into_one_folder(bundle, tmp_path):
-    job = bulk.plan(bundle, bundle.path, 2, seed=0, count=2)
+    job = bulk.plan(bundle, 2, seed=0, count=2)
     place = bulk.open_place(str(tmp_path))
     with place.held(), pytest.raises(UsageError, match="Only one run at a time"):
         bulk.run(job, str(tmp_path), workers=1)
@@ -369,7 +402,7 @@ PEAK = """
 import re, sys
 from serving import Bundle, bulk
 bundle = Bundle(sys.argv[1], threads=1)
-job = bulk.plan(bundle, sys.argv[1], int(sys.argv[4]), seed=0, count=int(sys.argv[3]), form="npz")
+job = bulk.plan(bundle, int(sys.argv[4]), seed=0, count=int(sys.argv[3]), form="npz")
 bulk.run(job, sys.argv[2], workers=1)
 # Not getrusage, which starts from the peak of the process that was forked.
 print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])

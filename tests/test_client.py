@@ -1,8 +1,10 @@
 """serving.Client: the same call to every server, and what it does when they fail."""
 
 import asyncio
+import contextlib
 import io
 import itertools
+import json
 import subprocess
 import sys
 import time
@@ -15,7 +17,7 @@ from wire import Wire, hang_up, refuse, say
 
 import serving
 from serving import AsyncClient, Client, ServerError, UsageError, cli, pictures, walks
-from serving.client import RemoteBundle, _Answer, _retry_after
+from serving.client import RemoteBundle, _Answer, _check, _retry_after
 from serving.latents import latents_from_seeds
 
 CLASSES = '{"count": 3, "names": ["shirt", "shoe", "bag"]}'
@@ -293,6 +295,35 @@ def test_a_server_that_is_silent_is_given_up(ours):
     assert time.monotonic() - start < 1.3
 
 
+def test_a_server_that_trickles_is_given_up(ours):
+    def trickle(handler):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
+        with contextlib.suppress(OSError):
+            for _ in range(30):
+                handler.wfile.write(b"x")
+                time.sleep(0.1)
+
+    client = Client(ours.url, timeout=0.4)
+    client.models()
+    ours.script = [trickle]
+    start = time.monotonic()
+    with pytest.raises(ServerError, match=r"no answer within 0\.4 s"):
+        client.generate([1])
+    assert time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize(("given", "asked"), [(None, [None, 3, 3]), (2, [2, 2, 2])])
+def test_all_parts_are_asked_of_the_version_that_answers_the_first(given, asked):
+    client = Client("http://127.0.0.1:9", batch_size=1)
+    client._server = ("keras_gan", "", None)
+    plan = client._generate(_check([1, 2, 3], version=given))
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros((1, 2), np.float32))
+    answers = [_Answer(200, {"x-model-version": str(x)}, buffer.getvalue()) for x in (3, 4, 4)]
+    for version, answer in zip(asked, [None, *answers], strict=False):
+        assert json.loads(plan.send(answer).body).get("version") == version
+
+
 @pytest.mark.parametrize(
     ("wanted", "rule"),
     [
@@ -302,6 +333,8 @@ def test_a_server_that_is_silent_is_given_up(ours):
         ({"seeds": [-1]}, "at least 0"),
         ({"seeds": "a"}, "sequence of integers"),
         ({"count": 0}, "count must be"),
+        ({"seed": []}, "seed must be one integer"),
+        ({"interpolate": [], "count": 2}, "interpolate must name seeds"),
         ({"seeds": [1], "truncation": -1.0}, "truncation must be"),
         ({"seeds": [1, 2], "labels": [0, 1, 2]}, "one for each of the 2"),
         ({"around": 3, "radius": 1.5}, "radius must be"),

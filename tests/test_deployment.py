@@ -186,7 +186,7 @@ def test_service_and_budget_find_the_pods():
     assert service["spec"]["ports"][0]["targetPort"] == container["ports"][0]["name"]
     budget = find("kubernetes/deployment.yaml", "PodDisruptionBudget")
     assert budget["spec"]["selector"]["matchLabels"] == labels
-    assert budget["spec"]["minAvailable"] < deployment["spec"]["replicas"]
+    assert budget["spec"]["maxUnavailable"] == 1  # whatever the autoscaler makes of the number
     monitor = find("kubernetes/autoscaler.yaml", "ServiceMonitor")
     assert monitor["spec"]["selector"]["matchLabels"] == service["metadata"]["labels"]
     assert monitor["spec"]["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
@@ -199,7 +199,7 @@ def test_the_autoscaler_follows_a_metric_that_there_is(clothes, tmp_path):
     autoscaler = find("kubernetes/autoscaler.yaml", "HorizontalPodAutoscaler")["spec"]
     deployment = find("kubernetes/deployment.yaml", "Deployment")
     assert autoscaler["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
-    assert autoscaler["minReplicas"] == deployment["spec"]["replicas"]
+    assert "replicas" not in deployment["spec"]  # or each apply would undo the autoscaler's work
     pods, _ = autoscaler["metrics"]
     name = pods["pods"]["metric"]["name"]
     app = create_app(Settings((str(clothes.path),)))
@@ -211,6 +211,14 @@ def test_the_autoscaler_follows_a_metric_that_there_is(clothes, tmp_path):
     (rule,) = rules["rules"]
     assert rule["seriesQuery"].startswith(name + "{")
     assert int(pods["pods"]["target"]["averageValue"]) == Settings(("x",)).max_batch
+
+
+@pytest.mark.parametrize("name", ["deployment", "kserve", "ray"])
+def test_images_have_a_tag_and_are_not_pulled_where_they_are(name):
+    text = (FILES / f"kubernetes/{name}.yaml").read_text()
+    images = re.findall(r"image: (\S+).*\n +imagePullPolicy: IfNotPresent\n", text)
+    assert len(images) == text.count("image: ")
+    assert all(re.fullmatch(r"keras-gan-\w+:\w+", image) for image in images)
 
 
 def test_kserve_runs_the_image_by_v2():
@@ -272,7 +280,10 @@ def test_arguments_for_ray_are_checked(arguments, rule):
 
 
 def test_arguments_of_serve_run_are_text():
-    settings, scale = ray_app._read({"paths": "/a:/b", "queue": "7", "min_replicas": "2"})
+    settings, scale = ray_app._read(
+        {"paths": "/a:/b", "queue": "7", "min_replicas": "2", "timeout": "2.5"}
+    )
+    assert settings.timeout == 2.5
     assert (settings.paths, settings.queue, settings.workers) == (("/a", "/b"), 7, 1)
     assert scale["min_replicas"] == 2
 

@@ -508,6 +508,36 @@ def test_a_server_that_goes_away_and_returns(driver, clothes):
         page.check_console()
 
 
+REFUSED = """
+const [status, real] = [arguments[0], window.realFetch ?? fetch];
+window.realFetch = real;
+window.askedModels = 0;
+window.refused = true;
+window.fetch = async (address, options) => {
+  if (String(address).endsWith("v1/models")) window.askedModels++;
+  if (!window.refused) return real(address, options);
+  const headers = { "Content-Type": "application/json" };
+  return new Response('{"error": "Not now."}', { status, headers });
+};
+"""
+
+
+def test_a_server_that_is_full_is_asked_once_and_one_that_is_late_twice(page):
+    page.open().filled()
+    page.js(REFUSED, 503)
+    page.set("#truncation", 0.6)
+    page.wait("!document.querySelector('#banner').hidden")
+    time.sleep(3)
+    assert page.js("return window.askedModels") == 0  # nobody is back yet
+    page.js("window.refused = false")
+    page.wait("document.querySelector('#banner').hidden && window.askedModels === 1")
+    page.filled()
+    page.js(REFUSED, 504)
+    page.click("#save-grid")
+    page.wait("document.querySelector('#problem').innerText.includes('Not now.')")
+    assert not page.js("return document.querySelector('#save-grid').disabled")
+
+
 def test_a_server_that_asks_for_a_token(driver, clothes, tmp_path):
     (tmp_path / "tokens").write_text("a-long-enough-token-of-sixteen\n")
     with Serving(clothes.path, "--no-access-log", "--tokens", tmp_path / "tokens") as server:

@@ -4,6 +4,7 @@ import { toJSON } from "./requests.js";
 const TOKEN = "keras-gan-token";
 const LONGEST_ANSWER = 60_000; // ms; beyond it the server is taken for gone
 const LONGEST_PAUSE = 15_000;
+const MOST_LATE = 2; // tries at what takes the server longer than it allows itself
 const WORDS = { 404: "The server does not know this path.", 413: "The request is too large." };
 
 export class ServerError extends Error {
@@ -14,7 +15,8 @@ export class ServerError extends Error {
 }
 
 /**
- * Events: "away" {detail: {seconds, line}} before every pause, "back" when the server answers.
+ * Events: "away" {detail: {seconds, line}} before every pause; after it, once, "back" when an answer
+ * is accepted, or "quiet" when nobody waits for one any more.
  * askToken(line, wrong) gives a promise of what the user typed.
  */
 export class Api extends EventTarget {
@@ -23,6 +25,8 @@ export class Api extends EventTarget {
   #away = null; // a promise while the server is looked for
   #asked = null; // a promise while the user is asked for a token
   #knock = () => {};
+  #told = false; // whether "away" was the last word
+  #waiting = 0; // requests that wait for the server
   #token = null;
 
   constructor(base, askToken) {
@@ -68,7 +72,17 @@ export class Api extends EventTarget {
     return this.#request("v1/generate", { method: "POST", headers, body: toJSON(found), signal });
   }
 
-  async #request(path, { signal, headers = {}, ...options }) {
+  async #request(path, options) {
+    this.#waiting++;
+    try {
+      return await this.#try(path, options);
+    } finally {
+      if (--this.#waiting === 0 && !this.#away) this.#end("quiet");
+    }
+  }
+
+  async #try(path, { signal, headers = {}, ...options }) {
+    let late = 0;
     for (let attempt = 0; ; attempt++) {
       await untilAborted(this.#away, signal);
       const token = this.#token;
@@ -84,41 +98,49 @@ export class Api extends EventTarget {
         body = await read(response);
       } catch {
         signal?.throwIfAborted();
-        this.#look();
+        this.#look(attempt);
         continue;
       }
       const readable = body instanceof Blob || Object.keys(body).length > 0;
-      if (response.ok && readable) return body;
+      if (response.ok && readable) {
+        this.#end("back");
+        return body;
+      }
       const line = body.error ?? WORDS[response.status] ?? `The server's answer was not understood (${response.status}).`;
       if (response.status === 401) await untilAborted(this.#newToken(token, line), signal);
-      else if ([503, 504].includes(response.status) && readable)
+      else if (readable && (response.status === 503 || (response.status === 504 && ++late < MOST_LATE)))
         await this.#pause(response, attempt, line, signal);
-      else if (!readable && response.status >= 502) this.#look(); // a proxy's word
-      else throw new ServerError(response.status, line);
+      else if (!readable && response.status >= 502) this.#look(attempt); // a proxy's word
+      else {
+        this.#end("back"); // a refusal is an answer
+        throw new ServerError(response.status, line);
+      }
     }
   }
 
   /** The server is full, late, loading or draining: it says itself when to come again. */
   async #pause(response, attempt, line, signal) {
     const told = Number(response.headers.get("Retry-After"));
-    const wait = Math.min(told > 0 ? 1000 * told : 250 * 2 ** attempt, LONGEST_PAUSE);
-    const busy = attempt > 1; // a moment's fullness is nobody's concern
-    if (busy) this.#tell("away", { seconds: Math.ceil(wait / 1000), line });
+    const least = Math.min(told > 0 ? 1000 * told : 250 * 2 ** attempt, LONGEST_PAUSE);
+    const wait = least * (1 + Math.random() / 2); // or all who were refused come again at once
+    // A moment's fullness is nobody's concern.
+    if (attempt > 1) this.#tellAway(wait, line);
     await untilAborted(new Promise((done) => setTimeout(done, wait)), signal);
-    if (busy) this.#tell("back");
   }
 
   /** Starts to look for the server, unless that is under way. */
-  #look(line = "The server does not answer.") {
-    this.#away ??= this.#probe(line).finally(() => {
+  #look(attempt) {
+    this.#away ??= this.#probe(attempt).finally(() => {
       this.#away = null;
-      this.#tell("back");
+      if (this.#waiting === 0) this.#end("back");
     });
   }
 
-  async #probe(line) {
-    for (let pause = 500; ; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
-      this.#tell("away", { seconds: Math.ceil(pause / 1000), line });
+  /** A server may be ready and yet fail a request: each attempt of it waits longer. */
+  async #probe(attempt) {
+    for (let turn = attempt; ; turn++) {
+      const pause = Math.min(500 * 2 ** turn, LONGEST_PAUSE);
+      this.#tellAway(pause, "The server does not answer.");
       await new Promise((done) => {
         this.#knock = done;
         setTimeout(done, pause);
@@ -143,6 +165,17 @@ export class Api extends EventTarget {
     } catch {
       // it holds until the page is left
     }
+  }
+
+  #tellAway(wait, line) {
+    this.#told = true;
+    this.#tell("away", { seconds: Math.ceil(wait / 1000), line });
+  }
+
+  #end(type) {
+    if (!this.#told) return;
+    this.#told = false;
+    this.#tell(type);
   }
 
   #tell(type, detail) {

@@ -12,12 +12,14 @@ import { askToken } from "./token.js";
 import { Wall } from "./wall.js";
 import { Walk } from "./walk.js";
 
+const LONGEST_SAVE = 120_000; // ms
 const find = (name) => document.getElementById(name);
 const base = new URL(".", location.href);
 const api = new Api(base, askToken);
 const settings = readHash(location.hash);
 let models = [];
 let gallery = null; // the wall, or the cloud of points
+let refreshing = false;
 let start = null; // the seed from which a walk is being picked
 
 const on = {
@@ -197,11 +199,13 @@ const viewFile = (count) => {
 find("save-grid").addEventListener("click", async ({ currentTarget: button }) => {
   if (!model()) return;
   const [found, name] = viewFile(Number(find("grid-count").value));
+  const limit = AbortSignal.timeout(LONGEST_SAVE);
   button.disabled = true;
   try {
-    save(await api.file(found), name);
+    save(await api.file(found, limit), name);
   } catch (error) {
-    showProblem(error, false);
+    const line = limit.aborted ? "The server did not answer in two minutes: try again later." : null;
+    showProblem(line ? new Error(line) : error, false);
   } finally {
     button.disabled = false;
   }
@@ -245,15 +249,20 @@ api.addEventListener("back", () => {
 });
 find("banner-now").addEventListener("click", () => api.tryNow());
 
+api.addEventListener("quiet", () => showBanner(null));
+
 /** What is served may have changed: versions come while the server runs. */
 async function refresh() {
-  if (!models.length) return;
+  if (!models.length || refreshing) return;
+  refreshing = true;
   try {
     models = await api.models();
     controls.show(settings, models, model());
     if (model()) showTitle(model());
   } catch {
     // the next request says what is wrong
+  } finally {
+    refreshing = false;
   }
 }
 

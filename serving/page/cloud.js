@@ -54,10 +54,6 @@ export class Cloud {
     return this.values[index] && { values: this.values[index] };
   }
 
-  again() {
-    this.#load();
-  }
-
   mark() {}
 
   focus(index) {

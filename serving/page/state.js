@@ -22,7 +22,7 @@ export function readHash(hash) {
   settings.seed = readSeed(given.get("seed") ?? "") ?? settings.seed;
   settings.label = number("class");
   settings.truncation = number("truncation") ?? settings.truncation;
-  settings.size = given.get("size") in SIZES ? given.get("size") : settings.size;
+  settings.size = Object.hasOwn(SIZES, given.get("size")) ? given.get("size") : settings.size;
   settings.sample = readSeed(given.get("sample") ?? "");
   return settings;
 }

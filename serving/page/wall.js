@@ -76,11 +76,6 @@ export class Wall {
     return this.samples.get(index);
   }
 
-  again() {
-    this.failed = false;
-    this.#load();
-  }
-
   hide() {
     this.abort?.abort();
     this.view = null;
