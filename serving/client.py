@@ -719,7 +719,7 @@ class Client(_Calls):
                     connection.sock.settimeout(remaining)
                 headers = self._headers | request.headers
                 connection.request(request.method, request.path, request.body or None, headers)
-                sock = connection.sock  # the connection forgets it where the server closes
+                sock: Any = connection.sock  # the connection forgets it where the server closes
                 reply = connection.getresponse()
                 body = _read_body(reply, sock, deadline)
             except (ConnectionError, http.client.HTTPException):
