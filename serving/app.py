@@ -257,8 +257,8 @@ class App:
             self.metrics.refuse("deadline")
             return 504, "An answer must be there by its deadline. Received: too little time", b""
         known = request.id.decode("ascii") if request is not None else "-"
-        told = "".join(traceback.format_exception(error))
-        self.log.say(f"request {known} failed: {told}", True)
+        trace = "".join(traceback.format_exception(error))
+        self.log.say(f"request {known} failed: {trace}", True)
         what = "The model" if isinstance(error, Failed) else "The server"
         return 500, f"{what} failed; its log says why. Received: request {known}", b""
 
@@ -307,19 +307,14 @@ class App:
             head += _POLICY
         if b"cache-control:" not in head:
             head += _NO_STORE
-        origin = request.headers.get(b"origin")
+        origin, security = request.headers.get(b"origin"), _SECURITY
         if origin is not None and self.settings.cors and self._allows(origin):
             head += b"access-control-allow-origin: %b\r\nvary: origin\r\n" % origin + _EXPOSED
-            return b"content-type: %b\r\n%b%bx-request-id: %b\r\n" % (
-                answer.kind,
-                head,
-                _SECURITY.replace(b"same-origin", b"cross-origin"),
-                request.id,
-            )
+            security = security.replace(b"same-origin", b"cross-origin")
         return b"content-type: %b\r\n%b%bx-request-id: %b\r\n" % (
             answer.kind,
             head,
-            _SECURITY,
+            security,
             request.id,
         )
 

@@ -1098,8 +1098,11 @@ def _infer_v2(
 
 def _version_of(answer: _Answer) -> int | None:
     """Gives the version that `keras-gan serve` says has answered."""
-    told = answer.headers.get("x-model-version", "")
-    return int(told) if re.fullmatch(r"[0-9]{1,18}", told) else None
+    return _to_version(answer.headers.get("x-model-version", ""))
+
+
+def _to_version(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def _read_v2(answer: _Answer) -> tuple[np.ndarray, int | None]:
@@ -1108,8 +1111,7 @@ def _read_v2(answer: _Answer) -> tuple[np.ndarray, int | None]:
         size = int(answer.headers.get(_BINARY.lower(), len(answer.body)))
         content = json.loads(answer.body[:size])
         start = size
-        told = str(content.get("model_version", ""))
-        version = int(told) if re.fullmatch(r"[0-9]{1,18}", told) else None
+        version = _to_version(str(content.get("model_version", "")))
         for port in content["outputs"]:
             length = port.get("parameters", {}).get("binary_data_size")
             if port["name"] == "samples":

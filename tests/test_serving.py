@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from bundles import edit, flip
 from PIL import Image
+from servers import PROGRAM
 
 import export
 import serving
@@ -25,18 +26,6 @@ from serving.latents import latents_from_seeds
 L = keras.layers
 ROOT = Path(__file__).parents[1]
 NAMES = ("shirt", "shoe", "bag")
-
-# Runs the command line as a program in which the heavy packages do not exist.
-WITHOUT = """
-import sys
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("tensorflow", "keras", "keras_gan", "export", "tf2onnx"):
-            sys.exit("imported " + name)
-sys.meta_path.insert(0, Blocker())
-from serving.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +47,7 @@ def copy(images, tmp_path):
     return shutil.copytree(images / "bundle", tmp_path / "copy")
 
 
-def run(*args, cwd=None, program=("-c", WITHOUT)):
+def run(*args, cwd=None, program=("-c", PROGRAM)):
     """Runs the command line in a process of its own."""
     return subprocess.run(
         [sys.executable, *program, *map(str, args)],
@@ -402,7 +391,7 @@ def test_version_is_the_librarys():
 
 
 def test_a_reader_that_goes_away_is_no_error():
-    command = [sys.executable, "-c", WITHOUT, "--help"]
+    command = [sys.executable, "-c", PROGRAM, "--help"]
     read, write = os.pipe()
     os.close(read)
     process = subprocess.Popen(command, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True)
@@ -413,7 +402,7 @@ def test_a_reader_that_goes_away_is_no_error():
 
 
 def test_control_c_is_no_traceback(images, tmp_path):
-    code = WITHOUT.replace(
+    code = PROGRAM.replace(
         "from serving.cli",
         "import os, signal, time, serving.bundle as b\n"
         # A shell's background jobs are born with the signal ignored, and so are their children.

@@ -8,6 +8,8 @@ outputs x k x k rows. With many outputs it is the other way round.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx
 
@@ -30,15 +32,7 @@ def exchange(model: onnx.ModelProto) -> int:
     Returns:
         How many were rewritten.
     """
-    graph = Graph(model)
-    changed = 0
-    for node in list(graph.nodes):
-        conv = convolution.read(graph, node)
-        if conv is not None and _is_slow(conv):
-            graph.replace([node], [_other(graph, conv)])
-            changed += 1
-    graph.write()
-    return changed
+    return _rewrite(model, _is_slow)
 
 
 def as_convolutions(model: onnx.ModelProto) -> int:
@@ -50,11 +44,15 @@ def as_convolutions(model: onnx.ModelProto) -> int:
     Returns:
         How many were rewritten.
     """
+    return _rewrite(model, lambda conv: conv.transposed and _has_other(conv))
+
+
+def _rewrite(model: onnx.ModelProto, wanted: Callable[[Convolution], bool]) -> int:
     graph = Graph(model)
     changed = 0
     for node in list(graph.nodes):
         conv = convolution.read(graph, node)
-        if conv is not None and conv.transposed and _has_other(conv):
+        if conv is not None and wanted(conv):
             graph.replace([node], [_other(graph, conv)])
             changed += 1
     graph.write()
