@@ -8,8 +8,9 @@ The models are those of benchmarks/inference.py, `dcgan` (the size of keras.io's
 or a bundle (`--bundle`). Each server runs alone, with as many one-thread sessions as there are
 CPUs and the same largest batch; clients run in a process of their own, wrk, which costs some 10
 microseconds a request, on the same CPUs. Before each figure the bare loop is run, in the best of
-its arrangements, and the ratio is to that. A peer lives in an environment of its own that has it,
-onnxruntime and numpy: --python says where.
+its arrangements, and the ratio is to that. `added ms` is what a lone client waits beyond the bare
+call of the model: it makes both by turns, and compares the medians. A peer lives in an environment
+of its own that has it, onnxruntime and numpy: --python says where.
 """
 
 from __future__ import annotations
@@ -99,6 +100,58 @@ def bare(bundle: str, sessions: int, threads: int, batch: int, seconds: float) -
 def bare_elsewhere(bundle: pathlib.Path, how: tuple[int, int, int], seconds: float) -> float:
     """The same in a new process, so that nothing of this one is in its way."""
     command = [sys.executable, __file__, "--bare", str(bundle), *map(str, how), str(seconds)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment())
+    return float(done.stdout)
+
+
+def added(name: str, bundle: str, port: int, seconds: float) -> float:
+    """Milliseconds that a server adds to the model's call, for one client and one sample."""
+    import serving
+    from serving.latents import latents_from_seeds
+
+    opened = serving.Bundle(bundle, threads=1, device="cpu", sessions=1)
+    run = opened.runners()[0]
+    feeds: dict[str, Any] = {"latents": latents_from_seeds([0], opened.latent_dim)}
+    if opened.num_classes:
+        feeds["labels"] = latents_from_seeds([0], 1).astype("int64")
+    path, headers, body = request_of(name, 1)
+    lines = "".join(f"{key}: {value}\r\n" for key, value in headers.items())
+    head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{lines}content-length: {len(body)}"
+    message = head.encode() + b"\r\n\r\n" + body
+    found: tuple[list[float], list[float]] = ([], [])
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+        def ask() -> None:
+            connection.sendall(message)
+            read_answer(connection)
+
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            for call, times in zip((lambda: run(feeds), ask), found, strict=True):
+                call()  # after the other's turn the caches are cold
+                for _ in range(10):
+                    start = time.perf_counter()
+                    call()
+                    times.append(time.perf_counter() - start)
+    return 1000 * (statistics.median(found[1]) - statistics.median(found[0]))
+
+
+def read_answer(connection: socket.socket) -> None:
+    """Reads an answer that says its length, or comes in chunks."""
+    data = connection.recv(1 << 20)
+    while b"\r\n\r\n" not in data:
+        data += connection.recv(1 << 20)
+    head, _, rest = data.partition(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1.1 200"):
+        raise RuntimeError(head.decode("latin-1"))
+    length = re.search(rb"content-length: *(\d+)", head, re.I)
+    while len(rest) < int(length[1]) if length else not rest.endswith(b"0\r\n\r\n"):
+        rest += connection.recv(1 << 20)
+
+
+def added_elsewhere(name: str, bundle: pathlib.Path, port: int, seconds: float) -> float:
+    command = [sys.executable, __file__, "--added", name, str(bundle), str(port), str(seconds)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment())
     return float(done.stdout)
 
@@ -262,7 +315,12 @@ def measure(
 ) -> list[dict[str, Any]]:
     """All figures of a server with a model."""
     rows = []
+    starts = []
+    for _ in range(options.repeats - 1):
+        with running(name, bundle, options) as (_, _, ready):
+            starts.append(ready)
     with running(name, bundle, options) as (port, process, ready):
+        ready = statistics.median([*starts, ready])
         check(name, port, bundle)
         load(name, port, 16, 1, 1)  # warm
         for samples in options.samples:
@@ -287,16 +345,24 @@ def measure(
                     "mib": memory(process.pid),
                     "ready_seconds": ready,
                 }
+                if clients == samples == 1:
+                    seconds = options.seconds
+                    adds = [
+                        added_elsewhere(name, bundle, port, seconds) for _ in range(options.repeats)
+                    ]
+                    row["added_ms"] = statistics.median(adds)
                 rows.append(row)
                 print(line(row), flush=True)
     return rows
 
 
 def line(row: dict[str, Any]) -> str:
+    more = f"{row['added_ms']:.2f}" if "added_ms" in row else ""
     return (
         f"| {row['model']} | {row['server']} | {row['clients']} | {row['samples']} | "
         f"{row['samples_per_second']:.0f} | {row['of_bare']:.2f} | {row['p50_ms']:.2f} | "
-        f"{row['p99_ms']:.2f} | {row['errors']} | {row['mib']:.0f} | {row['ready_seconds']:.2f} |"
+        f"{row['p99_ms']:.2f} | {more} | {row['errors']} | {row['mib']:.0f} | "
+        f"{row['ready_seconds']:.2f} |"
     )
 
 
@@ -340,7 +406,7 @@ def main(argv: list[str] | None = None) -> int:
             how = best_bare(bundle, options.seconds / 2)
             print(
                 "| model | server | clients | samples | samples/s | of bare | p50 ms | p99 ms | "
-                "errors | MiB | ready s |\n" + "|---" * 11 + "|"
+                "added ms | errors | MiB | ready s |\n" + "|---" * 12 + "|"
             )
             for name in options.server or ["ours"]:
                 rows += measure(name, net, bundle, how, options)
@@ -353,5 +419,8 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--bare"]:
         folder, sessions, threads, batch, seconds = sys.argv[2:]
         print(bare(folder, int(sessions), int(threads), int(batch), float(seconds)))
+    elif sys.argv[1:2] == ["--added"]:
+        name, folder, port, seconds = sys.argv[2:]
+        print(added(name, folder, int(port), float(seconds)))
     else:
         sys.exit(main())

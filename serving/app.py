@@ -116,6 +116,7 @@ class App:
         self.version = version()
         self._is_local = settings.is_local
         self._hosts = frozenset(host.lower() for host in settings.hosts)
+        self._own: set[bytes] = set()  # values of Host that were found to name this machine
         self.draining = False
         self.loop: asyncio.AbstractEventLoop | None = None
         self.when_loaded: Callable[[], None] = lambda: None
@@ -201,10 +202,12 @@ class App:
         except Exception as error:
             return self.error(request, error)
 
-    def submit(self, request: Request, job: Job, done: Callable[[Job], None]) -> Answer | None:
-        """Queues a job; gives an answer if it is refused."""
+    def submit(
+        self, request: Request, job: Job, done: Callable[[Job], None], alone: bool = False
+    ) -> Answer | None:
+        """Queues a job; gives an answer if it is refused. `alone` is that of the engine."""
         try:
-            job.engine.submit(job, done)  # type: ignore[union-attr]
+            job.engine.submit(job, done, alone=alone)  # type: ignore[union-attr]
         except Exception as error:
             return self.error(request, error)
         return None
@@ -358,12 +361,12 @@ class App:
         headers = request.headers
         if self._is_local:
             # A name that a stranger's page has led here is not ours: DNS rebinding.
-            host = split_host(headers.get(b"host", b"localhost").decode("latin-1").lower())
-            if host not in self._hosts and not is_local_name(host):
+            given = headers.get(b"host", b"localhost")
+            if given not in self._own and not self._is_own(given):
                 raise Refusal(
                     403,
                     "The host must be this machine, or one that --trusted-host names. "
-                    f"Received: host={told(host)}",
+                    f"Received: host={told(split_host(given.decode('latin-1').lower()))}",
                 )
         origin = headers.get(b"origin")
         if origin is not None and route is not _OPTIONS:
@@ -384,6 +387,13 @@ class App:
                 f"The header Authorization: Bearer TOKEN must hold a token. Received: {given}",
                 b"www-authenticate: Bearer\r\n",
             )
+
+    def _is_own(self, host: bytes) -> bool:
+        name = split_host(host.decode("latin-1").lower())
+        own = name in self._hosts or is_loopback(name)
+        if own and len(self._own) < 100:  # the few that come again and again
+            self._own.add(host)
+        return own
 
     def _allows(self, origin: bytes) -> bool:
         cors = self.settings.cors
@@ -483,19 +493,6 @@ class App:
     def too_long(self) -> str:
         """What a body above the limit is told."""
         return f"A body holds at most {self.settings.max_body} bytes. Received: more"
-
-
-def is_local_name(host: str) -> bool:
-    """Whether a name in `Host` is loopback's, kept for the few that come again and again."""
-    known = _local.get(host)
-    if known is None:
-        known = is_loopback(host)
-        if len(_local) < 1000:
-            _local[host] = known
-    return known
-
-
-_local: dict[str, bool] = {}
 
 
 def version() -> str:

@@ -5,7 +5,8 @@ than one session of two threads, which waits for its slower half. A worker takes
 moment it is idle, so that a batch is what came in while the last one ran, and no request waits for
 company. A job that finds several workers idle is divided among them. Everything that a sample costs
 besides is done there too, for the whole batch: seeds become latents before the run, and samples
-become answers after it. The event loop hears of a batch once.
+become answers after it. The event loop hears of a batch once. A sample that nobody else waits
+behind is made in the loop's own thread, if that takes no longer than handing it over is worth.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from serving.latents import labels_from_seeds, latents_from_seeds
+from serving.latents import draw
+
+_QUICK = 0.002  # seconds that the event loop may be kept by a lone client's batch
+_HELD = (
+    480  # numbers; a ufunc of more than 500 lets go of the interpreter, and waits to have it back
+)
 
 
 class Full(Exception):
@@ -144,6 +150,7 @@ class Engine:
         self._latent_dim = latent_dim
         self._num_classes = num_classes
         self._loop = loop
+        self._sessions = sessions
         self._observe = observe
         self._jobs: set[Job] = set()  # queued or running
         self._deque: deque[tuple[Job, int, int]] = deque()  # pieces: a job's rows
@@ -157,13 +164,17 @@ class Engine:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, job: Job, done: Callable[[Job], None], *, part: bool = False) -> None:
+    def submit(
+        self, job: Job, done: Callable[[Job], None], *, part: bool = False, alone: bool = False
+    ) -> None:
         """Queues a job; `done` is called in the loop once it has a result or an error.
 
         Args:
             job: the job.
             done: called with the job, unless it is cancelled.
             part: of a request whose first part was taken; has its place already.
+            alone: whether no other client is known to ask: the job is done before this returns,
+                if it is a short one and no worker is at anything.
 
         Raises:
             Full: the queue has no place.
@@ -177,6 +188,10 @@ class Engine:
         job.engine, job.done = self, done
         job.waiting = job.left = job.count
         self._jobs.add(job)
+        if alone and job.count * self.seconds < _QUICK and self._is_idle and self.seconds:
+            job.waiting = job.left = 0
+            self._deliver(*self._make(self._sessions[0], [(job, 0, job.count)]))
+            return
         with self._ready:
             pieces = 1
             if job.count > 1 and self._idle > 1 and not self.waiting:
@@ -187,6 +202,11 @@ class Engine:
                 self._deque.append((job, first, last))
             if self._idle:
                 self._ready.notify(pieces)
+
+    @property
+    def _is_idle(self) -> bool:
+        # A worker that was woken counts as idle until it has taken what woke it.
+        return self._idle == len(self._threads) and not self._deque
 
     async def run(self, job: Job, *, part: bool = False) -> Any:
         """Queues a job and waits for its result."""
@@ -262,32 +282,40 @@ class Engine:
             pieces = self._take()
             if not pieces:
                 return
-            start = time.perf_counter()
-            over: list[Job] = []
-            count = sum(last - first for _, first, last in pieces)
+            made = self._make(run, pieces)
             try:
-                samples = run(self._feeds(pieces, count))
-                row = 0
-                for job, first, last in pieces:
-                    rows = samples[row : row + last - first]
-                    row += last - first
-                    if last - first < job.count and (rows := self._join(job, first, rows)) is None:
-                        continue  # another worker has the rest
-                    over.append(job)
-                    try:
-                        job.result = rows if job.encode is None else job.encode(job, rows)
-                    except Exception as error:
-                        job.error = error
-            except Exception as error:
-                over = [job for job, _, _ in pieces]
-                for job in over:
-                    job.error = Failed(str(error))
-            seconds = time.perf_counter() - start
-            try:
-                self._loop.call_soon_threadsafe(self._deliver, over, count, seconds)
+                self._loop.call_soon_threadsafe(self._deliver, *made)
             except RuntimeError:  # the loop is closed: there is nobody left to tell
                 return
-            del pieces, over
+            del pieces, made
+
+    def _make(
+        self,
+        run: Callable[[dict[str, np.ndarray]], np.ndarray],
+        pieces: list[tuple[Job, int, int]],
+    ) -> tuple[list[Job], int, float]:
+        """Makes a batch; gives the jobs that it ends, its samples and the seconds it took."""
+        start = time.perf_counter()
+        over: list[Job] = []
+        count = sum(last - first for _, first, last in pieces)
+        try:
+            samples = run(self._feeds(pieces, count))
+            row = 0
+            for job, first, last in pieces:
+                rows = samples[row : row + last - first]
+                row += last - first
+                if last - first < job.count and (rows := self._join(job, first, rows)) is None:
+                    continue  # another worker has the rest
+                over.append(job)
+                try:
+                    job.result = rows if job.encode is None else job.encode(job, rows)
+                except Exception as error:
+                    job.error = error
+        except Exception as error:
+            over = [job for job, _, _ in pieces]
+            for job in over:
+                job.error = Failed(str(error))
+        return over, count, time.perf_counter() - start
 
     def _take(self) -> list[tuple[Job, int, int]]:
         """Waits for jobs and takes what fits a batch; nothing once the engine is closed."""
@@ -337,11 +365,7 @@ class Engine:
                 seeded.append(job.seeds[first:last])  # type: ignore[index]
             if labels is not None:
                 own = job.labels
-                labels[row:end] = (
-                    labels_from_seeds(seeded[-1], self._num_classes)
-                    if own is None
-                    else own[first:last]
-                )
+                labels[row:end] = seeded[-1] % self._num_classes if own is None else own[first:last]
             row = end
         if seeded:
             self._draw(pieces, seeded, latents)
@@ -350,9 +374,14 @@ class Engine:
     def _draw(
         self, pieces: list[tuple[Job, int, int]], seeded: list[np.ndarray], latents: np.ndarray
     ) -> None:
-        """Makes the latents of all seeds at once: it takes as long as those of one."""
+        """Makes the latents of many seeds at once: it takes as long as those of one."""
         seeds = seeded[0] if len(seeded) == 1 else np.concatenate(seeded)
-        drawn = latents_from_seeds(seeds, self._latent_dim)
+        step = max(1, 2 * _HELD // self._latent_dim)
+        drawn = draw(seeds[:step], self._latent_dim)
+        if len(seeds) > step:
+            more = range(step, len(seeds), step)
+            rest = [draw(seeds[i : i + step], self._latent_dim) for i in more]
+            drawn = np.concatenate([drawn, *rest])
         row = start = 0
         for job, first, last in pieces:
             size = last - first

@@ -5,7 +5,9 @@ Defined in `docs/seeds.md`: the generator of random numbers is part of the bundl
 
 from __future__ import annotations
 
+import functools
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ _SHIFTS = tuple(
     tuple((np.array(n, np.uint32), np.array(32 - n, np.uint32)) for n in turn)
     for turn in _ROTATIONS
 )
+_FEW = 192  # pairs of words up to which a long integer beats arrays
 
 
 def check_seeds(seeds: Any) -> np.ndarray:
@@ -56,16 +59,27 @@ def latents_from_seeds(seeds: Any, latent_dim: int) -> np.ndarray:
     Raises:
         UsageError: a seed that is not an integer or out of range.
     """
-    words = check_seeds(seeds).astype(np.uint64)[:, np.newaxis]
-    key = (words.astype(np.uint32), (words >> np.uint64(32)).astype(np.uint32))
-    pairs = np.arange((latent_dim + 1) // 2, dtype=np.uint32)[np.newaxis, :]
-    first, second = threefry_2x32(key, (pairs, np.zeros_like(pairs)))
+    return draw(check_seeds(seeds), latent_dim)
+
+
+def draw(seeds: np.ndarray, latent_dim: int) -> np.ndarray:
+    """Does the same for seeds that were checked, an int64 array."""
+    pairs = (latent_dim + 1) // 2
+    words = seeds.astype(np.uint64)
+    if len(words) * pairs <= _FEW:
+        first, second = _threefry_of_few(words, pairs)
+    else:
+        column = words[:, np.newaxis]
+        key = (column.astype(np.uint32), (column >> np.uint64(32)).astype(np.uint32))
+        counter = np.arange(pairs, dtype=np.uint32)[np.newaxis, :]
+        first, second = threefry_2x32(key, (counter, np.zeros_like(counter)))
 
     radius = np.sqrt(-2.0 * np.log(_uniform(first)))
     angle = 2.0 * math.pi * _uniform(second)
-    normal = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
-    flat = normal.reshape(len(words), pairs.size * 2)
-    return flat[:, :latent_dim].astype(np.float32)
+    normal = np.empty((len(words), pairs, 2), np.float32)
+    np.multiply(radius, np.cos(angle), out=normal[..., 0], casting="same_kind")
+    np.multiply(radius, np.sin(angle), out=normal[..., 1], casting="same_kind")
+    return np.ascontiguousarray(normal.reshape(len(words), 2 * pairs)[:, :latent_dim])
 
 
 def labels_from_seeds(seeds: Any, num_classes: int) -> np.ndarray:
@@ -103,6 +117,49 @@ def threefry_2x32(
         np.add(x, keys[step % 3], x)
         np.add(y, keys[(step + 1) % 3] + np.uint32(step), y)
     return x, y
+
+
+def _threefry_of_few(words: np.ndarray, pairs: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same words for seeds and the counters `(0, 0)` to `(pairs - 1, 0)`, as uint64.
+
+    One long integer holds a word in every 64 bits of it: one operation of Python on it does what a
+    ufunc does, without the price of calling one, which is what a few words cost.
+    """
+    count = len(words) * pairs
+    ones, counter = _lanes(len(words), pairs)
+    mask = ones * 0xFFFFFFFF
+    if len(words) == 1:
+        low, high = int(words[0]) & 0xFFFFFFFF, int(words[0]) >> 32
+        keys = (low * ones, high * ones, (low ^ high ^ int(_PARITY)) * ones)
+    else:
+        key = np.repeat(words, pairs)
+        first, second = _integer(key & np.uint64(0xFFFFFFFF)), _integer(key >> np.uint64(32))
+        keys = (first, second, first ^ second ^ int(_PARITY) * ones)
+    # A word that is only added to may grow into the upper half of its place: there is room.
+    x, y = counter + keys[0], keys[1]
+    for step in range(1, 6):
+        for rotation in _ROTATIONS[(step - 1) % 2]:
+            x += y
+            turned = y << rotation
+            y = ((turned | turned >> 32) ^ x) & mask
+        x += keys[step % 3]
+        y = (y + keys[(step + 1) % 3] + step * ones) & mask
+    shape = (len(words), pairs)
+    return (
+        np.frombuffer((x & mask).to_bytes(8 * count, sys.byteorder), np.uint64).reshape(shape),
+        np.frombuffer(y.to_bytes(8 * count, sys.byteorder), np.uint64).reshape(shape),
+    )
+
+
+@functools.lru_cache(64)
+def _lanes(count: int, pairs: int) -> tuple[int, int]:
+    """A 1 in every place, and the counters."""
+    counter = np.tile(np.arange(pairs, dtype=np.uint64), count)
+    return _integer(np.ones(count * pairs, np.uint64)), _integer(counter)
+
+
+def _integer(words: np.ndarray) -> int:
+    return int.from_bytes(words.tobytes(), sys.byteorder)
 
 
 def _uniform(words: np.ndarray) -> np.ndarray:

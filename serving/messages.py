@@ -80,7 +80,11 @@ class Request:
         """
         kind = self.headers.get(b"content-type")
         # curl says form-urlencoded of what it is given with -d.
-        if kind is not None and kind.split(b";")[0].strip().lower() not in _READ_AS_JSON:
+        if (
+            kind is not None
+            and kind != JSON
+            and kind.split(b";")[0].strip().lower() not in _READ_AS_JSON
+        ):
             raise Refusal(
                 415,
                 "The body must be application/json. "

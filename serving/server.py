@@ -15,7 +15,6 @@ import signal
 import sys
 import time
 from collections import deque
-from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
@@ -33,6 +32,19 @@ _STATUS[499] = b"HTTP/1.1 499 Client Closed Request\r\n"
 _OK = _STATUS[200]
 _MAX_QUEUE = 1024  # requests in a row, before their answers: one read holds no more that are real
 _IDLE, _HEAD, _BODY = range(3)
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = (
+    *("Jan", "Feb", "Mar", "Apr", "May", "Jun"),
+    *("Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
+)
+
+
+def http_date(seconds: float) -> str:
+    """A time as HTTP writes it, in any locale; email.utils would take 10 ms to load."""
+    at = time.gmtime(seconds)
+    day, month = _DAYS[at.tm_wday], _MONTHS[at.tm_mon - 1]
+    clock = f"{at.tm_hour:02}:{at.tm_min:02}:{at.tm_sec:02}"
+    return f"{day}, {at.tm_mday:02} {month} {at.tm_year} {clock} GMT"
 
 
 class Protocol(asyncio.Protocol):
@@ -45,8 +57,9 @@ class Protocol(asyncio.Protocol):
     def __init__(self, server: Server):
         self.server = server
         self.app = server.app
+        self._now = server.loop.time  # which the loop reads once a turn
         self.state = _IDLE  # of what is read
-        self.since = server.now()  # when the state began
+        self.since = self._now()  # when the state began
         self.closing = False  # after the answer that is under way
         self.transport: Any = None
         self.peer = ""
@@ -62,6 +75,7 @@ class Protocol(asyncio.Protocol):
         self._body: Any = b""
         self._size = 0  # bytes of what is read, as far as it is; of a body, since the last of it
         self._trailer = 0  # bytes of fields behind the body
+        self._behind = False  # whether its head began behind another request, in the same piece
 
     # ------------------------------------------------------------------ the transport
 
@@ -84,6 +98,8 @@ class Protocol(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.server.connections.discard(self)
+        if self.server.last is self:
+            self.server.last = None
         self.closing = True
         self._parser = None
         self._queue.clear()
@@ -102,7 +118,7 @@ class Protocol(asyncio.Protocol):
         """The other end has gone: a socket that is closed cannot be told from half a one."""
 
     def pause_writing(self) -> None:
-        self.paused_since = self.server.now()
+        self.paused_since = self._now()
         self._unread = self.transport.get_write_buffer_size()
         self._writable = self.server.loop.create_future()
 
@@ -140,6 +156,7 @@ class Protocol(asyncio.Protocol):
         self._headers = {}
         self._body = b""
         self._trailer = 0
+        self._behind = not self._size
         self._enter(_HEAD)
 
     def on_url(self, url: bytes) -> None:
@@ -164,8 +181,10 @@ class Protocol(asyncio.Protocol):
         if self.closing:
             return
         headers = self._headers
-        size = len(self._url) + sum(map(len, headers)) + sum(map(len, headers.values()))
         length = headers.get(b"content-length")
+        size = self._size  # no less than the head, unless that began in the middle of a piece
+        if self._behind or size > _MAX_HEAD:
+            size = len(self._url) + sum(map(len, headers)) + sum(map(len, headers.values()))
         self._size = 0
         self._enter(_BODY)
         if size > _MAX_HEAD:
@@ -231,7 +250,10 @@ class Protocol(asyncio.Protocol):
         outcome = self.app.run(request)
         if type(outcome) is Job:
             self._work = outcome
-            answer = self.app.submit(request, outcome, self._done)
+            server = self.server
+            alone = server.last is self and self.app.active == 1
+            server.last = self
+            answer = self.app.submit(request, outcome, self._done, alone)
             if answer is not None:
                 self._answer(answer)
         elif type(outcome) is Answer:
@@ -339,7 +361,7 @@ class Protocol(asyncio.Protocol):
             self._queue.clear()
             self.transport.close()
         else:
-            self.since = self.server.now()
+            self.since = self._now()
 
     def _take(self) -> None:
         if not self._queue or self._request is not None or self._writable is not None:
@@ -371,7 +393,7 @@ class Protocol(asyncio.Protocol):
 
     def _enter(self, state: int) -> None:
         self.state = state
-        self.since = self.server.now()
+        self.since = self._now()
 
     # ------------------------------------------------------------------ time
 
@@ -417,15 +439,12 @@ class Server:
         self.loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]
         self.connections: set[Protocol] = set()
         self.tasks: set[asyncio.Task[None]] = set()
+        self.last: Protocol | None = None  # that asked for samples
         self.ending = False
         self.port = app.settings.port
         self.date = b""
         self._stop: asyncio.Event = None  # type: ignore[assignment]
         self._sweep = min(1.0, app.settings.header_seconds / 4, app.settings.body_seconds / 4)
-
-    def now(self) -> float:
-        """The loop's clock, which it reads once a turn."""
-        return self.loop.time()
 
     async def run(self, tell: Any = None) -> None:
         """Serves until a signal says otherwise; `tell` is called once all is loaded.
@@ -500,7 +519,7 @@ class Server:
 
     def _tick(self) -> None:
         """Sets the date of answers, and ends connections that wait too long."""
-        self.date = f"date: {formatdate(time.time(), usegmt=True)}\r\n".encode()
+        self.date = f"date: {http_date(time.time())}\r\n".encode()
         now = self.loop.time()
         for connection in list(self.connections):
             connection.look(now)

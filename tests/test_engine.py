@@ -117,6 +117,72 @@ def test_an_idle_worker_takes_a_job_at_once():
     run(test)
 
 
+def test_a_lone_client_is_answered_in_the_loop_if_that_is_quick_and_nobody_is_at_work():
+    threads, told = [], []
+
+    async def test(engine, model):
+        loop = asyncio.get_running_loop()
+
+        def encode(job, rows):
+            threads.append(threading.current_thread() is threading.main_thread())
+            return rows
+
+        async def ask(alone, count=1):
+            job = Job(count, seeds(*range(5, 5 + count)), truncation=0.5, encode=encode)
+            done = loop.create_future()
+            engine.submit(job, done.set_result, alone=alone)
+            here = done.done()
+            assert (await done).result[0] == pytest.approx(value(5, truncation=0.5))
+            assert here == threads[-1]
+            assert (engine.pending, engine.waiting) == (0, 0)
+            return here
+
+        await idle(engine, 2)
+        assert not await ask(True)  # how long it takes is not known yet
+        await idle(engine, 2)
+        engine.seconds = 0.0004
+        assert await ask(True)
+        assert not await ask(False)
+        await idle(engine, 2)
+        engine.seconds = 0.0004
+        assert not await ask(True, count=6)  # longer than others may have to wait
+        await idle(engine, 2)
+        engine.seconds = 0.0004
+        held = await hold(engine, model)
+        later = asyncio.ensure_future(ask(True))
+        await asyncio.sleep(0.02)
+        assert not later.done()  # it waits in its turn for the model, not in the loop
+        model.go.set()
+        await held
+        assert not await later
+
+    run(test, workers=2, observe=lambda count, seconds: told.append(count))
+    assert sorted(told) == [1, 1, 1, 1, 1, 3, 3]  # the long one was divided
+
+
+def test_the_samples_of_a_full_batch_are_drawn_in_parts_to_the_same_bits():
+    async def test(engine, model):
+        found = []
+        for _ in range(40):
+            job = Job(1, seeds(len(found)), encode=lambda job, rows: rows)
+            found.append(engine.run(job))
+        for number, rows in enumerate(await asyncio.gather(*found)):
+            assert rows[0] == value(number, dim=300)
+        assert max(model.sizes) > 3  # 960 numbers at a time are 3 of them
+
+    async def main():
+        model = Model()
+        model.go.clear()
+        engine = Engine([model], 300, 0, asyncio.get_running_loop(), max_batch=40, queue=100)
+        asyncio.get_running_loop().call_later(0.1, model.go.set)
+        try:
+            await test(engine, model)
+        finally:
+            engine.close()
+
+    asyncio.run(main())
+
+
 def test_two_workers_run_at_the_same_time():
     async def test(engine, model):
         tasks = [await hold(engine, model), await hold(engine, model)]

@@ -63,6 +63,21 @@ def test_a_sample_does_not_depend_on_batch_or_length():
     np.testing.assert_array_equal(latents.latents_from_seeds([17], 7).numpy(), alone)
 
 
+@pytest.mark.parametrize("latent_dim", [1, 2, 7, 64])
+def test_few_seeds_are_drawn_another_way_to_the_same_bits(latent_dim):
+    seeds = many_seeds()
+    together = numpy_latents.latents_from_seeds(seeds, latent_dim)
+    pairs = (latent_dim + 1) // 2
+    assert len(seeds) * pairs > numpy_latents._FEW >= 5 * pairs
+    for first in (0, 199, 1196, len(seeds) - 5):
+        few = numpy_latents.latents_from_seeds(seeds[first : first + 5], latent_dim)
+        np.testing.assert_array_equal(few, together[first : first + 5])
+        one = numpy_latents.latents_from_seeds(seeds[first], latent_dim)
+        np.testing.assert_array_equal(one, together[first : first + 1])
+        assert few.dtype == np.float32
+        assert few.flags.c_contiguous
+
+
 def test_latents_are_standard_normal_and_independent():
     drawn = numpy_latents.latents_from_seeds(range(20_000), 8)
     for column in drawn.T:

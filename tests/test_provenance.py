@@ -18,7 +18,7 @@ import serving
 from export.card import model_card
 from export.manifest import Manifest
 from serving import cli, pictures
-from serving.provenance import XMP_KEY, provenance
+from serving.provenance import XMP_KEY, provenance, xmp
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 IPTC = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}"
@@ -104,6 +104,13 @@ def test_plots_of_points_tell_it_too(tmp_path):
     assert "Nothing was told of the data" in card
     assert "not fit for passing" in card
     assert "generate_png" not in card
+
+
+def test_a_name_of_any_letters_is_read_back_from_the_packet():
+    name = "a \"b\" & 'c' <d>\n\té ü 漢"
+    (description,) = ET.fromstring(xmp(name, "1"))[0]
+    found = {key.partition("}")[2]: value for key, value in description.attrib.items()}
+    assert (found["AISystemUsed"], found["AISystemVersionUsed"]) == (name, "1")
 
 
 def test_a_servers_pictures_are_the_command_lines_with_the_same_texts(bundle):

@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import calendar
+import email.utils
 import http.client
 import io
 import json
@@ -28,7 +30,7 @@ from serving.generate import FIELDS
 from serving.latents import latents_from_seeds
 from serving.limits import Settings
 from serving.pictures import to_uint8
-from serving.server import Protocol
+from serving.server import Protocol, http_date
 from serving.walks import slerp
 
 
@@ -365,6 +367,13 @@ def test_health(server):
     assert (head.status, head.body, head.headers["content-length"]) == (200, b"", "15")
 
 
+def test_dates_are_those_of_the_standard_library():
+    for month in range(1, 13):
+        for day in range(1, 29):
+            seconds = calendar.timegm((2024 + day % 3, month, day, day % 24, 59, 7))
+            assert http_date(seconds) == email.utils.formatdate(seconds, usegmt=True)
+
+
 def test_every_answer_has_an_id_and_headers_that_protect(server):
     plain = server.ask("/healthz", headers={"X-Request-Id": "mine-1"})
     assert plain.headers["x-request-id"] == "mine-1"
@@ -662,10 +671,8 @@ def test_bytes_that_trickle_do_not_buy_time(impatient):
 def test_who_reads_slowly_but_reads_is_not_cut_off():
     clock, left, ended = [0.0], [1000], []
     settings = SimpleNamespace(body_seconds=30)
-    loop = SimpleNamespace(create_future=lambda: None)
-    connection = Protocol(
-        SimpleNamespace(app=SimpleNamespace(settings=settings), now=lambda: clock[0], loop=loop)
-    )
+    loop = SimpleNamespace(create_future=lambda: None, time=lambda: clock[0])
+    connection = Protocol(SimpleNamespace(app=SimpleNamespace(settings=settings), loop=loop))
     connection.transport = SimpleNamespace(
         get_write_buffer_size=lambda: left[0], abort=lambda: ended.append(clock[0])
     )
