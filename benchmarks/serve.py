@@ -145,7 +145,7 @@ def read_answer(connection: socket.socket) -> None:
     head, _, rest = data.partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 200"):
         raise RuntimeError(head.decode("latin-1"))
-    length = re.search(rb"content-length: *(\d+)", head, re.I)
+    length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.I)
     while len(rest) < int(length[1]) if length else not rest.endswith(b"0\r\n\r\n"):
         rest += connection.recv(1 << 20)
 
@@ -304,7 +304,14 @@ def load(name: str, port: int, clients: int, samples: int, seconds: float) -> di
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write("\n".join(lines) + _REPORT)
         script.flush()
-        command = ["wrk", "-t1", f"-c{clients}", f"-d{max(1, round(seconds))}s", "--timeout", "30s"]
+        command = [
+            "wrk",
+            "-t1",
+            f"-c{clients}",
+            f"-d{max(1, round(seconds))}s",
+            "--timeout",
+            "600s",
+        ]
         command += ["-s", script.name, f"http://127.0.0.1:{port}{path}"]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.rpartition("JSON ")[2])
@@ -326,9 +333,12 @@ def measure(
         for samples in options.samples:
             for clients in options.clients:
                 ratios, found = [], []
+                seconds = options.seconds
                 for _ in range(options.repeats):
                     alone = bare_elsewhere(bundle, how, options.seconds / 2)
-                    seen = load(name, port, clients, samples, options.seconds)
+                    # Of a slow model, long enough for every client to be answered twice.
+                    seconds = max(seconds, 2 * clients * samples / alone)
+                    seen = load(name, port, clients, samples, seconds)
                     rate = seen["requests"] * samples / seen["seconds"]
                     ratios.append(rate / alone)
                     found.append(seen | {"rate": rate})
@@ -346,7 +356,6 @@ def measure(
                     "ready_seconds": ready,
                 }
                 if clients == samples == 1:
-                    seconds = options.seconds
                     adds = [
                         added_elsewhere(name, bundle, port, seconds) for _ in range(options.repeats)
                     ]

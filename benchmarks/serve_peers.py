@@ -102,6 +102,8 @@ def litserve(folder, port, workers, max_batch):
 
 
 def ray(folder, port, workers, max_batch):
+    # By default its replicas give way to every other process, and here to the clients.
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     import ray as cluster
     from ray import serve
     from starlette.responses import Response

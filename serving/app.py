@@ -567,6 +567,8 @@ def create_app(settings: Settings | None = None) -> App:
         paths = os.environ.get("KERAS_GAN_BUNDLES", "")
         if not paths:
             raise UsageError("KERAS_GAN_BUNDLES must name the bundles to serve. Received: nothing")
-        tokens = os.environ.get("KERAS_GAN_TOKENS") or None
+        tokens = os.environ.get("KERAS_GAN_TOKENS")
+        if tokens == "":  # of a variable that was not filled in: not a server for everybody
+            raise UsageError("KERAS_GAN_TOKENS must name a file, or not be set. Received: ''")
         settings = Settings(paths=tuple(paths.split(os.pathsep)), tokens=tokens)
     return App(settings)

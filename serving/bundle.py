@@ -69,9 +69,7 @@ class Bundle:
         self.file = _choose(self.path, self.manifest, precision)
         self.sha256: str = self.manifest["files"][self.file]["sha256"]
         _check_inputs(self.path, self.manifest)
-        model = _read_file(self.path, self.manifest, self.file)
-        has_data = self.file == MODEL and DATA in self.manifest["files"]
-        data = _read_file(self.path, self.manifest, DATA) if has_data else b"\0"
+        model, data = self._read_model()
         self._session = _open_session(model, data, self.path / self.file, threads, device)
         self._check_model()
         self._sessions = [self._session]
@@ -79,6 +77,11 @@ class Bundle:
         while len(self._sessions) < sessions and self.device == "cpu":
             session = _open_session(model, data, self.path / self.file, threads, device)
             self._sessions.append(session)
+
+    def _read_model(self) -> tuple[bytes, bytes]:
+        has_data = self.file == MODEL and DATA in self.manifest["files"]
+        data = _read_file(self.path, self.manifest, DATA) if has_data else b"\0"
+        return _read_file(self.path, self.manifest, self.file), data
 
     def _check_model(self) -> None:
         """Refuses a manifest that describes another model than the one beside it."""
@@ -109,6 +112,16 @@ class Bundle:
     def runners(self) -> list[Callable[[dict[str, np.ndarray]], np.ndarray]]:
         """Gives for each session what maps its feeds to samples, for a thread of its own."""
         return [functools.partial(self._run, session=session) for session in self._sessions]
+
+    def wide_runner(self, threads: int) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+        """Gives one more, by a session of its own with several threads, on the CPU.
+
+        Raises:
+            UsageError: the files are no longer those that were opened.
+        """
+        model, data = self._read_model()
+        session = _open_session(model, data, self.path / self.file, threads, "cpu", shared=True)
+        return functools.partial(self._run, session=session)
 
     def generate(
         self,
@@ -278,7 +291,9 @@ def _read_file(folder: Path, manifest: dict[str, Any], name: str) -> bytes:
     return content
 
 
-def _open_session(model: bytes, data: bytes, path: Path, threads: int | None, device: str) -> Any:
+def _open_session(
+    model: bytes, data: bytes, path: Path, threads: int | None, device: str, shared: bool = False
+) -> Any:
     import onnxruntime
 
     if device not in ("auto", *_DEVICES.values()):
@@ -292,6 +307,8 @@ def _open_session(model: bytes, data: bytes, path: Path, threads: int | None, de
     options.add_external_initializers_from_files_in_memory([DATA], [data], [len(data)])
     if threads:
         options.intra_op_num_threads = threads
+    if shared:  # threads that spin after a run would take the CPU of others
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     if threads == 1:  # there is no other thread to wait for; spinning would take its CPU
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = _providers(device, onnxruntime.get_available_providers())

@@ -6,7 +6,7 @@ moment it is idle, so that a batch is what came in while the last one ran, and n
 company. A job that finds several workers idle is divided among them. Everything that a sample costs
 besides is done there too, for the whole batch: seeds become latents before the run, and samples
 become answers after it. The event loop hears of a batch once. A sample that nobody else waits
-behind is made in the loop's own thread, if that takes no longer than handing it over is worth.
+behind is made in the loop's own thread if it is a quick one, and by all CPUs if it is not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 
 from serving.latents import draw
 
-_QUICK = 0.002  # seconds that the event loop may be kept by a lone client's batch
+QUICK = 0.002  # seconds that the event loop may be kept by a lone client's batch
 _HELD = (
     480  # numbers; a ufunc of more than 500 lets go of the interpreter, and waits to have it back
 )
@@ -130,6 +130,7 @@ class Engine:
         max_batch: most samples in a batch.
         queue: most samples that wait for a worker.
         observe: called in the loop for each batch, with its samples and seconds.
+        wide: a session of several threads, for a sample while nothing else runs or waits.
     """
 
     def __init__(
@@ -142,6 +143,7 @@ class Engine:
         max_batch: int = 16,
         queue: int = 512,
         observe: Callable[[int, float], None] | None = None,
+        wide: Callable[[dict[str, np.ndarray]], np.ndarray] | None = None,
     ):
         self.max_batch = max_batch
         self.queue = queue
@@ -151,6 +153,7 @@ class Engine:
         self._num_classes = num_classes
         self._loop = loop
         self._sessions = sessions
+        self._wide = wide
         self._observe = observe
         self._jobs: set[Job] = set()  # queued or running
         self._deque: deque[tuple[Job, int, int]] = deque()  # pieces: a job's rows
@@ -188,7 +191,7 @@ class Engine:
         job.engine, job.done = self, done
         job.waiting = job.left = job.count
         self._jobs.add(job)
-        if alone and job.count * self.seconds < _QUICK and self._is_idle and self.seconds:
+        if alone and job.count * self.seconds < QUICK and self._is_idle and self.seconds:
             job.waiting = job.left = 0
             self._deliver(*self._make(self._sessions[0], [(job, 0, job.count)]))
             return
@@ -279,10 +282,12 @@ class Engine:
 
     def _work(self, run: Callable[[dict[str, np.ndarray]], np.ndarray]) -> None:
         while True:
-            pieces = self._take()
+            pieces, alone = self._take()
             if not pieces:
                 return
-            made = self._make(run, pieces)
+            # Of one sample: memory for a full batch is what the others have already.
+            is_one = alone and pieces[0][0].count == len(pieces) == 1
+            made = self._make((is_one and self._wide) or run, pieces)
             try:
                 self._loop.call_soon_threadsafe(self._deliver, *made)
             except RuntimeError:  # the loop is closed: there is nobody left to tell
@@ -317,8 +322,11 @@ class Engine:
                 job.error = Failed(str(error))
         return over, count, time.perf_counter() - start
 
-    def _take(self) -> list[tuple[Job, int, int]]:
-        """Waits for jobs and takes what fits a batch; nothing once the engine is closed."""
+    def _take(self) -> tuple[list[tuple[Job, int, int]], bool]:
+        """Waits for jobs and takes what fits a batch; nothing once the engine is closed.
+
+        Tells besides whether nothing else runs or waits.
+        """
         pieces: list[tuple[Job, int, int]] = []
         count = 0
         queued = self._deque
@@ -330,13 +338,13 @@ class Engine:
                         queued.popleft()
                         continue
                     if pieces and (count + last - first > self.max_batch or pieces[-1][0] is job):
-                        return pieces  # a second piece of a job is for another worker
+                        return pieces, False  # a second piece of a job is for another worker
                     pieces.append(queued.popleft())
                     count += last - first
                     job.waiting -= last - first
                     self.waiting -= last - first
                 if pieces or self._closed:
-                    return pieces
+                    return pieces, self._idle == len(self._threads) - 1
                 self._idle += 1
                 self._ready.wait()
                 self._idle -= 1

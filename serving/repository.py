@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from serving.bundle import Bundle
-from serving.engine import Engine
+from serving.engine import QUICK, Engine
 from serving.errors import UsageError
 from serving.limits import Settings
 
@@ -256,6 +256,10 @@ class Repository:
             self._say_once("No GPU was found that onnxruntime can use; it runs on the CPU.")
         served = Served(bundle, place.version, place.numbered)
         _warm(bundle, settings.max_batch)
+        wide = None
+        if settings.workers > 1 and bundle.device == "cpu" and _seconds(bundle) > QUICK:
+            wide = bundle.wide_runner(settings.workers)
+            wide(_zeros(bundle, 1))
         served.engine = Engine(
             bundle.runners(),
             bundle.latent_dim,
@@ -264,6 +268,7 @@ class Repository:
             max_batch=settings.max_batch,
             queue=settings.queue,
             observe=self._observe(served),
+            wide=wide,
         )
         return served
 
@@ -427,6 +432,24 @@ def _no_bundle(path: str) -> str:
     )
 
 
+def _zeros(bundle: Bundle, count: int) -> dict[str, np.ndarray]:
+    feeds: dict[str, np.ndarray] = {"latents": np.zeros((count, bundle.latent_dim), np.float32)}
+    if bundle.num_classes:
+        feeds["labels"] = np.zeros(count, np.int64)
+    return feeds
+
+
+def _seconds(bundle: Bundle) -> float:
+    """What one sample takes at best, of three tries."""
+    run, feeds = bundle.runners()[0], _zeros(bundle, 1)
+    found = []
+    for _ in range(3):
+        start = time.perf_counter()
+        run(feeds)
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
 def _warm(bundle: Bundle, max_batch: int) -> None:
     """Runs every session, at one sample and a full batch, and looks at the golden samples.
 
@@ -435,12 +458,7 @@ def _warm(bundle: Bundle, max_batch: int) -> None:
     """
     for run in bundle.runners():
         for count in (1, max_batch):
-            feeds: dict[str, np.ndarray] = {
-                "latents": np.zeros((count, bundle.latent_dim), np.float32)
-            }
-            if bundle.num_classes:
-                feeds["labels"] = np.zeros(count, np.int64)
-            run(feeds)
+            run(_zeros(bundle, count))
     golden = _golden(bundle)
     if golden is None:
         return

@@ -183,6 +183,35 @@ def test_the_samples_of_a_full_batch_are_drawn_in_parts_to_the_same_bits():
     asyncio.run(main())
 
 
+def test_a_sample_alone_has_all_cpus_and_others_their_own():
+    wide = Model()
+
+    async def test(engine, model):
+        await idle(engine, 2)
+        assert await engine.run(Job(1, seeds(3))) == value(3)
+        assert (wide.sizes, model.sizes) == ([1], [])
+        await idle(engine, 2)
+        wide.go.clear()
+        wide.began.clear()
+        first = asyncio.ensure_future(engine.run(Job(1, seeds(4))))
+        while not wide.began.is_set():
+            await asyncio.sleep(0.001)
+        assert await engine.run(Job(1, seeds(5))) == value(5)  # beside it
+        assert (wide.sizes, model.sizes) == ([1], [1])
+        wide.go.set()
+        assert await first == value(4)
+        await idle(engine, 2)
+        model.go.clear()
+        both = asyncio.ensure_future(engine.run(Job(2, seeds(6, 7))))
+        while engine._idle:
+            await asyncio.sleep(0.001)
+        model.go.set()
+        assert list(await both) == [value(6), value(7)]
+        assert (wide.sizes, model.sizes) == ([1, 1], [1, 1, 1])  # divided, and neither was alone
+
+    run(test, workers=2, wide=wide)
+
+
 def test_two_workers_run_at_the_same_time():
     async def test(engine, model):
         tasks = [await hold(engine, model), await hold(engine, model)]

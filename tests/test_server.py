@@ -1217,6 +1217,21 @@ def test_nothing_is_ready_before_it_is_loaded(models):
     asyncio.run(main())
 
 
+def test_settings_of_the_environment(one, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_GAN_BUNDLES", "")
+    with pytest.raises(serving.UsageError, match="KERAS_GAN_BUNDLES must name the bundles"):
+        create_app()
+    monkeypatch.setenv("KERAS_GAN_BUNDLES", str(one))
+    monkeypatch.setenv("KERAS_GAN_TOKENS", "")  # no file is not the same as no tokens
+    with pytest.raises(serving.UsageError, match=r"must name a file, or not be set. Received: ''"):
+        create_app()
+    (tmp_path / "tokens").write_text("abcdefghijklmnop\n")
+    monkeypatch.setenv("KERAS_GAN_TOKENS", str(tmp_path / "tokens"))
+    assert create_app().tokens.allow(b"Bearer abcdefghijklmnop")
+    monkeypatch.delenv("KERAS_GAN_TOKENS")
+    assert create_app().tokens is None
+
+
 def test_uvicorn_serves_it(one):
     pytest.importorskip("uvicorn")
     program = [sys.executable, "-m", "uvicorn", "--factory", "serving.app:create_app"]
