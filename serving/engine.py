@@ -332,12 +332,17 @@ class Engine:
         queued = self._deque
         with self._ready:
             while True:
+                limit = self.max_batch
+                if self.seconds > QUICK:
+                    # Of a slow model a large batch saves nothing, and who rides in it waits for
+                    # all of it: each worker gets its share of those who wait.
+                    limit = min(limit, -(-self.waiting // len(self._threads)))
                 while queued:
                     job, first, last = queued[0]
                     if not job.left:  # forgotten
                         queued.popleft()
                         continue
-                    if pieces and (count + last - first > self.max_batch or pieces[-1][0] is job):
+                    if pieces and (count + last - first > limit or pieces[-1][0] is job):
                         return pieces, False  # a second piece of a job is for another worker
                     pieces.append(queued.popleft())
                     count += last - first

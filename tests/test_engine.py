@@ -212,6 +212,28 @@ def test_a_sample_alone_has_all_cpus_and_others_their_own():
     run(test, workers=2, wide=wide)
 
 
+def test_workers_share_those_who_wait_for_a_slow_model():
+    async def test(engine, model):
+        await idle(engine, 2)
+        model.go.clear()
+        held = []
+        for left in (1, 0):
+            held.append(asyncio.ensure_future(engine.run(Job(1, seeds(0)))))
+            while engine._idle > left:
+                await asyncio.sleep(0.001)
+        engine.seconds = seconds
+        rest = [asyncio.ensure_future(engine.run(Job(1, seeds(i)))) for i in range(6)]
+        await asyncio.sleep(0)
+        model.go.set()
+        await asyncio.gather(*held, *rest)
+        return sorted(model.sizes)
+
+    seconds = 0.0001
+    assert run(test, workers=2) == [1, 1, 6]
+    seconds = 0.1  # a half of six, a half of three, the last
+    assert run(test, workers=2) == [1, 1, 1, 2, 3]
+
+
 def test_two_workers_run_at_the_same_time():
     async def test(engine, model):
         tasks = [await hold(engine, model), await hold(engine, model)]
