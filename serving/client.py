@@ -12,6 +12,7 @@ import binascii
 import contextlib
 import dataclasses
 import email.utils
+import functools
 import http.client
 import io
 import itertools
@@ -717,11 +718,11 @@ class Client(_Calls):
                 connection.timeout = remaining
                 if connection.sock is not None:
                     connection.sock.settimeout(remaining)
+                connection.response_class = functools.partial(_Reply, deadline)  # type: ignore
                 headers = self._headers | request.headers
                 connection.request(request.method, request.path, request.body or None, headers)
-                sock: Any = connection.sock  # the connection forgets it where the server closes
                 reply = connection.getresponse()
-                body = _read_body(reply, sock, deadline)
+                body = reply.read()
             except (ConnectionError, http.client.HTTPException):
                 connection.close()
                 if not reused:
@@ -751,21 +752,37 @@ class Client(_Calls):
         return http.client.HTTPSConnection(self._host, self._port, context=self._tls)
 
 
-def _read_body(reply: http.client.HTTPResponse, sock: socket.socket, deadline: float) -> bytes:
-    """Reads to the end or the deadline: a socket's own timeout is for each read, however small."""
-    parts = []
-    while not reply.isclosed():
-        if (remaining := deadline - time.monotonic()) <= 0:
+class _Reply(http.client.HTTPResponse):
+    """An answer that is there by a deadline; a socket's timeout is for each read, however small.
+
+    Args:
+        deadline: on the clock of `time.monotonic`.
+    """
+
+    def __init__(self, deadline: float, sock: socket.socket, *args: Any, **options: Any):
+        super().__init__(sock, *args, **options)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Until(sock, deadline))
+
+
+class _Until(io.RawIOBase):
+    def __init__(self, sock: socket.socket, deadline: float):
+        self._sock = sock
+        self._deadline = deadline
+        self._raw: Any = sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if (remaining := self._deadline - time.monotonic()) <= 0:
             raise TimeoutError
-        sock.settimeout(remaining)
-        if not (part := reply.read1(2**18)):
-            break
-        parts.append(part)
-    body = b"".join(parts)
-    if reply.length:
-        raise http.client.IncompleteRead(body, reply.length)
-    reply.close()
-    return body
+        self._sock.settimeout(remaining)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
 class AsyncClient(_Calls):

@@ -295,9 +295,12 @@ def test_a_server_that_is_silent_is_given_up(ours):
     assert time.monotonic() - start < 1.3
 
 
-def test_a_server_that_trickles_is_given_up(ours):
+@pytest.mark.parametrize(
+    "begun", [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-Long: "]
+)
+def test_a_server_that_trickles_is_given_up(ours, begun):
     def trickle(handler):
-        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
+        handler.wfile.write(begun)
         with contextlib.suppress(OSError):
             for _ in range(30):
                 handler.wfile.write(b"x")

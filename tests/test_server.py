@@ -1295,7 +1295,7 @@ def test_what_the_openapi_document_allows_and_forbids(models, tmp_path, tokens):
         header = ["--header", f"Authorization: Bearer {TOKEN}"] if tokens else []
         done = subprocess.run(
             [
-                *(sys.executable, "-m", "schemathesis.cli", "run", "--max-examples", "150"),
+                *(sys.executable, "-m", "schemathesis.cli", "run", "--max-examples", "800"),
                 *("--checks", CHECKS),
                 *("--phases", "coverage,fuzzing"),
                 *header,
@@ -1309,6 +1309,11 @@ def test_what_the_openapi_document_allows_and_forbids(models, tmp_path, tokens):
         )
         assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-1000:]
         assert server.ask("/readyz").status == 200
+        text = server.ask("/metrics").body.decode()
+        counts = re.findall(r'^keras_gan_requests_total{.*status="(\d+)"} (\d+)$', text, re.M)
+        print(counts)
+        assert sum(int(n) for _, n in counts) > 10_000
+        assert {status for status, _ in counts if int(status) >= 500} <= {"503"}
         assert server.memory() - before < 100 * 2**20
         assert "Traceback" not in server.log
 
