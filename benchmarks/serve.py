@@ -107,13 +107,13 @@ def bare_elsewhere(bundle: pathlib.Path, how: tuple[int, int, int], seconds: flo
 def added(name: str, bundle: str, port: int, seconds: float) -> float:
     """Milliseconds that a server adds to the model's call, for one client and one sample."""
     import serving
-    from serving.latents import latents_from_seeds
+    from serving.latents import labels_from_seeds, latents_from_seeds
 
     opened = serving.Bundle(bundle, threads=1, device="cpu", sessions=1)
     run = opened.runners()[0]
     feeds: dict[str, Any] = {"latents": latents_from_seeds([0], opened.latent_dim)}
     if opened.num_classes:
-        feeds["labels"] = latents_from_seeds([0], 1).astype("int64")
+        feeds["labels"] = labels_from_seeds([0], opened.num_classes)
     path, headers, body = request_of(name, 1)
     lines = "".join(f"{key}: {value}\r\n" for key, value in headers.items())
     head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{lines}content-length: {len(body)}"
@@ -121,6 +121,7 @@ def added(name: str, bundle: str, port: int, seconds: float) -> float:
     found: tuple[list[float], list[float]] = ([], [])
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.settimeout(60)
 
         def ask() -> None:
             connection.sendall(message)
@@ -139,15 +140,21 @@ def added(name: str, bundle: str, port: int, seconds: float) -> float:
 
 def read_answer(connection: socket.socket) -> None:
     """Reads an answer that says its length, or comes in chunks."""
-    data = connection.recv(1 << 20)
+
+    def more() -> bytes:
+        if not (piece := connection.recv(1 << 20)):
+            raise RuntimeError("the server has closed the connection")
+        return piece
+
+    data = more()
     while b"\r\n\r\n" not in data:
-        data += connection.recv(1 << 20)
+        data += more()
     head, _, rest = data.partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 200"):
         raise RuntimeError(head.decode("latin-1"))
     length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.I)
     while len(rest) < int(length[1]) if length else not rest.endswith(b"0\r\n\r\n"):
-        rest += connection.recv(1 << 20)
+        rest += more()
 
 
 def added_elsewhere(name: str, bundle: pathlib.Path, port: int, seconds: float) -> float:

@@ -7,6 +7,7 @@ same application on `serving.server`, which spares requests ASGI's messages and 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import re
 import time
@@ -113,10 +114,9 @@ class App:
         self.repository = Repository(settings, self.log.say, self._count)
         self.routes = _routes()
         self.active = 0
-        self.version = version()
         self._is_local = settings.is_local
         self._hosts = frozenset(host.lower() for host in settings.hosts)
-        self._own: set[bytes] = set()  # values of Host that were found to name this machine
+        self._known_hosts: set[bytes] = set()  # values of Host that name this machine
         self.draining = False
         self.loop: asyncio.AbstractEventLoop | None = None
         self.when_loaded: Callable[[], None] = lambda: None
@@ -127,6 +127,16 @@ class App:
         self._number = 0
         self._ticker: asyncio.TimerHandle | None = None
         self._next_look = 0.0
+
+    @functools.cached_property
+    def version(self) -> str:
+        """The package's version; the server's files alone have none."""
+        from importlib import metadata  # which takes a while to load
+
+        try:
+            return metadata.version("keras-gan")
+        except metadata.PackageNotFoundError:
+            return "0"
 
     # ------------------------------------------------------------------ its life
 
@@ -202,12 +212,10 @@ class App:
         except Exception as error:
             return self.error(request, error)
 
-    def submit(
-        self, request: Request, job: Job, done: Callable[[Job], None], alone: bool = False
-    ) -> Answer | None:
-        """Queues a job; gives an answer if it is refused. `alone` is that of the engine."""
+    def submit(self, request: Request, job: Job, done: Callable[[Job], None]) -> Answer | None:
+        """Queues a job; gives an answer if it is refused."""
         try:
-            job.engine.submit(job, done, alone=alone)  # type: ignore[union-attr]
+            job.engine.submit(job, done)  # type: ignore[union-attr]
         except Exception as error:
             return self.error(request, error)
         return None
@@ -362,7 +370,7 @@ class App:
         if self._is_local:
             # A name that a stranger's page has led here is not ours: DNS rebinding.
             given = headers.get(b"host", b"localhost")
-            if given not in self._own and not self._is_own(given):
+            if given not in self._known_hosts and not self._is_own(given):
                 raise Refusal(
                     403,
                     "The host must be this machine, or one that --trusted-host names. "
@@ -391,8 +399,8 @@ class App:
     def _is_own(self, host: bytes) -> bool:
         name = split_host(host.decode("latin-1").lower())
         own = name in self._hosts or is_loopback(name)
-        if own and len(self._own) < 100:  # the few that come again and again
-            self._own.add(host)
+        if own and len(self._known_hosts) < 100:  # the few that come again and again
+            self._known_hosts.add(host)
         return own
 
     def _allows(self, origin: bytes) -> bool:
@@ -493,16 +501,6 @@ class App:
     def too_long(self) -> str:
         """What a body above the limit is told."""
         return f"A body holds at most {self.settings.max_body} bytes. Received: more"
-
-
-def version() -> str:
-    """The package's version; the server's files alone have none."""
-    from importlib import metadata
-
-    try:
-        return metadata.version("keras-gan")
-    except metadata.PackageNotFoundError:
-        return "0"
 
 
 # ---------------------------------------------------------------------------- small answers

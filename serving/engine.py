@@ -3,15 +3,17 @@
 Each worker is a thread with an onnxruntime session of its own, of one thread: two of them do more
 than one session of two threads, which waits for its slower half. A worker takes what is queued the
 moment it is idle, so that a batch is what came in while the last one ran, and no request waits for
-company. A job that finds several workers idle is divided among them. Everything that a sample costs
-besides is done there too, for the whole batch: seeds become latents before the run, and samples
-become answers after it. The event loop hears of a batch once. A sample that nobody else waits
-behind is made in the loop's own thread if it is a quick one, and by all CPUs if it is not.
+company; of a slow model, for which a batch saves nothing, it takes its share of that. A job that
+finds several workers idle is divided among them. Everything that a sample costs besides is done
+there too, for the whole batch: seeds become latents before the run, and samples become answers
+after it. The event loop hears of a batch once. A sample that nobody else waits behind is made in
+the loop's own thread if model and answer are quick, and by all CPUs if the model is not.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections import deque
@@ -23,9 +25,10 @@ import numpy as np
 from serving.latents import draw
 
 QUICK = 0.002  # seconds that the event loop may be kept by a lone client's batch
-_HELD = (
-    480  # numbers; a ufunc of more than 500 lets go of the interpreter, and waits to have it back
-)
+LIGHT = 2**14  # numbers of an answer that takes no time beside that
+# Pairs of words: a ufunc of more than 500 numbers lets go of the interpreter and waits to have it
+# back.
+_HELD = 480
 
 
 class Full(Exception):
@@ -62,6 +65,7 @@ class Job:
     """
 
     __slots__ = (
+        "alone",
         "count",
         "deadline",
         "done",
@@ -72,6 +76,7 @@ class Job:
         "labels",
         "latents",
         "left",
+        "light",
         "result",
         "rows",
         "seeds",
@@ -99,6 +104,8 @@ class Job:
         self.done: Callable[[Job], None] | None = None
         self.engine: Engine | None = None
         self.facts: Any = None  # the protocol's own
+        self.light = False  # whether `encode` takes no time beside a quick model's
+        self.alone = False  # whether no other client is known to ask
         self.result: Any = None
         self.error: BaseException | None = None
         self.waiting = 0  # samples of it that no worker has taken
@@ -130,6 +137,7 @@ class Engine:
         max_batch: most samples in a batch.
         queue: most samples that wait for a worker.
         observe: called in the loop for each batch, with its samples and seconds.
+        one: seconds that one sample takes in a worker alone; infinity where that is not known.
         wide: a session of several threads, for a sample while nothing else runs or waits.
     """
 
@@ -143,6 +151,7 @@ class Engine:
         max_batch: int = 16,
         queue: int = 512,
         observe: Callable[[int, float], None] | None = None,
+        one: float = math.inf,
         wide: Callable[[dict[str, np.ndarray]], np.ndarray] | None = None,
     ):
         self.max_batch = max_batch
@@ -153,6 +162,7 @@ class Engine:
         self._num_classes = num_classes
         self._loop = loop
         self._sessions = sessions
+        self._one = one
         self._wide = wide
         self._observe = observe
         self._jobs: set[Job] = set()  # queued or running
@@ -167,17 +177,16 @@ class Engine:
         for thread in self._threads:
             thread.start()
 
-    def submit(
-        self, job: Job, done: Callable[[Job], None], *, part: bool = False, alone: bool = False
-    ) -> None:
+    def submit(self, job: Job, done: Callable[[Job], None], *, part: bool = False) -> None:
         """Queues a job; `done` is called in the loop once it has a result or an error.
+
+        A quick and light job of a lone client is done before this returns, if no worker is at
+        anything.
 
         Args:
             job: the job.
             done: called with the job, unless it is cancelled.
             part: of a request whose first part was taken; has its place already.
-            alone: whether no other client is known to ask: the job is done before this returns,
-                if it is a short one and no worker is at anything.
 
         Raises:
             Full: the queue has no place.
@@ -191,7 +200,8 @@ class Engine:
         job.engine, job.done = self, done
         job.waiting = job.left = job.count
         self._jobs.add(job)
-        if alone and job.count * self.seconds < QUICK and self._is_idle and self.seconds:
+        is_quick = job.count * self._one < QUICK
+        if job.alone and job.light and is_quick and self._is_idle:
             job.waiting = job.left = 0
             self._deliver(*self._make(self._sessions[0], [(job, 0, job.count)]))
             return
@@ -209,7 +219,7 @@ class Engine:
     @property
     def _is_idle(self) -> bool:
         # A worker that was woken counts as idle until it has taken what woke it.
-        return self._idle == len(self._threads) and not self._deque
+        return not self._deque and self._idle == len(self._threads)
 
     async def run(self, job: Job, *, part: bool = False) -> Any:
         """Queues a job and waits for its result."""
@@ -333,7 +343,7 @@ class Engine:
         with self._ready:
             while True:
                 limit = self.max_batch
-                if self.seconds > QUICK:
+                if self._one > QUICK:
                     # Of a slow model a large batch saves nothing, and who rides in it waits for
                     # all of it: each worker gets its share of those who wait.
                     limit = min(limit, -(-self.waiting // len(self._threads)))
@@ -389,7 +399,7 @@ class Engine:
     ) -> None:
         """Makes the latents of many seeds at once: it takes as long as those of one."""
         seeds = seeded[0] if len(seeded) == 1 else np.concatenate(seeded)
-        step = max(1, 2 * _HELD // self._latent_dim)
+        step = max(1, _HELD // ((self._latent_dim + 1) // 2))
         drawn = draw(seeds[:step], self._latent_dim)
         if len(seeds) > step:
             more = range(step, len(seeds), step)

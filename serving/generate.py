@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 import orjson
 
-from serving.engine import Job, even
+from serving.engine import LIGHT, Job, even
 from serving.errors import UsageError, told
 from serving.latents import latents_from_seeds
 from serving.limits import Settings
@@ -361,6 +361,7 @@ class Plan:
         job.encode = encode
         job.deadline = self.deadline
         job.facts = (first, last)
+        job.light = self.form in ("npy", "json") and job.count * self.served.size <= LIGHT
         job.engine = self.served.engine
         return job
 

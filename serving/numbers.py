@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.engine import Job, even
+from serving.engine import LIGHT, Job, even
 from serving.limits import Settings
 from serving.messages import Answer, Refusal
 
@@ -113,6 +113,7 @@ class Inputs:
             encode,
             deadline,
         )
+        job.light = job.count * self.served.size <= LIGHT
         job.engine = self.served.engine
         return job
 

@@ -196,7 +196,9 @@ def predict(app: Any, request: Request, name: str, version: int | None = None) -
 
     deadline = request.start + app.settings.timeout
     if inputs.count <= served.engine.max_batch:
-        return inputs.job(0, inputs.count, encode, deadline)
+        job = inputs.job(0, inputs.count, encode, deadline)
+        job.light &= prediction.output == "samples"
+        return job
     return batches(app, inputs, deadline, prediction.answer)
 
 

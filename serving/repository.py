@@ -25,7 +25,7 @@ import numpy as np
 from serving.bundle import Bundle
 from serving.engine import QUICK, Engine
 from serving.errors import UsageError
-from serving.limits import Settings
+from serving.limits import Settings, cpus
 
 _GOLDEN = "golden.npz"
 _MAX_GOLDEN = 64 * 2**20
@@ -256,10 +256,14 @@ class Repository:
             self._say_once("No GPU was found that onnxruntime can use; it runs on the CPU.")
         served = Served(bundle, place.version, place.numbered)
         _warm(bundle, settings.max_batch)
-        wide = None
-        if settings.workers > 1 and bundle.device == "cpu" and _seconds(bundle) > QUICK:
-            wide = bundle.wide_runner(settings.workers)
-            wide(_zeros(bundle, 1))
+        one, wide = math.inf, None
+        if bundle.device == "cpu":
+            one = _seconds(bundle.runners()[0], bundle)
+            threads = min(settings.workers, cpus())
+            if threads > 1 and one > QUICK:
+                wide = bundle.wide_runner(threads)
+                if _seconds(wide, bundle) > one:
+                    wide = None
         served.engine = Engine(
             bundle.runners(),
             bundle.latent_dim,
@@ -268,6 +272,7 @@ class Repository:
             max_batch=settings.max_batch,
             queue=settings.queue,
             observe=self._observe(served),
+            one=one,
             wide=wide,
         )
         return served
@@ -439,9 +444,10 @@ def _zeros(bundle: Bundle, count: int) -> dict[str, np.ndarray]:
     return feeds
 
 
-def _seconds(bundle: Bundle) -> float:
-    """What one sample takes at best, of three tries."""
-    run, feeds = bundle.runners()[0], _zeros(bundle, 1)
+def _seconds(run: Callable[[dict[str, np.ndarray]], np.ndarray], bundle: Bundle) -> float:
+    """What one sample takes at best, of three tries after a first."""
+    feeds = _zeros(bundle, 1)
+    run(feeds)
     found = []
     for _ in range(3):
         start = time.perf_counter()

@@ -251,9 +251,9 @@ class Protocol(asyncio.Protocol):
         if type(outcome) is Job:
             self._work = outcome
             server = self.server
-            alone = server.last is self and self.app.active == 1
+            outcome.alone = server.last is self and self.app.active == 1
             server.last = self
-            answer = self.app.submit(request, outcome, self._done, alone)
+            answer = self.app.submit(request, outcome, self._done)
             if answer is not None:
                 self._answer(answer)
         elif type(outcome) is Answer:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import tiny
 
+from serving import engine as engine_module
 from serving import generate, repository
 from serving.engine import Closed, Engine, Expired, Failed, Full, Job, even
-from serving.latents import latents_from_seeds
+from serving.latents import draw, latents_from_seeds
 from serving.limits import Settings
 
 
@@ -127,10 +128,11 @@ def test_a_lone_client_is_answered_in_the_loop_if_that_is_quick_and_nobody_is_at
             threads.append(threading.current_thread() is threading.main_thread())
             return rows
 
-        async def ask(alone, count=1):
+        async def ask(alone=True, light=True, count=1):
             job = Job(count, seeds(*range(5, 5 + count)), truncation=0.5, encode=encode)
+            job.alone, job.light = alone, light
             done = loop.create_future()
-            engine.submit(job, done.set_result, alone=alone)
+            engine.submit(job, done.set_result)
             here = done.done()
             assert (await done).result[0] == pytest.approx(value(5, truncation=0.5))
             assert here == threads[-1]
@@ -138,49 +140,72 @@ def test_a_lone_client_is_answered_in_the_loop_if_that_is_quick_and_nobody_is_at
             return here
 
         await idle(engine, 2)
-        assert not await ask(True)  # how long it takes is not known yet
+        assert await ask()
+        assert await ask()
+        assert not await ask(alone=False)
         await idle(engine, 2)
-        engine.seconds = 0.0004
-        assert await ask(True)
-        assert not await ask(False)
+        assert not await ask(light=False)  # its encoding may be anything
         await idle(engine, 2)
-        engine.seconds = 0.0004
-        assert not await ask(True, count=6)  # longer than others may have to wait
+        assert not await ask(count=6)  # longer than others may have to wait
         await idle(engine, 2)
-        engine.seconds = 0.0004
         held = await hold(engine, model)
-        later = asyncio.ensure_future(ask(True))
+        later = asyncio.ensure_future(ask())
         await asyncio.sleep(0.02)
         assert not later.done()  # it waits in its turn for the model, not in the loop
         model.go.set()
         await held
         assert not await later
 
-    run(test, workers=2, observe=lambda count, seconds: told.append(count))
-    assert sorted(told) == [1, 1, 1, 1, 1, 3, 3]  # the long one was divided
+    run(test, workers=2, one=0.0004, observe=lambda count, seconds: told.append(count))
+    assert sorted(told) == [1, 1, 1, 1, 1, 1, 3, 3]  # the long one was divided
 
 
-def test_the_samples_of_a_full_batch_are_drawn_in_parts_to_the_same_bits():
+def test_no_lone_client_keeps_the_loop_for_a_model_that_is_slow_or_not_known():
     async def test(engine, model):
-        found = []
-        for _ in range(40):
-            job = Job(1, seeds(len(found)), encode=lambda job, rows: rows)
-            found.append(engine.run(job))
-        for number, rows in enumerate(await asyncio.gather(*found)):
-            assert rows[0] == value(number, dim=300)
-        assert max(model.sizes) > 3  # 960 numbers at a time are 3 of them
+        await idle(engine, 1)
+        engine.seconds = 0.0001  # whatever the last batches took
+        job = Job(1, seeds(5))
+        job.alone = job.light = True
+        done = asyncio.get_running_loop().create_future()
+        engine.submit(job, done.set_result)
+        assert not done.done()
+        await done
 
-    async def main():
+    run(test)
+    run(test, one=0.003)
+
+
+@pytest.mark.parametrize("dim", [5, 300])
+def test_the_samples_of_a_full_batch_are_drawn_in_parts_to_the_same_bits(dim, monkeypatch):
+    parts = []
+
+    def spy(seeds, latent_dim):
+        parts.append(len(seeds) * -(-latent_dim // 2))
+        return draw(seeds, latent_dim)
+
+    async def test():
         model = Model()
         model.go.clear()
-        engine = Engine([model], 300, 0, asyncio.get_running_loop(), max_batch=40, queue=100)
-        asyncio.get_running_loop().call_later(0.1, model.go.set)
+        loop = asyncio.get_running_loop()
+        engine = Engine([model], dim, 0, loop, max_batch=400, queue=500, one=0.0001)
         try:
-            await test(engine, model)
+            held = await hold(engine, model)
+            jobs = [Job(1, seeds(i), encode=lambda job, rows: rows) for i in range(400)]
+            found = [asyncio.ensure_future(engine.run(job)) for job in jobs]
+            await asyncio.sleep(0.01)
+            model.go.set()
+            await held
+            for number, rows in enumerate(await asyncio.gather(*found)):
+                assert rows[0] == value(number, dim=dim)
+            assert model.sizes == [1, 400]
         finally:
+            model.go.set()
             engine.close()
 
-    asyncio.run(main())
+    monkeypatch.setattr(engine_module, "draw", spy)
+    asyncio.run(test())
+    assert max(parts) <= 500
+    assert sum(parts) == 401 * -(-dim // 2)
 
 
 def test_a_sample_alone_has_all_cpus_and_others_their_own():
@@ -201,13 +226,6 @@ def test_a_sample_alone_has_all_cpus_and_others_their_own():
         wide.go.set()
         assert await first == value(4)
         await idle(engine, 2)
-        model.go.clear()
-        both = asyncio.ensure_future(engine.run(Job(2, seeds(6, 7))))
-        while engine._idle:
-            await asyncio.sleep(0.001)
-        model.go.set()
-        assert list(await both) == [value(6), value(7)]
-        assert (wide.sizes, model.sizes) == ([1, 1], [1, 1, 1])  # divided, and neither was alone
 
     run(test, workers=2, wide=wide)
 
@@ -221,17 +239,15 @@ def test_workers_share_those_who_wait_for_a_slow_model():
             held.append(asyncio.ensure_future(engine.run(Job(1, seeds(0)))))
             while engine._idle > left:
                 await asyncio.sleep(0.001)
-        engine.seconds = seconds
         rest = [asyncio.ensure_future(engine.run(Job(1, seeds(i)))) for i in range(6)]
         await asyncio.sleep(0)
         model.go.set()
         await asyncio.gather(*held, *rest)
         return sorted(model.sizes)
 
-    seconds = 0.0001
-    assert run(test, workers=2) == [1, 1, 6]
-    seconds = 0.1  # a half of six, a half of three, the last
-    assert run(test, workers=2) == [1, 1, 1, 2, 3]
+    assert run(test, workers=2, one=0.0001) == [1, 1, 6]
+    # A half of six, a half of three, the last.
+    assert run(test, workers=2, one=0.1) == [1, 1, 1, 2, 3]
 
 
 def test_two_workers_run_at_the_same_time():
@@ -487,6 +503,40 @@ def test_a_full_queue_holds_one_part_of_a_long_request():
         assert count == 8
 
     run(test, queue=2, max_batch=1)
+
+
+@pytest.mark.parametrize(
+    ("times", "has_wide"),
+    [((0.01, 0.004), True), ((0.01, 0.02), False), ((0.001,), False)],
+    ids=["faster", "slower", "quick"],
+)
+def test_a_slow_model_gets_a_session_of_all_cpus_if_that_is_faster(
+    times, has_wide, tmp_path, monkeypatch
+):
+    bundle = tiny.clothes(tmp_path / "clothes")
+    left = list(times)
+    monkeypatch.setattr(repository, "_seconds", lambda run, bundle: left.pop(0))
+    monkeypatch.setattr(repository, "cpus", lambda: 2)
+
+    async def main():
+        found = repository.Repository(Settings(paths=(str(bundle),), workers=2))
+        ready = asyncio.Event()
+        found.start(asyncio.get_running_loop(), ready.set)
+        await asyncio.wait_for(ready.wait(), 20)
+        try:
+            (served,) = found.newest.values()
+            engine = served.engine
+            assert (engine._one, left) == (times[0], [])
+            assert (engine._wide is not None) == has_wide
+            feeds = {"latents": np.ones((1, served.bundle.latent_dim), np.float32)}
+            feeds["labels"] = np.ones(1, np.int64)
+            expected = engine._sessions[0](feeds)
+            if has_wide:
+                np.testing.assert_allclose(engine._wide(feeds), expected, atol=1e-5)
+        finally:
+            found.close()
+
+    asyncio.run(main())
 
 
 def test_an_engine_that_was_replaced_takes_who_has_found_it(tmp_path):

@@ -30,7 +30,7 @@ from serving.generate import FIELDS
 from serving.latents import latents_from_seeds
 from serving.limits import Settings
 from serving.pictures import to_uint8
-from serving.server import Protocol, http_date
+from serving.server import Protocol, Server, http_date
 from serving.walks import slerp
 
 
@@ -523,6 +523,53 @@ def test_requests_in_a_row_are_answered_in_order(server):
     seeds = [int(x.split(b"\r\n")[0]) for x in found.split(b"x-seed: ")[1:]]
     assert seeds == list(range(51))
     assert found.count(b"HTTP/1.1 200 OK") == 51
+
+
+def test_a_head_behind_another_request_is_measured_too(server):
+    first = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    long = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"a" * 40_000 + b"\r\n\r\n"
+    answers = server.raw(first + long)
+    assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"200", b"431"]
+
+
+def test_a_connection_that_asks_alone_is_known(one):
+    async def main():
+        app = create_app(Settings(paths=(str(one),), access_log=False))
+        server = Server(app)
+        server.loop = asyncio.get_running_loop()
+        server._tick()
+        ready = asyncio.Event()
+        app.when_loaded = ready.set
+        app.start(server.loop)
+        await asyncio.wait_for(ready.wait(), 20)
+        engine = app.repository.newest["clothes"].engine
+        found = []
+        engine.submit = lambda job, done, **options: found.append((job.alone, job.light, done, job))
+        transport = SimpleNamespace(
+            get_extra_info=lambda name: None, write=lambda data: None, is_closing=lambda: False
+        )
+        a, b = Protocol(server), Protocol(server)
+        for connection in (a, b):
+            connection.connection_made(transport)
+
+        def ask(connection, form="npy", answered=True):
+            path = f"/v1/generate?seed=1&format={form}".encode()
+            connection.data_received(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            alone, light, done, job = found[-1]
+            if answered:
+                job.error = ValueError()
+                done(job)
+            return alone, light
+
+        assert ask(a) == (False, True)  # nobody was known to ask
+        assert ask(a) == (True, True)
+        assert ask(a, "png") == (True, False)
+        assert ask(b) == (False, True)
+        assert ask(a, answered=False)[0] is False
+        assert ask(b, answered=False)[0] is False
+        app.close()
+
+    asyncio.run(main())
 
 
 def test_requests_in_a_row_wait_for_who_does_not_read(server):
