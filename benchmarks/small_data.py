@@ -31,7 +31,8 @@ from keras_gan import datasets, train
 from keras_gan import recipe as recipes
 from keras_gan.run import processor
 
-AUGMENTS = {"none": "null", "diff_augment": "diff_augment", "ada": "ada"}
+ADA = "adaptive"
+AUGMENTS = {"none": "null", "diff_augment": "diff_augment", "ada": ADA}
 
 
 def few_images(chosen: np.ndarray, folder: str) -> str:
@@ -106,7 +107,7 @@ def classifier(per_class: int, seed: int, images: int, settings: list[str]) -> l
     order = np.random.default_rng(seed).permutation(len(x))
     chosen = np.concatenate([order[y[order] == label][:per_class] for label in range(10)])
     with tempfile.TemporaryDirectory() as folder:
-        sets = ["game.augment=ada", f"training.images={images}", *settings]
+        sets = [f"game.augment={ADA}", f"training.images={images}", *settings]
         path = few_images(chosen, folder)
         gan = play("fashion-mnist-classes", path, [*sets, f"training.seed={seed}"], folder).gan
         count = 20 * len(chosen)

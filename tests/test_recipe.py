@@ -1,5 +1,8 @@
 """Recipes: every preset is whole, and every wrong key is told by its path."""
 
+import importlib
+import pathlib
+
 import pytest
 import yaml
 
@@ -171,3 +174,15 @@ def test_lazy_interval_rescales_the_optimizer():
     by_default = recipe.Optimizer(name="nadam", lazy_interval=4)
     assert recipe.make_optimizer(by_default, 1).beta_2 == pytest.approx(0.999**0.8)
     assert recipe.make_optimizer(recipe.Optimizer(), 1).beta_2 == 0.999
+
+
+def test_the_benchmark_of_few_images_asks_for_augmentations_that_there_are(monkeypatch):
+    monkeypatch.syspath_prepend(str(pathlib.Path(__file__).parents[1] / "benchmarks"))
+    small_data = importlib.import_module("small_data")
+    found = {
+        name: recipe.load("fashion-mnist", [f"game.augment={augment}"]).game.augment
+        for name, augment in small_data.AUGMENTS.items()
+    }
+    assert found == {"none": None, "diff_augment": "diff_augment", "ada": "adaptive"}
+    loaded = recipe.load("fashion-mnist-classes", [f"game.augment={small_data.ADA}"])
+    assert loaded.game.augment == "adaptive"

@@ -1391,4 +1391,12 @@ def test_a_minute_of_four_times_the_load(slow_bundle):
         with Load(server, 1, path) as load:
             time.sleep(5)
         after = sorted(x[1] for x in load.answers)
+        for name, times in {
+            "unloaded": unloaded,
+            "taken": taken,
+            "503": refused,
+            "after": after,
+        }.items():
+            middle, late = (1000 * times[int(share * len(times))] for share in (0.5, 0.99))
+            print(f"{name}: {len(times)} answers, p50 {middle:.1f} ms, p99 {late:.1f} ms")
         assert after[len(after) // 2] < 1.5 * unloaded[len(unloaded) // 2]
