@@ -78,7 +78,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "timeout": {
         "type": "number",
-        "exclusiveMinimum": 0,
+        "minimum": 0.01,
+        "maximum": 86_400,
         "description": "Seconds after which to give up. Default: the server's.",
     },
 }
@@ -200,7 +201,7 @@ class Plan:
         if "columns" in given:
             self.columns = _integer("columns", given["columns"], 1, 2**14)
         if "timeout" in given:
-            self.timeout = min(self.timeout, _number("timeout", given["timeout"], 0, math.inf))
+            self.timeout = min(self.timeout, _number("timeout", given["timeout"], 0.01, 86_400))
         self._set_form(given.get("format"))
         self._set_seeds(given)
         # A stream may take as long as it moves on; each of its parts may not.
@@ -593,8 +594,8 @@ def _integer(name: str, value: Any, low: int, high: int) -> int:
 
 def _number(name: str, value: Any, low: float, high: float) -> float:
     allowed = type(value) in (int, float) and low <= value <= high and math.isfinite(value)
-    if not allowed or (high == math.inf and value <= low):
-        rule = f"a number of {low} to {high}" if high != math.inf else f"a number above {low}"
+    if not allowed:
+        rule = f"a number of {low} to {high}"
         raise UsageError(f"{name} must be {rule}. Received: {name}={told(value)}")
     return float(value)
 
