@@ -97,9 +97,9 @@ def bare(bundle: str, sessions: int, threads: int, batch: int, seconds: float) -
     return sum(counts) / (time.perf_counter() - start)
 
 
-def bare_elsewhere(bundle: pathlib.Path, how: tuple[int, int, int], seconds: float) -> float:
-    """The same in a new process, so that nothing of this one is in its way."""
-    command = [sys.executable, __file__, "--bare", str(bundle), *map(str, how), str(seconds)]
+def elsewhere(what: str, *arguments: Any) -> float:
+    """What `bare` or `added` gives in a new process, so that nothing of this one is in its way."""
+    command = [sys.executable, __file__, f"--{what}", *map(str, arguments)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment())
     return float(done.stdout)
 
@@ -157,16 +157,10 @@ def read_answer(connection: socket.socket) -> None:
         rest += more()
 
 
-def added_elsewhere(name: str, bundle: pathlib.Path, port: int, seconds: float) -> float:
-    command = [sys.executable, __file__, "--added", name, str(bundle), str(port), str(seconds)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment())
-    return float(done.stdout)
-
-
 def best_bare(bundle: pathlib.Path, seconds: float) -> tuple[int, int, int]:
     """Sessions, threads and batch with which the bare loop is fastest here."""
     found = {
-        (sessions, threads, batch): bare_elsewhere(bundle, (sessions, threads, batch), seconds)
+        (sessions, threads, batch): elsewhere("bare", bundle, sessions, threads, batch, seconds)
         for sessions, threads in ARRANGEMENTS
         for batch in (1, 8, 16)
     }
@@ -311,14 +305,8 @@ def load(name: str, port: int, clients: int, samples: int, seconds: float) -> di
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write("\n".join(lines) + _REPORT)
         script.flush()
-        command = [
-            "wrk",
-            "-t1",
-            f"-c{clients}",
-            f"-d{max(1, round(seconds))}s",
-            "--timeout",
-            "600s",
-        ]
+        command = ["wrk", "-t1", f"-c{clients}", f"-d{max(1, round(seconds))}s"]
+        command += ["--timeout", "600s"]
         command += ["-s", script.name, f"http://127.0.0.1:{port}{path}"]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.rpartition("JSON ")[2])
@@ -342,7 +330,7 @@ def measure(
                 ratios, found = [], []
                 seconds = options.seconds
                 for _ in range(options.repeats):
-                    alone = bare_elsewhere(bundle, how, options.seconds / 2)
+                    alone = elsewhere("bare", bundle, *how, options.seconds / 2)
                     # Of a slow model, long enough for every client to be answered twice.
                     seconds = max(seconds, 2 * clients * samples / alone)
                     seen = load(name, port, clients, samples, seconds)
@@ -364,7 +352,8 @@ def measure(
                 }
                 if clients == samples == 1:
                     adds = [
-                        added_elsewhere(name, bundle, port, seconds) for _ in range(options.repeats)
+                        elsewhere("added", name, bundle, port, seconds)
+                        for _ in range(options.repeats)
                     ]
                     row["added_ms"] = statistics.median(adds)
                 rows.append(row)

@@ -544,7 +544,7 @@ def test_a_connection_that_asks_alone_is_known(one):
         await asyncio.wait_for(ready.wait(), 20)
         engine = app.repository.newest["clothes"].engine
         found = []
-        engine.submit = lambda job, done, **options: found.append((job.alone, job.light, done, job))
+        engine.submit = lambda job, done: found.append((job.alone, job.light, done, job))
         transport = SimpleNamespace(
             get_extra_info=lambda name: None, write=lambda data: None, is_closing=lambda: False
         )
