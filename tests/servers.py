@@ -1,6 +1,8 @@
 """`keras-gan serve` in a process of its own, and a client of it, for the tests."""
 
+import asyncio
 import contextlib
+import faulthandler
 import http.client
 import json
 import os
@@ -25,6 +27,18 @@ sys.meta_path.insert(0, Blocker())
 from serving.cli import main
 sys.exit(main(sys.argv[1:]))
 """
+
+
+async def comes(event, seconds=120):
+    """Waits for an event of another thread; where all threads are is printed if it does not come.
+
+    Long, as a thread that loads a model in a test's process also collects what other tests left.
+    """
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        faulthandler.dump_traceback()
+        raise
 
 
 class Answer:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tiny
+from servers import comes
 
 from serving import engine as engine_module
 from serving import generate, repository
@@ -522,7 +523,7 @@ def test_a_slow_model_gets_a_session_of_all_cpus_if_that_is_faster(
         found = repository.Repository(Settings(paths=(str(bundle),), workers=2))
         ready = asyncio.Event()
         found.start(asyncio.get_running_loop(), ready.set)
-        await asyncio.wait_for(ready.wait(), 20)
+        await comes(ready)
         try:
             (served,) = found.newest.values()
             engine = served.engine

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import tiny
 from PIL import Image
-from servers import ROOT, Serving, read_all, until
+from servers import ROOT, Serving, comes, read_all, until
 
 import serving
 from serving.app import create_app
@@ -541,7 +541,7 @@ def test_a_connection_that_asks_alone_is_known(one):
         ready = asyncio.Event()
         app.when_loaded = ready.set
         app.start(server.loop)
-        await asyncio.wait_for(ready.wait(), 20)
+        await comes(ready)
         engine = app.repository.newest["clothes"].engine
         found = []
         engine.submit = lambda job, done: found.append((job.alone, job.light, done, job))
