@@ -2,12 +2,14 @@
 
 The gradient of a convolution by its kernel is the slowest of its three products (docs/speed.md). In
 bfloat16 it took half of a step's time before this module, at a third of the other two's speed: with
-a kernel of 4 and strides 2 it is four matrix products without a copy of every patch. In float32,
-where many channels meet, it is faster in parts of them, which stay in the cache. The convolution,
-its transpose and the weight gradient are each other's derivatives, so that all orders are there.
+a kernel of 4 or 3 and strides 2 it is four matrix products without a copy of every patch. In
+float32, where many channels meet, it is faster in parts of them, which stay in the cache. The
+convolution, its transpose and the weight gradient are each other's derivatives, so that all orders
+are there.
 
-Everywhere `large` is `(batch, 2 height, 2 width, a)`, `small` is `(batch, height, width, b)`, and a
-kernel is `(4, 4, a, b)`, as Keras keeps it for both kinds of layer.
+Everywhere `large` is `(batch, *sides, a)`, `small` is `(batch, height, width, b)`, half of the
+sides, rounded up where the kernel is 3, and a kernel is `(4, 4, a, b)` or `(3, 3, a, b)`, as Keras
+keeps it for both kinds of layer.
 
 Keras compiles every convolution in groups by XLA on a CPU, as TensorFlow's own kernels have no
 gradient of it. oneDNN's have, to any order, and are the fastest way (docs/architectures.md).
@@ -30,53 +32,63 @@ custom_gradient: Any = tf.custom_gradient
 do_not_convert: Any = tf.autograph.experimental.do_not_convert
 
 
-@do_not_convert
-@custom_gradient
 def halve(large, kernel):
     """The convolution: large to small."""
+    sides = large.shape[1:3]
 
-    def gradient(upstream):
-        return double(upstream, kernel), weight_gradient(large, upstream)
+    @do_not_convert
+    @custom_gradient
+    def operation(large, kernel):
+        def gradient(upstream):
+            weights = weight_gradient(large, upstream, kernel.shape[0])
+            return double(upstream, kernel, sides), weights
 
-    return nn.conv2d(large, kernel, 2, "SAME"), gradient
+        return nn.conv2d(large, kernel, 2, "SAME"), gradient
 
-
-@do_not_convert
-@custom_gradient
-def double(small, kernel):
-    """The transposed convolution: small to large."""
-
-    def gradient(upstream):
-        return halve(upstream, kernel), weight_gradient(upstream, small)
-
-    batch, height, width, _ = tf.unstack(tf.shape(small))
-    shape = tf.stack([batch, 2 * height, 2 * width, kernel.shape[2]])
-    large = nn.conv2d_transpose(small, kernel, shape, 2, "SAME")
-    _, h, w, _ = small.shape
-    large.set_shape((small.shape[0], h and 2 * h, w and 2 * w, kernel.shape[2]))
-    return large, gradient
+    return operation(large, kernel)
 
 
-@do_not_convert
-@custom_gradient
-def weight_gradient(large, small):
+def double(small, kernel, sides):
+    """The transposed convolution: small to large, whose height and width are `sides`."""
+
+    @do_not_convert
+    @custom_gradient
+    def operation(small, kernel):
+        def gradient(upstream):
+            return halve(upstream, kernel), weight_gradient(upstream, small, kernel.shape[0])
+
+        shape = tf.stack([tf.shape(small)[0], *sides, kernel.shape[2]])
+        large = nn.conv2d_transpose(small, kernel, shape, 2, "SAME")
+        large.set_shape((small.shape[0], *sides, kernel.shape[2]))
+        return large, gradient
+
+    return operation(small, kernel)
+
+
+def weight_gradient(large, small, size: int):
     """Sum over all positions of each value of `small` times the patch of `large` it has met."""
+    sides = large.shape[1:3]
 
-    def gradient(upstream):
-        return double(small, upstream), halve(large, upstream)
+    @do_not_convert
+    @custom_gradient
+    def operation(large, small):
+        def gradient(upstream):
+            return double(small, upstream, sides), halve(large, upstream)
 
-    if precision.in_bfloat16(large.dtype.name):
-        return _as_matrix_products(large, small), gradient
-    return _in_parts(large, small), gradient
+        if precision.in_bfloat16(large.dtype.name):
+            return _as_matrix_products(large, small, size), gradient
+        return _in_parts(large, small, size), gradient
+
+    return operation(large, small)
 
 
-def _in_parts(large, small):
+def _in_parts(large, small, size: int):
     """By TensorFlow's operation, on 128 channels of `large` at a time."""
     parts = [large[..., i : i + PART] for i in range(0, large.shape[-1], PART)]
     products = [
         raw.Conv2DBackpropFilter(
             input=part,
-            filter_sizes=[4, 4, part.shape[-1], small.shape[-1]],
+            filter_sizes=[size, size, part.shape[-1], small.shape[-1]],
             out_backprop=small,
             strides=[1, 2, 2, 1],
             padding="SAME",
@@ -86,11 +98,16 @@ def _in_parts(large, small):
     return tf.concat(products, axis=2)
 
 
-def _as_matrix_products(large, small):
+def _as_matrix_products(large, small, size: int):
     a, b = large.shape[-1], small.shape[-1]
-    _, height, width, _ = tf.unstack(tf.shape(small))
-    # A patch of 4 x 4 is four neighbors of the blocks of 2 x 2, begun one row and column earlier.
-    blocks = nn.space_to_depth(tf.pad(large, [[0, 0], [1, 1], [1, 1], [0, 0]]), 2)
+    height, width = small.shape[1:3]
+    # A patch of 4 x 4, or of 3 x 3 within it, is four neighbors of the blocks of 2 x 2, of which
+    # the first begins as many rows and columns earlier as "SAME" pads.
+    pads = [[0, 0]]
+    for side, halved in zip(large.shape[1:3], (height, width), strict=True):
+        before = (2 * halved - 2 + size - side) // 2
+        pads.append([before, 2 * halved + 2 - side - before])
+    blocks = nn.space_to_depth(tf.pad(large, [*pads, [0, 0]]), 2)
     values = tf.reshape(small, (-1, b))
     products = [
         # The product with the smaller matrix transposed: to transpose the larger takes longer.
@@ -103,7 +120,8 @@ def _as_matrix_products(large, small):
         for j in (0, 1)
     ]
     kernel = tf.reshape(tf.stack(products), (2, 2, b, 2, 2, a))
-    return tf.reshape(tf.transpose(kernel, (0, 3, 1, 4, 5, 2)), (4, 4, a, b))
+    kernel = tf.reshape(tf.transpose(kernel, (0, 3, 1, 4, 5, 2)), (4, 4, a, b))
+    return kernel[:size, :size]
 
 
 def grouped(

@@ -14,19 +14,20 @@ def normal(*shape, seed):
     return tf.random.stateless_normal(shape, seed=(seed, 0), dtype=tf.float64)
 
 
-LARGE, SMALL, KERNEL = (
-    normal(2, 6, 8, 3, seed=1),
-    normal(2, 3, 4, 5, seed=2),
-    normal(4, 4, 3, 5, seed=3),
-)
-PAIRS = {
-    "halve": (convolutions.halve, lambda x, k: tf.nn.conv2d(x, k, 2, "SAME"), LARGE),
-    "double": (
-        convolutions.double,
-        lambda x, k: tf.nn.conv2d_transpose(x, k, (2, 6, 8, 3), 2, "SAME"),
-        SMALL,
-    ),
-}
+LARGE = {sides: normal(2, *sides, 3, seed=1) for sides in ((6, 8), (7, 5))}
+SMALL = {(6, 8): normal(2, 3, 4, 5, seed=2), (7, 5): normal(2, 4, 3, 5, seed=2)}
+KERNELS = {size: normal(size, size, 3, 5, seed=3) for size in (3, 4)}
+
+
+def pair(name, sides):
+    """Ours, TensorFlow's, and what they are applied to."""
+    if name == "halve":
+        return convolutions.halve, lambda x, k: tf.nn.conv2d(x, k, 2, "SAME"), LARGE[sides]
+    return (
+        lambda x, k: convolutions.double(x, k, sides),
+        lambda x, k: tf.nn.conv2d_transpose(x, k, (2, *sides, 3), 2, "SAME"),
+        SMALL[sides],
+    )
 
 
 @pytest.fixture(params=["parts", "products"])
@@ -38,21 +39,24 @@ def form(request, monkeypatch):
 
 
 @pytest.mark.usefixtures("form")
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", ["halve", "double"])
+@pytest.mark.parametrize("sides", LARGE, ids=["even", "odd"])
+@pytest.mark.parametrize("size", KERNELS)
 @pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
-def test_values_first_and_second_derivatives(name, graph):
-    ours, theirs, x = PAIRS[name]
+def test_values_first_and_second_derivatives(name, sides, size, graph):
+    ours, theirs, x = pair(name, sides)
+    kernel = KERNELS[size]
 
     def derivatives(function):
         with tf.GradientTape() as outer:
-            outer.watch((x, KERNEL))
+            outer.watch((x, kernel))
             with tf.GradientTape() as inner:
-                inner.watch((x, KERNEL))
-                y = function(x, KERNEL)
+                inner.watch((x, kernel))
+                y = function(x, kernel)
                 bent = tf.reduce_sum(tf.sin(y))
-            first = inner.gradient(bent, (x, KERNEL))
+            first = inner.gradient(bent, (x, kernel))
             squares = sum(tf.reduce_sum(g**3) for g in first)
-        return y, *first, *outer.gradient(squares, (x, KERNEL))
+        return y, *first, *outer.gradient(squares, (x, kernel))
 
     run = tf.function(derivatives) if graph else derivatives
     for value, expected in zip(run(ours), run(theirs), strict=True):
@@ -60,36 +64,49 @@ def test_values_first_and_second_derivatives(name, graph):
 
 
 @pytest.mark.usefixtures("form")
-def test_the_weight_gradient_differentiates():
+@pytest.mark.parametrize("sides", LARGE, ids=["even", "odd"])
+@pytest.mark.parametrize("size", KERNELS)
+def test_the_weight_gradient_differentiates(sides, size):
     """By both of its arguments, against TensorFlow's."""
+    arguments = (LARGE[sides], SMALL[sides])
+
+    def ours(large, small):
+        return convolutions.weight_gradient(large, small, size)
 
     def theirs(large, small):
         return tf.raw_ops.Conv2DBackpropFilter(
             input=large,
-            filter_sizes=(4, 4, 3, 5),
+            filter_sizes=(size, size, 3, 5),
             out_backprop=small,
             strides=[1, 2, 2, 1],
             padding="SAME",
         )
 
     found = []
-    for function in (convolutions.weight_gradient, theirs):
+    for function in (ours, theirs):
         with tf.GradientTape() as tape:
-            tape.watch((LARGE, SMALL))
-            value = function(LARGE, SMALL)
+            tape.watch(arguments)
+            value = function(*arguments)
             loss = tf.reduce_sum(tf.sin(value))
-        found.append((value, *tape.gradient(loss, (LARGE, SMALL))))
+        found.append((value, *tape.gradient(loss, arguments)))
     for value, expected in zip(*found, strict=True):
         np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["Conv2D", "Conv2DTranspose"])
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
-def test_the_layers_are_keras_layers(kind, dtype):
+@pytest.mark.parametrize(("size", "side"), [(4, 8), (3, 8), (3, 7)])
+def test_the_layers_are_keras_layers(kind, dtype, size, side):
     """Same weights, same function; the gradient in bfloat16 as near as bfloat16 is."""
-    arguments = {"filters": 32, "kernel_size": 4, "strides": 2, "padding": "same", "dtype": dtype}
+    arguments = {
+        "filters": 32,
+        "kernel_size": size,
+        "strides": 2,
+        "padding": "same",
+        "dtype": dtype,
+    }
     ours, theirs = getattr(layers, kind)(**arguments), getattr(L, kind)(**arguments)
-    x = tf.random.stateless_normal((2, 8, 8, 32), seed=(4, 5))
+    x = tf.random.stateless_normal((2, side, side, 32), seed=(4, 5))
     theirs.build(x.shape)
     ours.build(x.shape)
     ours.set_weights(theirs.get_weights())
@@ -109,10 +126,10 @@ def test_the_layers_are_keras_layers(kind, dtype):
 
 
 @pytest.mark.parametrize("kind", ["Conv2D", "Conv2DTranspose"])
-@pytest.mark.parametrize("channels", [32, 600])
-def test_the_form_is_chosen_by_the_precision_and_the_channels(kind, channels):
+@pytest.mark.parametrize(("channels", "size"), [(32, 4), (600, 4), (32, 3), (600, 3)])
+def test_the_form_is_chosen_by_the_precision_and_the_channels(kind, channels, size):
     filters, given = (8, channels) if kind == "Conv2D" else (channels, 8)
-    layer = getattr(layers, kind)(filters, 4, strides=2, padding="same", use_bias=False)
+    layer = getattr(layers, kind)(filters, size, strides=2, padding="same", use_bias=False)
     x = tf.zeros((2, 4, 4, given))
     layer.build(x.shape)
 
@@ -127,7 +144,7 @@ def test_the_form_is_chosen_by_the_precision_and_the_channels(kind, channels):
         return kinds.count("Conv2DBackpropFilter"), kinds.count("MatMul")
 
     # 600 channels are 4 parts of 128 and one of 88.
-    assert products() == ({32: 1, 600: 5}[channels], 0)
+    assert products() == (5 if (channels, size) == (600, 4) else 1, 0)
     with precision.graphs("bfloat16"):
         assert products() == (0, 4)
 

@@ -353,6 +353,105 @@ def test_conditional_batch_normalization_is_that_of_keras_for_each_class():
     np.testing.assert_array_equal(ours([x, labels], training=True), ours([x, labels]))
 
 
+def trained(layer, x):
+    """Outputs in training, and their gradient's gradient."""
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+            bent = tf.reduce_sum(tf.sin(tf.cast(y, "float32")))
+        first = tape.gradient(bent, x)
+        cubes = tf.reduce_sum(first**3)  # squares would not see what Keras's stop_gradient does
+    return y, first, outer.gradient(cubes, x)
+
+
+def test_batch_normalization_is_that_of_keras_in_one_operation():
+    x = tf.constant((3 + 2 * RNG.normal(size=(6, 4, 5, 3))).astype("float32"))
+    ours, theirs = (
+        kind(momentum=0.8) for kind in (layers.BatchNormalization, L.BatchNormalization)
+    )
+    found = []
+    for layer in (ours, theirs):
+        layer.build(x.shape)
+        layer.gamma.assign([1.0, 0.5, -2.0])
+        layer.beta.assign([0.0, 1.0, 2.0])
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.sin(layer(x, training=True)))
+        gradients = tape.gradient(loss, layer.trainable_variables)
+        layer(x + 1, training=True)
+        first = trained(lambda x, layer=layer: layer(x, training=True), x)[1]
+        found.append((layer(x), first, *gradients, *layer.weights))
+    for value, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(value, expected, atol=1e-4)
+    step = tf.function(lambda x: ours(x, training=True), autograph=False)
+    kinds = [op.type for op in step.get_concrete_function(x).graph.get_operations()]
+    assert (kinds.count("FusedBatchNormV3"), kinds.count("Mean")) == (1, 0)
+    ours.trainable = False  # as in Keras: frozen is inference
+    np.testing.assert_array_equal(ours(x, training=True), ours(x))
+
+
+def test_batch_normalization_has_the_second_derivative_that_keras_has_not():
+    x = tf.constant(RNG.normal(size=(4, 3, 2, 2)).astype("float32"))
+
+    def by_hand(x):
+        centered = x - tf.reduce_mean(x, (0, 1, 2))
+        return centered * tf.math.rsqrt(tf.reduce_mean(centered**2, (0, 1, 2)) + 1e-3)
+
+    compiled = layers.BatchNormalization()
+    compiled.build(x.shape)
+
+    def by_xla(x):
+        return compiled(x, training=True)
+
+    made = {
+        name: trained(layer, x)
+        for name, layer in (
+            ("ours", lambda x: layers.BatchNormalization()(x, training=True)),
+            ("by XLA", tf.function(by_xla, jit_compile=True, autograph=False)),
+            ("Keras", lambda x: L.BatchNormalization()(x, training=True)),
+        )
+    }
+    expected = trained(by_hand, x)
+    for values in (made["ours"], made["by XLA"]):
+        for value, right in zip(values, expected, strict=True):
+            np.testing.assert_allclose(value, right, rtol=1e-3, atol=1e-3)
+    assert np.abs(made["Keras"][2] - expected[2]).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("options", "shape"),
+    [
+        ({}, (5, 4)),
+        ({"axis": 1}, (5, 4, 3, 2)),
+        ({"renorm": True}, (5, 3, 2, 4)),
+        ({"scale": False}, (5, 3, 2, 4)),
+        ({"center": False}, (5, 3, 2, 4)),
+        ({"synchronized": True}, (5, 3, 2, 4)),
+        ({"dtype": "float64"}, (5, 3, 2, 4)),
+    ],
+    ids=str,
+)
+def test_batch_normalization_leaves_to_keras_what_the_operation_cannot(options, shape):
+    x = RNG.normal(size=shape)
+    ours, theirs = layers.BatchNormalization(**options), L.BatchNormalization(**options)
+    np.testing.assert_array_equal(ours(x, training=True), theirs(x, training=True))
+    for value, expected in zip(ours.weights, theirs.weights, strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_batch_normalization_in_16_bits_has_statistics_of_32(policy):
+    x = (300 + RNG.normal(size=(8, 4, 4, 2))).astype("float32")
+    full, half = layers.BatchNormalization(), layers.BatchNormalization(dtype=policy)
+    given = tf.cast(x, half.compute_dtype)  # what is rounded here is rounded for both
+    expected = full(tf.cast(given, "float32"), training=True)
+    made = half(given, training=True)
+    assert made.dtype == half.compute_dtype
+    np.testing.assert_allclose(np.asarray(made, "float32"), expected, atol=0.02)
+    np.testing.assert_allclose(half.moving_variance, full.moving_variance, rtol=1e-6)
+
+
 def test_pixel_normalization_by_hand():
     x = np.array([[[3.0, 4.0], [0.0, 0.0]]], "float32")
     expected = np.array([[[3.0, 4.0], [0.0, 0.0]]]) / np.sqrt(12.5)
@@ -525,6 +624,7 @@ def test_equalized_layers_begin_with_outputs_of_unit_variance(multiplier):
 MADE = {
     "spectral": lambda: layers.SpectralNormalization(L.Conv2D(3, 3, name="inner"), 2, name="outer"),
     "attention": lambda: layers.SelfAttention2D(2, spectral=True, name="attention"),
+    "batch": lambda: layers.BatchNormalization(momentum=0.5, name="of_batch"),
     "conditional": lambda: layers.ConditionalBatchNormalization(4, 0.5, 1e-3, name="of_class"),
     "pixel": lambda: layers.PixelNormalization(1e-6),
     "deviation": lambda: layers.MinibatchStandardDeviation(3),

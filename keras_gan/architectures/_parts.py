@@ -12,6 +12,7 @@ from keras import layers
 
 from keras_gan.errors import UsageError
 from keras_gan.layers import (
+    BatchNormalization,
     ConditionalBatchNormalization,
     GroupNormalization,
     SpectralNormalization,
@@ -190,7 +191,7 @@ def normalized(x, norm: str, name: str, labels=None, num_classes: int = 0):
     if norm == "batch":
         # Over the whole batch, where it is divided among devices.
         several = tf.distribute.get_strategy().num_replicas_in_sync > 1
-        return layers.BatchNormalization(momentum=0.9, synchronized=several, name=name)(x)
+        return BatchNormalization(momentum=0.9, synchronized=several, name=name)(x)
     if norm == "layer":  # over height, width and channels of each sample
         return GroupNormalization(groups=1, name=name)(x)
     return x
