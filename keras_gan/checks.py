@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from typing import Any
 
 import keras
@@ -41,15 +40,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
 
 
-def is_whole(value: Any, least: int = 1) -> bool:
-    """Whether it is a whole number from `least` up, and not True or a float like one."""
-    integral = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    return integral and int(value) >= least
-
-
-def whole_number(name: str, value: Any, least: int = 1) -> None:
+def whole_number(name: str, value: Any, least: int) -> None:
     """Refuses what is not a whole number from `least` up."""
-    if not is_whole(value, least):
+    fits = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not fits or value < least:
         raise UsageError(
             f"{name} must be a whole number from {least} up. Received: {name}={value!r}"
         )

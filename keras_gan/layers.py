@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gan import checks, convolutions, precision, replicas
+from keras_gan import convolutions, precision, replicas
 from keras_gan.errors import UsageError
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
@@ -128,7 +128,7 @@ class SpectralNormalization(keras.layers.Wrapper):
                 f"{', '.join(kind.__name__ for kind in _OUTPUT_AXIS)}. "
                 f"Received: {type(layer).__name__}"
             )
-        checks.whole_number("iterations", iterations)
+        check_count("iterations", iterations)
         kwargs.setdefault("dtype", layer.dtype_policy)
         # No casts on the way in: the iteration sees the kernel at full precision, and the layer
         # casts its inputs and weights itself.
@@ -223,7 +223,7 @@ class SelfAttention2D(keras.layers.Layer):
 
     def __init__(self, pool_size: int = 1, spectral: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
-        checks.whole_number("pool_size", pool_size)
+        check_count("pool_size", pool_size)
         self.pool_size = int(pool_size)
         self.spectral = bool(spectral)
 
@@ -346,7 +346,7 @@ class ConditionalBatchNormalization(keras.layers.Layer):
         self, num_classes: int, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs: Any
     ):
         super().__init__(**kwargs)
-        checks.whole_number("num_classes", num_classes)
+        check_count("num_classes", num_classes)
         if not 0 <= momentum < 1:
             raise UsageError(f"momentum must be in [0, 1). Received: momentum={momentum!r}")
         _check_positive("epsilon", epsilon)
@@ -462,7 +462,7 @@ class MinibatchStandardDeviation(keras.layers.Layer):
 
     def __init__(self, group_size: int = 4, **kwargs: Any):
         super().__init__(**kwargs)
-        checks.whole_number("group_size", group_size)
+        check_count("group_size", group_size)
         self.group_size = int(group_size)
 
     def call(self, inputs):
@@ -600,7 +600,7 @@ class BlurPool2D(_Blur):
         **kwargs: Any,
     ):
         super().__init__(kernel, padding, **kwargs)
-        checks.whole_number("strides", strides)
+        check_count("strides", strides)
         self.strides = int(strides)
 
     def _beyond(self) -> int:
@@ -757,7 +757,7 @@ class EqualizedDense(_Equalized):
 
     def __init__(self, units: int, **kwargs: Any):
         super().__init__(**kwargs)
-        checks.whole_number("units", units)
+        check_count("units", units)
         self.units = int(units)
 
     def build(self, input_shape):
@@ -807,9 +807,9 @@ class EqualizedConv2D(_Equalized):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        checks.whole_number("filters", filters)
-        checks.whole_number("kernel_size", kernel_size)
-        checks.whole_number("strides", strides)
+        check_count("filters", filters)
+        check_count("kernel_size", kernel_size)
+        check_count("strides", strides)
         if padding not in ("same", "valid"):
             raise UsageError(f"padding must be same or valid. Received: padding={padding!r}")
         self.filters = int(filters)
@@ -950,8 +950,8 @@ class Basis2D(keras.layers.Layer):
 
     def __init__(self, height: int, width: int, **kwargs: Any):
         super().__init__(**kwargs)
-        checks.whole_number("height", height)
-        checks.whole_number("width", width)
+        check_count("height", height)
+        check_count("width", width)
         self.height, self.width = int(height), int(width)
 
     def build(self, input_shape):
@@ -1046,6 +1046,19 @@ def _positions(x):
     """`(batch, height, width, channels)` to `(batch, height * width, channels)`."""
     _, height, width, channels = ops.shape(x)
     return ops.reshape(x, (-1, height * width, channels))
+
+
+def is_whole(value: Any, least: int = 1) -> bool:
+    """Whether it is a whole number from `least` up, and not True or a float like one."""
+    integral = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return integral and int(value) >= least
+
+
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    if not is_whole(value, least):
+        raise UsageError(
+            f"{name} must be a whole number from {least} up. Received: {name}={value!r}"
+        )
 
 
 def _check_positive(name: str, value: Any) -> None:

@@ -10,13 +10,14 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from keras_gan import checks
 from keras_gan.errors import UsageError
 from keras_gan.layers import (
     BatchNormalization,
     ConditionalBatchNormalization,
     GroupNormalization,
     SpectralNormalization,
+    check_count,
+    is_whole,
 )
 from keras_gan.spec import Spec
 
@@ -38,7 +39,7 @@ def check_one_of(name: str, value: Any, valid: Sequence[str]) -> None:
 
 def check_widths(widths: Any) -> list[int]:
     is_list = isinstance(widths, Sequence) and not isinstance(widths, str)
-    if not is_list or not widths or not all(checks.is_whole(w) for w in widths):
+    if not is_list or not widths or not all(is_whole(w) for w in widths):
         received = list(widths) if isinstance(widths, tuple) else widths
         raise UsageError(
             f"widths must be a list of whole numbers from 1 up. Received: widths={received!r}"
@@ -50,7 +51,7 @@ def check_width(width: Any, widths: Any) -> None:
     """Refuses a width that is none, and one beside the widths that it would give."""
     if width is None:
         return
-    checks.whole_number("width", width)
+    check_count("width", width)
     if widths is not None:
         raise UsageError(
             "width and widths both say how wide the stages are: set one of them to null. "
@@ -69,7 +70,7 @@ def check_label_option(name: str, value: Any, conditional: bool) -> None:
 
 def check_sides(spec: Spec, depth: int) -> None:
     """Refuses sides that cannot be halved `depth` times."""
-    checks.whole_number("depth", depth)
+    check_count("depth", depth)
     height, across = spec.shape[:2]
     if height % 2**depth or across % 2**depth:
         raise UsageError(
@@ -134,7 +135,7 @@ def stage_widths(
 
 
 def latents_input(latent_dim: int) -> Any:
-    checks.whole_number("latent_dim", latent_dim)
+    check_count("latent_dim", latent_dim)
     return keras.Input((latent_dim,), name="latents")
 
 

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from keras_gan import checks
 from keras_gan.architectures import _parts
 from keras_gan.layers import Conv2D, Conv2DTranspose
 from keras_gan.spec import Spec
@@ -62,7 +61,7 @@ def generator(
     _parts.check_one_of("conditioning", conditioning, ("concatenation", "batch_norm"))
     by_class = conditional and conditioning == "batch_norm"
     _parts.check_norm(norm, by_class)
-    checks.whole_number("extra_convolutions", extra_convolutions, least=0)
+    _parts.check_count("extra_convolutions", extra_convolutions, least=0)
 
     latents = _parts.latents_input(latent_dim)
     labels = _parts.labels_input() if conditional else None
@@ -137,7 +136,7 @@ def discriminator(
     conditioning = "projection" if conditioning is None else conditioning
     _parts.check_one_of("conditioning", conditioning, ("projection", "concatenation"))
     _parts.check_norm(norm)
-    checks.whole_number("extra_halvings", extra_halvings, least=0)
+    _parts.check_count("extra_halvings", extra_halvings, least=0)
     samples = keras.Input(spec.shape, name="samples")
     labels = _parts.labels_input() if conditional else None
     x = samples

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import keras
 from keras import layers
 
-from keras_gan import checks
 from keras_gan.architectures import _parts
 from keras_gan.errors import UsageError
 from keras_gan.layers import Basis2D, BlurPool2D, BlurUpsample2D, Conv2D
@@ -157,7 +156,7 @@ def discriminator(
     stages = _stages(spec, preset, width, widths, cardinalities, depth, blocks_per_stage, expansion)
     _parts.check_label_option("embedding_dim", embedding_dim, conditional)
     embedding_dim = stages.widths[0] if embedding_dim is None else embedding_dim
-    checks.whole_number("embedding_dim", embedding_dim)
+    _parts.check_count("embedding_dim", embedding_dim)
     samples = keras.Input(spec.shape, name="samples")
     x = _conv(samples, stages.widths[-1], "from_image")
     for i in reversed(range(len(stages.widths))):
@@ -240,8 +239,8 @@ def _stages(
     expansion: int,
 ) -> _Stages:
     _parts.check_images(spec, "r3gan")
-    checks.whole_number("blocks_per_stage", blocks_per_stage)
-    checks.whole_number("expansion", expansion)
+    _parts.check_count("blocks_per_stage", blocks_per_stage)
+    _parts.check_count("expansion", expansion)
     if preset is not None:
         _check_preset(spec, preset, width, widths, cardinalities)
         _, widths, cardinalities = PRESETS[preset]
@@ -285,7 +284,7 @@ def _check_cardinalities(cardinalities: Sequence[int], hidden: Sequence[int]) ->
             f"Received: cardinalities={cardinalities!r}"
         )
     for groups, channels in zip(cardinalities, hidden, strict=True):
-        if not checks.is_whole(groups) or channels % groups:
+        if not _parts.is_whole(groups) or channels % groups:
             raise UsageError(
                 "A stage's cardinality must divide its width times the expansion. "
                 f"Received: cardinality {groups!r} for {channels} channels"

@@ -18,7 +18,6 @@ from typing import Any
 import keras
 from keras import layers
 
-from keras_gan import checks
 from keras_gan.architectures import _parts
 from keras_gan.errors import UsageError
 from keras_gan.layers import SelfAttention2D, SpectralNormalization, UpSampling2D
@@ -260,7 +259,7 @@ def _halvings(spec: Spec) -> int:
 
 
 def _check_halvings(spec: Spec, halvings: int, blocks: int) -> None:
-    if not checks.is_whole(halvings) or halvings > blocks:
+    if not _parts.is_whole(halvings) or halvings > blocks:
         raise UsageError(
             f"halvings must be a whole number from 1 to the number of blocks, {blocks}. "
             f"Received: halvings={halvings!r}"
@@ -274,7 +273,7 @@ def _check_halvings(spec: Spec, halvings: int, blocks: int) -> None:
 
 
 def _check_attention(attention: int | None, heights: Sequence[int]) -> None:
-    if attention is not None and not (checks.is_whole(attention) and attention in heights):
+    if attention is not None and not (_parts.is_whole(attention) and attention in heights):
         raise UsageError(
             "attention must be a height that the features have, one of "
             f"{', '.join(str(h) for h in sorted(set(heights)))}. Received: attention={attention!r}"
