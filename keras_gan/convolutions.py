@@ -39,11 +39,14 @@ def halve(large, kernel):
     @do_not_convert
     @custom_gradient
     def operation(large, kernel):
+        small = nn.conv2d(large, kernel, 2, "SAME")
+
         def gradient(upstream):
+            upstream.set_shape(small.shape)  # what comes through a graph may have lost it
             weights = weight_gradient(large, upstream, kernel.shape[0])
             return double(upstream, kernel, sides), weights
 
-        return nn.conv2d(large, kernel, 2, "SAME"), gradient
+        return small, gradient
 
     return operation(large, kernel)
 
@@ -55,6 +58,7 @@ def double(small, kernel, sides):
     @custom_gradient
     def operation(small, kernel):
         def gradient(upstream):
+            upstream.set_shape(large.shape)
             return halve(upstream, kernel), weight_gradient(upstream, small, kernel.shape[0])
 
         shape = tf.stack([tf.shape(small)[0], *sides, kernel.shape[2]])

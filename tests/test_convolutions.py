@@ -64,6 +64,27 @@ def test_values_first_and_second_derivatives(name, sides, size, graph):
 
 
 @pytest.mark.usefixtures("form")
+@pytest.mark.parametrize("name", ["halve", "double"])
+def test_a_gradient_that_has_lost_its_shape_is_taken(name):
+    ours, theirs, x = pair(name, (6, 8))
+    kernel = KERNELS[4]
+
+    @tf.custom_gradient
+    def forget(y):
+        return y, lambda upstream: tf.numpy_function(np.array, [upstream], upstream.dtype)
+
+    @tf.function
+    def gradients(function):
+        with tf.GradientTape() as tape:
+            tape.watch((x, kernel))
+            loss = tf.reduce_sum(tf.sin(forget(function(x, kernel))))
+        return tape.gradient(loss, (x, kernel))
+
+    for value, expected in zip(gradients(ours), gradients(theirs), strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.usefixtures("form")
 @pytest.mark.parametrize("sides", LARGE, ids=["even", "odd"])
 @pytest.mark.parametrize("size", KERNELS)
 def test_the_weight_gradient_differentiates(sides, size):
