@@ -286,8 +286,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
             return super().call(inputs, training=training, mask=mask)
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=ops.cast(inputs, "float32"),
-            scale=ops.convert_to_tensor(self.gamma),
-            offset=ops.convert_to_tensor(self.beta),
+            scale=ops.cast(self.gamma, "float32"),
+            offset=ops.cast(self.beta, "float32"),
             mean=[],
             variance=[],
             epsilon=self.epsilon,
@@ -310,7 +310,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
         )
 
     def _follow(self, average, value) -> None:
-        average.assign(average * self.momentum + value * (1.0 - self.momentum))
+        old = ops.cast(average, "float32")
+        new = old * self.momentum + value * (1.0 - self.momentum)
+        average.assign(ops.cast(new, average.dtype))
 
 
 @keras.saving.register_keras_serializable("keras_gan")

@@ -37,7 +37,7 @@ async def comes(event, seconds=120):
     try:
         await asyncio.wait_for(event.wait(), seconds)
     except TimeoutError:
-        faulthandler.dump_traceback()
+        faulthandler.dump_traceback(sys.__stderr__)
         raise
 
 
