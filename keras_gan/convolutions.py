@@ -8,8 +8,8 @@ convolution, its transpose and the weight gradient are each other's derivatives,
 are there.
 
 Everywhere `large` is `(batch, *sides, a)`, `small` is `(batch, height, width, b)`, half of the
-sides, rounded up, and a kernel is `(4, 4, a, b)` or `(3, 3, a, b)`, as Keras
-keeps it for both kinds of layer.
+sides, rounded up, and a kernel is `(4, 4, a, b)` or `(3, 3, a, b)`, as Keras keeps it for both
+kinds of layer.
 
 Keras compiles every convolution in groups by XLA on a CPU, as TensorFlow's own kernels have no
 gradient of it. oneDNN's have, to any order, and are the fastest way (docs/architectures.md).

@@ -269,6 +269,13 @@ class SelfAttention2D(keras.layers.Layer):
         return {**super().get_config(), "pool_size": self.pool_size, "spectral": self.spectral}
 
 
+def _follow(average, value, momentum: float) -> None:
+    """Moves a moving average to a batch's value, in the value's precision."""
+    value = ops.stop_gradient(value)
+    new = momentum * ops.cast(average, value.dtype) + (1 - momentum) * value
+    average.assign(ops.cast(new, average.dtype))
+
+
 @keras.saving.register_keras_serializable("keras_gan")
 class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization`, faster to train on images.
@@ -294,8 +301,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         )
         # The operation gives the unbiased variance; Keras's average is of the biased one.
         count = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], "float32")
-        self._follow(self.moving_mean, mean)
-        self._follow(self.moving_variance, variance * (count - 1) / count)
+        _follow(self.moving_mean, mean, self.momentum)
+        _follow(self.moving_variance, variance * (count - 1) / count, self.momentum)
         return ops.cast(outputs, self.compute_dtype)
 
     def _has_fused(self, inputs) -> bool:
@@ -308,11 +315,6 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and not self.synchronized
             and inputs.dtype in ("float32", "float16", "bfloat16")
         )
-
-    def _follow(self, average, value) -> None:
-        old = ops.cast(average, "float32")
-        new = old * self.momentum + value * (1.0 - self.momentum)
-        average.assign(ops.cast(new, average.dtype))
 
 
 @keras.saving.register_keras_serializable("keras_gan")
@@ -376,18 +378,14 @@ class ConditionalBatchNormalization(keras.layers.Layer):
             axes = tuple(range(len(x.shape) - 1))
             mean = replicas.mean(ops.mean(x, axis=axes))
             variance = replicas.mean(ops.mean(ops.square(x - mean), axis=axes))
-            self._follow(self.moving_mean, mean)
-            self._follow(self.moving_variance, variance)
+            _follow(self.moving_mean, mean, self.momentum)
+            _follow(self.moving_variance, variance, self.momentum)
         else:
             mean = ops.cast(self.moving_mean, precision)
             variance = ops.cast(self.moving_variance, precision)
         x = (x - mean) * ops.rsqrt(variance + self.epsilon)
         x = x * self._of_class(self.gamma, labels, x) + self._of_class(self.beta, labels, x)
         return ops.cast(x, features.dtype)
-
-    def _follow(self, average, value) -> None:
-        value = ops.cast(ops.stop_gradient(value), average.dtype)
-        average.assign(self.momentum * average + (1 - self.momentum) * value)
 
     def _of_class(self, table, labels, like):
         rows = ops.cast(ops.take(table, labels, axis=0), like.dtype)
