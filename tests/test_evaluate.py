@@ -728,6 +728,9 @@ def test_a_truncated_distance_is_not_called_fid(places, data_file, linear):
     for truncation, name in ((1, "fid_90"), (0.5, "frechet_distance")):
         found = evaluate(places["game"], data_file, standard, truncation=truncation, **asked)
         assert list(found.values) == [name]
+    said = r"FID is called so only of latents that are not truncated .*frechet_distance is.*=0\.5$"
+    with pytest.raises(UsageError, match=said):
+        evaluate(places["game"], data_file, standard, 90, truncation=0.5, metrics=["fid"])
 
 
 def test_a_choice_that_a_source_does_not_have_is_refused(places, data_file):

@@ -133,7 +133,7 @@ def evaluate(
         extractor = dataclasses.replace(extractor, standard=False)
     has_training = split == "held_out" and "train" in held.split_names
     labelled = bool(made.spec.num_classes)
-    setting = Setting(extractor, held.spec, labelled, has_training, count == real_count)
+    setting = Setting(extractor, held.spec, labelled, has_training, count == real_count, truncation)
     names = measures.select(metrics, setting)
     if nearest_picture is not None:
         _check_picture(held.spec, has_training)

@@ -98,6 +98,7 @@ class Setting:
         labelled: whether the generated samples have labels.
         has_training: whether there is a training split beside the samples compared with.
         equal: whether both sides have the same count.
+        truncation: factor on the latents of the generated samples.
     """
 
     extractor: Extractor
@@ -105,6 +106,7 @@ class Setting:
     labelled: bool
     has_training: bool
     equal: bool
+    truncation: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -391,10 +393,14 @@ def select(metrics: Iterable[str] | str | None, setting: Setting) -> list[str]:
             raise UsageError(f"The metric {name} needs {missing}. Received: metrics={given!r}")
         if text in _STANDARD and not setting.extractor.standard:
             called, same = _STANDARD[text]
+            rule = "with the extractor inception; {} is the same with another"
+            received = f"features={setting.extractor.name!r}"
+            if setting.truncation != 1:
+                rule = "of latents that are not truncated (truncation=1); {} is the same of others"
+                received = f"truncation={setting.truncation:g}"
             raise UsageError(
-                f"{called} is called so only with the extractor inception; "
-                f"{same} is the same with another. "
-                f"Received: {given!r} with features={setting.extractor.name!r}"
+                f"{called} is called so only {rule.format(same)}. "
+                f"Received: {given!r} with {received}"
             )
         chosen.add(name)
     return [name for name in MEASURES if name in chosen]
