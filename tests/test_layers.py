@@ -419,6 +419,44 @@ def test_batch_normalization_has_the_second_derivative_that_keras_has_not():
     assert np.abs(made["Keras"][2] - expected[2]).max() > 0.01
 
 
+def test_a_penalty_on_gradients_through_batch_normalization_reaches_its_scale():
+    x = tf.constant(RNG.normal(size=(4, 3, 2, 2)).astype("float32"))
+    layer = layers.BatchNormalization()
+    layer.build(x.shape)
+    layer.gamma.assign([1.5, -0.5])
+    gamma = tf.Variable(layer.gamma.value)
+
+    def by_hand(x):
+        centered = x - tf.reduce_mean(x, (0, 1, 2))
+        return gamma * centered * tf.math.rsqrt(tf.reduce_mean(centered**2, (0, 1, 2)) + 1e-3)
+
+    found = []
+    for function, weight in (
+        (lambda x: layer(x, training=True), layer.gamma.value),
+        (by_hand, gamma),
+    ):
+        with tf.GradientTape() as outer:
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                loss = tf.reduce_sum(tf.sin(function(x)))
+            cubes = tf.reduce_sum(tape.gradient(loss, x) ** 3)
+        found.append(outer.gradient(cubes, weight))
+    assert np.abs(found[1]).min() > 0.1
+    np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-3)
+
+
+def test_batch_normalization_leaves_samples_that_are_masked_to_keras():
+    x = RNG.normal(size=(5, 3, 2, 4)).astype("float32")
+    mask = RNG.random((5, 3, 2)) < 0.6
+    ours, theirs = layers.BatchNormalization(), L.BatchNormalization()
+    found, expected = (layer(x, training=True, mask=mask) for layer in (ours, theirs))
+    np.testing.assert_array_equal(found, expected)
+    for value, right in zip(ours.weights, theirs.weights, strict=True):
+        np.testing.assert_array_equal(value, right)
+    whole = layers.BatchNormalization()(x, training=True)
+    assert np.abs(np.asarray(whole) - found).max() > 0.1
+
+
 @pytest.mark.parametrize(
     ("options", "shape"),
     [
