@@ -420,7 +420,7 @@ def test_batch_normalization_has_the_second_derivative_that_keras_has_not():
 
 
 def test_a_penalty_on_gradients_through_batch_normalization_reaches_its_scale():
-    x = tf.constant(RNG.normal(size=(4, 3, 2, 2)).astype("float32"))
+    x = tf.constant(np.random.default_rng(4).normal(size=(4, 3, 2, 2)).astype("float32"))
     layer = layers.BatchNormalization()
     layer.build(x.shape)
     layer.gamma.assign([1.5, -0.5])
