@@ -353,8 +353,8 @@ def test_conditional_batch_normalization_is_that_of_keras_for_each_class():
     np.testing.assert_array_equal(ours([x, labels], training=True), ours([x, labels]))
 
 
-def trained(layer, x):
-    """Outputs in training, and their gradient's gradient."""
+def trained(layer, x, by=None):
+    """Outputs in training, their gradient, and the gradient's, by x or a weight."""
     with tf.GradientTape() as outer:
         outer.watch(x)
         with tf.GradientTape() as tape:
@@ -363,7 +363,7 @@ def trained(layer, x):
             bent = tf.reduce_sum(tf.sin(tf.cast(y, "float32")))
         first = tape.gradient(bent, x)
         cubes = tf.reduce_sum(first**3)  # squares would not see what Keras's stop_gradient does
-    return y, first, outer.gradient(cubes, x)
+    return y, first, outer.gradient(cubes, x if by is None else by)
 
 
 def test_batch_normalization_is_that_of_keras_in_one_operation():
@@ -391,13 +391,14 @@ def test_batch_normalization_is_that_of_keras_in_one_operation():
     np.testing.assert_array_equal(ours(x, training=True), ours(x))
 
 
+def of_unit_variance(x):
+    """Of mean 0 and variance 1 in each channel, by Keras's epsilon."""
+    centered = x - tf.reduce_mean(x, (0, 1, 2))
+    return centered * tf.math.rsqrt(tf.reduce_mean(centered**2, (0, 1, 2)) + 1e-3)
+
+
 def test_batch_normalization_has_the_second_derivative_that_keras_has_not():
     x = tf.constant(RNG.normal(size=(4, 3, 2, 2)).astype("float32"))
-
-    def by_hand(x):
-        centered = x - tf.reduce_mean(x, (0, 1, 2))
-        return centered * tf.math.rsqrt(tf.reduce_mean(centered**2, (0, 1, 2)) + 1e-3)
-
     compiled = layers.BatchNormalization()
     compiled.build(x.shape)
 
@@ -412,7 +413,7 @@ def test_batch_normalization_has_the_second_derivative_that_keras_has_not():
             ("Keras", lambda x: L.BatchNormalization()(x, training=True)),
         )
     }
-    expected = trained(by_hand, x)
+    expected = trained(of_unit_variance, x)
     for values in (made["ours"], made["by XLA"]):
         for value, right in zip(values, expected, strict=True):
             np.testing.assert_allclose(value, right, rtol=1e-3, atol=1e-3)
@@ -425,22 +426,10 @@ def test_a_penalty_on_gradients_through_batch_normalization_reaches_its_scale():
     layer.build(x.shape)
     layer.gamma.assign([1.5, -0.5])
     gamma = tf.Variable(layer.gamma.value)
-
-    def by_hand(x):
-        centered = x - tf.reduce_mean(x, (0, 1, 2))
-        return gamma * centered * tf.math.rsqrt(tf.reduce_mean(centered**2, (0, 1, 2)) + 1e-3)
-
-    found = []
-    for function, weight in (
-        (lambda x: layer(x, training=True), layer.gamma.value),
-        (by_hand, gamma),
-    ):
-        with tf.GradientTape() as outer:
-            with tf.GradientTape() as tape:
-                tape.watch(x)
-                loss = tf.reduce_sum(tf.sin(function(x)))
-            cubes = tf.reduce_sum(tape.gradient(loss, x) ** 3)
-        found.append(outer.gradient(cubes, weight))
+    found = (
+        trained(lambda x: layer(x, training=True), x, by=layer.gamma.value)[2],
+        trained(lambda x: gamma * of_unit_variance(x), x, by=gamma)[2],
+    )
     assert np.abs(found[1]).min() > 0.1
     np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-3)
 

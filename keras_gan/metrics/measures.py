@@ -393,14 +393,15 @@ def select(metrics: Iterable[str] | str | None, setting: Setting) -> list[str]:
             raise UsageError(f"The metric {name} needs {missing}. Received: metrics={given!r}")
         if text in _STANDARD and not setting.extractor.standard:
             called, same = _STANDARD[text]
-            rule = "with the extractor inception; {} is the same with another"
-            received = f"features={setting.extractor.name!r}"
             if setting.truncation != 1:
-                rule = "of latents that are not truncated (truncation=1); {} is the same of others"
+                rule = "of latents that are not truncated (truncation=1)"
+                rule += f"; {same} is the same of others"
                 received = f"truncation={setting.truncation:g}"
+            else:
+                rule = f"with the extractor inception; {same} is the same with another"
+                received = f"features={setting.extractor.name!r}"
             raise UsageError(
-                f"{called} is called so only {rule.format(same)}. "
-                f"Received: {given!r} with {received}"
+                f"{called} is called so only {rule}. Received: {given!r} with {received}"
             )
         chosen.add(name)
     return [name for name in MEASURES if name in chosen]
