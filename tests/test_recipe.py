@@ -36,7 +36,7 @@ def test_overrides():
         ],
     )
     assert loaded.training.batch_size == 128
-    assert loaded.game.penalties[1] == {"name": "r2", "weight": 0.5}
+    assert loaded.game.penalties[1] == {"name": "r2", "weight": 0.5, "interval": 8}
     assert loaded.optimizers.generator.learning_rate == 0.001
     assert loaded.generator.options["widths"] == [8, 4, 4]
     assert loaded.game.loss == "hinge"

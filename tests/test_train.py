@@ -23,6 +23,7 @@ from keras_gan.__main__ import main
 SMALL = [
     "training.images=320",
     "training.batch_size=32",
+    "training.precision=float32",  # "auto" is another one on another CPU
     "training.tick_images=64",
     "generator.widths=[8,4,4]",
     "generator.latent_dim=8",
