@@ -8,6 +8,8 @@ same time by the clock: from the first step, which compiles, to the mark; drawin
 count. Ours is played anew for each mark, by the recipe made for it; a peer, which has no schedule,
 is played once and drawn from at each mark. 10,000 samples as 28 x 28 grey images of 8 bits are
 then set against the 10,000 test images, all by the same extractor (`keras-gan evaluate`).
+`ours-classes` are the recipes that learn the labels, which no peer does; their samples are of the
+test images' labels.
 
 The peers are at the state their authors publish: see `quality_keras.py` and `quality_torch.py`.
 PyTorch is no dependency: its example runs in the Python given by --torch-python.
@@ -31,14 +33,21 @@ from keras_gan import datasets, metrics
 from keras_gan.run import processor
 
 HERE = pathlib.Path(__file__).resolve().parent
-OURS = {"5": "fashion-mnist-5", "15": "fashion-mnist", "60": "fashion-mnist-60"}
+OURS = {
+    "ours": {"5": "fashion-mnist-5", "15": "fashion-mnist", "60": "fashion-mnist-60"},
+    "ours-classes": {
+        "5": "fashion-mnist-classes-5",
+        "15": "fashion-mnist-classes",
+        "60": "fashion-mnist-classes-60",
+    },
+}
 PEERS = ["keras-dcgan", "keras-dcgan-28", "keras-wgan-gp", "torch-dcgan"]
 MEASURES = ["frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"]
 
 
-def play_ours(mark: str, seed: int, settings: list[str], folder: pathlib.Path) -> None:
+def play_ours(game: str, mark: str, seed: int, settings: list[str], folder: pathlib.Path) -> None:
     """Trains the recipe of a mark, into the folder."""
-    program = [sys.executable, "-m", "keras_gan", "train", OURS[mark], "--minutes", mark]
+    program = [sys.executable, "-m", "keras_gan", "train", OURS[game][mark], "--minutes", mark]
     for setting in [*settings, f"training.seed={seed}"]:
         program += ["--set", setting]
     run(*program, "--run", str(folder))
@@ -83,8 +92,8 @@ def measure(source: Any, count: int) -> metrics.Evaluation:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--minutes", default="5", help="marks, of " + ", ".join(OURS))
-    parser.add_argument("--games", default="", help="of ours, " + ", ".join(PEERS))
+    parser.add_argument("--minutes", default="5", help="marks, of " + ", ".join(OURS["ours"]))
+    parser.add_argument("--games", default="", help="of " + ", ".join([*OURS, *PEERS]))
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds of ours, from 0 on")
     parser.add_argument("--count", type=int, default=10_000, help="samples of each game")
     parser.add_argument("--torch-python", help="a Python that has torch")
@@ -93,9 +102,17 @@ def main() -> None:
     parser.add_argument("--keep", type=pathlib.Path, help="keep runs and samples in this folder")
     options = parser.parse_args()
     marks = sorted(options.minutes.split(","), key=float)
-    games = options.games.split(",") if options.games else ["ours", *PEERS]
+    games = options.games.split(",") if options.games else [*OURS, *PEERS]
     if not options.torch_python:
         games = [game for game in games if not game.startswith("torch")]
+    unknown = [game for game in games if game not in OURS and game not in PEERS]
+    if unknown:
+        parser.error(f"A game is one of {', '.join([*OURS, *PEERS])}. Received: {unknown[0]}")
+    unmade = [mark for mark in marks if mark not in OURS["ours"]]
+    if unmade and any(game in OURS for game in games):
+        parser.error(
+            f"Ours have recipes for {', '.join(OURS['ours'])} minutes. Received: {unmade[0]}"
+        )
 
     rows: list[dict[str, Any]] = []
 
@@ -115,11 +132,11 @@ def main() -> None:
         np.save(images, datasets.open("fashion-mnist").arrays("train")[0])
         for seed in range(options.seeds):
             for game in games:
-                if game == "ours":
+                if game in OURS:
                     for mark in marks:
                         folder = kept / f"{game}-{seed}-{mark}" / "run"
                         folder.parent.mkdir(exist_ok=True)
-                        play_ours(mark, seed, options.set, folder)
+                        play_ours(game, mark, seed, options.set, folder)
                         measured = measure(str(folder), options.count)
                         seen = f"{measured.protocol['generated']['images_seen']} images"
                         add(game, seed, mark, seen, measured)
@@ -134,18 +151,21 @@ def main() -> None:
 
 
 def summarize(rows: list[dict[str, Any]], marks: list[str]) -> None:
-    """Our median over the seeds as a share of each peer's Frechet distance."""
+    """Our medians over the seeds as shares of each peer's Frechet distance."""
     for mark in marks:
         here = [row for row in rows if row["minutes"] == mark]
-        ours = [row["frechet_distance"] for row in here if row["game"] == "ours"]
-        if not ours:
-            continue
-        middle = statistics.median(ours)
-        print(f"{mark} minutes: ours {middle:.4g}, worst {max(ours) / middle:.2f} of the median")
-        for row in here:
-            if row["game"] != "ours":
-                share = row["frechet_distance"] / middle
-                print(f"  1/{share:.1f} of {row['game']}'s {row['frechet_distance']:.4g}")
+        for game in OURS:
+            ours = [row["frechet_distance"] for row in here if row["game"] == game]
+            if not ours:
+                continue
+            middle = statistics.median(ours)
+            print(
+                f"{mark} minutes: {game} {middle:.4g}, worst {max(ours) / middle:.2f} of the median"
+            )
+            for row in here:
+                if row["game"] not in OURS:
+                    share = row["frechet_distance"] / middle
+                    print(f"  1/{share:.1f} of {row['game']}'s {row['frechet_distance']:.4g}")
 
 
 if __name__ == "__main__":
