@@ -103,8 +103,12 @@ def main() -> None:
     options = parser.parse_args()
     marks = sorted(options.minutes.split(","), key=float)
     games = options.games.split(",") if options.games else [*OURS, *PEERS]
-    if not options.torch_python:
-        games = [game for game in games if not game.startswith("torch")]
+    in_torch = [game for game in games if game.startswith("torch")]
+    if in_torch and not options.torch_python:
+        if options.games:
+            parser.error(f"--torch-python must name a Python with torch. Received: {in_torch[0]}")
+        print(f"Without {in_torch[0]}: --torch-python names no Python with torch")
+        games = [game for game in games if game not in in_torch]
     unknown = [game for game in games if game not in OURS and game not in PEERS]
     if unknown:
         parser.error(f"A game is one of {', '.join([*OURS, *PEERS])}. Received: {unknown[0]}")
