@@ -46,20 +46,24 @@ def few_images(chosen: np.ndarray, folder: str) -> str:
 
 def play(name: str, data: str, settings: list[str], folder: str) -> train.Outcome:
     """Trains a recipe on the file's images; the best state is that nearest to its test images."""
-    evaluation = ["evaluation.metric=frechet_distance", "evaluation.features=fashion_mnist"]
-    recipe = recipes.load(name, [*evaluation, "evaluation.count=10000", *settings], data)
+    # A limit of time would make the trainings of a slow machine shorter ones.
+    common = ["training.minutes=null", "evaluation.metric=frechet_distance"]
+    common += ["evaluation.features=fashion_mnist", "evaluation.count=10000"]
+    recipe = recipes.load(name, [*common, *settings], data)
     return train.train(recipe, f"{folder}/run")
 
 
-def few(count: int, seed: int, images: int, settings: list[str]) -> list[dict[str, Any]]:
-    """A row for each augmentation."""
+def few(
+    count: int, seed: int, images: int, settings: list[str], names: list[str]
+) -> list[dict[str, Any]]:
+    """A row for each of the augmentations."""
     chosen = np.random.default_rng(seed).permutation(60_000)[:count]
     rows = []
-    for name, augment in AUGMENTS.items():
+    for name in names:
         with tempfile.TemporaryDirectory() as folder:
             began = time.monotonic()
             every = ["evaluation.every_images=" + str(images // 8), f"training.images={images}"]
-            sets = [*every, *settings, f"game.augment={augment}", f"training.seed={seed}"]
+            sets = [*every, *settings, f"game.augment={AUGMENTS[name]}", f"training.seed={seed}"]
             outcome = play("fashion-mnist", few_images(chosen, folder), sets, folder)
             measured = [r for r in outcome.run.rows() if "frechet_distance" in r]
             best = min(measured, key=lambda row: row["frechet_distance"])
@@ -139,14 +143,19 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=200, help="classifier: of each class")
     parser.add_argument("--play", type=int, default=200_000, help="images that the game lasts")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0 on")
+    parser.add_argument("--augments", default=",".join(AUGMENTS), help="few: which, of these")
     parser.add_argument("--set", action="append", default=[], help="override a key of the recipe")
     parser.add_argument("--json", type=pathlib.Path, help="write the results there")
     options = parser.parse_args()
+    augments = options.augments.split(",")
+    unknown = [name for name in augments if name not in AUGMENTS]
+    if unknown:
+        parser.error(f"An augmentation is one of {', '.join(AUGMENTS)}. Received: {unknown[0]}")
     print(f"{options.what} on {processor()}")
     rows: list[dict[str, Any]] = []
     for seed in range(options.seeds):
         if options.what == "few":
-            rows += few(options.images, seed, options.play, options.set)
+            rows += few(options.images, seed, options.play, options.set, augments)
         else:
             rows += classifier(options.per_class, seed, options.play, options.set)
     key, value = ("augment", "best") if options.what == "few" else ("trained on", "accuracy")
