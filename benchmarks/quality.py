@@ -11,6 +11,10 @@ then set against the 10,000 test images, all by the same extractor (`keras-gan e
 `ours-classes` are the recipes that learn the labels, which no peer does; their samples are of the
 test images' labels.
 
+`--clock processor` is for a machine that is not idle: a minute of a peer's is then as much
+processor time as all cores have in one, and ours are played to the end of their images without a
+limit, their own processor time told.
+
 The peers are at the state their authors publish: see `quality_keras.py` and `quality_torch.py`.
 PyTorch is no dependency: its example runs in the Python given by --torch-python.
 """
@@ -28,6 +32,7 @@ import tempfile
 from typing import Any
 
 import numpy as np
+from clocks import CLOCKS
 
 from keras_gan import datasets, metrics
 from keras_gan.run import processor
@@ -45,12 +50,23 @@ PEERS = ["keras-dcgan", "keras-dcgan-28", "keras-wgan-gp", "torch-dcgan"]
 MEASURES = ["frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"]
 
 
-def play_ours(game: str, mark: str, seed: int, settings: list[str], folder: pathlib.Path) -> None:
-    """Trains the recipe of a mark, into the folder."""
-    program = [sys.executable, "-m", "keras_gan", "train", OURS[game][mark], "--minutes", mark]
-    for setting in [*settings, f"training.seed={seed}"]:
+def play_ours(
+    game: str, mark: str, seed: int, options: argparse.Namespace, folder: pathlib.Path
+) -> str:
+    """Trains the recipe of a mark, into the folder; tells how long it took by processor time."""
+    limit = "null" if options.clock == "processor" else mark
+    program = [sys.executable, "-m", "keras_gan", "train", OURS[game][mark]]
+    for setting in [*options.set, f"training.minutes={limit}", f"training.seed={seed}"]:
         program += ["--set", setting]
+    before = processor_seconds()
     run(*program, "--run", str(folder))
+    return f"{(processor_seconds() - before) / 60:.1f} min of processor time"
+
+
+def processor_seconds() -> float:
+    """Of all programs that were run."""
+    spent = os.times()
+    return spent.children_user + spent.children_system
 
 
 def play_peer(
@@ -65,7 +81,7 @@ def play_peer(
     if game.startswith("torch"):
         python, script = options.torch_python, "quality_torch.py"
     arguments = ["--images", str(images), "--minutes", ",".join(marks), "--out", str(folder)]
-    arguments += ["--count", str(options.count), "--seed", str(seed)]
+    arguments += ["--count", str(options.count), "--seed", str(seed), "--clock", options.clock]
     return run(python, str(HERE / script), game, *arguments)
 
 
@@ -96,6 +112,7 @@ def main() -> None:
     parser.add_argument("--games", default="", help="of " + ", ".join([*OURS, *PEERS]))
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds of ours, from 0 on")
     parser.add_argument("--count", type=int, default=10_000, help="samples of each game")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="see above")
     parser.add_argument("--torch-python", help="a Python that has torch")
     parser.add_argument("--set", action="append", default=[], help="override a key of our recipes")
     parser.add_argument("--json", type=pathlib.Path, help="write the results there, and go on")
@@ -140,9 +157,10 @@ def main() -> None:
                     for mark in marks:
                         folder = kept / f"{game}-{seed}-{mark}" / "run"
                         folder.parent.mkdir(exist_ok=True)
-                        play_ours(game, mark, seed, options.set, folder)
+                        spent = play_ours(game, mark, seed, options, folder)
                         measured = measure(str(folder), options.count)
-                        seen = f"{measured.protocol['generated']['images_seen']} images"
+                        images_seen = measured.protocol["generated"]["images_seen"]
+                        seen = f"{images_seen} images in {spent}"
                         add(game, seed, mark, seen, measured)
                 elif seed == 0:
                     folder = kept / f"{game}-{seed}-{marks[0]}"

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import pathlib
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from clocks import CLOCKS
 from keras import layers
 from PIL import Image
 
@@ -143,22 +143,25 @@ def resized(images: np.ndarray, side: int) -> np.ndarray:
 class Marks(keras.callbacks.Callback):
     """Writes the generator's samples after so many minutes of training; the clock waits."""
 
-    def __init__(self, minutes: list[float], count: int, low: float, folder: pathlib.Path):
+    def __init__(
+        self, minutes: list[float], count: int, low: float, folder: pathlib.Path, clock: str
+    ):
         super().__init__()
         self.left, self.count, self.low, self.folder = sorted(minutes), count, low, folder
+        self.clock = CLOCKS[clock]
 
     def on_train_begin(self, logs=None) -> None:
-        self.began = time.monotonic()
+        self.began = self.clock()
         self.steps = 0
 
     def on_train_batch_end(self, batch, logs=None) -> None:
         self.steps += 1
-        if time.monotonic() - self.began < 60 * self.left[0]:
+        if self.clock() - self.began < 60 * self.left[0]:
             return
-        before = time.monotonic()
+        before = self.clock()
         samples = np.concatenate(list(self.draw()))
         np.save(self.folder / f"samples-{self.left.pop(0):g}.npy", samples)
-        self.began += time.monotonic() - before
+        self.began += self.clock() - before
         self.model.stop_training = not self.left  # pyright: ignore
 
     def draw(self) -> Iterator[np.ndarray]:
@@ -174,6 +177,7 @@ def main() -> None:
     parser.add_argument("game", choices=GAMES)
     parser.add_argument("--images", type=pathlib.Path, required=True, help=".npy, uint8")
     parser.add_argument("--minutes", required=True)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
@@ -190,7 +194,8 @@ def main() -> None:
     scaled = lambda x: low + tf.cast(x, tf.float32) * ((1 - low) / 255)  # noqa: E731
     data = tf.data.Dataset.from_tensor_slices(images).shuffle(len(images)).repeat()
     data = data.batch(batch).map(scaled).prefetch(2)
-    marks = Marks([float(m) for m in options.minutes.split(",")], options.count, low, options.out)
+    minutes = [float(mark) for mark in options.minutes.split(",")]
+    marks = Marks(minutes, options.count, low, options.out, options.clock)
     model.fit(data, steps_per_epoch=10**7, verbose=0, callbacks=[marks])
     print(f"{marks.steps * batch} images")
 

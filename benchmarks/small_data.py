@@ -3,7 +3,7 @@
     python benchmarks/small_data.py few --images 1000 --seeds 3
     python benchmarks/small_data.py classifier --per-class 200 --seeds 3
 
-`few` trains the recipe fashion-mnist on the first images of the training split, without
+`few` trains the recipe fashion-mnist on some images of the training split, drawn by seed, without
 augmentation, with DiffAugment and with ADA, for the same number of steps, and sets 10,000 samples
 of the best and of the last state against the 10,000 test images.
 

@@ -328,6 +328,8 @@ def evaluate_command(
     settings: Settings = [],  # noqa: B006 - typer reads it, nobody writes it
 ) -> None:
     """Measure samples against data: distances, precision and recall, diversity, memorization."""
+    if json is not None:
+        metrics.check_target(json)
     found = metrics.evaluate(
         os.path.expanduser(source),
         data,

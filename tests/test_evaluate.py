@@ -353,11 +353,12 @@ def test_the_real_side_is_kept_and_used(data_file, linear, tmp_path):
     assert moved["frechet_distance"] > first["frechet_distance"] + 1
     assert moved["kernel_distance"] == first["kernel_distance"]
 
+    sizes = {file: file.stat().st_size for file in files}
     for file in files:  # damage
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
         again = evaluate(x, data_file, linear, **asked)
         assert again.values == first.values
-    assert [file.stat().st_size for file in files] > [200, 200]
+    assert all(file.stat().st_size == size for file, size in sizes.items())
     assert sorted((tmp_path / "cache").iterdir()) == files
 
 
@@ -540,7 +541,14 @@ def test_inception_is_refused_unless_it_is_the_standard_network(tmp_path, monkey
         ({"metrics": ["label_accuracy"]}, r"label_accuracy needs generated samples with labels"),
         ({"metrics": ["ms_ssim"]}, r"ms_ssim needs images of at least 11x11"),
         ({"split": "train", "metrics": ["nearest"]}, r"nearest needs data with a training split"),
-        ({"split": "test2"}, r"split must be.*Received: split='test2'"),
+        ({"split": "test2"}, r'"train" or "all". Received: split=\'test2\''),
+        ({"split": ["train"]}, r"split must be.*Received: split=\['train'\]"),
+        ({"metrics": []}, r"at least one; metrics=None takes all that fit. Received: metrics=\[\]"),
+        ({"metrics": 3}, r"metrics must be names of metrics.*Received: metrics=3"),
+        ({"cache": 5}, r"cache must be True, False or a folder. Received: cache=5"),
+        ({"epochs": 1.5}, r"epochs must be a whole number from 1 up. Received: epochs=1.5"),
+        ({"nearest_picture": "none/x.png"}, r"to a folder that exists.*Received: 'none/x.png'"),
+        ({"count": 5, "metrics": "coverage"}, r"density_coverage needs at least 6 samples of eith"),
         ({"count": 1}, r"count must be a whole number from 2 up. Received: count=1"),
         ({"count": 100}, r"at most the number of samples, 60 in arrays.*Received: count=100"),
         ({"real_count": 999}, r"real_count must be at most the number.*150.*real_count=999"),
@@ -577,6 +585,100 @@ def test_more_is_refused_that_does_not_fit(data_file, places, tmp_path, linear):
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(UsageError, match=r"A bundle holds a model.onnx, and a manifest.json"):
         evaluate(tmp_path, data_file)
+    for source, told in (((x,), r"\(array"), ((x, x, x), r"\(array"), ([x], r"\[array"), (3, "3")):
+        with pytest.raises(UsageError, match=rf"source must be a name or path.*Received: {told}"):
+            evaluate(source, data_file)
+        with pytest.raises(UsageError, match=rf"data must be a name or path.*Received: {told}"):
+            evaluate(x, source)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda x: np.ones((2, 4)), r"\(count, number\). Received: \(2, 4\) for 60 samples"),
+        (lambda x: x.reshape(len(x), -1)[:2], r"Received: \(2, 96\) for 60 samples"),
+        (lambda x: x.reshape(len(x), -1) * 1j, r"Received: \(2, 96\) complex numbers for 2"),
+        (lambda x: (np.ones((len(x), 2)), np.ones((2, 3)) / 3), r"gives probabilities .*\(2, 3\)"),
+        (
+            lambda x: (np.ones((len(x), 2)), np.full((len(x), 3), np.nan)),
+            "Probabilities must be finite numbers. Received: NaN or infinity of '<lambda>'",
+        ),
+    ],
+)
+def test_an_extractor_gives_a_row_of_numbers_for_each_sample(given, message, data_file):
+    x, _ = labelled_images(60)
+    with pytest.raises(UsageError, match=message):
+        evaluate(x, data_file, given, 60)
+
+
+def test_what_is_no_extractor_of_keras_is_told(places, game, tmp_path):
+    class Own(keras.Model):
+        def call(self, x):
+            return keras.ops.mean(x, axis=(1, 2))
+
+    own = Own(name="own")
+    unbuilt = keras.Sequential([keras.layers.Flatten()], name="unbuilt")
+    for model in (own, unbuilt):
+        with pytest.raises(UsageError, match=rf"must be built.*Received: '{model.name}' without"):
+            open_features(model, SPEC)
+    own(np.zeros((1, 8, 12, 1), "float32"))
+    x = labelled_images(5)[0]
+    expected = x.astype("float64").mean(axis=(1, 2)) / 127.5 - 1
+    np.testing.assert_allclose(open_features(own, SPEC)(x)[0], expected, atol=1e-6)
+    for played in (game, checkpoint_of(places)):
+        with pytest.raises(UsageError, match=r"A game is no extractor: .*gan.discriminator"):
+            open_features(played, SPEC)
+
+
+def test_few_samples_have_the_figures_that_they_have(data_file, linear):
+    x, _ = labelled_images(4)
+    found = evaluate(x, data_file, linear, 4).values
+    assert {"frechet_distance", "precision", "recall"} <= found.keys()
+    assert "density" not in found
+    assert "precision" not in evaluate(x, data_file, linear, 3).values
+
+
+def test_names_of_metrics_may_come_one_by_one(data_file, linear):
+    x, _ = labelled_images(60)
+    asked = ["precision", "modes"]
+    found = evaluate(x, data_file, linear, 60, metrics=iter(asked))
+    assert found.values == evaluate(x, data_file, linear, 60, metrics=asked).values
+    assert {"precision", "modes"} <= found.values.keys()
+
+
+def test_a_folder_of_versions_is_its_latest(places, data_file, linear, tmp_path):
+    shutil.copytree(places["bundle"], tmp_path / "versions" / "1")
+    (tmp_path / "versions" / "latest").symlink_to("1")
+    asked = {"features": linear, "count": 60, "metrics": "frechet_distance"}
+    found = evaluate(tmp_path / "versions", data_file, **asked)
+    assert found.values == evaluate(places["bundle"], data_file, **asked).values
+    assert found.protocol["generated"]["source"].endswith("versions/1")
+
+
+def test_labels_are_judged_by_the_names_of_the_classes(tmp_path):
+    """The ids of a folder are in the order of its names, and no folder is called T-shirt/top."""
+    source = datasets.open("fashion-mnist-10k")
+    x, y = source.arrays("held_out")
+    x, y, names = x[:300], y[:300], source.spec.class_names
+    for row, (image, label) in enumerate(zip(x, y, strict=True)):
+        folder = tmp_path / "named" / names[label].replace("/", "_")
+        folder.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(image[..., 0]).save(folder / f"{row}.png")
+    asked = {"features": "fashion_mnist", "count": 300, "metrics": "label_accuracy"}
+    by_id = evaluate((x, y), source, **asked)
+    assert by_id["label_accuracy"] > 0.8
+    named = evaluate(tmp_path / "named", source, **asked)
+    assert named["label_accuracy"] == by_id["label_accuracy"]
+    whole = datasets.open(tmp_path / "named", held_out=0)  # ids in the order of the alphabet
+    assert whole.spec.class_names[0] == "Ankle boot"
+    asked |= {"split": "train"}
+    alphabetical = evaluate(tmp_path / "named", whole, **asked)
+    assert alphabetical["label_accuracy"] == by_id["label_accuracy"]
+    other = datasets.from_arrays(x, y, class_names=[*"abcdefghij"], held_out=0)
+    with pytest.raises(UsageError, match=r"the data's classes, and 'fashion_mnist' has other nam"):
+        evaluate((x, y), other, **asked)
+    del asked["metrics"]
+    assert "label_accuracy" not in evaluate((x, y), other, **asked).values
 
 
 # ------------------------------------------------------------------------ command
@@ -650,6 +752,22 @@ def test_floats_are_in_the_range_that_is_stated(data_file):
     assert evaluate(over, data_file, count=60).values == cut.values
 
 
+def test_a_file_of_floats_is_taken_as_the_array_is(data_file, linear, tmp_path):
+    x, y = labelled_images(60)
+    over = ((x.astype("float32") / 127.5 - 1) * 1.6).clip(-1.3, 1.3)
+    np.save(tmp_path / "over.npy", over)
+    np.savez(tmp_path / "over.npz", x=over, y=y)
+    expected = evaluate(over, data_file, linear, 60).values
+    assert evaluate(tmp_path / "over.npy", data_file, linear, 60).values == expected
+    found = evaluate(tmp_path / "over.npz", data_file, linear, 60).values
+    assert expected.items() <= found.items()
+    assert "label_accuracy" in found
+    for name, values in (("from_0", x / 255.0), ("far", over * 2)):
+        np.save(tmp_path / f"{name}.npy", values.astype("float32"))
+        with pytest.raises(UsageError, match=rf"as uint8 or in \[-1, 1\]. Received:.* from -?[02]"):
+            evaluate(tmp_path / f"{name}.npy", data_file, linear, 60)
+
+
 def copied(places, name, tmp_path, file, change):
     """A run or bundle with something else in one of its JSON files."""
     folder = tmp_path / name
@@ -717,9 +835,14 @@ def test_only_50000_samples_are_called_fid_without_their_number():
     x = np.random.default_rng(0).normal(size=(50_000, 2)).astype("float32")
     pixels = open_features("pixels", Spec("points", (2,)))
     standard = dataclasses.replace(pixels, standard=True)
-    for count, name in ((50_000, "fid"), (10_000, "fid_10000")):
-        found = evaluate(x, x, standard, count, real_count=50_000, metrics=["fid"])
+    for count, real, name in (
+        (50_000, 50_000, "fid"),
+        (10_000, 50_000, "fid_10000"),
+        (50_000, 1_000, "fid_50000"),
+    ):
+        found = evaluate(x, x, standard, count, real_count=real, metrics=["fid"])
         assert list(found.values) == [name]
+    assert list(evaluate(x, x[:300], standard, 50_000, metrics="fid").values) == ["fid"]
 
 
 def test_a_truncated_distance_is_not_called_fid(places, data_file, linear):
@@ -769,6 +892,8 @@ def test_seeds_are_checked_and_written(places, data_file, linear, tmp_path):
         for seed in (-1, 2**63 - 100, 0.5, [1, 2]):
             with pytest.raises(UsageError, match=r"[Ss]eed"):
                 evaluate(places[source], data_file, linear, seed=seed, metrics="frechet_distance")
+    with pytest.raises(UsageError, match=r"A seed must be at least 0 and below 2\*\*63"):
+        evaluate(places["game"], data_file, linear, count=150, seed=2**63 - 10)
     found = evaluate(
         places["run"], data_file, linear, seed=np.int64(2**62), checkpoint=checkpoint_of(places)
     )
@@ -837,6 +962,8 @@ def test_a_generator_is_asked_for_the_classes_of_the_data(game, places, linear):
         (("a", "x"), ("a", "b", "c"), "'x'"),
         (("a", "b"), (), "'a'"),
         (("0", "11"), (), "'11'"),
+        (("T-shirt_top", "Bag"), ("Bag", "T-shirt/top"), [1, 0]),
+        (("C", "C++"), ("C++", "C"), [1, 0]),
     ],
 )
 def test_classes_are_matched_by_name(own, known, ids):
@@ -926,6 +1053,22 @@ def test_features_of_code_of_ones_own_are_not_kept(tmp_path):
     saved = open_features(tmp_path / "own.keras", SPEC)
     assert len(saved.sha256) == 64
     assert saved.identity is None
+
+
+def test_weights_outside_of_an_onnx_file_tell_extractors_apart(data_file, linear, tmp_path):
+    path = tmp_path / "outside.onnx"
+    outside = {"save_as_external_data": True, "location": "weights", "size_threshold": 0}
+    onnx.save(onnx.load(linear), path, **outside)
+    asked = {"count": 60, "metrics": "frechet_distance", "cache": tmp_path / "cache"}
+    x, _ = labelled_images(60)
+    first = evaluate(x, data_file, path, **asked)
+    assert first["frechet_distance"] == evaluate(x, data_file, linear, **asked)["frechet_distance"]
+    weights = np.fromfile(tmp_path / "weights", "float32")
+    (weights * 3).tofile(tmp_path / "weights")
+    other = evaluate(x, data_file, path, **asked)
+    assert other["frechet_distance"] == pytest.approx(9 * first["frechet_distance"], rel=1e-5)
+    hashes = [found.protocol["extractor_sha256"] for found in (first, other)]
+    assert hashes[0] != hashes[1]
 
 
 def test_the_cache_lets_the_oldest_go(data_file, tmp_path, monkeypatch):

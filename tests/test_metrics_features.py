@@ -507,6 +507,11 @@ def test_accumulators_refuse_what_is_none():
             accumulator.update(np.zeros((2, 4)))
         with pytest.raises(UsageError, match="finite numbers"):
             accumulator.update(np.full((2, 3), np.nan))
+    with pytest.raises(UsageError, match="features as float32 with NaN or infinity in row 1"):
+        metrics.Collected().update(np.array([[1.0], [1e300]]))
+    x = np.random.default_rng(0).normal(size=(9, 2))
+    with pytest.raises(UsageError, match="small enough for float64 to hold their covariance"):
+        metrics.frechet_distance(x * 1e200, x)
     with pytest.raises(UsageError, match="at least 1 sample"):
         metrics.Moments().mean  # noqa: B018
     with pytest.raises(UsageError, match=r"at least 2 samples\. Received: 1"):

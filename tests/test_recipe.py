@@ -56,7 +56,7 @@ def test_diff_names_the_paths():
         ("trainign.seed=3", "trainign is not a key of the recipe. Did you mean 'training'"),
         ("generator.widht=3", "generator.widht is not a key .* Did you mean 'width'"),
         ("discriminator.norms=x", "discriminator.norms .* Did you mean 'norm'"),
-        ("data.foldr=x", "data.foldr .* Valid: labels|Did you mean"),
+        ("data.foldr=x", "data.foldr is not a key of the recipe. Valid: labels"),
         ("game.penalties.0.wieght=3", "game.penalties.0.wieght .* Did you mean 'weight'"),
         ("game.penalties.0.weight=-1", "game.penalties.0: The weight .* weight=-1"),
         ("game.penalties.0.name=r3", "game.penalties.0 must name a penalty. Received: 'r3'"),

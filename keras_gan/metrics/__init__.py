@@ -6,7 +6,7 @@ from keras_gan.metrics.classification import ClassificationAccuracy, classificat
 from keras_gan.metrics.comparison import Comparison
 from keras_gan.metrics.density_coverage import DensityCoverage, density_coverage
 from keras_gan.metrics.diversity import Diversity
-from keras_gan.metrics.evaluate import Evaluation, evaluate
+from keras_gan.metrics.evaluate import Evaluation, check_target, evaluate
 from keras_gan.metrics.features import Extractor, open_features
 from keras_gan.metrics.frechet import frechet_distance
 from keras_gan.metrics.inception_score import InceptionScore, inception_score
@@ -33,6 +33,7 @@ __all__ = [
     "Neighbours",
     "PrecisionRecall",
     "balanced_accuracy",
+    "check_target",
     "classification_accuracy",
     "density_coverage",
     "evaluate",

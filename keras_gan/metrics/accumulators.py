@@ -211,7 +211,12 @@ class Collected:
         Raises:
             UsageError: not a table of finite numbers, or another `dim` than before.
         """
-        features = checked(features).astype(np.float32)  # a copy: the caller may fill its own anew
+        features = checked(features)
+        if features.dtype != np.float32:  # where a number above 3.4e38 becomes infinite
+            with np.errstate(over="ignore"):
+                features = checked(features.astype(np.float32), "features as float32")
+        else:
+            features = features.copy()  # the caller may fill its own anew
         if self._batches and features.shape[1] != self._batches[0].shape[1]:
             raise UsageError(
                 "Features of one set have one dimension. Received: "

@@ -26,7 +26,7 @@ def balanced_accuracy(real: np.ndarray, other: np.ndarray, real_above: bool = Fa
         From 0 to 1; about 0.5 where the logits tell nothing, 1 where they tell everything.
 
     Raises:
-        UsageError: fewer than 2 samples on a side.
+        UsageError: fewer than 2 samples on a side, NaN or infinity.
     """
     real, other = np.asarray(real, np.float64).ravel(), np.asarray(other, np.float64).ravel()
     if min(len(real), len(other)) < 2:
@@ -34,6 +34,8 @@ def balanced_accuracy(real: np.ndarray, other: np.ndarray, real_above: bool = Fa
             "Balanced accuracy needs at least 2 samples of each side. "
             f"Received: {len(real)} and {len(other)}"
         )
+    if not (np.isfinite(real).all() and np.isfinite(other).all()):
+        raise UsageError("Logits must be finite numbers. Received: NaN or infinity")
     halves = [(real[::2], other[::2]), (real[1::2], other[1::2])]
     results = []
     for chosen, judged in (halves, halves[::-1]):

@@ -15,10 +15,11 @@ import numpy as np
 import PIL.Image
 import yaml
 
-from keras_gan import datasets, latents, pictures
+from keras_gan import checks, datasets, latents, pictures
 from keras_gan import run as runs
 from keras_gan._version import __version__
 from keras_gan.errors import UsageError
+from keras_gan.gan import GAN
 from keras_gan.metrics import measures, sources
 from keras_gan.metrics.features import Extractor, open_features
 from keras_gan.metrics.measures import Labelled, Setting, Sides
@@ -114,8 +115,10 @@ def evaluate(
     Raises:
         UsageError: anything of the above that is not there, does not fit, or is not enough.
     """
+    metrics = measures.listed(metrics)
+    split = _check_choices(split, cache, epochs, nearest_picture)
     named = data is not None
-    source, data, options = _given(source, data, data_options)
+    source, data, options = _given(_latest(source), data, data_options)
     seed = _check_seed(seed)
     held = sources.open_data(data, options)
     split = "all" if isinstance(data, np.ndarray | tuple) else split
@@ -133,7 +136,7 @@ def evaluate(
         extractor = dataclasses.replace(extractor, standard=False)
     has_training = split == "held_out" and "train" in held.split_names
     labelled = bool(made.spec.num_classes)
-    setting = Setting(extractor, held.spec, labelled, has_training, count == real_count, truncation)
+    setting = Setting(extractor, held.spec, labelled, has_training, count, real_count, truncation)
     names = measures.select(metrics, setting)
     if nearest_picture is not None:
         _check_picture(held.spec, has_training)
@@ -157,6 +160,7 @@ def evaluate(
         real_side,
         made_side,
         held.spec,
+        all_real=real_count == real.count,
         pictures=_pictures(names, count, made, real_count, real),
         training=training,
         labelled=_labelled(held, made, count, real, real_count),
@@ -179,8 +183,65 @@ def evaluate(
 # ------------------------------------------------------------------------ checks
 
 
+def _check_choices(split: Any, cache: Any, epochs: Any, picture: Any) -> str:
+    """Refuses what would be refused only after the work; gives the split's own name."""
+    named = {"held_out": "held_out", "test": "held_out", "train": "train", "all": "all"}
+    if not isinstance(split, str) or split not in named:
+        raise UsageError(
+            f'split must be "held_out" (or "test"), "train" or "all". Received: split={split!r:.80}'
+        )
+    if cache is not None and not isinstance(cache, bool | str | os.PathLike):
+        raise UsageError(f"cache must be True, False or a folder. Received: cache={cache!r:.80}")
+    checks.whole_number("epochs", epochs, 1)
+    if picture is not None:
+        check_target(picture)
+    return named[split]
+
+
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Refuses a file that could not be written, before the work is done.
+
+    Raises:
+        UsageError: the folder is not there, or the path is that of a folder.
+    """
+    file = pathlib.Path(os.path.expanduser(path))
+    if file.is_dir() or not file.parent.is_dir():
+        raise UsageError(
+            "A file is written to a folder that exists, under a name that no folder has. "
+            f"Received: {str(file)!r}"
+        )
+
+
+def _check_samples(what: str, value: Any, kinds: tuple[type, ...]) -> None:
+    """Refuses what samples cannot be opened from."""
+    is_pair = isinstance(value, tuple) and len(value) == 2
+    if isinstance(value, tuple):
+        fits = is_pair and all(isinstance(part, np.ndarray) for part in value)
+    else:
+        fits = isinstance(value, (str, os.PathLike, np.ndarray, *kinds))
+    if not fits:
+        others = "".join(f", a {kind.__name__}" for kind in kinds)
+        raise UsageError(
+            f"{what} must be a name or path, an array, a pair (samples, labels) of arrays{others}. "
+            f"Received: {value!r:.80}"
+        )
+
+
+def _latest(source: Any) -> Any:
+    """Of a folder of a bundle's versions the latest."""
+    if not isinstance(source, str | os.PathLike):
+        return source
+    latest = pathlib.Path(os.path.expanduser(source)) / "latest"
+    if (latest / "manifest.json").is_file():
+        return latest.resolve()  # the next version must not come between two reads
+    return source
+
+
 def _given(source: Any, data: Any, options: dict[str, Any] | None) -> tuple[Any, Any, Any]:
     """The source; the data to compare with, by default what it was trained on; its options."""
+    _check_samples("source", source, (GAN, Samples))
+    if data is not None:
+        _check_samples("data", data, (datasets.Source,))
     if isinstance(data, np.ndarray | tuple | datasets.Source) and options:
         raise UsageError(f"Options are of data by name or path. Received: {options}")
     if data is not None:

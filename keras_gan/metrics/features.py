@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -15,7 +15,9 @@ import numpy as np
 import PIL.Image
 import tensorflow as tf
 
+from keras_gan.datasets.fashion_mnist_10k import CLASS_NAMES
 from keras_gan.errors import UsageError
+from keras_gan.gan import GAN
 from keras_gan.metrics import inception
 from keras_gan.spec import Spec
 
@@ -51,6 +53,7 @@ class Extractor:
         resize: name of the filter by which images come to its size.
         dim: number of features.
         classes: number of classes, 0 without.
+        class_names: their names, in the order of the ids, where they are known.
         standard: whether it is the network of the FID's definition.
         uniform: whether its classes are equally likely in the data that it is for, by definition.
         runtime: name and version of what computes it; of onnxruntime, the provider as well;
@@ -67,6 +70,7 @@ class Extractor:
     resize: str = NO_RESIZE
     dim: int = 0
     classes: int = 0
+    class_names: tuple[str, ...] = ()
     standard: bool = False
     uniform: bool = False
     runtime: str | None = None
@@ -77,16 +81,35 @@ class Extractor:
 
         Args:
             samples: `(count, ...)`: images as uint8, or floating point in [-1, 1]; or points.
+
+        Raises:
+            UsageError: the network gives something else than a row of real numbers for each
+                sample, or probabilities that are no finite numbers.
         """
         features, probabilities = [], []
         for start in range(0, len(samples), _BATCH):
-            found, judged = self.run(self._prepare(samples[start : start + _BATCH]))
-            features.append(found)
-            probabilities += [] if judged is None else [judged]
+            batch = samples[start : start + _BATCH]
+            found, judged = self.run(self._prepare(batch))
+            features.append(self._checked("features", found, len(batch)))
+            if judged is not None:
+                probabilities.append(self._checked("probabilities", judged, len(batch)))
         return (
             np.concatenate(features).astype(np.float32, copy=False),
             np.concatenate(probabilities).astype(np.float32, copy=False) if probabilities else None,
         )
+
+    def _checked(self, what: str, array: np.ndarray, count: int) -> np.ndarray:
+        if array.ndim != 2 or len(array) != count or np.iscomplexobj(array):
+            kind = " complex numbers" if np.iscomplexobj(array) else ""
+            raise UsageError(
+                f"An extractor gives {what} of shape (count, number). "
+                f"Received: {array.shape}{kind} for {count} samples, from {self.name!r}"
+            )
+        if what == "probabilities" and not np.isfinite(array).all():
+            raise UsageError(
+                f"Probabilities must be finite numbers. Received: NaN or infinity of {self.name!r}"
+            )
+        return array
 
     def _prepare(self, samples: np.ndarray) -> np.ndarray:
         if samples.ndim != 4:
@@ -174,6 +197,7 @@ def _open_named(text: str, spec: Spec) -> Extractor:
     if name.startswith("fashion_mnist") and name in NAMES:
         file = pathlib.Path(__file__).parent / "networks" / "fashion_mnist.onnx"
         found = _from_onnx(file, "fashion_mnist", spec)
+        found = dataclasses.replace(found, class_names=CLASS_NAMES)
         return _probed(_stacked(found, spec) if name.endswith("stacked") else found, spec)
     file = pathlib.Path(os.path.expanduser(text))
     if file.suffix not in (".onnx", ".keras"):
@@ -212,12 +236,6 @@ def _probed(extractor: Extractor, spec: Spec) -> Extractor:
             f"The extractor {extractor.name!r} must take samples of shape {spec.shape}. "
             f"Received: {type(error).__name__}: {line}"
         ) from error
-    for what, array in (("features", features), ("probabilities", probabilities)):
-        if array is not None and (array.ndim != 2 or len(array) != 2):
-            raise UsageError(
-                f"An extractor gives {what} of shape (count, number). "
-                f"Received: {array.shape} for 2 samples, from {extractor.name!r}"
-            )
     classes = 0 if probabilities is None else probabilities.shape[1]
     return dataclasses.replace(extractor, dim=features.shape[1], classes=classes)
 
@@ -279,13 +297,13 @@ def _from_onnx(file: pathlib.Path, name: str, spec: Spec) -> Extractor:
     def run(samples: np.ndarray) -> Outputs:
         x = np.ascontiguousarray(samples.transpose(0, 3, 1, 2)) if first else samples
         given = session.run(wanted, {ports[0].name: x})
-        features = given[0].reshape(len(samples), -1)
+        features = given[0].reshape(len(given[0]), -1)
         if classes is None:
             return features, None
         return features, softmax(given[1]) if classes == "logits" else given[1]
 
     return Extractor(
-        name, run, _sha256(file), shape, _range_of(session, file), runtime=runtime_of(session)
+        name, run, _sha256_onnx(file), shape, _range_of(session, file), runtime=runtime_of(session)
     )
 
 
@@ -343,7 +361,17 @@ def _load_keras(file: pathlib.Path) -> Any:
 
 
 def _from_keras(model: Any, name: str, sha256: str | None) -> Extractor:
-    shape = model.input_shape
+    if isinstance(model, GAN):
+        raise UsageError(
+            "A game is no extractor: give one model, as gan.discriminator. "
+            f"Received: the game {model.name!r}"
+        )
+    if not model.built:
+        raise UsageError(
+            "A Keras model for features must be built: begin it with keras.Input, or call it once "
+            f"on a batch. Received: {name!r} without weights"
+        )
+    shape = getattr(model, "input_shape", ())  # a subclassed model has none
     if isinstance(shape, list | dict) or shape is None:
         raise UsageError(
             f"A Keras model for features has one input. Received: {name!r} with {shape}"
@@ -359,7 +387,7 @@ def _from_keras(model: Any, name: str, sha256: str | None) -> Extractor:
         if isinstance(given, dict):
             given = [given["features"], *(given[k] for k in ("logits",) if k in given)]
         outputs = [np.asarray(x, np.float32) for x in tf.nest.flatten(given)]
-        features = outputs[0].reshape(len(samples), -1)
+        features = outputs[0].reshape(len(outputs[0]), -1)
         if len(outputs) == 1:
             return features, None
         return features, outputs[1] if of_classifier else softmax(outputs[1])
@@ -402,7 +430,9 @@ def _stacked(extractor: Extractor, spec: Spec) -> Extractor:
 
     shape = (*extractor.shape[:2], None)
     name = f"{extractor.name}_stacked"
-    return dataclasses.replace(extractor, name=name, run=run, shape=shape, uniform=True)
+    return dataclasses.replace(
+        extractor, name=name, run=run, shape=shape, class_names=(), uniform=True
+    )
 
 
 # ------------------------------------------------------------------------ images
@@ -466,6 +496,34 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def _sha256(file: pathlib.Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sha256_onnx(file: pathlib.Path) -> str:
+    """Of the file, and with it of those that hold its weights where they are outside of it."""
+    import onnx
+
+    outside = sorted(
+        {
+            entry.value
+            for tensor in _tensors(onnx.load(str(file), load_external_data=False).graph)
+            if tensor.data_location == onnx.TensorProto.EXTERNAL
+            for entry in tensor.external_data
+            if entry.key == "location"
+        }
+    )
+    if not outside:
+        return _sha256(file)
+    hashes = [_sha256(path) for path in (file, *(file.parent / name for name in outside))]
+    return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """All tensors of an ONNX graph, those of its nodes and of graphs in them included."""
+    yield from graph.initializer
+    for attribute in (a for node in graph.node for a in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for inner in (attribute.g, *attribute.graphs):
+            yield from _tensors(inner)
 
 
 def _is_keras_alone(model: Any) -> bool:

@@ -50,6 +50,11 @@ def frechet_distance(
             f"Received: dim={real.dim} and dim={generated.dim}"
         )
     first, second = real.covariance, generated.covariance
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise UsageError(
+            "Features must be small enough for float64 to hold their covariance. "
+            "Received: one that is infinite"
+        )
     shift = real.mean - generated.mean
     between = _trace_of_root(first, real.count - 1, second, generated.count - 1)
     distance = shift @ shift + np.trace(first) + np.trace(second) - 2 * between

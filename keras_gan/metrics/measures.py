@@ -21,6 +21,7 @@ from keras_gan.metrics.ms_ssim import ms_ssim_diversity
 from keras_gan.metrics.nearest import nearest
 from keras_gan.metrics.precision_recall import precision_recall
 from keras_gan.metrics.sliced_wasserstein import sliced_wasserstein
+from keras_gan.metrics.sources import class_keys
 from keras_gan.metrics.statistics import Statistics
 from keras_gan.registry import nearest as nearest_name
 from keras_gan.spec import Spec
@@ -48,6 +49,7 @@ class Sides:
         real: statistics of the real samples.
         generated: of the generated ones.
         spec: of the real samples.
+        all_real: whether the real samples are all of their split.
         pictures: some images of the real side and as many of the generated one, uint8, each with
             their labels or `None`.
         training: gives the statistics of the training split.
@@ -63,6 +65,7 @@ class Sides:
     real: Statistics
     generated: Statistics
     spec: Spec
+    all_real: bool = True
     pictures: tuple[tuple[np.ndarray, np.ndarray | None], ...] | None = None
     training: Callable[[], Statistics] | None = None
     labelled: Callable[[], tuple[Labelled, Labelled, Labelled]] | None = None
@@ -97,7 +100,8 @@ class Setting:
         spec: of the real samples.
         labelled: whether the generated samples have labels.
         has_training: whether there is a training split beside the samples compared with.
-        equal: whether both sides have the same count.
+        count: of the generated samples.
+        real_count: of the real ones.
         truncation: factor on the latents of the generated samples.
     """
 
@@ -105,7 +109,8 @@ class Setting:
     spec: Spec
     labelled: bool
     has_training: bool
-    equal: bool
+    count: int
+    real_count: int
     truncation: float = 1.0
 
 
@@ -132,11 +137,15 @@ class Measure:
 
 
 def _frechet(c: Sides) -> Values:
-    """With the standard network it is the FID, whose name tells any other count than the usual."""
+    """With the standard network it is the FID, whose name tells any other count than the usual.
+
+    The usual is 50,000 generated samples against all real ones, or as many.
+    """
     name = "frechet_distance"
     if c.extractor.standard:
         count = c.generated.count
-        name = "fid" if count == FID_COUNT else f"fid_{count}"
+        usual = count == FID_COUNT and (c.all_real or c.real.count >= FID_COUNT)
+        name = "fid" if usual else f"fid_{count}"
     return {name: frechet_distance(c.real.moments, c.generated.moments)}
 
 
@@ -211,11 +220,14 @@ def _mode_coverage(c: Sides) -> Values:
 
 
 def _label_accuracy(c: Sides) -> Values:
-    values = {}
+    values: Values = {}
+    ids = _data_ids(c.extractor, c.spec)
+    if ids is None:
+        raise UsageError("Labels can be judged in the extractor's classes alone. Received: others")
     for side, name in ((c.generated, "label_accuracy"), (c.real, "label_accuracy_real")):
         if side.labels is None:
             continue
-        hits = _predicted(side) == side.labels
+        hits = ids[_predicted(side)] == side.labels
         classes = {int(k): float(hits[side.labels == k].mean()) for k in np.unique(side.labels)}
         values[name] = float(hits.mean())
         if side is c.generated:
@@ -224,6 +236,24 @@ def _label_accuracy(c: Sides) -> Values:
             c.details["label_accuracy"] = {_class_name(c, k): v for k, v in classes.items()}
             c.details["label_accuracy_worst_class"] = _class_name(c, worst)
     return values
+
+
+def _data_ids(extractor: Extractor, spec: Spec) -> np.ndarray | None:
+    """The data's id of each of the extractor's classes; `None` where the classes are others.
+
+    By name where both have names, as the ids of a folder are in the order of its names; else by id.
+    """
+    if extractor.classes != spec.num_classes:
+        return None
+    known = class_keys(spec)
+    own = class_keys(dataclasses.replace(spec, class_names=extractor.class_names))
+    if isinstance(known[0], int) or isinstance(own[0], int):
+        own = list(range(extractor.classes))
+    if isinstance(known[0], str) and isinstance(own[0], int):
+        known = list(range(extractor.classes))
+    if set(own) != set(known):
+        return None
+    return np.array([known.index(name) for name in own])
 
 
 def _class_name(c: Sides, label: int) -> str:
@@ -297,6 +327,8 @@ def _needs_label_classes(setting: Setting) -> str | None:
             f"an extractor with the data's {setting.spec.num_classes} classes, "
             f"which {setting.extractor.name!r} with {classes} is not"
         )
+    if missing is None and _data_ids(setting.extractor, setting.spec) is None:
+        return f"an extractor of the data's classes, and {setting.extractor.name!r} has other names"
     return missing
 
 
@@ -319,15 +351,28 @@ def _needs_images(setting: Setting) -> str | None:
 
 
 def _needs_equal(setting: Setting) -> str | None:
-    return None if setting.equal else "as many real samples as generated ones"
+    equal = setting.count == setting.real_count
+    return None if equal else "as many real samples as generated ones"
+
+
+def _needs_neighbors(neighbors: int) -> Callable[[Setting], str | None]:
+    def needs(setting: Setting) -> str | None:
+        enough = min(setting.count, setting.real_count) > neighbors
+        return None if enough else f"at least {neighbors + 1} samples of either side"
+
+    return needs
 
 
 MEASURES = {
     "frechet_distance": Measure(_frechet, others=("fid",), rows=False),
     "kernel_distance": Measure(_kernel, others=("kid",)),
     "class_score": Measure(_class_score, _needs_classes, others=("inception_score",)),
-    "precision_recall": Measure(_precision_recall, others=("precision", "recall")),
-    "density_coverage": Measure(_density_coverage, others=("density", "coverage")),
+    "precision_recall": Measure(
+        _precision_recall, _needs_neighbors(PRECISION_NEIGHBORS), others=("precision", "recall")
+    ),
+    "density_coverage": Measure(
+        _density_coverage, _needs_neighbors(DENSITY_NEIGHBORS), others=("density", "coverage")
+    ),
     "feature_sliced_wasserstein": Measure(
         _sliced_wasserstein, _needs_equal, others=("sliced_wasserstein",)
     ),
@@ -349,14 +394,28 @@ _STANDARD = {
 }
 
 
-def wants_equal(metrics: Iterable[str] | str | None) -> bool:
+def wants_equal(metrics: list[str] | None) -> bool:
     """Whether metrics are asked for by name that compare as many samples of either side."""
-    names = (_name_of(_text(given)) for given in _listed(metrics or ()))
+    names = (_name_of(_text(given)) for given in metrics or ())
     return any(name is not None and MEASURES[name].needs is _needs_equal for name in names)
 
 
-def _listed(metrics: Iterable[str] | str) -> Iterable[str]:
-    return [metrics] if isinstance(metrics, str) else metrics
+def listed(metrics: Iterable[str] | str | None) -> list[str] | None:
+    """The names that were given, once and for all: an iterator can be read but once.
+
+    Raises:
+        UsageError: no names.
+    """
+    if metrics is None:
+        return None
+    names = [metrics] if isinstance(metrics, str) else metrics
+    names = list(names) if isinstance(names, Iterable) else []
+    if not names:
+        raise UsageError(
+            "metrics must be names of metrics, at least one; metrics=None takes all that fit. "
+            f"Received: metrics={metrics!r:.80}"
+        )
+    return names
 
 
 def _text(given: Any) -> str:
@@ -368,7 +427,7 @@ def _name_of(text: str) -> str | None:
     return next((n for n, m in MEASURES.items() if text == n or text in m.others), None)
 
 
-def select(metrics: Iterable[str] | str | None, setting: Setting) -> list[str]:
+def select(metrics: list[str] | None, setting: Setting) -> list[str]:
     """Names of the measures to compute, in the table's order: all that fit, or those asked for.
 
     Raises:
@@ -381,7 +440,7 @@ def select(metrics: Iterable[str] | str | None, setting: Setting) -> list[str]:
             if measure.by_default and measure.needs(setting) is None
         ]
     chosen = set()
-    for given in _listed(metrics):
+    for given in metrics:
         text = _text(given)
         name = _name_of(text)
         if name is None:

@@ -8,6 +8,7 @@ import inspect
 import json
 import os
 import pathlib
+import re
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -312,7 +313,7 @@ def match_classes(made: Samples, real: Spec) -> Samples:
     """
     if not made.spec.num_classes or not real.num_classes:
         return made
-    own, known = _classes(made.spec), _classes(real)
+    own, known = class_keys(made.spec), class_keys(real)
     by_value = isinstance(own[0], int), isinstance(known[0], int)
     if by_value == (True, False):
         known = list(range(real.num_classes))
@@ -320,21 +321,29 @@ def match_classes(made: Samples, real: Spec) -> Samples:
         own = list(range(made.spec.num_classes))  # a generator's ids are those of its data
     if not made.spec.class_names:
         known = list(range(real.num_classes))
-    odd = [name for name in own if name not in known]
+    odd = [label for label, name in enumerate(own) if name not in known]
     if odd:
+        called = made.spec.class_names[odd[0]] if made.spec.class_names else odd[0]
         raise UsageError(
             "The classes of the samples must be among those of the data, by name or, in digits, "
             f"by id (0 to {real.num_classes - 1}); pictures in one folder have none. "
-            f"Received: {str(odd[0])!r} of {made.protocol['source']}"
+            f"Received: {str(called)!r} of {made.protocol['source']}"
         )
     return _renumbered(made, np.array([known.index(name) for name in own]), real)
 
 
-def _classes(spec: Spec) -> list[Any]:
-    """What tells the classes: values of digits, names, or ids where they have none."""
+def class_keys(spec: Spec) -> list[Any]:
+    """What tells the classes: values of digits, names, or ids where they have none.
+
+    Of names letters and digits alone, in one case, as a folder cannot be called T-shirt/top; whole
+    names where that would make one class of two.
+    """
     if spec.class_names and all(name.isdecimal() for name in spec.class_names):
         return [int(name) for name in spec.class_names]
-    return list(spec.class_names or range(spec.num_classes))
+    if not spec.class_names:
+        return list(range(spec.num_classes))
+    plain = [re.sub(r"[\W_]", "", name).casefold() for name in spec.class_names]
+    return plain if len({*plain, ""}) > len(plain) else list(spec.class_names)
 
 
 def _renumbered(made: Samples, ids: np.ndarray, real: Spec) -> Samples:
@@ -405,6 +414,27 @@ def _open_whole(source: str, module: ModuleType, like: Spec | None) -> datasets.
     options: dict[str, Any] = {}
     if like is not None and like.kind == "image" and {"size", "channels"} <= takes.keys():
         options = {"size": list(like.shape[:2]), "channels": like.shape[2]}
+    try:
+        return _open_all(source, options)
+    except UsageError as error:
+        if not str(error).startswith("Floating-point images must be in [-1, 1]"):
+            raise
+    widest = (-1 - _OVERSHOOT, 1 + _OVERSHOOT)
+    try:
+        wide = _open_all(source, {"value_range": widest})
+    except UsageError as error:
+        raise UsageError(
+            "Floating-point images must be in [-1, 1], with negative values; give others as uint8 "
+            f"or in [-1, 1]. Received: {source}: {str(error).rpartition('Received: ')[2]}"
+        ) from error
+    samples, labels = zip(*map(wide.arrays, wide.split_names), strict=True)
+    known = [part for part in labels if part is not None]
+    x = np.concatenate(samples)
+    return open_data((x, np.concatenate(known)) if known else x)
+
+
+def _open_all(source: str, options: dict[str, Any]) -> datasets.Source:
+    """Files of samples, none held out but what they hold out themselves."""
     try:
         return datasets.open(source, **options, held_out=0)
     except UsageError as error:
