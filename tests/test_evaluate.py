@@ -764,7 +764,7 @@ def test_a_file_of_floats_is_taken_as_the_array_is(data_file, linear, tmp_path):
     assert "label_accuracy" in found
     for name, values in (("from_0", x / 255.0), ("far", over * 2)):
         np.save(tmp_path / f"{name}.npy", values.astype("float32"))
-        with pytest.raises(UsageError, match=rf"as uint8 or in \[-1, 1\]. Received:.* from -?[02]"):
+        with pytest.raises(UsageError, match=r"as uint8 or in \[-1, 1\]. Received:.* from -?[02]"):
             evaluate(tmp_path / f"{name}.npy", data_file, linear, 60)
 
 
