@@ -215,15 +215,12 @@ def check_target(path: str | os.PathLike[str]) -> None:
 def _check_samples(what: str, value: Any, kinds: tuple[type, ...]) -> None:
     """Refuses what samples cannot be opened from."""
     is_pair = isinstance(value, tuple) and len(value) == 2
-    if isinstance(value, tuple):
-        fits = is_pair and all(isinstance(part, np.ndarray) for part in value)
-    else:
-        fits = isinstance(value, (str, os.PathLike, np.ndarray, *kinds))
-    if not fits:
+    if not is_pair and not isinstance(value, (str, os.PathLike, np.ndarray, *kinds)):
         others = "".join(f", a {kind.__name__}" for kind in kinds)
+        line = " ".join(repr(value).split())
         raise UsageError(
             f"{what} must be a name or path, an array, a pair (samples, labels) of arrays{others}. "
-            f"Received: {value!r:.80}"
+            f"Received: {line:.80}"
         )
 
 
