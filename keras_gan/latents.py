@@ -33,7 +33,7 @@ def check_seeds(seeds: Any) -> np.ndarray:
         values = np.atleast_1d(np.asarray(list(seeds) if isinstance(seeds, range) else seeds))
         if values.ndim == 1 and values.dtype.kind in "Of" and isinstance(seeds, int | list | tuple):
             listed = [seeds] if isinstance(seeds, int) else list(seeds)
-            if all(type(seed) is int for seed in listed):
+            if listed and all(type(seed) is int for seed in listed):
                 values = np.array([-1])  # numpy makes other numbers of such, out of range as -1
     except (ValueError, OverflowError):
         values = np.empty((0, 0))

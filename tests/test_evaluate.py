@@ -760,9 +760,10 @@ def test_a_file_of_floats_is_taken_as_the_array_is(data_file, linear, tmp_path):
     np.savez(tmp_path / "over.npz", x=over, y=y)
     expected = evaluate(over, data_file, linear, 60).values
     assert evaluate(tmp_path / "over.npy", data_file, linear, 60).values == expected
-    found = evaluate(tmp_path / "over.npz", data_file, linear, 60).values
-    assert expected.items() <= found.items()
-    assert "label_accuracy" in found
+    found = evaluate(tmp_path / "over.npz", data_file, linear, 60)
+    assert expected.items() <= found.values.items()
+    assert "label_accuracy" in found.values
+    assert "over.npz" in found.protocol["generated"]["source"]
     for name, values in (("from_0", x / 255.0), ("far", over * 2)):
         np.save(tmp_path / f"{name}.npy", values.astype("float32"))
         with pytest.raises(UsageError, match=r"as uint8 or in \[-1, 1\]. Received:.* from -?[02]"):

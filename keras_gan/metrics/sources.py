@@ -430,7 +430,9 @@ def _open_whole(source: str, module: ModuleType, like: Spec | None) -> datasets.
     samples, labels = zip(*map(wide.arrays, wide.split_names), strict=True)
     known = [part for part in labels if part is not None]
     x = np.concatenate(samples)
-    return open_data((x, np.concatenate(known)) if known else x)
+    found = open_data((x, np.concatenate(known)) if known else x)
+    found.description = wide.description  # which names the file
+    return found
 
 
 def _open_all(source: str, options: dict[str, Any]) -> datasets.Source:
