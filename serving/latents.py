@@ -34,7 +34,12 @@ def check_seeds(seeds: Any) -> np.ndarray:
         UsageError: a seed that is not an integer or out of range, or an array of another rank.
     """
     try:
-        values = np.atleast_1d(np.asarray(list(seeds) if isinstance(seeds, range) else seeds))
+        given = list(seeds) if isinstance(seeds, range) else seeds
+        values = np.atleast_1d(np.asarray(given))
+        if values.ndim == 1 and values.dtype.kind in "Of":  # as of integers beyond 64 bits
+            exact = np.atleast_1d(np.asarray(given, dtype=object))
+            if exact.size and all(type(seed) is int for seed in exact):
+                values = np.array([seed if 0 <= seed < 2**63 else -1 for seed in exact])
     except (ValueError, OverflowError):
         values = np.empty((0, 0))
     if values.ndim != 1 or (values.size and values.dtype.kind not in "iu"):

@@ -110,8 +110,17 @@ def test_what_is_no_seed_is_refused(seeds):
         numpy_latents.latents_from_seeds(seeds, 4)
 
 
+@pytest.mark.parametrize("seeds", [-1, [3, 2**63], [-1, 2**63], [0, 2**64], 2**70, range(-1, 2)])
+def test_an_integer_that_is_no_seed_is_told_the_range(seeds):
+    rule = r"A seed must be at least 0 and below 2\*\*63\. Received: seeds="
+    with pytest.raises(UsageError, match=rule):
+        latents.check_seeds(seeds)
+    with pytest.raises(errors.UsageError, match=rule):
+        numpy_latents.check_seeds(seeds)
+
+
 def test_seeds_may_be_one_a_range_or_any_integer_array():
-    for seeds in (3, range(3, 4), [3], np.array([3], np.uint8)):
+    for seeds in (3, range(3, 4), [3], np.array([3], np.uint8), np.array([3], object)):
         assert latents.check_seeds(seeds).tolist() == [3]
         assert numpy_latents.check_seeds(seeds).tolist() == [3]
     assert numpy_latents.latents_from_seeds([], 4).shape == (0, 4)
