@@ -1,12 +1,21 @@
 """What a training measures of its samples: the same numbers as the metrics by themselves."""
 
 import json
+import typing
 
 import numpy as np
 import pytest
 
 from keras_gan import Spec, UsageError, metrics, recipe, report, train
 from keras_gan import run as runs
+from keras_gan.metrics import comparison
+
+
+def test_a_recipe_may_name_what_a_comparison_measures():
+    fields = recipe.Evaluation.model_fields
+    assert typing.get_args(fields["metric"].annotation) == comparison.DISTANCES
+    (named,) = typing.get_args(fields["others"].annotation)
+    assert typing.get_args(named) == comparison.OTHERS
 
 
 def halves(x):
