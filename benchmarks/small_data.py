@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("what", choices=("few", "classifier"))
     parser.add_argument("--images", type=int, default=1000, help="few: training images there are")
     parser.add_argument("--per-class", type=int, default=200, help="classifier: of each class")
-    parser.add_argument("--play", type=int, default=200_000, help="images that the game lasts")
+    parser.add_argument("--play", type=int, default=400_000, help="images that the game lasts")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0 on")
     parser.add_argument("--augments", default=",".join(AUGMENTS), help="few: which, of these")
     parser.add_argument("--set", action="append", default=[], help="override a key of the recipe")
