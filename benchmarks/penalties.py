@@ -2,6 +2,8 @@
 
     python benchmarks/penalties.py gaussians-25 --seeds 3
     python benchmarks/penalties.py fashion-mnist --seeds 3 --set training.images=20000 \\
+        --set optimizers.generator.learning_rate.images=20000 \\
+        --set optimizers.discriminator.learning_rate.images=20000 \\
         --games penalized,unpenalized,bfloat16
 
 For each seed and each game a row: how the training ended (the collapse guard stops it as it would

@@ -61,7 +61,7 @@ Minutes = Annotated[float | None, typer.Option(help="Train at most so many minut
 @app.command("list")
 def list_all() -> None:
     """List what a recipe can name: losses, penalties, data sets and the rest."""
-    for title, names in (
+    parts = (
         ("Recipes", recipes.names()),
         ("Architectures", architectures.names()),
         ("Losses", losses.names()),
@@ -70,10 +70,12 @@ def list_all() -> None:
         ("Constraints", constraints.names()),
         ("Schedules", schedules.names()),
         ("Data sets", datasets.names()),
-    ):
+    )
+    width = 2 + max(len(name) for _, names in parts for name in names)
+    for title, names in parts:
         out.print(title, style="bold")
         for name, line in names.items():
-            out.print(f"  {name:<22}{line}", markup=False)
+            out.print(f"  {name:<{width}}{line}", markup=False)
 
 
 @app.command("train")

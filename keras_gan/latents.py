@@ -32,19 +32,27 @@ def check_seeds(seeds: Any) -> np.ndarray:
     try:
         given = list(seeds) if isinstance(seeds, range) else seeds
         values = np.atleast_1d(np.asarray(given))
-        if values.ndim == 1 and values.dtype.kind in "Of":  # as of integers beyond 64 bits
-            exact = np.atleast_1d(np.asarray(given, dtype=object))
-            if exact.size and all(type(seed) is int for seed in exact):
-                values = np.array([seed if 0 <= seed < 2**63 else -1 for seed in exact])
+        if values.ndim == 1 and values.dtype.kind in "Of":  # as of integers that no dtype holds
+            exact = np.atleast_1d(np.asarray(given, dtype=object)).tolist()
+            whole = all(isinstance(seed, int | np.integer) for seed in exact)
+            if exact and whole and not any(isinstance(seed, bool) for seed in exact):
+                values = np.array([int(seed) if 0 <= seed < 2**63 else -1 for seed in exact])
     except (ValueError, OverflowError):
         values = np.empty((0, 0))
     if values.ndim != 1 or (values.size and values.dtype.kind not in "iu"):
-        raise UsageError(f"seeds must be a sequence of integers. Received: seeds={seeds!r:.80}")
+        raise UsageError(f"seeds must be a sequence of integers. Received: seeds={_shown(seeds)}")
     if values.size and (int(values.min()) < 0 or int(values.max()) >= 2**63):
         raise UsageError(
-            f"A seed must be at least 0 and below 2**63. Received: seeds={seeds!r:.80}"
+            f"A seed must be at least 0 and below 2**63. Received: seeds={_shown(seeds)}"
         )
     return values.astype(np.int64)
+
+
+def _shown(seeds: Any) -> str:
+    try:
+        return f"{seeds!r:.80}"
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return "an integer of thousands of digits"
 
 
 def latents_from_seeds(seeds: Any, latent_dim: int) -> tf.Tensor:

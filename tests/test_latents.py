@@ -102,7 +102,9 @@ def test_labels_are_the_seed_modulo_the_classes():
     assert labels.dtype == np.int64
 
 
-@pytest.mark.parametrize("seeds", [[-1], [2**63], 0.5, [1.5], "7", [[1]], [2**70], [True], None])
+@pytest.mark.parametrize(
+    "seeds", [[-1], [2**63], 0.5, [1.5], "7", [[1]], [2**70], [True], None, [True, 2**70]]
+)
 def test_what_is_no_seed_is_refused(seeds):
     with pytest.raises(UsageError, match="Received: seeds="):
         latents.check_seeds(seeds)
@@ -110,7 +112,19 @@ def test_what_is_no_seed_is_refused(seeds):
         numpy_latents.latents_from_seeds(seeds, 4)
 
 
-@pytest.mark.parametrize("seeds", [-1, [3, 2**63], [-1, 2**63], [0, 2**64], 2**70, range(-1, 2)])
+@pytest.mark.parametrize(
+    "seeds",
+    [
+        -1,
+        [3, 2**63],
+        [-1, 2**63],
+        [0, 2**64],
+        2**70,
+        range(-1, 2),
+        [0, 10**5000],
+        [np.int8(-1), 2**64],
+    ],
+)
 def test_an_integer_that_is_no_seed_is_told_the_range(seeds):
     rule = r"A seed must be at least 0 and below 2\*\*63\. Received: seeds="
     with pytest.raises(UsageError, match=rule):
@@ -123,4 +137,8 @@ def test_seeds_may_be_one_a_range_or_any_integer_array():
     for seeds in (3, range(3, 4), [3], np.array([3], np.uint8), np.array([3], object)):
         assert latents.check_seeds(seeds).tolist() == [3]
         assert numpy_latents.check_seeds(seeds).tolist() == [3]
+    mixed = [np.int8(3), np.uint64(2**63 - 1)]  # which numpy makes a float64 of
+    for seeds in (mixed, np.array(mixed, object)):
+        assert latents.check_seeds(seeds).tolist() == [3, 2**63 - 1]
+        assert numpy_latents.check_seeds(seeds).tolist() == [3, 2**63 - 1]
     assert numpy_latents.latents_from_seeds([], 4).shape == (0, 4)

@@ -158,6 +158,7 @@ def test_list_shows_everything(capsys):
     out = capsys.readouterr().out
     for name in (
         "quickstart",
+        "fashion-mnist-classes-60",
         "gaussians-25",
         "dcgan",
         "relativistic_average",
