@@ -1,4 +1,4 @@
-"""Convolutions made for CPUs: those that halve or double the sides, and those in groups.
+"""Convolutions made for CPUs: those that halve, double or keep the sides, and those in groups.
 
 The gradient of a convolution by its kernel is the slowest of its three products (docs/speed.md). In
 bfloat16 it took half of a step's time before this module, at a third of the other two's speed: with
@@ -7,9 +7,13 @@ float32, where many channels meet, it is faster in parts of them, which stay in 
 convolution, its transpose and the weight gradient are each other's derivatives, so that all orders
 are there.
 
+Without AVX-512 the products backwards take twice the time of the one forwards, in float32. There a
+transposed convolution is a plain one to all of its phases, or a matrix product, and so is what goes
+back through a convolution.
+
 Everywhere `large` is `(batch, *sides, a)`, `small` is `(batch, height, width, b)`, half of the
 sides, rounded up, and a kernel is `(4, 4, a, b)` or `(3, 3, a, b)`, as Keras keeps it for both
-kinds of layer.
+kinds of layer. Where the sides are kept, `inputs` have a channels and `outputs` b.
 
 Keras compiles every convolution in groups by XLA on a CPU, as TensorFlow's own kernels have no
 gradient of it. oneDNN's have, to any order, and are the fastest way (docs/architectures.md).
@@ -25,11 +29,28 @@ import tensorflow as tf
 from keras_gan import precision
 
 PART = 128  # channels whose weight gradient is computed at a time in float32
+FEW = 4  # outputs up to which kernels that work on blocks of channels are mostly idle
 
 nn: Any = tf.nn
 raw: Any = tf.raw_ops
 custom_gradient: Any = tf.custom_gradient
 do_not_convert: Any = tf.autograph.experimental.do_not_convert
+unstack: Any = tf.unstack
+
+
+def forwards(dtype: str) -> bool:
+    """Whether products of this type are faster by the kernels of a convolution forwards.
+
+    On a CPU with AVX2 and without AVX-512, in float32: measured (docs/speed.md).
+    """
+    return dtype == "float32" and _has_slow_gradients() and not precision.in_graphs()
+
+
+@functools.cache
+def _has_slow_gradients() -> bool:
+    flags = precision.cpu_flags()
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    return "avx2" in flags and "avx512f" not in flags and not on_gpu
 
 
 def halve(large, kernel):
@@ -44,15 +65,18 @@ def halve(large, kernel):
         def gradient(upstream):
             upstream.set_shape(small.shape)  # what comes through a graph may have lost it
             weights = weight_gradient(large, upstream, kernel.shape[0])
-            return double(upstream, kernel, sides), weights
+            return double(upstream, kernel, sides, training=True), weights
 
         return small, gradient
 
     return operation(large, kernel)
 
 
-def double(small, kernel, sides):
-    """The transposed convolution: small to large, whose height and width are `sides`."""
+def double(small, kernel, sides, training: bool = False):
+    """The transposed convolution: small to large, whose height and width are `sides`.
+
+    Out of training it is TensorFlow's operation on every machine, as exporters know it.
+    """
 
     @do_not_convert
     @custom_gradient
@@ -61,8 +85,11 @@ def double(small, kernel, sides):
             upstream.set_shape(large.shape)
             return halve(upstream, kernel), weight_gradient(upstream, small, kernel.shape[0])
 
-        shape = tf.stack([tf.shape(small)[0], *sides, kernel.shape[2]])
-        large = nn.conv2d_transpose(small, kernel, shape, 2, "SAME")
+        if training and forwards(small.dtype.name):
+            large = _doubled_forwards(small, kernel, sides)
+        else:
+            shape = tf.stack([tf.shape(small)[0], *sides, kernel.shape[2]])
+            large = nn.conv2d_transpose(small, kernel, shape, 2, "SAME")
         large.set_shape((small.shape[0], *sides, kernel.shape[2]))
         return large, gradient
 
@@ -77,13 +104,127 @@ def weight_gradient(large, small, size: int):
     @custom_gradient
     def operation(large, small):
         def gradient(upstream):
-            return double(small, upstream, sides), halve(large, upstream)
+            return double(small, upstream, sides, training=True), halve(large, upstream)
 
-        if precision.in_bfloat16(large.dtype.name):
+        if precision.in_bfloat16(large.dtype.name) or (size == 4 and forwards(large.dtype.name)):
             return _as_matrix_products(large, small, size), gradient
         return _in_parts(large, small, size), gradient
 
     return operation(large, small)
+
+
+def _doubled_forwards(small, kernel, sides):
+    """By a convolution or a product to all taps, whose results are laid beside each other."""
+    size, channels = kernel.shape[0], kernel.shape[2]
+    height, width = small.shape[1:3]
+    top, left = _pads(small, sides, size)
+    if size == 4:
+        # In each direction a tap is one of two phases, of this pixel or of the one before.
+        taps = tf.reverse(tf.reshape(kernel, (2, 2, 2, 2, channels, -1)), (0, 2))
+        taps = tf.reshape(tf.transpose(taps, (0, 2, 5, 1, 3, 4)), (2, 2, -1, 4 * channels))
+        padded = tf.pad(small, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        large = nn.depth_to_space(nn.conv2d(padded, taps, 1, "VALID"), 2)
+        return large[:, top : top + sides[0], left : left + sides[1]]
+    taps = tf.reshape(tf.transpose(kernel, (3, 0, 1, 2)), (-1, 9 * channels))
+    given = tf.matmul(tf.reshape(small, (-1, small.shape[-1])), taps)
+    given = tf.reshape(given, (-1, height, width, 3, 3 * channels))
+    rows = _laid(
+        [tf.reshape(row, (-1, height, 3 * width * channels)) for row in unstack(given, axis=3)]
+    )
+    columns = tf.reshape(rows[:, top : top + sides[0]], (-1, width, 3, channels))
+    large = _laid(unstack(columns, axis=2))[:, left : left + sides[1]]
+    return tf.reshape(large, (-1, *sides, channels))
+
+
+def _laid(taps):
+    """What a line gives to three places, each two further than that of the value before.
+
+    Args:
+        taps: three of `(count, side, channels)`.
+
+    Returns:
+        `(count, 2 * side + 2, channels)`, of which the last is zero.
+    """
+    first, middle, last = taps
+    own, next_one = ((0, 0), (0, 1), (0, 0)), ((0, 0), (1, 0), (0, 0))
+    even, odd = tf.pad(first, own) + tf.pad(last, next_one), tf.pad(middle, own)
+    side, channels = first.shape[1:]
+    return tf.reshape(tf.stack([even, odd], 2), (-1, 2 * side + 2, channels))
+
+
+def _pads(small, sides, size: int) -> list[int]:
+    """Rows above and columns on the left that "SAME" adds to pictures of these sides."""
+    return [
+        (2 * halved - 2 + size - side) // 2
+        for halved, side in zip(small.shape[1:3], sides, strict=True)
+    ]
+
+
+def keep(inputs, kernel):
+    """A convolution of strides 1 with a kernel of odd sides: as many pixels come out as go in."""
+
+    @do_not_convert
+    @custom_gradient
+    def operation(inputs, kernel):
+        outputs = nn.conv2d(inputs, kernel, 1, "SAME")
+
+        def gradient(upstream):
+            upstream.set_shape(outputs.shape)
+            weights = kept_weight_gradient(inputs, upstream, kernel.shape[:2])
+            return keep(upstream, _turned(kernel)), weights
+
+        return outputs, gradient
+
+    return operation(inputs, kernel)
+
+
+def kept_weight_gradient(inputs, outputs, sides):
+    """Sum over all positions of each value of `outputs` times the patch of `inputs` it has met.
+
+    Args:
+        inputs: `(batch, height, width, a)`.
+        outputs: `(batch, height, width, b)`.
+        sides: of the kernel, both odd.
+    """
+
+    @do_not_convert
+    @custom_gradient
+    def operation(inputs, outputs):
+        def gradient(upstream):
+            return keep(outputs, _turned(upstream)), keep(inputs, upstream)
+
+        if outputs.shape[-1] <= FEW:
+            return _of_few(inputs, outputs, sides), gradient
+        return raw.Conv2DBackpropFilter(
+            input=inputs,
+            filter_sizes=[*sides, inputs.shape[-1], outputs.shape[-1]],
+            out_backprop=outputs,
+            strides=[1, 1, 1, 1],
+            padding="SAME",
+        ), gradient
+
+    return operation(inputs, outputs)
+
+
+def _turned(kernel):
+    """The kernel of the way back: turned by half a circle, from the outputs to the inputs."""
+    return tf.transpose(tf.reverse(kernel, (0, 1)), (0, 1, 3, 2))
+
+
+def _of_few(inputs, outputs, sides):
+    """By one product, of the inputs and of the outputs' patches, which are the smaller ones."""
+    height, width = inputs.shape[1:3]
+    rows, columns = sides
+    padded = tf.pad(outputs, ((0, 0), (rows // 2,) * 2, (columns // 2,) * 2, (0, 0)))
+    patches = [
+        padded[:, rows - 1 - i : rows - 1 - i + height, columns - 1 - j : columns - 1 - j + width]
+        for i in range(rows)
+        for j in range(columns)
+    ]
+    a, b = inputs.shape[-1], outputs.shape[-1]
+    patches = tf.reshape(tf.concat(patches, -1), (-1, rows * columns * b))
+    kernel = tf.matmul(patches, tf.reshape(inputs, (-1, a)), transpose_a=True)
+    return tf.transpose(tf.reshape(kernel, (rows, columns, b, a)), (0, 1, 3, 2))
 
 
 def _in_parts(large, small, size: int):
@@ -107,11 +248,13 @@ def _as_matrix_products(large, small, size: int):
     height, width = small.shape[1:3]
     # A patch of 4 x 4, or of 3 x 3 within it, is four neighbors of the blocks of 2 x 2, of which
     # the first begins as many rows and columns earlier as "SAME" pads.
-    pads = [[0, 0]]
-    for side, halved in zip(large.shape[1:3], (height, width), strict=True):
-        before = (2 * halved - 2 + size - side) // 2
-        pads.append([before, 2 * halved + 2 - side - before])
-    blocks = nn.space_to_depth(tf.pad(large, [*pads, [0, 0]]), 2)
+    pads = [
+        [before, 2 * halved + 2 - side - before]
+        for before, side, halved in zip(
+            _pads(small, large.shape[1:3], size), large.shape[1:3], (height, width), strict=True
+        )
+    ]
+    blocks = nn.space_to_depth(tf.pad(large, [[0, 0], *pads, [0, 0]]), 2)
     values = tf.reshape(small, (-1, b))
     products = [
         # The product with the smaller matrix transposed: to transpose the larger takes longer.

@@ -844,23 +844,26 @@ class EqualizedConv2D(_Equalized):
 
 @keras.saving.register_keras_serializable("keras_gan")
 class Conv2D(keras.layers.Conv2D):
-    """`keras.layers.Conv2D`, faster to train on a CPU in groups or where it halves the sides.
+    """`keras.layers.Conv2D`, faster to train on a CPU.
 
     The same function with the same weights. A kernel of 3 or 4 with strides 2 gets the weight
     gradient of `keras_gan.convolutions` wherever products are in bfloat16, and one of 4 in float32
-    with 512 channels or more on the side of the larger pictures; several groups are not compiled
-    by XLA, as Keras does; else nothing differs.
+    with 512 channels or more on the side of the larger pictures. On a CPU without AVX-512, float32
+    gets the gradients of that module for these kernels and for odd ones with strides 1. Several
+    groups are not compiled by XLA, as Keras does; else nothing differs.
 
     Args:
         *args, **kwargs: as of `keras.layers.Conv2D`.
     """
 
     def call(self, inputs):
-        if _halves(self, inputs.shape[1:3], inputs.shape[-1]) and self.groups == 1:
+        if _halves(self, inputs.shape[1:3], inputs.shape[-1]):
             return _finish(self, convolutions.halve(*_operands(self, inputs)))
         if self.groups > 1 and self.data_format == "channels_last":
             form = (self.groups, self.strides, self.padding.upper(), self.dilation_rate)
             return _finish(self, convolutions.grouped(*_operands(self, inputs), *form))
+        if _keeps(self, inputs.shape[1:3], inputs.shape[-1]):
+            return _finish(self, convolutions.keep(*_operands(self, inputs)))
         return super().call(inputs)
 
 
@@ -874,27 +877,43 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
         *args, **kwargs: as of `keras.layers.Conv2DTranspose`.
     """
 
-    def call(self, inputs):
+    def call(self, inputs, training: bool = False):  # pyright: ignore
         doubled = [side and 2 * side for side in inputs.shape[1:3]]
         if _halves(self, doubled, self.filters) and self.output_padding is None:
-            return _finish(self, convolutions.double(*_operands(self, inputs), doubled))
+            operands = _operands(self, inputs)
+            return _finish(self, convolutions.double(*operands, doubled, training=training))
         return super().call(inputs)
 
 
 def _halves(layer, sides, channels: int) -> bool:
-    """Whether the layer's weight gradient is faster by `keras_gan.convolutions`: measured."""
+    """Whether the layer is trained faster by `keras_gan.convolutions`, with strides 2: measured."""
     bfloat16 = precision.in_bfloat16(layer.compute_dtype)
+    by_products = bfloat16 or convolutions.forwards(layer.compute_dtype)
     # With few channels the products are too narrow; few enough, and float32 needs no parts.
-    enough = channels >= (32 if bfloat16 else 4 * convolutions.PART)
-    form = (layer.strides, layer.dilation_rate, layer.padding)
+    enough = channels >= (32 if by_products else 4 * convolutions.PART)
     return (
-        form == ((2, 2), (1, 1), "same")
-        and layer.kernel_size in (((3, 3), (4, 4)) if bfloat16 else ((4, 4),))
-        and layer.data_format == "channels_last"
-        and all(sides)
+        _is_plain(layer, sides, 2)
+        and layer.kernel_size in (((3, 3), (4, 4)) if by_products else ((4, 4),))
         and enough
         and layer.compute_dtype in ("bfloat16", "float32")
     )
+
+
+def _keeps(layer, sides, channels: int) -> bool:
+    """The same with strides 1: products forwards take half of the time of those backwards."""
+    return (
+        convolutions.forwards(layer.compute_dtype)
+        and _is_plain(layer, sides, 1)
+        and all(side % 2 for side in layer.kernel_size)
+        and channels >= 2 * convolutions.FEW  # fewer, and what goes back is too narrow
+    )
+
+
+def _is_plain(layer, sides, strides: int) -> bool:
+    """Whether pictures of known sides, channels last, meet a kernel without holes or groups."""
+    form = (layer.strides, layer.dilation_rate, layer.padding, layer.data_format)
+    plain = form == ((strides,) * 2, (1, 1), "same", "channels_last")
+    return plain and getattr(layer, "groups", 1) == 1 and all(sides)
 
 
 def _operands(layer, inputs):

@@ -57,11 +57,16 @@ def choose(precision: str) -> tuple[str, str]:
 
 def cpu_multiplies_bfloat16() -> bool:
     """Whether the processor says that it has AVX512-BF16 or AMX-BF16."""
+    return bool({"avx512_bf16", "amx_bf16"} & cpu_flags())
+
+
+def cpu_flags() -> set[str]:
+    """What the processor says that it has, in Linux's words; elsewhere nothing."""
     with contextlib.suppress(OSError):
         for line in pathlib.Path("/proc/cpuinfo").read_text("utf-8").splitlines():
             if line.startswith("flags"):
-                return bool({"avx512_bf16", "amx_bf16"} & set(line.split()))
-    return False
+                return set(line.split())
+    return set()
 
 
 @contextlib.contextmanager

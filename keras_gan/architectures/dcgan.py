@@ -89,7 +89,7 @@ def generator(
         x = _parts.normalized(x, norm, f"stage_{i}_norm", **classes)
         x = layers.ReLU(name=f"stage_{i}_activation")(x)
     # float32 whatever the policy: samples leave the network at full precision.
-    samples = layers.Conv2D(
+    samples = Conv2D(
         spec.shape[-1], 3, padding="same", activation="tanh", dtype="float32", name="samples"
     )(x)
     return keras.Model([latents, labels] if conditional else latents, samples, name="generator")

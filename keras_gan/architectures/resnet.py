@@ -20,7 +20,7 @@ from keras import layers
 
 from keras_gan.architectures import _parts
 from keras_gan.errors import UsageError
-from keras_gan.layers import SelfAttention2D, SpectralNormalization, UpSampling2D
+from keras_gan.layers import Conv2D, SelfAttention2D, SpectralNormalization, UpSampling2D
 from keras_gan.spec import Spec
 
 SMALL = 32  # smaller sides up to this have the table for 32 pixels
@@ -180,7 +180,7 @@ class _Make:
     def conv(self, x, filters: int, side: int, name: str, gain: float = 1.0, dtype: Any = None):
         """A convolution with bias; its outputs' deviation is `gain` of Glorot's."""
         kernel: Any = keras.initializers.VarianceScaling(gain**2, "fan_avg", "uniform")
-        layer = layers.Conv2D(
+        layer = Conv2D(
             filters, side, padding="same", kernel_initializer=kernel, name=name, dtype=dtype
         )
         return self._normalized(layer)(x)
