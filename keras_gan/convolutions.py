@@ -137,7 +137,7 @@ def _doubled_forwards(small, kernel, sides):
 
 
 def _laid(taps):
-    """What a line gives to three places, each two further than that of the value before.
+    """Adds up what the values of a line give to three places each, every value's two further on.
 
     Args:
         taps: three of `(count, side, channels)`.
