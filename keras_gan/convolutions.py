@@ -11,6 +11,9 @@ Without AVX-512 the products backwards take twice the time of the one forwards, 
 transposed convolution is a plain one to all of its phases, or a matrix product, and so is what goes
 back through a convolution.
 
+The layers come here in training alone: a graph that is exported holds TensorFlow's operations and
+no gradients of ours.
+
 Everywhere `large` is `(batch, *sides, a)`, `small` is `(batch, height, width, b)`, half of the
 sides, rounded up, and a kernel is `(4, 4, a, b)` or `(3, 3, a, b)`, as Keras keeps it for both
 kinds of layer. Where the sides are kept, `inputs` have a channels and `outputs` b.
@@ -41,7 +44,8 @@ unstack: Any = tf.unstack
 def forwards(dtype: str) -> bool:
     """Whether products of this type are faster by the kernels of a convolution forwards.
 
-    On a CPU with AVX2 and without AVX-512, in float32: measured (docs/speed.md).
+    In float32 on an x86 CPU with AVX2 and without AVX-512, under Linux, which tells: measured on
+    one (docs/speed.md), assumed on others.
     """
     return dtype == "float32" and _has_slow_gradients() and not precision.in_graphs()
 
@@ -65,18 +69,15 @@ def halve(large, kernel):
         def gradient(upstream):
             upstream.set_shape(small.shape)  # what comes through a graph may have lost it
             weights = weight_gradient(large, upstream, kernel.shape[0])
-            return double(upstream, kernel, sides, training=True), weights
+            return double(upstream, kernel, sides), weights
 
         return small, gradient
 
     return operation(large, kernel)
 
 
-def double(small, kernel, sides, training: bool = False):
-    """The transposed convolution: small to large, whose height and width are `sides`.
-
-    Out of training it is TensorFlow's operation on every machine, as exporters know it.
-    """
+def double(small, kernel, sides):
+    """The transposed convolution: small to large, whose height and width are `sides`."""
 
     @do_not_convert
     @custom_gradient
@@ -85,7 +86,7 @@ def double(small, kernel, sides, training: bool = False):
             upstream.set_shape(large.shape)
             return halve(upstream, kernel), weight_gradient(upstream, small, kernel.shape[0])
 
-        if training and forwards(small.dtype.name):
+        if forwards(small.dtype.name):
             large = _doubled_forwards(small, kernel, sides)
         else:
             shape = tf.stack([tf.shape(small)[0], *sides, kernel.shape[2]])
@@ -104,7 +105,7 @@ def weight_gradient(large, small, size: int):
     @custom_gradient
     def operation(large, small):
         def gradient(upstream):
-            return double(small, upstream, sides, training=True), halve(large, upstream)
+            return double(small, upstream, sides), halve(large, upstream)
 
         if precision.in_bfloat16(large.dtype.name) or (size == 4 and forwards(large.dtype.name)):
             return _as_matrix_products(large, small, size), gradient

@@ -846,24 +846,26 @@ class EqualizedConv2D(_Equalized):
 class Conv2D(keras.layers.Conv2D):
     """`keras.layers.Conv2D`, faster to train on a CPU.
 
-    The same function with the same weights. A kernel of 3 or 4 with strides 2 gets the weight
-    gradient of `keras_gan.convolutions` wherever products are in bfloat16, and one of 4 in float32
-    with 512 channels or more on the side of the larger pictures. On a CPU without AVX-512, float32
-    gets the gradients of that module for these kernels and for odd ones with strides 1. Several
-    groups are not compiled by XLA, as Keras does; else nothing differs.
+    The same function with the same weights. In training its gradients are those of
+    `keras_gan.convolutions` where these are faster: with channels last, padding "same", known
+    sides and no dilation, those of kernels of 3 or 4 with strides 2 wherever products are in
+    bfloat16, of 4 in float32 with 512 channels or more on the side of the larger pictures, and, in
+    float32 on x86 CPUs with AVX2 and without AVX-512, also of fewer channels and of odd kernels
+    with strides 1. Several groups are not compiled by XLA, as Keras does; else nothing differs.
 
     Args:
         *args, **kwargs: as of `keras.layers.Conv2D`.
     """
 
-    def call(self, inputs):
-        if _halves(self, inputs.shape[1:3], inputs.shape[-1]):
+    def call(self, inputs, training: bool = False):  # pyright: ignore
+        sides, channels = inputs.shape[1:3], inputs.shape[-1]
+        if training and _halves(self, sides, channels):
             return _finish(self, convolutions.halve(*_operands(self, inputs)))
+        if training and _keeps(self, sides, channels):
+            return _finish(self, convolutions.keep(*_operands(self, inputs)))
         if self.groups > 1 and self.data_format == "channels_last":
             form = (self.groups, self.strides, self.padding.upper(), self.dilation_rate)
             return _finish(self, convolutions.grouped(*_operands(self, inputs), *form))
-        if _keeps(self, inputs.shape[1:3], inputs.shape[-1]):
-            return _finish(self, convolutions.keep(*_operands(self, inputs)))
         return super().call(inputs)
 
 
@@ -879,33 +881,37 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
 
     def call(self, inputs, training: bool = False):  # pyright: ignore
         doubled = [side and 2 * side for side in inputs.shape[1:3]]
-        if _halves(self, doubled, self.filters) and self.output_padding is None:
-            operands = _operands(self, inputs)
-            return _finish(self, convolutions.double(*operands, doubled, training=training))
+        if training and self.output_padding is None and _halves(self, doubled, self.filters):
+            return _finish(self, convolutions.double(*_operands(self, inputs), doubled))
         return super().call(inputs)
 
 
 def _halves(layer, sides, channels: int) -> bool:
-    """Whether the layer is trained faster by `keras_gan.convolutions`, with strides 2: measured."""
-    bfloat16 = precision.in_bfloat16(layer.compute_dtype)
-    by_products = bfloat16 or convolutions.forwards(layer.compute_dtype)
-    # With few channels the products are too narrow; few enough, and float32 needs no parts.
-    enough = channels >= (32 if by_products else 4 * convolutions.PART)
-    return (
-        _is_plain(layer, sides, 2)
-        and layer.kernel_size in (((3, 3), (4, 4)) if by_products else ((4, 4),))
-        and enough
-        and layer.compute_dtype in ("bfloat16", "float32")
-    )
+    """Whether a layer with strides 2 is trained faster by `keras_gan.convolutions`: measured.
+
+    Args:
+        layer: the convolution, or the transposed one.
+        sides: of the larger pictures.
+        channels: of these.
+    """
+    if not _is_plain(layer, sides, 2) or layer.compute_dtype not in ("bfloat16", "float32"):
+        return False
+    if precision.in_bfloat16(layer.compute_dtype):
+        least = {(3, 3): 32, (4, 4): 32}  # with few channels the products are too narrow
+    elif convolutions.forwards(layer.compute_dtype):
+        least = {(3, 3): 128, (4, 4): 32}
+    else:
+        least = {(4, 4): 4 * convolutions.PART}  # with fewer, float32 needs no parts
+    return layer.kernel_size in least and channels >= least[layer.kernel_size]
 
 
 def _keeps(layer, sides, channels: int) -> bool:
-    """The same with strides 1: products forwards take half of the time of those backwards."""
+    """Whether a layer with strides 1, of so many input channels, is trained faster so: measured."""
     return (
-        convolutions.forwards(layer.compute_dtype)
-        and _is_plain(layer, sides, 1)
+        _is_plain(layer, sides, 1)
+        and convolutions.forwards(layer.compute_dtype)
         and all(side % 2 for side in layer.kernel_size)
-        and channels >= 2 * convolutions.FEW  # fewer, and what goes back is too narrow
+        and channels >= 16  # what goes back to fewer is too narrow
     )
 
 
