@@ -50,8 +50,10 @@ def test_parity_recorded_is_parity_measured(reduced):
         golden = dict(file)
     for name, file in FILES.items():
         told = manifest.parity["precisions"][name]
+        options = onnxruntime.SessionOptions()
+        options.add_session_config_entry("session.x64quantprecision", "1")  # docs/bundle.md
         session = onnxruntime.InferenceSession(
-            str(reduced / file), providers=["CPUExecutionProvider"]
+            str(reduced / file), options, providers=["CPUExecutionProvider"]
         )
         for batch in (1, 5, 64):
             rows = np.arange(batch) % len(golden["seeds"])
