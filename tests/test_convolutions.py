@@ -79,6 +79,19 @@ def test_sides_that_are_kept_to_the_second_derivative(sides, filters, graph):
         np.testing.assert_allclose(value, right, rtol=1e-9, atol=1e-9)
 
 
+def check_alike(ours, theirs, arguments):
+    """Values and first derivatives by all arguments."""
+    found = []
+    for function in (ours, theirs):
+        with tf.GradientTape() as tape:
+            tape.watch(arguments)
+            value = function(*arguments)
+            loss = tf.reduce_sum(tf.sin(value))
+        found.append((value, *tape.gradient(loss, arguments)))
+    for value, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("filters", [1, 5])
 def test_the_weight_gradient_of_sides_that_are_kept_differentiates(filters):
     """By both of its arguments, against TensorFlow's."""
@@ -93,15 +106,7 @@ def test_the_weight_gradient_of_sides_that_are_kept_differentiates(filters):
             padding="SAME",
         )
 
-    found = []
-    for function in (lambda x, y: convolutions.kept_weight_gradient(x, y, (3, 3)), theirs):
-        with tf.GradientTape() as tape:
-            tape.watch(arguments)
-            value = function(*arguments)
-            loss = tf.reduce_sum(tf.sin(value))
-        found.append((value, *tape.gradient(loss, arguments)))
-    for value, expected in zip(*found, strict=True):
-        np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-9)
+    check_alike(lambda x, y: convolutions.kept_weight_gradient(x, y, (3, 3)), theirs, arguments)
 
 
 @pytest.mark.parametrize(
@@ -169,15 +174,7 @@ def test_the_weight_gradient_differentiates(sides, size):
             padding="SAME",
         )
 
-    found = []
-    for function in (ours, theirs):
-        with tf.GradientTape() as tape:
-            tape.watch(arguments)
-            value = function(*arguments)
-            loss = tf.reduce_sum(tf.sin(value))
-        found.append((value, *tape.gradient(loss, arguments)))
-    for value, expected in zip(*found, strict=True):
-        np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-9)
+    check_alike(ours, theirs, arguments)
 
 
 def trained(alike, shape):
