@@ -118,7 +118,7 @@ def _doubled_forwards(small, kernel, sides):
     """By a convolution or a product to all taps, whose results are laid beside each other."""
     size, channels = kernel.shape[0], kernel.shape[2]
     height, width = small.shape[1:3]
-    top, left = _pads(small, sides, size)
+    (top, _), (left, _) = _pads(small, sides, size)
     if size == 4:
         # In each direction a tap is one of two phases, of this pixel or of the one before.
         taps = tf.reverse(tf.reshape(kernel, (2, 2, 2, 2, channels, -1)), (0, 2))
@@ -153,12 +153,16 @@ def _laid(taps):
     return tf.reshape(tf.stack([even, odd], 2), (-1, 2 * side + 2, channels))
 
 
-def _pads(small, sides, size: int) -> list[int]:
-    """Rows above and columns on the left that "SAME" adds to pictures of these sides."""
-    return [
-        (2 * halved - 2 + size - side) // 2
-        for halved, side in zip(small.shape[1:3], sides, strict=True)
-    ]
+def _pads(small, sides, size: int) -> list[tuple[int, int]]:
+    """What makes pictures of these sides blocks of 2 x 2, a row and a column more than of `small`.
+
+    Before are the rows and the columns that "SAME" adds there.
+    """
+    pads = []
+    for halved, side in zip(small.shape[1:3], sides, strict=True):
+        before = (2 * halved - 2 + size - side) // 2
+        pads.append((before, 2 * halved + 2 - side - before))
+    return pads
 
 
 def keep(inputs, kernel):
@@ -249,13 +253,8 @@ def _as_matrix_products(large, small, size: int):
     height, width = small.shape[1:3]
     # A patch of 4 x 4, or of 3 x 3 within it, is four neighbors of the blocks of 2 x 2, of which
     # the first begins as many rows and columns earlier as "SAME" pads.
-    pads = [
-        [before, 2 * halved + 2 - side - before]
-        for before, side, halved in zip(
-            _pads(small, large.shape[1:3], size), large.shape[1:3], (height, width), strict=True
-        )
-    ]
-    blocks = nn.space_to_depth(tf.pad(large, [[0, 0], *pads, [0, 0]]), 2)
+    pads = _pads(small, large.shape[1:3], size)
+    blocks = nn.space_to_depth(tf.pad(large, [(0, 0), *pads, (0, 0)]), 2)
     values = tf.reshape(small, (-1, b))
     products = [
         # The product with the smaller matrix transposed: to transpose the larger takes longer.

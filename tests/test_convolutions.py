@@ -187,7 +187,7 @@ def trained(alike, shape):
         layer.set_weights([0.1 * normal(*s, seed=9).numpy() for s in shapes])
         with tf.GradientTape() as tape:
             tape.watch(x)
-            y = layer(x, training=True) if type(layer).__module__ == layers.__name__ else layer(x)
+            y = layer(x, training=True)
             loss = tf.reduce_sum(tf.square(tf.cast(y, "float32")))
         values = (y, *tape.gradient(loss, [x, *layer.trainable_variables]))
         found.append([np.asarray(value, "float32") for value in values])
@@ -207,7 +207,8 @@ def test_the_layers_are_keras_layers(kind, dtype, strides, size, side, monkeypat
     ours, theirs = (getattr(place, kind)(dtype=dtype, **arguments) for place in (layers, L))
     found = trained([exact, ours, theirs], (2, side, side, 32))
     # CPUs without bfloat16 products add up in it, by Keras's layer, and lose digits by that.
-    tolerance = 3e-6 if dtype == "float32" else 2e-2
+    # In float32 other sums round otherwise.
+    tolerance = {"float32": 3e-6 if by_forwards else 1e-6}.get(dtype, 2e-2)
     for right, value, keras_value in zip(*found, strict=True):
         error, keras_error = (np.abs(v - right).max() for v in (value, keras_value))
         assert error <= max(tolerance * np.abs(right).max(), keras_error)
