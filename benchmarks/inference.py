@@ -219,6 +219,7 @@ def onnx_variant(path: str, threads: int) -> Callable[[int], Any]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.x64quantprecision", "1")  # as serving has it
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     ports = session.get_inputs()
 
