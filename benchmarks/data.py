@@ -67,7 +67,7 @@ def stream(source: datasets.Source, seconds: float, batch_size: int = 64) -> dic
         if now - began > seconds * len(memory) / 5:
             memory.append(resident())
     rate = images / (time.perf_counter() - began)
-    return {"images_per_second": rate, "memory_mib": [*memory, resident()], "slowest": slowest}
+    return {"examples_per_second": rate, "memory_mib": [*memory, resident()], "slowest": slowest}
 
 
 def step_rate(seconds: float) -> float:
@@ -101,7 +101,7 @@ def main() -> None:
     def tell(name: str, source: datasets.Source) -> None:
         found = results[name] = stream(source, options.seconds)
         first, *_, last = found["memory_mib"]
-        rate = found["images_per_second"]
+        rate = found["examples_per_second"]
         print(
             f"{name}: {rate:,.0f} images/s, {rate / consumed:.1f} times the step's; slowest batch "
             f"{found['slowest'] * 1e3:.0f} ms; memory {first:,.0f} to {last:,.0f} MiB",

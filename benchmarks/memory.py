@@ -36,10 +36,10 @@ def main() -> None:
     recipe = recipes.load(
         "gaussians-25",
         (
-            f"training.images={options.steps * batch_size}",
+            f"training.examples={options.steps * batch_size}",
             f"training.batch_size={batch_size}",
-            f"training.tick_images={tick}",
-            f"evaluation.every_images={10 * tick}",
+            f"training.tick_examples={tick}",
+            f"evaluation.every_examples={10 * tick}",
             "evaluation.count=500",
             "samples.count=100",
             "samples.every_seconds=0.25",
@@ -50,7 +50,7 @@ def main() -> None:
     )
     found: list[tuple[int, float]] = []
 
-    class Watched(callbacks.Record):
+    class Watched(callbacks.RunWriter):
         def on_epoch_end(self, epoch, logs=None):
             super().on_epoch_end(epoch, logs)
             steps = self.model.count("iteration")  # pyright: ignore
@@ -58,7 +58,7 @@ def main() -> None:
             if len(found) % 20 == 0:
                 print(f"{steps:>8,} steps {found[-1][1]:>8,.1f} MiB", flush=True)
 
-    callbacks.Record = Watched
+    callbacks.RunWriter = Watched
     callbacks._REPORTING, callbacks._WRITING = 0.25, 1
     with tempfile.TemporaryDirectory() as folder:
         train.train(recipe, pathlib.Path(folder) / "run")

@@ -38,8 +38,8 @@ CASES: dict[str, tuple[str, int, int, dict[str, Any]]] = {
     "Frechet, 10,000 x 128": ("frechet", 10_000, 128, {}),
     "kernel, 10,000 x 2,048": ("kernel", 10_000, 2048, {"subsets": 20, "subset_size": 1000}),
     "kernel, 10,000 x 128": ("kernel", 10_000, 128, {"subsets": 100, "subset_size": 1000}),
-    "neighbours, 10,000 x 128": ("neighbours", 10_000, 128, {"save_memory": False}),
-    "neighbours, 5,000 x 2,048": ("neighbours", 5_000, 2048, {"save_memory": False}),
+    "neighbors, 10,000 x 128": ("neighbors", 10_000, 128, {"save_memory": False}),
+    "neighbors, 5,000 x 2,048": ("neighbors", 5_000, 2048, {"save_memory": False}),
     "score, 50,000 x 10": ("score", 50_000, 128, {"classes": 10}),
 }
 # What the tests hold as numbers: small, of unequal counts, and fewer samples than dimensions.
@@ -48,7 +48,7 @@ REFERENCES: dict[str, tuple[str, int, int, int, dict[str, Any]]] = {
     "frechet, far": ("frechet", 700, 600, -24, {}),
     "frechet, deficient": ("frechet", 30, 40, 48, {}),
     "kernel": ("kernel", 700, 600, 24, {"subsets": 20, "subset_size": 200}),
-    "neighbours": ("neighbours", 700, 600, 24, {"save_memory": False}),
+    "neighbors": ("neighbors", 700, 600, 24, {"save_memory": False}),
     "score": ("score", 700, 601, 24, {"classes": 10}),
 }
 
@@ -79,7 +79,7 @@ def ours(metric: str, sides: dict[str, np.ndarray], settings: dict[str, Any]) ->
     if metric == "kernel":
         found = metrics.kernel_distance(real, generated, **settings)
         return {"mean": found.mean, "deviation": found.deviation}
-    if metric == "neighbours":
+    if metric == "neighbors":
         return metrics.precision_recall(real, generated)._asdict()
     logits = generated[:, : settings["classes"]].astype(np.float64)
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))

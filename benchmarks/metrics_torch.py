@@ -41,7 +41,7 @@ def kernel(torch, real, generated, settings):
     }
 
 
-def neighbours(torch, real, generated, settings):
+def neighbors(torch, real, generated, settings):
     from torch_fidelity.metric_prc import prc_features_to_metric  # pyright: ignore
 
     sides = (torch.from_numpy(x) for x in (generated, real))
@@ -59,7 +59,7 @@ def score(torch, real, generated, settings):
 METRICS: dict[str, Any] = {
     "frechet": frechet,
     "kernel": kernel,
-    "neighbours": neighbours,
+    "neighbors": neighbors,
     "score": score,
 }
 

@@ -23,7 +23,7 @@ from data import fashion_mnist
 from keras_gan import callbacks, train
 from keras_gan import recipe as recipes
 
-LISTENERS = ("Limits", "Progress", "CollapseGuard", "SampleGrid", "Evaluation", "Record")
+LISTENERS = ("Limits", "Progress", "CollapseGuard", "SampleGrid", "Evaluation", "RunWriter")
 
 
 def time_callbacks(spent: dict[str, float]) -> None:
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--json", type=pathlib.Path, help="write the results there")
     options = parser.parse_args()
     source = fashion_mnist()
-    settings = [f"training.images={options.images}", *options.set]
+    settings = [f"training.examples={options.images}", *options.set]
     name = "fashion-mnist-10k" if source.count("train") < 60_000 else "fashion-mnist"
     recipe, line = train.choose_precision(recipes.load("fashion-mnist", settings, name))
     print(line)

@@ -6,7 +6,7 @@
 Every game is played on the 60,000 training images of Fashion-MNIST, alone on the machine, for the
 same time by the clock: from the first step, which compiles, to the mark; drawing samples does not
 count. Ours is played anew for each mark, by the recipe made for it; a peer, which has no schedule,
-is played once and drawn from at each mark. 10,000 samples as 28 x 28 grey images of 8 bits are
+is played once and drawn from at each mark. 10,000 samples as 28 x 28 gray images of 8 bits are
 then set against the 10,000 test images, all by the same extractor (`keras-gan evaluate`).
 `ours-classes` are the recipes that learn the labels, which no peer does; their samples are of the
 test images' labels.
@@ -159,8 +159,8 @@ def main() -> None:
                         folder.parent.mkdir(exist_ok=True)
                         spent = play_ours(game, mark, seed, options, folder)
                         measured = measure(str(folder), options.count)
-                        images_seen = measured.protocol["generated"]["images_seen"]
-                        seen = f"{images_seen} images in {spent}"
+                        examples_seen = measured.protocol["generated"]["examples_seen"]
+                        seen = f"{examples_seen} images in {spent}"
                         add(game, seed, mark, seen, measured)
                 elif seed == 0:
                     folder = kept / f"{game}-{seed}-{marks[0]}"

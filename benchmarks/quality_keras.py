@@ -132,7 +132,7 @@ class WGANGP(Example):
 
 
 def resized(images: np.ndarray, side: int) -> np.ndarray:
-    """Grey uint8 images, `(count, height, width, 1)`, by Pillow's bilinear filter."""
+    """Gray uint8 images, `(count, height, width, 1)`, by Pillow's bilinear filter."""
     if images.shape[1] == side:
         return images
     size, bilinear = (side, side), Image.Resampling.BILINEAR
@@ -168,8 +168,8 @@ class Marks(keras.callbacks.Callback):
         model: Any = self.model
         for start in range(0, self.count, 100):
             made = model.generator(model.noise(min(100, self.count - start)), training=False)
-            grey = (np.asarray(made) - self.low) * 255 / (1 - self.low)
-            yield resized(np.clip(np.rint(grey), 0, 255).astype("uint8"), 28)
+            gray = (np.asarray(made) - self.low) * 255 / (1 - self.low)
+            yield resized(np.clip(np.rint(gray), 0, 255).astype("uint8"), 28)
 
 
 def main() -> None:

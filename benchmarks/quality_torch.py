@@ -58,8 +58,8 @@ def draw(g: nn.Module, count: int) -> np.ndarray:
     with torch.no_grad():
         for start in range(0, count, 500):
             made = g(torch.randn(min(500, count - start), LATENT_DIM, 1, 1))
-            grey = ((resized(made, 28) + 1) * 127.5).round().clamp(0, 255)
-            parts.append(grey.to(torch.uint8).permute(0, 2, 3, 1).numpy())
+            gray = ((resized(made, 28) + 1) * 127.5).round().clamp(0, 255)
+            parts.append(gray.to(torch.uint8).permute(0, 2, 3, 1).numpy())
     g.train()
     return np.concatenate(parts)
 

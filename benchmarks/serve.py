@@ -107,7 +107,7 @@ def elsewhere(what: str, *arguments: Any) -> float:
 def added(name: str, bundle: str, port: int, seconds: float) -> float:
     """Milliseconds that a server adds to the model's call, for one client and one sample."""
     import serving
-    from serving.latents import labels_from_seeds, latents_from_seeds
+    from serving.seeds import labels_from_seeds, latents_from_seeds
 
     opened = serving.Bundle(bundle, threads=1, device="cpu", sessions=1)
     run = opened.runners()[0]

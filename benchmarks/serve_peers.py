@@ -28,7 +28,7 @@ import numpy as np
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))
 
-from serving.latents import labels_from_seeds, latents_from_seeds  # of numpy alone
+from serving.seeds import labels_from_seeds, latents_from_seeds  # of numpy alone
 
 try:
     from litserve import LitAPI

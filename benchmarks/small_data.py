@@ -62,7 +62,7 @@ def few(
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
             began = time.monotonic()
-            every = ["evaluation.every_images=" + str(images // 8), f"training.images={images}"]
+            every = ["evaluation.every_examples=" + str(images // 8), f"training.examples={images}"]
             sets = [*every, *settings, f"game.augment={AUGMENTS[name]}", f"training.seed={seed}"]
             outcome = play("fashion-mnist", few_images(chosen, folder), sets, folder)
             measured = [r for r in outcome.run.rows() if "frechet_distance" in r]
@@ -72,7 +72,7 @@ def few(
                     "augment": name,
                     "seed": seed,
                     "best": best["frechet_distance"],
-                    "best_at": best["images_seen"],
+                    "best_at": best["examples_seen"],
                     "last": measured[-1]["frechet_distance"],
                     "ended": outcome.reason,
                     "seconds": time.monotonic() - began,
@@ -111,7 +111,7 @@ def classifier(per_class: int, seed: int, images: int, settings: list[str]) -> l
     order = np.random.default_rng(seed).permutation(len(x))
     chosen = np.concatenate([order[y[order] == label][:per_class] for label in range(10)])
     with tempfile.TemporaryDirectory() as folder:
-        sets = [f"game.augment={ADA}", f"training.images={images}", *settings]
+        sets = [f"game.augment={ADA}", f"training.examples={images}", *settings]
         path = few_images(chosen, folder)
         gan = play("fashion-mnist-classes", path, [*sets, f"training.seed={seed}"], folder).gan
         count = 20 * len(chosen)

@@ -38,7 +38,7 @@ from torch_fidelity.feature_extractor_base import (  # pyright: ignore[reportMis
 )
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from serving.latents import latents_from_seeds  # needs numpy alone
+from serving.seeds import latents_from_seeds  # needs numpy alone
 
 
 class Network(FeatureExtractorBase):

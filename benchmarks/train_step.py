@@ -195,7 +195,7 @@ def build_ours(net: str, jit_compile: bool, steps_per_execution: int) -> Any:
     loss = {"dcgan": "non_saturating", "small": "relativistic"}[net]
     # The example keeps no averaged generator; PyTorch's variants of both games neither.
     players = build_networks(net, own=keras_gan.layers)
-    gan = keras_gan.GAN(*players, loss=loss, penalties=penalties, ema_half_life=0)
+    gan = keras_gan.GAN(*players, loss=loss, terms=penalties, ema_half_life=0)
     gan.compile(*optimizers(net), jit_compile=jit_compile, steps_per_execution=steps_per_execution)
     return gan
 
@@ -475,7 +475,7 @@ def row(child: Child, options: argparse.Namespace, peak: dict[str, float]) -> di
         "step_ms": step * 1e3,
         "cpu_ms": statistics.median(child.cpu) * 1e3,
         "spread": (max(child.seconds) - min(child.seconds)) / step,
-        "images_per_second": options.batch / step,
+        "examples_per_second": options.batch / step,
         "memory_mib": child.memory,
         "peak_share": gflops / peak[number_format(child.variant)],
         "warm_up_seconds": child.warm_up,
@@ -505,7 +505,7 @@ def show(result: dict[str, Any]) -> None:
     for one in result["rows"]:
         print(
             f"{one['variant']:<28}{one['step_ms']:>8.1f}{one['cpu_ms']:>8.1f}"
-            f"{one['images_per_second']:>10.1f}"
+            f"{one['examples_per_second']:>10.1f}"
             f"{one.get('ratio', float('nan')):>7.2f}{one['memory_mib']:>8,.0f}"
             f"{one['peak_share']:>7.1%}  {one['spread']:.0%}  {NOTES.get(one['variant'], '')}"
         )

@@ -120,10 +120,10 @@ class TorchVariant:
             both = torch.cat([real, fake.detach()]).requires_grad_()
             logits = self.discriminate(both).float()
         (slope,) = torch.autograd.grad(logits.sum(), both, create_graph=True)
-        penalties = slope.square().sum((1, 2, 3)) / 2
+        penalty = slope.square().sum((1, 2, 3)) / 2
         on_real, on_fake = logits.split(self.batch)
         d_loss = functional.softplus(on_fake - on_real).mean()
-        self.learn(self.d_optimizer, d_loss + 2 * penalties.mean())
+        self.learn(self.d_optimizer, d_loss + 2 * penalty.mean())
         self.d.requires_grad_(False)
         with torch.no_grad(), self.precision():
             on_real = self.discriminate(real).float()

@@ -80,7 +80,7 @@ def export_bundle(
     value_range: tuple[float, float] | None = None,
     average: bool = True,
     training: dict[str, Any] | None = None,
-    licence: str | None = None,
+    license: str | None = None,
     intended_use: str | None = None,
     metadata: bool = True,
     formats: Sequence[str] = (),
@@ -109,7 +109,7 @@ def export_bundle(
             and video.
         average: of a GAN, export the averaged generator.
         training: anything JSON can hold about the training, kept in the manifest.
-        licence: licence of the weights, kept in the manifest and the model card.
+        license: license of the weights, kept in the manifest and the model card.
         intended_use: what the model is for, kept there too.
         metadata: let `generate_png` write into its pictures that a model made them, which one
             and from which seed.
@@ -150,7 +150,7 @@ def export_bundle(
         value_range=value_range,
         average=average,
         training=training,
-        licence=licence,
+        license=license,
         intended_use=intended_use,
     )
     if version is not None:
@@ -176,7 +176,7 @@ def open_draft(
     value_range: tuple[float, float] | None = None,
     average: bool = True,
     training: dict[str, Any] | None = None,
-    licence: str | None = None,
+    license: str | None = None,
     intended_use: str | None = None,
 ) -> tuple[Generator, Manifest]:
     """Reads the arguments of `export_bundle`; gives the generator and a manifest without files."""
@@ -188,7 +188,7 @@ def open_draft(
         spec=_spec(generator, kind, value_range, classes, class_names),
         name=_name(name or generator.model.name),
         training=training,
-        licence=licence,
+        license=license,
         intended_use=intended_use,
     )
     return generator, draft
@@ -357,7 +357,7 @@ def _describe(
     spec: Spec,
     name: str,
     training: dict[str, Any] | None,
-    licence: str | None,
+    license: str | None,
     intended_use: str | None,
 ) -> Manifest:
     """Makes the manifest of a bundle that has no files yet."""
@@ -377,7 +377,7 @@ def _describe(
         files={},
         parity={},
         training=training,
-        licence=licence,
+        license=license,
         intended_use=intended_use,
         software=software_versions(),
         created=utc_now(),

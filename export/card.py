@@ -60,9 +60,9 @@ def model_card(bundle: Path, manifest: Manifest) -> str:
         _training(manifest.training or {}),
         "## Metrics",
         _metrics((manifest.training or {}).get("metrics")),
-        "## Licence",
-        f"{_line(manifest.licence)}. That of the training data is its own."
-        if manifest.licence
+        "## License",
+        f"{_line(manifest.license)}. That of the training data is its own."
+        if manifest.license
         else "None was named: without one, nobody but its owner may use the model.",
         "## Checked against Keras",
         _parity(manifest),
@@ -77,11 +77,11 @@ def model_card(bundle: Path, manifest: Manifest) -> str:
 
 
 def _front_matter(manifest: Manifest) -> str:
-    known = manifest.licence and re.fullmatch(r"[A-Za-z0-9.+-]+", manifest.licence)
-    licence = str(manifest.licence).lower() if known else "other"
+    known = manifest.license and re.fullmatch(r"[A-Za-z0-9.+-]+", manifest.license)
+    license = str(manifest.license).lower() if known else "other"
     task = "unconditional-image-generation" if manifest.kind == "image" else "other"
     return (
-        f"---\nlicense: {licence}\nlibrary_name: keras\npipeline_tag: {task}\n"
+        f"---\nlicense: {license}\nlibrary_name: keras\npipeline_tag: {task}\n"
         "tags: [gan, keras, tensorflow, onnx]\n---"
     )
 

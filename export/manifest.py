@@ -56,7 +56,7 @@ class Manifest:
         parity: largest difference to Keras that was measured, by runtime and batch size; under
             `precisions`, what is known of the model in each other precision.
         training: what the caller tells of the training: recipe, images seen, metrics.
-        licence: licence of the weights, `None` if the caller named none.
+        license: license of the weights, `None` if the caller named none.
         intended_use: what the model is for, in the words of the caller, or `None`.
         software: version of each package that took part.
         seeds: name of the map from seeds to latents, defined in `docs/seeds.md`.
@@ -76,7 +76,7 @@ class Manifest:
     files: dict[str, dict[str, Any]]
     parity: dict[str, Any]
     training: dict[str, Any] | None
-    licence: str | None
+    license: str | None
     software: dict[str, str]
     intended_use: str | None = None
     seeds: str = SEEDS
@@ -191,7 +191,7 @@ class Manifest:
             "files": _is_files(self.files),
             "parity": _is_parity(self.parity),
             "training": self.training is None or isinstance(self.training, dict),
-            "licence": self.licence is None or isinstance(self.licence, str),
+            "license": self.license is None or isinstance(self.license, str),
             "intended_use": self.intended_use is None or isinstance(self.intended_use, str),
             "software": isinstance(self.software, dict)
             and all(isinstance(version, str) for version in self.software.values()),

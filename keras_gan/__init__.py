@@ -17,13 +17,13 @@ from keras_gan import (
     layers,
     losses,
     metrics,
-    penalties,
     schedules,
+    terms,
     theory,
 )
 from keras_gan._version import __version__
 from keras_gan.errors import UsageError
-from keras_gan.gan import GAN
+from keras_gan.games import GAN
 from keras_gan.spec import Spec
 
 __all__ = [
@@ -39,7 +39,7 @@ __all__ = [
     "layers",
     "losses",
     "metrics",
-    "penalties",
     "schedules",
+    "terms",
     "theory",
 ]

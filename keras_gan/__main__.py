@@ -32,9 +32,9 @@ from keras_gan import (
     losses,
     memory,
     metrics,
-    penalties,
     report,
     schedules,
+    terms,
     train,
     workers,
 )
@@ -65,7 +65,7 @@ def list_all() -> None:
         ("Recipes", recipes.names()),
         ("Architectures", architectures.names()),
         ("Losses", losses.names()),
-        ("Penalties", penalties.names()),
+        ("Terms", terms.names()),
         ("Augmentations", augment.names()),
         ("Constraints", constraints.names()),
         ("Schedules", schedules.names()),
@@ -180,7 +180,7 @@ def export_command(
             "it would not pay."
         ),
     ] = [],  # noqa: B006
-    licence: Annotated[str | None, typer.Option(help="Licence of the weights.")] = None,
+    license: Annotated[str | None, typer.Option(help="License of the weights.")] = None,
     intended_use: Annotated[
         str | None, typer.Option(help="What the model is for, for its card.")
     ] = None,
@@ -203,7 +203,7 @@ def export_command(
         "checkpoint": os.path.expanduser(checkpoint),
         "average": not live,
         "name": name,
-        "licence": licence,
+        "license": license,
         "intended_use": intended_use,
         "metadata": not no_metadata,
         "formats": tuple(formats),
@@ -293,7 +293,7 @@ def evaluate_command(
         str | None,
         typer.Option(
             help="fashion_mnist, inception:PATH, pixels, an ONNX or .keras file. "
-            "Default: fashion_mnist for grey images of 28x28, else pixels up to 4096 values."
+            "Default: fashion_mnist for gray images of 28x28, else pixels up to 4096 values."
         ),
     ] = None,
     count: Annotated[
@@ -435,7 +435,7 @@ def quickstart_command(
         ("pictures", str(pictures)),
         ("run", f"{run}, report in {run / 'report.html'}"),
         ("bundle", str(bundle.path)),
-        ("trained", f"{last['images_seen']:,.0f} images in {outcome.seconds / 60:.1f} minutes"),
+        ("trained", f"{last['examples_seen']:,.0f} images in {outcome.seconds / 60:.1f} minutes"),
         ("last losses", f"d_loss {last['d_loss']:.3f}, g_loss {last['g_loss']:.3f}"),
         *_parity(bundle).items(),
         ("verified", "yes" if report.ok else "no"),
@@ -456,7 +456,7 @@ def _export(
 ) -> export.Bundle:
     gan = run.load(checkpoint)
     spec = run.spec
-    rows = [row for row in run.rows() if row["images_seen"] <= gan.count("images_seen")]
+    rows = [row for row in run.rows() if row["examples_seen"] <= gan.count("examples_seen")]
     return export.export_bundle(
         gan,
         to,
@@ -468,7 +468,7 @@ def _export(
         average=average,
         training={
             "recipe": run.record,
-            "images_seen": gan.count("images_seen"),
+            "examples_seen": gan.count("examples_seen"),
             "checkpoint": checkpoint,
             "weights": metrics.which_weights(gan, average),
             "data": {k: run.data[k] for k in ("description", "digest")},
@@ -517,7 +517,7 @@ def _tell(outcome: train.Outcome) -> None:
             raise SystemExit(1)
         raise SystemExit(130 if outcome.signal == signal.SIGINT else 0)
     path = outcome.run.path
-    images = outcome.gan.count("images_seen")
+    images = outcome.gan.count("examples_seen")
     seen = f"{images:,} images in {outcome.seconds / 60:.1f} minutes"
     if outcome.collapsed:
         print(f"keras-gan: error: The training {outcome.reason}", file=sys.stderr)

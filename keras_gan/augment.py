@@ -55,7 +55,7 @@ class Augment:
         Args:
             samples: as in `__call__`.
             seed: as in `__call__`.
-            state: float32 scalars by the names of `initial_state`, and `images_seen`.
+            state: float32 scalars by the names of `initial_state`, and `examples_seen`.
 
         Returns:
             Samples of the same shape and type.
@@ -135,7 +135,7 @@ class DiffAugment(Augment):
         self.probability = _probability(probability)
 
     def __call__(self, samples, seed):
-        return self.apply(samples, seed, {"images_seen": 0.0})
+        return self.apply(samples, seed, {"examples_seen": 0.0})
 
     def apply(self, samples, seed, state: dict[str, Any]):
         operations = [f for part in self.policy.split(",") for f in _OPERATIONS[part]]
@@ -145,14 +145,14 @@ class DiffAugment(Augment):
             changed = operation(changed, _folded(seed, i))
         if self.probability == 1.0:
             return changed
-        probability = schedules.now(self.probability, state["images_seen"])
+        probability = schedules.now(self.probability, state["examples_seen"])
         drawn = _draws(samples, _folded(seed, len(operations)), 1)[:, 0] < probability
         return ops.where(drawn[:, None, None, None], changed, samples)
 
     def measures(self, state: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(self.probability, Schedule):
             return {}
-        return {"probability": schedules.now(self.probability, state["images_seen"])}
+        return {"probability": schedules.now(self.probability, state["examples_seen"])}
 
     def check(self, sample_shape: tuple) -> None:
         _check_images(self, sample_shape)
@@ -284,7 +284,7 @@ def _check_images(augment: Augment, sample_shape: tuple) -> None:
 
 def _probability(given: Any, name: str = "probability") -> Any:
     given = schedules.get(given)
-    for value in schedules.extremes(given):
+    for value in schedules.bounds(given):
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not 0 <= value <= 1:
             raise UsageError(f"{name} must be a number from 0 to 1. Received: {name}={given!r}")
@@ -349,7 +349,7 @@ class Pipeline(Augment):
         return self.transform(samples, seed, schedules.now(self.probability, 0.0))
 
     def apply(self, samples, seed, state: dict[str, Any]):
-        probability = schedules.now(self.probability, state["images_seen"])
+        probability = schedules.now(self.probability, state["examples_seen"])
         return self.transform(samples, seed, probability)
 
     def transform(self, samples, seed, probability):
@@ -372,7 +372,7 @@ class Pipeline(Augment):
         return ops.cast(images, samples.dtype)
 
     def measures(self, state: dict[str, Any]) -> dict[str, Any]:
-        return {"probability": schedules.now(self.probability, state["images_seen"])}
+        return {"probability": schedules.now(self.probability, state["examples_seen"])}
 
     def check(self, sample_shape: tuple) -> None:
         _check_images(self, sample_shape)
@@ -552,15 +552,15 @@ class _Adapting(Augment):
     """A probability that follows the discriminator's overfitting.
 
     r = E[sign(D(x))] over `interval` steps of the discriminator; where it is above the target the
-    probability rises, below it falls, by 1 in `images` images.
+    probability rises, below it falls, by 1 in `examples` examples.
     """
 
     target: float
     interval: int
-    images: float
+    examples: float
     probability: Any
 
-    def _adapt(self, target: Any, interval: Any, images: Any, probability: Any) -> None:
+    def _adapt(self, target: Any, interval: Any, examples: Any, probability: Any) -> None:
         number = isinstance(target, (int, float)) and not isinstance(target, bool)
         if not number or not -1 < target < 1:
             raise UsageError(
@@ -570,10 +570,10 @@ class _Adapting(Augment):
             raise UsageError(
                 f"interval must be a whole number from 1 up. Received: interval={interval!r}"
             )
-        number = isinstance(images, (int, float)) and not isinstance(images, bool)
-        if not number or not 0 < images < float("inf"):
-            raise UsageError(f"images must be a number above 0. Received: images={images!r}")
-        self.target, self.interval, self.images = float(target), interval, float(images)
+        number = isinstance(examples, (int, float)) and not isinstance(examples, bool)
+        if not number or not 0 < examples < float("inf"):
+            raise UsageError(f"examples must be a number above 0. Received: examples={examples!r}")
+        self.target, self.interval, self.examples = float(target), interval, float(examples)
         self.probability = _probability(probability)
 
     def initial_state(self) -> dict[str, float]:
@@ -586,12 +586,12 @@ class _Adapting(Augment):
         full = state["steps"] > self.interval - 0.5  # a mean over replicas may be rounded
         overfitting = state["signs"] / tf.maximum(state["steps"], 1.0)
         moved = tf.sign(overfitting - self.target)
-        moved *= (state["images_seen"] - state["adapted_at"]) / self.images
+        moved *= (state["examples_seen"] - state["adapted_at"]) / self.examples
         probability = tf.clip_by_value(state["probability"] + moved, 0.0, 1.0)
         new = {
             "probability": tf.where(full, probability, state["probability"]),
             "overfitting": tf.where(full, overfitting, state["overfitting"]),
-            "adapted_at": tf.where(full, state["images_seen"], state["adapted_at"]),
+            "adapted_at": tf.where(full, state["examples_seen"], state["adapted_at"]),
             "signs": tf.where(full, 0.0, state["signs"]) + tf.reduce_mean(tf.sign(real_margins)),
             "steps": tf.where(full, 0.0, state["steps"]) + 1.0,
         }
@@ -601,7 +601,7 @@ class _Adapting(Augment):
         return {name: state[name] for name in ("probability", "overfitting")}
 
     def get_config(self) -> dict:
-        names = ("target", "interval", "images", "probability")
+        names = ("target", "interval", "examples", "probability")
         return {name: getattr(self, name) for name in names}
 
 
@@ -611,8 +611,8 @@ class Adaptive(_Adapting, Pipeline):
 
     r = E[sign(D(x))], the mean over `interval` steps of the discriminator, is near 0 where it
     cannot tell the real images of the training any more and 1 where it knows all of them. Above
-    the target the probability rises, below it falls, at such a speed that `images` images take it
-    from 0 to 1. Where a loss leaves the origin of the logits free, as relativistic ones and
+    the target the probability rises, below it falls, at such a speed that `examples` examples
+    take it from 0 to 1. Where a loss leaves the origin of the logits free, as relativistic ones and
     Wasserstein's do, the sign is taken from the middle between the mean logits of the real and
     the generated batch (of the replica's batch, under a distribution strategy): r is then
     2 `real_accuracy` - 1. The probability and r are among the metrics, as `augment_probability`
@@ -621,7 +621,7 @@ class Adaptive(_Adapting, Pipeline):
     Args:
         target: of r, between -1 and 1.
         interval: steps of the discriminator between two adjustments, from 1 up.
-        images: how many images the probability takes from 0 to 1, above 0.
+        examples: how many examples the probability takes from 0 to 1, above 0.
         probability: where it begins, 0 to 1.
         blit: factor of the probability for the operations of this group, 0 to 1; see `Pipeline`.
         geometry: likewise.
@@ -639,7 +639,7 @@ class Adaptive(_Adapting, Pipeline):
         self,
         target: float = 0.6,
         interval: int = 4,
-        images: float = 500_000,
+        examples: float = 500_000,
         probability: float = 0.0,
         blit: float = 1.0,
         geometry: float = 1.0,
@@ -647,7 +647,7 @@ class Adaptive(_Adapting, Pipeline):
         cutout: float = 0.0,
     ):
         Pipeline.__init__(self, 0.0, blit, geometry, color, cutout)
-        self._adapt(target, interval, images, probability)
+        self._adapt(target, interval, examples, probability)
 
     def apply(self, samples, seed, state: dict[str, Any]):
         return self.transform(samples, seed, state["probability"])
@@ -671,7 +671,7 @@ class Apa(_Adapting):
             dictionary.
         target: of r, between -1 and 1.
         interval: steps of the discriminator between two adjustments, from 1 up.
-        images: how many images the probability takes from 0 to 1, above 0.
+        examples: how many examples the probability takes from 0 to 1, above 0.
         probability: where it begins, 0 to 1.
 
     Raises:
@@ -686,7 +686,7 @@ class Apa(_Adapting):
         augment: str | dict[str, Any] | Augment | None = None,
         target: float = 0.6,
         interval: int = 4,
-        images: float = 500_000,
+        examples: float = 500_000,
         probability: float = 0.0,
     ):
         self.augment = get(augment)
@@ -694,7 +694,7 @@ class Apa(_Adapting):
             raise UsageError(
                 f"augment must be one of {', '.join(names())}. Received: augment={augment!r}"
             )
-        self._adapt(target, interval, images, probability)
+        self._adapt(target, interval, examples, probability)
 
     def __call__(self, samples, seed):
         return samples if self.augment is None else self.augment(samples, seed)
@@ -727,7 +727,7 @@ class Apa(_Adapting):
     def _inner(self, state: dict[str, Any]) -> dict[str, Any]:
         names = {name.removeprefix("inner_"): name for name in state if name.startswith("inner_")}
         inner = {name: state[prefixed] for name, prefixed in names.items()}
-        return inner | {"images_seen": state["images_seen"]}
+        return inner | {"examples_seen": state["examples_seen"]}
 
     def check(self, sample_shape: tuple) -> None:
         if self.augment is not None:

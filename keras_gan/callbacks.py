@@ -30,7 +30,7 @@ _REPORTING = 30.0  # seconds between two reports
 _SHOWN = ("d_loss", "g_loss", "real_accuracy", "fake_accuracy")
 
 
-class Throughout(keras.callbacks.CallbackList):
+class SingleRunCallbackList(keras.callbacks.CallbackList):
     """Callbacks that see several calls of `fit` as one training: with one beginning and one end.
 
     Args:
@@ -98,7 +98,7 @@ class SampleGrid(keras.callbacks.Callback):
         gan: Any = self.model
         with precision.graphs("float32"):  # the pictures that the seeds name
             samples = gan.generate(self.seeds, labels=self.labels)
-        path = self.folder / f"images-{gan.count('images_seen'):09d}.png"
+        path = self.folder / f"images-{gan.count('examples_seen'):09d}.png"
         write_atomically(path, pictures.png(pictures.grid(samples)))
         self._next = time.monotonic() + self.every_seconds
 
@@ -117,7 +117,7 @@ class Evaluation(keras.callbacks.Callback):
         labels: their class ids, `(count,)`, in a conditional game.
         compare: what measures as many generated samples against them; by default the sliced
             Wasserstein distance.
-        every_images: images between two evaluations; 0 for one at the end alone.
+        every_examples: images between two evaluations; 0 for one at the end alone.
         seed: the first of as many seeds as there are samples.
         batch_size: how many samples are judged at once.
         last_step: number of the step that ends the training, so that the end is evaluated too.
@@ -135,7 +135,7 @@ class Evaluation(keras.callbacks.Callback):
         held_out: np.ndarray,
         labels: np.ndarray | None = None,
         compare: metrics.Comparison | None = None,
-        every_images: int = 0,
+        every_examples: int = 0,
         seed: int = 2**62,
         batch_size: int = 64,
         last_step: float = math.inf,
@@ -147,7 +147,7 @@ class Evaluation(keras.callbacks.Callback):
         self.compare = compare or metrics.Comparison(held_out)
         self.metric = self.compare.metric
         self.run, self.held_out, self.labels = run, held_out, labels
-        self.every_images, self.batch_size = every_images, batch_size
+        self.every_examples, self.batch_size = every_examples, batch_size
         self.seeds = range(seed, seed + len(held_out))
         self.last_step = last_step
         self.limits_reached = limits_reached
@@ -157,10 +157,10 @@ class Evaluation(keras.callbacks.Callback):
         self.run.evaluation = self.compare.protocol
         record = self.run.best_record
         if record and self.metric in record:  # else it was the best by another metric
-            self.best, self._best_at = record[self.metric], record["images_seen"]
+            self.best, self._best_at = record[self.metric], record["examples_seen"]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        seen, every = self.model.count("images_seen"), self.every_images  # pyright: ignore
+        seen, every = self.model.count("examples_seen"), self.every_examples  # pyright: ignore
         # At multiples, wherever a training was resumed or rolled back to.
         self._next = (seen // every + 1) * every if every else math.inf
         if seen < self._best_at:  # it is of a future that did not happen
@@ -168,7 +168,7 @@ class Evaluation(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         gan: Any = self.model
-        seen = gan.count("images_seen")
+        seen = gan.count("examples_seen")
         last = gan.count("iteration") >= self.last_step or self.limits_reached()
         if logs is None or not (seen >= self._next or last):
             return
@@ -177,7 +177,7 @@ class Evaluation(keras.callbacks.Callback):
         logs.update(self.evaluate())
         if logs[self.metric] < self.best and not (self.guard and self.guard.suspects):
             self.best, self._best_at = logs[self.metric], seen
-            self.run.save_best(gan, {self.metric: self.best, "images_seen": seen})
+            self.run.save_best(gan, {self.metric: self.best, "examples_seen": seen})
 
     def evaluate(self) -> dict[str, float]:
         """The measures of the game as it stands, in float32 however it is trained."""
@@ -198,7 +198,7 @@ class Evaluation(keras.callbacks.Callback):
         return results
 
 
-class Record(keras.callbacks.Callback):
+class RunWriter(keras.callbacks.Callback):
     """Keeps the run folder up to date: a row for each epoch, checkpoints, a report.
 
     What is no finite number reaches no checkpoint: a `CollapseGuard` before this callback sees to
@@ -232,7 +232,7 @@ class Record(keras.callbacks.Callback):
         self.ending = ending
 
     def on_train_begin(self, logs: Any = None) -> None:
-        seen = self.model.count("images_seen")  # pyright: ignore
+        seen = self.model.count("examples_seen")  # pyright: ignore
         self.rows = self.run.rows()
         self._begin_at(seen)
         self.seconds = self.rows[-1]["seconds"] if self.rows else 0.0
@@ -244,17 +244,17 @@ class Record(keras.callbacks.Callback):
         self._finite = FiniteWeights(self.model)  # pyright: ignore[reportArgumentType]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._begin_at(self.model.count("images_seen"))  # pyright: ignore
+        self._begin_at(self.model.count("examples_seen"))  # pyright: ignore
 
     def _begin_at(self, seen: int) -> None:
         # After a resume or a roll back, rows beyond are of a future that did not happen.
-        self.rows = [row for row in self.rows if row["images_seen"] <= seen]
+        self.rows = [row for row in self.rows if row["examples_seen"] <= seen]
         self._images = seen
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         gan: Any = self.model
         logs = {name: float(value) for name, value in (logs or {}).items()}
-        seen = gan.count("images_seen")
+        seen = gan.count("examples_seen")
         collapsed = self.guard.verdict if self.guard else _loss_not_finite(logs) or self._finite()
         if collapsed and not self.guard:
             self._write_rows()
@@ -268,8 +268,8 @@ class Record(keras.callbacks.Callback):
         self._mark = now
         if _loss_not_finite(logs):
             return  # no row either: there is nothing in it
-        row = {"images_seen": seen, "iteration": gan.count("iteration"), "seconds": self.seconds}
-        row["images_per_second"] = (seen - self._images) / max(spent, 1e-9)
+        row = {"examples_seen": seen, "iteration": gan.count("iteration"), "seconds": self.seconds}
+        row["examples_per_second"] = (seen - self._images) / max(spent, 1e-9)
         self.rows.append(row | logs)
         if now >= self._next and not collapsed and not (self.guard and self.guard.suspects):
             self._save()
@@ -280,10 +280,10 @@ class Record(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         roll_backs = self.guard.roll_backs if self.guard else 0
-        seen = self.model.count("images_seen")  # pyright: ignore
+        seen = self.model.count("examples_seen")  # pyright: ignore
         self.run.ending = {
             "reason": self.ending(),
-            "images_seen": seen,
+            "examples_seen": seen,
             "roll_backs": roll_backs,
         }
         self._save()
@@ -333,7 +333,7 @@ class Equilibrium(keras.callbacks.Callback):
         held_out: real samples that the training does not see, `(count, ...)`, in random order;
             at least 1 / (2 tolerance^2), so that chance stays within the tolerance.
         labels: their class ids, `(count,)`, in a conditional game.
-        every_images: images between two evaluations; 0 for one at the end of each epoch.
+        every_examples: images between two evaluations; 0 for one at the end of each epoch.
         tolerance: largest distance of the balanced accuracy from 0.5, above 0 and below 0.5.
         patience: how many evaluations in a row must be within it.
         noise_accuracy: least balanced accuracy of data against noise, from 0.5 to 1.
@@ -351,7 +351,7 @@ class Equilibrium(keras.callbacks.Callback):
         self,
         held_out: np.ndarray,
         labels: np.ndarray | None = None,
-        every_images: int = 0,
+        every_examples: int = 0,
         tolerance: float = 0.05,
         patience: int = 3,
         noise_accuracy: float = 0.75,
@@ -378,7 +378,7 @@ class Equilibrium(keras.callbacks.Callback):
                 f"or chance decides. Received: {len(held_out)}"
             )
         self.held_out, self.labels = held_out, labels
-        self.every_images, self.tolerance, self.patience = every_images, tolerance, patience
+        self.every_examples, self.tolerance, self.patience = every_examples, tolerance, patience
         self.noise_accuracy, self.average, self.seed = noise_accuracy, average, seed
         self.history, self.guard = history, guard
         self.reason: str | None = None
@@ -388,25 +388,25 @@ class Equilibrium(keras.callbacks.Callback):
         self._judge = _Judge(gan)
         self.reason = None
         self._evaluated = [row for row in self.history if "balanced_accuracy" in row]
-        self._begin_at(gan.count("images_seen"))
+        self._begin_at(gan.count("examples_seen"))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._begin_at(self.model.count("images_seen"))  # pyright: ignore
+        self._begin_at(self.model.count("examples_seen"))  # pyright: ignore
 
     def _begin_at(self, seen: int) -> None:
         # After a resume or a roll back, what lies beyond is of a future that did not happen.
-        self._evaluated = [row for row in self._evaluated if row["images_seen"] <= seen]
-        every = self.every_images
+        self._evaluated = [row for row in self._evaluated if row["examples_seen"] <= seen]
+        every = self.every_examples
         self._next = (seen // every + 1) * every if every else 0
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         gan: Any = self.model
-        seen = gan.count("images_seen")
+        seen = gan.count("examples_seen")
         if logs is None or seen < self._next or (self.guard and self.guard.verdict):
             return
         measured = self.evaluate()
         logs.update(measured)
-        self._evaluated.append({"images_seen": seen, **measured})
+        self._evaluated.append({"examples_seen": seen, **measured})
         if self._in_a_row >= self.patience:
             self.reason = (
                 "equilibrium: the discriminator tells samples from held-out data with a balanced "
@@ -553,7 +553,7 @@ class CollapseGuard(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         gan: Any = self.model
-        seen = gan.count("images_seen")
+        seen = gan.count("examples_seen")
         self._finite = FiniteWeights(gan)
         broken = self._finite()
         if broken:
@@ -561,7 +561,7 @@ class CollapseGuard(keras.callbacks.Callback):
         self.verdict, self.reason, self.roll_backs = None, None, 0
         self._best, self._low, self._won = 0.0, 0, 0
         for row in self.history:
-            if row["images_seen"] > seen:
+            if row["examples_seen"] > seen:
                 break
             self.roll_backs = max(self.roll_backs, int(row.get("roll_backs", 0)))
             if "diversity" in row:
@@ -635,15 +635,15 @@ class CollapseGuard(keras.callbacks.Callback):
         if self.action == "roll_back" and self.roll_backs < self.retries:
             self.roll_backs += 1
             warnings.warn(
-                f"After {gan.count('images_seen'):,} images: {verdict}. Back to "
-                f"{self._good.images_seen:,} images, learning rates times {self.factor:g} "
+                f"After {gan.count('examples_seen'):,} images: {verdict}. Back to "
+                f"{self._good.examples_seen:,} images, learning rates times {self.factor:g} "
                 f"({self.roll_backs} of {self.retries})",
                 stacklevel=2,
             )
             # The last step is not the last any more; other limits speak up again at the next.
             gan.stop_training = False
         else:
-            after = f"after {gan.count('images_seen'):,} images"
+            after = f"after {gan.count('examples_seen'):,} images"
             if self.roll_backs:
                 after += f" and {self.roll_backs} roll backs"
             self.reason = f"collapsed: {verdict}, {after}"
@@ -685,7 +685,7 @@ class Lowered(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step: Any) -> Any:
         return self.schedule(step) * self.factor
 
-    def bound(self, clock: Any) -> Lowered:
+    def bind(self, clock: Any) -> Lowered:
         """The same with the variable that counts the images, for a schedule that wants it."""
         bound = getattr(self.schedule, "bound", lambda clock: self.schedule)
         return Lowered(bound(clock), self.factor)
@@ -704,7 +704,7 @@ class _State:
     """All that a game is, copied into memory: players, optimizers, average, counters, noise."""
 
     def __init__(self, gan: Any):
-        self.images_seen = gan.count("images_seen")
+        self.examples_seen = gan.count("examples_seen")
         self._rates = [learning_rate(of) for of in _optimizers(gan)]
         self._values = [variable.value.numpy() for variable in variables_of(gan)]
 
@@ -857,34 +857,34 @@ class Progress(keras.callbacks.Callback):
     A bar on a terminal; elsewhere a line every 10 seconds.
 
     Args:
-        images: images seen at the end of the training.
+        examples: examples seen at the end of the training.
         minutes: the limit in minutes, if there is one, for the time left.
     """
 
-    def __init__(self, images: int, minutes: float | None = None):
+    def __init__(self, examples: int, minutes: float | None = None):
         super().__init__()
-        self.images = images
+        self.examples = examples
         self.minutes = minutes
         self.console = rich.console.Console(stderr=True)
         self._bar: rich.progress.Progress | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._start = self._shown = time.monotonic()
-        self._first = self._last = self.model.count("images_seen")  # pyright: ignore
+        self._first = self._last = self.model.count("examples_seen")  # pyright: ignore
         if self.console.is_terminal:
             self._bar = rich.progress.Progress(
                 rich.progress.BarColumn(20),
                 rich.progress.TextColumn("{task.description}"),
                 console=self.console,
             )
-            self._task = self._bar.add_task("starting", total=self.images)
+            self._task = self._bar.add_task("starting", total=self.examples)
             self._bar.start()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         now = time.monotonic()
         if now - self._shown < (0.5 if self._bar else 10.0):
             return
-        seen = self.model.count("images_seen")  # pyright: ignore
+        seen = self.model.count("examples_seen")  # pyright: ignore
         line = self._line(seen, now, logs or {})
         self._shown, self._last = now, seen
         if self._bar:
@@ -896,13 +896,13 @@ class Progress(keras.callbacks.Callback):
         # Not below 0: after a roll back fewer images have been seen.
         speed = max(0, seen - self._last) / (now - self._shown)
         mean = max(0, seen - self._first) / (now - self._start)
-        left = (self.images - seen) / max(mean, 1e-9)
+        left = (self.examples - seen) / max(mean, 1e-9)
         if self.minutes:
             left = min(left, 60 * self.minutes - (now - self._start))
         minutes, seconds = divmod(round(max(left, 0)), 60)
         losses = "  ".join(f"{n} {float(logs[n]):.3f}" for n in _SHOWN if n in logs)
         return (
-            f"{seen:,} of {self.images:,} images  {speed:,.0f} images/s  "
+            f"{seen:,} of {self.examples:,} images  {speed:,.0f} images/s  "
             f"{minutes}:{seconds:02d} left  {losses}"
         )
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_gan import latents
 from keras_gan.errors import UsageError
-from keras_gan.schedules import extremes
+from keras_gan.schedules import bounds
 
 _WRONG_SECOND_DERIVATIVE = (
     keras.layers.BatchNormalization,
@@ -22,15 +22,15 @@ _WRONG_SECOND_DERIVATIVE = (
 
 def number(name: str, value: Any, least: float, above: bool = False) -> None:
     """Refuses what is not a finite number from `least` up (or above it), nor a schedule of one."""
-    finite = all(_is_number(v) and math.isfinite(v) for v in extremes(value))
-    if not finite or not all(v > least if above else v >= least for v in extremes(value)):
+    finite = all(_is_number(v) and math.isfinite(v) for v in bounds(value))
+    if not finite or not all(v > least if above else v >= least for v in bounds(value)):
         bound = f"above {least}" if above else f"from {least} up"
         raise UsageError(f"{name} must be a number {bound}. Received: {name}={value!r}")
 
 
 def share(name: str, value: Any) -> None:
     """Refuses what is neither a number above 0 and at most 1 nor a schedule of one."""
-    if not all(_is_number(v) and 0 < v <= 1 for v in extremes(value)):
+    if not all(_is_number(v) and 0 < v <= 1 for v in bounds(value)):
         raise UsageError(
             f"{name} must be a number above 0 and at most 1. Received: {name}={value!r}"
         )
@@ -52,7 +52,7 @@ def whole_number(name: str, value: Any, least: int) -> None:
 # ------------------------------------------------------------------------ players
 
 
-def players(generator, discriminator, num_classes, latent_dim, penalties, pac=1):
+def players(generator, discriminator, num_classes, latent_dim, terms, pac=1):
     """Refuses players that do not fit each other.
 
     Returns:
@@ -93,7 +93,7 @@ def players(generator, discriminator, num_classes, latent_dim, penalties, pac=1)
                 f"keras_gan.layers.SpectralNormalization. Received: layer {layer.name!r}"
             )
     for role, player in (("generator", generator), ("discriminator", discriminator)):
-        if any(role in penalty.twice for penalty in penalties.values()):
+        if any(role in penalty.second_order for penalty in terms.values()):
             _differentiable_twice(role, player)
     return latent_dim, shape
 

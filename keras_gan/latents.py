@@ -1,4 +1,4 @@
-"""Seed to latent vector, in TensorFlow; `serving/latents.py` is the same in numpy.
+"""Seed to latent vector, in TensorFlow; `serving/seeds.py` is the same in numpy.
 
 One integer seed names one sample in every runtime, so the generator of random numbers is part of
 the bundle format: it is defined in `docs/seeds.md`, and a change to it is a new format.
@@ -9,50 +9,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
-
-from keras_gan.errors import UsageError
 
 ALGORITHM = "threefry2x32-20/box-muller/1"  # as a bundle's manifest names it
 _MASK = 0xFFFFFFFF
 _PARITY = 0x1BD11BDA  # Threefish's key schedule constant, cut to 32 bits
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-
-
-def check_seeds(seeds: Any) -> np.ndarray:
-    """Turns what a user gave as seeds into an int64 array of shape `(batch,)`.
-
-    Args:
-        seeds: one integer or a sequence of integers, each `0 <= seed < 2**63`.
-
-    Raises:
-        UsageError: a seed that is not an integer or out of range, or an array of another rank.
-    """
-    try:
-        given = list(seeds) if isinstance(seeds, range) else seeds
-        values = np.atleast_1d(np.asarray(given))
-        if values.ndim == 1 and values.dtype.kind in "Of":  # as of integers that no dtype holds
-            exact = np.atleast_1d(np.asarray(given, dtype=object)).tolist()
-            whole = all(isinstance(seed, int | np.integer) for seed in exact)
-            if exact and whole and not any(isinstance(seed, bool) for seed in exact):
-                values = np.array([int(seed) if 0 <= seed < 2**63 else -1 for seed in exact])
-    except (ValueError, OverflowError):
-        values = np.empty((0, 0))
-    if values.ndim != 1 or (values.size and values.dtype.kind not in "iu"):
-        raise UsageError(f"seeds must be a sequence of integers. Received: seeds={_shown(seeds)}")
-    if values.size and (int(values.min()) < 0 or int(values.max()) >= 2**63):
-        raise UsageError(
-            f"A seed must be at least 0 and below 2**63. Received: seeds={_shown(seeds)}"
-        )
-    return values.astype(np.int64)
-
-
-def _shown(seeds: Any) -> str:
-    try:
-        return f"{seeds!r:.80}"
-    except ValueError:  # Python writes no integer of more than 4,300 digits
-        return "an integer of thousands of digits"
 
 
 def latents_from_seeds(seeds: Any, latent_dim: int) -> tf.Tensor:

@@ -146,7 +146,7 @@ class SpectralNormalization(keras.layers.Wrapper):
             dtype=_at_least_float32(self.variable_dtype),
         )
 
-    def move(self) -> None:
+    def update_power_iteration(self) -> None:
         """Moves u towards the first singular vector of the kernel as it now is."""
         matrix, u = self._matrix(), _unit(self.u.value)
         for _ in range(self.iterations):

@@ -53,7 +53,7 @@ class Loss:
         """What the generator minimizes; arguments and result as in `discriminator`."""
         raise NotImplementedError
 
-    def boundary(self, real, fake):
+    def decision_threshold(self, real, fake):
         """The logit above which the discriminator is taken to say "real", for its accuracy.
 
         0 where logits are log-odds. Losses that leave the logits' origin free return the middle
@@ -129,7 +129,7 @@ class LeastSquares(Loss):
     def generator(self, real, fake):
         return per_sample(ops.square(fake - 1)) / 2
 
-    def boundary(self, real, fake):
+    def decision_threshold(self, real, fake):
         return ops.full((), 0.5, dtype=real.dtype)  # halfway between the targets 0 and 1
 
 
@@ -138,7 +138,7 @@ class Wasserstein(Loss):
     """Wasserstein distance between the two distributions, estimated by a Lipschitz critic.
 
     D minimizes D(G(z)) - D(x); G minimizes -D(G(z)). The critic must be kept Lipschitz, for
-    instance by `penalties.GradientPenalty`.
+    instance by `terms.GradientPenalty`.
 
     Reference:
         - [Arjovsky et al., 2017](https://arxiv.org/abs/1701.07875), equation 2
@@ -150,7 +150,7 @@ class Wasserstein(Loss):
     def generator(self, real, fake):
         return -per_sample(fake)
 
-    def boundary(self, real, fake):
+    def decision_threshold(self, real, fake):
         return _middle(real, fake)
 
 
@@ -189,7 +189,7 @@ class Relativistic(Loss):
     def generator(self, real, fake):
         return per_sample(ops.softplus(real - fake))
 
-    def boundary(self, real, fake):
+    def decision_threshold(self, real, fake):
         return _middle(real, fake)
 
 
@@ -212,7 +212,7 @@ class RelativisticAverage(Loss):
     def generator(self, real, fake):
         return self.discriminator(fake, real)
 
-    def boundary(self, real, fake):
+    def decision_threshold(self, real, fake):
         return _middle(real, fake)
 
 

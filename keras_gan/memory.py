@@ -7,7 +7,7 @@ import math
 import keras
 import tensorflow as tf
 
-from keras_gan.gan import GAN
+from keras_gan.games.gan import GAN
 
 # TensorFlow, Keras and the data pipeline, measured as the peak of a process with small players.
 _BASE = 770 * 2**20

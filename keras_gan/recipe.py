@@ -23,7 +23,7 @@ import pydantic
 import yaml
 from pydantic import ConfigDict, Field
 
-from keras_gan import architectures, augment, constraints, datasets, losses, penalties, schedules
+from keras_gan import architectures, augment, constraints, datasets, losses, schedules, terms
 from keras_gan.errors import UsageError
 from keras_gan.registry import classes, nearest
 
@@ -84,7 +84,7 @@ class Player(_Open):
 
 class Game(_Section):
     loss: str | dict[str, Any] = "non_saturating"
-    penalties: list[str | dict[str, Any]] = []
+    terms: list[str | dict[str, Any]] = []
     augment: str | dict[str, Any] | None = None
     constraint: str | dict[str, Any] | None = None
     conditional: bool = False
@@ -98,7 +98,7 @@ class Game(_Section):
 class Optimizer(_Open):
     """`name` is a Keras optimizer's; further keys are its arguments.
 
-    `lazy_interval` above 1 rescales them, see `keras_gan.penalties.rescaled`.
+    `lazy_interval` above 1 rescales them, see `keras_gan.terms.rescaled`.
     """
 
     name: str = "adam"
@@ -127,20 +127,20 @@ class CollapseGuard(_Section):
 class Equilibrium(_Section):
     """When the game has come to its end: see `callbacks.Equilibrium`."""
 
-    every_images: Annotated[int, Field(ge=0)] = 0
+    every_examples: Annotated[int, Field(ge=0)] = 0
     tolerance: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     patience: Natural = 3
     noise_accuracy: Annotated[float, Field(ge=0.5, le=1)] = 0.75
 
 
 class Training(_Section):
-    images: Natural
+    examples: Natural
     minutes: Positive | None = None
     batch_size: Natural = 64
     precision: Literal["auto", "float32", "bfloat16", "mixed_float16", "mixed_bfloat16"] = "float32"
     jit_compile: bool | Literal["auto"] = "auto"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    tick_images: Natural = 2_000
+    tick_examples: Natural = 2_000
     checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
     keep_checkpoints: Natural = 2
     collapse_guard: CollapseGuard = CollapseGuard()
@@ -148,7 +148,7 @@ class Training(_Section):
 
 
 class Evaluation(_Section):
-    """What `metrics.Comparison` takes, and when; `every_images` 0 means: at the end alone."""
+    """What `metrics.Comparison` takes, and when; `every_examples` 0 means: at the end alone."""
 
     metric: Literal["sliced_wasserstein", "frechet_distance", "kernel_distance"] = (
         "sliced_wasserstein"
@@ -165,7 +165,7 @@ class Evaluation(_Section):
         ]
     ] = []
     features: str | None = None
-    every_images: Annotated[int, Field(ge=0)] = 0
+    every_examples: Annotated[int, Field(ge=0)] = 0
     count: Annotated[int, Field(ge=2)] = 1_000
 
 
@@ -259,8 +259,8 @@ def parse(tree: Mapping[str, Any]) -> Recipe:
     for role in ("generator", "discriminator"):
         _check_player(recipe, role)
     _check_named(losses.Loss, recipe.game.loss, "game.loss", "loss")
-    for i, penalty in enumerate(recipe.game.penalties):
-        _check_named(penalties.Penalty, penalty, f"game.penalties.{i}", "penalty")
+    for i, penalty in enumerate(recipe.game.terms):
+        _check_named(terms.Term, penalty, f"game.terms.{i}", "penalty")
     _check_scheduled(recipe.game.ema_half_life, "game.ema_half_life", least=0)
     _check_scheduled(recipe.game.top_k, "game.top_k", least=0, above=True, most=1)
     if recipe.game.augment is not None:
@@ -420,7 +420,7 @@ def _check_named(base: type, given: str | dict[str, Any], path: str, what: str) 
         )
     _check_options(known[name], options, path)
     try:
-        known[name](**{key: planned(value) for key, value in options.items()})
+        known[name](**{key: resolve(value) for key, value in options.items()})
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
 
@@ -431,7 +431,7 @@ def _check_scheduled(
     """Checks what is a number or a schedule of one, each value between which it moves."""
     if isinstance(value, dict):
         _check_named(schedules.Schedule, value, path, "schedule")
-    for number in schedules.extremes(planned(value)):
+    for number in schedules.bounds(resolve(value)):
         fits = number > least if above else number >= least
         if not fits or not math.isfinite(number) or number > most:
             rule = f"greater than {'' if above else 'or equal to '}{least}"
@@ -444,27 +444,27 @@ def _check_lengths(recipe: Recipe) -> None:
     tree = {"game": recipe.game.model_dump(), "optimizers": recipe.optimizers.model_dump()}
     for path, schedule in _schedules(tree):
         try:
-            schedule.lasting(recipe.training.images)
+            schedule.with_duration(recipe.training.examples)
         except UsageError as error:
             raise UsageError(f"{path}: {error}") from None
 
 
-def planned(value: Any, images: float | None = None) -> Any:
+def resolve(value: Any, examples: float | None = None) -> Any:
     """What a recipe gives for an argument, with the schedules in it as objects.
 
     Args:
         value: a number, name, list or dictionary of the recipe.
-        images: length of the training, for the schedules that last as long; by default they are
+        examples: length of the training, for the schedules that last as long; by default they are
             left open-ended.
     """
     if isinstance(value, list):
-        return [planned(v, images) for v in value]
+        return [resolve(v, examples) for v in value]
     if not isinstance(value, dict):
         return value
     if not _is_schedule(value):
-        return {key: planned(v, images) for key, v in value.items()}
+        return {key: resolve(v, examples) for key, v in value.items()}
     schedule = schedules.get(value)
-    return schedule if images is None else schedule.lasting(images)
+    return schedule if examples is None else schedule.with_duration(examples)
 
 
 def _is_schedule(value: Any) -> bool:
@@ -522,14 +522,14 @@ def _check_optimizer(optimizer: Optimizer, path: str) -> None:
         raise UsageError(f"{path} is refused by Keras: {' '.join(str(error).split())}") from None
 
 
-def make_optimizer(optimizer: Optimizer, images: float | None = None) -> Any:
+def make_optimizer(optimizer: Optimizer, examples: float | None = None) -> Any:
     """The Keras optimizer of a section, for a training of so many images."""
     arguments = {"learning_rate": optimizer.learning_rate, **optimizer.options}
-    config = planned(arguments, images)
+    config = resolve(arguments, examples)
     if optimizer.lazy_interval > 1:
         cls = type(keras.optimizers.get(optimizer.name))
         betas = {name: _defaults(cls)[name] for name in ("beta_1", "beta_2")}
-        config = penalties.rescaled({**betas, **config}, optimizer.lazy_interval)
+        config = terms.rescaled({**betas, **config}, optimizer.lazy_interval)
     return keras.optimizers.get({"class_name": optimizer.name, "config": config})
 
 

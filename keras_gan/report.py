@@ -22,7 +22,7 @@ _PANELS = (
     ("Precision, recall, density, coverage", ("precision", "recall", "density", "coverage")),
     ("Diversity of generated samples, as a share of the data's", ("diversity",)),
     ("Held-out data against new samples and noise", ("balanced_accuracy", "noise_accuracy")),
-    ("Images per second", ("images_per_second",)),
+    ("Images per second", ("examples_per_second",)),
 )
 
 _PAGE = string.Template("""<!doctype html>
@@ -70,7 +70,7 @@ def write(run: Run) -> pathlib.Path:
     if rows:
         last = rows[-1]
         summary = (
-            f"{last['images_seen']:,.0f} images in {last['seconds'] / 60:.1f} minutes: "
+            f"{last['examples_seen']:,.0f} images in {last['seconds'] / 60:.1f} minutes: "
             f"d_loss {last['d_loss']:.3f}, g_loss {last['g_loss']:.3f}."
         )
         summary += "".join(f" {line}." for line in best_and_last(run, rows))
@@ -95,13 +95,13 @@ def best_and_last(run: Run, rows: list[dict[str, float]]) -> list[str]:
     best = run.best_record
     if not best:
         return []
-    figures = {k: v for k, v in best.items() if k not in ("images_seen", "file")}
+    figures = {k: v for k, v in best.items() if k not in ("examples_seen", "file")}
     (metric, value), *_ = figures.items()
-    lines = [f"Best {metric} {value:.6g}, after {best['images_seen']:,.0f} images"]
+    lines = [f"Best {metric} {value:.6g}, after {best['examples_seen']:,.0f} images"]
     measured = [row for row in rows if metric in row]
     if measured:
         last = measured[-1]
-        lines.append(f"Last {metric} {last[metric]:.6g}, after {last['images_seen']:,.0f} images")
+        lines.append(f"Last {metric} {last[metric]:.6g}, after {last['examples_seen']:,.0f} images")
     return lines
 
 
@@ -119,7 +119,7 @@ def _curves(rows: list[dict[str, float]]) -> str:
     import matplotlib.figure  # slow to import, and needed from here on only
 
     known = {name for _, names in _PANELS for name in names}
-    known |= {"images_seen", "iteration", "seconds", "val_real_accuracy", "val_fake_accuracy"}
+    known |= {"examples_seen", "iteration", "seconds", "val_real_accuracy", "val_fake_accuracy"}
     known |= {"roll_backs"}
     rest = tuple(
         name for name in dict.fromkeys(n for row in rows for n in row) if name not in known
@@ -137,7 +137,7 @@ def _curves(rows: list[dict[str, float]]) -> str:
     for i, (title, names) in enumerate(panels, start=1):
         axes = figure.add_subplot(height, 2, i)
         for name in names:
-            points = [(row["images_seen"], row[name]) for row in rows if name in row]
+            points = [(row["examples_seen"], row[name]) for row in rows if name in row]
             if points:
                 axes.plot(*zip(*points, strict=True), label=name, marker="." * (len(points) < 3))
         axes.set_title(title, fontsize=10)

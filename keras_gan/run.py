@@ -46,7 +46,7 @@ from keras_gan import recipe as recipes
 from keras_gan._version import __version__
 from keras_gan.datasets import Source
 from keras_gan.errors import UsageError
-from keras_gan.gan import GAN
+from keras_gan.games.gan import GAN
 from keras_gan.spec import Spec
 
 _CHECKPOINT = re.compile(r"images-(\d+)\.keras$")
@@ -182,7 +182,7 @@ class Run:
             keep: how many checkpoints stay: the newest, and some to fall back on.
         """
         _refuse_non_finite(gan)
-        path = self.checkpoints / f"images-{gan.count('images_seen'):09d}.keras"
+        path = self.checkpoints / f"images-{gan.count('examples_seen'):09d}.keras"
         save_atomically(gan, path)
         saved = self._all_checkpoints()
         # One with more images is of a future that was given up: damaged, or rolled back from.
@@ -200,7 +200,7 @@ class Run:
         _refuse_non_finite(gan)
         folder = self.path / "best"
         folder.mkdir(exist_ok=True)
-        path = folder / f"images-{gan.count('images_seen'):09d}.keras"
+        path = folder / f"images-{gan.count('examples_seen'):09d}.keras"
         save_atomically(gan, path)
         # From here on it is the best: the record names its file.
         self._write_json("best/best.json", {**record, "file": path.name})
@@ -211,7 +211,7 @@ class Run:
 
     @property
     def best_record(self) -> dict[str, Any] | None:
-        """The best evaluation with its `images_seen` and `file`, or `None` before the first."""
+        """The best evaluation with its `examples_seen` and `file`, or `None` before the first."""
         path = self.path / "best" / "best.json"
         return _read_json(path) if path.is_file() else None
 
@@ -277,7 +277,7 @@ class Run:
 
     @property
     def ending(self) -> dict[str, Any] | None:
-        """How the last training ended: `reason`, `images_seen`, `roll_backs`; `None` before."""
+        """How the last training ended: `reason`, `examples_seen`, `roll_backs`; `None` before."""
         path = self.path / "ending.json"
         return _read_json(path) if path.is_file() else None
 

@@ -64,7 +64,7 @@ class Spec:
             )
         if self.kind == "image" and self.shape[-1] not in (1, 3, 4):
             raise UsageError(
-                "Images must have 1 (grey), 3 (RGB) or 4 (RGBA) channels. "
+                "Images must have 1 (gray), 3 (RGB) or 4 (RGBA) channels. "
                 f"Received: shape={tuple(self.shape)}"
             )
         if self.class_names and len(self.class_names) != self.num_classes:

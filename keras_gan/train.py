@@ -19,13 +19,13 @@ from keras_gan import architectures, callbacks, datasets, metrics, workers
 from keras_gan import precision as precisions
 from keras_gan import recipe as recipes
 from keras_gan.errors import UsageError
-from keras_gan.gan import GAN
+from keras_gan.games.gan import GAN
 from keras_gan.registry import nearest
 from keras_gan.run import Run, check_new, describe_data
 
 # What may differ at a resume: how long to train and when to end, not what is trained.
 _ENDINGS = ("training.minutes", "training.collapse_guard", "training.equilibrium")
-_RESUMABLE = ("training.images", *_ENDINGS)
+_RESUMABLE = ("training.examples", *_ENDINGS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,7 @@ def train(
         source, gan, _, held_out = prepare(recipe, team)
         data = describe_data(source)
         team.agree({"recipe": recipe.model_dump(), "data set": data["digest"]})
-        run = Run.create(to, recipe, data, replace) if team.chief else workers.Spectator()
+        run = Run.create(to, recipe, data, replace) if team.chief else workers.NullRun()
         return _fit(gan, recipe, source, held_out, run, tensorboard, team)
 
 
@@ -163,8 +163,8 @@ def _resume(
     done = gan.count("iteration")
     if done >= total_steps(after):
         raise UsageError(
-            f"{opened.path} has seen all of its {after.training.images:,} images. Train on with "
-            f"--set training.images={2 * after.training.images}"
+            f"{opened.path} has seen all of its {after.training.examples:,} images. Train on with "
+            f"--set training.examples={2 * after.training.examples}"
         )
     held_out = _held_out(after, source, team.replicas)
     rows = opened.rows()
@@ -174,7 +174,7 @@ def _resume(
         if anew and opened.has_checkpoint:  # the record and the game change together
             opened.save(gan, keep=1)  # nothing to fall back on is of the game as it was
         opened.recipe = after
-    target = opened if team.chief else workers.Spectator(rows)
+    target = opened if team.chief else workers.NullRun(rows)
     return _fit(gan, after, source, held_out, target, tensorboard, team)
 
 
@@ -311,24 +311,24 @@ def build(recipe: recipes.Recipe, spec: Any) -> GAN:
                 ("discriminator", recipe.discriminator, spec.packed(game.pac)),
             )
         ]
-    images = recipe.training.images  # of a schedule that lasts as long as the training
+    examples = recipe.training.examples  # of a schedule that lasts as long as the training
     gan = GAN(
         *players,
         loss=game.loss,
-        penalties=recipes.planned(game.penalties, images),
-        augment=recipes.planned(game.augment, images),
+        terms=recipes.resolve(game.terms, examples),
+        augment=recipes.resolve(game.augment, examples),
         constraint=game.constraint,
         discriminator_steps=game.discriminator_steps,
         pac=game.pac,
-        top_k=recipes.planned(game.top_k, images),
-        ema_half_life=recipes.planned(game.ema_half_life, images),
+        top_k=recipes.resolve(game.top_k, examples),
+        ema_half_life=recipes.resolve(game.ema_half_life, examples),
         ema_rampup=game.ema_rampup,
         num_classes=spec.num_classes if conditional else 0,
         seed=recipe.training.seed,
     )
     gan.compile(
-        recipes.make_optimizer(recipe.optimizers.generator, images),
-        recipes.make_optimizer(recipe.optimizers.discriminator, images),
+        recipes.make_optimizer(recipe.optimizers.generator, examples),
+        recipes.make_optimizer(recipe.optimizers.discriminator, examples),
         jit_compile=recipe.training.jit_compile,
     )
     return gan
@@ -336,7 +336,7 @@ def build(recipe: recipes.Recipe, spec: Any) -> GAN:
 
 def total_steps(recipe: recipes.Recipe) -> int:
     """Steps until the recipe's number of images has been seen."""
-    return math.ceil(recipe.training.images / recipe.training.batch_size)
+    return math.ceil(recipe.training.examples / recipe.training.batch_size)
 
 
 def name_devices() -> str:
@@ -431,7 +431,7 @@ def _fit(
     limits = callbacks.Limits(steps, training.minutes, hold=True)
     if team.several:
         limits = workers.Limits(team, steps, training.minutes, hold=True)
-    progress = callbacks.Progress(training.images, training.minutes)
+    progress = callbacks.Progress(training.examples, training.minutes)
     guard = _guard(training.collapse_guard, held_out, history, team)
     equilibrium = _equilibrium(training.equilibrium, held_out, history, guard)
 
@@ -456,7 +456,7 @@ def _fit(
         held_out.samples,
         held_out.labels,
         held_out.comparison,
-        every_images=recipe.evaluation.every_images,
+        every_examples=recipe.evaluation.every_examples,
         batch_size=min(training.batch_size, len(held_out.samples)),
         last_step=steps,
         limits_reached=lambda: bool(limits.out_of_time or (equilibrium and equilibrium.reason)),
@@ -466,7 +466,7 @@ def _fit(
     # sees what those before it have found.
     listeners: list[keras.callbacks.Callback | None] = [limits, guard, equilibrium]
     if team.chief:
-        record = callbacks.Record(
+        record = callbacks.RunWriter(
             run,
             every_seconds=training.checkpoint_seconds,
             keep=training.keep_checkpoints,
@@ -477,11 +477,11 @@ def _fit(
         if tensorboard:
             listeners.append(keras.callbacks.TensorBoard(str(run.path / "tensorboard")))
     else:
-        listeners += [evaluation, workers.Witness(run, guard=guard)]
+        listeners += [evaluation, workers.WorkerCallbacks(run, guard=guard)]
     if team.several:
         listeners.append(workers.Agreement(team))
-    throughout = callbacks.Throughout(listeners, gan)
-    tick = max(1, min(steps, round(training.tick_images / training.batch_size)))
+    throughout = callbacks.SingleRunCallbackList(listeners, gan)
+    tick = max(1, min(steps, round(training.tick_examples / training.batch_size)))
 
     def play(steps: int, ticks: float) -> None:
         done = gan.count("iteration")

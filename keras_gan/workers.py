@@ -344,7 +344,7 @@ def _watch_heartbeats() -> None:
 # ------------------------------------------------------------------------ beside the game
 
 
-class Spectator(Run):
+class NullRun(Run):
     """The run as a worker sees it that is not the chief: it writes nothing."""
 
     ending: Any = None
@@ -371,7 +371,7 @@ class Spectator(Run):
         self._told = rows
 
 
-class Witness(callbacks.Record):
+class WorkerCallbacks(callbacks.RunWriter):
     """The record of a worker that is not the chief: it looks at the losses, and writes nothing."""
 
     def _report(self) -> None:

@@ -17,11 +17,11 @@ from typing import Any
 
 from serving import files, generate, openapi, protocol_tf_serving, protocol_v2
 from serving.engine import Closed, Expired, Failed, Full, Job
-from serving.errors import UsageError, told
+from serving.errors import UsageError, short_repr
+from serving.http_types import Answer, HTTPError, Request, error_answer, json_answer
 from serving.limits import Settings, Tokens, is_loopback, split_host
-from serving.messages import Answer, Refusal, Request, error_answer, json_answer
-from serving.observe import Log, Metrics
 from serving.repository import Repository, Served
+from serving.telemetry import Log, Metrics
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}"
 NUMBER = r"[0-9]{1,18}"
@@ -199,7 +199,7 @@ class App:
             # Who looks after the server must see it under load most of all.
             if self.active > self.settings.max_requests and request.path not in _ALWAYS:
                 self.metrics.refuse("requests")
-                raise Refusal(
+                raise HTTPError(
                     503,
                     f"At most {self.settings.max_requests} requests are taken at a time. "
                     "Received: one more",
@@ -249,7 +249,7 @@ class App:
         self, error: BaseException, request: Request | None = None
     ) -> tuple[int, str, bytes]:
         """The status, the line and the headers that tell of an error."""
-        if isinstance(error, Refusal):
+        if isinstance(error, HTTPError):
             return error.status, str(error), error.head
         if isinstance(error, UsageError):
             return 400, str(error), b""
@@ -277,7 +277,7 @@ class App:
         """The version of a model that a request names.
 
         Raises:
-            Refusal: there is none.
+            HTTPError: there is none.
         """
         repository = self.repository
         if name is None:
@@ -287,29 +287,31 @@ class App:
                     return served
                 name = served.bundle.name
             elif repository.newest:
-                raise Refusal(
+                raise HTTPError(
                     400,
                     f"model must name one of {', '.join(sorted(repository.newest))}. "
                     "Received: no model",
                 )
         elif type(name) is not str:
-            raise Refusal(400, f"model must be a name. Received: model={told(name)}")
+            raise HTTPError(400, f"model must be a name. Received: model={short_repr(name)}")
         if version is not None and type(version) is not int:
-            raise Refusal(400, f"version must be an integer. Received: version={told(version)}")
+            raise HTTPError(
+                400, f"version must be an integer. Received: version={short_repr(version)}"
+            )
         served = repository.find(name, version) if name is not None else None
         if served is not None:
             return served
         if not repository.loaded:
-            raise Refusal(
+            raise HTTPError(
                 503, "The models are being loaded. Received: too early", b"retry-after: 1\r\n"
             )
         if name in repository.models:
             valid = ", ".join(map(str, sorted(repository.models[name])))
-            raise Refusal(
-                404, f"Versions of {name!r} are {valid}. Received: version={told(version)}"
+            raise HTTPError(
+                404, f"Versions of {name!r} are {valid}. Received: version={short_repr(version)}"
             )
         valid = ", ".join(sorted(repository.newest)) or "none"
-        raise Refusal(404, f"The models are {valid}. Received: model={told(name)}")
+        raise HTTPError(404, f"The models are {valid}. Received: model={short_repr(name)}")
 
     def head_of(self, request: Request, answer: Answer) -> bytes:
         """The header lines of an answer, but for those of the connection and the length."""
@@ -346,7 +348,7 @@ class App:
                 return known
             matching = [(r, m) for r in self._patterns if (m := r.pattern.fullmatch(path))]
             if not matching:
-                raise Refusal(404, f"There is no such path; see /docs. Received: {path!r:.200}")
+                raise HTTPError(404, f"There is no such path; see /docs. Received: {path!r:.200}")
             route, match = matching[0]
             named = match.groupdict()
             if "version" in named:
@@ -362,7 +364,7 @@ class App:
         if method == "OPTIONS":
             request.route = "options"
             return _OPTIONS, {"allowed": head}
-        raise Refusal(405, f"{path} takes {allowed}. Received: {method!r:.20}", head)
+        raise HTTPError(405, f"{path} takes {allowed}. Received: {method!r:.20}", head)
 
     def _check(self, request: Request, route: Route) -> None:
         """Refuses who may not ask."""
@@ -371,26 +373,26 @@ class App:
             # A name that a stranger's page has led here is not ours: DNS rebinding.
             given = headers.get(b"host", b"localhost")
             if given not in self._known_hosts and not self._is_own(given):
-                raise Refusal(
+                raise HTTPError(
                     403,
                     "The host must be this machine, or one that --trusted-host names. "
-                    f"Received: host={told(split_host(given.decode('latin-1').lower()))}",
+                    f"Received: host={short_repr(split_host(given.decode('latin-1').lower()))}",
                 )
         origin = headers.get(b"origin")
         if origin is not None and route is not _OPTIONS:
             here = headers.get(b"host", b"").lower()
             own = origin.rpartition(b"//")[2].lower() == here
             if not own and not self._allows(origin):
-                raise Refusal(
+                raise HTTPError(
                     403,
                     "Pages of other origins may not ask; see --cors. "
-                    f"Received: origin={told(origin.decode('latin-1'))}",
+                    f"Received: origin={short_repr(origin.decode('latin-1'))}",
                 )
         if self.tokens is None or route.open or route is _OPTIONS:
             return
         if not self.tokens.allow(headers.get(b"authorization")):
             given = "no token" if b"authorization" not in headers else "another token"
-            raise Refusal(
+            raise HTTPError(
                 401,
                 f"The header Authorization: Bearer TOKEN must hold a token. Received: {given}",
                 b"www-authenticate: Bearer\r\n",

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from serving.errors import UsageError, told
-from serving.latents import check_seeds, labels_from_seeds, latents_from_seeds
+from serving.errors import UsageError, short_repr
 from serving.manifest import DATA, KINDS, MODEL, PRECISIONS, is_plain_file, read_manifest
+from serving.seeds import check_seeds, labels_from_seeds, latents_from_seeds
 
 _DEVICES = {
     "TensorrtExecutionProvider": "tensorrt",
@@ -197,7 +197,7 @@ class Bundle:
         if not self.num_classes:
             if labels is not None:
                 raise UsageError(
-                    f"Bundle {self.name!r} takes no labels. Received: labels={told(labels)}"
+                    f"Bundle {self.name!r} takes no labels. Received: labels={short_repr(labels)}"
                 )
             return None
         if labels is None:

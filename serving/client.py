@@ -34,9 +34,9 @@ import numpy as np
 
 from serving.bundle import Bundle
 from serving.errors import UsageError
-from serving.latents import check_seeds, latents_from_seeds
+from serving.interpolation import around, interpolate
 from serving.manifest import read_manifest
-from serving.walks import around, interpolate
+from serving.seeds import check_seeds, latents_from_seeds
 
 T = TypeVar("T")
 PROTOCOLS = ("keras_gan", "tf_serving", "v2")

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.latents import draw
+from serving.seeds import draw
 
 QUICK = 0.002  # seconds that the event loop may be kept by a lone client's batch
 LIGHT = 2**14  # numbers of an answer that takes no time beside that

@@ -1,4 +1,4 @@
-"""What a user can put right."""
+"""Exceptions for user errors, shared by all packages of the project."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class UsageError(ValueError):
-    """A mistake in what the user gave, told in one line: the rule, then what was received.
+    """A mistake in what the user gave, reported in one line: the rule, then what was received.
 
     The command line prints the line and exits with status 2; Python code can catch it as the
     `ValueError` that it is.
@@ -37,6 +37,6 @@ class _Short(reprlib.Repr):
 _short = _Short()
 
 
-def told(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """What was received, for an error: at most 80 characters, of a value of any size and depth."""
     return _short.repr(value)[:80]

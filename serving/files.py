@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from serving.messages import Answer, Refusal, Request
+from serving.http_types import Answer, HTTPError, Request
 
 FOLDER = Path(__file__).parent / "page"
 POLICY = (
@@ -48,7 +48,7 @@ def file(app: Any, request: Request, file: str) -> Answer:
     )
     kind = _KINDS.get(path.suffix)
     if not plain or kind is None or not path.is_file():
-        raise Refusal(404, f"There is no such file. Received: {'/page/' + file!r:.200}")
+        raise HTTPError(404, f"There is no such file. Received: {'/page/' + file!r:.200}")
     content, tag = _read(path)
     head = POLICY + b'cache-control: no-cache\r\netag: "%b"\r\n' % tag
     if tag in request.headers.get(b"if-none-match", b""):

@@ -16,12 +16,12 @@ import numpy as np
 import orjson
 
 from serving.engine import LIGHT, Job, even
-from serving.errors import UsageError, told
-from serving.latents import latents_from_seeds
+from serving.errors import UsageError, short_repr
+from serving.http_types import BYTES, JSON, LINES, PNG, Answer, HTTPError, Request, error_answer
+from serving.interpolation import around, place, slerp
 from serving.limits import Settings
-from serving.messages import BYTES, JSON, LINES, PNG, Answer, Refusal, Request, error_answer
 from serving.provenance import provenance
-from serving.walks import around, place, slerp
+from serving.seeds import latents_from_seeds
 
 FORMATS = ("png", "npy", "json", "grid")
 # Name of a field to the JSON schema of it: the OpenAPI document says no more than this.
@@ -96,9 +96,9 @@ def start(app: Any, request: Request) -> Any:
     else:
         wanted = request.json()
         if type(wanted) is not dict:
-            raise Refusal(400, f"The body must be an object. Received: a {type(wanted).__name__}")
+            raise HTTPError(400, f"The body must be an object. Received: a {type(wanted).__name__}")
         if unknown := wanted.keys() - FIELDS.keys():
-            raise Refusal(400, _unknown(min(unknown)))
+            raise HTTPError(400, _unknown(min(unknown)))
     served = request.served = app.find(wanted.get("model"), wanted.get("version"))
     plan = Plan(served, wanted, request.start, app.settings)
     if request.method != "POST":
@@ -117,19 +117,19 @@ def from_query(query: bytes) -> dict[str, Any]:
     """Reads the fields from a query; lists are separated by commas.
 
     Raises:
-        Refusal: a field twice, an unknown one, or a value of another type.
+        HTTPError: a field twice, an unknown one, or a value of another type.
     """
     try:
         text = query.decode("ascii")
         pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), errors="strict")
     except ValueError as error:
-        raise Refusal(400, f"The query must be name=value. Received: {query[:80]!r}") from error
+        raise HTTPError(400, f"The query must be name=value. Received: {query[:80]!r}") from error
     wanted: dict[str, Any] = {}
     for name, value in pairs:
         if name not in FIELDS:
-            raise Refusal(400, _unknown(name))
+            raise HTTPError(400, _unknown(name))
         if name in wanted:
-            raise Refusal(400, f"A field is given once. Received: {told(name)} twice")
+            raise HTTPError(400, f"A field is given once. Received: {short_repr(name)} twice")
         wanted[name] = _from_text(name, value)
     return wanted
 
@@ -144,10 +144,14 @@ def _from_text(name: str, value: str) -> Any:
             return float(value)
     except ValueError as error:
         kind = "a number" if name in _NUMBERS else "integers" if name in _LISTS else "an integer"
-        raise Refusal(400, f"{name} must be {kind}. Received: {name}={told(value)}") from error
+        raise HTTPError(
+            400, f"{name} must be {kind}. Received: {name}={short_repr(value)}"
+        ) from error
     if name in _BOOLEANS:
         if value not in ("true", "false", "1", "0"):
-            raise Refusal(400, f"{name} must be true or false. Received: {name}={told(value)}")
+            raise HTTPError(
+                400, f"{name} must be true or false. Received: {name}={short_repr(value)}"
+            )
         return value in ("true", "1")
     return value
 
@@ -157,7 +161,7 @@ def _unknown(name: str) -> str:
 
     near = difflib.get_close_matches(name[:40], FIELDS, n=1, cutoff=0.6)
     hint = f"Did you mean {near[0]!r}?" if near else f"Valid: {', '.join(FIELDS)}"
-    return f"There is no such field. Received: {told(name)}. {hint}"
+    return f"There is no such field. Received: {short_repr(name)}. {hint}"
 
 
 class Plan:
@@ -220,7 +224,7 @@ class Plan:
         self.form = self.served.form if form is None else form
         if self.form not in FORMATS:
             raise UsageError(
-                f"format must be one of {', '.join(FORMATS)}. Received: format={told(form)}"
+                f"format must be one of {', '.join(FORMATS)}. Received: format={short_repr(form)}"
             )
         if self.form in ("png", "grid") and self.form not in self.served.forms:
             valid = ", ".join(self.served.forms)
@@ -265,7 +269,7 @@ class Plan:
         self.walk = tuple(_seed_list("interpolate", walk).tolist())
         if len(self.walk) < 2:
             raise UsageError(
-                f"interpolate must name 2 seeds or more. Received: interpolate={told(walk)}"
+                f"interpolate must name 2 seeds or more. Received: interpolate={short_repr(walk)}"
             )
         self.count = _integer("count", given["count"], 2, 2**31) if "count" in given else 8
         self._known: dict[int, np.ndarray] = {}  # latents of the seeds walked through
@@ -303,12 +307,14 @@ class Plan:
                 )
             if any(isinstance(x, bool | list | dict | None) for x in labels):
                 raise UsageError(
-                    f"labels must be class ids or names. Received: labels={told(labels)}"
+                    f"labels must be class ids or names. Received: labels={short_repr(labels)}"
                 )
             if len(labels) == 1:
                 labels = labels[0]
         elif isinstance(labels, bool | dict):
-            raise UsageError(f"labels must be class ids or names. Received: labels={told(labels)}")
+            raise UsageError(
+                f"labels must be class ids or names. Received: labels={short_repr(labels)}"
+            )
         one = self.bundle.label_ids(np.empty(self.count if isinstance(labels, list) else 1), labels)
         self._labels = np.broadcast_to(one, self.count)
 
@@ -587,7 +593,7 @@ def _integer(name: str, value: Any, low: int, high: int) -> int:
     if type(value) is not int or not low <= value <= high:
         most = "2**63 - 1" if high == 2**63 - 1 else high
         raise UsageError(
-            f"{name} must be an integer of {low} to {most}. Received: {name}={told(value)}"
+            f"{name} must be an integer of {low} to {most}. Received: {name}={short_repr(value)}"
         )
     return value
 
@@ -596,13 +602,13 @@ def _number(name: str, value: Any, low: float, high: float) -> float:
     allowed = type(value) in (int, float) and low <= value <= high and math.isfinite(value)
     if not allowed:
         rule = f"a number of {low} to {high}"
-        raise UsageError(f"{name} must be {rule}. Received: {name}={told(value)}")
+        raise UsageError(f"{name} must be {rule}. Received: {name}={short_repr(value)}")
     return float(value)
 
 
 def _boolean(name: str, value: Any) -> bool:
     if type(value) is not bool:
-        raise UsageError(f"{name} must be true or false. Received: {name}={told(value)}")
+        raise UsageError(f"{name} must be true or false. Received: {name}={short_repr(value)}")
     return value
 
 
@@ -610,12 +616,12 @@ def _seed_list(name: str, value: Any) -> np.ndarray:
     if type(value) is int:
         value = [value]
     if type(value) is not list or not value:
-        raise UsageError(f"{name} must be a list of seeds. Received: {name}={told(value)}")
+        raise UsageError(f"{name} must be a list of seeds. Received: {name}={short_repr(value)}")
     for seed in value:
         if type(seed) is not int or not 0 <= seed < 2**63:
             raise UsageError(
                 "A seed must be an integer of at least 0 and below 2**63. "
-                f"Received: {name}={told(value)}"
+                f"Received: {name}={short_repr(value)}"
             )
     return np.array(value, np.int64)
 

@@ -6,7 +6,7 @@ import html
 import json
 from typing import Any
 
-from serving.messages import Answer, Request, json_answer
+from serving.http_types import Answer, Request, json_answer
 
 _JSON = "application/json"
 _STATUSES = {

@@ -18,10 +18,10 @@ import numpy as np
 import orjson
 
 from serving.engine import Job
-from serving.errors import told
-from serving.messages import Answer, Refusal, Request, json_answer
-from serving.numbers import Inputs, batches, flatten, integers
+from serving.errors import short_repr
+from serving.http_types import Answer, HTTPError, Request, json_answer
 from serving.provenance import provenance
+from serving.tensors import Inputs, batches, flatten, integers
 
 _DTYPES = {"latents": "DT_FLOAT", "seeds": "DT_INT64", "labels": "DT_INT64"}
 
@@ -93,16 +93,16 @@ class Prediction:
         settings: the server's.
 
     Raises:
-        Refusal: it is not what the API or the signature wants.
+        HTTPError: it is not what the API or the signature wants.
     """
 
     def __init__(self, served: Any, content: Any, settings: Any):
         self.served = served
         if type(content) is not dict:
-            raise Refusal(400, f"The body must be an object. Received: {told(content)}")
+            raise HTTPError(400, f"The body must be an object. Received: {short_repr(content)}")
         unknown = content.keys() - {"signature_name", "instances", "inputs"}
         if unknown or ("instances" in content) == ("inputs" in content):
-            raise Refusal(
+            raise HTTPError(
                 400,
                 "The body must have instances or inputs, and may have signature_name. "
                 f"Received: {_keys(content) or 'neither'}",
@@ -110,9 +110,10 @@ class Prediction:
         valid = signatures(served)
         name = content.get("signature_name", "serving_default")
         if type(name) is not str or name not in valid:
-            raise Refusal(
+            raise HTTPError(
                 400,
-                f"The signatures are {', '.join(valid)}. Received: signature_name={told(name)}",
+                f"The signatures are {', '.join(valid)}. "
+                f"Received: signature_name={short_repr(name)}",
             )
         self.ports, self.output = valid[name]
         self.rows = "instances" in content
@@ -123,18 +124,19 @@ class Prediction:
 
     def _by_rows(self, instances: Any) -> dict[str, Any]:
         if type(instances) is not list or not instances:
-            raise Refusal(
-                400, f"instances must be a list of them. Received: instances={told(instances)}"
+            raise HTTPError(
+                400,
+                f"instances must be a list of them. Received: instances={short_repr(instances)}",
             )
         named = type(instances[0]) is dict and "b64" not in instances[0]
         for instance in instances:
             if named:
                 self._match(instance)
             elif len(self.ports) > 1:
-                raise Refusal(
+                raise HTTPError(
                     400,
                     f"An instance must be an object of {', '.join(self.ports)}. "
-                    f"Received: {told(instance)}",
+                    f"Received: {short_repr(instance)}",
                 )
         if not named:
             return {self.ports[0]: instances}
@@ -145,16 +147,17 @@ class Prediction:
             self._match(inputs)
             return inputs
         if len(self.ports) > 1:
-            raise Refusal(
+            raise HTTPError(
                 400,
-                f"inputs must be an object of {', '.join(self.ports)}. Received: {told(inputs)}",
+                f"inputs must be an object of {', '.join(self.ports)}. "
+                f"Received: {short_repr(inputs)}",
             )
         return {self.ports[0]: inputs}
 
     def _match(self, given: Any) -> None:
         if type(given) is not dict or given.keys() != set(self.ports):
-            keys = _keys(given) if type(given) is dict else told(given)
-            raise Refusal(
+            keys = _keys(given) if type(given) is dict else short_repr(given)
+            raise HTTPError(
                 400, f"The inputs are {', '.join(self.ports)}. Received: {keys or 'none'}"
             )
 
@@ -203,7 +206,7 @@ def predict(app: Any, request: Request, name: str, version: int | None = None) -
 
 
 def _keys(given: dict[str, Any]) -> str:
-    return ", ".join(told(key) for key in islice(given, 4))[:200]
+    return ", ".join(short_repr(key) for key in islice(given, 4))[:200]
 
 
 def _tensor(port: str, value: Any) -> np.ndarray:
@@ -213,7 +216,7 @@ def _tensor(port: str, value: Any) -> np.ndarray:
     if type(value) is list and value and type(value[0]) is dict:
         rows = [_from_bytes(port, x.get("b64") if type(x) is dict else None) for x in value]
         if len({row.shape for row in rows}) > 1:
-            raise Refusal(400, f"Rows of {port} must be of one length. Received: several")
+            raise HTTPError(400, f"Rows of {port} must be of one length. Received: several")
         return np.stack(rows) if port == "latents" else np.concatenate(rows)
     kind = "numbers" if port == "latents" else "integers"
     rule = f"{port} must be {kind}, one row for each"
@@ -225,9 +228,9 @@ def _tensor(port: str, value: Any) -> np.ndarray:
             return np.atleast_1d(np.array(flat, np.float64).reshape(shape))
         return np.atleast_1d(integers(flat, shape))
     except (TypeError, OverflowError) as error:
-        raise Refusal(400, f"{rule}. Received: {told(value)}") from error
+        raise HTTPError(400, f"{rule}. Received: {short_repr(value)}") from error
     except ValueError as error:
-        raise Refusal(400, f"{port} must be numbers in rows. Received: {error}") from error
+        raise HTTPError(400, f"{port} must be numbers in rows. Received: {error}") from error
 
 
 def _from_bytes(port: str, text: Any) -> np.ndarray:
@@ -235,6 +238,6 @@ def _from_bytes(port: str, text: Any) -> np.ndarray:
     try:
         return np.frombuffer(base64.b64decode(text, validate=True), dtype)
     except (binascii.Error, ValueError, TypeError) as error:
-        raise Refusal(
-            400, f"b64 of {port} must be base64 of its {dtype} bytes. Received: {told(text)}"
+        raise HTTPError(
+            400, f"b64 of {port} must be base64 of its {dtype} bytes. Received: {short_repr(text)}"
         ) from error

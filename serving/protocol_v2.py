@@ -14,10 +14,10 @@ import numpy as np
 import orjson
 
 from serving.engine import Job
-from serving.errors import told
+from serving.errors import short_repr
+from serving.http_types import BYTES, Answer, HTTPError, Request, json_answer
 from serving.limits import Settings
-from serving.messages import BYTES, Answer, Refusal, Request, json_answer
-from serving.numbers import Inputs, batches, flatten
+from serving.tensors import Inputs, batches, flatten
 
 _DATATYPES = {
     "FP32": "<f4",
@@ -119,52 +119,54 @@ class Inference:
         settings: the server's.
 
     Raises:
-        Refusal: it is not what the protocol or the model wants.
+        HTTPError: it is not what the protocol or the model wants.
     """
 
     def __init__(self, served: Any, content: Any, binary: bytes, settings: Settings):
         self.served = served
         if type(content) is not dict:
-            raise Refusal(400, f"The request must be an object. Received: {_told(content)}")
+            raise HTTPError(400, f"The request must be an object. Received: {_told(content)}")
         self.id = content.get("id")
         if self.id is not None and type(self.id) is not str:
-            raise Refusal(400, f"id must be a string. Received: id={told(self.id)}")
+            raise HTTPError(400, f"id must be a string. Received: id={short_repr(self.id)}")
         parameters = _parameters(content)
         tensors = self._tensors(content.get("inputs"), binary)
         self.binary = self._outputs(content.get("outputs"), parameters)
         truncation = parameters.get("truncation", 1)
         if type(truncation) not in (int, float) or not 0 <= truncation <= 100:
-            raise Refusal(
-                400, f"truncation must be 0 to 100. Received: truncation={told(truncation)}"
+            raise HTTPError(
+                400, f"truncation must be 0 to 100. Received: truncation={short_repr(truncation)}"
             )
         self.inputs = Inputs(served, tensors, float(truncation), settings)
 
     def _tensors(self, inputs: Any, binary: bytes) -> dict[str, np.ndarray]:
         if type(inputs) is not list or not 0 < len(inputs) <= 3:
-            raise Refusal(400, f"inputs must be a list of tensors. Received: {_told(inputs)}")
+            raise HTTPError(400, f"inputs must be a list of tensors. Received: {_told(inputs)}")
         found: dict[str, np.ndarray] = {}
         start = 0
         for tensor in inputs:
             if type(tensor) is not dict or type(tensor.get("name")) is not str:
-                raise Refusal(400, f"An input must have a name. Received: {_told(tensor)}")
+                raise HTTPError(400, f"An input must have a name. Received: {_told(tensor)}")
             name = tensor["name"]
             if name not in _ALLOWED or name in found:
-                raise Refusal(
+                raise HTTPError(
                     400,
-                    f"The inputs are {', '.join(_ALLOWED)}, each once. Received: {told(name)}",
+                    f"The inputs are {', '.join(_ALLOWED)}, each once. "
+                    f"Received: {short_repr(name)}",
                 )
             datatype: Any = tensor.get("datatype")
             shape: Any = tensor.get("shape")
             if datatype not in _ALLOWED[name]:
-                raise Refusal(
+                raise HTTPError(
                     400,
-                    f"{name} must be {_ALLOWED[name][0]}. Received: datatype={told(datatype)}",
+                    f"{name} must be {_ALLOWED[name][0]}. "
+                    f"Received: datatype={short_repr(datatype)}",
                 )
             plain = type(shape) is list and 0 < len(shape) <= 8
             if not plain or not all(type(x) is int and 0 < x < 2**31 for x in shape):
-                raise Refusal(
+                raise HTTPError(
                     400,
-                    f"shape must be a list of sizes above 0. Received: shape={told(shape)}",
+                    f"shape must be a list of sizes above 0. Received: shape={short_repr(shape)}",
                 )
             size = _parameters(tensor).get("binary_data_size")
             dtype = np.dtype(_DATATYPES[datatype])
@@ -173,20 +175,20 @@ class Inference:
                 found[name] = _from_json(name, tensor.get("data"), dtype, shape, count)
                 continue
             if type(size) is not int or size != count * dtype.itemsize:
-                raise Refusal(
+                raise HTTPError(
                     400,
                     f"binary_data_size of {name} must be {count * dtype.itemsize}. "
-                    f"Received: {told(size)}",
+                    f"Received: {short_repr(size)}",
                 )
             if "data" in tensor or start + size > len(binary):
-                raise Refusal(
+                raise HTTPError(
                     400,
                     f"The bytes of {name} must follow the JSON. Received: {len(binary)} bytes",
                 )
             found[name] = np.frombuffer(binary, dtype, count, start).reshape(shape)
             start += size
         if start != len(binary):
-            raise Refusal(
+            raise HTTPError(
                 400,
                 "What follows the JSON must be the inputs' bytes. "
                 f"Received: {len(binary)} bytes, of which {start} are",
@@ -199,10 +201,10 @@ class Inference:
         if outputs is None or outputs == []:
             return bool(binary)
         if type(outputs) is not list or len(outputs) != 1 or type(outputs[0]) is not dict:
-            raise Refusal(400, f"The output is samples. Received: {_told(outputs)}")
+            raise HTTPError(400, f"The output is samples. Received: {_told(outputs)}")
         own = _parameters(outputs[0])
         if outputs[0].get("name") != "samples" or "classification" in own:
-            raise Refusal(400, f"The output is samples, as it is. Received: {_told(outputs)}")
+            raise HTTPError(400, f"The output is samples, as it is. Received: {_told(outputs)}")
         wanted = _flag(own, "binary_data")
         return bool(binary) if wanted is None else wanted
 
@@ -233,22 +235,22 @@ def infer(app: Any, request: Request, name: str, version: int | None = None) -> 
     served = request.served = app.find(name, version)
     headers = request.headers
     if headers.get(b"content-encoding", b"identity") != b"identity":
-        raise Refusal(415, "A body must not be compressed. Received: content-encoding")
+        raise HTTPError(415, "A body must not be compressed. Received: content-encoding")
     length = headers.get(b"inference-header-content-length")
     if length is None:
         content, binary = request.json(), b""
     else:
         if not length.isdigit() or len(length) > 18 or int(length) > len(request.body):
-            raise Refusal(
+            raise HTTPError(
                 400,
                 "Inference-Header-Content-Length must be the length of the JSON in the body. "
-                f"Received: {told(length.decode('latin-1'))}",
+                f"Received: {short_repr(length.decode('latin-1'))}",
             )
         binary = request.body[int(length) :]
         try:
             content = orjson.loads(request.body[: int(length)])
         except orjson.JSONDecodeError as error:
-            raise Refusal(400, f"The body must start with JSON. Received: {error}") from error
+            raise HTTPError(400, f"The body must start with JSON. Received: {error}") from error
     inference = Inference(served, content, binary, app.settings)
     inputs = inference.inputs
 
@@ -262,20 +264,22 @@ def infer(app: Any, request: Request, name: str, version: int | None = None) -> 
 
 def _from_json(name: str, data: Any, dtype: np.dtype, shape: list[int], count: int) -> np.ndarray:
     if type(data) is not list:
-        raise Refusal(400, f"data of {name} must be a list. Received: {_told(data)}")
+        raise HTTPError(400, f"data of {name} must be a list. Received: {_told(data)}")
     rule = f"data of {name} must be {count} numbers of its datatype"
     try:
         flat, _ = flatten(data, dtype.kind == "f")
     except ValueError as error:
-        raise Refusal(400, f"data of {name} must be numbers in rows. Received: {error}") from error
+        raise HTTPError(
+            400, f"data of {name} must be numbers in rows. Received: {error}"
+        ) from error
     except TypeError as error:
-        raise Refusal(400, f"{rule}. Received: a {error}") from error
+        raise HTTPError(400, f"{rule}. Received: a {error}") from error
     if len(flat) != count:
-        raise Refusal(400, f"{rule}. Received: {len(flat)}")
+        raise HTTPError(400, f"{rule}. Received: {len(flat)}")
     if dtype.kind != "f":
         limits = np.iinfo(dtype)
         if min(flat) < limits.min or max(flat) > limits.max:
-            raise Refusal(400, f"data of {name} must fit its datatype. Received: {_told(data)}")
+            raise HTTPError(400, f"data of {name} must fit its datatype. Received: {_told(data)}")
         return np.array(flat, dtype).reshape(shape)
     with np.errstate(over="ignore"):
         return np.array(flat, np.float64).astype(dtype).reshape(shape)
@@ -286,16 +290,16 @@ def _parameters(content: dict[str, Any]) -> dict[str, Any]:
     if found is None:
         return {}
     if type(found) is not dict:
-        raise Refusal(400, f"parameters must be an object. Received: {_told(found)}")
+        raise HTTPError(400, f"parameters must be an object. Received: {_told(found)}")
     return found
 
 
 def _flag(parameters: dict[str, Any], name: str) -> bool | None:
     value = parameters.get(name)
     if value is not None and type(value) is not bool:
-        raise Refusal(400, f"{name} must be true or false. Received: {name}={told(value)}")
+        raise HTTPError(400, f"{name} must be true or false. Received: {name}={short_repr(value)}")
     return value
 
 
 def _told(value: Any) -> str:
-    return told(value) if value is not None else "nothing"
+    return short_repr(value) if value is not None else "nothing"

@@ -24,7 +24,7 @@ import httptools
 from serving.app import App
 from serving.engine import Job
 from serving.errors import UsageError
-from serving.messages import Answer, Request, error_answer
+from serving.http_types import Answer, Request, error_answer
 
 _MAX_HEAD = 32 * 1024  # bytes of a request's line and headers
 _STATUS = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}

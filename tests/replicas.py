@@ -28,7 +28,7 @@ def samples(seed=0, size=8):
     return np.concatenate([half, half[::-1, ::-1]])
 
 
-def make(loss="non_saturating", penalties=(), cls=keras_gan.GAN, optimizers=None, **arguments):
+def make(loss="non_saturating", terms=(), cls=keras_gan.GAN, optimizers=None, **arguments):
     """A small game, always of the same initial weights."""
     keras.utils.set_random_seed(3)
     dense = keras.layers.Dense
@@ -39,7 +39,7 @@ def make(loss="non_saturating", penalties=(), cls=keras_gan.GAN, optimizers=None
     discriminator = keras.Sequential(
         [keras.Input((3,)), dense(6, activation="swish", kernel_initializer="he_normal"), dense(1)]
     )
-    gan = cls(generator, discriminator, loss=loss, penalties=list(penalties), **arguments)
+    gan = cls(generator, discriminator, loss=loss, terms=list(terms), **arguments)
     gan.compile(*(optimizers or (keras.optimizers.SGD(0.05), keras.optimizers.SGD(0.05))))
     return gan
 
@@ -105,7 +105,7 @@ def penalty(name, **given):
         "balanced_consistency": {"augment": _Tilted()},
         "path_length": {"batch_shrink": 1, "interval": 1},
     }
-    return keras_gan.penalties.get({"name": name, **arguments.get(name, {}), **given})
+    return keras_gan.terms.get({"name": name, **arguments.get(name, {}), **given})
 
 
 def state(gan):
@@ -141,6 +141,6 @@ def assert_moved(before, after, what):
 def pairs():
     """Losses with penalties, so that each of both is there at least once."""
     losses = [name for name in keras_gan.losses.names() if name != "sum"]  # of the tests' own
-    penalties = list(keras_gan.penalties.names())
+    penalties = list(keras_gan.terms.names())
     for i in range(max(len(losses), len(penalties))):
         yield losses[i % len(losses)], penalties[i % len(penalties)]

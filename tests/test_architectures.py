@@ -761,7 +761,7 @@ def test_a_game_of_each_variant_plays_on_two_steps(family, generator, discrimina
     gan = keras_gan.GAN(
         *players(family, generator, discriminator, conditional=True),
         loss="relativistic",
-        penalties=["r1", "r2"],
+        terms=["r1", "r2"],
         num_classes=CLASSES,
     )
     for layer in gan._flatten_layers():

@@ -31,9 +31,9 @@ def test_all_are_in_the_contract_tests():
     assert set(ALL) == set(augment.names())
 
 
-def state_of(transform, images_seen=0.0):
+def state_of(transform, examples_seen=0.0):
     start = {name: tf.constant(v) for name, v in transform.initial_state().items()}
-    return start | {"images_seen": tf.constant(images_seen)}
+    return start | {"examples_seen": tf.constant(examples_seen)}
 
 
 def applied(transform, images):
@@ -206,7 +206,7 @@ def test_a_penalty_behind_it_has_the_second_derivative_of_finite_differences(nam
         def discriminate(x):
             return tf.reduce_sum(w * applied(ALL[name], x), axis=(1, 2, 3)) ** 2 / 100
 
-        return tf.reduce_mean(keras_gan.penalties.R1()(discriminate, images, images))
+        return tf.reduce_mean(keras_gan.terms.R1()(discriminate, images, images))
 
     @tf.function
     def slope():
@@ -254,7 +254,7 @@ HOWS = [{}, {"jit_compile": True}, {"policy": "mixed_float16"}]
 def test_a_game_plays_behind_it(make_gan, images, name, how):
     keras.config.set_dtype_policy(how.get("policy", "float32"))
     try:
-        gan = make_gan(compiled=False, augment=ALL[name], penalties=["r1", "dragan"])
+        gan = make_gan(compiled=False, augment=ALL[name], terms=["r1", "dragan"])
     finally:
         keras.config.set_dtype_policy("float32")
     gan.compile(jit_compile=how.get("jit_compile", False))
@@ -286,7 +286,7 @@ def test_names_and_round_trip(name):
     assert augment.names()[name].endswith(".")
     scheduled = augment.Pipeline(Linear(0, 1, 10))
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(scheduled))
-    assert repr(again.probability) == "Linear(start=0.0, end=1.0, images=10)"
+    assert repr(again.probability) == "Linear(start=0.0, end=1.0, examples=10)"
 
 
 def test_what_is_passed_through():
@@ -299,8 +299,8 @@ def test_what_is_passed_through():
 
 
 def test_what_is_refused(make_gan):
-    with pytest.raises(UsageError, match=r"Received: 'colour'. Did you mean 'color'"):
-        augment.DiffAugment("colour,cutout")
+    with pytest.raises(UsageError, match=r"Received: 'color'. Did you mean 'color'"):
+        augment.DiffAugment("color,cutout")
     with pytest.raises(UsageError, match=r"Received: ''"):
         augment.DiffAugment("color,")
     with pytest.raises(UsageError, match=r"'difaugment'\. Did you mean 'diff_augment'"):
@@ -313,7 +313,7 @@ def test_what_is_refused(make_gan):
         (lambda: augment.Pipeline(1.0, color=True), "color must be .* color=True"),
         (lambda: augment.Adaptive(target=1.0), "target must be .* between -1 and 1. .*=1.0"),
         (lambda: augment.Adaptive(interval=0), "interval must be .* from 1 up. .*=0"),
-        (lambda: augment.Adaptive(images=0), "images must be a number above 0. .*=0"),
+        (lambda: augment.Adaptive(examples=0), "examples must be a number above 0. .*=0"),
         (lambda: augment.Apa("adaptve"), "'adaptve'. Did you mean 'adaptive'"),
         (lambda: augment.Apa(abs), "augment must be one of .*"),
     ):
@@ -469,10 +469,10 @@ def test_what_is_cut_out_is_half_the_sides():
     assert made.mean((1, 2))[made.any((1, 2))].mean() == pytest.approx((7 / 16) ** 2, rel=0.08)
 
 
-def test_a_scheduled_probability_follows_the_images_seen(make_gan, images):
+def test_a_scheduled_probability_follows_the_examples_seen(make_gan, images):
     transform = augment.DiffAugment("cutout", Linear(0.0, 1.0, 400))
     for seen, share in ((0.0, 0), (100.0, 0.25), (400.0, 1)):
-        made = transform.apply(tf.ones((2000, 4, 4, 1)), SEED, {"images_seen": seen})
+        made = transform.apply(tf.ones((2000, 4, 4, 1)), SEED, {"examples_seen": seen})
         changed = (made.numpy() == 0).any((1, 2, 3)).mean()
         assert changed == pytest.approx(share, abs=0.04 if 0 < share < 1 else 0)
     gan = make_gan(augment=transform)
@@ -484,14 +484,14 @@ def test_a_scheduled_probability_follows_the_images_seen(make_gan, images):
 
 
 def test_the_probability_moves_every_fourth_step_by_the_images_in_between():
-    transform = augment.Adaptive(images=1000, probability=0.1)
+    transform = augment.Adaptive(examples=1000, probability=0.1)
     state = state_of(transform)
     seen, path = 0, []
     # Four steps at r = 0.75, four at 0.5, and then some at 1; each of 8 images.
     margins = [[1.0, 1, 1, 1, 1, 1, 1, -1]] * 4 + [[2.0, 3, 1, -1]] * 4 + [[5.0]] * 5
     for real in margins:
         state |= transform.observe(
-            tf.constant(real), state | {"images_seen": tf.constant(seen * 1.0)}
+            tf.constant(real), state | {"examples_seen": tf.constant(seen * 1.0)}
         )
         seen += 8
         path.append((float(state["probability"]), float(state["overfitting"])))
@@ -501,21 +501,21 @@ def test_the_probability_moves_every_fourth_step_by_the_images_in_between():
 
 
 def test_the_probability_stays_from_0_to_1():
-    transform = augment.Adaptive(images=10, interval=1, probability=0.5)
+    transform = augment.Adaptive(examples=10, interval=1, probability=0.5)
     for sign, end in ((1.0, 1.0), (-1.0, 0.0)):
         state = state_of(transform)
         for step in range(4):
-            seen = {"images_seen": tf.constant(8.0 * step)}
+            seen = {"examples_seen": tf.constant(8.0 * step)}
             state |= transform.observe(tf.constant([sign]), state | seen)
         assert float(state["probability"]) == end
 
 
 def test_replicas_that_hold_the_mean_of_their_states_decide_as_one():
-    transform = augment.Adaptive(images=1000, interval=2, probability=0.5)
+    transform = augment.Adaptive(examples=1000, interval=2, probability=0.5)
     signs = np.sign(np.random.default_rng(4).normal(0.55, 1.0, (9, 2, 4))).astype("float32")
     one, two = state_of(transform), state_of(transform)
     for step, (left, right) in enumerate(signs):
-        seen = {"images_seen": tf.constant(8.0 * step)}
+        seen = {"examples_seen": tf.constant(8.0 * step)}
         one |= transform.observe(tf.constant([*left, *right]), one | seen)
         parts = [transform.observe(tf.constant(part), two | seen) for part in (left, right)]
         two |= {name: (parts[0][name] + parts[1][name]) / 2 for name in two}
@@ -544,7 +544,7 @@ def learned_game(slope, **arguments):
 )
 def test_it_rises_where_the_discriminator_overfits_and_falls_where_it_fails(loss, slope, origin):
     """A relativistic discriminator may put its logits anywhere, far from 0 for instance."""
-    shaken = augment.Adaptive(images=1000, probability=0.3, blit=0, geometry=0, color=0)
+    shaken = augment.Adaptive(examples=1000, probability=0.3, blit=0, geometry=0, color=0)
     gan = learned_game(slope, loss=loss, augment=shaken)
     gan.discriminator.layers[-1].bias.assign([origin])
     reals = np.full((72, 8, 12, 1), 0.5, "float32")
@@ -559,8 +559,8 @@ def test_it_rises_where_the_discriminator_overfits_and_falls_where_it_fails(loss
 @pytest.mark.slow
 def test_a_stopped_game_goes_on_with_its_probability(make_gan, images, tmp_path):
     def game():
-        inner = augment.Adaptive(images=300, interval=2, probability=0.4, blit=0, color=0)
-        return make_gan(augment=augment.Apa(inner, images=200, interval=3, probability=0.3))
+        inner = augment.Adaptive(examples=300, interval=2, probability=0.4, blit=0, color=0)
+        return make_gan(augment=augment.Apa(inner, examples=200, interval=3, probability=0.3))
 
     straight = game()
     straight.fit(images, epochs=2, verbose=0)
@@ -616,10 +616,10 @@ def test_two_replicas_hold_one_probability():
             g = [keras.Input((2,)), layers.Dense(16), layers.Reshape(shape)]
             d = [keras.Input(shape), layers.Flatten(), layers.Dense(1)]
             adaptive = keras_gan.augment.Adaptive(
-                images=200, interval=2, probability=0.3, blit=0, geometry=0, color=0
+                examples=200, interval=2, probability=0.3, blit=0, geometry=0, color=0
             )
             g, d = keras.Sequential(g), keras.Sequential(d)
-            gan = keras_gan.GAN(g, d, augment=adaptive, penalties=["r1"])
+            gan = keras_gan.GAN(g, d, augment=adaptive, terms=["r1"])
             adam = lambda: keras.optimizers.Adam(Linear(0.0, 0.0, 9), beta_2=Linear(0.5, 0.9, 40))
             gan.compile(adam(), adam())
             return gan

@@ -44,22 +44,22 @@ def test_scatter_puts_points_where_they_are():
 
 
 def test_record_has_a_row_for_each_epoch_a_checkpoint_and_a_report(make_gan, images, run):
-    gan = make_gan(penalties=["r1"])
+    gan = make_gan(terms=["r1"])
     x = np.concatenate([x for x, _ in images])
-    evaluation = callbacks.Evaluation(run, x[:16], every_images=64)
-    gan.fit(images, epochs=3, verbose=0, callbacks=[evaluation, callbacks.Record(run)])
+    evaluation = callbacks.Evaluation(run, x[:16], every_examples=64)
+    gan.fit(images, epochs=3, verbose=0, callbacks=[evaluation, callbacks.RunWriter(run)])
     rows = run.rows()
-    assert [row["images_seen"] for row in rows] == [32, 64, 96]
+    assert [row["examples_seen"] for row in rows] == [32, 64, 96]
     assert [row["iteration"] for row in rows] == [4, 8, 12]
     assert all({"d_loss", "g_loss", "r1", "real_accuracy", "seconds"} <= set(row) for row in rows)
     assert ["sliced_wasserstein" in row for row in rows] == [False, True, False]
     assert run.best_record == {
         "sliced_wasserstein": pytest.approx(rows[1]["sliced_wasserstein"]),
-        "images_seen": 64,
+        "examples_seen": 64,
         "file": "images-000000064.keras",
     }
-    assert run.load("last").count("images_seen") == 96
-    assert run.load("best").count("images_seen") == 64
+    assert run.load("last").count("examples_seen") == 96
+    assert run.load("best").count("examples_seen") == 64
     text = (run.path / "report.html").read_text()
     assert "96 images" in text
     assert text.count("<svg") == 1
@@ -69,10 +69,10 @@ def test_record_has_a_row_for_each_epoch_a_checkpoint_and_a_report(make_gan, ima
 
 def test_record_forgets_a_future_that_did_not_happen(make_gan, images, run):
     gan = make_gan()
-    run.write_rows([{"images_seen": 0, "seconds": 1.0}, {"images_seen": 500, "seconds": 9.0}])
-    gan.fit(images, verbose=0, callbacks=[callbacks.Record(run)])
+    run.write_rows([{"examples_seen": 0, "seconds": 1.0}, {"examples_seen": 500, "seconds": 9.0}])
+    gan.fit(images, verbose=0, callbacks=[callbacks.RunWriter(run)])
     rows = run.rows()
-    assert [row["images_seen"] for row in rows] == [0, 32]
+    assert [row["examples_seen"] for row in rows] == [0, 32]
     assert 1.0 < rows[1]["seconds"] < 300
 
 
@@ -95,7 +95,7 @@ def test_writing_takes_no_more_than_a_twentieth_of_the_time(make_gan, images, ru
     monkeypatch.setattr(type(run), "save", slow("save", 4.0))
     monkeypatch.setattr(type(run), "write_rows", slow("rows", 1.0))
     monkeypatch.setattr(report, "write", slow("report", 3.0))
-    record = callbacks.Record(run, every_seconds=5.0)
+    record = callbacks.RunWriter(run, every_seconds=5.0)
     make_gan().fit(images.take(1), epochs=40, verbose=0, callbacks=[Clock(), record])
     for name, seconds in (("save", 4), ("report", 3)):
         between = np.diff(written[name][:-1])  # the last is of the end
@@ -107,12 +107,12 @@ def test_writing_takes_no_more_than_a_twentieth_of_the_time(make_gan, images, ru
 
 def test_a_loss_that_is_no_number_ends_the_training_before_the_checkpoint(make_gan, images, run):
     gan = make_gan()
-    gan.fit(images, verbose=0, callbacks=[callbacks.Record(run)])
+    gan.fit(images, verbose=0, callbacks=[callbacks.RunWriter(run)])
     kernel = gan.discriminator.trainable_variables[0]
     kernel.assign(kernel * math.nan)
     with pytest.raises(UsageError, match=r"after 64 images: a loss is no number any more .*nan"):
-        gan.fit(images, verbose=0, callbacks=[callbacks.Record(run)])
-    assert run.load().count("images_seen") == 32
+        gan.fit(images, verbose=0, callbacks=[callbacks.RunWriter(run)])
+    assert run.load().count("examples_seen") == 32
 
 
 def test_limits_end_at_the_very_step_and_in_time(make_gan, images):
@@ -145,16 +145,18 @@ def test_evaluations_fall_on_the_same_images_after_a_resume(make_gan, images, ru
         gan = make_gan()
         run.metrics.unlink(missing_ok=True)
         for count in epochs:
-            evaluation = callbacks.Evaluation(run, x, every_images=64)
-            gan.fit(images, epochs=count, verbose=0, callbacks=[evaluation, callbacks.Record(run)])
+            evaluation = callbacks.Evaluation(run, x, every_examples=64)
+            gan.fit(
+                images, epochs=count, verbose=0, callbacks=[evaluation, callbacks.RunWriter(run)]
+            )
         rows = run.rows()
-        evaluated[name] = [r["images_seen"] for r in rows if "sliced_wasserstein" in r]
+        evaluated[name] = [r["examples_seen"] for r in rows if "sliced_wasserstein" in r]
     assert evaluated["straight"] == evaluated["resumed"] == [64, 128, 192]
 
 
 def test_progress_tells_what_it_promises(make_gan, images, capsys, monkeypatch):
     gan = make_gan()
-    progress = callbacks.Progress(images=6400)
+    progress = callbacks.Progress(examples=6400)
     now = iter(range(0, 10_000, 11))
     monkeypatch.setattr("keras_gan.callbacks.time.monotonic", lambda: next(now))
     gan.fit(images, verbose=0, callbacks=[progress])

@@ -136,9 +136,9 @@ def test_equilibrium_draws_new_seeds_and_noise_each_time_and_the_same_again_for_
 
 def test_equilibrium_goes_on_counting_after_a_resume():
     gan = linear_game()
-    gan.images_seen.assign(300)
+    gan.examples_seen.assign(300)
     rows = [
-        {"images_seen": seen, "balanced_accuracy": 0.5, "noise_accuracy": noise}
+        {"examples_seen": seen, "balanced_accuracy": 0.5, "noise_accuracy": noise}
         for seen, noise in ((0, 0.9), (100, 0.5), (200, 0.9), (300, 0.9), (400, 0.9))
     ]
     equilibrium = callbacks.Equilibrium(points(200), history=rows)
@@ -202,7 +202,11 @@ def equal(a, b):
 def test_a_planted_collapse_is_told_and_the_last_good_state_is_kept(run):
     gan = linear_game()
     guard = callbacks.CollapseGuard(points(128), every_steps=5)
-    record, states, logs = callbacks.Record(run, every_seconds=1e-9, guard=guard), States(), Logs()
+    record, states, logs = (
+        callbacks.RunWriter(run, every_seconds=1e-9, guard=guard),
+        States(),
+        Logs(),
+    )
     gan.fit(
         batches(),
         steps_per_epoch=5,
@@ -226,7 +230,7 @@ def test_a_planted_collapse_is_told_and_the_last_good_state_is_kept(run):
     ]
     assert equal(state(run.load()), states.ends[1])
     assert run.checkpoint().name == "images-000001280.keras"
-    assert [row["images_seen"] for row in run.rows()] == [640 * n for n in range(1, 6)]
+    assert [row["examples_seen"] for row in run.rows()] == [640 * n for n in range(1, 6)]
     assert "diversity" in (run.path / "report.html").read_text("utf-8").lower()
 
 
@@ -235,7 +239,7 @@ def test_the_last_good_state_is_the_checkpoint_whatever_was_saved_since(run, act
     """It looks every four epochs; checkpoints are made at each."""
     gan = linear_game()
     guard = callbacks.CollapseGuard(points(128), every_steps=20, action=action)
-    record = callbacks.Record(run, every_seconds=1e-9, guard=guard)
+    record = callbacks.RunWriter(run, every_seconds=1e-9, guard=guard)
     listeners = [guard, Plant(6, spoil), record]
     if action == "stop":
         gan.fit(batches(), steps_per_epoch=5, epochs=20, verbose=0, callbacks=listeners)
@@ -246,14 +250,14 @@ def test_the_last_good_state_is_the_checkpoint_whatever_was_saved_since(run, act
         last = 3200
     assert run.checkpoint().name == f"images-{last:09d}.keras"
     assert equal(state(run.load()), state(gan))
-    assert gan.count("images_seen") == last
+    assert gan.count("examples_seen") == last
 
 
 @pytest.mark.parametrize("harm", [spoil, crowd])
 def test_a_roll_back_restores_everything_and_lowers_the_learning_rates(run, harm):
     gan = linear_game(rates=(1e-6, 2e-3))
     guard = callbacks.CollapseGuard(points(128), action="roll_back", every_steps=5, patience=1)
-    record, states = callbacks.Record(run, guard=guard), States()
+    record, states = callbacks.RunWriter(run, guard=guard), States()
     with pytest.warns(UserWarning, match=r"After 3,200 images: .*Back to 2,560 images.*\(1 of 3\)"):
         gan.fit(
             batches(),
@@ -275,28 +279,28 @@ def test_a_roll_back_restores_everything_and_lowers_the_learning_rates(run, harm
     assert all(states.begins[5][i] == states.ends[3][i] / 2 for i in differ)
     assert gan.count("iteration") == 5 * 7
     rows = run.rows()
-    assert [row["images_seen"] for row in rows] == [640 * n for n in range(1, 8)]
+    assert [row["examples_seen"] for row in rows] == [640 * n for n in range(1, 8)]
     assert [row.get("roll_backs", 0) for row in rows] == [0, 0, 0, 0, 1, 1, 1]
-    assert all(row["images_per_second"] > 0 for row in rows)
+    assert all(row["examples_per_second"] > 0 for row in rows)
     assert equal(state(run.load()), state(gan))
-    assert run.ending == {"reason": "finished", "images_seen": 4480, "roll_backs": 1}
+    assert run.ending == {"reason": "finished", "examples_seen": 4480, "roll_backs": 1}
 
 
 def test_what_looks_at_a_game_is_wound_back_with_it(run):
     """It is evaluated every 1,280 images, breaks within the fourth epoch, and begins again."""
     gan = linear_game()
     guard = callbacks.CollapseGuard(points(128), action="roll_back", every_steps=20)
-    equilibrium = callbacks.Equilibrium(points(200), every_images=1280, patience=9, guard=guard)
-    evaluation = callbacks.Evaluation(run, points(128), every_images=1280, guard=guard)
-    record, logs = callbacks.Record(run, guard=guard), Logs()
+    equilibrium = callbacks.Equilibrium(points(200), every_examples=1280, patience=9, guard=guard)
+    evaluation = callbacks.Evaluation(run, points(128), every_examples=1280, guard=guard)
+    record, logs = callbacks.RunWriter(run, guard=guard), Logs()
     listeners = [guard, Plant(3, spoil), equilibrium, evaluation, logs, record]
     with pytest.warns(UserWarning, match=r"After 2,560 images: .*Back to 0 images"):
         gan.fit(batches(), steps_per_epoch=5, epochs=8, verbose=0, callbacks=listeners)
     for name in ("balanced_accuracy", "sliced_wasserstein"):
         evaluated = [i for i, row in enumerate(logs.rows) if name in row]
         assert evaluated == [1, 5, 7]  # not the fourth, which was broken
-        assert [row["images_seen"] for row in run.rows() if name in row] == [1280, 2560]
-    assert [row["images_seen"] for row in equilibrium._evaluated] == [1280, 2560]
+        assert [row["examples_seen"] for row in run.rows() if name in row] == [1280, 2560]
+    assert [row["examples_seen"] for row in equilibrium._evaluated] == [1280, 2560]
 
 
 def test_a_schedule_is_lowered_as_well_and_saved(tmp_path):
@@ -349,14 +353,14 @@ def test_a_loss_that_is_no_number_is_told_too(run):
         steps_per_epoch=2,
         epochs=9,
         verbose=0,
-        callbacks=[guard, burst, callbacks.Record(run, guard=guard)],
+        callbacks=[guard, burst, callbacks.RunWriter(run, guard=guard)],
     )
     assert re.fullmatch(
         r"collapsed: a loss is no number any more \(d_loss=(inf|nan)\), after 768 images",
         guard.reason,
     )
-    assert gan.count("images_seen") == 512
-    assert [row["images_seen"] for row in run.rows()] == [256, 512]
+    assert gan.count("examples_seen") == 512
+    assert [row["examples_seen"] for row in run.rows()] == [256, 512]
 
 
 def test_a_discriminator_that_wins_outright_is_told():
@@ -376,10 +380,10 @@ def test_a_discriminator_that_wins_outright_is_told():
 
 def test_a_look_goes_on_counting_after_a_resume():
     gan = linear_game()
-    gan.images_seen.assign(500)
+    gan.examples_seen.assign(500)
     judged = {"iteration": 1, "real_accuracy": 0.5, "fake_accuracy": 0.5, "d_loss": 1.0}
     rows = [
-        {"images_seen": 100 * n, "diversity": share, "roll_backs": 1} | judged
+        {"examples_seen": 100 * n, "diversity": share, "roll_backs": 1} | judged
         for n, share in enumerate((0.9, 0.1, 0.9, 0.1, 0.1, 0.1, 0.1), start=1)
     ]
     guard = callbacks.CollapseGuard(points(128), history=rows)
@@ -439,7 +443,7 @@ def play(modes, loss, penalties, seed, epochs, guard, steps=100, batch_size=64):
     players = keras_gan.architectures.build(
         "mlp", source.spec, generator={"latent_dim": 8, **widths}, discriminator=widths
     )
-    gan = keras_gan.GAN(*players, loss=loss, penalties=penalties, seed=seed)
+    gan = keras_gan.GAN(*players, loss=loss, terms=penalties, seed=seed)
     gan.compile(*[keras.optimizers.Adam(1e-3, beta_1=0.0, beta_2=0.99) for _ in range(2)])
     logs = Logs()
     batches = source.dataset("train", batch_size=batch_size, seed=seed, repeat=True)
@@ -504,10 +508,10 @@ def test_equilibrium_ends_a_game_that_was_played_to_its_end():
 SMALL = [
     "generator.widths=[16]",
     "discriminator.widths=[16]",
-    "training.images=640",
+    "training.examples=640",
     "training.batch_size=32",
-    "training.tick_images=64",
-    "evaluation.every_images=0",
+    "training.tick_examples=64",
+    "evaluation.every_examples=0",
     "evaluation.count=300",
     "samples.count=4",
     "data.count=1000",
@@ -561,7 +565,7 @@ def test_a_collapsed_training_is_one_line_and_can_go_on(tmp_path, capsys):
     assert resume in captured.out
     opened = runs.Run.open(run)
     assert opened.ending["reason"].startswith("collapsed: ")
-    assert opened.load().count("images_seen") == 0
+    assert opened.load().count("examples_seen") == 0
     assert np.isfinite(opened.load().generate(range(4))).all()
     with pytest.warns(UserWarning, match="1 of 3"):
         outcome = train.resume(run, ("training.collapse_guard.action=roll_back",))
@@ -588,4 +592,4 @@ def test_equilibrium_ends_a_run_and_is_recorded(tmp_path, capsys):
     assert "Ended: equilibrium: " in (run / "report.html").read_text("utf-8")
     outcome = train.resume(run, ("training.equilibrium=null",))
     assert outcome.reason == "finished"
-    assert outcome.gan.count("images_seen") == 640
+    assert outcome.gan.count("examples_seen") == 640

@@ -16,9 +16,9 @@ from PIL import Image
 from wire import Wire, hang_up, refuse, say
 
 import serving
-from serving import AsyncClient, Client, ServerError, UsageError, cli, pictures, walks
+from serving import AsyncClient, Client, ServerError, UsageError, cli, interpolation, pictures
 from serving.client import RemoteBundle, _Answer, _check, _retry_after
-from serving.latents import latents_from_seeds
+from serving.seeds import latents_from_seeds
 
 CLASSES = '{"count": 3, "names": ["shirt", "shoe", "bag"]}'
 CONFIG = {"classes": {"string_value": CLASSES}, "value_range": {"string_value": "[-1.0, 1.0]"}}
@@ -73,7 +73,7 @@ def test_every_server_walks_and_looks_around(server, bundle):
         walk = client.generate(interpolate=[5, 9, 11], count=7)
         np.testing.assert_allclose(walk[[0, 3, 6]], expected(bundle, z, [2] * 3), atol=1e-6)
         np.testing.assert_allclose(
-            walk, expected(bundle, walks.interpolate(z, 7), [2] * 7), atol=1e-6
+            walk, expected(bundle, interpolation.interpolate(z, 7), [2] * 7), atol=1e-6
         )
         near = client.generate(around=5, radius=0.6, seeds=[9, 11], labels="bag")
         np.testing.assert_allclose(
@@ -534,7 +534,9 @@ def test_the_server_gives_the_same_by_each_of_its_protocols(running, bundle, pro
     np.testing.assert_allclose(some, bundle.generate(seeds, [1, 2, 0], 0.5), atol=1e-6)
     z = latents_from_seeds([5, 9, 11], bundle.latent_dim)
     walk = client.generate(interpolate=[5, 9, 11], count=7)
-    np.testing.assert_allclose(walk, expected(bundle, walks.interpolate(z, 7), [2] * 7), atol=1e-5)
+    np.testing.assert_allclose(
+        walk, expected(bundle, interpolation.interpolate(z, 7), [2] * 7), atol=1e-5
+    )
     near = client.generate(around=5, radius=0.6, seeds=[9, 11], labels="bag")
     np.testing.assert_allclose(near, expected(bundle, 0.8 * z[0] + 0.6 * z[1:], [2, 2]), atol=1e-5)
     drawn = pictures.to_uint8(bundle.generate([7, 8]))
@@ -570,20 +572,20 @@ def test_the_server_is_found_and_its_lines_are_told(running, bundle):
 
 def test_a_walk_has_equal_angles_and_passes_its_stations():
     z = np.array([[2.0, 0.0], [0.0, 2.0], [-4.0, 0.0]])
-    walk = walks.interpolate(z, 5)
+    walk = interpolation.interpolate(z, 5)
     np.testing.assert_allclose(walk[::2], z, atol=1e-6)
     np.testing.assert_allclose(walk[1], [np.sqrt(2), np.sqrt(2)], atol=1e-6)
     np.testing.assert_allclose(walk[3], np.array([-4.0, 2.0]) * np.sqrt(0.5), atol=1e-6)
-    np.testing.assert_array_equal(walks.interpolate(z, 1), z[:1])
-    np.testing.assert_array_equal(walks.interpolate(z[:1], 3), z[[0, 0, 0]])
-    same = walks.interpolate(np.array([[1.0, 1.0], [1.0, 1.0]]), 3)
+    np.testing.assert_array_equal(interpolation.interpolate(z, 1), z[:1])
+    np.testing.assert_array_equal(interpolation.interpolate(z[:1], 3), z[[0, 0, 0]])
+    same = interpolation.interpolate(np.array([[1.0, 1.0], [1.0, 1.0]]), 3)
     np.testing.assert_allclose(same, np.ones((3, 2)), atol=1e-6)
-    opposite = walks.interpolate(np.array([[1.0, 0.0], [-1.0, 0.0]]), 3)
+    opposite = interpolation.interpolate(np.array([[1.0, 0.0], [-1.0, 0.0]]), 3)
     assert np.isfinite(opposite).all()
 
 
 def test_neighbors_are_as_normal_as_their_center():
     z = latents_from_seeds(range(2000), 8)
-    near = walks.around(z[0], z[1:], 0.6)
+    near = interpolation.around(z[0], z[1:], 0.6)
     np.testing.assert_allclose(near[0], 0.8 * z[0] + 0.6 * z[1], atol=1e-6)
     np.testing.assert_allclose((near - 0.8 * z[0]).std(), 0.6, rtol=0.02)

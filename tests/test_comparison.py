@@ -103,14 +103,14 @@ def test_the_protocol_tells_the_extractor_and_the_count(sets):
 
 def test_the_best_checkpoint_of_a_run_is_the_best_by_its_metric(tmp_path):
     settings = {
-        "training.images": 6400,
-        "training.tick_images": 640,
+        "training.examples": 6400,
+        "training.tick_examples": 640,
         "generator.widths": [16],
         "discriminator.widths": [16],
         "evaluation.metric": "frechet_distance",
         "evaluation.others": ["sliced_wasserstein", "coverage"],
         "evaluation.features": "pixels",
-        "evaluation.every_images": 1280,
+        "evaluation.every_examples": 1280,
         "evaluation.count": 200,
         "samples.count": 9,
     }
@@ -121,7 +121,7 @@ def test_the_best_checkpoint_of_a_run_is_the_best_by_its_metric(tmp_path):
     assert all({"sliced_wasserstein", "coverage"} <= set(row) for row in rows)
     least = min(rows, key=lambda row: row["frechet_distance"])
     best = outcome.run.best_record
-    assert best["images_seen"] == least["images_seen"]
+    assert best["examples_seen"] == least["examples_seen"]
     assert best["frechet_distance"] == pytest.approx(least["frechet_distance"], rel=1e-6)
     # Measured again from the file, without the training: the same number.
     gan = runs.Run.open(outcome.run.path).load("best")

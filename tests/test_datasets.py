@@ -301,7 +301,7 @@ def test_fashion_mnist_from_debian():
 
 
 def test_centres():
-    ring, grid = gaussians.centres(8), gaussians.centres(25)
+    ring, grid = gaussians.centers(8), gaussians.centers(25)
     np.testing.assert_allclose(np.linalg.norm(ring, axis=1), 2)
     np.testing.assert_allclose(ring[:3], [[2, 0], [2**0.5, 2**0.5], [0, 2]], atol=1e-12)
     assert {tuple(c) for c in grid} == {
@@ -317,7 +317,7 @@ def test_points_are_drawn_around_the_centres(modes):
     assert (x.shape, x.dtype) == ((100_000, 2), np.float32)
     assert source.count("held_out") == 10_000
     assert source.spec == Spec("points", (2,), None, modes)
-    offsets = x - gaussians.centres(modes)[y]
+    offsets = x - gaussians.centers(modes)[y]
     np.testing.assert_allclose(offsets.std(axis=0), gaussians.std(modes), rtol=0.02)
     np.testing.assert_allclose(np.bincount(y) / len(y), 1 / modes, rtol=0.1)
     score = gaussians.score(x, modes)
@@ -430,7 +430,7 @@ def with_value(value):
         (IMAGES > 9, {}, r"x\.dtype=bool"),
         (IMAGES[0], {}, r"x\[np\.newaxis\].*x\.shape=\(8, 8, 3\)"),
         (IMAGES.reshape(20, -1), {}, r"\(count, height, width\).*x\.shape=\(20, 192\)"),
-        (IMAGES[..., :2], {}, r"1 \(grey\), 3 \(RGB\).*\(8, 8, 2\)"),
+        (IMAGES[..., :2], {}, r"1 \(gray\), 3 \(RGB\).*\(8, 8, 2\)"),
         (IMAGES, {"y": IDS[:-1]}, r"one label for each sample.*20 samples and 19 labels"),
         (IMAGES, {"y": np.eye(4)[IDS]}, r"y\.argmax\(axis=1\).*y\.shape=\(20, 4\)"),
         (IMAGES, {"y": IDS - 1}, r"from 0 to.*y from -1 to 2"),

@@ -45,7 +45,7 @@ def decode(file, channels=3, size=(8, 8), **options):
 
 
 def png16(values):
-    """A PNG file of 16-bit RGB or grey values; Pillow cannot write colour with 16 bits."""
+    """A PNG file of 16-bit RGB or gray values; Pillow cannot write color with 16 bits."""
     height, width = values.shape[:2]
     color = 2 if values.ndim == 3 else 0
     lines = values.astype(">u2").reshape(height, -1)
@@ -86,9 +86,9 @@ def test_lossy_files_come_close(tmp_path, extension):
 
 
 def test_sixteen_bits_are_scaled(tmp_path):
-    grey = RNG.integers(256, size=(8, 8)).astype(np.uint16)
-    (pixels,) = decode(png16(grey * 257), channels=1)
-    np.testing.assert_array_equal(pixels[..., 0], grey)
+    gray = RNG.integers(256, size=(8, 8)).astype(np.uint16)
+    (pixels,) = decode(png16(gray * 257), channels=1)
+    np.testing.assert_array_equal(pixels[..., 0], gray)
     color = RNG.integers(256, size=(8, 8, 3)).astype(np.uint16)
     (pixels,) = decode(png16(color * 257))
     np.testing.assert_array_equal(pixels, color)

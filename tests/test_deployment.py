@@ -23,7 +23,7 @@ from environments import python_with
 import serving
 from serving import UsageError, cli, ray_app
 from serving.limits import Settings
-from serving.observe import Metrics
+from serving.telemetry import Metrics
 
 ROOT = Path(__file__).parents[1]
 FILES = ROOT / "serving"

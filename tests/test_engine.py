@@ -13,8 +13,8 @@ from servers import comes
 from serving import engine as engine_module
 from serving import generate, repository
 from serving.engine import Closed, Engine, Expired, Failed, Full, Job, even
-from serving.latents import draw, latents_from_seeds
 from serving.limits import Settings
+from serving.seeds import draw, latents_from_seeds
 
 
 class Model:

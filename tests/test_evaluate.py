@@ -110,7 +110,7 @@ def places(game, data_file, tmp_path_factory):
         folder / "run", resolved, runs.describe_data(datasets.open(str(data_file)))
     )
     run.save(game)
-    training = {"recipe": run.record, "images_seen": game.count("images_seen")}
+    training = {"recipe": run.record, "examples_seen": game.count("examples_seen")}
     bundle = export.export_bundle(game, folder / "bundle", training=training).path
     # In the classes of the held-out samples, as a game is asked for them, in the same order.
     labels = np.random.default_rng(0).permutation(np.arange(COUNT) % 3)
@@ -180,7 +180,7 @@ def test_a_run_and_a_bundle_know_their_data(places, linear):
     for name in ("run", "bundle"):
         found = evaluate(places[name], None, linear, metrics="frechet_distance")
         assert "from" in found.protocol["real"]["source"]
-        assert found.protocol["generated"]["images_seen"] == 128
+        assert found.protocol["generated"]["examples_seen"] == 128
     with pytest.raises(UsageError, match=r"What to compare with must be named.*pictures"):
         evaluate(places["pictures"])
 
@@ -197,7 +197,7 @@ def test_the_protocol_says_how_the_figures_came_about(places, data_file, linear)
         "source": f"run {places['run']}",
         "checkpoint": "last",
         "weights": "live",
-        "images_seen": 128,
+        "examples_seen": 128,
         "first_seed": 7,
         "truncation": 1.0,
         "labels": "those of the real samples",
@@ -205,7 +205,7 @@ def test_the_protocol_says_how_the_figures_came_about(places, data_file, linear)
     assert (protocol["real"]["count"], protocol["real"]["split"]) == (120, "held_out")
     assert protocol["kernel_distance"] == {"subsets": 100, "subset_size": 45, "seed": 2020}
     assert protocol["class_score"] == {"splits": 10, "seed": 2020}
-    assert protocol["precision_recall"] == {"neighbours": 3}
+    assert protocol["precision_recall"] == {"neighbors": 3}
     assert protocol["runtime"].startswith("onnxruntime ")
     assert protocol["runtime"].endswith(", CPUExecutionProvider")
     assert {"keras_gan", "tensorflow", "numpy", "onnxruntime"} <= protocol["software"].keys()
@@ -444,14 +444,14 @@ def test_images_are_resized_and_get_the_networks_channels():
     assert extractor.protocol["input"] == [4, 4, 3]
     flat = extractor(np.full((1, 8, 12, 1), 0.2, "float32"))[0]
     np.testing.assert_allclose(flat, np.full((1, 48), 153 / 127.5 - 1), atol=1e-6)
-    # A checkerboard has no frequency that fewer pixels can show: antialiasing leaves grey.
+    # A checkerboard has no frequency that fewer pixels can show: antialiasing leaves gray.
     board = (np.indices((8, 12)).sum(0) % 2 * 2.0 - 1)[None, ..., None]
     assert np.abs(extractor(board)[0]).max() < 0.2
 
-    grey = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten()])
+    gray = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten()])
     colored = np.full((1, 4, 4, 3), -1, "float32")
     colored[..., 1] = 1  # green
-    luma = open_features(grey, Spec("image", (4, 4, 3), (-1, 1)))(colored)[0]
+    luma = open_features(gray, Spec("image", (4, 4, 3), (-1, 1)))(colored)[0]
     np.testing.assert_allclose(luma, 2 * 0.587 - 1, atol=1e-6)
 
 

@@ -21,7 +21,7 @@ from export.manifest import Manifest, digest
 from export.verify import run_saved_models
 from export.warmup import message_class, prediction_log
 from keras_gan import UsageError
-from serving.latents import latents_from_seeds
+from serving.seeds import latents_from_seeds
 
 L = keras.layers
 LATENTS = 6
@@ -115,8 +115,8 @@ def exported(request, tmp_path_factory):
     bundle = export.export_bundle(
         model,
         tmp_path_factory.mktemp("exported") / "bundle",
-        training={"images_seen": np.int64(1000), "metrics": {"fid": 12.5, "kid": float("nan")}},
-        licence="CC0-1.0",
+        training={"examples_seen": np.int64(1000), "metrics": {"fid": 12.5, "kid": float("nan")}},
+        license="CC0-1.0",
         **BUILDERS[request.param],
     )
     for variable, value in zip(model.variables, before, strict=True):
@@ -230,10 +230,10 @@ def test_the_manifest_tells_what_is_in_the_bundle(exported):
     assert manifest == bundle.manifest
     assert manifest.name == model.name
     assert manifest.latent_dim == LATENTS
-    assert manifest.training == {"images_seen": 1000, "metrics": {"fid": 12.5, "kid": None}}
+    assert manifest.training == {"examples_seen": 1000, "metrics": {"fid": 12.5, "kid": None}}
     assert set(manifest.worst_parity()) >= {"onnx", "saved_model", "saved_model generate"}
     assert max(manifest.worst_parity().values()) < 1e-5
-    assert manifest.licence == "CC0-1.0"
+    assert manifest.license == "CC0-1.0"
     assert "generated" in manifest.notice.lower()
     assert {"keras", "tensorflow", "onnx", "onnxruntime", "keras_gan"} <= set(manifest.software)
     content = json.loads((bundle.path / "manifest.json").read_text())

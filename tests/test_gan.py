@@ -80,7 +80,7 @@ def test_every_discriminator_step_sees_its_own_reals():
     w = 0.1 * (1.5 - 1.0) + 0.1 * (7.5 - 1.0)
     assert numbers(gan) == pytest.approx((1.0 + 0.1 * w, w), abs=1e-6)
     assert int(gan.iteration) == 1
-    assert int(gan.images_seen) == 4
+    assert int(gan.examples_seen) == 4
     assert int(gan.discriminator_optimizer.iterations) == 2
     assert int(gan.generator_optimizer.iterations) == 1
 
@@ -91,7 +91,7 @@ def test_penalties_weigh_in_the_discriminators_loss_alone():
         constant_generator(1.0),
         linear_discriminator(2.0),
         loss="wasserstein",
-        penalties=[keras_gan.penalties.R1(3.0)],
+        terms=[keras_gan.terms.R1(3.0)],
     )
     logs = gan.fit(np.ones((4, 1), "float32"), batch_size=4, verbose=0).history
     w = 2.0 - 0.1 * (3 * 2.0)
@@ -106,7 +106,7 @@ def test_a_lazy_penalty_is_due_every_interval_and_then_weighs_as_much_more():
         linear_discriminator(2.0),
         g_rate=0.0,
         loss="wasserstein",
-        penalties=[keras_gan.penalties.R1(0.5, interval=4)],
+        terms=[keras_gan.terms.R1(0.5, interval=4)],
     )
     w = 2.0
     for step in range(8):
@@ -154,7 +154,7 @@ def test_one_step_with_packs_of_two():
     # The same constant stands in both places of a pack.
     assert float(gan.generator.layers[-1].bias[0]) == pytest.approx(1 + 0.1 * w.sum(), abs=1e-6)
     assert logs["real_logits"] == pytest.approx([(0.1 * 1 + 0.2 * 2 + 0.1 * 5 + 0.2 * 10) / 2])
-    assert int(gan.images_seen) == 4
+    assert int(gan.examples_seen) == 4
     assert gan.generate(range(3)).shape == (3, 1)
 
 
@@ -256,7 +256,7 @@ def test_without_a_half_life_there_is_no_average(make_gan):
 def test_the_same_seed_trains_the_same_weights_and_another_does_not(make_gan, images):
     trained = []
     for seed in (3, 3, 4):
-        gan = make_gan(seed=seed, penalties=["gradient_penalty"])
+        gan = make_gan(seed=seed, terms=["gradient_penalty"])
         gan.fit(images, epochs=2, verbose=0)
         trained.append(weights(gan))
     assert same(trained[0], trained[1])
@@ -303,7 +303,7 @@ def test_generate_tells_average_and_live_apart(make_gan, images):
 
 
 def test_labels_reach_both_players(make_gan, images):
-    gan = make_gan(num_classes=3, penalties=["r1"])
+    gan = make_gan(num_classes=3, terms=["r1"])
     before = [gan.get_layer("generator").get_layer("label_embedding").get_weights()[0]]
     before.append(gan.discriminator.get_layer("label_embedding").get_weights()[0])
     gan.fit(images, epochs=2, verbose=0)
@@ -325,7 +325,7 @@ def test_a_conditional_game_learns_to_obey_its_labels():
     options = {"widths": [16, 16]}
     players = keras_gan.architectures.build("mlp", spec, True, options, options)
     gan = keras_gan.GAN(
-        *players, loss="relativistic", penalties=["r1", "r2"], num_classes=2, ema_half_life=2000
+        *players, loss="relativistic", terms=["r1", "r2"], num_classes=2, ema_half_life=2000
     )
     gan.compile(keras.optimizers.Adam(3e-3, beta_1=0.0), keras.optimizers.Adam(3e-3, beta_1=0.0))
     rng = np.random.default_rng(0)
@@ -346,7 +346,7 @@ def test_ties_count_half(make_gan):
 
 
 def test_evaluation_changes_nothing_and_repeats_itself(make_gan, images):
-    gan = make_gan(penalties=["r1"])
+    gan = make_gan(terms=["r1"])
     gan.fit(images, verbose=0)
     players = (gan.generator, gan.discriminator, gan.average_generator)
     before = weights(*players)
@@ -373,15 +373,13 @@ def test_evaluations_differ_by_the_players_alone_and_judge_the_average(make_gan,
 
 
 def test_a_lazy_penalty_that_was_not_due_is_nan(make_gan, images):
-    gan = make_gan(penalties=[keras_gan.penalties.R1(1.0, interval=8)])
+    gan = make_gan(terms=[keras_gan.terms.R1(1.0, interval=8)])
     values = gan.fit(images, epochs=3, verbose=0).history["r1"]  # 4 steps each
     assert [np.isnan(v) for v in values] == [False, True, False]
 
 
 def test_validation_shows_beside_training(make_gan, images):
-    history = (
-        make_gan(penalties=["r1", "r1"]).fit(images, validation_data=images, verbose=0).history
-    )
+    history = make_gan(terms=["r1", "r1"]).fit(images, validation_data=images, verbose=0).history
     assert {"d_loss", "g_loss", "r1", "r1_2", "val_d_loss", "val_g_loss"} <= set(history)
     assert "val_r1" not in history
 
@@ -402,7 +400,7 @@ def test_loss_scales_and_what_is_remembered_are_saved(make_gan, images, tmp_path
     """In float16, after a step that overflowed, which halves the scale of the discriminator."""
 
     def new():
-        return make_gan(penalties=["le_cam"], seed=3)
+        return make_gan(terms=["le_cam"], seed=3)
 
     def overflow(gan):
         x = np.concatenate([np.asarray(x) for x, _ in images])[:8]
@@ -433,7 +431,7 @@ def test_a_saved_game_goes_on_bit_for_bit(make_gan, images, tmp_path, num_classe
         return make_gan(
             num_classes=num_classes,
             loss="relativistic_average",
-            penalties=[keras_gan.penalties.R1(2.0, interval=2), "gradient_penalty"],
+            terms=[keras_gan.terms.R1(2.0, interval=2), "gradient_penalty"],
             discriminator_steps=2,
             ema_half_life=50.0,
             seed=9,
@@ -464,7 +462,7 @@ def test_layers_with_noise_of_their_own_go_on_bit_for_bit_too(tmp_path):
         keras.utils.set_random_seed(2)
         player = keras.Sequential([keras.Input((1,)), layers.Dense(8), layers.Dropout(0.5)])
         player.add(layers.Dense(1))
-        return sgd_gan(constant_generator(1.0), player, penalties=["r1"])
+        return sgd_gan(constant_generator(1.0), player, terms=["r1"])
 
     x = tf.data.Dataset.from_tensor_slices(np.ones((32, 1), "float32")).batch(8)
     straight, stopped = new(), new()
@@ -483,10 +481,10 @@ def test_adding_an_augmentation_is_passing_a_callable(make_gan, images):
         seen.append(seed)
         return tf.roll(samples, tf.random.stateless_uniform((), seed, -2, 3, tf.int32), axis=2)
 
-    gan = make_gan(augment=shift, penalties=["r1"])
+    gan = make_gan(augment=shift, terms=["r1"])
     gan.fit(images, verbose=0)
     assert seen
-    plain = make_gan(penalties=["r1"])
+    plain = make_gan(terms=["r1"])
     plain.fit(images, verbose=0)
     assert not same(weights(gan.discriminator), weights(plain.discriminator))
 
@@ -503,7 +501,7 @@ def test_ways_of_running_agree(make_gan, images, how):
     trained = []
     for arguments in ({}, how):
         gan = make_gan(
-            compiled=False, penalties=["gradient_penalty", keras_gan.penalties.R1(1.0, interval=2)]
+            compiled=False, terms=["gradient_penalty", keras_gan.terms.R1(1.0, interval=2)]
         )
         gan.compile(keras.optimizers.SGD(1e-2), keras.optimizers.SGD(1e-2), **arguments)
         gan.fit(images, verbose=0)
@@ -516,9 +514,7 @@ def test_compiled_by_xla_it_is_the_same_game(make_gan, images):
     """XLA draws other normal numbers, so both generators are made to ignore their latents."""
     trained = []
     for jit_compile in (False, True):
-        gan = make_gan(
-            compiled=False, penalties=["r1", keras_gan.penalties.R2(1.0, interval=2)], seed=1
-        )
+        gan = make_gan(compiled=False, terms=["r1", keras_gan.terms.R2(1.0, interval=2)], seed=1)
         kernel = gan.generator.get_layer("project").kernel
         kernel.assign(keras.ops.zeros_like(kernel))
         gan.compile(keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.1), jit_compile=jit_compile)
@@ -533,7 +529,7 @@ def test_compiled_by_xla_it_is_the_same_game(make_gan, images):
 def test_mixed_precision(make_gan, images, policy):
     keras.config.set_dtype_policy(policy)
     try:
-        gan = make_gan(penalties=["r1", "r2"], loss="relativistic")
+        gan = make_gan(terms=["r1", "r2"], loss="relativistic")
     finally:
         keras.config.set_dtype_policy("float32")
     scaled = isinstance(gan.generator_optimizer, keras.optimizers.LossScaleOptimizer)
@@ -622,7 +618,7 @@ def test_players_that_do_not_fit_are_refused(make_gan, image_spec):
     )
     keras_gan.GAN(generator, resizing)
     with pytest.raises(UsageError, match=r"resizing layer.*Received: layer 'enlarge'"):
-        keras_gan.GAN(generator, resizing, penalties=["r1"])
+        keras_gan.GAN(generator, resizing, terms=["r1"])
 
 
 @pytest.mark.parametrize(
@@ -746,7 +742,7 @@ def unordered_reads(graph) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("penalty", ["gradient_penalty", "r1"])
 def test_no_pass_can_see_weights_that_have_moved_already(make_gan, images, penalty):
     """Grappler loses such an order; the same seed then trains other weights, now and then."""
-    gan = make_gan(penalties=[penalty], augment="diff_augment")
+    gan = make_gan(terms=[penalty], augment="diff_augment")
     step = tf.function(gan.train_step, autograph=False)
     batch = next(iter(images))
     with context.collect_graphs(optimized=True) as graphs:

@@ -100,7 +100,7 @@ def test_spectral_normalization_divides_by_the_largest_singular_value(kind):
     kernel.assign(3 * RNG.normal(size=kernel.shape))
     if kind != "Embedding":
         layer.layer.bias.assign(RNG.normal(size=5))
-    layer.move()
+    layer.update_power_iteration()
     before = kernel.numpy()
     sigma = np.linalg.svd(as_matrix(before), compute_uv=False)[0]
     assert float(layer.sigma()) == pytest.approx(sigma, rel=1e-3)
@@ -119,7 +119,7 @@ def test_one_move_is_one_step_of_the_power_iteration():
     layer.layer.kernel.assign(np.diag([3.0, 1.0]))
     layer.u.assign([2.0, 2.0])  # the length does not matter
     assert float(layer.sigma()) == pytest.approx(np.sqrt(10 / 2), rel=1e-6)
-    layer.move()
+    layer.update_power_iteration()
     np.testing.assert_allclose(layer.u, np.array([9.0, 1.0]) / np.sqrt(82), rtol=1e-6)
     assert float(layer.sigma()) == pytest.approx(np.sqrt((27**2 + 1) / 82), rel=1e-6)
 
@@ -158,7 +158,7 @@ def test_the_gradient_goes_through_sigma_with_its_vectors_held_still():
     assert by_tape == pytest.approx(frozen, rel=1e-7)
     assert by_tape != pytest.approx(true, rel=0.01)  # u is still far from its place
     for _ in range(300):
-        layer.move()
+        layer.update_power_iteration()
     by_tape, frozen, true = spectral_slopes(layer, probe)
     assert by_tape == pytest.approx(frozen, rel=1e-7)
     assert by_tape == pytest.approx(true, rel=1e-6)
@@ -173,7 +173,7 @@ def test_a_kernel_of_zeros_stays_finite_and_learns():
         tape.gradient(value, layer.layer.kernel.value), np.full((4, 2), 3)
     )
     before = layer.u.numpy()
-    layer.move()
+    layer.update_power_iteration()
     np.testing.assert_allclose(layer.u, before / np.linalg.norm(before), rtol=1e-6)
 
 
@@ -184,7 +184,7 @@ def test_spectral_normalization_iterates_at_full_precision(policy):
     x = np.eye(3, dtype="float32")
     layer(x)
     layer.layer.kernel.assign(np.diag([3e4, 2e4, 1e-3]))
-    layer.move()
+    layer.update_power_iteration()
     assert layer.u.dtype == "float32"
     assert float(layer.sigma()) == pytest.approx(3e4, rel=1e-6)
     y = layer(x)
@@ -236,7 +236,7 @@ def spectral_layers(player):
 @pytest.mark.parametrize("steps", [1, 2])
 def test_a_step_moves_each_player_once_a_turn(images, steps):
     """Real, fake, penalty, generator's turn: many calls, and one move."""
-    gan = spectral_gan(penalties=["gradient_penalty"], discriminator_steps=steps)
+    gan = spectral_gan(terms=["gradient_penalty"], discriminator_steps=steps)
     gan.compile(keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.0))  # the kernels stand still
     expected = []
     for player, moves in ((gan.generator, 1), (gan.discriminator, steps)):
@@ -273,7 +273,7 @@ def test_the_average_is_normalized_by_its_own_singular_values(images):
 
 @pytest.mark.slow
 def test_a_game_with_spectral_normalization_goes_on_bit_for_bit(images, tmp_path):
-    straight, stopped = spectral_gan(penalties=["r1"]), spectral_gan(penalties=["r1"])
+    straight, stopped = spectral_gan(terms=["r1"]), spectral_gan(terms=["r1"])
     straight.fit(images, epochs=2, verbose=0)
     stopped.fit(images, verbose=0)
     stopped.save(tmp_path / "game.keras")
@@ -288,7 +288,7 @@ def test_a_game_with_spectral_normalization_goes_on_bit_for_bit(images, tmp_path
 def test_a_game_with_spectral_normalization_is_compiled_by_xla_to_the_same(images):
     trained = []
     for jit_compile in (False, True):
-        gan = spectral_gan(penalties=["r1"])
+        gan = spectral_gan(terms=["r1"])
         kernel = gan.generator.layers[0].layer.kernel  # XLA draws other noise: ignore it
         kernel.assign(keras.ops.zeros_like(kernel))
         optimizers = keras.optimizers.SGD(0.01), keras.optimizers.SGD(0.01)

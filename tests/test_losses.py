@@ -120,7 +120,7 @@ def test_round_trip(name):
 
 def test_boundary_is_where_the_loss_has_its_middle():
     real, fake = (keras.ops.convert_to_tensor([[x]], "float32") for x in (4.0, -2.0))
-    boundaries = {name: float(losses.get(name).boundary(real, fake)) for name in ALL}
+    boundaries = {name: float(losses.get(name).decision_threshold(real, fake)) for name in ALL}
     assert boundaries == {
         "minimax": 0.0,
         "non_saturating": 0.0,

@@ -8,7 +8,7 @@ import pytest
 
 from keras_gan import memory, recipe, train
 
-SETTINGS = ["training.batch_size=256", "training.images=1024", "evaluation.count=64"]
+SETTINGS = ["training.batch_size=256", "training.examples=1024", "evaluation.count=64"]
 
 
 @pytest.mark.slow

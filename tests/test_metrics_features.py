@@ -27,7 +27,7 @@ REFERENCE = {
     "frechet, far": {"distance": 0.08258565073020563},
     "frechet, deficient": {"distance": 4.850382590800351},
     "kernel": {"mean": 0.0008661928645820494, "deviation": 0.0029973373478791934},
-    "neighbours": {"precision": 0.9116666913032532, "recall": 0.8171428442001343},
+    "neighbors": {"precision": 0.9116666913032532, "recall": 0.8171428442001343},
     "score": {"mean": 1.0378108093305891, "deviation": 0.0047081101809027205},
 }
 
@@ -238,14 +238,14 @@ GENERATED = np.array([[3.5], [4.5], [0.5], [10.0]])
 
 def test_precision_and_recall_by_hand():
     """Real balls reach 1 far: 3.5 and 0.5 are inside. 0.5's ball reaches to 3.5, over all."""
-    assert metrics.precision_recall(REAL, GENERATED, neighbours=1) == (0.5, 1.0)
+    assert metrics.precision_recall(REAL, GENERATED, neighbors=1) == (0.5, 1.0)
     surface = np.array([[4.0], [4.5], [40.0]])  # 4 is on the surface of 3's ball: inside
-    assert metrics.precision_recall(REAL, surface, neighbours=1).precision == 1 / 3
+    assert metrics.precision_recall(REAL, surface, neighbors=1).precision == 1 / 3
 
 
 def test_density_and_coverage_by_hand():
     """3.5 is in the ball of 3, 0.5 in those of 0 and 1: three of four in all, without 2's."""
-    assert metrics.density_coverage(REAL, GENERATED, neighbours=1) == (0.75, 0.75)
+    assert metrics.density_coverage(REAL, GENERATED, neighbors=1) == (0.75, 0.75)
 
 
 @pytest.mark.parametrize("counts", [(1500, 1100), (40, 1300)])
@@ -262,9 +262,9 @@ def test_neighbor_metrics_in_tiles_are_those_of_all_distances(counts):
     found = metrics.density_coverage(real, generated)
     assert found.density == pytest.approx(inside.sum() / 5 / len(generated), rel=1e-12)
     assert found.coverage == inside.any(axis=1).mean()
-    neighbours = metrics.nearest(generated, real, count=3)
-    assert (neighbours.indices == np.argsort(between.T, axis=1)[:, :3]).all()
-    np.testing.assert_allclose(neighbours.distances, np.sort(between.T, axis=1)[:, :3], rtol=1e-9)
+    neighbors = metrics.nearest(generated, real, count=3)
+    assert (neighbors.indices == np.argsort(between.T, axis=1)[:, :3]).all()
+    np.testing.assert_allclose(neighbors.distances, np.sort(between.T, axis=1)[:, :3], rtol=1e-9)
 
 
 @pytest.mark.parametrize("far", [0.0, 1000.0])
@@ -416,10 +416,10 @@ def test_one_sample_repeated_is_seen(classes):
 def test_a_memorised_training_set_is_seen(classes):
     """By nearest neighbors alone: every other metric takes it for perfect."""
     _, training, held_out = classes
-    memorised = training + 1e-3 * np.random.default_rng(1).normal(size=training.shape)
-    assert metrics.precision_recall(training, memorised) == (1, 1)
-    assert metrics.frechet_distance(training, memorised) < 1e-4
-    copied = np.median(metrics.nearest(memorised, training).distances)
+    memorized = training + 1e-3 * np.random.default_rng(1).normal(size=training.shape)
+    assert metrics.precision_recall(training, memorized) == (1, 1)
+    assert metrics.frechet_distance(training, memorized) < 1e-4
+    copied = np.median(metrics.nearest(memorized, training).distances)
     new = np.median(metrics.nearest(held_out, training).distances)
     assert copied < new / 100
 
@@ -483,13 +483,13 @@ def test_too_few_samples():
     x = np.random.default_rng(0).normal(size=(6, 3))
     with pytest.raises(UsageError, match=r"2 samples of either side\. Received: 6 real and 1 gen"):
         metrics.frechet_distance(x, x[:1])
-    with pytest.raises(UsageError, match=r"Received: 6 real, 3 generated, neighbours=3"):
+    with pytest.raises(UsageError, match=r"Received: 6 real, 3 generated, neighbors=3"):
         metrics.precision_recall(x, x[:3])
     assert metrics.precision_recall(x, x[:4]).precision == 1
-    with pytest.raises(UsageError, match=r"Received: 5 real, 6 generated, neighbours=5"):
+    with pytest.raises(UsageError, match=r"Received: 5 real, 6 generated, neighbors=5"):
         metrics.density_coverage(x[:5], x)
-    with pytest.raises(UsageError, match=r"at least 1 neighbour\. Received: neighbours=0"):
-        metrics.precision_recall(x, x, neighbours=0)
+    with pytest.raises(UsageError, match=r"at least 1 neighbor\. Received: neighbors=0"):
+        metrics.precision_recall(x, x, neighbors=0)
     with pytest.raises(UsageError, match=r"Received: 6 real, 6 generated, subset_size=1000"):
         metrics.kernel_distance(x, x)
     with pytest.raises(UsageError, match=r"Received: subsets=0, subset_size=5"):
@@ -578,7 +578,7 @@ def torch_python(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_torch_fidelity_agrees_at_full_size(torch_python, tmp_path):
-    cases = ["Frechet, 10,000 x 128", "kernel, 10,000 x 128", "neighbours, 10,000 x 128"]
+    cases = ["Frechet, 10,000 x 128", "kernel, 10,000 x 128", "neighbors, 10,000 x 128"]
     cases.append("score, 50,000 x 10")
     out = tmp_path / "metrics.json"
     command = [sys.executable, str(BENCHMARK), "--torch-python", torch_python, "--json", str(out)]

@@ -28,7 +28,7 @@ ALLOWED = {
     "keras_gan.losses": set(),
     "keras_gan.schedules": set(),
     "keras_gan.constraints": set(),
-    "keras_gan.penalties": {"keras_gan.augment", "keras_gan.schedules", "keras_gan.replicas"},
+    "keras_gan.terms": {"keras_gan.augment", "keras_gan.schedules", "keras_gan.replicas"},
     "keras_gan.pictures": set(),
     "keras_gan.precision": set(),
     "keras_gan.architectures": {"keras_gan.layers"},
@@ -38,33 +38,33 @@ ALLOWED = {
     "keras_gan.metrics": {  # evaluate opens what it measures
         "keras_gan.checks",
         "keras_gan.datasets",
-        "keras_gan.gan",
+        "keras_gan.games.gan",
         "keras_gan.latents",
         "keras_gan.pictures",
         "keras_gan.run",
     },
     "keras_gan.checks": {"keras_gan.latents", "keras_gan.schedules"},
     "keras_gan.theory": set(),
-    "keras_gan.gan": {
+    "keras_gan.games.gan": {
         "keras_gan.augment",
         "keras_gan.checks",
         "keras_gan.constraints",
         "keras_gan.losses",
-        "keras_gan.penalties",
+        "keras_gan.terms",
         "keras_gan.schedules",
         "keras_gan.latents",
     },
-    "keras_gan.memory": {"keras_gan.gan"},
+    "keras_gan.memory": {"keras_gan.games.gan"},
     "keras_gan.recipe": {
         "keras_gan.architectures",
         "keras_gan.augment",
         "keras_gan.constraints",
         "keras_gan.datasets",
         "keras_gan.losses",
-        "keras_gan.penalties",
+        "keras_gan.terms",
         "keras_gan.schedules",
     },
-    "keras_gan.run": {"keras_gan.datasets", "keras_gan.gan", "keras_gan.recipe"},
+    "keras_gan.run": {"keras_gan.datasets", "keras_gan.games.gan", "keras_gan.recipe"},
     "keras_gan.report": {"keras_gan.run"},
     "keras_gan.callbacks": {
         "keras_gan.checks",
@@ -79,7 +79,7 @@ ALLOWED = {
         "keras_gan.architectures",
         "keras_gan.callbacks",
         "keras_gan.datasets",
-        "keras_gan.gan",
+        "keras_gan.games.gan",
         "keras_gan.metrics",
         "keras_gan.precision",
         "keras_gan.recipe",
@@ -96,7 +96,7 @@ ALLOWED = {
         "keras_gan.losses",
         "keras_gan.memory",
         "keras_gan.metrics",
-        "keras_gan.penalties",
+        "keras_gan.terms",
         "keras_gan.recipe",
         "keras_gan.report",
         "keras_gan.run",
@@ -161,10 +161,11 @@ def test_serving_imports_nothing_heavy_and_nothing_of_ours():
                     raise ImportError(f"serving must not import {name}")
 
         sys.meta_path.insert(0, Blocker())
-        import serving, serving.bundle, serving.cli, serving.latents, serving.pictures
-        import serving.bulk, serving.client, serving.ray_app, serving.tfrecord, serving.walks
+        import serving, serving.bundle, serving.cli, serving.seeds, serving.pictures
+        import serving.bulk, serving.client, serving.ray_app, serving.tfrecord
+        import serving.interpolation
         import serving.app, serving.server
-        print(serving.latents.latents_from_seeds([0], 2).shape)
+        print(serving.seeds.latents_from_seeds([0], 2).shape)
         """
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -253,6 +254,6 @@ def test_a_gpu_is_named_and_trains(tmp_path):
     from keras_gan import recipe, train
 
     assert train.name_devices().startswith("GPU: ")
-    settings = ["training.images=640", "training.precision=mixed_float16"]
+    settings = ["training.examples=640", "training.precision=mixed_float16"]
     outcome = train.train(recipe.load("quickstart", settings), tmp_path / "run")
     assert np.isfinite([row["d_loss"] for row in outcome.run.rows()]).all()

@@ -14,9 +14,9 @@ FLAGS = "processor\t: 0\nflags\t\t: fpu avx512f {}\n"
 NATIVE = precision.cpu_multiplies_bfloat16()
 needs_bfloat16 = pytest.mark.skipif(not NATIVE, reason="the CPU does not multiply bfloat16")
 SETS = (
-    "training.images=512",
+    "training.examples=512",
     "training.batch_size=16",
-    "training.tick_images=64",
+    "training.tick_examples=64",
     "training.precision=bfloat16",
     "evaluation.count=16",
     "samples.count=4",
@@ -119,12 +119,12 @@ def test_a_resume_is_exact_under_bfloat16(tmp_path, name):
         return train.train(recipe.load(name, (*SETS, *WIDTHS[name], *settings)), tmp_path / to)
 
     constant = [
-        f"optimizers.{role}.learning_rate={{name: cosine, start: 1e-3, images: 2000}}"
+        f"optimizers.{role}.learning_rate={{name: cosine, start: 1e-3, examples: 2000}}"
         for role in ("generator", "discriminator")
     ]
     straight = run("straight", *constant)
-    run("halves", *constant, "training.images=256")
-    halves = train.resume(tmp_path / "halves", ("training.images=512",))
+    run("halves", *constant, "training.examples=256")
+    halves = train.resume(tmp_path / "halves", ("training.examples=512",))
     for a, b in zip(weights(straight.gan), weights(halves.gan), strict=True):
         np.testing.assert_array_equal(a, b)
     plain = run("float32", *constant, "training.precision=float32")

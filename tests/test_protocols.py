@@ -13,8 +13,8 @@ from PIL import Image
 from servers import Serving
 
 import serving
-from serving.latents import latents_from_seeds
 from serving.pictures import to_uint8
+from serving.seeds import latents_from_seeds
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmic
 IPTC = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}"
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 TRAINING = {
-    "images_seen": 640_000,
+    "examples_seen": 640_000,
     "weights": "averaged",
     "data": {"description": "60,000 pictures of clothes | MIT", "digest": "abc123"},
     "recipe": {"game": {"loss": "hinge"}},
@@ -37,7 +37,7 @@ def bundle(tmp_path_factory):
     return bundles.write(
         tmp_path_factory.mktemp("card") / "bundle",
         training=TRAINING,
-        licence="CC-BY-4.0",
+        license="CC-BY-4.0",
         intended_use="Teaching\nwhat a generator is.",
     )
 

@@ -29,14 +29,14 @@ def test_overrides():
         "quickstart",
         [
             "training.batch_size=128",
-            "game.penalties.1.weight=0.5",
+            "game.terms.1.weight=0.5",
             "optimizers.generator.learning_rate=1e-3",
             "generator.widths=[8, 4, 4]",
             "game.loss=hinge",
         ],
     )
     assert loaded.training.batch_size == 128
-    assert loaded.game.penalties[1] == {"name": "r2", "weight": 0.5, "interval": 8}
+    assert loaded.game.terms[1] == {"name": "r2", "weight": 0.5, "interval": 8}
     assert loaded.optimizers.generator.learning_rate == 0.001
     assert loaded.generator.options["widths"] == [8, 4, 4]
     assert loaded.game.loss == "hinge"
@@ -57,9 +57,9 @@ def test_diff_names_the_paths():
         ("generator.widht=3", "generator.widht is not a key .* Did you mean 'width'"),
         ("discriminator.norms=x", "discriminator.norms .* Did you mean 'norm'"),
         ("data.foldr=x", "data.foldr is not a key of the recipe. Valid: labels"),
-        ("game.penalties.0.wieght=3", "game.penalties.0.wieght .* Did you mean 'weight'"),
-        ("game.penalties.0.weight=-1", "game.penalties.0: The weight .* weight=-1"),
-        ("game.penalties.0.name=r3", "game.penalties.0 must name a penalty. Received: 'r3'"),
+        ("game.terms.0.wieght=3", "game.terms.0.wieght .* Did you mean 'weight'"),
+        ("game.terms.0.weight=-1", "game.terms.0: The weight .* weight=-1"),
+        ("game.terms.0.name=r3", "game.terms.0 must name a penalty. Received: 'r3'"),
         ("game.loss=hing", "game.loss must name a loss. Received: 'hing'. Did you mean 'hinge'"),
         ("game.augment=diff", "game.augment must name an augmentation. Rec.* 'diff'. Did you mean"),
         ("game.augment={name: diff_augment, plicy: x}", "augment.plicy .* Did you mean 'policy'"),
@@ -73,7 +73,7 @@ def test_diff_names_the_paths():
         ("optimizers.generator.learning_rate=fast", "learning_rate: .*, or a schedule .* 'fast'"),
         ("optimizers.generator.beta_2={name: linear}", "beta_2.start is missing from the recipe"),
         (
-            "optimizers.generator.learning_rate={name: cosine, start: 1, images: -5}",
+            "optimizers.generator.learning_rate={name: cosine, start: 1, examples: -5}",
             "generator.learning_rate: images must be above 0. Received: images=-5",
         ),
         (
@@ -85,35 +85,35 @@ def test_diff_names_the_paths():
             "generator.clipnorm must be a finite number. Received: {'name': 'cosine'",
         ),
         (
-            "game.penalties.0.weight={name: cosine, start: 1, end: -1}",
-            r"game.penalties.0: The weight .* from 0 up. Received: weight=Cosine\(start",
+            "game.terms.0.weight={name: cosine, start: 1, end: -1}",
+            r"game.terms.0: The weight .* from 0 up. Received: weight=Cosine\(start",
         ),
         (
-            "game.penalties.0.weight={name: warm_up, to: {name: cosne}, images: 5}",
-            "game.penalties.0.weight.to must name a schedule. Rec.* 'cosne'. Did you mean 'cosine'",
+            "game.terms.0.weight={name: warm_up, to: {name: cosne}, images: 5}",
+            "game.terms.0.weight.to must name a schedule. Rec.* 'cosne'. Did you mean 'cosine'",
         ),
         (
-            "game.ema_half_life={name: warm_up, images: 9e9, to: {name: linear, start: 1}}",
+            "game.ema_half_life={name: warm_up, examples: 9e9, to: {name: linear, start: 1}}",
             "game.ema_half_life: A warm-up must be shorter than the training",
         ),
         ("game.ema_half_life={name: linear, start: -1}", "ema_half_life: .* equal to 0. Rec.* -1"),
         ("training.batch_size=abc", "training.batch_size: .* valid integer.* Received: 'abc'"),
         ("training.batch_size=0", "training.batch_size: .* greater than or equal to 1"),
-        ("training.images=null", "training.images: .* valid integer"),
+        ("training.examples=null", "training.examples: .* valid integer"),
         ("training.precision=float16", "training.precision: .*'mixed_float16'.*'float16'"),
         ("game.discriminator_steps=3", "must divide by game.discriminator_steps=3.*batch_size=64"),
         ("game.pac=3", "game.discriminator_steps=1 times game.pac=3.*batch_size=64"),
         ("game={pac: 2, conditional: true}", "must have game.pac=1. Received: game.pac=2"),
         ("game.top_k=0", "game.top_k: .* greater than 0 and at most 1. Received: 0.0"),
         ("game.top_k=2", "game.top_k: .* greater than 0 and at most 1. Received: 2.0"),
-        ("game.penalties.0={name: path_length, dcay: 1}", "dcay .* Did you mean 'decay'"),
+        ("game.terms.0={name: path_length, dcay: 1}", "dcay .* Did you mean 'decay'"),
         ("optimizers.generator.lazy_interval=0", "lazy_interval: .* equal to 1. Received: 0"),
         ("optimizers.generator={name: sgd, lazy_interval: 4}", "must have. Received: .*='sgd'"),
         ("generator.latent_dim=none", "generator.latent_dim: .* integer.* Received: 'none'"),
         ("generator.architecture=dcgn", "generator.architecture must be one of .* 'dcgan'"),
         ("data.source=nowhere", "Received: 'nowhere'"),
         ("seed", "--set takes dotted.path=value. Received: 'seed'"),
-        ("game.penalties.9.weight=1", "--set must name a key of the recipe"),
+        ("game.terms.9.weight=1", "--set must name a key of the recipe"),
         ("training.seed=[", "--set takes a value in YAML"),
     ],
 )
@@ -155,11 +155,11 @@ def test_a_section_of_the_wrong_shape(tmp_path):
 
 def test_a_schedule_without_a_length_lasts_as_long_as_the_training():
     loaded = recipe.load("gaussians-8")
-    rate = recipe.make_optimizer(loaded.optimizers.generator, images=100)._learning_rate
+    rate = recipe.make_optimizer(loaded.optimizers.generator, examples=100)._learning_rate
     assert [float(rate.at(images)) for images in (0, 50, 100)] == pytest.approx([1e-3, 5e-4, 0])
     paths = [f"optimizers.{role}.learning_rate" for role in ("generator", "discriminator")]
     assert loaded.open_ended() == paths
-    fixed = [f"{path}.images=500" for path in paths]
+    fixed = [f"{path}.examples=500" for path in paths]
     assert recipe.load("gaussians-8", fixed).open_ended() == []
 
 
@@ -168,7 +168,7 @@ def test_lazy_interval_rescales_the_optimizer():
     settings = ["lazy_interval=16", "learning_rate=0.0025", "beta_1=0.0", "beta_2=0.99"]
     loaded = recipe.load("quickstart", [f"optimizers.discriminator.{s}" for s in settings])
     assert recipe.parse(loaded.model_dump()) == loaded
-    optimizer = recipe.make_optimizer(loaded.optimizers.discriminator, images=100)
+    optimizer = recipe.make_optimizer(loaded.optimizers.discriminator, examples=100)
     assert float(optimizer.learning_rate) == pytest.approx(0.0025 * 16 / 17)
     assert (optimizer.beta_1, optimizer.beta_2) == (0.0, pytest.approx(0.99 ** (16 / 17)))
     by_default = recipe.Optimizer(name="nadam", lazy_interval=4)

@@ -23,26 +23,26 @@ SETTINGS = {
         "generator.widths=[8,4,4]",
         "discriminator.widths=[8,4,4]",
         "generator.latent_dim=4",
-        "game.penalties=[{name: r1, interval: 3}, le_cam]",
+        "game.terms=[{name: r1, interval: 3}, le_cam]",
         "game.augment=adaptive",
-        "optimizers.generator.learning_rate={name: cosine, start: 1.0e-3, images: 10000}",
+        "optimizers.generator.learning_rate={name: cosine, start: 1.0e-3, examples: 10000}",
         "training.batch_size=8",
-        "training.tick_images=32",
+        "training.tick_examples=32",
         "evaluation.count=16",
-        "evaluation.every_images=640",
+        "evaluation.every_examples=640",
         "samples.count=4",
         "samples.every_seconds=0.3",
         "training.checkpoint_seconds=0",
     ],
     "gaussians-8": [
-        "optimizers.generator.learning_rate.images=30000",
-        "optimizers.discriminator.learning_rate.images=30000",
+        "optimizers.generator.learning_rate.examples=30000",
+        "optimizers.discriminator.learning_rate.examples=30000",
         "generator.widths=[16,16]",
         "discriminator.widths=[16,16]",
         "training.batch_size=32",
-        "training.tick_images=128",
+        "training.tick_examples=128",
         "evaluation.count=100",
-        "evaluation.every_images=2560",
+        "evaluation.every_examples=2560",
         "samples.count=10",
         "training.checkpoint_seconds=0",
     ],
@@ -51,12 +51,12 @@ LONG = 10**6  # images: more than is ever reached
 
 
 def settings_of(name, images):
-    return [*SETTINGS[name], f"training.images={images}", "training.minutes=null"]
+    return [*SETTINGS[name], f"training.examples={images}", "training.minutes=null"]
 
 
 def command(name, run, images):
     if (run / "recipe.yaml").exists():
-        given = ["--resume", str(run), "--set", f"training.images={images}"]
+        given = ["--resume", str(run), "--set", f"training.examples={images}"]
         return [sys.executable, "-m", "keras_gan", "train", *given]
     given = [part for setting in settings_of(name, images) for part in ("--set", setting)]
     return [sys.executable, "-m", "keras_gan", "train", name, *given, "--run", str(run)]
@@ -74,7 +74,7 @@ def outcome(run):
     gan = opened.load()
     optimizers = (gan.generator_optimizer, gan.discriminator_optimizer)
     numbers = [v.value.numpy() for owner in (gan, *optimizers) for v in owner.variables]
-    timing = ("seconds", "images_per_second")
+    timing = ("seconds", "examples_per_second")
     rows = [{k: v for k, v in row.items() if k not in timing} for row in opened.rows()]
     grid = max(opened.samples.glob("images-*.png")).read_bytes()
     if opened.best_record:
@@ -117,11 +117,11 @@ def kill(name, folder, kills, seed):
 def test_twenty_kills_leave_no_trace(name, tmp_path):
     run, half = kill(name, tmp_path, kills=20, seed=7)
     assert half > 0, "no kill was in the middle of a write"
-    tick = recipe.load(name, settings_of(name, LONG)).training.tick_images
+    tick = recipe.load(name, settings_of(name, LONG)).training.tick_examples
     reached = max(int(path.stem[7:]) for path in (run / "checkpoints").glob("images-*.keras"))
     images = reached + 5 * tick
     assert images >= 20 * tick, "it was killed again and again at the same place"
-    train.resume(run, (f"training.images={images}",))
+    train.resume(run, (f"training.examples={images}",))
     assert not list((run / "checkpoints").glob(".*"))
     straight = train.train(recipe.load(name, settings_of(name, images)), tmp_path / "straight")
     assert_same(outcome(run), outcome(straight.run.path))
@@ -179,12 +179,12 @@ def test_killed_before_the_first_checkpoint_it_starts_anew(tmp_path):
 @pytest.mark.slow
 def test_stopped_within_a_tick_the_next_rows_are_as_they_would_be(tmp_path):
     whole = train.train(points(), tmp_path / "whole")
-    part = train.train(points("training.images=200"), tmp_path / "part")
+    part = train.train(points("training.examples=200"), tmp_path / "part")
     assert part.gan.count("iteration") == 7  # of 4 steps a tick
-    train.resume(part.run.path, ("training.images=512",))
+    train.resume(part.run.path, ("training.examples=512",))
     a, b = outcome(part.run.path), outcome(whole.run.path)
-    assert [row["images_seen"] for row in a[1]] == [128, 224, 256, 384, 512]
-    assert [row["images_seen"] for row in b[1]] == [128, 256, 384, 512]
+    assert [row["examples_seen"] for row in a[1]] == [128, 224, 256, 384, 512]
+    assert [row["examples_seen"] for row in b[1]] == [128, 256, 384, 512]
     assert a[1][-2:] == b[1][-2:]
     for x, y in zip(a[0], b[0], strict=True):
         np.testing.assert_array_equal(x, y)
@@ -192,8 +192,8 @@ def test_stopped_within_a_tick_the_next_rows_are_as_they_would_be(tmp_path):
 
 def test_a_resume_within_a_tick_is_one_training(tmp_path, monkeypatch):
     """A signal as the tick that was begun ends is not lost, and nothing says "finished" there."""
-    run = train.train(points("training.images=200"), tmp_path / "run").run
-    endings, row = [], callbacks.Record.on_epoch_end
+    run = train.train(points("training.examples=200"), tmp_path / "run").run
+    endings, row = [], callbacks.RunWriter.on_epoch_end
 
     def interrupted(self, epoch, logs=None):
         row(self, epoch, logs)
@@ -201,47 +201,47 @@ def test_a_resume_within_a_tick_is_one_training(tmp_path, monkeypatch):
         if len(endings) == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(callbacks.Record, "on_epoch_end", interrupted)
-    outcome = train.resume(run.path, ("training.images=512",))
+    monkeypatch.setattr(callbacks.RunWriter, "on_epoch_end", interrupted)
+    outcome = train.resume(run.path, ("training.examples=512",))
     assert outcome.reason == run.ending["reason"] == "interrupted"
-    assert [row["images_seen"] for row in run.rows()] == [128, 224, 256, 288]
+    assert [row["examples_seen"] for row in run.rows()] == [128, 224, 256, 288]
     assert endings == [None, None]
 
 
 def test_a_signal_while_the_end_is_written_loses_nothing(tmp_path, monkeypatch):
-    save = callbacks.Record._save
+    save = callbacks.RunWriter._save
 
     def interrupted(self):
-        if self.model.count("images_seen") == 256:
+        if self.model.count("examples_seen") == 256:
             os.kill(os.getpid(), signal.SIGTERM)
         save(self)
 
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which would end this very process
-    monkeypatch.setattr(callbacks.Record, "_save", interrupted)
+    monkeypatch.setattr(callbacks.RunWriter, "_save", interrupted)
     try:
-        outcome = train.train(points("training.images=256"), tmp_path / "run")
+        outcome = train.train(points("training.examples=256"), tmp_path / "run")
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     finally:
         signal.signal(signal.SIGTERM, before)
     assert (outcome.reason, outcome.signal) == ("finished", None)
-    assert outcome.run.load().count("images_seen") == 256
+    assert outcome.run.load().count("examples_seen") == 256
 
 
 @pytest.mark.slow
 def test_a_full_disk_costs_no_more_than_what_was_not_written(tmp_path):
     """Files are limited to 40 kB, as a full disk would; checkpoints are larger."""
     whole = train.train(points(), tmp_path / "whole")
-    train.train(points("training.images=256"), tmp_path / "run")
+    train.train(points("training.examples=256"), tmp_path / "run")
     before = sorted((tmp_path / "run" / "checkpoints").iterdir())
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
         with pytest.raises(UsageError, match=r"cannot be written: "):
-            train.resume(tmp_path / "run", ("training.images=512",))
+            train.resume(tmp_path / "run", ("training.examples=512",))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert sorted((tmp_path / "run" / "checkpoints").iterdir()) == before
-    train.resume(tmp_path / "run", ("training.images=512",))
+    train.resume(tmp_path / "run", ("training.examples=512",))
     for x, y in zip(outcome(tmp_path / "run")[0], outcome(whole.run.path)[0], strict=True):
         np.testing.assert_array_equal(x, y)
 
@@ -268,15 +268,15 @@ def test_a_clock_that_goes_backwards_changes_nothing(tmp_path, monkeypatch):
 
 def test_what_is_overridden_may_change_and_the_numbers_stay(tmp_path):
     run = tmp_path / "run"
-    first = train.train(points("training.images=256"), run)
+    first = train.train(points("training.examples=256"), run)
     before = [v.value.numpy() for v in first.gan.discriminator_optimizer.variables]
-    changed = ("training.images=512", "game.loss=hinge")
+    changed = ("training.examples=512", "game.loss=hinge")
     with pytest.raises(UsageError, match=r"--override KEY lets another one change. Received: "):
         train.resume(run, changed)
-    override = ("game.loss", "training.images")
+    override = ("game.loss", "training.examples")
     after = train.resume(run, changed, override=override)
     assert type(after.gan.adversarial_loss).__name__ == "Hinge"
-    assert after.gan.count("images_seen") == 512
+    assert after.gan.count("examples_seen") == 512
     again = runs.Run.open(run).recipe
     assert again.game.loss == "hinge"
     opened = runs.Run.open(run)
@@ -289,9 +289,9 @@ def test_what_is_overridden_may_change_and_the_numbers_stay(tmp_path):
 
 @pytest.mark.slow
 def test_an_overridden_game_falls_back_on_no_game_of_before(tmp_path):
-    run = train.train(points("training.images=384", "training.keep_checkpoints=3"), tmp_path).run
+    run = train.train(points("training.examples=384", "training.keep_checkpoints=3"), tmp_path).run
     assert len(list(run.checkpoints.glob("*.keras"))) == 3
-    settings = ("training.images=512", "game.loss=hinge")
+    settings = ("training.examples=512", "game.loss=hinge")
     train.resume(run.path, settings, override=("game.loss",))
     kept = sorted(run.checkpoints.glob("*.keras"))
     assert [path.name for path in kept] == ["images-000000384.keras", "images-000000512.keras"]
@@ -314,18 +314,18 @@ def test_an_overridden_game_falls_back_on_no_game_of_before(tmp_path):
 
 @pytest.mark.slow
 def test_a_rolled_back_learning_rate_stays_lowered_under_an_override(tmp_path):
-    run = train.train(points("training.images=256"), tmp_path / "run").run
+    run = train.train(points("training.examples=256"), tmp_path / "run").run
     gan = run.load()
     rate = callbacks.learning_rate(gan.generator_optimizer)
     for factor in (0.5, 0.25):
         rate = callbacks.Lowered(rate, factor)
     callbacks.set_learning_rate(gan.generator_optimizer, rate)
     run.save(gan)
-    settings, override = ("training.images=512", "game.loss=hinge"), ("game.loss",)
+    settings, override = ("training.examples=512", "game.loss=hinge"), ("game.loss",)
     gan = train.resume(run.path, settings, override=override).gan
     fresh = train.build(points(), run.spec)
     for of in (fresh, gan):
-        of.images_seen.assign(512)
+        of.examples_seen.assign(512)
     for role, factor in (("generator", 0.125), ("discriminator", 1.0)):
         now, before = (getattr(of, f"{role}_optimizer").learning_rate for of in (gan, fresh))
         assert float(now) == pytest.approx(factor * float(before), rel=1e-6)
@@ -335,9 +335,9 @@ def test_a_rolled_back_learning_rate_stays_lowered_under_an_override(tmp_path):
 def test_an_overridden_learning_rate_is_the_one_that_is_used(tmp_path):
     """Keras keeps a constant rate among the numbers of a checkpoint."""
     rates = [f"optimizers.{role}.learning_rate=0.001" for role in ("generator", "discriminator")]
-    train.train(points(*rates, "training.images=128"), tmp_path / "run")
+    train.train(points(*rates, "training.examples=128"), tmp_path / "run")
     key = "optimizers.generator.learning_rate"
-    settings = ("training.images=256", f"{key}=0.00025")
+    settings = ("training.examples=256", f"{key}=0.00025")
     gan = train.resume(tmp_path / "run", settings, override=(key,)).gan
     assert float(gan.generator_optimizer.learning_rate) == pytest.approx(0.00025)
     assert float(gan.discriminator_optimizer.learning_rate) == pytest.approx(0.001)
@@ -346,9 +346,9 @@ def test_an_overridden_learning_rate_is_the_one_that_is_used(tmp_path):
 
 def test_an_override_that_changes_nothing_of_the_game_is_bit_exact(tmp_path):
     whole = train.train(points(), tmp_path / "whole")
-    train.train(points("training.images=256"), tmp_path / "run")
+    train.train(points("training.examples=256"), tmp_path / "run")
     train.resume(
-        tmp_path / "run", ("training.images=512", "samples.count=11"), override=("samples",)
+        tmp_path / "run", ("training.examples=512", "samples.count=11"), override=("samples",)
     )
     for x, y in zip(outcome(tmp_path / "run")[0], outcome(whole.run.path)[0], strict=True):
         np.testing.assert_array_equal(x, y)
@@ -362,16 +362,16 @@ def test_an_override_that_changes_nothing_of_the_game_is_bit_exact(tmp_path):
         ("data.source", (), r"keeps its data.*--override data.source$"),
         (
             "generator.widths",
-            ("generator.widths=[8,8]", "training.images=1024"),
+            ("generator.widths=[8,8]", "training.examples=1024"),
             r"must leave every weight and moment in its place. Received: .*keras, of which Keras",
         ),
     ],
 )
 def test_an_override_that_cannot_be(override, settings, message, tmp_path):
-    train.train(points("training.images=128"), tmp_path / "run")
+    train.train(points("training.examples=128"), tmp_path / "run")
     before = sorted((tmp_path / "run").rglob("*"))
     with pytest.raises(UsageError, match=message):
-        train.resume(tmp_path / "run", settings, override=(override, "training.images"))
+        train.resume(tmp_path / "run", settings, override=(override, "training.examples"))
     assert sorted((tmp_path / "run").rglob("*")) == before
     assert json.loads((tmp_path / "run" / "ending.json").read_text())["reason"] == "finished"
     assert os.access(tmp_path / "run", os.W_OK)

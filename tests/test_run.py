@@ -73,12 +73,12 @@ def test_checkpoints_keep_the_last_two_and_come_back_whole(run, make_gan, images
     names = sorted(path.name for path in run.checkpoints.glob("*.keras"))
     assert names == ["images-000000016.keras", "images-000000024.keras"]
     again = run.load()
-    assert again.count("images_seen") == 24
+    assert again.count("examples_seen") == 24
     np.testing.assert_array_equal(again.generate(range(3)), gan.generate(range(3)))
     with pytest.raises(UsageError, match=r"last, best, or a .keras file. Received: 'best'"):
         run.load("best")
     run.save_best(gan, {"sliced_wasserstein": 0.5})
-    assert run.load("best").count("images_seen") == 24
+    assert run.load("best").count("examples_seen") == 24
     assert run.best_record == {"sliced_wasserstein": 0.5, "file": "images-000000024.keras"}
 
 
@@ -89,7 +89,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(run, make_gan
     last = run.save(gan)
     last.write_bytes(last.read_bytes()[:5000])
     with pytest.warns(UserWarning, match=r"000032.keras is damaged.* Taking images-000000000"):
-        assert run.load().count("images_seen") == 0
+        assert run.load().count("examples_seen") == 0
     middle = bytearray(first.read_bytes())
     middle[len(middle) // 2 : len(middle) // 2 + 2000] = bytes(2000)
     last.unlink()
@@ -101,13 +101,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(run, make_gan
 def test_a_checkpoint_of_less_takes_the_place_of_a_future_given_up(run, make_gan, images):
     gan = make_gan()
     for seen in (100, 200, 300):
-        gan.images_seen.assign(seen)
+        gan.examples_seen.assign(seen)
         run.save(gan)
-    gan.images_seen.assign(250)  # rolled back
+    gan.examples_seen.assign(250)  # rolled back
     run.save(gan)
     names = sorted(path.name for path in run.checkpoints.glob("*.keras"))
     assert names == ["images-000000200.keras", "images-000000250.keras"]
-    assert run.load().count("images_seen") == 250
+    assert run.load().count("examples_seen") == 250
 
 
 def test_what_a_killed_process_left_half_written_is_in_nobodys_way(run, make_gan):
@@ -186,6 +186,6 @@ def test_a_failed_write_leaves_the_old_file(run, monkeypatch):
 
 
 def test_rows_round_trip_with_gaps(run):
-    rows = [{"images_seen": 10.0, "d_loss": 0.1}, {"images_seen": 20.0, "val_d_loss": 1e-7}]
+    rows = [{"examples_seen": 10.0, "d_loss": 0.1}, {"examples_seen": 20.0, "val_d_loss": 1e-7}]
     run.write_rows(rows)
     assert run.rows() == rows

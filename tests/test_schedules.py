@@ -20,7 +20,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 VALUES = [
     (Linear(2.0, 1.0, 100), {0: 2.0, 25: 1.75, 100: 1.0, 1e9: 1.0}),
     (Cosine(0.9, 0.99, 2e7), {0: 0.9, 5e6: 0.9131802, 1e7: 0.945, 2e7: 0.99, 3e7: 0.99}),
-    (Cosine(2e-4, images=30), {0: 2e-4, 10: 1.5e-4, 30: 0.0}),
+    (Cosine(2e-4, examples=30), {0: 2e-4, 10: 1.5e-4, 30: 0.0}),
     (WarmUp(3.0, 10), {0: 0.0, 5: 1.5, 10: 3.0, 99: 3.0}),
     (WarmUp(3.0, 8, start=1.0, shape="cosine"), {0: 1.0, 2: 1.2928932, 4: 2.0, 8: 3.0}),
     (WarmUp(Linear(4.0, 2.0, 20), 10), {0: 0.0, 5: 2.0, 10: 4.0, 20: 3.0, 30: 2.0, 50: 2.0}),
@@ -37,7 +37,7 @@ def test_values_by_hand_and_round_trips(schedule, values):
     for images, value in values.items():
         assert float(schedules.now(schedule, images)) == pytest.approx(value, rel=1e-6, abs=1e-12)
         assert float(schedules.now(again, images)) == float(schedules.now(schedule, images))
-        assert min(schedule.extremes()) <= value <= max(schedule.extremes())
+        assert min(schedule.bounds()) <= value <= max(schedule.bounds())
 
 
 def test_every_registered_schedule_is_in_the_table():
@@ -51,29 +51,34 @@ def test_every_registered_schedule_is_in_the_table():
 
 
 def test_names_make_them():
-    made = schedules.get({"name": "warm_up", "to": {"name": "cosine", "start": 1.0}, "images": 40})
+    made = schedules.get(
+        {"name": "warm_up", "to": {"name": "cosine", "start": 1.0}, "examples": 40}
+    )
     assert made.open_ended
-    assert repr(made.lasting(100).to) == "Cosine(start=1.0, end=0.0, images=60)"
-    assert not made.lasting(100).open_ended
+    assert repr(made.with_duration(100).to) == "Cosine(start=1.0, end=0.0, examples=60)"
+    assert not made.with_duration(100).open_ended
     assert schedules.get(0.5) == 0.5
     fixed = Linear(1.0, 0.0, 10)
-    assert fixed.lasting(100) is fixed
+    assert fixed.with_duration(100) is fixed
 
 
 def test_what_is_refused():
     for make, message in (
         (lambda: Linear(math.nan, 1, 5), "start must be a finite number. Received: start=nan"),
         (lambda: Cosine(1, "a", 5), "end must be a finite number. Received: end='a'"),
-        (lambda: Cosine(1, 0, 0), "images must be above 0. Received: images=0"),
+        (lambda: Cosine(1, 0, 0), "images must be above 0. Received: examples=0"),
         (
             lambda: WarmUp(1, 5, shape="step"),
             "shape must be linear or cosine. Received: shape='step'",
         ),
-        (lambda: WarmUp(Linear(1), 5).lasting(5), "shorter than the training.* images=5 of 5"),
-        (lambda: Linear(1.0).at(0), "told how many images .* images=None in Linear"),
+        (
+            lambda: WarmUp(Linear(1), 5).with_duration(5),
+            "shorter than the training.* examples=5 of 5",
+        ),
+        (lambda: Linear(1.0).at(0), "told how many examples .* examples=None in Linear"),
         (lambda: schedules.get({"name": "cosin"}), "'cosin'. Did you mean 'cosine'"),
         (lambda: Linear(1, 0, 5)(0), "belongs to an optimizer of a GAN"),
-        (lambda: keras_gan.penalties.R1(Linear(1, -1, 5)), "from 0 up. Received: weight=Linear"),
+        (lambda: keras_gan.terms.R1(Linear(1, -1, 5)), "from 0 up. Received: weight=Linear"),
     ):
         with pytest.raises(UsageError, match=message) as caught:
             make()
@@ -113,7 +118,7 @@ def linear_game(policy="float32", **arguments):
             generator,
             discriminator,
             loss="wasserstein",
-            penalties=[keras_gan.penalties.R1(GAMMA)],
+            terms=[keras_gan.terms.R1(GAMMA)],
             ema_half_life=HALF_LIFE,
             ema_rampup=100.0,
         )
@@ -214,12 +219,12 @@ def test_the_recipe_of_r3gan_line_by_line(image_spec):
         (10_000_000, 1.25e-4, 0.945, 1.1, 250_000, 0.15),
         (20_000_000, 5e-5, 0.99, 0.2, 500_000, 0.3),
     ):
-        gan.images_seen.assign(images)
+        gan.examples_seen.assign(images)
         for optimizer in (gan.generator_optimizer, gan.discriminator_optimizer):
             assert float(optimizer.learning_rate) == pytest.approx(rate)
             assert float(optimizer.beta_2(None)) == pytest.approx(beta)
             assert (optimizer.beta_1, optimizer.epsilon) == (0.0, 1e-8)
-        for penalty in gan.penalties.values():
+        for penalty in gan.terms.values():
             assert float(schedules.now(penalty.weight, images)) == pytest.approx(gamma)
         assert float(schedules.now(gan.ema_half_life, images)) == pytest.approx(half_life)
         logs = gan.fit(x, batch_size=8, verbose=0).history

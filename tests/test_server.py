@@ -27,11 +27,11 @@ from servers import ROOT, Serving, comes, read_all, until
 import serving
 from serving.app import create_app
 from serving.generate import FIELDS
-from serving.latents import latents_from_seeds
+from serving.interpolation import slerp
 from serving.limits import Settings
 from serving.pictures import to_uint8
+from serving.seeds import latents_from_seeds
 from serving.server import Protocol, Server, http_date
-from serving.walks import slerp
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from servers import PROGRAM
 import export
 import serving
 from serving import UsageError, cli, pictures
-from serving.latents import latents_from_seeds
+from serving.seeds import latents_from_seeds
 
 L = keras.layers
 ROOT = Path(__file__).parents[1]

@@ -29,7 +29,7 @@ def test_a_shape_that_fits_its_kind(kind, shape):
         ("sequence", (8, 0), "'sequence' must have 2 positive dimensions (time, features)"),
         ("video", (8, 8, 3), "must have 4 positive dimensions (frames, height, width, channels)"),
         ("array", (), "'array' must have any number of positive dimensions (at least one)"),
-        ("image", (8, 8, 2), "Images must have 1 (grey), 3 (RGB) or 4 (RGBA) channels"),
+        ("image", (8, 8, 2), "Images must have 1 (gray), 3 (RGB) or 4 (RGBA) channels"),
     ],
 )
 def test_a_shape_that_does_not_fit_is_told(kind, shape, message):

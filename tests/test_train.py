@@ -20,14 +20,14 @@ from keras_gan import run as runs
 from keras_gan.__main__ import main
 
 SMALL = [
-    "training.images=320",
+    "training.examples=320",
     "training.batch_size=32",
     "training.precision=float32",  # "auto" is another one on another CPU
-    "training.tick_images=64",
+    "training.tick_examples=64",
     "generator.widths=[8,4,4]",
     "generator.latent_dim=8",
     "discriminator.widths=[8,4,4]",
-    "evaluation.every_images=160",
+    "evaluation.every_examples=160",
     "evaluation.count=50",
     "samples.count=9",
 ]
@@ -70,8 +70,8 @@ def test_a_run_folder_is_complete(trained):
     assert {"samples", "checkpoints", "best", "bundle", "tensorboard"} <= names
     run = runs.Run.open(trained)
     assert run.recipe == small()
-    assert [row["images_seen"] for row in run.rows()] == [64, 128, 192, 256, 320]
-    measured = [row["images_seen"] for row in run.rows() if "sliced_wasserstein" in row]
+    assert [row["examples_seen"] for row in run.rows()] == [64, 128, 192, 256, 320]
+    measured = [row["examples_seen"] for row in run.rows() if "sliced_wasserstein" in row]
     assert measured == [192, 320]
     grids = sorted(path.name for path in (trained / "samples").iterdir())
     assert grids[0] == "images-000000000.png"
@@ -104,7 +104,7 @@ def test_keras_saved_model_and_onnx_draw_the_same_picture_for_a_seed(trained, tm
 
 def test_manifest_tells_the_training(trained):
     manifest = json.loads((trained / "bundle" / "manifest.json").read_text())
-    assert manifest["training"]["images_seen"] == 320
+    assert manifest["training"]["examples_seen"] == 320
     assert manifest["training"]["recipe"]["data"]["source"] == "fashion-mnist-10k"
     assert "d_loss" in manifest["training"]["metrics"]
     figures = manifest["parity"]["figures"]
@@ -189,7 +189,7 @@ def start(run, *settings):
     ],
 )
 def test_an_interrupted_run_saves_says_how_to_go_on_and_does_so_exactly(tmp_path, number, status):
-    long = ("training.images=3200", "evaluation.every_images=0")
+    long = ("training.examples=3200", "evaluation.every_examples=0")
     run = tmp_path / "run"
     process = start(run, *long)
     until = time.monotonic() + 120
@@ -206,8 +206,8 @@ def test_an_interrupted_run_saves_says_how_to_go_on_and_does_so_exactly(tmp_path
     outcome = train.resume(run)
     assert outcome.reason == "finished"
     rows = outcome.run.rows()
-    assert rows[-1]["images_seen"] == 3200
-    assert all(a["images_seen"] < b["images_seen"] for a, b in itertools.pairwise(rows))
+    assert rows[-1]["examples_seen"] == 3200
+    assert all(a["examples_seen"] < b["examples_seen"] for a, b in itertools.pairwise(rows))
     straight = train.train(small(*long), tmp_path / "straight")
     for a, b in zip(weights(run), weights(straight.run.path), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -223,7 +223,7 @@ def test_a_run_goes_on_for_longer_but_not_under_another_recipe(trained, tmp_path
         train.resume(tmp_path / "run")
     with pytest.raises(
         UsageError,
-        match=r"recipe it began with, but for training.images, training.minutes, "
+        match=r"recipe it began with, but for training.examples, training.minutes, "
         r"training.collapse_guard, training.equilibrium; --override KEY lets another one change. "
         r"Received: "
         r"game.loss: relativistic -> hinge; training.seed: 0 -> 3",
@@ -232,13 +232,13 @@ def test_a_run_goes_on_for_longer_but_not_under_another_recipe(trained, tmp_path
     # A schedule over the whole training would have been another one in a longer training.
     opened = runs.Run.open(tmp_path / "run")
     opened.recipe = small("optimizers.generator.learning_rate={name: cosine, start: 1e-3}")
-    message = r"but for training.minutes, .*Received: training.images: 320 -> 384"
+    message = r"but for training.minutes, .*Received: training.examples: 320 -> 384"
     with pytest.raises(UsageError, match=message):
-        train.resume(tmp_path / "run", ("training.images=384",))
+        train.resume(tmp_path / "run", ("training.examples=384",))
     opened.recipe = small()
-    outcome = train.resume(tmp_path / "run", ("training.images=384",))
-    assert outcome.gan.count("images_seen") == 384
-    assert outcome.run.recipe.training.images == 384
+    outcome = train.resume(tmp_path / "run", ("training.examples=384",))
+    assert outcome.gan.count("examples_seen") == 384
+    assert outcome.run.recipe.training.examples == 384
 
 
 def test_a_run_goes_on_with_its_own_data_alone_and_is_exported_without(tmp_path, capsys):
@@ -248,7 +248,7 @@ def test_a_run_goes_on_with_its_own_data_alone_and_is_exported_without(tmp_path,
     main(["train", "quickstart", *SETS, "--data", str(data), "--run", str(tmp_path / "run")])
     np.savez(data, x=rng.integers(0, 255, (80, 8, 8, 1)).astype("uint8"))
     with pytest.raises(UsageError, match=r"data it began with.*another counts and digest"):
-        train.resume(tmp_path / "run", ("training.images=384",))
+        train.resume(tmp_path / "run", ("training.examples=384",))
     data.unlink()
     main(["export", str(tmp_path / "run")])
     assert serving.Bundle(tmp_path / "run").shape == (8, 8, 1)
@@ -318,7 +318,7 @@ MISTAKES = {
     "no latents": ([*TRAIN, "--set", "generator.latent_dim=0"], "latent_dim must be a whole"),
     "optimizer's text": ([*TRAIN, "--set", "optimizers.generator.beta_1=abc"], "beta_1 must be a"),
     "list for a name": ([*TRAIN, "--set", "game.loss={name: [hinge]}"], "must name a loss"),
-    "true for a number": ([*TRAIN, "--set", "training.images=true"], "must be a number"),
+    "true for a number": ([*TRAIN, "--set", "training.examples=true"], "must be a number"),
     "nobody's home": ([*TRAIN, "--data", "~nobody/x"], "does not exist"),
     "no data": ([*TRAIN, "--data", ""], "must name the data"),
     "dry run too": ([*TRAIN, "--data", "{bad}/few.npz", "--dry-run"], "batch_size.*32"),
@@ -433,10 +433,10 @@ def few_steps(name, tmp_path, steps, batch, settings):
         settings = [*settings, "game.augment.probability.start=0.5"]
         settings = [*settings, "game.ema_half_life.start=1000"]
     settings = [
-        f"training.images={steps * batch}",
+        f"training.examples={steps * batch}",
         f"training.batch_size={batch}",
-        f"training.tick_images={batch}",
-        "evaluation.every_images=0",
+        f"training.tick_examples={batch}",
+        "evaluation.every_examples=0",
         "evaluation.count=4",
         "samples.count=4",
         *settings,
@@ -444,7 +444,7 @@ def few_steps(name, tmp_path, steps, batch, settings):
     loaded = recipe.load(name, settings, data=synthetic(name, tmp_path))
     outcome = train.train(loaded, tmp_path / "run")
     rows = outcome.run.rows()
-    assert rows[-1]["images_seen"] == steps * batch
+    assert rows[-1]["examples_seen"] == steps * batch
     assert np.isfinite([[row["d_loss"], row["g_loss"]] for row in rows]).all()
     assert outcome.gan.discriminator_steps == (5 if "sngan" in name else 1)
     if "r3gan" in name:
@@ -597,7 +597,7 @@ def test_gaussians_8_finds_every_mode(tmp_path):
 @pytest.mark.slow
 def test_packs_and_top_k_are_trained_and_exported(tmp_path):
     """The discriminator is built for packs; the generator makes single samples as ever."""
-    settings = ["--set", "game.pac=2", "--set", "game.top_k=0.5", "--set", "training.images=96"]
+    settings = ["--set", "game.pac=2", "--set", "game.top_k=0.5", "--set", "training.examples=96"]
     main(["train", "quickstart", *SETS, *settings, "--run", str(tmp_path / "run")])
     run = runs.Run.open(tmp_path / "run")
     gan = run.load()

@@ -187,7 +187,7 @@ def test_a_run_becomes_versions_by_the_command_line(tmp_path):
     """From a run folder, in processes of their own, as users do it."""
     program = [sys.executable, "-m", "keras_gan"]
     root = Path(__file__).parents[1]
-    train = [*program, "train", "quickstart", "--set", "training.images=64", "--run", "runs/q"]
+    train = [*program, "train", "quickstart", "--set", "training.examples=64", "--run", "runs/q"]
     again = [*program, "export", "runs/q", "--to", "models/q", "--version", "next"]
     env = os.environ | {"PYTHONPATH": str(root)}
     for command in (train, again, again, [*program, "export", "--check", "models/q"]):

@@ -75,14 +75,14 @@ def one_and_two(strategy, steps, optimizers=lambda: None, **arguments):
 
 
 @pytest.fixture(scope="module")
-def told():
+def short_repr():
     """What one process tells that plays on two devices; importing TensorFlow is half its time."""
     program = """
         strategy = replicas.two_devices()
-        names = [replicas.penalty(name) for name in keras_gan.penalties.names()]
+        names = [replicas.penalty(name) for name in keras_gan.terms.names()]
         def clipping():
             return [keras.optimizers.Adam(1e-3, epsilon=1e-3, global_clipnorm=0.1) for _ in "gd"]
-        one_and_two(strategy, 3, clipping, loss=Sum(), penalties=names)
+        one_and_two(strategy, 3, clipping, loss=Sum(), terms=names)
         print("equal")
         with strategy.scope():
             gan = replicas.make()
@@ -168,10 +168,10 @@ def test_two_devices_learn_as_one_by_every_loss_and_every_penalty():
     program = """
         strategy = replicas.two_devices()
         for loss, name in replicas.pairs():
-            one_and_two(strategy, 3, loss=loss, penalties=[replicas.penalty(name)])
+            one_and_two(strategy, 3, loss=loss, terms=[replicas.penalty(name)])
             if name != "feature_matching":  # a lazy one compares the means of each part
                 penalties = [replicas.penalty(name, interval=2)]
-                one_and_two(strategy, 5, loss=loss, penalties=penalties)
+                one_and_two(strategy, 5, loss=loss, terms=penalties)
             print(loss, name)
         """
     told = output(start(SUM + textwrap.dedent(program)), timeout=880)
@@ -191,7 +191,7 @@ def test_batch_statistics_are_those_of_the_whole_batch_on_two_devices():
                 generator={"latent_dim": 4, "widths": [8, 4], "norm": "batch"},
                 discriminator={"widths": [8, 4]},
             )
-            return cls(*players, penalties=["r1"])
+            return cls(*players, terms=["r1"])
 
         def conditional(cls):
             keras.utils.set_random_seed(3)
@@ -307,10 +307,10 @@ def test_two_processes_learn_what_one_learns_from_the_whole_batch(tmp_path):
 
 GAME = [
     "gaussians-8",
-    *("--set", "training.images=6400"),
+    *("--set", "training.examples=6400"),
     *("--set", "training.batch_size=32"),
-    *("--set", "training.tick_images=640"),
-    *("--set", "evaluation.every_images=3200"),
+    *("--set", "training.tick_examples=640"),
+    *("--set", "evaluation.every_examples=3200"),
 ]
 
 
@@ -390,7 +390,7 @@ def test_a_killed_worker_ends_the_other_and_a_resume_ends_where_the_undisturbed_
 @pytest.mark.timeout(600)
 def test_a_signal_to_one_worker_ends_all_in_order_and_the_others_write_nothing(tmp_path):
     run = tmp_path / "run"
-    processes = launch(*GAME, "--run", run, "--set", "training.images=640000")
+    processes = launch(*GAME, "--run", run, "--set", "training.examples=640000")
     deadline = time.monotonic() + 240
     while not (run / "metrics.csv").exists():
         assert time.monotonic() < deadline

@@ -89,7 +89,7 @@ def write(to, name, kind, shape, latent_dim, names=(), seed=0, depth=0):
         ],
         "files": {},
         "seeds": SEEDS,
-        "licence": "CC0-1.0",
+        "license": "CC0-1.0",
         "intended_use": None,
         "notice": "The samples are generated.",
     }

@@ -14,9 +14,9 @@ import urllib.parse
 
 import numpy as np
 
-from serving import pictures, walks
-from serving.latents import latents_from_seeds
+from serving import interpolation, pictures
 from serving.provenance import provenance
+from serving.seeds import latents_from_seeds
 
 TYPES = {"FP32": "<f4", "INT64": "<i8"}
 
@@ -200,14 +200,14 @@ def resolve(bundle, asked):
     if "interpolate" in asked:
         seeds, of = None, np.repeat(asked["interpolate"][:1], asked["count"])
         stations = latents_from_seeds(asked["interpolate"], bundle.latent_dim)
-        latents = walks.interpolate(stations, asked["count"])
+        latents = interpolation.interpolate(stations, asked["count"])
     else:
         seeds = of = np.array(asked["seeds"], np.int64)
         latents = latents_from_seeds(seeds, bundle.latent_dim)
         if "around" in asked:
             of = np.full(len(seeds), asked["around"])
             center = latents_from_seeds([asked["around"]], bundle.latent_dim)[0]
-            latents = walks.around(center, latents, asked["radius"])
+            latents = interpolation.around(center, latents, asked["radius"])
     labels = bundle.label_ids(of, asked.get("labels"))
     return seeds, labels, latents * np.float32(asked.get("truncation", 1.0))
 

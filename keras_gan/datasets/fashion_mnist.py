@@ -1,4 +1,4 @@
-"""Fashion-MNIST, 60,000 + 10,000 images: 28x28, grey, 10 classes."""
+"""Fashion-MNIST, 60,000 + 10,000 images: 28x28, gray, 10 classes."""
 
 from __future__ import annotations
 

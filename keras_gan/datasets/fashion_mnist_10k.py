@@ -1,4 +1,4 @@
-"""10,000 Fashion-MNIST images that come with the package: 28x28, grey, 10 classes."""
+"""10,000 Fashion-MNIST images that come with the package: 28x28, gray, 10 classes."""
 
 from __future__ import annotations
 

@@ -42,10 +42,10 @@ def open(
     Args:
         path: the folder.
         size: side of the images in pixels, or `[height, width]`. Images are cropped to the
-            aspect ratio around their centre and resized with an antialiasing filter. By default
+            aspect ratio around their center and resized with an antialiasing filter. By default
             images that all have one size, with sides divisible by 4 and of at most 64, keep
             it, and all others become 64x64.
-        channels: 1 (grey), 3 (RGB) or 4 (RGBA). By default 1 if all files are grey, else 3.
+        channels: 1 (gray), 3 (RGB) or 4 (RGBA). By default 1 if all files are gray, else 3.
             Transparent pixels are put on white unless it is 4.
         labels: whether subfolders are classes.
         held_out: share of the images to hold out, 0.1 by default; not to be given for a folder
@@ -64,7 +64,7 @@ def open(
     headers = _headers(listing, skip_corrupt)
     size = _default_size(headers) if size is None else images.check_size(size)
     if channels is None:
-        channels = 1 if all(header.grey for header in headers) else 3
+        channels = 1 if all(header.gray for header in headers) else 3
     plan = decoding.Plan(
         size=size,
         channels=images.check_channels(channels),

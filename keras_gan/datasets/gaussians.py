@@ -55,7 +55,7 @@ def open(
     return Source(Spec("points", (2,), None, modes if labels else 0), splits, description)
 
 
-def centres(modes: int) -> np.ndarray:
+def centers(modes: int) -> np.ndarray:
     """Means of the Gaussians, float64, `(modes, 2)`; row `i` is the mode of class `i`."""
     if modes == 8:
         angles = 2 * np.pi * np.arange(8) / 8
@@ -68,7 +68,7 @@ def centres(modes: int) -> np.ndarray:
 
 def std(modes: int) -> float:
     """Standard deviation of each Gaussian in each direction."""
-    centres(modes)
+    centers(modes)
     return {8: 0.02, 25: 0.05}[modes]
 
 
@@ -93,7 +93,7 @@ def score(points: np.ndarray, modes: int) -> dict[str, float | int]:
     points = np.asarray(points, np.float64)
     if points.ndim != 2 or points.shape[1] != 2 or not len(points):
         raise UsageError(f"points must have the shape (count, 2). Received: shape={points.shape}")
-    squared = np.stack([((points - c) ** 2).sum(axis=1) for c in centres(modes)], axis=1)
+    squared = np.stack([((points - c) ** 2).sum(axis=1) for c in centers(modes)], axis=1)
     nearest = squared.argmin(axis=1)
     # A point that is not a number is near nothing: the comparison is false for it.
     good = squared[np.arange(len(points)), nearest] <= (3 * std(modes)) ** 2
@@ -110,7 +110,7 @@ def score(points: np.ndarray, modes: int) -> dict[str, float | int]:
 def _draw(modes: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     ids = rng.integers(modes, size=size).astype(np.int32)
     noise = rng.normal(scale=std(modes), size=(size, 2))
-    return (centres(modes)[ids] + noise).astype(np.float32), ids
+    return (centers(modes)[ids] + noise).astype(np.float32), ids
 
 
 def load(

@@ -39,18 +39,18 @@ class Header:
     Args:
         height: rows of pixels, after the EXIF orientation is applied.
         width: columns of pixels, likewise.
-        grey: whether the file stores grey values.
+        gray: whether the file stores gray values.
         frames: number of frames.
     """
 
     height: int
     width: int
-    grey: bool
+    gray: bool
     frames: int
 
 
 def read_header(file: Path | bytes) -> Header:
-    """Reads size, colour and number of frames.
+    """Reads size, color and number of frames.
 
     Raises:
         CorruptImage: the file is not an image, or is too large.
@@ -59,7 +59,7 @@ def read_header(file: Path | bytes) -> Header:
         width, height = image.size
         if _orientation(image) in _TURNED:
             width, height = height, width
-        return Header(height, width, _is_grey(image), _frame_count(image))
+        return Header(height, width, _is_gray(image), _frame_count(image))
 
 
 def decode(
@@ -69,9 +69,9 @@ def decode(
 
     Args:
         file: path or content of the file.
-        size: height and width. The image is cropped to this aspect ratio around its centre and
+        size: height and width. The image is cropped to this aspect ratio around its center and
             resized with an antialiasing filter.
-        channels: 1 (grey), 3 (RGB) or 4 (RGBA). Transparent pixels are put on white if 1 or 3.
+        channels: 1 (gray), 3 (RGB) or 4 (RGBA). Transparent pixels are put on white if 1 or 3.
         frames: whether every frame of a GIF or WebP animation is decoded, or the first only.
 
     Raises:
@@ -118,7 +118,7 @@ def check_channels(channels: Any) -> int:
     """The option `channels`: 1, 3 or 4."""
     if isinstance(channels, bool) or channels not in _MODES:
         raise UsageError(
-            f"channels must be 1 (grey), 3 (RGB) or 4 (RGBA). Received: channels={channels!r}"
+            f"channels must be 1 (gray), 3 (RGB) or 4 (RGBA). Received: channels={channels!r}"
         )
     return int(channels)
 
@@ -156,7 +156,7 @@ def _frame_count(image: Image.Image) -> int:
     return getattr(image, "n_frames", 1) if image.format in ("GIF", "WEBP") else 1
 
 
-def _is_grey(image: Image.Image) -> bool:
+def _is_gray(image: Image.Image) -> bool:
     if image.mode != "P":
         return image.mode in _GREY_MODES
     palette = image.getpalette("RGB")
@@ -187,7 +187,7 @@ def _to_channels(image: Image.Image, channels: int) -> Image.Image:
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Scales 16-bit grey values; Pillow's own conversion would clip them at 255."""
+    """Scales 16-bit gray values; Pillow's own conversion would clip them at 255."""
     values = np.asarray(image).astype(np.float64)
     return Image.fromarray(np.clip(np.rint(values / 257), 0, 255).astype(np.uint8))
 

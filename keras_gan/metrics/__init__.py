@@ -13,7 +13,7 @@ from keras_gan.metrics.inception_score import InceptionScore, inception_score
 from keras_gan.metrics.kernel import KernelDistance, kernel_distance
 from keras_gan.metrics.mode_coverage import ModeCoverage, mode_coverage
 from keras_gan.metrics.ms_ssim import ms_ssim_diversity
-from keras_gan.metrics.nearest import Neighbours, nearest
+from keras_gan.metrics.nearest import Neighbors, nearest
 from keras_gan.metrics.precision_recall import PrecisionRecall, precision_recall
 from keras_gan.metrics.sliced_wasserstein import sliced_wasserstein
 from keras_gan.metrics.sources import which_weights
@@ -30,7 +30,7 @@ __all__ = [
     "KernelDistance",
     "ModeCoverage",
     "Moments",
-    "Neighbours",
+    "Neighbors",
     "PrecisionRecall",
     "balanced_accuracy",
     "check_target",

@@ -47,9 +47,9 @@ def tiles(
             yield r, c, left @ right.T
 
 
-def radii(features: np.ndarray, neighbours: int, center: np.ndarray) -> np.ndarray:
-    """Squared distance of each row to its `neighbours`-th nearest other row, `(count,)`."""
-    kept = neighbours + 1  # a row is its own nearest
+def radii(features: np.ndarray, neighbors: int, center: np.ndarray) -> np.ndarray:
+    """Squared distance of each row to its `neighbors`-th nearest other row, `(count,)`."""
+    kept = neighbors + 1  # a row is its own nearest
     nearest = np.full((len(features), kept), np.inf)
     for r, _, squared in tiles(features, features, center):
         if squared.shape[1] > kept:

@@ -15,18 +15,19 @@ import numpy as np
 import PIL.Image
 import yaml
 
-from keras_gan import checks, datasets, latents, pictures
+from keras_gan import checks, datasets, pictures
 from keras_gan import run as runs
 from keras_gan._version import __version__
 from keras_gan.errors import UsageError
-from keras_gan.gan import GAN
+from keras_gan.games.gan import GAN
 from keras_gan.metrics import measures, sources
 from keras_gan.metrics.features import Extractor, open_features
-from keras_gan.metrics.measures import Labelled, Setting, Sides
+from keras_gan.metrics.measures import EvaluationInputs, Labelled, MetricContext
 from keras_gan.metrics.nearest import nearest
 from keras_gan.metrics.sources import Samples
 from keras_gan.metrics.statistics import Statistics, cache_folder, gather, gather_cached
 from keras_gan.spec import Spec
+from serving.seeds import check_seeds
 
 _FASHION_MNIST = (28, 28, 1)
 _PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "pillow")
@@ -88,7 +89,7 @@ def evaluate(
             in [-1, 1].
         data: what `keras_gan.datasets.open` takes, a `Source`, or an array or a pair of them, all
             of which is compared with. By default what the run or bundle was trained on.
-        features: the extractor, see `open_features`. By default `"fashion_mnist"` for grey images
+        features: the extractor, see `open_features`. By default `"fashion_mnist"` for gray images
             of 28x28, else `"pixels"` for samples of at most 4,096 values.
         count: number of generated samples, from 2: those of the seeds `seed` to
             `seed + count - 1`, or of files a fixed choice. By default 10,000, or what either side
@@ -136,7 +137,9 @@ def evaluate(
         extractor = dataclasses.replace(extractor, standard=False)
     has_training = split == "held_out" and "train" in held.split_names
     labelled = bool(made.spec.num_classes)
-    setting = Setting(extractor, held.spec, labelled, has_training, count, real_count, truncation)
+    setting = MetricContext(
+        extractor, held.spec, labelled, has_training, count, real_count, truncation
+    )
     names = measures.select(metrics, setting)
     if nearest_picture is not None:
         _check_picture(held.spec, has_training)
@@ -155,7 +158,7 @@ def evaluate(
         total = whole.count or 0
         return gather_cached(whole, total, extractor, folder, title=title, progress=progress)[0]
 
-    sides = Sides(
+    sides = EvaluationInputs(
         extractor,
         real_side,
         made_side,
@@ -271,7 +274,7 @@ def _recorded(source: Any) -> dict[str, Any] | None:
 
 
 def _check_seed(seed: Any) -> int:
-    seeds = latents.check_seeds(seed)
+    seeds = check_seeds(seed)
     if len(seeds) != 1:
         raise UsageError(f"seed must be one integer, the first seed. Received: seed={seed!r:.80}")
     return int(seeds[0])
@@ -393,7 +396,7 @@ def _labelled(
 
 
 def _draw_nearest(
-    path: pathlib.Path, sides: Sides, made: np.ndarray, held: datasets.Source
+    path: pathlib.Path, sides: EvaluationInputs, made: np.ndarray, held: datasets.Source
 ) -> None:
     """Rows of a generated image and, to its right, its nearest training images, nearest first.
 

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from keras_gan.datasets.fashion_mnist_10k import CLASS_NAMES
 from keras_gan.errors import UsageError
-from keras_gan.gan import GAN
+from keras_gan.games.gan import GAN
 from keras_gan.metrics import inception
 from keras_gan.spec import Spec
 
@@ -454,7 +454,7 @@ def to_bytes(images: np.ndarray) -> np.ndarray:
 
 
 def to_channels(pixels: np.ndarray, channels: int | None) -> np.ndarray:
-    """Images of values 0 to 255 with other channels: grey is repeated, alpha laid on white."""
+    """Images of values 0 to 255 with other channels: gray is repeated, alpha laid on white."""
     if channels is None or pixels.shape[-1] == channels:
         return pixels
     if channels not in (1, 3, 4):

@@ -41,7 +41,7 @@ Values = dict[str, float]
 
 
 @dataclasses.dataclass
-class Sides:
+class EvaluationInputs:
     """Both sides and what else a measure may ask for.
 
     Args:
@@ -92,7 +92,7 @@ class Sides:
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class MetricContext:
     """What is known before anything is computed, and decides which measures fit.
 
     Args:
@@ -126,8 +126,8 @@ class Measure:
         by_default: whether it is computed where none is named.
     """
 
-    compute: Callable[[Sides], Values]
-    needs: Callable[[Setting], str | None] = lambda setting: None
+    compute: Callable[[EvaluationInputs], Values]
+    needs: Callable[[MetricContext], str | None] = lambda setting: None
     others: tuple[str, ...] = ()
     rows: bool = True
     by_default: bool = True
@@ -136,7 +136,7 @@ class Measure:
 # ------------------------------------------------------------------------ figures
 
 
-def _frechet(c: Sides) -> Values:
+def _frechet(c: EvaluationInputs) -> Values:
     """With the standard network it is the FID, whose name tells any other count than the usual.
 
     The usual is 50,000 generated samples against all real ones, or as many.
@@ -157,7 +157,7 @@ def kernel_subset(real: int, generated: int) -> int:
     return max(2, min(KERNEL_SUBSET, min(real, generated) // 2))
 
 
-def _kernel(c: Sides) -> Values:
+def _kernel(c: EvaluationInputs) -> Values:
     size = kernel_subset(c.real.count, c.generated.count)
     told = {"subsets": KERNEL_SUBSETS, "subset_size": size, "seed": KERNEL_SEED}
     c.protocol["kernel_distance"] = told
@@ -165,7 +165,7 @@ def _kernel(c: Sides) -> Values:
     return {"kernel_distance": found.mean, "kernel_distance_error": found.standard_error}
 
 
-def _class_score(c: Sides) -> Values:
+def _class_score(c: EvaluationInputs) -> Values:
     name = "inception_score" if c.extractor.standard else "class_score"
     told = {"splits": min(SCORE_SPLITS, c.generated.count), "seed": SCORE_SEED}
     c.protocol[name] = told
@@ -173,23 +173,23 @@ def _class_score(c: Sides) -> Values:
     return {name: found.mean, f"{name}_deviation": found.deviation}
 
 
-def _precision_recall(c: Sides) -> Values:
-    c.protocol["precision_recall"] = {"neighbours": PRECISION_NEIGHBORS}
-    return precision_recall(*c.features, neighbours=PRECISION_NEIGHBORS)._asdict()
+def _precision_recall(c: EvaluationInputs) -> Values:
+    c.protocol["precision_recall"] = {"neighbors": PRECISION_NEIGHBORS}
+    return precision_recall(*c.features, neighbors=PRECISION_NEIGHBORS)._asdict()
 
 
-def _density_coverage(c: Sides) -> Values:
-    c.protocol["density_coverage"] = {"neighbours": DENSITY_NEIGHBORS}
-    return density_coverage(*c.features, neighbours=DENSITY_NEIGHBORS)._asdict()
+def _density_coverage(c: EvaluationInputs) -> Values:
+    c.protocol["density_coverage"] = {"neighbors": DENSITY_NEIGHBORS}
+    return density_coverage(*c.features, neighbors=DENSITY_NEIGHBORS)._asdict()
 
 
-def _sliced_wasserstein(c: Sides) -> Values:
+def _sliced_wasserstein(c: EvaluationInputs) -> Values:
     told = {"directions": DIRECTIONS, "seed": DIRECTIONS_SEED}
     c.protocol["feature_sliced_wasserstein"] = told
     return {"feature_sliced_wasserstein": sliced_wasserstein(*c.features, **told)}
 
 
-def _ms_ssim(c: Sides) -> Values:
+def _ms_ssim(c: EvaluationInputs) -> Values:
     if c.pictures is None:
         raise UsageError("MS-SSIM needs images. Received: none")
     of_classes = all(_has_pairs(labels) for _, labels in c.pictures)
@@ -211,7 +211,7 @@ def _has_pairs(labels: np.ndarray | None) -> bool:
     return labels is not None and bool(np.unique(labels, return_counts=True)[1].min() > 1)
 
 
-def _mode_coverage(c: Sides) -> Values:
+def _mode_coverage(c: EvaluationInputs) -> Values:
     """Shares are those of the real samples' classes, one sample added to each: none is 0."""
     classes = c.extractor.classes
     shares = np.bincount(_predicted(c.real), minlength=classes) + 1
@@ -219,7 +219,7 @@ def _mode_coverage(c: Sides) -> Values:
     return {"modes": float(found.modes), "reverse_kl": found.reverse_kl}
 
 
-def _label_accuracy(c: Sides) -> Values:
+def _label_accuracy(c: EvaluationInputs) -> Values:
     values: Values = {}
     ids = _data_ids(c.extractor, c.spec)
     if ids is None:
@@ -256,11 +256,11 @@ def _data_ids(extractor: Extractor, spec: Spec) -> np.ndarray | None:
     return np.array([known.index(name) for name in own])
 
 
-def _class_name(c: Sides, label: int) -> str:
+def _class_name(c: EvaluationInputs, label: int) -> str:
     return c.spec.class_names[label] if c.spec.class_names else str(label)
 
 
-def _nearest(c: Sides) -> Values:
+def _nearest(c: EvaluationInputs) -> Values:
     """Distances of generated samples to the training data, beside those of samples it never saw."""
     generated = nearest(c.features[1], c.training_features).distances[:, 0]
     unseen = nearest(c.features[0], c.training_features).distances[:, 0]
@@ -273,7 +273,7 @@ def _nearest(c: Sides) -> Values:
     }
 
 
-def _classification_accuracy(c: Sides) -> Values:
+def _classification_accuracy(c: EvaluationInputs) -> Values:
     if c.labelled is None:
         raise UsageError("A classification accuracy needs labelled samples. Received: none")
     generated, train, test = c.labelled()
@@ -307,19 +307,19 @@ def _predicted(side: Statistics) -> np.ndarray:
 # ------------------------------------------------------------------------ needs
 
 
-def _needs_classes(setting: Setting) -> str | None:
+def _needs_classes(setting: MetricContext) -> str | None:
     if not setting.extractor.classes:
         return f"an extractor with classes, which {setting.extractor.name!r} is not"
     return None
 
 
-def _needs_labels(setting: Setting) -> str | None:
+def _needs_labels(setting: MetricContext) -> str | None:
     if not setting.labelled:
         return "generated samples with labels"
     return None
 
 
-def _needs_label_classes(setting: Setting) -> str | None:
+def _needs_label_classes(setting: MetricContext) -> str | None:
     missing = _needs_labels(setting) or _needs_classes(setting)
     classes = setting.extractor.classes
     if missing is None and classes != setting.spec.num_classes:
@@ -332,31 +332,31 @@ def _needs_label_classes(setting: Setting) -> str | None:
     return missing
 
 
-def _needs_training(setting: Setting) -> str | None:
+def _needs_training(setting: MetricContext) -> str | None:
     if not setting.has_training:
         return "data with a training split, and split='held_out' compared with"
     return None
 
 
-def _needs_labelled_training(setting: Setting) -> str | None:
+def _needs_labelled_training(setting: MetricContext) -> str | None:
     if not setting.spec.num_classes:
         return "data with labels"
     return _needs_labels(setting) or _needs_training(setting)
 
 
-def _needs_images(setting: Setting) -> str | None:
+def _needs_images(setting: MetricContext) -> str | None:
     if setting.spec.kind != "image" or min(setting.spec.shape[:2]) < _SSIM_SIDE:
         return f"images of at least {_SSIM_SIDE}x{_SSIM_SIDE}"
     return None
 
 
-def _needs_equal(setting: Setting) -> str | None:
+def _needs_equal(setting: MetricContext) -> str | None:
     equal = setting.count == setting.real_count
     return None if equal else "as many real samples as generated ones"
 
 
-def _needs_neighbors(neighbors: int) -> Callable[[Setting], str | None]:
-    def needs(setting: Setting) -> str | None:
+def _needs_neighbors(neighbors: int) -> Callable[[MetricContext], str | None]:
+    def needs(setting: MetricContext) -> str | None:
         enough = min(setting.count, setting.real_count) > neighbors
         return None if enough else f"at least {neighbors + 1} samples of either side"
 
@@ -427,7 +427,7 @@ def _name_of(text: str) -> str | None:
     return next((n for n, m in MEASURES.items() if text == n or text in m.others), None)
 
 
-def select(metrics: list[str] | None, setting: Setting) -> list[str]:
+def select(metrics: list[str] | None, setting: MetricContext) -> list[str]:
     """Names of the measures to compute, in the table's order: all that fit, or those asked for.
 
     Raises:

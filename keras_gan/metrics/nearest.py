@@ -11,7 +11,7 @@ from keras_gan.metrics.accumulators import Collected, pair, slices
 from keras_gan.metrics.distances import tiles
 
 
-class Neighbours(NamedTuple):
+class Neighbors(NamedTuple):
     """Distances to the nearest training samples and these samples' indices, nearest first."""
 
     distances: np.ndarray
@@ -20,10 +20,10 @@ class Neighbours(NamedTuple):
 
 def nearest(
     features: np.ndarray | Collected, training_features: np.ndarray | Collected, count: int = 1
-) -> Neighbours:
+) -> Neighbors:
     """The training samples nearest to each sample, by Euclidean distance.
 
-    A memorised training set shows in distances far below those of real samples that the training
+    A memorized training set shows in distances far below those of real samples that the training
     has not seen; a copy has distance 0. In pixels only near-identical copies are near; features
     see shifted and recolored ones as well. Exact, with 50 MB and 40 kB for each dimension beside
     the features.
@@ -31,7 +31,7 @@ def nearest(
     Args:
         features: of the generated samples, `(samples, dim)`; flatten images to compare pixels.
         training_features: of the training data, `(training_samples, dim)`.
-        count: number of neighbours, from 1 to the number of training samples.
+        count: number of neighbors, from 1 to the number of training samples.
 
     Returns:
         `distances`, float64, from 0 up, and `indices` into the training data, both
@@ -43,7 +43,7 @@ def nearest(
     training, samples = pair(training_features, features)
     if not 1 <= count <= len(training):
         raise UsageError(
-            "There are at least 1 and at most as many neighbours as training samples. "
+            "There are at least 1 and at most as many neighbors as training samples. "
             f"Received: count={count} for {len(training)} training samples"
         )
     squared = np.full((len(samples), count), np.inf)
@@ -58,7 +58,7 @@ def nearest(
         indices[r] = np.take_along_axis(ids, best, axis=1)
     distances = _exact_distances(samples, training, indices)
     order = np.lexsort((indices, distances), axis=1)
-    return Neighbours(
+    return Neighbors(
         np.take_along_axis(distances, order, axis=1), np.take_along_axis(indices, order, axis=1)
     )
 

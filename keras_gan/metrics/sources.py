@@ -18,9 +18,10 @@ import numpy as np
 from keras_gan import checks, datasets, latents
 from keras_gan import run as runs
 from keras_gan.errors import UsageError
-from keras_gan.gan import GAN
+from keras_gan.games.gan import GAN
 from keras_gan.metrics.features import open_session, runtime_of, to_bytes
 from keras_gan.spec import Spec
+from serving.seeds import check_seeds
 
 BATCH = 64  # samples that are made or read at a time
 _OVERSHOOT = 0.5  # a generator that ends in no tanh gives values somewhat outside of its data's
@@ -175,7 +176,7 @@ def _from_gan(
     protocol = {
         **told,
         "weights": which_weights(gan, drawing.average),
-        "images_seen": gan.count("images_seen"),
+        "examples_seen": gan.count("examples_seen"),
     }
     shape = tuple(gan.sample_shape)
     return _made(_spec(shape, gan.num_classes, names), make, drawing, protocol)
@@ -226,7 +227,7 @@ def _from_bundle(path: pathlib.Path, drawing: Drawing) -> Samples:
         "model_sha256": sha256,
         "runtime": runtime_of(session),
         "weights": training.get("weights"),
-        "images_seen": training.get("images_seen"),
+        "examples_seen": training.get("examples_seen"),
     }
     return _made(spec, make, drawing, protocol)
 
@@ -251,7 +252,7 @@ def _made(
     first = drawing.seed
 
     def read(count: int) -> Iterator[Batch]:
-        latents.check_seeds([first, first + count - 1])
+        check_seeds([first, first + count - 1])
         for start in range(0, count, BATCH):
             order = np.arange(start, min(start + BATCH, count), dtype=np.int64)
             seeds, labels = first + order, None

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from serving.errors import UsageError, told
+from serving.errors import UsageError, short_repr
 
 JSON = b"application/json"
 PNG = b"image/png"
@@ -16,7 +16,7 @@ BYTES = b"application/octet-stream"
 LINES = b"application/x-ndjson"
 
 
-class Refusal(UsageError):
+class HTTPError(UsageError):
     """A request that gets no samples: its status, and the line that says why."""
 
     def __init__(self, status: int, message: str, head: bytes = b""):
@@ -76,7 +76,7 @@ class Request:
         """The body as JSON.
 
         Raises:
-            Refusal: no JSON, or said to be something else.
+            HTTPError: no JSON, or said to be something else.
         """
         kind = self.headers.get(b"content-type")
         # curl says form-urlencoded of what it is given with -d.
@@ -85,15 +85,15 @@ class Request:
             and kind != JSON
             and kind.split(b";")[0].strip().lower() not in _READ_AS_JSON
         ):
-            raise Refusal(
+            raise HTTPError(
                 415,
                 "The body must be application/json. "
-                f"Received: content-type={told(kind.decode('latin-1'))}",
+                f"Received: content-type={short_repr(kind.decode('latin-1'))}",
             )
         try:
             return orjson.loads(self.body)
         except orjson.JSONDecodeError as error:
-            raise Refusal(400, f"The body must be JSON. Received: {error}") from error
+            raise HTTPError(400, f"The body must be JSON. Received: {error}") from error
 
 
 _READ_AS_JSON = (JSON, b"application/x-www-form-urlencoded", BYTES, b"")

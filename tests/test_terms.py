@@ -10,12 +10,12 @@ import pytest
 import tensorflow as tf
 
 import keras_gan
-from keras_gan import UsageError, augment, penalties, schedules
+from keras_gan import UsageError, augment, schedules, terms
 from keras_gan.registry import classes
 
-ALL = sorted(classes(penalties.Penalty))
+ALL = sorted(classes(terms.Term))
 # Those that take the two batches alone, and those that look at more of the game.
-CALLED = [n for n in ALL if classes(penalties.Penalty)[n].of_play is penalties.Penalty.of_play]
+CALLED = [n for n in ALL if classes(terms.Term)[n].of_context is terms.Term.of_context]
 PLAYED = [n for n in ALL if n not in CALLED]
 RNG = np.random.default_rng(7)
 REAL = tf.constant(RNG.normal(size=(4, 3)), tf.float32)
@@ -25,12 +25,12 @@ FAKE = tf.constant(RNG.normal(size=(4, 3)), tf.float32)
 def test_on_a_linear_discriminator():
     """D(x) = w.x has the gradient w everywhere: |w|^2 = 14."""
     w = tf.constant([[1.0], [-2.0], [3.0]])
-    values = {name: penalties.get(name)(lambda x: x @ w, REAL, FAKE).numpy() for name in CALLED}
+    values = {name: terms.get(name)(lambda x: x @ w, REAL, FAKE).numpy() for name in CALLED}
     assert values["r1"] == pytest.approx([7.0] * 4, abs=1e-6)
     assert values["r2"] == pytest.approx([7.0] * 4, abs=1e-6)
     for name in ("gradient_penalty", "lipschitz_penalty", "dragan"):
         assert values[name] == pytest.approx([(14**0.5 - 1) ** 2] * 4, abs=1e-5), name
-    flatter = {name: penalties.get(name)(lambda x: x @ (w / 14), REAL, FAKE) for name in CALLED}
+    flatter = {name: terms.get(name)(lambda x: x @ (w / 14), REAL, FAKE) for name in CALLED}
     for name in ("gradient_penalty", "dragan"):  # |w| / 14 is 1 / sqrt(14), less than 1
         assert flatter[name].numpy() == pytest.approx([(14**-0.5 - 1) ** 2] * 4, abs=1e-5), name
     assert flatter["lipschitz_penalty"].numpy() == pytest.approx([0.0] * 4)
@@ -97,11 +97,11 @@ def play_of(player, generator, discriminator, z, real, seed=SEED):
     def generate(z):
         return generator(z, training=True)
 
-    return penalties.Play(
+    return terms.StepContext(
         player=player,
         generator=generator,
         discriminator=discriminator,
-        discriminate=penalties.SharedForward(lambda x: discriminator(x, training=True)),
+        discriminate=terms.SharedForward(lambda x: discriminator(x, training=True)),
         generate=generate,
         latents=z,
         real=real,
@@ -111,7 +111,7 @@ def play_of(player, generator, discriminator, z, real, seed=SEED):
 
 
 def state_of(name):
-    penalty = penalties.get({"name": name, **ARGUMENTS.get(name, {})})
+    penalty = terms.get({"name": name, **ARGUMENTS.get(name, {})})
     state = STATES.get(name, {})
     assert penalty.initial_state().keys() == state.keys()
     return penalty, {key: tf.constant(value) for key, value in state.items()}
@@ -132,7 +132,7 @@ def test_values_on_linear_players_and_finite_slopes_where_the_discriminator_is_f
         learner = generator if player == "generator" else discriminator
         with tf.GradientTape() as tape:
             play = play_of(player, generator, discriminator, *arrays)
-            values, after = penalty.of_play(play, state)
+            values, after = penalty.of_context(play, state)
         assert after.keys() == state.keys()
         np.testing.assert_allclose(
             values, expected(name, player, weight, kernel, z, x), rtol=1e-4, atol=1e-5
@@ -152,21 +152,21 @@ def test_r1_sees_the_real_and_r2_the_generated_samples():
         return tf.reduce_sum(x**2, axis=1, keepdims=True) / 2
 
     square = (REAL.numpy() ** 2).sum(1) / 2, (FAKE.numpy() ** 2).sum(1) / 2
-    np.testing.assert_allclose(penalties.R1()(half_square, REAL, FAKE), square[0], rtol=1e-6)
-    np.testing.assert_allclose(penalties.R2()(half_square, REAL, FAKE), square[1], rtol=1e-6)
+    np.testing.assert_allclose(terms.R1()(half_square, REAL, FAKE), square[0], rtol=1e-6)
+    np.testing.assert_allclose(terms.R2()(half_square, REAL, FAKE), square[1], rtol=1e-6)
 
 
 def test_gradient_penalty_mixes_each_sample_by_its_own_uniform_number():
     """With D(x) = x^2 / 2 from real 1 to fake 0 the norm is the mixing number itself."""
     ones, zeros = tf.ones((4096, 1)), tf.zeros((4096, 1))
-    values = penalties.GradientPenalty()(lambda x: x**2 / 2, ones, zeros, seed=(3, 4)).numpy()
+    values = terms.GradientPenalty()(lambda x: x**2 / 2, ones, zeros, seed=(3, 4)).numpy()
     mix = 1 - np.sqrt(values)
     assert len(np.unique(mix)) > 4000
     # Uniform: mean 1/2 and variance 1/12, within 4 standard errors.
     assert mix.mean() == pytest.approx(0.5, abs=4 * (1 / 12 / 4096) ** 0.5)
     assert mix.var() == pytest.approx(1 / 12, abs=0.004)
     assert 0 <= mix.min() < 0.01 < 0.99 < mix.max() <= 1
-    other = penalties.GradientPenalty()(lambda x: x**2 / 2, ones, zeros, seed=(3, 5)).numpy()
+    other = terms.GradientPenalty()(lambda x: x**2 / 2, ones, zeros, seed=(3, 5)).numpy()
     assert not np.allclose(values, other)
 
 
@@ -174,10 +174,10 @@ def test_lipschitz_penalty_looks_where_the_gradient_penalty_does():
     """D(x) = 2 x^2 has the slope 4 x: steeper than 1 from 1/4 on alone."""
     ones, zeros = tf.ones((256, 1)), tf.zeros((256, 1))
     two_sided, one_sided = (
-        penalties.get(name)(lambda x: 2 * x**2, ones, zeros, seed=(3, 4)).numpy()
+        terms.get(name)(lambda x: 2 * x**2, ones, zeros, seed=(3, 4)).numpy()
         for name in ("gradient_penalty", "lipschitz_penalty")
     )
-    mix = penalties.between(ones, zeros, (3, 4)).numpy()[:, 0]
+    mix = terms.between(ones, zeros, (3, 4)).numpy()[:, 0]
     np.testing.assert_allclose(two_sided, (4 * mix - 1) ** 2, atol=1e-5)
     np.testing.assert_allclose(one_sided, np.where(mix > 0.25, two_sided, 0.0), atol=1e-5)
     assert (one_sided == 0).any()
@@ -187,27 +187,27 @@ def test_dragan_looks_around_the_real_samples():
     """D(x) = |x|^2 / 2 has the gradient x': the noise is what it is away from the samples."""
     real = tf.constant(RNG.normal(5.0, 2.0, size=(2000, 1)), tf.float32)
     fake = tf.fill((2000, 1), np.nan)  # is not looked at
-    values = penalties.Dragan()(lambda x: x**2 / 2, real, fake, seed=(1, 2)).numpy()
+    values = terms.Dragan()(lambda x: x**2 / 2, real, fake, seed=(1, 2)).numpy()
     far = real.numpy()[:, 0] > 1  # where |x'| - 1 is x' - 1
     noise = (np.sqrt(values) + 1 - real.numpy()[:, 0])[far] / (0.5 * np.std(real))
     assert -1e-4 < noise.min() < 0.01 < 0.99 < noise.max() < 1 + 1e-4
     assert noise.mean() == pytest.approx(0.5, abs=4 * (1 / 12 / 1900) ** 0.5)
-    other = penalties.Dragan()(lambda x: x**2 / 2, real, fake, seed=(1, 3)).numpy()
+    other = terms.Dragan()(lambda x: x**2 / 2, real, fake, seed=(1, 3)).numpy()
     assert not np.allclose(values, other)
 
 
 def test_le_cam_holds_to_the_averages_of_the_steps_before():
     """Logits are the samples: 2 and -1, then 4 and 0; with a decay of 1/2 worked out by hand."""
-    penalty = penalties.LeCam(decay=0.5)
+    penalty = terms.LeCam(decay=0.5)
     state = {key: tf.constant(value) for key, value in penalty.initial_state().items()}
     generator, discriminator = linear_players()
     seen = []
     for real, fake in ((2.0, -1.0), (4.0, 0.0), (5.0, 1.0)):
-        play = penalties.Play(
+        play = terms.StepContext(
             *("discriminator", generator, discriminator, lambda x: x, None, None),
             *(tf.fill((3, 1), real), tf.fill((3, 1), fake), None),
         )
-        values, state = penalty.of_play(play, state)
+        values, state = penalty.of_context(play, state)
         seen.append(values.numpy())
     averages = (2 + 2 * 4) / 3, (-1 + 0) / 3  # each step weighs twice as much as the one before
     third = (5 - averages[1]) ** 2 + (1 - averages[0]) ** 2
@@ -217,10 +217,10 @@ def test_le_cam_holds_to_the_averages_of_the_steps_before():
 def test_path_length_remembers_the_mean_length():
     generator, discriminator = linear_players()
     generator.set_weights([np.eye(3, 24)])
-    penalty = penalties.PathLength(decay=0.25, batch_shrink=1)
+    penalty = terms.PathLength(decay=0.25, batch_shrink=1)
     arrays = tf.zeros((5000, 3)), tf.zeros((5000, *SHAPE))
     play = play_of("generator", generator, discriminator, *arrays)
-    values, state = penalty.of_play(play, {"mean": tf.constant(2.0)})
+    values, state = penalty.of_context(play, {"mean": tf.constant(2.0)})
     # |J^T y| is that of 3 normal numbers, over the root of 12 pixels: mean sqrt(8 / pi) / sqrt(12).
     mean = (8 / np.pi / 12) ** 0.5
     assert float(state["mean"]) == pytest.approx(2 + 0.25 * (mean - 2), abs=0.002)
@@ -239,13 +239,13 @@ def test_path_length_goes_by_the_mapping_network_where_there_is_one():
     y = np.array(tf.random.stateless_normal((4, 24), SEED, alg="philox")) / 12**0.5
     play = play_of("generator", generator, discriminator, tf.ones((4, 3)), tf.zeros((4, *SHAPE)))
     for layer, factor in ((None, 1.0), ("mapping", 1.0)):
-        penalty = penalties.PathLength(batch_shrink=1, layer=layer)
-        values, _ = penalty.of_play(play, {"mean": tf.constant(0.0)})
+        penalty = terms.PathLength(batch_shrink=1, layer=layer)
+        values, _ = penalty.of_context(play, {"mean": tf.constant(0.0)})
         y = np.array(tf.random.stateless_normal((4, *SHAPE), SEED, alg="philox")).reshape(4, 24)
         lengths = factor * np.linalg.norm(kernel @ y.T, axis=0) / 12**0.5
         np.testing.assert_allclose(values, lengths**2, rtol=1e-5)
     generator.get_layer("mapping").name = "other"
-    by_latents, _ = penalties.PathLength(batch_shrink=1).of_play(play, {"mean": tf.constant(0.0)})
+    by_latents, _ = terms.PathLength(batch_shrink=1).of_context(play, {"mean": tf.constant(0.0)})
     np.testing.assert_allclose(by_latents, 9 * values.numpy(), rtol=1e-5)
 
 
@@ -256,14 +256,14 @@ def test_feature_matching_of_a_named_layer_behind_the_augmentation():
     shifted = keras.layers.Dense(2, name="hidden")(squares)
     discriminator = keras.Model(samples, keras.layers.Dense(1)(shifted))
     real, fake = tf.constant([[1.0, 2.0], [3.0, 0.0]]), tf.constant([[1.0, 1.0], [2.0, 0.0]])
-    play = penalties.Play(
+    play = terms.StepContext(
         *("generator", linear_players()[0], discriminator, None, None, None, real, fake, None),
         augmented=lambda x: 2 * x,
     )
-    (value,), _ = penalties.FeatureMatching(layer="squares").of_play(play, {})
+    (value,), _ = terms.FeatureMatching(layer="squares").of_context(play, {})
     assert float(value) == (4 * (5 - 2.5)) ** 2 + (4 * (2 - 0.5)) ** 2
     hidden = discriminator.get_layer("hidden")
-    by_default = penalties.FeatureMatching().of_play(play, {})[0]
+    by_default = terms.FeatureMatching().of_context(play, {})[0]
     difference = np.array([4 * (2.5 - 5), 4 * (0.5 - 2)]) @ hidden.kernel.numpy()
     np.testing.assert_allclose(by_default, [(difference**2).sum()], rtol=1e-5)
 
@@ -280,24 +280,24 @@ def test_orthogonal_takes_the_kernels_by_their_output_channels():
         kernel = rng.normal(size=(2, 2, 3, 2) if axis == 2 else (2, 2, 2, 3))
         inner = getattr(layer, "layer", layer)
         inner.kernel.assign(kernel)
-        play = penalties.Play("discriminator", None, player, *[None] * 6)
-        (value,), _ = penalties.Orthogonal(player="discriminator").of_play(play, {})
+        play = terms.StepContext("discriminator", None, player, *[None] * 6)
+        (value,), _ = terms.Orthogonal(player="discriminator").of_context(play, {})
         a, b, c = np.moveaxis(kernel, axis, 0).reshape(3, -1)
         assert float(value) == pytest.approx(2 * ((a @ b) ** 2 + (a @ c) ** 2 + (b @ c) ** 2))
-    assert penalties.Orthogonal(player="both").players == ("discriminator", "generator")
+    assert terms.Orthogonal(player="both").players == ("discriminator", "generator")
 
 
 def test_consistency_transforms_each_sample_of_a_pack_by_itself(make_gan):
     """By flips and translations: the penalty of a packed game is that of its unpacked samples."""
     transform = augment.get("flip_translation")
-    gan = keras_gan.GAN(*packed_players(), penalties=["consistency"], pac=2)
+    gan = keras_gan.GAN(*packed_players(), terms=["consistency"], pac=2)
     samples = tf.constant(RNG.uniform(-1, 1, (4, 8, 8, 1)), tf.float32)
     play = gan._play(
         "discriminator", gan._discriminate(None, 0), gan._packed(samples), *[None] * 3, 0
     )
-    (penalty,) = gan.penalties.values()
+    (penalty,) = gan.terms.values()
     play = dataclasses.replace(play, seed=tf.constant(SEED))
-    values, _ = penalty.of_play(play, {})
+    values, _ = penalty.of_context(play, {})
     judge = gan.discriminator
     moved = transform(samples, tf.constant(SEED))
     assert np.abs(moved - samples).max(axis=(1, 2, 3)).min() > 0  # each has moved
@@ -429,7 +429,7 @@ def play_slopes(name, generator, discriminator, player, away=0.0):
 
     def value():
         play = play_of(player, generator, discriminator, z, real)
-        return tf.reduce_mean(penalty.of_play(play, state)[0])
+        return tf.reduce_mean(penalty.of_context(play, state)[0])
 
     learner = generator if player == "generator" else discriminator
     return slopes(value, learner.trainable_variables, away)
@@ -444,7 +444,7 @@ def head():
 @pytest.mark.parametrize("kind", LAYERS)
 def test_second_derivative_through_a_layer(name, kind):
     layers = [*LAYERS[kind](), *head()]
-    by_tape, by_differences = discriminator_slopes(penalties.get(name), *layers, away=0.3)
+    by_tape, by_differences = discriminator_slopes(terms.get(name), *layers, away=0.3)
     assert by_tape == pytest.approx(by_differences, rel=1e-5, abs=1e-7)
 
 
@@ -455,7 +455,7 @@ def softplus_generator(*layers):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("name", [n for n in PLAYED if "generator" in penalties.get(n).twice])
+@pytest.mark.parametrize("name", [n for n in PLAYED if "generator" in terms.get(n).second_order])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_second_derivative_through_a_layer_of_the_generator(name, kind):
     generator = softplus_generator(*LAYERS[kind]())
@@ -469,7 +469,7 @@ def test_second_derivative_through_a_layer_of_the_generator(name, kind):
 def test_slopes_of_what_looks_at_more_of_the_game(name):
     """Of penalties that are differentiated once, through one player of several layers."""
     layer = keras.layers
-    for player in penalties.get(name).players:
+    for player in terms.get(name).players:
         generator = softplus_generator(layer.Conv2DTranspose(2, 3), layer.Conv2D(1, 3))
         hidden = [layer.Conv2D(2, 3), layer.Activation("tanh"), layer.Flatten(), layer.Dense(3)]
         inputs = keras.Input((6, 6, 1), dtype="float64")
@@ -508,18 +508,18 @@ def test_second_derivative_through_every_family(family, conditional):
 
     def r1():
         logits = lambda x: discriminator(given(x), training=True)  # noqa: E731
-        return tf.reduce_mean(penalties.R1()(logits, real, fake))
+        return tf.reduce_mean(terms.R1()(logits, real, fake))
 
     by_tape, by_differences = slopes(r1, discriminator.trainable_variables, away=0.1)
     assert by_tape == pytest.approx(by_differences, rel=1e-4, abs=1e-7)
 
     def path_length():
-        play = penalties.Play(
+        play = terms.StepContext(
             *("generator", generator, discriminator, None, None, z, real, fake),
             *(tf.constant(SEED), labels if conditional else None),
         )
-        penalty = penalties.PathLength(batch_shrink=1)
-        return tf.reduce_mean(penalty.of_play(play, {"mean": tf.constant(0.25)})[0])
+        penalty = terms.PathLength(batch_shrink=1)
+        return tf.reduce_mean(penalty.of_context(play, {"mean": tf.constant(0.25)})[0])
 
     by_tape, by_differences = slopes(path_length, generator.trainable_variables, away=0.1)
     assert by_tape == pytest.approx(by_differences, rel=1e-4, abs=1e-7)
@@ -531,7 +531,7 @@ def test_normalization_layers_of_keras_are_refused_for_a_reason(kind):
     """Their second derivative is wrong by percents; should this fail, they need not be refused."""
     layer = getattr(keras.layers, kind)(dtype="float64")
     layers = [keras.layers.Conv2D(4, 3), layer, *head()]
-    by_tape, by_differences = discriminator_slopes(penalties.R1(), *layers)
+    by_tape, by_differences = discriminator_slopes(terms.R1(), *layers)
     assert by_tape != pytest.approx(by_differences, rel=0.005)
     keras.config.set_dtype_policy("float32")
     player = keras.Sequential([keras.Input((8, 12, 1)), type(layer)(name="norm"), *head()[1:]])
@@ -540,7 +540,7 @@ def test_normalization_layers_of_keras_are_refused_for_a_reason(kind):
     )
     keras_gan.GAN(generator, player)
     with pytest.raises(UsageError, match=rf"normalization layer .* layer 'norm', {kind}"):
-        keras_gan.GAN(generator, player, penalties=["r1"])
+        keras_gan.GAN(generator, player, terms=["r1"])
 
 
 def test_shared_forward_gives_what_separate_passes_give():
@@ -554,13 +554,13 @@ def test_shared_forward_gives_what_separate_passes_give():
         return player(x)
 
     results = []
-    for wrap in (lambda d: d, penalties.SharedForward):
+    for wrap in (lambda d: d, terms.SharedForward):
         calls.clear()
         with tf.GradientTape() as tape:
             discriminator = wrap(discriminate)
             loss = tf.reduce_mean(discriminator(REAL) - discriminator(FAKE))
             for name in ("r1", "r2"):
-                loss += tf.reduce_mean(penalties.get(name)(discriminator, REAL, FAKE))
+                loss += tf.reduce_mean(terms.get(name)(discriminator, REAL, FAKE))
         results.append((len(calls), float(loss), tape.gradient(loss, player.trainable_variables)))
     (apart, loss, gradients), (shared, same_loss, same_gradients) = results
     assert (apart, shared) == (4, 2)
@@ -590,14 +590,14 @@ def again(thing):
 
 @pytest.mark.parametrize("name", ALL)
 def test_round_trip(name):
-    penalty = penalties.get({"name": name, "weight": 3.5, "interval": 4})
+    penalty = terms.get({"name": name, "weight": 3.5, "interval": 4})
     config = again(penalty).get_config()
     assert type(again(penalty)) is type(penalty)
     assert config == penalty.get_config()
     assert (config["weight"], config["interval"]) == (3.5, 4)
     taken = inspect.signature(type(penalty)).parameters
     assert config.keys() == taken.keys()  # else an argument would be lost
-    scheduled = again(penalties.get({"name": name, "weight": Halving(8)}))
+    scheduled = again(terms.get({"name": name, "weight": Halving(8)}))
     assert isinstance(scheduled.weight, Halving)
     assert scheduled.weight.images == 8
 
@@ -614,7 +614,7 @@ def small_game(names, policy="float32", num_classes=0, compiled=True, **argument
         )
     finally:
         keras.config.set_dtype_policy("float32")
-    gan = keras_gan.GAN(*players, penalties=names, num_classes=num_classes, **arguments)
+    gan = keras_gan.GAN(*players, terms=names, num_classes=num_classes, **arguments)
     if compiled:
         gan.compile(keras.optimizers.Adam(1e-2), keras.optimizers.Adam(1e-2))
     return gan
@@ -695,7 +695,7 @@ def test_each_by_itself(name, policy):
 
 
 def test_what_they_remember_is_saved_and_goes_on_bit_for_bit(tmp_path):
-    stateful = [n for n in ALL if penalties.get(n).initial_state()]
+    stateful = [n for n in ALL if terms.get(n).initial_state()]
     assert stateful == ["le_cam", "path_length"]
 
     data = tf.data.Dataset.from_tensor_slices(TINY).batch(4)
@@ -705,7 +705,7 @@ def test_what_they_remember_is_saved_and_goes_on_bit_for_bit(tmp_path):
     resumed = keras.saving.load_model(tmp_path / "game.keras")
     for name in stateful:
         for key, weight in straight._memories[name].items():
-            assert float(weight.numpy()) != penalties.get(name).initial_state()[key]
+            assert float(weight.numpy()) != terms.get(name).initial_state()[key]
             assert float(resumed._memories[name][key].numpy()) == float(weight.numpy())
     for gan in (straight, resumed):
         gan.fit(data, verbose=0)
@@ -720,8 +720,8 @@ def test_a_generator_penalty_weighs_in_the_generators_loss_alone():
     discriminator = keras.Sequential([keras.Input((1,)), dense(1, kernel_initializer="zeros")])
     generator.layers[-1].bias.assign([3.0])
     generator.layers[-1].kernel.trainable = False  # G(z) = b, whatever the latents
-    penalty = penalties.FeatureMatching(weight=Halving(4))
-    gan = keras_gan.GAN(generator, discriminator, loss="wasserstein", penalties=[penalty])
+    penalty = terms.FeatureMatching(weight=Halving(4))
+    gan = keras_gan.GAN(generator, discriminator, loss="wasserstein", terms=[penalty])
     gan.compile(keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.0))
     logs = gan.fit(np.ones((8, 1), "float32"), batch_size=4, verbose=0, shuffle=False).history
     first = 3.0 - 0.1 * 1.0 * 2 * (3.0 - 1.0)
@@ -734,7 +734,7 @@ def test_a_generator_penalty_weighs_in_the_generators_loss_alone():
 def test_rescaled():
     """Of StyleGAN2: c = 16 / 17."""
     given = {"learning_rate": 2.5e-3, "beta_1": 0.0, "beta_2": 0.99, "epsilon": 1e-8}
-    made = penalties.rescaled(given, 16)
+    made = terms.rescaled(given, 16)
     assert made == {
         "learning_rate": pytest.approx(2.5e-3 * 16 / 17),
         "beta_1": 0.0,
@@ -742,26 +742,26 @@ def test_rescaled():
         "epsilon": 1e-8,
     }
     assert keras.optimizers.Adam(**made).beta_2 == made["beta_2"]
-    assert penalties.rescaled(given, 1) == given
-    scheduled = penalties.rescaled({"learning_rate": Halving(8), "beta_2": Halving(8)}, 4)
+    assert terms.rescaled(given, 1) == given
+    scheduled = terms.rescaled({"learning_rate": Halving(8), "beta_2": Halving(8)}, 4)
     rate = again(scheduled["learning_rate"])
     assert float(rate.at(8.0)) == pytest.approx(0.8 * 0.5)
     assert float(scheduled["beta_2"].at(8.0)) == pytest.approx(0.5**0.8)
     assert scheduled["beta_1"] == pytest.approx(0.9**0.8)
     with pytest.raises(UsageError, match=r"from 1 up. Received: interval=0"):
-        penalties.rescaled(given, 0)
+        terms.rescaled(given, 0)
     keras_schedule = keras.optimizers.schedules.CosineDecay(0.1, 10)
     with pytest.raises(UsageError, match=r"or a schedule of keras_gan. Received: learning_rate=<"):
-        penalties.rescaled({"learning_rate": keras_schedule}, 16)
+        terms.rescaled({"learning_rate": keras_schedule}, 16)
 
 
 def test_what_is_refused():
     with pytest.raises(UsageError, match=r"from 0 up. Received: weight=-1"):
-        penalties.R1(-1)
+        terms.R1(-1)
     with pytest.raises(UsageError, match=r"from 1 up. Received: interval=0"):
-        penalties.R1(1.0, interval=0)
+        terms.R1(1.0, interval=0)
     with pytest.raises(UsageError, match=r"'r3'\. Did you mean 'r[12]'"):
-        penalties.get("r3")
+        terms.get("r3")
 
 
 @pytest.mark.parametrize(
@@ -783,20 +783,20 @@ def test_what_is_refused():
 )
 def test_arguments_out_of_range_are_refused(given, message):
     with pytest.raises(UsageError, match=message) as caught:
-        penalties.get(given)
+        terms.get(given)
     assert "\n" not in str(caught.value)
 
 
 def test_players_that_a_penalty_cannot_look_at_are_refused(make_gan):
     with pytest.raises(UsageError, match=r"Keras in the generator .*layer 'stage_0_norm', Batch"):
-        make_gan(penalties=["path_length"])
+        make_gan(terms=["path_length"])
     with pytest.raises(UsageError, match=r"a layer of the generator. Received: layer='map'. Valid"):
         small_game([{"name": "path_length", "layer": "map"}])
     with pytest.raises(UsageError, match=r"layer='hiden_1'. Did you mean 'hidden_1'"):
         small_game([{"name": "feature_matching", "layer": "hiden_1"}])
     spec = keras_gan.Spec("points", (2,))
     with pytest.raises(UsageError, match=r"takes images .* samples of shape \(2,\)"):
-        keras_gan.GAN(*keras_gan.architectures.build("mlp", spec), penalties=["consistency"])
+        keras_gan.GAN(*keras_gan.architectures.build("mlp", spec), terms=["consistency"])
 
     class Own(keras.Model):
         def call(self, samples):
@@ -805,6 +805,6 @@ def test_players_that_a_penalty_cannot_look_at_are_refused(make_gan):
     judge = Own()
     judge(np.zeros((1, *SHAPE), "float32"))
     with pytest.raises(UsageError, match=r"Functional or Sequential .* Received: .* of type Own"):
-        keras_gan.GAN(linear_players()[0], judge, penalties=["feature_matching"])
+        keras_gan.GAN(linear_players()[0], judge, terms=["feature_matching"])
     # Batch normalization is no matter to penalties that are differentiated once.
-    make_gan(penalties=["le_cam", "consistency", "latent_consistency", "feature_matching"])
+    make_gan(terms=["le_cam", "consistency", "latent_consistency", "feature_matching"])

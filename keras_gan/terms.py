@@ -4,7 +4,7 @@ A penalty is called with the discriminator, a real and a generated batch, and gi
 sample, or one for the batch, before its weight. `GAN` adds `weight` times their mean to the loss
 of the player that it is on, the discriminator as a rule, every `interval` of that player's steps
 (then `interval` times as strongly, so that the average stays). One that needs more than the two
-batches takes a `Play`.
+batches takes a `StepContext`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class SharedForward:
 
 
 @dataclasses.dataclass(frozen=True)
-class Play:
+class StepContext:
     """What a penalty may look at in one player's turn.
 
     Args:
@@ -81,8 +81,8 @@ class Play:
         labels: class ids of both batches, `(batch,)`, in a conditional game.
         augmented: callable from samples to what the discriminator sees of them, with the numbers
             that `discriminate` draws.
-        singly: callable that applies a function to samples, to each of a pack (`GAN`'s `pac`) by
-            itself: `singly(function, samples)`.
+        per_sample: callable that applies a function to samples, to each of a pack (`GAN`'s `pac`)
+            by itself: `per_sample(function, samples)`.
     """
 
     player: str
@@ -96,9 +96,9 @@ class Play:
     seed: Any
     labels: Any = None
     augmented: Callable[[Any], Any] = lambda samples: samples
-    singly: Callable[[Callable, Any], Any] = lambda function, samples: function(samples)
+    per_sample: Callable[[Callable, Any], Any] = lambda function, samples: function(samples)
 
-    def alone(self) -> Play:
+    def alone(self) -> StepContext:
         """The same with forward passes of its own, for a branch of the graph."""
         shared = self.discriminate
         if not isinstance(shared, SharedForward):
@@ -145,7 +145,7 @@ def _uniform(shape, seed, dtype):
 
 
 def _check_weight(name: str, weight: Any) -> None:
-    if not all(0 <= value < float("inf") for value in schedules.extremes(weight)):
+    if not all(0 <= value < float("inf") for value in schedules.bounds(weight)):
         raise UsageError(
             f"The weight of a penalty must be a number from 0 up. Received: {name}={weight!r}"
         )
@@ -157,10 +157,10 @@ def _check_positive(name: str, value: Any, most: float = float("inf")) -> None:
         raise UsageError(f"{name} must be a number above 0{bound}. Received: {name}={value!r}")
 
 
-class Penalty:
+class Term:
     """Base class of the penalties.
 
-    A subclass gives `__call__`, or `of_play` if it needs more than the two batches or remembers
+    A subclass gives `__call__`, or `of_context` if it needs more than the two batches or remembers
     something; its name in recipes and among the metrics is the class name in snake case. It must
     be registered with `keras.saving.register_keras_serializable`, so that a game can be saved.
     `players` tells whose loss it is added to: "discriminator", "generator" or both.
@@ -214,7 +214,7 @@ class Penalty:
         """What it remembers from step to step: numbers by name, as they are at the start."""
         return {}
 
-    def of_play(self, play: Play, state: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def of_context(self, play: StepContext, state: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Computes the penalty in a player's turn.
 
         Args:
@@ -232,18 +232,18 @@ class Penalty:
         return {"weight": serialize(self.weight), "interval": self.interval}
 
     @classmethod
-    def from_config(cls, config: dict) -> Penalty:
+    def from_config(cls, config: dict) -> Term:
         deserialize = keras.saving.deserialize_keras_object
         return cls(**{name: deserialize(value) for name, value in config.items()})
 
 
 @keras.saving.register_keras_serializable("keras_gan")
-class R1(Penalty):
+class R1(Term):
     """Zero-centered gradient penalty on real samples: 1/2 |grad D(x)|^2, gamma being the weight.
 
     Args:
         weight: the papers' gamma.
-        interval: see `Penalty`.
+        interval: see `Term`.
 
     Reference:
         - [Mescheder et al., 2018](https://arxiv.org/abs/1801.04406), equation 9
@@ -254,12 +254,12 @@ class R1(Penalty):
 
 
 @keras.saving.register_keras_serializable("keras_gan")
-class R2(Penalty):
+class R2(Term):
     """Zero-centered gradient penalty on generated samples: 1/2 |grad D(G(z))|^2.
 
     Args:
         weight: the papers' gamma.
-        interval: see `Penalty`.
+        interval: see `Term`.
 
     Reference:
         - [Mescheder et al., 2018](https://arxiv.org/abs/1801.04406), equation 10
@@ -270,14 +270,14 @@ class R2(Penalty):
 
 
 @keras.saving.register_keras_serializable("keras_gan")
-class GradientPenalty(Penalty):
+class GradientPenalty(Term):
     """The gradient penalty of WGAN-GP: (|grad D(x')| - 1)^2 between real and generated samples.
 
     x' = a x + (1 - a) G(z), with one a per sample, uniform in [0, 1].
 
     Args:
         weight: the paper's lambda, 10 there.
-        interval: see `Penalty`.
+        interval: see `Term`.
 
     Reference:
         - [Gulrajani et al., 2017](https://arxiv.org/abs/1704.00028), equation 3
@@ -299,7 +299,7 @@ class LipschitzPenalty(GradientPenalty):
 
     Args:
         weight: the paper's lambda, 10 by default.
-        interval: see `Penalty`.
+        interval: see `Term`.
 
     Reference:
         - [Petzka et al., 2017](https://arxiv.org/abs/1709.08894)
@@ -311,7 +311,7 @@ class LipschitzPenalty(GradientPenalty):
 
 
 @keras.saving.register_keras_serializable("keras_gan")
-class Dragan(Penalty):
+class Dragan(Term):
     """The gradient penalty of DRAGAN: (|grad D(x')| - 1)^2 around the real samples.
 
     x' = x + std(x) u / 2, where std(x) is the standard deviation of all values of the real batch
@@ -319,7 +319,7 @@ class Dragan(Penalty):
 
     Args:
         weight: the paper's lambda, 10 there.
-        interval: see `Penalty`.
+        interval: see `Term`.
 
     Reference:
         - [Kodali et al., 2017](https://arxiv.org/abs/1705.07215)
@@ -335,7 +335,7 @@ class Dragan(Penalty):
 
 
 @keras.saving.register_keras_serializable("keras_gan")
-class LeCam(Penalty):
+class LeCam(Term):
     """The LeCam regularization: each side's logits near the other side's average of late.
 
     |D(x) - a_fake|^2 + |D(G(z)) - a_real|^2, where a_real and a_fake are averages of the
@@ -348,7 +348,7 @@ class LeCam(Penalty):
 
     Args:
         weight: the paper's lambda; 0.3 by default.
-        interval: see `Penalty`.
+        interval: see `Term`.
         decay: of the averages for each time that the penalty is due, above 0 and below 1.
 
     Raises:
@@ -358,7 +358,7 @@ class LeCam(Penalty):
         - [Tseng et al., 2021](https://arxiv.org/abs/2104.03310), equation 6
     """
 
-    twice = ()
+    second_order = ()
 
     def __init__(self, weight: float | Schedule = 0.3, interval: int = 1, decay: float = 0.99):
         super().__init__(weight, interval)
@@ -368,7 +368,7 @@ class LeCam(Penalty):
     def initial_state(self) -> dict[str, float]:
         return {"real": 0.0, "fake": 0.0, "mass": 0.0}
 
-    def of_play(self, play: Play, state: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def of_context(self, play: StepContext, state: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         real, fake = play.discriminate(play.real), play.discriminate(play.fake)
         # The sums of what the averages weigh, and of the weights: no bias to the zeros at first.
         begun = ops.cast(state["mass"] > 0, real.dtype)
@@ -388,7 +388,7 @@ class LeCam(Penalty):
 
 
 @keras.saving.register_keras_serializable("keras_gan")
-class Consistency(Penalty):
+class Consistency(Term):
     """Consistency regularization, CR: |D(x) - D(T(x))|^2 on real samples.
 
     T is an augmentation that should not change the verdict. Where the game has an augmentation of
@@ -396,7 +396,7 @@ class Consistency(Penalty):
 
     Args:
         weight: the paper's lambda, 10 there.
-        interval: see `Penalty`.
+        interval: see `Term`.
         augment: T: name or instance of an augmentation without a state, or a callable
             `augment(samples, seed)`. By default mirroring and translation, as in the paper, for
             images.
@@ -408,7 +408,7 @@ class Consistency(Penalty):
         - [Zhang et al., 2020](https://arxiv.org/abs/1910.12027), algorithm 1
     """
 
-    twice = ()
+    second_order = ()
 
     def __init__(
         self,
@@ -429,11 +429,11 @@ class Consistency(Penalty):
         if isinstance(self.augment, augments.Augment):
             self.augment.check(sample_shape)
 
-    def of_play(self, play: Play, state: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def of_context(self, play: StepContext, state: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         return self._distance(play, play.real, play.seed), state
 
-    def _distance(self, play: Play, samples, seed):
-        changed = play.singly(lambda x: self.augment(x, seed), samples)
+    def _distance(self, play: StepContext, samples, seed):
+        changed = play.per_sample(lambda x: self.augment(x, seed), samples)
         difference = play.discriminate(samples) - play.discriminate(changed)
         return _per_sample(ops.square(difference))
 
@@ -450,7 +450,7 @@ class BalancedConsistency(Consistency):
 
     Args:
         weight: of both parts; with `real` and `fake` of 1 the paper's two lambdas, 10 there.
-        interval: see `Penalty`.
+        interval: see `Term`.
         augment: see `Consistency`.
         real: factor of the part on real samples, from 0 up: lambda_real is `weight * real`.
         fake: factor of the part on generated samples, from 0 up.
@@ -476,7 +476,7 @@ class BalancedConsistency(Consistency):
                 raise UsageError(f"{name} must be a number from 0 up. Received: {name}={factor!r}")
         self.real, self.fake = float(real), float(fake)
 
-    def of_play(self, play: Play, state: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def of_context(self, play: StepContext, state: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         seeds = [_folded(play.seed, i) for i in range(2)]
         values = self.real * self._distance(play, play.real, seeds[0])
         return values + self.fake * self._distance(play, play.fake, seeds[1]), state
@@ -486,7 +486,7 @@ class BalancedConsistency(Consistency):
 
 
 @keras.saving.register_keras_serializable("keras_gan")
-class LatentConsistency(Penalty):
+class LatentConsistency(Term):
     """Latent consistency, zCR: D the same for near latents, G not.
 
     The discriminator is held to |D(G(z)) - D(G(z + dz))|^2, and the generator, lest it ignore its
@@ -498,7 +498,7 @@ class LatentConsistency(Penalty):
 
     Args:
         weight: on the discriminator: the paper's lambda_dis, 5 there.
-        interval: see `Penalty`.
+        interval: see `Term`.
         generator_weight: on the generator: the paper's lambda_gen, 0.5 there; or a schedule.
         noise: standard deviation of dz, above 0; 0.03 in the paper.
 
@@ -510,7 +510,7 @@ class LatentConsistency(Penalty):
     """
 
     players = ("discriminator", "generator")
-    twice = ()
+    second_order = ()
 
     def __init__(
         self,
@@ -530,7 +530,7 @@ class LatentConsistency(Penalty):
     def weight_on(self, player: str) -> float | Schedule:
         return self.generator_weight if player == "generator" else self.weight
 
-    def of_play(self, play: Play, state: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def of_context(self, play: StepContext, state: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         near = play.generate(play.latents + self.noise * _normal(play.latents, play.seed))
         if play.player == "generator":
             return -squared_norm(ops.cast(near - play.fake, _wide(near))), state
@@ -543,7 +543,7 @@ class LatentConsistency(Penalty):
 
 
 @keras.saving.register_keras_serializable("keras_gan")
-class PathLength(Penalty):
+class PathLength(Term):
     """Path length regularization of StyleGAN2, on the generator: (|J^T y| - a)^2.
 
     J is the Jacobian of a sample by its latents, y normal noise of the sample's shape divided by
@@ -557,7 +557,7 @@ class PathLength(Penalty):
 
     Args:
         weight: 2 in the paper.
-        interval: see `Penalty`; 4 in the paper.
+        interval: see `Term`; 4 in the paper.
         decay: how far the average moves towards a new value, above 0 and below 1; 0.01 there.
         batch_shrink: the penalty is computed on the first `1 / batch_shrink` of the batch; 2 there.
         layer: name of the generator's layer whose output the intermediate latents are; by default
@@ -572,7 +572,7 @@ class PathLength(Penalty):
     """
 
     players = ("generator",)
-    twice = ("generator",)
+    second_order = ("generator",)
 
     def __init__(
         self,
@@ -599,14 +599,14 @@ class PathLength(Penalty):
     def initial_state(self) -> dict[str, float]:
         return {"mean": 0.0}
 
-    def of_play(self, play: Play, state: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def of_context(self, play: StepContext, state: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         lengths = self._lengths(play)
         # The average of the steps before, which all replicas share.
         values = ops.square(lengths - ops.cast(state["mean"], lengths.dtype))
         now = ops.cast(ops.stop_gradient(ops.mean(lengths)), "float32")
         return values, {"mean": state["mean"] + self.decay * (now - state["mean"])}
 
-    def _lengths(self, play: Play):
+    def _lengths(self, play: StepContext):
         """|J^T y| of each sample, `(count,)`."""
         count = tf.maximum(1, tf.shape(play.latents)[0] // self.batch_shrink)
         # Nothing is learned through a slice, whose gradient XLA cannot make inside a branch.
@@ -640,15 +640,15 @@ class PathLength(Penalty):
 
 
 @keras.saving.register_keras_serializable("keras_gan")
-class FeatureMatching(Penalty):
+class FeatureMatching(Term):
     """Feature matching, on the generator: |mean f(x) - mean f(G(z))|^2 over the batch.
 
     f are the features of a hidden layer of the discriminator, means are those of the batch (of
     the replica's batch, under a distribution strategy). One value for the whole batch.
 
     Args:
-        weight: see `Penalty`.
-        interval: see `Penalty`.
+        weight: see `Term`.
+        interval: see `Term`.
         layer: name of the discriminator's layer whose output the features are; by default what
             goes into its last layer with a kernel, the logits' as a rule. The discriminator must
             be Functional or Sequential.
@@ -662,7 +662,7 @@ class FeatureMatching(Penalty):
     """
 
     players = ("generator",)
-    twice = ()
+    second_order = ()
 
     def __init__(self, weight: float | Schedule = 1.0, interval: int = 1, layer: str | None = None):
         super().__init__(weight, interval)
@@ -671,7 +671,7 @@ class FeatureMatching(Penalty):
     def check(self, generator, discriminator, sample_shape: tuple) -> None:
         self._features(discriminator)
 
-    def of_play(self, play: Play, state: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def of_context(self, play: StepContext, state: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         network = self._features(play.discriminator)
 
         def mean_features(samples):
@@ -704,7 +704,7 @@ class FeatureMatching(Penalty):
 
 
 @keras.saving.register_keras_serializable("keras_gan")
-class Orthogonal(Penalty):
+class Orthogonal(Term):
     """Orthogonal regularization of BigGAN: |W^T W * (1 - I)|^2, of every kernel W of a player.
 
     W has a column for each output channel; the columns are held to be orthogonal to each other,
@@ -712,7 +712,7 @@ class Orthogonal(Penalty):
 
     Args:
         weight: the paper's beta, 1e-4 there.
-        interval: see `Penalty`.
+        interval: see `Term`.
         player: "generator", as in the paper, where it makes truncation work, "discriminator", or
             "both".
 
@@ -723,7 +723,7 @@ class Orthogonal(Penalty):
         - [Brock et al., 2018](https://arxiv.org/abs/1809.11096), equation 3
     """
 
-    twice = ()
+    second_order = ()
 
     def __init__(
         self, weight: float | Schedule = 1e-4, interval: int = 1, player: str = "generator"
@@ -736,7 +736,7 @@ class Orthogonal(Penalty):
         self.player = player
         self.players = ("discriminator", "generator") if player == "both" else (player,)
 
-    def of_play(self, play: Play, state: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def of_context(self, play: StepContext, state: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         network = play.generator if play.player == "generator" else play.discriminator
         total = tf.zeros((1,))
         for matrix in _kernels(network):
@@ -832,7 +832,7 @@ def rescaled(arguments: Mapping[str, Any], interval: int) -> dict[str, Any]:
     or where a loop of one's own takes the penalty in a step of its own.
 
     ```python
-    keras.optimizers.Adam(**keras_gan.penalties.rescaled(
+    keras.optimizers.Adam(**keras_gan.terms.rescaled(
         {"learning_rate": 2.5e-3, "beta_1": 0.0, "beta_2": 0.99}, interval=16))
     ```
 
@@ -895,18 +895,18 @@ class _Rescaled(Schedule):
 
 def names() -> dict[str, str]:
     """Every penalty's name with the first line of its description."""
-    return registered(Penalty)
+    return registered(Term)
 
 
-def get(penalty: str | dict | Penalty) -> Penalty:
+def get(penalty: str | dict | Term) -> Term:
     """Gives the penalty of a name, of a `{"name": ..., **arguments}` dictionary, or itself.
 
     Raises:
         UsageError: no penalty has that name, or it does not take an argument.
     """
-    return find(Penalty, penalty, "penalty")
+    return find(Term, penalty, "penalty")
 
 
-def name_of(penalty: Penalty) -> str:
+def name_of(penalty: Term) -> str:
     """The penalty's name in recipes and among the metrics."""
     return snake_case(type(penalty).__name__)

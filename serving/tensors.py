@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from serving.engine import LIGHT, Job, even
+from serving.http_types import Answer, HTTPError
 from serving.limits import Settings
-from serving.messages import Answer, Refusal
 
 
 class Inputs:
@@ -24,7 +24,7 @@ class Inputs:
         settings: the server's.
 
     Raises:
-        Refusal: what does not fit the model or its limits.
+        HTTPError: what does not fit the model or its limits.
     """
 
     def __init__(
@@ -41,13 +41,13 @@ class Inputs:
         self.seeds: np.ndarray | None = None
         self.labels: np.ndarray | None = None
         if ("latents" in tensors) == ("seeds" in tensors):
-            raise Refusal(
+            raise HTTPError(
                 400, f"latents or seeds say which samples. Received: {', '.join(tensors) or 'none'}"
             )
         if "latents" in tensors:
             latents = tensors["latents"]
             if latents.ndim != 2 or latents.shape[1] != bundle.latent_dim:
-                raise Refusal(
+                raise HTTPError(
                     400,
                     f"latents must have the shape [n, {bundle.latent_dim}]. "
                     f"Received: {list(latents.shape)}",
@@ -55,20 +55,20 @@ class Inputs:
             with np.errstate(over="ignore"):
                 latents = latents.astype(np.float32)
             if not np.isfinite(latents).all():
-                raise Refusal(400, "latents must be finite numbers. Received: one that is not")
+                raise HTTPError(400, "latents must be finite numbers. Received: one that is not")
             self.latents = latents * np.float32(truncation) if truncation != 1 else latents
             self.count = len(latents)
         else:
             self.seeds = seeds = _column("seeds", tensors["seeds"])
             if seeds.size and int(seeds.min()) < 0:
-                raise Refusal(400, "A seed must be at least 0 and below 2**63. Received: another")
+                raise HTTPError(400, "A seed must be at least 0 and below 2**63. Received: another")
             self.count = len(seeds)
         if not 0 < self.count <= settings.max_count:
-            raise Refusal(
+            raise HTTPError(
                 400, f"A request takes 1 to {settings.max_count} samples. Received: {self.count}"
             )
         if self.count > 1 and self.count * served.size > settings.max_values:
-            raise Refusal(
+            raise HTTPError(
                 400,
                 f"An answer holds at most {settings.max_values} numbers. "
                 f"Received: {self.count} samples of {served.size}",
@@ -79,21 +79,23 @@ class Inputs:
         bundle = self.served.bundle
         if labels is None:
             if bundle.num_classes and self.seeds is None:
-                raise Refusal(
+                raise HTTPError(
                     400, f"Bundle {bundle.name!r} takes labels beside latents. Received: none"
                 )
             return
         if not bundle.num_classes:
-            raise Refusal(400, f"Bundle {bundle.name!r} takes no labels. Received: labels")
+            raise HTTPError(400, f"Bundle {bundle.name!r} takes no labels. Received: labels")
         self.labels = _column("labels", labels)
         if len(self.labels) != self.count:
-            raise Refusal(
+            raise HTTPError(
                 400,
                 f"labels must be one for each of {self.count} samples. "
                 f"Received: {len(self.labels)}",
             )
         if int(self.labels.min()) < 0 or int(self.labels.max()) >= bundle.num_classes:
-            raise Refusal(400, f"A label must be 0 to {bundle.num_classes - 1}. Received: another")
+            raise HTTPError(
+                400, f"A label must be 0 to {bundle.num_classes - 1}. Received: another"
+            )
 
     def job(
         self,
@@ -191,9 +193,9 @@ def _column(name: str, values: np.ndarray) -> np.ndarray:
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1 or values.dtype.kind not in "iu":
-        raise Refusal(
+        raise HTTPError(
             400, f"{name} must be integers of shape [n] or [n, 1]. Received: {list(values.shape)}"
         )
     if values.dtype.kind == "u" and values.size and int(values.max()) >= 2**63:
-        raise Refusal(400, f"{name} must be below 2**63. Received: {int(values.max())}")
+        raise HTTPError(400, f"{name} must be below 2**63. Received: {int(values.max())}")
     return values.astype(np.int64)

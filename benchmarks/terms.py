@@ -1,9 +1,9 @@
 """Does the game end well without its penalties, or in bfloat16? Trains a recipe each way.
 
-    python benchmarks/penalties.py gaussians-25 --seeds 3
-    python benchmarks/penalties.py fashion-mnist --seeds 3 --set training.images=20000 \\
-        --set optimizers.generator.learning_rate.images=20000 \\
-        --set optimizers.discriminator.learning_rate.images=20000 \\
+    python benchmarks/terms.py gaussians-25 --seeds 3
+    python benchmarks/terms.py fashion-mnist --seeds 3 --set training.examples=20000 \\
+        --set optimizers.generator.learning_rate.examples=20000 \\
+        --set optimizers.discriminator.learning_rate.examples=20000 \\
         --games penalized,unpenalized,bfloat16
 
 For each seed and each game a row: how the training ended (the collapse guard stops it as it would
@@ -30,7 +30,7 @@ from keras_gan.run import processor
 
 GAMES = {
     "penalized": ["training.precision=float32"],
-    "unpenalized": ["training.precision=float32", "game.penalties=[]"],
+    "unpenalized": ["training.precision=float32", "game.terms=[]"],
     "bfloat16": ["training.precision=bfloat16"],
 }
 
@@ -42,7 +42,7 @@ def measure(name: str, seed: int, game: str, settings: list[str]) -> dict[str, A
         outcome = train.train(recipe, f"{folder}/run")
     gan = outcome.gan
     row: dict[str, Any] = {"seed": seed, "game": game, "ended": outcome.reason}
-    row |= {"images": gan.count("images_seen"), "seconds": time.monotonic() - began}
+    row |= {"images": gan.count("examples_seen"), "seconds": time.monotonic() - began}
     held_out = next(iter(train.open_data(recipe).dataset("held_out", batch_size=1_000, seed=0)))
     real = np.asarray(held_out[0] if isinstance(held_out, tuple) else held_out)
     made = gan.generate(range(len(real)))

@@ -11,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gan import augment as augments
-from keras_gan import checks, constraints, latents, losses, penalties, schedules
+from keras_gan import checks, constraints, latents, losses, schedules, terms
 from keras_gan.errors import UsageError
+from serving.seeds import check_seeds
 
 # Keras and TensorFlow are not annotated, and what a type checker infers of them is wrong.
 ops: Any = keras.ops
@@ -34,7 +35,7 @@ class GAN(keras.Model):
 
     ```python
     gan = keras_gan.GAN(generator, discriminator, loss="relativistic",
-                        penalties=[keras_gan.penalties.R1(1.0), keras_gan.penalties.R2(1.0)])
+                        terms=[keras_gan.terms.R1(1.0), keras_gan.terms.R2(1.0)])
     gan.compile(keras.optimizers.Adam(2e-4, beta_1=0.0), keras.optimizers.Adam(2e-4, beta_1=0.0))
     gan.fit(dataset, epochs=10)
     pictures = gan.generate(seeds=range(16))
@@ -52,7 +53,7 @@ class GAN(keras.Model):
         discriminator: built Keras model from samples, or `[samples, labels]`, to logits
             `(batch, ...)`, any real numbers: no sigmoid at the end.
         loss: name or instance of an adversarial loss, see `keras_gan.losses`.
-        penalties: names or instances of penalties on either player, see `keras_gan.penalties`.
+        terms: names or instances of terms of either player, see `keras_gan.terms`.
         augment: `None`, name or instance of an augmentation, see `keras_gan.augment`, or any
             callable `augment(samples, seed)` that gives samples of the same shape,
             differentiable, where seed is a tensor of 2 integers for the stateless random
@@ -92,7 +93,7 @@ class GAN(keras.Model):
         generator: keras.Model,
         discriminator: keras.Model,
         loss: str | dict | losses.Loss = "non_saturating",
-        penalties: Iterable[str | dict | penalties.Penalty] = (),
+        terms: Iterable[str | dict | terms.Term] = (),
         augment: Any = None,
         constraint: str | dict | constraints.Constraint | None = None,
         discriminator_steps: int = 1,
@@ -116,7 +117,7 @@ class GAN(keras.Model):
         self.generator = generator
         self.discriminator = discriminator
         self.adversarial_loss = losses.get(loss)  # `self.loss` belongs to keras.Model
-        self.penalties = _penalties(penalties)
+        self.terms = _named_terms(terms)
         self.augment = augments.get(augment)
         self.constraint = constraints.get(constraint)
         self.discriminator_steps = int(discriminator_steps)
@@ -127,30 +128,28 @@ class GAN(keras.Model):
         self.num_classes = int(num_classes)
         self.seed = int(seed)
         self.latent_dim, self.sample_shape = checks.players(
-            generator, discriminator, num_classes, latent_dim, self.penalties, self.pac
+            generator, discriminator, num_classes, latent_dim, self.terms, self.pac
         )
         if isinstance(self.augment, augments.Augment):
             self.augment.check(self.sample_shape)
-        for penalty in self.penalties.values():
+        for penalty in self.terms.values():
             penalty.check(generator, discriminator, self.sample_shape)
 
         self.average_generator = _copy(generator) if ema_half_life else generator
         # Own counters: an optimizer's stands still when a loss scale is halved.
         self.iteration = self._counter("iteration")
-        self.images_seen = self._counter("images_seen")
+        self.examples_seen = self._counter("examples_seen")
         self.evaluation_step = self._counter("evaluation_step")
         # What penalties and the augmentation remember from step to step.
-        self._memories = {n: self._memory(n, p.initial_state()) for n, p in self.penalties.items()}
+        self._memories = {n: self._memory(n, p.initial_state()) for n, p in self.terms.items()}
         if isinstance(self.augment, augments.Augment):
             self._memories["augment"] = self._memory("augment", self.augment.initial_state())
         measured = ["d_loss", "g_loss", "real_accuracy", "fake_accuracy"]
         measured += ["real_logits", "fake_logits"]
-        self._penalty_metrics = [
-            _metric(n, w) for n, p in self.penalties.items() for w in p.players
-        ]
+        self._penalty_metrics = [_metric(n, w) for n, p in self.terms.items() for w in p.players]
         self._augment_metrics = []
         if isinstance(self.augment, augments.Augment):
-            start = self.augment.initial_state() | {"images_seen": 0.0}
+            start = self.augment.initial_state() | {"examples_seen": 0.0}
             self._augment_metrics = [f"augment_{name}" for name in self.augment.measures(start)]
         measured += [*self._penalty_metrics, *self._augment_metrics]
         self._trackers = {name: _Mean(name) for name in measured}
@@ -182,7 +181,7 @@ class GAN(keras.Model):
         }
 
     def count(self, name: str) -> int:
-        """Value of a counter, "iteration" or "images_seen"; under a strategy as well."""
+        """Value of a counter, "iteration" or "examples_seen"; under a strategy as well."""
         return int(getattr(self, name).value.numpy())
 
     def compile(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -224,7 +223,7 @@ class GAN(keras.Model):
             # Before the first step: strategies, XLA and loading cannot create moments later.
             optimizer.build(player.trainable_variables)
             for name, schedule in _schedules(optimizer).items():
-                setattr(checks.inner(optimizer), name, schedule.bound(self.images_seen.value))
+                setattr(checks.inner(optimizer), name, schedule.bind(self.examples_seen.value))
             _take_summed_gradients(optimizer)
         self._compile_arguments = kwargs
 
@@ -262,13 +261,13 @@ class GAN(keras.Model):
             values = self.adversarial_loss.generator(real_logits, fake_logits)
             loss = self._mean_of_top(values, fake_logits)
             play = self._play("generator", discriminate, real, fake, z, labels, turn)
-            penalized = loss + self._penalties(play, turn)
+            penalized = loss + self._terms_of(play, turn)
             scaled = self._scaled(penalized, self.generator_optimizer)
         _apply(self.generator_optimizer, tape, scaled, self.generator.trainable_variables)
         self._trackers["g_loss"].update_state(loss)
 
         # The average follows, and the clock moves on.
-        self.images_seen.assign_add(self._global_size(data))
+        self.examples_seen.assign_add(self._global_size(data))
         self._update_average(self._global_size(data))
         self.iteration.assign_add(1)
         return self._results()
@@ -278,12 +277,12 @@ class GAN(keras.Model):
         _move(self.discriminator)
         real, fake = self._packed(self._mixed(real, fake, turn)), self._packed(fake)
         with tf.GradientTape() as tape:
-            discriminate = penalties.SharedForward(self._discriminate(labels, turn))
+            discriminate = terms.SharedForward(self._discriminate(labels, turn))
             real_logits = discriminate(real)
             fake_logits = discriminate(fake)
             loss = ops.mean(self.adversarial_loss.discriminator(real_logits, fake_logits))
             play = self._play("discriminator", discriminate, real, fake, z, labels, turn)
-            penalized = loss + self._penalties(play, turn)
+            penalized = loss + self._terms_of(play, turn)
             scaled = self._scaled(penalized, self.discriminator_optimizer)
         weights = self.discriminator.trainable_variables
         _apply(self.discriminator_optimizer, tape, scaled, weights)
@@ -298,7 +297,7 @@ class GAN(keras.Model):
     def _play(self, player: str, discriminate, real, fake, z, labels, turn: int):
         """What the penalties on a player may look at in its turn."""
         purpose = _PENALTY if player == "discriminator" else _GENERATOR_PENALTY
-        return penalties.Play(
+        return terms.StepContext(
             player=player,
             generator=self.generator,
             discriminator=self.discriminator,
@@ -310,28 +309,28 @@ class GAN(keras.Model):
             seed=self._random_seed(purpose, turn),
             labels=labels,
             augmented=lambda x: self._augmented(x, self._random_seed(_AUGMENT, turn)),
-            singly=lambda function, x: self._packed(function(self._unpacked(x))),
+            per_sample=lambda function, x: self._packed(function(self._unpacked(x))),
         )
 
-    def _penalties(self, play: penalties.Play, turn: int):
+    def _terms_of(self, play: terms.StepContext, turn: int):
         """Sum of the penalties on the player whose turn it is, each times its weight."""
         total = 0.0
-        for name, penalty in self.penalties.items():
+        for name, penalty in self.terms.items():
             if play.player not in penalty.players:
                 continue
             memory = self._memories[name]
             values = {key: weight.value for key, weight in memory.items()}
             value, values, due = self._penalty(penalty, play, values, turn)
             _remember(memory, values)
-            strength = schedules.now(penalty.weight_on(play.player), self.images_seen.value)
+            strength = schedules.now(penalty.weight_on(play.player), self.examples_seen.value)
             total += strength * penalty.interval * value
             self._trackers[_metric(name, play.player)].update_state(value, sample_weight=due)
         return total
 
-    def _penalty(self, penalty, play: penalties.Play, state: dict, turn: int):
+    def _penalty(self, penalty, play: terms.StepContext, state: dict, turn: int):
         """Mean value of a penalty, its new state, and whether (1.0 or 0.0) it is due."""
         if penalty.interval == 1:
-            values, state = penalty.of_play(play, state)
+            values, state = penalty.of_context(play, state)
             return ops.mean(values), state, 1.0
         step = self.iteration.value
         if play.player == "discriminator":
@@ -340,7 +339,7 @@ class GAN(keras.Model):
 
         def penalize():
             # A pass of its own inside the branch: nothing is computed when it is not due.
-            values, new = penalty.of_play(play.alone(), state)
+            values, new = penalty.of_context(play.alone(), state)
             return ops.mean(values), new
 
         value, state = tf.cond(due, penalize, lambda: (tf.zeros(()), state))
@@ -348,7 +347,7 @@ class GAN(keras.Model):
 
     def _augment_state(self) -> dict[str, Any]:
         state = {name: weight.value for name, weight in self._memories["augment"].items()}
-        return state | {"images_seen": tf.cast(self.images_seen.value, "float32")}
+        return state | {"examples_seen": tf.cast(self.examples_seen.value, "float32")}
 
     def _mixed(self, real, fake, turn: int):
         """What the discriminator is shown as real: with `Apa`, generated samples among it."""
@@ -363,9 +362,9 @@ class GAN(keras.Model):
         """Lets an adaptive augmentation see how sure the discriminator is."""
         if not isinstance(self.augment, augments.Augment):
             return
-        boundary = self.adversarial_loss.boundary(real_logits, fake_logits)
+        threshold = self.adversarial_loss.decision_threshold(real_logits, fake_logits)
         state = self._augment_state()
-        new = self.augment.observe(real_logits - boundary, state)
+        new = self.augment.observe(real_logits - threshold, state)
         _remember(self._memories["augment"], new)
         for name, value in self.augment.measures(state | new).items():
             self._trackers[f"augment_{name}"].update_state(value)
@@ -404,7 +403,7 @@ class GAN(keras.Model):
         if self.top_k == 1.0:
             return ops.mean(values)
         count = tf.shape(values)[0]
-        share = schedules.now(self.top_k, self.images_seen.value)
+        share = schedules.now(self.top_k, self.examples_seen.value)
         kept = tf.maximum(1.0, tf.math.ceil(share * tf.cast(count, tf.float32) - 1e-4))
         rank = tf.argsort(tf.argsort(losses.per_sample(fake_logits), direction="DESCENDING"))
         chosen = tf.cast(tf.cast(rank, tf.float32) < kept, values.dtype)
@@ -510,8 +509,8 @@ class GAN(keras.Model):
         if self.average_generator is self.generator:
             return
         images = tf.cast(images, "float32")
-        seen = tf.cast(self.images_seen.value, "float32")
-        half_life = schedules.now(self.ema_half_life, self.images_seen.value)
+        seen = tf.cast(self.examples_seen.value, "float32")
+        half_life = schedules.now(self.ema_half_life, self.examples_seen.value)
         half_life = tf.minimum(half_life, seen * self.ema_rampup)
         # 1 - 0.5 ** (images / half_life), without the cancellation at a long half-life.
         step = -tf.math.expm1(-math.log(2.0) * images / tf.maximum(half_life, 1e-8))
@@ -526,12 +525,12 @@ class GAN(keras.Model):
 
     def _track_verdicts(self, loss, real_logits, fake_logits) -> None:
         """Loss, mean logits, and how often each side is told rightly (a tie counts half)."""
-        boundary = self.adversarial_loss.boundary(real_logits, fake_logits)
+        threshold = self.adversarial_loss.decision_threshold(real_logits, fake_logits)
         self._trackers["d_loss"].update_state(loss)
         self._trackers["real_logits"].update_state(real_logits)
         self._trackers["fake_logits"].update_state(fake_logits)
-        self._trackers["real_accuracy"].update_state((1 + ops.sign(real_logits - boundary)) / 2)
-        self._trackers["fake_accuracy"].update_state((1 + ops.sign(boundary - fake_logits)) / 2)
+        self._trackers["real_accuracy"].update_state((1 + ops.sign(real_logits - threshold)) / 2)
+        self._trackers["fake_accuracy"].update_state((1 + ops.sign(threshold - fake_logits)) / 2)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -632,7 +631,7 @@ class GAN(keras.Model):
         Raises:
             UsageError: a seed, label, or truncation out of range, or labels without classes.
         """
-        seeds = latents.check_seeds(seeds)
+        seeds = check_seeds(seeds)
         classes = checks.labels(labels, seeds, self.num_classes)
         checks.number("truncation", truncation, least=0)
         checks.whole_number("batch_size", batch_size, least=1)
@@ -691,7 +690,7 @@ class GAN(keras.Model):
             "generator": serialize(self.generator),
             "discriminator": serialize(self.discriminator),
             "loss": serialize(self.adversarial_loss),
-            "penalties": [serialize(p) for p in self.penalties.values()],
+            "terms": [serialize(p) for p in self.terms.values()],
             "augment": None if self.augment is None else serialize(self.augment),
             "constraint": None if self.constraint is None else serialize(self.constraint),
             "discriminator_steps": self.discriminator_steps,
@@ -710,8 +709,8 @@ class GAN(keras.Model):
         serialized = ["generator", "discriminator", "loss", "augment", "constraint", "top_k"]
         for name in [*serialized, "ema_half_life"]:
             config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
-        config["penalties"] = [
-            keras.saving.deserialize_keras_object(p, custom_objects) for p in config["penalties"]
+        config["terms"] = [
+            keras.saving.deserialize_keras_object(p, custom_objects) for p in config["terms"]
         ]
         return cls(**config)
 
@@ -749,13 +748,13 @@ def _inputs(first, labels):
     return first if labels is None else [first, labels]
 
 
-def _penalties(given: Any) -> dict[str, penalties.Penalty]:
+def _named_terms(given: Any) -> dict[str, terms.Term]:
     """Penalties by the names of their metrics; a second of a kind is called `r1_2`."""
     if not isinstance(given, (list, tuple)):
-        raise UsageError(f"penalties must be a list. Received: penalties={given!r}")
-    named: dict[str, penalties.Penalty] = {}
-    for penalty in map(penalties.get, given):
-        base = name = penalties.name_of(penalty)
+        raise UsageError(f"terms must be a list. Received: terms={given!r}")
+    named: dict[str, terms.Term] = {}
+    for penalty in map(terms.get, given):
+        base = name = terms.name_of(penalty)
         count = 1
         while name in named:
             count += 1
@@ -767,12 +766,13 @@ def _penalties(given: Any) -> dict[str, penalties.Penalty]:
 def _move(player: keras.Model) -> None:
     """Moves, once a turn, what the player's calls only read.
 
-    A layer with such a state has a method `move()`: see `keras_gan.layers.SpectralNormalization`.
+    A layer with such a state has a method `update_power_iteration()`, see
+    `keras_gan.layers.SpectralNormalization`.
     """
     for layer in player._flatten_layers():
-        move = getattr(layer, "move", None)
-        if move is not None:
-            move()
+        update = getattr(layer, "update_power_iteration", None)
+        if update is not None:
+            update()
 
 
 def _copy(generator: keras.Model) -> keras.Model:
@@ -825,7 +825,7 @@ def _deserialized(config: dict[str, Any]) -> dict[str, Any]:
 def _schedules(optimizer) -> dict[str, Any]:
     """The optimizer's numbers that follow a schedule, by the names of their attributes."""
     attributes = vars(checks.inner(optimizer)).items()
-    return {name: value for name, value in attributes if hasattr(value, "bound")}
+    return {name: value for name, value in attributes if hasattr(value, "bind")}
 
 
 def _apply(optimizer, tape: tf.GradientTape, loss, variables) -> None:

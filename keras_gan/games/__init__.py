@@ -1,0 +1,5 @@
+"""Games: one file each. `gan` is the game of one generator and one discriminator."""
+
+from keras_gan.games.gan import GAN
+
+__all__ = ["GAN"]
