@@ -25,7 +25,7 @@ def _to_text(sample: np.ndarray, meta: Meta, texts: Mapping[str, str]) -> bytes:
 class Label(Kind):
     """Class ids or probabilities of classes."""
 
-    meta = ("num_classes", "class_names")
+    meta = ("num_classes", "class_names", "frequencies")
     metrics = ()
     formats = (Format("txt", "text/plain", _to_text),)
 
