@@ -266,7 +266,7 @@ def test_shards_of_a_larger_whole_and_another_number_of_workers_are_the_same(bun
 
 def test_a_complete_folder_is_left_as_it_is(bundle, tmp_path, capsys):
     out = tmp_path / "shards"
-    for told in ("samples/s", "all of it was there"):
+    for told in ("samples/s", "all of them existed"):
         assert sample(bundle, f"{out}/", "--count", "4", "--shard-size", "2") == 0
         assert told in capsys.readouterr().out
 
@@ -290,8 +290,8 @@ def test_other_releases_are_refused_by_name(bundle, tmp_path, monkeypatch):
     job = bulk.plan(bundle, 2, seed=0, count=2)
     bulk.run(job, str(tmp_path), workers=1)
     software = index(tmp_path)["software"] | {"pillow": "0.1"}
-    monkeypatch.setattr(bulk, "_software", lambda: software)
-    with pytest.raises(UsageError, match=r"and releases that.*pillow='0.1' \(was"):
+    monkeypatch.setattr("serving.bulk.index.software", lambda: software)
+    with pytest.raises(UsageError, match=r"arguments and releases.*pillow='0.1' \(was"):
         bulk.run(job, str(tmp_path), workers=1)
 
 
@@ -314,7 +314,7 @@ def test_a_folder_of_something_else_is_not_touched(bundle, tmp_path, capsys):
     assert (tmp_path / "notes.txt").read_text() == "mine"
     (tmp_path / "index.json").write_text("{}")
     assert sample(bundle, f"{tmp_path}/", "--count", "2", "--overwrite") == 2
-    assert "must be one that keras-gan sample wrote" in capsys.readouterr().err
+    assert "must be a file that keras-gan sample wrote" in capsys.readouterr().err
 
 
 def test_a_bundle_that_becomes_another_one_is_refused(bundle, tmp_path):
@@ -324,14 +324,14 @@ def test_a_bundle_that_becomes_another_one_is_refused(bundle, tmp_path):
     assert job.bundle == str(bundle.path.resolve())
     other = dataclasses.replace(job, sha256="0" * 64)
     for workers in (1, 2):
-        with pytest.raises(UsageError, match=r"must stay what it is.*was '000"):
+        with pytest.raises(UsageError, match=r"must not change while.*was '000"):
             bulk.run(other, str(tmp_path / f"{workers}"), workers=workers)
 
 
 def test_two_runs_do_not_write_into_one_folder(bundle, tmp_path):
     job = bulk.plan(bundle, 2, seed=0, count=2)
-    place = bulk.open_place(str(tmp_path))
-    with place.held(), pytest.raises(UsageError, match="Only one run at a time"):
+    destination = bulk.open_destination(str(tmp_path))
+    with destination.locked(), pytest.raises(UsageError, match="Only one run at a time"):
         bulk.run(job, str(tmp_path), workers=1)
     assert bulk.run(job, str(tmp_path), workers=1)["complete"]
 
@@ -379,7 +379,7 @@ def test_an_interrupted_run_is_gone_on_with(bundle, tmp_path, sent):
         assert process.returncode == -signal.SIGKILL
     else:
         assert process.returncode == 128 + sent
-        assert "the same command goes on" in err
+        assert "run the same command again" in err
         assert "Traceback" not in err
         assert not list(out.glob(".*"))
         done = index(out)
@@ -437,13 +437,13 @@ def test_memory_does_not_grow_with_the_count_or_the_shard(bundle, tmp_path):
 MISTAKES = [
     (["--shard-size", "0"], "--shard-size must be at least 1"),
     (["--workers", "0"], "--workers must be at least 1"),
-    (["--format", "png"], "must be webdataset, npz or tfrecord. Received: 'png'"),
-    (["--engine", "spark"], "--engine must be processes or ray. Received: 'spark'"),
+    (["--format", "png"], "must be webdataset, npz or tfrecord. Received: format='png'"),
+    (["--engine", "spark"], "--engine must be processes or ray. Received: --engine spark"),
     (["--labels", "hat"], "A label must be 0 to 2"),
-    (["--count", str(10**15)], "There may be 1000000 shards at most"),
-    (["--truncation", "-1"], "truncation must be"),
-    (["--batch-size", "0"], "batch_size must be"),
-    (["--each", "x"], "without it"),
+    (["--count", str(10**15)], "A job must have at most 1000000 shards"),
+    (["--truncation", "-1"], "Received: truncation=-1.0"),
+    (["--batch-size", "0"], "Received: batch_size=0"),
+    (["--each", "x"], "--each cannot be combined"),
     (["--out", "/dev/null", "--workers", "1"], "must name a folder"),
     (["--out", "/dev/null/x/"], "must be writable"),
     (["--out", "nosuch://bucket/x"], "file system's package for fsspec"),
@@ -512,7 +512,7 @@ def test_ray_data_makes_the_same_shards(bundle, tmp_path):
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]
-    assert "all of it was there" in done.stdout
+    assert "all of them existed" in done.stdout
     here, ray = (index(tmp_path / name) for name in ("here", "ray"))
     assert [r["name"] for r in here["shards"]] == [r["name"] for r in ray["shards"]]
     with tarfile.open(tmp_path / "ray" / "clothes-000003.tar") as tar:

@@ -17,7 +17,11 @@ from wire import Wire, hang_up, refuse, say
 
 import serving
 from serving import AsyncClient, Client, ServerError, UsageError, cli, interpolation, pictures
-from serving.client import RemoteBundle, _Answer, _check, _retry_after
+from serving.client import RemoteBundle
+from serving.client.arguments import check_arguments
+from serving.client.endpoint import retry_after
+from serving.client.http_types import Response
+from serving.client.session import Server
 from serving.seeds import latents_from_seeds
 
 CLASSES = '{"count": 3, "names": ["shirt", "shoe", "bag"]}'
@@ -138,7 +142,7 @@ def test_what_a_server_does_not_tell_comes_from_the_bundle(bundle):
     with Wire(bundle, ("v2",)) as server:
         client = Client(server.url)
         assert client.models()[0]["classes"] is None
-        with pytest.raises(UsageError, match="does not tell the number of classes"):
+        with pytest.raises(UsageError, match="does not report the number of classes"):
             client.generate([1])
         with pytest.raises(UsageError, match="labels must be ids"):
             client.generate([1], labels="shoe")
@@ -176,26 +180,26 @@ def test_a_server_that_stays_full_is_left_with_its_own_line(ours):
 
 def test_waits_are_never_shorter_than_asked_and_not_all_the_same(ours):
     client = Client(ours.url)
-    full = _Answer(503, {"retry-after": "2"}, b"")
-    waits = [client._next_wait(0, time.monotonic() + 60, full) for _ in range(50)]
+    full = Response(503, {"retry-after": "2"}, b"")
+    waits = [client.retries.next_wait(0, time.monotonic() + 60, full) for _ in range(50)]
     assert min(waits) >= 2.0
     assert max(waits) <= 2.1
     assert len(set(waits)) > 40
-    later = [client._next_wait(n, time.monotonic() + 60, None) for n in range(6)]
+    later = [client.retries.next_wait(n, time.monotonic() + 60, None) for n in range(6)]
     assert all(a * 2 * 0.5 <= b * 1.01 for a, b in itertools.pairwise(later))
     assert later[5] <= 3.2
-    assert client._next_wait(6, time.monotonic() + 60, None) is None
-    assert client._next_wait(0, time.monotonic() + 1, full) is None
+    assert client.retries.next_wait(6, time.monotonic() + 60, None) is None
+    assert client.retries.next_wait(0, time.monotonic() + 1, full) is None
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("7", 7.0), ("0.5", 0.5), ("-3", 0.0), ("", None), ("soon", None), ("nan", None)],
 )
-def test_retry_after(text, seconds):
-    assert _retry_after(_Answer(503, {"retry-after": text}, b"")) == seconds
+def testretry_after(text, seconds):
+    assert retry_after(Response(503, {"retry-after": text}, b"")) == seconds
     at = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 30))
-    assert 28 < (_retry_after(_Answer(503, {"retry-after": at}, b"")) or 0) < 31
+    assert 28 < (retry_after(Response(503, {"retry-after": at}, b"")) or 0) < 31
 
 
 def test_connections_are_kept_and_replaced(ours):
@@ -318,11 +322,11 @@ def test_a_server_that_trickles_is_given_up(ours, begun):
 @pytest.mark.parametrize(("given", "asked"), [(None, [None, 3, 3]), (2, [2, 2, 2])])
 def test_all_parts_are_asked_of_the_version_that_answers_the_first(given, asked):
     client = Client("http://127.0.0.1:9", batch_size=1)
-    client._server = ("keras_gan", "", None)
-    plan = client._generate(_check([1, 2, 3], version=given))
+    client.session.server = Server("keras_gan", "", None)
+    plan = client.session.generate(check_arguments([1, 2, 3], version=given))
     buffer = io.BytesIO()
     np.save(buffer, np.zeros((1, 2), np.float32))
-    answers = [_Answer(200, {"x-model-version": str(x)}, buffer.getvalue()) for x in (3, 4, 4)]
+    answers = [Response(200, {"x-model-version": str(x)}, buffer.getvalue()) for x in (3, 4, 4)]
     for version, answer in zip(asked, [None, *answers], strict=False):
         assert json.loads(plan.send(answer).body).get("version") == version
 
@@ -330,17 +334,17 @@ def test_all_parts_are_asked_of_the_version_that_answers_the_first(given, asked)
 @pytest.mark.parametrize(
     ("wanted", "rule"),
     [
-        ({}, "named by seeds"),
-        ({"seeds": [1], "count": 2}, "named by seeds"),
-        ({"seeds": [1], "interpolate": [1, 2]}, "named by seeds"),
+        ({}, "named by `seeds`"),
+        ({"seeds": [1], "count": 2}, "named by `seeds`"),
+        ({"seeds": [1], "interpolate": [1, 2]}, "named by `seeds`"),
         ({"seeds": [-1]}, "at least 0"),
         ({"seeds": "a"}, "sequence of integers"),
-        ({"count": 0}, "count must be"),
-        ({"seed": []}, "seed must be one integer"),
-        ({"interpolate": [], "count": 2}, "interpolate must name seeds"),
-        ({"seeds": [1], "truncation": -1.0}, "truncation must be"),
+        ({"count": 0}, "`count` must be"),
+        ({"seed": []}, "`seed` must be one integer"),
+        ({"interpolate": [], "count": 2}, "`interpolate` must name at least one seed"),
+        ({"seeds": [1], "truncation": -1.0}, "`truncation` must be"),
         ({"seeds": [1, 2], "labels": [0, 1, 2]}, "one for each of the 2"),
-        ({"around": 3, "radius": 1.5}, "radius must be"),
+        ({"around": 3, "radius": 1.5}, "`radius` must be"),
     ],
 )
 def test_mistakes_do_not_reach_the_server(wanted, rule):
@@ -354,11 +358,11 @@ URLS += ["http://me:secret@h/", "http://h/?model=x", "http://h/\N{LATIN SMALL LE
 
 @pytest.mark.parametrize("url", URLS)
 def test_a_url_is_checked_at_once(url):
-    with pytest.raises(UsageError, match="A server's URL is http"):
+    with pytest.raises(UsageError, match="A server's URL must be http"):
         Client(url)
-    with pytest.raises(UsageError, match="protocol must be one of"):
+    with pytest.raises(UsageError, match="`protocol` must be one of"):
         Client("http://h", protocol="grpc")
-    with pytest.raises(UsageError, match="A token must be plain") as caught:
+    with pytest.raises(UsageError, match="`token` must hold printable") as caught:
         Client("http://h", token="secret\r\nHost: elsewhere")
     assert "secret" not in str(caught.value)
 
@@ -494,9 +498,9 @@ def test_mistakes_with_a_server_are_one_line(ours, tmp_path, monkeypatch, capsys
     for url, options, rule in (
         (f"{ours.url}/hats", [], "must have the model. Received: 'hats'"),
         (ours.url, ["--labels", "hat"], "A label must be 0 to 2 or one of shirt"),
-        (ours.url, ["--batch-size", "0"], "batch_size must be"),
+        (ours.url, ["--batch-size", "0"], "batch_size` must be"),
         (ours.url, ["--out", "shards/"], "Shards are made from a bundle on disk"),
-        ("http://", [], "A server's URL is"),
+        ("http://", [], "A server's URL must be"),
     ):
         assert cli.main(["sample", url, *options]) == 2
         error = capsys.readouterr().err
@@ -551,7 +555,7 @@ def test_the_server_gives_the_same_by_each_of_its_protocols(running, bundle, pro
 def test_the_server_is_found_and_its_lines_are_told(running, bundle):
     client = Client(running)
     np.testing.assert_allclose(client.generate(range(100)), bundle.generate(range(100)), atol=1e-6)
-    assert client._server == ("keras_gan", "", None)
+    assert client.session.server == ("keras_gan", "", None)
     with pytest.raises(ServerError, match="A label must be 0 to 2") as caught:
         client.generate([1], labels="hat")
     assert caught.value.status == 400
