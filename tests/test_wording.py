@@ -30,14 +30,14 @@ NOT_USED = [
     "at once",
 ]
 VERBS = (
-    "categor character custom discret emphas factor final general initial maxim minim normal"
-    " optim organ parametr penal quant random real recogn regular serial special stabil standard"
-    " summar symbol synchron token util vector visual"
-).split()
+    "categor|character|custom|discret|emphas|factor|final|general|initial|maxim|minim|normal|optim"
+    "|organ|parametr|penal|quant|random|real|recogn|regular|serial|special|stabil|standard|summar"
+    "|symbol|synchron|token|util|vector|visual"
+)
 BRITISH = [
     r"(?:behavi|col|fav|harb|hon|hum|lab|neighb|rum)our\w*",
     r"(?:calib|cent|fib|met|theat)(?:re|res|red)",
-    rf"(?:{'|'.join(VERBS)})is(?:e|es|ed|er|ers|ing|ation|ations)",
+    rf"(?:{VERBS})is(?:e|es|ed|er|ers|ing|ation|ations)",
     r"(?:un)?(?:channel|label|level|model|signal|total|travel)l(?:ed|ing)",
     r"analys(?:e|ed|ing)",
     r"artefacts?",

@@ -15,7 +15,7 @@ from typing import Any
 from serving.errors import UsageError
 
 INDEX = "index.json"
-# Names that `Destination.writing` uses, and no file that somebody else may have put there.
+# Names that `Destination.writing` uses, which no file of somebody else has.
 _TEMPORARY = re.compile(r"\..+\.(?:tar|npz|tfrecord-\d+-of-\d+|json|txt)\.\d+\.part")
 
 
@@ -93,7 +93,7 @@ class Destination:
             os.fsync(file.fileno())
 
     def read_index(self) -> Any:
-        """Returns the content of `index.json`; `None` if there is no file, {} if it is damaged."""
+        """Returns the content of `index.json`; `None` without a file, {} if damaged."""
         try:
             return json.loads((self.path / INDEX).read_bytes())
         except FileNotFoundError:

@@ -39,7 +39,7 @@ class Request:
         path: path and query.
         body: empty for none.
         headers: beside those that every request has.
-        optional: a server that does not know the path is no error; the caller sees its status.
+        optional: the caller handles the status of a server that does not know the path.
     """
 
     method: str
