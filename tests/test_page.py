@@ -419,7 +419,7 @@ def test_a_walk_between_two_samples(page):
         page.set("#walk-frame", frame)
         wanted = asked(
             page.server, seeds=seed, labels=2
-        )  # the class of the first seed, for all frames
+        )  # the class of the first seed
         np.testing.assert_array_equal(page.picture("#walk-figure img"), wanted)
     page.set("#walk-frame", 9)
     alt = page.js("return document.querySelector('#walk-figure img').alt")
