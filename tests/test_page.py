@@ -417,9 +417,7 @@ def test_a_walk_between_two_samples(page):
     assert page.label(2) == "sample of seed 2, class bag"
     for frame, seed in ((0, 2), (23, 3)):
         page.set("#walk-frame", frame)
-        wanted = asked(
-            page.server, seeds=seed, labels=2
-        )  # the class of the first seed
+        wanted = asked(page.server, seeds=seed, labels=2)  # the class of the first seed
         np.testing.assert_array_equal(page.picture("#walk-figure img"), wanted)
     page.set("#walk-frame", 9)
     alt = page.js("return document.querySelector('#walk-figure img').alt")
