@@ -266,11 +266,11 @@ def test_kuberay_gives_arguments_that_the_application_takes():
 @pytest.mark.parametrize(
     ("arguments", "rule"),
     [
-        ({}, "paths must name"),
-        ({"paths": ""}, "paths must name"),
-        ({"paths": ["x"], "max_replicas": "many"}, "max_replicas must be at least 1"),
-        ({"paths": ["x"], "replicas": 2}, "The arguments are paths, host.*Received: 'replicas'"),
-        ({"paths": ["x"], "min_replicas": 0}, "min_replicas must be at least 1"),
+        ({}, "`paths` must name"),
+        ({"paths": ""}, "`paths` must name"),
+        ({"paths": ["x"], "max_replicas": "many"}, "`max_replicas` must be at least 0"),
+        ({"paths": ["x"], "replicas": 2}, "must be one of paths, host.*Received: 'replicas'"),
+        ({"paths": ["x"], "min_replicas": 0}, "`min_replicas` must be at least 1"),
         ({"paths": ["x"], "queue": -1}, "queue must be above 0"),
     ],
 )

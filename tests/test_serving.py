@@ -306,8 +306,8 @@ MISTAKES = [
     (["--labels", ""], "A label must be"),
     (["--truncation", "-1"], "truncation must be"),
     (["--batch-size", "0"], "batch_size must be"),
-    (["--format", "gif"], "must be png or npz. Received: 'gif'"),
-    (["--out", "x.jpg"], "must be png or npz. Received: 'jpg'"),
+    (["--format", "gif"], "must be png or npz. Received: format='gif'"),
+    (["--out", "x.jpg"], "must be png or npz. Received: format='jpg'"),
     (["--out", "."], "must be png or npz"),
     (["--out", ".", "--format", "png"], "must name a file"),
     (["--out", "/dev/null/x.png"], "must be writable"),
@@ -432,7 +432,7 @@ def test_audio_is_sampled_to_arrays(tmp_path, capsys):
     capsys.readouterr()
     assert cli.main(["sample", str(path), "--count", "2", "--out", f"{out}.png"]) == 2
     told = capsys.readouterr().err
-    assert "Samples of kind 'audio' have no picture: name a file with --out samples.npz" in told
+    assert "Samples of kind 'audio' cannot be drawn: use --out samples.npz" in told
     edit(path, kind="video")
     with pytest.raises(UsageError, match="with kind='video'"):
         serving.Bundle(path)
