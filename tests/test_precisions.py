@@ -34,7 +34,7 @@ def reduced(tmp_path_factory):
         patch.setattr(quantize, "LEAST_SPEEDUP", 0.0)
         patch.setattr(quantize, "MOST_CHANGE", 100.0)
         patch.setattr(fidelity, "MOST", 512)
-        patch.setattr(speed, "_TURN", 0.001)
+        patch.setattr(speed, "_MEASUREMENT", 0.001)
         to = tmp_path_factory.mktemp("reduced") / "bundle"
         return bundles.write(to, precision="float16,int8").path
 
@@ -153,7 +153,7 @@ def test_a_model_that_is_further_off_than_it_says_fails(copy):
 def test_what_does_not_pay_leaves_no_bundle(tmp_path, monkeypatch):
     monkeypatch.setattr(quantize, "LEAST_SPEEDUP", 1e6)
     monkeypatch.setattr(fidelity, "MOST", 512)
-    monkeypatch.setattr(speed, "_TURN", 0.001)
+    monkeypatch.setattr(speed, "_MEASUREMENT", 0.001)
     with pytest.raises(UsageError, match=r"at least 1000000.0 times .* Received: \d+\.\d\d times"):
         bundles.write(tmp_path / "bundle", precision="int8")
     assert not list(tmp_path.iterdir())
