@@ -70,8 +70,8 @@ def model_card(bundle: Path, manifest: Manifest) -> str:
         "## How to load it",
         _how_to_load(manifest),
         "## Generated content",
-        f"{manifest.notice} The metadata of images contain this notice, the name and SHA-256 of the "
-        "model, and the seed, unless metadata were disabled.",
+        f"{manifest.notice} The metadata of images contain this notice, the name and SHA-256 of "
+        "the model, and the seed, unless metadata were disabled.",
         f"`model.onnx` has the SHA-256 `{sha256(bundle / 'model.onnx')}`.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -95,9 +95,9 @@ def _summary(manifest: Manifest) -> str:
     classes = f", in {count} classes{listed}" if count else ""
     version = manifest.software.get("keras_gan", "")
     return (
-        f"The generator of a generative adversarial network. It generates {samples} of {size}{classes}, "
-        f"from latent vectors of length {manifest.latent_dim}. Exported by keras_gan {version} "
-        f"on {manifest.created[:10]}."
+        f"The generator of a generative adversarial network. It generates {samples} of {size}"
+        f"{classes}, from latent vectors of length {manifest.latent_dim}. "
+        f"Exported by keras_gan {version} on {manifest.created[:10]}."
     )
 
 

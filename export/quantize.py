@@ -33,8 +33,9 @@ MOST_CHANGE = 0.05  # of the Frechet distance, relative
 _SENSITIVITY_SAMPLES = 64
 
 # Inputs beyond which a squashing function is within half a level of 255 of its limit, so that the
-# 8 bits of its output show no difference. Levels spent beyond would be missing where they matter: of all
-# changes that were tried, this one lowers the Frechet distance most, from 63 % worse to 0.7 %.
+# 8 bits of its output show no difference. Levels spent beyond would be missing where they matter:
+# of all changes that were tried, this one lowers the Frechet distance most, from 63 % worse to
+# 0.7 %.
 _SATURATED = {"Tanh": math.atanh(1 - 1 / 255), "Sigmoid": math.log(2 * 255 - 1)}
 # Operations that run in int8 between layers that do.
 _FOLLOWING = frozenset(

@@ -8,8 +8,10 @@ import keras
 import numpy as np
 
 import export
-from export.bundle import open_draft, write_models
-from export.manifest import describe_files, digest
+from export.bundle import write_models
+from export.draft import open_draft
+from export.files import describe_files
+from serving.manifest import digest
 
 L = keras.layers
 NAMES = ("shirt", "shoe", "bag")

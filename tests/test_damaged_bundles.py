@@ -229,7 +229,7 @@ DAMAGES = {
     ),
     # links and devices
     "model a link": (link("model.onnx"), BOTH, "link"),
-    "manifest a link": (link("manifest.json"), BOTH, "a link or no plain file"),
+    "manifest a link": (link("manifest.json"), BOTH, "a link, not a regular file"),
     "golden a link": (link("golden.npz"), EXPORT, "is a link"),
     "SavedModel a link": (link("saved_model"), EXPORT, "is missing"),
     "a link to a loop": (lambda p: (p / "loop").symlink_to(p), EXPORT, "is a link"),
@@ -237,7 +237,7 @@ DAMAGES = {
     "manifest a pipe": (device, BOTH, "manifest.json"),
     # the manifest as JSON
     "license edited": (text('"license": null', '"license": "CC0-1.0"'), BOTH, "digest"),
-    "a key twice": (text('"kind"', '"kind": "points", "kind"'), BOTH, "there twice"),
+    "a key twice": (text('"kind"', '"kind": "points", "kind"'), BOTH, "a repeated key"),
     "NaN": (text('"license": null', '"license": NaN'), BOTH, "must be JSON"),
     "Infinity": (text('"license": null', '"license": -Infinity'), BOTH, "must be JSON"),
     "a number above all": (text('"license": null', '"license": 1e999'), BOTH, "must be JSON"),
@@ -271,10 +271,10 @@ DAMAGES = {
     ),
     "range upside down": (lambda p: edit(p, value_range=[1, -1]), BOTH, "value_range="),
     "empty range": (lambda p: edit(p, value_range=[]), BOTH, "value_range="),
-    "path that leaves": (files(more={"../secret": HASH}), EXPORT, "damaged field"),
-    "path from the root": (files(more={"/etc/passwd": HASH}), EXPORT, "damaged field"),
-    "path by detours": (files(more={"x/./y": HASH}), EXPORT, "damaged field"),
-    "path of Windows": (files(more={"..\\x": HASH}), EXPORT, "damaged field"),
+    "path that leaves": (files(more={"../secret": HASH}), BOTH, "files="),
+    "path from the root": (files(more={"/etc/passwd": HASH}), BOTH, "files="),
+    "path by detours": (files(more={"x/./y": HASH}), BOTH, "files="),
+    "path of Windows": (files(more={"..\\x": HASH}), BOTH, "files="),
     "hash of no hash": (
         files(more={"model.onnx": {"sha256": "é", "bytes": 1}}),
         BOTH,
@@ -320,7 +320,7 @@ DAMAGES = {
         EXPORT,
         "samples of golden.npz must be in range",
     ),
-    "golden of other counts": (golden(seeds=np.arange(3)), EXPORT, "as many of each"),
+    "golden of other counts": (golden(seeds=np.arange(3)), EXPORT, "the same length"),
     "golden with more": (golden(extra=np.zeros(1)), EXPORT, "must hold"),
     "golden no zip": (
         lambda p: ((p / "golden.npz").write_text("x"), reseal(p)),

@@ -16,11 +16,13 @@ import tensorflow as tf
 
 import export
 import keras_gan
-from export.generator import open_generator, randomized_batch_statistics
-from export.manifest import Manifest, digest
+from export.generator import open_generator
+from export.manifest import Manifest
+from export.variables import randomized_batch_statistics
 from export.verify import run_saved_models
 from export.warmup import message_class, prediction_log
 from keras_gan import UsageError
+from serving.manifest import digest
 from serving.seeds import latents_from_seeds
 
 L = keras.layers
@@ -609,9 +611,12 @@ def test_weights_of_another_model_are_found_by_their_samples(copy, live_bundle):
     [
         ({"schema_version": 2}, "schema_version 1. Received: schema_version=2"),
         ({"latent_dim": "six"}, "latent_dim='six'"),
-        ({"files": {"../../secret": {"sha256": "", "bytes": 0}}}, "damaged field"),
-        ({"kind": "sound"}, "kind must be one of"),
-        ({"shape": None}, "damaged field"),
+        (
+            {"files": {"../../secret": {"sha256": "", "bytes": 0}}},
+            "`files` in manifest.json must be",
+        ),
+        ({"kind": "sound"}, "`kind` in manifest.json must be one of"),
+        ({"shape": None}, "`shape` in manifest.json must be"),
     ],
 )
 def test_a_damaged_manifest_is_one_line(copy, change, message):
@@ -628,7 +633,7 @@ def test_what_is_no_bundle_is_refused(copy, tmp_path):
     content = json.loads((copy / "manifest.json").read_text())
     del content["parity"]
     (copy / "manifest.json").write_text(json.dumps(content))
-    with pytest.raises(UsageError, match="Missing: parity"):
+    with pytest.raises(UsageError, match="Received: a manifest without parity"):
         export.verify_bundle(copy)
     (copy / "manifest.json").write_text("{")
     with pytest.raises(UsageError, match="must be JSON"):

@@ -23,10 +23,10 @@ import serving
 from export import convert, substitutions, to_onnx
 from export.canonical import canonicalize
 from export.generator import open_generator
-from export.manifest import digest
 from export.to_onnx import open_session
 from export.verify import check_files, compare_onnx
 from keras_gan import UsageError
+from serving.manifest import digest
 
 L = keras.layers
 ROOT = pathlib.Path(__file__).parents[1]

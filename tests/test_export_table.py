@@ -18,7 +18,8 @@ import pytest
 import tensorflow as tf
 
 import keras_gan
-from export.bundle import open_draft, write_models
+from export.bundle import write_models
+from export.draft import open_draft
 from export.golden import check_golden, load_golden
 from export.triton import configuration
 from export.verify import (

@@ -16,7 +16,7 @@ from test_quantize import graph, normal, pictures, run
 import export
 import serving
 from export import fidelity, precisions, quantize, speed
-from export.bundle import open_draft
+from export.draft import open_draft
 from export.manifest import Manifest
 from export.tensor_ranges import tensor_ranges
 from export.to_float16 import to_float16
@@ -133,7 +133,7 @@ def test_verify_refuses_models_and_figures_that_do_not_belong_together(copy):
 
 def test_figures_of_a_manifest_have_their_form(copy):
     edited(copy, lambda content: content["parity"]["precisions"]["int8"].pop("rms"))
-    with pytest.raises(UsageError, match=r"damaged field\. Received: parity="):
+    with pytest.raises(UsageError, match=r"`parity` in manifest\.json must be .*Received: parity="):
         export.verify_bundle(copy)
 
 

@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import serving
-from serving.manifest import SEEDS, _digest
+from serving.manifest import SEEDS, digest
 
 NAMES = ("shirt", "shoe", "bag")
 LATENTS = 6
@@ -111,7 +111,7 @@ def seal(bundle, manifest=None):
             data = (bundle / name).read_bytes()
             facts = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
             manifest["files"][name] = facts
-    manifest["digest"] = _digest(manifest)
+    manifest["digest"] = digest(manifest)
     path.write_text(json.dumps(manifest))
 
 

@@ -1,9 +1,9 @@
 """Constant folding, static target shapes, and removal of dead nodes and weights.
 
 onnxruntime folds constants when it loads a model, but not the shape arithmetic of tf2onnx's Reshape
-nodes, whose only unknown is the batch; and the other passes need constants. onnxslim 0.1.98 does the
-same arithmetic, and nothing else on these generators that the passes do not do (docs/export.md), at
-the cost of three more packages.
+nodes, whose only unknown is the batch; and the other passes need constants. onnxslim 0.1.98 does
+the same arithmetic, and nothing else on these generators that the passes do not do
+(docs/export.md), at the cost of three more packages.
 """
 
 from __future__ import annotations

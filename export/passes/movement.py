@@ -1,8 +1,8 @@
 """Simplification of chains that only move elements to one Resize, one Transpose, or nothing.
 
 tf2onnx converts Keras's nearest UpSampling2D to twenty nodes: Unsqueeze, Tile, Concat, Reshape and
-Transpose. Such a chain maps positions to positions. So the chain is run on the positions themselves,
-and where the result equals that of one Resize, the Resize replaces it.
+Transpose. Such a chain maps positions to positions. So the chain is run on the positions
+themselves, and where the result equals that of one Resize, the Resize replaces it.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _is_move(graph: Graph, node: onnx.NodeProto) -> bool:
 
 
 def _part(graph: Graph, source: str, target: str) -> list[onnx.NodeProto] | None:
-    """Returns the moves between two tensors; `None` if the target depends on anything else."""
+    """Returns the moves between two tensors, `None` if the target depends on others too."""
     found: list[onnx.NodeProto] = []
 
     def visit(name: str) -> bool:

@@ -134,8 +134,8 @@ def _activation(graph: Graph, node: onnx.NodeProto) -> tuple[onnx.NodeProto, onn
 def read_phases(model: onnx.ModelProto) -> int:
     """Rewrites a convolution to few channels to map the four phases of an image to four phases.
 
-    A convolution of an image equals a convolution of its phases, with each tap assigned to the phase
-    that it reads. The image of many channels is then never interleaved, only the result.
+    A convolution of an image equals a convolution of its phases, with each tap assigned to the
+    phase that it reads. The image of many channels is then never interleaved, only the result.
 
     Args:
         model: model, changed in place.

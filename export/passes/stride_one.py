@@ -1,9 +1,9 @@
 """Exchange of convolutions and transposed convolutions of stride 1, whichever form is faster.
 
 Both are the same function: the kernel is flipped in height and width, its input and output channels
-are exchanged, and the pads are k - 1 - p. onnxruntime pads the output channels of a Conv to a vector
-of 16, which for the 1 or 3 channels of an image is most of the work; a ConvTranspose is one matrix
-product with outputs x k x k rows. With many output channels, Conv is faster.
+are exchanged, and the pads are k - 1 - p. onnxruntime pads the output channels of a Conv to a
+vector of 16, which for the 1 or 3 channels of an image is most of the work; a ConvTranspose is one
+matrix product with outputs x k x k rows. With many output channels, Conv is faster.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from export.passes import convolution
 from export.passes.convolution import Convolution
 from export.passes.graph import Graph
 
-# Measured, see docs/export.md: ConvTranspose is faster up to FEW output channels, and Conv from MANY
-# on where both numbers of channels are multiples of MANY.
+# Measured, see docs/export.md: ConvTranspose is faster up to FEW output channels, and Conv from
+# MANY on where both numbers of channels are multiples of MANY.
 FEW = 8
 MANY = 16
 

@@ -1,8 +1,8 @@
 """Fuses nearest-neighbor upsampling and the following convolution into a transposed convolution.
 
-Repeating each pixel s times and convolving with a kernel of size k equals a transposed convolution of
-stride s. Its kernel of size k + s - 1 contains the sums of the taps that read the same pixel: for
-s = 2 and k = 3, 16 products for each pixel instead of 36.
+Repeating each pixel s times and convolving with a kernel of size k equals a transposed convolution
+of stride s. Its kernel of size k + s - 1 contains the sums of the taps that read the same pixel:
+for s = 2 and k = 3, 16 products for each pixel instead of 36.
 """
 
 from __future__ import annotations
