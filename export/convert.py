@@ -20,7 +20,7 @@ from onnx import helper
 
 from export import substitutions
 
-OPSETS = range(13, 19)  # what tf2onnx 1.17 converts to and onnxruntime runs
+OPSETS = range(13, 19)  # supported by tf2onnx 1.17 and onnxruntime
 _UNSUPPORTED = re.compile(
     r"Tensorflow op \[(?P<name>[^:\]]+): (?P<type>\w+)\] is not supported"
     r"|Failed to convert node '(?P<failed>[^']+)'.*?OP=(?P<failing>\w+)",

@@ -137,7 +137,7 @@ def _checked_training(training: dict[str, Any] | None) -> dict[str, Any] | None:
     try:
         return training and json.loads(json.dumps(plain_json(training), allow_nan=False))
     except (TypeError, ValueError) as error:
-        raise UsageError(f"training must be what JSON can hold. Received: {error}") from error
+        raise UsageError(f"training must be serializable as JSON. Received: {error}") from error
 
 
 def _describe_port(spec: tf.TensorSpec) -> dict[str, Any]:

@@ -44,12 +44,12 @@ class Port:
 
     @property
     def is_column(self) -> bool:
-        """Whether it holds one number for each sample, as class ids do."""
+        """True if it holds one number for each sample, as class ids do."""
         return len(self.shape) == 1 or (len(self.shape) == 2 and self.shape[-1] == 1)
 
     @property
     def is_vector(self) -> bool:
-        """Whether it holds one vector for each sample; (1, 1, n) and named latents count."""
+        """True if it holds one vector for each sample; (1, 1, n) and named latents count."""
         sizes = self.shape[1:]
         if not sizes or not all(sizes) or not self.is_float:
             return False

@@ -94,7 +94,7 @@ def _take(folder: Path, wait: bool) -> int | None:
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:  # held by another process, gone, or a file system without locks
+    except OSError:  # locked by another process, removed, or a file system without locks
         _unlock(descriptor)
         return None
     return descriptor

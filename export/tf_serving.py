@@ -25,7 +25,7 @@ model_config_list {{
 _BATCHING = """# --enable_batching --batching_parameters_file=/models/tf_serving/batching.config
 max_batch_size {{ value: {largest} }}
 batch_timeout_micros {{ value: 2000 }}  # longest wait of a request for others
-max_enqueued_batches {{ value: 100 }}  # any more are rejected as UNAVAILABLE
+max_enqueued_batches {{ value: 100 }}  # further ones are rejected as UNAVAILABLE
 num_batch_threads {{ value: 4 }}  # the number of cores
 # A batch is padded to the next of these sizes: few shapes, each planned once.
 {allowed}

@@ -22,7 +22,7 @@ from export.passes import optimize
 from keras_gan import UsageError, __version__
 
 OPSET = 17  # the first with every operation that our architectures need in one node
-IR_VERSION = 8  # what opset 15 to 18 need; every onnxruntime since 1.10 reads it
+IR_VERSION = 8  # required by opset 15 to 18; every onnxruntime since 1.10 reads it
 MAX_FILE = 2**31 - 2**24  # a protobuf message holds 2 GB; larger weights go to a second file
 DATA_SUFFIX = ".data"  # model.onnx.data
 
