@@ -62,7 +62,7 @@ def read_manifest(bundle: Path, fields: Collection[str] = ()) -> dict[str, Any]:
         manifest = read_json(path)
     except OSError as error:
         raise UsageError(
-            f"A bundle is a folder with a readable {FILE_NAME}. Received: {str(bundle)!r} "
+            f"A bundle is a folder with a {FILE_NAME}. Received: {str(bundle)!r} "
             f"({error.strerror or error})"
         ) from error
     except (ValueError, RecursionError) as error:

@@ -275,6 +275,7 @@ DAMAGES = {
     "path from the root": (files(more={"/etc/passwd": HASH}), BOTH, "files="),
     "path by detours": (files(more={"x/./y": HASH}), BOTH, "files="),
     "path of Windows": (files(more={"..\\x": HASH}), BOTH, "files="),
+    "files without the model": (lambda p: edit(p, files={}), BOTH, "must list model.onnx"),
     "hash of no hash": (
         files(more={"model.onnx": {"sha256": "é", "bytes": 1}}),
         BOTH,

@@ -343,7 +343,16 @@ def test_the_tolerance_covers_rounding(tmp_path):
     assert manifest.parity["tolerance"] == 1e-5
 
 
-# ------------------------------------------------------------------- what cannot be exported
+def test_other_inputs_have_plain_names():
+    z, style = keras.Input((LATENTS,), name="z"), keras.Input((3,), name="style-code")
+    model = keras.Model([z, style], L.Dense(2)(L.Concatenate()([z, style])))
+    generator = open_generator(model)
+    assert [spec.name for spec in generator.input_specs()] == ["latents", "style_code"]
+    values = np.ones((2, LATENTS), "float32"), np.ones((2, 3), "float32")
+    np.testing.assert_array_equal(generator(values[0], style_code=values[1]), model(list(values)))
+
+
+# --------------------------------------------------------------------------------- errors
 
 
 class Noise(L.Layer):

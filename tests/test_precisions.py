@@ -184,7 +184,7 @@ def test_the_summary_states_the_use_of_a_precision(reduced):
     slow["precisions"]["int8"]["float32"] = ["Conv/8 (32 to 1)"]
     lines = export.summarize_precisions(dataclasses.replace(manifest, parity=slow))
     assert "it takes 2.00 times as long as float32 on this CPU" in lines[0]
-    assert lines[1].endswith("; in float32 stayed Conv/8 (32 to 1)")
+    assert lines[1].endswith("; kept in float32: Conv/8 (32 to 1)")
 
 
 # ------------------------------------------------------------------------ fidelity
