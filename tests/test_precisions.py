@@ -147,7 +147,7 @@ def test_a_model_with_larger_errors_than_recorded_fails(copy):
     manifest = Manifest.load(copy)
     _, problems = export.verify.compare_precisions(copy, manifest)
     assert problems
-    assert all("model.fp16.onnx must be as far from Keras" in p for p in problems)
+    assert all("model.fp16.onnx must differ from Keras by what" in p for p in problems)
 
 
 def test_a_precision_without_benefit_leaves_no_bundle(tmp_path, monkeypatch):
