@@ -121,7 +121,7 @@ def write_models(net: str, folder: pathlib.Path) -> dict[str, pathlib.Path]:
     generator = open_generator(model)
     files["saved-model"] = folder / "saved_model"
     to_saved_model(
-        generator, files["saved-model"], name="generator", value_range=None, pictures=False
+        generator, files["saved-model"], name="generator", value_range=None, images=False
     )
     plain = to_onnx(generator, without=PASSES)
 
