@@ -26,12 +26,13 @@ from servers import ROOT, Serving, comes, read_all, until
 
 import serving
 from serving.app import create_app
+from serving.connection import Connection
 from serving.generate import FIELDS
 from serving.interpolation import slerp
 from serving.limits import Settings
 from serving.pictures import to_uint8
 from serving.seeds import latents_from_seeds
-from serving.server import Protocol, Server, http_date
+from serving.server import Server, http_date
 
 
 @pytest.fixture(scope="session")
@@ -544,11 +545,11 @@ def test_a_connection_that_asks_alone_is_known(one):
         await comes(ready)
         engine = app.repository.newest["clothes"].engine
         found = []
-        engine.submit = lambda job, done: found.append((job.alone, job.light, done, job))
+        engine.submit = lambda job, done: found.append((job.is_alone, job.is_light, done, job))
         transport = SimpleNamespace(
             get_extra_info=lambda name: None, write=lambda data: None, is_closing=lambda: False
         )
-        a, b = Protocol(server), Protocol(server)
+        a, b = Connection(server), Connection(server)
         for connection in (a, b):
             connection.connection_made(transport)
 
@@ -719,7 +720,7 @@ def test_who_reads_slowly_but_reads_is_not_cut_off():
     clock, left, ended = [0.0], [1000], []
     settings = SimpleNamespace(body_seconds=30)
     loop = SimpleNamespace(create_future=lambda: None, time=lambda: clock[0])
-    connection = Protocol(SimpleNamespace(app=SimpleNamespace(settings=settings), loop=loop))
+    connection = Connection(SimpleNamespace(app=SimpleNamespace(settings=settings), loop=loop))
     connection.transport = SimpleNamespace(
         get_write_buffer_size=lambda: left[0], abort=lambda: ended.append(clock[0])
     )
@@ -729,10 +730,10 @@ def test_who_reads_slowly_but_reads_is_not_cut_off():
     for _ in range(10):  # a little every 20 s
         clock[0] += 20
         left[0] -= 1
-        connection.look(clock[0])
+        connection.check_timeouts(clock[0])
     assert not ended
     clock[0] += 31
-    connection.look(clock[0])
+    connection.check_timeouts(clock[0])
     assert ended
 
 
@@ -1014,8 +1015,8 @@ def test_a_damaged_version_changes_nothing_and_is_told_of_once(folder, two):
         (folder / "2" / "model.onnx").write_bytes(content)  # mended: taken
         until(lambda: server.ask("/v1/generate?seed=3").headers["x-model-version"] == "2")
         server.stop()
-    assert server.log.count("version 2 is not taken: model.onnx must have the SHA-256") == 1
-    assert server.log.count("version 3 is not taken: A model must make the golden samples") == 1
+    assert server.log.count("version 2 was refused: model.onnx must have the SHA-256") == 1
+    assert server.log.count("version 3 was refused: A model must reproduce the golden samples") == 1
 
 
 def test_a_damaged_version_does_not_push_out_a_good_one(folder, two):
@@ -1024,7 +1025,7 @@ def test_a_damaged_version_does_not_push_out_a_good_one(folder, two):
             new = shutil.copytree(two, folder.parent / "new")
             tiny.flip(new / "model.onnx")
             new.rename(folder / str(number))
-        until(lambda: "version 3 is not taken" in server.log)
+        until(lambda: "version 3 was refused" in server.log)
         time.sleep(0.4)
         assert server.ask("/v1/generate?seed=3").headers["x-model-version"] == "1"
         shutil.copytree(two, folder.parent / "new").rename(folder / "4")
@@ -1035,9 +1036,9 @@ def test_a_folder_that_cannot_be_read_for_a_while_removes_nothing(folder, monkey
     from serving import repository
 
     found = repository.Repository(Settings(paths=(str(folder),)))
-    before = found._look(strict=False)
-    monkeypatch.setattr(repository, "_models", lambda path: os.listdir("/nothing/is/here"))
-    after = found._look(strict=False)
+    before = found._scan(strict=False)
+    monkeypatch.setattr(repository, "find_models", lambda path: os.listdir("/nothing/is/here"))
+    after = found._scan(strict=False)
     assert [(p.folder, p.stamp) for p in after] == [(p.folder, p.stamp) for p in before]
     assert len(after) == 1
 
