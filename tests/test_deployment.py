@@ -271,7 +271,7 @@ def test_kuberay_gives_arguments_that_the_application_takes():
         ({"paths": ["x"], "max_replicas": "many"}, "max_replicas must be at least 1"),
         ({"paths": ["x"], "replicas": 2}, "The arguments are paths, host.*Received: 'replicas'"),
         ({"paths": ["x"], "min_replicas": 0}, "min_replicas must be at least 1"),
-        ({"paths": ["x"], "queue": -1}, "queue must be above 0"),
+        ({"paths": ["x"], "queue": -1}, "`queue` must be above 0"),
     ],
 )
 def test_arguments_for_ray_are_checked(arguments, rule):

@@ -230,47 +230,47 @@ def test_kinds_without_pictures_have_numbers(server, models):
     ("body", "status", "rule"),
     [
         ({"model": "nothing"}, 404, "models are clothes, points, rows. Received: model='nothing'"),
-        ({"model": "clothes", "version": 9}, 404, "'clothes' are 1, 2. Received: version=9"),
-        ({}, 400, "model must name one of clothes, points, rows"),
-        ({"model": 3}, 400, "model must be a name. Received: model=3"),
-        ({"model": "clothes", "version": "2"}, 400, "version must be an integer"),
+        ({"model": "clothes", "version": 9}, 404, "of 'clothes' must be one of 1, 2. Received: version=9"),
+        ({}, 400, "`model` must be one of clothes, points, rows. Received: model=None"),
+        ({"model": 3}, 400, "`model` must be a name. Received: model=3"),
+        ({"model": "clothes", "version": "2"}, 400, "`version` must be an integer"),
         (
             {"model": "clothes", "sead": 3},
             400,
-            "Received: 'sead'. Did you mean 'see",
+            "Received: field='sead'. Did you mean 'see",
         ),
-        ({"model": "clothes", "seed": -1}, 400, "seed must be an integer of 0 to 2**63 - 1"),
-        ({"model": "clothes", "seed": 2**63}, 400, "seed must be"),
+        ({"model": "clothes", "seed": -1}, 400, "`seed` must be an integer from 0 to 2**63 - 1. Received: seed=-1"),
+        ({"model": "clothes", "seed": 2**63}, 400, "`seed` must be"),
         ({"model": "clothes", "seed": True}, 400, "Received: seed=True"),
         ({"model": "clothes", "seed": 1.0}, 400, "Received: seed=1.0"),
-        ({"model": "clothes", "seeds": []}, 400, "seeds must be a list of seeds"),
+        ({"model": "clothes", "seeds": []}, 400, "`seeds` must be a list of seeds"),
         ({"model": "clothes", "seeds": [1, "2"]}, 400, "Received: seeds=[1, '2']"),
         ({"model": "clothes", "seeds": [2**63]}, 400, "below 2**63"),
-        ({"model": "clothes", "seeds": [1], "seed": 2}, 400, "seeds says it all"),
-        ({"model": "clothes", "count": 0}, 400, "count must be an integer of 1"),
+        ({"model": "clothes", "seeds": [1], "seed": 2}, 400, "`seeds` excludes `seed` and `count`. Received: seeds=[1], seed=2"),
+        ({"model": "clothes", "count": 0}, 400, "`count` must be an integer from 1"),
         ({"model": "clothes", "seed": 2**63 - 1, "count": 2}, 400, "below 2**63"),
         ({"model": "clothes", "count": 101}, 400, "at most 100 (stream: true allows more)"),
         ({"model": "clothes", "count": 100001, "stream": True}, 400, "at most 100000. Received"),
         ({"model": "clothes", "count": 95}, 400, "at most 18000 numbers or pixels"),
         ({"model": "clothes", "interpolate": [3]}, 400, "2 seeds or more"),
-        ({"model": "clothes", "interpolate": [3, 4], "seed": 1}, 400, "names its seeds itself"),
-        ({"model": "clothes", "interpolate": [3, 4], "count": 1}, 400, "count must be an int"),
-        ({"model": "clothes", "around": -3}, 400, "around must be an integer"),
-        ({"model": "clothes", "around": 3, "radius": 1.5}, 400, "radius must be a number of 0 to"),
-        ({"model": "clothes", "truncation": -1}, 400, "truncation must be a number of 0 to 100"),
+        ({"model": "clothes", "interpolate": [3, 4], "seed": 1}, 400, "`interpolate` excludes `seeds`, `seed`, `around` and `radius`. Received: seed=1"),
+        ({"model": "clothes", "interpolate": [3, 4], "count": 1}, 400, "`count` must be an integer from 2"),
+        ({"model": "clothes", "around": -3}, 400, "`around` must be an integer"),
+        ({"model": "clothes", "around": 3, "radius": 1.5}, 400, "`radius` must be a number from 0 to 1"),
+        ({"model": "clothes", "truncation": -1}, 400, "`truncation` must be a number from 0 to 100"),
         ({"model": "clothes", "truncation": "1"}, 400, "Received: truncation='1'"),
-        ({"model": "clothes", "labels": "hat"}, 400, "or one of shirt, shoe, bag. Received: 'hat'"),
+        ({"model": "clothes", "labels": "hat"}, 400, "or one of shirt, shoe, bag. Received: label='hat'"),
         ({"model": "clothes", "labels": 3}, 400, "A label must be 0 to 2"),
         ({"model": "clothes", "labels": [0, 1]}, 400, "one for each of the 1 seeds"),
-        ({"model": "clothes", "labels": [None]}, 400, "labels must be class ids or names"),
-        ({"model": "clothes", "labels": {"a": 1}}, 400, "labels must be class ids or names"),
+        ({"model": "clothes", "labels": [None]}, 400, "`labels` must be class ids or names"),
+        ({"model": "clothes", "labels": {"a": 1}}, 400, "`labels` must be class ids or names"),
         ({"model": "points", "labels": 1}, 400, "takes no labels"),
         ({"model": "clothes", "format": "jpeg"}, 400, "one of png, npy, json, grid"),
         ({"model": "clothes", "format": []}, 400, "Received: format=[]"),
-        ({"model": "clothes", "format": "grid", "stream": True}, 400, "A grid is one picture"),
-        ({"model": "clothes", "columns": 0}, 400, "columns must be"),
-        ({"model": "clothes", "stream": 1}, 400, "stream must be true or false"),
-        ({"model": "clothes", "timeout": 5e-324}, 400, "timeout must be a number of 0.01 to 86400"),
+        ({"model": "clothes", "format": "grid", "stream": True}, 400, "A grid is one image"),
+        ({"model": "clothes", "columns": 0}, 400, "`columns` must be"),
+        ({"model": "clothes", "stream": 1}, 400, "`stream` must be true or false"),
+        ({"model": "clothes", "timeout": 5e-324}, 400, "`timeout` must be a number from 0.01 to 86400"),
         ([1], 400, "must be an object. Received: a list"),
     ],
 )
@@ -319,21 +319,21 @@ def test_what_is_echoed_is_short_whatever_its_size(server):
         ("/v1/generate", b'{"seed": NaN}', {}, 400, "must be JSON"),
         ("/v1/generate", b"\xff", {}, 400, "must be JSON"),
         ("/v1/generate", b"{}", {"Content-Type": "text/xml"}, 415, "application/json"),
-        ("/v1/generate", b" " * 20_001, {}, 413, "at most 20000 bytes"),
+        ("/v1/generate", b" " * 20_001, {}, 413, "at most 20000 bytes. Received: 20001 bytes"),
         ("/v1/generate?seed=1&seed=2", None, {}, 400, "'seed' twice"),
-        ("/v1/generate?seed=x", None, {}, 400, "seed must be an integer. Received: seed='x'"),
-        ("/v1/generate?seeds=1,x", None, {}, 400, "seeds must be integers"),
-        ("/v1/generate?stream=maybe", None, {}, 400, "true or false"),
+        ("/v1/generate?seed=x", None, {}, 400, "`seed` must be an integer. Received: seed='x'"),
+        ("/v1/generate?seeds=1,x", None, {}, 400, "`seeds` must be integers"),
+        ("/v1/generate?stream=maybe", None, {}, 400, "`stream` must be true or false"),
         ("/v1/generate?seed", None, {}, 400, "name=value"),
-        ("/v1/generate?radius=nan&model=clothes", None, {}, 400, "radius must be"),
-        ("/nope", None, {}, 404, "see /docs"),
+        ("/v1/generate?radius=nan&model=clothes", None, {}, 400, "`radius` must be"),
+        ("/nope", None, {}, 404, "one of those in /docs. Received: path='/nope'"),
         ("/page/../app.py", None, {}, 404, "no such file"),
         ("/page/%2e%2e/app.py", None, {}, 404, "no such file"),
         ("/page//etc/passwd", None, {}, 404, "no such file"),
         ("/page/.hidden", None, {}, 404, "no such file"),
-        ("/v1/models/clothes/versions/99", None, {}, 404, "Versions of"),
+        ("/v1/models/clothes/versions/99", None, {}, 404, "`version` of 'clothes' must be one of"),
         ("/v1/models/nope", None, {}, 404, "The models are"),
-        ("/healthz", b"x", {}, 405, "takes GET, OPTIONS. Received: 'POST'"),
+        ("/healthz", b"x", {}, 405, "takes GET, OPTIONS. Received: method='POST'"),
         ("/healthz", None, {"Host": "evil.example"}, 403, "must be this machine"),
         ("/v1/models", None, {"Origin": "http://evil.example"}, 403, "other origins"),
     ],
@@ -814,16 +814,16 @@ def test_pages_of_other_origins_ask_only_where_they_may(one):
     ("args", "rule"),
     [
         (["nowhere"], "A bundle must exist. Received: 'nowhere'"),
-        (["{root}"], "What is served is a folder of a bundle"),
+        (["{root}"], "A served path must be a bundle"),
         (["{bundle}", "{copy}"], "Models must differ in their names. Received: 'clothes'"),
-        (["{bundle}", "--port", "70000"], "port must be 0 to 65535"),
-        (["{bundle}", "--queue", "0"], "queue must be above 0"),
+        (["{bundle}", "--port", "70000"], "`port` must be 0 to 65535"),
+        (["{bundle}", "--queue", "0"], "`queue` must be above 0"),
         (["{bundle}", "--tokens", "none"], "The file of tokens must be readable"),
-        (["{bundle}", "--tokens", "{empty}"], "must hold one a line"),
+        (["{bundle}", "--tokens", "{empty}"], "must hold at least one"),
         (["{bundle}", "--tokens", "{short}"], "A token must be 16 or more"),
-        (["{bundle}", "--device", "tpu"], "device must be auto, cpu, cuda or tensorrt"),
-        (["{bundle}", "--log-format", "xml"], "log_format must be text or json"),
-        (["{bundle}", "--host", "no.such.host.invalid"], "must be able to listen"),
+        (["{bundle}", "--device", "tpu"], "`device` must be auto, cpu, cuda or tensorrt"),
+        (["{bundle}", "--log-format", "xml"], "`log_format` must be text or json"),
+        (["{bundle}", "--host", "no.such.host.invalid"], "must be able to listen on its address"),
         (["{damaged}"], "must have the SHA-256"),
         ([], "The following arguments are required: PATH"),
     ],
@@ -859,7 +859,7 @@ def test_a_gpu_is_asked_for_in_vain_without_one(one, device):
 def test_who_listens_to_others_without_tokens_is_warned(one):
     with Serving(one, "--tokens", "", wait=False) as server:
         assert server.process.wait(30) == 2
-        assert "tokens must name a file" in server.log
+        assert "`tokens` must name a file" in server.log
     with Serving(one, "--host", "0.0.0.0") as server:
         assert server.ask("/healthz", headers={"Host": "any.example"}).status == 200
         assert server.stop() == 0
@@ -882,7 +882,7 @@ def test_the_log_tells_of_requests_by_their_ids(one):
         assert (found["one"]["model"], found["one"]["version"]) == ("clothes", 1)
         assert found["one"]["client"] == "127.0.0.1"
         assert 0 < found["one"]["seconds"] < 30
-        assert "seed must be an integer" in found["two"]["error"]
+        assert "`seed` must be an integer" in found["two"]["error"]
         assert found["three"]["path"] == '/a\nb"'
     with Serving(one, "--no-access-log") as server:
         server.ask("/a%0Ab", headers={"X-Request-Id": "quiet"})
@@ -1048,7 +1048,7 @@ def test_only_the_newest_versions_are_held(folder, two):
         shutil.copytree(two, folder / str(number))
     with Serving(folder, "--versions", 2) as server:
         assert server.ask("/v1/models").json["models"][0]["versions"] == [2, 3]
-        assert "are 2, 3" in server.ask("/v1/generate?version=1").error
+        assert "must be one of 2, 3" in server.ask("/v1/generate?version=1").error
 
 
 @pytest.fixture(scope="session")
@@ -1212,7 +1212,7 @@ def test_the_application_answers_by_asgi_as_by_itself(models, server):
                 headers.pop(name, None), own.headers.pop(name, None)
             assert headers == own.headers, path
         status, _, content = await through_asgi(app, "/v1/generate", b"x" * 20_001)
-        assert (status, b"at most 20000 bytes" in content) == (413, True)
+        assert (status, b"at most 20000 bytes. Received: 20001 bytes" in content) == (413, True)
         assert app.active == 0
 
     in_asgi(test, models, max_count=100, max_body=20_000)
@@ -1272,7 +1272,7 @@ def test_settings_of_the_environment(one, tmp_path, monkeypatch):
         create_app()
     monkeypatch.setenv("KERAS_GAN_BUNDLES", str(one))
     monkeypatch.setenv("KERAS_GAN_TOKENS", "")  # no file is not the same as no tokens
-    with pytest.raises(serving.UsageError, match=r"must name a file, or not be set. Received: ''"):
+    with pytest.raises(serving.UsageError, match=r"must name a file, or be unset. Received: KERAS_GAN_TOKENS=''"):
         create_app()
     (tmp_path / "tokens").write_text("abcdefghijklmnop\n")
     monkeypatch.setenv("KERAS_GAN_TOKENS", str(tmp_path / "tokens"))
