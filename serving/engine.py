@@ -8,7 +8,7 @@ share of the queue only. A job that finds several workers idle is divided among 
 
 Workers do everything that a sample costs: they draw latents from the seeds of the whole batch
 before the run, and encode the responses after it. The event loop is notified once per batch. If a
-single client asks for a few samples and both model and encoding are fast, the event loop's own
+single client requests a few samples and both model and encoding are fast, the event loop's own
 thread generates them; if the model is slow, a session on all CPUs does.
 """
 

@@ -143,6 +143,6 @@ def json_response(content: Any, status: int = 200, headers: bytes = b"") -> Resp
 
 def error_response(status: int, message: str, headers: bytes = b"") -> Response:
     """Returns a response whose body is `{"error": message}`."""
-    # The message may quote lone surrogates, which UTF-8 cannot encode.
+    # The message may quote unpaired surrogates, which UTF-8 cannot encode.
     text = message.encode("utf-8", "backslashreplace").decode("utf-8")
     return Response(status, orjson.dumps({"error": text}), JSON, headers)

@@ -34,7 +34,7 @@ class Settings:
         header_seconds: timeout for receiving the request line and the headers.
         body_seconds: timeout for receiving the body and for a stalled response.
         idle_seconds: timeout of an idle connection.
-        timeout: seconds until a request is answered 504; requests may ask for less.
+        timeout: seconds until a request is answered 504; requests may set a shorter time.
         drain_seconds: time that running requests have to finish after SIGTERM.
         poll_seconds: interval at which the folders are checked for changes.
         versions: number of versions of each model to serve, the newest ones.

@@ -139,7 +139,7 @@ class Inference:
         self.inputs = TensorInputs(served, tensors, truncation, settings)
 
     def _outputs(self, outputs: Any, parameters: dict[str, Any]) -> bool:
-        """Returns True if the request asks for the samples as bytes."""
+        """Returns True if the samples are requested as bytes."""
         binary = _flag(parameters, "binary_data_output")
         if outputs is None or outputs == []:
             return bool(binary)
