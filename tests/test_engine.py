@@ -1,4 +1,4 @@
-"""The engine: what rides together, in what order, and what becomes of those who cannot wait."""
+"""The engine: batches, their order, deadlines and cancellation."""
 
 import asyncio
 import threading
@@ -19,7 +19,7 @@ from serving.seeds import draw, latents_from_seeds
 
 
 class Model:
-    """Gives each sample the sum of its latents and its label, when it is let."""
+    """Returns the sum of latents and label of each sample, once `go` is set."""
 
     def __init__(self):
         self.go = threading.Event()
@@ -36,7 +36,7 @@ class Model:
 
 
 async def idle(engine, count):
-    """Waits until so many workers have nothing to do."""
+    """Waits until that many workers are idle."""
     while engine._idle < count:
         await asyncio.sleep(0.001)
 
@@ -66,7 +66,7 @@ def run(test, workers=1, classes=0, **options):
 
 
 async def hold(engine, model):
-    """Makes the only worker busy."""
+    """Occupies a worker."""
     model.go.clear()
     model.began.clear()
     task = asyncio.ensure_future(engine.run(SampleJob(1, seeds(0))))
@@ -75,7 +75,7 @@ async def hold(engine, model):
     return task
 
 
-def test_what_comes_while_a_batch_runs_is_the_next_batch():
+def test_jobs_that_arrive_during_a_batch_form_the_next_batch():
     async def test(engine, model):
         first = await hold(engine, model)
         others = [asyncio.ensure_future(engine.run(SampleJob(1, seeds(i)))) for i in range(1, 7)]
@@ -89,7 +89,7 @@ def test_what_comes_while_a_batch_runs_is_the_next_batch():
     run(test, max_batch=4)
 
 
-def test_a_job_is_not_split_and_not_overtaken():
+def test_jobs_are_neither_split_nor_reordered():
     async def test(engine, model):
         first = await hold(engine, model)
         sizes = (3, 2, 4, 1, 1)
@@ -109,7 +109,7 @@ def test_a_job_is_not_split_and_not_overtaken():
     run(test, max_batch=4)
 
 
-def test_an_idle_worker_takes_a_job_at_once():
+def test_an_idle_worker_takes_a_job_immediately():
     async def test(engine, model):
         start = time.monotonic()
         for _ in range(20):
@@ -120,8 +120,8 @@ def test_an_idle_worker_takes_a_job_at_once():
     run(test)
 
 
-def test_a_lone_client_is_answered_in_the_loop_if_that_is_quick_and_nobody_is_at_work():
-    threads, told = [], []
+def test_a_single_client_is_answered_in_the_loop_if_that_is_quick_and_all_workers_are_idle():
+    threads, observed = [], []
 
     async def test(engine, model):
         loop = asyncio.get_running_loop()
@@ -146,23 +146,28 @@ def test_a_lone_client_is_answered_in_the_loop_if_that_is_quick_and_nobody_is_at
         assert await ask()
         assert not await ask(alone=False)
         await idle(engine, 2)
-        assert not await ask(light=False)  # its encoding may be anything
+        assert not await ask(light=False)  # encoding may take long
         await idle(engine, 2)
-        assert not await ask(count=6)  # longer than others may have to wait
+        assert not await ask(count=6)  # would block the loop for too long
         await idle(engine, 2)
         held = await hold(engine, model)
         later = asyncio.ensure_future(ask())
         await asyncio.sleep(0.02)
-        assert not later.done()  # it waits in its turn for the model, not in the loop
+        assert not later.done()  # it waits for a worker, not in the loop
         model.go.set()
         await held
         assert not await later
 
-    run(test, workers=2, sample_seconds=0.0004, observe=lambda count, seconds: told.append(count))
-    assert sorted(told) == [1, 1, 1, 1, 1, 1, 3, 3]  # the long one was divided
+    run(
+        test,
+        workers=2,
+        sample_seconds=0.0004,
+        observe=lambda count, seconds: observed.append(count),
+    )
+    assert sorted(observed) == [1, 1, 1, 1, 1, 1, 3, 3]  # the long one was divided
 
 
-def test_no_lone_client_keeps_the_loop_for_a_model_that_is_slow_or_not_known():
+def test_a_slow_or_unmeasured_model_never_runs_in_the_loop():
     async def test(engine, model):
         await idle(engine, 1)
         engine.seconds = 0.0001  # whatever the last batches took
@@ -178,7 +183,7 @@ def test_no_lone_client_keeps_the_loop_for_a_model_that_is_slow_or_not_known():
 
 
 @pytest.mark.parametrize("dim", [5, 300])
-def test_the_samples_of_a_full_batch_are_drawn_in_parts_to_the_same_bits(dim, monkeypatch):
+def test_latents_of_a_full_batch_are_drawn_in_parts_with_identical_bits(dim, monkeypatch):
     parts = []
 
     def spy(seeds, latent_dim):
@@ -210,7 +215,7 @@ def test_the_samples_of_a_full_batch_are_drawn_in_parts_to_the_same_bits(dim, mo
     assert sum(parts) == 401 * -(-dim // 2)
 
 
-def test_a_sample_alone_has_all_cpus_and_others_their_own():
+def test_a_single_sample_uses_all_cpus_and_concurrent_ones_a_worker_each():
     wide = Model()
 
     async def test(engine, model):
@@ -223,7 +228,7 @@ def test_a_sample_alone_has_all_cpus_and_others_their_own():
         first = asyncio.ensure_future(engine.run(SampleJob(1, seeds(4))))
         while not wide.began.is_set():
             await asyncio.sleep(0.001)
-        assert await engine.run(SampleJob(1, seeds(5))) == value(5)  # beside it
+        assert await engine.run(SampleJob(1, seeds(5))) == value(5)  # at the same time
         assert (wide.sizes, model.sizes) == ([1], [1])
         wide.go.set()
         assert await first == value(4)
@@ -232,7 +237,7 @@ def test_a_sample_alone_has_all_cpus_and_others_their_own():
     run(test, workers=2, wide=wide)
 
 
-def test_workers_share_those_who_wait_for_a_slow_model():
+def test_workers_share_the_queue_of_a_slow_model():
     async def test(engine, model):
         await idle(engine, 2)
         model.go.clear()
@@ -270,7 +275,7 @@ def test_a_job_is_divided_among_idle_workers():
         assert sorted(model.sizes) == [2, 2, 3]
         await idle(engine, 3)
         await hold(engine, model)
-        await hold(engine, model)  # one is left: nothing to divide among
+        await hold(engine, model)  # one worker is idle: the job is not divided
         model.sizes.clear()
         last = asyncio.ensure_future(engine.run(SampleJob(4, seeds(1, 2, 3, 4))))
         await asyncio.sleep(0.02)
@@ -282,7 +287,7 @@ def test_a_job_is_divided_among_idle_workers():
     run(test, workers=3)
 
 
-def test_a_divided_job_that_is_forgotten_or_fails_is_told_once():
+def test_a_divided_job_that_is_cancelled_or_fails_is_reported_once():
     async def test(engine, model):
         await idle(engine, 2)
         model.go.clear()
@@ -309,7 +314,7 @@ def test_even_batches():
     assert sizes == [1, 16, 9, 16, 11, 15, 16]
 
 
-def test_every_sample_is_its_own_whatever_it_rode_with():
+def test_samples_do_not_depend_on_the_rest_of_the_batch():
     rng = np.random.default_rng(0)
 
     async def test(engine, model):
@@ -336,7 +341,7 @@ def test_every_sample_is_its_own_whatever_it_rode_with():
     run(test, workers=2, classes=3, max_batch=8)
 
 
-def test_a_full_queue_refuses_at_once_and_says_when_to_come_again():
+def test_a_full_queue_refuses_immediately_and_estimates_the_delay():
     async def test(engine, model):
         first = await hold(engine, model)
         waiting = [asyncio.ensure_future(engine.run(SampleJob(2, seeds(1, 2)))) for _ in range(2)]
@@ -356,7 +361,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_again():
     run(test, queue=4)
 
 
-def test_who_goes_away_frees_a_place():
+def test_a_cancelled_job_frees_its_place():
     async def test(engine, model):
         first = await hold(engine, model)
         gone = asyncio.ensure_future(engine.run(SampleJob(4, seeds(1, 2, 3, 4))))
@@ -394,7 +399,7 @@ def test_deadlines():
     run(test)
 
 
-def test_a_deadline_holds_for_what_runs_already():
+def test_a_deadline_applies_to_running_jobs():
     async def test(engine, model):
         first = await hold(engine, model)
         (job,) = engine._jobs
@@ -408,7 +413,7 @@ def test_a_deadline_holds_for_what_runs_already():
     run(test)
 
 
-def test_a_model_that_fails_fails_its_batch_alone():
+def test_a_failing_model_fails_its_batch_only():
     async def test(engine, model):
         model.go.wait = lambda seconds: 1 / 0
         with pytest.raises(Failed, match="division by zero"):
@@ -419,7 +424,7 @@ def test_a_model_that_fails_fails_its_batch_alone():
     run(test)
 
 
-def test_an_answer_that_cannot_be_written_fails_its_job_alone():
+def test_a_failing_encoder_fails_its_job_only():
     async def test(engine, model):
         first = await hold(engine, model)
         bad = SampleJob(1, seeds(1), encode=lambda job, rows: 1 / 0)
@@ -436,7 +441,7 @@ def test_an_answer_that_cannot_be_written_fails_its_job_alone():
     run(test)
 
 
-def test_close_answers_what_runs_and_refuses_the_rest():
+def test_close_completes_running_jobs_and_refuses_the_rest():
     async def test(engine, model):
         first = await hold(engine, model)
         queued = asyncio.ensure_future(engine.run(SampleJob(1, seeds(1))))
@@ -455,19 +460,19 @@ def test_close_answers_what_runs_and_refuses_the_rest():
     run(test)
 
 
-def test_batches_are_told_of():
-    told = []
+def test_batches_are_observed():
+    observed = []
 
     async def test(engine, model):
         await engine.run(SampleJob(3, seeds(1, 2, 3)))
 
-    run(test, observe=lambda count, seconds: told.append((count, seconds)))
-    ((count, seconds),) = told
+    run(test, observe=lambda count, seconds: observed.append((count, seconds)))
+    ((count, seconds),) = observed
     assert count == 3
     assert 0 < seconds < 5
 
 
-def test_join_waits_for_what_runs():
+def test_join_waits_for_running_batches():
     async def test(engine, model):
         first = await hold(engine, model)
         engine.close()
@@ -491,7 +496,7 @@ def test_a_full_queue_holds_one_part_of_a_long_request():
             job=lambda first, last, encode: SampleJob(last - first, seeds(*range(first, last))),
         )
         app = SimpleNamespace(settings=SimpleNamespace(workers=4))
-        # With a place left for its first part, and none for more.
+        # The queue has room for the first job of the request only.
         engine.queue = 3
         parts = batches.run_batches(app, request, None)
         taken = asyncio.ensure_future(anext(parts))
@@ -512,7 +517,7 @@ def test_a_full_queue_holds_one_part_of_a_long_request():
     [((0.01, 0.004), True), ((0.01, 0.02), False), ((0.001,), False)],
     ids=["faster", "slower", "quick"],
 )
-def test_a_slow_model_gets_a_session_of_all_cpus_if_that_is_faster(
+def test_a_slow_model_gets_a_session_on_all_cpus_if_that_is_faster(
     times, has_wide, tmp_path, monkeypatch
 ):
     bundle = tiny.clothes(tmp_path / "clothes")
@@ -541,7 +546,7 @@ def test_a_slow_model_gets_a_session_of_all_cpus_if_that_is_faster(
     asyncio.run(main())
 
 
-def test_an_engine_that_was_replaced_takes_who_has_found_it(tmp_path):
+def test_a_replaced_engine_still_takes_requests_that_have_found_it(tmp_path):
     async def test(engine, model):
         found = repository.Repository(Settings(paths=(str(tiny.points(tmp_path / "points")),)))
         found._loop = asyncio.get_running_loop()
