@@ -442,6 +442,6 @@ def test_what_a_seed_does_not_say_is_refused_by_name(tmp_path):
     z, style = keras.Input((5,), name="z"), keras.Input((3,), name="style")
     model = keras.Model([z, style], L.Dense(2)(L.Concatenate()([z, style])), name="styled")
     path = bundles.unverified(model, tmp_path / "styled")
-    with pytest.raises(UsageError, match=r"other inputs to model\.onnx") as caught:
+    with pytest.raises(UsageError, match=r"run others with model\.onnx") as caught:
         serving.Bundle(path)
     assert f"{str(path)!r} with the input 'style' ['batch', 3]" in str(caught.value)
