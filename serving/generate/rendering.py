@@ -88,14 +88,16 @@ class JsonRendering(Rendering):
     """A JSON object that lists the samples, each with its values."""
 
     is_light = True
+    _key = "values"  # field that holds a sample
 
     def part(self, job: SampleJob, samples: np.ndarray) -> list[bytes]:
         """Encodes each sample as a JSON object."""
         contents = self._contents(job.context, samples)
+        key = self._key
         descriptions = self.request.samples.descriptions(job.context, job.context + len(samples))
         found = []
         for fields, content in zip(descriptions, contents, strict=True):
-            fields |= content
+            fields[key] = content
             found.append(orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY))
         return found
 
@@ -111,14 +113,15 @@ class JsonRendering(Rendering):
         body = orjson.dumps(about)[:-1] + b',"samples":[' + samples + b"]}"
         return Response(200, body, JSON, request.headers)
 
-    def _contents(self, first: int, samples: np.ndarray) -> list[dict[str, Any]]:
-        return [{"values": np.ascontiguousarray(sample)} for sample in samples]
+    def _contents(self, first: int, samples: np.ndarray) -> list[Any]:
+        return [np.ascontiguousarray(sample) for sample in samples]
 
 
 class PngRendering(JsonRendering):
     """A PNG file, or a JSON object that lists several in base64."""
 
     is_light = False
+    _key = "png"
 
     def whole(self, job: SampleJob, samples: np.ndarray) -> Response:
         """Returns the whole response, of one batch."""
@@ -126,9 +129,8 @@ class PngRendering(JsonRendering):
             return super().whole(job, samples)
         return Response(200, self._pngs(0, samples)[0], PNG, self._headers_of_one())
 
-    def _contents(self, first: int, samples: np.ndarray) -> list[dict[str, Any]]:
-        pngs = self._pngs(first, samples)
-        return [{"png": base64.b64encode(png).decode("ascii")} for png in pngs]
+    def _contents(self, first: int, samples: np.ndarray) -> list[Any]:
+        return [base64.b64encode(png).decode("ascii") for png in self._pngs(first, samples)]
 
     def _pngs(self, first: int, samples: np.ndarray) -> list[bytes]:
         from serving.pictures import to_uint8
