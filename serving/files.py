@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from serving.http_types import Answer, HTTPError, Request
+from serving.http_types import HTTPError, Request, Response
 
 FOLDER = Path(__file__).parent / "page"
 POLICY = (
@@ -29,12 +29,12 @@ _CONTENT_TYPES = {
 _cache: dict[Path, tuple[tuple[int, int], bytes, bytes]] = {}
 
 
-def index(app: Any, request: Request) -> Answer:
+def index(app: Any, request: Request) -> Response:
     """Handles `/`."""
     return file(app, request, "index.html")
 
 
-def file(app: Any, request: Request, file: str) -> Answer:
+def file(app: Any, request: Request, file: str) -> Response:
     """Handles `/page/...`."""
     parts = file.split("/")
     path = FOLDER.joinpath(*parts)
@@ -54,8 +54,8 @@ def file(app: Any, request: Request, file: str) -> Answer:
     content, tag = _read(path)
     head = POLICY + b'cache-control: no-cache\r\netag: "%b"\r\n' % tag
     if tag in request.headers.get(b"if-none-match", b""):
-        return Answer(304, b"", content_type, head)
-    return Answer(200, content, content_type, head)
+        return Response(304, b"", content_type, head)
+    return Response(200, content, content_type, head)
 
 
 def _read(path: Path) -> tuple[bytes, bytes]:

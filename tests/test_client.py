@@ -559,7 +559,7 @@ def test_the_server_is_detected_and_its_error_lines_are_raised(running, bundle):
     with pytest.raises(ServerError, match="A label must be 0 to 2") as caught:
         client.generate([1], labels="hat")
     assert caught.value.status == 400
-    with pytest.raises(ServerError, match="Versions of 'clothes' are 1") as caught:
+    with pytest.raises(ServerError, match="`version` of 'clothes' must be one of 1") as caught:
         client.generate([1], version=7)
     assert caught.value.status == 404
 
