@@ -101,7 +101,7 @@ def export_bundle(
             inputs, to samples and other outputs.
         to: folder to create.
         kind: a kind of `keras_gan.Spec`; by default what the output's shape says: points,
-            sequence, image (1, 3 or 4 channels), video, else array.
+            series, image (1, 3 or 4 channels), video, else array.
         name: name of the model for servers; by default the model's own.
         num_classes: number of classes of a conditional generator; a GAN knows its own.
         class_names: name of each class, in the order of the ids.
@@ -401,7 +401,7 @@ def _spec(
 ) -> Spec:
     shape = generator.sample_shape
     if kind is None:
-        kind = {1: "points", 2: "sequence", 3: "image", 4: "video"}.get(len(shape), "array")
+        kind = {1: "points", 2: "series", 3: "image", 4: "video"}.get(len(shape), "array")
         if kind == "image" and shape[-1] not in (1, 3, 4):
             kind = "array"
     if value_range is None and kind in ("image", "video"):

@@ -354,9 +354,7 @@ def _renumbered(made: Samples, ids: np.ndarray, real: Spec) -> Samples:
         for samples, labels in made.read(count):
             yield samples, labels if labels is None else ids[labels]
 
-    spec = dataclasses.replace(
-        made.spec, num_classes=real.num_classes, class_names=real.class_names
-    )
+    spec = made.spec.with_classes(real.num_classes, real.class_names)
     relabel = made.with_labels
 
     def with_labels(labels: np.ndarray) -> Samples:
