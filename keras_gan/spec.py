@@ -376,7 +376,7 @@ def _is_positive(value: Any) -> bool:
 
 def _is_count(value: Any) -> bool:
     is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    return is_integer and value >= 0
+    return is_integer and int(value) >= 0
 
 
 def _are_names(value: Any) -> bool:

@@ -279,7 +279,7 @@ def test_train_and_test_folders_are_splits(tmp_path):
     assert source.spec.class_names == ("cat", "dog")
     assert (source.count("train"), source.count("held_out")) == (8, 4)
     assert list(source.arrays("held_out")[1]) == [0, 0, 1, 1]
-    with pytest.raises(UsageError, match=r"has its own splits.*held_out=0\.5"):
+    with pytest.raises(UsageError, match=r"held-out samples of its own.*held_out=0\.5"):
         datasets.open(tmp_path, held_out=0.5)
 
 

@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from keras_gan.datasets.source import Source
-from keras_gan.datasets.splits import Split
+from keras_gan.datasets.splits import OwnSplitsError, Split
 from keras_gan.errors import UsageError
 from keras_gan.spec import Spec
 
@@ -36,12 +36,15 @@ def _discover() -> dict[str, ModuleType]:
 
 _REGISTRY = _discover()
 
+from keras_gan.datasets.array_fields import UnknownRangeError  # noqa: E402
 from keras_gan.datasets.arrays import from_arrays  # noqa: E402
 from keras_gan.datasets.prepare import prepare  # noqa: E402
 
 __all__ = [
+    "OwnSplitsError",
     "Source",
     "Split",
+    "UnknownRangeError",
     "find",
     "from_arrays",
     "names",

@@ -16,6 +16,10 @@ _CHANNELS = KINDS["image"].channels
 _UNIT = (-1.0, 1.0)
 
 
+class UnknownRangeError(UsageError):
+    """Error for floating-point values whose range is neither stated nor [-1, 1]."""
+
+
 @dataclasses.dataclass(frozen=True)
 class FieldOptions:
     """How arrays are read as fields.
@@ -243,7 +247,7 @@ def _check_normalized(x: np.ndarray, plural: str) -> None:
     advice = "[0, 1]" if low >= 0 and high <= 1 else "[0, 255]"
     if low < 0 or high > 255:
         advice = "[smallest, largest]"
-    raise UsageError(
+    raise UnknownRangeError(
         f"Floating-point {plural} must be in [-1, 1], with negative values, or have their range "
         f"stated: write value_range: {advice}. Received: values from {low:g} to {high:g}"
     )

@@ -13,7 +13,7 @@ from keras_gan.datasets import array_files
 from keras_gan.datasets.array_fields import FieldOptions, to_array, to_field, to_labels
 from keras_gan.datasets.decoding import check_memory_limit
 from keras_gan.datasets.source import MEMORY_LIMIT, Source
-from keras_gan.datasets.splits import Split, hold_out
+from keras_gan.datasets.splits import Split, divide
 from keras_gan.errors import UsageError
 from keras_gan.spec import Field, Spec, label_field
 
@@ -185,17 +185,11 @@ def _source(
 ) -> Source:
     """Converts arrays to splits and opens them."""
     options.check_names(tuple(train))
-    if test and held_out is not None:
-        raise UsageError(
-            "`held_out` must not be given for arrays that have their own test samples. "
-            f"Received: held_out={held_out!r}"
-        )
     splits = {"train": _split(train, "", options)}
     if test:
         splits["held_out"] = _split(test, _TEST, options)
     spec = Spec(fields=_fields(splits, options, class_names))
-    if not test:
-        splits = hold_out(splits["train"], 0.1 if held_out is None else held_out)
+    splits = divide(splits, held_out, "a set of arrays")
     counts = " + ".join(f"{len(part):,}" for part in splits.values())
     description = f"arrays: {counts} {spec.samples.rule.plural} from {origin}"
     ranges = {name: options.range_of(name) for name in spec.fields}

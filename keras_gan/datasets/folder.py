@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_gan.datasets import decoding, images
 from keras_gan.datasets.source import MEMORY_LIMIT, Source
-from keras_gan.datasets.splits import Split, hold_out
+from keras_gan.datasets.splits import Split, divide
 from keras_gan.errors import UsageError
 from keras_gan.spec import Spec
 
@@ -229,17 +229,13 @@ def _split(
     decoded: decoding.Decoded, listing: _Listing, held_out: float | None
 ) -> dict[str, Split]:
     labels = decoded.labels if listing.classes else None
-    if not listing.has_splits:
-        return hold_out(Split(decoded.samples, labels), 0.1 if held_out is None else held_out)
-    if held_out is not None:
-        raise UsageError(
-            "`held_out` must not be given for a folder that has its own splits. "
-            f"Received: held_out={held_out!r}"
-        )
-    return {
-        name: Split(decoded.samples, labels, np.flatnonzero(decoded.splits == position))
-        for position, name in enumerate(decoding.SPLITS)
-    }
+    splits = {"train": Split(decoded.samples, labels)}
+    if listing.has_splits:
+        splits = {
+            name: Split(decoded.samples, labels, np.flatnonzero(decoded.splits == position))
+            for position, name in enumerate(decoding.SPLITS)
+        }
+    return divide(splits, held_out, "a folder")
 
 
 def _describe(

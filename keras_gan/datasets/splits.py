@@ -12,6 +12,10 @@ from keras_gan.errors import UsageError
 from keras_gan.spec import is_number
 
 
+class OwnSplitsError(UsageError):
+    """Error for the option `held_out` on data that have held-out examples of their own."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Split:
     """One split of a data set: rows of arrays that other splits may share.
@@ -83,6 +87,27 @@ def hold_out(whole: Split, fraction: float) -> dict[str, Split]:
         "train": dataclasses.replace(whole, index=rows[~held], disjoint=True),
         "held_out": dataclasses.replace(whole, index=rows[held], disjoint=True),
     }
+
+
+def divide(splits: dict[str, Split], held_out: float | None, noun: str) -> dict[str, Split]:
+    """Holds samples out, 0.1 of them by default, unless the data have held-out ones.
+
+    Args:
+        splits: the splits of the data: `"train"`, and perhaps `"held_out"`.
+        held_out: the option `held_out`.
+        noun: what the data are, for the error.
+
+    Raises:
+        OwnSplitsError: `held_out` is given for data with splits of their own.
+    """
+    if "held_out" not in splits:
+        return hold_out(splits["train"], 0.1 if held_out is None else held_out)
+    if held_out is not None:
+        raise OwnSplitsError(
+            f"`held_out` must not be given for {noun} with held-out samples of its own. "
+            f"Received: held_out={held_out!r}"
+        )
+    return splits
 
 
 def without_copies(splits: dict[str, Split]) -> dict[str, Split]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_gan.datasets import decoding, images, shards
 from keras_gan.datasets.source import MEMORY_LIMIT, Source
-from keras_gan.datasets.splits import Split, hold_out
+from keras_gan.datasets.splits import Split, divide
 from keras_gan.datasets.tfds_folders import (
     PREFIX,
     Name,
@@ -91,7 +91,9 @@ def open(
             key=_key(folder, [_split_names(builder), *keys, shape, skip_corrupt]),
         )
         splits, skipped = _read_images(builder, keys, options)
-    return _to_source(builder, kind, _divide(splits, held_out), features, keys, skipped)
+    return _to_source(
+        builder, kind, divide(splits, held_out, "a data set"), features, keys, skipped
+    )
 
 
 class _Keys(NamedTuple):
@@ -146,7 +148,7 @@ def _open_record(
         ours: shards.read_split(builder, theirs, record)
         for ours, theirs in zip(decoding.SPLITS, names, strict=False)
     }
-    splits = _divide(splits, held_out)
+    splits = divide(splits, held_out, "a data set")
     description = _describe(builder, splits, record.spec.samples.rule.plural)
     return Source(record.spec, splits, description, raw_ranges=record.raw_ranges)
 
@@ -287,17 +289,6 @@ def _items(builder: Any, names: list[str], keys: _Keys) -> Iterator[decoding.Ite
                 label=int(example[keys.labels]) if keys.labels else -1,
                 split=position,
             )
-
-
-def _divide(splits: dict[str, Split], held_out: float | None) -> dict[str, Split]:
-    if "held_out" not in splits:
-        return hold_out(splits["train"], 0.1 if held_out is None else held_out)
-    if held_out is not None:
-        raise UsageError(
-            "`held_out` must not be given for a data set that has its own splits. "
-            f"Received: held_out={held_out!r}"
-        )
-    return splits
 
 
 def _key(folder: Path, options: list[Any]) -> str:
