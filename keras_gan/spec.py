@@ -6,11 +6,11 @@ import dataclasses
 import math
 import numbers
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from keras_gan.errors import UsageError
+from serving import kinds
 
-Kind = Literal["image", "points", "audio", "video", "series", "text", "table", "array", "label"]
 Shape = tuple[int | None, ...]
 
 _FLOATS = ("float32", "float16", "bfloat16", "float64")
@@ -18,73 +18,51 @@ _INTEGERS = ("int32", "int64")
 
 
 @dataclasses.dataclass(frozen=True)
-class KindRule:
-    """Axes, dtypes and metadata of one kind of field.
+class Storage:
+    """How data sets store the values of one kind.
 
     Args:
-        axes: names of the axes of one value, without the batch; `None` for one axis or more of
-            any meaning.
-        dtypes: dtypes that a field of this kind may have in a batch, the default first.
-        meta: metadata that a field of this kind may have.
-        value_range: range of the values in a batch; `None` where values are unbounded.
-        stored: stored integer dtypes that are mapped to `value_range`, with the stored range.
-        channels: numbers of channels allowed on the last axis; any number if empty.
         plural: noun for several values of this kind.
+        dtypes: dtypes that a field of this kind may have in a batch, the default first.
+        ranges: stored integer dtypes that are mapped to the kind's range, with the stored range.
+        png: whether shards keep values as PNG files.
     """
 
-    axes: tuple[str, ...] | None
-    dtypes: tuple[str, ...]
-    meta: tuple[str, ...]
     plural: str
-    value_range: tuple[float, float] | None = None
-    stored: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
-    channels: tuple[int, ...] = ()
-
-    @property
-    def is_integer(self) -> bool:
-        """Whether values are ids (of classes or tokens) rather than measurements."""
-        return self.dtypes[0] in _INTEGERS
+    dtypes: tuple[str, ...] = _FLOATS
+    ranges: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    png: bool = False
 
 
-_UNIT = (-1.0, 1.0)
 _BYTES = {"uint8": (0.0, 255.0)}
-
-# The one table of all kinds.
-KINDS: dict[str, KindRule] = {
-    "image": KindRule(
-        ("height", "width", "channels"),
-        _FLOATS,
-        ("value_range",),
-        "images",
-        _UNIT,
-        _BYTES,
-        (1, 3, 4),
-    ),
-    "points": KindRule(("features",), _FLOATS, ("value_range", "columns"), "points"),
-    "audio": KindRule(
-        ("time", "channels"),
-        _FLOATS,
-        ("value_range", "sample_rate"),
-        "audio clips",
-        _UNIT,
-        {"int16": (-32768.0, 32768.0)},
-    ),
-    "video": KindRule(
-        ("frames", "height", "width", "channels"),
-        _FLOATS,
-        ("value_range", "frame_rate"),
-        "videos",
-        _UNIT,
-        _BYTES,
-    ),
-    "series": KindRule(
-        ("time", "features"), _FLOATS, ("value_range", "sample_rate", "columns"), "series"
-    ),
-    "text": KindRule(("time",), _INTEGERS, ("vocabulary",), "texts"),
-    "table": KindRule(("columns",), _FLOATS, ("value_range", "columns"), "rows"),
-    "array": KindRule(None, (*_FLOATS, *_INTEGERS, "uint8", "bool"), ("value_range",), "arrays"),
-    "label": KindRule((), _INTEGERS, ("num_classes", "class_names"), "labels"),
+# Storage by kind; axes, metadata and ranges of the kinds are in `serving.kinds`. A kind that is not
+# listed is stored as floating point.
+_STORAGE = {
+    "image": Storage("images", ranges=_BYTES, png=True),
+    "points": Storage("points"),
+    "audio": Storage("audio clips", ranges={"int16": (-32768.0, 32768.0)}),
+    "video": Storage("videos", ranges=_BYTES),
+    "series": Storage("series"),
+    "text": Storage("texts"),
+    "table": Storage("rows"),
+    "array": Storage("arrays", (*_FLOATS, *_INTEGERS, "uint8", "bool")),
+    "label": Storage("labels", _INTEGERS),
 }
+
+
+def dtypes_of(kind: str, rank: int) -> tuple[str, ...]:
+    """Returns the dtypes that values of a kind may have in a batch, the default first.
+
+    Values with one axis less than the kind has are ids along the missing axis, such as the token
+    ids of texts.
+    """
+    is_ids = rank < len(kinds.get(kind).axes)
+    return _INTEGERS if is_ids else storage_of(kind).dtypes
+
+
+def storage_of(kind: str) -> Storage:
+    """Returns how data sets store the values of a kind."""
+    return _STORAGE.get(kind) or Storage(f"samples of kind {kind}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,19 +70,19 @@ class Field:
     """One named tensor of an example, without the batch axis.
 
     Args:
-        kind: a key of `KINDS`: `"image"`, `"points"`, `"audio"`, `"video"`, `"series"`,
-            `"text"`, `"table"`, `"label"`, or `"array"` for tensors of any other form.
+        kind: a name in `serving.kinds`: `"image"`, `"points"`, `"audio"`, `"video"`,
+            `"series"`, `"text"`, `"table"`, `"label"`, or `"array"` for tensors of any other
+            form.
         shape: shape of one value; `None` on an axis of any length. Images are
             `(height, width, channels)` with 1, 3 or 4 channels; points `(features,)`; audio
             `(time, channels)`; series `(time, features)`; video
-            `(frames, height, width, channels)`; text `(time,)`; table rows `(columns,)`;
-            labels `()`.
-        dtype: dtype in a batch; by default the kind's first: float32, and int32 for labels and
-            text.
+            `(frames, height, width, channels)`; text `(time,)`, token ids; table rows
+            `(columns,)`; labels `()`.
+        dtype: dtype in a batch; by default float32, and int32 for labels and token ids.
         meta: metadata by name, as the kind allows: `value_range` (smallest and largest value),
             `num_classes` and `class_names` (labels, ids being `0..num_classes-1`),
-            `sample_rate` (audio and series, in Hz), `frame_rate` (video, in Hz), `columns`
-            (names), `vocabulary` (tokens in the order of their ids).
+            `sample_rate` (audio, in Hz), `frame_rate` (video, in Hz), `columns` (names, of
+            tables and series), `vocabulary` (tokens in the order of their ids).
 
     Raises:
         UsageError: an unknown kind, or a shape, dtype or metadata that does not fit the kind.
@@ -116,22 +94,30 @@ class Field:
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise UsageError(f"kind must be one of {tuple(KINDS)}. Received: kind={self.kind!r}")
+        kinds.get(self.kind)
         # Lists come from JSON; tuples keep equal fields equal.
         meta = {name: _frozen(value) for name, value in self.meta.items() if value is not None}
-        object.__setattr__(self, "shape", tuple(self.shape))
-        object.__setattr__(self, "dtype", self.dtype or KINDS[self.kind].dtypes[0])
+        object.__setattr__(self, "shape", tuple(map(_to_int, self.shape)))
         object.__setattr__(self, "meta", meta)
         self._check_shape()
-        self._check_dtype()
-        _check_meta(self.kind, meta)
-        self._check_columns()
+        dtypes = dtypes_of(self.kind, len(self.shape))
+        object.__setattr__(self, "dtype", self.dtype or dtypes[0])
+        if self.dtype not in dtypes:
+            raise UsageError(
+                f"A field of kind {self.kind!r} and shape {self.shape} must have one of the "
+                f"dtypes {', '.join(dtypes)}. Received: dtype={self.dtype!r}"
+            )
+        _check_meta(meta)
 
     @property
-    def rule(self) -> KindRule:
-        """The rule of the field's kind."""
-        return KINDS[self.kind]
+    def storage(self) -> Storage:
+        """How data sets store the field's values."""
+        return storage_of(self.kind)
+
+    @property
+    def kind_range(self) -> tuple[float, float] | None:
+        """The range of the field's kind in batches; `None` where values are unbounded."""
+        return kinds.get(self.kind).value_range
 
     def accepts_shape(self, shape: tuple[int, ...]) -> bool:
         """Returns whether one value may have this shape."""
@@ -150,33 +136,11 @@ class Field:
         return cls(content["kind"], content["shape"], content["dtype"], content["meta"])
 
     def _check_shape(self) -> None:
-        axes = self.rule.axes
-        fits = len(self.shape) >= 1 if axes is None else len(self.shape) == len(axes)
-        if not fits or not all(n is None or (int(n) == n and n > 0) for n in self.shape):
-            count = "any number of" if axes is None else len(axes)
-            names = "at least one" if axes is None else ", ".join(axes)
-            raise UsageError(
-                f"A sample of kind {self.kind!r} must have {count} positive "
-                f"dimensions ({names}). Received: shape={self.shape}"
-            )
-        if self.rule.channels and self.shape[-1] not in self.rule.channels:
-            raise UsageError(
-                "Images must have 1 (gray), 3 (RGB) or 4 (RGBA) channels. "
-                f"Received: shape={self.shape}"
-            )
-
-    def _check_dtype(self) -> None:
-        if self.dtype not in self.rule.dtypes:
-            raise UsageError(
-                f"A field of kind {self.kind!r} must have one of the dtypes "
-                f"{', '.join(self.rule.dtypes)}. Received: dtype={self.dtype!r}"
-            )
-
-    def _check_columns(self) -> None:
+        kinds.get(self.kind).check(self.shape, self.meta)
         columns = self.meta.get("columns", ())
         if columns and self.shape[-1] not in (None, len(columns)):
             raise UsageError(
-                f"columns must name each of the {self.shape[-1]} features. "
+                f"`columns` must name each of the {self.shape[-1]} features. "
                 f"Received: {len(columns)} names"
             )
 
@@ -307,10 +271,7 @@ class _PackedField(Field):
     """A field of packed samples: its channels are those of all samples of a pack."""
 
     def _check_shape(self) -> None:
-        """Accepts any number of channels: the field that was packed has been checked."""
-
-    def _check_columns(self) -> None:
-        """Accepts the columns of one sample of the pack."""
+        """Accepts any number of channels and columns: the packed field has been checked."""
 
 
 def label_field(num_classes: int, class_names: tuple[str, ...] = (), dtype: str = "int32") -> Field:
@@ -346,23 +307,11 @@ def _check_fields(fields: Mapping[str, Field]) -> dict[str, Field]:
     return {name: fields[name] for name in (*first, *sorted(set(fields) - set(first)))}
 
 
-def _check_meta(kind: str, meta: Mapping[str, Any]) -> None:
-    allowed = KINDS[kind].meta
-    for name, value in meta.items():
-        if name not in allowed:
-            options = f"has only {', '.join(allowed)}"
-            raise UsageError(
-                f"The metadata of a field of kind {kind!r} {options}. Received: {name}={value!r}"
-            )
-        rule, fits = _META[name]
-        if not fits(value):
-            raise UsageError(f"{name} must be {rule}. Received: {name}={value!r}")
-    names = meta.get("class_names", ())
-    if names and len(names) != meta.get("num_classes"):
-        raise UsageError(
-            f"class_names must have one name for each of the {meta.get('num_classes')} classes. "
-            f"Received: {len(names)} names"
-        )
+def _check_meta(meta: Mapping[str, Any]) -> None:
+    """Checks the values of metadata; the kind has checked their names."""
+    for name, (rule, fits) in _META.items():
+        if name in meta and not fits(meta[name]):
+            raise UsageError(f"`{name}` must be {rule}. Received: {name}={meta[name]!r}")
 
 
 def _is_range(value: Any) -> bool:
@@ -393,6 +342,10 @@ _META = {
     "columns": ("a list of strings", _are_names),
     "vocabulary": ("a list of strings", _are_names),
 }
+
+
+def _to_int(size: Any) -> Any:
+    return int(size) if isinstance(size, numbers.Integral) else size
 
 
 def _frozen(value: Any) -> Any:

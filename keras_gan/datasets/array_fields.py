@@ -10,10 +10,11 @@ import numpy as np
 
 from keras_gan.datasets.values import Range
 from keras_gan.errors import UsageError
-from keras_gan.spec import KINDS, Field, is_number, label_field
+from keras_gan.spec import Field, dtypes_of, is_number, label_field, storage_of
+from serving import kinds
+from serving.kinds import image
 
-_CHANNELS = KINDS["image"].channels
-_UNIT = (-1.0, 1.0)
+_CHANNELS = tuple(image.MODES)
 
 
 class UnknownRangeError(UsageError):
@@ -87,8 +88,8 @@ def to_array(x: Any, name: str, field_name: str, options: FieldOptions) -> np.nd
     if not isinstance(x, np.ndarray):
         raise UsageError(f"Samples must be a numpy array. Received: {name} of type {type(x)}")
     kind = options.kind_of(field_name)
-    if kind is not None and kind not in KINDS:
-        raise UsageError(f"`kind` must be one of {tuple(KINDS)}. Received: kind={kind!r}")
+    if kind is not None:
+        kinds.get(kind)
     if kind is None and field_name == "samples":
         _check_inferable(x, name)
     kind = kind or infer_kind(x, field_name)
@@ -97,12 +98,6 @@ def to_array(x: Any, name: str, field_name: str, options: FieldOptions) -> np.nd
         x = x.astype(np.float32)
     if kind == "image":
         return _to_nhwc(x, options.layout, name)
-    axes = KINDS[kind].axes
-    if axes is not None and x.ndim != 1 + len(axes):
-        raise UsageError(
-            f"An array of kind {kind!r} must have the shape ({', '.join(('count', *axes))}). "
-            f"Received: {name}.shape={x.shape}"
-        )
     return x
 
 
@@ -118,21 +113,22 @@ def to_field(x: np.ndarray, name: str, options: FieldOptions) -> Field:
         UsageError: options that do not fit the kind, or values whose range is unclear.
     """
     kind = options.kind_of(name) or infer_kind(x, name)
-    rule, given = KINDS[kind], options.range_of(name)
-    if rule.value_range is None and given is not None:
-        ranged = [key for key, other in KINDS.items() if other.value_range is not None]
+    storage, given = storage_of(kind), options.range_of(name)
+    value_range = kinds.get(kind).value_range
+    if value_range is None and given is not None:
+        ranged = [key for key in kinds.names() if kinds.get(key).value_range is not None]
         raise UsageError(
             f"`value_range` is for {', '.join(ranged)} only. Received: value_range={list(given)} "
             f"for {name} of kind {kind!r}"
         )
-    if rule.value_range is not None and given is None and x.dtype.name not in rule.stored:
-        _check_normalized(x, rule.plural)
+    if value_range is not None and given is None and x.dtype.name not in storage.ranges:
+        _check_normalized(x, storage.plural)
     if kind == "label":
         return label_field(1 + int(x.max(initial=0)))
     meta = options.meta_of(name)
-    if rule.value_range is not None:
-        meta["value_range"] = rule.value_range
-    return Field(kind, x.shape[1:], _batch_dtype(x.dtype, kind), meta)
+    if value_range is not None:
+        meta["value_range"] = value_range
+    return Field(kind, x.shape[1:], _batch_dtype(x.dtype, dtypes_of(kind, x.ndim - 1)), meta)
 
 
 def to_labels(y: Any, count: int, name: str) -> np.ndarray:
@@ -253,12 +249,14 @@ def _check_normalized(x: np.ndarray, plural: str) -> None:
     )
 
 
-def _batch_dtype(stored: np.dtype, kind: str) -> str:
-    """Returns the dtype that stored values have in a batch."""
-    dtypes = KINDS[kind].dtypes
-    is_integer = np.issubdtype(stored, np.integer)
-    if stored.name in ("uint8", "bool") and stored.name in dtypes:
-        return stored.name
-    if is_integer and dtypes[0] == "float32" and "int64" in dtypes:
-        return "int64" if stored.itemsize > 4 or stored.name == "uint32" else "int32"
-    return dtypes[0]
+def _batch_dtype(stored: np.dtype, dtypes: tuple[str, ...]) -> str:
+    """Returns the dtype of stored values in a batch.
+
+    It is the kind's default unless the kind allows a dtype closer to the stored one.
+    """
+    if np.issubdtype(stored, np.floating):
+        return "float32"  # refused later where only integers are allowed
+    is_wide = stored.itemsize > 4 or stored.name == "uint32"
+    wanted = stored.name if stored.name in ("uint8", "bool") else "int64" if is_wide else "int32"
+    is_open = "int32" in dtypes and dtypes[0] != "int32"  # neither ids nor measurements alone
+    return wanted if is_open else dtypes[0]

@@ -191,7 +191,7 @@ def _source(
     spec = Spec(fields=_fields(splits, options, class_names))
     splits = divide(splits, held_out, "a set of arrays")
     counts = " + ".join(f"{len(part):,}" for part in splits.values())
-    description = f"arrays: {counts} {spec.samples.rule.plural} from {origin}"
+    description = f"arrays: {counts} {spec.samples.storage.plural} from {origin}"
     ranges = {name: options.range_of(name) for name in spec.fields}
     given = {name: limits for name, limits in ranges.items() if limits is not None}
     return Source(spec, splits, description, raw_ranges=given)

@@ -58,7 +58,7 @@ def record_of(source: Source) -> Record:
         )
     stored = {
         # PNG files hold 8 bits, whatever the range of the array.
-        name: (0.0, 255.0) if spec.fields[name].rule.channels else limits
+        name: (0.0, 255.0) if spec.fields[name].storage.png else limits
         for name, limits in source.raw_ranges.items()
         if limits is not None
     }
@@ -67,9 +67,7 @@ def record_of(source: Source) -> Record:
 
 def is_plain(spec: Spec) -> bool:
     """Returns whether TFDS features describe all fields, so that no record is needed."""
-    plain = Spec(
-        spec.kind, spec.shape, spec.samples.rule.value_range, spec.num_classes, spec.class_names
-    )
+    plain = Spec(spec.kind, spec.shape, spec.samples.kind_range, spec.num_classes, spec.class_names)
     return spec.kind in _PLAIN and spec == plain
 
 
@@ -83,7 +81,7 @@ def features_of(source: Source, record: Record) -> Any:
             names = field.meta.get("class_names")
             classes = {"names": list(names)} if names else {"num_classes": source.spec.num_classes}
             column = features.ClassLabel(**classes)
-        elif field.rule.channels:
+        elif field.storage.png:
             column = features.Image(shape=shape, encoding_format="png")
         elif is_plain(record.spec):
             column = features.Tensor(shape=shape, dtype=np.float32)
@@ -101,7 +99,7 @@ def to_example(source: Source, record: Record, fields: Mapping[str, Any]) -> dic
         field = record.spec.fields[name]
         if name == "labels":
             written: Any = int(value)
-        elif field.rule.channels:
+        elif field.storage.png:
             written = source.field_to_uint8(name, value)
         else:
             written = _stored(np.asarray(value))

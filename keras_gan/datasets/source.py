@@ -261,7 +261,7 @@ def _to_batch(fields: dict[str, tf.Tensor]) -> Any:
 def _to_field(x: tf.Tensor, field: Field, limits: Range | None) -> tf.Tensor:
     """Converts stored values to the field's dtype and, where its kind has one, its range."""
     x = tf.cast(x, field.dtype)
-    if field.rule.value_range is None or limits in (None, field.rule.value_range):
+    if field.kind_range is None or limits in (None, field.kind_range):
         return x
     low, high = limits
     half = (high - low) / 2

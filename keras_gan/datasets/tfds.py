@@ -23,7 +23,8 @@ from keras_gan.datasets.tfds_folders import (
     read_examples,
 )
 from keras_gan.errors import UsageError
-from keras_gan.spec import KINDS, Spec
+from keras_gan.spec import Spec
+from serving import kinds
 
 _HELD_OUT_NAMES = ("test", "held_out", "validation", "valid", "val")
 
@@ -112,15 +113,16 @@ def _to_source(
     skipped: list[str],
 ) -> Source:
     classes = features[keys.labels] if keys.labels else None
-    rule = KINDS[kind]
     spec = Spec(
         kind,
         tuple(splits["train"].samples.shape[1:]),
-        rule.value_range,
+        kinds.get(kind).value_range,
         classes.num_classes if classes else 0,
         _class_names(classes),
     )
-    return Source(spec, splits, _describe(builder, splits, rule.plural), skipped=skipped)
+    return Source(
+        spec, splits, _describe(builder, splits, spec.samples.storage.plural), skipped=skipped
+    )
 
 
 def _describe(builder: Any, splits: dict[str, Split], plural: str) -> str:
@@ -149,7 +151,7 @@ def _open_record(
         for ours, theirs in zip(decoding.SPLITS, names, strict=False)
     }
     splits = divide(splits, held_out, "a data set")
-    description = _describe(builder, splits, record.spec.samples.rule.plural)
+    description = _describe(builder, splits, record.spec.samples.storage.plural)
     return Source(record.spec, splits, description, raw_ranges=record.raw_ranges)
 
 

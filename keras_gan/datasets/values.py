@@ -42,8 +42,8 @@ def check_splits(
 
 def raw_range(field: Field, array: np.ndarray) -> Range | None:
     """Returns the range that a stored array may have by default; `None` if it is unbounded."""
-    stored = field.rule.stored.get(array.dtype.name)
-    return stored or field.meta.get("value_range") or field.rule.value_range
+    stored = field.storage.ranges.get(array.dtype.name)
+    return stored or field.meta.get("value_range") or field.kind_range
 
 
 def _check_fields(name: str, part: Split, spec: Spec) -> None:
@@ -79,10 +79,10 @@ def _check_array(name: str, array: np.ndarray, field: Field) -> None:
     is_float = np.issubdtype(dtype, np.floating)
     is_whole = np.issubdtype(dtype, np.integer) or dtype == np.bool_
     wants_float = "float" in field.dtype
-    if not (is_float if wants_float else is_whole) and dtype.name not in field.rule.stored:
-        wanted = "floating point" if wants_float else "integers"
+    if not (is_float if wants_float else is_whole) and dtype.name not in field.storage.ranges:
+        wanted = (*field.storage.ranges, "floating point" if wants_float else "integers")
         raise UsageError(
-            f"Values of kind {field.kind!r} must be {' or '.join((*field.rule.stored, wanted))}. "
+            f"Values of kind {field.kind!r} must be {' or '.join(wanted)}. "
             f"Received: {name} of dtype={dtype}"
         )
 
@@ -96,7 +96,7 @@ def _check_values(
         _check_ids(f"{name} {field_name}", array, ids)
         return
     is_float = np.issubdtype(array.dtype, np.floating)
-    if not is_float and limits == field.rule.stored.get(array.dtype.name):
+    if not is_float and limits == field.storage.ranges.get(array.dtype.name):
         return  # the dtype cannot hold a value outside this range
     for first, piece in _pieces(array):
         finite = np.isfinite(piece)
