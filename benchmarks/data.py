@@ -104,7 +104,8 @@ def main() -> None:
         rate = found["examples_per_second"]
         print(
             f"{name}: {rate:,.0f} images/s, {rate / consumed:.1f} times the step's rate; "
-            f"slowest batch {found['slowest'] * 1e3:.0f} ms; memory {first:,.0f} to {last:,.0f} MiB",
+            f"slowest batch {found['slowest'] * 1e3:.0f} ms; "
+            f"memory {first:,.0f} to {last:,.0f} MiB",
             flush=True,
         )
 

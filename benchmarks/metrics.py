@@ -5,9 +5,9 @@
     python benchmarks/metrics.py --memory                           # no torch needed
 
 Both libraries read the same files of random features and run alternately: in each round one
-computes while the other waits. Before timing, both import everything and compute each metric once on few
-features. On a machine that is not idle, the processor time ("CPU", summed over threads) under
-`--threads 1` is a better comparison than the wall-clock time. Values are compared with those of
+computes while the other waits. Before timing, both import everything and compute each metric once
+on few features. On a machine that is not idle, the processor time ("CPU", summed over threads)
+under `--threads 1` is a better comparison than the wall-clock time. Values are compared with those of
 torch-fidelity in float64; its speed is measured in float32, the dtype of its feature extractors.
 "difference" is the largest relative difference of any value of the metric, "theirs in float32" the
 difference of its float32 values from its float64 values.

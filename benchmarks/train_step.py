@@ -569,9 +569,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="samples in a batch")
     parser.add_argument("--variants", default=",".join(DEFAULT), help="names, separated by commas")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument(
-        "--seconds", type=float, default=3.0, help="seconds of each variant in a round"
-    )
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds per variant and round")
     parser.add_argument("--threads", type=int, help="threads of each variant; all cores by default")
     parser.add_argument("--torch-python", help="a Python that has torch")
     parser.add_argument("--profile", action="store_true", help="print time per operation instead")

@@ -186,10 +186,11 @@ class Spec:
             fields = {"samples": Field(kind or "", shape, meta=meta)}
             if num_classes or class_names:
                 fields["labels"] = label_field(num_classes, class_names)
-        elif kind is not None:
+        elif kind is not None or shape or value_range or num_classes or class_names:
             raise UsageError(
-                "A spec is made of `fields` or of `kind` and `shape`, not of both. "
-                f"Received: kind={kind!r}, fields={list(fields)}"
+                "A spec is made of `fields` or of the other arguments, not of both. "
+                f"Received: kind={kind!r}, shape={shape}, value_range={value_range}, "
+                f"num_classes={num_classes}, class_names={class_names}, fields={list(fields)}"
             )
         object.__setattr__(self, "fields", _check_fields(fields))
 
