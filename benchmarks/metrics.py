@@ -7,10 +7,10 @@
 Both libraries read the same files of random features and run alternately: in each round one
 computes while the other waits. Before timing, both import everything and compute each metric once
 on few features. On a machine that is not idle, the processor time ("CPU", summed over threads)
-under `--threads 1` is a better comparison than the wall-clock time. Values are compared with those of
-torch-fidelity in float64; its speed is measured in float32, the dtype of its feature extractors.
-"difference" is the largest relative difference of any value of the metric, "theirs in float32" the
-difference of its float32 values from its float64 values.
+under `--threads 1` is a better comparison than the wall-clock time. Values are compared with those
+of torch-fidelity in float64; its speed is measured in float32, the dtype of its feature
+extractors. "difference" is the largest relative difference of any value of the metric, "theirs in
+float32" the difference of its float32 values from its float64 values.
 
 torch-fidelity is not a dependency. It runs in the Python given by --torch-python:
 `python -m venv fidelity; fidelity/bin/pip install torch-fidelity torchvision`.
