@@ -88,7 +88,7 @@ def _front_matter(manifest: Manifest) -> str:
 
 
 def _summary(manifest: Manifest) -> str:
-    samples = manifest.kind + "s" * (manifest.kind in ("image", "sequence", "video", "array"))
+    samples = manifest.kind + "s" * (manifest.kind in ("image", "video", "array"))
     size = " x ".join(map(str, manifest.shape))
     count, names = manifest.classes["count"], manifest.classes["names"]
     listed = f": {', '.join(map(_line, names))}" if names else ""

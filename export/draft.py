@@ -14,7 +14,7 @@ from export.manifest import Manifest, plain_json, software_versions, utc_now
 from keras_gan import Spec, UsageError
 from serving.manifest import RULES
 
-_KINDS_BY_RANK = {1: "points", 2: "sequence", 3: "image", 4: "video"}
+_KINDS_BY_RANK = {1: "points", 2: "series", 3: "image", 4: "video"}
 
 
 class Description(TypedDict, total=False):
@@ -22,7 +22,7 @@ class Description(TypedDict, total=False):
 
     Args:
         kind: a kind of `keras_gan.Spec`; by default derived from the output's shape: points,
-            sequence, image (1, 3 or 4 channels), video, else array.
+            series, image (1, 3 or 4 channels), video, else array.
         name: name of the model for servers; by default the model's own.
         num_classes: number of classes of a conditional generator; a GAN has its own.
         class_names: name of each class, in the order of the ids.

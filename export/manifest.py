@@ -41,7 +41,7 @@ class Manifest:
 
     Args:
         name: name of the model, also the folder's name in `saved_model/`.
-        kind: `"image"`, `"points"`, `"audio"`, `"sequence"`, `"video"` or `"array"`.
+        kind: `"image"`, `"points"`, `"audio"`, `"series"`, `"video"` or `"array"`.
         shape: shape of one sample.
         value_range: smallest and largest value of a sample, `None` where unbounded.
         latent_dim: length of a latent vector.

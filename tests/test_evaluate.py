@@ -991,7 +991,7 @@ def test_a_folder_with_fewer_classes_keeps_their_ids(places, data_file, tmp_path
     labels = sources.match_classes(made, SPEC).take(made.count)[1]
     assert set(labels) == {1, 2}
     with pytest.raises(UsageError, match=r"by id \(0 to 1\).*Received: '2' of folder"):
-        sources.match_classes(made, dataclasses.replace(SPEC, num_classes=2))
+        sources.match_classes(made, SPEC.with_classes(2))
 
 
 def test_pictures_of_another_size_are_told(tmp_path, data_file, places):

@@ -434,11 +434,11 @@ in_chain("resize, nearest", lambda: Resize("nearest", (8, 8)))
 # ------------------------------------------------------------------ sequences, audio and video
 
 
-SEQUENCE = {"shape": (8, 4), "end": False, "kind": "sequence"}
-in_chain("LSTM", lambda: L.LSTM(5, return_sequences=True), **SEQUENCE)
-in_chain("GRU", lambda: L.GRU(5, return_sequences=True), lambda: L.Dense(2), **SEQUENCE)
-in_chain("SimpleRNN", lambda: L.SimpleRNN(5, return_sequences=True), **SEQUENCE)
-in_chain("bidirectional", lambda: L.Bidirectional(L.LSTM(5, return_sequences=True)), **SEQUENCE)
+SERIES = {"shape": (8, 4), "end": False, "kind": "series"}
+in_chain("LSTM", lambda: L.LSTM(5, return_sequences=True), **SERIES)
+in_chain("GRU", lambda: L.GRU(5, return_sequences=True), lambda: L.Dense(2), **SERIES)
+in_chain("SimpleRNN", lambda: L.SimpleRNN(5, return_sequences=True), **SERIES)
+in_chain("bidirectional", lambda: L.Bidirectional(L.LSTM(5, return_sequences=True)), **SERIES)
 in_chain(
     "audio by transposed convolutions",
     lambda: L.Conv1DTranspose(4, 25, 4, "same"),
@@ -455,7 +455,7 @@ in_chain(
     L.UpSampling1D,
     lambda: L.Conv1D(4, 5, padding="same", dilation_rate=2),
     lambda: L.Conv1DTranspose(2, 3, 2, "valid", output_padding=1),
-    **SEQUENCE,
+    **SERIES,
 )
 in_chain(
     "video",
@@ -479,7 +479,7 @@ in_chain(
 in_chain("an array of any form", L.LeakyReLU, shape=(3, 2, 5), end=False, kind="array")
 
 
-@row("multi-head attention over a sequence", kind="sequence")
+@row("multi-head attention over a sequence", kind="series")
 def transformer():
     z = keras.Input((LATENTS,))
     x = L.Reshape((8, 4))(L.Dense(32)(z))

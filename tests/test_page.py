@@ -717,7 +717,7 @@ def test_other_kinds_are_shown(driver, tmp_path):
     for name, shape, kind in (
         ("dots", (2,), "points"),
         ("tone", (64, 1), "audio"),
-        ("steps", (12, 2), "sequence"),
+        ("steps", (12, 2), "series"),
         ("clip", (3, 4, 4, 3), "video"),
         ("rows", (5, 3), "array"),
     ):

@@ -26,8 +26,8 @@ def points(to):
 
 
 def rows(to):
-    """Writes a bundle of sequences."""
-    return write(to, "rows", "sequence", (4, 3), 5)
+    """Writes a bundle of series."""
+    return write(to, "rows", "series", (4, 3), 5)
 
 
 def slow(to, depth=60):

@@ -246,7 +246,7 @@ def _data_ids(extractor: Extractor, spec: Spec) -> np.ndarray | None:
     if extractor.classes != spec.num_classes:
         return None
     known = class_keys(spec)
-    own = class_keys(dataclasses.replace(spec, class_names=extractor.class_names))
+    own = class_keys(spec.with_classes(extractor.classes, tuple(extractor.class_names)))
     if isinstance(known[0], int) or isinstance(own[0], int):
         own = list(range(extractor.classes))
     if isinstance(known[0], str) and isinstance(own[0], int):

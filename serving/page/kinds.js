@@ -9,7 +9,7 @@ const KINDS = {
   image: { format: "png", face: picture, body: picture, ratio: ([h, w]) => h / w },
   points: { format: "json", face: dot, body: pointTable, ratio: () => 1 },
   audio: { format: "json", face: wave, body: sound, ratio: () => 0.5 },
-  sequence: { format: "json", face: wave, body: drawnTable, ratio: () => 0.5 },
+  series: { format: "json", face: wave, body: drawnTable, ratio: () => 0.5 },
   video: { format: "json", face: still, body: film, ratio: ([, h, w]) => h / w },
   table: { format: "json", face: words, body: table, ratio: () => 0.6 },
   text: { format: "json", face: words, body: words, ratio: () => 0.6 },
@@ -80,7 +80,7 @@ function limits(values, range) {
   return low < high ? [low, high] : [(finite[0] ?? 0) - 1, (finite[0] ?? 0) + 1];
 }
 
-/** Plots the first features of a sequence or a sound over time. */
+/** Plots the first features of a series or a sound over time. */
 function wave(model, sample, width = 160, height = 80) {
   const [element, pen] = canvas(width, height);
   const rows = sample.values;
