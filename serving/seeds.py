@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -77,22 +78,71 @@ def latents_from_seeds(seeds: Any, latent_dim: int) -> np.ndarray:
 
 def draw(seeds: np.ndarray, latent_dim: int) -> np.ndarray:
     """Does the same as `latents_from_seeds` for checked seeds, an int64 array."""
-    pairs = (latent_dim + 1) // 2
-    words = seeds.astype(np.uint64)
-    if len(words) * pairs <= _FEW:
-        first, second = _threefry_of_few(words, pairs)
-    else:
-        column = words[:, np.newaxis]
-        key = (column.astype(np.uint32), (column >> np.uint64(32)).astype(np.uint32))
-        counter = np.arange(pairs, dtype=np.uint32)[np.newaxis, :]
-        first, second = threefry_2x32(key, (counter, np.zeros_like(counter)))
+    return normals(seeds, latent_dim, 0)
 
+
+def normals(seeds: np.ndarray, size: int, stream: int) -> np.ndarray:
+    """Returns standard normal numbers of one stream, float32 `(batch, size)`.
+
+    Args:
+        seeds: checked seeds, int64 `(batch,)`.
+        size: numbers for each seed.
+        stream: number of the stream; two streams of a seed share no numbers.
+    """
+    first, second = _words(seeds, (size + 1) // 2, stream)
     radius = np.sqrt(-2.0 * np.log(_uniform(first)))
     angle = 2.0 * math.pi * _uniform(second)
-    normal = np.empty((len(words), pairs, 2), np.float32)
+    normal = np.empty((*first.shape, 2), np.float32)
     np.multiply(radius, np.cos(angle), out=normal[..., 0], casting="same_kind")
     np.multiply(radius, np.sin(angle), out=normal[..., 1], casting="same_kind")
-    return np.ascontiguousarray(normal.reshape(len(words), 2 * pairs)[:, :latent_dim])
+    return np.ascontiguousarray(normal.reshape(len(seeds), -1)[:, :size])
+
+
+def uniforms(seeds: np.ndarray, size: int, stream: int) -> np.ndarray:
+    """Returns numbers of one stream that are uniform in [0, 1), float32 `(batch, size)`.
+
+    Args:
+        seeds: checked seeds, int64 `(batch,)`.
+        size: numbers for each seed.
+        stream: number of the stream.
+    """
+    words = np.stack(_words(seeds, (size + 1) // 2, stream), axis=-1)
+    # 24 bits: a float32 holds no more of them, and a rounded 32-bit word could become 1.
+    drawn = (words.astype(np.uint64) >> np.uint64(8)).astype(np.float32) / np.float32(2**24)
+    return np.ascontiguousarray(drawn.reshape(len(seeds), -1)[:, :size])
+
+
+def classes_from_seeds(
+    seeds: np.ndarray,
+    num_classes: int,
+    frequencies: Sequence[float] | None = None,
+    stream: int = 0,
+) -> np.ndarray:
+    """Returns the default class of each seed, int64 `(batch,)`.
+
+    Args:
+        seeds: checked seeds, int64 `(batch,)`.
+        num_classes: number of classes, at least 1.
+        frequencies: how often each class occurs, at least 0 and not all 0; by default the class is
+            the seed modulo `num_classes`.
+        stream: number of the stream that draws by frequency.
+    """
+    if frequencies is None:
+        return seeds % np.int64(num_classes)
+    bounds = np.cumsum(np.asarray(frequencies, np.float64))
+    drawn = uniforms(seeds, 1, stream)[:, 0].astype(np.float64) * bounds[-1]
+    return np.searchsorted(bounds, drawn, side="right").clip(0, num_classes - 1).astype(np.int64)
+
+
+def _words(seeds: np.ndarray, pairs: int, stream: int) -> tuple[np.ndarray, np.ndarray]:
+    """Encrypts the counters `(0, stream)` to `(pairs - 1, stream)` under each seed."""
+    words = seeds.astype(np.uint64)
+    if len(words) * pairs <= _FEW and not stream:
+        return _threefry_of_few(words, pairs)
+    column = words[:, np.newaxis]
+    key = (column.astype(np.uint32), (column >> np.uint64(32)).astype(np.uint32))
+    counter = np.arange(pairs, dtype=np.uint32)[np.newaxis, :]
+    return threefry_2x32(key, (counter, np.full_like(counter, stream)))
 
 
 def labels_from_seeds(seeds: Any, num_classes: int) -> np.ndarray:

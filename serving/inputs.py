@@ -1,0 +1,309 @@
+"""Inputs and outputs of an exported network, and how each input is filled.
+
+An input declares its `fill`: from the seed (`normal`, `uniform`, on a numbered stream), a class
+(`class`, from the request, else from the seed), a constant (`constant`), or by whoever asks
+(`given`: a picture to translate, a mel spectrogram to speak, columns to keep). One integer seed
+therefore names one sample in every runtime, whatever the network needs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from serving import kinds
+from serving.errors import UsageError, short_repr
+from serving.seeds import classes_from_seeds, normals, uniforms
+
+FILLS = ("normal", "uniform", "class", "constant", "given")
+SEEDED = ("normal", "uniform", "class")
+# Names that numpy, TensorFlow and ONNX share.
+DTYPES = ("bool", "float16", "float32", "float64")
+DTYPES += tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+
+
+@dataclasses.dataclass(frozen=True)
+class Port:
+    """An output of a network, and what an input has in common with it.
+
+    Args:
+        name: name in the graph, in requests and in files.
+        dtype: a name of `DTYPES`.
+        shape: shape of one sample, without the batch. A name in the place of a number stands for
+            any size; sizes of one name are equal in all ports of a call.
+        kind: kind of the values, see `serving.kinds`.
+        meta: properties of the values by kind: `value_range`, `class_names`, `sample_rate`, ...
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    kind: str = "array"
+    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def is_dynamic(self) -> bool:
+        """True if some dimension besides the batch may have any size."""
+        return any(isinstance(size, str) for size in self.shape)
+
+    @property
+    def sizes(self) -> tuple[int | None, ...]:
+        """The shape with `None` where any size goes."""
+        return tuple(None if isinstance(size, str) else size for size in self.shape)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the port as `manifest.json` holds it: its shape begins with `"batch"`."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return fields | {"shape": ["batch", *self.shape], "meta": dict(self.meta)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Any:
+        """Builds a port from the content that `serving.manifest` has checked."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        fields: dict[str, Any] = {key: value for key, value in content.items() if key in known}
+        fields["shape"] = tuple(content["shape"][1:])
+        return cls(**fields)
+
+
+@dataclasses.dataclass(frozen=True)
+class Input(Port):
+    """An input of a network.
+
+    Args:
+        fill: one of `FILLS`.
+        stream: number of the stream of random numbers, of a seeded input; two inputs of one
+            network have different ones.
+        value: of a constant its default; of `uniform` the pair of its limits, by default 0, 1.
+    """
+
+    fill: str = "given"
+    stream: int = 0
+    value: Any = None
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes of a `class` input."""
+        return int(self.meta.get("num_classes", 0))
+
+
+class Inputs:
+    """All inputs of a network, filled together.
+
+    Args:
+        ports: the inputs, in the network's order.
+    """
+
+    def __init__(self, ports: Sequence[Input]):
+        self.ports = tuple(ports)
+        self.by_name = {port.name: port for port in ports}
+        self.seeded = tuple(p for p in ports if p.fill in SEEDED)
+        self.given = tuple(p for p in ports if p.fill == "given")
+        self.constants = tuple(p for p in ports if p.fill == "constant")
+        self.normal = tuple(p for p in ports if p.fill == "normal")
+        self.classes = next((p for p in ports if p.fill == "class"), None)
+
+    def fill(
+        self,
+        seeds: np.ndarray,
+        labels: np.ndarray | None = None,
+        truncation: float = 1.0,
+        given: Mapping[str, np.ndarray] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Returns every input by its name, for a batch.
+
+        Args:
+            seeds: checked seeds, int64 `(batch,)`.
+            labels: class ids `(batch,)` in place of the seeds' own.
+            truncation: value of the input `truncation` where the network has one, else a factor
+                on the normal inputs.
+            given: arrays by name: the given inputs, checked by `check_given`, and any other
+                input that is to have other values than its fill.
+        """
+        found = dict(given or {})
+        if "truncation" in self.by_name:
+            port = self.by_name["truncation"]
+            found.setdefault(port.name, _constant(port, truncation, len(seeds), {}))
+            truncation = 1.0
+        sizes = self.named_sizes(found)
+        for port in self.ports:
+            if port.name in found:
+                continue
+            if port.fill == "class":
+                found[port.name] = (
+                    self.own_classes(seeds) if labels is None else np.asarray(labels)
+                ).astype(port.dtype)
+            elif port.fill == "constant":
+                found[port.name] = _constant(port, port.value, len(seeds), sizes)
+            elif port.fill in ("normal", "uniform"):
+                found[port.name] = draw(port, seeds, resolve(port, sizes), truncation)
+        return {port.name: found[port.name] for port in self.ports}
+
+    def named_sizes(self, arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
+        """Returns the sizes that the arrays `(batch, ...)` give to the names in the shapes.
+
+        Raises:
+            UsageError: one name with two sizes.
+        """
+        found: dict[str, int] = {}
+        for port in self.ports:
+            if port.name not in arrays:
+                continue
+            for name, size in zip(port.shape, arrays[port.name].shape[1:], strict=True):
+                if isinstance(name, str) and found.setdefault(name, size) != size:
+                    raise UsageError(
+                        f"The inputs must have one size {name!r}. "
+                        f"Received: {found[name]} and {size}"
+                    )
+        return found
+
+    def own_classes(self, seeds: np.ndarray) -> np.ndarray:
+        """Returns the class of each seed, int64 `(batch,)`."""
+        port = self.classes
+        if port is None:
+            raise UsageError("This network has no input of classes. Received: labels")
+        frequencies = port.meta.get("frequencies")
+        return classes_from_seeds(seeds, port.num_classes, frequencies, port.stream)
+
+    def check_given(
+        self, given: Mapping[str, Any] | None, count: int | None = None
+    ) -> dict[str, np.ndarray]:
+        """Checks the arrays of the given inputs, and of others that replace a fill.
+
+        Args:
+            given: arrays `(batch, ...)` by name; one sample `(1, ...)` serves for all.
+            count: number of samples; by default that of the arrays.
+
+        Raises:
+            UsageError: an unknown or missing input, another dtype, shape or number of samples.
+        """
+        given = dict(given or {})
+        for name in given:
+            if name not in self.by_name:
+                valid = ", ".join(self.by_name) or "none"
+                raise UsageError(f"The inputs are {valid}. Received: {short_repr(name)}")
+        for port in self.given:
+            if port.name not in given:
+                raise UsageError(
+                    f"The input {port.name!r} of kind {port.kind!r} must be given. Received: none"
+                )
+        found = {name: check_array(self.by_name[name], value) for name, value in given.items()}
+        counts = {len(x) for x in found.values()} - {1}
+        wanted = count if count is not None else max(counts, default=1)
+        for name, array in found.items():
+            if len(array) not in (1, wanted):
+                raise UsageError(
+                    f"The input {name!r} must have one sample for all or one for each of {wanted}. "
+                    f"Received: {len(array)}"
+                )
+            if len(array) != wanted:
+                found[name] = np.repeat(array, wanted, axis=0)
+        return found
+
+
+def resolve(port: Port, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """Returns a port's shape with its named sizes filled in.
+
+    Raises:
+        UsageError: a name whose size is not known, because no given input has it.
+    """
+    missing = [size for size in port.shape if isinstance(size, str) and size not in sizes]
+    if missing:
+        raise UsageError(
+            f"The size {missing[0]!r} of the input {port.name!r} follows a given input. "
+            "Received: no input that has it"
+        )
+    return tuple(sizes[size] if isinstance(size, str) else size for size in port.shape)
+
+
+def draw(
+    port: Input, seeds: np.ndarray, shape: tuple[int, ...], truncation: float = 1.0
+) -> np.ndarray:
+    """Returns the random numbers of a seeded input, `(batch, *shape)`."""
+    size = math.prod(shape)
+    if port.fill == "normal":
+        values = normals(seeds, size, port.stream)
+        if truncation != 1.0:
+            values = values * np.float32(truncation)
+    else:
+        low, high = port.value or (0.0, 1.0)
+        values = uniforms(seeds, size, port.stream)
+        values = values * np.float32(high - low) + np.float32(low)
+    return values.reshape(len(seeds), *shape).astype(port.dtype, copy=False)
+
+
+def _constant(port: Input, value: Any, count: int, sizes: Mapping[str, int]) -> np.ndarray:
+    array = np.asarray(value, port.dtype)
+    return np.broadcast_to(array, (count, *resolve(port, sizes))).copy()
+
+
+def check_array(port: Port, value: Any) -> np.ndarray:
+    """Returns an array `(batch, ...)` in the dtype of a port.
+
+    Raises:
+        UsageError: values that are not numbers of this dtype, another shape, NaN or infinity.
+    """
+    array = np.asarray(value)
+    wanted = np.dtype(port.dtype)
+    whole = array.dtype.kind in "iub"
+    fits = array.dtype.kind in "fiu" if wanted.kind == "f" else whole
+    if not fits or (array.dtype.kind == "b") != (wanted.kind == "b"):
+        raise UsageError(
+            f"The input {port.name!r} must be of dtype {port.dtype}. Received: {array.dtype}"
+        )
+    sizes = array.shape[1:]
+    ranks = array.ndim == len(port.shape) + 1
+    if not ranks or any(n not in (None, m) for n, m in zip(port.sizes, sizes, strict=True)):
+        shape = ", ".join(str(n) for n in port.shape)
+        raise UsageError(
+            f"The input {port.name!r} must have the shape (batch{', ' if shape else ''}{shape}). "
+            f"Received: shape={array.shape}"
+        )
+    if wanted.kind in "iu" and array.size:
+        limits = np.iinfo(wanted)
+        if int(array.min()) < limits.min or int(array.max()) > limits.max:
+            raise UsageError(
+                f"The input {port.name!r} must fit {port.dtype}. "
+                f"Received: values from {array.min()} to {array.max()}"
+            )
+    with np.errstate(over="ignore"):
+        array = array.astype(wanted, copy=False)
+    if wanted.kind == "f" and not np.isfinite(array).all():
+        raise UsageError(f"The input {port.name!r} must be finite. Received: NaN or infinity")
+    if isinstance(port, Input) and port.fill == "class" and array.size:
+        check_classes(array, port.num_classes)
+    return array
+
+
+def check_classes(labels: np.ndarray, num_classes: int) -> None:
+    """Refuses class ids outside 0..num_classes-1."""
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_classes:
+        bad = low if low < 0 else high
+        raise UsageError(f"A label must be 0 to {num_classes - 1}. Received: {bad}")
+
+
+def decode_given(port: Port, content: bytes, media_type: str) -> np.ndarray:
+    """Decodes the file of one sample of a given input, `(1, ...)`.
+
+    Args:
+        port: the input.
+        content: the file.
+        media_type: its Content-Type.
+
+    Raises:
+        UsageError: a Content-Type that the kind does not have, or a file that does not fit.
+    """
+    kind = kinds.get(port.kind)
+    form = kind.format_of(media_type)
+    if form is None:
+        valid = ", ".join(f.media_type for f in kind.all_formats().values() if f.decode)
+        raise UsageError(
+            f"The input {port.name!r}, of kind {port.kind!r}, takes files of {valid}. "
+            f"Received: {media_type[:80]!r}"
+        )
+    sample = kind.decode(content, form.name, port.sizes, port.meta)
+    return check_array(port, sample[np.newaxis])
