@@ -47,23 +47,23 @@ def test_dcgan_28_has_the_parameters_of_its_layers():
 def test_extra_halvings_of_dcgan_go_on_below_the_mirrored_stages():
     """Width 32 at 28x28, two more: 128 at 7 pixels, 256 at 4, 512 at 2, by kernels of 3."""
     spec = Spec("image", (28, 28, 1), (-1.0, 1.0))
-    d = architectures.build_player("discriminator", "dcgan", spec, extra_halvings=2)
+    d = architectures.build_network("discriminator", "dcgan", spec, extra_halvings=2)
     mirrored = (4 * 4 * 1 * 64 + 64) + (4 * 4 * 64 * 128 + 128)
     extra = (3 * 3 * 128 * 256 + 256) + (3 * 3 * 256 * 512 + 512)
     assert params(d) == mirrored + extra + 2 * 2 * 512 + 1
     assert d.get_layer("stage_4_activation").output.shape == (None, 2, 2, 512)
-    d = architectures.build_player("discriminator", "dcgan", spec, width=128, extra_halvings=1)
+    d = architectures.build_network("discriminator", "dcgan", spec, width=128, extra_halvings=1)
     assert d.get_layer("features").output.shape == (None, 4 * 4 * 512)  # no wider than 512
     message = r"extra_halvings must be a whole number from 0 up. Received: extra_halvings=-1"
     with pytest.raises(UsageError, match=message):
-        architectures.build_player("discriminator", "dcgan", spec, extra_halvings=-1)
+        architectures.build_network("discriminator", "dcgan", spec, extra_halvings=-1)
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_extra_convolutions_of_dcgan_lie_at_the_smallest_resolution(norm):
     spec = Spec("image", (28, 28, 1), (-1.0, 1.0))
     plain, deeper = (
-        architectures.build_player("generator", "dcgan", spec, extra_convolutions=n, norm=norm)
+        architectures.build_network("generator", "dcgan", spec, extra_convolutions=n, norm=norm)
         for n in (0, 2)
     )
     of_one = 3 * 3 * 128 * 128 + (4 * 128 if norm == "batch" else 128)
@@ -71,14 +71,14 @@ def test_extra_convolutions_of_dcgan_lie_at_the_smallest_resolution(norm):
     assert deeper.get_layer("stage_0_conv_2_activation").output.shape == (None, 7, 7, 128)
     message = r"extra_convolutions must be a whole number from 0 up. .*extra_convolutions=True"
     with pytest.raises(UsageError, match=message):
-        architectures.build_player("generator", "dcgan", spec, extra_convolutions=True)
+        architectures.build_network("generator", "dcgan", spec, extra_convolutions=True)
 
 
 @pytest.mark.parametrize(
     ("shape", "depth"), [((28, 28, 1), 2), ((32, 32, 3), 3), ((64, 64, 3), 4), ((20, 36, 3), 2)]
 )
 def test_the_default_depth_ends_at_4_to_7_pixels_where_the_sides_allow_it(shape, depth):
-    g = architectures.build_player("generator", "dcgan", Spec("image", shape, (-1.0, 1.0)))
+    g = architectures.build_network("generator", "dcgan", Spec("image", shape, (-1.0, 1.0)))
     assert sum(isinstance(layer, keras.layers.Conv2DTranspose) for layer in g.layers) == depth
 
 
@@ -97,7 +97,7 @@ def test_norms(norm):
 def test_a_projection_discriminator_prefers_no_label_at_first_but_can():
     """The logit is that of the sample plus the inner product of features and embedding."""
     spec = Spec("points", (2,), num_classes=2)
-    d = architectures.build_player("discriminator", "mlp", spec, True, widths=[3])
+    d = architectures.build_network("discriminator", "mlp", spec, True, widths=[3])
     x, y = np.ones((2, 2), "float32"), np.array([0, 1])
     features = keras.Model(d.inputs, d.get_layer("activation_0").output)([x, y]).numpy()
     embedding = d.get_layer("label_embedding").get_weights()[0]
@@ -111,7 +111,7 @@ def test_a_projection_discriminator_prefers_no_label_at_first_but_can():
 )
 def test_mlp_keeps_to_the_value_range(value_range, low, high):
     spec = Spec("points", (3,), value_range)
-    g = architectures.build_player("generator", "mlp", spec, latent_dim=5)
+    g = architectures.build_network("generator", "mlp", spec, latent_dim=5)
     samples = g(1000 * np.random.default_rng(0).normal(size=(64, 5))).numpy()
     assert samples.shape == (64, 3)
     if value_range is None:
@@ -155,9 +155,9 @@ def test_options_that_say_the_same_or_mean_nothing_are_refused(family):
     option, value = ("embedding_dim", 8) if family == "r3gan" else ("conditioning", "projection")
     for role in ("generator", "discriminator"):
         with pytest.raises(UsageError, match=r"set one of them to null.*width=8, widths=\[8, 4, 4"):
-            architectures.build_player(role, family, spec, width=8, widths=(8, 4, 4))
+            architectures.build_network(role, family, spec, width=8, widths=(8, 4, 4))
     with pytest.raises(UsageError, match=rf"{option} is how labels come in.* {option}={value!r}"):
-        architectures.build_player("discriminator", family, spec, **{option: value})
+        architectures.build_network("discriminator", family, spec, **{option: value})
 
 
 def test_what_is_refused_of_any_family():
@@ -331,7 +331,7 @@ def test_resnet_begins_with_pictures_of_unit_variance_before_tanh():
     """Of 2 / (fan_in + fan_out) by fan_in / 2, the mean square that a ReLU leaves of N(0, 1)."""
     keras.utils.set_random_seed(0)
     spec = Spec("image", (32, 32, 3), (-1.0, 1.0))
-    g = architectures.build_player("generator", "resnet", spec, width=64)
+    g = architectures.build_network("generator", "resnet", spec, width=64)
     before = keras.Model(g.inputs, g.get_layer("to_image").output)
     z = np.random.default_rng(0).normal(size=(32, 128)).astype("float32")
     inner = before(z, training=True).numpy()[:, 1:-1, 1:-1]  # the border sees zeros
@@ -615,7 +615,7 @@ def test_r3gan_begins_with_the_deviations_of_its_formulas():
     for seed in range(4):
         keras.utils.set_random_seed(seed)
         spec = Spec("image", (16, 16, 3), (-1.0, 1.0))
-        g = architectures.build_player("generator", "r3gan", spec, blocks_per_stage=1, **options)
+        g = architectures.build_network("generator", "r3gan", spec, blocks_per_stage=1, **options)
         z = np.random.default_rng(seed).normal(size=(64, 64)).astype("float32")
         squares.append(np.mean(np.square(g(z))))
     assert np.mean(squares) == pytest.approx(expected, rel=0.15)
@@ -635,7 +635,7 @@ def test_r3gan_prefers_a_class_by_an_inner_product():
 def test_r3gan_has_the_class_head_of_the_published_network():
     """As long as the smallest resolution is wide, of deviation 1 / sqrt(length * classes)."""
     spec = Spec("image", (32, 32, 3), (-1.0, 1.0), num_classes=10)
-    d = architectures.build_player("discriminator", "r3gan", spec, True, preset="cifar10")
+    d = architectures.build_network("discriminator", "r3gan", spec, True, preset="cifar10")
     assert params(d) == 21_280_512
     rows = d.get_layer("label_embedding").get_weights()[0]
     assert rows.shape == (10, 768)
