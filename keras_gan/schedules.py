@@ -204,7 +204,7 @@ class WarmUp(Schedule):
             return self
         if examples <= self.examples:
             raise UsageError(
-                "A warm-up that a schedule follows must be shorter than the training. "
+                "A warm-up must be shorter than the training if a schedule follows it. "
                 f"Received: examples={self.examples}, training.examples={examples}"
             )
         return WarmUp(

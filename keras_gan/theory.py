@@ -47,7 +47,9 @@ def optimal_logit(log_p: Values, log_q: Values) -> np.ndarray:
     log_p, log_q = np.asarray(log_p, np.float64), np.asarray(log_q, np.float64)
     for name, given in (("log_p", log_p), ("log_q", log_q)):
         if np.isnan(given).any() or (given == np.inf).any():
-            raise UsageError(f"`{name}` must be below infinity and not NaN. Received: {name}={given}")
+            raise UsageError(
+                f"`{name}` must be below infinity and not NaN. Received: {name}={given}"
+            )
     both_zero = np.isneginf(log_p) & np.isneginf(log_q)
     with np.errstate(invalid="ignore"):  # -inf minus -inf, which is replaced
         return np.where(both_zero, 0.0, log_p - log_q)
@@ -168,7 +170,9 @@ def jensen_shannon_sampled(real_logits: Values, fake_logits: Values) -> float:
 def _log(density: Values, name: str) -> np.ndarray:
     density = np.asarray(density, np.float64)
     if not np.isfinite(density).all() or (density < 0).any():
-        raise UsageError(f"`{name}` must be a density, finite and at least 0. Received: {name}={density}")
+        raise UsageError(
+            f"`{name}` must be a density, finite and at least 0. Received: {name}={density}"
+        )
     with np.errstate(divide="ignore"):  # log 0 is -inf, as it should be
         return np.log(density)
 

@@ -210,7 +210,9 @@ def test_the_layers_compute_what_keras_layers_do(
 ):
     """With the same weights; in bfloat16 within its precision, or as close as Keras's layer."""
     dtype, _, forward_kernels = dtype.partition(", ")
-    monkeypatch.setattr(convolutions, "prefers_forward_kernels", lambda dtype: bool(forward_kernels))
+    monkeypatch.setattr(
+        convolutions, "prefers_forward_kernels", lambda dtype: bool(forward_kernels)
+    )
     arguments = {"filters": 32, "kernel_size": kernel_size, "strides": strides, "padding": "same"}
     exact = getattr(L, kind)(**arguments)
     ours, theirs = (getattr(place, kind)(dtype=dtype, **arguments) for place in (layers, L))
@@ -233,9 +235,7 @@ def test_the_form_is_chosen_by_the_precision_and_the_channels(
 ):
     monkeypatch.setattr(convolutions, "prefers_forward_kernels", lambda dtype: False)
     filters, given = (8, channels) if kind == "Conv2D" else (channels, 8)
-    layer = getattr(layers, kind)(
-        filters, kernel_size, strides=2, padding="same", use_bias=False
-    )
+    layer = getattr(layers, kind)(filters, kernel_size, strides=2, padding="same", use_bias=False)
     x = tf.zeros((2, height, height, given))
     layer.build(x.shape)
 
