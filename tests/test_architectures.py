@@ -433,7 +433,7 @@ def test_the_blocks_of_the_discriminator_are_the_published_ones():
 
 
 def test_resnet_has_glorot_initializers_with_twice_the_variance_in_residual_branches():
-    """The deviation is sqrt(2 / (fan_in + fan_out)) times the gain, as mimicry's xavier_uniform_."""
+    """The deviation is the gain times sqrt(2 / (fan_in + fan_out)), as in mimicry."""
     g, d = networks("resnet", {"widths": [64, 48, 32]}, {"widths": [64, 64, 48]}, True)
     for network, name, gain, area, channels in (
         (g, "block_1_conv_1", 2**0.5, 9, (64, 48)),

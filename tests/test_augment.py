@@ -301,8 +301,8 @@ def test_callables_and_none_are_passed_through():
 
 
 def test_invalid_arguments_are_rejected(make_gan):
-    with pytest.raises(UsageError, match=r"Received: 'color'. Did you mean 'color'"):
-        augment.DiffAugment("color,cutout")
+    with pytest.raises(UsageError, match=r"Received: 'colr'. Did you mean 'color'"):
+        augment.DiffAugment("colr,cutout")
     with pytest.raises(UsageError, match=r"Received: ''"):
         augment.DiffAugment("color,")
     with pytest.raises(UsageError, match=r"'difaugment'\. Did you mean 'diff_augment'"):
