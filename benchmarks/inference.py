@@ -94,7 +94,7 @@ def build(net: str) -> Any:
     keras.utils.set_random_seed(0)
     family, what, options, classes = ARCHITECTURES[net]
     spec = keras_gan.Spec(*what, num_classes=classes)
-    make = keras_gan.architectures.build_player
+    make = keras_gan.architectures.build_network
     model = make("generator", family, spec, conditional=classes > 0, **options)
     inputs = model.inputs
     latents = np.random.default_rng(0).normal(size=(64, inputs[0].shape[-1])).astype("float32")

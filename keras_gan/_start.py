@@ -1,4 +1,4 @@
-"""How the program `python -m keras_gan` starts; without effect where the package is imported."""
+"""Startup of the program `python -m keras_gan`; no effect when the package is imported."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from collections.abc import Iterator
 
 
 def is_program() -> bool:
-    """Whether this is the import that `python -m keras_gan` begins with."""
-    return sys.argv[:1] == ["-m"]  # Python's own mark, until the module to run has been found
+    """Returns True during the package import that `python -m keras_gan` starts with."""
+    return sys.argv[:1] == ["-m"]  # Python sets this until it has found the module to run
 
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """Keeps the greetings of TensorFlow's libraries, written to file descriptor 2, from users.
+    """Suppresses startup messages of TensorFlow's libraries within the context.
 
-    They are printed before any log level is read. An exception within passes as ever.
+    The libraries write them to file descriptor 2 before they read any log level. Exceptions pass
+    through.
     """
     if not is_program():
         yield
@@ -30,7 +31,7 @@ def silence() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        os._exit(130)  # nothing has begun yet
+        os._exit(130)  # no work has started yet
     finally:
         os.dup2(saved, 2)
         os.close(saved)

@@ -1,25 +1,26 @@
-"""Convolutions made for CPUs: those that halve, double or keep the sides, and those in groups.
+"""Gradients of strided, transposed, unit-stride and grouped convolutions, optimized for CPUs.
 
-The gradient of a convolution by its kernel is the slowest of its three products (docs/speed.md). In
-bfloat16 it took half of a step's time before this module, at a third of the other two's speed: with
-a kernel of 4 or 3 and strides 2 it is four matrix products without a copy of every patch. In
-float32, where many channels meet, it is faster in parts of them, which stay in the cache. The
-convolution, its transpose and the weight gradient are each other's derivatives, so that all orders
-are there.
+The gradient with respect to the kernel (the weight gradient) is the slowest of a convolution's
+three products (docs/speed.md). In bfloat16 TensorFlow's took half of a training step, at a third
+of the speed of the other two. Here, with strides 2 and a kernel of 4 or 3, it is four matrix
+products without a copy of every patch. In float32 with many channels, it is computed in blocks of
+channels, which stay in the cache. The convolution, its transpose and the weight gradient are each
+other's derivatives, so derivatives of all orders exist.
 
-Without AVX-512 the products backwards take twice the time of the one forwards, in float32. There a
-transposed convolution is a plain one to all of its phases, or a matrix product, and so is what goes
-back through a convolution.
+On CPUs without AVX-512, the float32 gradient kernels take twice the time of the forward kernels.
+There a transposed convolution is computed as a plain convolution to all of its phases or as a
+matrix product, and so is the input gradient of a convolution.
 
-The layers come here in training alone: a graph that is exported holds TensorFlow's operations and
-no gradients of ours.
+Layers call this module in training only, so that exported graphs contain TensorFlow's operations
+and no custom gradients.
 
-Everywhere `large` is `(batch, *sides, a)`, `small` is `(batch, height, width, b)`, half of the
-sides, rounded up, and a kernel is `(4, 4, a, b)` or `(3, 3, a, b)`, as Keras keeps it for both
-kinds of layer. Where the sides are kept, `inputs` have a channels and `outputs` b.
+Shapes of the stride-2 functions: `inputs` of a convolution are `(batch, height, width, a)`, its
+`outputs` `(batch, ceil(height / 2), ceil(width / 2), b)`. The kernel is `(4, 4, a, b)` or
+`(3, 3, a, b)`, as Keras stores it both for the convolution and for its transpose. With stride 1,
+inputs have a channels, outputs b.
 
-Keras compiles every convolution in groups by XLA on a CPU, as TensorFlow's own kernels have no
-gradient of it. oneDNN's have, to any order, and are the fastest way (docs/architectures.md).
+On a CPU, Keras compiles every grouped convolution by XLA, because TensorFlow's own kernels have no
+gradient of it. oneDNN's have gradients of any order, and are the fastest (docs/architectures.md).
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ import tensorflow as tf
 
 from keras_gan import precision
 
-PART = 128  # channels whose weight gradient is computed at a time in float32
-FEW = 4  # outputs up to which kernels that work on blocks of channels are mostly idle
+CHANNEL_BLOCK = 128  # channels of the inputs in each block of a float32 weight gradient
+FEW_FILTERS = 4  # up to this many output channels, kernels for blocks of channels are mostly idle
 
 nn: Any = tf.nn
 raw: Any = tf.raw_ops
@@ -41,13 +42,13 @@ do_not_convert: Any = tf.autograph.experimental.do_not_convert
 unstack: Any = tf.unstack
 
 
-def forwards(dtype: str) -> bool:
-    """Whether products of this type are faster by the kernels of a convolution forwards.
+def prefers_forward_kernels(dtype: str) -> bool:
+    """Returns True where the kernels of forward convolutions are the faster ones for gradients.
 
-    In float32 on an x86 CPU with AVX2 and without AVX-512, under Linux, which tells: measured on
-    one (docs/speed.md), assumed on others.
+    That is in float32 on an x86 CPU with AVX2 and without AVX-512, under Linux, which lists the
+    CPU's features. It was measured on one such CPU (docs/speed.md) and is assumed on others.
     """
-    return dtype == "float32" and _has_slow_gradients() and not precision.in_graphs()
+    return dtype == "float32" and _has_slow_gradients() and not precision.graph_pass_enabled()
 
 
 @functools.cache
@@ -57,116 +58,204 @@ def _has_slow_gradients() -> bool:
     return "avx2" in flags and "avx512f" not in flags and not on_gpu
 
 
-def halve(large, kernel):
-    """The convolution: large to small."""
-    sides = large.shape[1:3]
-
-    @do_not_convert
-    @custom_gradient
-    def operation(large, kernel):
-        small = nn.conv2d(large, kernel, 2, "SAME")
-
-        def gradient(upstream):
-            upstream.set_shape(small.shape)  # what comes through a graph may have lost it
-            weights = weight_gradient(large, upstream, kernel.shape[0])
-            return double(upstream, kernel, sides), weights
-
-        return small, gradient
-
-    return operation(large, kernel)
+# ------------------------------------------------------------------------ strides 2
 
 
-def double(small, kernel, sides):
-    """The transposed convolution: small to large, whose height and width are `sides`."""
-
-    @do_not_convert
-    @custom_gradient
-    def operation(small, kernel):
-        def gradient(upstream):
-            upstream.set_shape(large.shape)
-            return halve(upstream, kernel), weight_gradient(upstream, small, kernel.shape[0])
-
-        if forwards(small.dtype.name):
-            large = _doubled_forwards(small, kernel, sides)
-        else:
-            shape = tf.stack([tf.shape(small)[0], *sides, kernel.shape[2]])
-            large = nn.conv2d_transpose(small, kernel, shape, 2, "SAME")
-        large.set_shape((small.shape[0], *sides, kernel.shape[2]))
-        return large, gradient
-
-    return operation(small, kernel)
-
-
-def weight_gradient(large, small, size: int):
-    """Sum over all positions of each value of `small` times the patch of `large` it has met."""
-    sides = large.shape[1:3]
-
-    @do_not_convert
-    @custom_gradient
-    def operation(large, small):
-        def gradient(upstream):
-            return double(small, upstream, sides), halve(large, upstream)
-
-        if precision.in_bfloat16(large.dtype.name) or (size == 4 and forwards(large.dtype.name)):
-            return _as_matrix_products(large, small, size), gradient
-        return _in_parts(large, small, size), gradient
-
-    return operation(large, small)
-
-
-def _doubled_forwards(small, kernel, sides):
-    """By a convolution or a product to all taps, whose results are laid beside each other."""
-    size, channels = kernel.shape[0], kernel.shape[2]
-    height, width = small.shape[1:3]
-    (top, _), (left, _) = _pads(small, sides, size)
-    if size == 4:
-        # In each direction a tap is one of two phases, of this pixel or of the one before.
-        taps = tf.reverse(tf.reshape(kernel, (2, 2, 2, 2, channels, -1)), (0, 2))
-        taps = tf.reshape(tf.transpose(taps, (0, 2, 5, 1, 3, 4)), (2, 2, -1, 4 * channels))
-        padded = tf.pad(small, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        large = nn.depth_to_space(nn.conv2d(padded, taps, 1, "VALID"), 2)
-        return large[:, top : top + sides[0], left : left + sides[1]]
-    taps = tf.reshape(tf.transpose(kernel, (3, 0, 1, 2)), (-1, 9 * channels))
-    given = tf.matmul(tf.reshape(small, (-1, small.shape[-1])), taps)
-    given = tf.reshape(given, (-1, height, width, 3, 3 * channels))
-    rows = _laid(
-        [tf.reshape(row, (-1, height, 3 * width * channels)) for row in unstack(given, axis=3)]
-    )
-    columns = tf.reshape(rows[:, top : top + sides[0]], (-1, width, 3, channels))
-    large = _laid(unstack(columns, axis=2))[:, left : left + sides[1]]
-    return tf.reshape(large, (-1, *sides, channels))
-
-
-def _laid(taps):
-    """Adds up what the values of a line give to three places each, every value's two further on.
+def conv2d_stride2(inputs, kernel):
+    """Computes a convolution with strides 2 and padding "SAME".
 
     Args:
-        taps: three of `(count, side, channels)`.
+        inputs: `(batch, height, width, a)`, height and width known.
+        kernel: `(4, 4, a, b)` or `(3, 3, a, b)`.
 
     Returns:
-        `(count, 2 * side + 2, channels)`, of which the last is zero.
+        `(batch, ceil(height / 2), ceil(width / 2), b)`.
+    """
+    input_size = inputs.shape[1:3]
+
+    @do_not_convert
+    @custom_gradient
+    def operation(inputs, kernel):
+        outputs = nn.conv2d(inputs, kernel, 2, "SAME")
+
+        def gradient(upstream):
+            upstream.set_shape(outputs.shape)  # a graph may have lost the static shape
+            weights = conv2d_stride2_weight_gradient(inputs, upstream, kernel.shape[0])
+            return conv2d_transpose_stride2(upstream, kernel, input_size), weights
+
+        return outputs, gradient
+
+    return operation(inputs, kernel)
+
+
+def conv2d_transpose_stride2(inputs, kernel, output_size):
+    """Computes the transpose of `conv2d_stride2`.
+
+    Args:
+        inputs: `(batch, ceil(height / 2), ceil(width / 2), b)`.
+        kernel: `(4, 4, a, b)` or `(3, 3, a, b)`.
+        output_size: height and width of the outputs.
+
+    Returns:
+        `(batch, height, width, a)`.
+    """
+
+    @do_not_convert
+    @custom_gradient
+    def operation(inputs, kernel):
+        def gradient(upstream):
+            upstream.set_shape(outputs.shape)
+            weights = conv2d_stride2_weight_gradient(upstream, inputs, kernel.shape[0])
+            return conv2d_stride2(upstream, kernel), weights
+
+        if prefers_forward_kernels(inputs.dtype.name):
+            outputs = _transpose_by_forward_kernels(inputs, kernel, output_size)
+        else:
+            shape = tf.stack([tf.shape(inputs)[0], *output_size, kernel.shape[2]])
+            outputs = nn.conv2d_transpose(inputs, kernel, shape, 2, "SAME")
+        outputs.set_shape((inputs.shape[0], *output_size, kernel.shape[2]))
+        return outputs, gradient
+
+    return operation(inputs, kernel)
+
+
+def conv2d_stride2_weight_gradient(inputs, outputs, kernel_size: int):
+    """Computes the weight gradient of `conv2d_stride2`.
+
+    It is the sum, over all positions, of the patch of `inputs` times the value of `outputs`.
+
+    Args:
+        inputs: inputs of the convolution, `(batch, height, width, a)`.
+        outputs: gradient with respect to its outputs,
+            `(batch, ceil(height / 2), ceil(width / 2), b)`.
+        kernel_size: 4 or 3.
+
+    Returns:
+        `(kernel_size, kernel_size, a, b)`.
+    """
+    input_size = inputs.shape[1:3]
+
+    @do_not_convert
+    @custom_gradient
+    def operation(inputs, outputs):
+        def gradient(upstream):
+            transposed = conv2d_transpose_stride2(outputs, upstream, input_size)
+            return transposed, conv2d_stride2(inputs, upstream)
+
+        dtype = inputs.dtype.name
+        by_forward_kernels = kernel_size == 4 and prefers_forward_kernels(dtype)
+        if precision.computes_in_bfloat16(dtype) or by_forward_kernels:
+            return _weight_gradient_by_matrix_products(inputs, outputs, kernel_size), gradient
+        return _weight_gradient_in_blocks(inputs, outputs, kernel_size), gradient
+
+    return operation(inputs, outputs)
+
+
+def _transpose_by_forward_kernels(inputs, kernel, output_size):
+    """Computes `conv2d_transpose_stride2` by a convolution (4 x 4) or a matrix product (3 x 3)."""
+    size, channels = kernel.shape[0], kernel.shape[2]
+    height, width = inputs.shape[1:3]
+    (top, _), (left, _) = _block_padding(inputs.shape[1:3], output_size, size)
+    if size == 4:
+        # On each axis, a tap belongs to one of two phases, and to this pixel or the previous one.
+        taps = tf.reverse(tf.reshape(kernel, (2, 2, 2, 2, channels, -1)), (0, 2))
+        taps = tf.reshape(tf.transpose(taps, (0, 2, 5, 1, 3, 4)), (2, 2, -1, 4 * channels))
+        padded = tf.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        outputs = nn.depth_to_space(nn.conv2d(padded, taps, 1, "VALID"), 2)
+        return outputs[:, top : top + output_size[0], left : left + output_size[1]]
+    taps = tf.reshape(tf.transpose(kernel, (3, 0, 1, 2)), (-1, 9 * channels))
+    products = tf.matmul(tf.reshape(inputs, (-1, inputs.shape[-1])), taps)
+    products = tf.reshape(products, (-1, height, width, 3, 3 * channels))
+    rows = _overlap_add(
+        [tf.reshape(row, (-1, height, 3 * width * channels)) for row in unstack(products, axis=3)]
+    )
+    columns = tf.reshape(rows[:, top : top + output_size[0]], (-1, width, 3, channels))
+    outputs = _overlap_add(unstack(columns, axis=2))[:, left : left + output_size[1]]
+    return tf.reshape(outputs, (-1, *output_size, channels))
+
+
+def _overlap_add(taps):
+    """Overlap-adds the three taps of a stride-2 transposed convolution along one axis.
+
+    Args:
+        taps: three tensors `(count, length, channels)`.
+
+    Returns:
+        `(count, 2 * length + 2, channels)`, the last of which is zero.
     """
     first, middle, last = taps
     own, next_one = ((0, 0), (0, 1), (0, 0)), ((0, 0), (1, 0), (0, 0))
     even, odd = tf.pad(first, own) + tf.pad(last, next_one), tf.pad(middle, own)
-    side, channels = first.shape[1:]
-    return tf.reshape(tf.stack([even, odd], 2), (-1, 2 * side + 2, channels))
+    length, channels = first.shape[1:]
+    return tf.reshape(tf.stack([even, odd], 2), (-1, 2 * length + 2, channels))
 
 
-def _pads(small, sides, size: int) -> list[tuple[int, int]]:
-    """What makes pictures of these sides blocks of 2 x 2, a row and a column more than of `small`.
+def _block_padding(output_size, input_size, kernel_size: int) -> list[tuple[int, int]]:
+    """Returns the padding that divides a convolution's inputs into blocks of 2 x 2.
 
-    Before are the rows and the columns that "SAME" adds there.
+    The padding before is that of "SAME". The padding after makes one more row and one more column
+    of blocks than the convolution has outputs.
     """
     pads = []
-    for halved, side in zip(small.shape[1:3], sides, strict=True):
-        before = (2 * halved - 2 + size - side) // 2
-        pads.append((before, 2 * halved + 2 - side - before))
+    for outputs, inputs in zip(output_size, input_size, strict=True):
+        before = (2 * outputs - 2 + kernel_size - inputs) // 2
+        pads.append((before, 2 * outputs + 2 - inputs - before))
     return pads
 
 
-def keep(inputs, kernel):
-    """A convolution of strides 1 with a kernel of odd sides: as many pixels come out as go in."""
+def _weight_gradient_in_blocks(inputs, outputs, kernel_size: int):
+    """Computes the weight gradient by TensorFlow's operation, 128 input channels at a time."""
+    blocks = [inputs[..., i : i + CHANNEL_BLOCK] for i in range(0, inputs.shape[-1], CHANNEL_BLOCK)]
+    products = [
+        raw.Conv2DBackpropFilter(
+            input=block,
+            filter_sizes=[kernel_size, kernel_size, block.shape[-1], outputs.shape[-1]],
+            out_backprop=outputs,
+            strides=[1, 2, 2, 1],
+            padding="SAME",
+        )
+        for block in blocks
+    ]
+    return tf.concat(products, axis=2)
+
+
+def _weight_gradient_by_matrix_products(inputs, outputs, kernel_size: int):
+    """Computes the weight gradient by four matrix products on blocks of 2 x 2 pixels."""
+    a, b = inputs.shape[-1], outputs.shape[-1]
+    height, width = outputs.shape[1:3]
+    # A patch of 4 x 4 consists of four neighboring blocks of 2 x 2; a patch of 3 x 3 lies within
+    # one. The blocks start as many rows and columns earlier as "SAME" pads.
+    pads = _block_padding(outputs.shape[1:3], inputs.shape[1:3], kernel_size)
+    blocks = nn.space_to_depth(tf.pad(inputs, [(0, 0), *pads, (0, 0)]), 2)
+    values = tf.reshape(outputs, (-1, b))
+    products = [
+        # The smaller matrix is the one that is transposed, which takes less time.
+        tf.matmul(
+            values,
+            tf.reshape(blocks[:, i : i + height, j : j + width], (-1, 4 * a)),
+            transpose_a=True,
+        )
+        for i in (0, 1)
+        for j in (0, 1)
+    ]
+    kernel = tf.reshape(tf.stack(products), (2, 2, b, 2, 2, a))
+    kernel = tf.reshape(tf.transpose(kernel, (0, 3, 1, 4, 5, 2)), (4, 4, a, b))
+    return kernel[:kernel_size, :kernel_size]
+
+
+# ------------------------------------------------------------------------ strides 1
+
+
+def conv2d_same(inputs, kernel):
+    """Computes a convolution with strides 1 and padding "SAME".
+
+    Args:
+        inputs: `(batch, height, width, a)`, height and width known.
+        kernel: `(rows, columns, a, b)`, rows and columns odd.
+
+    Returns:
+        `(batch, height, width, b)`.
+    """
 
     @do_not_convert
     @custom_gradient
@@ -175,34 +264,39 @@ def keep(inputs, kernel):
 
         def gradient(upstream):
             upstream.set_shape(outputs.shape)
-            weights = kept_weight_gradient(inputs, upstream, kernel.shape[:2])
-            return keep(upstream, _turned(kernel)), weights
+            weights = conv2d_same_weight_gradient(inputs, upstream, kernel.shape[:2])
+            return conv2d_same(upstream, _rotate180(kernel)), weights
 
         return outputs, gradient
 
     return operation(inputs, kernel)
 
 
-def kept_weight_gradient(inputs, outputs, sides):
-    """Sum over all positions of each value of `outputs` times the patch of `inputs` it has met.
+def conv2d_same_weight_gradient(inputs, outputs, kernel_size):
+    """Computes the weight gradient of `conv2d_same`.
+
+    It is the sum, over all positions, of the patch of `inputs` times the value of `outputs`.
 
     Args:
-        inputs: `(batch, height, width, a)`.
-        outputs: `(batch, height, width, b)`.
-        sides: of the kernel, both odd.
+        inputs: inputs of the convolution, `(batch, height, width, a)`.
+        outputs: gradient with respect to its outputs, `(batch, height, width, b)`.
+        kernel_size: height and width of the kernel, both odd.
+
+    Returns:
+        `(*kernel_size, a, b)`.
     """
 
     @do_not_convert
     @custom_gradient
     def operation(inputs, outputs):
         def gradient(upstream):
-            return keep(outputs, _turned(upstream)), keep(inputs, upstream)
+            return conv2d_same(outputs, _rotate180(upstream)), conv2d_same(inputs, upstream)
 
-        if outputs.shape[-1] <= FEW:
-            return _of_few(inputs, outputs, sides), gradient
+        if outputs.shape[-1] <= FEW_FILTERS:
+            return _weight_gradient_of_few_filters(inputs, outputs, kernel_size), gradient
         return raw.Conv2DBackpropFilter(
             input=inputs,
-            filter_sizes=[*sides, inputs.shape[-1], outputs.shape[-1]],
+            filter_sizes=[*kernel_size, inputs.shape[-1], outputs.shape[-1]],
             out_backprop=outputs,
             strides=[1, 1, 1, 1],
             padding="SAME",
@@ -211,15 +305,18 @@ def kept_weight_gradient(inputs, outputs, sides):
     return operation(inputs, outputs)
 
 
-def _turned(kernel):
-    """The kernel of the way back: turned by half a circle, from the outputs to the inputs."""
+def _rotate180(kernel):
+    """Returns the kernel of the input gradient: rotated by 180 degrees, outputs to inputs."""
     return tf.transpose(tf.reverse(kernel, (0, 1)), (0, 1, 3, 2))
 
 
-def _of_few(inputs, outputs, sides):
-    """By one product, of the inputs and of the outputs' patches, which are the smaller ones."""
+def _weight_gradient_of_few_filters(inputs, outputs, kernel_size):
+    """Computes the weight gradient by one product of the inputs and the outputs' patches.
+
+    With few filters, patches of the outputs are smaller than patches of the inputs.
+    """
     height, width = inputs.shape[1:3]
-    rows, columns = sides
+    rows, columns = kernel_size
     padded = tf.pad(outputs, ((0, 0), (rows // 2,) * 2, (columns // 2,) * 2, (0, 0)))
     patches = [
         padded[:, rows - 1 - i : rows - 1 - i + height, columns - 1 - j : columns - 1 - j + width]
@@ -232,65 +329,32 @@ def _of_few(inputs, outputs, sides):
     return tf.transpose(tf.reshape(kernel, (rows, columns, b, a)), (0, 1, 3, 2))
 
 
-def _in_parts(large, small, size: int):
-    """By TensorFlow's operation, on 128 channels of `large` at a time."""
-    parts = [large[..., i : i + PART] for i in range(0, large.shape[-1], PART)]
-    products = [
-        raw.Conv2DBackpropFilter(
-            input=part,
-            filter_sizes=[size, size, part.shape[-1], small.shape[-1]],
-            out_backprop=small,
-            strides=[1, 2, 2, 1],
-            padding="SAME",
-        )
-        for part in parts
-    ]
-    return tf.concat(products, axis=2)
+# ------------------------------------------------------------------------ groups
 
 
-def _as_matrix_products(large, small, size: int):
-    a, b = large.shape[-1], small.shape[-1]
-    height, width = small.shape[1:3]
-    # A patch of 4 x 4, or of 3 x 3 within it, is four neighbors of the blocks of 2 x 2, of which
-    # the first begins as many rows and columns earlier as "SAME" pads.
-    pads = _pads(small, large.shape[1:3], size)
-    blocks = nn.space_to_depth(tf.pad(large, [(0, 0), *pads, (0, 0)]), 2)
-    values = tf.reshape(small, (-1, b))
-    products = [
-        # The product with the smaller matrix transposed: to transpose the larger takes longer.
-        tf.matmul(
-            values,
-            tf.reshape(blocks[:, i : i + height, j : j + width], (-1, 4 * a)),
-            transpose_a=True,
-        )
-        for i in (0, 1)
-        for j in (0, 1)
-    ]
-    kernel = tf.reshape(tf.stack(products), (2, 2, b, 2, 2, a))
-    kernel = tf.reshape(tf.transpose(kernel, (0, 3, 1, 4, 5, 2)), (4, 4, a, b))
-    return kernel[:size, :size]
-
-
-def grouped(
+def conv2d_grouped(
     inputs, kernel, groups: int, strides: Any = 1, padding: str = "SAME", dilations: Any = 1
 ):
-    """A convolution of each group of channels by its own kernel, in one operation or one a group.
+    """Computes a grouped convolution, in one operation or in one operation for each group.
 
     Args:
         inputs: `(batch, height, width, groups * a)`.
-        kernel: `(k, k, a, groups * b)`, the kernels of the groups side by side.
+        kernel: `(k, k, a, groups * b)`, the kernels of the groups concatenated.
         groups: number of groups.
         strides, padding, dilations: as of `tf.nn.conv2d`.
     """
-    if groups_in_one(inputs.dtype.name):
+    if differentiates_grouped(inputs.dtype.name):
         return nn.conv2d(inputs, kernel, strides, padding, dilations=dilations)
     parts = zip(tf.split(inputs, groups, -1), tf.split(kernel, groups, -1), strict=True)
     return tf.concat([nn.conv2d(x, k, strides, padding, dilations=dilations) for x, k in parts], -1)
 
 
 @functools.cache
-def groups_in_one(dtype: str) -> bool:
-    """Whether this machine's kernels differentiate a convolution in groups: tried, once."""
+def differentiates_grouped(dtype: str) -> bool:
+    """Returns True if TensorFlow differentiates grouped convolutions on this machine.
+
+    The first call for a dtype tries it; the result is cached.
+    """
     with tf.init_scope():
         try:
             raw.Conv2DBackpropInput(  # no tape records in this scope

@@ -1,7 +1,8 @@
-"""An estimate of what a training needs in memory, before it is tried."""
+"""Estimate of the memory that training needs, before it starts."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import keras
@@ -9,30 +10,34 @@ import tensorflow as tf
 
 from keras_gan.games.gan import GAN
 
-# TensorFlow, Keras and the data pipeline, measured as the peak of a process with small players.
+# Bytes of TensorFlow, Keras and the data pipeline: the measured peak of a process with small
+# networks.
 _BASE = 770 * 2**20
-# How often the outputs of a player's layers are held at once, for each sample of a batch: by
-# forward and backward pass (many share memory), and again by the second derivative of a penalty.
-# So the estimate was 2 to 10 % above the peak measured on a CPU: quickstart at batch 32 and 256,
-# gaussians-8 at 256 and 8192.
-_PASSES, _PASSES_WITH_PENALTY = 1, 2
+# Copies of a network's layer outputs that are in memory together, for each sample of a batch: one
+# for the forward and the backward pass, which share much memory, and one more for the second
+# derivative of a penalty. With these figures, the estimate was 2 to 10 % above the peak measured
+# on a CPU: quickstart at batch sizes 32 and 256, gaussians-8 at 256 and 8192.
+_PASSES, _PASSES_WITH_TERMS = 1, 2
 
 
 def estimate(gan: GAN, batch_size: int) -> list[str]:
-    """Lines that say what the weights and a batch take, and all of it together.
+    """Estimates the memory of the weights, of a batch, and of the whole process.
 
     Args:
         gan: a compiled game.
-        batch_size: samples in a batch of training.
+        batch_size: examples in a training batch.
+
+    Returns:
+        One line of text for each of the three, in MiB.
     """
     weights = sum(_bytes(v) for v in gan.variables)
     optimizers = gan.generator_optimizer, gan.discriminator_optimizer
     moments = sum(_bytes(v) for optimizer in optimizers for v in optimizer.variables)
     share = batch_size // gan.discriminator_steps
-    passes = 2 * (_PASSES_WITH_PENALTY if gan.penalties else _PASSES)  # real and generated
-    # Of a pack of samples the discriminator makes one sample's activations.
-    judged = passes * _activations(gan.discriminator) / gan.pac
-    activations = share * (_PASSES * _activations(gan.generator) + judged)
+    passes = 2 * (_PASSES_WITH_TERMS if gan.terms else _PASSES)  # real and generated
+    # A discriminator with packing computes one set of activations for each pack of samples.
+    discriminator = passes * _activations(gan.discriminator) / gan.pac
+    activations = share * (_PASSES * _activations(gan.generator) + discriminator)
     total = _BASE + weights + moments + activations
     return [
         f"memory of weights, average and moments: {_mib(weights + moments)}",
@@ -45,15 +50,15 @@ def _bytes(variable) -> int:
     return math.prod(variable.shape) * tf.as_dtype(variable.dtype).size
 
 
-def _activations(player: keras.Model) -> int:
-    """Bytes of all layers' outputs for one sample."""
+def _activations(network: keras.Model) -> int:
+    """Returns the bytes of all layer outputs for one sample, those of nested models included."""
     total = 0
-    for layer in player._flatten_layers(include_self=False):
-        try:
-            shapes = layer.output.shape
-        except AttributeError:  # a layer of a subclassed model was never called symbolically
-            continue
-        total += math.prod(n for n in shapes if n) * 4
+    for layer in network.layers:
+        # Layers of a subclassed model that were never called symbolically have no output.
+        with contextlib.suppress(AttributeError):
+            total += math.prod(n for n in layer.output.shape if n) * 4
+        if isinstance(layer, keras.Model):
+            total += _activations(layer)
     return total
 
 

@@ -1,10 +1,10 @@
-"""Number formats of a training: Keras's policies, and a graph pass for CPUs that multiply bfloat16.
+"""Training precision: Keras dtype policies, and a graph pass for CPUs with bfloat16 products.
 
-Two ways lead to 16 bits. A Keras policy (`mixed_float16`, `mixed_bfloat16`) casts in every layer.
-The graph pass (`bfloat16`) leaves the model in float32 and rewrites the graph that runs:
-convolutions and matrix products take bfloat16 and add up in float32; weights, moments, averages
-and sums stay float32. On a CPU the pass is the faster one, as it casts only where it pays
-(docs/speed.md).
+Training in 16 bits is possible in two ways. A Keras policy (`mixed_float16`, `mixed_bfloat16`)
+casts in every layer. The graph pass (`bfloat16`) leaves the model in float32 and rewrites the
+graph when it runs: convolutions and matrix products take bfloat16 and accumulate in float32;
+weights, moments, averages and sums stay float32. On a CPU the pass is faster, because it casts
+only where that pays off (docs/speed.md).
 """
 
 from __future__ import annotations
@@ -18,10 +18,8 @@ import tensorflow as tf
 
 POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
 _PASS = "auto_mixed_precision_onednn_bfloat16"
-
-
 _ON_GPUS = (
-    "on a GPU TensorFlow takes TensorFloat-32 for products by itself; assumed, not measured. "
+    "on a GPU TensorFlow uses TensorFloat-32 for products by default; assumed, not measured. "
     "Try --set training.precision=mixed_float16"
 )
 
@@ -30,16 +28,16 @@ def choose(precision: str) -> tuple[str, str]:
     """Resolves "auto" for this machine.
 
     Args:
-        precision: "auto", which is resolved, or any other, which stays.
+        precision: "auto", or a precision that is returned as it is.
 
     Returns:
-        The precision, and a line that says why.
+        The precision, and a line for the log that says why.
     """
     gpu, multiplies = bool(tf.config.list_physical_devices("GPU")), cpu_multiplies_bfloat16()
     if precision != "auto":
-        line = f"precision {precision}, as the recipe says"
+        line = f"precision {precision}, as set in the recipe"
         if precision == "bfloat16" and not multiplies:
-            line += "; this CPU has no bfloat16 products: it may be slower than float32"
+            line += "; this CPU has no native bfloat16 products: it may be slower than float32"
         if precision == "float32" and multiplies and not gpu:
             line += "; --set training.precision=bfloat16 is faster on this CPU"
         if precision == "float32" and gpu:
@@ -49,19 +47,19 @@ def choose(precision: str) -> tuple[str, str]:
         return "float32", f"precision float32: {_ON_GPUS}"
     if multiplies:
         return "bfloat16", (
-            "precision bfloat16: this CPU multiplies it natively, measured about twice as fast "
-            "as float32"
+            "precision bfloat16: this CPU has native bfloat16 products, measured about twice as "
+            "fast as float32"
         )
-    return "float32", "precision float32: this CPU does not multiply bfloat16 natively"
+    return "float32", "precision float32: this CPU has no native bfloat16 products"
 
 
 def cpu_multiplies_bfloat16() -> bool:
-    """Whether the processor says that it has AVX512-BF16 or AMX-BF16."""
+    """Returns True if the processor reports AVX512-BF16 or AMX-BF16."""
     return bool({"avx512_bf16", "amx_bf16"} & cpu_flags())
 
 
 def cpu_flags() -> set[str]:
-    """What the processor says that it has, in Linux's words; elsewhere nothing."""
+    """Returns the processor's feature flags as Linux lists them; an empty set elsewhere."""
     with contextlib.suppress(OSError):
         for line in pathlib.Path("/proc/cpuinfo").read_text("utf-8").splitlines():
             if line.startswith("flags"):
@@ -71,7 +69,7 @@ def cpu_flags() -> set[str]:
 
 @contextlib.contextmanager
 def layers(precision: str) -> Iterator[None]:
-    """Layers made within compute at this precision's Keras policy."""
+    """Creates layers under this precision's Keras dtype policy within the context."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision if precision in POLICIES else "float32")
     try:
@@ -80,21 +78,23 @@ def layers(precision: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def in_bfloat16(dtype: str) -> bool:
-    """Whether products of this type are computed in bfloat16 by what is traced here."""
-    return dtype == "bfloat16" or in_graphs()
+def computes_in_bfloat16(dtype: str) -> bool:
+    """Returns True if a graph traced now computes products of this dtype in bfloat16."""
+    return dtype == "bfloat16" or graph_pass_enabled()
 
 
-def in_graphs() -> bool:
-    """Whether a graph that is traced here is to run under the pass."""
+def graph_pass_enabled() -> bool:
+    """Returns True if the bfloat16 graph pass is enabled."""
     return bool(tf.config.optimizer.get_experimental_options().get(_PASS, False))
 
 
 @contextlib.contextmanager
 def graphs(precision: str) -> Iterator[None]:
-    """Graphs that are called within run under the pass where this precision is "bfloat16"."""
-    # TensorFlow reads the option at every call of a function, not where it is traced.
-    before = in_graphs()
+    """Runs graphs within the context under the pass if the precision is "bfloat16", else without.
+
+    TensorFlow reads the option in each call of a function, not when the function is traced.
+    """
+    before = graph_pass_enabled()
     tf.config.optimizer.set_experimental_options({_PASS: precision == "bfloat16"})
     try:
         yield

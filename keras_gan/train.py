@@ -305,7 +305,7 @@ def build(recipe: recipes.Recipe, spec: Any) -> GAN:
     keras.utils.set_random_seed(recipe.training.seed % 2**32)  # initial weights
     with precisions.layers(recipe.training.precision):
         players = [
-            architectures.build_player(
+            architectures.build_network(
                 role, player.architecture, seen, conditional, **player.options
             )
             for role, player, seen in (

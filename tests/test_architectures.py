@@ -1,4 +1,4 @@
-"""Players of every family: shapes, counts, options, and what is refused."""
+"""Networks of each family: shapes, parameters, options, and rejected arguments."""
 
 import itertools
 
@@ -19,7 +19,7 @@ def params(model):
 
 @pytest.mark.parametrize("shape", IMAGES, ids=str)
 @pytest.mark.parametrize("conditional", [False, True])
-def test_dcgan_makes_and_judges_any_image_whose_sides_divide_by_4(shape, conditional):
+def test_dcgan_supports_images_with_height_and_width_divisible_by_4(shape, conditional):
     spec = Spec("image", shape, (-1.0, 1.0), num_classes=5)
     small = {"width": 2}
     g, d = architectures.build("dcgan", spec, conditional, small, small)
@@ -35,7 +35,7 @@ def test_dcgan_makes_and_judges_any_image_whose_sides_divide_by_4(shape, conditi
 
 
 def test_dcgan_28_has_the_parameters_of_its_layers():
-    """Width 32 at 28x28: 128-64-32 channels at 7, 14 and 28 pixels, worked out by hand."""
+    """Width 32 at 28x28: 128-64-32 channels at 7, 14 and 28 pixels, computed by hand."""
     g, d = architectures.build("dcgan", Spec("image", (28, 28, 1), (-1.0, 1.0)))
     project, up = 64 * 7 * 7 * 128, 4 * 4 * (128 * 64 + 64 * 32)
     norms, last = 4 * (128 + 64 + 32), 9 * 32 + 1
@@ -44,41 +44,41 @@ def test_dcgan_28_has_the_parameters_of_its_layers():
     assert params(d) == down + 7 * 7 * 128 + 1
 
 
-def test_extra_halvings_of_dcgan_go_on_below_the_mirrored_stages():
-    """Width 32 at 28x28, two more: 128 at 7 pixels, 256 at 4, 512 at 2, by kernels of 3."""
+def test_extra_halvings_of_dcgan_follow_the_mirrored_stages():
+    """Width 32 at 28x28, two more: 128 at 7 pixels, 256 at 4, 512 at 2, kernels of 3."""
     spec = Spec("image", (28, 28, 1), (-1.0, 1.0))
-    d = architectures.build_player("discriminator", "dcgan", spec, extra_halvings=2)
+    d = architectures.build_network("discriminator", "dcgan", spec, extra_halvings=2)
     mirrored = (4 * 4 * 1 * 64 + 64) + (4 * 4 * 64 * 128 + 128)
     extra = (3 * 3 * 128 * 256 + 256) + (3 * 3 * 256 * 512 + 512)
     assert params(d) == mirrored + extra + 2 * 2 * 512 + 1
     assert d.get_layer("stage_4_activation").output.shape == (None, 2, 2, 512)
-    d = architectures.build_player("discriminator", "dcgan", spec, width=128, extra_halvings=1)
+    d = architectures.build_network("discriminator", "dcgan", spec, width=128, extra_halvings=1)
     assert d.get_layer("features").output.shape == (None, 4 * 4 * 512)  # no wider than 512
-    message = r"extra_halvings must be a whole number from 0 up. Received: extra_halvings=-1"
+    message = r"`extra_halvings` must be an integer of at least 0. Received: extra_halvings=-1"
     with pytest.raises(UsageError, match=message):
-        architectures.build_player("discriminator", "dcgan", spec, extra_halvings=-1)
+        architectures.build_network("discriminator", "dcgan", spec, extra_halvings=-1)
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
-def test_extra_convolutions_of_dcgan_lie_at_the_smallest_resolution(norm):
+def test_extra_convolutions_of_dcgan_are_at_the_lowest_resolution(norm):
     spec = Spec("image", (28, 28, 1), (-1.0, 1.0))
     plain, deeper = (
-        architectures.build_player("generator", "dcgan", spec, extra_convolutions=n, norm=norm)
+        architectures.build_network("generator", "dcgan", spec, extra_convolutions=n, norm=norm)
         for n in (0, 2)
     )
     of_one = 3 * 3 * 128 * 128 + (4 * 128 if norm == "batch" else 128)
     assert params(deeper) == params(plain) + 2 * of_one
     assert deeper.get_layer("stage_0_conv_2_activation").output.shape == (None, 7, 7, 128)
-    message = r"extra_convolutions must be a whole number from 0 up. .*extra_convolutions=True"
+    message = r"`extra_convolutions` must be an integer of at least 0. .*extra_convolutions=True"
     with pytest.raises(UsageError, match=message):
-        architectures.build_player("generator", "dcgan", spec, extra_convolutions=True)
+        architectures.build_network("generator", "dcgan", spec, extra_convolutions=True)
 
 
 @pytest.mark.parametrize(
     ("shape", "depth"), [((28, 28, 1), 2), ((32, 32, 3), 3), ((64, 64, 3), 4), ((20, 36, 3), 2)]
 )
-def test_the_default_depth_ends_at_4_to_7_pixels_where_the_sides_allow_it(shape, depth):
-    g = architectures.build_player("generator", "dcgan", Spec("image", shape, (-1.0, 1.0)))
+def test_the_default_depth_ends_at_4_to_7_pixels_if_the_size_allows_it(shape, depth):
+    g = architectures.build_network("generator", "dcgan", Spec("image", shape, (-1.0, 1.0)))
     assert sum(isinstance(layer, keras.layers.Conv2DTranspose) for layer in g.layers) == depth
 
 
@@ -88,16 +88,16 @@ def test_norms(norm):
     options = {"widths": [8, 4], "norm": norm}
     g, d = architectures.build("dcgan", spec, False, options, {"widths": [8, 4, 4], "norm": norm})
     kinds = {"batch": keras.layers.BatchNormalization, "layer": keras_gan.layers.GroupNormalization}
-    for player, expected in ((g, 2), (d, 1)):
-        found = [x for x in player.layers if isinstance(x, tuple(kinds.values()))]
+    for network, expected in ((g, 2), (d, 1)):
+        found = [x for x in network.layers if isinstance(x, tuple(kinds.values()))]
         assert len(found) == (expected if norm in kinds else 0)
         assert all(isinstance(x, kinds[norm]) for x in found)
 
 
-def test_a_projection_discriminator_prefers_no_label_at_first_but_can():
-    """The logit is that of the sample plus the inner product of features and embedding."""
+def test_projection_adds_an_inner_product_to_the_logit():
+    """The inner product is that of the features and the label's embedding."""
     spec = Spec("points", (2,), num_classes=2)
-    d = architectures.build_player("discriminator", "mlp", spec, True, widths=[3])
+    d = architectures.build_network("discriminator", "mlp", spec, True, widths=[3])
     x, y = np.ones((2, 2), "float32"), np.array([0, 1])
     features = keras.Model(d.inputs, d.get_layer("activation_0").output)([x, y]).numpy()
     embedding = d.get_layer("label_embedding").get_weights()[0]
@@ -109,9 +109,9 @@ def test_a_projection_discriminator_prefers_no_label_at_first_but_can():
 @pytest.mark.parametrize(
     ("value_range", "low", "high"), [(None, None, None), ((-1.0, 1.0), -1, 1), ((0.0, 4.0), 0, 4)]
 )
-def test_mlp_keeps_to_the_value_range(value_range, low, high):
+def test_mlp_respects_the_value_range(value_range, low, high):
     spec = Spec("points", (3,), value_range)
-    g = architectures.build_player("generator", "mlp", spec, latent_dim=5)
+    g = architectures.build_network("generator", "mlp", spec, latent_dim=5)
     samples = g(1000 * np.random.default_rng(0).normal(size=(64, 5))).numpy()
     assert samples.shape == (64, 3)
     if value_range is None:
@@ -120,7 +120,7 @@ def test_mlp_keeps_to_the_value_range(value_range, low, high):
         assert (samples.min(), samples.max()) == pytest.approx((low, high), abs=0.05)
 
 
-def test_mlp_makes_images_too():
+def test_mlp_supports_images():
     spec = Spec("image", (4, 6, 3), (-1.0, 1.0))
     g, d = architectures.build("mlp", spec)
     assert d(g(np.zeros((2, 2)))).shape == (2, 1)
@@ -129,53 +129,55 @@ def test_mlp_makes_images_too():
 @pytest.mark.parametrize(
     ("shape", "options", "message"),
     [
-        ((30, 30, 1), {}, r"divide by 4 at depth=2. Received: 30 x 30"),
-        ((28, 28, 1), {"depth": 3}, r"divide by 8 at depth=3"),
+        ((30, 30, 1), {}, r"divisible by 4 at depth=2. Received: 30 x 30"),
+        ((28, 28, 1), {"depth": 3}, r"divisible by 8 at depth=3"),
         ((28, 28, 1), {"widths": [8, 4], "depth": 3}, r"widths=\[8, 4\], depth=3"),
-        ((28, 28, 1), {"widths": [8, 0, 4]}, r"widths must be a list .* widths=\[8, 0, 4\]"),
-        ((28, 28, 1), {"widths": 8}, r"widths must be a list .* Received: widths=8"),
-        ((28, 28, 1), {"widths": [8, 4, True]}, r"widths must be .* widths=\[8, 4, True\]"),
-        ((28, 28, 1), {"width": "wide"}, r"width must be a whole number .* width='wide'"),
-        ((28, 28, 1), {"depth": 0}, r"depth must be a whole number from 1 up. Received: depth=0"),
-        ((28, 28, 1), {"latent_dim": 2.5}, r"latent_dim must be a whole number .* latent_dim=2.5"),
+        ((28, 28, 1), {"widths": [8, 0, 4]}, r"`widths` must be a list .* widths=\[8, 0, 4\]"),
+        ((28, 28, 1), {"widths": 8}, r"`widths` must be a list .* Received: widths=8"),
+        ((28, 28, 1), {"widths": [8, 4, True]}, r"`widths` must be .* widths=\[8, 4, True\]"),
+        ((28, 28, 1), {"width": "wide"}, r"`width` must be an integer .* width='wide'"),
+        ((28, 28, 1), {"depth": 0}, r"`depth` must be an integer of at least 1. Received: depth=0"),
+        ((28, 28, 1), {"latent_dim": 2.5}, r"`latent_dim` must be an integer .* latent_dim=2.5"),
         ((28, 28, 1), {"latent_dim": True}, r"Received: latent_dim=True"),
         ((28, 28, 1), {"latent_dim": None}, r"Received: latent_dim=None"),
         ((28, 28, 1), {"norm": "group"}, r"one of none, batch, layer. Received: norm='group'"),
         ((28, 28, 1), {"widht": 3}, r"no such option. Received: 'widht'. Did you mean 'width'"),
     ],
 )
-def test_what_dcgan_refuses(shape, options, message):
+def test_dcgan_rejects_invalid_options(shape, options, message):
     with pytest.raises(UsageError, match=message):
         architectures.build("dcgan", Spec("image", shape, (-1.0, 1.0)), generator=options)
 
 
 @pytest.mark.parametrize("family", ["dcgan", "resnet", "r3gan"])
-def test_options_that_say_the_same_or_mean_nothing_are_refused(family):
+def test_redundant_and_meaningless_options_are_rejected(family):
     spec = Spec("image", (8, 8, 1), (-1.0, 1.0), num_classes=3)
     option, value = ("embedding_dim", 8) if family == "r3gan" else ("conditioning", "projection")
     for role in ("generator", "discriminator"):
         with pytest.raises(UsageError, match=r"set one of them to null.*width=8, widths=\[8, 4, 4"):
-            architectures.build_player(role, family, spec, width=8, widths=(8, 4, 4))
-    with pytest.raises(UsageError, match=rf"{option} is how labels come in.* {option}={value!r}"):
-        architectures.build_player("discriminator", family, spec, **{option: value})
+            architectures.build_network(role, family, spec, width=8, widths=(8, 4, 4))
+    with pytest.raises(
+        UsageError, match=rf"`{option}` is for networks that take labels.* {option}={value!r}"
+    ):
+        architectures.build_network("discriminator", family, spec, **{option: value})
 
 
-def test_what_is_refused_of_any_family():
+def test_every_family_rejects_invalid_arguments():
     spec = Spec("points", (2,))
     with pytest.raises(UsageError, match=r"Received: 'dcgn'\. Did you mean 'dcgan'"):
         architectures.build("dcgn", spec)
     with pytest.raises(UsageError, match="data with labels"):
         architectures.build("mlp", spec, conditional=True)
-    with pytest.raises(UsageError, match=r"makes images. Received: kind='points'"):
+    with pytest.raises(UsageError, match=r"is for images only. Received: kind='points'"):
         architectures.build("dcgan", spec)
-    with pytest.raises(UsageError, match=r"latent_dim must be a whole number.* latent_dim=0"):
+    with pytest.raises(UsageError, match=r"`latent_dim` must be an integer.* latent_dim=0"):
         architectures.build("mlp", spec, generator={"latent_dim": 0})
     for wrong in ([], [3, 0], 3):
-        with pytest.raises(UsageError, match=r"widths must be a list of whole numbers"):
+        with pytest.raises(UsageError, match=r"`widths` must be a list of integers"):
             architectures.build("mlp", spec, discriminator={"widths": wrong})
 
 
-def test_every_module_is_listed_with_a_line():
+def test_every_module_is_listed_with_its_first_line():
     names = architectures.names()
     assert {"dcgan", "mlp"} <= set(names)
     assert all(line.endswith(".") and len(line) > 20 for line in names.values())
@@ -207,22 +209,22 @@ def variant_id(value):
     return value if isinstance(value, str) else value.get("conditioning", "default")
 
 
-def players(family, generator, discriminator, conditional, shape=(8, 12, 3)):
+def networks(family, generator, discriminator, conditional, shape=(8, 12, 3)):
     keras.utils.set_random_seed(3)
     spec = Spec("image", shape, (-1.0, 1.0), num_classes=CLASSES if conditional else 0)
     return architectures.build(family, spec, conditional, generator, discriminator)
 
 
-def inputs_of(player, conditional, count=6):
+def inputs_of(network, conditional, count=6):
     rng = np.random.default_rng(2)
-    first = rng.normal(size=(count, *player.inputs[0].shape[1:])).astype("float32")
+    first = rng.normal(size=(count, *network.inputs[0].shape[1:])).astype("float32")
     return [first, np.arange(count) % CLASSES] if conditional else first
 
 
-def disturbed(player):
-    """All weights away from the zeros and ones that some begin as."""
+def disturb(network):
+    """Moves all weights away from the zeros and ones that some are initialized with."""
     rng = np.random.default_rng(4)
-    for variable in player.variables:
+    for variable in network.variables:
         if variable.name == "moving_variance":
             variable.assign(rng.uniform(0.5, 2.0, variable.shape))
         elif variable.dtype == "float32":
@@ -234,41 +236,39 @@ def disturbed(player):
     [(*variant, True) for variant in VARIANTS] + [(*VARIANTS[i], False) for i in (0, 2, 4)],
     ids=lambda value: variant_id(value) if isinstance(value, dict) else str(value),
 )
-def test_players_fit_each_other_and_come_back_from_a_file(
+def test_networks_are_compatible_and_can_be_saved_and_loaded(
     family, generator, discriminator, conditional, tmp_path
 ):
-    g, d = players(family, generator, discriminator, conditional)
+    g, d = networks(family, generator, discriminator, conditional)
     latents = inputs_of(g, conditional)
     samples = g(latents)
     assert samples.shape == (6, 8, 12, 3)
     assert samples.dtype == "float32"
     labels = np.arange(6) % CLASSES
     assert d([samples.numpy(), labels] if conditional else samples).shape == (6, 1)
-    for player in (g, d):
-        disturbed(player)
-        player.save(tmp_path / "player.keras")
-        again = keras.saving.load_model(tmp_path / "player.keras")
-        given = inputs_of(player, conditional)
-        np.testing.assert_array_equal(again(given), player(given))
+    for network in (g, d):
+        disturb(network)
+        network.save(tmp_path / "network.keras")
+        again = keras.saving.load_model(tmp_path / "network.keras")
+        given = inputs_of(network, conditional)
+        np.testing.assert_array_equal(again(given), network(given))
 
 
 @pytest.mark.parametrize(("family", "generator", "discriminator"), VARIANTS, ids=variant_id)
-def test_a_label_changes_what_a_player_makes_of_its_own_sample_alone(
-    family, generator, discriminator
-):
-    for player in players(family, generator, discriminator, conditional=True):
-        disturbed(player)
-        first, labels = inputs_of(player, conditional=True)
+def test_a_label_affects_only_the_output_of_its_own_sample(family, generator, discriminator):
+    for network in networks(family, generator, discriminator, conditional=True):
+        disturb(network)
+        first, labels = inputs_of(network, conditional=True)
         others = labels.copy()
         others[1] = 2  # of class 1 before
-        before, after = np.asarray(player([first, labels])), np.asarray(player([first, others]))
+        before, after = np.asarray(network([first, labels])), np.asarray(network([first, others]))
         changed = np.abs(before - after).reshape(6, -1).max(1) > 1e-6
         assert changed.tolist() == [False, True, False, False, False, False]
 
 
-def test_the_label_channel_is_a_picture_of_the_class():
-    """Keras.io's conditional GAN joins a channel for each class; this one is learned."""
-    _, d = players("dcgan", *VARIANTS[1][1:], conditional=True)
+def test_the_label_channel_is_a_learned_picture_of_the_class():
+    """The conditional GAN of keras.io has a constant channel for each class instead."""
+    _, d = networks("dcgan", *VARIANTS[1][1:], conditional=True)
     first, labels = inputs_of(d, conditional=True)
     joined = keras.Model(d.inputs, d.get_layer("image_and_label").output)([first, labels])
     pictures = d.get_layer("label_embedding").get_weights()[0].reshape(CLASSES, 8, 12)
@@ -283,12 +283,12 @@ def trained_params(model):
     return sum(np.prod(v.shape) for v in model.trainable_variables)
 
 
-def conv(inputs, outputs, side=3):
-    return side * side * inputs * outputs + outputs
+def conv(inputs, outputs, size=3):
+    return size * size * inputs * outputs + outputs
 
 
 def up_block(inputs, outputs):
-    """Two normalizations, two convolutions and the short way's."""
+    """Returns the parameters of two normalizations, two convolutions and the shortcut's."""
     norms = 2 * inputs + 2 * outputs
     return norms + conv(inputs, outputs) + conv(outputs, outputs) + conv(inputs, outputs, 1)
 
@@ -302,16 +302,16 @@ def first_block(channels):
 
 
 @pytest.mark.parametrize(
-    ("side", "base", "up", "down", "plain"),
+    ("size", "base", "up", "down", "plain"),
     [
         (32, 4, [256] * 4, [128] * 4, 2),
         (48, 6, [512, 256, 128, 64], [64, 128, 256, 512, 1024], 1),
         (64, 4, [1024, 512, 256, 128, 64], [64, 128, 256, 512, 1024], 0),
     ],
 )
-def test_resnet_has_the_parameters_of_the_published_tables(side, base, up, down, plain):
-    """Miyato et al., tables 4 and 5 and, for 64, mimicry's, which has 4 to the 32 blocks' power."""
-    spec = Spec("image", (side, side, 3), (-1.0, 1.0))
+def test_resnet_has_the_parameters_of_the_published_tables(size, base, up, down, plain):
+    """Miyato et al., tables 4 and 5; for 64 pixels, those of the library mimicry."""
+    spec = Spec("image", (size, size, 3), (-1.0, 1.0))
     g, d = architectures.build("resnet", spec)
     blocks = sum(up_block(a, b) for a, b in itertools.pairwise(up))
     dense = 128 * base * base * up[0] + base * base * up[0]
@@ -321,75 +321,77 @@ def test_resnet_has_the_parameters_of_the_published_tables(side, base, up, down,
         down_block(a, b, short=a != b or i < len(pairs) - plain) for i, (a, b) in enumerate(pairs)
     )
     assert trained_params(d) == first_block(down[0]) + blocks + down[-1] + 1
-    if side == 32:
+    if size == 32:
         assert (trained_params(g), trained_params(d)) == (4_276_739, 1_053_825)
     pools = [x for x in d.layers if isinstance(x, keras.layers.AveragePooling2D)]
     assert len(pools) == 2 * (len(down) - plain)
 
 
-def test_resnet_begins_with_pictures_of_unit_variance_before_tanh():
-    """Of 2 / (fan_in + fan_out) by fan_in / 2, the mean square that a ReLU leaves of N(0, 1)."""
+def test_resnet_has_initial_images_of_unit_variance_before_tanh():
+    """A kernel of variance 2 / (fan_in + fan_out), times fan_in / 2, the mean square of ReLU."""
     keras.utils.set_random_seed(0)
     spec = Spec("image", (32, 32, 3), (-1.0, 1.0))
-    g = architectures.build_player("generator", "resnet", spec, width=64)
+    g = architectures.build_network("generator", "resnet", spec, width=64)
     before = keras.Model(g.inputs, g.get_layer("to_image").output)
     z = np.random.default_rng(0).normal(size=(32, 128)).astype("float32")
-    inner = before(z, training=True).numpy()[:, 1:-1, 1:-1]  # the border sees zeros
+    inner = before(z, training=True).numpy()[
+        :, 1:-1, 1:-1
+    ]  # the border is affected by zero padding
     assert np.mean(inner**2) == pytest.approx(576 / (576 + 27), rel=0.25)
     samples = g(z, training=True).numpy()
     assert 0.4 < samples.std() < 0.75
 
 
-def test_spectral_normalization_is_on_every_kernel_of_the_player_that_has_it():
-    """Within self-attention too."""
+def test_spectral_normalization_is_on_every_kernel_of_a_network():
+    """Including those of self-attention."""
     kinds = (keras.layers.Conv2D, keras.layers.Dense)
     wrapped = keras_gan.layers.SpectralNormalization
-    plain_g, plain_d = players("resnet", *VARIANTS[2][1:], conditional=True)
+    plain_g, plain_d = networks("resnet", *VARIANTS[2][1:], conditional=True)
     assert not [x for x in plain_g._flatten_layers() if isinstance(x, wrapped)]
-    for player in (plain_d, *players("resnet", *VARIANTS[3][1:], conditional=True)):
-        found = list(player._flatten_layers())
+    for network in (plain_d, *networks("resnet", *VARIANTS[3][1:], conditional=True)):
+        found = list(network._flatten_layers())
         within = {id(x.layer) for x in found if isinstance(x, wrapped)}
         kernels = [x for x in found if isinstance(x, kinds)]
         assert kernels
         assert [x.name for x in kernels if id(x) not in within] == []
         attention = [x for x in found if isinstance(x, keras_gan.layers.SelfAttention2D)]
-        assert len(attention) == (player is not plain_d)
+        assert len(attention) == (network is not plain_d)
         for layer in attention:
             four = (layer.query, layer.key, layer.value, layer.projection)
             assert all(isinstance(x, wrapped) for x in four)
     assert isinstance(plain_d.get_layer("label_embedding"), wrapped)
 
 
-def weights_of(player):
-    """Weights by the names of their layers."""
-    return {layer.name: layer.get_weights() for layer in player.layers if layer.get_weights()}
+def weights_of(network):
+    """Returns the weights by layer name."""
+    return {layer.name: layer.get_weights() for layer in network.layers if layer.get_weights()}
 
 
-def between(player, first, last):
-    """What a player makes of the output of one of its layers by another."""
-    return keras.Model(player.get_layer(first).output, player.get_layer(last).output)
+def between(network, first, last):
+    """Returns the part of a network from the output of one layer to that of another."""
+    return keras.Model(network.get_layer(first).output, network.get_layer(last).output)
 
 
 def convolved(x, weights, groups=1):
-    """A convolution of stride 1 by TensorFlow's operation, for each group, with a bias if any."""
+    """Computes a stride-1 convolution for each group, with a bias if there is one."""
     kernel = weights[0]
     parts = zip(np.split(x, groups, -1), np.split(kernel, groups, -1), strict=True)
     y = np.concatenate([tf.nn.conv2d(a, k, 1, "SAME").numpy() for a, k in parts], -1)
     return y + weights[1] if len(weights) > 1 else y
 
 
-def halved(x):
+def pooled(x):
     return (x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2]) / 4
 
 
-def doubled(x):
+def upsampled(x):
     return x.repeat(2, 1).repeat(2, 2)
 
 
-def test_a_block_that_doubles_is_the_published_one():
-    """Norm, ReLU, double, convolve, norm, ReLU, convolve; beside it double, convolve by one."""
-    g, _ = players("resnet", {"widths": [6, 4, 5]}, {"widths": [4]}, False)
-    disturbed(g)
+def test_the_upsampling_block_is_the_published_one():
+    """Norm, ReLU, upsampling, 3x3, norm, ReLU, 3x3; the shortcut has upsampling and 1x1."""
+    g, _ = networks("resnet", {"widths": [6, 4, 5]}, {"widths": [4]}, False)
+    disturb(g)
     weights = weights_of(g)
 
     def norm_and_relu(x, name):
@@ -397,27 +399,27 @@ def test_a_block_that_doubles_is_the_published_one():
         return np.maximum(gamma * (x - mean) / np.sqrt(variance + 1e-3) + beta, 0)
 
     x = np.random.default_rng(1).normal(size=(2, 2, 3, 6)).astype("float32")
-    made = between(g, "reshape", "block_1")(x)
-    y = doubled(norm_and_relu(x, "block_1_norm_1"))
+    outputs = between(g, "reshape", "block_1")(x)
+    y = upsampled(norm_and_relu(x, "block_1_norm_1"))
     y = norm_and_relu(convolved(y, weights["block_1_conv_1"]), "block_1_norm_2")
     y = convolved(y, weights["block_1_conv_2"])
-    expected = y + convolved(doubled(x), weights["block_1_short"])
+    expected = y + convolved(upsampled(x), weights["block_1_short"])
     assert expected.shape == (2, 4, 6, 4)
-    np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_blocks_of_the_discriminator_are_the_published_ones():
-    """The first without a ReLU before it, a plain one, and the sum over the positions."""
+    """The first block, a block without pooling, and the sum over the positions."""
     options = {"widths": [6, 6, 4], "halvings": 2, "spectral": False}
-    _, d = players("resnet", {"widths": [4, 4, 4]}, options, False)
-    disturbed(d)
+    _, d = networks("resnet", {"widths": [4, 4, 4]}, options, False)
+    disturb(d)
     weights = weights_of(d)
     x = inputs_of(d, False)
     y = np.maximum(convolved(x, weights["block_1_conv_1"]), 0)
-    y = halved(convolved(y, weights["block_1_conv_2"]))
-    first = y + convolved(halved(x), weights["block_1_short"])
-    made = between(d, "samples", "block_1")(x)
-    np.testing.assert_allclose(made, first, rtol=1e-4, atol=1e-4)
+    y = pooled(convolved(y, weights["block_1_conv_2"]))
+    first = y + convolved(pooled(x), weights["block_1_short"])
+    outputs = between(d, "samples", "block_1")(x)
+    np.testing.assert_allclose(outputs, first, rtol=1e-4, atol=1e-4)
     x = np.random.default_rng(1).normal(size=(6, 2, 3, 6)).astype("float32")
     y = np.maximum(convolved(np.maximum(x, 0), weights["block_3_conv_1"]), 0)
     plain = x + convolved(y, weights["block_3_conv_2"])
@@ -430,10 +432,10 @@ def test_the_blocks_of_the_discriminator_are_the_published_ones():
     np.testing.assert_allclose(logits, features @ kernel + bias, rtol=1e-4, atol=1e-4)
 
 
-def test_resnet_begins_with_glorot_deviations_and_twice_the_variance_on_the_long_way():
-    """Of a kernel, sqrt(2 / (fan_in + fan_out)) times its gain; mimicry's xavier_uniform_."""
-    g, d = players("resnet", {"widths": [64, 48, 32]}, {"widths": [64, 64, 48]}, True)
-    for player, name, gain, area, channels in (
+def test_resnet_has_glorot_initializers_with_twice_the_variance_in_residual_branches():
+    """The deviation is the gain times sqrt(2 / (fan_in + fan_out)), as in mimicry."""
+    g, d = networks("resnet", {"widths": [64, 48, 32]}, {"widths": [64, 64, 48]}, True)
+    for network, name, gain, area, channels in (
         (g, "block_1_conv_1", 2**0.5, 9, (64, 48)),
         (g, "block_2_conv_2", 2**0.5, 9, (32, 32)),
         (g, "block_1_short", 1.0, 1, (64, 48)),
@@ -443,8 +445,8 @@ def test_resnet_begins_with_glorot_deviations_and_twice_the_variance_on_the_long
         (d, "block_2_short", 1.0, 1, (48, 64)),
         (d, "logits", 1.0, 1, (64, 1)),
     ):
-        layer = player.get_layer(name)
-        kernel = (layer if player is g else layer.layer).kernel.numpy()
+        layer = network.get_layer(name)
+        kernel = (layer if network is g else layer.layer).kernel.numpy()
         deviation = gain * (2 / (area * sum(channels))) ** 0.5
         assert kernel.std() == pytest.approx(deviation, rel=0.15), name
         assert np.abs(kernel).max() <= 3**0.5 * deviation  # uniform
@@ -453,8 +455,8 @@ def test_resnet_begins_with_glorot_deviations_and_twice_the_variance_on_the_long
     assert rows.std() == pytest.approx((2 / (CLASSES + 64)) ** 0.5, rel=0.15)
 
 
-def test_attention_is_where_it_is_asked_for():
-    g, d = players(
+def test_attention_is_at_the_height_of_the_option():
+    g, d = networks(
         "resnet", {"attention": 16, "width": 8}, {"attention": 8, "width": 8}, False, (32, 32, 3)
     )
     assert g.get_layer("attention").output.shape[1:3] == (16, 16)
@@ -471,7 +473,7 @@ def bottleneck(width, group=16):
 
 
 @pytest.mark.parametrize(
-    ("preset", "side", "widths", "group"),
+    ("preset", "size", "widths", "group"),
     [
         ("cifar10", 32, [768] * 4, 16),
         ("ffhq-256", 256, [*[768] * 4, 384, 192, 96], 16),
@@ -482,12 +484,12 @@ def bottleneck(width, group=16):
         pytest.param("imagenet-64", 64, [1536] * 5, 32, marks=pytest.mark.slow),
     ],
 )
-def test_r3gan_has_the_parameters_of_the_published_tables(preset, side, widths, group):
-    spec = Spec("image", (side, side, 3), (-1.0, 1.0))
+def test_r3gan_has_the_parameters_of_the_published_tables(preset, size, widths, group):
+    spec = Spec("image", (size, size, 3), (-1.0, 1.0))
     g, d = architectures.build("r3gan", spec, False, {"preset": preset}, {"preset": preset})
     blocks = 2 * sum(bottleneck(w, group) for w in widths)
     changes = sum(a * b for a, b in itertools.pairwise(widths) if a != b)
-    area = (side >> len(widths) - 1) ** 2
+    area = (size >> len(widths) - 1) ** 2
     basis, image = area * widths[0], 3 * widths[-1]
     assert params(g) == 64 * widths[0] + basis + blocks + changes + image
     assert params(d) == image + blocks + changes + basis + widths[0]
@@ -497,16 +499,16 @@ def test_r3gan_has_the_parameters_of_the_published_tables(preset, side, widths, 
 
 
 def along(x, axis, function):
-    """A function of the last axis, applied along another."""
+    """Applies a function of the last axis along another axis."""
     return np.moveaxis(function(np.moveaxis(x, axis, -1)), -1, axis)
 
 
 def interpolated(x):
-    """Every pixel becomes two: three quarters of it, one of its neighbor, nothing beyond."""
+    """Upsamples by 2: 3/4 of each pixel and 1/4 of its neighbor, zeros beyond the border."""
 
     def line(x):
-        none = np.zeros_like(x[..., :1])
-        before, after = np.append(none, x[..., :-1], -1), np.append(x[..., 1:], none, -1)
+        zeros = np.zeros_like(x[..., :1])
+        before, after = np.append(zeros, x[..., :-1], -1), np.append(x[..., 1:], zeros, -1)
         pairs = np.stack([(3 * x + before) / 4, (3 * x + after) / 4], -1)
         return pairs.reshape(*x.shape[:-1], -1)
 
@@ -514,11 +516,11 @@ def interpolated(x):
 
 
 def decimated(x):
-    """Every two pixels become one: [1, 3, 3, 1] / 8 about their middle."""
+    """Downsamples by 2: [1, 3, 3, 1] / 8, centered between two pixels."""
 
     def line(x):
-        none = np.zeros_like(x[..., :1])
-        x = np.concatenate([none, x, none], -1)
+        zeros = np.zeros_like(x[..., :1])
+        x = np.concatenate([zeros, x, zeros], -1)
         return (x[..., :-3:2] + 3 * x[..., 1:-2:2] + 3 * x[..., 2:-1:2] + x[..., 3::2]) / 8
 
     return along(along(x, 1, line), 2, line)
@@ -534,9 +536,9 @@ def r3gan_block(x, weights, name, groups):
     return x + convolved(y, weights[f"{name}_out"])
 
 
-def test_r3gan_begins_as_its_resampling_alone():
-    """Every block adds nothing: pattern, interpolation and widths, in numpy."""
-    g, d = players("r3gan", {"widths": [12, 8, 8]}, {"widths": [12, 8, 8]}, False, (28, 28, 1))
+def test_r3gan_initially_only_resamples_its_patterns():
+    """Residual branches are 0 at first: pattern, interpolation and changes of width, in numpy."""
+    g, d = networks("r3gan", {"widths": [12, 8, 8]}, {"widths": [12, 8, 8]}, False, (28, 28, 1))
     z = inputs_of(g, False)
     weights = weights_of(g)
     x = (z @ weights["project"][0])[:, None, None, :] * weights["basis"][0]
@@ -547,9 +549,9 @@ def test_r3gan_begins_as_its_resampling_alone():
     assert d(g(z)).shape == (6, 1)
 
 
-def test_r3gan_makes_the_mirror_image_of_the_mirror_image():
-    """At first: of mirrored patterns the mirrored pictures, and the same logits of those."""
-    g, d = players("r3gan", {"widths": [12, 8, 8]}, {"widths": [12, 8, 8]}, False, (16, 24, 3))
+def test_r3gan_is_initially_equivariant_to_mirroring():
+    """Mirrored patterns generate mirrored images, which get the same logits."""
+    g, d = networks("r3gan", {"widths": [12, 8, 8]}, {"widths": [12, 8, 8]}, False, (16, 24, 3))
     z = inputs_of(g, False)
     samples = g(z).numpy()
     for axis in (1, 2):
@@ -564,15 +566,17 @@ def test_r3gan_makes_the_mirror_image_of_the_mirror_image():
 
 
 def test_r3gan_computes_its_formulas():
-    """One block of the generator and the whole discriminator, all weights disturbed."""
+    """One block of the generator and the whole discriminator, with random weights."""
     options = {"widths": [16, 8, 8], "cardinalities": [4, 2, 1]}
-    g, d = players("r3gan", options, options, False)
-    for player in (g, d):
-        disturbed(player)
+    g, d = networks("r3gan", options, options, False)
+    for network in (g, d):
+        disturb(network)
     x = np.random.default_rng(1).normal(size=(2, 4, 6, 8)).astype("float32")
     name = "stage_1_block_1"
-    made = between(g, "stage_1_block_0", name)(x)
-    np.testing.assert_allclose(made, r3gan_block(x, weights_of(g), name, 2), rtol=1e-4, atol=1e-4)
+    outputs = between(g, "stage_1_block_0", name)(x)
+    np.testing.assert_allclose(
+        outputs, r3gan_block(x, weights_of(g), name, 2), rtol=1e-4, atol=1e-4
+    )
     weights = weights_of(d)
     samples = inputs_of(d, False)
     x = convolved(samples, weights["from_image"])
@@ -588,10 +592,10 @@ def test_r3gan_computes_its_formulas():
     np.testing.assert_allclose(d(samples), features @ weights["logits"][0], rtol=1e-3, atol=1e-3)
 
 
-def test_r3gan_begins_with_the_deviations_of_its_formulas():
-    """gain / sqrt(fan_in): sqrt(2 / 1.04) L^(-1/4) in the blocks, 0 at their end, else 1."""
+def test_r3gan_has_the_initial_deviations_of_its_formulas():
+    """gain / sqrt(fan_in), with the gain sqrt(2 / 1.04) L^(-1/4) in the blocks, 0 last, else 1."""
     options = {"widths": [128, 64, 64]}
-    g, d = players("r3gan", options, options, False, (16, 16, 3))
+    g, d = networks("r3gan", options, options, False, (16, 16, 3))
     gain = (2 / 1.04) ** 0.5 * 6**-0.25
     for name, deviation in (
         ("project", 64**-0.5),
@@ -607,23 +611,23 @@ def test_r3gan_begins_with_the_deviations_of_its_formulas():
     assert g.get_layer("stage_0_block_0_groups").groups == 16
     assert d.get_layer("head").get_weights()[0].std() == pytest.approx(1 / 4, rel=0.1)
     assert d.get_layer("stage_2_block_1_out").get_weights()[0].any() == np.False_
-    # What the interpolation leaves of unit variance: the squares of what each pattern's pixel
-    # becomes, summed over those pixels and averaged over the picture's.
+    # Variance after interpolation of unit variance: the squared response to each pixel of the
+    # pattern, summed over these pixels and averaged over those of the image.
     points = np.eye(16, dtype="float32").reshape(16, 4, 4, 1)
     expected = (interpolated(interpolated(points)) ** 2).sum(0).mean()
     squares = []
     for seed in range(4):
         keras.utils.set_random_seed(seed)
         spec = Spec("image", (16, 16, 3), (-1.0, 1.0))
-        g = architectures.build_player("generator", "r3gan", spec, blocks_per_stage=1, **options)
+        g = architectures.build_network("generator", "r3gan", spec, blocks_per_stage=1, **options)
         z = np.random.default_rng(seed).normal(size=(64, 64)).astype("float32")
         squares.append(np.mean(np.square(g(z))))
     assert np.mean(squares) == pytest.approx(expected, rel=0.15)
 
 
-def test_r3gan_prefers_a_class_by_an_inner_product():
-    _, d = players("r3gan", *VARIANTS[4][1:], conditional=True)
-    disturbed(d)
+def test_the_conditional_logit_of_r3gan_is_an_inner_product():
+    _, d = networks("r3gan", *VARIANTS[4][1:], conditional=True)
+    disturb(d)
     first, labels = inputs_of(d, conditional=True)
     features = keras.Model(d.inputs, d.get_layer("class_features").output)([first, labels])
     rows = d.get_layer("label_embedding").get_weights()[0][labels]
@@ -633,9 +637,9 @@ def test_r3gan_prefers_a_class_by_an_inner_product():
 
 
 def test_r3gan_has_the_class_head_of_the_published_network():
-    """As long as the smallest resolution is wide, of deviation 1 / sqrt(length * classes)."""
+    """Its length is the width of the lowest resolution, with deviation (length * classes)^-0.5."""
     spec = Spec("image", (32, 32, 3), (-1.0, 1.0), num_classes=10)
-    d = architectures.build_player("discriminator", "r3gan", spec, True, preset="cifar10")
+    d = architectures.build_network("discriminator", "r3gan", spec, True, preset="cifar10")
     assert params(d) == 21_280_512
     rows = d.get_layer("label_embedding").get_weights()[0]
     assert rows.shape == (10, 768)
@@ -643,7 +647,7 @@ def test_r3gan_has_the_class_head_of_the_published_network():
     assert d.get_layer("class_features").get_weights()[0].std() == pytest.approx(
         768**-0.5, rel=0.01
     )
-    _, other = players("r3gan", {"width": 4}, {"width": 4, "embedding_dim": 5}, conditional=True)
+    _, other = networks("r3gan", {"width": 4}, {"width": 4, "embedding_dim": 5}, conditional=True)
     assert other.get_layer("label_embedding").output.shape == (None, 5)
 
 
@@ -654,23 +658,25 @@ HALF = [("mlp", {"widths": [8]}, {"widths": [8]}), VARIANTS[0], VARIANTS[3], VAR
 def test_labels_samples_and_logits_are_float32_under_a_mixed_policy(
     family, generator, discriminator
 ):
-    """And so is R3GAN's smallest resolution; the layers between are not."""
-    full = players(family, generator, discriminator, conditional=True)
+    """And so is the lowest resolution of R3GAN; the layers between are not."""
+    full = networks(family, generator, discriminator, conditional=True)
     with precision.layers("mixed_bfloat16"):
-        half = players(family, generator, discriminator, conditional=True)
+        half = networks(family, generator, discriminator, conditional=True)
     assert keras.config.dtype_policy().name == "float32"
-    whole = {"label_embedding", "latents_and_label", "samples", "logits"}
+    full_precision = {"label_embedding", "latents_and_label", "samples", "logits"}
     if family == "r3gan":
-        whole |= {"project", "basis", "head", "features", "class_features"}
+        full_precision |= {"project", "basis", "head", "features", "class_features"}
     for ours, theirs in zip(half, full, strict=True):
         ours.set_weights(theirs.get_weights())
         given = inputs_of(ours, conditional=True)
-        made = ours(given)
-        assert made.dtype == "float32"
-        np.testing.assert_allclose(made, theirs(given), atol=0.1, rtol=0.1)
+        outputs = ours(given)
+        assert outputs.dtype == "float32"
+        np.testing.assert_allclose(outputs, theirs(given), atol=0.1, rtol=0.1)
         inner = [x for x in ours.layers if not isinstance(x, keras.layers.InputLayer)]
         assert "label_embedding" in {x.name for x in inner}
-        assert [x.name for x in inner if x.name in whole and x.compute_dtype != "float32"] == []
+        assert [
+            x.name for x in inner if x.name in full_precision and x.compute_dtype != "float32"
+        ] == []
         assert "bfloat16" in {x.compute_dtype for x in inner}
         assert all(v.dtype == "float32" for v in ours.trainable_variables)
 
@@ -678,7 +684,7 @@ def test_labels_samples_and_logits_are_float32_under_a_mixed_policy(
 @pytest.mark.parametrize(
     ("family", "shape", "generator", "discriminator", "message"),
     [
-        ("resnet", (30, 30, 3), {}, {}, r"divide by 4 at depth=2. Received: 30 x 30"),
+        ("resnet", (30, 30, 3), {}, {}, r"divisible by 4 at depth=2. Received: 30 x 30"),
         ("resnet", (8, 8, 3), {}, {"halvings": 4}, r"by 16 at halvings=4. Received: 8 x 8"),
         ("resnet", (8, 8, 3), {}, {"halvings": 9}, r"number of blocks, 4. Received: halvings=9"),
         ("resnet", (8, 8, 3), {"attention": 5}, {}, r"one of 2, 4, 8. Received: attention=5"),
@@ -691,10 +697,16 @@ def test_labels_samples_and_logits_are_float32_under_a_mixed_policy(
             {},
             r"needs norm=\"batch\".* Received: norm='layer'",
         ),
-        ("dcgan", (8, 8, 3), {"conditioning": "film"}, {}, r"conditioning must be one of concat"),
+        ("dcgan", (8, 8, 3), {"conditioning": "film"}, {}, r"`conditioning` must be one of concat"),
         ("dcgan", (8, 8, 3), {}, {"conditioning": "x"}, r"projection, concatenation. Rec.*'x'"),
-        ("r3gan", (30, 30, 3), {}, {}, r"divide by 4 at depth=2. Received: 30 x 30"),
-        ("r3gan", (8, 8, 3), {"preset": "cifar"}, {}, r"preset must be one of cifar10, .*'cifar'"),
+        ("r3gan", (30, 30, 3), {}, {}, r"divisible by 4 at depth=2. Received: 30 x 30"),
+        (
+            "r3gan",
+            (8, 8, 3),
+            {"preset": "cifar"},
+            {},
+            r"`preset` must be one of cifar10, .*'cifar'",
+        ),
         ("r3gan", (28, 28, 1), {"preset": "cifar10"}, {}, r"is for images of 32 x 32.* 28 x 28"),
         ("r3gan", (64, 64, 3), {}, {"preset": "cpu"}, r"of 28 x 28 or 32 x 32 .* Rec.*: 64 x 64"),
         ("r3gan", (32, 28, 3), {"preset": "cpu"}, {}, r"of 28 x 28 or 32 x 32 .* Rec.*: 32 x 28"),
@@ -703,14 +715,14 @@ def test_labels_samples_and_logits_are_float32_under_a_mixed_policy(
             (32, 32, 3),
             {},
             {"preset": "cifar10", "width": 8},
-            r"preset names widths.* Received: preset='cifar10', width=8$",
+            r"`preset` sets widths.* Received: preset='cifar10', width=8$",
         ),
         (
             "r3gan",
             (32, 32, 3),
             {"preset": "cifar10", "widths": [8, 8, 8, 8]},
             {},
-            r"preset names widths and cardinalities.* Received: preset='cifar10'",
+            r"`preset` sets widths and cardinalities.* Received: preset='cifar10'",
         ),
         (
             "r3gan",
@@ -724,9 +736,9 @@ def test_labels_samples_and_logits_are_float32_under_a_mixed_policy(
             (8, 8, 3),
             {},
             {"cardinalities": [1]},
-            r"which there are 3. Received: card.*\[1\]",
+            r"the 3 stages. Received: card.*\[1\]",
         ),
-        ("r3gan", (8, 8, 3), {}, {"cardinalities": 4}, r"which there are 3. Received: card.*=4"),
+        ("r3gan", (8, 8, 3), {}, {"cardinalities": 4}, r"the 3 stages. Received: card.*=4"),
         (
             "r3gan",
             (8, 8, 3),
@@ -734,50 +746,54 @@ def test_labels_samples_and_logits_are_float32_under_a_mixed_policy(
             {},
             r"Received: cardinality '2' for 12 channels",
         ),
-        ("r3gan", (8, 8, 3), {}, {"embedding_dim": 0}, r"embedding_dim must be a whole number"),
-        ("r3gan", (8, 8, 3), {"expansion": "two"}, {}, r"expansion must be .* expansion='two'"),
-        ("resnet", (8, 8, 3), {}, {"halvings": "one"}, r"halvings must be .* halvings='one'"),
-        ("resnet", (8, 8, 3), {"depth": -1}, {}, r"depth must be a whole number .* depth=-1"),
+        ("r3gan", (8, 8, 3), {}, {"embedding_dim": 0}, r"`embedding_dim` must be an integer"),
+        ("r3gan", (8, 8, 3), {"expansion": "two"}, {}, r"`expansion` must be .* expansion='two'"),
+        ("resnet", (8, 8, 3), {}, {"halvings": "one"}, r"`halvings` must be .* halvings='one'"),
+        ("resnet", (8, 8, 3), {"depth": -1}, {}, r"`depth` must be an integer .* depth=-1"),
     ],
 )
-def test_what_the_residual_families_refuse(family, shape, generator, discriminator, message):
+def test_the_residual_families_reject_invalid_options(
+    family, shape, generator, discriminator, message
+):
     spec = Spec("image", shape, (-1.0, 1.0), num_classes=CLASSES)
     with pytest.raises(UsageError, match=message):
         architectures.build(family, spec, True, generator, discriminator)
 
 
-def test_residual_players_need_images():
+def test_residual_networks_need_images():
     for family in ("resnet", "r3gan"):
-        with pytest.raises(UsageError, match=rf"{family!r} makes images. Received: kind='points'"):
+        with pytest.raises(
+            UsageError, match=rf"{family!r} is for images only. Received: kind='points'"
+        ):
             architectures.build(family, Spec("points", (2,)))
 
 
-PLAYED = [VARIANTS[0], *(pytest.param(*v, marks=pytest.mark.slow) for v in VARIANTS[1:])]
+TRAINED = [VARIANTS[0], *(pytest.param(*v, marks=pytest.mark.slow) for v in VARIANTS[1:])]
 
 
-@pytest.mark.parametrize(("family", "generator", "discriminator"), PLAYED, ids=variant_id)
-def test_a_game_of_each_variant_plays_on_two_steps(family, generator, discriminator):
-    """In float32, with penalties: all gradients are there and finite."""
+@pytest.mark.parametrize(("family", "generator", "discriminator"), TRAINED, ids=variant_id)
+def test_each_variant_is_trained_for_two_steps(family, generator, discriminator):
+    """In float32, with gradient penalties: all gradients exist and are finite."""
     gan = keras_gan.GAN(
-        *players(family, generator, discriminator, conditional=True),
+        *networks(family, generator, discriminator, conditional=True),
         loss="relativistic",
         terms=["r1", "r2"],
         num_classes=CLASSES,
     )
     for layer in gan._flatten_layers():
         if isinstance(layer, keras_gan.layers.SelfAttention2D):
-            layer.gamma.assign(0.5)  # at 0, where it begins, hardly anything within would move
+            layer.gamma.assign(0.5)  # at its initial 0, its inner weights get hardly any gradient
     gan.compile(keras.optimizers.SGD(1e-2), keras.optimizers.SGD(1e-2))
     x, y = inputs_of(gan.discriminator, conditional=True, count=8)
     before = [v.numpy() for v in gan.trainable_variables]
     data = tf.data.Dataset.from_tensor_slices((np.tanh(x), y.astype("int32"))).batch(4)
     logs = gan.fit(data, verbose=0).history
     assert np.isfinite([values[0] for values in logs.values()]).all()
-    still = {
+    unchanged = {
         v.path
         for v, old in zip(gan.trainable_variables, before, strict=True)
         if np.array_equal(v.numpy(), old)
     }
-    # The losses see differences of logits, in which this bias cancels; R3GAN has none.
+    # The loss depends on differences of logits, in which this bias cancels; R3GAN has no bias.
     expected = {"dcgan": {"logits/bias"}, "resnet": {"logits/logits/bias"}, "r3gan": set()}
-    assert still == expected[family]
+    assert unchanged == expected[family]

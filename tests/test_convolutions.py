@@ -1,4 +1,4 @@
-"""The convolutions made for CPUs against TensorFlow's own, to the second derivative."""
+"""Convolutions optimized for CPUs against TensorFlow's own, up to second derivatives."""
 
 import functools
 from typing import Any
@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from keras_gan import convolutions, layers, precision
+from keras_gan.layers import convolution
 
 L = keras.layers
 
@@ -17,70 +18,73 @@ def normal(*shape, seed):
     return tf.random.stateless_normal(shape, seed=(seed, 0), dtype=tf.float64)
 
 
-LARGE = {sides: normal(2, *sides, 3, seed=1) for sides in ((6, 8), (7, 5))}
-SMALL = {(6, 8): normal(2, 3, 4, 5, seed=2), (7, 5): normal(2, 4, 3, 5, seed=2)}
+# Inputs and outputs of a stride-2 convolution, by the height and width of its inputs.
+INPUTS = {size: normal(2, *size, 3, seed=1) for size in ((6, 8), (7, 5))}
+OUTPUTS = {(6, 8): normal(2, 3, 4, 5, seed=2), (7, 5): normal(2, 4, 3, 5, seed=2)}
 KERNELS = {size: normal(size, size, 3, 5, seed=3) for size in (3, 4)}
 
 
-def pair(name, sides):
-    """Ours, TensorFlow's, and what they are applied to."""
-    if name == "halve":
-        return convolutions.halve, lambda x, k: tf.nn.conv2d(x, k, 2, "SAME"), LARGE[sides]
+def pair(name, size):
+    """Returns our function, TensorFlow's, and inputs for both."""
+    if name == "conv2d_stride2":
+        return convolutions.conv2d_stride2, lambda x, k: tf.nn.conv2d(x, k, 2, "SAME"), INPUTS[size]
     return (
-        lambda x, k: convolutions.double(x, k, sides),
-        lambda x, k: tf.nn.conv2d_transpose(x, k, (2, *sides, 3), 2, "SAME"),
-        SMALL[sides],
+        lambda x, k: convolutions.conv2d_transpose_stride2(x, k, size),
+        lambda x, k: tf.nn.conv2d_transpose(x, k, (2, *size, 3), 2, "SAME"),
+        OUTPUTS[size],
     )
 
 
-@pytest.fixture(params=["parts", "products", "forwards"])
+@pytest.fixture(params=["blocks", "products", "forward_kernels"])
 def form(request, monkeypatch):
-    """Either form of the weight gradient, on few channels; and what CPUs without AVX-512 do."""
-    monkeypatch.setattr(convolutions, "PART", 2)
-    monkeypatch.setattr(convolutions, "forwards", lambda dtype: request.param == "forwards")
+    """Selects a form of the weight gradient, on few channels, or the forms without AVX-512."""
+    monkeypatch.setattr(convolutions, "CHANNEL_BLOCK", 2)
+    monkeypatch.setattr(
+        convolutions, "prefers_forward_kernels", lambda dtype: request.param == "forward_kernels"
+    )
     with precision.graphs("bfloat16" if request.param == "products" else "float32"):
         yield
 
 
 def derivatives(function, x, kernel):
-    """Values, first and second derivatives by both arguments."""
+    """Returns values, first and second derivatives with respect to both arguments."""
     with tf.GradientTape() as outer:
         outer.watch((x, kernel))
         with tf.GradientTape() as inner:
             inner.watch((x, kernel))
             y = function(x, kernel)
-            bent = tf.reduce_sum(tf.sin(y))
-        first = inner.gradient(bent, (x, kernel))
-        squares = sum(tf.reduce_sum(g**3) for g in first)
-    return y, *first, *outer.gradient(squares, (x, kernel))
+            loss = tf.reduce_sum(tf.sin(y))
+        first = inner.gradient(loss, (x, kernel))
+        cubes = sum(tf.reduce_sum(g**3) for g in first)
+    return y, *first, *outer.gradient(cubes, (x, kernel))
 
 
 @pytest.mark.usefixtures("form")
-@pytest.mark.parametrize("name", ["halve", "double"])
-@pytest.mark.parametrize("sides", LARGE, ids=["even", "odd"])
-@pytest.mark.parametrize("size", KERNELS)
+@pytest.mark.parametrize("name", ["conv2d_stride2", "conv2d_transpose_stride2"])
+@pytest.mark.parametrize("size", INPUTS, ids=["even", "odd"])
+@pytest.mark.parametrize("kernel_size", KERNELS)
 @pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
-def test_values_first_and_second_derivatives(name, sides, size, graph):
-    ours, theirs, x = pair(name, sides)
+def test_values_first_and_second_derivatives(name, size, kernel_size, graph):
+    ours, theirs, x = pair(name, size)
     run: Any = tf.function(derivatives) if graph else derivatives
-    kernel = KERNELS[size]
+    kernel = KERNELS[kernel_size]
     for value, expected in zip(run(ours, x, kernel), run(theirs, x, kernel), strict=True):
         np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("sides", [(1, 1), (3, 3), (5, 3)])
+@pytest.mark.parametrize("kernel_size", [(1, 1), (3, 3), (5, 3)])
 @pytest.mark.parametrize("filters", [1, 4, 5])
 @pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
-def test_sides_that_are_kept_to_the_second_derivative(sides, filters, graph):
-    x, kernel = normal(2, 6, 5, 3, seed=6), normal(*sides, 3, filters, seed=7)
+def test_unit_stride_up_to_the_second_derivative(kernel_size, filters, graph):
+    x, kernel = normal(2, 6, 5, 3, seed=6), normal(*kernel_size, 3, filters, seed=7)
     run: Any = tf.function(derivatives) if graph else derivatives
     expected = run(lambda x, k: tf.nn.conv2d(x, k, 1, "SAME"), x, kernel)
-    for value, right in zip(run(convolutions.keep, x, kernel), expected, strict=True):
+    for value, right in zip(run(convolutions.conv2d_same, x, kernel), expected, strict=True):
         np.testing.assert_allclose(value, right, rtol=1e-9, atol=1e-9)
 
 
 def check_alike(ours, theirs, arguments):
-    """Values and first derivatives by all arguments."""
+    """Compares values and first derivatives with respect to all arguments."""
     found = []
     for function in (ours, theirs):
         with tf.GradientTape() as tape:
@@ -93,8 +97,8 @@ def check_alike(ours, theirs, arguments):
 
 
 @pytest.mark.parametrize("filters", [1, 5])
-def test_the_weight_gradient_of_sides_that_are_kept_differentiates(filters):
-    """By both of its arguments, against TensorFlow's."""
+def test_the_unit_stride_weight_gradient_is_differentiable(filters):
+    """With respect to both of its arguments, against TensorFlow's."""
     arguments = normal(2, 6, 5, 3, seed=6), normal(2, 6, 5, filters, seed=8)
 
     def theirs(inputs, outputs):
@@ -106,7 +110,10 @@ def test_the_weight_gradient_of_sides_that_are_kept_differentiates(filters):
             padding="SAME",
         )
 
-    check_alike(lambda x, y: convolutions.kept_weight_gradient(x, y, (3, 3)), theirs, arguments)
+    def ours(inputs, outputs):
+        return convolutions.conv2d_same_weight_gradient(inputs, outputs, (3, 3))
+
+    check_alike(ours, theirs, arguments)
 
 
 @pytest.mark.parametrize(
@@ -119,24 +126,24 @@ def test_the_weight_gradient_of_sides_that_are_kept_differentiates(filters):
         ({"avx2"}, "float32", "bfloat16", False),
     ],
 )
-def test_gradients_go_forwards_where_that_was_measured(
+def test_forward_kernels_are_used_where_they_were_measured_to_be_faster(
     flags, dtype, precision_of_graphs, expected, monkeypatch
 ):
     monkeypatch.setattr(precision, "cpu_flags", lambda: flags)
-    # As it is, and not what it has remembered of this machine.
+    # The cached answer for this machine is bypassed.
     monkeypatch.setattr(
         convolutions, "_has_slow_gradients", convolutions._has_slow_gradients.__wrapped__
     )
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     with precision.graphs(precision_of_graphs):
-        assert convolutions.forwards(dtype) == expected
+        assert convolutions.prefers_forward_kernels(dtype) == expected
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"])
-    assert not convolutions.forwards("float32")
+    assert not convolutions.prefers_forward_kernels("float32")
 
 
 @pytest.mark.usefixtures("form")
-@pytest.mark.parametrize("name", ["halve", "double"])
-def test_a_gradient_that_has_lost_its_shape_is_taken(name):
+@pytest.mark.parametrize("name", ["conv2d_stride2", "conv2d_transpose_stride2"])
+def test_an_upstream_gradient_without_a_static_shape_is_accepted(name):
     ours, theirs, x = pair(name, (6, 8))
     kernel = KERNELS[4]
 
@@ -156,20 +163,20 @@ def test_a_gradient_that_has_lost_its_shape_is_taken(name):
 
 
 @pytest.mark.usefixtures("form")
-@pytest.mark.parametrize("sides", LARGE, ids=["even", "odd"])
-@pytest.mark.parametrize("size", KERNELS)
-def test_the_weight_gradient_differentiates(sides, size):
-    """By both of its arguments, against TensorFlow's."""
-    arguments = (LARGE[sides], SMALL[sides])
+@pytest.mark.parametrize("size", INPUTS, ids=["even", "odd"])
+@pytest.mark.parametrize("kernel_size", KERNELS)
+def test_the_stride_2_weight_gradient_is_differentiable(size, kernel_size):
+    """With respect to both of its arguments, against TensorFlow's."""
+    arguments = (INPUTS[size], OUTPUTS[size])
 
-    def ours(large, small):
-        return convolutions.weight_gradient(large, small, size)
+    def ours(inputs, outputs):
+        return convolutions.conv2d_stride2_weight_gradient(inputs, outputs, kernel_size)
 
-    def theirs(large, small):
+    def theirs(inputs, outputs):
         return tf.raw_ops.Conv2DBackpropFilter(
-            input=large,
-            filter_sizes=(size, size, 3, 5),
-            out_backprop=small,
+            input=inputs,
+            filter_sizes=(kernel_size, kernel_size, 3, 5),
+            out_backprop=outputs,
             strides=[1, 2, 2, 1],
             padding="SAME",
         )
@@ -178,7 +185,7 @@ def test_the_weight_gradient_differentiates(sides, size):
 
 
 def trained(alike, shape):
-    """Of layers with the same weights: values and gradients by inputs and weights, in training."""
+    """Returns values and gradients of layers with equal weights, in training."""
     x = tf.random.stateless_normal(shape, seed=(4, 5))
     found = []
     for layer in alike:
@@ -195,20 +202,24 @@ def trained(alike, shape):
 
 
 @pytest.mark.parametrize("kind", ["Conv2D", "Conv2DTranspose"])
-@pytest.mark.parametrize("dtype", ["float32", "float32, forwards", "mixed_bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "float32, forward kernels", "mixed_bfloat16"])
 @pytest.mark.parametrize("strides", [1, 2])
-@pytest.mark.parametrize(("size", "side"), [(4, 8), (4, 7), (3, 8), (3, 7)])
-def test_the_layers_are_keras_layers(kind, dtype, strides, size, side, monkeypatch):
-    """Same weights, same function; in bfloat16 as near as bfloat16 is, or as Keras's own layer."""
-    dtype, _, by_forwards = dtype.partition(", ")
-    monkeypatch.setattr(convolutions, "forwards", lambda dtype: bool(by_forwards))
-    arguments = {"filters": 32, "kernel_size": size, "strides": strides, "padding": "same"}
+@pytest.mark.parametrize(("kernel_size", "height"), [(4, 8), (4, 7), (3, 8), (3, 7)])
+def test_the_layers_compute_what_keras_layers_do(
+    kind, dtype, strides, kernel_size, height, monkeypatch
+):
+    """With the same weights; in bfloat16 within its precision, or as close as Keras's layer."""
+    dtype, _, forward_kernels = dtype.partition(", ")
+    monkeypatch.setattr(
+        convolutions, "prefers_forward_kernels", lambda dtype: bool(forward_kernels)
+    )
+    arguments = {"filters": 32, "kernel_size": kernel_size, "strides": strides, "padding": "same"}
     exact = getattr(L, kind)(**arguments)
     ours, theirs = (getattr(place, kind)(dtype=dtype, **arguments) for place in (layers, L))
-    found = trained([exact, ours, theirs], (2, side, side, 32))
-    # CPUs without bfloat16 products add up in it, by Keras's layer, and lose digits by that.
-    # In float32 other sums round otherwise.
-    tolerance = {"float32": 3e-6 if by_forwards else 1e-6}.get(dtype, 2e-2)
+    found = trained([exact, ours, theirs], (2, height, height, 32))
+    # On CPUs without bfloat16 products, Keras's layer also accumulates in bfloat16, which loses
+    # digits. In float32, sums in another order round differently.
+    tolerance = {"float32": 3e-6 if forward_kernels else 1e-6}.get(dtype, 2e-2)
     for right, value, keras_value in zip(*found, strict=True):
         error, keras_error = (np.abs(v - right).max() for v in (value, keras_value))
         assert error <= max(tolerance * np.abs(right).max(), keras_error)
@@ -217,15 +228,15 @@ def test_the_layers_are_keras_layers(kind, dtype, strides, size, side, monkeypat
 
 
 @pytest.mark.parametrize("kind", ["Conv2D", "Conv2DTranspose"])
-@pytest.mark.parametrize(("channels", "size"), [(32, 4), (600, 4), (32, 3), (600, 3)])
-@pytest.mark.parametrize("side", [4, 7])
+@pytest.mark.parametrize(("channels", "kernel_size"), [(32, 4), (600, 4), (32, 3), (600, 3)])
+@pytest.mark.parametrize("height", [4, 7])
 def test_the_form_is_chosen_by_the_precision_and_the_channels(
-    kind, channels, size, side, monkeypatch
+    kind, channels, kernel_size, height, monkeypatch
 ):
-    monkeypatch.setattr(convolutions, "forwards", lambda dtype: False)
+    monkeypatch.setattr(convolutions, "prefers_forward_kernels", lambda dtype: False)
     filters, given = (8, channels) if kind == "Conv2D" else (channels, 8)
-    layer = getattr(layers, kind)(filters, size, strides=2, padding="same", use_bias=False)
-    x = tf.zeros((2, side, side, given))
+    layer = getattr(layers, kind)(filters, kernel_size, strides=2, padding="same", use_bias=False)
+    x = tf.zeros((2, height, height, given))
     layer.build(x.shape)
 
     def products():
@@ -238,8 +249,8 @@ def test_the_form_is_chosen_by_the_precision_and_the_channels(
         kinds = [op.type for op in graph.get_operations()]
         return kinds.count("Conv2DBackpropFilter"), kinds.count("MatMul")
 
-    # 600 channels are 4 parts of 128 and one of 88.
-    assert products() == (5 if (channels, size) == (600, 4) else 1, 0)
+    # 600 channels are 4 blocks of 128 and one of 88.
+    assert products() == (5 if (channels, kernel_size) == (600, 4) else 1, 0)
     with precision.graphs("bfloat16"):
         assert products() == (0, 4)
 
@@ -258,32 +269,32 @@ def test_the_form_is_chosen_by_the_precision_and_the_channels(
     ],
     ids=str,
 )
-def test_other_forms_stay(other, monkeypatch):
-    """What the forms of strides 1 and 2 have no place for is computed as Keras does."""
-    monkeypatch.setattr(convolutions, "forwards", lambda dtype: True)
+def test_other_arguments_are_left_to_keras(other, monkeypatch):
+    """Convolutions that the optimized forms do not support are computed by Keras."""
+    monkeypatch.setattr(convolutions, "prefers_forward_kernels", lambda dtype: True)
     arguments = {"filters": 32, "kernel_size": 3, "padding": "same", **other}
     right, value = trained([L.Conv2D(**arguments), layers.Conv2D(**arguments)], (2, 9, 8, 128))
     for expected, found in zip(right, value, strict=True):
         assert np.abs(found - expected).max() <= 3e-6 * np.abs(expected).max()
 
 
-def test_other_forms_of_pictures_stay(monkeypatch):
-    """Channels first, for which TensorFlow has no kernel on a CPU, and sides that are unknown."""
-    monkeypatch.setattr(convolutions, "forwards", lambda dtype: True)
-    for strides, asked in ((1, layers._keeps), (2, layers._halves)):
+def test_other_inputs_are_left_to_keras(monkeypatch):
+    """Channels first, for which TensorFlow has no kernel on a CPU, and unknown sizes."""
+    monkeypatch.setattr(convolutions, "prefers_forward_kernels", lambda dtype: True)
+    for strides, prefers in ((1, convolution.prefers_same), (2, convolution.prefers_stride2)):
         make = functools.partial(layers.Conv2D, 32, 3, strides, padding="same")
-        assert asked(make(), (8, 8), 128)
-        assert not asked(make(), (8, None), 128)
-        assert not asked(make(), (8, 8), 8)
-        assert not asked(make(data_format="channels_first"), (128, 8), None)
+        assert prefers(make(), (8, 8), 128)
+        assert not prefers(make(), (8, None), 128)
+        assert not prefers(make(), (8, 8), 8)
+        assert not prefers(make(data_format="channels_first"), (128, 8), None)
 
 
-def test_what_goes_backwards_elsewhere_goes_forwards(monkeypatch):
-    """In training alone: a graph that is exported holds TensorFlow's operations, and only them."""
-    monkeypatch.setattr(convolutions, "forwards", lambda dtype: True)
-    up, kept = layers.Conv2DTranspose(32, 4, 2, "same"), layers.Conv2D(48, 3, padding="same")
+def test_forward_kernels_replace_the_gradient_kernels_in_training_only(monkeypatch):
+    """An exported graph contains TensorFlow's operations only."""
+    monkeypatch.setattr(convolutions, "prefers_forward_kernels", lambda dtype: True)
+    up, same = layers.Conv2DTranspose(32, 4, 2, "same"), layers.Conv2D(48, 3, padding="same")
     down, last = layers.Conv2D(32, 4, 2, "same"), layers.Conv2D(1, 3, padding="same")
-    network = keras.Sequential([up, kept, down, last])
+    network = keras.Sequential([up, same, down, last])
     network.build((None, 4, 4, 32))
 
     def kinds(function):
@@ -297,16 +308,16 @@ def test_what_goes_backwards_elsewhere_goes_forwards(monkeypatch):
         return tape.gradient(loss, [x, *network.trainable_variables])
 
     assert kinds(gradients).count("Conv2DBackpropInput") == 0
-    # That of the 3 x 3 kernel with 48 filters; those of the others are products.
+    # It belongs to the 3 x 3 kernel with 48 filters; the other weight gradients are products.
     assert kinds(gradients).count("Conv2DBackpropFilter") == 1
     forward = kinds(lambda x: network(x, training=False))
     assert forward.count("Conv2DBackpropInput") == 1
-    assert "IdentityN" not in forward  # what a gradient of our own is wrapped in
+    assert "IdentityN" not in forward  # the operation around a custom gradient
 
 
 @pytest.mark.parametrize("strides", [1, 2])
-def test_groups_are_convolutions_of_their_own_to_the_second_derivative(strides, monkeypatch):
-    """In one operation where the machine can, else in several; in numpy's order of channels."""
+def test_a_grouped_convolution_is_one_convolution_for_each_group(strides, monkeypatch):
+    """Up to the second derivative, in one operation where the machine can, and in several."""
     x = tf.cast(normal(2, 6, 5, 6, seed=4), "float32")
     kernel = tf.cast(normal(3, 3, 2, 12, seed=5), "float32")
 
@@ -323,16 +334,18 @@ def test_groups_are_convolutions_of_their_own_to_the_second_derivative(strides, 
     assert layer.kernel.shape == kernel.shape
     layer.kernel.assign(kernel)
     np.testing.assert_allclose(layer(x), expected[0], atol=1e-4)
-    for in_one in {convolutions.groups_in_one("float32"), False}:
-        monkeypatch.setattr(convolutions, "groups_in_one", lambda dtype, answer=in_one: answer)
-        found = derivatives(lambda x, k: convolutions.grouped(x, k, 3, strides), x, kernel)
+    for in_one in {convolutions.differentiates_grouped("float32"), False}:
+        monkeypatch.setattr(
+            convolutions, "differentiates_grouped", lambda dtype, answer=in_one: answer
+        )
+        found = derivatives(lambda x, k: convolutions.conv2d_grouped(x, k, 3, strides), x, kernel)
         for value, right in zip(found, expected, strict=True):
             np.testing.assert_allclose(value, right, rtol=2e-3, atol=2e-3 * np.abs(right).max())
 
 
-def test_what_cannot_be_done_in_one_is_found_by_trying():
-    """In float64 there is no kernel for it on a CPU."""
-    assert not convolutions.groups_in_one("float64")
+def test_missing_kernels_for_grouped_convolutions_are_detected():
+    """There is none for float64 on a CPU."""
+    assert not convolutions.differentiates_grouped("float64")
     layer = layers.Conv2D(4, 3, groups=2, dtype="float64")
     x = normal(1, 5, 5, 4, seed=6)
     with tf.GradientTape() as tape:

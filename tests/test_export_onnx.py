@@ -36,7 +36,7 @@ FLOAT = onnx.TensorProto.FLOAT
 
 def dcgan():
     spec = keras_gan.Spec("image", (8, 8, 1), (-1.0, 1.0))
-    build = keras_gan.architectures.build_player
+    build = keras_gan.architectures.build_network
     return build("generator", "dcgan", spec, latent_dim=LATENTS, widths=[4, 4, 4])
 
 

@@ -121,7 +121,7 @@ FAMILIES: list[tuple[str, str, dict, bool]] = [
 
 def of_family(family, options, conditional):
     spec = keras_gan.Spec("image", (8, 12, 3), (-1.0, 1.0), num_classes=3 * conditional)
-    build = keras_gan.architectures.build_player
+    build = keras_gan.architectures.build_network
     return build("generator", family, spec, conditional, latent_dim=LATENTS, **options)
 
 

@@ -597,7 +597,7 @@ def test_bad_batches_and_labels_are_refused(make_gan):
 
 def test_players_that_do_not_fit_are_refused(make_gan, image_spec):
     generator, discriminator = keras_gan.architectures.build("dcgan", image_spec)
-    other = keras_gan.architectures.build_player(
+    other = keras_gan.architectures.build_network(
         "discriminator", "dcgan", keras_gan.Spec("image", (8, 8, 1), (-1.0, 1.0))
     )
     with pytest.raises(UsageError, match=r"samples \(8, 8, 1\) and a generator of samples \(8, 12"):

@@ -1,4 +1,4 @@
-"""Our own layers against numpy, and through the runtimes."""
+"""Layers against numpy and Keras, and exported to the runtimes."""
 
 import keras
 import numpy as np
@@ -8,13 +8,14 @@ import tensorflow as tf
 import export
 import keras_gan
 from keras_gan import UsageError, layers
+from keras_gan.layers import resampling
 
 L = keras.layers
 RNG = np.random.default_rng(11)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 6])
-def test_group_normalization_is_what_keras_computes(groups):
+def test_group_normalization_computes_what_keras_does(groups):
     rng = np.random.default_rng(0)
     x = (3 + 2 * rng.normal(size=(4, 5, 3, 6))).astype("float32")
     ours, theirs = layers.GroupNormalization(groups), keras.layers.GroupNormalization(groups)
@@ -26,7 +27,7 @@ def test_group_normalization_is_what_keras_computes(groups):
 
 
 def test_group_normalization_by_hand():
-    """Two numbers become -1 and 1 over the root of 1 plus epsilon over their variance."""
+    """Two values become -1 and 1 divided by sqrt(1 + epsilon / variance)."""
     x = np.array([[1.0, 5.0], [0.0, 0.0]], "float32")
     expected = [[-2 / np.sqrt(4.001), 2 / np.sqrt(4.001)], [0.0, 0.0]]
     np.testing.assert_allclose(layers.GroupNormalization()(x), expected, atol=1e-6)
@@ -39,18 +40,18 @@ def test_half_precision_does_not_overflow():
     np.testing.assert_allclose(y, [[1.0, -1.0]], atol=1e-3)
 
 
-def test_round_trip_and_refusal():
+def test_group_normalization_config_and_groups_that_do_not_divide_the_channels():
     layer = layers.GroupNormalization(3, epsilon=1e-5, name="norm")
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert again.get_config() == layer.get_config()
-    with pytest.raises(UsageError, match=r"4 channels, groups=3"):
+    with pytest.raises(UsageError, match=r"groups=3, channels=4"):
         layer.build((None, 8, 8, 4))
 
 
-def test_spectral_normalization_is_no_layer_for_others():
+def test_spectral_normalization_rejects_layers_of_other_kinds():
     for wrong in (L.ReLU(), L.DepthwiseConv2D(3), layers.EqualizedDense(3)):
         with pytest.raises(
-            UsageError, match=rf"one kernel: Dense.* Received: {type(wrong).__name__}"
+            UsageError, match=rf"one kernel.* Dense.* Received: layer={type(wrong).__name__}"
         ):
             layers.SpectralNormalization(wrong)
     with pytest.raises(UsageError, match="Received: iterations=0"):
@@ -59,7 +60,7 @@ def test_spectral_normalization_is_no_layer_for_others():
 
 # ------------------------------------------------------------------------ spectral normalization
 
-# A layer, the shape of its input without the batch, and its kernel with the output channels first.
+# A layer, its input shape without the batch, and its kernel as a matrix, output channels first.
 WRAPPED = {
     "Dense": (lambda: L.Dense(5), (4,), lambda k: k.T),
     "Embedding": (lambda: L.Embedding(7, 3), (), lambda k: k.T),
@@ -112,8 +113,8 @@ def test_spectral_normalization_divides_by_the_largest_singular_value(kind):
     assert tuple(layer.compute_output_shape((None, *shape))[1:]) == outputs.shape[1:]
 
 
-def test_one_move_is_one_step_of_the_power_iteration():
-    """W = diag(3, 1) takes u = (1, 1) to W W u = (9, 1), and sigma to |(27, 1)| / |(9, 1)|."""
+def test_one_update_is_one_step_of_the_power_iteration():
+    """W = diag(3, 1) maps u = (1, 1) to W W u = (9, 1), with sigma = |(27, 1)| / |(9, 1)|."""
     layer = layers.SpectralNormalization(L.Dense(2, use_bias=False))
     layer.build((None, 2))
     layer.layer.kernel.assign(np.diag([3.0, 1.0]))
@@ -125,7 +126,7 @@ def test_one_move_is_one_step_of_the_power_iteration():
 
 
 def spectral_slopes(layer, probe, step=1e-6):
-    """d sum(probe * kernel / sigma) along a direction: by the tape and by finite differences."""
+    """Returns d sum(probe * kernel / sigma) along a direction: by tape and finite differences."""
     kernel = layer.layer.kernel
     direction = np.random.default_rng(5).normal(size=kernel.shape)
     x = np.eye(kernel.shape[0])
@@ -149,14 +150,14 @@ def spectral_slopes(layer, probe, step=1e-6):
     )
 
 
-def test_the_gradient_goes_through_sigma_with_its_vectors_held_still():
+def test_the_gradient_flows_through_sigma_with_constant_vectors():
     keras.utils.set_random_seed(4)
     layer = layers.SpectralNormalization(L.Dense(4, use_bias=False, dtype="float64"))
     layer.build((None, 6))
     probe = np.random.default_rng(1).normal(size=(6, 4))
     by_tape, frozen, true = spectral_slopes(layer, probe)
     assert by_tape == pytest.approx(frozen, rel=1e-7)
-    assert by_tape != pytest.approx(true, rel=0.01)  # u is still far from its place
+    assert by_tape != pytest.approx(true, rel=0.01)  # u has not converged yet
     for _ in range(300):
         layer.update_power_iteration()
     by_tape, frozen, true = spectral_slopes(layer, probe)
@@ -164,7 +165,7 @@ def test_the_gradient_goes_through_sigma_with_its_vectors_held_still():
     assert by_tape == pytest.approx(true, rel=1e-6)
 
 
-def test_a_kernel_of_zeros_stays_finite_and_learns():
+def test_a_kernel_of_zeros_stays_finite_and_can_be_trained():
     layer = layers.SpectralNormalization(L.Dense(2, use_bias=False, kernel_initializer="zeros"))
     x = np.ones((3, 4), "float32")
     with tf.GradientTape() as tape:
@@ -179,7 +180,7 @@ def test_a_kernel_of_zeros_stays_finite_and_learns():
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_spectral_normalization_iterates_at_full_precision(policy):
-    """One big singular value whose square float16 does not hold."""
+    """With a singular value whose square overflows float16."""
     layer = layers.SpectralNormalization(L.Dense(3, use_bias=False, dtype=policy), iterations=50)
     x = np.eye(3, dtype="float32")
     layer(x)
@@ -192,7 +193,7 @@ def test_spectral_normalization_iterates_at_full_precision(policy):
     np.testing.assert_allclose(np.asarray(y, "float32")[:2, :2], np.diag([1, 2 / 3]), atol=4e-3)
 
 
-def spectral_players():
+def spectral_networks():
     def wrap(layer):
         return layers.SpectralNormalization(layer)
 
@@ -222,42 +223,42 @@ def spectral_players():
 
 def spectral_gan(**arguments):
     keras.utils.set_random_seed(6)
-    gan = keras_gan.GAN(*spectral_players(), loss="hinge", **arguments)
+    gan = keras_gan.GAN(*spectral_networks(), loss="hinge", **arguments)
     gan.compile(keras.optimizers.SGD(1e-2), keras.optimizers.SGD(1e-2))
     return gan
 
 
-def spectral_layers(player):
-    found = [x for x in player._flatten_layers() if isinstance(x, layers.SpectralNormalization)]
+def spectral_layers(network):
+    found = [x for x in network._flatten_layers() if isinstance(x, layers.SpectralNormalization)]
     assert found
     return found
 
 
 @pytest.mark.parametrize("steps", [1, 2])
-def test_a_step_moves_each_player_once_a_turn(images, steps):
-    """Real, fake, penalty, generator's turn: many calls, and one move."""
+def test_a_training_step_updates_the_power_iteration_once_for_each_network_update(images, steps):
+    """Real, fake, penalty, generator step: many calls, and one power iteration."""
     gan = spectral_gan(terms=["gradient_penalty"], discriminator_steps=steps)
-    gan.compile(keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.0))  # the kernels stand still
+    gan.compile(keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.0))  # the kernels do not change
     expected = []
-    for player, moves in ((gan.generator, 1), (gan.discriminator, steps)):
-        for layer in spectral_layers(player):
+    for network, updates in ((gan.generator, 1), (gan.discriminator, steps)):
+        for layer in spectral_layers(network):
             u = layer.u.numpy()
             kernel = np.moveaxis(layer.layer.kernel.numpy(), layer._output_axis, 0)
             matrix = kernel.reshape(len(u), -1)
-            for _ in range(moves):
+            for _ in range(updates):
                 u = matrix @ (matrix.T @ u)
                 u /= np.linalg.norm(u)
             expected.append((layer, u))
     gan.fit(images.take(1), verbose=0)
     for layer, u in expected:
         np.testing.assert_allclose(layer.u, u, atol=1e-5, err_msg=layer.name)
-    players = gan.generator, gan.average_generator, gan.discriminator
-    before = [w.copy() for player in players for w in player.get_weights()]
+    networks = gan.generator, gan.average_generator, gan.discriminator
+    before = [w.copy() for network in networks for w in network.get_weights()]
     gan.evaluate(images, verbose=0)
     gan.generate(range(3))
     gan.generator(np.zeros((2, 4), "float32"), training=True)
     gan.discriminator(np.zeros((2, 8, 12, 1), "float32"), training=True)
-    after = [w for player in players for w in player.get_weights()]
+    after = [w for network in networks for w in network.get_weights()]
     for a, b in zip(before, after, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -272,7 +273,7 @@ def test_the_average_is_normalized_by_its_own_singular_values(images):
 
 
 @pytest.mark.slow
-def test_a_game_with_spectral_normalization_goes_on_bit_for_bit(images, tmp_path):
+def test_a_game_with_spectral_normalization_resumes_bit_for_bit(images, tmp_path):
     straight, stopped = spectral_gan(terms=["r1"]), spectral_gan(terms=["r1"])
     straight.fit(images, epochs=2, verbose=0)
     stopped.fit(images, verbose=0)
@@ -285,7 +286,7 @@ def test_a_game_with_spectral_normalization_goes_on_bit_for_bit(images, tmp_path
 
 
 @pytest.mark.slow
-def test_a_game_with_spectral_normalization_is_compiled_by_xla_to_the_same(images):
+def test_xla_trains_a_game_with_spectral_normalization_to_the_same_weights(images):
     trained = []
     for jit_compile in (False, True):
         gan = spectral_gan(terms=["r1"])
@@ -303,38 +304,38 @@ def test_a_game_with_spectral_normalization_is_compiled_by_xla_to_the_same(image
 
 
 def test_self_attention_by_hand():
-    """Two positions of two channels: softmax of the products of queries and keys, by numpy."""
+    """Two positions, in numpy: softmax of the products of queries and keys."""
     keras.utils.set_random_seed(8)
     layer = layers.SelfAttention2D()
     x = RNG.normal(size=(2, 1, 2, 16)).astype("float32")
-    np.testing.assert_array_equal(layer(x), x)  # gamma begins at 0
+    np.testing.assert_array_equal(layer(x), x)  # gamma is 0 at first
     layer.gamma.assign(0.7)
     f, g, h, o = (
         w.kernel.numpy()[0, 0] for w in (layer.query, layer.key, layer.value, layer.projection)
     )
     assert (f.shape, h.shape, o.shape) == ((16, 2), (16, 8), (8, 16))
-    for sample, made in zip(x[:, 0], layer(x).numpy()[:, 0], strict=True):
+    for sample, outputs in zip(x[:, 0], layer(x).numpy()[:, 0], strict=True):
         scores = np.exp((sample @ f) @ (sample @ g).T)
         weights = scores / scores.sum(1, keepdims=True)
-        np.testing.assert_allclose(made, sample + 0.7 * weights @ (sample @ h) @ o, atol=1e-5)
+        np.testing.assert_allclose(outputs, sample + 0.7 * weights @ (sample @ h) @ o, atol=1e-5)
 
 
-def test_self_attention_over_averages_of_squares():
+def test_self_attention_with_pooled_keys_and_values():
     layer = layers.SelfAttention2D(pool_size=2)
     x = np.repeat(np.repeat(RNG.normal(size=(1, 2, 3, 8)), 2, 1), 2, 2).astype("float32")
-    whole = layers.SelfAttention2D()
-    for each in (layer, whole):
+    unpooled = layers.SelfAttention2D()
+    for each in (layer, unpooled):
         each.build(x.shape)
         each.gamma.assign(1.0)
-    for a, b in zip(whole.weights, layer.weights, strict=True):
+    for a, b in zip(unpooled.weights, layer.weights, strict=True):
         a.assign(b)
-    # Where the four positions of a square are equal, it does not matter that they are averaged.
-    np.testing.assert_allclose(layer(x), whole(x), atol=1e-5)
-    with pytest.raises(UsageError, match=r"Received: pool_size=4, 2 x 6"):
+    # If the four positions of a window are equal, pooling does not change the result.
+    np.testing.assert_allclose(layer(x), unpooled(x), atol=1e-5)
+    with pytest.raises(UsageError, match=r"Received: pool_size=4, height=2, width=6"):
         layers.SelfAttention2D(pool_size=4).build((None, 2, 6, 8))
 
 
-def test_conditional_batch_normalization_is_that_of_keras_for_each_class():
+def test_conditional_batch_normalization_is_keras_batch_normalization_for_each_class():
     x = (3 + 2 * RNG.normal(size=(6, 4, 5, 3))).astype("float32")
     labels = np.array([0, 1, 1, 0, 2, 2])
     ours = layers.ConditionalBatchNormalization(3, momentum=0.8)
@@ -349,24 +350,24 @@ def test_conditional_batch_normalization_is_that_of_keras_for_each_class():
         np.testing.assert_allclose(ours([x, labels], training=training), expected, atol=1e-4)
     np.testing.assert_allclose(ours.moving_mean, theirs.moving_mean, atol=1e-5)
     np.testing.assert_allclose(ours.moving_variance, theirs.moving_variance, atol=1e-4)
-    ours.trainable = False  # as in Keras: frozen is inference
+    ours.trainable = False  # as in Keras: a frozen layer is in inference mode
     np.testing.assert_array_equal(ours([x, labels], training=True), ours([x, labels]))
 
 
 def trained(layer, x, by=None):
-    """Outputs in training, their gradient, and the gradient's, by x or a weight."""
+    """Returns outputs, first and second derivatives, the latter by x or by a weight."""
     with tf.GradientTape() as outer:
         outer.watch(x)
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = layer(x)
-            bent = tf.reduce_sum(tf.sin(tf.cast(y, "float32")))
-        first = tape.gradient(bent, x)
-        cubes = tf.reduce_sum(first**3)  # squares would not see what Keras's stop_gradient does
+            loss = tf.reduce_sum(tf.sin(tf.cast(y, "float32")))
+        first = tape.gradient(loss, x)
+        cubes = tf.reduce_sum(first**3)  # squares would not reveal Keras's stop_gradient
     return y, first, outer.gradient(cubes, x if by is None else by)
 
 
-def test_batch_normalization_is_that_of_keras_in_one_operation():
+def test_batch_normalization_computes_what_keras_does_in_one_operation():
     x = tf.constant((3 + 2 * RNG.normal(size=(6, 4, 5, 3))).astype("float32"))
     ours, theirs = (
         kind(momentum=0.8) for kind in (layers.BatchNormalization, L.BatchNormalization)
@@ -387,17 +388,17 @@ def test_batch_normalization_is_that_of_keras_in_one_operation():
     step = tf.function(lambda x: ours(x, training=True), autograph=False)
     kinds = [op.type for op in step.get_concrete_function(x).graph.get_operations()]
     assert (kinds.count("FusedBatchNormV3"), kinds.count("Mean")) == (1, 0)
-    ours.trainable = False  # as in Keras: frozen is inference
+    ours.trainable = False  # as in Keras: a frozen layer is in inference mode
     np.testing.assert_array_equal(ours(x, training=True), ours(x))
 
 
 def of_unit_variance(x):
-    """Of mean 0 and variance 1 in each channel, by Keras's epsilon."""
+    """Normalizes each channel to mean 0 and variance 1, with Keras's epsilon."""
     centered = x - tf.reduce_mean(x, (0, 1, 2))
     return centered * tf.math.rsqrt(tf.reduce_mean(centered**2, (0, 1, 2)) + 1e-3)
 
 
-def test_batch_normalization_has_the_second_derivative_that_keras_has_not():
+def test_batch_normalization_has_the_second_derivative_that_keras_lacks():
     x = tf.constant(RNG.normal(size=(4, 3, 2, 2)).astype("float32"))
     compiled = layers.BatchNormalization()
     compiled.build(x.shape)
@@ -405,7 +406,7 @@ def test_batch_normalization_has_the_second_derivative_that_keras_has_not():
     def by_xla(x):
         return compiled(x, training=True)
 
-    made = {
+    results = {
         name: trained(layer, x)
         for name, layer in (
             ("ours", lambda x: layers.BatchNormalization()(x, training=True)),
@@ -414,10 +415,10 @@ def test_batch_normalization_has_the_second_derivative_that_keras_has_not():
         )
     }
     expected = trained(of_unit_variance, x)
-    for values in (made["ours"], made["by XLA"]):
+    for values in (results["ours"], results["by XLA"]):
         for value, right in zip(values, expected, strict=True):
             np.testing.assert_allclose(value, right, rtol=1e-3, atol=1e-3)
-    assert np.abs(made["Keras"][2] - expected[2]).max() > 0.01
+    assert np.abs(results["Keras"][2] - expected[2]).max() > 0.01
 
 
 def test_a_penalty_on_gradients_through_batch_normalization_reaches_its_scale():
@@ -434,7 +435,7 @@ def test_a_penalty_on_gradients_through_batch_normalization_reaches_its_scale():
     np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-3)
 
 
-def test_batch_normalization_leaves_samples_that_are_masked_to_keras():
+def test_batch_normalization_leaves_masked_samples_to_keras():
     x = RNG.normal(size=(5, 3, 2, 4)).astype("float32")
     mask = RNG.random((5, 3, 2)) < 0.6
     ours, theirs = layers.BatchNormalization(), L.BatchNormalization()
@@ -459,7 +460,7 @@ def test_batch_normalization_leaves_samples_that_are_masked_to_keras():
     ],
     ids=str,
 )
-def test_batch_normalization_leaves_to_keras_what_the_operation_cannot(options, shape):
+def test_batch_normalization_leaves_unsupported_cases_to_keras(options, shape):
     x = RNG.normal(size=shape)
     ours, theirs = layers.BatchNormalization(**options), L.BatchNormalization(**options)
     np.testing.assert_array_equal(ours(x, training=True), theirs(x, training=True))
@@ -471,15 +472,15 @@ def test_batch_normalization_leaves_to_keras_what_the_operation_cannot(options, 
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16"])
-def test_batch_normalization_in_16_bits_has_statistics_of_32(policy):
+def test_batch_normalization_in_16_bits_computes_statistics_in_32(policy):
     x = (300 + RNG.normal(size=(8, 4, 4, 2))).astype("float32")
     full, half = layers.BatchNormalization(), layers.BatchNormalization(dtype=policy)
-    given = tf.cast(x, half.compute_dtype)  # what is rounded here is rounded for both
+    given = tf.cast(x, half.compute_dtype)  # both layers get the same rounded inputs
     expected = full(tf.cast(given, "float32"), training=True)
-    made = half(given, training=True)
-    assert made.dtype == half.compute_dtype
-    np.testing.assert_allclose(np.asarray(made, "float32"), expected, atol=0.02)
-    tolerance = 1e-6 if policy.startswith("mixed") else 1e-2  # the averages are of 16 bits too
+    outputs = half(given, training=True)
+    assert outputs.dtype == half.compute_dtype
+    np.testing.assert_allclose(np.asarray(outputs, "float32"), expected, atol=0.02)
+    tolerance = 1e-6 if policy.startswith("mixed") else 1e-2  # the moving averages have 16 bits too
     found = np.asarray(half.moving_variance, "float32")
     np.testing.assert_allclose(found, full.moving_variance, rtol=tolerance)
 
@@ -504,28 +505,28 @@ def test_minibatch_standard_deviation_by_hand(batch, groups):
     x = RNG.normal(size=(batch, 3, 2, 4)).astype("float32")
     layer = layers.MinibatchStandardDeviation(4)
     compiled = tf.function(layer, input_signature=[tf.TensorSpec((None, 3, 2, 4))])
-    for made in (layer(x).numpy(), compiled(x).numpy()):
-        np.testing.assert_array_equal(made[..., :4], x)
+    for outputs in (layer(x).numpy(), compiled(x).numpy()):
+        np.testing.assert_array_equal(outputs[..., :4], x)
         for group in groups:
             deviation = np.sqrt(x[group].var(axis=0) + 1e-8).mean()
-            np.testing.assert_allclose(made[group][..., 4], deviation, rtol=1e-4)
-    rows = np.array([[0.0], [2.0]], "float32")  # a table: the deviation of 0 and 2 is 1
+            np.testing.assert_allclose(outputs[group][..., 4], deviation, rtol=1e-4)
+    rows = np.array([[0.0], [2.0]], "float32")  # rows: the deviation of 0 and 2 is 1
     np.testing.assert_allclose(layer(rows), [[0.0, 1.0], [2.0, 1.0]], atol=1e-6)
 
 
 def numpy_blur(x, kernel, padding, strides):
-    """One channel, both axes, by loops."""
+    """Blurs and subsamples one channel, with loops."""
     k = np.asarray(kernel, "float64") / np.sum(kernel)
-    beyond = len(k) - 1
-    sides = (beyond // 2, beyond - beyond // 2)
-    padded = np.pad(x, [sides, sides], "reflect" if padding == "reflect" else "constant")
+    padding_sum = len(k) - 1
+    widths = (padding_sum // 2, padding_sum - padding_sum // 2)
+    padded = np.pad(x, [widths, widths], "reflect" if padding == "reflect" else "constant")
     full = np.array(
         [
             [
                 (padded[i : i + len(k), j : j + len(k)] * np.outer(k, k)).sum()
-                for j in range(padded.shape[1] - beyond)
+                for j in range(padded.shape[1] - padding_sum)
             ]
-            for i in range(padded.shape[0] - beyond)
+            for i in range(padded.shape[0] - padding_sum)
         ]
     )
     return full[::strides, ::strides]
@@ -537,20 +538,20 @@ def test_blur_pool_by_numpy(kernel, padding):
     x = RNG.normal(size=(1, 7, 6, 2)).astype("float32")
     for strides in (1, 2):
         layer = layers.BlurPool2D(kernel, padding, strides)
-        made = layer(x).numpy()
-        assert layer.compute_output_shape((None, 7, 6, 2))[1:] == made.shape[1:]
+        outputs = layer(x).numpy()
+        assert layer.compute_output_shape((None, 7, 6, 2))[1:] == outputs.shape[1:]
         for channel in range(2):
             expected = numpy_blur(x[0, :, :, channel], kernel, padding, strides)
-            np.testing.assert_allclose(made[0, :, :, channel], expected, atol=1e-5)
+            np.testing.assert_allclose(outputs[0, :, :, channel], expected, atol=1e-5)
 
 
 def test_blur_upsample_is_linear_interpolation():
     row = np.array([4.0, 8.0, 0.0], "float32")
     x = np.broadcast_to(row[None, None, :, None], (1, 3, 3, 1))
-    between = layers.BlurUpsample2D()(x).numpy()[0]  # [1, 3, 3, 1]: 3/4 of the near, 1/4 of the far
+    between = layers.BlurUpsample2D()(x).numpy()[0]  # [1, 3, 3, 1]: 3/4 and 1/4
     np.testing.assert_allclose(between[2, :, 0], [5, 5, 7, 6, 2, 2], atol=1e-5)
-    staying = layers.BlurUpsample2D((1, 2, 1))(x).numpy()[0]
-    np.testing.assert_allclose(staying[2, :, 0], [4, 6, 8, 4, 0, 4], atol=1e-5)
+    in_place = layers.BlurUpsample2D((1, 2, 1))(x).numpy()[0]
+    np.testing.assert_allclose(in_place[2, :, 0], [4, 6, 8, 4, 0, 4], atol=1e-5)
     dark = layers.BlurUpsample2D(padding="zero")(x).numpy()[0]
     np.testing.assert_allclose(dark[2, :, 0], [3, 5, 7, 6, 2, 0], atol=1e-5)
     for layer in (layers.BlurUpsample2D(), layers.BlurPool2D()):
@@ -559,19 +560,17 @@ def test_blur_upsample_is_linear_interpolation():
 
 @pytest.mark.parametrize("padding", ["reflect", "zero"])
 @pytest.mark.parametrize("kernel", [(1, 3, 3, 1), (1, 2, 1), (1, 2, 5), (1, 4, 6, 4, 1)])
-def test_a_blur_is_the_same_by_matrices_and_by_a_depthwise_convolution(
-    kernel, padding, monkeypatch
-):
+def test_matrix_products_and_a_depthwise_convolution_blur_equally(kernel, padding, monkeypatch):
     x = RNG.normal(size=(2, 7, 6, 3)).astype("float32")
-    made = [layers.BlurPool2D(kernel, padding, strides) for strides in (1, 2, 3)]
-    made.append(layers.BlurUpsample2D(kernel, padding))
-    by_matrices = [layer(x).numpy() for layer in made]
-    monkeypatch.setattr(layers, "_LONGEST_BY_MATRICES", 5)
-    for layer, expected in zip(made, by_matrices, strict=True):
+    built = [layers.BlurPool2D(kernel, padding, strides) for strides in (1, 2, 3)]
+    built.append(layers.BlurUpsample2D(kernel, padding))
+    by_matrices = [layer(x).numpy() for layer in built]
+    monkeypatch.setattr(resampling, "MATRIX_PRODUCT_LIMIT", 5)
+    for layer, expected in zip(built, by_matrices, strict=True):
         np.testing.assert_allclose(layer(x), expected, atol=1e-5)
 
 
-def test_doubling_is_that_of_keras():
+def test_upsampling_is_that_of_keras():
     x = RNG.normal(size=(2, 3, 5, 4)).astype("float32")
     np.testing.assert_array_equal(layers.UpSampling2D()(x), L.UpSampling2D()(x))
     np.testing.assert_array_equal(layers.UpSampling2D(3)(x), L.UpSampling2D(3)(x))
@@ -589,9 +588,9 @@ def test_a_basis_is_scaled_by_its_channel():
         layers.Basis2D(0, 3)
 
 
-def test_a_blur_reflects_no_side_that_is_too_short():
-    """Where padding by reflection would look beyond the far end."""
-    for layer, least in (
+def test_a_blur_rejects_sizes_too_small_for_reflection():
+    """Reflection padding must not reach beyond the opposite edge."""
+    for layer, minimum in (
         (layers.BlurPool2D(), 3),
         (layers.BlurPool2D((1, 2, 1)), 2),
         (layers.BlurPool2D((1, 4, 6, 4, 1)), 3),
@@ -600,26 +599,28 @@ def test_a_blur_reflects_no_side_that_is_too_short():
         (layers.BlurUpsample2D((1, 5, 9, 9, 5, 1)), 3),
     ):
         kind, kernel = type(layer), layer.kernel
-        np.testing.assert_allclose(layer(np.ones((1, least, 9, 1))), 1.0, atol=1e-6)
-        message = rf"at least {least} pixels.* Received: 9 x {least - 1}"
+        np.testing.assert_allclose(layer(np.ones((1, minimum, 9, 1))), 1.0, atol=1e-6)
+        message = rf"at least {minimum} pixels.* Received: height=9, width={minimum - 1}"
         with pytest.raises(UsageError, match=message):
-            kind(kernel)(np.ones((1, 9, least - 1, 1)))
-        kind(kernel, "zero")(np.ones((1, 9, least - 1, 1)))
+            kind(kernel)(np.ones((1, 9, minimum - 1, 1)))
+        kind(kernel, "zero")(np.ones((1, 9, minimum - 1, 1)))
 
 
 @pytest.mark.parametrize("wrong", ["3", None, 2.5, True, 0, float("nan")])
-def test_counts_are_whole_numbers(wrong):
-    message = rf"filters must be a whole number from 1 up. Received: filters={wrong!r}"
+def test_counts_are_integers(wrong):
+    message = rf"`filters` must be an integer of at least 1. Received: filters={wrong!r}"
     with pytest.raises(UsageError, match=message):
         layers.EqualizedConv2D(wrong)
     if wrong not in (2.5,):
-        with pytest.raises(UsageError, match=rf"must be a number above 0. Received: eps.*{wrong}"):
+        with pytest.raises(
+            UsageError, match=rf"must be a finite number above 0. Received: eps.*{wrong}"
+        ):
             layers.PixelNormalization(wrong)
 
 
-def test_blur_refuses():
+def test_blur_rejects_invalid_arguments():
     for wrong, message in (
-        ({"kernel": [1]}, r"2 or more numbers .* Received: kernel=\[1\]"),
+        ({"kernel": [1]}, r"2 or more finite numbers .* Received: kernel=\[1\]"),
         ({"kernel": [1, -1]}, "whose sum is not 0"),
         ({"padding": "same"}, "must be reflect or zero. Received: padding='same'"),
     ):
@@ -627,7 +628,7 @@ def test_blur_refuses():
             layers.BlurPool2D(**wrong)
 
 
-def test_equalized_layers_scale_their_weights_when_they_use_them():
+def test_equalized_layers_scale_their_weights_in_each_call():
     dense = layers.EqualizedDense(3, gain=2.0, learning_rate_multiplier=0.5, activation="relu")
     x = RNG.normal(size=(5, 16)).astype("float32")
     dense(x)
@@ -636,16 +637,16 @@ def test_equalized_layers_scale_their_weights_when_they_use_them():
     np.testing.assert_allclose(dense(x), np.maximum(expected, 0), atol=1e-5)
     convolution = layers.EqualizedConv2D(5, 3, 2, use_bias=False)
     theirs = L.Conv2D(5, 3, 2, "same", use_bias=False)
-    pictures = RNG.normal(size=(2, 7, 8, 4)).astype("float32")
-    convolution(pictures)
-    theirs.build(pictures.shape)
+    images = RNG.normal(size=(2, 7, 8, 4)).astype("float32")
+    convolution(images)
+    theirs.build(images.shape)
     theirs.kernel.assign(convolution.kernel / 6.0)  # the root of 3 * 3 * 4
-    np.testing.assert_allclose(convolution(pictures), theirs(pictures), atol=1e-5)
+    np.testing.assert_allclose(convolution(images), theirs(images), atol=1e-5)
     assert convolution.compute_output_shape((None, 7, 8, 4)) == (None, 4, 4, 5)
 
 
 @pytest.mark.parametrize("multiplier", [1.0, 0.01])
-def test_equalized_layers_begin_with_outputs_of_unit_variance(multiplier):
+def test_equalized_layers_have_initial_outputs_of_unit_variance(multiplier):
     keras.utils.set_random_seed(1)
     layer = layers.EqualizedDense(256, learning_rate_multiplier=multiplier)
     x = RNG.normal(size=(64, 128)).astype("float32")
@@ -653,7 +654,7 @@ def test_equalized_layers_begin_with_outputs_of_unit_variance(multiplier):
     assert np.std(layer.kernel) == pytest.approx(1 / multiplier, rel=0.05)
 
 
-MADE = {
+EXAMPLES = {
     "spectral": lambda: layers.SpectralNormalization(L.Conv2D(3, 3, name="inner"), 2, name="outer"),
     "attention": lambda: layers.SelfAttention2D(2, spectral=True, name="attention"),
     "batch": lambda: layers.BatchNormalization(momentum=0.5, name="of_batch"),
@@ -676,9 +677,9 @@ def called(layer, x):
     return layer([x, np.arange(x.shape[0]) % 4] if conditional else x)
 
 
-@pytest.mark.parametrize("kind", MADE)
+@pytest.mark.parametrize("kind", EXAMPLES)
 def test_config_round_trip(kind):
-    layer = MADE[kind]()
+    layer = EXAMPLES[kind]()
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert again.get_config() == layer.get_config()
     x = RNG.normal(size=(3, 8, 8, 8)).astype("float32")
@@ -688,27 +689,27 @@ def test_config_round_trip(kind):
     np.testing.assert_array_equal(called(again, x), called(layer, x))
 
 
-@pytest.mark.parametrize("kind", MADE)
-def test_half_precision_is_near_to_the_full_one(kind):
+@pytest.mark.parametrize("kind", EXAMPLES)
+def test_half_precision_is_close_to_full_precision(kind):
     x = RNG.normal(size=(3, 8, 8, 8)).astype("float32")
-    full = MADE[kind]()
+    full = EXAMPLES[kind]()
     expected = called(full, x)
     try:
         keras.config.set_dtype_policy("mixed_float16")
-        half = MADE[kind]()
+        half = EXAMPLES[kind]()
     finally:
         keras.config.set_dtype_policy("float32")
     called(half, x)
     half.set_weights(full.get_weights())
-    made = called(half, x)
-    assert made.dtype == "float16"
+    outputs = called(half, x)
+    assert outputs.dtype == "float16"
     assert all(w.dtype == "float32" for w in half.weights)
-    np.testing.assert_allclose(np.asarray(made, "float32"), expected, atol=0.03, rtol=0.01)
+    np.testing.assert_allclose(np.asarray(outputs, "float32"), expected, atol=0.03, rtol=0.01)
 
 
-@pytest.mark.parametrize("kind", MADE)
+@pytest.mark.parametrize("kind", EXAMPLES)
 def test_xla_computes_the_same(kind):
-    layer = MADE[kind]()
+    layer = EXAMPLES[kind]()
     x = RNG.normal(size=(3, 8, 8, 8)).astype("float32")
     expected = called(layer, x)
     compiled = tf.function(lambda x: called(layer, x), jit_compile=True, autograph=False)
@@ -716,8 +717,8 @@ def test_xla_computes_the_same(kind):
 
 
 @pytest.mark.slow
-def test_a_generator_of_all_these_layers_leaves_in_a_bundle(tmp_path):
-    """Keras, SavedModel and onnxruntime agree: the export itself compares them."""
+def test_a_generator_of_all_these_layers_is_exported(tmp_path):
+    """The export compares Keras, SavedModel and onnxruntime."""
     keras.utils.set_random_seed(3)
     z, y = keras.Input((6,), name="latents"), keras.Input((), dtype="int32", name="labels")
     x = layers.PixelNormalization()(z)
@@ -740,13 +741,13 @@ def test_a_generator_of_all_these_layers_leaves_in_a_bundle(tmp_path):
     assert export.verify_bundle(bundle.path).ok
 
 
-@pytest.mark.parametrize(("filters", "side", "bias"), [(1, 3, True), (3, 5, False)])
-def test_a_narrow_convolution_is_a_convolution(filters, side, bias):
-    """Value and gradients by input, kernel and bias, in training and out of it."""
+@pytest.mark.parametrize(("filters", "size", "bias"), [(1, 3, True), (3, 5, False)])
+def test_a_narrow_convolution_is_a_convolution(filters, size, bias):
+    """Value and gradients by input, kernel and bias, in training and in inference."""
     x = tf.random.stateless_normal((2, 6, 7, 4), seed=(1, 2))
     weighting = tf.random.stateless_normal((2, 6, 7, filters), seed=(3, 4))
-    ours = layers.NarrowConv2D(filters, side, use_bias=bias, activation="tanh")
-    theirs = L.Conv2D(filters, side, padding="same", use_bias=bias, activation="tanh")
+    ours = layers.NarrowConv2D(filters, size, use_bias=bias, activation="tanh")
+    theirs = L.Conv2D(filters, size, padding="same", use_bias=bias, activation="tanh")
     theirs.build(x.shape)
     ours.build(x.shape)
     ours.set_weights(theirs.get_weights())
@@ -761,10 +762,10 @@ def test_a_narrow_convolution_is_a_convolution(filters, side, bias):
         for value, expected in zip(values, found[0], strict=True):
             np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
     again = layers.NarrowConv2D.from_config(ours.get_config())
-    assert (again.filters, again.kernel_size, again.use_bias) == (filters, (side, side), bias)
+    assert (again.filters, again.kernel_size, again.use_bias) == (filters, (size, size), bias)
 
 
-def test_a_narrow_convolution_refuses_what_it_has_no_form_for():
+def test_a_narrow_convolution_rejects_unsupported_arguments():
     for wrong in ({"kernel_size": 4}, {"kernel_size": 3, "strides": 2}):
-        with pytest.raises(UsageError, match="odd square kernel, strides 1 and padding same"):
+        with pytest.raises(UsageError, match="odd square kernel, strides 1, padding same"):
             layers.NarrowConv2D(3, **wrong)

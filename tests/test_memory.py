@@ -1,4 +1,4 @@
-"""The estimate against a real process."""
+"""The memory estimate against a real process."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ SETTINGS = ["training.batch_size=256", "training.examples=1024", "evaluation.cou
 
 
 @pytest.mark.slow
-def test_the_estimate_is_near_the_peak_of_a_real_training(tmp_path):
+def test_the_estimate_is_close_to_the_peak_of_a_training_process(tmp_path):
     resolved = recipe.load("quickstart", SETTINGS)
     gan = train.build(resolved, train.open_data(resolved).spec)
     line = memory.estimate(gan, resolved.training.batch_size)[-1]

@@ -740,7 +740,7 @@ def of_architecture(family, options, conditional):
     spec = keras_gan.Spec("image", (16, 24, 3), (-1.0, 1.0), num_classes=3 * conditional)
     if family == "mlp":
         spec = keras_gan.Spec("points", (2,), None, num_classes=3 * conditional)
-    build = keras_gan.architectures.build_player
+    build = keras_gan.architectures.build_network
     model = build("generator", family, spec, conditional, latent_dim=8, **options)
     rng = np.random.default_rng(1)
     for variable in model.trainable_variables:

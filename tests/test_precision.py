@@ -1,4 +1,4 @@
-"""Number formats: what is chosen, where the graph pass acts, and that a resume stays exact."""
+"""Training precision: the choice, the scope of the graph pass, and exact resuming."""
 
 import pathlib
 from typing import Any
@@ -12,7 +12,7 @@ from keras_gan import precision, recipe, train
 
 FLAGS = "processor\t: 0\nflags\t\t: fpu avx512f {}\n"
 NATIVE = precision.cpu_multiplies_bfloat16()
-needs_bfloat16 = pytest.mark.skipif(not NATIVE, reason="the CPU does not multiply bfloat16")
+needs_bfloat16 = pytest.mark.skipif(not NATIVE, reason="the CPU has no native bfloat16 products")
 SETS = (
     "training.examples=512",
     "training.batch_size=16",
@@ -30,12 +30,12 @@ WIDTHS = {
 @pytest.mark.parametrize(
     ("flag", "chosen", "why"),
     [
-        ("avx512_bf16", "bfloat16", "multiplies it natively"),
-        ("amx_bf16", "bfloat16", "multiplies it natively"),
-        ("avx512_fp16", "float32", "does not multiply bfloat16"),
+        ("avx512_bf16", "bfloat16", "has native bfloat16 products"),
+        ("amx_bf16", "bfloat16", "has native bfloat16 products"),
+        ("avx512_fp16", "float32", "has no native bfloat16 products"),
     ],
 )
-def test_auto_goes_by_what_the_processor_says(monkeypatch, flag, chosen, why):
+def test_auto_follows_the_processors_features(monkeypatch, flag, chosen, why):
     content = FLAGS.format(flag)
     monkeypatch.setattr(pathlib.Path, "read_text", lambda *_: content)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda *_: [])
@@ -44,7 +44,7 @@ def test_auto_goes_by_what_the_processor_says(monkeypatch, flag, chosen, why):
     assert why in line
 
 
-def test_a_gpu_is_told_what_is_assumed(monkeypatch):
+def test_the_log_line_for_a_gpu_states_the_assumption(monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda *_: ["a GPU"])
     for given in ("auto", "float32"):
         found, line = precision.choose(given)
@@ -53,7 +53,7 @@ def test_a_gpu_is_told_what_is_assumed(monkeypatch):
         assert "--set training.precision=mixed_float16" in line
 
 
-def test_what_a_recipe_names_stays_and_auto_is_recorded_as_what_it_became():
+def test_a_named_precision_is_kept_and_auto_is_recorded_as_its_choice():
     for name in ("float32", "bfloat16", "mixed_float16", "mixed_bfloat16"):
         assert precision.choose(name)[0] == name
     loaded = recipe.load("quickstart", ("training.precision=auto",))
@@ -63,7 +63,7 @@ def test_what_a_recipe_names_stays_and_auto_is_recorded_as_what_it_became():
     assert chosen.training.precision in line
 
 
-def test_layers_take_the_policy_and_the_old_one_comes_back():
+def test_layers_get_the_policy_and_the_old_one_is_restored():
     with precision.layers("mixed_bfloat16"):
         assert keras.layers.Dense(1).compute_dtype == "bfloat16"
     with precision.layers("bfloat16"):  # the model itself stays in float32
@@ -72,7 +72,7 @@ def test_layers_take_the_policy_and_the_old_one_comes_back():
 
 
 @needs_bfloat16
-def test_the_pass_acts_within_its_block_alone_whenever_a_graph_was_traced():
+def test_the_pass_acts_within_its_context_only_whenever_a_graph_was_traced():
     a = tf.random.stateless_normal((256, 256), seed=(1, 2))
     exact = a.numpy().astype("float64") @ a.numpy().astype("float64")
     multiply = tf.function(lambda a: tf.matmul(a, a))
@@ -92,14 +92,14 @@ def test_the_pass_acts_within_its_block_alone_whenever_a_graph_was_traced():
 
 
 def weights(gan):
-    players = gan.generator, gan.discriminator, gan.average_generator
+    networks = gan.generator, gan.discriminator, gan.average_generator
     optimizers = gan.generator_optimizer, gan.discriminator_optimizer
-    return [v.numpy() for part in (*players, *optimizers) for v in part.variables]
+    return [v.numpy() for part in (*networks, *optimizers) for v in part.variables]
 
 
 @needs_bfloat16
-def test_a_loaded_game_goes_on_exactly_under_bfloat16(tmp_path, make_gan, images):
-    arguments = {"loss": "relativistic", "penalties": ["r1", "r2"]}
+def test_a_loaded_game_resumes_exactly_under_bfloat16(tmp_path, make_gan, images):
+    arguments = {"loss": "relativistic", "terms": ["r1", "r2"]}
     straight = make_gan(**arguments)
     with precision.graphs("bfloat16"):
         straight.fit(images.take(1), verbose=0)
@@ -114,7 +114,7 @@ def test_a_loaded_game_goes_on_exactly_under_bfloat16(tmp_path, make_gan, images
 @needs_bfloat16
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gaussians-8", "quickstart"])
-def test_a_resume_is_exact_under_bfloat16(tmp_path, name):
+def test_a_run_resumes_exactly_under_bfloat16(tmp_path, name):
     def run(to, *settings):
         return train.train(recipe.load(name, (*SETS, *WIDTHS[name], *settings)), tmp_path / to)
 
@@ -129,4 +129,4 @@ def test_a_resume_is_exact_under_bfloat16(tmp_path, name):
         np.testing.assert_array_equal(a, b)
     plain = run("float32", *constant, "training.precision=float32")
     pairs = zip(weights(straight.gan), weights(plain.gan), strict=True)
-    assert not all(np.array_equal(a, b) for a, b in pairs)  # it was bfloat16 that was trained with
+    assert not all(np.array_equal(a, b) for a, b in pairs)  # bfloat16 was in effect

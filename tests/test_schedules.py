@@ -1,4 +1,4 @@
-"""Schedules: their values by hand, and a game that follows them against the same in numpy."""
+"""Schedules: values by hand, and a game with schedules against the same in numpy."""
 
 import math
 import pathlib
@@ -16,7 +16,7 @@ from keras_gan.schedules import Cosine, Linear, WarmUp
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-# One of each kind that is registered, with values by hand.
+# Each registered kind, with values computed by hand.
 VALUES = [
     (Linear(2.0, 1.0, 100), {0: 2.0, 25: 1.75, 100: 1.0, 1e9: 1.0}),
     (Cosine(0.9, 0.99, 2e7), {0: 0.9, 5e6: 0.9131802, 1e7: 0.945, 2e7: 0.99, 3e7: 0.99}),
@@ -34,9 +34,9 @@ def test_values_by_hand_and_round_trips(schedule, values):
     again = keras.saving.deserialize_keras_object(config)
     assert type(again) is type(schedule)
     assert repr(again) == repr(schedule)
-    for images, value in values.items():
-        assert float(schedules.now(schedule, images)) == pytest.approx(value, rel=1e-6, abs=1e-12)
-        assert float(schedules.now(again, images)) == float(schedules.now(schedule, images))
+    for examples, value in values.items():
+        assert float(schedules.now(schedule, examples)) == pytest.approx(value, rel=1e-6, abs=1e-12)
+        assert float(schedules.now(again, examples)) == float(schedules.now(schedule, examples))
         assert min(schedule.bounds()) <= value <= max(schedule.bounds())
 
 
@@ -50,34 +50,37 @@ def test_every_registered_schedule_is_in_the_table():
     assert all(line.endswith(".") for line in schedules.names().values())
 
 
-def test_names_make_them():
-    made = schedules.get(
+def test_a_dictionary_makes_a_schedule():
+    schedule = schedules.get(
         {"name": "warm_up", "to": {"name": "cosine", "start": 1.0}, "examples": 40}
     )
-    assert made.open_ended
-    assert repr(made.with_duration(100).to) == "Cosine(start=1.0, end=0.0, examples=60)"
-    assert not made.with_duration(100).open_ended
+    assert schedule.open_ended
+    assert repr(schedule.with_duration(100).to) == "Cosine(start=1.0, end=0.0, examples=60)"
+    assert not schedule.with_duration(100).open_ended
     assert schedules.get(0.5) == 0.5
     fixed = Linear(1.0, 0.0, 10)
     assert fixed.with_duration(100) is fixed
 
 
-def test_what_is_refused():
+def test_invalid_arguments_are_rejected():
     for make, message in (
-        (lambda: Linear(math.nan, 1, 5), "start must be a finite number. Received: start=nan"),
-        (lambda: Cosine(1, "a", 5), "end must be a finite number. Received: end='a'"),
-        (lambda: Cosine(1, 0, 0), "images must be above 0. Received: examples=0"),
+        (lambda: Linear(math.nan, 1, 5), "`start` must be a finite number. Received: start=nan"),
+        (lambda: Cosine(1, "a", 5), "`end` must be a finite number. Received: end='a'"),
+        (lambda: Cosine(1, 0, 0), "`examples` must be above 0. Received: examples=0"),
         (
             lambda: WarmUp(1, 5, shape="step"),
-            "shape must be linear or cosine. Received: shape='step'",
+            "`shape` must be linear or cosine. Received: shape='step'",
         ),
         (
             lambda: WarmUp(Linear(1), 5).with_duration(5),
-            "shorter than the training.* examples=5 of 5",
+            "shorter than the training.* examples=5, training.examples=5",
         ),
-        (lambda: Linear(1.0).at(0), "told how many examples .* examples=None in Linear"),
+        (lambda: Linear(1.0).at(0), "`examples`, the length .* examples=None in Linear"),
         (lambda: schedules.get({"name": "cosin"}), "'cosin'. Did you mean 'cosine'"),
-        (lambda: Linear(1, 0, 5)(0), "belongs to an optimizer of a GAN"),
+        (
+            lambda: Linear(1, 0, 5)(0),
+            "belong to an optimizer of a GAN. Received: schedule=Linear",
+        ),
         (lambda: keras_gan.terms.R1(Linear(1, -1, 5)), "from 0 up. Received: weight=Linear"),
     ):
         with pytest.raises(UsageError, match=message) as caught:
@@ -85,14 +88,14 @@ def test_what_is_refused():
         assert "\n" not in str(caught.value)
 
 
-def test_schedules_out_of_range_are_refused_by_the_game(make_gan):
+def test_the_game_rejects_schedules_out_of_range(make_gan):
     with pytest.raises(UsageError, match=r"ema_half_life must be .* ema_half_life=Linear"):
         make_gan(ema_half_life=Linear(-1, 5, 10))
     with pytest.raises(UsageError, match=r"top_k must be .* top_k=Linear"):
         make_gan(top_k=Linear(1, 0, 10))
 
 
-# A game of which every step can be worked by hand: D(x) = w . x, G(z) = c, Wasserstein's loss.
+# A game whose steps can be computed by hand: D(x) = w . x, G(z) = c, Wasserstein loss.
 REAL = np.random.default_rng(3).integers(-8, 9, (24, 2)).astype("float32") / 16
 RATE, BETA = Cosine(0.25, 0.0625, 20), Linear(0.5, 0.9375, 20)
 GAMMA, HALF_LIFE, GENERATOR_RATE = Cosine(1.0, 0.0, 16), Linear(0, 12, 24), WarmUp(0.5, 12)
@@ -133,14 +136,14 @@ def linear_game(policy="float32", **arguments):
 
 
 def by_hand():
-    """w, c and the average of c after the six steps of 4 samples."""
+    """Computes w, c and the moving average of c after six steps of 4 samples."""
     w, c, average = np.full(2, 0.5), np.ones(2), np.ones(2)
     m = v = np.zeros(2)
     for step in range(6):
         seen, k = 4 * step, step + 1
-        part = min(seen / 20, 1)
-        rate = 0.0625 + (0.25 - 0.0625) * (1 + math.cos(math.pi * part)) / 2
-        beta = 0.5 + (0.9375 - 0.5) * part
+        progress = min(seen / 20, 1)
+        rate = 0.0625 + (0.25 - 0.0625) * (1 + math.cos(math.pi * progress)) / 2
+        beta = 0.5 + (0.9375 - 0.5) * progress
         gamma = (1 + math.cos(math.pi * min(seen / 16, 1))) / 2
         slope = c - REAL[seen : seen + 4].mean(0) + gamma * w
         m, v = 0.5 * m + 0.5 * slope, beta * v + (1 - beta) * slope**2
@@ -160,8 +163,8 @@ def by_hand():
         pytest.param({"policy": "mixed_float16"}, 2e-2, id="float16"),
     ],
 )
-def test_a_game_follows_its_schedules_also_after_a_resume(how, tolerance, tmp_path):
-    """Rate and beta_2 of Adam, a rate of SGD, a penalty's weight, and the average's half-life."""
+def test_a_game_follows_its_schedules_and_resumes_exactly(how, tolerance, tmp_path):
+    """Adam's learning rate and beta_2, SGD's learning rate, a term's weight, the half-life."""
     straight = linear_game(**how)
     straight.fit(REAL[:8], batch_size=4, shuffle=False, verbose=0)
     straight.save(tmp_path / "game.keras")
@@ -184,8 +187,8 @@ def test_a_game_follows_its_schedules_also_after_a_resume(how, tolerance, tmp_pa
         np.testing.assert_array_equal(a, b)
 
 
-def test_one_schedule_serves_two_games():
-    """Each game's optimizers count its own images."""
+def test_two_games_can_share_a_schedule():
+    """Each game's optimizers count its own examples."""
     rate = Linear(1.0, 0.0, 8)
     games = []
     for _ in range(2):
@@ -198,14 +201,14 @@ def test_one_schedule_serves_two_games():
 
 
 def r3gan_recipe():
-    """The recipe of the documentation."""
+    """Returns the recipe from the documentation."""
     text = (ROOT / "docs" / "recipes.md").read_text()
     blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     return next(yaml.safe_load(block) for block in blocks if "pipeline" in block)
 
 
-def test_the_recipe_of_r3gan_line_by_line(image_spec):
-    """Every number at the start, in the middle and at the end, and a step at each."""
+def test_the_recipe_of_r3gan_follows_its_schedules(image_spec):
+    """Each value, and a training step, at the start, the middle and the end."""
     tree = r3gan_recipe()
     for role in ("generator", "discriminator"):
         tree[role] = {"architecture": "dcgan", "widths": [8, 4, 4]}
@@ -214,19 +217,19 @@ def test_the_recipe_of_r3gan_line_by_line(image_spec):
     assert loaded.open_ended() == []
     gan = train.build(loaded, image_spec)
     x = np.tanh(np.random.default_rng(0).normal(size=(8, 8, 12, 1))).astype("float32")
-    for images, rate, beta, gamma, half_life, probability in (
+    for examples, rate, beta, gamma, half_life, probability in (
         (0, 2e-4, 0.9, 2.0, 0.0, 0.0),
         (10_000_000, 1.25e-4, 0.945, 1.1, 250_000, 0.15),
         (20_000_000, 5e-5, 0.99, 0.2, 500_000, 0.3),
     ):
-        gan.examples_seen.assign(images)
+        gan.examples_seen.assign(examples)
         for optimizer in (gan.generator_optimizer, gan.discriminator_optimizer):
             assert float(optimizer.learning_rate) == pytest.approx(rate)
             assert float(optimizer.beta_2(None)) == pytest.approx(beta)
             assert (optimizer.beta_1, optimizer.epsilon) == (0.0, 1e-8)
-        for penalty in gan.terms.values():
-            assert float(schedules.now(penalty.weight, images)) == pytest.approx(gamma)
-        assert float(schedules.now(gan.ema_half_life, images)) == pytest.approx(half_life)
+        for term in gan.terms.values():
+            assert float(schedules.now(term.weight, examples)) == pytest.approx(gamma)
+        assert float(schedules.now(gan.ema_half_life, examples)) == pytest.approx(half_life)
         logs = gan.fit(x, batch_size=8, verbose=0).history
         assert logs["augment_probability"][0] == pytest.approx(probability, abs=1e-7)
         assert np.isfinite([values[0] for values in logs.values()]).all()

@@ -307,7 +307,7 @@ def test_consistency_transforms_each_sample_of_a_pack_by_itself(make_gan):
 
 def packed_players():
     spec = keras_gan.Spec("image", (8, 8, 1), (-1.0, 1.0))
-    build = keras_gan.architectures.build_player
+    build = keras_gan.architectures.build_network
     generator = build("generator", "mlp", spec, latent_dim=2, widths=[4])
     return generator, build("discriminator", "mlp", spec.packed(2), widths=[4])
 
@@ -535,7 +535,7 @@ def test_normalization_layers_of_keras_are_refused_for_a_reason(kind):
     assert by_tape != pytest.approx(by_differences, rel=0.005)
     keras.config.set_dtype_policy("float32")
     player = keras.Sequential([keras.Input((8, 12, 1)), type(layer)(name="norm"), *head()[1:]])
-    generator = keras_gan.architectures.build_player(
+    generator = keras_gan.architectures.build_network(
         "generator", "dcgan", keras_gan.Spec("image", (8, 12, 1), (-1.0, 1.0)), width=2
     )
     keras_gan.GAN(generator, player)

@@ -1,4 +1,4 @@
-"""The original game on known densities: values by hand, and a training that lands on them."""
+"""Theory of the original GAN: values by hand, and a discriminator that is trained to them."""
 
 import math
 
@@ -28,18 +28,18 @@ def test_optimal_discriminator_by_hand():
         [0.75, 1.0, 0.0, 0.5, 0.5],
     )
     np.testing.assert_allclose(theory.optimal_logit(math.log(0.3), math.log(0.1)), math.log(3))
-    # Two Gaussians of one width differ by a straight line: here 2x - 2.
-    x = np.array([-100.0, 0.0, 1.0, 100.0])  # at the ends both densities are 0 as floats
+    # The logit of two Gaussians of equal variance is linear: here 2x - 2.
+    x = np.array([-100.0, 0.0, 1.0, 100.0])  # at the ends, both densities underflow to 0
     logits = theory.optimal_logit(log_normal(x, 2, 1), log_normal(x, 0, 1))
     np.testing.assert_allclose(logits, 2 * x - 2)
     assert theory.optimal_logit([-math.inf], [-math.inf]) == 0
 
 
-def test_divergence_of_equal_and_of_disjoint_ones():
+def test_divergence_of_equal_and_of_disjoint_densities():
     p = normal(LINE, 0, 1)
     assert theory.jensen_shannon(p, p, LINE) == 0
     assert theory.optimal_value(p, p, LINE) == -math.log(4)
-    # Uniform on [0, 1] and on [2, 3], as outcomes and as densities.
+    # Disjoint outcomes, and disjoint densities.
     assert theory.jensen_shannon([1, 0], [0, 1]) == pytest.approx(math.log(2), rel=1e-15)
     assert theory.optimal_value([1, 0], [0, 1]) == pytest.approx(0, abs=1e-15)
     far = theory.jensen_shannon(normal(LINE, -4, 0.3), normal(LINE, 4, 0.3), LINE)
@@ -75,8 +75,8 @@ def test_value_is_largest_at_the_optimal_discriminator_and_equals_the_divergence
         assert theory.value_on(other, p, q, LINE) < top
 
 
-def test_grids_of_two_dimensions_and_samples_agree_with_one():
-    """A second axis on which both are the same changes nothing."""
+def test_a_grid_of_two_dimensions_and_samples_agree_with_one_dimension():
+    """A second, independent axis on which both densities are equal changes nothing."""
     p, q = normal(LINE, 1, 0.7), normal(LINE, 0, 1)
     divergence = theory.jensen_shannon(p, q, LINE)
     other = np.linspace(-6, 6, 201)
@@ -91,34 +91,34 @@ def test_grids_of_two_dimensions_and_samples_agree_with_one():
 
 
 def test_the_loss_is_the_value():
-    """`minimax` is minus V for the discriminator, and its second half for the generator."""
+    """`minimax` is -V for the discriminator; for the generator it is the second term of V."""
     rng = np.random.default_rng(0)
     real, fake = rng.normal(size=(2, 50, 1)).astype("float32")
     loss = keras_gan.losses.get("minimax")
     d_loss = float(np.mean(loss.discriminator(real, fake)))
     assert d_loss == pytest.approx(-theory.value(real, fake), rel=1e-5)
-    both = theory.value([math.inf], fake)  # nothing to lose on the real side
+    both = theory.value([math.inf], fake)  # the term of the real samples is 0
     assert float(np.mean(loss.generator(real, fake))) == pytest.approx(both, rel=1e-5)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: theory.optimal_discriminator([-1.0], [1.0]), r"p must be a density.*Received"),
-        (lambda: theory.optimal_logit([math.nan], [1.0]), r"log_p must be below.*nan"),
-        (lambda: theory.jensen_shannon([0.5, 0.4], [0.5, 0.5]), r"p must integrate .* 0\.9"),
-        (lambda: theory.jensen_shannon([1.0], [0.5, 0.5]), r"q must .* \(1,\).*shape \(2,\)"),
+        (lambda: theory.optimal_discriminator([-1.0], [1.0]), r"`p` must be a density.*Received"),
+        (lambda: theory.optimal_logit([math.nan], [1.0]), r"`log_p` must be below.*nan"),
+        (lambda: theory.jensen_shannon([0.5, 0.4], [0.5, 0.5]), r"`p` must integrate .* 0\.9"),
+        (lambda: theory.jensen_shannon([1.0], [0.5, 0.5]), r"`q` must .* \(1,\).*shape \(2,\)"),
         (lambda: theory.value_on([0.0], [0.5, 0.5], [0.5, 0.5]), r"one logit .*\(1,\).*\(2,\)"),
-        (lambda: theory.value([], [1.0]), r"samples of both sides. Received: 0 real and 1"),
+        (lambda: theory.value([], [1.0]), r"real and generated samples. Received: 0 real and 1"),
     ],
 )
-def test_mistakes_are_told(call, message):
+def test_invalid_arguments_are_rejected(call, message):
     with pytest.raises(UsageError, match=message):
         call()
 
 
 class _Gaussian(keras.layers.Layer):
-    """Latents as they are: N(0, 1) exactly. Its weight is there for the optimizer alone."""
+    """Generator whose samples are its latents, exactly N(0, 1); the optimizer needs its weight."""
 
     def build(self, shape):
         self.scale = self.add_weight(shape=(), initializer="ones")
@@ -127,8 +127,8 @@ class _Gaussian(keras.layers.Layer):
         return latents * self.scale
 
 
-def test_a_trained_discriminator_lands_on_the_optimal_one():
-    """Data N(1, 0.7), generator N(0, 1) that stands still, D trained with the original loss."""
+def test_a_discriminator_is_trained_to_the_optimal_one():
+    """Data N(1, 0.7), a constant generator N(0, 1), D trained with the original loss."""
     keras.utils.set_random_seed(0)
     generator = keras.Sequential([keras.Input((1,)), _Gaussian()])
     discriminator = keras.Sequential(
@@ -147,7 +147,7 @@ def test_a_trained_discriminator_lands_on_the_optimal_one():
     p, q = normal(LINE, 1, 0.7), normal(LINE, 0, 1)
     logits = discriminator.predict(LINE[:, np.newaxis], batch_size=2001, verbose=0)[:, 0]
     error = np.abs(scipy.special.expit(logits) - theory.optimal_discriminator(p, q))
-    # Stated errors: 0.01 in D on the average sample, 0.002 in V.
+    # Tolerances: 0.01 in D on the average sample, 0.002 in V.
     assert np.trapezoid(error * (p + q) / 2, LINE) < 0.01
     reached, best = theory.value_on(logits, p, q, LINE), theory.optimal_value(p, q, LINE)
     assert best - 0.002 < reached <= best

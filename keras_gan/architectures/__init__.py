@@ -1,8 +1,9 @@
-"""Pairs of players by name: one module for each family, and the module's name is its name.
+"""Generator and discriminator architectures by name, in one module for each family.
 
-A module gives two functions, `generator(spec, conditional=False, **options)` and
-`discriminator(spec, conditional=False, **options)`, each returning a built Keras model, and its
-docstring's first line is its entry in `keras-gan list`. A new family is one new file here.
+A family's name is its module's name, and its entry in `keras-gan list` is the first line of the
+module's docstring. A module defines two functions, `generator(spec, conditional=False, **options)`
+and `discriminator(spec, conditional=False, **options)`. Each returns a built Keras model. A new
+family is one new file here.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from keras_gan.spec import Spec
 
 
 def names() -> dict[str, str]:
-    """Every architecture's name with the first line of its description."""
+    """Returns the name of each architecture with the first line of its description."""
     found = {m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")}
     return {name: (module(name).__doc__ or "").split("\n")[0] for name in sorted(found)}
 
@@ -32,13 +33,13 @@ def build(
     generator: dict[str, Any] | None = None,
     discriminator: dict[str, Any] | None = None,
 ) -> tuple[keras.Model, keras.Model]:
-    """Builds both players of a family for data of a given kind.
+    """Builds the generator and the discriminator of a family for a kind of data.
 
     Args:
         name: the family, see `names`.
-        spec: what one sample looks like, as data sets tell it.
-        conditional: whether both players take labels; the data needs classes.
-        generator: options of the generator, as its function in the module documents.
+        spec: description of one example, such as a data source's `spec`.
+        conditional: if True, both networks take labels; the data needs classes.
+        generator: options of the generator, documented in the family's module.
         discriminator: options of the discriminator.
 
     Returns:
@@ -46,25 +47,36 @@ def build(
         `samples` [and `labels`] to logits `(batch, 1)`.
 
     Raises:
-        UsageError: an unknown family or option, or data that the family cannot make.
+        UsageError: the family or an option is unknown, or the family does not support the data.
     """
     return (
-        build_player("generator", name, spec, conditional, **(generator or {})),
-        build_player("discriminator", name, spec, conditional, **(discriminator or {})),
+        build_network("generator", name, spec, conditional, **(generator or {})),
+        build_network("discriminator", name, spec, conditional, **(discriminator or {})),
     )
 
 
-def build_player(
+def build_network(
     role: str, name: str, spec: Spec, conditional: bool = False, **options: Any
 ) -> keras.Model:
-    """Builds one player, `role` being "generator" or "discriminator"; otherwise as `build`."""
+    """Builds one network of a family.
+
+    Args:
+        role: "generator" or "discriminator".
+        name: the family, see `names`.
+        spec: description of one example, such as a data source's `spec`.
+        conditional: if True, the network takes labels; the data needs classes.
+        **options: options of the network, documented in the family's module.
+
+    Raises:
+        UsageError: the family or an option is unknown, or the family does not support the data.
+    """
     if name not in names():
         raise UsageError(
             f"No architecture has that name. Received: {name!r}. {nearest(name, names())}"
         )
     if not isinstance(spec, Spec):
         raise UsageError(
-            "spec must be a keras_gan.Spec, which a data set tells as source.spec. "
+            "`spec` must be a keras_gan.Spec, such as a data source's `spec`. "
             f"Received: spec={spec!r}"
         )
     if conditional and not spec.num_classes:
@@ -73,16 +85,16 @@ def build_player(
             "each class, for instance). Received: data without classes"
         )
     function = getattr(module(name), role)
-    taken = [p for p in inspect.signature(function).parameters if p not in ("spec", "conditional")]
+    valid = [p for p in inspect.signature(function).parameters if p not in ("spec", "conditional")]
     for option in options:
-        if option not in taken:
+        if option not in valid:
             raise UsageError(
                 f"The {role} {name!r} has no such option. Received: {option!r}. "
-                f"{nearest(option, taken)}"
+                f"{nearest(option, valid)}"
             )
     return function(spec, conditional, **options)
 
 
 def module(name: str):
-    """The module of a family."""
+    """Imports and returns the module of a family."""
     return importlib.import_module(f"{__name__}.{name}")

@@ -1,4 +1,4 @@
-"""What the families share: resolutions, normalization, labels, and what all of them refuse."""
+"""Common parts of the architectures: argument checks, resolutions, labels, normalization."""
 
 from __future__ import annotations
 
@@ -16,66 +16,97 @@ from keras_gan.layers import (
     ConditionalBatchNormalization,
     GroupNormalization,
     SpectralNormalization,
-    check_count,
-    is_whole,
 )
+from keras_gan.layers.arguments import check_count, is_integer
 from keras_gan.spec import Spec
 
 NORMS = ("none", "batch", "layer")
 
 
-# ------------------------------------------------------------------------ what is refused
+# ------------------------------------------------------------------------ argument checks
 
 
 def check_images(spec: Spec, family: str) -> None:
     if spec.kind != "image":
-        raise UsageError(f"The architecture {family!r} makes images. Received: kind={spec.kind!r}")
+        raise UsageError(
+            f"The architecture {family!r} is for images only. Received: kind={spec.kind!r}"
+        )
 
 
 def check_one_of(name: str, value: Any, valid: Sequence[str]) -> None:
     if value not in valid:
-        raise UsageError(f"{name} must be one of {', '.join(valid)}. Received: {name}={value!r}")
+        raise UsageError(f"`{name}` must be one of {', '.join(valid)}. Received: {name}={value!r}")
 
 
 def check_widths(widths: Any) -> list[int]:
+    """Returns `widths` as a list, or raises a `UsageError`."""
     is_list = isinstance(widths, Sequence) and not isinstance(widths, str)
-    if not is_list or not widths or not all(is_whole(w) for w in widths):
+    if not is_list or not widths or not all(is_integer(w) for w in widths):
         received = list(widths) if isinstance(widths, tuple) else widths
         raise UsageError(
-            f"widths must be a list of whole numbers from 1 up. Received: widths={received!r}"
+            f"`widths` must be a list of integers of at least 1. Received: widths={received!r}"
         )
     return [int(w) for w in widths]
 
 
 def check_width(width: Any, widths: Any) -> None:
-    """Refuses a width that is none, and one beside the widths that it would give."""
+    """Raises a `UsageError` if `width` is invalid, or if both `width` and `widths` are set."""
     if width is None:
         return
     check_count("width", width)
     if widths is not None:
         raise UsageError(
-            "width and widths both say how wide the stages are: set one of them to null. "
+            "`width` and `widths` both set the channels of the stages: set one of them to null. "
             f"Received: width={width}, widths={list(check_widths(widths))}"
         )
 
 
 def check_label_option(name: str, value: Any, conditional: bool) -> None:
-    """Refuses an option of labels where there are none."""
+    """Raises a `UsageError` if an option for labels is set for a network without labels."""
     if value is not None and not conditional:
         raise UsageError(
-            f"{name} is how labels come in, and this player takes none (game.conditional). "
-            f"Received: {name}={value!r}"
+            f"`{name}` is for networks that take labels, and this one does not "
+            f"(game.conditional). Received: {name}={value!r}"
         )
 
 
-def check_sides(spec: Spec, depth: int) -> None:
-    """Refuses sides that cannot be halved `depth` times."""
-    check_count("depth", depth)
-    height, across = spec.shape[:2]
-    if height % 2**depth or across % 2**depth:
+def choose_conditioning(
+    conditioning: str | None, conditional: bool, valid: Sequence[str], default: str
+) -> str:
+    """Returns the conditioning, `default` if it is None.
+
+    Raises:
+        UsageError: it is set for a network without labels, or it is not one of `valid`.
+    """
+    check_label_option("conditioning", conditioning, conditional)
+    conditioning = default if conditioning is None else conditioning
+    check_one_of("conditioning", conditioning, valid)
+    return conditioning
+
+
+def check_norm(norm: str) -> None:
+    check_one_of("norm", norm, NORMS)
+
+
+def check_class_norm(norm: str) -> None:
+    """Raises a `UsageError` unless `norm` can have a scale and shift for each class."""
+    check_norm(norm)
+    if norm != "batch":
         raise UsageError(
-            f"Both sides of an image must divide by {2**depth} at depth={depth}. "
-            f"Received: {height} x {across} (resize with --set data.size, or set a smaller depth)"
+            'conditioning="batch_norm" needs norm="batch", because it sets the scale and shift of '
+            'batch normalization by class; or use conditioning="concatenation". '
+            f"Received: norm={norm!r}"
+        )
+
+
+def check_divisible(spec: Spec, option: str, exponent: int) -> None:
+    """Raises a `UsageError` unless 2**exponent divides the images' height and width."""
+    height, width = spec.shape[:2]
+    if height % 2**exponent or width % 2**exponent:
+        raise UsageError(
+            f"Height and width of the images must be divisible by {2**exponent} at "
+            f"{option}={exponent}. Received: {height} x {width} (resize with --set data.size, or "
+            f"set a smaller `{option}`)"
         )
 
 
@@ -83,33 +114,34 @@ def check_sides(spec: Spec, depth: int) -> None:
 
 
 def default_depth(spec: Spec) -> int:
-    """Halvings until the smaller side is under 8: at least the 2 that every family promises."""
-    height, across = spec.shape[:2]
+    """Returns the number of halvings until height or width is below 8, at least 2."""
+    height, width = spec.shape[:2]
     depth = 2
-    while min(height, across) >> depth >= 8 and not (height | across) & (2 ** (depth + 1) - 1):
+    while min(height, width) >> depth >= 8 and not (height | width) & (2 ** (depth + 1) - 1):
         depth += 1
     return depth
 
 
-def depth_of(widths: Sequence[int] | None, depth: int | None, spec: Spec) -> int:
-    """How often the resolution doubles: as widths or depth say, else the default."""
+def choose_depth(widths: Sequence[int] | None, depth: int | None, spec: Spec) -> int:
+    """Returns the number of resolution doublings: from `widths`, `depth`, or by default."""
     if widths is not None:
         widths = check_widths(widths)
         if depth not in (None, len(widths) - 1) or len(widths) < 2:
             raise UsageError(
-                "widths names every stage, one more than depth. "
-                f"Received: widths={widths}, depth={depth}"
+                "`widths` must have one entry for each stage, which is `depth` + 1 and at least "
+                f"2. Received: widths={widths}, depth={depth}"
             )
         depth = len(widths) - 1
     elif depth is None:
         depth = default_depth(spec)
-    check_sides(spec, depth)
+    check_count("depth", depth)
+    check_divisible(spec, "depth", depth)
     return depth
 
 
-def doubling(width: int, depth: int, widest: int) -> list[int]:
-    """Widths from the smallest resolution to the full one: twice as wide at each halving."""
-    return [min(width * 2**i, widest) for i in reversed(range(depth + 1))]
+def doubling_widths(width: int, depth: int, maximum: int) -> list[int]:
+    """Returns channels from the lowest resolution to the full one, doubled with each halving."""
+    return [min(width * 2**i, maximum) for i in reversed(range(depth + 1))]
 
 
 def stage_widths(
@@ -117,18 +149,34 @@ def stage_widths(
     width: int | None,
     widths: Sequence[int] | None,
     depth: int | None,
-    widest: int,
+    maximum: int,
 ) -> list[int]:
-    """Channels of every stage from the smallest resolution to the full one, 32 by default.
+    """Returns the channels of each stage from the lowest resolution to the full one.
+
+    Args:
+        spec: description of the images.
+        width: channels at full resolution, 32 by default.
+        widths: channels of each stage, or `None`.
+        depth: number of resolution doublings, or `None`.
+        maximum: upper limit of the channels that follow from `width`.
 
     Raises:
-        UsageError: the sides do not divide by `2**depth`, or width, widths and depth disagree.
+        UsageError: height or width is not divisible by 2**depth, or the options disagree.
     """
     check_width(width, widths)
-    depth = depth_of(widths, depth, spec)
+    depth = choose_depth(widths, depth, spec)
     if widths is not None:
         return check_widths(widths)
-    return doubling(32 if width is None else width, depth, widest)
+    return doubling_widths(32 if width is None else width, depth, maximum)
+
+
+def base_shape(spec: Spec, depth: int, channels: int) -> tuple[int, int, int]:
+    """Returns the shape of the features at the lowest resolution."""
+    return spec.shape[0] // 2**depth, spec.shape[1] // 2**depth, channels
+
+
+def area(shape: tuple) -> int:
+    return math.prod(shape[:2])
 
 
 # ------------------------------------------------------------------------ labels
@@ -144,13 +192,13 @@ def labels_input() -> Any:
 
 
 def latents_and_label(latents, labels, spec: Spec, size: int, initializer: Any = "uniform"):
-    """The latents joined with the label's embedding of that size."""
+    """Concatenates the latents and an embedding of the label of this size."""
     embedded = label_embedding(spec, size, initializer)(labels)
     return layers.Concatenate(dtype="float32", name="latents_and_label")([latents, embedded])
 
 
 def label_embedding(spec: Spec, size: int, initializer: Any = "uniform") -> Any:
-    # float32 whatever the policy: a gradient adds up over all samples of a class.
+    # float32 under every policy, because the gradient is a sum over all samples of a class.
     return layers.Embedding(
         spec.num_classes,
         size,
@@ -161,17 +209,17 @@ def label_embedding(spec: Spec, size: int, initializer: Any = "uniform") -> Any:
 
 
 def image_and_label(samples, labels, spec: Spec):
-    """The image with one channel more, in which every class has learned a picture of its own."""
-    height, across = spec.shape[:2]
-    pixels = label_embedding(spec, height * across)(labels)
-    picture = layers.Reshape((height, across, 1), name="label_channel")(pixels)
+    """Appends a channel to the image: a learned picture of the class."""
+    height, width = spec.shape[:2]
+    pixels = label_embedding(spec, height * width)(labels)
+    picture = layers.Reshape((height, width, 1), name="label_channel")(pixels)
     return layers.Concatenate(name="image_and_label")([samples, picture])
 
 
 def projection(
     features, logits, labels, spec: Spec, spectral: bool = False, initializer: Any = "uniform"
 ):
-    """The logits plus the inner product of the features and the label's embedding."""
+    """Adds the inner product of the features and the label's embedding to the logits."""
     embedding = label_embedding(spec, features.shape[-1], initializer)
     if spectral:
         embedding = SpectralNormalization(embedding, name="label_embedding")
@@ -184,33 +232,14 @@ def projection(
 # ------------------------------------------------------------------------ normalization
 
 
-def normalized(x, norm: str, name: str, labels=None, num_classes: int = 0):
-    """One of NORMS; with labels, scale and shift of batch normalization are those of the class."""
+def normalize(x, norm: str, name: str, labels=None, num_classes: int = 0):
+    """Applies one of NORMS; with labels, batch normalization is class-conditional."""
     if norm == "batch" and labels is not None:
         return ConditionalBatchNormalization(num_classes, name=name)([x, labels])
     if norm == "batch":
-        # Over the whole batch, where it is divided among devices.
+        # Statistics of the global batch, if it is divided among devices.
         several = tf.distribute.get_strategy().num_replicas_in_sync > 1
         return BatchNormalization(momentum=0.9, synchronized=several, name=name)(x)
     if norm == "layer":  # over height, width and channels of each sample
         return GroupNormalization(groups=1, name=name)(x)
     return x
-
-
-def check_norm(norm: str, by_class: bool = False) -> None:
-    """Refuses an unknown norm, and one that cannot be that of the class."""
-    check_one_of("norm", norm, NORMS)
-    if by_class and norm != "batch":
-        raise UsageError(
-            'conditioning="batch_norm" needs norm="batch", whose scale and shift it takes from '
-            f'the class; or take conditioning="concatenation". Received: norm={norm!r}'
-        )
-
-
-def base_of(spec: Spec, depth: int, channels: int) -> tuple[int, int, int]:
-    """Shape at the smallest resolution."""
-    return spec.shape[0] // 2**depth, spec.shape[1] // 2**depth, channels
-
-
-def area(shape: tuple) -> int:
-    return math.prod(shape[:2])

@@ -1,8 +1,8 @@
-"""Convolutional players after DCGAN: strided and transposed convolutions, for small images.
+"""Convolutional networks after DCGAN: strided and transposed convolutions, for small images.
 
-The generator maps the latents to the smallest resolution and doubles it stage by stage; the
-discriminator halves it in mirror image and has no batch statistics, so that penalties on each
-sample's gradient are sound.
+The generator maps the latents to the lowest resolution and doubles it in each stage. The
+discriminator mirrors it and halves the resolution in each stage. By default it has no batch
+statistics, so that a penalty on the gradient acts on each sample by itself.
 
 Reference:
     - [Radford et al., 2015](https://arxiv.org/abs/1511.06434)
@@ -10,7 +10,9 @@ Reference:
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import layers
@@ -19,7 +21,7 @@ from keras_gan.architectures import _parts
 from keras_gan.layers import Conv2D, Conv2DTranspose
 from keras_gan.spec import Spec
 
-WIDEST = 512
+MAX_WIDTH = 512
 
 
 def generator(
@@ -33,66 +35,93 @@ def generator(
     norm: str = "batch",
     conditioning: str | None = None,
 ) -> keras.Model:
-    """Latents `(batch, latent_dim)` [and labels `(batch,)`] to images in [-1, 1].
+    """Builds a generator from latents `(batch, latent_dim)` [and labels] to images in [-1, 1].
 
     Args:
-        spec: images whose sides divide by `2**depth`.
-        conditional: whether it takes labels.
+        spec: images whose height and width are divisible by `2**depth`.
+        conditional: if True, takes labels `(batch,)`.
         latent_dim: length of a latent vector.
-        width: channels at full resolution, 32 by default; each halving of it has twice as many,
-            at most 512.
-        widths: channels of every stage, from the smallest resolution to the full one, instead
-            of `width` and `depth`.
-        depth: how often the resolution doubles; by default until the smaller side is 4 to 7.
-        extra_convolutions: 3 x 3 convolutions at the smallest resolution, from 0 up, before it
-            doubles for the first time. There they cost least and decide what is drawn.
+        width: channels at full resolution, 32 by default; each halving doubles them, up to 512.
+        widths: channels of each stage, from the lowest resolution to the full one, instead of
+            `width` and `depth`.
+        depth: number of resolution doublings; by default, until the smaller of height and width
+            is 4 to 7.
+        extra_convolutions: number of 3 x 3 convolutions at the lowest resolution, at least 0,
+            before the first doubling. There they cost least and determine the content most.
         norm: normalization of each stage, "batch", "layer" or "none".
-        conditioning: how labels come in: "concatenation" (the default), an embedding joined to
-            the latents, or "batch_norm", every stage's scale and shift
+        conditioning: use of the labels: "concatenation" (the default), an embedding concatenated
+            to the latents, or "batch_norm", a scale and shift for each class in each stage
             (`ConditionalBatchNormalization`).
 
     Raises:
-        UsageError: sides that do not divide, or options out of range.
+        UsageError: the height or width is not divisible, or an option is out of range.
     """
     _parts.check_images(spec, "dcgan")
-    widths = _parts.stage_widths(spec, width, widths, depth, WIDEST)
-    _parts.check_label_option("conditioning", conditioning, conditional)
-    conditioning = "concatenation" if conditioning is None else conditioning
-    _parts.check_one_of("conditioning", conditioning, ("concatenation", "batch_norm"))
-    by_class = conditional and conditioning == "batch_norm"
-    _parts.check_norm(norm, by_class)
-    _parts.check_count("extra_convolutions", extra_convolutions, least=0)
+    widths = _parts.stage_widths(spec, width, widths, depth, MAX_WIDTH)
+    valid = ("concatenation", "batch_norm")
+    conditioning = _parts.choose_conditioning(conditioning, conditional, valid, valid[0])
+    per_class = conditional and conditioning == "batch_norm"
+    (_parts.check_class_norm if per_class else _parts.check_norm)(norm)
+    _parts.check_count("extra_convolutions", extra_convolutions, minimum=0)
 
     latents = _parts.latents_input(latent_dim)
     labels = _parts.labels_input() if conditional else None
-    classes = {"labels": labels if by_class else None, "num_classes": spec.num_classes}
+    stages = _GeneratorStages(spec, widths, norm, labels if per_class else None)
     x = latents
-    if conditional and not by_class:
+    if conditional and not per_class:
         x = _parts.latents_and_label(latents, labels, spec, latent_dim)
-    base = _parts.base_of(spec, len(widths) - 1, widths[0])
-    units = base[0] * base[1] * base[2]
-    x = layers.Dense(units, use_bias=norm == "none", name="project")(x)
-    x = layers.Reshape(base, name="reshape")(x)
-    x = _parts.normalized(x, norm, "stage_0_norm", **classes)
-    x = layers.ReLU(name="stage_0_activation")(x)
-    for i in range(1, extra_convolutions + 1):
-        x = Conv2D(widths[0], 3, padding="same", use_bias=norm == "none", name=f"stage_0_conv_{i}")(
-            x
-        )
-        x = _parts.normalized(x, norm, f"stage_0_conv_{i}_norm", **classes)
-        x = layers.ReLU(name=f"stage_0_conv_{i}_activation")(x)
-    for i, channels_out in enumerate(widths[1:], start=1):
-        # A kernel that its stride divides covers every pixel equally often: no checkerboard.
-        x = Conv2DTranspose(
-            channels_out, 4, 2, "same", use_bias=norm == "none", name=f"stage_{i}_up"
-        )(x)
-        x = _parts.normalized(x, norm, f"stage_{i}_norm", **classes)
-        x = layers.ReLU(name=f"stage_{i}_activation")(x)
-    # float32 whatever the policy: samples leave the network at full precision.
-    samples = Conv2D(
-        spec.shape[-1], 3, padding="same", activation="tanh", dtype="float32", name="samples"
-    )(x)
+    x = stages.refine(stages.project(x), extra_convolutions)
+    samples = stages.to_images(stages.upsample(x))
     return keras.Model([latents, labels] if conditional else latents, samples, name="generator")
+
+
+@dataclasses.dataclass(frozen=True)
+class _GeneratorStages:
+    """Stages of the generator, in the order of its methods."""
+
+    spec: Spec
+    widths: Sequence[int]
+    norm: str
+    labels: Any  # for class-conditional normalization, else None
+
+    def project(self, x):
+        """Maps a vector to features at the lowest resolution."""
+        base = _parts.base_shape(self.spec, len(self.widths) - 1, self.widths[0])
+        units = base[0] * base[1] * base[2]
+        x = layers.Dense(units, use_bias=self.norm == "none", name="project")(x)
+        x = layers.Reshape(base, name="reshape")(x)
+        return self._activate(x, "stage_0")
+
+    def refine(self, x, count: int):
+        """Applies 3 x 3 convolutions at the lowest resolution."""
+        for i in range(1, count + 1):
+            name = f"stage_0_conv_{i}"
+            no_norm = self.norm == "none"
+            x = Conv2D(self.widths[0], 3, padding="same", use_bias=no_norm, name=name)(x)
+            x = self._activate(x, name)
+        return x
+
+    def upsample(self, x):
+        """Doubles the resolution in each further stage."""
+        for i, channels in enumerate(self.widths[1:], start=1):
+            # A kernel size divisible by the stride covers all pixels equally often, which avoids
+            # checkerboard patterns.
+            x = Conv2DTranspose(
+                channels, 4, 2, "same", use_bias=self.norm == "none", name=f"stage_{i}_up"
+            )(x)
+            x = self._activate(x, f"stage_{i}")
+        return x
+
+    def to_images(self, x):
+        # Samples are float32 under every policy, so that they have full precision.
+        channels = self.spec.shape[-1]
+        return Conv2D(
+            channels, 3, padding="same", activation="tanh", dtype="float32", name="samples"
+        )(x)
+
+    def _activate(self, x, name: str):
+        x = _parts.normalize(x, self.norm, f"{name}_norm", self.labels, self.spec.num_classes)
+        return layers.ReLU(name=f"{name}_activation")(x)
 
 
 def discriminator(
@@ -105,55 +134,61 @@ def discriminator(
     norm: str = "none",
     conditioning: str | None = None,
 ) -> keras.Model:
-    """Images in [-1, 1] [and labels `(batch,)`] to logits `(batch, 1)`.
+    """Builds a discriminator from images in [-1, 1] [and labels] to logits `(batch, 1)`.
 
     Args:
-        spec: images whose sides divide by `2**depth`.
-        conditional: whether it takes labels.
+        spec: images whose height and width are divisible by `2**depth`.
+        conditional: if True, takes labels `(batch,)`.
         width: channels at full resolution, as for the generator: the first stage, at half of
-            it, has twice as many, the next four times, at most 512.
-        widths: channels of every stage of the generator that this one mirrors, from the
-            smallest resolution to the full one, instead of `width` and `depth`. The last is not
-            used: the first convolution halves the resolution.
-        depth: how often the generator's resolution doubles; by default until the smaller side
-            is 4 to 7.
-        extra_halvings: stages beyond the mirrored ones, from 0 up, each a 3 x 3 convolution of
-            stride 2, twice as wide as the one before (at most 512). Sides are rounded up: 28 x
-            28 images leave the mirrored stages at 7 x 7 and one stage more at 4 x 4.
-        norm: normalization of each stage but the first, "none", "layer" or "batch". Penalties
-            on the gradient refuse "batch", in which samples of a batch meet.
-        conditioning: how labels come in: "projection" (the default), the logit gains the inner
-            product of the last features and the label's embedding (Miyato and Koyama, 2018,
-            https://arxiv.org/abs/1802.05637), or "concatenation", a channel of the image that the
-            class has learned.
+            it, has twice as many, the next four times as many, up to 512.
+        widths: channels of each stage of the generator that is mirrored, from the lowest
+            resolution to the full one, instead of `width` and `depth`. The last entry is not
+            used, because the first convolution already halves the resolution.
+        depth: number of the generator's resolution doublings; by default, until the smaller of
+            height and width is 4 to 7.
+        extra_halvings: number of further stages after the mirrored ones, at least 0. Each is a
+            3 x 3 convolution with stride 2 and twice the channels (up to 512). Odd heights and
+            widths are rounded up: of 28 x 28 images, the mirrored stages end at 7 x 7, one more
+            stage at 4 x 4.
+        norm: normalization of each stage but the first, "none", "layer" or "batch". Gradient
+            penalties reject "batch", which couples the samples of a batch.
+        conditioning: use of the labels: "projection" (the default), the inner product of the last
+            features and the label's embedding is added to the logit (Miyato and Koyama, 2018,
+            https://arxiv.org/abs/1802.05637), or "concatenation", a learned channel of the class
+            is appended to the image.
 
     Raises:
-        UsageError: sides that do not divide, or options out of range.
+        UsageError: the height or width is not divisible, or an option is out of range.
     """
     _parts.check_images(spec, "dcgan")
-    widths = _parts.stage_widths(spec, width, widths, depth, WIDEST)[::-1]
-    _parts.check_label_option("conditioning", conditioning, conditional)
-    conditioning = "projection" if conditioning is None else conditioning
-    _parts.check_one_of("conditioning", conditioning, ("projection", "concatenation"))
+    widths = _parts.stage_widths(spec, width, widths, depth, MAX_WIDTH)[::-1]
+    valid = ("projection", "concatenation")
+    conditioning = _parts.choose_conditioning(conditioning, conditional, valid, valid[0])
     _parts.check_norm(norm)
-    _parts.check_count("extra_halvings", extra_halvings, least=0)
+    _parts.check_count("extra_halvings", extra_halvings, minimum=0)
     samples = keras.Input(spec.shape, name="samples")
     labels = _parts.labels_input() if conditional else None
     x = samples
     if conditional and conditioning == "concatenation":
         x = _parts.image_and_label(samples, labels, spec)
-    mirrored = len(widths) - 1
-    for _ in range(extra_halvings):
-        widths.append(min(2 * widths[-1], WIDEST))
-    for i, channels_out in enumerate(widths[1:], start=1):
-        # An odd side has a middle, and a kernel of 3 lies symmetrically around it.
-        kernel = 4 if i <= mirrored else 3
-        x = Conv2D(channels_out, kernel, 2, "same", name=f"stage_{i}_down")(x)
-        if i > 1:
-            x = _parts.normalized(x, norm, f"stage_{i}_norm")
-        x = layers.LeakyReLU(0.2, name=f"stage_{i}_activation")(x)
-    features = layers.Flatten(name="features")(x)
+    features = layers.Flatten(name="features")(_downsample(x, widths, extra_halvings, norm))
     logits = layers.Dense(1, dtype="float32", name="logits")(features)
     if conditional and conditioning == "projection":
         logits = _parts.projection(features, logits, labels, spec)
     return keras.Model([samples, labels] if conditional else samples, logits, name="discriminator")
+
+
+def _downsample(x, widths: Sequence[int], extra_halvings: int, norm: str):
+    """Applies the mirrored stages, `widths` from the full resolution on, then the extra ones."""
+    mirrored = len(widths) - 1
+    widths = list(widths)
+    for _ in range(extra_halvings):
+        widths.append(min(2 * widths[-1], MAX_WIDTH))
+    for i, channels in enumerate(widths[1:], start=1):
+        # An odd length has a middle pixel, around which a kernel of 3 is symmetric.
+        kernel_size = 4 if i <= mirrored else 3
+        x = Conv2D(channels, kernel_size, 2, "same", name=f"stage_{i}_down")(x)
+        if i > 1:
+            x = _parts.normalize(x, norm, f"stage_{i}_norm")
+        x = layers.LeakyReLU(0.2, name=f"stage_{i}_activation")(x)
+    return x

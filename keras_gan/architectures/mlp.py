@@ -1,4 +1,4 @@
-"""Fully connected players, for points and other samples without neighborhoods."""
+"""Fully connected networks, for points and other samples without spatial structure."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ def generator(
     latent_dim: int = 2,
     widths: Sequence[int] = (128, 128, 128),
 ) -> keras.Model:
-    """Latents `(batch, latent_dim)` [and labels `(batch,)`] to samples of any shape.
+    """Builds a generator from latents `(batch, latent_dim)` [and labels `(batch,)`] to samples.
 
-    Samples with a value range go through tanh into it; unbounded ones leave a linear layer.
+    Samples with a value range are bounded to it by tanh; for unbounded samples, the last layer
+    is linear.
 
     Args:
-        spec: samples of any kind.
-        conditional: whether it takes labels; their embedding is joined to the latents.
+        spec: samples of any kind and shape.
+        conditional: if True, takes labels, whose embedding is concatenated to the latents.
         latent_dim: length of a latent vector.
         widths: units of each hidden layer.
 
     Raises:
-        UsageError: a width below 1, or no hidden layer.
+        UsageError: a width is below 1, or there are no hidden layers.
     """
     latents = _parts.latents_input(latent_dim)
     labels = _parts.labels_input() if conditional else None
     x = _parts.latents_and_label(latents, labels, spec, latent_dim) if conditional else latents
-    x = _hidden(x, widths, lambda i: layers.ReLU(name=f"activation_{i}"))
-    # float32 whatever the policy: samples leave the network at full precision.
+    x = _hidden_layers(x, widths, lambda i: layers.ReLU(name=f"activation_{i}"))
+    # Samples are float32 under every policy, so that they have full precision.
     x = layers.Dense(math.prod(spec.shape), dtype="float32", name="values")(x)
     if spec.value_range is not None:
         low, high = spec.value_range
@@ -50,19 +51,19 @@ def generator(
 def discriminator(
     spec: Spec, conditional: bool = False, widths: Sequence[int] = (128, 128, 128)
 ) -> keras.Model:
-    """Samples of any shape [and labels `(batch,)`] to logits `(batch, 1)`.
+    """Builds a discriminator from samples [and labels `(batch,)`] to logits `(batch, 1)`.
 
     Args:
-        spec: samples of any kind.
-        conditional: whether it takes labels, by projection as in `dcgan.discriminator`.
+        spec: samples of any kind and shape.
+        conditional: if True, takes labels, by projection as in `dcgan.discriminator`.
         widths: units of each hidden layer.
 
     Raises:
-        UsageError: a width below 1, or no hidden layer.
+        UsageError: a width is below 1, or there are no hidden layers.
     """
     samples = keras.Input(spec.shape, name="samples")
     x = layers.Flatten(name="flatten")(samples)
-    x = _hidden(x, widths, lambda i: layers.LeakyReLU(0.2, name=f"activation_{i}"))
+    x = _hidden_layers(x, widths, lambda i: layers.LeakyReLU(0.2, name=f"activation_{i}"))
     logits = layers.Dense(1, dtype="float32", name="logits")(x)
     if not conditional:
         return keras.Model(samples, logits, name="discriminator")
@@ -71,7 +72,7 @@ def discriminator(
     return keras.Model([samples, labels], logits, name="discriminator")
 
 
-def _hidden(x, widths: Sequence[int], activation):
+def _hidden_layers(x, widths: Sequence[int], activation):
     for i, width in enumerate(_parts.check_widths(widths)):
         x = activation(i)(layers.Dense(width, name=f"hidden_{i}")(x))
     return x

@@ -1,10 +1,9 @@
-"""Residual players of R3GAN: grouped bottlenecks without normalization, for penalties R1 and R2.
+"""Residual networks of R3GAN: grouped bottlenecks without normalization, for R1 and R2 penalties.
 
-Blocks of C -> 2C -> 2C in groups -> C channels are added to what comes in, and begin as nothing;
-between the resolutions the image is interpolated, with [1, 3, 3, 1] and nothing beyond the border.
-The generator begins with a learned pattern for each channel, the discriminator ends with one.
-
-Made from the paper's description and the published sizes.
+Residual blocks have C -> 2C -> 2C (grouped) -> C channels, and their last kernel is initialized
+with zeros. Between the resolutions, features are resampled by the filter [1, 3, 3, 1] with zero
+padding. The generator starts with a learned pattern for each channel; the discriminator ends with
+one. Implemented from the paper's description and the published sizes.
 
 Reference:
     - [Huang et al., 2025](https://arxiv.org/abs/2501.05441)
@@ -26,19 +25,19 @@ from keras_gan.layers import Basis2D, BlurPool2D, BlurUpsample2D, Conv2D
 from keras_gan.spec import Spec
 
 SLOPE = 0.2  # of the leaky ReLU
-GROUP = 16  # channels of a group, as in all presets but one
-WIDEST = 768
+GROUP_SIZE = 16  # channels of a group, as in all presets but one
+MAX_WIDTH = 768
 
 
 class Preset(NamedTuple):
-    """Widths and groups from the smallest resolution to the full one, and for which images."""
+    """Image sizes of a preset; its widths and groups, from the lowest resolution to the full."""
 
-    sides: tuple[int, ...]
+    sizes: tuple[int, ...]
     widths: list[int]
     cardinalities: list[int]
 
 
-# The published networks, and two of our own that a CPU can train.
+# The published networks, and two more that are small enough to train on a CPU.
 PRESETS: dict[str, Preset] = {
     "cifar10": Preset((32,), [768] * 4, [96] * 4),
     "ffhq-64": Preset((64,), [*[768] * 4, 384], [*[96] * 4, 48]),
@@ -49,8 +48,8 @@ PRESETS: dict[str, Preset] = {
     "cpu-small": Preset((28, 32), [64, 48, 32], [8, 6, 4]),
 }
 
-# The published filter, [1, 2, 1] after [1, 1]: between two pixels, so that the mirror image of a
-# picture becomes the mirror image of what it becomes.
+# The published filter: [1, 2, 1] after [1, 1]. It is centered between two pixels, so that
+# resampling commutes with mirroring.
 FILTER = (1, 3, 3, 1)
 
 
@@ -66,59 +65,40 @@ def generator(
     blocks_per_stage: int = 2,
     expansion: int = 2,
 ) -> keras.Model:
-    """Latents `(batch, latent_dim)` [and labels `(batch,)`] to images, which no tanh bounds.
+    """Builds a generator from latents `(batch, latent_dim)` [and labels] to unbounded images.
 
     Args:
-        spec: images whose sides divide by `2**depth`.
-        conditional: whether it takes labels; their embedding is joined to the latents.
+        spec: images whose height and width are divisible by `2**depth`.
+        conditional: if True, takes labels `(batch,)`; their embedding is concatenated to the
+            latents.
         latent_dim: length of a latent vector.
         preset: widths and cardinalities of a published network: "cifar10", "ffhq-64", "ffhq-256",
             "imagenet-32" or "imagenet-64", for images of that size; or of a small one for images
             of 28 or 32 pixels on a CPU: "cpu" (128, 64 and 32 channels) or "cpu-small" (64, 48
             and 32).
-        width: channels at full resolution, 32 by default; each halving of it has twice as many,
-            at most 768.
-        widths: channels of every stage, from the smallest resolution to the full one, instead
-            of `width` and `depth`.
-        cardinalities: groups of every stage's grouped convolution; by default as many as make
-            groups of 16 channels, or one where 16 does not divide them.
-        depth: how often the resolution doubles; by default until the smaller side is 4 to 7.
+        width: channels at full resolution, 32 by default; each halving doubles them, up to 768.
+        widths: channels of each stage, from the lowest resolution to the full one, instead of
+            `width` and `depth`.
+        cardinalities: groups of each stage's grouped convolution; by default groups of 16
+            channels, or one group where 16 does not divide them.
+        depth: number of resolution doublings; by default, until the smaller of height and width
+            is 4 to 7.
         blocks_per_stage: residual blocks at each resolution.
         expansion: channels within a block, as a multiple of its width.
 
     Raises:
-        UsageError: sides or channels that do not divide, or options out of range.
+        UsageError: height, width or channels are not divisible, or an option is out of range.
     """
     stages = _stages(spec, preset, width, widths, cardinalities, depth, blocks_per_stage, expansion)
-    base = _parts.base_of(spec, len(stages.widths) - 1, stages.widths[0])
     latents = _parts.latents_input(latent_dim)
     labels = _parts.labels_input() if conditional else None
     x = latents
     if conditional:
-        # As a linear layer on the label's one-hot vector begins: N(0, 1 / fan_in).
+        # Initialized as a linear layer on the label's one-hot vector: N(0, 1 / fan_in).
         x = _parts.latents_and_label(
             latents, labels, spec, latent_dim, _normal_of(1 / math.sqrt(spec.num_classes))
         )
-    # The smallest resolution is float32 whatever the policy, as samples and logits are: it costs
-    # little, and all that comes after is made of it.
-    x = layers.Dense(
-        base[2], use_bias=False, kernel_initializer=_normal(), dtype="float32", name="project"
-    )(x)
-    x = Basis2D(base[0], base[1], dtype="float32", name="basis")(x)
-    for i, channels_out in enumerate(stages.widths):
-        if i > 0:
-            x = _matched(x, channels_out, f"stage_{i}_widths")
-            x = BlurUpsample2D(FILTER, "zero", name=f"stage_{i}_up")(x)
-        x = stages.blocks(x, i)
-    # float32 whatever the policy: samples leave the network at full precision.
-    samples = layers.Conv2D(
-        spec.shape[-1],
-        1,
-        use_bias=False,
-        kernel_initializer=_normal(),
-        dtype="float32",
-        name="samples",
-    )(x)
+    samples = _to_images(stages.upsample(_project(x, spec, stages.widths)), spec.shape[-1])
     return keras.Model([latents, labels] if conditional else latents, samples, name="generator")
 
 
@@ -134,36 +114,71 @@ def discriminator(
     expansion: int = 2,
     embedding_dim: int | None = None,
 ) -> keras.Model:
-    """Images [and labels `(batch,)`] to logits `(batch, 1)`, the generator's mirror image.
+    """Builds a discriminator from images [and labels] to logits `(batch, 1)`.
+
+    It is the generator's mirror image.
 
     Args:
-        spec: images whose sides divide by `2**depth`.
-        conditional: whether it takes labels: the logit is then the inner product of the last
-            features and the label's embedding.
+        spec: images whose height and width are divisible by `2**depth`.
+        conditional: if True, takes labels `(batch,)`: the logit is then the inner product of the
+            last features and the label's embedding.
         preset: as for the generator.
         width: as for the generator.
-        widths: as for the generator, from the smallest resolution to the full one.
+        widths: as for the generator, from the lowest resolution to the full one.
         cardinalities: as for the generator.
-        depth: how often the resolution is halved; by default until the smaller side is 4 to 7.
+        depth: number of resolution halvings; by default, until the smaller of height and width
+            is 4 to 7.
         blocks_per_stage: residual blocks at each resolution.
         expansion: channels within a block, as a multiple of its width.
-        embedding_dim: length of the label's embedding; by default as many as the smallest
-            resolution has channels.
+        embedding_dim: length of the label's embedding; by default, the number of channels at the
+            lowest resolution.
 
     Raises:
-        UsageError: sides or channels that do not divide, or options out of range.
+        UsageError: height, width or channels are not divisible, or an option is out of range.
     """
     stages = _stages(spec, preset, width, widths, cardinalities, depth, blocks_per_stage, expansion)
     _parts.check_label_option("embedding_dim", embedding_dim, conditional)
     embedding_dim = stages.widths[0] if embedding_dim is None else embedding_dim
     _parts.check_count("embedding_dim", embedding_dim)
     samples = keras.Input(spec.shape, name="samples")
-    x = _conv(samples, stages.widths[-1], "from_image")
-    for i in reversed(range(len(stages.widths))):
-        x = stages.blocks(x, i)
-        if i > 0:
-            x = BlurPool2D(FILTER, "zero", name=f"stage_{i}_down")(x)
-            x = _matched(x, stages.widths[i - 1], f"stage_{i}_widths")
+    x = _features(stages.downsample(_conv(samples, stages.widths[-1], "from_image")))
+    if not conditional:
+        return keras.Model(samples, _linear(x, 1, "logits"), name="discriminator")
+    x = _linear(x, embedding_dim, "class_features")
+    labels = _parts.labels_input()
+    # A linear layer on the one-hot vector, at gain 1 / sqrt(embedding_dim).
+    initializer = _normal_of(1 / math.sqrt(embedding_dim * spec.num_classes))
+    embedded = _parts.label_embedding(spec, embedding_dim, initializer)(labels)
+    logits = layers.Dot(axes=1, dtype="float32", name="logits")([x, embedded])
+    return keras.Model([samples, labels], logits, name="discriminator")
+
+
+# ------------------------------------------------------------------------ first and last layers
+
+
+def _project(x, spec: Spec, widths: Sequence[int]):
+    """Maps a vector to the lowest resolution: a linear layer and learned patterns."""
+    height, width, channels = _parts.base_shape(spec, len(widths) - 1, widths[0])
+    # The lowest resolution is float32 under every policy, like samples and logits: it costs
+    # little, and everything after it depends on it.
+    x = _linear(x, channels, "project")
+    return Basis2D(height, width, dtype="float32", name="basis")(x)
+
+
+def _to_images(x, channels: int):
+    # Samples are float32 under every policy, so that they have full precision.
+    return layers.Conv2D(
+        channels,
+        1,
+        use_bias=False,
+        kernel_initializer=_normal(),
+        dtype="float32",
+        name="samples",
+    )(x)
+
+
+def _features(x):
+    """Maps the lowest resolution to a vector, by a learned pattern for each channel."""
     x = layers.DepthwiseConv2D(
         x.shape[1:3],
         use_bias=False,
@@ -171,23 +186,13 @@ def discriminator(
         dtype="float32",
         name="head",
     )(x)
-    x = layers.Flatten(dtype="float32", name="features")(x)
-    units = embedding_dim if conditional else 1
-    logits = layers.Dense(
-        units,
-        use_bias=False,
-        kernel_initializer=_normal(),
-        dtype="float32",
-        name="class_features" if conditional else "logits",
+    return layers.Flatten(dtype="float32", name="features")(x)
+
+
+def _linear(x, units: int, name: str):
+    return layers.Dense(
+        units, use_bias=False, kernel_initializer=_normal(), dtype="float32", name=name
     )(x)
-    if not conditional:
-        return keras.Model(samples, logits, name="discriminator")
-    labels = _parts.labels_input()
-    # A linear layer on the one-hot vector again, at gain 1 / sqrt(embedding_dim).
-    initializer = _normal_of(1 / math.sqrt(embedding_dim * spec.num_classes))
-    embedded = _parts.label_embedding(spec, embedding_dim, initializer)(labels)
-    logits = layers.Dot(axes=1, dtype="float32", name="logits")([logits, embedded])
-    return keras.Model([samples, labels], logits, name="discriminator")
 
 
 # ------------------------------------------------------------------------ stages and blocks
@@ -195,23 +200,39 @@ def discriminator(
 
 @dataclasses.dataclass(frozen=True)
 class _Stages:
-    """Widths and groups from the smallest resolution to the full one, and what is the same."""
+    """Residual stages, with widths and groups from the lowest resolution to the full one."""
 
     widths: list[int]
     cardinalities: list[int]
     blocks_per_stage: int
     expansion: int
 
-    def blocks(self, x, stage: int):
+    def upsample(self, x):
+        for i, channels in enumerate(self.widths):
+            if i > 0:
+                x = _change_width(x, channels, f"stage_{i}_widths")
+                x = BlurUpsample2D(FILTER, "zero", name=f"stage_{i}_up")(x)
+            x = self._stage(x, i)
+        return x
+
+    def downsample(self, x):
+        for i in reversed(range(len(self.widths))):
+            x = self._stage(x, i)
+            if i > 0:
+                x = BlurPool2D(FILTER, "zero", name=f"stage_{i}_down")(x)
+                x = _change_width(x, self.widths[i - 1], f"stage_{i}_widths")
+        return x
+
+    def _stage(self, x, stage: int):
         for i in range(self.blocks_per_stage):
             x = self._block(x, self.cardinalities[stage], f"stage_{stage}_block_{i}")
         return x
 
     def _block(self, inputs, groups: int, name: str):
-        """1x1, leaky ReLU, 3x3 in groups, leaky ReLU, 1x1 of zeros, added to the inputs."""
+        """1x1, leaky ReLU, grouped 3x3, leaky ReLU, 1x1 of zeros; added to the inputs."""
         hidden = self.expansion * inputs.shape[-1]
         total = self.blocks_per_stage * len(self.widths)
-        # What Fixup gives the first two of a block's three layers, whose last begins at 0.
+        # Fixup's gain of the first two of a block's three layers; the last is initialized to 0.
         gain = math.sqrt(2 / (1 + SLOPE**2)) * total ** (-1 / (2 * 3 - 2))
         x = _conv(inputs, hidden, f"{name}_in", gain, use_bias=True)
         x = layers.LeakyReLU(SLOPE, name=f"{name}_activation_1")(x)
@@ -238,16 +259,17 @@ def _stages(
     blocks_per_stage: int,
     expansion: int,
 ) -> _Stages:
+    """Returns the stages that a network's options describe, or raises a `UsageError`."""
     _parts.check_images(spec, "r3gan")
     _parts.check_count("blocks_per_stage", blocks_per_stage)
     _parts.check_count("expansion", expansion)
     if preset is not None:
         _check_preset(spec, preset, width, widths, cardinalities)
         _, widths, cardinalities = PRESETS[preset]
-    widths = _parts.stage_widths(spec, width, widths, depth, WIDEST)
+    widths = _parts.stage_widths(spec, width, widths, depth, MAX_WIDTH)
     hidden = [expansion * w for w in widths]
     if cardinalities is None:
-        cardinalities = [1 if h % GROUP else h // GROUP for h in hidden]
+        cardinalities = [1 if h % GROUP_SIZE else h // GROUP_SIZE for h in hidden]
     _check_cardinalities(cardinalities, hidden)
     return _Stages(widths, list(cardinalities), blocks_per_stage, expansion)
 
@@ -264,35 +286,34 @@ def _check_preset(
     given = [f"{name}={value}" for name, value in others.items() if value is not None]
     if given:
         raise UsageError(
-            "preset names widths and cardinalities: set it or the others to null. "
+            "`preset` sets widths and cardinalities: set it or the other options to null. "
             f"Received: preset={preset!r}, {', '.join(given)}"
         )
-    height, across = spec.shape[:2]
-    sides = PRESETS[preset].sides
-    if height != across or height not in sides:
-        sizes = " or ".join(f"{side} x {side}" for side in sides)
+    height, image_width = spec.shape[:2]
+    if height != image_width or height not in PRESETS[preset].sizes:
+        sizes = " or ".join(f"{size} x {size}" for size in PRESETS[preset].sizes)
         raise UsageError(
             f"The preset {preset!r} is for images of {sizes} (resize with --set data.size, or set "
-            f"width instead). Received: {height} x {across}"
+            f"`width` instead). Received: {height} x {image_width}"
         )
 
 
 def _check_cardinalities(cardinalities: Sequence[int], hidden: Sequence[int]) -> None:
     if not isinstance(cardinalities, Sequence) or len(cardinalities) != len(hidden):
         raise UsageError(
-            f"cardinalities names every stage, of which there are {len(hidden)}. "
+            f"`cardinalities` must have one entry for each of the {len(hidden)} stages. "
             f"Received: cardinalities={cardinalities!r}"
         )
     for groups, channels in zip(cardinalities, hidden, strict=True):
-        if not _parts.is_whole(groups) or channels % groups:
+        if not _parts.is_integer(groups) or channels % groups:
             raise UsageError(
                 "A stage's cardinality must divide its width times the expansion. "
                 f"Received: cardinality {groups!r} for {channels} channels"
             )
 
 
-def _matched(x, channels: int, name: str):
-    """A 1x1 convolution where the width changes."""
+def _change_width(x, channels: int, name: str):
+    """Applies a 1x1 convolution if the number of channels changes."""
     return x if x.shape[-1] == channels else _conv(x, channels, name)
 
 
@@ -306,7 +327,7 @@ def _conv(x, filters: int, name: str, gain: float = 1.0, use_bias: bool = False)
 
 
 def _normal(gain: float = 1.0) -> Any:
-    """N(0, gain / sqrt(fan_in)) as its deviation, fan_in being that of a group; or zeros."""
+    """Returns the initializer N(0, gain^2 / fan_in), fan_in of a group; zeros for gain 0."""
     if gain == 0:
         return "zeros"
     return keras.initializers.VarianceScaling(gain**2, "fan_in", "untruncated_normal")
@@ -317,5 +338,5 @@ def _normal_of(deviation: float) -> Any:
 
 
 def _normal_of_area(x) -> Any:
-    """For a depthwise kernel, whose fan_in is its area."""
+    """Returns the initializer of a depthwise kernel, whose fan_in is its area."""
     return _normal_of(1 / math.sqrt(_parts.area(tuple(x.shape[1:3]))))

@@ -1,0 +1,39 @@
+"""Keras layers for GANs, in one module for each family.
+
+Every layer is registered under `keras_gan`, so that saved models find it by its class name.
+"""
+
+from __future__ import annotations
+
+from keras_gan.layers.attention import SelfAttention2D
+from keras_gan.layers.basis import Basis2D
+from keras_gan.layers.convolution import Conv2D, Conv2DTranspose, NarrowConv2D
+from keras_gan.layers.equalized import EqualizedConv2D, EqualizedDense
+from keras_gan.layers.minibatch import MinibatchStandardDeviation
+from keras_gan.layers.normalization import (
+    BatchNormalization,
+    ConditionalBatchNormalization,
+    GroupNormalization,
+    PixelNormalization,
+)
+from keras_gan.layers.resampling import BlurPool2D, BlurUpsample2D, UpSampling2D
+from keras_gan.layers.spectral import SpectralNormalization
+
+__all__ = [
+    "Basis2D",
+    "BatchNormalization",
+    "BlurPool2D",
+    "BlurUpsample2D",
+    "ConditionalBatchNormalization",
+    "Conv2D",
+    "Conv2DTranspose",
+    "EqualizedConv2D",
+    "EqualizedDense",
+    "GroupNormalization",
+    "MinibatchStandardDeviation",
+    "NarrowConv2D",
+    "PixelNormalization",
+    "SelfAttention2D",
+    "SpectralNormalization",
+    "UpSampling2D",
+]
