@@ -44,8 +44,8 @@ def main() -> None:
             "samples.count=100",
             "samples.every_seconds=0.25",
             "training.checkpoint_seconds=0.25",
-            "generator.widths=[32,32]",
-            "discriminator.widths=[32,32]",
+            "networks.generator.widths=[32,32]",
+            "networks.discriminator.widths=[32,32]",
         ),
     )
     found: list[tuple[int, float]] = []

@@ -506,8 +506,8 @@ def test_equilibrium_ends_a_game_that_was_played_to_its_end():
 # ------------------------------------------------------------------------ recipes and commands
 
 SMALL = [
-    "generator.widths=[16]",
-    "discriminator.widths=[16]",
+    "networks.generator.widths=[16]",
+    "networks.discriminator.widths=[16]",
     "training.examples=640",
     "training.batch_size=32",
     "training.tick_examples=64",

@@ -14,7 +14,7 @@ import pytest
 README = (pathlib.Path(__file__).parents[1] / "README.md").read_text("utf-8")
 SHORT = (
     "--set training.examples=32 --set training.batch_size=8 --set evaluation.count=8 "
-    "--set generator.widths=[16,8,8] --set discriminator.widths=[8,8,16]"
+    "--set networks.generator.widths=[16,8,8] --set networks.discriminator.widths=[8,8,16]"
 )
 
 

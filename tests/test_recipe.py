@@ -31,7 +31,7 @@ def test_overrides():
             "training.batch_size=128",
             "game.terms.1.weight=0.5",
             "optimizers.generator.learning_rate=1e-3",
-            "generator.widths=[8, 4, 4]",
+            "networks.generator.widths=[8, 4, 4]",
             "game.loss=hinge",
         ],
     )
@@ -45,8 +45,8 @@ def test_overrides():
 
 def test_diff_names_the_paths():
     a = recipe.load("quickstart")
-    b = recipe.load("quickstart", ["training.seed=7", "generator.norm=none"])
-    assert a.diff(b) == ["generator.norm: unset -> none", "training.seed: 0 -> 7"]
+    b = recipe.load("quickstart", ["training.seed=7", "networks.generator.norm=none"])
+    assert a.diff(b) == ["networks.generator.norm: unset -> none", "training.seed: 0 -> 7"]
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ def test_diff_names_the_paths():
         ("game.terms.0={name: path_length, dcay: 1}", "dcay .* Did you mean 'decay'"),
         ("optimizers.generator.lazy_interval=0", "lazy_interval: .* equal to 1. Received: 0"),
         ("optimizers.generator={name: sgd, lazy_interval: 4}", "must have. Received: .*='sgd'"),
-        ("generator.latent_dim=none", "generator.latent_dim: .* integer.* Received: 'none'"),
-        ("generator.architecture=dcgn", "generator.architecture must be one of .* 'dcgan'"),
+        ("networks.generator.latent_dim=none", "networks.generator.latent_dim: .* integer.* Received: 'none'"),
+        ("networks.generator.architecture=dcgn", "networks.generator.architecture must be one of .* 'dcgan'"),
         ("data.source=nowhere", "Received: 'nowhere'"),
         ("seed", "--set takes dotted.path=value. Received: 'seed'"),
         ("game.terms.9.weight=1", "--set must name a key of the recipe"),

@@ -20,9 +20,9 @@ from keras_gan import run as runs
 SETTINGS = {
     # Every tick of four steps ends with a checkpoint, so that most kills fall into a writing.
     "quickstart": [
-        "generator.widths=[8,4,4]",
-        "discriminator.widths=[8,4,4]",
-        "generator.latent_dim=4",
+        "networks.generator.widths=[8,4,4]",
+        "networks.discriminator.widths=[8,4,4]",
+        "networks.generator.latent_dim=4",
         "game.terms=[{name: r1, interval: 3}, le_cam]",
         "game.augment=adaptive",
         "optimizers.generator.learning_rate={name: cosine, start: 1.0e-3, examples: 10000}",
@@ -37,8 +37,8 @@ SETTINGS = {
     "gaussians-8": [
         "optimizers.generator.learning_rate.examples=30000",
         "optimizers.discriminator.learning_rate.examples=30000",
-        "generator.widths=[16,16]",
-        "discriminator.widths=[16,16]",
+        "networks.generator.widths=[16,16]",
+        "networks.discriminator.widths=[16,16]",
         "training.batch_size=32",
         "training.tick_examples=128",
         "evaluation.count=100",
@@ -307,7 +307,7 @@ def test_an_overridden_game_falls_back_on_no_game_of_before(tmp_path):
     assert type(runs.load_game(kept[0]).adversarial_loss).__name__ == "Minimax"
     # Numbers that do not fit are told of; none of another checkpoint are tried in their place.
     kept[1].write_bytes(kept[0].read_bytes())
-    wider = recipe.load("gaussians-8", [*settings_of("gaussians-8", 512), "generator.widths=[8,8]"])
+    wider = recipe.load("gaussians-8", [*settings_of("gaussians-8", 512), "networks.generator.widths=[8,8]"])
     with pytest.raises(UsageError, match=r"must leave every weight.*000512.keras"):
         run.load(into=train.build(wider, run.spec))
 
@@ -361,8 +361,8 @@ def test_an_override_that_changes_nothing_of_the_game_is_bit_exact(tmp_path):
         ("training", (), r"keeps its data and the size of its batches.*--override training$"),
         ("data.source", (), r"keeps its data.*--override data.source$"),
         (
-            "generator.widths",
-            ("generator.widths=[8,8]", "training.examples=1024"),
+            "networks.generator.widths",
+            ("networks.generator.widths=[8,8]", "training.examples=1024"),
             r"must leave every weight and moment in its place. Received: .*keras, of which Keras",
         ),
     ],

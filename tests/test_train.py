@@ -24,9 +24,9 @@ SMALL = [
     "training.batch_size=32",
     "training.precision=float32",  # "auto" is another one on another CPU
     "training.tick_examples=64",
-    "generator.widths=[8,4,4]",
-    "generator.latent_dim=8",
-    "discriminator.widths=[8,4,4]",
+    "networks.generator.widths=[8,4,4]",
+    "networks.generator.latent_dim=8",
+    "networks.discriminator.widths=[8,4,4]",
     "evaluation.every_examples=160",
     "evaluation.count=50",
     "samples.count=9",
@@ -215,8 +215,8 @@ def test_an_interrupted_run_saves_says_how_to_go_on_and_does_so_exactly(tmp_path
 
 def test_a_run_goes_on_for_longer_but_not_under_another_recipe(trained, tmp_path, capsys):
     train.train(small(), tmp_path / "run")
-    (tmp_path / "run" / "recipe.yaml").write_text(small("generator.norm=none").to_yaml())
-    with pytest.raises(UsageError, match=r"Received: generator.norm: unset -> none"):
+    (tmp_path / "run" / "recipe.yaml").write_text(small("networks.generator.norm=none").to_yaml())
+    with pytest.raises(UsageError, match=r"Received: networks.generator.norm: unset -> none"):
         train.resume(tmp_path / "run")
     (tmp_path / "run" / "recipe.yaml").write_text(small().to_yaml())
     with pytest.raises(UsageError, match=r"has seen all of its 320 images"):
@@ -315,7 +315,7 @@ def bad(tmp_path):
 
 TRAIN = ["train", "quickstart", *SETS]
 MISTAKES = {
-    "no latents": ([*TRAIN, "--set", "generator.latent_dim=0"], "latent_dim must be a whole"),
+    "no latents": ([*TRAIN, "--set", "networks.generator.latent_dim=0"], "latent_dim must be a whole"),
     "optimizer's text": ([*TRAIN, "--set", "optimizers.generator.beta_1=abc"], "beta_1 must be a"),
     "list for a name": ([*TRAIN, "--set", "game.loss={name: [hinge]}"], "must name a loss"),
     "true for a number": ([*TRAIN, "--set", "training.examples=true"], "must be a number"),
