@@ -327,7 +327,10 @@ def test_what_is_refused(make_gan):
 
 
 def test_a_recipe_names_it():
-    settings = ["game.augment={name: diff_augment, policy: cutout}", "networks.discriminator.widths=[4,4,4]"]
+    settings = [
+        "game.augment={name: diff_augment, policy: cutout}",
+        "networks.discriminator.widths=[4,4,4]",
+    ]
     resolved = recipe.load("quickstart", settings)
     assert recipe.parse(resolved.model_dump()) == resolved
     gan = train.build(resolved, keras_gan.Spec("image", (28, 28, 1), (-1.0, 1.0)))

@@ -109,8 +109,14 @@ def test_diff_names_the_paths():
         ("game.terms.0={name: path_length, dcay: 1}", "dcay .* Did you mean 'decay'"),
         ("optimizers.generator.lazy_interval=0", "lazy_interval: .* equal to 1. Received: 0"),
         ("optimizers.generator={name: sgd, lazy_interval: 4}", "must have. Received: .*='sgd'"),
-        ("networks.generator.latent_dim=none", "networks.generator.latent_dim: .* integer.* Received: 'none'"),
-        ("networks.generator.architecture=dcgn", "networks.generator.architecture must be one of .* 'dcgan'"),
+        (
+            "networks.generator.latent_dim=none",
+            "networks.generator.latent_dim: .* integer.* Received: 'none'",
+        ),
+        (
+            "networks.generator.architecture=dcgn",
+            "networks.generator.architecture must be one of .* 'dcgan'",
+        ),
         ("data.source=nowhere", "Received: 'nowhere'"),
         ("seed", "--set takes dotted.path=value. Received: 'seed'"),
         ("game.terms.9.weight=1", "--set must name a key of the recipe"),

@@ -307,7 +307,9 @@ def test_an_overridden_game_falls_back_on_no_game_of_before(tmp_path):
     assert type(runs.load_game(kept[0]).adversarial_loss).__name__ == "Minimax"
     # Numbers that do not fit are told of; none of another checkpoint are tried in their place.
     kept[1].write_bytes(kept[0].read_bytes())
-    wider = recipe.load("gaussians-8", [*settings_of("gaussians-8", 512), "networks.generator.widths=[8,8]"])
+    wider = recipe.load(
+        "gaussians-8", [*settings_of("gaussians-8", 512), "networks.generator.widths=[8,8]"]
+    )
     with pytest.raises(UsageError, match=r"must leave every weight.*000512.keras"):
         run.load(into=train.build(wider, run.spec))
 

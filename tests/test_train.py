@@ -315,7 +315,10 @@ def bad(tmp_path):
 
 TRAIN = ["train", "quickstart", *SETS]
 MISTAKES = {
-    "no latents": ([*TRAIN, "--set", "networks.generator.latent_dim=0"], "latent_dim must be a whole"),
+    "no latents": (
+        [*TRAIN, "--set", "networks.generator.latent_dim=0"],
+        "latent_dim must be a whole",
+    ),
     "optimizer's text": ([*TRAIN, "--set", "optimizers.generator.beta_1=abc"], "beta_1 must be a"),
     "list for a name": ([*TRAIN, "--set", "game.loss={name: [hinge]}"], "must name a loss"),
     "true for a number": ([*TRAIN, "--set", "training.examples=true"], "must be a number"),

@@ -41,7 +41,7 @@ def parse(tree: Mapping[str, Any]) -> Recipe:
     )
     check_data(recipe.data.source, recipe.data.options)
     _check_lengths(recipe)
-    _check_batches(recipe)
+    check_batches(recipe)
     return recipe
 
 
@@ -101,8 +101,16 @@ def _check_lengths(recipe: Recipe) -> None:
             raise UsageError(f"{path}: {error}") from None
 
 
-def _check_batches(recipe: Recipe) -> None:
-    """Checks that a batch divides into one part for each discriminator step, in whole packs."""
+def check_batches(recipe: Recipe, replicas: int = 1) -> None:
+    """Checks that a batch divides into the parts of the replicas, steps and packs.
+
+    Args:
+        recipe: a recipe.
+        replicas: devices that share a batch.
+
+    Raises:
+        UsageError: a batch that does not divide, or packs in a conditional game.
+    """
     steps, pac = (recipe.game.options.get(name, 1) for name in ("discriminator_steps", "pac"))
     batch_size = recipe.training.batch_size
     if pac > 1 and recipe.uses_labels:
@@ -112,9 +120,11 @@ def _check_batches(recipe: Recipe) -> None:
         )
     if min(steps, pac) < 1:
         return  # the game refuses it when it is built
-    if batch_size % (steps * pac):
-        packs = f" times game.pac={pac}" if pac > 1 else ""
+    if batch_size % (replicas * steps * pac):
+        parts = [f"the number of devices={replicas}"] if replicas > 1 else []
+        parts += [f"game.discriminator_steps={steps}"] if steps > 1 or replicas == 1 else []
+        parts += [f"game.pac={pac}"] if pac > 1 else []
         raise UsageError(
-            f"training.batch_size must be a multiple of game.discriminator_steps={steps}{packs}: "
-            f"each step takes a part of the batch. Received: training.batch_size={batch_size}"
+            f"training.batch_size must be a multiple of {' times '.join(parts)}: each device and "
+            f"step takes a part of the batch. Received: training.batch_size={batch_size}"
         )
