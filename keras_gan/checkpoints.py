@@ -168,7 +168,7 @@ def _is_damaged(path: pathlib.Path) -> bool:
         zipfile.BadZipFile,
         NotImplementedError,
         ValueError,
-    ):  # the archive's directory is broken
+    ):
         return True
     if not comment.startswith(_SEAL):
         return False

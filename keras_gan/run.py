@@ -21,6 +21,7 @@ import csv
 import dataclasses
 import hashlib
 import io
+import itertools
 import json
 import math
 import os
@@ -250,7 +251,7 @@ class Run:
         paths = [self.checkpoint(which)]
         if which == "last":
             paths += reversed(self._all_checkpoints()[:-1])
-        for path, earlier in zip(paths[:-1], paths[1:], strict=True):
+        for path, earlier in itertools.pairwise(paths):
             try:
                 return load_game(path, into)
             except DamagedError as error:

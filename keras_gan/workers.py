@@ -91,7 +91,8 @@ def _check_address(address: str) -> None:
     found = _ADDRESS.fullmatch(address)
     if not found or not 1 <= int(found[2]) <= 65_535:
         raise UsageError(
-            f"A worker's address must be host:port, with a port from 1 to 65535. Received: {address!r}"
+            "A worker's address must be host:port, with a port from 1 to 65535. "
+            f"Received: {address!r}"
         )
 
 
@@ -110,8 +111,8 @@ def _parse_config(config: Mapping[str, Any]) -> tuple[list[str], int]:
     odd = sorted((set(jobs) | {kind}) - {"chief", "worker"})
     if odd:
         raise UsageError(
-            "TF_CONFIG must hold workers and a chief only: Keras supports neither parameter servers "
-            "nor an evaluator (https://github.com/keras-team/keras/issues/18624). "
+            "TF_CONFIG must hold workers and a chief only: Keras supports neither parameter "
+            "servers nor an evaluator (https://github.com/keras-team/keras/issues/18624). "
             f"Received: {odd[0]}"
         )
     if not 0 <= index < len(jobs.get(kind, [])):
@@ -175,7 +176,7 @@ class Team:
         return self.strategy.num_replicas_in_sync
 
     def gather(self, values: list[int]) -> np.ndarray:
-        """Returns the integers of every worker, `(workers, len(values))`. All workers must call it."""
+        """Returns the integers of all workers, `(workers, len(values))`. All must call it."""
         mine = np.zeros((len(self.addresses), len(values)), np.int64)
         mine[self.index] = values
         return self._sum(tf.constant(mine)).numpy() if self.several else mine
