@@ -1,8 +1,9 @@
-"""Grids, records, limits, and the report, on a short real training."""
+"""Previews, records, limits, and the report, on a short real training."""
 
 import math
 import re
 import signal
+import time
 
 import keras
 import numpy as np
@@ -13,21 +14,21 @@ import keras_gan
 from keras_gan import UsageError, callbacks, pictures, report
 
 
-def test_sample_grid_draws_the_same_seeds_at_start_and_end(make_gan, images, tmp_path):
+def test_the_preview_draws_the_same_seeds_at_start_and_end(make_gan, images, tmp_path):
     gan = make_gan()
     first = gan.generate(range(6))
-    grid = callbacks.SampleGrid(tmp_path / "new" / "samples", seeds=range(6))
+    grid = callbacks.Preview(tmp_path / "new" / "samples", seeds=range(6))
     gan.fit(images, verbose=0, callbacks=[grid])
     files = sorted((tmp_path / "new" / "samples").iterdir())
-    assert [f.name for f in files] == ["images-000000000.png", "images-000000032.png"]
+    assert [f.name for f in files] == ["examples-000000000.png", "examples-000000032.png"]
     for file, samples in zip(files, (first, gan.generate(range(6))), strict=True):
         picture = np.asarray(PIL.Image.open(file))
         assert picture.shape == (2 * 8, 3 * 12)  # 6 samples of 8 x 12 in 2 rows of 3
         np.testing.assert_allclose(picture[8:, 24:], (samples[5, ..., 0] + 1) * 127.5, atol=0.51)
 
 
-def test_sample_grid_draws_as_often_as_asked(make_gan, images, tmp_path):
-    grid = callbacks.SampleGrid(tmp_path, seeds=range(2), every_seconds=1e-9)
+def test_the_preview_is_drawn_at_the_interval(make_gan, images, tmp_path):
+    grid = callbacks.Preview(tmp_path, seeds=range(2), every_seconds=1e-9)
     make_gan().fit(images, verbose=0, callbacks=[grid])
     assert len(list(tmp_path.iterdir())) == 5  # before the first, and after each of 4 steps
 
@@ -56,12 +57,12 @@ def test_record_has_a_row_for_each_epoch_a_checkpoint_and_a_report(make_gan, ima
     assert run.best_record == {
         "sliced_wasserstein": pytest.approx(rows[1]["sliced_wasserstein"]),
         "examples_seen": 64,
-        "file": "images-000000064.keras",
+        "file": "examples-000000064.keras",
     }
     assert run.load("last").count("examples_seen") == 96
     assert run.load("best").count("examples_seen") == 64
     text = (run.path / "report.html").read_text()
-    assert "96 images" in text
+    assert "96 examples" in text
     assert text.count("<svg") == 1
     assert "relativistic" in text
     assert not re.search(r"(src|href)=.?http", text)
@@ -91,7 +92,7 @@ def test_writing_takes_no_more_than_a_twentieth_of_the_time(make_gan, images, ru
         def on_epoch_begin(self, epoch, logs=None):
             now[0] += 10
 
-    monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(type(run), "save", slow("save", 4.0))
     monkeypatch.setattr(type(run), "write_rows", slow("rows", 1.0))
     monkeypatch.setattr(report, "write", slow("report", 3.0))
@@ -110,7 +111,7 @@ def test_a_loss_that_is_no_number_ends_the_training_before_the_checkpoint(make_g
     gan.fit(images, verbose=0, callbacks=[callbacks.RunWriter(run)])
     kernel = gan.discriminator.trainable_variables[0]
     kernel.assign(kernel * math.nan)
-    with pytest.raises(UsageError, match=r"after 64 images: a loss is no number any more .*nan"):
+    with pytest.raises(UsageError, match=r"after 64 examples: a loss is not finite .*nan"):
         gan.fit(images, verbose=0, callbacks=[callbacks.RunWriter(run)])
     assert run.load().count("examples_seen") == 32
 
@@ -158,13 +159,13 @@ def test_progress_tells_what_it_promises(make_gan, images, capsys, monkeypatch):
     gan = make_gan()
     progress = callbacks.Progress(examples=6400)
     now = iter(range(0, 10_000, 11))
-    monkeypatch.setattr("keras_gan.callbacks.time.monotonic", lambda: next(now))
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
     gan.fit(images, verbose=0, callbacks=[progress])
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 4
     # 8 images every 11 seconds: 6,392 images are left at 8 / 11 a second.
     assert re.match(
-        r"8 of 6,400 images  1 images/s  146:29 left  d_loss \S+  g_loss \S+  "
+        r"8 of 6,400 examples  1 examples/s  146:29 left  d_loss \S+  g_loss \S+  "
         r"real_accuracy \S+  fake_accuracy \S+$",
         lines[0],
     )

@@ -99,8 +99,8 @@ def test_equilibrium_ends_a_game_whose_generator_is_right(loss):
     assert np.abs(np.array(measured[-3:]) - 0.5).max() <= 0.05
     assert min(row["noise_accuracy"] for row in logs.rows[-3:]) >= 0.75
     assert re.fullmatch(
-        r"equilibrium: the discriminator tells samples from held-out data with a balanced "
-        r"accuracy of 0\.\d{3}, within 0\.05 of 0\.5 3 times in a row",
+        r"equilibrium: the discriminator's balanced accuracy between samples and held-out data "
+        r"is 0\.\d{3}, within 0\.05 of 0\.5 in 3 evaluations in a row",
         equilibrium.reason,
     )
 
@@ -150,9 +150,9 @@ def test_equilibrium_goes_on_counting_after_a_resume():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"tolerance": 0.5}, r"tolerance must be above 0 .*tolerance=0\.5"),
-        ({"patience": 0}, r"patience must be at least 1. Received: patience=0"),
-        ({"noise_accuracy": 1.5}, r"noise_accuracy must be .*noise_accuracy=1\.5"),
+        ({"tolerance": 0.5}, r"`tolerance` must be above 0 .*tolerance=0\.5"),
+        ({"patience": 0}, r"`patience` must be at least 1. Received: patience=0"),
+        ({"noise_accuracy": 1.5}, r"`noise_accuracy` must be .*noise_accuracy=1\.5"),
         ({"tolerance": 0.01}, r"within 0\.01 .* at least 5000 held-out .*Received: 200"),
     ],
 )
@@ -220,16 +220,16 @@ def test_a_planted_collapse_is_told_and_the_last_good_state_is_kept(run):
     assert len(shares) == 2 + 3  # the third look in a row is enough
     assert re.fullmatch(
         r"collapsed: mode collapse: the generated samples have 0\.\d% of the data's diversity, "
-        r"after \d+% at best, after 3,200 images",
+        r"after \d+% at best, after 3,200 examples",
         guard.reason,
     )
     assert equal(state(gan), states.ends[1])
     assert [path.name for path in sorted(run.checkpoints.glob("*.keras"))] == [
-        "images-000000640.keras",
-        "images-000001280.keras",  # the end of the second epoch: none was made since
+        "examples-000000640.keras",
+        "examples-000001280.keras",  # the end of the second epoch: none was made since
     ]
     assert equal(state(run.load()), states.ends[1])
-    assert run.checkpoint().name == "images-000001280.keras"
+    assert run.checkpoint().name == "examples-000001280.keras"
     assert [row["examples_seen"] for row in run.rows()] == [640 * n for n in range(1, 6)]
     assert "diversity" in (run.path / "report.html").read_text("utf-8").lower()
 
@@ -245,10 +245,10 @@ def test_the_last_good_state_is_the_checkpoint_whatever_was_saved_since(run, act
         gan.fit(batches(), steps_per_epoch=5, epochs=20, verbose=0, callbacks=listeners)
         last = 2560  # of the look after the fourth epoch, though the sixth was saved
     else:
-        with pytest.warns(UserWarning, match=r"After 4,480 images: .*Back to 2,560 images"):
+        with pytest.warns(UserWarning, match=r"After 4,480 examples: .*Back to 2,560 examples"):
             gan.fit(batches(), steps_per_epoch=5, epochs=8, verbose=0, callbacks=listeners)
         last = 3200
-    assert run.checkpoint().name == f"images-{last:09d}.keras"
+    assert run.checkpoint().name == f"examples-{last:09d}.keras"
     assert equal(state(run.load()), state(gan))
     assert gan.count("examples_seen") == last
 
@@ -258,7 +258,9 @@ def test_a_roll_back_restores_everything_and_lowers_the_learning_rates(run, harm
     gan = linear_game(rates=(1e-6, 2e-3))
     guard = callbacks.CollapseGuard(points(128), action="roll_back", every_steps=5, patience=1)
     record, states = callbacks.RunWriter(run, guard=guard), States()
-    with pytest.warns(UserWarning, match=r"After 3,200 images: .*Back to 2,560 images.*\(1 of 3\)"):
+    with pytest.warns(
+        UserWarning, match=r"After 3,200 examples: .*Back to 2,560 examples.*\(1 of 3\)"
+    ):
         gan.fit(
             batches(),
             steps_per_epoch=5,
@@ -294,7 +296,7 @@ def test_what_looks_at_a_game_is_wound_back_with_it(run):
     evaluation = callbacks.Evaluation(run, points(128), every_examples=1280, guard=guard)
     record, logs = callbacks.RunWriter(run, guard=guard), Logs()
     listeners = [guard, Plant(3, spoil), equilibrium, evaluation, logs, record]
-    with pytest.warns(UserWarning, match=r"After 2,560 images: .*Back to 0 images"):
+    with pytest.warns(UserWarning, match=r"After 2,560 examples: .*Back to 0 examples"):
         gan.fit(batches(), steps_per_epoch=5, epochs=8, verbose=0, callbacks=listeners)
     for name in ("balanced_accuracy", "sliced_wasserstein"):
         evaluated = [i for i, row in enumerate(logs.rows) if name in row]
@@ -308,7 +310,7 @@ def test_a_schedule_is_lowered_as_well_and_saved(tmp_path):
     schedule = keras.optimizers.schedules.CosineDecay(4e-3, 1000)
     gan.compile(keras.optimizers.SGD(0.0), keras.optimizers.Adam(schedule))
     guard = callbacks.CollapseGuard(action="roll_back", factor=0.25, every_steps=5)
-    with pytest.warns(UserWarning, match=r"After 1,920 images: .*Back to 1,280 images"):
+    with pytest.warns(UserWarning, match=r"After 1,920 examples: .*Back to 1,280 examples"):
         gan.fit(
             batches(), steps_per_epoch=5, epochs=4, verbose=0, callbacks=[guard, Plant(2, spoil)]
         )
@@ -332,7 +334,7 @@ def test_roll_backs_come_to_an_end():
             callbacks=[guard, Plant(1, spoil, times=9)],
         )
     assert guard.reason.startswith("collapsed: ")
-    assert guard.reason.endswith("after 512 images and 2 roll backs")
+    assert guard.reason.endswith("after 512 examples and 2 roll backs")
     # A game that is stopped is the last good state as it was, with the learning rate it had.
     assert float(gan.discriminator_optimizer.learning_rate) == pytest.approx(2e-3)
     assert all(np.isfinite(v.numpy()).all() for v in gan.discriminator.variables)
@@ -356,7 +358,7 @@ def test_a_loss_that_is_no_number_is_told_too(run):
         callbacks=[guard, burst, callbacks.RunWriter(run, guard=guard)],
     )
     assert re.fullmatch(
-        r"collapsed: a loss is no number any more \(d_loss=(inf|nan)\), after 768 images",
+        r"collapsed: a loss is not finite \(d_loss=(inf|nan)\), after 768 examples",
         guard.reason,
     )
     assert gan.count("examples_seen") == 512
@@ -370,8 +372,8 @@ def test_a_discriminator_that_wins_outright_is_told():
     logs = Logs()
     gan.fit(batches(), steps_per_epoch=5, epochs=99, verbose=0, callbacks=[guard, logs])
     assert re.match(
-        r"collapsed: the discriminator wins outright: it told 100\.0% of the samples rightly "
-        r"4 times in a row, and its loss is down to \d",
+        r"collapsed: the discriminator wins outright: its accuracy was at least 100\.0% in "
+        r"4 checks in a row, and its loss is down to \d",
         guard.reason,
     )
     assert all(0 <= row["d_loss"] < 0.01 for row in logs.rows[-4:])
@@ -390,17 +392,17 @@ def test_a_look_goes_on_counting_after_a_resume():
     guard.set_model(gan)
     guard.on_train_begin()
     assert (guard._best, guard._low, guard.roll_backs) == (0.9, 2, 1)
-    assert guard.suspects
+    assert guard.suspicious
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"action": "wait"}, r"action must be stop or roll_back. Received: action='wait'"),
-        ({"factor": 0}, r"factor must be above 0 .*factor=0"),
-        ({"diversity": 1}, r"diversity must be above 0 .*diversity=1"),
-        ({"patience": 0}, r"patience must be at least 1. Received: patience=0"),
-        ({"retries": -1}, r"retries must be at least 0. Received: retries=-1"),
+        ({"action": "wait"}, r"`action` must be stop or roll_back. Received: action='wait'"),
+        ({"factor": 0}, r"`factor` must be above 0 .*factor=0"),
+        ({"diversity": 1}, r"`diversity` must be above 0 .*diversity=1"),
+        ({"patience": 0}, r"`patience` must be at least 1. Received: patience=0"),
+        ({"retries": -1}, r"`retries` must be at least 0. Received: retries=-1"),
     ],
 )
 def test_the_guard_refuses(arguments, message):
@@ -412,9 +414,9 @@ def test_what_is_no_number_is_never_saved(run):
     gan = linear_game()
     spoil(gan)
     for save in (lambda: run.save(gan), lambda: run.save_best(gan, {})):
-        with pytest.raises(UsageError, match=r"finite weights alone. Received: .*bias of the disc"):
+        with pytest.raises(UsageError, match=r"finite weights only. Received: .*bias of the disc"):
             save()
-    with pytest.raises(UsageError, match="begins with finite weights"):
+    with pytest.raises(UsageError, match="start from finite weights"):
         gan.fit(batches(), steps_per_epoch=1, verbose=0, callbacks=[callbacks.CollapseGuard()])
     assert not list(run.checkpoints.glob("*.keras"))
 
@@ -456,7 +458,7 @@ def play(modes, loss, penalties, seed, epochs, guard, steps=100, batch_size=64):
 def test_the_guard_is_silent_on_a_healthy_run():
     guard, rows = play(*HEALTHY[0], seed=0, epochs=6, guard=callbacks.CollapseGuard)
     assert guard.reason is None
-    assert not guard.suspects
+    assert not guard.suspicious
     looks = [row["diversity"] for row in rows if "diversity" in row]
     assert len(looks) == 2  # at 300 and 500 steps
     assert min(looks) > 0.5
@@ -532,7 +534,7 @@ def test_the_keys_of_a_recipe(tmp_path):
     again.write_text(small("training.collapse_guard.action=off").to_yaml())
     on = recipe.load(str(again), ["training.equilibrium.patience=2"])
     assert on.training.collapse_guard.action == "off"
-    assert on.training.equilibrium == recipe.Equilibrium(patience=2)
+    assert on.training.equilibrium == recipe.EquilibriumSection(patience=2)
     for setting, message in (
         ("training.equilibrium.patients=2", r"equilibrium\.patients is not a key .*'patience'"),
         ("training.collapse_guard.action=halt", r"collapse_guard\.action: .*Received"),
@@ -556,11 +558,10 @@ def test_a_collapsed_training_is_one_line_and_can_go_on(tmp_path, capsys):
     errors = [line for line in captured.err.splitlines() if "error" in line]
     (line,) = errors
     assert re.fullmatch(
-        r"keras-gan: error: The training collapsed: .* no (finite )?number any more.*"
-        r", after 64 images",
+        r"keras-gan: error: The training collapsed: .* is not finite.*, after 64 examples",
         line,
     )
-    assert f"Kept: the last good state, after 0 images in 0.0 minutes, in {run}" in captured.out
+    assert f"Kept: the last good state, after 0 examples in 0.0 minutes, in {run}" in captured.out
     resume = f"keras-gan train --resume {run} --set training.collapse_guard.action=roll_back"
     assert resume in captured.out
     opened = runs.Run.open(run)
@@ -570,7 +571,7 @@ def test_a_collapsed_training_is_one_line_and_can_go_on(tmp_path, capsys):
     with pytest.warns(UserWarning, match="1 of 3"):
         outcome = train.resume(run, ("training.collapse_guard.action=roll_back",))
     assert outcome.collapsed
-    assert outcome.reason.endswith("after 64 images and 3 roll backs")
+    assert outcome.reason.endswith("after 64 examples and 3 roll backs")
 
 
 @pytest.mark.slow
@@ -586,7 +587,7 @@ def test_equilibrium_ends_a_run_and_is_recorded(tmp_path, capsys):
     assert all({"balanced_accuracy", "noise_accuracy"} <= set(row) for row in rows)
     assert len(rows) < 10
     assert "sliced_wasserstein" in rows[-1]  # the end is evaluated, whatever ends it
-    assert re.search(r"^Equilibrium: \d+ images in 0\.\d minutes, in ", out, re.MULTILINE)
+    assert re.search(r"^Equilibrium: \d+ examples in 0\.\d minutes, in ", out, re.MULTILINE)
     assert f"--resume {run} --set training.equilibrium=null" in out
     assert opened.ending["reason"].startswith("equilibrium: ")
     assert "Ended: equilibrium: " in (run / "report.html").read_text("utf-8")

@@ -172,7 +172,7 @@ def test_a_model_repository_has_float32_alone(capsys):
     with pytest.raises(SystemExit) as stopped:
         __main__.main(["export", "run", "--layout", "triton", "--precision", "int8"])
     assert stopped.value.code == 2
-    assert "--precision goes with --layout bundle" in capsys.readouterr().err
+    assert "--precision needs --layout bundle" in capsys.readouterr().err
 
 
 def test_the_summary_says_what_a_precision_is_for(reduced):

@@ -76,7 +76,7 @@ def outcome(run):
     numbers = [v.value.numpy() for owner in (gan, *optimizers) for v in owner.variables]
     timing = ("seconds", "examples_per_second")
     rows = [{k: v for k, v in row.items() if k not in timing} for row in opened.rows()]
-    grid = max(opened.samples.glob("images-*.png")).read_bytes()
+    grid = max(opened.samples.glob("examples-*.png")).read_bytes()
     if opened.best_record:
         numbers += [v.value.numpy() for v in opened.load("best").variables]
     return numbers, rows, (opened.best_record, hashlib.sha256(grid).hexdigest())
@@ -97,9 +97,9 @@ def kill(name, folder, kills, seed):
     half = 0
     for done in range(kills):
         process = start(name, run, LONG)
-        checkpoints = set((run / "checkpoints").glob("images-*.keras"))
+        checkpoints = set((run / "checkpoints").glob("examples-*.keras"))
         if done % 5:  # as it plays and writes; else as it starts
-            while set((run / "checkpoints").glob("images-*.keras")) == checkpoints:
+            while set((run / "checkpoints").glob("examples-*.keras")) == checkpoints:
                 assert process.poll() is None, (folder / "log.txt").read_text()[-2000:]
                 time.sleep(0.005)
             time.sleep(rng.uniform(0, 0.6))
@@ -118,7 +118,7 @@ def test_twenty_kills_leave_no_trace(name, tmp_path):
     run, half = kill(name, tmp_path, kills=20, seed=7)
     assert half > 0, "no kill was in the middle of a write"
     tick = recipe.load(name, settings_of(name, LONG)).training.tick_examples
-    reached = max(int(path.stem[7:]) for path in (run / "checkpoints").glob("images-*.keras"))
+    reached = max(int(path.stem[9:]) for path in (run / "checkpoints").glob("examples-*.keras"))
     images = reached + 5 * tick
     assert images >= 20 * tick, "it was killed again and again at the same place"
     train.resume(run, (f"training.examples={images}",))
@@ -152,9 +152,9 @@ def test_killed_in_the_middle_of_writing_a_checkpoint(instant, tmp_path):
     program = [sys.executable, "-c", KILLED_WITHIN, instant, *arguments]
     done = subprocess.run(program, capture_output=True, text=True, timeout=120)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
-    found = sorted(p.name for p in (run / "checkpoints").glob("images-*.keras"))
+    found = sorted(p.name for p in (run / "checkpoints").glob("examples-*.keras"))
     last = {"before": 2, "after": 3}[instant]
-    assert found[-1] == f"images-{128 * last:09d}.keras"
+    assert found[-1] == f"examples-{128 * last:09d}.keras"
     assert len(list((run / "checkpoints").glob(".*"))) == (instant == "before")
     train.resume(run)
     straight = train.train(
@@ -271,7 +271,7 @@ def test_what_is_overridden_may_change_and_the_numbers_stay(tmp_path):
     first = train.train(points("training.examples=256"), run)
     before = [v.value.numpy() for v in first.gan.discriminator_optimizer.variables]
     changed = ("training.examples=512", "game.loss=hinge")
-    with pytest.raises(UsageError, match=r"--override KEY lets another one change. Received: "):
+    with pytest.raises(UsageError, match=r"Use --override KEY to change another key. Received: "):
         train.resume(run, changed)
     override = ("game.loss", "training.examples")
     after = train.resume(run, changed, override=override)
@@ -294,23 +294,27 @@ def test_an_overridden_game_falls_back_on_no_game_of_before(tmp_path):
     settings = ("training.examples=512", "game.loss=hinge")
     train.resume(run.path, settings, override=("game.loss",))
     kept = sorted(run.checkpoints.glob("*.keras"))
-    assert [path.name for path in kept] == ["images-000000384.keras", "images-000000512.keras"]
+    assert [path.name for path in kept] == ["examples-000000384.keras", "examples-000000512.keras"]
     kept[1].write_bytes(kept[1].read_bytes()[:-1])
-    with pytest.warns(UserWarning, match=r"000512.keras is damaged.*Taking images-000000384.keras"):
+    with pytest.warns(
+        UserWarning, match=r"000512.keras is damaged.*Using examples-000000384.keras"
+    ):
         assert type(run.load().adversarial_loss).__name__ == "Hinge"
     # The one before is overridden in its turn: it is the newest then, and nothing else is there.
     with pytest.warns(UserWarning, match=r"000512.keras is damaged"):
         gan = train.resume(run.path, ("game.loss=minimax",), override=("game.loss",)).gan
     assert type(gan.adversarial_loss).__name__ == "Minimax"
     kept = sorted(run.checkpoints.glob("*.keras"))
-    assert [path.name for path in kept] == ["images-000000384.keras", "images-000000512.keras"]
+    assert [path.name for path in kept] == ["examples-000000384.keras", "examples-000000512.keras"]
     assert type(runs.load_game(kept[0]).adversarial_loss).__name__ == "Minimax"
     # Numbers that do not fit are told of; none of another checkpoint are tried in their place.
     kept[1].write_bytes(kept[0].read_bytes())
     wider = recipe.load(
         "gaussians-8", [*settings_of("gaussians-8", 512), "networks.generator.widths=[8,8]"]
     )
-    with pytest.raises(UsageError, match=r"must leave every weight.*000512.keras"):
+    with pytest.raises(
+        UsageError, match=r"must have the weights and optimizer moments.*000512.keras"
+    ):
         run.load(into=train.build(wider, run.spec))
 
 
@@ -360,12 +364,12 @@ def test_an_override_that_changes_nothing_of_the_game_is_bit_exact(tmp_path):
     ("override", "settings", "message"),
     [
         ("game.los", (), r"must name a key or a section.*'game.los'. Did you mean 'game.loss'"),
-        ("training", (), r"keeps its data and the size of its batches.*--override training$"),
+        ("training", (), r"keeps its data and its batch size.*--override training$"),
         ("data.source", (), r"keeps its data.*--override data.source$"),
         (
             "networks.generator.widths",
             ("networks.generator.widths=[8,8]", "training.examples=1024"),
-            r"must leave every weight and moment in its place. Received: .*keras, of which Keras",
+            r"must have the weights and optimizer moments .*Received: .*keras, of which Keras",
         ),
     ],
 )

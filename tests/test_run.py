@@ -24,7 +24,7 @@ def test_a_new_run_has_its_recipe_and_environment(run):
 
 
 def test_only_new_or_empty_folders_are_taken(run, tmp_path):
-    with pytest.raises(UsageError, match=r"which exists; go on with --resume"):
+    with pytest.raises(UsageError, match=r"which exists; continue it with --resume"):
         runs.Run.create(run.path, run.recipe, run.data)
     (tmp_path / "other").mkdir()
     runs.Run.create(tmp_path / "other", run.recipe, run.data)
@@ -51,7 +51,7 @@ def test_only_a_run_is_replaced(run, tmp_path):
     thesis = tmp_path / "thesis"
     thesis.mkdir()
     (thesis / "recipe.yaml").touch()
-    with pytest.raises(UsageError, match=r"Only a run folder is replaced"):
+    with pytest.raises(UsageError, match=r"Only a run folder can be replaced"):
         runs.Run.create(thesis, run.recipe, run.data, replace=True)
     assert (thesis / "recipe.yaml").is_file()
     (run.path / "samples" / "old.png").touch()
@@ -71,7 +71,7 @@ def test_checkpoints_keep_the_last_two_and_come_back_whole(run, make_gan, images
         gan.fit(images.take(1), verbose=0)
         run.save(gan)
     names = sorted(path.name for path in run.checkpoints.glob("*.keras"))
-    assert names == ["images-000000016.keras", "images-000000024.keras"]
+    assert names == ["examples-000000016.keras", "examples-000000024.keras"]
     again = run.load()
     assert again.count("examples_seen") == 24
     np.testing.assert_array_equal(again.generate(range(3)), gan.generate(range(3)))
@@ -79,7 +79,7 @@ def test_checkpoints_keep_the_last_two_and_come_back_whole(run, make_gan, images
         run.load("best")
     run.save_best(gan, {"sliced_wasserstein": 0.5})
     assert run.load("best").count("examples_seen") == 24
-    assert run.best_record == {"sliced_wasserstein": 0.5, "file": "images-000000024.keras"}
+    assert run.best_record == {"sliced_wasserstein": 0.5, "file": "examples-000000024.keras"}
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(run, make_gan, images):
@@ -88,13 +88,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(run, make_gan
     gan.fit(images, verbose=0)
     last = run.save(gan)
     last.write_bytes(last.read_bytes()[:5000])
-    with pytest.warns(UserWarning, match=r"000032.keras is damaged.* Taking images-000000000"):
+    with pytest.warns(UserWarning, match=r"000032.keras is damaged.* Using examples-000000000"):
         assert run.load().count("examples_seen") == 0
     middle = bytearray(first.read_bytes())
     middle[len(middle) // 2 : len(middle) // 2 + 2000] = bytes(2000)
     last.unlink()
     first.write_bytes(middle)
-    with pytest.raises(UsageError, match=r"images-000000000.keras is damaged"):
+    with pytest.raises(UsageError, match=r"examples-000000000.keras is damaged"):
         run.load()
 
 
@@ -106,7 +106,7 @@ def test_a_checkpoint_of_less_takes_the_place_of_a_future_given_up(run, make_gan
     gan.examples_seen.assign(250)  # rolled back
     run.save(gan)
     names = sorted(path.name for path in run.checkpoints.glob("*.keras"))
-    assert names == ["images-000000200.keras", "images-000000250.keras"]
+    assert names == ["examples-000000200.keras", "examples-000000250.keras"]
     assert run.load().count("examples_seen") == 250
 
 
@@ -115,7 +115,7 @@ def test_what_a_killed_process_left_half_written_is_in_nobodys_way(run, make_gan
         folder.mkdir(exist_ok=True)
         (folder / ".abc.tmp").write_bytes(b"half")
     (run.path / ".mine").write_text("kept")
-    with pytest.raises(UsageError, match=r"Only a run folder is replaced.*with \.mine"):
+    with pytest.raises(UsageError, match=r"Only a run folder can be replaced.*with \.mine"):
         runs.check_new(run.path, replace=True)
     (run.path / ".mine").unlink()
     runs.check_new(run.path, replace=True)
@@ -158,12 +158,15 @@ def test_one_bit_is_enough_for_a_checkpoint_to_be_damaged(run, make_gan, images)
     gan = run.load()
     gan.fit(images.take(1), verbose=0)
     run.save(gan, keep=1)
-    assert {p.name for p in run.checkpoints.iterdir()} == {"recipe.yaml", "images-000000008.keras"}
+    assert {p.name for p in run.checkpoints.iterdir()} == {
+        "recipe.yaml",
+        "examples-000000008.keras",
+    }
 
 
 def test_damaged_records_are_named(run):
     run.metrics.write_text("abc,def\nx,y\n")
-    with pytest.raises(UsageError, match=r"holds numbers. Received: .*metrics.csv"):
+    with pytest.raises(UsageError, match=r"must hold numbers. Received: .*metrics.csv"):
         run.rows()
     (run.path / "best").mkdir()
     (run.path / "best" / "best.json").write_text("{")

@@ -208,7 +208,7 @@ def test_the_recipe_of_r3gan_line_by_line(image_spec):
     """Every number at the start, in the middle and at the end, and a step at each."""
     tree = r3gan_recipe()
     for role in ("generator", "discriminator"):
-        tree[role] = {"architecture": "dcgan", "widths": [8, 4, 4]}
+        tree["networks"][role] = {"architecture": "dcgan", "widths": [8, 4, 4]}
     loaded = recipe.parse(tree)
     assert recipe.parse(yaml.safe_load(loaded.to_yaml())) == loaded
     assert loaded.open_ended() == []

@@ -32,6 +32,8 @@ SMALL = [
     "samples.count=9",
 ]
 SETS = [part for setting in SMALL for part in ("--set", setting)]
+BOTH = ("generator", "discriminator")
+LABELS = [p for n in BOTH for p in ("--set", f"networks.{n}.condition=[labels]")]
 
 
 def small(*settings):
@@ -74,8 +76,8 @@ def test_a_run_folder_is_complete(trained):
     measured = [row["examples_seen"] for row in run.rows() if "sliced_wasserstein" in row]
     assert measured == [192, 320]
     grids = sorted(path.name for path in (trained / "samples").iterdir())
-    assert grids[0] == "images-000000000.png"
-    assert grids[-1] == "images-000000320.png"
+    assert grids[0] == "examples-000000000.png"
+    assert grids[-1] == "examples-000000320.png"
     assert PIL.Image.open(trained / "samples" / grids[0]).size == (84, 84)
     assert list((trained / "tensorboard").rglob("events.out.tfevents*"))
     assert not list(trained.rglob(".*"))  # no temporary file is left
@@ -199,9 +201,9 @@ def test_an_interrupted_run_saves_says_how_to_go_on_and_does_so_exactly(tmp_path
     out, err = process.communicate(timeout=120)
     assert process.returncode == status, err
     assert "Traceback" not in err
-    stopped = int(re.search(r"Stopped after ([\d,]+) images", out)[1].replace(",", ""))
+    stopped = int(re.search(r"Stopped after ([\d,]+) examples", out)[1].replace(",", ""))
     assert 0 < stopped < 3200
-    assert f"Go on with: keras-gan train --resume {run}" in out
+    assert f"Resume with: keras-gan train --resume {run}" in out
 
     outcome = train.resume(run)
     assert outcome.reason == "finished"
@@ -219,12 +221,12 @@ def test_a_run_goes_on_for_longer_but_not_under_another_recipe(trained, tmp_path
     with pytest.raises(UsageError, match=r"Received: networks.generator.norm: unset -> none"):
         train.resume(tmp_path / "run")
     (tmp_path / "run" / "recipe.yaml").write_text(small().to_yaml())
-    with pytest.raises(UsageError, match=r"has seen all of its 320 images"):
+    with pytest.raises(UsageError, match=r"has seen all of its 320 examples"):
         train.resume(tmp_path / "run")
     with pytest.raises(
         UsageError,
-        match=r"recipe it began with, but for training.examples, training.minutes, "
-        r"training.collapse_guard, training.equilibrium; --override KEY lets another one change. "
+        match=r"with its original recipe, except for training.examples, training.minutes, "
+        r"training.collapse_guard, training.equilibrium. Use --override KEY to change another key. "
         r"Received: "
         r"game.loss: relativistic -> hinge; training.seed: 0 -> 3",
     ):
@@ -232,7 +234,7 @@ def test_a_run_goes_on_for_longer_but_not_under_another_recipe(trained, tmp_path
     # A schedule over the whole training would have been another one in a longer training.
     opened = runs.Run.open(tmp_path / "run")
     opened.recipe = small("optimizers.generator.learning_rate={name: cosine, start: 1e-3}")
-    message = r"but for training.minutes, .*Received: training.examples: 320 -> 384"
+    message = r"except for training.minutes, .*Received: training.examples: 320 -> 384"
     with pytest.raises(UsageError, match=message):
         train.resume(tmp_path / "run", ("training.examples=384",))
     opened.recipe = small()
@@ -247,7 +249,7 @@ def test_a_run_goes_on_with_its_own_data_alone_and_is_exported_without(tmp_path,
     np.savez(data, x=rng.integers(0, 255, (90, 8, 8, 1)).astype("uint8"))
     main(["train", "quickstart", *SETS, "--data", str(data), "--run", str(tmp_path / "run")])
     np.savez(data, x=rng.integers(0, 255, (80, 8, 8, 1)).astype("uint8"))
-    with pytest.raises(UsageError, match=r"data it began with.*another counts and digest"):
+    with pytest.raises(UsageError, match=r"with its original data.*differs in counts and digest"):
         train.resume(tmp_path / "run", ("training.examples=384",))
     data.unlink()
     main(["export", str(tmp_path / "run")])
@@ -270,7 +272,7 @@ def test_conditional_training_on_a_folder_of_pictures(tmp_path):
             pixels = (level + rng.integers(-30, 30, (16, 16, 3))).astype("uint8")
             PIL.Image.fromarray(pixels).save(tmp_path / "pictures" / kind / f"{i}.png")
     run = tmp_path / "run"
-    data = ["--data", str(tmp_path / "pictures"), "--set", "game.conditional=true"]
+    data = ["--data", str(tmp_path / "pictures"), *LABELS]
     main(["train", "quickstart", *SETS, *data, "--run", str(run)])
     main(["export", str(run)])
     bundle = serving.Bundle(run / "bundle")
@@ -340,7 +342,7 @@ MISTAKES = {
     "odd sides": ([*TRAIN, "--data", "{bad}/odd.npz"], "divide by 4 .*9 x 9"),
     "unknown key": ([*TRAIN, "--set", "training.sed=1"], "Did you mean 'seed'"),
     "indivisible": ([*TRAIN, "--set", "game.discriminator_steps=5"], "discriminator_steps=5"),
-    "conditional": ([*TRAIN, "--data", "gaussians", "--set", "game.conditional=true"], "labels"),
+    "conditional": ([*TRAIN, "--data", "gaussians", *LABELS], "labels"),
     "run exists": ([*TRAIN, "--run", "{bad}/taken"], "new or empty folder"),
     "read-only run": ([*TRAIN, "--run", "/sys/run"], "/sys/run cannot be written"),
     "no run": (["train", "--resume", "{bad}/empty"], "recipe.yaml"),
@@ -410,11 +412,10 @@ def test_a_full_disk_is_told_and_the_run_survives(tmp_path):
 # ------------------------------------------------------------------------ the long ones
 
 
-# The recipes for a GPU: shape of a sample, classes, and what makes their networks small.
-BOTH = ("generator", "discriminator")
-SMALL_R3GAN = [f"{p}.{s}" for p in BOTH for s in ("preset=null", "width=4", "depth=2")]
-SMALL_R3GAN += [f"{player}.blocks_per_stage=1" for player in BOTH]
-SMALL_RESNET = [f"{player}.widths=[4,4,4]" for player in BOTH]
+# The recipes for a GPU: shape of a sample, classes, and settings of small networks.
+SMALL_R3GAN = [f"networks.{n}.{s}" for n in BOTH for s in ("preset=null", "width=4", "depth=2")]
+SMALL_R3GAN += [f"networks.{n}.blocks_per_stage=1" for n in BOTH]
+SMALL_RESNET = [f"networks.{n}.widths=[4,4,4]" for n in BOTH]
 ON_A_GPU = {
     "cifar10-sngan": ((32, 32, 3), 0, SMALL_RESNET),
     "cifar10-r3gan": ((32, 32, 3), 10, SMALL_R3GAN),
@@ -520,14 +521,14 @@ def test_a_recipe_for_a_gpu_has_the_published_numbers(name):
         if not isinstance(value, dict):
             return value
         shape = ("linear", None) if "sngan" in name else ("cosine", 20_000_000)
-        assert (value["name"], value.get("images")) == shape
+        assert (value["name"], value.get("examples")) == shape
         return value["start"], value.get("end", 0)
 
     game = tree["game"]
-    penalties = {penalty["name"]: ends(penalty["weight"]) for penalty in game["penalties"]}
+    penalties = {penalty["name"]: ends(penalty["weight"]) for penalty in game["terms"]}
     gamma = published["gamma"]
     assert penalties == ({"r1": gamma, "r2": gamma} if gamma else {})
-    for penalty in game["penalties"]:
+    for penalty in game["terms"]:
         assert penalty.get("interval", 1) == 1
     augment = game["augment"]
     assert (augment and ends(augment["probability"])) == published["probability"]
@@ -537,7 +538,8 @@ def test_a_recipe_for_a_gpu_has_the_published_numbers(name):
     assert ends(game["ema_half_life"]) == published["ema_half_life"]
     assert game["loss"] == ("hinge" if "sngan" in name else "relativistic")
     assert game["discriminator_steps"] == (5 if "sngan" in name else 1)
-    assert game["conditional"] == published["conditional"]
+    for network in tree["networks"].values():
+        assert network["condition"] == (["labels"] if published["conditional"] else [])
     assert tree["training"]["batch_size"] == published["batch_size"]
     for optimizer in tree["optimizers"].values():
         assert optimizer["name"] == "adam"

@@ -152,7 +152,7 @@ def test_a_folder_of_something_else_is_refused(whole, tmp_path):
         (["x", "--check", "y"], "Received: both"),
         (["x", "--version", "0"], "--version must be next, or a number from 1"),
         (["x", "--version", "new", "--to", "y"], "Received: --version new"),
-        (["x", "--version", "next"], "--version goes with --to"),
+        (["x", "--version", "next"], "--version needs --to"),
         (["x", "--layout", "torch"], "must be bundle or triton. Received: --layout torch"),
         (["x", "--layout", "triton", "--overwrite"], "gets a new version"),
         (["--check", "nowhere"], "A bundle is a folder with a manifest.json"),

@@ -269,7 +269,7 @@ def test_two_processes_learn_what_one_learns_from_the_whole_batch(tmp_path):
         with open(sys.argv[3], "wb") as file:
             pickle.dump(replicas.state(two), file)
         print(team, team.gather([team.index, 7]).tolist())
-        guard = workers.CollapseGuard(team, np.ones((16, 2)) * np.arange(16)[:, None])
+        guard = workers.SharedCollapseGuard(team, np.ones((16, 2)) * np.arange(16)[:, None])
         guard.set_model(two)
         guard.on_train_begin()
         print(guard._diversity(lambda made: 0.3 + team.index))
@@ -295,8 +295,8 @@ def test_two_processes_learn_what_one_learns_from_the_whole_batch(tmp_path):
         one.fit(tf.data.Dataset.from_tensors(x).repeat(), steps_per_epoch=3, verbose=0)
     told = [output(process) for process in started]
     differs = (
-        "All workers must train the same game. "
-        f"Received: another data on worker 1 (127.0.0.1:{b}) than on worker 0"
+        "All workers must have the same data. "
+        f"Received: a different data on worker 1 (127.0.0.1:{b}) than on worker 0"
     )
     assert told == [[f"worker {i} of 2 [[0, 7], [1, 7]]", "0.3", differs] for i in range(2)]
     states = [np.load(tmp_path / str(i), allow_pickle=True) for i in range(2)]
@@ -344,7 +344,7 @@ def final(run):
 def undisturbed(tmp_path_factory):
     run = tmp_path_factory.mktemp("undisturbed") / "run"
     told = list(finish(launch(*GAME, "--run", run)))
-    assert "Finished: 6,400 images" in told[0]
+    assert "Finished: 6,400 examples" in told[0]
     assert "worker 1 of 2" in told[1]
     return run
 
@@ -358,7 +358,7 @@ def test_a_killed_worker_ends_the_other_and_a_resume_ends_where_the_undisturbed_
     run = tmp_path / "run"
     told = list(finish(launch(*GAME, "--run", run, "--minutes", "0.05")))
     assert "Out of time" in told[0]  # by one clock of two, at the same step
-    (checkpoint,) = run.glob("checkpoints/images-*")
+    (checkpoint,) = run.glob("checkpoints/examples-*")
 
     processes = launch("--resume", run, "--set", "training.minutes=null")
     before, deadline = (run / "metrics.csv").read_bytes(), time.monotonic() + 240
@@ -376,10 +376,10 @@ def test_a_killed_worker_ends_the_other_and_a_resume_ends_where_the_undisturbed_
     assert last.startswith(f"keras-gan: error: Lost worker {victim} (127.0.0.1:"), err[-3000:]
     assert "Traceback" not in err
     processes[victim].communicate()
-    assert list(run.glob("checkpoints/images-*")) == [checkpoint]  # it goes on from the middle
+    assert list(run.glob("checkpoints/examples-*")) == [checkpoint]  # it goes on from the middle
 
     told = list(finish(launch("--resume", run)))
-    assert "Finished: 6,400 images" in told[0]
+    assert "Finished: 6,400 examples" in told[0]
     first, second = final(undisturbed), final(run)
     assert len(first) == len(second)
     for (name, a), b in zip(first.items(), second.values(), strict=True):
@@ -414,15 +414,18 @@ OTHER = json.dumps({"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "wor
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--workers", WORKERS], "go together. Received: --workers 10.0.0.1:2222,10.0.0.2:2222 al"),
-        (["--index", "0"], "go together. Received: --index 0 alone"),
+        (
+            ["--workers", WORKERS],
+            "given together. Received: --workers 10.0.0.1:2222,10.0.0.2:2222 on",
+        ),
+        (["--index", "0"], "given together. Received: --index 0 only"),
         (["--workers", WORKERS, "--index", "2"], "from 0 to 1 with 2 workers. Received: --index 2"),
         (["--workers", WORKERS, "--index", "-1"], "Received: --index -1"),
         (["--workers", "a:x,b:2", "--index", "0"], "port from 1 to 65535. Received: 'a:x'"),
         (["--workers", "a:70000,b:2", "--index", "0"], "Received: 'a:70000'"),
         (["--workers", "a,b", "--index", "0"], "host:port.* Received: 'a'"),
         (["--workers", "a:1,,b:2", "--index", "0"], "Received: ''"),
-        (["--workers", "a:1,a:1", "--index", "0"], "each worker once. Received: a:1 twice"),
+        (["--workers", "a:1,a:1", "--index", "0"], "each address once. Received: a:1 twice"),
     ],
 )
 def test_wrong_workers_are_refused_in_one_line(arguments, message, capsys, monkeypatch):
@@ -445,7 +448,7 @@ def test_workers_set_tf_config_and_respect_one_that_is_set(monkeypatch):
     }
     workers.configure(WORKERS, 1)  # the same once more
     assert workers.are_several()
-    with pytest.raises(UsageError, match=r"says otherwise than --workers.* Received: TF_CONFIG="):
+    with pytest.raises(UsageError, match=r"differs from --workers.* Received: TF_CONFIG="):
         workers.configure(WORKERS, 0)
     monkeypatch.setenv("TF_CONFIG", OTHER)
     workers.configure(None, None)
@@ -458,7 +461,7 @@ def test_workers_set_tf_config_and_respect_one_that_is_set(monkeypatch):
         ("{", "must be JSON"),
         ("[1]", "TF_CONFIG must hold"),
         ('{"cluster": {"worker": ["a:1"]}}', "TF_CONFIG must hold"),
-        (OTHER.replace('"index": 0', '"index": 2'), "must be one of its 2 addresses'. Received: 2"),
+        (OTHER.replace('"index": 0', '"index": 2'), "must be from 0 to 1. Received: index=2"),
         (OTHER.replace('"task": {"type": "worker"', '"task": {"type": "ps"'), "Received: ps"),
         (
             '{"cluster": {"worker": ["a:1"], "evaluator": ["b:2"]}, '
