@@ -36,7 +36,7 @@ def test_the_preview_is_drawn_at_the_interval(make_gan, images, tmp_path):
 def test_scatter_puts_points_where_they_are():
     picture = np.asarray(pictures.grid(np.array([[1.0, 1.0], [-1.0, 0.0]])))
     dark = np.argwhere(picture < 128)
-    # The half width is 1.1: a point at 1 lies at (1 / 1.1 + 1) / 2 of the side.
+    # The half width is 1.1: a point at 1 lies at (1 / 1.1 + 1) / 2 of the width.
     near = 512 * (1 / 1.1 + 1) / 2
     rows, columns = dark[dark[:, 1] > 256].mean(axis=0)
     assert (rows, columns) == pytest.approx((512 - near, near), abs=1.5)
@@ -44,7 +44,7 @@ def test_scatter_puts_points_where_they_are():
         pictures.grid(np.zeros((2, 3, 4)))
 
 
-def test_record_has_a_row_for_each_epoch_a_checkpoint_and_a_report(make_gan, images, run):
+def test_the_record_has_a_row_for_each_epoch_a_checkpoint_and_a_report(make_gan, images, run):
     gan = make_gan(terms=["r1"])
     x = np.concatenate([x for x, _ in images])
     evaluation = callbacks.Evaluation(run, x[:16], every_examples=64)
@@ -68,7 +68,7 @@ def test_record_has_a_row_for_each_epoch_a_checkpoint_and_a_report(make_gan, ima
     assert not re.search(r"(src|href)=.?http", text)
 
 
-def test_record_forgets_a_future_that_did_not_happen(make_gan, images, run):
+def test_the_record_drops_rows_after_the_resumed_state(make_gan, images, run):
     gan = make_gan()
     run.write_rows([{"examples_seen": 0, "seconds": 1.0}, {"examples_seen": 500, "seconds": 9.0}])
     gan.fit(images, verbose=0, callbacks=[callbacks.RunWriter(run)])
@@ -77,8 +77,8 @@ def test_record_forgets_a_future_that_did_not_happen(make_gan, images, run):
     assert 1.0 < rows[1]["seconds"] < 300
 
 
-def test_writing_takes_no_more_than_a_twentieth_of_the_time(make_gan, images, run, monkeypatch):
-    """A clock of our own: an epoch takes 10 seconds, a checkpoint 4, a report 3, the rows 1."""
+def test_writing_takes_at_most_a_twentieth_of_the_time(make_gan, images, run, monkeypatch):
+    """On a fake clock an epoch takes 10 seconds, a checkpoint 4, a report 3, the rows 1."""
     now, written = [0.0], {"save": [], "report": [], "rows": []}
 
     def slow(name, seconds):
@@ -99,14 +99,14 @@ def test_writing_takes_no_more_than_a_twentieth_of_the_time(make_gan, images, ru
     record = callbacks.RunWriter(run, every_seconds=5.0)
     make_gan().fit(images.take(1), epochs=40, verbose=0, callbacks=[Clock(), record])
     for name, seconds in (("save", 4), ("report", 3)):
-        between = np.diff(written[name][:-1])  # the last is of the end
+        between = np.diff(written[name][:-1])  # the last one is written at the end
         assert len(between) >= 3
         assert (between >= 21 * seconds).all(), (name, between)
         assert (between <= 21 * seconds + 25).all(), (name, between)
     assert written["rows"][-1] > written["save"][-1]  # the report has the last rows
 
 
-def test_a_loss_that_is_no_number_ends_the_training_before_the_checkpoint(make_gan, images, run):
+def test_a_loss_that_is_not_finite_ends_the_training_before_the_checkpoint(make_gan, images, run):
     gan = make_gan()
     gan.fit(images, verbose=0, callbacks=[callbacks.RunWriter(run)])
     kernel = gan.discriminator.trainable_variables[0]
@@ -116,7 +116,7 @@ def test_a_loss_that_is_no_number_ends_the_training_before_the_checkpoint(make_g
     assert run.load().count("examples_seen") == 32
 
 
-def test_limits_end_at_the_very_step_and_in_time(make_gan, images):
+def test_limits_end_the_training_at_the_exact_step_and_in_time(make_gan, images):
     gan = make_gan()
     limits = callbacks.Limits(steps=6)
     gan.fit(images, epochs=9, verbose=0, callbacks=[limits])
@@ -128,7 +128,7 @@ def test_limits_end_at_the_very_step_and_in_time(make_gan, images):
     assert timed.out_of_time
 
 
-def test_signals_are_given_back_after_an_error(make_gan, images):
+def test_signal_handlers_are_restored_after_an_error(make_gan, images):
     before = signal.getsignal(signal.SIGINT)
     limits = callbacks.Limits(steps=9)
     limits.set_model(make_gan())
@@ -139,7 +139,7 @@ def test_signals_are_given_back_after_an_error(make_gan, images):
 
 
 @pytest.mark.slow
-def test_evaluations_fall_on_the_same_images_after_a_resume(make_gan, images, run):
+def test_evaluations_fall_on_the_same_examples_after_a_resume(make_gan, images, run):
     x = np.concatenate([x for x, _ in images])[:16]
     evaluated = {}
     for name, epochs in (("straight", (6,)), ("resumed", (3, 3))):
@@ -155,7 +155,7 @@ def test_evaluations_fall_on_the_same_images_after_a_resume(make_gan, images, ru
     assert evaluated["straight"] == evaluated["resumed"] == [64, 128, 192]
 
 
-def test_progress_tells_what_it_promises(make_gan, images, capsys, monkeypatch):
+def test_progress_shows_speed_time_left_and_losses(make_gan, images, capsys, monkeypatch):
     gan = make_gan()
     progress = callbacks.Progress(examples=6400)
     now = iter(range(0, 10_000, 11))
@@ -176,7 +176,7 @@ def test_report_of_a_run_without_rows(run):
 
 
 def test_sliced_wasserstein_by_hand():
-    """Shifted by a vector v, a set is mean |v . direction| away, whatever its shape."""
+    """The distance of a set from itself shifted by v is the mean of |v . direction|."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(500, 2))
     shift = np.array([3.0, 4.0])

@@ -12,7 +12,7 @@ from keras_gan import UsageError, recipe, train
 
 
 @pytest.mark.parametrize("name", sorted(recipe.names()))
-def test_presets_are_whole_and_round_trip(name, tmp_path):
+def test_presets_are_valid_and_round_trip(name, tmp_path):
     loaded = recipe.load(name)
     assert recipe.names()[name].endswith(".")
     path = tmp_path / "resolved.yaml"
@@ -22,7 +22,7 @@ def test_presets_are_whole_and_round_trip(name, tmp_path):
     assert again.diff(loaded) == []
 
 
-def test_the_four_presets_are_there():
+def test_the_four_basic_presets_exist():
     assert {"quickstart", "fashion-mnist", "gaussians-8", "gaussians-25"} <= set(recipe.names())
 
 
@@ -132,7 +132,7 @@ def test_diff_names_the_paths():
         ("training.seed=[", "--set takes a value in YAML"),
     ],
 )
-def test_a_wrong_key_is_told_by_its_path_in_one_line(setting, message):
+def test_the_error_for_a_wrong_key_is_one_line_with_its_path(setting, message):
     settings = ["training.batch_size=64", setting]
     with pytest.raises(UsageError, match=message) as caught:
         recipe.load("quickstart", settings)
@@ -176,7 +176,7 @@ def test_labels_need_data_with_labels():
 
 
 def test_the_games_constructor_is_the_section():
-    """A game of one's own with another argument: no other file knows of it."""
+    """A user's game with another argument needs no change in any other file."""
 
     class StubbornGame(keras_gan.GAN):
         def __init__(
@@ -211,13 +211,13 @@ def test_the_games_constructor_is_the_section():
         recipe.parse(tree)
 
 
-def test_what_keras_refuses_is_told_in_one_line_too():
+def test_the_error_for_what_keras_refuses_is_one_line():
     settings = ["optimizers.generator.clipnorm=1.0", "optimizers.generator.clipvalue=1.0"]
     with pytest.raises(UsageError, match=r"optimizers.generator is refused by Keras: Only one"):
         recipe.load("quickstart", settings)
 
 
-def test_files_that_are_no_recipes(tmp_path):
+def test_files_that_are_not_recipes_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"neither. Did you mean 'quickstart'"):
         recipe.load("quickstrat")
     for name, content, message in (
@@ -233,7 +233,7 @@ def test_files_that_are_no_recipes(tmp_path):
             recipe.load(str(path))
 
 
-def test_a_section_of_the_wrong_shape(tmp_path):
+def test_a_section_of_the_wrong_type_is_refused(tmp_path):
     tree = yaml.safe_load(recipe.load("quickstart").to_yaml())
     tree["training"] = 5
     with pytest.raises(UsageError, match=r"training: .* dictionary.* Received: 5"):
@@ -263,7 +263,7 @@ def test_lazy_interval_rescales_the_optimizer():
     assert recipe.make_optimizer(recipe.OptimizerSection(), 1).beta_2 == 0.999
 
 
-def test_the_benchmark_of_few_images_asks_for_augmentations_that_there_are(monkeypatch):
+def test_the_augmentations_of_the_benchmark_of_few_images_exist(monkeypatch):
     monkeypatch.syspath_prepend(str(pathlib.Path(__file__).parents[1] / "benchmarks"))
     small_data = importlib.import_module("small_data")
     found = {

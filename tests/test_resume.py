@@ -1,4 +1,4 @@
-"""Killed at any instant, a training goes on as if nothing had happened: bit for bit."""
+"""A training that is killed at any instant is resumed bit for bit."""
 
 import hashlib
 import itertools
@@ -18,7 +18,7 @@ from keras_gan import UsageError, callbacks, recipe, train
 from keras_gan import run as runs
 
 SETTINGS = {
-    # Every tick of four steps ends with a checkpoint, so that most kills fall into a writing.
+    # Every tick of four steps ends with a checkpoint, so that most kills interrupt a write.
     "quickstart": [
         "networks.generator.widths=[8,4,4]",
         "networks.discriminator.widths=[8,4,4]",
@@ -47,7 +47,7 @@ SETTINGS = {
         "training.checkpoint_seconds=0",
     ],
 }
-LONG = 10**6  # images: more than is ever reached
+LONG = 10**6  # examples: more than are ever reached
 
 
 def settings_of(name, images):
@@ -69,7 +69,7 @@ def start(name, run, images):
 
 
 def outcome(run):
-    """All that must not differ: weights, moments and counters, rows, the last grid."""
+    """Returns everything that must not differ: weights, moments, counters, rows, preview."""
     opened = runs.Run.open(run)
     gan = opened.load()
     optimizers = (gan.generator_optimizer, gan.discriminator_optimizer)
@@ -92,13 +92,13 @@ def assert_same(a, b):
 
 
 def kill(name, folder, kills, seed):
-    """Kills a training so often: its run, and how many kills left something half written."""
+    """Kills a training repeatedly. Returns the run, and the number of interrupted writes."""
     rng, run = random.Random(seed), folder / "killed"
     half = 0
     for done in range(kills):
         process = start(name, run, LONG)
         checkpoints = set((run / "checkpoints").glob("examples-*.keras"))
-        if done % 5:  # as it plays and writes; else as it starts
+        if done % 5:  # during training and writing; otherwise during the start
             while set((run / "checkpoints").glob("examples-*.keras")) == checkpoints:
                 assert process.poll() is None, (folder / "log.txt").read_text()[-2000:]
                 time.sleep(0.005)
@@ -145,8 +145,8 @@ main(sys.argv[2:])
 
 
 @pytest.mark.parametrize("instant", ["before", pytest.param("after", marks=pytest.mark.slow)])
-def test_killed_in_the_middle_of_writing_a_checkpoint(instant, tmp_path):
-    """Between writing the temporary file and giving it its name; or just after."""
+def test_a_kill_while_a_checkpoint_is_written_leaves_no_trace(instant, tmp_path):
+    """Before the temporary file is renamed, or just after."""
     images, run = 6 * 128, tmp_path / "run"
     arguments = command("gaussians-8", run, images)[3:]
     program = [sys.executable, "-c", KILLED_WITHIN, instant, *arguments]
@@ -168,7 +168,7 @@ def points(*settings):
 
 
 @pytest.mark.slow
-def test_killed_before_the_first_checkpoint_it_starts_anew(tmp_path):
+def test_a_run_killed_before_the_first_checkpoint_starts_from_the_beginning(tmp_path):
     whole = train.train(points(), tmp_path / "whole")
     data = runs.describe_data(train.open_data(points()))
     run = runs.Run.create(tmp_path / "run", points(), data)
@@ -177,7 +177,7 @@ def test_killed_before_the_first_checkpoint_it_starts_anew(tmp_path):
 
 
 @pytest.mark.slow
-def test_stopped_within_a_tick_the_next_rows_are_as_they_would_be(tmp_path):
+def test_a_stop_within_a_tick_does_not_change_later_rows(tmp_path):
     whole = train.train(points(), tmp_path / "whole")
     part = train.train(points("training.examples=200"), tmp_path / "part")
     assert part.gan.count("iteration") == 7  # of 4 steps a tick
@@ -191,7 +191,7 @@ def test_stopped_within_a_tick_the_next_rows_are_as_they_would_be(tmp_path):
 
 
 def test_a_resume_within_a_tick_is_one_training(tmp_path, monkeypatch):
-    """A signal as the tick that was begun ends is not lost, and nothing says "finished" there."""
+    """A signal at the end of the interrupted tick is not lost, and no ending is written there."""
     run = train.train(points("training.examples=200"), tmp_path / "run").run
     endings, row = [], callbacks.RunWriter.on_epoch_end
 
@@ -216,7 +216,7 @@ def test_a_signal_while_the_end_is_written_loses_nothing(tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
         save(self)
 
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which would end this very process
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which would end this process
     monkeypatch.setattr(callbacks.RunWriter, "_save", interrupted)
     try:
         outcome = train.train(points("training.examples=256"), tmp_path / "run")
@@ -228,8 +228,8 @@ def test_a_signal_while_the_end_is_written_loses_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_full_disk_costs_no_more_than_what_was_not_written(tmp_path):
-    """Files are limited to 40 kB, as a full disk would; checkpoints are larger."""
+def test_a_full_disk_loses_only_what_was_not_written(tmp_path):
+    """A limit on the size of files, below that of a checkpoint, stands in for a full disk."""
     whole = train.train(points(), tmp_path / "whole")
     train.train(points("training.examples=256"), tmp_path / "run")
     before = sorted((tmp_path / "run" / "checkpoints").iterdir())
@@ -263,10 +263,10 @@ def test_a_clock_that_goes_backwards_changes_nothing(tmp_path, monkeypatch):
     assert all(a["seconds"] < b["seconds"] for a, b in itertools.pairwise(rows))
 
 
-# ------------------------------------------------------------------------ another recipe
+# ------------------------------------------------------------------------ changed recipes
 
 
-def test_what_is_overridden_may_change_and_the_numbers_stay(tmp_path):
+def test_an_overridden_key_may_change_and_the_weights_stay(tmp_path):
     run = tmp_path / "run"
     first = train.train(points("training.examples=256"), run)
     before = [v.value.numpy() for v in first.gan.discriminator_optimizer.variables]
@@ -288,7 +288,7 @@ def test_what_is_overridden_may_change_and_the_numbers_stay(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_overridden_game_falls_back_on_no_game_of_before(tmp_path):
+def test_an_overridden_game_has_no_checkpoints_of_the_previous_game(tmp_path):
     run = train.train(points("training.examples=384", "training.keep_checkpoints=3"), tmp_path).run
     assert len(list(run.checkpoints.glob("*.keras"))) == 3
     settings = ("training.examples=512", "game.loss=hinge")
@@ -300,14 +300,14 @@ def test_an_overridden_game_falls_back_on_no_game_of_before(tmp_path):
         UserWarning, match=r"000512.keras is damaged.*Using examples-000000384.keras"
     ):
         assert type(run.load().adversarial_loss).__name__ == "Hinge"
-    # The one before is overridden in its turn: it is the newest then, and nothing else is there.
+    # The previous one is overridden as well: it becomes the newest, and the only one.
     with pytest.warns(UserWarning, match=r"000512.keras is damaged"):
         gan = train.resume(run.path, ("game.loss=minimax",), override=("game.loss",)).gan
     assert type(gan.adversarial_loss).__name__ == "Minimax"
     kept = sorted(run.checkpoints.glob("*.keras"))
     assert [path.name for path in kept] == ["examples-000000384.keras", "examples-000000512.keras"]
     assert type(runs.load_game(kept[0]).adversarial_loss).__name__ == "Minimax"
-    # Numbers that do not fit are told of; none of another checkpoint are tried in their place.
+    # Weights that do not fit are an error; no other checkpoint is tried instead.
     kept[1].write_bytes(kept[0].read_bytes())
     wider = recipe.load(
         "gaussians-8", [*settings_of("gaussians-8", 512), "networks.generator.widths=[8,8]"]
@@ -338,8 +338,8 @@ def test_a_rolled_back_learning_rate_stays_lowered_under_an_override(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_overridden_learning_rate_is_the_one_that_is_used(tmp_path):
-    """Keras keeps a constant rate among the numbers of a checkpoint."""
+def test_an_overridden_learning_rate_is_used(tmp_path):
+    """Keras stores a constant rate among the weights of a checkpoint."""
     rates = [f"optimizers.{role}.learning_rate=0.001" for role in ("generator", "discriminator")]
     train.train(points(*rates, "training.examples=128"), tmp_path / "run")
     key = "optimizers.generator.learning_rate"
@@ -373,7 +373,7 @@ def test_an_override_that_changes_nothing_of_the_game_is_bit_exact(tmp_path):
         ),
     ],
 )
-def test_an_override_that_cannot_be(override, settings, message, tmp_path):
+def test_an_impossible_override_is_refused(override, settings, message, tmp_path):
     train.train(points("training.examples=128"), tmp_path / "run")
     before = sorted((tmp_path / "run").rglob("*"))
     with pytest.raises(UsageError, match=message):

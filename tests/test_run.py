@@ -1,4 +1,4 @@
-"""The run folder: whole at any instant, and what is not one is refused."""
+"""The run folder: complete at any instant; other folders are refused."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ def test_a_new_run_has_its_recipe_and_environment(run):
     assert sum(run.data["counts"].values()) == 40
 
 
-def test_only_new_or_empty_folders_are_taken(run, tmp_path):
+def test_a_new_run_needs_a_new_or_empty_folder(run, tmp_path):
     with pytest.raises(UsageError, match=r"which exists; continue it with --resume"):
         runs.Run.create(run.path, run.recipe, run.data)
     (tmp_path / "other").mkdir()
@@ -40,14 +40,14 @@ def test_only_new_or_empty_folders_are_taken(run, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
-def test_what_is_no_run_is_told(tmp_path):
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path):
     with pytest.raises(UsageError, match="which does not exist"):
         runs.Run.open(tmp_path / "nowhere")
     with pytest.raises(UsageError, match=r"which has no recipe.yaml"):
         runs.Run.open(tmp_path)
 
 
-def test_only_a_run_is_replaced(run, tmp_path):
+def test_only_a_run_can_be_replaced(run, tmp_path):
     thesis = tmp_path / "thesis"
     thesis.mkdir()
     (thesis / "recipe.yaml").touch()
@@ -63,7 +63,7 @@ def test_only_a_run_is_replaced(run, tmp_path):
     assert (run.path / "thesis.txt").is_file()
 
 
-def test_checkpoints_keep_the_last_two_and_come_back_whole(run, make_gan, images):
+def test_the_last_two_checkpoints_are_kept_and_can_be_loaded(run, make_gan, images):
     gan = make_gan()
     with pytest.raises(UsageError, match="has no checkpoint"):
         run.load()
@@ -82,7 +82,7 @@ def test_checkpoints_keep_the_last_two_and_come_back_whole(run, make_gan, images
     assert run.best_record == {"sliced_wasserstein": 0.5, "file": "examples-000000024.keras"}
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(run, make_gan, images):
+def test_a_damaged_checkpoint_is_named_and_the_previous_one_used(run, make_gan, images):
     gan = make_gan()
     first = run.save(gan)
     gan.fit(images, verbose=0)
@@ -98,7 +98,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(run, make_gan
         run.load()
 
 
-def test_a_checkpoint_of_less_takes_the_place_of_a_future_given_up(run, make_gan, images):
+def test_a_checkpoint_after_a_roll_back_deletes_those_with_more_examples(run, make_gan, images):
     gan = make_gan()
     for seen in (100, 200, 300):
         gan.examples_seen.assign(seen)
@@ -110,7 +110,7 @@ def test_a_checkpoint_of_less_takes_the_place_of_a_future_given_up(run, make_gan
     assert run.load().count("examples_seen") == 250
 
 
-def test_what_a_killed_process_left_half_written_is_in_nobodys_way(run, make_gan):
+def test_half_written_files_of_a_killed_process_are_deleted(run, make_gan):
     for folder in (run.path, run.samples):
         folder.mkdir(exist_ok=True)
         (folder / ".abc.tmp").write_bytes(b"half")
@@ -123,8 +123,8 @@ def test_what_a_killed_process_left_half_written_is_in_nobodys_way(run, make_gan
     assert not list(run.path.glob("**/.*"))
 
 
-def test_saving_again_and_again_makes_no_optimizers(run, make_gan, monkeypatch):
-    """Keras makes one at every save to list its attributes; they are never given back."""
+def test_repeated_saves_create_no_optimizers(run, make_gan, monkeypatch):
+    """Keras would create one at every save to list its attributes, and never free it."""
     gan = make_gan()
     run.save(gan)
     made, begin = [], keras.optimizers.Optimizer.__init__
@@ -139,8 +139,8 @@ def test_saving_again_and_again_makes_no_optimizers(run, make_gan, monkeypatch):
     assert made == []
 
 
-def test_one_bit_is_enough_for_a_checkpoint_to_be_damaged(run, make_gan, images):
-    """Anywhere in the file: zip's own sums cover the content of its members alone."""
+def test_a_single_changed_bit_of_a_checkpoint_is_detected(run, make_gan, images):
+    """At any position: the checksums of a zip archive cover only the content of its members."""
     path = run.save(make_gan())
     whole = path.read_bytes()
     body = bytearray(whole[:-71])

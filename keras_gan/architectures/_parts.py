@@ -63,7 +63,7 @@ def check_label_option(name: str, value: Any, conditional: bool) -> None:
     """Refuses an option of labels where there are none."""
     if value is not None and not conditional:
         raise UsageError(
-            f"{name} is how labels come in, and this network receives none (`condition` of its section in a recipe). "
+            f"{name} is how labels come in, and this network receives none (its `condition`). "
             f"Received: {name}={value!r}"
         )
 
