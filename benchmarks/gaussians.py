@@ -18,7 +18,7 @@ import time
 from keras_gan import recipe as recipes
 from keras_gan import train
 from keras_gan.datasets import gaussians
-from keras_gan.run import processor
+from keras_gan.environment import processor
 
 
 def measure(modes: int, seed: int, settings: list[str]) -> dict[str, float]:

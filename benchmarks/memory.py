@@ -16,6 +16,7 @@ import tempfile
 
 from keras_gan import callbacks, train
 from keras_gan import recipe as recipes
+from keras_gan.callbacks import record
 
 
 def resident() -> float:
@@ -44,8 +45,8 @@ def main() -> None:
             "samples.count=100",
             "samples.every_seconds=0.25",
             "training.checkpoint_seconds=0.25",
-            "generator.widths=[32,32]",
-            "discriminator.widths=[32,32]",
+            "networks.generator.widths=[32,32]",
+            "networks.discriminator.widths=[32,32]",
         ),
     )
     found: list[tuple[int, float]] = []
@@ -59,7 +60,7 @@ def main() -> None:
                 print(f"{steps:>8,} steps {found[-1][1]:>8,.1f} MiB", flush=True)
 
     callbacks.RunWriter = Watched
-    callbacks._REPORTING, callbacks._WRITING = 0.25, 1
+    record.REPORTING, record.WRITING = 0.25, 1
     with tempfile.TemporaryDirectory() as folder:
         train.train(recipe, pathlib.Path(folder) / "run")
     first = next(mib for steps, mib in found if steps >= options.steps / 10)

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from data import fashion_mnist
 
-from keras_gan import callbacks, train
+from keras_gan import callbacks, precision, train
 from keras_gan import recipe as recipes
 
-CALLBACKS = ("Limits", "Progress", "CollapseGuard", "SampleGrid", "Evaluation", "RunWriter")
+CALLBACKS = ("Limits", "Progress", "CollapseGuard", "Preview", "Evaluation", "RunWriter")
 
 
 def time_callbacks(spent: dict[str, float]) -> None:
@@ -61,7 +61,7 @@ def metrics_share(recipe: recipes.Recipe, spec: Any, rounds: int) -> tuple[float
     """Returns seconds of a bare step and the share that metrics add (interleaved medians)."""
     steps = [train_function(recipe, spec, metrics) for metrics in (False, True)]
     seconds: list[list[float]] = [[], []]
-    with train.precisions.graphs(recipe.training.precision):
+    with precision.graphs(recipe.training.precision):
         for number in range(rounds + 1):
             for which, step in enumerate(steps):
                 began = time.perf_counter()

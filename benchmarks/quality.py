@@ -35,7 +35,7 @@ import numpy as np
 from clocks import CLOCKS
 
 from keras_gan import datasets, metrics
-from keras_gan.run import processor
+from keras_gan.environment import processor
 
 HERE = pathlib.Path(__file__).resolve().parent
 OURS = {

@@ -29,7 +29,7 @@ from keras import layers
 
 from keras_gan import datasets, train
 from keras_gan import recipe as recipes
-from keras_gan.run import processor
+from keras_gan.environment import processor
 
 ADA = "adaptive"
 AUGMENTS = {"none": "null", "diff_augment": "diff_augment", "ada": ADA}

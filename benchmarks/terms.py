@@ -26,7 +26,7 @@ import numpy as np
 from keras_gan import metrics, train
 from keras_gan import recipe as recipes
 from keras_gan.datasets import gaussians
-from keras_gan.run import processor
+from keras_gan.environment import processor
 
 GAMES = {
     "penalized": ["training.precision=float32"],

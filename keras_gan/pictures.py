@@ -1,4 +1,4 @@
-"""Samples as pictures: a grid of images, a scatter plot of points."""
+"""Pictures of samples: a grid of images, a scatter plot of points."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SIZE = 512  # of a scatter plot, in pixels
 
 
 def grid(samples: np.ndarray) -> PIL.Image.Image:
-    """Lays samples out in one picture.
+    """Draws samples as one picture.
 
     Args:
         samples: images `(count, height, width, channels)` with values in [-1, 1], drawn in rows
@@ -27,7 +27,7 @@ def grid(samples: np.ndarray) -> PIL.Image.Image:
     if samples.ndim == 2:
         return scatter(samples)
     if samples.ndim != 4 or not len(samples):
-        raise UsageError(f"Only images and points are drawn. Received: shape {samples.shape}")
+        raise UsageError(f"`samples` must be images or points. Received: shape {samples.shape}")
     pixels = np.clip(np.round((samples + 1) * 127.5), 0, 255).astype(np.uint8)
     count, height, width, channels = pixels.shape
     columns = math.ceil(math.sqrt(count))
@@ -40,7 +40,7 @@ def grid(samples: np.ndarray) -> PIL.Image.Image:
 
 
 def scatter(points: np.ndarray) -> PIL.Image.Image:
-    """Draws the first two features of points, with room around them."""
+    """Draws the first two features of points, with a margin."""
     x = points[:, :2] if points.shape[1] > 1 else np.pad(points, ((0, 0), (0, 1)))
     x = x[np.isfinite(x).all(axis=1)]
     picture = PIL.Image.new("L", (_SIZE, _SIZE), 255)
@@ -53,7 +53,7 @@ def scatter(points: np.ndarray) -> PIL.Image.Image:
 
 
 def png(picture: PIL.Image.Image) -> bytes:
-    """A picture as the content of a PNG file."""
+    """Returns a picture as the content of a PNG file."""
     content = io.BytesIO()
     picture.save(content, "PNG")
     return content.getvalue()

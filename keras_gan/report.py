@@ -1,4 +1,4 @@
-"""report.html: the curves and the grids of a run on one page."""
+"""The report of a run: curves and previews on one HTML page."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ import json
 import pathlib
 import string
 
-from keras_gan.run import Run, write_atomically
+from keras_gan.files import write_atomically
+from keras_gan.run import Run
 
 # Panels of the curves: title, columns of metrics.csv.
 _PANELS = (
     ("Losses", ("d_loss", "g_loss", "val_d_loss")),
-    ("How often D tells each side rightly", ("real_accuracy", "fake_accuracy")),
+    ("Accuracy on real and on generated samples", ("real_accuracy", "fake_accuracy")),
     ("Mean logits", ("real_logits", "fake_logits")),
-    ("Penalties, before their weight", ()),
+    ("Terms, before their weight", ()),
     ("Sliced Wasserstein distance to held-out samples", ("sliced_wasserstein",)),
     ("Frechet distance to held-out samples", ("frechet_distance",)),
     ("Kernel distance to held-out samples", ("kernel_distance",)),
     ("Precision, recall, density, coverage", ("precision", "recall", "density", "coverage")),
-    ("Diversity of generated samples, as a share of the data's", ("diversity",)),
-    ("Held-out data against new samples and noise", ("balanced_accuracy", "noise_accuracy")),
-    ("Images per second", ("examples_per_second",)),
+    ("Diversity of generated samples relative to the data", ("diversity",)),
+    (
+        "Balanced accuracy: held-out data against new samples and noise",
+        ("balanced_accuracy", "noise_accuracy"),
+    ),
+    ("Examples per second", ("examples_per_second",)),
 )
 
 _PAGE = string.Template("""<!doctype html>
@@ -32,15 +36,15 @@ _PAGE = string.Template("""<!doctype html>
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
        color: #222; background: #fff }
-svg, #grid { max-width: 100%; height: auto }
-#grid { image-rendering: pixelated; width: 34rem; border: 1px solid #ddd }
+svg, #preview { max-width: 100%; height: auto }
+#preview { image-rendering: pixelated; width: 34rem; border: 1px solid #ddd }
 input[type=range] { width: 34rem; max-width: 100% }
 pre { background: #f5f5f5; padding: 1rem; overflow-x: auto }
 </style>
 <h1>$title</h1>
 <p>$summary</p>
 <h2>Samples</h2>
-$grids
+$previews
 <h2>Curves</h2>
 $curves
 <h2>Recipe</h2>
@@ -50,27 +54,27 @@ $curves
 </html>
 """)
 
-_GRIDS = string.Template("""<p><img id="grid" src="samples/$last" alt="Generated samples"></p>
+_PREVIEWS = string.Template("""<p><img id="preview" src="samples/$last" alt="Generated samples"></p>
 <p><input type="range" id="when" min="0" max="$top" value="$top" aria-label="When">
 <span id="label">$last</span></p>
 <script>
-const grids = $names, when = document.getElementById("when");
+const previews = $names, when = document.getElementById("when");
 when.oninput = () => {
-  document.getElementById("grid").src = "samples/" + grids[when.value];
-  document.getElementById("label").textContent = grids[when.value];
+  document.getElementById("preview").src = "samples/" + previews[when.value];
+  document.getElementById("label").textContent = previews[when.value];
 };
 </script>""")
 
 
 def write(run: Run) -> pathlib.Path:
-    """Writes the report of a run as it stands; gives its path."""
+    """Writes the report of a run in its current state. Returns its path."""
     rows = run.rows()
     title = f"Run {html.escape(run.path.resolve().name)}"
     summary = "No tick has ended yet."
     if rows:
         last = rows[-1]
         summary = (
-            f"{last['examples_seen']:,.0f} images in {last['seconds'] / 60:.1f} minutes: "
+            f"{last['examples_seen']:,.0f} examples in {last['seconds'] / 60:.1f} minutes: "
             f"d_loss {last['d_loss']:.3f}, g_loss {last['g_loss']:.3f}."
         )
         summary += "".join(f" {line}." for line in best_and_last(run, rows))
@@ -80,7 +84,7 @@ def write(run: Run) -> pathlib.Path:
     page = _PAGE.substitute(
         title=title,
         summary=summary,
-        grids=_grids(run),
+        previews=_previews(run),
         curves=_curves(rows),
         recipe=html.escape((run.path / "recipe.yaml").read_text("utf-8")),
         environment=html.escape((run.path / "environment.json").read_text("utf-8")),
@@ -91,32 +95,34 @@ def write(run: Run) -> pathlib.Path:
 
 
 def best_and_last(run: Run, rows: list[dict[str, float]]) -> list[str]:
-    """A line on the best evaluation and one on the last of the run's rows, or none at all."""
+    """Returns a line for the best evaluation and one for the last, or no lines without any."""
     best = run.best_record
     if not best:
         return []
     figures = {k: v for k, v in best.items() if k not in ("examples_seen", "file")}
     (metric, value), *_ = figures.items()
-    lines = [f"Best {metric} {value:.6g}, after {best['examples_seen']:,.0f} images"]
+    lines = [f"Best {metric} {value:.6g}, after {best['examples_seen']:,.0f} examples"]
     measured = [row for row in rows if metric in row]
     if measured:
         last = measured[-1]
-        lines.append(f"Last {metric} {last[metric]:.6g}, after {last['examples_seen']:,.0f} images")
+        lines.append(
+            f"Last {metric} {last[metric]:.6g}, after {last['examples_seen']:,.0f} examples"
+        )
     return lines
 
 
-def _grids(run: Run) -> str:
-    names = sorted(path.name for path in run.samples.glob("images-*.png"))
+def _previews(run: Run) -> str:
+    names = sorted(path.name for path in run.samples.glob("examples-*.png"))
     if not names:
         return "<p>None yet.</p>"
-    return _GRIDS.substitute(last=names[-1], top=len(names) - 1, names=json.dumps(names))
+    return _PREVIEWS.substitute(last=names[-1], top=len(names) - 1, names=json.dumps(names))
 
 
 def _curves(rows: list[dict[str, float]]) -> str:
-    """All panels as one SVG picture."""
+    """Returns all panels as one SVG picture."""
     if not rows:
         return "<p>None yet.</p>"
-    import matplotlib.figure  # slow to import, and needed from here on only
+    import matplotlib.figure  # slow to import, and needed here only
 
     known = {name for _, names in _PANELS for name in names}
     known |= {"examples_seen", "iteration", "seconds", "val_real_accuracy", "val_fake_accuracy"}
@@ -129,7 +135,7 @@ def _curves(rows: list[dict[str, float]]) -> str:
 
     height = (len(panels) + 1) // 2
     inches = 2.8 * height
-    # A layout by numbers: to let Matplotlib find one takes as long as the drawing.
+    # Matplotlib's automatic layout takes as long as the drawing itself.
     figure = matplotlib.figure.Figure(figsize=(10, inches))
     figure.subplots_adjust(
         left=0.06, right=0.985, bottom=0.45 / inches, top=1 - 0.3 / inches, wspace=0.16, hspace=0.42
@@ -141,7 +147,7 @@ def _curves(rows: list[dict[str, float]]) -> str:
             if points:
                 axes.plot(*zip(*points, strict=True), label=name, marker="." * (len(points) < 3))
         axes.set_title(title, fontsize=10)
-        axes.set_xlabel("images seen", fontsize=8)
+        axes.set_xlabel("examples seen", fontsize=8)
         axes.tick_params(labelsize=8)
         axes.legend(fontsize=8)
         axes.grid(alpha=0.3)

@@ -1,7 +1,7 @@
-"""Several processes that train one game: who they are, what they agree on, and when they end.
+"""Workers: several processes that train one game together.
 
-Every worker computes the same steps on its part of each batch; TensorFlow keeps them in lockstep
-by collective operations. The chief, the first of them, writes the run folder.
+Every worker computes the same steps on its part of each batch. TensorFlow synchronizes them by
+collective operations. The chief, the first worker, writes the run folder.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from keras_gan import callbacks
 from keras_gan.errors import UsageError, WorkerLostError
 from keras_gan.run import Run
 
-_HEARTBEAT_MS = 5_000  # a worker that is silent for so long is taken for dead
-_GATHERING_MS = 10 * 60_000  # all must have come by then
-_AGREE_EVERY = 10  # steps between two agreements on whether to stop
+_HEARTBEAT_MS = 5_000  # a worker without a heartbeat for this long counts as lost
+_GATHERING_MS = 10 * 60_000  # timeout for all workers to connect
+_AGREE_EVERY = 10  # steps between two synchronizations of the limits
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d+)")
 _LOST = (
     tf.errors.UnavailableError,
@@ -40,47 +40,48 @@ _LOST = (
     tf.errors.FailedPreconditionError,
     tf.errors.UnknownError,
 )
-# What TensorFlow says when a collective operation has nobody to talk to.
-_SIGNS = re.compile(
+# TensorFlow reports a lost worker by these errors, but other failures as well. Only the text of
+# the message distinguishes them.
+_LOST_MESSAGE = re.compile(
     r"aborted by|heartbeat|unhealthy|[Ss]ocket closed|[Cc]onnection (reset|refused)|preempt"
     r"|[Cc]oordination|failed to connect|[Bb]arrier|CollectiveReduce|CollectiveGather"
 )
 
 
-# ------------------------------------------------------------------------ who takes part
+# ------------------------------------------------------------------------ configuration
 
 
 def configure(workers: str | None, index: int | None) -> None:
-    """Sets TF_CONFIG from a list of addresses and the place of this process in it.
+    """Sets TF_CONFIG from a list of addresses and the index of this process in it.
 
     Args:
         workers: `host:port,host:port,...`, the same on every worker; the first is the chief.
-        index: which of them this process is, from 0.
+        index: index of this process, from 0.
 
     Raises:
-        UsageError: an address or index that cannot be, one without the other, or a TF_CONFIG
-            that says otherwise.
+        UsageError: an invalid address or index, one argument without the other, or a different
+            TF_CONFIG in the environment.
     """
     if workers is None and index is None:
         return
     if workers is None or index is None:
         got = f"--index {index}" if workers is None else f"--workers {workers}"
-        raise UsageError(f"--workers and --index go together. Received: {got} alone")
+        raise UsageError(f"--workers and --index must be given together. Received: {got} only")
     addresses = [address.strip() for address in workers.split(",")]
     for address in addresses:
         _check_address(address)
     for i, address in enumerate(addresses):
         if address in addresses[:i]:
-            raise UsageError(f"--workers must name each worker once. Received: {address} twice")
+            raise UsageError(f"--workers must list each address once. Received: {address} twice")
     if not 0 <= index < len(addresses):
         raise UsageError(
             f"--index must be from 0 to {len(addresses) - 1} with {len(addresses)} workers. "
             f"Received: --index {index}"
         )
     config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-    if os.environ.get("TF_CONFIG") and _config() != _normal(config):
+    if os.environ.get("TF_CONFIG") and _config() != _parse_config(config):
         raise UsageError(
-            "TF_CONFIG is set and says otherwise than --workers and --index; give one of them. "
+            "TF_CONFIG is set and differs from --workers and --index; use only one of them. "
             f"Received: TF_CONFIG={os.environ['TF_CONFIG']}"
         )
     os.environ["TF_CONFIG"] = json.dumps(config)
@@ -90,12 +91,13 @@ def _check_address(address: str) -> None:
     found = _ADDRESS.fullmatch(address)
     if not found or not 1 <= int(found[2]) <= 65_535:
         raise UsageError(
-            f"A worker's address is host:port, with a port from 1 to 65535. Received: {address!r}"
+            "A worker's address must be host:port, with a port from 1 to 65535. "
+            f"Received: {address!r}"
         )
 
 
-def _normal(config: Mapping[str, Any]) -> tuple[list[str], int]:
-    """Addresses of a TF_CONFIG in TensorFlow's order, the chief first, and the own place."""
+def _parse_config(config: Mapping[str, Any]) -> tuple[list[str], int]:
+    """Returns the addresses of a TF_CONFIG, the chief first as in TensorFlow, and the own index."""
     try:
         cluster, task = config["cluster"], config["task"]
         kind, index = str(task["type"]), int(task["index"])
@@ -109,14 +111,14 @@ def _normal(config: Mapping[str, Any]) -> tuple[list[str], int]:
     odd = sorted((set(jobs) | {kind}) - {"chief", "worker"})
     if odd:
         raise UsageError(
-            "Only workers and a chief take part: Keras has no parameter servers and no evaluator "
-            "(https://github.com/keras-team/keras/issues/18624). "
-            f"Received: {odd[0]} in TF_CONFIG"
+            "TF_CONFIG must hold workers and a chief only: Keras supports neither parameter "
+            "servers nor an evaluator (https://github.com/keras-team/keras/issues/18624). "
+            f"Received: {odd[0]}"
         )
     if not 0 <= index < len(jobs.get(kind, [])):
         raise UsageError(
-            f"The index of a {kind} in TF_CONFIG must be one of its {len(jobs.get(kind, []))} "
-            f"addresses'. Received: {index}"
+            f"The index of a {kind} in TF_CONFIG must be from 0 to {len(jobs.get(kind, [])) - 1}. "
+            f"Received: index={index}"
         )
     chiefs = jobs.get("chief", [])
     return chiefs + jobs.get("worker", []), index + (len(chiefs) if kind == "worker" else 0)
@@ -127,7 +129,7 @@ def _chiefs() -> list[str]:
 
 
 def _config() -> tuple[list[str], int]:
-    """TF_CONFIG of the environment; one process without it."""
+    """Returns addresses and own index from TF_CONFIG; without it, those of a single process."""
     text = os.environ.get("TF_CONFIG")
     if not text:
         return [""], 0
@@ -136,20 +138,20 @@ def _config() -> tuple[list[str], int]:
     except ValueError:
         raise UsageError(f"TF_CONFIG must be JSON. Received: {text!r}") from None
     if isinstance(config, dict) and not config.get("cluster"):
-        return [""], 0  # as TensorFlow reads it: a program of its own
-    return _normal(config)
+        return [""], 0  # TensorFlow also reads this as a single process
+    return _parse_config(config)
 
 
 # ------------------------------------------------------------------------ the team
 
 
 class Team:
-    """The processes that train one game, as one of them sees them.
+    """The processes that train one game, from the point of view of one of them.
 
     Args:
-        strategy: what distributes the steps.
-        addresses: of all workers, the chief first.
-        index: the place of this process among them.
+        strategy: the strategy that distributes the steps.
+        addresses: addresses of all workers, the chief first.
+        index: index of this process.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy, addresses: list[str], index: int):
@@ -160,21 +162,21 @@ class Team:
 
     @property
     def several(self) -> bool:
-        """Whether there are other processes."""
+        """True if there are other processes."""
         return len(self.addresses) > 1
 
     @property
     def chief(self) -> bool:
-        """Whether this process writes the run folder."""
+        """True if this process writes the run folder."""
         return self.index == 0
 
     @property
     def replicas(self) -> int:
-        """Devices that compute a step together, over all workers."""
+        """Number of devices that share a batch, over all workers."""
         return self.strategy.num_replicas_in_sync
 
     def gather(self, values: list[int]) -> np.ndarray:
-        """The whole numbers of every worker, `(workers, len(values))`; all must call it."""
+        """Returns the integers of all workers, `(workers, len(values))`. All must call it."""
         mine = np.zeros((len(self.addresses), len(values)), np.int64)
         mine[self.index] = values
         return self._sum(tf.constant(mine)).numpy() if self.several else mine
@@ -184,9 +186,9 @@ class Team:
         def replica_sum(values):
             context: Any = tf.distribute.get_replica_context()
             local = context.num_replicas_in_sync // len(self.addresses)
-            # A worker speaks through the first of its devices alone.
-            speaks = tf.equal(context.replica_id_in_sync_group % local, 0)
-            values = tf.where(speaks, values, tf.zeros_like(values))
+            # Only the first device of each worker contributes.
+            contributes = tf.equal(context.replica_id_in_sync_group % local, 0)
+            values = tf.where(contributes, values, tf.zeros_like(values))
             return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
 
         @tf.function(autograph=False)
@@ -196,28 +198,28 @@ class Team:
 
         return run
 
-    def agree(self, things: Mapping[str, Any]) -> None:
-        """Refuses workers that were started with different things.
+    def agree(self, values: Mapping[str, Any]) -> None:
+        """Checks that all workers have the same values.
 
         Args:
-            things: what must be the same everywhere, as JSON or bytes, by its name.
+            values: JSON values or bytes, by the names for the error.
 
         Raises:
-            UsageError: on every worker, naming what differs and where.
+            UsageError: on every worker, with the name of a value that differs and the worker.
         """
         if not self.several:
             return
-        told = self.gather([_digest(thing) for thing in things.values()])
-        for name, digests in zip(things, told.T, strict=True):
+        gathered = self.gather([_digest(value) for value in values.values()])
+        for name, digests in zip(values, gathered.T, strict=True):
             others = [i for i, digest in enumerate(digests) if digest != digests[0]]
             if others:
                 raise UsageError(
-                    "All workers must train the same game. Received: another "
-                    f"{name} on worker {others[0]} ({self.addresses[others[0]]}) than on worker 0"
+                    f"All workers must have the same {name}. Received: a different {name} on "
+                    f"worker {others[0]} ({self.addresses[others[0]]}) than on worker 0"
                 )
 
     def _lost(self, message: str) -> str:
-        """Who TensorFlow says is gone: the first other worker that it names."""
+        """Returns the first other worker that a TensorFlow error names."""
         for job, number in re.findall(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)", message):
             index = int(number) + (len(_chiefs()) if job == "worker" else 0)
             if index != self.index and index < len(self.addresses):
@@ -226,48 +228,48 @@ class Team:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Tells in one line that another worker has gone.
+        """Turns TensorFlow's errors of a lost worker into one line.
 
         Raises:
-            WorkerLostError: in place of what TensorFlow says of it.
+            WorkerLostError: another worker has ended or cannot be reached.
         """
         try:
             yield
         except _LOST as error:
-            if not self.several or not _SIGNS.search(str(error)):
+            if not self.several or not _LOST_MESSAGE.search(str(error)):
                 raise
             raise WorkerLostError(
-                f"Lost {self._lost(str(error))}: it has ended or cannot be reached, "
-                f"and {self} ends too. Its own output says why; start all workers again with "
-                "--resume RUN to go on from the last checkpoint"
+                f"Lost {self._lost(str(error))}: it has ended or cannot be reached, so that "
+                f"{self} ends as well. Its own output has the reason; start all workers again with "
+                "--resume RUN to continue from the last checkpoint"
             ) from error
 
 
-def _digest(thing: Any) -> int:
-    content = thing if isinstance(thing, bytes) else json.dumps(thing, sort_keys=True).encode()
+def _digest(value: Any) -> int:
+    content = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True).encode()
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "little", signed=True)
 
 
 def state(gan: Any) -> bytes:
-    """A digest of all that a game goes on from."""
+    """Returns a digest of all variables that a training depends on."""
     digest = hashlib.sha256()
     for variable in callbacks.variables_of(gan):
         digest.update(variable.value.numpy().tobytes())
     return digest.digest()
 
 
-_joined: list[Team] = []  # the team of several, once in a process
+_joined: list[Team] = []  # the team of several workers, which a process can join once
 
 
 def join() -> Team:
-    """Meets the workers that TF_CONFIG names; else takes all GPUs of this machine.
+    """Connects to the workers in TF_CONFIG; without it, uses all GPUs of this machine.
 
-    Where there are several workers, it must first be called before TensorFlow computes anything,
-    the reading of a recipe included; from then on it gives the same team.
+    With several workers the first call must come before TensorFlow computes anything, which
+    includes loading a recipe. Later calls return the same team.
 
     Raises:
-        UsageError: a TF_CONFIG that makes no sense, or a call that comes too late.
-        WorkerLostError: not all of the workers came.
+        UsageError: an invalid TF_CONFIG, or a call that comes too late.
+        WorkerLostError: not all workers have connected in time.
     """
     if _joined:
         return _joined[0]
@@ -275,35 +277,36 @@ def join() -> Team:
     if len(addresses) == 1:
         return Team(_local_strategy(), addresses, 0)
     print(
-        f"keras-gan: worker {index} of {len(addresses)} waits for the others "
+        f"keras-gan: worker {index} of {len(addresses)} is waiting for the others "
         f"({', '.join(addresses)})",
         file=sys.stderr,
         flush=True,
     )
     try:
-        _watch_heartbeats()
+        _set_heartbeat_timeout()
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
+        # TensorFlow raises no more specific error, so that its text has to be checked.
         if "program startup" not in str(error):
             raise
         raise UsageError(
-            "Workers must meet before TensorFlow computes anything: call keras_gan.workers.join() "
-            "first of all. Received: TF_CONFIG of several workers, and a computation before it"
+            "keras_gan.workers.join() must be called before TensorFlow computes anything. "
+            "Received: TF_CONFIG of several workers, and a computation before the call"
         ) from error
     except tf.errors.OpError as error:
         reason = " ".join(str(error).split())[:200]
-        raise WorkerLostError(f"The workers did not come together: {reason}") from error
+        raise WorkerLostError(f"The workers could not connect: {reason}") from error
     _joined.append(Team(strategy, addresses, index))
     return _joined[0]
 
 
-def have_met() -> bool:
-    """Whether this process has joined others."""
+def is_joined() -> bool:
+    """Checks whether this process has connected to other workers."""
     return bool(_joined)
 
 
 def are_several() -> bool:
-    """Whether TF_CONFIG names several workers."""
+    """Checks whether TF_CONFIG lists several workers."""
     return len(_config()[0]) > 1
 
 
@@ -312,16 +315,17 @@ def _local_strategy() -> tf.distribute.Strategy:
     if len(gpus) < 2:
         return tf.distribute.get_strategy()
     print(
-        f"keras-gan: training on {len(gpus)} GPUs of this machine; CUDA_VISIBLE_DEVICES chooses",
+        f"keras-gan: training on {len(gpus)} GPUs of this machine; select others with "
+        "CUDA_VISIBLE_DEVICES",
         file=sys.stderr,
         flush=True,
     )
     return tf.distribute.MirroredStrategy()
 
 
-def _watch_heartbeats() -> None:
-    """Sets how soon a silent worker is given up; TensorFlow's own 10 s are at our limit."""
-    # There is no public way to it; without it the strategy configures the same by its defaults.
+def _set_heartbeat_timeout() -> None:
+    """Sets the time after which a worker without a heartbeat is lost, TensorFlow's default 10 s."""
+    # TensorFlow has no public function for it. Where this fails, the strategy uses the default.
     with contextlib.suppress(ImportError, AttributeError, TypeError):
         protobuf = "tensorflow.compiler.xla.tsl.protobuf.coordination_config_pb2"
         jobs: Any = importlib.import_module(protobuf)
@@ -341,18 +345,18 @@ def _watch_heartbeats() -> None:
         )
 
 
-# ------------------------------------------------------------------------ beside the game
+# ------------------------------------------------------------------------ callbacks
 
 
 class NullRun(Run):
-    """The run as a worker sees it that is not the chief: it writes nothing."""
+    """The run folder of a worker that is not the chief: nothing is written."""
 
     ending: Any = None
     evaluation: Any = None
 
     def __init__(self, rows: Iterable[dict[str, float]] = ()) -> None:
         super().__init__("")
-        self._told = list(rows)
+        self._rows = list(rows)
 
     def save(self, gan: Any, keep: int = 2) -> Any:
         return None
@@ -365,27 +369,27 @@ class NullRun(Run):
         return None
 
     def rows(self) -> list[dict[str, float]]:
-        return self._told
+        return self._rows
 
     def write_rows(self, rows: list[dict[str, float]]) -> None:
-        self._told = rows
+        self._rows = rows
 
 
 class WorkerCallbacks(callbacks.RunWriter):
-    """The record of a worker that is not the chief: it looks at the losses, and writes nothing."""
+    """The record of a worker that is not the chief: it checks the losses and writes nothing."""
 
     def _report(self) -> None:
         return None
 
 
-class CollapseGuard(callbacks.CollapseGuard):
-    """The guard of one of several workers: all act on what the chief has measured.
+class SharedCollapseGuard(callbacks.CollapseGuard):
+    """A collapse guard whose workers all act on the diversity that the chief has measured.
 
-    Machines round differently, and one alone must not stop or roll back.
+    Machines round differently, and one worker alone must not stop or roll back.
 
     Args:
         team: the workers.
-        *args, **kwargs: as of `keras_gan.callbacks.CollapseGuard`.
+        *args, **kwargs: those of `keras_gan.callbacks.CollapseGuard`.
     """
 
     def __init__(self, team: Team, *args: Any, **kwargs: Any):
@@ -397,16 +401,16 @@ class CollapseGuard(callbacks.CollapseGuard):
         return float(self.team.gather([int(share.view(np.int64))])[0, 0].view(np.float64))
 
 
-class Limits(callbacks.Limits):
-    """Ends the training of all workers at the same step.
+class SharedLimits(callbacks.Limits):
+    """Limits that end the training of all workers at the same step.
 
-    Their clocks differ, and a signal may reach but one of them: every 10 steps all are told.
+    Clocks differ, and a signal may reach one worker only: the workers synchronize every 10 steps.
 
     Args:
         team: the workers.
         steps: number of the last step.
-        minutes: most time, in minutes, or `None`.
-        hold: as of `keras_gan.callbacks.Limits`.
+        minutes: time limit in minutes, or `None`.
+        hold: as in `keras_gan.callbacks.Limits`.
     """
 
     def __init__(self, team: Team, steps: int, minutes: float | None = None, hold: bool = False):
@@ -417,8 +421,8 @@ class Limits(callbacks.Limits):
         gan: Any = self.model
         step = gan.count("iteration")
         if step % _AGREE_EVERY == 0:
-            own = self._signal or 0, self._time_is_over()
-            signals, times = self.team.gather([int(wish) for wish in own]).max(axis=0)
+            own = self._signal or 0, time.monotonic() >= self._end
+            signals, times = self.team.gather([int(value) for value in own]).max(axis=0)
             self.interrupted = signal.Signals(int(signals)) if signals else None
             self.out_of_time = bool(times)
         if self.interrupted or self.out_of_time or step >= self.steps:
@@ -433,14 +437,11 @@ class Limits(callbacks.Limits):
             raise KeyboardInterrupt
         self._signal = signal.Signals(number)
 
-    def _time_is_over(self) -> bool:
-        return time.monotonic() >= self._end
-
 
 class Agreement(keras.callbacks.Callback):
-    """Ends the training of all workers where a callback of one of them ends it.
+    """Ends the training of all workers if a callback of one of them has ended it.
 
-    To be the last of the callbacks: it looks at what the others have decided at a tick's end.
+    It must be the last callback, as it reads the decision of the others at the end of a tick.
 
     Args:
         team: the workers.

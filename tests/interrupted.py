@@ -1,6 +1,6 @@
-"""A program that exports and is killed, told how by a job in JSON; it prints what was left.
+"""A program whose exports are killed as a JSON job describes; it prints the files that remain.
 
-It imports TensorFlow once and computes nothing itself; each export is a fork of it.
+It imports TensorFlow once and computes nothing itself; each export runs in a fork.
 """
 
 import json
@@ -41,7 +41,7 @@ def main():
 
 
 def run(job, seed, instant):
-    """Exports in a fork of its own; gives the time that it took and the events that it counted."""
+    """Exports in a fork. Returns its time and the number of events."""
     start = time.monotonic()
     read, write = os.pipe()
     pid = os.fork()
@@ -51,15 +51,15 @@ def run(job, seed, instant):
     if "seconds" in instant:
         select.select([read], [], [], instant["seconds"])
         os.kill(pid, signal.SIGKILL)
-    told = b""
+    received = b""
     while piece := os.read(read, 100):
-        told += piece
+        received += piece
     os.close(read)
     _, status = os.waitpid(pid, 0)
     killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
     if not killed and status:
         sys.exit("an export has failed")
-    return time.monotonic() - start, int(told or b"0")
+    return time.monotonic() - start, int(received or b"0")
 
 
 def export_and_end(job, seed, instant, write):
@@ -84,22 +84,22 @@ def export_and_end(job, seed, instant, write):
 
 
 def look(to):
-    """What a reader finds: the problem of each bundle that is there, by its place."""
-    places = [to, *sorted(to.glob("[0-9]*")), *to.glob("latest")]
+    """Returns the problem, or None, of each bundle that a reader finds, by its folder."""
+    folders = [to, *sorted(to.glob("[0-9]*")), *to.glob("latest")]
     found = {}
-    for place in places:
-        if (place / "manifest.json").exists() or place.is_symlink():
+    for folder in folders:
+        if (folder / "manifest.json").exists() or folder.is_symlink():
             try:
-                manifest = Manifest.load(place)
-                problems = check_files(place, manifest) or check_golden(place, manifest)
-                found[place.name] = problems[0] if problems else None
+                manifest = Manifest.load(folder)
+                problems = check_files(folder, manifest) or check_golden(folder, manifest)
+                found[folder.name] = problems[0] if problems else None
             except UsageError as error:
-                found[place.name] = str(error)
+                found[folder.name] = str(error)
     return found
 
 
 def entries(to):
-    """What else is in the folder of the target, and in the target if it is one of versions."""
+    """Returns the entries of the target's folder, or of the target if it holds versions."""
     inside = to if (to / "latest").is_symlink() else to.parent
     return sorted(path.name for path in inside.iterdir())
 

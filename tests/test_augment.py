@@ -328,8 +328,11 @@ def test_invalid_arguments_are_rejected(make_gan):
         keras_gan.GAN(*networks, augment="diff_augment")
 
 
-def test_a_recipe_sets_it():
-    settings = ["game.augment={name: diff_augment, policy: cutout}", "discriminator.widths=[4,4,4]"]
+def test_a_recipe_names_it():
+    settings = [
+        "game.augment={name: diff_augment, policy: cutout}",
+        "networks.discriminator.widths=[4,4,4]",
+    ]
     resolved = recipe.load("quickstart", settings)
     assert recipe.parse(resolved.model_dump()) == resolved
     gan = train.build(resolved, keras_gan.Spec("image", (28, 28, 1), (-1.0, 1.0)))
@@ -340,7 +343,7 @@ def test_a_recipe_sets_it():
     nested = "game.augment={name: apa, augment: {name: adaptive, target: 0.5}}"
     assert (
         train.build(
-            recipe.load("quickstart", [nested, "discriminator.widths=[4,4,4]"]),
+            recipe.load("quickstart", [nested, "networks.discriminator.widths=[4,4,4]"]),
             keras_gan.Spec("image", (28, 28, 1), (-1.0, 1.0)),
         ).augment.augment.target
         == 0.5

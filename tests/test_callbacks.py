@@ -1,8 +1,9 @@
-"""Grids, records, limits, and the report, on a short real training."""
+"""Previews, records, limits, and the report, on a short real training."""
 
 import math
 import re
 import signal
+import time
 
 import keras
 import numpy as np
@@ -13,21 +14,21 @@ import keras_gan
 from keras_gan import UsageError, callbacks, pictures, report
 
 
-def test_sample_grid_draws_the_same_seeds_at_start_and_end(make_gan, images, tmp_path):
+def test_the_preview_draws_the_same_seeds_at_start_and_end(make_gan, images, tmp_path):
     gan = make_gan()
     first = gan.generate(range(6))
-    grid = callbacks.SampleGrid(tmp_path / "new" / "samples", seeds=range(6))
+    grid = callbacks.Preview(tmp_path / "new" / "samples", seeds=range(6))
     gan.fit(images, verbose=0, callbacks=[grid])
     files = sorted((tmp_path / "new" / "samples").iterdir())
-    assert [f.name for f in files] == ["images-000000000.png", "images-000000032.png"]
+    assert [f.name for f in files] == ["examples-000000000.png", "examples-000000032.png"]
     for file, samples in zip(files, (first, gan.generate(range(6))), strict=True):
         picture = np.asarray(PIL.Image.open(file))
         assert picture.shape == (2 * 8, 3 * 12)  # 6 samples of 8 x 12 in 2 rows of 3
         np.testing.assert_allclose(picture[8:, 24:], (samples[5, ..., 0] + 1) * 127.5, atol=0.51)
 
 
-def test_sample_grid_draws_as_often_as_asked(make_gan, images, tmp_path):
-    grid = callbacks.SampleGrid(tmp_path, seeds=range(2), every_seconds=1e-9)
+def test_the_preview_is_drawn_at_the_interval(make_gan, images, tmp_path):
+    grid = callbacks.Preview(tmp_path, seeds=range(2), every_seconds=1e-9)
     make_gan().fit(images, verbose=0, callbacks=[grid])
     assert len(list(tmp_path.iterdir())) == 5  # before the first, and after each of 4 steps
 
@@ -35,7 +36,7 @@ def test_sample_grid_draws_as_often_as_asked(make_gan, images, tmp_path):
 def test_scatter_puts_points_where_they_are():
     picture = np.asarray(pictures.grid(np.array([[1.0, 1.0], [-1.0, 0.0]])))
     dark = np.argwhere(picture < 128)
-    # The half width is 1.1: a point at 1 lies at (1 / 1.1 + 1) / 2 of the side.
+    # The half width is 1.1: a point at 1 lies at (1 / 1.1 + 1) / 2 of the width.
     near = 512 * (1 / 1.1 + 1) / 2
     rows, columns = dark[dark[:, 1] > 256].mean(axis=0)
     assert (rows, columns) == pytest.approx((512 - near, near), abs=1.5)
@@ -43,7 +44,7 @@ def test_scatter_puts_points_where_they_are():
         pictures.grid(np.zeros((2, 3, 4)))
 
 
-def test_record_has_a_row_for_each_epoch_a_checkpoint_and_a_report(make_gan, images, run):
+def test_the_record_has_a_row_for_each_epoch_a_checkpoint_and_a_report(make_gan, images, run):
     gan = make_gan(terms=["r1"])
     x = np.concatenate([x for x, _ in images])
     evaluation = callbacks.Evaluation(run, x[:16], every_examples=64)
@@ -56,18 +57,18 @@ def test_record_has_a_row_for_each_epoch_a_checkpoint_and_a_report(make_gan, ima
     assert run.best_record == {
         "sliced_wasserstein": pytest.approx(rows[1]["sliced_wasserstein"]),
         "examples_seen": 64,
-        "file": "images-000000064.keras",
+        "file": "examples-000000064.keras",
     }
     assert run.load("last").count("examples_seen") == 96
     assert run.load("best").count("examples_seen") == 64
     text = (run.path / "report.html").read_text()
-    assert "96 images" in text
+    assert "96 examples" in text
     assert text.count("<svg") == 1
     assert "relativistic" in text
     assert not re.search(r"(src|href)=.?http", text)
 
 
-def test_record_forgets_a_future_that_did_not_happen(make_gan, images, run):
+def test_the_record_drops_rows_after_the_resumed_state(make_gan, images, run):
     gan = make_gan()
     run.write_rows([{"examples_seen": 0, "seconds": 1.0}, {"examples_seen": 500, "seconds": 9.0}])
     gan.fit(images, verbose=0, callbacks=[callbacks.RunWriter(run)])
@@ -76,8 +77,8 @@ def test_record_forgets_a_future_that_did_not_happen(make_gan, images, run):
     assert 1.0 < rows[1]["seconds"] < 300
 
 
-def test_writing_takes_no_more_than_a_twentieth_of_the_time(make_gan, images, run, monkeypatch):
-    """A clock of our own: an epoch takes 10 seconds, a checkpoint 4, a report 3, the rows 1."""
+def test_writing_takes_at_most_a_twentieth_of_the_time(make_gan, images, run, monkeypatch):
+    """On a fake clock an epoch takes 10 seconds, a checkpoint 4, a report 3, the rows 1."""
     now, written = [0.0], {"save": [], "report": [], "rows": []}
 
     def slow(name, seconds):
@@ -91,31 +92,31 @@ def test_writing_takes_no_more_than_a_twentieth_of_the_time(make_gan, images, ru
         def on_epoch_begin(self, epoch, logs=None):
             now[0] += 10
 
-    monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(type(run), "save", slow("save", 4.0))
     monkeypatch.setattr(type(run), "write_rows", slow("rows", 1.0))
     monkeypatch.setattr(report, "write", slow("report", 3.0))
     record = callbacks.RunWriter(run, every_seconds=5.0)
     make_gan().fit(images.take(1), epochs=40, verbose=0, callbacks=[Clock(), record])
     for name, seconds in (("save", 4), ("report", 3)):
-        between = np.diff(written[name][:-1])  # the last is of the end
+        between = np.diff(written[name][:-1])  # the last one is written at the end
         assert len(between) >= 3
         assert (between >= 21 * seconds).all(), (name, between)
         assert (between <= 21 * seconds + 25).all(), (name, between)
     assert written["rows"][-1] > written["save"][-1]  # the report has the last rows
 
 
-def test_a_loss_that_is_no_number_ends_the_training_before_the_checkpoint(make_gan, images, run):
+def test_a_loss_that_is_not_finite_ends_the_training_before_the_checkpoint(make_gan, images, run):
     gan = make_gan()
     gan.fit(images, verbose=0, callbacks=[callbacks.RunWriter(run)])
     kernel = gan.discriminator.trainable_variables[0]
     kernel.assign(kernel * math.nan)
-    with pytest.raises(UsageError, match=r"after 64 images: a loss is no number any more .*nan"):
+    with pytest.raises(UsageError, match=r"after 64 examples: a loss is not finite .*nan"):
         gan.fit(images, verbose=0, callbacks=[callbacks.RunWriter(run)])
     assert run.load().count("examples_seen") == 32
 
 
-def test_limits_end_at_the_very_step_and_in_time(make_gan, images):
+def test_limits_end_the_training_at_the_exact_step_and_in_time(make_gan, images):
     gan = make_gan()
     limits = callbacks.Limits(steps=6)
     gan.fit(images, epochs=9, verbose=0, callbacks=[limits])
@@ -127,7 +128,7 @@ def test_limits_end_at_the_very_step_and_in_time(make_gan, images):
     assert timed.out_of_time
 
 
-def test_signals_are_given_back_after_an_error(make_gan, images):
+def test_signal_handlers_are_restored_after_an_error(make_gan, images):
     before = signal.getsignal(signal.SIGINT)
     limits = callbacks.Limits(steps=9)
     limits.set_model(make_gan())
@@ -138,7 +139,7 @@ def test_signals_are_given_back_after_an_error(make_gan, images):
 
 
 @pytest.mark.slow
-def test_evaluations_fall_on_the_same_images_after_a_resume(make_gan, images, run):
+def test_evaluations_fall_on_the_same_examples_after_a_resume(make_gan, images, run):
     x = np.concatenate([x for x, _ in images])[:16]
     evaluated = {}
     for name, epochs in (("straight", (6,)), ("resumed", (3, 3))):
@@ -154,17 +155,17 @@ def test_evaluations_fall_on_the_same_images_after_a_resume(make_gan, images, ru
     assert evaluated["straight"] == evaluated["resumed"] == [64, 128, 192]
 
 
-def test_progress_tells_what_it_promises(make_gan, images, capsys, monkeypatch):
+def test_progress_shows_speed_time_left_and_losses(make_gan, images, capsys, monkeypatch):
     gan = make_gan()
     progress = callbacks.Progress(examples=6400)
     now = iter(range(0, 10_000, 11))
-    monkeypatch.setattr("keras_gan.callbacks.time.monotonic", lambda: next(now))
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
     gan.fit(images, verbose=0, callbacks=[progress])
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 4
     # 8 images every 11 seconds: 6,392 images are left at 8 / 11 a second.
     assert re.match(
-        r"8 of 6,400 images  1 images/s  146:29 left  d_loss \S+  g_loss \S+  "
+        r"8 of 6,400 examples  1 examples/s  146:29 left  d_loss \S+  g_loss \S+  "
         r"real_accuracy \S+  fake_accuracy \S+$",
         lines[0],
     )
@@ -175,7 +176,7 @@ def test_report_of_a_run_without_rows(run):
 
 
 def test_sliced_wasserstein_by_hand():
-    """Shifted by a vector v, a set is mean |v . direction| away, whatever its shape."""
+    """The distance of a set from itself shifted by v is the mean of |v . direction|."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(500, 2))
     shift = np.array([3.0, 4.0])

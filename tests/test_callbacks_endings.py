@@ -1,4 +1,4 @@
-"""When a game ends and when it goes wrong: equilibrium, collapse, roll back, on real trainings."""
+"""Ends of a training: equilibrium, collapse, roll back, on real trainings."""
 
 import math
 import re
@@ -18,7 +18,7 @@ MEAN = np.array([1.0, -1.0], "float32")
 
 
 def points(count, seed=0):
-    """Correlated Gaussian points: what a linear generator can make exactly."""
+    """Returns correlated Gaussian points, which a linear generator can represent exactly."""
     noise = np.random.default_rng(seed).normal(size=(count, 2)).astype("float32")
     return noise @ FACTOR + MEAN
 
@@ -29,21 +29,21 @@ def batches(size=128):
 
 @keras.saving.register_keras_serializable("tests")
 class Ripples(keras.layers.Layer):
-    """Logits that vary wildly and mean nothing: data, samples and noise are alike to it."""
+    """Logits that vary strongly but do not distinguish data, samples and noise."""
 
     def call(self, samples):
         return keras.ops.sin(300.0 * keras.ops.sum(samples, axis=1, keepdims=True))
 
 
 def linear_game(discriminator=None, loss="non_saturating", scale=1.0, rates=(0.0, 2e-3)):
-    """A generator of exactly the data's distribution, but for its scale."""
+    """Returns a game whose generator has the data's distribution, up to a scale."""
     keras.utils.set_random_seed(0)
     generator = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     generator.set_weights([scale * FACTOR, MEAN])
     hidden = [keras.layers.Dense(32, "leaky_relu") for _ in range(2)]
     layers = discriminator or [*hidden, keras.layers.Dense(1)]
-    players = generator, keras.Sequential([keras.Input((2,)), *layers])
-    gan = keras_gan.GAN(*players, loss=loss, ema_half_life=0)
+    networks = generator, keras.Sequential([keras.Input((2,)), *layers])
+    gan = keras_gan.GAN(*networks, loss=loss, ema_half_life=0)
     optimizers = [
         keras.optimizers.Adam(r, beta_1=0.0) if r else keras.optimizers.SGD(r) for r in rates
     ]
@@ -63,7 +63,7 @@ class Logs(keras.callbacks.Callback):
 
 
 class Plant(keras.callbacks.Callback):
-    """Does something to the game before one of the epochs; each time, or once."""
+    """Applies a change to the game before an epoch, once or several times."""
 
     def __init__(self, epoch, harm, times=1):
         super().__init__()
@@ -82,7 +82,7 @@ class Plant(keras.callbacks.Callback):
     "loss", ["relativistic", pytest.param("non_saturating", marks=pytest.mark.slow)]
 )
 def test_equilibrium_ends_a_game_whose_generator_is_right(loss):
-    """The discriminator learns against too wide a generator, which then becomes the data's."""
+    """The generator is too wide at first, and then has the data's distribution."""
     gan = linear_game(loss=loss, scale=3.0)
     equilibrium, logs = callbacks.Equilibrium(points(1000)), Logs()
     becomes_right = Plant(3, lambda gan: gan.generator.set_weights([FACTOR, MEAN]))
@@ -94,13 +94,13 @@ def test_equilibrium_ends_a_game_whose_generator_is_right(loss):
         callbacks=[becomes_right, equilibrium, logs],
     )
     measured = [row["balanced_accuracy"] for row in logs.rows]
-    assert min(measured[:3]) > 0.6  # it is not fooled while the generator is wrong
+    assert min(measured[:3]) > 0.6  # no equilibrium while the generator is wrong
     assert len(measured) < 20
     assert np.abs(np.array(measured[-3:]) - 0.5).max() <= 0.05
     assert min(row["noise_accuracy"] for row in logs.rows[-3:]) >= 0.75
     assert re.fullmatch(
-        r"equilibrium: the discriminator tells samples from held-out data with a balanced "
-        r"accuracy of 0\.\d{3}, within 0\.05 of 0\.5 3 times in a row",
+        r"equilibrium: the discriminator's balanced accuracy between samples and held-out data "
+        r"is 0\.\d{3}, within 0\.05 of 0\.5 in 3 evaluations in a row",
         equilibrium.reason,
     )
 
@@ -110,8 +110,8 @@ def test_equilibrium_ends_a_game_whose_generator_is_right(loss):
     [[keras.layers.Dense(1, kernel_initializer="zeros")], [Ripples()]],
     ids=["constant", "blind to noise"],
 )
-def test_equilibrium_is_not_taken_for_a_discriminator_that_has_failed(discriminator):
-    """The generator is right here too; the discriminator's accuracy is 0.5 for no good reason."""
+def test_a_failed_discriminator_does_not_count_as_equilibrium(discriminator):
+    """The generator is right, but the discriminator's accuracy is 0.5 for another reason."""
     gan = linear_game(discriminator, rates=(0.0, 0.0))
     equilibrium, logs = callbacks.Equilibrium(points(1000)), Logs()
     gan.fit(batches(), steps_per_epoch=1, epochs=8, verbose=0, callbacks=[equilibrium, logs])
@@ -121,7 +121,7 @@ def test_equilibrium_is_not_taken_for_a_discriminator_that_has_failed(discrimina
     assert max(row["noise_accuracy"] for row in logs.rows) < 0.6
 
 
-def test_equilibrium_draws_new_seeds_and_noise_each_time_and_the_same_again_for_a_step():
+def test_equilibrium_uses_new_seeds_and_noise_at_each_step_reproducibly():
     gan = linear_game()
     equilibrium = callbacks.Equilibrium(points(200))
     equilibrium.set_model(gan)
@@ -129,12 +129,12 @@ def test_equilibrium_draws_new_seeds_and_noise_each_time_and_the_same_again_for_
     first = equilibrium.evaluate()
     assert equilibrium.evaluate() == first
     gan.iteration.assign(7)
-    other = equilibrium.evaluate()  # the players are the same, what they are judged on is not
+    other = equilibrium.evaluate()  # the networks are the same, but the seeds and the noise differ
     assert other["balanced_accuracy"] != first["balanced_accuracy"]
     assert other["noise_accuracy"] != first["noise_accuracy"]
 
 
-def test_equilibrium_goes_on_counting_after_a_resume():
+def test_equilibrium_continues_its_count_after_a_resume():
     gan = linear_game()
     gan.examples_seen.assign(300)
     rows = [
@@ -150,13 +150,13 @@ def test_equilibrium_goes_on_counting_after_a_resume():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"tolerance": 0.5}, r"tolerance must be above 0 .*tolerance=0\.5"),
-        ({"patience": 0}, r"patience must be at least 1. Received: patience=0"),
-        ({"noise_accuracy": 1.5}, r"noise_accuracy must be .*noise_accuracy=1\.5"),
+        ({"tolerance": 0.5}, r"`tolerance` must be above 0 .*tolerance=0\.5"),
+        ({"patience": 0}, r"`patience` must be at least 1. Received: patience=0"),
+        ({"noise_accuracy": 1.5}, r"`noise_accuracy` must be .*noise_accuracy=1\.5"),
         ({"tolerance": 0.01}, r"within 0\.01 .* at least 5000 held-out .*Received: 200"),
     ],
 )
-def test_equilibrium_refuses(arguments, message):
+def test_equilibrium_refuses_arguments_out_of_range(arguments, message):
     with pytest.raises(UsageError, match=message):
         callbacks.Equilibrium(points(200), **arguments)
 
@@ -165,7 +165,7 @@ def test_equilibrium_refuses(arguments, message):
 
 
 def crowd(gan):
-    """All samples at one place."""
+    """Moves all samples to one point."""
     kernel, bias = gan.generator.get_weights()
     gan.generator.set_weights([kernel * 1e-3, bias])
 
@@ -199,7 +199,7 @@ def equal(a, b):
     return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-def test_a_planted_collapse_is_told_and_the_last_good_state_is_kept(run):
+def test_a_planted_collapse_is_detected_and_the_last_good_state_is_kept(run):
     gan = linear_game()
     guard = callbacks.CollapseGuard(points(128), every_steps=5)
     record, states, logs = (
@@ -217,38 +217,38 @@ def test_a_planted_collapse_is_told_and_the_last_good_state_is_kept(run):
     shares = [row["diversity"] for row in logs.rows]
     assert min(shares[:2]) > 0.8
     assert max(shares[2:]) < 0.01
-    assert len(shares) == 2 + 3  # the third look in a row is enough
+    assert len(shares) == 2 + 3  # the third check in a row is enough
     assert re.fullmatch(
         r"collapsed: mode collapse: the generated samples have 0\.\d% of the data's diversity, "
-        r"after \d+% at best, after 3,200 images",
+        r"after \d+% at best, after 3,200 examples",
         guard.reason,
     )
     assert equal(state(gan), states.ends[1])
     assert [path.name for path in sorted(run.checkpoints.glob("*.keras"))] == [
-        "images-000000640.keras",
-        "images-000001280.keras",  # the end of the second epoch: none was made since
+        "examples-000000640.keras",
+        "examples-000001280.keras",  # the end of the second epoch: none was written later
     ]
     assert equal(state(run.load()), states.ends[1])
-    assert run.checkpoint().name == "images-000001280.keras"
+    assert run.checkpoint().name == "examples-000001280.keras"
     assert [row["examples_seen"] for row in run.rows()] == [640 * n for n in range(1, 6)]
     assert "diversity" in (run.path / "report.html").read_text("utf-8").lower()
 
 
 @pytest.mark.parametrize("action", ["stop", "roll_back"])
-def test_the_last_good_state_is_the_checkpoint_whatever_was_saved_since(run, action):
-    """It looks every four epochs; checkpoints are made at each."""
+def test_the_last_good_state_replaces_later_checkpoints(run, action):
+    """The guard checks every four epochs; each epoch has a checkpoint."""
     gan = linear_game()
     guard = callbacks.CollapseGuard(points(128), every_steps=20, action=action)
     record = callbacks.RunWriter(run, every_seconds=1e-9, guard=guard)
     listeners = [guard, Plant(6, spoil), record]
     if action == "stop":
         gan.fit(batches(), steps_per_epoch=5, epochs=20, verbose=0, callbacks=listeners)
-        last = 2560  # of the look after the fourth epoch, though the sixth was saved
+        last = 2560  # of the check after the fourth epoch, although the sixth was saved
     else:
-        with pytest.warns(UserWarning, match=r"After 4,480 images: .*Back to 2,560 images"):
+        with pytest.warns(UserWarning, match=r"After 4,480 examples: .*Back to 2,560 examples"):
             gan.fit(batches(), steps_per_epoch=5, epochs=8, verbose=0, callbacks=listeners)
         last = 3200
-    assert run.checkpoint().name == f"images-{last:09d}.keras"
+    assert run.checkpoint().name == f"examples-{last:09d}.keras"
     assert equal(state(run.load()), state(gan))
     assert gan.count("examples_seen") == last
 
@@ -258,7 +258,9 @@ def test_a_roll_back_restores_everything_and_lowers_the_learning_rates(run, harm
     gan = linear_game(rates=(1e-6, 2e-3))
     guard = callbacks.CollapseGuard(points(128), action="roll_back", every_steps=5, patience=1)
     record, states = callbacks.RunWriter(run, guard=guard), States()
-    with pytest.warns(UserWarning, match=r"After 3,200 images: .*Back to 2,560 images.*\(1 of 3\)"):
+    with pytest.warns(
+        UserWarning, match=r"After 3,200 examples: .*Back to 2,560 examples.*\(1 of 3\)"
+    ):
         gan.fit(
             batches(),
             steps_per_epoch=5,
@@ -269,7 +271,7 @@ def test_a_roll_back_restores_everything_and_lowers_the_learning_rates(run, harm
     assert guard.reason is None
     rates = [float(o.learning_rate) for o in (gan.generator_optimizer, gan.discriminator_optimizer)]
     np.testing.assert_allclose(rates, [5e-7, 1e-3], rtol=1e-6)
-    # The fifth epoch was lost; the sixth began where the fourth had ended, but for two rates.
+    # The fifth epoch was lost; the sixth began at the end of the fourth, except for two rates.
     differ = [
         i
         for i, (a, b) in enumerate(zip(states.begins[5], states.ends[3], strict=True))
@@ -286,15 +288,15 @@ def test_a_roll_back_restores_everything_and_lowers_the_learning_rates(run, harm
     assert run.ending == {"reason": "finished", "examples_seen": 4480, "roll_backs": 1}
 
 
-def test_what_looks_at_a_game_is_wound_back_with_it(run):
-    """It is evaluated every 1,280 images, breaks within the fourth epoch, and begins again."""
+def test_evaluations_are_rolled_back_with_the_game(run):
+    """The game is evaluated every 1,280 examples, and fails within the fourth epoch."""
     gan = linear_game()
     guard = callbacks.CollapseGuard(points(128), action="roll_back", every_steps=20)
     equilibrium = callbacks.Equilibrium(points(200), every_examples=1280, patience=9, guard=guard)
     evaluation = callbacks.Evaluation(run, points(128), every_examples=1280, guard=guard)
     record, logs = callbacks.RunWriter(run, guard=guard), Logs()
     listeners = [guard, Plant(3, spoil), equilibrium, evaluation, logs, record]
-    with pytest.warns(UserWarning, match=r"After 2,560 images: .*Back to 0 images"):
+    with pytest.warns(UserWarning, match=r"After 2,560 examples: .*Back to 0 examples"):
         gan.fit(batches(), steps_per_epoch=5, epochs=8, verbose=0, callbacks=listeners)
     for name in ("balanced_accuracy", "sliced_wasserstein"):
         evaluated = [i for i, row in enumerate(logs.rows) if name in row]
@@ -308,7 +310,7 @@ def test_a_schedule_is_lowered_as_well_and_saved(tmp_path):
     schedule = keras.optimizers.schedules.CosineDecay(4e-3, 1000)
     gan.compile(keras.optimizers.SGD(0.0), keras.optimizers.Adam(schedule))
     guard = callbacks.CollapseGuard(action="roll_back", factor=0.25, every_steps=5)
-    with pytest.warns(UserWarning, match=r"After 1,920 images: .*Back to 1,280 images"):
+    with pytest.warns(UserWarning, match=r"After 1,920 examples: .*Back to 1,280 examples"):
         gan.fit(
             batches(), steps_per_epoch=5, epochs=4, verbose=0, callbacks=[guard, Plant(2, spoil)]
         )
@@ -320,7 +322,7 @@ def test_a_schedule_is_lowered_as_well_and_saved(tmp_path):
         assert float(game.discriminator_optimizer.learning_rate) == pytest.approx(expected)
 
 
-def test_roll_backs_come_to_an_end():
+def test_the_number_of_roll_backs_is_limited():
     gan = linear_game()
     guard = callbacks.CollapseGuard(action="roll_back", retries=2, every_steps=2)
     with pytest.warns(UserWarning, match=r"\(2 of 2\)"):
@@ -332,14 +334,14 @@ def test_roll_backs_come_to_an_end():
             callbacks=[guard, Plant(1, spoil, times=9)],
         )
     assert guard.reason.startswith("collapsed: ")
-    assert guard.reason.endswith("after 512 images and 2 roll backs")
-    # A game that is stopped is the last good state as it was, with the learning rate it had.
+    assert guard.reason.endswith("after 512 examples and 2 roll backs")
+    # A training that is stopped ends in the last good state, with its learning rate.
     assert float(gan.discriminator_optimizer.learning_rate) == pytest.approx(2e-3)
     assert all(np.isfinite(v.numpy()).all() for v in gan.discriminator.variables)
 
 
-def test_a_loss_that_is_no_number_is_told_too(run):
-    """Infinite logits make infinite losses, while the weights are still finite."""
+def test_a_loss_that_is_not_finite_is_detected(run):
+    """Infinite logits lead to infinite losses while the weights are still finite."""
     gan = linear_game(rates=(0.0, 0.0))
     guard = callbacks.CollapseGuard(every_steps=2)
     burst = Plant(
@@ -356,29 +358,29 @@ def test_a_loss_that_is_no_number_is_told_too(run):
         callbacks=[guard, burst, callbacks.RunWriter(run, guard=guard)],
     )
     assert re.fullmatch(
-        r"collapsed: a loss is no number any more \(d_loss=(inf|nan)\), after 768 images",
+        r"collapsed: a loss is not finite \(d_loss=(inf|nan)\), after 768 examples",
         guard.reason,
     )
     assert gan.count("examples_seen") == 512
     assert [row["examples_seen"] for row in run.rows()] == [256, 512]
 
 
-def test_a_discriminator_that_wins_outright_is_told():
+def test_a_discriminator_that_wins_outright_is_detected():
     gan = linear_game(rates=(0.0, 0.02))
     gan.generator.set_weights([FACTOR, MEAN + 100])
     guard = callbacks.CollapseGuard(points(128), every_steps=5, winning=4)
     logs = Logs()
     gan.fit(batches(), steps_per_epoch=5, epochs=99, verbose=0, callbacks=[guard, logs])
     assert re.match(
-        r"collapsed: the discriminator wins outright: it told 100\.0% of the samples rightly "
-        r"4 times in a row, and its loss is down to \d",
+        r"collapsed: the discriminator wins outright: its accuracy was at least 100\.0% in "
+        r"4 checks in a row, and its loss is down to \d",
         guard.reason,
     )
     assert all(0 <= row["d_loss"] < 0.01 for row in logs.rows[-4:])
     assert gan.count("iteration") == 5 * (len(logs.rows) - 4)
 
 
-def test_a_look_goes_on_counting_after_a_resume():
+def test_the_guard_continues_its_counts_after_a_resume():
     gan = linear_game()
     gan.examples_seen.assign(500)
     judged = {"iteration": 1, "real_accuracy": 0.5, "fake_accuracy": 0.5, "d_loss": 1.0}
@@ -390,36 +392,36 @@ def test_a_look_goes_on_counting_after_a_resume():
     guard.set_model(gan)
     guard.on_train_begin()
     assert (guard._best, guard._low, guard.roll_backs) == (0.9, 2, 1)
-    assert guard.suspects
+    assert guard.suspicious
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"action": "wait"}, r"action must be stop or roll_back. Received: action='wait'"),
-        ({"factor": 0}, r"factor must be above 0 .*factor=0"),
-        ({"diversity": 1}, r"diversity must be above 0 .*diversity=1"),
-        ({"patience": 0}, r"patience must be at least 1. Received: patience=0"),
-        ({"retries": -1}, r"retries must be at least 0. Received: retries=-1"),
+        ({"action": "wait"}, r"`action` must be stop or roll_back. Received: action='wait'"),
+        ({"factor": 0}, r"`factor` must be above 0 .*factor=0"),
+        ({"diversity": 1}, r"`diversity` must be above 0 .*diversity=1"),
+        ({"patience": 0}, r"`patience` must be at least 1. Received: patience=0"),
+        ({"retries": -1}, r"`retries` must be at least 0. Received: retries=-1"),
     ],
 )
-def test_the_guard_refuses(arguments, message):
+def test_the_guard_refuses_arguments_out_of_range(arguments, message):
     with pytest.raises(UsageError, match=message):
         callbacks.CollapseGuard(**arguments)
 
 
-def test_what_is_no_number_is_never_saved(run):
+def test_weights_that_are_not_finite_are_never_saved(run):
     gan = linear_game()
     spoil(gan)
     for save in (lambda: run.save(gan), lambda: run.save_best(gan, {})):
-        with pytest.raises(UsageError, match=r"finite weights alone. Received: .*bias of the disc"):
+        with pytest.raises(UsageError, match=r"finite weights only. Received: .*bias of the disc"):
             save()
-    with pytest.raises(UsageError, match="begins with finite weights"):
+    with pytest.raises(UsageError, match="start from finite weights"):
         gan.fit(batches(), steps_per_epoch=1, verbose=0, callbacks=[callbacks.CollapseGuard()])
     assert not list(run.checkpoints.glob("*.keras"))
 
 
-# ------------------------------------------------------------------------ healthy and sick runs
+# ------------------------------------------------------------------------ healthy and bad runs
 
 R = [{"name": "r1", "weight": 0.1}, {"name": "r2", "weight": 0.1}]
 HEALTHY = [
@@ -436,14 +438,14 @@ HEALTHY = [
 ]
 
 
-def play(modes, loss, penalties, seed, epochs, guard, steps=100, batch_size=64):
+def fit(modes, loss, penalties, seed, epochs, guard, steps=100, batch_size=64):
     source = keras_gan.datasets.open("gaussians", modes=modes, count=20_000)
     keras.utils.set_random_seed(seed)
     widths = {"widths": [64, 64, 64]}
-    players = keras_gan.architectures.build(
+    networks = keras_gan.architectures.build(
         "mlp", source.spec, generator={"latent_dim": 8, **widths}, discriminator=widths
     )
-    gan = keras_gan.GAN(*players, loss=loss, terms=penalties, seed=seed)
+    gan = keras_gan.GAN(*networks, loss=loss, terms=penalties, seed=seed)
     gan.compile(*[keras.optimizers.Adam(1e-3, beta_1=0.0, beta_2=0.99) for _ in range(2)])
     logs = Logs()
     batches = source.dataset("train", batch_size=batch_size, seed=seed, repeat=True)
@@ -454,29 +456,29 @@ def play(modes, loss, penalties, seed, epochs, guard, steps=100, batch_size=64):
 
 
 def test_the_guard_is_silent_on_a_healthy_run():
-    guard, rows = play(*HEALTHY[0], seed=0, epochs=6, guard=callbacks.CollapseGuard)
+    guard, rows = fit(*HEALTHY[0], seed=0, epochs=6, guard=callbacks.CollapseGuard)
     assert guard.reason is None
-    assert not guard.suspects
-    looks = [row["diversity"] for row in rows if "diversity" in row]
-    assert len(looks) == 2  # at 300 and 500 steps
-    assert min(looks) > 0.5
+    assert not guard.suspicious
+    checks = [row["diversity"] for row in rows if "diversity" in row]
+    assert len(checks) == 2  # at 300 and 500 steps
+    assert min(checks) > 0.5
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(10))
 def test_the_guard_is_silent_on_ten_healthy_runs(number, monkeypatch):
-    monkeypatch.setattr(callbacks.CollapseGuard, "warm_up", 1_000)  # of 3,000 steps: to be judged
-    guard, rows = play(*HEALTHY[number], seed=number, epochs=30, guard=callbacks.CollapseGuard)
+    monkeypatch.setattr(callbacks.CollapseGuard, "warm_up", 1_000)  # of 3,000 steps
+    guard, rows = fit(*HEALTHY[number], seed=number, epochs=30, guard=callbacks.CollapseGuard)
     assert guard.reason is None
     assert len(rows) == 30
-    looks = [row["diversity"] for row in rows if "diversity" in row]
-    assert len(looks) == 12
-    assert min(looks) > 0.5  # twice what it would take
+    checks = [row["diversity"] for row in rows if "diversity" in row]
+    assert len(checks) == 12
+    assert min(checks) > 0.5  # twice the threshold
 
 
 @pytest.mark.slow
-def test_the_guard_tells_a_game_that_never_finds_the_data():
-    """Wasserstein with one step of the critic for each of the generator runs in circles."""
+def test_the_guard_detects_a_game_that_never_finds_the_data():
+    """Wasserstein with one critic step for each generator step oscillates."""
 
     def guard(held_out):
         guard = callbacks.CollapseGuard(held_out)
@@ -484,15 +486,15 @@ def test_the_guard_tells_a_game_that_never_finds_the_data():
         guard.every_steps = 100
         return guard
 
-    guard, rows = play(25, "wasserstein", ["gradient_penalty"], 1, 30, guard, batch_size=128)
+    guard, rows = fit(25, "wasserstein", ["gradient_penalty"], 1, 30, guard, batch_size=128)
     assert guard.reason.startswith("collapsed: mode collapse: ")
     assert max(row["diversity"] for row in rows) < 0.25
-    assert len(rows) == 12  # looks at 1,000, 1,100 and 1,200 steps
+    assert len(rows) == 12  # checks at 1,000, 1,100 and 1,200 steps
 
 
 @pytest.mark.slow
-def test_equilibrium_ends_a_game_that_was_played_to_its_end():
-    """Both players learn; at the end the generator has the data's mean and covariance."""
+def test_equilibrium_ends_a_game_that_has_converged():
+    """Both networks learn; at the end the generator has the data's mean and covariance."""
     gan = linear_game(scale=0.1, rates=(2e-3, 2e-3))
     gan.generator.set_weights([0.1 * FACTOR, 0 * MEAN])
     equilibrium = callbacks.Equilibrium(points(2000), noise_accuracy=0.55)
@@ -506,8 +508,8 @@ def test_equilibrium_ends_a_game_that_was_played_to_its_end():
 # ------------------------------------------------------------------------ recipes and commands
 
 SMALL = [
-    "generator.widths=[16]",
-    "discriminator.widths=[16]",
+    "networks.generator.widths=[16]",
+    "networks.discriminator.widths=[16]",
     "training.examples=640",
     "training.batch_size=32",
     "training.tick_examples=64",
@@ -523,7 +525,7 @@ def small(*settings):
     return recipe.load("gaussians-8", [*SMALL, *settings])
 
 
-def test_the_keys_of_a_recipe(tmp_path):
+def test_the_keys_of_guard_and_equilibrium_in_a_recipe(tmp_path):
     loaded = small()
     assert loaded.training.collapse_guard.action == "stop"
     assert loaded.training.equilibrium is None
@@ -532,7 +534,7 @@ def test_the_keys_of_a_recipe(tmp_path):
     again.write_text(small("training.collapse_guard.action=off").to_yaml())
     on = recipe.load(str(again), ["training.equilibrium.patience=2"])
     assert on.training.collapse_guard.action == "off"
-    assert on.training.equilibrium == recipe.Equilibrium(patience=2)
+    assert on.training.equilibrium == recipe.EquilibriumSection(patience=2)
     for setting, message in (
         ("training.equilibrium.patients=2", r"equilibrium\.patients is not a key .*'patience'"),
         ("training.collapse_guard.action=halt", r"collapse_guard\.action: .*Received"),
@@ -544,8 +546,8 @@ def test_the_keys_of_a_recipe(tmp_path):
         train.prepare(small("training.equilibrium.tolerance=0.02"))
 
 
-def test_a_collapsed_training_is_one_line_and_can_go_on(tmp_path, capsys):
-    """A learning rate beyond reason makes weights infinite within a tick."""
+def test_a_collapsed_training_is_one_line_and_can_be_resumed(tmp_path, capsys):
+    """An extreme learning rate makes weights infinite within a tick."""
     run = tmp_path / "run"
     sets = [*SMALL, "optimizers.discriminator.learning_rate=1e38"]
     arguments = [part for setting in sets for part in ("--set", setting)]
@@ -556,11 +558,10 @@ def test_a_collapsed_training_is_one_line_and_can_go_on(tmp_path, capsys):
     errors = [line for line in captured.err.splitlines() if "error" in line]
     (line,) = errors
     assert re.fullmatch(
-        r"keras-gan: error: The training collapsed: .* no (finite )?number any more.*"
-        r", after 64 images",
+        r"keras-gan: error: The training collapsed: .* is not finite.*, after 64 examples",
         line,
     )
-    assert f"Kept: the last good state, after 0 images in 0.0 minutes, in {run}" in captured.out
+    assert f"Kept: the last good state, after 0 examples in 0.0 minutes, in {run}" in captured.out
     resume = f"keras-gan train --resume {run} --set training.collapse_guard.action=roll_back"
     assert resume in captured.out
     opened = runs.Run.open(run)
@@ -570,12 +571,12 @@ def test_a_collapsed_training_is_one_line_and_can_go_on(tmp_path, capsys):
     with pytest.warns(UserWarning, match="1 of 3"):
         outcome = train.resume(run, ("training.collapse_guard.action=roll_back",))
     assert outcome.collapsed
-    assert outcome.reason.endswith("after 64 images and 3 roll backs")
+    assert outcome.reason.endswith("after 64 examples and 3 roll backs")
 
 
 @pytest.mark.slow
 def test_equilibrium_ends_a_run_and_is_recorded(tmp_path, capsys):
-    """With a tolerance and a noise that take anything, the second look is the last."""
+    """With limits that always hold, the second evaluation is the last."""
     loose = ("tolerance=0.49999", "noise_accuracy=0.5", "patience=2")
     run = tmp_path / "run"
     sets = [*SMALL, *(f"training.equilibrium.{key}" for key in loose)]
@@ -585,8 +586,8 @@ def test_equilibrium_ends_a_run_and_is_recorded(tmp_path, capsys):
     rows = opened.rows()
     assert all({"balanced_accuracy", "noise_accuracy"} <= set(row) for row in rows)
     assert len(rows) < 10
-    assert "sliced_wasserstein" in rows[-1]  # the end is evaluated, whatever ends it
-    assert re.search(r"^Equilibrium: \d+ images in 0\.\d minutes, in ", out, re.MULTILINE)
+    assert "sliced_wasserstein" in rows[-1]  # the end is evaluated for any reason
+    assert re.search(r"^Equilibrium: \d+ examples in 0\.\d minutes, in ", out, re.MULTILINE)
     assert f"--resume {run} --set training.equilibrium=null" in out
     assert opened.ending["reason"].startswith("equilibrium: ")
     assert "Ended: equilibrium: " in (run / "report.html").read_text("utf-8")

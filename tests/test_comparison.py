@@ -105,8 +105,8 @@ def test_the_best_checkpoint_of_a_run_is_the_best_by_its_metric(tmp_path):
     settings = {
         "training.examples": 6400,
         "training.tick_examples": 640,
-        "generator.widths": [16],
-        "discriminator.widths": [16],
+        "networks.generator.widths": [16],
+        "networks.discriminator.widths": [16],
         "evaluation.metric": "frechet_distance",
         "evaluation.others": ["sliced_wasserstein", "coverage"],
         "evaluation.features": "pixels",

@@ -28,6 +28,7 @@ from keras_gan.metrics.features import open_features, to_bytes
 
 SPEC = Spec("image", (8, 12, 1), (-1.0, 1.0), num_classes=3)
 COUNT = 150
+LABELS = [f"networks.{name}.condition=[labels]" for name in ("generator", "discriminator")]
 
 
 def labelled_images(count, seed=0):
@@ -105,7 +106,7 @@ def game():
 def places(game, data_file, tmp_path_factory):
     """The same 150 samples as a game, a run, a bundle, arrays, files of them, and pictures."""
     folder = tmp_path_factory.mktemp("places")
-    resolved = recipe.load("quickstart", ["game.conditional=true"], str(data_file))
+    resolved = recipe.load("quickstart", LABELS, str(data_file))
     run = runs.Run.create(
         folder / "run", resolved, runs.describe_data(datasets.open(str(data_file)))
     )

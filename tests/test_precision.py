@@ -22,8 +22,8 @@ SETS = (
     "samples.count=4",
 )
 WIDTHS = {
-    "gaussians-8": ("generator.widths=[32,32]", "discriminator.widths=[32,32]"),
-    "quickstart": ("generator.width=16", "discriminator.width=16"),
+    "gaussians-8": ("networks.generator.widths=[32,32]", "networks.discriminator.widths=[32,32]"),
+    "quickstart": ("networks.generator.width=16", "networks.discriminator.width=16"),
 }
 
 

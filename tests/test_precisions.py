@@ -172,7 +172,7 @@ def test_a_model_repository_has_only_float32(capsys):
     with pytest.raises(SystemExit) as stopped:
         __main__.main(["export", "run", "--layout", "triton", "--precision", "int8"])
     assert stopped.value.code == 2
-    assert "--precision goes with --layout bundle" in capsys.readouterr().err
+    assert "--precision needs --layout bundle" in capsys.readouterr().err
 
 
 def test_the_summary_states_the_use_of_a_precision(reduced):

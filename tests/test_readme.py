@@ -1,4 +1,4 @@
-"""README's code is run as it stands, but for how long the training takes."""
+"""The code in README runs unchanged, except for the length of the training."""
 
 import os
 import pathlib
@@ -14,7 +14,7 @@ import pytest
 README = (pathlib.Path(__file__).parents[1] / "README.md").read_text("utf-8")
 SHORT = (
     "--set training.examples=32 --set training.batch_size=8 --set evaluation.count=8 "
-    "--set generator.widths=[16,8,8] --set discriminator.widths=[8,8,16]"
+    "--set networks.generator.widths=[16,8,8] --set networks.discriminator.widths=[8,8,16]"
 )
 
 
@@ -77,7 +77,7 @@ def test_the_commands(home):
 
 
 def served(command, curls, home, environment):
-    """Runs a server, but for its port, and asks it what README asks."""
+    """Runs a server, on a free port, and sends it the requests of README."""
     process = subprocess.Popen(
         [*shlex.split(command), "--port", "0"],
         cwd=home,
@@ -114,6 +114,6 @@ def test_the_python_code(home):
     assert len(list((home / "samples").glob("*.png"))) == 2
 
 
-def test_links_lead_somewhere():
+def test_links_are_valid():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert target.startswith("http") or (pathlib.Path(__file__).parents[1] / target).is_file()

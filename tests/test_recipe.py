@@ -1,16 +1,18 @@
-"""Recipes: every preset is whole, and every wrong key is told by its path."""
+"""Recipes: presets are complete, and errors name the path of a wrong key."""
 
 import importlib
 import pathlib
 
+import keras
 import pytest
 import yaml
 
-from keras_gan import UsageError, recipe
+import keras_gan
+from keras_gan import UsageError, recipe, train
 
 
 @pytest.mark.parametrize("name", sorted(recipe.names()))
-def test_presets_are_whole_and_round_trip(name, tmp_path):
+def test_presets_are_valid_and_round_trip(name, tmp_path):
     loaded = recipe.load(name)
     assert recipe.names()[name].endswith(".")
     path = tmp_path / "resolved.yaml"
@@ -20,7 +22,7 @@ def test_presets_are_whole_and_round_trip(name, tmp_path):
     assert again.diff(loaded) == []
 
 
-def test_the_four_presets_are_there():
+def test_the_four_basic_presets_exist():
     assert {"quickstart", "fashion-mnist", "gaussians-8", "gaussians-25"} <= set(recipe.names())
 
 
@@ -31,22 +33,22 @@ def test_overrides():
             "training.batch_size=128",
             "game.terms.1.weight=0.5",
             "optimizers.generator.learning_rate=1e-3",
-            "generator.widths=[8, 4, 4]",
+            "networks.generator.widths=[8, 4, 4]",
             "game.loss=hinge",
         ],
     )
     assert loaded.training.batch_size == 128
     assert loaded.game.terms[1] == {"name": "r2", "weight": 0.5, "interval": 8}
-    assert loaded.optimizers.generator.learning_rate == 0.001
-    assert loaded.generator.options["widths"] == [8, 4, 4]
+    assert loaded.optimizers["generator"].learning_rate == 0.001
+    assert loaded.networks["generator"].options["widths"] == [8, 4, 4]
     assert loaded.game.loss == "hinge"
     assert recipe.load("quickstart", data="gaussians").data.model_dump() == {"source": "gaussians"}
 
 
 def test_diff_names_the_paths():
     a = recipe.load("quickstart")
-    b = recipe.load("quickstart", ["training.seed=7", "generator.norm=none"])
-    assert a.diff(b) == ["generator.norm: unset -> none", "training.seed: 0 -> 7"]
+    b = recipe.load("quickstart", ["training.seed=7", "networks.generator.norm=none"])
+    assert a.diff(b) == ["networks.generator.norm: unset -> none", "training.seed: 0 -> 7"]
 
 
 @pytest.mark.parametrize(
@@ -54,17 +56,19 @@ def test_diff_names_the_paths():
     [
         ("training.batchsize=3", "training.batchsize is not a key .* Did you mean 'batch_size'"),
         ("trainign.seed=3", "trainign is not a key of the recipe. Did you mean 'training'"),
-        ("generator.widht=3", "generator.widht is not a key .* Did you mean 'width'"),
-        ("discriminator.norms=x", "discriminator.norms .* Did you mean 'norm'"),
+        (
+            "networks.generator.widht=3",
+            "networks.generator.widht is not a key .* Did you mean 'width'",
+        ),
+        ("networks.discriminator.norms=x", "networks.discriminator.norms .* Did you mean 'norm'"),
         ("data.foldr=x", "data.foldr is not a key of the recipe. Valid: labels"),
         ("game.terms.0.wieght=3", "game.terms.0.wieght .* Did you mean 'weight'"),
         ("game.terms.0.weight=-1", "game.terms.0: The weight .* weight=-1"),
-        ("game.terms.0.name=r3", "game.terms.0 must name a penalty. Received: 'r3'"),
+        ("game.terms.0.name=r3", "game.terms.0 must name a term. Received: 'r3'"),
         ("game.loss=hing", "game.loss must name a loss. Received: 'hing'. Did you mean 'hinge'"),
         ("game.augment=diff", "game.augment must name an augmentation. Rec.* 'diff'. Did you mean"),
         ("game.augment={name: diff_augment, plicy: x}", "augment.plicy .* Did you mean 'policy'"),
         ("game.augment={name: diff_augment, policy: colr}", "game.augment: policy .* 'color'"),
-        ("game.ema_half_life=-1", "game.ema_half_life: .* greater than or equal to 0. Rec.* -1"),
         ("optimizers.generator.beta1=0", "optimizers.generator.beta1 .* Did you mean 'beta_1'"),
         ("optimizers.generator.name=adm", "optimizers.generator.name must be .* 'adm'. Did you"),
         ("optimizers.generator.learning_rate={name: cosin}", "generator.learning_rate must name a"),
@@ -74,7 +78,7 @@ def test_diff_names_the_paths():
         ("optimizers.generator.beta_2={name: linear}", "beta_2.start is missing from the recipe"),
         (
             "optimizers.generator.learning_rate={name: cosine, start: 1, examples: -5}",
-            "generator.learning_rate: images must be above 0. Received: images=-5",
+            "generator.learning_rate: examples must be above 0. Received: examples=-5",
         ),
         (
             "optimizers.generator.learning_rate={name: cosine, start: -1}",
@@ -89,48 +93,131 @@ def test_diff_names_the_paths():
             r"game.terms.0: The weight .* from 0 up. Received: weight=Cosine\(start",
         ),
         (
-            "game.terms.0.weight={name: warm_up, to: {name: cosne}, images: 5}",
+            "game.terms.0.weight={name: warm_up, to: {name: cosne}, examples: 5}",
             "game.terms.0.weight.to must name a schedule. Rec.* 'cosne'. Did you mean 'cosine'",
         ),
         (
             "game.ema_half_life={name: warm_up, examples: 9e9, to: {name: linear, start: 1}}",
             "game.ema_half_life: A warm-up must be shorter than the training",
         ),
-        ("game.ema_half_life={name: linear, start: -1}", "ema_half_life: .* equal to 0. Rec.* -1"),
         ("training.batch_size=abc", "training.batch_size: .* valid integer.* Received: 'abc'"),
         ("training.batch_size=0", "training.batch_size: .* greater than or equal to 1"),
         ("training.examples=null", "training.examples: .* valid integer"),
         ("training.precision=float16", "training.precision: .*'mixed_float16'.*'float16'"),
-        ("game.discriminator_steps=3", "must divide by game.discriminator_steps=3.*batch_size=64"),
+        ("game.discriminator_steps=3", "multiple of game.discriminator_steps=3:.*batch_size=64"),
         ("game.pac=3", "game.discriminator_steps=1 times game.pac=3.*batch_size=64"),
-        ("game={pac: 2, conditional: true}", "must have game.pac=1. Received: game.pac=2"),
-        ("game.top_k=0", "game.top_k: .* greater than 0 and at most 1. Received: 0.0"),
-        ("game.top_k=2", "game.top_k: .* greater than 0 and at most 1. Received: 2.0"),
+        ("game.conditional=true", "game.conditional is not a key of the recipe. "),
+        ("game.name=gun", "game.name must name a game. Received: 'gun'. Did you mean 'gan'"),
+        ("game.seed=3", "game.seed is not a key of the recipe. "),
+        ("game.loss=null", "game.loss must name a loss. Received: None"),
+        ("game.terms=r1", "game.terms must be a list. Received: 'r1'"),
+        ("networks.generater={}", "networks.generater.architecture is missing"),
+        ("networks.critic={architecture: dcgan}", "networks.critic is not a key .* Valid: "),
+        ("networks.generator.condition=[masks]", "networks.generator.condition.0: .*'labels'"),
+        ("optimizers.critic={}", "optimizers.critic is not a key of the recipe. Valid: discr"),
         ("game.terms.0={name: path_length, dcay: 1}", "dcay .* Did you mean 'decay'"),
         ("optimizers.generator.lazy_interval=0", "lazy_interval: .* equal to 1. Received: 0"),
         ("optimizers.generator={name: sgd, lazy_interval: 4}", "must have. Received: .*='sgd'"),
-        ("generator.latent_dim=none", "generator.latent_dim: .* integer.* Received: 'none'"),
-        ("generator.architecture=dcgn", "generator.architecture must be one of .* 'dcgan'"),
+        (
+            "networks.generator.latent_dim=none",
+            "networks.generator.latent_dim: .* integer.* Received: 'none'",
+        ),
+        (
+            "networks.generator.architecture=dcgn",
+            "networks.generator.architecture must be one of .* 'dcgan'",
+        ),
         ("data.source=nowhere", "Received: 'nowhere'"),
         ("seed", "--set takes dotted.path=value. Received: 'seed'"),
         ("game.terms.9.weight=1", "--set must name a key of the recipe"),
         ("training.seed=[", "--set takes a value in YAML"),
     ],
 )
-def test_a_wrong_key_is_told_by_its_path_in_one_line(setting, message):
+def test_the_error_for_a_wrong_key_is_one_line_with_its_path(setting, message):
     settings = ["training.batch_size=64", setting]
     with pytest.raises(UsageError, match=message) as caught:
         recipe.load("quickstart", settings)
     assert "\n" not in str(caught.value)
 
 
-def test_what_keras_refuses_is_told_in_one_line_too():
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("game.ema_half_life=-1", "ema_half_life.* number from 0 up. Received: .*=-1.0"),
+        ("game.ema_half_life={name: linear, start: -1}", "ema_half_life.* from 0 up. Rec.*=-1"),
+        ("game.top_k=0", "top_k.* above 0 and at most 1. Received: top_k=0.0"),
+        ("game.top_k=2", "top_k.* above 0 and at most 1. Received: top_k=2.0"),
+        ("game.discriminator_steps=0", "discriminator_steps.* from 1 up. Received: .*=0"),
+        ("game.pac=0", "pac.* from 1 up. Received: pac=0"),
+        ("game.ema_rampup=0", "ema_rampup.* above 0. Received: ema_rampup=0.0"),
+    ],
+)
+def test_a_value_out_of_the_games_range_is_refused_when_the_game_is_built(setting, message):
+    loaded = recipe.load("gaussians-8", [setting])
+    with pytest.raises(UsageError, match=message) as caught:
+        train.build(loaded, keras_gan.Spec("points", (2,)))
+    assert "\n" not in str(caught.value)
+
+
+LABELS = [f"networks.{name}.condition=[labels]" for name in ("generator", "discriminator")]
+
+
+def test_packs_have_no_labels():
+    with pytest.raises(UsageError, match=r"game.pac must be 1. Received: game.pac=2"):
+        recipe.load("quickstart", [*LABELS, "game.pac=2"])
+
+
+def test_labels_need_data_with_labels():
+    loaded = recipe.load("gaussians-8", LABELS)
+    message = r"networks.generator.condition=\[labels\] needs data with labels.*'gaussians'"
+    with pytest.raises(UsageError, match=message):
+        train.build(loaded, keras_gan.Spec("points", (2,)))
+    gan = train.build(loaded, keras_gan.Spec("points", (2,), num_classes=3))
+    assert gan.num_classes == 3
+
+
+def test_the_games_constructor_is_the_section():
+    """A user's game with another argument needs no change in any other file."""
+
+    class StubbornGame(keras_gan.GAN):
+        def __init__(
+            self,
+            *args,
+            stubbornness: float | keras_gan.schedules.Schedule = 0.5,
+            generator: keras.Model,
+            discriminator: keras.Model,
+            loss: str | dict | keras_gan.losses.Loss = "hinge",
+            **kwargs,
+        ):
+            super().__init__(generator, discriminator, *args, loss=loss, **kwargs)
+            self.stubbornness = stubbornness
+
+    assert recipe.game_classes()["stubborn_game"] is StubbornGame
+    tree = recipe.load("gaussians-8").model_dump()
+    tree["game"] = {"name": "stubborn_game"}
+    loaded = recipe.parse(tree)
+    assert loaded.game.model_dump() == {
+        "name": "stubborn_game",
+        "stubbornness": 0.5,
+        "loss": "hinge",
+    }
+    tree["game"]["stubbornness"] = {"name": "cosine", "start": 1.0}
+    loaded = recipe.parse(tree)
+    assert "game.stubbornness" in loaded.open_ended()
+    gan = train.build(loaded, keras_gan.Spec("points", (2,)))
+    assert type(gan) is StubbornGame
+    assert gan.stubbornness.examples == loaded.training.examples
+    tree["game"]["stubborness"] = 1
+    with pytest.raises(UsageError, match=r"game.stubborness .* Did you mean 'stubbornness'"):
+        recipe.parse(tree)
+
+
+def test_the_error_for_what_keras_refuses_is_one_line():
     settings = ["optimizers.generator.clipnorm=1.0", "optimizers.generator.clipvalue=1.0"]
     with pytest.raises(UsageError, match=r"optimizers.generator is refused by Keras: Only one"):
         recipe.load("quickstart", settings)
 
 
-def test_files_that_are_no_recipes(tmp_path):
+def test_files_that_are_not_recipes_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"neither. Did you mean 'quickstart'"):
         recipe.load("quickstrat")
     for name, content, message in (
@@ -138,7 +225,7 @@ def test_files_that_are_no_recipes(tmp_path):
         ("list.yaml", b"- a\n", r"must hold sections .* with list"),
         ("binary.yaml", b"\xff\xfe\x00", "readable YAML file"),
         ("empty.yaml", b"", "with NoneType"),
-        ("part.yaml", b"data: {source: gaussians}\n", "generator is missing from the recipe"),
+        ("part.yaml", b"data: {source: gaussians}\n", "networks is missing from the recipe"),
     ):
         path = tmp_path / name
         path.write_bytes(content)
@@ -146,7 +233,7 @@ def test_files_that_are_no_recipes(tmp_path):
             recipe.load(str(path))
 
 
-def test_a_section_of_the_wrong_shape(tmp_path):
+def test_a_section_of_the_wrong_type_is_refused(tmp_path):
     tree = yaml.safe_load(recipe.load("quickstart").to_yaml())
     tree["training"] = 5
     with pytest.raises(UsageError, match=r"training: .* dictionary.* Received: 5"):
@@ -155,7 +242,7 @@ def test_a_section_of_the_wrong_shape(tmp_path):
 
 def test_a_schedule_without_a_length_lasts_as_long_as_the_training():
     loaded = recipe.load("gaussians-8")
-    rate = recipe.make_optimizer(loaded.optimizers.generator, examples=100)._learning_rate
+    rate = recipe.make_optimizer(loaded.optimizers["generator"], examples=100)._learning_rate
     assert [float(rate.at(images)) for images in (0, 50, 100)] == pytest.approx([1e-3, 5e-4, 0])
     paths = [f"optimizers.{role}.learning_rate" for role in ("generator", "discriminator")]
     assert loaded.open_ended() == paths
@@ -168,15 +255,15 @@ def test_lazy_interval_rescales_the_optimizer():
     settings = ["lazy_interval=16", "learning_rate=0.0025", "beta_1=0.0", "beta_2=0.99"]
     loaded = recipe.load("quickstart", [f"optimizers.discriminator.{s}" for s in settings])
     assert recipe.parse(loaded.model_dump()) == loaded
-    optimizer = recipe.make_optimizer(loaded.optimizers.discriminator, examples=100)
+    optimizer = recipe.make_optimizer(loaded.optimizers["discriminator"], examples=100)
     assert float(optimizer.learning_rate) == pytest.approx(0.0025 * 16 / 17)
     assert (optimizer.beta_1, optimizer.beta_2) == (0.0, pytest.approx(0.99 ** (16 / 17)))
-    by_default = recipe.Optimizer(name="nadam", lazy_interval=4)
+    by_default = recipe.OptimizerSection(name="nadam", lazy_interval=4)
     assert recipe.make_optimizer(by_default, 1).beta_2 == pytest.approx(0.999**0.8)
-    assert recipe.make_optimizer(recipe.Optimizer(), 1).beta_2 == 0.999
+    assert recipe.make_optimizer(recipe.OptimizerSection(), 1).beta_2 == 0.999
 
 
-def test_the_benchmark_of_few_images_asks_for_augmentations_that_there_are(monkeypatch):
+def test_the_augmentations_of_the_benchmark_of_few_images_exist(monkeypatch):
     monkeypatch.syspath_prepend(str(pathlib.Path(__file__).parents[1] / "benchmarks"))
     small_data = importlib.import_module("small_data")
     found = {

@@ -1,4 +1,4 @@
-"""Killed at any instant, a training goes on as if nothing had happened: bit for bit."""
+"""A training that is killed at any instant is resumed bit for bit."""
 
 import hashlib
 import itertools
@@ -18,11 +18,11 @@ from keras_gan import UsageError, callbacks, recipe, train
 from keras_gan import run as runs
 
 SETTINGS = {
-    # Every tick of four steps ends with a checkpoint, so that most kills fall into a writing.
+    # Every tick of four steps ends with a checkpoint, so that most kills interrupt a write.
     "quickstart": [
-        "generator.widths=[8,4,4]",
-        "discriminator.widths=[8,4,4]",
-        "generator.latent_dim=4",
+        "networks.generator.widths=[8,4,4]",
+        "networks.discriminator.widths=[8,4,4]",
+        "networks.generator.latent_dim=4",
         "game.terms=[{name: r1, interval: 3}, le_cam]",
         "game.augment=adaptive",
         "optimizers.generator.learning_rate={name: cosine, start: 1.0e-3, examples: 10000}",
@@ -37,8 +37,8 @@ SETTINGS = {
     "gaussians-8": [
         "optimizers.generator.learning_rate.examples=30000",
         "optimizers.discriminator.learning_rate.examples=30000",
-        "generator.widths=[16,16]",
-        "discriminator.widths=[16,16]",
+        "networks.generator.widths=[16,16]",
+        "networks.discriminator.widths=[16,16]",
         "training.batch_size=32",
         "training.tick_examples=128",
         "evaluation.count=100",
@@ -47,7 +47,7 @@ SETTINGS = {
         "training.checkpoint_seconds=0",
     ],
 }
-LONG = 10**6  # images: more than is ever reached
+LONG = 10**6  # examples: more than are ever reached
 
 
 def settings_of(name, images):
@@ -69,14 +69,14 @@ def start(name, run, images):
 
 
 def outcome(run):
-    """All that must not differ: weights, moments and counters, rows, the last grid."""
+    """Returns everything that must not differ: weights, moments, counters, rows, preview."""
     opened = runs.Run.open(run)
     gan = opened.load()
     optimizers = (gan.generator_optimizer, gan.discriminator_optimizer)
     numbers = [v.value.numpy() for owner in (gan, *optimizers) for v in owner.variables]
     timing = ("seconds", "examples_per_second")
     rows = [{k: v for k, v in row.items() if k not in timing} for row in opened.rows()]
-    grid = max(opened.samples.glob("images-*.png")).read_bytes()
+    grid = max(opened.samples.glob("examples-*.png")).read_bytes()
     if opened.best_record:
         numbers += [v.value.numpy() for v in opened.load("best").variables]
     return numbers, rows, (opened.best_record, hashlib.sha256(grid).hexdigest())
@@ -92,14 +92,14 @@ def assert_same(a, b):
 
 
 def kill(name, folder, kills, seed):
-    """Kills a training so often: its run, and how many kills left something half written."""
+    """Kills a training repeatedly. Returns the run, and the number of interrupted writes."""
     rng, run = random.Random(seed), folder / "killed"
     half = 0
     for done in range(kills):
         process = start(name, run, LONG)
-        checkpoints = set((run / "checkpoints").glob("images-*.keras"))
-        if done % 5:  # as it plays and writes; else as it starts
-            while set((run / "checkpoints").glob("images-*.keras")) == checkpoints:
+        checkpoints = set((run / "checkpoints").glob("examples-*.keras"))
+        if done % 5:  # during training and writing; otherwise during the start
+            while set((run / "checkpoints").glob("examples-*.keras")) == checkpoints:
                 assert process.poll() is None, (folder / "log.txt").read_text()[-2000:]
                 time.sleep(0.005)
             time.sleep(rng.uniform(0, 0.6))
@@ -118,7 +118,7 @@ def test_twenty_kills_leave_no_trace(name, tmp_path):
     run, half = kill(name, tmp_path, kills=20, seed=7)
     assert half > 0, "no kill was in the middle of a write"
     tick = recipe.load(name, settings_of(name, LONG)).training.tick_examples
-    reached = max(int(path.stem[7:]) for path in (run / "checkpoints").glob("images-*.keras"))
+    reached = max(int(path.stem[9:]) for path in (run / "checkpoints").glob("examples-*.keras"))
     images = reached + 5 * tick
     assert images >= 20 * tick, "it was killed again and again at the same place"
     train.resume(run, (f"training.examples={images}",))
@@ -145,16 +145,16 @@ main(sys.argv[2:])
 
 
 @pytest.mark.parametrize("instant", ["before", pytest.param("after", marks=pytest.mark.slow)])
-def test_killed_in_the_middle_of_writing_a_checkpoint(instant, tmp_path):
-    """Between writing the temporary file and giving it its name; or just after."""
+def test_a_kill_while_a_checkpoint_is_written_leaves_no_trace(instant, tmp_path):
+    """Before the temporary file is renamed, or just after."""
     images, run = 6 * 128, tmp_path / "run"
     arguments = command("gaussians-8", run, images)[3:]
     program = [sys.executable, "-c", KILLED_WITHIN, instant, *arguments]
     done = subprocess.run(program, capture_output=True, text=True, timeout=120)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
-    found = sorted(p.name for p in (run / "checkpoints").glob("images-*.keras"))
+    found = sorted(p.name for p in (run / "checkpoints").glob("examples-*.keras"))
     last = {"before": 2, "after": 3}[instant]
-    assert found[-1] == f"images-{128 * last:09d}.keras"
+    assert found[-1] == f"examples-{128 * last:09d}.keras"
     assert len(list((run / "checkpoints").glob(".*"))) == (instant == "before")
     train.resume(run)
     straight = train.train(
@@ -168,7 +168,7 @@ def points(*settings):
 
 
 @pytest.mark.slow
-def test_killed_before_the_first_checkpoint_it_starts_anew(tmp_path):
+def test_a_run_killed_before_the_first_checkpoint_starts_from_the_beginning(tmp_path):
     whole = train.train(points(), tmp_path / "whole")
     data = runs.describe_data(train.open_data(points()))
     run = runs.Run.create(tmp_path / "run", points(), data)
@@ -177,7 +177,7 @@ def test_killed_before_the_first_checkpoint_it_starts_anew(tmp_path):
 
 
 @pytest.mark.slow
-def test_stopped_within_a_tick_the_next_rows_are_as_they_would_be(tmp_path):
+def test_a_stop_within_a_tick_does_not_change_later_rows(tmp_path):
     whole = train.train(points(), tmp_path / "whole")
     part = train.train(points("training.examples=200"), tmp_path / "part")
     assert part.gan.count("iteration") == 7  # of 4 steps a tick
@@ -191,7 +191,7 @@ def test_stopped_within_a_tick_the_next_rows_are_as_they_would_be(tmp_path):
 
 
 def test_a_resume_within_a_tick_is_one_training(tmp_path, monkeypatch):
-    """A signal as the tick that was begun ends is not lost, and nothing says "finished" there."""
+    """A signal at the end of the interrupted tick is not lost, and no ending is written there."""
     run = train.train(points("training.examples=200"), tmp_path / "run").run
     endings, row = [], callbacks.RunWriter.on_epoch_end
 
@@ -216,7 +216,7 @@ def test_a_signal_while_the_end_is_written_loses_nothing(tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
         save(self)
 
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which would end this very process
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which would end this process
     monkeypatch.setattr(callbacks.RunWriter, "_save", interrupted)
     try:
         outcome = train.train(points("training.examples=256"), tmp_path / "run")
@@ -228,8 +228,8 @@ def test_a_signal_while_the_end_is_written_loses_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_full_disk_costs_no_more_than_what_was_not_written(tmp_path):
-    """Files are limited to 40 kB, as a full disk would; checkpoints are larger."""
+def test_a_full_disk_loses_only_what_was_not_written(tmp_path):
+    """A limit on the size of files, below that of a checkpoint, stands in for a full disk."""
     whole = train.train(points(), tmp_path / "whole")
     train.train(points("training.examples=256"), tmp_path / "run")
     before = sorted((tmp_path / "run" / "checkpoints").iterdir())
@@ -263,15 +263,15 @@ def test_a_clock_that_goes_backwards_changes_nothing(tmp_path, monkeypatch):
     assert all(a["seconds"] < b["seconds"] for a, b in itertools.pairwise(rows))
 
 
-# ------------------------------------------------------------------------ another recipe
+# ------------------------------------------------------------------------ changed recipes
 
 
-def test_what_is_overridden_may_change_and_the_numbers_stay(tmp_path):
+def test_an_overridden_key_may_change_and_the_weights_stay(tmp_path):
     run = tmp_path / "run"
     first = train.train(points("training.examples=256"), run)
     before = [v.value.numpy() for v in first.gan.discriminator_optimizer.variables]
     changed = ("training.examples=512", "game.loss=hinge")
-    with pytest.raises(UsageError, match=r"--override KEY lets another one change. Received: "):
+    with pytest.raises(UsageError, match=r"Use --override KEY to change another key. Received: "):
         train.resume(run, changed)
     override = ("game.loss", "training.examples")
     after = train.resume(run, changed, override=override)
@@ -288,27 +288,33 @@ def test_what_is_overridden_may_change_and_the_numbers_stay(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_overridden_game_falls_back_on_no_game_of_before(tmp_path):
+def test_an_overridden_game_has_no_checkpoints_of_the_previous_game(tmp_path):
     run = train.train(points("training.examples=384", "training.keep_checkpoints=3"), tmp_path).run
     assert len(list(run.checkpoints.glob("*.keras"))) == 3
     settings = ("training.examples=512", "game.loss=hinge")
     train.resume(run.path, settings, override=("game.loss",))
     kept = sorted(run.checkpoints.glob("*.keras"))
-    assert [path.name for path in kept] == ["images-000000384.keras", "images-000000512.keras"]
+    assert [path.name for path in kept] == ["examples-000000384.keras", "examples-000000512.keras"]
     kept[1].write_bytes(kept[1].read_bytes()[:-1])
-    with pytest.warns(UserWarning, match=r"000512.keras is damaged.*Taking images-000000384.keras"):
+    with pytest.warns(
+        UserWarning, match=r"000512.keras is damaged.*Using examples-000000384.keras"
+    ):
         assert type(run.load().adversarial_loss).__name__ == "Hinge"
-    # The one before is overridden in its turn: it is the newest then, and nothing else is there.
+    # The previous one is overridden as well: it becomes the newest, and the only one.
     with pytest.warns(UserWarning, match=r"000512.keras is damaged"):
         gan = train.resume(run.path, ("game.loss=minimax",), override=("game.loss",)).gan
     assert type(gan.adversarial_loss).__name__ == "Minimax"
     kept = sorted(run.checkpoints.glob("*.keras"))
-    assert [path.name for path in kept] == ["images-000000384.keras", "images-000000512.keras"]
+    assert [path.name for path in kept] == ["examples-000000384.keras", "examples-000000512.keras"]
     assert type(runs.load_game(kept[0]).adversarial_loss).__name__ == "Minimax"
-    # Numbers that do not fit are told of; none of another checkpoint are tried in their place.
+    # Weights that do not fit are an error; no other checkpoint is tried instead.
     kept[1].write_bytes(kept[0].read_bytes())
-    wider = recipe.load("gaussians-8", [*settings_of("gaussians-8", 512), "generator.widths=[8,8]"])
-    with pytest.raises(UsageError, match=r"must leave every weight.*000512.keras"):
+    wider = recipe.load(
+        "gaussians-8", [*settings_of("gaussians-8", 512), "networks.generator.widths=[8,8]"]
+    )
+    with pytest.raises(
+        UsageError, match=r"must have the weights and optimizer moments.*000512.keras"
+    ):
         run.load(into=train.build(wider, run.spec))
 
 
@@ -332,8 +338,8 @@ def test_a_rolled_back_learning_rate_stays_lowered_under_an_override(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_overridden_learning_rate_is_the_one_that_is_used(tmp_path):
-    """Keras keeps a constant rate among the numbers of a checkpoint."""
+def test_an_overridden_learning_rate_is_used(tmp_path):
+    """Keras stores a constant rate among the weights of a checkpoint."""
     rates = [f"optimizers.{role}.learning_rate=0.001" for role in ("generator", "discriminator")]
     train.train(points(*rates, "training.examples=128"), tmp_path / "run")
     key = "optimizers.generator.learning_rate"
@@ -358,16 +364,16 @@ def test_an_override_that_changes_nothing_of_the_game_is_bit_exact(tmp_path):
     ("override", "settings", "message"),
     [
         ("game.los", (), r"must name a key or a section.*'game.los'. Did you mean 'game.loss'"),
-        ("training", (), r"keeps its data and the size of its batches.*--override training$"),
+        ("training", (), r"keeps its data and its batch size.*--override training$"),
         ("data.source", (), r"keeps its data.*--override data.source$"),
         (
-            "generator.widths",
-            ("generator.widths=[8,8]", "training.examples=1024"),
-            r"must leave every weight and moment in its place. Received: .*keras, of which Keras",
+            "networks.generator.widths",
+            ("networks.generator.widths=[8,8]", "training.examples=1024"),
+            r"must have the weights and optimizer moments .*Received: .*keras, of which Keras",
         ),
     ],
 )
-def test_an_override_that_cannot_be(override, settings, message, tmp_path):
+def test_an_impossible_override_is_refused(override, settings, message, tmp_path):
     train.train(points("training.examples=128"), tmp_path / "run")
     before = sorted((tmp_path / "run").rglob("*"))
     with pytest.raises(UsageError, match=message):

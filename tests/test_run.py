@@ -1,4 +1,4 @@
-"""The run folder: whole at any instant, and what is not one is refused."""
+"""The run folder: complete at any instant; other folders are refused."""
 
 import hashlib
 import json
@@ -23,8 +23,8 @@ def test_a_new_run_has_its_recipe_and_environment(run):
     assert sum(run.data["counts"].values()) == 40
 
 
-def test_only_new_or_empty_folders_are_taken(run, tmp_path):
-    with pytest.raises(UsageError, match=r"which exists; go on with --resume"):
+def test_a_new_run_needs_a_new_or_empty_folder(run, tmp_path):
+    with pytest.raises(UsageError, match=r"which exists; continue it with --resume"):
         runs.Run.create(run.path, run.recipe, run.data)
     (tmp_path / "other").mkdir()
     runs.Run.create(tmp_path / "other", run.recipe, run.data)
@@ -40,18 +40,18 @@ def test_only_new_or_empty_folders_are_taken(run, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
-def test_what_is_no_run_is_told(tmp_path):
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path):
     with pytest.raises(UsageError, match="which does not exist"):
         runs.Run.open(tmp_path / "nowhere")
     with pytest.raises(UsageError, match=r"which has no recipe.yaml"):
         runs.Run.open(tmp_path)
 
 
-def test_only_a_run_is_replaced(run, tmp_path):
+def test_only_a_run_can_be_replaced(run, tmp_path):
     thesis = tmp_path / "thesis"
     thesis.mkdir()
     (thesis / "recipe.yaml").touch()
-    with pytest.raises(UsageError, match=r"Only a run folder is replaced"):
+    with pytest.raises(UsageError, match=r"Only a run folder can be replaced"):
         runs.Run.create(thesis, run.recipe, run.data, replace=True)
     assert (thesis / "recipe.yaml").is_file()
     (run.path / "samples" / "old.png").touch()
@@ -63,7 +63,7 @@ def test_only_a_run_is_replaced(run, tmp_path):
     assert (run.path / "thesis.txt").is_file()
 
 
-def test_checkpoints_keep_the_last_two_and_come_back_whole(run, make_gan, images):
+def test_the_last_two_checkpoints_are_kept_and_can_be_loaded(run, make_gan, images):
     gan = make_gan()
     with pytest.raises(UsageError, match="has no checkpoint"):
         run.load()
@@ -71,7 +71,7 @@ def test_checkpoints_keep_the_last_two_and_come_back_whole(run, make_gan, images
         gan.fit(images.take(1), verbose=0)
         run.save(gan)
     names = sorted(path.name for path in run.checkpoints.glob("*.keras"))
-    assert names == ["images-000000016.keras", "images-000000024.keras"]
+    assert names == ["examples-000000016.keras", "examples-000000024.keras"]
     again = run.load()
     assert again.count("examples_seen") == 24
     np.testing.assert_array_equal(again.generate(range(3)), gan.generate(range(3)))
@@ -79,26 +79,26 @@ def test_checkpoints_keep_the_last_two_and_come_back_whole(run, make_gan, images
         run.load("best")
     run.save_best(gan, {"sliced_wasserstein": 0.5})
     assert run.load("best").count("examples_seen") == 24
-    assert run.best_record == {"sliced_wasserstein": 0.5, "file": "images-000000024.keras"}
+    assert run.best_record == {"sliced_wasserstein": 0.5, "file": "examples-000000024.keras"}
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(run, make_gan, images):
+def test_a_damaged_checkpoint_is_named_and_the_previous_one_used(run, make_gan, images):
     gan = make_gan()
     first = run.save(gan)
     gan.fit(images, verbose=0)
     last = run.save(gan)
     last.write_bytes(last.read_bytes()[:5000])
-    with pytest.warns(UserWarning, match=r"000032.keras is damaged.* Taking images-000000000"):
+    with pytest.warns(UserWarning, match=r"000032.keras is damaged.* Using examples-000000000"):
         assert run.load().count("examples_seen") == 0
     middle = bytearray(first.read_bytes())
     middle[len(middle) // 2 : len(middle) // 2 + 2000] = bytes(2000)
     last.unlink()
     first.write_bytes(middle)
-    with pytest.raises(UsageError, match=r"images-000000000.keras is damaged"):
+    with pytest.raises(UsageError, match=r"examples-000000000.keras is damaged"):
         run.load()
 
 
-def test_a_checkpoint_of_less_takes_the_place_of_a_future_given_up(run, make_gan, images):
+def test_a_checkpoint_after_a_roll_back_deletes_those_with_more_examples(run, make_gan, images):
     gan = make_gan()
     for seen in (100, 200, 300):
         gan.examples_seen.assign(seen)
@@ -106,16 +106,16 @@ def test_a_checkpoint_of_less_takes_the_place_of_a_future_given_up(run, make_gan
     gan.examples_seen.assign(250)  # rolled back
     run.save(gan)
     names = sorted(path.name for path in run.checkpoints.glob("*.keras"))
-    assert names == ["images-000000200.keras", "images-000000250.keras"]
+    assert names == ["examples-000000200.keras", "examples-000000250.keras"]
     assert run.load().count("examples_seen") == 250
 
 
-def test_what_a_killed_process_left_half_written_is_in_nobodys_way(run, make_gan):
+def test_half_written_files_of_a_killed_process_are_deleted(run, make_gan):
     for folder in (run.path, run.samples):
         folder.mkdir(exist_ok=True)
         (folder / ".abc.tmp").write_bytes(b"half")
     (run.path / ".mine").write_text("kept")
-    with pytest.raises(UsageError, match=r"Only a run folder is replaced.*with \.mine"):
+    with pytest.raises(UsageError, match=r"Only a run folder can be replaced.*with \.mine"):
         runs.check_new(run.path, replace=True)
     (run.path / ".mine").unlink()
     runs.check_new(run.path, replace=True)
@@ -123,8 +123,8 @@ def test_what_a_killed_process_left_half_written_is_in_nobodys_way(run, make_gan
     assert not list(run.path.glob("**/.*"))
 
 
-def test_saving_again_and_again_makes_no_optimizers(run, make_gan, monkeypatch):
-    """Keras makes one at every save to list its attributes; they are never given back."""
+def test_repeated_saves_create_no_optimizers(run, make_gan, monkeypatch):
+    """Keras would create one at every save to list its attributes, and never free it."""
     gan = make_gan()
     run.save(gan)
     made, begin = [], keras.optimizers.Optimizer.__init__
@@ -139,8 +139,8 @@ def test_saving_again_and_again_makes_no_optimizers(run, make_gan, monkeypatch):
     assert made == []
 
 
-def test_one_bit_is_enough_for_a_checkpoint_to_be_damaged(run, make_gan, images):
-    """Anywhere in the file: zip's own sums cover the content of its members alone."""
+def test_a_single_changed_bit_of_a_checkpoint_is_detected(run, make_gan, images):
+    """At any position: the checksums of a zip archive cover only the content of its members."""
     path = run.save(make_gan())
     whole = path.read_bytes()
     body = bytearray(whole[:-71])
@@ -158,12 +158,15 @@ def test_one_bit_is_enough_for_a_checkpoint_to_be_damaged(run, make_gan, images)
     gan = run.load()
     gan.fit(images.take(1), verbose=0)
     run.save(gan, keep=1)
-    assert {p.name for p in run.checkpoints.iterdir()} == {"recipe.yaml", "images-000000008.keras"}
+    assert {p.name for p in run.checkpoints.iterdir()} == {
+        "recipe.yaml",
+        "examples-000000008.keras",
+    }
 
 
 def test_damaged_records_are_named(run):
     run.metrics.write_text("abc,def\nx,y\n")
-    with pytest.raises(UsageError, match=r"holds numbers. Received: .*metrics.csv"):
+    with pytest.raises(UsageError, match=r"must hold numbers. Received: .*metrics.csv"):
         run.rows()
     (run.path / "best").mkdir()
     (run.path / "best" / "best.json").write_text("{")

@@ -211,7 +211,7 @@ def test_the_recipe_of_r3gan_follows_its_schedules(image_spec):
     """Each value, and a training step, at the start, the middle and the end."""
     tree = r3gan_recipe()
     for role in ("generator", "discriminator"):
-        tree[role] = {"architecture": "dcgan", "widths": [8, 4, 4]}
+        tree["networks"][role] = {"architecture": "dcgan", "widths": [8, 4, 4]}
     loaded = recipe.parse(tree)
     assert recipe.parse(yaml.safe_load(loaded.to_yaml())) == loaded
     assert loaded.open_ended() == []

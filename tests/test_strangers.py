@@ -1,4 +1,4 @@
-"""model.onnx in programs that no one here wrote: the same samples in each."""
+"""model.onnx gives the same samples in runtimes of other projects."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ def bundle(clothes):
 
 
 def test_onnx_reference_gives_the_golden_samples(bundle):
-    """The definition of ONNX's operations, in numpy."""
+    """The reference implementation of ONNX, in numpy."""
     golden = np.load(bundle / "golden.npz")
     model = onnx.reference.ReferenceEvaluator(str(bundle / "model.onnx"))
     rows = slice(0, 4)
@@ -36,7 +36,7 @@ def test_onnx_reference_gives_the_golden_samples(bundle):
 
 @pytest.mark.slow
 def test_litert_gives_the_golden_samples(tmp_path):
-    """Keras's own exporter; the interpreter is TensorFlow's, with LiteRT's own operations alone."""
+    """Keras's exporter and TensorFlow's interpreter, with LiteRT's builtin operations only."""
     bundle = bundles.write(tmp_path / "bundle", formats=["litert"])
     assert "model.tflite" in bundle.manifest.files
     assert bundle.manifest.worst_parity()["litert"] < 1e-5
@@ -75,7 +75,7 @@ def test_openvino_gives_the_golden_samples(bundle):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_picture_of_seed_7_is_the_same_in_onnxruntime_web(bundle, tmp_path):
-    """In Node, by the WebAssembly that browsers run."""
+    """In Node, with the WebAssembly of browsers."""
     if not shutil.which("node"):
         pytest.skip("there is no node")
     modules = node_modules_with("web", "onnxruntime-web")

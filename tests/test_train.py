@@ -1,4 +1,4 @@
-"""The commands as a user types them: training, resuming, exporting, and twenty mistakes."""
+"""The commands: training, resuming, exporting, and errors for mistakes."""
 
 import itertools
 import json
@@ -22,16 +22,18 @@ from keras_gan.__main__ import main
 SMALL = [
     "training.examples=320",
     "training.batch_size=32",
-    "training.precision=float32",  # "auto" is another one on another CPU
+    "training.precision=float32",  # "auto" depends on the CPU
     "training.tick_examples=64",
-    "generator.widths=[8,4,4]",
-    "generator.latent_dim=8",
-    "discriminator.widths=[8,4,4]",
+    "networks.generator.widths=[8,4,4]",
+    "networks.generator.latent_dim=8",
+    "networks.discriminator.widths=[8,4,4]",
     "evaluation.every_examples=160",
     "evaluation.count=50",
     "samples.count=9",
 ]
 SETS = [part for setting in SMALL for part in ("--set", setting)]
+BOTH = ("generator", "discriminator")
+LABELS = [p for n in BOTH for p in ("--set", f"networks.{n}.condition=[labels]")]
 
 
 def small(*settings):
@@ -57,7 +59,7 @@ def trained(tmp_path_factory):
     return run
 
 
-def test_a_bundle_tells_its_weights_and_data(trained):
+def test_a_bundle_records_its_weights_and_data(trained):
     training = json.loads((trained / "bundle" / "manifest.json").read_text())["training"]
     assert training["weights"] == "averaged"
     data = json.loads((trained / "data.json").read_text())
@@ -74,8 +76,8 @@ def test_a_run_folder_is_complete(trained):
     measured = [row["examples_seen"] for row in run.rows() if "sliced_wasserstein" in row]
     assert measured == [192, 320]
     grids = sorted(path.name for path in (trained / "samples").iterdir())
-    assert grids[0] == "images-000000000.png"
-    assert grids[-1] == "images-000000320.png"
+    assert grids[0] == "examples-000000000.png"
+    assert grids[-1] == "examples-000000320.png"
     assert PIL.Image.open(trained / "samples" / grids[0]).size == (84, 84)
     assert list((trained / "tensorboard").rglob("events.out.tfevents*"))
     assert not list(trained.rglob(".*"))  # no temporary file is left
@@ -102,7 +104,7 @@ def test_keras_saved_model_and_onnx_draw_the_same_picture_for_a_seed(trained, tm
     np.testing.assert_allclose(np.load(out)["samples"], expected[:2], atol=1e-4)
 
 
-def test_manifest_tells_the_training(trained):
+def test_the_manifest_records_the_training(trained):
     manifest = json.loads((trained / "bundle" / "manifest.json").read_text())
     assert manifest["training"]["examples_seen"] == 320
     assert manifest["training"]["recipe"]["data"]["source"] == "fashion-mnist-10k"
@@ -113,7 +115,7 @@ def test_manifest_tells_the_training(trained):
     assert max(value for row in figures.values() for value in row.values()) <= 1e-4
 
 
-def test_export_takes_the_average_or_the_live_generator_of_any_checkpoint(trained, tmp_path):
+def test_export_uses_the_averaged_or_the_live_generator_of_any_checkpoint(trained, tmp_path):
     main(["export", str(trained), "--to", str(tmp_path / "best"), "--checkpoint", "best"])
     main(["export", str(trained), "--to", str(tmp_path / "live"), "--live", "--name", "clothes"])
     gan = runs.Run.open(trained).load()
@@ -128,7 +130,7 @@ def test_export_takes_the_average_or_the_live_generator_of_any_checkpoint(traine
     assert (tmp_path / "live" / "saved_model" / "clothes" / "1").is_dir()
 
 
-def test_verify_tells_a_tampered_bundle_by_its_status(trained, tmp_path, capsys):
+def test_verify_exits_with_status_1_for_a_tampered_bundle(trained, tmp_path, capsys):
     bundle = tmp_path / "bundle"
     main(["export", str(trained), "--to", str(bundle)])
     main(["verify", str(bundle)])
@@ -188,7 +190,7 @@ def start(run, *settings):
         pytest.param(signal.SIGTERM, 0, id="SIGTERM"),
     ],
 )
-def test_an_interrupted_run_saves_says_how_to_go_on_and_does_so_exactly(tmp_path, number, status):
+def test_an_interrupted_run_is_saved_and_its_resume_is_exact(tmp_path, number, status):
     long = ("training.examples=3200", "evaluation.every_examples=0")
     run = tmp_path / "run"
     process = start(run, *long)
@@ -199,9 +201,9 @@ def test_an_interrupted_run_saves_says_how_to_go_on_and_does_so_exactly(tmp_path
     out, err = process.communicate(timeout=120)
     assert process.returncode == status, err
     assert "Traceback" not in err
-    stopped = int(re.search(r"Stopped after ([\d,]+) images", out)[1].replace(",", ""))
+    stopped = int(re.search(r"Stopped after ([\d,]+) examples", out)[1].replace(",", ""))
     assert 0 < stopped < 3200
-    assert f"Go on with: keras-gan train --resume {run}" in out
+    assert f"Resume with: keras-gan train --resume {run}" in out
 
     outcome = train.resume(run)
     assert outcome.reason == "finished"
@@ -213,26 +215,26 @@ def test_an_interrupted_run_saves_says_how_to_go_on_and_does_so_exactly(tmp_path
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_run_goes_on_for_longer_but_not_under_another_recipe(trained, tmp_path, capsys):
+def test_a_run_can_be_made_longer_but_keeps_its_recipe(trained, tmp_path, capsys):
     train.train(small(), tmp_path / "run")
-    (tmp_path / "run" / "recipe.yaml").write_text(small("generator.norm=none").to_yaml())
-    with pytest.raises(UsageError, match=r"Received: generator.norm: unset -> none"):
+    (tmp_path / "run" / "recipe.yaml").write_text(small("networks.generator.norm=none").to_yaml())
+    with pytest.raises(UsageError, match=r"Received: networks.generator.norm: unset -> none"):
         train.resume(tmp_path / "run")
     (tmp_path / "run" / "recipe.yaml").write_text(small().to_yaml())
-    with pytest.raises(UsageError, match=r"has seen all of its 320 images"):
+    with pytest.raises(UsageError, match=r"has seen all of its 320 examples"):
         train.resume(tmp_path / "run")
     with pytest.raises(
         UsageError,
-        match=r"recipe it began with, but for training.examples, training.minutes, "
-        r"training.collapse_guard, training.equilibrium; --override KEY lets another one change. "
+        match=r"with its original recipe, except for training.examples, training.minutes, "
+        r"training.collapse_guard, training.equilibrium. Use --override KEY to change another key. "
         r"Received: "
         r"game.loss: relativistic -> hinge; training.seed: 0 -> 3",
     ):
         train.resume(tmp_path / "run", ("training.seed=3", "game.loss=hinge"))
-    # A schedule over the whole training would have been another one in a longer training.
+    # A schedule over the whole training would have other values in a longer one.
     opened = runs.Run.open(tmp_path / "run")
     opened.recipe = small("optimizers.generator.learning_rate={name: cosine, start: 1e-3}")
-    message = r"but for training.minutes, .*Received: training.examples: 320 -> 384"
+    message = r"except for training.minutes, .*Received: training.examples: 320 -> 384"
     with pytest.raises(UsageError, match=message):
         train.resume(tmp_path / "run", ("training.examples=384",))
     opened.recipe = small()
@@ -241,20 +243,20 @@ def test_a_run_goes_on_for_longer_but_not_under_another_recipe(trained, tmp_path
     assert outcome.run.recipe.training.examples == 384
 
 
-def test_a_run_goes_on_with_its_own_data_alone_and_is_exported_without(tmp_path, capsys):
+def test_a_resume_needs_the_original_data_and_an_export_needs_none(tmp_path, capsys):
     rng = np.random.default_rng(0)
     data = tmp_path / "data.npz"
     np.savez(data, x=rng.integers(0, 255, (90, 8, 8, 1)).astype("uint8"))
     main(["train", "quickstart", *SETS, "--data", str(data), "--run", str(tmp_path / "run")])
     np.savez(data, x=rng.integers(0, 255, (80, 8, 8, 1)).astype("uint8"))
-    with pytest.raises(UsageError, match=r"data it began with.*another counts and digest"):
+    with pytest.raises(UsageError, match=r"with its original data.*differs in counts and digest"):
         train.resume(tmp_path / "run", ("training.examples=384",))
     data.unlink()
     main(["export", str(tmp_path / "run")])
     assert serving.Bundle(tmp_path / "run").shape == (8, 8, 1)
 
 
-def test_time_is_a_limit_too(tmp_path):
+def test_a_time_limit_ends_the_training(tmp_path):
     outcome = train.train(small("training.minutes=1e-6"), tmp_path / "run")
     assert outcome.reason == "out of time"
     assert outcome.gan.count("iteration") == 1
@@ -270,7 +272,7 @@ def test_conditional_training_on_a_folder_of_pictures(tmp_path):
             pixels = (level + rng.integers(-30, 30, (16, 16, 3))).astype("uint8")
             PIL.Image.fromarray(pixels).save(tmp_path / "pictures" / kind / f"{i}.png")
     run = tmp_path / "run"
-    data = ["--data", str(tmp_path / "pictures"), "--set", "game.conditional=true"]
+    data = ["--data", str(tmp_path / "pictures"), *LABELS]
     main(["train", "quickstart", *SETS, *data, "--run", str(run)])
     main(["export", str(run)])
     bundle = serving.Bundle(run / "bundle")
@@ -287,7 +289,7 @@ def test_conditional_training_on_a_folder_of_pictures(tmp_path):
 
 @pytest.fixture
 def bad(tmp_path):
-    """A folder of inputs that are wrong in one way each."""
+    """A folder of invalid inputs, each with one mistake."""
     good = np.random.default_rng(0).integers(0, 255, (64, 8, 8, 1)).astype("uint8")
     for name in ("empty", "text", "truncated", "one"):
         (tmp_path / name).mkdir()
@@ -315,11 +317,14 @@ def bad(tmp_path):
 
 TRAIN = ["train", "quickstart", *SETS]
 MISTAKES = {
-    "no latents": ([*TRAIN, "--set", "generator.latent_dim=0"], "latent_dim must be a whole"),
+    "no latents": (
+        [*TRAIN, "--set", "networks.generator.latent_dim=0"],
+        "latent_dim must be a whole",
+    ),
     "optimizer's text": ([*TRAIN, "--set", "optimizers.generator.beta_1=abc"], "beta_1 must be a"),
     "list for a name": ([*TRAIN, "--set", "game.loss={name: [hinge]}"], "must name a loss"),
     "true for a number": ([*TRAIN, "--set", "training.examples=true"], "must be a number"),
-    "nobody's home": ([*TRAIN, "--data", "~nobody/x"], "does not exist"),
+    "unknown home": ([*TRAIN, "--data", "~nobody/x"], "does not exist"),
     "no data": ([*TRAIN, "--data", ""], "must name the data"),
     "dry run too": ([*TRAIN, "--data", "{bad}/few.npz", "--dry-run"], "batch_size.*32"),
     "endless grid": ([*TRAIN, "--set", "samples.count=1000000"], "samples.count"),
@@ -334,10 +339,10 @@ MISTAKES = {
     "range": ([*TRAIN, "--data", "{bad}/range.npz"], "value_range"),
     "pickled": ([*TRAIN, "--data", "{bad}/pickled.npz"], "pickle|object"),
     "too few": ([*TRAIN, "--data", "{bad}/few.npz"], "batch_size.*32"),
-    "odd sides": ([*TRAIN, "--data", "{bad}/odd.npz"], "divide by 4 .*9 x 9"),
+    "odd size": ([*TRAIN, "--data", "{bad}/odd.npz"], "divide by 4 .*9 x 9"),
     "unknown key": ([*TRAIN, "--set", "training.sed=1"], "Did you mean 'seed'"),
     "indivisible": ([*TRAIN, "--set", "game.discriminator_steps=5"], "discriminator_steps=5"),
-    "conditional": ([*TRAIN, "--data", "gaussians", "--set", "game.conditional=true"], "labels"),
+    "conditional": ([*TRAIN, "--data", "gaussians", *LABELS], "labels"),
     "run exists": ([*TRAIN, "--run", "{bad}/taken"], "new or empty folder"),
     "read-only run": ([*TRAIN, "--run", "/sys/run"], "/sys/run cannot be written"),
     "no run": (["train", "--resume", "{bad}/empty"], "recipe.yaml"),
@@ -356,7 +361,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_line_and_leaves_nothing(mistake, bad, monkeypatch, capsys):
+def test_a_mistake_is_one_line_and_writes_no_file(mistake, bad, monkeypatch, capsys):
     arguments, message = MISTAKES[mistake]
     monkeypatch.chdir(bad)
     before = sorted(bad.rglob("*"))
@@ -377,7 +382,7 @@ def test_corrupt_files_are_counted_and_skipped_when_asked(bad, capsys):
     assert re.search(r"1 .*skipped|skipped.* 1", out), out
 
 
-def test_through_the_real_program_there_is_no_traceback_and_no_greeting(tmp_path):
+def test_the_real_program_prints_neither_traceback_nor_log_messages(tmp_path):
     command = [sys.executable, "-m", "serving.cli", "train", "quickstrat"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert done.returncode == 2
@@ -385,8 +390,8 @@ def test_through_the_real_program_there_is_no_traceback_and_no_greeting(tmp_path
     assert re.fullmatch(r"keras-gan: error: [^\n]*Did you mean 'quickstart'\?\n", done.stderr)
 
 
-def test_a_full_disk_is_told_and_the_run_survives(tmp_path):
-    """Files are limited to 40 kB, as a full disk would; checkpoints are larger."""
+def test_a_full_disk_is_one_line_and_the_run_survives(tmp_path):
+    """A limit of 40 kB on files, below the size of a checkpoint, stands in for a full disk."""
     program = (
         "import resource, sys\n"
         "from keras_gan.__main__ import main\n"
@@ -407,11 +412,10 @@ def test_a_full_disk_is_told_and_the_run_survives(tmp_path):
 # ------------------------------------------------------------------------ the long ones
 
 
-# The recipes for a GPU: shape of a sample, classes, and what makes their networks small.
-BOTH = ("generator", "discriminator")
-SMALL_R3GAN = [f"{p}.{s}" for p in BOTH for s in ("preset=null", "width=4", "depth=2")]
-SMALL_R3GAN += [f"{player}.blocks_per_stage=1" for player in BOTH]
-SMALL_RESNET = [f"{player}.widths=[4,4,4]" for player in BOTH]
+# The recipes for a GPU: shape of a sample, classes, and settings of small networks.
+SMALL_R3GAN = [f"networks.{n}.{s}" for n in BOTH for s in ("preset=null", "width=4", "depth=2")]
+SMALL_R3GAN += [f"networks.{n}.blocks_per_stage=1" for n in BOTH]
+SMALL_RESNET = [f"networks.{n}.widths=[4,4,4]" for n in BOTH]
 ON_A_GPU = {
     "cifar10-sngan": ((32, 32, 3), 0, SMALL_RESNET),
     "cifar10-r3gan": ((32, 32, 3), 10, SMALL_R3GAN),
@@ -420,7 +424,7 @@ ON_A_GPU = {
 
 
 def synthetic(name, tmp_path, count=40):
-    """A file of random pictures of the recipe's shape, with labels if it has any."""
+    """Writes random pictures of the recipe's shape, with labels if it has any."""
     shape, classes, _ = ON_A_GPU[name]
     x = np.random.default_rng(0).integers(0, 256, (count, *shape), "uint8")
     path = tmp_path / "data.npz"
@@ -429,7 +433,7 @@ def synthetic(name, tmp_path, count=40):
 
 
 def few_steps(name, tmp_path, steps, batch, settings):
-    if "r3gan" in name:  # what these schedules come to later, from the start
+    if "r3gan" in name:  # start these schedules at a later value
         settings = [*settings, "game.augment.probability.start=0.5"]
         settings = [*settings, "game.ema_half_life.start=1000"]
     settings = [
@@ -450,10 +454,10 @@ def few_steps(name, tmp_path, steps, batch, settings):
     if "r3gan" in name:
         probabilities = [row["augment_probability"] for row in rows]
         np.testing.assert_allclose(probabilities, 0.5, atol=1e-4)
-        # An average that lags behind: neither the live generator nor the one at first.
+        # The average lags behind: it equals neither the live nor the initial generator.
         first = train.build(loaded, train.open_data(loaded).spec).generator
-        players = (outcome.gan.generator, outcome.gan.average_generator, first)
-        live, average, begun = (player.get_weights() for player in players)
+        networks = (outcome.gan.generator, outcome.gan.average_generator, first)
+        live, average, begun = (network.get_weights() for network in networks)
         assert any(not np.array_equal(a, b) for a, b in zip(average, begun, strict=True))
         assert any(np.abs(a - b).max() > 1e-6 for a, b in zip(live, average, strict=True))
 
@@ -462,11 +466,11 @@ def few_steps(name, tmp_path, steps, batch, settings):
     "name",
     ["cifar10-sngan", "cifar10-r3gan", pytest.param("celeba-64-r3gan", marks=pytest.mark.slow)],
 )
-def test_a_recipe_for_a_gpu_is_built_in_full_size(name, tmp_path, capsys):
-    """Without a step: parameters of the published networks, and the published number of steps."""
+def test_a_recipe_for_a_gpu_can_be_built_in_full_size(name, tmp_path, capsys):
+    """Checks parameters and steps against the publications, without training."""
     main(["train", name, "--data", synthetic(name, tmp_path, 600), "--dry-run"])
     out = capsys.readouterr().out
-    # Of SNGAN the moving averages and the 1,281 numbers of the power iteration are counted too.
+    # SNGAN's counts include moving averages and the 1,281 numbers of the power iteration.
     generator, discriminator, steps = {
         "cifar10-sngan": (4_280_323, 1_053_825 + 1_281, 100_000),
         "cifar10-r3gan": (20_781_952, 21_280_512, 488_282),
@@ -477,8 +481,8 @@ def test_a_recipe_for_a_gpu_is_built_in_full_size(name, tmp_path, capsys):
     assert f"steps: {steps:,}" in out
 
 
-# What R3GAN's authors publish of these two games, schedules from the first image to the end of
-# their decay; and SNGAN's settings, with what PyTorch's Adam takes for epsilon.
+# Published settings of R3GAN, with schedules as their first and last value; and of SNGAN, with the
+# epsilon of PyTorch's Adam.
 R3GAN = {"learning_rate": (2e-4, 5e-5), "beta_1": 0.0, "beta_2": (0.9, 0.99), "epsilon": 1e-8}
 PUBLISHED = {
     "cifar10-r3gan": {
@@ -513,18 +517,18 @@ def test_a_recipe_for_a_gpu_has_the_published_numbers(name):
     tree, published = recipe.load(name).model_dump(), PUBLISHED[name]
 
     def ends(value):
-        """First and last value of a schedule, which is to have the published shape and length."""
+        """Returns a schedule's first and last value, and checks its shape and length."""
         if not isinstance(value, dict):
             return value
         shape = ("linear", None) if "sngan" in name else ("cosine", 20_000_000)
-        assert (value["name"], value.get("images")) == shape
+        assert (value["name"], value.get("examples")) == shape
         return value["start"], value.get("end", 0)
 
     game = tree["game"]
-    penalties = {penalty["name"]: ends(penalty["weight"]) for penalty in game["penalties"]}
+    penalties = {penalty["name"]: ends(penalty["weight"]) for penalty in game["terms"]}
     gamma = published["gamma"]
     assert penalties == ({"r1": gamma, "r2": gamma} if gamma else {})
-    for penalty in game["penalties"]:
+    for penalty in game["terms"]:
         assert penalty.get("interval", 1) == 1
     augment = game["augment"]
     assert (augment and ends(augment["probability"])) == published["probability"]
@@ -534,7 +538,8 @@ def test_a_recipe_for_a_gpu_has_the_published_numbers(name):
     assert ends(game["ema_half_life"]) == published["ema_half_life"]
     assert game["loss"] == ("hinge" if "sngan" in name else "relativistic")
     assert game["discriminator_steps"] == (5 if "sngan" in name else 1)
-    assert game["conditional"] == published["conditional"]
+    for network in tree["networks"].values():
+        assert network["condition"] == (["labels"] if published["conditional"] else [])
     assert tree["training"]["batch_size"] == published["batch_size"]
     for optimizer in tree["optimizers"].values():
         assert optimizer["name"] == "adam"
@@ -544,14 +549,14 @@ def test_a_recipe_for_a_gpu_has_the_published_numbers(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ON_A_GPU)
-def test_a_recipe_for_a_gpu_trains_when_its_networks_are_small(name, tmp_path):
+def test_a_recipe_for_a_gpu_trains_with_small_networks(name, tmp_path):
     few_steps(name, tmp_path, 2, 10, ON_A_GPU[name][2])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", ON_A_GPU)
-def test_a_recipe_for_a_gpu_takes_20_steps_in_full_size(name, tmp_path):
+def test_a_recipe_for_a_gpu_trains_20_steps_in_full_size(name, tmp_path):
     few_steps(name, tmp_path, 20, 5 if "sngan" in name else 2, [])
 
 
@@ -560,7 +565,7 @@ def test_quickstart_keeps_its_promise(tmp_path):
     """Time, memory, kinds of clothing, and no two alike, as the benchmark prints them."""
     run = tmp_path / "quickstart"
     began = time.monotonic()
-    # From a small process: a child's peak begins with the memory of the one that forks it.
+    # From a small process, as a child's peak memory starts at that of its parent.
     measured = (
         "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
@@ -596,7 +601,7 @@ def test_gaussians_8_finds_every_mode(tmp_path):
 
 @pytest.mark.slow
 def test_packs_and_top_k_are_trained_and_exported(tmp_path):
-    """The discriminator is built for packs; the generator makes single samples as ever."""
+    """The discriminator is built for packs, the generator for single samples."""
     settings = ["--set", "game.pac=2", "--set", "game.top_k=0.5", "--set", "training.examples=96"]
     main(["train", "quickstart", *SETS, *settings, "--run", str(tmp_path / "run")])
     run = runs.Run.open(tmp_path / "run")

@@ -25,7 +25,7 @@ def whole(clothes):
 
 
 def add(whole, folder, version="next", name="clothes"):
-    """Publishes a copy of a bundle, as an export does with the one that it has verified."""
+    """Publishes a copy of a bundle, as an export does after it has verified a bundle."""
     versions.check_folder(folder, version, name)
     with staging(versions.stage_beside(folder)) as staged:
         staged.rmdir()
@@ -63,7 +63,7 @@ def test_versions_are_numbered_and_latest_is_the_highest(whole, tmp_path):
 
 
 def test_tf_serving_finds_every_version_under_its_base_path(whole, tmp_path):
-    """Also where the folder is mounted under another name, as in a container."""
+    """Also if the folder is mounted under another name, as in a container."""
     add(whole, tmp_path / "clothes")
     (tmp_path / "clothes").rename(tmp_path / "mounted")
     folder = tmp_path / "mounted" / "saved_model" / "clothes" / "1"
@@ -72,7 +72,7 @@ def test_tf_serving_finds_every_version_under_its_base_path(whole, tmp_path):
     assert tf.io.gfile.exists(str(folder / "assets.extra" / "tf_serving_warmup_requests"))
 
 
-def test_readers_of_latest_never_find_nothing(whole, tmp_path):
+def test_readers_of_latest_always_find_a_bundle(whole, tmp_path):
     folder = tmp_path / "clothes"
     add(whole, folder)
     missing, stop = [], threading.Event()
@@ -92,7 +92,7 @@ def test_readers_of_latest_never_find_nothing(whole, tmp_path):
     assert missing == []
 
 
-def test_exports_at_the_same_time_get_numbers_of_their_own(whole, tmp_path):
+def test_simultaneous_exports_get_different_numbers(whole, tmp_path):
     folder = tmp_path / "clothes"
     threads = [threading.Thread(target=add, args=(whole, folder)) for _ in range(8)]
     for thread in threads:
@@ -105,7 +105,7 @@ def test_exports_at_the_same_time_get_numbers_of_their_own(whole, tmp_path):
     assert not [name for name in os.listdir(folder) if name.startswith(".")]
 
 
-def test_what_a_killed_export_left_is_finished_by_the_next(whole, tmp_path):
+def test_the_next_export_finishes_what_a_killed_one_has_left(whole, tmp_path):
     folder = tmp_path / "clothes"
     add(whole, folder)
     shutil.copytree(whole, folder / "2")  # moved there, then killed before the links
@@ -152,7 +152,7 @@ def test_a_folder_of_something_else_is_refused(whole, tmp_path):
         (["x", "--check", "y"], "Received: both"),
         (["x", "--version", "0"], "--version must be next, or a number from 1"),
         (["x", "--version", "new", "--to", "y"], "Received: --version new"),
-        (["x", "--version", "next"], "--version goes with --to"),
+        (["x", "--version", "next"], "--version needs --to"),
         (["x", "--layout", "torch"], "must be bundle or triton. Received: --layout torch"),
         (["x", "--layout", "triton", "--overwrite"], "gets a new version"),
         (["--check", "nowhere"], "A bundle is a folder with a manifest.json"),
@@ -168,7 +168,7 @@ def test_a_mistake_is_one_line(command, message, capsys):
 
 
 def test_check_and_verify_take_the_latest_version(whole, tmp_path, capsys):
-    """`export --check` is `verify`; a damaged file costs no runtime, and is enough to compare."""
+    """`export --check` is the same as `verify`; a damaged file suffices for the comparison."""
     add(whole, tmp_path / "clothes")
     bundles.flip(tmp_path / "clothes" / "1" / "model.onnx")
     said = []
@@ -183,8 +183,8 @@ def test_check_and_verify_take_the_latest_version(whole, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_run_becomes_versions_by_the_command_line(tmp_path):
-    """From a run folder, in processes of their own, as users do it."""
+def test_the_command_line_adds_versions_of_a_run(tmp_path):
+    """From a run folder, each command in a process, as users run them."""
     program = [sys.executable, "-m", "keras_gan"]
     root = Path(__file__).parents[1]
     train = [*program, "train", "quickstart", "--set", "training.examples=64", "--run", "runs/q"]

@@ -21,7 +21,7 @@ from keras_gan.__main__ import main
 
 
 def start(program, *arguments, **environment):
-    """A process of its own, as devices and workers are chosen before anything else."""
+    """Starts a process, as devices and workers have to be set before anything else."""
     path = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)],
@@ -76,7 +76,7 @@ def one_and_two(strategy, steps, optimizers=lambda: None, **arguments):
 
 @pytest.fixture(scope="module")
 def short_repr():
-    """What one process tells that plays on two devices; importing TensorFlow is half its time."""
+    """Output of one process with two devices; importing TensorFlow takes half of its time."""
     program = """
         strategy = replicas.two_devices()
         names = [replicas.penalty(name) for name in keras_gan.terms.names()]
@@ -137,15 +137,15 @@ def short_repr():
     return output(start(SUM + textwrap.dedent(program)))
 
 
-def test_two_devices_learn_what_one_learns_from_the_whole_batch(told):
-    """With all losses and all penalties at once, and by an optimizer that clips."""
-    assert told[0] == "equal"  # it compares every variable
+def test_two_devices_train_like_one_with_the_whole_batch(printed):
+    """With all losses and all terms together, and an optimizer that clips."""
+    assert printed[0] == "equal"  # it compares every variable
 
 
-def test_what_keras_cannot_run_on_two_devices_is_refused_with_its_issue(told):
+def test_settings_that_keras_cannot_run_on_two_devices_are_refused_with_its_issue(printed):
     refused = [
         (line.partition("Received: ")[2], re.search(r"/issues/(\d+)", line)[1])
-        for line in told[1:4]
+        for line in printed[1:4]
     ]
     assert refused == [
         ("jit_compile=True", "18666"),
@@ -154,9 +154,9 @@ def test_what_keras_cannot_run_on_two_devices_is_refused_with_its_issue(told):
     ]
 
 
-def test_what_is_not_finite_on_the_second_device_leaves_the_weights_finite(told):
-    """In float32 the step counts as one of no gradient; in float16 both loss scales are halved."""
-    assert told[4:] == [
+def test_a_step_that_is_not_finite_on_the_second_device_leaves_the_weights_finite(printed):
+    """In float32 the step has a gradient of zero; in float16 both loss scales are halved."""
+    assert printed[4:] == [
         "float32 [True, False, True] True []",
         "mixed_float16 [True, False, True] True [0.5, 0.5]",
     ]
@@ -164,18 +164,18 @@ def test_what_is_not_finite_on_the_second_device_leaves_the_weights_finite(told)
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_two_devices_learn_as_one_by_every_loss_and_every_penalty():
+def test_two_devices_train_like_one_with_every_loss_and_every_term():
     program = """
         strategy = replicas.two_devices()
         for loss, name in replicas.pairs():
             one_and_two(strategy, 3, loss=loss, terms=[replicas.penalty(name)])
-            if name != "feature_matching":  # a lazy one compares the means of each part
+            if name != "feature_matching":  # with an interval, it compares the means of each part
                 penalties = [replicas.penalty(name, interval=2)]
                 one_and_two(strategy, 5, loss=loss, terms=penalties)
             print(loss, name)
         """
-    told = output(start(SUM + textwrap.dedent(program)), timeout=880)
-    assert told == [" ".join(pair) for pair in replicas.pairs()]
+    printed = output(start(SUM + textwrap.dedent(program)), timeout=880)
+    assert printed == [" ".join(pair) for pair in replicas.pairs()]
 
 
 @pytest.mark.slow
@@ -186,12 +186,12 @@ def test_batch_statistics_are_those_of_the_whole_batch_on_two_devices():
         def dcgan(cls):
             keras.utils.set_random_seed(3)
             spec = keras_gan.Spec("image", (8, 8, 1), (-1.0, 1.0))
-            players = keras_gan.architectures.build(
+            networks = keras_gan.architectures.build(
                 "dcgan", spec, False,
                 generator={"latent_dim": 4, "widths": [8, 4], "norm": "batch"},
                 discriminator={"widths": [8, 4]},
             )
-            return cls(*players, terms=["r1"])
+            return cls(*networks, terms=["r1"])
 
         def conditional(cls):
             keras.utils.set_random_seed(3)
@@ -224,7 +224,7 @@ def test_batch_statistics_are_those_of_the_whole_batch_on_two_devices():
     assert output(start(SUM + textwrap.dedent(program))) == ["4", "2"]
 
 
-def test_the_parts_of_the_workers_are_the_batch():
+def test_the_parts_of_the_workers_make_up_the_batch():
     points = np.random.default_rng(0).normal(size=(50, 2)).astype("float32")
     source = datasets.from_arrays(points, np.arange(50) % 3)
 
@@ -247,7 +247,7 @@ def test_the_parts_of_the_workers_are_the_batch():
 
 
 def ports(count=2):
-    """Ports that are free now."""
+    """Returns free ports."""
     sockets = [socket.socket() for _ in range(count)]
     for each in sockets:
         each.bind(("127.0.0.1", 0))
@@ -257,7 +257,7 @@ def ports(count=2):
     return found
 
 
-def test_two_processes_learn_what_one_learns_from_the_whole_batch(tmp_path):
+def test_two_processes_train_like_one_with_the_whole_batch(tmp_path):
     program = """
         import pickle
         from keras_gan import workers
@@ -269,7 +269,7 @@ def test_two_processes_learn_what_one_learns_from_the_whole_batch(tmp_path):
         with open(sys.argv[3], "wb") as file:
             pickle.dump(replicas.state(two), file)
         print(team, team.gather([team.index, 7]).tolist())
-        guard = workers.CollapseGuard(team, np.ones((16, 2)) * np.arange(16)[:, None])
+        guard = workers.SharedCollapseGuard(team, np.ones((16, 2)) * np.arange(16)[:, None])
         guard.set_model(two)
         guard.on_train_begin()
         print(guard._diversity(lambda made: 0.3 + team.index))
@@ -293,12 +293,12 @@ def test_two_processes_learn_what_one_learns_from_the_whole_batch(tmp_path):
         penalties = ["r1", "gradient_penalty"]
         one = replicas.make("relativistic_average", penalties, cls=replicas.OnOneDevice)
         one.fit(tf.data.Dataset.from_tensors(x).repeat(), steps_per_epoch=3, verbose=0)
-    told = [output(process) for process in started]
+    printed = [output(process) for process in started]
     differs = (
-        "All workers must train the same game. "
-        f"Received: another data on worker 1 (127.0.0.1:{b}) than on worker 0"
+        "All workers must have the same data. "
+        f"Received: a different data on worker 1 (127.0.0.1:{b}) than on worker 0"
     )
-    assert told == [[f"worker {i} of 2 [[0, 7], [1, 7]]", "0.3", differs] for i in range(2)]
+    assert printed == [[f"worker {i} of 2 [[0, 7], [1, 7]]", "0.3", differs] for i in range(2)]
     states = [np.load(tmp_path / str(i), allow_pickle=True) for i in range(2)]
     for first, second in zip(states[0].values(), states[1].values(), strict=True):
         np.testing.assert_array_equal(first, second)
@@ -315,7 +315,7 @@ GAME = [
 
 
 def launch(*arguments):
-    """Two workers, by the command that a user types."""
+    """Starts two workers with the command line."""
     a, b = ports()
     where = ["--workers", f"127.0.0.1:{a},127.0.0.1:{b}", "--index"]
     return [
@@ -343,22 +343,22 @@ def final(run):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     run = tmp_path_factory.mktemp("undisturbed") / "run"
-    told = list(finish(launch(*GAME, "--run", run)))
-    assert "Finished: 6,400 images" in told[0]
-    assert "worker 1 of 2" in told[1]
+    printed = list(finish(launch(*GAME, "--run", run)))
+    assert "Finished: 6,400 examples" in printed[0]
+    assert "worker 1 of 2" in printed[1]
     return run
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_worker_ends_the_other_and_a_resume_ends_where_the_undisturbed_run_does(
+def test_a_killed_worker_ends_the_other_and_the_resumed_run_equals_an_undisturbed_one(
     undisturbed, tmp_path, victim
 ):
     run = tmp_path / "run"
-    told = list(finish(launch(*GAME, "--run", run, "--minutes", "0.05")))
-    assert "Out of time" in told[0]  # by one clock of two, at the same step
-    (checkpoint,) = run.glob("checkpoints/images-*")
+    printed = list(finish(launch(*GAME, "--run", run, "--minutes", "0.05")))
+    assert "Out of time" in printed[0]  # by the clock of one, at the same step
+    (checkpoint,) = run.glob("checkpoints/examples-*")
 
     processes = launch("--resume", run, "--set", "training.minutes=null")
     before, deadline = (run / "metrics.csv").read_bytes(), time.monotonic() + 240
@@ -376,10 +376,10 @@ def test_a_killed_worker_ends_the_other_and_a_resume_ends_where_the_undisturbed_
     assert last.startswith(f"keras-gan: error: Lost worker {victim} (127.0.0.1:"), err[-3000:]
     assert "Traceback" not in err
     processes[victim].communicate()
-    assert list(run.glob("checkpoints/images-*")) == [checkpoint]  # it goes on from the middle
+    assert list(run.glob("checkpoints/examples-*")) == [checkpoint]  # it resumes from the middle
 
-    told = list(finish(launch("--resume", run)))
-    assert "Finished: 6,400 images" in told[0]
+    printed = list(finish(launch("--resume", run)))
+    assert "Finished: 6,400 examples" in printed[0]
     first, second = final(undisturbed), final(run)
     assert len(first) == len(second)
     for (name, a), b in zip(first.items(), second.values(), strict=True):
@@ -388,7 +388,7 @@ def test_a_killed_worker_ends_the_other_and_a_resume_ends_where_the_undisturbed_
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_signal_to_one_worker_ends_all_in_order_and_the_others_write_nothing(tmp_path):
+def test_a_signal_to_one_worker_ends_all_and_only_the_chief_writes(tmp_path):
     run = tmp_path / "run"
     processes = launch(*GAME, "--run", run, "--set", "training.examples=640000")
     deadline = time.monotonic() + 240
@@ -396,9 +396,9 @@ def test_a_signal_to_one_worker_ends_all_in_order_and_the_others_write_nothing(t
         assert time.monotonic() < deadline
         time.sleep(0.2)
     processes[1].send_signal(signal.SIGTERM)
-    told = list(finish(processes))
-    assert "saved" in told[0]
-    assert told[1].splitlines()[-1].startswith("Interrupted: worker 1 of 2")
+    printed = list(finish(processes))
+    assert "saved" in printed[0]
+    assert printed[1].splitlines()[-1].startswith("Interrupted: worker 1 of 2")
     assert os.listdir(tmp_path) == ["run"]
     steps = runs.Run.open(run).load().count("iteration")
     assert steps % 10 == 0
@@ -414,15 +414,18 @@ OTHER = json.dumps({"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "wor
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--workers", WORKERS], "go together. Received: --workers 10.0.0.1:2222,10.0.0.2:2222 al"),
-        (["--index", "0"], "go together. Received: --index 0 alone"),
+        (
+            ["--workers", WORKERS],
+            "given together. Received: --workers 10.0.0.1:2222,10.0.0.2:2222 on",
+        ),
+        (["--index", "0"], "given together. Received: --index 0 only"),
         (["--workers", WORKERS, "--index", "2"], "from 0 to 1 with 2 workers. Received: --index 2"),
         (["--workers", WORKERS, "--index", "-1"], "Received: --index -1"),
         (["--workers", "a:x,b:2", "--index", "0"], "port from 1 to 65535. Received: 'a:x'"),
         (["--workers", "a:70000,b:2", "--index", "0"], "Received: 'a:70000'"),
         (["--workers", "a,b", "--index", "0"], "host:port.* Received: 'a'"),
         (["--workers", "a:1,,b:2", "--index", "0"], "Received: ''"),
-        (["--workers", "a:1,a:1", "--index", "0"], "each worker once. Received: a:1 twice"),
+        (["--workers", "a:1,a:1", "--index", "0"], "each address once. Received: a:1 twice"),
     ],
 )
 def test_wrong_workers_are_refused_in_one_line(arguments, message, capsys, monkeypatch):
@@ -436,8 +439,8 @@ def test_wrong_workers_are_refused_in_one_line(arguments, message, capsys, monke
     assert "TF_CONFIG" not in os.environ
 
 
-def test_workers_set_tf_config_and_respect_one_that_is_set(monkeypatch):
-    monkeypatch.setenv("TF_CONFIG", "")  # taken back at the end, whatever is set
+def test_workers_set_tf_config_unless_it_is_set(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "")  # restored at the end
     workers.configure(WORKERS, 1)
     assert json.loads(os.environ["TF_CONFIG"]) == {
         "cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]},
@@ -445,7 +448,7 @@ def test_workers_set_tf_config_and_respect_one_that_is_set(monkeypatch):
     }
     workers.configure(WORKERS, 1)  # the same once more
     assert workers.are_several()
-    with pytest.raises(UsageError, match=r"says otherwise than --workers.* Received: TF_CONFIG="):
+    with pytest.raises(UsageError, match=r"differs from --workers.* Received: TF_CONFIG="):
         workers.configure(WORKERS, 0)
     monkeypatch.setenv("TF_CONFIG", OTHER)
     workers.configure(None, None)
@@ -458,7 +461,7 @@ def test_workers_set_tf_config_and_respect_one_that_is_set(monkeypatch):
         ("{", "must be JSON"),
         ("[1]", "TF_CONFIG must hold"),
         ('{"cluster": {"worker": ["a:1"]}}', "TF_CONFIG must hold"),
-        (OTHER.replace('"index": 0', '"index": 2'), "must be one of its 2 addresses'. Received: 2"),
+        (OTHER.replace('"index": 0', '"index": 2'), "must be from 0 to 1. Received: index=2"),
         (OTHER.replace('"task": {"type": "worker"', '"task": {"type": "ps"'), "Received: ps"),
         (
             '{"cluster": {"worker": ["a:1"], "evaluator": ["b:2"]}, '
@@ -467,7 +470,7 @@ def test_workers_set_tf_config_and_respect_one_that_is_set(monkeypatch):
         ),
     ],
 )
-def test_a_tf_config_that_makes_no_sense_is_refused(config, message, monkeypatch):
+def test_an_invalid_tf_config_is_refused(config, message, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", config)
     with pytest.raises(UsageError, match=message):
         workers.are_several()

@@ -65,8 +65,8 @@ def check_label_option(name: str, value: Any, conditional: bool) -> None:
     """Raises a `UsageError` if an option for labels is set for a network without labels."""
     if value is not None and not conditional:
         raise UsageError(
-            f"`{name}` is for networks that take labels, and this one does not "
-            f"(game.conditional). Received: {name}={value!r}"
+            f"`{name}` is for networks that take labels, and this one does not (`condition`). "
+            f"Received: {name}={value!r}"
         )
 
 

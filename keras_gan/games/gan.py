@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -94,7 +94,7 @@ class GAN(keras.Model):
         discriminator: keras.Model,
         loss: str | dict | losses.Loss = "non_saturating",
         terms: Iterable[str | dict | terms.Term] = (),
-        augment: Any = None,
+        augment: str | dict | augments.Augment | Callable | None = None,
         constraint: str | dict | constraints.Constraint | None = None,
         discriminator_steps: int = 1,
         pac: int = 1,

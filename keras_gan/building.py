@@ -1,0 +1,176 @@
+"""Everything that a training needs, from its recipe: data, game, batches, held-out samples."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_gan import architectures, callbacks, datasets, metrics, workers
+from keras_gan import precision as precisions
+from keras_gan import recipe as recipes
+from keras_gan.errors import UsageError
+from keras_gan.games.gan import GAN
+from keras_gan.spec import Spec
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """Held-out samples by which a training is evaluated.
+
+    Args:
+        samples: real samples that are not trained on, `(count, ...)`.
+        labels: their class ids in a conditional game, otherwise `None`.
+        comparison: the comparison of generated samples with them.
+    """
+
+    samples: np.ndarray
+    labels: np.ndarray | None
+    comparison: metrics.Comparison
+
+
+def prepare(
+    recipe: recipes.Recipe, team: workers.Team | None = None
+) -> tuple[datasets.Source, GAN, tf.data.Dataset, HeldOut]:
+    """Makes and checks everything that a training needs, and refuses what a training would.
+
+    Args:
+        recipe: a resolved recipe.
+        team: the workers, see `keras_gan.workers.join`; by default this process on one device.
+
+    Returns:
+        The data, the compiled game, the stream of batches, and the held-out samples.
+    """
+    team = team or workers.Team(tf.distribute.get_strategy(), [""], 0)
+    recipes.check_batches(recipe, team.replicas)
+    source = open_data(recipe)
+    with team.strategy.scope():
+        gan = build(recipe, source.spec)
+    held_out = open_held_out(recipe, source, team.replicas)
+    return source, gan, batches(recipe, source, 0, team), held_out
+
+
+def open_data(recipe: recipes.Recipe) -> datasets.Source:
+    """Opens the recipe's data."""
+    return datasets.open(recipe.data.source, **recipe.data.options)
+
+
+def build(recipe: recipes.Recipe, spec: Spec) -> GAN:
+    """Builds and compiles the recipe's game for data of a spec.
+
+    Args:
+        recipe: a resolved recipe.
+        spec: spec of the data.
+
+    Raises:
+        UsageError: networks that do not fit the data or each other, labels that the data does not
+            have, or an argument that the game refuses.
+    """
+    if recipe.uses_labels and not spec.num_classes:
+        path = next(name for name, of in recipe.networks.items() if "labels" in of.condition)
+        raise UsageError(
+            f"networks.{path}.condition=[labels] needs data with labels, such as an image folder "
+            f"with one subfolder for each class. Received: data.source={recipe.data.source!r} "
+            "without labels"
+        )
+    game = recipes.game_classes()[recipe.game.name]
+    keras.utils.set_random_seed(recipe.training.seed % 2**32)  # initial weights
+    with precisions.layers(recipe.training.precision):
+        networks = {name: _build_network(recipe, name, spec) for name in recipe.networks}
+    examples = recipe.training.examples  # length of open-ended schedules
+    supplied = recipes.supplied_arguments(
+        game,
+        num_classes=spec.num_classes if recipe.uses_labels else 0,
+        seed=recipe.training.seed,
+    )
+    gan = game(**networks, **recipes.resolve(recipe.game.options, examples), **supplied)
+    optimizers = {
+        f"{player}_optimizer": recipes.make_optimizer(section, examples)
+        for player, section in recipe.optimizers.items()
+    }
+    gan.compile(**optimizers, jit_compile=recipe.training.jit_compile)
+    return gan
+
+
+def _build_network(recipe: recipes.Recipe, name: str, spec: Spec) -> keras.Model:
+    section = recipe.networks[name]
+    if name == "discriminator":
+        pac = recipe.game.options.get("pac", 1)
+        spec = spec.packed(max(1, pac))  # the game itself refuses a pac below 1
+    conditional = "labels" in section.condition
+    return architectures.build_network(
+        name, section.architecture, spec, conditional, **section.options
+    )
+
+
+def total_steps(recipe: recipes.Recipe) -> int:
+    """Returns the number of training steps in which the recipe's examples are seen."""
+    return math.ceil(recipe.training.examples / recipe.training.batch_size)
+
+
+def batches(
+    recipe: recipes.Recipe, source: datasets.Source, done: int, team: workers.Team
+) -> tf.data.Dataset:
+    """Returns the endless stream of batches from a step on.
+
+    The order is a function of the seed and the step, so that a resume continues it exactly.
+    """
+    training = recipe.training
+
+    def stream(shard: tuple[int, int]) -> tf.data.Dataset:
+        return source.dataset(
+            "train",
+            batch_size=training.batch_size,
+            seed=training.seed,
+            repeat=True,
+            start=done,
+            shard=shard,
+        )
+
+    if team.replicas == 1:
+        return stream((0, 1))
+
+    def of_worker(context: Any) -> tf.data.Dataset:
+        part = stream((context.input_pipeline_id, context.num_input_pipelines))
+        return part.rebatch(context.get_per_replica_batch_size(training.batch_size))
+
+    return team.strategy.distribute_datasets_from_function(of_worker)
+
+
+def open_held_out(recipe: recipes.Recipe, source: datasets.Source, replicas: int) -> HeldOut:
+    """Reads the held-out samples, and their labels in a conditional game."""
+    count = min(recipe.evaluation.count, source.count("held_out"))
+    if replicas > 1:  # in a partial batch a replica could be left without samples
+        size = recipe.training.batch_size
+        count -= count % (size if count >= size else replicas)
+    if count == 0:
+        raise UsageError(
+            f"An evaluation on {replicas} devices needs a held-out sample for each. "
+            f"Received: {source.count('held_out')} held-out samples, evaluation.count="
+            f"{recipe.evaluation.count}"
+        )
+    equilibrium = recipe.training.equilibrium
+    least = callbacks.least_held_out(equilibrium.tolerance) if equilibrium else 0
+    if equilibrium and count < least:
+        raise UsageError(
+            f"training.equilibrium.tolerance={equilibrium.tolerance} needs at least {least} "
+            f"held-out samples to be significant. Received: {count}, from evaluation.count="
+            f"{recipe.evaluation.count} and {source.count('held_out')} held-out samples"
+        )
+    # The order of the endless stream depends on its seed only, not on TensorFlow's global one.
+    batch = next(iter(source.dataset("held_out", batch_size=count, seed=0, repeat=True)))
+    x, y = batch if isinstance(batch, tuple) else (batch, None)
+    labels = np.asarray(y) if recipe.uses_labels else None
+    return HeldOut(np.asarray(x), labels, _comparison(recipe, source, np.asarray(x)))
+
+
+def _comparison(
+    recipe: recipes.Recipe, source: datasets.Source, held_out: np.ndarray
+) -> metrics.Comparison:
+    section = recipe.evaluation
+    extractor = metrics.open_features(section.features, source.spec) if section.features else None
+    return metrics.Comparison(held_out, section.metric, section.others, extractor)

@@ -1,0 +1,108 @@
+"""Evaluation on held-out samples during training, and the best checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_gan import metrics, precision
+from keras_gan.callbacks.collapse import CollapseGuard
+from keras_gan.run import Run
+
+
+class Evaluation(keras.callbacks.Callback):
+    """Evaluations of the averaged generator on held-out samples; keeps the best checkpoint.
+
+    Adds to the logs of the epoch: the comparison's measures, and the discriminator's loss and
+    accuracies on up to 1,000 held-out samples as `val_d_loss`, `val_real_accuracy` and
+    `val_fake_accuracy`. The comparison's protocol is written to the run's `evaluation.json`.
+
+    Args:
+        run: run folder of the best checkpoint, the one with the smallest distance.
+        held_out: real samples that are not trained on, `(count, ...)`, in the form that the game
+            takes.
+        labels: their class ids, `(count,)`, in a conditional game.
+        compare: the comparison with as many generated samples; by default the sliced Wasserstein
+            distance.
+        every_examples: examples between two evaluations; 0 evaluates at the end only.
+        seed: the first of as many seeds as there are samples.
+        batch_size: samples in one batch of the discriminator.
+        last_step: number of the last training step; the end of the training is evaluated as well.
+        limits_reached: returns True if the training ends for another reason than an interruption.
+        guard: the guard of this training. A collapsed state is not evaluated, and a state that is
+            under suspicion does not become the best.
+    """
+
+    judged = 1_000
+
+    def __init__(
+        self,
+        run: Run,
+        held_out: np.ndarray,
+        labels: np.ndarray | None = None,
+        compare: metrics.Comparison | None = None,
+        every_examples: int = 0,
+        seed: int = 2**62,
+        batch_size: int = 64,
+        last_step: float = math.inf,
+        limits_reached: Callable[[], bool] = lambda: False,
+        guard: CollapseGuard | None = None,
+    ):
+        super().__init__()
+        self.guard = guard
+        self.compare = compare or metrics.Comparison(held_out)
+        self.metric = self.compare.metric
+        self.run, self.held_out, self.labels = run, held_out, labels
+        self.every_examples, self.batch_size = every_examples, batch_size
+        self.seeds = range(seed, seed + len(held_out))
+        self.last_step = last_step
+        self.limits_reached = limits_reached
+        self.best, self._best_at = math.inf, 0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.run.evaluation = self.compare.protocol
+        record = self.run.best_record
+        if record and self.metric in record:  # the record may be of a different metric
+            self.best, self._best_at = record[self.metric], record["examples_seen"]
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        seen, every = self.model.count("examples_seen"), self.every_examples  # pyright: ignore
+        # Evaluations fall on multiples, also after a resume or a roll back.
+        self._next = (seen // every + 1) * every if every else math.inf
+        if seen < self._best_at:  # a roll back has discarded the best state
+            self.best, self._best_at = math.inf, 0
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        gan: Any = self.model
+        seen = gan.count("examples_seen")
+        last = gan.count("iteration") >= self.last_step or self.limits_reached()
+        if logs is None or not (seen >= self._next or last):
+            return
+        if self.guard is not None and self.guard.problem:
+            return
+        logs.update(self.evaluate())
+        if logs[self.metric] < self.best and not (self.guard and self.guard.suspicious):
+            self.best, self._best_at = logs[self.metric], seen
+            self.run.save_best(gan, {self.metric: self.best, "examples_seen": seen})
+
+    def evaluate(self) -> dict[str, float]:
+        """Returns the measures of the game's current state, in float32 at any precision."""
+        with precision.graphs("float32"):
+            return self._evaluate()
+
+    def _evaluate(self) -> dict[str, float]:
+        gan: Any = self.model
+        results = self.compare(gan.generate(self.seeds, labels=self.labels, batch_size=250))
+        whole = max(1, self.judged // self.batch_size) * self.batch_size  # for the replicas
+        held_out, labels = self.held_out[:whole], self.labels
+        labels = labels if labels is None else labels[:whole]
+        measured = gan.evaluate(
+            held_out, labels, batch_size=self.batch_size, verbose=0, return_dict=True
+        )
+        for name in ("d_loss", "real_accuracy", "fake_accuracy"):
+            results[f"val_{name}"] = float(measured[name])
+        return results

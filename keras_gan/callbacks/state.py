@@ -1,0 +1,38 @@
+"""The complete state of a game in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_gan.callbacks.learning_rates import learning_rate, optimizers_of, set_learning_rate
+
+
+class GameState:
+    """A copy of a game's state: networks, optimizers, average, counters, random states.
+
+    Args:
+        gan: a compiled game.
+    """
+
+    def __init__(self, gan: Any):
+        self.examples_seen = gan.count("examples_seen")
+        self._rates = [learning_rate(of) for of in optimizers_of(gan).values()]
+        self._values = [variable.value.numpy() for variable in variables_of(gan)]
+
+    def restore(self, gan: Any) -> None:
+        """Assigns the state to the game that it was copied from."""
+        for variable, value in zip(variables_of(gan), self._values, strict=True):
+            variable.assign(value)
+        for optimizer, rate in zip(optimizers_of(gan).values(), self._rates, strict=True):
+            if not isinstance(rate, float):  # a constant rate is one of the variables
+                set_learning_rate(optimizer, rate)
+
+
+def variables_of(gan: Any) -> list[Any]:
+    """Returns all variables that a training depends on, without the metrics of an epoch."""
+    means = {id(variable) for metric in gan.metrics for variable in metric.variables}
+    found = [*gan.variables, *gan.generator_optimizer.variables, *gan._noise_states()]
+    found += gan.discriminator_optimizer.variables
+    return list(
+        {id(variable): variable for variable in found if id(variable) not in means}.values()
+    )

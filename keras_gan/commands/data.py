@@ -1,0 +1,52 @@
+"""`list` and `prepare`."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Annotated
+
+import typer
+
+from keras_gan import architectures, augment, constraints, datasets, losses, schedules, terms
+from keras_gan import recipe as recipes
+from keras_gan.commands._app import Settings, SkipCorrupt, app, out, print_line
+
+
+@app.command("list")
+def list_all() -> None:
+    """List the names that a recipe can use: losses, terms, data sets and more."""
+    parts = (
+        ("Recipes", recipes.names()),
+        ("Architectures", architectures.names()),
+        ("Losses", losses.names()),
+        ("Terms", terms.names()),
+        ("Augmentations", augment.names()),
+        ("Constraints", constraints.names()),
+        ("Schedules", schedules.names()),
+        ("Data sets", datasets.names()),
+    )
+    width = 2 + max(len(name) for _, names in parts for name in names)
+    for title, names in parts:
+        out.print(title, style="bold")
+        for name, line in names.items():
+            print_line(f"  {name:<{width}}{line}")
+
+
+@app.command("prepare")
+def prepare_command(
+    source: Annotated[str, typer.Argument(help="A folder of images, x.npz, or a data set's name.")],
+    to: Annotated[str, typer.Option(help="tfds:NAME")],
+    settings: Settings = [],  # noqa: B006 - typer reads the list and does not change it
+    data_dir: Annotated[
+        pathlib.Path | None, typer.Option(help="TFDS's data folder. Default: TFDS's own.")
+    ] = None,
+    skip_corrupt: SkipCorrupt = False,
+) -> None:
+    """Write any supported data as a TFDS data set on disk, which tfds.load reads."""
+    options = recipes.parse_data(source, settings)
+    if skip_corrupt:
+        options["skip_corrupt"] = True
+    opened = datasets.open(source, **options)
+    print_line(opened.description)
+    path = datasets.prepare(opened, to, data_dir=data_dir)
+    print_line(f"Wrote {path}")

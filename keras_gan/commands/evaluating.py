@@ -1,0 +1,127 @@
+"""`evaluate`."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from typing import Annotated, Any
+
+import typer
+
+from keras_gan import metrics
+from keras_gan import recipe as recipes
+from keras_gan.commands._app import Checkpoint, Live, Settings, app, out, print_line, table
+from keras_gan.errors import UsageError
+
+Source = Annotated[
+    str, typer.Argument(help="A run, a bundle, a folder of images, x.npz, or a data set.")
+]
+Data = Annotated[
+    str | None,
+    typer.Option(help="Data to compare with. Default: the data of the run or bundle."),
+]
+Features = Annotated[
+    str | None,
+    typer.Option(
+        help="fashion_mnist, inception:PATH, pixels, an ONNX or .keras file. "
+        "Default: fashion_mnist for gray images of 28x28, else pixels up to 4096 values."
+    ),
+]
+SampleCount = Annotated[
+    int | None,
+    typer.Option(help="Number of samples. Default: 10000, or all if there are fewer."),
+]
+RealCount = Annotated[
+    int | None,
+    typer.Option(help="Number of real samples. Default: the same, or all if there are fewer."),
+]
+Metrics = Annotated[
+    str | None,
+    typer.Option("--metrics", help="Names separated by commas. Default: all that apply."),
+]
+Truncation = Annotated[
+    float, typer.Option(help="Factor of the latents: below 1 more typical, less varied.")
+]
+Nearest = Annotated[
+    pathlib.Path | None,
+    typer.Option(help="Write a PNG of samples next to their nearest training images."),
+]
+Json = Annotated[pathlib.Path | None, typer.Option(help="Write values and protocol to this file.")]
+Cache = Annotated[
+    str | None,
+    typer.Option(help="Folder for the statistics of real samples, or off. Default: the user's."),
+]
+
+
+@app.command("evaluate")
+def evaluate_command(
+    source: Source,
+    data: Data = None,
+    features: Features = None,
+    count: SampleCount = None,
+    real_count: RealCount = None,
+    metrics_: Metrics = None,
+    split: Annotated[str, typer.Option(help="Real samples: held_out, train, or all.")] = "held_out",
+    seed: Annotated[int, typer.Option(help="The first seed of the samples.")] = 0,
+    live: Live = False,
+    truncation: Truncation = 1.0,
+    checkpoint: Checkpoint = "last",
+    nearest: Nearest = None,
+    json: Json = None,
+    cache: Cache = None,
+    epochs: Annotated[int, typer.Option(help="Epochs of classification_accuracy.")] = 5,
+    settings: Settings = [],  # noqa: B006 - typer reads the list and does not change it
+) -> None:
+    """Compare samples with data: distances, precision and recall, diversity, memorization."""
+    if json is not None:
+        metrics.check_target(json)
+    found = metrics.evaluate(
+        os.path.expanduser(source),
+        data,
+        features,
+        count,
+        metrics=metrics_.split(",") if metrics_ else None,
+        split=split,
+        real_count=real_count,
+        seed=seed,
+        average=not live,
+        truncation=truncation,
+        checkpoint=os.path.expanduser(checkpoint),
+        nearest_picture=nearest,
+        cache={None: True, "off": False}.get(cache, cache or True),
+        epochs=epochs,
+        data_options=_data_options(data, settings),
+    )
+    _show(found)
+    if json is not None:
+        found.save(json)
+        print_line(f"Wrote {json}")
+    if nearest is not None:
+        print_line(f"Wrote {nearest}")
+
+
+def _data_options(data: str | None, settings: list[str]) -> dict[str, Any]:
+    """Returns the options of `--data`. The options of a run's own data come from its recipe."""
+    if data is not None:
+        return recipes.parse_data(data, settings)
+    if settings:
+        raise UsageError(f"--set needs --data in this command. Received: --set {settings[0]}")
+    return {}
+
+
+def _show(found: metrics.Evaluation) -> None:
+    values = table()
+    for name, value in found.values.items():
+        values.add_row(name, f"{value:.6g}")
+    out.print(values)
+    protocol = found.protocol
+    hashed = f", sha256 {protocol['extractor_sha256'][:8]}" if protocol["extractor_sha256"] else ""
+    print_line(
+        f"features: {protocol['extractor']}{hashed}, {protocol['features']} numbers, "
+        f"resized by: {protocol['resize']}"
+    )
+    for which in ("generated", "real"):
+        described = protocol[which]
+        rest = {k: v for k, v in described.items() if k not in ("source", "count", "sha256")}
+        notes = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in rest.items() if v is not None)
+        print_line(f"{which}: {described['count']:,} of {described['source']}; {notes}")

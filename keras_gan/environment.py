@@ -1,0 +1,41 @@
+"""Versions, machine and devices of a training, for its record."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import platform
+import sys
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_gan._version import __version__
+
+
+def describe_environment() -> dict[str, Any]:
+    """Returns versions, processor, devices and the command line."""
+    return {
+        "keras_gan": __version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "devices": [device.name for device in tf.config.list_physical_devices()],
+        "command": [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def processor() -> str:
+    """Returns the processor's name, or its architecture where the system does not report one."""
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

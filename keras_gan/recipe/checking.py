@@ -1,0 +1,130 @@
+"""Checks of a recipe as a whole: every section against what it names, and sections together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from keras_gan import architectures, datasets
+from keras_gan.errors import UsageError
+from keras_gan.recipe.games import SUPPLIED, game_classes, network_names, player_names
+from keras_gan.recipe.optimizers import check_optimizer
+from keras_gan.recipe.scheduling import schedules_in
+from keras_gan.recipe.sections import (
+    GameSection,
+    NetworkSection,
+    OptimizerSection,
+    Recipe,
+)
+from keras_gan.recipe.signatures import check_options, unknown_key, validate
+from keras_gan.registry import nearest
+
+
+def parse(tree: Mapping[str, Any]) -> Recipe:
+    """Checks a recipe given as nested dictionaries, and fills in defaults.
+
+    Raises:
+        UsageError: the first key that is unknown, of a wrong type or out of range, by its path.
+    """
+    recipe = validate(Recipe, dict(tree), "")
+    name = recipe.game.name
+    known = game_classes()
+    if name not in known:
+        raise UsageError(f"game.name must name a game. Received: {name!r}. {nearest(name, known)}")
+    game = known[name]
+    recipe = recipe.model_copy(
+        update={
+            "networks": _check_networks(recipe.networks, game),
+            "game": _check_game(recipe.game, game),
+            "optimizers": _check_optimizers(recipe.optimizers, game),
+        }
+    )
+    check_data(recipe.data.source, recipe.data.options)
+    _check_lengths(recipe)
+    check_batches(recipe)
+    return recipe
+
+
+def check_data(source: str, options: dict[str, Any]) -> None:
+    """Checks the options of a data source against the signature of its `open`."""
+    module, found = datasets.find(source)
+    check_options(module.open, options, "data", skip=tuple(found))
+
+
+def _check_networks(given: dict[str, NetworkSection], game: type) -> dict[str, NetworkSection]:
+    """Returns the networks in the order of the game's constructor, in which they are built."""
+    names = network_names(game)
+    for name in given:
+        if name not in names:
+            raise UsageError(unknown_key(f"networks.{name}", names))
+    for name in names:
+        if name not in given:
+            raise UsageError(f"networks.{name} is missing from the recipe")
+        _check_network(name, given[name])
+    return {name: given[name] for name in names}
+
+
+def _check_network(name: str, section: NetworkSection) -> None:
+    path, known = f"networks.{name}", architectures.names()
+    if section.architecture not in known:
+        raise UsageError(
+            f"{path}.architecture must be one of {', '.join(known)}. "
+            f"Received: {section.architecture!r}. {nearest(section.architecture, known)}"
+        )
+    function = getattr(architectures.module(section.architecture), name)
+    check_options(function, section.options, path, skip=("spec", "conditional"))
+
+
+def _check_game(section: GameSection, game: type) -> GameSection:
+    skip = (*SUPPLIED, *network_names(game))
+    arguments = check_options(game, section.options, "game", skip)
+    return GameSection(name=section.name, **arguments)
+
+
+def _check_optimizers(given: dict[str, OptimizerSection], game: type) -> dict[str, Any]:
+    players = player_names(game)
+    for name in given:
+        if name not in players:
+            raise UsageError(unknown_key(f"optimizers.{name}", players))
+    found = {name: given.get(name, OptimizerSection()) for name in players}
+    for name, section in found.items():
+        check_optimizer(section, f"optimizers.{name}")
+    return found
+
+
+def _check_lengths(recipe: Recipe) -> None:
+    """Refuses schedules that do not fit into the training."""
+    for path, schedule in schedules_in(recipe.model_dump(include={"game", "optimizers"})):
+        try:
+            schedule.with_duration(recipe.training.examples)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None
+
+
+def check_batches(recipe: Recipe, replicas: int = 1) -> None:
+    """Checks that a batch divides into the parts of the replicas, steps and packs.
+
+    Args:
+        recipe: a recipe.
+        replicas: devices that share a batch.
+
+    Raises:
+        UsageError: a batch that does not divide, or packs in a conditional game.
+    """
+    steps, pac = (recipe.game.options.get(name, 1) for name in ("discriminator_steps", "pac"))
+    batch_size = recipe.training.batch_size
+    if pac > 1 and recipe.uses_labels:
+        raise UsageError(
+            "A pack of samples has no class: with labels in a network's condition, game.pac must "
+            f"be 1. Received: game.pac={pac}"
+        )
+    if min(steps, pac) < 1:
+        return  # the game refuses it when it is built
+    if batch_size % (replicas * steps * pac):
+        parts = [f"the number of devices={replicas}"] if replicas > 1 else []
+        parts += [f"game.discriminator_steps={steps}"] if steps > 1 or replicas == 1 else []
+        parts += [f"game.pac={pac}"] if pac > 1 else []
+        raise UsageError(
+            f"training.batch_size must be a multiple of {' times '.join(parts)}: each device and "
+            f"step takes a part of the batch. Received: training.batch_size={batch_size}"
+        )

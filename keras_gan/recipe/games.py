@@ -1,0 +1,48 @@
+"""Games by name, and the parts of their constructors that a recipe's sections fill."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from typing import Any
+
+import keras
+
+from keras_gan import games
+from keras_gan.recipe.signatures import parameters_of
+from keras_gan.registry import classes, snake_case
+
+# Arguments of a game's constructor that other sections of the recipe or the data supply.
+SUPPLIED = ("seed", "latent_dim", "num_classes", "name")
+
+
+def game_classes() -> dict[str, Any]:
+    """Returns all games by name: those in `keras_gan.games`, and imported subclasses of them."""
+    for module in pkgutil.iter_modules(games.__path__):
+        importlib.import_module(f"{games.__name__}.{module.name}")
+    # The base class of all games is the topmost class that the package defines.
+    package = f"{games.__name__}."
+    base = next(cls for cls in reversed(games.GAN.__mro__) if cls.__module__.startswith(package))
+    found = classes(base)
+    if base is games.GAN:
+        found[snake_case(base.__name__)] = base
+    return dict(sorted(found.items()))
+
+
+def network_names(game: type) -> list[str]:
+    """Returns the names of a game's networks: the constructor's arguments that are models."""
+    return [name for name, (hint, _) in parameters_of(game).items() if hint is keras.Model]
+
+
+def player_names(game: Any) -> list[str]:
+    """Returns the names of a game's players: `compile` takes an optimizer for each."""
+    suffix = "_optimizer"
+    parameters = inspect.signature(game.compile).parameters
+    return [name.removesuffix(suffix) for name in parameters if name.endswith(suffix)]
+
+
+def supplied_arguments(game: type, **values: Any) -> dict[str, Any]:
+    """Returns those of the values that the game's constructor takes."""
+    taken = parameters_of(game)
+    return {name: value for name, value in values.items() if name in taken}
