@@ -14,7 +14,15 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gan.datasets.decoding import check_memory_limit
-from keras_gan.datasets.source import MEMORY_LIMIT, Source, Split, hold_out, is_number
+from keras_gan.datasets.source import (
+    MEMORY_LIMIT,
+    OwnSplitsError,
+    Source,
+    Split,
+    UnknownRangeError,
+    hold_out,
+    is_number,
+)
 from keras_gan.errors import UsageError
 from keras_gan.spec import Spec
 
@@ -177,7 +185,7 @@ def _source(
     if x_test is None:
         splits = hold_out(samples, labels, 0.1 if options.held_out is None else options.held_out)
     elif options.held_out is not None:
-        raise UsageError(
+        raise OwnSplitsError(
             "held_out must not be given for arrays that bring their own test samples. "
             f"Received: held_out={options.held_out!r}"
         )
@@ -263,9 +271,11 @@ def _check_normalized(x: np.ndarray) -> None:
     advice = "[0, 1]" if low >= 0 and high <= 1 else "[0, 255]"
     if low < 0 or high > 255:
         advice = "[smallest, largest]"
-    raise UsageError(
+    raise UnknownRangeError(
         "Floating-point images must be in [-1, 1], with negative values, or have their range "
-        f"stated: write value_range: {advice}. Received: values from {low:g} to {high:g}"
+        f"stated: write value_range: {advice}. Received: values from {low:g} to {high:g}",
+        low,
+        high,
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gan.datasets import decoding, images
-from keras_gan.datasets.source import MEMORY_LIMIT, Source, Split, hold_out
+from keras_gan.datasets.source import MEMORY_LIMIT, OwnSplitsError, Source, Split, hold_out
 from keras_gan.errors import UsageError
 from keras_gan.spec import Spec
 
@@ -239,7 +239,7 @@ def _split(
     if not listing.has_splits:
         return hold_out(decoded.samples, labels, 0.1 if held_out is None else held_out)
     if held_out is not None:
-        raise UsageError(
+        raise OwnSplitsError(
             "held_out must not be given for a folder that brings its own splits. "
             f"Received: held_out={held_out!r}"
         )

@@ -21,6 +21,24 @@ _ALIASES = {"train": "train", "held_out": "held_out", "test": "held_out"}
 _SCAN_BYTES = 2**26  # values are checked in pieces of this size
 
 
+class OwnSplitsError(UsageError):
+    """`held_out` was given for data that bring their own splits."""
+
+
+class UnknownRangeError(UsageError):
+    """Floating-point images without a `value_range` that are not in [-1, 1].
+
+    Args:
+        message: the error's line.
+        low: smallest value of the images.
+        high: largest value.
+    """
+
+    def __init__(self, message: str, low: float, high: float):
+        super().__init__(message)
+        self.low, self.high = low, high
+
+
 @dataclasses.dataclass(frozen=True)
 class Split:
     """One split of a data set: some rows of an array that other splits may share.

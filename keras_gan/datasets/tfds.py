@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gan.datasets import decoding, images
-from keras_gan.datasets.source import MEMORY_LIMIT, Source, Split, hold_out
+from keras_gan.datasets.source import MEMORY_LIMIT, OwnSplitsError, Source, Split, hold_out
 from keras_gan.errors import UsageError
 from keras_gan.spec import Spec
 
@@ -359,7 +359,7 @@ def _divide(splits: dict[str, Split], held_out: float | None) -> dict[str, Split
         train = splits["train"]
         return hold_out(train.samples, train.labels, 0.1 if held_out is None else held_out)
     if held_out is not None:
-        raise UsageError(
+        raise OwnSplitsError(
             "held_out must not be given for a data set that brings its own splits. "
             f"Received: held_out={held_out!r}"
         )
