@@ -304,7 +304,11 @@ def evaluate_command(
     ] = None,
     metrics_: Annotated[
         str | None,
-        typer.Option("--metrics", help="Names with commas between. Default: all that fit."),
+        typer.Option(
+            "--metrics",
+            help=f"Names, separated by commas: {', '.join(metrics.names())}. "
+            "Default: all that fit.",
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="Real samples: held_out, train, or all.")] = "held_out",
     seed: Annotated[int, typer.Option(help="The first seed of the samples.")] = 0,
@@ -366,7 +370,7 @@ def _data_options(data: str | None, settings: list[str]) -> dict[str, Any]:
     return {}
 
 
-def _show(found: metrics.Evaluation) -> None:
+def _show(found: metrics.EvaluationResult) -> None:
     table = rich.table.Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in found.values.items():
         table.add_row(name, f"{value:.6g}")

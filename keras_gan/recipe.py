@@ -25,7 +25,7 @@ from pydantic import ConfigDict, Field
 
 from keras_gan import architectures, augment, constraints, datasets, losses, schedules, terms
 from keras_gan.errors import UsageError
-from keras_gan.registry import classes, nearest
+from keras_gan.registry import choices, classes, nearest
 
 
 def _no_truth_value(value: Any) -> Any:
@@ -44,6 +44,17 @@ def _number_or_schedule(value: Any) -> Any:
         return float(value)
     except ValueError:
         raise ValueError("must be a number, or a schedule {name: ...}") from None
+
+
+def _chosen_from(key: str) -> pydantic.AfterValidator:
+    """Accepts the names that are registered for a key, see `registry.provide_choices`."""
+
+    def check(value: str) -> str:
+        if value not in (valid := choices(key)):
+            raise ValueError(f"must be one of {', '.join(valid)}")
+        return value
+
+    return pydantic.AfterValidator(check)
 
 
 _Model = TypeVar("_Model", bound=pydantic.BaseModel)
@@ -150,20 +161,11 @@ class Training(_Section):
 class Evaluation(_Section):
     """What `metrics.Comparison` takes, and when; `every_examples` 0 means: at the end alone."""
 
-    metric: Literal["sliced_wasserstein", "frechet_distance", "kernel_distance"] = (
+    # The default is made when this module is imported, before the metrics are.
+    metric: Annotated[str, _chosen_from("evaluation.metric"), Field(validate_default=False)] = (
         "sliced_wasserstein"
     )
-    others: list[
-        Literal[
-            "sliced_wasserstein",
-            "frechet_distance",
-            "kernel_distance",
-            "precision",
-            "recall",
-            "density",
-            "coverage",
-        ]
-    ] = []
+    others: list[Annotated[str, _chosen_from("evaluation.others")]] = []
     features: str | None = None
     every_examples: Annotated[int, Field(ge=0)] = 0
     count: Annotated[int, Field(ge=2)] = 1_000

@@ -8,18 +8,17 @@ import json
 import pathlib
 import string
 
+from keras_gan import metrics
 from keras_gan.run import Run, write_atomically
 
-# Panels of the curves: title, columns of metrics.csv.
+# Panels of the curves: title, columns of metrics.csv. Those of the metrics follow the losses'.
 _PANELS = (
     ("Losses", ("d_loss", "g_loss", "val_d_loss")),
     ("How often D tells each side rightly", ("real_accuracy", "fake_accuracy")),
     ("Mean logits", ("real_logits", "fake_logits")),
     ("Penalties, before their weight", ()),
-    ("Sliced Wasserstein distance to held-out samples", ("sliced_wasserstein",)),
-    ("Frechet distance to held-out samples", ("frechet_distance",)),
-    ("Kernel distance to held-out samples", ("kernel_distance",)),
-    ("Precision, recall, density, coverage", ("precision", "recall", "density", "coverage")),
+)
+_LAST_PANELS = (
     ("Diversity of generated samples, as a share of the data's", ("diversity",)),
     ("Held-out data against new samples and noise", ("balanced_accuracy", "noise_accuracy")),
     ("Images per second", ("examples_per_second",)),
@@ -112,19 +111,26 @@ def _grids(run: Run) -> str:
     return _GRIDS.substitute(last=names[-1], top=len(names) - 1, names=json.dumps(names))
 
 
+def _metric_panels() -> list[tuple[str, tuple[str, ...]]]:
+    """Returns title and columns of each metric that is computed during training."""
+    found = {metric.title: metric.requests for metric in metrics.training_metrics().values()}
+    return [(f"{title}, against held-out samples", names) for title, names in found.items()]
+
+
 def _curves(rows: list[dict[str, float]]) -> str:
     """All panels as one SVG picture."""
     if not rows:
         return "<p>None yet.</p>"
     import matplotlib.figure  # slow to import, and needed from here on only
 
-    known = {name for _, names in _PANELS for name in names}
+    panels = (*_PANELS, *_metric_panels(), *_LAST_PANELS)
+    known = {name for _, names in panels for name in names}
     known |= {"examples_seen", "iteration", "seconds", "val_real_accuracy", "val_fake_accuracy"}
     known |= {"roll_backs"}
     rest = tuple(
         name for name in dict.fromkeys(n for row in rows for n in row) if name not in known
     )
-    panels = [(title, names or rest) for title, names in _PANELS]
+    panels = [(title, names or rest) for title, names in panels]
     panels = [(t, names) for t, names in panels if any(n in row for n in names for row in rows)]
 
     height = (len(panels) + 1) // 2

@@ -65,7 +65,7 @@ ALLOWED = {
         "keras_gan.schedules",
     },
     "keras_gan.run": {"keras_gan.datasets", "keras_gan.games.gan", "keras_gan.recipe"},
-    "keras_gan.report": {"keras_gan.run"},
+    "keras_gan.report": {"keras_gan.metrics", "keras_gan.run"},
     "keras_gan.callbacks": {
         "keras_gan.checks",
         "keras_gan.latents",

@@ -16,6 +16,8 @@ from keras_gan.metrics.real_data import from_data, open_data, open_whole
 from keras_gan.metrics.samples import Samples
 from keras_gan.spec import Spec
 
+DEFAULT_DRAWING = Drawing()
+
 # Origins with a generator, whose latents can be truncated.
 _GENERATORS = ("game", "run", "bundle")
 
@@ -23,7 +25,7 @@ _GENERATORS = ("game", "run", "bundle")
 def open_samples(
     source: Any,
     like: Spec | None = None,
-    drawing: Drawing = Drawing(),
+    drawing: Drawing = DEFAULT_DRAWING,
     checkpoint: str = "last",
 ) -> Samples:
     """Opens the samples to evaluate.
