@@ -23,8 +23,10 @@ import keras_gan
 from keras_gan import Spec, UsageError, datasets, metrics, recipe
 from keras_gan import run as runs
 from keras_gan.__main__ import main
-from keras_gan.metrics import inception, sources, statistics
-from keras_gan.metrics.features import open_features, to_bytes
+from keras_gan.metrics import class_matching, inception, real_data, sources, statistics
+from keras_gan.metrics.features import open_features
+from keras_gan.metrics.generators import Drawing
+from keras_gan.metrics.images import to_bytes
 
 SPEC = Spec("image", (8, 12, 1), (-1.0, 1.0), num_classes=3)
 COUNT = 150
@@ -181,7 +183,7 @@ def test_a_run_and_a_bundle_know_their_data(places, linear):
         found = evaluate(places[name], None, linear, metrics="frechet_distance")
         assert "from" in found.protocol["real"]["source"]
         assert found.protocol["generated"]["examples_seen"] == 128
-    with pytest.raises(UsageError, match=r"What to compare with must be named.*pictures"):
+    with pytest.raises(UsageError, match=r"The data to compare with must be named.*pictures"):
         evaluate(places["pictures"])
 
 
@@ -512,7 +514,7 @@ def test_inception_is_refused_unless_it_is_the_standard_network(tmp_path, monkey
     monkeypatch.delenv("KERAS_GAN_INCEPTION", raising=False)
     with pytest.raises(UsageError, match=r"pt_inception-2015-12-05-6726825d.pth.*no path"):
         open_features("inception", SPEC)
-    with pytest.raises(UsageError, match=r"pt_inception-2015-12-05-6726825d.pth.*no file"):
+    with pytest.raises(UsageError, match=r"pt_inception-2015-12-05-6726825d.pth.*not a file"):
         open_features(f"inception:{tmp_path}/none.pth", SPEC)
     (tmp_path / "other.pth").write_bytes(b"other")
     with pytest.raises(UsageError, match=r"of sha256 6726825d.*Received.*of sha256 d9298a10"):
@@ -537,7 +539,10 @@ def test_inception_is_refused_unless_it_is_the_standard_network(tmp_path, monkey
         ({"metrics": ["fid"]}, r"FID is called so only with the extractor inception.*by_brightn"),
         ({"metrics": ["kid"]}, r"KID is called so only with.*kernel_distance is the same"),
         ({"metrics": "inception_score"}, r"The Inception score is called so only.*class_score is"),
-        ({"metrics": ["modes"], "features": "pixels"}, r"mode_coverage needs an extractor with cl"),
+        (
+            {"metrics": ["modes"], "features": "pixels"},
+            r"mode_coverage needs an extractor with cl",
+        ),
         ({"metrics": ["label_accuracy"]}, r"label_accuracy needs generated samples with labels"),
         ({"metrics": ["ms_ssim"]}, r"ms_ssim needs images of at least 11x11"),
         ({"split": "train", "metrics": ["nearest"]}, r"nearest needs data with a training split"),
@@ -548,12 +553,15 @@ def test_inception_is_refused_unless_it_is_the_standard_network(tmp_path, monkey
         ({"cache": 5}, r"cache must be True, False or a folder. Received: cache=5"),
         ({"epochs": 1.5}, r"epochs must be a whole number from 1 up. Received: epochs=1.5"),
         ({"nearest_picture": "none/x.png"}, r"to a folder that exists.*Received: 'none/x.png'"),
-        ({"count": 5, "metrics": "coverage"}, r"density_coverage needs at least 6 samples of eith"),
+        (
+            {"count": 5, "metrics": "coverage"},
+            r"density_coverage needs at least 6 real and 6",
+        ),
         ({"count": 1}, r"count must be a whole number from 2 up. Received: count=1"),
         ({"count": 100}, r"at most the number of samples, 60 in arrays.*Received: count=100"),
         ({"real_count": 999}, r"real_count must be at most the number.*150.*real_count=999"),
         ({"split": "train", "nearest_picture": "x.png"}, r"A picture of nearest neighbors needs"),
-        ({"cache": "{file}/x", "features": "pixels"}, r"cache folder must be one that can be writ"),
+        ({"cache": "{file}/x", "features": "pixels"}, r"cache folder must be writable"),
     ],
 )
 def test_mistakes_are_told_in_one_line(options, message, data_file, tmp_path):
@@ -599,10 +607,13 @@ def test_more_is_refused_that_does_not_fit(data_file, places, tmp_path, linear):
         (lambda x: np.ones((2, 4)), r"\(count, number\). Received: \(2, 4\) for 60 samples"),
         (lambda x: x.reshape(len(x), -1)[:2], r"Received: \(2, 96\) for 60 samples"),
         (lambda x: x.reshape(len(x), -1) * 1j, r"Received: \(2, 96\) complex numbers for 2"),
-        (lambda x: (np.ones((len(x), 2)), np.ones((2, 3)) / 3), r"gives probabilities .*\(2, 3\)"),
+        (
+            lambda x: (np.ones((len(x), 2)), np.ones((2, 3)) / 3),
+            r"return probabilities .*\(2, 3\)",
+        ),
         (
             lambda x: (np.ones((len(x), 2)), np.full((len(x), 3), np.nan)),
-            "Probabilities must be finite numbers. Received: NaN or infinity of '<lambda>'",
+            "Probabilities must be finite numbers. Received: NaN or infinity from '<lambda>'",
         ),
     ],
 )
@@ -627,7 +638,7 @@ def test_what_is_no_extractor_of_keras_is_told(places, game, tmp_path):
     expected = x.astype("float64").mean(axis=(1, 2)) / 127.5 - 1
     np.testing.assert_allclose(open_features(own, SPEC)(x)[0], expected, atol=1e-6)
     for played in (game, checkpoint_of(places)):
-        with pytest.raises(UsageError, match=r"A game is no extractor: .*gan.discriminator"):
+        with pytest.raises(UsageError, match=r"must be a single model, such as gan.discriminator"):
             open_features(played, SPEC)
 
 
@@ -676,7 +687,7 @@ def test_labels_are_judged_by_the_names_of_the_classes(tmp_path):
     alphabetical = evaluate(tmp_path / "named", whole, **asked)
     assert alphabetical["label_accuracy"] == by_id["label_accuracy"]
     other = datasets.from_arrays(x, y, class_names=[*"abcdefghij"], held_out=0)
-    with pytest.raises(UsageError, match=r"the data's classes, and 'fashion_mnist' has other nam"):
+    with pytest.raises(UsageError, match=r"the data's classes, by the same names.*_mnist' with"):
         evaluate((x, y), other, **asked)
     del asked["metrics"]
     assert "label_accuracy" not in evaluate((x, y), other, **asked).values
@@ -707,7 +718,7 @@ def test_the_command_prints_a_table_and_writes_json(places, linear, tmp_path, ca
 
 
 def test_a_figure_that_is_no_number_is_null_in_json(tmp_path):
-    found = metrics.Evaluation({"a": float("nan"), "b": 2.0}, {})
+    found = metrics.EvaluationResult({"a": float("nan"), "b": 2.0}, {})
     found.save(tmp_path / "x.json")
     assert json.loads((tmp_path / "x.json").read_text())["values"] == {"a": None, "b": 2.0}
 
@@ -860,14 +871,14 @@ def test_a_truncated_distance_is_not_called_fid(places, data_file, linear):
 
 def test_a_choice_that_a_source_does_not_have_is_refused(places, data_file):
     for name in ("bundle", "file", "arrays", "pictures"):
-        with pytest.raises(UsageError, match=r"live generator can be chosen of a run or a game al"):
+        with pytest.raises(UsageError, match=r"live generator .*chosen only for a run or a game"):
             evaluate(places[name], data_file, average=False)
-        with pytest.raises(UsageError, match=r"can be chosen of a run alone. Received: checkpoint"):
+        with pytest.raises(UsageError, match=r"can be chosen only for a run. Received: checkpoint"):
             evaluate(places[name], data_file, checkpoint="best")
-    with pytest.raises(UsageError, match=r"A checkpoint can be chosen of a run alone"):
+    with pytest.raises(UsageError, match=r"checkpoint can be chosen only for a run"):
         evaluate(places["game"], data_file, checkpoint="best")
     for name in ("file", "arrays", "pictures"):
-        with pytest.raises(UsageError, match=r"truncated of a run, a bundle or a game alone.*=0.5"):
+        with pytest.raises(UsageError, match=r"other than 1 is available only for a run.*=0.5"):
             evaluate(places[name], data_file, truncation=0.5)
     with pytest.raises(UsageError, match=r"truncation must be a number from 0 up. .*=-1"):
         evaluate(places["game"], data_file, truncation=-1)
@@ -875,16 +886,14 @@ def test_a_choice_that_a_source_does_not_have_is_refused(places, data_file):
 
 def test_truncated_latents_are_those_of_generate(game, places):
     """At 0 all samples of a class are one; run, bundle and game agree at 0.5."""
-    half = sources.Drawing(seed=3, truncation=0.5)
+    half = Drawing(seed=3, truncation=0.5)
     told = {name: sources.open_samples(places[name], drawing=half) for name in ("game", "bundle")}
     expected = game.generate(range(3, 13), truncation=0.5)
     for made in told.values():
         assert made.protocol["truncation"] == 0.5
         samples = made.take(10)[0] / 127.5 - 1
         assert np.abs(samples - expected).max() < 1.01 / 127.5
-    none, labels = sources.open_samples(
-        places["game"], drawing=sources.Drawing(truncation=0.0)
-    ).take(12)
+    none, labels = sources.open_samples(places["game"], drawing=Drawing(truncation=0.0)).take(12)
     for i, label in enumerate(labels):
         np.testing.assert_array_equal(none[i], none[np.argmax(labels == label)])
 
@@ -939,9 +948,9 @@ def test_a_generator_is_asked_for_the_classes_of_the_data(game, places, linear):
     y = np.where(np.arange(90) < 60, 2, np.arange(90) % 2).astype("int32")
     told = {}
     for name in ("game", "bundle"):
-        made = sources.open_samples(places[name], drawing=sources.Drawing(seed=5))
-        real = sources.from_data(sources.open_data((x, y)), "all")
-        asked = sources.like_real(sources.match_classes(made, real.spec), real, 90)
+        made = sources.open_samples(places[name], drawing=Drawing(seed=5))
+        real = real_data.from_data(real_data.open_data((x, y)), "all")
+        asked = class_matching.like_real(class_matching.match_classes(made, real.spec), real, 90)
         labels = asked.take(180)[1]
         np.testing.assert_array_equal(np.bincount(labels), [30, 30, 120])
         assert len(np.unique(labels[:20])) == 3  # in no order of the data's
@@ -972,13 +981,13 @@ def test_classes_are_matched_by_name(own, known, ids):
     count = len(own) or 2
     labels = np.arange(count, dtype="int32")
     x = np.zeros((count, 2), "float32")
-    made = sources.from_data(datasets.from_arrays(x, labels, class_names=own, held_out=0), "all")
+    made = real_data.from_data(datasets.from_arrays(x, labels, class_names=own, held_out=0), "all")
     real = Spec("points", (2,), None, len(known) or 11, known)
     if isinstance(ids, str):
         with pytest.raises(UsageError, match=rf"must be among those of the data.*Received: {ids}"):
-            sources.match_classes(made, real)
+            class_matching.match_classes(made, real)
     else:
-        np.testing.assert_array_equal(sources.match_classes(made, real).take(count)[1], ids)
+        np.testing.assert_array_equal(class_matching.match_classes(made, real).take(count)[1], ids)
 
 
 def test_a_folder_with_fewer_classes_keeps_their_ids(places, data_file, tmp_path):
@@ -988,10 +997,10 @@ def test_a_folder_with_fewer_classes_keeps_their_ids(places, data_file, tmp_path
     found = evaluate(tmp_path / "some", data_file, None, count=60, metrics="frechet_distance")
     assert found.protocol["generated"]["source"].endswith("as 8x12x1")
     made = sources.open_samples(tmp_path / "some", SPEC)
-    labels = sources.match_classes(made, SPEC).take(made.count)[1]
+    labels = class_matching.match_classes(made, SPEC).take(made.count)[1]
     assert set(labels) == {1, 2}
     with pytest.raises(UsageError, match=r"by id \(0 to 1\).*Received: '2' of folder"):
-        sources.match_classes(made, dataclasses.replace(SPEC, num_classes=2))
+        class_matching.match_classes(made, dataclasses.replace(SPEC, num_classes=2))
 
 
 def test_pictures_of_another_size_are_told(tmp_path, data_file, places):

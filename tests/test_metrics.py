@@ -37,7 +37,7 @@ def test_balanced_accuracy_does_not_flatter_itself():
 
 
 def test_balanced_accuracy_needs_samples():
-    with pytest.raises(UsageError, match=r"2 samples of each side\. Received: 1 and 5"):
+    with pytest.raises(UsageError, match=r"2 samples of each set\. Received: 1 real and 5 other"):
         metrics.balanced_accuracy(np.zeros(1), np.zeros(5))
 
 
@@ -61,5 +61,5 @@ def test_diversity_counts_places():
 def test_diversity_mistakes():
     with pytest.raises(UsageError, match="not all equal"):
         metrics.Diversity(np.ones((5, 3)))
-    with pytest.raises(UsageError, match=r"sets of one size, here 5\. Received: 4"):
+    with pytest.raises(UsageError, match=r"needs 5 samples, as many as real ones\. Received: 4"):
         metrics.Diversity(np.arange(5.0)[:, None])(np.zeros((4, 1)))

@@ -468,7 +468,7 @@ def test_features_that_are_none(metric):
         for sides in ((bad, good), (good, bad)):
             with pytest.raises(UsageError, match=r"must be finite numbers\. Received: .*row 17"):
                 metric(*sides)
-    with pytest.raises(UsageError, match=r"one dimension\. Received: dim=[34] and dim=[34]"):
+    with pytest.raises(UsageError, match=r"same dimension\. Received: dim=[34] and dim=[34]"):
         metric(good, np.zeros((20, 4)))
     with pytest.raises(UsageError, match=r"Received: \w+ of shape \(20,\) and type float64"):
         metric(good, np.zeros(20))
@@ -481,14 +481,14 @@ def test_features_that_are_none(metric):
 
 def test_too_few_samples():
     x = np.random.default_rng(0).normal(size=(6, 3))
-    with pytest.raises(UsageError, match=r"2 samples of either side\. Received: 6 real and 1 gen"):
+    with pytest.raises(UsageError, match=r"2 generated samples\. Received: 6 real and 1 gen"):
         metrics.frechet_distance(x, x[:1])
     with pytest.raises(UsageError, match=r"Received: 6 real, 3 generated, neighbors=3"):
         metrics.precision_recall(x, x[:3])
     assert metrics.precision_recall(x, x[:4]).precision == 1
     with pytest.raises(UsageError, match=r"Received: 5 real, 6 generated, neighbors=5"):
         metrics.density_coverage(x[:5], x)
-    with pytest.raises(UsageError, match=r"at least 1 neighbor\. Received: neighbors=0"):
+    with pytest.raises(UsageError, match=r"neighbors must be at least 1\. Received: neighbors=0"):
         metrics.precision_recall(x, x, neighbors=0)
     with pytest.raises(UsageError, match=r"Received: 6 real, 6 generated, subset_size=1000"):
         metrics.kernel_distance(x, x)

@@ -322,8 +322,8 @@ OF_FEATURES = ("moments", *PER_SAMPLE)  # needs of an extractor
 
 def all_metrics() -> list[Metric]:
     """Returns an instance of every metric, in the order of results."""
-    found: Iterable[Any] = registry.classes(Metric).values()
-    metrics: list[Metric] = [cls() for cls in found]
+    classes: dict[str, Any] = dict(registry.classes(Metric))
+    metrics: list[Metric] = [cls() for cls in classes.values()]
     return sorted(metrics, key=lambda metric: (metric.order, metric.name))
 
 

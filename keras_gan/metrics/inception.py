@@ -223,9 +223,8 @@ def read(content: bytes) -> Weights:
         return _read_zip(content, dtypes)
     stream = io.BytesIO(content)
     storages: dict[str, np.ndarray] = {}
-    views = [_Unpickler(stream, dtypes).load() for _ in range(4)][
-        3
-    ]  # after three pickles about the format
+    # Three pickles that describe the format come first.
+    views = [_Unpickler(stream, dtypes).load() for _ in range(4)][3]
     for key in _Unpickler(stream, dtypes).load():
         size = int.from_bytes(stream.read(8), "little")
         storages[key] = np.frombuffer(stream.read(size * dtypes[key].itemsize), dtypes[key])

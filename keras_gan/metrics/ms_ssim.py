@@ -33,10 +33,8 @@ class MsSsim(Metric):
 
     def of(self, inputs: EvaluationInputs) -> dict[str, float]:
         within_classes = _within_classes_only(inputs)
-        values = {}
-        for name, (images, labels) in zip(
-            ("ms_ssim_real", "ms_ssim"), _images(inputs), strict=True
-        ):
+        names, values = ("ms_ssim_real", "ms_ssim"), {}
+        for name, (images, labels) in zip(names, _images(inputs), strict=True):
             within = labels if within_classes else None
             values[name] = ms_ssim_diversity(images, PAIRS, (0, 255), inputs.seed, within)
         return {name: values[name] for name in ("ms_ssim", "ms_ssim_real")}
