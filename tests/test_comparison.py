@@ -36,7 +36,7 @@ class SpreadRatio(metrics.Metric):
         return generated.std() / real.std()
 
 
-def test_a_metric_is_one_class(sets, tmp_path):
+def test_a_metric_is_one_class(sets, monkeypatch):
     """Evaluation, comparison, recipe and help find a subclass by its name, with its needs."""
     real, generated = (x.astype("float32") for x in sets)
     expected = pytest.approx(generated.std() / real.std())
@@ -55,8 +55,9 @@ def test_a_metric_is_one_class(sets, tmp_path):
     with pytest.raises(UsageError, match=r"must be one of .*Received: metric='spread_ratio'"):
         metrics.Comparison(real, "spread_ratio")  # neither high nor low is better
     assert metrics.names()["spread_ratio"] == "Ratio of standard deviations"
-    with pytest.raises(UsageError, match=r"Odd\.needs must name requirements.*'feature'"):
-        type("Odd", (metrics.Metric,), {"needs": ("feature",)})
+    monkeypatch.setattr(SpreadRatio, "needs", ("feature",))
+    with pytest.raises(UsageError, match=r"SpreadRatio\.needs must name req.*'feature'. Did you"):
+        metrics.evaluate(generated, real, "pixels", 300, metrics="spread_ratio", **options)
 
 
 def halves(x):

@@ -174,15 +174,6 @@ class Metric(abc.ABC):
     in_training: ClassVar[bool] = False
     order: ClassVar[int] = 1000
 
-    def __init_subclass__(cls, **kwargs: Any):
-        super().__init_subclass__(**kwargs)
-        for need in cls.needs:
-            if need not in NEEDS:
-                raise UsageError(
-                    f"{cls.__name__}.needs must name requirements. Received: {need!r}. "
-                    f"{registry.nearest(need, NEEDS)}"
-                )
-
     @property
     def name(self) -> str:
         """Name of the metric."""
@@ -223,7 +214,11 @@ class Metric(abc.ABC):
         return {}
 
     def missing(self, context: MetricContext) -> Missing | None:
-        """Returns the first requirement that is not met, or `None`."""
+        """Returns the first requirement that is not met, or `None`.
+
+        Raises:
+            UsageError: the metric declares an unknown need.
+        """
         spec = context.spec
         if self.kinds is not None and spec.kind not in self.kinds:
             return Missing(f"samples of kind {' or '.join(self.kinds)}", f"kind {spec.kind!r}")
@@ -235,7 +230,7 @@ class Metric(abc.ABC):
                 f"at least {self.least} real and {self.least} generated samples",
                 f"{context.real_count} real and {context.count} generated samples",
             )
-        found = (NEEDS[need](context) for need in self.needs)
+        found = (_check_need(self, need)(context) for need in self.needs)
         return next((missing for missing in found if missing is not None), None)
 
     def result(self, inputs: EvaluationInputs) -> MetricResult:
@@ -247,6 +242,15 @@ class Metric(abc.ABC):
 
 
 # ------------------------------------------------------------------------ requirements
+
+
+def _check_need(metric: Metric, need: str) -> Callable[[MetricContext], Missing | None]:
+    if need not in NEEDS:
+        raise UsageError(
+            f"{type(metric).__name__}.needs must name requirements. Received: {need!r}. "
+            f"{registry.nearest(need, NEEDS)}"
+        )
+    return NEEDS[need]
 
 
 def _available(context: MetricContext) -> Missing | None:
