@@ -113,8 +113,8 @@ def _grids(run: Run) -> str:
 
 def _metric_panels() -> list[tuple[str, tuple[str, ...]]]:
     """Returns title and columns of each metric that is computed during training."""
-    found = {metric.title: metric.requests for metric in metrics.training_metrics().values()}
-    return [(f"{title}, against held-out samples", names) for title, names in found.items()]
+    found = {metric.name: metric for metric in metrics.training_metrics().values()}
+    return [(f"{m.title}, against held-out samples", m.requests) for m in found.values()]
 
 
 def _curves(rows: list[dict[str, float]]) -> str:

@@ -374,9 +374,7 @@ def test_ms_ssim_within_classes_detects_a_collapse_in_each():
     assert metrics.ms_ssim_diversity(images, pairs=50) < 0.8
     assert metrics.ms_ssim_diversity(images, pairs=50, labels=labels) == pytest.approx(1)
     noise = rng.uniform(-1, 1, (20, 16, 16, 1)).astype("float32")
-    assert (
-        metrics.ms_ssim_diversity(noise, pairs=50, labels=labels) < 0.3
-    )  # two different images
+    assert metrics.ms_ssim_diversity(noise, pairs=50, labels=labels) < 0.3  # two different images
     with pytest.raises(UsageError, match=r"2 images of one class\. Received: 20 images of 20 cl"):
         metrics.ms_ssim_diversity(noise, labels=np.arange(20))
     with pytest.raises(UsageError, match=r"one label for each of the 20 images\. Received: \(3,"):

@@ -64,7 +64,7 @@ def sliced_wasserstein(
     real, generated = _values(real, "real"), _values(generated, "generated")
     if real.shape != generated.shape or not len(real):
         raise UsageError(
-            "real and generated must have as many samples of the same shape, at least 1. "
+            "real and generated must have the same number of samples (1 or more) and shape. "
             f"Received: {real.shape} and {generated.shape}"
         )
     real, generated = real.reshape(len(real), -1), generated.reshape(len(generated), -1)
