@@ -176,7 +176,7 @@ class Term:
 
     players: tuple[str, ...] = ("discriminator",)
     # Players that it differentiates by their inputs, and so twice in all.
-    twice: tuple[str, ...] = ("discriminator",)
+    second_order: tuple[str, ...] = ("discriminator",)
 
     def __init__(self, weight: float | Schedule = 1.0, interval: int = 1):
         weight = schedules.get(weight)
