@@ -1,10 +1,11 @@
-"""Are all ten kinds of clothing there, and is no picture there twice?
+"""Class shares and diversity of the generated images of a Fashion-MNIST bundle.
 
     python benchmarks/classes.py runs/quickstart/bundle
 
-Trains a small classifier on the 9,000 training images that come with the package, tells its
-accuracy on the 1,000 held out, and lets it label what the bundle makes (through onnxruntime). For
-likeness it compares the smallest distance between any two of 64 samples with that of 64 real ones.
+Trains a small classifier on the 9,000 training images included in the package, prints its accuracy
+on the 1,000 held-out images, and classifies the bundle's samples (made by onnxruntime). As a check
+for duplicates, compares the smallest distance between any two of 64 samples with that of 64 real
+images.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from keras_gan import datasets
 
 
 def classifier(source: datasets.Source) -> tuple[Any, float]:
-    """A small convolutional classifier and its accuracy on the held-out images."""
+    """Returns a small convolutional classifier and its accuracy on the held-out images."""
     keras.utils.set_random_seed(0)
     model: Any = keras.Sequential(
         [
@@ -46,7 +47,7 @@ def classifier(source: datasets.Source) -> tuple[Any, float]:
 
 
 def smallest_distance(images: np.ndarray) -> float:
-    """Root mean square difference of the two most alike images."""
+    """Returns the root mean square difference of the two most similar images."""
     flat = images.reshape(len(images), -1).astype("float64")
     square = ((flat[:, None] - flat[None]) ** 2).mean(axis=2)
     square[np.diag_indices(len(flat))] = np.inf
@@ -64,13 +65,13 @@ def main() -> None:
     samples = serving.Bundle(options.bundle).generate(range(options.count))
     labels = model.predict(samples, batch_size=100, verbose=0).argmax(axis=1)
     shares = np.bincount(labels, minlength=source.spec.num_classes) / len(labels)
-    print(f"classifier: {accuracy:.1%} of the held-out images right")
+    print(f"classifier: {accuracy:.1%} of the held-out images classified correctly")
     for name, share in zip(source.spec.class_names, shares, strict=True):
         print(f"{name:<12} {share:6.1%}  {'#' * round(100 * share)}")
     print(f"smallest share: {shares.min():.1%}")
     real, _ = source.arrays("held_out")
     ours, theirs = smallest_distance(samples[:64]), smallest_distance(real[:64] / 127.5 - 1)
-    print(f"two most alike of 64: {ours:.3f} apart; of 64 real ones: {theirs:.3f}")
+    print(f"smallest distance of 64 samples: {ours:.3f}; of 64 real images: {theirs:.3f}")
     if options.json:
         result = {"accuracy": accuracy, "shares": shares.tolist(), "alike": [ours, theirs]}
         options.json.write_text(json.dumps(result, indent=2) + "\n")

@@ -1,15 +1,15 @@
-"""Trains the small classifier whose features `keras-gan evaluate --features fashion_mnist` takes.
+"""Training of the classifier whose features `keras-gan evaluate --features fashion_mnist` uses.
 
     python benchmarks/classifier.py --to keras_gan/metrics/networks/fashion_mnist.onnx
 
-On the 60,000 training images of Fashion-MNIST; tells its accuracy on the 10,000 test
-images, of Keras and of the file through onnxruntime, and the file's SHA-256. The file in the
-package was made by this command; another machine's arithmetic gives other bytes, and distances
-measured with another file are other distances.
+Trains on the 60,000 training images of Fashion-MNIST, and prints the accuracy on the 10,000 test
+images, in Keras and of the ONNX file in onnxruntime, and the file's SHA-256. The file in the
+package was made by this command. Another machine's arithmetic may give a different file, and
+distances measured with different files cannot be compared.
 
-The network: six 3x3 convolutions with batch normalization and ReLU, 32 to 128 channels, from 28
-to 7 pixels; the means over the last feature map are the 128 features, and one dense layer turns
-them into the logits of the ten classes. Training images are shifted by up to 2 pixels and mirrored.
+The network has six 3x3 convolutions with batch normalization and ReLU, 32 to 128 channels, from 28
+to 7 pixels. Global average pooling gives the 128 features, and one dense layer the logits of the
+ten classes. Training images are shifted by up to 2 pixels and flipped at random.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from keras_gan import datasets, precision
 
 
 def build() -> keras.Model:
-    """From `(batch, 28, 28, 1)` in [-1, 1] to `features` (batch, 128), `logits` (batch, 10)."""
+    """Builds the network: `(batch, 28, 28, 1)` in [-1, 1] to 128 `features` and 10 `logits`."""
     keras.utils.set_random_seed(0)
     images = keras.Input((28, 28, 1), name="images")
     x = images
@@ -46,18 +46,18 @@ def build() -> keras.Model:
 
 
 def batches(source: datasets.Source, size: int) -> tf.data.Dataset:
-    """An epoch of training images, each mirrored or not and shifted by up to 2 pixels."""
+    """Returns training batches, flipped at random and shifted by up to 2 pixels."""
 
-    def moved(images, labels):
+    def augment(images, labels):
         seeds = tf.random.uniform((2,), maxval=2**30, dtype=tf.int32)
-        mirrored = tf.random.uniform((size, 1, 1, 1)) < 0.5
-        images = tf.where(mirrored, images[:, :, ::-1], images)
+        flipped = tf.random.uniform((size, 1, 1, 1)) < 0.5
+        images = tf.where(flipped, images[:, :, ::-1], images)
         padded = tf.pad(images, [(0, 0), (2, 2), (2, 2), (0, 0)], constant_values=-1.0)
         corner = tf.math.floormod(seeds, 5)
         return padded[:, corner[0] : corner[0] + 28, corner[1] : corner[1] + 28], labels
 
     data = source.dataset("train", batch_size=size, seed=0, repeat=True)
-    return data.map(moved).map(lambda x, y: (tf.ensure_shape(x, (size, 28, 28, 1)), y))
+    return data.map(augment).map(lambda x, y: (tf.ensure_shape(x, (size, 28, 28, 1)), y))
 
 
 def train(model: Any, source: datasets.Source, epochs: int, size: int = 100) -> None:
@@ -65,11 +65,11 @@ def train(model: Any, source: datasets.Source, epochs: int, size: int = 100) -> 
     rate: Any = keras.optimizers.schedules.CosineDecay(
         0.0, epochs * steps, warmup_target=3e-3, warmup_steps=steps
     )
-    judge: Any = keras.Model(model.inputs, model.output["logits"])
+    network: Any = keras.Model(model.inputs, model.output["logits"])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    judge.compile(keras.optimizers.AdamW(rate, weight_decay=1e-2), loss, metrics=["accuracy"])
+    network.compile(keras.optimizers.AdamW(rate, weight_decay=1e-2), loss, metrics=["accuracy"])
     with precision.graphs(precision.choose("auto")[0]):
-        judge.fit(batches(source, size), epochs=epochs, steps_per_epoch=steps, verbose=2)
+        network.fit(batches(source, size), epochs=epochs, steps_per_epoch=steps, verbose=2)
 
 
 def to_onnx(model: Any, path: pathlib.Path) -> None:
@@ -98,9 +98,9 @@ def main() -> None:
     parts = np.array_split(images, 20)
     logits = np.concatenate([session.run(["logits"], {"images": part})[0] for part in parts])
     print(f"trained {time.monotonic() - began:.0f} s, {trained.count_params():,} parameters")
-    print(f"Keras: {np.mean(own['logits'].argmax(1) == labels):.2%} of the test images right")
-    print(f"onnxruntime: {np.mean(logits.argmax(1) == labels):.2%}, largest difference ", end="")
-    print(f"{np.abs(logits - own['logits']).max():.1e}")
+    print(f"Keras: accuracy {np.mean(own['logits'].argmax(1) == labels):.2%} on the test images")
+    accuracy, error = np.mean(logits.argmax(1) == labels), np.abs(logits - own["logits"]).max()
+    print(f"onnxruntime: accuracy {accuracy:.2%}, largest difference {error:.1e}")
     print(f"sha256 {hashlib.sha256(options.to.read_bytes()).hexdigest()}")
 
 

@@ -1,10 +1,10 @@
-"""Clocks by which `quality.py` gives games equal times, in seconds."""
+"""Clocks that `quality.py` limits training by, in seconds."""
 
 import os
 import time
 
 CLOCKS = {
     "wall": time.monotonic,
-    # Of all cores: what a game would take by the clock that keeps every core busy.
+    # Processor time divided by the cores: the wall-clock time with all cores busy.
     "processor": lambda: time.process_time() / (os.cpu_count() or 1),
 }

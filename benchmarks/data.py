@@ -1,10 +1,10 @@
-"""Does the data keep up? Images per second of the pipeline alone, against what a step consumes.
+"""Throughput of the input pipeline, compared with the consumption of a training step.
 
     python benchmarks/data.py --count 100000
 
-Two sources: Fashion-MNIST's stream as the recipe reads it, and a folder of small PNGs made in a
-temporary place. The step is the one of the recipe fashion-mnist. Prints the process's memory as the
-stream goes on: it must not grow.
+Measures two sources: Fashion-MNIST as the recipe reads it, and a temporary folder of small PNGs.
+The training step is that of the recipe fashion-mnist. Also prints the memory of the process during
+the stream, which must not grow.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from keras_gan.errors import UsageError
 
 
 def resident() -> float:
-    """Resident memory of this process now, in MiB."""
+    """Returns the resident memory of this process, in MiB."""
     for line in pathlib.Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmRSS"):
             return int(line.split()[1]) / 1024
@@ -36,23 +36,23 @@ def fashion_mnist() -> datasets.Source:
     try:
         return datasets.open("fashion-mnist")
     except UsageError:
-        return datasets.open("fashion-mnist-10k")  # the images that come with the package
+        return datasets.open("fashion-mnist-10k")  # the images included in the package
 
 
-def write_pictures(folder: pathlib.Path, count: int) -> None:
-    """Pictures of 32 x 32 x 3 with as much in them as a photograph has: smooth, with some noise."""
+def write_images(folder: pathlib.Path, count: int) -> None:
+    """Writes 32 x 32 x 3 images with the entropy of photographs: smooth, with some noise."""
     rng = np.random.default_rng(0)
     for i in range(count):
         if i % 1000 == 0:
             (folder / f"{i // 1000:04d}").mkdir()
             smooth = np.kron(rng.integers(0, 224, (64, 4, 4, 3)), np.ones((1, 8, 8, 1)))
-        picture = smooth[i % 64] + rng.integers(0, 32, (32, 32, 3))
+        image = smooth[i % 64] + rng.integers(0, 32, (32, 32, 3))
         path = folder / f"{i // 1000:04d}" / f"{i:06d}.png"
-        Image.fromarray(picture.astype("uint8")).save(path, compress_level=1)
+        Image.fromarray(image.astype("uint8")).save(path, compress_level=1)
 
 
 def stream(source: datasets.Source, seconds: float, batch_size: int = 64) -> dict[str, Any]:
-    """Reads batches for a time, after one second of start; memory at 5 points."""
+    """Reads batches for some seconds, after one second of warm-up; samples memory 5 times."""
     batches = iter(source.dataset("train", batch_size=batch_size, seed=0, repeat=True))
     until = time.perf_counter() + 1
     while time.perf_counter() < until:
@@ -71,7 +71,7 @@ def stream(source: datasets.Source, seconds: float, batch_size: int = 64) -> dic
 
 
 def step_rate(seconds: float) -> float:
-    """Images per second that the step of the recipe fashion-mnist consumes."""
+    """Returns the images per second that a step of the recipe fashion-mnist consumes."""
     source = fashion_mnist()
     recipe, _ = train.choose_precision(recipes.load("fashion-mnist", ("training.precision=auto",)))
     gan = train.build(recipe, source.spec)
@@ -90,7 +90,7 @@ def step_rate(seconds: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--count", type=int, default=100_000, help="pictures in the folder")
+    parser.add_argument("--count", type=int, default=100_000, help="images in the folder")
     parser.add_argument("--seconds", type=float, default=20, help="length of each measurement")
     parser.add_argument("--json", type=pathlib.Path, help="write the results there")
     options = parser.parse_args()
@@ -98,25 +98,26 @@ def main() -> None:
     print(f"the step consumes {consumed:,.0f} images/s")
     results: dict[str, Any] = {"step": consumed}
 
-    def tell(name: str, source: datasets.Source) -> None:
+    def report(name: str, source: datasets.Source) -> None:
         found = results[name] = stream(source, options.seconds)
         first, *_, last = found["memory_mib"]
         rate = found["examples_per_second"]
         print(
-            f"{name}: {rate:,.0f} images/s, {rate / consumed:.1f} times the step's; slowest batch "
-            f"{found['slowest'] * 1e3:.0f} ms; memory {first:,.0f} to {last:,.0f} MiB",
+            f"{name}: {rate:,.0f} images/s, {rate / consumed:.1f} times the step's rate; "
+            f"slowest batch {found['slowest'] * 1e3:.0f} ms; "
+            f"memory {first:,.0f} to {last:,.0f} MiB",
             flush=True,
         )
 
-    tell("fashion-mnist", fashion_mnist())
+    report("fashion-mnist", fashion_mnist())
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        write_pictures(pathlib.Path(folder), options.count)
+        write_images(pathlib.Path(folder), options.count)
         print(f"{options.count:,} PNGs written in {time.perf_counter() - began:.0f} s", flush=True)
         began = time.perf_counter()
         source = datasets.open(folder)
         print(f"folder opened in {time.perf_counter() - began:.1f} s")
-        tell(f"folder of {options.count:,} PNGs", source)
+        report(f"folder of {options.count:,} PNGs", source)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
 

@@ -1,10 +1,10 @@
-"""Does the generator find every mode? Trains gaussians-8 or gaussians-25 and counts.
+"""Mode coverage of the recipes gaussians-8 and gaussians-25.
 
     python benchmarks/gaussians.py --modes 8 --seeds 3
 
-Protocol of PacGAN (https://arxiv.org/abs/1712.04086): 25,000 generated points; a point is of high
-quality within 3 standard deviations of a mode's center; a mode is found if it has such a point.
-A perfect sampler has 98.9 % of high quality.
+Follows the protocol of PacGAN (https://arxiv.org/abs/1712.04086) with 25,000 generated points. A
+point is of high quality if it is within 3 standard deviations of a mode's center; a mode is covered
+if it has such a point. A perfect sampler has 98.9 % of high quality.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def measure(modes: int, seed: int, settings: list[str]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--modes", type=int, choices=(8, 25), default=8)
-    parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0 on")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds, starting at 0")
     parser.add_argument("--set", action="append", default=[], help="override a key of the recipe")
     parser.add_argument("--json", type=pathlib.Path, help="write the results there")
     options = parser.parse_args()

@@ -1,23 +1,24 @@
-"""How fast is a generator once it has been exported? Here, as Keras exports it, and in PyTorch.
+"""Inference speed of exported generators, compared with Keras's own export and with PyTorch.
 
     python benchmarks/inference.py --net dcgan --torch-python /path/to/venv/bin/python
     python benchmarks/inference.py --net all --variants keras-onnx,ours --threads 1
 
-Networks: `dcgan`, the generator of the keras.io example "dcgan_overriding_train_step" (64 x 64 x
-3); `quickstart`, that of the recipe quickstart (28 x 28 x 1); and one of each architecture of this
-library. All variants compute the same weights, PyTorch's its own of the same shapes.
+The networks are `dcgan`, the generator of the keras.io example "dcgan_overriding_train_step"
+(64 x 64 x 3), `quickstart`, that of the recipe quickstart (28 x 28 x 1), and one of each
+architecture of this library. All variants have the same weights, except that PyTorch's variants
+have weights of their own, of the same shapes.
 
-Each variant lives in a process of its own with the threads that it is given, and they take turns:
-for every batch size and in every round each one computes batches for some seconds while the others
-sleep. Median and 95th percentile are over all batches of all rounds, the ratio is how many times
-faster than Keras's own ONNX export a variant is, the median over the rounds. `ours-without-PASS`
-is our ONNX model with one pass of export.passes left out, `ours-without-all` with none of them.
+Each variant runs in its own process with a fixed number of threads. Variants run alternately: for
+each batch size and round, one computes batches for some seconds while the others sleep. Median and
+95th percentile are over all batches of all rounds. The ratio is the speed relative to Keras's own
+ONNX export, as the median over the rounds. `ours-without-PASS` is our ONNX model without one pass
+of export.passes, `ours-without-all` without any.
 
-"peak" is the share of the machine's matrix-multiply peak at as many threads, measured between the
-rounds. It counts the products that the network as Keras states it needs, so that a pass that needs
-fewer can be above 100 %. "start" is the time from the start of a process to its first sample.
+"peak" is the share of the machine's peak matrix multiplication rate with the same threads, measured
+between the rounds. It counts the products of the network as Keras defines it, so a variant with a
+pass that saves products can exceed 100 %. "start" is the time from process start to first sample.
 
-PyTorch is no dependency. Its variants run in the Python given by --torch-python: `python -m venv
+PyTorch is not a dependency. Its variants run in the Python given by --torch-python: `python -m venv
 torch; torch/bin/pip install torch onnx onnxscript`, the last two for its ONNX export.
 """
 
@@ -39,11 +40,11 @@ from typing import Any
 from train_step import matmul_peak, peak_memory
 
 HERE = pathlib.Path(__file__).resolve().parent
-BASE = "keras-onnx"  # what ratios are to
+BASE = "keras-onnx"  # the reference of all ratios
 TORCH = ["torch-eager", "torch-eager-last", "torch-compile", "torch-onnx"]
 REDUCED = {"ours-int8": "model.int8.onnx", "ours-float16": "model.fp16.onnx"}
-# The same network in train_step_torch.py.
-TWINS = {"dcgan": "dcgan", "quickstart": "small"}
+# Names of the same networks in train_step_torch.py.
+TORCH_NETS = {"dcgan": "dcgan", "quickstart": "small"}
 NOTES = {
     "keras-predict": "model.predict",
     "keras-function": "the model in a tf.function",
@@ -60,7 +61,7 @@ NOTES = {
 }
 COLOR = ("image", (32, 32, 3), (-1.0, 1.0))
 GRAY = ("image", (28, 28, 1), (-1.0, 1.0))
-# Architecture, what it draws, its options, and how many classes.
+# Architecture, kind of samples, options, and number of classes.
 ARCHITECTURES: dict[str, tuple[str, tuple, dict[str, Any], int]] = {
     "quickstart": ("dcgan", GRAY, {}, 0),
     "dcgan-classes": ("dcgan", GRAY, {"conditioning": "batch_norm"}, 10),
@@ -78,7 +79,7 @@ NETS = ("dcgan", *ARCHITECTURES)
 
 
 def build(net: str) -> Any:
-    """A generator of Keras whose batch statistics are those of its own activations."""
+    """Builds a Keras generator whose batch statistics match its activations."""
     import keras
     import numpy as np
     from train_step import build_networks
@@ -87,7 +88,8 @@ def build(net: str) -> Any:
 
     if net == "dcgan":
         model = build_networks("dcgan")[0]
-        model(np.zeros((1, *model.inputs[0].shape[1:]), "float32"))  # Keras exports what was called
+        # Keras exports only a model that has been called.
+        model(np.zeros((1, *model.inputs[0].shape[1:]), "float32"))
         return model
     keras.utils.set_random_seed(0)
     family, what, options, classes = ARCHITECTURES[net]
@@ -97,13 +99,13 @@ def build(net: str) -> Any:
     inputs = model.inputs
     latents = np.random.default_rng(0).normal(size=(64, inputs[0].shape[-1])).astype("float32")
     labels = np.arange(64) % max(classes, 1)
-    for _ in range(20):  # else activations vanish or explode, and denormal numbers cost time
+    for _ in range(20):  # otherwise activations vanish or explode, and denormals are slow
         model([latents, labels] if classes else latents, training=True)
     return model
 
 
 def write_models(net: str, folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Writes every form of a network; gives the file or folder of each variant."""
+    """Writes a network in every format; returns the file or folder of each variant."""
     import keras
     import onnx
 
@@ -121,7 +123,7 @@ def write_models(net: str, folder: pathlib.Path) -> dict[str, pathlib.Path]:
     generator = open_generator(model)
     files["saved-model"] = folder / "saved_model"
     to_saved_model(
-        generator, files["saved-model"], name="generator", value_range=None, pictures=False
+        generator, files["saved-model"], name="generator", value_range=None, images=False
     )
     plain = to_onnx(generator, without=PASSES)
 
@@ -142,7 +144,7 @@ def write_models(net: str, folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def sample_flops(path: pathlib.Path) -> float:
-    """Floating point operations of one sample: two for each product of a layer."""
+    """Returns the floating-point operations of one sample, two for each product of a layer."""
     import numpy as np
     import onnx
     from onnx import numpy_helper
@@ -161,14 +163,14 @@ def sample_flops(path: pathlib.Path) -> float:
         if node.op_type not in ("Conv", "ConvTranspose", "MatMul", "Gemm"):
             continue
         given, kernel = shapes.get(node.input[0]), weights.get(node.input[1])
-        made = shapes.get(node.output[0])
-        if node.op_type == "Conv" and kernel and made:
-            total += 2.0 * np.prod(kernel[1:]) * np.prod(made)
+        output = shapes.get(node.output[0])
+        if node.op_type == "Conv" and kernel and output:
+            total += 2.0 * np.prod(kernel[1:]) * np.prod(output)
         elif node.op_type == "ConvTranspose" and kernel and given:
             total += 2.0 * np.prod(kernel[1:]) * np.prod(given)
-        elif made:  # MatMul of anything: the axis that is summed over is the last of the first
+        elif output:  # MatMul sums over the last axis of its first input
             first = given or weights.get(node.input[0], (1,))
-            total += 2.0 * first[-1] * np.prod(made)
+            total += 2.0 * first[-1] * np.prod(output)
     return float(total)
 
 
@@ -219,7 +221,7 @@ def onnx_variant(path: str, threads: int) -> Callable[[int], Any]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.x64quantprecision", "1")  # as serving has it
+    options.add_session_config_entry("session.x64quantprecision", "1")  # as in serving
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     ports = session.get_inputs()
 
@@ -231,7 +233,7 @@ def onnx_variant(path: str, threads: int) -> Callable[[int], Any]:
 
 
 def peak_variant(threads: int) -> Callable[[int], None]:
-    """Multiplies matrices; its GFLOP/s are read off the time of a call."""
+    """Returns a function that multiplies matrices and keeps the best GFLOP/s."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -245,7 +247,7 @@ def peak_variant(threads: int) -> Callable[[int], None]:
 
 
 def drawn(dtype: str, batch: int, shape: tuple) -> Any:
-    """Latents, or class ids where whole numbers are asked for; the same in every call."""
+    """Returns latents, or class ids for integer inputs; the same in every call."""
     import numpy as np
 
     if "int" in dtype:
@@ -262,8 +264,8 @@ def make(variant: str, path: str, threads: int) -> Callable[[int], Any]:
 
 
 def serve(variant: str, build: Callable[[], Callable[[int], Any]]) -> None:
-    """The child's side: for every line "B S" computes batches of B for S seconds."""
-    answers = os.fdopen(os.dup(1), "w")  # nothing else that is printed may come between
+    """Runs in the child process: for each line "B S", computes batches of B for S seconds."""
+    answers = os.fdopen(os.dup(1), "w")  # other output must not mix with the answers
     os.dup2(2, 1)
     try:
         run = build()
@@ -286,13 +288,13 @@ def serve(variant: str, build: Callable[[], Callable[[int], Any]]) -> None:
             began = time.perf_counter()
             run(batch)
             times.append(time.perf_counter() - began)
-        told = {"times": times, "cpu": (time.process_time() - cpu) / len(times)}
-        told |= {"memory": peak_memory(), "gflops": getattr(run, "gflops", None)}
-        print(json.dumps(told), file=answers, flush=True)
+        answer = {"times": times, "cpu": (time.process_time() - cpu) / len(times)}
+        answer |= {"memory": peak_memory(), "gflops": getattr(run, "gflops", None)}
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 class Child:
-    """A variant in a process of its own."""
+    """A variant in its own process."""
 
     def __init__(self, variant: str, path: str, threads: int, options: argparse.Namespace):
         self.variant = variant
@@ -316,14 +318,14 @@ class Child:
         line = stream.readline()
         return json.loads(line) if line else {"error": "the process ended"}
 
-    def turn(self, batch: int, seconds: float) -> None:
+    def compute(self, batch: int, seconds: float) -> None:
         stream: Any = self.process.stdin
         stream.write(f"{batch} {seconds}\n")
         stream.flush()
-        told = self._read()
-        self.error = told.get("error")
+        answer = self._read()
+        self.error = answer.get("error")
         if self.error is None:
-            self.rounds.append(told)
+            self.rounds.append(answer)
 
     def end(self) -> None:
         if self.process.stdin is not None:
@@ -338,7 +340,7 @@ def environment(threads: int) -> dict[str, str]:
     return {**os.environ, **quiet, **dict.fromkeys(names, str(threads))}
 
 
-# --------------------------------------------------------------------- taking turns
+# --------------------------------------------------------------------- rounds
 
 
 def measure(net: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -348,7 +350,7 @@ def measure(net: str, options: argparse.Namespace) -> dict[str, Any]:
         files, missing = gather(net, folder, options)
         rows = []
         for threads in options.threads:
-            rows += take_turns(files, threads, missing, options)
+            rows += run_rounds(files, threads, missing, options)
         flops = sample_flops(files["ours-without-all"])
         for row in rows:
             row["peak_share"] = flops * row["batch"] / row["median_ms"] / 1e6 / row.pop("peak")
@@ -367,7 +369,7 @@ def measure(net: str, options: argparse.Namespace) -> dict[str, Any]:
 def gather(
     net: str, folder: pathlib.Path, options: argparse.Namespace
 ) -> tuple[dict[str, pathlib.Path], dict[str, str]]:
-    """The file of each variant that is asked for, and why others have none."""
+    """Returns the file of each requested variant, and the reason why others have none."""
     files = write_models(net, folder)
     wanted = options.variants or [*files, *REDUCED, *TORCH]
     missing: dict[str, str] = {}
@@ -380,26 +382,26 @@ def gather(
     for variant in [v for v in TORCH if v in wanted]:
         if not options.torch_python:
             missing[variant] = "give --torch-python PATH, a Python that has torch"
-        elif net not in TWINS:
-            missing[variant] = "there is no twin of this network in PyTorch"
+        elif net not in TORCH_NETS:
+            missing[variant] = "this network has no PyTorch version here"
         elif variant != "torch-onnx":
-            files[variant] = pathlib.Path(TWINS[net])
+            files[variant] = pathlib.Path(TORCH_NETS[net])
         else:
             path = folder / "torch.onnx"
-            why = export_torch(TWINS[net], path, options)
+            why = export_torch(TORCH_NETS[net], path, options)
             if why:
                 missing[variant] = why
             else:
                 files[variant] = path
     for variant in set(wanted) - set(files) - set(missing):
         missing[variant] = "no such variant of this network"
-    # Ratios and shares of the peak need these whatever is asked for.
+    # Ratios and shares of the peak always need these.
     chosen = {v: files[v] for v in files if v in wanted or v in (BASE, "ours-without-all")}
     return chosen, missing
 
 
 def export_torch(net: str, path: pathlib.Path, options: argparse.Namespace) -> str | None:
-    """Lets PyTorch export its network to ONNX; gives the reason if it does not."""
+    """Exports the network with PyTorch to ONNX; returns the reason if that fails."""
     program = [options.torch_python, str(HERE / "inference_torch.py")]
     done = subprocess.run(
         [*program, "--path", net, "--export", str(path)], capture_output=True, text=True
@@ -409,7 +411,7 @@ def export_torch(net: str, path: pathlib.Path, options: argparse.Namespace) -> s
     return None
 
 
-def take_turns(
+def run_rounds(
     files: dict[str, pathlib.Path],
     threads: int,
     missing: dict[str, str],
@@ -432,7 +434,7 @@ def take_turns(
             # No one has always the same before it.
             for child in children if number % 2 else children[::-1]:
                 if not child.error:
-                    child.turn(batch, options.seconds)
+                    child.compute(batch, options.seconds)
             done = f"threads {threads}, batch {batch}, round {number + 1} of {options.rounds}"
             print(done, file=sys.stderr, flush=True)
         rows += summarize(children, threads, batch)
@@ -476,7 +478,7 @@ def summarize(children: list[Child], threads: int, batch: int) -> list[dict[str,
 
 
 def size(path: pathlib.Path) -> int:
-    """Bytes of a file, or of all files of a folder."""
+    """Returns the bytes of a file, or of all files in a folder."""
     if path.is_file():
         return path.stat().st_size
     return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
@@ -486,7 +488,7 @@ def size(path: pathlib.Path) -> int:
 
 
 def starts(files: dict[str, pathlib.Path], options: argparse.Namespace) -> dict[str, float]:
-    """Seconds from the start of a process to its first sample, the median of some, in turns."""
+    """Returns median seconds from process start to first sample, interleaved over variants."""
     variants = [v for v in files if not v.startswith("ours-without") and v != "torch-onnx"]
     found: dict[str, list[float]] = {variant: [] for variant in variants}
     for _ in range(options.starts):
@@ -503,8 +505,8 @@ def starts(files: dict[str, pathlib.Path], options: argparse.Namespace) -> dict[
                 text=True,
                 env=environment(1),
             )
-            told = child.stdout.readline() if child.stdout else ""
-            if told.strip() == "sample":
+            line = child.stdout.readline() if child.stdout else ""
+            if line.strip() == "sample":
                 found[variant].append(time.perf_counter() - began)
             child.wait()
     return {variant: statistics.median(times) for variant, times in found.items() if times}
@@ -514,7 +516,7 @@ def starts(files: dict[str, pathlib.Path], options: argparse.Namespace) -> dict[
 
 
 def show(result: dict[str, Any]) -> None:
-    print(f"{result['net']}: {result['gflop_per_sample']:.3f} GFLOP a sample")
+    print(f"{result['net']}: {result['gflop_per_sample']:.3f} GFLOP per sample")
     print(
         f"{'threads':>7}{'batch':>6} {'variant':<30}{'median ms':>10}{'p95 ms':>9}{'CPU ms':>9}"
         f"{'samples/s':>11}{'ratio':>7}{'peak':>7}"
@@ -542,13 +544,13 @@ def numbers(text: str) -> list[int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--net", choices=(*NETS, "all"), default="dcgan")
-    parser.add_argument("--variants", help="names, with commas between; all by default")
+    parser.add_argument("--variants", help="names, separated by commas; all by default")
     parser.add_argument("--batches", type=numbers, default=[1, 8, 64])
     parser.add_argument("--threads", type=numbers, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn")
+    parser.add_argument("--seconds", type=float, default=1.0, help="seconds per variant and round")
     parser.add_argument("--starts", type=int, default=3, help="processes started for each variant")
-    parser.add_argument("--bundle", help="a bundle of the network, for its other precisions")
+    parser.add_argument("--bundle", help="a bundle of the network, for its reduced precisions")
     parser.add_argument("--torch-python", help="a Python that has torch")
     parser.add_argument("--verbose", action="store_true", help="show what the variants print")
     parser.add_argument("--json", type=pathlib.Path, help="write the results there")

@@ -1,4 +1,4 @@
-"""The variants of `inference.py` in PyTorch; run by it, in a Python that has torch."""
+"""PyTorch variants of `inference.py`, run by it in a Python that has torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from train_step_torch import build
 
 
 def make(variant: str, net: str, threads: int) -> Callable[[int], Any]:
-    """The generator of a game, in evaluation mode; a call gives images in the order of NHWC."""
+    """Returns a function that generates a batch of NHWC images in evaluation mode."""
     torch.manual_seed(0)
     torch.set_num_threads(threads)
     generator, _, _, latent_dim = build(net)

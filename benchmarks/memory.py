@@ -1,10 +1,10 @@
-"""Does the memory stay flat? Trains for many steps and prints what the process holds.
+"""Memory growth of a training process over many steps.
 
     python benchmarks/memory.py --steps 20000
 
-The recipe gaussians-25 with short networks and its callbacks, as `keras-gan train` runs it, but
-with a grid, a checkpoint and a report four times a second, as they would be in hours of training.
-Growth is from the first tenth, when all is built and every kind of callback has run, to the end.
+Trains the recipe gaussians-25 with small networks and all callbacks, as `keras-gan train` does, but
+writes a grid, a checkpoint and a report four times per second, which simulates hours of training.
+Growth is measured from the end of the first tenth, when every callback has run, to the end.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from keras_gan import recipe as recipes
 
 
 def resident() -> float:
-    """Resident memory of this process now, in MiB."""
+    """Returns the resident memory of this process, in MiB."""
     for line in pathlib.Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmRSS"):
             return int(line.split()[1]) / 1024

@@ -1,18 +1,18 @@
-"""Are the metrics right, and how fast? The same features, here and in torch-fidelity.
+"""Accuracy and speed of the metrics, compared with torch-fidelity on the same features.
 
     python benchmarks/metrics.py --torch-python /path/to/venv/bin/python
     python benchmarks/metrics.py --torch-python ... --reference     # the numbers in the tests
     python benchmarks/metrics.py --memory                           # no torch needed
 
-Both sides see the same files of random features, and take turns: in every round one computes while
-the other waits. Both have imported everything and computed each metric once, small, before the
-clock runs. On a machine that is not quiet, the processor time ("CPU", all threads together)
-under `--threads 1` tells them apart better than the clock. The numbers are compared with
-torch-fidelity computing in float64; its speed is that in float32, in which its extractors give
-their features. "difference" is the largest relative difference of any number of the metric,
-"theirs in float32" how far its float32 is from its float64.
+Both libraries read the same files of random features and run alternately: in each round one
+computes while the other waits. Before timing, both import everything and compute each metric once
+on few features. On a machine that is not idle, the processor time ("CPU", summed over threads)
+under `--threads 1` is a better comparison than the wall-clock time. Values are compared with those
+of torch-fidelity in float64; its speed is measured in float32, the dtype of its feature
+extractors. "difference" is the largest relative difference of any value of the metric, "theirs in
+float32" the difference of its float32 values from its float64 values.
 
-torch-fidelity is no dependency. It runs in the Python given by --torch-python:
+torch-fidelity is not a dependency. It runs in the Python given by --torch-python:
 `python -m venv fidelity; fidelity/bin/pip install torch-fidelity torchvision`.
 """
 
@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 HERE = pathlib.Path(__file__).resolve().parent
-# Metric, samples of either side, dimensions, settings of torch-fidelity's functions.
+# Metric, real and generated samples (each), dimensions, settings of torch-fidelity's functions.
 CASES: dict[str, tuple[str, int, int, dict[str, Any]]] = {
     "Frechet, 50,000 x 2,048": ("frechet", 50_000, 2048, {}),
     "Frechet, 10,000 x 128": ("frechet", 10_000, 128, {}),
@@ -42,7 +42,7 @@ CASES: dict[str, tuple[str, int, int, dict[str, Any]]] = {
     "neighbors, 5,000 x 2,048": ("neighbors", 5_000, 2048, {"save_memory": False}),
     "score, 50,000 x 10": ("score", 50_000, 128, {"classes": 10}),
 }
-# What the tests hold as numbers: small, of unequal counts, and fewer samples than dimensions.
+# Reference values in the tests: small cases, unequal counts, fewer samples than dimensions.
 REFERENCES: dict[str, tuple[str, int, int, int, dict[str, Any]]] = {
     "frechet": ("frechet", 700, 600, 24, {}),
     "frechet, far": ("frechet", 700, 600, -24, {}),
@@ -54,9 +54,9 @@ REFERENCES: dict[str, tuple[str, int, int, int, dict[str, Any]]] = {
 
 
 def make_features(real: int, generated: int, dim: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Two sets a little apart, with correlated columns of unequal scale, like a ReLU's output.
+    """Makes two sets of features that differ slightly, with correlated columns of unequal scale.
 
-    A negative `dim` puts both far from zero. The generator is the one whose numbers numpy keeps.
+    A negative `dim` puts both far from zero. RandomState is used because its numbers are stable.
     """
     rng = np.random.RandomState(seed)
     far, dim = 1000.0 * (dim < 0), abs(dim)
@@ -65,15 +65,17 @@ def make_features(real: int, generated: int, dim: int, seed: int = 0) -> dict[st
     x = rng.standard_normal((real, dim)) @ mix
     y = rng.standard_normal((generated, dim)) @ mix * 0.9 + 0.1
     return {
-        name: (np.maximum(side, -0.5) * scales + far).astype(np.float32)
-        for name, side in (("real", x), ("generated", y))
+        name: (np.maximum(values, -0.5) * scales + far).astype(np.float32)
+        for name, values in (("real", x), ("generated", y))
     }
 
 
-def ours(metric: str, sides: dict[str, np.ndarray], settings: dict[str, Any]) -> dict[str, float]:
+def ours(
+    metric: str, features: dict[str, np.ndarray], settings: dict[str, Any]
+) -> dict[str, float]:
     from keras_gan import metrics
 
-    real, generated = sides["real"], sides["generated"]
+    real, generated = features["real"], features["generated"]
     if metric == "frechet":
         return {"distance": metrics.frechet_distance(real, generated)}
     if metric == "kernel":
@@ -87,7 +89,7 @@ def ours(metric: str, sides: dict[str, np.ndarray], settings: dict[str, Any]) ->
 
 
 class Peer:
-    """torch-fidelity in a process of its own."""
+    """Connection to torch-fidelity in its own process."""
 
     def __init__(self, python: str, verbose: bool):
         self.process = subprocess.Popen(
@@ -98,7 +100,7 @@ class Peer:
             text=True,
         )
 
-    def turn(
+    def compute(
         self, metric: str, file: pathlib.Path, settings: dict[str, Any], kind: str
     ) -> dict[str, Any]:
         stdin: Any = self.process.stdin
@@ -121,13 +123,13 @@ def ratio(theirs: list[float], own: list[float]) -> float:
 
 
 def warm_up(peer: Peer, folder: pathlib.Path, titles: list[str]) -> None:
-    """Imports, and a small call of each metric on either side, before any clock runs."""
-    sides = make_features(1200, 1200, 16)
-    np.savez(folder / "small.npz", **sides)  # pyright: ignore[reportArgumentType]
+    """Calls each metric of both libraries on few features, before timing."""
+    features = make_features(1200, 1200, 16)
+    np.savez(folder / "small.npz", **features)  # pyright: ignore[reportArgumentType]
     for title in titles:
         metric, _, _, settings = CASES[title]
-        ours(metric, sides, settings)
-        peer.turn(metric, folder / "small.npz", settings, "float32")
+        ours(metric, features, settings)
+        peer.compute(metric, folder / "small.npz", settings, "float32")
 
 
 def compare(options: argparse.Namespace, folder: pathlib.Path) -> list[dict[str, Any]]:
@@ -135,20 +137,20 @@ def compare(options: argparse.Namespace, folder: pathlib.Path) -> list[dict[str,
     warm_up(peer, folder, options.cases)
     for title in options.cases:
         metric, count, dim, settings = CASES[title]
-        file, sides = folder / "features.npz", make_features(count, count, dim)
-        np.savez(file, **sides)  # pyright: ignore[reportArgumentType]
+        file, features = folder / "features.npz", make_features(count, count, dim)
+        np.savez(file, **features)  # pyright: ignore[reportArgumentType]
         row: dict[str, Any] = {"case": title, "seconds": [], "their_seconds": []}
         row |= {"cpu": [], "their_cpu": []}
         for number in range(options.rounds):
             print(f"{title}: round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
             began, cpu = time.perf_counter(), time.process_time()
-            values = ours(metric, sides, settings)
+            values = ours(metric, features, settings)
             row["seconds"].append(time.perf_counter() - began)
             row["cpu"].append(time.process_time() - cpu)
-            theirs = peer.turn(metric, file, settings, "float32")
+            theirs = peer.compute(metric, file, settings, "float32")
             row["their_seconds"].append(theirs["seconds"])
             row["their_cpu"].append(theirs["cpu"])
-        exact = peer.turn(metric, file, settings, "float64")["values"]
+        exact = peer.compute(metric, file, settings, "float64")["values"]
         for name, a, b in (
             ("ratio", "their_seconds", "seconds"),
             ("cpu_ratio", "their_cpu", "cpu"),
@@ -181,21 +183,20 @@ def show(row: dict[str, Any]) -> None:
 
 
 def reference(options: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
-    """torch-fidelity's numbers for the features of the tests, and how far ours are from them."""
+    """Prints torch-fidelity's values for the features of the tests, and our difference."""
     peer, found = Peer(options.torch_python, options.verbose), {}
     for title, (metric, real, generated, dim, settings) in REFERENCES.items():
-        sides = make_features(real, generated, dim)
-        np.savez(folder / "features.npz", **sides)  # pyright: ignore[reportArgumentType]
-        values = peer.turn(metric, folder / "features.npz", settings, "float64")["values"]
+        features = make_features(real, generated, dim)
+        np.savez(folder / "features.npz", **features)  # pyright: ignore[reportArgumentType]
+        values = peer.compute(metric, folder / "features.npz", settings, "float64")["values"]
         found[title] = values
-        print(
-            f"{title}: {values}, difference {difference(ours(metric, sides, settings), values):.1e}"
-        )
+        error = difference(ours(metric, features, settings), values)
+        print(f"{title}: {values}, difference {error:.1e}")
     return found
 
 
 def memory(count: int, dim: int, batch: int = 1000) -> dict[str, float]:
-    """Peak memory of this process after streaming so many features, and the time it took."""
+    """Returns peak memory and time of this process for streaming `count` features."""
     from keras_gan.metrics import Moments
 
     features = make_features(batch, batch, dim)["real"]
@@ -209,7 +210,7 @@ def memory(count: int, dim: int, batch: int = 1000) -> dict[str, float]:
 
 
 def measure_memory(dim: int) -> list[dict[str, float]]:
-    """Each count in a process of its own."""
+    """Measures each count in its own process."""
     print(f"streaming the moments of features of {dim} dimensions")
     rows = []
     for count in (5_000, 50_000, 200_000):
@@ -228,17 +229,17 @@ def measure_memory(dim: int) -> list[dict[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--cases", nargs="+", default=list(CASES), help="some of them")
+    parser.add_argument("--cases", nargs="+", default=list(CASES), help="cases to run")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, help="threads of either side; all cores by default")
+    parser.add_argument("--threads", type=int, help="threads of each library; all cores by default")
     parser.add_argument("--torch-python", help="a Python that has torch-fidelity")
-    parser.add_argument("--reference", action="store_true", help="print the tests' numbers instead")
+    parser.add_argument("--reference", action="store_true", help="print reference values instead")
     parser.add_argument("--memory", action="store_true", help="measure memory instead")
     parser.add_argument("--verbose", action="store_true", help="show what torch-fidelity prints")
     parser.add_argument("--json", type=pathlib.Path, help="write the results there")
     parser.add_argument("--child-memory", nargs=2, type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.threads:  # before numpy's BLAS is loaded, so in a process anew
+    if options.threads:  # must be set before numpy's BLAS is loaded, so restart the process
         names = "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"
         limits = dict.fromkeys(names, str(options.threads))
         if any(os.environ.get(name) != value for name, value in limits.items()):

@@ -1,8 +1,8 @@
-"""The side of `benchmarks/metrics.py` that runs in a Python which has torch-fidelity.
+"""Child process of `benchmarks/metrics.py` that computes metrics with torch-fidelity.
 
-Reads a line of JSON for each turn, `{"metric": ..., "file": ..., "settings": {...}}`, computes the
-metric of the file's features with torch-fidelity's own functions, and answers with a line: its
-numbers, the seconds that they took, by the clock and of processor time, and its peak memory.
+Reads one line of JSON per request, `{"metric": ..., "file": ..., "settings": {...}}`, computes the
+metric of the file's features with torch-fidelity's functions, and writes one line: the values, the
+wall-clock and processor time in seconds, and the peak memory.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from typing import Any
 def frechet(torch, real, generated, settings):
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric  # pyright: ignore
 
-    sides = [fid_features_to_statistics(torch.from_numpy(x)) for x in (generated, real)]
+    features = [fid_features_to_statistics(torch.from_numpy(x)) for x in (generated, real)]
     return {
-        "distance": fid_statistics_to_metric(*sides, verbose=False)["frechet_inception_distance"]
+        "distance": fid_statistics_to_metric(*features, verbose=False)["frechet_inception_distance"]
     }
 
 
 def kernel(torch, real, generated, settings):
     from torch_fidelity.metric_kid import kid_features_to_metric  # pyright: ignore
 
-    sides = (torch.from_numpy(x) for x in (generated, real))
+    features = (torch.from_numpy(x) for x in (generated, real))
     found = kid_features_to_metric(
-        *sides,
+        *features,
         kid_subsets=settings["subsets"],
         kid_subset_size=settings["subset_size"],
         rng_seed=2020,
@@ -44,8 +44,8 @@ def kernel(torch, real, generated, settings):
 def neighbors(torch, real, generated, settings):
     from torch_fidelity.metric_prc import prc_features_to_metric  # pyright: ignore
 
-    sides = (torch.from_numpy(x) for x in (generated, real))
-    found = prc_features_to_metric(*sides, verbose=False, save_cpu_ram=settings["save_memory"])
+    features = (torch.from_numpy(x) for x in (generated, real))
+    found = prc_features_to_metric(*features, verbose=False, save_cpu_ram=settings["save_memory"])
     return {name: found[name] for name in ("precision", "recall")}
 
 
@@ -72,20 +72,20 @@ def peak_memory() -> float:
 
 
 def main() -> None:
-    answers = os.fdopen(os.dup(1), "w")  # nothing else that is printed may come between
+    answers = os.fdopen(os.dup(1), "w")  # other output must not mix with the answers
     os.dup2(2, 1)
     import numpy as np
     import torch  # pyright: ignore[reportMissingImports]
 
     for line in sys.stdin:
-        turn = json.loads(line)
-        with np.load(turn["file"]) as file:
-            sides = [file[name].astype(turn["type"]) for name in ("real", "generated")]
+        request = json.loads(line)
+        with np.load(request["file"]) as file:
+            features = [file[name].astype(request["type"]) for name in ("real", "generated")]
         began, cpu = time.perf_counter(), time.process_time()
-        values = METRICS[turn["metric"]](torch, *sides, turn["settings"])
-        told = {"values": values, "seconds": time.perf_counter() - began}
-        told["cpu"] = time.process_time() - cpu
-        print(json.dumps({**told, "memory": peak_memory()}), file=answers, flush=True)
+        values = METRICS[request["metric"]](torch, *features, request["settings"])
+        answer = {"values": values, "seconds": time.perf_counter() - began}
+        answer["cpu"] = time.process_time() - cpu
+        print(json.dumps({**answer, "memory": peak_memory()}), file=answers, flush=True)
 
 
 if __name__ == "__main__":

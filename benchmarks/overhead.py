@@ -1,10 +1,10 @@
-"""What does all that is beside the game cost? The recipe fashion-mnist, by parts.
+"""Cost of callbacks and metrics in the recipe fashion-mnist, by part.
 
     python benchmarks/overhead.py --images 30000
 
-Trains the recipe with all its callbacks and adds up the time spent in them: grids, evaluations, the
-guard, checkpoints, the record, progress. Then the step with and without its metrics, in turns. The
-parts are given as a share of the bare step's time.
+Trains the recipe with all its callbacks and sums the time spent in each: grids, evaluations, the
+collapse guard, checkpoints, the record, progress. Then times the training step with and without its
+metrics, interleaved. Each part is printed as a share of the time of the bare steps.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from data import fashion_mnist
 from keras_gan import callbacks, train
 from keras_gan import recipe as recipes
 
-LISTENERS = ("Limits", "Progress", "CollapseGuard", "SampleGrid", "Evaluation", "RunWriter")
+CALLBACKS = ("Limits", "Progress", "CollapseGuard", "SampleGrid", "Evaluation", "RunWriter")
 
 
 def time_callbacks(spent: dict[str, float]) -> None:
-    """Makes every callback of a training add its time to `spent`."""
+    """Makes every training callback add its time to `spent`."""
 
     def timed(name: str, method: Any) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -39,14 +39,14 @@ def time_callbacks(spent: dict[str, float]) -> None:
 
         return call
 
-    for name in LISTENERS:
-        listener = getattr(callbacks, name)
-        for method in [m for m in vars(listener) if m.startswith("on_")]:
-            setattr(listener, method, timed(name, getattr(listener, method)))
+    for name in CALLBACKS:
+        callback = getattr(callbacks, name)
+        for method in [m for m in vars(callback) if m.startswith("on_")]:
+            setattr(callback, method, timed(name, getattr(callback, method)))
 
 
 def train_function(recipe: recipes.Recipe, spec: Any, metrics: bool) -> Any:
-    """One step on a fixed batch, as a function."""
+    """Returns a function that runs one training step on a fixed batch."""
     gan: Any = train.build(recipe, spec)
     if not metrics:
         gan._track_verdicts = lambda *_: None
@@ -58,16 +58,16 @@ def train_function(recipe: recipes.Recipe, spec: Any, metrics: bool) -> Any:
 
 
 def metrics_share(recipe: recipes.Recipe, spec: Any, rounds: int) -> tuple[float, float]:
-    """Seconds of a bare step, and the share that metrics add, medians of interleaved rounds."""
+    """Returns seconds of a bare step and the share that metrics add (interleaved medians)."""
     steps = [train_function(recipe, spec, metrics) for metrics in (False, True)]
     seconds: list[list[float]] = [[], []]
     with train.precisions.graphs(recipe.training.precision):
-        for turn in range(rounds + 1):
+        for number in range(rounds + 1):
             for which, step in enumerate(steps):
                 began = time.perf_counter()
                 for _ in range(5):
                     step()
-                if turn:  # the first traces
+                if number:  # the first round traces
                     seconds[which].append((time.perf_counter() - began) / 5)
     shares = [b / a - 1 for a, b in zip(*seconds, strict=True)]
     return statistics.median(seconds[0]), statistics.median(shares)
@@ -91,12 +91,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         outcome = train.train(recipe, pathlib.Path(folder) / "run")
     game = outcome.seconds - sum(spent.values())
-    print(f"bare step {bare * 1e3:.1f} ms; training {outcome.seconds:.0f} s, of it:")
+    print(f"bare step {bare * 1e3:.1f} ms; training {outcome.seconds:.0f} s, of which:")
     parts = {part: seconds / game for part, seconds in spent.items()} | {"metrics": share}
     for part, value in parts.items():
         print(f"  {part:<12}{value:>7.2%}")
-    total = sum(max(value, 0.0) for value in parts.values())  # noise must not pay for the rest
-    print(f"  {'together':<12}{total:>7.2%} of the game's time")
+    total = sum(max(value, 0.0) for value in parts.values())  # noise must not offset other parts
+    print(f"  {'total':<12}{total:>7.2%} of the time of the bare steps")
     if options.json:
         result = {"bare_step_ms": bare * 1e3, "parts": parts, "together": total}
         options.json.write_text(json.dumps(result, indent=2) + "\n")

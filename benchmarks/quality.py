@@ -1,22 +1,22 @@
-"""How good are the pictures after so many minutes? This library's recipes beside its peers' games.
+"""Sample quality after a given training time, of this library's recipes and of other examples.
 
     python benchmarks/quality.py --minutes 5,15 --seeds 3 --torch-python /path/to/venv/bin/python
     python benchmarks/quality.py --minutes 60 --games ours,keras-dcgan-28 --json quality.json
 
-Every game is played on the 60,000 training images of Fashion-MNIST, alone on the machine, for the
-same time by the clock: from the first step, which compiles, to the mark; drawing samples does not
-count. Ours is played anew for each mark, by the recipe made for it; a peer, which has no schedule,
-is played once and drawn from at each mark. 10,000 samples as 28 x 28 gray images of 8 bits are
-then set against the 10,000 test images, all by the same extractor (`keras-gan evaluate`).
-`ours-classes` are the recipes that learn the labels, which no peer does; their samples are of the
-test images' labels.
+Each model is trained on the 60,000 training images of Fashion-MNIST, alone on the machine, for the
+same wall-clock time from the first step (which compiles) to the mark, in minutes; the time for
+generating samples is excluded. Our recipes are trained from scratch for each mark, with the recipe
+made for it. A peer has no schedule, so it is trained once and sampled at each mark. 10,000 samples
+are then compared with the 10,000 test images, as 28 x 28 gray images of 8 bits, with the same
+feature extractor (`keras-gan evaluate`). `ours-classes` are the class-conditional recipes, which no
+peer has; their samples have the labels of the test images.
 
-`--clock processor` is for a machine that is not idle: a minute of a peer's is then as much
-processor time as all cores have in one, and ours are played to the end of their images without a
-limit, their own processor time told.
+`--clock processor` is for a machine that is not idle. A minute of a peer is then the processor time
+of all cores in one minute. Our recipes are trained on all their images without a time limit, and
+their processor time is printed.
 
-The peers are at the state their authors publish: see `quality_keras.py` and `quality_torch.py`.
-PyTorch is no dependency: its example runs in the Python given by --torch-python.
+The peers are as their authors publish them, see `quality_keras.py` and `quality_torch.py`. PyTorch
+is not a dependency: its example runs in the Python given by --torch-python.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ PEERS = ["keras-dcgan", "keras-dcgan-28", "keras-wgan-gp", "torch-dcgan"]
 MEASURES = ["frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"]
 
 
-def play_ours(
+def train_ours(
     game: str, mark: str, seed: int, options: argparse.Namespace, folder: pathlib.Path
 ) -> str:
-    """Trains the recipe of a mark, into the folder; tells how long it took by processor time."""
+    """Trains the recipe of a mark into a folder; returns the processor time as text."""
     limit = "null" if options.clock == "processor" else mark
     program = [sys.executable, "-m", "keras_gan", "train", OURS[game][mark]]
     for setting in [*options.set, f"training.minutes={limit}", f"training.seed={seed}"]:
@@ -64,12 +64,12 @@ def play_ours(
 
 
 def processor_seconds() -> float:
-    """Of all programs that were run."""
+    """Returns the processor time of all programs that were run."""
     spent = os.times()
     return spent.children_user + spent.children_system
 
 
-def play_peer(
+def train_peer(
     game: str,
     marks: list[str],
     seed: int,
@@ -86,7 +86,7 @@ def play_peer(
 
 
 def run(*program: str) -> str:
-    """Runs a program to its end; gives the last line that it prints."""
+    """Runs a program and returns the last line that it prints."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(program, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
@@ -95,7 +95,7 @@ def run(*program: str) -> str:
 
 
 def measure(source: Any, count: int) -> metrics.EvaluationResult:
-    """The measures of a run or of uint8 samples against the test images."""
+    """Evaluates a run or uint8 samples against the test images."""
     return metrics.evaluate(
         source,
         "fashion-mnist",
@@ -110,12 +110,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--minutes", default="5", help="marks, of " + ", ".join(OURS["ours"]))
     parser.add_argument("--games", default="", help="of " + ", ".join([*OURS, *PEERS]))
-    parser.add_argument("--seeds", type=int, default=1, help="number of seeds of ours, from 0 on")
+    parser.add_argument("--seeds", type=int, default=1, help="seeds of our recipes, from 0")
     parser.add_argument("--count", type=int, default=10_000, help="samples of each game")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="see above")
     parser.add_argument("--torch-python", help="a Python that has torch")
     parser.add_argument("--set", action="append", default=[], help="override a key of our recipes")
-    parser.add_argument("--json", type=pathlib.Path, help="write the results there, and go on")
+    parser.add_argument("--json", type=pathlib.Path, help="write the results there after each row")
     parser.add_argument("--keep", type=pathlib.Path, help="keep runs and samples in this folder")
     options = parser.parse_args()
     marks = sorted(options.minutes.split(","), key=float)
@@ -128,11 +128,12 @@ def main() -> None:
         games = [game for game in games if game not in in_torch]
     unknown = [game for game in games if game not in OURS and game not in PEERS]
     if unknown:
-        parser.error(f"A game is one of {', '.join([*OURS, *PEERS])}. Received: {unknown[0]}")
-    unmade = [mark for mark in marks if mark not in OURS["ours"]]
-    if unmade and any(game in OURS for game in games):
+        parser.error(f"--games must be of {', '.join([*OURS, *PEERS])}. Received: {unknown[0]}")
+    without_recipe = [mark for mark in marks if mark not in OURS["ours"]]
+    if without_recipe and any(game in OURS for game in games):
         parser.error(
-            f"Ours have recipes for {', '.join(OURS['ours'])} minutes. Received: {unmade[0]}"
+            f"--minutes must be of {', '.join(OURS['ours'])} for our recipes. "
+            f"Received: {without_recipe[0]}"
         )
 
     rows: list[dict[str, Any]] = []
@@ -159,7 +160,7 @@ def main() -> None:
                     for mark in marks:
                         folder = kept / f"{game}-{seed}-{mark}" / "run"
                         folder.parent.mkdir(exist_ok=True)
-                        spent = play_ours(game, mark, seed, options, folder)
+                        spent = train_ours(game, mark, seed, options, folder)
                         measured = measure(str(folder), options.count)
                         examples_seen = measured.protocol["generated"]["examples_seen"]
                         seen = f"{examples_seen} images in {spent}"
@@ -167,7 +168,7 @@ def main() -> None:
                 elif seed == 0:
                     folder = kept / f"{game}-{seed}-{marks[0]}"
                     folder.mkdir(exist_ok=True)
-                    seen = play_peer(game, marks, seed, options, images, folder)
+                    seen = train_peer(game, marks, seed, options, images, folder)
                     for mark in marks:
                         measured = measure(np.load(folder / f"samples-{mark}.npy"), options.count)
                         add(game, seed, mark, seen if mark == marks[-1] else "", measured)
@@ -175,7 +176,7 @@ def main() -> None:
 
 
 def summarize(rows: list[dict[str, Any]], marks: list[str]) -> None:
-    """Our medians over the seeds as shares of each peer's Frechet distance."""
+    """Prints our median Frechet distances over the seeds and their ratio to each peer's."""
     for mark in marks:
         here = [row for row in rows if row["minutes"] == mark]
         for game in OURS:

@@ -1,9 +1,9 @@
-"""The keras.io examples that `quality.py` sets beside this library; run by it, one a process.
+"""The keras.io examples that `quality.py` compares with this library, each in its own process.
 
-`keras-dcgan`: "dcgan_overriding_train_step", 64 x 64, networks and game as published but for one
-channel of color instead of three. `keras-dcgan-28`: the same at 28 x 28, the generator without its
-last doubling, as someone would play it with these images. `keras-wgan-gp`: "wgan_gp", made for
-Fashion-MNIST by its author, as published, with the epsilon under the root that it got in 2026.
+`keras-dcgan` is "dcgan_overriding_train_step" at 64 x 64, as published except for one color channel
+instead of three. `keras-dcgan-28` is the same at 28 x 28, the generator without its last upsampling
+layer, an obvious adaptation to these images. `keras-wgan-gp` is "wgan_gp", written for
+Fashion-MNIST, as published, with the epsilon under the square root that was added in 2026.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ GAMES = ("keras-dcgan", "keras-dcgan-28", "keras-wgan-gp")
 
 
 class Example(keras.Model):
-    """What both examples share: two players, two optimizers."""
+    """Base class of the examples: two networks, two optimizers."""
 
     latent_dim = 128
 
@@ -39,17 +39,17 @@ class Example(keras.Model):
     def noise(self, count):
         return tf.random.normal((count, self.latent_dim))
 
-    def learn(self, optimizer, player, tape, loss) -> None:
-        weights = player.trainable_variables
+    def learn(self, optimizer, network, tape, loss) -> None:
+        weights = network.trainable_variables
         optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
 
 
 class DCGAN(Example):
-    """Cross-entropy, the real side's and the fake side's labels blurred by uniform noise."""
+    """Cross-entropy with uniform noise added to the labels of real and generated images."""
 
-    def __init__(self, side: int):
-        base, widths = (8, (128, 256, 512)) if side == 64 else (7, (128, 256))
-        discriminator = [keras.Input((side, side, 1))]
+    def __init__(self, size: int):
+        base, widths = (8, (128, 256, 512)) if size == 64 else (7, (128, 256))
+        discriminator = [keras.Input((size, size, 1))]
         for width in (64, 128, 128):
             discriminator += [layers.Conv2D(width, 4, 2, "same"), layers.LeakyReLU(0.2)]
         discriminator += [layers.Flatten(), layers.Dropout(0.2), layers.Dense(1, "sigmoid")]
@@ -68,19 +68,19 @@ class DCGAN(Example):
         labels = tf.concat([tf.ones((count, 1)), tf.zeros((count, 1))], axis=0)
         labels += 0.05 * tf.random.uniform(tf.shape(labels))
         with tf.GradientTape() as tape:
-            # As published: without training=True, by which Keras 3 leaves its Dropout out.
+            # As published, without training=True, so that Keras 3 does not apply Dropout.
             loss = self.cross_entropy(labels, self.discriminator(both))
         self.learn(self.d_optimizer, self.discriminator, tape, loss)
         noise = self.noise(count)
         with tf.GradientTape() as tape:
-            verdict = self.discriminator(self.generator(noise))
-            loss = self.cross_entropy(tf.zeros((count, 1)), verdict)
+            logits = self.discriminator(self.generator(noise))
+            loss = self.cross_entropy(tf.zeros((count, 1)), logits)
         self.learn(self.g_optimizer, self.generator, tape, loss)
         return {"g_loss": loss}
 
 
 class WGANGP(Example):
-    """Wasserstein loss with a gradient penalty of weight 10, three steps of the critic to one."""
+    """Wasserstein loss, gradient penalty of weight 10, three critic steps per generator step."""
 
     def __init__(self):
         critic = [keras.Input((28, 28, 1)), layers.ZeroPadding2D((2, 2))]
@@ -106,8 +106,8 @@ class WGANGP(Example):
         between = real + mix * (fake - real)
         with tf.GradientTape() as tape:
             tape.watch(between)
-            verdict = self.discriminator(between, training=True)
-        slope: Any = tape.gradient(verdict, between)
+            logits = self.discriminator(between, training=True)
+        slope: Any = tape.gradient(logits, between)
         squares = tf.reduce_sum(tf.square(slope), axis=[1, 2, 3])
         norm = tf.sqrt(squares + keras.backend.epsilon())
         return tf.reduce_mean((norm - 1.0) ** 2)
@@ -131,17 +131,19 @@ class WGANGP(Example):
         return {"g_loss": loss}
 
 
-def resized(images: np.ndarray, side: int) -> np.ndarray:
-    """Gray uint8 images, `(count, height, width, 1)`, by Pillow's bilinear filter."""
-    if images.shape[1] == side:
+def resized(images: np.ndarray, size: int) -> np.ndarray:
+    """Resizes gray uint8 images, `(count, height, width, 1)`, with Pillow's bilinear filter."""
+    if images.shape[1] == size:
         return images
-    size, bilinear = (side, side), Image.Resampling.BILINEAR
-    resize = [np.asarray(Image.fromarray(image[..., 0]).resize(size, bilinear)) for image in images]
-    return np.stack(resize)[..., None]
+    shape, bilinear = (size, size), Image.Resampling.BILINEAR
+    pixels = [
+        np.asarray(Image.fromarray(image[..., 0]).resize(shape, bilinear)) for image in images
+    ]
+    return np.stack(pixels)[..., None]
 
 
 class Marks(keras.callbacks.Callback):
-    """Writes the generator's samples after so many minutes of training; the clock waits."""
+    """Callback that writes samples at given minutes of training, excluding its own time."""
 
     def __init__(
         self, minutes: list[float], count: int, low: float, folder: pathlib.Path, clock: str
@@ -167,8 +169,8 @@ class Marks(keras.callbacks.Callback):
     def draw(self) -> Iterator[np.ndarray]:
         model: Any = self.model
         for start in range(0, self.count, 100):
-            made = model.generator(model.noise(min(100, self.count - start)), training=False)
-            gray = (np.asarray(made) - self.low) * 255 / (1 - self.low)
+            samples = model.generator(model.noise(min(100, self.count - start)), training=False)
+            gray = (np.asarray(samples) - self.low) * 255 / (1 - self.low)
             yield resized(np.clip(np.rint(gray), 0, 255).astype("uint8"), 28)
 
 
@@ -188,9 +190,9 @@ def main() -> None:
         model: Any = WGANGP()
         low, batch = -1.0, 512
     else:
-        side = 28 if options.game.endswith("28") else 64
-        model, low, batch = DCGAN(side), 0.0, 32
-        images = resized(images, side)
+        size = 28 if options.game.endswith("28") else 64
+        model, low, batch = DCGAN(size), 0.0, 32
+        images = resized(images, size)
     scaled = lambda x: low + tf.cast(x, tf.float32) * ((1 - low) / 255)  # noqa: E731
     data = tf.data.Dataset.from_tensor_slices(images).shuffle(len(images)).repeat()
     data = data.batch(batch).map(scaled).prefetch(2)

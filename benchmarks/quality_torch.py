@@ -1,7 +1,7 @@
-"""PyTorch's DCGAN example beside this library's recipes; run by `quality.py`, in its own Python.
+"""PyTorch's DCGAN example, run by `quality.py` in a Python that has torch.
 
-Networks, initial weights and game of pytorch/examples/dcgan with `--dataset mnist`'s one channel:
-64 x 64, cross-entropy, Adam at 2e-4 with beta_1 0.5, batches of 64.
+Networks, initial weights and training step are those of pytorch/examples/dcgan with the single
+channel of `--dataset mnist`: 64 x 64, cross-entropy, Adam at 2e-4 with beta_1 0.5, batches of 64.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def initialize(module: nn.Module) -> None:
         nn.init.normal_(module.weight, 1.0, 0.02)
 
 
-def resized(images, side: int):
-    """As torchvision's Resize does it: bilinear, antialiased."""
-    return functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
+def resized(images, size: int):
+    """Resizes images as torchvision's Resize does: bilinear, antialiased."""
+    return functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
 
 
 def draw(g: nn.Module, count: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Compares this version with another one: the same recipe and seed must give the same samples.
+"""Bitwise comparison of samples with another version, by recipe and seed.
 
     python benchmarks/same_game.py OLD_PYTHON [--recipes quickstart,gaussians-8] [--steps 50]
 

@@ -1,16 +1,16 @@
-"""Samples per second of `keras-gan serve`, of its peers, and of onnxruntime in a bare loop.
+"""Throughput of `keras-gan serve`, compared with other servers and a bare onnxruntime loop.
 
     python benchmarks/serve.py                              # this server and the bare loop
     python benchmarks/serve.py --server ours --server litserve --python litserve=ENV/bin/python
         --server ray --python ray=ENV/bin/python --server triton --python triton=ENV/bin/python
 
 The models are those of benchmarks/inference.py, `dcgan` (the size of keras.io's) and `quickstart`,
-or a bundle (`--bundle`). Each server runs alone, with as many one-thread sessions as there are
-CPUs and the same largest batch; clients run in a process of their own, wrk, which costs some 10
-microseconds a request, on the same CPUs. Before each figure the bare loop is run, in the best of
-its arrangements, and the ratio is to that. `added ms` is what a lone client waits beyond the bare
-call of the model: it makes both by turns, and compares the medians. A peer lives in an environment
-of its own that has it, onnxruntime and numpy: --python says where.
+or a bundle (`--bundle`). Each server runs alone, with one single-threaded session per CPU and the
+same maximum batch size. The clients are wrk, in its own process on the same CPUs, which costs about
+10 microseconds per request. Before each measurement the bare loop runs in its best configuration,
+which the ratio refers to. `added ms` is the latency that a single client sees beyond the bare call
+of the model: the median difference of interleaved calls. Each peer needs an environment of its own
+with onnxruntime and numpy, given by --python.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ROOT = HERE.parent
 SERVERS = ("ours", "litserve", "ray", "triton")
 NETS = ("dcgan", "quickstart")
 CLIENTS = (1, 16, 64, 256)
-ARRANGEMENTS = ((1, 2), (2, 1))  # sessions x threads, of the bare loop on two CPUs
+CONFIGURATIONS = ((1, 2), (2, 1))  # sessions x threads of the bare loop on two CPUs
 _REPORT = """
 done = function(summary, latency, requests)
   local e = summary.errors
@@ -54,7 +54,7 @@ end
 
 
 def write_bundle(net: str, folder: pathlib.Path) -> pathlib.Path:
-    """Exports a network of benchmarks/inference.py, in a process of its own."""
+    """Exports a network of benchmarks/inference.py in its own process."""
     program = (
         "import sys; sys.path.append(sys.argv[3]); import export, inference\n"
         "export.export_bundle(inference.build(sys.argv[1]), sys.argv[2], name=sys.argv[1])"
@@ -68,7 +68,7 @@ def write_bundle(net: str, folder: pathlib.Path) -> pathlib.Path:
 
 
 def bare(bundle: str, sessions: int, threads: int, batch: int, seconds: float) -> float:
-    """Samples per second of onnxruntime alone, latents ready, no result looked at."""
+    """Returns the samples per second of onnxruntime alone, with latents prepared."""
     import numpy as np
 
     import serving
@@ -97,15 +97,15 @@ def bare(bundle: str, sessions: int, threads: int, batch: int, seconds: float) -
     return sum(counts) / (time.perf_counter() - start)
 
 
-def elsewhere(what: str, *arguments: Any) -> float:
-    """What `bare` or `added` gives in a new process, so that nothing of this one is in its way."""
+def in_new_process(what: str, *arguments: Any) -> float:
+    """Returns the result of `bare` or `added` in a new process, undisturbed by this one."""
     command = [sys.executable, __file__, f"--{what}", *map(str, arguments)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment())
     return float(done.stdout)
 
 
 def added(name: str, bundle: str, port: int, seconds: float) -> float:
-    """Milliseconds that a server adds to the model's call, for one client and one sample."""
+    """Returns the milliseconds that a server adds to a model call, for one client and sample."""
     import serving
     from serving.seeds import labels_from_seeds, latents_from_seeds
 
@@ -125,12 +125,12 @@ def added(name: str, bundle: str, port: int, seconds: float) -> float:
 
         def ask() -> None:
             connection.sendall(message)
-            read_answer(connection)
+            read_response(connection)
 
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
             for call, times in zip((lambda: run(feeds), ask), found, strict=True):
-                call()  # after the other's turn the caches are cold
+                call()  # warms the caches after the other call
                 for _ in range(10):
                     start = time.perf_counter()
                     call()
@@ -138,8 +138,8 @@ def added(name: str, bundle: str, port: int, seconds: float) -> float:
     return 1000 * (statistics.median(found[1]) - statistics.median(found[0]))
 
 
-def read_answer(connection: socket.socket) -> None:
-    """Reads an answer that says its length, or comes in chunks."""
+def read_response(connection: socket.socket) -> None:
+    """Reads a response with a content length or with chunked encoding."""
 
     def more() -> bytes:
         if not (piece := connection.recv(1 << 20)):
@@ -158,10 +158,12 @@ def read_answer(connection: socket.socket) -> None:
 
 
 def best_bare(bundle: pathlib.Path, seconds: float) -> tuple[int, int, int]:
-    """Sessions, threads and batch with which the bare loop is fastest here."""
+    """Returns the sessions, threads and batch size with which the bare loop is fastest."""
     found = {
-        (sessions, threads, batch): elsewhere("bare", bundle, sessions, threads, batch, seconds)
-        for sessions, threads in ARRANGEMENTS
+        (sessions, threads, batch): in_new_process(
+            "bare", bundle, sessions, threads, batch, seconds
+        )
+        for sessions, threads in CONFIGURATIONS
         for batch in (1, 8, 16)
     }
     for how, rate in found.items():
@@ -174,7 +176,7 @@ def best_bare(bundle: pathlib.Path, seconds: float) -> tuple[int, int, int]:
 
 @contextlib.contextmanager
 def running(name: str, bundle: pathlib.Path, options: argparse.Namespace):
-    """Starts a server; gives its port, process and seconds until it was ready."""
+    """Starts a server; yields its port, its process, and the seconds until it was ready."""
     port = free_port()
     if name == "ours":
         command = [sys.executable, "-m", "serving.cli", "serve", str(bundle), "--port", str(port)]
@@ -206,7 +208,7 @@ def running(name: str, bundle: pathlib.Path, options: argparse.Namespace):
 
 
 def end(process: subprocess.Popen) -> None:
-    """Ends a server and every process that it has started."""
+    """Stops a server and every process that it has started."""
     children = family(process.pid)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
@@ -221,7 +223,7 @@ def end(process: subprocess.Popen) -> None:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all below it."""
+    """Returns a process and all its descendants."""
     found = [pid]
     for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
@@ -231,7 +233,7 @@ def family(pid: int) -> list[int]:
 
 
 def memory(pid: int) -> float:
-    """MiB that a server's processes hold, what they share counted once."""
+    """Returns the MiB of a server's processes, with shared pages counted once."""
     total = 0
     for one in family(pid):
         with contextlib.suppress(OSError):
@@ -247,7 +249,7 @@ def free_port() -> int:
 
 
 def environment(own: bool = True) -> dict[str, str]:
-    """The environment of a child: with this package, or with a peer's own packages alone."""
+    """Returns the environment of a child process, with this package only if `own`."""
     found = os.environ | {"OMP_NUM_THREADS": "1"}
     path = found.pop("PYTHONPATH", "")
     if own:
@@ -259,7 +261,7 @@ def environment(own: bool = True) -> dict[str, str]:
 
 
 def request_of(name: str, samples: int) -> tuple[str, dict[str, str], bytes]:
-    """Path, headers and body that ask a server for samples, as numbers."""
+    """Returns path, headers and body of a request for samples as tensors."""
     seeds = list(range(samples))
     if name == "triton":
         data = b"".join(seed.to_bytes(8, "little") for seed in seeds)
@@ -281,7 +283,7 @@ def request_of(name: str, samples: int) -> tuple[str, dict[str, str], bytes]:
 
 
 def check(name: str, port: int, bundle: pathlib.Path) -> None:
-    """Sees to it that a server answers with the samples of the bundle."""
+    """Checks that a server returns the samples of the bundle."""
     import numpy as np
 
     import serving
@@ -293,11 +295,11 @@ def check(name: str, port: int, bundle: pathlib.Path) -> None:
     expected = serving.Bundle(bundle, device="cpu").generate(range(3))
     found = np.frombuffer(content[-expected.nbytes :], "<f4").reshape(expected.shape)
     if not np.allclose(found, expected, atol=1e-4):
-        raise RuntimeError(f"{name} makes other samples")
+        raise RuntimeError(f"{name} must return the samples of the bundle. Received: other samples")
 
 
 def load(name: str, port: int, clients: int, samples: int, seconds: float) -> dict[str, Any]:
-    """Asks a server with wrk; gives requests, seconds, p50, p99 in ms, and errors."""
+    """Loads a server with wrk; returns requests, seconds, p50, p99 in ms, and errors."""
     path, headers, body = request_of(name, samples)
     escaped = "".join(f"\\{byte:03d}" for byte in body)
     lines = [f'wrk.method = "POST"\nwrk.body = "{escaped}"']
@@ -315,7 +317,7 @@ def load(name: str, port: int, clients: int, samples: int, seconds: float) -> di
 def measure(
     name: str, net: str, bundle: pathlib.Path, how: tuple[int, int, int], options: Any
 ) -> list[dict[str, Any]]:
-    """All figures of a server with a model."""
+    """Returns all measurements of a server with a model."""
     rows = []
     starts = []
     for _ in range(options.repeats - 1):
@@ -330,8 +332,8 @@ def measure(
                 ratios, found = [], []
                 seconds = options.seconds
                 for _ in range(options.repeats):
-                    alone = elsewhere("bare", bundle, *how, options.seconds / 2)
-                    # Of a slow model, long enough for every client to be answered twice.
+                    alone = in_new_process("bare", bundle, *how, options.seconds / 2)
+                    # With a slow model, long enough for two responses to every client.
                     seconds = max(seconds, 2 * clients * samples / alone)
                     seen = load(name, port, clients, samples, seconds)
                     rate = seen["requests"] * samples / seen["seconds"]
@@ -352,7 +354,7 @@ def measure(
                 }
                 if clients == samples == 1:
                     adds = [
-                        elsewhere("added", name, bundle, port, seconds)
+                        in_new_process("added", name, bundle, port, seconds)
                         for _ in range(options.repeats)
                     ]
                     row["added_ms"] = statistics.median(adds)
@@ -375,13 +377,13 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore
     add = parser.add_argument
     add("--net", action="append", choices=NETS, help="a model (default: both)")
-    add("--bundle", type=pathlib.Path, help="a bundle in the place of those")
+    add("--bundle", type=pathlib.Path, help="a bundle instead of those")
     add("--server", action="append", choices=SERVERS, help="a server (default: ours)")
-    add("--python", action="append", default=[], metavar="SERVER=PATH", help="of a peer")
+    add("--python", action="append", default=[], metavar="SERVER=PATH", help="Python of a peer")
     add("--clients", type=int, nargs="+", default=CLIENTS)
-    add("--samples", type=int, nargs="+", default=(1, 8), help="of each request")
-    add("--seconds", type=float, default=4.0, help="of each figure")
-    add("--repeats", type=int, default=3, help="of which the median is told")
+    add("--samples", type=int, nargs="+", default=(1, 8), help="samples per request")
+    add("--seconds", type=float, default=4.0, help="seconds per measurement")
+    add("--repeats", type=int, default=3, help="repetitions, of which the median is shown")
     add("--workers", type=int, default=len(os.sched_getaffinity(0)))
     add("--max-batch", type=int, default=16)
     add("--json", type=pathlib.Path, help="write the rows to a file")

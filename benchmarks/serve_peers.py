@@ -1,16 +1,16 @@
 # pyright: reportMissingImports=false, reportGeneralTypeIssues=false
-"""LitServe, Ray Serve and Triton (of nvidia-pytriton) with a bundle's model, for serve.py.
+"""Servers with a bundle's model in LitServe, Ray Serve and Triton (nvidia-pytriton).
 
-A program of its own, in the environment of one of them:
+Run by serve.py in the environment of one of them:
 
     serve_peers.py litserve|ray|triton BUNDLE PORT WORKERS MAX_BATCH
 
-Each has the same work to do as `keras-gan serve`: seeds in, numbers of float32 out, by one session
-of one thread in each of WORKERS workers (Triton: one session of as many threads), with spinning off
-and the server's own batching. It prints "ready" when it answers.
+Each does the same work as `keras-gan serve`: it takes seeds and returns float32 samples, with one
+single-threaded session in each of WORKERS workers (Triton: one session with as many threads),
+without spinning and with the server's own batching. It prints "ready" once it responds.
 """
 
-# The peers are in environments of their own.
+# Each peer has an environment of its own.
 # pyright: reportMissingImports=false, reportGeneralTypeIssues=false, reportCallIssue=false
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false
 
@@ -28,18 +28,18 @@ import numpy as np
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))
 
-from serving.seeds import labels_from_seeds, latents_from_seeds  # of numpy alone
+from serving.seeds import labels_from_seeds, latents_from_seeds  # needs only numpy
 
 try:
     from litserve import LitAPI
 except ImportError:
     LitAPI = object
 
-DELAY = 0.003  # seconds that a batch is waited for, where a server has that
+DELAY = 0.003  # seconds to wait for a batch to fill, where a server supports it
 
 
 class Model:
-    """The model of a bundle: seeds to samples."""
+    """Model of a bundle, a callable from seeds to samples."""
 
     def __init__(self, folder, threads=1):
         import onnxruntime
@@ -65,7 +65,7 @@ def npy(samples):
 
 
 class Api(LitAPI):
-    """The model in LitServe, whose workers are new processes: it must be at the module's top."""
+    """LitServe API of the model; at module level because its workers are new processes."""
 
     folder = ""
 
@@ -102,7 +102,7 @@ def litserve(folder, port, workers, max_batch):
 
 
 def ray(folder, port, workers, max_batch):
-    # By default its replicas give way to every other process, and here to the clients.
+    # By default its replicas have the lowest priority, below the clients here.
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     import ray as cluster
     from ray import serve
@@ -140,7 +140,7 @@ def ray(folder, port, workers, max_batch):
 
 
 def triton(folder, port, workers, max_batch):
-    # Its stub must run on the library of this interpreter, not on another of the system.
+    # Its stub must load the Python library of this interpreter, not one of the system.
     paths = [sysconfig.get_config_var("LIBDIR"), os.environ.get("LD_LIBRARY_PATH", "")]
     if paths[0] not in paths[1].split(os.pathsep):
         library = os.pathsep.join(filter(None, paths))
@@ -151,7 +151,7 @@ def triton(folder, port, workers, max_batch):
     from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
     from pytriton.triton import Triton, TritonConfig
 
-    # One instance: pytriton's instances miss each other's handshake on a machine that is busy.
+    # One instance, because the handshake of several times out on a busy machine.
     model = Model(folder, threads=workers)
 
     @batch
@@ -177,7 +177,7 @@ def triton(folder, port, workers, max_batch):
 
 
 def when_ready(url):
-    """Prints "ready" once a server that keeps this thread answers."""
+    """Prints "ready", from another thread, once a server that blocks this one responds."""
 
     def wait():
         while True:

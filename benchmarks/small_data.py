@@ -1,15 +1,15 @@
-"""What augmentation is worth with few images, and what generated images are worth to a classifier.
+"""Augmentation with few training images, and generated images as training data of a classifier.
 
     python benchmarks/small_data.py few --images 1000 --seeds 3
     python benchmarks/small_data.py classifier --per-class 200 --seeds 3
 
-`few` trains the recipe fashion-mnist on some images of the training split, drawn by seed, without
-augmentation, with DiffAugment and with ADA, for the same number of steps, and sets 10,000 samples
-of the best and of the last state against the 10,000 test images.
+`few` trains the recipe fashion-mnist on a random subset of the training images without
+augmentation, with DiffAugment and with ADA, for the same number of steps, and compares 10,000
+samples of the best and of the last state with the 10,000 test images.
 
-`classifier` trains the conditional recipe on so many images of each class, and then a small
-classifier on those images alone, on those and generated ones, and on generated ones alone, each
-for the same number of steps: its accuracy on the 10,000 test images.
+`classifier` trains the class-conditional recipe on a number of images of each class, then a small
+classifier on those images, on those and generated images, and on generated images alone, each for
+the same number of steps, and prints its accuracy on the 10,000 test images.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ AUGMENTS = {"none": "null", "diff_augment": "diff_augment", "ada": ADA}
 
 
 def few_images(chosen: np.ndarray, folder: str) -> str:
-    """Some training images and all test images, as a file of arrays."""
+    """Writes some training images and all test images to a file of arrays."""
     source: Any = datasets.open("fashion-mnist")
     (x, y), (x_test, y_test) = source.arrays("train"), source.arrays("held_out")
     path = f"{folder}/few-{len(chosen)}.npz"
@@ -44,9 +44,9 @@ def few_images(chosen: np.ndarray, folder: str) -> str:
     return path
 
 
-def play(name: str, data: str, settings: list[str], folder: str) -> train.Outcome:
-    """Trains a recipe on the file's images; the best state is that nearest to its test images."""
-    # A limit of time would make the trainings of a slow machine shorter ones.
+def train_on(name: str, data: str, settings: list[str], folder: str) -> train.Outcome:
+    """Trains a recipe on a file's images; the best state is nearest to its test images."""
+    # With a time limit a slow machine would train for fewer steps.
     common = ["training.minutes=null", "evaluation.metric=frechet_distance"]
     common += ["evaluation.features=fashion_mnist", "evaluation.count=10000"]
     recipe = recipes.load(name, [*common, *settings], data)
@@ -56,7 +56,7 @@ def play(name: str, data: str, settings: list[str], folder: str) -> train.Outcom
 def few(
     count: int, seed: int, images: int, settings: list[str], names: list[str]
 ) -> list[dict[str, Any]]:
-    """A row for each of the augmentations."""
+    """Returns a row for each of the augmentations."""
     chosen = np.random.default_rng(seed).permutation(60_000)[:count]
     rows = []
     for name in names:
@@ -64,7 +64,7 @@ def few(
             began = time.monotonic()
             every = ["evaluation.every_examples=" + str(images // 8), f"training.examples={images}"]
             sets = [*every, *settings, f"game.augment={AUGMENTS[name]}", f"training.seed={seed}"]
-            outcome = play("fashion-mnist", few_images(chosen, folder), sets, folder)
+            outcome = train_on("fashion-mnist", few_images(chosen, folder), sets, folder)
             measured = [r for r in outcome.run.rows() if "frechet_distance" in r]
             best = min(measured, key=lambda row: row["frechet_distance"])
             rows.append(
@@ -78,12 +78,12 @@ def few(
                     "seconds": time.monotonic() - began,
                 }
             )
-        _tell(rows[-1])
+        _print_row(rows[-1])
     return rows
 
 
 def accuracy(x: np.ndarray, y: np.ndarray, seed: int, steps: int = 4_000) -> float:
-    """Share of the test images that a small classifier gets right after so many steps of 100."""
+    """Returns the test accuracy of a small classifier after `steps` batches of 100 images."""
     keras.utils.set_random_seed(seed)
     model: Any = keras.Sequential([keras.Input((28, 28, 1))])
     for width in (32, 64):
@@ -105,7 +105,7 @@ def accuracy(x: np.ndarray, y: np.ndarray, seed: int, steps: int = 4_000) -> flo
 
 
 def classifier(per_class: int, seed: int, images: int, settings: list[str]) -> list[dict[str, Any]]:
-    """Rows of a classifier trained on real, on real and generated, and on generated images."""
+    """Returns rows of classifiers trained on real, on both, and on generated images."""
     x, y = datasets.open("fashion-mnist").arrays("train")
     y = np.asarray(y)
     order = np.random.default_rng(seed).permutation(len(x))
@@ -113,44 +113,44 @@ def classifier(per_class: int, seed: int, images: int, settings: list[str]) -> l
     with tempfile.TemporaryDirectory() as folder:
         sets = [f"game.augment={ADA}", f"training.examples={images}", *settings]
         path = few_images(chosen, folder)
-        gan = play("fashion-mnist-classes", path, [*sets, f"training.seed={seed}"], folder).gan
+        gan = train_on("fashion-mnist-classes", path, [*sets, f"training.seed={seed}"], folder).gan
         count = 20 * len(chosen)
         labels = np.arange(count) % 10
-        made = gan.generate(range(count), labels=labels, batch_size=250)
+        generated = gan.generate(range(count), labels=labels, batch_size=250)
     real, classes = x[chosen] / 127.5 - 1, y[chosen]
-    # As many real images as generated ones pass by where there are both.
-    both = np.concatenate([np.repeat(real, 20, axis=0), made])
+    # Real images are repeated so that both kinds are equally frequent.
+    both = np.concatenate([np.repeat(real, 20, axis=0), generated])
     rows = []
     for name, data in (
         ("real", (real, classes)),
         ("real and generated", (both, np.concatenate([np.repeat(classes, 20), labels]))),
-        ("generated", (made, labels)),
+        ("generated", (generated, labels)),
     ):
         rows.append({"trained on": name, "seed": seed, "accuracy": accuracy(*data, seed)})
-        _tell(rows[-1])
+        _print_row(rows[-1])
     return rows
 
 
-def _tell(row: dict[str, Any]) -> None:
-    told = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
-    print("  ".join(told), flush=True)
+def _print_row(row: dict[str, Any]) -> None:
+    shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+    print("  ".join(shown), flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("what", choices=("few", "classifier"))
-    parser.add_argument("--images", type=int, default=1000, help="few: training images there are")
-    parser.add_argument("--per-class", type=int, default=200, help="classifier: of each class")
-    parser.add_argument("--play", type=int, default=400_000, help="images that the game lasts")
-    parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0 on")
-    parser.add_argument("--augments", default=",".join(AUGMENTS), help="few: which, of these")
+    parser.add_argument("--images", type=int, default=1000, help="few: number of training images")
+    parser.add_argument("--per-class", type=int, default=200, help="classifier: images per class")
+    parser.add_argument("--play", type=int, default=400_000, help="images seen during training")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds, starting at 0")
+    parser.add_argument("--augments", default=",".join(AUGMENTS), help="few: augmentations")
     parser.add_argument("--set", action="append", default=[], help="override a key of the recipe")
     parser.add_argument("--json", type=pathlib.Path, help="write the results there")
     options = parser.parse_args()
     augments = options.augments.split(",")
     unknown = [name for name in augments if name not in AUGMENTS]
     if unknown:
-        parser.error(f"An augmentation is one of {', '.join(AUGMENTS)}. Received: {unknown[0]}")
+        parser.error(f"--augments must be of {', '.join(AUGMENTS)}. Received: {unknown[0]}")
     print(f"{options.what} on {processor()}")
     rows: list[dict[str, Any]] = []
     for seed in range(options.seeds):

@@ -1,4 +1,4 @@
-"""torch-fidelity's own program on an exported generator, with one of this library's extractors.
+"""Evaluation of an exported generator by torch-fidelity, with this library's feature extractor.
 
     fidelity/bin/python benchmarks/torch_fidelity_generator.py --cpu --json --no-cache \\
         --input1 runs/fm/bundle/model.onnx --input1-model-z-size 64 \\
@@ -7,19 +7,19 @@
         --feature-extractor-weights-path keras_gan/metrics/networks/fashion_mnist.onnx \\
         --fid --kid --prc --isc
 
-An independent check of `keras-gan evaluate`: torch-fidelity loads `model.onnx` by itself, draws the
-samples, extracts features and computes the numbers. Its command line is the one that it always
-has; this file adds three things that it lacks before it starts:
+An independent check of `keras-gan evaluate`: torch-fidelity loads `model.onnx`, generates samples,
+extracts features and computes the metrics. Its command line is unchanged; this file adds three
+things to it:
 
 - the extractor `onnx`: any network whose input is images in [-1, 1], `(batch, height, width,
   channels)`, and whose outputs are `features` and, for the score, `logits`. Images are rounded to
-  8 bits first and features are handed on in float64, both as this library does it;
+  8 bits first and features are returned in float64, as in this library;
 - the data set `npy`: the images of `images.npy` in the folder given by --datasets-root, uint8,
   `(count, height, width, channels)`;
-- the latents of seeds 0, 1, 2, ... in place of its own normal numbers, so that the samples are
-  those that `keras-gan evaluate` measures.
+- the latents of seeds 0, 1, 2, ... instead of its own normal random numbers, so that the samples
+  are those that `keras-gan evaluate` measures.
 
-For the generators of images without labels. Needs torch-fidelity, torchvision and onnxruntime.
+For unconditional generators of images. Needs torch-fidelity, torchvision and onnxruntime.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from torch_fidelity.feature_extractor_base import (  # pyright: ignore[reportMis
 )
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from serving.seeds import latents_from_seeds  # needs numpy alone
+from serving.seeds import latents_from_seeds  # needs only numpy
 
 
 class Network(FeatureExtractorBase):
-    """An ONNX file, run by onnxruntime, as torch-fidelity asks for an extractor."""
+    """Feature extractor of torch-fidelity that runs an ONNX file in onnxruntime."""
 
     def __init__(self, name: str, features_list: list[str], **settings: Any):
         super().__init__(name, features_list)
@@ -65,7 +65,7 @@ class Network(FeatureExtractorBase):
 
     def forward(self, images: Any) -> tuple[Any, ...]:
         x = images.cpu().numpy()
-        if x.dtype != np.uint8:  # a generator's, which nobody has rounded yet
+        if x.dtype != np.uint8:  # samples of the generator, not rounded yet
             x = np.clip(np.round((x.astype(np.float64) + 1) * 127.5), 0, 255)
         x = (x.astype(np.float32) / 127.5 - 1).astype(np.float32)
         name = self.session.get_inputs()[0].name
@@ -92,7 +92,7 @@ class Images(torch.utils.data.Dataset):
 
 
 class Latents:
-    """The latents of the next seeds whenever torch-fidelity asks for normal numbers."""
+    """Noise source of torch-fidelity that returns the latents of consecutive seeds."""
 
     def __init__(self) -> None:
         self.seed = 0

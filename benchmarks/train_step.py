@@ -1,21 +1,21 @@
-"""How fast is a step of training? The same networks, batch and game, here and elsewhere.
+"""Speed of a training step, compared with Keras and PyTorch on the same networks and batches.
 
     python benchmarks/train_step.py --net dcgan --torch-python /path/to/venv/bin/python
     python benchmarks/train_step.py --net small --variants ours,ours-bf16,keras --profile
 
-Two games: `dcgan`, the networks of the keras.io example "dcgan_overriding_train_step" (64 x 64 x
-3) in the original game; `small`, this library's own `dcgan` at 28 x 28 x 1 in R3GAN's game,
-relativistic with R1 and R2. Each variant lives in a process of its own, so that its memory is its
-own, and they take turns: in every round each one trains for some seconds while the others sleep,
-so that a slow minute of the machine is everybody's. Figures are medians over rounds.
+There are two games: `dcgan`, the networks of the keras.io example "dcgan_overriding_train_step"
+(64 x 64 x 3) with the original loss, and `small`, this library's `dcgan` at 28 x 28 x 1 with the
+relativistic loss, R1 and R2 of R3GAN. Each variant runs in its own process, so that its memory is
+measured alone. Variants run alternately: in each round one trains for some seconds while the others
+sleep, so that a slow phase of the machine affects all. Figures are medians over rounds.
 
-"peak" is the share of the machine's matrix-multiply peak in the variant's number format, measured
-between the rounds of the same run. It counts what the game must compute, once: work that a variant
-does twice lowers its share. "CPU" is the processor time of a step, all threads together: on a
-machine that is not quiet, `--threads 1` and that column tell variants apart better than the clock,
-as threads that wait for each other (OpenMP's, in PyTorch) suffer most from a busy core.
+"peak" is the share of the machine's peak matrix multiplication rate in the variant's number format,
+measured between the rounds. It counts the necessary work of a step once, so redundant work lowers
+the share. "CPU" is the processor time of a step, summed over threads. On a machine that is not
+idle, that column under `--threads 1` compares variants better than the wall-clock time, because
+threads that wait for each other (OpenMP's, in PyTorch) suffer most from a busy core.
 
-PyTorch is no dependency. Its variants run in the Python given by --torch-python, whatever has
+PyTorch is not a dependency. Its variants run in the Python given by --torch-python, any that has
 torch: `python -m venv torch; torch/bin/pip install torch`.
 """
 
@@ -35,7 +35,7 @@ from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
 BATCH = {"dcgan": 32, "small": 64}
-# How a variant is called, and the environment that makes its number format.
+# Variants, and the environment variables that set their number format.
 ENVIRONMENT: dict[str, dict[str, str]] = {
     "keras": {},
     "keras-grappler": {},
@@ -59,7 +59,7 @@ NOTES = {
     "keras-mixed": "the same with Keras's policy mixed_bfloat16",
     "ours": "float32",
     "ours-bf16": "precision=bfloat16",
-    "ours-fpmath": "float32, oneDNN told to multiply in bf16",
+    "ours-fpmath": "float32, oneDNN set to multiply in bf16",
     "ours-mixed": "precision=mixed_bfloat16",
     "ours-xla": "float32, jit_compile=True",
 }
@@ -74,34 +74,35 @@ def number_format(variant: str) -> str:
 
 
 def generator_flops(net: str) -> float:
-    """Floating point operations of one sample's pass through the generator."""
+    """Returns the floating-point operations of the generator's forward pass, per sample."""
     if net == "dcgan":
         ups = [(8, 128, 128), (16, 128, 256), (32, 256, 512)]
         dense, last = 128 * 8 * 8 * 128, 64 * 64 * 25 * 512 * 3
     else:
         ups = [(7, 128, 64), (14, 64, 32)]
         dense, last = 64 * 7 * 7 * 128, 28 * 28 * 9 * 32 * 1
-    return 2.0 * (dense + last + sum(side**2 * 16 * a * b for side, a, b in ups))
+    return 2.0 * (dense + last + sum(size**2 * 16 * a * b for size, a, b in ups))
 
 
 def discriminator_flops(net: str) -> tuple[float, float]:
-    """The same of the discriminator, and of its first layer alone."""
+    """Returns the same of the discriminator, and of its first layer alone."""
     if net == "dcgan":
         downs, dense = [(32, 3, 64), (16, 64, 128), (8, 128, 128)], 8 * 8 * 128
     else:
         downs, dense = [(14, 1, 64), (7, 64, 128)], 7 * 7 * 128
-    parts = [2.0 * side**2 * 16 * a * b for side, a, b in downs]
+    parts = [2.0 * size**2 * 16 * a * b for size, a, b in downs]
     return sum(parts) + 2.0 * dense, parts[0]
 
 
 def step_flops(net: str) -> float:
-    """What the game must compute for one real sample, every product once.
+    """Returns the necessary operations of a training step per real sample, each product once.
 
-    A backward pass computes two products for each of the forward pass, by the layer's input and
-    by its weights. The generator is run once. The discriminator sees a real and a fake sample in
-    its own turn, and the fake in the generator's, where the weights stand still. Under R1 and R2
-    its turn also has the gradient by the sample (one product), and that gradient's derivative by
-    the weights (two), and the relativistic generator sees the real sample as well.
+    A backward pass computes two products for each one of the forward pass: with respect to the
+    layer's input and to its weights. The generator runs once. The discriminator processes a real
+    and a generated sample in its own step, and the generated one in the generator's step, where
+    its weights are constant. R1 and R2 add the gradient with respect to the sample (one product)
+    and its derivative with respect to the weights (two). The relativistic generator loss also
+    needs the discriminator on the real sample.
     """
     g, (d, first) = generator_flops(net), discriminator_flops(net)
     if net == "dcgan":
@@ -113,9 +114,9 @@ def step_flops(net: str) -> float:
 
 
 def build_networks(net: str, own: Any = None) -> tuple[Any, Any]:
-    """Generator and discriminator, the latter with logits.
+    """Builds the generator and the discriminator, which returns logits.
 
-    `own` holds layers that are the same functions as Keras's with the same weights.
+    `own` is a module of layers that compute the same functions as Keras's.
     """
     import keras
     from keras import layers
@@ -125,13 +126,13 @@ def build_networks(net: str, own: Any = None) -> tuple[Any, Any]:
     keras.utils.set_random_seed(0)
     if net == "small":
         spec = keras_gan.Spec("image", (28, 28, 1), (-1.0, 1.0))
-        players = keras_gan.architectures.build("dcgan", spec)
+        networks = keras_gan.architectures.build("dcgan", spec)
         if own is None:
             clone: Any = keras.models.clone_model
-            return clone(players[0], clone_function=_as_keras), clone(
-                players[1], clone_function=_as_keras
+            return clone(networks[0], clone_function=_as_keras), clone(
+                networks[1], clone_function=_as_keras
             )
-        return players
+        return networks
     discriminator = keras.Sequential(
         [
             keras.Input((64, 64, 3)),
@@ -172,7 +173,7 @@ def build_networks(net: str, own: Any = None) -> tuple[Any, Any]:
 
 
 def _as_keras(layer: Any) -> Any:
-    """A layer of ours as Keras's own, where it is the same function."""
+    """Converts a layer of this library to Keras's own layer of the same function."""
     import keras
 
     kind = getattr(keras.layers, type(layer).__name__, type(layer))
@@ -193,15 +194,15 @@ def build_ours(net: str, jit_compile: bool, steps_per_execution: int) -> Any:
 
     penalties: Any = {"dcgan": [], "small": ["r1", "r2"]}[net]
     loss = {"dcgan": "non_saturating", "small": "relativistic"}[net]
-    # The example keeps no averaged generator; PyTorch's variants of both games neither.
-    players = build_networks(net, own=keras_gan.layers)
-    gan = keras_gan.GAN(*players, loss=loss, terms=penalties, ema_half_life=0)
+    # Neither the example nor the PyTorch variants keep an averaged generator.
+    networks = build_networks(net, own=keras_gan.layers)
+    gan = keras_gan.GAN(*networks, loss=loss, terms=penalties, ema_half_life=0)
     gan.compile(*optimizers(net), jit_compile=jit_compile, steps_per_execution=steps_per_execution)
     return gan
 
 
 def build_keras(net: str) -> Any:
-    """The game as the example teaches it: every pass on its own, every player's turn in turn."""
+    """Builds the training step of the example: each forward pass and each network separately."""
     import keras
     import tensorflow as tf
 
@@ -223,8 +224,8 @@ def build_keras(net: str) -> Any:
         def metrics(self):
             return [self.d_loss, self.g_loss]
 
-        def learn(self, optimizer, player, tape, loss):
-            weights = player.trainable_weights
+        def learn(self, optimizer, network, tape, loss):
+            weights = network.trainable_weights
             optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
 
     class Original(Example):
@@ -283,7 +284,7 @@ def build_keras(net: str) -> Any:
 
 
 class TensorFlowVariant:
-    """A variant's model in the middle of an endless `fit`'s data, stepped from outside."""
+    """A TensorFlow variant whose training steps are run one at a time, on endless data."""
 
     def __init__(self, variant: str, net: str, batch: int):
         import keras
@@ -308,11 +309,11 @@ class TensorFlowVariant:
     def run(self, steps: int) -> None:
         for _ in range(steps):
             logs = self.step(self.data)
-        [float(value) for value in logs.values()]  # waits for the last
+        [float(value) for value in logs.values()]  # waits for the last step
 
 
 def matmul_peak() -> dict[str, Callable[[], float]]:
-    """Matrix multiplication's GFLOP/s in float32 and bfloat16, each measured when called."""
+    """Returns functions that measure the GFLOP/s of matrix multiplication, by dtype."""
     import tensorflow as tf
 
     size = 4096
@@ -332,11 +333,11 @@ def matmul_peak() -> dict[str, Callable[[], float]]:
     return {dtype: measure(dtype) for dtype in ("float32", "bfloat16")}
 
 
-# --------------------------------------------------------------------- taking turns
+# --------------------------------------------------------------------- rounds
 
 
 def peak_memory() -> float:
-    """The largest resident set of this process so far, in MiB."""
+    """Returns the peak resident memory of this process, in MiB."""
     for line in pathlib.Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) / 1024
@@ -344,8 +345,8 @@ def peak_memory() -> float:
 
 
 def serve(make: Callable[[], Any]) -> None:
-    """The child's side: builds, then for every line "S" steps for S seconds, and tells how many."""
-    answers = os.fdopen(os.dup(1), "w")  # nothing else that is printed may come between
+    """Runs in the child process: builds a variant, then for each line "S" trains for S seconds."""
+    answers = os.fdopen(os.dup(1), "w")  # other output must not mix with the answers
     os.dup2(2, 1)
     began = time.perf_counter()
     try:
@@ -365,12 +366,12 @@ def serve(make: Callable[[], Any]) -> None:
         began, cpu = time.perf_counter(), time.process_time()
         variant.run(steps)
         step = (time.perf_counter() - began) / steps
-        told = {"seconds": step, "cpu": (time.process_time() - cpu) / steps}
-        print(json.dumps({**told, "memory": peak_memory()}), file=answers, flush=True)
+        answer = {"seconds": step, "cpu": (time.process_time() - cpu) / steps}
+        print(json.dumps({**answer, "memory": peak_memory()}), file=answers, flush=True)
 
 
 class Child:
-    """A variant in a process of its own."""
+    """A variant in its own process."""
 
     def __init__(self, variant: str, options: argparse.Namespace):
         self.variant = variant
@@ -394,26 +395,26 @@ class Child:
         self.seconds: list[float] = []
         self.cpu: list[float] = []
         self.memory = float("nan")
-        told = self._read()
-        self.error = told.get("error")
-        self.warm_up = told.get("warm-up", float("nan"))
+        answer = self._read()
+        self.error = answer.get("error")
+        self.warm_up = answer.get("warm-up", float("nan"))
 
     def _read(self) -> dict[str, Any]:
         stream: Any = self.process.stdout
         line = stream.readline()
         return json.loads(line) if line else {"error": "the process ended"}
 
-    def turn(self, seconds: float) -> None:
+    def train(self, seconds: float) -> None:
         stream: Any = self.process.stdin
         stream.write(f"{seconds}\n")
         stream.flush()
-        told = self._read()
-        if "error" in told:
-            self.error = told["error"]
+        answer = self._read()
+        if "error" in answer:
+            self.error = answer["error"]
             return
-        self.seconds.append(told["seconds"])
-        self.cpu.append(told["cpu"])
-        self.memory = told["memory"]
+        self.seconds.append(answer["seconds"])
+        self.cpu.append(answer["cpu"])
+        self.memory = answer["memory"]
 
     def end(self) -> None:
         if self.process.stdin is not None:
@@ -441,17 +442,17 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     peak: dict[str, list[float]] = {dtype: [] for dtype in peaks}
     for number in range(options.rounds):
         print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
-        turns = children if number % 2 else children[::-1]  # no one has always the same before it
-        for child in turns:
+        # The order alternates, so that no variant always follows the same one.
+        for child in children if number % 2 else children[::-1]:
             if not child.error:
-                child.turn(options.seconds)
+                child.train(options.seconds)
                 last = child.seconds[-1] if child.seconds else float("nan")
                 print(f"  {child.variant}: {last * 1e3:.1f} ms", file=sys.stderr, flush=True)
         for dtype, once in peaks.items():
             peak[dtype].append(once())
     for child in children:
         child.end()
-    # A peak is what the machine can do: the best of the rounds, where a step's time is the median.
+    # The peak is the best of the rounds; the time of a step is their median.
     best = {dtype: max(values) for dtype, values in peak.items()}
     rows = [row(child, options, best) for child in children if not child.error]
     missing |= {child.variant: child.error for child in children if child.error}
@@ -495,7 +496,7 @@ def compare(children: list[Child], rows: list[dict[str, Any]]) -> list[dict[str,
 def show(result: dict[str, Any]) -> None:
     peak = ", ".join(f"{v:,.0f} GFLOP/s {k}" for k, v in result["matmul_gflops"].items())
     print(
-        f"{result['net']}, batch {result['batch']}: {result['gflop_per_image']:.2f} GFLOP an image"
+        f"{result['net']}, batch {result['batch']}: {result['gflop_per_image']:.2f} GFLOP per image"
     )
     print(f"matrix multiplication: {peak}")
     print(
@@ -529,7 +530,9 @@ def profile(options: argparse.Namespace, variant: str, steps: int = 3) -> None:
         taken = time.perf_counter() - began
         tf.profiler.experimental.stop()
         events = _operations(pathlib.Path(folder))
-    print(f"\n{variant}, {options.net}, batch {options.batch}: {taken / steps * 1e3:.1f} ms a step")
+    print(
+        f"\n{variant}, {options.net}, batch {options.batch}: {taken / steps * 1e3:.1f} ms per step"
+    )
     for title, column, rows in (("kind of operation", 1, 20), ("operation", 0, 25)):
         total: dict[str, list[float]] = {}
         for event in events:
@@ -543,7 +546,7 @@ def profile(options: argparse.Namespace, variant: str, steps: int = 3) -> None:
 
 
 def _operations(folder: pathlib.Path) -> list[tuple[str, str, float]]:
-    """(node, kind, milliseconds) of every operation in a trace."""
+    """Returns (node, kind, milliseconds) of every operation in a trace."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     space: Any = getattr(xplane_pb2, "XSpace")()  # noqa: B009 - made when imported
@@ -554,7 +557,7 @@ def _operations(folder: pathlib.Path) -> list[tuple[str, str, float]]:
         for line in plane.lines:
             for event in line.events:
                 node, colon, kind = names[event.metadata_id].rpartition(":")
-                if colon and "/" in node and kind.isidentifier():  # others enclose operations
+                if colon and "/" in node and kind.isidentifier():  # other events enclose operations
                     node = node.removeprefix("StatefulPartitionedCall/")
                     found.append((node, kind, event.duration_ps / 1e9))
     return found
@@ -564,12 +567,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--net", choices=tuple(BATCH), default="dcgan")
     parser.add_argument("--batch", type=int, help="samples in a batch")
-    parser.add_argument("--variants", default=",".join(DEFAULT), help="names, with commas between")
+    parser.add_argument("--variants", default=",".join(DEFAULT), help="names, separated by commas")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of a turn")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds per variant and round")
     parser.add_argument("--threads", type=int, help="threads of each variant; all cores by default")
     parser.add_argument("--torch-python", help="a Python that has torch")
-    parser.add_argument("--profile", action="store_true", help="tell where the time goes instead")
+    parser.add_argument("--profile", action="store_true", help="print time per operation instead")
     parser.add_argument("--verbose", action="store_true", help="show what the variants print")
     parser.add_argument("--json", type=pathlib.Path, help="write the results there")
     parser.add_argument("--child", help=argparse.SUPPRESS)

@@ -1,8 +1,8 @@
-"""The variants of `train_step.py` in PyTorch; run by it, in a Python that has torch.
+"""PyTorch variants of `train_step.py`, run by it in a Python that has torch.
 
-The game as PyTorch's own DCGAN tutorial plays it: the fakes of a step are made once, the
-discriminator learns from them detached, the generator through them. Real and fake go through the
-discriminator in one pass, as there is nothing in it in which samples meet.
+The training step of PyTorch's DCGAN tutorial: generated samples are made once per step; the
+discriminator is trained on them detached, the generator through them. Real and generated samples
+pass through the discriminator together, since no layer of it mixes samples.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ def build(net: str) -> tuple[nn.Module, nn.Module, tuple[int, ...], int]:
     discriminator: list[nn.Module] = []
     for a, b in itertools.pairwise([channels, *down]):
         discriminator += [nn.Conv2d(a, b, 4, 2, 1), nn.LeakyReLU(0.2)]
-    side = base * 2 ** (len(up) - 1)
-    features = (side >> len(down)) ** 2 * down[-1]
+    size = base * 2 ** (len(up) - 1)
+    features = (size >> len(down)) ** 2 * down[-1]
     discriminator += [nn.Flatten(), *([] if small else [nn.Dropout(0.2)]), nn.Linear(features, 1)]
-    shape = (channels, side, side)
+    shape = (channels, size, size)
     return nn.Sequential(*generator), nn.Sequential(*discriminator), shape, latent_dim
 
 
@@ -88,7 +88,7 @@ class TorchVariant:
         self.generate, self.discriminate = self.g, self.d
         if how == "compile":
             self.generate = torch.compile(self.g)
-            # Its compiled backward cannot be differentiated once more, as R1 and R2 do.
+            # R1 and R2 need second derivatives, which compiled backward passes lack.
             self.discriminate = torch.compile(self.d) if net == "dcgan" else self.d
         self.half = kind == "bf16"
         self.play = self.original if net == "dcgan" else self.penalized
@@ -106,7 +106,7 @@ class TorchVariant:
         on_real, on_fake = logits.split(self.batch)
         d_loss = functional.softplus(-on_real).mean() + functional.softplus(on_fake).mean()
         self.learn(self.d_optimizer, d_loss)
-        self.d.requires_grad_(False)  # its weights need no gradient in the generator's turn
+        self.d.requires_grad_(False)  # its weights need no gradient in the generator's step
         with self.precision():
             logits = self.discriminate(fake).float()
         g_loss = functional.softplus(-logits).mean()

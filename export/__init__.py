@@ -1,6 +1,7 @@
-"""Exports a generator to a bundle: SavedModel and ONNX, checked against Keras."""
+"""Export of generators to bundles: SavedModel and ONNX, checked against Keras."""
 
 from export.bundle import Bundle, export_bundle
+from export.draft import Description
 from export.manifest import Manifest
 from export.precisions import summarize as summarize_precisions
 from export.triton import export_triton
@@ -8,6 +9,7 @@ from export.verify import Report, verify_bundle
 
 __all__ = [
     "Bundle",
+    "Description",
     "Manifest",
     "Report",
     "export_bundle",

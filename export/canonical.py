@@ -1,7 +1,8 @@
-"""One form for a graph: the same generator gives the same bytes, whatever built it.
+"""Canonical form of an ONNX graph: the same generator yields the same bytes in any process.
 
-Names that a converter makes hold counters of the process: of functions, of layers, of itself. Here
-nodes stand in the order in which the outputs need them, and are named after what they do.
+The names that a converter creates contain counters of the process: of functions, of layers, of the
+converter. In canonical form, nodes are in the order in which the outputs need them, and are named
+by their operation.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import onnx
 
 
 def canonicalize(model: onnx.ModelProto) -> None:
-    """Orders and names the nodes and constants of a model, and drops what no output needs.
+    """Orders and names the nodes and constants of a model, and removes what no output needs.
 
-    Names of inputs and outputs stay.
+    The names of inputs and outputs stay.
     """
     graph = model.graph
     graph.name = "generator"
@@ -27,19 +28,19 @@ def canonicalize(model: onnx.ModelProto) -> None:
 
 
 def _rename(graph: onnx.GraphProto, names: dict[str, str], counts: collections.Counter) -> None:
-    """Renames a graph within the names of the graphs around it."""
+    """Renames a graph, given the new names of the graphs around it."""
     order = _needed(graph)
     rank = {name: i for i, node in enumerate(order) for name in node.output if name}
-    held = {tensor.name for tensor in graph.initializer}
+    initializers = {tensor.name for tensor in graph.initializer}
     constants: dict[str, int] = {}  # in the order of their first use
 
     for node in order:
         for name in (*node.input, *_outer_names(node)):
-            if name in held and name not in constants:
+            if name in initializers and name not in constants:
                 constants[name] = len(constants)
                 names[name] = _new("constant", counts)
         node.name = _new(node.op_type, counts)
-        for field in ("doc_string", "domain", "overload"):  # empty or absent is the same
+        for field in ("doc_string", "domain", "overload"):  # an empty field equals an absent one
             if field == "doc_string" or not getattr(node, field):
                 node.ClearField(field)
         node.attribute.sort(key=lambda attribute: attribute.name)
@@ -51,11 +52,11 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str], counts: collections.C
             subgraph.name = f"{node.name}/body"
             for port in (*subgraph.input, *subgraph.output):
                 for dimension in port.type.tensor_type.shape.dim:
-                    dimension.ClearField("dim_param")  # a number of the process
+                    dimension.ClearField("dim_param")  # contains a counter of the process
             own = {port.name: f"{node.name}/input_{i}" for i, port in enumerate(subgraph.input)}
             _rename(subgraph, names | own, counts)
 
-    for name in [port.name for port in graph.output if port.name in held]:
+    for name in [port.name for port in graph.output if port.name in initializers]:
         constants.setdefault(name, len(constants))
         names.setdefault(name, _new("constant", counts))
     _keep(graph.node, lambda node: rank.get(next(filter(None, node.output), ""), -1))
@@ -63,17 +64,17 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str], counts: collections.C
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
-    for thing in (*graph.initializer, *graph.input, *graph.output):
-        thing.name = names.get(thing.name, thing.name)
-        thing.ClearField("doc_string")
+    for item in (*graph.initializer, *graph.input, *graph.output):
+        item.name = names.get(item.name, item.name)
+        item.ClearField("doc_string")
     graph.ClearField("doc_string")
     del graph.value_info[:]
 
 
 def _order_copies(graph: onnx.GraphProto) -> None:
-    """Where a body gives one value twice, lets the first be the value and the others its copies.
+    """Where a body returns one value twice, makes the first the value and the others its copies.
 
-    A loop's state is often what it collects as well; tf2onnx copies one of them, whichever.
+    A loop often collects its state as well; tf2onnx copies either of them.
     """
     copied = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "Identity"}
     groups: dict[str, list[onnx.ValueInfoProto]] = {}
@@ -86,7 +87,7 @@ def _order_copies(graph: onnx.GraphProto) -> None:
 
 
 def _needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """Lists the nodes that the outputs need, each after those that it needs itself."""
+    """Lists the nodes that the outputs need, each after its own inputs."""
     makers = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
     order: list[int] = []
     seen: set[int] = set()
@@ -106,7 +107,7 @@ def _needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
 
 
 def _outer_names(node: onnx.NodeProto) -> dict[str, None]:
-    """Lists what the bodies of a loop or a branch take from the graphs around them, in order."""
+    """Lists the tensors that the bodies of a node read from the graphs around them, in order."""
     found: dict[str, None] = {}
     for graph in _subgraphs(node):
         own = {port.name for port in graph.input} | {tensor.name for tensor in graph.initializer}
@@ -130,11 +131,11 @@ def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 def _new(kind: str, counts: collections.Counter) -> str:
     counts[kind] += 1
-    return f"{kind}/{counts[kind] - 1}"  # a slash, which no input's or output's name has
+    return f"{kind}/{counts[kind] - 1}"  # names of inputs and outputs contain no slash
 
 
 def _keep(values, rank) -> None:
-    """Sorts a repeated field in place and drops what has no rank: weights are not copied."""
+    """Sorts a repeated field in place, without copying weights; removes items of negative rank."""
     unneeded = sum(rank(value) < 0 for value in values)
     values.sort(key=rank)
     del values[:unneeded]

@@ -1,4 +1,4 @@
-"""The model card of a bundle: what a stranger should know before using the model."""
+"""The model card of a bundle, as Markdown."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-from export.manifest import PRECISIONS, Manifest, sha256
+from export.files import sha256
+from export.manifest import REDUCED_PRECISIONS, Manifest
 
-FILE_NAME = "README.md"  # what model hubs and code hosts show
+FILE_NAME = "README.md"  # shown by model hubs and code hosts
 
-_USE = """Not stated by who exported it. A generator of this kind fits research, teaching, design,
-and tests of software, where everybody knows that its samples are made. It is not fit for passing
-samples off as recordings, for pictures of people who did not agree to them, nor as evidence of
-anything. It repeats what its training data favor and leave out, and may give training samples
-nearly as they were: `keras-gan evaluate` measures how near."""
+_USE = """Not stated. A generator of this kind is suitable for research, teaching, design, and
+software tests, where everybody knows that its samples are generated. It is not suitable for
+presenting samples as recordings, for images of people without their consent, or as evidence. It
+reproduces the biases of its training data, and may generate samples that are close to training
+examples: `keras-gan evaluate` measures how close."""
 
 _SAMPLE = """```python
 import serving  # numpy and onnxruntime, no TensorFlow
@@ -44,12 +45,12 @@ TensorFlow Serving, with this folder mounted at `/models`:
 
 
 def write_card(bundle: Path, manifest: Manifest) -> None:
-    """Writes the model card of a bundle whose models are there."""
+    """Writes the model card of a bundle whose models are written."""
     (bundle / FILE_NAME).write_text(model_card(bundle, manifest), encoding="utf-8")
 
 
 def model_card(bundle: Path, manifest: Manifest) -> str:
-    """Gives the model card as Markdown, with the front matter that model hubs read."""
+    """Returns the model card as Markdown, with the front matter that model hubs read."""
     parts = [
         _front_matter(manifest),
         f"# {manifest.name}",
@@ -61,16 +62,16 @@ def model_card(bundle: Path, manifest: Manifest) -> str:
         "## Metrics",
         _metrics((manifest.training or {}).get("metrics")),
         "## License",
-        f"{_line(manifest.license)}. That of the training data is its own."
+        f"{_line(manifest.license)}. The training data has its own license."
         if manifest.license
-        else "None was named: without one, nobody but its owner may use the model.",
+        else "Not stated. Without a license, only the owner may use the model.",
         "## Checked against Keras",
         _parity(manifest),
         "## How to load it",
         _how_to_load(manifest),
         "## Generated content",
-        f"{manifest.notice} Pictures carry it in their metadata, with the name and SHA-256 of the "
-        "model and the seed, unless they were asked not to.",
+        f"{manifest.notice} The metadata of images contain this notice, the name and SHA-256 of "
+        "the model, and the seed, unless metadata were disabled.",
         f"`model.onnx` has the SHA-256 `{sha256(bundle / 'model.onnx')}`.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -87,22 +88,22 @@ def _front_matter(manifest: Manifest) -> str:
 
 
 def _summary(manifest: Manifest) -> str:
-    what = manifest.kind + "s" * (manifest.kind in ("image", "sequence", "video", "array"))
+    samples = manifest.kind + "s" * (manifest.kind in ("image", "video", "array"))
     size = " x ".join(map(str, manifest.shape))
     count, names = manifest.classes["count"], manifest.classes["names"]
     listed = f": {', '.join(map(_line, names))}" if names else ""
     classes = f", in {count} classes{listed}" if count else ""
     version = manifest.software.get("keras_gan", "")
     return (
-        f"The generator of a generative adversarial network. It makes {what} of {size}{classes}, "
-        f"from latent vectors of length {manifest.latent_dim}. Exported by keras_gan {version} "
-        f"on {manifest.created[:10]}."
+        f"The generator of a generative adversarial network. It generates {samples} of {size}"
+        f"{classes}, from latent vectors of length {manifest.latent_dim}. "
+        f"Exported by keras_gan {version} on {manifest.created[:10]}."
     )
 
 
 def _training(training: dict[str, Any]) -> str:
-    told = training.get("data")
-    data = told if isinstance(told, dict) else {}
+    described = training.get("data")
+    data = described if isinstance(described, dict) else {}
     lines = [f"Data: {_line(data['description'])}"] if "description" in data else []
     lines += [f"Digest of the data: `{_line(data['digest'])}`"] if data.get("digest") else []
     lines += [
@@ -111,7 +112,7 @@ def _training(training: dict[str, Any]) -> str:
         if isinstance(value, str | int | float)
     ]
     if not lines:
-        return "Nothing was told of the data and the training."
+        return "The data and the training are not described."
     lines += ["The recipe: `training` in `manifest.json`"] if training.get("recipe") else []
     return "\n".join(f"- {line}" for line in lines)
 
@@ -124,15 +125,17 @@ def _metrics(metrics: Any) -> str:
         if isinstance(value, int | float)
     ]
     if not rows:
-        return "None was told. `keras-gan evaluate` measures them, with the protocol."
-    return "\n".join(["| last of the training | value |", "|---|---|", *rows])
+        return "Not stated. `keras-gan evaluate` measures them and states the protocol."
+    return "\n".join(["| at the end of training | value |", "|---|---|", *rows])
 
 
 def _parity(manifest: Manifest) -> str:
     rows = [f"| {name} | {value:.1e} |" for name, value in manifest.worst_parity().items()]
     measure = _line(manifest.parity.get("measure", ""))
     for name, record in manifest.parity.get("precisions", {}).items():
-        rows.append(f"| `{PRECISIONS[name]}` ({name}) | {max(record['max'].values()):.1e} |")
+        rows.append(
+            f"| `{REDUCED_PRECISIONS[name]}` ({name}) | {max(record['max'].values()):.1e} |"
+        )
     return "\n".join([f"| runtime | {measure} |", "|---|---|", *rows])
 
 
@@ -155,5 +158,5 @@ def _title(key: str) -> str:
 
 
 def _line(value: Any) -> str:
-    """One line that no table and no paragraph of Markdown breaks at."""
+    """Returns text in one line, safe in tables and paragraphs of Markdown."""
     return " ".join(str(value).split()).replace("|", "\\|")

@@ -1,7 +1,7 @@
-"""From a traced function to an ONNX graph: the one place that knows tf2onnx.
+"""Conversion of a traced function to an ONNX graph: the only module that uses tf2onnx.
 
-tf2onnx 1.17 is the last release of a project that looks for a maintainer. Whatever takes its place
-has to give what `convert` gives; `docs/export.md` says what that would cost.
+tf2onnx 1.17 is the last release of a project that looks for a maintainer. A replacement must return
+what `convert` returns; `docs/export.md` estimates its cost.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from onnx import helper
 
 from export import substitutions
 
-OPSETS = range(13, 19)  # what tf2onnx 1.17 converts to and onnxruntime runs
+OPSETS = range(13, 19)  # supported by tf2onnx 1.17 and onnxruntime
 _UNSUPPORTED = re.compile(
     r"Tensorflow op \[(?P<name>[^:\]]+): (?P<type>\w+)\] is not supported"
     r"|Failed to convert node '(?P<failed>[^']+)'.*?OP=(?P<failing>\w+)",
@@ -32,8 +32,8 @@ class Unsupported(Exception):
     """An operation without a counterpart in ONNX.
 
     Args:
-        op_name: its name in the graph, which holds the scopes of its layers.
-        op_type: what it does.
+        op_name: its name in the graph, which contains the scopes of its layers.
+        op_type: its type.
     """
 
     def __init__(self, op_name: str, op_type: str) -> None:
@@ -46,21 +46,21 @@ def convert(
     specs: Sequence[tf.TensorSpec],
     opset: int,
 ) -> onnx.ModelProto:
-    """Converts a function to ONNX, with inputs and outputs named as the function names them.
+    """Converts a function to ONNX and keeps the names of its inputs and outputs.
 
     Raises:
-        Unsupported: an operation that ONNX lacks and no substitution makes.
-        ValueError: anything else that tf2onnx fails on or only logs.
+        Unsupported: an operation that ONNX lacks and no substitution replaces.
+        ValueError: any other failure of tf2onnx, raised or only logged.
     """
     with _captured_log() as log:
-        import tf2onnx  # half a second that `import export` need not take
+        import tf2onnx  # takes half a second, which `import export` should not
 
         error = None
         try:
             model, _ = tf2onnx.convert.from_function(
                 function, input_signature=specs, opset=opset, custom_op_handlers=dict(_HANDLERS)
             )
-        except Exception as raised:  # tf2onnx raises whatever its handlers happen to meet
+        except Exception as raised:  # the handlers of tf2onnx raise anything
             error, model = raised, None
     unsupported = [match for line in log if (match := _UNSUPPORTED.search(line))]
     if unsupported:
@@ -71,25 +71,25 @@ def convert(
     if errors := [line for line in log if "ERROR" in line]:
         raise ValueError(errors[0]) from error
     if model is None:
-        raise error or ValueError("tf2onnx gave no model")
+        raise error or ValueError("tf2onnx returned no model")
     return model
 
 
-# ------------------------------------------------------------------ substitutions, as tf2onnx asks
-# A handler gets tf2onnx's graph and node; what it writes is defined in export/substitutions.py.
+# ------------------------------------------------------------------ handlers of tf2onnx
+# A handler receives tf2onnx's graph and node; export/substitutions.py defines the replacement.
 
 
 def _erfc(graph: Any, node: Any, name: str, args: Any) -> None:
-    """erfc(x) = 1 - erf(x): ONNX has erf alone, and Keras's exact gelu takes erfc."""
+    """Replaces erfc by 1 - erf: ONNX has only erf, and Keras's exact gelu uses erfc."""
     _replace(graph, node, substitutions.erfc(graph.get_dtype(node.output[0])))
 
 
 def _scale_and_translate(graph: Any, node: Any, name: str, args: Any) -> None:
-    """Resizing with another filter or antialiasing is linear: one matrix for each side."""
+    """Replaces a resize with any filter or antialiasing by one matrix for each axis."""
     shape = graph.get_shape(node.input[0])
     size, scale, translation = (_constant(operand) for operand in node.inputs[1:])
     if not shape or -1 in shape[1:]:
-        raise ValueError("a resize must start from a fixed size")
+        raise ValueError("the input of a resize must have a fixed size")
     steps = substitutions.resize(
         shape[1:],
         size,
@@ -102,17 +102,19 @@ def _scale_and_translate(graph: Any, node: Any, name: str, args: Any) -> None:
 
 
 def _bitcast(graph: Any, node: Any, name: str, args: Any) -> None:
-    """keras.ops.signbit, which argmax and argmin use too, looks at one bit of a number."""
+    """Replaces keras.ops.signbit, which argmax and argmin use, by the sign of the number."""
     readers = graph.find_output_consumers(node.output[0])
     if not readers or not all(_is_sign(reader) for reader in readers):
-        raise ValueError("only the sign of a number may be taken from its bits")
+        raise ValueError("of the bits of a number, only the sign can be converted")
     _replace(graph, node, substitutions.sign_bit())
 
 
 def _bitwise_and(graph: Any, node: Any, name: str, args: Any) -> None:
     if not _is_sign(node):
-        raise ValueError("only the sign of a number may be taken from its bits")
-    _replace(graph, node, [substitutions.Step("Identity", (None,))])  # _bitcast has left no other
+        raise ValueError("of the bits of a number, only the sign can be converted")
+    _replace(
+        graph, node, [substitutions.Step("Identity", (None,))]
+    )  # _bitcast has already isolated the sign
 
 
 def _is_sign(node: Any) -> bool:
@@ -121,7 +123,7 @@ def _is_sign(node: Any) -> bool:
 
 
 def _constant(node: Any) -> np.ndarray:
-    """Gives the value of a node, also of what tf2onnx has left of the shape of an input."""
+    """Returns the value of a node, including the shape of an input that tf2onnx kept as nodes."""
     if node.is_const():
         return node.get_tensor_value(as_list=False)
     if node.type == "Shape":
@@ -133,11 +135,11 @@ def _constant(node: Any) -> np.ndarray:
         return operands[0][int(operands[1][0]) : int(operands[2][0])]
     if node.type == "Div":
         return operands[0] / operands[1]
-    raise ValueError("a resize must be between fixed sizes")
+    raise ValueError("the sizes of a resize must be fixed")
 
 
 def _replace(graph: Any, node: Any, steps: Sequence[substitutions.Step]) -> None:
-    """Puts a row of ONNX nodes in the place of one of TensorFlow."""
+    """Replaces a TensorFlow node by a sequence of ONNX nodes."""
     shape, dtype = graph.get_shape(node.output[0]), graph.get_dtype(node.output[0])
     value, output = node.input[0], node.output[0]
     graph.remove_node(node.name)
@@ -150,7 +152,7 @@ def _replace(graph: Any, node: Any, steps: Sequence[substitutions.Step]) -> None
                 constant = graph.make_const(f"{node.name}/constant_{number}_{position}", operand)
                 inputs.append(constant.output[0])
         last = number == len(steps) - 1
-        made = graph.make_node(
+        new = graph.make_node(
             step.op_type,
             inputs,
             attr=dict(step.attributes),
@@ -159,7 +161,7 @@ def _replace(graph: Any, node: Any, steps: Sequence[substitutions.Step]) -> None
             shapes=[shape if last else None],
             dtypes=[dtype if last else step.dtype or dtype],
         )
-        value = made.output[0]
+        value = new.output[0]
 
 
 _HANDLERS = {
@@ -170,7 +172,7 @@ _HANDLERS = {
 }
 
 
-# ------------------------------------------------------------------------------ what it only logs
+# ------------------------------------------------------------------------------ the log
 
 
 class _Lines(logging.Handler):
@@ -184,7 +186,7 @@ class _Lines(logging.Handler):
 
 @contextlib.contextmanager
 def _captured_log() -> Iterator[list[str]]:
-    """Keeps what tf2onnx only logs, such as an operation it has left out of the model."""
+    """Captures what tf2onnx only logs, such as an operation that it omitted from the model."""
     handler, logger = _Lines(), logging.getLogger("tf2onnx")
     propagate = logger.propagate
     logger.addHandler(handler)

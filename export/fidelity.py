@@ -1,4 +1,4 @@
-"""How far a model in another precision is from float32: Frechet distances of its samples."""
+"""Fidelity of a model in reduced precision: Frechet distances of its samples."""
 
 from __future__ import annotations
 
@@ -9,51 +9,51 @@ from typing import Any
 import numpy as np
 import onnx
 
+from export.golden import example_values
 from export.manifest import Manifest
 from export.passes.graph import Graph
 from export.to_onnx import open_session
 from keras_gan import datasets, metrics
 from keras_gan.latents import labels_from_seeds, latents_from_seeds
 
-MOST, FEWEST = 4096, 512  # samples of a distance
+MOST, FEWEST = 4096, 512  # samples for one distance
 PROJECTIONS = 64
-_OPERATIONS = 1e12  # that the samples of one distance may take
+_OPERATIONS = 1e12  # budget for the samples of one distance
 _BATCH = 64
 
 Features = Callable[[np.ndarray], np.ndarray]
 
 
 def inputs_of(manifest: Manifest, seeds: Iterable[int]) -> dict[str, np.ndarray]:
-    """Gives the inputs that seeds name, and example values of inputs that no seed names."""
+    """Returns the inputs that seeds determine, and example values of all other inputs."""
     numbers = np.array(list(seeds), np.int64)
     rng = np.random.default_rng(int(numbers[0]))
-    made: dict[str, np.ndarray] = {}
+    inputs: dict[str, np.ndarray] = {}
     for port in manifest.inputs:
         name, shape = port["name"], (len(numbers), *port["shape"][1:])
         if name == "latents":
-            made[name] = latents_from_seeds(numbers, manifest.latent_dim).numpy()
+            inputs[name] = latents_from_seeds(numbers, manifest.latent_dim).numpy()
         elif name == "labels":
-            made[name] = labels_from_seeds(numbers, manifest.classes["count"]).numpy()
+            inputs[name] = labels_from_seeds(numbers, manifest.classes["count"]).numpy()
         else:
-            floats = port["dtype"].startswith("float")
-            values = rng.normal(size=shape) if floats else rng.integers(0, 2, shape)
-            made[name] = values.astype(port["dtype"])
-    return made
+            inputs[name] = example_values(rng, shape, port["dtype"])
+    return inputs
 
 
 class Fidelity:
-    """The Frechet distance of a model's samples, beside that of the float32 model's own.
+    """Frechet distance of a model's samples, compared with that of the float32 model.
 
-    Of models trained on Fashion-MNIST, as their manifest tells, it is the distance to the 10,000
-    images that come with keras_gan, in the features of the classifier that does. Nothing of the
-    kind is at hand for others: theirs is the distance to float32 samples of other seeds, in 64
-    fixed random projections. The float32 model's own distance to those is what the number of
-    samples makes by chance, so that a change of 5 % there is far less than one of 5 % to data.
+    For models trained on Fashion-MNIST according to their manifest, it is the distance to the
+    10,000 images that keras_gan includes, in the features of its classifier. Other models have no
+    such reference: theirs is the distance to float32 samples of other seeds, in 64 fixed random
+    projections. The float32 model's own distance to those is only the sampling error, so a change
+    of 5 % there is far less than a change of 5 % in a distance to data.
 
     Args:
-        manifest: of the bundle.
+        manifest: manifest of the bundle.
         model: its float32 model.
-        count: samples of each distance; by default what costs 1e12 operations, 512 to 4096.
+        count: samples for each distance; by default as many as 1e12 operations allow, 512 to
+            4096.
     """
 
     def __init__(self, manifest: Manifest, model: onnx.ModelProto, count: int | None = None):
@@ -75,16 +75,16 @@ class Fidelity:
         self.float32 = self.distance(model)
 
     def distance(self, model: onnx.ModelProto) -> float:
-        """Gives the Frechet distance of a model's samples to the reference."""
+        """Returns the Frechet distance of a model's samples to the reference."""
         moments = _moments(self._samples(model, self._first), self._features)
         return metrics.frechet_distance(self._reference, moments)
 
     def change(self, model: onnx.ModelProto) -> float:
-        """Gives by which part of it the distance is larger than the float32 model's."""
+        """Returns the change of the distance relative to that of the float32 model."""
         return self.distance(model) / max(self.float32, 1e-12) - 1
 
     def describe(self, change: float) -> dict[str, Any]:
-        """What a manifest says of a change."""
+        """Returns the record of a change for the manifest."""
         return {
             "change": change,
             "float32": self.float32,
@@ -122,9 +122,9 @@ def _embedded_images() -> Iterable[np.ndarray]:
 
 
 def _projections(manifest: Manifest) -> Features:
-    """Sums of the values with fixed random signs, each of another 64th of them.
+    """Returns a count sketch: sums with fixed random signs, each over another 64th of the values.
 
-    Such sums of all values keep distances (a count sketch), at the cost of reading them once.
+    A count sketch preserves distances, at the cost of reading the values once.
     """
     size = math.prod(manifest.shape)
     count = min(PROJECTIONS, size)
@@ -143,13 +143,13 @@ def _projections(manifest: Manifest) -> Features:
 
 
 def _affordable(model: onnx.ModelProto) -> int:
-    """How many samples a distance is taken of; it must not depend on how busy a machine is."""
+    """Returns the number of samples for a distance, independent of the load of the machine."""
     samples = int(_OPERATIONS / max(_operations(model), 1.0))
     return min(MOST, max(FEWEST, samples // _BATCH * _BATCH))
 
 
 def _operations(model: onnx.ModelProto) -> float:
-    """Operations of one sample: of each layer, two for a weight at each place where it is used."""
+    """Counts the operations of one sample: two for each use of a weight of a layer."""
     graph = Graph(model)
     total = 0.0
     for node in graph.nodes:

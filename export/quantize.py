@@ -1,8 +1,8 @@
-"""A model in int8, for CPUs: weights and activations of 8 bits where that does no harm.
+"""Static quantization of a model to int8 for CPUs, layer by layer within a bound on fidelity.
 
-Static quantization: ranges of activations are measured once, on latents of fixed seeds. Weights
-have a scale for each output channel and int8; activations one scale and uint8, which CPUs with
-VNNI or AMX multiply fastest. onnxruntime has int8 kernels for Conv and none for ConvTranspose, so
+The ranges of activations are measured once, on latents of fixed seeds. Weights are int8 with a
+scale for each output channel; activations are uint8 with one scale, which CPUs with VNNI or AMX
+multiply fastest. onnxruntime has int8 kernels for Conv and none for ConvTranspose, so
 transposed convolutions become convolutions first.
 """
 
@@ -21,7 +21,7 @@ from onnxruntime import quantization
 from onnxruntime.quantization.calibrate import TensorData, TensorsData
 
 from export.canonical import canonicalize
-from export.generator import one_line
+from export.errors import one_line
 from export.passes import phases, stride_one
 from export.passes.graph import UNARY, Graph, attribute
 from export.tensor_ranges import Feeds, Ranges, tensor_ranges
@@ -32,11 +32,12 @@ LEAST_SPEEDUP = 1.8  # over our float32 model, batch 64, one thread
 MOST_CHANGE = 0.05  # of the Frechet distance, relative
 _SENSITIVITY_SAMPLES = 64
 
-# Where a squashing function has come so near its end that 8 bits of its output show no difference:
-# half a level of 255. Codes for what lies beyond would be taken from where they matter; of all
-# that was tried, this changes the Frechet distance most, from 63 % worse to 0.7 %.
+# Inputs beyond which a squashing function is within half a level of 255 of its limit, so that the
+# 8 bits of its output show no difference. Levels spent beyond would be missing where they matter:
+# of all changes that were tried, this one lowers the Frechet distance most, from 63 % worse to
+# 0.7 %.
 _SATURATED = {"Tanh": math.atanh(1 - 1 / 255), "Sigmoid": math.log(2 * 255 - 1)}
-# They run in int8 between layers that do.
+# Operations that run in int8 between layers that do.
 _FOLLOWING = frozenset(
     (
         *("Relu", "LeakyRelu", "Concat", "Reshape", "Transpose", "Add", "DepthToSpace", "Resize"),
@@ -48,11 +49,11 @@ _MOVES = frozenset(("Reshape", "Transpose", "DepthToSpace", "Squeeze", "Unsqueez
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """What is quantized as a whole: a layer, or the phases of a transposed convolution.
+    """A unit of quantization: a layer, or all phases of a transposed convolution.
 
     Args:
         nodes: names of its nodes.
-        text: what it is, for people.
+        text: description for people.
     """
 
     nodes: tuple[str, ...]
@@ -66,9 +67,9 @@ class Quantized:
     Args:
         model: the model.
         int8: layers that compute in int8.
-        float32: layers that stayed.
+        float32: layers that stayed in float32.
         change: relative change of the Frechet distance.
-        speedup: how many times as fast as the float32 model.
+        speedup: speed divided by that of the float32 model.
     """
 
     model: onnx.ModelProto
@@ -83,16 +84,16 @@ def to_int8(
     feeds: Sequence[Feeds],
     change: Callable[[onnx.ModelProto], float],
     speedup: Callable[[onnx.ModelProto], float],
-    tell: Callable[[str], None] = lambda line: None,
+    progress: Callable[[str], None] = lambda line: None,
 ) -> Quantized:
     """Quantizes as many layers of a model as the Frechet distance allows.
 
     Args:
-        model: float32; stays as it is.
+        model: float32 model, not changed.
         feeds: batches of inputs that calibrate it.
-        change: gives the relative change of the Frechet distance by a model.
-        speedup: gives how many times as fast a model is.
-        tell: called with a line of text before what takes time.
+        change: returns the relative change of the Frechet distance by a model.
+        speedup: returns the speed of a model divided by that of the float32 model.
+        progress: called with a line of text before each long step.
 
     Raises:
         UsageError: no layer can be quantized, or the result is not fast or not faithful enough.
@@ -102,31 +103,36 @@ def to_int8(
     if not layers:
         raise UsageError(
             "int8 is for convolutions and dense layers with constant weights. "
-            f"Received: a generator without one, layers: {', '.join(others) or 'none'}"
+            f"Received: a generator without such a layer, layers: {', '.join(others) or 'none'}"
         )
     ranges = saturated(plain, tensor_ranges(plain, feeds))
-    tell("Quantizing all layers")
-    made = quantized(plain, ranges, layers)
-    fastest = speedup(made)
-    if fastest < LEAST_SPEEDUP:
-        raise UsageError(_refusal(fastest, None, len(layers), layers, others))
-    found = change(made)
+    progress("Quantizing all layers")
+    candidate = quantized(plain, ranges, layers)
+    measured_speedup = speedup(candidate)
+    if measured_speedup < LEAST_SPEEDUP:
+        raise UsageError(_rejection(measured_speedup, None, len(layers), layers, others))
+    measured_change = change(candidate)
     chosen = layers
-    if found > MOST_CHANGE:
-        tell("Searching for the layers that must stay in float32")
+    if measured_change > MOST_CHANGE:
+        progress("Searching for the layers that must stay in float32")
         chosen = choose(plain, ranges, layers, feeds, change)
-        made = quantized(plain, ranges, chosen)
-        found = change(made)
-        fastest = speedup(made)
-    if fastest < LEAST_SPEEDUP or found > MOST_CHANGE:
-        raise UsageError(_refusal(fastest, found, len(chosen), layers, others))
-    stayed = [layer.text for layer in layers if layer not in chosen]
+        candidate = quantized(plain, ranges, chosen)
+        measured_change = change(candidate)
+        measured_speedup = speedup(candidate)
+    if measured_speedup < LEAST_SPEEDUP or measured_change > MOST_CHANGE:
+        count = len(chosen)
+        raise UsageError(_rejection(measured_speedup, measured_change, count, layers, others))
+    kept = [layer.text for layer in layers if layer not in chosen]
     return Quantized(
-        made, tuple(layer.text for layer in chosen), (*stayed, *others), found, fastest
+        model=candidate,
+        int8=tuple(layer.text for layer in chosen),
+        float32=(*kept, *others),
+        change=measured_change,
+        speedup=measured_speedup,
     )
 
 
-def _refusal(
+def _rejection(
     speedup: float, change: float | None, count: int, layers: list[Layer], others: list[str]
 ) -> str:
     worse = "" if change is None else f" and a Frechet distance {change:+.1%}"
@@ -144,7 +150,7 @@ def _refusal(
 
 
 def as_quantizable(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Gives a copy whose transposed convolutions are plain ones, as far as they can be."""
+    """Returns a copy with plain convolutions in place of transposed ones, where possible."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     phases.divide(copy, any_channels=True)
@@ -154,7 +160,7 @@ def as_quantizable(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def find_layers(model: onnx.ModelProto) -> tuple[list[Layer], list[str]]:
-    """Finds the layers that onnxruntime computes faster in int8, and names those it does not."""
+    """Returns the layers that onnxruntime computes faster in int8, and describes all others."""
     graph = Graph(model)
     groups: dict[str, list[onnx.NodeProto]] = {}
     others = []
@@ -186,10 +192,10 @@ def _is_quantizable(graph: Graph, node: onnx.NodeProto) -> bool:
 
 
 def _joined_at(graph: Graph, node: onnx.NodeProto) -> str:
-    """The Concat that joins a node with others, behind its activation, or the node itself.
+    """Returns the Concat that joins a node with others after its activation, or the node itself.
 
-    The phases of a transposed convolution are one layer: quantized one by one, they would not
-    have one scale, and the picture would show the grid of those that have another.
+    The phases of a transposed convolution are one layer: quantized one by one, they would have
+    different scales, and the image would show a grid.
     """
     reader = graph.only_reader(node.output[0])
     if reader is not None and reader.op_type in UNARY:
@@ -210,14 +216,14 @@ def _describe(graph: Graph, node: onnx.NodeProto) -> str:
 
 
 def _nodes(graph: Graph, layers: Sequence[Layer]) -> list[str]:
-    """The nodes of layers, and those that compute with what only these layers give."""
+    """Returns the nodes of layers, and those that compute only with outputs of these layers."""
     chosen = {name for layer in layers for name in layer.nodes}
     names = []
     inside: set[str] = set()
     for node in graph.nodes:
-        given = [name for name in node.input if name and graph.constant(name) is None]
-        follows = node.op_type in _FOLLOWING and all(name in inside for name in given)
-        if node.name in chosen or (follows and given):
+        variable = [name for name in node.input if name and graph.constant(name) is None]
+        follows = node.op_type in _FOLLOWING and all(name in inside for name in variable)
+        if node.name in chosen or (follows and variable):
             names.append(node.name)
             inside.update(node.output)
     return names
@@ -227,7 +233,7 @@ def _nodes(graph: Graph, layers: Sequence[Layer]) -> list[str]:
 
 
 def saturated(model: onnx.ModelProto, ranges: Ranges) -> Ranges:
-    """Cuts the range of what a squashing function reads to where its output still changes."""
+    """Clips the input range of squashing functions to where their output still changes."""
     graph = Graph(model)
     ranges = dict(ranges)
     for node in graph.nodes:
@@ -244,12 +250,12 @@ def saturated(model: onnx.ModelProto, ranges: Ranges) -> Ranges:
 
 
 def quantized(model: onnx.ModelProto, ranges: Ranges, layers: Sequence[Layer]) -> onnx.ModelProto:
-    """Gives a copy of a model with some layers in int8.
+    """Returns a copy of a model with some layers in int8.
 
     Args:
-        model: float32; stays as it is.
-        ranges: smallest and largest value of its tensors.
-        layers: those of `find_layers` that are to be quantized, one at least.
+        model: float32 model, not changed.
+        ranges: smallest and largest value of each tensor.
+        layers: layers of `find_layers` to quantize, at least one.
     """
     copy = onnx.shape_inference.infer_shapes(model, data_prop=True)
     values: dict[str, Any] = {
@@ -272,20 +278,20 @@ def quantized(model: onnx.ModelProto, ranges: Ranges, layers: Sequence[Layer]) -
                 {},
             )
             quantizer.quantize_model()
-    except Exception as error:  # of the library, of any class
+    except Exception as error:  # the library raises anything
         raise UsageError(
             f"onnxruntime must be able to quantize the model. Received: {one_line(error)}"
         ) from error
-    made = quantizer.model.model
-    made.producer_name, made.producer_version = model.producer_name, model.producer_version
-    stride_one.exchange(made)  # what stayed in float32 is back in its fastest form
-    canonicalize(made)
-    return made
+    result = quantizer.model.model
+    result.producer_name, result.producer_version = model.producer_name, model.producer_version
+    stride_one.exchange(result)  # restores the fastest form of layers that stay in float32
+    canonicalize(result)
+    return result
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps to itself what the library logs on the way."""
+    """Disables logging up to the level of warnings."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -304,11 +310,11 @@ def choose(
     feeds: Sequence[Feeds],
     change: Callable[[onnx.ModelProto], float],
 ) -> list[Layer]:
-    """Finds the most layers, the least harmful first, whose quantization is faithful enough.
+    """Returns the most layers, least harmful first, whose quantization is faithful enough.
 
-    Each layer is quantized alone, and its harm is how far the samples move. The number of layers
-    is then halved in between, so that a generator of n layers takes n short runs and log2(n)
-    Frechet distances, whatever the machine.
+    Each layer is quantized alone, and its harm is the mean squared change of the samples. Bisection
+    then finds the number of layers, so that a generator of n layers takes n short runs and log2(n)
+    Frechet distances on any machine.
 
     Raises:
         UsageError: no single layer can be quantized.
@@ -320,7 +326,7 @@ def choose(
         for layer in layers
     ]
     order = [layers[i] for i in np.argsort(harm, kind="stable")]
-    good, bad = 0, len(order)  # all of them are known to be too many
+    good, bad = 0, len(order)  # all layers together are known to be too many
     while bad - good > 1:
         middle = (good + bad) // 2
         if change(quantized(model, ranges, order[:middle])) <= MOST_CHANGE:
@@ -330,7 +336,7 @@ def choose(
     if good == 0:
         raise UsageError(
             f"int8 is offered where the Frechet distance gets at most {MOST_CHANGE:.0%} worse. "
-            f"Received: more by any of the {len(layers)} layers alone"
+            f"Received: a larger change by any of the {len(layers)} layers alone"
         )
     return [layer for layer in layers if layer in order[:good]]
 

@@ -1,7 +1,7 @@
-"""Folders that are there whole or not at all: written beside their place, then moved there.
+"""Atomic creation of folders: written beside their place, then moved there.
 
-A folder in the making belongs to the process that holds its lock, which ends with the process,
-however it ends. One that nobody holds was left by an export that was killed.
+An unfinished folder belongs to the process that holds its lock. The lock ends with the process,
+however that ends, so an unlocked folder was left by an export that was killed.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _DAY = 24 * 3600.0
-_AT_CWD, _EXCHANGE = -100, 2  # of renameat2(2)
+_AT_CWD, _EXCHANGE = -100, 2  # arguments of renameat2(2)
 
 
 @contextlib.contextmanager
 def staging(to: Path) -> Iterator[Path]:
-    """Makes a folder beside the target, on the same file system; removes what is left of it."""
+    """Creates a folder beside the target, on the same file system, and removes it on exit."""
     to.parent.mkdir(parents=True, exist_ok=True)
-    folder, lock = _make(to)
+    folder, lock = _create(to)
     try:
-        inside = folder / "bundle"  # has the usual permissions, which mkdtemp's own has not
+        inside = folder / "bundle"  # has the usual permissions, unlike the folder of mkdtemp
         inside.mkdir()
         yield inside
     finally:
@@ -36,28 +36,28 @@ def staging(to: Path) -> Iterator[Path]:
 
 
 def move(folder: Path, to: Path, overwrite: bool = False) -> None:
-    """Puts a staged folder in its place; an old one stays until the new one is there."""
+    """Moves a staged folder to its place; an old one stays until the new one is there."""
     if not overwrite or not os.path.lexists(to):
-        os.rename(folder, to)  # refused by the system where a folder with content has come up
+        os.rename(folder, to)  # fails if another process has created a folder with content
         return
     if _exchange(folder, to):
-        return  # the old one is where the new one was, and goes with the staging folder
+        return  # the old folder is now in the staging folder and is removed with it
     old = folder.parent / "old"
     try:
         os.rename(to, old)
         os.rename(folder, to)
-    except BaseException:  # Ctrl-C as well: the old bundle must be there or the new one
+    except BaseException:  # including Ctrl-C: the old or the new bundle must exist
         if old.exists() and not to.exists():
             os.rename(old, to)
         raise
 
 
 def clean(to: Path) -> None:
-    """Removes what killed exports to the same target have left, and puts back what they held."""
+    """Removes what killed exports to the same target left, and restores the bundles in it."""
     pattern = re.compile(re.escape(_prefix(to)) + r"[a-z0-9_]{8}")
-    with contextlib.suppress(OSError):  # what cannot be cleaned is in nobody's way
+    with contextlib.suppress(OSError):  # a folder that cannot be removed does no harm
         for path in list(to.parent.iterdir()):
-            if pattern.fullmatch(path.name) and (lock := _lock_of_nobody(path)) is not None:
+            if pattern.fullmatch(path.name) and (lock := _lock_abandoned(path)) is not None:
                 old = path / "old"
                 if old.exists() and not os.path.lexists(to):
                     os.rename(old, to)
@@ -69,18 +69,18 @@ def _prefix(to: Path) -> str:
     return f".{to.name}.export-"
 
 
-def _make(to: Path) -> tuple[Path, int]:
+def _create(to: Path) -> tuple[Path, int]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_prefix(to), dir=to.parent))
         lock = _take(folder, wait=True)
         if folder.exists():
             return folder, -1 if lock is None else lock
-        _unlock(lock)  # another export took it for a dead one before it was locked
+        _unlock(lock)  # another export removed it as abandoned before it was locked
 
 
-def _lock_of_nobody(folder: Path) -> int | None:
-    """Locks a folder that no process holds; gives `None` for one in use."""
-    if sys.platform == "win32":  # has no locks on folders, so only age tells
+def _lock_abandoned(folder: Path) -> int | None:
+    """Locks a folder that no process holds; returns `None` for one in use."""
+    if sys.platform == "win32":  # has no locks on folders, so the age decides
         return -1 if time.time() - folder.stat().st_mtime > _DAY else None
     return _take(folder, wait=False)
 
@@ -94,7 +94,7 @@ def _take(folder: Path, wait: bool) -> int | None:
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:  # held by another process, gone, or a file system without locks
+    except OSError:  # locked by another process, removed, or a file system without locks
         _unlock(descriptor)
         return None
     return descriptor
@@ -107,7 +107,7 @@ def _unlock(descriptor: int | None) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds a folder's lock, so that of several exports one at a time goes on."""
+    """Holds a folder's lock, so that concurrent exports run one at a time."""
     lock = _take(folder, wait=True)
     try:
         yield
@@ -116,12 +116,12 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swaps two folders in one step, with no instant without either; says whether it could."""
+    """Swaps two folders atomically; returns False where the system cannot."""
     if sys.platform != "linux":
         return False
     try:
         rename = ctypes.CDLL(None).renameat2
-    except (OSError, AttributeError):  # a C library without it
+    except (OSError, AttributeError):  # the C library lacks it
         return False
     first, second = os.fsencode(one), os.fsencode(other)
     return rename(_AT_CWD, first, _AT_CWD, second, ctypes.c_uint(_EXCHANGE)) == 0

@@ -1,6 +1,6 @@
-"""What takes the place of operations that ONNX lacks or that a converter gets wrong.
+"""Substitutions for operations that ONNX lacks or that the converter converts wrongly.
 
-Each is a function by name, exact up to rounding, and knows ONNX alone: not what converts.
+Each is a function by name, exact up to rounding, and independent of the converter.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One ONNX node of a row of them.
+    """One ONNX node of a sequence.
 
     Args:
-        op_type: what it does.
-        operands: its inputs; `None` for what the step before gives, else a constant.
+        op_type: its operation.
+        operands: its inputs: `None` for the output of the previous step, otherwise a constant.
         attributes: its attributes.
-        dtype: ONNX's number of the type that it gives; `None` for that of the last step.
+        dtype: ONNX's number of its output type; `None` for that of the last step.
     """
 
     op_type: str
@@ -35,10 +35,10 @@ SIGN = np.iinfo(np.int32).min  # the sign's bit alone
 
 
 def erfc(dtype: int) -> list[Step]:
-    """erfc(x) = 1 - erf(x), as in `gelu(x) = x / 2 * erfc(-x / sqrt(2))`.
+    """Returns erfc(x) = 1 - erf(x), as in `gelu(x) = x / 2 * erfc(-x / sqrt(2))`.
 
-    For large x the difference keeps no relative precision, which gelu multiplies by x / 2 and so
-    never shows: its error stays at one rounding of x.
+    For large x the difference loses its relative precision. gelu multiplies it by x / 2, so that
+    its error stays at one rounding of x.
 
     Args:
         dtype: ONNX's number of the type of x.
@@ -48,9 +48,9 @@ def erfc(dtype: int) -> list[Step]:
 
 
 def sign_bit() -> list[Step]:
-    """Gives the bit of the sign of a float32, also of -0, at its place in an int32.
+    """Returns the sign bit of a float32, including -0, at its position in an int32.
 
-    1 / x has the sign of x and is never a zero, once x is within [-1, 1].
+    1 / x has the sign of x and is never zero once x is within [-1, 1].
     """
     zero, one = np.zeros((), np.float32), np.ones((), np.float32)
     real, boolean, integer = onnx.TensorProto.FLOAT, onnx.TensorProto.BOOL, onnx.TensorProto.INT32
@@ -72,19 +72,19 @@ def resize(
     kernel: str,
     antialias: bool,
 ) -> list[Step]:
-    """Resizes images by a constant matrix for each side, whatever the filter.
+    """Resizes images by a constant matrix for each axis, with any filter.
 
     Args:
-        shape: height, width and channels of the images that come in.
-        size: height and width of those that go out.
-        scale: factor of each side.
-        translation: shift of each side.
-        kernel: name of the filter, as `ScaleAndTranslate` has it.
+        shape: height, width and channels of the input.
+        size: height and width of the output.
+        scale: factor of each axis.
+        translation: shift of each axis.
+        kernel: name of the filter in `ScaleAndTranslate`.
         antialias: whether the filter grows with the factor when an image gets smaller.
     """
     height, width, channels = shape
     new_height, new_width = (int(n) for n in size)
-    sides = [
+    matrices = [
         resize_matrix(old, new, scale[i], translation[i], kernel, antialias)
         for i, (old, new) in enumerate(((height, new_height), (width, new_width)))
     ]
@@ -92,16 +92,16 @@ def resize(
     pixels = np.array([0, new_height, width, channels], np.int64)
     return [
         Step("Reshape", (None, rows)),
-        Step("MatMul", (sides[0], None)),
+        Step("MatMul", (matrices[0], None)),
         Step("Reshape", (None, pixels)),
-        Step("MatMul", (sides[1], None)),
+        Step("MatMul", (matrices[1], None)),
     ]
 
 
 def resize_matrix(
     old: int, new: int, scale: float, translation: float, kernel: str, antialias: bool
 ) -> np.ndarray:
-    """Gives the weight of each old row in each new one, as TensorFlow itself has them."""
+    """Returns the resampling matrix: entry (i, j) is the weight of input row j in output row i."""
     units = np.eye(old, dtype=np.float32).reshape(old, old, 1, 1)
     with tf.Graph().as_default(), tf.device("/CPU:0"), tf.compat.v1.Session() as session:
         resized = tf.raw_ops.ScaleAndTranslate(
@@ -116,19 +116,20 @@ def resize_matrix(
 
 
 def output_padding(model: onnx.ModelProto) -> None:
-    """Writes the rows that a transposed convolution adds beyond its last step as ONNX does.
+    """Replaces negative pads of transposed convolutions by ONNX's `output_padding`.
 
-    Keras's `output_padding` with valid padding, and strides beyond the kernel, come out as negative
-    pads, with which onnxruntime loads no model. TensorFlow adds all of them at the end.
+    Keras's `output_padding` with valid padding, and strides larger than the kernel, are converted
+    to negative pads, which onnxruntime does not load. TensorFlow adds all of these rows and columns
+    at the end.
     """
     for node in model.graph.node:
         attributes = {attribute.name: attribute for attribute in node.attribute}
         pads = list(attributes["pads"].ints) if "pads" in attributes else []
         if node.op_type != "ConvTranspose" or not any(pad < 0 for pad in pads):
             continue
-        sides = len(pads) // 2
-        totals = [pads[i] + pads[i + sides] for i in range(sides)]
-        kept = [[0, 0] if t < 0 else [pads[i], pads[i + sides]] for i, t in enumerate(totals)]
+        axes = len(pads) // 2
+        totals = [pads[i] + pads[i + axes] for i in range(axes)]
+        kept = [[0, 0] if t < 0 else [pads[i], pads[i + axes]] for i, t in enumerate(totals)]
         del attributes["pads"].ints[:]
         attributes["pads"].ints.extend([pair[end] for end in (0, 1) for pair in kept])
         added = [max(0, -total) for total in totals]

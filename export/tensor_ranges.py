@@ -1,4 +1,4 @@
-"""The range of every tensor of a model, over samples that calibrate it."""
+"""Calibration: the range of every tensor of a model over fixed samples."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from keras_gan import UsageError
 
 Feeds = dict[str, np.ndarray]
 Ranges = dict[str, tuple[float, float]]
-FIRST_SEED = 2**40  # of calibration: far from the seeds that samples are compared and drawn with
+FIRST_SEED = 2**40  # of calibration, far from the seeds that comparisons and users take
 SAMPLES = 256
 _BATCH = 16
 
 
 def calibration_feeds(inputs: Callable[[Iterable[int]], Feeds]) -> Iterator[Feeds]:
-    """Gives the inputs of the calibration, batch by batch; the same in every export."""
+    """Yields the inputs of the calibration in batches; they are the same in every export."""
     for start in range(FIRST_SEED, FIRST_SEED + SAMPLES, _BATCH):
         yield inputs(range(start, start + _BATCH))
 
 
 def tensor_ranges(model: onnx.ModelProto, feeds: Iterable[Feeds]) -> Ranges:
-    """Finds the smallest and the largest value of every float tensor that a node reads or makes.
+    """Returns the smallest and the largest value of every float tensor in the graph.
 
     Args:
-        model: float32.
+        model: float32 model.
         feeds: batches of inputs.
 
     Raises:
-        UsageError: a loop, whose body onnxruntime's calibrator, quantizer and converter leave out,
-            with results that do not load or, worse, end the process.
+        UsageError: the model has a loop. onnxruntime's calibrator, quantizer and converter skip the
+            body of a loop, with results that do not load or that crash the process.
     """
     for node in model.graph.node:
         if has_subgraph(node):
             raise UsageError(
-                "A generator with a loop, as of a GRU or SimpleRNN, has float32 alone. "
+                "A generator with a loop, as of a GRU or SimpleRNN, is exported only in float32. "
                 f"Received: {node.name}"
             )
     with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +50,7 @@ def tensor_ranges(model: onnx.ModelProto, feeds: Iterable[Feeds]) -> Ranges:
         calibrator = quantization.create_calibrator(plain, augmented_model_path=str(augmented))
         calibrator.collect_data(_Reader(feeds))
         found = calibrator.compute_data()
-        del calibrator.infer_session  # it holds the file on Windows
+        del calibrator.infer_session  # it keeps the file open on Windows
     return {
         name: (float(np.min(data.range_value[0])), float(np.max(data.range_value[1])))
         for name, data in found.items()
@@ -58,7 +58,7 @@ def tensor_ranges(model: onnx.ModelProto, feeds: Iterable[Feeds]) -> Ranges:
 
 
 class _Reader(quantization.CalibrationDataReader):
-    """Batches, as onnxruntime's calibrator asks for them, one at least."""
+    """Reader of at least one batch for onnxruntime's calibrator."""
 
     def __init__(self, feeds: Iterable[Feeds]):
         feeds = iter(feeds)

@@ -1,6 +1,6 @@
 """Configuration of TensorFlow Serving for a bundle that is mounted at `/models`.
 
-Text of protocol buffers: `ModelServerConfig`, `BatchingParameters` and `MonitoringConfig`.
+Protocol buffers in text format: `ModelServerConfig`, `BatchingParameters`, `MonitoringConfig`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ model_config_list {{
 
 _BATCHING = """# --enable_batching --batching_parameters_file=/models/tf_serving/batching.config
 max_batch_size {{ value: {largest} }}
-batch_timeout_micros {{ value: 2000 }}  # what a request waits for company
-max_enqueued_batches {{ value: 100 }}  # more than that are refused as UNAVAILABLE
-num_batch_threads {{ value: 4 }}  # as many as there are cores
-# A batch is filled up to the next of these: few shapes, each planned once.
+batch_timeout_micros {{ value: 2000 }}  # longest wait of a request for others
+max_enqueued_batches {{ value: 100 }}  # further ones are rejected as UNAVAILABLE
+num_batch_threads {{ value: 4 }}  # the number of cores
+# A batch is padded to the next of these sizes: few shapes, each planned once.
 {allowed}
 """
 
@@ -40,7 +40,7 @@ prometheus_config {
 
 
 def configuration(name: str) -> dict[str, str]:
-    """Gives the content of each file of the bundle's folder `tf_serving`."""
+    """Returns the content of each file of the bundle's folder `tf_serving`, by name."""
     return {
         "models.config": _MODELS.format(name=name),
         "batching.config": batching_parameters(),
@@ -49,7 +49,7 @@ def configuration(name: str) -> dict[str, str]:
 
 
 def batching_parameters() -> str:
-    """Gives the batching parameters, with the sizes that a batch is filled up to."""
+    """Returns the batching parameters, with the sizes to which a batch is padded."""
     allowed = "\n".join(f"allowed_batch_sizes: {size}" for size in BATCH_SIZES)
     return _BATCHING.format(largest=BATCH_SIZES[-1], allowed=allowed)
 
@@ -57,7 +57,7 @@ def batching_parameters() -> str:
 def write_configuration(bundle: Path, name: str) -> None:
     """Writes the folder `tf_serving` of a bundle, and the batching parameters of its model.
 
-    A server that is started with `--enable_per_model_batching_parameters` reads the latter.
+    A server started with `--enable_per_model_batching_parameters` reads the latter.
     """
     (bundle / FOLDER).mkdir(exist_ok=True)
     for file, content in configuration(name).items():

@@ -1,4 +1,4 @@
-"""A generator as a LiteRT (TensorFlow Lite) model, for phones and small devices."""
+"""Export of a generator to LiteRT (TensorFlow Lite), for phones and small devices."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from export.generator import Generator, one_line
+from export.errors import one_line
+from export.generator import Generator
 from keras_gan import UsageError
 
 FILE_NAME = "model.tflite"
 
 
-class _Named(keras.Model):
-    """A generator that takes and gives its tensors by their names."""
+class _ByName(keras.Model):
+    """Keras model with the inputs and outputs of a generator by their names."""
 
     def __init__(self, generator: Generator):
         super().__init__(name="named")
@@ -30,22 +31,22 @@ class _Named(keras.Model):
 
 
 def to_litert(generator: Generator, to: Path) -> None:
-    """Converts a generator by Keras's own exporter.
+    """Converts a generator with Keras's own exporter.
 
-    Every operation is one of LiteRT's own: a device need not have TensorFlow's.
+    Only LiteRT's own operations are used, so a device does not need TensorFlow's.
 
     Raises:
-        UsageError: an operation that LiteRT does not have.
+        UsageError: an operation that LiteRT lacks.
     """
     specs: dict[str, Any] = {str(spec.name): spec for spec in generator.input_specs()}
-    model = _Named(generator)
+    model = _ByName(generator)
     model({name: tf.zeros((1, *spec.shape[1:]), spec.dtype) for name, spec in specs.items()})
-    own = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
+    target = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            model.export(to, "litert", verbose=False, input_signature=[specs], target_spec=own)
-    except Exception as error:  # the converter raises whatever it meets
+            model.export(to, "litert", verbose=False, input_signature=[specs], target_spec=target)
+    except Exception as error:  # the converter raises anything
         raise UsageError(
             "Every operation of a generator must exist in LiteRT. "
             f"Received: model {generator.model.name!r} ({one_line(error)})"

@@ -1,4 +1,4 @@
-"""A generator as an ONNX model with the names and shapes that the manifest promises."""
+"""Conversion of a generator to an optimized ONNX model with the ports of its manifest."""
 
 from __future__ import annotations
 
@@ -15,28 +15,31 @@ import tensorflow as tf
 
 from export import convert, substitutions
 from export.canonical import canonicalize
-from export.generator import Generator, check_is_function, describe_op, one_line
+from export.errors import one_line
+from export.generator import Generator
+from export.graph_checks import check_is_function, describe_op
 from export.passes import optimize
 from keras_gan import UsageError, __version__
 
 OPSET = 17  # the first with every operation that our architectures need in one node
-IR_VERSION = 8  # what opset 15 to 18 need; every onnxruntime since 1.10 reads it
-MAX_FILE = 2**31 - 2**24  # a protobuf message ends at 2 GB; weights beyond go to a file beside it
+IR_VERSION = 8  # required by opset 15 to 18; every onnxruntime since 1.10 reads it
+MAX_FILE = 2**31 - 2**24  # a protobuf message holds 2 GB; larger weights go to a second file
 DATA_SUFFIX = ".data"  # model.onnx.data
 
 
 def to_onnx(
     generator: Generator, opset: int = OPSET, without: Collection[str] = ()
 ) -> onnx.ModelProto:
-    """Converts a generator to ONNX, optimizes it, and loads the result to know that it is valid.
+    """Converts a generator to ONNX, optimizes the graph, and loads the result to validate it.
 
     Args:
-        generator: what to convert.
+        generator: generator to convert.
         opset: ONNX operator set, 13 to 18.
         without: names of `export.passes.PASSES` to leave out.
 
     Raises:
-        UsageError: an operation that ONNX cannot express; names the Keras layer and the op.
+        UsageError: an operation that ONNX cannot express; the error names the Keras layer and
+            the op.
     """
     opsets = convert.OPSETS
     if opset not in opsets:
@@ -44,20 +47,20 @@ def to_onnx(
             f"opset must be {opsets.start} to {opsets.stop - 1}. Received: opset={opset!r}"
         )
     function = as_function(generator)
-    check_is_function(generator, function)
+    check_is_function(generator.model, function)
     model = _convert(generator, function, opset)
     _name_ports(model, generator)
     canonicalize(model)
-    if _is_large(model):  # the passes copy weights; checked in its files, in export/verify.py
+    if _is_large(model):  # the passes copy weights; export/verify.py checks the files instead
         return model
     optimize(model, without)
-    canonicalize(model)  # the names that passes make, and the order that they leave
+    canonicalize(model)  # again, for the names and the order that the passes leave
     _check(model, generator)
     return model
 
 
 def save_onnx(model: onnx.ModelProto, path: Path) -> None:
-    """Writes a model, beyond 2 GB with its weights in a file beside it; consumes the model."""
+    """Writes a model and, beyond 2 GB, its weights to a second file; consumes the model."""
     if not _is_large(model):
         onnx.save_model(model, path)
         return
@@ -76,7 +79,7 @@ def _is_large(model: onnx.ModelProto) -> bool:
 
 
 def as_function(generator: Generator) -> tf.types.experimental.GenericFunction:
-    """Makes the function that both formats export: latents and other inputs to a dict."""
+    """Traces the function that both formats export: from inputs to a dict of outputs."""
     specs = generator.input_specs()
 
     def samples(*inputs):
@@ -88,7 +91,7 @@ def as_function(generator: Generator) -> tf.types.experimental.GenericFunction:
 def _convert(
     generator: Generator, function: tf.types.experimental.GenericFunction, opset: int
 ) -> onnx.ModelProto:
-    specs, weights = generator.input_specs(), _outside_weights(generator)
+    specs, weights = generator.input_specs(), _external_weights(generator)
     if weights:
         function, specs = _with_weights_as_inputs(generator, weights)
     try:
@@ -96,26 +99,26 @@ def _convert(
     except convert.Unsupported as error:
         raise UsageError(
             "Every operation of a generator must exist in ONNX. Received: "
-            f"{describe_op(generator, error.op_name, error.op_type)}; write that layer with other "
-            "operations of keras.ops"
+            f"{describe_op(generator.model, error.op_name, error.op_type)}; write that layer with "
+            "other operations of keras.ops"
         ) from error
-    except Exception as error:  # what the converter raises, whatever it is
-        raise UsageError(_refusal(generator, one_line(error))) from error
+    except Exception as error:  # the converter raises anything
+        raise UsageError(_conversion_error(generator, one_line(error))) from error
     substitutions.output_padding(model)
     traced: Any = function.get_concrete_function()
     for outer, inner in traced.graph.captures:
-        if outer.dtype != tf.resource:  # a tensor that a model was built around
+        if outer.dtype != tf.resource:  # a constant tensor that a model was built with
             _embed(model, inner.name, outer.numpy())
     for spec, weight in zip(specs[len(generator.input_specs()) :], weights, strict=True):
         _embed(model, str(spec.name), weight.numpy())
     return model
 
 
-# A graph with its weights in it is one message too, of 2 GB at most. Of larger models the largest
-# weights are inputs while the graph is converted, and become constants again afterwards.
+# A graph that contains its weights is one protobuf message of at most 2 GB. For larger models, the
+# largest weights are inputs during the conversion, and become constants again afterwards.
 
 
-def _outside_weights(generator: Generator) -> list[Any]:
+def _external_weights(generator: Generator) -> list[Any]:
     weights = sorted(generator.model.weights, key=lambda weight: -math.prod(weight.shape))
     sizes = [4 * math.prod(weight.shape) for weight in weights]
     if sum(sizes) <= MAX_FILE:
@@ -131,8 +134,8 @@ def _with_weights_as_inputs(generator: Generator, weights: list[Any]) -> tuple[A
     ]
 
     def samples(*values):
-        given, held = values[: len(inputs)], values[len(inputs) :]
-        with keras.StatelessScope(state_mapping=list(zip(weights, held, strict=True))):
+        given, constants = values[: len(inputs)], values[len(inputs) :]
+        with keras.StatelessScope(state_mapping=list(zip(weights, constants, strict=True))):
             return generator.run({x.name: value for x, value in zip(inputs, given, strict=True)})
 
     specs = [*inputs, *specs]
@@ -140,7 +143,7 @@ def _with_weights_as_inputs(generator: Generator, weights: list[Any]) -> tuple[A
 
 
 def _embed(model: onnx.ModelProto, name: str, value: np.ndarray) -> None:
-    """Makes a constant of an input, in the order of dimensions in which it is used."""
+    """Replaces an input by a constant, in the order of dimensions in which it is used."""
     graph = model.graph
     readers = [node for node in graph.node if name in node.input]
     for node in [node for node in readers if node.op_type == "Transpose"]:
@@ -152,13 +155,15 @@ def _embed(model: onnx.ModelProto, name: str, value: np.ndarray) -> None:
 
 
 def _add_constant(graph: onnx.GraphProto, name: str, value: np.ndarray) -> None:
-    tensor = graph.initializer.add(name=name, dims=value.shape)  # in place: it may be of gigabytes
+    tensor = graph.initializer.add(
+        name=name, dims=value.shape
+    )  # in place, because it may take gigabytes
     tensor.data_type = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
     tensor.raw_data = value.tobytes()
 
 
 def _name_ports(model: onnx.ModelProto, generator: Generator) -> None:
-    """Says what the manifest says: names, order, a batch of any size, everything else fixed."""
+    """Declares the ports of the manifest: names, order, a free batch, all other sizes fixed."""
     for values, specs in (
         (model.graph.input, generator.input_specs()),
         (model.graph.output, generator.output_specs),
@@ -176,28 +181,29 @@ def _check(model: onnx.ModelProto, generator: Generator) -> None:
     try:
         onnx.checker.check_model(model, full_check=True)
         open_session(model.SerializeToString())
-    except Exception as error:  # onnx and onnxruntime have a class for each failure
-        raise UsageError(_refusal(generator, one_line(error))) from error
+    except Exception as error:  # onnx and onnxruntime raise a class for each failure
+        raise UsageError(_conversion_error(generator, one_line(error))) from error
 
 
 def open_session(model: bytes | str, threads: int = 0) -> onnxruntime.InferenceSession:
-    """Opens a session on the CPU, the place where results are compared; 0 threads for all."""
+    """Opens a session on the CPU, where results are compared; 0 threads means all of them."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
-    # Else CPUs with AVX2 and without VNNI cut the sums of two int8 products to 16 bits.
+    # Without it, CPUs with AVX2 but no VNNI saturate the sum of two int8 products to 16 bits.
     options.add_session_config_entry("session.x64quantprecision", "1")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _refusal(generator: Generator, reason: str) -> str:
+def _conversion_error(generator: Generator, reason: str) -> str:
+    """Returns the error text for a failed conversion, with the first layer that fails."""
     where = _first_failing_layer(generator) or f"model {generator.model.name!r}"
     return f"A generator must be convertible to ONNX. Received: {where} ({reason})"
 
 
 def _first_failing_layer(generator: Generator) -> str | None:
-    """Bisects a model made of layers in a row for the first one that does not convert."""
-    layers = [layer for layer in generator.model.layers if _one_output(layer)]
+    """Bisects a sequence of layers for the first one that does not convert."""
+    layers = [layer for layer in generator.model.layers if _has_one_output(layer)]
     if not getattr(generator.model, "inputs", None) or not layers:
         return None
     low, high = 0, len(layers) - 1
@@ -210,7 +216,7 @@ def _first_failing_layer(generator: Generator) -> str | None:
     return f"layer {layers[low].name!r} ({type(layers[low]).__name__})"
 
 
-def _one_output(layer: keras.layers.Layer) -> bool:
+def _has_one_output(layer: keras.layers.Layer) -> bool:
     try:
         return isinstance(layer.output, keras.KerasTensor) and not isinstance(
             layer, keras.layers.InputLayer
@@ -228,6 +234,6 @@ def _converts(generator: Generator, layer: keras.layers.Layer) -> bool:
         converted = convert.convert(function, specs, OPSET)
         substitutions.output_padding(converted)
         open_session(converted.SerializeToString())
-    except Exception:  # any failure means no
+    except Exception:  # any failure counts
         return False
     return True

@@ -1,4 +1,4 @@
-"""A generator as a SavedModel that TensorFlow loads without Keras."""
+"""Export of a generator to a SavedModel that TensorFlow loads without Keras."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ def to_saved_model(
     *,
     name: str,
     value_range: tuple[float, float] | None,
-    pictures: bool,
+    images: bool,
     chunks: bytes = b"",
 ) -> None:
     """Writes a SavedModel with the signatures of a bundle and its warm-up requests.
 
     Args:
-        generator: what to save.
+        generator: generator to save.
         to: folder of the version, `.../NAME/1`.
-        name: name under which a server will know the model.
-        value_range: smallest and largest value of a picture.
-        pictures: whether to add the signature `generate_png`.
-        chunks: what its PNG files hold beside their seeds and pixels, as
-            `export.png.provenance_chunks` gives it; nothing for pixels alone.
+        name: name of the model on a server.
+        value_range: smallest and largest value of an image.
+        images: whether to add the signature `generate_png`.
+        chunks: chunks for its PNG files, as `export.png.provenance_chunks` returns them; empty
+            for pixels alone.
     """
     functions = {
         "serving_default": as_function(generator),
         "generate": _generate(generator),
     }
-    if pictures:
+    if images:
         functions["generate_png"] = _generate_png(generator, value_range or (-1.0, 1.0), chunks)
     signatures = {key: function.get_concrete_function() for key, function in functions.items()}
 
-    module = tf.Module(name="generator")  # a Python name; that of a bundle may have dashes and dots
+    module = tf.Module(name="generator")  # must be a Python name, unlike the name of a bundle
     module.functions = list(functions.values())  # type: ignore[attr-defined]
     module.held = _variables(signatures.values())  # type: ignore[attr-defined]
     tf.saved_model.save(module, str(to), signatures=signatures)
@@ -54,7 +54,7 @@ def to_saved_model(
 
 
 def _name_by_content(path: Path) -> None:
-    """Gives a SavedModel the checksum of its graph as its name, in the place of a random one."""
+    """Replaces the random identifier of a SavedModel by the checksum of its graph."""
     fingerprint: Any = fingerprint_pb2.FingerprintDef.FromString(path.read_bytes())
     fingerprint.uuid = str(fingerprint.saved_model_checksum)
     path.write_bytes(fingerprint.SerializeToString(deterministic=True))
@@ -85,7 +85,7 @@ def _generate_png(generator: Generator, value_range: tuple[float, float], chunks
 
 
 def _inputs(generator: Generator, seeds: Any, others: tuple) -> dict[str, Any]:
-    """Puts the latents that the seeds name in their place before labels and other inputs."""
+    """Returns the inputs of the generator by name, with the latents drawn from the seeds."""
     names = [spec.name for spec in generator.input_specs()]
     return dict(zip(names, (latents_from_seeds(seeds, generator.latent_dim), *others), strict=True))
 
@@ -96,9 +96,9 @@ def _seed_specs(generator: Generator) -> list[tf.TensorSpec]:
 
 
 def _variables(functions: Any) -> list[tf.Variable]:
-    """Collects what the graphs read: only these are saved, so no optimizer or Keras object is.
+    """Collects the variables that the graphs read, so that no optimizer or Keras object is saved.
 
-    In the order in which they are read: a graph itself holds them in a set.
+    They are in the order of their first use: a graph itself holds them in a set.
     """
     found: dict[int, tf.Variable] = {}
     for function in functions:

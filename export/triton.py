@@ -1,4 +1,4 @@
-"""A bundle's ONNX model as a model repository of Triton Inference Server.
+"""Export of a bundle's ONNX model to a model repository of Triton Inference Server.
 
 REPOSITORY/NAME/config.pbtxt
 REPOSITORY/NAME/1/model.onnx     with its weights beyond 2 GB, and the bundle's manifest, card and
@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from export.card import FILE_NAME as CARD
+from export.files import sha256
 from export.golden import FILE_NAME as GOLDEN
-from export.manifest import FILE_NAME, Manifest, sha256
+from export.manifest import Manifest
 from export.staging import clean, locked, staging
 from export.tf_serving import BATCH_SIZES
-from export.to_onnx import DATA_SUFFIX
 from keras_gan import UsageError
+from serving.manifest import DATA, FILE_NAME, MODEL
 
-MODEL = "model.onnx"
-_MODEL_FILES = {MODEL, MODEL + DATA_SUFFIX}
+_MODEL_FILES = {MODEL, DATA}
 _TYPES = {"bool": "TYPE_BOOL"}
 _TYPES |= {f"float{bits}": f"TYPE_FP{bits}" for bits in (16, 32, 64)}
 _TYPES |= {
@@ -39,10 +39,10 @@ input [
 output [
 {outputs}
 ]
-# A request waits so long for company; samples do not depend on it.
+# Longest wait of a request for others; samples do not depend on it.
 dynamic_batching {{ max_queue_delay_microseconds: 2000 }}
 version_policy {{ latest {{ num_versions: 1 }} }}
-# On the GPU if there is one, else on the CPU.
+# On the GPU if there is one, otherwise on the CPU.
 instance_group [ {{ kind: KIND_AUTO }} ]
 model_warmup [
   {{
@@ -51,7 +51,7 @@ model_warmup [
 {warmup}
   }}
 ]
-# What clients want to know and the shapes do not say: GET /v2/models/{name}/config
+# Facts for clients beyond the shapes: GET /v2/models/{name}/config
 parameters [
 {parameters}
 ]
@@ -61,25 +61,24 @@ parameters [
 def export_triton(
     bundle: str | Path, repository: str | Path, version: int | Literal["next"] = "next"
 ) -> Path:
-    """Adds a bundle's model to a model repository; gives the folder of its version.
+    """Adds a bundle's model to a model repository; returns the folder of its version.
 
-    What is there of a version is there whole: Triton, which may be looking at the repository at
-    any time, sees it come by a rename.
+    A version appears complete, by a rename: Triton may read the repository at any time.
 
     Args:
-        bundle: a bundle.
-        repository: the folder of the repository, made if there is none.
+        bundle: folder of a bundle.
+        repository: folder of the repository; created if it does not exist.
         version: a number, or `"next"`.
 
     Raises:
-        UsageError: no bundle or a damaged one, a version that exists, a model of the same name
-            with other inputs or outputs.
+        UsageError: the bundle is missing or damaged, the version exists, or a model of the same
+            name has other inputs or outputs.
     """
     bundle, repository = Path(bundle), Path(repository)
     manifest = Manifest.load(bundle)
     _check(bundle, manifest)
     if version != "next" and not (type(version) is int and version > 0):
-        raise UsageError(f"version must be next, or a number from 1. Received: version={version!r}")
+        raise UsageError(f"version must be next or a number from 1. Received: version={version!r}")
     model, config = repository / manifest.name, configuration(manifest)
     try:
         clean(repository)
@@ -101,9 +100,12 @@ def export_triton(
 
 
 def configuration(manifest: Manifest) -> str:
-    """Gives the content of `config.pbtxt`."""
-    limits = manifest.value_range
-    told = {"kind": manifest.kind, "value_range": limits, "classes": manifest.classes}
+    """Returns the content of `config.pbtxt`."""
+    parameters = {
+        "kind": manifest.kind,
+        "value_range": manifest.value_range,
+        "classes": manifest.classes,
+    }
     warmup = "\n".join(
         f'    inputs {{ key: "{port["name"]}" value: '
         f"{{ data_type: {_TYPES[port['dtype']]} dims: {_dims(port)} zero_data: true }} }}"
@@ -117,19 +119,19 @@ def configuration(manifest: Manifest) -> str:
         warmup=warmup,
         parameters=",\n".join(
             f'  {{ key: "{key}" value: {{ string_value: {_text(value)} }} }}'
-            for key, value in told.items()
+            for key, value in parameters.items()
         ),
     )
 
 
 def _text(value: Any) -> str:
-    """A value as JSON, as a string of the protocol buffers' text format."""
+    """Returns a value as JSON, quoted for the text format of protocol buffers."""
     return json.dumps(json.dumps(value))
 
 
 def _port(port: dict) -> str:
-    # The batch is Triton's own dimension, and none are left of labels (batch,): there Triton
-    # wants a 1, which it takes away again.
+    # Triton adds the batch dimension itself, which leaves none for labels (batch,): Triton then
+    # requires a dimension of 1, and the reshape removes it again.
     scalar = "" if port["shape"][1:] else " reshape { shape: [ ] }"
     kind = _TYPES[port["dtype"]]
     return f'  {{ name: "{port["name"]}" data_type: {kind} dims: {_dims(port)}{scalar} }}'
@@ -144,7 +146,7 @@ def _check(bundle: Path, manifest: Manifest) -> None:
         expected = manifest.files.get(name, {}).get("sha256")
         if not ((bundle / name).is_file() and sha256(bundle / name) == expected):
             raise UsageError(
-                f"{name} must be the one that manifest.json describes; the bundle is damaged or "
+                f"{name} must have the SHA-256 in {FILE_NAME}; the bundle is damaged or "
                 f"was changed. Received: {str(bundle)!r}"
             )
 
@@ -158,19 +160,19 @@ def _number(model: Path, version: int | Literal["next"]) -> int:
 
 
 def _check_config(model: Path, config: str) -> None:
-    """Refuses a model that has another interface: all versions of one have one configuration."""
+    """Checks the ports of earlier versions: all versions of a model share one configuration."""
     if not model.exists():
         return
     present = model / "config.pbtxt"
     if not present.is_file() or _ports(present.read_text(encoding="utf-8")) != _ports(config):
         raise UsageError(
             "All versions of a model in a repository have the same inputs and outputs. "
-            f"Received: {model}, which has others"
+            f"Received: {model}, which has different ones"
         )
 
 
 def _ports(config: str) -> list[str]:
-    """The lines that name inputs and outputs; the others are the user's to tune."""
+    """Returns the lines of inputs and outputs; the user may change all others."""
     return [line.strip(" ,") for line in config.splitlines() if line.startswith("  { name:")]
 
 

@@ -1,11 +1,11 @@
-"""A folder of bundles of one model, numbered from 1, each there whole or not at all.
+"""A folder of numbered bundles of one model, each of which appears complete or not at all.
 
     models/fm/1/  models/fm/2/       bundles
-    models/fm/latest                 a link to the highest of them
-    models/fm/saved_model/NAME/2     a link to the SavedModel of each: what TF Serving watches
+    models/fm/latest                 a link to the highest version
+    models/fm/saved_model/NAME/2     a link to the SavedModel of each, for TF Serving
     models/fm/tf_serving/            TF Serving's configuration, as in every bundle
 
-Readers of `latest` find the old bundle or the new one: a link is replaced by a rename.
+Readers of `latest` find the old bundle or the new one, because a rename replaces the link.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from export.manifest import FILE_NAME, Manifest
+from export.manifest import Manifest
 from export.staging import clean, locked
 from export.tf_serving import FOLDER, configuration
 from keras_gan import UsageError
+from serving.manifest import FILE_NAME
 
 LATEST = "latest"
 _OURS = {LATEST, "saved_model", FOLDER}
@@ -34,18 +35,20 @@ def numbers(folder: Path) -> list[int]:
 
 
 def check_folder(folder: Path, version: int | Literal["next"], name: str) -> None:
-    """Refuses what holds other things than versions of this model, before anything is computed.
+    """Checks that a version may be added to a folder, before anything is computed.
 
     Raises:
-        UsageError: a version that is none or that exists, a folder of something else, another
-            name than that of the versions that are there.
+        UsageError: the version is invalid or exists, the folder holds something else, or its
+            versions have another name.
     """
     if version != "next" and not (type(version) is int and 0 < version < 2**31):
-        raise UsageError(f"version must be next, or a number from 1. Received: version={version!r}")
+        raise UsageError(f"version must be next or a number from 1. Received: version={version!r}")
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():
-        raise UsageError(f"Versions need a folder. Received: {folder}, which is none")
+        raise UsageError(
+            f"The target of versions must be a folder. Received: {folder}, which is a file"
+        )
     clean(stage_beside(folder))
     found = numbers(folder)
     foreign = sorted(
@@ -55,7 +58,7 @@ def check_folder(folder: Path, version: int | Literal["next"], name: str) -> Non
     )
     if foreign:
         raise UsageError(
-            "A folder of versions must be new, empty, or hold versions alone. "
+            "A folder of versions must be new, empty, or hold only versions. "
             f"Received: {folder}, which holds {foreign[0]}"
         )
     if version in found:
@@ -67,19 +70,19 @@ def check_folder(folder: Path, version: int | Literal["next"], name: str) -> Non
 
 
 def stage_beside(folder: Path) -> Path:
-    """Gives the path beside which a version is written: within the folder, on its file system."""
+    """Returns the path beside which a version is written: in the folder, on its file system."""
     return folder / "version"
 
 
 def publish(staged: Path, folder: Path, version: int | Literal["next"], name: str) -> Path:
-    """Moves a bundle into the folder under the next number, or a given one; gives its path."""
+    """Moves a bundle into the folder under the next or a given number; returns its path."""
     with locked(folder):
         found = numbers(folder)
         number = max(found, default=0) + 1 if version == "next" else version
         os.rename(staged, folder / str(number))
         models = folder / "saved_model" / name
         models.mkdir(parents=True, exist_ok=True)
-        for each in (*found, number):  # also those of an export that was killed right here
+        for each in (*found, number):  # completes an export that was killed at this point
             if not os.path.lexists(models / str(each)):
                 _link(f"../../{each}/saved_model/{name}/1", models / str(each))
         (folder / FOLDER).mkdir(exist_ok=True)
@@ -97,9 +100,9 @@ def _write(content: str, path: Path) -> None:
     path.write_text(content, encoding="utf-8")
 
 
-def _replace(path: Path, make: Callable[[Path], object]) -> None:
-    """Makes a file or a link under another name, then renames it: there is always one."""
-    made = path.with_name(f".{path.name}.new")
-    made.unlink(missing_ok=True)  # of an export that was killed right here
-    make(made)
-    os.replace(made, path)
+def _replace(path: Path, create: Callable[[Path], object]) -> None:
+    """Creates a file or a link under another name, then renames it, so that one always exists."""
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)  # left by an export that was killed at this point
+    create(new)
+    os.replace(new, path)

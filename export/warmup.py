@@ -1,8 +1,8 @@
-"""The requests with which TF Serving warms a model up before it takes the first real one.
+"""Warm-up requests of TF Serving: a TFRecord of `tensorflow.serving.PredictionLog`.
 
-A TFRecord of `tensorflow.serving.PredictionLog`. The package that holds those messages asks for
-TensorFlow under a single name, which breaks other builds of it, so the few that are needed are
-declared here, with the field numbers of `tensorflow_serving/apis`.
+The package that defines these messages depends on TensorFlow under one package name, which breaks
+other builds of it. So the few that are needed are declared here, with the field numbers of
+`tensorflow_serving/apis`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from tensorflow.core.framework import tensor_pb2  # its classes are made at run time
+from tensorflow.core.framework import tensor_pb2  # its classes are created at run time
 
-_PACKAGE = "keras_gan.tensorflow_serving"  # its own, to live beside the real messages
+_PACKAGE = "keras_gan.tensorflow_serving"  # differs from that of the real messages
 _Field = descriptor_pb2.FieldDescriptorProto
 
 
@@ -55,7 +55,7 @@ def prediction_log(name: str, signature: str, inputs: Mapping[str, np.ndarray]) 
 
 @functools.cache
 def message_class(name: str) -> Any:
-    """Gives the class of a message: ModelSpec, PredictRequest, PredictLog, PredictionLog."""
+    """Returns the class of a message: ModelSpec, PredictRequest, PredictLog or PredictionLog."""
     pool = descriptor_pool.Default()
     try:
         found = pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")

@@ -1,11 +1,11 @@
-"""Runs SavedModels the way a server does, and LiteRT models: with TensorFlow, without Keras.
+"""Program that runs SavedModels as a server does, and LiteRT models, without Keras.
 
-A program of its own, started by `export/verify.py` with the name of a JSON file:
+`export/verify.py` starts it with the name of a JSON file:
 
     [{"saved_model" and "signature", or "litert"; "inputs", "batch", "output"}, ...]
 
 Each run feeds the first `batch` rows of the inputs, repeated as needed, and writes its outputs
-by name. Pictures in PNG are decoded.
+by name. PNG images are decoded.
 """
 
 import json
@@ -19,10 +19,10 @@ import numpy as np
 
 
 class _NoKeras(MetaPathFinder, Loader):
-    """Makes every import of Keras fail, also the one that `import tensorflow` tries by itself."""
+    """Import hook that makes every import of Keras fail, including that of `import tensorflow`."""
 
     def find_spec(self, fullname, path=None, target=None):
-        # TensorFlow looks for the spec unguarded, and guards the import: so find, then refuse.
+        # TensorFlow handles a failing import of Keras, but not a missing spec.
         blocked = fullname.partition(".")[0] in ("keras", "tf_keras")
         return ModuleSpec(fullname, self) if blocked else None
 
@@ -63,11 +63,11 @@ def _run_signature(call: Any, inputs: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _run_litert(path: str, inputs: dict[str, np.ndarray]) -> dict[str, Any]:
-    """By the interpreter that TensorFlow brings."""
+    """Runs a LiteRT model in the interpreter that TensorFlow includes."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it will move to another package
+        warnings.simplefilter("ignore")  # about its move to another package
         interpreter = tf.lite.Interpreter(model_path=path)
-    run = interpreter.get_signature_runner("serving_default")  # resizes its inputs by itself
+    run = interpreter.get_signature_runner("serving_default")  # resizes its inputs itself
     return run(**{name: inputs[name] for name in run.get_input_details()})
 
 

@@ -24,10 +24,11 @@ from keras_gan import (
 from keras_gan._version import __version__
 from keras_gan.errors import UsageError
 from keras_gan.games import GAN
-from keras_gan.spec import Spec
+from keras_gan.spec import Field, Spec
 
 __all__ = [
     "GAN",
+    "Field",
     "Spec",
     "UsageError",
     "__version__",

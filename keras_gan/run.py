@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import dataclasses
 import hashlib
 import importlib
 import io
@@ -152,10 +151,7 @@ class Run:
     @property
     def spec(self) -> Spec:
         """What a sample of the run's data looks like."""
-        spec = dict(self.data["spec"])
-        for name in ("shape", "value_range", "class_names"):
-            spec[name] = None if spec[name] is None else tuple(spec[name])
-        return Spec(**spec)
+        return Spec.from_json(self.data["spec"])
 
     def _write_json(self, name: str, content: dict[str, Any]) -> None:
         write_atomically(self.path / name, (json.dumps(content, indent=2) + "\n").encode())
@@ -406,12 +402,11 @@ def describe_data(source: Source) -> dict[str, Any]:
     digest = hashlib.sha256()
     for split, count in counts.items():
         rows = np.linspace(0, count - 1, min(count, 1000)).astype(int)
-        for array in source.rows(split, rows):
-            if array is not None:
-                digest.update(np.ascontiguousarray(array).tobytes())
+        for array in source.field_rows(split, rows).values():
+            digest.update(np.ascontiguousarray(array).tobytes())
     return {
         "description": source.description,
-        "spec": dataclasses.asdict(source.spec),
+        "spec": source.spec.to_json(),
         "counts": counts,
         "digest": digest.hexdigest(),
     }

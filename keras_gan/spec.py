@@ -1,82 +1,357 @@
-"""What one sample of a data set looks like: all that an architecture needs to know of the data."""
+"""Fields of a data set: kind, shape, dtype and metadata of each tensor of an example."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+import math
+import numbers
+from collections.abc import Mapping
+from typing import Any
 
 from keras_gan.errors import UsageError
+from serving import kinds
 
-Kind = Literal["image", "points", "audio", "sequence", "video", "array"]
+Shape = tuple[int | None, ...]
 
-# The dimensions of one sample of each kind; an array has any.
-AXES: dict[str, tuple[str, ...]] = {
-    "image": ("height", "width", "channels"),
-    "points": ("features",),
-    "audio": ("time", "channels"),
-    "sequence": ("time", "features"),
-    "video": ("frames", "height", "width", "channels"),
-    "array": (),
+_FLOATS = ("float32", "float16", "bfloat16", "float64")
+_INTEGERS = ("int32", "int64")
+
+
+@dataclasses.dataclass(frozen=True)
+class Storage:
+    """How data sets store the values of one kind.
+
+    Args:
+        plural: noun for several values of this kind.
+        dtypes: dtypes that a field of this kind may have in a batch, the default first.
+        ranges: stored integer dtypes that are mapped to the kind's range, with the stored range.
+        png: whether shards keep values as PNG files.
+    """
+
+    plural: str
+    dtypes: tuple[str, ...] = _FLOATS
+    ranges: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    png: bool = False
+
+
+_BYTES = {"uint8": (0.0, 255.0)}
+# Storage by kind; axes, metadata and ranges of the kinds are in `serving.kinds`. A kind that is not
+# listed is stored as floating point.
+_STORAGE = {
+    "image": Storage("images", ranges=_BYTES, png=True),
+    "points": Storage("points"),
+    "audio": Storage("audio clips", ranges={"int16": (-32768.0, 32768.0)}),
+    "video": Storage("videos", ranges=_BYTES),
+    "series": Storage("series"),
+    "text": Storage("texts"),
+    "table": Storage("rows"),
+    "array": Storage("arrays", (*_FLOATS, *_INTEGERS, "uint8", "bool")),
+    "label": Storage("labels", _INTEGERS),
 }
 
 
+def dtypes_of(kind: str, rank: int) -> tuple[str, ...]:
+    """Returns the dtypes that values of a kind may have in a batch, the default first.
+
+    Values with one axis less than the kind has are ids along the missing axis, such as the token
+    ids of texts.
+    """
+    is_ids = rank < len(kinds.get(kind).axes)
+    return _INTEGERS if is_ids else storage_of(kind).dtypes
+
+
+def storage_of(kind: str) -> Storage:
+    """Returns how data sets store the values of a kind."""
+    return _STORAGE.get(kind) or Storage(f"samples of kind {kind}")
+
+
 @dataclasses.dataclass(frozen=True)
-class Spec:
-    """Describes the samples of a data set, without the batch dimension.
+class Field:
+    """One named tensor of an example, without the batch axis.
 
     Args:
-        kind: `"image"`, `"points"`, `"audio"`, `"sequence"`, `"video"`, or `"array"` for samples
-            of any other form.
-        shape: shape of one sample: `(height, width, channels)` for images, with 1, 3 or 4
-            channels; `(features,)` for points; `(time, channels)` for audio, `(time, features)`
-            for sequences, `(frames, height, width, channels)` for video.
-        value_range: smallest and largest value a sample may hold; `(-1.0, 1.0)` for images,
-            `None` where values are unbounded.
+        kind: a name in `serving.kinds`: `"image"`, `"points"`, `"audio"`, `"video"`,
+            `"series"`, `"text"`, `"table"`, `"label"`, or `"array"` for tensors of any other
+            form.
+        shape: shape of one value; `None` on an axis of any length. Images are
+            `(height, width, channels)` with 1, 3 or 4 channels; points `(features,)`; audio
+            `(time, channels)`; series `(time, features)`; video
+            `(frames, height, width, channels)`; text `(time,)`, token ids; table rows
+            `(columns,)`; labels `()`.
+        dtype: dtype in a batch; by default float32, and int32 for labels and token ids.
+        meta: metadata by name, as the kind allows: `value_range` (smallest and largest value),
+            `num_classes` and `class_names` (labels, ids being `0..num_classes-1`),
+            `sample_rate` (audio, in Hz), `frame_rate` (video, in Hz), `columns` (names, of
+            tables and series), `vocabulary` (tokens in the order of their ids).
+
+    Raises:
+        UsageError: an unknown kind, or a shape, dtype or metadata that does not fit the kind.
+    """
+
+    kind: str
+    shape: Shape
+    dtype: str = ""
+    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        kinds.get(self.kind)
+        # Lists come from JSON; tuples keep equal fields equal.
+        meta = {name: _frozen(value) for name, value in self.meta.items() if value is not None}
+        object.__setattr__(self, "shape", tuple(map(_to_int, self.shape)))
+        object.__setattr__(self, "meta", meta)
+        self._check_shape()
+        dtypes = dtypes_of(self.kind, len(self.shape))
+        object.__setattr__(self, "dtype", self.dtype or dtypes[0])
+        if self.dtype not in dtypes:
+            raise UsageError(
+                f"A field of kind {self.kind!r} and shape {self.shape} must have one of the "
+                f"dtypes {', '.join(dtypes)}. Received: dtype={self.dtype!r}"
+            )
+        _check_meta(meta)
+
+    @property
+    def storage(self) -> Storage:
+        """How data sets store the field's values."""
+        return storage_of(self.kind)
+
+    @property
+    def kind_range(self) -> tuple[float, float] | None:
+        """The range of the field's kind in batches; `None` where values are unbounded."""
+        return kinds.get(self.kind).value_range
+
+    def accepts_shape(self, shape: tuple[int, ...]) -> bool:
+        """Returns whether one value may have this shape."""
+        return len(shape) == len(self.shape) and all(
+            wanted is None or wanted == size for wanted, size in zip(self.shape, shape, strict=True)
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the field as plain JSON values."""
+        meta = {name: _plain(value) for name, value in self.meta.items()}
+        return {"kind": self.kind, "shape": list(self.shape), "dtype": self.dtype, "meta": meta}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Field:
+        """Makes a field of what `to_json` returned."""
+        return cls(content["kind"], content["shape"], content["dtype"], content["meta"])
+
+    def _check_shape(self) -> None:
+        kinds.get(self.kind).check(self.shape, self.meta)
+        columns = self.meta.get("columns", ())
+        if columns and self.shape[-1] not in (None, len(columns)):
+            raise UsageError(
+                f"`columns` must name each of the {self.shape[-1]} features. "
+                f"Received: {len(columns)} names"
+            )
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class Spec:
+    """The fields of a data set's examples, by name.
+
+    `Spec(kind, shape, value_range, num_classes, class_names)` describes samples and, with
+    classes, their labels; `Spec(fields={...})` describes any fields. The first field is
+    `samples`; `labels` is of kind `"label"`; others have names of their own, such as `condition`
+    and `mask`.
+
+    Args:
+        kind: kind of the samples, see `Field`.
+        shape: shape of one sample.
+        value_range: smallest and largest value of a sample; `(-1.0, 1.0)` for images, `None`
+            where values are unbounded.
         num_classes: number of classes, class ids being `0..num_classes-1`; 0 for data without
             labels.
         class_names: name of each class, in the order of the ids; empty if they have none.
+        fields: all fields by name, instead of the other arguments.
 
     Raises:
-        UsageError: a shape that does not fit the kind, or names that do not fit the classes.
+        UsageError: a field that does not fit its kind, no field `samples`, or names that do not
+            fit the classes.
     """
 
-    kind: Kind
-    shape: tuple[int, ...]
-    value_range: tuple[float, float] | None = None
-    num_classes: int = 0
-    class_names: tuple[str, ...] = ()
+    fields: dict[str, Field]
+
+    def __init__(
+        self,
+        kind: str | None = None,
+        shape: Shape = (),
+        value_range: tuple[float, float] | None = None,
+        num_classes: int = 0,
+        class_names: tuple[str, ...] = (),
+        *,
+        fields: Mapping[str, Field] | None = None,
+    ) -> None:
+        if fields is None:
+            meta = {} if value_range is None else {"value_range": value_range}
+            fields = {"samples": Field(kind or "", shape, meta=meta)}
+            if num_classes or class_names:
+                fields["labels"] = label_field(num_classes, class_names)
+        elif kind is not None or shape or value_range or num_classes or class_names:
+            raise UsageError(
+                "A spec is made of `fields` or of the other arguments, not of both. "
+                f"Received: kind={kind!r}, shape={shape}, value_range={value_range}, "
+                f"num_classes={num_classes}, class_names={class_names}, fields={list(fields)}"
+            )
+        object.__setattr__(self, "fields", _check_fields(fields))
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.fields.items()))
+
+    @property
+    def samples(self) -> Field:
+        """The field of the samples."""
+        return self.fields["samples"]
+
+    @property
+    def kind(self) -> str:
+        """Kind of the samples."""
+        return self.samples.kind
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample. A length that varies is `None`."""
+        return self.samples.shape  # type: ignore[return-value]
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """Smallest and largest value of a sample; `None` where values are unbounded."""
+        return self.samples.meta.get("value_range")
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 without labels."""
+        return self.fields["labels"].meta["num_classes"] if "labels" in self.fields else 0
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each class, in the order of the ids; empty if they have none."""
+        return self.fields["labels"].meta.get("class_names", ()) if "labels" in self.fields else ()
 
     def packed(self, count: int) -> Spec:
-        """What a discriminator gets that judges `count` samples at once (`pac` of `GAN`)."""
-        shape = (*self.shape[:-1], count * self.shape[-1])
-        return self if count == 1 else _Packed(**{**vars(self), "shape": shape})
+        """Returns the input spec of a discriminator that judges `count` samples together.
 
-    def __post_init__(self) -> None:
-        if self.kind not in AXES:
-            raise UsageError(f"kind must be one of {tuple(AXES)}. Received: kind={self.kind!r}")
-        axes = AXES[self.kind]
-        rank = len(axes) or max(1, len(self.shape))
-        if len(self.shape) != rank or not all(int(n) == n and n > 0 for n in self.shape):
+        The samples of a pack (`pac` of `GAN`) are concatenated along the last axis.
+        """
+        if count == 1:
+            return self
+        *leading, last = self.shape
+        if last is None:
             raise UsageError(
-                f"A sample of kind {self.kind!r} must have {len(axes) or 'any number of'} positive "
-                f"dimensions ({', '.join(axes) or 'at least one'}). "
-                f"Received: shape={tuple(self.shape)}"
+                "Samples can be packed only if their last axis has a fixed length. "
+                f"Received: shape={self.shape}, count={count}"
             )
-        if self.kind == "image" and self.shape[-1] not in (1, 3, 4):
-            raise UsageError(
-                "Images must have 1 (gray), 3 (RGB) or 4 (RGBA) channels. "
-                f"Received: shape={tuple(self.shape)}"
-            )
-        if self.class_names and len(self.class_names) != self.num_classes:
-            raise UsageError(
-                f"class_names must have one name for each of the {self.num_classes} classes. "
-                f"Received: {len(self.class_names)} names"
-            )
+        samples = self.samples
+        packed = _PackedField(samples.kind, (*leading, count * last), samples.dtype, samples.meta)
+        return Spec(fields={**self.fields, "samples": packed})
+
+    def with_classes(self, num_classes: int, class_names: tuple[str, ...] = ()) -> Spec:
+        """Returns the spec with other classes; without labels if `num_classes` is 0."""
+        fields = {name: field for name, field in self.fields.items() if name != "labels"}
+        if num_classes or class_names:
+            fields["labels"] = label_field(num_classes, class_names)
+        return Spec(fields=fields)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the spec as plain JSON values: `{"fields": {name: field}}`."""
+        return {"fields": {name: field.to_json() for name, field in self.fields.items()}}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Spec:
+        """Makes a spec of what `to_json` returned.
+
+        Also reads the form that runs recorded before there were fields: the arguments of the
+        constructor by name.
+        """
+        if "fields" not in content:
+            return cls(**{name: _frozen(value) for name, value in content.items()})
+        fields = content["fields"]
+        return cls(fields={name: Field.from_json(field) for name, field in fields.items()})
 
 
-@dataclasses.dataclass(frozen=True)
-class _Packed(Spec):
-    """A pack of samples, made of a checked one: its channels are those of all its pictures."""
+class _PackedField(Field):
+    """A field of packed samples: its channels are those of all samples of a pack."""
 
-    def __post_init__(self) -> None:
-        pass
+    def _check_shape(self) -> None:
+        """Accepts any number of channels and columns: the packed field has been checked."""
+
+
+def label_field(num_classes: int, class_names: tuple[str, ...] = (), dtype: str = "int32") -> Field:
+    """Returns the field of class ids `0..num_classes-1`.
+
+    Raises:
+        UsageError: names that do not fit the number of classes.
+    """
+    meta: dict[str, Any] = {"num_classes": num_classes}
+    if class_names:
+        meta["class_names"] = tuple(class_names)
+    return Field("label", (), dtype, meta)
+
+
+def is_number(value: Any) -> bool:
+    """Returns whether a value is a finite real number and not a Boolean."""
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_real and math.isfinite(value)
+
+
+def _check_fields(fields: Mapping[str, Field]) -> dict[str, Field]:
+    """Checks the names of fields and puts `samples` first."""
+    if "samples" not in fields:
+        raise UsageError(f"A spec must have a field `samples`. Received: fields={list(fields)}")
+    labels = fields.get("labels")
+    if labels is not None and (labels.kind != "label" or "num_classes" not in labels.meta):
+        raise UsageError(
+            "The field `labels` must be of kind 'label' and state its num_classes. "
+            f"Received: labels={labels}"
+        )
+    # A fixed order keeps the recorded digest of the same data the same.
+    first = [name for name in ("samples", "labels") if name in fields]
+    return {name: fields[name] for name in (*first, *sorted(set(fields) - set(first)))}
+
+
+def _check_meta(meta: Mapping[str, Any]) -> None:
+    """Checks the values of metadata; the kind has checked their names."""
+    for name, (rule, fits) in _META.items():
+        if name in meta and not fits(meta[name]):
+            raise UsageError(f"`{name}` must be {rule}. Received: {name}={meta[name]!r}")
+
+
+def _is_range(value: Any) -> bool:
+    is_pair = isinstance(value, tuple) and len(value) == 2 and all(map(is_number, value))
+    return is_pair and value[0] < value[1]
+
+
+def _is_positive(value: Any) -> bool:
+    return is_number(value) and value > 0
+
+
+def _is_count(value: Any) -> bool:
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return is_integer and int(value) >= 0
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
+
+
+# Rule and check of each metadata entry.
+_META = {
+    "value_range": ("two numbers in ascending order", _is_range),
+    "num_classes": ("an integer of at least 0", _is_count),
+    "class_names": ("a list of strings", _are_names),
+    "sample_rate": ("a positive number, in Hz", _is_positive),
+    "frame_rate": ("a positive number, in Hz", _is_positive),
+    "columns": ("a list of strings", _are_names),
+    "vocabulary": ("a list of strings", _are_names),
+}
+
+
+def _to_int(size: Any) -> Any:
+    return int(size) if isinstance(size, numbers.Integral) else size
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def _plain(value: Any) -> Any:
+    return list(map(_plain, value)) if isinstance(value, tuple) else value

@@ -280,7 +280,9 @@ def _check_batch(recipe: recipes.Recipe, replicas: int) -> None:
 
 def _check_data(run: Run, source: datasets.Source) -> None:
     before, now = run.data, json.loads(json.dumps(describe_data(source)))
-    changed = [name for name in ("spec", "counts", "digest") if before[name] != now[name]]
+    changed = [name for name in ("counts", "digest") if before[name] != now[name]]
+    if run.spec != source.spec:
+        changed.insert(0, "spec")
     if changed:
         raise UsageError(
             f"A run goes on with the data it began with, {before['description']}. "

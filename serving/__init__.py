@@ -1,4 +1,4 @@
-"""Runs bundles with numpy and onnxruntime alone: no TensorFlow, no Keras."""
+"""Sampling and serving of bundles with numpy and onnxruntime, without TensorFlow and Keras."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncClient", "Bundle", "Client", "ServerError", "UsageError"]
 
-_PLACES = {"Bundle": "bundle", "AsyncClient": "client", "Client": "client", "ServerError": "client"}
+_MODULES = {
+    "Bundle": "bundle",
+    "AsyncClient": "client",
+    "Client": "client",
+    "ServerError": "client",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # The command line's --help starts here and should not wait for numpy and onnxruntime.
-    if name in _PLACES:
-        return getattr(importlib.import_module(f"serving.{_PLACES[name]}"), name)
+    # Imported on first use, so that --help need not wait for numpy and onnxruntime.
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"serving.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

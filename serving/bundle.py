@@ -1,4 +1,4 @@
-"""A bundle, opened for sampling."""
+"""Bundles, opened for sampling with onnxruntime."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from serving.checks import check_label_count
 from serving.errors import UsageError, short_repr
 from serving.manifest import DATA, KINDS, MODEL, PRECISIONS, is_plain_file, read_manifest
 from serving.seeds import check_seeds, labels_from_seeds, latents_from_seeds
@@ -28,22 +29,21 @@ _DEVICES = {
 
 
 class Bundle:
-    """A generator that turns seeds into samples.
-
-    Runs on the GPU where onnxruntime can use one, else on the CPU.
+    """A generator that maps seeds to samples, in onnxruntime.
 
     Args:
-        path: folder of a bundle, of a run that holds one in `bundle/`, or of several versions,
-            of which the latest is taken.
-        threads: threads for one operation; by default what onnxruntime finds right.
-        device: `"auto"`, `"cpu"`, `"cuda"` or `"tensorrt"`.
-        precision: `"float32"`, or `"float16"` (for GPUs) or `"int8"` (for CPUs) of a bundle that
-            was exported with it.
-        sessions: sessions of onnxruntime for `runners`; a GPU has one.
+        path: folder of a bundle, of a run that holds one in `bundle/`, or of several versions, of
+            which the latest is opened.
+        threads: threads for one operation; by default onnxruntime chooses.
+        device: `"auto"` (a GPU if onnxruntime can use one, else the CPU), `"cpu"`, `"cuda"` or
+            `"tensorrt"`.
+        precision: `"float32"`; or `"float16"` (for GPUs) or `"int8"` (for CPUs) if the bundle was
+            exported with it.
+        sessions: number of onnxruntime sessions for `runners`; on a GPU always 1.
 
     Raises:
-        UsageError: the folder is no bundle, its manifest or model is damaged, or it has no model
-            of this precision.
+        UsageError: the folder is not a bundle, its manifest or model is damaged, or it has no
+            model of this precision.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Bundle:
         self._session = _open_session(model, data, self.path / self.file, threads, device)
         self._check_model()
         self._sessions = [self._session]
-        # For those who run it from several threads: of the same bytes, checked once.
+        # One for each thread of the caller, from the same verified bytes.
         while len(self._sessions) < sessions and self.device == "cpu":
             session = _open_session(model, data, self.path / self.file, threads, device)
             self._sessions.append(session)
@@ -84,7 +84,7 @@ class Bundle:
         return _read_file(self.path, self.manifest, self.file), data
 
     def _check_model(self) -> None:
-        """Refuses a manifest that describes another model than the one beside it."""
+        """Checks that the manifest describes the model beside it."""
         inputs = {x.name: (x.type, x.shape[1:]) for x in self._session.get_inputs()}
         outputs = {x.name: (x.type, x.shape[1:]) for x in self._session.get_outputs()}
         expected: dict[str, Any] = {"latents": ("tensor(float)", [self.latent_dim])}
@@ -106,18 +106,18 @@ class Bundle:
 
     @property
     def device(self) -> str:
-        """Where it runs: `"cuda"`, `"tensorrt"` or `"cpu"`."""
+        """Device that runs the model: `"cuda"`, `"tensorrt"` or `"cpu"`."""
         return _DEVICES.get(self._session.get_providers()[0], "cpu")
 
     def runners(self) -> list[Callable[[dict[str, np.ndarray]], np.ndarray]]:
-        """Gives for each session what maps its feeds to samples, for a thread of its own."""
+        """Returns a callable from feeds to samples for each session, to run in threads."""
         return [functools.partial(self._run, session=session) for session in self._sessions]
 
     def wide_runner(self, threads: int) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
-        """Gives one more, by a session of its own with several threads, on the CPU.
+        """Returns one more such callable, with a session of several threads on the CPU.
 
         Raises:
-            UsageError: the files are no longer those that were opened.
+            UsageError: the files have changed since the bundle was opened.
         """
         model, data = self._read_model()
         session = _open_session(model, data, self.path / self.file, threads, "cpu", shared=True)
@@ -130,15 +130,15 @@ class Bundle:
         truncation: float = 1.0,
         batch_size: int = 64,
     ) -> np.ndarray:
-        """Makes the sample that each seed names.
+        """Generates the sample that each seed names.
 
         Args:
             seeds: integers, each `0 <= seed < 2**63`.
-            labels: class ids or names, one for all or one for each seed; by default each
-                seed's own, the seed modulo the number of classes.
-            truncation: factor on the latents, 0 or more; below 1 gives more typical and less
-                varied samples.
-            batch_size: samples made at a time.
+            labels: class ids or names, one for all or one for each seed; by default the seed
+                modulo the number of classes.
+            truncation: factor on the latents, 0 or more; below 1, samples are more typical and
+                less varied.
+            batch_size: samples per run of the model.
 
         Returns:
             float32 array of shape `(len(seeds), *shape)`.
@@ -155,12 +155,22 @@ class Bundle:
         truncation: float = 1.0,
         batch_size: int = 64,
     ) -> dict[str, np.ndarray]:
-        """Does what `generate` does, and gives `samples`, `seeds`, `latents` and, of a
-        conditional generator, `labels`."""
+        """Generates samples, and returns them with their inputs.
+
+        Takes the arguments of `generate`.
+
+        Returns:
+            `samples`, `seeds`, `latents` and, for a conditional generator, `labels`.
+
+        Raises:
+            UsageError: as for `generate`.
+        """
         if not (isinstance(batch_size, int | np.integer) and batch_size >= 1):
-            raise UsageError(f"batch_size must be at least 1. Received: batch_size={batch_size!r}")
+            raise UsageError(
+                f"`batch_size` must be at least 1. Received: batch_size={batch_size!r}"
+            )
         if not (math.isfinite(truncation) and truncation >= 0):
-            raise UsageError(f"truncation must be 0 or more. Received: truncation={truncation!r}")
+            raise UsageError(f"`truncation` must be 0 or more. Received: truncation={truncation!r}")
         seeds = check_seeds(seeds)
         latents = latents_from_seeds(seeds, self.latent_dim) * np.float32(truncation)
         feeds = {"latents": latents}
@@ -183,16 +193,21 @@ class Bundle:
             ) from error
         if samples.shape != (len(feeds["latents"]), *self.shape):
             raise UsageError(
-                f"{self.file} must give samples of the shape in the manifest. "
-                f"Received: {str(self.path)!r}, which gives {samples.shape}"
+                f"{self.file} must return samples of the shape in the manifest. "
+                f"Received: {str(self.path)!r} with samples of {samples.shape}"
             )
         return samples
 
     def label_ids(self, seeds: np.ndarray, labels: Any = None) -> np.ndarray | None:
-        """Gives the class id of each sample, `None` for a generator without labels.
+        """Returns the class id of each sample, `None` for a generator without labels.
+
+        Args:
+            seeds: array `(batch,)`; sets the number of samples and the default labels.
+            labels: class ids or names, one for all or one for each; `None` for the default.
 
         Raises:
-            UsageError: labels for a generator without any, an unknown class, a wrong number.
+            UsageError: labels for a generator without labels, an unknown class, or the wrong
+                number of labels.
         """
         if not self.num_classes:
             if labels is not None:
@@ -202,13 +217,9 @@ class Bundle:
             return None
         if labels is None:
             return labels_from_seeds(seeds, self.num_classes)
-        several = isinstance(labels, Sequence | np.ndarray) and not isinstance(labels, str)
-        given = labels if several else [labels]
-        if len(given) not in (1, len(seeds)):
-            raise UsageError(
-                f"labels must be one for all or one for each of the {len(seeds)} seeds. "
-                f"Received: {len(given)} labels"
-            )
+        is_list = isinstance(labels, Sequence | np.ndarray) and not isinstance(labels, str)
+        given = labels if is_list else [labels]
+        check_label_count(len(given), len(seeds))
         ids = np.array([self._class_id(x) for x in given], np.int64)
         return np.broadcast_to(ids, len(seeds)).copy()
 
@@ -223,47 +234,46 @@ class Bundle:
                 return number
         names = f" or one of {', '.join(self.class_names)}" if self.class_names else ""
         raise UsageError(
-            f"A label must be 0 to {self.num_classes - 1}{names}. Received: {str(label)!r:.80}"
+            f"A label must be 0 to {self.num_classes - 1}{names}. "
+            f"Received: label={str(label)!r:.80}"
         )
 
 
 def _find(path: Path) -> Path:
     for folder in (path, path / "bundle", path / "latest"):
-        if os.path.isfile(folder / "manifest.json"):  # pathlib's raises where it may not look
-            # The number behind `latest`: the next version must not come between two reads.
+        if os.path.isfile(folder / "manifest.json"):  # pathlib's raises PermissionError
+            # Resolves `latest` once: it must not change between two reads.
             return Path(os.path.realpath(folder)) if folder.name == "latest" else folder
     if os.path.isfile(path):
         rule = "A bundle is the folder that holds manifest.json, not a file in it."
     elif os.path.isdir(path):
-        rule = (
-            "A bundle is a folder with a manifest.json; this folder has none, nor has its bundle/."
-        )
+        rule = "A bundle is a folder with a manifest.json, or has one in its folder bundle/."
     else:
         rule = "A bundle must exist."
     raise UsageError(f"{rule} Received: {str(path)!r}")
 
 
 def _choose(folder: Path, manifest: dict[str, Any], precision: str) -> str:
-    """Gives the file of a precision."""
+    """Returns the model file of a precision."""
     files = {name: file for name, file in PRECISIONS.items() if file in manifest["files"]}
     if precision in files:
         return files[precision]
     hint = f": keras-gan export --precision {precision}" if precision in PRECISIONS else ""
     raise UsageError(
-        f"A bundle has a precision if it was exported with it{hint}. Received: "
+        f"`precision` must be one that the bundle was exported with{hint}. Received: "
         f"precision={precision!r:.80}, {str(folder)!r} with {', '.join(files)}"
     )
 
 
 def _check_inputs(folder: Path, manifest: dict[str, Any]) -> None:
-    """Refuses a generator that takes more than a seed and a label can say."""
+    """Checks that seeds and labels determine all inputs of the generator."""
     extra = [port for port in manifest["inputs"] if port["name"] not in ("latents", "labels")]
     if extra:
-        told = ", ".join(f"{port['name']!r:.80} {port['shape']!r:.80}" for port in extra[:3])
+        names = ", ".join(f"{port['name']!r:.80} {port['shape']!r:.80}" for port in extra[:3])
         raise UsageError(
-            "Only a generator of latents and labels can be sampled by seeds; give other inputs to "
-            "model.onnx in onnxruntime, or to the SavedModel. "
-            f"Received: {str(folder)!r} with the input {told}"
+            "Only a generator of latents and labels can be sampled by seeds; run others with "
+            "model.onnx in onnxruntime, or with the SavedModel. "
+            f"Received: {str(folder)!r} with the input {names}"
         )
 
 
@@ -272,7 +282,7 @@ def _read_file(folder: Path, manifest: dict[str, Any], name: str) -> bytes:
     expected = manifest["files"][name]
     try:
         plain = is_plain_file(path)
-        # By size first: what claims to be small may be larger than the memory.
+        # Size first: a damaged file may be larger than the memory.
         fits = plain and path.stat().st_size == expected["bytes"]
         content = path.read_bytes() if fits else b""
     except OSError as error:
@@ -280,9 +290,7 @@ def _read_file(folder: Path, manifest: dict[str, Any], name: str) -> bytes:
             f"A bundle must hold {name}. Received: {str(path)!r} ({error.strerror})"
         ) from error
     if not plain:
-        raise UsageError(
-            f"A bundle holds plain files, no links. Received: {str(path)!r}, which is none"
-        )
+        raise UsageError(f"A bundle must hold plain files, not links. Received: {str(path)!r}")
     if not fits or hashlib.sha256(content).hexdigest() != expected["sha256"]:
         raise UsageError(
             f"{name} must have the SHA-256 that manifest.json names; the bundle is damaged or "
@@ -298,20 +306,20 @@ def _open_session(
 
     if device not in ("auto", *_DEVICES.values()):
         raise UsageError(
-            f"device must be auto, {', '.join(_DEVICES.values())}. Received: device={device!r}"
+            f"`device` must be auto, {', '.join(_DEVICES.values())}. Received: device={device!r}"
         )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    # Weights outside the model come from these bytes alone, and never from another file that a
-    # model names: with a table of files, onnxruntime looks nowhere else.
+    # External weights come from these verified bytes only: given a table of files, onnxruntime
+    # opens none of the files that a model names.
     options.add_external_initializers_from_files_in_memory([DATA], [data], [len(data)])
-    # Else CPUs with AVX2 and without VNNI cut the sums of two int8 products to 16 bits.
+    # CPUs with AVX2 but without VNNI would saturate the sums of two int8 products at 16 bits.
     options.add_session_config_entry("session.x64quantprecision", "1")
     if threads:
         options.intra_op_num_threads = threads
-    if shared:  # threads that spin after a run would take the CPU of others
+    if shared:  # threads that spin after a run would take CPU time from other sessions
         options.add_session_config_entry("session.force_spinning_stop", "1")
-    if threads == 1:  # there is no other thread to wait for; spinning would take its CPU
+    if threads == 1:  # spinning for other threads would only waste CPU time
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = _providers(device, onnxruntime.get_available_providers())
     try:
@@ -326,13 +334,13 @@ def _open_session(
         library = "TensorRT" if device == "tensorrt" else "CUDA"
         raise UsageError(
             f"device={device!r} needs a GPU, its driver, and onnxruntime-gpu with its {library} "
-            "libraries. Received: a machine on which they do not load"
+            "libraries. Received: libraries that do not load on this machine"
         )
     return session
 
 
 def _providers(device: str, available: Sequence[str]) -> list[str]:
-    """The providers to try; TensorRT only when asked for, as it takes minutes to start."""
+    """Returns the providers to try; TensorRT on request only, as it takes minutes to start."""
     wanted = {"tensorrt": list(_DEVICES)[:2], "cuda": list(_DEVICES)[1:2], "cpu": []}
     wanted["auto"] = wanted["cuda"]
     if not _has_cuda_driver():
@@ -341,7 +349,7 @@ def _providers(device: str, available: Sequence[str]) -> list[str]:
 
 
 def _has_cuda_driver() -> bool:
-    """Asks for the driver first: without it, onnxruntime prints an error and is no use."""
+    """Looks for the CUDA driver, without which onnxruntime would print an error."""
     try:
         ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
@@ -351,7 +359,7 @@ def _has_cuda_driver() -> bool:
 
 @contextlib.contextmanager
 def _quiet(onnxruntime: Any):
-    """Loads CUDA's libraries, and keeps to itself what onnxruntime prints where it cannot."""
+    """Loads CUDA's libraries, and suppresses what onnxruntime prints if that fails."""
     onnxruntime.set_default_logger_severity(4)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

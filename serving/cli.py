@@ -1,7 +1,7 @@
-"""The command `keras-gan`.
+"""Command line `keras-gan`.
 
-`sample`, `serve` and `--help` run here, within a moment: nothing heavy is imported before it is
-needed. Every other command is the library's, and is handed to `python -m keras_gan`.
+`sample`, `serve` and `--help` run here and start fast: heavy modules are imported only where they
+are used. Every other command belongs to the library and is handed to `python -m keras_gan`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ COMMANDS = {
     "train": "Train a GAN from a recipe into a run folder",
     "evaluate": "Measure samples against data: distances, recall and more",
     "export": "Export a run's generator to a bundle: SavedModel and ONNX",
-    "verify": "Check a bundle's files and what its models make",
+    "verify": "Check a bundle's files and the outputs of its models",
     "sample": "Make samples from a bundle, without TensorFlow",
     "serve": "Serve bundles over HTTP, without TensorFlow",
     "prepare": "Prepare a data set once, before training",
-    "list": "List recipes, architectures, losses, penalties, data sets and more",
+    "list": "List recipes, architectures, losses, terms, data sets and more",
 }
 _LIBRARY = tuple(name for name in COMMANDS if name not in ("sample", "serve"))
 
@@ -49,12 +49,12 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit status: 0, or 2 for a mistake of the user."""
+    """Runs a command; returns the exit status: 0, or 2 for a user error."""
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         status = _run(argv)
         if sys.stdout:
-            sys.stdout.flush()  # here, where a closed pipe is still caught
+            sys.stdout.flush()  # here, where a closed pipe can still be handled
         return status
     except UsageError as error:
         print(f"keras-gan: error: {error}", file=sys.stderr)
@@ -62,13 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader has gone, as `head` does; the interpreter must not try to flush again.
+        # The reader, such as `head`, has closed the pipe; the interpreter must not flush it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
         if sys.stdout:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(f"keras-gan: error: The system refused: {error}", file=sys.stderr)
+        print(f"keras-gan: error: The operating system reported an error: {error}", file=sys.stderr)
         return 2
 
 
@@ -91,7 +91,7 @@ def _run(argv: list[str]) -> int:
 
 def _hand_over(argv: list[str]) -> int:
     command = [sys.executable, "-m", "keras_gan", *argv]
-    if sys.platform == "win32":  # exec there returns to the shell before the program has ended
+    if sys.platform == "win32":  # exec returns to the shell before the program ends
         import subprocess
 
         return subprocess.run(command, check=False).returncode
@@ -103,7 +103,7 @@ def _unknown(command: str) -> str:
 
     near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]!r}?" if near else f"Valid: {', '.join(COMMANDS)}"
-    return f"There is no such command. Received: {command!r}. {hint}"
+    return f"The command must be a known one. Received: {command!r}. {hint}"
 
 
 def _version() -> str:
@@ -124,8 +124,8 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="keras-gan sample",
-        description="Make samples from a bundle. Sample number i is the one that seed + i names, "
-        "the same in every batch and on every server.",
+        description="Make samples from a bundle. Sample i has the seed --seed + i; it is the same "
+        "in every batch and on every server.",
         epilog="examples: keras-gan sample runs/fashion-mnist --count 64 --seed 7 --out grid.png; "
         "keras-gan sample http://localhost:8000/fashion-mnist --out grid.png; "
         "keras-gan sample runs/fashion-mnist --count 1000000 --out shards/ --workers 8",
@@ -134,31 +134,28 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "bundle",
         metavar="BUNDLE",
-        help="folder of a bundle, or of a run that was exported; or a server's "
-        "http://HOST:PORT/NAME (its bearer token, if it wants one, in KERAS_GAN_TOKEN)",
+        help="folder of a bundle or of an exported run; or a server's http://HOST:PORT/NAME (with "
+        "its bearer token, if it requires one, in KERAS_GAN_TOKEN)",
     )
     add("--count", type=int, default=64, help="number of samples (default: 64)")
     add("--seed", type=int, default=0, help="seed of the first sample (default: 0)")
     add(
         "--out",
         metavar="FILE",
-        help="file to write (default: samples.png); FOLDER/, with a slash, or a URL as "
-        "s3://bucket/folder for shards, which go on where they were when it is run again",
+        help="file to write (default: samples.png); FOLDER/, with a slash, or a URL such as "
+        "s3://bucket/folder for shards; the same command continues an interrupted run",
     )
     add(
         "--format",
         metavar="png|npz",
-        help="png: one picture of all; npz: the numbers (default: what the name of the file says); "
-        "of shards webdataset (default), npz or tfrecord",
+        help="png: one picture of all samples; npz: arrays (default: by the extension of --out); "
+        "for shards webdataset (default), npz or tfrecord",
     )
-    add("--workers", type=int, help="processes that make shards (default: one a processor)")
-    add("--shard-size", type=int, help="samples in a shard (default: 10000, fewer of large ones)")
-    add("--engine", metavar="processes|ray", help="what makes shards (default: processes)")
-    add("--each", metavar="FOLDER", help="write each picture to a file of its own as well")
+    add("--each", metavar="FOLDER", help="also write each picture to its own file")
     add(
         "--labels",
         metavar="LABELS",
-        help="class ids or names, as in 3 or 0,1,2; several take turns",
+        help="class ids or names, such as 3 or 0,1,2; several are repeated cyclically",
     )
     add(
         "--truncation",
@@ -170,21 +167,29 @@ def _parser() -> argparse.ArgumentParser:
         "--precision",
         default="float32",
         metavar="float32|float16|int8",
-        help="of a bundle exported with --precision: float16 for GPUs, int8 for CPUs "
-        "(default: float32)",
+        help="precision of the model, for a bundle exported with --precision: float16 for GPUs, "
+        "int8 for CPUs (default: float32)",
     )
-    add("--batch-size", type=int, default=64, help="samples made at a time (default: 64)")
+    add("--batch-size", type=int, default=64, help="samples of one batch (default: 64)")
     add(
         "--no-metadata",
         action="store_true",
-        help="leave out of pictures that a model made them, which one and from which seed",
+        help="omit from pictures that a model made them, which one and from which seed",
     )
+    _add_shard_options(parser)
+    return parser
+
+
+def _add_shard_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--workers", type=int, help="processes that make shards (default: one for each processor)")
+    add("--shard-size", type=int, help="samples in a shard (default: 10000, fewer if large)")
+    add("--engine", metavar="processes|ray", help="engine that makes shards (default: processes)")
     add(
         "--overwrite",
         action="store_true",
-        help="let --each, or shards, go into a folder that is not empty",
+        help="allow --each and shards to use a folder that is not empty",
     )
-    return parser
 
 
 def sample(argv: list[str]) -> int:
@@ -194,7 +199,7 @@ def sample(argv: list[str]) -> int:
         raise UsageError(f"--count must be at least 1. Received: --count {options.count}")
     if not 0 <= options.seed <= 2**63 - options.count:
         raise UsageError(
-            "Seeds must be at least 0 and below 2**63. "
+            "All seeds must be at least 0 and below 2**63. "
             f"Received: --seed {options.seed} --count {options.count}"
         )
     options.bundle = os.path.expanduser(options.bundle)
@@ -243,7 +248,7 @@ def _open(bundle: str, precision: str) -> Any:
 
         if precision != "float32":
             raise UsageError(
-                "A server runs the precision that it was started with. "
+                "--precision must be float32 for a server, which chooses the precision itself. "
                 f"Received: --precision {precision} for {bundle!r}"
             )
         return RemoteBundle(bundle)
@@ -255,8 +260,8 @@ def _open(bundle: str, precision: str) -> Any:
 def _serve_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="keras-gan serve",
-        description="Serve bundles over HTTP, with a page to play with them. New versions are "
-        "taken as they appear. SIGTERM ends it once what is under way is answered.",
+        description="Serve bundles over HTTP, with a page to explore their samples. New versions "
+        "are loaded as they appear. On SIGTERM the server completes open requests, then ends.",
         epilog="example: keras-gan serve models/ --port 8000; then open http://127.0.0.1:8000",
     )
     add = parser.add_argument
@@ -264,47 +269,56 @@ def _serve_parser() -> argparse.ArgumentParser:
         "paths",
         nargs="+",
         metavar="PATH",
-        help="folder of a bundle, of a run that was exported, of versions, or of several of these",
+        help="folder of a bundle, of an exported run, of versions, or of several of these",
     )
     add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     add("--port", type=int, default=8000, help="port, 0 for a free one (default: 8000)")
-    add("--tokens", metavar="FILE", help="ask for a bearer token of this file, one a line")
-    add("--cors", action="append", metavar="ORIGIN", help="let pages of an origin ask; * for all")
+    add("--tokens", metavar="FILE", help="require a bearer token from this file, one on each line")
+    add(
+        "--cors",
+        action="append",
+        metavar="ORIGIN",
+        help="allow pages of this origin; * for all",
+    )
     add(
         "--trusted-host",
         action="append",
         metavar="NAME",
-        help="a name in Host to answer besides this machine's, behind a proxy on 127.0.0.1",
+        help="accept this Host header too, behind a proxy on 127.0.0.1",
     )
     for name, about in _LIMITS.items():
         add("--" + name.replace("_", "-"), type=float if "seconds" in name else int, help=about)
-    add("--timeout", type=float, metavar="SECONDS", help="most for one request (default: 30)")
-    add("--device", metavar="auto|cpu|cuda|tensorrt", help="where to run (default: auto)")
+    add("--timeout", type=float, metavar="SECONDS", help="timeout of one request (default: 30)")
+    add("--device", metavar="auto|cpu|cuda|tensorrt", help="device to run on (default: auto)")
     add(
         "--precision",
         metavar="float32|float16|int8",
-        help="of bundles exported with --precision (default: float32)",
+        help="precision of the models, for bundles exported with --precision (default: float32)",
     )
-    add("--log-format", metavar="text|json", help="of the log, on standard error (default: text)")
-    add("--no-access-log", action="store_true", help="log only requests that fail")
+    add(
+        "--log-format",
+        metavar="text|json",
+        help="format of the log (default: text)",
+    )
+    add("--no-access-log", action="store_true", help="log failed requests only")
     return parser
 
 
 _LIMITS = {
-    "workers": "sessions of one thread at the same time (default: one for each CPU)",
-    "max_batch": "most samples in a batch (default: 16)",
-    "queue": "most samples that wait; beyond, 503 (default: 512)",
-    "max_count": "most samples in an answer that is not streamed (default: 1024)",
+    "workers": "number of sessions, each of one thread (default: one for each CPU)",
+    "max_batch": "largest batch, in samples (default: 16)",
+    "queue": "largest number of queued samples; more receive 503 (default: 512)",
+    "max_count": "most samples in a response that is not streamed (default: 1024)",
     "max_stream": "most samples in a stream (default: 100000)",
-    "max_values": "most numbers or pixels in an answer that is not streamed (default: 2**24)",
-    "max_body": "most bytes of a request's body (default: 8 MiB)",
-    "max_requests": "most requests at the same time; beyond, 503 (default: 1024)",
-    "max_connections": "most connections; beyond, 503 (default: 2048)",
-    "header_seconds": "for a request's line and headers to be there (default: 10)",
-    "body_seconds": "for its body to be there, and for an answer to move on (default: 30)",
-    "idle_seconds": "for an idle connection to be closed (default: 75)",
-    "drain_seconds": "for what is under way to end after SIGTERM (default: 30)",
-    "poll_seconds": "between two looks at the folders (default: 1)",
+    "max_values": "most numbers or pixels in a response that is not streamed (default: 2**24)",
+    "max_body": "largest request body, in bytes (default: 8 MiB)",
+    "max_requests": "most concurrent requests; more receive 503 (default: 1024)",
+    "max_connections": "most open connections; more receive 503 (default: 2048)",
+    "header_seconds": "timeout for receiving a request's line and headers (default: 10)",
+    "body_seconds": "timeout for receiving the body and for a stalled response (default: 30)",
+    "idle_seconds": "timeout of an idle connection (default: 75)",
+    "drain_seconds": "time for open requests to complete after SIGTERM (default: 30)",
+    "poll_seconds": "interval between checks for new versions (default: 1)",
     "versions": "newest versions of a model to serve (default: 3)",
 }
 
@@ -318,7 +332,7 @@ def serve(argv: list[str]) -> int:
         from serving.limits import Settings, names
     except ModuleNotFoundError as error:
         raise UsageError(
-            "Serving needs what `pip install 'keras-gan[serve]'` installs. "
+            "Serving needs extra packages: pip install 'keras-gan[serve]'. "
             f"Received: no module {error.name!r}"
         ) from error
     given = {
@@ -339,25 +353,25 @@ def serve(argv: list[str]) -> int:
     app = create_app(settings)
     if not settings.is_local and app.tokens is None:
         app.log.say(
-            f"Anyone who reaches {settings.host} may ask: no --tokens were given. "
-            "Put a proxy with TLS before it, and tokens, where others do",
+            f"Anyone who can reach {settings.host} can use this server, as --tokens is not set. "
+            "In a shared network use --tokens and a proxy with TLS",
             failed=True,
         )
 
-    def tell(running: Any) -> None:
-        what = ", ".join(
+    def announce(running: Any) -> None:
+        models = ", ".join(
             f"{served.bundle.name} version {served.version}"
             for _, served in sorted(app.repository.newest.items())
         )
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        print(f"Serving {what} at http://{host}:{running.port}", flush=True)
+        print(f"Serving {models} at http://{host}:{running.port}", flush=True)
 
-    server.run(app, tell)
+    server.run(app, announce)
     return 0
 
 
 def _output(options: argparse.Namespace) -> tuple[Path | None, str]:
-    """Settles where to write and in which format."""
+    """Returns the file to write, if any, and its format."""
     form = options.format
     if options.out is None:
         form = form or "png"
@@ -366,29 +380,29 @@ def _output(options: argparse.Namespace) -> tuple[Path | None, str]:
         out = Path(options.out)
         form = form or out.suffix.lower().removeprefix(".")
     if form not in ("png", "npz"):
-        raise UsageError(f"The format must be png or npz. Received: {form!r}")
+        raise UsageError(f"The format must be png or npz. Received: format={form!r}")
     if out and out.is_dir():
-        raise UsageError(f"--out must name a file. Received: {str(out)!r}, a folder")
+        raise UsageError(f"--out must name a file. Received: --out {out}, a folder")
     return out, form
 
 
 def _check_pictures(bundle: Any, options: argparse.Namespace, form: str) -> None:
-    """Refuses what could not be written before time is spent on samples."""
+    """Checks that the samples can be written, before any are made."""
     if options.each:
         folder = Path(options.each)
         if bundle.kind != "image":
-            raise UsageError(f"--each is for images. Received: samples of kind {bundle.kind!r}")
+            raise UsageError(f"--each needs images. Received: samples of kind {bundle.kind!r}")
         if folder.exists() and not folder.is_dir():
-            raise UsageError(f"--each must name a folder. Received: {options.each!r}")
+            raise UsageError(f"--each must name a folder. Received: --each {options.each}")
         if folder.is_dir() and any(folder.iterdir()) and not options.overwrite:
             raise UsageError(
                 "The folder of --each must be empty, or pass --overwrite. "
-                f"Received: {options.each!r}"
+                f"Received: --each {options.each}"
             )
     one_picture = form == "png" and (options.out or not options.each)
     if one_picture and bundle.kind not in ("image", "points"):
         raise UsageError(
-            f"Samples of kind {bundle.kind!r} have no picture: name a file with --out samples.npz. "
+            f"Samples of kind {bundle.kind!r} cannot be drawn: use --out samples.npz. "
             f"Received: {str(options.bundle)!r}"
         )
     if bundle.kind == "image" and one_picture:
@@ -401,19 +415,19 @@ def _draw(bundle: Any, options: argparse.Namespace) -> dict[str, Any]:
     labels = None
     if options.labels is not None:
         names = [name.strip() for name in options.labels.split(",")]
-        # Several labels take turns over the samples.
+        # Several labels are repeated cyclically over the samples.
         labels = [names[i % len(names)] for i in range(options.count)]
     seeds = range(options.seed, options.seed + options.count)
     try:
         return bundle.sample(seeds, labels, options.truncation, options.batch_size)
     except MemoryError as error:
         raise UsageError(
-            f"Samples must fit the memory. Received: --count {options.count}"
+            f"The samples must fit in memory. Received: --count {options.count}"
         ) from error
 
 
 def _texts(bundle: Any, options: argparse.Namespace, **facts: object) -> dict[str, str] | None:
-    """Tells in a picture's file what it takes to make it again, unless the user does not want."""
+    """Returns the metadata that makes a picture reproducible; `None` with --no-metadata."""
     if options.no_metadata:
         return None
     from serving.provenance import provenance
@@ -459,7 +473,7 @@ def _write_each(bundle: Any, drawn: dict[str, Any], options: argparse.Namespace)
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Writes a file so that it is there whole or as it was before."""
+    """Writes a file; it is complete or remains what it was."""
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():  # a device or a pipe is written to, not replaced
         path.write_bytes(content)

@@ -1,13 +1,15 @@
-"""Runs a generator for many clients at once.
+"""Batching engine: runs a generator for many clients.
 
-Each worker is a thread with an onnxruntime session of its own, of one thread: two of them do more
-than one session of two threads, which waits for its slower half. A worker takes what is queued the
-moment it is idle, so that a batch is what came in while the last one ran, and no request waits for
-company; of a slow model, for which a batch saves nothing, it takes its share of that. A job that
-finds several workers idle is divided among them. Everything that a sample costs besides is done
-there too, for the whole batch: seeds become latents before the run, and samples become answers
-after it. The event loop hears of a batch once. A sample that nobody else waits behind is made in
-the loop's own thread if model and answer are quick, and by all CPUs if the model is not.
+Each worker is a thread with its own single-threaded onnxruntime session: two of them generate more
+samples than one session of two threads, which waits for its slower half. An idle worker takes what
+is queued immediately, so a batch holds what arrived during the last one, and requests are never
+delayed to fill a batch. If the model is slow, a large batch saves nothing, and a worker takes its
+share of the queue only. A job that finds several workers idle is divided among them.
+
+Workers do everything that a sample costs: they draw latents from the seeds of the whole batch
+before the run, and encode the responses after it. The event loop is notified once per batch. If a
+single client requests a few samples and both model and encoding are fast, the event loop's own
+thread generates them; if the model is slow, a session on all CPUs does.
 """
 
 from __future__ import annotations
@@ -24,15 +26,15 @@ import numpy as np
 
 from serving.seeds import draw
 
-QUICK = 0.002  # seconds that the event loop may be kept by a lone client's batch
-LIGHT = 2**14  # numbers of an answer that takes no time beside that
-# Pairs of words: a ufunc of more than 500 numbers lets go of the interpreter and waits to have it
-# back.
-_HELD = 480
+QUICK = 0.002  # seconds for which the batch of a single client may block the event loop
+LIGHT = 2**14  # numbers in a response whose encoding takes negligible time beside that
+# Pairs of random words drawn per call: ufuncs on more than 500 numbers release the interpreter
+# lock, and reacquiring it means waiting for other threads.
+_MAX_PAIRS = 480
 
 
 class Full(Exception):
-    """The queue has no place for more."""
+    """The queue is full."""
 
     def __init__(self, engine: Engine):
         super().__init__()
@@ -40,43 +42,45 @@ class Full(Exception):
 
 
 class Failed(Exception):
-    """The model could not be run."""
+    """The model failed to run."""
 
 
 class Expired(Exception):
-    """The deadline has passed before there was an answer."""
+    """The deadline passed before there was a result."""
 
 
 class Closed(Exception):
     """The engine has been closed."""
 
 
-class Job:
-    """Samples that ride in one batch, and what becomes of them.
+class SampleJob:
+    """Samples of one request that run in one batch.
 
     Args:
         count: number of samples, at most the engine's `max_batch`.
-        seeds: int64 array of shape `(count,)`, or `None` where latents are given.
-        latents: float32 array of shape `(count, latent_dim)`, or `None` for those of the seeds.
-        labels: int64 array of shape `(count,)`; `None` for the seeds' own, or where there are none.
-        truncation: factor on the latents.
-        encode: turns the job and its samples `(count, ...)` into the answer, in the worker.
+        seeds: int64 array of shape `(count,)`, or `None` if latents are given.
+        latents: float32 array of shape `(count, latent_dim)`, or `None` to draw them from the
+            seeds.
+        labels: int64 array of shape `(count,)`; `None` for the default labels of the seeds, or for
+            a model without classes.
+        truncation: factor on the latents drawn from seeds.
+        encode: maps the job and its samples `(count, ...)` to the response; runs in the worker.
         deadline: on the clock of `time.monotonic`; infinity for none.
     """
 
     __slots__ = (
-        "alone",
+        "context",
         "count",
         "deadline",
         "done",
         "encode",
         "engine",
         "error",
-        "facts",
+        "is_alone",
+        "is_light",
         "labels",
         "latents",
-        "left",
-        "light",
+        "remaining",
         "result",
         "rows",
         "seeds",
@@ -91,7 +95,7 @@ class Job:
         latents: np.ndarray | None = None,
         labels: np.ndarray | None = None,
         truncation: float = 1.0,
-        encode: Callable[[Job, np.ndarray], Any] | None = None,
+        encode: Callable[[SampleJob, np.ndarray], Any] | None = None,
         deadline: float = float("inf"),
     ):
         self.count = count
@@ -101,44 +105,44 @@ class Job:
         self.truncation = truncation
         self.encode = encode
         self.deadline = deadline
-        self.done: Callable[[Job], None] | None = None
+        self.done: Callable[[SampleJob], None] | None = None
         self.engine: Engine | None = None
-        self.facts: Any = None  # the protocol's own
-        self.light = False  # whether `encode` takes no time beside a quick model's
-        self.alone = False  # whether no other client is known to ask
+        self.context: Any = None  # for the use of `encode`
+        self.is_light = False  # `encode` takes negligible time beside a fast model
+        self.is_alone = False  # no other client is active
         self.result: Any = None
         self.error: BaseException | None = None
-        self.waiting = 0  # samples of it that no worker has taken
-        self.left = 0  # samples of it that are not made; 0 also when nobody wants them any more
-        self.rows: np.ndarray | None = None  # where its pieces meet
+        self.waiting = 0  # samples that no worker has taken
+        self.remaining = 0  # samples that are not generated; 0 also after cancellation
+        self.rows: np.ndarray | None = None  # samples of a divided job, as workers finish them
 
     def cancel(self) -> None:
-        """Frees the job's place; nobody is told."""
+        """Frees the job's place in the queue, without calling `done`."""
         self.done = None
         if self.engine is not None:
             self.engine.forget(self)
 
 
 def even(count: int, limit: int) -> int:
-    """The size of batches, at most a limit, that divide a count as evenly as can be."""
+    """Returns the batch size, at most `limit`, that divides `count` most evenly."""
     return -(-count // -(-count // limit))
 
 
 class Engine:
-    """Answers jobs by the batch.
+    """Runs jobs in batches.
 
-    All but the workers' own part is called in the thread of the event loop.
+    Must be called from the event loop's thread, except for the workers' own methods.
 
     Args:
-        sessions: one callable for each worker, from feeds to samples.
+        sessions: one callable per worker, from feeds to samples.
         latent_dim: length of a latent vector.
-        num_classes: number of classes, 0 without labels.
-        loop: the event loop that is told of answers.
-        max_batch: most samples in a batch.
-        queue: most samples that wait for a worker.
-        observe: called in the loop for each batch, with its samples and seconds.
-        one: seconds that one sample takes in a worker alone; infinity where that is not known.
-        wide: a session of several threads, for a sample while nothing else runs or waits.
+        num_classes: number of classes, 0 for a model without labels.
+        loop: the event loop in which `done` and `observe` are called.
+        max_batch: maximum number of samples in a batch.
+        queue: maximum number of samples waiting for a worker.
+        observe: called for each batch with its number of samples and its seconds.
+        sample_seconds: time that one worker takes for one sample; infinity if unknown.
+        wide: a multi-threaded session, for a sample while nothing else runs or waits.
     """
 
     def __init__(
@@ -151,22 +155,23 @@ class Engine:
         max_batch: int = 16,
         queue: int = 512,
         observe: Callable[[int, float], None] | None = None,
-        one: float = math.inf,
+        sample_seconds: float = math.inf,
         wide: Callable[[dict[str, np.ndarray]], np.ndarray] | None = None,
     ):
         self.max_batch = max_batch
         self.queue = queue
         self.waiting = 0  # samples in the queue
-        self.seconds = 0.0  # that a sample takes, averaged
+        self.seconds = 0.0  # moving average of the seconds per sample
         self._latent_dim = latent_dim
         self._num_classes = num_classes
         self._loop = loop
         self._sessions = sessions
-        self._one = one
+        self._sample_seconds = sample_seconds
         self._wide = wide
         self._observe = observe
-        self._jobs: set[Job] = set()  # queued or running
-        self._deque: deque[tuple[Job, int, int]] = deque()  # pieces: a job's rows
+        self._jobs: set[SampleJob] = set()  # queued or running
+        # Pieces of jobs that wait: a job, the first of its rows and the one after the last.
+        self._deque: deque[tuple[SampleJob, int, int]] = deque()
         self._ready = threading.Condition(threading.Lock())
         self._idle = 0
         self._closed = False
@@ -177,33 +182,35 @@ class Engine:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, job: Job, done: Callable[[Job], None], *, part: bool = False) -> None:
-        """Queues a job; `done` is called in the loop once it has a result or an error.
+    def submit(
+        self, job: SampleJob, done: Callable[[SampleJob], None], *, part: bool = False
+    ) -> None:
+        """Queues a job; calls `done` in the loop once it has a result or an error.
 
-        A quick and light job of a lone client is done before this returns, if no worker is at
-        anything.
+        If the model is fast, encoding is light, no other client is active and all workers are
+        idle, the job is done before this returns.
 
         Args:
             job: the job.
             done: called with the job, unless it is cancelled.
-            part: of a request whose first part was taken; has its place already.
+            part: continues a request whose first job was accepted; a full queue accepts it.
 
         Raises:
-            Full: the queue has no place.
+            Full: the queue is full.
             Closed: the engine is closed.
         """
         if self._closed:
             raise Closed
-        # What an idle worker takes at once is not waiting.
+        # While nothing waits, an idle worker takes the job immediately, whatever its size.
         if not part and self.waiting and self.waiting + job.count > self.queue:
             raise Full(self)
         job.engine, job.done = self, done
-        job.waiting = job.left = job.count
+        job.waiting = job.remaining = job.count
         self._jobs.add(job)
-        is_quick = job.count * self._one < QUICK
-        if job.alone and job.light and is_quick and self._is_idle:
-            job.waiting = job.left = 0
-            self._deliver(*self._make(self._sessions[0], [(job, 0, job.count)]))
+        is_quick = job.count * self._sample_seconds < QUICK
+        if job.is_alone and job.is_light and is_quick and self._is_idle:
+            job.waiting = job.remaining = 0
+            self._deliver(*self._run_batch(self._sessions[0], [(job, 0, job.count)]))
             return
         with self._ready:
             pieces = 1
@@ -217,15 +224,30 @@ class Engine:
                 self._ready.notify(pieces)
 
     @property
+    def is_full(self) -> bool:
+        """True if as many samples wait as the queue holds."""
+        return self.waiting >= self.queue
+
+    @property
     def _is_idle(self) -> bool:
-        # A worker that was woken counts as idle until it has taken what woke it.
+        # A worker that was notified counts as idle until it has taken the job.
         return not self._deque and self._idle == len(self._threads)
 
-    async def run(self, job: Job, *, part: bool = False) -> Any:
-        """Queues a job and waits for its result."""
+    async def run(self, job: SampleJob, *, part: bool = False) -> Any:
+        """Queues a job, waits for its result and returns it.
+
+        Args:
+            job: the job.
+            part: as for `submit`.
+
+        Raises:
+            Full, Closed: as for `submit`.
+            Failed: the model failed.
+            Expired: the deadline passed.
+        """
         future = self._loop.create_future()
 
-        def done(job: Job) -> None:
+        def done(job: SampleJob) -> None:
             if not future.done():
                 future.set_result(None)
 
@@ -239,16 +261,16 @@ class Engine:
             raise job.error
         return job.result
 
-    def forget(self, job: Job) -> None:
-        """Takes a job out, whatever has become of it; a worker may still be at its samples."""
+    def forget(self, job: SampleJob) -> None:
+        """Removes a job in any state; a worker that runs it drops its samples."""
         if job in self._jobs:
             self._jobs.discard(job)
             with self._ready:
                 self.waiting -= job.waiting
-                job.waiting = job.left = 0
+                job.waiting = job.remaining = 0
 
     def expire(self, now: float) -> None:
-        """Ends the jobs whose deadline has passed."""
+        """Fails the jobs whose deadline has passed with `Expired`."""
         late = [job for job in self._jobs if job.deadline <= now]
         for job in late:
             done = job.done
@@ -259,15 +281,15 @@ class Engine:
 
     @property
     def pending(self) -> int:
-        """Jobs that have no answer yet."""
+        """Number of jobs without a result."""
         return len(self._jobs)
 
     def retry_after(self) -> int:
-        """Seconds until the queue of now is worked off, rounded up."""
+        """Returns the seconds, rounded up, until the current queue is processed."""
         return max(1, round(self.waiting * self.seconds / len(self._threads) + 0.5))
 
     def close(self) -> None:
-        """Ends the workers, after what they are at; what is queued gets `Closed`."""
+        """Stops the workers after their current batches; queued jobs fail with `Closed`."""
         if self._closed:
             return
         self._closed = True
@@ -282,7 +304,7 @@ class Engine:
                     done(job)
 
     def join(self, seconds: float) -> bool:
-        """Waits for the workers of a closed engine; gives whether all have ended."""
+        """Waits for the workers of a closed engine; returns True if all have stopped in time."""
         end = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
@@ -292,26 +314,26 @@ class Engine:
 
     def _work(self, run: Callable[[dict[str, np.ndarray]], np.ndarray]) -> None:
         while True:
-            pieces, alone = self._take()
+            pieces, is_alone = self._take()
             if not pieces:
                 return
-            # Of one sample: memory for a full batch is what the others have already.
-            is_one = alone and pieces[0][0].count == len(pieces) == 1
-            made = self._make((is_one and self._wide) or run, pieces)
+            # One sample only: a full batch in one more session would need its memory as well.
+            is_single = is_alone and pieces[0][0].count == len(pieces) == 1
+            outcome = self._run_batch((is_single and self._wide) or run, pieces)
             try:
-                self._loop.call_soon_threadsafe(self._deliver, *made)
-            except RuntimeError:  # the loop is closed: there is nobody left to tell
+                self._loop.call_soon_threadsafe(self._deliver, *outcome)
+            except RuntimeError:  # the loop is closed
                 return
-            del pieces, made
+            del pieces, outcome
 
-    def _make(
+    def _run_batch(
         self,
         run: Callable[[dict[str, np.ndarray]], np.ndarray],
-        pieces: list[tuple[Job, int, int]],
-    ) -> tuple[list[Job], int, float]:
-        """Makes a batch; gives the jobs that it ends, its samples and the seconds it took."""
+        pieces: list[tuple[SampleJob, int, int]],
+    ) -> tuple[list[SampleJob], int, float]:
+        """Runs a batch; returns the jobs that it completes, its samples and its seconds."""
         start = time.perf_counter()
-        over: list[Job] = []
+        completed: list[SampleJob] = []
         count = sum(last - first for _, first, last in pieces)
         try:
             samples = run(self._feeds(pieces, count))
@@ -320,40 +342,41 @@ class Engine:
                 rows = samples[row : row + last - first]
                 row += last - first
                 if last - first < job.count and (rows := self._join(job, first, rows)) is None:
-                    continue  # another worker has the rest
-                over.append(job)
+                    continue  # another worker still has a piece of this job
+                completed.append(job)
                 try:
                     job.result = rows if job.encode is None else job.encode(job, rows)
                 except Exception as error:
                     job.error = error
         except Exception as error:
-            over = [job for job, _, _ in pieces]
-            for job in over:
+            completed = [job for job, _, _ in pieces]
+            for job in completed:
                 job.error = Failed(str(error))
-        return over, count, time.perf_counter() - start
+        return completed, count, time.perf_counter() - start
 
-    def _take(self) -> tuple[list[tuple[Job, int, int]], bool]:
-        """Waits for jobs and takes what fits a batch; nothing once the engine is closed.
+    def _take(self) -> tuple[list[tuple[SampleJob, int, int]], bool]:
+        """Waits for jobs and takes a batch of them; takes nothing once the engine is closed.
 
-        Tells besides whether nothing else runs or waits.
+        Returns:
+            The pieces of jobs, and True if nothing else runs or waits.
         """
-        pieces: list[tuple[Job, int, int]] = []
+        pieces: list[tuple[SampleJob, int, int]] = []
         count = 0
         queued = self._deque
         with self._ready:
             while True:
                 limit = self.max_batch
-                if self._one > QUICK:
-                    # Of a slow model a large batch saves nothing, and who rides in it waits for
-                    # all of it: each worker gets its share of those who wait.
+                if self._sample_seconds > QUICK:
+                    # A large batch of a slow model saves no time, and all of its requests wait
+                    # for the whole batch. So each worker takes its share of the queue.
                     limit = min(limit, -(-self.waiting // len(self._threads)))
                 while queued:
                     job, first, last = queued[0]
-                    if not job.left:  # forgotten
+                    if not job.remaining:  # cancelled
                         queued.popleft()
                         continue
                     if pieces and (count + last - first > limit or pieces[-1][0] is job):
-                        return pieces, False  # a second piece of a job is for another worker
+                        return pieces, False  # another worker takes a job's second piece
                     pieces.append(queued.popleft())
                     count += last - first
                     job.waiting -= last - first
@@ -364,18 +387,18 @@ class Engine:
                 self._ready.wait()
                 self._idle -= 1
 
-    def _join(self, job: Job, first: int, rows: np.ndarray) -> np.ndarray | None:
-        """Puts a piece of a job to the others; gives them all when it is the last."""
+    def _join(self, job: SampleJob, first: int, rows: np.ndarray) -> np.ndarray | None:
+        """Stores a piece of a divided job; returns all rows once the last piece is stored."""
         with self._ready:
             if job.rows is None:
                 job.rows = np.empty((job.count, *rows.shape[1:]), rows.dtype)
             job.rows[first : first + len(rows)] = rows
-            if not job.left:
+            if not job.remaining:
                 return None
-            job.left -= len(rows)
-            return None if job.left else job.rows
+            job.remaining -= len(rows)
+            return None if job.remaining else job.rows
 
-    def _feeds(self, pieces: list[tuple[Job, int, int]], count: int) -> dict[str, np.ndarray]:
+    def _feeds(self, pieces: list[tuple[SampleJob, int, int]], count: int) -> dict[str, np.ndarray]:
         latents = np.empty((count, self._latent_dim), np.float32)
         labels = np.empty(count, np.int64) if self._num_classes else None
         seeded: list[np.ndarray] = []
@@ -395,11 +418,14 @@ class Engine:
         return {"latents": latents} if labels is None else {"latents": latents, "labels": labels}
 
     def _draw(
-        self, pieces: list[tuple[Job, int, int]], seeded: list[np.ndarray], latents: np.ndarray
+        self,
+        pieces: list[tuple[SampleJob, int, int]],
+        seeded: list[np.ndarray],
+        latents: np.ndarray,
     ) -> None:
-        """Makes the latents of many seeds at once: it takes as long as those of one."""
+        """Draws the latents of all seeds of a batch: many take about as long as one."""
         seeds = seeded[0] if len(seeded) == 1 else np.concatenate(seeded)
-        step = max(1, _HELD // ((self._latent_dim + 1) // 2))
+        step = max(1, _MAX_PAIRS // ((self._latent_dim + 1) // 2))
         drawn = draw(seeds[:step], self._latent_dim)
         if len(seeds) > step:
             more = range(step, len(seeds), step)
@@ -416,7 +442,7 @@ class Engine:
                 )
             row += size
 
-    def _deliver(self, jobs: list[Job], count: int, seconds: float) -> None:
+    def _deliver(self, jobs: list[SampleJob], count: int, seconds: float) -> None:
         if count:
             each = seconds / count
             self.seconds = 0.9 * self.seconds + 0.1 * each if self.seconds else each
@@ -424,9 +450,9 @@ class Engine:
                 self._observe(count, seconds)
         for job in jobs:
             if job not in self._jobs:
-                continue  # cancelled while it ran
+                continue  # cancelled during the run
             self._jobs.discard(job)
-            job.left = 0
+            job.remaining = 0
             done = job.done
             if done is not None:
                 job.done = None

@@ -8,15 +8,15 @@ from typing import Any
 
 
 class UsageError(ValueError):
-    """A mistake in what the user gave, reported in one line: the rule, then what was received.
+    """A user's mistake, reported in one line: the rule, then what was received.
 
-    The command line prints the line and exits with status 2; Python code can catch it as the
-    `ValueError` that it is.
+    The command line prints the line and exits with status 2; Python code can catch the error as a
+    `ValueError`.
     """
 
 
-class _Short(reprlib.Repr):
-    """Looks at no more of a value than it tells."""
+class _ShortRepr(reprlib.Repr):
+    """A repr that reads no more of a value than it prints."""
 
     def __init__(self):
         super().__init__()
@@ -24,7 +24,7 @@ class _Short(reprlib.Repr):
         self.maxstring = self.maxother = self.maxlong = 80
 
     def repr_dict(self, value: dict[Any, Any], level: int) -> str:
-        """Without the sorting of all keys that reprlib starts with."""
+        """Prints the first entries; reprlib would sort all keys first."""
         if level <= 0:
             return "{...}"
         pairs = [
@@ -34,9 +34,9 @@ class _Short(reprlib.Repr):
         return "{" + ", ".join(pairs + ["..."] * (len(value) > self.maxdict)) + "}"
 
 
-_short = _Short()
+_repr = _ShortRepr()
 
 
 def short_repr(value: Any) -> str:
-    """What was received, for an error: at most 80 characters, of a value of any size and depth."""
-    return _short.repr(value)[:80]
+    """Returns the repr of a value of any size and depth, cut to 80 characters, for errors."""
+    return _repr.repr(value)[:80]

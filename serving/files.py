@@ -1,4 +1,4 @@
-"""The files of the page, as they lie in `serving/page/`."""
+"""Static files of the page in `serving/page/`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from serving.http_types import Answer, HTTPError, Request
+from serving.http_types import HTTPError, Request, Response
 
 FOLDER = Path(__file__).parent / "page"
 POLICY = (
@@ -14,7 +14,7 @@ POLICY = (
     b"media-src 'self' blob:; "
     b"object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n"
 )
-_KINDS = {
+_CONTENT_TYPES = {
     ".html": b"text/html; charset=utf-8",
     ".js": b"text/javascript; charset=utf-8",
     ".css": b"text/css; charset=utf-8",
@@ -26,19 +26,19 @@ _KINDS = {
     ".woff2": b"font/woff2",
     ".txt": b"text/plain; charset=utf-8",
 }
-_kept: dict[Path, tuple[tuple[int, int], bytes, bytes]] = {}
+_cache: dict[Path, tuple[tuple[int, int], bytes, bytes]] = {}
 
 
-def index(app: Any, request: Request) -> Answer:
+def index(app: Any, request: Request) -> Response:
     """Handles `/`."""
     return file(app, request, "index.html")
 
 
-def file(app: Any, request: Request, file: str) -> Answer:
+def file(app: Any, request: Request, file: str) -> Response:
     """Handles `/page/...`."""
     parts = file.split("/")
     path = FOLDER.joinpath(*parts)
-    # No name that starts with a dot, is empty, or leaves the folder on any system.
+    # Plain names only: hidden files and paths that leave the folder must not be served.
     plain = all(
         p
         and p[0] != "."
@@ -46,23 +46,25 @@ def file(app: Any, request: Request, file: str) -> Answer:
         and p.isascii()
         for p in parts
     )
-    kind = _KINDS.get(path.suffix)
-    if not plain or kind is None or not path.is_file():
-        raise HTTPError(404, f"There is no such file. Received: {'/page/' + file!r:.200}")
+    content_type = _CONTENT_TYPES.get(path.suffix)
+    if not plain or content_type is None or not path.is_file():
+        raise HTTPError(
+            404, f"The path must name a file of the page. Received: {'/page/' + file!r:.200}"
+        )
     content, tag = _read(path)
     head = POLICY + b'cache-control: no-cache\r\netag: "%b"\r\n' % tag
     if tag in request.headers.get(b"if-none-match", b""):
-        return Answer(304, b"", kind, head)
-    return Answer(200, content, kind, head)
+        return Response(304, b"", content_type, head)
+    return Response(200, content, content_type, head)
 
 
 def _read(path: Path) -> tuple[bytes, bytes]:
-    """A file and its tag, read again when it has changed."""
+    """Returns the content and the ETag of a file, cached until the file changes."""
     status = path.stat()
     stamp = (status.st_mtime_ns, status.st_size)
-    known = _kept.get(path)
+    known = _cache.get(path)
     if known is None or known[0] != stamp:
         content = path.read_bytes()
         tag = hashlib.sha256(content).hexdigest()[:32].encode()
-        known = _kept[path] = (stamp, content, tag)
+        known = _cache[path] = (stamp, content, tag)
     return known[1], known[2]

@@ -1,4 +1,4 @@
-"""What a request and an answer are, whichever server speaks the protocol underneath."""
+"""HTTP requests, responses and errors, independent of the server that carries them."""
 
 from __future__ import annotations
 
@@ -17,29 +17,35 @@ LINES = b"application/x-ndjson"
 
 
 class HTTPError(UsageError):
-    """A request that gets no samples: its status, and the line that says why."""
+    """An error with an HTTP status.
 
-    def __init__(self, status: int, message: str, head: bytes = b""):
+    Args:
+        status: HTTP status.
+        message: the rule, then what was received, in one line.
+        headers: additional header lines, each terminated by CR LF.
+    """
+
+    def __init__(self, status: int, message: str, headers: bytes = b""):
         super().__init__(message)
         self.status = status
-        self.head = head
+        self.headers = headers
 
 
 class Request:
-    """One request, whole.
+    """A complete HTTP request.
 
     Args:
-        method: in capitals.
-        path: decoded.
-        query: after the question mark, as it came.
-        headers: values by lower-case names.
-        body: its content.
-        client: address of the other end.
+        method: HTTP method, in capitals.
+        path: decoded path.
+        query: raw query string, without the question mark.
+        headers: header values by lower-case name.
+        body: content.
+        client: address of the client.
     """
 
     __slots__ = (
+        "accepts_chunks",
         "body",
-        "chunks",
         "client",
         "headers",
         "id",
@@ -66,29 +72,29 @@ class Request:
         self.headers = headers
         self.body = body
         self.client = client
-        self.chunks = True  # whether the other end reads them: HTTP/1.0 does not
+        self.accepts_chunks = True  # HTTP/1.0 clients do not decode chunked bodies
         self.id = b""
-        self.route = "other"  # a name out of few, for the metrics
+        self.route = "other"  # one of a few names, for the metrics
         self.served: Any = None
         self.start = time.monotonic()
 
     def json(self) -> Any:
-        """The body as JSON.
+        """Returns the body, decoded as JSON.
 
         Raises:
-            HTTPError: no JSON, or said to be something else.
+            HTTPError: the body is not JSON, or its content type names another format.
         """
-        kind = self.headers.get(b"content-type")
-        # curl says form-urlencoded of what it is given with -d.
+        content_type = self.headers.get(b"content-type")
+        # curl -d labels every body as form-urlencoded.
         if (
-            kind is not None
-            and kind != JSON
-            and kind.split(b";")[0].strip().lower() not in _READ_AS_JSON
+            content_type is not None
+            and content_type != JSON
+            and content_type.split(b";")[0].strip().lower() not in _READ_AS_JSON
         ):
             raise HTTPError(
                 415,
                 "The body must be application/json. "
-                f"Received: content-type={short_repr(kind.decode('latin-1'))}",
+                f"Received: content-type={short_repr(content_type.decode('latin-1'))}",
             )
         try:
             return orjson.loads(self.body)
@@ -99,44 +105,44 @@ class Request:
 _READ_AS_JSON = (JSON, b"application/x-www-form-urlencoded", BYTES, b"")
 
 
-class Answer:
-    """One answer.
+class Response:
+    """An HTTP response.
 
     Args:
-        status: of HTTP.
-        body: its content, whole.
-        kind: its content type.
-        head: more header lines, each ended by CR LF.
-        stream: content in pieces, in the place of `body`.
-        length: bytes of the stream, where they are known.
+        status: HTTP status.
+        body: the whole content.
+        content_type: content type.
+        headers: additional header lines, each terminated by CR LF.
+        stream: content in pieces, instead of `body`.
+        length: bytes of the stream, if known.
     """
 
-    __slots__ = ("body", "head", "kind", "length", "status", "stream")
+    __slots__ = ("body", "content_type", "headers", "length", "status", "stream")
 
     def __init__(
         self,
         status: int,
         body: bytes = b"",
-        kind: bytes = JSON,
-        head: bytes = b"",
+        content_type: bytes = JSON,
+        headers: bytes = b"",
         stream: AsyncIterator[bytes] | None = None,
         length: int | None = None,
     ):
         self.status = status
         self.body = body
-        self.kind = kind
-        self.head = head
+        self.content_type = content_type
+        self.headers = headers
         self.stream = stream
         self.length = length
 
 
-def json_answer(content: Any, status: int = 200, head: bytes = b"") -> Answer:
-    """Gives an answer of JSON."""
-    return Answer(status, orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), JSON, head)
+def json_response(content: Any, status: int = 200, headers: bytes = b"") -> Response:
+    """Returns a response whose body is `content` as JSON."""
+    return Response(status, orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), JSON, headers)
 
 
-def error_answer(status: int, message: str, head: bytes = b"") -> Answer:
-    """Gives the answer that says what was wrong."""
-    # What was received may hold halves of surrogate pairs, which are no text.
+def error_response(status: int, message: str, headers: bytes = b"") -> Response:
+    """Returns a response whose body is `{"error": message}`."""
+    # The message may quote unpaired surrogates, which UTF-8 cannot encode.
     text = message.encode("utf-8", "backslashreplace").decode("utf-8")
-    return Answer(status, orjson.dumps({"error": text}), JSON, head)
+    return Response(status, orjson.dumps({"error": text}), JSON, headers)

@@ -1,4 +1,4 @@
-"""Latents between seeds and around one."""
+"""Interpolation of latents: walks on the sphere, and neighborhoods."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 
 
 def interpolate(latents: np.ndarray, count: int) -> np.ndarray:
-    """Walks through latents along great circles, in steps of equal angle between two of them.
+    """Interpolates through latents along great circles, in equal angles between two of them.
 
     Args:
-        latents: float array `(stations, latent_dim)`, at least one.
-        count: number of points, both ends included; 1 gives the first.
+        latents: float array `(stations, latent_dim)` with at least one row.
+        count: number of points, both ends included; 1 returns the first latents.
 
     Returns:
         float32 array `(count, latent_dim)`.
@@ -26,16 +26,16 @@ def interpolate(latents: np.ndarray, count: int) -> np.ndarray:
 
 
 def place(number: int, count: int, stations: int) -> tuple[int, float]:
-    """Says on which leg of a walk a point is, and how far along it, from 0 to 1.
+    """Returns the leg of a walk that a point lies on, and its position there, from 0 to 1.
 
     Args:
-        number: of the point, from 0.
-        count: points of the whole walk, both ends included.
-        stations: latents that it goes through.
+        number: number of the point, from 0.
+        count: number of points of the whole walk, both ends included.
+        stations: number of latents that the walk passes through.
     """
     if count == 1 or stations == 1:
         return 0, 0.0
-    # In whole numbers, so that both ends are met exactly.
+    # Integer arithmetic, so that the ends are exact.
     legs = stations - 1
     leg, rest = divmod(number * legs, count - 1)
     return (leg - 1, 1.0) if leg == legs else (leg, rest / (count - 1))
@@ -44,13 +44,14 @@ def place(number: int, count: int, stations: int) -> tuple[int, float]:
 def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
     """Interpolates between two vectors on the sphere.
 
-    Normal vectors of many components lie near one. A straight line between them would pass near
-    the origin, and a generator has not learned what to make of that.
+    `slerp(a, b, t) = (sin((1 - t) w) a + sin(t w) b) / sin(w)`, where `w` is the angle between
+    them. Normal vectors of many components lie near a sphere. A straight line between two of them
+    passes near the origin, where a generator was not trained.
 
     Args:
-        a: where `t` is 0.
-        b: where `t` is 1.
-        t: 0 to 1.
+        a: float array `(latent_dim,)`, the result for `t = 0`.
+        b: float array `(latent_dim,)`, the result for `t = 1`.
+        t: position, 0 to 1.
 
     Reference:
         Shoemake, "Animating rotation with quaternion curves", SIGGRAPH 1985;
@@ -66,12 +67,14 @@ def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
 
 
 def around(center: np.ndarray, latents: np.ndarray, radius: float) -> np.ndarray:
-    """Draws latents toward one: `sqrt(1 - radius**2) center + radius latents`, normal again.
+    """Moves latents toward a center: `sqrt(1 - radius**2) center + radius latents`.
+
+    The result is standard normal again.
 
     Args:
         center: float array `(latent_dim,)`.
         latents: float array `(batch, latent_dim)`, standard normal.
-        radius: 0 gives the center, 1 the latents.
+        radius: 0 returns the center, 1 the latents.
 
     Returns:
         float32 array `(batch, latent_dim)`.

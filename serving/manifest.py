@@ -1,134 +1,215 @@
-"""Reads the manifest of a bundle, which may come from a stranger."""
+"""The manifest of a bundle: strict JSON reader, digest, and one rule for each field."""
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import math
 import re
 import stat
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 from serving.errors import UsageError
 
+FILE_NAME = "manifest.json"
 SCHEMA_VERSION = 1
-KINDS = {"image": 3, "points": 1, "audio": 2, "sequence": 2, "video": 4, "array": None}  # ranks
-MODEL, DATA = "model.onnx", "model.onnx.data"  # the weights of a model beyond 2 GB are outside it
+KINDS = {"image": 3, "points": 1, "audio": 2, "series": 2, "video": 4, "array": None}  # ranks
+MODEL, DATA = "model.onnx", "model.onnx.data"  # DATA holds the weights of a model beyond 2 GB
 PRECISIONS = {"float32": MODEL, "float16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 SEEDS = "threefry2x32-20/box-muller/1"
-_OPTIONAL = (DATA, *(file for file in PRECISIONS.values() if file != MODEL))
-_MAX_BYTES = 16 * 2**20
+# The dtypes of inputs and outputs, by the names that numpy, TensorFlow and ONNX share.
+DTYPES = ("bool", "float16", "float32", "float64")
+DTYPES += tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+
+_MAX_BYTES = 16 * 2**20  # of manifest.json
 _MAX_DEPTH = 64
+_MAX_VALUES = 2**31  # of one sample
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Reads `manifest.json` of the bundle in a folder and checks what sampling needs of it.
+class Rule(NamedTuple):
+    """The rule for one field of a manifest.
+
+    Args:
+        is_valid: checks the value as JSON gives it.
+        text: the rule as it completes "must be ...".
+    """
+
+    is_valid: Callable[[Any], bool]
+    text: str
+
+
+def read_manifest(bundle: Path, fields: Collection[str] = ()) -> dict[str, Any]:
+    """Reads the manifest of the bundle in a folder and checks it.
+
+    A bundle may come from a stranger, so nothing in its manifest is trusted.
+
+    Args:
+        bundle: folder of the bundle.
+        fields: names of `RULES` to check; by default `SAMPLING_FIELDS`.
+
+    Returns:
+        The content of `manifest.json`.
 
     Raises:
-        UsageError: no strict JSON, an unknown schema, a field that is missing or does not fit,
-            a content that its digest does not fit.
+        UsageError: the manifest is not readable or not strict JSON, its schema is unknown, a
+            field is missing or invalid, `model.onnx` is not listed, or the digest does not match.
     """
-    path = folder / "manifest.json"
+    path = bundle / FILE_NAME
     try:
-        manifest = _read_json(path)
+        manifest = read_json(path)
     except OSError as error:
-        raise UsageError(f"A manifest must be readable. Received: {error}") from error
+        raise UsageError(
+            f"A bundle is a folder with a {FILE_NAME}. Received: {str(bundle)!r} "
+            f"({error.strerror or error})"
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"A manifest must be JSON. Received: {str(path)!r} ({error})") from error
+        raise UsageError(f"{FILE_NAME} must be JSON. Received: {str(path)!r} ({error})") from error
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if type(version) is not int or version != SCHEMA_VERSION:
         raise UsageError(
             f"This version reads bundles of schema_version {SCHEMA_VERSION}. "
-            f"Received: {str(path)!r} with schema_version={version!r:.80}"
+            f"Received: schema_version={version!r:.80} in {str(path)!r}"
         )
-    for field, fits in _FIELDS.items():
-        value = manifest.get(field)
-        if field not in manifest or not fits(value):
-            rule = "The classes of a manifest must have count and names"
-            rule = rule if field == "classes" else f"A manifest must have {field}"
-            raise UsageError(f"{rule}. Received: {str(path)!r} with {field}={value!r:.80}")
-    if manifest.get("seeds") != SEEDS:
+    check_fields(manifest, fields or SAMPLING_FIELDS, f" in {str(path)!r}")
+    if MODEL not in manifest["files"]:
         raise UsageError(
-            f"This version knows the seeds {SEEDS!r}. "
-            f"Received: {str(path)!r} with seeds={manifest.get('seeds')!r:.80}"
+            f"`files` in {FILE_NAME} must list {MODEL}. "
+            f"Received: files={manifest['files']!r:.80} in {str(path)!r}"
         )
-    if manifest.get("digest") != _digest(manifest):
+    if manifest.get("digest") != digest(manifest):
         raise UsageError(
-            "A manifest must have the digest of its own content; it is damaged or was changed. "
-            f"Received: {str(path)!r} with digest={manifest.get('digest')!r:.80}"
+            f"{FILE_NAME} must have the digest of its own content; it is damaged or was changed. "
+            f"Received: digest={manifest.get('digest')!r:.80} in {str(path)!r}"
         )
     return manifest
 
 
-def is_plain_file(path: Path) -> bool:
-    """Says whether a path is a file and neither a link nor a device.
+def check_fields(manifest: Mapping[str, Any], fields: Collection[str], where: str = "") -> None:
+    """Checks fields of a manifest against their rules.
+
+    Args:
+        manifest: content of a `manifest.json`, as JSON gives it.
+        fields: names of `RULES` to check.
+        where: text that ends an error, such as the path of the file.
 
     Raises:
-        OSError: there is nothing, or nothing that may be seen.
+        UsageError: a field is missing or invalid; the first in the order of `fields` is named.
+    """
+    if missing := sorted(set(fields) - manifest.keys()):
+        raise UsageError(
+            f"{FILE_NAME} must have all its fields. "
+            f"Received: a manifest without {', '.join(missing)}{where}"
+        )
+    for field in fields:
+        rule, value = RULES[field], manifest[field]
+        if not rule.is_valid(value):
+            raise UsageError(
+                f"`{field}` in {FILE_NAME} must be {rule.text}. "
+                f"Received: {field}={value!r:.80}{where}"
+            )
+
+
+def digest(manifest: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of a manifest: of its JSON without `digest`, keys sorted, in ASCII."""
+    rest = {key: value for key, value in manifest.items() if key != "digest"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def is_plain_file(path: Path) -> bool:
+    """Returns True for a regular file, False for a link, a folder or a device.
+
+    Raises:
+        OSError: the path does not exist or may not be examined.
     """
     return stat.S_ISREG(path.lstat().st_mode)
 
 
-def _read_json(path: Path) -> Any:
-    """Python's own reader takes the last of two equal keys, NaN and infinity, and any depth."""
+# ------------------------------------------------------------------------ strict JSON
+
+
+def read_json(path: Path) -> Any:
+    """Reads strict JSON from a regular file.
+
+    Python's own reader takes the last of two equal keys, NaN and infinity, and any depth.
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+        ValueError: the file is a link, too large, not UTF-8, or not strict JSON.
+        RecursionError: the nesting is too deep for Python's own reader.
+    """
     if not is_plain_file(path):
-        raise ValueError("a link or no plain file")
+        raise ValueError("a link, not a regular file")
     if (size := path.stat().st_size) > _MAX_BYTES:
         raise ValueError(f"{size} bytes")
     content = json.loads(
         path.read_text(encoding="utf-8"),
-        object_pairs_hook=_object,
-        parse_constant=_number,
-        parse_float=_number,
+        object_pairs_hook=_parse_object,
+        parse_constant=_parse_number,
+        parse_float=_parse_number,
     )
     level = [content]
     for _ in range(_MAX_DEPTH):
-        level = [x for item in level if isinstance(item, dict | list) for x in _items(item)]
+        level = [x for item in level if isinstance(item, dict | list) for x in _children(item)]
         if not level:
             return content
     raise ValueError(f"nested more than {_MAX_DEPTH} deep")
 
 
-def _items(value: dict | list) -> Any:
+def _children(value: dict | list) -> Any:
     return value.values() if isinstance(value, dict) else value
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key that is there twice")
-    return found
+def _parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a repeated key")
+    return content
 
 
-def _number(text: str) -> float:
+def _parse_number(text: str) -> float:
     if not math.isfinite(number := float(text)):
         raise ValueError(f"the number {text[:20]}")
     return number
 
 
-def _digest(manifest: dict[str, Any]) -> str:
-    rest = {key: value for key, value in manifest.items() if key != "digest"}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
+# ------------------------------------------------------------------------ rules of fields
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and -1e300 < value < 1e300
+
+
+def _is_line(value: Any) -> bool:
+    """Checks for text that one line of a terminal can show, whoever wrote it."""
+    return isinstance(value, str) and value.isprintable() and len(value) <= 500
 
 
 def _is_name(value: Any) -> bool:
     return isinstance(value, str) and bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}", value))
 
 
+def _is_kind(value: Any) -> bool:
+    return isinstance(value, str) and value in KINDS
+
+
 def _is_shape(value: Any) -> bool:
     sizes = isinstance(value, list) and all(type(size) is int and size > 0 for size in value)
-    return sizes and 0 < len(value) < 8 and math.prod(value) < 2**31
+    return sizes and 0 < len(value) < 8 and math.prod(value) < _MAX_VALUES
 
 
 def _is_range(value: Any) -> bool:
     if value is None:
         return True
-    numbers = isinstance(value, list) and len(value) == 2
-    numbers = numbers and all(type(x) in (int, float) and -1e300 < x < 1e300 for x in value)
+    numbers = isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
     return numbers and value[0] < value[1]
+
+
+def _is_latent_dim(value: Any) -> bool:
+    return type(value) is int and 0 < value < 2**24
 
 
 def _is_classes(value: Any) -> bool:
@@ -140,11 +221,11 @@ def _is_classes(value: Any) -> bool:
         and 0 <= count < 2**31
         and isinstance(names, list)
         and len(names) in (0, count)
-        and all(isinstance(name, str) and name.isprintable() for name in names)
+        and all(map(_is_line, names))
     )
 
 
-def _is_inputs(value: Any) -> bool:
+def _is_ports(value: Any) -> bool:
     return isinstance(value, list) and 0 < len(value) < 100 and all(map(_is_port, value))
 
 
@@ -152,34 +233,108 @@ def _is_port(value: Any) -> bool:
     return (
         isinstance(value, dict)
         and isinstance(value.get("name"), str)
-        and isinstance(value.get("dtype"), str)
+        and re.fullmatch(r"\w{1,200}", value["name"]) is not None
+        and value.get("dtype") in DTYPES
         and isinstance(value.get("shape"), list)
+        and value["shape"][:1] == ["batch"]
+        and all(type(size) is int and size > 0 for size in value["shape"][1:])
+        and len(value["shape"]) < 16
     )
 
 
 def _is_files(value: Any) -> bool:
-    if not isinstance(value, dict):
-        return False
-    read = [value.get(MODEL), *(value[name] for name in _OPTIONAL if name in value)]
-    return all(map(_is_file, read))
+    return (
+        isinstance(value, dict)
+        and all(map(_is_inside, value))
+        and all(map(_is_file, value.values()))
+    )
 
 
 def _is_file(value: Any) -> bool:
     return (
         isinstance(value, dict)
         and isinstance(value.get("sha256"), str)
-        and bool(re.fullmatch("[0-9a-f]{64}", value["sha256"]))
+        and re.fullmatch("[0-9a-f]{64}", value["sha256"]) is not None
         and type(value.get("bytes")) is int
+        and value["bytes"] >= 0
     )
 
 
-_FIELDS: dict[str, Callable[[Any], bool]] = {
-    "name": _is_name,
-    "kind": lambda value: isinstance(value, str) and value in KINDS,
-    "shape": _is_shape,
-    "value_range": _is_range,
-    "latent_dim": lambda value: type(value) is int and 0 < value < 2**24,
-    "classes": _is_classes,
-    "inputs": _is_inputs,
-    "files": _is_files,
+def _is_inside(path: str) -> bool:
+    """Checks that a path stays in the bundle."""
+    parts = PurePosixPath(path)
+    plain = path not in ("", FILE_NAME) and _is_line(path) and parts.as_posix() == path
+    return plain and not parts.is_absolute() and ".." not in parts.parts and "\\" not in path
+
+
+def _is_parity(value: Any) -> bool:
+    figures = value.get("figures", {}) if isinstance(value, dict) else None
+    return (
+        isinstance(figures, dict)
+        and _is_number(value.get("tolerance", 0))
+        and all(_is_line(name) and _is_by_batch(found) for name, found in figures.items())
+        and _is_precisions(value.get("precisions", {}))
+    )
+
+
+def _is_by_batch(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) > 0 and all(map(_is_number, value.values()))
+
+
+def _is_precisions(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() <= PRECISIONS.keys() - {"float32"}
+        and all(
+            isinstance(record, dict)
+            and _is_by_batch(record.get("max"))
+            and _is_by_batch(record.get("rms"))
+            for record in value.values()
+        )
+    )
+
+
+def _is_text_or_null(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_object_or_null(value: Any) -> bool:
+    return value is None or isinstance(value, dict)
+
+
+def _is_software(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(version, str) for version in value.values())
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        return value == "" or datetime.datetime.fromisoformat(value) is not None
+    except (TypeError, ValueError):
+        return False
+
+
+_PORTS = "a list of 1 to 99 ports, each with a name, a dtype and a shape that starts with 'batch'"
+RULES: dict[str, Rule] = {
+    "name": Rule(_is_name, "1 to 200 letters, digits, '_', '-' and '.'"),
+    "kind": Rule(_is_kind, f"one of {', '.join(KINDS)}"),
+    "shape": Rule(_is_shape, "1 to 7 positive sizes of fewer than 2**31 values"),
+    "value_range": Rule(_is_range, "null or the smallest and the largest value"),
+    "latent_dim": Rule(_is_latent_dim, "an integer from 1 to 2**24 - 1"),
+    "classes": Rule(_is_classes, "an object with count and names, all the names or none"),
+    "inputs": Rule(_is_ports, _PORTS),
+    "outputs": Rule(_is_ports, _PORTS),
+    "files": Rule(_is_files, "an object of paths in the bundle, each with sha256 and bytes"),
+    "parity": Rule(_is_parity, "an object with figures by runtime and batch size"),
+    "training": Rule(_is_object_or_null, "an object or null"),
+    "license": Rule(_is_text_or_null, "text or null"),
+    "intended_use": Rule(_is_text_or_null, "text or null"),
+    "software": Rule(_is_software, "an object of versions by package"),
+    "seeds": Rule(lambda value: value == SEEDS, f"{SEEDS!r}, the map that this version knows"),
+    "notice": Rule(lambda value: isinstance(value, str), "text"),
+    "created": Rule(_is_time, "a time in ISO 8601"),
 }
+# The fields that sampling needs; other readers of a bundle may leave out the rest.
+SAMPLING_FIELDS = (
+    *("name", "kind", "shape", "value_range", "latent_dim", "classes"),
+    *("inputs", "files", "seeds"),
+)

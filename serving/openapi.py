@@ -1,4 +1,4 @@
-"""The OpenAPI document of the server, and a page of it that asks no other host for anything."""
+"""OpenAPI document of the server, and the same as an HTML page without external resources."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import html
 import json
 from typing import Any
 
-from serving.http_types import Answer, Request, json_answer
+from serving.generate.fields import FIELDS
+from serving.http_types import Request, Response, json_response
 
 _JSON = "application/json"
 _STATUSES = {
-    "400": "A mistake in the request",
-    "401": "A token is missing or wrong, where tokens are asked for",
-    "403": "Another host or origin than is allowed",
-    "404": "No such model, version or path",
-    "405": "Another method",
+    "400": "The request is not valid",
+    "401": "A token is missing or wrong",
+    "403": "The host or the origin is not allowed",
+    "404": "Unknown model, version or path",
+    "405": "The path does not take this method",
     "413": "The body is too large",
-    "415": "The body is something else",
-    "500": "The server failed; its log says why",
-    "503": "Full, loading or ending; Retry-After says when to come again",
-    "504": "The deadline has passed",
+    "415": "The body has another content type",
+    "500": "The server failed; its log has the reason",
+    "503": "Full, loading or shutting down; Retry-After is the delay before a retry",
+    "504": "The deadline passed",
 }
 _ERROR = {
     "type": "object",
@@ -78,41 +79,40 @@ _SAMPLES = {
         }
     },
 }
-# What a handler does, by its path without the version; the content of its answer where it is not
-# an object of JSON.
+# Summary and response content of each path, without the version.
 _ABOUT: dict[str, tuple[str, dict[str, Any]]] = {
-    "/v1/generate": ("Makes samples from seeds", _SAMPLES),
+    "/v1/generate": ("Generates samples from seeds", _SAMPLES),
     "/v1/models": ("Lists the models", _OBJECT),
-    "/healthz": ("Whether the process answers", _OBJECT),
-    "/readyz": ("Whether everything is loaded, verified and warm", _OBJECT),
+    "/healthz": ("Reports that the process responds", _OBJECT),
+    "/readyz": ("Reports that all models are loaded, verified and warm", _OBJECT),
     "/metrics": ("Metrics for Prometheus", {"text/plain": {"schema": {"type": "string"}}}),
     "/openapi.json": ("This document", _OBJECT),
-    "/docs": ("This document, to read", {"text/html": {"schema": {"type": "string"}}}),
-    "/": ("The page", {"text/html": {"schema": {"type": "string"}}}),
+    "/docs": ("This document as a page", {"text/html": {"schema": {"type": "string"}}}),
+    "/": ("The web page", {"text/html": {"schema": {"type": "string"}}}),
     "/page/{file}": (
-        "The page's files",
+        "Files of the web page",
         {
             kind: {"schema": {"type": "string"}}
             for kind in ("text/html", "text/css", "text/javascript", "image/svg+xml", _JSON)
         },
     ),
-    "/v2": ("The server, by the Open Inference Protocol", _OBJECT),
-    "/v2/health/live": ("Whether the process answers", _OBJECT),
-    "/v2/health/ready": ("Whether everything is loaded", _OBJECT),
+    "/v2": ("Server metadata (Open Inference Protocol)", _OBJECT),
+    "/v2/health/live": ("Reports that the process responds", _OBJECT),
+    "/v2/health/ready": ("Reports that all models are loaded", _OBJECT),
     "/v2/repository/index": (
         "Lists models and versions",
         {_JSON: {"schema": {"type": "array", "items": {"type": "object"}}}},
     ),
-    "/v2/models/{name}": ("A model's inputs and outputs", _OBJECT),
-    "/v2/models/{name}/ready": ("Whether a model is served", _OBJECT),
-    "/v2/models/{name}/config": ("A model's configuration, in Triton's terms", _OBJECT),
+    "/v2/models/{name}": ("Inputs and outputs of a model", _OBJECT),
+    "/v2/models/{name}/ready": ("Reports that a model is served", _OBJECT),
+    "/v2/models/{name}/config": ("Configuration of a model, as Triton describes it", _OBJECT),
     "/v2/models/{name}/infer": (
-        "Latents or seeds to samples",
+        "Generates samples from latents or seeds",
         _OBJECT | {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     ),
-    "/v1/models/{name}": ("A model's versions, by TensorFlow Serving's API", _OBJECT),
-    "/v1/models/{name}/metadata": ("A model's signatures", _OBJECT),
-    "/v1/models/{name}:predict": ("Runs a signature, by rows or by columns", _OBJECT),
+    "/v1/models/{name}": ("Versions of a model (TensorFlow Serving)", _OBJECT),
+    "/v1/models/{name}/metadata": ("Signatures of a model", _OBJECT),
+    "/v1/models/{name}:predict": ("Runs a signature by rows or by columns", _OBJECT),
 }
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$"},
@@ -122,7 +122,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
 
 
 def document(app: Any) -> dict[str, Any]:
-    """Gives the document; its paths are the application's routes."""
+    """Returns the OpenAPI document of an application's routes."""
     paths: dict[str, Any] = {}
     named = _PARAMETERS | {"name": _name(app)}
     for route in app.routes:
@@ -137,7 +137,7 @@ def document(app: Any) -> dict[str, Any]:
             operation: dict[str, Any] = {
                 "operationId": _identify(method, route.path),
                 "summary": summary,
-                "responses": _responses(content, open=route.open),
+                "responses": _responses(content, needs_token=not route.open),
             }
             if parameters:
                 operation["parameters"] = parameters
@@ -158,7 +158,7 @@ def document(app: Any) -> dict[str, Any]:
         "info": {
             "title": "keras-gan",
             "version": app.version,
-            "description": "Samples from generators. A seed names a sample, everywhere.",
+            "description": "Samples from generators. A seed names the same sample on every server.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
@@ -170,7 +170,7 @@ def document(app: Any) -> dict[str, Any]:
 
 
 def _name(app: Any) -> dict[str, Any]:
-    """A model's name: of those that are served, if there are any."""
+    """Returns the schema of a model's name: the served ones, if there are any."""
     names = sorted(app.repository.newest)
     return {"type": "string", "enum": names} if names else _PARAMETERS["name"]
 
@@ -180,21 +180,19 @@ def _identify(method: str, path: str) -> str:
     return "_".join([method.lower(), *(w for w in words if w)]) or "get_page"
 
 
-def _responses(content: dict[str, Any], open: bool) -> dict[str, Any]:
+def _responses(content: dict[str, Any], needs_token: bool) -> dict[str, Any]:
     error = {_JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
     found: dict[str, Any] = {
-        "200": {"description": "As asked for", "content": content},
-        "304": {"description": "As the client has it"},
+        "200": {"description": "Success", "content": content},
+        "304": {"description": "The cached response of the client is current"},
     }
     for status, about in _STATUSES.items():
-        if status != "401" or not open:
+        if status != "401" or needs_token:
             found[status] = {"description": about, "content": error}
     return found
 
 
 def _query(app: Any) -> list[dict[str, Any]]:
-    from serving.generate import FIELDS
-
     found = []
     for name, schema in (FIELDS | {"model": _name(app)}).items():
         schema = {key: value for key, value in schema.items() if key != "description"}
@@ -206,8 +204,6 @@ def _query(app: Any) -> list[dict[str, Any]]:
 
 
 def _body(app: Any, path: str) -> dict[str, Any] | None:
-    from serving.generate import FIELDS
-
     if path == "/v1/generate":
         fields = FIELDS | {"model": FIELDS["model"] | _name(app)}
         return {"type": "object", "properties": fields, "additionalProperties": False}
@@ -216,12 +212,12 @@ def _body(app: Any, path: str) -> dict[str, Any] | None:
     return _PREDICT if path.endswith(":predict") else None
 
 
-def document_answer(app: Any, request: Request) -> Answer:
+def document_response(app: Any, request: Request) -> Response:
     """Handles `/openapi.json`."""
-    return json_answer(document(app))
+    return json_response(document(app))
 
 
-def page_answer(app: Any, request: Request) -> Answer:
+def page_response(app: Any, request: Request) -> Response:
     """Handles `/docs`."""
     from serving.files import POLICY
 
@@ -243,8 +239,8 @@ def page_answer(app: Any, request: Request) -> Answer:
         f"<a href='/openapi.json'>openapi.json</a>. Errors are JSON, <code>{{&quot;error&quot;: "
         f"&quot;the rule. Received: ...&quot;}}</code>.</p>{''.join(rows)}</main></html>"
     )
-    head = POLICY + b"cache-control: no-cache\r\n"
-    return Answer(200, text.encode("utf-8"), b"text/html; charset=utf-8", head)
+    headers = POLICY + b"cache-control: no-cache\r\n"
+    return Response(200, text.encode("utf-8"), b"text/html; charset=utf-8", headers)
 
 
 def _table(fields: dict[str, Any]) -> str:
@@ -254,9 +250,9 @@ def _table(fields: dict[str, Any]) -> str:
     for name, schema in fields.items():
         kind = schema.get("type") or " or ".join(x.get("type", "") for x in schema.get("anyOf", []))
         rest = {k: v for k, v in schema.items() if k in ("enum", "minimum", "maximum")}
-        told = f"{schema.get('description', '')} {json.dumps(rest) if rest else ''}"
+        text = f"{schema.get('description', '')} {json.dumps(rest) if rest else ''}"
         rows.append(
             f"<tr><td><code>{html.escape(name)}</code><td>{html.escape(kind or 'any')}"
-            f"<td>{html.escape(told)}"
+            f"<td>{html.escape(text)}"
         )
     return f"<table><tr><th>field<th>type<th>about{''.join(rows)}</table>"

@@ -1,4 +1,4 @@
-"""Samples as pictures: single ones, a grid, and a plot of points."""
+"""Images of samples: single images, grids, and scatter plots."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, PngImagePlugin
 from serving.errors import UsageError
 from serving.provenance import XMP_KEY
 
-MAX_SIDE = 16_384  # pixels; more than most viewers open
+MAX_PIXELS = 16_384  # pixels of height or width; most viewers open no more
 _GAP = 2
 _WHITE = 255
 _PLOT = 640
@@ -21,7 +21,7 @@ _DOT = 2
 
 
 def to_uint8(samples: np.ndarray, value_range: tuple[float, float] | None = None) -> np.ndarray:
-    """Maps samples to pixels: the range to 0..255, rounded, what lies outside clipped.
+    """Maps samples to pixels: the value range to 0..255, rounded and clipped.
 
     Args:
         samples: float array `(batch, height, width, channels)`.
@@ -36,22 +36,22 @@ def to_uint8(samples: np.ndarray, value_range: tuple[float, float] | None = None
 
 
 def columns_for(count: int) -> int:
-    """Gives the columns of a grid that is as square as it can be."""
+    """Returns the number of columns of the squarest grid."""
     return max(1, math.ceil(math.sqrt(count)))
 
 
 def grid(pictures: np.ndarray, columns: int | None = None) -> np.ndarray:
-    """Lays pictures out in rows, with white lines between them.
+    """Arranges images in rows, with white lines between them.
 
     Args:
         pictures: uint8 array `(batch, height, width, channels)`.
-        columns: pictures in a row; by default such that the grid is nearly square.
+        columns: images in a row; by default the grid is nearly square.
 
     Returns:
         uint8 array `(height, width, channels)`.
 
     Raises:
-        UsageError: a grid above 16384 pixels in height or width.
+        UsageError: a grid of more than 16384 pixels in height or width.
     """
     count, height, width, channels = pictures.shape
     columns = columns or columns_for(count)
@@ -67,22 +67,31 @@ def grid(pictures: np.ndarray, columns: int | None = None) -> np.ndarray:
 
 
 def check_grid(count: int, shape: tuple[int, ...], columns: int | None = None) -> None:
-    """Refuses a grid that no viewer would open, before its pictures are made."""
+    """Checks the size of a grid before its images are generated.
+
+    Args:
+        count: number of images.
+        shape: height, width and channels of each.
+        columns: images in a row; by default the grid is nearly square.
+
+    Raises:
+        UsageError: a grid of more than 16384 pixels in height or width.
+    """
     columns = columns or columns_for(count)
     rows = math.ceil(count / columns)
-    if max(rows * (shape[0] + _GAP), columns * (shape[1] + _GAP)) > MAX_SIDE:
+    if max(rows * (shape[0] + _GAP), columns * (shape[1] + _GAP)) > MAX_PIXELS:
         raise UsageError(
-            f"A grid must be at most {MAX_SIDE} pixels wide and high. "
+            f"A grid must be at most {MAX_PIXELS} pixels wide and high. "
             f"Received: {count} pictures of {shape[1]} x {shape[0]}"
         )
 
 
 def to_png(picture: np.ndarray, texts: Mapping[str, str] | None = None) -> bytes:
-    """Encodes a uint8 picture `(height, width, 1, 3 or 4)` as PNG.
+    """Encodes an image as PNG.
 
     Args:
-        picture: the pixels.
-        texts: texts to keep in the file, by their keys, as `serving.provenance` gives them.
+        picture: uint8 array `(height, width, channels)` with 1, 3 or 4 channels.
+        texts: text chunks by key, as `serving.provenance` returns them.
     """
     image = Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
     chunks = PngImagePlugin.PngInfo()
@@ -92,17 +101,17 @@ def to_png(picture: np.ndarray, texts: Mapping[str, str] | None = None) -> bytes
         else:
             chunks.add_text(key, text)
     buffer = io.BytesIO()
-    # Noise barely compresses; level 6 takes twice the time.
+    # Level 6 takes twice the time, and noise barely compresses.
     image.save(buffer, "PNG", compress_level=3, pnginfo=chunks)
     return buffer.getvalue()
 
 
 def scatter(points: np.ndarray, value_range: tuple[float, float] | None = None) -> np.ndarray:
-    """Plots the first two features of points, or the only one along a line.
+    """Plots the first two features of points, or a single feature along a line.
 
     Args:
         points: float array `(batch, features)`.
-        value_range: smallest and largest value of the axes; by default what the points need.
+        value_range: smallest and largest value of the axes; by default those of the points.
 
     Returns:
         uint8 array `(height, width, 3)`.
@@ -124,7 +133,7 @@ def scatter(points: np.ndarray, value_range: tuple[float, float] | None = None) 
 
 
 def _limits(points: np.ndarray) -> tuple[float, float]:
-    """One range for both axes, so that a circle looks like one."""
+    """Returns one range for both axes, so that circles stay circles."""
     if not points.size:
         return -1.0, 1.0
     low, high = float(points.min()), float(points.max())

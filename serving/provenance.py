@@ -1,7 +1,7 @@
-"""Says in a picture's file that a model made it, which one, and from which seed.
+"""Provenance metadata of image files: the model that generated the image, and its seed.
 
-The source type is IPTC's, as XMP in the chunk that the PNG and XMP specifications name, where
-search engines, archives and editors look for it. The rest is plain text keys.
+The digital source type is IPTC's, as XMP in the chunk that the PNG and XMP specifications define,
+where search engines, archives and editors look for it. The rest is plain text keys.
 
 Reference: IPTC Photo Metadata Standard 2025.1, "Digital Source Type", "AI System Used".
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-# What an attribute of XML may not hold as it is. xml.sax brings 48 modules that start-up waits for.
+# Escapes of XML attributes. Importing xml.sax would load 48 modules at start-up.
 _ESCAPES = str.maketrans(
     {
         "&": "&amp;",
@@ -42,12 +42,12 @@ _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 
 
 def provenance(model: str, sha256: str, **facts: object) -> dict[str, str]:
-    """Gives the text of a picture's file by its key; `XML:com.adobe.xmp` is the XMP packet.
+    """Returns the text chunks of an image file by key; `XML:com.adobe.xmp` is the XMP packet.
 
     Args:
         model: name of the model.
-        sha256: of its `model.onnx`.
-        facts: what else it takes to make the picture again, as `seed=7, count=64`.
+        sha256: SHA-256 of its `model.onnx`.
+        facts: what else is needed to generate the image again, such as `seed=7, count=64`.
     """
     words = {name.replace("_", " ").capitalize(): str(fact) for name, fact in facts.items()}
     return {
@@ -62,7 +62,12 @@ def provenance(model: str, sha256: str, **facts: object) -> dict[str, str]:
 
 
 def xmp(model: str, version: str) -> str:
-    """Writes an XMP packet that names IPTC's source type and the model."""
+    """Returns an XMP packet with IPTC's digital source type and the model.
+
+    Args:
+        model: name of the model.
+        version: version of the model, such as `sha256:...`.
+    """
     values: Mapping[str, str] = {
         "tool": "keras-gan",
         "source": SOURCE_TYPE,

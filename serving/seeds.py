@@ -1,6 +1,6 @@
-"""Seed to latent vector, in numpy; `keras_gan/latents.py` is the same in TensorFlow.
+"""Latent vectors from seeds, in numpy; `keras_gan/latents.py` is the same in TensorFlow.
 
-Defined in `docs/seeds.md`: the generator of random numbers is part of the bundle format.
+Defined in `docs/seeds.md`: the random number generator is part of the bundle format.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ import numpy as np
 
 from serving.errors import UsageError
 
-_PARITY = np.uint32(0x1BD11BDA)  # Threefish's key schedule constant, cut to 32 bits
+_PARITY = np.uint32(0x1BD11BDA)  # Threefish's key schedule constant, truncated to 32 bits
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-# As arrays of no axes, which ufuncs take faster than scalars.
+# As 0-d arrays, which ufuncs accept faster than scalars.
 _SHIFTS = tuple(
-    tuple((np.array(n, np.uint32), np.array(32 - n, np.uint32)) for n in turn)
-    for turn in _ROTATIONS
+    tuple((np.array(n, np.uint32), np.array(32 - n, np.uint32)) for n in rotations)
+    for rotations in _ROTATIONS
 )
-_FEW = 192  # pairs of words up to which a long integer beats arrays
+_FEW = 192  # pairs of words up to which a long integer is faster than arrays
 
 
 def check_seeds(seeds: Any) -> np.ndarray:
-    """Turns what a user gave as seeds into an int64 array of shape `(batch,)`.
+    """Converts seeds given by a user to an int64 array of shape `(batch,)`.
 
     Args:
         seeds: one integer or a sequence of integers, each `0 <= seed < 2**63`.
 
     Raises:
-        UsageError: a seed that is not an integer or out of range, or an array of another rank.
+        UsageError: a seed that is not an integer or is out of range, or an array of rank 2 or more.
     """
     try:
         given = list(seeds) if isinstance(seeds, range) else seeds
         values = np.atleast_1d(np.asarray(given))
-        if values.ndim == 1 and values.dtype.kind in "Of":  # as of integers that no dtype holds
+        if values.ndim == 1 and values.dtype.kind in "Of":  # such as integers that fit no dtype
             exact = np.atleast_1d(np.asarray(given, dtype=object)).tolist()
             whole = all(isinstance(seed, int | np.integer) for seed in exact)
             if exact and whole and not any(isinstance(seed, bool) for seed in exact):
@@ -44,18 +44,18 @@ def check_seeds(seeds: Any) -> np.ndarray:
     except (ValueError, OverflowError):
         values = np.empty((0, 0))
     if values.ndim != 1 or (values.size and values.dtype.kind not in "iu"):
-        raise UsageError(f"seeds must be a sequence of integers. Received: seeds={_shown(seeds)}")
+        raise UsageError(f"`seeds` must be a sequence of integers. Received: seeds={_repr(seeds)}")
     if values.size and (int(values.min()) < 0 or int(values.max()) >= 2**63):
         raise UsageError(
-            f"A seed must be at least 0 and below 2**63. Received: seeds={_shown(seeds)}"
+            f"A seed must be at least 0 and below 2**63. Received: seeds={_repr(seeds)}"
         )
     return values.astype(np.int64)
 
 
-def _shown(seeds: Any) -> str:
+def _repr(seeds: Any) -> str:
     try:
         return f"{seeds!r:.80}"
-    except ValueError:  # Python writes no integer of more than 4,300 digits
+    except ValueError:  # Python does not print integers of more than 4,300 digits
         return "an integer of thousands of digits"
 
 
@@ -70,13 +70,13 @@ def latents_from_seeds(seeds: Any, latent_dim: int) -> np.ndarray:
         float32 array of shape `(batch, latent_dim)`.
 
     Raises:
-        UsageError: a seed that is not an integer or out of range.
+        UsageError: a seed that is not an integer or is out of range.
     """
     return draw(check_seeds(seeds), latent_dim)
 
 
 def draw(seeds: np.ndarray, latent_dim: int) -> np.ndarray:
-    """Does the same for seeds that were checked, an int64 array."""
+    """Does the same as `latents_from_seeds` for checked seeds, an int64 array."""
     pairs = (latent_dim + 1) // 2
     words = seeds.astype(np.uint64)
     if len(words) * pairs <= _FEW:
@@ -96,7 +96,7 @@ def draw(seeds: np.ndarray, latent_dim: int) -> np.ndarray:
 
 
 def labels_from_seeds(seeds: Any, num_classes: int) -> np.ndarray:
-    """Gives each seed a class, for when the user names none: the seed modulo `num_classes`.
+    """Returns the default class of each seed: the seed modulo `num_classes`.
 
     Args:
         seeds: integers, shape `(batch,)`.
@@ -111,7 +111,14 @@ def labels_from_seeds(seeds: Any, num_classes: int) -> np.ndarray:
 def threefry_2x32(
     key: tuple[np.ndarray, np.ndarray], counter: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Threefry-2x32 with 20 rounds, on uint32 arrays.
+    """Applies Threefry-2x32 with 20 rounds, on uint32 arrays.
+
+    Args:
+        key: the two words of the key.
+        counter: the two words of the counter; key and counter are broadcast.
+
+    Returns:
+        The two words of the result.
 
     Reference:
         Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
@@ -119,7 +126,7 @@ def threefry_2x32(
     keys = (key[0], key[1], key[0] ^ key[1] ^ _PARITY)
     x, y = counter[0] + keys[0], counter[1] + keys[1]
     low = np.empty_like(y)
-    # In place: of a single seed, making 200 small arrays takes longer than the arithmetic.
+    # In place: for a single seed, allocating 200 small arrays takes longer than the arithmetic.
     for step in range(1, 6):
         for left, right in _SHIFTS[(step - 1) % 2]:
             np.add(x, y, x)
@@ -133,10 +140,10 @@ def threefry_2x32(
 
 
 def _threefry_of_few(words: np.ndarray, pairs: int) -> tuple[np.ndarray, np.ndarray]:
-    """The same words for seeds and the counters `(0, 0)` to `(pairs - 1, 0)`, as uint64.
+    """Returns the same words for seeds and the counters `(0, 0)` to `(pairs - 1, 0)`, as uint64.
 
-    One long integer holds a word in every 64 bits of it: one operation of Python on it does what a
-    ufunc does, without the price of calling one, which is what a few words cost.
+    One long integer holds a word in every 64 bits, so one Python operation processes all of them,
+    without the overhead of a ufunc call, which dominates for few words.
     """
     count = len(words) * pairs
     ones, counter = _lanes(len(words), pairs)
@@ -148,13 +155,13 @@ def _threefry_of_few(words: np.ndarray, pairs: int) -> tuple[np.ndarray, np.ndar
         key = np.repeat(words, pairs)
         first, second = _integer(key & np.uint64(0xFFFFFFFF)), _integer(key >> np.uint64(32))
         keys = (first, second, first ^ second ^ int(_PARITY) * ones)
-    # A word that is only added to may grow into the upper half of its place: there is room.
+    # x is not masked in between: its sums fit into the 64 bits of each word.
     x, y = counter + keys[0], keys[1]
     for step in range(1, 6):
         for rotation in _ROTATIONS[(step - 1) % 2]:
             x += y
-            turned = y << rotation
-            y = ((turned | turned >> 32) ^ x) & mask
+            rotated = y << rotation
+            y = ((rotated | rotated >> 32) ^ x) & mask
         x += keys[step % 3]
         y = (y + keys[(step + 1) % 3] + step * ones) & mask
     shape = (len(words), pairs)
@@ -166,7 +173,7 @@ def _threefry_of_few(words: np.ndarray, pairs: int) -> tuple[np.ndarray, np.ndar
 
 @functools.lru_cache(64)
 def _lanes(count: int, pairs: int) -> tuple[int, int]:
-    """A 1 in every place, and the counters."""
+    """Returns a 1 in each 64-bit word, and the counter in each."""
     counter = np.tile(np.arange(pairs, dtype=np.uint64), count)
     return _integer(np.ones(count * pairs, np.uint64)), _integer(counter)
 
@@ -176,5 +183,5 @@ def _integer(words: np.ndarray) -> int:
 
 
 def _uniform(words: np.ndarray) -> np.ndarray:
-    """Maps a word to the middle of its interval, so that neither 0 nor 1 can come out."""
+    """Maps a word to the middle of its interval, so that the result is neither 0 nor 1."""
     return (words.astype(np.float64) + 0.5) / 4294967296.0

@@ -1,4 +1,4 @@
-"""What a server tells of itself: metrics in Prometheus's text format, and a log of its requests."""
+"""Telemetry: metrics in Prometheus's text format, and the log of events and requests."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ import sys
 import threading
 import time
 from bisect import bisect_left
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 import orjson
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-_MAX_PENDING = 2**20  # bytes of the log
+_MAX_PENDING = 2**20  # bytes of the log that wait to be written
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+_Family = tuple[str, str, str, list[str]]  # name, type, help text, lines
 
 
 class Histogram:
-    """Counts values by the limits that they do not exceed.
+    """A histogram: counts of values by upper limit.
 
     Args:
-        limits: rising.
+        limits: upper limits of the buckets, in ascending order.
     """
 
     __slots__ = ("counts", "limits", "total")
@@ -34,12 +36,12 @@ class Histogram:
         self.total = 0.0
 
     def add(self, value: float) -> None:
-        """Counts a value."""
+        """Adds a value."""
         self.counts[bisect_left(self.limits, value)] += 1
         self.total += value
 
     def lines(self, name: str, labels: str) -> list[str]:
-        """Its lines in Prometheus's text format."""
+        """Returns its lines in Prometheus's text format."""
         found, below = [], 0
         comma = "," if labels else ""
         for limit, count in zip((*self.limits, "+Inf"), self.counts, strict=True):
@@ -49,7 +51,7 @@ class Histogram:
 
 
 class ModelCounts:
-    """The figures of one version of a model."""
+    """Metrics of one version of a model."""
 
     def __init__(self, name: str, version: int):
         self.labels = f'model="{name}",version="{version}"'
@@ -60,13 +62,13 @@ class ModelCounts:
         self.seconds: dict[str, Histogram] = {}
 
     def batch(self, count: int, seconds: float) -> None:
-        """Counts a batch that was run."""
+        """Counts a batch."""
         self.samples += count
         self.batches.add(count)
         self.batch_seconds.add(seconds)
 
     def request(self, route: str, status: int, seconds: float) -> None:
-        """Counts a request that was answered."""
+        """Counts an answered request."""
         key = (route, status)
         self.requests[key] = self.requests.get(key, 0) + 1
         histogram = self.seconds.get(route)
@@ -76,41 +78,43 @@ class ModelCounts:
 
 
 class Metrics:
-    """The figures of a server; `text` is what `/metrics` answers."""
+    """Metrics of a server, for `/metrics`."""
 
     def __init__(self):
         self.started = time.time()
         self.refused: dict[str, int] = {}
-        self.none = ModelCounts("", 0)  # requests that reach no model
-        self.none.labels = 'model="",version=""'
+        self.without_model = ModelCounts("", 0)
+        self.without_model.labels = 'model="",version=""'
         self._models: dict[tuple[str, int], ModelCounts] = {}
 
     def of(self, name: str, version: int) -> ModelCounts:
-        """The figures of a version, from the first time on that it was served."""
+        """Returns the metrics of a version; they continue if it is served again."""
         key = (name, version)
         if key not in self._models:
             self._models[key] = ModelCounts(name, version)
         return self._models[key]
 
     def refuse(self, reason: str) -> None:
-        """Counts a request that was refused for want of room or time."""
+        """Counts a request that was refused because a limit was reached."""
         self.refused[reason] = self.refused.get(reason, 0) + 1
 
     def text(self, app: Any) -> str:
-        """Everything, in Prometheus's text format."""
-        models = [*self._models.values(), self.none]
-        out: list[str] = []
+        """Returns all metrics in Prometheus's text format."""
+        families = [*self._requests(), *self._batches(), *_queues(app), *self._process(app)]
+        lines: list[str] = []
+        for name, kind, about, values in families:
+            lines += [f"# HELP {name} {about}", f"# TYPE {name} {kind}", *values]
+        return "\n".join(lines) + "\n"
 
-        def family(name: str, kind: str, about: str, lines: list[str]) -> None:
-            out.extend([f"# HELP {name} {about}", f"# TYPE {name} {kind}", *lines])
-
+    def _requests(self) -> Iterator[_Family]:
+        models = [*self._models.values(), self.without_model]
         name = "keras_gan_requests_total"
         lines = [
             f'{name}{{{m.labels},route="{route}",status="{status}"}} {count}'
             for m in models
             for (route, status), count in sorted(m.requests.items())
         ]
-        family(name, "counter", "Requests answered.", lines)
+        yield name, "counter", "Answered requests.", lines
         name = "keras_gan_request_seconds"
         lines = [
             line
@@ -118,39 +122,44 @@ class Metrics:
             for route, histogram in sorted(m.seconds.items())
             for line in histogram.lines(name, f'{m.labels},route="{route}"')
         ]
-        family(name, "histogram", "Seconds from a request's start to its answer.", lines)
-        real = models[:-1]
+        yield name, "histogram", "Seconds from the start of a request to its response.", lines
+
+    def _batches(self) -> Iterator[_Family]:
+        models = list(self._models.values())
         name = "keras_gan_samples_total"
-        lines = [f"{name}{{{m.labels}}} {m.samples}" for m in real]
-        family(name, "counter", "Samples made.", lines)
+        lines = [f"{name}{{{m.labels}}} {m.samples}" for m in models]
+        yield name, "counter", "Generated samples.", lines
         for name, about, field in (
-            ("keras_gan_batch_samples", "Samples of a batch.", "batches"),
-            ("keras_gan_batch_seconds", "Seconds that a batch takes.", "batch_seconds"),
+            ("keras_gan_batch_samples", "Samples in a batch.", "batches"),
+            ("keras_gan_batch_seconds", "Seconds per batch.", "batch_seconds"),
         ):
-            lines = [line for m in real for line in getattr(m, field).lines(name, m.labels)]
-            family(name, "histogram", about, lines)
-        served = list(app.repository)
-        for name, about, value in (
-            ("keras_gan_queue_samples", "Samples that wait.", lambda s: s.engine.waiting),
-            ("keras_gan_pending_requests", "Batches' worth asked for.", lambda s: s.engine.pending),
-            ("keras_gan_model_loaded", "1 for each version that is served.", lambda s: 1),
-        ):
-            lines = [f"{name}{{{s.counts.labels}}} {value(s)}" for s in served]
-            family(name, "gauge", about, lines)
+            lines = [line for m in models for line in getattr(m, field).lines(name, m.labels)]
+            yield name, "histogram", about, lines
+
+    def _process(self, app: Any) -> Iterator[_Family]:
         name = "keras_gan_refused_total"
         lines = [f'{name}{{reason="{reason}"}} {n}' for reason, n in sorted(self.refused.items())]
-        family(name, "counter", "Requests refused for want of room or time.", lines)
+        yield name, "counter", "Requests refused because a limit was reached.", lines
         for name, kind, about, value in (
-            ("keras_gan_active_requests", "gauge", "Requests under way.", app.active),
-            ("keras_gan_ready", "gauge", "1 when /readyz says so.", int(app.ready)),
-            ("process_start_time_seconds", "gauge", "When it started.", self.started),
+            ("keras_gan_active_requests", "gauge", "Running requests.", app.active),
+            ("keras_gan_ready", "gauge", "1 if the server is ready.", int(app.ready)),
+            ("process_start_time_seconds", "gauge", "Start of the process.", self.started),
             ("process_cpu_seconds_total", "counter", "CPU time.", time.process_time()),
             ("process_resident_memory_bytes", "gauge", "Memory.", _memory()),
             ("process_open_fds", "gauge", "Open files and connections.", _descriptors()),
         ):
             if value is not None:
-                family(name, kind, about, [f"{name} {value}"])
-        return "\n".join(out) + "\n"
+                yield name, kind, about, [f"{name} {value}"]
+
+
+def _queues(app: Any) -> Iterator[_Family]:
+    served = list(app.repository)
+    for name, about, value in (
+        ("keras_gan_queue_samples", "Samples that wait.", lambda s: s.engine.waiting),
+        ("keras_gan_pending_requests", "Jobs without a result.", lambda s: s.engine.pending),
+        ("keras_gan_model_loaded", "1 for each version that is served.", lambda s: 1),
+    ):
+        yield name, "gauge", about, [f"{name}{{{s.counts.labels}}} {value(s)}" for s in served]
 
 
 def _memory() -> int | None:
@@ -169,33 +178,33 @@ def _descriptors() -> int | None:
 
 
 class Log:
-    """Writes a line for each event, as text or as JSON; requests by the tenth of a second.
+    """A log with one line per event, as text or as JSON; requests are written every 0.1 s.
 
     Args:
-        form: `"text"` or `"json"`.
-        access: whether requests that went well are told of.
-        to: where to; standard error by default.
+        log_format: `"text"` or `"json"`.
+        access: log successful requests too.
+        output: stream to write to; by default standard error.
     """
 
-    def __init__(self, form: str = "text", access: bool = True, to: TextIO | None = None):
-        self._json = form == "json"
+    def __init__(self, log_format: str = "text", access: bool = True, output: TextIO | None = None):
+        self._json = log_format == "json"
         self._access = access
-        self._to = to or sys.stderr
+        self._output = output or sys.stderr
         self._lines: list[bytes] = []
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._pending = 0  # bytes that the writer has not written
+        self._pending = 0  # bytes handed to the writer thread and not written
         self._dropped = 0
         self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Gathers the lines of this loop from here on, and writes them in a thread."""
+        """Starts to collect the lines of this loop, and the thread that writes them."""
         self._loop = loop
         self._writer = threading.Thread(target=self._write_all, name="log", daemon=True)
         self._writer.start()
 
     def close(self) -> None:
-        """Writes what there is, unless nobody takes it."""
+        """Writes the remaining lines, unless the output blocks."""
         self.flush()
         self._queue.put(None)
         if self._writer is not None:
@@ -203,7 +212,7 @@ class Log:
         self._loop = self._writer = None
 
     def say(self, line: str, failed: bool = False) -> None:
-        """Tells of an event of the server, from any thread, at once."""
+        """Logs an event of the server immediately; may be called from any thread."""
         if self._json:
             level = "error" if failed else "info"
             self._write([orjson.dumps({"time": _now(), "level": level, "message": line}) + b"\n"])
@@ -212,12 +221,12 @@ class Log:
             self._write([f"{start}{line}\n".encode("utf-8", "backslashreplace")])
 
     def request(self, request: Any, status: int, seconds: float, error: str = "") -> None:
-        """Tells of a request that was answered, in the event loop."""
+        """Logs an answered request; must be called in the event loop."""
         if not self._access and status < 500:
             return
         if not self._lines and self._loop is not None:
             self._loop.call_later(0.1, self.flush)
-        # By hand: for every request, in the loop. What clients send is quoted.
+        # Formatted by hand, as this runs for every request. Text from clients is quoted.
         if self._json:
             about = {
                 "time": _now(),
@@ -248,7 +257,7 @@ class Log:
             self.flush()
 
     def flush(self) -> None:
-        """Hands over what was gathered."""
+        """Hands the collected lines to the writer."""
         lines, self._lines = self._lines, []
         self._write(lines)
 
@@ -259,7 +268,7 @@ class Log:
         if self._writer is None:
             self._put(content)
         elif self._pending + len(content) > _MAX_PENDING:
-            self._dropped += len(lines)  # whoever reads the log does not: that stops no request
+            self._dropped += len(lines)  # a log that nobody reads must not block requests
         else:
             self._pending += len(content)
             self._queue.put(content)
@@ -274,13 +283,13 @@ class Log:
 
     def _put(self, content: bytes) -> None:
         try:
-            stream = getattr(self._to, "buffer", None)
+            stream = getattr(self._output, "buffer", None)
             if stream is None:
-                self._to.write(content.decode())
+                self._output.write(content.decode())
             else:
                 stream.write(content)
-            self._to.flush()
-        except (OSError, ValueError):  # whoever read the log has gone; serving goes on
+            self._output.flush()
+        except (OSError, ValueError):  # the reader of the log is gone; serving continues
             pass
 
 
@@ -288,7 +297,7 @@ _second, _text = 0, ""
 
 
 def _clock() -> str:
-    """The time to the second, made once in each."""
+    """Returns the local time, formatted once per second."""
     global _second, _text
     now = int(time.time())
     if now != _second:

@@ -1,4 +1,4 @@
-"""TFRecord files of `tf.train.Example`, as TensorFlow Datasets reads them, without TensorFlow."""
+"""TFRecord files of `tf.train.Example` for TensorFlow Datasets, written without TensorFlow."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 
 SPLIT = "train"
 VERSION = "1.0.0"
-_MASK = 0xA282EAD8  # keeps the checksum of data that holds checksums from being a bad one
+_MASK = 0xA282EAD8  # added to checksums, as the CRC of data that holds its own CRC is weak
 
 
 def _table() -> np.ndarray:
-    """CRC-32C by the byte: the remainder of each, reflected, Castagnoli's polynomial."""
+    """Computes the table of CRC-32C: Castagnoli's polynomial, reflected, by byte."""
     values = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         values = np.where(values & 1, (values >> 1) ^ np.uint32(0x82F63B78), values >> 1)
@@ -24,15 +24,15 @@ def _table() -> np.ndarray:
 
 
 _TABLE = _table()
-_AT_A_TIME = 40  # bytes that a plain loop takes while numpy takes one column of them
+_BYTES_PER_COLUMN = 40  # a plain loop handles as many in the time of one numpy operation
 
 
 def crc32c(messages: Sequence[bytes]) -> np.ndarray:
-    """Gives the CRC-32C of each message.
+    """Returns the CRC-32C of each message.
 
-    All are taken a byte further at a time, longest first: a loop over bytes in Python would be
-    a hundred times slower than the encoding of the pictures. For few and long messages it is the
-    other way round.
+    All messages advance together by one byte, longest first: a loop over bytes in Python would be
+    a hundred times slower than the encoding of the pictures. A few long messages are faster in a
+    plain loop.
 
     Reference:
         RFC 3720, appendix B.4.
@@ -42,12 +42,12 @@ def crc32c(messages: Sequence[bytes]) -> np.ndarray:
     found = np.full(len(messages), 0xFFFFFFFF, np.uint32)
     if not len(messages):
         return found
-    if sizes.sum() < _AT_A_TIME * sizes.max():
+    if sizes.sum() < _BYTES_PER_COLUMN * sizes.max():
         return np.array([_crc32c(message) for message in messages], np.uint32)
     columns = np.zeros((int(sizes.max()), len(messages)), np.uint8)
     for row, number in enumerate(order):
         columns[: sizes[number], row] = np.frombuffer(messages[number], np.uint8)
-    # How many of the messages are longer than so many bytes.
+    # Entry i is the number of messages of more than i bytes.
     ends = np.cumsum(np.bincount(sizes, minlength=len(columns) + 1)[::-1])[::-1][1:]
     for column, active in zip(columns, ends, strict=True):
         state = found[:active]
@@ -65,12 +65,12 @@ def _crc32c(message: bytes) -> int:
 
 
 def masked(checksums: np.ndarray) -> np.ndarray:
-    """Rotates by 15 bits and adds a constant, as TFRecord stores checksums."""
+    """Masks checksums as TFRecord stores them: rotated by 15 bits, plus a constant."""
     return ((checksums >> 15) | (checksums << 17)) + np.uint32(_MASK)
 
 
 def records(messages: Sequence[bytes]) -> bytes:
-    """Frames messages as TFRecord does: length, its checksum, message, its checksum."""
+    """Encodes messages as TFRecord: length, its checksum, message, its checksum."""
     lengths = [struct.pack("<Q", len(message)) for message in messages]
     heads = masked(crc32c(lengths)).tolist()
     tails = masked(crc32c(messages)).tolist()
@@ -117,12 +117,12 @@ def _varint(value: int) -> bytes:
 
 
 def dataset_name(model: str) -> str:
-    """Gives a model's name as TensorFlow Datasets writes names."""
+    """Returns a model's name in the form that TensorFlow Datasets requires."""
     return re.sub(r"\W+", "_", model.lower()).strip("_") or "samples"
 
 
 def file_name(model: str, shard: int, shards: int) -> str:
-    """Gives a shard's name, which tells how many there are."""
+    """Returns the file name of a shard, which contains the number of shards."""
     return f"{dataset_name(model)}-{SPLIT}.tfrecord-{shard:05d}-of-{shards:05d}"
 
 
@@ -137,7 +137,18 @@ def metadata(
     size: int,
     description: str,
 ) -> dict[str, str]:
-    """Gives the files that `tfds.builder_from_directory` reads beside the shards, by name."""
+    """Returns the files that `tfds.builder_from_directory` reads beside the shards, by name.
+
+    Args:
+        model: name of the model.
+        kind: of the samples; images are stored as PNG.
+        shape: of a sample.
+        classes: number of classes, 0 for none.
+        names: of the classes, or empty.
+        lengths: number of samples in each shard.
+        size: bytes of all shards.
+        description: of the data set.
+    """
     features: dict[str, Any] = {"seed": _python("scalar.Scalar", tensor=_tensor("int64"))}
     if kind == "image":
         image = {"dtype": "uint8", "shape": _dimensions(shape)}
@@ -164,7 +175,7 @@ def metadata(
         "fileFormat": "tfrecord",
         "splits": [split],
     }
-    # dataset_info.json comes last: who finds it finds the rest.
+    # dataset_info.json is written last: a reader that finds it finds all other files.
     files["features.json"] = json.dumps(content, indent=2, sort_keys=True) + "\n"
     files["dataset_info.json"] = json.dumps(info, indent=2, sort_keys=True) + "\n"
     return files

@@ -1,4 +1,4 @@
-"""Small bundles for the tests of what reads them, and how a forger changes one."""
+"""Small bundles for the tests of their readers, and forged changes."""
 
 import dataclasses
 import hashlib
@@ -8,8 +8,10 @@ import keras
 import numpy as np
 
 import export
-from export.bundle import open_draft, write_models
-from export.manifest import describe_files, digest
+from export.bundle import write_models
+from export.draft import open_draft
+from export.files import describe_files
+from serving.manifest import digest
 
 L = keras.layers
 NAMES = ("shirt", "shoe", "bag")
@@ -17,7 +19,7 @@ LATENTS = 6
 
 
 def generator(name="clothes", seed=3):
-    """Pictures of 8 x 8 in three classes, from a transposed convolution."""
+    """A generator of 8 x 8 images in three classes, with a transposed convolution."""
     keras.utils.set_random_seed(seed)
     z, y = keras.Input((LATENTS,)), keras.Input((), dtype="int32")
     x = L.Concatenate()([z, L.Embedding(3, 4, embeddings_initializer="random_normal")(y)])
@@ -33,16 +35,16 @@ def write(to, seed=3, **options):
 
 
 def unverified(model, to, **options):
-    """Writes a bundle as an export does, without the comparison of runtimes."""
-    drawn, draft = open_draft(model, **options)
+    """Writes a bundle as an export does, without comparing the runtimes."""
+    opened, draft = open_draft(model, **options)
     to.mkdir()
-    write_models(drawn, to, draft)
+    write_models(opened, to, draft)
     dataclasses.replace(draft, files=describe_files(to)).save(to)
     return to
 
 
 def reseal(bundle, content=None, files=True):
-    """Makes digest and hashes of a bundle those of its content, as a forger would."""
+    """Corrects the digest and hashes of a bundle, as a forger would."""
     path = bundle / "manifest.json"
     content = json.loads(path.read_text()) if content is None else content
     for name in content["files"] if files else ():

@@ -1,4 +1,4 @@
-"""Messages of TensorFlow Serving and Triton, as far as the tests need them.
+"""Messages of TensorFlow Serving and Triton that the tests need.
 
 Written from the public .proto files: names and numbers of fields, which are all that text and
 bytes depend on. Where `tensorflow-serving-api` is installed, `test_tf_serving.py` holds the real
@@ -87,7 +87,7 @@ PACKAGE = "keras_gan.tests"
 
 @functools.cache
 def message(name):
-    """Gives the class of a message."""
+    """Returns the class of a message."""
     pool = descriptor_pool.Default()
     try:
         found = pool.FindMessageTypeByName(f"{PACKAGE}.{name}")

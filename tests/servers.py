@@ -1,4 +1,4 @@
-"""`keras-gan serve` in a process of its own, and a client of it, for the tests."""
+"""Runs `keras-gan serve` in a process of its own, with a client, for the tests."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# The program of the console script, in which what a server must not import does not exist.
+# The console script, with an import hook that refuses what a server must not import.
 PROGRAM = """
 import sys
 class Blocker:
@@ -30,9 +30,9 @@ sys.exit(main(sys.argv[1:]))
 
 
 async def comes(event, seconds=120):
-    """Waits for an event of another thread; where all threads are is printed if it does not come.
+    """Waits for an event of another thread; prints the stacks of all threads on a timeout.
 
-    Long, as a thread that loads a model in a test's process also collects what other tests left.
+    The timeout is long because loading a model in a test process collects the garbage of others.
     """
     try:
         await asyncio.wait_for(event.wait(), seconds)
@@ -53,7 +53,7 @@ class Answer:
 
     @property
     def error(self):
-        """The line that every refusal has, and nothing that looks like a stack trace."""
+        """The message of an error response, checked to be one rule without a stack trace."""
         assert self.headers["content-type"] == "application/json", self.body
         line = self.json["error"]
         assert "Received: " in line, line
@@ -62,7 +62,7 @@ class Answer:
 
 
 class Serving:
-    """A server that runs, in a `with` block."""
+    """A running server, for a `with` block."""
 
     def __init__(self, *args, wait=True, stderr=None):
         self.file = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the server
@@ -93,14 +93,14 @@ class Serving:
         self.process.stdout.close()
 
     def stop(self, kill=False):
-        """Ends it and gives its status."""
+        """Stops the server and returns its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
         return self.process.wait(60)
 
     @property
     def log(self):
-        """What it has written on standard error until now."""
+        """Returns the standard error so far."""
         self.file.flush()
         return os.pread(self.file.fileno(), 2**24, 0).decode()
 
@@ -108,7 +108,7 @@ class Serving:
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)
 
     def ask(self, path, body=None, headers=None, method=None, connection=None):
-        """One request; JSON unless the body is bytes."""
+        """Sends one request; the body is JSON unless it is bytes."""
         client = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         headers = dict(headers or {})
         if body is not None and not isinstance(body, bytes):
@@ -123,14 +123,14 @@ class Serving:
         return Answer(answer.status, found, content)
 
     def raw(self, data, seconds=20):
-        """What comes back for bytes on a connection, until its end."""
+        """Sends bytes on a connection and returns all that the server sends until it closes."""
         with self.connect() as connection:
             connection.settimeout(seconds)
             connection.sendall(data)
             return read_all(connection)
 
     def memory(self):
-        """Resident bytes."""
+        """Returns the resident bytes of the server."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) * 1024
 
@@ -144,9 +144,9 @@ def read_all(connection):
 
 
 def until(condition, seconds=20):
-    """Waits until something is so."""
+    """Waits until a condition holds and returns its value."""
     end = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < end, "it never became so"
+        assert time.monotonic() < end, "the condition did not hold in time"
         time.sleep(0.02)
     return found

@@ -1,4 +1,4 @@
-"""Samples in shards: what is in them, that they are made again byte for byte, and interruptions."""
+"""Tests of shards: content, byte-for-byte reproduction, interruption, user errors."""
 
 import dataclasses
 import hashlib
@@ -32,13 +32,13 @@ def bundle(clothes):
 
 
 def sample(bundle, out, *options):
-    """Runs the command here, in one process."""
+    """Runs the command in this process."""
     command = ["sample", str(bundle.path), "--out", str(out), "--workers", "1", *options]
     return cli.main(command)
 
 
 def start(bundle, out, *options, **more):
-    """Starts the command in a process of its own."""
+    """Starts the command in a new process."""
     command = [sys.executable, "-m", "serving.cli", "sample", str(bundle.path), "--out", str(out)]
     return subprocess.Popen(
         [*command, *options],
@@ -47,7 +47,7 @@ def start(bundle, out, *options, **more):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Who was started in a shell's background ignores it, and so do its children.
+        # A shell's background jobs ignore SIGINT, and their children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **more,
     )
@@ -61,7 +61,7 @@ def index(folder):
     return json.loads((folder / "index.json").read_text())
 
 
-# ----------------------------------------------------------------------------- what is in them
+# ----------------------------------------------------------------------------------- content
 
 
 def test_a_tar_holds_pictures_labels_and_seeds_by_key(bundle, tmp_path, capsys):
@@ -124,13 +124,13 @@ def test_an_npz_holds_arrays(bundle, tmp_path):
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     assert sorted(whole) == ["labels", "samples", "seeds"]
     assert whole["seeds"].tolist() == [0, 1, 2, 3, 4]
-    assert whole["labels"].tolist() == [1, 0, 1, 0, 1]  # turns go on over the shards
+    assert whole["labels"].tolist() == [1, 0, 1, 0, 1]  # the cycle continues across shards
     expected = bundle.generate(range(5), whole["labels"], 0.5)
     assert whole["samples"].dtype == np.float32
     np.testing.assert_allclose(whole["samples"], expected, atol=1e-6)
 
 
-def test_the_index_tells_of_every_shard(bundle, tmp_path):
+def test_the_index_lists_every_shard(bundle, tmp_path):
     out = tmp_path / "shards"
     assert sample(bundle, f"{out}/", "--count", "10", "--shard-size", "4") == 0
     content = index(out)
@@ -145,7 +145,7 @@ def test_the_index_tells_of_every_shard(bundle, tmp_path):
     assert "onnxruntime" in content["software"]
 
 
-def test_metadata_can_be_left_out(bundle, tmp_path):
+def test_metadata_can_be_omitted(bundle, tmp_path):
     assert sample(bundle, f"{tmp_path}/x/", "--count", "1", "--no-metadata") == 0
     with tarfile.open(tmp_path / "x" / "clothes-000000.tar") as tar:
         image = Image.open(tar.extractfile(f"{0:019d}.png"))
@@ -166,7 +166,7 @@ def plain_crc32c(message):
 
 
 def test_checksums_are_those_of_the_rfc():
-    """The test vectors of RFC 3720, B.4, and messages of all lengths at once."""
+    """The test vectors of RFC 3720, B.4, and messages of different lengths together."""
     vectors = [
         (bytes(32), 0x8A9136AA),
         (b"\xff" * 32, 0x62A8AB43),
@@ -234,7 +234,7 @@ def test_tensorflow_datasets_reads_numbers(tmp_path):
     np.testing.assert_array_equal([row["sample"] for row in rows], samples)
 
 
-# ------------------------------------------------------------------------- again, and going on
+# ------------------------------------------------------------- reproduction and resumption
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -253,7 +253,7 @@ def test_a_shard_is_made_again_byte_for_byte(bundle, tmp_path, form):
 
 
 def test_shards_of_a_larger_whole_and_another_number_of_workers_are_the_same(bundle, tmp_path):
-    """Two processes do what one does, and what a shard holds depends on its seeds alone."""
+    """Two processes write the same bytes as one; a shard depends on its seeds alone."""
     process = start(
         bundle, f"{tmp_path}/two/", "--count", "8", "--shard-size", "2", "--workers", "2"
     )
@@ -266,9 +266,9 @@ def test_shards_of_a_larger_whole_and_another_number_of_workers_are_the_same(bun
 
 def test_a_complete_folder_is_left_as_it_is(bundle, tmp_path, capsys):
     out = tmp_path / "shards"
-    for told in ("samples/s", "all of it was there"):
+    for rate in ("samples/s", "all of them existed"):
         assert sample(bundle, f"{out}/", "--count", "4", "--shard-size", "2") == 0
-        assert told in capsys.readouterr().out
+        assert rate in capsys.readouterr().out
 
 
 def test_other_arguments_are_refused_by_name(bundle, tmp_path, capsys):
@@ -278,11 +278,11 @@ def test_other_arguments_are_refused_by_name(bundle, tmp_path, capsys):
     capsys.readouterr()
     others = ("--count", "5", "--shard-size", "2", "--labels", "shoe", "--truncation", "0.5")
     assert sample(bundle, out, *others) == 2
-    told = capsys.readouterr().err
+    error = capsys.readouterr().err
     for part in ("count=5 (was 4)", "labels=[1] (was None)", "truncation=0.5 (was 1.0)"):
-        assert part in told
-    assert "shard_size" not in told
-    assert told.count("\n") == 1
+        assert part in error
+    assert "shard_size" not in error
+    assert error.count("\n") == 1
     assert files(tmp_path / "shards") == before
 
 
@@ -290,12 +290,12 @@ def test_other_releases_are_refused_by_name(bundle, tmp_path, monkeypatch):
     job = bulk.plan(bundle, 2, seed=0, count=2)
     bulk.run(job, str(tmp_path), workers=1)
     software = index(tmp_path)["software"] | {"pillow": "0.1"}
-    monkeypatch.setattr(bulk, "_software", lambda: software)
-    with pytest.raises(UsageError, match=r"and releases that.*pillow='0.1' \(was"):
+    monkeypatch.setattr("serving.bulk.index.software", lambda: software)
+    with pytest.raises(UsageError, match=r"arguments and releases.*pillow='0.1' \(was"):
         bulk.run(job, str(tmp_path), workers=1)
 
 
-def test_only_our_own_leavings_are_removed(bundle, tmp_path):
+def test_only_our_own_temporary_files_are_removed(bundle, tmp_path):
     ours = [f".clothes-000001.tar.{os.getpid()}.part", ".index.json.7.part"]
     theirs = ["film.mkv.part", ".film.mkv.12.part"]
     for name in (*ours, *theirs):
@@ -305,7 +305,7 @@ def test_only_our_own_leavings_are_removed(bundle, tmp_path):
     assert left == set(theirs)
 
 
-def test_a_folder_of_something_else_is_not_touched(bundle, tmp_path, capsys):
+def test_a_folder_of_other_files_is_not_changed(bundle, tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("mine")
     assert sample(bundle, f"{tmp_path}/", "--count", "2") == 2
     assert "holds 'notes.txt'" in capsys.readouterr().err
@@ -314,24 +314,24 @@ def test_a_folder_of_something_else_is_not_touched(bundle, tmp_path, capsys):
     assert (tmp_path / "notes.txt").read_text() == "mine"
     (tmp_path / "index.json").write_text("{}")
     assert sample(bundle, f"{tmp_path}/", "--count", "2", "--overwrite") == 2
-    assert "must be one that keras-gan sample wrote" in capsys.readouterr().err
+    assert "must be a file that keras-gan sample wrote" in capsys.readouterr().err
 
 
-def test_a_bundle_that_becomes_another_one_is_refused(bundle, tmp_path):
+def test_a_bundle_that_changes_is_refused(bundle, tmp_path):
     link = tmp_path / "latest"
     link.symlink_to(bundle.path)
     job = bulk.plan(serving.Bundle(link, threads=1), 2, seed=0, count=4)
     assert job.bundle == str(bundle.path.resolve())
     other = dataclasses.replace(job, sha256="0" * 64)
     for workers in (1, 2):
-        with pytest.raises(UsageError, match=r"must stay what it is.*was '000"):
+        with pytest.raises(UsageError, match=r"must not change while.*was '000"):
             bulk.run(other, str(tmp_path / f"{workers}"), workers=workers)
 
 
 def test_two_runs_do_not_write_into_one_folder(bundle, tmp_path):
     job = bulk.plan(bundle, 2, seed=0, count=2)
-    place = bulk.open_place(str(tmp_path))
-    with place.held(), pytest.raises(UsageError, match="Only one run at a time"):
+    destination = bulk.open_destination(str(tmp_path))
+    with destination.locked(), pytest.raises(UsageError, match="Only one run at a time"):
         bulk.run(job, str(tmp_path), workers=1)
     assert bulk.run(job, str(tmp_path), workers=1)["complete"]
 
@@ -342,7 +342,7 @@ def wait_for_shards(folder, process, count):
             return
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
-    raise AssertionError("no shard came")
+    raise AssertionError("no shard was made")
 
 
 def children_of(process):
@@ -361,8 +361,8 @@ def alive(pid):
     "sent",
     [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL],
 )
-def test_an_interrupted_run_is_gone_on_with(bundle, tmp_path, sent):
-    """By Ctrl-C and by a cluster's signal in order; killed, it leaves no workers behind."""
+def test_an_interrupted_run_is_resumed(bundle, tmp_path, sent):
+    """Ctrl-C and SIGTERM end it in order; a killed run leaves no workers behind."""
     out = tmp_path / "shards"
     options = ("--count", "200000", "--shard-size", "40", "--batch-size", "8", "--workers", "2")
     process = start(bundle, f"{out}/", *options, start_new_session=True)
@@ -379,7 +379,7 @@ def test_an_interrupted_run_is_gone_on_with(bundle, tmp_path, sent):
         assert process.returncode == -signal.SIGKILL
     else:
         assert process.returncode == 128 + sent
-        assert "the same command goes on" in err
+        assert "run the same command again" in err
         assert "Traceback" not in err
         assert not list(out.glob(".*"))
         done = index(out)
@@ -404,13 +404,13 @@ from serving import Bundle, bulk
 bundle = Bundle(sys.argv[1], threads=1)
 job = bulk.plan(bundle, int(sys.argv[4]), seed=0, count=int(sys.argv[3]), form="npz")
 bulk.run(job, sys.argv[2], workers=1)
-# Not getrusage, which starts from the peak of the process that was forked.
+# Not getrusage, which includes the peak of the process that forked this one.
 print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 """
 
 
 def peak(bundle, out, count, shard):
-    """MiB of a process that makes so many samples in shards of that size."""
+    """Returns the peak MiB of a process that makes `count` samples in shards of `shard`."""
     done = subprocess.run(
         [sys.executable, "-c", PEAK, bundle.path, out, str(count), str(shard)],
         cwd=ROOT,
@@ -424,26 +424,26 @@ def peak(bundle, out, count, shard):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_does_not_grow_with_the_count_or_the_shard(bundle, tmp_path):
-    """20,000 samples are 15 MB: held together they would show."""
+    """20,000 samples are 15 MB: kept in memory they would exceed the limit."""
     few = peak(bundle, tmp_path / "few", 500, 500)
     many = peak(bundle, tmp_path / "many", 20_000, 20_000)
     print(f"{few:.0f} and {many:.0f} MiB")
     assert many < few + 5
 
 
-# -------------------------------------------------------------------------------- mistakes
+# ----------------------------------------------------------------------------- user errors
 
 
 MISTAKES = [
     (["--shard-size", "0"], "--shard-size must be at least 1"),
     (["--workers", "0"], "--workers must be at least 1"),
-    (["--format", "png"], "must be webdataset, npz or tfrecord. Received: 'png'"),
-    (["--engine", "spark"], "--engine must be processes or ray. Received: 'spark'"),
+    (["--format", "png"], "must be webdataset, npz or tfrecord. Received: format='png'"),
+    (["--engine", "spark"], "--engine must be processes or ray. Received: --engine spark"),
     (["--labels", "hat"], "A label must be 0 to 2"),
-    (["--count", str(10**15)], "There may be 1000000 shards at most"),
-    (["--truncation", "-1"], "truncation must be"),
-    (["--batch-size", "0"], "batch_size must be"),
-    (["--each", "x"], "without it"),
+    (["--count", str(10**15)], "A job must have at most 1000000 shards"),
+    (["--truncation", "-1"], "Received: truncation=-1.0"),
+    (["--batch-size", "0"], "Received: batch_size=0"),
+    (["--each", "x"], "--each cannot be combined"),
     (["--out", "/dev/null", "--workers", "1"], "must name a folder"),
     (["--out", "/dev/null/x/"], "must be writable"),
     (["--out", "nosuch://bucket/x"], "file system's package for fsspec"),
@@ -512,7 +512,7 @@ def test_ray_data_makes_the_same_shards(bundle, tmp_path):
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]
-    assert "all of it was there" in done.stdout
+    assert "all of them existed" in done.stdout
     here, ray = (index(tmp_path / name) for name in ("here", "ray"))
     assert [r["name"] for r in here["shards"]] == [r["name"] for r in ray["shards"]]
     with tarfile.open(tmp_path / "ray" / "clothes-000003.tar") as tar:

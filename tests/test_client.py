@@ -1,4 +1,4 @@
-"""serving.Client: the same call to every server, and what it does when they fail."""
+"""Tests of serving.Client: the same call to every server, failures, retries."""
 
 import asyncio
 import contextlib
@@ -17,13 +17,17 @@ from wire import Wire, hang_up, refuse, say
 
 import serving
 from serving import AsyncClient, Client, ServerError, UsageError, cli, interpolation, pictures
-from serving.client import RemoteBundle, _Answer, _check, _retry_after
+from serving.client import RemoteBundle
+from serving.client.arguments import check_arguments
+from serving.client.endpoint import retry_after
+from serving.client.http_types import Response
+from serving.client.session import Server
 from serving.seeds import latents_from_seeds
 
 CLASSES = '{"count": 3, "names": ["shirt", "shoe", "bag"]}'
 CONFIG = {"classes": {"string_value": CLASSES}, "value_range": {"string_value": "[-1.0, 1.0]"}}
 
-# The servers of a bundle, by what they speak and tell.
+# Servers of a bundle, by their protocol and by what they report.
 SERVERS = {
     "keras_gan": {"speaks": ("keras_gan", "v2")},
     "v2": {"speaks": ("v2",), "config": CONFIG},
@@ -55,7 +59,7 @@ def expected(bundle, latents, labels):
     return wire.run(bundle, latents, np.array(labels))
 
 
-def test_every_server_gives_what_the_bundle_does(server, bundle):
+def test_every_server_gives_the_samples_of_the_bundle(server, bundle):
     with Client(server.url) as client:
         samples = client.generate([7, 8, 2**40])
         assert samples.dtype == np.float32
@@ -67,7 +71,7 @@ def test_every_server_gives_what_the_bundle_does(server, bundle):
         assert client.generate(3).shape == (1, 8, 8, 3)
 
 
-def test_every_server_walks_and_looks_around(server, bundle):
+def test_every_server_interpolates_and_gives_neighbors(server, bundle):
     z = latents_from_seeds([5, 9, 11], bundle.latent_dim)
     with Client(server.url) as client:
         walk = client.generate(interpolate=[5, 9, 11], count=7)
@@ -97,7 +101,7 @@ def test_every_server_gives_pictures(server, bundle):
         assert len(client.pictures(interpolate=[1, 2], count=3)) == 3
 
 
-def test_every_server_tells_its_models(server):
+def test_every_server_lists_its_models(server):
     (model,) = Client(server.url).models()
     assert (model["name"], model["version"], model["versions"]) == ("clothes", 1, [1])
     assert (model["kind"], model["shape"], model["latent_dim"]) == ("image", [8, 8, 3], 6)
@@ -105,7 +109,7 @@ def test_every_server_tells_its_models(server):
     assert model["classes"] == {"count": 3, "names": ["shirt", "shoe", "bag"]}
 
 
-def test_many_samples_are_asked_for_in_parts(server, bundle):
+def test_many_samples_are_requested_in_parts(server, bundle):
     client = Client(server.url, batch_size=4)
     labels = [0, 1, 2] * 3 + [1]
     samples = client.generate(range(10), labels=labels)
@@ -134,25 +138,25 @@ def test_a_model_is_named_in_the_url_or_by_argument(bundle, speaks):
                 Client(server.url).generate([1])
 
 
-def test_what_a_server_does_not_tell_comes_from_the_bundle(bundle):
+def test_the_bundle_supplies_what_a_server_does_not_report(bundle):
     with Wire(bundle, ("v2",)) as server:
         client = Client(server.url)
         assert client.models()[0]["classes"] is None
-        with pytest.raises(UsageError, match="does not tell the number of classes"):
+        with pytest.raises(UsageError, match="does not report the number of classes"):
             client.generate([1])
         with pytest.raises(UsageError, match="labels must be ids"):
             client.generate([1], labels="shoe")
         shoe = bundle.generate([1], "shoe")
         np.testing.assert_allclose(client.generate([1], labels=1), shoe, atol=1e-6)
-        told = Client(server.url, bundle=bundle.path)
-        np.testing.assert_allclose(told.generate([1], labels="shoe"), shoe, atol=1e-6)
-        np.testing.assert_allclose(told.generate([1]), bundle.generate([1]), atol=1e-6)
+        informed = Client(server.url, bundle=bundle.path)
+        np.testing.assert_allclose(informed.generate([1], labels="shoe"), shoe, atol=1e-6)
+        np.testing.assert_allclose(informed.generate([1]), bundle.generate([1]), atol=1e-6)
 
 
 # ----------------------------------------------------------------------------------- failures
 
 
-def test_a_full_server_is_asked_again_after_what_it_says(ours):
+def test_a_full_server_is_asked_again_after_its_retry_after(ours):
     ours.script = [refuse(503, Retry_After="0.3"), refuse(429, Retry_After="0"), refuse(502)]
     client = Client(ours.url)
     start = time.monotonic()
@@ -161,7 +165,7 @@ def test_a_full_server_is_asked_again_after_what_it_says(ours):
     assert len(ours.asked("generate")) == 4
 
 
-def test_a_server_that_stays_full_is_left_with_its_own_line(ours):
+def test_a_server_that_stays_full_raises_its_own_line(ours):
     ours.script = [refuse(503, Retry_After="0.01")] * 9
     with pytest.raises(ServerError, match=r"^The queue must have a place\. Received: 256") as e:
         Client(ours.url, retries=2).generate([1])
@@ -171,31 +175,31 @@ def test_a_server_that_stays_full_is_left_with_its_own_line(ours):
     ours.script = [refuse(503, Retry_After="3600")]
     with pytest.raises(ServerError, match="The queue"):
         Client(ours.url, timeout=5.0).generate([1])
-    assert time.monotonic() - start < 4.0  # it does not wait for what comes too late
+    assert time.monotonic() - start < 4.0  # it does not wait beyond its timeout
 
 
-def test_waits_are_never_shorter_than_asked_and_not_all_the_same(ours):
+def test_waits_are_random_and_never_shorter_than_retry_after(ours):
     client = Client(ours.url)
-    full = _Answer(503, {"retry-after": "2"}, b"")
-    waits = [client._next_wait(0, time.monotonic() + 60, full) for _ in range(50)]
+    full = Response(503, {"retry-after": "2"}, b"")
+    waits = [client.retries.next_wait(0, time.monotonic() + 60, full) for _ in range(50)]
     assert min(waits) >= 2.0
     assert max(waits) <= 2.1
     assert len(set(waits)) > 40
-    later = [client._next_wait(n, time.monotonic() + 60, None) for n in range(6)]
+    later = [client.retries.next_wait(n, time.monotonic() + 60, None) for n in range(6)]
     assert all(a * 2 * 0.5 <= b * 1.01 for a, b in itertools.pairwise(later))
     assert later[5] <= 3.2
-    assert client._next_wait(6, time.monotonic() + 60, None) is None
-    assert client._next_wait(0, time.monotonic() + 1, full) is None
+    assert client.retries.next_wait(6, time.monotonic() + 60, None) is None
+    assert client.retries.next_wait(0, time.monotonic() + 1, full) is None
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("7", 7.0), ("0.5", 0.5), ("-3", 0.0), ("", None), ("soon", None), ("nan", None)],
 )
-def test_retry_after(text, seconds):
-    assert _retry_after(_Answer(503, {"retry-after": text}, b"")) == seconds
+def testretry_after(text, seconds):
+    assert retry_after(Response(503, {"retry-after": text}, b"")) == seconds
     at = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 30))
-    assert 28 < (_retry_after(_Answer(503, {"retry-after": at}, b"")) or 0) < 31
+    assert 28 < (retry_after(Response(503, {"retry-after": at}, b"")) or 0) < 31
 
 
 def test_connections_are_kept_and_replaced(ours):
@@ -203,7 +207,7 @@ def test_connections_are_kept_and_replaced(ours):
     for _ in range(3):
         client.generate([1])
     assert ours.connections == 1
-    ours.script = [hang_up]  # as a server that has closed an idle connection
+    ours.script = [hang_up]  # like a server that has closed an idle connection
     start = time.monotonic()
     assert client.generate([1]).shape == (1, 8, 8, 3)
     assert time.monotonic() - start < 1.0
@@ -226,7 +230,7 @@ def test_a_token_is_sent(bundle, tmp_path, monkeypatch, capsys):
 
 
 def npy(shape, count=0):
-    """An .npy file of zeros that claims a shape."""
+    """Returns an .npy file of zeros whose header claims a shape."""
     head = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
     return b"\x93NUMPY\x01\x00\x76\x00" + head.encode() + bytes(4 * count)
 
@@ -252,7 +256,7 @@ def test_a_bad_answer_is_one_line(ours, answer, rule):
     assert "\n" not in str(caught.value)
 
 
-def test_an_array_that_runs_a_program_is_not_opened(ours):
+def test_a_pickled_array_is_not_opened(ours):
     class Evil:
         def __reduce__(self):
             return (pytest.fail, ("a pickle was run",))
@@ -278,14 +282,14 @@ def test_bad_answers_of_v2_are_one_line(bundle):
             client.generate([1])
 
 
-def test_nobody_there_is_one_line():
+def test_an_unreachable_server_is_one_line():
     start = time.monotonic()
     with pytest.raises(ServerError, match=r"must answer at the URL.*(refused|Connection)"):
         Client("http://127.0.0.1:9", retries=1).generate([1])
     assert time.monotonic() - start < 3.0
 
 
-def test_a_server_that_is_silent_is_given_up(ours):
+def test_a_silent_server_times_out(ours):
     client = Client(ours.url, timeout=0.3)
     client.models()
     ours.script = [lambda _: time.sleep(1.5)]
@@ -298,7 +302,7 @@ def test_a_server_that_is_silent_is_given_up(ours):
 @pytest.mark.parametrize(
     "begun", [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-Long: "]
 )
-def test_a_server_that_trickles_is_given_up(ours, begun):
+def test_a_server_that_sends_byte_by_byte_times_out(ours, begun):
     def trickle(handler):
         handler.wfile.write(begun)
         with contextlib.suppress(OSError):
@@ -316,13 +320,13 @@ def test_a_server_that_trickles_is_given_up(ours, begun):
 
 
 @pytest.mark.parametrize(("given", "asked"), [(None, [None, 3, 3]), (2, [2, 2, 2])])
-def test_all_parts_are_asked_of_the_version_that_answers_the_first(given, asked):
+def test_all_parts_are_requested_from_the_version_of_the_first(given, asked):
     client = Client("http://127.0.0.1:9", batch_size=1)
-    client._server = ("keras_gan", "", None)
-    plan = client._generate(_check([1, 2, 3], version=given))
+    client.session.server = Server("keras_gan", "", None)
+    plan = client.session.generate(check_arguments([1, 2, 3], version=given))
     buffer = io.BytesIO()
     np.save(buffer, np.zeros((1, 2), np.float32))
-    answers = [_Answer(200, {"x-model-version": str(x)}, buffer.getvalue()) for x in (3, 4, 4)]
+    answers = [Response(200, {"x-model-version": str(x)}, buffer.getvalue()) for x in (3, 4, 4)]
     for version, answer in zip(asked, [None, *answers], strict=False):
         assert json.loads(plan.send(answer).body).get("version") == version
 
@@ -330,20 +334,20 @@ def test_all_parts_are_asked_of_the_version_that_answers_the_first(given, asked)
 @pytest.mark.parametrize(
     ("wanted", "rule"),
     [
-        ({}, "named by seeds"),
-        ({"seeds": [1], "count": 2}, "named by seeds"),
-        ({"seeds": [1], "interpolate": [1, 2]}, "named by seeds"),
+        ({}, "named by `seeds`"),
+        ({"seeds": [1], "count": 2}, "named by `seeds`"),
+        ({"seeds": [1], "interpolate": [1, 2]}, "named by `seeds`"),
         ({"seeds": [-1]}, "at least 0"),
         ({"seeds": "a"}, "sequence of integers"),
-        ({"count": 0}, "count must be"),
-        ({"seed": []}, "seed must be one integer"),
-        ({"interpolate": [], "count": 2}, "interpolate must name seeds"),
-        ({"seeds": [1], "truncation": -1.0}, "truncation must be"),
+        ({"count": 0}, "`count` must be"),
+        ({"seed": []}, "`seed` must be one integer"),
+        ({"interpolate": [], "count": 2}, "`interpolate` must name at least one seed"),
+        ({"seeds": [1], "truncation": -1.0}, "`truncation` must be"),
         ({"seeds": [1, 2], "labels": [0, 1, 2]}, "one for each of the 2"),
-        ({"around": 3, "radius": 1.5}, "radius must be"),
+        ({"around": 3, "radius": 1.5}, "`radius` must be"),
     ],
 )
-def test_mistakes_do_not_reach_the_server(wanted, rule):
+def test_user_errors_do_not_reach_the_server(wanted, rule):
     with pytest.raises(UsageError, match=rule):
         Client("http://127.0.0.1:9").generate(**wanted)
 
@@ -353,17 +357,17 @@ URLS += ["http://me:secret@h/", "http://h/?model=x", "http://h/\N{LATIN SMALL LE
 
 
 @pytest.mark.parametrize("url", URLS)
-def test_a_url_is_checked_at_once(url):
-    with pytest.raises(UsageError, match="A server's URL is http"):
+def test_a_url_is_checked_by_the_constructor(url):
+    with pytest.raises(UsageError, match="A server's URL must be http"):
         Client(url)
-    with pytest.raises(UsageError, match="protocol must be one of"):
+    with pytest.raises(UsageError, match="`protocol` must be one of"):
         Client("http://h", protocol="grpc")
-    with pytest.raises(UsageError, match="A token must be plain") as caught:
+    with pytest.raises(UsageError, match="`token` must hold printable") as caught:
         Client("http://h", token="secret\r\nHost: elsewhere")
     assert "secret" not in str(caught.value)
 
 
-def test_it_is_light():
+def test_the_import_is_light():
     code = (
         "import sys, serving; serving.Client; print(sorted(sys.modules));"
         "serving.Client('http://127.0.0.1:9')"
@@ -437,7 +441,7 @@ def test_an_async_call_that_is_cancelled_closes_its_connection(ours):
         b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort",
     ],
 )
-def test_what_is_no_http_is_one_line(ours, answer):
+def test_a_response_that_is_not_http_is_one_line(ours, answer):
     def speak(handler):
         handler.wfile.write(answer)
         hang_up(handler)
@@ -466,7 +470,7 @@ def test_an_async_client_times_out(ours):
 # ------------------------------------------------------------------------------- command line
 
 
-def test_sample_takes_a_servers_url_as_it_takes_a_bundle(server, bundle, tmp_path, capsys):
+def test_sample_takes_a_server_as_it_takes_a_bundle(server, bundle, tmp_path, capsys):
     options = ["--count", "5", "--labels", "shoe,2", "--truncation", "0.7", "--batch-size", "2"]
     written = []
     for source in (f"{server.url}/clothes", str(bundle.path)):
@@ -474,9 +478,9 @@ def test_sample_takes_a_servers_url_as_it_takes_a_bundle(server, bundle, tmp_pat
             out = tmp_path / f"{len(written)}-{name}"
             assert cli.main(["sample", source, *options, "--out", str(out)]) == 0
             written.append(out)
-    told = capsys.readouterr().out.splitlines()[0]
-    assert "5 samples of clothes" in told
-    assert f"samples/s on 127.0.0.1:{server.port}" in told
+    line = capsys.readouterr().out.splitlines()[0]
+    assert "5 samples of clothes" in line
+    assert f"samples/s on 127.0.0.1:{server.port}" in line
     grids = [np.asarray(Image.open(path)) for path in written[::2]]
     np.testing.assert_array_equal(*grids)
     far, near = (np.load(path) for path in written[1::2])
@@ -489,14 +493,14 @@ def test_sample_takes_a_servers_url_as_it_takes_a_bundle(server, bundle, tmp_pat
     assert sorted(p.name for p in folder.iterdir()) == ["seed000000.png", "seed000001.png"]
 
 
-def test_mistakes_with_a_server_are_one_line(ours, tmp_path, monkeypatch, capsys):
+def test_user_errors_with_a_server_are_one_line(ours, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for url, options, rule in (
         (f"{ours.url}/hats", [], "must have the model. Received: 'hats'"),
         (ours.url, ["--labels", "hat"], "A label must be 0 to 2 or one of shirt"),
-        (ours.url, ["--batch-size", "0"], "batch_size must be"),
+        (ours.url, ["--batch-size", "0"], "batch_size` must be"),
         (ours.url, ["--out", "shards/"], "Shards are made from a bundle on disk"),
-        ("http://", [], "A server's URL is"),
+        ("http://", [], "A server's URL must be"),
     ):
         assert cli.main(["sample", url, *options]) == 2
         error = capsys.readouterr().err
@@ -513,12 +517,12 @@ def test_a_remote_bundle_is_used_as_a_bundle(server, bundle):
     assert remote.sample([4, 5])["labels"].tolist() == [1, 2]
 
 
-# ------------------------------------------------------------------------------ the real thing
+# ---------------------------------------------------------------------------- keras-gan serve
 
 
 @pytest.fixture(scope="module")
 def running(clothes):
-    """`keras-gan serve` in a process of its own."""
+    """Runs `keras-gan serve` in a new process."""
     from servers import Serving
 
     with Serving(clothes.path) as server:
@@ -548,14 +552,14 @@ def test_the_server_gives_the_same_by_each_of_its_protocols(running, bundle, pro
     assert (model["name"], model["version"], model["shape"]) == ("clothes", 1, [8, 8, 3])
 
 
-def test_the_server_is_found_and_its_lines_are_told(running, bundle):
+def test_the_server_is_detected_and_its_error_lines_are_raised(running, bundle):
     client = Client(running)
     np.testing.assert_allclose(client.generate(range(100)), bundle.generate(range(100)), atol=1e-6)
-    assert client._server == ("keras_gan", "", None)
+    assert client.session.server == ("keras_gan", "", None)
     with pytest.raises(ServerError, match="A label must be 0 to 2") as caught:
         client.generate([1], labels="hat")
     assert caught.value.status == 400
-    with pytest.raises(ServerError, match="Versions of 'clothes' are 1") as caught:
+    with pytest.raises(ServerError, match="`version` of 'clothes' must be one of 1") as caught:
         client.generate([1], version=7)
     assert caught.value.status == 404
 
@@ -567,10 +571,10 @@ def test_the_server_is_found_and_its_lines_are_told(running, bundle):
     np.testing.assert_allclose(made, bundle.generate(range(20)), atol=1e-6)
 
 
-# ------------------------------------------------------------------------- between the latents
+# ------------------------------------------------------------------------------ interpolation
 
 
-def test_a_walk_has_equal_angles_and_passes_its_stations():
+def test_interpolation_has_equal_angles_and_passes_its_stations():
     z = np.array([[2.0, 0.0], [0.0, 2.0], [-4.0, 0.0]])
     walk = interpolation.interpolate(z, 5)
     np.testing.assert_allclose(walk[::2], z, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Damaged and forged bundles: refused by every reader, in one line, whatever is wrong with them."""
+"""Damaged and forged bundles: every reader refuses them in one line."""
 
 import hashlib
 import io
@@ -37,7 +37,7 @@ def copy(whole, tmp_path):
     return shutil.copytree(whole, tmp_path / "copy")
 
 
-# ---------------------------------------------------------------------------- ways to damage one
+# --------------------------------------------------------------------------------- damages
 
 
 def files(**change):
@@ -51,7 +51,7 @@ def files(**change):
 
 
 def text(old, new):
-    """Replaces a piece of the manifest's text, its digest left as it is."""
+    """Replaces a piece of the manifest's text without correcting the digest."""
 
     def damage(path):
         content = (path / "manifest.json").read_text()
@@ -68,7 +68,7 @@ def cut(name):
 
 
 def link(name):
-    """Moves a file out of the bundle and puts a link to it in its place."""
+    """Moves a file out of the bundle and replaces it by a link."""
 
     def damage(path):
         outside = path.with_name("outside")
@@ -104,7 +104,7 @@ def more_inputs(*more):
 
 
 def weights(content, then=lambda path: None):
-    """Puts a file of weights beside the model, of which the manifest says that it is `1`."""
+    """Adds a file of weights, whose content is `1` according to the manifest."""
 
     def damage(path):
         (path / DATA).write_bytes(b"1")
@@ -184,7 +184,7 @@ def device(path):
 
 BOTH, EXPORT = ("export", "serving"), ("export",)
 
-# name: damage, who must refuse it, what the line of each of them says.
+# name: damage, readers that must refuse it, words of their error.
 DAMAGES = {
     # bytes
     "model cut": (cut("model.onnx"), BOTH, "SHA-256"),
@@ -209,7 +209,7 @@ DAMAGES = {
         BOTH,
         "must be JSON",
     ),
-    # which file is where
+    # missing, added and swapped files
     "model missing": (lambda p: (p / "model.onnx").unlink(), BOTH, "model.onnx"),
     "golden missing": (lambda p: (p / "golden.npz").unlink(), EXPORT, "golden.npz is missing"),
     "SavedModel missing": (lambda p: shutil.rmtree(p / "saved_model"), EXPORT, "is missing"),
@@ -229,7 +229,7 @@ DAMAGES = {
     ),
     # links and devices
     "model a link": (link("model.onnx"), BOTH, "link"),
-    "manifest a link": (link("manifest.json"), BOTH, "a link or no plain file"),
+    "manifest a link": (link("manifest.json"), BOTH, "a link, not a regular file"),
     "golden a link": (link("golden.npz"), EXPORT, "is a link"),
     "SavedModel a link": (link("saved_model"), EXPORT, "is missing"),
     "a link to a loop": (lambda p: (p / "loop").symlink_to(p), EXPORT, "is a link"),
@@ -237,7 +237,7 @@ DAMAGES = {
     "manifest a pipe": (device, BOTH, "manifest.json"),
     # the manifest as JSON
     "license edited": (text('"license": null', '"license": "CC0-1.0"'), BOTH, "digest"),
-    "a key twice": (text('"kind"', '"kind": "points", "kind"'), BOTH, "there twice"),
+    "a key twice": (text('"kind"', '"kind": "points", "kind"'), BOTH, "a repeated key"),
     "NaN": (text('"license": null', '"license": NaN'), BOTH, "must be JSON"),
     "Infinity": (text('"license": null', '"license": -Infinity'), BOTH, "must be JSON"),
     "a number above all": (text('"license": null', '"license": 1e999'), BOTH, "must be JSON"),
@@ -271,10 +271,11 @@ DAMAGES = {
     ),
     "range upside down": (lambda p: edit(p, value_range=[1, -1]), BOTH, "value_range="),
     "empty range": (lambda p: edit(p, value_range=[]), BOTH, "value_range="),
-    "path that leaves": (files(more={"../secret": HASH}), EXPORT, "damaged field"),
-    "path from the root": (files(more={"/etc/passwd": HASH}), EXPORT, "damaged field"),
-    "path by detours": (files(more={"x/./y": HASH}), EXPORT, "damaged field"),
-    "path of Windows": (files(more={"..\\x": HASH}), EXPORT, "damaged field"),
+    "path that leaves": (files(more={"../secret": HASH}), BOTH, "files="),
+    "path from the root": (files(more={"/etc/passwd": HASH}), BOTH, "files="),
+    "path by detours": (files(more={"x/./y": HASH}), BOTH, "files="),
+    "path of Windows": (files(more={"..\\x": HASH}), BOTH, "files="),
+    "files without the model": (lambda p: edit(p, files={}), BOTH, "must list model.onnx"),
     "hash of no hash": (
         files(more={"model.onnx": {"sha256": "é", "bytes": 1}}),
         BOTH,
@@ -320,7 +321,7 @@ DAMAGES = {
         EXPORT,
         "samples of golden.npz must be in range",
     ),
-    "golden of other counts": (golden(seeds=np.arange(3)), EXPORT, "as many of each"),
+    "golden of other counts": (golden(seeds=np.arange(3)), EXPORT, "the same length"),
     "golden with more": (golden(extra=np.zeros(1)), EXPORT, "must hold"),
     "golden no zip": (
         lambda p: ((p / "golden.npz").write_text("x"), reseal(p)),
@@ -338,7 +339,7 @@ DAMAGES = {
 
 
 def refusals(path):
-    """What each reader says of a bundle before a runtime is started, `None` where it takes it."""
+    """Returns the error of each reader before a runtime starts, `None` where it accepts."""
     said = {}
     try:
         manifest = Manifest.load(path)
@@ -358,7 +359,7 @@ def is_one_line(text):
     return text.isprintable() and len(text) < 1000
 
 
-def test_there_are_more_than_fifty():
+def test_there_are_more_than_fifty_damages():
     assert len(DAMAGES) > 50
 
 
@@ -370,13 +371,13 @@ def test_a_damaged_bundle_is_refused_in_one_line(copy, name):
         if reader not in readers:
             assert said is None or reader == "export", (reader, said)
             continue
-        assert said is not None, f"{reader} took it"
+        assert said is not None, f"{reader} accepted it"
         assert is_one_line(said), said
         assert any(word in said for word in words.split("|")), said
 
 
 def refusals_of(path):
-    """The same through the functions that users call."""
+    """Returns the same through the functions that users call."""
     said = refusals_by(path, lambda: export.verify_bundle(path).problems, UsageError)
     other = refusals_by(path, lambda: serving.Bundle(path) and (), serving.UsageError)
     return {"export": said, "serving": other}
@@ -407,7 +408,7 @@ def test_the_command_line_shows_no_traceback(copy, name, capsys):
         assert printed.err.count("\n") == 1
 
 
-# ------------------------------------------------------------------------------ by chance
+# --------------------------------------------------------------------------- random damage
 
 NASTY = [None, True, 0, -1, 2**63, 10**400, 0.5, 1e308, "", "x" * 5000, "\n", "\x1b[0m", "\ud800"]
 NASTY += [[], {}, [[]], [None], {"": None}, {"count": 1}, ["a", 1], "../x", "/", [-1, 1], [3, 3, 3]]
@@ -429,8 +430,8 @@ def mutate(rng, value):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_manifests_changed_by_chance_are_refused_or_read(copy, seed):
-    """Whatever a forger writes, no reader does anything but refuse it in a line, or take it."""
+def test_random_manifests_are_refused_or_read(copy, seed):
+    """Every reader refuses a forged manifest in one line, or accepts it."""
     rng = random.Random(seed)
     content = json.loads((copy / "manifest.json").read_text())
     for _ in range(100):
@@ -448,8 +449,8 @@ def test_manifests_changed_by_chance_are_refused_or_read(copy, seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_bits_flipped_by_chance_are_refused(copy, whole, seed):
-    """In whichever file and wherever: nothing of a bundle is outside its hashes."""
+def test_random_bit_flips_are_refused(copy, whole, seed):
+    """The hashes cover every bit of every file of a bundle."""
     rng = random.Random(seed)
     names = sorted(str(p.relative_to(whole)) for p in whole.rglob("*") if p.is_file())
     content = json.loads((whole / "manifest.json").read_text())
@@ -458,7 +459,7 @@ def test_bits_flipped_by_chance_are_refused(copy, whole, seed):
         size = (whole / name).stat().st_size
         flip(copy / name, rng.randrange(size), rng.randrange(8))
         said = refusals(copy)
-        if name == "manifest.json":  # JSON has spaces, where a bit may mean nothing
+        if name == "manifest.json":  # a bit in the spaces of JSON may have no effect
             try:
                 same = json.loads((copy / name).read_text("utf-8")) == content
             except ValueError:
@@ -472,8 +473,8 @@ def test_bits_flipped_by_chance_are_refused(copy, whole, seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_golden_samples_changed_by_chance_are_refused_or_read(copy, whole, seed):
-    """A forger who corrects the hashes: no memory beyond the file's, no pickle, no traceback."""
+def test_random_golden_samples_are_refused_or_read(copy, whole, seed):
+    """With corrected hashes: no memory beyond the size of the file, no pickle, no traceback."""
     rng = random.Random(seed)
     manifest = Manifest.load(copy)
     size = (whole / "golden.npz").stat().st_size
@@ -488,7 +489,7 @@ def test_golden_samples_changed_by_chance_are_refused_or_read(copy, whole, seed)
         assert all(is_one_line(problem) for problem in problems), problems
 
 
-def test_a_whole_bundle_is_taken(whole, copy):
+def test_an_intact_bundle_is_accepted(whole, copy):
     assert refusals(whole) == {"export": None, "serving": None}
-    text('"kind": "image"', '"kind":  "image" ')(copy)  # another text, the same content
+    text('"kind": "image"', '"kind":  "image" ')(copy)  # other text, same content
     assert refusals(copy) == {"export": None, "serving": None}

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_gan import Spec, UsageError, datasets
+from keras_gan import Field, Spec, UsageError, datasets
 from keras_gan.datasets import gaussians
-from keras_gan.datasets.source import Source, Split, hold_out
+from keras_gan.datasets.source import Source
+from keras_gan.datasets.splits import Split, hold_out
 
 
 def numbered(count, **options):
@@ -113,10 +114,10 @@ def test_dataset_trains_under_a_distribution_strategy():
     ("options", "message"),
     [
         ({"batch_size": 11}, r"at most .* 10 in 'train'\. Received: batch_size=11"),
-        ({"batch_size": "8"}, r"batch_size must be an integer.*='8'"),
-        ({"batch_size": 0}, r"batch_size must be an integer of at least 1.*=0"),
-        ({"batch_size": 2, "seed": -1}, r"seed must be an integer of at least 0.*=-1"),
-        ({"batch_size": 2, "split": "all"}, r"split must be .*Received: split='all'"),
+        ({"batch_size": "8"}, r"`batch_size` must be an integer.*='8'"),
+        ({"batch_size": 0}, r"`batch_size` must be an integer of at least 1.*=0"),
+        ({"batch_size": 2, "seed": -1}, r"`seed` must be an integer of at least 0.*=-1"),
+        ({"batch_size": 2, "split": "all"}, r"`split` must be .*Received: split='all'"),
         ({"batch_size": 2, "split": "test"}, r"opened without held-out.*split='test'"),
     ],
 )
@@ -165,7 +166,7 @@ def test_points_come_as_they_are():
 
 
 def content(source, split):
-    return {hashlib.sha256(sample.tobytes()).digest() for sample, _ in source.samples(split)}
+    return {hashlib.sha256(e["samples"].tobytes()).digest() for e in source.examples(split)}
 
 
 @pytest.mark.parametrize("name", ["fashion-mnist-10k", "gaussians"])
@@ -191,8 +192,8 @@ def test_held_out_does_not_depend_on_the_order():
 
 @pytest.mark.parametrize("fraction", [-0.1, 1, 1.5, math.nan, True, "0.1"])
 def test_held_out_must_be_a_fraction(fraction):
-    with pytest.raises(UsageError, match=r"held_out must be the share .*Received: held_out="):
-        hold_out(np.zeros((10, 4, 4, 1), np.uint8), None, fraction)
+    with pytest.raises(UsageError, match=r"`held_out` must be the share .*Received: held_out="):
+        hold_out(Split(np.zeros((10, 4, 4, 1), np.uint8)), fraction)
 
 
 def test_samples_that_are_all_the_same_cannot_be_held_out():
@@ -213,11 +214,10 @@ def test_names_are_described():
     assert all(20 < len(line) < 100 and "\n" not in line for line in names.values())
 
 
-def test_every_module_has_open_and_load():
+def test_every_data_set_is_opened_by_its_module():
     for name in datasets.names():
         module = getattr(datasets, name.replace("-", "_"))
         assert callable(module.open)
-        assert callable(module.load)
 
 
 @pytest.mark.parametrize("name", ["fashion-mnist-10k", "fashion_mnist_10k"])
@@ -226,7 +226,7 @@ def test_embedded_data(name):
     assert source.spec.shape == (28, 28, 1)
     assert source.spec.class_names[9] == "Ankle boot"
     assert (source.count("train"), source.count("test")) == (9_000, 1_000)
-    x, y = next(iter(datasets.load(name, "test", 10)))
+    x, y = next(iter(source.dataset("test", 10)))
     assert x.shape == (10, 28, 28, 1)
     assert y.shape == (10,)
     assert datasets.spec(name, labels=False).num_classes == 0
@@ -238,8 +238,8 @@ def test_embedded_data(name):
         ("fashon-mnist", {}, r"did you mean 'fashion-mnist'\?.*'fashon-mnist'.*does not exist"),
         ("no/such.npz", {}, r"\.npz or \.npy file\. Received: 'no/such.npz'.*does not exist"),
         ("gaussians", {"mode": 8}, r"has the options modes.*did you mean 'modes'.*mode=8"),
-        ("gaussians", {"modes": 9}, r"modes must be 8 .*or 25 .*Received: modes=9"),
-        ("gaussians", {"count": 1}, r"count must be an integer of at least 2"),
+        ("gaussians", {"modes": 9}, r"`modes` must be 8 .*or 25 .*Received: modes=9"),
+        ("gaussians", {"count": 1}, r"`count` must be an integer of at least 2"),
         ("folder", {}, r"'folder' needs the option 'path'"),
         ("tfds:no_such", {"data_dir": "nowhere"}, r"download=true.*no_such.*not in nowhere"),
         ("tfds:no_such", {"data_dir": "nowhere", "download": True}, r"able to prepare.*no_such"),
@@ -300,7 +300,7 @@ def test_fashion_mnist_from_debian():
 # Gaussians --------------------------------------------------------------------------------------
 
 
-def test_centres():
+def test_centers():
     ring, grid = gaussians.centers(8), gaussians.centers(25)
     np.testing.assert_allclose(np.linalg.norm(ring, axis=1), 2)
     np.testing.assert_allclose(ring[:3], [[2, 0], [2**0.5, 2**0.5], [0, 2]], atol=1e-12)
@@ -311,7 +311,7 @@ def test_centres():
 
 
 @pytest.mark.parametrize("modes", [8, 25])
-def test_points_are_drawn_around_the_centres(modes):
+def test_points_are_drawn_around_the_centers(modes):
     source = datasets.open("gaussians", modes=modes, labels=True)
     x, y = source.arrays("train")
     assert (x.shape, x.dtype) == ((100_000, 2), np.float32)
@@ -439,7 +439,7 @@ def with_value(value):
         (IMAGES, {"layout": "CHWN"}, r'"NHWC" or "NCHW".*CHWN'),
         (IMAGES[:1], {}, r"at least 2 samples to train on.*Received: 1"),
         (IMAGES[:0], {"held_out": 0}, r"at least 2 samples to train on.*Received: 0"),
-        (np.zeros((5, 2), np.float32), {"value_range": [0, 1]}, r"for images only"),
+        (np.zeros((5, 2), np.float32), {"value_range": [0, 1]}, r"for audio, image, video only"),
         ([1, 2], {}, r"must be a numpy array"),
     ],
 )
@@ -479,7 +479,7 @@ def test_a_source_checks_what_it_is_given():
         Source(spec, {"train": Split(IMAGES, IDS)}, "test")
     with pytest.raises(UsageError, match=r"in all of its splits or in none"):
         Source(spec, {"train": Split(IMAGES)}, "test")
-    with pytest.raises(UsageError, match=r"shape \(8, 8, 3\)"):
+    with pytest.raises(UsageError, match=r"the field's shape, \(8, 8, 3\)"):
         Source(spec, {"train": Split(IMAGES[..., :1], IDS)}, "test")
 
 
@@ -597,7 +597,7 @@ def test_fashion_mnist_from_tfds(tmp_path, monkeypatch):
     store(tmp_path, "fashion_mnist", features, examples[:7], examples[7:])
     source = datasets.open("fashion-mnist", data_dir=tmp_path)
     assert source.spec == datasets.spec("fashion-mnist-10k")
-    assert [int(s.max()) for s, _ in source.samples("train")] == list(range(7))
+    assert [int(e["samples"].max()) for e in source.examples("train")] == list(range(7))
     assert list(source.arrays("test")[1]) == [7, 8, 9]
     assert source.description.startswith("fashion-mnist: 7 + 3 images from the TFDS data set in")
 
@@ -631,7 +631,7 @@ def test_tfds_images_of_any_size(tmp_path):
         "id": tfds.features.ClassLabel(num_classes=3),
     }
     store(tmp_path, "photos", features, examples)
-    with pytest.raises(UsageError, match=r"image_key must name.*one of a, b.*image_key=None"):
+    with pytest.raises(UsageError, match=r"`image_key` must name.*one of a, b.*image_key=None"):
         datasets.open("tfds:photos", data_dir=tmp_path)
     source = datasets.open("tfds:photos", data_dir=tmp_path, image_key="a", held_out=0.25)
     assert source.spec == Spec("image", (64, 64, 3), (-1.0, 1.0), 3)
@@ -650,3 +650,184 @@ def test_a_damaged_tfds_is_refused(tmp_path):
     record.write_bytes(whole)
     with pytest.raises(UsageError, match=r"whole and readable.*our_set"):
         datasets.open("tfds:our_set", data_dir=tmp_path)
+
+
+# Kinds and fields -------------------------------------------------------------------------------
+
+RANDOM = np.random.default_rng(3)
+WAVES = RANDOM.uniform(-1, 1, size=(20, 16, 1)).astype(np.float32)
+SERIES = RANDOM.normal(size=(20, 8, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "field"),
+    [
+        (
+            WAVES,
+            {"kind": "audio", "sample_rate": 8000},
+            Field("audio", (16, 1), meta={"value_range": (-1.0, 1.0), "sample_rate": 8000}),
+        ),
+        (
+            np.round(WAVES * 32767).astype(np.int16),
+            {"kind": "audio"},
+            Field("audio", (16, 1), meta={"value_range": (-1.0, 1.0)}),
+        ),
+        (SERIES, {"kind": "series"}, Field("series", (8, 3))),
+        (
+            RANDOM.integers(256, size=(20, 5, 4, 4, 3), dtype=np.uint8),
+            {"kind": "video", "frame_rate": 25},
+            Field("video", (5, 4, 4, 3), meta={"value_range": (-1.0, 1.0), "frame_rate": 25}),
+        ),
+        (
+            RANDOM.integers(3, size=(20, 6)),
+            {"kind": "text", "vocabulary": ["a", "b", "c"]},
+            Field("text", (6,), meta={"vocabulary": ("a", "b", "c")}),
+        ),
+        (
+            RANDOM.normal(size=(20, 2)),
+            {"kind": "table", "columns": ["age", "height"]},
+            Field("table", (2,), meta={"columns": ("age", "height")}),
+        ),
+        (RANDOM.normal(size=(20, 2, 2, 2, 2)), {"kind": "array"}, Field("array", (2, 2, 2, 2))),
+    ],
+)
+def test_arrays_of_every_kind(tmp_path, x, options, field):
+    np.save(tmp_path / "a.npy", x)
+    source = datasets.open(tmp_path / "a.npy", **options)
+    assert source.spec == Spec(fields={"samples": field})
+    assert source.description.startswith(f"arrays: 18 + 2 {field.storage.plural} from ")
+    batch = next(iter(source.dataset(batch_size=4)))
+    assert batch.shape == (4, *field.shape)
+    assert batch.dtype.name == field.dtype
+    if field.kind_range is not None:
+        assert np.abs(batch).max() <= 1
+    path = datasets.prepare(source, "tfds:any_kind", tmp_path)
+    assert (path / "fields.json").is_file()
+    back = datasets.open("tfds:any_kind", data_dir=tmp_path)
+    assert back.spec == source.spec
+    for split in ("train", "held_out"):
+        streams = [s.dataset(split, 2, shuffle=False) for s in (source, back)]
+        for ours, theirs in zip(*streams, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_sixteen_bit_audio_is_mapped_to_minus_one_to_one():
+    x = np.array([[-32768], [0], [16384], [32767]], np.int16)[np.newaxis].repeat(2, 0)
+    source = datasets.from_arrays(x, kind="audio", held_out=0)
+    batch = next(iter(source.dataset(batch_size=2)))
+    np.testing.assert_array_equal(batch[0, :, 0], [-1, 0, 0.5, 32767 / 32768])
+
+
+FIELDS = {
+    "samples": WAVES,
+    "labels": np.arange(20) % 3,
+    "condition": SERIES,
+    "mask": RANDOM.integers(2, size=(20, 4)).astype(bool),
+    "image": RANDOM.integers(256, size=(20, 4, 4, 3), dtype=np.uint8),
+    "speaker": np.arange(20) % 5,
+}
+FIELD_OPTIONS = {
+    "kind": {"samples": "audio", "condition": "series"},
+    "sample_rate": {"samples": 8000},
+    "columns": {"condition": ["a", "b", "c"]},
+    "class_names": ["a", "b", "c"],
+}
+
+
+def test_a_file_whose_arrays_are_named_by_fields(tmp_path):
+    np.savez(tmp_path / "a.npz", **FIELDS)
+    source = datasets.open(tmp_path / "a.npz", held_out=0, **FIELD_OPTIONS)
+    fields = source.spec.fields
+    assert list(fields) == ["samples", "labels", "condition", "image", "mask", "speaker"]
+    assert fields["condition"] == Field("series", (8, 3), meta={"columns": ["a", "b", "c"]})
+    assert fields["samples"].meta["sample_rate"] == 8000
+    assert (fields["mask"].kind, fields["mask"].dtype) == ("array", "bool")
+    assert fields["image"].kind == "image"
+    assert (fields["speaker"].kind, fields["speaker"].meta["num_classes"]) == ("label", 5)
+    batch = next(iter(source.dataset(batch_size=20, shuffle=False)))
+    assert list(batch) == list(fields)
+    assert {name: x.dtype.name for name, x in batch.items()} == {
+        name: field.dtype for name, field in fields.items()
+    }
+    for name in ("samples", "labels", "condition", "mask", "speaker"):
+        np.testing.assert_array_equal(batch[name], FIELDS[name])
+    np.testing.assert_allclose(batch["image"], FIELDS["image"] / 127.5 - 1, atol=1e-6)
+
+
+def test_fields_stay_with_their_samples(tmp_path):
+    number = np.arange(20, dtype=np.float32)[:, np.newaxis]
+    source = datasets.from_arrays(number, fields={"twice": 2 * number}, held_out=0.25)
+    for split, count in (("train", 15), ("held_out", 5)):
+        (batch,) = source.dataset(split, count)
+        np.testing.assert_array_equal(batch["twice"], 2 * batch["samples"])
+        assert len(source.field_arrays(split)["twice"]) == count
+
+
+def test_prepared_fields_are_read_back(tmp_path):
+    np.savez(tmp_path / "a.npz", **FIELDS)
+    source = datasets.open(tmp_path / "a.npz", **FIELD_OPTIONS)
+    datasets.prepare(source, "tfds:fields", tmp_path)
+    back = datasets.open("tfds:fields", data_dir=tmp_path)
+    assert back.spec == source.spec
+    for split in ("train", "held_out"):
+        ours, theirs = source.field_arrays(split), back.field_arrays(split)
+        assert ours.keys() == theirs.keys()
+        for name, array in ours.items():
+            np.testing.assert_array_equal(array, theirs[name])
+    plain = datasets.open("tfds:fields", data_dir=tmp_path, labels=False)
+    assert "labels" not in plain.spec.fields
+    with pytest.raises(UsageError, match=r"`size` is only for .*size=8"):
+        datasets.open("tfds:fields", data_dir=tmp_path, size=8)
+    record = tmp_path / "fields" / "1.0.0" / "fields.json"
+    record.write_text(record.read_text().replace('"schema_version": 1', '"schema_version": 2'))
+    with pytest.raises(UsageError, match=r"whole and of schema_version 1.*fields\.json"):
+        datasets.open("tfds:fields", data_dir=tmp_path)
+
+
+def test_test_arrays_of_fields_are_held_out(tmp_path):
+    arrays = {"samples": SERIES[:15], "condition": WAVES[:15]}
+    test = {"samples_test": SERIES[15:], "condition_test": WAVES[15:]}
+    np.savez(tmp_path / "a.npz", **arrays, **test)
+    kinds = {"samples": "series", "condition": "audio"}
+    source = datasets.open(tmp_path / "a.npz", kind=kinds)
+    assert (source.count("train"), source.count("held_out")) == (15, 5)
+    np.testing.assert_array_equal(source.field_arrays("held_out")["condition"], WAVES[15:])
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "message"),
+    [
+        (WAVES, {"kind": "sound"}, r"`kind` must be one of .*kind='sound'"),
+        (WAVES[..., 0], {"kind": "audio"}, r"2 positive dimensions \(time, channels\)"),
+        (WAVES * 2, {"kind": "audio"}, r"audio clips must be in \[-1, 1\]"),
+        (WAVES, {"kind": "series", "frame_rate": 5}, r"'series' may have .*Received: frame_rate"),
+        (WAVES, {"kind": {"sample": "audio"}}, r"`kind` must name fields .*'sample'"),
+        (SERIES.astype(int), {"kind": "series"}, r"floating point.*dtype=int64"),
+        (WAVES[..., np.newaxis], {"kind": "text"}, r"positive dimensions \(time, vocabulary\)"),
+        (WAVES[..., 0], {"kind": "text"}, r"dtypes int32, int64\. Received: dtype='float32'"),
+        (
+            np.arange(60).reshape(20, 3),
+            {"kind": "text", "vocabulary": ["a", "b"]},
+            r"from 0 to 1\. Received: train samples from 0 to 59",
+        ),
+        (
+            SERIES,
+            {"kind": "series", "fields": {"condition": WAVES[:5]}},
+            r"20 samples and 5 values",
+        ),
+        (
+            SERIES,
+            {"kind": "series", "fields": {"condition": np.full((20, 2), np.nan, np.float32)}},
+            r"`condition` must be finite.*nan in train at index \(0, 0\)",
+        ),
+        (SERIES, {"kind": "series", "fields": {"c": [1]}}, r"numpy array.*c of type"),
+        (
+            SERIES[:15],
+            {"kind": "series", "x_test": SERIES[15:], "fields": {"mask": WAVES[:15]}},
+            r"must have the fields samples, mask\. Received: held_out with samples",
+        ),
+    ],
+)
+def test_fields_that_do_not_fit_are_refused(x, options, message):
+    with pytest.raises(UsageError, match=message):
+        datasets.from_arrays(x, **options)

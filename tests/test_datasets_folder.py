@@ -1,4 +1,4 @@
-"""What becomes of the images in a folder, pixel by pixel, and which files are refused."""
+"""Decoding of the images in a folder, pixel by pixel, and the files that are refused."""
 
 import io
 import json
@@ -138,7 +138,7 @@ def test_cmyk_becomes_rgb():
 @pytest.mark.parametrize("extension", ["jpg", "png"])
 def test_exif_orientation(tmp_path, extension):
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise
     stored = np.zeros((16, 32, 3), np.uint8)
     stored[:, :16] = 255  # left half white; upright, the upper half
     path = save(tmp_path / f"a.{extension}", stored, exif=exif)
@@ -170,7 +170,7 @@ def test_downsizing_does_not_alias():
         assert abs(pixels.astype(int) - 127.5).max() <= 6
 
 
-def test_the_centre_is_cropped():
+def test_images_are_cropped_around_their_center():
     wide = np.zeros((8, 24), np.uint8)
     wide[:, 8:16] = picture(channels=1)
     file = io.BytesIO()
@@ -226,12 +226,12 @@ def test_default_channels(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 0}, r"size must be a positive integer.*size=0"),
+        ({"size": 0}, r"`size` must be a positive integer.*size=0"),
         ({"size": [1, 2, 3]}, r"size=\[1, 2, 3\]"),
         ({"size": "64"}, r"size='64'"),
-        ({"channels": 2}, r"channels must be 1 .*channels=2"),
-        ({"held_out": 2}, r"held_out must be the share.*held_out=2"),
-        ({"memory_limit": -1}, r"memory_limit must be a number of bytes.*=-1"),
+        ({"channels": 2}, r"`channels` must be 1 .*channels=2"),
+        ({"held_out": 2}, r"`held_out` must be the share.*held_out=2"),
+        ({"memory_limit": -1}, r"`memory_limit` must be a number of bytes.*=-1"),
     ],
 )
 def test_options_are_checked(tmp_path, options, message):
@@ -255,7 +255,7 @@ def test_subfolders_are_classes(tmp_path):
     assert datasets.spec(tmp_path, labels=False, held_out=0).num_classes == 0
 
 
-def test_one_subfolder_is_no_class(tmp_path):
+def test_a_single_subfolder_is_not_a_class(tmp_path):
     fill(tmp_path / "images")
     save(tmp_path / "loose.png", picture())
     source = datasets.open(tmp_path, held_out=0)
@@ -279,7 +279,7 @@ def test_train_and_test_folders_are_splits(tmp_path):
     assert source.spec.class_names == ("cat", "dog")
     assert (source.count("train"), source.count("held_out")) == (8, 4)
     assert list(source.arrays("held_out")[1]) == [0, 0, 1, 1]
-    with pytest.raises(UsageError, match=r"brings its own splits.*held_out=0\.5"):
+    with pytest.raises(UsageError, match=r"held-out samples of its own.*held_out=0\.5"):
         datasets.open(tmp_path, held_out=0.5)
 
 
@@ -287,9 +287,11 @@ def test_held_out_images_are_not_trained_on(tmp_path):
     pixels = fill(tmp_path, 20)
     save(tmp_path / "copy.png", pixels[3])
     source = datasets.open(tmp_path, held_out=0.3)
-    sides = [{s.tobytes() for s, _ in source.samples(split)} for split in ("train", "held_out")]
-    assert not sides[0] & sides[1]
-    assert len(sides[0] | sides[1]) == 20
+    train, held_out = (
+        {e["samples"].tobytes() for e in source.examples(split)} for split in ("train", "held_out")
+    )
+    assert not train & held_out
+    assert len(train | held_out) == 20
     assert source.count("train") + source.count("held_out") == 21
 
 
@@ -341,7 +343,7 @@ BAD = [
 ]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="pipes and links are others there")
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and links differ there")
 @pytest.mark.parametrize(("kind", "reason"), BAD)
 def test_damaged_files_are_named(tmp_path, kind, reason):
     fill(tmp_path, 4)
@@ -406,7 +408,7 @@ def test_a_large_folder_is_kept_in_the_cache(tmp_path):
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
-def test_a_damaged_cache_is_made_again(tmp_path):
+def test_a_damaged_cache_is_written_again(tmp_path):
     pixels = fill(tmp_path / "images", 5)
     options = {"memory_limit": 0, "cache": tmp_path / "cache", "held_out": 0}
     datasets.open(tmp_path / "images", **options)
@@ -426,7 +428,7 @@ def test_an_interrupted_decode_leaves_nothing(tmp_path):
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_full_disk_is_told_beforehand(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_before_decoding(tmp_path, monkeypatch):
     fill(tmp_path / "images", 5)
     (tmp_path / "cache").mkdir()
     monkeypatch.setattr(decoding.shutil, "disk_usage", lambda _: FullDisk)

@@ -53,7 +53,7 @@ def instructions(name):
     return [(line.split()[0], line.partition(" ")[2].strip()) for line in lines]
 
 
-def test_the_image_runs_the_server_as_nobody_in_particular():
+def test_the_image_runs_the_server_as_an_unprivileged_user():
     steps = instructions("Dockerfile")
     last = dict(steps)  # of each instruction, the last
     entry = yaml.safe_load(last["ENTRYPOINT"])
@@ -76,7 +76,7 @@ def test_the_health_check_of_the_image_is_a_program():
     compile(command[2], "healthcheck", "exec")
 
 
-def test_what_the_image_holds_runs_as_it_would_there(clothes, tmp_path):
+def test_the_files_of_the_image_run_in_this_environment(clothes, tmp_path):
     """Its entry point and health check, with `serving/` alone, in this environment."""
     shutil.copytree(FILES, tmp_path / "app" / "serving", ignore=shutil.ignore_patterns("__pyc*"))
     steps = dict(instructions("Dockerfile"))
@@ -110,13 +110,13 @@ def test_what_the_image_holds_runs_as_it_would_there(clothes, tmp_path):
         process.wait()
 
 
-def test_the_image_holds_the_server_and_nothing_else():
+def test_the_image_contains_the_server_only():
     for name in ("Dockerfile", "Dockerfile.ray"):
         ignored = (FILES / "docker" / f"{name}.dockerignore").read_text().split()
         assert ignored[:2] == ["*", "!serving"]
 
 
-def test_requirements_are_all_that_the_server_needs():
+def test_the_requirements_suffice_for_the_server():
     lines = (FILES / "requirements.txt").read_text().splitlines()
     names = {re.split(r"[^\w-]", line)[0] for line in lines if line and line[0] != "#"}
     assert {"numpy", "onnxruntime", "pillow"} <= {name.lower() for name in names}
@@ -159,7 +159,7 @@ def check_container(container, arguments):
     return options
 
 
-def test_the_deployment_fits_the_server():
+def test_the_deployment_matches_the_server():
     deployment = find("kubernetes/deployment.yaml", "Deployment")
     pod = deployment["spec"]["template"]["spec"]
     (container,) = pod["containers"]
@@ -176,7 +176,7 @@ def test_the_deployment_fits_the_server():
     assert pod["securityContext"]["runAsNonRoot"]
 
 
-def test_service_and_budget_find_the_pods():
+def test_service_and_budget_select_the_pods():
     deployment = find("kubernetes/deployment.yaml", "Deployment")
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert deployment["spec"]["selector"]["matchLabels"] == labels
@@ -193,7 +193,7 @@ def test_service_and_budget_find_the_pods():
     assert monitor["spec"]["endpoints"][0]["path"] in ROUTES
 
 
-def test_the_autoscaler_follows_a_metric_that_there_is(clothes, tmp_path):
+def test_the_autoscaler_uses_an_existing_metric(clothes, tmp_path):
     from serving.app import create_app
 
     autoscaler = find("kubernetes/autoscaler.yaml", "HorizontalPodAutoscaler")["spec"]
@@ -214,14 +214,14 @@ def test_the_autoscaler_follows_a_metric_that_there_is(clothes, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["deployment", "kserve", "ray"])
-def test_images_have_a_tag_and_are_not_pulled_where_they_are(name):
+def test_images_have_a_tag_and_are_pulled_only_if_missing(name):
     text = (FILES / f"kubernetes/{name}.yaml").read_text()
     images = re.findall(r"image: (\S+).*\n +imagePullPolicy: IfNotPresent\n", text)
     assert len(images) == text.count("image: ")
     assert all(re.fullmatch(r"keras-gan-\w+:\w+", image) for image in images)
 
 
-def test_kserve_runs_the_image_by_v2():
+def test_kserve_runs_the_image_with_v2():
     runtime = find("kubernetes/kserve.yaml", "ServingRuntime")
     service = find("kubernetes/kserve.yaml", "InferenceService")
     model = service["spec"]["predictor"]["model"]
@@ -235,7 +235,7 @@ def test_kserve_runs_the_image_by_v2():
     assert container["name"] == "kserve-container"
 
 
-def test_kuberay_gives_arguments_that_the_application_takes():
+def test_kuberay_passes_valid_arguments():
     spec = find("kubernetes/ray.yaml", "RayService")["spec"]
     config = yaml.safe_load(spec["serveConfigV2"])
     (application,) = config["applications"]
@@ -266,12 +266,12 @@ def test_kuberay_gives_arguments_that_the_application_takes():
 @pytest.mark.parametrize(
     ("arguments", "rule"),
     [
-        ({}, "paths must name"),
-        ({"paths": ""}, "paths must name"),
-        ({"paths": ["x"], "max_replicas": "many"}, "max_replicas must be at least 1"),
-        ({"paths": ["x"], "replicas": 2}, "The arguments are paths, host.*Received: 'replicas'"),
-        ({"paths": ["x"], "min_replicas": 0}, "min_replicas must be at least 1"),
-        ({"paths": ["x"], "queue": -1}, "queue must be above 0"),
+        ({}, "`paths` must name"),
+        ({"paths": ""}, "`paths` must name"),
+        ({"paths": ["x"], "max_replicas": "many"}, "`max_replicas` must be at least 0"),
+        ({"paths": ["x"], "replicas": 2}, "must be one of paths, host.*Received: 'replicas'"),
+        ({"paths": ["x"], "min_replicas": 0}, "`min_replicas` must be at least 1"),
+        ({"paths": ["x"], "queue": -1}, "`queue` must be above 0"),
     ],
 )
 def test_arguments_for_ray_are_checked(arguments, rule):
@@ -288,7 +288,7 @@ def test_arguments_of_serve_run_are_text():
     assert scale["min_replicas"] == 2
 
 
-def test_a_mistake_or_no_ray_is_one_line(tmp_path, monkeypatch, capsys):
+def test_a_mistake_or_missing_ray_is_reported_in_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     assert ray_app.main([str(tmp_path)]) == 2
     error = capsys.readouterr().err
@@ -304,7 +304,7 @@ def free_port():
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_ray_serve_answers_as_the_server_does(clothes, tmp_path):
+def test_ray_serve_responds_like_the_server(clothes, tmp_path):
     needed = ("onnxruntime", "pillow", "httptools", "orjson")
     python = python_with("ray", "ray[serve,data]", *needed)
     models = tmp_path / "models"
@@ -356,7 +356,7 @@ def test_ray_serve_answers_as_the_server_does(clothes, tmp_path):
         serving.Client(f"http://127.0.0.1:{port}", retries=0).models()
 
 
-def test_the_commands_in_the_files_are_ones_that_there_are():
+def test_the_commands_in_the_files_name_existing_files():
     """The first lines of each say how to use it."""
     names = [*FILES.glob("docker/*"), *FILES.glob("kubernetes/*.yaml")]
     assert len(names) >= 9

@@ -1,4 +1,4 @@
-"""The engine: what rides together, in what order, and what becomes of those who cannot wait."""
+"""The engine: batches, their order, deadlines and cancellation."""
 
 import asyncio
 import threading
@@ -11,14 +11,15 @@ import tiny
 from servers import comes
 
 from serving import engine as engine_module
-from serving import generate, repository
-from serving.engine import Closed, Engine, Expired, Failed, Full, Job, even
+from serving import loading, repository
+from serving.engine import Closed, Engine, Expired, Failed, Full, SampleJob, even
+from serving.generate import batches
 from serving.limits import Settings
 from serving.seeds import draw, latents_from_seeds
 
 
 class Model:
-    """Gives each sample the sum of its latents and its label, when it is let."""
+    """Returns the sum of latents and label of each sample, once `go` is set."""
 
     def __init__(self):
         self.go = threading.Event()
@@ -35,7 +36,7 @@ class Model:
 
 
 async def idle(engine, count):
-    """Waits until so many workers have nothing to do."""
+    """Waits until that many workers are idle."""
     while engine._idle < count:
         await asyncio.sleep(0.001)
 
@@ -65,19 +66,19 @@ def run(test, workers=1, classes=0, **options):
 
 
 async def hold(engine, model):
-    """Makes the only worker busy."""
+    """Occupies a worker."""
     model.go.clear()
     model.began.clear()
-    task = asyncio.ensure_future(engine.run(Job(1, seeds(0))))
+    task = asyncio.ensure_future(engine.run(SampleJob(1, seeds(0))))
     while not model.began.is_set():
         await asyncio.sleep(0.001)
     return task
 
 
-def test_what_comes_while_a_batch_runs_is_the_next_batch():
+def test_jobs_that_arrive_during_a_batch_form_the_next_batch():
     async def test(engine, model):
         first = await hold(engine, model)
-        others = [asyncio.ensure_future(engine.run(Job(1, seeds(i)))) for i in range(1, 7)]
+        others = [asyncio.ensure_future(engine.run(SampleJob(1, seeds(i)))) for i in range(1, 7)]
         await asyncio.sleep(0.01)
         assert (engine.waiting, engine.pending) == (6, 7)
         model.go.set()
@@ -88,14 +89,14 @@ def test_what_comes_while_a_batch_runs_is_the_next_batch():
     run(test, max_batch=4)
 
 
-def test_a_job_is_not_split_and_not_overtaken():
+def test_jobs_are_neither_split_nor_reordered():
     async def test(engine, model):
         first = await hold(engine, model)
         sizes = (3, 2, 4, 1, 1)
         done = []
 
         async def one(i, n):
-            await engine.run(Job(n, seeds(*range(n))))
+            await engine.run(SampleJob(n, seeds(*range(n))))
             done.append(i)
 
         tasks = [asyncio.ensure_future(one(i, n)) for i, n in enumerate(sizes)]
@@ -108,19 +109,19 @@ def test_a_job_is_not_split_and_not_overtaken():
     run(test, max_batch=4)
 
 
-def test_an_idle_worker_takes_a_job_at_once():
+def test_an_idle_worker_takes_a_job_immediately():
     async def test(engine, model):
         start = time.monotonic()
         for _ in range(20):
-            await engine.run(Job(1, seeds(5)))
+            await engine.run(SampleJob(1, seeds(5)))
         assert time.monotonic() - start < 1
         assert model.sizes == [1] * 20
 
     run(test)
 
 
-def test_a_lone_client_is_answered_in_the_loop_if_that_is_quick_and_nobody_is_at_work():
-    threads, told = [], []
+def test_a_single_client_is_answered_in_the_loop_if_that_is_quick_and_all_workers_are_idle():
+    threads, observed = [], []
 
     async def test(engine, model):
         loop = asyncio.get_running_loop()
@@ -130,8 +131,8 @@ def test_a_lone_client_is_answered_in_the_loop_if_that_is_quick_and_nobody_is_at
             return rows
 
         async def ask(alone=True, light=True, count=1):
-            job = Job(count, seeds(*range(5, 5 + count)), truncation=0.5, encode=encode)
-            job.alone, job.light = alone, light
+            job = SampleJob(count, seeds(*range(5, 5 + count)), truncation=0.5, encode=encode)
+            job.is_alone, job.is_light = alone, light
             done = loop.create_future()
             engine.submit(job, done.set_result)
             here = done.done()
@@ -145,39 +146,44 @@ def test_a_lone_client_is_answered_in_the_loop_if_that_is_quick_and_nobody_is_at
         assert await ask()
         assert not await ask(alone=False)
         await idle(engine, 2)
-        assert not await ask(light=False)  # its encoding may be anything
+        assert not await ask(light=False)  # encoding may take long
         await idle(engine, 2)
-        assert not await ask(count=6)  # longer than others may have to wait
+        assert not await ask(count=6)  # would block the loop for too long
         await idle(engine, 2)
         held = await hold(engine, model)
         later = asyncio.ensure_future(ask())
         await asyncio.sleep(0.02)
-        assert not later.done()  # it waits in its turn for the model, not in the loop
+        assert not later.done()  # it waits for a worker, not in the loop
         model.go.set()
         await held
         assert not await later
 
-    run(test, workers=2, one=0.0004, observe=lambda count, seconds: told.append(count))
-    assert sorted(told) == [1, 1, 1, 1, 1, 1, 3, 3]  # the long one was divided
+    run(
+        test,
+        workers=2,
+        sample_seconds=0.0004,
+        observe=lambda count, seconds: observed.append(count),
+    )
+    assert sorted(observed) == [1, 1, 1, 1, 1, 1, 3, 3]  # the long one was divided
 
 
-def test_no_lone_client_keeps_the_loop_for_a_model_that_is_slow_or_not_known():
+def test_a_slow_or_unmeasured_model_never_runs_in_the_loop():
     async def test(engine, model):
         await idle(engine, 1)
         engine.seconds = 0.0001  # whatever the last batches took
-        job = Job(1, seeds(5))
-        job.alone = job.light = True
+        job = SampleJob(1, seeds(5))
+        job.is_alone = job.is_light = True
         done = asyncio.get_running_loop().create_future()
         engine.submit(job, done.set_result)
         assert not done.done()
         await done
 
     run(test)
-    run(test, one=0.003)
+    run(test, sample_seconds=0.003)
 
 
 @pytest.mark.parametrize("dim", [5, 300])
-def test_the_samples_of_a_full_batch_are_drawn_in_parts_to_the_same_bits(dim, monkeypatch):
+def test_latents_of_a_full_batch_are_drawn_in_parts_with_identical_bits(dim, monkeypatch):
     parts = []
 
     def spy(seeds, latent_dim):
@@ -188,10 +194,10 @@ def test_the_samples_of_a_full_batch_are_drawn_in_parts_to_the_same_bits(dim, mo
         model = Model()
         model.go.clear()
         loop = asyncio.get_running_loop()
-        engine = Engine([model], dim, 0, loop, max_batch=400, queue=500, one=0.0001)
+        engine = Engine([model], dim, 0, loop, max_batch=400, queue=500, sample_seconds=0.0001)
         try:
             held = await hold(engine, model)
-            jobs = [Job(1, seeds(i), encode=lambda job, rows: rows) for i in range(400)]
+            jobs = [SampleJob(1, seeds(i), encode=lambda job, rows: rows) for i in range(400)]
             found = [asyncio.ensure_future(engine.run(job)) for job in jobs]
             await asyncio.sleep(0.01)
             model.go.set()
@@ -209,20 +215,20 @@ def test_the_samples_of_a_full_batch_are_drawn_in_parts_to_the_same_bits(dim, mo
     assert sum(parts) == 401 * -(-dim // 2)
 
 
-def test_a_sample_alone_has_all_cpus_and_others_their_own():
+def test_a_single_sample_uses_all_cpus_and_concurrent_ones_a_worker_each():
     wide = Model()
 
     async def test(engine, model):
         await idle(engine, 2)
-        assert await engine.run(Job(1, seeds(3))) == value(3)
+        assert await engine.run(SampleJob(1, seeds(3))) == value(3)
         assert (wide.sizes, model.sizes) == ([1], [])
         await idle(engine, 2)
         wide.go.clear()
         wide.began.clear()
-        first = asyncio.ensure_future(engine.run(Job(1, seeds(4))))
+        first = asyncio.ensure_future(engine.run(SampleJob(1, seeds(4))))
         while not wide.began.is_set():
             await asyncio.sleep(0.001)
-        assert await engine.run(Job(1, seeds(5))) == value(5)  # beside it
+        assert await engine.run(SampleJob(1, seeds(5))) == value(5)  # at the same time
         assert (wide.sizes, model.sizes) == ([1], [1])
         wide.go.set()
         assert await first == value(4)
@@ -231,24 +237,24 @@ def test_a_sample_alone_has_all_cpus_and_others_their_own():
     run(test, workers=2, wide=wide)
 
 
-def test_workers_share_those_who_wait_for_a_slow_model():
+def test_workers_share_the_queue_of_a_slow_model():
     async def test(engine, model):
         await idle(engine, 2)
         model.go.clear()
         held = []
         for left in (1, 0):
-            held.append(asyncio.ensure_future(engine.run(Job(1, seeds(0)))))
+            held.append(asyncio.ensure_future(engine.run(SampleJob(1, seeds(0)))))
             while engine._idle > left:
                 await asyncio.sleep(0.001)
-        rest = [asyncio.ensure_future(engine.run(Job(1, seeds(i)))) for i in range(6)]
+        rest = [asyncio.ensure_future(engine.run(SampleJob(1, seeds(i)))) for i in range(6)]
         await asyncio.sleep(0)
         model.go.set()
         await asyncio.gather(*held, *rest)
         return sorted(model.sizes)
 
-    assert run(test, workers=2, one=0.0001) == [1, 1, 6]
+    assert run(test, workers=2, sample_seconds=0.0001) == [1, 1, 6]
     # A half of six, a half of three, the last.
-    assert run(test, workers=2, one=0.1) == [1, 1, 1, 2, 3]
+    assert run(test, workers=2, sample_seconds=0.1) == [1, 1, 1, 2, 3]
 
 
 def test_two_workers_run_at_the_same_time():
@@ -264,14 +270,14 @@ def test_two_workers_run_at_the_same_time():
 def test_a_job_is_divided_among_idle_workers():
     async def test(engine, model):
         await idle(engine, 3)
-        found = await engine.run(Job(7, seeds(*range(7))))
+        found = await engine.run(SampleJob(7, seeds(*range(7))))
         np.testing.assert_allclose(found, [value(i) for i in range(7)], atol=1e-5)
         assert sorted(model.sizes) == [2, 2, 3]
         await idle(engine, 3)
         await hold(engine, model)
-        await hold(engine, model)  # one is left: nothing to divide among
+        await hold(engine, model)  # one worker is idle: the job is not divided
         model.sizes.clear()
-        last = asyncio.ensure_future(engine.run(Job(4, seeds(1, 2, 3, 4))))
+        last = asyncio.ensure_future(engine.run(SampleJob(4, seeds(1, 2, 3, 4))))
         await asyncio.sleep(0.02)
         model.go.set()
         await last
@@ -281,24 +287,24 @@ def test_a_job_is_divided_among_idle_workers():
     run(test, workers=3)
 
 
-def test_a_divided_job_that_is_forgotten_or_fails_is_told_once():
+def test_a_divided_job_that_is_cancelled_or_fails_is_reported_once():
     async def test(engine, model):
         await idle(engine, 2)
         model.go.clear()
-        gone = asyncio.ensure_future(engine.run(Job(4, seeds(1, 2, 3, 4))))
+        gone = asyncio.ensure_future(engine.run(SampleJob(4, seeds(1, 2, 3, 4))))
         await asyncio.sleep(0.02)
         gone.cancel()
         await asyncio.sleep(0.02)
         assert (engine.waiting, engine.pending) == (0, 0)
         model.go.set()
-        assert await engine.run(Job(1, seeds(1))) == pytest.approx([value(1)])
+        assert await engine.run(SampleJob(1, seeds(1))) == pytest.approx([value(1)])
         await idle(engine, 2)
         model.go.wait = lambda seconds: 1 / 0
         with pytest.raises(Failed):
-            await engine.run(Job(4, seeds(1, 2, 3, 4)))
+            await engine.run(SampleJob(4, seeds(1, 2, 3, 4)))
         await asyncio.sleep(0.02)
         del model.go.wait
-        assert len(await engine.run(Job(4, seeds(1, 2, 3, 4)))) == 4
+        assert len(await engine.run(SampleJob(4, seeds(1, 2, 3, 4)))) == 4
 
     run(test, workers=2)
 
@@ -308,7 +314,7 @@ def test_even_batches():
     assert sizes == [1, 16, 9, 16, 11, 15, 16]
 
 
-def test_every_sample_is_its_own_whatever_it_rode_with():
+def test_samples_do_not_depend_on_the_rest_of_the_batch():
     rng = np.random.default_rng(0)
 
     async def test(engine, model):
@@ -321,11 +327,11 @@ def test_every_sample_is_its_own_whatever_it_rode_with():
                 latents = rng.normal(size=(n, 4)).astype("float32")
                 labels = rng.integers(0, 3, n)
                 expected = latents.sum(axis=1) + labels
-                job = Job(n, None, latents, labels)
+                job = SampleJob(n, None, latents, labels)
             else:
                 own_labels = own % 3 if labels is None else labels
                 expected = [value(s, y, factor) for s, y in zip(own, own_labels, strict=True)]
-                job = Job(n, own, None, labels, factor)
+                job = SampleJob(n, own, None, labels, factor)
             np.testing.assert_allclose(await engine.run(job), expected, atol=1e-5)
 
         await asyncio.gather(*(one() for _ in range(200)))
@@ -335,35 +341,35 @@ def test_every_sample_is_its_own_whatever_it_rode_with():
     run(test, workers=2, classes=3, max_batch=8)
 
 
-def test_a_full_queue_refuses_at_once_and_says_when_to_come_again():
+def test_a_full_queue_refuses_immediately_and_estimates_the_delay():
     async def test(engine, model):
         first = await hold(engine, model)
-        waiting = [asyncio.ensure_future(engine.run(Job(2, seeds(1, 2)))) for _ in range(2)]
+        waiting = [asyncio.ensure_future(engine.run(SampleJob(2, seeds(1, 2)))) for _ in range(2)]
         await asyncio.sleep(0.01)
         with pytest.raises(Full) as caught:
-            await engine.run(Job(1, seeds(3)))
+            await engine.run(SampleJob(1, seeds(3)))
         assert caught.value.engine is engine
         engine.seconds = 0.8
         assert engine.retry_after() == 4  # 4 samples of 0.8 s, rounded up
-        part = asyncio.ensure_future(engine.run(Job(1, seeds(3)), part=True))
+        part = asyncio.ensure_future(engine.run(SampleJob(1, seeds(3)), part=True))
         await asyncio.sleep(0.01)
         assert engine.waiting == 5
         model.go.set()
         await asyncio.gather(first, part, *waiting)
-        assert await engine.run(Job(8, seeds(*range(8)))) is not None  # nothing waits: taken
+        assert await engine.run(SampleJob(8, seeds(*range(8)))) is not None  # nothing waits: taken
 
     run(test, queue=4)
 
 
-def test_who_goes_away_frees_a_place():
+def test_a_cancelled_job_frees_its_place():
     async def test(engine, model):
         first = await hold(engine, model)
-        gone = asyncio.ensure_future(engine.run(Job(4, seeds(1, 2, 3, 4))))
+        gone = asyncio.ensure_future(engine.run(SampleJob(4, seeds(1, 2, 3, 4))))
         await asyncio.sleep(0.01)
         gone.cancel()
         await asyncio.sleep(0.01)
         assert (engine.waiting, engine.pending) == (0, 1)
-        stays = asyncio.ensure_future(engine.run(Job(1, seeds(9))))
+        stays = asyncio.ensure_future(engine.run(SampleJob(1, seeds(9))))
         await asyncio.sleep(0.01)
         model.go.set()
         assert await stays == pytest.approx([value(9)])
@@ -377,8 +383,8 @@ def test_deadlines():
     async def test(engine, model):
         first = await hold(engine, model)
         now = time.monotonic()
-        late = asyncio.ensure_future(engine.run(Job(1, seeds(1), deadline=now + 5)))
-        in_time = asyncio.ensure_future(engine.run(Job(1, seeds(2), deadline=now + 500)))
+        late = asyncio.ensure_future(engine.run(SampleJob(1, seeds(1), deadline=now + 5)))
+        in_time = asyncio.ensure_future(engine.run(SampleJob(1, seeds(2), deadline=now + 500)))
         await asyncio.sleep(0.01)
         engine.expire(now + 4)
         assert engine.pending == 3
@@ -393,7 +399,7 @@ def test_deadlines():
     run(test)
 
 
-def test_a_deadline_holds_for_what_runs_already():
+def test_a_deadline_applies_to_running_jobs():
     async def test(engine, model):
         first = await hold(engine, model)
         (job,) = engine._jobs
@@ -402,27 +408,27 @@ def test_a_deadline_holds_for_what_runs_already():
         with pytest.raises(Expired):
             await first
         model.go.set()
-        assert await engine.run(Job(1, seeds(1))) == pytest.approx([value(1)])
+        assert await engine.run(SampleJob(1, seeds(1))) == pytest.approx([value(1)])
 
     run(test)
 
 
-def test_a_model_that_fails_fails_its_batch_alone():
+def test_a_failing_model_fails_its_batch_only():
     async def test(engine, model):
         model.go.wait = lambda seconds: 1 / 0
         with pytest.raises(Failed, match="division by zero"):
-            await engine.run(Job(1, seeds(1)))
+            await engine.run(SampleJob(1, seeds(1)))
         del model.go.wait
-        assert await engine.run(Job(1, seeds(1))) == pytest.approx([value(1)])
+        assert await engine.run(SampleJob(1, seeds(1))) == pytest.approx([value(1)])
 
     run(test)
 
 
-def test_an_answer_that_cannot_be_written_fails_its_job_alone():
+def test_a_failing_encoder_fails_its_job_only():
     async def test(engine, model):
         first = await hold(engine, model)
-        bad = Job(1, seeds(1), encode=lambda job, rows: 1 / 0)
-        good = Job(1, seeds(2), encode=lambda job, rows: float(rows[0]))
+        bad = SampleJob(1, seeds(1), encode=lambda job, rows: 1 / 0)
+        good = SampleJob(1, seeds(2), encode=lambda job, rows: float(rows[0]))
         tasks = [asyncio.ensure_future(engine.run(job)) for job in (bad, good)]
         await asyncio.sleep(0.01)
         model.go.set()
@@ -435,16 +441,16 @@ def test_an_answer_that_cannot_be_written_fails_its_job_alone():
     run(test)
 
 
-def test_close_answers_what_runs_and_refuses_the_rest():
+def test_close_completes_running_jobs_and_refuses_the_rest():
     async def test(engine, model):
         first = await hold(engine, model)
-        queued = asyncio.ensure_future(engine.run(Job(1, seeds(1))))
+        queued = asyncio.ensure_future(engine.run(SampleJob(1, seeds(1))))
         await asyncio.sleep(0.01)
         engine.close()
         with pytest.raises(Closed):
             await queued
         with pytest.raises(Closed):
-            await engine.run(Job(1, seeds(1)))
+            await engine.run(SampleJob(1, seeds(1)))
         model.go.set()
         assert await first == pytest.approx([value(0)])
         for thread in engine._threads:
@@ -454,19 +460,19 @@ def test_close_answers_what_runs_and_refuses_the_rest():
     run(test)
 
 
-def test_batches_are_told_of():
-    told = []
+def test_batches_are_observed():
+    observed = []
 
     async def test(engine, model):
-        await engine.run(Job(3, seeds(1, 2, 3)))
+        await engine.run(SampleJob(3, seeds(1, 2, 3)))
 
-    run(test, observe=lambda count, seconds: told.append((count, seconds)))
-    ((count, seconds),) = told
+    run(test, observe=lambda count, seconds: observed.append((count, seconds)))
+    ((count, seconds),) = observed
     assert count == 3
     assert 0 < seconds < 5
 
 
-def test_join_waits_for_what_runs():
+def test_join_waits_for_running_batches():
     async def test(engine, model):
         first = await hold(engine, model)
         engine.close()
@@ -481,18 +487,18 @@ def test_join_waits_for_what_runs():
 def test_a_full_queue_holds_one_part_of_a_long_request():
     async def test(engine, model):
         first = await hold(engine, model)
-        others = [asyncio.ensure_future(engine.run(Job(1, seeds(i)))) for i in range(2)]
+        others = [asyncio.ensure_future(engine.run(SampleJob(1, seeds(i)))) for i in range(2)]
         await asyncio.sleep(0.01)
-        plan = SimpleNamespace(
+        request = SimpleNamespace(
             count=8,
             stream=False,
             served=SimpleNamespace(engine=engine, users=0),
-            job=lambda first, last, encode: Job(last - first, seeds(*range(first, last))),
+            job=lambda first, last, encode: SampleJob(last - first, seeds(*range(first, last))),
         )
         app = SimpleNamespace(settings=SimpleNamespace(workers=4))
-        # With a place left for its first part, and none for more.
+        # The queue has room for the first job of the request only.
         engine.queue = 3
-        parts = generate._parts(app, plan, None)
+        parts = batches.run_batches(app, request, None)
         taken = asyncio.ensure_future(anext(parts))
         await asyncio.sleep(0.01)
         assert engine.waiting == 3
@@ -511,13 +517,13 @@ def test_a_full_queue_holds_one_part_of_a_long_request():
     [((0.01, 0.004), True), ((0.01, 0.02), False), ((0.001,), False)],
     ids=["faster", "slower", "quick"],
 )
-def test_a_slow_model_gets_a_session_of_all_cpus_if_that_is_faster(
+def test_a_slow_model_gets_a_session_on_all_cpus_if_that_is_faster(
     times, has_wide, tmp_path, monkeypatch
 ):
     bundle = tiny.clothes(tmp_path / "clothes")
     left = list(times)
-    monkeypatch.setattr(repository, "_seconds", lambda run, bundle: left.pop(0))
-    monkeypatch.setattr(repository, "cpus", lambda: 2)
+    monkeypatch.setattr(loading, "measure", lambda run, bundle: left.pop(0))
+    monkeypatch.setattr(loading, "cpus", lambda: 2)
 
     async def main():
         found = repository.Repository(Settings(paths=(str(bundle),), workers=2))
@@ -527,7 +533,7 @@ def test_a_slow_model_gets_a_session_of_all_cpus_if_that_is_faster(
         try:
             (served,) = found.newest.values()
             engine = served.engine
-            assert (engine._one, left) == (times[0], [])
+            assert (engine._sample_seconds, left) == (times[0], [])
             assert (engine._wide is not None) == has_wide
             feeds = {"latents": np.ones((1, served.bundle.latent_dim), np.float32)}
             feeds["labels"] = np.ones(1, np.int64)
@@ -540,17 +546,17 @@ def test_a_slow_model_gets_a_session_of_all_cpus_if_that_is_faster(
     asyncio.run(main())
 
 
-def test_an_engine_that_was_replaced_takes_who_has_found_it(tmp_path):
+def test_a_replaced_engine_still_takes_requests_that_have_found_it(tmp_path):
     async def test(engine, model):
         found = repository.Repository(Settings(paths=(str(tiny.points(tmp_path / "points")),)))
         found._loop = asyncio.get_running_loop()
         old = type("Old", (), {"engine": engine, "busy": False})()
-        found._let_go(old)
-        assert await engine.run(Job(1, seeds(1))) is not None
+        found._release(old)
+        assert await engine.run(SampleJob(1, seeds(1))) is not None
         assert old in found.ending
         while found.ending:
             await asyncio.sleep(0.01)
         with pytest.raises(Closed):
-            await engine.run(Job(1, seeds(1)))
+            await engine.run(SampleJob(1, seeds(1)))
 
     run(test)

@@ -1001,7 +1001,7 @@ def test_a_folder_with_fewer_classes_keeps_their_ids(places, data_file, tmp_path
     labels = class_matching.match_classes(made, SPEC).take(made.count)[1]
     assert set(labels) == {1, 2}
     with pytest.raises(UsageError, match=r"by id \(0 to 1\).*Received: '2' of folder"):
-        class_matching.match_classes(made, dataclasses.replace(SPEC, num_classes=2))
+        class_matching.match_classes(made, SPEC.with_classes(2))
 
 
 def test_decoding_to_another_size_is_recorded(tmp_path, data_file, places):

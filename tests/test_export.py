@@ -1,4 +1,4 @@
-"""Bundles: every kind of generator, in every runtime, and everything that can go wrong."""
+"""Bundles: every kind of generator in every runtime, and all errors."""
 
 import json
 import os
@@ -16,11 +16,13 @@ import tensorflow as tf
 
 import export
 import keras_gan
-from export.generator import open_generator, randomized_batch_statistics
-from export.manifest import Manifest, digest
+from export.generator import open_generator
+from export.manifest import Manifest
+from export.variables import randomized_batch_statistics
 from export.verify import run_saved_models
 from export.warmup import message_class, prediction_log
 from keras_gan import UsageError
+from serving.manifest import digest
 from serving.seeds import latents_from_seeds
 
 L = keras.layers
@@ -68,7 +70,7 @@ def conditional():
 
 
 class Subclassed(keras.Model):
-    """Takes a dict, gives points, normalizes what it gives."""
+    """Takes a dict and returns normalized points."""
 
     def __init__(self):
         super().__init__(name="subclassed")
@@ -129,7 +131,7 @@ def run_keras(model, latents, labels):
 
 
 @pytest.mark.parametrize("batch", [1, 5, 64])
-def test_onnx_gives_what_keras_gives(exported, batch):
+def test_onnx_reproduces_keras(exported, batch):
     model, bundle = exported
     seeds = np.arange(100, 100 + batch)
     latents = latents_from_seeds(seeds, LATENTS)
@@ -145,7 +147,7 @@ def test_onnx_gives_what_keras_gives(exported, batch):
     )
 
 
-def test_parity_is_recorded_with_random_statistics_too(exported):
+def test_parity_is_also_recorded_with_random_statistics(exported):
     model, bundle = exported
     figures = bundle.manifest.parity["figures"]
     with randomized_batch_statistics(model) as has_statistics:
@@ -214,7 +216,7 @@ def test_warm_up_requests_fit_the_signatures(exported):
 
 
 def test_warm_up_requests_are_tf_servings_own_messages():
-    """The bytes that tensorflow-serving-api 2.21's own PredictionLog gives for these fields."""
+    """Compares with the bytes of tensorflow-serving-api 2.21's own PredictionLog."""
     log = prediction_log("m", "s", {})
     assert log.SerializeToString().hex(" ") == "32 0a 0a 08 0a 06 0a 01 6d 1a 01 73"
     log = prediction_log("m", "s", {"seeds": np.array([7])})
@@ -224,7 +226,7 @@ def test_warm_up_requests_are_tf_servings_own_messages():
     )
 
 
-def test_the_manifest_tells_what_is_in_the_bundle(exported):
+def test_the_manifest_describes_the_bundle(exported):
     model, bundle = exported
     manifest = Manifest.load(bundle.path)
     assert manifest == bundle.manifest
@@ -258,11 +260,11 @@ def small_gan(**kwargs):
 def gan_bundle(tmp_path_factory):
     gan = small_gan()
     for weight in gan.generator.trainable_variables:
-        weight.assign(weight + 0.5)  # the averaged generator is now another one
+        weight.assign(weight + 0.5)  # the averaged generator now differs
     return gan, export.export_bundle(gan, tmp_path_factory.mktemp("gan") / "b", name="small-1.5")
 
 
-def test_a_seed_is_the_same_sample_in_every_runtime(gan_bundle):
+def test_a_seed_names_the_same_sample_in_every_runtime(gan_bundle):
     import serving
 
     gan, bundle = gan_bundle
@@ -278,7 +280,7 @@ def test_a_seed_is_the_same_sample_in_every_runtime(gan_bundle):
     )
 
 
-def test_a_bundle_passes_its_own_check_again(gan_bundle):
+def test_a_bundle_can_be_verified_again(gan_bundle):
     _, bundle = gan_bundle
     report = export.verify_bundle(bundle.path)
     assert report.ok, str(report)
@@ -288,7 +290,7 @@ def test_a_bundle_passes_its_own_check_again(gan_bundle):
         assert runtime in str(report)
 
 
-def test_pictures_of_the_saved_model_are_the_samples(gan_bundle):
+def test_images_of_the_saved_model_are_the_samples(gan_bundle):
     gan, bundle = gan_bundle
     (outputs,) = run_saved_models("small-1.5", [(bundle.path, "generate_png", 5)])
     pictures = outputs["png_bytes"]
@@ -304,7 +306,7 @@ def live_bundle(gan_bundle, tmp_path_factory):
     return export.export_bundle(gan_bundle[0], target, name="small-1.5", average=False)
 
 
-def test_the_live_generator_is_exported_when_asked(gan_bundle, live_bundle):
+def test_the_live_generator_is_exported_on_request(gan_bundle, live_bundle):
     gan, bundle = gan_bundle
     golden = np.load(live_bundle.path / "golden.npz")
     np.testing.assert_allclose(
@@ -327,7 +329,7 @@ def test_mixed_precision_is_exported_in_float32(tmp_path):
     assert {layer.compute_dtype for layer in model.layers} == {"bfloat16"}
 
 
-def test_the_tolerance_is_what_rounding_explains(tmp_path):
+def test_the_tolerance_covers_rounding(tmp_path):
     """A slope of 3000 at the end: the last bit of z, 6e-8 of about 1, is 2e-4 of the samples."""
     z = keras.Input((2,))
     steep = L.Dense(2, use_bias=False, kernel_initializer=keras.initializers.Constant(3000.0))(z)
@@ -341,7 +343,16 @@ def test_the_tolerance_is_what_rounding_explains(tmp_path):
     assert manifest.parity["tolerance"] == 1e-5
 
 
-# ------------------------------------------------------------------- what cannot be exported
+def test_other_inputs_have_plain_names():
+    z, style = keras.Input((LATENTS,), name="z"), keras.Input((3,), name="style-code")
+    model = keras.Model([z, style], L.Dense(2)(L.Concatenate()([z, style])))
+    generator = open_generator(model)
+    assert [spec.name for spec in generator.input_specs()] == ["latents", "style_code"]
+    values = np.ones((2, LATENTS), "float32"), np.ones((2, 3), "float32")
+    np.testing.assert_array_equal(generator(values[0], style_code=values[1]), model(list(values)))
+
+
+# --------------------------------------------------------------------------------- errors
 
 
 class Noise(L.Layer):
@@ -477,7 +488,7 @@ def not_finite():
         (points, {"training": {"x": object()}}, "JSON"),
     ],
 )
-def test_a_mistake_is_one_line_and_leaves_nothing(make, options, rule, tmp_path):
+def test_a_mistake_is_reported_in_one_line_and_leaves_no_files(make, options, rule, tmp_path):
     with pytest.raises(UsageError, match="Received: ") as caught:
         export.export_bundle(make(), tmp_path / "bundle", **options)
     assert rule in str(caught.value)
@@ -515,16 +526,16 @@ def test_only_a_bundle_is_overwritten(tmp_path):
     assert (tmp_path / "home" / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_target_that_cannot_be_made_is_one_line(tmp_path):
+def test_a_target_that_cannot_be_created_is_reported_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="must be writable"):
         export.export_bundle(points(), tmp_path / "file" / "bundle")
 
 
-def test_a_read_only_folder_is_one_line(tmp_path):
+def test_a_read_only_folder_is_reported_in_one_line(tmp_path):
     tmp_path.chmod(0o555)
     user = os.geteuid()
-    if user == 0:  # root may write anywhere, so stop being it
+    if user == 0:  # root may write anywhere, so give up its rights
         os.seteuid(65534)
     try:
         with pytest.raises(UsageError, match="must be writable") as caught:
@@ -537,8 +548,8 @@ def test_a_read_only_folder_is_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("limit", [500, 4000])
-def test_a_full_disk_is_one_line_and_leaves_nothing(limit, tmp_path):
-    model = points()  # before the limit: Keras may write files of its own
+def test_a_full_disk_is_reported_in_one_line_and_leaves_no_files(limit, tmp_path):
+    model = points()  # before the limit, because Keras may write files
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
@@ -592,7 +603,7 @@ def test_a_missing_and_an_added_file_are_named(copy):
     assert "'extra.py' is not in manifest.json" in problems
 
 
-def test_weights_of_another_model_are_found_by_their_samples(copy, live_bundle):
+def test_weights_of_another_model_are_detected_by_their_samples(copy, live_bundle):
     """A forger who corrects the checksums as well still has to reproduce the golden samples."""
     shutil.copy(live_bundle.path / "model.onnx", copy / "model.onnx")
     content = json.loads((copy / "manifest.json").read_text())
@@ -609,12 +620,15 @@ def test_weights_of_another_model_are_found_by_their_samples(copy, live_bundle):
     [
         ({"schema_version": 2}, "schema_version 1. Received: schema_version=2"),
         ({"latent_dim": "six"}, "latent_dim='six'"),
-        ({"files": {"../../secret": {"sha256": "", "bytes": 0}}}, "damaged field"),
-        ({"kind": "sound"}, "kind must be one of"),
-        ({"shape": None}, "damaged field"),
+        (
+            {"files": {"../../secret": {"sha256": "", "bytes": 0}}},
+            "`files` in manifest.json must be",
+        ),
+        ({"kind": "sound"}, "`kind` in manifest.json must be one of"),
+        ({"shape": None}, "`shape` in manifest.json must be"),
     ],
 )
-def test_a_damaged_manifest_is_one_line(copy, change, message):
+def test_a_damaged_manifest_is_reported_in_one_line(copy, change, message):
     content = json.loads((copy / "manifest.json").read_text()) | change
     (copy / "manifest.json").write_text(json.dumps(content))
     with pytest.raises(UsageError) as caught:
@@ -622,13 +636,13 @@ def test_a_damaged_manifest_is_one_line(copy, change, message):
     assert message in str(caught.value)
 
 
-def test_what_is_no_bundle_is_refused(copy, tmp_path):
+def test_a_folder_that_is_not_a_bundle_is_refused(copy, tmp_path):
     with pytest.raises(UsageError, match="A bundle is a folder"):
         export.verify_bundle(tmp_path / "nowhere")
     content = json.loads((copy / "manifest.json").read_text())
     del content["parity"]
     (copy / "manifest.json").write_text(json.dumps(content))
-    with pytest.raises(UsageError, match="Missing: parity"):
+    with pytest.raises(UsageError, match="Received: a manifest without parity"):
         export.verify_bundle(copy)
     (copy / "manifest.json").write_text("{")
     with pytest.raises(UsageError, match="must be JSON"):

@@ -1,4 +1,4 @@
-"""The ONNX file: operator sets, substitutions, one form for one generator, weights beyond 2 GB."""
+"""The ONNX file: operator sets, substitutions, canonical form, weights beyond 2 GB."""
 
 import hashlib
 import json
@@ -23,10 +23,10 @@ import serving
 from export import convert, substitutions, to_onnx
 from export.canonical import canonicalize
 from export.generator import open_generator
-from export.manifest import digest
 from export.to_onnx import open_session
 from export.verify import check_files, compare_onnx
 from keras_gan import UsageError
+from serving.manifest import digest
 
 L = keras.layers
 ROOT = pathlib.Path(__file__).parents[1]
@@ -76,7 +76,7 @@ def test_every_operator_set_loads_and_agrees():
 
 
 def run_steps(steps, x, out_type):
-    """Runs a row of steps in onnxruntime."""
+    """Runs a sequence of steps in onnxruntime."""
     nodes, constants, value = [], [], "x"
     for i, step in enumerate(steps):
         inputs = []
@@ -160,7 +160,7 @@ def test_output_padding_instead_of_negative_pads():
     x = np.array([[1, 0], [0, 0]], "float32").reshape(1, 1, 2, 2)
     (y,) = open_session(model.SerializeToString()).run(None, {"x": x})
     expected = np.zeros((6, 4))
-    expected[:3, :2] = [[1, 2], [4, 5], [7, 8]]  # the kernel without the column that is cut off
+    expected[:3, :2] = [[1, 2], [4, 5], [7, 8]]  # the kernel without the cropped column
     np.testing.assert_array_equal(y[0, 0], expected)
 
 
@@ -196,7 +196,7 @@ class Noise(L.Layer):
         (Noise, "Stateless", "take the noise as an input of the model"),
     ],
 )
-def test_what_stays_impossible_is_named_by_its_path(layer, op, instead):
+def test_an_op_that_onnx_lacks_is_named_by_its_path(layer, op, instead):
     block = keras.Sequential([L.Conv2D(4, 1, name="first"), layer(name="culprit")], name="block")
     generator = open_generator(in_pictures(block, L.Conv2D(4, 1, name="culprit_2")))
     with pytest.raises(UsageError) as caught:
@@ -207,11 +207,11 @@ def test_what_stays_impossible_is_named_by_its_path(layer, op, instead):
     assert "\n" not in str(caught.value)
 
 
-# -------------------------------------------------------------------------------- one form
+# -------------------------------------------------------------------------- canonical form
 
 
 def recurrent():
-    """A loop with a body: what tf2onnx names and orders by chance."""
+    """A loop with a body, which tf2onnx names and orders arbitrarily."""
     keras.utils.set_random_seed(1)
     layers = [
         keras.Input((LATENTS,)),
@@ -229,8 +229,8 @@ def digests():
     return [hashlib.sha256(model.SerializeToString()).hexdigest() for model in models]
 
 
-def test_the_same_generator_gives_the_same_bytes_in_two_processes():
-    points()  # counters that the other process has not
+def test_the_same_generator_yields_the_same_bytes_in_two_processes():
+    points()  # advances counters that the other process does not have
     to_onnx.to_onnx(open_generator(points()))
     program = "import tests.test_export_onnx as here, json; print(json.dumps(here.digests()))"
     done = subprocess.run(
@@ -245,7 +245,7 @@ def test_the_same_generator_gives_the_same_bytes_in_two_processes():
     assert json.loads(done.stdout.splitlines()[-1]) == digests()
 
 
-def test_a_graph_in_one_form():
+def test_the_canonical_form_of_a_graph():
     """Shuffled, renamed, with leftovers: the same bytes."""
 
     def build(names, order, spare):
@@ -288,7 +288,7 @@ def test_a_graph_in_one_form():
 
 @pytest.mark.slow
 def test_a_program_writes_the_same_bundle_each_time(tmp_path):
-    """The SavedModel too, whose names count the functions of the process: of the same program."""
+    """Includes the SavedModel, whose names contain counters of the process."""
     program = (
         "import sys, keras, export, tests.test_export_onnx as here;"
         "keras.utils.set_random_seed(1);"
@@ -329,7 +329,7 @@ def test_weights_outside_the_model(outside):
     assert data.stat().st_size >= sum(4 * int(np.prod(t.dims)) for t in kept) > 1000
     assert {"model.onnx", "model.onnx.data"} <= set(outside.manifest.files)
     assert outside.manifest.files["model.onnx.data"]["bytes"] == data.stat().st_size
-    # No weight is turned around at run time, though they were inputs while the graph was made.
+    # No weight is transposed at run time, although weights were inputs during the conversion.
     turned = [n.input[0] for n in model.graph.node if n.op_type == "Transpose"]
     assert not {t.name for t in model.graph.initializer} & set(turned)
     assert check_files(outside.path, outside.manifest) == []
@@ -360,7 +360,7 @@ def test_weights_outside_the_model_are_checked(outside, tmp_path):
 
 
 @pytest.mark.parametrize("location", ["../elsewhere.bin", "elsewhere.bin", "/etc/hostname"])
-def test_no_file_but_the_bundles_own_is_read(location, outside, tmp_path, monkeypatch):
+def test_only_files_of_the_bundle_are_read(location, outside, tmp_path, monkeypatch):
     """A model that names another file for its weights, with a manifest that agrees."""
     copy = shutil.copytree(outside.path, tmp_path / "bundle")
     shutil.copy(copy / "model.onnx.data", tmp_path / "elsewhere.bin")

@@ -18,7 +18,8 @@ import pytest
 import tensorflow as tf
 
 import keras_gan
-from export.bundle import open_draft, write_models
+from export.bundle import write_models
+from export.draft import open_draft
 from export.golden import check_golden, load_golden
 from export.triton import configuration
 from export.verify import (
@@ -36,7 +37,7 @@ LATENTS = 6
 
 @dataclasses.dataclass
 class Row:
-    """A generator, and what is special about it."""
+    """A generator and its expected properties."""
 
     build: Callable[[], keras.Model]
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -44,7 +45,9 @@ class Row:
     inputs: tuple[str, ...] = ("latents",)
     outputs: tuple[str, ...] = ("samples",)
     kind: str = "image"
-    close: float = 1e-6  # to the model itself; more for mixed precision, exported in float32
+    close: float = (
+        1e-6  # difference to the model itself; larger for mixed precision, exported in float32
+    )
 
 
 TABLE: dict[str, Row] = {}
@@ -60,7 +63,7 @@ FAST = [
 
 
 def row(name: str, **about: Any):
-    """Adds what a function builds to the table."""
+    """Adds the model that a function builds to the table."""
 
     def add(build):
         TABLE[name] = Row(build, **about)
@@ -74,7 +77,7 @@ BOTH: dict[str, Any] = LABELS | {"call": lambda golden: [golden["latents"], gold
 
 
 def chain(*layers, shape=(4, 4, 4), end=True):
-    """Latents, a Dense layer into a shape, some layers and a convolution to pictures."""
+    """Latents, a Dense layer into a shape, some layers and a convolution to images."""
     start = [keras.Input((LATENTS,)), L.Dense(int(np.prod(shape))), L.Reshape(shape)]
     last = [L.Conv2D(3, 3, padding="same", activation="tanh")] if end else []
     return keras.Sequential([*start, *layers, *last])
@@ -146,7 +149,7 @@ def functional():
 
 
 class Subclassed(keras.Model):
-    """Takes a dict, normalizes, and gives points."""
+    """Takes a dict and returns normalized points."""
 
     def __init__(self):
         super().__init__()
@@ -297,7 +300,7 @@ def list_of_outputs():
 
 
 class Arguments(keras.Model):
-    """Takes separate arguments, gives a tuple."""
+    """Takes separate arguments and returns a tuple."""
 
     def __init__(self):
         super().__init__()
@@ -431,11 +434,11 @@ in_chain("resize, nearest", lambda: Resize("nearest", (8, 8)))
 # ------------------------------------------------------------------ sequences, audio and video
 
 
-SEQUENCE = {"shape": (8, 4), "end": False, "kind": "sequence"}
-in_chain("LSTM", lambda: L.LSTM(5, return_sequences=True), **SEQUENCE)
-in_chain("GRU", lambda: L.GRU(5, return_sequences=True), lambda: L.Dense(2), **SEQUENCE)
-in_chain("SimpleRNN", lambda: L.SimpleRNN(5, return_sequences=True), **SEQUENCE)
-in_chain("bidirectional", lambda: L.Bidirectional(L.LSTM(5, return_sequences=True)), **SEQUENCE)
+SERIES = {"shape": (8, 4), "end": False, "kind": "series"}
+in_chain("LSTM", lambda: L.LSTM(5, return_sequences=True), **SERIES)
+in_chain("GRU", lambda: L.GRU(5, return_sequences=True), lambda: L.Dense(2), **SERIES)
+in_chain("SimpleRNN", lambda: L.SimpleRNN(5, return_sequences=True), **SERIES)
+in_chain("bidirectional", lambda: L.Bidirectional(L.LSTM(5, return_sequences=True)), **SERIES)
 in_chain(
     "audio by transposed convolutions",
     lambda: L.Conv1DTranspose(4, 25, 4, "same"),
@@ -452,7 +455,7 @@ in_chain(
     L.UpSampling1D,
     lambda: L.Conv1D(4, 5, padding="same", dilation_rate=2),
     lambda: L.Conv1DTranspose(2, 3, 2, "valid", output_padding=1),
-    **SEQUENCE,
+    **SERIES,
 )
 in_chain(
     "video",
@@ -476,7 +479,7 @@ in_chain(
 in_chain("an array of any form", L.LeakyReLU, shape=(3, 2, 5), end=False, kind="array")
 
 
-@row("multi-head attention over a sequence", kind="sequence")
+@row("multi-head attention over a sequence", kind="series")
 def transformer():
     z = keras.Input((LATENTS,))
     x = L.Reshape((8, 4))(L.Dense(32)(z))
@@ -500,7 +503,7 @@ for _policy in ("mixed_float16", "mixed_bfloat16"):
 
 
 def settled(build):
-    """A model with weights and statistics away from the zeros and ones that some begin as."""
+    """Builds a model with weights and statistics that differ from the initial zeros and ones."""
     keras.utils.set_random_seed(7)
     model = build()
     rng = np.random.default_rng(1)
@@ -515,7 +518,7 @@ def settled(build):
 
 @dataclasses.dataclass
 class Cell:
-    """What became of a row."""
+    """The result for one row."""
 
     model: Any = None
     path: Any = None
@@ -527,7 +530,7 @@ class Cell:
 
 
 def write_table(names, folder):
-    """Writes the rows and runs everything; an error stays with its row."""
+    """Writes the rows and runs everything; an error is stored in the cell of its row."""
     cells = {}
     for number, name in enumerate(names):
         cell = cells[name] = Cell(path=folder / str(number))
@@ -564,14 +567,14 @@ def whole(tmp_path_factory):
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", FAST)
-def test_a_generator_leaves_as_it_is(name, fast):
+def test_a_generator_is_exported_exactly(name, fast):
     check(TABLE[name], fast[name])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", [name for name in TABLE if name not in FAST])
-def test_every_generator_leaves_as_it_is(name, whole):
+def test_every_generator_is_exported_exactly(name, whole):
     check(TABLE[name], whole[name])
 
 
@@ -580,7 +583,7 @@ def check(expected: Row, cell: Cell):
     assert cell.problems == []
     draft = cell.draft
 
-    # Parity of both formats at every batch, with other statistics too where there are any.
+    # Parity of both formats at every batch, and with random statistics where there are any.
     has_statistics = any(v.name.startswith("moving") for v in cell.model.variables)
     runtimes = {"onnx", "saved_model", "saved_model generate"}
     assert all(set(cell.figures[runtime]) == {1, 5, 64} for runtime in runtimes)
@@ -589,7 +592,7 @@ def check(expected: Row, cell: Cell):
     worst = {runtime: max(by_batch.values()) for runtime, by_batch in cell.figures.items()}
     assert max(worst.values()) <= TOLERANCE <= 1e-5, worst
 
-    # The golden samples are the model's own, not only the bundle's.
+    # The golden samples equal those of the model itself.
     assert check_golden(cell.path, draft) == []
     golden = load_golden(cell.path)
     given = expected.call(golden)
@@ -601,9 +604,9 @@ def check(expected: Row, cell: Cell):
         array = np.asarray(keras.ops.convert_to_numpy(array)).astype("float64")
         scale = max(1.0, np.abs(array).max())
         np.testing.assert_allclose(golden[name], array, rtol=0, atol=expected.close * scale)
-    assert np.ptp(golden["samples"], axis=0).max() > 1e-3  # they depend on the latents
+    assert np.ptp(golden["samples"], axis=0).max() > 1e-3  # the samples depend on the latents
 
-    # Names, dtypes and shapes; a manifest says no others.
+    # Names, dtypes and shapes of the manifest.
     draft.validate()
     assert configuration(draft).count("{ name:") == len(expected.inputs + expected.outputs)
     assert draft.kind == expected.kind

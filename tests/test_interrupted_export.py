@@ -1,4 +1,4 @@
-"""An export that is killed leaves the old bundle or the new one, and nothing that stays."""
+"""A killed export leaves the old bundle or the new one, and no lasting remains."""
 
 import json
 import os
@@ -33,8 +33,8 @@ def interrupt(to, instants, options, whole_first=False, timeout=280):
 
 
 @pytest.mark.slow
-def test_a_killed_export_leaves_no_bundle_that_is_not_whole(tmp_path):
-    """Somewhere at random, with models but no golden samples, and whole, about to move."""
+def test_a_killed_export_leaves_no_incomplete_bundle(tmp_path):
+    """Kills at a random instant, before the golden samples, and just before the move."""
     instants = [
         {"seconds": random.Random(1).uniform(0.5, 2.0)},
         {"event": "open", "path": "golden.npz"},
@@ -43,7 +43,7 @@ def test_a_killed_export_leaves_no_bundle_that_is_not_whole(tmp_path):
     *killed, last = interrupt(tmp_path / "fm", instants, {"overwrite": True})
     for after in killed:
         assert after["found"] == {}, after
-    for after in killed[1:]:  # one folder: that of the export before was removed
+    for after in killed[1:]:  # one folder: that of the previous export was removed
         assert [name[:11] for name in after["beside"]] == [".fm.export-"]
     assert last["found"] == {"fm": None}
     assert last["beside"] == ["fm"]
@@ -53,7 +53,7 @@ def test_a_killed_export_leaves_no_bundle_that_is_not_whole(tmp_path):
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("layout", ["overwritten", "versions"])
 def test_killed_at_20_random_instants(layout, tmp_path):
-    """Ten anywhere in time, ten among the last operations on files, where bundles change places."""
+    """Kills ten times at random, and ten times among the last file operations of the swap."""
     rng = random.Random(7)
     instants = [{"share": rng.random()} for _ in range(10)]
     instants += [{"last": rng.randrange(60)} for _ in range(10)]
@@ -61,7 +61,7 @@ def test_killed_at_20_random_instants(layout, tmp_path):
     *killed, last = interrupt(tmp_path / "fm", instants, options, whole_first=True, timeout=1400)
     assert len(killed) == 20
     for after in killed:
-        assert after["found"], after  # there is always one
+        assert after["found"], after  # one always exists
         assert set(after["found"].values()) == {None}, after
     assert set(last["found"].values()) == {None}
     if layout == "overwritten":
@@ -85,7 +85,7 @@ def fill(folder, text):
 
 
 @pytest.mark.parametrize("can_exchange", [True, False])
-def test_one_folder_takes_the_place_of_another(tmp_path, monkeypatch, can_exchange):
+def test_one_folder_replaces_another(tmp_path, monkeypatch, can_exchange):
     if not can_exchange:  # as on other systems
         monkeypatch.setattr(staging, "_exchange", lambda *_: False)
     to = tmp_path / "bundle"
@@ -127,7 +127,7 @@ with staging.staging(to) as folder:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
 def test_folders_killed_at_every_operation_on_files(tmp_path):
-    """One that writes no models, so that every instant can be tried: old or new, and no rest."""
+    """Tries every instant of an export without models: old or new, and no remains."""
     to, last, instant = tmp_path / "bundle", "first", 0
     fill(to, last)
     killed = []
@@ -139,14 +139,14 @@ def test_folders_killed_at_every_operation_on_files(tmp_path):
         found = (to / "file").read_text()
         assert found in (last, str(instant))
         last = found
-        assert len(os.listdir(tmp_path)) <= 2  # the folder and what the last one has left
+        assert len(os.listdir(tmp_path)) <= 2  # the folder and the remains of the last export
     assert len(killed) > 10
     assert last == str(instant)
     assert os.listdir(tmp_path) == ["bundle"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems rename twice")
-def test_linux_exchanges_folders_in_one_step(tmp_path):
+def test_linux_exchanges_folders_atomically(tmp_path):
     fill(tmp_path / "one", "1")
     fill(tmp_path / "other", "2")
     assert staging._exchange(tmp_path / "one", tmp_path / "other")
@@ -154,7 +154,7 @@ def test_linux_exchanges_folders_in_one_step(tmp_path):
     assert (tmp_path / "other" / "file").read_text() == "1"
 
 
-def test_what_a_dead_export_held_is_put_back_and_what_a_living_one_holds_is_left(tmp_path):
+def test_the_bundle_of_a_killed_export_is_restored_and_that_of_a_running_one_is_left(tmp_path):
     to = tmp_path / "bundle"
     dead = tmp_path / ".bundle.export-abcdefgh"
     dead.mkdir()

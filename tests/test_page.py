@@ -1,4 +1,4 @@
-"""The page of the server, in a real browser, against a real server."""
+"""Tests of the page in a browser, against a running server."""
 
 import base64
 import contextlib
@@ -36,7 +36,7 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
 )
-PATIENCE = 60  # seconds; machines that test are busy
+PATIENCE = 60  # seconds; test machines are busy
 NAMES = ("shirt", "shoe", "bag")
 KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "ArrowUp": 38, "ArrowDown": 40, "Enter": 13}
 KEYS |= {"Escape": 27, "Home": 36, "End": 35, "PageDown": 34, "Tab": 9, "w": 87, "c": 67}
@@ -64,7 +64,7 @@ def server(clothes):
 
 @pytest.fixture
 def page(driver, server):
-    """A browser of 1280 x 800 before the server, which complained of nothing at the end."""
+    """Opens a browser of 1280 x 800; its console must have no unexpected messages at the end."""
     found = Page(driver, server)
     yield found
     found.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
@@ -77,7 +77,7 @@ class Page:
     def __init__(self, driver, server):
         self.driver = driver
         self.server = server
-        self.expected = ()  # what the console may say
+        self.expected = ()  # messages that the console may have
         self.size(1280, 800)
         driver.get_log("browser")
         driver.get_log("performance")
@@ -99,10 +99,10 @@ class Page:
         return self.driver.execute_script(code, *args)
 
     def wait(self, code, *args):
-        """Waits until an expression is true, and gives it."""
+        """Waits until an expression is true; returns it."""
         end = time.monotonic() + PATIENCE
         while not (found := self.js(f"return {code}", *args)):
-            assert time.monotonic() < end, f"it never became so: {code}; {self.state()}"
+            assert time.monotonic() < end, f"timeout: {code}; {self.state()}"
             time.sleep(0.03)
         return found
 
@@ -114,7 +114,7 @@ class Page:
         )
 
     def filled(self):
-        """Waits until every tile in view has its sample."""
+        """Waits until every visible tile has its sample."""
         self.wait(
             "(() => { const seen = [...document.querySelectorAll('#wall .tile')].filter((x) => {"
             " const at = x.getBoundingClientRect();"
@@ -128,7 +128,7 @@ class Page:
         self.js("document.querySelector(arguments[0]).click()", selector)
 
     def key(self, key, modifiers=0):
-        """A key as the keyboard gives it, to whatever has the focus."""
+        """Sends a key to the focused element."""
         about = {"key": key, "windowsVirtualKeyCode": KEYS[key], "modifiers": modifiers}
         text = {"Enter": "\r"}.get(key, key if len(key) == 1 else None)
         about |= {"code": f"Key{key.upper()}" if len(key) == 1 else key}
@@ -156,7 +156,7 @@ class Page:
         )
 
     def picture(self, selector):
-        """The pixels that an image of the page has."""
+        """Returns the pixels of an image of the page."""
         address = self.wait("document.querySelector(arguments[0])?.src", selector)
         return pixels(base64.b64decode(address.partition(",")[2]))
 
@@ -170,7 +170,7 @@ class Page:
         )
 
     def hosts(self):
-        """The hosts that the browser asked since the last look."""
+        """Returns the hosts that the browser has contacted since the last call."""
         found = set()
         for entry in self.driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]
@@ -193,7 +193,7 @@ def pixels(png):
 
 
 def asked(server, **fields):
-    """The picture that the server gives for a request of its own."""
+    """Returns the picture that the server gives for a direct request."""
     answer = server.ask(f"/v1/generate?{urlencode(fields)}")
     assert answer.status == 200, answer.body
     return pixels(answer.body)
@@ -202,7 +202,7 @@ def asked(server, **fields):
 # ------------------------------------------------------------------ the wall
 
 
-def test_the_wall_shows_what_the_seeds_name(page):
+def test_the_wall_shows_the_samples_of_the_seeds(page):
     page.open("#seed=5")
     assert page.js("return document.title") == "clothes · samples"
     assert [page.label(i) for i in (0, 1)] == [
@@ -223,7 +223,7 @@ def test_seeds_beyond_the_exact_numbers_of_javascript(page):
     page.open(f"#seed={seed}")
     assert page.label(0) == f"sample of seed {seed}, class {NAMES[seed % 3]}"
     np.testing.assert_array_equal(page.tile(0), asked(page.server, seeds=seed))
-    page.open(f"#seed={2**63 - 2}")  # and the wall ends where the seeds do
+    page.open(f"#seed={2**63 - 2}")  # the wall ends at the last seed
     assert (
         page.js(
             "return [...document.querySelectorAll('#wall .tile')]"
@@ -234,7 +234,7 @@ def test_seeds_beyond_the_exact_numbers_of_javascript(page):
     np.testing.assert_array_equal(page.tile(1), asked(page.server, seeds=2**63 - 1))
 
 
-def test_it_fills_while_one_scrolls_and_the_document_stays_small(page):
+def test_the_wall_fills_while_scrolling_and_the_document_stays_small(page):
     page.open()
     count = "return document.querySelectorAll('#wall .tile').length"
     first = page.js(count)
@@ -244,14 +244,14 @@ def test_it_fills_while_one_scrolls_and_the_document_stays_small(page):
         time.sleep(0.1)
         page.filled()
         sizes.append(page.js(count))
-    assert page.label(0) is None  # the first rows are no longer there
+    assert page.label(0) is None  # the first rows were removed
     seen = page.js(
         "return [...document.querySelectorAll('#wall .tile')]"
         ".filter((x) => x.getBoundingClientRect().top > 0).map((x) => Number(x.dataset.index))"
     )
     assert min(seen) > 3 * first
     assert max(sizes) < 3 * first
-    assert seen == list(range(seen[0], seen[0] + len(seen)))  # none is missing or there twice
+    assert seen == list(range(seen[0], seen[0] + len(seen)))  # without gaps and duplicates
     index = seen[3]
     assert page.label(index) == f"sample of seed {index}, class {NAMES[index % 3]}"
     np.testing.assert_array_equal(page.tile(index), asked(page.server, seeds=index))
@@ -267,7 +267,7 @@ def test_class_and_truncation_and_a_link_that_has_them(page):
     page.wait("document.querySelector('[data-index=\"4\"]').ariaLabel.endsWith('class shoe')")
     page.filled()
     np.testing.assert_array_equal(page.tile(4), asked(page.server, seeds=4, labels="shoe"))
-    for value in (0.1, 0.9, 0.2, 0.5):  # what is under way is given up for the last one
+    for value in (0.1, 0.9, 0.2, 0.5):  # requests of earlier values are aborted
         page.set("#truncation", value)
         time.sleep(0.02)
     page.wait("location.hash.includes('truncation=0.5')")
@@ -291,7 +291,7 @@ def test_the_wall_by_keyboard(page):
     assert page.js(stops) == 1
     columns = int(page.js("return document.querySelector('[role=grid]').ariaColCount"))
     page.js("document.querySelector('#theme').focus()")
-    for _ in range(40):  # Tab comes to the wall, at its first sample
+    for _ in range(40):  # Tab reaches the first sample of the wall
         page.key("Tab")
         if (page.focused() or "").startswith("sample"):
             break
@@ -302,7 +302,7 @@ def test_the_wall_by_keyboard(page):
         ("ArrowDown", 0, columns + 1),
         ("Home", 0, columns),
         ("ArrowLeft", 0, columns - 1),
-        ("ArrowUp", 0, columns - 1),  # there is no row above
+        ("ArrowUp", 0, columns - 1),  # the first row
         ("End", 0, columns - 1),
     ):
         page.key(key, modifiers)
@@ -317,7 +317,7 @@ def test_the_wall_by_keyboard(page):
         "return at.top > 60 && at.bottom <= innerHeight"
     )
     page.filled()
-    page.js("scrollTo(0, 0)")  # the mouse takes the tile away: the wall keeps the focus
+    page.js("scrollTo(0, 0)")  # the focused tile is removed: the wall keeps the focus
     page.wait("!document.querySelector(arguments[0])", f"#wall [data-index='{far}']")
     page.wait("document.querySelector('#wall').contains(document.activeElement)")
     page.key("Home", modifiers=2)
@@ -329,7 +329,7 @@ def test_the_wall_by_keyboard(page):
     assert page.focused() == "sample of seed 0, class shirt"
 
 
-# ------------------------------------------------------------------ one sample, and walks
+# ------------------------------------------------------------------ single samples and walks
 
 
 @pytest.fixture
@@ -340,7 +340,7 @@ def explored(page):
 
 
 def run(line, folder):
-    """Runs a line that was copied, as a shell does, and gives the picture it writes."""
+    """Runs a copied line in a shell; returns the picture it writes."""
     subprocess.run(line, shell=True, cwd=folder, check=True, timeout=PATIENCE)
     return pixels((folder / shlex.split(line)[-1]).read_bytes())
 
@@ -417,7 +417,7 @@ def test_a_walk_between_two_samples(page):
     assert page.label(2) == "sample of seed 2, class bag"
     for frame, seed in ((0, 2), (23, 3)):
         page.set("#walk-frame", frame)
-        wanted = asked(page.server, seeds=seed, labels=2)  # the class of the first, all the way
+        wanted = asked(page.server, seeds=seed, labels=2)  # the class of the first seed
         np.testing.assert_array_equal(page.picture("#walk-figure img"), wanted)
     page.set("#walk-frame", 9)
     alt = page.js("return document.querySelector('#walk-figure img').alt")
@@ -465,10 +465,10 @@ def test_downloads(explored, tmp_path):
     assert saved("clothes-seeds-0-16.png").size == (4 * 8 + 3 * 2, 4 * 8 + 3 * 2)
 
 
-# ------------------------------------------------------------------ what goes wrong
+# ------------------------------------------------------------------ errors
 
 
-def test_a_mistake_is_told_in_the_server_s_words(page):
+def test_an_error_is_shown_in_the_server_s_words(page):
     page.expected = ("the server responded with a status of 4",)
     page.open("#version=99", ready=False)
     line = page.server.ask("/v1/generate?version=99").error
@@ -522,13 +522,13 @@ window.fetch = async (address, options) => {
 """
 
 
-def test_a_server_that_is_full_is_asked_once_and_one_that_is_late_twice(page):
+def test_a_full_server_is_asked_once_and_one_that_times_out_twice(page):
     page.open().filled()
     page.js(REFUSED, 503)
     page.set("#truncation", 0.6)
     page.wait("!document.querySelector('#banner').hidden")
     time.sleep(3)
-    assert page.js("return window.askedModels") == 0  # nobody is back yet
+    assert page.js("return window.askedModels") == 0  # the server is still unavailable
     page.js("window.refused = false")
     page.wait("document.querySelector('#banner').hidden && window.askedModels === 1")
     page.filled()
@@ -538,7 +538,7 @@ def test_a_server_that_is_full_is_asked_once_and_one_that_is_late_twice(page):
     assert not page.js("return document.querySelector('#save-grid').disabled")
 
 
-def test_a_server_that_asks_for_a_token(driver, clothes, tmp_path):
+def test_a_server_that_requires_a_token(driver, clothes, tmp_path):
     (tmp_path / "tokens").write_text("a-long-enough-token-of-sixteen\n")
     with Serving(clothes.path, "--no-access-log", "--tokens", tmp_path / "tokens") as server:
         page = Page(driver, server)
@@ -556,7 +556,7 @@ def test_a_server_that_asks_for_a_token(driver, clothes, tmp_path):
                 token,
             )
         page.filled()
-        page.open("#sample=1")  # this tab knows it now
+        page.open("#sample=1")  # the tab has stored the token
         assert '-H "Authorization: Bearer $TOKEN"' in page.line("explore", "curl")
         assert "a-long-enough" not in page.js("return document.documentElement.outerHTML")
         page.js("sessionStorage.clear()")
@@ -564,11 +564,11 @@ def test_a_server_that_asks_for_a_token(driver, clothes, tmp_path):
         page.check_console()
 
 
-# ------------------------------------------------------------------ for everyone
+# ------------------------------------------------------------------ accessibility and safety
 
 
 def axe(page):
-    """What axe-core finds that is serious."""
+    """Returns the serious violations that axe-core finds."""
     spec = importlib.util.find_spec("axe_core_python")
     if spec is None:
         pytest.skip("axe-core-python is not installed")
@@ -653,7 +653,7 @@ def test_the_policy_allows_nothing_inline(page):
     assert "onclick" not in text
     assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
     page.open()
-    # The policy holds: a style that is not ours changes nothing.
+    # The policy is enforced: an inline style has no effect.
     page.expected = ("Content Security Policy", "violates the following")
     assert (
         page.js(
@@ -666,13 +666,13 @@ def test_the_policy_allows_nothing_inline(page):
 
 
 def module(page, name, code):
-    """What an expression gives with a module of the page as `m`."""
+    """Evaluates an expression with a module of the page as `m`."""
     return page.driver.execute_async_script(
         f"const done = arguments[0]; import('/page/{name}').then((m) => done({code}))"
     )
 
 
-def test_lines_of_names_that_a_stranger_chose(page):
+def test_lines_escape_names(page):
     page.open()
     view = '{model: "it\'s $(x)", version: 2, label: null, truncation: 1}'
     found = f"m.fields({view}, {{seeds: [1n, 9223372036854775807n]}})"
@@ -695,7 +695,7 @@ def test_lines_of_names_that_a_stranger_chose(page):
     )
 
 
-def test_a_sound_is_a_file_that_others_read(page):
+def test_a_sound_is_a_valid_wav_file(page):
     page.open()
     values = "[[0, 1], [0.5, -1], [-0.5, 3]]"
     listed = module(page, "kinds.js", f"[...new Uint8Array(m.wav({values}, [-1, 1], 8000))]")
@@ -707,8 +707,8 @@ def test_a_sound_is_a_file_that_others_read(page):
 
 
 @pytest.mark.slow
-def test_other_kinds_have_their_place(driver, tmp_path):
-    """Points in one drawing, a sound with its player, numbers in a table."""
+def test_other_kinds_are_shown(driver, tmp_path):
+    """Points are a scatter plot, a sound has a player, numbers are a table."""
     import bundles
     import keras
 
@@ -717,7 +717,7 @@ def test_other_kinds_have_their_place(driver, tmp_path):
     for name, shape, kind in (
         ("dots", (2,), "points"),
         ("tone", (64, 1), "audio"),
-        ("steps", (12, 2), "sequence"),
+        ("steps", (12, 2), "series"),
         ("clip", (3, 4, 4, 3), "video"),
         ("rows", (5, 3), "array"),
     ):
@@ -754,7 +754,7 @@ def test_other_kinds_have_their_place(driver, tmp_path):
             page.wait("document.querySelector(arguments[0])", selector)
             page.wait("document.querySelectorAll('#near .tile').length === 24")
             assert axe(page) == []
-        page.open("#model=clip")  # from one model to another, by the form
+        page.open("#model=clip")  # another model, by the form
         page.set("#model", "dots", "change")
         page.wait(f"{note}?.startsWith('1024 points')")
         page.set("#model", "rows", "change")

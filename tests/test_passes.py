@@ -1,4 +1,4 @@
-"""Passes on ONNX graphs: where each applies it is exact, and look-alikes stay as they are."""
+"""Passes on ONNX graphs: exact where they apply, and similar graphs are left unchanged."""
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ BATCHES = (1, 5)
 
 
 class Build:
-    """A graph under construction: `add` gives the name of the new node's output."""
+    """A graph under construction: `add` returns the name of the new node's output."""
 
     def __init__(self, *shape, opset=17):
         self.inputs = {"x": ("batch", *shape)}
@@ -91,7 +91,7 @@ def operators(model):
 
 
 def applied(model, *names):
-    """The model after passes that must change it: the same function, and the same bytes twice."""
+    """Applies passes that must change the model; checks its function and its determinism."""
     first, second = copy(model), copy(model)
     for name in names:
         assert PASSES[name](first) > 0, name
@@ -117,7 +117,7 @@ def assert_untouched(model, name):
 # ------------------------------------------------------------------------------ constants
 
 
-def test_constants_fold_and_shapes_are_written_down():
+def test_constants_fold_and_shapes_become_static():
     b = Build(4, 6)
     shape = b.add("Cast", b.add("Shape", "x"), to=TensorProto.INT32)
     rows = b.add("Slice", shape, np.array([0]), np.array([1]), np.array([0]))
@@ -134,8 +134,8 @@ def test_constants_fold_and_shapes_are_written_down():
     assert len(constants) == 2
 
 
-def test_a_scalar_that_is_folded_stays_one():
-    """The rank of an index is part of what Gather gives; the condition of a Loop must be scalar."""
+def test_a_folded_scalar_stays_a_scalar():
+    """The rank of an index determines that of Gather; the condition of a Loop must be scalar."""
     b = Build(4, 6)
     index = b.add("Sub", np.array(3), np.array(1))
     after = applied(b.model(b.add("Gather", "x", index, axis=1)), "constants")
@@ -160,8 +160,8 @@ def test_a_constant_that_is_an_output_and_a_shape_of_two_unknowns_stay():
     assert_same(model, after)
 
 
-def test_what_a_loop_reads_is_kept():
-    """The body of an If reads a tensor and a constant that nothing else does."""
+def test_tensors_that_a_loop_reads_are_kept():
+    """Only the body of an If reads a tensor and a constant."""
     b = Build(4)
     doubled = b.add("Identity", b.add("Mul", "x", b.weights(4)))
     held = b.weights(4)
@@ -205,7 +205,7 @@ def test_nearest_upsampling_is_one_resize(by, opset):
     assert scales.tolist() == [1, 1, 2, 3]
 
 
-def test_transposes_that_undo_each_other_are_gone_and_others_are_one():
+def test_inverse_transposes_are_removed_and_others_merged():
     b = Build(3, 5, 4)
     x = b.add("Transpose", "x", perm=[0, 2, 3, 1])
     model = b.model(b.add("Relu", b.add("Transpose", x, perm=[0, 3, 1, 2])))
@@ -231,10 +231,10 @@ def test_resize_by_half_pixels_is_the_plain_one():
 
 def moved_otherwise():
     """Chains that look like a nearest upsampling."""
-    b = Build(4, 4, 2)  # copies beside each other instead of repeated elements
+    b = Build(4, 4, 2)  # repeats the image instead of the elements
     wide = b.add("Tile", b.add("Unsqueeze", "x", np.array([1])), np.array([1, 2, 1, 1, 1]))
     yield "tiled", b.model(b.add("Reshape", wide, np.array([-1, 8, 4, 2])))
-    b = Build(4, 4, 2)  # two tensors in turn
+    b = Build(4, 4, 2)  # alternates between two tensors
     wide = [b.add("Unsqueeze", n, np.array([2])) for n in ("x", b.add("Relu", "x"))]
     wide = b.add("Concat", *wide, axis=2)
     yield "two sources", b.model(b.add("Reshape", wide, np.array([-1, 8, 4, 2])))
@@ -255,7 +255,7 @@ def moved_otherwise():
 @pytest.mark.parametrize(
     "model", [pytest.param(model, id=name) for name, model in moved_otherwise()]
 )
-def test_other_moves_stay(model):
+def test_similar_moves_stay(model):
     assert_untouched(model, "movement")
 
 
@@ -352,7 +352,7 @@ def norms_that_stay():
 @pytest.mark.parametrize(
     "model", [pytest.param(model, id=name) for name, model in norms_that_stay()]
 )
-def test_other_scales_stay(model):
+def test_similar_scales_stay(model):
     assert_untouched(model, "batch_norm")
 
 
@@ -361,7 +361,7 @@ def test_other_scales_stay(model):
 FIRST, LAST = [0, 3, 1, 2], [0, 2, 3, 1]
 
 
-def test_transposes_around_a_conditional_norm_are_gone():
+def test_transposes_around_a_conditional_norm_are_removed():
     b = Build(4, 6, 5)
     x = b.add("Transpose", b.add("Conv", "x", b.weights(3, 4, 1, 1)), perm=LAST)
     scale = b.add("Reshape", b.input("scale", 3), np.array([-1, 1, 1, 3]))
@@ -372,7 +372,7 @@ def test_transposes_around_a_conditional_norm_are_gone():
     assert "Transpose" not in operators(after)
 
 
-def test_a_dense_layer_gives_its_units_in_the_order_of_the_transpose():
+def test_a_dense_layer_absorbs_the_transpose_of_its_units():
     b = Build(5)
     x = b.add("Gemm", "x", b.weights(5, 24), b.weights(24))
     x = b.add("Relu", b.add("Reshape", x, np.array([-1, 2, 3, 4])))
@@ -380,8 +380,8 @@ def test_a_dense_layer_gives_its_units_in_the_order_of_the_transpose():
     assert operators(after) == ["Gemm", "Reshape", "Relu"]
 
 
-def test_two_ways_from_one_dense_layer_share_its_order():
-    """The residual block of SNGAN: one way is normalized before it is transposed."""
+def test_two_branches_of_one_dense_layer_share_its_order():
+    """The residual block of SNGAN: one branch is normalized before it is transposed."""
     b = Build(5)
     x = b.add("Reshape", b.add("MatMul", "x", b.weights(5, 24)), np.array([-1, 2, 3, 4]))
     way = b.add("Transpose", b.add("Relu", b.add("Mul", x, b.weights(4))), perm=FIRST)
@@ -391,7 +391,7 @@ def test_two_ways_from_one_dense_layer_share_its_order():
     assert "Transpose" not in operators(after)
 
 
-def test_resizing_is_done_on_channels_first():
+def test_resizing_runs_with_channels_first():
     b = Build(4, 6, 5)
     x = b.add("Transpose", b.add("Conv", "x", b.weights(3, 4, 1, 1)), perm=LAST)
     x = b.add("Resize", x, "", np.array([1, 2, 2, 1], "float32"), mode="nearest")
@@ -410,10 +410,10 @@ def test_an_output_between_two_transposes_keeps_one():
 def layouts_that_stay():
     b = Build(4, 6, 5)  # at the border of the graph
     yield "border", b.model(b.add("Transpose", b.add("Relu", "x"), perm=LAST))
-    b = Build(4, 6, 5)  # not the same in any order of the axes
+    b = Build(4, 6, 5)  # depends on the order of the axes
     x = b.add("Softmax", b.add("Transpose", "x", perm=LAST), axis=-1)
     yield "softmax", b.model(b.add("Transpose", x, perm=FIRST))
-    b = Build(4, 6, 5)  # operands of different numbers of axes
+    b = Build(4, 6, 5)  # operands of different ranks
     y = b.input("y", 4)
     x = b.add("Add", b.add("Transpose", "x", perm=LAST), b.add("Reshape", y, np.array([4, -1, 1])))
     yield "ranks", b.model(b.add("Transpose", x, perm=[1, 0, 2, 3]))
@@ -425,14 +425,14 @@ def layouts_that_stay():
 @pytest.mark.parametrize(
     "model", [pytest.param(model, id=name) for name, model in layouts_that_stay()]
 )
-def test_other_transposes_stay(model):
+def test_similar_transposes_stay(model):
     assert_untouched(model, "layout")
 
 
 # ----------------------------------------------------------------------------- activations
 
 
-def test_leaky_relu_is_found_and_stands_behind_its_layer():
+def test_leaky_relu_is_recognized_and_moved_to_its_layer():
     b = Build(4, 6, 5)
     x = b.add("Transpose", b.add("Conv", "x", b.weights(3, 4, 1, 1)), perm=LAST)
     model = b.model(b.add("Max", x, b.add("Mul", np.float32(0.2), x)))
@@ -460,7 +460,7 @@ def activations_that_stay():
 @pytest.mark.parametrize(
     "model", [pytest.param(model, id=name) for name, model in activations_that_stay()]
 )
-def test_other_activations_stay(model):
+def test_similar_activations_stay(model):
     assert_untouched(model, "activations")
 
 
@@ -470,7 +470,7 @@ def test_other_activations_stay(model):
 @pytest.mark.parametrize(
     ("size", "pads"), [(3, [1, 1, 1, 1]), (5, [2, 2, 2, 2]), (4, [1, 2, 2, 1]), (1, [0] * 4)]
 )
-def test_a_convolution_of_an_upsampling_is_a_transposed_one(size, pads):
+def test_an_upsampled_convolution_becomes_a_transposed_one(size, pads):
     b = Build(16, 3, 5)
     x = b.add("Resize", "x", "", np.array([1, 1, 2, 2], "float32"), **NEAREST)
     model = b.model(b.add("Conv", x, b.weights(32, 16, size, size), b.weights(32), pads=pads))
@@ -506,7 +506,7 @@ def upsamplings_that_stay():
 @pytest.mark.parametrize(
     "model", [pytest.param(model, id=name) for name, model in upsamplings_that_stay()]
 )
-def test_other_upsamplings_stay(model):
+def test_similar_upsamplings_stay(model):
     assert_untouched(model, "upsampled_conv")
 
 
@@ -515,7 +515,7 @@ def test_other_upsamplings_stay(model):
     [((3, 3), [1, 1, 1, 1]), ((5, 3), [2, 0, 1, 2]), ((4, 4), [1, 1, 2, 2]), ((2, 1), [0] * 4)],
 )
 @pytest.mark.parametrize("bias", [False, True])
-def test_a_convolution_to_few_channels_is_a_transposed_one(size, pads, bias):
+def test_a_convolution_to_few_channels_becomes_a_transposed_one(size, pads, bias):
     b = Build(6, 7, 5)
     inputs = ["x", b.weights(3, 6, *size), *([b.weights(3)] if bias else [])]
     model = b.model(b.add("Conv", *inputs, pads=pads))
@@ -523,7 +523,7 @@ def test_a_convolution_to_few_channels_is_a_transposed_one(size, pads, bias):
 
 
 @pytest.mark.parametrize("pads", [[1, 1, 1, 1], [2, 0, 1, 2]])
-def test_a_transposed_convolution_of_stride_1_to_many_channels_is_a_plain_one(pads):
+def test_a_transposed_convolution_of_stride_1_to_many_channels_becomes_a_plain_one(pads):
     b = Build(16, 6, 5)
     model = b.model(b.add("ConvTranspose", "x", b.weights(16, 32, 3, 3), b.weights(32), pads=pads))
     assert operators(applied(model, "stride_one")) == ["Conv"]
@@ -553,7 +553,7 @@ def stride_ones_that_stay():
 @pytest.mark.parametrize(
     "model", [pytest.param(model, id=name) for name, model in stride_ones_that_stay()]
 )
-def test_other_convolutions_of_stride_1_stay(model):
+def test_similar_convolutions_of_stride_1_stay(model):
     assert_untouched(model, "stride_one")
 
 
@@ -567,7 +567,7 @@ DOUBLING = [
 
 
 @pytest.mark.parametrize(("size", "pads", "padding"), DOUBLING)
-def test_a_transposed_convolution_is_four_plain_ones(size, pads, padding):
+def test_a_transposed_convolution_becomes_four_plain_ones(size, pads, padding):
     b = Build(16, 3, 5)
     inputs = ["x", b.weights(16, 32, *size), b.weights(32)]
     x = b.add("ConvTranspose", *inputs, strides=[2, 2], pads=pads, output_padding=padding)
@@ -603,14 +603,14 @@ def transposed_that_stay():
 @pytest.mark.parametrize(
     "model", [pytest.param(model, id=name) for name, model in transposed_that_stay()]
 )
-def test_other_transposed_convolutions_stay(model):
+def test_similar_transposed_convolutions_stay(model):
     if "output_shape" in str(model):
         assert PASSES["phases"](copy(model)) == 0
         return
     assert_untouched(model, "phases")
 
 
-def test_an_activation_that_others_need_too_stays_behind_the_phases():
+def test_an_activation_with_several_readers_stays_after_the_phases():
     b = Build(16, 3, 5)
     x = b.add("ConvTranspose", "x", b.weights(16, 16, 4, 4), strides=[2, 2], pads=[1] * 4)
     after = applied(b.model(b.add("Relu", x), x), "phases")
@@ -627,7 +627,7 @@ def test_an_activation_that_others_need_too_stays_behind_the_phases():
         ((2, 3), [1, 0, 0, 2]),
     ],
 )
-def test_the_picture_is_computed_from_the_phases(op, size, pads):
+def test_the_image_is_computed_from_the_phases(op, size, pads):
     b = Build(32, 4, 3)
     x = b.add("DepthToSpace", "x", blocksize=2)
     shape = (3, 8) if op == "Conv" else (8, 3)
@@ -656,11 +656,11 @@ def pictures_that_stay():
 @pytest.mark.parametrize(
     "model", [pytest.param(model, id=name) for name, model in pictures_that_stay()]
 )
-def test_other_pictures_stay(model):
+def test_similar_images_stay(model):
     assert_untouched(model, "picture")
 
 
-def test_depth_to_space_of_another_kind_stays():
+def test_other_modes_of_depth_to_space_stay():
     for how in ({"blocksize": 3}, {"blocksize": 2, "mode": "CRD"}):
         b = Build(36, 4, 3)
         assert_untouched(b.model(b.add("DepthToSpace", "x", **how)), "interleave")
@@ -681,7 +681,7 @@ def generator(b):
     return b.model(b.add("Transpose", x, perm=LAST))
 
 
-def test_a_generator_goes_through_all_passes_and_stays_as_it_then_is():
+def test_all_passes_on_a_generator_are_idempotent():
     model = generator(Build(8))
     after = copy(model)
     counts = optimize(after)
@@ -706,12 +706,12 @@ def test_every_pass_can_be_left_out(name):
     assert_same(model, after)
 
 
-def test_a_pass_that_is_none_is_refused():
+def test_an_unknown_pass_is_refused():
     with pytest.raises(UsageError, match=r"without must name passes: constants, .* Received: fold"):
         optimize(generator(Build(8)), without=["fold"])
 
 
-def test_a_model_of_a_fixed_batch_is_computed_all_the_same():
+def test_a_model_of_a_fixed_batch_is_supported():
     model = generator(Build(8))
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
     after = copy(model)
@@ -735,7 +735,7 @@ ARCHITECTURES = [
 
 
 def of_architecture(family, options, conditional):
-    """With the batch statistics of its own activations, and biases and scales that do something."""
+    """Uses the batch statistics of its own activations, and nontrivial biases and scales."""
     keras.utils.set_random_seed(3)
     spec = keras_gan.Spec("image", (16, 24, 3), (-1.0, 1.0), num_classes=3 * conditional)
     if family == "mlp":
@@ -756,7 +756,7 @@ def of_architecture(family, options, conditional):
 @pytest.mark.slow
 @pytest.mark.parametrize("conditional", [False, True])
 @pytest.mark.parametrize(("family", "options"), ARCHITECTURES)
-def test_every_architecture_gives_the_same_after_the_passes(family, options, conditional):
+def test_every_architecture_is_unchanged_by_the_passes(family, options, conditional):
     if not conditional:
         options = {k: v for k, v in options.items() if k != "conditioning"}
     generator = open_generator(of_architecture(family, options, conditional))

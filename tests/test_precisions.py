@@ -1,4 +1,4 @@
-"""Bundles with models in other precisions: recorded, opened, checked, refused."""
+"""Bundles with models in reduced precision: records, opening, verification, errors."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from test_quantize import graph, normal, pictures, run
 import export
 import serving
 from export import fidelity, precisions, quantize, speed
-from export.bundle import open_draft
+from export.draft import open_draft
 from export.manifest import Manifest
 from export.tensor_ranges import tensor_ranges
 from export.to_float16 import to_float16
@@ -29,12 +29,12 @@ FILES = {"float16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 
 @pytest.fixture(scope="session")
 def reduced(tmp_path_factory):
-    """The bundle of `clothes` with both precisions, however slow and far off they are."""
+    """The bundle of `clothes` with both precisions, whatever their speed and fidelity."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(quantize, "LEAST_SPEEDUP", 0.0)
         patch.setattr(quantize, "MOST_CHANGE", 100.0)
         patch.setattr(fidelity, "MOST", 512)
-        patch.setattr(speed, "_TURN", 0.001)
+        patch.setattr(speed, "_MEASUREMENT", 0.001)
         to = tmp_path_factory.mktemp("reduced") / "bundle"
         return bundles.write(to, precision="float16,int8").path
 
@@ -44,7 +44,7 @@ def copy(reduced, tmp_path):
     return shutil.copytree(reduced, tmp_path / "bundle")
 
 
-def test_parity_recorded_is_parity_measured(reduced):
+def test_recorded_parity_equals_measured_parity(reduced):
     manifest = Manifest.load(reduced)
     with np.load(reduced / "golden.npz") as file:
         golden = dict(file)
@@ -87,9 +87,9 @@ def test_sample_takes_a_precision(reduced, tmp_path, capsys):
         np.testing.assert_array_equal(file["samples"], expected)
 
 
-def test_a_precision_that_is_not_there_is_refused(clothes, reduced, capsys):
-    told = r"keras-gan export --precision int8\. Received: precision='int8'.* with float32$"
-    with pytest.raises(serving.UsageError, match=told):
+def test_a_missing_precision_is_refused(clothes, reduced, capsys):
+    rule = r"keras-gan export --precision int8\. Received: precision='int8'.* with float32$"
+    with pytest.raises(serving.UsageError, match=rule):
         serving.Bundle(clothes.path, precision="int8")
     with pytest.raises(serving.UsageError, match=r"precision='int4'.* float32, float16, int8$"):
         serving.Bundle(reduced, precision="int4")
@@ -131,14 +131,14 @@ def test_verify_refuses_models_and_figures_that_do_not_belong_together(copy):
     assert "model.int8.onnx is not in manifest.json" in export.verify_bundle(copy).problems[0]
 
 
-def test_figures_of_a_manifest_have_their_form(copy):
+def test_figures_of_a_manifest_are_validated(copy):
     edited(copy, lambda content: content["parity"]["precisions"]["int8"].pop("rms"))
-    with pytest.raises(UsageError, match=r"damaged field\. Received: parity="):
+    with pytest.raises(UsageError, match=r"`parity` in manifest\.json must be .*Received: parity="):
         export.verify_bundle(copy)
 
 
-def test_a_model_that_is_further_off_than_it_says_fails(copy):
-    """The files of the two precisions exchanged, with hashes that fit."""
+def test_a_model_with_larger_errors_than_recorded_fails(copy):
+    """Exchanges the files of the two precisions and corrects the hashes."""
     half, eight = (copy / file for file in FILES.values())
     content = half.read_bytes(), eight.read_bytes()
     half.write_bytes(content[1])
@@ -147,13 +147,13 @@ def test_a_model_that_is_further_off_than_it_says_fails(copy):
     manifest = Manifest.load(copy)
     _, problems = export.verify.compare_precisions(copy, manifest)
     assert problems
-    assert all("model.fp16.onnx must be as far from Keras" in p for p in problems)
+    assert all("model.fp16.onnx must differ from Keras by what" in p for p in problems)
 
 
-def test_what_does_not_pay_leaves_no_bundle(tmp_path, monkeypatch):
+def test_a_precision_without_benefit_leaves_no_bundle(tmp_path, monkeypatch):
     monkeypatch.setattr(quantize, "LEAST_SPEEDUP", 1e6)
     monkeypatch.setattr(fidelity, "MOST", 512)
-    monkeypatch.setattr(speed, "_TURN", 0.001)
+    monkeypatch.setattr(speed, "_MEASUREMENT", 0.001)
     with pytest.raises(UsageError, match=r"at least 1000000.0 times .* Received: \d+\.\d\d times"):
         bundles.write(tmp_path / "bundle", precision="int8")
     assert not list(tmp_path.iterdir())
@@ -168,14 +168,14 @@ def test_names_of_precisions():
         parse("int8,int4")
 
 
-def test_a_model_repository_has_float32_alone(capsys):
+def test_a_model_repository_has_only_float32(capsys):
     with pytest.raises(SystemExit) as stopped:
         __main__.main(["export", "run", "--layout", "triton", "--precision", "int8"])
     assert stopped.value.code == 2
     assert "--precision goes with --layout bundle" in capsys.readouterr().err
 
 
-def test_the_summary_says_what_a_precision_is_for(reduced):
+def test_the_summary_states_the_use_of_a_precision(reduced):
     manifest = Manifest.load(reduced)
     lines = export.summarize_precisions(manifest)
     assert lines[0].startswith("float16: for GPUs; ")
@@ -184,7 +184,7 @@ def test_the_summary_says_what_a_precision_is_for(reduced):
     slow["precisions"]["int8"]["float32"] = ["Conv/8 (32 to 1)"]
     lines = export.summarize_precisions(dataclasses.replace(manifest, parity=slow))
     assert "it takes 2.00 times as long as float32 on this CPU" in lines[0]
-    assert lines[1].endswith("; in float32 stayed Conv/8 (32 to 1)")
+    assert lines[1].endswith("; kept in float32: Conv/8 (32 to 1)")
 
 
 # ------------------------------------------------------------------------ fidelity
@@ -238,14 +238,14 @@ def test_projections_keep_squared_lengths_on_average(clothes):
     assert features[:1] == pytest.approx(fidelity._projections(manifest)(x[:1]), rel=1e-5)
 
 
-def test_fewer_samples_of_what_costs_more():
+def test_costly_generators_take_fewer_samples():
     model = pictures()
     # dense 8 x 256; 16 x 16 x 4 x 4 at 4 x 4 places; 16 x 1 x 3 x 3 at 8 x 8 places.
     assert fidelity._operations(model) == 2 * (8 * 256 + 4096 * 16 + 144 * 64)
     assert fidelity._affordable(model) == fidelity.MOST
 
 
-def test_data_that_is_known_is_what_is_compared_with(clothes):
+def test_known_data_are_the_reference(clothes):
     known = dataclasses.replace(
         clothes.manifest,
         shape=(28, 28, 1),
@@ -275,7 +275,7 @@ NEITHER = {"GRU": "loop", "SimpleRNN": "loop", "LSTM": "recurrent", "bidirection
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", list(table.TABLE))
 def test_a_generator_has_both_or_is_refused(name):
-    """Valid, finite and near; what cannot be is told in one line."""
+    """Valid, finite and close; anything else is refused in one line."""
     row = table.TABLE[name]
     generator, draft = open_draft(
         table.settled(row.build), name="row", **{"kind": None, **row.options}

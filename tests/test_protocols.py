@@ -1,4 +1,4 @@
-"""The protocols of Triton and of TensorFlow Serving, as clients of those speak them."""
+"""The protocols of Triton and of TensorFlow Serving, with their own clients."""
 
 import base64
 import io
@@ -62,7 +62,7 @@ def inputs_of(module, binary, **arrays):
     return made
 
 
-def test_tritonclient_finds_the_server_and_its_models(triton, server):
+def test_tritonclient_reads_the_server_and_its_models(triton, server):
     _, client = triton
     assert client.is_server_live()
     assert client.is_server_ready()
@@ -116,7 +116,7 @@ def test_tritonclient_gets_the_golden_samples(triton, golden, binary, count):
         np.testing.assert_allclose(samples, golden["samples"][rows], atol=1e-5)
 
 
-def test_tritonclient_may_send_seeds_and_truncation(triton, clothes):
+def test_tritonclient_can_send_seeds_and_truncation(triton, clothes):
     module, client = triton
     bundle = serving.Bundle(clothes)
     seeds = np.array([7, 8, 2**62], np.int64)
@@ -129,7 +129,7 @@ def test_tritonclient_may_send_seeds_and_truncation(triton, clothes):
     np.testing.assert_array_equal(result.as_numpy("samples"), expected)
 
 
-def test_tritonclient_asks_for_several_at_once(triton, clothes):
+def test_tritonclient_sends_concurrent_requests(triton, clothes):
     module, client = triton
     pending = [
         client.async_infer("clothes", inputs_of(module, True, seeds=np.array([seed])))
@@ -139,7 +139,7 @@ def test_tritonclient_asks_for_several_at_once(triton, clothes):
     np.testing.assert_array_equal(found, serving.Bundle(clothes).generate(range(40)))
 
 
-def test_tritonclient_is_told_what_is_wrong(triton):
+def test_tritonclient_receives_the_errors(triton):
     module, client = triton
     error = pytest.importorskip("tritonclient.utils").InferenceServerException
     latents = np.zeros((2, 6), np.float32)
@@ -148,8 +148,12 @@ def test_tritonclient_is_told_what_is_wrong(triton):
         ("clothes", {"latents": latents}, "takes labels beside latents"),
         ("clothes", {"latents": latents[:, :5]}, r"shape \[n, 6\]"),
         ("points", {"latents": latents[:, :5], "labels": np.zeros(2, np.int64)}, "takes no labels"),
-        ("points", {"latents": np.full((1, 5), np.nan, np.float32)}, "finite numbers"),
-        ("points", {"noise": latents}, "The inputs are latents"),
+        (
+            "points",
+            {"latents": np.full((1, 5), np.nan, np.float32)},
+            "finite numbers. Received: latents=nan",
+        ),
+        ("points", {"noise": latents}, "The inputs must be latents"),
     ):
         with pytest.raises(error, match=rule):
             client.infer(name, inputs_of(module, True, **arrays))
@@ -168,12 +172,12 @@ def tensor(data=None, **change):
     return {"name": "latents", "shape": [1, 5], "datatype": "FP32", "data": data} | change
 
 
-def test_infer_in_json_by_hand(server):
+def test_infer_with_json(server):
     answer = infer(server, {"inputs": [tensor()]})
-    told = answer.json
-    assert told["outputs"][0]["shape"] == [1, 2]
+    found = answer.json
+    assert found["outputs"][0]["shape"] == [1, 2]
     nested = infer(server, {"inputs": [tensor([[0, 0, 0, 0, 0]])]}).json
-    assert nested == told
+    assert nested == found
     seeds = {"name": "seeds", "shape": [1], "datatype": "UINT32", "data": [9]}
     by_seed = infer(server, {"inputs": [seeds]}).json["outputs"][0]["data"]
     z = latents_from_seeds([9], 5)[0].tolist()
@@ -188,14 +192,17 @@ CLASSES = {"name": "samples", "parameters": {"classification": 2}}
     ("content", "rule"),
     [
         ([], "must be an object"),
-        ({}, "inputs must be a list"),
-        ({"inputs": []}, "inputs must be a list"),
+        ({}, "`inputs` must be a list of 1 to 3 tensors. Received: inputs=None"),
+        ({"inputs": []}, "`inputs` must be a list of 1 to 3 tensors. Received: inputs=[]"),
         ({"inputs": [3]}, "must have a name"),
-        ({"inputs": [tensor(name="noise")]}, "each once. Received: 'noise'"),
-        ({"inputs": [tensor(), tensor()]}, "each once. Received: 'latents'"),
-        ({"inputs": [tensor(datatype="INT64")]}, "latents must be FP32"),
-        ({"inputs": [tensor(datatype=["FP32"])]}, "latents must be FP32"),
-        ({"inputs": [tensor(shape=[5])]}, "shape [n, 5]. Received: [5]"),
+        ({"inputs": [tensor(name="noise")]}, "each at most once. Received: 'noise'"),
+        ({"inputs": [tensor(), tensor()]}, "each at most once. Received: 'latents'"),
+        ({"inputs": [tensor(datatype="INT64")]}, "`datatype` of latents must be one of FP32, FP64"),
+        (
+            {"inputs": [tensor(datatype=["FP32"])]},
+            "`datatype` of latents must be one of FP32, FP64",
+        ),
+        ({"inputs": [tensor(shape=[5])]}, "shape [n, 5]. Received: shape=[5]"),
         ({"inputs": [tensor(shape=[-1, 5])]}, "a list of sizes"),
         ({"inputs": [tensor(shape=[2**30, 2**30])]}, "numbers of its datatype"),
         ({"inputs": [tensor(shape="5")]}, "a list of sizes"),
@@ -203,31 +210,40 @@ CLASSES = {"name": "samples", "parameters": {"classification": 2}}
         ({"inputs": [tensor([[1], [2, 3]])]}, "numbers in rows"),
         ({"inputs": [tensor(["a"] * 5)]}, "numbers of its datatype"),
         ({"inputs": [tensor([None] * 5)]}, "numbers of its datatype"),
-        ({"inputs": [tensor([1e39] * 5)]}, "finite numbers"),
-        ({"inputs": [tensor({})]}, "data of latents must be a list"),
+        ({"inputs": [tensor([1e39] * 5)]}, "finite numbers. Received: latents=inf"),
+        ({"inputs": [tensor({})]}, "`data` of latents must be a list"),
         ({"inputs": [tensor([], shape=[0, 5])]}, "sizes above 0. Received: shape=[0, 5]"),
         ({"inputs": [tensor([0] * 505, shape=[101, 5])]}, "1 to 100 samples. Received: 101"),
         ({"inputs": [tensor(parameters={"binary_data_size": 20})]}, "must follow the JSON"),
-        ({"inputs": [tensor(parameters=[])]}, "parameters must be an object"),
-        ({"inputs": [integers("seeds", -1)]}, "at least 0"),
+        ({"inputs": [tensor(parameters=[])]}, "`parameters` must be an object"),
+        ({"inputs": [integers("seeds", 3, -1)]}, "at least 0 and below 2**63. Received: seed=-1"),
         ({"inputs": [integers("seeds", 1.5)]}, "numbers of"),
         (
             {"inputs": [integers("seeds", 1, 1, 1, 1, shape=[2, 2])]},
             "[n, 1]",
         ),
-        ({"inputs": [integers("labels", 1)]}, "seeds say"),
-        ({"inputs": [tensor()], "outputs": [{"name": "pixels"}]}, "The output is samples"),
-        ({"inputs": [tensor()], "outputs": 3}, "The output is samples"),
+        ({"inputs": [integers("labels", 1)]}, "either `latents` or `seeds`. Received: labels"),
+        (
+            {"inputs": [tensor()], "outputs": [{"name": "pixels"}]},
+            "`outputs` must be samples alone",
+        ),
+        (
+            {"inputs": [tensor()], "outputs": 3},
+            "`outputs` must be samples alone. Received: outputs=3",
+        ),
         (
             {
                 "inputs": [tensor()],
                 "outputs": [{"name": "samples", "parameters": {"classification": 2}}],
             },
-            "as it is",
+            "without classification",
         ),
         ({"inputs": [tensor()], "parameters": {"binary_data_output": 1}}, "true or false"),
-        ({"inputs": [tensor()], "parameters": {"truncation": -1}}, "truncation must be 0 to 100"),
-        ({"inputs": [tensor()], "id": 3}, "id must be a string"),
+        (
+            {"inputs": [tensor()], "parameters": {"truncation": -1}},
+            "`truncation` must be a number from 0 to 100",
+        ),
+        ({"inputs": [tensor()], "id": 3}, "`id` must be a string"),
     ],
 )
 def test_infer_refuses(server, content, rule):
@@ -237,14 +253,14 @@ def test_infer_refuses(server, content, rule):
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "9" * 30, "4"])
-def test_the_length_of_the_json_must_be_true(server, length):
+def test_the_length_of_the_json_must_be_correct(server, length):
     headers = {"Inference-Header-Content-Length": length}
     answer = infer(server, b'{"inputs": []}', headers=headers)
     assert answer.status == 400
     assert "JSON" in answer.error
 
 
-def test_a_compressed_body_is_not_taken(server):
+def test_a_compressed_body_is_refused(server):
     assert infer(server, b"x", headers={"Content-Encoding": "gzip"}).status == 415
 
 
@@ -252,8 +268,8 @@ def test_a_compressed_body_is_not_taken(server):
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_binary_requests_that_lie(server, data):
-    """Whatever lengths and shapes say: an answer with samples, or one line that says why not."""
+def test_binary_requests_with_wrong_sizes(server, data):
+    """Any lengths and shapes get samples or a one-line error."""
     draw = data.draw
     rows = draw(st.integers(0, 4))
     values = np.zeros((rows, 5), np.float32).tobytes()
@@ -311,7 +327,7 @@ KEYS = st.sampled_from(
     ),
     body=st.dictionaries(KEYS, JSONS, max_size=4) | JSONS | st.binary(max_size=20),
 )
-def test_any_json_is_answered(server, path, body):
+def test_any_json_gets_samples_or_an_error(server, path, body):
     body = body if isinstance(body, bytes) else json.dumps(body).encode("utf-8", "surrogatepass")
     answer = server.ask(path, body)
     assert answer.status in (200, 400, 404), (answer.status, body)
@@ -372,7 +388,7 @@ def test_predict_by_rows_and_by_columns(server, golden):
     assert np.shape(found) == (40, 8, 8, 3)
 
 
-def test_predict_of_a_single_input_may_leave_its_name_out(server):
+def test_predict_with_a_single_input_may_omit_its_name(server):
     z = [0.5, 0.0, 0.0, 0.0, -1.0]
     forms = (
         {"instances": [z]},
@@ -386,7 +402,7 @@ def test_predict_of_a_single_input_may_leave_its_name_out(server):
     assert np.shape(predict(server, by_seed, "points").json["predictions"]) == (2, 2)
 
 
-def test_predict_gives_pictures_in_base64(server, clothes):
+def test_predict_returns_images_in_base64(server, clothes):
     content = {
         "signature_name": "generate_png",
         "instances": [{"seeds": 7, "labels": 1}, {"seeds": 8, "labels": 2}],
@@ -415,7 +431,7 @@ def test_a_long_string_among_numbers_takes_no_memory(server):
     content = {"inputs": [tensor(data, shape=[10_000, 5])]}
     assert "numbers of its datatype. Received: a str" in infer(server, content).error
     rows = {"instances": data}
-    assert "latents must be numbers" in predict(server, rows, "points").error
+    assert "`latents` must be numbers" in predict(server, rows, "points").error
     assert server.memory() - before < 100 * 2**20
 
 
@@ -431,25 +447,37 @@ def test_curl_needs_no_content_type(server):
         ([], "must be an object"),
         ({}, "instances or inputs"),
         ({"instances": [[0] * 5], "inputs": [[0] * 5]}, "instances or inputs"),
-        ({"instances": []}, "instances must be a list"),
-        ({"instances": {}}, "instances must be a list"),
+        ({"instances": []}, "`instances` must be a list"),
+        ({"instances": {}}, "`instances` must be a list"),
         ({"instances": [[0] * 5], "signature": "x"}, "instances or inputs"),
-        ({"instances": [[0] * 5], "signature_name": "nope"}, "signatures are serving_default, gen"),
-        ({"instances": [[0] * 5], "signature_name": "generate_png"}, "signatures are"),
+        (
+            {"instances": [[0] * 5], "signature_name": "nope"},
+            "`signature_name` must be one of serving_default, gen",
+        ),
+        (
+            {"instances": [[0] * 5], "signature_name": "generate_png"},
+            "`signature_name` must be one of",
+        ),
         ({"instances": [[0] * 4]}, "shape [n, 5]"),
         ({"instances": [[0] * 5, [0]]}, "numbers in rows"),
-        ({"instances": [["a"] * 5]}, "latents must be numbers"),
-        ({"instances": [{"latents": [0] * 5, "labels": 1}]}, "The inputs are latents"),
-        ({"instances": [{"latents": [0] * 5}, [0] * 5]}, "The inputs are latents"),
+        ({"instances": [["a"] * 5]}, "`latents` must be numbers"),
+        ({"instances": [{"latents": [0] * 5, "labels": 1}]}, "The inputs must be latents"),
+        ({"instances": [{"latents": [0] * 5}, [0] * 5]}, "The inputs must be latents"),
         ({"instances": [{"b64": "AAAAAA=="}]}, "shape [n, 5]. Received"),
         ({"instances": [{"b64": "!"}]}, "must be base64"),
         ({"instances": [{"b64": 3}]}, "must be base64"),
         ({"inputs": {"b64": "AAAAAA=="}}, "shape [n, 5]"),
-        ({"inputs": {}}, "The inputs are latents"),
-        ({"inputs": None}, "latents must be numbers"),
-        ({"signature_name": "generate", "instances": [1.5]}, "seeds must be integers"),
-        ({"signature_name": "generate", "instances": [-1]}, "at least 0"),
-        ({"signature_name": "generate", "instances": [2**63]}, "below 2**63"),
+        ({"inputs": {}}, "The inputs must be latents"),
+        ({"inputs": None}, "`latents` must be numbers"),
+        ({"signature_name": "generate", "instances": [1.5]}, "`seeds` must be integers"),
+        (
+            {"signature_name": "generate", "instances": [-1]},
+            "at least 0 and below 2**63. Received: seed=-1",
+        ),
+        (
+            {"signature_name": "generate", "instances": [2**63]},
+            "below 2**63. Received: seed=9223372036854775808",
+        ),
         ({"signature_name": "generate", "instances": [[1, 2]]}, "[n] or [n, 1]"),
         ({"signature_name": "generate", "instances": [1] * 101}, "1 to 100 samples"),
     ],

@@ -1,4 +1,4 @@
-"""Pictures that say what made them, and the model card of a bundle."""
+"""Provenance in the metadata of images, and the model card of a bundle."""
 
 import io
 import os
@@ -50,7 +50,7 @@ def texts_of(content):
 
 
 def xmp_of(texts):
-    """Gives the properties of the XMP packet, which must be whole XML between its marks."""
+    """Returns the properties of the XMP packet, which must be valid XML between its marks."""
     packet = texts[XMP_KEY]
     assert packet.startswith('<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>')
     assert packet.endswith('<?xpacket end="r"?>')
@@ -62,7 +62,7 @@ def xmp_of(texts):
 # --------------------------------------------------------------------------------- pictures
 
 
-def test_a_grid_tells_model_first_seed_and_count(bundle, tmp_path):
+def test_a_grid_records_model_first_seed_and_count(bundle, tmp_path):
     out = tmp_path / "grid.png"
     command = ["sample", str(bundle.path), "--count", "5", "--seed", "7", "--out", str(out)]
     assert cli.main([*command, "--truncation", "0.7", "--labels", "shoe"]) == 0
@@ -94,27 +94,27 @@ def test_metadata_are_the_users_choice_and_change_no_pixel(bundle, tmp_path):
         assert texts_of(plain / name) == {}
 
 
-def test_plots_of_points_tell_it_too(tmp_path):
+def test_plots_of_points_record_it_too(tmp_path):
     model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(2)], name="points")
     bundle = export.export_bundle(model, tmp_path / "b")
     assert cli.main(["sample", str(bundle.path), "--out", str(tmp_path / "x.png")]) == 0
     assert texts_of(tmp_path / "x.png")["Model"] == "points"
     card = (bundle.path / "README.md").read_text()
-    assert "None was named" in card
-    assert "Nothing was told of the data" in card
-    assert "not fit for passing" in card
+    assert "Without a license, only the owner" in card
+    assert "The data and the training are not described" in card
+    assert "not suitable for" in card
     assert "generate_png" not in card
 
 
-def test_a_name_of_any_letters_is_read_back_from_the_packet():
+def test_any_model_name_is_read_back_from_the_packet():
     name = "a \"b\" & 'c' <d>\n\té ü 漢"
     (description,) = ET.fromstring(xmp(name, "1"))[0]
     found = {key.partition("}")[2]: value for key, value in description.attrib.items()}
     assert (found["AISystemUsed"], found["AISystemVersionUsed"]) == (name, "1")
 
 
-def test_a_servers_pictures_are_the_command_lines_with_the_same_texts(bundle):
-    """The graph writes number and CRC of a chunk; Pillow checks them, zlib wrote the others."""
+def test_images_of_a_server_have_the_same_texts_as_those_of_the_command_line(bundle):
+    """The graph writes the number and CRC of a chunk, which Pillow checks."""
     seeds = [0, 7, 10, 99, 12_345, 2**31, 10**18, 2**63 - 1]
     labels = [seed % 3 for seed in seeds]
     sha256 = bundle.manifest.files["model.onnx"]["sha256"]
@@ -141,7 +141,7 @@ def test_a_server_without_metadata(tmp_path):
 # ------------------------------------------------------------------------------- the model card
 
 
-def test_the_card_tells_what_the_manifest_does(bundle):
+def test_the_card_matches_the_manifest(bundle):
     card = (bundle.path / "README.md").read_text()
     assert card == model_card(bundle.path, bundle.manifest)
     _, front, body = card.split("---\n", 2)
@@ -157,7 +157,7 @@ def test_the_card_tells_what_the_manifest_does(bundle):
         "Teaching what a generator is.\n",
         "- Data: 60,000 pictures of clothes \\| MIT\n",
         "- Digest of the data: `abc123`",
-        "- Images seen: 640000",
+        "- Examples seen: 640000",
         "| Frechet distance | 3.80123 |",
         "CC-BY-4.0.",
         "| onnx | ",
@@ -172,7 +172,7 @@ def test_the_card_tells_what_the_manifest_does(bundle):
     assert Manifest.load(bundle.path) == bundle.manifest
 
 
-def test_a_card_that_was_changed_is_found(bundle, tmp_path):
+def test_a_changed_card_is_detected(bundle, tmp_path):
     import shutil
 
     copy = shutil.copytree(bundle.path, tmp_path / "copy")

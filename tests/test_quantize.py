@@ -1,4 +1,4 @@
-"""int8: hand-worked values, the forms that have kernels, the search, and what is refused."""
+"""int8: values computed by hand, forms with kernels, the search, and errors."""
 
 import numpy as np
 import onnx
@@ -72,7 +72,7 @@ def run(model, batch):
 
 
 def error_of(model):
-    """A stand-in for the Frechet distance: by how much samples move, relative to their spread."""
+    """Stands in for the Frechet distance: the change of samples relative to their spread."""
     batch = feeds(model.graph.input[0].type.tensor_type.shape.dim[1].dim_value)[0]
     expected = run(model, batch)
 
@@ -87,7 +87,7 @@ def operators(model):
 
 
 def as_run(model, folder):
-    """The operators that onnxruntime makes of a model."""
+    """The operators of a model after onnxruntime's optimization."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -140,7 +140,7 @@ def test_a_convolution_in_eight_bits_by_hand():
 
 
 def test_the_forms_with_int8_kernels_are_the_same_function():
-    for channels in (16, 6):  # 6 is no number that float32 would be divided at
+    for channels in (16, 6):  # with 6, the float32 passes would not divide
         model = pictures(channels)
         before = model.SerializeToString(deterministic=True)
         plain = as_quantizable(model)
@@ -185,7 +185,7 @@ def test_convolutions_in_groups_and_products_of_activations_stay():
     assert others == ["grouped (4 to 4, kernel 1x1, 2 groups)", "product"]
 
 
-def test_what_a_squashing_function_reads_is_cut_where_its_output_ends():
+def test_the_input_range_of_a_squashing_function_is_clipped():
     ranges = {"values": (-40.0, 2.0), "leaky": (-40.0, 40.0)}
     limit = np.arctanh(1 - 1 / 255)
     assert saturated(pictures(), ranges) == {"values": (-limit, 2.0), "leaky": (-40.0, 40.0)}
@@ -216,7 +216,7 @@ def test_every_layer_runs_in_int8(tmp_path):
     onnx.checker.check_model(made, full_check=True)
 
 
-def test_what_stays_in_float32_is_in_its_fastest_form():
+def test_layers_that_stay_in_float32_have_their_fastest_form():
     plain = as_quantizable(pictures())
     layers, _ = find_layers(plain)
     ranges = tensor_ranges(plain, feeds())
@@ -225,7 +225,7 @@ def test_what_stays_in_float32_is_in_its_fastest_form():
 
 
 def sensitive():
-    """Dense layers of which the second makes one value of 1e5 that the third does not read."""
+    """Dense layers of which the second returns a value of 1e5 that the third ignores."""
     spike = normal(8, 8, seed=2)
     spike[:, 0] *= 1e5
     blind = normal(8, 8, seed=3)
@@ -258,7 +258,7 @@ def test_the_search_keeps_a_sensitive_layer_in_float32():
     assert (found.change, found.speedup) == (pytest.approx(error(found.model)), 2.0)
 
 
-def test_the_same_model_gives_the_same_bytes():
+def test_the_same_model_yields_the_same_bytes():
     model = pictures()
     before = model.SerializeToString(deterministic=True)
     first, second = (to_int8(model, feeds(), lambda made: 0.0, lambda made: 2.0) for _ in range(2))
@@ -267,13 +267,15 @@ def test_the_same_model_gives_the_same_bytes():
     assert model.SerializeToString(deterministic=True) == before
 
 
-def test_int8_that_does_not_pay_is_refused_with_the_figures():
+def test_int8_without_benefit_is_refused_with_the_figures():
     with pytest.raises(UsageError, match=r"1\.50 times as fast, with 3 of 3 layers in int8"):
         to_int8(pictures(), feeds(), lambda made: 0.0, lambda made: 1.5)
-    with pytest.raises(UsageError, match=r"at most 5% worse\. Received: more by any of the 3"):
+    with pytest.raises(
+        UsageError, match=r"at most 5% worse\. Received: a larger change by any of the 3"
+    ):
         to_int8(pictures(), feeds(), lambda made: 0.2, lambda made: 2.5)
     model = graph([("Tanh", ["latents"], "samples", {})], {}, 8, (8,))
-    with pytest.raises(UsageError, match="a generator without one"):
+    with pytest.raises(UsageError, match="a generator without such a layer"):
         to_int8(model, feeds(), lambda made: 0.0, lambda made: 2.0)
     grouped = graph(
         [
@@ -295,7 +297,7 @@ def test_int8_that_does_not_pay_is_refused_with_the_figures():
         to_int8(grouped, feeds(4), lambda made: 0.0, lambda made: 1.1)
 
 
-def test_layers_that_the_search_leaves_may_be_too_few():
+def test_the_search_may_leave_too_few_layers():
     error, speeds = error_of(sensitive()), iter([2.5, 1.2])
     with pytest.raises(UsageError, match=r"1\.20 times as fast and a Frechet .*1 of 3 layers"):
         to_int8(sensitive(), feeds(), error, lambda made: next(speeds))

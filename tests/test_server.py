@@ -26,12 +26,13 @@ from servers import ROOT, Serving, comes, read_all, until
 
 import serving
 from serving.app import create_app
+from serving.connection import Connection
 from serving.generate import FIELDS
 from serving.interpolation import slerp
 from serving.limits import Settings
 from serving.pictures import to_uint8
 from serving.seeds import latents_from_seeds
-from serving.server import Protocol, Server, http_date
+from serving.server import Server, http_date
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +62,7 @@ def models(one, two, tmp_path_factory):
 def server(models):
     with Serving(models, "--max-count", 100, "--max-body", 20_000, "--max-values", 18_000) as it:
         yield it
-        assert it.process.poll() is None, "it must have survived all of this"
+        assert it.process.poll() is None, "the server must still run after all tests"
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def numbers(answer):
 # ------------------------------------------------------------------------------- samples
 
 
-def test_a_seed_is_the_picture_that_the_bundle_makes(server, models):
+def test_a_seed_is_the_image_that_the_bundle_generates(server, models):
     expected = to_uint8(opened(models).generate([7]))[0]
     for answer in (
         server.ask("/v1/generate?model=clothes&seed=7"),
@@ -106,7 +107,7 @@ def test_a_seed_is_the_picture_that_the_bundle_makes(server, models):
     np.testing.assert_array_equal(pixels(old.body), to_uint8(opened(models, 1).generate([7]))[0])
 
 
-def test_pictures_say_what_made_them_unless_told_not_to(server, models):
+def test_images_carry_their_provenance_unless_metadata_is_false(server, models):
     body = {"model": "clothes", "seed": 5, "labels": "bag", "truncation": 0.5}
     texts = Image.open(io.BytesIO(server.ask("/v1/generate", body).body)).text  # type: ignore
     assert texts["Model SHA-256"] == opened(models).sha256
@@ -126,17 +127,17 @@ def test_formats_of_several_samples(server, models):
     np.testing.assert_array_equal(numbers(npy), expected)
     assert numbers(npy).dtype == np.float32
     assert npy.headers["content-type"] == "application/octet-stream"
-    told = server.ask("/v1/generate", body).json
-    assert {k: told[k] for k in ("model", "version", "sha256")} == {
+    listed = server.ask("/v1/generate", body).json
+    assert {k: listed[k] for k in ("model", "version", "sha256")} == {
         "model": "clothes",
         "version": 2,
         "sha256": opened(models).sha256,
     }
-    assert [(x["seed"], x["label"]) for x in told["samples"]] == [(3, 0), (9, 1), (4, 2)]
-    for sample, picture in zip(told["samples"], to_uint8(expected), strict=True):
+    assert [(x["seed"], x["label"]) for x in listed["samples"]] == [(3, 0), (9, 1), (4, 2)]
+    for sample, picture in zip(listed["samples"], to_uint8(expected), strict=True):
         np.testing.assert_array_equal(pixels(base64.b64decode(sample["png"])), picture)
-    told = server.ask("/v1/generate", body | {"format": "json"}).json
-    values = np.array([x["values"] for x in told["samples"]], np.float32)
+    listed = server.ask("/v1/generate", body | {"format": "json"}).json
+    values = np.array([x["values"] for x in listed["samples"]], np.float32)
     np.testing.assert_array_equal(values, expected)
     grid = server.ask("/v1/generate", body | {"format": "grid", "columns": 2})
     canvas = pixels(grid.body)
@@ -144,17 +145,17 @@ def test_formats_of_several_samples(server, models):
     np.testing.assert_array_equal(canvas[10:, :8], to_uint8(expected)[2])
 
 
-def test_a_thousandth_sample_rides_in_another_batch_and_is_the_same(server, models):
-    """Equal bytes, in onnxruntime on this CPU: no operation of a generator mixes samples."""
+def test_samples_are_the_same_in_any_batch(server, models):
+    """Bit-identical in onnxruntime on this CPU: no operation of a generator mixes samples."""
     body = {"model": "clothes", "seed": 100, "count": 90, "format": "npy"}
     many = numbers(server.ask("/v1/generate", body))
     np.testing.assert_array_equal(many, opened(models).generate(range(100, 190)))
     for seed in (100, 117, 189):
         one = server.ask(f"/v1/generate?model=clothes&seed={seed}&format=npy")
         np.testing.assert_array_equal(numbers(one)[0], many[seed - 100])
-    told = server.ask("/v1/generate", body | {"format": "json"}).json["samples"]
-    assert [x["seed"] for x in told] == list(range(100, 190))
-    np.testing.assert_array_equal(np.array([x["values"] for x in told], np.float32), many)
+    listed = server.ask("/v1/generate", body | {"format": "json"}).json["samples"]
+    assert [x["seed"] for x in listed] == list(range(100, 190))
+    np.testing.assert_array_equal(np.array([x["values"] for x in listed], np.float32), many)
 
 
 def test_truncation_and_large_seeds(server, models):
@@ -171,7 +172,7 @@ def run_latents(bundle, latents, label):
     return bundle._run({"latents": latents.astype(np.float32), "labels": labels})
 
 
-def test_a_walk_meets_its_seeds_and_goes_over_the_sphere(server, models):
+def test_a_walk_passes_through_its_seeds_on_the_sphere(server, models):
     body = {"model": "clothes", "interpolate": [4, 8, 15], "count": 9, "format": "npy"}
     walk = numbers(server.ask("/v1/generate", body))
     bundle = opened(models)
@@ -181,13 +182,13 @@ def test_a_walk_meets_its_seeds_and_goes_over_the_sphere(server, models):
     a, b = latents_from_seeds([4, 8], bundle.latent_dim).astype(float)
     middle = run_latents(bundle, slerp(a, b, 0.25)[np.newaxis], 1)
     np.testing.assert_array_equal(walk[1], middle[0])
-    told = server.ask("/v1/generate", body | {"format": "json"}).json["samples"]
-    assert [(x["from"], x["to"], x["at"]) for x in told[3:6]] == [
+    listed = server.ask("/v1/generate", body | {"format": "json"}).json["samples"]
+    assert [(x["from"], x["to"], x["at"]) for x in listed[3:6]] == [
         (4, 8, 0.75),
         (8, 15, 0.0),
         (8, 15, 0.25),
     ]
-    assert {x["label"] for x in told} == {1}
+    assert {x["label"] for x in listed} == {1}
 
 
 def test_slerp_by_hand():
@@ -197,7 +198,9 @@ def test_slerp_by_hand():
     for t, end in ((0.0, a), (1.0, b)):
         np.testing.assert_array_equal(slerp(a, b, t), end)
     np.testing.assert_allclose(slerp(a, a, 0.3), a)  # no angle between them
-    np.testing.assert_allclose(slerp(a, -a, 0.5), [0, 0], atol=1e-9)  # nor a way to go
+    np.testing.assert_allclose(
+        slerp(a, -a, 0.5), [0, 0], atol=1e-9
+    )  # opposite vectors have no unique great circle
     np.testing.assert_allclose(slerp(0 * a, b, 0.5), b / 2)
 
 
@@ -215,7 +218,7 @@ def test_around_a_sample(server, models):
     np.testing.assert_allclose(far[0], bundle.generate([1], labels=2)[0], atol=1e-6)
 
 
-def test_kinds_without_pictures_have_numbers(server, models):
+def test_kinds_without_images_return_numbers(server, models):
     rows = server.ask("/v1/generate?model=rows&seed=3")
     assert numbers(rows).shape == (1, 4, 3)
     points = server.ask("/v1/generate?model=points&seed=3&count=50")
@@ -229,57 +232,93 @@ def test_kinds_without_pictures_have_numbers(server, models):
     ("body", "status", "rule"),
     [
         ({"model": "nothing"}, 404, "models are clothes, points, rows. Received: model='nothing'"),
-        ({"model": "clothes", "version": 9}, 404, "'clothes' are 1, 2. Received: version=9"),
-        ({}, 400, "model must name one of clothes, points, rows"),
-        ({"model": 3}, 400, "model must be a name. Received: model=3"),
-        ({"model": "clothes", "version": "2"}, 400, "version must be an integer"),
+        (
+            {"model": "clothes", "version": 9},
+            404,
+            "of 'clothes' must be one of 1, 2. Received: version=9",
+        ),
+        ({}, 400, "`model` must be one of clothes, points, rows. Received: model=None"),
+        ({"model": 3}, 400, "`model` must be a name. Received: model=3"),
+        ({"model": "clothes", "version": "2"}, 400, "`version` must be an integer"),
         (
             {"model": "clothes", "sead": 3},
             400,
-            "Received: 'sead'. Did you mean 'see",
+            "Received: field='sead'. Did you mean 'see",
         ),
-        ({"model": "clothes", "seed": -1}, 400, "seed must be an integer of 0 to 2**63 - 1"),
-        ({"model": "clothes", "seed": 2**63}, 400, "seed must be"),
+        (
+            {"model": "clothes", "seed": -1},
+            400,
+            "`seed` must be an integer from 0 to 2**63 - 1. Received: seed=-1",
+        ),
+        ({"model": "clothes", "seed": 2**63}, 400, "`seed` must be"),
         ({"model": "clothes", "seed": True}, 400, "Received: seed=True"),
         ({"model": "clothes", "seed": 1.0}, 400, "Received: seed=1.0"),
-        ({"model": "clothes", "seeds": []}, 400, "seeds must be a list of seeds"),
+        ({"model": "clothes", "seeds": []}, 400, "`seeds` must be a list of seeds"),
         ({"model": "clothes", "seeds": [1, "2"]}, 400, "Received: seeds=[1, '2']"),
         ({"model": "clothes", "seeds": [2**63]}, 400, "below 2**63"),
-        ({"model": "clothes", "seeds": [1], "seed": 2}, 400, "seeds says it all"),
-        ({"model": "clothes", "count": 0}, 400, "count must be an integer of 1"),
+        (
+            {"model": "clothes", "seeds": [1], "seed": 2},
+            400,
+            "`seeds` excludes `seed` and `count`. Received: seeds=[1], seed=2",
+        ),
+        ({"model": "clothes", "count": 0}, 400, "`count` must be an integer from 1"),
         ({"model": "clothes", "seed": 2**63 - 1, "count": 2}, 400, "below 2**63"),
         ({"model": "clothes", "count": 101}, 400, "at most 100 (stream: true allows more)"),
         ({"model": "clothes", "count": 100001, "stream": True}, 400, "at most 100000. Received"),
         ({"model": "clothes", "count": 95}, 400, "at most 18000 numbers or pixels"),
         ({"model": "clothes", "interpolate": [3]}, 400, "2 seeds or more"),
-        ({"model": "clothes", "interpolate": [3, 4], "seed": 1}, 400, "names its seeds itself"),
-        ({"model": "clothes", "interpolate": [3, 4], "count": 1}, 400, "count must be an int"),
-        ({"model": "clothes", "around": -3}, 400, "around must be an integer"),
-        ({"model": "clothes", "around": 3, "radius": 1.5}, 400, "radius must be a number of 0 to"),
-        ({"model": "clothes", "truncation": -1}, 400, "truncation must be a number of 0 to 100"),
+        (
+            {"model": "clothes", "interpolate": [3, 4], "seed": 1},
+            400,
+            "`interpolate` excludes `seeds`, `seed`, `around` and `radius`. Received: seed=1",
+        ),
+        (
+            {"model": "clothes", "interpolate": [3, 4], "count": 1},
+            400,
+            "`count` must be an integer from 2",
+        ),
+        ({"model": "clothes", "around": -3}, 400, "`around` must be an integer"),
+        (
+            {"model": "clothes", "around": 3, "radius": 1.5},
+            400,
+            "`radius` must be a number from 0 to 1",
+        ),
+        (
+            {"model": "clothes", "truncation": -1},
+            400,
+            "`truncation` must be a number from 0 to 100",
+        ),
         ({"model": "clothes", "truncation": "1"}, 400, "Received: truncation='1'"),
-        ({"model": "clothes", "labels": "hat"}, 400, "or one of shirt, shoe, bag. Received: 'hat'"),
+        (
+            {"model": "clothes", "labels": "hat"},
+            400,
+            "or one of shirt, shoe, bag. Received: label='hat'",
+        ),
         ({"model": "clothes", "labels": 3}, 400, "A label must be 0 to 2"),
         ({"model": "clothes", "labels": [0, 1]}, 400, "one for each of the 1 seeds"),
-        ({"model": "clothes", "labels": [None]}, 400, "labels must be class ids or names"),
-        ({"model": "clothes", "labels": {"a": 1}}, 400, "labels must be class ids or names"),
+        ({"model": "clothes", "labels": [None]}, 400, "`labels` must be class ids or names"),
+        ({"model": "clothes", "labels": {"a": 1}}, 400, "`labels` must be class ids or names"),
         ({"model": "points", "labels": 1}, 400, "takes no labels"),
         ({"model": "clothes", "format": "jpeg"}, 400, "one of png, npy, json, grid"),
         ({"model": "clothes", "format": []}, 400, "Received: format=[]"),
-        ({"model": "clothes", "format": "grid", "stream": True}, 400, "A grid is one picture"),
-        ({"model": "clothes", "columns": 0}, 400, "columns must be"),
-        ({"model": "clothes", "stream": 1}, 400, "stream must be true or false"),
-        ({"model": "clothes", "timeout": 5e-324}, 400, "timeout must be a number of 0.01 to 86400"),
+        ({"model": "clothes", "format": "grid", "stream": True}, 400, "A grid is one image"),
+        ({"model": "clothes", "columns": 0}, 400, "`columns` must be"),
+        ({"model": "clothes", "stream": 1}, 400, "`stream` must be true or false"),
+        (
+            {"model": "clothes", "timeout": 5e-324},
+            400,
+            "`timeout` must be a number from 0.01 to 86400",
+        ),
         ([1], 400, "must be an object. Received: a list"),
     ],
 )
-def test_what_is_refused(server, body, status, rule):
+def test_invalid_fields_are_refused(server, body, status, rule):
     answer = server.ask("/v1/generate", body)
     assert answer.status == status, answer.body
     assert rule in answer.error
 
 
-def test_labels_are_counted_before_they_are_looked_at(models):
+def test_labels_are_counted_before_they_are_read(models):
     bundle = opened(models)
     start = time.monotonic()
     with pytest.raises(serving.UsageError, match="each of the 2 seeds"):
@@ -290,7 +329,7 @@ def test_labels_are_counted_before_they_are_looked_at(models):
     assert len(str(caught.value)) < 200
 
 
-def test_what_is_echoed_is_short_whatever_its_size(server):
+def test_errors_are_short_for_values_of_any_size(server):
     assert len(server.ask("/v1/generate", {"x" * 10_000: 1}).error) < 400
     deep = b"[" * 900 + b"]" * 900
     for path, body in (
@@ -318,37 +357,37 @@ def test_what_is_echoed_is_short_whatever_its_size(server):
         ("/v1/generate", b'{"seed": NaN}', {}, 400, "must be JSON"),
         ("/v1/generate", b"\xff", {}, 400, "must be JSON"),
         ("/v1/generate", b"{}", {"Content-Type": "text/xml"}, 415, "application/json"),
-        ("/v1/generate", b" " * 20_001, {}, 413, "at most 20000 bytes"),
+        ("/v1/generate", b" " * 20_001, {}, 413, "at most 20000 bytes. Received: 20001 bytes"),
         ("/v1/generate?seed=1&seed=2", None, {}, 400, "'seed' twice"),
-        ("/v1/generate?seed=x", None, {}, 400, "seed must be an integer. Received: seed='x'"),
-        ("/v1/generate?seeds=1,x", None, {}, 400, "seeds must be integers"),
-        ("/v1/generate?stream=maybe", None, {}, 400, "true or false"),
+        ("/v1/generate?seed=x", None, {}, 400, "`seed` must be an integer. Received: seed='x'"),
+        ("/v1/generate?seeds=1,x", None, {}, 400, "`seeds` must be integers"),
+        ("/v1/generate?stream=maybe", None, {}, 400, "`stream` must be true or false"),
         ("/v1/generate?seed", None, {}, 400, "name=value"),
-        ("/v1/generate?radius=nan&model=clothes", None, {}, 400, "radius must be"),
-        ("/nope", None, {}, 404, "see /docs"),
+        ("/v1/generate?radius=nan&model=clothes", None, {}, 400, "`radius` must be"),
+        ("/nope", None, {}, 404, "one of those in /docs. Received: path='/nope'"),
         ("/page/../app.py", None, {}, 404, "no such file"),
         ("/page/%2e%2e/app.py", None, {}, 404, "no such file"),
         ("/page//etc/passwd", None, {}, 404, "no such file"),
         ("/page/.hidden", None, {}, 404, "no such file"),
-        ("/v1/models/clothes/versions/99", None, {}, 404, "Versions of"),
+        ("/v1/models/clothes/versions/99", None, {}, 404, "`version` of 'clothes' must be one of"),
         ("/v1/models/nope", None, {}, 404, "The models are"),
-        ("/healthz", b"x", {}, 405, "takes GET, OPTIONS. Received: 'POST'"),
+        ("/healthz", b"x", {}, 405, "takes GET, OPTIONS. Received: method='POST'"),
         ("/healthz", None, {"Host": "evil.example"}, 403, "must be this machine"),
         ("/v1/models", None, {"Origin": "http://evil.example"}, 403, "other origins"),
     ],
 )
-def test_what_is_refused_before_that(server, path, body, headers, status, rule):
+def test_invalid_requests_are_refused(server, path, body, headers, status, rule):
     answer = server.ask(path, body, headers)
     assert answer.status == status, answer.body
     assert rule in answer.error
 
 
-# ------------------------------------------------------------------------------- what it tells
+# ------------------------------------------------------------------------------- metadata
 
 
 def test_models(server, models):
-    told = {x["name"]: x for x in server.ask("/v1/models").json["models"]}
-    clothes = told["clothes"]
+    listed = {x["name"]: x for x in server.ask("/v1/models").json["models"]}
+    clothes = listed["clothes"]
     assert (clothes["version"], clothes["versions"]) == (2, [1, 2])
     assert (clothes["kind"], clothes["shape"], clothes["latent_dim"]) == ("image", [8, 8, 3], 6)
     assert clothes["classes"] == {"count": 3, "names": list(tiny.NAMES)}
@@ -356,8 +395,8 @@ def test_models(server, models):
     assert clothes["value_range"] == [-1.0, 1.0]
     assert "generated" in clothes["notice"].lower()
     assert {"license", "intended_use"} <= clothes.keys()
-    assert [told[x]["pictures"] for x in ("clothes", "points", "rows")] == [True, True, False]
-    assert told["rows"]["formats"] == ["npy", "json"]
+    assert [listed[x]["pictures"] for x in ("clothes", "points", "rows")] == [True, True, False]
+    assert listed["rows"]["formats"] == ["npy", "json"]
 
 
 def test_health(server):
@@ -374,7 +413,7 @@ def test_dates_are_those_of_the_standard_library():
             assert http_date(seconds) == email.utils.formatdate(seconds, usegmt=True)
 
 
-def test_every_answer_has_an_id_and_headers_that_protect(server):
+def test_every_response_has_an_id_and_security_headers(server):
     plain = server.ask("/healthz", headers={"X-Request-Id": "mine-1"})
     assert plain.headers["x-request-id"] == "mine-1"
     other = server.ask("/nope", headers={"X-Request-Id": "a\tb"})
@@ -402,7 +441,7 @@ def test_the_page_and_its_policy(server):
     assert "//" not in docs.replace("<!doctype html>", "")  # no other host
 
 
-def test_a_named_version_may_be_kept_for_ever(server):
+def test_a_numbered_version_may_be_cached_forever(server):
     path = "/v1/generate?model=clothes&seed=1"
     newest, fixed = server.ask(path), server.ask(path + "&version=1")
     assert newest.headers["cache-control"] == "no-cache"
@@ -441,7 +480,7 @@ def test_metrics(server):
     assert len(kinds) == len(set(kinds))
 
 
-def test_the_openapi_document_is_true(server):
+def test_the_openapi_document_matches_the_responses(server):
     document = server.ask("/openapi.json").json
     fields = document["paths"]["/v1/generate"]["post"]["requestBody"]["content"]
     schema = fields["application/json"]["schema"]
@@ -467,7 +506,7 @@ def test_the_openapi_document_is_true(server):
 # ------------------------------------------------------------------------------- streams
 
 
-def test_a_stream_gives_its_samples_in_order_and_says_that_it_is_whole(server, models):
+def test_a_stream_sends_its_samples_in_order_and_marks_its_end(server, models):
     body = {"model": "clothes", "seed": 5, "count": 200, "format": "json", "stream": True}
     answer = server.ask("/v1/generate", body)
     assert answer.headers["content-type"] == "application/x-ndjson"
@@ -481,7 +520,7 @@ def test_a_stream_gives_its_samples_in_order_and_says_that_it_is_whole(server, m
     assert int(npy.headers["content-length"]) == len(npy.body)
 
 
-def test_a_stream_that_is_not_read_waits_and_takes_no_memory(server):
+def test_a_stream_that_is_not_read_pauses_without_using_memory(server):
     before = server.memory()
     query = b"GET /v1/generate?model=clothes&count=50000&format=json&stream=true HTTP/1.1\r\n"
     with server.connect() as connection:
@@ -492,7 +531,7 @@ def test_a_stream_that_is_not_read_waits_and_takes_no_memory(server):
         assert "clothes" in server.ask("/v1/generate?model=clothes&seed=1").headers["x-model"]
         start = connection.recv(100_000)
         assert start.startswith(b"HTTP/1.1 200 OK\r\n")
-    until(lambda: active(server) == 1)  # who goes away takes its stream along
+    until(lambda: active(server) == 1)  # disconnecting ends the stream
 
 
 def active(server):
@@ -505,7 +544,7 @@ def active(server):
 # ------------------------------------------------------------------------------- connections
 
 
-def test_a_connection_takes_one_request_after_the_other(server):
+def test_a_connection_is_reused_for_later_requests(server):
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
     for seed in range(5):
         path = f"/v1/generate?model=clothes&seed={seed}"
@@ -516,7 +555,7 @@ def test_a_connection_takes_one_request_after_the_other(server):
     connection.close()
 
 
-def test_requests_in_a_row_are_answered_in_order(server):
+def test_pipelined_requests_are_answered_in_order(server):
     one = b"GET /v1/generate?model=clothes&seed=%d&format=npy HTTP/1.1\r\nHost: localhost\r\n%b\r\n"
     rows = b"".join(one % (seed, b"") for seed in range(50)) + one % (50, b"Connection: close\r\n")
     found = server.raw(rows)
@@ -525,14 +564,14 @@ def test_requests_in_a_row_are_answered_in_order(server):
     assert found.count(b"HTTP/1.1 200 OK") == 51
 
 
-def test_a_head_behind_another_request_is_measured_too(server):
+def test_the_size_limit_applies_to_pipelined_heads_too(server):
     first = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     long = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"a" * 40_000 + b"\r\n\r\n"
     answers = server.raw(first + long)
     assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"200", b"431"]
 
 
-def test_a_connection_that_asks_alone_is_known(one):
+def test_the_only_active_connection_is_detected(one):
     async def main():
         app = create_app(Settings(paths=(str(one),), access_log=False))
         server = Server(app)
@@ -544,11 +583,11 @@ def test_a_connection_that_asks_alone_is_known(one):
         await comes(ready)
         engine = app.repository.newest["clothes"].engine
         found = []
-        engine.submit = lambda job, done: found.append((job.alone, job.light, done, job))
+        engine.submit = lambda job, done: found.append((job.is_alone, job.is_light, done, job))
         transport = SimpleNamespace(
             get_extra_info=lambda name: None, write=lambda data: None, is_closing=lambda: False
         )
-        a, b = Protocol(server), Protocol(server)
+        a, b = Connection(server), Connection(server)
         for connection in (a, b):
             connection.connection_made(transport)
 
@@ -561,7 +600,7 @@ def test_a_connection_that_asks_alone_is_known(one):
                 done(job)
             return alone, light
 
-        assert ask(a) == (False, True)  # nobody was known to ask
+        assert ask(a) == (False, True)  # no connection was active before
         assert ask(a) == (True, True)
         assert ask(a, "png") == (True, False)
         assert ask(b) == (False, True)
@@ -572,7 +611,7 @@ def test_a_connection_that_asks_alone_is_known(one):
     asyncio.run(main())
 
 
-def test_requests_in_a_row_wait_for_who_does_not_read(server):
+def test_pipelined_requests_wait_until_responses_are_read(server):
     before = server.memory()
     row = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3000
     with server.connect() as connection:
@@ -587,7 +626,7 @@ def test_requests_in_a_row_wait_for_who_does_not_read(server):
         assert read_all(connection).count(b"HTTP/1.1 200 OK") == 200
 
 
-def test_fields_behind_a_body_are_no_headers(server):
+def test_trailer_fields_are_ignored(server):
     head = b"POST /v1/generate HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     head += b"Transfer-Encoding: chunked\r\n\r\n"
     body = b'{"model": "clothes", "seed": 7}'
@@ -605,20 +644,20 @@ def test_fields_behind_a_body_are_no_headers(server):
         assert read_all(connection).startswith(b"HTTP/1.1 431 ")
 
 
-def test_http_1_0_gets_no_chunks(server):
+def test_http_1_0_receives_unchunked_bodies(server):
     query = b"GET /v1/generate?model=clothes&count=3&format=json&stream=true HTTP/1.0\r\n\r\n"
     head, _, body = server.raw(query).partition(b"\r\n\r\n")
     assert b"chunked" not in head
     assert [json.loads(line) for line in body.splitlines()][-1] == {"done": 3}
 
 
-def test_head_and_host_are_as_http_has_them(server):
+def test_head_requests_and_host_names_follow_http(server):
     head = server.ask("/v1/generate?model=clothes&seed=1", method="HEAD")
     assert (head.status, head.body) == (200, b"")
     assert server.ask("/v1/models", headers={"Host": "LocalHost"}).status == 200
 
 
-def test_bodies_in_pieces_and_chunks(server):
+def test_bodies_may_arrive_in_pieces_and_chunks(server):
     body = b'{"model": "clothes", "seed": 7}'
     head = b"POST /v1/generate HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     whole = server.raw(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
@@ -666,7 +705,7 @@ def status_and_json(raw):
         (b"GET /" + b"a" * 40_000, 431),
     ],
 )
-def test_what_is_no_request(server, data, status):
+def test_malformed_requests_are_refused(server, data, status):
     found = server.raw(data)
     if status is not None:
         assert status_and_json(found) == status
@@ -682,7 +721,7 @@ def impatient(one):
         yield it
 
 
-def test_slow_and_half_open_clients_are_let_go(impatient):
+def test_slow_and_half_open_connections_are_closed(impatient):
     def wait(data):
         start = time.monotonic()
         return impatient.raw(data), time.monotonic() - start
@@ -702,7 +741,7 @@ def test_slow_and_half_open_clients_are_let_go(impatient):
     assert 0.8 < seconds < 5  # idle, after its answer
 
 
-def test_bytes_that_trickle_do_not_buy_time(impatient):
+def test_single_bytes_do_not_extend_the_timeout(impatient):
     with impatient.connect() as connection:
         start = time.monotonic()
         try:
@@ -715,11 +754,11 @@ def test_bytes_that_trickle_do_not_buy_time(impatient):
         assert read_all(connection)[:12] in (b"HTTP/1.1 408", b"")
 
 
-def test_who_reads_slowly_but_reads_is_not_cut_off():
+def test_a_client_that_reads_slowly_is_not_disconnected():
     clock, left, ended = [0.0], [1000], []
     settings = SimpleNamespace(body_seconds=30)
     loop = SimpleNamespace(create_future=lambda: None, time=lambda: clock[0])
-    connection = Protocol(SimpleNamespace(app=SimpleNamespace(settings=settings), loop=loop))
+    connection = Connection(SimpleNamespace(app=SimpleNamespace(settings=settings), loop=loop))
     connection.transport = SimpleNamespace(
         get_write_buffer_size=lambda: left[0], abort=lambda: ended.append(clock[0])
     )
@@ -729,14 +768,14 @@ def test_who_reads_slowly_but_reads_is_not_cut_off():
     for _ in range(10):  # a little every 20 s
         clock[0] += 20
         left[0] -= 1
-        connection.look(clock[0])
+        connection.check_timeouts(clock[0])
     assert not ended
     clock[0] += 31
-    connection.look(clock[0])
+    connection.check_timeouts(clock[0])
     assert ended
 
 
-def test_connections_have_a_limit(impatient):
+def test_the_number_of_connections_is_limited(impatient):
     held = [impatient.connect() for _ in range(20)]
     time.sleep(0.1)
     found = impatient.raw(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -746,7 +785,7 @@ def test_connections_have_a_limit(impatient):
     assert until(lambda: b"200 OK" in impatient.raw(b"GET /healthz HTTP/1.0\r\n\r\n"))
 
 
-# ------------------------------------------------------------------------------- who may ask
+# ------------------------------------------------------------------------------- access
 
 TOKEN = "0123456789abcdef" * 2
 
@@ -785,7 +824,7 @@ def test_tokens(one, tmp_path):
         assert TOKEN not in server.log
 
 
-def test_pages_of_other_origins_ask_only_where_they_may(one):
+def test_pages_of_other_origins_need_cors(one):
     args = ("--cors", "https://ours.example,https://too.example", "--trusted-host", "gan.example")
     with Serving(one, *args) as server:
         headers = {"Origin": "https://ours.example"}
@@ -813,21 +852,21 @@ def test_pages_of_other_origins_ask_only_where_they_may(one):
     ("args", "rule"),
     [
         (["nowhere"], "A bundle must exist. Received: 'nowhere'"),
-        (["{root}"], "What is served is a folder of a bundle"),
+        (["{root}"], "A served path must be a bundle"),
         (["{bundle}", "{copy}"], "Models must differ in their names. Received: 'clothes'"),
-        (["{bundle}", "--port", "70000"], "port must be 0 to 65535"),
-        (["{bundle}", "--queue", "0"], "queue must be above 0"),
+        (["{bundle}", "--port", "70000"], "`port` must be 0 to 65535"),
+        (["{bundle}", "--queue", "0"], "`queue` must be above 0"),
         (["{bundle}", "--tokens", "none"], "The file of tokens must be readable"),
-        (["{bundle}", "--tokens", "{empty}"], "must hold one a line"),
+        (["{bundle}", "--tokens", "{empty}"], "must hold at least one"),
         (["{bundle}", "--tokens", "{short}"], "A token must be 16 or more"),
-        (["{bundle}", "--device", "tpu"], "device must be auto, cpu, cuda or tensorrt"),
-        (["{bundle}", "--log-format", "xml"], "log_format must be text or json"),
-        (["{bundle}", "--host", "no.such.host.invalid"], "must be able to listen"),
+        (["{bundle}", "--device", "tpu"], "`device` must be auto, cpu, cuda or tensorrt"),
+        (["{bundle}", "--log-format", "xml"], "`log_format` must be text or json"),
+        (["{bundle}", "--host", "no.such.host.invalid"], "must be able to listen on its address"),
         (["{damaged}"], "must have the SHA-256"),
         ([], "The following arguments are required: PATH"),
     ],
 )
-def test_mistakes_on_the_command_line(one, tmp_path, args, rule):
+def test_mistakes_on_the_command_line_exit_with_2(one, tmp_path, args, rule):
     places = {"root": tmp_path / "root", "bundle": one}
     places["root"].mkdir()
     for name, text in (("empty", "# none\n"), ("short", "abc\n")):
@@ -849,16 +888,16 @@ def test_mistakes_on_the_command_line(one, tmp_path, args, rule):
 
 @pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="there is a GPU")
 @pytest.mark.parametrize("device", ["cuda", "tensorrt"])
-def test_a_gpu_is_asked_for_in_vain_without_one(one, device):
+def test_a_gpu_device_is_refused_without_a_gpu(one, device):
     with Serving(one, "--device", device, wait=False) as server:
         assert server.process.wait(30) == 2
         assert f"device='{device}' needs a GPU, its driver" in server.log
 
 
-def test_who_listens_to_others_without_tokens_is_warned(one):
+def test_listening_to_other_machines_without_tokens_is_warned_about(one):
     with Serving(one, "--tokens", "", wait=False) as server:
         assert server.process.wait(30) == 2
-        assert "tokens must name a file" in server.log
+        assert "`tokens` must name a file" in server.log
     with Serving(one, "--host", "0.0.0.0") as server:
         assert server.ask("/healthz", headers={"Host": "any.example"}).status == 200
         assert server.stop() == 0
@@ -869,7 +908,7 @@ def test_who_listens_to_others_without_tokens_is_warned(one):
         assert "warning: Anyone" not in server.log
 
 
-def test_the_log_tells_of_requests_by_their_ids(one):
+def test_the_log_has_requests_by_their_ids(one):
     with Serving(one, "--log-format", "json") as server:
         server.ask("/v1/generate?seed=1", headers={"X-Request-Id": "one"})
         server.ask("/v1/generate?seed=%0Ax", headers={"X-Request-Id": "two"})
@@ -881,7 +920,7 @@ def test_the_log_tells_of_requests_by_their_ids(one):
         assert (found["one"]["model"], found["one"]["version"]) == ("clothes", 1)
         assert found["one"]["client"] == "127.0.0.1"
         assert 0 < found["one"]["seconds"] < 30
-        assert "seed must be an integer" in found["two"]["error"]
+        assert "`seed` must be an integer" in found["two"]["error"]
         assert found["three"]["path"] == '/a\nb"'
     with Serving(one, "--no-access-log") as server:
         server.ask("/a%0Ab", headers={"X-Request-Id": "quiet"})
@@ -894,7 +933,7 @@ def test_the_log_tells_of_requests_by_their_ids(one):
         assert "127.0.0.1 GET '/a\\nb' 404 " in line
 
 
-def test_a_log_that_nobody_reads_stops_nothing(one):
+def test_a_log_that_nobody_reads_does_not_block_requests(one):
     """A pipe holds 64 KiB."""
     with Serving(one, stderr=subprocess.PIPE) as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
@@ -905,7 +944,7 @@ def test_a_log_that_nobody_reads_stops_nothing(one):
         server.process.stderr.close()
 
 
-def test_serving_without_its_packages_says_what_to_install(one):
+def test_missing_packages_are_named_with_the_install_command(one):
     program = "import sys; sys.modules['httptools'] = None; from serving.cli import main; "
     program += "sys.exit(main(['serve', sys.argv[1]]))"
     done = subprocess.run(
@@ -915,11 +954,11 @@ def test_serving_without_its_packages_says_what_to_install(one):
     assert "pip install 'keras-gan[serve]'" in done.stderr
 
 
-# ------------------------------------------------------------------------------- its life
+# ------------------------------------------------------------------------------- life cycle
 
 
 class Load:
-    """Clients in threads, each with a connection, that ask without a break."""
+    """Clients in threads, each with a connection, that send requests without a pause."""
 
     def __init__(self, server, clients, path, pause=0.0):
         self.server = server
@@ -965,7 +1004,7 @@ class Load:
             thread.join(30)
 
 
-def test_versions_come_and_go_under_load_without_a_failed_request(folder, two):
+def test_versions_change_under_load_without_a_failed_request(folder, two):
     with (
         Serving(folder, "--poll-seconds", 0.05) as server,
         Load(server, 4, "/v1/generate?seed=3&format=npy") as load,
@@ -974,8 +1013,8 @@ def test_versions_come_and_go_under_load_without_a_failed_request(folder, two):
         shutil.copytree(two, folder.parent / "new")
         (folder.parent / "new").rename(folder / "2")  # as an export does
         until(lambda: load.answers[-1][2] == "2")
-        told = server.ask("/v1/models").json["models"][0]
-        assert (told["version"], told["versions"]) == (2, [1, 2])
+        listed = server.ask("/v1/models").json["models"][0]
+        assert (listed["version"], listed["versions"]) == (2, [1, 2])
         count = len(load.answers)
         until(lambda: len(load.answers) > count + 50)
         shutil.rmtree(folder / "2")
@@ -987,7 +1026,7 @@ def test_versions_come_and_go_under_load_without_a_failed_request(folder, two):
     assert {answer[0] for answer in load.answers} == {200}
 
 
-def test_a_bundle_that_is_replaced_in_its_place_is_taken_again(one, two, tmp_path):
+def test_a_bundle_that_is_replaced_in_place_is_reloaded(one, two, tmp_path):
     place = shutil.copytree(one, tmp_path / "bundle")
     with Serving(place, "--poll-seconds", 0.05) as server:
         first = server.ask("/v1/generate?seed=3").headers["x-model-sha256"]
@@ -998,7 +1037,7 @@ def test_a_bundle_that_is_replaced_in_its_place_is_taken_again(one, two, tmp_pat
         assert server.ask("/v1/generate?seed=3").headers["x-model-version"] == "1"
 
 
-def test_a_damaged_version_changes_nothing_and_is_told_of_once(folder, two):
+def test_a_damaged_version_changes_nothing_and_is_logged_once(folder, two):
     with Serving(folder, "--poll-seconds", 0.05) as server:
         new = shutil.copytree(two, folder.parent / "new")
         content = (new / "model.onnx").read_bytes()
@@ -1011,43 +1050,43 @@ def test_a_damaged_version_changes_nothing_and_is_told_of_once(folder, two):
         time.sleep(1.5)
         assert server.ask("/v1/generate?seed=3").headers["x-model-version"] == "1"
         assert server.ask("/v1/generate?seed=3&version=2").status == 404
-        (folder / "2" / "model.onnx").write_bytes(content)  # mended: taken
+        (folder / "2" / "model.onnx").write_bytes(content)  # repaired: served
         until(lambda: server.ask("/v1/generate?seed=3").headers["x-model-version"] == "2")
         server.stop()
-    assert server.log.count("version 2 is not taken: model.onnx must have the SHA-256") == 1
-    assert server.log.count("version 3 is not taken: A model must make the golden samples") == 1
+    assert server.log.count("version 2 was refused: model.onnx must have the SHA-256") == 1
+    assert server.log.count("version 3 was refused: A model must reproduce the golden samples") == 1
 
 
-def test_a_damaged_version_does_not_push_out_a_good_one(folder, two):
+def test_a_damaged_version_does_not_replace_a_good_one(folder, two):
     with Serving(folder, "--poll-seconds", 0.05, "--versions", 1) as server:
         for number in (2, 3):
             new = shutil.copytree(two, folder.parent / "new")
             tiny.flip(new / "model.onnx")
             new.rename(folder / str(number))
-        until(lambda: "version 3 is not taken" in server.log)
+        until(lambda: "version 3 was refused" in server.log)
         time.sleep(0.4)
         assert server.ask("/v1/generate?seed=3").headers["x-model-version"] == "1"
         shutil.copytree(two, folder.parent / "new").rename(folder / "4")
         until(lambda: server.ask("/v1/generate?seed=3").headers["x-model-version"] == "4")
 
 
-def test_a_folder_that_cannot_be_read_for_a_while_removes_nothing(folder, monkeypatch):
+def test_a_folder_that_is_temporarily_unreadable_removes_nothing(folder, monkeypatch):
     from serving import repository
 
     found = repository.Repository(Settings(paths=(str(folder),)))
-    before = found._look(strict=False)
-    monkeypatch.setattr(repository, "_models", lambda path: os.listdir("/nothing/is/here"))
-    after = found._look(strict=False)
+    before = found._scan(strict=False)
+    monkeypatch.setattr(repository, "find_models", lambda path: os.listdir("/nothing/is/here"))
+    after = found._scan(strict=False)
     assert [(p.folder, p.stamp) for p in after] == [(p.folder, p.stamp) for p in before]
     assert len(after) == 1
 
 
-def test_only_the_newest_versions_are_held(folder, two):
+def test_only_the_newest_versions_are_served(folder, two):
     for number in (2, 3):
         shutil.copytree(two, folder / str(number))
     with Serving(folder, "--versions", 2) as server:
         assert server.ask("/v1/models").json["models"][0]["versions"] == [2, 3]
-        assert "are 2, 3" in server.ask("/v1/generate?version=1").error
+        assert "must be one of 2, 3" in server.ask("/v1/generate?version=1").error
 
 
 @pytest.fixture(scope="session")
@@ -1056,7 +1095,7 @@ def slow_bundle(tmp_path_factory):
     return tiny.slow(tmp_path_factory.mktemp("slow") / "slow")
 
 
-def test_what_is_too_much_is_refused_at_once(slow_bundle):
+def test_requests_beyond_the_queue_are_refused_immediately(slow_bundle):
     args = ("--workers", 1, "--queue", 4, "--max-batch", 2)
     with Serving(slow_bundle, *args) as server, Load(server, 12, "/v1/generate?seed=1") as load:
         until(lambda: sum(x[0] == 503 for x in load.answers) > 100)
@@ -1072,7 +1111,7 @@ def test_what_is_too_much_is_refused_at_once(slow_bundle):
     assert 0 <= int(queued[0].split()[-1]) <= 4
 
 
-def test_who_goes_away_frees_its_place(slow_bundle):
+def test_a_client_that_disconnects_frees_its_place(slow_bundle):
     args = ("--workers", 1, "--queue", 3, "--max-batch", 1)
     message = b"GET /v1/generate?seed=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with Serving(slow_bundle, *args) as server:
@@ -1089,7 +1128,7 @@ def test_who_goes_away_frees_its_place(slow_bundle):
         assert 'status="499"' in text
 
 
-def test_health_and_metrics_are_told_under_load(slow_bundle):
+def test_health_and_metrics_respond_under_load(slow_bundle):
     with (
         Serving(slow_bundle, "--workers", 1, "--max-requests", 2) as server,
         Load(server, 6, "/v1/generate?seed=1", pause=0.01) as load,
@@ -1106,7 +1145,7 @@ def test_deadlines(slow_bundle):
     with Serving(slow_bundle, *args) as server, Load(server, 6, "/v1/generate?seed=1") as load:
         until(lambda: len(load.answers) > 3)
         start = time.monotonic()
-        # So many that they take longer even where nobody else happens to ask.
+        # Enough samples to exceed the timeout even without other requests.
         answer = server.ask("/v1/generate", {"seed": 1, "count": 24, "timeout": 0.01})
         assert answer.status == 504
         assert time.monotonic() - start < 2
@@ -1117,7 +1156,7 @@ def test_deadlines(slow_bundle):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_end_is_orderly(slow_bundle, number):
+def test_shutdown_completes_running_requests(slow_bundle, number):
     with Serving(slow_bundle, "--workers", 1) as server:
         idle = server.connect()
         idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -1140,7 +1179,7 @@ def test_the_end_is_orderly(slow_bundle, number):
     assert "Traceback" not in server.log
 
 
-def test_an_end_at_once_waits_for_the_workers(slow_bundle):
+def test_an_immediate_shutdown_waits_for_the_workers(slow_bundle):
     with Serving(slow_bundle, "--workers", 2) as server:
         busy = server.connect()
         path = b"/v1/generate?seed=1&count=500&format=npy"
@@ -1153,7 +1192,7 @@ def test_an_end_at_once_waits_for_the_workers(slow_bundle):
     assert "terminate called" not in server.log
 
 
-def test_readiness_comes_with_the_last_model(models):
+def test_the_server_is_ready_once_the_last_model_is_loaded(models):
     with Serving(models, wait=False) as server:
         server.wait()
         assert server.ask("/readyz").status == 200
@@ -1193,7 +1232,7 @@ async def through_asgi(app, path, body=None, headers=(), until=None):
     return sent[0]["status"], headers, b"".join(x["body"] for x in sent[1:])
 
 
-def test_the_application_answers_by_asgi_as_by_itself(models, server):
+def test_asgi_responses_equal_those_of_the_server(models, server):
     async def test(app):
         for path, body in (
             ("/v1/generate?model=clothes&seed=3", None),
@@ -1211,7 +1250,7 @@ def test_the_application_answers_by_asgi_as_by_itself(models, server):
                 headers.pop(name, None), own.headers.pop(name, None)
             assert headers == own.headers, path
         status, _, content = await through_asgi(app, "/v1/generate", b"x" * 20_001)
-        assert (status, b"at most 20000 bytes" in content) == (413, True)
+        assert (status, b"at most 20000 bytes. Received: 20001 bytes" in content) == (413, True)
         assert app.active == 0
 
     in_asgi(test, models, max_count=100, max_body=20_000)
@@ -1223,7 +1262,7 @@ def in_asgi(test, *paths, **options):
         settings = Settings(paths=tuple(map(str, paths)), access_log=False, **options)
         app = create_app(settings)
         messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
-        told = []
+        listed = []
 
         async def receive():
             if len(messages) == 1:
@@ -1233,15 +1272,15 @@ def in_asgi(test, *paths, **options):
             return messages.pop(0)
 
         async def send(message):
-            told.append(message["type"])
+            listed.append(message["type"])
 
         await asyncio.wait_for(app({"type": "lifespan"}, receive, send), 60)
-        assert told == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+        assert listed == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
     asyncio.run(main())
 
 
-def test_a_client_of_asgi_that_goes_away_frees_its_place(slow_bundle):
+def test_an_asgi_client_that_disconnects_frees_its_place(slow_bundle):
     async def test(app):
         (served,) = app.repository
         many = b'{"count": 100, "format": "npy"}'
@@ -1252,7 +1291,7 @@ def test_a_client_of_asgi_that_goes_away_frees_its_place(slow_bundle):
     in_asgi(test, slow_bundle, workers=1, max_batch=1)
 
 
-def test_nothing_is_ready_before_it_is_loaded(models):
+def test_the_application_is_not_ready_before_models_are_loaded(models):
     async def main():
         app = create_app(Settings(paths=(str(models),), access_log=False))
         app.loop = asyncio.get_running_loop()  # not started yet
@@ -1265,13 +1304,15 @@ def test_nothing_is_ready_before_it_is_loaded(models):
     asyncio.run(main())
 
 
-def test_settings_of_the_environment(one, tmp_path, monkeypatch):
+def test_settings_are_read_from_the_environment(one, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_GAN_BUNDLES", "")
     with pytest.raises(serving.UsageError, match="KERAS_GAN_BUNDLES must name the bundles"):
         create_app()
     monkeypatch.setenv("KERAS_GAN_BUNDLES", str(one))
     monkeypatch.setenv("KERAS_GAN_TOKENS", "")  # no file is not the same as no tokens
-    with pytest.raises(serving.UsageError, match=r"must name a file, or not be set. Received: ''"):
+    with pytest.raises(
+        serving.UsageError, match=r"must name a file, or be unset. Received: KERAS_GAN_TOKENS=''"
+    ):
         create_app()
     (tmp_path / "tokens").write_text("abcdefghijklmnop\n")
     monkeypatch.setenv("KERAS_GAN_TOKENS", str(tmp_path / "tokens"))
@@ -1312,11 +1353,11 @@ def test_uvicorn_serves_it(one):
         process.communicate(timeout=30)
 
 
-# ------------------------------------------------------------------------------- the long ones
+# ------------------------------------------------------------------------------- slow tests
 
 
 @pytest.mark.slow
-def test_what_an_export_wrote_is_served(clothes):
+def test_an_exported_bundle_is_served(clothes):
     """The bundle of `tests/bundles.py`, by Keras and `export`."""
     with Serving(clothes.path) as server:
         golden = np.load(clothes.path / "golden.npz")
@@ -1331,8 +1372,8 @@ CHECKS += ",response_schema_conformance"
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tokens", [False, True])
-def test_what_the_openapi_document_allows_and_forbids(models, tmp_path, tokens):
-    """Thousands of requests that schemathesis makes of the document, right and wrong ones."""
+def test_requests_generated_from_the_openapi_document(models, tmp_path, tokens):
+    """Thousands of valid and invalid requests that schemathesis generates from the document."""
     pytest.importorskip("schemathesis")
     args = []
     if tokens:
@@ -1368,7 +1409,7 @@ def test_what_the_openapi_document_allows_and_forbids(models, tmp_path, tokens):
 
 @pytest.mark.slow
 def test_a_minute_of_four_times_the_load(slow_bundle):
-    """Who is taken does not wait for ever, who is not is told at once, and nothing grows."""
+    """Accepted requests have bounded latency, others are refused fast, memory does not grow."""
     args = ("--workers", 1, "--queue", 16, "--max-batch", 4, "--no-access-log")
     path = "/v1/generate?seed=1&format=npy"
     with Serving(slow_bundle, *args) as server:
@@ -1376,7 +1417,7 @@ def test_a_minute_of_four_times_the_load(slow_bundle):
             time.sleep(5)
         unloaded = sorted(x[1] for x in load.answers)
         batch = 4 * unloaded[len(unloaded) // 2]
-        # Clients that are refused pause, or this process would measure itself.
+        # Refused clients pause, or the test would measure its own process.
         with Load(server, 80, path, pause=0.1) as load:  # at most 20 are taken at a time
             time.sleep(10)
             before = server.memory()

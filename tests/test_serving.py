@@ -81,7 +81,7 @@ def test_a_run_folder_is_found_to_hold_a_bundle(images):
     assert bundle.device in ("cpu", "cuda")
 
 
-def test_batch_size_and_company_change_nothing(images):
+def test_samples_do_not_depend_on_the_batch(images):
     bundle = serving.Bundle(images)
     together = bundle.generate(range(10))
     np.testing.assert_allclose(bundle.generate(range(10), batch_size=3), together, atol=1e-5)
@@ -110,14 +110,14 @@ def test_truncation_scales_the_latents(images):
     [
         ({"seeds": [-1]}, "A seed must be at least 0"),
         ({"seeds": ["a"]}, "sequence of integers"),
-        ({"labels": 3}, "0 to 2 or one of shirt, shoe, bag. Received: '3'"),
+        ({"labels": 3}, "0 to 2 or one of shirt, shoe, bag. Received: label='3'"),
         ({"labels": -1}, "A label must be"),
         ({"labels": 0.5}, "A label must be"),
         ({"labels": "hat"}, "A label must be"),
         ({"labels": [0, 1, 2]}, "one for each of the 2 seeds"),
-        ({"truncation": -1}, "truncation must be"),
-        ({"truncation": float("nan")}, "truncation must be"),
-        ({"batch_size": 0}, "batch_size must be"),
+        ({"truncation": -1}, "`truncation` must be 0 or more. Received: truncation=-1"),
+        ({"truncation": float("nan")}, "`truncation` must be"),
+        ({"batch_size": 0}, "`batch_size` must be at least 1. Received: batch_size=0"),
     ],
 )
 def test_a_mistake_is_one_line(images, options, rule):
@@ -156,14 +156,14 @@ def test_a_damaged_bundle_is_one_line(copy, damage, rule):
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_alone_is_no_bundle(images, tmp_path):
+def test_a_model_file_is_refused_as_a_bundle(images, tmp_path):
     with pytest.raises(UsageError, match="the folder that holds manifest"):
         serving.Bundle(images / "bundle" / "model.onnx")
     with pytest.raises(UsageError, match="must exist"):
         serving.Bundle(tmp_path / "nowhere")
 
 
-def test_cuda_is_asked_for_in_vain_without_a_gpu(images):
+def test_cuda_is_refused_without_a_gpu(images):
     if serving.Bundle(images).device == "cuda":
         pytest.skip("there is a GPU")
     with pytest.raises(UsageError, match="needs a GPU"):
@@ -215,7 +215,7 @@ def best_of_three(*args, **kwargs):
     return done, min(times)
 
 
-def test_help_comes_at_once_and_names_every_command(capsys):
+def test_help_is_fast_and_names_every_command(capsys):
     done, seconds = best_of_three("--help")
     print(f"keras-gan --help: {seconds:.2f} s")
     assert seconds < 0.5
@@ -302,12 +302,12 @@ MISTAKES = [
     (["--seed", "-1"], "below 2**63"),
     (["--seed", str(2**63)], "below 2**63"),
     (["--labels", "3"], "A label must be 0 to 2"),
-    (["--labels", "0,hat"], "Received: 'hat'"),
+    (["--labels", "0,hat"], "Received: label='hat'"),
     (["--labels", ""], "A label must be"),
-    (["--truncation", "-1"], "truncation must be"),
-    (["--batch-size", "0"], "batch_size must be"),
-    (["--format", "gif"], "must be png or npz. Received: 'gif'"),
-    (["--out", "x.jpg"], "must be png or npz. Received: 'jpg'"),
+    (["--truncation", "-1"], "`truncation` must be"),
+    (["--batch-size", "0"], "`batch_size` must be"),
+    (["--format", "gif"], "must be png or npz. Received: format='gif'"),
+    (["--out", "x.jpg"], "must be png or npz. Received: format='jpg'"),
     (["--out", "."], "must be png or npz"),
     (["--out", ".", "--format", "png"], "must name a file"),
     (["--out", "/dev/null/x.png"], "must be writable"),
@@ -365,7 +365,7 @@ def test_an_existing_picture_is_replaced_whole_or_not_at_all(images, tmp_path, m
 
 
 def test_other_commands_go_to_the_library(tmp_path):
-    """A stand-in for the library's package tells what it was started with, and its status."""
+    """A stand-in for the library's package prints its arguments and sets the exit status."""
     (tmp_path / "keras_gan").mkdir()
     (tmp_path / "keras_gan" / "__init__.py").write_text("")
     (tmp_path / "keras_gan" / "__main__.py").write_text(
@@ -390,7 +390,7 @@ def test_version_is_the_librarys():
     assert run("--version").stdout == f"keras-gan {keras_gan.__version__}\n"
 
 
-def test_a_reader_that_goes_away_is_no_error():
+def test_a_closed_pipe_is_not_an_error():
     command = [sys.executable, "-c", PROGRAM, "--help"]
     read, write = os.pipe()
     os.close(read)
@@ -401,7 +401,7 @@ def test_a_reader_that_goes_away_is_no_error():
     assert process.returncode == 141
 
 
-def test_control_c_is_no_traceback(images, tmp_path):
+def test_control_c_prints_no_traceback(images, tmp_path):
     code = PROGRAM.replace(
         "from serving.cli",
         "import os, signal, time, serving.bundle as b\n"
@@ -431,8 +431,8 @@ def test_audio_is_sampled_to_arrays(tmp_path, capsys):
     assert np.load(f"{out}.npz")["samples"].shape == (2, 32, 1)
     capsys.readouterr()
     assert cli.main(["sample", str(path), "--count", "2", "--out", f"{out}.png"]) == 2
-    told = capsys.readouterr().err
-    assert "Samples of kind 'audio' have no picture: name a file with --out samples.npz" in told
+    printed = capsys.readouterr().err
+    assert "Samples of kind 'audio' cannot be drawn: use --out samples.npz" in printed
     edit(path, kind="video")
     with pytest.raises(UsageError, match="with kind='video'"):
         serving.Bundle(path)
@@ -442,6 +442,6 @@ def test_what_a_seed_does_not_say_is_refused_by_name(tmp_path):
     z, style = keras.Input((5,), name="z"), keras.Input((3,), name="style")
     model = keras.Model([z, style], L.Dense(2)(L.Concatenate()([z, style])), name="styled")
     path = bundles.unverified(model, tmp_path / "styled")
-    with pytest.raises(UsageError, match=r"other inputs to model\.onnx") as caught:
+    with pytest.raises(UsageError, match=r"run others with model\.onnx") as caught:
         serving.Bundle(path)
     assert f"{str(path)!r} with the input 'style' ['batch', 3]" in str(caught.value)

@@ -1,8 +1,10 @@
-"""Spec: the kinds of samples and the shapes that fit them."""
+"""Fields and specs: kinds, shapes, dtypes and metadata, and their form in JSON."""
+
+import json
 
 import pytest
 
-from keras_gan import Spec, UsageError
+from keras_gan import Field, Spec, UsageError
 
 
 @pytest.mark.parametrize(
@@ -11,10 +13,14 @@ from keras_gan import Spec, UsageError
         ("image", (28, 28, 1)),
         ("points", (2,)),
         ("audio", (16000, 1)),
-        ("sequence", (24, 6)),
+        ("series", (24, 6)),
         ("video", (16, 64, 64, 3)),
+        ("text", (32,)),
+        ("table", (9,)),
         ("array", (7,)),
         ("array", (3, 2, 5, 4, 1)),
+        ("audio", (None, 1)),
+        ("image", (None, None, 3)),
     ],
 )
 def test_a_shape_that_fits_its_kind(kind, shape):
@@ -24,16 +30,114 @@ def test_a_shape_that_fits_its_kind(kind, shape):
 @pytest.mark.parametrize(
     ("kind", "shape", "message"),
     [
-        ("sound", (8, 1), "kind must be one of ('image', 'points', 'audio', 'sequence', 'video', "),
+        ("sound", (8, 1), "`kind` must be one of array, audio, image, label, points, series, "),
+        ("sequence", (8, 1), "`kind` must be one of"),
         ("audio", (8,), "'audio' must have 2 positive dimensions (time, channels)"),
-        ("sequence", (8, 0), "'sequence' must have 2 positive dimensions (time, features)"),
+        ("series", (8, 0), "'series' must have 2 positive dimensions (time, features)"),
         ("video", (8, 8, 3), "must have 4 positive dimensions (frames, height, width, channels)"),
-        ("array", (), "'array' must have any number of positive dimensions (at least one)"),
+        ("array", (), "'array' must have positive dimensions (at least one)"),
         ("image", (8, 8, 2), "Images must have 1 (gray), 3 (RGB) or 4 (RGBA) channels"),
     ],
 )
-def test_a_shape_that_does_not_fit_is_told(kind, shape, message):
+def test_a_shape_that_does_not_fit_is_refused(kind, shape, message):
     with pytest.raises(UsageError) as caught:
         Spec(kind, shape)
     assert message in str(caught.value)
     assert "Received: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Field("points", (2,), "int32"), "dtypes float32.*dtype='int32'"),
+        (lambda: Field("label", (), "float32"), "dtypes int32, int64.*dtype='float32'"),
+        (
+            lambda: Field("image", (8, 8, 1), meta={"sample_rate": 8000}),
+            "may have value_range. Received: sample_rate",
+        ),
+        (lambda: Field("audio", (8, 1), meta={"sample_rate": 0}), "in Hz, above 0.*sample_rate=0"),
+        (lambda: Field("audio", (8, 1), meta={"value_range": (1, 0)}), "ascending order.*1, 0"),
+        (lambda: Field("table", (3,), meta={"columns": ["a"]}), "each of the 3 .*1 names"),
+        (lambda: Spec("points", (2,), None, 3, ("a", "b")), "each of the 3 classes.*2 names"),
+        (lambda: Spec("points", (2,), None, 0, ("a",)), "each of the 0 classes.*1 names"),
+        (lambda: Spec(fields={"x": Field("points", (2,))}), "a field `samples`.*'x'"),
+        (
+            lambda: Spec(fields={"samples": Field("points", (2,)), "labels": Field("text", (2,))}),
+            "`labels` must be of kind 'label'",
+        ),
+        (lambda: Spec("points", (2,), fields={"samples": Field("points", (2,))}), "not of both"),
+        (lambda: Spec("audio", (8, None)).packed(2), "last axis.*count=2"),
+    ],
+)
+def test_fields_that_do_not_fit_are_refused(make, message):
+    with pytest.raises(UsageError, match=message):
+        make()
+
+
+def test_a_spec_of_samples_and_labels_has_two_fields():
+    spec = Spec("image", (8, 8, 1), (-1.0, 1.0), 3, ("a", "b", "c"))
+    assert list(spec.fields) == ["samples", "labels"]
+    assert spec.fields["samples"] == Field("image", (8, 8, 1), meta={"value_range": (-1.0, 1.0)})
+    assert spec.fields["samples"].dtype == "float32"
+    labels = spec.fields["labels"]
+    assert (labels.kind, labels.shape, labels.dtype) == ("label", (), "int32")
+    assert (spec.num_classes, spec.class_names) == (3, ("a", "b", "c"))
+    assert spec.value_range == (-1.0, 1.0)
+    assert list(Spec("points", (2,)).fields) == ["samples"]
+    assert Spec("points", (2,)).num_classes == 0
+    assert Spec("points", (2,)).class_names == ()
+
+
+def every_field() -> Spec:
+    return Spec(
+        fields={
+            "mask": Field("array", (None,), "bool"),
+            "labels": Field("label", (), "int64", {"num_classes": 2}),
+            "condition": Field("series", (None, 80), meta={"columns": None}),
+            "samples": Field("audio", (None, 1), meta={"sample_rate": 24_000}),
+        }
+    )
+
+
+def test_samples_and_labels_are_the_first_fields():
+    assert list(every_field().fields) == ["samples", "labels", "condition", "mask"]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        Spec("points", (2,)),
+        Spec("image", (8, 8, 1), (-1.0, 1.0), 2, ("a", "b")),
+        every_field(),
+        Spec(fields={"samples": Field("text", (9,), meta={"vocabulary": ["a", "b"]})}),
+    ],
+)
+def test_a_spec_survives_json(spec):
+    again = Spec.from_json(json.loads(json.dumps(spec.to_json())))
+    assert again == spec
+    assert hash(again) == hash(spec)
+
+
+def test_the_form_that_runs_recorded_before_there_were_fields_is_read():
+    recorded = {
+        "kind": "image",
+        "shape": [8, 8, 1],
+        "value_range": [-1.0, 1.0],
+        "num_classes": 2,
+        "class_names": ["a", "b"],
+    }
+    assert Spec.from_json(recorded) == Spec("image", (8, 8, 1), (-1.0, 1.0), 2, ("a", "b"))
+
+
+def test_packed_samples_are_concatenated_along_the_last_axis():
+    spec = Spec("image", (8, 8, 1), (-1.0, 1.0), 3)
+    packed = spec.packed(2)
+    assert packed.shape == (8, 8, 2)
+    assert (packed.kind, packed.num_classes, packed.value_range) == ("image", 3, (-1.0, 1.0))
+    assert spec.packed(1) is spec
+
+
+def test_classes_are_replaced():
+    spec = Spec("points", (2,), None, 2, ("a", "b"))
+    assert spec.with_classes(2, ("c", "d")) == Spec("points", (2,), None, 2, ("c", "d"))
+    assert spec.with_classes(0) == Spec("points", (2,))

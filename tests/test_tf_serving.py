@@ -1,4 +1,4 @@
-"""TensorFlow Serving: its configuration, and requests as it would be asked and would answer.
+"""TensorFlow Serving: its configuration, and requests with their responses.
 
 There is no TensorFlow Serving to be had from a package registry. The tests ask a small server that
 follows its protocols (`tf_serving_server.py`), and the real one as well where the environment
@@ -39,7 +39,7 @@ FILES = HERE.parent / "serving" / "tf_serving"
 
 @pytest.fixture(scope="module")
 def bundle(clothes, tmp_path_factory):
-    """A bundle mounted where its models.config says that it is."""
+    """A bundle mounted at the path in its models.config."""
     path = clothes.path
     mounted = shutil.copytree(path / "tf_serving", tmp_path_factory.mktemp("mounted") / "config")
     config = (mounted / "models.config").read_text().replace('"/models/', f'"{path}/')
@@ -100,7 +100,7 @@ def server(request, bundle):
 
 
 def ask(url, content=None):
-    """Gives status and JSON of an answer."""
+    """Returns status and JSON of a response."""
     data = None if content is None else json.dumps(content).encode()
     try:
         with urllib.request.urlopen(urllib.request.Request(url, data), timeout=60) as reply:
@@ -110,7 +110,7 @@ def ask(url, content=None):
 
 
 def predict(server, request):
-    """Sends a PredictRequest by gRPC, gives the PredictResponse."""
+    """Sends a PredictRequest by gRPC and returns the PredictResponse."""
     with grpc.insecure_channel(server[0]) as channel:
         call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
         return protos.message("PredictResponse").FromString(call(request, timeout=60))
@@ -129,7 +129,7 @@ def test_status_and_metadata(server):
     assert {"serving_default", "generate", "generate_png"} <= set(signatures)
 
 
-def test_rest_gives_samples_by_rows_and_by_columns(server, bundle):
+def test_rest_returns_samples_by_rows_and_by_columns(server, bundle):
     expected = serving.Bundle(bundle[0]).generate([7, 8, 2**40], labels=[1, 2, 0])
     rows = [{"seeds": seed, "labels": y} for seed, y in ((7, 1), (8, 2), (2**40, 0))]
     status, answer = ask(f"{server[1]}:predict", {"signature_name": "generate", "instances": rows})
@@ -142,8 +142,8 @@ def test_rest_gives_samples_by_rows_and_by_columns(server, bundle):
     np.testing.assert_allclose(answer["outputs"], expected, atol=1e-4)
 
 
-def test_the_client_asks_it_as_any_other(server, bundle):
-    """Seeds by `generate`, pictures by `generate_png`, all else by latents made in the client."""
+def test_the_client_works_as_with_any_server(server, bundle):
+    """Seeds use `generate`, images `generate_png`, all else latents drawn by the client."""
     local = serving.Bundle(bundle[0])
     client = serving.Client(server[1].replace("/v1/models", ""), bundle=bundle[0])
     seeds = [7, 8, 2**40]
@@ -173,7 +173,7 @@ def test_the_client_asks_it_as_any_other(server, bundle):
     )
 
 
-def test_rest_gives_golden_samples_for_latents(server, bundle):
+def test_rest_returns_golden_samples_for_latents(server, bundle):
     golden = np.load(bundle[0] / "golden.npz")
     columns = {name: golden[name][:5].tolist() for name in ("latents", "labels")}
     status, answer = ask(f"{server[1]}:predict", {"inputs": columns})
@@ -181,7 +181,7 @@ def test_rest_gives_golden_samples_for_latents(server, bundle):
     np.testing.assert_allclose(answer["outputs"], golden["samples"][:5], atol=1e-4)
 
 
-def test_rest_gives_pictures_in_base64(server, bundle):
+def test_rest_returns_images_in_base64(server, bundle):
     rows = [{"seeds": 7, "labels": 1}, {"seeds": 3, "labels": 0}]
     _, answer = ask(f"{server[1]}:predict", {"signature_name": "generate_png", "instances": rows})
     drawn = pictures.to_uint8(serving.Bundle(bundle[0]).generate([7, 3], labels=[1, 0]))
@@ -209,7 +209,7 @@ def test_rest_refuses_with_a_message(server, path, content, status):
 
 
 def test_grpc_answers_the_warm_up_requests_of_the_bundle(server, bundle):
-    """What is recorded for the real server's start, sent as it is."""
+    """Sends the recorded warm-up requests unchanged."""
     path = bundle[0] / "saved_model/clothes/1/assets.extra/tf_serving_warmup_requests"
     shapes = {}
     for record in tf.data.TFRecordDataset(str(path)):
@@ -234,7 +234,7 @@ def request_of(message, seeds, labels, name="clothes", signature="generate"):
     return request.SerializeToString()
 
 
-def test_grpc_gives_samples_and_refuses_by_code(server, bundle):
+def test_grpc_returns_samples_and_error_codes(server, bundle):
     message = protos.message("PredictRequest")
     response = predict(server, request_of(message, [5, 6], [0, 2]))
     samples = tf.make_ndarray(response.outputs["samples"])
@@ -250,7 +250,7 @@ def test_grpc_gives_samples_and_refuses_by_code(server, bundle):
 
 
 def test_the_messages_are_those_of_tensorflow_serving_api():
-    """In bytes and in text, with the real package."""
+    """Compares bytes and text with the real package."""
     api = pytest.importorskip("tensorflow_serving.apis.predict_pb2")
     config = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
     ours = request_of(protos.message("PredictRequest"), [5, 2**40], [0, 1])
@@ -282,7 +282,7 @@ def test_the_configuration_parses_and_fits_the_bundle(bundle):
     assert (base / "1" / "saved_model.pb").is_file()
     batching = protos.message("BatchingParameters")
     parsed = text_format.Parse(texts["batching.config"], batching())
-    # TF Serving refuses sizes that do not grow, or do not end in the largest batch.
+    # TF Serving requires increasing sizes that end in the largest batch.
     assert list(parsed.allowed_batch_sizes) == sorted(set(BATCH_SIZES))
     assert parsed.allowed_batch_sizes[-1] == parsed.max_batch_size.value == 64
     own = (base / "1" / "batching_params.pbtxt").read_text()
@@ -323,7 +323,7 @@ def test_the_templates_name_files_of_a_bundle_and_parse(bundle):
 
 @pytest.mark.slow
 def test_saved_model_cli_shows_and_runs_the_model(bundle, tmp_path):
-    """TensorFlow's own program, started as a user starts it."""
+    """Runs TensorFlow's own program as a user does."""
     program = Path(sys.executable).with_name("saved_model_cli")
     model = bundle[0] / "saved_model" / "clothes" / "1"
 

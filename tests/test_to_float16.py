@@ -1,4 +1,4 @@
-"""float16: what is cast, what stays in float32, and what does not fit."""
+"""float16: casts, operations that stay in float32, and overflow."""
 
 import sys
 
@@ -79,7 +79,7 @@ def test_every_reason_names_operations_of_onnx():
         assert set(ops) <= schemas
 
 
-def test_what_float16_does_not_hold_is_refused_by_name():
+def test_values_beyond_float16_are_refused_by_name():
     large = graph(
         [
             ("Gemm", ["latents", "up"], "large", {}),
@@ -101,7 +101,7 @@ def test_what_float16_does_not_hold_is_refused_by_name():
         made(weight)
 
 
-def test_large_sums_that_stay_in_float32_are_no_overflow():
+def test_large_sums_in_float32_do_not_count_as_overflow():
     model = graph(
         [
             ("Mul", ["latents", "scale"], "wide", {}),

@@ -43,7 +43,7 @@ def test_a_bundle_becomes_a_model_repository(bundle, tmp_path):
     np.testing.assert_allclose(samples, golden["samples"], atol=1e-4)
 
 
-def test_the_configuration_parses_and_says_what_the_manifest_does(bundle):
+def test_the_configuration_parses_and_matches_the_manifest(bundle):
     text = configuration(bundle.manifest)
     config = text_format.Parse(text, protos.message("TritonConfig")())
     assert (config.name, config.backend, config.max_batch_size) == ("clothes", "onnxruntime", 64)
@@ -70,7 +70,7 @@ def test_versions_of_a_repository(bundle, tmp_path):
     repository = tmp_path / "models"
     export.export_triton(bundle.path, repository)
     config = repository / "clothes" / "config.pbtxt"
-    config.write_text(config.read_text().replace("2000", "500"))  # a user tunes it
+    config.write_text(config.read_text().replace("2000", "500"))  # as a user may
     assert export.export_triton(bundle.path, repository).name == "2"
     assert export.export_triton(bundle.path, repository, 9).name == "9"
     assert "500" in config.read_text()
@@ -87,7 +87,7 @@ def test_versions_of_a_repository(bundle, tmp_path):
 def test_damaged_bundles_and_other_folders_are_refused(bundle, tmp_path):
     copy = shutil.copytree(bundle.path, tmp_path / "copy")
     bundles.flip(copy / "model.onnx")
-    with pytest.raises(UsageError, match=r"model\.onnx must be the one"):
+    with pytest.raises(UsageError, match=r"model\.onnx must have the SHA-256"):
         export.export_triton(copy, tmp_path / "models")
     with pytest.raises(UsageError, match="A bundle is a folder"):
         export.export_triton(tmp_path, tmp_path / "models")
@@ -97,7 +97,7 @@ def test_damaged_bundles_and_other_folders_are_refused(bundle, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["copy", "file"]
 
 
-def test_the_command_line_lays_a_bundle_out(bundle, tmp_path, capsys):
+def test_the_command_line_exports_a_bundle(bundle, tmp_path, capsys):
     repository = tmp_path / "models"
     main(["export", str(bundle.path), "--layout", "triton", "--to", str(repository)])
     assert f"tritonserver --model-repository={repository}" in capsys.readouterr().out
@@ -141,7 +141,7 @@ def free_port():
 
 @pytest.fixture
 def triton(tmp_path):
-    """The server that nvidia-pytriton's wheel brings, which has the Python backend alone."""
+    """The server in nvidia-pytriton's wheel, which includes only the Python backend."""
     python = python_with("triton", "nvidia-pytriton", "tritonclient[http,grpc]", "onnxruntime")
     site = next(python.parents[1].glob("lib/python*/site-packages")).resolve()
     wheel = site / "pytriton" / "tritonserver"
@@ -149,8 +149,8 @@ def triton(tmp_path):
     stubs = wheel / "python_backend_stubs"
     stub = stubs / sysconfig.get_python_version() / "triton_python_backend_stub"
     shutil.copy(stub, backends / "python")
-    # The libpython of the library that the stub will read, and what the wheel brought: the stub
-    # looks for that beside the place that it has just left.
+    # The stub needs the libpython and the libraries of the wheel, which it looks up relative to its
+    # original folder.
     paths = [str(sysconfig.get_config_var("LIBDIR")), str(site / "nvidia_pytriton.libs")]
     library = {"LD_LIBRARY_PATH": os.pathsep.join(paths)}
     processes = []
@@ -185,7 +185,7 @@ def triton(tmp_path):
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("conditional", [True, False])
 def test_a_real_triton_serves_the_repository(conditional, bundle, triton, tmp_path):
-    """Its configuration as written but for the backend, which the wheel does not have."""
+    """Uses the exported configuration except for the backend, which the wheel lacks."""
     if not conditional:
         model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(2)], name="points")
         bundle = export.export_bundle(model, tmp_path / "points")
@@ -195,7 +195,7 @@ def test_a_real_triton_serves_the_repository(conditional, bundle, triton, tmp_pa
     asked = shutil.copy(config, tmp_path / "config.pbtxt")
     text, count = re.subn('backend: "onnxruntime"', 'backend: "python"', config.read_text())
     assert count == 1
-    # On a busy machine 2 ms pass between two requests sent at once.
+    # On a busy machine, more than 2 ms may pass between two concurrent requests.
     text, count = re.subn("microseconds: 2000", "microseconds: 300000", text)
     assert count == 1
     config.write_text(text)

@@ -41,7 +41,7 @@ def test_an_export_adds_the_next_version(tmp_path):
     assert serving.Bundle(folder).path == first.path
     with pytest.raises(UsageError, match="never replaced"):
         bundles.write(folder, version=1)
-    with pytest.raises(UsageError, match="overwrite, version='next'"):
+    with pytest.raises(UsageError, match="overwrite=True, version='next'"):
         bundles.write(folder, version="next", overwrite=True)
     with pytest.raises(UsageError, match=r"holds versions: pass version='next'"):
         bundles.write(folder)
@@ -133,9 +133,9 @@ def test_a_folder_of_something_else_is_refused(whole, tmp_path):
     (tmp_path / "home" / "thesis.txt").write_text("")
     with pytest.raises(UsageError, match=r"which holds thesis\.txt"):
         versions.check_folder(tmp_path / "home", "next", "clothes")
-    with pytest.raises(UsageError, match="hold versions alone"):
+    with pytest.raises(UsageError, match="hold only versions"):
         versions.check_folder(whole, "next", "clothes")
-    with pytest.raises(UsageError, match="need a folder"):
+    with pytest.raises(UsageError, match="must be a folder"):
         versions.check_folder(tmp_path / "home" / "thesis.txt", "next", "clothes")
     add(whole, tmp_path / "clothes")
     with pytest.raises(UsageError, match="Received: 'shoes', and 'clothes'"):

@@ -1,4 +1,4 @@
-"""Loads a SavedModel as TensorFlow Serving does and answers as its REST and gRPC interfaces do.
+"""Server with the REST and gRPC interfaces of TensorFlow Serving for a SavedModel.
 
 A program of its own, in which Keras cannot be imported:
 
@@ -81,7 +81,7 @@ class Server:
 
 
 def from_rows(rows, names):
-    """Turns the rows of a request into its columns: dicts, or the values of the only input."""
+    """Converts the rows of a request to columns: dicts, or the values of the only input."""
     if not isinstance(rows, list) or not rows:
         raise Refused(400, 'JSON Value: "instances" must be a list')
     if all(isinstance(row, dict) and "b64" not in row for row in rows):
@@ -94,7 +94,7 @@ def from_rows(rows, names):
 
 
 def to_json(name, value):
-    """Bytes of an output whose name ends in _bytes are sent in base64, as TF Serving does."""
+    """Encodes outputs whose name ends in _bytes in base64, as TF Serving does."""
     if isinstance(value, bytes):
         plain = {"b64": base64.b64encode(value).decode()}
         return plain if name.endswith("_bytes") else value.decode("utf-8", "replace")
@@ -185,7 +185,7 @@ def handler_for(server):
 
 
 def describe(specs):
-    """Tensors as the metadata of TF Serving names them, sizes as text and -1 if free."""
+    """Describes tensors as the metadata of TF Serving: sizes as text, -1 if free."""
     return {
         key: {
             "dtype": f"DT_{spec.dtype.name.upper()}",

@@ -1,4 +1,4 @@
-"""Bundles for the tests of what serves them, written with onnx and numpy alone, in a moment."""
+"""Tiny bundles for the tests of serving, written quickly with onnx and numpy."""
 
 import hashlib
 import io
@@ -9,29 +9,29 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import serving
-from serving.manifest import SEEDS, _digest
+from serving.manifest import SEEDS, digest
 
 NAMES = ("shirt", "shoe", "bag")
 LATENTS = 6
 
 
 def clothes(to, seed=3, name="clothes"):
-    """Pictures of 8 x 8 in three classes."""
+    """Writes a bundle of 8 x 8 images in three classes."""
     return write(to, name, "image", (8, 8, 3), LATENTS, NAMES, seed=seed)
 
 
 def points(to):
-    """Points in the plane, without classes."""
+    """Writes a bundle of points in the plane, without classes."""
     return write(to, "points", "points", (2,), 5)
 
 
 def rows(to):
-    """Sequences, which are no pictures."""
-    return write(to, "rows", "sequence", (4, 3), 5)
+    """Writes a bundle of series."""
+    return write(to, "rows", "series", (4, 3), 5)
 
 
 def slow(to, depth=60):
-    """Pictures that take some 20 ms each."""
+    """Writes a bundle of images that take about 20 ms each."""
     return write(to, "slow", "image", (32, 32, 1), 5, depth=depth)
 
 
@@ -103,7 +103,7 @@ def write(to, name, kind, shape, latent_dim, names=(), seed=0, depth=0):
 
 
 def seal(bundle, manifest=None):
-    """Makes hashes and digest of a bundle those of its content, as a forger would, too."""
+    """Corrects the hashes and the digest of a bundle, as a forger would."""
     path = bundle / "manifest.json"
     manifest = json.loads(path.read_text()) if manifest is None else manifest
     for name in ("model.onnx", "golden.npz"):
@@ -111,7 +111,7 @@ def seal(bundle, manifest=None):
             data = (bundle / name).read_bytes()
             facts = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
             manifest["files"][name] = facts
-    manifest["digest"] = _digest(manifest)
+    manifest["digest"] = digest(manifest)
     path.write_text(json.dumps(manifest))
 
 

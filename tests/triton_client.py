@@ -1,6 +1,6 @@
-"""Asks a Triton server for a bundle's golden samples, by tritonclient; prints what it found.
+"""Requests golden samples from a Triton server with tritonclient, and prints the results.
 
-A program of its own: tritonclient lives in another environment.
+A program of its own, since tritonclient is installed in another environment.
 
     triton_client.py HTTP_PORT GRPC_PORT NAME GOLDEN.NPZ CONFIG.PBTXT
 """

@@ -1,7 +1,7 @@
-"""A small server on a thread, with the protocols that `serving.Client` speaks, and their failures.
+"""A small server on a thread, with the protocols of `serving.Client` and scripted failures.
 
-Generates by a bundle. What a real server would do rarely, it does when told: be full, hang up in
-the middle, answer in chunks.
+Generates with a bundle. On request it does what real servers do rarely: refuse because of a full
+queue, close a connection early, respond in chunks.
 """
 
 import base64
@@ -22,18 +22,17 @@ TYPES = {"FP32": "<f4", "INT64": "<i8"}
 
 
 class Wire:
-    """Serves a bundle at `url`, until it is closed.
+    """A server of a bundle at `url`, until it is closed.
 
     Args:
         bundle: a `serving.Bundle`.
         speaks: `"keras_gan"` and `"v2"`, or one of them.
         prefix: path before all others.
-        binary: whether V2's binary extension is there.
-        config: what Triton tells of `config.pbtxt`, `None` where there is no such path.
-        token: bearer token that is wanted.
-        script: what becomes of the next POST requests instead of an answer: a function of the
-            handler each.
-        chunked: whether answers come in chunks.
+        binary: support V2's binary extension.
+        config: parameters of `config.pbtxt`, as Triton returns them; `None` for no such path.
+        token: required bearer token.
+        script: functions of the handler, which handle the next POST requests instead.
+        chunked: send chunked responses.
     """
 
     def __init__(self, bundle, speaks=("keras_gan", "v2"), **options):
@@ -60,7 +59,7 @@ class Wire:
         self._server.server_close()
 
     def asked(self, part):
-        """The requests whose path holds a text."""
+        """Returns the requests whose path contains a text."""
         return [request for request in self.requests if part in request[1]]
 
 
@@ -71,7 +70,7 @@ class Refused(Exception):
 
 
 def refuse(status, line="The queue must have a place. Received: 256 samples", **headers):
-    """An entry of the script: an error in JSON."""
+    """Returns an entry of the script that responds with a JSON error."""
 
     def act(handler):
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -81,13 +80,13 @@ def refuse(status, line="The queue must have a place. Received: 256 samples", **
 
 
 def hang_up(handler):
-    """An entry of the script: the connection ends without a word."""
+    """An entry of the script that closes the connection without a response."""
     handler.close_connection = True
     handler.connection.close()
 
 
 def say(body, kind="application/octet-stream", status=200, **headers):
-    """An entry of the script: an answer of these bytes."""
+    """Returns an entry of the script that responds with these bytes."""
     return lambda handler: handler.reply(body, kind, status, **headers)
 
 

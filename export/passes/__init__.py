@@ -1,7 +1,8 @@
-"""Passes on an ONNX graph: each leaves its function as it is and makes onnxruntime faster.
+"""Passes on an ONNX graph: equivalent rewrites that onnxruntime runs faster.
 
-A pass is a function that changes a model in place and says in how many places. `optimize` runs all
-of them; `PASSES` names them, so that each can be left out and measured (benchmarks/inference.py).
+A pass is a function that changes a model in place and returns the number of changes. `optimize`
+runs all of them; `PASSES` names them, so that each can be left out and measured
+(benchmarks/inference.py).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ __all__ = ["PASSES", "optimize"]
 
 Pass = Callable[[onnx.ModelProto], int]
 
-# These simplify the graph, and are run until nothing changes.
+# These simplify the graph, and run until nothing changes.
 _SIMPLIFY: dict[str, Pass] = {
     "constants": constants.fold,
     "movement": movement.shorten,
@@ -34,9 +35,9 @@ _SIMPLIFY: dict[str, Pass] = {
     "layout": layout.reorder,
     "activations": activations.advance,
 }
-# These choose among forms of the same function the one that onnxruntime computes fastest.
+# These choose the form of a function that onnxruntime computes fastest.
 _CHOOSE: dict[str, Pass] = {
-    "upsampled_conv": upsampled_conv.join,
+    "upsampled_conv": upsampled_conv.fuse,
     "phases": phases.divide,
     "stride_one": stride_one.exchange,
     "picture": phases.read_phases,
@@ -47,19 +48,19 @@ _MOST_ROUNDS = 10
 
 
 def optimize(model: onnx.ModelProto, without: Collection[str] = ()) -> dict[str, int]:
-    """Makes a model faster in onnxruntime; inputs, outputs and the free batch stay.
+    """Rewrites a model for speed in onnxruntime; inputs, outputs and the free batch stay.
 
-    The same model becomes the same bytes. Samples differ by the rounding of float32.
+    The result is deterministic, byte for byte. Samples differ by the rounding of float32.
 
     Args:
-        model: changed in place; opset 13 to 18.
+        model: model of opset 13 to 18, changed in place.
         without: names of passes to leave out.
 
     Returns:
-        How many places each pass has changed.
+        The number of changes by each pass.
 
     Raises:
-        UsageError: there is no such pass.
+        UsageError: an unknown pass.
     """
     unknown = sorted(set(without) - set(PASSES))
     if unknown:

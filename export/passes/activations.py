@@ -1,4 +1,4 @@
-"""Activations directly behind the convolution or dense layer that onnxruntime fuses them with."""
+"""Placement of activations directly after the layer with which onnxruntime fuses them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import onnx
 from export.passes.graph import UNARY, Graph
 
 _MOVES = frozenset(("Reshape", "Transpose", "DepthToSpace", "Squeeze", "Unsqueeze"))
-_MAKERS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
+_LAYERS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 
 
 def advance(model: onnx.ModelProto) -> int:
-    """Writes max(x, a x) as LeakyReLU, and activations before the moves behind a layer.
+    """Rewrites max(x, a x) as LeakyRelu, and moves activations in front of reshapes.
 
     Args:
-        model: changed in place.
+        model: model, changed in place.
 
     Returns:
-        How many activations were rewritten or moved.
+        The number of rewritten or moved activations.
     """
     graph = Graph(model)
     changed = sum(_as_leaky_relu(graph, node) for node in list(graph.nodes))
@@ -27,7 +27,7 @@ def advance(model: onnx.ModelProto) -> int:
 
 
 def _as_leaky_relu(graph: Graph, node: onnx.NodeProto) -> bool:
-    """Finds Max(x, Mul(x, a)) with a constant 0 < a < 1, one number for all of x."""
+    """Rewrites Max(x, Mul(x, a)) with a constant scalar 0 < a < 1."""
     if node.op_type != "Max" or len(node.input) != 2:
         return False
     for x, other in (node.input, node.input[::-1]):
@@ -40,13 +40,14 @@ def _as_leaky_relu(graph: Graph, node: onnx.NodeProto) -> bool:
             continue
         if not 0 < slope.item() < 1 or not graph.private(other):
             continue
-        made = graph.node("LeakyRelu", [x], node.output[0], alpha=float(slope.item()))
-        graph.replace([mul, node], [made], at=node)
+        activation = graph.node("LeakyRelu", [x], node.output[0], alpha=float(slope.item()))
+        graph.replace([mul, node], [activation], at=node)
         return True
     return False
 
 
 def _move_up(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Moves an activation in front of the reshapes and transposes between it and its layer."""
     if node.op_type not in UNARY:
         return False
     moves = []
@@ -56,15 +57,15 @@ def _move_up(graph: Graph, node: onnx.NodeProto) -> bool:
         moves.append(producer)
         name = producer.input[0]
         producer = graph.producer(name)
-    if not moves or producer is None or producer.op_type not in _MAKERS or not graph.private(name):
+    if not moves or producer is None or producer.op_type not in _LAYERS or not graph.private(name):
         return False
     first = moves[-1]
-    made = graph.node(node.op_type, [name])
-    made.attribute.extend(node.attribute)
-    first.input[0] = made.output[0]
+    activation = graph.node(node.op_type, [name])
+    activation.attribute.extend(node.attribute)
+    first.input[0] = activation.output[0]
     result = node.output[0]
     graph.replace([node])
     moves[0].output[0] = result
-    graph.nodes.insert(graph.nodes.index(first), made)
+    graph.nodes.insert(graph.nodes.index(first), activation)
     graph.changed()
     return True

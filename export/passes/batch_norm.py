@@ -1,7 +1,7 @@
-"""Scales and shifts of channels folded into the weights before them.
+"""Folding of scales and shifts of channels into the preceding weights.
 
-Batch normalization leaves tf2onnx as Mul and Add, or as BatchNormalization. onnxruntime folds it
-into Conv and leaves it beside ConvTranspose and MatMul (onnxruntime issue 14270).
+tf2onnx converts batch normalization to Mul and Add, or to BatchNormalization. onnxruntime folds it
+into Conv, but not into ConvTranspose and MatMul (onnxruntime issue 14270).
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from export.passes.graph import BINARY, Graph, attribute, weights_like
 
 
 class _Affine(NamedTuple):
-    """y = scale x + shift, both of them constants."""
+    """The map y = scale x + shift, with constant scale and shift."""
 
     scale: np.ndarray
     shift: np.ndarray
 
 
 def fold(model: onnx.ModelProto) -> int:
-    """Folds scales and shifts that are constants of a channel into Conv, ConvTranspose and Gemm.
+    """Folds constant scales and shifts of channels into Conv, ConvTranspose and dense layers.
 
     A scale that depends on the sample, such as that of conditional batch normalization, stays.
 
     Args:
-        model: changed in place.
+        model: model, changed in place.
 
     Returns:
-        How many nodes were folded.
+        The number of folded nodes.
     """
     graph = Graph(model)
     changed = 0
@@ -52,13 +52,13 @@ def _fold(graph: Graph, node: onnx.NodeProto) -> bool:
     if producer is None:
         return False
     if producer.op_type in ("Conv", "ConvTranspose"):
-        return _into_convolution(graph, producer, node, affine)
+        return _fold_into_convolution(graph, producer, node, affine)
     if producer.op_type == "Reshape":
         dense = graph.producer(producer.input[0])
         if dense is None or not graph.private(producer.input[0]):
             return False
-        return _into_dense(graph, dense, producer, node, affine)
-    return _into_dense(graph, producer, None, node, affine)
+        return _fold_into_dense(graph, dense, producer, node, affine)
+    return _fold_into_dense(graph, producer, None, node, affine)
 
 
 def _affine(graph: Graph, node: onnx.NodeProto) -> tuple[str, _Affine] | None:
@@ -101,8 +101,8 @@ def _normalization(graph: Graph, node: onnx.NodeProto) -> tuple[str, _Affine] | 
     )
 
 
-def _of_channels(value: np.ndarray, rank: int, channels: int) -> np.ndarray | None:
-    """A constant as one value for each channel, which are axis 1; None if it is not that."""
+def _channel_values(value: np.ndarray, rank: int, channels: int) -> np.ndarray | None:
+    """Returns a constant as one value for each channel (axis 1); `None` if it is not one."""
     if value.ndim > rank:
         return None
     shape = (*[1] * (rank - value.ndim), *value.shape)
@@ -113,7 +113,7 @@ def _of_channels(value: np.ndarray, rank: int, channels: int) -> np.ndarray | No
     return np.broadcast_to(value.reshape(shape[1]), channels)
 
 
-def _into_convolution(
+def _fold_into_convolution(
     graph: Graph, node: onnx.NodeProto, affine_node: onnx.NodeProto, affine: _Affine
 ) -> bool:
     kernel = graph.constant(node.input[1])
@@ -123,8 +123,8 @@ def _into_convolution(
     groups = attribute(node, "group", 1)
     transposed = node.op_type == "ConvTranspose"
     channels = kernel.shape[1] * groups if transposed else kernel.shape[0]
-    scale = _of_channels(affine.scale, kernel.ndim, channels)
-    shift = _of_channels(affine.shift, kernel.ndim, channels)
+    scale = _channel_values(affine.scale, kernel.ndim, channels)
+    shift = _channel_values(affine.shift, kernel.ndim, channels)
     if scale is None or shift is None:
         return False
     wide = kernel.astype(np.float64)
@@ -142,14 +142,14 @@ def _into_convolution(
     return True
 
 
-def _into_dense(
+def _fold_into_dense(
     graph: Graph,
     dense: onnx.NodeProto,
     reshape: onnx.NodeProto | None,
     affine_node: onnx.NodeProto,
     affine: _Affine,
 ) -> bool:
-    """Folds into MatMul or Gemm, also when their units were arranged as an image in between."""
+    """Folds into MatMul or Gemm, also where a Reshape arranges their units as an image."""
     layer = read_dense(graph, dense)
     if layer is None:
         return False
@@ -157,7 +157,7 @@ def _into_dense(
     units = weights.shape[1]
     shape = (None, units)
     if reshape is not None:
-        shape = rows_as(graph, reshape, units)
+        shape = reshaped_rows(graph, reshape, units)
         if shape is None:
             return False
     if affine.scale.ndim > len(shape):
@@ -166,7 +166,7 @@ def _into_dense(
         one = np.ones((1, *shape[1:]))
         scale = (one * affine.scale).reshape(1, units)[0]
         shift = (one * affine.shift).reshape(1, units)[0]
-    except ValueError:  # a constant that is larger than a sample, or does not fit it
+    except ValueError:  # a constant that does not broadcast to a sample
         return False
     wide = weights.astype(np.float64) * scale
     shifted = shift + (0 if bias is None else bias.astype(np.float64) * scale)
@@ -176,7 +176,7 @@ def _into_dense(
 
 
 def read_dense(graph: Graph, node: onnx.NodeProto) -> tuple[np.ndarray, np.ndarray | None] | None:
-    """The weights (inputs, units) and the bias of a plain dense layer; None of any other node."""
+    """Returns weights (inputs, units) and bias of a dense layer; `None` for any other node."""
     if node.op_type not in ("MatMul", "Gemm"):
         return None
     weights = graph.constant(node.input[1])
@@ -201,7 +201,7 @@ def read_dense(graph: Graph, node: onnx.NodeProto) -> tuple[np.ndarray, np.ndarr
 def write_dense(
     graph: Graph, node: onnx.NodeProto, weights: np.ndarray, bias: np.ndarray | None
 ) -> None:
-    """Makes a node the Gemm of these weights, under its own name and output."""
+    """Turns a node into the Gemm of these weights; its name and output stay."""
     inputs = [node.input[0], graph.add_constant("weights", weights)]
     if bias is not None:
         inputs.append(graph.add_constant("bias", bias))
@@ -211,8 +211,8 @@ def write_dense(
     graph.changed()
 
 
-def rows_as(graph: Graph, reshape: onnx.NodeProto, units: int) -> tuple | None:
-    """The shape that a Reshape gives to rows of so many units; None if it mixes the rows."""
+def reshaped_rows(graph: Graph, reshape: onnx.NodeProto, units: int) -> tuple | None:
+    """Returns the shape of rows of `units` values after a Reshape; `None` if it mixes rows."""
     target = graph.constant(reshape.input[1])
     if target is None or len(target) < 2 or target[0] not in (-1, 0) or (target[1:] <= 0).any():
         return None
@@ -224,7 +224,7 @@ def rows_as(graph: Graph, reshape: onnx.NodeProto, units: int) -> tuple | None:
 
 
 def _bypass(graph: Graph, node: onnx.NodeProto, source: str) -> None:
-    """Takes a node out and lets its readers read what it read."""
+    """Removes a node and makes its readers read `source`."""
     identity = graph.node("Identity", [source], node.output[0])
     graph.replace([node], [identity])
     graph.remove(identity)

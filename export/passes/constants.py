@@ -1,9 +1,9 @@
-"""Constants folded, target shapes written down, dead nodes and weights cut.
+"""Constant folding, static target shapes, and removal of dead nodes and weights.
 
-onnxruntime folds constants when it loads a model, but not the shape arithmetic behind tf2onnx's
-Reshape nodes, whose only unknown is the batch; and the other passes look for constants. onnxslim
-0.1.98 does the same arithmetic, and nothing else on our generators that the passes do not do
-(docs/export.md), at the price of three more packages.
+onnxruntime folds constants when it loads a model, but not the shape arithmetic of tf2onnx's Reshape
+nodes, whose only unknown is the batch; and the other passes need constants. onnxslim 0.1.98 does
+the same arithmetic, and nothing else on these generators that the passes do not do
+(docs/export.md), at the cost of three more packages.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from onnx import helper, numpy_helper
 from export.passes.graph import Graph, attribute, has_subgraph
 
 _RANDOM = ("Random", "Multinomial", "Bernoulli", "Dropout")
-_LARGEST = 2**16  # bytes that folding a node may add to the file
+_MAX_ADDED = 2**16  # bytes that folding a node may add to the file
 
 
 def fold(model: onnx.ModelProto) -> int:
-    """Folds what depends on no input, and cuts what no output depends on.
+    """Folds nodes that depend on no input, and removes nodes on which no output depends.
 
     Args:
-        model: changed in place.
+        model: model, changed in place.
 
     Returns:
-        How many nodes are gone, and how many target shapes became constants.
+        The number of removed nodes plus that of target shapes that became constants.
     """
     graph = Graph(model)
     before = len(graph.nodes)
@@ -41,7 +41,7 @@ def fold(model: onnx.ModelProto) -> int:
 
 
 def _fix_shapes(graph: Graph) -> int:
-    """Gives each Reshape a constant target whose only open size, if any, is the batch."""
+    """Gives each Reshape a constant target, if at most one of its sizes is free."""
     changed = 0
     for node in list(graph.nodes):
         if node.op_type != "Reshape" or graph.constant(node.input[1]) is not None:
@@ -59,7 +59,7 @@ def _fix_shapes(graph: Graph) -> int:
 
 
 def _skip_reshape(graph: Graph, node: onnx.NodeProto) -> bool:
-    """Lets the second of two Reshapes read what the first reads."""
+    """Makes the second of two Reshapes read the input of the first."""
     if node.op_type != "Reshape" or not graph.private(node.input[0]):
         return False
     first, target = graph.producer(node.input[0]), graph.constant(node.input[1])
@@ -84,12 +84,12 @@ def _fold(graph: Graph, node: onnx.NodeProto) -> None:
         return
     results = _run(graph, node, values)
     added = sum(r.nbytes for r in results) - sum(v.nbytes for v in values.values() if v is not None)
-    if added <= _LARGEST:
+    if added <= _MAX_ADDED:
         _replace_by(graph, node, results)
 
 
 def _run(graph: Graph, node: onnx.NodeProto, values: dict) -> list[np.ndarray]:
-    """Computes one node as onnxruntime would have on every start."""
+    """Computes one node with onnxruntime, which would otherwise do so at every start."""
     outputs = [name for name in node.output if name]
     holder = helper.make_graph(
         [node],
@@ -111,7 +111,7 @@ def _run(graph: Graph, node: onnx.NodeProto, values: dict) -> list[np.ndarray]:
 
 
 def _replace_by(graph: Graph, node: onnx.NodeProto, results: list[np.ndarray]) -> None:
-    """Puts constants in a node's place; an output of the graph stays an Identity of one."""
+    """Replaces a node by constants; an output of the graph becomes an Identity of one."""
     kept = []
     outputs = [name for name in node.output if name]
     for name, result in zip(outputs, results, strict=True):

@@ -1,4 +1,4 @@
-"""What a Conv or ConvTranspose node says, read once and checked for what the passes can rewrite."""
+"""Parsing of Conv and ConvTranspose nodes that the passes can rewrite."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Convolution:
         kernel: (outputs, inputs, height, width) of a Conv, (inputs, outputs, height, width) of a
             ConvTranspose.
         bias: one value for each output channel, or None.
-        strides: steps in height and width.
-        begin: rows and columns of padding before the image; of a ConvTranspose, cut off.
-        end: the same behind it.
+        strides: strides in height and width.
+        begin: padding above and left of the image; of a ConvTranspose, cropping.
+        end: the same below and right of the image.
     """
 
     node: onnx.NodeProto
@@ -49,7 +49,7 @@ class Convolution:
 
 
 def read(graph: Graph, node: onnx.NodeProto) -> Convolution | None:
-    """Reads a node; None if it is anything else, or has groups, dilation or automatic pads."""
+    """Parses a node; returns `None` for any other op, and with groups, dilation or auto_pad."""
     if node.op_type not in ("Conv", "ConvTranspose"):
         return None
     kernel = graph.constant(node.input[1])
@@ -70,9 +70,10 @@ def read(graph: Graph, node: onnx.NodeProto) -> Convolution | None:
 
 
 def has_bias(node: onnx.NodeProto) -> bool:
+    """Checks whether a node has a third input, the bias."""
     return len(node.input) > 2 and bool(node.input[2])
 
 
 def output_padding(conv: Convolution) -> tuple[int, int]:
-    """Rows and columns that a ConvTranspose adds behind its output; none of a Conv."""
+    """Returns the rows and columns that a ConvTranspose adds at the end; 0 for a Conv."""
     return tuple(attribute(conv.node, "output_padding", [0, 0]))

@@ -1,4 +1,4 @@
-"""An ONNX graph as the passes see it: who makes and who reads a tensor, constants, shapes."""
+"""ONNX graph with the queries that passes need: producers, readers, constants, shapes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper, shape_inference
 
-# Elementwise on one tensor: the same whatever the order of the elements.
+# Elementwise on one tensor, so independent of the order of the elements.
 UNARY = frozenset(
     (
         *("Abs", "Ceil", "Celu", "Cos", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid"),
@@ -18,17 +18,17 @@ UNARY = frozenset(
     )
 )
 BINARY = frozenset(("Add", "Sub", "Mul", "Div"))
-_HELD_OUT = 1024  # constants of more values than this have no part in the inference of shapes
+_HELD_OUT = 1024  # larger constants are left out of shape inference
 
 
 class Graph:
-    """Nodes of a model with the look-ups that rewriting needs; `write` puts them back.
+    """Nodes of a model with indices for rewriting; `write` stores them in the model.
 
-    Every look-up is of the graph as it is now. Graphs of generators have hundreds of nodes, so
-    that nothing is gained by keeping the look-ups up to date instead of making them anew.
+    Indices always describe the current graph. They are rebuilt after each change: graphs of
+    generators have hundreds of nodes, so that incremental updates would gain nothing.
 
     Args:
-        model: changed in place by `write`.
+        model: model that `write` changes in place.
     """
 
     def __init__(self, model: onnx.ModelProto):
@@ -40,10 +40,10 @@ class Graph:
         self._constants = {tensor.name: tensor for tensor in model.graph.initializer}
         self._arrays: dict[str, np.ndarray] = {}
         self._shapes: dict[str, tuple[int | None, ...]] | None = None
-        self._made = 0
+        self._counter = 0
         self._index()
 
-    # ------------------------------------------------------------------------ looking
+    # ------------------------------------------------------------------------ queries
 
     def _index(self) -> None:
         self._producers = {name: node for node in self.nodes for name in node.output if name}
@@ -53,28 +53,30 @@ class Graph:
                 self._readers.setdefault(name, []).append(node)
         self._names = {*self._producers, *self._constants, *self.inputs}
         self._names |= {node.name for node in self.nodes}
-        # What the body of a Loop or If reads is kept under its name, as an output is.
+        # Tensors that the body of a Loop or If reads keep their names, as outputs do.
         within = {name for node in self.nodes for name in _reads_within(node)}
         self._names |= within
         self.kept = {*self.outputs, *within}
 
     def producer(self, name: str) -> onnx.NodeProto | None:
+        """Returns the node that writes a tensor, `None` for inputs and constants."""
         return self._producers.get(name)
 
     def readers(self, name: str) -> list[onnx.NodeProto]:
-        """The nodes that read a tensor, one twice if it reads it twice."""
+        """Returns the nodes that read a tensor, once for each time that they read it."""
         return self._readers.get(name, [])
 
     def only_reader(self, name: str) -> onnx.NodeProto | None:
-        """The node that alone reads a tensor, once; nothing outside the graph sees it either."""
+        """Returns the only reader of a tensor that is not an output, otherwise `None`."""
         readers = self.readers(name)
         return readers[0] if len(readers) == 1 and name not in self.kept else None
 
     def private(self, name: str) -> bool:
-        """Whether a single node reads the tensor, so that it may become another one."""
+        """Checks that only one node reads a tensor, so that its content may change."""
         return self.only_reader(name) is not None
 
     def constant(self, name: str) -> np.ndarray | None:
+        """Returns the value of a constant, `None` for any other tensor."""
         if name not in self._constants or name in self.inputs:  # an input may be overridden
             return None
         if name not in self._arrays:
@@ -82,7 +84,7 @@ class Graph:
         return self._arrays[name]
 
     def shape(self, name: str) -> tuple[int | None, ...] | None:
-        """Sizes, None where they are free; None if not even their number is known."""
+        """Returns the sizes of a tensor, `None` where free; `None` if the rank is unknown."""
         array = self.constant(name)
         if array is not None:
             return array.shape
@@ -91,13 +93,13 @@ class Graph:
         return self._shapes.get(name)
 
     def _infer(self) -> dict[str, tuple[int | None, ...]]:
-        """Shapes by ONNX's own inference, on a copy without weights, as none depends on them."""
+        """Infers shapes with ONNX, on a copy without weights, on which no shape depends."""
         light = onnx.ModelProto(ir_version=self.model.ir_version)
         light.opset_import.extend(self.model.opset_import)
         light.graph.name = "shapes"
         light.graph.node.extend(self.nodes)
         light.graph.input.extend(self.model.graph.input)
-        # tf2onnx leaves the names of sizes open; equal names would be taken for equal sizes.
+        # Names of sizes are dropped: those of tf2onnx may be equal for different sizes.
         for value in self.model.graph.output:
             light.graph.output.add().CopyFrom(
                 helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, None)
@@ -113,46 +115,47 @@ class Graph:
         values = (*inferred.value_info, *inferred.input, *inferred.output)
         return {v.name: _sizes(v) for v in values if v.type.tensor_type.HasField("shape")}
 
-    # ------------------------------------------------------------------------ changing
+    # ------------------------------------------------------------------------ changes
 
     def name(self, hint: str) -> str:
-        """A name that is not in the graph yet; the same for the same graph and passes."""
+        """Returns a name that is not in the graph yet, by a deterministic counter."""
         while True:
-            self._made += 1
-            name = f"{hint}_{self._made}"
+            self._counter += 1
+            name = f"{hint}_{self._counter}"
             if name not in self._names:
                 self._names.add(name)
                 return name
 
     def add_constant(self, hint: str, array: Any) -> str:
+        """Adds a constant and returns its name."""
         name = self.name(hint)
-        array = np.asarray(array, order="C")  # ascontiguousarray makes vectors of scalars
+        array = np.asarray(array, order="C")  # ascontiguousarray would turn scalars into vectors
         self._constants[name] = numpy_helper.from_array(array, name)
         self._arrays[name] = array
         return name
 
     def node(self, op: str, inputs: Sequence[str], output: str = "", **attributes) -> Any:
-        """Makes a node, not yet part of the graph, with one output."""
+        """Creates a node with one output that is not yet part of the graph."""
         name = self.name(op)
         return helper.make_node(op, list(inputs), [output or name], name=name, **attributes)
 
     def replace(
         self, old: Iterable[onnx.NodeProto], new: Sequence[onnx.NodeProto] = (), at: Any = None
     ) -> None:
-        """Puts nodes in the place of others: of `at`, by default of the last of them."""
-        gone = [id(node) for node in old]
-        place = id(at) if at is not None else gone[-1]
+        """Replaces nodes; new ones take the position of `at`, by default of the last old one."""
+        removed = [id(node) for node in old]
+        position = id(at) if at is not None else removed[-1]
         nodes = []
         for node in self.nodes:
-            if id(node) == place:
+            if id(node) == position:
                 nodes.extend(new)
-            if id(node) not in gone:
+            if id(node) not in removed:
                 nodes.append(node)
         self.nodes = nodes
         self.changed()
 
     def rename_reads(self, old: str, new: str) -> None:
-        """Lets every node that reads one tensor read another."""
+        """Makes every reader of one tensor read another."""
         for node in self.readers(old):
             for i, name in enumerate(node.input):
                 if name == old:
@@ -160,7 +163,7 @@ class Graph:
         self.changed()
 
     def remove(self, node: onnx.NodeProto) -> None:
-        """Takes a node out whose output is its first input, under the name of either."""
+        """Removes a node whose output equals its first input."""
         source, result = node.input[0], node.output[0]
         if result not in self.kept:
             self.replace([node])
@@ -177,18 +180,18 @@ class Graph:
         self.changed()
 
     def sort(self) -> None:
-        """Puts every node after those that it reads, and cuts what no output needs."""
+        """Sorts the nodes topologically and removes those that no output needs."""
         self._index()
         self.nodes = self._ordered()
         self.changed()
 
     def changed(self) -> None:
-        """To be called after nodes were changed by hand."""
+        """Updates the indices after nodes were changed directly."""
         self._shapes = None
         self._index()
 
     def write(self) -> None:
-        """Writes the graph back, as far as an output needs it, in the order that it has."""
+        """Stores the nodes that an output needs in the model, in their current order."""
         needed = {id(node) for node in self._ordered()}
         nodes = [node for node in self.nodes if id(node) in needed]
         needed = {name for node in nodes for name in _reads(node)} | set(self.outputs)
@@ -221,6 +224,7 @@ class Graph:
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
+    """Returns the value of an attribute of a node."""
     for found in node.attribute:
         if found.name == name:
             return helper.get_attribute_value(found)
@@ -228,11 +232,12 @@ def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
 
 
 def has_subgraph(node: onnx.NodeProto) -> bool:
+    """Checks for a body, such as that of a loop or a branch."""
     return any(a.type in (a.GRAPH, a.GRAPHS) for a in node.attribute)
 
 
 def weights_like(array: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """What was computed in float64 in the number format of the weights that it came from."""
+    """Casts an array that was computed in float64 to the dtype of its original weights."""
     return np.asarray(array, dtype=like.dtype, order="C")
 
 
@@ -241,7 +246,7 @@ def _reads(node: onnx.NodeProto) -> list[str]:
 
 
 def _reads_within(node: onnx.NodeProto) -> list[str]:
-    """What the graphs read that are attributes of a node."""
+    """Returns the tensors that the bodies of a node read."""
     graphs = [a.g for a in node.attribute if a.type == a.GRAPH]
     graphs += [graph for a in node.attribute for graph in a.graphs]
     return [name for graph in graphs for inner in graph.node for name in _reads(inner)]

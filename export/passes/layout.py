@@ -1,7 +1,7 @@
-"""Transposes between layouts taken out, or moved to the borders of the graph.
+"""Removal of Transposes between layouts, or their move to the borders of the graph.
 
-Keras keeps channels last, onnxruntime's convolutions keep them first. tf2onnx moves Transposes as
-far as it can, and leaves pairs of them around what it does not know, such as the scales of
+Keras has channels last, onnxruntime's convolutions have them first. tf2onnx moves Transposes as far
+as it can, and leaves pairs of them around operations that it does not know, such as the scales of
 conditional batch normalization.
 """
 
@@ -16,20 +16,20 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from export.passes.batch_norm import read_dense, rows_as, write_dense
+from export.passes.batch_norm import read_dense, reshaped_rows, write_dense
 from export.passes.graph import BINARY, UNARY, Graph, attribute
 
 _RESIZES = ("Resize",)
 
 
 def reorder(model: onnx.ModelProto) -> int:
-    """Takes out every Transpose that another order of the elements between two makes needless.
+    """Removes every Transpose that reordering the axes of the nodes in between makes redundant.
 
     Args:
-        model: changed in place.
+        model: model, changed in place.
 
     Returns:
-        How many places were changed.
+        The number of changes.
     """
     graph = Graph(model)
     for node in graph.nodes:
@@ -37,9 +37,9 @@ def reorder(model: onnx.ModelProto) -> int:
         if node.op_type == "Transpose" and attribute(node, "perm") is None and rank is not None:
             node.attribute.append(helper.make_attribute("perm", list(range(rank))[::-1]))
     changed = 0
-    # Each takes out more than it puts in, the merging of what a flip has doubled included; the
-    # bound is for what nobody has thought of.
-    rewrites = (_merge_equal, _into_dense, _flip_regions)
+    # Each rewrite removes more Transposes than it adds, including the merging of those that a
+    # reordering duplicates. The bound guards against unforeseen cycles.
+    rewrites = (_merge_equal, _absorb_into_dense, _reorder_regions)
     while changed < 10 * len(graph.nodes) and any(rewrite(graph) for rewrite in rewrites):
         changed += 1
     graph.write()
@@ -50,7 +50,7 @@ def reorder(model: onnx.ModelProto) -> int:
 
 
 def _merge_equal(graph: Graph) -> bool:
-    """Lets two Transposes of one tensor to the same order be one."""
+    """Merges two Transposes of one tensor to the same order."""
     seen: dict[tuple, onnx.NodeProto] = {}
     for node in graph.nodes:
         if not _is_transpose(node) or node.output[0] in graph.kept:
@@ -66,8 +66,8 @@ def _merge_equal(graph: Graph) -> bool:
 # ------------------------------------------------------------------------ into a dense layer
 
 
-def _into_dense(graph: Graph) -> bool:
-    """Orders the units of a dense layer as the Transpose behind it would."""
+def _absorb_into_dense(graph: Graph) -> bool:
+    """Permutes the units of a dense layer in place of the Transpose after it."""
     for node in graph.nodes:
         if _is_transpose(node) and _order(node)[0] == 0 and _permute_units(graph, node):
             return True
@@ -91,7 +91,7 @@ def _permute_units(graph: Graph, transpose: onnx.NodeProto) -> bool:
     if layer is None:
         return False
     weights, bias = layer
-    shape = rows_as(graph, reshape, weights.shape[1])
+    shape = reshaped_rows(graph, reshape, weights.shape[1])
     order = _order(transpose)
     if shape is None or len(shape) != len(order):
         return False
@@ -114,11 +114,11 @@ def _private_producer(graph: Graph, node: onnx.NodeProto) -> onnx.NodeProto | No
 
 @dataclasses.dataclass
 class _Region:
-    """Nodes that work the same in any order of the axes, as far as they hang together.
+    """Connected nodes that compute the same in any order of the axes.
 
     Args:
-        nodes: in the graph's order.
-        rank: of all their tensors that are not constant.
+        nodes: the nodes, in the graph's order.
+        rank: rank of all their tensors that are not constant.
     """
 
     nodes: list[onnx.NodeProto]
@@ -128,8 +128,8 @@ class _Region:
         return any(node is other for other in self.nodes)
 
 
-def _flip_regions(graph: Graph) -> bool:
-    """Reorders the axes of one region, where that takes out more Transposes than it puts in."""
+def _reorder_regions(graph: Graph) -> bool:
+    """Reorders the axes of one region where that removes more Transposes than it adds."""
     done: list[onnx.NodeProto] = []
     for node in graph.nodes:
         if any(node is other for other in done) or not _any_order(graph, node):
@@ -142,7 +142,7 @@ def _flip_regions(graph: Graph) -> bool:
             if gain > 0 and (best is None or gain > best[0]):
                 best = gain, order
         if best is not None:
-            _flip(graph, region, best[1])
+            _reorder_region(graph, region, best[1])
             return True
     return False
 
@@ -157,7 +157,7 @@ def _any_order(graph: Graph, node: onnx.NodeProto) -> bool:
 
 
 def _fits(graph: Graph, node: onnx.NodeProto) -> bool:
-    """Whether no operand has more axes than another, but for constants, which may have fewer."""
+    """Checks that all operands have the same rank; constants may have a lower one."""
     ranks = [_rank(graph, name) for name in node.input if graph.constant(name) is None]
     if not ranks or None in ranks or len(set(ranks)) != 1:
         return False
@@ -189,7 +189,7 @@ def _grow(graph: Graph, seed: onnx.NodeProto) -> _Region:
 
 
 def _entries(graph: Graph, region: _Region) -> list[str]:
-    """Tensors that come into a region, each once, constants not counted."""
+    """Returns the tensors that enter a region, each once, without constants."""
     names: dict[str, None] = {}
     for node in region.nodes:
         for name in node.input[: 1 if node.op_type in _RESIZES else None]:
@@ -199,7 +199,7 @@ def _entries(graph: Graph, region: _Region) -> list[str]:
 
 
 def _exits(graph: Graph, region: _Region) -> list[str]:
-    """Tensors of a region that something outside reads."""
+    """Returns the tensors of a region that are read outside it."""
     names = [node.output[0] for node in region.nodes]
     return [
         name
@@ -209,7 +209,7 @@ def _exits(graph: Graph, region: _Region) -> list[str]:
 
 
 def _orders(graph: Graph, region: _Region) -> list[tuple[int, ...]]:
-    """The orders of axes that take out at least one Transpose at the region's border."""
+    """Returns the orders of axes that remove at least one Transpose at the region's border."""
     found: dict[tuple[int, ...], None] = {}
     for name in _entries(graph, region):
         node = graph.producer(name)
@@ -223,18 +223,18 @@ def _orders(graph: Graph, region: _Region) -> list[tuple[int, ...]]:
 
 
 def _gain(graph: Graph, region: _Region, order: Sequence[int]) -> float:
-    """Elements of a sample that need no longer be moved, less those that then must be."""
+    """Returns the elements of a sample that are no longer moved, minus those that then are."""
     gain = 0.0
     for name in _entries(graph, region):
         producer = graph.producer(name)
         size = _size(graph, name)
         if _is_transpose(producer):
-            alone = name not in graph.kept and all(
+            removable = name not in graph.kept and all(
                 region.has(reader) for reader in graph.readers(name)
             )
-            goes = _order_after(producer, order) == tuple(range(region.rank))
-            gain += (size if alone else 0) - (0 if goes else size)
-        elif not _is_line(graph, name) and not _is_made(graph, name, order):
+            cancels = _order_after(producer, order) == tuple(range(region.rank))
+            gain += (size if removable else 0) - (0 if cancels else size)
+        elif not _is_single_axis(graph, name) and not _is_available(graph, name, order):
             gain -= size
     for name in _exits(graph, region):
         size, back = _size(graph, name), False
@@ -254,20 +254,20 @@ def _size(graph: Graph, name: str) -> float:
     return math.prod(1 if size is None else size for size in shape)
 
 
-def _is_line(graph: Graph, name: str) -> bool:
-    """Whether only one axis besides the batch has more than one element: reordering moves none."""
+def _is_single_axis(graph: Graph, name: str) -> bool:
+    """Checks that at most one axis besides the batch has several elements: none would move."""
     shape = graph.shape(name)
     return shape is not None and sum(size != 1 for size in shape[1:]) <= 1
 
 
-def _is_made(graph: Graph, name: str, order: Sequence[int]) -> bool:
-    """Whether a tensor is there in that order already, for a reader outside."""
+def _is_available(graph: Graph, name: str, order: Sequence[int]) -> bool:
+    """Checks whether a reader outside already transposes the tensor to that order."""
     readers = graph.readers(name)
     return any(_is_transpose(r) and tuple(_order(r)) == tuple(order) for r in readers)
 
 
-def _flip(graph: Graph, region: _Region, order: Sequence[int]) -> None:
-    """Lets every tensor of a region have its axes in another order."""
+def _reorder_region(graph: Graph, region: _Region, order: Sequence[int]) -> None:
+    """Reorders the axes of every tensor of a region."""
     renamed: dict[str, str] = {}
     before: list[onnx.NodeProto] = []
     for name in _entries(graph, region):
@@ -294,13 +294,13 @@ def _flip(graph: Graph, region: _Region, order: Sequence[int]) -> None:
             node.output[0] = renamed[node.output[0]]
     graph.nodes = [*before, *graph.nodes, *after]
     graph.sort()
-    for node in after:  # Transposes behind a Transpose become one
+    for node in after:  # merges consecutive Transposes
         _compose_readers(graph, node)
-    graph.sort()  # a Transpose that nobody reads any more must not count
+    graph.sort()  # removes Transposes without readers, which must not count
 
 
 def _reordered(graph: Graph, name: str, order: Sequence[int], new: list[onnx.NodeProto]) -> str:
-    """The name of a tensor with its axes reordered, by the cheapest way to it."""
+    """Returns the name of a tensor with its axes reordered in the cheapest way."""
     producer = graph.producer(name)
     if _is_transpose(producer):
         composed = _order_after(producer, order)
@@ -309,7 +309,7 @@ def _reordered(graph: Graph, name: str, order: Sequence[int], new: list[onnx.Nod
         new.append(graph.node("Transpose", [producer.input[0]], perm=list(composed)))
         return new[-1].output[0]
     shape = graph.shape(name) or ()
-    if _is_line(graph, name) and order[0] == 0 and None not in shape[1:]:
+    if _is_single_axis(graph, name) and order[0] == 0 and None not in shape[1:]:
         target = np.array([-1, *(shape[axis] for axis in order[1:])], np.int64)
         new.append(graph.node("Reshape", [name, graph.add_constant("shape", target)]))
     else:
@@ -340,7 +340,7 @@ def _order(transpose: onnx.NodeProto) -> list[int]:
 
 
 def _order_after(transpose: onnx.NodeProto, order: Sequence[int]) -> tuple[int, ...]:
-    """The order that a Transpose and then another make together."""
+    """Returns the combined order of a Transpose and a following one."""
     first = _order(transpose)
     return tuple(first[axis] for axis in order)
 

@@ -1,8 +1,8 @@
-"""Chains of nodes that only move elements about, as one nearest upsampling, one Transpose, or none.
+"""Simplification of chains that only move elements to one Resize, one Transpose, or nothing.
 
-tf2onnx writes Keras's nearest UpSampling2D as twenty nodes: Unsqueeze, Tile, Concat, Reshape and
-Transpose. What such a chain does is a map from positions to positions, so the chain is run on the
-positions themselves, and where the result is what one Resize gives, one Resize takes its place.
+tf2onnx converts Keras's nearest UpSampling2D to twenty nodes: Unsqueeze, Tile, Concat, Reshape and
+Transpose. Such a chain maps positions to positions. So the chain is run on the positions
+themselves, and where the result equals that of one Resize, the Resize replaces it.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from export.passes.graph import Graph, attribute
 
 _MOVES = frozenset(("Unsqueeze", "Squeeze", "Reshape", "Transpose", "Concat", "Tile", "Slice"))
 _MOVES |= {"Identity", "Expand"}
-_LARGEST = 2**25  # positions that are tried out
+_MAX_POSITIONS = 2**25  # largest tensor of positions to run a chain on
 _BATCHES = (1, 2, 3)
 
 
 def shorten(model: onnx.ModelProto) -> int:
-    """Replaces chains of moves by one Resize and at most one Transpose.
+    """Replaces chains of moves by at most one Resize and one Transpose.
 
     Args:
-        model: changed in place.
+        model: model, changed in place.
 
     Returns:
-        How many chains were replaced.
+        The number of replaced chains.
     """
     graph = Graph(model)
     changed = _plain_resizes(graph)
@@ -42,7 +42,7 @@ def shorten(model: onnx.ModelProto) -> int:
 
 
 def _plain_resizes(graph: Graph) -> int:
-    """Writes every nearest upsampling by whole factors in the form that onnxruntime knows best."""
+    """Rewrites nearest upsampling by integer factors in the form that onnxruntime runs fastest."""
     changed = 0
     for node in list(graph.nodes):
         scales = whole_scales(graph, node)
@@ -57,7 +57,7 @@ def _plain_resizes(graph: Graph) -> int:
 
 
 def nearest(graph: Graph, source: str, scales: Sequence[int], output: str = "") -> onnx.NodeProto:
-    """Makes a Resize that repeats every element along each axis."""
+    """Creates a Resize that repeats every element along each axis."""
     factors = graph.add_constant("scales", np.array(scales, np.float32))
     return graph.node(
         "Resize",
@@ -70,7 +70,7 @@ def nearest(graph: Graph, source: str, scales: Sequence[int], output: str = "") 
 
 
 def whole_scales(graph: Graph, node: onnx.NodeProto) -> list[int] | None:
-    """Reads the factors of a nearest upsampling; None of any other node."""
+    """Returns the integer factors of a nearest upsampling; `None` for any other node."""
     if node.op_type != "Resize" or attribute(node, "mode", b"nearest") != b"nearest":
         return None
     scales = graph.constant(node.input[2]) if len(node.input) == 3 else None
@@ -78,8 +78,8 @@ def whole_scales(graph: Graph, node: onnx.NodeProto) -> list[int] | None:
         return None
     if any(s < 1 or s != int(s) for s in scales):
         return None
-    # With whole factors these name the same element: the one that floor(position / factor) does.
-    how = attribute(node, "coordinate_transformation_mode", b"half_pixel")
+    # With integer factors, all of these select the element floor(position / factor).
+    transformation = attribute(node, "coordinate_transformation_mode", b"half_pixel")
     rounding = attribute(node, "nearest_mode", b"round_prefer_floor")
     same = {
         (b"asymmetric", b"floor"),
@@ -87,7 +87,7 @@ def whole_scales(graph: Graph, node: onnx.NodeProto) -> list[int] | None:
         (b"half_pixel", b"round_prefer_ceil"),
         (b"tf_half_pixel_for_nn", b"floor"),
     }
-    return [int(s) for s in scales] if (how, rounding) in same else None
+    return [int(s) for s in scales] if (transformation, rounding) in same else None
 
 
 def _shorten(graph: Graph, target: str) -> int:
@@ -113,7 +113,7 @@ def _shorten(graph: Graph, target: str) -> int:
 
 
 def _chain(graph: Graph, target: str) -> list[onnx.NodeProto]:
-    """The moves that lead to a tensor, first one first, along first inputs."""
+    """Returns the moves that lead to a tensor along first inputs, in order of execution."""
     chain: list[onnx.NodeProto] = []
     node = graph.producer(target)
     while node is not None and _is_move(graph, node):
@@ -131,7 +131,7 @@ def _is_move(graph: Graph, node: onnx.NodeProto) -> bool:
 
 
 def _part(graph: Graph, source: str, target: str) -> list[onnx.NodeProto] | None:
-    """The moves between two tensors, in order; None if the target depends on anything else."""
+    """Returns the moves between two tensors, `None` if the target depends on others too."""
     found: list[onnx.NodeProto] = []
 
     def visit(name: str) -> bool:
@@ -152,7 +152,7 @@ def _part(graph: Graph, source: str, target: str) -> list[onnx.NodeProto] | None
 
 
 def _owned(graph: Graph, part: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """The moves that only the last of them needs, and so nobody once that is gone."""
+    """Returns the moves that only the last of them needs, and that can be removed with it."""
     owned = [part[-1]]
     for node in reversed(part[:-1]):
         readers = graph.readers(node.output[0])
@@ -165,13 +165,13 @@ def _owned(graph: Graph, part: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
 def _as_resize(
     graph: Graph, source: str, target: str, part: list[onnx.NodeProto]
 ) -> tuple[list[int], list[int]] | None:
-    """Finds factors and a permutation that do what a chain does, for every batch."""
+    """Finds factors and a permutation that equal a chain for every batch size."""
     given, wanted = graph.shape(source), graph.shape(target)
     if given is None or wanted is None or len(given) != len(wanted) or len(given) < 3:
         return None
     if given[0] is not None or None in given[1:] or None in wanted[1:]:
         return None
-    if max(_BATCHES) * math.prod(size or 0 for size in wanted[1:]) > _LARGEST:
+    if max(_BATCHES) * math.prod(size or 0 for size in wanted[1:]) > _MAX_POSITIONS:
         return None
     candidates = list(_candidates(given[1:], wanted[1:]))  # type: ignore[arg-type]
     if not candidates:
@@ -181,7 +181,7 @@ def _as_resize(
         positions = np.arange(np.prod(size), dtype=np.int64).reshape(size)  # type: ignore[arg-type]
         try:
             moved = _run(graph, source, target, part, positions)
-        except Exception:  # a chain that holds for one batch only
+        except Exception:  # the chain holds for one batch size only
             return None
         candidates = [c for c in candidates if np.array_equal(_apply(positions, *c), moved)]
     return candidates[0] if candidates else None
@@ -211,13 +211,17 @@ def _run(
     positions: np.ndarray,
 ) -> np.ndarray:
     names = {name for node in part for name in node.input}
-    held = {name: graph.constant(name) for name in names}
+    constants = {name: graph.constant(name) for name in names}
     holder = helper.make_graph(
         part,
         "moves",
         [helper.make_tensor_value_info(source, onnx.TensorProto.INT64, None)],
         [helper.make_tensor_value_info(target, onnx.TensorProto.INT64, None)],
-        [numpy_helper.from_array(value, name) for name, value in held.items() if value is not None],
+        [
+            numpy_helper.from_array(value, name)
+            for name, value in constants.items()
+            if value is not None
+        ],
     )
     model = helper.make_model(
         holder, opset_imports=graph.model.opset_import, ir_version=graph.model.ir_version
@@ -228,7 +232,7 @@ def _run(
 def _nodes(
     graph: Graph, source: str, target: str, scales: list[int], order: list[int]
 ) -> list[onnx.NodeProto]:
-    """One Resize and one Transpose, whichever of them is needed, with channels before pixels."""
+    """Creates the Resize and the Transpose that are needed, with channels before pixels."""
     moves = order != sorted(order)
     grows = any(scale > 1 for scale in scales)
     if not (moves and grows):

@@ -1,13 +1,13 @@
-"""Transposed convolutions of stride 2 as four plain ones, and their results put together.
+"""Decomposition of transposed convolutions of stride 2 into four plain convolutions.
 
-Every second row and column of the output is a plain convolution of the input with every second
-tap of the kernel. onnxruntime computes plain convolutions in its fastest layout, with the
-activation in the same pass, and a ConvTranspose as a product of matrices whose columns it then
-adds up one by one.
+Every second row and column of the output, a phase, is a plain convolution of the input with every
+second tap of the kernel. onnxruntime computes plain convolutions in its fastest layout and fuses
+the activation; it computes a ConvTranspose as a matrix product whose columns it then adds one by
+one.
 
-Three passes: `phases` writes the convolutions and a DepthToSpace, `picture` lets a last
-convolution to few channels read the four phases as they are, `interleave` writes the
-DepthToSpace that are left in the form that onnxruntime copies fastest.
+Three passes: `phases` writes the convolutions and a DepthToSpace; `picture` makes a final
+convolution to few channels read the four phases directly; `interleave` rewrites the remaining
+DepthToSpace in the form that onnxruntime copies fastest.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from export.passes.convolution import Convolution
 from export.passes.graph import UNARY, Graph, attribute
 from export.passes.stride_one import FEW, flipped
 
-BLOCK = 16  # channels that onnxruntime computes together; others it leaves in the slow layout
+BLOCK = 16  # channels per block; other numbers of channels stay in the slow layout
 _PHASES = tuple(itertools.product((0, 1), repeat=2))
 
 
 def fits_phases(inputs: int, outputs: int) -> bool:
-    """Whether four convolutions are faster than one transposed one."""
+    """Checks whether four convolutions are faster than one transposed convolution."""
     return inputs % BLOCK == 0 and outputs % BLOCK == 0
 
 
@@ -36,14 +36,14 @@ def fits_phases(inputs: int, outputs: int) -> bool:
 
 
 def divide(model: onnx.ModelProto, any_channels: bool = False) -> int:
-    """Writes each ConvTranspose that doubles an image as four Conv and a DepthToSpace.
+    """Rewrites each ConvTranspose that doubles an image as four Conv and a DepthToSpace.
 
     Args:
-        model: changed in place.
-        any_channels: also where that is slower in float32; int8 has kernels for Conv alone.
+        model: model, changed in place.
+        any_channels: also where that is slower in float32; only Conv has int8 kernels.
 
     Returns:
-        How many were rewritten.
+        The number of rewritten convolutions.
     """
     graph = Graph(model)
     changed = sum(_divide(graph, node, any_channels) for node in list(graph.nodes))
@@ -52,12 +52,12 @@ def divide(model: onnx.ModelProto, any_channels: bool = False) -> int:
 
 
 class _Taps(NamedTuple):
-    """The taps of a kernel that meet one phase of the output, along one axis.
+    """The taps of a kernel that contribute to one phase of the output, along one axis.
 
     Args:
-        taps: positions in the kernel, in the order of the pixels that they meet; None for none.
-        begin: pads before the image.
-        end: pads behind it.
+        taps: positions in the kernel, in the order of the input pixels; `None` for a zero tap.
+        begin: padding before the image.
+        end: padding after the image.
     """
 
     taps: list[int | None]
@@ -75,12 +75,12 @@ def _divide(graph: Graph, node: onnx.NodeProto, any_channels: bool) -> bool:
     last, activation = _activation(graph, node)
     nodes, results = [], []
     for row, column in _PHASES:
-        made = _phase(graph, conv, axes[0][row], axes[1][column])
+        phase = [_phase(graph, conv, axes[0][row], axes[1][column])]
         if activation is not None:
-            made.append(graph.node(activation.op_type, [made[-1].output[0]]))
-            made[-1].attribute.extend(activation.attribute)
-        nodes += made
-        results.append(made[-1].output[0])
+            phase.append(graph.node(activation.op_type, [phase[-1].output[0]]))
+            phase[-1].attribute.extend(activation.attribute)
+        nodes += phase
+        results.append(phase[-1].output[0])
     joined = graph.node("Concat", results, axis=1)
     result = graph.node("DepthToSpace", [joined.output[0]], last.output[0], blocksize=2, mode="DCR")
     old = [node] if activation is None else [node, activation]
@@ -89,60 +89,59 @@ def _divide(graph: Graph, node: onnx.NodeProto, any_channels: bool) -> bool:
 
 
 def _doubles(conv: Convolution) -> bool:
-    """Whether the output has exactly twice the height and the width of the input."""
+    """Checks that the output has exactly twice the height and the width of the input."""
     padding = convolution.output_padding(conv)
     sums = zip(conv.size, conv.begin, conv.end, padding, strict=True)
     return all(k - 2 - b - e + p == 0 and k >= 2 for k, b, e, p in sums)
 
 
 def _taps(conv: Convolution, axis: int, phase: int) -> _Taps:
-    """Finds y[2i + phase] = sum of w[tap] x[i + offset], tap = phase + begin - 2 offset."""
+    """Solves y[2i + phase] = sum of w[tap] x[i + offset] for tap = phase + begin - 2 offset."""
     size, begin = conv.size[axis], conv.begin[axis]
     taps = {(phase + begin - t) // 2: t for t in range(size) if (phase + begin - t) % 2 == 0}
     first, last = min(0, *taps), max(0, *taps)
     return _Taps([taps.get(offset) for offset in range(first, last + 1)], -first, last)
 
 
-def _phase(graph: Graph, conv: Convolution, rows: _Taps, columns: _Taps) -> list[onnx.NodeProto]:
+def _phase(graph: Graph, conv: Convolution, rows: _Taps, columns: _Taps) -> onnx.NodeProto:
+    """Creates the plain convolution that computes one phase of the output."""
     kernel = np.zeros(
         (conv.outputs, conv.inputs, len(rows.taps), len(columns.taps)), conv.kernel.dtype
     )
     for (i, row), (j, column) in itertools.product(enumerate(rows.taps), enumerate(columns.taps)):
         if row is not None and column is not None:
             kernel[:, :, i, j] = conv.kernel[:, :, row, column].T
-    return [
-        graph.node(
-            "Conv",
-            [conv.node.input[0], graph.add_constant("kernel", kernel), *conv.node.input[2:]],
-            kernel_shape=kernel.shape[2:],
-            strides=[1, 1],
-            pads=[rows.begin, columns.begin, rows.end, columns.end],
-        )
-    ]
+    return graph.node(
+        "Conv",
+        [conv.node.input[0], graph.add_constant("kernel", kernel), *conv.node.input[2:]],
+        kernel_shape=kernel.shape[2:],
+        strides=[1, 1],
+        pads=[rows.begin, columns.begin, rows.end, columns.end],
+    )
 
 
 def _activation(graph: Graph, node: onnx.NodeProto) -> tuple[onnx.NodeProto, onnx.NodeProto | None]:
-    """The activation that alone reads a node, if there is one, and which of the two is last."""
+    """Returns the last node of a convolution and its activation, and the activation or `None`."""
     reader = graph.only_reader(node.output[0])
     if reader is None or reader.op_type not in UNARY:
         return node, None
     return reader, reader
 
 
-# ------------------------------------------------------------------------ the picture
+# ------------------------------------------------------------------------ the final convolution
 
 
 def read_phases(model: onnx.ModelProto) -> int:
-    """Lets a convolution to few channels read an image's four phases and give four phases.
+    """Rewrites a convolution to few channels to map the four phases of an image to four phases.
 
-    A convolution of an image is one of its phases, with each tap at the phase that it meets. The
-    image of many channels then is never put together, only the one of few that it becomes.
+    A convolution of an image equals a convolution of its phases, with each tap assigned to the
+    phase that it reads. The image of many channels is then never interleaved, only the result.
 
     Args:
-        model: changed in place.
+        model: model, changed in place.
 
     Returns:
-        How many convolutions were rewritten.
+        The number of rewritten convolutions.
     """
     graph = Graph(model)
     changed = sum(_read_phases(graph, node) for node in list(graph.nodes))
@@ -171,7 +170,7 @@ def _read_phases(graph: Graph, node: onnx.NodeProto) -> bool:
     inputs = [node.input[0], graph.add_constant("kernel", flipped(wide))]
     if conv.bias is not None:
         inputs.append(graph.add_constant("bias", np.tile(conv.bias, 4)))
-    made = graph.node(
+    between = graph.node(
         "ConvTranspose",
         inputs,
         kernel_shape=size,
@@ -179,18 +178,18 @@ def _read_phases(graph: Graph, node: onnx.NodeProto) -> bool:
         pads=[k - 1 - p for k, p in zip(size * 2, (*first, *last), strict=True)],
     )
     result = graph.node(
-        "DepthToSpace", [made.output[0]], conv.node.output[0], blocksize=2, mode="DCR"
+        "DepthToSpace", [between.output[0]], conv.node.output[0], blocksize=2, mode="DCR"
     )
-    graph.replace([node, conv.node], [made, result], at=conv.node)
+    graph.replace([node, conv.node], [between, result], at=conv.node)
     return True
 
 
 def _between_phases(
     kernel: np.ndarray, begin: tuple[int, ...]
 ) -> tuple[np.ndarray, list[int], list[int]]:
-    """A kernel (outputs, inputs, h, w) as one from four phases to four, and its pads.
+    """Converts a kernel (outputs, inputs, h, w) to one between phases, with its pads.
 
-    Phase a of the output at i is row 2i + a; tap d meets row 2i + a + d - begin, which is phase
+    Phase a of the output at i is row 2i + a; tap d reads row 2i + a + d - begin, which is phase
     (a + d - begin) mod 2 at i + floor((a + d - begin) / 2).
     """
     outputs, inputs, height, width = kernel.shape
@@ -205,21 +204,21 @@ def _between_phases(
     return wide.reshape(4 * outputs, 4 * inputs, *size), first, last
 
 
-# ------------------------------------------------------------------------ putting together
+# ------------------------------------------------------------------------ interleaving
 
 
 def interleave(model: onnx.ModelProto) -> int:
-    """Writes each DepthToSpace of factor 2 as two reshapes around a move of whole rows of channels.
+    """Rewrites each DepthToSpace of factor 2 as a transpose of whole rows of channels.
 
-    onnxruntime's DepthToSpace moves single values on one thread. With channels last, a value's
-    channels move together, and the two outer Transposes are part of the reordering that
-    onnxruntime does beside a convolution anyway.
+    onnxruntime's DepthToSpace moves single values on one thread. With channels last, the channels
+    of a pixel move together, and the two outer Transposes merge with the reordering that
+    onnxruntime does at a convolution anyway.
 
     Args:
-        model: changed in place.
+        model: model, changed in place.
 
     Returns:
-        How many were rewritten.
+        The number of rewritten nodes.
     """
     graph = Graph(model)
     changed = sum(_interleave(graph, node) for node in list(graph.nodes))

@@ -1,9 +1,9 @@
-"""Data sets: images and points, opened by name or by path.
+"""Data sets, opened by name or by path.
 
-Every module of this package with a function `open` is a data set, called by the module's name
-(`fashion_mnist` or `fashion-mnist`); the first line of its docstring describes it. A module that
-also has a function `parse` recognizes other strings as well, such as paths, by giving the options
-of `open` that the string stands for, or `None`. To add a data set is to add one file.
+Every module of this package with a function `open` is a data set. Its name is the module's name
+(`fashion_mnist` or `fashion-mnist`), and the first line of its docstring describes it. A module may
+also have a function `parse` for other strings, such as paths: it returns the options of `open`
+that the string stands for, or `None`. A new data set is one new file.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import pkgutil
 from types import ModuleType
 from typing import Any
 
-import tensorflow as tf
-
-from keras_gan.datasets.source import Source, Split
+from keras_gan.datasets.source import Source
+from keras_gan.datasets.splits import OwnSplitsError, Split
 from keras_gan.errors import UsageError
 from keras_gan.spec import Spec
 
@@ -37,15 +36,17 @@ def _discover() -> dict[str, ModuleType]:
 
 _REGISTRY = _discover()
 
+from keras_gan.datasets.array_fields import UnknownRangeError  # noqa: E402
 from keras_gan.datasets.arrays import from_arrays  # noqa: E402
 from keras_gan.datasets.prepare import prepare  # noqa: E402
 
 __all__ = [
+    "OwnSplitsError",
     "Source",
     "Split",
+    "UnknownRangeError",
     "find",
     "from_arrays",
-    "load",
     "names",
     "open",
     "prepare",
@@ -54,7 +55,7 @@ __all__ = [
 
 
 def names() -> dict[str, str]:
-    """Name and one-line description of every data set there is."""
+    """Returns the name and the one-line description of every data set."""
     return {
         name: (module.__doc__ or "").strip().split("\n")[0] for name, module in _REGISTRY.items()
     }
@@ -65,40 +66,29 @@ def open(source: str | os.PathLike[str], **options: Any) -> Source:
 
     Args:
         source: a name from `names()`; `tfds:NAME[/config][:version]`; the path of a .npz or
-            .npy file; or the path of a folder of images. A name goes before a path: write
-            `./gaussians` for a folder called like a data set.
+            .npy file; or the path of a folder of images. A name takes precedence over a path:
+            write `./gaussians` for a folder that has the name of a data set.
         **options: options of the data set, see the function `open` of its module.
 
+    Returns:
+        The data set. `source.dataset(split, batch_size, seed)` returns batches and
+        `source.arrays(split)` the stored samples and labels.
+
     Raises:
-        UsageError: there is no such data set, it does not have such an option, or it is not as
-            it must be.
+        UsageError: an unknown data set or option, or data that are damaged or invalid.
     """
     module, found = find(source)
     _check_options(module, {**found, **options})
     return module.open(**{**found, **options})
 
 
-def load(
-    source: str | os.PathLike[str],
-    split: str = "train",
-    batch_size: int = 64,
-    seed: int = 0,
-    **options: Any,
-) -> tf.data.Dataset:
-    """Opens a data set and gives batches of one epoch: `x`, or `(x, y)` with labels.
-
-    See `open` for the source and its options, and `Source.dataset` for batches.
-    """
-    return open(source, **options).dataset(split, batch_size, seed)
-
-
 def spec(source: str | os.PathLike[str], **options: Any) -> Spec:
-    """Opens a data set and tells what its samples look like."""
+    """Opens a data set and returns the spec of its fields."""
     return open(source, **options).spec
 
 
 def find(source: str | os.PathLike[str]) -> tuple[ModuleType, dict[str, Any]]:
-    """The module that opens a source, and the options that the source stands for."""
+    """Returns the module that opens a source, and the options that the source stands for."""
     text = os.fspath(source)
     name = text.replace("_", "-")
     if isinstance(source, str) and name in _REGISTRY:
@@ -108,12 +98,12 @@ def find(source: str | os.PathLike[str]) -> tuple[ModuleType, dict[str, Any]]:
         if found is not None:
             return module, found
     near = difflib.get_close_matches(name, _REGISTRY, 1, 0.5)
-    exists = "is a file of another kind" if os.path.exists(text) else "does not exist"
+    path = "is a file of another format" if os.path.exists(text) else "does not exist"
     raise UsageError(
         f"A data set must be one of {', '.join(_REGISTRY)}, or tfds:NAME, or the path of a "
         "folder of images or of a .npz or .npy file"
         + (f" (did you mean {near[0]!r}?)" if near else "")
-        + f". Received: {text!r}, which is none of them, and as a path {exists}"
+        + f". Received: {text!r}, which as a path {path}"
     )
 
 

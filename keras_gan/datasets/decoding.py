@@ -1,4 +1,4 @@
-"""Decodes many images, in threads, to one array in memory or in a file."""
+"""Decoding of many images, in threads, into one array in memory or on disk."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from keras_gan.datasets import images
 from keras_gan.errors import UsageError
 
 SPLITS = ("train", "held_out")
-_CHUNK = 256  # images decoded at a time, in order
-_LEFTOVER_AGE = 24 * 3600  # seconds after which nobody writes to an unfinished array any more
-_VERSION = 1  # of the files in the cache and of how pixels come about
+_CHUNK = 256  # images decoded per batch of tasks, in order
+_LEFTOVER_AGE = 24 * 3600  # seconds after which an unfinished array is considered abandoned
+_VERSION = 1  # of the cache files and of the decoding; part of the cache key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Item:
     """One image file to decode.
 
     Args:
-        name: what errors call it.
+        name: its name in errors.
         file: path or content.
         label: class id, -1 without labels.
         split: position in `SPLITS`.
@@ -46,7 +46,7 @@ class Item:
 
 @dataclasses.dataclass(frozen=True)
 class Decoded:
-    """Images as an array, with what is known of each row.
+    """Images as an array, with the label and the split of each row.
 
     Args:
         samples: uint8, `(count, height, width, channels)`; a memory map if large.
@@ -62,17 +62,17 @@ class Decoded:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """How images are decoded and where they are kept.
+class DecodeOptions:
+    """Size and channels of decoded images, and where they are kept.
 
     Args:
         size: height and width.
         channels: 1, 3 or 4.
         frames: whether every frame of an animation is a sample.
-        skip_corrupt: whether damaged files are left out instead of refused.
-        memory_limit: bytes of samples up to which they are kept in memory.
+        skip_corrupt: whether damaged files are skipped instead of refused.
+        memory_limit: largest size in bytes of an array that is kept in memory.
         cache: folder for larger arrays; the user's cache folder by default.
-        key: names the content in the cache: the same key, the same files.
+        key: identifies the content in the cache: equal keys stand for equal files.
     """
 
     size: tuple[int, int]
@@ -88,28 +88,28 @@ class Plan:
         return (*self.size, self.channels)
 
 
-def decode_all(items: Iterable[Item], capacity: int, plan: Plan) -> Decoded:
-    """Decodes all images, or takes them from the cache.
+def decode_all(items: Iterable[Item], capacity: int, options: DecodeOptions) -> Decoded:
+    """Decodes all images, or reads them from the cache.
 
     Args:
-        items: the files; not looked at if the cache has them.
-        capacity: number of samples that the files hold, at least.
-        plan: how to decode and where to keep the result.
+        items: the files; not read if the cache has them.
+        capacity: upper bound of the number of samples in the files.
+        options: size, channels and place of the result.
 
     Raises:
-        UsageError: a damaged file (unless `skip_corrupt`), or no room on the disk.
+        UsageError: a damaged file (unless `skip_corrupt`), or too little space on the disk.
     """
-    check_memory_limit(plan.memory_limit)
-    shape = (capacity, *plan.shape)
+    check_memory_limit(options.memory_limit)
+    shape = (capacity, *options.shape)
     needed = int(np.prod(shape, dtype=np.int64))
-    if needed <= plan.memory_limit:
-        return _fill(np.empty(shape, np.uint8), items, plan)
-    folder = cache_folder(plan.cache) / f"v{_VERSION}-{plan.key}"
-    return _read_cache(folder) or _write_cache(folder, shape, needed, items, plan)
+    if needed <= options.memory_limit:
+        return _fill(np.empty(shape, np.uint8), items, options)
+    folder = cache_folder(options.cache) / f"v{_VERSION}-{options.key}"
+    return _read_cache(folder) or _write_cache(folder, shape, needed, items, options)
 
 
 def cache_folder(given: str | os.PathLike[str] | None = None) -> Path:
-    """Where decoded images are kept from one run to the next."""
+    """Returns the folder that keeps decoded images between runs."""
     if given is not None:
         return Path(os.path.expanduser(given))
     if "XDG_CACHE_HOME" in os.environ:
@@ -124,48 +124,49 @@ def cache_folder(given: str | os.PathLike[str] | None = None) -> Path:
 
 
 def check_memory_limit(limit: int) -> None:
-    """Refuses a `memory_limit` that is not a number of bytes."""
+    """Checks that `memory_limit` is a number of bytes."""
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
         raise UsageError(
-            "memory_limit must be a number of bytes, an integer of at least 0. "
+            "`memory_limit` must be a number of bytes, an integer of at least 0. "
             f"Received: memory_limit={limit!r}"
         )
 
 
-def progress(things: Iterable, total: int, text: str) -> Iterable:
-    """Passes things on, with a progress bar if somebody is there to look at it."""
+def progress(items: Iterable, total: int, text: str) -> Iterable:
+    """Yields items, with a progress bar if standard error is a terminal."""
     console = Console(stderr=True)
-    return track(things, text, total, console=console, disable=not sys.stderr.isatty())
+    return track(items, text, total, console=console, disable=not sys.stderr.isatty())
 
 
-def in_threads(function, things: Iterable, chunk: int = _CHUNK) -> Iterator:
-    """`map` in threads that keeps the order and holds only a chunk of results at a time."""
-    iterator = iter(things)
+def in_threads(function, items: Iterable, chunk: int = _CHUNK) -> Iterator:
+    """Maps a function over items in threads, in order, one chunk of results in memory."""
+    iterator = iter(items)
     with images.strict_pillow(), concurrent.futures.ThreadPoolExecutor() as pool:
         while batch := list(itertools.islice(iterator, chunk)):
             yield from pool.map(function, batch)
 
 
 def refuse_corrupt(name: str, reason: object) -> UsageError:
-    """The error for a damaged file."""
+    """Returns the error for a damaged file."""
     return UsageError(
-        "Every image must be whole and readable (skip_corrupt=true leaves the others out). "
+        "Every image must be whole and readable (skip_corrupt=true skips damaged ones). "
         f"Received: {name}: {reason}"
     )
 
 
-def _fill(array: np.ndarray, items: Iterable[Item], plan: Plan) -> Decoded:
-    """Decodes into `array` and gives the part of it that was filled."""
+def _fill(array: np.ndarray, items: Iterable[Item], options: DecodeOptions) -> Decoded:
+    """Decodes into `array` and returns the part of it that was filled."""
 
     def decode(item: Item) -> tuple[Item, list[np.ndarray], str]:
         try:
-            return item, images.decode(item.file, plan.size, plan.channels, plan.frames), ""
+            pixels = images.decode(item.file, options.size, options.channels, options.frames)
+            return item, pixels, ""
         except images.CorruptImage as error:
             return item, [], str(error)
 
     labels, splits, skipped = [], [], []
     for item, frames, reason in progress(in_threads(decode, items), len(array), "Decoding images"):
-        if reason and not plan.skip_corrupt:
+        if reason and not options.skip_corrupt:
             raise refuse_corrupt(item.name, reason)
         if reason:
             skipped.append(f"{item.name}: {reason}")
@@ -178,7 +179,7 @@ def _fill(array: np.ndarray, items: Iterable[Item], plan: Plan) -> Decoded:
 
 
 def _write_cache(
-    folder: Path, shape: tuple[int, ...], needed: int, items: Iterable[Item], plan: Plan
+    folder: Path, shape: tuple[int, ...], needed: int, items: Iterable[Item], options: DecodeOptions
 ) -> Decoded:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -192,7 +193,7 @@ def _write_cache(
         partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
         try:
             array = np.lib.format.open_memmap(partial / "samples.npy", "w+", np.uint8, shape)
-            decoded = _fill(array, items, plan)
+            decoded = _fill(array, items, options)
             array.flush()
             np.savez(
                 partial / "rows.npz",
@@ -204,14 +205,14 @@ def _write_cache(
             try:
                 partial.rename(folder)
             except OSError:
-                if not folder.is_dir():  # else another process was first, with the same files
+                if not folder.is_dir():  # otherwise another process wrote the same content first
                     raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise UsageError(
-            "The decoded images are too large for memory_limit and must be written to the cache "
-            f"folder; name another with cache=.... Received: {folder.parent}: {error}"
+            "The decoded images exceed memory_limit and must be written to the cache folder; name "
+            f"another with cache=.... Received: {folder.parent}: {error}"
         ) from error
     decoded = _read_cache(folder)
     if decoded is None:
@@ -222,7 +223,7 @@ def _write_cache(
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Frees the room taken by runs that were killed while they decoded."""
+    """Deletes the unfinished arrays of runs that were killed while decoding."""
     for partial in folder.parent.glob("v*.partial-*"):
         with contextlib.suppress(OSError):
             if time.time() - (partial / "samples.npy").stat().st_mtime > _LEFTOVER_AGE:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from keras_gan.datasets import idx, tfds
+from keras_gan.datasets import idx, tfds, tfds_folders
 from keras_gan.datasets.fashion_mnist_10k import image_spec
-from keras_gan.datasets.source import Source, Split
+from keras_gan.datasets.source import Source
+from keras_gan.datasets.splits import Split
 from keras_gan.errors import UsageError
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
@@ -27,8 +26,8 @@ def open(
 ) -> Source:
     """Opens Fashion-MNIST from the first place that has it.
 
-    The places are: `folder`; the folder of Debian's package dataset-fashion-mnist; a copy that
-    TensorFlow Datasets prepared; and, only if `download` is true, its download.
+    The places are `folder`, the folder of Debian's package dataset-fashion-mnist, a copy that
+    TensorFlow Datasets prepared, and, only if `download` is true, its download.
 
     Args:
         folder: a folder with the four published IDX files (`train-images-idx3-ubyte.gz`, ...).
@@ -44,7 +43,7 @@ def open(
         return _from_idx(Path(os.path.expanduser(folder)), labels, "")
     if DEBIAN_FOLDER.is_dir():
         return _from_idx(DEBIAN_FOLDER, labels, "Debian's dataset-fashion-mnist, ")
-    if not download and tfds.find("fashion_mnist", data_dir) is None:
+    if not download and tfds_folders.find("fashion_mnist", data_dir) is None:
         raise UsageError(
             "Fashion-MNIST must be on this machine: install it with `apt install "
             "dataset-fashion-mnist`, or name a folder with its IDX files with "
@@ -57,7 +56,7 @@ def open(
     return Source(image_spec(labels), splits, f"fashion-mnist: {source.description}")
 
 
-def _from_idx(folder: Path, labels: bool, whose: str) -> Source:
+def _from_idx(folder: Path, labels: bool, origin: str) -> Source:
     splits = {}
     for split, (prefix, count) in _FILES.items():
         images = idx.read(folder / f"{prefix}-images-idx3-ubyte.gz", 3)
@@ -68,14 +67,7 @@ def _from_idx(folder: Path, labels: bool, whose: str) -> Source:
             )
         ids = idx.read(folder / f"{prefix}-labels-idx1-ubyte.gz", 1) if labels else None
         ids = None if ids is None else ids.astype(np.int32)
-        # Its test images were checked not to be among the training images.
+        # No test image is a training image; this was checked for the published files.
         splits[split] = Split(images[..., np.newaxis], ids, disjoint=True)
-    description = f"fashion-mnist: 60,000 + 10,000 images from {whose}{folder}"
+    description = f"fashion-mnist: 60,000 + 10,000 images from {origin}{folder}"
     return Source(image_spec(labels), splits, description)
-
-
-def load(
-    split: str = "train", batch_size: int = 64, seed: int = 0, **options: Any
-) -> tf.data.Dataset:
-    """Batches of one epoch; `options` are those of `open`."""
-    return open(**options).dataset(split, batch_size, seed)

@@ -1,15 +1,14 @@
-"""10,000 Fashion-MNIST images that come with the package: 28x28, gray, 10 classes."""
+"""10,000 Fashion-MNIST images included in the package: 28x28, gray, 10 classes."""
 
 from __future__ import annotations
 
 from importlib import resources
-from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from keras_gan.datasets import idx
-from keras_gan.datasets.source import Source, Split
+from keras_gan.datasets.source import Source
+from keras_gan.datasets.splits import Split
 from keras_gan.spec import Spec
 
 CLASS_NAMES = (
@@ -24,16 +23,16 @@ CLASS_NAMES = (
     "Bag",
     "Ankle boot",
 )
-_TRAIN = 9_000  # the other 1,000 are held out; no image occurs twice
+_TRAIN = 9_000  # the other 1,000 are held out; all images differ
 _IMAGES_SHA256 = "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"
 _LABELS_SHA256 = "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
 
 
 def open(*, labels: bool = True) -> Source:
-    """Opens the embedded images: 9,000 to train on, 1,000 held out.
+    """Opens the included images: 9,000 to train on, 1,000 held out.
 
-    They are the test images of Fashion-MNIST, so a model trained on them must not be evaluated
-    on those.
+    They are the test images of Fashion-MNIST, so a model that was trained on them must not be
+    evaluated on those.
 
     Args:
         labels: whether batches come with class ids.
@@ -54,14 +53,7 @@ def open(*, labels: bool = True) -> Source:
 
 
 def image_spec(labels: bool) -> Spec:
-    """Spec of Fashion-MNIST, with or without its classes."""
+    """Returns the spec of Fashion-MNIST, with or without its classes."""
     if not labels:
         return Spec("image", (28, 28, 1), (-1.0, 1.0))
     return Spec("image", (28, 28, 1), (-1.0, 1.0), len(CLASS_NAMES), CLASS_NAMES)
-
-
-def load(
-    split: str = "train", batch_size: int = 64, seed: int = 0, **options: Any
-) -> tf.data.Dataset:
-    """Batches of one epoch; `options` are those of `open`."""
-    return open(**options).dataset(split, batch_size, seed)

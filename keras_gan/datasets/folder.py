@@ -1,4 +1,4 @@
-"""The images in a folder (PNG, JPEG, WebP, GIF), its subfolders being the classes."""
+"""Images in a folder (PNG, JPEG, WebP, GIF), with a class for each subfolder."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from keras_gan.datasets import decoding, images
-from keras_gan.datasets.source import MEMORY_LIMIT, OwnSplitsError, Source, Split, hold_out
+from keras_gan.datasets.source import MEMORY_LIMIT, Source
+from keras_gan.datasets.splits import Split, divide
 from keras_gan.errors import UsageError
 from keras_gan.spec import Spec
 
 _HELD_OUT_NAMES = ("held_out", "test", "validation", "valid", "val")
-_KEPT_SIZE = 64  # images of one size up to this side are not resized by default
+_KEPT_SIZE = 64  # images of one size up to this height and width are not resized by default
 
 
 def open(
@@ -34,26 +34,26 @@ def open(
 ) -> Source:
     """Opens a folder of images and decodes all of them.
 
-    Images are looked for in all subfolders; hidden files and files with other extensions are
-    ignored. If two or more subfolders of `path` hold images, they are the classes, in the
-    order of their names. If `path` has a subfolder `train`, and one of `held_out`, `test`,
-    `validation`, `valid` or `val` (the first of these counts), they are the splits.
+    All subfolders are searched; hidden files and files with other extensions are ignored. If two
+    or more subfolders of `path` hold images, they are the classes, in the order of their names. If
+    `path` has a subfolder `train` and one of `held_out`, `test`, `validation`, `valid` or `val`
+    (the first of these that exists), they are the splits.
 
     Args:
         path: the folder.
-        size: side of the images in pixels, or `[height, width]`. Images are cropped to the
-            aspect ratio around their center and resized with an antialiasing filter. By default
-            images that all have one size, with sides divisible by 4 and of at most 64, keep
-            it, and all others become 64x64.
+        size: height and width of the images in pixels as one integer, or `[height, width]`.
+            Images are cropped around their center to the aspect ratio and resized with an
+            antialiasing filter. By default images that all have one size keep it if height and
+            width are divisible by 4 and at most 64; all others become 64x64.
         channels: 1 (gray), 3 (RGB) or 4 (RGBA). By default 1 if all files are gray, else 3.
-            Transparent pixels are put on white unless it is 4.
+            Transparent pixels are composited onto white unless it is 4.
         labels: whether subfolders are classes.
-        held_out: share of the images to hold out, 0.1 by default; not to be given for a folder
-            that brings its own splits.
-        skip_corrupt: whether damaged files are left out instead of refused.
-        memory_limit: bytes of decoded images up to which they are kept in memory; above, they
-            are kept in a file in the cache folder, which is used again the next time.
-        cache: another cache folder.
+        held_out: share of the images to hold out, 0.1 by default; not allowed for a folder that
+            has its own splits.
+        skip_corrupt: whether damaged files are skipped instead of refused.
+        memory_limit: largest size in bytes of decoded images that are kept in memory; larger
+            ones are kept in a file in the cache folder, which later runs use again.
+        cache: the cache folder; by default the user's.
 
     Raises:
         UsageError: a folder without images, a damaged or far too large file, images both in
@@ -65,7 +65,7 @@ def open(
     size = _default_size(headers) if size is None else images.check_size(size)
     if channels is None:
         channels = 1 if all(header.gray for header in headers) else 3
-    plan = decoding.Plan(
+    options = decoding.DecodeOptions(
         size=size,
         channels=images.check_channels(channels),
         frames=True,
@@ -74,30 +74,23 @@ def open(
         cache=cache,
         key="",
     )
-    plan = dataclasses.replace(plan, key=_key(root, listing, plan))
-    decoded = decoding.decode_all(listing.items, sum(h.frames for h in headers), plan)
+    options = dataclasses.replace(options, key=_key(root, listing, options))
+    decoded = decoding.decode_all(listing.items, sum(h.frames for h in headers), options)
     splits = _split(decoded, listing, held_out)
     classes = listing.classes
-    spec = Spec("image", plan.shape, (-1.0, 1.0), len(classes), classes)
-    changed = any((header.height, header.width) != plan.size for header in headers)
+    spec = Spec("image", options.shape, (-1.0, 1.0), len(classes), classes)
+    changed = any((header.height, header.width) != options.size for header in headers)
     return Source(
         spec,
         splits,
-        _describe(root, plan, splits, decoded),
+        _describe(root, options, splits, decoded),
         skipped=decoded.skipped,
         resized=images.FILTER if changed else None,
     )
 
 
-def load(
-    split: str = "train", batch_size: int = 64, seed: int = 0, **options: Any
-) -> tf.data.Dataset:
-    """Batches of one epoch; `options` are those of `open`."""
-    return open(**options).dataset(split, batch_size, seed)
-
-
 def parse(source: str) -> dict[str, Any] | None:
-    """The options that a data set's name stands for: the path of a folder."""
+    """Returns the options that a data set's name stands for: the path of a folder."""
     return {"path": source} if Path(os.path.expanduser(source)).is_dir() else None
 
 
@@ -151,15 +144,15 @@ def _classes(root: Path, files: list[tuple[str, ...]]) -> tuple[str, ...]:
     loose = [parts[0] for parts in files if len(parts) == 1]
     if loose:
         raise UsageError(
-            "Images must lie either all in class folders or all beside each other; labels=false "
-            f"takes them all, without classes. Received: {root} with {len(classes)} folders of "
+            "Images must be either all in class folders or all in one folder; labels=false reads "
+            f"all of them, without classes. Received: {root} with {len(classes)} folders of "
             f"images and {len(loose)} images beside them, such as {loose[0]}"
         )
     return tuple(classes)
 
 
 def _walk(root: Path, skip_errors: bool) -> list[tuple[str, ...]]:
-    """Paths of the image files below a folder, as parts relative to it."""
+    """Returns the paths of the image files below a folder, as parts relative to it."""
 
     def refuse(error: OSError) -> None:
         if not skip_errors or error.filename == str(root):
@@ -171,7 +164,7 @@ def _walk(root: Path, skip_errors: bool) -> list[tuple[str, ...]]:
     seen = set()
     for folder, subfolders, names in os.walk(root, followlinks=True, onerror=refuse):
         status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:  # a link back up, or to a folder listed before
+        if (status.st_dev, status.st_ino) in seen:  # a link to a folder that has been listed
             subfolders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
@@ -204,7 +197,7 @@ def _headers(listing: _Listing, skip_corrupt: bool) -> list[images.Header]:
     if not headers:
         name, reason = corrupt[0]
         raise UsageError(
-            "A folder of images must hold at least 2 that can be read. "
+            "A folder of images must hold at least 2 readable ones. "
             f"Received: {len(corrupt)} damaged files, such as {name}: {reason}"
         )
     return headers
@@ -214,13 +207,13 @@ def _default_size(headers: list[images.Header]) -> tuple[int, int]:
     sizes = {(header.height, header.width) for header in headers}
     if len(sizes) == 1:
         size = sizes.pop()
-        if all(side % 4 == 0 and side <= _KEPT_SIZE for side in size):
+        if all(length % 4 == 0 and length <= _KEPT_SIZE for length in size):
             return size
     return images.DEFAULT_SIZE
 
 
-def _key(root: Path, listing: _Listing, plan: decoding.Plan) -> str:
-    """Names the decoded images by all that they depend on: the files and the options."""
+def _key(root: Path, listing: _Listing, options: decoding.DecodeOptions) -> str:
+    """Returns a key of all that the decoded images depend on: the files and the options."""
     files = []
     for item in listing.items:
         try:
@@ -228,7 +221,7 @@ def _key(root: Path, listing: _Listing, plan: decoding.Plan) -> str:
             files.append((item.name, item.label, item.split, status.st_size, status.st_mtime_ns))
         except OSError:
             files.append((item.name, item.label, item.split, -1, -1))
-    content = json.dumps([str(root.resolve()), files, plan.shape, plan.skip_corrupt])
+    content = json.dumps([str(root.resolve()), files, options.shape, options.skip_corrupt])
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
@@ -236,25 +229,21 @@ def _split(
     decoded: decoding.Decoded, listing: _Listing, held_out: float | None
 ) -> dict[str, Split]:
     labels = decoded.labels if listing.classes else None
-    if not listing.has_splits:
-        return hold_out(decoded.samples, labels, 0.1 if held_out is None else held_out)
-    if held_out is not None:
-        raise OwnSplitsError(
-            "held_out must not be given for a folder that brings its own splits. "
-            f"Received: held_out={held_out!r}"
-        )
-    return {
-        name: Split(decoded.samples, labels, np.flatnonzero(decoded.splits == position))
-        for position, name in enumerate(decoding.SPLITS)
-    }
+    splits = {"train": Split(decoded.samples, labels)}
+    if listing.has_splits:
+        splits = {
+            name: Split(decoded.samples, labels, np.flatnonzero(decoded.splits == position))
+            for position, name in enumerate(decoding.SPLITS)
+        }
+    return divide(splits, held_out, "a folder")
 
 
 def _describe(
-    root: Path, plan: decoding.Plan, splits: dict[str, Split], decoded: decoding.Decoded
+    root: Path, options: decoding.DecodeOptions, splits: dict[str, Split], decoded: decoding.Decoded
 ) -> str:
     counts = " + ".join(f"{len(part):,}" for part in splits.values())
-    height, width = plan.size
-    text = f"folder: {counts} images from {root}, as {height}x{width}x{plan.channels}"
+    height, width = options.size
+    text = f"folder: {counts} images from {root}, as {height}x{width}x{options.channels}"
     if isinstance(decoded.samples, np.memmap):
         text += ", kept in the cache folder"
     if decoded.skipped:

@@ -1,14 +1,13 @@
-"""Points drawn from 8 Gaussians in a ring or 25 in a grid, the classic test for lost modes."""
+"""Points from 8 Gaussians in a ring or 25 in a grid, a standard test for mode collapse."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from keras_gan.datasets.source import Source, Split, check_drawn
+from keras_gan.datasets.source import Source
+from keras_gan.datasets.splits import Split, check_drawn
 from keras_gan.errors import UsageError
 from keras_gan.spec import Spec
 
@@ -32,7 +31,7 @@ def open(
         labels: whether batches come with the number of the mode as class id.
 
     Raises:
-        UsageError: another number of modes, or too few points.
+        UsageError: a number of modes other than 8 and 25, or too few points.
 
     Reference:
         Srivastava et al., "VEEGAN: Reducing Mode Collapse in GANs using Implicit Variational
@@ -56,34 +55,34 @@ def open(
 
 
 def centers(modes: int) -> np.ndarray:
-    """Means of the Gaussians, float64, `(modes, 2)`; row `i` is the mode of class `i`."""
+    """Returns the means of the Gaussians, float64, `(modes, 2)`; row `i` is that of class `i`."""
     if modes == 8:
         angles = 2 * np.pi * np.arange(8) / 8
         return 2 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     if modes == 25:
         line = np.arange(-4.0, 5.0, 2.0)
         return np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1).reshape(25, 2)
-    raise UsageError(f"modes must be 8 (ring) or 25 (grid). Received: modes={modes!r}")
+    raise UsageError(f"`modes` must be 8 (ring) or 25 (grid). Received: modes={modes!r}")
 
 
 def std(modes: int) -> float:
-    """Standard deviation of each Gaussian in each direction."""
+    """Returns the standard deviation of each Gaussian in each direction."""
     centers(modes)
     return {8: 0.02, 25: 0.05}[modes]
 
 
 def score(points: np.ndarray, modes: int) -> dict[str, float | int]:
-    """Counts the modes that generated points have reached.
+    """Counts the modes that generated points cover.
 
-    A point is of high quality within 3 standard deviations of its nearest mode, and a mode is
-    reached if at least one such point lies at it.
+    A point is of high quality if it is within 3 standard deviations of its nearest mode. A mode
+    is covered if at least one such point is nearest to it.
 
     Args:
         points: array of shape `(count, 2)`.
         modes: 8 or 25.
 
     Returns:
-        `"modes"`, the number of modes reached; `"high_quality"`, the share of points of high
+        `"modes"`, the number of modes covered; `"high_quality"`, the share of points of high
         quality; `"reverse_kl"`, the Kullback-Leibler divergence in nats of the modes of those
         points from the uniform distribution, at most log(modes), infinite without such a point.
 
@@ -92,10 +91,10 @@ def score(points: np.ndarray, modes: int) -> dict[str, float | int]:
     """
     points = np.asarray(points, np.float64)
     if points.ndim != 2 or points.shape[1] != 2 or not len(points):
-        raise UsageError(f"points must have the shape (count, 2). Received: shape={points.shape}")
+        raise UsageError(f"`points` must have the shape (count, 2). Received: shape={points.shape}")
     squared = np.stack([((points - c) ** 2).sum(axis=1) for c in centers(modes)], axis=1)
     nearest = squared.argmin(axis=1)
-    # A point that is not a number is near nothing: the comparison is false for it.
+    # The comparison is false for NaN, so that such a point is near no mode.
     good = squared[np.arange(len(points)), nearest] <= (3 * std(modes)) ** 2
     counts = np.bincount(nearest[good], minlength=modes)
     shares = counts[counts > 0] / max(1, counts.sum())
@@ -111,10 +110,3 @@ def _draw(modes: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, 
     ids = rng.integers(modes, size=size).astype(np.int32)
     noise = rng.normal(scale=std(modes), size=(size, 2))
     return (centers(modes)[ids] + noise).astype(np.float32), ids
-
-
-def load(
-    split: str = "train", batch_size: int = 64, seed: int = 0, **options: Any
-) -> tf.data.Dataset:
-    """Batches of one epoch; `options` are those of `open`."""
-    return open(**options).dataset(split, batch_size, seed)

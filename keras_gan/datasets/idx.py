@@ -1,4 +1,4 @@
-"""Reads the IDX files that MNIST and its relatives come in."""
+"""Reading of IDX files, the format of MNIST and Fashion-MNIST."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def read(path: Path, rank: int, sha256: str | None = None) -> np.ndarray:
     Args:
         path: the file.
         rank: number of dimensions that the array must have.
-        sha256: hash that the uncompressed content must have; not checked by default.
+        sha256: required hash of the uncompressed content; not checked by default.
 
     Raises:
-        UsageError: a file that is missing, damaged or something else.
+        UsageError: a file that is missing, damaged or of another format.
     """
     try:
         with gzip.open(path) as file:
@@ -32,13 +32,13 @@ def read(path: Path, rank: int, sha256: str | None = None) -> np.ndarray:
         ) from error
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise UsageError(
-            f"The file must be the one that was published; its checksum differs. Received: {path}"
+            f"The file must be the published one, but its checksum differs. Received: {path}"
         )
     header = 4 + 4 * rank
     # Magic number: two zero bytes, 8 for unsigned bytes, the number of dimensions.
     if content[:4] != bytes([0, 0, 8, rank]) or len(content) < header:
         raise UsageError(
-            f"An IDX file of bytes with {rank} dimensions was expected. Received: {path}, "
+            f"The file must be an IDX file of bytes with {rank} dimensions. Received: {path}, "
             f"which starts with {content[:4]!r}"
         )
     shape = np.frombuffer(content, ">u4", rank, offset=4).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Turns image files of any common kind into uint8 arrays of one size and number of channels."""
+"""Decoding of image files to uint8 arrays of one size and number of channels."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from PIL import Image, ImageOps
 from keras_gan.errors import UsageError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".gif")
-MAX_PIXELS = 64 * 2**20  # 64 megapixels; a larger image is taken for a decompression bomb
+MAX_PIXELS = 64 * 2**20  # 64 megapixels; a larger image may be a decompression bomb
 DEFAULT_SIZE = (64, 64)
-FILTER = "Lanczos, cropped to the aspect ratio"  # by which images come to another size
+FILTER = "Lanczos, cropped to the aspect ratio"  # resizes images
 
-# Only these decoders run, whatever a file's content claims to be.
+# Only these decoders run, so that no other decoder of Pillow sees untrusted files.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _ORIENTATION = 0x0112
 
 
 class CorruptImage(Exception):
-    """A file that is not a whole image, with the reason as its message."""
+    """Error for a file that is not a whole image, with the reason as its message."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What can be known of an image without decoding it.
+    """Properties of an image that are read without decoding it.
 
     Args:
         height: rows of pixels, after the EXIF orientation is applied.
@@ -57,7 +57,7 @@ def read_header(file: Path | bytes) -> Header:
     """
     with _opened(file) as image:
         width, height = image.size
-        if _orientation(image) in _TURNED:
+        if _orientation(image) in _TRANSPOSED:
             width, height = height, width
         return Header(height, width, _is_gray(image), _frame_count(image))
 
@@ -69,10 +69,11 @@ def decode(
 
     Args:
         file: path or content of the file.
-        size: height and width. The image is cropped to this aspect ratio around its center and
+        size: height and width. The image is cropped around its center to this aspect ratio and
             resized with an antialiasing filter.
-        channels: 1 (gray), 3 (RGB) or 4 (RGBA). Transparent pixels are put on white if 1 or 3.
-        frames: whether every frame of a GIF or WebP animation is decoded, or the first only.
+        channels: 1 (gray), 3 (RGB) or 4 (RGBA). Transparent pixels are composited onto white if
+            it is 1 or 3.
+        frames: whether all frames of a GIF or WebP animation are decoded, or only the first.
 
     Raises:
         CorruptImage: the file is not a whole image, or is too large.
@@ -92,14 +93,14 @@ def decode(
 
 @contextlib.contextmanager
 def strict_pillow() -> Iterator[None]:
-    """Makes Pillow's warning of decompression bombs an error, for all threads."""
+    """Turns Pillow's warning of decompression bombs into an error, in all threads."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
 
 
 def check_size(size: Any) -> tuple[int, int]:
-    """Height and width from the option `size`: an integer, or height and width."""
+    """Returns height and width from the option `size`: an integer, or height and width."""
     pair = (size, size) if isinstance(size, int) else size
     if (
         not isinstance(pair, Sequence)
@@ -108,27 +109,27 @@ def check_size(size: Any) -> tuple[int, int]:
         or not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in pair)
     ):
         raise UsageError(
-            "size must be a positive integer or [height, width], in pixels. "
+            "`size` must be a positive integer or [height, width], in pixels. "
             f"Received: size={size!r}"
         )
     return pair[0], pair[1]
 
 
 def check_channels(channels: Any) -> int:
-    """The option `channels`: 1, 3 or 4."""
+    """Returns the option `channels` once it is checked: 1, 3 or 4."""
     if isinstance(channels, bool) or channels not in _MODES:
         raise UsageError(
-            f"channels must be 1 (gray), 3 (RGB) or 4 (RGBA). Received: channels={channels!r}"
+            f"`channels` must be 1 (gray), 3 (RGB) or 4 (RGBA). Received: channels={channels!r}"
         )
     return int(channels)
 
 
 @contextlib.contextmanager
 def _opened(file: Path | bytes) -> Iterator[Image.Image]:
-    """Opens an image; whatever goes wrong in the block is told as a `CorruptImage`."""
+    """Opens an image; turns any error within the block into a `CorruptImage`."""
     try:
         if isinstance(file, Path) and file.exists() and not file.is_file():
-            raise CorruptImage("not a regular file")  # a pipe would be waited for
+            raise CorruptImage("not a regular file")  # reading a pipe would block
         stream = io.BytesIO(file) if isinstance(file, bytes) else file
         with Image.open(stream, formats=_FORMATS) as image:
             width, height = image.size
@@ -141,14 +142,14 @@ def _opened(file: Path | bytes) -> Iterator[Image.Image]:
         raise CorruptImage("not a PNG, JPEG, WebP or GIF image") from error
     except MemoryError:
         raise
-    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
+    except Exception as error:  # Pillow's decoders raise many types on damaged files
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise CorruptImage(str(reason) or type(error).__name__) from error
 
 
 def _orientation(image: Image.Image) -> int:
     if image.format == "PNG" and "exif" not in image.info:
-        return 1  # asking Pillow further would decode the whole image
+        return 1  # Pillow would decode the whole image to find the EXIF data
     return image.getexif().get(_ORIENTATION, 1)
 
 
@@ -165,10 +166,10 @@ def _is_gray(image: Image.Image) -> bool:
 
 
 def _draft(image: Image.Image, size: tuple[int, int]) -> None:
-    """Lets the JPEG decoder skip detail that resizing would throw away."""
+    """Lets the JPEG decoder skip detail that resizing would discard."""
     height, width = size
     image_width, image_height = image.size
-    if _orientation(image) in _TURNED:
+    if _orientation(image) in _TRANSPOSED:
         height, width = width, height
     scale = max(width / image_width, height / image_height) * 3  # 3, like reducing_gap below
     if scale < 1:
@@ -187,15 +188,15 @@ def _to_channels(image: Image.Image, channels: int) -> Image.Image:
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Scales 16-bit gray values; Pillow's own conversion would clip them at 255."""
+    """Scales 16-bit gray values to 8 bits; Pillow's own conversion clips them at 255."""
     values = np.asarray(image).astype(np.float64)
     return Image.fromarray(np.clip(np.rint(values / 257), 0, 255).astype(np.uint8))
 
 
 def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     height, width = size
-    # The largest box of the wanted aspect ratio, in whole pixels so that an image of the
-    # right size keeps its values.
+    # The crop is the largest box of the target's aspect ratio. It is in whole pixels, so that an
+    # image that already has the target size keeps its values.
     scale = max(width / image.width, height / image.height)
     box_width = min(image.width, max(1, round(width / scale)))
     box_height = min(image.height, max(1, round(height / scale)))

@@ -1,4 +1,4 @@
-"""Writes a data set the way TensorFlow Datasets keeps them, for any program that uses it."""
+"""Writing of data sets as TensorFlow Datasets, for any program that reads those."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_gan.datasets import tfds
+from keras_gan.datasets import shards, tfds_folders
 from keras_gan.datasets.source import Source
 from keras_gan.errors import UsageError
 
@@ -30,31 +30,30 @@ def prepare(
 ) -> Path:
     """Writes a data set to disk so that `tfds.load(NAME, data_dir=...)` reads it.
 
-    Images become the feature `image` (PNG, so that every pixel keeps its value), points the
-    feature `features`, class ids the feature `label`; held-out samples are the split `test`.
+    Images become the feature `image` (PNG, which is lossless), points the feature `features`,
+    samples of other kinds the feature `samples`, class ids the feature `label`, and further
+    fields features of their own names; held-out samples are the split `test`.
 
     Args:
         source: the data set.
         to: `tfds:NAME[:version]`, the version being 1.0.0 by default.
         data_dir: folder of prepared data sets; `TFDS_DATA_DIR` from the environment or
             `~/tensorflow_datasets` by default.
-        progress: called with split, samples written and samples in all, now and then.
+        progress: called every 1,000 samples with the split, the samples written, and their total.
 
     Returns:
         The folder that was written.
 
     Raises:
-        UsageError: a name that is taken or not allowed, images that are not uint8, or a folder
-            that cannot be written to.
+        UsageError: a name that is taken or not allowed, or a folder that cannot be written to.
     """
     name = _check_name(to)
-    target = tfds.data_root(data_dir) / name.name / (name.version or "1.0.0")
+    target = tfds_folders.data_root(data_dir) / name.name / (name.version or "1.0.0")
     if target.exists():
         raise UsageError(
             f"A prepared data set is never overwritten: choose another name or version, or "
             f"remove the folder first. Received: to={to!r}, which is in {target}"
         )
-    features = _features(source)
     try:
         target.parent.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{name.name}.partial-", dir=target.parent.parent))
@@ -63,7 +62,7 @@ def prepare(
             f"The folder of prepared data sets must be writable. Received: {error}"
         ) from error
     try:
-        _store(source, name.name, target.name, features, partial, progress)
+        _store(source, name.name, target.name, partial, progress)
         target.parent.mkdir(exist_ok=True)
         try:
             (partial / name.name / target.name).rename(target)
@@ -76,16 +75,16 @@ def prepare(
     return target
 
 
-def _check_name(to: str) -> tfds.Name:
-    if not to.startswith(tfds.PREFIX):
+def _check_name(to: str) -> tfds_folders.Name:
+    if not to.startswith(tfds_folders.PREFIX):
         raise UsageError(f"A data set is prepared to tfds:NAME[:version]. Received: to={to!r}")
-    name = tfds.Name.parse(to)
+    name = tfds_folders.Name.parse(to)
     if name.config or not name.name.islower() or not name.name[0].isalpha():
         raise UsageError(
             "The name of a prepared data set must be made of lower-case letters, digits and _, "
             f"start with a letter and have no /config. Received: to={to!r}"
         )
-    if name.name in tfds.import_tfds().list_builders(with_community_datasets=False):
+    if name.name in tfds_folders.import_tfds().list_builders(with_community_datasets=False):
         raise UsageError(
             "The name must not be that of a data set of TensorFlow Datasets: tfds.load would "
             f"prepare its own instead of reading this one. Received: to={to!r}"
@@ -93,48 +92,38 @@ def _check_name(to: str) -> tfds.Name:
     return name
 
 
-def _features(source: Source) -> Any:
-    """The TFDS features of a data set."""
-    features = tfds.import_tfds().features
-    spec = source.spec
-    if spec.kind == "image":
-        columns = {"image": features.Image(shape=spec.shape, encoding_format="png")}
-    else:
-        columns = {"features": features.Tensor(shape=spec.shape, dtype=np.float32)}
-    if spec.num_classes and spec.class_names:
-        columns["label"] = features.ClassLabel(names=list(spec.class_names))
-    elif spec.num_classes:
-        columns["label"] = features.ClassLabel(num_classes=spec.num_classes)
-    return features.FeaturesDict(columns)
-
-
 def _store(
     source: Source,
     name: str,
     version: str,
-    features: Any,
     data_dir: Path,
     progress: Callable[[str, int, int], None] | None,
 ) -> None:
+    """Writes the shards and, where TFDS features do not describe all fields, their record."""
     report = _reporter(progress)
-    splits = {_SPLITS[split]: _examples(source, split, report) for split in source.split_names}
-    module = tfds.import_tfds()
+    record = shards.record_of(source)
+    splits = {
+        _SPLITS[split]: _examples(source, split, record, report) for split in source.split_names
+    }
+    module = tfds_folders.import_tfds()
     module.disable_progress_bar()
-    # TFDS prints that it downloads, which it does not.
+    # TFDS reports a download that does not take place.
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         module.dataset_builders.store_as_tfds_dataset(
             name=name,
             version=version,
-            features=features,
+            features=shards.features_of(source, record),
             split_datasets=splits,
             data_dir=str(data_dir),
             description=f"Prepared by keras_gan from {source.description}",
             disable_shuffling=True,
         )
+    if not shards.is_plain(source.spec):
+        shards.write_record(record, data_dir / name / version)
 
 
 def _reporter(progress: Callable[[str, int, int], None] | None) -> Callable[[str, int, int], None]:
-    """Calls `progress` now and then, with the standard output that there is now."""
+    """Returns a function that calls `progress` with the present standard output."""
     stdout = sys.stdout
 
     def report(split: str, done: int, total: int) -> None:
@@ -146,16 +135,18 @@ def _reporter(progress: Callable[[str, int, int], None] | None) -> Callable[[str
 
 
 def _examples(
-    source: Source, split: str, report: Callable[[str, int, int], None]
+    source: Source,
+    split: str,
+    record: shards.Record,
+    report: Callable[[str, int, int], None],
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     total = source.count(split)
-    for number, (sample, label) in enumerate(source.samples(split)):
-        if source.spec.kind == "image":
-            example: dict[str, Any] = {"image": _to_png(source.to_uint8(sample))}
-        else:
-            example = {"features": sample.astype(np.float32)}
-        if label is not None:
-            example["label"] = label
+    for number, fields in enumerate(source.examples(split)):
+        example = shards.to_example(source, record, fields)
+        for name, field in source.spec.fields.items():
+            if field.storage.png:
+                key = record.features[name]
+                example[key] = _to_png(example[key])
         yield number, example
         report(split, number + 1, total)
 

@@ -1,81 +1,42 @@
-"""`Source`: what every data set module gives back, and how its samples become batches."""
+"""Opened data sets: splits of checked examples, and batches of them for training."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import math
 import numbers
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras_gan.datasets.splits import Split, without_copies
+from keras_gan.datasets.values import Range, check_splits, raw_range
 from keras_gan.errors import UsageError
-from keras_gan.spec import Spec
+from keras_gan.spec import Field, Spec
 
-MEMORY_LIMIT = 2**30  # bytes of samples; what is larger stays on disk
+MEMORY_LIMIT = 2**30  # bytes of samples; larger arrays stay on disk
 
 _ALIASES = {"train": "train", "held_out": "held_out", "test": "held_out"}
-_SCAN_BYTES = 2**26  # values are checked in pieces of this size
-
-
-class OwnSplitsError(UsageError):
-    """`held_out` was given for data that bring their own splits."""
-
-
-class UnknownRangeError(UsageError):
-    """Floating-point images without a `value_range` that are not in [-1, 1].
-
-    Args:
-        message: the error's line.
-        low: smallest value of the images.
-        high: largest value.
-    """
-
-    def __init__(self, message: str, low: float, high: float):
-        super().__init__(message)
-        self.low, self.high = low, high
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """One split of a data set: some rows of an array that other splits may share.
-
-    Args:
-        samples: array of samples, the first dimension counting them. Images are uint8 or
-            floating point, NHWC; points are floating point, (count, features).
-        labels: int32 class ids of the rows of `samples`; `None` without labels.
-        index: rows of `samples` that make the split, in order; `None` for all of them.
-        disjoint: whether it is known to share no sample with another split.
-    """
-
-    samples: np.ndarray
-    labels: np.ndarray | None = None
-    index: np.ndarray | None = None
-    disjoint: bool = False
-
-    def __len__(self) -> int:
-        return len(self.samples if self.index is None else self.index)
 
 
 class Source:
-    """A data set that was opened and checked: splits of samples, and what they look like.
+    """An opened and checked data set: its fields, and its splits.
 
     Args:
-        spec: what one sample looks like once it is in a batch.
-        splits: `Split` by name; `"train"`, and `"held_out"` if the data set has one.
-        description: one line saying what was taken and from where.
-        raw_range: smallest and largest value that the stored images may hold, mapped to -1 and
-            1 in batches. Defaults to (0, 255) for uint8 and to (-1, 1) for floating point.
-        skipped: one line for each file that was left out, with the reason.
-        resized: name of the filter by which some images came to their size; `None` where all
-            have it by themselves.
+        spec: the fields of an example in a batch.
+        splits: `Split` by name: `"train"`, and `"held_out"` if the data set has one.
+        description: one line that says which examples were read and from where.
+        raw_ranges: smallest and largest value that the stored arrays of a field may hold, by
+            the field's name. Fields of kind image, audio and video are mapped from it to
+            [-1, 1] in batches. Defaults to (0, 255) for uint8 images and video, to the range
+            of int16 for int16 audio, and to (-1, 1) for floating point.
+        skipped: one line with the reason for each file that was left out.
+        resized: name of the filter that some images were resized with; `None` if all were
+            stored in the size of the data set.
 
     Raises:
-        UsageError: samples or labels that do not fit the spec (type, shape, range, NaN), or
-            fewer than 2 samples to train on.
+        UsageError: arrays that do not fit the spec (dtype, shape, range, NaN), or fewer than
+            2 samples to train on.
     """
 
     def __init__(
@@ -84,7 +45,7 @@ class Source:
         splits: Mapping[str, Split],
         description: str,
         *,
-        raw_range: tuple[float, float] | None = None,
+        raw_ranges: Mapping[str, Range] | None = None,
         skipped: Sequence[str] = (),
         resized: str | None = None,
     ) -> None:
@@ -97,10 +58,12 @@ class Source:
         if left_out:
             self.description += f"; {left_out:,} held-out copies of training samples left out"
         self._tensors: dict[int, tf.Tensor] = {}
-        self._raw_range = raw_range
-        if raw_range is None and spec.kind == "image":
-            is_uint8 = self._splits["train"].samples.dtype == np.uint8
-            self._raw_range = (0.0, 255.0) if is_uint8 else (-1.0, 1.0)
+        stored = self._splits["train"].arrays
+        given = raw_ranges or {}
+        self.raw_ranges: dict[str, Range | None] = {
+            name: given.get(name) or (raw_range(field, stored[name]) if name in stored else None)
+            for name, field in spec.fields.items()
+        }
         self._check()
 
     def __repr__(self) -> str:
@@ -113,32 +76,41 @@ class Source:
 
     @property
     def dtype(self) -> np.dtype:
-        """Type of the samples as they are stored."""
+        """Dtype of the stored samples."""
         return self._splits["train"].samples.dtype
 
     def count(self, split: str = "train") -> int:
-        """Number of samples in a split."""
+        """Returns the number of examples in a split."""
         return len(self._split(split))
 
     def arrays(self, split: str = "train") -> tuple[np.ndarray, np.ndarray | None]:
-        """Samples and labels of a split as they are stored; labels are `None` without labels."""
+        """Returns the stored samples and labels of a split; labels are `None` without labels."""
+        fields = self.field_arrays(split)
+        return fields["samples"], fields.get("labels")
+
+    def field_arrays(self, split: str = "train") -> dict[str, np.ndarray]:
+        """Returns the stored arrays of a split by the names of their fields."""
         part = self._split(split)
         if part.index is None:
-            return part.samples, part.labels
-        labels = None if part.labels is None else part.labels[part.index]
-        return part.samples[part.index], labels
+            return part.arrays
+        return {name: array[part.index] for name, array in part.arrays.items()}
 
     def rows(self, split: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Some samples and labels of a split by their numbers in it, as they are stored."""
+        """Returns some stored samples and labels of a split, by their positions in the split."""
+        fields = self.field_rows(split, rows)
+        return fields["samples"], fields.get("labels")
+
+    def field_rows(self, split: str, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns some stored rows of a split by the names of their fields."""
         part = self._split(split)
         rows = rows if part.index is None else part.index[rows]
-        return part.samples[rows], None if part.labels is None else part.labels[rows]
+        return {name: array[rows] for name, array in part.arrays.items()}
 
-    def samples(self, split: str = "train") -> Iterator[tuple[np.ndarray, int | None]]:
-        """Samples and labels of a split one by one, as they are stored."""
+    def examples(self, split: str = "train") -> Iterator[dict[str, Any]]:
+        """Yields the stored examples of a split one by one, each as a dict of its fields."""
         part = self._split(split)
         for row in range(len(part)) if part.index is None else part.index:
-            yield part.samples[row], None if part.labels is None else int(part.labels[row])
+            yield {name: array[row] for name, array in part.arrays.items()}
 
     def dataset(
         self,
@@ -152,28 +124,28 @@ class Source:
         drop_remainder: bool = True,
         shard: tuple[int, int] = (0, 1),
     ) -> tf.data.Dataset:
-        """Batches of a split: `x`, or `(x, y)` when the data set has labels.
+        """Returns batches of a split.
 
-        `x` is float32, `(batch_size, *spec.shape)`, images in [-1, 1]; `y` is int32,
-        `(batch_size,)`.
+        A batch is `x` for samples alone, `(x, y)` for samples with labels, and a dict by field
+        names where there are further fields. `x` is float32, `(batch_size, *spec.shape)`,
+        images in [-1, 1]; `y` is int32, `(batch_size,)`.
 
         Args:
             split: `"train"` or `"held_out"` (`"test"` is another name for it).
-            batch_size: samples in a batch, at most as many as the split has.
-            seed: non-negative integer that fixes the order of the samples.
+            batch_size: examples in a batch, at most as many as the split has.
+            seed: non-negative integer that fixes the order of the examples.
             shuffle: whether each epoch is a new random permutation of the split.
-            repeat: `True` for an endless stream in which batch number `k` depends on nothing
-                but the seed, batches running on from one epoch into the next; `False` for one
-                epoch each time that the data set is iterated over.
-            start: number of batches to leave out at the start. The rest is the same as without
-                it, which is what an exact resume needs.
-            drop_remainder: whether a last batch that is not full is left out (`repeat=False`).
-            shard: (index, count): of each batch only the index-th of `count` equal parts, as one
-                of `count` workers needs it. The parts of a batch, put together, are the batch.
+            repeat: `True` for an endless stream, in which batch number `k` depends only on the
+                seed and a batch may span two epochs; `False` for one epoch per iteration.
+            start: number of batches to skip. The remaining batches are the same as without
+                skipping, which an exact resume relies on.
+            drop_remainder: whether a last batch that is not full is dropped (`repeat=False`).
+            shard: (index, count): yields only the index-th of `count` equal parts of each
+                batch, for one of `count` workers. The parts together are the batch.
 
         Raises:
-            UsageError: an unknown or missing split, a batch larger than the split, or one that
-                cannot be divided by the shards.
+            UsageError: an unknown or missing split, a batch larger than the split, or a batch
+                size that the number of shards does not divide.
         """
         part = self._split(split)
         self._check_batches(split, batch_size, seed, start)
@@ -190,68 +162,69 @@ class Source:
         batches = order.map(self._gather(part), num_parallel_calls=tf.data.AUTOTUNE)
         return batches.with_options(_options()).prefetch(tf.data.AUTOTUNE)
 
+    def to_uint8(self, sample: np.ndarray) -> np.ndarray:
+        """Returns stored images in 8 bits: unchanged, or rounded from their value range."""
+        return self.field_to_uint8("samples", sample)
+
+    def field_to_uint8(self, name: str, value: np.ndarray) -> np.ndarray:
+        """Returns stored images of a field in 8 bits, see `to_uint8`."""
+        limits = self.raw_ranges[name]
+        if value.dtype == np.uint8 or limits is None:
+            return value
+        low, high = limits
+        scaled = (np.asarray(value, np.float64) - low) / (high - low) * 255
+        return np.clip(np.round(scaled), 0, 255).astype(np.uint8)
+
     def _split(self, name: str) -> Split:
         if name not in _ALIASES:
             raise UsageError(
-                f'split must be "train" or "held_out" (or "test"). Received: split={name!r}'
+                f'`split` must be "train" or "held_out" (or "test"). Received: split={name!r}'
             )
         if _ALIASES[name] not in self._splits:
             raise UsageError(
                 "This data set was opened without held-out samples: open it with held_out=0.1 to "
-                f"set a tenth aside. Received: split={name!r}"
+                f"hold out a tenth. Received: split={name!r}"
             )
         return self._splits[_ALIASES[name]]
 
-    def _gather(self, part: Split):
-        """A function from row numbers of a split, int64 of any length, to a batch."""
-        pick = self._picker(part.samples)
+    def _gather(self, part: Split) -> Callable[[tf.Tensor], Any]:
+        """Returns a function from row numbers of a split, int64 of any length, to a batch."""
         index = None if part.index is None else _on_cpu(part.index.astype(np.int64))
-        labels = None if part.labels is None else _on_cpu(part.labels.astype(np.int32))
+        readers = {name: self._reader(name, array) for name, array in part.arrays.items()}
 
         def gather(rows: tf.Tensor) -> Any:
             rows = rows if index is None else tf.gather(index, rows)
-            x = self._normalize(pick(rows))
-            return x if labels is None else (x, tf.gather(labels, rows))
+            return _to_batch({name: read(rows) for name, read in readers.items()})
 
         return gather
 
-    def _picker(self, samples: np.ndarray):
-        """A function from rows of `samples` to their raw values."""
-        if not isinstance(samples, np.memmap) and samples.nbytes <= MEMORY_LIMIT:
-            if id(samples) not in self._tensors:
-                self._tensors[id(samples)] = _on_cpu(samples)
-            tensor = self._tensors[id(samples)]
+    def _reader(self, name: str, array: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Returns a function from rows of a field's array to its values in a batch."""
+        field, limits = self.spec.fields[name], self.raw_ranges[name]
+        if name == "labels":
+            labels = _on_cpu(array.astype(field.dtype))
+            return lambda rows: tf.gather(labels, rows)
+        pick = self._picker(array)
+        return lambda rows: _to_field(pick(rows), field, limits)
+
+    def _picker(self, array: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Returns a function from rows of an array to their stored values."""
+        if not isinstance(array, np.memmap) and array.nbytes <= MEMORY_LIMIT:
+            if id(array) not in self._tensors:
+                self._tensors[id(array)] = _on_cpu(array)
+            tensor = self._tensors[id(array)]
             return lambda rows: tf.gather(tensor, rows)
 
         def pick(rows: tf.Tensor) -> tf.Tensor:
-            # A tensor would be a copy of the array in memory; numpy reads the rows where they are.
-            x = tf.numpy_function(lambda i: np.asarray(samples[i]), [rows], samples.dtype)
-            x.set_shape((rows.shape[0], *samples.shape[1:]))
+            # A tensor would copy the array into memory; numpy reads the rows from the disk.
+            x = tf.numpy_function(lambda i: np.asarray(array[i]), [rows], array.dtype)
+            x.set_shape((rows.shape[0], *array.shape[1:]))
             return x
 
         return pick
 
-    def _normalize(self, x: tf.Tensor) -> tf.Tensor:
-        x = tf.cast(x, tf.float32)
-        if self._raw_range in (None, (-1.0, 1.0)):
-            return x
-        low, high = self._raw_range
-        half = (high - low) / 2
-        x = x / half - (low + high) / 2 / half
-        return tf.clip_by_value(x, -1.0, 1.0)  # the ends may be a rounding error outside
-
-    def to_uint8(self, sample: np.ndarray) -> np.ndarray:
-        """A stored image in 8 bits: as it is, or rounded from its value range."""
-        if sample.dtype == np.uint8 or self._raw_range is None:
-            return sample
-        low, high = self._raw_range
-        scaled = (np.asarray(sample, np.float64) - low) / (high - low) * 255
-        return np.clip(np.round(scaled), 0, 255).astype(np.uint8)
-
     def _check(self) -> None:
-        for name, part in self._splits.items():
-            _check_samples(name, part.samples, self.spec, self._raw_range)
-            _check_labels(name, part, self.spec)
+        check_splits(self._splits, self.spec, self.raw_ranges)
         if self.count("train") < 2:
             raise UsageError(
                 "A data set must have at least 2 samples to train on. "
@@ -267,107 +240,41 @@ class Source:
             is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
             if not is_integer or not least <= value < 2**63:
                 raise UsageError(
-                    f"{name} must be an integer of at least {least}. Received: {name}={value!r}"
+                    f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}"
                 )
         if batch_size > self.count(split):
             raise UsageError(
-                f"batch_size must be at most the number of samples in the split, "
+                f"`batch_size` must be at most the number of samples in the split, "
                 f"{self.count(split)} in {split!r}. Received: batch_size={batch_size}"
             )
 
 
-def hold_out(
-    samples: np.ndarray, labels: np.ndarray | None, fraction: float, rows: np.ndarray | None = None
-) -> dict[str, Split]:
-    """Divides samples into `"train"` and `"held_out"` by their content.
-
-    The samples are put in the order of a hash of their content and the first ones are held out:
-    the choice looks random, is the same whatever the training seed and the order of the files,
-    and copies of one sample never come to lie on both sides.
-
-    Args:
-        samples: array of samples.
-        labels: class ids of the samples or `None`.
-        fraction: share to hold out, at least 0 and below 1; if not 0, at least one is held out.
-        rows: rows of `samples` to divide; all of them by default.
-
-    Raises:
-        UsageError: a fraction outside the range, or samples that cannot be divided.
-    """
-    if not is_number(fraction) or not 0 <= fraction < 1:
-        raise UsageError(
-            "held_out must be the share of the samples to hold out, at least 0 and below 1. "
-            f"Received: held_out={fraction!r}"
-        )
-    rows = np.arange(len(samples)) if rows is None else rows
-    if fraction == 0 or len(rows) < 2:
-        return {"train": Split(samples, labels, None if len(rows) == len(samples) else rows)}
-    digests = np.fromiter((_digest(samples[i]) for i in rows), np.uint64, len(rows))
-    wanted = max(1, round(fraction * len(rows)))
-    limit = np.sort(digests)[wanted - 1]
-    held = digests <= limit
-    if len(rows) - held.sum() < min(2, len(rows) - 1):
-        held = digests < limit  # copies that cannot be divided go to the training side together
-    if not held.any():
-        raise UsageError(
-            "Samples can be held out only where there are different ones; held_out=0 holds none "
-            f"out. Received: {len(rows)} samples that are all the same"
-        )
-    return {
-        "train": Split(samples, labels, rows[~held], disjoint=True),
-        "held_out": Split(samples, labels, rows[held], disjoint=True),
-    }
+def _to_batch(fields: dict[str, tf.Tensor]) -> Any:
+    """Returns `x`, `(x, y)`, or the fields by name if there are others."""
+    if fields.keys() == {"samples"}:
+        return fields["samples"]
+    if fields.keys() == {"samples", "labels"}:
+        return fields["samples"], fields["labels"]
+    return fields
 
 
-def check_drawn(count: int, held_out_count: int, data_seed: int) -> None:
-    """Refuses what samples cannot be drawn by: their numbers, and the seed that fixes them."""
-    for name, value, least in (
-        ("count", count, 2),
-        ("held_out_count", held_out_count, 1),
-        ("data_seed", data_seed, 0),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise UsageError(
-                f"{name} must be an integer of at least {least}. Received: {name}={value!r}"
-            )
-
-
-def without_copies(splits: dict[str, Split]) -> dict[str, Split]:
-    """Leaves out of the held-out samples those that are among the training samples too.
-
-    Raises:
-        UsageError: nothing would be left.
-    """
-    train, held_out = splits.get("train"), splits.get("held_out")
-    if train is None or held_out is None or (train.disjoint and held_out.disjoint):
-        return splits
-    seen = {_digest(train.samples[row]) for row in _rows_of(train)}
-    rows = _rows_of(held_out)
-    kept = rows[[_digest(held_out.samples[row]) not in seen for row in rows]]
-    if len(kept) == len(rows):
-        return splits
-    if not len(kept):
-        raise UsageError(
-            "Held-out samples must not be training samples. "
-            f"Received: {len(rows)} that are all among the {len(train)} training samples"
-        )
-    return {**splits, "held_out": dataclasses.replace(held_out, index=kept, disjoint=True)}
-
-
-def _rows_of(part: Split) -> np.ndarray:
-    return np.arange(len(part.samples)) if part.index is None else part.index
-
-
-def _digest(sample: np.ndarray) -> int:
-    return int.from_bytes(hashlib.blake2b(sample.tobytes(), digest_size=8).digest(), "big")
+def _to_field(x: tf.Tensor, field: Field, limits: Range | None) -> tf.Tensor:
+    """Converts stored values to the field's dtype and, where its kind has one, its range."""
+    x = tf.cast(x, field.dtype)
+    if field.kind_range is None or limits in (None, field.kind_range):
+        return x
+    low, high = limits
+    half = (high - low) / 2
+    x = x / half - (low + high) / 2 / half
+    return tf.clip_by_value(x, -1.0, 1.0)  # rounding may exceed the range by one unit
 
 
 def _endless_order(count: int, seed: int, shuffle: bool, first: int) -> tf.data.Dataset:
-    """Row numbers from position `first` of the stream on: one permutation after the other.
+    """Returns row numbers from position `first` of the stream, one permutation per epoch.
 
-    `tf.random.experimental.index_shuffle` would need no memory, but knows only 256 permutations
-    of fewer than about a thousand rows, and biased ones; sorting random keys once per epoch
-    gives all of them, at 8 bytes a row.
+    `tf.random.experimental.index_shuffle` needs no memory, but for fewer than about a thousand
+    rows it produces only 256 permutations, with a bias. Sorting random keys once per epoch
+    reaches all permutations and costs 8 bytes per row.
     """
     first_epoch, offset = divmod(first, count)
 
@@ -375,7 +282,7 @@ def _endless_order(count: int, seed: int, shuffle: bool, first: int) -> tf.data.
         rows = tf.range(count, dtype=tf.int64)
         if shuffle:
             key = tf.stack([tf.constant(seed, tf.int64), epoch])
-            # TF's type stubs do not know this module.
+            # The module is missing from TensorFlow's type stubs.
             experimental = tf.random.experimental  # pyright: ignore[reportAttributeAccessIssue]
             rows = experimental.stateless_shuffle(rows, key, alg="philox")
         skip = tf.where(epoch == first_epoch, tf.constant(offset, tf.int64), 0)
@@ -386,10 +293,11 @@ def _endless_order(count: int, seed: int, shuffle: bool, first: int) -> tf.data.
 
 
 def _part_of(batch_size: int, index: int, count: int):
-    """A function from a batch's row numbers to those of one of its parts."""
+    """Returns a function from a batch's row numbers to those of one of its equal parts."""
     if not 0 <= index < count or batch_size % count:
         raise UsageError(
-            "A shard is one (from 0) of so many that the batch can be divided by. "
+            "`shard` must be (index, count), with index from 0 to count - 1 and a batch size that "
+            "count divides. "
             f"Received: shard={(index, count)}, batch_size={batch_size}"
         )
     size = batch_size // count
@@ -399,7 +307,7 @@ def _part_of(batch_size: int, index: int, count: int):
 def _options() -> tf.data.Options:
     options = tf.data.Options()
     options.deterministic = True
-    # There are no files to shard by: every worker takes its share of each batch.
+    # There are no files to shard by, so every worker takes its part of each batch.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return options
 
@@ -407,72 +315,3 @@ def _options() -> tf.data.Options:
 def _on_cpu(array: np.ndarray) -> tf.Tensor:
     with tf.device("CPU:0"):
         return tf.constant(array)
-
-
-def _pieces(samples: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    step = max(1, _SCAN_BYTES // max(1, samples.nbytes // max(1, len(samples))))
-    for first in range(0, len(samples), step):
-        yield first, samples[first : first + step]
-
-
-def _check_samples(
-    name: str, samples: np.ndarray, spec: Spec, raw_range: tuple[float, float] | None
-) -> None:
-    if tuple(samples.shape[1:]) != tuple(spec.shape):
-        raise UsageError(
-            f"Samples must have the shape {tuple(spec.shape)}. "
-            f"Received: {name} samples of shape {tuple(samples.shape[1:])}"
-        )
-    is_float = np.issubdtype(samples.dtype, np.floating)
-    if not is_float and not (spec.kind == "image" and samples.dtype == np.uint8):
-        wanted = "uint8 or floating point" if spec.kind == "image" else "floating point"
-        raise UsageError(
-            f"Samples of kind {spec.kind!r} must be {wanted}. "
-            f"Received: {name} samples of dtype={samples.dtype}"
-        )
-    if not is_float and raw_range == (0.0, 255.0):
-        return  # nothing that eight bits hold is outside
-    for first, piece in _pieces(samples):
-        finite = np.isfinite(piece)
-        if not finite.all():
-            at = np.argwhere(~finite)[0]
-            where = (first + int(at[0]), *(int(i) for i in at[1:]))
-            raise UsageError(
-                "Samples must be finite numbers. "
-                f"Received: {piece[tuple(at)]} in {name} at index {where}"
-            )
-        if raw_range is not None and not (
-            raw_range[0] <= piece.min() and piece.max() <= raw_range[1]
-        ):
-            raise UsageError(
-                f"Values must lie within value_range={list(raw_range)}. "
-                f"Received: values from {piece.min():g} to {piece.max():g} in {name}"
-            )
-
-
-def _check_labels(name: str, part: Split, spec: Spec) -> None:
-    if (part.labels is None) != (spec.num_classes == 0):
-        raise UsageError(
-            "A data set must have labels in all of its splits or in none. "
-            f"Received: num_classes={spec.num_classes} and {name} "
-            f"{'without' if part.labels is None else 'with'} labels"
-        )
-    if part.labels is None:
-        return
-    if part.labels.shape != (len(part.samples),):
-        raise UsageError(
-            "There must be one label for each sample. Received: "
-            f"{len(part.samples)} samples and labels of shape {part.labels.shape} in {name}"
-        )
-    used = part.labels if part.index is None else part.labels[part.index]
-    if len(used) and not (used.min() >= 0 and used.max() < spec.num_classes):
-        raise UsageError(
-            f"Labels must be class ids from 0 to {spec.num_classes - 1}. "
-            f"Received: labels from {used.min()} to {used.max()} in {name}"
-        )
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a finite real number, and not a truth value."""
-    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return is_real and math.isfinite(value)

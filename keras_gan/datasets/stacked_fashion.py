@@ -1,15 +1,14 @@
-"""Stacks of three garments in the color channels, 1,000 modes: a test for lost modes, in images."""
+"""Stacks of three garments as color channels, 1,000 modes: a test for mode collapse in images."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from keras_gan.datasets import fashion_mnist
-from keras_gan.datasets.source import Source, Split, check_drawn
+from keras_gan.datasets.source import Source
+from keras_gan.datasets.splits import Split, check_drawn
 from keras_gan.spec import Spec
 
 
@@ -29,12 +28,12 @@ def open(
     mode. Held-out stacks are made of test images.
 
     Args:
-        count: number of stacks to train on. 128,000, as PacGAN took, need 300 MB.
+        count: number of stacks to train on. PacGAN's 128,000 need 300 MB.
         held_out_count: number of stacks held out.
         data_seed: non-negative integer that fixes the stacks (not the order of training).
         folder: where Fashion-MNIST is, see `keras_gan.datasets.fashion_mnist`.
-        data_dir: as there.
-        download: as there.
+        data_dir: see there.
+        download: see there.
         labels: whether batches come with the mode, from 0 to 999: 100 times the class of the
             first channel, plus 10 times that of the second, plus that of the third.
 
@@ -66,12 +65,5 @@ def open(
 
 
 def mode_of(classes: np.ndarray) -> np.ndarray:
-    """The mode of each stack, from 0 to 999, from the classes of its channels, `(count, 3)`."""
+    """Returns the mode of each stack, 0 to 999, from the classes of its channels, `(count, 3)`."""
     return (np.asarray(classes) @ np.array([100, 10, 1])).astype(np.int32)
-
-
-def load(
-    split: str = "train", batch_size: int = 64, seed: int = 0, **options: Any
-) -> tf.data.Dataset:
-    """Batches of one epoch; `options` are those of `open`."""
-    return open(**options).dataset(split, batch_size, seed)

@@ -78,7 +78,7 @@ def data_ids(classes: int, names: tuple[str, ...], spec: Spec) -> np.ndarray | N
     if classes != spec.num_classes:
         return None
     known = class_keys(spec)
-    own = class_keys(dataclasses.replace(spec, class_names=names))
+    own = class_keys(spec.with_classes(classes, tuple(names)))
     if isinstance(known[0], int) or isinstance(own[0], int):
         own = list(range(classes))
     if isinstance(known[0], str) and isinstance(own[0], int):
@@ -95,9 +95,7 @@ def _renumbered(samples: Samples, ids: np.ndarray, real: Spec) -> Samples:
         for batch, labels in samples.read(count):
             yield batch, labels if labels is None else ids[labels]
 
-    spec = dataclasses.replace(
-        samples.spec, num_classes=real.num_classes, class_names=real.class_names
-    )
+    spec = samples.spec.with_classes(real.num_classes, real.class_names)
     relabel = samples.with_labels
 
     def with_labels(labels: np.ndarray) -> Samples:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from keras_gan import datasets
-from keras_gan.datasets.source import OwnSplitsError, UnknownRangeError
 from keras_gan.errors import UsageError
 from keras_gan.metrics.samples import BATCH, Batch, Samples
 from keras_gan.spec import Spec
@@ -69,7 +68,7 @@ def open_whole(source: str, module: ModuleType, like: Spec | None) -> datasets.S
         options = {"size": list(like.shape[:2]), "channels": like.shape[2]}
     try:
         return _open_all(source, options)
-    except UnknownRangeError as error:
+    except datasets.UnknownRangeError as error:
         _check_range(error.low, error.high, f"{source}: ")
     # Floats that exceed [-1, 1] a little: read them in a wider range, then clip.
     wide = _open_all(source, {"value_range": (-1 - _OVERSHOOT, 1 + _OVERSHOOT)})
@@ -85,7 +84,7 @@ def _open_all(source: str, options: dict[str, Any]) -> datasets.Source:
     """Opens files of samples, holding out only what they hold out themselves."""
     try:
         return datasets.open(source, **options, held_out=0)
-    except OwnSplitsError:
+    except datasets.OwnSplitsError:
         return datasets.open(source, **options)
 
 

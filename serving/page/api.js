@@ -1,10 +1,10 @@
-// Requests to the server: its errors, its token, and waiting while it is away.
+// Requests to the server: errors, token, retries while the server is unavailable.
 import { toJSON } from "./requests.js";
 
 const TOKEN = "keras-gan-token";
-const LONGEST_ANSWER = 60_000; // ms; beyond it the server is taken for gone
+const LONGEST_ANSWER = 60_000; // ms; after it the server counts as unreachable
 const LONGEST_PAUSE = 15_000;
-const MOST_LATE = 2; // tries at what takes the server longer than it allows itself
+const MOST_TIMEOUTS = 2; // attempts at a request that exceeds the server's own timeout
 const WORDS = { 404: "The server does not know this path.", 413: "The request is too large." };
 
 export class ServerError extends Error {
@@ -15,18 +15,20 @@ export class ServerError extends Error {
 }
 
 /**
- * Events: "away" {detail: {seconds, line}} before every pause; after it, once, "back" when an answer
- * is accepted, or "quiet" when nobody waits for one any more.
- * askToken(line, wrong) gives a promise of what the user typed.
+ * Client of the server.
+ *
+ * Events: "away" {detail: {seconds, line}} before every pause. After it, one "back" when a response
+ * is accepted, or one "quiet" when no request waits for the server.
+ * askToken(line, wrong) returns a promise of the token that the user types.
  */
 export class Api extends EventTarget {
   #base;
   #askToken;
-  #away = null; // a promise while the server is looked for
-  #asked = null; // a promise while the user is asked for a token
-  #knock = () => {};
-  #told = false; // whether "away" was the last word
-  #waiting = 0; // requests that wait for the server
+  #away = null; // a promise while the server is being probed
+  #asked = null; // a promise while the token dialog is open
+  #endPause = () => {};
+  #isAway = false; // true after "away", until "back" or "quiet"
+  #waiting = 0; // requests without a response
   #token = null;
 
   constructor(base, askToken) {
@@ -36,7 +38,7 @@ export class Api extends EventTarget {
     try {
       this.#token = sessionStorage.getItem(TOKEN);
     } catch {
-      // storage is forbidden
+      // storage is not allowed
     }
     addEventListener("online", () => this.tryNow());
     document.addEventListener("visibilitychange", () => document.hidden || this.tryNow());
@@ -46,23 +48,23 @@ export class Api extends EventTarget {
     return this.#token !== null;
   }
 
-  /** Ends the pause before the next look for the server. */
+  /** Ends the pause before the next probe of the server. */
   tryNow() {
-    this.#knock();
+    this.#endPause();
   }
 
   async models(signal) {
     return (await this.#request("v1/models", { signal })).models;
   }
 
-  /** Samples as [{png} or {values}], in the order they were asked for. */
+  /** Returns samples as [{png} or {values}], in the order of the request. */
   async samples(found, signal) {
     const answer = await this.#post(found, signal);
     if (answer instanceof Blob) return [{ png: await base64(answer) }]; // a single picture
     return answer.samples;
   }
 
-  /** A file: a grid, or a .npy. */
+  /** Returns a file: a picture grid, or an .npy. */
   async file(found, signal) {
     return this.#post(found, signal);
   }
@@ -82,7 +84,7 @@ export class Api extends EventTarget {
   }
 
   async #try(path, { signal, headers = {}, ...options }) {
-    let late = 0;
+    let timeouts = 0;
     for (let attempt = 0; ; attempt++) {
       await untilAborted(this.#away, signal);
       const token = this.#token;
@@ -106,29 +108,29 @@ export class Api extends EventTarget {
         this.#end("back");
         return body;
       }
-      const line = body.error ?? WORDS[response.status] ?? `The server's answer was not understood (${response.status}).`;
+      const line = body.error ?? WORDS[response.status] ?? `The server's response is not readable (${response.status}).`;
       if (response.status === 401) await untilAborted(this.#newToken(token, line), signal);
-      else if (readable && (response.status === 503 || (response.status === 504 && ++late < MOST_LATE)))
+      else if (readable && (response.status === 503 || (response.status === 504 && ++timeouts < MOST_TIMEOUTS)))
         await this.#pause(response, attempt, line, signal);
-      else if (!readable && response.status >= 502) this.#look(attempt); // a proxy's word
+      else if (!readable && response.status >= 502) this.#look(attempt); // the response of a proxy
       else {
-        this.#end("back"); // a refusal is an answer
+        this.#end("back"); // an error response shows that the server is back
         throw new ServerError(response.status, line);
       }
     }
   }
 
-  /** The server is full, late, loading or draining: it says itself when to come again. */
+  /** Waits before a retry, at least the Retry-After of a server that is full, loading or draining. */
   async #pause(response, attempt, line, signal) {
-    const told = Number(response.headers.get("Retry-After"));
-    const least = Math.min(told > 0 ? 1000 * told : 250 * 2 ** attempt, LONGEST_PAUSE);
-    const wait = least * (1 + Math.random() / 2); // or all who were refused come again at once
-    // A moment's fullness is nobody's concern.
-    if (attempt > 1) this.#tellAway(wait, line);
+    const asked = Number(response.headers.get("Retry-After"));
+    const least = Math.min(asked > 0 ? 1000 * asked : 250 * 2 ** attempt, LONGEST_PAUSE);
+    const wait = least * (1 + Math.random() / 2); // random, so that refused clients do not return together
+    // Short overload is not reported.
+    if (attempt > 1) this.#reportAway(wait, line);
     await untilAborted(new Promise((done) => setTimeout(done, wait)), signal);
   }
 
-  /** Starts to look for the server, unless that is under way. */
+  /** Starts to probe the server, unless a probe runs. */
   #look(attempt) {
     this.#away ??= this.#probe(attempt).finally(() => {
       this.#away = null;
@@ -136,13 +138,13 @@ export class Api extends EventTarget {
     });
   }
 
-  /** A server may be ready and yet fail a request: each attempt of it waits longer. */
+  /** Probes until the server is ready. It may be ready and still fail a request: pauses grow. */
   async #probe(attempt) {
-    for (let turn = attempt; ; turn++) {
-      const pause = Math.min(500 * 2 ** turn, LONGEST_PAUSE);
-      this.#tellAway(pause, "The server does not answer.");
+    for (let round = attempt; ; round++) {
+      const pause = Math.min(500 * 2 ** round, LONGEST_PAUSE);
+      this.#reportAway(pause, "The server does not answer.");
       await new Promise((done) => {
-        this.#knock = done;
+        this.#endPause = done;
         setTimeout(done, pause);
       });
       try {
@@ -150,12 +152,12 @@ export class Api extends EventTarget {
         const answer = await fetch(address, { cache: "no-store", signal: AbortSignal.timeout(5000) });
         if (answer.ok || answer.status === 401 || answer.status === 404) return;
       } catch {
-        // still away
+        // still unreachable
       }
     }
   }
 
-  /** One question for all the requests that were refused; none if the token has changed since. */
+  /** Opens one dialog for all refused requests; none if the token has changed meanwhile. */
   async #newToken(refused, line) {
     if (refused !== this.#token) return;
     this.#asked ??= this.#askToken(line, refused !== null).finally(() => (this.#asked = null));
@@ -163,27 +165,27 @@ export class Api extends EventTarget {
     try {
       sessionStorage.setItem(TOKEN, this.#token);
     } catch {
-      // it holds until the page is left
+      // the token is kept until the page is left
     }
   }
 
-  #tellAway(wait, line) {
-    this.#told = true;
-    this.#tell("away", { seconds: Math.ceil(wait / 1000), line });
+  #reportAway(wait, line) {
+    this.#isAway = true;
+    this.#dispatch("away", { seconds: Math.ceil(wait / 1000), line });
   }
 
   #end(type) {
-    if (!this.#told) return;
-    this.#told = false;
-    this.#tell(type);
+    if (!this.#isAway) return;
+    this.#isAway = false;
+    this.#dispatch(type);
   }
 
-  #tell(type, detail) {
+  #dispatch(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }
 
-/** A picture or array as Blob, JSON as it is, {} for what is neither. */
+/** Reads a response: pictures and arrays as a Blob, JSON as an object, {} for anything else. */
 async function read(response) {
   const type = response.headers.get("Content-Type") ?? "";
   if (response.ok && !type.includes("json") && !type.includes("html")) return response.blob();

@@ -1,4 +1,4 @@
-// The page: settings in, samples out. Each part has a module; here they are put together.
+// Entry point of the page: connects the settings, the samples and the dialogs.
 import { Api } from "./api.js";
 import { Cloud } from "./cloud.js";
 import { Controls } from "./controls.js";
@@ -20,7 +20,7 @@ const settings = readHash(location.hash);
 let models = [];
 let gallery = null; // the wall, or the cloud of points
 let refreshing = false;
-let start = null; // the seed from which a walk is being picked
+let start = null; // first seed of a walk whose second is being chosen
 
 const on = {
   open: (index) => pick(seedAt(index)),
@@ -40,7 +40,7 @@ const view = () => ({
   label: settings.label,
   truncation: settings.truncation,
 });
-/** What a line or link names: with the version, or a newer one would change what it gives. */
+/** The view of a copied line or link, with its version, so that it stays reproducible. */
 const fixedView = () => ({ ...view(), version: settings.version ?? model().version });
 const seedAt = (index) => settings.seed + BigInt(index);
 
@@ -51,7 +51,7 @@ function inWords() {
   return parts.map((part) => `, ${part}`).join("");
 }
 
-/** Takes a change of the settings; `fresh` if nothing on the wall remains what it was. */
+/** Applies a change of the settings; another model replaces all samples. */
 function change(patch) {
   const changed = Object.keys(patch).filter((key) => patch[key] !== settings[key]);
   if (!changed.length) return;
@@ -67,14 +67,14 @@ function writeAddress() {
   history.replaceState(null, "", writeHash(settings));
 }
 
-/** Shows what the settings say. */
+/** Shows the samples of the settings. */
 function show(fresh = false) {
   const found = model();
   complain(find("problem"), null);
   controls.show(settings, models, found);
   if (!found) {
     const served = models.map(({ name }) => name).join(", ") || "none";
-    return showProblem(new Error(`The server has no such model. Received: model=${settings.model}; served: ${served}`));
+    return showProblem(new Error(`The server must have the model; it has ${served}. Received: model=${settings.model}`));
   }
   showTitle(found);
   const points = found.kind === "points";
@@ -132,7 +132,7 @@ function showProblem(error, again = true) {
   find("problem-again").hidden = !again;
 }
 
-// Opening, and picking the two ends of a walk
+// Opening a sample, and choosing the two ends of a walk
 
 function pick(seed) {
   if (start === null) return open(seed);
@@ -204,7 +204,7 @@ find("save-grid").addEventListener("click", async ({ currentTarget: button }) =>
   try {
     save(await api.file(found, limit), name);
   } catch (error) {
-    const line = limit.aborted ? "The server did not answer in two minutes: try again later." : null;
+    const line = limit.aborted ? "The server did not answer within two minutes: try again later." : null;
     showProblem(line ? new Error(line) : error, false);
   } finally {
     button.disabled = false;
@@ -232,12 +232,12 @@ find("settings-toggle").addEventListener("click", ({ currentTarget: button }) =>
 for (const dialog of document.querySelectorAll("dialog")) {
   dialog.querySelector("[data-close]")?.addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => {
-    if (event.target === dialog && dialog.id !== "token") dialog.close(); // beside the sheet
+    if (event.target === dialog && dialog.id !== "token") dialog.close(); // a click on the backdrop
   });
 }
 find("problem-again").addEventListener("click", () => begin());
 
-// The server, away and back
+// Availability of the server
 
 api.addEventListener("away", ({ detail }) => {
   showBanner(`${detail.line} Trying again in ${detail.seconds} s.`);
@@ -251,7 +251,7 @@ find("banner-now").addEventListener("click", () => api.tryNow());
 
 api.addEventListener("quiet", () => showBanner(null));
 
-/** What is served may have changed: versions come while the server runs. */
+/** Reloads the list of models: versions may appear while the server runs. */
 async function refresh() {
   if (!models.length || refreshing) return;
   refreshing = true;
@@ -260,7 +260,7 @@ async function refresh() {
     controls.show(settings, models, model());
     if (model()) showTitle(model());
   } catch {
-    // the next request says what is wrong
+    // the next request reports the error
   } finally {
     refreshing = false;
   }
@@ -279,7 +279,7 @@ async function begin() {
   complain(find("problem"), null);
   try {
     models = await api.models();
-    if (!models.length) throw new Error("The server has no model yet.");
+    if (!models.length) throw new Error("The server has not loaded a model yet.");
     settings.model ??= models[0].name;
     show(true);
     if (settings.sample !== null && model()) open(settings.sample);

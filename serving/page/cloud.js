@@ -1,9 +1,9 @@
-// Samples that are points: all of them as dots in one drawing, each to be opened.
+// Samples that are points: a scatter plot whose points can be opened.
 import { drawPoints } from "./kinds.js";
 
 const BATCH = 64;
 const MORE = 1024;
-const SIDE = 640;
+const SIZE = 640; // CSS pixels
 
 export class Cloud {
   /** on: {open(index), error(error), ready()}. */
@@ -69,8 +69,8 @@ export class Cloud {
     try {
       while (this.values.length < Math.min(this.wanted, this.view.count)) {
         const start = this.values.length;
-        const size = Math.min(BATCH, this.view.count - start);
-        const samples = await this.view.load(Array.from({ length: size }, (_, i) => start + i), signal);
+        const batch = Math.min(BATCH, this.view.count - start);
+        const samples = await this.view.load(Array.from({ length: batch }, (_, i) => start + i), signal);
         if (signal.aborted) return;
         this.values.push(...samples.map((sample) => sample.values));
         if (!start) this.on.ready();
@@ -85,21 +85,21 @@ export class Cloud {
 
   #draw() {
     if (!this.view) return;
-    const side = Math.min(SIDE, this.root.clientWidth - 2);
-    if (side < 1) return;
+    const size = Math.min(SIZE, this.root.clientWidth - 2);
+    if (size < 1) return;
     const density = devicePixelRatio || 1;
-    this.canvas.width = this.canvas.height = Math.round(side * density);
-    this.canvas.style.width = this.canvas.style.height = `${side}px`;
+    this.canvas.width = this.canvas.height = Math.round(size * density);
+    this.canvas.style.width = this.canvas.style.height = `${size}px`;
     const pen = this.canvas.getContext("2d");
     pen.scale(density, density);
     const colors = getComputedStyle(document.body);
     pen.fillStyle = colors.color;
     pen.globalAlpha = 0.45;
     const range = this.view.range ?? this.#limits();
-    this.places = drawPoints(pen, side, this.values, range, 2);
+    this.places = drawPoints(pen, size, this.values, range, 2);
     pen.globalAlpha = 1;
     pen.fillStyle = colors.getPropertyValue("--mark") || "#d4552b";
-    if (this.values[this.current]) drawPoints(pen, side, [this.values[this.current]], range, 5);
+    if (this.values[this.current]) drawPoints(pen, size, [this.values[this.current]], range, 5);
     const name = this.view.name(this.current);
     this.note.textContent = `${this.values.length} points from ${range.map((x) => x.toPrecision(3)).join(" to ")}; marked: ${name}`;
     this.canvas.setAttribute("aria-label", `${this.values.length} points; at ${name}. Arrow keys move, Enter opens.`);

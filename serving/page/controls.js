@@ -1,11 +1,11 @@
-// The settings' form: shows the settings, and tells when the user changes one.
+// Form of the settings: shows them and reports changes by the user.
 import { readSeed, seedRule, SEEDS } from "./requests.js";
 
-const WAIT = 200; // ms between the last move or key and the change
-const MOST_CHIPS = 24; // classes; more of them become a list
+const WAIT = 200; // ms from the last input to the change
+const MOST_CHIPS = 24; // classes; more are shown as a list
 
 export class Controls {
-  /** change(patch), wrong(error or null). */
+  /** change(patch) receives changed settings, wrong(error or null) an invalid seed. */
   constructor(form, sizes, change, wrong) {
     this.form = form;
     this.sizes = sizes;
@@ -51,7 +51,7 @@ export class Controls {
     if (value !== null) this.change({ seed: value });
   }
 
-  /** Shows settings; models as the server lists them. */
+  /** Shows the settings; `models` is the server's list, `model` the selected entry or undefined. */
   show(settings, models, model) {
     const { seed, truncation, version } = this.parts;
     fill(this.parts.model, models.map(({ name }) => [name, name]), settings.model);
@@ -120,7 +120,7 @@ function fill(select, options, value) {
   }
   select.value = String(value ?? "");
   if (select.selectedIndex < 0) {
-    // What an address names and the server does not have is shown as it was asked for.
+    // The address may name a value that the server does not have.
     select.append(new Option(`${value} (not served)`, value, true, true));
     delete select.dataset.options;
   }

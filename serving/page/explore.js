@@ -1,4 +1,4 @@
-// One sample, opened: at its full size, its lines to copy, and its neighborhood.
+// Dialog of one sample: full size, lines to copy, neighborhood.
 import { body, face, formatOf, pngBytes } from "./kinds.js";
 import { classOf, className, describe, fields, SEEDS, toCurl, toPython } from "./requests.js";
 import { complain } from "./say.js";
@@ -6,7 +6,7 @@ import { save, showLines } from "./take.js";
 import { rove } from "./rove.js";
 
 const NEIGHBORS = 24n;
-const WAIT = 150; // ms between the slider's last move and the request
+const WAIT = 150; // ms from the last move of the slider to the request
 
 export class Explorer {
   /** on: {opened(seed or null), walk(seed), start(seed)}. */
@@ -53,7 +53,7 @@ export class Explorer {
     rove(this.parts.near);
   }
 
-  /** sample: what the wall has already, or undefined. */
+  /** sample: the one that the wall has loaded, or undefined. */
   open(model, view, seed, sample) {
     this.abort?.abort();
     this.abort = new AbortController();
@@ -86,7 +86,7 @@ export class Explorer {
     }
   }
 
-  /** The seeds after this one give the directions; only their latents matter here. */
+  /** Loads the neighbors: the latents of the following seeds are the directions. */
   async #neighbors() {
     this.nearAbort?.abort();
     this.nearAbort = new AbortController();
@@ -132,7 +132,7 @@ export class Explorer {
     return { seed: neighbor.seed, around: this.seed, radius: neighbor.radius };
   }
 
-  /** Shows a neighbor, or the sample itself. */
+  /** Shows a neighbor, or the sample itself for null. */
   #select(number) {
     this.neighbor = number;
     const neighbor = number === null ? null : this.neighbors[number];

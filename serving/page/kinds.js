@@ -1,15 +1,15 @@
-// How samples look, by the kind of their model: on a tile (face) and opened (body).
-// A kind that is not known is shown as what its values are: text, or a table.
+// Table of kinds: how samples are drawn on a tile (face) and in a dialog (body).
+// Samples of an unknown kind are shown by their values: as text, or as a table.
 
-const SMALL = 96; // pixels; smaller pictures are shown as the pixels they are
-const RATE = 16_000; // Hz, for sounds whose model does not say
-const ROWS = 256; // of a table; the rest is in the download
+const SMALL = 96; // pixels; pictures up to this width are enlarged without smoothing
+const RATE = 16_000; // Hz, for models without a sample rate
+const ROWS = 256; // of a table; the download has all
 
 const KINDS = {
   image: { format: "png", face: picture, body: picture, ratio: ([h, w]) => h / w },
   points: { format: "json", face: dot, body: pointTable, ratio: () => 1 },
   audio: { format: "json", face: wave, body: sound, ratio: () => 0.5 },
-  sequence: { format: "json", face: wave, body: drawnTable, ratio: () => 0.5 },
+  series: { format: "json", face: wave, body: drawnTable, ratio: () => 0.5 },
   video: { format: "json", face: still, body: film, ratio: ([, h, w]) => h / w },
   table: { format: "json", face: words, body: table, ratio: () => 0.6 },
   text: { format: "json", face: words, body: words, ratio: () => 0.6 },
@@ -18,20 +18,20 @@ const KINDS = {
 
 const kindOf = (model) => KINDS[model.kind] ?? KINDS.array;
 
-/** "png" or "json": what to ask the server for. */
+/** Returns the format to request: "png" or "json". */
 export const formatOf = (model) => kindOf(model).format;
 
-/** Height of a tile over its width. */
+/** Returns the height of a tile divided by its width. */
 export const ratioOf = (model) => Math.min(3, Math.max(1 / 3, kindOf(model).ratio(model.shape)));
 
-/** A width for tiles near the wanted one: whole pixels for small pictures, else null. */
+/** Returns a tile width near the wanted one that is a multiple of a small picture's, else null. */
 export function evenWidth(model, wanted) {
   const width = model.shape[1];
   if (model.kind !== "image" || width > SMALL) return null;
   return Math.max(1, Math.round(wanted / width)) * width;
 }
 
-/** A sample as the content of a tile; its button has the name. */
+/** Draws a sample as the content of a tile, whose button carries the accessible name. */
 export function face(model, sample) {
   const element = kindOf(model).face(model, sample);
   if (element instanceof HTMLImageElement) element.alt = "";
@@ -39,7 +39,7 @@ export function face(model, sample) {
   return element;
 }
 
-/** A sample at its full size. */
+/** Draws a sample at full size. */
 export function body(model, sample, description) {
   const element = kindOf(model).body(model, sample, description);
   if (element instanceof HTMLImageElement) element.alt = description;
@@ -80,7 +80,7 @@ function limits(values, range) {
   return low < high ? [low, high] : [(finite[0] ?? 0) - 1, (finite[0] ?? 0) + 1];
 }
 
-/** The first features of a sequence or a sound, over time. */
+/** Plots the first features of a series or a sound over time. */
 function wave(model, sample, width = 160, height = 80) {
   const [element, pen] = canvas(width, height);
   const rows = sample.values;
@@ -105,11 +105,11 @@ function dot(model, sample) {
   return element;
 }
 
-/** Points as dots on a square canvas; gives where each one is. */
-export function drawPoints(pen, side, points, [low, high], radius) {
-  const place = (x) => 6 + ((x - low) / (high - low)) * (side - 12);
+/** Draws points on a square canvas; returns their positions. */
+export function drawPoints(pen, size, points, [low, high], radius) {
+  const position = (x) => 6 + ((x - low) / (high - low)) * (size - 12);
   return points.map(([x, y = 0]) => {
-    const at = [place(x), side - place(y)];
+    const at = [position(x), size - position(y)];
     pen.beginPath();
     pen.arc(...at, radius, 0, 7);
     pen.fill();
@@ -134,7 +134,7 @@ function drawnTable(model, sample, description) {
 function table(model, { values }) {
   const holder = document.createElement("div");
   holder.className = "table";
-  holder.tabIndex = 0; // it scrolls
+  holder.tabIndex = 0; // scrolls by keyboard
   holder.role = "region";
   holder.setAttribute("aria-label", "Values");
   const element = holder.appendChild(document.createElement("table"));
@@ -178,7 +178,7 @@ function sound(model, sample, description) {
   return holder;
 }
 
-/** A WAV file of 16-bit samples; values: [time][channel]. */
+/** Encodes values [time][channel] as a WAV file of 16-bit samples. */
 export function wav(values, range, rate = RATE) {
   const channels = values[0]?.length ?? 1;
   const [low, high] = range ?? [-1, 1];

@@ -1,9 +1,9 @@
-// What is asked of the server, once as fields, and those as JSON, an address, and lines to copy.
-// Seeds are BigInts: they go to 2**63, and a JavaScript number is exact to 2**53 only.
+// Requests as fields, and their encodings: JSON, address, curl line, Python line.
+// Seeds are BigInts, as they are below 2**63 and a JavaScript number is exact up to 2**53.
 
 export const SEEDS = 2n ** 63n;
 
-/** Reads a seed as it was typed; null if it is none. */
+/** Parses a typed seed; null if it is invalid. */
 export function readSeed(text) {
   const plain = String(text).trim();
   if (!/^\d{1,19}$/.test(plain)) return null;
@@ -12,10 +12,10 @@ export function readSeed(text) {
 }
 
 export const seedRule = (text) =>
-  `A seed must be a whole number of at least 0 and below 2**63. Received: seed=${String(text).trim().slice(0, 40) || "nothing"}`;
+  `A seed must be an integer of at least 0 and below 2**63. Received: seed=${String(text).trim().slice(0, 40) || "nothing"}`;
 
 /**
- * The fields of POST /v1/generate.
+ * Returns the fields of POST /v1/generate.
  * view: {model, version, label, truncation}; version and label may be null.
  * what: {seeds} | {around, radius, seeds} | {interpolate, count}.
  */
@@ -28,7 +28,7 @@ export function fields(view, what, more = {}) {
   return Object.assign(found, more);
 }
 
-/** The class id of a sample: the chosen one, else the seed modulo the number of classes. */
+/** Returns the class id of a sample: the chosen one, else the seed modulo the number of classes. */
 export function classOf(model, view, seed) {
   if (!model.classes.count) return null;
   return view.label ?? Number(seed % BigInt(model.classes.count));
@@ -38,7 +38,7 @@ export function className(model, id) {
   return model.classes.names[id] ?? String(id);
 }
 
-/** 'sample of seed 7, class Coat', and where it lies if it is a neighbor or a frame. */
+/** Describes a sample, neighbor or frame, as in "sample of seed 7, class Coat". */
 export function describe(model, view, what) {
   const center = what.around ?? what.interpolate?.[0] ?? what.seed;
   const id = classOf(model, view, center);
@@ -55,18 +55,18 @@ export const toJSON = (found) => literal(found, { null: "null", true: "true", fa
 export function toAddress(base, found) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(found)) query.set(name, String(value));
-  // Commas separate the seeds, and need no escape in a query.
+  // Commas separate the seeds; a query may contain them unescaped.
   return `${new URL("v1/generate", base)}?${query.toString().replaceAll("%2C", ",")}`;
 }
 
 export function toCurl(base, found, file, token) {
   const header = token ? ' -H "Authorization: Bearer $TOKEN"' : "";
-  // URLSearchParams escapes the quote, so that nothing in a model's name ends the string.
+  // The quote is escaped, so that a model's name cannot end the string in the shell.
   return `curl -fsS${header} '${toAddress(base, found).replaceAll("'", "%27")}' -o ${file}`;
 }
 
 export function toPython(base, found, token) {
-  const { format, columns, ...rest } = found; // the client gives arrays
+  const { format, columns, ...rest } = found; // serving.Client returns arrays
   const words = Object.entries(rest).map(([name, value]) => `${name}=${pythonic(value)}`);
   const key = token ? ', token="…"' : "";
   const server = pythonic(new URL(".", base).href.replace(/\/$/, ""));

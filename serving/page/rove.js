@@ -1,4 +1,4 @@
-// One stop for Tab in a list of tiles, arrow keys inside it.
+// Roving tabindex: a list of tiles is one Tab stop; arrow keys move inside it.
 
 export function rove(list) {
   const tiles = () => [...list.querySelectorAll("button")];

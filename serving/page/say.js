@@ -1,10 +1,10 @@
-// What is going on, for the ear and, if asked, for the eye.
+// Status messages: for screen readers, and optionally visible.
 const status = document.getElementById("status");
 const toast = document.getElementById("toast");
 const banner = document.getElementById("banner");
 let hide;
 
-// A dialog makes all else inert, live regions too: they move into it, and out again.
+// A modal dialog makes everything outside it inert, live regions too: they move into the dialog.
 const place = () => document.querySelector("dialog[open]") ?? document.body;
 const move = () => status.parentElement !== place() && place().append(status, toast, banner);
 document.addEventListener("close", move, true);
@@ -25,7 +25,7 @@ export function complain(element, error) {
   (element.querySelector("p") ?? element).textContent = error ? error.message : "";
 }
 
-/** A bar that stays until it is given nothing. */
+/** Shows a bar that stays until it is called with null. */
 export function showBanner(text) {
   move();
   if (text && banner.hidden) say(text);

@@ -1,7 +1,7 @@
-// The settings, and the address that holds them: a link reproduces the view.
+// Settings, and their encoding in the address: a link reproduces the view.
 import { readSeed } from "./requests.js";
 
-export const SIZES = { s: 60, m: 88, l: 140 }; // about how wide a tile is, in CSS pixels
+export const SIZES = { s: 60, m: 88, l: 140 }; // approximate width of a tile, in CSS pixels
 
 export const defaults = () => ({
   model: null,

@@ -1,11 +1,11 @@
-// What leaves the page: lines on the clipboard, files in the downloads.
+// Clipboard and downloads.
 import { say } from "./say.js";
 
 export async function copy(text, name) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    copyByHand(text); // no clipboard over plain http to another machine
+    copyByHand(text); // browsers offer no clipboard on http pages of another machine
   }
   say(`Copied ${name}`, { seen: true });
 }
@@ -14,7 +14,7 @@ function copyByHand(text) {
   const field = document.createElement("textarea");
   field.value = text;
   field.className = "unseen";
-  // Inside the open dialog: all else is inert.
+  // Must be inside the open dialog, as everything else is inert.
   (document.querySelector("dialog[open]") ?? document.body).append(field);
   const before = document.activeElement;
   field.select();
@@ -32,7 +32,7 @@ export function save(blob, name) {
   say(`Saved ${name}`, { seen: true });
 }
 
-/** Rows of a name, a line and a button that copies it; rows: [name, what to say, text]. */
+/** Shows lines with a copy button; rows: [name, description for the button, text]. */
 export function showLines(holder, rows) {
   holder.replaceChildren(
     ...rows.map(([name, what, text]) => {

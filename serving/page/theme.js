@@ -1,4 +1,4 @@
-// Runs before the page is drawn, so that it never flashes in the other colors.
+// Color theme. Runs before the first paint, so that the page does not flash in other colors.
 (() => {
   const KEY = "keras-gan-theme";
   const NAMES = { auto: "as the system", light: "light", dark: "dark" };
@@ -9,7 +9,7 @@
       const found = localStorage.getItem(KEY);
       return found in NAMES ? found : "auto";
     } catch {
-      return "auto"; // storage is forbidden
+      return "auto"; // storage is not allowed
     }
   };
   const apply = (theme) => {
@@ -26,7 +26,7 @@
       try {
         localStorage.setItem(KEY, theme);
       } catch {
-        // it holds until the page is left
+        // the theme is kept until the page is left
       }
     });
   });

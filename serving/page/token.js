@@ -1,8 +1,8 @@
-// Asks for the token that a server wants.
+// Dialog that asks for a bearer token.
 import { complain } from "./say.js";
 import { ServerError } from "./api.js";
 
-/** line: what the server said; wrong: whether it has refused a token. */
+/** Asks for a token; line: the server's message; wrong: true if it refused a token. */
 export function askToken(line, wrong) {
   const dialog = document.getElementById("token");
   const field = document.getElementById("token-value");
@@ -15,8 +15,8 @@ export function askToken(line, wrong) {
     const submit = (event) => {
       event.preventDefault();
       if (/^[\x21-\x7e]+$/.test(field.value.trim())) return dialog.close("given");
-      const rule = "A token is made of plain letters, digits and signs, without spaces.";
-      complain(dialog.querySelector("[data-problem]"), new Error(rule)); // a header takes no other
+      const rule = "A token must consist of ASCII letters, digits and punctuation, without spaces.";
+      complain(dialog.querySelector("[data-problem]"), new Error(rule)); // the limits of a header
     };
     const form = document.getElementById("token-form");
     form.addEventListener("submit", submit);

@@ -1,12 +1,12 @@
-// A walk between two samples: frames on the way, a slider through them, and a play button.
+// Dialog of a walk: interpolates between two samples, with a slider and a play button.
 import { body, face, formatOf } from "./kinds.js";
 import { describe, fields, readSeed, seedRule, toCurl, toPython } from "./requests.js";
 import { complain } from "./say.js";
 import { icon, save, showLines } from "./take.js";
 
 const STEP = 90; // ms a frame
-const CALM_STEP = 500; // for who asked for less motion
-const WAIT = 250; // ms between the last key and the request
+const CALM_STEP = 500; // with prefers-reduced-motion
+const WAIT = 250; // ms from the last key to the request
 
 export class Walk {
   constructor(dialog, api, base) {
@@ -97,14 +97,14 @@ export class Walk {
 
   #show(number) {
     if (!this.frames) return;
-    const told = describe(this.model, this.view, { ...this.what, count: this.frames.length, frame: number });
+    const description = describe(this.model, this.view, { ...this.what, count: this.frames.length, frame: number });
     const old = this.parts.figure.firstElementChild;
     const frame = this.frames[number];
     if (old instanceof HTMLImageElement && frame.png) {
       old.src = `data:image/png;base64,${frame.png}`; // a new element would flicker
-      old.alt = told;
+      old.alt = description;
     } else {
-      this.parts.figure.replaceChildren(body(this.model, frame, told));
+      this.parts.figure.replaceChildren(body(this.model, frame, description));
     }
     this.parts.frame.value = number;
     this.parts.frame.setAttribute("aria-valuetext", `frame ${number + 1} of ${this.frames.length}`);
@@ -112,7 +112,7 @@ export class Walk {
     [...this.parts.film.children].forEach((item, i) => item.classList.toggle("on", i === number));
   }
 
-  /** There and back, until stopped. */
+  /** Plays forward and backward until stopped. */
   #play() {
     if (!this.frames) return;
     const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;

@@ -1,11 +1,11 @@
-// A wall of samples without an end: rows near the view are in the document, and no others.
-// Two spacers stand for the rest; when one comes near the view, the rows are laid out anew.
+// Endless wall of samples: only rows near the viewport are in the document.
+// Two spacers replace the others; when one nears the viewport, the rows are updated.
 
 const GAP = 4; // as in style.css
-const NEAR = 500; // px beyond the view at which rows are laid out anew
+const NEAR = 500; // px beyond the viewport within which rows are kept
 const BATCH = 16; // samples of a request
-const AT_ONCE = 3; // requests
-const MOST_ROWS = 200_000; // browsers end a page at some 30 million pixels
+const CONCURRENT = 3; // requests
+const MOST_ROWS = 200_000; // browsers limit a page to about 30 million pixels
 const KEPT = 4000; // samples
 const KEPT_BYTES = 64 * 2 ** 20;
 
@@ -45,7 +45,7 @@ export class Wall {
 
   /**
    * Shows other samples: view = {width, even, ratio, count, load(indices, signal), face(sample),
-   * name(index), tag(index)}; `fresh` forgets the old ones at once, else they stay until replaced.
+   * name(index), tag(index)}; `fresh` removes the old ones, else they stay until replaced.
    */
   show(view, { fresh = false } = {}) {
     this.abort?.abort();
@@ -71,7 +71,7 @@ export class Wall {
     this.lay();
   }
 
-  /** Samples that are there already: the explorer need not ask again. */
+  /** Returns a sample if it is loaded, so that the dialog need not request it. */
   sample(index) {
     return this.samples.get(index);
   }
@@ -88,7 +88,7 @@ export class Wall {
     for (const tile of this.grid.querySelectorAll(".tile")) this.#dress(tile);
   }
 
-  /** Moves the focus to a tile, wherever it is. */
+  /** Moves the focus to a tile, in the document or not. */
   focus(index) {
     if (!this.view) return;
     index = Math.max(0, Math.min(index, this.view.count - 1));
@@ -121,7 +121,7 @@ export class Wall {
     this.grid.setAttribute("aria-colcount", this.columns);
   }
 
-  /** Whether the rows that are there have the measures of new ones. */
+  /** Checks that the existing rows have the current dimensions. */
   #fits() {
     const row = this.rows.values().next().value;
     return row?.dataset.measures === this.#measures();
@@ -131,9 +131,9 @@ export class Wall {
     return `${this.columns} ${this.width} ${this.tall}`;
   }
 
-  /** Makes all rows anew; what was at the top of the view stays there. */
+  /** Rebuilds all rows; the first visible sample keeps its place. */
   #rebuild(first = 0) {
-    this.root.style.minHeight = `${this.root.offsetHeight}px`; // else the page shrinks and scrolls
+    this.root.style.minHeight = `${this.root.offsetHeight}px`; // otherwise the page would shrink and scroll
     for (const row of this.rows.values()) this.#retire(row);
     this.rows.clear();
     const row = Math.floor(first / this.columns);
@@ -147,7 +147,7 @@ export class Wall {
     this.root.style.minHeight = "";
   }
 
-  /** The part of the wall in view, in pixels from its top. */
+  /** Returns the visible part of the wall, in pixels from its top. */
   #seen() {
     const top = this.root.getBoundingClientRect().top;
     return { from: -top, to: innerHeight - top };
@@ -157,7 +157,7 @@ export class Wall {
     return Math.max(0, Math.floor(this.#seen().from / this.height)) * this.columns;
   }
 
-  /** Puts the rows near the view into the document and takes the others out. */
+  /** Adds the rows near the viewport to the document and removes the others. */
   lay() {
     if (!this.view || !this.room) return;
     const margin = NEAR + innerHeight;
@@ -188,7 +188,7 @@ export class Wall {
     this.#load();
   }
 
-  /** The tile with the focus may scroll away; the focus must not fall to the page. */
+  /** Keeps the focus on the wall when the focused tile is removed. */
   #keepFocus(first, last) {
     const tile = this.grid.contains(document.activeElement) && document.activeElement.dataset.index;
     if (!tile) return;
@@ -265,12 +265,12 @@ export class Wall {
   #setCurrent(index) {
     this.stop?.setAttribute("tabindex", "-1");
     if (this.grid.contains(document.activeElement) || this.#tile(index)) this.current = index;
-    // Tab must reach the wall wherever it was scrolled to.
+    // Tab must reach the wall at any scroll position.
     this.stop = this.#tile(index) ?? this.#tile(this.#firstSeen()) ?? null;
     this.stop?.setAttribute("tabindex", "0");
   }
 
-  /** Asks for what is missing near the view, from its top on, a few requests at once. */
+  /** Requests missing samples near the viewport, from its top, a few requests concurrently. */
   #load() {
     if (this.failed || !this.rows.size) return;
     const numbers = [...this.rows.keys()];
@@ -280,9 +280,9 @@ export class Wall {
     const missing = [];
     for (let batch = Math.floor(first / BATCH); batch * BATCH < last; batch++)
       if (!this.samples.has(batch * BATCH) && !this.loading.has(batch)) missing.push(batch);
-    const away = (batch) => (batch + 1 > top ? batch - top : 100 * (top - batch)); // above: later
+    const away = (batch) => (batch + 1 > top ? batch - top : 100 * (top - batch)); // rows above the viewport come last
     missing.sort((a, b) => away(a) - away(b));
-    while (this.loading.size < AT_ONCE && missing.length) this.#ask(missing.shift());
+    while (this.loading.size < CONCURRENT && missing.length) this.#ask(missing.shift());
   }
 
   async #ask(batch) {
@@ -318,7 +318,7 @@ export class Wall {
     while (this.samples.size > KEPT || this.bytes > KEPT_BYTES) {
       const { value, done } = oldest.next();
       if (done) return;
-      // Whole batches: #load looks at the first of each.
+      // Remove whole batches, as #load checks only the first sample of each.
       const batch = Math.floor(value / BATCH);
       if (this.rows.has(Math.floor(value / this.columns)) || batch === Math.floor(index / BATCH)) continue;
       for (let i = batch * BATCH; i < (batch + 1) * BATCH; i++) {

@@ -1,0 +1,274 @@
+"""Conversion of arrays to the fields of a data set: kind, layout, dtype, class ids."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_gan.datasets.values import Range
+from keras_gan.errors import UsageError
+from keras_gan.spec import Field, dtypes_of, is_number, label_field, storage_of
+from serving import kinds
+from serving.kinds import image
+
+_CHANNELS = tuple(image.MODES)
+
+
+class UnknownRangeError(UsageError):
+    """Error for floating-point values whose range is neither stated nor [-1, 1].
+
+    Args:
+        message: the error's line.
+        low: smallest value.
+        high: largest value.
+    """
+
+    def __init__(self, message: str, low: float, high: float):
+        super().__init__(message)
+        self.low, self.high = low, high
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldOptions:
+    """How arrays are read as fields.
+
+    Every option but `layout` is for `samples`, or a mapping from names of fields to values.
+
+    Args:
+        kind: kind of the field; found from the array by default.
+        layout: `"NHWC"`, or `"NCHW"` for images with the channels first.
+        value_range: smallest and largest stored value.
+        meta: metadata by name, see `keras_gan.spec.Field`.
+    """
+
+    kind: Any = None
+    layout: str = "NHWC"
+    value_range: Any = None
+    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Checks that options by field name only name fields that exist."""
+        for option, value in (("kind", self.kind), ("value_range", self.value_range)):
+            self._check_names(option, value, names)
+        for option, value in self.meta.items():
+            self._check_names(option, value, names)
+
+    def kind_of(self, name: str) -> str | None:
+        """Returns the kind given for a field."""
+        return _option_of(self.kind, name)
+
+    def range_of(self, name: str) -> Range | None:
+        """Returns the range given for a field's stored values.
+
+        Raises:
+            UsageError: it is not a pair of numbers in ascending order.
+        """
+        return _check_range(_option_of(self.value_range, name))
+
+    def meta_of(self, name: str) -> dict[str, Any]:
+        """Returns the metadata given for a field."""
+        given = {key: _option_of(value, name) for key, value in self.meta.items()}
+        return {key: value for key, value in given.items() if value is not None}
+
+    @staticmethod
+    def _check_names(option: str, value: Any, names: Sequence[str]) -> None:
+        unknown = sorted(set(value) - set(names)) if isinstance(value, Mapping) else []
+        if unknown:
+            raise UsageError(
+                f"`{option}` must name fields of the data set, {', '.join(names)}. "
+                f"Received: {option}={value!r}"
+            )
+
+
+def to_array(x: Any, name: str, field_name: str, options: FieldOptions) -> np.ndarray:
+    """Checks the dtype and rank of an array and returns it with channels last, floats as float32.
+
+    Args:
+        x: the array.
+        name: name of the array in errors, such as `x_test`.
+        field_name: name of the field.
+        options: how it is read.
+
+    Raises:
+        UsageError: something other than an array, or an array that fits no kind.
+    """
+    if not isinstance(x, np.ndarray):
+        raise UsageError(f"Samples must be a numpy array. Received: {name} of type {type(x)}")
+    kind = options.kind_of(field_name)
+    if kind is not None:
+        kinds.get(kind)
+    if kind is None and field_name == "samples":
+        _check_inferable(x, name)
+    kind = kind or infer_kind(x, field_name)
+    is_float = np.issubdtype(x.dtype, np.floating)
+    if is_float and x.dtype != np.float32 and not isinstance(x, np.memmap):
+        x = x.astype(np.float32)
+    if kind == "image":
+        return _to_nhwc(x, options.layout, name)
+    return x
+
+
+def to_field(x: np.ndarray, name: str, options: FieldOptions) -> Field:
+    """Returns the field that a converted array holds.
+
+    Args:
+        x: what `to_array` returned.
+        name: name of the field.
+        options: how it is read.
+
+    Raises:
+        UsageError: options that do not fit the kind, or values whose range is unclear.
+    """
+    kind = options.kind_of(name) or infer_kind(x, name)
+    storage, given = storage_of(kind), options.range_of(name)
+    value_range = kinds.get(kind).value_range
+    if value_range is None and given is not None:
+        ranged = [key for key in kinds.names() if kinds.get(key).value_range is not None]
+        raise UsageError(
+            f"`value_range` is for {', '.join(ranged)} only. Received: value_range={list(given)} "
+            f"for {name} of kind {kind!r}"
+        )
+    if value_range is not None and given is None and x.dtype.name not in storage.ranges:
+        _check_normalized(x, storage.plural)
+    if kind == "label":
+        return label_field(1 + int(x.max(initial=0)))
+    meta = options.meta_of(name)
+    if value_range is not None:
+        meta["value_range"] = value_range
+    return Field(kind, x.shape[1:], _batch_dtype(x.dtype, dtypes_of(kind, x.ndim - 1)), meta)
+
+
+def to_labels(y: Any, count: int, name: str) -> np.ndarray:
+    """Checks class ids and returns them as int32, `(count,)`.
+
+    Raises:
+        UsageError: labels that are not one non-negative integer for each sample.
+    """
+    y = np.asarray(y)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim == 2:
+        raise UsageError(
+            "Labels must be class ids, (count,); for one-hot labels write "
+            f"{name}.argmax(axis=1). Received: {name}.shape={y.shape}"
+        )
+    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+        raise UsageError(
+            f'Labels must be integers, (count,); write {name}.astype("int32") if they are whole '
+            f"numbers. Received: {name}.dtype={y.dtype}, shape={y.shape}"
+        )
+    if len(y) != count:
+        raise UsageError(
+            f"There must be one label for each sample. Received: {count} samples and {len(y)} "
+            f"labels in {name}"
+        )
+    if count and not 0 <= y.min() <= y.max() < 2**31:
+        raise UsageError(
+            "Labels must be class ids from 0 to the number of classes minus 1. "
+            f"Received: {name} from {y.min()} to {y.max()}"
+        )
+    return y.astype(np.int32)
+
+
+def infer_kind(x: np.ndarray, name: str) -> str:
+    """Returns the kind that an array has by its dtype and rank."""
+    is_float = np.issubdtype(x.dtype, np.floating)
+    if is_float and x.ndim == 2:
+        return "points"
+    is_image = x.ndim == 4 and x.shape[-1] in _CHANNELS and (is_float or x.dtype == np.uint8)
+    if is_image or name == "samples":
+        return "image"
+    return "label" if x.ndim == 1 and np.issubdtype(x.dtype, np.integer) else "array"
+
+
+def _option_of(value: Any, name: str) -> Any:
+    if isinstance(value, Mapping):
+        return value.get(name)
+    return value if name == "samples" else None
+
+
+def _check_range(value_range: Any) -> Range | None:
+    if value_range is None:
+        return None
+    is_pair = isinstance(value_range, Sequence) and len(value_range) == 2
+    if not is_pair or not all(map(is_number, value_range)) or value_range[0] >= value_range[1]:
+        raise UsageError(
+            "`value_range` must be [smallest, largest], two numbers in ascending order. "
+            f"Received: value_range={value_range!r}"
+        )
+    return float(value_range[0]), float(value_range[1])
+
+
+def _check_inferable(x: np.ndarray, name: str) -> None:
+    """Checks that samples whose kind is not given are images or points."""
+    is_float = np.issubdtype(x.dtype, np.floating)
+    if not is_float and x.dtype != np.uint8:
+        raise UsageError(
+            "Samples must be uint8 or floating point; for whole numbers from 0 to 255 write "
+            f'{name}.astype("uint8"). Received: {name}.dtype={x.dtype}'
+        )
+    if x.ndim not in (3, 4) and not (x.ndim == 2 and is_float):
+        raise UsageError(
+            "Images must have the shape (count, height, width) or (count, height, width, "
+            "channels), and points be floating point, (count, features); other samples need the "
+            f"option kind. Received: {name}.shape={x.shape}, dtype={x.dtype}"
+        )
+
+
+def _to_nhwc(x: np.ndarray, layout: str, name: str) -> np.ndarray:
+    if layout not in ("NHWC", "NCHW"):
+        raise UsageError(f'`layout` must be "NHWC" or "NCHW". Received: layout={layout!r}')
+    if x.ndim not in (3, 4):
+        raise UsageError(
+            "Images must have the shape (count, height, width) or (count, height, width, "
+            f"channels). Received: {name}.shape={x.shape}"
+        )
+    if x.ndim == 3:
+        if x.shape[-1] in _CHANNELS and x.shape[1] != x.shape[2]:
+            raise UsageError(
+                "Images must have a first dimension that counts them; write "
+                f"{name}[np.newaxis] for a single one. Received: {name}.shape={x.shape}"
+            )
+        return x[..., np.newaxis]
+    if layout == "NCHW":
+        return np.moveaxis(x, 1, -1)
+    if x.shape[-1] not in _CHANNELS and x.shape[1] in _CHANNELS:
+        raise UsageError(
+            'Images must have their channels last; write layout: "NCHW" for images with the '
+            f"channels first. Received: {name}.shape={x.shape}"
+        )
+    return x
+
+
+def _check_normalized(x: np.ndarray, plural: str) -> None:
+    """Refuses floating-point values whose range would have to be guessed."""
+    if not np.issubdtype(x.dtype, np.floating):
+        return  # another dtype is refused later, by name
+    low, high = (float(f(x)) if x.size else 0.0 for f in (np.nanmin, np.nanmax))
+    if (-1 <= low < 0 and high <= 1) or not np.isfinite([low, high]).all():
+        return  # values that are not finite are refused later, with their index
+    advice = "[0, 1]" if low >= 0 and high <= 1 else "[0, 255]"
+    if low < 0 or high > 255:
+        advice = "[smallest, largest]"
+    raise UnknownRangeError(
+        f"Floating-point {plural} must be in [-1, 1], with negative values, or have their range "
+        f"stated: write value_range: {advice}. Received: values from {low:g} to {high:g}",
+        low,
+        high,
+    )
+
+
+def _batch_dtype(stored: np.dtype, dtypes: tuple[str, ...]) -> str:
+    """Returns the dtype of stored values in a batch.
+
+    It is the kind's default unless the kind allows a dtype closer to the stored one.
+    """
+    if np.issubdtype(stored, np.floating):
+        return "float32"  # refused later where only integers are allowed
+    is_wide = stored.itemsize > 4 or stored.name == "uint32"
+    wanted = stored.name if stored.name in ("uint8", "bool") else "int64" if is_wide else "int32"
+    is_open = "int32" in dtypes and dtypes[0] != "int32"  # neither ids nor measurements alone
+    return wanted if is_open else dtypes[0]

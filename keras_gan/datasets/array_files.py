@@ -1,0 +1,86 @@
+"""Reading of .npy and .npz files, without ever loading pickled objects."""
+
+from __future__ import annotations
+
+import contextlib
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from keras_gan.errors import UsageError
+
+_DAMAGE = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, MemoryError)
+_PICKLE_PROTOCOL = b"\x80"  # first byte of every pickle of protocol 2 or later
+
+
+def read(file: Path, memory_limit: int) -> dict[str, np.ndarray]:
+    """Reads all arrays of a file by name; the array of a .npy file is called `x`.
+
+    Args:
+        file: the file.
+        memory_limit: bytes above which the array of a .npy file is memory-mapped.
+
+    Raises:
+        UsageError: a file that is missing, damaged or holds pickled objects.
+    """
+    if not file.is_file():
+        raise UsageError(f"The file of arrays must exist. Received: path={str(file)!r}")
+    try:
+        if file.suffix == ".npy" and not zipfile.is_zipfile(file):
+            return {"x": _read_npy(file, memory_limit)}
+        return _read_npz(file)
+    except _DAMAGE as error:
+        if _holds_objects(file):
+            raise UsageError(
+                "Arrays must hold numbers: pickled objects are never loaded, because loading "
+                f"one can run any program. Received: {file}"
+            ) from error
+        raise UsageError(
+            f"A file of arrays must be whole and readable. Received: {file}: {error}"
+        ) from error
+
+
+def _read_npy(file: Path, memory_limit: int) -> np.ndarray:
+    content = np.load(file, "r", allow_pickle=False)
+    return content if content.nbytes > memory_limit else np.array(content)
+
+
+def _read_npz(file: Path) -> dict[str, np.ndarray]:
+    # numpy leaves a damaged .npz file open unless it is given an open file.
+    with file.open("rb") as stream:
+        content = np.load(stream, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            return {"x": np.array(content)}
+        with content:
+            return {name: content[name] for name in content.files}
+
+
+def _holds_objects(file: Path) -> bool:
+    """Returns whether a file that numpy refused is a pickle or has arrays of Python objects."""
+    with contextlib.suppress(*_DAMAGE), file.open("rb") as stream:
+        if not zipfile.is_zipfile(stream):
+            stream.seek(0)
+            return _is_pickled(stream)
+        with zipfile.ZipFile(stream) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as member:
+                    if _is_pickled(member):
+                        return True
+    return False
+
+
+def _is_pickled(stream: IO[bytes]) -> bool:
+    """Returns whether a stream is a pickle, or a .npy array of Python objects by its header."""
+    prefix = np.lib.format.MAGIC_PREFIX
+    start = stream.read(len(prefix) + 2)
+    if not start.startswith(prefix):
+        return start.startswith(_PICKLE_PROTOCOL)
+    version = start[len(prefix)]
+    read_header = {
+        1: np.lib.format.read_array_header_1_0,
+        2: np.lib.format.read_array_header_2_0,
+    }.get(version)
+    return read_header is not None and read_header(stream)[2].hasobject

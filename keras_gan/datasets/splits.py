@@ -1,0 +1,149 @@
+"""Splits of a data set: training and held-out examples, and how they are divided."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from keras_gan.errors import UsageError
+from keras_gan.spec import is_number
+
+
+class OwnSplitsError(UsageError):
+    """Error for the option `held_out` on data that have held-out examples of their own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One split of a data set: rows of arrays that other splits may share.
+
+    Args:
+        samples: array of samples, `(count, ...)`. Images are uint8 or floating point, NHWC;
+            points are floating point, `(count, features)`.
+        labels: int32 class ids of the rows of `samples`, `(count,)`; `None` without labels.
+        index: rows of the arrays that make the split, in order; `None` for all of them.
+        disjoint: whether it is known to share no sample with another split.
+        others: arrays of further fields by name, `(count, ...)`.
+    """
+
+    samples: np.ndarray
+    labels: np.ndarray | None = None
+    index: np.ndarray | None = None
+    disjoint: bool = False
+    others: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.samples if self.index is None else self.index)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The whole arrays of all fields by name: samples, labels if there are any, others."""
+        labels = {} if self.labels is None else {"labels": self.labels}
+        return {"samples": self.samples, **labels, **dict(sorted(self.others.items()))}
+
+    @property
+    def row_numbers(self) -> np.ndarray:
+        """Rows of the arrays that make the split, in order."""
+        return np.arange(len(self.samples)) if self.index is None else self.index
+
+
+def hold_out(whole: Split, fraction: float) -> dict[str, Split]:
+    """Divides a split into `"train"` and `"held_out"` by the content of its samples.
+
+    The samples are sorted by a hash of their content and the first ones are held out. The choice
+    looks random, does not depend on the training seed or on the order of the files, and never
+    separates copies of one sample.
+
+    Args:
+        whole: the examples to divide.
+        fraction: share to hold out, at least 0 and below 1; if not 0, at least one is held out.
+
+    Raises:
+        UsageError: a fraction outside the range, or samples that cannot be divided.
+    """
+    if not is_number(fraction) or not 0 <= fraction < 1:
+        raise UsageError(
+            "`held_out` must be the share of the samples to hold out, at least 0 and below 1. "
+            f"Received: held_out={fraction!r}"
+        )
+    rows = whole.row_numbers
+    if fraction == 0 or len(rows) < 2:
+        return {"train": whole}
+    digests = np.fromiter((_digest(whole.samples[i]) for i in rows), np.uint64, len(rows))
+    wanted = max(1, round(fraction * len(rows)))
+    limit = np.sort(digests)[wanted - 1]
+    held = digests <= limit
+    if len(rows) - held.sum() < min(2, len(rows) - 1):
+        held = digests < limit  # copies that cannot be divided are all trained on
+    if not held.any():
+        raise UsageError(
+            "Samples can be held out only if at least two differ; held_out=0 holds none out. "
+            f"Received: {len(rows)} samples that are all the same"
+        )
+    return {
+        "train": dataclasses.replace(whole, index=rows[~held], disjoint=True),
+        "held_out": dataclasses.replace(whole, index=rows[held], disjoint=True),
+    }
+
+
+def divide(splits: dict[str, Split], held_out: float | None, noun: str) -> dict[str, Split]:
+    """Holds samples out, 0.1 of them by default, unless the data have held-out ones.
+
+    Args:
+        splits: the splits of the data: `"train"`, and perhaps `"held_out"`.
+        held_out: the option `held_out`.
+        noun: what the data are, for the error.
+
+    Raises:
+        OwnSplitsError: `held_out` is given for data with splits of their own.
+    """
+    if "held_out" not in splits:
+        return hold_out(splits["train"], 0.1 if held_out is None else held_out)
+    if held_out is not None:
+        raise OwnSplitsError(
+            f"`held_out` must not be given for {noun} with held-out samples of its own. "
+            f"Received: held_out={held_out!r}"
+        )
+    return splits
+
+
+def without_copies(splits: dict[str, Split]) -> dict[str, Split]:
+    """Removes the held-out samples that are also training samples.
+
+    Raises:
+        UsageError: every held-out sample is a training sample.
+    """
+    train, held_out = splits.get("train"), splits.get("held_out")
+    if train is None or held_out is None or (train.disjoint and held_out.disjoint):
+        return splits
+    seen = {_digest(train.samples[row]) for row in train.row_numbers}
+    rows = held_out.row_numbers
+    kept = rows[[_digest(held_out.samples[row]) not in seen for row in rows]]
+    if len(kept) == len(rows):
+        return splits
+    if not len(kept):
+        raise UsageError(
+            "Held-out samples must not be training samples. "
+            f"Received: {len(rows)} that are all among the {len(train)} training samples"
+        )
+    return {**splits, "held_out": dataclasses.replace(held_out, index=kept, disjoint=True)}
+
+
+def check_drawn(count: int, held_out_count: int, data_seed: int) -> None:
+    """Checks the numbers of samples to draw and the seed that fixes them."""
+    for name, value, least in (
+        ("count", count, 2),
+        ("held_out_count", held_out_count, 1),
+        ("data_seed", data_seed, 0),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise UsageError(
+                f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}"
+            )
+
+
+def _digest(sample: np.ndarray) -> int:
+    return int.from_bytes(hashlib.blake2b(sample.tobytes(), digest_size=8).digest(), "big")

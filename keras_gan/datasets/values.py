@@ -1,0 +1,145 @@
+"""Checks of stored arrays against the fields that they hold, before the first training step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from keras_gan.datasets.splits import Split
+from keras_gan.errors import UsageError
+from keras_gan.spec import Field, Spec
+
+Range = tuple[float, float]
+
+_SCAN_BYTES = 2**26  # values are checked in pieces of this size
+
+
+def check_splits(
+    splits: Mapping[str, Split], spec: Spec, raw_ranges: Mapping[str, Range | None]
+) -> None:
+    """Checks dtype, shape, range and finiteness of every array of every split.
+
+    Args:
+        splits: the splits by name.
+        spec: the fields that they must hold.
+        raw_ranges: smallest and largest value that each field's arrays may hold.
+
+    Raises:
+        UsageError: an array that does not fit its field.
+    """
+    checked: set[int] = set()  # splits may share their arrays
+    for name, part in splits.items():
+        _check_fields(name, part, spec)
+        for field_name, array in part.arrays.items():
+            if field_name != "labels" and id(array) not in checked:
+                field = spec.fields[field_name]
+                _check_array(f"{name} {field_name}", array, field)
+                _check_values(name, field_name, array, field, raw_ranges[field_name])
+                checked.add(id(array))
+        _check_labels(name, part, spec)
+
+
+def raw_range(field: Field, array: np.ndarray) -> Range | None:
+    """Returns the range that a stored array may have by default; `None` if it is unbounded."""
+    stored = field.storage.ranges.get(array.dtype.name)
+    return stored or field.meta.get("value_range") or field.kind_range
+
+
+def _check_fields(name: str, part: Split, spec: Spec) -> None:
+    """Checks that a split has all fields, with one row for each sample."""
+    if (part.labels is None) != (spec.num_classes == 0):
+        raise UsageError(
+            "A data set must have labels in all of its splits or in none. "
+            f"Received: num_classes={spec.num_classes} and {name} "
+            f"{'without' if part.labels is None else 'with'} labels"
+        )
+    if part.arrays.keys() != spec.fields.keys():
+        raise UsageError(
+            f"Every split must have the fields {', '.join(spec.fields)}. "
+            f"Received: {name} with {', '.join(part.arrays)}"
+        )
+    for field_name, array in part.others.items():
+        if len(array) != len(part.samples):
+            raise UsageError(
+                f"There must be one value of `{field_name}` for each sample. Received: "
+                f"{len(part.samples)} samples and {len(array)} values in {name}"
+            )
+
+
+def _check_array(name: str, array: np.ndarray, field: Field) -> None:
+    """Checks the shape and the dtype of a stored array."""
+    shape = tuple(array.shape[1:])
+    if not field.accepts_shape(shape):
+        raise UsageError(
+            f"Each value of a field must have the field's shape, {field.shape}. "
+            f"Received: {name} of shape {shape}"
+        )
+    dtype = array.dtype
+    is_float = np.issubdtype(dtype, np.floating)
+    is_whole = np.issubdtype(dtype, np.integer) or dtype == np.bool_
+    wants_float = "float" in field.dtype
+    if not (is_float if wants_float else is_whole) and dtype.name not in field.storage.ranges:
+        wanted = (*field.storage.ranges, "floating point" if wants_float else "integers")
+        raise UsageError(
+            f"Values of kind {field.kind!r} must be {' or '.join(wanted)}. "
+            f"Received: {name} of dtype={dtype}"
+        )
+
+
+def _check_values(
+    name: str, field_name: str, array: np.ndarray, field: Field, limits: Range | None
+) -> None:
+    """Checks that values are finite and within their range."""
+    ids = field.meta.get("num_classes") or len(field.meta.get("vocabulary", ()))
+    if ids:
+        _check_ids(f"{name} {field_name}", array, ids)
+        return
+    is_float = np.issubdtype(array.dtype, np.floating)
+    if not is_float and limits == field.storage.ranges.get(array.dtype.name):
+        return  # the dtype cannot hold a value outside this range
+    for first, piece in _pieces(array):
+        finite = np.isfinite(piece)
+        if not finite.all():
+            at = np.argwhere(~finite)[0]
+            where = (first + int(at[0]), *(int(i) for i in at[1:]))
+            raise UsageError(
+                f"Values of `{field_name}` must be finite. "
+                f"Received: {piece[tuple(at)]} in {name} at index {where}"
+            )
+        if limits is not None and not (limits[0] <= piece.min() and piece.max() <= limits[1]):
+            raise UsageError(
+                f"Values of `{field_name}` must lie within value_range={list(limits)}. "
+                f"Received: values from {piece.min():g} to {piece.max():g} in {name}"
+            )
+
+
+def _check_ids(name: str, array: np.ndarray, count: int) -> None:
+    if array.size and not (array.min() >= 0 and array.max() < count):
+        raise UsageError(
+            f"Ids must be integers from 0 to {count - 1}. "
+            f"Received: {name} from {array.min()} to {array.max()}"
+        )
+
+
+def _check_labels(name: str, part: Split, spec: Spec) -> None:
+    """Checks the class ids of the rows that belong to a split."""
+    if part.labels is None:
+        return
+    if part.labels.shape != (len(part.samples),):
+        raise UsageError(
+            "There must be one label for each sample. Received: "
+            f"{len(part.samples)} samples and labels of shape {part.labels.shape} in {name}"
+        )
+    used = part.labels if part.index is None else part.labels[part.index]
+    if len(used) and not (used.min() >= 0 and used.max() < spec.num_classes):
+        raise UsageError(
+            f"Labels must be class ids from 0 to {spec.num_classes - 1}. "
+            f"Received: labels from {used.min()} to {used.max()} in {name}"
+        )
+
+
+def _pieces(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    step = max(1, _SCAN_BYTES // max(1, array.nbytes // max(1, len(array))))
+    for first in range(0, len(array), step):
+        yield first, array[first : first + step]

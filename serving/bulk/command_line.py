@@ -1,0 +1,126 @@
+"""Command line of `keras-gan sample` for shards: options, progress, interruption."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from serving.bulk.job import BulkJob, plan
+from serving.bulk.runner import run
+from serving.bundle import Bundle
+from serving.errors import UsageError
+
+
+def command(options: Any) -> int:
+    """Runs `keras-gan sample` into a folder of shards; returns the exit status.
+
+    Args:
+        options: parsed by `serving.cli`.
+
+    Raises:
+        UsageError: options that do not fit shards or each other.
+    """
+    job = _plan(options)
+    progress = _ProgressLine()
+    engine = options.engine or "processes"
+    try:
+        with _interrupted_by_sigterm():
+            index = run(
+                job, options.out, options.workers, engine, options.overwrite, progress.update
+            )
+    except KeyboardInterrupt as interrupt:
+        progress.clear()
+        print(
+            "keras-gan: stopped; run the same command again to make the shards that are missing",
+            file=sys.stderr,
+        )
+        return 143 if interrupt.args else 130
+    finally:
+        progress.clear()
+    made, seconds = index["made"], time.monotonic() - progress.start
+    rate = f"{made / seconds:.0f} samples/s" if made else "all of them existed"
+    print(
+        f"Wrote {options.out}: {job.count} samples of {job.name} in {job.shards} "
+        f"{'shard' if job.shards == 1 else 'shards'}, {rate}"
+    )
+    return 0
+
+
+def _plan(options: Any) -> BulkJob:
+    if options.each or not options.out:
+        raise UsageError(
+            "Shards are written to --out FOLDER/, and --each cannot be combined with them. "
+            f"Received: --out {options.out} --each {options.each}"
+        )
+    if "://" in options.bundle:
+        raise UsageError(f"Shards are made from a bundle on disk. Received: {options.bundle!r}")
+    return plan(
+        Bundle(options.bundle, precision=options.precision, threads=1, device="cpu"),
+        options.shard_size,
+        seed=options.seed,
+        count=options.count,
+        form=options.format or "webdataset",
+        labels=options.labels and [name.strip() for name in options.labels.split(",")],
+        truncation=options.truncation,
+        batch_size=options.batch_size,
+        metadata=not options.no_metadata,
+    )
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Handles SIGTERM, which clusters send, as Ctrl-C."""
+
+    def interrupt(number: int, _: Any) -> None:
+        raise KeyboardInterrupt(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python allows signal handlers in the main thread only
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _ProgressLine:
+    """Progress on standard error: one line that is rewritten on a terminal, else a line in 30 s."""
+
+    def __init__(self) -> None:
+        self.start = time.monotonic()
+        self._terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._next = self.start + (0.0 if self._terminal else 30.0)
+        self._shown = 0
+
+    def update(self, job: BulkJob, existing: int, made: int) -> None:
+        """Shows the number of samples, the rate and the time that is left."""
+        now = time.monotonic()
+        if now < self._next or sys.stderr is None:
+            return
+        self._next = now + (0.2 if self._terminal else 30.0)
+        rate = made / max(now - self.start, 1e-9)
+        left = (job.count - existing) / max(rate, 1e-9)
+        line = f"{existing} of {job.count} samples, {rate:.0f}/s, {_duration(left)} left"
+        if self._terminal:
+            print(f"\r{line:<{self._shown}}", end="", file=sys.stderr, flush=True)
+            self._shown = len(line)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Removes the line from a terminal."""
+        if self._shown:
+            print(f"\r{'':<{self._shown}}\r", end="", file=sys.stderr, flush=True)
+            self._shown = 0
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

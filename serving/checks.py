@@ -1,0 +1,175 @@
+"""Checks of the values in requests: integers, numbers, booleans, seeds, columns of integers.
+
+Needs numpy alone. Every check raises a `UsageError` that states the rule and the received value;
+the HTTP server answers it with status 400.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from serving.errors import UsageError, short_repr
+
+MAX_SEED = 2**63 - 1
+_MAX_RANK = 8
+
+
+def check_integer(name: str, value: Any, low: int, high: int) -> int:
+    """Returns an integer from `low` to `high`.
+
+    Raises:
+        UsageError: another type (booleans and floats included), or out of range.
+    """
+    if type(value) is not int or not low <= value <= high:
+        most = "2**63 - 1" if high == MAX_SEED else high
+        raise UsageError(
+            f"`{name}` must be an integer from {low} to {most}. "
+            f"Received: {name}={short_repr(value)}"
+        )
+    return value
+
+
+def check_number(name: str, value: Any, low: float, high: float) -> float:
+    """Returns a finite number from `low` to `high`, as a float.
+
+    Raises:
+        UsageError: another type (booleans included), NaN, or out of range.
+    """
+    if not (type(value) in (int, float) and low <= value <= high and math.isfinite(value)):
+        raise UsageError(
+            f"`{name}` must be a number from {low} to {high}. Received: {name}={short_repr(value)}"
+        )
+    return float(value)
+
+
+def check_boolean(name: str, value: Any) -> bool:
+    """Returns a boolean.
+
+    Raises:
+        UsageError: another type.
+    """
+    if type(value) is not bool:
+        raise UsageError(f"`{name}` must be true or false. Received: {name}={short_repr(value)}")
+    return value
+
+
+def check_seed_list(name: str, value: Any) -> np.ndarray:
+    """Converts one seed or a list of seeds from JSON to an int64 array of shape `(n,)`.
+
+    Raises:
+        UsageError: an empty list, or an element that is not an integer from 0 to 2**63 - 1.
+    """
+    if type(value) is int:
+        value = [value]
+    if type(value) is not list or not value:
+        raise UsageError(f"`{name}` must be a list of seeds. Received: {name}={short_repr(value)}")
+    for seed in value:
+        if type(seed) is not int or not 0 <= seed <= MAX_SEED:
+            raise UsageError(
+                "A seed must be an integer of at least 0 and below 2**63. "
+                f"Received: {name}={short_repr(value)}"
+            )
+    return np.array(value, np.int64)
+
+
+def check_column(name: str, values: np.ndarray, high: int = MAX_SEED) -> np.ndarray:
+    """Converts integers of shape `(n,)` or `(n, 1)` to an int64 array of shape `(n,)`.
+
+    Args:
+        name: plural name of the column, `"seeds"` or `"labels"`; errors use the singular too.
+        values: array of any dtype.
+        high: largest allowed value; the smallest is 0.
+
+    Raises:
+        UsageError: another shape or dtype, or a value out of range.
+    """
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1 or values.dtype.kind not in "iu":
+        raise UsageError(
+            f"`{name}` must be integers of shape [n] or [n, 1]. "
+            f"Received: shape={list(values.shape)}, dtype={values.dtype}"
+        )
+    is_signed = values.dtype.kind == "i"
+    too_small = is_signed and values.size and int(values.min()) < 0
+    # int64 cannot exceed the largest seed: such requests save the second pass.
+    may_exceed = high < MAX_SEED or not is_signed
+    if too_small or (may_exceed and values.size and int(values.max()) > high):
+        wrong = next(x for x in map(int, values) if not 0 <= x <= high)
+        rule = "at least 0 and below 2**63" if high == MAX_SEED else f"0 to {high}"
+        one = name.removesuffix("s")
+        raise UsageError(f"A {one} must be {rule}. Received: {one}={wrong}")
+    return values.astype(np.int64)
+
+
+def check_finite(name: str, values: np.ndarray) -> None:
+    """Checks that all values of a float array are finite.
+
+    Raises:
+        UsageError: NaN or infinity; the error shows the first.
+    """
+    finite = np.isfinite(values)
+    if not finite.all():
+        raise UsageError(f"`{name}` must be finite numbers. Received: {name}={values[~finite][0]}")
+
+
+def check_label_count(received: int, count: int) -> None:
+    """Checks that there is one label for all samples, or one for each.
+
+    Args:
+        received: number of labels.
+        count: number of samples.
+
+    Raises:
+        UsageError: another number.
+    """
+    if received not in (1, count):
+        raise UsageError(
+            f"`labels` must be one for all or one for each of the {count} seeds. "
+            f"Received: {received} labels"
+        )
+
+
+def flatten(value: Any, real: bool) -> tuple[list[Any], list[int]]:
+    """Flattens nested lists of numbers from JSON; returns the numbers and their shape.
+
+    `numpy.array` would first look for a dtype that holds every element: a single long string would
+    make all elements as wide.
+
+    Args:
+        value: a number, or lists of equal length nested at most 8 deep.
+        real: allow floats as well as integers.
+
+    Raises:
+        ValueError: rows of different lengths.
+        TypeError: an element of another type; the message is the type's name.
+    """
+    flat, shape = [value], []
+    while type(flat[0]) is list:
+        size = len(flat[0])
+        if len(shape) == _MAX_RANK or any(type(x) is not list or len(x) != size for x in flat):
+            raise ValueError("rows of different lengths")
+        shape.append(size)
+        if not size:
+            return [], shape
+        flat = list(chain.from_iterable(flat))
+    kinds = set(map(type, flat))
+    if list in kinds:
+        raise ValueError("rows of different lengths")
+    if other := kinds - ({int, float} if real else {int}):
+        raise TypeError(min(kind.__name__ for kind in other))
+    return flat, shape
+
+
+def integer_array(flat: list[int], shape: list[int]) -> np.ndarray:
+    """Returns an int64 array, or a uint64 array if a value is too large for int64.
+
+    Raises:
+        OverflowError: a value does not fit uint64 either.
+    """
+    dtype = np.uint64 if min(flat) >= 0 and max(flat) >= 2**63 else np.int64
+    return np.array(flat, dtype).reshape(shape)

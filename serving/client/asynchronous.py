@@ -1,0 +1,171 @@
+"""Client for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import io
+import itertools
+import time
+from typing import Any, Unpack
+
+import numpy as np
+
+from serving.client.arguments import SampleArguments, check_arguments
+from serving.client.base import IDLE_CONNECTIONS, ClientBase
+from serving.client.endpoint import BUSY, accept
+from serving.client.http_types import Exchange, Request, Response, ServerError, T
+
+
+class AsyncClient(ClientBase):
+    """`Client` for asyncio: the same calls, awaited; any number of them run concurrently.
+
+    A call that is cancelled closes its connection, so that the server stops working on it.
+
+    Args:
+        url, token, timeout, retries, protocol, bundle, batch_size: as for `Client`.
+    """
+
+    def __init__(self, url: str, token: str | None = None, timeout: float = 60.0, **options: Any):
+        super().__init__(url, token, timeout, **options)
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def generate(self, seeds: Any = None, **arguments: Unpack[SampleArguments]) -> np.ndarray:
+        """Returns samples as `Client.generate` does, with the same arguments."""
+        return await self.run(self.session.generate(check_arguments(seeds, **arguments)))
+
+    async def pictures(
+        self, seeds: Any = None, *, metadata: bool = True, **arguments: Unpack[SampleArguments]
+    ) -> list[bytes]:
+        """Returns PNG files as `Client.pictures` does, with the same arguments."""
+        return await self.run(self.session.pictures(check_arguments(seeds, **arguments), metadata))
+
+    async def models(self) -> list[dict[str, Any]]:
+        """Returns name, version, shape and more of each model; `None` for what is unknown."""
+        return await self.run(self.session.models())
+
+    async def close(self) -> None:
+        """Closes the open connections."""
+        idle, self._idle = self._idle, []
+        for _, writer in idle:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def run(self, exchange: Exchange[T]) -> T:
+        """Carries out a call of the session."""
+        with contextlib.closing(exchange):
+            response: Any = None
+            while True:
+                try:
+                    request = exchange.send(response)
+                except StopIteration as done:
+                    return done.value
+                response = await self._send(request)
+
+    async def _send(self, request: Request) -> Response:
+        """Sends a request, and repeats it while the server is busy or unreachable."""
+        deadline = time.monotonic() + self.timeout
+        for attempt in itertools.count():
+            try:
+                async with asyncio.timeout(max(deadline - time.monotonic(), 0.001)):
+                    response = await self._send_once(request)
+            except (ConnectionError, http.client.HTTPException, EOFError) as error:
+                response, failure = None, self.retries.unreachable(error)
+            except OSError as error:
+                raise self.retries.unreachable(error) from error
+            else:
+                if response.status not in BUSY:
+                    return accept(request, response)
+                failure = ServerError(response.error_line(), response.status)
+            wait = self.retries.next_wait(attempt, deadline, response)
+            if wait is None:
+                raise failure
+            await asyncio.sleep(wait)
+        raise RuntimeError("unreachable: itertools.count does not end")
+
+    async def _send_once(self, request: Request) -> Response:
+        """Sends a request on an idle connection, else or if that was closed on a new one."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:  # connections belong to the loop that opened them
+            self._idle, self._loop = [], loop
+        for fresh in (False, True):
+            stream = None if fresh or not self._idle else self._idle.pop()
+            reused = stream is not None
+            reader, writer = stream or await asyncio.open_connection(
+                self.endpoint.host, self.endpoint.port, ssl=self.endpoint.tls
+            )
+            keep = False
+            try:
+                writer.write(_encode(request, self.endpoint.headers))
+                await writer.drain()
+                response, keep = await _read_response(reader)
+                return response
+            except (ValueError, asyncio.LimitOverrunError) as error:
+                raise http.client.HTTPException(f"no answer of HTTP: {error}") from error
+            except (ConnectionError, EOFError, http.client.HTTPException):
+                if not reused:
+                    raise
+                for _, other in self._idle:
+                    other.close()
+                self._idle = []
+            finally:
+                if keep and len(self._idle) < IDLE_CONNECTIONS:
+                    self._idle.append((reader, writer))
+                else:
+                    writer.close()
+        raise ConnectionError("no connection")
+
+
+def _encode(request: Request, headers: dict[str, str]) -> bytes:
+    """Encodes a request of HTTP/1.1."""
+    headers = headers | request.headers
+    if request.body:
+        headers["Content-Length"] = str(len(request.body))
+    lines = [f"{request.method} {request.path or '/'} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + request.body
+
+
+async def _read_response(reader: asyncio.StreamReader) -> tuple[Response, bool]:
+    """Reads a response of HTTP/1.1; also returns whether the connection can be used again."""
+    status = 100
+    headers: dict[str, str] = {}
+    version = ""
+    while 100 <= status < 200:
+        head = await reader.readuntil(b"\r\n\r\n")
+        first, _, rest = head.partition(b"\r\n")
+        version, _, tail = first.decode("latin-1").partition(" ")
+        if not version.startswith("HTTP/1.") or not tail[:3].isdecimal():
+            raise http.client.BadStatusLine(first.decode("latin-1")[:80])
+        status = int(tail[:3])
+        parsed = http.client.parse_headers(io.BytesIO(rest))
+        headers = {name.lower(): value for name, value in parsed.items()}
+    keep = version == "HTTP/1.1" and headers.get("connection", "").lower() != "close"
+    if "chunked" in headers.get("transfer-encoding", "").lower():
+        body = await _read_chunks(reader)
+    elif "content-length" in headers:
+        body = await reader.readexactly(int(headers["content-length"]))
+    elif status in (204, 304):
+        body = b""
+    else:
+        body, keep = await reader.read(), False
+    return Response(status, headers, body), keep
+
+
+async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+    parts = []
+    while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
+        parts.append(await reader.readexactly(size))
+        await reader.readexactly(2)
+    while await reader.readuntil(b"\r\n") != b"\r\n":
+        pass  # trailers
+    return b"".join(parts)

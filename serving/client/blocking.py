@@ -1,0 +1,209 @@
+"""Client with blocking sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.client
+import io
+import itertools
+import socket
+import threading
+import time
+from typing import Any, Unpack
+
+import numpy as np
+
+from serving.client.arguments import SampleArguments, check_arguments
+from serving.client.base import IDLE_CONNECTIONS, ClientBase
+from serving.client.endpoint import BUSY, accept
+from serving.client.http_types import Exchange, Request, Response, ServerError, T
+
+
+class Client(ClientBase):
+    """Client for every server that can serve a bundle.
+
+    The protocol of the server is detected. Where a server takes no seeds, or the seeds do not
+    describe the samples alone, the client computes the latents; the samples are the same. A
+    request to a server that is full or starting is repeated after its Retry-After and a little
+    more; a repeated request makes the same samples. Connections are kept open. Several threads
+    may share a client.
+
+    Args:
+        url: `http://HOST:PORT`, or with the `/NAME` of a model.
+        token: bearer token, for a server that requires one.
+        timeout: seconds for one request, repeats and waits included.
+        retries: largest number of repeats of a request.
+        protocol: `"keras_gan"`, `"tf_serving"` or `"v2"`; detected by default.
+        bundle: folder of the bundle that is served, for what other servers do not report: the
+            number and the names of the classes, the value range.
+        batch_size: samples of one request.
+
+    Raises:
+        UsageError: a mistake of the caller. An error response of the server is a `ServerError`
+            with the server's own line and the `status` of the response.
+    """
+
+    def __init__(self, url: str, token: str | None = None, timeout: float = 60.0, **options: Any):
+        super().__init__(url, token, timeout, **options)
+        self._idle: list[http.client.HTTPConnection] = []
+        self._lock = threading.Lock()
+
+    def generate(self, seeds: Any = None, **arguments: Unpack[SampleArguments]) -> np.ndarray:
+        """Returns samples, float32 of shape `(n, *shape)`.
+
+        Args:
+            seeds: integers, each `0 <= seed < 2**63`.
+            seed, count: instead of seeds, the first one and the number of them (default 1).
+            labels: class ids or names, one for all or one for each; by default each seed's own.
+            truncation: factor on the latents, at least 0 (default 1).
+            interpolate: instead of seeds, those to interpolate between on the sphere, in `count`
+                points, both ends included.
+            around: a seed; the samples are its neighbors, in directions that the seeds name.
+            radius: distance of the neighbors, 0 to 1 (default 0.3).
+            model: name of a model, where the URL has none and the server has several.
+            version: of the model; the newest by default.
+        """
+        return self.run(self.session.generate(check_arguments(seeds, **arguments)))
+
+    def pictures(
+        self, seeds: Any = None, *, metadata: bool = True, **arguments: Unpack[SampleArguments]
+    ) -> list[bytes]:
+        """Returns samples as PNG files; takes the arguments of `generate`.
+
+        Args:
+            metadata: the files say that a model made them, which one, and from which seed.
+        """
+        return self.run(self.session.pictures(check_arguments(seeds, **arguments), metadata))
+
+    def models(self) -> list[dict[str, Any]]:
+        """Returns name, version, shape and more of each model; `None` for what is unknown."""
+        return self.run(self.session.models())
+
+    def close(self) -> None:
+        """Closes the open connections."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(self, exchange: Exchange[T]) -> T:
+        """Carries out a call of the session."""
+        with contextlib.closing(exchange):
+            response: Any = None
+            while True:
+                try:
+                    request = exchange.send(response)
+                except StopIteration as done:
+                    return done.value
+                response = self._send(request)
+
+    def _send(self, request: Request) -> Response:
+        """Sends a request, and repeats it while the server is busy or unreachable."""
+        deadline = time.monotonic() + self.timeout
+        for attempt in itertools.count():
+            try:
+                response = self._send_once(request, deadline)
+            except (ConnectionError, http.client.HTTPException) as error:
+                response, failure = None, self.retries.unreachable(error)
+            except OSError as error:
+                raise self.retries.unreachable(error) from error
+            else:
+                if response.status not in BUSY:
+                    return accept(request, response)
+                failure = ServerError(response.error_line(), response.status)
+            wait = self.retries.next_wait(attempt, deadline, response)
+            if wait is None:
+                raise failure
+            time.sleep(wait)
+        raise RuntimeError("unreachable: itertools.count does not end")
+
+    def _send_once(self, request: Request, deadline: float) -> Response:
+        """Sends a request on an idle connection, else or if that was closed on a new one."""
+        for fresh in (False, True):
+            with self._lock:
+                connection = None if fresh or not self._idle else self._idle.pop()
+            reused = connection is not None
+            connection = connection or self._open()
+            try:
+                remaining = max(deadline - time.monotonic(), 0.001)
+                connection.timeout = remaining
+                if connection.sock is not None:
+                    connection.sock.settimeout(remaining)
+                connection.response_class = functools.partial(_Reply, deadline)  # type: ignore
+                headers = self.endpoint.headers | request.headers
+                connection.request(request.method, request.path, request.body or None, headers)
+                reply = connection.getresponse()
+                body = reply.read()
+            except (ConnectionError, http.client.HTTPException):
+                connection.close()
+                if not reused:
+                    raise
+                self.close()  # the server has closed it, and probably the others as well
+                continue
+            except BaseException:
+                connection.close()
+                raise
+            if reply.will_close:
+                connection.close()
+            else:
+                self._keep(connection)
+            return Response(reply.status, {k.lower(): v for k, v in reply.getheaders()}, body)
+        raise ConnectionError("no connection")
+
+    def _keep(self, connection: http.client.HTTPConnection) -> None:
+        with self._lock:
+            if len(self._idle) < IDLE_CONNECTIONS:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def _open(self) -> http.client.HTTPConnection:
+        host, port, tls = self.endpoint.host, self.endpoint.port, self.endpoint.tls
+        if tls is None:
+            return http.client.HTTPConnection(host, port)
+        return http.client.HTTPSConnection(host, port, context=tls)
+
+
+class _Reply(http.client.HTTPResponse):
+    """HTTP response that must be complete by a deadline.
+
+    A socket's timeout applies to each read, so that a server which sends a byte now and then
+    would never exceed it.
+
+    Args:
+        deadline: on the clock of `time.monotonic`.
+    """
+
+    def __init__(self, deadline: float, sock: socket.socket, *args: Any, **options: Any):
+        super().__init__(sock, *args, **options)
+        self.fp.close()
+        self.fp = io.BufferedReader(_DeadlineReader(sock, deadline))
+
+
+class _DeadlineReader(io.RawIOBase):
+    """Reads from a socket, with the time that is left before a deadline as its timeout."""
+
+    def __init__(self, sock: socket.socket, deadline: float):
+        self._sock = sock
+        self._deadline = deadline
+        self._raw: Any = sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if (remaining := self._deadline - time.monotonic()) <= 0:
+            raise TimeoutError
+        self._sock.settimeout(remaining)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()

@@ -1,0 +1,54 @@
+"""Small endpoints: models, health, metrics, OPTIONS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serving.http_types import Request, Response, json_response
+
+
+def models(app: Any, request: Request) -> Response:
+    """Handles `/v1/models`."""
+    found = []
+    for name, served in sorted(app.repository.newest.items()):
+        found.append(served.describe() | {"versions": sorted(app.repository.models[name])})
+    return json_response({"models": found})
+
+
+def healthz(app: Any, request: Request) -> Response:
+    """Handles `/healthz`: the process responds."""
+    return Response(200, b'{"status":"ok"}')
+
+
+def readyz(app: Any, request: Request) -> Response:
+    """Handles `/readyz`: all models are loaded, verified and warm, and the server is not ending."""
+    if app.ready:
+        return Response(200, b'{"status":"ready"}')
+    state = "ending" if app.draining else "loading"
+    error = {"error": f"The server must be ready. Received: status={state!r}", "status": state}
+    return json_response(error, 503, b"retry-after: 1\r\n")
+
+
+def metrics(app: Any, request: Request) -> Response:
+    """Handles `/metrics`."""
+    text = app.metrics.text(app).encode("utf-8")
+    return Response(200, text, b"text/plain; version=0.0.4; charset=utf-8")
+
+
+def options(app: Any, request: Request, allowed: bytes) -> Response:
+    """Handles OPTIONS: the methods of a path, and those allowed to other origins.
+
+    Args:
+        app: the application.
+        request: the request.
+        allowed: header line with the methods of the path.
+    """
+    headers = allowed
+    origin = request.headers.get(b"origin")
+    if origin is not None and app.access.allows_origin(origin):
+        headers += (
+            b"access-control-allow-methods: GET, POST\r\n"
+            b"access-control-allow-headers: authorization, content-type, x-request-id, "
+            b"inference-header-content-length\r\naccess-control-max-age: 600\r\n"
+        )
+    return Response(204, b"", headers=headers)

@@ -1,0 +1,127 @@
+"""Fields of `/v1/generate`: their JSON schemas, and their text form in a query string."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl
+
+from serving.checks import MAX_SEED
+from serving.errors import UsageError, short_repr
+
+FORMATS = ("png", "npy", "json", "grid")
+_SEED: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": MAX_SEED}
+_LABEL: dict[str, Any] = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}
+# JSON schema by field name. The OpenAPI document is generated from these.
+FIELDS: dict[str, dict[str, Any]] = {
+    "model": {"type": "string", "description": "Optional if the server has one model."},
+    "version": {"type": "integer", "minimum": 0, "description": "Default: the newest."},
+    "seeds": {
+        "type": "array",
+        "items": _SEED,
+        "minItems": 1,
+        "description": "One sample for each.",
+    },
+    "seed": _SEED | {"description": "Seed of the first sample; the next ones count up. Default 0."},
+    "count": {"type": "integer", "minimum": 1, "description": "Number of samples. Default 1."},
+    "interpolate": {
+        "type": "array",
+        "items": _SEED,
+        "minItems": 2,
+        "description": "Walks from seed to seed on the sphere, in count steps, ends included.",
+    },
+    "around": _SEED | {"description": "Samples near this one, each in the direction of a seed."},
+    "radius": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 1,
+        "description": "Distance from the center: sqrt(1-r^2) of the center plus r of the seed. "
+        "Default 0.3.",
+    },
+    "labels": {
+        "anyOf": [*_LABEL["anyOf"], {"type": "array", "items": _LABEL}],
+        "description": "Class ids or names, one for all or one for each. Default: seed modulo "
+        "classes; that of the first seed or of the center for interpolate and around.",
+    },
+    "truncation": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 100,
+        "description": "Factor on the latents; below 1 more typical, less varied. Default 1.",
+    },
+    "format": {
+        "type": "string",
+        "enum": list(FORMATS),
+        "description": "Default: png for images, grid for points, npy for others.",
+    },
+    "columns": {"type": "integer", "minimum": 1, "description": "Columns of a grid."},
+    "metadata": {
+        "type": "boolean",
+        "description": "Writes the model and the seed into PNG files. Default true.",
+    },
+    "stream": {
+        "type": "boolean",
+        "description": "Sends samples as they are generated. Default false.",
+    },
+    "timeout": {
+        "type": "number",
+        "minimum": 0.01,
+        "maximum": 86_400,
+        "description": "Seconds until the request is abandoned. Default: the server's.",
+    },
+}
+_LISTS = {"seeds": int, "interpolate": int, "labels": str}
+_INTEGERS = {"version", "seed", "count", "around", "columns"}
+_NUMBERS = {"radius", "truncation", "timeout"}
+_BOOLEANS = {"metadata", "stream"}
+
+
+def from_query(query: bytes) -> dict[str, Any]:
+    """Parses the fields of a query string; lists are separated by commas.
+
+    Raises:
+        UsageError: a repeated or unknown field, or a value of the wrong type.
+    """
+    try:
+        text = query.decode("ascii")
+        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), errors="strict")
+    except ValueError as error:
+        raise UsageError(f"The query must be name=value. Received: {query[:80]!r}") from error
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        if name not in FIELDS:
+            raise unknown_field(name)
+        if name in fields:
+            raise UsageError(f"A field may be given once. Received: {short_repr(name)} twice")
+        fields[name] = _from_text(name, value)
+    return fields
+
+
+def _from_text(name: str, value: str) -> Any:
+    try:
+        if name in _LISTS:
+            return [_LISTS[name](x) for x in value.split(",")]
+        if name in _INTEGERS:
+            return int(value)
+        if name in _NUMBERS:
+            return float(value)
+    except ValueError as error:
+        kind = "a number" if name in _NUMBERS else "integers" if name in _LISTS else "an integer"
+        raise UsageError(
+            f"`{name}` must be {kind}. Received: {name}={short_repr(value)}"
+        ) from error
+    if name in _BOOLEANS:
+        if value not in ("true", "false", "1", "0"):
+            raise UsageError(
+                f"`{name}` must be true or false. Received: {name}={short_repr(value)}"
+            )
+        return value in ("true", "1")
+    return value
+
+
+def unknown_field(name: str) -> UsageError:
+    """Returns the error for an unknown field, with the nearest valid name."""
+    import difflib
+
+    near = difflib.get_close_matches(name[:40], FIELDS, n=1, cutoff=0.6)
+    hint = f"Did you mean {near[0]!r}?" if near else f"Valid: {', '.join(FIELDS)}"
+    return UsageError(f"A field must be a known one. Received: field={short_repr(name)}. {hint}")

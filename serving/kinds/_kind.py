@@ -1,0 +1,297 @@
+"""Base class of the kinds, with the formats that every kind has: npy, npz and JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from serving.errors import UsageError, short_repr
+
+Meta = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """File format of one sample of a kind.
+
+    Args:
+        name: name in requests and on the command line, also the file's ending.
+        media_type: Content-Type of a file.
+        encode: function from a sample, its meta and texts to keep in the file, to bytes; `None`
+            for a format that is only read.
+        decode: function from bytes, the wanted shape and meta to a sample; `None` for a format
+            that is only written.
+        endings: further file endings of the format.
+    """
+
+    name: str
+    media_type: str
+    encode: Callable[[np.ndarray, Meta, Mapping[str, str]], bytes] | None = None
+    decode: Callable[[bytes, Sequence[int | None], Meta], np.ndarray] | None = None
+    endings: tuple[str, ...] = ()
+
+
+class Kind:
+    """What is to be known of one modality.
+
+    Attributes:
+        axes: names of the dimensions of one sample; empty if it may have any.
+        formats: file formats, the preferred one first. npy, npz and JSON follow by themselves.
+        value_range: range of the values where the data names no other; `None` for none.
+        meta: names of the properties that a field of this kind may have besides `value_range`.
+        metrics: default metrics of an evaluation, the first one chooses the best checkpoint.
+        features: default feature extractor of the metrics; `None` leaves the choice to them.
+    """
+
+    axes: tuple[str, ...] = ()
+    formats: tuple[Format, ...] = ()
+    value_range: tuple[float, float] | None = None
+    meta: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ("sliced_wasserstein",)
+    features: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the kind: that of its module."""
+        return type(self).__module__.rsplit(".", 1)[-1]
+
+    def all_formats(self) -> dict[str, Format]:
+        """Returns every format by its name, the preferred one first."""
+        return {f.name: f for f in (*self.formats, *COMMON)}
+
+    def check(self, shape: Sequence[int | None], meta: Meta | None = None) -> None:
+        """Checks the shape of one sample, without the batch, and the properties beside it.
+
+        Raises:
+            UsageError: a rank, size or property that the kind does not have.
+        """
+        positive = all(n is None or (type(n) is int and n > 0) for n in shape)
+        rank = len(self.axes) or max(1, len(shape))
+        if len(shape) != rank or not positive:
+            wanted = f"{len(self.axes)} " if self.axes else ""
+            raise UsageError(
+                f"A sample of kind {self.name!r} must have {wanted}positive dimensions "
+                f"({', '.join(self.axes) or 'at least one'}). Received: shape={tuple(shape)}"
+            )
+        for name in meta or {}:
+            if name != "value_range" and name not in self.meta:
+                valid = ", ".join(("value_range", *self.meta))
+                raise UsageError(
+                    f"A field of kind {self.name!r} may have {valid}. Received: {name}"
+                )
+
+    def check_values(self, samples: np.ndarray, meta: Meta | None = None) -> None:
+        """Checks the values of real samples `(batch, ...)`.
+
+        Raises:
+            UsageError: NaN, infinity, or values outside the range of the kind.
+        """
+        if samples.dtype.kind == "f" and not np.isfinite(samples).all():
+            bad = int(np.size(samples) - np.isfinite(samples).sum())
+            raise UsageError(
+                f"Samples must be finite numbers. Received: {bad} NaN or infinite values"
+            )
+        if self.value_range is None or not samples.size:
+            return
+        low, high = self.range_of(meta)
+        margin = 5e-4 * (high - low)
+        least, most = float(samples.min()), float(samples.max())
+        if least < low - margin or most > high + margin:
+            raise UsageError(
+                f"Samples of kind {self.name!r} must have values in [{low:g}, {high:g}]"
+                f"{self.hint(samples)}. Received: values from {least:g} to {most:g}"
+            )
+
+    def hint(self, samples: np.ndarray) -> str:
+        """Returns how to bring values into the range, for an error."""
+        return ""
+
+    def range_of(self, meta: Meta | None) -> tuple[float, float]:
+        """Returns the smallest and largest value, by default -1 and 1."""
+        low, high = (meta or {}).get("value_range") or self.value_range or (-1.0, 1.0)
+        return float(low), float(high)
+
+    def encode(
+        self,
+        sample: np.ndarray,
+        form: str,
+        meta: Meta | None = None,
+        texts: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """Encodes one sample as a file.
+
+        Args:
+            sample: array of the sample's shape, without the batch.
+            form: name of a format.
+            meta: properties of the field, such as `value_range` or `sample_rate`.
+            texts: texts to keep in the file where the format has a place for them.
+
+        Raises:
+            UsageError: a format that the kind does not have or does not write.
+        """
+        found = self.all_formats().get(form)
+        if found is None or found.encode is None:
+            valid = ", ".join(n for n, f in self.all_formats().items() if f.encode)
+            raise UsageError(
+                f"`format` of a sample of kind {self.name!r} must be one of {valid}. "
+                f"Received: format={short_repr(form)}"
+            )
+        return found.encode(np.asarray(sample), meta or {}, texts or {})
+
+    def decode(
+        self, content: bytes, form: str, shape: Sequence[int | None], meta: Meta | None = None
+    ) -> np.ndarray:
+        """Decodes one sample that somebody sends as a file.
+
+        Args:
+            content: the file.
+            form: name of a format.
+            shape: wanted shape without the batch, `None` where any size goes.
+            meta: properties of the field.
+
+        Returns:
+            Array of the wanted shape, in the range of the field.
+
+        Raises:
+            UsageError: not a file of this format, or a sample of another shape.
+        """
+        found = self.all_formats().get(form)
+        if found is None or found.decode is None:
+            valid = ", ".join(n for n, f in self.all_formats().items() if f.decode)
+            raise UsageError(
+                f"A file of kind {self.name!r} must be one of {valid}. Received: {short_repr(form)}"
+            )
+        sample = found.decode(content, shape, meta or {})
+        return check_shape(sample, shape, self.name)
+
+    def format_of(self, media_type: str) -> Format | None:
+        """Returns the readable format of a Content-Type, or `None`."""
+        plain = media_type.partition(";")[0].strip().lower()
+        found = (f for f in self.all_formats().values() if f.media_type == plain and f.decode)
+        return next(found, None)
+
+    def format_of_file(self, name: str) -> Format | None:
+        """Returns the format of a file by its ending, or `None`."""
+        ending = name.rsplit(".", 1)[-1].lower()
+        found = (f for f in self.all_formats().values() if ending in (f.name, *f.endings))
+        return next(found, None)
+
+    def sheet(
+        self, samples: np.ndarray, meta: Meta | None = None, columns: int | None = None
+    ) -> np.ndarray:
+        """Draws samples in one picture, for previews.
+
+        Args:
+            samples: array `(batch, ...)`.
+            meta: properties of the field.
+            columns: samples per row; by default such that the picture is nearly square.
+
+        Returns:
+            uint8 array `(height, width, 1, 3 or 4)`.
+        """
+        raise NotImplementedError
+
+
+def check_shape(sample: np.ndarray, shape: Sequence[int | None], kind: str) -> np.ndarray:
+    """Returns a sample if it has the wanted shape.
+
+    Raises:
+        UsageError: another rank or size.
+    """
+    fits = sample.ndim == len(shape)
+    if not fits or any(n is not None and n != m for n, m in zip(shape, sample.shape, strict=True)):
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise UsageError(
+            f"A sample of kind {kind!r} must have the shape ({wanted}) here. "
+            f"Received: shape={tuple(sample.shape)}"
+        )
+    return sample
+
+
+# ------------------------------------------------------------------------ formats of every kind
+
+
+def _to_npy(sample: np.ndarray, meta: Meta, texts: Mapping[str, str]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, sample, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _from_npy(content: bytes, shape: Sequence[int | None], meta: Meta) -> np.ndarray:
+    try:
+        sample = np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise UsageError(f"A .npy file must be readable by numpy. Received: {error}") from None
+    if not isinstance(sample, np.ndarray):
+        raise UsageError("A .npy file must hold one array. Received: an archive of several")
+    return numeric(sample)
+
+
+def _to_npz(sample: np.ndarray, meta: Meta, texts: Mapping[str, str]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, samples=sample)
+    return buffer.getvalue()
+
+
+def _from_npz(content: bytes, shape: Sequence[int | None], meta: Meta) -> np.ndarray:
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except Exception as error:  # zipfile, zlib and numpy have many
+        line = " ".join(str(error).split())[:200]
+        raise UsageError(f"A .npz file must be readable by numpy. Received: {line}") from None
+    if len(arrays) != 1:
+        raise UsageError(
+            f"A .npz file must hold one array here. Received: {', '.join(arrays) or 'none'}"
+        )
+    return numeric(next(iter(arrays.values())))
+
+
+def _to_json(sample: np.ndarray, meta: Meta, texts: Mapping[str, str]) -> bytes:
+    return json.dumps(sample.tolist(), separators=(",", ":")).encode()
+
+
+def _from_json(content: bytes, shape: Sequence[int | None], meta: Meta) -> np.ndarray:
+    try:
+        value = json.loads(content)
+        return numeric(np.asarray(value))
+    except UsageError:
+        raise
+    except (ValueError, RecursionError, OverflowError) as error:
+        line = " ".join(str(error).split())[:200]
+        raise UsageError(f"A JSON file must hold numbers in lists. Received: {line}") from None
+
+
+def numeric(array: np.ndarray) -> np.ndarray:
+    """Returns an array as float32, or as int64 if it holds integers.
+
+    Raises:
+        UsageError: values that are not finite numbers.
+    """
+    if array.dtype.kind in "iu":
+        return array.astype(np.int64)
+    if array.dtype.kind != "f":
+        raise UsageError(f"Values must be numbers. Received: dtype={array.dtype}")
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        raise UsageError("Values must be finite float32 numbers. Received: NaN or infinity")
+    return array
+
+
+COMMON = (
+    Format("npy", "application/x-npy", _to_npy, _from_npy),
+    Format("npz", "application/x-npz", _to_npz, _from_npz),
+    Format("json", "application/json", _to_json, _from_json),
+)
+
+
+def nearly_square(count: int) -> int:
+    """Returns the number of columns of a grid that is as square as possible."""
+    return max(1, math.ceil(math.sqrt(count)))

@@ -1,0 +1,26 @@
+"""Arrays: samples of any shape, for data that is of no other kind."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from serving import pictures
+from serving.kinds._kind import Kind, Meta
+
+
+class Array(Kind):
+    """Arrays of any shape."""
+
+    def sheet(
+        self, samples: np.ndarray, meta: Meta | None = None, columns: int | None = None
+    ) -> np.ndarray:
+        flat = np.nan_to_num(samples.reshape(len(samples), -1, samples.shape[-1]))
+        flat = flat[:, :512, :512]
+        low, high = (meta or {}).get("value_range") or (float(flat.min()), float(flat.max()))
+        limits = (low, high) if low < high else (low - 1.0, high + 1.0)
+        tiles = pictures.to_uint8(flat[..., np.newaxis], limits)
+        scale = max(1, 32 // max(tiles.shape[1:3]))
+        return pictures.grid(tiles.repeat(scale, axis=1).repeat(scale, axis=2), columns)
+
+
+KIND = Array()

@@ -1,0 +1,108 @@
+"""Images: `(height, width, channels)` with 1, 3 or 4 channels, values in [-1, 1]."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageOps
+
+from serving import pictures
+from serving.errors import UsageError
+from serving.kinds._kind import Format, Kind, Meta
+
+MAX_PIXELS = 2**26  # of a picture that is sent; its memory is at most 16 times as many bytes
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+def pixels(sample: np.ndarray, meta: Meta) -> np.ndarray:
+    """Returns a sample as uint8 pixels, with the range of the field mapped to 0..255."""
+    return pictures.to_uint8(sample[np.newaxis], KIND.range_of(meta))[0]
+
+
+def from_pixels(array: np.ndarray, meta: Meta) -> np.ndarray:
+    """Returns uint8 pixels as float32 values in the range of the field."""
+    low, high = KIND.range_of(meta)
+    return (array.astype(np.float32) * np.float32((high - low) / 255.0) + np.float32(low)).astype(
+        np.float32
+    )
+
+
+def _to_png(sample: np.ndarray, meta: Meta, texts: Mapping[str, str]) -> bytes:
+    return pictures.to_png(pixels(sample, meta), texts)
+
+
+def _to_webp(sample: np.ndarray, meta: Meta, texts: Mapping[str, str]) -> bytes:
+    array = pixels(sample, meta)
+    image = Pillow.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", lossless=True, exact=True)
+    return buffer.getvalue()
+
+
+def _reader(*formats: str):
+    def decode(content: bytes, shape: Sequence[int | None], meta: Meta) -> np.ndarray:
+        channels = shape[-1] if len(shape) == 3 and shape[-1] in MODES else 3
+        return from_pixels(read(content, channels or 3, formats), meta)
+
+    return decode
+
+
+def read(content: bytes, channels: int, formats: Sequence[str]) -> np.ndarray:
+    """Reads a picture as uint8 `(height, width, channels)`, upright by its EXIF orientation.
+
+    Raises:
+        UsageError: not a picture of these formats, damaged, or larger than 2^26 pixels.
+    """
+    try:
+        with Pillow.open(io.BytesIO(content), formats=list(formats)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise UsageError(
+                    f"A picture must have at most {MAX_PIXELS} pixels. "
+                    f"Received: {image.width} x {image.height}"
+                )
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8 instead of scaling
+                image = Pillow.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            array = np.asarray(image.convert(MODES[channels]))
+    except UsageError:
+        raise
+    except Exception as error:  # Pillow's readers raise many
+        line = " ".join(str(error).split())[:120].replace(repr(content)[:40], "")
+        names = " or ".join(formats)
+        raise UsageError(f"A picture must be a readable {names} file. Received: {line}") from None
+    return array[..., np.newaxis] if channels == 1 else array
+
+
+class Image(Kind):
+    """Images."""
+
+    axes = ("height", "width", "channels")
+    value_range = (-1.0, 1.0)
+    metrics = ("frechet_distance", "kernel_distance", "precision", "recall")
+    formats = (
+        Format("png", "image/png", _to_png, _reader("PNG")),
+        Format("webp", "image/webp", _to_webp, _reader("WEBP")),
+        Format("jpeg", "image/jpeg", None, _reader("JPEG"), ("jpg",)),
+    )
+
+    def check(self, shape: Sequence[int | None], meta: Meta | None = None) -> None:
+        super().check(shape, meta)
+        if shape[-1] not in MODES:
+            raise UsageError(
+                "Images must have 1 (gray), 3 (RGB) or 4 (RGBA) channels. "
+                f"Received: shape={tuple(shape)}"
+            )
+
+    def hint(self, samples: np.ndarray) -> str:
+        return " (from 0..255: x / 127.5 - 1)"
+
+    def sheet(
+        self, samples: np.ndarray, meta: Meta | None = None, columns: int | None = None
+    ) -> np.ndarray:
+        return pictures.grid(pictures.to_uint8(samples, self.range_of(meta)), columns)
+
+
+KIND = Image()

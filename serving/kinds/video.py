@@ -1,0 +1,110 @@
+"""Video: `(frames, height, width, channels)`, values in [-1, 1], with `frame_rate` in Hz."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageSequence
+
+from serving import pictures
+from serving.errors import UsageError
+from serving.kinds import image
+from serving.kinds._kind import Format, Kind, Meta
+
+FRAME_RATE = 8.0  # Hz, where the field names none
+_SHOWN = 8  # frames of a video in a preview
+
+
+def rate_of(meta: Meta) -> float:
+    """Returns the frame rate of a field in Hz; 8 where it names none."""
+    return float(meta.get("frame_rate") or FRAME_RATE)
+
+
+def _writer(form: str, **options):
+    def encode(sample: np.ndarray, meta: Meta, texts: Mapping[str, str]) -> bytes:
+        array = pictures.to_uint8(sample, KIND.range_of(meta))
+        gray = array.shape[-1] == 1
+        frames = [Pillow.fromarray(x[..., 0] if gray else x) for x in array]
+        buffer = io.BytesIO()
+        frames[0].save(
+            buffer,
+            form,
+            save_all=True,
+            append_images=frames[1:],
+            duration=max(1, round(1000.0 / rate_of(meta))),
+            loop=0,
+            **options,
+        )
+        return buffer.getvalue()
+
+    return encode
+
+
+def _reader(form: str):
+    def decode(content: bytes, shape: Sequence[int | None], meta: Meta) -> np.ndarray:
+        channels = shape[-1] if len(shape) == 4 and shape[-1] in image.MODES else 3
+        mode = image.MODES[channels or 3]
+        try:
+            with Pillow.open(io.BytesIO(content), formats=[form]) as film:
+                count = getattr(film, "n_frames", 1)
+                if count * film.width * film.height > image.MAX_PIXELS:
+                    raise UsageError(
+                        f"A video must have at most {image.MAX_PIXELS} pixels. "
+                        f"Received: {count} frames of {film.width} x {film.height}"
+                    )
+                frames = [np.asarray(x.convert(mode)) for x in ImageSequence.Iterator(film)]
+        except UsageError:
+            raise
+        except Exception as error:  # Pillow's readers raise many
+            line = " ".join(str(error).split())[:120]
+            raise UsageError(
+                f"A video must be a readable animated {form} file. Received: {line}"
+            ) from None
+        array = np.stack(frames)
+        return image.from_pixels(array[..., np.newaxis] if array.ndim == 3 else array, meta)
+
+    return decode
+
+
+class Video(Kind):
+    """Videos of a fixed number of frames."""
+
+    axes = ("frames", "height", "width", "channels")
+    value_range = (-1.0, 1.0)
+    meta = ("frame_rate",)
+    formats = (
+        Format("webp", "image/webp", _writer("WEBP", lossless=True), _reader("WEBP")),
+        Format("gif", "image/gif", _writer("GIF"), _reader("GIF")),
+        Format("apng", "image/apng", _writer("PNG"), _reader("PNG"), ("png",)),
+    )
+
+    def check(self, shape: Sequence[int | None], meta: Meta | None = None) -> None:
+        super().check(shape, meta)
+        if shape[-1] not in image.MODES:
+            raise UsageError(
+                "Videos must have 1 (gray), 3 (RGB) or 4 (RGBA) channels. "
+                f"Received: shape={tuple(shape)}"
+            )
+        rate = (meta or {}).get("frame_rate")
+        if rate is not None and not (type(rate) in (int, float) and 0 < rate <= 1000):
+            raise UsageError(
+                f"`frame_rate` must be in Hz, above 0 and at most 1000. Received: frame_rate={rate}"
+            )
+
+    def hint(self, samples: np.ndarray) -> str:
+        return " (from 0..255: x / 127.5 - 1)"
+
+    def sheet(
+        self, samples: np.ndarray, meta: Meta | None = None, columns: int | None = None
+    ) -> np.ndarray:
+        """Draws one video per row, eight of its frames from left to right."""
+        frames = samples.shape[1]
+        picked = np.linspace(0, frames - 1, min(frames, columns or _SHOWN)).round().astype(int)
+        rows = pictures.to_uint8(samples[:, picked], self.range_of(meta))
+        return pictures.grid(rows.reshape(-1, *rows.shape[2:]), len(picked))
+
+
+KIND = Video()
