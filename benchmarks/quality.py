@@ -94,7 +94,7 @@ def run(*program: str) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
-def measure(source: Any, count: int) -> metrics.Evaluation:
+def measure(source: Any, count: int) -> metrics.EvaluationResult:
     """Evaluates a run or uint8 samples against the test images."""
     return metrics.evaluate(
         source,
@@ -138,7 +138,9 @@ def main() -> None:
 
     rows: list[dict[str, Any]] = []
 
-    def add(game: str, seed: int, mark: str, images: str, measured: metrics.Evaluation) -> None:
+    def add(
+        game: str, seed: int, mark: str, images: str, measured: metrics.EvaluationResult
+    ) -> None:
         found = {name: measured[name] for name in MEASURES}
         rows.append({"game": game, "seed": seed, "minutes": mark, "images": images, **found})
         shown = "  ".join(f"{name} {found[name]:.4g}" for name in MEASURES)

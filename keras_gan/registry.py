@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from keras_gan.errors import UsageError
@@ -82,3 +83,25 @@ def find(base: type[T], identifier: Any, what: str) -> T:
         raise UsageError(
             f"The {what} {name!r} takes {taken or 'no arguments'}. Received: {unknown[0]!r}"
         ) from None
+
+
+_CHOICES: dict[str, Callable[[], Iterable[str]]] = {}
+
+
+def provide_choices(key: str, names: Callable[[], Iterable[str]]) -> None:
+    """Registers the valid values of a recipe's key.
+
+    The recipe looks them up by key, because it may not import every package whose classes it
+    names.
+
+    Args:
+        key: path of the key in the recipe.
+        names: function that returns the valid names; called at each check, so that classes
+            defined later are found too.
+    """
+    _CHOICES[key] = names
+
+
+def choices(key: str) -> tuple[str, ...]:
+    """Returns the valid values of a recipe's key, see `provide_choices`."""
+    return tuple(_CHOICES[key]())

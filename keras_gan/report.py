@@ -8,19 +8,18 @@ import json
 import pathlib
 import string
 
+from keras_gan import metrics
 from keras_gan.files import write_atomically
 from keras_gan.run import Run
 
-# Panels of the curves: title, columns of metrics.csv.
+# Panels of the curves: title, columns of metrics.csv. Those of the metrics follow the losses'.
 _PANELS = (
     ("Losses", ("d_loss", "g_loss", "val_d_loss")),
     ("Accuracy on real and on generated samples", ("real_accuracy", "fake_accuracy")),
     ("Mean logits", ("real_logits", "fake_logits")),
     ("Terms, before their weight", ()),
-    ("Sliced Wasserstein distance to held-out samples", ("sliced_wasserstein",)),
-    ("Frechet distance to held-out samples", ("frechet_distance",)),
-    ("Kernel distance to held-out samples", ("kernel_distance",)),
-    ("Precision, recall, density, coverage", ("precision", "recall", "density", "coverage")),
+)
+_LAST_PANELS = (
     ("Diversity of generated samples relative to the data", ("diversity",)),
     (
         "Balanced accuracy: held-out data against new samples and noise",
@@ -118,19 +117,26 @@ def _previews(run: Run) -> str:
     return _PREVIEWS.substitute(last=names[-1], top=len(names) - 1, names=json.dumps(names))
 
 
+def _metric_panels() -> list[tuple[str, tuple[str, ...]]]:
+    """Returns title and columns of each metric that is computed during training."""
+    found = {metric.name: metric for metric in metrics.training_metrics().values()}
+    return [(f"{m.title}, against held-out samples", m.requests) for m in found.values()]
+
+
 def _curves(rows: list[dict[str, float]]) -> str:
     """Returns all panels as one SVG picture."""
     if not rows:
         return "<p>None yet.</p>"
     import matplotlib.figure  # slow to import, and needed here only
 
-    known = {name for _, names in _PANELS for name in names}
+    panels = (*_PANELS, *_metric_panels(), *_LAST_PANELS)
+    known = {name for _, names in panels for name in names}
     known |= {"examples_seen", "iteration", "seconds", "val_real_accuracy", "val_fake_accuracy"}
     known |= {"roll_backs"}
     rest = tuple(
         name for name in dict.fromkeys(n for row in rows for n in row) if name not in known
     )
-    panels = [(title, names or rest) for title, names in _PANELS]
+    panels = [(title, names or rest) for title, names in panels]
     panels = [(t, names) for t, names in panels if any(n in row for n in names for row in rows)]
 
     height = (len(panels) + 1) // 2

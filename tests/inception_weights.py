@@ -1,8 +1,8 @@
-"""Random weights in the shapes of the standard FID network, the same in every environment."""
+"""Random weights in the shapes of the standard FID network, equal in all environments."""
 
 import numpy as np
 
-# Of each convolution: name, filters, input channels, height and width of the kernel.
+# Name of each convolution: filters, input channels, height and width of the kernel.
 STEM = {
     "Conv2d_1a_3x3": (32, 3, 3, 3),
     "Conv2d_2a_3x3": (32, 32, 3, 3),
@@ -75,7 +75,7 @@ BLOCKS = {
 
 
 def make():
-    """A state dictionary of float32 arrays."""
+    """Returns a state dictionary of float32 arrays."""
     rng = np.random.default_rng(0)
     shapes = dict(STEM)
     for name, block in BLOCKS.items():
@@ -94,5 +94,5 @@ def make():
 
 
 def images():
-    """Two images of 40 x 52, uint8."""
+    """Returns two images of 40 x 52, uint8."""
     return np.random.default_rng(1).integers(0, 256, (2, 40, 52, 3)).astype("uint8")

@@ -1,25 +1,67 @@
-"""What a training measures of its samples: the same numbers as the metrics by themselves."""
+"""Comparisons during training: the same values as the metrics by themselves."""
 
 import json
-import typing
 
 import numpy as np
 import pytest
 
 from keras_gan import Spec, UsageError, metrics, recipe, report, train
 from keras_gan import run as runs
-from keras_gan.metrics import comparison
 
 
-def test_a_recipe_may_name_what_a_comparison_measures():
-    fields = recipe.Evaluation.model_fields
-    assert typing.get_args(fields["metric"].annotation) == comparison.DISTANCES
-    (named,) = typing.get_args(fields["others"].annotation)
-    assert typing.get_args(named) == comparison.OTHERS
+def test_a_recipe_accepts_the_metrics_that_a_comparison_computes():
+    for name in ("sliced_wasserstein", "frechet_distance", "kernel_distance"):
+        assert recipe.Evaluation(metric=name).metric == name
+    others = list(metrics.training_metrics())
+    assert others[:3] == ["sliced_wasserstein", "frechet_distance", "kernel_distance"]
+    others = [name for name in others if name != "spread_ratio"]
+    assert set(others[3:]) == {"precision", "recall", "density", "coverage"}
+    assert recipe.Evaluation(others=others).others == others
+    with pytest.raises(UsageError, match=r"evaluation\.metric: .*one of sliced_w.*: 'recall'"):
+        recipe.load("gaussians-8", ["evaluation.metric=recall"])
+    with pytest.raises(UsageError, match=r"evaluation\.others.*: .*must be one of .*: 'fid'"):
+        recipe.load("gaussians-8", ["evaluation.others=[fid]"])
+
+
+class SpreadRatio(metrics.Metric):
+    """A metric of the tests: deviation of the generated values over that of the real ones."""
+
+    title = "Ratio of standard deviations"
+    least = 3
+    kinds = ("points",)
+    in_training = True
+
+    def of(self, inputs):
+        real, generated = inputs.features
+        return generated.std() / real.std()
+
+
+def test_a_metric_is_one_class(sets, monkeypatch):
+    """Evaluation, comparison, recipe and help find a subclass by its name, with its needs."""
+    real, generated = (x.astype("float32") for x in sets)
+    expected = pytest.approx(generated.std() / real.std())
+    options = {"cache": False, "progress": False}
+    found = metrics.evaluate(generated, real, "pixels", 300, metrics="spread_ratio", **options)
+    assert found.values == {"spread_ratio": expected}
+    assert "spread_ratio" in metrics.evaluate(generated, real, "pixels", 300, **options).values
+    with pytest.raises(UsageError, match=r"spread_ratio needs at least 3 real .*2 generated"):
+        metrics.evaluate(generated, real, "pixels", 2, metrics="spread_ratio", **options)
+    images = np.zeros((9, 4, 4, 1), "uint8")
+    with pytest.raises(UsageError, match=r"needs samples of kind points\. Received: .*'image'"):
+        metrics.evaluate(images, images, "pixels", 9, metrics="spread-ratio", **options)
+    compare = metrics.Comparison(real, others=["spread_ratio"], extractor=lambda x: (x, None))
+    assert compare(generated)["spread_ratio"] == expected
+    assert recipe.Evaluation(others=["spread_ratio"]).others == ["spread_ratio"]
+    with pytest.raises(UsageError, match=r"must be one of .*Received: metric='spread_ratio'"):
+        metrics.Comparison(real, "spread_ratio")  # neither high nor low is better
+    assert metrics.names()["spread_ratio"] == "Ratio of standard deviations"
+    monkeypatch.setattr(SpreadRatio, "needs", ("feature",))
+    with pytest.raises(UsageError, match=r"SpreadRatio\.needs must name req.*'feature'. Did you"):
+        metrics.evaluate(generated, real, "pixels", 300, metrics="spread_ratio", **options)
 
 
 def halves(x):
-    """Features of points that anyone can work out: half of each coordinate."""
+    """Features of points that are easy to compute: half of each coordinate."""
     return x / 2, None
 
 
@@ -60,8 +102,8 @@ def test_the_default_needs_no_features(sets):
     assert metrics.Comparison(real)(made) == expected
 
 
-def test_images_beyond_the_range_are_measured_as_they_are_drawn_and_points_as_they_are():
-    """Nothing bounds what some generators make: 3 is white, and a distance of 2 for a point."""
+def test_images_are_clipped_as_when_they_are_saved_and_points_are_not():
+    """Generators without a tanh are unbounded: 3 is white in an image, and 2 from 1 for a point."""
     white = np.ones((5, 2, 2, 1))
     compare = metrics.Comparison(white)
     assert compare(3 * white) == {"sliced_wasserstein": 0.0}
@@ -71,16 +113,16 @@ def test_images_beyond_the_range_are_measured_as_they_are_drawn_and_points_as_th
     assert metrics.Comparison(points)(3 * points)["sliced_wasserstein"] == pytest.approx(2.0)
 
 
-def test_mistakes_are_told(sets):
+def test_errors_name_the_rule_and_the_value(sets):
     with pytest.raises(UsageError, match=r"one of sliced_wass.*Received: metric='recall'"):
         metrics.Comparison(sets[0], "recall")
-    with pytest.raises(UsageError, match=r"An evaluation measures .*Received: 'fid'"):
+    with pytest.raises(UsageError, match=r"others must be names of .*Received: others with 'fid'"):
         metrics.Comparison(sets[0], others=["fid"])
     with pytest.raises(UsageError, match=r"recall compares features: evaluation\.features must"):
         metrics.Comparison(sets[0], others=["recall"])
 
 
-def test_too_few_held_out_samples_are_refused_at_once(sets):
+def test_too_few_held_out_samples_are_refused_before_training(sets):
     few = sets[0]
     for name, least in (("recall", 4), ("coverage", 6), ("kernel_distance", 2)):
         with pytest.raises(UsageError, match=rf"{name} needs at least {least} held-out samples"):
@@ -88,12 +130,12 @@ def test_too_few_held_out_samples_are_refused_at_once(sets):
         assert metrics.Comparison(few[:least], others=[name], extractor=halves)(few[:least])
 
 
-def test_the_protocol_tells_the_extractor_and_the_count(sets):
+def test_the_protocol_names_the_extractor_and_the_count(sets):
     pixels = metrics.open_features("pixels", Spec("points", (4,)))
-    told = metrics.Comparison(sets[0], "kernel_distance", ["recall"], pixels).protocol
-    assert told["measures"] == ["kernel_distance", "recall"]
-    assert (told["extractor"], told["resize"], told["count"]) == ("pixels", "none", 300)
-    assert (told["kernel_subsets"], told["kernel_subset_size"]) == (100, 150)
+    protocol = metrics.Comparison(sets[0], "kernel_distance", ["recall"], pixels).protocol
+    assert protocol["measures"] == ["kernel_distance", "recall"]
+    assert (protocol["extractor"], protocol["resize"], protocol["count"]) == ("pixels", "none", 300)
+    assert (protocol["kernel_subsets"], protocol["kernel_subset_size"]) == (100, 150)
     assert metrics.Comparison(sets[0]).protocol == {
         "metric": "sliced_wasserstein",
         "measures": ["sliced_wasserstein"],
@@ -123,7 +165,7 @@ def test_the_best_checkpoint_of_a_run_is_the_best_by_its_metric(tmp_path):
     best = outcome.run.best_record
     assert best["examples_seen"] == least["examples_seen"]
     assert best["frechet_distance"] == pytest.approx(least["frechet_distance"], rel=1e-6)
-    # Measured again from the file, without the training: the same number.
+    # Computed again from the checkpoint, without the training, the value is the same.
     gan = runs.Run.open(outcome.run.path).load("best")
     source = train.open_data(outcome.run.recipe)
     held_out = next(iter(source.dataset("held_out", batch_size=200, seed=0, repeat=True)))
@@ -135,10 +177,10 @@ def test_the_best_checkpoint_of_a_run_is_the_best_by_its_metric(tmp_path):
     assert lines[1].endswith("after 6,400 images")
     page = (outcome.run.path / "report.html").read_text()
     assert lines[0] in page
-    told = outcome.run.evaluation
-    assert (told["extractor"], told["count"]) == ("pixels", 200)
-    assert told["measures"] == ["frechet_distance", "sliced_wasserstein", "coverage"]
-    assert "Frechet distance to held-out samples" in page
+    protocol = outcome.run.evaluation
+    assert (protocol["extractor"], protocol["count"]) == ("pixels", 200)
+    assert protocol["measures"] == ["frechet_distance", "sliced_wasserstein", "coverage"]
+    assert "Frechet distance, against held-out samples" in page
 
 
 def test_a_metric_of_features_without_an_extractor_is_refused_before_training(tmp_path):

@@ -1,4 +1,4 @@
-"""Evaluation: the same numbers from every source, the protocol, the cache, and the errors."""
+"""Evaluation: equal values from all sources, the protocol, the cache, and the errors."""
 
 import dataclasses
 import fractions
@@ -23,8 +23,10 @@ import keras_gan
 from keras_gan import Spec, UsageError, datasets, metrics, recipe
 from keras_gan import run as runs
 from keras_gan.__main__ import main
-from keras_gan.metrics import inception, sources, statistics
-from keras_gan.metrics.features import open_features, to_bytes
+from keras_gan.metrics import class_matching, inception, real_data, sources, statistics
+from keras_gan.metrics.features import open_features
+from keras_gan.metrics.generators import Drawing
+from keras_gan.metrics.images import to_bytes
 
 SPEC = Spec("image", (8, 12, 1), (-1.0, 1.0), num_classes=3)
 COUNT = 150
@@ -40,14 +42,14 @@ def labelled_images(count, seed=0):
 
 
 def by_brightness(samples):
-    """An extractor of three features whose classes are those of `labelled_images`, exactly."""
+    """Extractor of three features with exactly the classes of `labelled_images`."""
     mean = (samples.mean(axis=(1, 2, 3)) + 1) * 127.5
     features = np.stack([mean, samples.std(axis=(1, 2, 3)), samples[:, 0, 0, 0]], axis=1)
     return features, np.eye(3)[np.clip(np.round((mean - 60) / 60), 0, 2).astype(int)]
 
 
 def write_onnx(path, layout="NHWC", value_range=None, inputs=1):
-    """A linear network of 5 features and 3 logits."""
+    """Writes a linear network of 5 features and 3 logits."""
     rng = np.random.default_rng(1)
     shape = ["n", 8, 12, 1] if layout == "NHWC" else ["n", 1, 8, 12]
     nodes = [
@@ -88,14 +90,14 @@ def data_file(tmp_path_factory):
 @pytest.fixture(scope="module")
 def game():
     keras.utils.set_random_seed(5)
-    players = keras_gan.architectures.build(
+    networks = keras_gan.architectures.build(
         "dcgan",
         SPEC,
         True,
         generator={"latent_dim": 4, "widths": [8, 4, 4]},
         discriminator={"widths": [8, 4, 4]},
     )
-    gan = keras_gan.GAN(*players, num_classes=3)
+    gan = keras_gan.GAN(*networks, num_classes=3)
     gan.compile(keras.optimizers.Adam(1e-3), keras.optimizers.Adam(1e-3))
     x, y = labelled_images(64)
     gan.fit((x / 127.5 - 1).astype("float32"), y, batch_size=16, epochs=2, verbose=0)
@@ -113,7 +115,7 @@ def places(game, data_file, tmp_path_factory):
     run.save(game)
     training = {"recipe": run.record, "examples_seen": game.count("examples_seen")}
     bundle = export.export_bundle(game, folder / "bundle", training=training).path
-    # In the classes of the held-out samples, as a game is asked for them, in the same order.
+    # Labels of the held-out samples in the order in which `evaluate` requests them of a game.
     labels = np.random.default_rng(0).permutation(np.arange(COUNT) % 3)
     samples = game.generate(range(COUNT), labels=labels)
     np.savez(folder / "samples.npz", samples=samples, labels=labels, allow_pickle=False)
@@ -137,10 +139,10 @@ def evaluate(source, data=None, features=by_brightness, count=COUNT, **options):
     return metrics.evaluate(source, data, features, count, **options)
 
 
-# ------------------------------------------------------------------------ figures
+# ------------------------------------------------------------------------ values
 
 
-def test_an_array_against_itself_is_perfect():
+def test_an_array_compared_with_itself_is_perfect():
     x, _ = labelled_images(60)
     found = evaluate(x, x, "pixels", 60)
     assert found["frechet_distance"] == pytest.approx(0, abs=1e-9)
@@ -149,7 +151,7 @@ def test_an_array_against_itself_is_perfect():
     assert -0.1 < found["kernel_distance"] < 0  # its bias is of pairs of equal samples
 
 
-def test_the_distance_of_moved_points_is_the_square_of_the_way():
+def test_the_distance_of_shifted_points_is_the_squared_shift():
     x = np.random.default_rng(0).normal(size=(80, 2)).astype("float32")
     moved = x + np.array([3, -4], "float32")
     found = evaluate(moved, x, None, 80, metrics=["frechet_distance", "precision_recall"])
@@ -159,7 +161,7 @@ def test_the_distance_of_moved_points_is_the_square_of_the_way():
     assert found.protocol["quantization"] == "none"
 
 
-def test_every_source_of_the_same_samples_gives_the_same_numbers(places, data_file, linear):
+def test_all_sources_of_the_same_samples_have_the_same_values(places, data_file, linear):
     found = {
         name: evaluate(source, data_file, linear, average=True).values
         for name, source in places.items()
@@ -168,7 +170,7 @@ def test_every_source_of_the_same_samples_gives_the_same_numbers(places, data_fi
     assert expected["frechet_distance"] > 0
     assert "label_accuracy" in expected
     for name in places:
-        # A rounding of 8 bits may fall otherwise where runtimes differ by a millionth.
+        # Rounding to 8 bits may differ if runtimes differ by a millionth.
         close = 2e-2 if name == "bundle" else 1e-5
         assert found[name].keys() == expected.keys(), name
         for key in ("frechet_distance", "label_accuracy", "modes", "nearest_distance"):
@@ -177,16 +179,16 @@ def test_every_source_of_the_same_samples_gives_the_same_numbers(places, data_fi
     assert found["arrays"] == expected
 
 
-def test_a_run_and_a_bundle_know_their_data(places, linear):
+def test_a_run_and_a_bundle_record_their_data(places, linear):
     for name in ("run", "bundle"):
         found = evaluate(places[name], None, linear, metrics="frechet_distance")
         assert "from" in found.protocol["real"]["source"]
         assert found.protocol["generated"]["examples_seen"] == 128
-    with pytest.raises(UsageError, match=r"What to compare with must be named.*pictures"):
+    with pytest.raises(UsageError, match=r"The data to compare with must be named.*pictures"):
         evaluate(places["pictures"])
 
 
-def test_the_protocol_says_how_the_figures_came_about(places, data_file, linear):
+def test_the_protocol_records_how_values_were_computed(places, data_file, linear):
     found = evaluate(places["run"], data_file, linear, 90, seed=7, average=False, real_count=120)
     protocol = found.protocol
     assert protocol["extractor"] == "linear"
@@ -217,7 +219,7 @@ def test_the_protocol_says_how_the_figures_came_about(places, data_file, linear)
     assert other["frechet_distance"] != found["frechet_distance"]
 
 
-def test_a_data_set_stands_for_its_training_split():
+def test_a_data_set_as_a_source_is_its_training_split():
     named = "fashion-mnist-10k"
     found = evaluate(named, named, "fashion_mnist", 300, metrics=["frechet_distance", "modes"])
     assert found.protocol["generated"]["split"] == "train"
@@ -230,7 +232,7 @@ def test_a_data_set_stands_for_its_training_split():
     assert far["frechet_distance"] > 20 * found["frechet_distance"]
 
 
-def test_stacked_garments_are_judged_channel_by_channel():
+def test_stacked_garments_are_classified_channel_by_channel():
     x, y = datasets.open("fashion-mnist-10k").arrays("held_out")
     stacks = np.concatenate([x[:60], x[60:120], x[120:180]], axis=-1)
     single = open_features("fashion_mnist", Spec("image", (28, 28, 1), (-1, 1)))
@@ -249,8 +251,8 @@ def test_stacked_garments_are_judged_channel_by_channel():
     assert found["reverse_kl"] == pytest.approx(np.sum(shares * np.log(shares * 1000)), rel=1e-6)
 
 
-def test_classes_are_judged_against_labels():
-    """Of 90 samples with right labels, ten of class 2 are called 0."""
+def test_predicted_classes_are_compared_with_labels():
+    """Of 90 samples, ten of class 2 are labelled 0."""
     x, y = labelled_images(90)
     wrong = y.copy()
     wrong[np.flatnonzero(y == 2)[:10]] = 0
@@ -265,7 +267,7 @@ def test_classes_are_judged_against_labels():
     assert found["class_score"] == pytest.approx(3, rel=0.2)  # lower in parts of 9 samples
 
 
-def test_one_class_alone_is_seen():
+def test_a_single_class_is_detected():
     x, y = labelled_images(90)
     found = evaluate(x[y == 1], (x, y), count=30, real_count=90)
     assert found["modes"] == 1
@@ -274,7 +276,7 @@ def test_one_class_alone_is_seen():
     assert "label_accuracy" not in found.values
 
 
-def test_one_sample_repeated_is_seen():
+def test_a_repeated_sample_is_detected():
     x, _ = labelled_images(60)
     found = evaluate(np.repeat(x[:1], 60, axis=0), x, "pixels", 60)
     assert found["recall"] < 0.1
@@ -282,7 +284,7 @@ def test_one_sample_repeated_is_seen():
     assert found["frechet_distance"] > 0.5
 
 
-def test_memorized_samples_are_seen_and_drawn(data_file, tmp_path):
+def test_memorized_samples_are_detected_and_drawn(data_file, tmp_path):
     source = datasets.open(data_file)
     x = source.arrays("train")[0][:COUNT]
     picture = tmp_path / "nearest.png"
@@ -299,7 +301,7 @@ def test_memorized_samples_are_seen_and_drawn(data_file, tmp_path):
     assert unseen["nearest_close"] == pytest.approx(0.05, abs=0.01)
 
 
-def test_the_splits_are_what_they_are_called(data_file):
+def test_split_names_select_their_samples(data_file):
     whole = np.concatenate([datasets.open(data_file).arrays(s)[0] for s in ("train", "held_out")])
     for split, count in (("train", 240), ("held_out", COUNT), ("all", 390)):
         asked = {"count": 390, "real_count": count, "split": split, "metrics": "frechet_distance"}
@@ -308,8 +310,8 @@ def test_the_splits_are_what_they_are_called(data_file):
         assert (found["frechet_distance"] < 1e-9) == (split == "all")
 
 
-def test_classification_accuracy_needs_right_labels():
-    """The generated samples have their labels 1 and 2 exchanged: a third is learned rightly."""
+def test_classification_accuracy_falls_with_wrong_labels():
+    """With labels 1 and 2 exchanged in the generated samples, the accuracy is a third."""
     x, y = labelled_images(192)
     source = datasets.from_arrays(x, y, x_test=x[:60] ^ 1, y_test=y[:60])
     found = evaluate(
@@ -319,15 +321,15 @@ def test_classification_accuracy_needs_right_labels():
         count=180,
         real_count=60,
         epochs=25,
-        seed=2**40,  # the classifiers' is this modulo 2**32
+        seed=2**40,  # the classifiers use it modulo 2**32
     )
     assert found["classification_accuracy"] == pytest.approx(1 / 3, abs=0.1)
     assert found["classification_accuracy_reverse"] == pytest.approx(1 / 3, abs=0.1)
     assert found["classification_accuracy_real"] > 0.9
     of_classes = found.details["classification_accuracy"]
     assert of_classes == pytest.approx({"0": 1, "1": 0, "2": 0}, abs=0.15)
-    told = {"epochs": 25, "generated": 180, "training": 180, "test": 60, "seed": 0}
-    assert found.protocol["classification_accuracy"] == told
+    settings = {"epochs": 25, "generated": 180, "training": 180, "test": 60, "seed": 0}
+    assert found.protocol["classification_accuracy"] == settings
     with pytest.raises(UsageError, match=r"same number of samples. Received: 60 generated and 90"):
         metrics.classification_accuracy((x[:60], y[:60]), (x[:90], y[:90]), (x, y))
 
@@ -335,7 +337,7 @@ def test_classification_accuracy_needs_right_labels():
 # ------------------------------------------------------------------------ cache
 
 
-def test_the_real_side_is_kept_and_used(data_file, linear, tmp_path):
+def test_real_statistics_are_cached_and_reused(data_file, linear, tmp_path):
     x, _ = labelled_images(COUNT, seed=3)
     asked = {"cache": tmp_path / "cache", "metrics": ["frechet_distance", "kernel_distance"]}
     first = evaluate(x, data_file, linear, **asked)
@@ -345,7 +347,7 @@ def test_the_real_side_is_kept_and_used(data_file, linear, tmp_path):
     assert evaluate(x, data_file, linear, **asked).values == first.values  # to the last bit
     assert [file.stat().st_mtime_ns for file in files] == times
 
-    with np.load(files[0]) as kept:  # what is in the file is what counts
+    with np.load(files[0]) as kept:  # values must come from the file
         arrays = dict(kept)
     arrays["mean"] = arrays["mean"] + 1
     with files[0].open("wb") as stream:
@@ -363,7 +365,7 @@ def test_the_real_side_is_kept_and_used(data_file, linear, tmp_path):
     assert sorted((tmp_path / "cache").iterdir()) == files
 
 
-def test_other_data_counts_and_extractors_have_their_own_files(data_file, linear, tmp_path):
+def test_each_data_count_and_extractor_has_its_own_cache_file(data_file, linear, tmp_path):
     x, y = labelled_images(COUNT, seed=3)
     asked = {"cache": tmp_path, "metrics": ["frechet_distance"]}
     changed = x.copy()
@@ -410,7 +412,7 @@ def test_an_onnx_file_gives_features_and_classes(linear, tmp_path):
     np.testing.assert_allclose(wide(x)[0], (in_8_bits(x).reshape(6, -1) + 1) * 127.5 @ w, rtol=1e-3)
 
 
-def test_a_keras_classifier_gives_its_last_but_one_layer(tmp_path):
+def test_features_of_a_keras_classifier_are_its_penultimate_layer(tmp_path):
     keras.utils.set_random_seed(0)
     layers = keras.layers
     model = keras.Sequential(
@@ -438,14 +440,14 @@ def test_a_keras_classifier_gives_its_last_but_one_layer(tmp_path):
     assert open_features(model, SPEC).sha256 != before
 
 
-def test_images_are_resized_and_get_the_networks_channels():
+def test_images_are_converted_to_the_size_and_channels_of_the_network():
     model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten()])
     extractor = open_features(model, SPEC)
     assert extractor.resize == "antialiased bicubic"
     assert extractor.protocol["input"] == [4, 4, 3]
     flat = extractor(np.full((1, 8, 12, 1), 0.2, "float32"))[0]
     np.testing.assert_allclose(flat, np.full((1, 48), 153 / 127.5 - 1), atol=1e-6)
-    # A checkerboard has no frequency that fewer pixels can show: antialiasing leaves gray.
+    # Fewer pixels cannot represent a checkerboard: antialiasing leaves gray.
     board = (np.indices((8, 12)).sum(0) % 2 * 2.0 - 1)[None, ..., None]
     assert np.abs(extractor(board)[0]).max() < 0.2
 
@@ -457,7 +459,7 @@ def test_images_are_resized_and_get_the_networks_channels():
 
 
 def pickled(weights, keys):
-    """A state dictionary as PyTorch pickles it, opcode by opcode."""
+    """Returns a state dictionary as PyTorch pickles it, opcode by opcode."""
     out = b"\x80\x02}("
     for (name, array), key in zip(weights.items(), keys, strict=True):
         whole = b"".join(b"K" + bytes([n]) for n in array.shape)
@@ -468,7 +470,7 @@ def pickled(weights, keys):
     return out + b"u."
 
 
-def test_pytorchs_file_is_read_without_it():
+def test_a_pytorch_file_is_read_without_pytorch():
     rng = np.random.default_rng(0)
     weights = {"a.weight": rng.normal(size=(2, 3)), "b": rng.normal(size=4)}
     weights = {name: array.astype("float32") for name, array in weights.items()}
@@ -485,8 +487,8 @@ def test_pytorchs_file_is_read_without_it():
 
 
 @pytest.mark.slow
-def test_inception_computes_what_torch_fidelity_does():
-    """With random weights; the numbers are of its inception-v3-compat, torch-fidelity 0.4.0."""
+def test_inception_agrees_with_torch_fidelity():
+    """With random weights; reference values from inception-v3-compat of torch-fidelity 0.4.0."""
     extract = inception.network(inception_weights.make())
     features, probabilities = extract(inception_weights.images().astype("float32"))
     assert features.shape == (2, inception.DIM)
@@ -513,7 +515,7 @@ def test_inception_is_refused_unless_it_is_the_standard_network(tmp_path, monkey
     monkeypatch.delenv("KERAS_GAN_INCEPTION", raising=False)
     with pytest.raises(UsageError, match=r"pt_inception-2015-12-05-6726825d.pth.*no path"):
         open_features("inception", SPEC)
-    with pytest.raises(UsageError, match=r"pt_inception-2015-12-05-6726825d.pth.*no file"):
+    with pytest.raises(UsageError, match=r"pt_inception-2015-12-05-6726825d.pth.*not a file"):
         open_features(f"inception:{tmp_path}/none.pth", SPEC)
     (tmp_path / "other.pth").write_bytes(b"other")
     with pytest.raises(UsageError, match=r"of sha256 6726825d.*Received.*of sha256 d9298a10"):
@@ -538,7 +540,10 @@ def test_inception_is_refused_unless_it_is_the_standard_network(tmp_path, monkey
         ({"metrics": ["fid"]}, r"FID is called so only with the extractor inception.*by_brightn"),
         ({"metrics": ["kid"]}, r"KID is called so only with.*kernel_distance is the same"),
         ({"metrics": "inception_score"}, r"The Inception score is called so only.*class_score is"),
-        ({"metrics": ["modes"], "features": "pixels"}, r"mode_coverage needs an extractor with cl"),
+        (
+            {"metrics": ["modes"], "features": "pixels"},
+            r"mode_coverage needs an extractor with cl",
+        ),
         ({"metrics": ["label_accuracy"]}, r"label_accuracy needs generated samples with labels"),
         ({"metrics": ["ms_ssim"]}, r"ms_ssim needs images of at least 11x11"),
         ({"split": "train", "metrics": ["nearest"]}, r"nearest needs data with a training split"),
@@ -549,15 +554,18 @@ def test_inception_is_refused_unless_it_is_the_standard_network(tmp_path, monkey
         ({"cache": 5}, r"cache must be True, False or a folder. Received: cache=5"),
         ({"epochs": 1.5}, r"epochs must be a whole number from 1 up. Received: epochs=1.5"),
         ({"nearest_picture": "none/x.png"}, r"to a folder that exists.*Received: 'none/x.png'"),
-        ({"count": 5, "metrics": "coverage"}, r"density_coverage needs at least 6 samples of eith"),
+        (
+            {"count": 5, "metrics": "coverage"},
+            r"density_coverage needs at least 6 real and 6",
+        ),
         ({"count": 1}, r"count must be a whole number from 2 up. Received: count=1"),
         ({"count": 100}, r"at most the number of samples, 60 in arrays.*Received: count=100"),
         ({"real_count": 999}, r"real_count must be at most the number.*150.*real_count=999"),
         ({"split": "train", "nearest_picture": "x.png"}, r"A picture of nearest neighbors needs"),
-        ({"cache": "{file}/x", "features": "pixels"}, r"cache folder must be one that can be writ"),
+        ({"cache": "{file}/x", "features": "pixels"}, r"cache folder must be writable"),
     ],
 )
-def test_mistakes_are_told_in_one_line(options, message, data_file, tmp_path):
+def test_errors_are_one_line(options, message, data_file, tmp_path):
     x, _ = labelled_images(60)
     (tmp_path / "broken.onnx").write_bytes(b"broken")
     places = {
@@ -572,7 +580,7 @@ def test_mistakes_are_told_in_one_line(options, message, data_file, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_more_is_refused_that_does_not_fit(data_file, places, tmp_path, linear):
+def test_sources_and_data_that_do_not_fit_are_refused(data_file, places, tmp_path, linear):
     x, _ = labelled_images(60)
     with pytest.raises(UsageError, match=r"count must be at most .* 150 in arrays.*smaller count"):
         evaluate(places["game"], data_file, count=151, metrics=["sliced_wasserstein"])
@@ -586,11 +594,11 @@ def test_more_is_refused_that_does_not_fit(data_file, places, tmp_path, linear):
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(UsageError, match=r"A bundle holds a model.onnx, and a manifest.json"):
         evaluate(tmp_path, data_file)
-    for source, told in (((x,), r"\(array"), ((x, x, x), r"\(array"), ([x], r"\[array"), (3, "3")):
-        with pytest.raises(UsageError, match=rf"source must be .*Received: {told}") as caught:
+    for source, shown in (((x,), r"\(array"), ((x, x, x), r"\(array"), ([x], r"\[array"), (3, "3")):
+        with pytest.raises(UsageError, match=rf"source must be .*Received: {shown}") as caught:
             evaluate(source, data_file)
         assert "\n" not in str(caught.value)
-        with pytest.raises(UsageError, match=rf"data must be a name or path.*Received: {told}"):
+        with pytest.raises(UsageError, match=rf"data must be a name or path.*Received: {shown}"):
             evaluate(x, source)
 
 
@@ -600,20 +608,23 @@ def test_more_is_refused_that_does_not_fit(data_file, places, tmp_path, linear):
         (lambda x: np.ones((2, 4)), r"\(count, number\). Received: \(2, 4\) for 60 samples"),
         (lambda x: x.reshape(len(x), -1)[:2], r"Received: \(2, 96\) for 60 samples"),
         (lambda x: x.reshape(len(x), -1) * 1j, r"Received: \(2, 96\) complex numbers for 2"),
-        (lambda x: (np.ones((len(x), 2)), np.ones((2, 3)) / 3), r"gives probabilities .*\(2, 3\)"),
+        (
+            lambda x: (np.ones((len(x), 2)), np.ones((2, 3)) / 3),
+            r"return probabilities .*\(2, 3\)",
+        ),
         (
             lambda x: (np.ones((len(x), 2)), np.full((len(x), 3), np.nan)),
-            "Probabilities must be finite numbers. Received: NaN or infinity of '<lambda>'",
+            "Probabilities must be finite numbers. Received: NaN or infinity from '<lambda>'",
         ),
     ],
 )
-def test_an_extractor_gives_a_row_of_numbers_for_each_sample(given, message, data_file):
+def test_an_extractor_must_return_one_row_of_numbers_per_sample(given, message, data_file):
     x, _ = labelled_images(60)
     with pytest.raises(UsageError, match=message):
         evaluate(x, data_file, given, 60)
 
 
-def test_what_is_no_extractor_of_keras_is_told(places, game, tmp_path):
+def test_keras_models_that_cannot_be_extractors_are_refused(places, game, tmp_path):
     class Own(keras.Model):
         def call(self, x):
             return keras.ops.mean(x, axis=(1, 2))
@@ -627,12 +638,12 @@ def test_what_is_no_extractor_of_keras_is_told(places, game, tmp_path):
     x = labelled_images(5)[0]
     expected = x.astype("float64").mean(axis=(1, 2)) / 127.5 - 1
     np.testing.assert_allclose(open_features(own, SPEC)(x)[0], expected, atol=1e-6)
-    for played in (game, checkpoint_of(places)):
-        with pytest.raises(UsageError, match=r"A game is no extractor: .*gan.discriminator"):
-            open_features(played, SPEC)
+    for saved in (game, checkpoint_of(places)):
+        with pytest.raises(UsageError, match=r"must be a single model, such as gan.discriminator"):
+            open_features(saved, SPEC)
 
 
-def test_few_samples_have_the_figures_that_they_have(data_file, linear):
+def test_metrics_that_need_more_samples_are_left_out(data_file, linear):
     x, _ = labelled_images(4)
     found = evaluate(x, data_file, linear, 4).values
     assert {"frechet_distance", "precision", "recall"} <= found.keys()
@@ -640,7 +651,7 @@ def test_few_samples_have_the_figures_that_they_have(data_file, linear):
     assert "precision" not in evaluate(x, data_file, linear, 3).values
 
 
-def test_names_of_metrics_may_come_one_by_one(data_file, linear):
+def test_metrics_may_be_an_iterator(data_file, linear):
     x, _ = labelled_images(60)
     asked = ["precision", "modes"]
     found = evaluate(x, data_file, linear, 60, metrics=iter(asked))
@@ -648,7 +659,7 @@ def test_names_of_metrics_may_come_one_by_one(data_file, linear):
     assert {"precision", "modes"} <= found.values.keys()
 
 
-def test_a_folder_of_versions_is_its_latest(places, data_file, linear, tmp_path):
+def test_a_folder_of_versions_is_evaluated_at_its_latest(places, data_file, linear, tmp_path):
     shutil.copytree(places["bundle"], tmp_path / "versions" / "1")
     (tmp_path / "versions" / "latest").symlink_to("1")
     asked = {"features": linear, "count": 60, "metrics": "frechet_distance"}
@@ -657,7 +668,7 @@ def test_a_folder_of_versions_is_its_latest(places, data_file, linear, tmp_path)
     assert found.protocol["generated"]["source"].endswith("versions/1")
 
 
-def test_labels_are_judged_by_the_names_of_the_classes(tmp_path):
+def test_labels_are_matched_by_the_names_of_the_classes(tmp_path):
     """The ids of a folder are in the order of its names, and no folder is called T-shirt/top."""
     source = datasets.open("fashion-mnist-10k")
     x, y = source.arrays("held_out")
@@ -677,7 +688,7 @@ def test_labels_are_judged_by_the_names_of_the_classes(tmp_path):
     alphabetical = evaluate(tmp_path / "named", whole, **asked)
     assert alphabetical["label_accuracy"] == by_id["label_accuracy"]
     other = datasets.from_arrays(x, y, class_names=[*"abcdefghij"], held_out=0)
-    with pytest.raises(UsageError, match=r"the data's classes, and 'fashion_mnist' has other nam"):
+    with pytest.raises(UsageError, match=r"the data's classes, by the same names.*_mnist' with"):
         evaluate((x, y), other, **asked)
     del asked["metrics"]
     assert "label_accuracy" not in evaluate((x, y), other, **asked).values
@@ -696,19 +707,19 @@ def test_the_command_prints_a_table_and_writes_json(places, linear, tmp_path, ca
     assert "FID is called so only with" in capsys.readouterr().err
     asked[asked.index("fid,precision")] = "frechet_distance,precision"
     main(asked)
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     written = json.loads(out.read_text())
     values = written["values"]
     assert list(values) == ["frechet_distance", "precision", "recall"]
-    assert f"frechet_distance  {values['frechet_distance']:.6g}" in told
-    assert "features: linear, sha256 " in told
-    assert "generated: 100 of run" in told
-    assert "real: 100 of arrays: 240 + 150 images" in told
+    assert f"frechet_distance  {values['frechet_distance']:.6g}" in output
+    assert "features: linear, sha256 " in output
+    assert "generated: 100 of run" in output
+    assert "real: 100 of arrays: 240 + 150 images" in output
     assert written["protocol"]["generated"]["weights"] == "averaged"
 
 
-def test_a_figure_that_is_no_number_is_null_in_json(tmp_path):
-    found = metrics.Evaluation({"a": float("nan"), "b": 2.0}, {})
+def test_a_value_that_is_not_finite_is_null_in_json(tmp_path):
+    found = metrics.EvaluationResult({"a": float("nan"), "b": 2.0}, {})
     found.save(tmp_path / "x.json")
     assert json.loads((tmp_path / "x.json").read_text())["values"] == {"a": None, "b": 2.0}
 
@@ -716,8 +727,8 @@ def test_a_figure_that_is_no_number_is_null_in_json(tmp_path):
 # ------------------------------------------------------------------------ samples
 
 
-def test_images_that_are_no_numbers_are_refused(game, data_file):
-    """As bytes, NaN would be black."""
+def test_images_that_are_not_finite_are_refused(game, data_file):
+    """In 8 bits, NaN would be black."""
     weight = game.generator.trainable_variables[0]
     before = weight.numpy()
     weight.assign(np.full_like(before, np.nan))
@@ -731,8 +742,8 @@ def test_images_that_are_no_numbers_are_refused(game, data_file):
         evaluate(x, data_file, count=60)
 
 
-def test_bytes_are_those_of_exact_arithmetic():
-    """Beside the middle between two bytes, where a rounding of float32 decides wrongly."""
+def test_rounding_to_bytes_is_exact():
+    """Near the middle between two bytes, float32 rounds to the wrong one."""
     middles = ((np.delete(np.arange(255), 127) + 0.5) / 127.5 - 1).astype("float32")
     values = np.concatenate([middles, np.nextafter(middles, 2), np.nextafter(middles, -2)])
     exact = [(fractions.Fraction(float(x)) + 1) * fractions.Fraction(255, 2) for x in values]
@@ -741,7 +752,7 @@ def test_bytes_are_those_of_exact_arithmetic():
     assert (np.round((values + np.float32(1)) * np.float32(127.5)) != expected).any()
 
 
-def test_floats_are_in_the_range_that_is_stated(data_file):
+def test_floats_must_be_in_the_stated_range(data_file):
     x, _ = labelled_images(60)
     from_0 = x.astype("float32") / 255
     with pytest.raises(UsageError, match=r"give others as uint8 or in \[-1, 1\]. Received: values"):
@@ -754,7 +765,7 @@ def test_floats_are_in_the_range_that_is_stated(data_file):
     assert evaluate(over, data_file, count=60).values == cut.values
 
 
-def test_a_file_of_floats_is_taken_as_the_array_is(data_file, linear, tmp_path):
+def test_a_file_of_floats_is_read_like_the_array(data_file, linear, tmp_path):
     x, y = labelled_images(60)
     over = ((x.astype("float32") / 127.5 - 1) * 1.6).clip(-1.3, 1.3)
     np.save(tmp_path / "over.npy", over)
@@ -772,7 +783,7 @@ def test_a_file_of_floats_is_taken_as_the_array_is(data_file, linear, tmp_path):
 
 
 def copied(places, name, tmp_path, file, change):
-    """A run or bundle with something else in one of its JSON files."""
+    """Returns a copy of a run or bundle with a change in one of its JSON files."""
     folder = tmp_path / name
     shutil.copytree(places[name], folder)
     content = json.loads((folder / file).read_text())
@@ -781,8 +792,8 @@ def copied(places, name, tmp_path, file, change):
     return folder
 
 
-def test_a_bundles_samples_are_in_its_range(places, game, tmp_path):
-    """From [-1, 3] to [-1, 1]: 1, the middle, becomes 0."""
+def test_samples_of_a_bundle_are_rescaled_from_its_range(places, game, tmp_path):
+    """From [-1, 3] to [-1, 1]: the middle, 1, becomes 0."""
     folder = copied(
         places, "bundle", tmp_path, "manifest.json", lambda m: m.update(value_range=[-1, 3])
     )
@@ -792,7 +803,7 @@ def test_a_bundles_samples_are_in_its_range(places, game, tmp_path):
     assert np.abs(expected - 127.5).max() > 30
 
 
-def test_bundles_with_weights_outside_the_model_and_with_other_inputs(tmp_path, monkeypatch):
+def test_bundles_with_external_weights_and_with_other_inputs(tmp_path, monkeypatch):
     dense = [keras.Input((5,)), keras.layers.Dense(300), keras.layers.Dense(2)]
     model = keras.Sequential(dense, name="points")
     monkeypatch.setattr("export.to_onnx.MAX_FILE", 1000)
@@ -811,11 +822,11 @@ def test_bundles_with_weights_outside_the_model_and_with_other_inputs(tmp_path, 
         sources.open_samples(path)
 
 
-def test_counts_are_what_there_is(data_file, places, linear):
+def test_default_counts_are_the_available_samples(data_file, places, linear):
     x, _ = labelled_images(400)
     found = evaluate(x, data_file, linear, None, metrics="frechet_distance")
-    told = found.protocol
-    assert (told["generated"]["count"], told["real"]["count"]) == (COUNT, COUNT)
+    protocol = found.protocol
+    assert (protocol["generated"]["count"], protocol["real"]["count"]) == (COUNT, COUNT)
     found = evaluate(x[:60], data_file, linear, None)
     assert (found.protocol["generated"]["count"], found.protocol["real"]["count"]) == (60, 60)
     assert "feature_sliced_wasserstein" in found.values
@@ -834,7 +845,7 @@ def test_large_samples_need_a_named_extractor():
     assert evaluate(x, x, "pixels", 8, metrics="feature_sliced_wasserstein").values
 
 
-def test_only_50000_samples_are_called_fid_without_their_number():
+def test_fid_without_a_count_is_of_50000_samples():
     x = np.random.default_rng(0).normal(size=(50_000, 2)).astype("float32")
     pixels = open_features("pixels", Spec("points", (2,)))
     standard = dataclasses.replace(pixels, standard=True)
@@ -859,38 +870,36 @@ def test_a_truncated_distance_is_not_called_fid(places, data_file, linear):
         evaluate(places["game"], data_file, standard, 90, truncation=0.5, metrics=["fid"])
 
 
-def test_a_choice_that_a_source_does_not_have_is_refused(places, data_file):
+def test_settings_that_a_source_does_not_have_are_refused(places, data_file):
     for name in ("bundle", "file", "arrays", "pictures"):
-        with pytest.raises(UsageError, match=r"live generator can be chosen of a run or a game al"):
+        with pytest.raises(UsageError, match=r"live generator .*chosen only for a run or a game"):
             evaluate(places[name], data_file, average=False)
-        with pytest.raises(UsageError, match=r"can be chosen of a run alone. Received: checkpoint"):
+        with pytest.raises(UsageError, match=r"can be chosen only for a run. Received: checkpoint"):
             evaluate(places[name], data_file, checkpoint="best")
-    with pytest.raises(UsageError, match=r"A checkpoint can be chosen of a run alone"):
+    with pytest.raises(UsageError, match=r"checkpoint can be chosen only for a run"):
         evaluate(places["game"], data_file, checkpoint="best")
     for name in ("file", "arrays", "pictures"):
-        with pytest.raises(UsageError, match=r"truncated of a run, a bundle or a game alone.*=0.5"):
+        with pytest.raises(UsageError, match=r"other than 1 is available only for a run.*=0.5"):
             evaluate(places[name], data_file, truncation=0.5)
     with pytest.raises(UsageError, match=r"truncation must be a number from 0 up. .*=-1"):
         evaluate(places["game"], data_file, truncation=-1)
 
 
-def test_truncated_latents_are_those_of_generate(game, places):
-    """At 0 all samples of a class are one; run, bundle and game agree at 0.5."""
-    half = sources.Drawing(seed=3, truncation=0.5)
-    told = {name: sources.open_samples(places[name], drawing=half) for name in ("game", "bundle")}
+def test_truncated_samples_are_those_of_generate(game, places):
+    """At 0 all samples of a class are equal; run, bundle and game agree at 0.5."""
+    half = Drawing(seed=3, truncation=0.5)
+    opened = {name: sources.open_samples(places[name], drawing=half) for name in ("game", "bundle")}
     expected = game.generate(range(3, 13), truncation=0.5)
-    for made in told.values():
+    for made in opened.values():
         assert made.protocol["truncation"] == 0.5
         samples = made.take(10)[0] / 127.5 - 1
         assert np.abs(samples - expected).max() < 1.01 / 127.5
-    none, labels = sources.open_samples(
-        places["game"], drawing=sources.Drawing(truncation=0.0)
-    ).take(12)
+    none, labels = sources.open_samples(places["game"], drawing=Drawing(truncation=0.0)).take(12)
     for i, label in enumerate(labels):
         np.testing.assert_array_equal(none[i], none[np.argmax(labels == label)])
 
 
-def test_seeds_are_checked_and_written(places, data_file, linear, tmp_path):
+def test_seeds_are_checked_and_recorded(places, data_file, linear, tmp_path):
     for source in ("game", "run", "bundle"):
         for seed in (-1, 2**63 - 100, 0.5, [1, 2]):
             with pytest.raises(UsageError, match=r"[Ss]eed"):
@@ -934,23 +943,24 @@ def test_a_run_is_compared_with_the_data_it_was_trained_on(places, data_file, li
             evaluate(places[name], tmp_path / "other.npz", count=15, **asked)
 
 
-def test_a_generator_is_asked_for_the_classes_of_the_data(game, places, linear):
-    """Two thirds of the real samples are of class 2: so are the generated ones."""
+def test_a_generator_makes_the_classes_of_the_data(game, places, linear):
+    """Two thirds of the real samples are of class 2, and so are those generated."""
     x, _ = labelled_images(90)
     y = np.where(np.arange(90) < 60, 2, np.arange(90) % 2).astype("int32")
-    told = {}
+    labels_of = {}
     for name in ("game", "bundle"):
-        made = sources.open_samples(places[name], drawing=sources.Drawing(seed=5))
-        real = sources.from_data(sources.open_data((x, y)), "all")
-        asked = sources.like_real(sources.match_classes(made, real.spec), real, 90)
+        made = sources.open_samples(places[name], drawing=Drawing(seed=5))
+        real = real_data.from_data(real_data.open_data((x, y)), "all")
+        asked = class_matching.like_real(class_matching.match_classes(made, real.spec), real, 90)
         labels = asked.take(180)[1]
         np.testing.assert_array_equal(np.bincount(labels), [30, 30, 120])
-        assert len(np.unique(labels[:20])) == 3  # in no order of the data's
+        assert len(np.unique(labels[:20])) == 3  # not in the order of the data
         found = evaluate(places[name], (x, y), linear, 90)
-        told[name] = found.protocol["generated"]["labels"]
+        labels_of[name] = found.protocol["generated"]["labels"]
         without = evaluate(places[name], x, linear, 90)
         assert without.protocol["generated"]["labels"] == "seed modulo classes"
-    assert told == {"game": "those of the real samples", "bundle": "those of the real samples"}
+    of_real = "those of the real samples"
+    assert labels_of == {"game": of_real, "bundle": of_real}
 
 
 @pytest.mark.parametrize(
@@ -973,29 +983,29 @@ def test_classes_are_matched_by_name(own, known, ids):
     count = len(own) or 2
     labels = np.arange(count, dtype="int32")
     x = np.zeros((count, 2), "float32")
-    made = sources.from_data(datasets.from_arrays(x, labels, class_names=own, held_out=0), "all")
+    made = real_data.from_data(datasets.from_arrays(x, labels, class_names=own, held_out=0), "all")
     real = Spec("points", (2,), None, len(known) or 11, known)
     if isinstance(ids, str):
         with pytest.raises(UsageError, match=rf"must be among those of the data.*Received: {ids}"):
-            sources.match_classes(made, real)
+            class_matching.match_classes(made, real)
     else:
-        np.testing.assert_array_equal(sources.match_classes(made, real).take(count)[1], ids)
+        np.testing.assert_array_equal(class_matching.match_classes(made, real).take(count)[1], ids)
 
 
 def test_a_folder_with_fewer_classes_keeps_their_ids(places, data_file, tmp_path):
-    """Without the folder of class 0, the ids in the order of the folders are others."""
+    """Without the folder of class 0, the ids by the order of folders differ."""
     shutil.copytree(places["pictures"], tmp_path / "some")
     shutil.rmtree(tmp_path / "some" / "0")
     found = evaluate(tmp_path / "some", data_file, None, count=60, metrics="frechet_distance")
     assert found.protocol["generated"]["source"].endswith("as 8x12x1")
     made = sources.open_samples(tmp_path / "some", SPEC)
-    labels = sources.match_classes(made, SPEC).take(made.count)[1]
+    labels = class_matching.match_classes(made, SPEC).take(made.count)[1]
     assert set(labels) == {1, 2}
     with pytest.raises(UsageError, match=r"by id \(0 to 1\).*Received: '2' of folder"):
-        sources.match_classes(made, SPEC.with_classes(2))
+        class_matching.match_classes(made, SPEC.with_classes(2))
 
 
-def test_pictures_of_another_size_are_told(tmp_path, data_file, places):
+def test_decoding_to_another_size_is_recorded(tmp_path, data_file, places):
     (tmp_path / "large").mkdir()
     for i in range(4):
         PIL.Image.new("L", (36, 16), 60 * i).save(tmp_path / "large" / f"{i}.png")
@@ -1006,15 +1016,15 @@ def test_pictures_of_another_size_are_told(tmp_path, data_file, places):
     assert "decoded_to" not in same.protocol["generated"]
 
 
-def test_pairs_are_within_classes_where_both_sides_have_them():
+def test_pairs_are_within_classes_if_all_samples_have_labels():
     x, y = (array[:80] for array in datasets.open("fashion-mnist-10k").arrays("held_out"))
-    told = {"images": 80, "pairs": 1000, "of": "one class", "seed": 3}
+    settings = {"images": 80, "pairs": 1000, "of": "one class", "seed": 3}
     asked = {"metrics": ["ms_ssim", "sliced_wasserstein"], "features": "pixels", "seed": 3}
     within = evaluate((x, y), (x, y), count=80, **asked)
-    assert within.protocol["ms_ssim"] == told
+    assert within.protocol["ms_ssim"] == settings
     assert within.protocol["feature_sliced_wasserstein"] == {"directions": 256, "seed": 0}
     of_any = evaluate(x, (x, y), count=80, **asked)
-    assert of_any.protocol["ms_ssim"] == {**told, "of": "any two images"}
+    assert of_any.protocol["ms_ssim"] == {**settings, "of": "any two images"}
     assert within["ms_ssim"] == within["ms_ssim_real"] > of_any["ms_ssim_real"] + 0.05
     lone = y.copy()
     lone[lone == 9] = 8
@@ -1023,7 +1033,7 @@ def test_pairs_are_within_classes_where_both_sides_have_them():
     assert of_lone.protocol["ms_ssim"]["of"] == "any two images"
 
 
-# ------------------------------------------------------------------------ what is kept
+# ------------------------------------------------------------------------ what is cached
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -1036,7 +1046,7 @@ def squared(x):
     return x * x
 
 
-def test_features_of_code_of_ones_own_are_not_kept(tmp_path):
+def test_features_of_custom_code_are_not_cached(tmp_path):
     layers = keras.layers
     flat = [keras.Input((8, 12, 1)), layers.Flatten()]
     plain = keras.Sequential([*flat, layers.Dense(4, "relu")])
@@ -1058,7 +1068,7 @@ def test_features_of_code_of_ones_own_are_not_kept(tmp_path):
     assert saved.identity is None
 
 
-def test_weights_outside_of_an_onnx_file_tell_extractors_apart(data_file, linear, tmp_path):
+def test_external_weights_are_part_of_an_extractors_hash(data_file, linear, tmp_path):
     path = tmp_path / "outside.onnx"
     outside = {"save_as_external_data": True, "location": "weights", "size_threshold": 0}
     onnx.save(onnx.load(linear), path, **outside)
@@ -1074,9 +1084,9 @@ def test_weights_outside_of_an_onnx_file_tell_extractors_apart(data_file, linear
     assert hashes[0] != hashes[1]
 
 
-def test_the_cache_lets_the_oldest_go(data_file, tmp_path, monkeypatch):
+def test_the_cache_deletes_its_oldest_files(data_file, tmp_path, monkeypatch):
     x, _ = labelled_images(COUNT, seed=3)
-    (tmp_path / "mine.npz").write_bytes(bytes(10**6))  # not the cache's own
+    (tmp_path / "mine.npz").write_bytes(bytes(10**6))  # not a file of the cache
     asked = {"cache": tmp_path, "metrics": ["frechet_distance", "precision"]}
     evaluate(x, data_file, "pixels", **asked)
     first = sorted(tmp_path.glob("*.rows.npz"))
@@ -1095,11 +1105,11 @@ def test_the_cache_lets_the_oldest_go(data_file, tmp_path, monkeypatch):
 # ------------------------------------------------------------------------ the classifier
 
 
-def test_the_shipped_classifier_is_the_one_that_is_described():
-    """92.76 % of the 10,000 test images, as docs/metrics.md tells."""
+def test_the_packaged_classifier_is_the_documented_one():
+    """92.76 % of the 10,000 test images, as docs/metrics.md states."""
     extractor = open_features("fashion_mnist", Spec("image", (28, 28, 1), (-1, 1)))
-    told = "fb0238f60f4fa7044bc3db558f62e77bf79cdf9ebcf47dad9739435cae449c8d"
-    assert extractor.sha256 == told
+    sha256 = "fb0238f60f4fa7044bc3db558f62e77bf79cdf9ebcf47dad9739435cae449c8d"
+    assert extractor.sha256 == sha256
     source = datasets.open("fashion-mnist-10k")
     hits = [extractor(x)[1].argmax(1) == y for x, y in map(source.arrays, ("train", "held_out"))]
     assert np.concatenate(hits).shape == (10_000,)

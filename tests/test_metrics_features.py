@@ -1,4 +1,4 @@
-"""The metrics of features: closed forms, cases by hand, failures they must see, torch-fidelity."""
+"""Metrics of features: closed forms, cases by hand, failures to detect, torch-fidelity."""
 
 import importlib.util
 import json
@@ -20,7 +20,7 @@ import keras_gan
 from keras_gan import UsageError, metrics
 
 BENCHMARK = pathlib.Path(__file__).parents[1] / "benchmarks" / "metrics.py"
-# What torch-fidelity 0.4.0 makes of the benchmark's features, in float64:
+# Values of torch-fidelity 0.4.0 for the benchmark's features, in float64:
 # `python benchmarks/metrics.py --torch-python PATH --reference`.
 REFERENCE = {
     "frechet": {"distance": 0.08258575727704454},
@@ -41,7 +41,7 @@ def benchmark():
 
 
 def exact(count, mean, covariance, seed=0):
-    """A sample whose own mean and covariance are these, not merely those of its distribution."""
+    """Returns a sample with exactly this mean and covariance, not only in its distribution."""
     x = np.random.default_rng(seed).normal(size=(count, len(mean)))
     x -= x.mean(axis=0)
     white = np.linalg.solve(np.linalg.cholesky(np.cov(x, rowvar=False)), x.T).T
@@ -51,7 +51,7 @@ def exact(count, mean, covariance, seed=0):
 # ------------------------------------------------------------------------------- accumulators
 
 
-def test_moments_are_the_samples_own():
+def test_moments_are_those_of_the_sample():
     x = np.random.default_rng(0).normal(size=(300, 7)) @ np.diag(np.arange(1.0, 8)) + 3
     moments = metrics.Moments.of(x)
     assert (moments.count, moments.dim) == (300, 7)
@@ -67,17 +67,17 @@ def test_moments_do_not_depend_on_how_rows_are_batched():
     for start, stop in ((0, 1), (1, 64), (64, 65), (65, 700), (700, 700), (700, 1000)):
         parts.update(x[start:stop])
         if start:
-            parts.covariance  # noqa: B018 - a look in between changes nothing
+            parts.covariance  # noqa: B018 - reading does not change the state
     assert (whole.mean == parts.mean).all()
     assert (whole.covariance == parts.covariance).all()
 
 
 def test_moments_far_from_zero_do_not_cancel():
-    """Around 1e6, squares are 1e12 and a difference of sums of them has no digit left of 1e-4."""
+    """Near 1e6 squares are 1e12, and a difference of their sums has lost all digits of 1e-4."""
     x = np.random.default_rng(0).normal(size=(3000, 4)) * 1e-2
     moments = metrics.Moments(block=500)
     moments.update(x + 1e6)
-    near = np.cov((x + 1e6) - 1e6, rowvar=False)  # what 1e6 leaves of the digits
+    near = np.cov((x + 1e6) - 1e6, rowvar=False)  # with the digits that 1e6 leaves
     np.testing.assert_allclose(moments.covariance, near, rtol=1e-6, atol=1e-12)
 
 
@@ -98,7 +98,7 @@ def test_moments_merge_as_one_stream():
         np.testing.assert_allclose(moments.covariance, np.cov(expected, rowvar=False), rtol=1e-10)
     assert other.count == 77
     np.testing.assert_allclose(other.mean, second.mean(axis=0), rtol=1e-12)
-    one.update(first)  # goes on afterwards
+    one.update(first)  # more rows can follow
     again = np.cov(np.concatenate([expected, first]), rowvar=False)
     np.testing.assert_allclose(one.covariance, again, rtol=1e-10)
 
@@ -122,7 +122,7 @@ def test_moments_are_saved_and_loaded(tmp_path):
         metrics.Moments().save(tmp_path / "none")
 
 
-def test_moments_take_the_same_memory_however_many():
+def test_memory_of_moments_does_not_grow_with_the_count():
     def peak(batches):
         moments, batch = metrics.Moments(block=256), np.ones((200, 64), "float32")
         tracemalloc.start()
@@ -135,7 +135,7 @@ def test_moments_take_the_same_memory_however_many():
 
     few, many = peak(10), peak(500)
     assert many < few * 1.05
-    assert many < 16 * 64 * (64 + 256) * 2  # of 51 MB that the features have
+    assert many < 16 * 64 * (64 + 256) * 2  # of 51 MB of features
 
 
 def test_collected_keeps_every_row():
@@ -144,7 +144,7 @@ def test_collected_keeps_every_row():
     assert len(collected) == 0
     buffer = rows[:4].copy()
     collected.update(buffer)
-    buffer[:] = -1  # the caller's own
+    buffer[:] = -1  # belongs to the caller
     collected.update(rows[4:])
     assert len(collected) == 6
     assert collected.array.dtype == np.float32
@@ -155,7 +155,7 @@ def test_collected_keeps_every_row():
 
 
 def test_frechet_distance_of_gaussians():
-    """Diagonal ones: |m|^2 and the sum of (s1 - s2)^2 of their deviations."""
+    """For diagonal covariances it is |m|^2 plus the sum of (s1 - s2)^2 of the deviations."""
     one = exact(50, np.zeros(3), np.diag([1.0, 4.0, 9.0]))
     other = exact(80, np.array([1.0, 2.0, 2.0]), np.diag([4.0, 4.0, 1.0]), seed=1)
     expected = 9 + 1 + 0 + 4
@@ -177,7 +177,7 @@ def test_frechet_distance_of_fewer_samples_than_dimensions():
     a, b = np.array([1.0, 2.0, 2.0]), np.array([3.0, 0.0, 4.0])
     found = metrics.frechet_distance(np.stack([a, -a]), np.stack([b, -b]))
     assert found == pytest.approx(2 * 9 + 2 * 25 - 4 * 11, rel=1e-12)
-    # In general it is the sum of the singular values of the centered samples' products.
+    # In general the trace is the sum of singular values of the centered samples' product.
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(20, 64)), rng.normal(size=(31, 64)) * 2
     centered = [s - s.mean(axis=0) for s in (x, y)]
@@ -189,7 +189,7 @@ def test_frechet_distance_of_fewer_samples_than_dimensions():
 
 
 def test_frechet_distance_of_a_set_to_itself_is_zero():
-    """Also where features are dead, repeated or of scales so unequal that products lose them."""
+    """Also for constant or repeated features, and scales so unequal that products lose them."""
     x = np.random.default_rng(0).normal(size=(200, 40)) * np.logspace(0, -9, 40)
     x[:, 7], x[:, 8] = 0, x[:, 9]
     assert metrics.frechet_distance(x, x) < 1e-9 * x.var(axis=0).sum()
@@ -237,14 +237,14 @@ GENERATED = np.array([[3.5], [4.5], [0.5], [10.0]])
 
 
 def test_precision_and_recall_by_hand():
-    """Real balls reach 1 far: 3.5 and 0.5 are inside. 0.5's ball reaches to 3.5, over all."""
+    """Real balls have radius 1 and contain 3.5 and 0.5. The ball of 0.5 covers all real ones."""
     assert metrics.precision_recall(REAL, GENERATED, neighbors=1) == (0.5, 1.0)
     surface = np.array([[4.0], [4.5], [40.0]])  # 4 is on the surface of 3's ball: inside
     assert metrics.precision_recall(REAL, surface, neighbors=1).precision == 1 / 3
 
 
 def test_density_and_coverage_by_hand():
-    """3.5 is in the ball of 3, 0.5 in those of 0 and 1: three of four in all, without 2's."""
+    """3.5 is in the ball of 3, and 0.5 in those of 0 and 1: three of four balls, not that of 2."""
     assert metrics.density_coverage(REAL, GENERATED, neighbors=1) == (0.75, 0.75)
 
 
@@ -268,8 +268,8 @@ def test_neighbor_metrics_in_tiles_are_those_of_all_distances(counts):
 
 
 @pytest.mark.parametrize("far", [0.0, 1000.0])
-def test_copies_lie_on_the_surfaces_that_their_originals_make(far):
-    """Every ball holds its center and 5 neighbors, the last on its surface: (5 + 1) / 5."""
+def test_copies_lie_on_the_surfaces_of_their_originals(far):
+    """Each ball contains its center and 5 neighbors, one on its surface: (5 + 1) / 5."""
     real = (np.random.default_rng(0).normal(size=(700, 16)) + far).astype("float32")
     copies = np.random.default_rng(1).permutation(real)
     assert metrics.precision_recall(real, copies) == (1, 1)
@@ -283,14 +283,14 @@ def test_copies_lie_on_the_surfaces_that_their_originals_make(far):
 # ------------------------------------------------------------------------------- others
 
 
-def test_inception_score_of_certainty_and_of_doubt():
+def test_inception_score_of_confident_and_of_unsure_predictions():
     certain = np.tile(np.eye(4), (25, 1))
     assert metrics.inception_score(certain, splits=1) == (pytest.approx(4), 0)
     assert metrics.inception_score(np.full((50, 4), 0.25)).mean == pytest.approx(1)
-    # One part all of class 0, one with two classes: 1 and 2.
+    # One split has only class 0, the other two classes: scores 1 and 2.
     parts = np.eye(2)[[0, 0, 0, 1]]
     assert metrics.inception_score(parts, splits=2, seed=None) == pytest.approx((1.5, 0.5))
-    # p = (0.9, 0.1) and (0.1, 0.9): KL to (0.5, 0.5) is log 2 less the entropy.
+    # p = (0.9, 0.1) and (0.1, 0.9): KL to (0.5, 0.5) is log 2 minus the entropy.
     unsure = np.array([[0.9, 0.1], [0.1, 0.9]])
     entropy = -0.9 * np.log(0.9) - 0.1 * np.log(0.1)
     found = metrics.inception_score(unsure.astype("float32"), splits=1).mean
@@ -364,8 +364,8 @@ def test_sliced_wasserstein_of_collected_features():
         metrics.sliced_wasserstein([["x"]], [["y"]])
 
 
-def test_ms_ssim_within_classes_sees_a_collapse_in_each():
-    """Two classes of one image each, ten times: alike within, different between."""
+def test_ms_ssim_within_classes_detects_a_collapse_in_each():
+    """Two classes of one repeated image each: equal within a class, different between them."""
     rng = np.random.default_rng(0)
     images = rng.uniform(-1, 1, (2, 16, 16, 1)).astype("float32").repeat(10, axis=0)
     labels = np.arange(20) // 10
@@ -374,7 +374,7 @@ def test_ms_ssim_within_classes_sees_a_collapse_in_each():
     assert metrics.ms_ssim_diversity(images, pairs=50) < 0.8
     assert metrics.ms_ssim_diversity(images, pairs=50, labels=labels) == pytest.approx(1)
     noise = rng.uniform(-1, 1, (20, 16, 16, 1)).astype("float32")
-    assert metrics.ms_ssim_diversity(noise, pairs=50, labels=labels) < 0.3  # never itself
+    assert metrics.ms_ssim_diversity(noise, pairs=50, labels=labels) < 0.3  # two different images
     with pytest.raises(UsageError, match=r"2 images of one class\. Received: 20 images of 20 cl"):
         metrics.ms_ssim_diversity(noise, labels=np.arange(20))
     with pytest.raises(UsageError, match=r"one label for each of the 20 images\. Received: \(3,"):
@@ -386,7 +386,7 @@ def test_ms_ssim_within_classes_sees_a_collapse_in_each():
 
 @pytest.fixture(scope="module")
 def classes():
-    """Ten classes of a training set, and as many held-out samples, with their class."""
+    """Returns class ids, training samples and as many held-out samples of ten classes."""
     rng = np.random.default_rng(0)
     centers = rng.normal(size=(10, 12)) * 4
     ids = np.arange(1000) % 10
@@ -394,8 +394,8 @@ def classes():
     return ids, training, held_out
 
 
-def test_one_sample_repeated_is_seen(classes):
-    """It looks real, so precision may not see it; recall, coverage and the distances do."""
+def test_a_repeated_sample_is_detected(classes):
+    """It looks real, so precision may miss it; recall, coverage and distances detect it."""
     _, training, held_out = classes
     repeated = np.repeat(held_out[:1], 1000, axis=0)
     assert metrics.precision_recall(training, repeated).recall == 0
@@ -408,13 +408,13 @@ def test_one_sample_repeated_is_seen(classes):
     ]
     for collapsed, equal in zip(*distances, strict=True):
         assert collapsed > 100 * abs(equal)
-    # A repeated training sample: a ball of radius 0 holds its original, and nothing else.
+    # A repeated training sample: a ball of radius 0 contains only its original.
     repeated = np.repeat(training[:1], 1000, axis=0)
     assert metrics.precision_recall(training, repeated) == (1, 1 / 1000)
 
 
-def test_a_memorised_training_set_is_seen(classes):
-    """By nearest neighbors alone: every other metric takes it for perfect."""
+def test_a_memorized_training_set_is_detected(classes):
+    """Only nearest neighbors detect it; all other metrics are perfect."""
     _, training, held_out = classes
     memorized = training + 1e-3 * np.random.default_rng(1).normal(size=training.shape)
     assert metrics.precision_recall(training, memorized) == (1, 1)
@@ -424,7 +424,7 @@ def test_a_memorised_training_set_is_seen(classes):
     assert copied < new / 100
 
 
-def test_a_single_class_is_seen(classes):
+def test_a_single_class_is_detected(classes):
     ids, training, held_out = classes
     single = held_out[ids == 3]
     assert metrics.mode_coverage(ids[ids == 3], 10) == (1, pytest.approx(np.log(10)))
@@ -436,8 +436,8 @@ def test_a_single_class_is_seen(classes):
     assert metrics.inception_score(np.eye(10)[ids], splits=1).mean == pytest.approx(10)
 
 
-def test_permuted_pixels_are_seen():
-    """Each image's pixels in one other order: the same values, no more the same picture."""
+def test_permuted_pixels_are_detected():
+    """One permutation of all images' pixels: the same values, different pictures."""
     rng = np.random.default_rng(0)
     smooth = rng.normal(size=(800, 36)).cumsum(axis=1)  # neighboring pixels are alike
     real, generated = smooth[:400], smooth[400:]
@@ -448,7 +448,7 @@ def test_permuted_pixels_are_seen():
     assert metrics.precision_recall(real, generated).precision > 0.8
 
 
-# ------------------------------------------------------------------------------- mistakes
+# ------------------------------------------------------------------------------- errors
 
 OF_TWO = [
     metrics.frechet_distance,
@@ -460,35 +460,35 @@ OF_TWO = [
 
 
 @pytest.mark.parametrize("metric", OF_TWO)
-def test_features_that_are_none(metric):
+def test_invalid_features_are_refused(metric):
     good = np.random.default_rng(0).normal(size=(20, 3))
     for value in (np.nan, np.inf):
         bad = good.copy()
         bad[17, 1] = value
-        for sides in ((bad, good), (good, bad)):
+        for pair in ((bad, good), (good, bad)):
             with pytest.raises(UsageError, match=r"must be finite numbers\. Received: .*row 17"):
-                metric(*sides)
-    with pytest.raises(UsageError, match=r"one dimension\. Received: dim=[34] and dim=[34]"):
+                metric(*pair)
+    with pytest.raises(UsageError, match=r"same dimension\. Received: dim=[34] and dim=[34]"):
         metric(good, np.zeros((20, 4)))
     with pytest.raises(UsageError, match=r"Received: \w+ of shape \(20,\) and type float64"):
         metric(good, np.zeros(20))
     with pytest.raises(UsageError, match=r"Received: \w+ of shape \(20, 3\) and type <U1"):
         metric(good, np.full((20, 3), "x"))
-    for sides in ((good, good[:0]), (good[:0], good)):
+    for pair in ((good, good[:0]), (good[:0], good)):
         with pytest.raises(UsageError, match=r"needs? .*Received: 2?0"):
-            metric(*sides)
+            metric(*pair)
 
 
-def test_too_few_samples():
+def test_too_few_samples_are_refused():
     x = np.random.default_rng(0).normal(size=(6, 3))
-    with pytest.raises(UsageError, match=r"2 samples of either side\. Received: 6 real and 1 gen"):
+    with pytest.raises(UsageError, match=r"2 generated samples\. Received: 6 real and 1 gen"):
         metrics.frechet_distance(x, x[:1])
     with pytest.raises(UsageError, match=r"Received: 6 real, 3 generated, neighbors=3"):
         metrics.precision_recall(x, x[:3])
     assert metrics.precision_recall(x, x[:4]).precision == 1
     with pytest.raises(UsageError, match=r"Received: 5 real, 6 generated, neighbors=5"):
         metrics.density_coverage(x[:5], x)
-    with pytest.raises(UsageError, match=r"at least 1 neighbor\. Received: neighbors=0"):
+    with pytest.raises(UsageError, match=r"neighbors must be at least 1\. Received: neighbors=0"):
         metrics.precision_recall(x, x, neighbors=0)
     with pytest.raises(UsageError, match=r"Received: 6 real, 6 generated, subset_size=1000"):
         metrics.kernel_distance(x, x)
@@ -500,7 +500,7 @@ def test_too_few_samples():
         metrics.precision_recall(metrics.Moments.of(x), x)
 
 
-def test_accumulators_refuse_what_is_none():
+def test_accumulators_refuse_invalid_features():
     for accumulator in (metrics.Moments(), metrics.Collected()):
         accumulator.update(np.zeros((2, 3)))
         with pytest.raises(UsageError, match=r"dim=4 after dim=3"):
@@ -522,7 +522,7 @@ def test_accumulators_refuse_what_is_none():
         metrics.Moments(block=0)
 
 
-def test_other_mistakes():
+def test_other_invalid_arguments_are_refused():
     with pytest.raises(UsageError, match=r"take the softmax\)\. Received: least value -1, row 0"):
         metrics.inception_score(np.array([[-1.0, 5.0]]), splits=1)
     with pytest.raises(UsageError, match="splits=10 for 1 samples"):
@@ -549,8 +549,8 @@ def test_other_mistakes():
 
 
 @pytest.mark.parametrize("title", REFERENCE)
-def test_numbers_are_torch_fidelitys(benchmark, title):
-    """Its numbers for the same features, 1e-6; 1e-15 of rounding where it roots zeros."""
+def test_values_agree_with_torch_fidelity(benchmark, title):
+    """For the same features, to a relative 1e-6."""
     metric, real, generated, dim, settings = benchmark.REFERENCES[title]
     found = benchmark.ours(metric, benchmark.make_features(real, generated, dim), settings)
     assert found == pytest.approx(REFERENCE[title], rel=1e-6, abs=0)
@@ -558,7 +558,7 @@ def test_numbers_are_torch_fidelitys(benchmark, title):
 
 @pytest.fixture(scope="session")
 def torch_python(tmp_path_factory):
-    """A Python with torch-fidelity: KERAS_GAN_TORCH_PYTHON, or an environment made here."""
+    """Returns a Python with torch-fidelity: KERAS_GAN_TORCH_PYTHON, or a new environment."""
     if python := os.environ.get("KERAS_GAN_TORCH_PYTHON"):
         return python
     environment = tmp_path_factory.mktemp("torch")
@@ -593,8 +593,8 @@ def test_torch_fidelity_agrees_at_full_size(torch_python, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
-def test_torch_fidelity_judges_an_exported_generator_as_we_do(torch_python, tmp_path):
-    """It loads `model.onnx` by itself: the same samples, features and numbers as `evaluate`'s."""
+def test_torch_fidelity_agrees_on_an_exported_generator(torch_python, tmp_path):
+    """It loads `model.onnx` itself, and has the samples, features and values of `evaluate`."""
     from keras_gan.metrics.evaluate import evaluate
 
     keras.utils.set_random_seed(3)

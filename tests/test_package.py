@@ -76,7 +76,7 @@ ALLOWED = {
         "keras_gan.games",
         "keras_gan.recipe",
     },
-    "keras_gan.report": {"keras_gan.files", "keras_gan.run"},
+    "keras_gan.report": {"keras_gan.files", "keras_gan.metrics", "keras_gan.run"},
     "keras_gan.callbacks": {
         "keras_gan.checkpoints",
         "keras_gan.checks",

@@ -37,7 +37,10 @@ RealCount = Annotated[
 ]
 Metrics = Annotated[
     str | None,
-    typer.Option("--metrics", help="Names separated by commas. Default: all that apply."),
+    typer.Option(
+        "--metrics",
+        help=f"Names, separated by commas: {', '.join(metrics.names())}. Default: all that apply.",
+    ),
 ]
 Truncation = Annotated[
     float, typer.Option(help="Factor of the latents: below 1 more typical, less varied.")
@@ -109,7 +112,7 @@ def _data_options(data: str | None, settings: list[str]) -> dict[str, Any]:
     return {}
 
 
-def _show(found: metrics.Evaluation) -> None:
+def _show(found: metrics.EvaluationResult) -> None:
     values = table()
     for name, value in found.values.items():
         values.add_row(name, f"{value:.6g}")

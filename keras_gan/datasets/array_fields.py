@@ -18,7 +18,17 @@ _CHANNELS = tuple(image.MODES)
 
 
 class UnknownRangeError(UsageError):
-    """Error for floating-point values whose range is neither stated nor [-1, 1]."""
+    """Error for floating-point values whose range is neither stated nor [-1, 1].
+
+    Args:
+        message: the error's line.
+        low: smallest value.
+        high: largest value.
+    """
+
+    def __init__(self, message: str, low: float, high: float):
+        super().__init__(message)
+        self.low, self.high = low, high
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,7 +255,9 @@ def _check_normalized(x: np.ndarray, plural: str) -> None:
         advice = "[smallest, largest]"
     raise UnknownRangeError(
         f"Floating-point {plural} must be in [-1, 1], with negative values, or have their range "
-        f"stated: write value_range: {advice}. Received: values from {low:g} to {high:g}"
+        f"stated: write value_range: {advice}. Received: values from {low:g} to {high:g}",
+        low,
+        high,
     )
 
 

@@ -1,37 +1,78 @@
-"""Measures of the generated samples against the real ones, and of the discriminator."""
+"""Metrics of generated samples against real ones, and of the discriminator.
 
-from keras_gan.metrics.accumulators import Collected, Moments
-from keras_gan.metrics.balanced_accuracy import balanced_accuracy
-from keras_gan.metrics.classification import ClassificationAccuracy, classification_accuracy
-from keras_gan.metrics.comparison import Comparison
-from keras_gan.metrics.density_coverage import DensityCoverage, density_coverage
-from keras_gan.metrics.diversity import Diversity
-from keras_gan.metrics.evaluate import Evaluation, check_target, evaluate
-from keras_gan.metrics.features import Extractor, open_features
-from keras_gan.metrics.frechet import frechet_distance
-from keras_gan.metrics.inception_score import InceptionScore, inception_score
-from keras_gan.metrics.kernel import KernelDistance, kernel_distance
-from keras_gan.metrics.mode_coverage import ModeCoverage, mode_coverage
-from keras_gan.metrics.ms_ssim import ms_ssim_diversity
-from keras_gan.metrics.nearest import Neighbors, nearest
-from keras_gan.metrics.precision_recall import PrecisionRecall, precision_recall
-from keras_gan.metrics.sliced_wasserstein import sliced_wasserstein
-from keras_gan.metrics.sources import which_weights
+Every module of this package is imported, and every subclass of `Metric` in them is a metric, found
+by its name in `evaluate`, in recipes and in reports. Adding a metric is adding one file. A subclass
+defined elsewhere is found too, once its module is imported.
+"""
+
+import importlib
+import pkgutil
+
+for _info in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_info.name}")
+
+from keras_gan.metrics._metric import (  # noqa: E402
+    EvaluationInputs,
+    Metric,
+    MetricContext,
+    MetricResult,
+    training_metrics,
+)
+from keras_gan.metrics.accumulators import Collected, Moments  # noqa: E402
+from keras_gan.metrics.balanced_accuracy import balanced_accuracy  # noqa: E402
+from keras_gan.metrics.classification import (  # noqa: E402
+    ClassificationAccuracy,
+    classification_accuracy,
+)
+from keras_gan.metrics.comparison import Comparison  # noqa: E402
+from keras_gan.metrics.density_coverage import DensityCoverage, density_coverage  # noqa: E402
+from keras_gan.metrics.diversity import Diversity  # noqa: E402
+from keras_gan.metrics.evaluate import EvaluationSettings, evaluate  # noqa: E402
+from keras_gan.metrics.extractor import Extractor  # noqa: E402
+from keras_gan.metrics.features import open_features  # noqa: E402
+from keras_gan.metrics.frechet import FrechetDistance, frechet_distance  # noqa: E402
+from keras_gan.metrics.generators import which_weights  # noqa: E402
+from keras_gan.metrics.inception_score import (  # noqa: E402
+    ClassScore,
+    InceptionScore,
+    inception_score,
+)
+from keras_gan.metrics.kernel import KernelDistance, kernel_distance  # noqa: E402
+from keras_gan.metrics.mode_coverage import ModeCoverage, mode_coverage  # noqa: E402
+from keras_gan.metrics.ms_ssim import MsSsim, ms_ssim_diversity  # noqa: E402
+from keras_gan.metrics.nearest import Nearest, Neighbors, nearest  # noqa: E402
+from keras_gan.metrics.precision_recall import PrecisionRecall, precision_recall  # noqa: E402
+from keras_gan.metrics.result import EvaluationResult, check_target  # noqa: E402
+from keras_gan.metrics.selection import names  # noqa: E402
+from keras_gan.metrics.sliced_wasserstein import (  # noqa: E402
+    SlicedWasserstein,
+    sliced_wasserstein,
+)
 
 __all__ = [
+    "ClassScore",
     "ClassificationAccuracy",
     "Collected",
     "Comparison",
     "DensityCoverage",
     "Diversity",
-    "Evaluation",
+    "EvaluationInputs",
+    "EvaluationResult",
+    "EvaluationSettings",
     "Extractor",
+    "FrechetDistance",
     "InceptionScore",
     "KernelDistance",
+    "Metric",
+    "MetricContext",
+    "MetricResult",
     "ModeCoverage",
     "Moments",
+    "MsSsim",
+    "Nearest",
     "Neighbors",
     "PrecisionRecall",
+    "SlicedWasserstein",
     "balanced_accuracy",
     "check_target",
     "classification_accuracy",
@@ -42,9 +83,11 @@ __all__ = [
     "kernel_distance",
     "mode_coverage",
     "ms_ssim_diversity",
+    "names",
     "nearest",
     "open_features",
     "precision_recall",
     "sliced_wasserstein",
+    "training_metrics",
     "which_weights",
 ]

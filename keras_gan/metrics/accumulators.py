@@ -1,4 +1,4 @@
-"""Features that arrive batch by batch: their moments, or all of them."""
+"""Accumulators of features that arrive in batches: moments, or all rows."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import scipy.linalg.blas
 
 from keras_gan.errors import UsageError
 
-blas: Any = scipy.linalg.blas  # its functions are made when imported
+blas: Any = scipy.linalg.blas  # creates its functions at import, unseen by type checkers
 
 
 class Moments:
     """Mean and covariance of features, in memory that does not grow with their number.
 
-    Features are gathered to blocks of `block` rows, and a full block is merged by its own mean and
-    its scatter around that mean, all in float64: a mean far from zero cancels nothing, and the
-    result is the same to the last bit however the rows were cut into batches. Memory is
-    `16 * dim * (dim + block)` bytes at most.
+    Features are collected into blocks of `block` rows. A full block is merged by its own mean and
+    its scatter around that mean, all in float64. A mean far from zero therefore costs no digits,
+    and the result is bit for bit the same however the rows were batched. Memory is at most
+    `16 * dim * (dim + block)` bytes.
 
     Args:
-        block: rows that are merged at a time, from 1. The default keeps matrix multiplication
-            at its speed.
+        block: rows merged at a time, from 1. The default is large enough for fast matrix
+            multiplication.
 
     Reference:
         - [Chan et al., 1983](https://doi.org/10.1080/00031305.1983.10483115): merging moments.
@@ -32,9 +32,9 @@ class Moments:
 
     def __init__(self, block: int = 2048):
         if block < 1:
-            raise UsageError(f"A block has at least 1 row. Received: block={block}")
+            raise UsageError(f"block must be at least 1 row. Received: block={block}")
         self.block = block
-        self._count = 0  # of the rows merged so far; the others wait in `_pending`
+        self._count = 0  # rows merged so far; the others are in `_pending`
         self._mean = np.zeros(0)
         self._scatter = np.zeros((0, 0), order="F")  # the upper triangle, for BLAS
         self._pending = np.zeros((0, 0))
@@ -54,7 +54,7 @@ class Moments:
             self._reserve(features.shape[1])
         if features.shape[1] != self.dim:
             raise UsageError(
-                "Features of one set have one dimension. "
+                "Features of one set must have the same dimension. "
                 f"Received: dim={features.shape[1]} after dim={self.dim}"
             )
         for start in range(0, len(features), self.block):
@@ -72,14 +72,14 @@ class Moments:
 
     @property
     def mean(self) -> np.ndarray:
-        """`(dim,)`, float64."""
+        """Mean, `(dim,)`, float64."""
         if not self.count:
             raise UsageError("A mean needs at least 1 sample. Received: 0 samples")
         return self._total()[1]
 
     @property
     def covariance(self) -> np.ndarray:
-        """`(dim, dim)`, float64, divided by the count less one."""
+        """Covariance, `(dim, dim)`, float64, divided by the count minus one."""
         if self.count < 2:
             raise UsageError(f"A covariance needs at least 2 samples. Received: {self.count}")
         count, _, scatter = self._total()
@@ -87,7 +87,7 @@ class Moments:
         return (upper + np.triu(upper, 1).T) / (count - 1)
 
     def merge(self, other: Moments) -> None:
-        """Adds what another set has gathered; the other stays as it is.
+        """Adds the rows of other moments, which stay unchanged.
 
         Raises:
             UsageError: the other's features have another dimension.
@@ -98,7 +98,7 @@ class Moments:
             self._reserve(other.dim)
         if other.dim != self.dim:
             raise UsageError(
-                "Moments of one dimension can be merged. "
+                "Merged moments must have the same dimension. "
                 f"Received: dim={self.dim} and dim={other.dim}"
             )
         total = _merged(self._total(), other._total())
@@ -106,22 +106,22 @@ class Moments:
         self._waiting = 0
 
     def save(self, path: str | pathlib.Path) -> None:
-        """Writes count, mean and scatter (covariance times the count less one) to an `.npz` file.
+        """Writes count, mean and scatter (covariance times the count minus one) to an `.npz` file.
 
-        What is loaded of it gives the same covariance to the last bit.
+        The loaded moments have bit for bit the same covariance.
         """
         if not self.count:
-            raise UsageError("Moments of at least 1 sample can be saved. Received: 0 samples")
+            raise UsageError("Only moments of at least 1 sample can be saved. Received: 0 samples")
         count, mean, scatter = self._total()
-        with open(path, "wb") as file:  # numpy would add an ending of its own to a name
+        with open(path, "wb") as file:  # given a name, numpy would append .npz
             np.savez(file, count=count, mean=mean, scatter=np.triu(scatter))
 
     @classmethod
     def load(cls, path: str | pathlib.Path) -> Moments:
-        """Reads what `save` wrote.
+        """Returns the moments that `save` wrote.
 
         Raises:
-            UsageError: the file holds something else.
+            UsageError: not such a file.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -129,7 +129,7 @@ class Moments:
                 scatter = np.asarray(file["scatter"], np.float64)
         except (KeyError, ValueError, OSError, EOFError, TypeError) as error:
             raise UsageError(
-                f"Moments are read from an .npz file that `save` wrote. Received: {path} ({error})"
+                f"Moments must be an .npz file that `save` wrote. Received: {path} ({error})"
             ) from None
         moments = cls()
         moments._reserve(len(mean))
@@ -139,7 +139,7 @@ class Moments:
 
     @classmethod
     def of(cls, features: np.ndarray | Collected | Moments) -> Moments:
-        """The moments of features, or the moments themselves where they are given."""
+        """Returns the moments of features; moments are returned unchanged."""
         if isinstance(features, Moments):
             return features
         moments = cls()
@@ -152,7 +152,7 @@ class Moments:
         self._scatter = np.zeros((dim, dim), order="F")
 
     def _take(self, features: np.ndarray) -> None:
-        """Puts at most a block of rows where there is room, merging when it is full."""
+        """Appends at most one block of rows, and merges the pending rows when they fill a block."""
         room = self.block - self._waiting
         for part in (features[:room], features[room:]):
             self._pending[self._waiting : self._waiting + len(part)] = part
@@ -163,7 +163,7 @@ class Moments:
                 self._waiting = 0
 
     def _total(self) -> Total:
-        """All rows' count, mean and scatter, without disturbing the blocks."""
+        """Returns count, mean and scatter of all rows, without changing the blocks."""
         if not self._waiting:
             return self._count, self._mean, self._scatter
         total = self._count, self._mean, self._scatter.copy(order="F")
@@ -174,7 +174,7 @@ Total = tuple[int, np.ndarray, np.ndarray]  # count, mean, upper triangle of the
 
 
 def _merged_rows(total: Total, block: np.ndarray) -> Total:
-    """Adds rows; takes the scatter and the rows to itself, as new ones would cost a second."""
+    """Adds rows; overwrites the scatter and the rows, because copies would take a second."""
     count, mean, scatter = total
     own = block.mean(axis=0)
     block -= own
@@ -189,17 +189,16 @@ def _merged(total: Total, other: Total) -> Total:
 def _moved(
     count: int, mean: np.ndarray, more: int, other: np.ndarray, scatter: np.ndarray
 ) -> Total:
-    """The sum of two scatters, around either's own mean, made that around the common mean."""
+    """Moves the sum of two scatters from the two means to the common mean."""
     gap, whole = other - mean, count + more
     scatter = blas.dsyr(count * more / whole, gap, a=scatter, overwrite_a=1)
     return whole, mean + gap * (more / whole), scatter
 
 
 class Collected:
-    """Features of which all rows are kept, for the metrics that compare samples one by one.
+    """All rows of features, for the metrics that compare individual samples.
 
-    Holds `count * dim * 4` bytes (float32), and twice that for the moment in which the batches are
-    joined.
+    Takes `count * dim * 4` bytes (float32), and twice that while the batches are concatenated.
     """
 
     def __init__(self) -> None:
@@ -212,14 +211,14 @@ class Collected:
             UsageError: not a table of finite numbers, or another `dim` than before.
         """
         features = checked(features)
-        if features.dtype != np.float32:  # where a number above 3.4e38 becomes infinite
+        if features.dtype != np.float32:  # in which a number above 3.4e38 becomes infinite
             with np.errstate(over="ignore"):
                 features = checked(features.astype(np.float32), "features as float32")
         else:
-            features = features.copy()  # the caller may fill its own anew
+            features = features.copy()  # the caller may reuse its array
         if self._batches and features.shape[1] != self._batches[0].shape[1]:
             raise UsageError(
-                "Features of one set have one dimension. Received: "
+                "Features of one set must have the same dimension. Received: "
                 f"dim={features.shape[1]} after dim={self._batches[0].shape[1]}"
             )
         self._batches.append(features)
@@ -238,14 +237,18 @@ class Collected:
 
 
 def checked(features: np.ndarray, name: str = "features") -> np.ndarray:
-    """A table of finite numbers, or a `UsageError` that says what it is instead."""
+    """Returns features as a checked array.
+
+    Raises:
+        UsageError: not a table of finite numbers.
+    """
     array = np.asarray(features)
     if array.ndim != 2 or array.dtype.kind not in "fiub" or not array.shape[1]:
         raise UsageError(
-            "Features are a table of numbers, (count, dim). "
+            "Features must be a table of numbers, (count, dim). "
             f"Received: {name} of shape {array.shape} and type {array.dtype}"
         )
-    for start in range(0, len(array), 4096):  # no copy of the whole
+    for start in range(0, len(array), 4096):  # avoids a copy of the whole array
         finite = np.isfinite(array[start : start + 4096])
         if not finite.all():
             raise UsageError(
@@ -256,22 +259,25 @@ def checked(features: np.ndarray, name: str = "features") -> np.ndarray:
 
 
 def rows(features: np.ndarray | Collected, name: str = "features", least: int = 1) -> np.ndarray:
-    """The array of features that a metric was given, checked.
+    """Returns the checked array of features.
 
     Args:
-        features: `(count, dim)`, or what has collected it.
-        name: how an error calls it.
+        features: `(count, dim)`, or `Collected`.
+        name: their name in an error.
         least: number of rows that the metric needs.
+
+    Raises:
+        UsageError: `Moments`, not a table of finite numbers, or too few rows.
     """
     if isinstance(features, Moments):
         raise UsageError(
-            "This metric compares samples one by one and needs the features themselves, an array "
+            "This metric compares individual samples and needs the features themselves, an array "
             f"or Collected. Received: {name} as Moments"
         )
     array = features.array if isinstance(features, Collected) else checked(features, name)
     if len(array) < least:
         raise UsageError(
-            f"This metric needs at least {least} samples of either side. "
+            f"This metric needs at least {least} real and {least} generated samples. "
             f"Received: {len(array)} {name}"
         )
     return array
@@ -280,17 +286,17 @@ def rows(features: np.ndarray | Collected, name: str = "features", least: int = 
 def pair(
     real: np.ndarray | Collected, generated: np.ndarray | Collected, least: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both sides' features, checked, of one dimension."""
+    """Returns the checked real and generated features, of the same dimension."""
     first = rows(real, "real_features", least)
     second = rows(generated, "generated_features", least)
     if first.shape[1] != second.shape[1]:
         raise UsageError(
-            "Both sides' features have one dimension. "
+            "Real and generated features must have the same dimension. "
             f"Received: dim={first.shape[1]} and dim={second.shape[1]}"
         )
     return first, second
 
 
 def slices(count: int, size: int) -> Iterator[slice]:
-    """Ranges of at most `size` that cover `count`."""
+    """Returns consecutive slices of at most `size` that cover `count`."""
     return (slice(start, min(start + size, count)) for start in range(0, count, size))

@@ -1,4 +1,4 @@
-"""Classification accuracy score: what a classifier learns from generated samples is worth."""
+"""Classification accuracy score: a classifier trained on generated samples, tested on real."""
 
 from __future__ import annotations
 
@@ -8,21 +8,57 @@ import keras
 import numpy as np
 
 from keras_gan.errors import UsageError
-from keras_gan.metrics.features import to_bytes
+from keras_gan.metrics._metric import EvaluationInputs, Labelled, Metric, MetricResult
+from keras_gan.metrics.images import to_bytes
 
-Labelled = tuple[np.ndarray, np.ndarray]
+
+class ClassificationAccuracy(Metric):
+    """Classification accuracy score, its reverse, and the accuracy between real samples.
+
+    Computed only when it is named, because it trains two classifiers. The details contain the
+    score of each class.
+    """
+
+    title = "Classification accuracy score"
+    better = "higher"
+    needs = ("data_labels", "labels", "training")
+    by_default = False
+    order = 120
+
+    def of(self, inputs: EvaluationInputs) -> MetricResult:
+        generated, train, test = inputs.labelled_samples
+        found = classification_accuracy(
+            generated, train, test, epochs=inputs.epochs, seed=inputs.seed
+        )
+        values = {
+            self.name: found.score,
+            f"{self.name}_reverse": found.reverse,
+            f"{self.name}_real": found.real,
+        }
+        classes = {inputs.class_name(label): value for label, value in found.classes.items()}
+        return MetricResult(values, {self.name: classes})
+
+    def settings(self, inputs: EvaluationInputs) -> dict[str, Any]:
+        generated, train, test = inputs.labelled_samples
+        return {
+            "epochs": inputs.epochs,
+            "generated": len(generated[0]),
+            "training": len(train[0]),
+            "test": len(test[0]),
+            "seed": inputs.seed % 2**32,
+        }
 
 
-class ClassificationAccuracy(NamedTuple):
-    """Shares of samples that a classifier gives their class.
+class ClassificationAccuracyResult(NamedTuple):
+    """Accuracies of classifiers trained on one set and tested on another.
 
     Args:
         score: trained on generated samples, tested on real ones: the classification accuracy
-            score. Low where classes, modes or details are missing.
-        reverse: trained on real samples, tested on generated ones. Low where samples look like no
-            class or like another one than theirs.
-        real: trained and tested on real samples: what `score` can reach.
-        classes: `score` of each class that the test samples have, by its id.
+            score. Low if classes, modes or details are missing.
+        reverse: trained on real samples, tested on generated ones. Low if samples do not look like
+            their class.
+        real: trained and tested on real samples: the upper limit of `score`.
+        classes: `score` of each class of the test samples, by its id.
     """
 
     score: float
@@ -41,21 +77,21 @@ def classification_accuracy(
     epochs: int = 5,
     seed: int = 0,
     batch_size: int = 64,
-) -> ClassificationAccuracy:
+) -> ClassificationAccuracyResult:
     """Trains one classifier on generated and one on real samples, and tests both.
 
-    The classifier is small: three convolutions of width 32, 64 and 128 with stride 2 and batch
-    normalization for images, three hidden layers of 128 for points; Adam at 1e-3. Both trainings
-    are the same but for the samples. The Keras seed is set for them.
+    The classifier is small: for images three convolutions of width 32, 64 and 128 with stride 2
+    and batch normalization, for points three hidden layers of 128; Adam at 1e-3. Both trainings
+    differ only in the samples. The function sets the Keras seed.
 
     Args:
         generated: samples, uint8 or in [-1, 1], and class ids from 0.
-        real_train: as many real ones, which the reverse is trained on: a classifier that has seen
-            more samples, and made more steps, is a better one whatever the samples.
-        real_test: of real ones that neither classifier nor generator was trained on.
+        real_train: as many real samples, to train the reverse. With more samples, and so more
+            steps, a classifier would be better whatever the samples.
+        real_test: real samples that neither a classifier nor the generator was trained on.
         epochs: passes over the training samples, from 1.
         seed: seed of the classifiers and of the order of samples, modulo 2**32.
-        batch_size: samples in a step.
+        batch_size: samples per step.
 
     Raises:
         UsageError: samples without labels, of different shapes, or of different counts to train on.
@@ -63,53 +99,59 @@ def classification_accuracy(
     Reference:
         - [Ravuri and Vinyals, 2019](https://arxiv.org/abs/1905.10887)
     """
-    sides = {"generated": generated, "real_train": real_train, "real_test": real_test}
-    for name, (samples, labels) in sides.items():
+    sets = {"generated": generated, "real_train": real_train, "real_test": real_test}
+    _check(sets, epochs)
+    num_classes = 1 + max(int(labels.max()) for _, labels in sets.values())
+    on_generated, on_real = (
+        _train(training, num_classes, epochs, seed, batch_size)
+        for training in (generated, real_train)
+    )
+    hits = _hits(on_generated, *real_test)
+    labels = real_test[1]
+    return ClassificationAccuracyResult(
+        float(hits.mean()),
+        float(_hits(on_real, *generated).mean()),
+        float(_hits(on_real, *real_test).mean()),
+        {int(c): float(hits[labels == c].mean()) for c in np.unique(labels)},
+    )
+
+
+def _check(sets: dict[str, Labelled], epochs: int) -> None:
+    shape = sets["real_test"][0].shape[1:]
+    for name, (samples, labels) in sets.items():
         if labels is None or len(labels) != len(samples) or not len(samples):
             raise UsageError(
                 "A classification accuracy needs labelled samples. "
                 f"Received: {name} with {len(samples)} samples and "
                 f"{'no' if labels is None else len(labels)} labels"
             )
-        if samples.shape[1:] != real_test[0].shape[1:]:
+        if samples.shape[1:] != shape:
             raise UsageError(
-                "Generated and real samples have one shape. Received: "
-                f"{name} of shape {samples.shape[1:]}, real_test of {real_test[0].shape[1:]}"
+                "Generated and real samples must have the same shape. "
+                f"Received: {name} of shape {samples.shape[1:]}, real_test of {shape}"
             )
-    if len(generated[0]) != len(real_train[0]):
+    counts = len(sets["generated"][0]), len(sets["real_train"][0])
+    if counts[0] != counts[1]:
         raise UsageError(
-            "Both classifiers are trained on the same number of samples. "
-            f"Received: {len(generated[0])} generated and {len(real_train[0])} real ones"
+            "generated and real_train must have the same number of samples. "
+            f"Received: {counts[0]} generated and {counts[1]} real samples"
         )
     if epochs < 1:
         raise UsageError(f"epochs must be a whole number from 1 up. Received: epochs={epochs!r}")
-    num_classes = 1 + max(int(labels.max()) for _, labels in sides.values())
-    tests = {name: sides[name] for name in ("generated", "real_test")}
-    of_generated, of_real = (
-        _trained(sides[name], num_classes, epochs, seed, batch_size)
-        for name in ("generated", "real_train")
-    )
-    hits = _hits(of_generated, *tests["real_test"])
-    labels = real_test[1]
-    return ClassificationAccuracy(
-        float(hits.mean()),
-        float(_hits(of_real, *tests["generated"]).mean()),
-        float(_hits(of_real, *tests["real_test"]).mean()),
-        {int(c): float(hits[labels == c].mean()) for c in np.unique(labels)},
-    )
 
 
-def _trained(
-    side: Labelled, num_classes: int, epochs: int, seed: int, batch_size: int
+def _train(
+    training: Labelled, num_classes: int, epochs: int, seed: int, batch_size: int
 ) -> keras.Model:
-    keras.utils.set_random_seed(seed % 2**32)  # numpy's takes no more
-    classifier = _classifier(side[0].shape[1:], num_classes)
+    samples, labels = training
+    keras.utils.set_random_seed(seed % 2**32)  # the limit of numpy's seeds
+    classifier = _classifier(samples.shape[1:], num_classes)
     classifier.compile(
         keras.optimizers.Adam(1e-3),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=False,  # pyright: ignore[reportArgumentType] - which would outlast the training
+        jit_compile=False,  # pyright: ignore[reportArgumentType] - compiling would take longer than training
     )
-    classifier.fit(_stored(side[0]), side[1], batch_size=batch_size, epochs=epochs, verbose=0)  # pyright: ignore[reportArgumentType]
+    classifier.fit(_stored(samples), labels, batch_size=batch_size, epochs=epochs, verbose=0)  # pyright: ignore[reportArgumentType]
     return classifier
 
 
@@ -133,4 +175,5 @@ def _hits(classifier: Any, samples: np.ndarray, labels: np.ndarray) -> np.ndarra
 
 
 def _stored(samples: np.ndarray) -> np.ndarray:
+    """Returns images in 8 bits, other samples unchanged."""
     return to_bytes(samples) if samples.ndim == 4 else samples

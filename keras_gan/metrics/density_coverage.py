@@ -1,18 +1,37 @@
-"""Density and coverage: precision and recall that outliers do not fool."""
+"""Density and coverage: fidelity and diversity, robust to outliers."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_gan.metrics._metric import EvaluationInputs, Metric
 from keras_gan.metrics.accumulators import Collected
-from keras_gan.metrics.distances import radii, tiles
-from keras_gan.metrics.precision_recall import neighbor_pair
+from keras_gan.metrics.distances import neighbor_pair, radii, tiles
+
+NEIGHBORS = 5
 
 
-class DensityCoverage(NamedTuple):
-    """How densely generated samples lie among real ones, and the share of these they reach."""
+class DensityCoverage(Metric):
+    """Density and coverage of the features, with 5 neighbors."""
+
+    title = "Density and coverage"
+    better = "higher"
+    least = NEIGHBORS + 1
+    outputs = ("density", "coverage")
+    in_training = True
+    order = 60
+
+    def of(self, inputs: EvaluationInputs) -> dict[str, float]:
+        return density_coverage(*inputs.features, neighbors=NEIGHBORS)._asdict()
+
+    def settings(self, inputs: EvaluationInputs) -> dict[str, Any]:
+        return {"neighbors": NEIGHBORS}
+
+
+class DensityCoverageResult(NamedTuple):
+    """Density of generated samples around real ones, and the share of real ones they reach."""
 
     density: float
     coverage: float
@@ -22,25 +41,27 @@ def density_coverage(
     real_features: np.ndarray | Collected,
     generated_features: np.ndarray | Collected,
     neighbors: int = 5,
-) -> DensityCoverage:
-    """Density and coverage.
+) -> DensityCoverageResult:
+    """Returns the density and the coverage.
 
-    Both use balls around the real samples only, each reaching to the sample's `neighbors`-th
-    nearest fellow, its surface included. Exact, in float64, with 10 MB and 40 kB for each dimension
-    beside the features; time grows with the product of the counts.
+    Both use closed balls around the real samples only. The radius of a ball is the distance to the
+    `neighbors`-th nearest real sample. Exact, in float64; needs 10 MB and 40 kB per dimension
+    besides the features. Time grows with the product of the counts.
 
     Args:
         real_features: `(count, dim)`, more rows than `neighbors`.
         generated_features: likewise. Coverage grows with their count.
-        neighbors: from 1; 5 by custom, where equal distributions reach a coverage of 0.97.
+        neighbors: number of neighbors, from 1; 5 by custom, with which equal distributions reach
+            a coverage of 0.97.
 
     Returns:
-        `density`, the number of balls that a generated sample lies in, over `neighbors`: about 1
-        for equal distributions, more where samples crowd into dense regions; and `coverage`, the
-        share of real samples with a generated one in their ball, from 0 to 1. Higher is better.
+        `density`, the mean number of balls that contain a generated sample, over `neighbors`:
+        about 1 for equal distributions, more if samples crowd into dense regions; and `coverage`,
+        the share of real samples whose ball contains a generated one, from 0 to 1. Higher is
+        better.
 
     Raises:
-        UsageError: not more samples than `neighbors`, different dimensions, NaN or infinity.
+        UsageError: at most `neighbors` samples, different dimensions, NaN or infinity.
 
     Reference:
         - [Naeem et al., 2020](https://arxiv.org/abs/2002.09797)
@@ -53,4 +74,4 @@ def density_coverage(
         within = squared <= real_radii[r]
         inside += int(np.count_nonzero(within))
         covered[r] |= within.any(axis=0)
-    return DensityCoverage(inside / (neighbors * len(generated)), float(covered.mean()))
+    return DensityCoverageResult(inside / (neighbors * len(generated)), float(covered.mean()))

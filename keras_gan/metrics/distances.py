@@ -1,4 +1,4 @@
-"""Distances between two sets of features, tile by tile: exact, in memory that does not grow."""
+"""Exact distances between two sets of features, tile by tile, in constant memory."""
 
 from __future__ import annotations
 
@@ -6,30 +6,31 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from keras_gan.metrics.accumulators import slices
+from keras_gan.errors import UsageError
+from keras_gan.metrics.accumulators import Collected, pair, slices
 
-ROWS, COLUMNS = 512, 1024  # of a tile: 4 MiB of distances in float64
+ROWS, COLUMNS = 512, 1024  # size of a tile: 4 MiB of distances in float64
 
 
 def tiles(
     points: np.ndarray, others: np.ndarray, center: np.ndarray, ties: bool = False
 ) -> Iterator[tuple[slice, slice, np.ndarray]]:
-    """Squared Euclidean distances of every point to every other, rows of tiles in order.
+    """Yields squared Euclidean distances between all points and all others, by rows of tiles.
 
     A tile is one matrix product, `[x, |x|^2, 1] . [-2 y, 1, |y|^2]`.
 
     Args:
         points: `(count, dim)`.
         others: `(other_count, dim)`.
-        center: `(dim,)`, taken off both: what two samples share is none of their distance, and
-            would cost its digits.
-        ties: lower every distance by the rounding that it may have, so that one that equals a
-            bound is not above it: else a copied sample might be outside of a ball on whose
+        center: `(dim,)`, subtracted from both. It does not change the distances, and keeps a large
+            common offset from cancelling their digits.
+        ties: reduce each distance by its possible rounding error, so that a distance equal to a
+            bound is not above it. Otherwise a copied sample might lie outside a ball on whose
             surface its original lies.
 
     Yields:
-        The tile's rows, its columns, and the squared distances, float64; those of equal samples
-        are 0 but for rounding, which may be negative.
+        The tile's rows, its columns, and the squared distances, float64. Those of equal samples
+        are 0 up to rounding, and may be negative.
     """
     dim = points.shape[1]
     shrink = 1 - ties * np.finfo(np.float64).eps * (16 + np.sqrt(dim))
@@ -48,7 +49,7 @@ def tiles(
 
 
 def radii(features: np.ndarray, neighbors: int, center: np.ndarray) -> np.ndarray:
-    """Squared distance of each row to its `neighbors`-th nearest other row, `(count,)`."""
+    """Returns the squared distance of each row to its `neighbors`-th nearest other row."""
     kept = neighbors + 1  # a row is its own nearest
     nearest = np.full((len(features), kept), np.inf)
     for r, _, squared in tiles(features, features, center):
@@ -58,3 +59,22 @@ def radii(features: np.ndarray, neighbors: int, center: np.ndarray) -> np.ndarra
         candidates.partition(kept - 1, axis=1)
         nearest[r] = candidates[:, :kept]
     return nearest.max(axis=1)
+
+
+def neighbor_pair(
+    real: np.ndarray | Collected, generated: np.ndarray | Collected, neighbors: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the checked real and generated features, each with more rows than `neighbors`.
+
+    Raises:
+        UsageError: at most `neighbors` samples, different dimensions, NaN or infinity.
+    """
+    if neighbors < 1:
+        raise UsageError(f"neighbors must be at least 1. Received: neighbors={neighbors}")
+    first, second = pair(real, generated)
+    if min(len(first), len(second)) <= neighbors:
+        raise UsageError(
+            "A neighbor metric needs more real and more generated samples than neighbors. "
+            f"Received: {len(first)} real, {len(second)} generated, neighbors={neighbors}"
+        )
+    return first, second

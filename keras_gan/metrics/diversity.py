@@ -1,4 +1,4 @@
-"""How different samples are from each other: what falls when a generator loses modes."""
+"""Diversity of samples, which falls when a generator loses modes."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from keras_gan.errors import UsageError
 
 
 class Diversity:
-    """Diversity of sets of samples as a share of the data's own.
+    """Diversity of sets of samples, relative to the diversity of the data.
 
-    The lesser of two shares. The mean distance of two samples falls when all of them crowd into
-    one region. The effective number of samples, the inverse of their mean similarity
-    exp(-(d / width)^2) with a quarter of the data's mean distance for width, falls when they
-    gather at few places, however far apart: n samples at k places count as k.
+    The smaller of two ratios. The mean distance between samples falls when all of them crowd into
+    one region. The effective number of samples falls when they gather at few places, however far
+    apart: n samples at k places count as k. It is the inverse of the mean similarity
+    `exp(-(d / width)^2)`, with a quarter of the data's mean distance as the width.
 
-    Works on values as they are, pixels or points, and on features of them.
+    It applies to the values themselves, pixels or points, and to features.
 
     Args:
-        real: real samples, `(count, ...)`, at least 2, that are not all equal.
+        real: real samples, `(count, ...)`, at least 2, not all equal.
 
     Raises:
-        UsageError: fewer than 2 samples, or equal ones.
+        UsageError: fewer than 2 samples, or all equal.
 
     Reference:
         - [Friedman and Dieng, 2022](https://arxiv.org/abs/2210.02410): the effective number is
@@ -41,17 +41,21 @@ class Diversity:
         self._own = self._measures(squared)
 
     def __call__(self, samples: np.ndarray) -> float:
-        """The share, from 0 (all samples equal) to 1 (at least as diverse as the data).
+        """Returns the ratio, from 0 (all samples equal) to 1 (at least as diverse as the data).
 
         Args:
-            samples: as many as there were real ones, since the effective number grows with it.
+            samples: as many as the real samples, because the effective number grows with it.
+
+        Raises:
+            UsageError: another number of samples.
         """
         if len(samples) != self.count:
             raise UsageError(
-                f"Diversity compares sets of one size, here {self.count}. Received: {len(samples)}"
+                f"Diversity needs {self.count} samples, as many as real ones. "
+                f"Received: {len(samples)} samples"
             )
         distance, number = self._measures(_squared_distances(samples))
-        # One place is the least there is, and no diversity.
+        # At one place the effective number is 1 and the diversity 0.
         shares = distance / self._own[0], (number - 1) / (self._own[1] - 1)
         return float(np.clip(min(shares), 0.0, 1.0))
 
@@ -62,9 +66,9 @@ class Diversity:
 
 
 def _squared_distances(samples: np.ndarray) -> np.ndarray:
-    """Squared Euclidean distance of each pair, `(count, count)`."""
+    """Returns the squared Euclidean distance of each pair, `(count, count)`."""
     flat = np.asarray(samples, np.float64).reshape(len(samples), -1)
-    flat = flat - flat.mean(axis=0)  # less to cancel
+    flat = flat - flat.mean(axis=0)  # loses fewer digits to cancellation
     norms = np.square(flat).sum(axis=1)
     squared = norms[:, None] + norms[None, :] - 2 * flat @ flat.T
     np.fill_diagonal(squared, 0.0)

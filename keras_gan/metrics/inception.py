@@ -1,7 +1,7 @@
-"""The network of the Frechet Inception distance: Google's Inception of 2015-12-05, in TensorFlow.
+"""Network of the Frechet Inception distance: Google's Inception of 2015-12-05, in TensorFlow.
 
-Its weights are read from the file that PyTorch's tools use, without PyTorch. The network is not
-torchvision's: average pools leave the padding out, and the last block pools by the maximum.
+Its weights are read, without PyTorch, from the file that PyTorch tools use. The network differs
+from torchvision's: average pools exclude the padding, and the last block uses maximum pooling.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ Weights = dict[str, np.ndarray]
 
 
 def load(path: str) -> tuple[Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], str]:
-    """The network from its file, which is checked by its hash, and the hash.
+    """Returns the network in a file, and the file's SHA-256.
 
     Raises:
-        UsageError: no file, or not the standard network's.
+        UsageError: no such file, or not the file of the standard network.
     """
     file = pathlib.Path(os.path.expanduser(path))
     if not path or not file.is_file():
-        received = f"{path!r}, which is no file" if path else "no path"
+        received = f"{path!r}, which is not a file" if path else "no path"
         raise UsageError(
             "The extractor inception needs the standard FID network in a local file, named as "
             f"inception:PATH or by KERAS_GAN_INCEPTION. {_WHERE}. Received: {received}"
@@ -61,23 +61,28 @@ def load(path: str) -> tuple[Callable[[np.ndarray], tuple[np.ndarray, np.ndarray
 
 
 def network(weights: Weights) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """A function from images `(count, height, width, 3)` of values 0 to 255 to features and
-    probabilities.
+    """Returns the function from images to features and probabilities.
 
-    As in the Inception score's definition the logits go without their bias.
+    The logits omit their bias, as in the definition of the Inception score.
+
+    Args:
+        weights: the state dictionary, arrays by name.
+
+    Returns:
+        A function of images `(count, height, width, 3)` with values 0 to 255.
     """
     convolutions = _fold(weights)
     classify = tf.constant(weights["fc.weight"].T)
 
     @tf.function(reduce_retracing=True)
     def run(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        # Its corners are where TensorFlow 1 had them.
+        # This operation aligns the corners as TensorFlow 1 did.
         x = tf.raw_ops.ResizeBilinear(images=images, size=(299, 299))
         features = _features((x - 128.0) / 128.0, convolutions)
         return features, tf.nn.softmax(features @ classify)
 
     def call(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        # A few at a time: the first layers take 22 MB for each image.
+        # Small batches: the first layers take 22 MB per image.
         parts = [run(tf.constant(images[i : i + 32])) for i in range(0, len(images), 32)]
         return (
             np.concatenate([np.asarray(part[0]) for part in parts]),
@@ -88,7 +93,7 @@ def network(weights: Weights) -> Callable[[np.ndarray], tuple[np.ndarray, np.nda
 
 
 def _fold(weights: Weights) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
-    """Kernel (height, width, in, out) and bias of each convolution with its normalization."""
+    """Returns kernel (height, width, in, out) and bias of each convolution, normalized."""
     folded = {}
     for key in weights:
         if not key.endswith(".conv.weight"):
@@ -106,14 +111,14 @@ _NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 class _Block:
-    """The convolutions whose names begin alike."""
+    """Convolutions of one block, whose names share a prefix."""
 
     def __init__(self, convolutions: dict[str, tuple[tf.Tensor, tf.Tensor]], prefix: str):
         self._convolutions = convolutions
         self._prefix = prefix
 
     def __call__(self, x: Any, *names: str, stride: int = 1, padding: Any = "SAME") -> Any:
-        """One convolution after the other; stride and padding are the last one's."""
+        """Applies convolutions in sequence; stride and padding are those of the last one."""
         for name in names:
             kernel, bias = self._convolutions[f"{self._prefix}{name}"]
             last = name == names[-1]
@@ -145,7 +150,7 @@ def _shrink(x: Any) -> Any:
 
 
 def _mean_pool(x: Any) -> Any:
-    return tf.nn.avg_pool2d(x, 3, 1, "SAME")  # the padding is not counted, as in TensorFlow
+    return tf.nn.avg_pool2d(x, 3, 1, "SAME")  # TensorFlow excludes the padding
 
 
 def _max_pool(x: Any) -> Any:
@@ -209,16 +214,17 @@ def _block_e(x: Any, block: _Block, pool: Callable[[Any], Any]) -> Any:
 
 
 def read(content: bytes) -> Weights:
-    """The arrays of a state dictionary that PyTorch saved, in either of its formats.
+    """Returns the arrays of a state dictionary that PyTorch saved, in either of its formats.
 
-    Nothing but arrays is ever made of the file, whatever its pickle asks for.
+    The unpickler creates only arrays, whatever the pickle requests.
     """
     dtypes: dict[str, np.dtype] = {}
     if zipfile.is_zipfile(io.BytesIO(content)):
         return _read_zip(content, dtypes)
     stream = io.BytesIO(content)
     storages: dict[str, np.ndarray] = {}
-    views = [_Unpickler(stream, dtypes).load() for _ in range(4)][3]  # after three of the format
+    # Three pickles that describe the format come first.
+    views = [_Unpickler(stream, dtypes).load() for _ in range(4)][3]
     for key in _Unpickler(stream, dtypes).load():
         size = int.from_bytes(stream.read(8), "little")
         storages[key] = np.frombuffer(stream.read(size * dtypes[key].itemsize), dtypes[key])
@@ -238,7 +244,7 @@ def _read_zip(content: bytes, dtypes: dict[str, np.dtype]) -> Weights:
 
 
 class _View:
-    """A tensor as it is pickled: a part of a storage that comes later in the file."""
+    """Pickled tensor: a view of a storage that follows later in the file."""
 
     def __init__(self, key: str, offset: int, shape: tuple[int, ...], *rest: Any):
         self.key, self.offset, self.shape = key, offset, shape
@@ -249,7 +255,7 @@ class _View:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes views, and notes the type of each storage that they are of."""
+    """Unpickler that creates views and records the dtype of each storage."""
 
     def __init__(self, stream: io.BytesIO, dtypes: dict[str, np.dtype]):
         super().__init__(stream)

@@ -1,19 +1,50 @@
-"""Inception-style score: sure of every sample, and of all classes in turn."""
+"""Inception-style score: confident predictions per sample, diverse predictions over all."""
 
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import rel_entr
 
 from keras_gan.errors import UsageError
+from keras_gan.metrics._metric import EvaluationInputs, Metric
 from keras_gan.metrics.accumulators import Collected, rows
+
+SPLITS, SEED = 10, 2020
+
+
+class ClassScore(Metric):
+    """Inception-style score of an extractor's classes; Inception score with the standard network.
+
+    Computed on up to 10 splits of the generated samples.
+    """
+
+    title = "Class score"
+    better = "higher"
+    needs = ("classes",)
+    standard_names = {"inception_score": "The Inception score"}
+    order = 40
+
+    def of(self, inputs: EvaluationInputs) -> dict[str, float]:
+        found = inception_score(inputs.probabilities[1], **self.settings(inputs))
+        return {self.name: found.mean, f"{self.name}_deviation": found.deviation}
+
+    def settings(self, inputs: EvaluationInputs) -> dict[str, Any]:
+        return {"splits": min(SPLITS, inputs.generated.count), "seed": SEED}
+
+    def published_names(self, inputs: EvaluationInputs) -> dict[str, str]:
+        if not inputs.extractor.standard:
+            return {}
+        return {
+            self.name: "inception_score",
+            f"{self.name}_deviation": "inception_score_deviation",
+        }
 
 
 class InceptionScore(NamedTuple):
-    """Mean over the splits, and its deviation among them."""
+    """Mean and standard deviation over the splits."""
 
     mean: float
     deviation: float
@@ -25,26 +56,26 @@ class InceptionScore(NamedTuple):
 def inception_score(
     probabilities: np.ndarray | Collected, splits: int = 10, seed: int | None = 2020
 ) -> InceptionScore:
-    """`exp(mean KL(p(y|x) || p(y)))` of a classifier's probabilities.
+    """Returns `exp(mean KL(p(y|x) || p(y)))` of a classifier's probabilities.
 
-    It asks no real samples: it sees whether each sample looks like some class and whether all
-    classes come up, and nothing within a class. It is called the Inception score only with the
+    It uses no real samples. It measures whether each sample looks like one class and whether all
+    classes occur, but nothing within a class. It is called the Inception score only with the
     standard network. Computed in float64; the shuffle with `seed=2020` is torch-fidelity's, so
-    that the numbers agree.
+    that the values agree.
 
     Args:
-        probabilities: of the classes, `(count, classes)`, rows from a softmax that add up to 1.
-        splits: number of parts that the score is computed of, from 1 to the count. The score of
-            small parts is too low.
-        seed: seed of the order in which samples are split; None leaves them as they come, as
-            the first implementation does.
+        probabilities: probabilities of the classes, `(count, classes)`; each row sums to 1.
+        splits: number of splits that the score is averaged over, from 1 to the count. The score
+            of small splits is too low.
+        seed: seed of the shuffle before splitting; `None` keeps the order, as the first
+            implementation does.
 
     Returns:
-        `mean`, from 1 (all samples alike, or the classifier unsure) to the number of classes, and
+        `mean`, from 1 (all samples alike, or an unsure classifier) to the number of classes, and
         `deviation` of the splits' scores. Higher is better.
 
     Raises:
-        UsageError: rows that are no probabilities, fewer samples than splits.
+        UsageError: rows that are not probabilities, fewer samples than splits.
 
     Reference:
         - [Salimans et al., 2016](https://arxiv.org/abs/1606.03498)
@@ -52,7 +83,7 @@ def inception_score(
     table = rows(probabilities, "probabilities")
     if not 1 <= splits <= len(table):
         raise UsageError(
-            "There are at least 1 and at most as many splits as samples. "
+            "splits must be at least 1 and at most the number of samples. "
             f"Received: splits={splits} for {len(table)} samples"
         )
     table = table.astype(np.float64)
@@ -60,7 +91,7 @@ def inception_score(
     worst = int(np.argmax(np.abs(sums - 1)))
     if table.min() < 0 or abs(sums[worst] - 1) > 1e-2:
         raise UsageError(
-            "Probabilities are at least 0 and add up to 1 in each row (of logits, take the "
+            "Probabilities must be at least 0 and sum to 1 in each row (of logits, take the "
             f"softmax). Received: least value {table.min():.6g}, row {worst} with sum "
             f"{sums[worst]:.6g}"
         )

@@ -1,4 +1,4 @@
-"""Nearest training samples: whether a generator repeats what it was shown."""
+"""Nearest training samples: detection of memorized training data."""
 
 from __future__ import annotations
 
@@ -7,12 +7,36 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_gan.errors import UsageError
+from keras_gan.metrics._metric import EvaluationInputs, Metric
 from keras_gan.metrics.accumulators import Collected, pair, slices
 from keras_gan.metrics.distances import tiles
 
+_CLOSE = 5  # percentile of the held-out samples' distances, below which a sample is close
+
+
+class Nearest(Metric):
+    """Distances of generated samples to the training data, compared with held-out samples'."""
+
+    title = "Nearest training samples"
+    needs = ("features", "training")
+    order = 110
+
+    def of(self, inputs: EvaluationInputs) -> dict[str, float]:
+        real, generated = (
+            nearest(features, inputs.training_features).distances[:, 0]
+            for features in inputs.features
+        )
+        scale = float(np.median(real))
+        return {
+            "nearest_distance": float(np.median(generated)),
+            "nearest_distance_real": scale,
+            "nearest_ratio": float(np.median(generated)) / scale if scale > 0 else float("nan"),
+            "nearest_close": float((generated < np.percentile(real, _CLOSE)).mean()),
+        }
+
 
 class Neighbors(NamedTuple):
-    """Distances to the nearest training samples and these samples' indices, nearest first."""
+    """Distances and indices of the nearest training samples, nearest first."""
 
     distances: np.ndarray
     indices: np.ndarray
@@ -21,16 +45,17 @@ class Neighbors(NamedTuple):
 def nearest(
     features: np.ndarray | Collected, training_features: np.ndarray | Collected, count: int = 1
 ) -> Neighbors:
-    """The training samples nearest to each sample, by Euclidean distance.
+    """Returns the training samples nearest to each sample, by Euclidean distance.
 
-    A memorized training set shows in distances far below those of real samples that the training
-    has not seen; a copy has distance 0. In pixels only near-identical copies are near; features
-    see shifted and recolored ones as well. Exact, with 50 MB and 40 kB for each dimension beside
-    the features.
+    A memorized training set has distances far below those of real samples that were not used in
+    training; a copy has distance 0. In pixels only near-identical copies are near; features also
+    detect shifted and recolored ones. Exact; needs 50 MB and 40 kB per dimension besides the
+    features.
 
     Args:
-        features: of the generated samples, `(samples, dim)`; flatten images to compare pixels.
-        training_features: of the training data, `(training_samples, dim)`.
+        features: features of the generated samples, `(samples, dim)`; flatten images to compare
+            pixels.
+        training_features: features of the training data, `(training_samples, dim)`.
         count: number of neighbors, from 1 to the number of training samples.
 
     Returns:
@@ -43,7 +68,7 @@ def nearest(
     training, samples = pair(training_features, features)
     if not 1 <= count <= len(training):
         raise UsageError(
-            "There are at least 1 and at most as many neighbors as training samples. "
+            "count must be at least 1 and at most the number of training samples. "
             f"Received: count={count} for {len(training)} training samples"
         )
     squared = np.full((len(samples), count), np.inf)
@@ -64,7 +89,7 @@ def nearest(
 
 
 def _exact_distances(samples: np.ndarray, training: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Distances by subtraction, so that a copy is at 0 and not at the rounding of large norms."""
+    """Returns distances by subtraction: a copy is exactly at 0, without rounding of norms."""
     distances = np.empty(indices.shape)
     for r in slices(len(samples), 256):
         gap = samples[r, None].astype(np.float64) - training[indices[r]]

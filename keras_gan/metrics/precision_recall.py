@@ -1,17 +1,36 @@
-"""Improved precision and recall: how much of either set lies on the other's manifold."""
+"""Improved precision and recall: overlap of the real and the generated manifolds."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_gan.errors import UsageError
-from keras_gan.metrics.accumulators import Collected, pair
-from keras_gan.metrics.distances import radii, tiles
+from keras_gan.metrics._metric import EvaluationInputs, Metric
+from keras_gan.metrics.accumulators import Collected
+from keras_gan.metrics.distances import neighbor_pair, radii, tiles
+
+NEIGHBORS = 3
 
 
-class PrecisionRecall(NamedTuple):
+class PrecisionRecall(Metric):
+    """Improved precision and recall of the features, with 3 neighbors."""
+
+    title = "Precision and recall"
+    better = "higher"
+    least = NEIGHBORS + 1
+    outputs = ("precision", "recall")
+    in_training = True
+    order = 50
+
+    def of(self, inputs: EvaluationInputs) -> dict[str, float]:
+        return precision_recall(*inputs.features, neighbors=NEIGHBORS)._asdict()
+
+    def settings(self, inputs: EvaluationInputs) -> dict[str, Any]:
+        return {"neighbors": NEIGHBORS}
+
+
+class PrecisionRecallResult(NamedTuple):
     """Share of generated samples that look real, and of real ones that could be generated."""
 
     precision: float
@@ -22,27 +41,27 @@ def precision_recall(
     real_features: np.ndarray | Collected,
     generated_features: np.ndarray | Collected,
     neighbors: int = 3,
-) -> PrecisionRecall:
-    """Improved precision and recall.
+) -> PrecisionRecallResult:
+    """Returns the improved precision and recall.
 
-    A set's manifold is the union of balls around its samples, each reaching to the sample's
-    `neighbors`-th nearest fellow, its surface included. Exact, in float64, with 10 MB and 40 kB
-    for each dimension beside the features; time grows with the product of the counts.
-    An outlier's ball is large, so that precision forgives what lies far out: `density_coverage`
-    is the more robust pair.
+    The manifold of a set is the union of closed balls around its samples. The radius of a ball is
+    the distance to the `neighbors`-th nearest sample of the same set. Exact, in float64; needs
+    10 MB and 40 kB per dimension besides the features. Time grows with the product of the counts.
+    An outlier has a large ball, so that precision accepts samples far from the data;
+    `density_coverage` is more robust.
 
     Args:
         real_features: `(count, dim)`, more rows than `neighbors`.
-        generated_features: likewise. Both figures depend on the counts: compare only like with
-            like.
-        neighbors: from 1; 3 by custom.
+        generated_features: likewise. Both values depend on the counts, so compare only values of
+            equal counts.
+        neighbors: number of neighbors, from 1; 3 by custom.
 
     Returns:
         `precision`, the share of generated samples on the real manifold, and `recall`, the
         share of real samples on the generated one; each from 0 to 1, higher is better.
 
     Raises:
-        UsageError: not more samples than `neighbors`, different dimensions, NaN or infinity.
+        UsageError: at most `neighbors` samples, different dimensions, NaN or infinity.
 
     Reference:
         - [Kynkaanniemi et al., 2019](https://arxiv.org/abs/1904.06991)
@@ -55,19 +74,4 @@ def precision_recall(
     for g, r, squared in tiles(generated, real, center, ties=True):
         precise[g] |= (squared <= real_radii[r]).any(axis=1)
         recalled[r] |= (squared <= generated_radii[g][:, None]).any(axis=0)
-    return PrecisionRecall(float(precise.mean()), float(recalled.mean()))
-
-
-def neighbor_pair(
-    real: np.ndarray | Collected, generated: np.ndarray | Collected, neighbors: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Both sides' features, checked, each with more rows than `neighbors`."""
-    if neighbors < 1:
-        raise UsageError(f"There is at least 1 neighbor. Received: neighbors={neighbors}")
-    first, second = pair(real, generated)
-    if min(len(first), len(second)) <= neighbors:
-        raise UsageError(
-            "A neighbor metric needs more samples of either side than neighbors. Received: "
-            f"{len(first)} real, {len(second)} generated, neighbors={neighbors}"
-        )
-    return first, second
+    return PrecisionRecallResult(float(precise.mean()), float(recalled.mean()))

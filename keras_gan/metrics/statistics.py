@@ -1,4 +1,4 @@
-"""What the metrics need of one side's samples, gathered in one pass and kept on disk."""
+"""Statistics of a set of samples, collected in one pass and cached on disk."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ import rich.progress
 from keras_gan.datasets import decoding
 from keras_gan.errors import UsageError
 from keras_gan.metrics.accumulators import Collected, Moments
-from keras_gan.metrics.features import Extractor
-from keras_gan.metrics.sources import Samples
+from keras_gan.metrics.extractor import Extractor
+from keras_gan.metrics.samples import Samples
 
-_VERSION = 2  # of the files in the cache, and of how features come about
-LIMIT = 2 * 10**9  # bytes of the files in the cache
+_VERSION = 2  # of the files in the cache, and of the computation of features
+LIMIT = 2 * 10**9  # bytes that the files in the cache may take
 _NAME = re.compile(r"[0-9a-f]{32}\.(moments|rows)\.npz")
 
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """One side of a comparison.
+    """Statistics of the real or of the generated samples.
 
     Args:
-        moments: of the features.
-        features: all of them, `count * dim * 4` bytes; `None` where only moments are asked for.
-        probabilities: float32 `(count, classes)`, likewise; `None` of an extractor without classes.
+        moments: mean and covariance of the features.
+        features: `(count, dim)`, `count * dim * 4` bytes; `None` if only moments were requested.
+        probabilities: float32 `(count, classes)`, likewise; `None` without classes.
         labels: the samples' own classes `(count,)`, if they have any.
     """
 
@@ -46,6 +46,7 @@ class Statistics:
 
     @property
     def count(self) -> int:
+        """Number of samples."""
         return self.moments.count
 
 
@@ -61,23 +62,23 @@ def gather(
     """Runs samples through an extractor, batch by batch.
 
     Args:
-        samples: where they come from.
-        count: how many.
+        samples: the samples.
+        count: number of samples to read.
         extractor: the network.
-        rows: whether each sample's features are kept; without, memory does not grow with the count.
-        title: of the progress bar.
-        progress: whether to show one on stderr, if that is a terminal.
+        rows: keep each sample's features; without them memory does not grow with the count.
+        title: title of the progress bar.
+        progress: show a progress bar on stderr, if that is a terminal.
     """
     moments, collected = Moments(), Collected()
     probabilities: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     with _bar(title, count, progress) as advance:
         for batch, classes in samples.read(count):
-            features, judged = extractor(batch)
+            features, batch_probabilities = extractor(batch)
             moments.update(features)
             if rows:
                 collected.update(features)
-                probabilities += [] if judged is None else [judged]
+                probabilities += [] if batch_probabilities is None else [batch_probabilities]
                 labels += [] if classes is None else [classes]
             advance(len(batch))
     return Statistics(
@@ -104,13 +105,13 @@ def _bar(title: str, count: int, wanted: bool) -> Any:
 # ------------------------------------------------------------------------ cache
 
 
-def cache_folder(given: bool | str | os.PathLike[str] | None) -> pathlib.Path | None:
-    """The folder for statistics: the user's cache folder, another one, or none (`False`)."""
-    if given is None or given is False:
+def cache_folder(cache: bool | str | os.PathLike[str] | None) -> pathlib.Path | None:
+    """Returns the folder for statistics: the user's cache (`True`), a path, or `None`."""
+    if cache is None or cache is False:
         return None
-    if given is True:
+    if cache is True:
         return decoding.cache_folder().parent / "metrics"
-    return pathlib.Path(os.path.expanduser(given))
+    return pathlib.Path(os.path.expanduser(cache))
 
 
 def gather_cached(
@@ -123,11 +124,15 @@ def gather_cached(
     title: str = "",
     progress: bool = False,
 ) -> tuple[Statistics, str]:
-    """What `gather` gives, from the cache if it is there, and the hash of the samples.
+    """Returns the result of `gather`, from the cache if it is there, and the samples' hash.
 
     The name of a file in the cache is a hash of the samples' content, their number, and the
-    extractor with what runs it: it is never out of date. A damaged file is made anew. Where the
-    files come to more than `LIMIT`, the oldest go.
+    extractor with its runtime, so that a file cannot be outdated. A damaged file is replaced.
+    If the files take more than `LIMIT` bytes, the oldest are deleted.
+
+    Raises:
+        UsageError: the samples are a generator's, which have no hash, or the folder cannot be
+            written to.
     """
     if samples.digest is None:
         raise UsageError(
@@ -135,22 +140,22 @@ def gather_cached(
             f"Received: {samples.protocol['source']}"
         )
     digest = samples.digest(count)
-    known = extractor.identity
-    if folder is None or known is None:
-        made = gather(samples, count, extractor, rows=rows, title=title, progress=progress)
-        return made, digest
-    asked = f"{_VERSION} {digest} {count} {known} {extractor.shape} {extractor.resize}"
-    stem = folder / hashlib.sha256(asked.encode()).hexdigest()[:32]
-    found = _read(stem, rows)
-    if found is None:
-        found = gather(samples, count, extractor, rows=rows, title=title, progress=progress)
-        _write(stem, found)
+    identity = extractor.identity
+    if folder is None or identity is None:
+        new = gather(samples, count, extractor, rows=rows, title=title, progress=progress)
+        return new, digest
+    key = f"{_VERSION} {digest} {count} {identity} {extractor.shape} {extractor.resize}"
+    stem = folder / hashlib.sha256(key.encode()).hexdigest()[:32]
+    statistics = _read(stem, rows)
+    if statistics is None:
+        statistics = gather(samples, count, extractor, rows=rows, title=title, progress=progress)
+        _write(stem, statistics)
         _prune(folder)
-    return found, digest
+    return statistics, digest
 
 
 def _read(stem: pathlib.Path, rows: bool) -> Statistics | None:
-    """What was kept, or `None` if nothing whole was."""
+    """Returns the cached statistics, or `None` if a file is missing or damaged."""
     try:
         moments = Moments.load(stem.with_suffix(".moments.npz"))
         if not rows:
@@ -162,26 +167,27 @@ def _read(stem: pathlib.Path, rows: bool) -> Statistics | None:
         return None
 
 
-def _write(stem: pathlib.Path, made: Statistics) -> None:
+def _write(stem: pathlib.Path, statistics: Statistics) -> None:
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
-        _write_file(stem.with_suffix(".moments.npz"), made.moments.save)
-        if made.features is not None:
-            named = {name: getattr(made, name) for name in ("features", "probabilities", "labels")}
+        _write_file(stem.with_suffix(".moments.npz"), statistics.moments.save)
+        if statistics.features is not None:
+            names = ("features", "probabilities", "labels")
+            named = {name: getattr(statistics, name) for name in names}
             arrays: dict[str, Any] = {k: v for k, v in named.items() if v is not None}
             _write_file(stem.with_suffix(".rows.npz"), lambda path: np.savez(path, **arrays))
     except OSError as error:
         raise UsageError(
-            "The cache folder must be one that can be written to (cache=False, or --cache off, "
-            f"goes without). Received: {stem.parent}: {error.strerror}"
+            "The cache folder must be writable (cache=False or --cache off disables the cache). "
+            f"Received: {stem.parent}: {error.strerror}"
         ) from error
 
 
 def _prune(folder: pathlib.Path) -> None:
-    """Deletes the oldest of the cache's own files until the rest is no larger than the limit."""
+    """Deletes the oldest of the cache's own files until the rest fits into the limit."""
     found = []
     for path in folder.iterdir():
-        with contextlib.suppress(OSError):  # another process may be deleting it as well
+        with contextlib.suppress(OSError):  # another process may delete it too
             if _NAME.fullmatch(path.name):
                 found.append((path.stat().st_mtime_ns, path.stat().st_size, path))
     total = sum(size for _, size, _ in found)
@@ -194,7 +200,7 @@ def _prune(folder: pathlib.Path) -> None:
 
 
 def _write_file(path: pathlib.Path, write: Callable[[pathlib.Path], None]) -> None:
-    """Writes beside the path and renames: the file is there whole or not at all."""
+    """Writes a temporary file and renames it, so that the file is never partial."""
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         write(temporary)

@@ -9,6 +9,7 @@ import yaml
 from pydantic import ConfigDict, Field
 
 from keras_gan.recipe.scheduling import schedules_in
+from keras_gan.registry import choices
 
 
 def _reject_bool(value: Any) -> Any:
@@ -119,23 +120,25 @@ class TrainingSection(_Section):
     equilibrium: EquilibriumSection | None = None
 
 
+def _chosen_from(key: str) -> pydantic.AfterValidator:
+    """Accepts the names that are registered for a key, see `registry.provide_choices`."""
+
+    def check(value: str) -> str:
+        if value not in (valid := choices(key)):
+            raise ValueError(f"must be one of {', '.join(valid)}")
+        return value
+
+    return pydantic.AfterValidator(check)
+
+
 class EvaluationSection(_Section):
     """Arguments of `metrics.Comparison`; `every_examples: 0` evaluates at the end only."""
 
-    metric: Literal["sliced_wasserstein", "frechet_distance", "kernel_distance"] = (
+    # The default is made when this module is imported, before the metrics are.
+    metric: Annotated[str, _chosen_from("evaluation.metric"), Field(validate_default=False)] = (
         "sliced_wasserstein"
     )
-    others: list[
-        Literal[
-            "sliced_wasserstein",
-            "frechet_distance",
-            "kernel_distance",
-            "precision",
-            "recall",
-            "density",
-            "coverage",
-        ]
-    ] = []
+    others: list[Annotated[str, _chosen_from("evaluation.others")]] = []
     features: str | None = None
     every_examples: Annotated[int, Field(ge=0)] = 0
     count: Annotated[int, Field(ge=2)] = 1_000

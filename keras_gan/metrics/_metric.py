@@ -1,0 +1,351 @@
+"""Base class of the metrics, and the inputs that they read."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+
+from keras_gan import registry
+from keras_gan.errors import UsageError
+from keras_gan.metrics.class_matching import data_ids
+from keras_gan.metrics.extractor import Extractor
+from keras_gan.metrics.samples import Batch
+from keras_gan.metrics.statistics import Statistics
+from keras_gan.spec import Spec
+
+Labelled = tuple[np.ndarray, np.ndarray]
+
+
+@dataclasses.dataclass
+class EvaluationInputs:
+    """Real and generated samples, as the metrics read them.
+
+    A comparison during training fills only `real`, `generated`, `values` and `extractor`.
+
+    Args:
+        real: statistics of the real samples.
+        generated: statistics of the generated samples.
+        extractor: the `Extractor` of the features and classes; during training any function from
+            samples to features, or `None`.
+        spec: `Spec` of the real samples.
+        values: the real and the generated samples themselves.
+        all_real: whether the real samples are all samples of their split.
+        images: some real images and as many generated ones, uint8, each with labels or `None`.
+        training: function that returns the statistics of the training split.
+        labelled: function that returns generated, training and held-out samples with labels.
+        epochs: epochs of the classifiers of the classification accuracy score.
+        seed: seed of the pairs of images and of the classifiers. Other random choices have fixed
+            seeds, which the protocol names, so that the results agree with published ones.
+    """
+
+    real: Statistics
+    generated: Statistics
+    extractor: Any = None
+    spec: Any = None
+    values: tuple[np.ndarray, np.ndarray] | None = None
+    all_real: bool = True
+    images: tuple[Batch, Batch] | None = None
+    training: Callable[[], Statistics] | None = None
+    labelled: Callable[[], tuple[Labelled, Labelled, Labelled]] | None = None
+    epochs: int = 5
+    seed: int = 0
+
+    @property
+    def features(self) -> tuple[np.ndarray, np.ndarray]:
+        """Features of the real and of the generated samples."""
+        if self.real.features is None or self.generated.features is None:
+            raise UsageError("The metric must declare its need of features. Received: moments only")
+        return self.real.features, self.generated.features
+
+    @property
+    def probabilities(self) -> tuple[np.ndarray, np.ndarray]:
+        """Class probabilities of the real and of the generated samples."""
+        if self.real.probabilities is None or self.generated.probabilities is None:
+            raise UsageError("The extractor must have classes. Received: one without classes")
+        return self.real.probabilities, self.generated.probabilities
+
+    @property
+    def predictions(self) -> tuple[np.ndarray, np.ndarray]:
+        """Most probable class of each real and of each generated sample."""
+        real, generated = self.probabilities
+        return real.argmax(axis=1), generated.argmax(axis=1)
+
+    @functools.cached_property
+    def training_features(self) -> np.ndarray:
+        """Features of the training split."""
+        features = self.training().features if self.training is not None else None
+        if features is None:
+            raise UsageError("Nearest neighbors need a training split. Received: no training split")
+        return features
+
+    @functools.cached_property
+    def labelled_samples(self) -> tuple[Labelled, Labelled, Labelled]:
+        """Generated, training and held-out samples with labels."""
+        if self.labelled is None:
+            raise UsageError("The metric needs labelled samples. Received: no labels")
+        return self.labelled()
+
+    def class_name(self, label: int) -> str:
+        """Returns the name of a class, or its id if the classes have no names."""
+        return self.spec.class_names[label] if self.spec.class_names else str(label)
+
+
+@dataclasses.dataclass(frozen=True)
+class MetricContext:
+    """Facts known before any metric is computed, which decide which metrics apply.
+
+    Args:
+        extractor: extractor of the features.
+        spec: description of the real samples.
+        labelled: whether the generated samples have labels.
+        has_training: whether there is a training split besides the samples compared with.
+        count: number of generated samples.
+        real_count: number of real samples.
+        truncation: factor on the latents of the generated samples.
+    """
+
+    extractor: Extractor
+    spec: Spec
+    labelled: bool
+    has_training: bool
+    count: int
+    real_count: int
+    truncation: float = 1.0
+
+
+class Missing(NamedTuple):
+    """A requirement that is not met: the rule, and what there is instead."""
+
+    rule: str
+    received: str
+
+
+class MetricResult(NamedTuple):
+    """Values of a metric.
+
+    Args:
+        values: numbers by name.
+        details: results that are not single numbers, such as the accuracy of each class.
+    """
+
+    values: dict[str, float]
+    details: dict[str, Any] = {}
+
+
+class Metric(abc.ABC):
+    """Base class of the metrics that `evaluate` and comparisons during training compute.
+
+    A subclass defines `of`; its name is the class name in snake case. Class attributes declare
+    what it needs, and one place, `missing`, checks that before anything is computed.
+
+    Attributes:
+        title: name in tables and reports.
+        better: `"lower"` or `"higher"`; `None` if neither is, or if its values differ.
+        least: fewest real, and fewest generated, samples.
+        kinds: kinds of samples that it is defined for; `None` for all.
+        least_size: fewest pixels of an image's height and width.
+        needs: further requirements, of `NEEDS`.
+        outputs: names of its values if each can be requested by itself; empty for a metric with
+            one value of its own name.
+        aliases: other names by which it can be requested.
+        standard_names: names that require the standard network, with what each stands for.
+        by_default: computed by `evaluate` when no metrics are named.
+        in_evaluate: available in `evaluate`.
+        in_training: cheap enough for a comparison during training, without the training set.
+        order: position among the results; ties are sorted by name.
+    """
+
+    title: ClassVar[str]
+    better: ClassVar[Literal["lower", "higher"] | None] = None
+    least: ClassVar[int] = 2
+    kinds: ClassVar[tuple[str, ...] | None] = None
+    least_size: ClassVar[int] = 1
+    needs: ClassVar[tuple[str, ...]] = ("features",)
+    outputs: ClassVar[tuple[str, ...]] = ()
+    aliases: ClassVar[tuple[str, ...]] = ()
+    standard_names: ClassVar[Mapping[str, str]] = {}
+    by_default: ClassVar[bool] = True
+    in_evaluate: ClassVar[bool] = True
+    in_training: ClassVar[bool] = False
+    order: ClassVar[int] = 1000
+
+    @property
+    def name(self) -> str:
+        """Name of the metric."""
+        return registry.snake_case(type(self).__name__)
+
+    @property
+    def requests(self) -> tuple[str, ...]:
+        """Names of the values that can be requested by themselves."""
+        return self.outputs or (self.name,)
+
+    @property
+    def names(self) -> set[str]:
+        """All names by which the metric can be requested in `evaluate`."""
+        return {self.name, *self.outputs, *self.aliases, *self.standard_names}
+
+    def requires(self, *needs: str) -> bool:
+        """Returns whether the metric declares one of these needs."""
+        return not set(needs).isdisjoint(self.needs)
+
+    @abc.abstractmethod
+    def of(self, inputs: EvaluationInputs) -> float | Mapping[str, float] | MetricResult:
+        """Computes the metric.
+
+        Returns:
+            One number, which gets the metric's name; numbers by name; or a `MetricResult`.
+        """
+
+    def settings(self, inputs: EvaluationInputs) -> dict[str, Any]:
+        """Returns the entries of a result's protocol: seeds, subsets, neighbors."""
+        return {}
+
+    def published_names(self, inputs: EvaluationInputs) -> dict[str, str]:
+        """Returns the names that replace those of values in a result, such as `fid`."""
+        return {}
+
+    def training_protocol(self, count: int) -> dict[str, Any]:
+        """Returns the entries of a comparison's protocol during training, for `count` samples."""
+        return {}
+
+    def missing(self, context: MetricContext) -> Missing | None:
+        """Returns the first requirement that is not met, or `None`.
+
+        Raises:
+            UsageError: the metric declares an unknown need.
+        """
+        spec = context.spec
+        if self.kinds is not None and spec.kind not in self.kinds:
+            return Missing(f"samples of kind {' or '.join(self.kinds)}", f"kind {spec.kind!r}")
+        if spec.kind == "image" and min(spec.shape[:2]) < self.least_size:
+            size = f"{self.least_size}x{self.least_size}"
+            return Missing(f"images of at least {size}", f"{spec.shape[0]}x{spec.shape[1]}")
+        if min(context.count, context.real_count) < self.least:
+            return Missing(
+                f"at least {self.least} real and {self.least} generated samples",
+                f"{context.real_count} real and {context.count} generated samples",
+            )
+        found = (_check_need(self, need)(context) for need in self.needs)
+        return next((missing for missing in found if missing is not None), None)
+
+    def result(self, inputs: EvaluationInputs) -> MetricResult:
+        """Returns the values of `of` by name, as floats."""
+        found = self.of(inputs)
+        if not isinstance(found, MetricResult):
+            found = MetricResult(dict(found) if isinstance(found, Mapping) else {self.name: found})
+        return MetricResult({k: float(v) for k, v in found.values.items()}, found.details)
+
+
+# ------------------------------------------------------------------------ requirements
+
+
+def _check_need(metric: Metric, need: str) -> Callable[[MetricContext], Missing | None]:
+    if need not in NEEDS:
+        raise UsageError(
+            f"{type(metric).__name__}.needs must name requirements. Received: {need!r}. "
+            f"{registry.nearest(need, NEEDS)}"
+        )
+    return NEEDS[need]
+
+
+def _available(context: MetricContext) -> Missing | None:
+    return None
+
+
+def _classes(context: MetricContext) -> Missing | None:
+    if context.extractor.classes:
+        return None
+    return Missing("an extractor with classes", f"features={context.extractor.name!r}")
+
+
+def _data_classes(context: MetricContext) -> Missing | None:
+    extractor, spec = context.extractor, context.spec
+    if extractor.classes != spec.num_classes:
+        return Missing(
+            f"an extractor with the data's {spec.num_classes} classes",
+            f"features={extractor.name!r} with {extractor.classes} classes",
+        )
+    if data_ids(extractor.classes, extractor.class_names, spec) is None:
+        return Missing(
+            "an extractor with the data's classes, by the same names",
+            f"features={extractor.name!r} with other class names",
+        )
+    return None
+
+
+def _labels(context: MetricContext) -> Missing | None:
+    if context.labelled:
+        return None
+    return Missing("generated samples with labels", "samples without labels")
+
+
+def _data_labels(context: MetricContext) -> Missing | None:
+    return None if context.spec.num_classes else Missing("data with labels", "data without labels")
+
+
+def _training(context: MetricContext) -> Missing | None:
+    if context.has_training:
+        return None
+    rule = "data with a training split, compared at split='held_out'"
+    return Missing(rule, "another split, or data without a training split")
+
+
+def _equal_counts(context: MetricContext) -> Missing | None:
+    if context.count == context.real_count:
+        return None
+    return Missing(
+        "as many real samples as generated ones",
+        f"{context.real_count} real and {context.count} generated samples",
+    )
+
+
+# Requirements that a metric can declare, each with its check.
+NEEDS: dict[str, Callable[[MetricContext], Missing | None]] = {
+    "moments": _available,  # mean and covariance of the features
+    "features": _available,  # features of each sample
+    "values": _available,  # the samples themselves
+    "images": _available,  # up to 1,000 real and as many generated images
+    "classes": _classes,  # class probabilities of each sample
+    "data_labels": _data_labels,  # labels of the real samples
+    "labels": _labels,  # labels of the generated samples
+    "data_classes": _data_classes,  # an extractor whose classes are the data's
+    "training": _training,  # a training split
+    "equal_counts": _equal_counts,  # as many real samples as generated ones
+}
+PER_SAMPLE = ("features", "classes", "data_classes")  # needs of each sample's features
+OF_FEATURES = ("moments", *PER_SAMPLE)  # needs of an extractor
+
+
+# ------------------------------------------------------------------------ registry
+
+
+def all_metrics() -> list[Metric]:
+    """Returns an instance of every metric, in the order of results."""
+    classes: dict[str, Any] = dict(registry.classes(Metric))
+    metrics: list[Metric] = [cls() for cls in classes.values()]
+    return sorted(metrics, key=lambda metric: (metric.order, metric.name))
+
+
+def training_metrics() -> dict[str, Metric]:
+    """Returns the metrics of comparisons during training, by the names of their values."""
+    return {
+        name: metric for metric in all_metrics() if metric.in_training for name in metric.requests
+    }
+
+
+def checkpoint_metrics() -> tuple[str, ...]:
+    """Returns the names of the values that can choose the best checkpoint: lower is better."""
+    return tuple(name for name, m in training_metrics().items() if m.better == "lower")
+
+
+def _names() -> Iterable[str]:
+    return training_metrics()
+
+
+registry.provide_choices("evaluation.metric", checkpoint_metrics)
+registry.provide_choices("evaluation.others", _names)

@@ -1,0 +1,137 @@
+"""Samples of data: data sets, arrays and files."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from keras_gan import datasets
+from keras_gan.errors import UsageError
+from keras_gan.metrics.samples import BATCH, Batch, Samples
+from keras_gan.spec import Spec
+
+_OVERSHOOT = 0.5  # a generator without a final tanh exceeds the range of its data a little
+
+
+def open_data(data: Any, options: dict[str, Any] | None = None) -> datasets.Source:
+    """Opens the samples to compare with.
+
+    Args:
+        data: a `Source`; a name or path for `keras_gan.datasets.open`; an array, or a pair of
+            samples and labels, none of which is held out.
+        options: the data set's options.
+    """
+    if isinstance(data, datasets.Source):
+        return data
+    if isinstance(data, np.ndarray | tuple):
+        x, y = data if isinstance(data, tuple) else (data, None)
+        if not (isinstance(x, np.ndarray) and x.ndim > 2 and x.dtype.kind == "f"):
+            return datasets.from_arrays(x, y, held_out=0)
+        return datasets.from_arrays(_clip(x), y, value_range=(-1.0, 1.0), held_out=0)
+    return datasets.open(data, **(options or {}))
+
+
+def _clip(images: np.ndarray) -> np.ndarray:
+    """Clips floating-point images to [-1, 1], as a game's samples are."""
+    if not np.isfinite(images).all():
+        raise UsageError("Images must be finite numbers. Received: NaN or infinity")
+    low, high = (float(f(images)) if images.size else 0.0 for f in (np.min, np.max))
+    _check_range(low, high, "")
+    return np.clip(images, -1.0, 1.0)
+
+
+def _check_range(low: float, high: float, origin: str) -> None:
+    if max(-low, high) > 1 + _OVERSHOOT or (low >= 0 and high > 0):
+        raise UsageError(
+            "Floating-point images must be in [-1, 1], with negative values; give others as uint8 "
+            f"or in [-1, 1]. Received: {origin}values from {low:g} to {high:g}"
+        )
+
+
+def open_whole(source: str, module: ModuleType, like: Spec | None) -> datasets.Source:
+    """Opens files of samples with nothing held out.
+
+    Args:
+        source: path of a folder, a .npz or a .npy file.
+        module: the module of `keras_gan.datasets` that opens it.
+        like: description of the data to compare with. Pictures in a folder are decoded to its
+            size and channels.
+    """
+    parameters = inspect.signature(module.open).parameters
+    options: dict[str, Any] = {}
+    if like is not None and like.kind == "image" and {"size", "channels"} <= parameters.keys():
+        options = {"size": list(like.shape[:2]), "channels": like.shape[2]}
+    try:
+        return _open_all(source, options)
+    except datasets.UnknownRangeError as error:
+        _check_range(error.low, error.high, f"{source}: ")
+    # Floats that exceed [-1, 1] a little: read them in a wider range, then clip.
+    wide = _open_all(source, {"value_range": (-1 - _OVERSHOOT, 1 + _OVERSHOOT)})
+    samples, labels = zip(*map(wide.arrays, wide.split_names), strict=True)
+    known = [part for part in labels if part is not None]
+    x = np.concatenate(samples)
+    clipped = open_data((x, np.concatenate(known)) if known else x)
+    clipped.description = wide.description  # which names the file
+    return clipped
+
+
+def _open_all(source: str, options: dict[str, Any]) -> datasets.Source:
+    """Opens files of samples, holding out only what they hold out themselves."""
+    try:
+        return datasets.open(source, **options, held_out=0)
+    except datasets.OwnSplitsError:
+        return datasets.open(source, **options)
+
+
+def from_data(source: datasets.Source, split: str) -> Samples:
+    """Returns the samples of a split (`"train"`, `"held_out"`), or of `"all"` together.
+
+    A smaller count takes a fixed random choice, because files are often in the order of their
+    classes.
+    """
+    splits = source.split_names if split == "all" else (split,)
+    sizes = [source.count(name) for name in splits]
+    starts = np.cumsum([0, *sizes])
+    total = int(starts[-1])
+
+    def rows(index: np.ndarray) -> Batch:
+        parts = []
+        for name, start, size in zip(splits, starts, sizes, strict=False):
+            inside = index[(index >= start) & (index < start + size)] - start
+            if len(inside):
+                parts.append(source.rows(name, inside))
+        samples = source.to_uint8(np.concatenate([part[0] for part in parts]))
+        labels = [part[1] for part in parts if part[1] is not None]
+        if source.spec.kind == "points":
+            samples = samples.astype(np.float32, copy=False)
+        return samples, np.concatenate(labels) if labels else None
+
+    def read(count: int) -> Iterator[Batch]:
+        chosen = _choose(total, count)
+        for start in range(0, count, BATCH):
+            yield rows(chosen[start : start + BATCH])
+
+    def digest(count: int) -> str:
+        content = hashlib.sha256(f"{source.spec} {count}".encode())
+        for samples, labels in read(count):
+            content.update(np.ascontiguousarray(samples).data)
+            if labels is not None:
+                content.update(np.ascontiguousarray(labels).data)
+        return content.hexdigest()
+
+    protocol: dict[str, Any] = {"source": source.description, "split": split}
+    if source.resized is not None:
+        protocol |= {"decoded_to": list(source.spec.shape), "decoded_by": source.resized}
+    return Samples(source.spec, total, read, protocol, digest)
+
+
+def _choose(total: int, count: int) -> np.ndarray:
+    """Returns the indices of `count` of `total` samples, in ascending order."""
+    if count == total:
+        return np.arange(total)
+    return np.sort(np.random.default_rng(0).permutation(total)[:count])

@@ -1,0 +1,68 @@
+"""Samples that can be read in batches, any number of times."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from keras_gan.errors import UsageError
+from keras_gan.spec import Spec
+
+BATCH = 64  # samples generated or read per batch
+
+Batch = tuple[np.ndarray, np.ndarray | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Samples that are read in batches, from the first on, as often as needed.
+
+    Args:
+        spec: description of one sample.
+        count: number of samples; `None` for a generator, which makes any number.
+        read: function from a count to batches of samples and labels (or `None`). Images are uint8.
+        protocol: entries of a result's protocol that describe the samples.
+        digest: function from a count to a hash of the content of that many samples and labels;
+            `None` for a generator.
+        with_labels: function from class ids to samples of these classes from the same generator;
+            `None` for data, and for a generator without classes.
+    """
+
+    spec: Spec
+    count: int | None
+    read: Callable[[int], Iterator[Batch]]
+    protocol: dict[str, Any]
+    digest: Callable[[int], str] | None = None
+    with_labels: Callable[[np.ndarray], Samples] | None = None
+
+    def take(self, count: int) -> Batch:
+        """Returns the first `count` samples and labels as arrays."""
+        samples, labels = zip(*self.read(count), strict=True)
+        known = [part for part in labels if part is not None]
+        return np.concatenate(samples), np.concatenate(known) if known else None
+
+
+def check_count(count: Any, samples: Samples, name: str, advice: str = "") -> int:
+    """Returns a valid number of samples.
+
+    Args:
+        count: the number to check.
+        samples: the samples to take it from.
+        name: name of the argument, for the error.
+        advice: text that the error adds to the rule.
+
+    Raises:
+        UsageError: not a whole number of at least 2, or more than there are.
+    """
+    if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 2:
+        raise UsageError(f"{name} must be a whole number from 2 up. Received: {name}={count!r}")
+    if samples.count is not None and count > samples.count:
+        origin = samples.protocol["source"]
+        raise UsageError(
+            f"{name} must be at most the number of samples, {samples.count:,} in {origin}"
+            f"{advice}. Received: {name}={count}"
+        )
+    return int(count)

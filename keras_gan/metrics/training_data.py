@@ -1,0 +1,141 @@
+"""Data that a run or bundle was trained on, as its files record it."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import warnings
+from typing import Any
+
+import numpy as np
+import yaml
+
+from keras_gan import datasets
+from keras_gan import run as runs
+from keras_gan.errors import UsageError
+from keras_gan.games.gan import GAN
+from keras_gan.metrics.generators import read_manifest
+from keras_gan.metrics.samples import Samples
+
+
+def latest_version(source: Any) -> Any:
+    """Returns the latest version of a folder of a bundle's versions; other sources unchanged."""
+    if not isinstance(source, str | os.PathLike):
+        return source
+    latest = pathlib.Path(os.path.expanduser(source)) / "latest"
+    if (latest / "manifest.json").is_file():
+        return latest.resolve()  # so that all reads see the same version
+    return source
+
+
+def data_to_compare(
+    source: Any, data: Any, options: dict[str, Any] | None
+) -> tuple[Any, dict[str, Any] | None]:
+    """Returns the data to compare with and its options, by default what the source was trained on.
+
+    Raises:
+        UsageError: a source or data of the wrong type, options of data that take none, or no data
+            for a source that records none.
+    """
+    _check_type("source", source, (GAN, Samples))
+    if data is not None:
+        _check_type("data", data, (datasets.Source,))
+    if isinstance(data, np.ndarray | tuple | datasets.Source) and options:
+        raise UsageError(
+            f"data_options apply only to data by name or path. Received: data_options={options}"
+        )
+    if data is not None:
+        return data, options
+    recorded = _recipe_data(source)
+    if recorded is None:
+        raise UsageError(
+            "The data to compare with must be named, with --data or data=...; only runs and "
+            f"bundles record what they were trained on. Received: source={str(source)!r:.80}"
+        )
+    return recorded.pop("source"), {**recorded, **(options or {})}
+
+
+def _check_type(name: str, value: Any, kinds: tuple[type, ...]) -> None:
+    is_pair = isinstance(value, tuple) and len(value) == 2
+    if not is_pair and not isinstance(value, (str, os.PathLike, np.ndarray, *kinds)):
+        others = "".join(f", a {kind.__name__}" for kind in kinds)
+        line = " ".join(repr(value).split())
+        raise UsageError(
+            f"{name} must be a name or path, an array, a pair (samples, labels) of arrays{others}. "
+            f"Received: {line:.80}"
+        )
+
+
+def _recipe_data(source: Any) -> dict[str, Any] | None:
+    """Returns the data section of the recipe in a run or bundle."""
+    if not isinstance(source, str | os.PathLike):
+        return None
+    path = pathlib.Path(os.path.expanduser(source))
+    if (path / "recipe.yaml").is_file():
+        try:
+            return dict(runs.Run.open(path).record["data"])
+        except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"A run must record its recipe. Received: {path}: {' '.join(str(error).split())}"
+            ) from error
+    if (path / "manifest.json").is_file():
+        training = read_manifest(path).get("training") or {}
+        return dict(training.get("recipe", {}).get("data", {})) or None
+    return None
+
+
+def check_training_data(
+    source: Any, opened: datasets.Source, data: Any, by_default: bool, split: str
+) -> None:
+    """Checks that held-out samples were held out when the source was trained.
+
+    Args:
+        source: the samples' source.
+        opened: the data to compare with.
+        data: its name or path, if it has one.
+        by_default: whether this is the data that the source records, with its options.
+        split: the split to compare with.
+
+    Raises:
+        UsageError: the recorded data differ from what is now there under their name.
+
+    Warns:
+        UserWarning: the named data are not those of the training, so that the split to compare
+            with may have been trained on.
+    """
+    recorded = _recorded_data(source)
+    if recorded is None:
+        return
+    if recorded.get("digest"):
+        same = recorded["digest"] == runs.describe_data(opened)["digest"]
+    else:  # a bundle that records only the name
+        is_named = not by_default and isinstance(data, str | os.PathLike)
+        same = not is_named or os.fspath(data) == recorded.get("source")
+    if same:
+        return
+    if by_default:
+        raise UsageError(
+            f"A run is evaluated on the data it was trained on, {recorded['description']}; name "
+            "other data with --data or data=.... "
+            f"Received: {opened.description}, with another digest"
+        )
+    if split == "held_out" and isinstance(data, str | os.PathLike):
+        trained = recorded.get("description") or recorded.get("source")
+        warnings.warn(
+            f"The generator was trained on other data ({trained}) than it is compared with "
+            f"({opened.description}): samples held out here may have been trained on",
+            stacklevel=4,
+        )
+
+
+def _recorded_data(source: Any) -> dict[str, Any] | None:
+    """Returns what a run or bundle records: `description` and `digest`, or only `source`."""
+    if not isinstance(source, str | os.PathLike):
+        return None
+    path = pathlib.Path(os.path.expanduser(source))
+    if (path / "recipe.yaml").is_file():
+        return runs.Run(path).data
+    if (path / "manifest.json").is_file():
+        training = read_manifest(path).get("training") or {}
+        return training.get("data") or training.get("recipe", {}).get("data")
+    return None
