@@ -23,11 +23,12 @@ from keras_gan import (
 )
 from keras_gan._version import __version__
 from keras_gan.errors import UsageError
-from keras_gan.games import GAN
+from keras_gan.games import GAN, Game
 from keras_gan.spec import Spec
 
 __all__ = [
     "GAN",
+    "Game",
     "Spec",
     "UsageError",
     "__version__",

@@ -19,8 +19,14 @@ import rich.console
 import rich.progress
 import tensorflow as tf
 
-from keras_gan import checks, latents, metrics, pictures, precision, report
+from keras_gan import latents, metrics, pictures, precision, report
 from keras_gan.errors import UsageError
+from keras_gan.optimizers import (  # noqa: F401
+    Lowered,
+    learning_rate,
+    lowered_by,
+    set_learning_rate,
+)
 from keras_gan.run import FiniteWeights, Run, told_in_one_line, write_atomically
 
 ops: Any = keras.ops
@@ -606,7 +612,7 @@ class CollapseGuard(keras.callbacks.Callback):
     def _diversity(self, measure: metrics.Diversity) -> float:
         gan: Any = self.model
         with precision.graphs("float32"):
-            return measure(gan._sampler(average=False)(*self._inputs).numpy())
+            return measure(gan.sampler(average=False)(*self._inputs).numpy())
 
     def _look(self, measured: Mapping[str, float], step: int) -> str | None:
         """Counts the bad looks in a row; says what is wrong once there are enough."""
@@ -670,36 +676,6 @@ class CollapseGuard(keras.callbacks.Callback):
         self.verdict = None
 
 
-@keras.saving.register_keras_serializable("keras_gan")
-class Lowered(keras.optimizers.schedules.LearningRateSchedule):
-    """Another schedule times a factor: what a roll back leaves.
-
-    Args:
-        schedule: a Keras learning rate schedule.
-        factor: number above 0.
-    """
-
-    def __init__(self, schedule: Any, factor: float):
-        self.schedule, self.factor = schedule, float(factor)
-
-    def __call__(self, step: Any) -> Any:
-        return self.schedule(step) * self.factor
-
-    def bind(self, clock: Any) -> Lowered:
-        """The same with the variable that counts the images, for a schedule that wants it."""
-        bound = getattr(self.schedule, "bound", lambda clock: self.schedule)
-        return Lowered(bound(clock), self.factor)
-
-    def get_config(self) -> dict[str, Any]:
-        schedule = keras.saving.serialize_keras_object(self.schedule)
-        return {"schedule": schedule, "factor": self.factor}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Lowered:
-        schedule = keras.saving.deserialize_keras_object(config["schedule"])
-        return cls(schedule, config["factor"])
-
-
 class _State:
     """All that a game is, copied into memory: players, optimizers, average, counters, noise."""
 
@@ -723,32 +699,11 @@ def _optimizers(gan: Any) -> tuple[Any, Any]:
 def variables_of(gan: Any) -> list[Any]:
     """All that a game goes on from, without the means over an epoch, which each epoch resets."""
     means = {id(variable) for metric in gan.metrics for variable in metric.variables}
-    found = [*gan.variables, *gan.generator_optimizer.variables, *gan._noise_states()]
+    found = [*gan.variables, *gan.generator_optimizer.variables, *gan.noise_states()]
     found += gan.discriminator_optimizer.variables
     return list(
         {id(variable): variable for variable in found if id(variable) not in means}.values()
     )
-
-
-def learning_rate(optimizer: Any) -> Any:
-    """A float, or the schedule."""
-    rate = checks.inner(optimizer)._learning_rate
-    return float(rate.value.numpy()) if isinstance(rate, keras.Variable) else rate
-
-
-def set_learning_rate(optimizer: Any, rate: Any, factor: float = 1.0) -> None:
-    """Gives an optimizer a rate, or a schedule, times a factor."""
-    if factor != 1:
-        rate = rate * factor if isinstance(rate, float) else Lowered(rate, factor)
-    checks.inner(optimizer).learning_rate = rate
-
-
-def lowered_by(optimizer: Any) -> float:
-    """The factor that roll backs have lowered an optimizer's schedule by; 1 without one."""
-    rate, factor = learning_rate(optimizer), 1.0
-    while isinstance(rate, Lowered):
-        rate, factor = rate.schedule, factor * rate.factor
-    return factor
 
 
 def _loss_not_finite(logs: Mapping[str, float]) -> str | None:
@@ -765,7 +720,7 @@ class _Judge:
     def __init__(self, gan: Any, batch_size: int = 256):
         pac = getattr(gan, "pac", 1)
         self.pac, self.batch_size = pac, max(1, batch_size // pac) * pac
-        packed = gan._packed if pac > 1 else lambda samples: samples
+        packed = gan.packing.pack if pac > 1 else lambda samples: samples
 
         @tf.function(reduce_retracing=True, autograph=False)
         def judge(samples, labels):

@@ -29,9 +29,9 @@ def estimate(gan: GAN, batch_size: int) -> list[str]:
     optimizers = gan.generator_optimizer, gan.discriminator_optimizer
     moments = sum(_bytes(v) for optimizer in optimizers for v in optimizer.variables)
     share = batch_size // gan.discriminator_steps
-    passes = 2 * (_PASSES_WITH_PENALTY if gan.penalties else _PASSES)  # real and generated
+    passes = 2 * (_PASSES_WITH_PENALTY if gan.terms else _PASSES)  # real and generated
     # Of a pack of samples the discriminator makes one sample's activations.
-    judged = passes * _activations(gan.discriminator) / gan.pac
+    judged = passes * _activations(gan.discriminator) / gan.packing.size
     activations = share * (_PASSES * _activations(gan.generator) + judged)
     total = _BASE + weights + moments + activations
     return [

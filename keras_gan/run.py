@@ -440,7 +440,7 @@ class FiniteWeights:
         ]
         self._named += [
             (f"{key} that {name} remembers", variable)
-            for name, memory in gan._memories.items()
+            for name, memory in gan.states.items()
             for key, variable in memory.items()
             if keras.backend.is_float_dtype(variable.dtype)
         ]
