@@ -12,6 +12,7 @@ from keras_gan import replicas
 from keras_gan.errors import UsageError
 from keras_gan.schedules import Schedule
 
+_COMPILE = ("jit_compile", "steps_per_execution", "run_eagerly")
 _SCALED = keras.optimizers.LossScaleOptimizer
 
 
@@ -40,6 +41,40 @@ def make(identifier: Any, networks: Iterable[keras.Model]) -> Any:
     if half and not isinstance(optimizer, _SCALED):  # Keras wraps only Model.compile's optimizer
         optimizer = _SCALED(optimizer)
     return optimizer
+
+
+def for_players(
+    game: str, models: Mapping[str, list[keras.Model]], given: tuple, arguments: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the optimizers that `compile` of a game is called with.
+
+    Args:
+        game: name of the game's class, for errors.
+        models: networks that each player trains.
+        given: optimizers in the order of the players.
+        arguments: optimizers by name, `PLAYER_optimizer`, and Keras's arguments of `compile`.
+
+    Returns:
+        The optimizer of each player, and Keras's arguments.
+
+    Raises:
+        UsageError: an argument that a game cannot use, or as `check`.
+    """
+    names = [f"{player}_optimizer" for player in models]
+    chosen = dict(zip(names, given, strict=False))
+    unused = [n for n in arguments if n in chosen or n not in (*names, *_COMPILE)]
+    if unused or len(given) > len(names):
+        raise UsageError(
+            f"{game}.compile takes {', '.join((*names, *_COMPILE))}, each once. "
+            f"Received: {', '.join(sorted(unused)) or f'{len(given)} optimizers'}"
+        )
+    made = {
+        player: make(chosen.get(name, arguments.get(name)), models[player])
+        for player, name in zip(models, names, strict=True)
+    }
+    compiled = {name: value for name, value in arguments.items() if name in _COMPILE}
+    check(made, compiled)
+    return made, compiled
 
 
 def _deserialized(config: dict[str, Any]) -> dict[str, Any]:

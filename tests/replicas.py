@@ -50,12 +50,12 @@ class OnOneDevice(keras_gan.GAN):
     Its seeds are those of both replicas, and `as_two` lets each make its half of the batch.
     """
 
-    def _random_seed(self, purpose, turn):
+    def random_seed(self, purpose, index=0):
         seeds = []
         for number in range(2):
             replica = types.SimpleNamespace(replica_id_in_sync_group=number)
             with mock.patch.object(tf.distribute, "get_replica_context", lambda r=replica: r):
-                seeds.append(super()._random_seed(purpose, turn))
+                seeds.append(super().random_seed(purpose, index))
         return tf.stack(seeds)
 
 

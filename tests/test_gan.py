@@ -1,4 +1,4 @@
-"""The game: one step by hand, the average, the noise, saving, and what is refused."""
+"""The game: one step worked out by hand, averages, noise, saving, and errors."""
 
 import re
 
@@ -131,16 +131,16 @@ def packed_gan(pac=2, width=1, **arguments):
 def test_packs_are_made_of_neighbors_channels_of_one_after_the_other():
     gan = packed_gan(pac=2, width=3)
     samples = tf.reshape(tf.range(12.0), (4, 3))
-    packed = gan._packed(samples)
+    packed = gan.packing.pack(samples)
     np.testing.assert_array_equal(packed, [range(6), range(6, 12)])
-    np.testing.assert_array_equal(gan._unpacked(packed), samples)
-    gan.sample_shape = (1, 2, 2)
+    np.testing.assert_array_equal(gan.packing.unpack(packed), samples)
+    gan.packing = gan.packing.of((1, 2, 2))
     images = tf.reshape(tf.range(16.0), (4, 1, 2, 2))
-    packed = gan._packed(images)
+    packed = gan.packing.pack(images)
     # At each pixel the channels of the first, then those of the second.
     np.testing.assert_array_equal(packed[0], [[[0, 1, 4, 5], [2, 3, 6, 7]]])
     np.testing.assert_array_equal(packed[1], [[[8, 9, 12, 13], [10, 11, 14, 15]]])
-    np.testing.assert_array_equal(gan._unpacked(packed), images)
+    np.testing.assert_array_equal(gan.packing.unpack(packed), images)
 
 
 def test_one_step_with_packs_of_two():
@@ -192,8 +192,8 @@ def test_the_generator_learns_from_the_samples_that_look_most_real(share, mean):
 
 @keras.saving.register_keras_serializable("test_gan")
 class AllThenHalf(keras_gan.schedules.Schedule):
-    def at(self, images):
-        return tf.where(images < 4, 1.0, 0.5)
+    def at(self, examples):
+        return tf.where(examples < 4, 1.0, 0.5)
 
     def get_config(self):
         return {}
@@ -210,7 +210,12 @@ def test_top_k_by_a_schedule_and_in_a_step(tmp_path):
     gan.compile(keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.0))
     b = 1.0
     for share in (1.0, 0.5, 0.5):
-        z = np.sort(gan._noise(tf.zeros((4, 1)), gan._random_seed(0, 0)).numpy()[:, 0] * b) / b
+        z = (
+            np.sort(
+                gan.draw_latents(tf.zeros((4, 1)), gan.random_seed("noise", 0)).numpy()[:, 0] * b
+            )
+            / b
+        )
         kept = z[round(4 - 4 * share) :]
         logs = gan.fit(np.zeros((4, 1), "float32"), batch_size=4, verbose=0).history
         assert logs["g_loss"] == pytest.approx([-b * kept.mean()], abs=1e-5)
@@ -268,7 +273,11 @@ def test_noise_is_new_at_every_step_turn_and_purpose(make_gan):
     seeds = set()
     for step in range(3):
         gan.iteration.assign(step)
-        seeds |= {tuple(gan._random_seed(p, t).numpy()) for p in range(3) for t in range(3)}
+        seeds |= {
+            tuple(gan.random_seed(purpose, index).numpy())
+            for purpose in ("noise", "augment", "of one's own")
+            for index in range(3)
+        }
     assert len(seeds) == 27
 
 
@@ -578,7 +587,7 @@ def test_bad_batches_and_labels_are_refused(make_gan):
         make_gan().fit(x[:0])
     with pytest.raises(UsageError, match="x=None"):
         make_gan().fit(None)
-    with pytest.raises(UsageError, match="batches x, or"):
+    with pytest.raises(UsageError, match="with `samples`, of tensors"):
         make_gan().fit(datasets({"x": x}).batch(8))
     with pytest.raises(UsageError, match="must be float32"):
         make_gan().fit(x, validation_data=(x.astype("float64"),))
@@ -624,17 +633,17 @@ def test_players_that_do_not_fit_are_refused(make_gan, image_spec):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"discriminator_steps": 0}, "discriminator_steps must be a whole number from 1 up"),
-        ({"pac": 0}, "pac must be a whole number from 1 up"),
+        ({"discriminator_steps": 0}, "`discriminator_steps` must be a whole number from 1 up"),
+        ({"pac": 0}, "`pac` must be a whole number from 1 up"),
         ({"pac": 2}, r"samples \(8, 12, 1\) and .* of which pac=2 make \(8, 12, 2\)"),
         ({"pac": 2, "num_classes": 3}, "must have pac=1. Received: pac=2, num_classes=3"),
-        ({"top_k": 0}, "top_k must be a number above 0 and at most 1. Received: top_k=0"),
-        ({"top_k": 1.5}, "top_k must be a number above 0 and at most 1. Received: top_k=1.5"),
+        ({"top_k": 0}, "`top_k` must be a number above 0 and at most 1. Received: top_k=0"),
+        ({"top_k": 1.5}, "`top_k` must be a number above 0 and at most 1. Received: top_k=1.5"),
         ({"constraint": "clip"}, "No constraint has that name. Received: 'clip'"),
-        ({"ema_half_life": -1}, "ema_half_life must be a number from 0 up. Received: .*=-1"),
-        ({"seed": 1.5}, "seed must be a whole number"),
+        ({"ema_half_life": -1}, "`ema_half_life` must be a number from 0 up. Received: .*=-1"),
+        ({"seed": 1.5}, "`seed` must be a whole number"),
         ({"loss": "gan"}, "No loss has that name. Received: 'gan'"),
-        ({"penalties": ["r9"]}, "No penalty has that name. Received: 'r9'"),
+        ({"terms": ["r9"]}, "No term has that name. Received: 'r9'"),
     ],
 )
 def test_arguments_out_of_range_are_refused(make_gan, arguments, message):
@@ -653,7 +662,7 @@ def test_a_projection_that_passes_for_spectral_normalization_is_refused(make_gan
 def test_compile_refuses_what_a_game_cannot_use(make_gan):
     gan = make_gan(compiled=False)
     adam = keras.optimizers.Adam()
-    with pytest.raises(UsageError, match="the same instance for both"):
+    with pytest.raises(UsageError, match="the same instance for generator and discriminator"):
         gan.compile(adam, adam)
     assert not gan.compiled
     gan.compile("adam", "adam")
@@ -672,9 +681,9 @@ def test_generate_refuses_bad_seeds_and_labels(make_gan):
     ):
         with pytest.raises(UsageError, match=message):
             gan.generate(seeds)
-    with pytest.raises(UsageError, match="has no classes"):
+    with pytest.raises(UsageError, match="the generator has no classes"):
         gan.generate([1], labels=[0])
-    with pytest.raises(UsageError, match="truncation must be a number from 0 up"):
+    with pytest.raises(UsageError, match="`truncation` must be a number from 0 up"):
         gan.generate([1], truncation=float("nan"))
     conditional = make_gan(num_classes=3)
     with pytest.raises(UsageError, match=r"from 0 to 2. Received: ids from 3 to 3"):
@@ -695,7 +704,7 @@ def test_a_subclassed_generator_plays_too():
 
     generator = Doubling()
     generator(np.zeros((1, 3), "float32"))
-    with pytest.raises(UsageError, match="give latent_dim"):
+    with pytest.raises(UsageError, match="give `latent_dim`"):
         keras_gan.GAN(generator, linear_discriminator(1.0))
     gan = sgd_gan(generator, linear_discriminator(1.0), latent_dim=3)
     gan.fit(np.ones((8, 1), "float32"), batch_size=4, verbose=0)

@@ -89,7 +89,7 @@ def short_repr():
 
         @tf.function
         def noise():
-            return strategy.run(lambda: gan._noise(tf.zeros((4, 3)), gan._random_seed(0, 0)))
+            return strategy.run(lambda: gan.draw_latents(tf.zeros((4, 3)), gan.random_seed("noise")))
 
         a, b = strategy.experimental_local_results(noise())
         assert np.abs(a - b).min() > 0
@@ -124,7 +124,7 @@ def short_repr():
             moved = [
                 any(np.any(a != b) for a, b in zip(*pair)) for pair in zip(seen, seen[1:])
             ]
-            remembered = [v.value.numpy() for v in gan._memories["le_cam"].values()]
+            remembered = [v.value.numpy() for v in gan.states["le_cam"].values()]
             finite = all(np.isfinite(w).all() for w in [*seen[-1], *remembered])
             finite = finite and len(remembered) == 3
             scales = [

@@ -27,7 +27,6 @@ ops: Any = keras.ops
 
 # Arguments of every game, beside those that a subclass defines.
 _SHARED = ("terms", "augment", "ema_half_life", "ema_rampup", "num_classes", "latent_dim", "seed")
-_COMPILE = ("jit_compile", "steps_per_execution", "run_eagerly")
 
 
 class Game(keras.Model):
@@ -141,7 +140,8 @@ class Game(keras.Model):
         self.packing = packing.of(self.sample_shape)
         fields["samples"] = keras.KerasTensor((None, *self.packing.shape), "float32")
         for role, network in self.networks.items():
-            outputs[role] = network.describe(fields)
+            if role != self.sampled:
+                outputs[role] = network.describe(fields)
         self.check_networks(outputs)
         for role, network in self.networks.items():
             if any(role in term.second_order for term in self.terms.values()):
@@ -190,24 +190,11 @@ class Game(keras.Model):
             UsageError: one optimizer for two players, an argument that a game cannot use, or one
                 that Keras cannot run under the distribution strategy.
         """
-        names = [f"{player}_optimizer" for player in self.players]
-        chosen = dict(zip(names, given, strict=False))
-        unused = [name for name in arguments if name not in (*names, *_COMPILE)]
-        unused += [name for name in arguments if name in chosen]
-        if unused or len(given) > len(names):
-            raise UsageError(
-                f"{type(self).__name__}.compile takes {', '.join((*names, *_COMPILE))}, each once. "
-                f"Received: {', '.join(sorted(unused)) or f'{len(given)} optimizers'}"
-            )
-        compiled = {name: value for name, value in arguments.items() if name in _COMPILE}
-        made = {}
-        for name, networks in zip(names, self.players.values(), strict=True):
-            models = [getattr(self, network) for network in networks]
-            made[name] = optimizers.make(chosen.get(name, arguments.get(name)), models)
-        optimizers.check(made, compiled)
+        models = {p: [getattr(self, name) for name in ns] for p, ns in self.players.items()}
+        made, compiled = optimizers.for_players(type(self).__name__, models, given, arguments)
         super().compile(optimizer=None, **compiled)
-        for player, (name, optimizer) in zip(self.players, made.items(), strict=True):
-            setattr(self, name, optimizer)
+        for player, optimizer in made.items():
+            setattr(self, f"{player}_optimizer", optimizer)
             optimizers.prepare(optimizer, self.weights_of(player), self.examples_seen.value)
         self._compile_arguments = compiled
 
@@ -265,7 +252,7 @@ class Game(keras.Model):
         self.step(batch)
         self.examples_seen.assign_add(size)
         for name in self.averaged:
-            average, live = getattr(self, f"average_{name}"), getattr(self, name)
+            average, live = self._average_of(name), getattr(self, name)
             if average is not live:
                 _averaging.update(
                     *(average, live, size, self.examples_seen.value),
@@ -435,7 +422,10 @@ class Game(keras.Model):
     def average(self, name: str) -> Network:
         """Returns the moving average of a network; the network itself if it has none."""
         network = self.networks[name]
-        return network.with_model(getattr(self, f"average_{name}", network.model))
+        return network.with_model(self._average_of(name)) if name in self.averaged else network
+
+    def _average_of(self, name: str) -> Any:
+        return getattr(self, f"average_{name}")
 
     # ---------------------------------------------------------------- saving
 
@@ -445,7 +435,7 @@ class Game(keras.Model):
         Keras does not save them.
         """
         models = [getattr(self, name) for name in self.networks]
-        models += [getattr(self, f"average_{name}") for name in self.averaged]
+        models += [self._average_of(name) for name in self.averaged]
         return [
             generator.state
             for model in models
@@ -476,7 +466,8 @@ class Game(keras.Model):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Game:
         deserialize = keras.saving.deserialize_keras_object
-        return cls(**{name: deserialize(value, custom_objects) for name, value in config.items()})
+        make: Any = cls  # a subclass names its networks
+        return make(**{name: deserialize(value, custom_objects) for name, value in config.items()})
 
     def get_compile_config(self) -> dict[str, Any]:
         names = [f"{player}_optimizer" for player in self.players]

@@ -46,7 +46,7 @@ def generate(game: Any, batch: dict[str, Any], index: int) -> tuple[Any, Any]:
 
 
 def mixed(game: Any, real: Any, fake: Any, index: int) -> Any:
-    """Returns the samples that the discriminator is shown as real: `Apa` mixes generated ones in."""
+    """Returns the samples that the discriminator is shown as real, see `augment.Apa`."""
     if not game.num_classes:
         fake = tf.roll(fake, 1, axis=0)  # in a pair, no sample is compared with itself
     return game.augmentation.mix(real, fake, game.random_seed("mix", index))
