@@ -97,7 +97,7 @@ def test_a_recipe_names_it():
     assert recipe.load("gaussians-8").game.constraint is None
     for setting, message in (
         ("game.constraint=clip", "game.constraint must name a constraint. Received: 'clip'"),
-        ("game.constraint={name: weight_clipping, limit: 0}", "game.constraint: limit .*limit=0"),
+        ("game.constraint={name: weight_clipping, limit: 0}", "game.constraint: `limit` .*limit=0"),
     ):
         with pytest.raises(UsageError, match=message):
             recipe.load("gaussians-8", [setting])

@@ -79,7 +79,7 @@ def short_repr():
     """What one process tells that plays on two devices; importing TensorFlow is half its time."""
     program = """
         strategy = replicas.two_devices()
-        names = [replicas.penalty(name) for name in keras_gan.terms.names()]
+        names = [replicas.penalty(name) for name in replicas.terms()]
         def clipping():
             return [keras.optimizers.Adam(1e-3, epsilon=1e-3, global_clipnorm=0.1) for _ in "gd"]
         one_and_two(strategy, 3, clipping, loss=Sum(), terms=names)

@@ -49,8 +49,8 @@ def pair(
         )
     if packing.size > 1 and num_classes:
         raise UsageError(
-            "Packs of samples have no class of their own: a conditional game must have pac=1. "
-            f"Received: pac={packing.size}, num_classes={num_classes}"
+            "Packs of samples have no class of their own: a conditional game must have "
+            f"{packing.name}=1. Received: {packing}, num_classes={num_classes}"
         )
     _check_samples(discriminator, packing)
     _check_kernels(discriminator.model)
@@ -90,8 +90,7 @@ def _check_samples(discriminator: Network, packing: Packing) -> None:
     expected = checks.input_shape(discriminator, "samples")
     if expected is None or tf.TensorShape(expected).is_compatible_with(packing.shape):
         return
-    size = packing.size
-    packs = f", of which pac={size} make {packing.shape}" if size > 1 else ""
+    packs = f", of which {packing} make {packing.shape}" if packing.size > 1 else ""
     raise UsageError(
         "The discriminator must take the generator's samples. Received: a discriminator of "
         f"samples {expected} and a generator of samples {packing.sample_shape}{packs}"

@@ -14,17 +14,21 @@ class Packing:
     Args:
         size: number of samples in a pack, at least 1; packs of 1 are the samples themselves.
         sample_shape: shape of a sample.
+        name: argument that the size comes from, for errors.
 
     Reference:
         - [Lin et al., 2017](https://arxiv.org/abs/1712.04086)
     """
 
-    def __init__(self, size: int = 1, sample_shape: tuple = ()):
-        self.size, self.sample_shape = size, tuple(sample_shape)
+    def __init__(self, size: int = 1, sample_shape: tuple = (), name: str = "size"):
+        self.size, self.sample_shape, self.name = size, tuple(sample_shape), name
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.size}"
 
     def of(self, sample_shape: tuple) -> Packing:
         """Returns packs of the same size, of samples of a shape."""
-        return Packing(self.size, sample_shape)
+        return Packing(self.size, sample_shape, self.name)
 
     @property
     def shape(self) -> tuple:

@@ -116,7 +116,7 @@ class GAN(Game):
             {"generator": generator, "discriminator": discriminator},
             terms=terms,
             augment=augment,
-            packing=Packing(int(pac)),
+            packing=Packing(int(pac), name="pac"),
             ema_half_life=ema_half_life,
             ema_rampup=ema_rampup,
             num_classes=num_classes,
