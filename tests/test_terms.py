@@ -144,7 +144,7 @@ def state_of(name):
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("slope", [1.0, 0.0], ids=["linear", "constant"])
-def test_values_on_linear_networks_and_finite_slopes_where_the_discriminator_is_flat(name, slope):
+def test_values_on_linear_networks_and_finite_gradients_where_the_discriminator_is_flat(name, slope):
     term, state = state_of(name)
     rng = np.random.default_rng(11)
     weight, kernel = slope * rng.normal(size=24), rng.normal(size=(3, 24))
@@ -166,11 +166,11 @@ def test_values_on_linear_networks_and_finite_slopes_where_the_discriminator_is_
         found = [g for g in gradients if g is not None]
         assert found
         assert all(np.isfinite(g).all() for g in found)
-        # Else nothing is learned: the flat discriminator has a slope in its own penalties' way.
+        # A flat discriminator may have a gradient of zero; any other must learn.
         assert not slope or any(np.abs(g).max() > 0 for g in found)
 
 
-def test_r1_sees_the_real_and_r2_the_generated_samples():
+def test_r1_is_on_real_and_r2_on_generated_samples():
     """D(x) = |x|^2 / 2 has the gradient x."""
 
     def half_square(x):
@@ -195,7 +195,7 @@ def test_gradient_penalty_mixes_each_sample_by_its_own_uniform_number():
     assert not np.allclose(values, other)
 
 
-def test_lipschitz_penalty_looks_where_the_gradient_penalty_does():
+def test_lipschitz_penalty_uses_the_points_of_the_gradient_penalty():
     """D(x) = 2 x^2 has the slope 4 x: steeper than 1 from 1/4 on alone."""
     ones, zeros = tf.ones((256, 1)), tf.zeros((256, 1))
     two_sided, one_sided = (
@@ -208,10 +208,10 @@ def test_lipschitz_penalty_looks_where_the_gradient_penalty_does():
     assert (one_sided == 0).any()
 
 
-def test_dragan_looks_around_the_real_samples():
+def test_dragan_uses_points_around_the_real_samples():
     """D(x) = |x|^2 / 2 has the gradient x': the noise is what it is away from the samples."""
     real = tf.constant(RNG.normal(5.0, 2.0, size=(2000, 1)), tf.float32)
-    fake = tf.fill((2000, 1), np.nan)  # is not looked at
+    fake = tf.fill((2000, 1), np.nan)  # not used
     values = penalty("dragan", lambda x: x**2 / 2, real, fake, seed=(1, 2)).numpy()
     far = real.numpy()[:, 0] > 1  # where |x'| - 1 is x' - 1
     noise = (np.sqrt(values) + 1 - real.numpy()[:, 0])[far] / (0.5 * np.std(real))
@@ -221,7 +221,7 @@ def test_dragan_looks_around_the_real_samples():
     assert not np.allclose(values, other)
 
 
-def test_le_cam_holds_to_the_averages_of_the_steps_before():
+def test_le_cam_uses_the_averages_of_the_previous_steps():
     """Logits are the samples: 2 and -1, then 4 and 0; with a decay of 1/2 worked out by hand."""
     term = terms.LeCam(decay=0.5)
     state = {key: tf.constant(value) for key, value in term.initial_state().items()}
@@ -251,7 +251,7 @@ def test_path_length_remembers_the_mean_length():
     assert np.mean(values) == pytest.approx(3 / 12 - 4 * mean + 4, abs=0.03)
 
 
-def test_path_length_goes_by_the_mapping_network_where_there_is_one():
+def test_path_length_uses_the_mapping_network_if_there_is_one():
     """w = 3 z through a layer called mapping, x = w A: by the latents the lengths are tripled."""
     latents = keras.Input((3,))
     mapped = keras.layers.Dense(3, use_bias=False, name="mapping")(latents)
@@ -294,7 +294,7 @@ def test_feature_matching_of_a_named_layer_behind_the_augmentation():
     np.testing.assert_allclose(by_default, [(difference**2).sum()], rtol=1e-5)
 
 
-def test_orthogonal_takes_the_kernels_by_their_output_channels():
+def test_orthogonal_regularizes_kernels_by_their_output_channels():
     """A transposed convolution has them in the last place but one."""
     rng = np.random.default_rng(1)
     for layer, axis in (
@@ -302,21 +302,21 @@ def test_orthogonal_takes_the_kernels_by_their_output_channels():
         (keras.layers.Conv2D(3, 2), 3),
         (keras_gan.layers.SpectralNormalization(keras.layers.Conv2D(3, 2)), 3),
     ):
-        player = keras.Sequential([keras.Input((4, 4, 2)), layer])
+        network = keras.Sequential([keras.Input((4, 4, 2)), layer])
         kernel = rng.normal(size=(2, 2, 3, 2) if axis == 2 else (2, 2, 2, 3))
         inner = getattr(layer, "layer", layer)
         inner.kernel.assign(kernel)
-        context = terms.StepContext("discriminator", pair(None, player), *[None] * 6)
+        context = terms.StepContext("discriminator", pair(None, network), *[None] * 6)
         (value,) = terms.Orthogonal(player="discriminator").values(context)
         a, b, c = np.moveaxis(kernel, axis, 0).reshape(3, -1)
         assert float(value) == pytest.approx(2 * ((a @ b) ** 2 + (a @ c) ** 2 + (b @ c) ** 2))
     assert terms.Orthogonal(player="both").players == ("discriminator", "generator")
 
 
-def test_consistency_transforms_each_sample_of_a_pack_by_itself(make_gan):
-    """By flips and translations: the penalty of a packed game is that of its unpacked samples."""
+def test_consistency_transforms_each_sample_of_a_pack_separately(make_gan):
+    """By flips and translations: the term of a packed game is that of its unpacked samples."""
     transform = augment.get("flip_translation")
-    gan = keras_gan.GAN(*packed_players(), terms=["consistency"], pac=2)
+    gan = keras_gan.GAN(*packed_networks(), terms=["consistency"], pac=2)
     samples = tf.constant(RNG.uniform(-1, 1, (4, 8, 8, 1)), tf.float32)
     context = _step.context(gan, "discriminator", {"samples": samples}, None, samples, samples, 0)
     (term,) = gan.terms.values()
@@ -328,7 +328,7 @@ def test_consistency_transforms_each_sample_of_a_pack_by_itself(make_gan):
     np.testing.assert_allclose(values, difference[:, 0] ** 2, rtol=1e-4)
 
 
-def packed_players():
+def packed_networks():
     spec = keras_gan.Spec("image", (8, 8, 1), (-1.0, 1.0))
     build = keras_gan.architectures.build_player
     generator = build("generator", "mlp", spec, latent_dim=2, widths=[4])
@@ -436,13 +436,13 @@ def normal64(*shape, seed=1):
 
 def discriminator_slopes(name, *layers, away=0.0):
     """`slopes` of a gradient penalty."""
-    player = keras.Sequential([keras.Input((6, 6, 1), dtype="float64"), *layers])
+    network = keras.Sequential([keras.Input((6, 6, 1), dtype="float64"), *layers])
     real, fake = normal64(3, 6, 6, 1), normal64(3, 6, 6, 1, seed=2)
 
     def value():
-        return tf.reduce_mean(penalty(name, lambda x: player(x, training=True), real, fake))
+        return tf.reduce_mean(penalty(name, lambda x: network(x, training=True), real, fake))
 
-    return slopes(value, player.trainable_variables, away)
+    return slopes(value, network.trainable_variables, away)
 
 
 def step_slopes(name, generator, discriminator, player, away=0.0):
@@ -482,15 +482,15 @@ def softplus_generator(*layers):
 @pytest.mark.parametrize("kind", LAYERS)
 def test_second_derivative_through_a_layer_of_the_generator(name, kind):
     generator = softplus_generator(*LAYERS[kind]())
-    discriminator = None  # is not looked at
+    discriminator = None  # not used
     by_tape, by_differences = step_slopes(name, generator, discriminator, "generator", away=0.3)
     assert by_tape == pytest.approx(by_differences, rel=1e-5, abs=1e-7)
 
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", OTHERS)
-def test_slopes_of_what_looks_at_more_of_the_game(name):
-    """Of penalties that are differentiated once, through one player of several layers."""
+def test_gradients_of_the_other_terms(name):
+    """Of terms that are differentiated once, through a network of several layers."""
     layer = keras.layers
     for player in terms.get(name).players:
         generator = softplus_generator(layer.Conv2DTranspose(2, 3), layer.Conv2D(1, 3))
@@ -508,19 +508,17 @@ def test_second_derivative_through_every_family(family, conditional):
     """R1 on its discriminator and the path length of its generator, as small as its options let."""
     spec = keras_gan.Spec("image", (8, 8, 1), (-1.0, 1.0), num_classes=3)
     small = {"latent_dim": 4, "widths": [6, 5, 4], "norm": "layer"}
-    players = []
+    built = []
     for role in ("generator", "discriminator"):
         function = getattr(keras_gan.architectures.module(family), role)
         taken = inspect.signature(function).parameters
-        players.append(
-            function(spec, conditional, **{k: v for k, v in small.items() if k in taken})
-        )
-    # Families keep what enters and leaves a player in float32, too little for differences.
+        built.append(function(spec, conditional, **{k: v for k, v in small.items() if k in taken}))
+    # Families keep inputs and outputs in float32, which is too coarse for differences.
     generator, discriminator = (
         keras.Model.from_config(
             json.loads(json.dumps(p.get_config()).replace("float32", "float64"))
         )
-        for p in players
+        for p in built
     )
     labels = tf.constant([0, 2, 2])
     z, real, fake = normal64(4, 4), normal64(3, 8, 8, 1), normal64(3, 8, 8, 1, seed=2)
@@ -550,31 +548,31 @@ def test_second_derivative_through_every_family(family, conditional):
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("kind", ["BatchNormalization", "LayerNormalization"])
-def test_normalization_layers_of_keras_are_refused_for_a_reason(kind):
+def test_second_derivatives_of_keras_normalization_layers_are_wrong(kind):
     """Their second derivative is wrong by percents; should this fail, they need not be refused."""
     layer = getattr(keras.layers, kind)(dtype="float64")
     layers = [keras.layers.Conv2D(4, 3), layer, *head()]
     by_tape, by_differences = discriminator_slopes("r1", *layers)
     assert by_tape != pytest.approx(by_differences, rel=0.005)
     keras.config.set_dtype_policy("float32")
-    player = keras.Sequential([keras.Input((8, 12, 1)), type(layer)(name="norm"), *head()[1:]])
+    network = keras.Sequential([keras.Input((8, 12, 1)), type(layer)(name="norm"), *head()[1:]])
     generator = keras_gan.architectures.build_player(
         "generator", "dcgan", keras_gan.Spec("image", (8, 12, 1), (-1.0, 1.0)), width=2
     )
-    keras_gan.GAN(generator, player)
+    keras_gan.GAN(generator, network)
     with pytest.raises(UsageError, match=rf"normalization layer .* layer 'norm', {kind}"):
-        keras_gan.GAN(generator, player, terms=["r1"])
+        keras_gan.GAN(generator, network, terms=["r1"])
 
 
-def test_shared_forward_gives_what_separate_passes_give():
+def test_shared_forward_returns_what_separate_passes_return():
     keras.utils.set_random_seed(0)
     layers = [keras.Input((3,)), keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)]
-    player = keras.Sequential(layers)
+    network = keras.Sequential(layers)
     calls = []
 
     def discriminate(x):
         calls.append(x)
-        return player(x)
+        return network(x)
 
     results = []
     for shared in (False, True):
@@ -586,7 +584,7 @@ def test_shared_forward_gives_what_separate_passes_give():
             for name in ("r1", "r2"):
                 own = context if shared else context.with_own_passes()
                 loss += tf.reduce_mean(terms.get(name).values(own))
-        results.append((len(calls), float(loss), tape.gradient(loss, player.trainable_variables)))
+        results.append((len(calls), float(loss), tape.gradient(loss, network.trainable_variables)))
     (apart, loss, gradients), (shared, same_loss, same_gradients) = results
     assert (apart, shared) == (4, 2)
     assert same_loss == pytest.approx(loss, rel=1e-6)
@@ -628,18 +626,18 @@ def test_round_trip(name):
 
 
 def small_game(names, policy="float32", num_classes=0, compiled=True, **arguments):
-    """Players with few weights on images of 4 x 4."""
+    """A game of networks with few weights, on images of 4 x 4."""
     keras.utils.set_random_seed(2)
     keras.config.set_dtype_policy(policy)
     try:
         spec = keras_gan.Spec("image", (4, 4, 1), (-1.0, 1.0), num_classes=2)
-        player = {"widths": [6, 6]}
-        players = keras_gan.architectures.build(
-            "mlp", spec, bool(num_classes), {"latent_dim": 3, **player}, player
+        widths = {"widths": [6, 6]}
+        built = keras_gan.architectures.build(
+            "mlp", spec, bool(num_classes), {"latent_dim": 3, **widths}, widths
         )
     finally:
         keras.config.set_dtype_policy("float32")
-    gan = keras_gan.GAN(*players, terms=names, num_classes=num_classes, **arguments)
+    gan = keras_gan.GAN(*built, terms=names, num_classes=num_classes, **arguments)
     if compiled:
         gan.compile(keras.optimizers.Adam(1e-2), keras.optimizers.Adam(1e-2))
     return gan
@@ -665,14 +663,14 @@ def in_float32():
     return all_together()
 
 
-def test_all_of_them_in_one_game(in_float32):
+def test_all_terms_in_one_game(in_float32):
     nothing = {name for name, value in in_float32.items() if value == 0}
     # The discriminator begins flatter than 1, and LeCam has seen nothing yet.
     assert nothing <= {"lipschitz_penalty", "le_cam"}
 
 
 @pytest.mark.slow
-def test_what_looks_at_labels_in_a_conditional_game_when_it_is_due():
+def test_terms_that_use_labels_in_a_conditional_game_when_they_are_lazy():
     names = ["latent_consistency", "path_length", "feature_matching"]
     assert all(all_together(names=names, interval=2, num_classes=2).values())
 
@@ -681,13 +679,13 @@ def test_what_looks_at_labels_in_a_conditional_game_when_it_is_due():
 @pytest.mark.parametrize(
     "policy", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)]
 )
-def test_all_of_them_in_mixed_precision(policy, in_float32):
+def test_all_terms_in_mixed_precision(policy, in_float32):
     values = all_together(policy)
     for name, value in in_float32.items():
         assert values[name] == pytest.approx(value, rel=0.1, abs=2e-3), name
 
 
-# Compiling takes seconds: one game by default, each penalty by itself among the slow tests.
+# Compiling takes seconds: one game by default, each term separately among the slow tests.
 COMPILED = [
     (["le_cam", "path_length"], "float32"),
     *(
@@ -710,13 +708,13 @@ def test_compiled_by_xla(names, policy):
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("name", UNCONDITIONAL)
-def test_each_by_itself(name, policy):
+def test_each_separately(name, policy):
     gan = small_game([name], policy)
     logs = gan.fit(TINY, batch_size=8, verbose=0).history
     assert np.isfinite([values[0] for values in logs.values()]).all()
 
 
-def test_what_they_remember_is_saved_and_goes_on_bit_for_bit(tmp_path):
+def test_states_are_saved_and_continue_bit_for_bit(tmp_path):
     stateful = [n for n in ALL if terms.get(n).initial_state()]
     assert stateful == ["le_cam", "path_length"]
 
@@ -735,7 +733,7 @@ def test_what_they_remember_is_saved_and_goes_on_bit_for_bit(tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_generator_penalty_weighs_in_the_generators_loss_alone():
+def test_a_generators_term_is_added_to_the_generators_loss_only():
     """With a weight of 2, then 1, of a schedule; SGD of G(z) = b against a flat discriminator."""
     dense = keras.layers.Dense
     generator = keras.Sequential([keras.Input((2,)), dense(1, kernel_initializer="zeros")])
@@ -779,7 +777,7 @@ def test_rescaled():
         optimizers.rescaled({"learning_rate": keras_schedule}, 16)
 
 
-def test_what_is_refused():
+def test_weights_and_names_that_are_refused():
     with pytest.raises(UsageError, match=r"from 0 up. Received: weight=-1"):
         terms.R1(-1)
     with pytest.raises(UsageError, match=r"from 1 up. Received: interval=0"):
@@ -811,7 +809,7 @@ def test_arguments_out_of_range_are_refused(given, message):
     assert "\n" not in str(caught.value)
 
 
-def test_players_that_a_penalty_cannot_look_at_are_refused(make_gan):
+def test_networks_that_a_term_cannot_use_are_refused(make_gan):
     with pytest.raises(UsageError, match=r"Keras in the generator .*layer 'stage_0_norm', Batch"):
         make_gan(terms=["path_length"])
     with pytest.raises(UsageError, match=r"a layer of the generator. Received: layer='map'. Valid"):
@@ -830,5 +828,5 @@ def test_players_that_a_penalty_cannot_look_at_are_refused(make_gan):
     judge(np.zeros((1, *SHAPE), "float32"))
     with pytest.raises(UsageError, match=r"Functional or Sequential .* Received: .* of type Own"):
         keras_gan.GAN(linear_networks()[0], judge, terms=["feature_matching"])
-    # Batch normalization is no matter to penalties that are differentiated once.
+    # Terms that are differentiated once allow batch normalization.
     make_gan(terms=["le_cam", "consistency", "latent_consistency", "feature_matching"])
