@@ -67,6 +67,20 @@ def whole_number(name: str, value: Any, least: int) -> None:
 # ------------------------------------------------------------------------ networks
 
 
+def named_networks(models: Mapping[str, Any], needed: tuple[str, ...]) -> None:
+    """Checks that a game has the networks that it samples from and averages.
+
+    Raises:
+        UsageError: one that is missing.
+    """
+    for name in needed:
+        if name not in models:
+            raise UsageError(
+                f"The game must have a network named {name!r}. "
+                f"Received: networks {', '.join(models)}"
+            )
+
+
 def network(role: str, model: Any) -> None:
     """Checks that a network is a built Keras model.
 

@@ -43,8 +43,10 @@ class Network:
             self.fields = names or positional
         else:  # as many as there are; those beyond the known positions ask for their own names
             self.fields = (*positional[: len(names)], *names[len(positional) :])
+        # A Functional model warns of inputs in another structure than that of its own.
         structure = getattr(model, "_inputs_struct", None)
         self._keys = tuple(structure) if isinstance(structure, dict) else None
+        self._listed = isinstance(structure, (list, tuple)) or len(self.fields) > 1
 
     def with_model(self, model: keras.Model) -> Network:
         """Returns a network of the same inputs and outputs that another model computes."""
@@ -57,7 +59,7 @@ class Network:
         found = [fields[name] for name in self.fields]
         if self._keys is not None:
             return dict(zip(self._keys, found, strict=True))
-        return found[0] if len(found) == 1 else found
+        return found if self._listed else found[0]
 
     def outputs(self, returned: Any) -> dict[str, Any]:
         """Returns what the model has returned as a dictionary."""

@@ -83,6 +83,8 @@ def test_what_a_game_of_ones_own_lacks_is_said():
     with pytest.raises(UsageError, match=r"takes critic_optimizer.* Received: 3 optimizers"):
         game.compile("adam", "adam", "adam")
     networks = game.generator, game.critic
+    with pytest.raises(UsageError, match=r"network named 'generator'. Received: networks critic"):
+        keras_gan.Game({"critic": game.critic})
     with pytest.raises(UsageError, match=r"'r1' is for the player 'discriminator'.*critic, gener"):
         ClippedWasserstein(*networks, terms=["r1"])
 
@@ -112,6 +114,16 @@ def test_networks_get_the_fields_that_their_inputs_name():
     samples = gan.generate(seeds, condition=condition, batch_size=5)
     z = keras_gan.latents.latents_from_seeds(np.arange(16), 2)
     np.testing.assert_allclose(samples, generator([tf.constant(condition), z]), atol=1e-6)
+
+
+def test_a_generator_may_map_a_condition_alone():
+    gan = sgd(keras_gan.GAN(translator(("condition",)), judge("condition", "samples")))
+    gan.fit({"samples": POINTS, "condition": POINTS}, batch_size=8, verbose=0)
+    assert gan.latent_dim == 0
+    samples = gan.generate(range(16), condition=POINTS)
+    np.testing.assert_allclose(samples, gan.average_generator([POINTS]), atol=1e-6)
+    with pytest.raises(UsageError, match=r"of packs can take samples only. Received: pac=2"):
+        keras_gan.GAN(translator(("condition",)), judge("condition", "samples"), pac=2)
 
 
 def test_fields_that_are_missing_are_refused_before_the_first_step():

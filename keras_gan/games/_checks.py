@@ -52,6 +52,11 @@ def pair(
             "Packs of samples have no class of their own: a conditional game must have "
             f"{packing.name}=1. Received: {packing}, num_classes={num_classes}"
         )
+    if packing.size > 1 and len(discriminator.fields) > 1:
+        raise UsageError(
+            f"A discriminator of packs can take samples only. Received: {packing}, a discriminator "
+            f"of {', '.join(discriminator.fields)}"
+        )
     _check_samples(discriminator, packing)
     _check_kernels(discriminator.model)
 

@@ -120,6 +120,7 @@ class Game(keras.Model):
 
     def _add_networks(self, models: Mapping[str, Any], latent_dim: Any, packing: Packing) -> None:
         """Keeps the networks by name and checks what can be checked before the first step."""
+        checks.named_networks(models, (self.sampled, *self.averaged))
         labels = ("labels",) if self.num_classes else ()
         self.networks: dict[str, Network] = {}
         for role, model in models.items():
