@@ -17,18 +17,20 @@ from keras_gan import (
     layers,
     losses,
     metrics,
+    optimizers,
     schedules,
     terms,
     theory,
 )
 from keras_gan._version import __version__
 from keras_gan.errors import UsageError
-from keras_gan.games import GAN
+from keras_gan.games import GAN, Game
 from keras_gan.spec import Field, Spec
 
 __all__ = [
     "GAN",
     "Field",
+    "Game",
     "Spec",
     "UsageError",
     "__version__",
@@ -40,6 +42,7 @@ __all__ = [
     "layers",
     "losses",
     "metrics",
+    "optimizers",
     "schedules",
     "terms",
     "theory",

@@ -1,8 +1,10 @@
-"""What is refused before the game begins, with what was received and what to do."""
+"""Checks of arguments, networks and data before the first training step."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -11,6 +13,7 @@ import tensorflow as tf
 
 from keras_gan import latents
 from keras_gan.errors import UsageError
+from keras_gan.networks import Network, fields_of
 from keras_gan.schedules import bounds
 
 _WRONG_SECOND_DERIVATIVE = (
@@ -21,18 +24,26 @@ _WRONG_SECOND_DERIVATIVE = (
 
 
 def number(name: str, value: Any, least: float, above: bool = False) -> None:
-    """Refuses what is not a finite number from `least` up (or above it), nor a schedule of one."""
+    """Checks that a value is a finite number from `least` up (or above it), or a schedule of one.
+
+    Raises:
+        UsageError: it is not.
+    """
     finite = all(_is_number(v) and math.isfinite(v) for v in bounds(value))
     if not finite or not all(v > least if above else v >= least for v in bounds(value)):
         bound = f"above {least}" if above else f"from {least} up"
-        raise UsageError(f"{name} must be a number {bound}. Received: {name}={value!r}")
+        raise UsageError(f"`{name}` must be a number {bound}. Received: {name}={value!r}")
 
 
 def share(name: str, value: Any) -> None:
-    """Refuses what is neither a number above 0 and at most 1 nor a schedule of one."""
+    """Checks that a value is a number above 0 and at most 1, or a schedule of one.
+
+    Raises:
+        UsageError: it is not.
+    """
     if not all(_is_number(v) and 0 < v <= 1 for v in bounds(value)):
         raise UsageError(
-            f"{name} must be a number above 0 and at most 1. Received: {name}={value!r}"
+            f"`{name}` must be a number above 0 and at most 1. Received: {name}={value!r}"
         )
 
 
@@ -41,264 +52,278 @@ def _is_number(value: Any) -> bool:
 
 
 def whole_number(name: str, value: Any, least: int) -> None:
-    """Refuses what is not a whole number from `least` up."""
+    """Checks that a value is a whole number from `least` up.
+
+    Raises:
+        UsageError: it is not.
+    """
     fits = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not fits or value < least:
         raise UsageError(
-            f"{name} must be a whole number from {least} up. Received: {name}={value!r}"
+            f"`{name}` must be a whole number from {least} up. Received: {name}={value!r}"
         )
 
 
-# ------------------------------------------------------------------------ players
+# ------------------------------------------------------------------------ networks
 
 
-def players(generator, discriminator, num_classes, latent_dim, terms, pac=1):
-    """Refuses players that do not fit each other.
+def named_networks(models: Mapping[str, Any], needed: tuple[str, ...]) -> None:
+    """Checks that a game has the networks that it samples from and averages.
 
-    Returns:
-        The length of a latent vector and the shape of a sample.
+    Raises:
+        UsageError: one that is missing.
     """
-    for role, player in (("generator", generator), ("discriminator", discriminator)):
-        if not isinstance(player, keras.Model):
-            raise UsageError(f"The {role} must be a keras.Model. Received: {type(player).__name__}")
-        if not player.built:
+    for name in needed:
+        if name not in models:
             raise UsageError(
-                f"The {role} must be built: begin it with keras.Input, or call it once on a batch. "
-                f"Received: {player.name!r} without weights"
+                f"The game must have a network named {name!r}. "
+                f"Received: networks {', '.join(models)}"
             )
-        _input_count(role, player, num_classes)
-    latent_dim = _latent_dim(generator, latent_dim)
-    labels = [keras.KerasTensor((None,), "int32")] if num_classes else []
-    shape = _output_shape(generator, [keras.KerasTensor((None, latent_dim), "float32"), *labels])
-    if None in shape:
-        raise UsageError(f"The generator's samples must have a known shape. Received: {shape}")
-    if pac > 1 and num_classes:
-        raise UsageError(
-            "A pack of samples has no class of its own: a conditional game must have pac=1. "
-            f"Received: pac={pac}, num_classes={num_classes}"
-        )
-    judged = (*shape[:-1], pac * shape[-1])
-    expected = _first_input_shape(discriminator)
-    if expected is not None and not tf.TensorShape(expected).is_compatible_with(judged):
-        packed = f", of which pac={pac} make {judged}" if pac > 1 else ""
-        raise UsageError(
-            "The discriminator must take what the generator makes. Received: a discriminator of "
-            f"samples {expected} and a generator of samples {shape}{packed}"
-        )
-    for layer in discriminator._flatten_layers():
-        if isinstance(layer, keras.layers.SpectralNormalization):
-            raise UsageError(
-                "keras.layers.SpectralNormalization rewrites its kernel at every training call, "
-                "the generator's turn included, and does not normalize in inference; use "
-                f"keras_gan.layers.SpectralNormalization. Received: layer {layer.name!r}"
-            )
-    for role, player in (("generator", generator), ("discriminator", discriminator)):
-        if any(role in penalty.second_order for penalty in terms.values()):
-            _differentiable_twice(role, player)
-    return latent_dim, shape
 
 
-def _input_count(role: str, player, num_classes: int) -> None:
-    inputs = getattr(player, "inputs", None)
-    if inputs is None:
-        return
-    first = "latents" if role == "generator" else "samples"
-    wanted = [first, "labels"] if num_classes else [first]
-    if len(inputs) != len(wanted):
-        hint = "" if num_classes else "; for a conditional game give num_classes"
+def network(role: str, model: Any) -> None:
+    """Checks that a network is a built Keras model.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not isinstance(model, keras.Model):
+        raise UsageError(f"The {role} must be a keras.Model. Received: {type(model).__name__}")
+    if not model.built:
         raise UsageError(
-            f"The {role} of a game with num_classes={num_classes} must have "
-            f"{len(wanted)} input{'s' * (len(wanted) > 1)} ({', '.join(wanted)}){hint}. "
-            f"Received: {len(inputs)} ({', '.join(i.name for i in inputs)})"
+            f"The {role} must be built: begin it with keras.Input, or call it once on a batch. "
+            f"Received: {model.name!r} without weights"
         )
 
 
-def _first_input_shape(player) -> tuple | None:
-    inputs = getattr(player, "inputs", None)
-    return tuple(inputs[0].shape[1:]) if inputs else None
+def latent_dim(network: Network, given: int | None) -> int:
+    """Returns the length of the latents of a generator; 0 if it takes none.
 
-
-def _latent_dim(generator, latent_dim: int | None) -> int:
-    shape = _first_input_shape(generator)
+    Raises:
+        UsageError: a length that cannot be read from the network, or differs from the given one.
+    """
+    if "latents" not in network.fields:
+        return 0
+    shape = input_shape(network, "latents")
     if shape is None:
-        if latent_dim is None:
+        if given is None:
             raise UsageError(
-                "A subclassed generator does not tell the length of its latents: "
-                "give latent_dim. Received: latent_dim=None"
+                "The length of the latents cannot be read from a subclassed generator: "
+                "give `latent_dim`. Received: latent_dim=None"
             )
-        return int(latent_dim)
+        return int(given)
     if len(shape) != 1 or shape[0] is None:
         raise UsageError(
             "The generator's first input must be latents (batch, latent_dim). "
             f"Received: (batch, {', '.join(map(str, shape))})"
         )
-    if latent_dim not in (None, shape[0]):
+    if given not in (None, shape[0]):
         raise UsageError(
-            f"latent_dim must be what the generator takes, {shape[0]}. "
-            f"Received: latent_dim={latent_dim}"
+            f"`latent_dim` must be the generator's, {shape[0]}. Received: latent_dim={given}"
         )
     return int(shape[0])
 
 
-def _output_shape(generator, inputs) -> tuple:
-    output = generator.compute_output_spec(inputs if len(inputs) > 1 else inputs[0])
-    return tuple(output.shape[1:])
+def input_shape(network: Network, field: str) -> tuple | None:
+    """Returns the shape of an input without the batch; None of a subclassed network."""
+    tensors = dict(zip(network.fields, getattr(network.model, "inputs", None) or (), strict=False))
+    return tuple(tensors[field].shape[1:]) if field in tensors else None
 
 
-def _differentiable_twice(role: str, player) -> None:
-    """Refuses layers through which the second derivative is missing or wrong, silently."""
-    for layer in player._flatten_layers():
+def sample_shape(outputs: Mapping[str, Any]) -> tuple:
+    """Returns the shape of a generator's samples.
+
+    Raises:
+        UsageError: no output `samples`, or an unknown shape.
+    """
+    if not hasattr(outputs.get("samples"), "shape"):
+        raise UsageError(
+            "The generator must return a tensor, or a dictionary with one named samples. "
+            f"Received: outputs {', '.join(outputs)}"
+        )
+    shape = tuple(outputs["samples"].shape[1:])
+    if None in shape:
+        raise UsageError(f"The generator's samples must have a known shape. Received: {shape}")
+    return shape
+
+
+def second_derivative(role: str, model: keras.Model) -> None:
+    """Checks that a network has no layers whose second derivative is missing or wrong, silently.
+
+    Raises:
+        UsageError: it has one.
+    """
+    for layer in model._flatten_layers():
         if isinstance(layer, _WRONG_SECOND_DERIVATIVE):
             raise UsageError(
-                "A penalty cannot be differentiated through a normalization layer of Keras in the "
-                f"{role} (tf.nn.moments has a wrong second derivative); use none, or "
+                "A gradient penalty cannot be differentiated through a normalization layer of "
+                f"Keras in the {role} (tf.nn.moments has a wrong second derivative); use none, or "
                 f"keras_gan.layers.GroupNormalization. Received: layer {layer.name!r}, "
                 f"{type(layer).__name__}"
             )
         resizes = isinstance(layer, keras.layers.Resizing)
         if resizes or getattr(layer, "interpolation", "nearest") != "nearest":
             raise UsageError(
-                "A penalty cannot be differentiated through a resizing layer of the "
+                "A gradient penalty cannot be differentiated through a resizing layer of the "
                 f"{role} (TensorFlow has no second derivative for it); use AveragePooling2D "
                 f"or nearest UpSampling2D. Received: layer {layer.name!r}"
             )
 
 
-# ------------------------------------------------------------------------ compile
-
-
-def optimizers(generator: Any, discriminator: Any, arguments: dict[str, Any]) -> None:
-    """Refuses what Keras cannot run, with its issue, rather than fail in the first step."""
-    if generator is discriminator:
-        raise UsageError(
-            "Each player needs an optimizer of its own, as it keeps the player's moments. "
-            "Received: the same instance for both"
-        )
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    if replicas == 1:
-        return
-    if (arguments.get("steps_per_execution") or 1) > 1:
-        raise UsageError(
-            "Keras cannot run several steps per execution on several replicas "
-            "(https://github.com/keras-team/keras/issues/19246). "
-            f"Received: steps_per_execution={arguments['steps_per_execution']}"
-        )
-    if arguments.get("jit_compile") is True:
-        raise UsageError(
-            "Keras cannot compile by XLA on several replicas "
-            "(https://github.com/keras-team/keras/issues/18666). "
-            "Received: jit_compile=True"
-        )
-    for optimizer in (generator, discriminator):
-        _on_replicas(inner(optimizer))
-
-
-def inner(optimizer: Any) -> Any:
-    """The optimizer that steps: within a loss scale, the wrapped one."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
-
-
-def _on_replicas(optimizer: Any) -> None:
-    if optimizer.gradient_accumulation_steps or optimizer.ema_overwrite_frequency:
-        raise UsageError(
-            "Keras cannot accumulate gradients or overwrite weights by their average on several "
-            "replicas (https://github.com/keras-team/keras/issues/20582). Received: "
-            f"gradient_accumulation_steps={optimizer.gradient_accumulation_steps}, "
-            f"ema_overwrite_frequency={optimizer.ema_overwrite_frequency}"
-        )
-    if not hasattr(optimizer, "_all_reduce_sum_gradients"):
-        raise UsageError(
-            "This version of Keras sums the replicas' gradients in a way that is not known here; "
-            f"use one that has been tested (3.15), or one device. Received: {keras.__version__}"
-        )
-
-
 # ------------------------------------------------------------------------ data
 
 
-def data(
-    x: Any, y: Any, shape: tuple, num_classes: int, parts: int = 1, batch_size: int = 1
-) -> None:
-    """Refuses data that does not fit the game: arrays as a whole, data sets by the first batch."""
+@dataclasses.dataclass(frozen=True)
+class DataSpec:
+    """What a game needs of its data.
+
+    Args:
+        sample_shape: shape of a sample.
+        num_classes: number of classes of the labels; 0 if labels are not used.
+        asked: other fields that the data must have, each with who asks for it.
+        multiple: a batch must divide by this number.
+        multiple_of: what that number is, for errors.
+    """
+
+    sample_shape: tuple
+    num_classes: int = 0
+    asked: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    multiple: int = 1
+    multiple_of: str = ""
+
+    @property
+    def image(self) -> bool:
+        """Whether samples are taken for images: of rank 3."""
+        return len(self.sample_shape) == 3
+
+    def dividing(self, multiple: int, multiple_of: str) -> DataSpec:
+        """Returns the same for batches that must divide by a number."""
+        return dataclasses.replace(self, multiple=multiple, multiple_of=multiple_of)
+
+    def check_size(self, size: int) -> None:
+        """Checks that a batch divides into the parts that the steps see."""
+        if size % self.multiple:
+            raise UsageError(
+                f"A batch must divide by {self.multiple_of} = {self.multiple}, because each "
+                f"discriminator step sees its own part. Received: a batch of {size}"
+            )
+
+
+def data(x: Any, y: Any, spec: DataSpec, batch_size: int = 1) -> None:
+    """Checks data: arrays as a whole, data sets by their first batch.
+
+    Args:
+        x: data set, array, or dictionary of arrays.
+        y: labels beside an array, or None.
+        spec: what the game needs.
+        batch_size: of arrays.
+
+    Raises:
+        UsageError: the first thing that does not fit.
+    """
     if isinstance(x, tf.data.Dataset):
-        x, y = _first_batch(x, shape, num_classes, parts)
-    elif isinstance(x, (np.ndarray, tf.Tensor)):
-        _declared(x, y, shape, num_classes, batched=True)
-        if not len(x):
+        fields = _first_batch(x, spec)
+    elif isinstance(x, (np.ndarray, tf.Tensor, dict)):
+        fields = fields_of((x, y))
+        _declared(fields, spec, batched=True)
+        size = len(fields["samples"])
+        if not size:
             raise UsageError("There must be samples to train on. Received: an array of none")
-        if parts > 1:
-            divides(batch_size, parts)
-            divides(len(x) % batch_size, parts)
+        if spec.multiple > 1:
+            spec.check_size(batch_size)
+            spec.check_size(size % batch_size)
     elif x is None:
         raise UsageError("fit needs data: a data set, or an array of samples. Received: x=None")
     else:
         return  # a generator or PyDataset: its batches cannot be seen without using them up
-    values(np.asarray(x), image=len(shape) == 3)
-    if num_classes:
-        class_ids(np.asarray(y), num_classes)
+    values(np.asarray(fields["samples"]), image=spec.image)
+    for name in spec.asked:
+        values(np.asarray(fields[name]), image=False, name=f"Values of {name!r}")
+    if spec.num_classes:
+        class_ids(np.asarray(fields["labels"]), spec.num_classes)
 
 
-def _first_batch(dataset: tf.data.Dataset, shape: tuple, num_classes: int, parts: int) -> tuple:
-    spec: Any = dataset.element_spec
-    parted: tuple[Any, ...] = spec if isinstance(spec, tuple) else (spec,)
-    if not 1 <= len(parted) <= 2 or not all(isinstance(part, tf.TensorSpec) for part in parted):
+def _first_batch(dataset: tf.data.Dataset, spec: DataSpec) -> dict[str, Any]:
+    element: Any = dataset.element_spec
+    parts = element if isinstance(element, tuple) else (element,)
+    tensors = [*(parts[0].values() if isinstance(parts[0], dict) else parts[:1]), *parts[1:]]
+    fits = 1 <= len(parts) <= 2 and all(isinstance(part, tf.TensorSpec) for part in tensors)
+    if not fits or "samples" not in fields_of(element):
         raise UsageError(
-            "A data set must give batches x, or (x, y), of tensors. "
-            f"Received: {' '.join(str(spec).split())}"
+            "A data set must give batches x, (x, y), or a dictionary with `samples`, of tensors. "
+            f"Received: {' '.join(str(element).split())}"
         )
-    samples: Any = parted[0]
-    _declared(samples, parted[1] if len(parted) > 1 else None, shape, num_classes)
-    size = samples.shape[0]
-    if parts > 1 and size is None:
+    declared = fields_of(element)
+    _declared(declared, spec)
+    size = declared["samples"].shape[0]
+    if spec.multiple > 1 and size is None:
         raise UsageError(
-            f"With discriminator_steps * pac = {parts} every batch must be of one known size: use "
+            f"With {spec.multiple_of} = {spec.multiple} every batch must be of one known size: use "
             "batch(size, drop_remainder=True). Received: batches of unknown size"
         )
-    divides(size or 0, parts)
+    spec.check_size(size or 0)
     batch = next(iter(dataset.take(1)), None)
     if batch is None:
         raise UsageError(
             "The data set must have at least one batch. Received: none (are there fewer "
             "samples than batch_size, with drop_remainder?)"
         )
-    parts_of = batch if isinstance(batch, tuple) else (batch,)
-    return parts_of[0], parts_of[1] if len(parts_of) > 1 else None
+    return fields_of(batch)
 
 
-def _declared(x, y, sample_shape, num_classes, batched: bool = False) -> None:
-    """Type, rank and shape, as far as they are declared."""
+def _declared(fields: dict[str, Any], spec: DataSpec, batched: bool = False) -> None:
+    """Checks fields, types, ranks and shapes, as far as they are declared."""
+    if "samples" not in fields:
+        raise UsageError(
+            "Data by name must have the field 'samples'. "
+            f"Received: {', '.join(fields) or 'no fields'}"
+        )
+    x = fields["samples"]
     dtype = getattr(x.dtype, "name", str(x.dtype))
     if dtype != "float32":
         hint = " (uint8 images: x / 127.5 - 1)" if dtype == "uint8" else ""
         raise UsageError(f"Samples must be float32{hint}. Received: {dtype}")
     shape = tuple(x.shape)
-    if not tf.TensorShape((None, *sample_shape)).is_compatible_with(shape):
-        unbatched = tf.TensorShape(sample_shape).is_compatible_with(shape)
+    if not tf.TensorShape((None, *spec.sample_shape)).is_compatible_with(shape):
+        unbatched = tf.TensorShape(spec.sample_shape).is_compatible_with(shape)
         hint = "; the data set is not batched" if unbatched and not batched else ""
         raise UsageError(
-            f"Samples must have the shape {('batch', *sample_shape)} that the players are built "
-            f"for{hint}. Received: {shape}"
+            f"Samples must have the shape {('batch', *spec.sample_shape)} that the networks are "
+            f"built for{hint}. Received: {shape}"
         )
-    if not num_classes:
-        return
+    for name, who in spec.asked.items():
+        if name not in fields:
+            raise UsageError(
+                f"The {who} asks for the field {name!r}, which the data does not have. "
+                f"Received: {', '.join(fields)}"
+            )
+    if spec.num_classes:
+        _declared_labels(fields.get("labels"), spec.num_classes)
+
+
+def _declared_labels(y: Any, num_classes: int) -> None:
     if y is None:
         raise UsageError(
             f"A conditional game of {num_classes} classes needs (x, y), with y class ids. "
             "Received: x alone"
         )
-    label_dtype = tf.as_dtype(y.dtype)
-    if not label_dtype.is_integer or len(y.shape) != 1:
+    dtype = tf.as_dtype(y.dtype)
+    if not dtype.is_integer or len(y.shape) != 1:
         raise UsageError(
             "Labels must be integer class ids of shape (batch,), not one-hot. "
-            f"Received: {label_dtype.name} of shape {tuple(y.shape)}"
+            f"Received: {dtype.name} of shape {tuple(y.shape)}"
         )
 
 
-def values(x: np.ndarray, image: bool) -> None:
-    """Refuses NaN and infinity, and images outside [-1, 1]."""
+def values(x: np.ndarray, image: bool, name: str = "Samples") -> None:
+    """Checks that values are finite, and those of images in [-1, 1].
+
+    Raises:
+        UsageError: they are not.
+    """
     if not np.isfinite(x).all():
         bad = int(np.size(x) - np.isfinite(x).sum())
-        raise UsageError(f"Samples must be finite numbers. Received: {bad} NaN or infinite values")
+        raise UsageError(f"{name} must be finite numbers. Received: {bad} NaN or infinite values")
     if image and (x.min() < -1.001 or x.max() > 1.001):
         raise UsageError(
             "Images must have values in [-1, 1] (from 0..255: x / 127.5 - 1). "
@@ -307,7 +332,11 @@ def values(x: np.ndarray, image: bool) -> None:
 
 
 def class_ids(y: np.ndarray, num_classes: int) -> None:
-    """Refuses class ids outside 0..num_classes-1."""
+    """Checks that class ids are from 0 to num_classes - 1.
+
+    Raises:
+        UsageError: they are not.
+    """
     if y.size and (y.min() < 0 or y.max() >= num_classes):
         raise UsageError(
             f"Labels must be class ids from 0 to {num_classes - 1}. "
@@ -315,26 +344,19 @@ def class_ids(y: np.ndarray, num_classes: int) -> None:
         )
 
 
-def divides(batch_size: int, parts: int) -> None:
-    """Refuses a batch that cannot be dealt out to the discriminator's steps, in whole packs."""
-    if batch_size % parts:
-        raise UsageError(
-            f"A batch must divide by discriminator_steps * pac = {parts}, as each step sees its "
-            "own part, in whole packs. "
-            f"Received: a batch of {batch_size}"
-        )
-
-
 # ------------------------------------------------------------------------ generate
 
 
 def labels(given: Any, seeds: np.ndarray, num_classes: int) -> np.ndarray | None:
-    """Class ids `(count,)` of a conditional game, `None` in any other."""
+    """Returns class ids `(count,)` for the samples of a conditional game, None of any other.
+
+    Raises:
+        UsageError: labels without classes, of another shape or type, or out of range.
+    """
     if not num_classes:
         if given is not None:
             raise UsageError(
-                "This generator has no classes, so that labels mean nothing to it. "
-                f"Received: labels={given!r}"
+                f"`labels` cannot be used: the generator has no classes. Received: labels={given!r}"
             )
         return None
     if given is None:
@@ -342,8 +364,36 @@ def labels(given: Any, seeds: np.ndarray, num_classes: int) -> np.ndarray | None
     array = np.asarray(given)
     if array.dtype.kind not in "iu" or array.shape not in ((), (len(seeds),)):
         raise UsageError(
-            f"labels must be one class id, or one for each of the {len(seeds)} seeds. "
+            f"`labels` must be one class id, or one for each of the {len(seeds)} seeds. "
             f"Received: shape {array.shape}, {array.dtype}"
         )
     class_ids(array, num_classes)
     return np.broadcast_to(array, (len(seeds),))
+
+
+def given_fields(fields: Mapping[str, Any], asked: tuple[str, ...], count: int) -> dict[str, Any]:
+    """Returns the fields that a generator is given, as arrays with one row for each sample.
+
+    Raises:
+        UsageError: one that is missing, not asked for, or of another length.
+    """
+    for name in asked:
+        if name not in fields:
+            raise UsageError(
+                f"The generator asks for the field {name!r}: give {name}=..., one for each seed. "
+                f"Received: {', '.join(fields) or 'no fields'}"
+            )
+    arrays = {}
+    for name, value in fields.items():
+        if name not in asked:
+            raise UsageError(
+                f"The generator does not ask for a field {name!r}. It asks for: "
+                f"{', '.join(asked) or 'none'}"
+            )
+        arrays[name] = np.asarray(value)
+        if arrays[name].shape[:1] != (count,):
+            raise UsageError(
+                f"`{name}` must have one row for each of the {count} seeds. "
+                f"Received: shape {arrays[name].shape}"
+            )
+    return arrays

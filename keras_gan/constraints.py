@@ -1,4 +1,4 @@
-"""Constraints on the discriminator's weights, applied after each of its steps: found by name."""
+"""Constraints on the discriminator's weights, applied after each of its steps, found by name."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ ops: Any = keras.ops
 class Constraint:
     """Base class of the constraints.
 
-    A subclass gives `__call__`; its name in recipes is the class name in snake case.
+    A subclass defines `__call__`; its name in recipes is the class name in snake case.
     """
 
     def __call__(self, weight):
-        """The nearest allowed value of a weight, a tensor of its shape."""
+        """Returns the nearest allowed value of a weight, a tensor of its shape."""
         raise NotImplementedError
 
     def get_config(self) -> dict:
@@ -47,7 +47,7 @@ class WeightClipping(Constraint):
 
     def __init__(self, limit: float = 0.01):
         if not 0 < limit < float("inf"):
-            raise UsageError(f"limit must be a number above 0. Received: limit={limit!r}")
+            raise UsageError(f"`limit` must be a number above 0. Received: limit={limit!r}")
         self.limit = float(limit)
 
     def __call__(self, weight):
@@ -58,12 +58,12 @@ class WeightClipping(Constraint):
 
 
 def names() -> dict[str, str]:
-    """Every constraint's name with the first line of its description."""
+    """Returns every constraint's name with the first line of its description."""
     return registered(Constraint)
 
 
 def get(constraint: str | dict | Constraint | None) -> Any:
-    """Gives the constraint of a name, of a `{"name": ..., **arguments}` dictionary, or itself.
+    """Returns the constraint of a name, of a `{"name": ..., **arguments}` dictionary, or itself.
 
     Raises:
         UsageError: no constraint has that name, or it does not take an argument.

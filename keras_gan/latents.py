@@ -1,7 +1,7 @@
-"""Seed to latent vector, in TensorFlow; `serving/seeds.py` is the same in numpy.
+"""Latents of integer seeds, in TensorFlow; `serving/seeds.py` computes the same in numpy.
 
-One integer seed names one sample in every runtime, so the generator of random numbers is part of
-the bundle format: it is defined in `docs/seeds.md`, and a change to it is a new format.
+One integer seed names one sample in every runtime, so the random number generator is part of the
+bundle format: `docs/seeds.md` defines it, and a change to it is a new format.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
 def latents_from_seeds(seeds: Any, latent_dim: int) -> tf.Tensor:
-    """Draws the standard normal latent vector that each seed names.
+    """Returns the standard normal latents that seeds name.
 
-    The vector of a seed depends on nothing else: not on the batch, the device or the process. A
-    longer vector starts with the shorter one of the same seed. Works in graphs and under XLA.
+    The latents of a seed depend on nothing else, such as the batch, the device or the process.
+    Longer latents begin with the shorter ones of the same seed. Works in graphs and under XLA.
 
     Args:
         seeds: int64 tensor of shape `(batch,)`, values `0 <= seed < 2**63`.
-        latent_dim: length of a latent vector.
+        latent_dim: length of the latents of one sample.
 
     Returns:
         float32 tensor of shape `(batch, latent_dim)`.
@@ -35,8 +35,8 @@ def latents_from_seeds(seeds: Any, latent_dim: int) -> tf.Tensor:
     pairs = tf.range((latent_dim + 1) // 2, dtype=tf.int64)[tf.newaxis, :]
     first, second = threefry_2x32(key, (pairs, tf.zeros_like(pairs)))
 
-    # Box and Muller in float64: the tail reaches sqrt(-2 ln 2**-33) = 6.8, and the last bits, in
-    # which libraries' sine and cosine differ, are gone after rounding to float32.
+    # Box-Muller in float64: the tail reaches sqrt(-2 ln 2**-33) = 6.8, and rounding to float32
+    # removes the last bits, in which the sine and cosine of libraries differ.
     radius = tf.sqrt(-2.0 * tf.math.log(_uniform(first)))
     angle = 2.0 * math.pi * _uniform(second)
     normal = tf.stack([radius * tf.cos(angle), radius * tf.sin(angle)], axis=-1)
@@ -45,7 +45,7 @@ def latents_from_seeds(seeds: Any, latent_dim: int) -> tf.Tensor:
 
 
 def labels_from_seeds(seeds: Any, num_classes: int) -> tf.Tensor:
-    """Gives each seed a class, for when the user names none: the seed modulo `num_classes`.
+    """Returns the default class of each seed: the seed modulo `num_classes`.
 
     Args:
         seeds: int64 tensor of shape `(batch,)`.
@@ -60,9 +60,9 @@ def labels_from_seeds(seeds: Any, num_classes: int) -> tf.Tensor:
 def threefry_2x32(
     key: tuple[tf.Tensor, tf.Tensor], counter: tuple[tf.Tensor, tf.Tensor]
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Threefry-2x32 with 20 rounds, on 32-bit words held in int64 tensors.
+    """Returns Threefry-2x32 with 20 rounds, on 32-bit words in int64 tensors.
 
-    int64 with masks rather than uint32: every device and XLA have the int64 kernels.
+    It uses int64 with masks rather than uint32, whose kernels some devices and XLA lack.
 
     Reference:
         Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
@@ -93,5 +93,5 @@ def _rotate_left(words: tf.Tensor, bits: int) -> tf.Tensor:
 
 
 def _uniform(words: tf.Tensor) -> tf.Tensor:
-    """Maps a word to the middle of its interval, so that neither 0 nor 1 can come out."""
+    """Maps 32-bit words to the middles of their intervals in (0, 1), without 0 and 1."""
     return (tf.cast(words, tf.float64) + 0.5) / 4294967296.0

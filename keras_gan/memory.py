@@ -36,7 +36,7 @@ def estimate(gan: GAN, batch_size: int) -> list[str]:
     share = batch_size // gan.discriminator_steps
     passes = 2 * (_PASSES_WITH_TERMS if gan.terms else _PASSES)  # real and generated
     # A discriminator with packing computes one set of activations for each pack of samples.
-    discriminator = passes * _activations(gan.discriminator) / gan.pac
+    discriminator = passes * _activations(gan.discriminator) / gan.packing.size
     activations = share * (_PASSES * _activations(gan.generator) + discriminator)
     total = _BASE + weights + moments + activations
     return [

@@ -1,7 +1,7 @@
-"""Finding a class by its name: to be found, it is enough to be a subclass.
+"""Registry of classes by name: every subclass of a base class is found.
 
-A class is registered by being defined, so that adding a loss or a penalty is one class in one
-file. Classes of a user's own are found as well, once their module is imported.
+Defining a class registers it, so that adding a loss or a term is one class in one file. A user's
+own classes are found as well, once their module is imported.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ T = TypeVar("T")
 
 
 def snake_case(name: str) -> str:
-    """`RelativisticAverage` -> `relativistic_average`, `R1` -> `r1`."""
+    """Returns a name in snake case: `RelativisticAverage` -> `relativistic_average`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def classes(base: type[T]) -> dict[str, type[T]]:
-    """Every public concrete subclass of `base` by its name in snake case."""
+    """Returns every public concrete subclass of `base` by its name in snake case."""
     found: dict[str, type[T]] = {}
     for cls in base.__subclasses__():
         found.update(classes(cls))
@@ -33,7 +33,7 @@ def classes(base: type[T]) -> dict[str, type[T]]:
 
 
 def registered(base: type) -> dict[str, str]:
-    """Every name with the first line of its class's docstring, in alphabetical order."""
+    """Returns every name with the first line of its class's docstring, in alphabetical order."""
     first = {
         name: (inspect.getdoc(cls) or "").split("\n")[0] for name, cls in classes(base).items()
     }
@@ -41,20 +41,20 @@ def registered(base: type) -> dict[str, str]:
 
 
 def nearest(name: str, valid) -> str:
-    """A closing hint for an error: the nearest valid name, or all of them."""
+    """Returns a closing hint for an error: the nearest valid name, or all of them."""
     valid = sorted(valid)
     close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
     return f"Did you mean {close[0]!r}?" if close else f"Valid: {', '.join(valid)}"
 
 
 def find(base: type[T], identifier: Any, what: str) -> T:
-    """Makes an instance of a subclass of `base` from a name, a dictionary, or passes one through.
+    """Returns an instance of a subclass of `base`, of a name, a dictionary or an instance.
 
     Args:
-        base: class whose subclasses are looked through.
+        base: class whose subclasses are searched.
         identifier: an instance; a name in snake case; or a dictionary of `name` and the
             arguments of the constructor.
-        what: what it is called in error messages.
+        what: its name in error messages.
 
     Raises:
         UsageError: unknown name, or arguments that the class does not take.

@@ -1,4 +1,4 @@
-"""One game for one device, two devices or two processes, and what its update has to be."""
+"""A small game that one device, two devices or two processes train to the same weights."""
 
 import contextlib
 import types
@@ -12,7 +12,7 @@ import keras_gan
 
 
 def two_devices():
-    """Splits the CPU in two, before TensorFlow is used; gives the strategy over them."""
+    """Splits the CPU in two, before TensorFlow is used; returns the strategy over them."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     parts = [tf.config.LogicalDeviceConfiguration() for _ in range(2)]
     tf.config.set_logical_device_configuration(cpu, parts)
@@ -20,19 +20,19 @@ def two_devices():
 
 
 def samples(seed=0, size=8):
-    """A batch of which both halves hold the same numbers: their deviations are the batch's.
+    """A batch whose halves hold the same numbers, so that their deviations are the batch's.
 
-    The penalty of DRAGAN takes the deviation of the batch that it sees.
+    DRAGAN uses the standard deviation of the batch that it sees.
     """
     half = np.random.default_rng(seed).normal(size=(size // 2, 3)).astype("float32")
     return np.concatenate([half, half[::-1, ::-1]])
 
 
 def make(loss="non_saturating", terms=(), cls=keras_gan.GAN, optimizers=None, **arguments):
-    """A small game, always of the same initial weights."""
+    """A small game, always with the same initial weights."""
     keras.utils.set_random_seed(3)
     dense = keras.layers.Dense
-    # Smooth, and not small: gradients that are exactly zero would be equal for no reason.
+    # Smooth and not small: gradients that are exactly zero would be equal for no reason.
     generator = keras.Sequential(
         [keras.Input((4,)), dense(6, activation="swish", kernel_initializer="he_normal"), dense(3)]
     )
@@ -47,21 +47,21 @@ def make(loss="non_saturating", terms=(), cls=keras_gan.GAN, optimizers=None, **
 class OnOneDevice(keras_gan.GAN):
     """The game on one device, with the random numbers that two replicas would draw.
 
-    Its seeds are those of both replicas, and `as_two` lets each make its half of the batch.
+    It returns the seeds of both replicas, each of which draws half of a batch under `as_two`.
     """
 
-    def _random_seed(self, purpose, turn):
+    def random_seed(self, purpose, index=0):
         seeds = []
         for number in range(2):
             replica = types.SimpleNamespace(replica_id_in_sync_group=number)
             with mock.patch.object(tf.distribute, "get_replica_context", lambda r=replica: r):
-                seeds.append(super()._random_seed(purpose, turn))
+                seeds.append(super().random_seed(purpose, index))
         return tf.stack(seeds)
 
 
 @contextlib.contextmanager
 def as_two():
-    """TensorFlow's stateless random operations give, for two seeds, two halves of a batch."""
+    """Makes TensorFlow's stateless random operations draw a batch from two seeds, half by half."""
 
     def halves(draw):
         def drawn(shape, seed, *args, **kwargs):
@@ -92,14 +92,14 @@ def as_two():
 
 @keras.saving.register_keras_serializable("tests")
 class _Tilted(keras_gan.augment.Augment):
-    """An augmentation of points, for the penalties that need one."""
+    """An augmentation of points, for the terms that need one."""
 
     def __call__(self, samples, seed):
         return 0.9 * samples + 0.1 * samples[:, ::-1]
 
 
 def penalty(name, **given):
-    """A penalty as two halves of a batch can have it: path length takes all of its latents."""
+    """A term that two halves of a batch can compute: path length uses all of its latents."""
     arguments = {
         "consistency": {"augment": _Tilted()},
         "balanced_consistency": {"augment": _Tilted()},
@@ -109,19 +109,19 @@ def penalty(name, **given):
 
 
 def state(gan):
-    """All that the game goes on from, as arrays by their place."""
-    players = (gan, gan.generator_optimizer, gan.discriminator_optimizer)
+    """The state from which training continues, as arrays by their place."""
+    owners = (gan, gan.generator_optimizer, gan.discriminator_optimizer)
     skipped = {v.path for v in gan.metrics_variables}
     return {
         f"{i}/{j}/{v.path}": np.asarray(v.value.numpy())  # the average has the generator's paths
-        for i, player in enumerate(players)
-        for j, v in enumerate(player.variables)
+        for i, owner in enumerate(owners)
+        for j, v in enumerate(owner.variables)
         if v.path not in skipped
     }
 
 
 def assert_equal(one, other, what, tolerance=1e-5):
-    """Every variable of two games' states, within a tolerance relative to 1."""
+    """Checks every variable of two states, within a tolerance relative to 1."""
     values = list(one.values()), list(other.values())
     assert len(values[0]) == len(values[1]) > 10, what
     for name, a, b in zip(one, *values, strict=True):
@@ -129,7 +129,7 @@ def assert_equal(one, other, what, tolerance=1e-5):
 
 
 def assert_moved(before, after, what):
-    """Every weight of both players has moved: else equality would say nothing."""
+    """Checks that every kernel has changed; otherwise equality would prove nothing."""
     still = [
         name
         for (name, a), b in zip(before.items(), after.values(), strict=True)
@@ -138,9 +138,14 @@ def assert_moved(before, after, what):
     assert not still, (what, still)
 
 
+def terms():
+    """Names of the terms that a game without labels can have."""
+    return [n for n in keras_gan.terms.names() if not keras_gan.terms.get(n).fields]
+
+
 def pairs():
-    """Losses with penalties, so that each of both is there at least once."""
+    """Pairs of a loss and a term, in which each loss and each term occurs."""
     losses = [name for name in keras_gan.losses.names() if name != "sum"]  # of the tests' own
-    penalties = list(keras_gan.terms.names())
-    for i in range(max(len(losses), len(penalties))):
-        yield losses[i % len(losses)], penalties[i % len(penalties)]
+    names = terms()
+    for i in range(max(len(losses), len(names))):
+        yield losses[i % len(losses)], names[i % len(names)]

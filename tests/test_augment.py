@@ -559,8 +559,8 @@ def test_it_rises_if_the_discriminator_overfits_and_falls_if_it_fails(loss, slop
     reals = np.full((72, 8, 12, 1), 0.5, "float32")
     logs = gan.fit(reals, batch_size=8, verbose=0).history  # adjusted in steps 5 and 9
     end = 0.3 + slope * 2 * 32 / 1000
-    assert float(gan._memories["augment"]["probability"]) == pytest.approx(end, abs=1e-6)
-    assert float(gan._memories["augment"]["overfitting"]) == slope
+    assert float(gan.states["augment"]["probability"]) == pytest.approx(end, abs=1e-6)
+    assert float(gan.states["augment"]["overfitting"]) == slope
     mean = (4 * 0.3 + 4 * (0.3 + slope * 0.032) + end) / 9
     assert logs["augment_probability"][0] == pytest.approx(mean, abs=1e-6)
 
@@ -578,7 +578,7 @@ def test_a_resumed_game_keeps_its_probability(make_gan, images, tmp_path):
     stopped.save(tmp_path / "game.keras")
     resumed = keras.saving.load_model(tmp_path / "game.keras")
     resumed.fit(images.skip(3).concatenate(images), verbose=0)
-    memory = {name: float(weight) for name, weight in resumed._memories["augment"].items()}
+    memory = {name: float(weight) for name, weight in resumed.states["augment"].items()}
     assert memory["probability"] not in (0.0, 0.3)
     assert memory["inner_probability"] not in (0.0, 0.4)
     for a, b in zip(resumed.get_weights(), straight.get_weights(), strict=True):
@@ -641,7 +641,7 @@ def test_two_replicas_have_the_same_probability():
         with strategy.scope():
             two = make()
         two.fit(data, verbose=0)
-        read = lambda gan: {n: float(w.value.numpy()) for n, w in gan._memories["augment"].items()}
+        read = lambda gan: {n: float(w.value.numpy()) for n, w in gan.states["augment"].items()}
         assert read(one)["probability"] != 0.3
         assert read(one) == read(two), (read(one), read(two))
         print("as one")

@@ -1,4 +1,4 @@
-"""Constraints on the critic's weights: after a step, in half precision, saved and loaded."""
+"""Constraints on the critic's weights: after a step, in mixed precision, saved and loaded."""
 
 from typing import Any
 
@@ -39,14 +39,14 @@ REALS = np.array([[4.0, 0.5], [6.0, 0.5]], "float32")
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
 def test_weights_are_clipped_after_every_step_of_the_critic(policy):
-    """The critic's weights move by 0.1 (mean real - 1): 0.4 and -0.05; 0.1 is as far as they go."""
+    """The critic's weights move by 0.1 (mean real - 1): 0.4 and -0.05, clipped at 0.1."""
     gan = critic_game({"name": "weight_clipping", "limit": 0.1}, policy=policy)
     gan.fit(REALS, batch_size=2, verbose=0)
     kernel, bias = gan.discriminator.get_weights()
     assert kernel.dtype == "float32"  # at full precision whatever the policy
     assert kernel[:, 0] == pytest.approx([0.1, -0.05], abs=1e-6)
     assert bias == pytest.approx([0.0], abs=1e-6)
-    np.testing.assert_array_equal(gan.generator.get_weights()[1], [1.0, 1.0])  # goes free
+    np.testing.assert_array_equal(gan.generator.get_weights()[1], [1.0, 1.0])  # not clipped
 
 
 def test_each_of_several_steps_is_clipped():
@@ -57,7 +57,7 @@ def test_each_of_several_steps_is_clipped():
     assert kernel[:, 0] == pytest.approx([0.1 - 0.05, 0.0], abs=1e-6)
 
 
-def test_a_saved_game_keeps_it(tmp_path):
+def test_a_saved_game_keeps_its_constraint(tmp_path):
     gan = critic_game(constraints.WeightClipping(0.2))
     gan.save(tmp_path / "game.keras")
     again = keras.saving.load_model(tmp_path / "game.keras")
@@ -79,7 +79,7 @@ def test_names_and_round_trip(name):
     assert constraints.get(None) is None
 
 
-def test_what_is_refused():
+def test_errors():
     with pytest.raises(UsageError, match=r"above 0. Received: limit=0"):
         constraints.WeightClipping(0)
     with pytest.raises(UsageError, match=r"No constraint .* 'clipping'. Did you mean 'weight_cl"):
@@ -88,7 +88,7 @@ def test_what_is_refused():
         constraints.get({"name": "weight_clipping", "most": 1})
 
 
-def test_a_recipe_names_it():
+def test_a_recipe_names_a_constraint():
     settings = ["game.constraint={name: weight_clipping, limit: 0.03}", "game.loss=wasserstein"]
     resolved = recipe.load("gaussians-8", settings)
     assert recipe.parse(resolved.model_dump()) == resolved
@@ -97,7 +97,7 @@ def test_a_recipe_names_it():
     assert recipe.load("gaussians-8").game.constraint is None
     for setting, message in (
         ("game.constraint=clip", "game.constraint must name a constraint. Received: 'clip'"),
-        ("game.constraint={name: weight_clipping, limit: 0}", "game.constraint: limit .*limit=0"),
+        ("game.constraint={name: weight_clipping, limit: 0}", "game.constraint: `limit` .*limit=0"),
     ):
         with pytest.raises(UsageError, match=message):
             recipe.load("gaussians-8", [setting])

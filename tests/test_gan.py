@@ -1,4 +1,4 @@
-"""The game: one step by hand, the average, the noise, saving, and what is refused."""
+"""The game: one step worked out by hand, averages, noise, saving, and errors."""
 
 import re
 
@@ -14,7 +14,7 @@ from keras_gan import UsageError
 
 
 def constant_generator(value, width=1):
-    """G(z) = value, whatever the latents: its bias is all that learns."""
+    """G(z) = value for all latents: only its bias learns."""
     model = keras.Sequential([keras.Input((2,)), layers.Dense(width, kernel_initializer="zeros")])
     model.layers[-1].bias.assign([value] * width)
     return model
@@ -33,7 +33,7 @@ def sgd_gan(generator, discriminator, g_rate=0.1, **arguments):
 
 
 def numbers(gan):
-    """The constant that G makes and the weight of D."""
+    """The constant that G returns and the weight of D."""
     return float(gan.generator.layers[-1].bias[0]), float(gan.discriminator.layers[-1].kernel[0, 0])
 
 
@@ -45,11 +45,11 @@ def same(a, b):
     return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-# ------------------------------------------------------------------------ one step by hand
+# ------------------------------------------------------------------------ one step worked out
 
 
 def test_one_step_of_the_non_saturating_game():
-    """D learns first, from D(x) = w x on reals 2 and fakes b; G then faces the new D."""
+    """D learns first, from D(x) = w x on real samples 2 and generated b; then G from the new D."""
     w, b, x, rate = 0.5, -1.0, 2.0, 0.1
     gan = sgd_gan(constant_generator(b), linear_discriminator(w), loss="non_saturating")
     logs = gan.fit(np.full((4, 1), x, "float32"), batch_size=4, verbose=0).history
@@ -67,7 +67,7 @@ def test_one_step_of_the_non_saturating_game():
     assert (logs["real_accuracy"], logs["fake_accuracy"]) == ([1.0], [1.0])
 
 
-def test_every_discriminator_step_sees_its_own_reals():
+def test_every_discriminator_step_sees_its_own_real_samples():
     """A Wasserstein critic D(x) = w x moves by rate * (mean real - b) at each of its steps."""
     gan = sgd_gan(
         constant_generator(1.0),
@@ -85,7 +85,7 @@ def test_every_discriminator_step_sees_its_own_reals():
     assert int(gan.generator_optimizer.iterations) == 1
 
 
-def test_penalties_weigh_in_the_discriminators_loss_alone():
+def test_a_term_is_added_to_the_discriminators_loss_only():
     """R1 of D(x) = w x is w^2 / 2, so that gamma = 3 adds 3 w to the slope of w."""
     gan = sgd_gan(
         constant_generator(1.0),
@@ -100,7 +100,7 @@ def test_penalties_weigh_in_the_discriminators_loss_alone():
     assert logs["d_loss"] == pytest.approx([0.0])
 
 
-def test_a_lazy_penalty_is_due_every_interval_and_then_weighs_as_much_more():
+def test_a_lazy_term_is_computed_every_interval_and_then_weighs_more():
     gan = sgd_gan(
         constant_generator(1.0),
         linear_discriminator(2.0),
@@ -110,7 +110,7 @@ def test_a_lazy_penalty_is_due_every_interval_and_then_weighs_as_much_more():
     )
     w = 2.0
     for step in range(8):
-        # Real samples equal the fakes, so that the penalty alone has a slope.
+        # Real samples equal the generated ones, so that only the term has a slope.
         logs = gan.fit(np.ones((4, 1), "float32"), batch_size=4, verbose=0).history
         if step % 4 == 0:
             assert logs["r1"] == pytest.approx([w**2 / 2], rel=1e-5)
@@ -128,37 +128,37 @@ def packed_gan(pac=2, width=1, **arguments):
     return sgd_gan(constant_generator(1.0, width), judge, pac=pac, **arguments)
 
 
-def test_packs_are_made_of_neighbors_channels_of_one_after_the_other():
+def test_packs_hold_the_channels_of_neighboring_samples_in_order():
     gan = packed_gan(pac=2, width=3)
     samples = tf.reshape(tf.range(12.0), (4, 3))
-    packed = gan._packed(samples)
+    packed = gan.packing.pack(samples)
     np.testing.assert_array_equal(packed, [range(6), range(6, 12)])
-    np.testing.assert_array_equal(gan._unpacked(packed), samples)
-    gan.sample_shape = (1, 2, 2)
+    np.testing.assert_array_equal(gan.packing.unpack(packed), samples)
+    gan.packing = gan.packing.of((1, 2, 2))
     images = tf.reshape(tf.range(16.0), (4, 1, 2, 2))
-    packed = gan._packed(images)
+    packed = gan.packing.pack(images)
     # At each pixel the channels of the first, then those of the second.
     np.testing.assert_array_equal(packed[0], [[[0, 1, 4, 5], [2, 3, 6, 7]]])
     np.testing.assert_array_equal(packed[1], [[[8, 9, 12, 13], [10, 11, 14, 15]]])
-    np.testing.assert_array_equal(gan._unpacked(packed), images)
+    np.testing.assert_array_equal(gan.packing.unpack(packed), images)
 
 
 def test_one_step_with_packs_of_two():
-    """Reals (1, 2) and (5, 10), fakes (1, 1): w moves by rate * (mean real pack - fake pack)."""
+    """Packs (1, 2), (5, 10) against (1, 1): w moves by rate * (mean real - generated pack)."""
     gan = packed_gan(loss="wasserstein")
     x = np.array([[1.0], [2.0], [5.0], [10.0]], "float32")
     logs = gan.fit(tf.data.Dataset.from_tensors(x), verbose=0).history
     w = np.array([0.1 + 0.1 * (3 - 1), 0.2 + 0.1 * (6 - 1)])
     kernel = gan.discriminator.layers[-1].kernel.numpy()[:, 0]
     assert kernel == pytest.approx(w, abs=1e-6)
-    # The same constant stands in both places of a pack.
+    # Both samples of a pack are the same constant.
     assert float(gan.generator.layers[-1].bias[0]) == pytest.approx(1 + 0.1 * w.sum(), abs=1e-6)
     assert logs["real_logits"] == pytest.approx([(0.1 * 1 + 0.2 * 2 + 0.1 * 5 + 0.2 * 10) / 2])
     assert int(gan.examples_seen) == 4
     assert gan.generate(range(3)).shape == (3, 1)
 
 
-def test_each_sample_of_a_pack_is_augmented_by_itself():
+def test_each_sample_of_a_pack_is_augmented_separately():
     """An augmentation that adds 0, 1, 2, 3 to the samples of a batch sees four, not two."""
 
     def count_up(samples, seed):
@@ -169,7 +169,7 @@ def test_each_sample_of_a_pack_is_augmented_by_itself():
     assert logs["real_logits"] == pytest.approx([(0.2 * 1 + 0.1 * 2 + 0.2 * 3) / 2])
 
 
-def test_packs_are_evaluated_whole():
+def test_evaluation_uses_whole_packs():
     """5 samples make 2 packs; a last batch too small for one is repeated."""
     gan = packed_gan(loss="wasserstein")
     for batch, mean in (([1.0, 2.0, 3.0, 4.0, 9.0], 0.8), ([2.0], 0.6)):
@@ -192,15 +192,15 @@ def test_the_generator_learns_from_the_samples_that_look_most_real(share, mean):
 
 @keras.saving.register_keras_serializable("test_gan")
 class AllThenHalf(keras_gan.schedules.Schedule):
-    def at(self, images):
-        return tf.where(images < 4, 1.0, 0.5)
+    def at(self, examples):
+        return tf.where(examples < 4, 1.0, 0.5)
 
     def get_config(self):
         return {}
 
 
 def test_top_k_by_a_schedule_and_in_a_step(tmp_path):
-    """G(z) = z b against D(x) = x: the mean of the chosen z alone is what b learns from."""
+    """G(z) = z b against D(x) = x: b learns from the mean of the chosen z."""
     generator = keras.Sequential(
         [keras.Input((1,)), layers.Dense(1, use_bias=False, kernel_initializer="ones")]
     )
@@ -210,7 +210,12 @@ def test_top_k_by_a_schedule_and_in_a_step(tmp_path):
     gan.compile(keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.0))
     b = 1.0
     for share in (1.0, 0.5, 0.5):
-        z = np.sort(gan._noise(tf.zeros((4, 1)), gan._random_seed(0, 0)).numpy()[:, 0] * b) / b
+        z = (
+            np.sort(
+                gan.draw_latents(tf.zeros((4, 1)), gan.random_seed("noise", 0)).numpy()[:, 0] * b
+            )
+            / b
+        )
         kept = z[round(4 - 4 * share) :]
         logs = gan.fit(np.zeros((4, 1), "float32"), batch_size=4, verbose=0).history
         assert logs["g_loss"] == pytest.approx([-b * kept.mean()], abs=1e-5)
@@ -223,7 +228,7 @@ def test_top_k_by_a_schedule_and_in_a_step(tmp_path):
 # ------------------------------------------------------------------------ the average
 
 
-def test_the_average_follows_with_its_half_life_and_takes_batch_statistics_along(make_gan, images):
+def test_the_average_has_its_half_life_and_includes_batch_statistics(make_gan, images):
     gan = make_gan(ema_half_life=40.0, ema_rampup=1e9)
     before = weights(gan.average_generator)
     assert same(before, weights(gan.generator))
@@ -238,7 +243,7 @@ def test_the_average_follows_with_its_half_life_and_takes_batch_statistics_along
         np.testing.assert_allclose(average, old + step * (live - old), atol=1e-6, err_msg=name)
 
 
-def test_the_average_forgets_the_initial_weights_at_once(make_gan, images):
+def test_the_average_forgets_the_initial_weights_soon(make_gan, images):
     gan = make_gan(ema_half_life=1e6)
     gan.fit(images.take(1), verbose=0)
     for live, average in zip(weights(gan.generator), weights(gan.average_generator), strict=True):
@@ -263,12 +268,16 @@ def test_the_same_seed_trains_the_same_weights_and_another_does_not(make_gan, im
     assert not same(trained[0], trained[2])
 
 
-def test_noise_is_new_at_every_step_turn_and_purpose(make_gan):
+def test_noise_differs_by_iteration_discriminator_step_and_purpose(make_gan):
     gan = make_gan(seed=2**40 + 1)
     seeds = set()
     for step in range(3):
         gan.iteration.assign(step)
-        seeds |= {tuple(gan._random_seed(p, t).numpy()) for p in range(3) for t in range(3)}
+        seeds |= {
+            tuple(gan.random_seed(purpose, index).numpy())
+            for purpose in ("noise", "augment", "of one's own")
+            for index in range(3)
+        }
     assert len(seeds) == 27
 
 
@@ -288,7 +297,7 @@ def test_truncation_zero_leaves_one_sample(make_gan):
     np.testing.assert_array_equal(samples, np.repeat(samples[:1], 4, 0))
 
 
-def test_generate_tells_average_and_live_apart(make_gan, images):
+def test_generate_uses_the_average_or_the_live_generator(make_gan, images):
     gan = make_gan(ema_half_life=1e9, ema_rampup=1e9)
     first = gan.generate(range(3))
     gan.fit(images, verbose=0)
@@ -302,7 +311,7 @@ def test_generate_tells_average_and_live_apart(make_gan, images):
 # ------------------------------------------------------------------------ conditional
 
 
-def test_labels_reach_both_players(make_gan, images):
+def test_labels_reach_both_networks(make_gan, images):
     gan = make_gan(num_classes=3, terms=["r1"])
     before = [gan.get_layer("generator").get_layer("label_embedding").get_weights()[0]]
     before.append(gan.discriminator.get_layer("label_embedding").get_weights()[0])
@@ -318,14 +327,14 @@ def test_labels_reach_both_players(make_gan, images):
     np.testing.assert_allclose(gan.generate([5, 5], labels=[0, 1])[1:], samples[1], atol=1e-6)
 
 
-def test_a_conditional_game_learns_to_obey_its_labels():
-    """Class 0 lies at -2, class 1 at +2: after a short game G puts each where it belongs."""
+def test_a_conditional_game_learns_its_labels():
+    """Class 0 lies at -2, class 1 at +2: after a short training G puts each there."""
     keras.utils.set_random_seed(1)
     spec = keras_gan.Spec("points", (1,), num_classes=2)
     options = {"widths": [16, 16]}
-    players = keras_gan.architectures.build("mlp", spec, True, options, options)
+    networks = keras_gan.architectures.build("mlp", spec, True, options, options)
     gan = keras_gan.GAN(
-        *players, loss="relativistic", terms=["r1", "r2"], num_classes=2, ema_half_life=2000
+        *networks, loss="relativistic", terms=["r1", "r2"], num_classes=2, ema_half_life=2000
     )
     gan.compile(keras.optimizers.Adam(3e-3, beta_1=0.0), keras.optimizers.Adam(3e-3, beta_1=0.0))
     rng = np.random.default_rng(0)
@@ -348,8 +357,8 @@ def test_ties_count_half(make_gan):
 def test_evaluation_changes_nothing_and_repeats_itself(make_gan, images):
     gan = make_gan(terms=["r1"])
     gan.fit(images, verbose=0)
-    players = (gan.generator, gan.discriminator, gan.average_generator)
-    before = weights(*players)
+    networks = (gan.generator, gan.discriminator, gan.average_generator)
+    before = weights(*networks)
     results = [gan.evaluate(images, verbose=0, return_dict=True) for _ in range(2)]
     assert results[0] == results[1]
     assert set(results[0]) == {
@@ -360,10 +369,10 @@ def test_evaluation_changes_nothing_and_repeats_itself(make_gan, images):
         "real_logits",
         "fake_logits",
     }
-    assert same(before, weights(*players))
+    assert same(before, weights(*networks))
 
 
-def test_evaluations_differ_by_the_players_alone_and_judge_the_average(make_gan, images):
+def test_evaluations_differ_only_by_the_networks_and_use_the_average(make_gan, images):
     gan = make_gan()
     first = gan.evaluate(images, verbose=0, return_dict=True)
     gan.iteration.assign(100)
@@ -372,13 +381,13 @@ def test_evaluations_differ_by_the_players_alone_and_judge_the_average(make_gan,
     assert gan.evaluate(images, verbose=0, return_dict=True) == first
 
 
-def test_a_lazy_penalty_that_was_not_due_is_nan(make_gan, images):
+def test_the_metric_of_a_lazy_term_that_was_not_computed_is_nan(make_gan, images):
     gan = make_gan(terms=[keras_gan.terms.R1(1.0, interval=8)])
     values = gan.fit(images, epochs=3, verbose=0).history["r1"]  # 4 steps each
     assert [np.isnan(v) for v in values] == [False, True, False]
 
 
-def test_validation_shows_beside_training(make_gan, images):
+def test_validation_has_its_own_metrics(make_gan, images):
     history = make_gan(terms=["r1", "r1"]).fit(images, validation_data=images, verbose=0).history
     assert {"d_loss", "g_loss", "r1", "r1_2", "val_d_loss", "val_g_loss"} <= set(history)
     assert "val_r1" not in history
@@ -396,7 +405,7 @@ def float16():
 
 @pytest.mark.usefixtures("float16")
 @pytest.mark.slow
-def test_loss_scales_and_what_is_remembered_are_saved(make_gan, images, tmp_path):
+def test_loss_scales_and_states_are_saved(make_gan, images, tmp_path):
     """In float16, after a step that overflowed, which halves the scale of the discriminator."""
 
     def new():
@@ -426,7 +435,7 @@ def test_loss_scales_and_what_is_remembered_are_saved(make_gan, images, tmp_path
 
 
 @pytest.mark.parametrize("num_classes", [pytest.param(0, marks=pytest.mark.slow), 3])
-def test_a_saved_game_goes_on_bit_for_bit(make_gan, images, tmp_path, num_classes):
+def test_a_saved_game_continues_bit_for_bit(make_gan, images, tmp_path, num_classes):
     def new():
         return make_gan(
             num_classes=num_classes,
@@ -443,7 +452,7 @@ def test_a_saved_game_goes_on_bit_for_bit(make_gan, images, tmp_path, num_classe
     stopped.save(tmp_path / "game.keras")
     resumed = keras.saving.load_model(tmp_path / "game.keras")
     for name, value in stopped.get_config().items():
-        if name not in ("generator", "discriminator"):  # Keras numbers their layers anew
+        if name not in ("generator", "discriminator"):  # Keras renumbers their layers
             assert resumed.get_config()[name] == value
     assert same(weights(resumed), weights(stopped))
     for name in ("generator_optimizer", "discriminator_optimizer"):
@@ -457,12 +466,12 @@ def test_a_saved_game_goes_on_bit_for_bit(make_gan, images, tmp_path, num_classe
     assert int(resumed.iteration) == int(straight.iteration) == 8
 
 
-def test_layers_with_noise_of_their_own_go_on_bit_for_bit_too(tmp_path):
+def test_layers_that_draw_random_numbers_continue_bit_for_bit(tmp_path):
     def new():
         keras.utils.set_random_seed(2)
-        player = keras.Sequential([keras.Input((1,)), layers.Dense(8), layers.Dropout(0.5)])
-        player.add(layers.Dense(1))
-        return sgd_gan(constant_generator(1.0), player, terms=["r1"])
+        network = keras.Sequential([keras.Input((1,)), layers.Dense(8), layers.Dropout(0.5)])
+        network.add(layers.Dense(1))
+        return sgd_gan(constant_generator(1.0), network, terms=["r1"])
 
     x = tf.data.Dataset.from_tensor_slices(np.ones((32, 1), "float32")).batch(8)
     straight, stopped = new(), new()
@@ -474,7 +483,7 @@ def test_layers_with_noise_of_their_own_go_on_bit_for_bit_too(tmp_path):
     assert same(weights(resumed), weights(straight))
 
 
-def test_adding_an_augmentation_is_passing_a_callable(make_gan, images):
+def test_an_augmentation_may_be_a_callable(make_gan, images):
     seen = []
 
     def shift(samples, seed):
@@ -489,7 +498,7 @@ def test_adding_an_augmentation_is_passing_a_callable(make_gan, images):
     assert not same(weights(gan.discriminator), weights(plain.discriminator))
 
 
-# ------------------------------------------------------------------------ how Keras can run it
+# ------------------------------------------------------------------------ ways of running
 
 
 @pytest.mark.parametrize(
@@ -510,7 +519,7 @@ def test_ways_of_running_agree(make_gan, images, how):
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
-def test_compiled_by_xla_it_is_the_same_game(make_gan, images):
+def test_xla_trains_the_same_weights(make_gan, images):
     """XLA draws other normal numbers, so both generators are made to ignore their latents."""
     trained = []
     for jit_compile in (False, True):
@@ -541,7 +550,7 @@ def test_mixed_precision(make_gan, images, policy):
     assert gan.generate(range(2)).dtype == np.float32
 
 
-# ------------------------------------------------------------------------ what is refused
+# ------------------------------------------------------------------------ errors
 
 
 @pytest.mark.parametrize(
@@ -578,7 +587,7 @@ def test_bad_batches_and_labels_are_refused(make_gan):
         make_gan().fit(x[:0])
     with pytest.raises(UsageError, match="x=None"):
         make_gan().fit(None)
-    with pytest.raises(UsageError, match="batches x, or"):
+    with pytest.raises(UsageError, match="with `samples`, of tensors"):
         make_gan().fit(datasets({"x": x}).batch(8))
     with pytest.raises(UsageError, match="must be float32"):
         make_gan().fit(x, validation_data=(x.astype("float64"),))
@@ -595,7 +604,7 @@ def test_bad_batches_and_labels_are_refused(make_gan):
         conditional.fit(datasets((x, np.array([0, 1, 2, 3] * 2))).batch(8))
 
 
-def test_players_that_do_not_fit_are_refused(make_gan, image_spec):
+def test_networks_that_do_not_fit_are_refused(make_gan, image_spec):
     generator, discriminator = keras_gan.architectures.build("dcgan", image_spec)
     other = keras_gan.architectures.build_network(
         "discriminator", "dcgan", keras_gan.Spec("image", (8, 8, 1), (-1.0, 1.0))
@@ -624,17 +633,17 @@ def test_players_that_do_not_fit_are_refused(make_gan, image_spec):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"discriminator_steps": 0}, "discriminator_steps must be a whole number from 1 up"),
-        ({"pac": 0}, "pac must be a whole number from 1 up"),
+        ({"discriminator_steps": 0}, "`discriminator_steps` must be a whole number from 1 up"),
+        ({"pac": 0}, "`pac` must be a whole number from 1 up"),
         ({"pac": 2}, r"samples \(8, 12, 1\) and .* of which pac=2 make \(8, 12, 2\)"),
         ({"pac": 2, "num_classes": 3}, "must have pac=1. Received: pac=2, num_classes=3"),
-        ({"top_k": 0}, "top_k must be a number above 0 and at most 1. Received: top_k=0"),
-        ({"top_k": 1.5}, "top_k must be a number above 0 and at most 1. Received: top_k=1.5"),
+        ({"top_k": 0}, "`top_k` must be a number above 0 and at most 1. Received: top_k=0"),
+        ({"top_k": 1.5}, "`top_k` must be a number above 0 and at most 1. Received: top_k=1.5"),
         ({"constraint": "clip"}, "No constraint has that name. Received: 'clip'"),
-        ({"ema_half_life": -1}, "ema_half_life must be a number from 0 up. Received: .*=-1"),
-        ({"seed": 1.5}, "seed must be a whole number"),
+        ({"ema_half_life": -1}, "`ema_half_life` must be a number from 0 up. Received: .*=-1"),
+        ({"seed": 1.5}, "`seed` must be a whole number"),
         ({"loss": "gan"}, "No loss has that name. Received: 'gan'"),
-        ({"penalties": ["r9"]}, "No penalty has that name. Received: 'r9'"),
+        ({"terms": ["r9"]}, "No term has that name. Received: 'r9'"),
     ],
 )
 def test_arguments_out_of_range_are_refused(make_gan, arguments, message):
@@ -642,18 +651,18 @@ def test_arguments_out_of_range_are_refused(make_gan, arguments, message):
         make_gan(**arguments)
 
 
-def test_a_projection_that_passes_for_spectral_normalization_is_refused(make_gan, image_spec):
+def test_spectral_normalization_of_keras_is_refused(make_gan, image_spec):
     generator, _ = keras_gan.architectures.build("dcgan", image_spec)
     convolution = layers.SpectralNormalization(layers.Conv2D(2, 3), name="norm")
-    player = keras.Sequential([keras.Input((8, 12, 1)), convolution, layers.Flatten()])
+    network = keras.Sequential([keras.Input((8, 12, 1)), convolution, layers.Flatten()])
     with pytest.raises(UsageError, match=r"rewrites its kernel.*Received: layer 'norm'"):
-        keras_gan.GAN(generator, player)
+        keras_gan.GAN(generator, network)
 
 
-def test_compile_refuses_what_a_game_cannot_use(make_gan):
+def test_compile_refuses_arguments_that_a_game_cannot_use(make_gan):
     gan = make_gan(compiled=False)
     adam = keras.optimizers.Adam()
-    with pytest.raises(UsageError, match="the same instance for both"):
+    with pytest.raises(UsageError, match="the same instance for generator and discriminator"):
         gan.compile(adam, adam)
     assert not gan.compiled
     gan.compile("adam", "adam")
@@ -672,9 +681,9 @@ def test_generate_refuses_bad_seeds_and_labels(make_gan):
     ):
         with pytest.raises(UsageError, match=message):
             gan.generate(seeds)
-    with pytest.raises(UsageError, match="has no classes"):
+    with pytest.raises(UsageError, match="the generator has no classes"):
         gan.generate([1], labels=[0])
-    with pytest.raises(UsageError, match="truncation must be a number from 0 up"):
+    with pytest.raises(UsageError, match="`truncation` must be a number from 0 up"):
         gan.generate([1], truncation=float("nan"))
     conditional = make_gan(num_classes=3)
     with pytest.raises(UsageError, match=r"from 0 to 2. Received: ids from 3 to 3"):
@@ -683,7 +692,7 @@ def test_generate_refuses_bad_seeds_and_labels(make_gan):
         conditional.generate([1, 2], labels=[0, 1, 2])
 
 
-def test_a_subclassed_generator_plays_too():
+def test_a_subclassed_generator_can_be_trained():
     @keras.saving.register_keras_serializable("test")
     class Doubling(keras.Model):
         def __init__(self, **kwargs):
@@ -695,7 +704,7 @@ def test_a_subclassed_generator_plays_too():
 
     generator = Doubling()
     generator(np.zeros((1, 3), "float32"))
-    with pytest.raises(UsageError, match="give latent_dim"):
+    with pytest.raises(UsageError, match="give `latent_dim`"):
         keras_gan.GAN(generator, linear_discriminator(1.0))
     gan = sgd_gan(generator, linear_discriminator(1.0), latent_dim=3)
     gan.fit(np.ones((8, 1), "float32"), batch_size=4, verbose=0)
@@ -707,7 +716,7 @@ def test_a_subclassed_generator_plays_too():
 
 
 def unordered_reads(graph) -> list[tuple[str, str]]:
-    """Pairs of a read and an update of one weight of which neither must follow the other."""
+    """Pairs of a read and an update of one weight without an order between them."""
     nodes = {node.name: node for node in graph.node}
     followers = {name: set() for name in nodes}
     for node in nodes.values():
@@ -739,10 +748,10 @@ def unordered_reads(graph) -> list[tuple[str, str]]:
     ]
 
 
-@pytest.mark.parametrize("penalty", ["gradient_penalty", "r1"])
-def test_no_pass_can_see_weights_that_have_moved_already(make_gan, images, penalty):
-    """Grappler loses such an order; the same seed then trains other weights, now and then."""
-    gan = make_gan(terms=[penalty], augment="diff_augment")
+@pytest.mark.parametrize("term", ["gradient_penalty", "r1"])
+def test_no_forward_pass_can_see_weights_that_have_been_updated(make_gan, images, term):
+    """Grappler loses such an order; the same seed then sometimes trains other weights."""
+    gan = make_gan(terms=[term], augment="diff_augment")
     step = tf.function(gan.train_step, autograph=False)
     batch = next(iter(images))
     with context.collect_graphs(optimized=True) as graphs:

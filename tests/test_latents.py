@@ -1,4 +1,4 @@
-"""Seeds: published vectors, and the two implementations against each other."""
+"""Latents of seeds: published vectors, and the two implementations against each other."""
 
 import re
 from pathlib import Path
@@ -30,14 +30,14 @@ def many_seeds() -> np.ndarray:
 
 
 @pytest.mark.parametrize(("counter", "key", "words"), KNOWN_ANSWERS)
-def test_threefry_gives_the_published_words(counter, key, words):
+def test_threefry_returns_the_published_words(counter, key, words):
     as_tf = [tuple(tf.constant([word], tf.int64) for word in pair) for pair in (key, counter)]
     as_numpy = [tuple(np.array([word], np.uint32) for word in pair) for pair in (key, counter)]
     assert tuple(int(x[0]) for x in latents.threefry_2x32(*as_tf)) == words
     assert tuple(int(x[0]) for x in numpy_latents.threefry_2x32(*as_numpy)) == words
 
 
-def test_both_give_the_latents_of_the_documentation():
+def test_both_return_the_latents_of_the_documentation():
     rows = re.findall(r"^\| (\d+) \|((?: -?[\d.]+ \|){5})$", DOC.read_text(), re.MULTILINE)
     assert len(rows) == 4
     for seed, columns in rows:
@@ -52,7 +52,7 @@ def test_tensorflow_and_numpy_agree(jit):
     draw = tf.function(lambda s: latents.latents_from_seeds(s, 65), jit_compile=jit)
     in_tf, in_numpy = draw(seeds).numpy(), numpy_latents.latents_from_seeds(seeds, 65)
     assert in_tf.dtype == in_numpy.dtype == np.float32
-    # Bit for bit with the libraries of today; 1e-6 allows another libm its last bit.
+    # They agree bit for bit with present libraries; 1e-6 allows the last bit of another libm.
     np.testing.assert_allclose(in_tf, in_numpy, rtol=1e-6, atol=1e-6)
 
 
@@ -64,7 +64,7 @@ def test_a_sample_does_not_depend_on_batch_or_length():
 
 
 @pytest.mark.parametrize("latent_dim", [1, 2, 7, 64])
-def test_few_seeds_are_drawn_another_way_to_the_same_bits(latent_dim):
+def test_a_few_seeds_are_drawn_by_other_code_to_the_same_bits(latent_dim):
     seeds = many_seeds()
     together = numpy_latents.latents_from_seeds(seeds, latent_dim)
     pairs = (latent_dim + 1) // 2
@@ -88,7 +88,7 @@ def test_latents_are_standard_normal_and_independent():
     assert abs(neighbors) < 0.04
 
 
-def test_every_seed_has_latents_of_its_own():
+def test_different_seeds_have_different_latents():
     drawn = numpy_latents.latents_from_seeds(many_seeds(), 4)
     assert len(np.unique(drawn, axis=0)) == len(np.unique(many_seeds()))
 
@@ -105,7 +105,7 @@ def test_labels_are_the_seed_modulo_the_classes():
 @pytest.mark.parametrize(
     "seeds", [[-1], [2**63], 0.5, [1.5], "7", [[1]], [2**70], [True], None, [True, 2**70]]
 )
-def test_what_is_no_seed_is_refused(seeds):
+def test_values_that_are_not_seeds_are_refused(seeds):
     with pytest.raises(UsageError, match="Received: seeds="):
         check_seeds(seeds)
     with pytest.raises(UsageError, match="Received: seeds="):
@@ -125,16 +125,16 @@ def test_what_is_no_seed_is_refused(seeds):
         [np.int8(-1), 2**64],
     ],
 )
-def test_an_integer_that_is_no_seed_is_told_the_range(seeds):
+def test_an_integer_out_of_range_is_refused_with_the_range(seeds):
     rule = r"A seed must be at least 0 and below 2\*\*63\. Received: seeds="
     with pytest.raises(UsageError, match=rule):
         check_seeds(seeds)
 
 
-def test_seeds_may_be_one_a_range_or_any_integer_array():
+def test_seeds_may_be_an_integer_a_range_or_any_integer_array():
     for seeds in (3, range(3, 4), [3], np.array([3], np.uint8), np.array([3], object)):
         assert check_seeds(seeds).tolist() == [3]
-    mixed = [np.int8(3), np.uint64(2**63 - 1)]  # which numpy makes a float64 of
+    mixed = [np.int8(3), np.uint64(2**63 - 1)]  # which numpy turns into float64
     for seeds in (mixed, np.array(mixed, object)):
         assert check_seeds(seeds).tolist() == [3, 2**63 - 1]
     assert numpy_latents.latents_from_seeds([], 4).shape == (0, 4)

@@ -41,7 +41,7 @@ def both(name, real, fake):
     return np.asarray(loss.discriminator(real, fake)), np.asarray(loss.generator(real, fake))
 
 
-def test_the_seven_losses_are_there():
+def test_there_are_seven_losses():
     assert {
         "minimax",
         "non_saturating",
@@ -80,7 +80,7 @@ def test_values_at_moderate_and_extreme_logits(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_patch_logits_are_averaged_within_each_sample(name):
+def test_patch_logits_are_averaged_for_each_sample(name):
     rng = np.random.default_rng(0)
     real, fake = rng.normal(size=(2, 3, 4, 5, 1)).astype("float32") * 3
     for mine, expected in zip(both(name, real, fake), by_hand(name, real, fake), strict=True):
@@ -89,8 +89,8 @@ def test_patch_logits_are_averaged_within_each_sample(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("side", [0, 1], ids=["discriminator", "generator"])
-def test_gradients_are_those_of_the_formulas(name, side):
+@pytest.mark.parametrize("method", [0, 1], ids=["discriminator", "generator"])
+def test_gradients_are_those_of_the_formulas(name, method):
     """By both batches, against central differences of the formulas in float64."""
     step = 1e-6
     batches = [np.array([[0.3], [-1.7]]), np.array([[0.1], [1.4]])]
@@ -98,14 +98,14 @@ def test_gradients_are_those_of_the_formulas(name, side):
     with tf.GradientTape() as tape:
         tape.watch(tensors)
         loss = losses.get(name)
-        value = tf.reduce_mean((loss.discriminator, loss.generator)[side](*tensors))
+        value = tf.reduce_mean((loss.discriminator, loss.generator)[method](*tensors))
     gradients = tape.gradient(value, tensors, unconnected_gradients="zero")
     for which, row in np.ndindex(2, 2):
         values = []
         for sign in (1, -1):
             moved = [x.copy() for x in batches]
             moved[which][row] += sign * step
-            values.append(by_hand(name, *moved)[side].mean())
+            values.append(by_hand(name, *moved)[method].mean())
         slope = (values[0] - values[1]) / (2 * step)
         assert float(gradients[which][row, 0]) == pytest.approx(slope, abs=1e-6)
 
@@ -118,10 +118,10 @@ def test_round_trip(name):
     assert losses.get({"name": name, **loss.get_config()}).get_config() == loss.get_config()
 
 
-def test_boundary_is_where_the_loss_has_its_middle():
+def test_the_decision_threshold_is_the_middle_of_the_loss():
     real, fake = (keras.ops.convert_to_tensor([[x]], "float32") for x in (4.0, -2.0))
-    boundaries = {name: float(losses.get(name).decision_threshold(real, fake)) for name in ALL}
-    assert boundaries == {
+    thresholds = {name: float(losses.get(name).decision_threshold(real, fake)) for name in ALL}
+    assert thresholds == {
         "minimax": 0.0,
         "non_saturating": 0.0,
         "hinge": 0.0,
@@ -132,8 +132,29 @@ def test_boundary_is_where_the_loss_has_its_middle():
     }
 
 
-def test_an_unknown_name_is_told_the_nearest():
+def test_an_unknown_name_is_refused_with_the_nearest_one():
     with pytest.raises(UsageError, match=r"Received: 'hing'\. Did you mean 'hinge'\?"):
         losses.get("hing")
     with pytest.raises(UsageError, match=r"'hinge' takes no arguments\. Received: 'margin'"):
         losses.get({"name": "hinge", "margin": 2})
+
+
+def test_lists_of_logits_are_averaged():
+    """Two discriminators, one of patches: each sample's values, then the mean of both."""
+    rng = np.random.default_rng(1)
+    real, fake = ([rng.normal(size=s) for s in ((3, 1), (3, 4, 1))] for _ in range(2))
+    tensors = [[tf.constant(x, tf.float32) for x in logits] for logits in (real, fake)]
+    for name in ALL:
+        loss = losses.get(name)
+        by_numpy = [by_hand(name, r, f) for r, f in zip(real, fake, strict=True)]
+        for method, function in enumerate((loss.discriminator, loss.generator)):
+            expected = (by_numpy[0][method] + by_numpy[1][method]) / 2
+            np.testing.assert_allclose(losses.values(function, *tensors), expected, rtol=1e-5)
+    metrics = losses.accuracies(losses.get("hinge"), *tensors)
+    positive = [(r > 0).reshape(3, -1).mean(1) for r in real]
+    np.testing.assert_allclose(metrics["real_accuracy"], (positive[0] + positive[1]) / 2)
+    negative = [(f < 0).reshape(3, -1).mean(1) for f in fake]
+    np.testing.assert_allclose(metrics["fake_accuracy"], (negative[0] + negative[1]) / 2)
+    means = (real[0].reshape(3, -1).mean(1) + real[1].reshape(3, -1).mean(1)) / 2
+    np.testing.assert_allclose(metrics["real_logits"], means, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(losses.score(tensors[0]), means, rtol=1e-5, atol=1e-7)

@@ -20,8 +20,10 @@ LEAVES |= {"keras_gan.replicas"}
 SERVING_LEAVES = {"serving.errors", "serving.manifest", "serving.seeds"}
 LEAVES |= SERVING_LEAVES
 ALLOWED = {
+    "keras_gan.networks": set(),
     "keras_gan.replicas": set(),
-    "keras_gan.errors": set(),
+    "keras_gan.optimizers": {"keras_gan.schedules"},
+    "keras_gan.errors": {"serving"},
     "keras_gan.spec": set(),
     "keras_gan.registry": set(),
     "keras_gan._version": set(),
@@ -31,7 +33,7 @@ ALLOWED = {
     "keras_gan.losses": set(),
     "keras_gan.schedules": set(),
     "keras_gan.constraints": set(),
-    "keras_gan.terms": {"keras_gan.augment", "keras_gan.schedules", "keras_gan.replicas"},
+    "keras_gan.terms": {"keras_gan.augment", "keras_gan.optimizers", "keras_gan.schedules"},
     "keras_gan.pictures": set(),
     "keras_gan.precision": set(),
     "keras_gan.architectures": {"keras_gan.layers"},
@@ -53,9 +55,11 @@ ALLOWED = {
         "keras_gan.checks",
         "keras_gan.constraints",
         "keras_gan.losses",
+        "keras_gan.optimizers",
         "keras_gan.terms",
         "keras_gan.schedules",
         "keras_gan.latents",
+        "serving",
     },
     "keras_gan.memory": {"keras_gan.games"},
     "keras_gan.recipe": {
@@ -82,6 +86,7 @@ ALLOWED = {
         "keras_gan.checks",
         "keras_gan.files",
         "keras_gan.metrics",
+        "keras_gan.optimizers",
         "keras_gan.pictures",
         "keras_gan.precision",
         "keras_gan.report",

@@ -79,7 +79,7 @@ def short_repr():
     """Output of one process with two devices; importing TensorFlow takes half of its time."""
     program = """
         strategy = replicas.two_devices()
-        names = [replicas.penalty(name) for name in keras_gan.terms.names()]
+        names = [replicas.penalty(name) for name in replicas.terms()]
         def clipping():
             return [keras.optimizers.Adam(1e-3, epsilon=1e-3, global_clipnorm=0.1) for _ in "gd"]
         one_and_two(strategy, 3, clipping, loss=Sum(), terms=names)
@@ -89,7 +89,8 @@ def short_repr():
 
         @tf.function
         def noise():
-            return strategy.run(lambda: gan._noise(tf.zeros((4, 3)), gan._random_seed(0, 0)))
+            real = tf.zeros((4, 3))
+            return strategy.run(lambda: gan.draw_latents(real, gan.random_seed("noise")))
 
         a, b = strategy.experimental_local_results(noise())
         assert np.abs(a - b).min() > 0
@@ -124,7 +125,7 @@ def short_repr():
             moved = [
                 any(np.any(a != b) for a, b in zip(*pair)) for pair in zip(seen, seen[1:])
             ]
-            remembered = [v.value.numpy() for v in gan._memories["le_cam"].values()]
+            remembered = [v.value.numpy() for v in gan.states["le_cam"].values()]
             finite = all(np.isfinite(w).all() for w in [*seen[-1], *remembered])
             finite = finite and len(remembered) == 3
             scales = [

@@ -3,19 +3,19 @@
 from keras_gan.callbacks.collapse import CollapseGuard
 from keras_gan.callbacks.equilibrium import Equilibrium, least_held_out
 from keras_gan.callbacks.evaluation import Evaluation
-from keras_gan.callbacks.learning_rates import (
-    Lowered,
-    learning_rate,
-    lowered_by,
-    optimizers_of,
-    set_learning_rate,
-)
 from keras_gan.callbacks.limits import Limits
 from keras_gan.callbacks.preview import Preview
 from keras_gan.callbacks.progress import Progress
 from keras_gan.callbacks.record import RunWriter
 from keras_gan.callbacks.single_run import SingleRunCallbackList
 from keras_gan.callbacks.state import variables_of
+from keras_gan.optimizers import (
+    Lowered,
+    learning_rate,
+    lowered_by,
+    optimizers_of,
+    set_learning_rate,
+)
 
 __all__ = [
     "CollapseGuard",

@@ -12,10 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gan import metrics, precision
-from keras_gan.callbacks.learning_rates import learning_rate, optimizers_of, set_learning_rate
 from keras_gan.callbacks.state import GameState
 from keras_gan.checkpoints import FiniteWeights
 from keras_gan.errors import UsageError
+from keras_gan.optimizers import learning_rate, optimizers_of, set_learning_rate
 
 
 class CollapseGuard(keras.callbacks.Callback):

@@ -175,13 +175,12 @@ class _Logits:
     """The discriminator's logits in inference mode, one for each sample or pack."""
 
     def __init__(self, gan: Any, batch_size: int = 256):
-        pac = getattr(gan, "pac", 1)
-        self.pac, self.batch_size = pac, max(1, batch_size // pac) * pac
-        packed = gan._packed if pac > 1 else lambda samples: samples
+        packing = gan.packing
+        self.size, self.batch_size = packing.size, max(1, batch_size // packing.size) * packing.size
 
         @tf.function(reduce_retracing=True, autograph=False)
         def logits_of(samples, labels):
-            samples = packed(samples)
+            samples = packing.pack(samples)
             inputs = samples if labels is None else [samples, labels]
             logits = ops.cast(gan.discriminator(inputs, training=False), "float32")
             return tf.reduce_mean(tf.reshape(logits, (tf.shape(logits)[0], -1)), axis=1)
@@ -190,7 +189,7 @@ class _Logits:
 
     def __call__(self, samples: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
         found = []
-        samples = samples[: len(samples) // self.pac * self.pac]
+        samples = samples[: len(samples) // self.size * self.size]
         for start in range(0, len(samples), self.batch_size):
             part = slice(start, start + self.batch_size)
             y = None if labels is None else tf.constant(labels[part], tf.int32)

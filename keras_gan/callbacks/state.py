@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_gan.callbacks.learning_rates import learning_rate, optimizers_of, set_learning_rate
+from keras_gan.optimizers import learning_rate, optimizers_of, set_learning_rate
 
 
 class GameState:
@@ -31,7 +31,7 @@ class GameState:
 def variables_of(gan: Any) -> list[Any]:
     """Returns all variables that a training depends on, without the metrics of an epoch."""
     means = {id(variable) for metric in gan.metrics for variable in metric.variables}
-    found = [*gan.variables, *gan.generator_optimizer.variables, *gan._noise_states()]
+    found = [*gan.variables, *gan.generator_optimizer.variables, *gan.noise_states()]
     found += gan.discriminator_optimizer.variables
     return list(
         {id(variable): variable for variable in found if id(variable) not in means}.values()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import pkgutil
 from typing import Any
 
@@ -36,10 +35,8 @@ def network_names(game: type) -> list[str]:
 
 
 def player_names(game: Any) -> list[str]:
-    """Returns the names of a game's players: `compile` takes an optimizer for each."""
-    suffix = "_optimizer"
-    parameters = inspect.signature(game.compile).parameters
-    return [name.removesuffix(suffix) for name in parameters if name.endswith(suffix)]
+    """Returns the names of a game's players; by default each network is a player of its own."""
+    return list(game.players) or network_names(game)
 
 
 def supplied_arguments(game: type, **values: Any) -> dict[str, Any]:

@@ -1,0 +1,498 @@
+"""The base class of games: everything but the algorithm of a training step."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_gan import augment as augments
+from keras_gan import checks, optimizers, replicas, schedules, terms
+from keras_gan.errors import UsageError
+from keras_gan.games import _averaging, _noise, _states, _terms
+from keras_gan.games._augmentation import Augmentation
+from keras_gan.games._packing import Packing
+from keras_gan.games._sampling import Sampler
+from keras_gan.networks import Network, fields_of
+from serving.seeds import check_seeds
+
+# Keras is not annotated, and what a type checker infers of it is wrong.
+ops: Any = keras.ops
+
+# Arguments of every game, beside those that a subclass defines.
+_SHARED = ("terms", "augment", "ema_half_life", "ema_rampup", "num_classes", "latent_dim", "seed")
+
+
+class Game(keras.Model):
+    """Base class of games, which are Keras models that `fit` trains on real samples.
+
+    A subclass names its players and metrics, passes its networks on, and writes one training step
+    in `step`. Everything else is here: noise, optimizers, moving averages, counters, terms,
+    augmentation, metrics, replicas, saving and sampling.
+
+    Networks are attributes by their names, and their moving averages are `average_NAME`. A network
+    gets the fields (`latents`, `samples`, `labels`, `condition`, ...) that its inputs are named
+    after; if its inputs have no such names, it is called with `latents` or `samples`, and `labels`
+    if the game has classes.
+
+    Class attributes:
+        players: the networks that each player trains, with one optimizer for each player. By
+            default each network is a player.
+        metric_names: names of the metrics that `track` updates.
+        sampled: name of the network that generates samples.
+        averaged: names of the networks that have a moving average.
+
+    Args:
+        networks: built Keras models by name.
+        terms: names or instances of terms that players minimize, see `keras_gan.terms`.
+        augment: None, name or instance of an augmentation, or a callable, see `GAN`.
+        packing: how samples are grouped for the discriminator; by default they are not.
+        ema_half_life: half-life of the moving averages in examples, from 0 up, or a schedule of
+            it; 0 for no averages.
+        ema_rampup: the half-life is at most this share of the examples seen so far.
+        num_classes: number of classes of the labels; 0 if labels are not used.
+        latent_dim: length of the latents; needed only for a subclassed generator.
+        seed: seed of all noise in training, a whole number from 0 up.
+        **kwargs: `name`, `dtype` and other arguments of `keras.Model`.
+
+    Raises:
+        UsageError: networks that do not fit the game, or an argument out of range.
+    """
+
+    players: Mapping[str, tuple[str, ...]] = {}
+    metric_names: tuple[str, ...] = ()
+    sampled = "generator"
+    averaged: tuple[str, ...] = ("generator",)
+
+    def __init__(
+        self,
+        networks: Mapping[str, keras.Model],
+        /,
+        *,
+        terms: Any = (),
+        augment: Any = None,
+        packing: Packing | None = None,
+        ema_half_life: float | schedules.Schedule = 10_000,
+        ema_rampup: float = 0.05,
+        num_classes: int = 0,
+        latent_dim: int | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        checks.whole_number("num_classes", num_classes, least=0)
+        checks.whole_number("seed", seed, least=0)
+        checks.number("ema_half_life", ema_half_life, least=0)
+        checks.number("ema_rampup", ema_rampup, least=0, above=True)
+        self.terms = _terms.named(terms)
+        self.augment = augments.get(augment)
+        self.ema_half_life, self.ema_rampup = ema_half_life, float(ema_rampup)
+        self.num_classes, self.seed = int(num_classes), int(seed)
+        if not self.players:
+            self.players = {name: (name,) for name in networks}
+        self._add_networks(networks, latent_dim, packing or Packing())
+        for name in self.averaged:
+            live = getattr(self, name)
+            average = _averaging.copy_of(live, name) if ema_half_life else live
+            setattr(self, f"average_{name}", average)
+        # Counters of its own: an optimizer's stands still when a loss scale is halved.
+        self.iteration = self._counter("iteration")
+        self.examples_seen = self._counter("examples_seen")
+        self.evaluation_step = self._counter("evaluation_step")
+        self.augmentation = Augmentation(self.augment, self.sample_shape, self.examples_seen)
+        initial = {name: term.initial_state() for name, term in self.terms.items()}
+        if isinstance(self.augment, augments.Augment):
+            initial["augment"] = self.augment.initial_state()
+        self.states = {name: _states.create(self, name, state) for name, state in initial.items()}
+        self.augmentation.variables = self.states.get("augment", {})
+        self._training_metrics = [*_terms.metric_names(self.terms), *self.augmentation.metric_names]
+        measured = (*self.metric_names, *self._training_metrics)
+        self._trackers = {name: _Mean(name) for name in measured}
+        self._objectives = _terms.Objectives(self.terms, self.states, self._trackers)
+        self._samplers: dict[bool, Any] = {}
+        self.built = True  # the networks are: nothing is left for the first batch to build
+
+    def _add_networks(self, models: Mapping[str, Any], latent_dim: Any, packing: Packing) -> None:
+        """Keeps the networks by name and checks what can be checked before the first step."""
+        checks.named_networks(models, (self.sampled, *self.averaged))
+        labels = ("labels",) if self.num_classes else ()
+        self.networks: dict[str, Network] = {}
+        for role, model in models.items():
+            checks.network(role, model)
+            setattr(self, role, model)
+            first, output = (
+                ("latents", "samples") if role == self.sampled else ("samples", "logits")
+            )
+            self.networks[role] = Network(role, model, (first, *labels), output)
+        generator = self.networks[self.sampled]
+        self.latent_dim = checks.latent_dim(generator, latent_dim)
+        fields = {
+            "latents": keras.KerasTensor((None, self.latent_dim), "float32"),
+            "labels": keras.KerasTensor((None,), "int32"),
+        }
+        outputs = {self.sampled: generator.describe(fields)}
+        self.sample_shape = checks.sample_shape(outputs[self.sampled])
+        self.packing = packing.of(self.sample_shape)
+        fields["samples"] = keras.KerasTensor((None, *self.packing.shape), "float32")
+        for role, network in self.networks.items():
+            if role != self.sampled:
+                outputs[role] = network.describe(fields)
+        self.check_networks(outputs)
+        for role, network in self.networks.items():
+            if any(role in term.second_order for term in self.terms.values()):
+                checks.second_derivative(role, network.model)
+        spec = terms.GameSpec(
+            tuple(self.players), self.networks, outputs, self.sample_shape, self.num_classes
+        )
+        for term in self.terms.values():
+            terms.check(term, spec)
+
+    def check_networks(self, outputs: Mapping[str, Mapping[str, Any]]) -> None:
+        """Raises a `UsageError` if the networks do not fit the game; for subclasses.
+
+        Args:
+            outputs: symbolic outputs by name, for each network.
+        """
+
+    def _counter(self, name: str):
+        return self.add_weight(
+            name=name,
+            shape=(),
+            dtype="int64",
+            initializer="zeros",
+            trainable=False,
+            aggregation="only_first_replica",
+        )
+
+    def count(self, name: str) -> int:
+        """Returns the value of a counter, "iteration" or "examples_seen"."""
+        return int(getattr(self, name).value.numpy())
+
+    # ---------------------------------------------------------------- optimizers
+
+    def compile(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, *given: Any, **arguments: Any
+    ) -> None:
+        """Sets the optimizer of each player.
+
+        Args:
+            *given: optimizers in the order of the players; or by name, `PLAYER_optimizer`. Each is
+                a Keras optimizer, its name or its config; by default `Adam(2e-4, beta_1=0.5)`.
+            **arguments: `jit_compile`, `steps_per_execution` and `run_eagerly` of
+                `keras.Model.compile`.
+
+        Raises:
+            UsageError: one optimizer for two players, an argument that a game cannot use, or one
+                that Keras cannot run under the distribution strategy.
+        """
+        models = {p: [getattr(self, name) for name in ns] for p, ns in self.players.items()}
+        made, compiled = optimizers.for_players(type(self).__name__, models, given, arguments)
+        super().compile(optimizer=None, **compiled)
+        for player, optimizer in made.items():
+            setattr(self, f"{player}_optimizer", optimizer)
+            optimizers.prepare(optimizer, self.weights_of(player), self.examples_seen.value)
+        self._compile_arguments = compiled
+
+    def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
+        # Under a strategy, Keras would build what is built already, with a batch that it cannot
+        # make on several workers (keras issue 20585).
+        return
+
+    def weights_of(self, player: str) -> list[Any]:
+        """Returns the variables that a player trains."""
+        networks = [getattr(self, network) for network in self.players[player]]
+        return [variable for network in networks for variable in network.trainable_variables]
+
+    def minimize(self, player: str, loss: Any, tape: tf.GradientTape) -> None:
+        """Updates the weights of a player by one step of its optimizer.
+
+        Args:
+            player: name of the player.
+            loss: scalar, the mean over this replica's batch.
+            tape: tape that has recorded the loss.
+        """
+        optimizer = getattr(self, f"{player}_optimizer")
+        optimizers.apply(optimizer, tape, loss, self.weights_of(player))
+
+    def sum_of_terms(self, context: terms.StepContext) -> Any:
+        """Returns the sum of the terms of a player, each times its weight; updates their states.
+
+        Args:
+            context: what the terms see of the step.
+        """
+        return self._objectives.total(context, self.examples_seen.value)
+
+    # ---------------------------------------------------------------- steps
+
+    def step(self, batch: dict[str, Any]) -> None:
+        """Runs one training step of the algorithm; a subclass defines it.
+
+        Args:
+            batch: fields of the data by name: `samples`, and the others that networks or terms
+                ask for.
+        """
+        raise NotImplementedError
+
+    def evaluation(self, batch: dict[str, Any]) -> None:
+        """Updates the metrics on one batch without training; a subclass may define it."""
+        raise UsageError(
+            f"{type(self).__name__} has no evaluation: train it without validation_data. "
+            "Received: a batch to evaluate"
+        )
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Runs `step` on a batch, updates averages and counters, and returns the metrics."""
+        batch = self.batch_of(data)
+        size = tf.cast(tf.shape(batch["samples"])[0], "int64") * replicas.count()
+        self.step(batch)
+        self.examples_seen.assign_add(size)
+        for name in self.averaged:
+            average, live = self._average_of(name), getattr(self, name)
+            if average is not live:
+                _averaging.update(
+                    *(average, live, size, self.examples_seen.value),
+                    *(self.ema_half_life, self.ema_rampup),
+                )
+        self.iteration.assign_add(1)
+        return replicas.as_results(self.get_metrics_result())
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """Runs `evaluation` on a batch and returns the metrics."""
+        self.evaluation(self.batch_of(data))
+        self.evaluation_step.assign_add(1)
+        # Terms are for training; a 0.0 beside a validation loss would be read as a value.
+        results = self.get_metrics_result()
+        kept = {n: value for n, value in results.items() if n not in self._training_metrics}
+        return replicas.as_results(kept)
+
+    def make_train_function(self, force: bool = False):
+        old = None if force else self.train_function
+        super().make_train_function(force)
+        if self.train_function is not old and replicas.spans_processes(self.distribute_strategy):
+            self.train_function = replicas.by_name(self.train_function)
+
+    def make_test_function(self, force: bool = False):
+        old = None if force else self.test_function
+        super().make_test_function(force)
+        if self.test_function is not old and replicas.spans_processes(self.distribute_strategy):
+            self.test_function = replicas.by_name(self.test_function)
+
+    # ---------------------------------------------------------------- noise
+
+    def random_seed(self, purpose: str, index: Any = 0):
+        """Returns two integers for stateless random operations.
+
+        They are a function of the game's seed, the purpose, the replica, the iteration and an
+        index, so that there is no state to save.
+
+        Args:
+            purpose: any name; different purposes get different numbers.
+            index: number within the training step, such as that of a discriminator step.
+        """
+        return _noise.seed_of(self.seed, purpose, self.iteration.value, index)
+
+    def draw_latents(self, samples: Any, seed: Any):
+        """Returns standard normal latents `(batch, latent_dim)`, as many as there are samples."""
+        return _noise.normal((tf.shape(samples)[0], self.latent_dim), seed)
+
+    # ---------------------------------------------------------------- metrics
+
+    def track(self, **values: Any) -> None:
+        """Adds values, or those of each sample, to the means of metrics by name."""
+        for name, value in values.items():
+            self._trackers[name].update_state(value)
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return list(self._trackers.values())
+
+    def reset_metrics(self) -> None:
+        self.evaluation_step.assign(0)  # every evaluation begins with the same noise
+        super().reset_metrics()
+
+    # ---------------------------------------------------------------- data
+
+    @property
+    def data_spec(self) -> checks.DataSpec:
+        """The data that the game needs."""
+        asked = {name: f"term {key!r}" for key, t in self.terms.items() for name in t.fields}
+        for role, network in self.networks.items():
+            asked |= dict.fromkeys(network.fields, role)
+        for name in ("latents", "samples", *(["labels"] if self.num_classes else [])):
+            asked.pop(name, None)
+        return checks.DataSpec(self.sample_shape, self.num_classes, asked)
+
+    def batch_of(self, data: Any) -> dict[str, Any]:
+        """Returns the fields of a batch that the game uses, by name."""
+        fields, spec = fields_of(data), self.data_spec
+        batch = {name: fields[name] for name in ("samples", *spec.asked) if name in fields}
+        if self.num_classes:
+            if "labels" not in fields:
+                raise UsageError(
+                    f"A conditional game of {self.num_classes} classes needs batches (x, y). "
+                    "Received: x alone"
+                )
+            batch["labels"] = ops.cast(fields["labels"], "int32")
+        return batch
+
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
+        """Trains as `keras.Model.fit` does, after a check of the data.
+
+        The check reads the first batch of a data set, which is started once for it.
+
+        Raises:
+            UsageError: fields that are missing, samples of a wrong type, shape or range, NaN among
+                them, labels out of range, or batches that do not divide into the game's steps.
+        """
+        batch_size: Any = kwargs.get("batch_size") or (args[0] if args else None) or 32
+        spec = self.data_spec
+        checks.data(x, y, spec, batch_size)
+        validation = kwargs.get("validation_data")
+        if validation is not None:
+            pair = validation if isinstance(validation, tuple) else (validation, None)
+            whole = dataclasses.replace(spec, multiple=1)
+            checks.data(pair[0], pair[1] if len(pair) > 1 else None, whole)
+        streams = (tf.data.Dataset, tf.distribute.DistributedDataset)
+        if isinstance(x, streams) and len(args) < 7:
+            kwargs.setdefault("shuffle", False)  # Keras warns of its own default otherwise
+        return super().fit(x, y, *args, **kwargs)
+
+    # ---------------------------------------------------------------- samples
+
+    def call(self, inputs: Any, training: bool = False):
+        """Returns the averaged generator's output of its inputs."""
+        return self.average(self.sampled).model(inputs, training=training)
+
+    def generate(
+        self,
+        seeds: Sequence[int] | range | np.ndarray,
+        labels: Sequence[int] | int | np.ndarray | None = None,
+        truncation: float = 1.0,
+        average: bool = True,
+        batch_size: int = 64,
+        **given: Any,
+    ) -> np.ndarray:
+        """Generates the samples that seeds name.
+
+        A seed names the same sample here, in an exported SavedModel, in onnxruntime, and in a
+        batch of any size (see docs/seeds.md).
+
+        Args:
+            seeds: whole numbers from 0 to 2^63 - 1, one for each sample.
+            labels: class ids, one for each sample or one for all. By default, in a conditional
+                game, the seed modulo the number of classes.
+            truncation: factor of the latents, from 0 up. Below 1 samples are more typical and
+                less varied.
+            average: use the averaged generator rather than the live one.
+            batch_size: number of samples that are computed together.
+            **given: other fields that the generator asks for, one row for each sample, such as
+                `condition`.
+
+        Returns:
+            Samples as a float32 array `(len(seeds), ...)`, of the kind and range of the data. If
+            nothing bounds the generator (`r3gan` ends without tanh) they may leave the range;
+            clip them: `np.clip(samples, -1, 1)`.
+
+        Raises:
+            UsageError: a seed, label, or truncation out of range, labels without classes, or a
+                field that is missing.
+        """
+        sampler = self.sampler(average)
+        return sampler.generate(check_seeds(seeds), labels, truncation, batch_size, given)
+
+    def sampler(self, average: bool) -> Sampler:
+        """Returns the graph of the generator in inference mode, for any batch size.
+
+        Args:
+            average: use the averaged generator rather than the live one.
+        """
+        if average not in self._samplers:
+            name = self.sampled
+            generator = self.average(name) if average else self.networks[name]
+            self._samplers[average] = Sampler(
+                generator, self.latent_dim, self.num_classes, self.sample_shape
+            )
+        return self._samplers[average]
+
+    def average(self, name: str) -> Network:
+        """Returns the moving average of a network; the network itself if it has none."""
+        network = self.networks[name]
+        return network.with_model(self._average_of(name)) if name in self.averaged else network
+
+    def _average_of(self, name: str) -> Any:
+        return getattr(self, f"average_{name}")
+
+    # ---------------------------------------------------------------- saving
+
+    def noise_states(self) -> list[Any]:
+        """Returns the states of layers that draw random numbers, such as Dropout.
+
+        Keras does not save them.
+        """
+        models = [getattr(self, name) for name in self.networks]
+        models += [self._average_of(name) for name in self.averaged]
+        return [
+            generator.state
+            for model in models
+            for layer in model._flatten_layers()
+            for generator in getattr(layer, "_seed_generators", ())
+        ]
+
+    def save_own_variables(self, store: Any) -> None:
+        super().save_own_variables(store)
+        for i, state in enumerate(self.noise_states()):
+            store[f"noise_{i}"] = ops.convert_to_numpy(state)
+
+    def load_own_variables(self, store: Any) -> None:
+        for i, state in enumerate(self.noise_states()):
+            state.assign(store[f"noise_{i}"])
+        names = list(store.keys())  # of an HDF5 group, which is no dictionary
+        super().load_own_variables({n: store[n] for n in names if not n.startswith("noise_")})
+
+    def argument(self, name: str) -> Any:
+        """Returns an argument of the constructor; by default the attribute of its name."""
+        return list(self.terms.values()) if name == "terms" else getattr(self, name)
+
+    def get_config(self) -> dict[str, Any]:
+        serialize = keras.saving.serialize_keras_object
+        names = dict.fromkeys((*_own_arguments(type(self)), *_SHARED))
+        return {"name": self.name} | {name: serialize(self.argument(name)) for name in names}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Game:
+        deserialize = keras.saving.deserialize_keras_object
+        make: Any = cls  # a subclass names its networks
+        return make(**{name: deserialize(value, custom_objects) for name, value in config.items()})
+
+    def get_compile_config(self) -> dict[str, Any]:
+        names = [f"{player}_optimizer" for player in self.players]
+        serialized = {name: keras.optimizers.serialize(getattr(self, name)) for name in names}
+        return serialized | self._compile_arguments
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        # Optimizers are built by compile, so that their saved moments find their places.
+        self.compile(**config)
+
+
+def _own_arguments(game: type[Game]) -> list[str]:
+    """Returns the names of the constructor's arguments that subclasses of `Game` define."""
+    classes = [cls for cls in game.__mro__[: game.__mro__.index(Game)] if "__init__" in vars(cls)]
+    parameters = [
+        parameter
+        for cls in classes
+        for parameter in list(inspect.signature(cls.__init__).parameters.values())[1:]
+    ]
+    return [each.name for each in parameters if each.kind != each.VAR_KEYWORD]
+
+
+class _Mean(keras.metrics.Mean):
+    """A mean that is NaN as long as there are no values, as those of a lazy term may be."""
+
+    def result(self):
+        return ops.where(ops.equal(self.count, 0), math.nan, super().result())

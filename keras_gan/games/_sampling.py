@@ -1,0 +1,75 @@
+"""Sampling from the generator of a game."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_gan import checks, latents
+from keras_gan.networks import Network
+
+# Keras is not annotated, and what a type checker infers of it is wrong.
+ops: Any = keras.ops
+
+
+class Sampler:
+    """A generator in inference mode, as a graph for any batch size.
+
+    Called with tensors in the order of `fields`, it returns float32 samples.
+
+    Args:
+        network: the generator.
+        latent_dim: length of the latents.
+        num_classes: number of classes of the labels.
+        sample_shape: shape of a sample.
+    """
+
+    def __init__(self, network: Network, latent_dim: int, num_classes: int, sample_shape: tuple):
+        self.latent_dim, self.sample_shape = latent_dim, sample_shape
+        first = tuple(name for name in ("latents", "labels") if name in network.fields)
+        self.fields = (*first, *(name for name in network.fields if name not in first))
+        self.num_classes = num_classes if "labels" in self.fields else 0
+
+        @tf.function(input_signature=self._signature(network), autograph=False)
+        def sample(*inputs):
+            outputs = network(dict(zip(self.fields, inputs, strict=True)), training=False)
+            return ops.cast(outputs["samples"], "float32")
+
+        self._graph = sample
+
+    def _signature(self, network: Network) -> list[tf.TensorSpec]:
+        specs = {
+            "latents": tf.TensorSpec((None, self.latent_dim), tf.float32),
+            "labels": tf.TensorSpec((None,), tf.int32),
+        }
+        tensors = getattr(network.model, "inputs", None) or ()
+        for name, tensor in zip(network.fields, tensors, strict=False):
+            specs.setdefault(name, tf.TensorSpec(tensor.shape, tensor.dtype))
+        return [specs[name] for name in self.fields]
+
+    def __call__(self, *inputs: Any) -> Any:
+        return self._graph(*inputs)
+
+    def generate(
+        self, seeds: np.ndarray, labels: Any, truncation: float, batch_size: int, given: dict
+    ) -> np.ndarray:
+        """Returns the samples that seeds name; arguments as of `Game.generate`."""
+        checks.number("truncation", truncation, least=0)
+        checks.whole_number("batch_size", batch_size, least=1)
+        classes = checks.labels(labels, seeds, self.num_classes)
+        asked = tuple(name for name in self.fields if name not in ("latents", "labels"))
+        fields = checks.given_fields(given, asked, len(seeds))
+        if classes is not None:
+            fields["labels"] = classes.astype("int32")
+        samples = [np.zeros((0, *self.sample_shape), "float32")]
+        for start in range(0, len(seeds), batch_size):
+            part = slice(start, start + batch_size)
+            now = {name: tf.constant(field[part]) for name, field in fields.items()}
+            if "latents" in self.fields:
+                z = latents.latents_from_seeds(seeds[part], self.latent_dim)
+                now["latents"] = z * truncation
+            samples.append(self._graph(*(now[name] for name in self.fields)).numpy())
+        return np.concatenate(samples)

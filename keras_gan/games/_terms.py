@@ -1,0 +1,89 @@
+"""The terms of a game: names, states, metrics, and their sum in a player's loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_gan import schedules, terms
+from keras_gan.errors import UsageError
+from keras_gan.games import _states
+
+# Keras is not annotated, and what a type checker infers of it is wrong.
+ops: Any = keras.ops
+
+
+def named(given: Any) -> dict[str, terms.Term]:
+    """Returns terms by the names of their metrics; a second R1 is called `r1_2`."""
+    if not isinstance(given, (list, tuple)):
+        raise UsageError(f"`terms` must be a list. Received: terms={given!r}")
+    found: dict[str, terms.Term] = {}
+    for term in map(terms.get, given):
+        base = name = terms.name_of(term)
+        count = 1
+        while name in found:
+            count += 1
+            name = f"{base}_{count}"
+        found[name] = term
+    return found
+
+
+def metric(name: str, player: str) -> str:
+    """Returns the name of a term's metric, which names the player unless it is a discriminator."""
+    return name if player == "discriminator" else f"{player}_{name}"
+
+
+def metric_names(found: Mapping[str, terms.Term]) -> list[str]:
+    """Returns the names of the metrics of all terms."""
+    return [metric(name, player) for name, term in found.items() for player in term.players]
+
+
+class Objectives:
+    """Terms of a game with their states and metrics.
+
+    Args:
+        found: terms by name.
+        states: variables of the states, for each term.
+        trackers: metrics by name.
+    """
+
+    def __init__(self, found: Mapping[str, terms.Term], states: Mapping, trackers: Mapping):
+        self.terms, self.states, self.trackers = found, states, trackers
+
+    def total(self, context: terms.StepContext, examples_seen: Any) -> Any:
+        """Returns the sum of the terms of the player whose step it is, each times its weight.
+
+        Args:
+            context: what the terms see of the step.
+            examples_seen: number of examples, by which schedules of weights go.
+        """
+        total = 0.0
+        for name, term in self.terms.items():
+            if context.player not in term.players:
+                continue
+            variables = self.states[name]
+            value, state, due = _mean(term, context, _states.values(variables))
+            _states.assign(variables, state)
+            weight = schedules.now(term.weight_on(context.player), examples_seen)
+            total += weight * term.interval * value
+            self.trackers[metric(name, context.player)].update_state(value, sample_weight=due)
+        return total
+
+
+def _mean(term: terms.Term, context: terms.StepContext, state: dict) -> tuple[Any, dict, Any]:
+    """Returns the mean of a term, its new state, and 1.0 if it is due in this step, else 0.0."""
+    if term.interval == 1:
+        values, state = term(context, state)
+        return ops.mean(values), state, 1.0
+    due = tf.equal(context.step % term.interval, 0)
+
+    def compute():
+        # Forward passes of its own inside the branch: nothing is computed when it is not due.
+        values, new = term(context.with_own_passes(), state)
+        return ops.mean(values), {name: tf.cast(new[name], state[name].dtype) for name in state}
+
+    value, state = tf.cond(due, compute, lambda: (tf.zeros(()), state))
+    return value, state, tf.cast(due, "float32")

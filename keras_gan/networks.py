@@ -1,0 +1,150 @@
+"""Networks of a game: the fields that their inputs ask for, and their outputs by name."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+# Names of inputs by which a network is recognized as one that asks for fields by name.
+FIELDS = ("latents", "samples", "labels", "condition", "mask")
+_AUTOMATIC = re.compile(r"(keras_tensor|input_layer|input)(_\d+)?(CLONE)*")
+
+# Keras is not annotated, and what a type checker infers of it is wrong.
+ops: Any = keras.ops
+
+
+class Network:
+    """A built Keras model, called with the fields of a batch, that returns its outputs by name.
+
+    A Functional model whose inputs are named after fields gets the fields of these names. Any
+    other model is called by position.
+
+    Args:
+        role: name of the network in its game, such as "generator".
+        model: the model.
+        positional: fields of the inputs of a model that is called by position, in their order.
+        output: name of the output of a model that returns a tensor or a list of tensors.
+    """
+
+    def __init__(self, role: str, model: keras.Model, positional: tuple[str, ...], output: str):
+        self.role, self.model, self.output = role, model, output
+        self.output_names: tuple[str, ...] = (output,)  # until `describe` has seen them
+        names = input_names(model)
+        self.by_name = (
+            bool(names)
+            and any(name in FIELDS for name in names)
+            and not any(_AUTOMATIC.fullmatch(name) for name in names)
+        )
+        if self.by_name or not names:
+            self.fields = names or positional
+        else:  # as many as there are; those beyond the known positions ask for their own names
+            self.fields = (*positional[: len(names)], *names[len(positional) :])
+        # A Functional model warns of inputs in another structure than that of its own.
+        structure = getattr(model, "_inputs_struct", None)
+        self._keys = tuple(structure) if isinstance(structure, dict) else None
+        self._listed = isinstance(structure, (list, tuple)) or len(self.fields) > 1
+
+    def with_model(self, model: keras.Model) -> Network:
+        """Returns a network of the same inputs and outputs that another model computes."""
+        other = copy.copy(self)
+        other.model = model
+        return other
+
+    def inputs(self, fields: Mapping[str, Any]) -> Any:
+        """Returns the model's inputs as it takes them: a tensor, a list or a dictionary."""
+        found = [fields[name] for name in self.fields]
+        if self._keys is not None:
+            return dict(zip(self._keys, found, strict=True))
+        return found if self._listed else found[0]
+
+    def outputs(self, returned: Any) -> dict[str, Any]:
+        """Returns what the model has returned as a dictionary."""
+        return dict(returned) if isinstance(returned, Mapping) else {self.output: returned}
+
+    def __call__(self, fields: Mapping[str, Any], training: bool) -> dict[str, Any]:
+        return self.outputs(self.model(self.inputs(fields), training=training))
+
+    def describe(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the outputs by name as symbolic tensors, of inputs given as such."""
+        specs = getattr(self.model, "inputs", None)
+        given = dict(zip(self.fields, specs, strict=True)) if specs else fields
+        outputs = self.outputs(self.model.compute_output_spec(self.inputs(given)))
+        self.output_names = tuple(outputs)
+        return outputs
+
+
+def input_names(model: keras.Model) -> tuple[str, ...]:
+    """Returns the names of a Functional or Sequential model's inputs; of others, nothing."""
+    structure = getattr(model, "_inputs_struct", None)
+    if isinstance(structure, dict):
+        return tuple(structure)
+    return tuple(tensor.name for tensor in getattr(model, "inputs", None) or ())
+
+
+def as_float32(outputs: dict[str, Any]) -> dict[str, Any]:
+    """Returns outputs with all floating tensors, also those in lists, in float32."""
+    return {name: keras.tree.map_structure(_as_float32, value) for name, value in outputs.items()}
+
+
+def stop_gradient(outputs: Any) -> Any:
+    """Returns a tensor, or a list of them, as constants for the gradient."""
+    return keras.tree.map_structure(ops.stop_gradient, outputs)
+
+
+def _as_float32(tensor):
+    floating = keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
+    return ops.cast(tensor, "float32") if floating else tensor
+
+
+def update_power_iteration(model: keras.Model) -> None:
+    """Updates, once in a training step, the state that the model's forward passes only read.
+
+    A layer that has such a state defines a method `update_power_iteration()`, see
+    `keras_gan.layers.SpectralNormalization`.
+    """
+    for layer in model._flatten_layers():
+        update = getattr(layer, "update_power_iteration", None)
+        if update is not None:
+            update()
+
+
+# ------------------------------------------------------------------------ values of outputs
+
+
+def mean_per_sample(values):
+    """Returns the means over all axes but the first, `(batch,)`."""
+    axes = tuple(range(1, len(values.shape)))
+    return ops.mean(values, axis=axes) if axes else values
+
+
+def mean_over_outputs(function: Callable, *outputs: Any):
+    """Returns a function of outputs, which is the mean of its values where they are lists.
+
+    Args:
+        function: from tensors to a tensor, whose shape must not depend on which element it gets.
+        *outputs: tensors, or lists of equally many tensors, such as the logits of a multi-scale
+            discriminator.
+    """
+    if not isinstance(outputs[0], (list, tuple)):
+        return function(*outputs)
+    values = [function(*each) for each in zip(*outputs, strict=True)]
+    return sum(values[1:], values[0]) / len(values)
+
+
+# ------------------------------------------------------------------------ fields of the data
+
+
+def fields_of(data: Any) -> dict[str, Any]:
+    """Returns a batch by the names of its fields.
+
+    A dictionary holds them by name, `x` is `samples`, and `(x, y)` is `samples, labels`.
+    """
+    parts = data if isinstance(data, tuple) else (data,)
+    fields = dict(parts[0]) if isinstance(parts[0], Mapping) else {"samples": parts[0]}
+    if len(parts) > 1 and parts[1] is not None:
+        fields["labels"] = parts[1]
+    return fields
