@@ -11,12 +11,12 @@ from keras_gan import run as runs
 
 def test_a_recipe_accepts_the_metrics_that_a_comparison_computes():
     for name in ("sliced_wasserstein", "frechet_distance", "kernel_distance"):
-        assert recipe.Evaluation(metric=name).metric == name
+        assert recipe.EvaluationSection(metric=name).metric == name
     others = list(metrics.training_metrics())
     assert others[:3] == ["sliced_wasserstein", "frechet_distance", "kernel_distance"]
     others = [name for name in others if name != "spread_ratio"]
     assert set(others[3:]) == {"precision", "recall", "density", "coverage"}
-    assert recipe.Evaluation(others=others).others == others
+    assert recipe.EvaluationSection(others=others).others == others
     with pytest.raises(UsageError, match=r"evaluation\.metric: .*one of sliced_w.*: 'recall'"):
         recipe.load("gaussians-8", ["evaluation.metric=recall"])
     with pytest.raises(UsageError, match=r"evaluation\.others.*: .*must be one of .*: 'fid'"):
@@ -51,7 +51,7 @@ def test_a_metric_is_one_class(sets, monkeypatch):
         metrics.evaluate(images, images, "pixels", 9, metrics="spread-ratio", **options)
     compare = metrics.Comparison(real, others=["spread_ratio"], extractor=lambda x: (x, None))
     assert compare(generated)["spread_ratio"] == expected
-    assert recipe.Evaluation(others=["spread_ratio"]).others == ["spread_ratio"]
+    assert recipe.EvaluationSection(others=["spread_ratio"]).others == ["spread_ratio"]
     with pytest.raises(UsageError, match=r"must be one of .*Received: metric='spread_ratio'"):
         metrics.Comparison(real, "spread_ratio")  # neither high nor low is better
     assert metrics.names()["spread_ratio"] == "Ratio of standard deviations"
