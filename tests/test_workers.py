@@ -89,7 +89,8 @@ def short_repr():
 
         @tf.function
         def noise():
-            return strategy.run(lambda: gan.draw_latents(tf.zeros((4, 3)), gan.random_seed("noise")))
+            seed = lambda: gan.random_seed("noise")
+            return strategy.run(lambda: gan.draw_latents(tf.zeros((4, 3)), seed()))
 
         a, b = strategy.experimental_local_results(noise())
         assert np.abs(a - b).min() > 0
