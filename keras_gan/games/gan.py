@@ -184,8 +184,9 @@ class GAN(Game):
             loss = ops.mean(values)
             objective = loss + self.sum_of_terms(context)
         self.minimize("discriminator", objective, tape)
-        for weight in self.discriminator.trainable_variables if self.constraint else ():
-            weight.assign(self.constraint(weight))
+        if self.constraint is not None:
+            for weight in self.discriminator.trainable_variables:
+                weight.assign(self.constraint(weight))
 
         # An adaptive augmentation follows the discriminator's margins on real samples.
         margins = losses.margins(self.adversarial_loss, real_logits, fake_logits)
@@ -207,9 +208,8 @@ class GAN(Game):
     def evaluation(self, batch: dict[str, Any]) -> None:
         """Updates the metrics with the averaged generator, both networks in inference mode."""
         loss, real = self.adversarial_loss, self.packing.whole(batch["samples"])
-        latents = self.draw_latents(
-            real, self.random_seed("evaluation", self.evaluation_step.value)
-        )
+        seed = self.random_seed("evaluation", self.evaluation_step.value)
+        latents = self.draw_latents(real, seed)
         fake = self.average("generator")(batch | {"latents": latents}, training=False)["samples"]
         real_logits, fake_logits = self.logits(real, batch), self.logits(fake, batch)
         d_loss = ops.mean(losses.values(loss.discriminator, real_logits, fake_logits))
