@@ -73,7 +73,7 @@ class GAN(Game):
         latent_dim: length of the latents; needed only for a subclassed generator, from whose
             inputs it cannot be read.
         seed: seed of all noise in training. Noise is a function of the seed, the replica and the
-            step, so that there is no state to save.
+            step, so that no state needs saving.
         **kwargs: `name`, `dtype` and other arguments of `keras.Model`.
 
     Raises:
