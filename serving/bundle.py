@@ -89,6 +89,8 @@ class Bundle:
             Port.from_json(port) for port in self.manifest["outputs"]
         )
         self._output_names = [port.name for port in self.outputs]
+        self._shapes = [port.shape for port in self.outputs]
+        self._first_input = self.inputs.ports[0].name
         first = self.outputs[0]
         self.kind, self.shape, self.meta = first.kind, first.shape, first.meta
         limits = first.meta.get("value_range") or kinds.get(first.kind).value_range
@@ -247,11 +249,9 @@ class Bundle:
             raise UsageError(
                 f"{self.file} must run in onnxruntime. Received: {str(self.path)!r} ({line})"
             ) from error
-        for feed in feeds.values():
-            count = len(feed)
-            break
-        for port, output in zip(self.outputs, outputs, strict=True):
-            if output.shape != (count, *port.shape) and not _fits(port, output.shape, count):
+        count = len(feeds[self._first_input])
+        for port, shape, output in zip(self.outputs, self._shapes, outputs):  # noqa: B905 - fast
+            if output.shape != (count, *shape) and not _fits(port, output.shape, count):
                 raise UsageError(
                     f"{self.file} must return {port.name} of the shape in the manifest. "
                     f"Received: {str(self.path)!r} with {port.name} of {output.shape}"

@@ -101,7 +101,8 @@ class Request:
         Raises:
             HTTPError: the body is not JSON, or its content type names another format.
         """
-        if self.media_type:
+        content_type = self.headers.get(b"content-type")
+        if content_type is not None and content_type != JSON and self.media_type:
             raise HTTPError(
                 415,
                 "The body must be application/json. "

@@ -106,7 +106,10 @@ class Inputs:
         self.constants = tuple(p for p in ports if p.fill == "constant")
         self.normal = tuple(p for p in ports if p.fill == "normal")
         self.classes = next((p for p in ports if p.fill == "class"), None)
+        self.drawn = tuple(p.name for p in ports if p.fill in ("normal", "uniform"))
         self._is_dynamic = any(p.is_dynamic for p in ports)
+        # False if seeds and labels suffice.
+        self.needs_arrays = bool(self.given) or self._is_dynamic
 
     def fill(
         self,
@@ -181,8 +184,9 @@ class Inputs:
         port = self.classes
         if port is None:
             raise UsageError("This network has no input of classes. Received: labels")
-        frequencies = port.meta.get("frequencies")
-        return classes_from_seeds(seeds, port.num_classes, frequencies, port.stream)
+        return classes_from_seeds(
+            seeds, port.meta["num_classes"], port.meta.get("frequencies"), port.stream
+        )
 
     def check_given(
         self, given: Mapping[str, Any] | None, count: int | None = None

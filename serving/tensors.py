@@ -44,18 +44,24 @@ class TensorInputs:
         self._check_names(tensors)
         if "seeds" in tensors:
             self.seeds = check_column("seeds", tensors["seeds"])
-        others = {n: x for n, x in tensors.items() if n in inputs.by_name}
-        labels = None if inputs.classes is None else others.pop(inputs.classes.name, None)
-        arrays = {name: self._read(inputs.by_name[name], x) for name, x in others.items()}
-        counts = [len(x) for x in arrays.values()]
-        counts += [] if labels is None else [len(np.atleast_1d(labels))]
-        self.count = max(counts, default=0) if self.seeds is None else len(self.seeds)
+        arrays = {
+            name: self._read(inputs.by_name[name], array)
+            for name, array in tensors.items()
+            if name != "seeds"
+        }
+        self.count = (
+            max(map(len, arrays.values()), default=0) if self.seeds is None else len(self.seeds)
+        )
         if not 0 < self.count <= settings.max_count:
             raise UsageError(
                 f"A request takes 1 to {settings.max_count} samples. Received: {self.count}"
             )
-        self.given = inputs.check_given(arrays, self.count)
-        self.sizes = inputs.check_sizes(self.given)
+        labels = None if inputs.classes is None else arrays.pop(inputs.classes.name, None)
+        self.given: dict[str, np.ndarray] = {}
+        self.sizes: dict[str, int] = {}
+        if arrays or inputs.needs_arrays:
+            self.given = inputs.check_given(arrays, self.count)
+            self.sizes = inputs.check_sizes(self.given)
         self.values: int = served.sizes.values(self.sizes)  # of one sample
         self._check_size(settings)
         if self.seeds is None and inputs.seeded and inputs.given:
@@ -70,11 +76,10 @@ class TensorInputs:
                 f"Bundle {bundle.name!r} takes no labels. "
                 f"Received: labels={short_repr(tensors['labels'].tolist())}"
             )
-        drawn = [port.name for port in bundle.inputs.seeded if port is not bundle.inputs.classes]
-        missing = [name for name in drawn if name not in tensors]
+        drawn = bundle.inputs.drawn
         if not drawn or (bundle.inputs.given and "seeds" not in tensors):
             return
-        if bool(missing) != ("seeds" in tensors):
+        if all(name in tensors for name in drawn) == ("seeds" in tensors):
             names = ", ".join(f"`{name}`" for name in drawn)
             raise UsageError(
                 f"The inputs must be either {names} or `seeds`. "
@@ -83,6 +88,8 @@ class TensorInputs:
 
     def _read(self, port: Input, array: np.ndarray) -> np.ndarray:
         """Returns an array in the shape and the dtype of an input."""
+        if port.fill == "class":
+            return check_column("labels", array, port.num_classes - 1)
         if not port.shape and array.ndim == 2 and array.shape[1] == 1:
             array = array[:, 0]
         sizes = array.shape[1:]
@@ -117,11 +124,11 @@ class TensorInputs:
                     f"Bundle {bundle.name!r} takes labels beside latents. Received: labels=None"
                 )
             return
-        self.labels = check_column("labels", labels, bundle.num_classes - 1)
-        if len(self.labels) != self.count:
+        self.labels = labels
+        if len(labels) != self.count:
             raise UsageError(
                 f"`labels` must be one for each of {self.count} samples. "
-                f"Received: {len(self.labels)} labels"
+                f"Received: {len(labels)} labels"
             )
 
     def job(
@@ -136,12 +143,12 @@ class TensorInputs:
         job = SampleJob(
             last - first,
             None if self.seeds is None else self.seeds[rows],
-            {name: array[rows] for name, array in self.given.items()},
+            {name: array[rows] for name, array in self.given.items()} if self.given else {},
             None if self.labels is None else self.labels[rows],
             self.truncation,
             encode,
             deadline,
-            tuple(self.sizes.items()),
+            tuple(self.sizes.items()) if self.sizes else (),
         )
         job.is_light = job.count * self.values <= LIGHT
         job.engine = self.served.engine

@@ -136,10 +136,10 @@ class JsonRendering(Rendering):
         self, samples: list[dict[str, Any]], first: int, outputs: list[np.ndarray]
     ) -> None:
         """Adds what was generated to the descriptions of samples."""
-        outputs = [json_ready(output) for output in outputs]
-        for fields, values in zip(samples, outputs[0], strict=True):
+        for fields, values in zip(samples, json_ready(outputs[0]), strict=True):
             fields["values"] = values
         if len(outputs) > 1:
+            outputs = [json_ready(output) for output in outputs]
             names = [port.name for port in self.request.bundle.outputs]
             for fields, *values in zip(samples, *outputs, strict=True):
                 fields["outputs"] = dict(zip(names, values, strict=True))
@@ -214,17 +214,18 @@ def npy_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
 
     Cached by shape: writing one takes longer than sending it.
     """
-    if (header := _headers.get((shape, dtype))) is None:
+    if (header := _headers.get((shape, dtype.char))) is None:
         buffer = io.BytesIO()
         facts = {"descr": dtype.str, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(buffer, facts)
         if len(_headers) > _MAX_HEADERS:
             _headers.clear()
-        header = _headers[shape, dtype] = buffer.getvalue()
+        header = _headers[shape, dtype.char] = buffer.getvalue()
     return header
 
 
 def json_ready(array: np.ndarray) -> np.ndarray:
     """Returns an array that orjson can write: contiguous, and of at least 32 bits if of floats."""
-    dtype = np.float32 if array.dtype == np.float16 else array.dtype
-    return np.ascontiguousarray(array, dtype)
+    if array.dtype.char == "e":  # float16
+        array = array.astype(np.float32)
+    return np.ascontiguousarray(array)

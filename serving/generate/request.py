@@ -64,15 +64,19 @@ class GenerateRequest:
             timeout = check_number("timeout", given["timeout"], 0.01, 86_400)
             self.timeout = min(self.timeout, timeout)
         self.rendering = self._read_format(given.get("format"))
-        arrays = _read_arrays(self.bundle.inputs, given.get("inputs"), files)
-        most = max((len(x) for x in arrays.values()), default=1)
+        inputs, arrays, most = self.bundle.inputs, files, 1
+        if "inputs" in given:
+            arrays = _read_arrays(inputs, given["inputs"], files)
+        if arrays:
+            most = max(map(len, arrays.values()))
         self.samples = read_samples(self.bundle, given, truncation, most)
         self.count = self.samples.count
         # A stream may run longer than this; each of its batches gets a deadline of its own.
         self.deadline = now + self.timeout
         if self.count > 1:
             self._check_count(settings)
-        self.samples.set_inputs(arrays)
+        if arrays or inputs.needs_arrays:
+            self.samples.set_inputs(arrays)
         self.values = served.sizes.values(self.samples.sizes)  # of one sample
         if self.count > 1 or self.samples.sizes:
             self._check_size(settings)
@@ -131,8 +135,6 @@ def _read_arrays(
     inputs: Inputs, given: Any, files: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """Returns the arrays of the field `inputs`, and those that came as files."""
-    if given is None:
-        return dict(files)
     if type(given) is not dict:
         raise UsageError(
             f"`inputs` must be an object of values by input. Received: inputs={short_repr(given)}"

@@ -120,12 +120,17 @@ class SeedSamples:
         """Returns the class ids of samples `first` to `last - 1`; `None` without classes."""
         if self._labels is not None:
             return self._labels[first:last]
-        return self.bundle.label_ids(self.seeds(first, last))
+        if not self.bundle.num_classes:
+            return None
+        return self.bundle.inputs.own_classes(self.seeds(first, last))
 
     def job(self, first: int, last: int) -> SampleJob:
         """Returns the job that generates samples `first` to `last - 1`."""
         labels = None if self._labels is None else self._labels[first:last]
-        return self._job(self.seeds(first, last), first, last, labels)
+        seeds = self.seeds(first, last)
+        if not self.given:
+            return SampleJob(last - first, seeds, _NONE_GIVEN, labels, self.truncation)
+        return self._job(seeds, first, last, labels)
 
     def _job(
         self,
@@ -135,9 +140,8 @@ class SeedSamples:
         labels: np.ndarray | None,
         drawn: Mapping[str, np.ndarray] = _NONE_GIVEN,
     ) -> SampleJob:
-        given = drawn
-        if self.given:
-            given = {name: array[first:last] for name, array in self.given.items()} | dict(drawn)
+        """Returns a job with its part of the given inputs, and with inputs that are drawn here."""
+        given = {name: array[first:last] for name, array in self.given.items()} | dict(drawn)
         job = SampleJob(last - first, seeds, given, labels, self.truncation)
         job.sizes = tuple(self.sizes.items())
         return job

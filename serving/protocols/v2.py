@@ -7,6 +7,7 @@ Reference:
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -18,7 +19,7 @@ from serving.engine import SampleJob
 from serving.errors import UsageError, short_repr
 from serving.generate.rendering import json_ready
 from serving.http_types import BYTES, HTTPError, Request, Response, json_response
-from serving.inputs import Input, Port
+from serving.inputs import Input, Inputs, Port
 from serving.limits import Settings
 from serving.tensors import TensorInputs, gather
 
@@ -28,7 +29,7 @@ _DATATYPES = {
     **{f"UINT{bits}": f"<u{bits // 8}" for bits in (8, 16, 32, 64)},
     **{f"FP{bits}": f"<f{bits // 8}" for bits in (16, 32, 64)},
 }
-_NAMES = {np.dtype(code): name for name, code in _DATATYPES.items()}
+_NAMES = {np.dtype(code).name: name for name, code in _DATATYPES.items()}
 _FLOATS = ("FP32", "FP64")
 _INTEGERS = ("INT64", "INT32", "UINT64", "UINT32")
 PLATFORM = "onnxruntime_onnx"
@@ -81,14 +82,14 @@ def model(app: Any, request: Request, name: str, version: int | None = None) -> 
         "inputs": [_describe(port) for port in bundle.inputs.ports],
         "outputs": [_describe(port) for port in bundle.outputs],
     }
-    if drawn := [port.name for port in bundle.inputs.seeded if port.fill != "class"]:
+    if drawn := bundle.inputs.drawn:
         # An extension of this server: seeds instead of the random inputs.
         about["parameters"] = {"seeds": f"INT64 [-1], in the place of {', '.join(drawn)}"}
     return json_response(about)
 
 
 def _datatype(port: Port) -> str:
-    return _NAMES[np.dtype(port.dtype)]
+    return _NAMES[port.dtype]
 
 
 def _dims(port: Port) -> list[int]:
@@ -142,8 +143,7 @@ class Inference:
         if self.id is not None and type(self.id) is not str:
             raise UsageError(f"`id` must be a string. Received: id={short_repr(self.id)}")
         parameters = _parameters(content)
-        allowed = {port.name: _allowed(port) for port in served.bundle.inputs.ports}
-        tensors = _read_tensors(content.get("inputs"), binary, allowed | {"seeds": _INTEGERS})
+        tensors = _read_tensors(content.get("inputs"), binary, _datatypes(served.bundle.inputs))
         # The outputs of the response: number and port of each, and True for bytes.
         self.outputs = self._read_outputs(content.get("outputs"), parameters)
         truncation = 1.0
@@ -155,10 +155,11 @@ class Inference:
         self, outputs: Any, parameters: dict[str, Any]
     ) -> list[tuple[int, Port, bool]]:
         """Returns the requested outputs, by default all of them."""
-        ports = {p.name: (i, p) for i, p in enumerate(self.served.bundle.outputs)}
+        all_outputs = self.served.bundle.outputs
         binary = _flag(parameters, "binary_data_output")
         if outputs is None or outputs == []:
-            return [(i, port, bool(binary)) for i, port in ports.values()]
+            return [(number, port, bool(binary)) for number, port in enumerate(all_outputs)]
+        ports = {port.name: (number, port) for number, port in enumerate(all_outputs)}
         rule = f"`outputs` must be among {', '.join(ports)}, each at most once"
         is_list = type(outputs) is list and all(type(x) is dict for x in outputs)
         names = [x.get("name") for x in outputs] if is_list else []
@@ -186,7 +187,7 @@ class Inference:
         if self.id is not None:
             about["id"] = self.id
         about["outputs"] = described = []
-        pieces: list[bytes] = []
+        pieces: list[bytes] = []  # those of binary outputs
         for number, port, is_binary in self.outputs:
             array = outputs[number]
             output: dict[str, Any] = {
@@ -241,6 +242,12 @@ def infer(app: Any, request: Request, name: str, version: int | None = None) -> 
     if inputs.count <= served.engine.max_batch:
         return inputs.job(0, inputs.count, encode, request.start + app.settings.timeout)
     return gather(app, inputs, request.start + app.settings.timeout, inference.respond)
+
+
+@functools.lru_cache(64)
+def _datatypes(inputs: Inputs) -> dict[str, tuple[str, ...]]:
+    """Returns the datatypes that the tensor of each input, and of the seeds, may have."""
+    return {port.name: _allowed(port) for port in inputs.ports} | {"seeds": _INTEGERS}
 
 
 def _allowed(port: Port) -> tuple[str, ...]:
