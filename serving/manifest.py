@@ -12,17 +12,15 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from serving import kinds
 from serving.errors import UsageError
+from serving.inputs import DTYPES, FILLS
 
 FILE_NAME = "manifest.json"
-SCHEMA_VERSION = 1
-KINDS = {"image": 3, "points": 1, "audio": 2, "series": 2, "video": 4, "array": None}  # ranks
+SCHEMA_VERSION = 2
 MODEL, DATA = "model.onnx", "model.onnx.data"  # DATA holds the weights of a model beyond 2 GB
 PRECISIONS = {"float32": MODEL, "float16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 SEEDS = "threefry2x32-20/box-muller/1"
-# The dtypes of inputs and outputs, by the names that numpy, TensorFlow and ONNX share.
-DTYPES = ("bool", "float16", "float32", "float64")
-DTYPES += tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 
 _MAX_BYTES = 16 * 2**20  # of manifest.json
 _MAX_DEPTH = 64
@@ -192,41 +190,48 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}", value))
 
 
-def _is_kind(value: Any) -> bool:
-    return isinstance(value, str) and value in KINDS
-
-
-def _is_shape(value: Any) -> bool:
-    sizes = isinstance(value, list) and all(type(size) is int and size > 0 for size in value)
-    return sizes and 0 < len(value) < 8 and math.prod(value) < _MAX_VALUES
+def _is_role(value: Any) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(r"[a-z][a-z_]{0,39}", value))
 
 
 def _is_range(value: Any) -> bool:
-    if value is None:
-        return True
     numbers = isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
     return numbers and value[0] < value[1]
 
 
-def _is_latent_dim(value: Any) -> bool:
-    return type(value) is int and 0 < value < 2**24
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_line, value))
 
 
-def _is_classes(value: Any) -> bool:
-    if not isinstance(value, dict):
+# Properties of a port that decide how its values are read; `serving.kinds` checks the others.
+_META: dict[str, Callable[[Any], bool]] = {
+    "value_range": _is_range,
+    "num_classes": lambda value: type(value) is int and 0 < value < 2**31,
+    "class_names": _is_texts,
+    "columns": _is_texts,
+    "vocabulary": _is_texts,
+    "frequencies": lambda value: (
+        isinstance(value, list) and len(value) > 0 and all(_is_number(x) and x >= 0 for x in value)
+    ),
+}
+
+
+def _is_outputs(value: Any) -> bool:
+    return _is_ports(value, _is_port)
+
+
+def _is_inputs(value: Any) -> bool:
+    if not _is_ports(value, _is_input):
         return False
-    count, names = value.get("count"), value.get("names")
-    return (
-        type(count) is int
-        and 0 <= count < 2**31
-        and isinstance(names, list)
-        and len(names) in (0, count)
-        and all(map(_is_line, names))
-    )
+    fills = [port["fill"] for port in value]
+    streams = [p["stream"] for p in value if p["fill"] in ("normal", "uniform", "class")]
+    return fills.count("class") < 2 and len(set(streams)) == len(streams)
 
 
-def _is_ports(value: Any) -> bool:
-    return isinstance(value, list) and 0 < len(value) < 100 and all(map(_is_port, value))
+def _is_ports(value: Any, is_port: Callable[[Any], bool]) -> bool:
+    if not isinstance(value, list) or not 0 < len(value) < 100 or not all(map(is_port, value)):
+        return False
+    return len({port["name"] for port in value}) == len(value)
 
 
 def _is_port(value: Any) -> bool:
@@ -234,11 +239,55 @@ def _is_port(value: Any) -> bool:
         isinstance(value, dict)
         and isinstance(value.get("name"), str)
         and re.fullmatch(r"\w{1,200}", value["name"]) is not None
+        and value["name"] != "seeds"
         and value.get("dtype") in DTYPES
-        and isinstance(value.get("shape"), list)
-        and value["shape"][:1] == ["batch"]
-        and all(type(size) is int and size > 0 for size in value["shape"][1:])
-        and len(value["shape"]) < 16
+        and _is_shape(value.get("shape"))
+        and _is_kind(value.get("kind"), value["shape"][1:], value.get("meta"))
+    )
+
+
+def _is_shape(value: Any) -> bool:
+    if not isinstance(value, list) or value[:1] != ["batch"] or not 0 < len(value) < 16:
+        return False
+    names = [size for size in value[1:] if isinstance(size, str)]
+    sizes = [size for size in value[1:] if not isinstance(size, str)]
+    return (
+        all(re.fullmatch(r"[a-z]\w{0,39}", name) and name != "batch" for name in names)
+        and all(type(size) is int and size > 0 for size in sizes)
+        and math.prod(sizes) < _MAX_VALUES
+    )
+
+
+def _is_kind(kind: Any, shape: list[int | str], meta: Any) -> bool:
+    if kind not in kinds.names() or not isinstance(meta, dict):
+        return False
+    if not all(fits(meta[name]) for name, fits in _META.items() if name in meta):
+        return False
+    try:
+        kinds.get(kind).check([None if isinstance(n, str) else n for n in shape], meta)
+    except (UsageError, TypeError):
+        return False
+    return True
+
+
+def _is_input(value: Any) -> bool:
+    if not _is_port(value) or value.get("fill") not in FILLS:
+        return False
+    fill, stream, filled = value["fill"], value.get("stream"), value.get("value")
+    if type(stream) is not int or not 0 <= stream < 2**32:
+        return False
+    if fill in ("normal", "uniform"):
+        pair = filled is None or (fill == "uniform" and _is_range(filled))
+        return value["dtype"].startswith("float") and pair
+    if fill == "class":
+        meta = value["meta"]
+        known = "num_classes" in meta and len(value["shape"]) == 1 and "int" in value["dtype"]
+        counts = [len(meta[n]) for n in ("class_names", "frequencies") if meta.get(n)]
+        return known and all(count == meta["num_classes"] for count in counts)
+    return (
+        fill == "given"
+        or _is_number(filled)
+        or (isinstance(filled, list) and all(map(_is_number, filled)))
     )
 
 
@@ -313,16 +362,12 @@ def _is_time(value: Any) -> bool:
         return False
 
 
-_PORTS = "a list of 1 to 99 ports, each with a name, a dtype and a shape that starts with 'batch'"
+_PORTS = "a list of 1 to 99 ports, each with name, dtype, shape, kind and meta that fit each other"
 RULES: dict[str, Rule] = {
     "name": Rule(_is_name, "1 to 200 letters, digits, '_', '-' and '.'"),
-    "kind": Rule(_is_kind, f"one of {', '.join(KINDS)}"),
-    "shape": Rule(_is_shape, "1 to 7 positive sizes of fewer than 2**31 values"),
-    "value_range": Rule(_is_range, "null or the smallest and the largest value"),
-    "latent_dim": Rule(_is_latent_dim, "an integer from 1 to 2**24 - 1"),
-    "classes": Rule(_is_classes, "an object with count and names, all the names or none"),
-    "inputs": Rule(_is_ports, _PORTS),
-    "outputs": Rule(_is_ports, _PORTS),
+    "role": Rule(_is_role, "a word of small letters, such as generator"),
+    "inputs": Rule(_is_inputs, f"{_PORTS}, and fill, stream and value"),
+    "outputs": Rule(_is_outputs, _PORTS),
     "files": Rule(_is_files, "an object of paths in the bundle, each with sha256 and bytes"),
     "parity": Rule(_is_parity, "an object with figures by runtime and batch size"),
     "training": Rule(_is_object_or_null, "an object or null"),
@@ -334,7 +379,4 @@ RULES: dict[str, Rule] = {
     "created": Rule(_is_time, "a time in ISO 8601"),
 }
 # The fields that sampling needs; other readers of a bundle may leave out the rest.
-SAMPLING_FIELDS = (
-    *("name", "kind", "shape", "value_range", "latent_dim", "classes"),
-    *("inputs", "files", "seeds"),
-)
+SAMPLING_FIELDS = ("name", "role", "inputs", "outputs", "files", "seeds")

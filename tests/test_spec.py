@@ -35,7 +35,7 @@ def test_a_shape_that_fits_its_kind(kind, shape):
         ("audio", (8,), "'audio' must have 2 positive dimensions (time, channels)"),
         ("series", (8, 0), "'series' must have 2 positive dimensions (time, features)"),
         ("video", (8, 8, 3), "must have 4 positive dimensions (frames, height, width, channels)"),
-        ("array", (), "'array' must have positive dimensions (at least one)"),
+        ("array", (0,), "'array' must have positive dimensions (at least one)"),
         ("image", (8, 8, 2), "Images must have 1 (gray), 3 (RGB) or 4 (RGBA) channels"),
     ],
 )

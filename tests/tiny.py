@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import serving
+from serving.inputs import Input, Port
 from serving.manifest import SEEDS, digest
 
 NAMES = ("shirt", "shoe", "bag")
@@ -73,20 +74,30 @@ def write(to, name, kind, shape, latent_dim, names=(), seed=0, depth=0):
         [numpy_helper.from_array(value, key) for key, value in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    ports = [Input("latents", "float32", (latent_dim,), "array", fill="normal")]
+    if names:
+        meta = {"num_classes": len(names), "class_names": list(names)}
+        ports.append(Input("labels", "int64", (), "label", meta, fill="class", stream=1))
+    samples = Port("samples", "float32", tuple(shape), kind, {"value_range": [-1.0, 1.0]})
+    save(to, name, model, ports, [samples])
+    drawn = serving.Bundle(to, threads=1, device="cpu").sample(range(8))
+    buffer = io.BytesIO()
+    np.savez(buffer, **drawn)
+    (to / "golden.npz").write_bytes(buffer.getvalue())
+    seal(to)
+    return to
+
+
+def save(to, name, model, inputs, outputs, role="generator"):
+    """Writes a bundle of a model, its declared inputs and its outputs, without golden samples."""
     to.mkdir(parents=True)
     (to / "model.onnx").write_bytes(onnx.ModelProto.SerializeToString(model))
     manifest = {
-        "schema_version": 1,
+        "schema_version": 2,
         "name": name,
-        "kind": kind,
-        "shape": list(shape),
-        "value_range": [-1.0, 1.0],
-        "latent_dim": latent_dim,
-        "classes": {"count": len(names), "names": list(names)},
-        "inputs": [
-            {"name": key, "dtype": "float32" if key == "latents" else "int64", "shape": sizes}
-            for key, _, sizes in inputs
-        ],
+        "role": role,
+        "inputs": [port.to_json() for port in inputs],
+        "outputs": [port.to_json() for port in outputs],
         "files": {},
         "seeds": SEEDS,
         "license": "CC0-1.0",
@@ -94,12 +105,106 @@ def write(to, name, kind, shape, latent_dim, names=(), seed=0, depth=0):
         "notice": "The samples are generated.",
     }
     seal(to, manifest)
-    drawn = serving.Bundle(to, threads=1, device="cpu").sample(range(8))
-    buffer = io.BytesIO()
-    np.savez(buffer, **drawn)
-    (to / "golden.npz").write_bytes(buffer.getvalue())
-    seal(to)
     return to
+
+
+def network(name, nodes, inputs, outputs, weights=None):
+    """Builds an ONNX model; inputs and outputs are ports."""
+
+    def value(port):
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(port.dtype))
+        return helper.make_tensor_value_info(port.name, kind, ["batch", *port.shape])
+
+    graph = helper.make_graph(
+        [helper.make_node(op, ins, outs, **attributes) for op, ins, outs, attributes in nodes],
+        name,
+        [value(port) for port in inputs],
+        [value(port) for port in outputs],
+        [numpy_helper.from_array(array, key) for key, array in (weights or {}).items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+RANGE = {"value_range": [-1.0, 1.0]}
+
+
+def translator(to):
+    """Writes a bundle from pictures of any size, and noise maps, to pictures of the same size.
+
+    y = tanh(x[..., ::-1] + 0.1 noise): the channels are exchanged.
+    """
+    inputs = [
+        Input("picture", "float32", ("height", "width", 3), "image", RANGE),
+        Input("noise", "float32", ("height", "width", 1), "array", fill="normal"),
+    ]
+    outputs = [Port("samples", "float32", ("height", "width", 3), "image", RANGE)]
+    nodes = [
+        ("Gather", ["picture", "order"], ["exchanged"], {"axis": 3}),
+        ("Mul", ["noise", "tenth"], ["small"], {}),
+        ("Add", ["exchanged", "small"], ["sum"], {}),
+        ("Tanh", ["sum"], ["samples"], {}),
+    ]
+    weights = {"order": np.array([2, 1, 0], np.int64), "tenth": np.array(0.1, np.float32)}
+    model = network("translator", nodes, inputs, outputs, weights)
+    return save(to, "translator", model, inputs, outputs, "translator")
+
+
+def two_latents(to):
+    """Writes a bundle of sounds from two latent vectors, a truncation and two outputs."""
+    inputs = [
+        Input("content", "float32", (16,), "array", fill="normal"),
+        Input("style", "float32", (16,), "array", fill="uniform", stream=1, value=(-1.0, 1.0)),
+        Input("truncation", "float32", (), "array", fill="constant", value=1.0),
+    ]
+    outputs = [
+        Port("samples", "float32", (16, 1), "audio", RANGE | {"sample_rate": 8000}),
+        Port("energy", "float32", (1,), "array"),
+    ]
+    nodes = [
+        ("Unsqueeze", ["truncation", "last"], ["factor"], {}),
+        ("Mul", ["content", "factor"], ["cut"], {}),
+        ("Add", ["cut", "style"], ["sum"], {}),
+        ("Tanh", ["sum"], ["wave"], {}),
+        ("Unsqueeze", ["wave", "last"], ["wave_column"], {}),
+        ("Identity", ["wave_column"], ["samples"], {}),
+        ("ReduceSumSquare", ["wave"], ["energy"], {"axes": [1], "keepdims": 1}),
+    ]
+    weights = {"last": np.array([-1], np.int64)}
+    model = network("two-latents", nodes, inputs, outputs, weights)
+    return save(to, "two-latents", model, inputs, outputs)
+
+
+def conditioned(to):
+    """Writes a bundle of table rows from latents and a given vector: columns 0 to 2 and 3."""
+    inputs = [
+        Input("latents", "float32", (3,), "array", fill="normal"),
+        Input("condition", "float32", (1,), "table", {"columns": ["age"]}),
+    ]
+    meta = {"columns": ["a", "b", "c", "age"]}
+    outputs = [Port("samples", "float32", (4,), "table", meta)]
+    nodes = [("Concat", ["latents", "condition"], ["samples"], {"axis": 1})]
+    model = network("conditioned", nodes, inputs, outputs)
+    return save(to, "conditioned", model, inputs, outputs)
+
+
+def classifier(to):
+    """Writes a bundle from 4 x 4 pictures to probabilities of three classes, and a score."""
+    inputs = [Input("picture", "float32", (4, 4, 1), "image", RANGE)]
+    meta = {"num_classes": 3, "class_names": list(NAMES)}
+    outputs = [
+        Port("classes", "float32", (3,), "label", meta),
+        Port("novelty", "float32", (1,), "array"),
+    ]
+    nodes = [
+        ("Reshape", ["picture", "flat"], ["pixels"], {}),
+        ("MatMul", ["pixels", "kernel"], ["logits"], {}),
+        ("Softmax", ["logits"], ["classes"], {"axis": 1}),
+        ("ReduceLogSumExp", ["logits"], ["novelty"], {"axes": [1], "keepdims": 1}),
+    ]
+    kernel = np.random.default_rng(0).normal(size=(16, 3)).astype("float32")
+    weights = {"flat": np.array([0, 16], np.int64), "kernel": kernel}
+    model = network("classifier", nodes, inputs, outputs, weights)
+    return save(to, "classifier", model, inputs, outputs, "classifier")
 
 
 def seal(bundle, manifest=None):

@@ -213,7 +213,8 @@ def resolve(bundle, asked):
 
 def run(bundle, latents, labels):
     feeds = {"latents": np.ascontiguousarray(latents, np.float32)}
-    return bundle._run(feeds if labels is None else feeds | {"labels": labels.reshape(-1)})
+    feeds = feeds if labels is None else feeds | {"labels": labels.reshape(-1)}
+    return bundle.run(feeds)["samples"]
 
 
 # ------------------------------------------------------------- the Open Inference Protocol, V2

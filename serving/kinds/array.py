@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from serving import pictures
@@ -9,7 +11,11 @@ from serving.kinds._kind import Kind, Meta
 
 
 class Array(Kind):
-    """Arrays of any shape."""
+    """Arrays of any shape; `()` for a single number."""
+
+    def check(self, shape: Sequence[int | None], meta: Meta | None = None) -> None:
+        if len(shape):
+            super().check(shape, meta)
 
     def sheet(
         self, samples: np.ndarray, meta: Meta | None = None, columns: int | None = None
