@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from environments import python_with
 from PIL import Image
 
@@ -27,8 +28,9 @@ FORMATS = ("webdataset", "npz", "tfrecord")
 
 
 @pytest.fixture(scope="module")
-def bundle(clothes):
-    return serving.Bundle(clothes.path, threads=1)
+def bundle(tmp_path_factory):
+    """A bundle of pictures in three classes."""
+    return serving.Bundle(tiny.clothes(tmp_path_factory.mktemp("clothes") / "bundle"), threads=1)
 
 
 def sample(bundle, out, *options):

@@ -16,8 +16,11 @@ from urllib.parse import urlencode
 
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 from servers import Serving
+
+import serving
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="the page is tested with selenium")
 
@@ -54,6 +57,12 @@ def driver():
         found.set_script_timeout(PATIENCE)
         yield found
         found.quit()
+
+
+@pytest.fixture(scope="module")
+def clothes(tmp_path_factory):
+    """A bundle of pictures in three classes."""
+    return serving.Bundle(tiny.clothes(tmp_path_factory.mktemp("clothes") / "bundle"), threads=1)
 
 
 @pytest.fixture(scope="module")
