@@ -28,6 +28,7 @@ class Format:
         decode: function from bytes, the wanted shape and meta to a sample; `None` for a format
             that is only written.
         endings: further file endings of the format.
+        several: `encode` also takes several samples `(batch, ...)`, for one file of all.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Format:
     encode: Callable[[np.ndarray, Meta, Mapping[str, str]], bytes] | None = None
     decode: Callable[[bytes, Sequence[int | None], Meta], np.ndarray] | None = None
     endings: tuple[str, ...] = ()
+    several: bool = False
 
 
 class Kind:
@@ -197,6 +199,20 @@ class Kind:
         """
         raise NotImplementedError
 
+    def check_sheet(
+        self, count: int, shape: Sequence[int | None], columns: int | None = None
+    ) -> None:
+        """Checks that samples fit in one picture, before they are generated.
+
+        Args:
+            count: number of samples.
+            shape: of one sample, `None` where any size goes.
+            columns: samples per row, as for `sheet`.
+
+        Raises:
+            UsageError: a picture that would be too large.
+        """
+
 
 def check_shape(sample: np.ndarray, shape: Sequence[int | None], kind: str) -> np.ndarray:
     """Returns a sample if it has the wanted shape.
@@ -286,9 +302,9 @@ def numeric(array: np.ndarray) -> np.ndarray:
 
 
 COMMON = (
-    Format("npy", "application/x-npy", _to_npy, _from_npy),
-    Format("npz", "application/x-npz", _to_npz, _from_npz),
-    Format("json", "application/json", _to_json, _from_json),
+    Format("npy", "application/x-npy", _to_npy, _from_npy, several=True),
+    Format("npz", "application/x-npz", _to_npz, _from_npz, several=True),
+    Format("json", "application/json", _to_json, _from_json, several=True),
 )
 
 

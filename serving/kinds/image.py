@@ -104,5 +104,11 @@ class Image(Kind):
     ) -> np.ndarray:
         return pictures.grid(pictures.to_uint8(samples, self.range_of(meta)), columns)
 
+    def check_sheet(
+        self, count: int, shape: Sequence[int | None], columns: int | None = None
+    ) -> None:
+        height, width, channels = (n or 1 for n in shape)
+        pictures.check_grid(count, (height, width, channels), columns)
+
 
 KIND = Image()
