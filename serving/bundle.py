@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
-import hashlib
-import io
 import math
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from serving import kinds
 from serving.checks import check_label_count
 from serving.errors import UsageError, short_repr
-from serving.manifest import DATA, KINDS, MODEL, PRECISIONS, is_plain_file, read_manifest
-from serving.seeds import check_seeds, labels_from_seeds, latents_from_seeds
+from serving.inputs import Input, Inputs, Port
+from serving.manifest import read_manifest
+from serving.seeds import check_seeds, classes_from_seeds
+from serving.sessions import DEVICES, ModelFiles, open_session
 
-_DEVICES = {
-    "TensorrtExecutionProvider": "tensorrt",
-    "CUDAExecutionProvider": "cuda",
-    "CPUExecutionProvider": "cpu",
-}
+# Maps the inputs of a batch by name to its outputs, in the order of `Bundle.outputs`.
+Run = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
+
+# onnxruntime's names of types; those of the others are numpy's.
+_TYPES = {"float32": "float", "float64": "double"}
 
 
 class Bundle:
-    """A generator that maps seeds to samples, in onnxruntime.
+    """An exported network that maps seeds and given inputs to samples, in onnxruntime.
 
     Args:
         path: folder of a bundle, of a run that holds one in `bundle/`, or of several versions, of
@@ -41,10 +40,22 @@ class Bundle:
             exported with it.
         sessions: number of onnxruntime sessions for `runners`; on a GPU always 1.
 
+    Attributes:
+        role: role of the network, such as `"generator"` or `"translator"`.
+        inputs: its inputs, with the way in which each is filled.
+        outputs: its outputs; the first one is what `generate` returns.
+        kind: kind of the first output, likewise `shape` (a name for any size), `value_range` and
+            `meta`.
+        num_classes: number of classes of the class input, 0 without one; `class_names` likewise.
+        latent_dim: size of the first normal input, 0 without one or if it may have any size.
+
     Raises:
         UsageError: the folder is not a bundle, its manifest or model is damaged, or it has no
             model of this precision.
     """
+
+    class_frequencies: Sequence[float] | None = None
+    class_stream = 0
 
     def __init__(
         self,
@@ -58,109 +69,113 @@ class Bundle:
         self.path = _find(Path(path))
         self.manifest = read_manifest(self.path)
         self.name: str = self.manifest["name"]
-        self.kind: str = self.manifest["kind"]
-        self.shape: tuple[int, ...] = tuple(self.manifest["shape"])
-        self.latent_dim: int = self.manifest["latent_dim"]
-        self.num_classes: int = self.manifest["classes"]["count"]
-        self.class_names: tuple[str, ...] = tuple(self.manifest["classes"]["names"])
-        limits = self.manifest["value_range"]
-        self.value_range: tuple[float, float] | None = None if limits is None else tuple(limits)
+        self.role: str = self.manifest["role"]
         self.precision = precision
-        self.file = _choose(self.path, self.manifest, precision)
-        self.sha256: str = self.manifest["files"][self.file]["sha256"]
-        _check_inputs(self.path, self.manifest)
-        model, data = self._read_model()
-        self._session = _open_session(model, data, self.path / self.file, threads, device)
-        self._check_model()
+        self._set_ports()
+        files = ModelFiles(self.path, self.manifest, precision)
+        self.file, self.sha256 = files.name, files.sha256
+        self._files = files
+        model, data = files.read()
+        self._session = open_session(model, data, files.path, threads, device)
+        _check_ports(self, self._session)
         self._sessions = [self._session]
         # One for each thread of the caller, from the same verified bytes.
         while len(self._sessions) < sessions and self.device == "cpu":
-            session = _open_session(model, data, self.path / self.file, threads, device)
-            self._sessions.append(session)
+            self._sessions.append(open_session(model, data, files.path, threads, device))
 
-    def _read_model(self) -> tuple[bytes, bytes]:
-        has_data = self.file == MODEL and DATA in self.manifest["files"]
-        data = _read_file(self.path, self.manifest, DATA) if has_data else b"\0"
-        return _read_file(self.path, self.manifest, self.file), data
-
-    def _check_model(self) -> None:
-        """Checks that the manifest describes the model beside it."""
-        inputs = {x.name: (x.type, x.shape[1:]) for x in self._session.get_inputs()}
-        outputs = {x.name: (x.type, x.shape[1:]) for x in self._session.get_outputs()}
-        expected: dict[str, Any] = {"latents": ("tensor(float)", [self.latent_dim])}
-        expected |= {"labels": ("tensor(int64)", [])} if self.num_classes else {}
-        kind, shape = outputs.get("samples", ("", None))
-        for field, fits in (
-            ("kind", KINDS[self.kind] in (None, len(self.shape))),
-            ("classes", inputs.keys() == expected.keys()),
-            ("latent_dim", inputs.get("latents", ("", None))[1] == [self.latent_dim]),
-            ("inputs", inputs == expected),
-            ("shape", shape == list(self.shape)),
-            ("outputs", kind == "tensor(float)"),
-        ):
-            if not fits:
-                raise UsageError(
-                    "A manifest must describe the model beside it. "
-                    f"Received: {str(self.path)!r} with {field}={self.manifest.get(field)!r:.80}"
-                )
+    def _set_ports(self) -> None:
+        self.inputs = Inputs([Input.from_json(port) for port in self.manifest["inputs"]])
+        self.outputs: tuple[Port, ...] = tuple(
+            Port.from_json(port) for port in self.manifest["outputs"]
+        )
+        self._output_names = [port.name for port in self.outputs]
+        first = self.outputs[0]
+        self.kind, self.shape, self.meta = first.kind, first.shape, first.meta
+        limits = first.meta.get("value_range") or kinds.get(first.kind).value_range
+        self.value_range = None if limits is None else (float(limits[0]), float(limits[1]))
+        self.num_classes, self.class_names = 0, ()
+        if (port := self.inputs.classes) is not None:
+            self.num_classes = port.num_classes
+            self.class_names = tuple(port.meta.get("class_names") or ())
+            self.class_frequencies = port.meta.get("frequencies")
+            self.class_stream = port.stream
+        sizes = self.inputs.normal[0].sizes if self.inputs.normal else (None,)
+        self.latent_dim = 0 if None in sizes else math.prod(n or 0 for n in sizes)
 
     @property
     def device(self) -> str:
         """Device that runs the model: `"cuda"`, `"tensorrt"` or `"cpu"`."""
-        return _DEVICES.get(self._session.get_providers()[0], "cpu")
+        return DEVICES.get(self._session.get_providers()[0], "cpu")
 
-    def runners(self) -> list[Callable[[dict[str, np.ndarray]], np.ndarray]]:
-        """Returns a callable from feeds to samples for each session, to run in threads."""
+    def runners(self) -> list[Run]:
+        """Returns a callable from feeds to all outputs for each session, to run in threads."""
         return [functools.partial(self._run, session=session) for session in self._sessions]
 
-    def wide_runner(self, threads: int) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+    def wide_runner(self, threads: int) -> Run:
         """Returns one more such callable, with a session of several threads on the CPU.
 
         Raises:
             UsageError: the files have changed since the bundle was opened.
         """
-        model, data = self._read_model()
-        session = _open_session(model, data, self.path / self.file, threads, "cpu", shared=True)
+        session = open_session(*self._files.read(), self._files.path, threads, "cpu", shared=True)
         return functools.partial(self._run, session=session)
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Runs the model on all of its inputs, and returns all outputs by name.
+
+        Args:
+            feeds: an array `(batch, ...)` of the declared dtype for each input.
+
+        Raises:
+            UsageError: the model does not run, or returns outputs of undeclared shapes.
+        """
+        return dict(zip(self._output_names, self._run(dict(feeds)), strict=True))
 
     def generate(
         self,
-        seeds: Any,
+        seeds: Any = None,
         labels: Any = None,
         truncation: float = 1.0,
         batch_size: int = 64,
+        **given: Any,
     ) -> np.ndarray:
         """Generates the sample that each seed names.
 
         Args:
-            seeds: integers, each `0 <= seed < 2**63`.
+            seeds: integers, each `0 <= seed < 2**63`; by default 0, 1, ..., one for each sample of
+                the given inputs. A network without inputs that are drawn from seeds needs none.
             labels: class ids or names, one for all or one for each seed; by default the seed
-                modulo the number of classes.
-            truncation: factor on the latents, 0 or more; below 1, samples are more typical and
-                less varied.
+                modulo the number of classes, or drawn by their frequencies if the bundle has them.
+            truncation: value of the input `truncation` if the network has one, else a factor on
+                the normal inputs, 0 or more; below 1, samples are more typical and less varied.
             batch_size: samples per run of the model.
+            given: arrays `(batch, ...)` by the names of inputs: all inputs that must be given, and
+                any others that are to have other values than those of the seed. One sample
+                `(1, ...)` serves for all seeds.
 
         Returns:
-            float32 array of shape `(len(seeds), *shape)`.
+            The first output, an array of shape `(len(seeds), *shape)`.
 
         Raises:
-            UsageError: a seed, label, truncation or batch size that is not allowed.
+            UsageError: a seed, label, truncation, batch size or given input that is not allowed.
         """
-        return self.sample(seeds, labels, truncation, batch_size)["samples"]
+        drawn = self.sample(seeds, labels, truncation, batch_size, **given)
+        return drawn[self._output_names[0]]
 
     def sample(
         self,
-        seeds: Any,
+        seeds: Any = None,
         labels: Any = None,
         truncation: float = 1.0,
         batch_size: int = 64,
+        **given: Any,
     ) -> dict[str, np.ndarray]:
         """Generates samples, and returns them with their inputs.
 
         Takes the arguments of `generate`.
 
         Returns:
-            `samples`, `seeds`, `latents` and, for a conditional generator, `labels`.
+            Every output and every input by its name, and `seeds` where they were given or used.
 
         Raises:
             UsageError: as for `generate`.
@@ -171,32 +186,75 @@ class Bundle:
             )
         if not (math.isfinite(truncation) and truncation >= 0):
             raise UsageError(f"`truncation` must be 0 or more. Received: truncation={truncation!r}")
-        seeds = check_seeds(seeds)
-        latents = latents_from_seeds(seeds, self.latent_dim) * np.float32(truncation)
-        feeds = {"latents": latents}
-        if (ids := self.label_ids(seeds, labels)) is not None:
-            feeds["labels"] = ids
-        samples = np.empty((len(seeds), *self.shape), np.float32)
-        for start in range(0, len(seeds), batch_size):
-            rows = slice(start, start + batch_size)
-            batch = {name: value[rows] for name, value in feeds.items()}
-            samples[rows] = self._run(batch)
-        return {"samples": samples, "seeds": seeds, **feeds}
+        used = {} if seeds is None else {"seeds": check_seeds(seeds)}
+        arrays = self.inputs.check_given(given, len(used["seeds"]) if used else None)
+        if not used:
+            count = max((len(x) for x in arrays.values()), default=1)
+            own = np.arange(count, dtype=np.int64)
+            used = {"seeds": own} if self.inputs.seeded else {}
+        else:
+            own = used["seeds"]
+        ids = None if self._takes_classes(arrays, labels) else self.label_ids(own, labels)
+        feeds = self.inputs.fill(own, ids, truncation, arrays)
+        return self._run_batches(feeds, len(own), batch_size) | used | feeds
 
-    def _run(self, feeds: dict[str, np.ndarray], session: Any = None) -> np.ndarray:
+    def _takes_classes(self, arrays: Mapping[str, np.ndarray], labels: Any) -> bool:
+        """Returns True if the class input is among the given arrays, in place of labels."""
+        port = self.inputs.classes
+        if port is None or port.name not in arrays:
+            return False
+        if labels is not None:
+            raise UsageError(
+                f"`labels` and the input {port.name!r} exclude each other. "
+                f"Received: labels={short_repr(labels)}"
+            )
+        return True
+
+    def _run_batches(
+        self, feeds: Mapping[str, np.ndarray], count: int, batch_size: int
+    ) -> dict[str, np.ndarray]:
+        if not count:
+            sizes = self.inputs.named_sizes(feeds)
+            shapes = [[sizes.get(n, 0) if isinstance(n, str) else n for n in p.shape]
+                      for p in self.outputs]
+            empty = [np.empty((0, *s), p.dtype) for p, s in zip(self.outputs, shapes, strict=True)]
+            return dict(zip(self._output_names, empty, strict=True))
+        arrays: list[np.ndarray] = []
+        for start in range(0, count, batch_size):
+            rows = slice(start, start + batch_size)
+            batch = {name: np.ascontiguousarray(value[rows]) for name, value in feeds.items()}
+            outputs = self._run(batch)
+            if count <= batch_size:
+                arrays = outputs
+                break
+            arrays = arrays or [np.empty((count, *x.shape[1:]), x.dtype) for x in outputs]
+            for array, output in zip(arrays, outputs, strict=True):
+                if output.shape[1:] != array.shape[1:]:
+                    raise UsageError(
+                        f"{self.file} must return equal sizes for all batches of a call. "
+                        f"Received: {array.shape[1:]} and {output.shape[1:]}"
+                    )
+                array[rows] = output
+        return dict(zip(self._output_names, arrays, strict=True))
+
+    def _run(self, feeds: dict[str, np.ndarray], session: Any = None) -> list[np.ndarray]:
         try:
-            samples = (session or self._session).run(["samples"], feeds)[0]
+            outputs = (session or self._session).run(self._output_names, feeds)
         except Exception as error:  # onnxruntime has a class for each failure
             line = " ".join(str(error).split())[:200]
             raise UsageError(
                 f"{self.file} must run in onnxruntime. Received: {str(self.path)!r} ({line})"
             ) from error
-        if samples.shape != (len(feeds["latents"]), *self.shape):
-            raise UsageError(
-                f"{self.file} must return samples of the shape in the manifest. "
-                f"Received: {str(self.path)!r} with samples of {samples.shape}"
-            )
-        return samples
+        for feed in feeds.values():
+            count = len(feed)
+            break
+        for port, output in zip(self.outputs, outputs, strict=True):
+            if output.shape != (count, *port.shape) and not _fits(port, output.shape, count):
+                raise UsageError(
+                    f"{self.file} must return {port.name} of the shape in the manifest. "
+                    f"Received: {str(self.path)!r} with {port.name} of {output.shape}"
+                )
+        return outputs
 
     def label_ids(self, seeds: np.ndarray, labels: Any = None) -> np.ndarray | None:
         """Returns the class id of each sample, `None` for a generator without labels.
@@ -216,7 +274,8 @@ class Bundle:
                 )
             return None
         if labels is None:
-            return labels_from_seeds(seeds, self.num_classes)
+            frequencies, stream = self.class_frequencies, self.class_stream
+            return classes_from_seeds(seeds, self.num_classes, frequencies, stream)
         is_list = isinstance(labels, Sequence | np.ndarray) and not isinstance(labels, str)
         given = labels if is_list else [labels]
         check_label_count(len(given), len(seeds))
@@ -253,118 +312,28 @@ def _find(path: Path) -> Path:
     raise UsageError(f"{rule} Received: {str(path)!r}")
 
 
-def _choose(folder: Path, manifest: dict[str, Any], precision: str) -> str:
-    """Returns the model file of a precision."""
-    files = {name: file for name, file in PRECISIONS.items() if file in manifest["files"]}
-    if precision in files:
-        return files[precision]
-    hint = f": keras-gan export --precision {precision}" if precision in PRECISIONS else ""
-    raise UsageError(
-        f"`precision` must be one that the bundle was exported with{hint}. Received: "
-        f"precision={precision!r:.80}, {str(folder)!r} with {', '.join(files)}"
-    )
+def _fits(port: Port, shape: tuple[int, ...], count: int) -> bool:
+    """Returns True if an array has the static sizes of a port, and the size of the batch."""
+    rank = len(shape) == len(port.shape) + 1 and shape[0] == count
+    return rank and all(n in (None, m) for n, m in zip(port.sizes, shape[1:], strict=True))
 
 
-def _check_inputs(folder: Path, manifest: dict[str, Any]) -> None:
-    """Checks that seeds and labels determine all inputs of the generator."""
-    extra = [port for port in manifest["inputs"] if port["name"] not in ("latents", "labels")]
-    if extra:
-        names = ", ".join(f"{port['name']!r:.80} {port['shape']!r:.80}" for port in extra[:3])
-        raise UsageError(
-            "Only a generator of latents and labels can be sampled by seeds; run others with "
-            "model.onnx in onnxruntime, or with the SavedModel. "
-            f"Received: {str(folder)!r} with the input {names}"
-        )
-
-
-def _read_file(folder: Path, manifest: dict[str, Any], name: str) -> bytes:
-    path = folder / name
-    expected = manifest["files"][name]
-    try:
-        plain = is_plain_file(path)
-        # Size first: a damaged file may be larger than the memory.
-        fits = plain and path.stat().st_size == expected["bytes"]
-        content = path.read_bytes() if fits else b""
-    except OSError as error:
-        raise UsageError(
-            f"A bundle must hold {name}. Received: {str(path)!r} ({error.strerror})"
-        ) from error
-    if not plain:
-        raise UsageError(f"A bundle must hold plain files, not links. Received: {str(path)!r}")
-    if not fits or hashlib.sha256(content).hexdigest() != expected["sha256"]:
-        raise UsageError(
-            f"{name} must have the SHA-256 that manifest.json names; the bundle is damaged or "
-            f"was changed. Received: {str(path)!r}"
-        )
-    return content
-
-
-def _open_session(
-    model: bytes, data: bytes, path: Path, threads: int | None, device: str, shared: bool = False
-) -> Any:
-    import onnxruntime
-
-    if device not in ("auto", *_DEVICES.values()):
-        raise UsageError(
-            f"`device` must be auto, {', '.join(_DEVICES.values())}. Received: device={device!r}"
-        )
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    # External weights come from these verified bytes only: given a table of files, onnxruntime
-    # opens none of the files that a model names.
-    options.add_external_initializers_from_files_in_memory([DATA], [data], [len(data)])
-    # CPUs with AVX2 but without VNNI would saturate the sums of two int8 products at 16 bits.
-    options.add_session_config_entry("session.x64quantprecision", "1")
-    if threads:
-        options.intra_op_num_threads = threads
-    if shared:  # threads that spin after a run would take CPU time from other sessions
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-    if threads == 1:  # spinning for other threads would only waste CPU time
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers = _providers(device, onnxruntime.get_available_providers())
-    try:
-        with _quiet(onnxruntime) if len(providers) > 1 else contextlib.nullcontext():
-            session = onnxruntime.InferenceSession(model, options, providers=providers)
-    except Exception as error:  # onnxruntime has a class for each failure
-        line = " ".join(str(error).split())[:200]
-        raise UsageError(
-            f"{path.name} must load in onnxruntime. Received: {str(path.parent)!r} ({line})"
-        ) from error
-    if device not in ("auto", _DEVICES[session.get_providers()[0]]):
-        library = "TensorRT" if device == "tensorrt" else "CUDA"
-        raise UsageError(
-            f"device={device!r} needs a GPU, its driver, and onnxruntime-gpu with its {library} "
-            "libraries. Received: libraries that do not load on this machine"
-        )
-    return session
-
-
-def _providers(device: str, available: Sequence[str]) -> list[str]:
-    """Returns the providers to try; TensorRT on request only, as it takes minutes to start."""
-    wanted = {"tensorrt": list(_DEVICES)[:2], "cuda": list(_DEVICES)[1:2], "cpu": []}
-    wanted["auto"] = wanted["cuda"]
-    if not _has_cuda_driver():
-        return ["CPUExecutionProvider"]
-    return [x for x in wanted[device] if x in available] + ["CPUExecutionProvider"]
-
-
-def _has_cuda_driver() -> bool:
-    """Looks for the CUDA driver, without which onnxruntime would print an error."""
-    try:
-        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def _quiet(onnxruntime: Any):
-    """Loads CUDA's libraries, and suppresses what onnxruntime prints if that fails."""
-    onnxruntime.set_default_logger_severity(4)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            if hasattr(onnxruntime, "preload_dlls"):
-                onnxruntime.preload_dlls()
-            yield
-    finally:
-        onnxruntime.set_default_logger_severity(2)
+def _check_ports(bundle: Bundle, session: Any) -> None:
+    """Checks that the manifest describes the model beside it: names, types and sizes."""
+    for field, ports, found in (
+        ("inputs", bundle.inputs.ports, session.get_inputs()),
+        ("outputs", bundle.outputs, session.get_outputs()),
+    ):
+        declared = {port.name: port for port in ports}
+        fits = {x.name for x in found} == declared.keys()
+        for x in found if fits else ():
+            port = declared[x.name]
+            # onnxruntime names a free dimension, or leaves it without a name.
+            sizes = tuple(n if isinstance(n, int) else None for n in x.shape)
+            fits &= x.type == f"tensor({_TYPES.get(port.dtype, port.dtype)})"
+            fits &= sizes[1:] == port.sizes
+        if not fits:
+            raise UsageError(
+                "A manifest must describe the model beside it. "
+                f"Received: {str(bundle.path)!r} with {field}={bundle.manifest[field]!r:.80}"
+            )

@@ -128,7 +128,7 @@ class Inputs:
             port = self.by_name["truncation"]
             found.setdefault(port.name, _constant(port, truncation, len(seeds), {}))
             truncation = 1.0
-        sizes = self.named_sizes(found)
+        sizes = self.named_sizes(found) if found else {}
         for port in self.ports:
             if port.name in found:
                 continue
@@ -180,6 +180,8 @@ class Inputs:
         Raises:
             UsageError: an unknown or missing input, another dtype, shape or number of samples.
         """
+        if not given and not self.given:
+            return {}
         given = dict(given or {})
         for name in given:
             if name not in self.by_name:
@@ -200,7 +202,7 @@ class Inputs:
                     f"Received: {len(array)}"
                 )
             if len(array) != wanted:
-                found[name] = np.repeat(array, wanted, axis=0)
+                found[name] = np.broadcast_to(array, (wanted, *array.shape[1:]))
         return found
 
 

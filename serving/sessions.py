@@ -1,0 +1,169 @@
+"""onnxruntime sessions of a bundle: its verified files, their options and their devices."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from serving.errors import UsageError
+from serving.manifest import DATA, MODEL, PRECISIONS, is_plain_file
+
+DEVICES = {
+    "TensorrtExecutionProvider": "tensorrt",
+    "CUDAExecutionProvider": "cuda",
+    "CPUExecutionProvider": "cpu",
+}
+
+
+class ModelFiles:
+    """The model of a bundle, its bytes verified by the SHA-256 in the manifest.
+
+    Args:
+        folder: folder of the bundle.
+        manifest: its checked manifest.
+        precision: a name of `serving.manifest.PRECISIONS`.
+
+    Raises:
+        UsageError: the bundle has no model of this precision.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any], precision: str):
+        self.name = _choose(folder, manifest, precision)
+        self.path = folder / self.name
+        self.sha256: str = manifest["files"][self.name]["sha256"]
+        self._manifest = manifest
+
+    def read(self) -> tuple[bytes, bytes]:
+        """Reads and verifies the model and its external weights.
+
+        Raises:
+            UsageError: a file is missing, is a link, or was changed.
+        """
+        folder, manifest = self.path.parent, self._manifest
+        has_data = self.name == MODEL and DATA in manifest["files"]
+        data = _read_file(folder, manifest, DATA) if has_data else b"\0"
+        return _read_file(folder, manifest, self.name), data
+
+
+def _choose(folder: Path, manifest: dict[str, Any], precision: str) -> str:
+    """Returns the model file of a precision."""
+    files = {name: file for name, file in PRECISIONS.items() if file in manifest["files"]}
+    if precision in files:
+        return files[precision]
+    hint = f": keras-gan export --precision {precision}" if precision in PRECISIONS else ""
+    raise UsageError(
+        f"`precision` must be one that the bundle was exported with{hint}. Received: "
+        f"precision={precision!r:.80}, {str(folder)!r} with {', '.join(files)}"
+    )
+
+
+def _read_file(folder: Path, manifest: dict[str, Any], name: str) -> bytes:
+    path = folder / name
+    expected = manifest["files"][name]
+    try:
+        plain = is_plain_file(path)
+        # Size first: a damaged file may be larger than the memory.
+        fits = plain and path.stat().st_size == expected["bytes"]
+        content = path.read_bytes() if fits else b""
+    except OSError as error:
+        raise UsageError(
+            f"A bundle must hold {name}. Received: {str(path)!r} ({error.strerror})"
+        ) from error
+    if not plain:
+        raise UsageError(f"A bundle must hold plain files, not links. Received: {str(path)!r}")
+    if not fits or hashlib.sha256(content).hexdigest() != expected["sha256"]:
+        raise UsageError(
+            f"{name} must have the SHA-256 that manifest.json names; the bundle is damaged or "
+            f"was changed. Received: {str(path)!r}"
+        )
+    return content
+
+
+def open_session(
+    model: bytes, data: bytes, path: Path, threads: int | None, device: str, shared: bool = False
+) -> Any:
+    """Opens a session of onnxruntime.
+
+    Args:
+        model: the verified bytes of the model.
+        data: those of its external weights.
+        path: file of the model, for errors.
+        threads: threads for one operation; by default onnxruntime chooses.
+        device: as for `Bundle`.
+        shared: other sessions use the same CPUs.
+
+    Raises:
+        UsageError: the model does not load, or the device cannot be used.
+    """
+    import onnxruntime
+
+    if device not in ("auto", *DEVICES.values()):
+        raise UsageError(
+            f"`device` must be auto, {', '.join(DEVICES.values())}. Received: device={device!r}"
+        )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    # External weights come from these verified bytes only: given a table of files, onnxruntime
+    # opens none of the files that a model names.
+    options.add_external_initializers_from_files_in_memory([DATA], [data], [len(data)])
+    # CPUs with AVX2 but without VNNI would saturate the sums of two int8 products at 16 bits.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    if threads:
+        options.intra_op_num_threads = threads
+    if shared:  # threads that spin after a run would take CPU time from other sessions
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+    if threads == 1:  # spinning for other threads would only waste CPU time
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = _providers(device, onnxruntime.get_available_providers())
+    try:
+        with _quiet(onnxruntime) if len(providers) > 1 else contextlib.nullcontext():
+            session = onnxruntime.InferenceSession(model, options, providers=providers)
+    except Exception as error:  # onnxruntime has a class for each failure
+        line = " ".join(str(error).split())[:200]
+        raise UsageError(
+            f"{path.name} must load in onnxruntime. Received: {str(path.parent)!r} ({line})"
+        ) from error
+    if device not in ("auto", DEVICES[session.get_providers()[0]]):
+        library = "TensorRT" if device == "tensorrt" else "CUDA"
+        raise UsageError(
+            f"device={device!r} needs a GPU, its driver, and onnxruntime-gpu with its {library} "
+            "libraries. Received: libraries that do not load on this machine"
+        )
+    return session
+
+
+def _providers(device: str, available: Sequence[str]) -> list[str]:
+    """Returns the providers to try; TensorRT on request only, as it takes minutes to start."""
+    wanted = {"tensorrt": list(DEVICES)[:2], "cuda": list(DEVICES)[1:2], "cpu": []}
+    wanted["auto"] = wanted["cuda"]
+    if not _has_cuda_driver():
+        return ["CPUExecutionProvider"]
+    return [x for x in wanted[device] if x in available] + ["CPUExecutionProvider"]
+
+
+def _has_cuda_driver() -> bool:
+    """Looks for the CUDA driver, without which onnxruntime would print an error."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _quiet(onnxruntime: Any):
+    """Loads CUDA's libraries, and suppresses what onnxruntime prints if that fails."""
+    onnxruntime.set_default_logger_severity(4)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            if hasattr(onnxruntime, "preload_dlls"):
+                onnxruntime.preload_dlls()
+            yield
+    finally:
+        onnxruntime.set_default_logger_severity(2)
