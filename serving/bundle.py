@@ -215,8 +215,10 @@ class Bundle:
     ) -> dict[str, np.ndarray]:
         if not count:
             sizes = self.inputs.named_sizes(feeds)
-            shapes = [[sizes.get(n, 0) if isinstance(n, str) else n for n in p.shape]
-                      for p in self.outputs]
+            shapes = [
+                [sizes.get(n, 0) if isinstance(n, str) else n for n in p.shape]
+                for p in self.outputs
+            ]
             empty = [np.empty((0, *s), p.dtype) for p, s in zip(self.outputs, shapes, strict=True)]
             return dict(zip(self._output_names, empty, strict=True))
         arrays: list[np.ndarray] = []

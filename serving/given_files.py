@@ -210,3 +210,18 @@ def draw(
         ids = labels and [labels[i % len(labels)] for i in batch]
         named = seeds if bundle.inputs.seeded else None
         yield batch, bundle.sample(named, ids, truncation, batch_size, **arrays)
+
+
+def count_samples(bundle: Any, given: GivenInputs, count: int | None, default: int) -> int:
+    """Returns the number of samples: that of the given files, else that of --count.
+
+    Raises:
+        UsageError: --count is another number than that of the given files.
+    """
+    fixed = given.count if given.count is not None else None if bundle.inputs.seeded else 1
+    if fixed is not None and count not in (None, fixed):
+        raise UsageError(
+            f"The files of --input are for {fixed} {'sample' if fixed == 1 else 'samples'}: "
+            f"leave --count out. Received: --count {count}"
+        )
+    return fixed or count or default

@@ -12,7 +12,7 @@ import numpy as np
 
 from serving import kinds
 from serving.errors import UsageError
-from serving.given_files import GivenInputs, draw, find_files
+from serving.given_files import GivenInputs, count_samples, draw, find_files
 from serving.kinds import Kind
 
 COUNT = 64  # samples, where neither --count nor an input says how many
@@ -198,21 +198,6 @@ class SampleCommand:
                 name = source.names[number]
                 return Path(name).stem if len(stems) == len(source.names) else name
         return f"seed{self._options.seed + number:06d}"
-
-
-def count_samples(bundle: Any, given: GivenInputs, count: int | None, default: int) -> int:
-    """Returns the number of samples: that of the given files, else that of --count.
-
-    Raises:
-        UsageError: --count is another number than that of the given files.
-    """
-    fixed = given.count if given.count is not None else None if bundle.inputs.seeded else 1
-    if fixed is not None and count not in (None, fixed):
-        raise UsageError(
-            f"The files of --input are for {fixed} {'sample' if fixed == 1 else 'samples'}: "
-            f"leave --count out. Received: --count {count}"
-        )
-    return fixed or count or default
 
 
 def _join(batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
