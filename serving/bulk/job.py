@@ -177,8 +177,12 @@ def _sample_bytes(bundle: Bundle, form: str) -> int:
 
 
 def file_format(port: Port) -> Format | None:
-    """Returns the file format in which shards hold a sample; `None` for its numbers."""
-    return next((form for form in kinds.get(port.kind).formats if form.encode), None)
+    """Returns the file format in which shards hold a sample; `None` for its numbers.
+
+    It is the preferred one of the kind, among those that can be read again.
+    """
+    formats = kinds.get(port.kind).formats
+    return next((form for form in formats if form.encode and form.decode), None)
 
 
 def either(names: Iterable[str]) -> str:

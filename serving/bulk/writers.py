@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -46,10 +47,14 @@ def make_shard(
     with path.open("wb") as file:
         writer = _WRITERS[job.form](file, bundle, job, len(rows))
         batches = draw(bundle, given, rows, job.seed, job.labels, job.truncation, job.batch_size)
-        while not stop() and (batch := next(batches, None)) is not None:
-            writer.add(*batch)
-        if stop():
-            raise Stopped
+        try:
+            while not stop() and (batch := next(batches, None)) is not None:
+                writer.add(*batch)
+            if stop():
+                raise Stopped
+        except BaseException:
+            writer.discard()
+            raise
         writer.close()
         file.flush()
         os.fsync(file.fileno())
@@ -103,6 +108,9 @@ class _Writer:
     def format_of(self, port: Port) -> Format | None:
         """Returns the file format of the samples; `None` for their numbers."""
         return file_format(port)
+
+    def discard(self) -> None:
+        """Releases what the writer has opened, for a shard that is given up."""
 
     def labels(self, drawn: dict[str, np.ndarray]) -> np.ndarray | None:
         """Returns the class ids of a batch, if the network has classes."""
@@ -234,6 +242,15 @@ class _NpzWriter(_Writer):
                 with self._zip.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.concatenate(parts), allow_pickle=False)
         self._zip.close()
+
+    def discard(self) -> None:
+        # A ZipFile that is left open would be completed when its file is closed already.
+        with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile):
+            if self._samples is not None:
+                self._samples.close()
+            self._zip.close()
+        for spool in self._spools.values():
+            spool.close()
 
 
 def _little(array: np.ndarray) -> np.ndarray:
