@@ -205,6 +205,8 @@ def draw(
         truncation: as for `Bundle.sample`.
         batch_size: largest number of samples of a batch.
     """
+    if batch_size < 1:
+        raise UsageError(f"`batch_size` must be at least 1. Received: batch_size={batch_size!r}")
     for batch, arrays in given.batches(rows, batch_size):
         seeds = np.arange(batch.start, batch.stop, dtype=np.int64) + seed
         ids = labels and [labels[i % len(labels)] for i in batch]

@@ -160,8 +160,6 @@ def plan(
             f"A job must have at most {_MOST_SHARDS} shards: raise --shard-size. "
             f"Received: {job.shards} shards of {job.shard_size}"
         )
-    if job.batch_size < 1:  # `Bundle.sample` says so
-        bundle.sample(0, batch_size=job.batch_size)
     next(draw(bundle, inputs, range(1), job.seed, None, job.truncation, job.batch_size))
     return job
 
