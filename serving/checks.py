@@ -16,6 +16,7 @@ from serving.errors import UsageError, short_repr
 
 MAX_SEED = 2**63 - 1
 _MAX_RANK = 8
+_ALLOWED: dict[str, set[type]] = {"f": {int, float}, "b": {bool}}  # by numpy's letter
 
 
 def check_integer(name: str, value: Any, low: int, high: int) -> int:
@@ -134,7 +135,7 @@ def check_label_count(received: int, count: int) -> None:
         )
 
 
-def flatten(value: Any, real: bool) -> tuple[list[Any], list[int]]:
+def flatten(value: Any, kind: str) -> tuple[list[Any], list[int]]:
     """Flattens nested lists of numbers from JSON; returns the numbers and their shape.
 
     `numpy.array` would first look for a dtype that holds every element: a single long string would
@@ -142,7 +143,8 @@ def flatten(value: Any, real: bool) -> tuple[list[Any], list[int]]:
 
     Args:
         value: a number, or lists of equal length nested at most 8 deep.
-        real: allow floats as well as integers.
+        kind: numpy's letter for the kind of numbers: `"f"` allows floats and integers, `"b"`
+            booleans, any other integers.
 
     Raises:
         ValueError: rows of different lengths.
@@ -160,7 +162,7 @@ def flatten(value: Any, real: bool) -> tuple[list[Any], list[int]]:
     kinds = set(map(type, flat))
     if list in kinds:
         raise ValueError("rows of different lengths")
-    if other := kinds - ({int, float} if real else {int}):
+    if other := kinds - _ALLOWED.get(kind, {int}):
         raise TypeError(min(kind.__name__ for kind in other))
     return flat, shape
 

@@ -1,4 +1,4 @@
-"""Batching engine: runs a generator for many clients.
+"""Batching engine: runs a network for many clients.
 
 Each worker is a thread with its own single-threaded onnxruntime session: two of them generate more
 samples than one session of two threads, which waits for its slower half. An idle worker takes what
@@ -6,10 +6,12 @@ is queued immediately, so a batch holds what arrived during the last one, and re
 delayed to fill a batch. If the model is slow, a large batch saves nothing, and a worker takes its
 share of the queue only. A job that finds several workers idle is divided among them.
 
+A batch holds jobs of equal named sizes only, such as those of pictures of one height and width.
+
 Workers do everything that a sample costs: they draw latents from the seeds of the whole batch
-before the run, and encode the responses after it. The event loop is notified once per batch. If a
-single client requests a few samples and both model and encoding are fast, the event loop's own
-thread generates them; if the model is slow, a session on all CPUs does.
+before the run (`serving.feeds`), and encode the responses after it. The event loop is notified once
+per batch. If a single client requests a few samples and both model and encoding are fast, the event
+loop's own thread generates them; if the model is slow, a session on all CPUs does.
 """
 
 from __future__ import annotations
@@ -19,18 +21,17 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from serving.seeds import draw
+from serving.bundle import Run
+from serving.feeds import Piece
 
 QUICK = 0.002  # seconds for which the batch of a single client may block the event loop
 LIGHT = 2**14  # numbers in a response whose encoding takes negligible time beside that
-# Pairs of random words drawn per call: ufuncs on more than 500 numbers release the interpreter
-# lock, and reacquiring it means waiting for other threads.
-_MAX_PAIRS = 480
+_NONE_GIVEN: Mapping[str, np.ndarray] = {}
 
 
 class Full(Exception):
@@ -58,14 +59,15 @@ class SampleJob:
 
     Args:
         count: number of samples, at most the engine's `max_batch`.
-        seeds: int64 array of shape `(count,)`, or `None` if latents are given.
-        latents: float32 array of shape `(count, latent_dim)`, or `None` to draw them from the
-            seeds.
+        seeds: int64 array of shape `(count,)`, or `None` if no input is drawn from a seed.
+        given: checked arrays `(count, ...)` by the names of inputs, in place of drawn ones.
         labels: int64 array of shape `(count,)`; `None` for the default labels of the seeds, or for
             a model without classes.
-        truncation: factor on the latents drawn from seeds.
-        encode: maps the job and its samples `(count, ...)` to the response; runs in the worker.
+        truncation: factor on the latents drawn from seeds, or value of the input of this name.
+        encode: maps the job and its outputs, a list of arrays `(count, ...)`, to the response;
+            runs in the worker. Without it, the outputs are the result.
         deadline: on the clock of `time.monotonic`; infinity for none.
+        sizes: the named sizes of the given arrays; jobs in one batch have equal ones.
     """
 
     __slots__ = (
@@ -76,14 +78,15 @@ class SampleJob:
         "encode",
         "engine",
         "error",
+        "given",
         "is_alone",
         "is_light",
         "labels",
-        "latents",
+        "outputs",
         "remaining",
         "result",
-        "rows",
         "seeds",
+        "sizes",
         "truncation",
         "waiting",
     )
@@ -92,19 +95,21 @@ class SampleJob:
         self,
         count: int,
         seeds: np.ndarray | None = None,
-        latents: np.ndarray | None = None,
+        given: Mapping[str, np.ndarray] = _NONE_GIVEN,
         labels: np.ndarray | None = None,
         truncation: float = 1.0,
-        encode: Callable[[SampleJob, np.ndarray], Any] | None = None,
+        encode: Callable[[SampleJob, list[np.ndarray]], Any] | None = None,
         deadline: float = float("inf"),
+        sizes: tuple[tuple[str, int], ...] = (),
     ):
         self.count = count
         self.seeds = seeds
-        self.latents = latents
+        self.given = given
         self.labels = labels
         self.truncation = truncation
         self.encode = encode
         self.deadline = deadline
+        self.sizes = sizes
         self.done: Callable[[SampleJob], None] | None = None
         self.engine: Engine | None = None
         self.context: Any = None  # for the use of `encode`
@@ -114,7 +119,8 @@ class SampleJob:
         self.error: BaseException | None = None
         self.waiting = 0  # samples that no worker has taken
         self.remaining = 0  # samples that are not generated; 0 also after cancellation
-        self.rows: np.ndarray | None = None  # samples of a divided job, as workers finish them
+        # Outputs of a divided job, as workers finish its pieces.
+        self.outputs: list[np.ndarray] | None = None
 
     def cancel(self) -> None:
         """Frees the job's place in the queue, without calling `done`."""
@@ -134,9 +140,8 @@ class Engine:
     Must be called from the event loop's thread, except for the workers' own methods.
 
     Args:
-        sessions: one callable per worker, from feeds to samples.
-        latent_dim: length of a latent vector.
-        num_classes: number of classes, 0 for a model without labels.
+        sessions: one callable per worker, from feeds to all outputs.
+        feeds: maps the pieces of jobs in a batch, and its size, to the feeds.
         loop: the event loop in which `done` and `observe` are called.
         max_batch: maximum number of samples in a batch.
         queue: maximum number of samples waiting for a worker.
@@ -147,23 +152,21 @@ class Engine:
 
     def __init__(
         self,
-        sessions: list[Callable[[dict[str, np.ndarray]], np.ndarray]],
-        latent_dim: int,
-        num_classes: int,
+        sessions: list[Run],
+        feeds: Callable[[list[Piece], int], dict[str, np.ndarray]],
         loop: asyncio.AbstractEventLoop,
         *,
         max_batch: int = 16,
         queue: int = 512,
         observe: Callable[[int, float], None] | None = None,
         sample_seconds: float = math.inf,
-        wide: Callable[[dict[str, np.ndarray]], np.ndarray] | None = None,
+        wide: Run | None = None,
     ):
         self.max_batch = max_batch
         self.queue = queue
         self.waiting = 0  # samples in the queue
         self.seconds = 0.0  # moving average of the seconds per sample
-        self._latent_dim = latent_dim
-        self._num_classes = num_classes
+        self._feeds = feeds
         self._loop = loop
         self._sessions = sessions
         self._sample_seconds = sample_seconds
@@ -171,7 +174,7 @@ class Engine:
         self._observe = observe
         self._jobs: set[SampleJob] = set()  # queued or running
         # Pieces of jobs that wait: a job, the first of its rows and the one after the last.
-        self._deque: deque[tuple[SampleJob, int, int]] = deque()
+        self._deque: deque[Piece] = deque()
         self._ready = threading.Condition(threading.Lock())
         self._idle = 0
         self._closed = False
@@ -312,7 +315,7 @@ class Engine:
 
     # ------------------------------------------------------------------ in the worker
 
-    def _work(self, run: Callable[[dict[str, np.ndarray]], np.ndarray]) -> None:
+    def _work(self, run: Run) -> None:
         while True:
             pieces, is_alone = self._take()
             if not pieces:
@@ -328,19 +331,20 @@ class Engine:
 
     def _run_batch(
         self,
-        run: Callable[[dict[str, np.ndarray]], np.ndarray],
-        pieces: list[tuple[SampleJob, int, int]],
+        run: Run,
+        pieces: list[Piece],
     ) -> tuple[list[SampleJob], int, float]:
         """Runs a batch; returns the jobs that it completes, its samples and its seconds."""
         start = time.perf_counter()
         completed: list[SampleJob] = []
         count = sum(last - first for _, first, last in pieces)
         try:
-            samples = run(self._feeds(pieces, count))
+            outputs = run(self._feeds(pieces, count))
             row = 0
             for job, first, last in pieces:
-                rows = samples[row : row + last - first]
-                row += last - first
+                end = row + last - first
+                rows = [output[row:end] for output in outputs]
+                row = end
                 if last - first < job.count and (rows := self._join(job, first, rows)) is None:
                     continue  # another worker still has a piece of this job
                 completed.append(job)
@@ -354,13 +358,13 @@ class Engine:
                 job.error = Failed(str(error))
         return completed, count, time.perf_counter() - start
 
-    def _take(self) -> tuple[list[tuple[SampleJob, int, int]], bool]:
+    def _take(self) -> tuple[list[Piece], bool]:
         """Waits for jobs and takes a batch of them; takes nothing once the engine is closed.
 
         Returns:
             The pieces of jobs, and True if nothing else runs or waits.
         """
-        pieces: list[tuple[SampleJob, int, int]] = []
+        pieces: list[Piece] = []
         count = 0
         queued = self._deque
         with self._ready:
@@ -375,8 +379,12 @@ class Engine:
                     if not job.remaining:  # cancelled
                         queued.popleft()
                         continue
-                    if pieces and (count + last - first > limit or pieces[-1][0] is job):
-                        return pieces, False  # another worker takes a job's second piece
+                    if pieces and (
+                        count + last - first > limit
+                        or pieces[-1][0] is job  # another worker takes a job's second piece
+                        or pieces[-1][0].sizes != job.sizes
+                    ):
+                        return pieces, False
                     pieces.append(queued.popleft())
                     count += last - first
                     job.waiting -= last - first
@@ -387,60 +395,17 @@ class Engine:
                 self._ready.wait()
                 self._idle -= 1
 
-    def _join(self, job: SampleJob, first: int, rows: np.ndarray) -> np.ndarray | None:
-        """Stores a piece of a divided job; returns all rows once the last piece is stored."""
+    def _join(self, job: SampleJob, first: int, rows: list[np.ndarray]) -> list[np.ndarray] | None:
+        """Stores a piece of a divided job; returns all outputs once the last piece is stored."""
         with self._ready:
-            if job.rows is None:
-                job.rows = np.empty((job.count, *rows.shape[1:]), rows.dtype)
-            job.rows[first : first + len(rows)] = rows
+            if job.outputs is None:
+                job.outputs = [np.empty((job.count, *x.shape[1:]), x.dtype) for x in rows]
+            for output, piece in zip(job.outputs, rows, strict=True):
+                output[first : first + len(piece)] = piece
             if not job.remaining:
                 return None
-            job.remaining -= len(rows)
-            return None if job.remaining else job.rows
-
-    def _feeds(self, pieces: list[tuple[SampleJob, int, int]], count: int) -> dict[str, np.ndarray]:
-        latents = np.empty((count, self._latent_dim), np.float32)
-        labels = np.empty(count, np.int64) if self._num_classes else None
-        seeded: list[np.ndarray] = []
-        row = 0
-        for job, first, last in pieces:
-            end = row + last - first
-            if job.latents is not None:
-                latents[row:end] = job.latents[first:last]
-            else:
-                seeded.append(job.seeds[first:last])  # type: ignore[index]
-            if labels is not None:
-                own = job.labels
-                labels[row:end] = seeded[-1] % self._num_classes if own is None else own[first:last]
-            row = end
-        if seeded:
-            self._draw(pieces, seeded, latents)
-        return {"latents": latents} if labels is None else {"latents": latents, "labels": labels}
-
-    def _draw(
-        self,
-        pieces: list[tuple[SampleJob, int, int]],
-        seeded: list[np.ndarray],
-        latents: np.ndarray,
-    ) -> None:
-        """Draws the latents of all seeds of a batch: many take about as long as one."""
-        seeds = seeded[0] if len(seeded) == 1 else np.concatenate(seeded)
-        step = max(1, _MAX_PAIRS // ((self._latent_dim + 1) // 2))
-        drawn = draw(seeds[:step], self._latent_dim)
-        if len(seeds) > step:
-            more = range(step, len(seeds), step)
-            rest = [draw(seeds[i : i + step], self._latent_dim) for i in more]
-            drawn = np.concatenate([drawn, *rest])
-        row = start = 0
-        for job, first, last in pieces:
-            size = last - first
-            if job.latents is None:
-                part = drawn[start : start + size]
-                start += size
-                latents[row : row + size] = (
-                    part if job.truncation == 1 else part * np.float32(job.truncation)
-                )
-            row += size
+            job.remaining -= len(rows[0])
+            return None if job.remaining else job.outputs
 
     def _deliver(self, jobs: list[SampleJob], count: int, seconds: float) -> None:
         if count:

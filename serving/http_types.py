@@ -14,6 +14,8 @@ JSON = b"application/json"
 PNG = b"image/png"
 BYTES = b"application/octet-stream"
 LINES = b"application/x-ndjson"
+NPY = b"application/x-npy"
+NPZ = b"application/x-npz"
 
 
 class HTTPError(UsageError):
@@ -78,23 +80,32 @@ class Request:
         self.served: Any = None
         self.start = time.monotonic()
 
+    @property
+    def content_type(self) -> str:
+        """The Content-Type with its parameters, empty if there is none."""
+        return self.headers.get(b"content-type", b"").decode("latin-1")
+
+    @property
+    def media_type(self) -> str:
+        """The media type of a body that is not read as JSON, empty for one that is."""
+        content_type = self.headers.get(b"content-type")
+        if content_type is None or content_type == JSON:
+            return ""
+        plain = content_type.split(b";")[0].strip().lower()
+        # curl -d labels every body as form-urlencoded.
+        return "" if plain in _READ_AS_JSON else plain.decode("latin-1")
+
     def json(self) -> Any:
         """Returns the body, decoded as JSON.
 
         Raises:
             HTTPError: the body is not JSON, or its content type names another format.
         """
-        content_type = self.headers.get(b"content-type")
-        # curl -d labels every body as form-urlencoded.
-        if (
-            content_type is not None
-            and content_type != JSON
-            and content_type.split(b";")[0].strip().lower() not in _READ_AS_JSON
-        ):
+        if self.media_type:
             raise HTTPError(
                 415,
                 "The body must be application/json. "
-                f"Received: content-type={short_repr(content_type.decode('latin-1'))}",
+                f"Received: content-type={short_repr(self.content_type)}",
             )
         try:
             return orjson.loads(self.body)
@@ -102,6 +113,7 @@ class Request:
             raise HTTPError(400, f"The body must be JSON. Received: {error}") from error
 
 
+# What a body without a media type of its own has, from curl and from other clients.
 _READ_AS_JSON = (JSON, b"application/x-www-form-urlencoded", BYTES, b"")
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from serving import kinds
+from serving.checks import flatten
 from serving.errors import UsageError, short_repr
 from serving.seeds import classes_from_seeds, normals, uniforms
 
@@ -105,6 +106,7 @@ class Inputs:
         self.constants = tuple(p for p in ports if p.fill == "constant")
         self.normal = tuple(p for p in ports if p.fill == "normal")
         self.classes = next((p for p in ports if p.fill == "class"), None)
+        self._is_dynamic = any(p.is_dynamic for p in ports)
 
     def fill(
         self,
@@ -159,6 +161,20 @@ class Inputs:
                         f"Received: {found[name]} and {size}"
                     )
         return found
+
+    def check_sizes(self, arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
+        """Returns the named sizes of given arrays, and checks that they determine all inputs.
+
+        Raises:
+            UsageError: one name with two sizes, or an input whose size no given input has.
+        """
+        if not self._is_dynamic:
+            return {}
+        sizes = self.named_sizes(arrays)
+        for port in self.ports:
+            if port.name not in arrays:
+                resolve(port, sizes)
+        return sizes
 
     def own_classes(self, seeds: np.ndarray) -> np.ndarray:
         """Returns the class of each seed, int64 `(batch,)`."""
@@ -278,6 +294,25 @@ def check_array(port: Port, value: Any) -> np.ndarray:
     if isinstance(port, Input) and port.fill == "class" and array.size:
         check_classes(array, port.num_classes)
     return array
+
+
+def array_from_json(port: Port, value: Any) -> np.ndarray:
+    """Converts nested lists from JSON to an array `(batch, ...)`; one sample may lack the batch.
+
+    Raises:
+        UsageError: rows of different lengths, or values of another type than the port's.
+    """
+    dtype = np.dtype(port.dtype)
+    words = {"f": "numbers", "b": "true or false"}.get(dtype.kind, "integers")
+    try:
+        flat, shape = flatten(value, dtype.kind)
+        array = np.array(flat, np.float64 if dtype.kind == "f" else None).reshape(shape)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UsageError(
+            f"The input {port.name!r} must be {words} in rows of equal length. "
+            f"Received: {port.name}={short_repr(value)}"
+        ) from error
+    return array[np.newaxis] if array.ndim == len(port.shape) else array
 
 
 def check_classes(labels: np.ndarray, num_classes: int) -> None:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import io
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from serving.bundle import Bundle
+from serving import kinds
+from serving.bundle import Bundle, Run
 from serving.discovery import VersionFolder
 from serving.engine import QUICK, Engine
 from serving.errors import UsageError
+from serving.feeds import choose_feeds
+from serving.golden import read_golden
+from serving.inputs import Port, resolve
 from serving.limits import Settings, cpus
 
-_GOLDEN = "golden.npz"
-_MAX_GOLDEN = 64 * 2**20  # bytes
-_NUM_GOLDEN = 4
-_TOLERANCE = 1e-2  # share of the value range: rounding of another machine, not another model
-_Run = Callable[[dict[str, np.ndarray]], np.ndarray]
+_ANY_SIZE = 64  # of a warm-up where any size goes: divisible by the usual strides
+COMMON = ("npy", "npz", "json", "grid")  # formats of responses that every kind has
 
 
 class Served:
@@ -40,9 +39,11 @@ class Served:
         self.is_numbered = is_numbered
         self.engine: Engine = None  # type: ignore[assignment]
         self.users = 0  # running requests that submit several jobs
-        self.sample_size = math.prod(bundle.shape)
-        self.formats = _formats(bundle)
-        self.default_format = self.formats[0]
+        self.sizes = OutputSizes(bundle)
+        self.kind = kinds.get(bundle.kind)
+        self.files = {x: self.kind.all_formats()[x] for x in self.kind.written}  # by format
+        self.formats = (*self.files, *(x for x in COMMON if x not in self.files))
+        self.default_format = next(iter(self.files), self.kind.shown_as)
         self.headers = (
             f"x-model: {bundle.name}\r\nx-model-version: {version}\r\n"
             f"x-model-sha256: {bundle.sha256}\r\n"
@@ -54,31 +55,83 @@ class Served:
         """True while requests for this version are running."""
         return bool(self.users or self.engine.pending)
 
+    @property
+    def shows_pictures(self) -> bool:
+        """True if the default format is a picture."""
+        form = self.files.get(self.default_format)
+        return self.default_format == "grid" if form is None else form.media_type[:6] == "image/"
+
     def describe(self) -> dict[str, Any]:
         """Returns the entry of this version in `/v1/models`."""
         manifest, bundle = self.bundle.manifest, self.bundle
         return {
             "name": bundle.name,
             "version": self.version,
+            "role": bundle.role,
+            "inputs": manifest["inputs"],
+            "outputs": manifest["outputs"],
             "kind": bundle.kind,
             "shape": bundle.shape,
             "value_range": bundle.value_range,
             "latent_dim": bundle.latent_dim,
             "classes": {"count": bundle.num_classes, "names": bundle.class_names},
             "sha256": bundle.sha256,
-            # The first bundles had the British spelling.
-            "license": manifest.get("license", manifest.get("licence")),
+            "license": manifest.get("license"),
             "notice": manifest.get("notice"),
             "intended_use": manifest.get("intended_use"),
-            "pictures": "grid" in self.formats,
+            "pictures": self.shows_pictures,
             "formats": self.formats,
+            "default_format": self.default_format,
         }
 
 
-def _formats(bundle: Bundle) -> tuple[str, ...]:
-    if bundle.kind == "image" and bundle.shape[-1] in (1, 3, 4):
-        return ("png", "npy", "json", "grid")
-    return ("grid", "npy", "json") if bundle.kind == "points" else ("npy", "json")
+class OutputSizes:
+    """Number of values in the outputs of a network, before it runs.
+
+    Args:
+        bundle: the opened bundle.
+    """
+
+    def __init__(self, bundle: Bundle):
+        self._outputs = bundle.outputs
+        self._is_dynamic = any(port.is_dynamic for port in bundle.outputs)
+        self._static = 0 if self._is_dynamic else self._count({})
+        self._factors: dict[str, float] = {}
+
+    def learn(self, given: Mapping[str, int], outputs: Sequence[np.ndarray]) -> None:
+        """Learns the sizes that inputs do not name, such as samples of sound per frame.
+
+        They are assumed to be proportional to the largest named size of the inputs.
+        """
+        for port, output in zip(self._outputs, outputs, strict=True):
+            for name, size in zip(port.shape, output.shape[1:], strict=True):
+                if isinstance(name, str) and name not in given:
+                    self._factors[name] = size / max(given.values(), default=1)
+
+    def values(self, given: Mapping[str, int]) -> int:
+        """Returns the number of values of one sample in all outputs.
+
+        Args:
+            given: the named sizes of the given inputs.
+        """
+        return self._count(given) if self._is_dynamic else self._static
+
+    def shape(self, given: Mapping[str, int]) -> tuple[int, ...]:
+        """Returns the shape of one sample of the first output."""
+        return self._resolve(self._outputs[0], given)
+
+    def _count(self, given: Mapping[str, int]) -> int:
+        return sum(math.prod(self._resolve(port, given)) for port in self._outputs)
+
+    def _resolve(self, port: Port, given: Mapping[str, int]) -> tuple[int, ...]:
+        largest = max(given.values(), default=1)
+        shape = []
+        for size in port.shape:
+            if isinstance(size, str) and size not in given:
+                shape.append(math.ceil(largest * self._factors.get(size, 1.0)))
+            else:
+                shape.append(given[size] if isinstance(size, str) else size)
+        return tuple(shape)
 
 
 def open_bundle(found: VersionFolder, settings: Settings) -> Bundle:
@@ -114,7 +167,8 @@ def start_engine(
     provided that it is faster.
     """
     seconds, wide = math.inf, None
-    if bundle.device == "cpu":
+    # The time of a network of any size depends on the request, and remains unknown.
+    if bundle.device == "cpu" and not is_dynamic(bundle):
         seconds = measure(bundle.runners()[0], bundle)
         threads = min(settings.workers, cpus())
         if threads > 1 and seconds > QUICK:
@@ -123,8 +177,7 @@ def start_engine(
                 wide = None
     return Engine(
         bundle.runners(),
-        bundle.latent_dim,
-        bundle.num_classes,
+        choose_feeds(bundle.inputs),
         loop,
         max_batch=settings.max_batch,
         queue=settings.queue,
@@ -134,9 +187,9 @@ def start_engine(
     )
 
 
-def measure(run: _Run, bundle: Bundle) -> float:
+def measure(run: Run, bundle: Bundle) -> float:
     """Returns the shortest time for one sample, of three runs after a warm-up."""
-    feeds = _zeros(bundle, 1)
+    feeds = zeros(bundle, 1)
     run(feeds)
     found = []
     for _ in range(3):
@@ -146,63 +199,52 @@ def measure(run: _Run, bundle: Bundle) -> float:
     return min(found)
 
 
-def warm_up(bundle: Bundle, max_batch: int) -> None:
+def warm_up(bundle: Bundle, max_batch: int, sizes: OutputSizes | None = None) -> None:
     """Runs every session with one sample and with a full batch, and verifies golden samples.
+
+    Args:
+        bundle: the opened bundle.
+        max_batch: samples in a full batch.
+        sizes: learns the sizes of the outputs.
 
     Raises:
         UsageError: the model does not reproduce the golden samples of its bundle.
     """
+    golden = read_golden(bundle)
+    named = _SizeOfAny() if golden is None else golden.sizes
     for run in bundle.runners():
         for count in (1, max_batch):
-            run(_zeros(bundle, count))
-    golden = _read_golden(bundle)
-    if golden is None:
-        return
-    seeds, labels, expected = golden
-    samples = bundle.sample(seeds, labels, batch_size=max_batch)["samples"]
-    low, high = bundle.value_range or (float(expected.min()), float(expected.max()))
-    worst = float(np.abs(samples - expected).max())
-    if not worst <= _TOLERANCE * max(high - low, 1e-6):
-        raise UsageError(
-            "A model must reproduce the golden samples of its bundle. "
-            f"Received: {str(bundle.path)!r} with a difference of {worst:.3g}"
-        )
+            feeds = zeros(bundle, count, named)
+            outputs = run(feeds)
+        if sizes is not None:
+            sizes.learn(bundle.inputs.named_sizes(feeds), outputs)
+    if golden is not None:
+        golden.compare(bundle, max_batch)
 
 
-def _zeros(bundle: Bundle, count: int) -> dict[str, np.ndarray]:
-    feeds: dict[str, np.ndarray] = {"latents": np.zeros((count, bundle.latent_dim), np.float32)}
-    if bundle.num_classes:
-        feeds["labels"] = np.zeros(count, np.int64)
-    return feeds
+class _SizeOfAny(dict[str, int]):
+    """A size for every name, for a run before anything is known of the network."""
+
+    def __missing__(self, name: str) -> int:
+        return _ANY_SIZE
+
+    def __contains__(self, name: object) -> bool:
+        return True
 
 
-def _read_golden(bundle: Bundle) -> tuple[np.ndarray, np.ndarray | None, np.ndarray] | None:
-    """Returns the first golden seeds, labels and samples; `None` if the bundle has none.
+def is_dynamic(bundle: Bundle) -> bool:
+    """Returns True if an input or an output may have any size."""
+    return any(port.is_dynamic for port in (*bundle.inputs.ports, *bundle.outputs))
 
-    Raises:
-        UsageError: the file is damaged.
-    """
-    facts = bundle.manifest["files"].get(_GOLDEN)
-    path = bundle.path / _GOLDEN
-    if facts is None or not path.is_file() or path.stat().st_size > _MAX_GOLDEN:
-        return None
-    content = path.read_bytes()
-    if not isinstance(facts, dict) or hashlib.sha256(content).hexdigest() != facts.get("sha256"):
-        raise UsageError(
-            f"{_GOLDEN} must have the SHA-256 that manifest.json names; the bundle is damaged or "
-            f"was changed. Received: {str(path)!r}"
-        )
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as golden:
-            seeds, samples = golden["seeds"][:_NUM_GOLDEN], golden["samples"][:_NUM_GOLDEN]
-            labels = golden["labels"][:_NUM_GOLDEN] if bundle.num_classes else None
-    except (ValueError, KeyError, OSError, EOFError) as error:
-        raise UsageError(
-            f"{_GOLDEN} must hold seeds and samples. Received: {str(path)!r} ({error!r:.80})"
-        ) from error
-    if samples.shape != (len(seeds), *bundle.shape) or not len(seeds):
-        raise UsageError(
-            f"{_GOLDEN} must hold samples of the shape in the manifest. "
-            f"Received: {str(path)!r} with {samples.shape}"
-        )
-    return seeds, labels, samples
+
+def zeros(
+    bundle: Bundle, count: int, sizes: Mapping[str, int] | None = None
+) -> dict[str, np.ndarray]:
+    """Returns arrays of zeros for all inputs, and constants in the place of constants."""
+    sizes = _SizeOfAny() if sizes is None else sizes
+    given = {
+        port.name: np.zeros((count, *resolve(port, sizes)), port.dtype)
+        for port in bundle.inputs.ports
+        if port.fill != "constant"
+    }
+    return bundle.inputs.fill(np.zeros(count, np.int64), given=given)

@@ -6,8 +6,10 @@ import html
 import json
 from typing import Any
 
+from serving import kinds
 from serving.generate.fields import FIELDS
 from serving.http_types import Request, Response, json_response
+from serving.protocols import tf_serving
 
 _JSON = "application/json"
 _STATUSES = {
@@ -27,61 +29,21 @@ _ERROR = {
     "required": ["error"],
     "properties": {"error": {"type": "string"}, "status": {"type": "string"}},
 }
-_TENSOR = {
-    "type": "object",
-    "required": ["name", "shape", "datatype"],
-    "properties": {
-        "name": {"type": "string", "enum": ["latents", "labels", "seeds"]},
-        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
-        "datatype": {"type": "string"},
-        "data": {"type": "array", "items": {}},
-        "parameters": {"type": "object"},
-    },
-}
-_INFER = {
-    "type": "object",
-    "required": ["inputs"],
-    "properties": {
-        "id": {"type": "string"},
-        "inputs": {"type": "array", "items": _TENSOR, "minItems": 1},
-        "outputs": {"type": "array", "items": {"type": "object"}},
-        "parameters": {"type": "object"},
-    },
-}
-_PREDICT = {
-    "type": "object",
-    "properties": {
-        "signature_name": {
-            "type": "string",
-            "enum": ["serving_default", "generate", "generate_png"],
-        },
-        "instances": {"type": "array", "items": {}, "minItems": 1},
-        "inputs": {},
-    },
-    "oneOf": [{"required": ["instances"]}, {"required": ["inputs"]}],
-    "additionalProperties": False,
-}
 _OBJECT = {_JSON: {"schema": {"type": "object"}}}
+_FILE = {"schema": {"type": "string", "format": "binary"}}
 _SAMPLES = {
-    "image/png": {"schema": {"type": "string", "format": "binary"}},
-    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-    "application/x-ndjson": {"schema": {"type": "string"}},
-    _JSON: {
-        "schema": {
-            "type": "object",
-            "required": ["model", "version", "sha256", "samples"],
-            "properties": {
-                "model": {"type": "string"},
-                "version": {"type": "integer"},
-                "sha256": {"type": "string"},
-                "samples": {"type": "array", "items": {"type": "object"}},
-            },
-        }
+    "type": "object",
+    "required": ["model", "version", "sha256", "samples"],
+    "properties": {
+        "model": {"type": "string"},
+        "version": {"type": "integer"},
+        "sha256": {"type": "string"},
+        "samples": {"type": "array", "items": {"type": "object"}},
     },
 }
 # Summary and response content of each path, without the version.
 _ABOUT: dict[str, tuple[str, dict[str, Any]]] = {
-    "/v1/generate": ("Generates samples from seeds", _SAMPLES),
+    "/v1/generate": ("Generates samples from seeds and given inputs", {}),
     "/v1/models": ("Lists the models", _OBJECT),
     "/healthz": ("Reports that the process responds", _OBJECT),
     "/readyz": ("Reports that all models are loaded, verified and warm", _OBJECT),
@@ -107,7 +69,7 @@ _ABOUT: dict[str, tuple[str, dict[str, Any]]] = {
     "/v2/models/{name}/ready": ("Reports that a model is served", _OBJECT),
     "/v2/models/{name}/config": ("Configuration of a model, as Triton describes it", _OBJECT),
     "/v2/models/{name}/infer": (
-        "Generates samples from latents or seeds",
+        "Runs the model on tensors or seeds",
         _OBJECT | {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     ),
     "/v1/models/{name}": ("Versions of a model (TensorFlow Serving)", _OBJECT),
@@ -128,6 +90,7 @@ def document(app: Any) -> dict[str, Any]:
     for route in app.routes:
         plain = route.path.replace("/versions/{version}", "")
         summary, content = _ABOUT[plain]
+        content = content or _sample_types(app)
         parameters = [
             {"name": name, "in": "path", "required": True, "schema": schema}
             for name, schema in named.items()
@@ -144,10 +107,7 @@ def document(app: Any) -> dict[str, Any]:
             if method == "GET" and route.name == "generate":
                 operation["parameters"] = _query(app)
             if method == "POST" and (body := _body(app, plain)):
-                operation["requestBody"] = {
-                    "required": True,
-                    "content": {_JSON: {"schema": body}},
-                }
+                operation["requestBody"] = {"required": True, "content": body}
             if not route.open:
                 operation["security"] = (
                     [{}, {"token": []}] if app.tokens is None else [{"token": []}]
@@ -192,9 +152,34 @@ def _responses(content: dict[str, Any], needs_token: bool) -> dict[str, Any]:
     return found
 
 
+def _sample_types(app: Any) -> dict[str, Any]:
+    """Returns the content of responses of `/v1/generate`, by the formats of the models."""
+    found: dict[str, Any] = {
+        "image/png": _FILE,  # a grid
+        "application/x-npy": _FILE,
+        "application/x-npz": _FILE,
+        "application/x-ndjson": {"schema": {"type": "string"}},
+        _JSON: {"schema": _SAMPLES},
+    }
+    for served in app.repository:
+        found |= {form.media_type: _FILE for form in served.files.values()}
+    return found
+
+
+def _fields(app: Any) -> dict[str, Any]:
+    formats = sorted({x for served in app.repository for x in served.formats})
+    enum = {"enum": formats} if formats else {}
+    return FIELDS | {
+        "model": FIELDS["model"] | _name(app),
+        "format": FIELDS["format"] | enum,
+    }
+
+
 def _query(app: Any) -> list[dict[str, Any]]:
     found = []
-    for name, schema in (FIELDS | {"model": _name(app)}).items():
+    for name, schema in _fields(app).items():
+        if schema.get("type") == "object":  # given inputs need a body
+            continue
         schema = {key: value for key, value in schema.items() if key != "description"}
         parameter: dict[str, Any] = {"name": name, "in": "query", "schema": schema}
         if schema.get("type") == "array" or name == "labels":
@@ -203,13 +188,68 @@ def _query(app: Any) -> list[dict[str, Any]]:
     return found
 
 
-def _body(app: Any, path: str) -> dict[str, Any] | None:
+def _body(app: Any, path: str) -> dict[str, Any]:
+    """Returns the content of a request's body by its media type."""
     if path == "/v1/generate":
-        fields = FIELDS | {"model": FIELDS["model"] | _name(app)}
-        return {"type": "object", "properties": fields, "additionalProperties": False}
+        fields = {"type": "object", "properties": _fields(app), "additionalProperties": False}
+        return {_JSON: {"schema": fields}} | _files(app)
     if path.endswith("/infer"):
-        return _INFER
-    return _PREDICT if path.endswith(":predict") else None
+        return {_JSON: {"schema": _infer(app)}}
+    return {_JSON: {"schema": _predict(app)}} if path.endswith(":predict") else {}
+
+
+def _files(app: Any) -> dict[str, Any]:
+    """Returns the forms and files that models with given inputs take, by media type."""
+    given = [port for served in app.repository for port in served.bundle.inputs.given]
+    if not given:
+        return {}
+    found: dict[str, Any] = {}
+    for port in given:
+        forms = kinds.get(port.kind).all_formats().values()
+        found |= {form.media_type: _FILE for form in forms if form.decode}
+    found.pop(_JSON)  # the fields are JSON too
+    parts = {port.name: {"type": "string", "format": "binary"} for port in given}
+    form = {"type": "object", "properties": _fields(app) | parts, "additionalProperties": False}
+    return {"multipart/form-data": {"schema": form}} | found
+
+
+def _infer(app: Any) -> dict[str, Any]:
+    names = sorted({x for served in app.repository for x in served.bundle.inputs.by_name})
+    tensor = {
+        "type": "object",
+        "required": ["name", "shape", "datatype"],
+        "properties": {
+            "name": {"type": "string", "enum": [*names, "seeds"]},
+            "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+            "datatype": {"type": "string"},
+            "data": {"type": "array", "items": {}},
+            "parameters": {"type": "object"},
+        },
+    }
+    return {
+        "type": "object",
+        "required": ["inputs"],
+        "properties": {
+            "id": {"type": "string"},
+            "inputs": {"type": "array", "items": tensor, "minItems": 1},
+            "outputs": {"type": "array", "items": {"type": "object"}},
+            "parameters": {"type": "object"},
+        },
+    }
+
+
+def _predict(app: Any) -> dict[str, Any]:
+    names = sorted({x for served in app.repository for x in tf_serving.signatures(served)})
+    return {
+        "type": "object",
+        "properties": {
+            "signature_name": {"type": "string"} | ({"enum": names} if names else {}),
+            "instances": {"type": "array", "items": {}, "minItems": 1},
+            "inputs": {},
+        },
+        "oneOf": [{"required": ["instances"]}, {"required": ["inputs"]}],
+        "additionalProperties": False,
+    }
 
 
 def document_response(app: Any, request: Request) -> Response:

@@ -166,7 +166,7 @@ class Repository:
         if settings.device == "auto" and bundle.device == "cpu":
             self._say_once("No GPU was found that onnxruntime can use; running on the CPU.")
         served = Served(bundle, found.version, found.is_numbered)
-        warm_up(bundle, settings.max_batch)
+        warm_up(bundle, settings.max_batch, served.sizes)
         served.engine = start_engine(bundle, settings, self._loop, self._observe(served))
         return served
 

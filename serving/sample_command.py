@@ -44,7 +44,8 @@ class SampleCommand:
                 f"each. Received: --out {self._out} for {self._count} samples"
             )
         if self._out is not None and self._format == _SHEET:
-            self._kind.check_sheet(self._count, self._port.sizes)
+            sizes = tuple(n or 1 for n in self._port.sizes)  # a size that may be any is at least 1
+            self._kind.check_sheet(self._count, sizes)
         self._check_folder()
 
     def run(self) -> str:

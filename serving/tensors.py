@@ -12,20 +12,21 @@ from serving.checks import check_column, check_finite
 from serving.engine import LIGHT, SampleJob, even
 from serving.errors import UsageError, short_repr
 from serving.http_types import Response
+from serving.inputs import Input
 from serving.limits import Settings
 
 
 class TensorInputs:
-    """Latents or seeds, and labels, of one request.
+    """Seeds, labels and other inputs of one request.
 
     Args:
         served: version of the model.
-        tensors: arrays by name: `latents` or `seeds`; also `labels` if the model has classes.
-        truncation: factor on the latents.
+        tensors: arrays by name: `seeds`, and inputs of the model.
+        truncation: factor on the normal inputs, or value of the input of this name.
         settings: settings of the server.
 
     Raises:
-        UsageError: a tensor that does not fit the model, or too many samples.
+        UsageError: a tensor that does not fit the model, a missing one, or too many samples.
     """
 
     def __init__(
@@ -37,43 +38,75 @@ class TensorInputs:
     ):
         self.served = served
         self.truncation = truncation
-        self.latents: np.ndarray | None = None
         self.seeds: np.ndarray | None = None
         self.labels: np.ndarray | None = None
-        if ("latents" in tensors) == ("seeds" in tensors):
-            raise UsageError(
-                "The inputs must be either `latents` or `seeds`. "
-                f"Received: {', '.join(tensors) or 'neither'}"
-            )
-        if "latents" in tensors:
-            self.latents = self._read_latents(tensors["latents"])
-            self.count = len(self.latents)
-        else:
+        inputs = served.bundle.inputs
+        self._check_names(tensors)
+        if "seeds" in tensors:
             self.seeds = check_column("seeds", tensors["seeds"])
-            self.count = len(self.seeds)
-        self._check_size(settings)
-        self._set_labels(tensors.get("labels"))
-
-    def _read_latents(self, latents: np.ndarray) -> np.ndarray:
-        dim = self.served.bundle.latent_dim
-        if latents.ndim != 2 or latents.shape[1] != dim:
-            raise UsageError(
-                f"`latents` must have the shape [n, {dim}]. Received: shape={list(latents.shape)}"
-            )
-        with np.errstate(over="ignore"):
-            latents = latents.astype(np.float32)
-        check_finite("latents", latents)
-        return latents if self.truncation == 1 else latents * np.float32(self.truncation)
-
-    def _check_size(self, settings: Settings) -> None:
+        others = {n: x for n, x in tensors.items() if n in inputs.by_name}
+        labels = None if inputs.classes is None else others.pop(inputs.classes.name, None)
+        arrays = {name: self._read(inputs.by_name[name], x) for name, x in others.items()}
+        counts = [len(x) for x in arrays.values()]
+        counts += [] if labels is None else [len(np.atleast_1d(labels))]
+        self.count = max(counts, default=0) if self.seeds is None else len(self.seeds)
         if not 0 < self.count <= settings.max_count:
             raise UsageError(
                 f"A request takes 1 to {settings.max_count} samples. Received: {self.count}"
             )
-        if self.count > 1 and self.count * self.served.sample_size > settings.max_values:
+        self.given = inputs.check_given(arrays, self.count)
+        self.sizes = inputs.check_sizes(self.given)
+        self.values: int = served.sizes.values(self.sizes)  # of one sample
+        self._check_size(settings)
+        if self.seeds is None and inputs.seeded and inputs.given:
+            self.seeds = np.arange(self.count, dtype=np.int64)
+        self._set_labels(labels)
+
+    def _check_names(self, tensors: dict[str, np.ndarray]) -> None:
+        """Checks that the random inputs come from seeds or as tensors, one of the two."""
+        bundle = self.served.bundle
+        if "labels" in tensors and not bundle.num_classes and "labels" not in bundle.inputs.by_name:
+            raise UsageError(
+                f"Bundle {bundle.name!r} takes no labels. "
+                f"Received: labels={short_repr(tensors['labels'].tolist())}"
+            )
+        drawn = [port.name for port in bundle.inputs.seeded if port is not bundle.inputs.classes]
+        missing = [name for name in drawn if name not in tensors]
+        if not drawn or (bundle.inputs.given and "seeds" not in tensors):
+            return
+        if bool(missing) != ("seeds" in tensors):
+            names = ", ".join(f"`{name}`" for name in drawn)
+            raise UsageError(
+                f"The inputs must be either {names} or `seeds`. "
+                f"Received: {', '.join(tensors) or 'neither'}"
+            )
+
+    def _read(self, port: Input, array: np.ndarray) -> np.ndarray:
+        """Returns an array in the shape and the dtype of an input."""
+        if not port.shape and array.ndim == 2 and array.shape[1] == 1:
+            array = array[:, 0]
+        sizes = array.shape[1:]
+        ranks = array.ndim == len(port.shape) + 1
+        if not ranks or any(n not in (None, m) for n, m in zip(port.sizes, sizes, strict=True)):
+            raise UsageError(
+                f"`{port.name}` must have the shape [{', '.join(map(str, ('n', *port.shape)))}]. "
+                f"Received: shape={list(array.shape)}"
+            )
+        if np.dtype(port.dtype).kind != "f":
+            return array
+        with np.errstate(over="ignore"):
+            array = array.astype(port.dtype)
+        check_finite(port.name, array)
+        is_factor = "truncation" not in self.served.bundle.inputs.by_name
+        if port.fill == "normal" and is_factor and self.truncation != 1:
+            array = array * np.asarray(self.truncation, port.dtype)
+        return array
+
+    def _check_size(self, settings: Settings) -> None:
+        if (self.count > 1 or self.sizes) and self.count * self.values > settings.max_values:
             raise UsageError(
                 f"A response holds at most {settings.max_values} numbers. "
-                f"Received: {self.count} samples of {self.served.sample_size}"
+                f"Received: {self.count} samples of {self.values}"
             )
 
     def _set_labels(self, labels: np.ndarray | None) -> None:
@@ -84,11 +117,6 @@ class TensorInputs:
                     f"Bundle {bundle.name!r} takes labels beside latents. Received: labels=None"
                 )
             return
-        if not bundle.num_classes:
-            raise UsageError(
-                f"Bundle {bundle.name!r} takes no labels. "
-                f"Received: labels={short_repr(labels.tolist())}"
-            )
         self.labels = check_column("labels", labels, bundle.num_classes - 1)
         if len(self.labels) != self.count:
             raise UsageError(
@@ -100,7 +128,7 @@ class TensorInputs:
         self,
         first: int,
         last: int,
-        encode: Callable[[SampleJob, np.ndarray], Any] | None,
+        encode: Callable[[SampleJob, list[np.ndarray]], Any] | None,
         deadline: float,
     ) -> SampleJob:
         """Returns the job that generates samples `first` to `last - 1`."""
@@ -108,19 +136,23 @@ class TensorInputs:
         job = SampleJob(
             last - first,
             None if self.seeds is None else self.seeds[rows],
-            None if self.latents is None else self.latents[rows],
+            {name: array[rows] for name, array in self.given.items()},
             None if self.labels is None else self.labels[rows],
-            1.0 if self.seeds is None else self.truncation,
+            self.truncation,
             encode,
             deadline,
+            tuple(self.sizes.items()),
         )
-        job.is_light = job.count * self.served.sample_size <= LIGHT
+        job.is_light = job.count * self.values <= LIGHT
         job.engine = self.served.engine
         return job
 
 
 async def gather(
-    app: Any, inputs: TensorInputs, deadline: float, respond: Callable[[np.ndarray], Response]
+    app: Any,
+    inputs: TensorInputs,
+    deadline: float,
+    respond: Callable[[list[np.ndarray]], Response],
 ) -> Response:
     """Returns the response to a request with more samples than a batch holds.
 
@@ -128,16 +160,16 @@ async def gather(
         app: the application.
         inputs: the checked inputs.
         deadline: on the clock of `time.monotonic`.
-        respond: maps all samples to the response; runs in a thread.
+        respond: maps all outputs to the response; runs in a thread.
     """
     served = inputs.served
     step = even(inputs.count, served.engine.max_batch)
-    samples = np.empty((inputs.count, *served.bundle.shape), np.float32)
+    outputs: list[np.ndarray] = []
     starts = iter(range(0, inputs.count, step))
     has_place = False
 
     async def work(number: int) -> None:
-        nonlocal has_place
+        nonlocal has_place, outputs
         engine = served.engine
         # While the queue is full, only the first of these tasks goes on.
         while number == 0 or not engine.is_full:
@@ -145,13 +177,17 @@ async def gather(
                 return
             job = inputs.job(first, min(first + step, inputs.count), None, deadline)
             part, has_place = has_place, True
-            samples[first : first + job.count] = await engine.run(job, part=part)
+            found = await engine.run(job, part=part)
+            if not outputs:
+                outputs = [np.empty((inputs.count, *x.shape[1:]), x.dtype) for x in found]
+            for output, rows in zip(outputs, found, strict=True):
+                output[first : first + job.count] = rows
 
     served.users += 1
     tasks = [asyncio.ensure_future(work(number)) for number in range(2 * app.settings.workers)]
     try:
         await asyncio.gather(*tasks)
-        return await asyncio.get_running_loop().run_in_executor(None, respond, samples)
+        return await asyncio.get_running_loop().run_in_executor(None, respond, outputs)
     finally:
         served.users -= 1
         for task in tasks:

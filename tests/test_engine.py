@@ -10,9 +10,9 @@ import pytest
 import tiny
 from servers import comes
 
-from serving import engine as engine_module
-from serving import loading, repository
+from serving import feeds, loading, repository
 from serving.engine import Closed, Engine, Expired, Failed, Full, SampleJob, even
+from serving.feeds import DeclaredFeeds, PlainFeeds
 from serving.generate import batches
 from serving.limits import Settings
 from serving.seeds import draw, latents_from_seeds
@@ -32,7 +32,16 @@ class Model:
         assert self.go.wait(10)
         self.sizes.append(len(feeds["latents"]))
         total = feeds["latents"].sum(axis=1)
-        return total + feeds["labels"] if "labels" in feeds else total
+        return [total + feeds["labels"] if "labels" in feeds else total]
+
+
+def new_job(*args, encode=lambda job, outputs: outputs[0], **options):
+    """Returns a job whose result is the first output."""
+    return SampleJob(*args, encode=encode, **options)
+
+
+def plain(dim, classes=0):
+    return PlainFeeds("latents", dim, "labels", classes)
 
 
 async def idle(engine, count):
@@ -55,7 +64,7 @@ def run(test, workers=1, classes=0, **options):
     async def main():
         model = Model()
         loop = asyncio.get_running_loop()
-        engine = Engine([model] * workers, 4, classes, loop, **options)
+        engine = Engine([model] * workers, plain(4, classes), loop, **options)
         try:
             return await asyncio.wait_for(test(engine, model), 20)
         finally:
@@ -69,7 +78,7 @@ async def hold(engine, model):
     """Occupies a worker."""
     model.go.clear()
     model.began.clear()
-    task = asyncio.ensure_future(engine.run(SampleJob(1, seeds(0))))
+    task = asyncio.ensure_future(engine.run(new_job(1, seeds(0))))
     while not model.began.is_set():
         await asyncio.sleep(0.001)
     return task
@@ -78,7 +87,7 @@ async def hold(engine, model):
 def test_jobs_that_arrive_during_a_batch_form_the_next_batch():
     async def test(engine, model):
         first = await hold(engine, model)
-        others = [asyncio.ensure_future(engine.run(SampleJob(1, seeds(i)))) for i in range(1, 7)]
+        others = [asyncio.ensure_future(engine.run(new_job(1, seeds(i)))) for i in range(1, 7)]
         await asyncio.sleep(0.01)
         assert (engine.waiting, engine.pending) == (6, 7)
         model.go.set()
@@ -96,7 +105,7 @@ def test_jobs_are_neither_split_nor_reordered():
         done = []
 
         async def one(i, n):
-            await engine.run(SampleJob(n, seeds(*range(n))))
+            await engine.run(new_job(n, seeds(*range(n))))
             done.append(i)
 
         tasks = [asyncio.ensure_future(one(i, n)) for i, n in enumerate(sizes)]
@@ -113,7 +122,7 @@ def test_an_idle_worker_takes_a_job_immediately():
     async def test(engine, model):
         start = time.monotonic()
         for _ in range(20):
-            await engine.run(SampleJob(1, seeds(5)))
+            await engine.run(new_job(1, seeds(5)))
         assert time.monotonic() - start < 1
         assert model.sizes == [1] * 20
 
@@ -126,12 +135,12 @@ def test_a_single_client_is_answered_in_the_loop_if_that_is_quick_and_all_worker
     async def test(engine, model):
         loop = asyncio.get_running_loop()
 
-        def encode(job, rows):
+        def encode(job, outputs):
             threads.append(threading.current_thread() is threading.main_thread())
-            return rows
+            return outputs[0]
 
         async def ask(alone=True, light=True, count=1):
-            job = SampleJob(count, seeds(*range(5, 5 + count)), truncation=0.5, encode=encode)
+            job = new_job(count, seeds(*range(5, 5 + count)), truncation=0.5, encode=encode)
             job.is_alone, job.is_light = alone, light
             done = loop.create_future()
             engine.submit(job, done.set_result)
@@ -171,7 +180,7 @@ def test_a_slow_or_unmeasured_model_never_runs_in_the_loop():
     async def test(engine, model):
         await idle(engine, 1)
         engine.seconds = 0.0001  # whatever the last batches took
-        job = SampleJob(1, seeds(5))
+        job = new_job(1, seeds(5))
         job.is_alone = job.is_light = True
         done = asyncio.get_running_loop().create_future()
         engine.submit(job, done.set_result)
@@ -194,10 +203,12 @@ def test_latents_of_a_full_batch_are_drawn_in_parts_with_identical_bits(dim, mon
         model = Model()
         model.go.clear()
         loop = asyncio.get_running_loop()
-        engine = Engine([model], dim, 0, loop, max_batch=400, queue=500, sample_seconds=0.0001)
+        engine = Engine([model], plain(dim), loop, max_batch=400, queue=500, sample_seconds=0.0001)
         try:
             held = await hold(engine, model)
-            jobs = [SampleJob(1, seeds(i), encode=lambda job, rows: rows) for i in range(400)]
+            jobs = [
+                new_job(1, seeds(i), encode=lambda job, outputs: outputs[0]) for i in range(400)
+            ]
             found = [asyncio.ensure_future(engine.run(job)) for job in jobs]
             await asyncio.sleep(0.01)
             model.go.set()
@@ -209,7 +220,7 @@ def test_latents_of_a_full_batch_are_drawn_in_parts_with_identical_bits(dim, mon
             model.go.set()
             engine.close()
 
-    monkeypatch.setattr(engine_module, "draw", spy)
+    monkeypatch.setattr(feeds, "draw", spy)
     asyncio.run(test())
     assert max(parts) <= 500
     assert sum(parts) == 401 * -(-dim // 2)
@@ -220,15 +231,15 @@ def test_a_single_sample_uses_all_cpus_and_concurrent_ones_a_worker_each():
 
     async def test(engine, model):
         await idle(engine, 2)
-        assert await engine.run(SampleJob(1, seeds(3))) == value(3)
+        assert await engine.run(new_job(1, seeds(3))) == value(3)
         assert (wide.sizes, model.sizes) == ([1], [])
         await idle(engine, 2)
         wide.go.clear()
         wide.began.clear()
-        first = asyncio.ensure_future(engine.run(SampleJob(1, seeds(4))))
+        first = asyncio.ensure_future(engine.run(new_job(1, seeds(4))))
         while not wide.began.is_set():
             await asyncio.sleep(0.001)
-        assert await engine.run(SampleJob(1, seeds(5))) == value(5)  # at the same time
+        assert await engine.run(new_job(1, seeds(5))) == value(5)  # at the same time
         assert (wide.sizes, model.sizes) == ([1], [1])
         wide.go.set()
         assert await first == value(4)
@@ -243,10 +254,10 @@ def test_workers_share_the_queue_of_a_slow_model():
         model.go.clear()
         held = []
         for left in (1, 0):
-            held.append(asyncio.ensure_future(engine.run(SampleJob(1, seeds(0)))))
+            held.append(asyncio.ensure_future(engine.run(new_job(1, seeds(0)))))
             while engine._idle > left:
                 await asyncio.sleep(0.001)
-        rest = [asyncio.ensure_future(engine.run(SampleJob(1, seeds(i)))) for i in range(6)]
+        rest = [asyncio.ensure_future(engine.run(new_job(1, seeds(i)))) for i in range(6)]
         await asyncio.sleep(0)
         model.go.set()
         await asyncio.gather(*held, *rest)
@@ -270,14 +281,14 @@ def test_two_workers_run_at_the_same_time():
 def test_a_job_is_divided_among_idle_workers():
     async def test(engine, model):
         await idle(engine, 3)
-        found = await engine.run(SampleJob(7, seeds(*range(7))))
+        found = await engine.run(new_job(7, seeds(*range(7))))
         np.testing.assert_allclose(found, [value(i) for i in range(7)], atol=1e-5)
         assert sorted(model.sizes) == [2, 2, 3]
         await idle(engine, 3)
         await hold(engine, model)
         await hold(engine, model)  # one worker is idle: the job is not divided
         model.sizes.clear()
-        last = asyncio.ensure_future(engine.run(SampleJob(4, seeds(1, 2, 3, 4))))
+        last = asyncio.ensure_future(engine.run(new_job(4, seeds(1, 2, 3, 4))))
         await asyncio.sleep(0.02)
         model.go.set()
         await last
@@ -291,20 +302,20 @@ def test_a_divided_job_that_is_cancelled_or_fails_is_reported_once():
     async def test(engine, model):
         await idle(engine, 2)
         model.go.clear()
-        gone = asyncio.ensure_future(engine.run(SampleJob(4, seeds(1, 2, 3, 4))))
+        gone = asyncio.ensure_future(engine.run(new_job(4, seeds(1, 2, 3, 4))))
         await asyncio.sleep(0.02)
         gone.cancel()
         await asyncio.sleep(0.02)
         assert (engine.waiting, engine.pending) == (0, 0)
         model.go.set()
-        assert await engine.run(SampleJob(1, seeds(1))) == pytest.approx([value(1)])
+        assert await engine.run(new_job(1, seeds(1))) == pytest.approx([value(1)])
         await idle(engine, 2)
         model.go.wait = lambda seconds: 1 / 0
         with pytest.raises(Failed):
-            await engine.run(SampleJob(4, seeds(1, 2, 3, 4)))
+            await engine.run(new_job(4, seeds(1, 2, 3, 4)))
         await asyncio.sleep(0.02)
         del model.go.wait
-        assert len(await engine.run(SampleJob(4, seeds(1, 2, 3, 4)))) == 4
+        assert len(await engine.run(new_job(4, seeds(1, 2, 3, 4)))) == 4
 
     run(test, workers=2)
 
@@ -327,11 +338,11 @@ def test_samples_do_not_depend_on_the_rest_of_the_batch():
                 latents = rng.normal(size=(n, 4)).astype("float32")
                 labels = rng.integers(0, 3, n)
                 expected = latents.sum(axis=1) + labels
-                job = SampleJob(n, None, latents, labels)
+                job = new_job(n, None, {"latents": latents}, labels)
             else:
                 own_labels = own % 3 if labels is None else labels
                 expected = [value(s, y, factor) for s, y in zip(own, own_labels, strict=True)]
-                job = SampleJob(n, own, None, labels, factor)
+                job = new_job(n, own, {}, labels, factor)
             np.testing.assert_allclose(await engine.run(job), expected, atol=1e-5)
 
         await asyncio.gather(*(one() for _ in range(200)))
@@ -344,19 +355,19 @@ def test_samples_do_not_depend_on_the_rest_of_the_batch():
 def test_a_full_queue_refuses_immediately_and_estimates_the_delay():
     async def test(engine, model):
         first = await hold(engine, model)
-        waiting = [asyncio.ensure_future(engine.run(SampleJob(2, seeds(1, 2)))) for _ in range(2)]
+        waiting = [asyncio.ensure_future(engine.run(new_job(2, seeds(1, 2)))) for _ in range(2)]
         await asyncio.sleep(0.01)
         with pytest.raises(Full) as caught:
-            await engine.run(SampleJob(1, seeds(3)))
+            await engine.run(new_job(1, seeds(3)))
         assert caught.value.engine is engine
         engine.seconds = 0.8
         assert engine.retry_after() == 4  # 4 samples of 0.8 s, rounded up
-        part = asyncio.ensure_future(engine.run(SampleJob(1, seeds(3)), part=True))
+        part = asyncio.ensure_future(engine.run(new_job(1, seeds(3)), part=True))
         await asyncio.sleep(0.01)
         assert engine.waiting == 5
         model.go.set()
         await asyncio.gather(first, part, *waiting)
-        assert await engine.run(SampleJob(8, seeds(*range(8)))) is not None  # nothing waits: taken
+        assert await engine.run(new_job(8, seeds(*range(8)))) is not None  # nothing waits: taken
 
     run(test, queue=4)
 
@@ -364,12 +375,12 @@ def test_a_full_queue_refuses_immediately_and_estimates_the_delay():
 def test_a_cancelled_job_frees_its_place():
     async def test(engine, model):
         first = await hold(engine, model)
-        gone = asyncio.ensure_future(engine.run(SampleJob(4, seeds(1, 2, 3, 4))))
+        gone = asyncio.ensure_future(engine.run(new_job(4, seeds(1, 2, 3, 4))))
         await asyncio.sleep(0.01)
         gone.cancel()
         await asyncio.sleep(0.01)
         assert (engine.waiting, engine.pending) == (0, 1)
-        stays = asyncio.ensure_future(engine.run(SampleJob(1, seeds(9))))
+        stays = asyncio.ensure_future(engine.run(new_job(1, seeds(9))))
         await asyncio.sleep(0.01)
         model.go.set()
         assert await stays == pytest.approx([value(9)])
@@ -383,8 +394,8 @@ def test_deadlines():
     async def test(engine, model):
         first = await hold(engine, model)
         now = time.monotonic()
-        late = asyncio.ensure_future(engine.run(SampleJob(1, seeds(1), deadline=now + 5)))
-        in_time = asyncio.ensure_future(engine.run(SampleJob(1, seeds(2), deadline=now + 500)))
+        late = asyncio.ensure_future(engine.run(new_job(1, seeds(1), deadline=now + 5)))
+        in_time = asyncio.ensure_future(engine.run(new_job(1, seeds(2), deadline=now + 500)))
         await asyncio.sleep(0.01)
         engine.expire(now + 4)
         assert engine.pending == 3
@@ -408,7 +419,7 @@ def test_a_deadline_applies_to_running_jobs():
         with pytest.raises(Expired):
             await first
         model.go.set()
-        assert await engine.run(SampleJob(1, seeds(1))) == pytest.approx([value(1)])
+        assert await engine.run(new_job(1, seeds(1))) == pytest.approx([value(1)])
 
     run(test)
 
@@ -417,9 +428,9 @@ def test_a_failing_model_fails_its_batch_only():
     async def test(engine, model):
         model.go.wait = lambda seconds: 1 / 0
         with pytest.raises(Failed, match="division by zero"):
-            await engine.run(SampleJob(1, seeds(1)))
+            await engine.run(new_job(1, seeds(1)))
         del model.go.wait
-        assert await engine.run(SampleJob(1, seeds(1))) == pytest.approx([value(1)])
+        assert await engine.run(new_job(1, seeds(1))) == pytest.approx([value(1)])
 
     run(test)
 
@@ -427,8 +438,8 @@ def test_a_failing_model_fails_its_batch_only():
 def test_a_failing_encoder_fails_its_job_only():
     async def test(engine, model):
         first = await hold(engine, model)
-        bad = SampleJob(1, seeds(1), encode=lambda job, rows: 1 / 0)
-        good = SampleJob(1, seeds(2), encode=lambda job, rows: float(rows[0]))
+        bad = new_job(1, seeds(1), encode=lambda job, rows: 1 / 0)
+        good = new_job(1, seeds(2), encode=lambda job, outputs: float(outputs[0][0]))
         tasks = [asyncio.ensure_future(engine.run(job)) for job in (bad, good)]
         await asyncio.sleep(0.01)
         model.go.set()
@@ -444,13 +455,13 @@ def test_a_failing_encoder_fails_its_job_only():
 def test_close_completes_running_jobs_and_refuses_the_rest():
     async def test(engine, model):
         first = await hold(engine, model)
-        queued = asyncio.ensure_future(engine.run(SampleJob(1, seeds(1))))
+        queued = asyncio.ensure_future(engine.run(new_job(1, seeds(1))))
         await asyncio.sleep(0.01)
         engine.close()
         with pytest.raises(Closed):
             await queued
         with pytest.raises(Closed):
-            await engine.run(SampleJob(1, seeds(1)))
+            await engine.run(new_job(1, seeds(1)))
         model.go.set()
         assert await first == pytest.approx([value(0)])
         for thread in engine._threads:
@@ -464,7 +475,7 @@ def test_batches_are_observed():
     observed = []
 
     async def test(engine, model):
-        await engine.run(SampleJob(3, seeds(1, 2, 3)))
+        await engine.run(new_job(3, seeds(1, 2, 3)))
 
     run(test, observe=lambda count, seconds: observed.append((count, seconds)))
     ((count, seconds),) = observed
@@ -487,13 +498,13 @@ def test_join_waits_for_running_batches():
 def test_a_full_queue_holds_one_part_of_a_long_request():
     async def test(engine, model):
         first = await hold(engine, model)
-        others = [asyncio.ensure_future(engine.run(SampleJob(1, seeds(i)))) for i in range(2)]
+        others = [asyncio.ensure_future(engine.run(new_job(1, seeds(i)))) for i in range(2)]
         await asyncio.sleep(0.01)
         request = SimpleNamespace(
             count=8,
             stream=False,
             served=SimpleNamespace(engine=engine, users=0),
-            job=lambda first, last, encode: SampleJob(last - first, seeds(*range(first, last))),
+            job=lambda first, last, encode: new_job(last - first, seeds(*range(first, last))),
         )
         app = SimpleNamespace(settings=SimpleNamespace(workers=4))
         # The queue has room for the first job of the request only.
@@ -537,9 +548,9 @@ def test_a_slow_model_gets_a_session_on_all_cpus_if_that_is_faster(
             assert (engine._wide is not None) == has_wide
             feeds = {"latents": np.ones((1, served.bundle.latent_dim), np.float32)}
             feeds["labels"] = np.ones(1, np.int64)
-            expected = engine._sessions[0](feeds)
+            (expected,) = engine._sessions[0](feeds)
             if has_wide:
-                np.testing.assert_allclose(engine._wide(feeds), expected, atol=1e-5)
+                np.testing.assert_allclose(engine._wide(feeds)[0], expected, atol=1e-5)
         finally:
             found.close()
 
@@ -552,11 +563,11 @@ def test_a_replaced_engine_still_takes_requests_that_have_found_it(tmp_path):
         found._loop = asyncio.get_running_loop()
         old = type("Old", (), {"engine": engine, "busy": False})()
         found._release(old)
-        assert await engine.run(SampleJob(1, seeds(1))) is not None
+        assert await engine.run(new_job(1, seeds(1))) is not None
         assert old in found.ending
         while found.ending:
             await asyncio.sleep(0.01)
         with pytest.raises(Closed):
-            await engine.run(SampleJob(1, seeds(1)))
+            await engine.run(new_job(1, seeds(1)))
 
     run(test)

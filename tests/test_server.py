@@ -169,7 +169,7 @@ def test_truncation_and_large_seeds(server, models):
 
 def run_latents(bundle, latents, label):
     labels = np.full(len(latents), label, np.int64)
-    return bundle._run({"latents": latents.astype(np.float32), "labels": labels})
+    return bundle.run({"latents": latents.astype(np.float32), "labels": labels})["samples"]
 
 
 def test_a_walk_passes_through_its_seeds_on_the_sphere(server, models):

@@ -1,17 +1,28 @@
-"""`/v1/generate`: samples from seeds as images, numbers, a grid or a stream."""
+"""`/v1/generate`: samples as files of their kind, numbers, a grid or a stream."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
+
+from serving.engine import SampleJob
+from serving.generate import body
 from serving.generate.batches import gather, stream
-from serving.generate.fields import FIELDS, FORMATS, from_query, unknown_field
+from serving.generate.fields import FIELDS, from_query
 from serving.generate.request import GenerateRequest
-from serving.http_types import JSON, HTTPError, Request, Response
+from serving.http_types import JSON, Request, Response
 from serving.limits import Settings
 
-__all__ = ["FIELDS", "FORMATS", "GenerateRequest", "from_query", "start"]
+__all__ = ["FIELDS", "GenerateRequest", "from_query", "start"]
+
+_NO_FILES: Mapping[str, np.ndarray] = {}
+# Few threads: a compressed file of some KiB may unpack to hundreds of MiB.
+_DECODERS = ThreadPoolExecutor(2, "decode")
 
 
 def start(app: Any, request: Request) -> Any:
@@ -24,15 +35,33 @@ def start(app: Any, request: Request) -> Any:
         UsageError: a field that is not allowed.
     """
     if request.method != "POST":
-        fields = from_query(request.query)
-    else:
-        fields = request.json()
-        if type(fields) is not dict:
-            raise HTTPError(400, f"The body must be an object. Received: a {type(fields).__name__}")
-        if unknown := fields.keys() - FIELDS.keys():
-            raise unknown_field(min(unknown))
+        return _answer(app, request, from_query(request.query))
+    if body.is_file(request):
+        return _answer_files(app, request, body.FormFields(request))
+    return _answer(app, request, body.read_json(request))
+
+
+async def _answer_files(app: Any, request: Request, form: body.FormFields) -> Response:
+    """Returns the response to a request with files; decodes them in a thread."""
+    fields = form.fields
     served = request.served = app.find(fields.get("model"), fields.get("version"))
-    wanted = GenerateRequest(served, fields, request.start, app.settings)
+    loop = asyncio.get_running_loop()
+    files = await loop.run_in_executor(_DECODERS, form.decode, served.bundle.inputs)
+    outcome = _answer(app, request, fields, files)
+    if isinstance(outcome, SampleJob):
+        return await served.engine.run(outcome)
+    return outcome if isinstance(outcome, Response) else await outcome
+
+
+def _answer(
+    app: Any,
+    request: Request,
+    fields: dict[str, Any],
+    files: Mapping[str, np.ndarray] = _NO_FILES,
+) -> Any:
+    """Returns the outcome of a request, as `start` does, from its fields and decoded files."""
+    served = request.served = app.find(fields.get("model"), fields.get("version"))
+    wanted = GenerateRequest(served, fields, request.start, app.settings, files)
     if request.method != "POST":
         tag = _etag(wanted, request)
         wanted.headers += _cache_headers(tag, wanted, request, app.settings)

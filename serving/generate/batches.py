@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from serving.engine import SampleJob, even
-from serving.generate.rendering import NpyRendering
+from serving.generate.rendering import NpyRendering, npy_header
 from serving.generate.request import GenerateRequest
-from serving.http_types import BYTES, LINES, Response, error_response
+from serving.http_types import LINES, NPY, Response, error_response
 
 
 async def gather(app: Any, request: GenerateRequest) -> Response:
@@ -33,15 +33,15 @@ async def stream(app: Any, request: GenerateRequest) -> Response:
         await parts.aclose()  # type: ignore[attr-defined]
         raise
     if isinstance(rendering, NpyRendering):
-        header = rendering.header()
-        length = len(header) + 4 * request.count * request.served.sample_size
-        pieces = _pieces(header + first, parts)
-        return Response(200, b"", BYTES, request.headers, pieces, length)
+        header = npy_header((request.count, *first.shape[1:]), first.dtype)
+        length = len(header) + request.count * first[0].nbytes
+        pieces = _pieces(header + first.tobytes(), parts)
+        return Response(200, b"", NPY, request.headers, pieces, length)
     return Response(200, b"", LINES, request.headers, _lines(app, request, first, parts))
 
 
 async def run_batches(
-    app: Any, request: GenerateRequest, encode: Callable[[SampleJob, np.ndarray], Any]
+    app: Any, request: GenerateRequest, encode: Callable[[SampleJob, list[np.ndarray]], Any]
 ) -> AsyncIterator[Any]:
     """Runs a request batch by batch, a few ahead of the reader; yields the parts in order."""
     served = request.served
@@ -77,7 +77,7 @@ async def _pieces(first: bytes, parts: AsyncIterator[Any]) -> AsyncIterator[byte
     try:
         yield first
         async for part in parts:
-            yield part
+            yield part.tobytes()
     finally:
         await parts.aclose()  # type: ignore[attr-defined]
 

@@ -8,7 +8,6 @@ from urllib.parse import parse_qsl
 from serving.checks import MAX_SEED
 from serving.errors import UsageError, short_repr
 
-FORMATS = ("png", "npy", "json", "grid")
 _SEED: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": MAX_SEED}
 _LABEL: dict[str, Any] = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}
 # JSON schema by field name. The OpenAPI document is generated from these.
@@ -19,10 +18,14 @@ FIELDS: dict[str, dict[str, Any]] = {
         "type": "array",
         "items": _SEED,
         "minItems": 1,
-        "description": "One sample for each.",
+        "description": "One sample for each. Not needed for a model without random inputs.",
     },
     "seed": _SEED | {"description": "Seed of the first sample; the next ones count up. Default 0."},
-    "count": {"type": "integer", "minimum": 1, "description": "Number of samples. Default 1."},
+    "count": {
+        "type": "integer",
+        "minimum": 1,
+        "description": "Number of samples. Default 1, or that of the given inputs.",
+    },
     "interpolate": {
         "type": "array",
         "items": _SEED,
@@ -42,21 +45,28 @@ FIELDS: dict[str, dict[str, Any]] = {
         "description": "Class ids or names, one for all or one for each. Default: seed modulo "
         "classes; that of the first seed or of the center for interpolate and around.",
     },
+    "inputs": {
+        "type": "object",
+        "additionalProperties": {},
+        "description": "Values of inputs by name, as nested lists: one sample, or one for each "
+        "seed. Files can be sent as the body, or as parts of multipart/form-data.",
+    },
     "truncation": {
         "type": "number",
         "minimum": 0,
         "maximum": 100,
-        "description": "Factor on the latents; below 1 more typical, less varied. Default 1.",
+        "description": "Factor on the latents, or the input of this name; below 1 more typical, "
+        "less varied. Default 1.",
     },
     "format": {
         "type": "string",
-        "enum": list(FORMATS),
-        "description": "Default: png for images, grid for points, npy for others.",
+        "description": "A file format of the model's kind, or npy, npz, json, grid: `formats` of "
+        "the model in /v1/models. Default: the first file format; grid for points; npy for others.",
     },
     "columns": {"type": "integer", "minimum": 1, "description": "Columns of a grid."},
     "metadata": {
         "type": "boolean",
-        "description": "Writes the model and the seed into PNG files. Default true.",
+        "description": "Writes the model and the seed into the files. Default true.",
     },
     "stream": {
         "type": "boolean",
@@ -92,11 +102,16 @@ def from_query(query: bytes) -> dict[str, Any]:
             raise unknown_field(name)
         if name in fields:
             raise UsageError(f"A field may be given once. Received: {short_repr(name)} twice")
-        fields[name] = _from_text(name, value)
+        fields[name] = from_text(name, value)
     return fields
 
 
-def _from_text(name: str, value: str) -> Any:
+def from_text(name: str, value: str) -> Any:
+    """Converts the text form of a field to its value.
+
+    Raises:
+        UsageError: a value of the wrong type.
+    """
     try:
         if name in _LISTS:
             return [_LISTS[name](x) for x in value.split(",")]

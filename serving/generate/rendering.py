@@ -1,6 +1,7 @@
-"""Rendering of samples as the response of `/v1/generate`: PNG, NPY, JSON, grid.
+"""Rendering of samples as the response of `/v1/generate`: files, arrays, JSON, a grid.
 
-Runs in the engine's workers, except for `combine`, which a thread runs for long responses.
+Runs in the engine's workers, except for `combine`, which a thread runs for long responses. The
+file formats are those of the kind of the first output; the formats here are those of every kind.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import orjson
 
 from serving.engine import SampleJob
-from serving.http_types import BYTES, JSON, PNG, Response
+from serving.http_types import JSON, NPY, NPZ, PNG, Response
 from serving.provenance import provenance
 
 if TYPE_CHECKING:
@@ -28,15 +29,16 @@ class Rendering:
     """
 
     is_light = False  # True if encoding takes negligible time beside a fast model
+    whole_only = ""  # why the format cannot be streamed, as the start of an error
 
     def __init__(self, request: GenerateRequest):
         self.request = request
 
-    def whole(self, job: SampleJob, samples: np.ndarray) -> Response:
+    def whole(self, job: SampleJob, outputs: list[np.ndarray]) -> Response:
         """Returns the whole response, of one batch."""
-        return self.combine([self.part(job, samples)])
+        return self.combine([self.part(job, outputs)])
 
-    def part(self, job: SampleJob, samples: np.ndarray) -> Any:
+    def part(self, job: SampleJob, outputs: list[np.ndarray]) -> Any:
         """Encodes a batch as a part of a longer response."""
         raise NotImplementedError
 
@@ -52,54 +54,71 @@ class Rendering:
             return request.headers
         return b"%bx-seed: %d\r\n" % (request.headers, seed)
 
-    def _png(self, picture: np.ndarray, facts: dict[str, Any]) -> bytes:
-        from serving.pictures import to_png
-
+    def _texts(self, facts: dict[str, Any]) -> dict[str, str]:
+        """Returns the provenance that a file keeps, nothing if the request wants none."""
         bundle = self.request.bundle
-        texts = provenance(bundle.name, bundle.sha256, **facts) if self.request.metadata else None
-        return to_png(picture, texts)
+        return provenance(bundle.name, bundle.sha256, **facts) if self.request.metadata else {}
 
 
 class NpyRendering(Rendering):
-    """One `.npy` file of float32 numbers."""
+    """One `.npy` file of the first output."""
 
     is_light = True
 
-    def whole(self, job: SampleJob, samples: np.ndarray) -> Response:
+    def whole(self, job: SampleJob, outputs: list[np.ndarray]) -> Response:
         """Returns the whole response, of one batch."""
-        request = self.request
+        request, samples = self.request, outputs[0]
         headers = self._headers_of_one() if request.count == 1 else request.headers
-        return Response(200, npy_header(samples.shape) + samples.tobytes(), BYTES, headers)
+        header = npy_header(samples.shape, samples.dtype)
+        return Response(200, header + samples.tobytes(), NPY, headers)
 
-    def part(self, job: SampleJob, samples: np.ndarray) -> bytes:
-        """Returns the bytes of the numbers."""
-        return samples.tobytes()
+    def part(self, job: SampleJob, outputs: list[np.ndarray]) -> np.ndarray:
+        """Returns the numbers of a batch."""
+        return outputs[0]
 
-    def combine(self, parts: list[bytes]) -> Response:
+    def combine(self, parts: list[np.ndarray]) -> Response:
         """Returns the whole response, of several batches."""
-        return Response(200, self.header() + b"".join(parts), BYTES, self.request.headers)
+        header = npy_header((self.request.count, *parts[0].shape[1:]), parts[0].dtype)
+        return Response(
+            200, b"".join([header, *map(np.ndarray.tobytes, parts)]), NPY, self.request.headers
+        )
 
-    def header(self) -> bytes:
-        """Returns the header of the file with all samples."""
-        return npy_header((self.request.count, *self.request.bundle.shape))
+
+class NpzRendering(Rendering):
+    """One `.npz` file of all outputs, the seeds and the labels."""
+
+    whole_only = "A .npz file is one archive"
+
+    def part(self, job: SampleJob, outputs: list[np.ndarray]) -> list[np.ndarray]:
+        """Returns the outputs of a batch."""
+        return outputs
+
+    def combine(self, parts: list[list[np.ndarray]]) -> Response:
+        """Returns the whole response, of several batches."""
+        request = self.request
+        names = [port.name for port in request.bundle.outputs]
+        found = dict(zip(names, map(np.concatenate, zip(*parts, strict=True)), strict=True))
+        samples = request.samples
+        if samples.first_seed is not None:
+            found["seeds"] = samples.seeds(0, request.count)
+        if (labels := samples.labels(0, request.count)) is not None:
+            found["labels"] = labels
+        buffer = io.BytesIO()
+        np.savez(buffer, **found)  # type: ignore[arg-type]
+        return Response(200, buffer.getvalue(), NPZ, request.headers)
 
 
 class JsonRendering(Rendering):
     """A JSON object that lists the samples, each with its values."""
 
     is_light = True
-    _key = "values"  # field that holds a sample
 
-    def part(self, job: SampleJob, samples: np.ndarray) -> list[bytes]:
+    def part(self, job: SampleJob, outputs: list[np.ndarray]) -> list[bytes]:
         """Encodes each sample as a JSON object."""
-        contents = self._contents(job.context, samples)
-        key = self._key
-        descriptions = self.request.samples.descriptions(job.context, job.context + len(samples))
-        found = []
-        for fields, content in zip(descriptions, contents, strict=True):
-            fields[key] = content
-            found.append(orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY))
-        return found
+        first = job.context
+        descriptions = self.request.samples.descriptions(first, first + len(outputs[0]))
+        self._add_contents(descriptions, first, outputs)
+        return [orjson.dumps(x, option=orjson.OPT_SERIALIZE_NUMPY) for x in descriptions]
 
     def combine(self, parts: list[list[bytes]]) -> Response:
         """Returns the whole response, of several batches."""
@@ -113,82 +132,99 @@ class JsonRendering(Rendering):
         body = orjson.dumps(about)[:-1] + b',"samples":[' + samples + b"]}"
         return Response(200, body, JSON, request.headers)
 
-    def _contents(self, first: int, samples: np.ndarray) -> list[Any]:
-        return [np.ascontiguousarray(sample) for sample in samples]
+    def _add_contents(
+        self, samples: list[dict[str, Any]], first: int, outputs: list[np.ndarray]
+    ) -> None:
+        """Adds what was generated to the descriptions of samples."""
+        outputs = [json_ready(output) for output in outputs]
+        for fields, values in zip(samples, outputs[0], strict=True):
+            fields["values"] = values
+        if len(outputs) > 1:
+            names = [port.name for port in self.request.bundle.outputs]
+            for fields, *values in zip(samples, *outputs, strict=True):
+                fields["outputs"] = dict(zip(names, values, strict=True))
 
 
-class PngRendering(JsonRendering):
-    """A PNG file, or a JSON object that lists several in base64."""
+class FileRendering(JsonRendering):
+    """A file of the first output's kind, or a JSON object that lists several in base64."""
 
     is_light = False
-    _key = "png"
 
-    def whole(self, job: SampleJob, samples: np.ndarray) -> Response:
+    def whole(self, job: SampleJob, outputs: list[np.ndarray]) -> Response:
         """Returns the whole response, of one batch."""
-        if self.request.count > 1:
-            return super().whole(job, samples)
-        return Response(200, self._pngs(0, samples)[0], PNG, self._headers_of_one())
-
-    def _contents(self, first: int, samples: np.ndarray) -> list[Any]:
-        return [base64.b64encode(png).decode("ascii") for png in self._pngs(first, samples)]
-
-    def _pngs(self, first: int, samples: np.ndarray) -> list[bytes]:
-        from serving.pictures import to_uint8
-
         request = self.request
-        pixels = to_uint8(samples, request.bundle.value_range)
+        if request.count > 1:
+            return super().whole(job, outputs)
+        media_type = request.served.files[request.format].media_type
+        if media_type.startswith("text/"):
+            media_type += "; charset=utf-8"
+        content = self._files(0, outputs[0])[0]
+        return Response(200, content, media_type.encode("ascii"), self._headers_of_one())
+
+    def _add_contents(
+        self, samples: list[dict[str, Any]], first: int, outputs: list[np.ndarray]
+    ) -> None:
+        files = self._files(first, outputs[0])
+        for fields, content in zip(samples, files, strict=True):
+            fields[self.request.format] = base64.b64encode(content).decode("ascii")
+
+    def _files(self, first: int, samples: np.ndarray) -> list[bytes]:
+        request = self.request
+        encode, meta = request.served.files[request.format].encode, request.bundle.meta
+        facts = request.samples.facts
         return [
-            self._png(picture, request.samples.facts(number) if request.metadata else {})
-            for number, picture in enumerate(pixels, first)
+            encode(sample, meta, self._texts(facts(number)) if request.metadata else {})
+            for number, sample in enumerate(samples, first)
         ]
 
 
 class GridRendering(Rendering):
-    """One PNG file with all images, or a plot of all points."""
+    """One PNG file with all samples, drawn as their kind draws them."""
 
-    def part(self, job: SampleJob, samples: np.ndarray) -> np.ndarray:
-        """Returns the pixels of images, or the points."""
-        bundle = self.request.bundle
-        if bundle.kind != "image":
-            return samples
-        from serving.pictures import to_uint8
+    whole_only = "A grid is one image"
 
-        return to_uint8(samples, bundle.value_range)
+    def part(self, job: SampleJob, outputs: list[np.ndarray]) -> np.ndarray:
+        """Returns the samples."""
+        return outputs[0]
 
     def combine(self, parts: list[np.ndarray]) -> Response:
         """Returns the whole response, of several batches."""
-        from serving import pictures
+        from serving.pictures import to_png
 
         request = self.request
         samples = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        if request.bundle.kind == "image":
-            picture = pictures.grid(samples, request.columns)
-        else:
-            picture = pictures.scatter(samples, request.bundle.value_range)
-        png = self._png(picture, request.samples.facts_of_all())
+        picture = request.served.kind.sheet(samples, request.bundle.meta, request.columns)
+        png = to_png(picture, self._texts(request.samples.facts_of_all()))
         return Response(200, png, PNG, request.headers)
 
 
-RENDERINGS: dict[str, type[Rendering]] = {
-    "png": PngRendering,
+# The formats of every kind; others are file formats of the kind.
+COMMON_RENDERINGS: dict[str, type[Rendering]] = {
     "npy": NpyRendering,
+    "npz": NpzRendering,
     "json": JsonRendering,
     "grid": GridRendering,
 }
 _MAX_HEADERS = 4096
-_headers: dict[tuple[int, ...], bytes] = {}
+_headers: dict[tuple[Any, ...], bytes] = {}
 
 
-def npy_header(shape: tuple[int, ...]) -> bytes:
-    """Returns the header of a `.npy` file of float32 numbers.
+def npy_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
+    """Returns the header of a `.npy` file.
 
     Cached by shape: writing one takes longer than sending it.
     """
-    if (header := _headers.get(shape)) is None:
+    if (header := _headers.get((shape, dtype))) is None:
         buffer = io.BytesIO()
-        facts = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        facts = {"descr": dtype.str, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(buffer, facts)
         if len(_headers) > _MAX_HEADERS:
             _headers.clear()
-        header = _headers[shape] = buffer.getvalue()
+        header = _headers[shape, dtype] = buffer.getvalue()
     return header
+
+
+def json_ready(array: np.ndarray) -> np.ndarray:
+    """Returns an array that orjson can write: contiguous, and of at least 32 bits if of floats."""
+    dtype = np.float32 if array.dtype == np.float16 else array.dtype
+    return np.ascontiguousarray(array, dtype)

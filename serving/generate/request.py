@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,13 @@ import numpy as np
 from serving.checks import check_boolean, check_integer, check_number
 from serving.engine import LIGHT, SampleJob
 from serving.errors import UsageError, short_repr
-from serving.generate.fields import FORMATS
-from serving.generate.rendering import RENDERINGS
+from serving.generate.rendering import COMMON_RENDERINGS, FileRendering, Rendering
 from serving.generate.samples import read_samples
+from serving.inputs import Inputs, array_from_json
 from serving.limits import Settings
 
 _MAX_COLUMNS = 2**14
+_NO_FILES: Mapping[str, np.ndarray] = {}
 
 
 class GenerateRequest:
@@ -26,6 +27,7 @@ class GenerateRequest:
         fields: the request's fields by name; null counts as absent.
         now: arrival of the request, on the clock of `time.monotonic`.
         settings: settings of the server.
+        files: arrays `(batch, ...)` of the given inputs that came as files, by name.
 
     Raises:
         UsageError: a field that is not allowed.
@@ -36,7 +38,14 @@ class GenerateRequest:
     metadata = True
     stream = False
 
-    def __init__(self, served: Any, fields: dict[str, Any], now: float, settings: Settings):
+    def __init__(
+        self,
+        served: Any,
+        fields: dict[str, Any],
+        now: float,
+        settings: Settings,
+        files: Mapping[str, np.ndarray] = _NO_FILES,
+    ):
         self.served = served
         self.bundle = served.bundle
         self.headers = served.headers
@@ -54,61 +63,85 @@ class GenerateRequest:
         if "timeout" in given:
             timeout = check_number("timeout", given["timeout"], 0.01, 86_400)
             self.timeout = min(self.timeout, timeout)
-        self._set_format(given.get("format"))
-        self.samples = read_samples(self.bundle, given, truncation)
+        self.rendering = self._read_format(given.get("format"))
+        arrays = _read_arrays(self.bundle.inputs, given.get("inputs"), files)
+        most = max((len(x) for x in arrays.values()), default=1)
+        self.samples = read_samples(self.bundle, given, truncation, most)
         self.count = self.samples.count
         # A stream may run longer than this; each of its batches gets a deadline of its own.
         self.deadline = now + self.timeout
         if self.count > 1:
+            self._check_count(settings)
+        self.samples.set_inputs(arrays)
+        self.values = served.sizes.values(self.samples.sizes)  # of one sample
+        if self.count > 1 or self.samples.sizes:
             self._check_size(settings)
         self.samples.set_labels(given.get("labels"))
-        self.rendering = RENDERINGS[self.format](self)
 
-    def _set_format(self, given: Any) -> None:
-        self.format = self.served.default_format if given is None else given
-        if self.format not in FORMATS:
+    def _read_format(self, given: Any) -> Rendering:
+        """Returns the rendering of the format that the request names."""
+        served = self.served
+        self.format = served.default_format if given is None else given
+        if type(self.format) is not str or self.format not in served.formats:
             raise UsageError(
-                f"`format` must be one of {', '.join(FORMATS)}. "
+                f"`format` must be one of {', '.join(served.formats)} for "
+                f"{self.bundle.name!r}, whose samples are {self.bundle.kind}. "
                 f"Received: format={short_repr(given)}"
             )
-        if self.format in ("png", "grid") and self.format not in self.served.formats:
+        rendering = COMMON_RENDERINGS.get(self.format, FileRendering)(self)
+        if self.stream and rendering.whole_only:
             raise UsageError(
-                f"`format` must be one of {', '.join(self.served.formats)} for "
-                f"{self.bundle.name!r}, whose samples are {self.bundle.kind}. "
-                f"Received: format={self.format!r}"
+                f"{rendering.whole_only} and cannot be streamed. "
+                f"Received: format={self.format!r}, stream=True"
             )
-        if self.format == "grid" and self.stream:
-            raise UsageError(
-                "A grid is one image and cannot be streamed. Received: format='grid', stream=True"
-            )
+        return rendering
 
-    def _check_size(self, settings: Settings) -> None:
+    def _check_count(self, settings: Settings) -> None:
         limit = settings.max_stream if self.stream else settings.max_count
         if self.count > limit:
             hint = "" if self.stream else " (stream: true allows more)"
             raise UsageError(f"`count` must be at most {limit}{hint}. Received: count={self.count}")
-        if self.stream:
-            return
-        values = self.count * self.served.sample_size
-        if values > settings.max_values:
+
+    def _check_size(self, settings: Settings) -> None:
+        count = 1 if self.stream else self.count
+        if count * self.values > settings.max_values and (count > 1 or self.samples.sizes):
             raise UsageError(
                 f"A response holds at most {settings.max_values} numbers or pixels (stream: true "
-                f"allows more). Received: {self.count} samples of {self.served.sample_size}"
+                f"allows more). Received: {count} samples of {self.values}"
             )
-        if self.format == "grid" and self.bundle.kind == "image":
-            from serving.pictures import check_grid
-
-            check_grid(self.count, self.bundle.shape, self.columns)
+        if self.format == "grid":
+            shape = self.served.sizes.shape(self.samples.sizes)
+            self.served.kind.check_sheet(self.count, shape, self.columns)
 
     def job(
-        self, first: int, last: int, encode: Callable[[SampleJob, np.ndarray], Any]
+        self, first: int, last: int, encode: Callable[[SampleJob, list[np.ndarray]], Any]
     ) -> SampleJob:
         """Returns the job that generates samples `first` to `last - 1` and encodes them."""
         job = self.samples.job(first, last)
         job.encode = encode
         job.deadline = self.deadline
         job.context = first
-        is_small = job.count * self.served.sample_size <= LIGHT
+        is_small = job.count * self.values <= LIGHT
         job.is_light = self.rendering.is_light and is_small
         job.engine = self.served.engine
         return job
+
+
+def _read_arrays(
+    inputs: Inputs, given: Any, files: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Returns the arrays of the field `inputs`, and those that came as files."""
+    if given is None:
+        return dict(files)
+    if type(given) is not dict:
+        raise UsageError(
+            f"`inputs` must be an object of values by input. Received: inputs={short_repr(given)}"
+        )
+    arrays = dict(files)
+    for name, value in given.items():
+        if name in files:
+            raise UsageError(f"An input may be given once. Received: {short_repr(name)} twice")
+        port = inputs.by_name.get(name)
+        # `check_given` refuses the unknown names.
+        arrays[name] = np.empty(1) if port is None else array_from_json(port, value)
+    return arrays

@@ -1,11 +1,13 @@
-"""Samples of a `/v1/generate` request: by seeds, around a sample, or along a walk.
+"""Samples of a `/v1/generate` request: by seeds, from given inputs, around a sample, on a walk.
 
 A request's samples are numbered from 0. The classes here map a range of numbers to the inputs of
-the generator, and a number to its description in responses.
+the network, and a number to its description in responses.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,12 +23,13 @@ from serving.checks import (
 )
 from serving.engine import SampleJob
 from serving.errors import UsageError, short_repr
-from serving.seeds import latents_from_seeds
+from serving.inputs import Input, draw, resolve
 
 _MAX_COUNT = 2**31
 _WALK_COUNT = 8
 _RADIUS = 0.3
 _MAX_CACHED = 8  # latents that a walk keeps
+_NONE_GIVEN: Mapping[str, np.ndarray] = {}
 
 
 class SeedSamples:
@@ -55,6 +58,24 @@ class SeedSamples:
         self._first = first
         self._seeds = seeds
         self._labels: np.ndarray | None = None  # (count,); None for those of the seeds
+        self.given: Mapping[str, np.ndarray] = _NONE_GIVEN  # (count, ...) by input
+        self.sizes: dict[str, int] = {}  # that the given inputs give to names of sizes
+
+    def set_inputs(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Sets the inputs that the request gives.
+
+        Args:
+            arrays: `(batch, ...)` by name, with one sample for all or one for each.
+
+        Raises:
+            UsageError: an unknown or missing input, or one that does not fit.
+        """
+        inputs = self.bundle.inputs
+        given = inputs.check_given(arrays, self.count)
+        self.sizes = inputs.check_sizes(given)
+        if inputs.classes is not None and inputs.classes.name in given:
+            self._labels = given.pop(inputs.classes.name)
+        self.given = given
 
     def set_labels(self, labels: Any) -> None:
         """Sets the class ids or names that the request gives.
@@ -67,6 +88,11 @@ class SeedSamples:
         """
         if labels is None:
             return
+        if self._labels is not None:
+            raise UsageError(
+                "`labels` and the input of classes exclude each other. "
+                f"Received: labels={short_repr(labels)}"
+            )
         if isinstance(labels, list):
             # Before the elements are read: a body can hold millions.
             check_label_count(len(labels), self.count)
@@ -94,14 +120,27 @@ class SeedSamples:
         """Returns the class ids of samples `first` to `last - 1`; `None` without classes."""
         if self._labels is not None:
             return self._labels[first:last]
-        if not self.bundle.num_classes:
-            return None
-        return self.seeds(first, last) % self.bundle.num_classes
+        return self.bundle.label_ids(self.seeds(first, last))
 
     def job(self, first: int, last: int) -> SampleJob:
         """Returns the job that generates samples `first` to `last - 1`."""
         labels = None if self._labels is None else self._labels[first:last]
-        return SampleJob(last - first, self.seeds(first, last), None, labels, self.truncation)
+        return self._job(self.seeds(first, last), first, last, labels)
+
+    def _job(
+        self,
+        seeds: np.ndarray | None,
+        first: int,
+        last: int,
+        labels: np.ndarray | None,
+        drawn: Mapping[str, np.ndarray] = _NONE_GIVEN,
+    ) -> SampleJob:
+        given = drawn
+        if self.given:
+            given = {name: array[first:last] for name, array in self.given.items()} | dict(drawn)
+        job = SampleJob(last - first, seeds, given, labels, self.truncation)
+        job.sizes = tuple(self.sizes.items())
+        return job
 
     def descriptions(self, first: int, last: int) -> list[dict[str, Any]]:
         """Returns the JSON fields that identify samples `first` to `last - 1`."""
@@ -143,26 +182,68 @@ class SeedSamples:
         return {} if self.truncation == 1 else {"truncation": f"{self.truncation:g}"}
 
 
-class LatentSamples(SeedSamples):
-    """Samples whose latents are computed here instead of drawn from their seeds by the engine."""
+class UnseededSamples(SeedSamples):
+    """Samples of a network without random inputs: one for each of the given inputs."""
 
-    _origin_seed = 0  # whose default label all samples have
-
-    def set_labels(self, labels: Any) -> None:
-        """Sets the labels; by default those of the center or of the first seed."""
-        if labels is None and self.bundle.num_classes:
-            own = np.array([self._origin_seed], np.int64) % self.bundle.num_classes
-            self._labels = np.broadcast_to(own, self.count)
-        else:
-            super().set_labels(labels)
+    def __init__(self, bundle: Bundle, truncation: float, count: int):
+        super().__init__(bundle, truncation, 0, count)
+        self.first_seed = None
 
     def job(self, first: int, last: int) -> SampleJob:
         """Returns the job that generates samples `first` to `last - 1`."""
-        latents = self._latents(first, last).astype(np.float32) * np.float32(self.truncation)
-        return SampleJob(last - first, None, latents, self.labels(first, last))
+        return self._job(None, first, last, None)
 
-    def _latents(self, first: int, last: int) -> np.ndarray:
+    def labels(self, first: int, last: int) -> np.ndarray | None:
+        """Returns `None`: such a network has no labels."""
+
+    def _origins(self, first: int, last: int) -> list[dict[str, Any]]:
+        return [{} for _ in range(first, last)]
+
+    def _origin(self, number: int) -> dict[str, Any]:
+        return {}
+
+    def _all_origins(self) -> dict[str, Any]:
+        return {"count": self.count}
+
+
+class LatentSamples(SeedSamples):
+    """Samples whose normal inputs are computed here instead of drawn by the engine.
+
+    All normal inputs move together. Other random inputs keep the values of one seed.
+    """
+
+    _origin_seed = 0  # whose label and other random inputs all samples have
+
+    def set_labels(self, labels: Any) -> None:
+        """Sets the labels; by default those of the center or of the first seed."""
+        if labels is not None or self._labels is not None:
+            super().set_labels(labels)
+            return
+        own = self.bundle.label_ids(np.array([self._origin_seed], np.int64))
+        if own is not None:
+            self._labels = np.broadcast_to(own, self.count)
+
+    def job(self, first: int, last: int) -> SampleJob:
+        """Returns the job that generates samples `first` to `last - 1`."""
+        inputs = self.bundle.inputs
+        factor = np.float32(1.0 if "truncation" in inputs.by_name else self.truncation)
+        drawn = {}
+        for port in inputs.normal:
+            if port.name not in self.given:
+                latents = self._latents(port, first, last).astype(np.float32) * factor
+                shape = resolve(port, self.sizes)
+                drawn[port.name] = latents.reshape(last - first, *shape).astype(port.dtype)
+        seeds = np.full(last - first, self._origin_seed, np.int64)
+        return self._job(seeds, first, last, self.labels(first, last), drawn)
+
+    def _latents(self, port: Input, first: int, last: int) -> np.ndarray:
+        """Returns the values of an input for some samples, `(last - first, size)`."""
         raise NotImplementedError
+
+    def _draw(self, port: Input, seeds: np.ndarray) -> np.ndarray:
+        """Returns the values of an input for seeds, `(batch, size)`."""
+        shape = resolve(port, self.sizes)
+        return draw(port, seeds, shape).reshape(len(seeds), math.prod(shape))
 
 
 class NeighborSamples(LatentSamples):
@@ -192,10 +273,9 @@ class NeighborSamples(LatentSamples):
         self._origin_seed = self._center = center
         self._radius = radius
 
-    def _latents(self, first: int, last: int) -> np.ndarray:
-        dim = self.bundle.latent_dim
-        center = latents_from_seeds([self._center], dim)[0]
-        latents = latents_from_seeds(self.seeds(first, last), dim)
+    def _latents(self, port: Input, first: int, last: int) -> np.ndarray:
+        center = self._draw(port, np.array([self._center], np.int64))[0]
+        latents = self._draw(port, self.seeds(first, last))
         return interpolation.around(center, latents, self._radius)
 
     def _origins(self, first: int, last: int) -> list[dict[str, Any]]:
@@ -227,25 +307,25 @@ class WalkSamples(LatentSamples):
         self.first_seed = None
         self._stations = stations
         self._origin_seed = stations[0]
-        self._station_latents: dict[int, np.ndarray] = {}
+        self._station_latents: dict[tuple[str, int], np.ndarray] = {}
 
-    def _latents(self, first: int, last: int) -> np.ndarray:
-        return np.stack([self._between(number) for number in range(first, last)])
+    def _latents(self, port: Input, first: int, last: int) -> np.ndarray:
+        return np.stack([self._between(port, number) for number in range(first, last)])
 
-    def _between(self, number: int) -> np.ndarray:
+    def _between(self, port: Input, number: int) -> np.ndarray:
         leg, t = interpolation.place(number, self.count, len(self._stations))
-        a = self._latents_of_station(self._stations[leg])
-        b = self._latents_of_station(self._stations[leg + 1])
+        a = self._latents_of_station(port, self._stations[leg])
+        b = self._latents_of_station(port, self._stations[leg + 1])
         return interpolation.slerp(a, b, t)
 
-    def _latents_of_station(self, seed: int) -> np.ndarray:
+    def _latents_of_station(self, port: Input, seed: int) -> np.ndarray:
         cached = self._station_latents
-        if seed not in cached:
+        if (port.name, seed) not in cached:
             if len(cached) > _MAX_CACHED:
                 cached.clear()
-            latents = latents_from_seeds([seed], self.bundle.latent_dim)
-            cached[seed] = latents[0].astype(np.float64)
-        return cached[seed]
+            latents = self._draw(port, np.array([seed], np.int64))[0]
+            cached[port.name, seed] = latents.astype(np.float64)
+        return cached[port.name, seed]
 
     def _origins(self, first: int, last: int) -> list[dict[str, Any]]:
         found = []
@@ -266,28 +346,39 @@ class WalkSamples(LatentSamples):
         }
 
 
-def read_samples(bundle: Bundle, given: dict[str, Any], truncation: float) -> SeedSamples:
+def read_samples(
+    bundle: Bundle, given: dict[str, Any], truncation: float, most: int = 1
+) -> SeedSamples:
     """Checks the fields that choose the samples, and returns the samples.
 
     Args:
         bundle: the generator.
         given: the request's fields, without those that are null.
         truncation: checked factor on the latents.
+        most: largest number of samples of a given input, the default number of samples.
 
     Raises:
         UsageError: a value that is not allowed, or fields that exclude each other.
     """
+    for name in ("interpolate", "around"):
+        if name in given and not bundle.inputs.normal:
+            raise UsageError(
+                f"`{name}` needs a model with normal inputs. "
+                f"Received: {name}={short_repr(given[name])} for {bundle.name!r}"
+            )
     if "interpolate" in given:
-        return _read_walk(bundle, given, truncation)
+        return _read_walk(bundle, given, truncation, most)
     center = check_integer("around", given["around"], 0, MAX_SEED) if "around" in given else None
     radius = check_number("radius", given["radius"], 0, 1) if "radius" in given else _RADIUS
-    chosen = _read_seeds(given)
+    chosen = _read_seeds(given, most)
+    if not bundle.inputs.seeded:
+        return UnseededSamples(bundle, truncation, chosen[1])
     if center is None:
         return SeedSamples(bundle, truncation, *chosen)
     return NeighborSamples(bundle, truncation, center, radius, *chosen)
 
 
-def _read_seeds(given: dict[str, Any]) -> tuple[int, int, np.ndarray | None]:
+def _read_seeds(given: dict[str, Any], most: int) -> tuple[int, int, np.ndarray | None]:
     """Returns the first seed, the number of samples, and the seeds if the request lists them."""
     if "seeds" in given:
         if "seed" in given or "count" in given:
@@ -299,17 +390,17 @@ def _read_seeds(given: dict[str, Any]) -> tuple[int, int, np.ndarray | None]:
         seeds = check_seed_list("seeds", given["seeds"])
         return int(seeds[0]), len(seeds), seeds
     first = check_integer("seed", given["seed"], 0, MAX_SEED) if "seed" in given else 0
-    count = 1
+    count = most
     if "count" in given:
         count = check_integer("count", given["count"], 1, _MAX_COUNT)
-        if first + count > 2**63:
-            raise UsageError(
-                f"A seed must be at least 0 and below 2**63. Received: seed={first}, count={count}"
-            )
+    if first + count > 2**63:
+        raise UsageError(
+            f"A seed must be at least 0 and below 2**63. Received: seed={first}, count={count}"
+        )
     return first, count, None
 
 
-def _read_walk(bundle: Bundle, given: dict[str, Any], truncation: float) -> WalkSamples:
+def _read_walk(bundle: Bundle, given: dict[str, Any], truncation: float, most: int) -> WalkSamples:
     if others := given.keys() & {"seeds", "seed", "around", "radius"}:
         other = min(others)
         raise UsageError(
@@ -322,7 +413,7 @@ def _read_walk(bundle: Bundle, given: dict[str, Any], truncation: float) -> Walk
         raise UsageError(
             f"`interpolate` must name 2 seeds or more. Received: interpolate={short_repr(walk)}"
         )
-    count = _WALK_COUNT
+    count = most if most > 1 else _WALK_COUNT
     if "count" in given:
         count = check_integer("count", given["count"], 2, _MAX_COUNT)
     return WalkSamples(bundle, truncation, stations, count)

@@ -14,6 +14,7 @@ import numpy as np
 from serving.errors import UsageError, short_repr
 
 Meta = Mapping[str, Any]
+MAX_UNPACKED = 2**28  # bytes of the arrays in a compressed file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Kind:
         meta: names of the properties that a field of this kind may have besides `value_range`.
         metrics: default metrics of an evaluation, the first one chooses the best checkpoint.
         features: default feature extractor of the metrics; `None` leaves the choice to them.
+        shown_as: default format of a response for a kind without file formats of its own: a format
+            that every kind has, or `"grid"` for the picture of `sheet`.
     """
 
     axes: tuple[str, ...] = ()
@@ -57,6 +60,7 @@ class Kind:
     meta: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ("sliced_wasserstein",)
     features: str | None = None
+    shown_as: str = "npy"
 
     @property
     def name(self) -> str:
@@ -66,6 +70,11 @@ class Kind:
     def all_formats(self) -> dict[str, Format]:
         """Returns every format by its name, the preferred one first."""
         return {f.name: f for f in (*self.formats, *COMMON)}
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Names of the file formats of its own that it writes, the preferred one first."""
+        return tuple(f.name for f in self.formats if f.encode is not None)
 
     def check(self, shape: Sequence[int | None], meta: Meta | None = None) -> None:
         """Checks the shape of one sample, without the batch, and the properties beside it.
@@ -184,6 +193,18 @@ class Kind:
         found = (f for f in self.all_formats().values() if ending in (f.name, *f.endings))
         return next(found, None)
 
+    def check_sheet(self, count: int, shape: Sequence[int], columns: int | None = None) -> None:
+        """Checks the size of the picture of `sheet` before its samples are generated.
+
+        Args:
+            count: number of samples.
+            shape: shape of each.
+            columns: samples per row; by default such that the picture is nearly square.
+
+        Raises:
+            UsageError: a picture that is too wide or too high.
+        """
+
     def sheet(
         self, samples: np.ndarray, meta: Meta | None = None, columns: int | None = None
     ) -> np.ndarray:
@@ -198,20 +219,6 @@ class Kind:
             uint8 array `(height, width, 1, 3 or 4)`.
         """
         raise NotImplementedError
-
-    def check_sheet(
-        self, count: int, shape: Sequence[int | None], columns: int | None = None
-    ) -> None:
-        """Checks that samples fit in one picture, before they are generated.
-
-        Args:
-            count: number of samples.
-            shape: of one sample, `None` where any size goes.
-            columns: samples per row, as for `sheet`.
-
-        Raises:
-            UsageError: a picture that would be too large.
-        """
 
 
 def check_shape(sample: np.ndarray, shape: Sequence[int | None], kind: str) -> np.ndarray:
@@ -242,8 +249,9 @@ def _to_npy(sample: np.ndarray, meta: Meta, texts: Mapping[str, str]) -> bytes:
 def _from_npy(content: bytes, shape: Sequence[int | None], meta: Meta) -> np.ndarray:
     try:
         sample = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise UsageError(f"A .npy file must be readable by numpy. Received: {error}") from None
+    except Exception as error:  # such as a MemoryError for the shape in a forged header
+        line = " ".join(str(error).split())[:200]
+        raise UsageError(f"A .npy file must be readable by numpy. Received: {line}") from None
     if not isinstance(sample, np.ndarray):
         raise UsageError("A .npy file must hold one array. Received: an archive of several")
     return numeric(sample)
@@ -258,7 +266,14 @@ def _to_npz(sample: np.ndarray, meta: Meta, texts: Mapping[str, str]) -> bytes:
 def _from_npz(content: bytes, shape: Sequence[int | None], meta: Meta) -> np.ndarray:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            size = sum(entry.file_size for entry in archive.zip.infolist())
+            if size > MAX_UNPACKED:
+                raise UsageError(
+                    f"A .npz file must hold at most {MAX_UNPACKED} bytes. Received: {size} bytes"
+                )
             arrays = {name: archive[name] for name in archive.files}
+    except UsageError:
+        raise
     except Exception as error:  # zipfile, zlib and numpy have many
         line = " ".join(str(error).split())[:200]
         raise UsageError(f"A .npz file must be readable by numpy. Received: {line}") from None

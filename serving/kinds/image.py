@@ -13,7 +13,7 @@ from serving import pictures
 from serving.errors import UsageError
 from serving.kinds._kind import Format, Kind, Meta
 
-MAX_PIXELS = 2**26  # of a picture that is sent; its memory is at most 16 times as many bytes
+MAX_PIXELS = 2**24  # of a picture that is sent; its memory is at most 20 times as many bytes
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -54,7 +54,7 @@ def read(content: bytes, channels: int, formats: Sequence[str]) -> np.ndarray:
     """Reads a picture as uint8 `(height, width, channels)`, upright by its EXIF orientation.
 
     Raises:
-        UsageError: not a picture of these formats, damaged, or larger than 2^26 pixels.
+        UsageError: not a picture of these formats, damaged, or larger than 2^24 pixels.
     """
     try:
         with Pillow.open(io.BytesIO(content), formats=list(formats)) as image:
@@ -99,16 +99,13 @@ class Image(Kind):
     def hint(self, samples: np.ndarray) -> str:
         return " (from 0..255: x / 127.5 - 1)"
 
+    def check_sheet(self, count: int, shape: Sequence[int], columns: int | None = None) -> None:
+        pictures.check_grid(count, tuple(shape), columns)
+
     def sheet(
         self, samples: np.ndarray, meta: Meta | None = None, columns: int | None = None
     ) -> np.ndarray:
         return pictures.grid(pictures.to_uint8(samples, self.range_of(meta)), columns)
-
-    def check_sheet(
-        self, count: int, shape: Sequence[int | None], columns: int | None = None
-    ) -> None:
-        height, width, channels = (n or 1 for n in shape)
-        pictures.check_grid(count, (height, width, channels), columns)
 
 
 KIND = Image()

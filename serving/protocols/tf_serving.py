@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
@@ -19,22 +21,47 @@ import orjson
 from serving.checks import flatten, integer_array
 from serving.engine import SampleJob
 from serving.errors import UsageError, short_repr
+from serving.generate.rendering import json_ready
 from serving.http_types import Request, Response, json_response
+from serving.inputs import Input, Port
 from serving.provenance import provenance
 from serving.tensors import TensorInputs, gather
 
-_DTYPES = {"latents": "DT_FLOAT", "seeds": "DT_INT64", "labels": "DT_INT64"}
+_DTYPES = {"float16": "DT_HALF", "float32": "DT_FLOAT", "float64": "DT_DOUBLE"}
+_SEEDS = Input("seeds", "int64", (), fill="given")
+_FILES = ("png", "wav")  # formats that TensorFlow, and so a SavedModel, encodes
 
 
-def signatures(served: Any) -> dict[str, tuple[list[str], str]]:
-    """Returns the inputs and the output of each signature of a model."""
-    labels = ["labels"] if served.bundle.num_classes else []
+class Signature:
+    """A signature of a model.
+
+    Args:
+        inputs: its inputs.
+        outputs: its outputs.
+        form: format of the files that it returns in place of the outputs.
+    """
+
+    def __init__(self, inputs: Sequence[Input], outputs: Sequence[Port], form: str = ""):
+        self.inputs = {port.name: port for port in inputs}
+        self.outputs = tuple(outputs)
+        self.form = form
+
+
+def signatures(served: Any) -> dict[str, Signature]:
+    """Returns the signatures of a model by name, as its SavedModel has them."""
+    bundle = served.bundle
+    ports = bundle.inputs.ports
+    asked = [port for port in ports if port.fill in ("class", "given")]
+    if bundle.inputs.seeded:
+        asked = [_SEEDS, *asked]
     found = {
-        "serving_default": (["latents", *labels], "samples"),
-        "generate": (["seeds", *labels], "samples"),
+        "serving_default": Signature(ports, bundle.outputs),
+        "generate": Signature(asked, bundle.outputs),
     }
-    if "png" in served.formats:
-        found["generate_png"] = (["seeds", *labels], "png_bytes")
+    for form in _FILES:
+        if form in served.files:
+            file = Port(f"{form}_bytes", "string", ())
+            found[f"generate_{form}"] = Signature(asked, [file], form)
     return found
 
 
@@ -56,26 +83,26 @@ def status(app: Any, request: Request, name: str, version: int | None = None) ->
 def metadata(app: Any, request: Request, name: str, version: int | None = None) -> Response:
     """Handles `/v1/models/NAME[/versions/N]/metadata`."""
     served = request.served = app.find(name, version)
-    bundle = served.bundle
-    shapes = {"latents": [-1, bundle.latent_dim], "samples": [-1, *bundle.shape]}
-    types = _DTYPES | {"samples": "DT_FLOAT", "png_bytes": "DT_STRING"}
 
-    def tensor(signature: str, port: str) -> dict[str, Any]:
-        sizes = [{"size": str(size), "name": ""} for size in shapes.get(port, [-1])]
+    def tensor(signature: str, port: Port) -> dict[str, Any]:
+        shape = [-1, *(-1 if size is None else size for size in port.sizes)]
         return {
-            "dtype": types[port],
-            "tensor_shape": {"dim": sizes, "unknown_rank": False},
-            "name": f"{signature}_{port}:0",
+            "dtype": _DTYPES.get(port.dtype, f"DT_{port.dtype.upper()}"),
+            "tensor_shape": {
+                "dim": [{"size": str(size), "name": ""} for size in shape],
+                "unknown_rank": False,
+            },
+            "name": f"{signature}_{port.name}:0",
         }
 
     found = {
-        signature: {
-            "inputs": {port: tensor(signature, port) for port in inputs},
-            "outputs": {output: tensor(signature, output)},
+        name: {
+            "inputs": {port.name: tensor(name, port) for port in signature.inputs.values()},
+            "outputs": {port.name: tensor(name, port) for port in signature.outputs},
             "method_name": "tensorflow/serving/predict",
             "defaults": {},
         }
-        for signature, (inputs, output) in signatures(served).items()
+        for name, signature in signatures(served).items()
     }
     about = {
         "model_spec": {"name": name, "signature_name": "", "version": str(served.version)},
@@ -113,11 +140,12 @@ class Prediction:
                 f"`signature_name` must be one of {', '.join(valid)}. "
                 f"Received: signature_name={short_repr(name)}",
             )
-        self.ports, self.output = valid[name]
+        self.signature = valid[name]
+        self.ports = self.signature.inputs
         self.rows = "instances" in content
         found = self._by_rows(content["instances"]) if self.rows else None
         found = self._by_columns(content["inputs"]) if found is None else found
-        tensors = {port: _tensor(port, value) for port, value in found.items()}
+        tensors = {name: _tensor(self.ports[name], value) for name, value in found.items()}
         self.inputs = TensorInputs(served, tensors, 1.0, settings)
 
     def _by_rows(self, instances: Any) -> dict[str, Any]:
@@ -136,7 +164,7 @@ class Prediction:
                     f"Received: {short_repr(instance)}",
                 )
         if not named:
-            return {self.ports[0]: instances}
+            return {next(iter(self.ports)): instances}
         return {port: [instance[port] for instance in instances] for port in self.ports}
 
     def _by_columns(self, inputs: Any) -> dict[str, Any]:
@@ -148,7 +176,7 @@ class Prediction:
                 f"`inputs` must be an object of {', '.join(self.ports)}. "
                 f"Received: inputs={short_repr(inputs)}",
             )
-        return {self.ports[0]: inputs}
+        return {next(iter(self.ports)): inputs}
 
     def _match(self, given: Any) -> None:
         if type(given) is not dict or given.keys() != set(self.ports):
@@ -157,30 +185,37 @@ class Prediction:
                 f"The inputs must be {', '.join(self.ports)}. Received: {keys or 'none'}"
             )
 
-    def respond(self, samples: np.ndarray) -> Response:
+    def respond(self, outputs: list[np.ndarray]) -> Response:
         """Returns the response; runs in a worker or in another thread."""
-        content: Any = np.ascontiguousarray(samples)
-        if self.output == "png_bytes":
-            content = [{"b64": png} for png in self._pngs(samples)]
-        key = "predictions" if self.rows else "outputs"
+        signature = self.signature
+        if signature.form:
+            values: list[Any] = [[{"b64": file} for file in self._files(outputs[0])]]
+        else:
+            values = [json_ready(output) for output in outputs]
+        key, names = "predictions" if self.rows else "outputs", [x.name for x in signature.outputs]
+        content: Any = values[0]
+        if len(names) > 1 and self.rows:
+            content = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+        elif len(names) > 1:
+            content = dict(zip(names, values, strict=True))
         return Response(
             200,
             orjson.dumps({key: content}, option=orjson.OPT_SERIALIZE_NUMPY),
             headers=self.served.headers,
         )
 
-    def _pngs(self, samples: np.ndarray) -> list[str]:
-        from serving.pictures import to_png, to_uint8
-
-        bundle, inputs = self.served.bundle, self.inputs
-        seeds: Any = inputs.seeds
+    def _files(self, samples: np.ndarray) -> list[str]:
+        served, inputs = self.served, self.inputs
+        bundle, encode = served.bundle, served.files[self.signature.form].encode
         found = []
-        for row, picture in enumerate(to_uint8(samples, bundle.value_range)):
-            facts: dict[str, Any] = {"seed": int(seeds[row])}
+        for row, sample in enumerate(samples):
+            facts: dict[str, Any] = {}
+            if inputs.seeds is not None:
+                facts["seed"] = int(inputs.seeds[row])
             if inputs.labels is not None:
                 facts["label"] = int(inputs.labels[row])
-            png = to_png(picture, provenance(bundle.name, bundle.sha256, **facts))
-            found.append(base64.b64encode(png).decode("ascii"))
+            file = encode(sample, bundle.meta, provenance(bundle.name, bundle.sha256, **facts))
+            found.append(base64.b64encode(file).decode("ascii"))
         return found
 
 
@@ -190,13 +225,13 @@ def predict(app: Any, request: Request, name: str, version: int | None = None) -
     prediction = Prediction(served, request.json(), app.settings)
     inputs = prediction.inputs
 
-    def encode(job: SampleJob, samples: np.ndarray) -> Response:
-        return prediction.respond(samples)
+    def encode(job: SampleJob, outputs: list[np.ndarray]) -> Response:
+        return prediction.respond(outputs)
 
     deadline = request.start + app.settings.timeout
     if inputs.count <= served.engine.max_batch:
         job = inputs.job(0, inputs.count, encode, deadline)
-        job.is_light &= prediction.output == "samples"
+        job.is_light &= not prediction.signature.form
         return job
     return gather(app, inputs, deadline, prediction.respond)
 
@@ -205,38 +240,54 @@ def _keys(given: dict[str, Any]) -> str:
     return ", ".join(short_repr(key) for key in islice(given, 4))[:200]
 
 
-def _tensor(port: str, value: Any) -> np.ndarray:
+def _tensor(port: Input, value: Any) -> np.ndarray:
     """Converts nested lists, or `{"b64"}` with the little-endian bytes of a tensor, to an array."""
     if type(value) is dict and value.keys() == {"b64"}:
-        return _from_bytes(port, value["b64"])
+        return _reshape(port, _from_bytes(port, value["b64"]))
     if type(value) is list and value and type(value[0]) is dict:
         rows = [_from_bytes(port, x.get("b64") if type(x) is dict else None) for x in value]
         if len({row.shape for row in rows}) > 1:
             sizes = sorted({row.size for row in rows})
-            raise UsageError(f"Rows of {port} must be of one length. Received: lengths={sizes[:8]}")
-        return np.stack(rows) if port == "latents" else np.concatenate(rows)
-    kind = "numbers" if port == "latents" else "integers"
-    rule = f"`{port}` must be {kind}, one row for each sample"
+            raise UsageError(
+                f"Rows of {port.name} must be of one length. Received: lengths={sizes[:8]}"
+            )
+        return _reshape(port, np.stack(rows)) if port.shape else np.concatenate(rows)
+    kind = np.dtype(port.dtype).kind
+    words = {"f": "numbers", "b": "true or false"}.get(kind, "integers")
     try:
-        flat, shape = flatten(value, port == "latents")
+        flat, shape = flatten(value, kind)
         if not flat:
             raise TypeError
-        if port == "latents":
+        if kind == "f":
             return np.atleast_1d(np.array(flat, np.float64).reshape(shape))
+        if kind == "b":
+            return np.atleast_1d(np.array(flat, np.bool_).reshape(shape))
         return np.atleast_1d(integer_array(flat, shape))
     except (TypeError, OverflowError) as error:
-        raise UsageError(f"{rule}. Received: {port}={short_repr(value)}") from error
+        raise UsageError(
+            f"`{port.name}` must be {words}, one row for each sample. "
+            f"Received: {port.name}={short_repr(value)}"
+        ) from error
     except ValueError as error:
         raise UsageError(
-            f"`{port}` must be numbers in rows of equal length. Received: {error}"
+            f"`{port.name}` must be numbers in rows of equal length. Received: {error}"
         ) from error
 
 
-def _from_bytes(port: str, text: Any) -> np.ndarray:
-    dtype = "<f4" if port == "latents" else "<i8"
+def _reshape(port: Input, array: np.ndarray) -> np.ndarray:
+    """Returns bytes of one or more samples in the shape of the input, if its sizes allow."""
+    size = math.prod(n or 0 for n in port.sizes)
+    if not size or array.size % size or (array.ndim > 1 and array[0].size != size):
+        return array  # whose shape is refused later
+    return array.reshape(-1, *(n or 0 for n in port.sizes))
+
+
+def _from_bytes(port: Input, text: Any) -> np.ndarray:
+    dtype = np.dtype(port.dtype).newbyteorder("<")
     try:
         return np.frombuffer(base64.b64decode(text, validate=True), dtype)
     except (binascii.Error, ValueError, TypeError) as error:
         raise UsageError(
-            f"b64 of {port} must be base64 of its {dtype} bytes. Received: b64={short_repr(text)}"
+            f"b64 of {port.name} must be base64 of its {dtype.str} bytes. "
+            f"Received: b64={short_repr(text)}"
         ) from error

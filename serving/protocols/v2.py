@@ -16,23 +16,21 @@ import orjson
 from serving.checks import check_boolean, check_number, flatten
 from serving.engine import SampleJob
 from serving.errors import UsageError, short_repr
+from serving.generate.rendering import json_ready
 from serving.http_types import BYTES, HTTPError, Request, Response, json_response
+from serving.inputs import Input, Port
 from serving.limits import Settings
 from serving.tensors import TensorInputs, gather
 
 _DATATYPES = {
-    "FP32": "<f4",
-    "FP64": "<f8",
-    "INT64": "<i8",
-    "INT32": "<i4",
-    "UINT64": "<u8",
-    "UINT32": "<u4",
+    "BOOL": "?",
+    **{f"INT{bits}": f"<i{bits // 8}" for bits in (8, 16, 32, 64)},
+    **{f"UINT{bits}": f"<u{bits // 8}" for bits in (8, 16, 32, 64)},
+    **{f"FP{bits}": f"<f{bits // 8}" for bits in (16, 32, 64)},
 }
-_ALLOWED = {
-    "latents": ("FP32", "FP64"),
-    "labels": ("INT64", "INT32", "UINT64", "UINT32"),
-    "seeds": ("INT64", "INT32", "UINT64", "UINT32"),
-}
+_NAMES = {np.dtype(code): name for name, code in _DATATYPES.items()}
+_FLOATS = ("FP32", "FP64")
+_INTEGERS = ("INT64", "INT32", "UINT64", "UINT32")
 PLATFORM = "onnxruntime_onnx"
 
 
@@ -76,35 +74,48 @@ def model(app: Any, request: Request, name: str, version: int | None = None) -> 
     """Handles `/v2/models/NAME`."""
     served = request.served = app.find(name, version)
     bundle = served.bundle
-    inputs = [{"name": "latents", "datatype": "FP32", "shape": [-1, bundle.latent_dim]}]
-    if bundle.num_classes:
-        inputs.append({"name": "labels", "datatype": "INT64", "shape": [-1, 1]})
-    about = {
+    about: dict[str, Any] = {
         "name": name,
         "versions": [str(x) for x in sorted(app.repository.models[name])],
         "platform": PLATFORM,
-        "inputs": inputs,
-        "outputs": [{"name": "samples", "datatype": "FP32", "shape": [-1, *bundle.shape]}],
-        # An extension of this server: seeds instead of latents.
-        "parameters": {"seeds": "INT64 [-1], in the place of latents"},
+        "inputs": [_describe(port) for port in bundle.inputs.ports],
+        "outputs": [_describe(port) for port in bundle.outputs],
     }
+    if drawn := [port.name for port in bundle.inputs.seeded if port.fill != "class"]:
+        # An extension of this server: seeds instead of the random inputs.
+        about["parameters"] = {"seeds": f"INT64 [-1], in the place of {', '.join(drawn)}"}
     return json_response(about)
+
+
+def _datatype(port: Port) -> str:
+    return _NAMES[np.dtype(port.dtype)]
+
+
+def _dims(port: Port) -> list[int]:
+    """Returns the sizes without the batch, -1 for any size; Triton has no empty list."""
+    sizes = [-1 if n is None else n for n in port.sizes]
+    return sizes or ([1] if isinstance(port, Input) else [])
+
+
+def _describe(port: Port) -> dict[str, Any]:
+    return {"name": port.name, "datatype": _datatype(port), "shape": [-1, *_dims(port)]}
+
+
+def _configure(port: Port) -> dict[str, Any]:
+    return {"name": port.name, "data_type": f"TYPE_{_datatype(port)}", "dims": _dims(port)}
 
 
 def model_config(app: Any, request: Request, name: str, version: int | None = None) -> Response:
     """Handles `/v2/models/NAME/config`, with the fields that apply to this server."""
     served = request.served = app.find(name, version)
     bundle = served.bundle
-    inputs = [{"name": "latents", "data_type": "TYPE_FP32", "dims": [bundle.latent_dim]}]
-    if bundle.num_classes:
-        inputs.append({"name": "labels", "data_type": "TYPE_INT64", "dims": [1]})
     about = {
         "name": name,
         "platform": PLATFORM,
         "backend": "onnxruntime",
         "max_batch_size": app.settings.max_count,
-        "input": inputs,
-        "output": [{"name": "samples", "data_type": "TYPE_FP32", "dims": list(bundle.shape)}],
+        "input": [_configure(port) for port in bundle.inputs.ports],
+        "output": [_configure(port) for port in bundle.outputs],
         "dynamic_batching": {"max_queue_delay_microseconds": 0},
     }
     return json_response(about)
@@ -131,51 +142,69 @@ class Inference:
         if self.id is not None and type(self.id) is not str:
             raise UsageError(f"`id` must be a string. Received: id={short_repr(self.id)}")
         parameters = _parameters(content)
-        tensors = _read_tensors(content.get("inputs"), binary)
-        self.binary = self._outputs(content.get("outputs"), parameters)
+        allowed = {port.name: _allowed(port) for port in served.bundle.inputs.ports}
+        tensors = _read_tensors(content.get("inputs"), binary, allowed | {"seeds": _INTEGERS})
+        # The outputs of the response: number and port of each, and True for bytes.
+        self.outputs = self._read_outputs(content.get("outputs"), parameters)
         truncation = 1.0
         if "truncation" in parameters:
             truncation = check_number("truncation", parameters["truncation"], 0, 100)
         self.inputs = TensorInputs(served, tensors, truncation, settings)
 
-    def _outputs(self, outputs: Any, parameters: dict[str, Any]) -> bool:
-        """Returns True if the samples are requested as bytes."""
+    def _read_outputs(
+        self, outputs: Any, parameters: dict[str, Any]
+    ) -> list[tuple[int, Port, bool]]:
+        """Returns the requested outputs, by default all of them."""
+        ports = {p.name: (i, p) for i, p in enumerate(self.served.bundle.outputs)}
         binary = _flag(parameters, "binary_data_output")
         if outputs is None or outputs == []:
-            return bool(binary)
-        if type(outputs) is not list or len(outputs) != 1 or type(outputs[0]) is not dict:
-            raise UsageError(
-                f"`outputs` must be samples alone. Received: outputs={short_repr(outputs)}"
-            )
-        own = _parameters(outputs[0])
-        if outputs[0].get("name") != "samples" or "classification" in own:
-            raise UsageError(
-                "`outputs` must be samples alone, without classification. "
-                f"Received: outputs={short_repr(outputs)}"
-            )
-        wanted = _flag(own, "binary_data")
-        return bool(binary) if wanted is None else wanted
+            return [(i, port, bool(binary)) for i, port in ports.values()]
+        rule = f"`outputs` must be among {', '.join(ports)}, each at most once"
+        is_list = type(outputs) is list and all(type(x) is dict for x in outputs)
+        names = [x.get("name") for x in outputs] if is_list else []
+        fits = is_list and all(type(x) is str and x in ports for x in names)
+        if not fits or len(set(names)) != len(names):
+            raise UsageError(f"{rule}. Received: outputs={short_repr(outputs)}")
+        found = []
+        for output in outputs:
+            own = _parameters(output)
+            if "classification" in own:
+                raise UsageError(
+                    f"{rule}, without classification. Received: outputs={short_repr(outputs)}"
+                )
+            wanted = _flag(own, "binary_data")
+            found.append((*ports[output["name"]], bool(binary) if wanted is None else wanted))
+        return found
 
-    def respond(self, samples: np.ndarray) -> Response:
+    def respond(self, outputs: list[np.ndarray]) -> Response:
         """Returns the response; runs in a worker or in another thread."""
         served = self.served
-        output: dict[str, Any] = {
-            "name": "samples",
-            "datatype": "FP32",
-            "shape": list(samples.shape),
+        about: dict[str, Any] = {
+            "model_name": served.bundle.name,
+            "model_version": str(served.version),
         }
-        about = {"model_name": served.bundle.name, "model_version": str(served.version)}
         if self.id is not None:
             about["id"] = self.id
-        about["outputs"] = [output]
-        if not self.binary:
-            output["data"] = np.ascontiguousarray(samples).reshape(-1)
+        about["outputs"] = described = []
+        pieces: list[bytes] = []
+        for number, port, is_binary in self.outputs:
+            array = outputs[number]
+            output: dict[str, Any] = {
+                "name": port.name,
+                "datatype": _datatype(port),
+                "shape": list(array.shape),
+            }
+            described.append(output)
+            if is_binary:
+                pieces.append(array.tobytes())
+                output["parameters"] = {"binary_data_size": len(pieces[-1])}
+            else:
+                output["data"] = json_ready(array).reshape(-1)
+        if not pieces:
             return json_response(about, 200, served.headers)
-        data = samples.tobytes()
-        output["parameters"] = {"binary_data_size": len(data)}
-        start = orjson.dumps(about)
+        start = orjson.dumps(about, option=orjson.OPT_SERIALIZE_NUMPY)
         headers = b"%binference-header-content-length: %d\r\n" % (served.headers, len(start))
-        return Response(200, start + data, BYTES, headers)
+        return Response(200, b"".join([start, *pieces]), BYTES, headers)
 
 
 def infer(app: Any, request: Request, name: str, version: int | None = None) -> Any:
@@ -206,19 +235,34 @@ def infer(app: Any, request: Request, name: str, version: int | None = None) -> 
     inference = Inference(served, content, binary, app.settings)
     inputs = inference.inputs
 
-    def encode(job: SampleJob, samples: np.ndarray) -> Response:
-        return inference.respond(samples)
+    def encode(job: SampleJob, outputs: list[np.ndarray]) -> Response:
+        return inference.respond(outputs)
 
     if inputs.count <= served.engine.max_batch:
         return inputs.job(0, inputs.count, encode, request.start + app.settings.timeout)
     return gather(app, inputs, request.start + app.settings.timeout, inference.respond)
 
 
-def _read_tensors(inputs: Any, binary: bytes) -> dict[str, np.ndarray]:
-    """Returns the input tensors by name, from JSON or from the bytes behind it."""
-    if type(inputs) is not list or not 0 < len(inputs) <= len(_ALLOWED):
+def _allowed(port: Port) -> tuple[str, ...]:
+    """Returns the datatypes that a tensor for a port may have: its own, and those that fit it."""
+    own = _datatype(port)
+    others = {"f": _FLOATS, "b": ()}.get(np.dtype(port.dtype).kind, _INTEGERS)
+    return others if own in others else (own, *others)
+
+
+def _read_tensors(
+    inputs: Any, binary: bytes, allowed: dict[str, tuple[str, ...]]
+) -> dict[str, np.ndarray]:
+    """Returns the input tensors by name, from JSON or from the bytes behind it.
+
+    Args:
+        inputs: the list of the request.
+        binary: the bytes behind its JSON.
+        allowed: the datatypes of each input.
+    """
+    if type(inputs) is not list or not 0 < len(inputs) <= len(allowed):
         raise UsageError(
-            f"`inputs` must be a list of 1 to {len(_ALLOWED)} tensors. "
+            f"`inputs` must be a list of 1 to {len(allowed)} tensors. "
             f"Received: inputs={short_repr(inputs)}"
         )
     found: dict[str, np.ndarray] = {}
@@ -227,12 +271,14 @@ def _read_tensors(inputs: Any, binary: bytes) -> dict[str, np.ndarray]:
         if type(tensor) is not dict or type(tensor.get("name")) is not str:
             raise UsageError(f"An input must have a name. Received: {short_repr(tensor)}")
         name = tensor["name"]
-        if name not in _ALLOWED or name in found:
+        if name == "labels" and name not in allowed:
+            raise UsageError("This model takes no labels. Received: the tensor 'labels'")
+        if name not in allowed or name in found:
             raise UsageError(
-                f"The inputs must be {', '.join(_ALLOWED)}, each at most once. "
+                f"The inputs must be {', '.join(allowed)}, each at most once. "
                 f"Received: {short_repr(name)}"
             )
-        dtype, shape = _read_type(name, tensor)
+        dtype, shape = _read_type(name, tensor, allowed[name])
         size = _parameters(tensor).get("binary_data_size")
         if size is None:
             found[name] = _from_json(name, tensor.get("data"), dtype, shape)
@@ -247,11 +293,13 @@ def _read_tensors(inputs: Any, binary: bytes) -> dict[str, np.ndarray]:
     return found
 
 
-def _read_type(name: str, tensor: dict[str, Any]) -> tuple[np.dtype, list[int]]:
+def _read_type(
+    name: str, tensor: dict[str, Any], allowed: tuple[str, ...]
+) -> tuple[np.dtype, list[int]]:
     datatype: Any = tensor.get("datatype")
-    if datatype not in _ALLOWED[name]:
+    if datatype not in allowed:
         raise UsageError(
-            f"`datatype` of {name} must be one of {', '.join(_ALLOWED[name])}. "
+            f"`datatype` of {name} must be one of {', '.join(allowed)}. "
             f"Received: datatype={short_repr(datatype)}"
         )
     shape: Any = tensor.get("shape")
@@ -283,7 +331,7 @@ def _from_json(name: str, data: Any, dtype: np.dtype, shape: list[int]) -> np.nd
         raise UsageError(f"`data` of {name} must be a list. Received: data={short_repr(data)}")
     rule = f"`data` of {name} must be {count} numbers of its datatype"
     try:
-        flat, _ = flatten(data, dtype.kind == "f")
+        flat, _ = flatten(data, dtype.kind)
     except ValueError as error:
         raise UsageError(
             f"`data` of {name} must be numbers in rows of equal length. Received: {error}"
@@ -292,6 +340,8 @@ def _from_json(name: str, data: Any, dtype: np.dtype, shape: list[int]) -> np.nd
         raise UsageError(f"{rule}. Received: a {error}") from error
     if len(flat) != count:
         raise UsageError(f"{rule}. Received: {len(flat)}")
+    if dtype.kind == "b":
+        return np.array(flat, dtype).reshape(shape)
     if dtype.kind != "f":
         limits = np.iinfo(dtype)
         if min(flat) < limits.min or max(flat) > limits.max:
