@@ -12,7 +12,7 @@ from servers import comes
 
 from serving import feeds, loading, repository
 from serving.engine import Closed, Engine, Expired, Failed, Full, SampleJob, even
-from serving.feeds import DeclaredFeeds, PlainFeeds
+from serving.feeds import PlainFeeds
 from serving.generate import batches
 from serving.limits import Settings
 from serving.seeds import draw, latents_from_seeds

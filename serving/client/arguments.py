@@ -141,7 +141,7 @@ def check_arguments(
     values = {
         name: read_value(name, value) for name, value in ({**(inputs or {}), **given}).items()
     }
-    is_seeded = (seeds, seed, count, interpolate, around) != (None,) * 5
+    is_seeded = any(x is not None for x in (seeds, seed, count, interpolate, around))
     _check_ranges(count, truncation, radius)
     if is_seeded or not values:
         _check_combination(seeds, seed, count, interpolate, around)
