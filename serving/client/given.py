@@ -43,15 +43,16 @@ class GivenFile:
                     f"{', '.join(form.name for form in readable)}. Received: {self.name!r}"
                 )
             return form.media_type
-        failure = UsageError(f"The input {port.name!r} must be a file. Received: nothing")
+        errors: list[UsageError] = []
         for form in readable:
             try:
-                kind.decode(self.content, form.name, port.sizes, port.meta)
+                if form.decode:
+                    form.decode(self.content, port.sizes, port.meta)
             except UsageError as error:
-                failure = failure if failure.__cause__ else error
+                errors.append(error)
             else:
                 return form.media_type
-        raise failure
+        raise errors[0]
 
     def decode(self, port: Port) -> np.ndarray:
         """Decodes the file, `(1, ...)`."""
