@@ -184,7 +184,7 @@ def test_models_are_described(url):
     (port,) = entries["classifier"]["inputs"]
     assert (port["name"], port["fill"], port["kind"]) == ("picture", "given", "image")
     assert [port["name"] for port in entries["two-latents"]["outputs"]] == ["samples", "energy"]
-    assert entries["translator"]["shape"] == [None, None, 3]
+    assert entries["translator"]["shape"] == ["height", "width", 3]
 
 
 def test_a_server_that_does_not_say_how_inputs_are_filled_needs_the_bundle(url):

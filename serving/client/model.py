@@ -100,7 +100,7 @@ class RemoteModel:
             "versions": list(self.versions),
             "role": self.role,
             "kind": self.first.kind,
-            "shape": list(self.first.sizes),
+            "shape": list(self.first.shape),
             "value_range": None if limits is None else list(limits),
             "latent_dim": latents[0].sizes[0] if latents and latents[0].shape else None,
             "classes": None if count is None else {"count": count, "names": list(self.class_names)},

@@ -94,8 +94,8 @@ def generate(
             content["inputs"] = {key: x.tolist() for key, x in request.arrays.items()}
         return (yield post(where, to_json(content)))
     query = urllib.parse.urlencode({key: _query_text(value) for key, value in content.items()})
-    if len(types) == 1:
-        ((key, media_type),) = types.items()
+    ((key, media_type), *others) = types.items()
+    if not others and media_type != "application/json":  # which is that of a request
         body = request.files[key].content
     else:
         body, media_type = _multipart(request, types)

@@ -39,7 +39,7 @@ class RemoteBundle:
         self.inputs: Inputs = model.inputs
         self.outputs: tuple[Port, ...] = model.outputs
         self._first = model.first.name
-        self.kind, self.shape = model.first.kind, model.first.sizes
+        self.kind, self.shape = model.first.kind, model.first.shape
         self.meta = model.first.meta
         limits = self.meta.get("value_range")
         self.value_range = None if limits is None else (float(limits[0]), float(limits[1]))
