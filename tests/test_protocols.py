@@ -185,6 +185,13 @@ def test_infer_with_json(server):
     np.testing.assert_allclose(by_seed, by_latents)
 
 
+def test_infer_needs_random_inputs_or_seeds(server):
+    answer = infer(server, {"inputs": [integers("labels", 1)]}, "clothes")
+    assert "either `latents` or `seeds`. Received: labels" in answer.error
+    both = infer(server, {"inputs": [tensor(), integers("seeds", 1)]})
+    assert "either `latents` or `seeds`. Received: latents, seeds" in both.error
+
+
 CLASSES = {"name": "samples", "parameters": {"classification": 2}}
 
 
@@ -192,8 +199,8 @@ CLASSES = {"name": "samples", "parameters": {"classification": 2}}
     ("content", "rule"),
     [
         ([], "must be an object"),
-        ({}, "`inputs` must be a list of 1 to 3 tensors. Received: inputs=None"),
-        ({"inputs": []}, "`inputs` must be a list of 1 to 3 tensors. Received: inputs=[]"),
+        ({}, "`inputs` must be a list of 1 to 2 tensors. Received: inputs=None"),
+        ({"inputs": []}, "`inputs` must be a list of 1 to 2 tensors. Received: inputs=[]"),
         ({"inputs": [3]}, "must have a name"),
         ({"inputs": [tensor(name="noise")]}, "each at most once. Received: 'noise'"),
         ({"inputs": [tensor(), tensor()]}, "each at most once. Received: 'latents'"),
@@ -222,14 +229,14 @@ CLASSES = {"name": "samples", "parameters": {"classification": 2}}
             {"inputs": [integers("seeds", 1, 1, 1, 1, shape=[2, 2])]},
             "[n, 1]",
         ),
-        ({"inputs": [integers("labels", 1)]}, "either `latents` or `seeds`. Received: labels"),
+        ({"inputs": [integers("labels", 1)]}, "takes no labels. Received: the tensor 'labels'"),
         (
             {"inputs": [tensor()], "outputs": [{"name": "pixels"}]},
-            "`outputs` must be samples alone",
+            "`outputs` must be among samples, each at most once",
         ),
         (
             {"inputs": [tensor()], "outputs": 3},
-            "`outputs` must be samples alone. Received: outputs=3",
+            "`outputs` must be among samples, each at most once. Received: outputs=3",
         ),
         (
             {

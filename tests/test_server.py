@@ -126,7 +126,7 @@ def test_formats_of_several_samples(server, models):
     npy = server.ask("/v1/generate", body | {"format": "npy"})
     np.testing.assert_array_equal(numbers(npy), expected)
     assert numbers(npy).dtype == np.float32
-    assert npy.headers["content-type"] == "application/octet-stream"
+    assert npy.headers["content-type"] == "application/x-npy"
     listed = server.ask("/v1/generate", body).json
     assert {k: listed[k] for k in ("model", "version", "sha256")} == {
         "model": "clothes",
@@ -219,8 +219,14 @@ def test_around_a_sample(server, models):
 
 
 def test_kinds_without_images_return_numbers(server, models):
-    rows = server.ask("/v1/generate?model=rows&seed=3")
+    rows = server.ask("/v1/generate?model=rows&seed=3&format=npy")
     assert numbers(rows).shape == (1, 4, 3)
+    table = server.ask("/v1/generate?model=rows&seed=3")
+    assert table.headers["content-type"] == "text/csv; charset=utf-8"
+    lines = table.body.decode().splitlines()
+    assert lines[0] == "column_0,column_1,column_2"
+    values = np.array([line.split(",") for line in lines[1:]], np.float32)
+    np.testing.assert_allclose(values, numbers(rows)[0], rtol=1e-6)
     points = server.ask("/v1/generate?model=points&seed=3&count=50")
     assert points.headers["content-type"] == "image/png"
     assert pixels(points.body).shape == (640, 640, 3)
@@ -299,7 +305,9 @@ def test_kinds_without_images_return_numbers(server, models):
         ({"model": "clothes", "labels": [None]}, 400, "`labels` must be class ids or names"),
         ({"model": "clothes", "labels": {"a": 1}}, 400, "`labels` must be class ids or names"),
         ({"model": "points", "labels": 1}, 400, "takes no labels"),
-        ({"model": "clothes", "format": "jpeg"}, 400, "one of png, npy, json, grid"),
+        ({"model": "points", "inputs": []}, 400, "`inputs` must be an object of values by input"),
+        ({"model": "points", "inputs": {"x": 1}}, 400, "The inputs are latents. Received: 'x'"),
+        ({"model": "clothes", "format": "jpeg"}, 400, "one of png, webp, npy, npz, json, grid"),
         ({"model": "clothes", "format": []}, 400, "Received: format=[]"),
         ({"model": "clothes", "format": "grid", "stream": True}, 400, "A grid is one image"),
         ({"model": "clothes", "columns": 0}, 400, "`columns` must be"),
@@ -365,10 +373,10 @@ def test_errors_are_short_for_values_of_any_size(server):
         ("/v1/generate?seed", None, {}, 400, "name=value"),
         ("/v1/generate?radius=nan&model=clothes", None, {}, 400, "`radius` must be"),
         ("/nope", None, {}, 404, "one of those in /docs. Received: path='/nope'"),
-        ("/page/../app.py", None, {}, 404, "no such file"),
-        ("/page/%2e%2e/app.py", None, {}, 404, "no such file"),
-        ("/page//etc/passwd", None, {}, 404, "no such file"),
-        ("/page/.hidden", None, {}, 404, "no such file"),
+        ("/page/../app.py", None, {}, 404, "must name a file of the page. Received"),
+        ("/page/%2e%2e/app.py", None, {}, 404, "must name a file of the page. Received"),
+        ("/page//etc/passwd", None, {}, 404, "must name a file of the page. Received"),
+        ("/page/.hidden", None, {}, 404, "must name a file of the page. Received"),
         ("/v1/models/clothes/versions/99", None, {}, 404, "`version` of 'clothes' must be one of"),
         ("/v1/models/nope", None, {}, 404, "The models are"),
         ("/healthz", b"x", {}, 405, "takes GET, OPTIONS. Received: method='POST'"),
@@ -396,7 +404,14 @@ def test_models(server, models):
     assert "generated" in clothes["notice"].lower()
     assert {"license", "intended_use"} <= clothes.keys()
     assert [listed[x]["pictures"] for x in ("clothes", "points", "rows")] == [True, True, False]
-    assert listed["rows"]["formats"] == ["npy", "json"]
+    assert listed["rows"]["formats"] == ["csv", "npy", "npz", "json", "grid"]
+    assert listed["points"]["default_format"] == "grid"
+    assert (clothes["role"], clothes["default_format"]) == ("generator", "png")
+    assert [(x["name"], x["fill"]) for x in clothes["inputs"]] == [
+        ("latents", "normal"),
+        ("labels", "class"),
+    ]
+    assert clothes["outputs"][0]["shape"] == ["batch", 8, 8, 3]
 
 
 def test_health(server):
@@ -486,7 +501,7 @@ def test_the_openapi_document_matches_the_responses(server):
     schema = fields["application/json"]["schema"]
     assert schema["properties"].keys() == FIELDS.keys()
     query = document["paths"]["/v1/generate"]["get"]["parameters"]
-    assert [x["name"] for x in query] == list(FIELDS)
+    assert [x["name"] for x in query] == [name for name in FIELDS if name != "inputs"]
     values = {"{name}": "clothes", "{version}": "1", "{file}": "index.html"}
     for template, operations in document["paths"].items():
         path = template
@@ -901,7 +916,7 @@ def test_listening_to_other_machines_without_tokens_is_warned_about(one):
     with Serving(one, "--host", "0.0.0.0") as server:
         assert server.ask("/healthz", headers={"Host": "any.example"}).status == 200
         assert server.stop() == 0
-        assert "warning: Anyone who reaches 0.0.0.0 may ask" in server.log
+        assert "warning: Anyone who can reach 0.0.0.0 can use this server" in server.log
     with Serving(one) as server:
         assert server.line == f"Serving clothes version 1 at http://127.0.0.1:{server.port}\n"
         server.stop()
