@@ -143,19 +143,19 @@ def _parser() -> argparse.ArgumentParser:
         help="number of samples (default: 64; that of the files of --input; 1 for a single file)",
     )
     add("--seed", type=int, default=0, help="seed of the first sample (default: 0)")
+    _add_input_options(parser)
+    _add_output_options(parser)
+    _add_shard_options(parser)
+    return parser
+
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--out",
         metavar="FILE",
         help="file to write (default: samples.png); FOLDER/, with a slash, or a URL such as "
         "s3://bucket/folder for shards; the same command continues an interrupted run",
-    )
-    add(
-        "--input",
-        action="append",
-        default=[],
-        metavar="NAME=PATH",
-        help="file of an input that must be given, such as a PNG to translate; or a folder of "
-        "files, one for each sample, in the order of their names",
     )
     add(
         "--format",
@@ -170,6 +170,23 @@ def _parser() -> argparse.ArgumentParser:
         const=True,
         metavar="FOLDER",
         help="write each sample to a file of its own in FOLDER, or in the folder of --out",
+    )
+    add(
+        "--no-metadata",
+        action="store_true",
+        help="omit from files that a model made them, which one and from which seed",
+    )
+
+
+def _add_input_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--input",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="file of an input that must be given, such as a PNG to translate; or a folder of "
+        "files, one for each sample, in the order of their names",
     )
     add(
         "--labels",
@@ -191,13 +208,6 @@ def _parser() -> argparse.ArgumentParser:
         "int8 for CPUs (default: float32)",
     )
     add("--batch-size", type=int, default=64, help="samples of one batch (default: 64)")
-    add(
-        "--no-metadata",
-        action="store_true",
-        help="omit from files that a model made them, which one and from which seed",
-    )
-    _add_shard_options(parser)
-    return parser
 
 
 def _add_shard_options(parser: argparse.ArgumentParser) -> None:
