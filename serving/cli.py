@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -128,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         "in every batch and on every server.",
         epilog="examples: keras-gan sample runs/fashion-mnist --count 64 --seed 7 --out grid.png; "
         "keras-gan sample http://localhost:8000/fashion-mnist --out grid.png; "
+        "keras-gan sample runs/night --input picture=photos/ --out night --each; "
         "keras-gan sample runs/fashion-mnist --count 1000000 --out shards/ --workers 8",
     )
     add = parser.add_argument
@@ -137,8 +137,20 @@ def _parser() -> argparse.ArgumentParser:
         help="folder of a bundle or of an exported run; or a server's http://HOST:PORT/NAME (with "
         "its bearer token, if it requires one, in KERAS_GAN_TOKEN)",
     )
-    add("--count", type=int, default=64, help="number of samples (default: 64)")
+    add(
+        "--count",
+        type=int,
+        help="number of samples (default: 64; that of the files of --input; 1 for a single file)",
+    )
     add("--seed", type=int, default=0, help="seed of the first sample (default: 0)")
+    _add_input_options(parser)
+    _add_output_options(parser)
+    _add_shard_options(parser)
+    return parser
+
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--out",
         metavar="FILE",
@@ -147,11 +159,35 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--format",
-        metavar="png|npz",
-        help="png: one picture of all samples; npz: arrays (default: by the extension of --out); "
+        metavar="png|npz|wav|...",
+        help="png: one picture of all samples; npz: all outputs and inputs; or a format of the "
+        "samples' kind, such as wav, gif, csv, txt, npy (default: by the extension of --out); "
         "for shards webdataset (default), npz or tfrecord",
     )
-    add("--each", metavar="FOLDER", help="also write each picture to its own file")
+    add(
+        "--each",
+        nargs="?",
+        const=True,
+        metavar="FOLDER",
+        help="write each sample to a file of its own in FOLDER, or in the folder of --out",
+    )
+    add(
+        "--no-metadata",
+        action="store_true",
+        help="omit from files that a model made them, which one and from which seed",
+    )
+
+
+def _add_input_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--input",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="file of an input that must be given, such as a PNG to translate; or a folder of "
+        "files, one for each sample, in the order of their names",
+    )
     add(
         "--labels",
         metavar="LABELS",
@@ -161,7 +197,8 @@ def _parser() -> argparse.ArgumentParser:
         "--truncation",
         type=float,
         default=1.0,
-        help="factor on the latents; below 1 gives more typical, less varied samples (default: 1)",
+        help="factor on the latents, or value of the input truncation; below 1 gives more typical, "
+        "less varied samples (default: 1)",
     )
     add(
         "--precision",
@@ -171,13 +208,6 @@ def _parser() -> argparse.ArgumentParser:
         "int8 for CPUs (default: float32)",
     )
     add("--batch-size", type=int, default=64, help="samples of one batch (default: 64)")
-    add(
-        "--no-metadata",
-        action="store_true",
-        help="omit from pictures that a model made them, which one and from which seed",
-    )
-    _add_shard_options(parser)
-    return parser
 
 
 def _add_shard_options(parser: argparse.ArgumentParser) -> None:
@@ -195,45 +225,32 @@ def _add_shard_options(parser: argparse.ArgumentParser) -> None:
 def sample(argv: list[str]) -> int:
     """Runs `keras-gan sample`."""
     options = _parser().parse_args(argv)
-    if options.count < 1:
+    if options.count is not None and options.count < 1:
         raise UsageError(f"--count must be at least 1. Received: --count {options.count}")
-    if not 0 <= options.seed <= 2**63 - options.count:
+    if not 0 <= options.seed <= 2**63 - (options.count or 1):
+        count = "" if options.count is None else f" --count {options.count}"
         raise UsageError(
-            "All seeds must be at least 0 and below 2**63. "
-            f"Received: --seed {options.seed} --count {options.count}"
+            f"All seeds must be at least 0 and below 2**63. Received: --seed {options.seed}{count}"
         )
     options.bundle = os.path.expanduser(options.bundle)
-    options.each = options.each and os.path.normpath(os.path.expanduser(options.each))
+    if isinstance(options.each, str):
+        options.each = os.path.normpath(os.path.expanduser(options.each))
     options.out = options.out and os.path.expanduser(options.out)
     if _wants_shards(options):
         from serving import bulk
 
         return bulk.command(options)
-    out, form = _output(options)
+    from serving.sample_command import SampleCommand
+
     bundle = _open(options.bundle, options.precision)
-    _check_pictures(bundle, options, form)
-    start = time.perf_counter()
-    drawn = _draw(bundle, options)
-    rate = options.count / (time.perf_counter() - start)
-    written = []
-    try:
-        if options.each:
-            written.append(_write_each(bundle, drawn, options))
-        if out:
-            _write(out, _encode(bundle, drawn, form, options))
-            written.append(str(out))
-    except OSError as error:
-        raise UsageError(f"The output must be writable. Received: {error}") from error
-    plural = "sample" if options.count == 1 else "samples"
-    print(
-        f"Wrote {' and '.join(written)}: {options.count} {plural} of {bundle.name}, "
-        f"{rate:.0f} samples/s on {bundle.device}"
-    )
+    print(SampleCommand(bundle, options).run())
     return 0
 
 
 def _wants_shards(options: argparse.Namespace) -> bool:
     out = options.out or ""
+    if options.each is True:
+        return False
     return (
         out.endswith(("/", os.sep))
         or "://" in out
@@ -368,123 +385,6 @@ def serve(argv: list[str]) -> int:
 
     server.run(app, announce)
     return 0
-
-
-def _output(options: argparse.Namespace) -> tuple[Path | None, str]:
-    """Returns the file to write, if any, and its format."""
-    form = options.format
-    if options.out is None:
-        form = form or "png"
-        out = None if options.each and options.format is None else Path(f"samples.{form}")
-    else:
-        out = Path(options.out)
-        form = form or out.suffix.lower().removeprefix(".")
-    if form not in ("png", "npz"):
-        raise UsageError(f"The format must be png or npz. Received: format={form!r}")
-    if out and out.is_dir():
-        raise UsageError(f"--out must name a file. Received: --out {out}, a folder")
-    return out, form
-
-
-def _check_pictures(bundle: Any, options: argparse.Namespace, form: str) -> None:
-    """Checks that the samples can be written, before any are made."""
-    if options.each:
-        folder = Path(options.each)
-        if bundle.kind != "image":
-            raise UsageError(f"--each needs images. Received: samples of kind {bundle.kind!r}")
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"--each must name a folder. Received: --each {options.each}")
-        if folder.is_dir() and any(folder.iterdir()) and not options.overwrite:
-            raise UsageError(
-                "The folder of --each must be empty, or pass --overwrite. "
-                f"Received: --each {options.each}"
-            )
-    one_picture = form == "png" and (options.out or not options.each)
-    if one_picture and bundle.kind not in ("image", "points"):
-        raise UsageError(
-            f"Samples of kind {bundle.kind!r} cannot be drawn: use --out samples.npz. "
-            f"Received: {str(options.bundle)!r}"
-        )
-    if bundle.kind == "image" and one_picture:
-        from serving.pictures import check_grid
-
-        check_grid(options.count, bundle.shape)
-
-
-def _draw(bundle: Any, options: argparse.Namespace) -> dict[str, Any]:
-    labels = None
-    if options.labels is not None:
-        names = [name.strip() for name in options.labels.split(",")]
-        # Several labels are repeated cyclically over the samples.
-        labels = [names[i % len(names)] for i in range(options.count)]
-    seeds = range(options.seed, options.seed + options.count)
-    try:
-        return bundle.sample(seeds, labels, options.truncation, options.batch_size)
-    except MemoryError as error:
-        raise UsageError(
-            f"The samples must fit in memory. Received: --count {options.count}"
-        ) from error
-
-
-def _texts(bundle: Any, options: argparse.Namespace, **facts: object) -> dict[str, str] | None:
-    """Returns the metadata that makes a picture reproducible; `None` with --no-metadata."""
-    if options.no_metadata:
-        return None
-    from serving.provenance import provenance
-
-    if options.truncation != 1:
-        facts["truncation"] = options.truncation
-    return provenance(bundle.name, bundle.sha256, **facts)
-
-
-def _encode(bundle: Any, drawn: dict[str, Any], form: str, options: argparse.Namespace) -> bytes:
-    if form == "npz":
-        import io
-
-        import numpy as np
-
-        buffer = io.BytesIO()
-        np.savez(buffer, **drawn)
-        return buffer.getvalue()
-    from serving import pictures
-
-    if bundle.kind == "image":
-        pixels = pictures.to_uint8(drawn["samples"], bundle.value_range)
-        picture = pictures.grid(pixels)
-    else:
-        picture = pictures.scatter(drawn["samples"], bundle.value_range)
-    facts = {} if options.labels is None else {"labels": options.labels}
-    facts |= {"first_seed": options.seed, "count": options.count}
-    return pictures.to_png(picture, _texts(bundle, options, **facts))
-
-
-def _write_each(bundle: Any, drawn: dict[str, Any], options: argparse.Namespace) -> str:
-    from serving import pictures
-
-    folder = Path(options.each)
-    folder.mkdir(parents=True, exist_ok=True)
-    pixels = pictures.to_uint8(drawn["samples"], bundle.value_range)
-    labels = drawn.get("labels")
-    for number, (seed, picture) in enumerate(zip(drawn["seeds"], pixels, strict=True)):
-        facts = {} if labels is None else {"label": labels[number]}
-        texts = _texts(bundle, options, seed=seed, **facts)
-        _write(folder / f"seed{seed:06d}.png", pictures.to_png(picture, texts))
-    return f"{len(pixels)} files in {folder}"
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes a file; it is complete or remains what it was."""
-    path = Path(os.path.realpath(path))
-    if path.exists() and not path.is_file():  # a device or a pipe is written to, not replaced
-        path.write_bytes(content)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

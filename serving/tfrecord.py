@@ -10,6 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from serving import kinds
+from serving.inputs import Input, Port
+from serving.kinds import Format
+
 SPLIT = "train"
 VERSION = "1.0.0"
 _MASK = 0xA282EAD8  # added to checksums, as the CRC of data that holds its own CRC is weak
@@ -85,7 +89,8 @@ def example(features: Mapping[str, bytes | int | np.ndarray]) -> bytes:
     """Serializes a `tf.train.Example`, features in the order of their names.
 
     Args:
-        features: bytes, an integer, or a float32 array, which is flattened.
+        features: bytes, an integer, or an array, which is flattened; floats are written as
+            float32, integers as int64.
     """
     return _field(1, b"".join(_entry(name, features[name]) for name in sorted(features)))
 
@@ -93,8 +98,11 @@ def example(features: Mapping[str, bytes | int | np.ndarray]) -> bytes:
 def _entry(name: str, value: bytes | int | np.ndarray) -> bytes:
     if isinstance(value, bytes):
         feature = _field(1, _field(1, value))
-    elif isinstance(value, np.ndarray):
+    elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
         feature = _field(2, _field(1, np.ascontiguousarray(value, "<f4").tobytes()))
+    elif isinstance(value, np.ndarray):
+        numbers = value.astype(np.int64).ravel().tolist()
+        feature = _field(3, _field(1, b"".join(_varint(x % 2**64) for x in numbers)))
     else:
         feature = _field(3, _field(1, _varint(value)))
     return _field(1, _field(1, name.encode()) + _field(2, feature))
@@ -126,13 +134,18 @@ def file_name(model: str, shard: int, shards: int) -> str:
     return f"{dataset_name(model)}-{SPLIT}.tfrecord-{shard:05d}-of-{shards:05d}"
 
 
+def picture_format(port: Port) -> Format | None:
+    """Returns the format of samples that are stored as pictures, which is PNG; else `None`."""
+    form = kinds.get(port.kind).all_formats().get("png")
+    return form if form and form.encode else None
+
+
 def metadata(
     model: str,
-    kind: str,
-    shape: Sequence[int],
-    classes: int,
-    names: Sequence[str],
+    outputs: Sequence[Port],
+    classes: Input | None,
     *,
+    is_seeded: bool = True,
     lengths: Iterable[int],
     size: int,
     description: str,
@@ -141,25 +154,28 @@ def metadata(
 
     Args:
         model: name of the model.
-        kind: of the samples; images are stored as PNG.
-        shape: of a sample.
-        classes: number of classes, 0 for none.
-        names: of the classes, or empty.
+        outputs: of the network, the samples first; images are stored as PNG.
+        classes: its input of classes, or `None`.
+        is_seeded: the samples have seeds.
         lengths: number of samples in each shard.
         size: bytes of all shards.
         description: of the data set.
     """
-    features: dict[str, Any] = {"seed": _python("scalar.Scalar", tensor=_tensor("int64"))}
-    if kind == "image":
-        image = {"dtype": "uint8", "shape": _dimensions(shape)}
+    first, *others = outputs
+    features: dict[str, Any] = {port.name: _numbers(port) for port in others}
+    if is_seeded:
+        features["seed"] = _python("scalar.Scalar", tensor=_tensor("int64"))
+    if picture_format(first):
+        image = {"dtype": "uint8", "shape": _dimensions(_fixed(first))}
         features["image"] = _python("image_feature.Image", image=image)
     else:
-        features["sample"] = _python("tensor_feature.Tensor", tensor=_tensor("float32", shape))
+        features["sample"] = _numbers(first)
     files = {}
-    if classes:
-        label = {"numClasses": str(classes)}
+    if classes is not None:
+        label = {"numClasses": str(classes.num_classes)}
         features["label"] = _python("class_label_feature.ClassLabel", classLabel=label)
-        files |= {"label.labels.txt": "".join(f"{name}\n" for name in names)} if names else {}
+        if names := classes.meta.get("class_names"):
+            files["label.labels.txt"] = "".join(f"{name}\n" for name in names)
     content = _python("features_dict.FeaturesDict", featuresDict={"features": features})
     lengths = list(lengths)
     split = {
@@ -183,6 +199,16 @@ def metadata(
 
 def _python(place: str, **content: Any) -> dict[str, Any]:
     return {"pythonClassName": f"tensorflow_datasets.core.features.{place}", **content}
+
+
+def _numbers(port: Port) -> dict[str, Any]:
+    dtype = "float32" if np.dtype(port.dtype).kind == "f" else "int64"
+    return _python("tensor_feature.Tensor", tensor=_tensor(dtype, _fixed(port)))
+
+
+def _fixed(port: Port) -> tuple[int, ...]:
+    """Returns the shape of a port without named sizes, which have no place in a record."""
+    return tuple(n for n in port.sizes if n is not None)
 
 
 def _tensor(dtype: str, shape: Sequence[int] = ()) -> dict[str, Any]:

@@ -16,19 +16,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from environments import python_with
 from PIL import Image
 
 import serving
 from serving import UsageError, bulk, cli, pictures, tfrecord
+from serving.inputs import Port
 
 ROOT = Path(__file__).parents[1]
 FORMATS = ("webdataset", "npz", "tfrecord")
 
 
 @pytest.fixture(scope="module")
-def bundle(clothes):
-    return serving.Bundle(clothes.path, threads=1)
+def bundle(tmp_path_factory):
+    """A bundle of pictures in three classes."""
+    return serving.Bundle(tiny.clothes(tmp_path_factory.mktemp("clothes") / "bundle"), threads=1)
 
 
 def sample(bundle, out, *options):
@@ -224,8 +227,9 @@ def test_tensorflow_datasets_reads_numbers(tmp_path):
         tfrecord.example({"sample": x, "seed": s}) for x, s in zip(samples, seeds, strict=True)
     ]
     (tmp_path / tfrecord.file_name("a-b", 0, 1)).write_bytes(tfrecord.records(messages))
+    port = Port("samples", "float32", (4, 2), "audio")
     about = {"lengths": [3], "size": 1, "description": ""}
-    for name, text in tfrecord.metadata("a-b", "audio", (4, 2), 0, (), **about).items():
+    for name, text in tfrecord.metadata("a-b", [port], None, **about).items():
         (tmp_path / name).write_text(text)
     builder = tfds.builder_from_directory(str(tmp_path))
     assert builder.name == "a_b"

@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+import tiny
 import wire
 from PIL import Image
 from wire import Wire, hang_up, refuse, say
@@ -36,8 +37,9 @@ SERVERS = {
 
 
 @pytest.fixture(scope="module")
-def bundle(clothes):
-    return serving.Bundle(clothes.path, threads=1)
+def bundle(tmp_path_factory):
+    """A bundle of pictures in three classes."""
+    return serving.Bundle(tiny.clothes(tmp_path_factory.mktemp("clothes") / "bundle"), threads=1)
 
 
 @pytest.fixture(params=SERVERS)
@@ -521,11 +523,11 @@ def test_a_remote_bundle_is_used_as_a_bundle(server, bundle):
 
 
 @pytest.fixture(scope="module")
-def running(clothes):
+def running(bundle):
     """Runs `keras-gan serve` in a new process."""
     from servers import Serving
 
-    with Serving(clothes.path) as server:
+    with Serving(bundle.path) as server:
         yield f"http://127.0.0.1:{server.port}"
 
 

@@ -12,180 +12,162 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-# Modules of the project that each of its modules may import, by their first two names.
-# Every module may import the leaves.
-LEAVES = {"keras_gan.errors", "keras_gan.spec", "keras_gan.registry", "keras_gan._version"}
-LEAVES |= {"keras_gan.replicas"}
-# Leaves of serving, without onnxruntime.
-SERVING_LEAVES = {"serving.errors", "serving.manifest", "serving.seeds"}
-LEAVES |= SERVING_LEAVES
-ALLOWED = {
-    "keras_gan.networks": set(),
-    "keras_gan.replicas": set(),
-    "keras_gan.optimizers": {"keras_gan.schedules"},
-    "keras_gan.errors": {"serving"},
-    "keras_gan.spec": set(),
-    "keras_gan.registry": set(),
-    "keras_gan._version": set(),
-    "keras_gan._start": set(),
-    "keras_gan.latents": set(),
-    "keras_gan.augment": {"keras_gan.schedules"},
-    "keras_gan.losses": set(),
-    "keras_gan.schedules": set(),
-    "keras_gan.constraints": set(),
-    "keras_gan.terms": {"keras_gan.augment", "keras_gan.optimizers", "keras_gan.schedules"},
-    "keras_gan.pictures": set(),
-    "keras_gan.precision": set(),
-    "keras_gan.architectures": {"keras_gan.layers"},
-    "keras_gan.convolutions": {"keras_gan.precision"},
-    "keras_gan.layers": {"keras_gan.convolutions", "keras_gan.precision"},
-    "keras_gan.datasets": set(),
-    "keras_gan.metrics": {  # evaluate opens runs, bundles and games
-        "keras_gan.checks",
-        "keras_gan.datasets",
-        "keras_gan.games",
-        "keras_gan.latents",
-        "keras_gan.pictures",
-        "keras_gan.run",
-    },
-    "keras_gan.checks": {"keras_gan.latents", "keras_gan.schedules"},
-    "keras_gan.theory": set(),
-    "keras_gan.games": {
-        "keras_gan.augment",
-        "keras_gan.checks",
-        "keras_gan.constraints",
-        "keras_gan.losses",
-        "keras_gan.optimizers",
-        "keras_gan.terms",
-        "keras_gan.schedules",
-        "keras_gan.latents",
-        "serving",
-    },
-    "keras_gan.memory": {"keras_gan.games"},
-    "keras_gan.recipe": {
-        "keras_gan.architectures",
-        "keras_gan.datasets",
-        "keras_gan.games",
-        "keras_gan.terms",
-        "keras_gan.schedules",
-    },
-    "keras_gan.files": set(),
-    "keras_gan.environment": set(),
-    "keras_gan.checkpoints": {"keras_gan.files", "keras_gan.games"},
-    "keras_gan.run": {
-        "keras_gan.checkpoints",
-        "keras_gan.datasets",
-        "keras_gan.environment",
-        "keras_gan.files",
-        "keras_gan.games",
-        "keras_gan.recipe",
-    },
-    "keras_gan.report": {"keras_gan.files", "keras_gan.metrics", "keras_gan.run"},
-    "keras_gan.callbacks": {
-        "keras_gan.checkpoints",
-        "keras_gan.checks",
-        "keras_gan.files",
-        "keras_gan.metrics",
-        "keras_gan.optimizers",
-        "keras_gan.pictures",
-        "keras_gan.precision",
-        "keras_gan.report",
-        "keras_gan.run",
-    },
-    "keras_gan.building": {
-        "keras_gan.architectures",
-        "keras_gan.callbacks",
-        "keras_gan.datasets",
-        "keras_gan.games",
-        "keras_gan.metrics",
-        "keras_gan.precision",
-        "keras_gan.recipe",
-        "keras_gan.workers",
-    },
-    "keras_gan.fitting": {
-        "keras_gan.building",
-        "keras_gan.callbacks",
-        "keras_gan.datasets",
-        "keras_gan.games",
-        "keras_gan.precision",
-        "keras_gan.recipe",
-        "keras_gan.run",
-        "keras_gan.workers",
-    },
-    "keras_gan.train": {
-        "keras_gan.building",
-        "keras_gan.callbacks",
-        "keras_gan.datasets",
-        "keras_gan.fitting",
-        "keras_gan.games",
-        "keras_gan.precision",
-        "keras_gan.recipe",
-        "keras_gan.run",
-        "keras_gan.workers",
-    },
-    "keras_gan.workers": {"keras_gan.callbacks", "keras_gan.run"},
-    "keras_gan.__main__": {"keras_gan.commands", "keras_gan.workers"},
-    "keras_gan.commands": {
-        "export",
-        "keras_gan.architectures",
-        "keras_gan.augment",
-        "keras_gan.constraints",
-        "keras_gan.datasets",
-        "keras_gan.losses",
-        "keras_gan.memory",
-        "keras_gan.metrics",
-        "keras_gan.terms",
-        "keras_gan.recipe",
-        "keras_gan.report",
-        "keras_gan.run",
-        "keras_gan.schedules",
-        "keras_gan.train",
-        "keras_gan.workers",
-    },
-    "export": {"keras_gan", "keras_gan.datasets", "keras_gan.latents", "keras_gan.metrics"},
-    "serving": set(),
-}
+# The import rules of the design. They name packages, not modules: a new module needs no entry here.
+PACKAGES = ("keras_gan", "export", "serving")
+# Modules of serving that the other packages may import, so that each rule has one owner.
+LEAVES = ("errors", "seeds", "manifest", "inputs", "kinds", "pictures", "provenance", "checks")
+LEAVES = tuple(f"serving.{name}" for name in LEAVES)
+COMMANDS = "keras_gan.commands"  # the only part of the library that also exports and samples
+# Parts that a game is made of. They work without it, and in games of a user's own.
+PARTS = ("losses", "terms", "layers", "augment", "metrics", "datasets", "architectures")
+PARTS = tuple(f"keras_gan.{name}" for name in (*PARTS, "schedules", "constraints", "spec"))
+GAMES = ("keras_gan.games", "keras_gan.run", "keras_gan.callbacks", "keras_gan.train")
+
+FILES = sorted(p for top in PACKAGES for p in (ROOT / top).rglob("*.py"))
 
 
-def unit(name):
-    """`keras_gan.datasets.folder` -> `keras_gan.datasets`, `export.bundle` -> `export`."""
-    parts = name.split(".")
-    return ".".join(parts[:2]) if parts[0] == "keras_gan" else parts[0]
+def module_name(path):
+    """`keras_gan/games/__init__.py` -> `keras_gan.games`."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+NAMES = {module_name(path): path for path in FILES}
+
+
+def within(name, *packages):
+    """Checks whether a module is one of the packages or in one of them."""
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def runtime_nodes(tree):
+    """Yields the nodes of a module except those that only type checkers see."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        yield node
+        yield from runtime_nodes(node)
 
 
 def imports(path):
-    """Returns the units of the project that a file imports, at its top or inside functions."""
+    """Returns the modules of the project that a file imports, at its top or inside functions."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in runtime_nodes(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            names = [n if is_module(n) else str(node.module) for n in names]
-        else:
-            continue
-        ours = [n for n in names if n.split(".")[0] in ("keras_gan", "export", "serving")]
-        found |= {n if n in SERVING_LEAVES else unit(n) for n in ours}
+            assert not node.level, f"{path}: imports are absolute"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in NAMES else str(node.module) for name in names}
+    return {name for name in found if within(name, *PACKAGES)}
+
+
+GRAPH = {name: imports(path) for name, path in NAMES.items()}
+
+
+def reached(start, graph):
+    """Returns everything that a module imports, directly or not."""
+    found, left = set(), [start]
+    while left:
+        new = graph.get(left.pop(), set()) - found
+        found |= new
+        left += new
     return found
 
 
-def is_module(name):
-    path = ROOT.joinpath(*name.split("."))
-    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+def bad(names, rule):
+    """Returns the imports of modules for which a rule of two modules does not hold."""
+    return [f"{a} -> {b}" for a in names for b in sorted(GRAPH[a]) if not rule(a, b)]
 
 
-FILES = sorted(p for top in ("keras_gan", "export", "serving") for p in (ROOT / top).rglob("*.py"))
+def test_serving_imports_nothing_of_ours():
+    assert not bad((n for n in NAMES if within(n, "serving")), lambda a, b: within(b, "serving"))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_modules_import_only_what_the_design_allows(path):
-    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-    if name == "keras_gan":
-        return  # imports everything, so that .keras files find their classes
-    own = unit(name)
-    assert own in ALLOWED, f"{own} is new: say in ALLOWED what it may import"
-    leaves = SERVING_LEAVES if own == "serving" else LEAVES
-    assert imports(path) - {own} <= ALLOWED[own] | leaves
+def test_the_leaves_of_serving_import_leaves_alone():
+    leaves = [name for name in NAMES if within(name, *LEAVES)]
+    assert not bad(leaves, lambda a, b: within(b, *LEAVES))
+    heavy = ("import onnxruntime", "from onnxruntime")
+    assert not [n for n in leaves if any(x in NAMES[n].read_text("utf-8") for x in heavy)]
+
+
+def test_the_library_imports_the_leaves_of_serving_and_never_export():
+    library = [n for n in NAMES if within(n, "keras_gan") and not within(n, COMMANDS)]
+    assert not bad(library, lambda a, b: within(b, "keras_gan", *LEAVES))
+    commands = [n for n in NAMES if within(n, COMMANDS)]
+    assert not bad(
+        commands, lambda a, b: b in ("serving", "export") or within(b, "keras_gan", *LEAVES)
+    )
+
+
+def test_export_imports_public_names_of_the_library_and_the_leaves_of_serving():
+    """`serving` itself is `serving.Bundle`, which draws the pictures of the card."""
+
+    def rule(name, other):
+        public = within(other, "keras_gan") and other.count(".") < 2 and "._" not in other
+        return public or other == "serving" or within(other, "export", *LEAVES)
+
+    assert not bad((n for n in NAMES if within(n, "export")), rule)
+
+
+def is_metric(path):
+    """Checks whether a module defines a metric: a class whose base is one."""
+    nodes = ast.walk(ast.parse(path.read_text("utf-8")))
+    bases = (ast.unparse(base) for n in nodes if isinstance(n, ast.ClassDef) for base in n.bases)
+    return any(base.split(".")[-1].endswith("Metric") for base in bases)
+
+
+def test_the_parts_of_a_game_know_nothing_of_games():
+    """Metrics too; `metrics.evaluate` and its readers of generators and data open runs."""
+    parts = [n for n in NAMES if within(n, *PARTS) and not within(n, "keras_gan.metrics")]
+    metrics = [n for n in NAMES if within(n, "keras_gan.metrics") and is_metric(NAMES[n])]
+    assert len(metrics) > 5
+    found = {
+        f"{part} -> {name}"
+        for part in (*parts, *metrics)
+        for name in reached(part, GRAPH)
+        if within(name, *GAMES)
+    }
+    assert not found
+
+
+def cycles(graph):
+    """Returns the strongly connected components of more than one node (Tarjan's algorithm)."""
+    order, low, stack, found = {}, {}, [], []
+
+    def visit(node):
+        order[node] = low[node] = len(order)
+        stack.append(node)
+        for other in graph.get(node, ()):
+            if other not in order:
+                visit(other)
+                low[node] = min(low[node], low[other])
+            elif other in stack:
+                low[node] = min(low[node], order[other])
+        if low[node] == order[node]:
+            at = stack.index(node)
+            if len(stack) - at > 1:
+                found.append(sorted(stack[at:]))
+            del stack[at:]
+
+    for node in graph:
+        if node not in order:
+            visit(node)
+    return found
+
+
+def second_level(name):
+    return ".".join(name.split(".")[:2])
+
+
+def test_there_are_no_cycles():
+    """Neither among modules, nor among the packages of the library's second level."""
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [["b", "c"]]
+    assert not cycles(GRAPH)
+    packages = {}
+    for name, others in GRAPH.items():
+        found = packages.setdefault(second_level(name), set())
+        found |= {second_level(n) for n in others} - {second_level(name)}
+    assert not cycles(packages)
 
 
 def test_serving_imports_nothing_heavy_and_no_other_package_of_the_project():

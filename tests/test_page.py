@@ -16,8 +16,12 @@ from urllib.parse import urlencode
 
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 from servers import Serving
+
+import serving
+from serving import kinds, pictures
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="the page is tested with selenium")
 
@@ -54,6 +58,12 @@ def driver():
         found.set_script_timeout(PATIENCE)
         yield found
         found.quit()
+
+
+@pytest.fixture(scope="module")
+def clothes(tmp_path_factory):
+    """A bundle of pictures in three classes."""
+    return serving.Bundle(tiny.clothes(tmp_path_factory.mktemp("clothes") / "bundle"), threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +153,13 @@ class Page:
             selector,
             str(value),
             event,
+        )
+
+    def texts(self, selector):
+        """Returns the text of each element."""
+        return self.js(
+            "return [...document.querySelectorAll(arguments[0])].map((x) => x.textContent)",
+            selector,
         )
 
     def focused(self):
@@ -706,28 +723,31 @@ def test_a_sound_is_a_valid_wav_file(page):
     np.testing.assert_array_equal(found, [[0, 32767], [16384, -32767], [-16383, 32767]])
 
 
-@pytest.mark.slow
-def test_other_kinds_are_shown(driver, tmp_path):
-    """Points are a scatter plot, a sound has a player, numbers are a table."""
-    import bundles
-    import keras
+def describe(bundle, **meta):
+    """Adds properties to the samples of a bundle."""
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["outputs"][0]["meta"] |= meta
+    tiny.seal(bundle, manifest)
+    return bundle
 
-    layers = keras.layers
-    folders = []
-    for name, shape, kind in (
-        ("dots", (2,), "points"),
-        ("tone", (64, 1), "audio"),
-        ("steps", (12, 2), "series"),
-        ("clip", (3, 4, 4, 3), "video"),
-        ("rows", (5, 3), "array"),
-    ):
-        keras.utils.set_random_seed(1)
-        z = keras.Input((4,))
-        x = layers.Reshape(shape)(layers.Dense(int(np.prod(shape)), activation="tanh")(z))
-        folder = bundles.unverified(keras.Model(z, x, name=name), tmp_path / name)
-        bundles.edit(folder, kind=kind)
-        folders.append(folder)
-    with Serving(*folders, "--no-access-log") as server:
+
+def test_other_kinds_are_shown(driver, tmp_path):
+    """Points are a scatter plot, a sound has a player, a text is in words, numbers in tables."""
+    shapes = {
+        "dots": ("points", (2,)),
+        "steps": ("series", (12, 2)),
+        "clip": ("video", (3, 4, 4, 3)),
+        "facts": ("table", (2,)),
+        "poem": ("text", (5, 3)),
+        "rows": ("array", (5, 3)),
+    }
+    found = {n: tiny.write(tmp_path / n, n, *about, 4) for n, about in shapes.items()}
+    describe(found["steps"], columns=["wind", "rain"])
+    describe(found["facts"], columns=["age", "height"])
+    describe(found["clip"], frame_rate=25.0)
+    describe(found["poem"], vocabulary=["a", "b", " "])
+    found["tone"] = tiny.two_latents(tmp_path / "tone")
+    with Serving(*found.values(), "--no-access-log") as server:
         page = Page(driver, server)
         page.open("#model=dots", ready=False)
         note = "document.querySelector('#wall .facts')?.innerText"
@@ -743,17 +763,44 @@ def test_other_kinds_are_shown(driver, tmp_path):
         assert [float(x) for x in cells] == pytest.approx(wanted["values"], abs=1e-4)
         page.click("#explore [data-close]")
 
-        page.open("#model=tone&sample=0")
-        page.wait("document.querySelector('#explore-figure audio')?.duration === 64 / 16000")
+        page.open("#model=two-latents&sample=0")  # its rate is that of the model
+        page.wait("document.querySelector('#explore-figure audio')?.duration === 16 / 8000")
+        page.wait("document.querySelectorAll('#explore-outputs td').length === 1")
+        energy = page.js("return document.querySelector('#explore-outputs td').innerText")
+        bundle = serving.Bundle(found["tone"])
+        assert float(energy) == pytest.approx(bundle.sample([0])["energy"][0, 0], abs=1e-3)
+        assert page.js("return document.querySelector('#explore-outputs h3').innerText") == "energy"
+        assert axe(page) == []
         for name, selector in (
             ("steps", "#explore-figure td"),
             ("clip", "#explore-figure input[type=range]"),
+            ("facts", "#explore-figure td"),
+            ("poem", "#explore-figure .words"),
             ("rows", "#explore-figure td"),
         ):
             page.open(f"#model={name}&sample=2")
             page.wait("document.querySelector(arguments[0])", selector)
             page.wait("document.querySelectorAll('#near .tile').length === 24")
             assert axe(page) == []
+            texts = page.texts("#explore-figure th")
+            if name in ("steps", "facts"):
+                assert set(found_columns(found[name])) <= set(texts)
+            if name == "poem":
+                sample = serving.Bundle(found[name]).generate([2])
+                text = kinds.get("text").encode(sample[0], "txt", {"vocabulary": ["a", "b", " "]})
+                shown = page.js(
+                    "return document.querySelector('#explore-figure .words').textContent"
+                )
+                assert shown == text.decode().removesuffix("\n")
+            if name == "clip":
+                page.js("document.querySelector('#explore-figure .player button').click()")
+                page.wait(
+                    "document.querySelector('#explore-figure input[type=range]').value === '2'"
+                )
+                page.js("document.querySelector('#explore-figure .player button').click()")
+                assert "25 Hz" in page.js(
+                    "return document.querySelector('#explore-figure').innerText"
+                )
         page.open("#model=clip")  # another model, by the form
         page.set("#model", "dots", "change")
         page.wait(f"{note}?.startsWith('1024 points')")
@@ -762,3 +809,140 @@ def test_other_kinds_are_shown(driver, tmp_path):
         assert page.label(0) == "sample of seed 0"
         page.check_hosts()
         page.check_console()
+
+
+def found_columns(bundle):
+    return json.loads((bundle / "manifest.json").read_text())["outputs"][0]["meta"]["columns"]
+
+
+# ------------------------------------------------------------------ given inputs
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    """A server of networks with given inputs, and pictures for them."""
+    folder = tmp_path_factory.mktemp("networks")
+    bundles = [write(folder / write.__name__) for write in (tiny.translator, tiny.classifier)]
+    bundles.append(tiny.conditioned(folder / "conditioned"))
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (6, 12, 3), dtype=np.uint8)).save(folder / "photo.png")
+    Image.fromarray(rng.integers(0, 255, (4, 4), dtype=np.uint8)).save(folder / "small.png")
+    (folder / "age.csv").write_text("age\n3.5\n")
+    with Serving(*bundles, "--no-access-log") as server:
+        server.folder = folder
+        yield server
+
+
+@pytest.fixture
+def translated(driver, networks):
+    found = Page(driver, networks)
+    yield found
+    found.js("localStorage.clear(); sessionStorage.clear()")
+    found.check_hosts()
+    found.check_console()
+
+
+def choose(page, path, selector="#given input[type=file]"):
+    page.driver.find_element("css selector", selector).send_keys(str(path))
+
+
+DROP = """
+const bytes = Uint8Array.from(atob(arguments[0]), (x) => x.charCodeAt(0));
+const data = new DataTransfer();
+data.items.add(new File([bytes], arguments[1], { type: "image/png" }));
+document.querySelector("#given .drop").dispatchEvent(
+  new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+"""
+
+
+def near(shown, bundle, photo, seed):
+    """Checks a picture of the page against that of the bundle; a range may round differently."""
+    given = kinds.get("image").decode(photo.read_bytes(), "png", (None, None, 3))[np.newaxis]
+    wanted = pictures.to_uint8(bundle.generate([seed], picture=given))[0]
+    assert shown.shape == wanted.shape
+    assert np.abs(shown.astype(int) - wanted).max() <= 1
+
+
+@pytest.mark.parametrize("way", ["chosen", "dropped"])
+def test_a_picture_is_translated(translated, way, tmp_path):
+    page, folder = translated, translated.server.folder
+    photo, bundle = folder / "photo.png", serving.Bundle(folder / "translator")
+    page.open("#model=translator&seed=5", ready=False)
+    page.wait("document.querySelector('#wall').innerText.startsWith('Choose a file for picture')")
+    accepted = page.js("return document.querySelector('#given input').accept").split(",")
+    assert {"image/png", "image/jpeg"} <= set(accepted)
+    if way == "chosen":
+        choose(page, photo)
+    else:
+        page.js(DROP, base64.b64encode(photo.read_bytes()).decode(), "photo.png")
+    page.wait("document.querySelector('#given img')?.naturalWidth === 12")
+    page.filled()
+    near(page.tile(0), bundle, photo, 5)
+    near(page.tile(3), bundle, photo, 8)  # the noise is that of the seed
+    page.js("document.querySelector('#wall [data-index=\"1\"]').click()")
+    page.wait("document.querySelectorAll('#near .tile img').length === 24")
+    near(page.picture("#explore-figure img"), bundle, photo, 6)
+    assert axe(page) == []
+    curl = page.line("explore", "curl")
+    assert "-F 'picture=@\"photo.png\"'" in curl
+    if shutil.which("curl"):
+        shutil.copy(photo, tmp_path)
+        near(run(curl, tmp_path), bundle, photo, 6)
+    assert 'inputs={"picture":"photo.png"}' in page.line("explore", "python")
+
+
+def test_a_model_without_seeds_shows_one_result(translated):
+    page, folder = translated, translated.server.folder
+    page.size(320, 640, mobile=True)
+    page.open("#model=classifier", ready=False)
+    page.wait("document.querySelector('#given input')")
+    wide = "return document.documentElement.scrollWidth - innerWidth"
+    assert page.js(wide) == 0
+    assert axe(page) == []
+    choose(page, folder / "small.png")
+    page.filled()
+    tiles = "[...document.querySelectorAll('#wall .tile')].filter((x) => x.offsetHeight)"
+    assert page.js(f"return {tiles}.length") == 1
+    assert page.label(0) == "result for small.png"
+    photo = np.asarray(Image.open(folder / "small.png")).astype(np.float32) / 127.5 - 1
+    drawn = serving.Bundle(folder / "classifier").sample(
+        picture=photo[np.newaxis, :, :, np.newaxis]
+    )
+    best = tiny.NAMES[int(drawn["classes"][0].argmax())]
+    assert page.js(f"return {tiles}[0].querySelector('.words').innerText") == best
+    page.click("#settings-toggle")
+    hidden = "return document.querySelector(arguments[0]).offsetHeight"
+    assert page.js(hidden, "#seed") == page.js(hidden, "#truncation") == 0
+    assert page.js(hidden, "#open-walk") == 0
+    assert page.js(wide) == 0
+    page.click("#settings-toggle")
+    page.click("#wall .tile")
+    page.wait("document.querySelector('#explore-title').innerText === 'Result'")
+    page.wait("document.querySelectorAll('#explore-outputs td').length === 1")
+    heads = page.texts("#explore-figure th")
+    assert heads[0] == best
+    assert sorted(heads) == sorted(tiny.NAMES)
+    novelty = float(page.js("return document.querySelector('#explore-outputs td').innerText"))
+    assert novelty == pytest.approx(drawn["novelty"][0, 0], abs=1e-3)
+    assert page.js(hidden, ".nearby") == page.js(hidden, "#explore-next") == 0
+    assert axe(page) == []
+    sheet = "document.querySelector('#explore')"
+    assert page.js(f"return [{sheet}.offsetWidth, {sheet}.scrollWidth]") == [320, 320]
+
+
+def test_a_file_that_does_not_fit_is_an_error_in_the_server_s_words(translated):
+    page, folder = translated, translated.server.folder
+    page.expected = ("the server responded with a status of 4",)
+    page.open("#model=classifier", ready=False)
+    page.wait("document.querySelector('#given input')")
+    choose(page, folder / "photo.png")
+    page.wait("document.querySelector('#problem-text').innerText.includes('(4, 4, 1)')")
+    choose(page, folder / "small.png")
+    page.filled()
+    page.wait("document.querySelector('#problem').hidden")
+    page.set("#model", "conditioned", "change")
+    page.wait("document.querySelector('#wall').innerText.startsWith('Choose a file for condition')")
+    choose(page, folder / "age.csv")
+    page.filled()
+    text = page.js("return document.querySelector('#wall .tile .words').innerText")
+    assert text.splitlines()[-1] == "age: 3.5000"

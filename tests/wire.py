@@ -167,7 +167,8 @@ def keras_gan(wire, handler, path, body):
         classes = {"count": bundle.num_classes, "names": list(bundle.class_names)}
         entry = {"version": 1, "versions": [1], "kind": bundle.kind, "shape": list(bundle.shape)}
         entry |= {"value_range": limits, "latent_dim": bundle.latent_dim, "classes": classes}
-        entry |= {"sha256": bundle.sha256, "pictures": True}
+        entry |= {"sha256": bundle.sha256, "role": bundle.role}
+        entry |= {name: bundle.manifest[name] for name in ("inputs", "outputs")}
         return send_json(handler, {"models": [{"name": name, **entry} for name in wire.names]})
     if path != "/v1/generate":
         raise Refused(404, f"There is no such path. Received: {path!r}")
@@ -213,7 +214,7 @@ def resolve(bundle, asked):
 
 def run(bundle, latents, labels):
     feeds = {"latents": np.ascontiguousarray(latents, np.float32)}
-    feeds = feeds if labels is None else feeds | {"labels": labels.reshape(-1)}
+    feeds |= {} if labels is None else {"labels": labels.reshape(-1)}
     return bundle.run(feeds)["samples"]
 
 

@@ -14,6 +14,7 @@ from serving.bulk.job import BulkJob, plan
 from serving.bulk.runner import run
 from serving.bundle import Bundle
 from serving.errors import UsageError
+from serving.given_files import find_files
 
 
 def command(options: Any) -> int:
@@ -64,6 +65,7 @@ def _plan(options: Any) -> BulkJob:
         options.shard_size,
         seed=options.seed,
         count=options.count,
+        given=find_files(options.input),
         form=options.format or "webdataset",
         labels=options.labels and [name.strip() for name in options.labels.split(",")],
         truncation=options.truncation,

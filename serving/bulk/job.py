@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from serving import tfrecord
+from serving import kinds, tfrecord
 from serving.bundle import Bundle
 from serving.errors import UsageError
+from serving.given_files import GivenFiles, GivenInputs, count_samples, draw
+from serving.inputs import Port
+from serving.kinds import Format
 
 FORMATS = ("webdataset", "npz", "tfrecord")
 _SHARD_BYTES = 2**27  # before compression; object stores and readers work well with this size
@@ -33,10 +36,12 @@ class BulkJob:
         count: number of samples.
         form: `"webdataset"`, `"npz"` or `"tfrecord"`.
         labels: class ids, repeated cyclically over the samples; `None` for each seed's own.
-        truncation: factor on the latents.
+        truncation: factor on the latents, or value of the input of this name.
         batch_size: samples of one batch; the last bits of a sample may depend on it.
         shard_size: samples in a shard; by default 10000, fewer of large ones.
-        metadata: pictures say that a model made them.
+        metadata: files say that a model made them.
+        given: files of the given inputs.
+        given_sha256: SHA-256 of the files of each.
         precision: of the bundle's model.
         name: of the model.
         sha256: of its `model.onnx`.
@@ -51,6 +56,8 @@ class BulkJob:
     batch_size: int = 64
     shard_size: int = _LARGEST_SHARD
     metadata: bool = True
+    given: tuple[GivenFiles, ...] = ()
+    given_sha256: tuple[str, ...] = ()
     precision: str = "float32"
     name: str = ""
     sha256: str = ""
@@ -75,9 +82,16 @@ class BulkJob:
     def arguments(self) -> dict[str, Any]:
         """Returns the arguments that the index records, and that a later run must repeat."""
         content = dataclasses.asdict(self)
-        del content["bundle"]
+        for key in ("bundle", "given", "given_sha256"):
+            del content[key]
         content["labels"] = None if self.labels is None else list(self.labels)
+        for source, digest in zip(self.given, self.given_sha256, strict=True):
+            content[f"input {source.name}"] = digest
         return {"model": content.pop("name"), "format": content.pop("form"), **content}
+
+    def given_inputs(self, bundle: Bundle) -> GivenInputs:
+        """Returns the given inputs of the opened bundle."""
+        return GivenInputs(self.given, bundle.inputs)
 
     def open_bundle(self) -> Bundle:
         """Opens the bundle, on one thread.
@@ -94,24 +108,37 @@ class BulkJob:
         return bundle
 
 
-def plan(bundle: Bundle, shard_size: int | None = None, **options: Any) -> BulkJob:
+def plan(
+    bundle: Bundle,
+    shard_size: int | None = None,
+    given: Sequence[GivenFiles] = (),
+    count: int | None = None,
+    **options: Any,
+) -> BulkJob:
     """Checks the arguments of a job against its bundle, before any shard is made.
 
     Args:
         bundle: the opened bundle.
         shard_size: as in `BulkJob`.
+        given: files of the given inputs.
+        count: number of samples; by default that of the files, else 64.
         options: the other arguments of `BulkJob`; `labels` as `Bundle.generate` takes them.
 
     Raises:
-        UsageError: a label, truncation, size or format that is not allowed.
+        UsageError: a label, truncation, size, format or given input that is not allowed.
     """
     if (form := options.setdefault("form", "webdataset")) not in FORMATS:
         raise UsageError(
             f"The format of shards must be {either(FORMATS)}. Received: format={form!r}"
         )
+    inputs = GivenInputs(given, bundle.inputs)
+    if form == "tfrecord" and any(port.is_dynamic for port in bundle.outputs):
+        raise UsageError(
+            "The tfrecord format holds samples of one shape: use webdataset. "
+            f"Received: {bundle.name!r} with samples of {bundle.shape}"
+        )
     if shard_size is None:
-        size = math.prod(bundle.shape) * (1 if stores_pictures(bundle, form) else 4)
-        shard_size = max(1, min(_LARGEST_SHARD, _SHARD_BYTES // size))
+        shard_size = max(1, min(_LARGEST_SHARD, _SHARD_BYTES // _sample_bytes(bundle, form)))
     if shard_size < 1:
         raise UsageError(f"--shard-size must be at least 1. Received: --shard-size {shard_size}")
     if (labels := options.pop("labels", None)) is not None:
@@ -119,7 +146,10 @@ def plan(bundle: Bundle, shard_size: int | None = None, **options: Any) -> BulkJ
         options["labels"] = None if ids is None else tuple(ids.tolist())
     job = BulkJob(
         str(bundle.path.resolve()),  # a link such as `latest` may move while the job runs
+        count=count_samples(bundle, inputs, count, 64),
         shard_size=shard_size,
+        given=tuple(given),
+        given_sha256=tuple(source.sha256() for source in given),
         precision=bundle.precision,
         name=bundle.name,
         sha256=bundle.sha256,
@@ -130,13 +160,27 @@ def plan(bundle: Bundle, shard_size: int | None = None, **options: Any) -> BulkJ
             f"A job must have at most {_MOST_SHARDS} shards: raise --shard-size. "
             f"Received: {job.shards} shards of {job.shard_size}"
         )
-    bundle.sample(np.array([job.seed]), None, job.truncation, job.batch_size)
+    next(draw(bundle, inputs, range(1), job.seed, None, job.truncation, job.batch_size))
     return job
 
 
-def stores_pictures(bundle: Bundle, form: str) -> bool:
-    """Checks whether shards of a format hold PNG files rather than numbers."""
-    return bundle.kind == "image" and form != "npz"
+def _sample_bytes(bundle: Bundle, form: str) -> int:
+    """Estimates the bytes of a sample before compression; a size may be any, such as 256."""
+    first, *others = (
+        math.prod(n or 256 for n in port.sizes) * np.dtype(port.dtype).itemsize
+        for port in bundle.outputs
+    )
+    is_file = form != "npz" and file_format(bundle.outputs[0]) is not None
+    return max(1, first // (4 if is_file else 1) + sum(others))
+
+
+def file_format(port: Port) -> Format | None:
+    """Returns the file format in which shards hold a sample; `None` for its numbers.
+
+    It is the preferred one of the kind, among those that can be read again.
+    """
+    formats = kinds.get(port.kind).formats
+    return next((form for form in formats if form.encode and form.decode), None)
 
 
 def either(names: Iterable[str]) -> str:

@@ -95,10 +95,9 @@ def _write_dataset_info(job: BulkJob, destination: Destination, index: ShardInde
     bundle = job.open_bundle()
     files = tfrecord.metadata(
         job.name,
-        bundle.kind,
-        bundle.shape,
-        bundle.num_classes,
-        bundle.class_names,
+        bundle.outputs,
+        bundle.inputs.classes,
+        is_seeded=bool(bundle.inputs.seeded),
         lengths=[index.records[number]["count"] for number in range(job.shards)],
         size=sum(record["bytes"] for record in index.records.values()),
         description=f"{job.count} samples of {job.name}, seeds from {job.seed}. {NOTICE}",

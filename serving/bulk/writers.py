@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 import io
 import json
 import os
+import shutil
 import tarfile
+import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from serving import pictures, tfrecord
-from serving.bulk.job import BulkJob, Stopped, stores_pictures
+from serving import kinds, tfrecord
+from serving.bulk.job import BulkJob, Stopped, file_format
 from serving.bundle import Bundle
+from serving.errors import UsageError
+from serving.given_files import draw
+from serving.inputs import Port
+from serving.kinds import Format
 from serving.provenance import provenance
 
 
@@ -35,16 +43,18 @@ def make_shard(
     Raises:
         Stopped: `stop` returned true.
     """
-    rows = job.rows(number)
+    rows, given = job.rows(number), job.given_inputs(bundle)
     with path.open("wb") as file:
         writer = _WRITERS[job.form](file, bundle, job, len(rows))
-        for start in range(rows.start, rows.stop, job.batch_size):
+        batches = draw(bundle, given, rows, job.seed, job.labels, job.truncation, job.batch_size)
+        try:
+            while not stop() and (batch := next(batches, None)) is not None:
+                writer.add(*batch)
             if stop():
                 raise Stopped
-            batch = range(start, min(start + job.batch_size, rows.stop))
-            seeds = np.arange(batch.start, batch.stop, dtype=np.int64) + job.seed
-            labels = job.labels and [job.labels[i % len(job.labels)] for i in batch]
-            writer.add(bundle.sample(seeds, labels, job.truncation, job.batch_size))
+        except BaseException:
+            writer.discard()
+            raise
         writer.close()
         file.flush()
         os.fsync(file.fileno())
@@ -59,6 +69,25 @@ def make_shard(
     }
 
 
+@dataclasses.dataclass(frozen=True)
+class _Sample:
+    """Content of one sample in a shard.
+
+    Args:
+        key: the seed; the position of a sample that has none.
+        seed: its seed, if the network has seeded inputs.
+        label: its class id, if the network has classes.
+        content: the sample as a file or as an array.
+        others: the other outputs by name.
+    """
+
+    key: int
+    seed: int | None
+    label: int | None
+    content: bytes | np.ndarray
+    others: dict[str, np.ndarray]
+
+
 class _Writer:
     """Base of the writers: the content of each sample.
 
@@ -71,49 +100,76 @@ class _Writer:
 
     def __init__(self, file: Any, bundle: Bundle, job: BulkJob, count: int):
         self.file, self.bundle, self.job, self.count = file, bundle, job, count
+        self.first, *others = bundle.outputs
+        self.others = [port.name for port in others]
+        self.kind = kinds.get(self.first.kind)
+        self.form = self.format_of(self.first)
 
-    def contents(self, drawn: dict[str, np.ndarray]) -> Iterator[tuple[int, int | None, Any]]:
-        """Yields seed, label and content of each sample: a PNG file, or its numbers."""
-        samples: Iterable[Any] = drawn["samples"]
-        seeds = drawn["seeds"].tolist()
-        labels = drawn["labels"].tolist() if "labels" in drawn else [None] * len(seeds)
-        if stores_pictures(self.bundle, self.job.form):
-            pixels = pictures.to_uint8(drawn["samples"], self.bundle.value_range)
-            samples = map(self._png, pixels, seeds, labels)
-        return zip(seeds, labels, samples, strict=True)
+    def format_of(self, port: Port) -> Format | None:
+        """Returns the file format of the samples; `None` for their numbers."""
+        return file_format(port)
 
-    def _png(self, picture: np.ndarray, seed: int, label: int | None) -> bytes:
-        if not self.job.metadata:
-            return pictures.to_png(picture)
-        facts: dict[str, object] = {"seed": seed}
-        facts |= {} if label is None else {"label": label}
-        facts |= {} if self.job.truncation == 1 else {"truncation": self.job.truncation}
-        return pictures.to_png(picture, provenance(self.job.name, self.job.sha256, **facts))
+    def discard(self) -> None:
+        """Releases what the writer has opened, for a shard that is given up."""
+
+    def labels(self, drawn: dict[str, np.ndarray]) -> np.ndarray | None:
+        """Returns the class ids of a batch, if the network has classes."""
+        port = self.bundle.inputs.classes
+        return None if port is None else drawn[port.name]
+
+    def contents(self, rows: range, drawn: dict[str, np.ndarray]) -> Iterator[_Sample]:
+        """Yields the content of each sample of a batch."""
+        labels = self.labels(drawn)
+        for at, (number, sample) in enumerate(zip(rows, drawn[self.first.name], strict=True)):
+            seed = int(drawn["seeds"][at]) if "seeds" in drawn else None
+            label = None if labels is None else int(labels[at])
+            others = {name: drawn[name][at] for name in self.others}
+            content = self._encode(sample, seed, label)
+            yield _Sample(number if seed is None else seed, seed, label, content, others)
+
+    def _encode(
+        self, sample: np.ndarray, seed: int | None, label: int | None
+    ) -> bytes | np.ndarray:
+        if self.form is None:
+            return sample
+        texts = None
+        if self.job.metadata:
+            facts: dict[str, object] = {} if seed is None else {"seed": seed}
+            facts |= {} if label is None else {"label": label}
+            facts |= {} if self.job.truncation == 1 else {"truncation": self.job.truncation}
+            texts = provenance(self.job.name, self.job.sha256, **facts)
+        return self.kind.encode(sample, self.form.name, self.first.meta, texts)
 
 
 class _WebDatasetWriter(_Writer):
-    """A tar of files that share a key up to their first dot: PNG or .npy, label, JSON."""
+    """A tar of files that share a key up to their first dot: the sample, label, JSON.
+
+    The sample is a file of its kind, or .npy; other outputs are `KEY.NAME.npy`.
+    """
 
     def __init__(self, *args: Any):
         super().__init__(*args)
         self._tar = tarfile.TarFile(fileobj=self.file, mode="w", format=tarfile.USTAR_FORMAT)
+        self._given = self.job.given_inputs(self.bundle)
 
-    def add(self, drawn: dict[str, np.ndarray]) -> None:
-        for seed, label, content in self.contents(drawn):
-            facts = {"seed": seed, "model": self.job.name}
-            if isinstance(content, bytes):
-                self._add_file(seed, "png", content)
+    def add(self, rows: range, drawn: dict[str, np.ndarray]) -> None:
+        for number, sample in zip(rows, self.contents(rows, drawn), strict=True):
+            if isinstance(sample.content, bytes):
+                self._add_file(sample.key, self.form.name if self.form else "", sample.content)
             else:
-                buffer = io.BytesIO()
-                np.lib.format.write_array(buffer, content, allow_pickle=False)
-                self._add_file(seed, "npy", buffer.getvalue())
-            if label is not None:
-                facts["label"] = label
-                self._add_file(seed, "cls", str(label).encode())
-            self._add_file(seed, "json", json.dumps(facts).encode())
+                self._add_file(sample.key, "npy", _to_npy(sample.content))
+            for name, array in sample.others.items():
+                self._add_file(sample.key, f"{name}.npy", _to_npy(array))
+            facts: dict[str, Any] = {} if sample.seed is None else {"seed": sample.seed}
+            facts["model"] = self.job.name
+            if sample.label is not None:
+                facts["label"] = sample.label
+                self._add_file(sample.key, "cls", str(sample.label).encode())
+            facts |= {"inputs": self._given.names(number)} if self.job.given else {}
+            self._add_file(sample.key, "json", json.dumps(facts).encode())
 
-    def _add_file(self, seed: int, ending: str, content: bytes) -> None:
-        info = tarfile.TarInfo(f"{seed:019d}.{ending}")  # without time and owner: same bytes again
+    def _add_file(self, key: int, ending: str, content: bytes) -> None:
+        info = tarfile.TarInfo(f"{key:019d}.{ending}")  # without time and owner: same bytes again
         info.size = len(content)
         self._tar.addfile(info, io.BytesIO(content))
         self._tar.getmembers().clear()  # tarfile would keep all members in memory
@@ -122,45 +178,102 @@ class _WebDatasetWriter(_Writer):
         self._tar.close()
 
 
+def _to_npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    return buffer.getvalue()
+
+
 class _NpzWriter(_Writer):
-    """An .npz of `samples` float32, `seeds` and, of a conditional generator, `labels`."""
+    """An .npz of all outputs, `seeds` and, of a network with classes, the class ids.
+
+    The first output is written as it is generated. The others wait in temporary files, as an
+    archive is written one member after the other.
+    """
 
     def __init__(self, *args: Any):
         super().__init__(*args)
         self._zip = zipfile.ZipFile(self.file, "w")
-        self._columns: dict[str, list[np.ndarray]] = {"seeds": [], "labels": []}
-        self._samples = self._zip.open("samples.npy", "w", force_zip64=True)
-        shape = (self.count, *self.bundle.shape)
-        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(self._samples, header)
+        self._columns: dict[str, list[np.ndarray]] = {"seeds": []}
+        if (port := self.bundle.inputs.classes) is not None:
+            self._columns[port.name] = []
+        self._samples: Any = None
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._spools: dict[str, Any] = {}
 
-    def add(self, drawn: dict[str, np.ndarray]) -> None:
-        self._samples.write(drawn["samples"].astype("<f4").tobytes())
+    def add(self, rows: range, drawn: dict[str, np.ndarray]) -> None:
+        for port in self.bundle.outputs:
+            array = drawn[port.name]
+            if self._shapes.setdefault(port.name, array.shape[1:]) != array.shape[1:]:
+                raise UsageError(
+                    "The npz format holds samples of one shape: use webdataset. "
+                    f"Received: {port.name} of {self._shapes[port.name]} and {array.shape[1:]}"
+                )
+        if self._samples is None:
+            self._samples = self._open(self.first)
+        self._samples.write(_little(drawn[self.first.name]).tobytes())
+        for name in self.others:
+            if name not in self._spools:
+                self._spools[name] = tempfile.TemporaryFile()  # noqa: SIM115 - until close()
+            self._spools[name].write(_little(drawn[name]).tobytes())
         for name, parts in self._columns.items():
             parts += [drawn[name]] if name in drawn else []
 
+    def _open(self, port: Port) -> Any:
+        """Opens a member of the archive, and writes its header."""
+        member = self._zip.open(f"{port.name}.npy", "w", force_zip64=True)
+        header = {
+            "descr": np.lib.format.dtype_to_descr(np.dtype(port.dtype).newbyteorder("<")),
+            "fortran_order": False,
+            "shape": (self.count, *self._shapes[port.name]),
+        }
+        np.lib.format.write_array_header_1_0(member, header)
+        return member
+
     def close(self) -> None:
         self._samples.close()
+        for port in self.bundle.outputs[1:]:
+            spool = self._spools[port.name]
+            spool.seek(0)
+            with self._open(port) as member, spool:
+                shutil.copyfileobj(spool, member)
         for name, parts in self._columns.items():
             if parts:
                 with self._zip.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.concatenate(parts), allow_pickle=False)
         self._zip.close()
 
+    def discard(self) -> None:
+        # A ZipFile that is left open would be completed when its file is closed already.
+        with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile):
+            if self._samples is not None:
+                self._samples.close()
+            self._zip.close()
+        for spool in self._spools.values():
+            spool.close()
+
+
+def _little(array: np.ndarray) -> np.ndarray:
+    return array.astype(array.dtype.newbyteorder("<"), copy=False)
+
 
 class _TFRecordWriter(_Writer):
-    """Records with `image` (PNG) or `sample` (float32), `seed`, and `label` if there are any."""
+    """Records of `image` (PNG) or `sample` (numbers), `seed`, `label`, and the other outputs."""
 
     def __init__(self, *args: Any):
         super().__init__(*args)
         self._messages: list[bytes] = []
         self._size = 0
 
-    def add(self, drawn: dict[str, np.ndarray]) -> None:
-        for seed, label, content in self.contents(drawn):
-            features: dict[str, Any] = {"seed": seed}
-            features["image" if isinstance(content, bytes) else "sample"] = content
-            features |= {} if label is None else {"label": label}
+    def format_of(self, port: Port) -> Format | None:
+        return tfrecord.picture_format(port)
+
+    def add(self, rows: range, drawn: dict[str, np.ndarray]) -> None:
+        for sample in self.contents(rows, drawn):
+            features: dict[str, Any] = dict(sample.others)
+            features |= {} if sample.seed is None else {"seed": sample.seed}
+            features["sample" if self.form is None else "image"] = sample.content
+            features |= {} if sample.label is None else {"label": sample.label}
             self._messages.append(tfrecord.example(features))
             self._size += len(self._messages[-1])
         if self._size > 2**21:  # checksums are cheaper for many messages together

@@ -4,46 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, TypedDict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from serving import interpolation
+from serving.client.given import GivenFile, read_value
 from serving.errors import UsageError
-from serving.seeds import check_seeds, latents_from_seeds
+from serving.inputs import Inputs, draw, resolve
+from serving.seeds import check_seeds
 
 _NUMBERS = (int, float, np.integer, np.floating)
 
 
-class SampleArguments(TypedDict, total=False):
-    """Keyword arguments of `generate` and `pictures`, beside the seeds."""
-
-    seed: int | None
-    count: int | None
-    labels: Any
-    truncation: float
-    interpolate: Sequence[int] | None
-    around: int | None
-    radius: float
-    model: str | None
-    version: int | None
-
-
 @dataclasses.dataclass(frozen=True)
 class SampleRequest:
-    """Checked arguments of a call: seeds, or seeds to interpolate between.
+    """Checked arguments of a call: seeds, or seeds to interpolate between, and given inputs.
 
     Args:
         seeds: int64 array `(batch,)`; not used with `stations`.
         labels: one class for all samples, a list of one for each, or `None`.
-        truncation: factor on the latents.
+        truncation: value of the input `truncation`, else factor on the normal inputs.
         stations: int64 array of the seeds to interpolate between, or `None`.
         count: number of points of an interpolation.
         around: seed whose neighbors are asked for, or `None`.
         radius: distance of the neighbors, 0 to 1.
         model: name of a model, or `None`.
         version: its version, or `None` for the newest.
+        given: arrays `(batch, ...)` or `(1, ...)`, and files of one sample, by input name.
+        is_seeded: the caller has named seeds; else they count up from 0.
     """
 
     seeds: np.ndarray
@@ -55,6 +45,8 @@ class SampleRequest:
     radius: float = 0.3
     model: str | None = None
     version: int | None = None
+    given: Mapping[str, np.ndarray | GivenFile] = dataclasses.field(default_factory=dict)
+    is_seeded: bool = True
 
     @property
     def batch(self) -> int:
@@ -63,32 +55,62 @@ class SampleRequest:
 
     @property
     def is_plain(self) -> bool:
-        """True if seeds and labels alone describe the samples."""
+        """True if seeds, labels and given inputs alone describe the samples."""
         return self.stations is None and self.around is None and self.truncation == 1
 
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The given arrays by input name."""
+        return {key: x for key, x in self.given.items() if isinstance(x, np.ndarray)}
+
+    @property
+    def files(self) -> dict[str, GivenFile]:
+        """The given files by input name."""
+        return {key: x for key, x in self.given.items() if isinstance(x, GivenFile)}
+
     def split(self, size: int) -> Iterator[SampleRequest]:
-        """Splits the seeds into requests of at most `size`; an interpolation stays whole."""
+        """Splits the samples into requests of at most `size`; an interpolation stays whole."""
         if self.stations is not None or len(self.seeds) <= size:
             yield self
             return
         for start in range(0, len(self.seeds), size):
             rows = slice(start, start + size)
             labels = self.labels[rows] if isinstance(self.labels, list) else self.labels
-            yield dataclasses.replace(self, seeds=self.seeds[rows], labels=labels)
+            given = dict(self.given)
+            given |= {key: x[rows] for key, x in self.arrays.items() if len(x) == self.batch}
+            yield dataclasses.replace(self, seeds=self.seeds[rows], labels=labels, given=given)
 
-    def latents(self, size: int) -> np.ndarray:
-        """Returns the latent vectors, equal to those that `keras-gan serve` computes."""
+    def feeds(self, inputs: Inputs, labels: np.ndarray | None) -> dict[str, np.ndarray]:
+        """Returns every input by name, equal to those that `keras-gan serve` computes.
+
+        Args:
+            inputs: of the network.
+            labels: class ids `(batch,)`, or `None` for the seeds' own.
+        """
+        feeds = inputs.check_given(self.arrays, self.batch)
+        if self.stations is not None or self.around is not None:
+            sizes = inputs.named_sizes(feeds)
+            factor = 1.0 if "truncation" in inputs.by_name else self.truncation
+            for port in inputs.normal:
+                if port.name not in feeds:
+                    feeds[port.name] = self._path(port, resolve(port, sizes)) * np.float32(factor)
+        return inputs.fill(self.label_seeds(), labels, self.truncation, feeds)
+
+    def _path(self, port: Any, shape: tuple[int, ...]) -> np.ndarray:
+        """Returns the values of a normal input on the way between seeds, or around one."""
+
+        def values(seeds: Any) -> np.ndarray:
+            return draw(port, np.asarray(seeds, np.int64), shape).reshape(len(seeds), -1)
+
         if self.stations is not None:
-            z = interpolation.interpolate(latents_from_seeds(self.stations, size), self.count)
-        elif self.around is not None:
-            center = latents_from_seeds([self.around], size)[0]
-            z = interpolation.around(center, latents_from_seeds(self.seeds, size), self.radius)
+            found = interpolation.interpolate(values(self.stations), self.count)
         else:
-            z = latents_from_seeds(self.seeds, size)
-        return z * np.float32(self.truncation)
+            center = values([self.around])[0]
+            found = interpolation.around(center, values(self.seeds), self.radius)
+        return found.reshape(len(found), *shape)
 
     def label_seeds(self) -> np.ndarray:
-        """Returns the seeds that determine the labels if the caller names none."""
+        """Returns the seeds of the inputs that an interpolation keeps, labels among them."""
         if self.stations is not None:
             return np.repeat(self.stations[:1], self.count)
         if self.around is not None:
@@ -98,23 +120,33 @@ class SampleRequest:
 
 def check_arguments(
     seeds: Any = None,
-    seed: int | None = None,
-    count: int | None = None,
     labels: Any = None,
     truncation: float = 1.0,
+    *,
+    seed: int | None = None,
+    count: int | None = None,
     interpolate: Any = None,
     around: int | None = None,
     radius: float = 0.3,
     model: str | None = None,
     version: int | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    **given: Any,
 ) -> SampleRequest:
     """Checks the arguments of `Client.generate`, which documents them.
 
     Raises:
         UsageError: an argument out of its range, or a combination that names no samples.
     """
-    _check_combination(seeds, seed, count, interpolate, around)
+    values = {
+        name: read_value(name, value) for name, value in ({**(inputs or {}), **given}).items()
+    }
+    is_seeded = any(x is not None for x in (seeds, seed, count, interpolate, around))
     _check_ranges(count, truncation, radius)
+    if is_seeded or not values:
+        _check_combination(seeds, seed, count, interpolate, around)
+    else:
+        count = max((len(x) for x in values.values() if isinstance(x, np.ndarray)), default=1)
     if seeds is None:
         first = check_seeds(0 if seed is None else seed)
         if len(first) != 1:
@@ -133,8 +165,20 @@ def check_arguments(
         radius=float(radius),
         model=model,
         version=version,
+        given=values,
+        is_seeded=is_seeded,
     )
+    _check_counts(request)
     return dataclasses.replace(request, labels=_check_labels(labels, request.batch))
+
+
+def _check_counts(request: SampleRequest) -> None:
+    for name, array in request.arrays.items():
+        if len(array) not in (1, request.batch):
+            raise UsageError(
+                f"The input {name!r} must have one sample for all or one for each of "
+                f"{request.batch}. Received: {len(array)}"
+            )
 
 
 def _check_combination(seeds: Any, seed: Any, count: Any, stations: Any, center: Any) -> None:

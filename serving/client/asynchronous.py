@@ -8,11 +8,11 @@ import http.client
 import io
 import itertools
 import time
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 
-from serving.client.arguments import SampleArguments, check_arguments
+from serving.client.arguments import check_arguments
 from serving.client.base import IDLE_CONNECTIONS, ClientBase
 from serving.client.endpoint import BUSY, accept
 from serving.client.http_types import Exchange, Request, Response, ServerError, T
@@ -32,15 +32,31 @@ class AsyncClient(ClientBase):
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def generate(self, seeds: Any = None, **arguments: Unpack[SampleArguments]) -> np.ndarray:
+    async def generate(self, seeds: Any = None, **arguments: Any) -> np.ndarray:
         """Returns samples as `Client.generate` does, with the same arguments."""
         return await self.run(self.session.generate(check_arguments(seeds, **arguments)))
 
+    async def outputs(self, seeds: Any = None, **arguments: Any) -> dict[str, np.ndarray]:
+        """Returns all outputs by name as `Client.outputs` does, with the same arguments."""
+        return await self.run(self.session.outputs(check_arguments(seeds, **arguments)))
+
+    async def files(
+        self,
+        seeds: Any = None,
+        *,
+        format: str | None = None,
+        metadata: bool = True,
+        **arguments: Any,
+    ) -> list[bytes]:
+        """Returns files as `Client.files` does, with the same arguments."""
+        request = check_arguments(seeds, **arguments)
+        return await self.run(self.session.files(request, format, metadata))
+
     async def pictures(
-        self, seeds: Any = None, *, metadata: bool = True, **arguments: Unpack[SampleArguments]
+        self, seeds: Any = None, *, metadata: bool = True, **arguments: Any
     ) -> list[bytes]:
         """Returns PNG files as `Client.pictures` does, with the same arguments."""
-        return await self.run(self.session.pictures(check_arguments(seeds, **arguments), metadata))
+        return await self.files(seeds, format="png", metadata=metadata, **arguments)
 
     async def models(self) -> list[dict[str, Any]]:
         """Returns name, version, shape and more of each model; `None` for what is unknown."""

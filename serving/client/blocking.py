@@ -10,11 +10,11 @@ import itertools
 import socket
 import threading
 import time
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 
-from serving.client.arguments import SampleArguments, check_arguments
+from serving.client.arguments import check_arguments
 from serving.client.base import IDLE_CONNECTIONS, ClientBase
 from serving.client.endpoint import BUSY, accept
 from serving.client.http_types import Exchange, Request, Response, ServerError, T
@@ -24,7 +24,7 @@ class Client(ClientBase):
     """Client for every server that can serve a bundle.
 
     The protocol of the server is detected. Where a server takes no seeds, or the seeds do not
-    describe the samples alone, the client computes the latents; the samples are the same. A
+    describe the samples alone, the client computes the inputs; the samples are the same. A
     request to a server that is full or starting is repeated after its Retry-After and a little
     more; a repeated request makes the same samples. Connections are kept open. Several threads
     may share a client.
@@ -35,8 +35,8 @@ class Client(ClientBase):
         timeout: seconds for one request, repeats and waits included.
         retries: largest number of repeats of a request.
         protocol: `"keras_gan"`, `"tf_serving"` or `"v2"`; detected by default.
-        bundle: folder of the bundle that is served, for what other servers do not report: the
-            number and the names of the classes, the value range.
+        bundle: folder of the bundle that is served, for what other servers do not report: how
+            seeds fill the inputs, the names of the classes, the value range.
         batch_size: samples of one request.
 
     Raises:
@@ -49,32 +49,54 @@ class Client(ClientBase):
         self._idle: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
 
-    def generate(self, seeds: Any = None, **arguments: Unpack[SampleArguments]) -> np.ndarray:
-        """Returns samples, float32 of shape `(n, *shape)`.
+    def generate(self, seeds: Any = None, **arguments: Any) -> np.ndarray:
+        """Returns samples `(n, *shape)`: the first output of the network.
 
         Args:
-            seeds: integers, each `0 <= seed < 2**63`.
+            seeds: integers, each `0 <= seed < 2**63`; a network without seeded inputs needs none.
             seed, count: instead of seeds, the first one and the number of them (default 1).
             labels: class ids or names, one for all or one for each; by default each seed's own.
-            truncation: factor on the latents, at least 0 (default 1).
+            truncation: value of the input of this name, else factor on the latents (default 1).
             interpolate: instead of seeds, those to interpolate between on the sphere, in `count`
                 points, both ends included.
             around: a seed; the samples are its neighbors, in directions that the seeds name.
             radius: distance of the neighbors, 0 to 1 (default 0.3).
             model: name of a model, where the URL has none and the server has several.
             version: of the model; the newest by default.
+            inputs: mapping of given inputs, for names that are arguments of this method as well.
+
+        Any other argument is a given input: an array `(n, ...)`, or `(1, ...)` for all samples;
+        or the path or the bytes of a file of its kind, such as a PNG.
         """
         return self.run(self.session.generate(check_arguments(seeds, **arguments)))
 
-    def pictures(
-        self, seeds: Any = None, *, metadata: bool = True, **arguments: Unpack[SampleArguments]
+    def outputs(self, seeds: Any = None, **arguments: Any) -> dict[str, np.ndarray]:
+        """Returns all outputs of the network by name; takes the arguments of `generate`."""
+        return self.run(self.session.outputs(check_arguments(seeds, **arguments)))
+
+    def files(
+        self,
+        seeds: Any = None,
+        *,
+        format: str | None = None,
+        metadata: bool = True,
+        **arguments: Any,
     ) -> list[bytes]:
-        """Returns samples as PNG files; takes the arguments of `generate`.
+        """Returns each sample as a file of its kind; takes the arguments of `generate`.
 
         Args:
+            format: a format of the samples' kind, as `"png"`, `"wav"` or `"csv"`; by default the
+                preferred one of the kind.
             metadata: the files say that a model made them, which one, and from which seed.
         """
-        return self.run(self.session.pictures(check_arguments(seeds, **arguments), metadata))
+        request = check_arguments(seeds, **arguments)
+        return self.run(self.session.files(request, format, metadata))
+
+    def pictures(
+        self, seeds: Any = None, *, metadata: bool = True, **arguments: Any
+    ) -> list[bytes]:
+        """Returns samples as PNG files: `files` with the format `"png"`."""
+        return self.files(seeds, format="png", metadata=metadata, **arguments)
 
     def models(self) -> list[dict[str, Any]]:
         """Returns name, version, shape and more of each model; `None` for what is unknown."""

@@ -6,14 +6,18 @@ import base64
 import binascii
 import io
 import re
+import secrets
+import urllib.parse
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from serving.client.arguments import SampleRequest
 from serving.client.http_types import Exchange, Response, ServerError, get, post, to_json
-from serving.client.model import RemoteModel, to_range
+from serving.client.model import RemoteModel, read_ports
 from serving.errors import UsageError
+from serving.kinds import Format
 
 PROBE = "/v1/models"
 
@@ -41,23 +45,27 @@ def describe(path: str, name: str) -> Exchange[RemoteModel]:
 
 
 def _read_entry(entry: dict[str, Any]) -> RemoteModel:
-    classes = entry.get("classes") or {}
+    ports, outputs = read_ports(entry["inputs"], entry["outputs"])
     return RemoteModel(
         name=str(entry["name"]),
         version=entry.get("version"),
         versions=tuple(entry.get("versions") or ()),
-        kind=entry.get("kind"),
-        shape=tuple(int(size) for size in entry["shape"]),
-        value_range=to_range(entry.get("value_range")),
-        latent_dim=int(entry["latent_dim"]),
-        class_count=int(classes.get("count", 0)),
-        class_names=tuple(classes.get("names") or ()),
+        role=entry.get("role"),
+        ports=ports,
+        outputs=outputs,
         sha256=entry.get("sha256"),
+        takes_seeds=True,
+        binary=True,
     )
 
 
 def generate(
-    path: str, name: str | None, request: SampleRequest, form: str, metadata: bool = True
+    path: str,
+    name: str | None,
+    request: SampleRequest,
+    form: str,
+    metadata: bool = True,
+    types: Mapping[str, str] | None = None,
 ) -> Exchange[Response]:
     """Asks for samples.
 
@@ -65,13 +73,14 @@ def generate(
         path: before `/v1/generate`.
         name: of the model, or `None` for a server that has one.
         request: the samples.
-        form: `"npy"` or `"png"`.
-        metadata: pictures hold the name of their model and their seed.
+        form: name of a format.
+        metadata: files hold the name of their model and their seed.
+        types: Content-Type of each given file by input name; the files are sent as they are.
     """
     content: dict[str, Any] = {"format": form}
     if request.stations is not None:
         content |= {"interpolate": request.stations.tolist(), "count": request.count}
-    else:
+    elif request.is_seeded:
         content["seeds"] = request.seeds.tolist()
     if request.around is not None:
         content |= {"around": request.around, "radius": request.radius}
@@ -79,7 +88,38 @@ def generate(
     content |= {key: value for key, value in optional if value is not None}
     content |= {} if request.truncation == 1 else {"truncation": request.truncation}
     content |= {} if metadata else {"metadata": False}
-    return (yield post(f"{path}/v1/generate", to_json(content)))
+    where = f"{path}/v1/generate"
+    if not types:
+        if request.arrays:
+            content["inputs"] = {key: x.tolist() for key, x in request.arrays.items()}
+        return (yield post(where, to_json(content)))
+    query = urllib.parse.urlencode({key: _query_text(value) for key, value in content.items()})
+    ((key, media_type), *others) = types.items()
+    if not others and media_type != "application/json":  # which is that of a request
+        body = request.files[key].content
+    else:
+        body, media_type = _multipart(request, types)
+    return (yield post(f"{where}?{query}", body, {"Content-Type": media_type}))
+
+
+def _query_text(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _multipart(request: SampleRequest, types: Mapping[str, str]) -> tuple[bytes, str]:
+    """Encodes files as multipart/form-data (RFC 7578); returns the body and its Content-Type."""
+    boundary = secrets.token_hex(16)
+    parts = []
+    for key, media_type in types.items():
+        head = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{key}"; filename="{key}"\r\n'
+            f"Content-Type: {media_type}\r\n\r\n"
+        )
+        parts.append(head.encode() + request.files[key].content + b"\r\n")
+    body = b"".join(parts) + f"--{boundary}--\r\n".encode()
+    return body, f"multipart/form-data; boundary={boundary}"
 
 
 def version_of(response: Response) -> int | None:
@@ -98,35 +138,41 @@ def read_npy(body: bytes) -> np.ndarray:
     The header may claim more data than there is, and `np.load` would unpickle objects.
 
     Raises:
-        ServerError: the file is damaged, or holds no floats.
+        ServerError: the file is damaged, or holds no numbers.
     """
     file = io.BytesIO(body)
     try:
         np.lib.format.read_magic(file)
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        if fortran or dtype.kind != "f" or not shape:
-            raise ValueError("no array of floats")
-        data = np.frombuffer(body, dtype, offset=file.tell())
-        return data.reshape(shape).astype(np.float32)
+        if fortran or dtype.kind not in "fiub" or not shape:
+            raise ValueError("no array of numbers")
+        data = np.frombuffer(body, dtype, offset=file.tell()).reshape(shape)
+        return data.astype(np.float32) if dtype.kind == "f" else data.astype(dtype)
     except (ValueError, SyntaxError, TypeError, EOFError) as error:
         raise ServerError(
-            f"An answer must be an .npy file of floats. Received: {body[:40]!r}"
+            f"An answer must be an .npy file of numbers. Received: {body[:40]!r}"
         ) from error
 
 
-def read_pngs(response: Response) -> list[bytes]:
-    """Reads one PNG file, or several in base64."""
-    if response.headers.get("content-type", "").startswith("image/png"):
+def read_files(response: Response, form: Format) -> list[bytes]:
+    """Reads one file, or several in base64.
+
+    Args:
+        response: of the server.
+        form: the format that was asked for.
+    """
+    plain = response.headers.get("content-type", "").partition(";")[0].strip()
+    if plain == form.media_type and form.media_type != "application/json":
         return [response.body]
     try:
-        return [from_base64(sample["png"]) for sample in response.json()["samples"]]
+        return [from_base64(sample[form.name]) for sample in response.json()["samples"]]
     except (KeyError, TypeError) as error:
-        raise ServerError(f"An answer must hold pictures. Received: {error!r}") from error
+        raise ServerError(f"An answer must hold files. Received: {error!r}") from error
 
 
 def from_base64(text: Any) -> bytes:
-    """Decodes a picture."""
+    """Decodes a file."""
     try:
         return base64.b64decode(text, validate=True)
     except (TypeError, ValueError, binascii.Error) as error:
-        raise ServerError(f"A picture must be in base64. Received: {text!r:.40}") from error
+        raise ServerError(f"A file must be in base64. Received: {text!r:.40}") from error

@@ -5,17 +5,23 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from serving.client.http_types import Exchange, Response, ServerError, get, post, quote, to_json
-from serving.client.model import RemoteModel, from_shapes
+from serving.client.model import RemoteModel, Tensor, from_tensors
 from serving.client.protocol_keras_gan import to_version
 
 PROBE = "/v2"
 _BINARY = "Inference-Header-Content-Length"
-_TYPES = {"FP32": np.dtype("<f4"), "FP64": np.dtype("<f8"), "FP16": np.dtype("<f2")}
+BINARY = "binary_tensor_data"
+_DATATYPES = {"float16": "FP16", "float32": "FP32", "float64": "FP64", "bool": "BOOL"}
+_DATATYPES |= {
+    f"{sign}int{n}": f"{sign.upper()}INT{n}" for sign in ("", "u") for n in (8, 16, 32, 64)
+}
+_DTYPES = {datatype: np.dtype(dtype) for dtype, datatype in _DATATYPES.items()}
 
 
 def is_spoken(content: dict[str, Any]) -> bool:
@@ -43,16 +49,28 @@ def describe(path: str, name: str, version: int | None) -> Exchange[RemoteModel]
     found = config.json().get("parameters", {}) if config.status == 200 else {}
     parameters = {key: _parameter(value) for key, value in found.items()}
     try:
-        inputs = {x["name"]: [int(n) for n in x["shape"]] for x in content["inputs"]}
-        outputs = {x["name"]: [int(n) for n in x["shape"]] for x in content["outputs"]}
-        if "seeds" in (content.get("parameters") or {}):  # an extension of `keras-gan serve`
-            inputs["seeds"] = [-1]
+        model = from_tensors(
+            name,
+            [_tensor(x) for x in content["inputs"]],
+            [_tensor(x) for x in content["outputs"]],
+            parameters,
+        )
         versions = tuple(sorted(int(x) for x in content.get("versions") or ()))
-        model = from_shapes(name, inputs, outputs, versions, parameters)
-        binary = "binary_tensor_data" in server.get("extensions", ())
-        return dataclasses.replace(model, version=version or model.version, binary=binary)
-    except (KeyError, TypeError, ValueError) as error:
+        return dataclasses.replace(
+            model,
+            version=version or (versions[-1] if versions else None),
+            versions=versions,
+            binary=BINARY in server.get("extensions", ()),
+            # An extension of `keras-gan serve`.
+            takes_seeds="seeds" in (content.get("parameters") or {}),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ServerError(f"Metadata must name inputs and outputs. Received: {error!r}") from error
+
+
+def _tensor(content: dict[str, Any]) -> Tensor:
+    dtype = _DTYPES.get(content.get("datatype", ""), np.dtype(np.float32)).name
+    return Tensor(str(content["name"]), dtype, tuple(int(n) for n in content["shape"]))
 
 
 def _model_path(path: str, name: str, version: int | None) -> str:
@@ -68,45 +86,57 @@ def _parameter(value: Any) -> Any:
 
 
 def infer(
-    path: str, version: int | None, model: RemoteModel, inputs: dict[str, np.ndarray]
+    path: str,
+    version: int | None,
+    model: RemoteModel,
+    inputs: dict[str, np.ndarray],
+    outputs: Sequence[str],
 ) -> Exchange[Response]:
     """Runs a model on inputs by name, as binary tensors where the server takes them."""
-    ranks = dict(model.inputs)
     tensors, blobs = [], []
     for key, value in inputs.items():
-        value = value.reshape(-1, 1) if ranks.get(key) == 2 and value.ndim == 1 else value
-        datatype = "INT64" if value.dtype.kind == "i" else "FP32"
-        tensor: dict[str, Any] = {"name": key, "datatype": datatype, "shape": list(value.shape)}
+        value = value.reshape(-1, 1) if model.ranks.get(key) == 2 and value.ndim == 1 else value
+        little = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
+        tensor: dict[str, Any] = {
+            "name": key,
+            "datatype": _DATATYPES[little.dtype.name],
+            "shape": list(value.shape),
+        }
         if model.binary:
-            blobs.append(value.astype("<i8" if datatype == "INT64" else "<f4").tobytes())
+            blobs.append(little.tobytes())
             tensor["parameters"] = {"binary_data_size": len(blobs[-1])}
         else:
             tensor["data"] = value.ravel().tolist()
         tensors.append(tensor)
-    output: dict[str, Any] = {"name": "samples"}
-    output |= {"parameters": {"binary_data": True}} if model.binary else {}
-    head = to_json({"inputs": tensors, "outputs": [output]})
+    wanted: list[dict[str, Any]] = [{"name": name} for name in outputs]
+    for output in wanted if model.binary else ():
+        output["parameters"] = {"binary_data": True}
+    head = to_json({"inputs": tensors, "outputs": wanted})
     headers = {_BINARY: str(len(head)), "Content-Type": "application/octet-stream"}
     where = f"{_model_path(path, model.name, version)}/infer"
     return (yield post(where, head + b"".join(blobs), headers if model.binary else None))
 
 
-def read_samples(response: Response) -> tuple[np.ndarray, int | None]:
-    """Reads the samples, and the version that made them if the server reports a number."""
+def read_outputs(
+    response: Response, names: Sequence[str]
+) -> tuple[dict[str, np.ndarray], int | None]:
+    """Reads the outputs, and the version that made them if the server reports a number."""
     try:
         size = int(response.headers.get(_BINARY.lower(), len(response.body)))
         content = json.loads(response.body[:size])
         start = size
-        version = to_version(str(content.get("model_version", "")))
+        found = {}
         for tensor in content["outputs"]:
             length = tensor.get("parameters", {}).get("binary_data_size")
-            if tensor["name"] == "samples":
-                dtype, shape = _TYPES[tensor["datatype"]], tensor["shape"]
+            if tensor["name"] in names:
+                dtype, shape = _DTYPES[tensor["datatype"]].newbyteorder("<"), tensor["shape"]
                 if length is None:
-                    return np.array(tensor["data"], np.float32).reshape(shape), version
-                blob = response.body[start : start + length]
-                return np.frombuffer(blob, dtype).reshape(shape).astype(np.float32), version
+                    array = np.array(tensor["data"], dtype)
+                else:
+                    array = np.frombuffer(response.body[start : start + length], dtype)
+                found[tensor["name"]] = array.reshape(shape).astype(dtype.newbyteorder("="))
             start += length or 0
-        raise KeyError("samples")
+        version = to_version(str(content.get("model_version", "")))
+        return {name: found[name] for name in names}, version
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ServerError(f"An answer must hold samples. Received: {error!r:.200}") from error

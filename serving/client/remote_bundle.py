@@ -10,11 +10,11 @@ import numpy as np
 
 from serving.client.arguments import check_arguments
 from serving.client.blocking import Client
-from serving.client.model import RemoteClasses, label_inputs
 from serving.errors import UsageError
+from serving.inputs import Inputs, Port
 
 
-class RemoteBundle(RemoteClasses):
+class RemoteBundle:
     """A model on a server, with the interface of a `Bundle`.
 
     Args:
@@ -23,23 +23,28 @@ class RemoteBundle(RemoteClasses):
         options: of `Client`.
 
     Raises:
-        UsageError: no server at the URL, no such model, or one whose shapes it does not report.
+        UsageError: no server at the URL, no such model, or one whose inputs it does not describe.
     """
 
     def __init__(self, url: str, token: str | None = None, **options: Any):
         self._client = Client(url, token or os.environ.get("KERAS_GAN_TOKEN"), **options)
         model = self._client.run(self._client.session.find(check_arguments(0)))
-        if model.shape is None or model.latent_dim is None:
+        if not model.knows_fills:
             raise UsageError(
-                "A server must report the shapes of a model's inputs and outputs. "
+                "A server must report how seeds fill a model's inputs. "
                 f"Received: {model.name!r} at {url!r}"
             )
-        super().__init__(model)
         self._model = model
-        self._conditional = bool(model.class_count) or "labels" in dict(model.inputs)
-        self.kind = model.kind or "array"
-        self.shape, self.latent_dim = model.shape, model.latent_dim
-        self.value_range = model.value_range
+        self.name, self.role = model.name, model.role or "generator"
+        self.inputs: Inputs = model.inputs
+        self.outputs: tuple[Port, ...] = model.outputs
+        self._first = model.first.name
+        self.kind, self.shape = model.first.kind, model.first.shape
+        self.meta = model.first.meta
+        limits = self.meta.get("value_range")
+        self.value_range = None if limits is None else (float(limits[0]), float(limits[1]))
+        self.num_classes, self.class_names = model.num_classes or 0, model.class_names
+        self.latent_dim = model.public()["latent_dim"]
         self.sha256 = model.sha256 or "unknown"
 
     @property
@@ -47,28 +52,42 @@ class RemoteBundle(RemoteClasses):
         """Host and port of the server."""
         return f"{self._client.endpoint.host}:{self._client.endpoint.port}"
 
-    def label_ids(self, seeds: np.ndarray, labels: Any = None) -> np.ndarray | None:
-        """Returns the class id of each sample, as `Bundle.label_ids` does."""
-        if self._conditional and not self.num_classes:
-            return label_inputs(self._model, check_arguments(seeds, labels=labels))["labels"]
-        return super().label_ids(seeds, labels)
+    def generate(
+        self,
+        seeds: Any = None,
+        labels: Any = None,
+        truncation: float = 1.0,
+        batch_size: int = 64,
+        **given: Any,
+    ) -> np.ndarray:
+        """Returns the first output of `sample`."""
+        drawn = self.sample(seeds, labels, truncation, batch_size, **given)
+        return drawn[self._first]
 
     def sample(
-        self, seeds: Any, labels: Any = None, truncation: float = 1.0, batch_size: int = 64
+        self,
+        seeds: Any = None,
+        labels: Any = None,
+        truncation: float = 1.0,
+        batch_size: int = 64,
+        **given: Any,
     ) -> dict[str, np.ndarray]:
-        """Returns samples with their seeds, latents and labels, as `Bundle.sample` does."""
+        """Returns outputs with their seeds and inputs, as `Bundle.sample` does."""
         if not (isinstance(batch_size, int | np.integer) and batch_size >= 1):
             raise UsageError(
                 f"`batch_size` must be at least 1. Received: batch_size={batch_size!r}"
             )
-        request = check_arguments(seeds, truncation=truncation, model=self.name)
-        ids = self.label_ids(request.seeds, labels)
+        request = check_arguments(
+            seeds, labels, truncation, model=self.name, inputs=self.inputs.check_given(given)
+        )
+        ids = self._model.class_ids(request)
         request = dataclasses.replace(request, labels=None if ids is None else ids.tolist())
         session = self._client.session
         session.batch_size = int(batch_size)
-        drawn = {
-            "samples": self._client.run(session.generate(request)),
-            "seeds": request.seeds,
-            "latents": request.latents(self.latent_dim),
-        }
-        return drawn if ids is None else drawn | {"labels": ids}
+        if len(self.outputs) > 1:
+            drawn = self._client.run(session.outputs(request))
+        else:
+            drawn = {self._first: self._client.run(session.generate(request))}
+        if self.inputs.seeded:
+            drawn["seeds"] = request.seeds
+        return drawn | request.feeds(self.inputs, ids)

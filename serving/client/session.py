@@ -9,14 +9,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from serving import kinds
 from serving.client import protocol_keras_gan, protocol_tf_serving, protocol_v2
 from serving.client.arguments import SampleRequest
 from serving.client.endpoint import Endpoint
+from serving.client.given import decode_files, find_port
 from serving.client.http_types import Exchange, Response, ServerError, get
-from serving.client.model import RemoteModel, label_inputs
+from serving.client.model import RemoteModel
 from serving.errors import UsageError
+from serving.inputs import Port
+from serving.kinds import Format
 
 PROTOCOLS = ("keras_gan", "tf_serving", "v2")
+_COMMON = ("npy", "npz", "json")  # formats of every kind, which are encoded here
+Arrays = dict[str, np.ndarray]
 _PROBES = {"keras_gan": protocol_keras_gan, "v2": protocol_v2}
 
 
@@ -29,9 +35,9 @@ class Server(NamedTuple):
 
 
 class Inference(NamedTuple):
-    """Samples of one request, with their labels and the version of the model if known."""
+    """Outputs of one request, with their labels and the version of the model if known."""
 
-    samples: np.ndarray
+    outputs: Arrays
     labels: np.ndarray | None
     version: int | None
 
@@ -138,18 +144,19 @@ class Session:
     # -------------------------------------------------------------------------- samples
 
     def generate(self, request: SampleRequest) -> Exchange[np.ndarray]:
-        """Returns the samples of a request, which is split into parts of `batch_size`."""
+        """Returns the first output of a request, which is split into parts of `batch_size`."""
         server = yield from self.connect(request.model)
+        if server.protocol != "keras_gan" or request.arrays:
+            return next(iter((yield from self.outputs(request, first=True)).values()))
+        types = yield from self._file_types(request)
         parts: list[np.ndarray] = []
         version = request.version  # the version of the first part makes all the others
         for part in request.split(self.batch_size):
             part = dataclasses.replace(part, version=version)
-            if server.protocol != "keras_gan":
-                samples, _, version = yield from self._infer(part)
-                parts.append(samples)
-                continue
             name = part.model or server.name
-            response = yield from protocol_keras_gan.generate(server.path, name, part, "npy")
+            response = yield from protocol_keras_gan.generate(
+                server.path, name, part, "npy", types=types
+            )
             version = protocol_keras_gan.version_of(response) if version is None else version
             parts.append(protocol_keras_gan.read_npy(response.body))
             if len(parts[-1]) != part.batch or parts[-1].shape[1:] != parts[0].shape[1:]:
@@ -159,86 +166,144 @@ class Session:
                 )
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def pictures(self, request: SampleRequest, metadata: bool) -> Exchange[list[bytes]]:
-        """Returns the samples of a request as PNG files."""
+    def outputs(self, request: SampleRequest, first: bool = False) -> Exchange[Arrays]:
+        """Returns the outputs of a request by name: all, or the first one.
+
+        Every server takes tensors; files are decoded here.
+        """
+        request = yield from self._decoded(request)
+        parts: list[Arrays] = []
+        version = request.version
+        for part in request.split(self.batch_size):
+            done = yield from self._infer(dataclasses.replace(part, version=version), first)
+            version = done.version
+            parts.append(done.outputs)
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def files(
+        self, request: SampleRequest, form: str | None, metadata: bool
+    ) -> Exchange[list[bytes]]:
+        """Returns the samples of a request as files of a format of their kind."""
         server = yield from self.connect(request.model)
+        found = _writable((yield from self.find(request)), form)
+        is_ours = server.protocol == "keras_gan" and found.name not in _COMMON
+        types = (yield from self._file_types(request)) if is_ours else {}
+        if len(types) != len(request.files):
+            request = yield from self._decoded(request)
         files: list[bytes] = []
         version = request.version
         for part in request.split(self.batch_size):
             part = dataclasses.replace(part, version=version)
-            if server.protocol == "keras_gan":
-                name = part.model or server.name
+            if is_ours:
                 response = yield from protocol_keras_gan.generate(
-                    server.path, name, part, "png", metadata
+                    server.path, part.model or server.name, part, found.name, metadata, types
                 )
                 version = protocol_keras_gan.version_of(response) if version is None else version
-                files += protocol_keras_gan.read_pngs(response)
+                files += protocol_keras_gan.read_files(response, found)
                 continue
-            model = yield from self.find(part)
-            if model.kind != "image":
-                raise UsageError(
-                    f"Samples of kind {model.kind!r} cannot be drawn: use generate(). "
-                    f"Received: {model.name!r}"
-                )
-            if (
-                server.protocol == "tf_serving"
-                and part.is_plain
-                and "generate_png" in model.signatures
-            ):
-                inputs = label_inputs(model, part) | {"seeds": part.seeds}
-                found = yield from protocol_tf_serving.predict(
-                    server.path, model.name, part.version, "generate_png", inputs
-                )
-                files += [protocol_keras_gan.from_base64(item.get("b64")) for item in found]
-                continue
-            samples, labels, version = yield from self._infer(part)
-            files += _draw(model, part, samples, labels, metadata)
+            made, version = yield from self._encoded(server, part, found, metadata)
+            files += made
         return files
 
-    def _infer(self, part: SampleRequest) -> Exchange[Inference]:
-        """Asks another server than `keras-gan serve`, which takes tensors."""
+    def _file_types(self, request: SampleRequest) -> Exchange[dict[str, str]]:
+        """Returns the Content-Type of each given file, to send the files as they are.
+
+        Empty for a request that also has arrays, which are sent as tensors.
+        """
+        if not request.files or request.arrays:
+            return {}
+        inputs = (yield from self.find(request)).inputs
+        return {
+            name: file.media_type(find_port(inputs, name)) for name, file in request.files.items()
+        }
+
+    def _decoded(self, request: SampleRequest) -> Exchange[SampleRequest]:
+        """Returns a request whose files are arrays."""
+        if not request.files:
+            return request
+        inputs = (yield from self.find(request)).inputs
+        return dataclasses.replace(request, given=decode_files(inputs, request.given))
+
+    def _encoded(
+        self, server: Server, part: SampleRequest, form: Format, metadata: bool
+    ) -> Exchange[tuple[list[bytes], int | None]]:
+        """Returns files of a server of tensors; its SavedModel may encode them itself."""
+        model = yield from self.find(part)
+        signature = f"generate_{form.name}"
+        if server.protocol == "tf_serving" and part.is_plain and signature in model.signatures:
+            inputs = self._plain_inputs(model, part)
+            found = yield from protocol_tf_serving.predict(
+                server.path, model.name, part.version, signature, inputs
+            )
+            files = next(iter(found.values()))
+            return [protocol_keras_gan.from_base64(item.get("b64")) for item in files], None
+        done = yield from self._infer(part, True)
+        samples = next(iter(done.outputs.values()))
+        return _encode(model, part, samples, done.labels, form, metadata), done.version
+
+    def _infer(self, part: SampleRequest, first: bool) -> Exchange[Inference]:
+        """Runs a model on tensors, which every server but TensorFlow Serving takes by V2."""
         server = yield from self.connect(part.model)
         model = yield from self.find(part)
-        inputs, labels, signature = self._inputs(model, part)
+        inputs, signature = self._inputs(model, part, first)
+        ports = model.outputs[:1] if first else model.outputs
+        names = [port.name for port in ports]
         try:
             if server.protocol == "tf_serving":
-                found = yield from protocol_tf_serving.predict(
+                content = yield from protocol_tf_serving.predict(
                     server.path, model.name, part.version, signature, inputs
                 )
                 # A response of TensorFlow Serving does not name the version.
-                samples, version = protocol_tf_serving.to_array(found), part.version
+                outputs, version = protocol_tf_serving.to_arrays(content, ports), part.version
             else:
-                response = yield from protocol_v2.infer(server.path, part.version, model, inputs)
-                samples, version = protocol_v2.read_samples(response)
+                response = yield from protocol_v2.infer(
+                    server.path, part.version, model, inputs, names
+                )
+                outputs, version = protocol_v2.read_outputs(response, names)
                 version = version if part.version is None else part.version
         except ServerError:
             self._models.clear()  # the server may have another version by now
             self._only = None
             raise
-        if len(samples) != part.batch or (model.shape and samples.shape[1:] != model.shape):
-            raise ServerError(
-                f"A server must answer with {part.batch} samples of shape {model.shape}. "
-                f"Received: an array of shape {samples.shape}"
-            )
+        for port in ports:
+            _check_output(outputs[port.name], port, part.batch)
         if version is not None and version == model.version:
             self._models.setdefault((model.name, version), model)
-        return Inference(samples, labels, version)
+        classes = model.inputs.classes
+        return Inference(outputs, None if classes is None else inputs.get(classes.name), version)
 
-    def _inputs(
-        self, model: RemoteModel, part: SampleRequest
-    ) -> tuple[dict[str, np.ndarray], np.ndarray | None, str]:
-        """Returns the inputs of a request, the labels if there are any, and the signature."""
-        by_seeds = part.is_plain and "seeds" in dict(model.inputs)
-        inputs = {} if by_seeds and part.labels is None else label_inputs(model, part)
-        labels = inputs.get("labels")
-        if by_seeds or (part.is_plain and "generate" in model.signatures):
-            return {"seeds": part.seeds} | inputs, labels, "generate"
-        if model.latent_dim is None:
+    def _inputs(self, model: RemoteModel, part: SampleRequest, first: bool) -> tuple[Arrays, str]:
+        """Returns the input tensors of a request, and the signature of a SavedModel."""
+        others = {port.name for port in model.inputs.given}
+        plain = part.is_plain and model.inputs.seeded and part.arrays.keys() <= others
+        if plain and (model.takes_seeds or (first and "generate" in model.signatures)):
+            return self._plain_inputs(model, part), "generate"
+        if not model.knows_fills:
             raise UsageError(
-                "A generator's input `latents` must have a fixed length. "
-                f"Received: {model.name!r} at {self._endpoint.url!r}"
+                "This server does not report how seeds fill the inputs: pass the bundle that it "
+                f"serves as Client(..., bundle=FOLDER). Received: {model.name!r}"
             )
-        return {"latents": part.latents(model.latent_dim)} | inputs, labels, "serving_default"
+        for port in model.inputs.normal:
+            if not port.shape or (port.is_dynamic and not model.inputs.given):
+                raise UsageError(
+                    f"A generator's input {port.name!r} must have a fixed length. "
+                    f"Received: {model.name!r} at {self._endpoint.url!r}"
+                )
+        feeds = part.feeds(model.inputs, model.class_ids(part))
+        return feeds, "serving_default"
+
+    def _plain_inputs(self, model: RemoteModel, part: SampleRequest) -> Arrays:
+        """Returns seeds, labels and given inputs, for a server that takes seeds."""
+        found = model.inputs.check_given(part.arrays, part.batch)
+        found |= {"seeds": part.seeds} if model.inputs.seeded else {}
+        port = model.inputs.classes
+        # SavedModels have no default for labels.
+        if port is not None and (part.labels is not None or not model.takes_seeds):
+            ids = model.class_ids(part)
+            found |= {} if ids is None else {port.name: ids.astype(port.dtype)}
+        return found
 
 
 def _json_object(response: Response) -> dict[str, Any]:
@@ -250,27 +315,55 @@ def _json_object(response: Response) -> dict[str, Any]:
     return {}
 
 
-def _draw(
+def _check_output(array: np.ndarray, port: Port, batch: int) -> None:
+    sizes = array.shape[1:]
+    fits = len(array) == batch and len(sizes) == len(port.shape)
+    if not fits or any(n not in (None, m) for n, m in zip(port.sizes, sizes, strict=True)):
+        raise ServerError(
+            f"A server must answer with {batch} samples of shape {port.shape}. "
+            f"Received: an array of shape {array.shape}"
+        )
+
+
+def _writable(model: RemoteModel, form: str | None) -> Format:
+    """Returns a format that samples of the model can be written in.
+
+    Raises:
+        UsageError: a format that their kind does not have.
+    """
+    kind = kinds.get(model.first.kind)
+    formats = {name: found for name, found in kind.all_formats().items() if found.encode}
+    if form is None:
+        return next(iter(formats.values()))
+    if form not in formats:
+        raise UsageError(
+            f"Samples of kind {kind.name!r} are files of {', '.join(formats)}. "
+            f"Received: format={form!r} for {model.name!r}"
+        )
+    return formats[form]
+
+
+def _encode(
     model: RemoteModel,
     part: SampleRequest,
     samples: np.ndarray,
     labels: np.ndarray | None,
+    form: Format,
     metadata: bool,
 ) -> list[bytes]:
-    """Encodes samples as PNG files, equal to those of `keras-gan sample --each`."""
-    from serving import pictures
+    """Encodes samples as files, equal to those of `keras-gan sample --each`."""
     from serving.provenance import provenance
 
-    files = []
-    for number, pixels in enumerate(pictures.to_uint8(samples, model.value_range)):
+    kind, files = kinds.get(model.first.kind), []
+    for number, sample in enumerate(samples):
         facts: dict[str, object] = {} if labels is None else {"label": labels[number]}
         if part.stations is not None:
             facts |= {"interpolate": ",".join(map(str, part.stations)), "step": number}
             facts["count"] = part.count
-        else:
+        elif model.inputs.seeded:
             facts["seed"] = part.seeds[number]
         facts |= {} if part.around is None else {"around": part.around, "radius": part.radius}
         facts |= {} if part.truncation == 1 else {"truncation": part.truncation}
         texts = provenance(model.name, model.sha256 or "unknown", **facts) if metadata else None
-        files.append(pictures.to_png(pixels, texts))
+        files.append(kind.encode(sample, form.name, model.first.meta, texts))
     return files

@@ -10,12 +10,13 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
+from collections.abc import Sequence
 from typing import Any
 
 from serving.errors import UsageError, short_repr
 from serving.kinds._kind import Format, Kind
 
-__all__ = ["Format", "Kind", "get", "names"]
+__all__ = ["Format", "Kind", "get", "guess", "names"]
 
 
 @functools.cache
@@ -37,6 +38,17 @@ def get(name: Any) -> Kind:
             f"`kind` must be one of {', '.join(names())}. Received: kind={short_repr(name)}"
         )
     return _load(name)
+
+
+def guess(shape: Sequence[int]) -> str:
+    """Returns the name of the kind of samples of which only the shape is known.
+
+    Args:
+        shape: of one sample, without the batch; -1 where any size goes.
+    """
+    if len(shape) == 3 and shape[-1] in (1, 3, 4):
+        return "image"
+    return "points" if len(shape) == 1 else "array"
 
 
 @functools.cache

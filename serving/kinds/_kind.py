@@ -29,6 +29,7 @@ class Format:
         decode: function from bytes, the wanted shape and meta to a sample; `None` for a format
             that is only written.
         endings: further file endings of the format.
+        several: `encode` also takes several samples `(batch, ...)`, for one file of all.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Format:
     encode: Callable[[np.ndarray, Meta, Mapping[str, str]], bytes] | None = None
     decode: Callable[[bytes, Sequence[int | None], Meta], np.ndarray] | None = None
     endings: tuple[str, ...] = ()
+    several: bool = False
 
 
 class Kind:
@@ -315,9 +317,9 @@ def numeric(array: np.ndarray) -> np.ndarray:
 
 
 COMMON = (
-    Format("npy", "application/x-npy", _to_npy, _from_npy),
-    Format("npz", "application/x-npz", _to_npz, _from_npz),
-    Format("json", "application/json", _to_json, _from_json),
+    Format("npy", "application/x-npy", _to_npy, _from_npy, several=True),
+    Format("npz", "application/x-npz", _to_npz, _from_npz, several=True),
+    Format("json", "application/json", _to_json, _from_json, several=True),
 )
 
 

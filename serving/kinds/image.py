@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image as Pillow
-from PIL import ImageOps
 
 from serving import pictures
 from serving.errors import UsageError
@@ -56,6 +55,8 @@ def read(content: bytes, channels: int, formats: Sequence[str]) -> np.ndarray:
     Raises:
         UsageError: not a picture of these formats, damaged, or larger than 2^24 pixels.
     """
+    from PIL import ImageOps  # only needed where pictures are sent
+
     try:
         with Pillow.open(io.BytesIO(content), formats=list(formats)) as image:
             if image.width * image.height > MAX_PIXELS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from serving.kinds import _plots, _tables
@@ -13,7 +15,7 @@ class Table(Kind):
 
     axes = ("columns",)
     meta = ("columns",)
-    formats = (_tables.CSV,)
+    formats = (dataclasses.replace(_tables.CSV, several=True),)  # one row each
 
     def sheet(
         self, samples: np.ndarray, meta: Meta | None = None, columns: int | None = None

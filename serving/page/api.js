@@ -1,5 +1,5 @@
 // Requests to the server: errors, token, retries while the server is unavailable.
-import { toJSON } from "./requests.js";
+import { toAddress, toJSON } from "./requests.js";
 
 const TOKEN = "keras-gan-token";
 const LONGEST_ANSWER = 60_000; // ms; after it the server counts as unreachable
@@ -57,19 +57,25 @@ export class Api extends EventTarget {
     return (await this.#request("v1/models", { signal })).models;
   }
 
-  /** Returns samples as [{png} or {values}], in the order of the request. */
-  async samples(found, signal) {
-    const answer = await this.#post(found, signal);
+  /** Returns samples as [{png} or {values, outputs}]; `files` has those of given inputs by name. */
+  async samples(found, signal, files) {
+    const answer = await this.#post(found, signal, files);
     if (answer instanceof Blob) return [{ png: await base64(answer) }]; // a single picture
     return answer.samples;
   }
 
-  /** Returns a file: a picture grid, or an .npy. */
-  async file(found, signal) {
-    return this.#post(found, signal);
+  /** Returns a file: a picture grid, or a sample in a format of its kind. */
+  async file(found, signal, files) {
+    const answer = await this.#post(found, signal, files);
+    return answer instanceof Blob ? answer : new Blob([JSON.stringify(answer)], { type: "application/json" });
   }
 
-  #post(found, signal) {
+  #post(found, signal, files) {
+    if (files?.size) {
+      const body = new FormData();
+      for (const [name, file] of files) body.append(name, file);
+      return this.#request(toAddress(this.#base, found), { method: "POST", body, signal });
+    }
     const headers = { "Content-Type": "application/json" };
     return this.#request("v1/generate", { method: "POST", headers, body: toJSON(found), signal });
   }

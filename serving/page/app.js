@@ -3,7 +3,9 @@ import { Api } from "./api.js";
 import { Cloud } from "./cloud.js";
 import { Controls } from "./controls.js";
 import { Explorer } from "./explore.js";
-import { evenWidth, face, formatOf, ratioOf } from "./kinds.js";
+import { Given } from "./given.js";
+import { evenWidth, face, formatOf, isCloud, ratioOf, scaleOf } from "./kinds.js";
+import { isSeeded, sizes } from "./model.js";
 import { classOf, className, describe, fields, SEEDS, toCurl, toPython } from "./requests.js";
 import { complain, say, showBanner } from "./say.js";
 import { defaults, readHash, SIZES, writeHash } from "./state.js";
@@ -12,6 +14,7 @@ import { askToken } from "./token.js";
 import { Wall } from "./wall.js";
 import { Walk } from "./walk.js";
 
+const RESULT_WIDTH = 320; // CSS pixels, of the result of a model without seeds
 const LONGEST_SAVE = 120_000; // ms
 const find = (name) => document.getElementById(name);
 const base = new URL(".", location.href);
@@ -27,10 +30,11 @@ const on = {
   mark: (index) => (start === null ? beginWalk(seedAt(index)) : pick(seedAt(index))),
   copy: (index) => copy(String(seedAt(index)), `seed ${seedAt(index)}`),
   error: showProblem,
-  ready: () => say(`Samples from seed ${settings.seed}${inWords()}`),
+  ready: () => say(isSeeded(model()) ? `Samples from seed ${settings.seed}${inWords()}` : "The result is shown."),
 };
 const controls = new Controls(find("controls"), find("sizes"), change, (error) => showProblem(error, false));
 const explorer = new Explorer(find("explore"), api, base, { opened, walk: beginWalk, start: startHere });
+const given = new Given(find("given"), () => show(true));
 const walk = new Walk(find("walk"), api, base);
 
 const model = () => models.find(({ name }) => name === settings.model);
@@ -39,6 +43,7 @@ const view = () => ({
   version: settings.version,
   label: settings.label,
   truncation: settings.truncation,
+  files: new Map(given.files),
 });
 /** The view of a copied line or link, with its version, so that it stays reproducible. */
 const fixedView = () => ({ ...view(), version: settings.version ?? model().version });
@@ -77,34 +82,48 @@ function show(fresh = false) {
     return showProblem(new Error(`The server must have the model; it has ${served}. Received: model=${settings.model}`));
   }
   showTitle(found);
-  const points = found.kind === "points";
-  if (points !== gallery instanceof Cloud || !gallery) {
+  given.show(found);
+  if (given.missing.length) return askFor(given.missing);
+  const cloud = isCloud(found);
+  if (cloud !== gallery instanceof Cloud || !gallery) {
     gallery?.hide();
     find("wall").replaceChildren();
     find("wall").className = "wall";
-    gallery = points ? new Cloud(find("wall"), on) : new Wall(find("wall"), on);
+    gallery = cloud ? new Cloud(find("wall"), on) : new Wall(find("wall"), on);
   }
   const now = view();
-  const size = SIZES[settings.size] * (found.kind === "image" ? 1 : 1.6);
-  const count = SEEDS - settings.seed;
+  const seeded = isSeeded(found);
+  const size = seeded ? SIZES[settings.size] * scaleOf(found) : RESULT_WIDTH;
+  const count = seeded ? SEEDS - settings.seed : 1n;
   const from = settings.seed;
   gallery.show(
     {
       width: size,
-      even: evenWidth(found, size),
-      ratio: ratioOf(found),
+      even: seeded ? evenWidth(found, size) : size,
+      ratio: ratioOf(found, given.ratio),
       range: found.value_range,
       count: Number(count < 2n ** 40n ? count : 2n ** 40n),
       load: (indices, signal) => {
         const seeds = indices.map((index) => from + BigInt(index));
-        return api.samples(fields(now, { seeds }, { format: formatOf(found) }), signal);
+        return api.samples(fields(now, seeded ? { seeds } : {}, { format: formatOf(found) }), signal, now.files);
       },
       face: (sample) => face(found, sample),
-      name: (index) => describe(found, now, { seed: from + BigInt(index) }),
-      tag: (index) => tag(found, now, from + BigInt(index)),
+      name: (index) => describe(found, now, { seed: seeded ? from + BigInt(index) : null }),
+      tag: (index) => (seeded ? tag(found, now, from + BigInt(index)) : "result"),
     },
     { fresh },
   );
+}
+
+/** Asks for the files of given inputs in the place of samples. */
+function askFor(names) {
+  gallery?.hide();
+  gallery = null;
+  const line = document.createElement("p");
+  line.className = "facts";
+  line.textContent = `Choose a file for ${names.join(" and ")} to see the samples.`;
+  find("wall").className = "wall";
+  find("wall").replaceChildren(line);
 }
 
 function tag(found, now, seed) {
@@ -117,14 +136,13 @@ function showTitle(found) {
   find("name").textContent = found.name;
   const facts = [
     found.kind,
-    found.shape.join(" × "),
+    sizes(found.shape),
     found.classes.count ? `${found.classes.count} classes` : "",
     `version ${settings.version ?? found.version}`,
   ];
   find("facts").replaceChildren(
     ...facts.filter(Boolean).map((text) => Object.assign(document.createElement("span"), { textContent: text })),
   );
-  find("save-grid-text").textContent = found.pictures ? "Download a grid" : "Download .npy";
 }
 
 function showProblem(error, again = true) {
@@ -142,6 +160,7 @@ function pick(seed) {
 }
 
 function open(seed) {
+  if (!gallery) return;
   const index = Number(seed - settings.seed);
   explorer.open(model(), view(), seed, seed >= settings.seed ? gallery.sample(index) : undefined);
 }
@@ -190,10 +209,11 @@ const viewSeeds = (count) => {
   return Array.from({ length: Number(left < BigInt(count) ? left : BigInt(count)) }, (_, i) => settings.seed + BigInt(i));
 };
 const viewFile = (count) => {
-  const { pictures, name } = model();
-  const format = pictures ? { format: "grid", columns: Math.ceil(Math.sqrt(count)) } : { format: "npy" };
-  const found = fields(fixedView(), { seed: settings.seed, count: viewSeeds(count).length }, format);
-  return [found, `${name}-seeds-${settings.seed}-${count}.${pictures ? "png" : "npy"}`];
+  const found = model();
+  const what = isSeeded(found) ? { seed: settings.seed, count: viewSeeds(count).length } : {};
+  const more = { format: "grid", columns: Math.ceil(Math.sqrt(count)) };
+  const name = isSeeded(found) ? `${found.name}-seeds-${settings.seed}-${count}.png` : `${found.name}-result.png`;
+  return [fields(fixedView(), what, isSeeded(found) ? more : { format: "grid" }), name];
 };
 
 find("save-grid").addEventListener("click", async ({ currentTarget: button }) => {
@@ -202,7 +222,7 @@ find("save-grid").addEventListener("click", async ({ currentTarget: button }) =>
   const limit = AbortSignal.timeout(LONGEST_SAVE);
   button.disabled = true;
   try {
-    save(await api.file(found, limit), name);
+    save(await api.file(found, limit, given.files), name);
   } catch (error) {
     const line = limit.aborted ? "The server did not answer within two minutes: try again later." : null;
     showProblem(line ? new Error(line) : error, false);
@@ -220,7 +240,7 @@ for (const button of document.querySelectorAll("[data-copy]"))
       return copy(new URL(writeHash(fixed), location.href).href, "the link");
     }
     const [found, name] = viewFile(16);
-    const line = what === "curl" ? toCurl(base, found, name, api.hasToken) : toPython(base, found, api.hasToken);
+    const line = what === "curl" ? toCurl(base, found, name, api.hasToken, given.files) : toPython(base, found, api.hasToken, given.files);
     copy(line, `the ${what === "curl" ? "curl" : "Python"} line`);
   });
 
@@ -272,7 +292,7 @@ addEventListener("hashchange", () => {
   settings.model ??= models[0]?.name ?? null;
   scrollTo({ top: 0, behavior: "instant" });
   show(before !== settings.model);
-  if (settings.sample !== null && model()) open(settings.sample);
+  if (settings.sample !== null && gallery) open(settings.sample);
 });
 
 async function begin() {
@@ -282,7 +302,7 @@ async function begin() {
     if (!models.length) throw new Error("The server has not loaded a model yet.");
     settings.model ??= models[0].name;
     show(true);
-    if (settings.sample !== null && model()) open(settings.sample);
+    if (settings.sample !== null && gallery) open(settings.sample);
   } catch (error) {
     showProblem(error);
   }

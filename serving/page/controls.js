@@ -1,4 +1,5 @@
 // Form of the settings: shows them and reports changes by the user.
+import { canWalk, isSeeded, sizes } from "./model.js";
 import { readSeed, seedRule, SEEDS } from "./requests.js";
 
 const WAIT = 200; // ms from the last input to the change
@@ -64,6 +65,8 @@ export class Controls {
     this.#showTruncation(settings.truncation);
     this.sizes.querySelector(`[value=${settings.size}]`).checked = true;
     if (model) {
+      for (const element of this.form.querySelectorAll("[data-seeded]")) element.hidden = !isSeeded(model);
+      for (const element of this.form.querySelectorAll("[data-walk]")) element.hidden = !canWalk(model);
       this.#showClasses(model, settings.label);
       this.#showAbout(model);
     }
@@ -91,8 +94,9 @@ export class Controls {
 
   #showAbout(model) {
     const rows = [
+      ["Role", model.role],
       ["Kind", model.kind],
-      ["Shape", model.shape.join(" × ")],
+      ["Shape", sizes(model.shape)],
       ["Latents", model.latent_dim],
       ["Intended use", model.intended_use],
       ["License", model.license],

@@ -1,5 +1,6 @@
 // Dialog of one sample: full size, lines to copy, neighborhood.
 import { body, face, formatOf, pngBytes } from "./kinds.js";
+import { canWalk, fileFormat, isSeeded, othersOf } from "./model.js";
 import { classOf, className, describe, fields, SEEDS, toCurl, toPython } from "./requests.js";
 import { complain } from "./say.js";
 import { save, showLines } from "./take.js";
@@ -23,6 +24,7 @@ export class Explorer {
       figure: find("explore-figure"),
       lines: find("explore-lines"),
       near: find("near"),
+      outputs: find("explore-outputs"),
       radius: find("radius"),
       radiusValue: find("radius-value"),
       center: find("explore-center"),
@@ -68,16 +70,18 @@ export class Explorer {
       this.parts.title.focus();
     }
     this.dialog.scrollTop = 0;
+    for (const element of this.dialog.querySelectorAll("[data-seeded]")) element.hidden = !isSeeded(model);
+    for (const element of this.dialog.querySelectorAll("[data-walk]")) element.hidden = !canWalk(model);
     this.on.opened(seed);
     if (!sample) this.#loadCenter();
-    this.#neighbors();
+    if (canWalk(model)) this.#neighbors();
   }
 
   async #loadCenter() {
     const { abort } = this;
     try {
-      const found = fields(this.view, { seeds: [this.seed] }, { format: formatOf(this.model) });
-      const [sample] = await this.api.samples(found, abort.signal);
+      const found = fields(this.view, this.#request(null), { format: formatOf(this.model) });
+      const [sample] = await this.api.samples(found, abort.signal, this.view.files);
       if (abort.signal.aborted) return;
       this.center = sample;
       if (this.neighbor === null) this.#select(null);
@@ -97,7 +101,7 @@ export class Explorer {
     this.parts.near.setAttribute("aria-busy", "true");
     try {
       const found = fields(this.view, what, { format: formatOf(this.model) });
-      const samples = await this.api.samples(found, signal);
+      const samples = await this.api.samples(found, signal, this.view.files);
       if (signal.aborted) return;
       complain(this.parts.problem, null);
       this.neighbors = samples.map((sample, i) => ({ sample, seed: seeds[i], radius: what.radius }));
@@ -137,46 +141,85 @@ export class Explorer {
     this.neighbor = number;
     const neighbor = number === null ? null : this.neighbors[number];
     const sample = neighbor ? neighbor.sample : this.center;
-    const what = neighbor ? this.#what(neighbor) : { seed: this.seed };
-    const id = classOf(this.model, this.view, this.seed);
+    const seeded = isSeeded(this.model);
+    const what = neighbor ? this.#what(neighbor) : { seed: seeded ? this.seed : null };
+    const id = seeded ? classOf(this.model, this.view, this.seed) : null;
     this.parts.title.textContent = neighbor
       ? `Neighbor ${neighbor.seed} of seed ${this.seed}`
-      : `Seed ${this.seed}`;
-    const facts = [id === null ? "" : className(this.model, id), `truncation ${this.view.truncation}`];
+      : seeded ? `Seed ${this.seed}` : "Result";
+    const facts = [id === null ? "" : className(this.model, id), seeded ? `truncation ${this.view.truncation}` : ""];
     if (neighbor) facts.push(`radius ${neighbor.radius}`);
     this.parts.facts.replaceChildren(...facts.filter(Boolean).map(span));
     const description = describe(this.model, this.view, what);
     this.parts.figure.replaceChildren(...(sample ? [body(this.model, sample, description)] : []));
     this.parts.center.hidden = !neighbor;
-    this.parts.saveText.textContent = sample?.png ? "Download PNG" : "Download .npy";
+    this.parts.saveText.textContent = sample?.png ? "Download PNG" : `Download .${fileFormat(this.model)}`;
     this.#showLines(neighbor);
+    this.#showOutputs(neighbor, sample, description);
     [...this.parts.near.children].forEach((item, i) =>
       item.firstElementChild.setAttribute("aria-pressed", String(i === number)),
     );
   }
 
+  /** Lists the other outputs of the network; a picture in PNG comes without them. */
+  async #showOutputs(neighbor, sample, description) {
+    const { outputs } = this.parts;
+    const others = othersOf(this.model);
+    outputs.hidden = !others.length;
+    outputs.replaceChildren();
+    if (!others.length || !sample) return;
+    const { signal } = this.abort;
+    try {
+      if (!sample.outputs) {
+        const found = this.#fields(neighbor, { format: "json" });
+        const [full] = await this.api.samples(found, signal, this.view.files);
+        sample.outputs = full.outputs;
+      }
+    } catch (error) {
+      if (!signal.aborted) complain(this.parts.problem, error);
+      return;
+    }
+    const current = this.neighbor === null ? this.center : this.neighbors[this.neighbor].sample;
+    if (signal.aborted || current !== sample) return;
+    outputs.replaceChildren(
+      ...others.flatMap((port) => {
+        const title = document.createElement("h3");
+        title.textContent = port.name;
+        const figure = document.createElement("figure");
+        figure.className = "figure";
+        figure.append(body(port, { values: sample.outputs[port.name] }, `${port.name} of ${description}`));
+        return [title, figure];
+      }),
+    );
+  }
+
+  /** Returns the fields that name the sample, or a neighbor of it. */
+  #request(neighbor) {
+    if (neighbor) return { around: this.seed, radius: neighbor.radius, seeds: [neighbor.seed] };
+    return isSeeded(this.model) ? { seeds: [this.seed] } : {};
+  }
+
   #fields(neighbor, more) {
     const view = { ...this.view, version: this.view.version ?? this.model.version };
-    const what = neighbor
-      ? { around: this.seed, radius: neighbor.radius, seeds: [neighbor.seed] }
-      : { seeds: [this.seed] };
-    return fields(view, what, more);
+    return fields(view, this.#request(neighbor), more);
   }
 
   #fileName(neighbor) {
-    const end = formatOf(this.model) === "png" ? "png" : "npy";
     const near = neighbor ? `-near-${neighbor.seed}` : "";
-    return `${this.model.name}-seed-${this.seed}${near}.${end}`;
+    const seed = isSeeded(this.model) ? `-seed-${this.seed}` : "-result";
+    return `${this.model.name}${seed}${near}.${fileFormat(this.model)}`;
   }
 
   #showLines(neighbor) {
     const picture = formatOf(this.model) === "png";
-    const found = this.#fields(neighbor, picture ? {} : { format: "npy" });
+    const found = this.#fields(neighbor, picture ? {} : { format: fileFormat(this.model) });
     const token = this.api.hasToken;
+    const seed = ["Seed", "the seed", String(neighbor ? neighbor.seed : this.seed)];
+    const { files } = this.view;
     showLines(this.parts.lines, [
-      ["Seed", "the seed", String(neighbor ? neighbor.seed : this.seed)],
-      ["curl", "the curl line", toCurl(this.base, found, this.#fileName(neighbor), token)],
-      ["Python", "the Python line", toPython(this.base, found, token)],
+      ...(isSeeded(this.model) ? [seed] : []),
+      ["curl", "the curl line", toCurl(this.base, found, this.#fileName(neighbor), token, files)],
+      ["Python", "the Python line", toPython(this.base, found, token, files)],
     ]);
   }
 
@@ -186,7 +229,8 @@ export class Explorer {
     const name = this.#fileName(neighbor);
     if (sample?.png) return save(new Blob([pngBytes(sample)], { type: "image/png" }), name);
     try {
-      save(await this.api.file(this.#fields(neighbor, { format: "npy" }), this.abort.signal), name);
+      const found = this.#fields(neighbor, { format: fileFormat(this.model) });
+      save(await this.api.file(found, this.abort.signal, this.view.files), name);
     } catch (error) {
       complain(this.parts.problem, error);
     }

@@ -1,18 +1,24 @@
 // Table of kinds: how samples are drawn on a tile (face) and in a dialog (body).
 // Samples of an unknown kind are shown by their values: as text, or as a table.
 
+import { isDynamic, metaOf } from "./model.js";
+
 const SMALL = 96; // pixels; pictures up to this width are enlarged without smoothing
 const RATE = 16_000; // Hz, for models without a sample rate
 const ROWS = 256; // of a table; the download has all
 
+const FRAME_RATE = 8; // Hz, for models without a frame rate
+const ARRAYS = ".npy,.npz,.json"; // files that every kind has
+
 const KINDS = {
-  image: { format: "png", face: picture, body: picture, ratio: ([h, w]) => h / w },
-  points: { format: "json", face: dot, body: pointTable, ratio: () => 1 },
-  audio: { format: "json", face: wave, body: sound, ratio: () => 0.5 },
-  series: { format: "json", face: wave, body: drawnTable, ratio: () => 0.5 },
-  video: { format: "json", face: still, body: film, ratio: ([, h, w]) => h / w },
-  table: { format: "json", face: words, body: table, ratio: () => 0.6 },
-  text: { format: "json", face: words, body: words, ratio: () => 0.6 },
+  image: { format: "png", face: picture, body: picture, ratio: ([h, w]) => h / w, scale: 1, accept: "image/png,image/jpeg,image/webp" },
+  points: { format: "json", face: dot, body: pointTable, ratio: () => 1, cloud: true },
+  audio: { format: "json", face: wave, body: sound, ratio: () => 0.5, accept: "audio/wav,audio/x-wav,.wav" },
+  series: { format: "json", face: wave, body: drawnTable, ratio: () => 0.5, accept: "text/csv,.csv" },
+  video: { format: "json", face: still, body: film, ratio: ([, h, w]) => h / w, accept: "image/webp,image/gif,image/apng" },
+  table: { format: "json", face: row, body: columnTable, ratio: () => 0.6, accept: "text/csv,.csv" },
+  text: { format: "json", face: text, body: text, ratio: () => 0.6, accept: "text/plain,.txt,.jsonl" },
+  label: { format: "json", face: label, body: probabilities, ratio: () => 0.4 },
   array: { format: "json", face: words, body: table, ratio: () => 0.6 },
 };
 
@@ -21,13 +27,25 @@ const kindOf = (model) => KINDS[model.kind] ?? KINDS.array;
 /** Returns the format to request: "png" or "json". */
 export const formatOf = (model) => kindOf(model).format;
 
-/** Returns the height of a tile divided by its width. */
-export const ratioOf = (model) => Math.min(3, Math.max(1 / 3, kindOf(model).ratio(model.shape)));
+/** Returns the files that an input accepts, as the attribute `accept`. */
+export const acceptOf = (port) => [kindOf(port).accept, ARRAYS].filter(Boolean).join(",");
+
+/** Checks that all samples are shown in one plot. */
+export const isCloud = (model) => kindOf(model).cloud === true;
+
+/** Returns the width of a tile relative to that of a picture. */
+export const scaleOf = (model) => kindOf(model).scale ?? 1.6;
+
+/** Returns the height of a tile divided by its width; `ratio` is that of samples of any size. */
+export function ratioOf(model, ratio = 1) {
+  const own = kindOf(model).ratio(model.shape);
+  return Math.min(3, Math.max(1 / 3, Number.isFinite(own) ? own : ratio));
+}
 
 /** Returns a tile width near the wanted one that is a multiple of a small picture's, else null. */
 export function evenWidth(model, wanted) {
   const width = model.shape[1];
-  if (model.kind !== "image" || width > SMALL) return null;
+  if (formatOf(model) !== "png" || isDynamic(model) || width > SMALL) return null;
   return Math.max(1, Math.round(wanted / width)) * width;
 }
 
@@ -43,6 +61,10 @@ export function face(model, sample) {
 export function body(model, sample, description) {
   const element = kindOf(model).body(model, sample, description);
   if (element instanceof HTMLImageElement) element.alt = description;
+  else if (element instanceof HTMLCanvasElement) {
+    element.role = "img";
+    element.setAttribute("aria-label", description);
+  }
   return element;
 }
 
@@ -51,11 +73,18 @@ export function pngBytes(sample) {
 }
 
 function picture(model, sample) {
-  const image = new Image(model.shape[1], model.shape[0]);
+  if (!sample.png) {
+    const element = document.createElement("canvas");
+    drawFrame(element, model, sample.values);
+    return element;
+  }
+  const image = isDynamic(model) ? new Image() : new Image(model.shape[1], model.shape[0]);
   image.src = `data:image/png;base64,${sample.png}`;
   image.decoding = "async";
   image.draggable = false;
-  image.classList.toggle("pixels", model.shape[1] <= SMALL);
+  image.classList.toggle("free", isDynamic(model));
+  if (isDynamic(model)) image.addEventListener("load", () => image.classList.toggle("pixels", image.naturalWidth <= SMALL));
+  else image.classList.toggle("pixels", model.shape[1] <= SMALL);
   return image;
 }
 
@@ -126,29 +155,54 @@ function drawnTable(model, sample, description) {
   const drawing = wave(model, sample, 320, 160);
   drawing.role = "img";
   drawing.setAttribute("aria-label", description);
-  holder.append(drawing, table(model, sample));
+  holder.append(drawing, table(model, sample, { columns: columnsOf(model) }));
   holder.className = "table";
   return holder;
 }
 
-function table(model, { values }) {
+const columnsOf = (model) => metaOf(model).columns ?? [];
+
+/** Shows the row of a table, a column in each line. */
+function columnTable(model, { values }) {
+  return table(model, { values: values.map((x) => [x]) }, { rows: columnsOf(model) });
+}
+
+function row(model, { values }) {
+  const names = columnsOf(model);
+  const element = words(model, { values: [] });
+  element.textContent = values.map((x, i) => `${names[i] ?? i}: ${short(x)}`).join("\n");
+  return element;
+}
+
+/** Shows values as a table; `rows` and `columns` are names. */
+function table(model, { values }, { rows: heads = [], columns = [] } = {}) {
   const holder = document.createElement("div");
   holder.className = "table";
   holder.tabIndex = 0; // scrolls by keyboard
   holder.role = "region";
-  holder.setAttribute("aria-label", "Values");
+  holder.setAttribute("aria-label", `Values of ${model.name}`);
   const element = holder.appendChild(document.createElement("table"));
   const rows = Array.isArray(values) ? values : [values];
   if (rows.length > ROWS) element.createCaption().textContent = `the first ${ROWS} of ${rows.length}`;
+  if (columns.length) {
+    const line = element.createTHead().insertRow();
+    line.insertCell();
+    for (const name of columns) headOf(line, name, "col");
+  }
+  const lines = element.createTBody();
   rows.slice(0, ROWS).forEach((row, number) => {
-    const line = element.insertRow();
-    const head = line.appendChild(document.createElement("th"));
-    head.scope = "row";
-    head.textContent = number;
+    const line = lines.insertRow();
+    headOf(line, heads[number] ?? number, "row");
     for (const value of Array.isArray(row) ? row.flat(Infinity).slice(0, ROWS) : [row])
       line.insertCell().textContent = typeof value === "number" ? short(value) : String(value);
   });
   return holder;
+}
+
+function headOf(line, name, scope) {
+  const head = line.appendChild(document.createElement("th"));
+  head.scope = scope;
+  head.textContent = name;
 }
 
 const short = (value) => (Number.isInteger(value) ? String(value) : value.toFixed(4));
@@ -162,13 +216,41 @@ function words(model, { values }) {
   return element;
 }
 
+const argmax = (weights) => weights.reduce((best, x, i) => (x > weights[best] ? i : best), 0);
+
+/** Shows a text: the most probable token at each step. */
+function text(model, { values }) {
+  const tokens = metaOf(model).vocabulary ?? [];
+  const ids = values.map((x) => (Array.isArray(x) ? argmax(x) : x));
+  const element = words(model, { values: [] });
+  const joint = tokens.length && tokens.every((token) => [...token].length <= 1) ? "" : " ";
+  element.textContent = ids.map((id) => tokens[id] ?? id).join(joint);
+  return element;
+}
+
+const nameOf = (model, id) => metaOf(model).class_names?.[id] ?? String(id);
+
+function label(model, { values }) {
+  const element = words(model, { values: [] });
+  element.textContent = nameOf(model, Array.isArray(values) ? argmax(values) : values);
+  return element;
+}
+
+/** Shows a class, and the probabilities of all classes, the largest first. */
+function probabilities(model, sample) {
+  if (!Array.isArray(sample.values)) return label(model, sample);
+  const order = sample.values.map((x, id) => [x, id]).sort(([a], [b]) => b - a);
+  const values = order.map(([x]) => [x]);
+  return table(model, { values }, { rows: order.map(([, id]) => nameOf(model, id)) });
+}
+
 function sound(model, sample, description) {
   const holder = document.createElement("div");
   holder.className = "sound";
   const player = document.createElement("audio");
   player.controls = true;
   player.setAttribute("aria-label", description);
-  const rate = model.sample_rate ?? RATE;
+  const rate = metaOf(model).sample_rate ?? RATE;
   player.src = URL.createObjectURL(new Blob([wav(sample.values, model.value_range, rate)], { type: "audio/wav" }));
   player.addEventListener("loadeddata", () => URL.revokeObjectURL(player.src), { once: true });
   const note = document.createElement("p");
@@ -204,8 +286,9 @@ export function wav(values, range, rate = RATE) {
   return view.buffer;
 }
 
+/** Draws values [height][width][channel]. */
 function drawFrame(element, model, frame) {
-  const [, height, width, channels] = model.shape;
+  const [height, width, channels] = [frame.length, frame[0].length, frame[0][0].length];
   const [low, high] = model.value_range ?? [-1, 1];
   element.width = width;
   element.height = height;
@@ -226,18 +309,49 @@ function still(model, sample) {
   return element;
 }
 
+/** Plays a video by its frame rate, in a loop, from the press of a button. */
 function film(model, sample, description) {
   const holder = document.createElement("div");
   holder.className = "sound";
   const screen = holder.appendChild(document.createElement("canvas"));
   screen.role = "img";
   screen.setAttribute("aria-label", description);
-  const slider = holder.appendChild(document.createElement("input"));
+  const controls = holder.appendChild(document.createElement("div"));
+  controls.className = "player";
+  const button = controls.appendChild(document.createElement("button"));
+  button.type = "button";
+  const slider = controls.appendChild(document.createElement("input"));
   slider.type = "range";
   slider.max = sample.values.length - 1;
   slider.value = 0;
   slider.setAttribute("aria-label", "Frame");
-  slider.addEventListener("input", () => drawFrame(screen, model, sample.values[slider.value]));
-  drawFrame(screen, model, sample.values[0]);
+  const rate = metaOf(model).frame_rate ?? FRAME_RATE;
+  const note = holder.appendChild(document.createElement("p"));
+  note.className = "help";
+  note.textContent = `${sample.values.length} frames at ${rate} Hz`;
+  let timer = null;
+  const show = (number) => {
+    slider.value = number;
+    drawFrame(screen, model, sample.values[number]);
+  };
+  const stop = () => {
+    clearInterval(timer);
+    timer = null;
+    button.textContent = "Play";
+  };
+  button.addEventListener("click", () => {
+    if (timer !== null) return stop();
+    button.textContent = "Pause";
+    timer = setInterval(() => {
+      if (!screen.isConnected) return stop();
+      show((Number(slider.value) + 1) % sample.values.length);
+    }, 1000 / rate);
+  });
+  slider.addEventListener("input", () => {
+    stop();
+    show(Number(slider.value));
+  });
+  stop();
+  show(0);
   return holder;
 }

@@ -16,8 +16,8 @@ export const seedRule = (text) =>
 
 /**
  * Returns the fields of POST /v1/generate.
- * view: {model, version, label, truncation}; version and label may be null.
- * what: {seeds} | {around, radius, seeds} | {interpolate, count}.
+ * view: {model, version, label, truncation, files}; version and label may be null.
+ * what: {seeds} | {around, radius, seeds} | {interpolate, count} | {} for a model without seeds.
  */
 export function fields(view, what, more = {}) {
   const found = { model: view.model };
@@ -28,9 +28,11 @@ export function fields(view, what, more = {}) {
   return Object.assign(found, more);
 }
 
-/** Returns the class id of a sample: the chosen one, else the seed modulo the number of classes. */
+/** Returns the class id of a sample: the chosen one, else the seed modulo the number of classes; null if unknown. */
 export function classOf(model, view, seed) {
-  if (!model.classes.count) return null;
+  if (!model.classes.count || seed === null) return null;
+  const drawn = model.inputs.some(({ fill, meta }) => fill === "class" && meta.frequencies);
+  if (drawn) return view.label; // by the server
   return view.label ?? Number(seed % BigInt(model.classes.count));
 }
 
@@ -40,6 +42,7 @@ export function className(model, id) {
 
 /** Describes a sample, neighbor or frame, as in "sample of seed 7, class Coat". */
 export function describe(model, view, what) {
+  if (what.seed === null) return `result for ${[...view.files.values()].map(({ name }) => name).join(", ")}`;
   const center = what.around ?? what.interpolate?.[0] ?? what.seed;
   const id = classOf(model, view, center);
   const kind = id === null ? "" : `, class ${className(model, id)}`;
@@ -59,14 +62,19 @@ export function toAddress(base, found) {
   return `${new URL("v1/generate", base)}?${query.toString().replaceAll("%2C", ",")}`;
 }
 
-export function toCurl(base, found, file, token) {
+export function toCurl(base, found, file, token, files = new Map()) {
+  const parts = [...files].map(([name, given]) => ` -F ${quoted(`${name}=@"${given.name.replace(/["\\]/g, "\\$&")}"`)}`);
   const header = token ? ' -H "Authorization: Bearer $TOKEN"' : "";
   // The quote is escaped, so that a model's name cannot end the string in the shell.
-  return `curl -fsS${header} '${toAddress(base, found).replaceAll("'", "%27")}' -o ${file}`;
+  return `curl -fsS${header}${parts.join("")} '${toAddress(base, found).replaceAll("'", "%27")}' -o ${file}`;
 }
 
-export function toPython(base, found, token) {
+/** Quotes a text for the shell. */
+const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
+export function toPython(base, found, token, files = new Map()) {
   const { format, columns, ...rest } = found; // serving.Client returns arrays
+  if (files.size) rest.inputs = Object.fromEntries([...files].map(([name, given]) => [name, given.name]));
   const words = Object.entries(rest).map(([name, value]) => `${name}=${pythonic(value)}`);
   const key = token ? ', token="…"' : "";
   const server = pythonic(new URL(".", base).href.replace(/\/$/, ""));

@@ -78,7 +78,7 @@ export class Walk {
     this.parts.facts.textContent = `truncation ${this.view.truncation}`;
     try {
       const found = fields(this.view, what, { format: formatOf(this.model) });
-      const frames = await this.api.samples(found, signal);
+      const frames = await this.api.samples(found, signal, this.view.files);
       if (signal.aborted) return;
       complain(this.parts.problem, null);
       this.frames = frames;
@@ -153,8 +153,8 @@ export class Walk {
     const [found, name] = this.#file();
     const token = this.api.hasToken;
     showLines(this.parts.lines, [
-      ["curl", "the curl line", toCurl(this.base, found, name, token)],
-      ["Python", "the Python line", toPython(this.base, found, token)],
+      ["curl", "the curl line", toCurl(this.base, found, name, token, this.view.files)],
+      ["Python", "the Python line", toPython(this.base, found, token, this.view.files)],
     ]);
   }
 
@@ -162,7 +162,7 @@ export class Walk {
     if (!this.what) return;
     const [found, name] = this.#file();
     try {
-      save(await this.api.file(found, this.abort.signal), name);
+      save(await this.api.file(found, this.abort.signal, this.view.files), name);
     } catch (error) {
       complain(this.parts.problem, error);
     }

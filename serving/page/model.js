@@ -1,0 +1,32 @@
+// Facts about a model, from its entry in /v1/models.
+
+const SEEDED = ["normal", "uniform", "class"];
+
+/** Returns the inputs that the user gives as files. */
+export const givenOf = (model) => model.inputs.filter(({ fill }) => fill === "given");
+
+/** Checks that seeds choose the samples; else the given inputs alone do. */
+export const isSeeded = (model) => model.inputs.some(({ fill }) => SEEDED.includes(fill));
+
+/** Checks that samples have neighbors, and walks between them. */
+export const canWalk = (model) => model.inputs.some(({ fill }) => fill === "normal");
+
+/** Checks that a dimension may have any size. */
+export const isDynamic = ({ shape }) => shape.some((size) => typeof size !== "number");
+
+/** Returns a shape as text. */
+export const sizes = (shape) => shape.map((size) => (typeof size === "number" ? size : "any")).join(" × ");
+
+/** Returns an input or output in the form that a model has for its samples. */
+export function portOf({ name, kind, shape, meta }) {
+  return { name, kind, meta, shape: shape.slice(1), value_range: meta.value_range ?? null };
+}
+
+/** Returns the outputs beside the samples. */
+export const othersOf = (model) => model.outputs.slice(1).map(portOf);
+
+/** Returns the properties of the samples, such as `sample_rate`. */
+export const metaOf = (model) => model.meta ?? model.outputs[0].meta;
+
+/** Returns the format in which a single sample is downloaded. */
+export const fileFormat = (model) => model.formats[0];

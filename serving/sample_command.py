@@ -1,0 +1,234 @@
+"""`keras-gan sample` into files: one file of all samples, or one for each."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serving import kinds
+from serving.errors import UsageError
+from serving.given_files import GivenInputs, count_samples, draw, find_files
+from serving.kinds import Kind
+
+COUNT = 64  # samples, where neither --count nor an input says how many
+_SHEET, _ARCHIVE = "png", "npz"  # formats of all samples together, which every kind has
+
+
+class SampleCommand:
+    """A checked command; nothing is generated before everything is known to fit.
+
+    Args:
+        bundle: the opened bundle, or a model on a server.
+        options: parsed by `serving.cli`.
+
+    Raises:
+        UsageError: options that do not fit the bundle or each other.
+    """
+
+    def __init__(self, bundle: Any, options: Any):
+        self._bundle, self._options = bundle, options
+        self._port = bundle.outputs[0]
+        self._kind: Kind = kinds.get(self._port.kind)
+        self._given = GivenInputs(find_files(options.input), bundle.inputs)
+        self._folder, self._out, self._format = self._places()
+        single = self._out is not None and not self._is_joint(self._format)
+        self._count = count_samples(bundle, self._given, options.count, 1 if single else COUNT)
+        if single and self._count > 1:
+            raise UsageError(
+                f"A .{self._format} file holds one sample: pass --count 1, or --each for one file "
+                f"each. Received: --out {self._out} for {self._count} samples"
+            )
+        if self._out is not None and self._format == _SHEET:
+            sizes = tuple(n or 1 for n in self._port.sizes)  # a size that may be any is at least 1
+            self._kind.check_sheet(self._count, sizes)
+        self._check_folder()
+
+    def run(self) -> str:
+        """Generates and writes the samples; returns a line that says so."""
+        options, start = self._options, time.perf_counter()
+        labels = options.labels and [name.strip() for name in options.labels.split(",")]
+        try:
+            batches = draw(
+                self._bundle,
+                self._given,
+                range(self._count),
+                options.seed,
+                labels,
+                options.truncation,
+                options.batch_size,
+            )
+            drawn = list(batches)
+        except MemoryError as error:
+            raise UsageError(
+                f"The samples must fit in memory. Received: --count {self._count}"
+            ) from error
+        rate = self._count / (time.perf_counter() - start)
+        written = []
+        try:
+            if self._folder:
+                written.append(self._write_each(drawn))
+            if self._out:
+                _write(self._out, self._encode(drawn))
+                written.append(str(self._out))
+        except OSError as error:
+            raise UsageError(f"The output must be writable. Received: {error}") from error
+        plural = "sample" if self._count == 1 else "samples"
+        return (
+            f"Wrote {' and '.join(written)}: {self._count} {plural} of {self._bundle.name}, "
+            f"{rate:.0f} samples/s on {self._bundle.device}"
+        )
+
+    # ----------------------------------------------------------------------------- checks
+
+    def _places(self) -> tuple[Path | None, Path | None, str]:
+        """Returns the folder of --each, the file of --out, and its format."""
+        options = self._options
+        form = options.format
+        if options.each is True:  # --each without a folder: that of --out
+            if options.out is None:
+                raise UsageError("--each must name a folder, or --out must. Received: --each")
+            return Path(options.out), None, self._writable(form or self._preferred())
+        folder = Path(options.each) if options.each else None
+        if options.out is None:
+            if folder is not None:
+                return folder, None, self._writable(form or self._preferred())
+            form = self._writable(form or _SHEET, _SHEET)
+            return None, Path(f"samples.{form}"), form
+        out = Path(options.out)
+        form = form or out.suffix.lower().removeprefix(".")
+        if out.is_dir():
+            raise UsageError(f"--out must name a file. Received: --out {out}, a folder")
+        return folder, out, self._writable(form, _SHEET)
+
+    def _preferred(self) -> str:
+        return next(name for name, form in self._kind.all_formats().items() if form.encode)
+
+    def _writable(self, form: str, *more: str) -> str:
+        """Returns the name of a format by its name or its file ending.
+
+        Args:
+            form: the format.
+            more: formats that are allowed beside those of the kind.
+        """
+        if form in more:
+            return form
+        found = self._kind.format_of_file(f"x.{form}")
+        if found is None or found.encode is None:
+            writable = [name for name, x in self._kind.all_formats().items() if x.encode]
+            valid = [*more, *(name for name in writable if name not in more)]
+            raise UsageError(
+                f"The format of samples of kind {self._kind.name!r} must be one of "
+                f"{', '.join(valid)}. Received: format={form!r}"
+            )
+        return found.name
+
+    def _is_joint(self, form: str) -> bool:
+        """Checks whether a file of a format holds all samples."""
+        return form in (_SHEET, _ARCHIVE) or self._kind.all_formats()[form].several
+
+    def _check_folder(self) -> None:
+        folder = self._folder
+        if folder is None:
+            return
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"--each must name a folder. Received: --each {folder}")
+        if folder.is_dir() and any(folder.iterdir()) and not self._options.overwrite:
+            raise UsageError(
+                "The folder of --each must be empty, or pass --overwrite. "
+                f"Received: --each {folder}"
+            )
+
+    # ----------------------------------------------------------------------------- files
+
+    def _texts(self, **facts: object) -> dict[str, str] | None:
+        """Returns the texts that make a file reproducible; `None` with --no-metadata."""
+        if self._options.no_metadata:
+            return None
+        from serving.provenance import provenance
+
+        if self._options.truncation != 1:
+            facts["truncation"] = self._options.truncation
+        return provenance(self._bundle.name, self._bundle.sha256, **facts)
+
+    def _encode(self, drawn: list[tuple[range, dict[str, np.ndarray]]]) -> bytes:
+        """Encodes all samples as one file."""
+        facts: dict[str, object] = {}
+        if self._options.labels is not None:
+            facts["labels"] = self._options.labels
+        if self._bundle.inputs.seeded:
+            facts |= {"first_seed": self._options.seed}
+        texts = self._texts(**facts, count=self._count)
+        if self._format == _ARCHIVE:
+            buffer = io.BytesIO()
+            arrays: dict[str, Any] = _join([batch for _, batch in drawn])
+            np.savez(buffer, **arrays)
+            return buffer.getvalue()
+        samples = _join([{"samples": batch[self._port.name]} for _, batch in drawn])["samples"]
+        if self._format == _SHEET:
+            from serving import pictures
+
+            return pictures.to_png(self._kind.sheet(samples, self._port.meta), texts)
+        whole = samples if self._kind.all_formats()[self._format].several else samples[0]
+        return self._kind.encode(whole, self._format, self._port.meta, texts)
+
+    def _write_each(self, drawn: list[tuple[range, dict[str, np.ndarray]]]) -> str:
+        folder = self._folder or Path()
+        folder.mkdir(parents=True, exist_ok=True)
+        port = self._bundle.inputs.classes
+        form = self._format if self._out is None else self._preferred()
+        for rows, batch in drawn:
+            labels = None if port is None else batch.get(port.name)
+            for at, (number, sample) in enumerate(zip(rows, batch[self._port.name], strict=True)):
+                facts: dict[str, object] = {} if labels is None else {"label": labels[at]}
+                if self._bundle.inputs.seeded:
+                    facts = {"seed": self._options.seed + number, **facts}
+                content = self._kind.encode(sample, form, self._port.meta, self._texts(**facts))
+                _write(folder / f"{self._name(number)}.{form}", content)
+        return f"{self._count} files in {folder}"
+
+    def _name(self, number: int) -> str:
+        """Returns a sample's file name without its ending: that of its input, else its seed."""
+        for source in self._given.sources:
+            if source.is_folder:
+                stems = {Path(name).stem for name in source.names}
+                name = source.names[number]
+                return Path(name).stem if len(stems) == len(source.names) else name
+        return f"seed{self._options.seed + number:06d}"
+
+
+def _join(batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Joins the arrays of batches by name.
+
+    Raises:
+        UsageError: samples of different shapes.
+    """
+    if len(batches) == 1:
+        return batches[0]
+    for name, first in batches[0].items():
+        for batch in batches:
+            if batch[name].shape[1:] != first.shape[1:]:
+                raise UsageError(
+                    "Samples of one file must have one shape; write one file each, with --each. "
+                    f"Received: {name} of {first.shape[1:]} and {batch[name].shape[1:]}"
+                )
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes a file; it is complete or remains what it was."""
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():  # a device or a pipe is written to, not replaced
+        path.write_bytes(content)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
