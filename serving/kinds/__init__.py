@@ -10,12 +10,16 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
+from collections.abc import Sequence
 from typing import Any
 
 from serving.errors import UsageError, short_repr
 from serving.kinds._kind import Format, Kind
 
-__all__ = ["Format", "Kind", "get", "names"]
+__all__ = ["Format", "Kind", "get", "names", "of_shape"]
+
+# Kinds that a shape alone may mean, the likeliest first; `array` takes every other shape.
+_BY_SHAPE = ("points", "series", "image", "video", "array")
 
 
 @functools.cache
@@ -37,6 +41,17 @@ def get(name: Any) -> Kind:
             f"`kind` must be one of {', '.join(names())}. Received: kind={short_repr(name)}"
         )
     return _load(name)
+
+
+def of_shape(shape: Sequence[int | None]) -> str:
+    """Returns the name of the likeliest kind of samples of a shape, without the batch."""
+    for name in _BY_SHAPE:
+        try:
+            get(name).check(shape)
+        except UsageError:
+            continue
+        return name
+    return _BY_SHAPE[-1]
 
 
 @functools.cache
