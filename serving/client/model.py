@@ -222,7 +222,7 @@ def from_tensors(
         fill = "given" if tensor.name != "latents" else "normal"
         found.append(Input(tensor.name, tensor.dtype, tensor.sizes(), fill=fill))
     ordered = sorted(outputs, key=lambda tensor: tensor.name != "samples")
-    results = [Port(x.name, x.dtype, x.sizes(), kinds.guess(x.shape[1:])) for x in ordered]
+    results = [Port(x.name, x.dtype, x.sizes(), _kind_of(x)) for x in ordered]
     limits = parameters.get("value_range")
     results[:1] = [
         dataclasses.replace(
@@ -242,3 +242,8 @@ def from_tensors(
         knows_fills=given is None or others <= set(given),
         ranks=ranks,
     )
+
+
+def _kind_of(tensor: Any) -> str:
+    """Returns the likeliest kind of a tensor of which only the shape is known."""
+    return kinds.of_shape([None if size < 0 else size for size in tensor.shape[1:]])
