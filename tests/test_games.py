@@ -1,5 +1,10 @@
 """Games: one of a user's own, fields and outputs by name, lists of logits, auxiliary tasks."""
 
+import os
+import subprocess
+import sys
+import textwrap
+
 import keras
 import numpy as np
 import pytest
@@ -331,3 +336,50 @@ def test_a_term_keeps_arrays_of_any_type(tmp_path, interval):
         assert state["signs"].dtype == np.int64
         assert state["signs"].tolist() == [(logits > 0).sum(), (logits <= 0).sum()]
         np.testing.assert_allclose(state["last"], logits[-4:], rtol=1e-5)
+
+
+# ------------------------------------------------------------------------ two devices
+
+
+@pytest.mark.slow
+def test_two_devices_train_auxiliary_classifiers_and_games_of_ones_own():
+    """In a process of its own, as devices are chosen before anything else."""
+    program = """
+        import keras, numpy as np, replicas, tensorflow as tf
+        strategy = replicas.two_devices()
+        import keras_gan, test_games
+
+        def make(cls):
+            keras.utils.set_random_seed(3)
+            terms = ["auxiliary_classifier", "r1"]
+            gan = cls(*test_games.class_networks(), terms=terms, num_classes=3)
+            return test_games.sgd(gan, 0.05)
+
+        def fit(game, *data):
+            stream = tf.data.Dataset.from_tensors(data).repeat()
+            game.fit(stream, steps_per_epoch=3, verbose=0)
+
+        points, labels = test_games.POINTS[:8], test_games.LABELS[:8]
+        with replicas.as_two():
+            one = make(replicas.OnOneDevice)
+            before = replicas.state(one)
+            fit(one, points, labels)
+        with strategy.scope():
+            two = make(keras_gan.GAN)
+        fit(two, points, labels)
+        replicas.assert_moved(before, replicas.state(one), "weights")
+        replicas.assert_equal(replicas.state(one), replicas.state(two), "states")
+        with strategy.scope():
+            own = test_games.own_game()
+        fit(own, points)
+        print(own.count("iteration"), own.count("examples_seen"))
+        """
+    here = os.path.dirname(__file__)
+    path = os.pathsep.join([here, os.path.dirname(here), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert done.stdout == "3 24\n", done.stderr[-3000:]

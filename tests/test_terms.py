@@ -144,9 +144,7 @@ def state_of(name):
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("slope", [1.0, 0.0], ids=["linear", "constant"])
-def test_values_on_linear_networks_and_finite_gradients_where_the_discriminator_is_flat(
-    name, slope
-):
+def test_values_on_linear_networks_and_finite_gradients_of_a_flat_discriminator(name, slope):
     term, state = state_of(name)
     rng = np.random.default_rng(11)
     weight, kernel = slope * rng.normal(size=24), rng.normal(size=(3, 24))

@@ -75,7 +75,7 @@ def one_and_two(strategy, steps, optimizers=lambda: None, **arguments):
 
 
 @pytest.fixture(scope="module")
-def short_repr():
+def printed():
     """Output of one process with two devices; importing TensorFlow takes half of its time."""
     program = """
         strategy = replicas.two_devices()
@@ -89,8 +89,8 @@ def short_repr():
 
         @tf.function
         def noise():
-            real = tf.zeros((4, 3))
-            return strategy.run(lambda: gan.draw_latents(real, gan.random_seed("noise")))
+            seed = lambda: gan.random_seed("noise")
+            return strategy.run(lambda: gan.draw_latents(tf.zeros((4, 3)), seed()))
 
         a, b = strategy.experimental_local_results(noise())
         assert np.abs(a - b).min() > 0

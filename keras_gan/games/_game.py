@@ -296,7 +296,7 @@ class Game(_construction.Construction, keras.Model):
         """Returns two integers for stateless random operations.
 
         They are a function of the game's seed, the purpose, the replica, the iteration and an
-        index, so that there is no state to save.
+        index, so that no state needs saving.
 
         Args:
             purpose: any name; different purposes get different numbers.
@@ -459,7 +459,7 @@ class Game(_construction.Construction, keras.Model):
     def load_own_variables(self, store: Any) -> None:
         for i, state in enumerate(self.noise_states()):
             state.assign(store[f"noise_{i}"])
-        names = list(store.keys())  # of an HDF5 group, which is no dictionary
+        names = list(store.keys())  # of an HDF5 group, not of a dictionary
         super().load_own_variables({n: store[n] for n in names if not n.startswith("noise_")})
 
     def argument(self, name: str) -> Any:

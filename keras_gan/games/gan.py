@@ -75,7 +75,7 @@ class GAN(Game):
         latent_dim: length of the latents; needed only for a subclassed generator, from whose
             inputs it cannot be read.
         seed: seed of all noise in training. Noise is a function of the seed, the replica and the
-            step, so that there is no state to save.
+            step, so that no state needs saving.
         **kwargs: `name`, `dtype` and other arguments of `keras.Model`.
 
     Raises:
@@ -195,8 +195,9 @@ class GAN(Game):
             loss = ops.mean(values)
             objective = loss + self.sum_of_terms(context)
         self.minimize("discriminator", objective, tape)
-        for weight in self.discriminator.trainable_variables if self.constraint else ():
-            weight.assign(self.constraint(weight))
+        if self.constraint is not None:
+            for weight in self.discriminator.trainable_variables:
+                weight.assign(self.constraint(weight))
 
         # An adaptive augmentation follows the discriminator's margins on real samples.
         margins = losses.margins(self.adversarial_loss, real_logits, fake_logits)
@@ -218,9 +219,8 @@ class GAN(Game):
     def evaluation(self, batch: dict[str, Any]) -> None:
         """Updates the metrics with the averaged generator, both networks in inference mode."""
         loss, real = self.adversarial_loss, self.packing.whole(batch["samples"])
-        latents = self.draw_latents(
-            real, self.random_seed("evaluation", self.evaluation_step.value)
-        )
+        seed = self.random_seed("evaluation", self.evaluation_step.value)
+        latents = self.draw_latents(real, seed)
         fake = self.average("generator")(batch | {"latents": latents}, training=False)["samples"]
         real_logits, fake_logits = self.logits(real, batch), self.logits(fake, batch)
         d_loss = ops.mean(losses.values(loss.discriminator, real_logits, fake_logits))

@@ -249,7 +249,7 @@ def check_outputs(term: Term, game: GameSpec) -> None:
             if output not in given:
                 raise UsageError(
                     f"The term {name!r} reads the output {output!r} of the {network}. "
-                    f"Received: a {network} with the outputs {', '.join(given) or 'of no name'}"
+                    f"Received: a {network} with the outputs {', '.join(given) or '(none)'}"
                 )
 
 
