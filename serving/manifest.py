@@ -12,11 +12,12 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from serving import kinds
 from serving.errors import UsageError
 
 FILE_NAME = "manifest.json"
 SCHEMA_VERSION = 1
-KINDS = {"image": 3, "points": 1, "audio": 2, "series": 2, "video": 4, "array": None}  # ranks
+KINDS = {name: len(kinds.get(name).axes) or None for name in kinds.names()}  # ranks
 MODEL, DATA = "model.onnx", "model.onnx.data"  # DATA holds the weights of a model beyond 2 GB
 PRECISIONS = {"float32": MODEL, "float16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 SEEDS = "threefry2x32-20/box-muller/1"

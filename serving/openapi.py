@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import inspect
 import json
 from typing import Any
 
@@ -127,7 +128,7 @@ def document(app: Any) -> dict[str, Any]:
     named = _PARAMETERS | {"name": _name(app)}
     for route in app.routes:
         plain = route.path.replace("/versions/{version}", "")
-        summary, content = _ABOUT[plain]
+        summary, content = _ABOUT.get(plain) or (_summary(route.handle), _OBJECT)
         parameters = [
             {"name": name, "in": "path", "required": True, "schema": schema}
             for name, schema in named.items()
@@ -167,6 +168,11 @@ def document(app: Any) -> dict[str, Any]:
             "schemas": {"Error": _ERROR},
         },
     }
+
+
+def _summary(handle: Any) -> str:
+    """Returns the first line of a handler's docstring, for a path of another protocol."""
+    return (inspect.getdoc(handle) or "").split("\n")[0].rstrip(".")
 
 
 def _name(app: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from keras_gan import UsageError, imports
+from keras_gan import UsageError, imports, recipe
 
 PAGE = (pathlib.Path(__file__).parents[1] / "docs/your-own-game.md").read_text("utf-8")
 
@@ -48,11 +48,11 @@ def folder(tmp_path_factory):
     """A folder in which the whole page has been followed."""
     folder = tmp_path_factory.mktemp("own_game")
     game, program = blocks("python")
-    (recipe,) = blocks("yaml")
+    (text,) = blocks("yaml")
     (commands,) = blocks("bash")
     assert len(game.splitlines()) < 40
     (folder / "my_game.py").write_text(game)
-    (folder / "my_recipe.yaml").write_text(recipe)
+    (folder / "my_recipe.yaml").write_text(text)
     for command in commands.splitlines():
         done = run(command, folder)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"

@@ -30,7 +30,10 @@ NewVersion = Annotated[
     typer.Option(help="next, or a number: add a version to the folder --to, and link latest."),
 ]
 Layout = Annotated[str, typer.Option(help="bundle, or triton: a model repository for Triton.")]
-Formats = Annotated[list[str], typer.Option("--format", help="litert: write model.tflite as well.")]
+Formats = Annotated[
+    list[str],
+    typer.Option("--format", help=f"Write as well: {', '.join(export.formats.names())}."),
+]
 Precisions = Annotated[
     list[str],
     typer.Option(

@@ -240,3 +240,11 @@ def _from_bytes(port: str, text: Any) -> np.ndarray:
         raise UsageError(
             f"b64 of {port} must be base64 of its {dtype} bytes. Received: b64={short_repr(text)}"
         ) from error
+
+
+_MODELS = ("/v1/models/{name}", "/v1/models/{name}/versions/{version}")
+ROUTES = (
+    *(("tf_serving", "GET", path, status) for path in _MODELS),
+    *(("tf_serving", "GET", path + "/metadata", metadata) for path in _MODELS),
+    *(("predict", "POST", path + ":predict", predict) for path in _MODELS),
+)
