@@ -1,5 +1,6 @@
 """Export of generators to bundles: SavedModel and ONNX, checked against Keras."""
 
+from export import formats
 from export.bundle import Bundle, export_bundle
 from export.draft import Description
 from export.manifest import Manifest
@@ -14,6 +15,7 @@ __all__ = [
     "Report",
     "export_bundle",
     "export_triton",
+    "formats",
     "summarize_precisions",
     "verify_bundle",
 ]

@@ -12,6 +12,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 import onnx
 
+from export import formats as additional_formats
 from export.card import write_card
 from export.draft import Description, open_draft
 from export.draws import RANDOM
@@ -23,8 +24,6 @@ from export.png_chunks import provenance_chunks
 from export.precisions import parse_precisions, write_precisions
 from export.target import open_target, temporary_folder
 from export.tf_serving import write_configuration
-from export.to_litert import FILE_NAME as LITERT
-from export.to_litert import to_litert
 from export.to_onnx import OPSET, save_onnx, to_onnx
 from export.to_saved_model import to_saved_model
 from export.variables import preserved_state, randomized_batch_statistics
@@ -32,7 +31,6 @@ from export.verify import MAX_TOLERANCE, MEASURE, TOLERANCE, measure, worst_diff
 from keras_gan import UsageError
 from serving.manifest import MODEL
 
-FORMATS = {"litert"}  # beside SavedModel and ONNX, which every bundle has
 Progress = Callable[[str], None]  # called with a line of text before each step
 
 
@@ -63,8 +61,8 @@ class Options:
     precision: str | Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if unknown := sorted(set(self.formats) - FORMATS):
-            raise UsageError(f"formats must be of {sorted(FORMATS)}. Received: {unknown[0]!r}")
+        for name in self.formats:
+            additional_formats.get(name)
         parse_precisions(self.precision)
 
 
@@ -128,9 +126,10 @@ def _write(
     """Writes the bundle into a folder and verifies it there."""
     probe = write_models(network, folder, draft, options, progress)
     write_configuration(folder, draft.name)
-    if "litert" in options.formats:
-        progress("Writing the LiteRT model")
-        to_litert(network, folder / LITERT)
+    for name in options.formats:
+        progress(f"Writing the format {name}")
+        form = additional_formats.get(name)
+        form.write(network, folder / form.FILE_NAME)
 
     progress("Comparing with Keras")
     tolerance = {"tolerance": _tolerance(network, folder, draft)}

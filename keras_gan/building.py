@@ -92,18 +92,21 @@ def build(recipe: recipes.Recipe, spec: Spec) -> GAN:
         f"{player}_optimizer": recipes.make_optimizer(section, examples)
         for player, section in recipe.optimizers.items()
     }
+    if recipe.training.equilibrium and "discriminator" not in gan.networks:
+        raise UsageError(
+            "training.equilibrium needs a game with a network named 'discriminator'. "
+            f"Received: game.name={recipe.game.name!r} with {', '.join(gan.networks)}"
+        )
     gan.compile(**optimizers, jit_compile=recipe.training.jit_compile)
     return gan
 
 
 def _build_network(recipe: recipes.Recipe, name: str, spec: Spec) -> keras.Model:
-    section = recipe.networks[name]
-    if name == "discriminator":
-        pac = recipe.game.options.get("pac", 1)
-        spec = spec.packed(max(1, pac))  # the game itself refuses a pac below 1
+    section, game = recipe.networks[name], recipes.game_classes()[recipe.game.name]
+    spec = game.network_spec(name, spec, recipe.game.options)
     conditional = "labels" in section.condition
     return architectures.build_network(
-        name, section.architecture, spec, conditional, **section.options
+        game.network_role(name), section.architecture, spec, conditional, **section.options
     )
 
 

@@ -17,14 +17,15 @@ import tensorflow as tf
 
 from keras_gan.errors import UsageError
 from keras_gan.files import replace, temporary_file, write_errors
-from keras_gan.games.gan import GAN
+from keras_gan.games import Game
+from keras_gan.optimizers import optimizers_of
 
 
 class DamagedError(UsageError):
     """A checkpoint that cannot be read; an earlier one may be whole."""
 
 
-def load_game(path: pathlib.Path, into: GAN | None = None) -> GAN:
+def load_game(path: pathlib.Path, into: Game | None = None) -> Game:
     """Loads the game of a `.keras` file.
 
     Args:
@@ -47,12 +48,12 @@ def load_game(path: pathlib.Path, into: GAN | None = None) -> GAN:
     except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())[:200]
         raise DamagedError(f"The checkpoint {path} cannot be read: {reason}") from None
-    if not isinstance(gan, GAN):
-        raise UsageError(f"A checkpoint must hold a GAN. Received: {path}, {type(gan).__name__}")
+    if not isinstance(gan, Game):
+        raise UsageError(f"A checkpoint must hold a game. Received: {path}, {type(gan).__name__}")
     return gan
 
 
-def _load_weights(gan: GAN, path: pathlib.Path) -> None:
+def _load_weights(gan: Game, path: pathlib.Path) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # Keras warns of weights that it leaves out
@@ -72,14 +73,10 @@ class FiniteWeights:
         gan: a compiled game.
     """
 
-    def __init__(self, gan: GAN):
-        owners = {
-            "the generator": gan.generator,
-            "the discriminator": gan.discriminator,
-            "the averaged generator": gan.average_generator,
-            "the generator's optimizer": gan.generator_optimizer,
-            "the discriminator's optimizer": gan.discriminator_optimizer,
-        }
+    def __init__(self, gan: Game):
+        owners: dict[str, Any] = {f"the {name}": of.model for name, of in gan.networks.items()}
+        owners |= {f"the averaged {name}": gan.average(name).model for name in gan.averaged}
+        owners |= {f"the {name}'s optimizer": of for name, of in optimizers_of(gan).items()}
         self._named = [
             (f"{variable.path} of {owner}", variable)
             for owner, of in owners.items()
@@ -106,7 +103,7 @@ class FiniteWeights:
         return f"{self._named[int(np.argmin(finite))][0]} is not finite"
 
 
-def check_finite(gan: GAN) -> None:
+def check_finite(gan: Game) -> None:
     """Raises a UsageError if a weight of the game is not finite."""
     broken = FiniteWeights(gan)()
     if broken:

@@ -8,7 +8,8 @@ import math
 import keras
 import tensorflow as tf
 
-from keras_gan.games.gan import GAN
+from keras_gan.games import Game
+from keras_gan.optimizers import optimizers_of
 
 # Bytes of TensorFlow, Keras and the data pipeline: the measured peak of a process with small
 # networks.
@@ -20,7 +21,7 @@ _BASE = 770 * 2**20
 _PASSES, _PASSES_WITH_TERMS = 1, 2
 
 
-def estimate(gan: GAN, batch_size: int) -> list[str]:
+def estimate(gan: Game, batch_size: int) -> list[str]:
     """Estimates the memory of the weights, of a batch, and of the whole process.
 
     Args:
@@ -31,13 +32,17 @@ def estimate(gan: GAN, batch_size: int) -> list[str]:
         One line of text for each of the three, in MiB.
     """
     weights = sum(_bytes(v) for v in gan.variables)
-    optimizers = gan.generator_optimizer, gan.discriminator_optimizer
+    optimizers = optimizers_of(gan).values()
     moments = sum(_bytes(v) for optimizer in optimizers for v in optimizer.variables)
-    share = batch_size // gan.discriminator_steps
-    passes = 2 * (_PASSES_WITH_TERMS if gan.terms else _PASSES)  # real and generated
     # A discriminator with packing computes one set of activations for each pack of samples.
-    discriminator = passes * _activations(gan.discriminator) / gan.packing.size
-    activations = share * (_PASSES * _activations(gan.generator) + discriminator)
+    packs = batch_size / gan.data_spec.multiple
+    passes = 2 * (_PASSES_WITH_TERMS if gan.terms else _PASSES)  # real and generated
+    activations = 0.0
+    for name, network in gan.networks.items():
+        if name == gan.sampled:
+            activations += packs * gan.packing.size * _PASSES * _activations(network.model)
+        else:
+            activations += packs * passes * _activations(network.model)
     total = _BASE + weights + moments + activations
     return [
         f"memory of weights, average and moments: {_mib(weights + moments)}",

@@ -224,7 +224,7 @@ class Lowered(keras.optimizers.schedules.LearningRateSchedule):
 
 def optimizers_of(gan: Any) -> dict[str, Any]:
     """Returns a compiled game's optimizers by the names of their players."""
-    return {role: getattr(gan, f"{role}_optimizer") for role in ("generator", "discriminator")}
+    return {player: getattr(gan, f"{player}_optimizer") for player in gan.players}
 
 
 def learning_rate(optimizer: Any) -> Any:

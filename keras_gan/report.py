@@ -72,9 +72,10 @@ def write(run: Run) -> pathlib.Path:
     summary = "No tick has ended yet."
     if rows:
         last = rows[-1]
+        losses = ", ".join(f"{name} {last[name]:.3f}" for name in _losses([last]))
         summary = (
             f"{last['examples_seen']:,.0f} examples in {last['seconds'] / 60:.1f} minutes: "
-            f"d_loss {last['d_loss']:.3f}, g_loss {last['g_loss']:.3f}."
+            f"{losses}."
         )
         summary += "".join(f" {line}." for line in best_and_last(run, rows))
     ending = run.ending
@@ -110,6 +111,12 @@ def best_and_last(run: Run, rows: list[dict[str, float]]) -> list[str]:
     return lines
 
 
+def _losses(rows: list[dict[str, float]]) -> list[str]:
+    """Returns the names of the losses that a game tracks."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [n for n in names if n.endswith("loss") and not n.startswith("val_")]
+
+
 def _previews(run: Run) -> str:
     names = sorted(path.name for path in run.samples.glob("examples-*.png"))
     if not names:
@@ -129,7 +136,9 @@ def _curves(rows: list[dict[str, float]]) -> str:
         return "<p>None yet.</p>"
     import matplotlib.figure  # slow to import, and needed here only
 
-    panels = (*_PANELS, *_metric_panels(), *_LAST_PANELS)
+    (losses, columns), *others = _PANELS
+    columns = tuple(dict.fromkeys((*columns, *_losses(rows))))
+    panels = ((losses, columns), *others, *_metric_panels(), *_LAST_PANELS)
     known = {name for _, names in panels for name in names}
     known |= {"examples_seen", "iteration", "seconds", "val_real_accuracy", "val_fake_accuracy"}
     known |= {"roll_backs"}

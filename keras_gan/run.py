@@ -4,6 +4,7 @@
 recipe.yaml        the resolved recipe
 environment.json   versions, machine and device
 data.json          spec, counts and a digest of the data
+imports.json       modules of --import, with their paths and digests; absent without any
 metrics.csv        one row for each tick
 samples/           previews of fixed seeds
 checkpoints/       examples-NNNNNNNNN.keras: networks, optimizers, average, counters, and a digest
@@ -34,6 +35,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from keras_gan import imports
 from keras_gan import recipe as recipes
 from keras_gan.checkpoints import DamagedError, check_finite, load_game, save_atomically
 from keras_gan.datasets import Source
@@ -47,7 +49,7 @@ _CHECKPOINT = re.compile(r"examples-(\d+)\.keras$")
 # Everything that a run folder may hold. A folder with anything else is never deleted.
 _CONTENT = {"recipe.yaml", "environment.json", "data.json", "metrics.csv", "samples"}
 _CONTENT |= {"checkpoints", "best", "report.html", "tensorboard", "bundle", "samples.png"}
-_CONTENT |= {"ending.json", "evaluation.json"}
+_CONTENT |= {"ending.json", "evaluation.json", "imports.json"}
 
 
 class Run:
@@ -93,6 +95,7 @@ class Run:
                 new.recipe = recipe
                 new._write_json("environment.json", describe_environment())
                 new._write_json("data.json", data)
+                new.record_imports()
                 if run.path.exists() and any(run.path.iterdir()):
                     shutil.rmtree(run.path)
                 os.replace(new.path, run.path)
@@ -103,12 +106,23 @@ class Run:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Run:
-        """Opens an existing folder."""
+        """Opens an existing folder, and imports the modules that it was trained with."""
         run = cls(path)
         if not run._recipe.is_file():
             state = "which has no recipe.yaml" if run.path.exists() else "which does not exist"
             raise UsageError(f"A run folder must hold a recipe.yaml. Received: {run.path}, {state}")
+        if run._imports.is_file():
+            imports.reload(_read_json(run._imports).get("modules", []), str(run.path))
         return run
+
+    @property
+    def _imports(self) -> pathlib.Path:
+        return self.path / "imports.json"
+
+    def record_imports(self) -> None:
+        """Records the modules that `keras_gan.imports` has loaded in this process."""
+        if loaded := imports.describe():
+            self._write_json("imports.json", {"modules": loaded})
 
     @property
     def _recipe(self) -> pathlib.Path:

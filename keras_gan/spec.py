@@ -230,7 +230,7 @@ class Spec:
     def packed(self, count: int) -> Spec:
         """Returns the input spec of a discriminator that judges `count` samples together.
 
-        The samples of a pack (`pac` of `GAN`) are concatenated along the last axis.
+        The samples of a pack are concatenated along the last axis.
         """
         if count == 1:
             return self

@@ -117,6 +117,7 @@ def resume(
             if overridden and opened.has_checkpoint:  # the recipe and the checkpoints change
                 opened.save(gan, keep=1)  # the older ones are of the previous game
             opened.recipe = after
+            opened.record_imports()
         target = opened if team.chief else workers.NullRun(rows)
         return Fitting(gan, after, source, held_out, target, team).fit(tensorboard)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import inspect
 import json
 from typing import Any
 
@@ -89,7 +90,7 @@ def document(app: Any) -> dict[str, Any]:
     named = _PARAMETERS | {"name": _name(app)}
     for route in app.routes:
         plain = route.path.replace("/versions/{version}", "")
-        summary, content = _ABOUT[plain]
+        summary, content = _ABOUT.get(plain) or (_summary(route.handle), _OBJECT)
         content = content or _sample_types(app)
         parameters = [
             {"name": name, "in": "path", "required": True, "schema": schema}
@@ -127,6 +128,11 @@ def document(app: Any) -> dict[str, Any]:
             "schemas": {"Error": _ERROR},
         },
     }
+
+
+def _summary(handle: Any) -> str:
+    """Returns the first line of a handler's docstring, for a path of another protocol."""
+    return (inspect.getdoc(handle) or "").split("\n")[0].rstrip(".")
 
 
 def _name(app: Any) -> dict[str, Any]:

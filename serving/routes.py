@@ -6,9 +6,8 @@ import re
 from collections.abc import Callable, Container
 from typing import Any
 
-from serving import endpoints, files, generate, openapi
+from serving import endpoints, files, generate, openapi, protocols
 from serving.http_types import HTTPError, Request
-from serving.protocols import tf_serving, v2
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}"
 VERSION = r"[0-9]{1,18}"
@@ -39,7 +38,7 @@ class Route:
 
 
 def create_routes() -> list[Route]:
-    """Returns all routes."""
+    """Returns all routes: those of this server, then those of other servers' protocols."""
     found = [
         Route("generate", "GET POST", "/v1/generate", generate.start),
         Route("models", "GET", "/v1/models", endpoints.models),
@@ -50,24 +49,9 @@ def create_routes() -> list[Route]:
         Route("docs", "GET", "/docs", openapi.page_response, open=True),
         Route("page", "GET", "/", files.index, open=True),
         Route("page", "GET", "/page/{file}", files.file, open=True),
-        Route("v2", "GET", "/v2", v2.server),
-        Route("v2", "GET", "/v2/health/live", v2.live, open=True),
-        Route("v2", "GET", "/v2/health/ready", v2.ready, open=True),
-        Route("v2", "POST", "/v2/repository/index", v2.index),
     ]
-    for path in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
-        found += [
-            Route("v2", "GET", path, v2.model),
-            Route("v2", "GET", path + "/ready", v2.model_ready),
-            Route("v2", "GET", path + "/config", v2.model_config),
-            Route("infer", "POST", path + "/infer", v2.infer),
-        ]
-    for path in ("/v1/models/{name}", "/v1/models/{name}/versions/{version}"):
-        found += [
-            Route("tf_serving", "GET", path, tf_serving.status),
-            Route("tf_serving", "GET", path + "/metadata", tf_serving.metadata),
-            Route("predict", "POST", path + ":predict", tf_serving.predict),
-        ]
+    for module in protocols.modules():
+        found += [Route(*entry) for entry in module.ROUTES]
     return found
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import pathlib
+import re
 
 import keras
 import pytest
@@ -68,7 +69,7 @@ def test_diff_names_the_paths():
         ("game.loss=hing", "game.loss must name a loss. Received: 'hing'. Did you mean 'hinge'"),
         ("game.augment=diff", "game.augment must name an augmentation. Rec.* 'diff'. Did you mean"),
         ("game.augment={name: diff_augment, plicy: x}", "augment.plicy .* Did you mean 'policy'"),
-        ("game.augment={name: diff_augment, policy: colr}", "game.augment: policy .* 'color'"),
+        ("game.augment={name: diff_augment, policy: colr}", "game.augment: .policy. .* 'color'"),
         ("optimizers.generator.beta1=0", "optimizers.generator.beta1 .* Did you mean 'beta_1'"),
         ("optimizers.generator.name=adm", "optimizers.generator.name must be .* 'adm'. Did you"),
         ("optimizers.generator.learning_rate={name: cosin}", "generator.learning_rate must name a"),
@@ -78,7 +79,7 @@ def test_diff_names_the_paths():
         ("optimizers.generator.beta_2={name: linear}", "beta_2.start is missing from the recipe"),
         (
             "optimizers.generator.learning_rate={name: cosine, start: 1, examples: -5}",
-            "generator.learning_rate: examples must be above 0. Received: examples=-5",
+            "generator.learning_rate: .examples. must be above 0. Received: examples=-5",
         ),
         (
             "optimizers.generator.learning_rate={name: cosine, start: -1}",
@@ -105,7 +106,7 @@ def test_diff_names_the_paths():
         ("training.examples=null", "training.examples: .* valid integer"),
         ("training.precision=float16", "training.precision: .*'mixed_float16'.*'float16'"),
         ("game.discriminator_steps=3", "multiple of game.discriminator_steps=3:.*batch_size=64"),
-        ("game.pac=3", "game.discriminator_steps=1 times game.pac=3.*batch_size=64"),
+        ("game.pac=3", "multiple of game.pac=3: each device.*batch_size=64"),
         ("game.conditional=true", "game.conditional is not a key of the recipe. "),
         ("game.name=gun", "game.name must name a game. Received: 'gun'. Did you mean 'gan'"),
         ("game.seed=3", "game.seed is not a key of the recipe. "),
@@ -162,8 +163,9 @@ LABELS = [f"networks.{name}.condition=[labels]" for name in ("generator", "discr
 
 
 def test_packs_have_no_labels():
-    with pytest.raises(UsageError, match=r"game.pac must be 1. Received: game.pac=2"):
-        recipe.load("quickstart", [*LABELS, "game.pac=2"])
+    loaded = recipe.load("gaussians-8", [*LABELS, "game.pac=2"])
+    with pytest.raises(UsageError, match=r"must have pac=1. Received: pac=2, num_classes=3"):
+        train.build(loaded, keras_gan.Spec("points", (2,), num_classes=3))
 
 
 def test_labels_need_data_with_labels():
@@ -195,11 +197,10 @@ def test_the_games_constructor_is_the_section():
     tree = recipe.load("gaussians-8").model_dump()
     tree["game"] = {"name": "stubborn_game"}
     loaded = recipe.parse(tree)
-    assert loaded.game.model_dump() == {
-        "name": "stubborn_game",
-        "stubbornness": 0.5,
-        "loss": "hinge",
-    }
+    own = {"stubbornness": 0.5, "loss": "hinge"}
+    passed_on = recipe.load("gaussians-8").game.options.keys()
+    assert loaded.game.model_dump().items() >= own.items()
+    assert loaded.game.options.keys() == {*own, *passed_on}
     tree["game"]["stubbornness"] = {"name": "cosine", "start": 1.0}
     loaded = recipe.parse(tree)
     assert "game.stubbornness" in loaded.open_ended()
@@ -273,3 +274,17 @@ def test_the_augmentations_of_the_benchmark_of_few_images_exist(monkeypatch):
     assert found == {"none": None, "diff_augment": "diff_augment", "ada": "adaptive"}
     loaded = recipe.load("fashion-mnist-classes", [f"game.augment={small_data.ADA}"])
     assert loaded.game.augment == "adaptive"
+
+
+def test_packs_and_discriminator_steps_are_known_to_the_game_alone():
+    """Recipes, builders and the rest ask the class of the game."""
+    root = pathlib.Path(keras_gan.__file__).parent
+    naming = [p.name for p in root.rglob("*.py") if re.search(r"\bpac\b", p.read_text("utf-8"))]
+    assert naming == ["gan.py"]
+    for name in ("checking.py", "games.py", "signatures.py"):
+        assert "discriminator_steps" not in (root / "recipe" / name).read_text("utf-8")
+    assert keras_gan.GAN.batch_factors({"pac": 2}) == {"discriminator_steps": 1, "pac": 2}
+    spec = keras_gan.Spec("points", (2,))
+    assert keras_gan.GAN.network_spec("discriminator", spec, {"pac": 3}).shape == (6,)
+    assert keras_gan.GAN.network_spec("generator", spec, {"pac": 3}) == spec
+    assert keras_gan.Game.batch_factors({"pac": 2}) == {}

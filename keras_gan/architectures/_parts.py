@@ -229,6 +229,23 @@ def projection(
     return layers.Add(dtype="float32", name="logits_of_label")([logits, agreement])
 
 
+def outputs_with_classes(features, logits, spec: Spec, auxiliary_classes: bool) -> Any:
+    """Returns the logits; with auxiliary classes, `{logits, classes}`, from the same features.
+
+    Raises:
+        UsageError: data without classes.
+    """
+    if not auxiliary_classes:
+        return logits
+    if not spec.num_classes:
+        raise UsageError(
+            "`auxiliary_classes` needs data with labels. Received: auxiliary_classes=True, data "
+            "without classes"
+        )
+    classes = layers.Dense(spec.num_classes, dtype="float32", name="classes")(features)
+    return {"logits": logits, "classes": classes}
+
+
 # ------------------------------------------------------------------------ normalization
 
 

@@ -133,6 +133,7 @@ def discriminator(
     extra_halvings: int = 0,
     norm: str = "none",
     conditioning: str | None = None,
+    auxiliary_classes: bool = False,
 ) -> keras.Model:
     """Builds a discriminator from images in [-1, 1] [and labels] to logits `(batch, 1)`.
 
@@ -156,6 +157,8 @@ def discriminator(
             features and the label's embedding is added to the logit (Miyato and Koyama, 2018,
             https://arxiv.org/abs/1802.05637), or "concatenation", a learned channel of the class
             is appended to the image.
+        auxiliary_classes: if True, the outputs are `logits` and `classes`, logits over the
+            classes `(batch, num_classes)`, which the term `auxiliary_classifier` reads.
 
     Raises:
         UsageError: the height or width is not divisible, or an option is out of range.
@@ -175,7 +178,8 @@ def discriminator(
     logits = layers.Dense(1, dtype="float32", name="logits")(features)
     if conditional and conditioning == "projection":
         logits = _parts.projection(features, logits, labels, spec)
-    return keras.Model([samples, labels] if conditional else samples, logits, name="discriminator")
+    outputs = _parts.outputs_with_classes(features, logits, spec, auxiliary_classes)
+    return keras.Model([samples, labels] if conditional else samples, outputs, name="discriminator")
 
 
 def _downsample(x, widths: Sequence[int], extra_halvings: int, norm: str):

@@ -49,7 +49,10 @@ def generator(
 
 
 def discriminator(
-    spec: Spec, conditional: bool = False, widths: Sequence[int] = (128, 128, 128)
+    spec: Spec,
+    conditional: bool = False,
+    widths: Sequence[int] = (128, 128, 128),
+    auxiliary_classes: bool = False,
 ) -> keras.Model:
     """Builds a discriminator from samples [and labels `(batch,)`] to logits `(batch, 1)`.
 
@@ -57,6 +60,7 @@ def discriminator(
         spec: samples of any kind and shape.
         conditional: if True, takes labels, by projection as in `dcgan.discriminator`.
         widths: units of each hidden layer.
+        auxiliary_classes: if True, adds the output `classes`, as in `dcgan.discriminator`.
 
     Raises:
         UsageError: a width is below 1, or there are no hidden layers.
@@ -65,11 +69,11 @@ def discriminator(
     x = layers.Flatten(name="flatten")(samples)
     x = _hidden_layers(x, widths, lambda i: layers.LeakyReLU(0.2, name=f"activation_{i}"))
     logits = layers.Dense(1, dtype="float32", name="logits")(x)
-    if not conditional:
-        return keras.Model(samples, logits, name="discriminator")
-    labels = _parts.labels_input()
-    logits = _parts.projection(x, logits, labels, spec)
-    return keras.Model([samples, labels], logits, name="discriminator")
+    labels = _parts.labels_input() if conditional else None
+    if conditional:
+        logits = _parts.projection(x, logits, labels, spec)
+    outputs = _parts.outputs_with_classes(x, logits, spec, auxiliary_classes)
+    return keras.Model([samples, labels] if conditional else samples, outputs, name="discriminator")
 
 
 def _hidden_layers(x, widths: Sequence[int], activation):

@@ -162,8 +162,9 @@ class CollapseGuard(keras.callbacks.Callback):
         fallen = self._best >= self.diversity and share < self._best / 2
         never = self._best < self.diversity and step >= self.warm_up
         self._low = self._low + 1 if share < self.diversity and (fallen or never) else 0
-        accuracy = min(measured["real_accuracy"], measured["fake_accuracy"])
-        won = accuracy >= 0.999 and 0 <= measured["d_loss"] < 0.01
+        # Games without these metrics cannot be won outright.
+        accuracy = min(measured.get("real_accuracy", 0.0), measured.get("fake_accuracy", 0.0))
+        won = accuracy >= 0.999 and 0 <= measured.get("d_loss", math.inf) < 0.01
         self._won = self._won + 1 if won else 0
         if self._low >= self.patience:
             return (
@@ -237,7 +238,8 @@ def _check_arguments(
 
 def loss_not_finite(logs: Mapping[str, float]) -> str | None:
     """Returns the problem if a loss of an epoch is not finite; one such step is enough."""
-    for name in ("d_loss", "g_loss"):
-        if not math.isfinite(logs[name]):
-            return f"a loss is not finite ({name}={float(logs[name])})"
+    for name, value in logs.items():
+        is_loss = name.endswith("loss") and not name.startswith("val_")
+        if is_loss and not math.isfinite(value):
+            return f"a loss is not finite ({name}={float(value)})"
     return None

@@ -97,12 +97,15 @@ class Evaluation(keras.callbacks.Callback):
     def _evaluate(self) -> dict[str, float]:
         gan: Any = self.model
         results = self.compare(gan.generate(self.seeds, labels=self.labels, batch_size=250))
+        if not gan.has_evaluation:
+            return results
         whole = max(1, self.judged // self.batch_size) * self.batch_size  # for the replicas
         held_out, labels = self.held_out[:whole], self.labels
         labels = labels if labels is None else labels[:whole]
         measured = gan.evaluate(
             held_out, labels, batch_size=self.batch_size, verbose=0, return_dict=True
         )
-        for name in ("d_loss", "real_accuracy", "fake_accuracy"):
+        kept = [n for n in ("d_loss", "real_accuracy", "fake_accuracy") if n in measured]
+        for name in kept or measured:
             results[f"val_{name}"] = float(measured[name])
         return results

@@ -62,7 +62,8 @@ class Progress(keras.callbacks.Callback):
         if self.minutes:
             left = min(left, 60 * self.minutes - (now - self._start))
         minutes, seconds = divmod(round(max(left, 0)), 60)
-        losses = "  ".join(f"{n} {float(logs[n]):.3f}" for n in _SHOWN if n in logs)
+        shown = [name for name in _SHOWN if name in logs] or list(logs)[: len(_SHOWN)]
+        losses = "  ".join(f"{name} {float(logs[name]):.3f}" for name in shown)
         return (
             f"{seen:,} of {self.examples:,} examples  {speed:,.0f} examples/s  "
             f"{minutes}:{seconds:02d} left  {losses}"

@@ -31,8 +31,8 @@ class GameState:
 def variables_of(gan: Any) -> list[Any]:
     """Returns all variables that a training depends on, without the metrics of an epoch."""
     means = {id(variable) for metric in gan.metrics for variable in metric.variables}
-    found = [*gan.variables, *gan.generator_optimizer.variables, *gan.noise_states()]
-    found += gan.discriminator_optimizer.variables
+    found = [*gan.variables, *gan.noise_states()]
+    found += [variable for of in optimizers_of(gan).values() for variable in of.variables]
     return list(
         {id(variable): variable for variable in found if id(variable) not in means}.values()
     )

@@ -8,6 +8,8 @@ import rich.console
 import rich.table
 import typer
 
+from keras_gan import imports
+
 app = typer.Typer(
     name="keras-gan",
     help="Train GANs, export them, and generate samples.",
@@ -25,10 +27,23 @@ Minutes = Annotated[float | None, typer.Option(help="Time limit of the training,
 SkipCorrupt = Annotated[
     bool, typer.Option("--skip-corrupt", help="Count and skip files that cannot be read.")
 ]
+Imports = Annotated[
+    list[str],
+    typer.Option(
+        "--import",
+        help="A .py file or a module of your own to import first, such as one with a game.",
+        callback=lambda names: _import(names),
+    ),
+]
 Checkpoint = Annotated[str, typer.Option(help="last, best, or a .keras file.")]
 Live = Annotated[
     bool, typer.Option("--live", help="Use the live generator instead of the averaged one.")
 ]
+
+
+def _import(names: list[str]) -> list[str]:
+    imports.load(names)
+    return names
 
 
 def print_line(line: str) -> None:

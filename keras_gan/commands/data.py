@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import inspect
 import pathlib
 from typing import Annotated
 
 import typer
 
-from keras_gan import architectures, augment, constraints, datasets, losses, schedules, terms
+from keras_gan import (
+    architectures,
+    augment,
+    constraints,
+    datasets,
+    losses,
+    metrics,
+    schedules,
+    terms,
+)
 from keras_gan import recipe as recipes
-from keras_gan.commands._app import Settings, SkipCorrupt, app, out, print_line
+from keras_gan.commands._app import Imports, Settings, SkipCorrupt, app, out, print_line
+from serving import kinds
 
 
 @app.command("list")
-def list_all() -> None:
+def list_all(imports: Imports = []) -> None:  # noqa: B006 - typer does not change it
     """List the names that a recipe can use: losses, terms, data sets and more."""
     parts = (
         ("Recipes", recipes.names()),
+        ("Games", {n: _first_line(game) for n, game in recipes.game_classes().items()}),
         ("Architectures", architectures.names()),
         ("Losses", losses.names()),
         ("Terms", terms.names()),
@@ -24,12 +36,18 @@ def list_all() -> None:
         ("Constraints", constraints.names()),
         ("Schedules", schedules.names()),
         ("Data sets", datasets.names()),
+        ("Metrics", metrics.names()),
+        ("Kinds", {name: _first_line(type(kinds.get(name))) for name in kinds.names()}),
     )
     width = 2 + max(len(name) for _, names in parts for name in names)
     for title, names in parts:
         out.print(title, style="bold")
         for name, line in names.items():
             print_line(f"  {name:<{width}}{line}")
+
+
+def _first_line(cls: type) -> str:
+    return (inspect.getdoc(cls) or "").split("\n")[0]
 
 
 @app.command("prepare")

@@ -10,7 +10,16 @@ import typer
 
 from keras_gan import metrics
 from keras_gan import recipe as recipes
-from keras_gan.commands._app import Checkpoint, Live, Settings, app, out, print_line, table
+from keras_gan.commands._app import (
+    Checkpoint,
+    Imports,
+    Live,
+    Settings,
+    app,
+    out,
+    print_line,
+    table,
+)
 from keras_gan.errors import UsageError
 
 Source = Annotated[
@@ -74,6 +83,7 @@ def evaluate_command(
     cache: Cache = None,
     epochs: Annotated[int, typer.Option(help="Epochs of classification_accuracy.")] = 5,
     settings: Settings = [],  # noqa: B006 - typer reads the list and does not change it
+    imports: Imports = [],  # noqa: B006
 ) -> None:
     """Compare samples with data: distances, precision and recall, diversity, memorization."""
     if json is not None:

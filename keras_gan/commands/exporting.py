@@ -13,7 +13,7 @@ import typer
 import export
 from keras_gan import metrics
 from keras_gan import run as runs
-from keras_gan.commands._app import Checkpoint, Live, app, print_line
+from keras_gan.commands._app import Checkpoint, Imports, Live, app, print_line
 from keras_gan.errors import UsageError
 
 Version = int | Literal["next"]
@@ -30,7 +30,10 @@ NewVersion = Annotated[
     typer.Option(help="next, or a number: add a version to the folder --to, and link latest."),
 ]
 Layout = Annotated[str, typer.Option(help="bundle, or triton: a model repository for Triton.")]
-Formats = Annotated[list[str], typer.Option("--format", help="litert: write model.tflite as well.")]
+Formats = Annotated[
+    list[str],
+    typer.Option("--format", help=f"Write as well: {', '.join(export.formats.names())}."),
+]
 Precisions = Annotated[
     list[str],
     typer.Option(
@@ -61,6 +64,7 @@ def export_command(
     intended_use: Annotated[str | None, typer.Option(help="Intended use, for the card.")] = None,
     no_metadata: NoMetadata = False,
     check: Check = None,
+    imports: Imports = [],  # noqa: B006
 ) -> None:
     """Export the averaged generator of a run: SavedModel, ONNX, manifest, golden samples."""
     if (run is None) == (check is None):

@@ -11,7 +11,7 @@ import typer
 
 from keras_gan import memory, report, train, workers
 from keras_gan import recipe as recipes
-from keras_gan.commands._app import Minutes, Settings, SkipCorrupt, app, print_line
+from keras_gan.commands._app import Imports, Minutes, Settings, SkipCorrupt, app, print_line
 from keras_gan.errors import UsageError
 
 RecipeName = Annotated[str | None, typer.Argument(help="A preset, or a YAML file.")]
@@ -53,6 +53,7 @@ def train_command(
     tensorboard: Tensorboard = False,
     workers_: Workers = None,
     index: Index = None,
+    imports: Imports = [],  # noqa: B006
 ) -> None:
     """Train a recipe into a run folder, or resume one."""
     workers.configure(workers_, index)

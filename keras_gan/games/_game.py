@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -15,7 +14,7 @@ import tensorflow as tf
 from keras_gan import augment as augments
 from keras_gan import checks, optimizers, replicas, schedules, terms
 from keras_gan.errors import UsageError
-from keras_gan.games import _averaging, _noise, _states, _terms
+from keras_gan.games import _averaging, _construction, _noise, _states, _terms
 from keras_gan.games._augmentation import Augmentation
 from keras_gan.games._packing import Packing
 from keras_gan.games._sampling import Sampler
@@ -29,7 +28,7 @@ ops: Any = keras.ops
 _SHARED = ("terms", "augment", "ema_half_life", "ema_rampup", "num_classes", "latent_dim", "seed")
 
 
-class Game(keras.Model):
+class Game(_construction.Construction, keras.Model):
     """Base class of games, which are Keras models that `fit` trains on real samples.
 
     A subclass names its players and metrics, passes its networks on, and writes one training step
@@ -75,8 +74,8 @@ class Game(keras.Model):
         networks: Mapping[str, keras.Model],
         /,
         *,
-        terms: Any = (),
-        augment: Any = None,
+        terms: Iterable[str | dict | terms.Term] = (),
+        augment: str | dict | augments.Augment | Callable | None = None,
         packing: Packing | None = None,
         ema_half_life: float | schedules.Schedule = 10_000,
         ema_rampup: float = 0.05,
@@ -143,13 +142,16 @@ class Game(keras.Model):
         for role, network in self.networks.items():
             if role != self.sampled:
                 outputs[role] = network.describe(fields)
+        spec = terms.GameSpec(
+            tuple(self.players), self.networks, outputs, self.sample_shape, self.num_classes
+        )
+        # First, as a network that lacks an output of a term seems to lack an input for it.
+        for term in self.terms.values():
+            terms.check_outputs(term, spec)
         self.check_networks(outputs)
         for role, network in self.networks.items():
             if any(role in term.second_order for term in self.terms.values()):
                 checks.second_derivative(role, network.model)
-        spec = terms.GameSpec(
-            tuple(self.players), self.networks, outputs, self.sample_shape, self.num_classes
-        )
         for term in self.terms.values():
             terms.check(term, spec)
 
@@ -245,6 +247,11 @@ class Game(keras.Model):
             f"{type(self).__name__} has no evaluation: train it without validation_data. "
             "Received: a batch to evaluate"
         )
+
+    @property
+    def has_evaluation(self) -> bool:
+        """True if the game defines `evaluation`."""
+        return type(self).evaluation is not Game.evaluation
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Runs `step` on a batch, updates averages and counters, and returns the metrics."""
@@ -461,7 +468,7 @@ class Game(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
-        names = dict.fromkeys((*_own_arguments(type(self)), *_SHARED))
+        names = dict.fromkeys((*_construction.own_arguments(type(self), Game), *_SHARED))
         return {"name": self.name} | {name: serialize(self.argument(name)) for name in names}
 
     @classmethod
@@ -478,17 +485,6 @@ class Game(keras.Model):
     def compile_from_config(self, config: dict[str, Any]) -> None:
         # Optimizers are built by compile, so that their saved moments find their places.
         self.compile(**config)
-
-
-def _own_arguments(game: type[Game]) -> list[str]:
-    """Returns the names of the constructor's arguments that subclasses of `Game` define."""
-    classes = [cls for cls in game.__mro__[: game.__mro__.index(Game)] if "__init__" in vars(cls)]
-    parameters = [
-        parameter
-        for cls in classes
-        for parameter in list(inspect.signature(cls.__init__).parameters.values())[1:]
-    ]
-    return [each.name for each in parameters if each.kind != each.VAR_KEYWORD]
 
 
 class _Mean(keras.metrics.Mean):

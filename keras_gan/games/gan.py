@@ -14,6 +14,7 @@ from keras_gan.games import _checks, _step
 from keras_gan.games._game import Game
 from keras_gan.games._packing import Packing
 from keras_gan.networks import as_float32, stop_gradient, update_power_iteration
+from keras_gan.spec import Spec
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
 ops: Any = keras.ops
@@ -136,6 +137,15 @@ class GAN(Game):
 
     def check_networks(self, outputs: Mapping[str, Mapping[str, Any]]) -> None:
         _checks.pair(self.networks, outputs, self.packing, self.num_classes)
+
+    @classmethod
+    def network_spec(cls, name: str, spec: Spec, options: Mapping[str, Any]) -> Spec:
+        # The constructor refuses a size below 1.
+        return spec.packed(max(1, options.get("pac", 1))) if name == "discriminator" else spec
+
+    @classmethod
+    def batch_factors(cls, options: Mapping[str, Any]) -> dict[str, int]:
+        return {name: options.get(name, 1) for name in ("discriminator_steps", "pac")}
 
     @property
     def data_spec(self) -> checks.DataSpec:

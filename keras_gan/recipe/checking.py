@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,18 +61,24 @@ def _check_networks(given: dict[str, NetworkSection], game: type) -> dict[str, N
     for name in names:
         if name not in given:
             raise UsageError(f"networks.{name} is missing from the recipe")
-        _check_network(name, given[name])
+        _check_network(name, given[name], game)
     return {name: given[name] for name in names}
 
 
-def _check_network(name: str, section: NetworkSection) -> None:
+def _check_network(name: str, section: NetworkSection, game: Any) -> None:
     path, known = f"networks.{name}", architectures.names()
     if section.architecture not in known:
         raise UsageError(
             f"{path}.architecture must be one of {', '.join(known)}. "
             f"Received: {section.architecture!r}. {nearest(section.architecture, known)}"
         )
-    function = getattr(architectures.module(section.architecture), name)
+    role = game.network_role(name)
+    function = getattr(architectures.module(section.architecture), role, None)
+    if function is None:
+        raise UsageError(
+            f"{path}.architecture must have a function {role!r}. "
+            f"Received: {section.architecture!r}, which has none"
+        )
     check_options(function, section.options, path, skip=("spec", "conditional"))
 
 
@@ -102,28 +109,23 @@ def _check_lengths(recipe: Recipe) -> None:
 
 
 def check_batches(recipe: Recipe, replicas: int = 1) -> None:
-    """Checks that a batch divides into the parts of the replicas, steps and packs.
+    """Checks that a batch divides into the parts that the replicas and the game take of it.
 
     Args:
         recipe: a recipe.
         replicas: devices that share a batch.
 
     Raises:
-        UsageError: a batch that does not divide, or packs in a conditional game.
+        UsageError: a batch that does not divide.
     """
-    steps, pac = (recipe.game.options.get(name, 1) for name in ("discriminator_steps", "pac"))
+    game = game_classes()[recipe.game.name]
+    factors = {"the number of devices": replicas}
+    factors |= {f"game.{n}": of for n, of in game.batch_factors(recipe.game.options).items()}
     batch_size = recipe.training.batch_size
-    if pac > 1 and recipe.uses_labels:
-        raise UsageError(
-            "A pack of samples has no class: with labels in a network's condition, game.pac must "
-            f"be 1. Received: game.pac={pac}"
-        )
-    if min(steps, pac) < 1:
+    if min(factors.values()) < 1:
         return  # the game refuses it when it is built
-    if batch_size % (replicas * steps * pac):
-        parts = [f"the number of devices={replicas}"] if replicas > 1 else []
-        parts += [f"game.discriminator_steps={steps}"] if steps > 1 or replicas == 1 else []
-        parts += [f"game.pac={pac}"] if pac > 1 else []
+    if batch_size % math.prod(factors.values()):
+        parts = [f"{name}={factor}" for name, factor in factors.items() if factor > 1]
         raise UsageError(
             f"training.batch_size must be a multiple of {' times '.join(parts)}: each device and "
             f"step takes a part of the batch. Received: training.batch_size={batch_size}"

@@ -10,23 +10,17 @@ import keras
 
 from keras_gan import games
 from keras_gan.recipe.signatures import parameters_of
-from keras_gan.registry import classes, snake_case
+from keras_gan.registry import classes
 
 # Arguments of a game's constructor that other sections of the recipe or the data supply.
-SUPPLIED = ("seed", "latent_dim", "num_classes", "name")
+SUPPLIED = ("seed", "latent_dim", "num_classes", "name", "packing")
 
 
 def game_classes() -> dict[str, Any]:
     """Returns all games by name: those in `keras_gan.games`, and imported subclasses of them."""
     for module in pkgutil.iter_modules(games.__path__):
         importlib.import_module(f"{games.__name__}.{module.name}")
-    # The base class of all games is the topmost class that the package defines.
-    package = f"{games.__name__}."
-    base = next(cls for cls in reversed(games.GAN.__mro__) if cls.__module__.startswith(package))
-    found = classes(base)
-    if base is games.GAN:
-        found[snake_case(base.__name__)] = base
-    return dict(sorted(found.items()))
+    return dict(sorted(classes(games.Game).items()))
 
 
 def network_names(game: type) -> list[str]:

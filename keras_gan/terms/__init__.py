@@ -10,7 +10,15 @@ from __future__ import annotations
 
 from keras_gan.optimizers import rescaled
 from keras_gan.registry import find, registered
-from keras_gan.terms._term import GameSpec, SharedForward, StepContext, Term, check, name_of
+from keras_gan.terms._term import (
+    GameSpec,
+    SharedForward,
+    StepContext,
+    Term,
+    check,
+    check_outputs,
+    name_of,
+)
 from keras_gan.terms.auxiliary import AuxiliaryClassifier
 from keras_gan.terms.consistency import BalancedConsistency, Consistency, LatentConsistency
 from keras_gan.terms.features import FeatureMatching
@@ -47,6 +55,7 @@ __all__ = [
     "Term",
     "between",
     "check",
+    "check_outputs",
     "get",
     "name_of",
     "names",

@@ -230,11 +230,11 @@ def name_of(term: Term) -> str:
     return snake_case(type(term).__name__)
 
 
-def check(term: Term, game: GameSpec) -> None:
-    """Checks that a game has the players, outputs and labels that a term is for.
+def check_outputs(term: Term, game: GameSpec) -> None:
+    """Checks that a game has the players and outputs that a term is for.
 
     Raises:
-        UsageError: the first that is missing, or whatever the term itself cannot use.
+        UsageError: the first that is missing.
     """
     name = name_of(term)
     for player in term.players:
@@ -251,9 +251,17 @@ def check(term: Term, game: GameSpec) -> None:
                     f"The term {name!r} reads the output {output!r} of the {network}. "
                     f"Received: a {network} with the outputs {', '.join(given) or '(none)'}"
                 )
+
+
+def check(term: Term, game: GameSpec) -> None:
+    """Checks that a game has the labels that a term needs, and what the term itself checks.
+
+    Raises:
+        UsageError: labels that are missing, or whatever the term itself cannot use.
+    """
     if "labels" in term.fields and not game.num_classes:
         raise UsageError(
-            f"The term {name!r} needs labels; give num_classes. Received: num_classes=0"
+            f"The term {name_of(term)!r} needs labels; give num_classes. Received: num_classes=0"
         )
     term.check(game)
 

@@ -291,3 +291,11 @@ def _from_bytes(port: Input, text: Any) -> np.ndarray:
             f"b64 of {port.name} must be base64 of its {dtype.str} bytes. "
             f"Received: b64={short_repr(text)}"
         ) from error
+
+
+_MODELS = ("/v1/models/{name}", "/v1/models/{name}/versions/{version}")
+ROUTES = (
+    *(("tf_serving", "GET", path, status) for path in _MODELS),
+    *(("tf_serving", "GET", path + "/metadata", metadata) for path in _MODELS),
+    *(("predict", "POST", path + ":predict", predict) for path in _MODELS),
+)

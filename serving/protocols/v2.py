@@ -374,3 +374,16 @@ def _parameters(content: dict[str, Any]) -> dict[str, Any]:
 def _flag(parameters: dict[str, Any], name: str) -> bool | None:
     value = parameters.get(name)
     return None if value is None else check_boolean(name, value)
+
+
+_MODELS = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
+ROUTES = (
+    ("v2", "GET", "/v2", server),
+    ("v2", "GET", "/v2/health/live", live, True),
+    ("v2", "GET", "/v2/health/ready", ready, True),
+    ("v2", "POST", "/v2/repository/index", index),
+    *(("v2", "GET", path, model) for path in _MODELS),
+    *(("v2", "GET", path + "/ready", model_ready) for path in _MODELS),
+    *(("v2", "GET", path + "/config", model_config) for path in _MODELS),
+    *(("infer", "POST", path + "/infer", infer) for path in _MODELS),
+)

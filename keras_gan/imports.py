@@ -1,0 +1,157 @@
+"""Modules of a user's own that a command imports, such as a game: `--import my_game.py`.
+
+Importing a module defines its classes, so that recipes find them by name. Nothing is imported from
+the current folder unless it is named. A run folder records the modules of its training, and they
+are imported again when the run is opened.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import importlib.util
+import os
+import pathlib
+import sys
+from collections.abc import Iterable, Mapping
+from types import ModuleType
+from typing import Any
+
+from keras_gan.errors import UsageError
+from keras_gan.registry import nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class UserModule:
+    """An imported module.
+
+    Args:
+        name: name of the module.
+        path: absolute path of its file; empty for a module without one.
+        by_path: True if it is found by its path, False if by its name.
+        sha256: digest of its file.
+    """
+
+    name: str
+    path: str
+    by_path: bool
+    sha256: str
+
+
+_LOADED: dict[str, UserModule] = {}
+
+
+def load(names: Iterable[str]) -> None:
+    """Imports modules, each given as the path of a `.py` file or as the name of a module.
+
+    Raises:
+        UsageError: a module that does not exist, or that fails when it is imported.
+    """
+    for name in names:
+        by_path = name.endswith(".py") or os.sep in name
+        _load(os.path.abspath(os.path.expanduser(name)) if by_path else name, by_path)
+
+
+def describe() -> list[dict[str, Any]]:
+    """Returns the modules that have been loaded, as a run folder records them."""
+    return [dataclasses.asdict(module) for module in _LOADED.values()]
+
+
+def reload(recorded: Iterable[Mapping[str, Any]], owner: str) -> None:
+    """Imports the modules that a run folder records, if they are unchanged.
+
+    A module of the same name that has been loaded before takes the place of the recorded one.
+
+    Args:
+        recorded: what `describe` returned.
+        owner: the run folder, for errors.
+
+    Raises:
+        UsageError: a module that is missing or has changed since.
+    """
+    for entry in recorded:
+        module = UserModule(**entry)
+        if module.name in _LOADED:
+            continue
+        hint = f"restore it, or give --import {pathlib.Path(module.path).name} with its new place"
+        if module.by_path and not os.path.isfile(module.path):
+            raise UsageError(
+                f"{owner} was trained with --import {module.path}, which does not exist: {hint}"
+            )
+        if module.by_path and _digest(module.path) != module.sha256:
+            raise UsageError(
+                f"{owner} was trained with --import {module.path}, which has changed since "
+                "(its sha256 differs): restore it, or give --import to use it as it is now"
+            )
+        _load(module.path if module.by_path else module.name, module.by_path)
+        if _LOADED[module.name].sha256 != module.sha256:
+            raise UsageError(
+                f"{owner} was trained with --import {module.name}, which has changed since "
+                "(its sha256 differs): restore it, or give --import to use it as it is now"
+            )
+
+
+def _load(place: str, by_path: bool) -> None:
+    name = pathlib.Path(place).stem if by_path else place
+    module = _import_file(name, place) if by_path else _import_name(name)
+    path = os.path.abspath(module.__file__) if module.__file__ else ""
+    _LOADED[name] = UserModule(name, path, by_path, _digest(path) if path else "")
+
+
+def _import_file(name: str, path: str) -> ModuleType:
+    if not os.path.isfile(path):
+        near = [entry.name for entry in pathlib.Path(path).parent.glob("*.py")]
+        hint = f". {nearest(pathlib.Path(path).name, near)}" if near else ""
+        raise UsageError(f"--import must name a file. Received: {path}, which does not exist{hint}")
+    present = sys.modules.get(name)
+    if present is not None:
+        if os.path.abspath(getattr(present, "__file__", None) or "") == path:
+            return present
+        raise UsageError(
+            "--import needs a file whose name no other module has. "
+            f"Received: {path}, but a module {name!r} is imported"
+        )
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"--import must name a Python file. Received: {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # the user's code may raise anything
+        del sys.modules[name]
+        raise _failed(path, error) from error
+    return module
+
+
+def _import_name(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name not in (name, name.partition(".")[0]):
+            raise _failed(name, error) from error
+        raise UsageError(
+            "--import must name a .py file or an installed module. "
+            f"Received: {name!r}, which is not installed"
+        ) from None
+    except Exception as error:  # the user's code may raise anything
+        raise _failed(name, error) from error
+
+
+def _failed(place: str, error: Exception) -> UsageError:
+    traceback, line = error.__traceback__, getattr(error, "lineno", None)
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename == place:
+            line = traceback.tb_lineno
+        traceback = traceback.tb_next
+    where = f" in line {line}" if line else ""
+    reason = " ".join(str(error).split())
+    return UsageError(
+        f"--import must name a module that can be imported. Received: {place}, which fails{where}: "
+        f"{type(error).__name__}: {reason}"
+    )
+
+
+def _digest(path: str) -> str:
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
