@@ -293,9 +293,9 @@ def test_memorized_samples_are_detected_and_drawn(data_file, tmp_path):
     assert found["nearest_close"] == 1
     assert found["nearest_distance_real"] > 0
     drawn = np.asarray(PIL.Image.open(picture))
-    assert drawn.shape == (8 * 8, 6 * 12 + 2)
+    assert drawn.shape == (8 * (8 + 2) - 2, 6 * (12 + 2) - 2)  # lines of 2 pixels between them
     np.testing.assert_array_equal(drawn[:, :12], drawn[:, 14:26])  # each beside its original
-    assert (drawn[:, 26:38] != drawn[:, :12]).any()
+    assert (drawn[:, 28:40] != drawn[:, :12]).any()
     unseen = evaluate(source.arrays("held_out")[0], source, "pixels", metrics=["nearest"])
     assert unseen["nearest_ratio"] == 1
     assert unseen["nearest_close"] == pytest.approx(0.05, abs=0.01)

@@ -16,7 +16,7 @@ from keras_gan.recipe.sections import (
     OptimizerSection,
     Recipe,
 )
-from keras_gan.recipe.signatures import check_options, unknown_key, validate
+from keras_gan.recipe.signatures import check_options, parameters_of, unknown_key, validate
 from keras_gan.registry import nearest
 
 
@@ -72,7 +72,18 @@ def _check_network(name: str, section: NetworkSection) -> None:
             f"Received: {section.architecture!r}. {nearest(section.architecture, known)}"
         )
     function = getattr(architectures.module(section.architecture), name)
-    check_options(function, section.options, path, skip=("spec", "conditional"))
+    check_options(function, section.options, path, skip=architectures.SUPPLIED)
+    if section.fields and "conditions" not in parameters_of(function):
+        raise UsageError(
+            f"{path}.condition: the architecture {section.architecture!r} takes labels only; mlp "
+            f"takes any field of the data. Received: condition={section.condition}"
+        )
+    repeated = [name for name in section.condition if section.condition.count(name) > 1]
+    if repeated or "samples" in section.condition:
+        raise UsageError(
+            f"{path}.condition must name fields besides the samples, each once. "
+            f"Received: condition={section.condition}"
+        )
 
 
 def _check_game(section: GameSection, game: type) -> GameSection:
@@ -113,9 +124,9 @@ def check_batches(recipe: Recipe, replicas: int = 1) -> None:
     """
     steps, pac = (recipe.game.options.get(name, 1) for name in ("discriminator_steps", "pac"))
     batch_size = recipe.training.batch_size
-    if pac > 1 and recipe.uses_labels:
+    if pac > 1 and any(network.condition for network in recipe.networks.values()):
         raise UsageError(
-            "A pack of samples has no class: with labels in a network's condition, game.pac must "
+            "A pack of samples has no class: with fields in a network's condition, game.pac must "
             f"be 1. Received: game.pac={pac}"
         )
     if min(steps, pac) < 1:
