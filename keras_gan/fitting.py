@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import signal
+from typing import Any
 
 import keras
 import numpy as np
@@ -159,7 +160,8 @@ class Fitting:
         # The held-out examples in their order, again from the first if there are more seeds.
         rows = np.arange(section.count) % len(self.held_out.samples)
         given = {name: values[rows] for name, values in given.items()}
-        labels = None if self.held_out.labels is None else self.held_out.labels[rows]
+        labels: Any = self.held_out.labels
+        labels = None if labels is None else labels[rows]
         return callbacks.Preview(self.run.samples, seeds, labels, every, field, given)
 
     def _make_evaluation(self) -> callbacks.Evaluation:

@@ -59,17 +59,15 @@ def trained(request, tmp_path_factory):
     data = folder / "data.npz"
     if request.param == "table in a file":
         data = folder / "data.csv"
-        np.savetxt(
-            data, samples, fmt="%.9g", delimiter=",", header="age,height,weight", comments=""
-        )
+        lines = [",".join(f"{value:.9g}" for value in row) for row in samples]
+        data.write_text("\n".join(["age,height,weight", *lines]))
     else:
         np.savez(data, samples=samples)
         options = {"kind": kind, **options}
     sets = [part for key, value in options.items() for part in ("--set", f"data.{key}={value}")]
-    main(
-        ["train", str(folder / "my.yaml"), "--data", str(data), *sets, "--run", str(folder / "run")]
-    )
-    return folder / "run", kind, shape
+    run = folder / "run"
+    main(["train", str(folder / "my.yaml"), "--data", str(data), *sets, "--run", str(run)])
+    return run, kind, shape
 
 
 def test_the_samples_are_of_the_kind(trained):

@@ -167,7 +167,7 @@ class Source:
         """Returns stored values of a field as they are in a batch."""
         field = self.spec.fields[name]
         if holds_ids(field, stored):
-            return np.eye(field.shape[-1], dtype=field.dtype)[stored]
+            return np.eye(field.shape[-1] or 1, dtype=field.dtype)[stored]
         return _to_field(_on_cpu(stored), field, self.raw_ranges[name]).numpy()
 
     def to_uint8(self, sample: np.ndarray) -> np.ndarray:

@@ -46,8 +46,9 @@ class EvaluationSettings:
     """Settings of `evaluate`.
 
     Args:
-        metrics: names of the metrics; by default all that apply to the samples and the extractor
-            except `classification_accuracy`, which trains two classifiers.
+        metrics: names of the metrics; by default those of the samples' kind, or all that apply to
+            the samples and the extractor except `classification_accuracy`, which trains two
+            classifiers.
         split: real samples to compare with: `"held_out"`, `"train"`, or `"all"`.
         real_count: number of real samples; by default `count`, or all if there are fewer and no
             requested metric needs as many.
@@ -122,7 +123,7 @@ def evaluate(
             arrays, of which all samples are used. By default the data that the run or bundle was
             trained on.
         features: the extractor, see `open_features`. By default `"fashion_mnist"` for gray images
-            of 28x28, else `"pixels"` for samples of at most 4,096 values.
+            of 28x28, that of the samples' kind, else `"pixels"` for at most 4,096 values.
         count: number of generated samples, from 2: those of the seeds `seed` to
             `seed + count - 1`, or a fixed choice from files. By default 10,000, or as many as
             there are of both generated and real samples.
