@@ -134,11 +134,12 @@ def to_field(x: np.ndarray, name: str, options: FieldOptions, largest: int = 0) 
             f"`value_range` is for {', '.join(ranged)} only. Received: value_range={list(given)} "
             f"for {name} of kind {kind!r}"
         )
-    if value_range is not None and given is None and x.dtype.name not in modality.stored:
-        _check_normalized(x, modality.plural, value_range)
     if value_range is not None:
         meta["value_range"] = value_range
-    return Field(kind, shape, _batch_dtype(x.dtype, modality.dtypes_of(shape)), meta)
+    field = Field(kind, shape, _batch_dtype(x.dtype, modality.dtypes_of(shape)), meta)
+    if value_range is not None and given is None and x.dtype.name not in modality.stored:
+        _check_normalized(x, modality.plural, value_range)
+    return field
 
 
 def _is_whole(x: np.ndarray) -> bool:
