@@ -15,6 +15,7 @@ from keras_gan import latents
 from keras_gan.errors import UsageError
 from keras_gan.networks import Network, fields_of
 from keras_gan.schedules import bounds
+from serving.kinds.image import MODES
 
 _WRONG_SECOND_DERIVATIVE = (
     keras.layers.BatchNormalization,
@@ -193,8 +194,8 @@ class DataSpec:
 
     @property
     def image(self) -> bool:
-        """Whether samples are taken for images: of rank 3."""
-        return len(self.sample_shape) == 3
+        """Whether samples are taken for images: of rank 3, with 1, 3 or 4 channels."""
+        return len(self.sample_shape) == 3 and self.sample_shape[-1] in MODES
 
     def dividing(self, multiple: int, multiple_of: str) -> DataSpec:
         """Returns the same for batches that must divide by a number."""

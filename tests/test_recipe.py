@@ -114,7 +114,10 @@ def test_diff_names_the_paths():
         ("game.terms=r1", "game.terms must be a list. Received: 'r1'"),
         ("networks.generater={}", "networks.generater.architecture is missing"),
         ("networks.critic={architecture: dcgan}", "networks.critic is not a key .* Valid: "),
-        ("networks.generator.condition=[masks]", "networks.generator.condition.0: .*'labels'"),
+        (
+            "networks.generator.condition=[masks]",
+            "networks.generator.condition: .*labels only.*'masks'",
+        ),
         ("optimizers.critic={}", "optimizers.critic is not a key of the recipe. Valid: discr"),
         ("game.terms.0={name: path_length, dcay: 1}", "dcay .* Did you mean 'decay'"),
         ("optimizers.generator.lazy_interval=0", "lazy_interval: .* equal to 1. Received: 0"),

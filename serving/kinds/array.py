@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from serving import pictures
-from serving.kinds._kind import Kind, Meta
+from serving.kinds._kind import FLOATS, INTEGERS, Kind, Meta
 
 
 class Array(Kind):
@@ -16,6 +16,9 @@ class Array(Kind):
     def check(self, shape: Sequence[int | None], meta: Meta | None = None) -> None:
         if len(shape):
             super().check(shape, meta)
+
+    plural = "arrays"
+    dtypes = (*FLOATS, *INTEGERS, "uint8", "bool")
 
     def sheet(
         self, samples: np.ndarray, meta: Meta | None = None, columns: int | None = None

@@ -13,6 +13,7 @@ class Points(Kind):
 
     axes = ("features",)
     shown_as = "grid"
+    plural = "points"
 
     def sheet(
         self, samples: np.ndarray, meta: Meta | None = None, columns: int | None = None

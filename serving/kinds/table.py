@@ -15,6 +15,7 @@ class Table(Kind):
 
     axes = ("columns",)
     meta = ("columns",)
+    plural = "rows"
     formats = (dataclasses.replace(_tables.CSV, several=True),)  # one row each
 
     def sheet(
