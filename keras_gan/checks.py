@@ -175,7 +175,7 @@ def second_derivative(role: str, model: keras.Model) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class DataSpec:
-    """What a game needs of its data.
+    """Requirements of a game on its data.
 
     Args:
         sample_shape: shape of a sample.
@@ -193,7 +193,7 @@ class DataSpec:
 
     @property
     def image(self) -> bool:
-        """Whether samples are taken for images: of rank 3."""
+        """True for samples of rank 3, which are treated as images."""
         return len(self.sample_shape) == 3
 
     def dividing(self, multiple: int, multiple_of: str) -> DataSpec:

@@ -66,8 +66,7 @@ class Served:
             "latent_dim": bundle.latent_dim,
             "classes": {"count": bundle.num_classes, "names": bundle.class_names},
             "sha256": bundle.sha256,
-            # The first bundles had the British spelling.
-            "license": manifest.get("license", manifest.get("licence")),
+            "license": manifest.get("license"),
             "notice": manifest.get("notice"),
             "intended_use": manifest.get("intended_use"),
             "pictures": "grid" in self.formats,

@@ -205,7 +205,7 @@ def test_a_plot_shows_points_where_they_are():
 
 
 def best_of_three(*args, **kwargs):
-    """Gives the shortest of three times: the others measure what else the machine does."""
+    """Returns the shortest of three times: the others also measure the machine's other load."""
     times = []
     for _ in range(3):
         start = time.perf_counter()

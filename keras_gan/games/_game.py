@@ -452,7 +452,7 @@ class Game(keras.Model):
     def load_own_variables(self, store: Any) -> None:
         for i, state in enumerate(self.noise_states()):
             state.assign(store[f"noise_{i}"])
-        names = list(store.keys())  # of an HDF5 group, which is no dictionary
+        names = list(store.keys())  # of an HDF5 group, which is not a dictionary
         super().load_own_variables({n: store[n] for n in names if not n.startswith("noise_")})
 
     def argument(self, name: str) -> Any:

@@ -38,7 +38,7 @@ class Format:
 
 
 class Kind:
-    """What is to be known of one modality.
+    """Axes, checks, file formats and preview of one modality.
 
     Attributes:
         axes: names of the dimensions of one sample; empty if it may have any.
