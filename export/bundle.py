@@ -1,4 +1,4 @@
-"""Export of a generator to a bundle: written beside its place, verified, then moved there."""
+"""Export of a generator to a bundle: staged beside its path, verified, then moved there."""
 
 from __future__ import annotations
 

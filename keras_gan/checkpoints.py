@@ -66,7 +66,7 @@ def _load_weights(gan: GAN, path: pathlib.Path) -> None:
 
 
 class FiniteWeights:
-    """Finds the first weight of a game that is not finite.
+    """Search for the first weight of a game that is not finite.
 
     Args:
         gan: a compiled game.

@@ -19,7 +19,7 @@ _INTEGERS = ("int32", "int64")
 
 @dataclasses.dataclass(frozen=True)
 class Storage:
-    """How data sets store the values of one kind.
+    """Storage of the values of one kind in data sets.
 
     Args:
         plural: noun for several values of this kind.
@@ -111,7 +111,7 @@ class Field:
 
     @property
     def storage(self) -> Storage:
-        """How data sets store the field's values."""
+        """Storage of the field's values in data sets."""
         return storage_of(self.kind)
 
     @property

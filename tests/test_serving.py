@@ -438,7 +438,7 @@ def test_audio_is_sampled_to_arrays(tmp_path, capsys):
         serving.Bundle(path)
 
 
-def test_what_a_seed_does_not_say_is_refused_by_name(tmp_path):
+def test_inputs_that_a_seed_does_not_determine_are_refused_by_name(tmp_path):
     z, style = keras.Input((5,), name="z"), keras.Input((3,), name="style")
     model = keras.Model([z, style], L.Dense(2)(L.Concatenate()([z, style])), name="styled")
     path = bundles.unverified(model, tmp_path / "styled")

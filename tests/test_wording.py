@@ -63,7 +63,7 @@ def words(patterns):
 
 
 WORDS, SPELLING = words(NOT_USED), words(BRITISH)
-FIRST_LINE = re.compile(r"(?:What|Whether|How often|Gives)\b", re.IGNORECASE)
+FIRST_LINE = re.compile(r"(?:What|Whether|How|Gives)\b", re.IGNORECASE)
 
 
 def tracked():

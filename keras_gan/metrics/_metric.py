@@ -119,7 +119,7 @@ class MetricContext:
 
 
 class Missing(NamedTuple):
-    """A requirement that is not met: the rule, and what there is instead."""
+    """An unmet requirement: the rule, and the value that was found."""
 
     rule: str
     received: str

@@ -1,4 +1,4 @@
-"""Base class of the terms, and what a term sees of a training step."""
+"""Base class of the terms, and the context that a term gets in a training step."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class Kind:
             )
 
     def hint(self, samples: np.ndarray) -> str:
-        """Returns how to bring values into the range, for an error."""
+        """Returns advice for bringing values into the range, for an error."""
         return ""
 
     def range_of(self, meta: Meta | None) -> tuple[float, float]:
