@@ -141,7 +141,7 @@ def test_fields_that_are_missing_are_refused_before_the_first_step():
         gan.generate(range(3))
     with pytest.raises(UsageError, match=r"`condition` must have one row for each of the 3 seeds"):
         gan.generate(range(3), condition=POINTS)
-    with pytest.raises(UsageError, match="takes these fields: .*mask="):
+    with pytest.raises(UsageError, match=r"takes these fields: .*mask="):
         gan.generate(range(16), condition=POINTS, mask=POINTS)
     with pytest.raises(UsageError, match=r"for a conditional game give num_classes"):
         keras_gan.GAN(translator(("latents", "labels")), judge("samples"))
