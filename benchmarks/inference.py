@@ -37,10 +37,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from train_step import matmul_peak, peak_memory
+from children import Child, respond, set_threads
+from inference_variants import BASE, NETS, make, sample_flops, write_models
 
 HERE = pathlib.Path(__file__).resolve().parent
-BASE = "keras-onnx"  # the reference of all ratios
 TORCH = ["torch-eager", "torch-eager-last", "torch-compile", "torch-onnx"]
 REDUCED = {"ours-int8": "model.int8.onnx", "ours-float16": "model.fp16.onnx"}
 # Names of the same networks in train_step_torch.py.
@@ -175,167 +175,48 @@ def sample_flops(path: pathlib.Path) -> float:
 # --------------------------------------------------------------------- the children
 
 
-def keras_variant(variant: str, path: str, threads: int) -> Callable[[int], Any]:
-    import keras
-    import numpy as np
-    import tensorflow as tf
-
-    import keras_gan  # noqa: F401 - registers the layers of the file
-
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
-    if variant == "saved-model":
-        loaded: Any = tf.saved_model.load(path)
-        signature = loaded.signatures["serving_default"]
-        _, specs = signature.structured_input_signature
-
-        def call(batch: int) -> None:
-            feeds = {
-                name: tf.constant(drawn(spec.dtype.name, batch, tuple(spec.shape[1:])))
-                for name, spec in specs.items()
-            }
-            signature(**feeds)["samples"].numpy()
-
-        return call
-    model: Any = keras.saving.load_model(path, compile=False)
-
-    def feeds(batch: int) -> Any:
-        made = [drawn(each.dtype, batch, tuple(each.shape[1:])) for each in model.inputs]
-        return made if len(made) > 1 else made[0]
-
-    if variant == "keras-predict":
-        return lambda batch: np.asarray(model.predict(feeds(batch), batch_size=batch, verbose=0))
-    function = tf.function(lambda inputs: model(inputs, training=False))
-
-    def run(batch: int) -> None:
-        function(tf.nest.map_structure(tf.constant, feeds(batch))).numpy()
-
-    return run
-
-
-def onnx_variant(path: str, threads: int) -> Callable[[int], Any]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.x64quantprecision", "1")  # as in serving
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    ports = session.get_inputs()
-
-    def run(batch: int) -> Any:
-        feeds = {port.name: drawn(port.type, batch, tuple(port.shape[1:])) for port in ports}
-        return session.run(None, feeds)
-
-    return run
-
-
-def peak_variant(threads: int) -> Callable[[int], None]:
-    """Returns a function that multiplies matrices and keeps the best GFLOP/s."""
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
-    measure = matmul_peak()["float32"]
-
-    def run(_: int) -> None:
-        vars(run)["gflops"] = max(vars(run).get("gflops", 0.0), measure())
-
-    return run
-
-
-def drawn(dtype: str, batch: int, shape: tuple) -> Any:
-    """Returns latents, or class ids for integer inputs; the same in every call."""
-    import numpy as np
-
-    if "int" in dtype:
-        return np.zeros((batch, *shape), "int32" if "int32" in dtype else "int64")
-    return np.random.default_rng(0).normal(size=(batch, *shape)).astype("float32")
-
-
-def make(variant: str, path: str, threads: int) -> Callable[[int], Any]:
-    if variant == "peak":
-        return peak_variant(threads)
-    if path.endswith(".onnx"):
-        return onnx_variant(path, threads)
-    return keras_variant(variant, path, threads)
-
-
-def serve(variant: str, build: Callable[[], Callable[[int], Any]]) -> None:
+def serve(build: Callable[[], Callable[[int], Any]]) -> None:
     """Runs in the child process: for each line "B S", computes batches of B for S seconds."""
-    answers = os.fdopen(os.dup(1), "w")  # other output must not mix with the answers
-    os.dup2(2, 1)
-    try:
+
+    def start() -> Callable[[str], dict[str, Any]]:
         run = build()
         run(1)
-    except Exception as error:
-        line = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        print(json.dumps({"error": line}), file=answers, flush=True)
-        return
-    print(json.dumps({"ready": variant}), file=answers, flush=True)
-    known = set()
-    for line in sys.stdin:
-        batch, seconds = int(line.split()[0]), float(line.split()[1])
-        run(batch)  # wakes threads and caches
-        if batch not in known:  # the first call of a size compiles, plans and allocates
-            known.add(batch)
-            run(batch)
-        times = []
-        cpu, end = time.process_time(), time.perf_counter() + seconds
-        while not times or time.perf_counter() < end:
-            began = time.perf_counter()
-            run(batch)
-            times.append(time.perf_counter() - began)
-        answer = {"times": times, "cpu": (time.process_time() - cpu) / len(times)}
-        answer |= {"memory": peak_memory(), "gflops": getattr(run, "gflops", None)}
-        print(json.dumps(answer), file=answers, flush=True)
+        known = set()
+
+        def compute(line: str) -> dict[str, Any]:
+            batch, seconds = int(line.split()[0]), float(line.split()[1])
+            run(batch)  # wakes threads and caches
+            if batch not in known:  # the first call of a size compiles, plans and allocates
+                known.add(batch)
+                run(batch)
+            times = []
+            cpu, end = time.process_time(), time.perf_counter() + seconds
+            while not times or time.perf_counter() < end:
+                began = time.perf_counter()
+                run(batch)
+                times.append(time.perf_counter() - began)
+            cpu = (time.process_time() - cpu) / len(times)
+            return {"times": times, "cpu": cpu, "gflops": getattr(run, "gflops", None)}
+
+        return compute
+
+    respond(start)
 
 
-class Child:
-    """A variant in its own process."""
-
-    def __init__(self, variant: str, path: str, threads: int, options: argparse.Namespace):
-        self.variant = variant
-        program = [sys.executable, __file__]
-        if variant in TORCH[:-1]:
-            program = [options.torch_python, str(HERE / "inference_torch.py")]
-        program += ["--child", variant, "--path", path, "--threads", str(threads)]
-        self.process = subprocess.Popen(
-            program,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=None if options.verbose else subprocess.DEVNULL,
-            text=True,
-            env=environment(threads),
-        )
-        self.rounds: list[dict[str, Any]] = []
-        self.error = self._read().get("error")
-
-    def _read(self) -> dict[str, Any]:
-        stream: Any = self.process.stdout
-        line = stream.readline()
-        return json.loads(line) if line else {"error": "the process ended"}
-
-    def compute(self, batch: int, seconds: float) -> None:
-        stream: Any = self.process.stdin
-        stream.write(f"{batch} {seconds}\n")
-        stream.flush()
-        answer = self._read()
-        self.error = answer.get("error")
-        if self.error is None:
-            self.rounds.append(answer)
-
-    def end(self) -> None:
-        if self.process.stdin is not None:
-            self.process.stdin.close()
-        self.process.wait()
+def start(variant: str, path: str, threads: int, options: argparse.Namespace) -> Child:
+    """Starts the process of a variant."""
+    program = [sys.executable, __file__]
+    if variant in TORCH[:-1]:
+        program = [options.torch_python, str(HERE / "inference_torch.py")]
+    program += ["--child", variant, "--path", path, "--threads", str(threads)]
+    return Child(variant, program, environment(threads), options.verbose)
 
 
 def environment(threads: int) -> dict[str, str]:
-    names = "OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
+    """Returns the environment of a process with a number of threads, without GPUs."""
     paths = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": paths}
-    return {**os.environ, **quiet, **dict.fromkeys(names, str(threads))}
+    return {**os.environ, **quiet, **set_threads(threads)}
 
 
 # --------------------------------------------------------------------- rounds
@@ -418,7 +299,7 @@ def run_rounds(
     children = []
     for variant in ["peak", *files]:
         print(f"starting {variant}, threads {threads}", file=sys.stderr, flush=True)
-        child = Child(variant, str(files.get(variant, "")), threads, options)
+        child = start(variant, str(files.get(variant, "")), threads, options)
         if child.error:
             missing[variant] = child.error
             child.end()
@@ -429,10 +310,10 @@ def run_rounds(
         for child in children:
             child.rounds.clear()
         for number in range(options.rounds):
-            # No one has always the same before it.
+            # The order alternates, so that no variant always follows the same one.
             for child in children if number % 2 else children[::-1]:
                 if not child.error:
-                    child.compute(batch, options.seconds)
+                    child.ask(f"{batch} {options.seconds}")
             done = f"threads {threads}, batch {batch}, round {number + 1} of {options.rounds}"
             print(done, file=sys.stderr, flush=True)
         rows += summarize(children, threads, batch)
@@ -557,7 +438,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.child:
         threads = options.threads[0]
-        serve(options.child, lambda: make(options.child, options.path, threads))
+        serve(lambda: make(options.child, options.path, threads))
         return
     if options.once:
         make(options.once, options.path, options.threads[0])(1)

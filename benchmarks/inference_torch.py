@@ -57,4 +57,4 @@ if __name__ == "__main__":
         make(options.once, options.path, options.threads)(1)
         print("sample", flush=True)
     else:
-        serve(options.child, lambda: make(options.child, options.path, options.threads))
+        serve(lambda: make(options.child, options.path, options.threads))

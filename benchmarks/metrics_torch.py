@@ -16,12 +16,12 @@ from typing import Any
 
 
 def frechet(torch, real, generated, settings):
-    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric  # pyright: ignore
+    from torch_fidelity import metric_fid  # pyright: ignore
 
-    features = [fid_features_to_statistics(torch.from_numpy(x)) for x in (generated, real)]
-    return {
-        "distance": fid_statistics_to_metric(*features, verbose=False)["frechet_inception_distance"]
-    }
+    sets = (torch.from_numpy(x) for x in (generated, real))
+    statistics = [metric_fid.fid_features_to_statistics(x) for x in sets]
+    values = metric_fid.fid_statistics_to_metric(*statistics, verbose=False)
+    return {"distance": values["frechet_inception_distance"]}
 
 
 def kernel(torch, real, generated, settings):

@@ -106,7 +106,8 @@ def measure(source: Any, count: int) -> metrics.EvaluationResult:
     )
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
+    """Returns the checked options, `minutes` and `games` as lists."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--minutes", default="5", help="marks, of " + ", ".join(OURS["ours"]))
     parser.add_argument("--games", default="", help="of " + ", ".join([*OURS, *PEERS]))
@@ -135,44 +136,67 @@ def main() -> None:
             f"--minutes must be of {', '.join(OURS['ours'])} for our recipes. "
             f"Received: {without_recipe[0]}"
         )
+    options.minutes, options.games = marks, games
+    return options
 
-    rows: list[dict[str, Any]] = []
+
+class Results:
+    """Rows of the results, printed and written as they are added.
+
+    Args:
+        path: JSON file of all rows, or None.
+    """
+
+    def __init__(self, path: pathlib.Path | None):
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
 
     def add(
-        game: str, seed: int, mark: str, images: str, measured: metrics.EvaluationResult
+        self, game: str, seed: int, mark: str, images: str, measured: metrics.EvaluationResult
     ) -> None:
+        """Adds the measures of a game at a mark, with the images that it has seen."""
         found = {name: measured[name] for name in MEASURES}
-        rows.append({"game": game, "seed": seed, "minutes": mark, "images": images, **found})
+        row = {"game": game, "seed": seed, "minutes": mark, "images": images, **found}
+        self.rows.append(row)
         shown = "  ".join(f"{name} {found[name]:.4g}" for name in MEASURES)
         print(f"{game:<15} seed {seed}  {mark:>3} min  {images:>15}  {shown}", flush=True)
-        if options.json:
-            options.json.write_text(json.dumps(rows, indent=2) + "\n")
+        if self.path:
+            self.path.write_text(json.dumps(self.rows, indent=2) + "\n")
 
+
+def run_games(options: argparse.Namespace, kept: pathlib.Path, results: Results) -> None:
+    """Trains and measures every game; peers have one seed, and one run for all marks."""
+    images = kept / "images.npy"
+    kept.mkdir(parents=True, exist_ok=True)
+    np.save(images, datasets.open("fashion-mnist").arrays("train")[0])
+    marks = options.minutes
+    for seed in range(options.seeds):
+        for game in options.games:
+            if game in OURS:
+                for mark in marks:
+                    folder = kept / f"{game}-{seed}-{mark}" / "run"
+                    folder.parent.mkdir(exist_ok=True)
+                    spent = train_ours(game, mark, seed, options, folder)
+                    measured = measure(str(folder), options.count)
+                    examples_seen = measured.protocol["generated"]["examples_seen"]
+                    results.add(game, seed, mark, f"{examples_seen} images in {spent}", measured)
+            elif seed == 0:
+                folder = kept / f"{game}-{seed}-{marks[0]}"
+                folder.mkdir(exist_ok=True)
+                seen = train_peer(game, marks, seed, options, images, folder)
+                for mark in marks:
+                    measured = measure(np.load(folder / f"samples-{mark}.npy"), options.count)
+                    shown = seen if mark == marks[-1] else ""
+                    results.add(game, seed, mark, shown, measured)
+
+
+def main() -> None:
+    options = parse()
     print(f"{options.count:,} samples against the test images, on {processor()}")
+    results = Results(options.json)
     with tempfile.TemporaryDirectory() as scratch:
-        kept = options.keep or pathlib.Path(scratch)
-        images = kept / "images.npy"
-        kept.mkdir(parents=True, exist_ok=True)
-        np.save(images, datasets.open("fashion-mnist").arrays("train")[0])
-        for seed in range(options.seeds):
-            for game in games:
-                if game in OURS:
-                    for mark in marks:
-                        folder = kept / f"{game}-{seed}-{mark}" / "run"
-                        folder.parent.mkdir(exist_ok=True)
-                        spent = train_ours(game, mark, seed, options, folder)
-                        measured = measure(str(folder), options.count)
-                        examples_seen = measured.protocol["generated"]["examples_seen"]
-                        seen = f"{examples_seen} images in {spent}"
-                        add(game, seed, mark, seen, measured)
-                elif seed == 0:
-                    folder = kept / f"{game}-{seed}-{marks[0]}"
-                    folder.mkdir(exist_ok=True)
-                    seen = train_peer(game, marks, seed, options, images, folder)
-                    for mark in marks:
-                        measured = measure(np.load(folder / f"samples-{mark}.npy"), options.count)
-                        add(game, seed, mark, seen if mark == marks[-1] else "", measured)
-    summarize(rows, marks)
+        run_games(options, options.keep or pathlib.Path(scratch), results)
+    summarize(results.rows, options.minutes)
 
 
 def summarize(rows: list[dict[str, Any]], marks: list[str]) -> None:

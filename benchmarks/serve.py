@@ -56,8 +56,8 @@ end
 def write_bundle(net: str, folder: pathlib.Path) -> pathlib.Path:
     """Exports a network of benchmarks/inference.py in its own process."""
     program = (
-        "import sys; sys.path.append(sys.argv[3]); import export, inference\n"
-        "export.export_bundle(inference.build(sys.argv[1]), sys.argv[2], name=sys.argv[1])"
+        "import sys; sys.path.append(sys.argv[3]); import export, inference_variants\n"
+        "export.export_bundle(inference_variants.build(sys.argv[1]), sys.argv[2], name=sys.argv[1])"
     )
     command = [sys.executable, "-c", program, net, str(folder / net), str(HERE)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

@@ -26,12 +26,14 @@ import json
 import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
+
+from children import Child, matmul_peak, respond, set_threads
+from train_step_variants import TensorFlowVariant, step_flops
 
 HERE = pathlib.Path(__file__).resolve().parent
 BATCH = {"dcgan": 32, "small": 64}
@@ -70,356 +72,44 @@ def number_format(variant: str) -> str:
     return "bfloat16" if half else "float32"
 
 
-# --------------------------------------------------------------------- the work of a step
-
-
-def generator_flops(net: str) -> float:
-    """Returns the floating-point operations of the generator's forward pass, per sample."""
-    if net == "dcgan":
-        ups = [(8, 128, 128), (16, 128, 256), (32, 256, 512)]
-        dense, last = 128 * 8 * 8 * 128, 64 * 64 * 25 * 512 * 3
-    else:
-        ups = [(7, 128, 64), (14, 64, 32)]
-        dense, last = 64 * 7 * 7 * 128, 28 * 28 * 9 * 32 * 1
-    return 2.0 * (dense + last + sum(size**2 * 16 * a * b for size, a, b in ups))
-
-
-def discriminator_flops(net: str) -> tuple[float, float]:
-    """Returns the same of the discriminator, and of its first layer alone."""
-    if net == "dcgan":
-        downs, dense = [(32, 3, 64), (16, 64, 128), (8, 128, 128)], 8 * 8 * 128
-    else:
-        downs, dense = [(14, 1, 64), (7, 64, 128)], 7 * 7 * 128
-    parts = [2.0 * size**2 * 16 * a * b for size, a, b in downs]
-    return sum(parts) + 2.0 * dense, parts[0]
-
-
-def step_flops(net: str) -> float:
-    """Returns the necessary operations of a training step per real sample, each product once.
-
-    A backward pass computes two products for each one of the forward pass: with respect to the
-    layer's input and to its weights. The generator runs once. The discriminator processes a real
-    and a generated sample in its own step, and the generated one in the generator's step, where
-    its weights are constant. R1 and R2 add the gradient with respect to the sample (one product)
-    and its derivative with respect to the weights (two). The relativistic generator loss also
-    needs the discriminator on the real sample.
-    """
-    g, (d, first) = generator_flops(net), discriminator_flops(net)
-    if net == "dcgan":
-        return 3 * g + 2 * (3 * d - first) + 2 * d
-    return 3 * g + 2 * (6 * d - first) + 3 * d
-
-
-# --------------------------------------------------------------------- TensorFlow's variants
-
-
-def build_networks(net: str, own: Any = None) -> tuple[Any, Any]:
-    """Builds the generator and the discriminator, which returns logits.
-
-    `own` is a module of layers that compute the same functions as Keras's.
-    """
-    import keras
-    from keras import layers
-
-    import keras_gan
-
-    keras.utils.set_random_seed(0)
-    if net == "small":
-        spec = keras_gan.Spec("image", (28, 28, 1), (-1.0, 1.0))
-        networks = keras_gan.architectures.build("dcgan", spec)
-        if own is None:
-            clone: Any = keras.models.clone_model
-            return clone(networks[0], clone_function=_as_keras), clone(
-                networks[1], clone_function=_as_keras
-            )
-        return networks
-    discriminator = keras.Sequential(
-        [
-            keras.Input((64, 64, 3)),
-            *(
-                layer
-                for width in (64, 128, 128)
-                for layer in (
-                    (own or layers).Conv2D(width, 4, 2, "same"),
-                    layers.LeakyReLU(negative_slope=0.2),
-                )
-            ),
-            layers.Flatten(),
-            layers.Dropout(0.2),
-            layers.Dense(1, dtype="float32"),
-        ],
-        name="discriminator",
-    )
-    generator = keras.Sequential(
-        [
-            keras.Input((128,)),
-            layers.Dense(8 * 8 * 128),
-            layers.Reshape((8, 8, 128)),
-            *(
-                layer
-                for width in (128, 256, 512)
-                for layer in (
-                    (own or layers).Conv2DTranspose(width, 4, 2, "same"),
-                    layers.LeakyReLU(negative_slope=0.2),
-                )
-            ),
-            getattr(own, "NarrowConv2D", layers.Conv2D)(
-                3, 5, padding="same", activation="sigmoid", dtype="float32"
-            ),
-        ],
-        name="generator",
-    )
-    return generator, discriminator
-
-
-def _as_keras(layer: Any) -> Any:
-    """Converts a layer of this library to Keras's own layer of the same function."""
-    import keras
-
-    kind = getattr(keras.layers, type(layer).__name__, type(layer))
-    return kind.from_config(layer.get_config())
-
-
-def optimizers(net: str) -> tuple[Any, Any]:
-    import keras
-
-    if net == "dcgan":
-        return keras.optimizers.Adam(1e-4), keras.optimizers.Adam(1e-4)
-    adam = keras.optimizers.Adam
-    return adam(2e-4, beta_1=0.0, beta_2=0.99), adam(2e-4, beta_1=0.0, beta_2=0.99)
-
-
-def build_ours(net: str, jit_compile: bool, steps_per_execution: int) -> Any:
-    import keras_gan
-
-    penalties: Any = {"dcgan": [], "small": ["r1", "r2"]}[net]
-    loss = {"dcgan": "non_saturating", "small": "relativistic"}[net]
-    # Neither the example nor the PyTorch variants keep an averaged generator.
-    networks = build_networks(net, own=keras_gan.layers)
-    gan = keras_gan.GAN(*networks, loss=loss, terms=penalties, ema_half_life=0)
-    gan.compile(*optimizers(net), jit_compile=jit_compile, steps_per_execution=steps_per_execution)
-    return gan
-
-
-def build_keras(net: str) -> Any:
-    """Builds the training step of the example: each forward pass and each network separately."""
-    import keras
-    import tensorflow as tf
-
-    bce = keras.losses.BinaryCrossentropy(from_logits=True)
-
-    class Example(keras.Model):
-        def __init__(self, generator, discriminator):
-            super().__init__()
-            self.generator, self.discriminator = generator, discriminator
-            self.latent_dim = generator.input_shape[-1]
-            self.d_loss = keras.metrics.Mean("d_loss")
-            self.g_loss = keras.metrics.Mean("g_loss")
-
-        def compile(self, generator_optimizer, discriminator_optimizer):  # pyright: ignore
-            super().compile()
-            self.g_opt, self.d_opt = generator_optimizer, discriminator_optimizer
-
-        @property
-        def metrics(self):
-            return [self.d_loss, self.g_loss]
-
-        def learn(self, optimizer, network, tape, loss):
-            weights = network.trainable_weights
-            optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
-
-    class Original(Example):
-        def train_step(self, real):  # pyright: ignore
-            count = tf.shape(real)[0]
-            fake = self.generator(tf.random.normal((count, self.latent_dim)))
-            both = tf.concat([fake, real], axis=0)
-            labels = tf.concat([tf.ones((count, 1)), tf.zeros((count, 1))], axis=0)
-            labels += 0.05 * tf.random.uniform(tf.shape(labels))
-            with tf.GradientTape() as tape:
-                d_loss = bce(labels, self.discriminator(both, training=True))
-            self.learn(self.d_opt, self.discriminator, tape, d_loss)
-            noise = tf.random.normal((count, self.latent_dim))
-            with tf.GradientTape() as tape:
-                fake = self.generator(noise, training=True)
-                g_loss = bce(tf.zeros((count, 1)), self.discriminator(fake))
-            self.learn(self.g_opt, self.generator, tape, g_loss)
-            self.d_loss.update_state(d_loss)
-            self.g_loss.update_state(g_loss)
-            return self.get_metrics_result()
-
-    class Penalized(Example):
-        def penalty(self, samples):
-            with tf.GradientTape() as tape:
-                tape.watch(samples)
-                logits = self.discriminator(samples, training=True)
-            slope = tape.gradient(logits, samples)
-            return tf.reduce_mean(tf.reduce_sum(tf.square(slope), axis=(1, 2, 3))) / 2
-
-        def train_step(self, real):  # pyright: ignore
-            count = tf.shape(real)[0]
-            noise = tf.random.normal((count, self.latent_dim))
-            with tf.GradientTape() as tape:
-                fake = self.generator(noise, training=True)
-                gap = self.discriminator(real, training=True) - self.discriminator(
-                    fake, training=True
-                )
-                d_loss = tf.reduce_mean(tf.nn.softplus(-gap))
-                total = d_loss + self.penalty(real) + self.penalty(fake)
-            self.learn(self.d_opt, self.discriminator, tape, total)
-            noise = tf.random.normal((count, self.latent_dim))
-            with tf.GradientTape() as tape:
-                fake = self.generator(noise, training=True)
-                gap = self.discriminator(fake, training=True) - self.discriminator(
-                    real, training=True
-                )
-                g_loss = tf.reduce_mean(tf.nn.softplus(-gap))
-            self.learn(self.g_opt, self.generator, tape, g_loss)
-            self.d_loss.update_state(d_loss)
-            self.g_loss.update_state(g_loss)
-            return self.get_metrics_result()
-
-    model = {"dcgan": Original, "small": Penalized}[net](*build_networks(net))
-    model.compile(*optimizers(net))
-    return model
-
-
-class TensorFlowVariant:
-    """A TensorFlow variant whose training steps are run one at a time, on endless data."""
-
-    def __init__(self, variant: str, net: str, batch: int):
-        import keras
-        import tensorflow as tf
-
-        if variant.endswith("mixed"):
-            keras.config.set_dtype_policy("mixed_bfloat16")
-        if variant.endswith(("-bf16", "grappler")):
-            graph_pass = "auto_mixed_precision_onednn_bfloat16"
-            tf.config.optimizer.set_experimental_options({graph_pass: True})
-        if variant.startswith("keras"):
-            self.model = build_keras(net)
-        else:
-            self.model = build_ours(net, variant.endswith("xla"), steps_per_execution=1)
-        shape = {"dcgan": (64, 64, 3), "small": (28, 28, 1)}[net]
-        images = tf.random.uniform((4 * batch, *shape), -1, 1, seed=0)
-        data = tf.data.Dataset.from_tensor_slices(images).repeat().batch(batch, drop_remainder=True)
-        self.data = iter(data.prefetch(2))
-        self.model.make_train_function()
-        self.step = self.model.train_function
-
-    def run(self, steps: int) -> None:
-        for _ in range(steps):
-            logs = self.step(self.data)
-        [float(value) for value in logs.values()]  # waits for the last step
-
-
-def matmul_peak() -> dict[str, Callable[[], float]]:
-    """Returns functions that measure the GFLOP/s of matrix multiplication, by dtype."""
-    import tensorflow as tf
-
-    size = 4096
-
-    def measure(dtype: str) -> Callable[[], float]:
-        a = tf.cast(tf.random.normal((size, size), seed=0), dtype)
-        multiply = tf.function(lambda a: tf.reduce_sum(tf.matmul(a, a)[:1, :1]))
-        multiply(a)
-
-        def once() -> float:
-            began = time.perf_counter()
-            float(multiply(a))
-            return 2 * size**3 / (time.perf_counter() - began) / 1e9
-
-        return once
-
-    return {dtype: measure(dtype) for dtype in ("float32", "bfloat16")}
-
-
 # --------------------------------------------------------------------- rounds
-
-
-def peak_memory() -> float:
-    """Returns the peak resident memory of this process, in MiB."""
-    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) / 1024
-    return float("nan")
 
 
 def serve(make: Callable[[], Any]) -> None:
     """Runs in the child process: builds a variant, then for each line "S" trains for S seconds."""
-    answers = os.fdopen(os.dup(1), "w")  # other output must not mix with the answers
-    os.dup2(2, 1)
-    began = time.perf_counter()
-    try:
+
+    def build() -> Callable[[str], dict[str, Any]]:
         variant = make()
         variant.run(2)
-    except Exception as error:
-        line = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        print(json.dumps({"error": line}), file=answers, flush=True)
-        return
-    print(json.dumps({"warm-up": time.perf_counter() - began}), file=answers, flush=True)
-    began = time.perf_counter()
-    variant.run(1)
-    step = time.perf_counter() - began
-    for line in sys.stdin:
-        variant.run(1)  # wakes threads and caches
-        steps = max(1, round(float(line) / step))
-        began, cpu = time.perf_counter(), time.process_time()
-        variant.run(steps)
-        step = (time.perf_counter() - began) / steps
-        answer = {"seconds": step, "cpu": (time.process_time() - cpu) / steps}
-        print(json.dumps({**answer, "memory": peak_memory()}), file=answers, flush=True)
+        step: list[float] = []  # the seconds of a step in the last request
+
+        def train(line: str) -> dict[str, Any]:
+            if not step:
+                began = time.perf_counter()
+                variant.run(1)
+                step.append(time.perf_counter() - began)
+            variant.run(1)  # wakes threads and caches
+            steps = max(1, round(float(line) / step[0]))
+            began, cpu = time.perf_counter(), time.process_time()
+            variant.run(steps)
+            step[0] = (time.perf_counter() - began) / steps
+            return {"seconds": step[0], "cpu": (time.process_time() - cpu) / steps}
+
+        return train
+
+    respond(build)
 
 
-class Child:
-    """A variant in its own process."""
-
-    def __init__(self, variant: str, options: argparse.Namespace):
-        self.variant = variant
-        program = [sys.executable, __file__]
-        if variant.startswith("torch"):
-            program = [options.torch_python, str(HERE / "train_step_torch.py")]
-        program += ["--child", variant, "--net", options.net, "--batch", str(options.batch)]
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        environment |= ENVIRONMENT.get(variant, {})
-        if options.threads:
-            names = "OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
-            environment |= dict.fromkeys(names, str(options.threads))
-        self.process = subprocess.Popen(
-            program,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=None if options.verbose else subprocess.DEVNULL,
-            text=True,
-            env=environment,
-        )
-        self.seconds: list[float] = []
-        self.cpu: list[float] = []
-        self.memory = float("nan")
-        answer = self._read()
-        self.error = answer.get("error")
-        self.warm_up = answer.get("warm-up", float("nan"))
-
-    def _read(self) -> dict[str, Any]:
-        stream: Any = self.process.stdout
-        line = stream.readline()
-        return json.loads(line) if line else {"error": "the process ended"}
-
-    def train(self, seconds: float) -> None:
-        stream: Any = self.process.stdin
-        stream.write(f"{seconds}\n")
-        stream.flush()
-        answer = self._read()
-        if "error" in answer:
-            self.error = answer["error"]
-            return
-        self.seconds.append(answer["seconds"])
-        self.cpu.append(answer["cpu"])
-        self.memory = answer["memory"]
-
-    def end(self) -> None:
-        if self.process.stdin is not None:
-            self.process.stdin.close()
-        self.process.wait()
+def start(variant: str, options: argparse.Namespace) -> Child:
+    """Starts the process of a variant."""
+    program = [sys.executable, __file__]
+    if variant.startswith("torch"):
+        program = [options.torch_python, str(HERE / "train_step_torch.py")]
+    program += ["--child", variant, "--net", options.net, "--batch", str(options.batch)]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **ENVIRONMENT.get(variant, {})}
+    if options.threads:
+        environment |= set_threads(options.threads)
+    return Child(variant, program, environment, options.verbose)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -431,7 +121,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             )
             continue
         print(f"starting {variant}", file=sys.stderr, flush=True)
-        child = Child(variant, options)
+        child = start(variant, options)
         if child.error:
             missing[variant] = child.error
             child.end()
@@ -445,8 +135,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         # The order alternates, so that no variant always follows the same one.
         for child in children if number % 2 else children[::-1]:
             if not child.error:
-                child.train(options.seconds)
-                last = child.seconds[-1] if child.seconds else float("nan")
+                child.ask(str(options.seconds))
+                last = child.rounds[-1]["seconds"] if child.rounds else float("nan")
                 print(f"  {child.variant}: {last * 1e3:.1f} ms", file=sys.stderr, flush=True)
         for dtype, once in peaks.items():
             peak[dtype].append(once())
@@ -469,15 +159,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def row(child: Child, options: argparse.Namespace, peak: dict[str, float]) -> dict[str, Any]:
-    step = statistics.median(child.seconds)
+    seconds = [each["seconds"] for each in child.rounds]
+    step = statistics.median(seconds)
     gflops = step_flops(options.net) * options.batch / step / 1e9
     return {
         "variant": child.variant,
         "step_ms": step * 1e3,
-        "cpu_ms": statistics.median(child.cpu) * 1e3,
-        "spread": (max(child.seconds) - min(child.seconds)) / step,
+        "cpu_ms": statistics.median(each["cpu"] for each in child.rounds) * 1e3,
+        "spread": (max(seconds) - min(seconds)) / step,
         "examples_per_second": options.batch / step,
-        "memory_mib": child.memory,
+        "memory_mib": max(each["memory"] for each in child.rounds),
         "peak_share": gflops / peak[number_format(child.variant)],
         "warm_up_seconds": child.warm_up,
     }
@@ -485,7 +176,7 @@ def row(child: Child, options: argparse.Namespace, peak: dict[str, float]) -> di
 
 def compare(children: list[Child], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Adds each variant's speed relative to the Keras example's, the median over the rounds."""
-    seconds = {child.variant: child.seconds for child in children}
+    seconds = {c.variant: [each["seconds"] for each in c.rounds] for c in children}
     for one in rows:
         if "keras" in seconds:
             pairs = zip(seconds["keras"], seconds[one["variant"]], strict=True)

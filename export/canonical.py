@@ -72,7 +72,7 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str], counts: collections.C
 
 
 def _order_copies(graph: onnx.GraphProto) -> None:
-    """Where a body returns one value twice, makes the first the value and the others its copies.
+    """Makes repeated outputs of a body copies of the first.
 
     A loop often collects its state as well; tf2onnx copies either of them.
     """

@@ -42,7 +42,7 @@ def _exit(status: int) -> NoReturn:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs a command. A user's mistake is one line on stderr and exit status 2."""
+    """Runs a command; prints a user error as one line on stderr and exits with status 2."""
     warnings.showwarning = _warn
     with contextlib.suppress(ValueError):  # only the main thread can handle signals
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a normal exit, with cleanup

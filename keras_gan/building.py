@@ -1,4 +1,4 @@
-"""Everything that a training needs, from its recipe: data, game, batches, held-out samples."""
+"""Construction of a training from its recipe: data, game, batches, held-out samples."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class HeldOut:
 def prepare(
     recipe: recipes.Recipe, team: workers.Team | None = None
 ) -> tuple[datasets.Source, GAN, tf.data.Dataset, HeldOut]:
-    """Makes and checks everything that a training needs, and refuses what a training would.
+    """Builds and checks the parts of a training; raises the errors that the training would raise.
 
     Args:
         recipe: a resolved recipe.

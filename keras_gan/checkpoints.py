@@ -67,7 +67,7 @@ def _load_weights(gan: Game, path: pathlib.Path) -> None:
 
 
 class FiniteWeights:
-    """Finds the first weight of a game that is not finite.
+    """Search for the first weight of a game that is not finite.
 
     Args:
         gan: a compiled game.

@@ -176,7 +176,7 @@ def second_derivative(role: str, model: keras.Model) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class DataSpec:
-    """What a game needs of its data.
+    """Requirements of a game on its data.
 
     Args:
         sample_shape: shape of a sample.
@@ -373,23 +373,23 @@ def labels(given: Any, seeds: np.ndarray, num_classes: int) -> np.ndarray | None
 
 
 def given_fields(fields: Mapping[str, Any], asked: tuple[str, ...], count: int) -> dict[str, Any]:
-    """Returns the fields that a generator is given, as arrays with one row for each sample.
+    """Returns the given fields of a generator as arrays with one row for each sample.
 
     Raises:
-        UsageError: one that is missing, not asked for, or of another length.
+        UsageError: a field is missing, not an input of the generator, or of another length.
     """
     for name in asked:
         if name not in fields:
             raise UsageError(
-                f"The generator asks for the field {name!r}: give {name}=..., one for each seed. "
+                f"The generator needs the field {name!r}: pass {name}=..., one for each seed. "
                 f"Received: {', '.join(fields) or 'no fields'}"
             )
     arrays = {}
     for name, value in fields.items():
         if name not in asked:
             raise UsageError(
-                f"The generator does not ask for a field {name!r}. It asks for: "
-                f"{', '.join(asked) or 'none'}"
+                f"The generator takes these fields: {', '.join(asked) or 'none'}. "
+                f"Received: {name}=..."
             )
         arrays[name] = np.asarray(value)
         if arrays[name].shape[:1] != (count,):

@@ -1,4 +1,4 @@
-"""Exceptions of the package; `UsageError` is the one of every package of the project."""
+"""Exceptions of the package; `UsageError` is shared by all packages of the project."""
 
 from serving.errors import UsageError
 

@@ -1,4 +1,4 @@
-"""Files that are written whole: a file is at any instant the old one or the new one."""
+"""Atomic file writes: a reader sees the old file or the complete new one."""
 
 from __future__ import annotations
 

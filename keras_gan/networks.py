@@ -139,7 +139,7 @@ def mean_over_outputs(function: Callable, *outputs: Any):
 
 
 def fields_of(data: Any) -> dict[str, Any]:
-    """Returns a batch by the names of its fields.
+    """Returns the fields of a batch by name.
 
     A dictionary holds them by name, `x` is `samples`, and `(x, y)` is `samples, labels`.
     """

@@ -154,7 +154,7 @@ def prepare(optimizer: Any, variables: list, examples_seen: Any) -> None:
 
 
 def apply(optimizer: Any, tape: tf.GradientTape, loss: Any, variables: list) -> None:
-    """Updates variables by one step that lowers a loss, at the present values of the schedules.
+    """Applies one optimizer step for a loss, at the current values of the schedules.
 
     Args:
         optimizer: one that `prepare` has seen.

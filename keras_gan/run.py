@@ -1,4 +1,4 @@
-"""The run folder: the plain files that a training writes, each whole at any instant.
+"""The run folder: plain files that a training writes atomically.
 
 ```
 recipe.yaml        the resolved recipe

@@ -439,7 +439,7 @@ class SharedLimits(callbacks.Limits):
 
 
 class Agreement(keras.callbacks.Callback):
-    """Ends the training of all workers if a callback of one of them has ended it.
+    """Callback that ends the training of all workers if a callback of one has ended it.
 
     It must be the last callback, as it reads the decision of the others at the end of a tick.
 

@@ -14,7 +14,7 @@ _MAX_KNOWN_HOSTS = 100
 
 
 class AccessControl:
-    """Decides which requests are answered.
+    """Rules that decide which requests are answered.
 
     Args:
         tokens: file of bearer tokens, or `None` to require none.

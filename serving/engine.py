@@ -135,7 +135,7 @@ def even(count: int, limit: int) -> int:
 
 
 class Engine:
-    """Runs jobs in batches.
+    """Engine that runs the jobs of many clients in batches.
 
     Must be called from the event loop's thread, except for the workers' own methods.
 

@@ -59,7 +59,7 @@ OPTIONS = Route("options", "OPTIONS", "*", endpoints.options, open=True)
 
 
 class Router:
-    """Finds the route of a request.
+    """Table that finds the route of a request.
 
     Args:
         routes: all routes.

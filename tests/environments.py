@@ -19,7 +19,7 @@ def _folder(name):
 
 
 def python_with(name, *requirements):
-    """Gives the interpreter of an environment that has the packages; skips where there is none."""
+    """Returns the interpreter of an environment with the packages; skips the test without one."""
     python = _folder(name) / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", python.parents[1]], check=True)
@@ -32,7 +32,7 @@ def python_with(name, *requirements):
 
 
 def node_modules_with(name, *packages):
-    """Gives the folder node_modules with the packages; skips where npm has none."""
+    """Returns the folder node_modules with the packages; skips the test if npm has none."""
     folder = _folder(name)
     if not (folder / "node_modules").exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -532,7 +532,7 @@ def running(bundle):
 
 
 @pytest.mark.parametrize("protocol", ["keras_gan", "v2", "tf_serving"])
-def test_the_server_gives_the_same_by_each_of_its_protocols(running, bundle, protocol):
+def test_the_server_returns_the_same_samples_by_each_of_its_protocols(running, bundle, protocol):
     client = Client(f"{running}/clothes", protocol=protocol, bundle=bundle.path)
     seeds = [7, 8, 2**40]
     np.testing.assert_allclose(client.generate(seeds), bundle.generate(seeds), atol=1e-6)

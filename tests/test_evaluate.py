@@ -33,7 +33,7 @@ COUNT = 150
 LABELS = [f"networks.{name}.condition=[labels]" for name in ("generator", "discriminator")]
 
 
-def labelled_images(count, seed=0):
+def labeled_images(count, seed=0):
     """Images of three classes that differ in brightness, as bytes."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 3
@@ -42,7 +42,7 @@ def labelled_images(count, seed=0):
 
 
 def by_brightness(samples):
-    """Extractor of three features with exactly the classes of `labelled_images`."""
+    """Extractor of three features with exactly the classes of `labeled_images`."""
     mean = (samples.mean(axis=(1, 2, 3)) + 1) * 127.5
     features = np.stack([mean, samples.std(axis=(1, 2, 3)), samples[:, 0, 0, 0]], axis=1)
     return features, np.eye(3)[np.clip(np.round((mean - 60) / 60), 0, 2).astype(int)]
@@ -81,8 +81,8 @@ def linear(tmp_path_factory):
 @pytest.fixture(scope="module")
 def data_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "data.npz"
-    x, y = labelled_images(240)
-    x_test, y_test = labelled_images(COUNT, seed=1)
+    x, y = labeled_images(240)
+    x_test, y_test = labeled_images(COUNT, seed=1)
     np.savez(path, x_train=x, y_train=y, x_test=x_test, y_test=y_test)
     return path
 
@@ -99,7 +99,7 @@ def game():
     )
     gan = keras_gan.GAN(*networks, num_classes=3)
     gan.compile(keras.optimizers.Adam(1e-3), keras.optimizers.Adam(1e-3))
-    x, y = labelled_images(64)
+    x, y = labeled_images(64)
     gan.fit((x / 127.5 - 1).astype("float32"), y, batch_size=16, epochs=2, verbose=0)
     return gan
 
@@ -143,7 +143,7 @@ def evaluate(source, data=None, features=by_brightness, count=COUNT, **options):
 
 
 def test_an_array_compared_with_itself_is_perfect():
-    x, _ = labelled_images(60)
+    x, _ = labeled_images(60)
     found = evaluate(x, x, "pixels", 60)
     assert found["frechet_distance"] == pytest.approx(0, abs=1e-9)
     assert found["precision"] == found["recall"] == found["coverage"] == 1
@@ -252,8 +252,8 @@ def test_stacked_garments_are_classified_channel_by_channel():
 
 
 def test_predicted_classes_are_compared_with_labels():
-    """Of 90 samples, ten of class 2 are labelled 0."""
-    x, y = labelled_images(90)
+    """Of 90 samples, ten of class 2 are labeled 0."""
+    x, y = labeled_images(90)
     wrong = y.copy()
     wrong[np.flatnonzero(y == 2)[:10]] = 0
     found = evaluate((x, wrong), (x, y), count=90)
@@ -268,7 +268,7 @@ def test_predicted_classes_are_compared_with_labels():
 
 
 def test_a_single_class_is_detected():
-    x, y = labelled_images(90)
+    x, y = labeled_images(90)
     found = evaluate(x[y == 1], (x, y), count=30, real_count=90)
     assert found["modes"] == 1
     assert found["reverse_kl"] == pytest.approx(np.log(93 / 31), rel=1e-6)
@@ -277,7 +277,7 @@ def test_a_single_class_is_detected():
 
 
 def test_a_repeated_sample_is_detected():
-    x, _ = labelled_images(60)
+    x, _ = labeled_images(60)
     found = evaluate(np.repeat(x[:1], 60, axis=0), x, "pixels", 60)
     assert found["recall"] < 0.1
     assert found["coverage"] < 0.2
@@ -312,7 +312,7 @@ def test_split_names_select_their_samples(data_file):
 
 def test_classification_accuracy_falls_with_wrong_labels():
     """With labels 1 and 2 exchanged in the generated samples, the accuracy is a third."""
-    x, y = labelled_images(192)
+    x, y = labeled_images(192)
     source = datasets.from_arrays(x, y, x_test=x[:60] ^ 1, y_test=y[:60])
     found = evaluate(
         (x, (3 - y) % 3),
@@ -338,7 +338,7 @@ def test_classification_accuracy_falls_with_wrong_labels():
 
 
 def test_real_statistics_are_cached_and_reused(data_file, linear, tmp_path):
-    x, _ = labelled_images(COUNT, seed=3)
+    x, _ = labeled_images(COUNT, seed=3)
     asked = {"cache": tmp_path / "cache", "metrics": ["frechet_distance", "kernel_distance"]}
     first = evaluate(x, data_file, linear, **asked)
     files = sorted((tmp_path / "cache").iterdir())
@@ -366,7 +366,7 @@ def test_real_statistics_are_cached_and_reused(data_file, linear, tmp_path):
 
 
 def test_each_data_count_and_extractor_has_its_own_cache_file(data_file, linear, tmp_path):
-    x, y = labelled_images(COUNT, seed=3)
+    x, y = labeled_images(COUNT, seed=3)
     asked = {"cache": tmp_path, "metrics": ["frechet_distance"]}
     changed = x.copy()
     changed[17, 3, 3] ^= 1
@@ -566,7 +566,7 @@ def test_inception_is_refused_unless_it_is_the_standard_network(tmp_path, monkey
     ],
 )
 def test_errors_are_one_line(options, message, data_file, tmp_path):
-    x, _ = labelled_images(60)
+    x, _ = labeled_images(60)
     (tmp_path / "broken.onnx").write_bytes(b"broken")
     places = {
         "two": write_onnx(tmp_path / "two.onnx", inputs=2),
@@ -581,7 +581,7 @@ def test_errors_are_one_line(options, message, data_file, tmp_path):
 
 
 def test_sources_and_data_that_do_not_fit_are_refused(data_file, places, tmp_path, linear):
-    x, _ = labelled_images(60)
+    x, _ = labeled_images(60)
     with pytest.raises(UsageError, match=r"count must be at most .* 150 in arrays.*smaller count"):
         evaluate(places["game"], data_file, count=151, metrics=["sliced_wasserstein"])
     with pytest.raises(UsageError, match=r"must have one shape.*\(8, 12, 1\), real ones of \(2,\)"):
@@ -619,7 +619,7 @@ def test_sources_and_data_that_do_not_fit_are_refused(data_file, places, tmp_pat
     ],
 )
 def test_an_extractor_must_return_one_row_of_numbers_per_sample(given, message, data_file):
-    x, _ = labelled_images(60)
+    x, _ = labeled_images(60)
     with pytest.raises(UsageError, match=message):
         evaluate(x, data_file, given, 60)
 
@@ -635,7 +635,7 @@ def test_keras_models_that_cannot_be_extractors_are_refused(places, game, tmp_pa
         with pytest.raises(UsageError, match=rf"must be built.*Received: '{model.name}' without"):
             open_features(model, SPEC)
     own(np.zeros((1, 8, 12, 1), "float32"))
-    x = labelled_images(5)[0]
+    x = labeled_images(5)[0]
     expected = x.astype("float64").mean(axis=(1, 2)) / 127.5 - 1
     np.testing.assert_allclose(open_features(own, SPEC)(x)[0], expected, atol=1e-6)
     for saved in (game, checkpoint_of(places)):
@@ -644,7 +644,7 @@ def test_keras_models_that_cannot_be_extractors_are_refused(places, game, tmp_pa
 
 
 def test_metrics_that_need_more_samples_are_left_out(data_file, linear):
-    x, _ = labelled_images(4)
+    x, _ = labeled_images(4)
     found = evaluate(x, data_file, linear, 4).values
     assert {"frechet_distance", "precision", "recall"} <= found.keys()
     assert "density" not in found
@@ -652,7 +652,7 @@ def test_metrics_that_need_more_samples_are_left_out(data_file, linear):
 
 
 def test_metrics_may_be_an_iterator(data_file, linear):
-    x, _ = labelled_images(60)
+    x, _ = labeled_images(60)
     asked = ["precision", "modes"]
     found = evaluate(x, data_file, linear, 60, metrics=iter(asked))
     assert found.values == evaluate(x, data_file, linear, 60, metrics=asked).values
@@ -753,7 +753,7 @@ def test_rounding_to_bytes_is_exact():
 
 
 def test_floats_must_be_in_the_stated_range(data_file):
-    x, _ = labelled_images(60)
+    x, _ = labeled_images(60)
     from_0 = x.astype("float32") / 255
     with pytest.raises(UsageError, match=r"give others as uint8 or in \[-1, 1\]. Received: values"):
         evaluate(from_0, data_file, count=60)
@@ -766,7 +766,7 @@ def test_floats_must_be_in_the_stated_range(data_file):
 
 
 def test_a_file_of_floats_is_read_like_the_array(data_file, linear, tmp_path):
-    x, y = labelled_images(60)
+    x, y = labeled_images(60)
     over = ((x.astype("float32") / 127.5 - 1) * 1.6).clip(-1.3, 1.3)
     np.save(tmp_path / "over.npy", over)
     np.savez(tmp_path / "over.npz", x=over, y=y)
@@ -823,7 +823,7 @@ def test_bundles_with_external_weights_and_with_other_inputs(tmp_path, monkeypat
 
 
 def test_default_counts_are_the_available_samples(data_file, places, linear):
-    x, _ = labelled_images(400)
+    x, _ = labeled_images(400)
     found = evaluate(x, data_file, linear, None, metrics="frechet_distance")
     protocol = found.protocol
     assert (protocol["generated"]["count"], protocol["real"]["count"]) == (COUNT, COUNT)
@@ -936,7 +936,7 @@ def test_a_run_is_compared_with_the_data_it_was_trained_on(places, data_file, li
         evaluate(other, None, **asked)
     with pytest.warns(UserWarning, match=r"trained on other data.*may have been trained on"):
         evaluate(other, data_file, **asked)
-    x, y = labelled_images(COUNT, seed=2)
+    x, y = labeled_images(COUNT, seed=2)
     np.savez(tmp_path / "other.npz", x=x, y=y)
     for name in ("run", "bundle"):
         with pytest.warns(UserWarning, match=r"trained on other data.*may have been trained on"):
@@ -945,7 +945,7 @@ def test_a_run_is_compared_with_the_data_it_was_trained_on(places, data_file, li
 
 def test_a_generator_makes_the_classes_of_the_data(game, places, linear):
     """Two thirds of the real samples are of class 2, and so are those generated."""
-    x, _ = labelled_images(90)
+    x, _ = labeled_images(90)
     y = np.where(np.arange(90) < 60, 2, np.arange(90) % 2).astype("int32")
     labels_of = {}
     for name in ("game", "bundle"):
@@ -1073,7 +1073,7 @@ def test_external_weights_are_part_of_an_extractors_hash(data_file, linear, tmp_
     outside = {"save_as_external_data": True, "location": "weights", "size_threshold": 0}
     onnx.save(onnx.load(linear), path, **outside)
     asked = {"count": 60, "metrics": "frechet_distance", "cache": tmp_path / "cache"}
-    x, _ = labelled_images(60)
+    x, _ = labeled_images(60)
     first = evaluate(x, data_file, path, **asked)
     assert first["frechet_distance"] == evaluate(x, data_file, linear, **asked)["frechet_distance"]
     weights = np.fromfile(tmp_path / "weights", "float32")
@@ -1085,7 +1085,7 @@ def test_external_weights_are_part_of_an_extractors_hash(data_file, linear, tmp_
 
 
 def test_the_cache_deletes_its_oldest_files(data_file, tmp_path, monkeypatch):
-    x, _ = labelled_images(COUNT, seed=3)
+    x, _ = labeled_images(COUNT, seed=3)
     (tmp_path / "mine.npz").write_bytes(bytes(10**6))  # not a file of the cache
     asked = {"cache": tmp_path, "metrics": ["frechet_distance", "precision"]}
     evaluate(x, data_file, "pixels", **asked)

@@ -485,7 +485,7 @@ def test_downloads(explored, tmp_path):
 # ------------------------------------------------------------------ errors
 
 
-def test_an_error_is_shown_in_the_server_s_words(page):
+def test_an_error_shows_the_message_of_the_server(page):
     page.expected = ("the server responded with a status of 4",)
     page.open("#version=99", ready=False)
     line = page.server.ask("/v1/generate?version=99").error
@@ -503,7 +503,7 @@ def test_an_error_is_shown_in_the_server_s_words(page):
     page.filled()
 
 
-def test_a_server_that_goes_away_and_returns(driver, clothes):
+def test_the_page_continues_when_the_server_returns(driver, clothes):
     with Serving(clothes.path, "--no-access-log") as first:
         port = first.port
         page = Page(driver, first)

@@ -332,7 +332,7 @@ def norms_that_stay():
     b = Build(4, 5, 5)
     kernel = b.add("Reshape", b.input("kernel", 48), np.array([-1, 4, 4, 3]))
     x = b.add("Conv", "x", b.add("Slice", kernel, *(np.array([n]) for n in (0, 1, 0))))
-    yield "kernel that is no constant", b.model(b.add("Add", x, b.weights(1, 1, 1, 1)))
+    yield "kernel that is not constant", b.model(b.add("Add", x, b.weights(1, 1, 1, 1)))
     b = Build(4, 5, 5)
     yield "activation between", b.model(b.add("Mul", b.add("Relu", conv(b)), b.weights(1, 3, 1, 1)))
     b = Build(4, 5, 5)

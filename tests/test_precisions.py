@@ -50,7 +50,7 @@ def test_recorded_parity_equals_measured_parity(reduced):
     with np.load(reduced / "golden.npz") as file:
         golden = dict(file)
     for name, file in FILES.items():
-        told = manifest.parity["precisions"][name]
+        measured = manifest.parity["precisions"][name]
         options = onnxruntime.SessionOptions()
         options.add_session_config_entry("session.x64quantprecision", "1")  # docs/bundle.md
         session = onnxruntime.InferenceSession(
@@ -61,11 +61,15 @@ def test_recorded_parity_equals_measured_parity(reduced):
             inputs = {"latents": golden["latents"][rows], "labels": golden["labels"][rows]}
             found = session.run(["samples"], inputs)[0].astype("float64")
             error = (found - golden["samples"][rows]) / 2  # the range is [-1, 1]
-            assert told["max"][str(batch)] == pytest.approx(np.abs(error).max(), rel=0.02)
-            assert told["rms"][str(batch)] == pytest.approx(math.sqrt((error**2).mean()), rel=0.02)
-        assert told["frechet"]["samples"] == 512
-        assert told["frechet"]["reference"] == ("512 samples of the float32 model from other seeds")
-        assert told["speed"]["times_as_fast"] > 0
+            assert measured["max"][str(batch)] == pytest.approx(np.abs(error).max(), rel=0.02)
+            assert measured["rms"][str(batch)] == pytest.approx(
+                math.sqrt((error**2).mean()), rel=0.02
+            )
+        assert measured["frechet"]["samples"] == 512
+        assert measured["frechet"]["reference"] == (
+            "512 samples of the float32 model from other seeds"
+        )
+        assert measured["speed"]["times_as_fast"] > 0
     assert manifest.parity["precisions"]["int8"]["int8"]
 
 

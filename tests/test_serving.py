@@ -205,7 +205,7 @@ def test_a_plot_shows_points_where_they_are():
 
 
 def best_of_three(*args, **kwargs):
-    """Gives the shortest of three times: the others measure what else the machine does."""
+    """Returns the shortest of three times: the others also measure the machine's other load."""
     times = []
     for _ in range(3):
         start = time.perf_counter()
@@ -438,7 +438,7 @@ def test_audio_is_sampled_to_arrays_and_drawn(tmp_path):
     assert Image.open(f"{out}.png").size[0] > 32
 
 
-def test_what_a_seed_does_not_say_is_refused_by_name(tmp_path):
+def test_inputs_that_a_seed_does_not_determine_are_refused_by_name(tmp_path):
     z, style = keras.Input((5,), name="z"), keras.Input((3,), name="style")
     model = keras.Model([z, style], L.Dense(2)(L.Concatenate()([z, style])), name="styled")
     path = bundles.unverified(model, tmp_path / "styled")

@@ -122,7 +122,7 @@ def test_a_spec_survives_json(spec):
     assert hash(again) == hash(spec)
 
 
-def test_the_form_that_runs_recorded_before_there_were_fields_is_read():
+def test_the_older_form_of_a_run_record_is_read():
     recorded = {
         "kind": "image",
         "shape": [8, 8, 1],

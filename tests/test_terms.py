@@ -670,7 +670,7 @@ def test_all_terms_in_one_game(in_float32):
 
 
 @pytest.mark.slow
-def test_terms_that_use_labels_in_a_conditional_game_when_they_are_lazy():
+def test_lazy_terms_that_use_labels_in_a_conditional_game():
     names = ["latent_consistency", "path_length", "feature_matching"]
     assert all(all_together(names=names, interval=2, num_classes=2).values())
 
@@ -777,7 +777,7 @@ def test_rescaled():
         optimizers.rescaled({"learning_rate": keras_schedule}, 16)
 
 
-def test_weights_and_names_that_are_refused():
+def test_invalid_weights_and_names_are_refused():
     with pytest.raises(UsageError, match=r"from 0 up. Received: weight=-1"):
         terms.R1(-1)
     with pytest.raises(UsageError, match=r"from 1 up. Received: interval=0"):

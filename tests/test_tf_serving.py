@@ -1,6 +1,6 @@
 """TensorFlow Serving: its configuration, and requests with their responses.
 
-There is no TensorFlow Serving to be had from a package registry. The tests ask a small server that
+No package registry has TensorFlow Serving. The tests send requests to a small server that
 follows its protocols (`tf_serving_server.py`), and the real one as well where the environment
 variable TF_SERVING_BIN names its program, `tensorflow_model_server`.
 """

@@ -297,7 +297,7 @@ def bad(tmp_path):
     for i, picture in enumerate(pictures):
         for folder in ("text", "truncated"):
             picture.save(tmp_path / folder / f"{i}.png")
-    (tmp_path / "text" / "notes.png").write_text("this is no picture")
+    (tmp_path / "text" / "notes.png").write_text("this is not a picture")
     PIL.Image.new("RGB", (64, 64), "red").save(tmp_path / "truncated" / "cut.jpg")
     whole = (tmp_path / "truncated" / "cut.jpg").read_bytes()
     (tmp_path / "truncated" / "cut.jpg").write_bytes(whole[: len(whole) // 2])

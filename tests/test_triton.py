@@ -230,4 +230,4 @@ def test_a_real_triton_serves_the_repository(conditional, bundle, triton, tmp_pa
     assert (told["kind"], told["versions"]) == (bundle.manifest.first.kind, [1])
     assert found["inference_count"] == 12
     assert found["execution_count"] < 12  # dynamic batching puts some of them together
-    print(f"12 requests at once ran as {found['execution_count']} batches")
+    print(f"12 concurrent requests ran as {found['execution_count']} batches")

@@ -47,7 +47,7 @@ import keras_gan, replicas
 from keras_gan.losses import Loss
 
 class Sum(Loss):
-    '''All losses at once.'''
+    '''Sum of all losses.'''
     parts = [keras_gan.losses.get(name) for name in keras_gan.losses.names() if name != "sum"]
 
     def discriminator(self, real, fake):
@@ -358,7 +358,7 @@ def test_a_killed_worker_ends_the_other_and_the_resumed_run_equals_an_undisturbe
 ):
     run = tmp_path / "run"
     printed = list(finish(launch(*GAME, "--run", run, "--minutes", "0.05")))
-    assert "Out of time" in printed[0]  # by the clock of one, at the same step
+    assert "Out of time" in printed[0]  # one worker's clock stops both at the same step
     (checkpoint,) = run.glob("checkpoints/examples-*")
 
     processes = launch("--resume", run, "--set", "training.minutes=null")

@@ -285,7 +285,8 @@ def _reorder_region(graph: Graph, region: _Region, order: Sequence[int]) -> None
                 node.input[i] = renamed[name]
             elif node.op_type in _RESIZES and i == 2:
                 scales = graph.constant(name)
-                node.input[i] = graph.add_constant("scales", scales[list(order)])  # type: ignore[index]
+                reordered = scales[list(order)]  # type: ignore[index]
+                node.input[i] = graph.add_constant("scales", reordered)
             elif (constant := graph.constant(name)) is not None:
                 node.input[i] = graph.add_constant(
                     "constant", _padded(constant, region.rank).transpose(order)

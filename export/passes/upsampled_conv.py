@@ -1,4 +1,4 @@
-"""Fuses nearest-neighbor upsampling and the following convolution into a transposed convolution.
+"""Fusion of nearest-neighbor upsampling and the following convolution into a transposed one.
 
 Repeating each pixel s times and convolving with a kernel of size k equals a transposed convolution
 of stride s. Its kernel of size k + s - 1 contains the sums of the taps that read the same pixel:

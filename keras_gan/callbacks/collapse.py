@@ -1,4 +1,4 @@
-"""Detection of collapsed trainings, and roll back to the last good state."""
+"""Detection of collapsed trainings, and rollback to the last good state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from keras_gan.optimizers import learning_rate, optimizers_of, set_learning_rate
 
 
 class CollapseGuard(keras.callbacks.Callback):
-    """Stops or rolls back a collapsed training before the state becomes a checkpoint.
+    """Guard that stops or rolls back a collapsed training before its state becomes a checkpoint.
 
     At the end of each epoch it rejects losses and weights that are not finite. At least
     `every_steps` steps apart it also checks for

@@ -1,4 +1,4 @@
-"""Ends a training when the discriminator cannot distinguish samples from held-out data."""
+"""Early stopping once the discriminator cannot distinguish samples from held-out data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ops: Any = keras.ops
 
 
 class Equilibrium(keras.callbacks.Callback):
-    """Ends the training when the discriminator cannot distinguish samples from held-out data.
+    """Early stopping once the discriminator cannot distinguish samples from held-out data.
 
     At each evaluation the discriminator computes logits of held-out real samples, of as many
     generated ones from seeds that were not used before, and of noise. Its balanced accuracy (see

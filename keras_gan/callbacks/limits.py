@@ -11,7 +11,7 @@ import keras
 
 
 class Limits(keras.callbacks.Callback):
-    """Ends the training at a number of steps, after a time, or on SIGINT or SIGTERM.
+    """Limits of the training: a number of steps, a time, SIGINT and SIGTERM.
 
     On Ctrl-C or SIGTERM the training ends in order after the current step. A second Ctrl-C raises
     KeyboardInterrupt.

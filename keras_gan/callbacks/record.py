@@ -19,7 +19,7 @@ REPORTING = 30.0  # least time between two reports, in seconds
 
 
 class RunWriter(keras.callbacks.Callback):
-    """Writes the run folder: a row for each epoch, checkpoints, a report.
+    """Callback that writes the run folder: a row for each epoch, checkpoints, a report.
 
     Values that are not finite are never written to a checkpoint. A `CollapseGuard` before this
     callback handles them; without one the training ends with an error.

@@ -1,4 +1,4 @@
-"""`list` and `prepare`."""
+"""The commands `list` and `prepare`."""
 
 from __future__ import annotations
 

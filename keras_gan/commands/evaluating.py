@@ -1,4 +1,4 @@
-"""`evaluate`."""
+"""The command `evaluate`."""
 
 from __future__ import annotations
 

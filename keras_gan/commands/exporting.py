@@ -1,4 +1,4 @@
-"""`export` and `verify`."""
+"""The commands `export` and `verify`."""
 
 from __future__ import annotations
 

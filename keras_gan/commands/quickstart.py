@@ -1,4 +1,4 @@
-"""`quickstart`."""
+"""The command `quickstart`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`train`."""
+"""The command `train`."""
 
 from __future__ import annotations
 
@@ -66,10 +66,12 @@ def train_command(
         settings = [*settings, f"training.minutes={minutes}"]
     device = train.name_devices()
     if resume is not None:
-        if data is not None or run is not None or dry_run or skip_corrupt:
+        given = {"data": data, "run": run, "dry-run": dry_run, "skip-corrupt": skip_corrupt}
+        rejected = [f"--{option}" for option, value in given.items() if value not in (None, False)]
+        if rejected:
             raise UsageError(
                 "--resume can be combined only with --set, --override, --minutes, --tensorboard, "
-                "--workers and --index"
+                f"--workers and --index. Received: {', '.join(rejected)}"
             )
         print_line(f"Resuming {resume} on {device}")
         print_outcome(train.resume(resume, tuple(settings), tensorboard, tuple(override)))

@@ -33,7 +33,7 @@ class UnknownRangeError(UsageError):
 
 @dataclasses.dataclass(frozen=True)
 class FieldOptions:
-    """How arrays are read as fields.
+    """Options for reading arrays as fields.
 
     Every option but `layout` is for `samples`, or a mapping from names of fields to values.
 

@@ -22,7 +22,7 @@ FILTER = "Lanczos, cropped to the aspect ratio"  # resizes images
 
 # Only these decoders run, so that no other decoder of Pillow sees untrusted files.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-_GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+_GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _ORIENTATION = 0x0112
@@ -159,7 +159,7 @@ def _frame_count(image: Image.Image) -> int:
 
 def _is_gray(image: Image.Image) -> bool:
     if image.mode != "P":
-        return image.mode in _GREY_MODES
+        return image.mode in _GRAY_MODES
     palette = image.getpalette("RGB")
     colors = np.array(palette or [], np.uint8).reshape(-1, 3)
     return bool((colors == colors[:, :1]).all())

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 class Packing:
-    """Stacks neighboring samples of a batch along their last axis.
+    """Packs of neighboring samples of a batch, stacked along their last axis.
 
     Args:
         size: number of samples in a pack, at least 1; packs of 1 are the samples themselves.
@@ -37,7 +37,7 @@ class Packing:
         return (*inner, self.size * channels)
 
     def pack(self, samples):
-        """`(batch, ..., channels)` -> `(batch / size, ..., size * channels)`."""
+        """Packs samples `(batch, ..., channels)` to `(batch / size, ..., size * channels)`."""
         if self.size == 1:
             return samples
         *inner, channels = self.sample_shape

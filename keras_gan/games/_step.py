@@ -1,4 +1,4 @@
-"""Parts of a training step: parts of the batch, generated samples, and what terms see of it."""
+"""Parts of a training step: batch splitting, generated samples, the context of the terms."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def mixed(game: Any, real: Any, fake: Any, index: int) -> Any:
 def context(
     game: Any, player: str, batch: dict[str, Any], latents: Any, real: Any, fake: Any, index: int
 ) -> terms.StepContext:
-    """Returns what the terms of a player see of its step, and the discriminator's forward passes.
+    """Returns the context of a player's terms, and the discriminator's forward passes.
 
     It must be made inside the tape that differentiates by the weights of the player.
 

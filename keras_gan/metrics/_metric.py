@@ -18,7 +18,7 @@ from keras_gan.metrics.samples import Batch
 from keras_gan.metrics.statistics import Statistics
 from keras_gan.spec import Spec
 
-Labelled = tuple[np.ndarray, np.ndarray]
+Labeled = tuple[np.ndarray, np.ndarray]
 
 
 @dataclasses.dataclass
@@ -37,7 +37,7 @@ class EvaluationInputs:
         all_real: whether the real samples are all samples of their split.
         images: some real images and as many generated ones, uint8, each with labels or `None`.
         training: function that returns the statistics of the training split.
-        labelled: function that returns generated, training and held-out samples with labels.
+        labeled: function that returns generated, training and held-out samples with labels.
         epochs: epochs of the classifiers of the classification accuracy score.
         seed: seed of the pairs of images and of the classifiers. Other random choices have fixed
             seeds, which the protocol names, so that the results agree with published ones.
@@ -51,7 +51,7 @@ class EvaluationInputs:
     all_real: bool = True
     images: tuple[Batch, Batch] | None = None
     training: Callable[[], Statistics] | None = None
-    labelled: Callable[[], tuple[Labelled, Labelled, Labelled]] | None = None
+    labeled: Callable[[], tuple[Labeled, Labeled, Labeled]] | None = None
     epochs: int = 5
     seed: int = 0
 
@@ -84,11 +84,11 @@ class EvaluationInputs:
         return features
 
     @functools.cached_property
-    def labelled_samples(self) -> tuple[Labelled, Labelled, Labelled]:
+    def labeled_samples(self) -> tuple[Labeled, Labeled, Labeled]:
         """Generated, training and held-out samples with labels."""
-        if self.labelled is None:
-            raise UsageError("The metric needs labelled samples. Received: no labels")
-        return self.labelled()
+        if self.labeled is None:
+            raise UsageError("The metric needs labeled samples. Received: no labels")
+        return self.labeled()
 
     def class_name(self, label: int) -> str:
         """Returns the name of a class, or its id if the classes have no names."""
@@ -102,7 +102,7 @@ class MetricContext:
     Args:
         extractor: extractor of the features.
         spec: description of the real samples.
-        labelled: whether the generated samples have labels.
+        labeled: whether the generated samples have labels.
         has_training: whether there is a training split besides the samples compared with.
         count: number of generated samples.
         real_count: number of real samples.
@@ -111,7 +111,7 @@ class MetricContext:
 
     extractor: Extractor
     spec: Spec
-    labelled: bool
+    labeled: bool
     has_training: bool
     count: int
     real_count: int
@@ -119,7 +119,7 @@ class MetricContext:
 
 
 class Missing(NamedTuple):
-    """A requirement that is not met: the rule, and what there is instead."""
+    """An unmet requirement: the rule, and the value that was found."""
 
     rule: str
     received: str
@@ -279,7 +279,7 @@ def _data_classes(context: MetricContext) -> Missing | None:
 
 
 def _labels(context: MetricContext) -> Missing | None:
-    if context.labelled:
+    if context.labeled:
         return None
     return Missing("generated samples with labels", "samples without labels")
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_gan.errors import UsageError
-from keras_gan.metrics._metric import EvaluationInputs, Labelled, Metric, MetricResult
+from keras_gan.metrics._metric import EvaluationInputs, Labeled, Metric, MetricResult
 from keras_gan.metrics.images import to_bytes
 
 
@@ -26,7 +26,7 @@ class ClassificationAccuracy(Metric):
     order = 120
 
     def of(self, inputs: EvaluationInputs) -> MetricResult:
-        generated, train, test = inputs.labelled_samples
+        generated, train, test = inputs.labeled_samples
         found = classification_accuracy(
             generated, train, test, epochs=inputs.epochs, seed=inputs.seed
         )
@@ -39,7 +39,7 @@ class ClassificationAccuracy(Metric):
         return MetricResult(values, {self.name: classes})
 
     def settings(self, inputs: EvaluationInputs) -> dict[str, Any]:
-        generated, train, test = inputs.labelled_samples
+        generated, train, test = inputs.labeled_samples
         return {
             "epochs": inputs.epochs,
             "generated": len(generated[0]),
@@ -71,9 +71,9 @@ class ClassificationAccuracyResult(NamedTuple):
 
 
 def classification_accuracy(
-    generated: Labelled,
-    real_train: Labelled,
-    real_test: Labelled,
+    generated: Labeled,
+    real_train: Labeled,
+    real_test: Labeled,
     epochs: int = 5,
     seed: int = 0,
     batch_size: int = 64,
@@ -116,12 +116,12 @@ def classification_accuracy(
     )
 
 
-def _check(sets: dict[str, Labelled], epochs: int) -> None:
+def _check(sets: dict[str, Labeled], epochs: int) -> None:
     shape = sets["real_test"][0].shape[1:]
     for name, (samples, labels) in sets.items():
         if labels is None or len(labels) != len(samples) or not len(samples):
             raise UsageError(
-                "A classification accuracy needs labelled samples. "
+                "A classification accuracy needs labeled samples. "
                 f"Received: {name} with {len(samples)} samples and "
                 f"{'no' if labels is None else len(labels)} labels"
             )
@@ -141,7 +141,7 @@ def _check(sets: dict[str, Labelled], epochs: int) -> None:
 
 
 def _train(
-    training: Labelled, num_classes: int, epochs: int, seed: int, batch_size: int
+    training: Labeled, num_classes: int, epochs: int, seed: int, batch_size: int
 ) -> keras.Model:
     samples, labels = training
     keras.utils.set_random_seed(seed % 2**32)  # the limit of numpy's seeds
@@ -149,9 +149,11 @@ def _train(
     classifier.compile(
         keras.optimizers.Adam(1e-3),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=False,  # pyright: ignore[reportArgumentType] - compiling would take longer than training
+        # Compiling would take longer than training.
+        jit_compile=False,  # pyright: ignore[reportArgumentType]
     )
-    classifier.fit(_stored(samples), labels, batch_size=batch_size, epochs=epochs, verbose=0)  # pyright: ignore[reportArgumentType]
+    options: Any = {"batch_size": batch_size, "epochs": epochs, "verbose": 0}
+    classifier.fit(_stored(samples), labels, **options)
     return classifier
 
 

@@ -22,7 +22,7 @@ from keras_gan.spec import Spec
 
 
 class Comparison:
-    """Compares generated samples with held-out ones, whose features are computed once.
+    """Comparison of generated samples with held-out ones, whose features are computed once.
 
     Args:
         real: held-out samples, `(count, ...)`.
@@ -73,7 +73,7 @@ class Comparison:
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """How the values are computed: metrics, count, and the extractor if there is one."""
+        """Protocol of the values: metrics, count, and the extractor if there is one."""
         protocol: dict[str, Any] = {"metric": self.metric, "measures": list(self.names)}
         protocol["count"] = len(self._samples)
         if isinstance(self._extractor, Extractor):

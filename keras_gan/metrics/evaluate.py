@@ -18,7 +18,7 @@ from keras_gan.metrics import nearest_picture, training_data
 from keras_gan.metrics._metric import (
     PER_SAMPLE,
     EvaluationInputs,
-    Labelled,
+    Labeled,
     Metric,
     MetricContext,
 )
@@ -170,11 +170,11 @@ class _Compared:
     has_training: bool
 
     def context(self, extractor: Extractor, truncation: float) -> MetricContext:
-        labelled = bool(self.generated.spec.num_classes)
+        labeled = bool(self.generated.spec.num_classes)
         return MetricContext(
             extractor,
             self.data.spec,
-            labelled,
+            labeled,
             self.has_training,
             self.count,
             self.real_count,
@@ -197,7 +197,7 @@ class _Compared:
         number = min(_IMAGES, self.count, self.real_count)
         return self.real.take(number), self.generated.take(number)
 
-    def labelled(self) -> tuple[Labelled, Labelled, Labelled]:
+    def labeled(self) -> tuple[Labeled, Labeled, Labeled]:
         """Returns generated, training and held-out samples with labels."""
         train = from_data(self.data, "train")
         number = min(self.count, train.count or self.count)  # equal numbers for both trainings
@@ -288,7 +288,7 @@ def _gather(
         all_real=compared.real_count == compared.real.count,
         images=compared.images() if with_images else None,
         training=training,
-        labelled=compared.labelled,
+        labeled=compared.labeled,
         epochs=settings.epochs,
         seed=settings.seed,
     )

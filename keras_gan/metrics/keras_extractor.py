@@ -55,8 +55,8 @@ def from_keras(model: Any, name: str, sha256: str | None) -> Extractor:
             return features, None
         return features, outputs[1] if is_classifier else softmax(outputs[1])
 
-    sizes = tuple(shape[1:]) if len(shape) == 4 else (None, None, None)
-    return Extractor(name, run, sha256, sizes, runtime=RUNTIME)  # pyright: ignore[reportArgumentType]
+    sizes: Any = tuple(shape[1:]) if len(shape) == 4 else (None, None, None)
+    return Extractor(name, run, sha256, sizes, runtime=RUNTIME)
 
 
 def _check(model: Any, name: str) -> None:

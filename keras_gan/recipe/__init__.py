@@ -1,4 +1,4 @@
-"""Recipes: everything that a training consists of, in one YAML file.
+"""Recipes: the complete description of a training in one YAML file.
 
 Every key is checked before anything else happens. The options of a data set, a network, a game, a
 loss, a term or an optimizer are the arguments of the function or class that takes them: an argument

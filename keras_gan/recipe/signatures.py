@@ -1,4 +1,4 @@
-"""Checks options against the signature of the function or class that takes them."""
+"""Checks of options against the signature of the function or class that takes them."""
 
 from __future__ import annotations
 

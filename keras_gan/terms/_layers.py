@@ -1,4 +1,4 @@
-"""Layers and kernels of a network, as terms look at them."""
+"""Access to the layers and kernels of a network, for terms."""
 
 from __future__ import annotations
 

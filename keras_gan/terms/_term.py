@@ -1,4 +1,4 @@
-"""Base class of the terms, and what a term sees of a training step."""
+"""Base class of the terms, and the context that a term gets in a training step."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class SharedForward:
 
 @dataclasses.dataclass(frozen=True)
 class StepContext:
-    """What a term sees of one training step of a player.
+    """Inputs of a term in one training step of a player.
 
     Args:
         player: whose loss the term is added to, such as "discriminator".
@@ -123,7 +123,7 @@ class StepContext:
 
 @dataclasses.dataclass(frozen=True)
 class GameSpec:
-    """What a term can check before the first step.
+    """Structure of the game, for a term's checks before the first step.
 
     Args:
         players: names of the players, who each have an optimizer.

@@ -28,7 +28,7 @@ class Stopped(BaseException):
 
 @dataclasses.dataclass(frozen=True)
 class BulkJob:
-    """Everything that determines the bytes of every shard.
+    """Bulk job: all arguments that determine the bytes of its shards.
 
     Args:
         bundle: folder of a bundle.

@@ -1,4 +1,4 @@
-"""Runs a job: resumes it, makes the missing shards, and completes the index."""
+"""Runs of bulk jobs: resumed, with the missing shards made and the index completed."""
 
 from __future__ import annotations
 

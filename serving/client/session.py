@@ -43,7 +43,7 @@ class Inference(NamedTuple):
 
 
 class Session:
-    """Everything known of a server, and the calls to it.
+    """Session with a server: its protocol, its models, and the calls to it.
 
     Args:
         endpoint: address of the server.

@@ -44,7 +44,7 @@ class Format:
 
 
 class Kind:
-    """What is to be known of one modality.
+    """Axes, checks, file formats and preview of one modality.
 
     Attributes:
         axes: names of the dimensions of one sample; empty if it may have any.
@@ -152,7 +152,7 @@ class Kind:
             )
 
     def hint(self, samples: np.ndarray) -> str:
-        """Returns how to bring values into the range, for an error."""
+        """Returns advice for bringing values into the range, for an error."""
         return ""
 
     def range_of(self, meta: Meta | None) -> tuple[float, float]:
