@@ -337,7 +337,11 @@ def two_classes():
         (conditioned, {"outputs": {"image": {}, "x": {}}}, "outputs of this network are"),
         (conditioned, {"inputs": {"condition": {"size": 3}}}, "`inputs` may declare fill, stream"),
         (conditioned, {"inputs": {"condition": {"fill": "noise"}}}, "`fill` must be one of"),
-        (two_classes, {"inputs": {"a": {"fill": "normal"}}}, "must be of floating point"),
+        (
+            two_classes,
+            {"inputs": {"a": {"fill": "normal"}}, "num_classes": 2},
+            "must be of floating point",
+        ),
         (
             two_classes,
             {"inputs": {"a": {"fill": "class"}, "b": {"fill": "class"}}, "num_classes": 2},
