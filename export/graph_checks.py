@@ -14,7 +14,8 @@ from keras_gan import UsageError
 # Ops whose result does not follow from the inputs, or that run only in the Python process that
 # traced them; and the remedy for each.
 _NOT_A_FUNCTION = re.compile(
-    r"Random|Rng|Multinomial|TruncatedNormal|Stateful(?!PartitionedCall)|^Assign.*Variable|PyFunc|PyFuncStateless"
+    r"Random|Rng|Multinomial|TruncatedNormal|Stateful(?!PartitionedCall)|^Assign.*Variable|PyFunc"
+    r"|PyFuncStateless"
 )
 _REMEDIES = {
     r"Random|Rng|Multinomial|TruncatedNormal|Stateful": "take the noise as an input of the model, "

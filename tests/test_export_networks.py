@@ -260,8 +260,8 @@ def test_triton_reads_the_ports(exported):
     (warmup,) = config.model_warmup
     (size,) = manifest.sizes[:1]
     assert list(warmup.inputs[0].value.dims) == [size["height"], size["width"], 3]
-    told = {entry.key: json.loads(entry.value.string_value) for entry in config.parameters}
-    assert told["inputs"][0]["kind"] == "image"
+    parameters = {entry.key: json.loads(entry.value.string_value) for entry in config.parameters}
+    assert parameters["inputs"][0]["kind"] == "image"
 
 
 def test_golden_samples_at_other_sizes_are_checked(exported, tmp_path):

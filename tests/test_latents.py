@@ -105,7 +105,7 @@ def test_labels_are_the_seed_modulo_the_classes():
 @pytest.mark.parametrize(
     "seeds", [[-1], [2**63], 0.5, [1.5], "7", [[1]], [2**70], [True], None, [True, 2**70]]
 )
-def test_what_is_no_seed_is_refused(seeds):
+def test_other_values_than_seeds_are_refused(seeds):
     with pytest.raises(UsageError, match="Received: seeds="):
         check_seeds(seeds)
     with pytest.raises(UsageError, match="Received: seeds="):
@@ -125,7 +125,7 @@ def test_what_is_no_seed_is_refused(seeds):
         [np.int8(-1), 2**64],
     ],
 )
-def test_an_integer_that_is_no_seed_is_told_the_range(seeds):
+def test_an_integer_out_of_range_is_refused(seeds):
     rule = r"A seed must be at least 0 and below 2\*\*63\. Received: seeds="
     with pytest.raises(UsageError, match=rule):
         check_seeds(seeds)
