@@ -58,8 +58,8 @@ def write_models(net: str, folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """Writes a network in every format; returns the file or folder of each variant."""
     import keras
     import onnx
-    from export.network import open_network
 
+    from export.network import open_network
     from export.passes import PASSES, optimize
     from export.to_onnx import to_onnx
     from export.to_saved_model import to_saved_model

@@ -52,9 +52,10 @@ class Model:
         self.session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
 
     def __call__(self, seeds):
-        feeds = {"latents": latents_from_seeds(seeds, self.manifest["latent_dim"])}
-        if count := self.manifest["classes"]["count"]:
-            feeds["labels"] = labels_from_seeds(seeds, count)
+        ports = {port["name"]: port for port in self.manifest["inputs"]}
+        feeds = {"latents": latents_from_seeds(seeds, ports["latents"]["shape"][1])}
+        if "labels" in ports:
+            feeds["labels"] = labels_from_seeds(seeds, ports["labels"]["meta"]["num_classes"])
         return self.session.run(["samples"], feeds)[0]
 
 

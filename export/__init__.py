@@ -1,4 +1,4 @@
-"""Export of generators to bundles: SavedModel and ONNX, checked against Keras."""
+"""Export of networks to bundles: SavedModel and ONNX, checked against Keras."""
 
 from export import formats
 from export.bundle import Bundle, export_bundle

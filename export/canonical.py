@@ -1,4 +1,4 @@
-"""Canonical form of an ONNX graph: the same generator yields the same bytes in any process.
+"""Canonical form of an ONNX graph: the same network yields the same bytes in any process.
 
 The names that a converter creates contain counters of the process: of functions, of layers, of the
 converter. In canonical form, nodes are in the order in which the outputs need them, and are named

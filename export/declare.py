@@ -1,4 +1,4 @@
-"""Declared ports of a network: what the caller declares of each, and what follows by itself."""
+"""Declared ports of a network: facts from the caller, and those that follow by themselves."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TRUNCATION = re.compile(r"truncation(_psi)?")
 
 @dataclasses.dataclass(frozen=True)
 class Declarations:
-    """What the caller declares of a network.
+    """Declarations of a caller about a network.
 
     Args:
         role: `generator`, `translator`, `classifier` or another word; `None` to infer it.

@@ -21,7 +21,7 @@ from serving.kinds.audio import rate_of
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """What a file says of its origin.
+    """Origin of the samples in a file.
 
     Args:
         chunks: content that all files of a model share, empty for none.

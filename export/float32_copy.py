@@ -37,14 +37,14 @@ def float32_copy(model: keras.Model, build: Callable[[keras.Model], object]) -> 
             new.assign(keras.ops.cast(old.value, new.dtype))
     except Exception as error:  # the user's get_config and constructor may raise anything
         raise UsageError(
-            "A generator in mixed precision is exported as a float32 copy, made by get_config and "
+            "A network in mixed precision is exported as a float32 copy, made by get_config and "
             f"from_config. Received: model {model.name!r}, whose copy fails: {one_line(error)}"
         ) from error
     finally:
         keras.config.set_dtype_policy(policy)
     if name := _reduced_layer(copy):
         raise UsageError(
-            "A generator is exported in float32, and its get_config must name the dtype of each "
+            "A network is exported in float32, and its get_config must name the dtype of each "
             f"layer. Received: layer {name!r}, still in reduced precision"
         )
     return copy

@@ -1,4 +1,4 @@
-"""Checks of the traced graph of a generator: deterministic, without side effects, float32."""
+"""Checks of the traced graph of a network: deterministic, without side effects, float32."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from keras_gan import UsageError
 # Ops whose result does not follow from the inputs, or that run only in the Python process that
 # traced them; and the remedy for each.
 _NOT_A_FUNCTION = re.compile(
-    r"Random|Rng|Multinomial|TruncatedNormal|Stateful(?!PartitionedCall)|^Assign.*Variable"
-    r"|PyFunc|PyFuncStateless"
+    r"Random|Rng|Multinomial|TruncatedNormal|Stateful(?!PartitionedCall)|^Assign.*Variable|PyFunc"
+    r"|PyFuncStateless"
 )
 _REMEDIES = {
     r"Random|Rng|Multinomial|TruncatedNormal|Stateful": "take the noise as an input of the model, "
@@ -42,13 +42,13 @@ def check_is_function(model: keras.Model, graph: tf.types.experimental.GenericFu
     for node in nodes:
         if _NOT_A_FUNCTION.search(node.op):
             raise UsageError(
-                "A generator must be a function of its inputs alone: with training=False no layer "
+                "A network must be a function of its inputs alone: with training=False no layer "
                 "may draw random numbers, change a variable or call Python. "
                 f"Received: {describe_op(model, node.name, node.op)}; {_remedy(node.op)}"
             )
         if node.op == "Cast" and node.attr["DstT"].type == tf.bfloat16.as_datatype_enum:
             raise UsageError(
-                "A generator is exported in float32, and no layer may cast to bfloat16 by itself. "
+                "A network is exported in float32, and no layer may cast to bfloat16 by itself. "
                 f"Received: {describe_op(model, node.name, node.op)}; cast to the layer's "
                 "compute_dtype, which follows the policy"
             )

@@ -79,7 +79,7 @@ def read_inputs(model: keras.Model) -> Any:
         )
     if isinstance(shapes, dict) and all(key.endswith("_shape") for key in shapes):
         ports = {key.removesuffix("_shape"): _nested_ports(shape) for key, shape in shapes.items()}
-        return next(iter(ports.values())) if len(ports) == 1 else Arguments(ports)
+        return Arguments(ports) if len(ports) > 1 else next(iter(ports.values()))
     return _nested_ports(shapes)
 
 
@@ -104,9 +104,8 @@ def name_inputs(model: keras.Model, structure: Any) -> dict[Any, ModelInput]:
     Raises:
         UsageError: the inputs are nested more than one level deep.
     """
-    if isinstance(structure, ModelInput):
-        return {0: structure}
-    ports = dict(structure if isinstance(structure, dict) else enumerate(structure))
+    nested = [structure] if isinstance(structure, ModelInput) else structure
+    ports = dict(nested if isinstance(nested, dict) else enumerate(nested))
     if not all(isinstance(port, ModelInput) for port in ports.values()):
         raise UsageError(
             "The inputs of a network must be one tensor, a list or a dict of tensors. "

@@ -279,7 +279,7 @@ def _with_shapes(
     shapes: Shapes = {}
     known = tuple(dict(each) for each in pair)
     for name, tensor in one.items():
-        a, b = (x.shape.as_list()[1:] for x in (tensor, other[name]))
+        a, b = (np.shape(x)[1:] for x in (tensor, other[name]))
         shape = sizes.name_output(name, a, b, pair)
         shapes[name] = (tensor.dtype.name, shape)
         for found, real in zip(known, (a, b), strict=True):

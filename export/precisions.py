@@ -50,7 +50,7 @@ def write_precisions(
         progress: called with a line of text before each step.
 
     Raises:
-        UsageError: a precision that this generator does not support, with the reason.
+        UsageError: a precision that this network does not support, with the reason.
     """
     wanted = list(wanted)
     if not wanted:

@@ -103,7 +103,7 @@ def to_int8(
     if not layers:
         raise UsageError(
             "int8 is for convolutions and dense layers with constant weights. "
-            f"Received: a generator without such a layer, layers: {', '.join(others) or 'none'}"
+            f"Received: a network without such a layer, layers: {', '.join(others) or 'none'}"
         )
     ranges = saturated(plain, tensor_ranges(plain, feeds))
     progress("Quantizing all layers")
@@ -313,7 +313,7 @@ def choose(
     """Returns the most layers, least harmful first, whose quantization is faithful enough.
 
     Each layer is quantized alone, and its harm is the mean squared change of the samples. Bisection
-    then finds the number of layers, so that a generator of n layers takes n short runs and log2(n)
+    then finds the number of layers, so that a network of n layers takes n short runs and log2(n)
     Frechet distances on any machine.
 
     Raises:

@@ -41,7 +41,7 @@ def tensor_ranges(model: onnx.ModelProto, feeds: Iterable[Feeds]) -> Ranges:
     for node in model.graph.node:
         if has_subgraph(node):
             raise UsageError(
-                "A generator with a loop, as of a GRU or SimpleRNN, is exported only in float32. "
+                "A network with a loop, as of a GRU or SimpleRNN, is exported only in float32. "
                 f"Received: {node.name}"
             )
     with tempfile.TemporaryDirectory() as folder:

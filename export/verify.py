@@ -427,9 +427,9 @@ def check_onnx(path: Path, manifest: Manifest) -> list[str]:
 
 
 def _describe_port(value: onnx.ValueInfoProto) -> dict:
-    kind = value.type.tensor_type
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
-    shape = [dim.dim_param or dim.dim_value for dim in kind.shape.dim]
+    tensor = value.type.tensor_type
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    shape = [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]
     return {"name": value.name, "dtype": dtype, "shape": shape}
 
 

@@ -289,8 +289,8 @@ DAMAGES = {
     "property of another kind": (output(meta={"sample_rate": 8000}), BOTH, "outputs="),
     "a size without tested values": (
         output(shape=["batch", "height", 8, 3]),
-        EXPORT,
-        "tested values of the named sizes",
+        BOTH,
+        "tested values of the named sizes|describe the model",
     ),
     "tested values of no size": (
         lambda p: edit(p, parity={"sizes": [{"height": 2**40}]}),
@@ -331,12 +331,16 @@ DAMAGES = {
     "no inputs": (lambda p: edit(p, inputs=[]), BOTH, "inputs="),
     "outputs of another shape": (
         ports(outputs=[port("samples", 8, 8, 1)]),
-        EXPORT,
-        "samples of golden.npz must fit",
+        BOTH,
+        "samples of golden.npz must fit|describe the model",
     ),
-    "labels of another shape": (labels(shape=["batch", 3]), EXPORT, "inputs="),
+    "labels of another shape": (labels(shape=["batch", 3]), BOTH, "inputs="),
     "a name twice": (ports(outputs=[port("samples", 8, 8, 3)] * 2), BOTH, "outputs="),
-    "a name of an input": (ports(outputs=[port("latents", 8)]), EXPORT, "different names"),
+    "a name of an input": (
+        ports(outputs=[port("latents", 8)]),
+        BOTH,
+        "different names|describe the model",
+    ),
     "a name that is a path": (more_inputs(given("../x", 3)), BOTH, "inputs="),
     "an input of objects": (more_inputs(given("x", 3, dtype="object")), BOTH, "inputs="),
     "an input without golden values": (

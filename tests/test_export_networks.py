@@ -260,8 +260,8 @@ def test_triton_reads_the_ports(exported):
     (warmup,) = config.model_warmup
     (size,) = manifest.sizes[:1]
     assert list(warmup.inputs[0].value.dims) == [size["height"], size["width"], 3]
-    told = {entry.key: json.loads(entry.value.string_value) for entry in config.parameters}
-    assert told["inputs"][0]["kind"] == "image"
+    parameters = {entry.key: json.loads(entry.value.string_value) for entry in config.parameters}
+    assert parameters["inputs"][0]["kind"] == "image"
 
 
 def test_golden_samples_at_other_sizes_are_checked(exported, tmp_path):
@@ -337,7 +337,11 @@ def two_classes():
         (conditioned, {"outputs": {"image": {}, "x": {}}}, "outputs of this network are"),
         (conditioned, {"inputs": {"condition": {"size": 3}}}, "`inputs` may declare fill, stream"),
         (conditioned, {"inputs": {"condition": {"fill": "noise"}}}, "`fill` must be one of"),
-        (two_classes, {"inputs": {"a": {"fill": "normal"}}}, "must be of floating point"),
+        (
+            two_classes,
+            {"inputs": {"a": {"fill": "normal"}}, "num_classes": 2},
+            "must be of floating point",
+        ),
         (
             two_classes,
             {"inputs": {"a": {"fill": "class"}, "b": {"fill": "class"}}, "num_classes": 2},

@@ -389,8 +389,8 @@ def test_only_files_of_the_bundle_are_read(location, outside, tmp_path, monkeypa
 @pytest.mark.timeout(1800)
 def test_a_model_beyond_2_gb(tmp_path):
     """2.2 GB of weights, most in one layer; the ONNX model alone, as memory goes."""
-    meminfo = pathlib.Path("/proc/meminfo").read_text() if sys.platform == "linux" else ""
-    free = sum(int(n) * 1024 for n in re.findall(r"MemAvailable:\s+(\d+)", meminfo))
+    memory = pathlib.Path("/proc/meminfo").read_text() if sys.platform == "linux" else ""
+    free = sum(int(n) * 1024 for n in re.findall(r"MemAvailable:\s+(\d+)", memory))
     if free < 15 * 2**30 or shutil.disk_usage(tmp_path).free < 5 * 2**30:
         pytest.skip("needs 15 GB of memory and 5 GB of disk")
     constant = keras.initializers.Constant(1e-3)

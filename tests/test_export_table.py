@@ -617,10 +617,10 @@ def check(expected: Row, cell: Cell):
     for port, value in zip(
         [*draft.inputs, *draft.outputs], [*model.graph.input, *model.graph.output], strict=True
     ):
-        kind = value.type.tensor_type
+        tensor = value.type.tensor_type
         assert value.name == port.name
-        assert [d.dim_param or d.dim_value for d in kind.shape.dim] == ["batch", *port.shape]
-        assert onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name == port.dtype
+        assert [d.dim_param or d.dim_value for d in tensor.shape.dim] == ["batch", *port.shape]
+        assert onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name == port.dtype
 
 
 def values(outputs):

@@ -105,7 +105,7 @@ def test_labels_are_the_seed_modulo_the_classes():
 @pytest.mark.parametrize(
     "seeds", [[-1], [2**63], 0.5, [1.5], "7", [[1]], [2**70], [True], None, [True, 2**70]]
 )
-def test_values_that_are_not_seeds_are_refused(seeds):
+def test_other_values_than_seeds_are_refused(seeds):
     with pytest.raises(UsageError, match="Received: seeds="):
         check_seeds(seeds)
     with pytest.raises(UsageError, match="Received: seeds="):
@@ -125,7 +125,7 @@ def test_values_that_are_not_seeds_are_refused(seeds):
         [np.int8(-1), 2**64],
     ],
 )
-def test_an_integer_out_of_range_is_refused_with_the_range(seeds):
+def test_an_integer_out_of_range_is_refused(seeds):
     rule = r"A seed must be at least 0 and below 2\*\*63\. Received: seeds="
     with pytest.raises(UsageError, match=rule):
         check_seeds(seeds)
@@ -138,3 +138,47 @@ def test_seeds_may_be_an_integer_a_range_or_any_integer_array():
     for seeds in (mixed, np.array(mixed, object)):
         assert check_seeds(seeds).tolist() == [3, 2**63 - 1]
     assert numpy_latents.latents_from_seeds([], 4).shape == (0, 4)
+
+
+@pytest.mark.parametrize("stream", [0, 1, 2**32 - 1])
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_streams_agree_in_tensorflow_and_numpy(size, stream):
+    seeds = many_seeds()
+    for name in ("normals", "uniforms"):
+        in_tf = getattr(latents, name)(seeds, size, stream).numpy()
+        in_numpy = getattr(numpy_latents, name)(seeds, size, stream)
+        assert in_tf.dtype == in_numpy.dtype == np.float32
+        np.testing.assert_allclose(in_tf, in_numpy, rtol=1e-6, atol=1e-6)
+        # The size may be a tensor, as that of a picture that is given.
+        np.testing.assert_array_equal(
+            getattr(latents, name)(seeds, tf.constant(size), stream), in_tf
+        )
+    assert numpy_latents.uniforms(seeds, 1, 0).max() < 1
+
+
+def test_both_give_the_streams_of_the_documentation():
+    rows = re.findall(r"^\| (\d+) \|((?: -?[\d.]+ \|){6})$", DOC.read_text(), re.MULTILINE)
+    assert len(rows) == 4
+    for seed, columns in rows:
+        expected = np.array([float(x) for x in columns.split("|")[:6]], np.float32)
+        for module in (latents, numpy_latents):
+            drawn = module.normals(np.array([int(seed)]), 3, 1)
+            np.testing.assert_array_max_ulp(np.asarray(drawn)[0], expected[:3], 1)
+            drawn = module.uniforms(np.array([int(seed)]), 3, 0)
+            np.testing.assert_array_equal(np.asarray(drawn)[0], expected[3:])
+
+
+def test_streams_share_no_numbers():
+    drawn = np.concatenate([numpy_latents.normals(np.arange(50), 20, s) for s in range(3)])
+    assert len(np.unique(drawn)) == drawn.size
+
+
+def test_classes_by_frequency_agree():
+    seeds = many_seeds()
+    for frequencies in (None, [1, 2, 1], [0.0, 0.1, 0.7], [5, 0, 0]):
+        in_tf = latents.classes_from_seeds(seeds, 3, frequencies, 4).numpy()
+        in_numpy = numpy_latents.classes_from_seeds(seeds, 3, frequencies, 4)
+        assert in_tf.dtype == in_numpy.dtype == np.int64
+        np.testing.assert_array_equal(in_tf, in_numpy)
+    shares = np.bincount(in_numpy, minlength=3)
+    assert shares.tolist() == [len(seeds), 0, 0]

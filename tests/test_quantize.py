@@ -275,7 +275,7 @@ def test_int8_without_benefit_is_refused_with_the_figures():
     ):
         to_int8(pictures(), feeds(), lambda made: 0.2, lambda made: 2.5)
     model = graph([("Tanh", ["latents"], "samples", {})], {}, 8, (8,))
-    with pytest.raises(UsageError, match="a generator without such a layer"):
+    with pytest.raises(UsageError, match="a network without such a layer"):
         to_int8(model, feeds(), lambda made: 0.0, lambda made: 2.0)
     grouped = graph(
         [

@@ -56,9 +56,9 @@ def test_the_configuration_parses_and_matches_the_manifest(bundle):
     (samples,) = config.output
     assert (samples.name, samples.data_type, list(samples.dims)) == ("samples", 11, [8, 8, 3])
     assert config.dynamic_batching.max_queue_delay_microseconds == 2000
-    told = {entry.key: json.loads(entry.value.string_value) for entry in config.parameters}
-    assert told["role"] == "generator"
-    inputs, outputs = (told[group] for group in ("inputs", "outputs"))
+    parameters = {entry.key: json.loads(entry.value.string_value) for entry in config.parameters}
+    assert parameters["role"] == "generator"
+    inputs, outputs = (parameters[group] for group in ("inputs", "outputs"))
     assert [port["fill"] for port in inputs] == ["normal", "class"]
     assert inputs[1]["meta"] == {"num_classes": 3, "class_names": ["shirt", "shoe", "bag"]}
     assert outputs[0]["kind"] == "image"
@@ -226,8 +226,8 @@ def test_a_real_triton_serves_the_repository(conditional, bundle, triton, tmp_pa
     seeds = np.load(golden)["seeds"][:5]
     expected = serving.Bundle(bundle.path).generate(seeds)
     np.testing.assert_allclose(remote.generate(seeds), expected, atol=1e-4)
-    (told,) = remote.models()
-    assert (told["kind"], told["versions"]) == (bundle.manifest.first.kind, [1])
+    (model,) = remote.models()
+    assert (model["kind"], model["versions"]) == (bundle.manifest.first.kind, [1])
     assert found["inference_count"] == 12
     assert found["execution_count"] < 12  # dynamic batching puts some of them together
     print(f"12 concurrent requests ran as {found['execution_count']} batches")

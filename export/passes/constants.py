@@ -41,7 +41,7 @@ def fold(model: onnx.ModelProto) -> int:
 
 
 def _fix_shapes(graph: Graph) -> int:
-    """Makes the target of each Reshape constant, if at most one of its sizes is free."""
+    """Sets a constant target for each Reshape, if at most one of its sizes is free."""
     changed = 0
     for node in list(graph.nodes):
         if node.op_type != "Reshape" or graph.constant(node.input[1]) is not None:
