@@ -73,8 +73,8 @@ def test_every_input_is_filled_by_its_declaration():
     np.testing.assert_array_equal(feeds["truncation"], np.full(5, 0.5, np.float32))
     np.testing.assert_array_equal(feeds["noise"].reshape(5, -1), seeds.normals(SEEDS, 24, 2))
     assert feeds["labels"].tolist() == [0, 1, 3, 0, 3]
-    labelled = inputs.fill(SEEDS, labels=np.array([3] * 5), given=given)
-    assert labelled["labels"].tolist() == [3] * 5
+    labeled = inputs.fill(SEEDS, labels=np.array([3] * 5), given=given)
+    assert labeled["labels"].tolist() == [3] * 5
 
 
 def test_truncation_is_a_factor_where_no_input_has_its_name():

@@ -39,7 +39,7 @@ class Format:
 
 
 class Kind:
-    """What is to be known of one modality.
+    """Properties of one modality: axes, range, file formats, previews and defaults.
 
     Attributes:
         axes: names of the dimensions of one sample; empty if it may have any.
