@@ -95,7 +95,7 @@ def normals(seeds: np.ndarray, size: int, stream: int) -> np.ndarray:
     normal = np.empty((*first.shape, 2), np.float32)
     np.multiply(radius, np.cos(angle), out=normal[..., 0], casting="same_kind")
     np.multiply(radius, np.sin(angle), out=normal[..., 1], casting="same_kind")
-    return np.ascontiguousarray(normal.reshape(len(seeds), -1)[:, :size])
+    return np.ascontiguousarray(normal.reshape(len(seeds), size + size % 2)[:, :size])
 
 
 def uniforms(seeds: np.ndarray, size: int, stream: int) -> np.ndarray:
@@ -109,7 +109,7 @@ def uniforms(seeds: np.ndarray, size: int, stream: int) -> np.ndarray:
     words = np.stack(_words(seeds, (size + 1) // 2, stream), axis=-1)
     # 24 bits: a float32 holds no more of them, and a rounded 32-bit word could become 1.
     drawn = (words.astype(np.uint64) >> np.uint64(8)).astype(np.float32) / np.float32(2**24)
-    return np.ascontiguousarray(drawn.reshape(len(seeds), -1)[:, :size])
+    return np.ascontiguousarray(drawn.reshape(len(seeds), size + size % 2)[:, :size])
 
 
 def classes_from_seeds(

@@ -49,6 +49,7 @@ def test_pictures_of_any_size_are_translated(bundles):
         one = bundle.generate([5, 6, 7], picture=given[:1])
         np.testing.assert_allclose(one[0], expected[0], atol=1e-6)
     assert bundle.generate([], picture=given[:1]).shape == (0, 9, 2, 3)
+    assert bundles["clothes"].generate([]).shape == (0, 8, 8, 3)
     assert bundle.generate(picture=given)[2].shape == (9, 2, 3)  # seeds 0, 1, 2
 
 

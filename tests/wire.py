@@ -174,7 +174,7 @@ def keras_gan(wire, handler, path, body):
     asked = json.loads(body)
     name = asked.get("model", wire.names[0])
     if name not in wire.names:
-        raise Refused(404, f"The model must exist. Received: {name!r}")
+        raise Refused(404, f"The request names an unknown model. Received: {name!r}")
     try:
         seeds, labels, latents = resolve(bundle, asked)
     except ValueError as error:
