@@ -1,8 +1,8 @@
 """Open Inference Protocol V2 over REST, with the binary tensor extension.
 
 Reference:
-    https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
-    https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
+    https://github.com/kserve/open-inference-protocol: specification/protocol/inference_rest.md;
+    https://github.com/triton-inference-server/server: docs/protocol/extension_binary_data.md
 """
 
 from __future__ import annotations
