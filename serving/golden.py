@@ -70,8 +70,8 @@ def read_golden(bundle: Bundle) -> Golden | None:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             names = [x.name for x in inputs.given] + [first.name]
-            names += ["seeds"] if inputs.seeded else []
             names += [inputs.classes.name] if inputs.classes else []
+            names += ["seeds"] if inputs.drawn else []
             arrays = {name: archive[name][:_COUNT] for name in names}
     except (ValueError, KeyError, OSError, EOFError) as error:
         raise UsageError(
@@ -90,4 +90,5 @@ def read_golden(bundle: Bundle) -> Golden | None:
             f"{FILE_NAME} must hold samples of the shape in the manifest. "
             f"Received: {str(path)!r} with {expected.shape}"
         )
+    arrays.setdefault("seeds", np.arange(len(expected)))
     return Golden(inputs.named_sizes(arrays), arrays, expected)

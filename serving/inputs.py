@@ -341,7 +341,8 @@ def decode_given(port: Port, content: bytes, media_type: str) -> np.ndarray:
     kind = kinds.get(port.kind)
     form = kind.format_of(media_type)
     if form is None:
-        valid = ", ".join(f.media_type for f in kind.all_formats().values() if f.decode)
+        forms = kind.all_formats().values()
+        valid = ", ".join(f.media_type for f in forms if f.decode)
         raise UsageError(
             f"The input {port.name!r}, of kind {port.kind!r}, takes files of {valid}. "
             f"Received: {media_type[:80]!r}"

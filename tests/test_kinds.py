@@ -209,7 +209,8 @@ def test_the_comment_of_a_wav_file_holds_texts():
 @pytest.mark.parametrize("content", [b"", b"x", b"\x89PNG\r\n\x1a\n", b'{"a": NaN}', b"[[1], 2]"])
 def test_damaged_files_are_one_line(name, content):
     kind = kinds.get(name)
-    for form in kind.all_formats().values():
+    forms = kind.all_formats().values()
+    for form in forms:
         if form.decode is None:
             continue
         with pytest.raises(UsageError, match="Received: ") as refused:

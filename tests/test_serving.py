@@ -141,9 +141,10 @@ def test_labels_for_a_generator_without_any_are_refused(points):
         (lambda p: (p / "manifest.json").write_text("{"), "must be JSON"),
         (lambda p: (p / "manifest.json").write_text("[]"), "schema_version"),
         (lambda p: (p / "manifest.json").write_bytes(b"\xff\xfe"), "must be JSON"),
-        (lambda p: edit(p, schema_version=2), "schema_version=2"),
-        (lambda p: edit(p, latent_dim=None), "latent_dim=None"),
-        (lambda p: edit(p, classes={}), "count and names"),
+        (lambda p: edit(p, schema_version=1), "schema_version=1"),
+        (lambda p: edit(p, role=None), "role=None"),
+        (lambda p: edit(p, inputs=None), "inputs=None"),
+        (lambda p: edit(p, outputs=[]), "outputs=[]"),
         (lambda p: edit(p, seeds="other"), "seeds='other'"),
         (lambda p: edit(p, files={}), "files={}"),
     ],
@@ -436,12 +437,3 @@ def test_audio_is_sampled_to_arrays_and_drawn(tmp_path):
     assert np.load(f"{out}.npz")["samples"].shape == (2, 32, 1)
     assert cli.main(["sample", str(path), "--count", "2", "--out", f"{out}.png"]) == 0
     assert Image.open(f"{out}.png").size[0] > 32
-
-
-def test_inputs_that_a_seed_does_not_determine_are_refused_by_name(tmp_path):
-    z, style = keras.Input((5,), name="z"), keras.Input((3,), name="style")
-    model = keras.Model([z, style], L.Dense(2)(L.Concatenate()([z, style])), name="styled")
-    path = bundles.unverified(model, tmp_path / "styled")
-    with pytest.raises(UsageError, match=r"run others with model\.onnx") as caught:
-        serving.Bundle(path)
-    assert f"{str(path)!r} with the input 'style' ['batch', 3]" in str(caught.value)

@@ -140,13 +140,13 @@ def handler_for(wire):
                     raise Refused(401, "A request must bring a token. Received: none")
                 path = urllib.parse.unquote(self.path)
                 if not path.startswith(wire.prefix + "/"):
-                    raise Refused(404, f"There is no such path. Received: {path!r}")
+                    raise Refused(404, f"The path must exist. Received: {path!r}")
                 path = path.removeprefix(wire.prefix)
                 if "v2" in wire.speaks and (path + "/").startswith("/v2/"):
                     return v2(wire, self, path, body)
                 if "keras_gan" in wire.speaks and path.startswith("/v1/"):
                     return keras_gan(wire, self, path, body)
-                raise Refused(404, f"There is no such path. Received: {path!r}")
+                raise Refused(404, f"The path must exist. Received: {path!r}")
             except Refused as error:
                 self.reply(json.dumps({"error": str(error)}).encode(), status=error.status)
 
@@ -171,11 +171,11 @@ def keras_gan(wire, handler, path, body):
         entry |= {name: bundle.manifest[name] for name in ("inputs", "outputs")}
         return send_json(handler, {"models": [{"name": name, **entry} for name in wire.names]})
     if path != "/v1/generate":
-        raise Refused(404, f"There is no such path. Received: {path!r}")
+        raise Refused(404, f"The path must exist. Received: {path!r}")
     asked = json.loads(body)
     name = asked.get("model", wire.names[0])
     if name not in wire.names:
-        raise Refused(404, f"There is no such model. Received: {name!r}")
+        raise Refused(404, f"The request names an unknown model. Received: {name!r}")
     try:
         seeds, labels, latents = resolve(bundle, asked)
     except ValueError as error:

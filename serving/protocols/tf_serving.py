@@ -52,7 +52,7 @@ def signatures(served: Any) -> dict[str, Signature]:
     bundle = served.bundle
     ports = bundle.inputs.ports
     asked = [port for port in ports if port.fill in ("class", "given")]
-    if bundle.inputs.seeded:
+    if bundle.inputs.drawn:
         asked = [_SEEDS, *asked]
     found = {
         "serving_default": Signature(ports, bundle.outputs),
