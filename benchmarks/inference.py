@@ -109,7 +109,7 @@ def write_models(net: str, folder: pathlib.Path) -> dict[str, pathlib.Path]:
     import keras
     import onnx
 
-    from export.generator import open_generator
+    from export.network import open_network
     from export.passes import PASSES, optimize
     from export.to_onnx import to_onnx
     from export.to_saved_model import to_saved_model
@@ -120,12 +120,10 @@ def write_models(net: str, folder: pathlib.Path) -> dict[str, pathlib.Path]:
     files["keras-function"] = files["keras-predict"]
     model.save(files["keras-predict"])
     model.export(files[BASE], format="onnx", verbose=False)
-    generator = open_generator(model)
+    network = open_network(model, num_classes=getattr(model, "num_classes", 0))
     files["saved-model"] = folder / "saved_model"
-    to_saved_model(
-        generator, files["saved-model"], name="generator", value_range=None, images=False
-    )
-    plain = to_onnx(generator, without=PASSES)
+    to_saved_model(network, files["saved-model"], name="generator")
+    plain = to_onnx(network, without=PASSES)
 
     def save(variant: str, without: Any) -> dict[str, int]:
         copy = onnx.ModelProto()

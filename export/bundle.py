@@ -1,4 +1,4 @@
-"""Export of a generator to a bundle: written beside its place, verified, then moved there."""
+"""Export of a network to a bundle: written beside its place, verified, then moved there."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import onnx
 
 from export.card import write_card
 from export.draft import Description, open_draft
+from export.draws import RANDOM
 from export.files import describe_files, sha256
-from export.generator import Generator
 from export.golden import load_golden, run_on_cpu, write_golden
 from export.manifest import NOTICE, SEEDS, Manifest
-from export.png import provenance_chunks
+from export.network import Network
+from export.png_chunks import provenance_chunks
 from export.precisions import parse_precisions, write_precisions
 from export.target import open_target, temporary_folder
 from export.tf_serving import write_configuration
@@ -80,15 +81,15 @@ def export_bundle(
     progress: Progress = lambda line: None,
     **description: Unpack[Description],
 ) -> Bundle:
-    """Exports a generator to a folder that TF Serving, onnxruntime and `serving` read.
+    """Exports a network to a folder that TF Serving, onnxruntime and `serving` read.
 
     The models are compared with Keras before the folder appears: with random batch statistics,
     then with the real ones. The weights of `model` are the same afterwards, also on failure.
 
     Args:
-        model: a `keras_gan.GAN`, or any built Keras generator that maps latents
-            `(batch, latent_dim)`, alone or with labels (ids `(batch,)`, or one-hot) and other
-            inputs, to samples and other outputs.
+        model: a `keras_gan.GAN`, whose generator is exported, or any built Keras model. Its
+            inputs are latents `(batch, latent_dim)`, labels (ids `(batch,)`, or one-hot) and any
+            others, as recognized by name and shape (docs/export.md) or declared.
         to: folder to create.
         metadata: let `generate_png` record in its images the model and the seed that made them.
         formats: additional formats: `"litert"` for `model.tflite`.
@@ -99,38 +100,41 @@ def export_bundle(
         version: make `to` a folder of versions and add this one, `"next"` for the next number;
             `to/latest` is then a link to the highest.
         progress: called with a line of text before each step.
-        description: `kind`, `name`, `num_classes`, `class_names`, `value_range`, `average`,
-            `training`, `license` and `intended_use`, see `export.Description`.
+        description: `role`, `inputs`, `outputs`, `spec`, `kind`, `name`, `num_classes`,
+            `class_names`, `value_range`, `average`, `training`, `license` and `intended_use`, see
+            `export.Description`.
 
     Raises:
-        UsageError: a generator that cannot be exported, a target that exists or cannot be
-            written, a runtime that differs from Keras by more than 1e-5 of the output range
-            and more than rounding explains, a precision without benefit for this generator.
+        UsageError: a network that cannot be exported, a declaration that does not fit it, a target
+            that exists or cannot be written, a runtime that differs from Keras by more than 1e-5
+            of the output range and more than rounding explains, a precision without benefit for
+            this network.
     """
     target = open_target(Path(to), overwrite, version)
     options = Options(opset, metadata, formats, precision)
-    progress("Reading the generator")
-    generator, draft = open_draft(model, **description)
+    progress("Reading the network")
+    network, draft = open_draft(model, **description)
     target.check_name(draft.name)
-    with temporary_folder(target) as folder, preserved_state(generator.model):
-        manifest = _write(generator, folder, draft, options, progress)
+    with temporary_folder(target) as folder, preserved_state(network.model):
+        manifest = _write(network, folder, draft, options, progress)
         path = target.publish(folder, draft.name)
     progress(f"Wrote {path}")
     return Bundle(path, manifest)
 
 
 def _write(
-    generator: Generator, folder: Path, draft: Manifest, options: Options, progress: Progress
+    network: Network, folder: Path, draft: Manifest, options: Options, progress: Progress
 ) -> Manifest:
     """Writes the bundle into a folder and verifies it there."""
-    probe = write_models(generator, folder, draft, options, progress)
+    probe = write_models(network, folder, draft, options, progress)
     write_configuration(folder, draft.name)
     if "litert" in options.formats:
         progress("Writing the LiteRT model")
-        to_litert(generator, folder / LITERT)
+        to_litert(network, folder / LITERT)
 
     progress("Comparing with Keras")
-    draft = dataclasses.replace(draft, parity={"tolerance": _tolerance(generator, folder, draft)})
+    tolerance = {"tolerance": _tolerance(network, folder, draft)}
+    draft = dataclasses.replace(draft, parity=draft.parity | tolerance)
     figures, problems = measure(folder, draft, probe=probe)
     shutil.rmtree(probe or folder / "probe", ignore_errors=True)
     if problems:
@@ -151,22 +155,25 @@ def _write(
     return manifest
 
 
-def _tolerance(generator: Generator, folder: Path, draft: Manifest) -> float:
+def _tolerance(network: Network, folder: Path, draft: Manifest) -> float:
     """Returns the difference from Keras that rounding explains, 1e-5 of the output range or more.
 
-    Some generators, with large values before a last tanh for instance, return other samples for
-    latents that differ in their last bit. No runtime can be nearer to Keras than Keras to itself:
+    Some networks, with large values before a last tanh for instance, return other samples for
+    inputs that differ in their last bit. No runtime can be nearer to Keras than Keras to itself:
     another order of summation was measured to cost 1 to 2.5 times that.
     """
     golden = load_golden(folder)
-    inputs = {spec.name: golden[spec.name] for spec in generator.input_specs()}
-    inputs["latents"] = np.nextafter(inputs["latents"], np.float32(np.inf))
-    outputs = run_on_cpu(generator, inputs)
+    inputs = {port.name: golden[port.name] for port in network.inputs}
+    floats = [port for port in network.inputs if port.dtype.startswith("float")]
+    drawn = [port for port in floats if port.fill in RANDOM]
+    for port in drawn or floats:
+        inputs[port.name] = np.nextafter(inputs[port.name], np.dtype(port.dtype).type(np.inf))
+    outputs = run_on_cpu(network, inputs)
     return float(np.clip(8 * worst_difference(outputs, golden, draft), TOLERANCE, MAX_TOLERANCE))
 
 
 def write_models(
-    generator: Generator,
+    network: Network,
     folder: Path,
     draft: Manifest,
     options: Options | None = None,
@@ -179,20 +186,20 @@ def write_models(
     """
     options = options or Options()
     progress("Converting to ONNX")
-    onnx_model = to_onnx(generator, options.opset)  # first: it is the step that fails most often
+    onnx_model = to_onnx(network, options.opset)  # first: it is the step that fails most often
     probe = folder / "probe"
-    with randomized_batch_statistics(generator.model) as has_statistics:
+    with randomized_batch_statistics(network.model) as has_statistics:
         if has_statistics:
             progress("Writing a copy with random batch statistics")
-            _write_pair(generator, probe, draft, to_onnx(generator, options.opset), options)
+            _write_pair(network, probe, draft, to_onnx(network, options.opset), options)
 
     progress("Writing the SavedModel and the ONNX model")
-    _write_pair(generator, folder, draft, onnx_model, options)
+    _write_pair(network, folder, draft, onnx_model, options)
     return probe if has_statistics else None
 
 
 def _write_pair(
-    generator: Generator,
+    network: Network,
     folder: Path,
     draft: Manifest,
     onnx_model: onnx.ModelProto,
@@ -200,27 +207,31 @@ def _write_pair(
 ) -> None:
     """Writes both models and their golden samples."""
     folder.mkdir(exist_ok=True)
-    onnx_model.doc_string = f"{draft.name}: latents to samples of kind {draft.kind}. {NOTICE}"
-    onnx.helper.set_model_props(
-        onnx_model,
-        {
-            "name": draft.name,
-            "kind": draft.kind,
-            "latent_dim": str(draft.latent_dim),
-            "num_classes": str(draft.classes["count"]),
-            "value_range": json.dumps(draft.value_range),
-            "seeds": SEEDS,
-            "notice": NOTICE,
-        },
-    )
+    first = draft.first
+    ports = f"{draft.inputs[0].name} to {first.name}"
+    onnx_model.doc_string = f"{draft.name}: {ports} of kind {first.kind}. {NOTICE}"
+    onnx.helper.set_model_props(onnx_model, _properties(draft))
     save_onnx(onnx_model, folder / MODEL)
     hash_of_model = sha256(folder / MODEL)  # identifies the model in the images of the SavedModel
     to_saved_model(
-        generator,
+        network,
         folder / "saved_model" / draft.name / "1",
         name=draft.name,
-        value_range=draft.value_range,
-        images=draft.kind == "image",
         chunks=provenance_chunks(draft.name, hash_of_model) if options.metadata else b"",
     )
-    write_golden(generator, folder, draft.classes["count"])
+    write_golden(network, folder)
+
+
+def _properties(draft: Manifest) -> dict[str, str]:
+    """Returns the metadata of `model.onnx`, for readers of the file alone."""
+    latents = [port for port in draft.inputs if port.fill in RANDOM and len(port.shape) == 1]
+    size = {"latent_dim": str(latents[0].shape[0])} if latents else {}
+    return {
+        "name": draft.name,
+        "kind": draft.first.kind,
+        **size,
+        "num_classes": str(draft.classes.num_classes if draft.classes else 0),
+        "value_range": json.dumps(draft.first.meta.get("value_range")),
+        "seeds": SEEDS,
+        "notice": NOTICE,
+    }

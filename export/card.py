@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+from export.encoders import encoder_of
 from export.files import sha256
 from export.manifest import REDUCED_PRECISIONS, Manifest
+from serving.inputs import Input, Port
 
 FILE_NAME = "README.md"  # shown by model hubs and code hosts
 
-_USE = """Not stated. A generator of this kind is suitable for research, teaching, design, and
+_USE = """Not stated. A network of this kind is suitable for research, teaching, design, and
 software tests, where everybody knows that its samples are generated. It is not suitable for
 presenting samples as recordings, for images of people without their consent, or as evidence. It
 reproduces the biases of its training data, and may generate samples that are close to training
@@ -36,7 +38,7 @@ session = onnxruntime.InferenceSession("model.onnx")  # {inputs} -> {outputs}
 import tensorflow as tf  # no Keras
 
 signatures = tf.saved_model.load("saved_model/{name}/1").signatures
-# serving_default, generate{png}
+# serving_default, generate{files}
 ```
 
 TensorFlow Serving, with this folder mounted at `/models`:
@@ -80,7 +82,8 @@ def model_card(bundle: Path, manifest: Manifest) -> str:
 def _front_matter(manifest: Manifest) -> str:
     known = manifest.license and re.fullmatch(r"[A-Za-z0-9.+-]+", manifest.license)
     license = str(manifest.license).lower() if known else "other"
-    task = "unconditional-image-generation" if manifest.kind == "image" else "other"
+    encoder = encoder_of(manifest.first)
+    task = encoder.tasks.get(manifest.role, "other") if encoder else "other"
     return (
         f"---\nlicense: {license}\nlibrary_name: keras\npipeline_tag: {task}\n"
         "tags: [gan, keras, tensorflow, onnx]\n---"
@@ -88,17 +91,32 @@ def _front_matter(manifest: Manifest) -> str:
 
 
 def _summary(manifest: Manifest) -> str:
-    samples = manifest.kind + "s" * (manifest.kind in ("image", "video", "array"))
-    size = " x ".join(map(str, manifest.shape))
-    count, names = manifest.classes["count"], manifest.classes["names"]
+    names = manifest.class_names
     listed = f": {', '.join(map(_line, names))}" if names else ""
-    classes = f", in {count} classes{listed}" if count else ""
+    classes = f", in {manifest.classes.num_classes} classes{listed}" if manifest.classes else ""
+    outputs = ", ".join(map(_port, manifest.outputs))
+    inputs = ", ".join(f"{_port(port)} ({_fill(port)})" for port in manifest.inputs)
     version = manifest.software.get("keras_gan", "")
     return (
-        f"The generator of a generative adversarial network. It generates {samples} of {size}"
-        f"{classes}, from latent vectors of length {manifest.latent_dim}. "
-        f"Exported by keras_gan {version} on {manifest.created[:10]}."
+        f"The {manifest.role} of a generative adversarial network. It returns {outputs}{classes}, "
+        f"from {inputs}. Exported by keras_gan {version} on {manifest.created[:10]}."
     )
+
+
+def _port(port: Port) -> str:
+    size = " x ".join(map(str, port.shape)) or "one number"
+    return f"`{port.name}`, of kind {port.kind} and size {size}"
+
+
+def _fill(port: Input) -> str:
+    """Returns how an input gets its values, in words."""
+    texts = {
+        "normal": "normal numbers from the seed",
+        "uniform": "uniform numbers from the seed",
+        "class": "a class",
+        "constant": f"by default {port.value}",
+    }
+    return texts.get(port.fill, "given")
 
 
 def _training(training: dict[str, Any]) -> str:
@@ -140,16 +158,17 @@ def _parity(manifest: Manifest) -> str:
 
 
 def _how_to_load(manifest: Manifest) -> str:
-    names = manifest.classes["names"]
+    names = manifest.class_names
     example = f"  # labels={names[0]!r} for one class" if names else ""
-    by_seed = {port["name"] for port in manifest.inputs} <= {"latents", "labels"}
+    by_seed = all(port.fill != "given" for port in manifest.inputs)
+    encoder = encoder_of(manifest.first)
     return (_SAMPLE * by_seed + _LOAD).format(
         folder=manifest.name,
         name=manifest.name,
         labels=example,
-        inputs=", ".join(f"{port['name']} {port['dtype']}" for port in manifest.inputs),
-        outputs=", ".join(port["name"] for port in manifest.outputs),
-        png=", generate_png" if manifest.kind == "image" else "",
+        inputs=", ".join(f"{port.name} {port.dtype}" for port in manifest.inputs),
+        outputs=", ".join(port.name for port in manifest.outputs),
+        files=f", {encoder.signature}" if encoder else "",
     )
 
 

@@ -1,39 +1,46 @@
-"""The generator and the manifest of a bundle before any file is written."""
+"""The network and the manifest of a bundle before any file is written."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
-import numpy as np
-import tensorflow as tf
-
-from export.generator import Generator, open_generator
+from export.declare import Declarations, Facts
 from export.manifest import Manifest, plain_json, software_versions, utc_now
+from export.network import Network, open_network
 from keras_gan import Spec, UsageError
 from serving.manifest import RULES
-
-_KINDS_BY_RANK = {1: "points", 2: "series", 3: "image", 4: "video"}
 
 
 class Description(TypedDict, total=False):
     """The caller's description of a model.
 
     Args:
-        kind: a kind of `keras_gan.Spec`; by default derived from the output's shape: points,
-            series, image (1, 3 or 4 channels), video, else array.
+        role: what the network does: `"generator"`, `"translator"`, `"classifier"` or another word;
+            by default `"generator"` for a network with random inputs, `"translator"` for one
+            whose output has the rank of a given input.
+        inputs: facts by the name of an input, each optional: `fill` (`"normal"`, `"uniform"`,
+            `"class"`, `"constant"`, `"given"`), `stream`, `value`, `kind`, `meta`.
+        outputs: facts by the name of an output: `kind`, `meta`.
+        spec: fields of the training data, which describe the ports of the same names.
+        kind: kind of the first output; by default derived from its shape: points, series,
+            image (1, 3 or 4 channels), video, else array.
         name: name of the model for servers; by default the model's own.
-        num_classes: number of classes of a conditional generator; a GAN has its own.
+        num_classes: number of classes of a conditional network; a GAN has its own.
         class_names: name of each class, in the order of the ids.
-        value_range: smallest and largest value of a sample; `(-1, 1)` by default for images
-            and video.
+        value_range: smallest and largest value of the first output; by default that of its kind,
+            such as `(-1, 1)` for images.
         average: of a GAN, export the averaged generator; default True.
         training: anything JSON can hold about the training, kept in the manifest.
         license: license of the weights, kept in the manifest and the model card.
         intended_use: what the model is for, kept there too.
     """
 
+    role: str | None
+    inputs: Mapping[str, Facts] | None
+    outputs: Mapping[str, Facts] | None
+    spec: Spec | None
     kind: str | None
     name: str | None
     num_classes: int | None
@@ -45,83 +52,66 @@ class Description(TypedDict, total=False):
     intended_use: str | None
 
 
-def open_draft(model: Any, **description: Unpack[Description]) -> tuple[Generator, Manifest]:
-    """Returns the generator of a model and its manifest, without files.
+def open_draft(model: Any, **description: Unpack[Description]) -> tuple[Network, Manifest]:
+    """Returns the network of a model and its manifest, without files.
 
     Args:
-        model: a `keras_gan.GAN` or a built Keras generator.
+        model: a `keras_gan.GAN` or a built Keras model.
         description: fields of `Description`.
 
     Raises:
         UsageError: a model that cannot be exported, or a description that does not fit it.
     """
-    given_classes = description.get("num_classes")
-    class_names = description.get("class_names", ())
-    known = given_classes or int(getattr(model, "num_classes", 0) or 0) or len(class_names)
-    average = description.get("average", True)
-    generator = open_generator(model, average=average, num_classes=known)
-    num_classes = _num_classes(model, generator, given_classes, class_names)
-    shape = generator.sample_shape
-    kind = description.get("kind") or _kind_of(shape)
-    value_range = _value_range(kind, description.get("value_range"))
-    spec = Spec(kind, shape, value_range, num_classes, tuple(class_names))  # type: ignore[arg-type]
+    num_classes, class_names = _classes(model, description)
+    role = description.get("role")
+    if role is not None and not RULES["role"].is_valid(role):
+        raise UsageError(f"`role` must be {RULES['role'].text}. Received: role={role!r}")
+    declared = Declarations(
+        role=role,
+        inputs=description.get("inputs") or {},
+        outputs=description.get("outputs") or {},
+        kind=description.get("kind"),
+        value_range=description.get("value_range"),
+        num_classes=num_classes,
+        class_names=class_names,
+        spec=description.get("spec"),
+    )
+    network = open_network(model, declared, average=description.get("average", True))
+    _check_classes(network, num_classes, class_names)
     draft = Manifest(
-        name=_checked_name(description.get("name") or generator.model.name),
-        kind=spec.kind,
-        shape=spec.shape,
-        value_range=spec.value_range,
-        latent_dim=generator.latent_dim,
-        classes={"count": spec.num_classes, "names": list(spec.class_names)},
-        inputs=[_describe_port(port) for port in generator.input_specs()],
-        outputs=[_describe_port(port) for port in generator.output_specs],
+        name=_checked_name(description.get("name") or network.model.name),
+        role=network.role,
+        inputs=network.inputs,
+        outputs=network.outputs,
         files={},
-        parity={},
+        parity={"sizes": list(network.sizes)} if network.sizes[0] else {},
         training=_checked_training(description.get("training")),
         license=description.get("license"),
         intended_use=description.get("intended_use"),
         software=software_versions(),
         created=utc_now(),
     )
-    return generator, draft
+    return network, draft
 
 
-def _kind_of(shape: tuple[int, ...]) -> str:
-    kind = _KINDS_BY_RANK.get(len(shape), "array")
-    return "array" if kind == "image" and shape[-1] not in (1, 3, 4) else kind
-
-
-def _value_range(kind: str, value_range: tuple[float, float] | None) -> tuple[float, float] | None:
-    if value_range is None:
-        return (-1.0, 1.0) if kind in ("image", "video") else None
-    low, high = float(value_range[0]), float(value_range[1])
-    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+def _classes(model: Any, description: Description) -> tuple[int, Sequence[str]]:
+    """Returns the number of classes, 0 if not known, and their names."""
+    own = int(getattr(model, "num_classes", 0) or 0)
+    given, names = description.get("num_classes"), description.get("class_names", ())
+    if own and given and given != own:
         raise UsageError(
-            "value_range must be the smallest and the largest value of a sample. "
-            f"Received: value_range={value_range!r}"
+            f"num_classes must be the model's own, {own}. Received: num_classes={given}"
         )
-    return low, high
+    return given or own or len(names), names
 
 
-def _num_classes(
-    model: Any, generator: Generator, num_classes: int | None, class_names: Sequence[str]
-) -> int:
-    own = int(getattr(model, "num_classes", 0) or 0) or generator.num_classes
-    num_classes = num_classes or own or len(class_names)
-    if own and num_classes != own:
+def _check_classes(network: Network, num_classes: int, class_names: Sequence[str]) -> None:
+    conditional = any(port.fill == "class" for port in network.inputs)
+    if not conditional and (num_classes or class_names):
         raise UsageError(
-            f"num_classes must be the model's own, {own}. Received: num_classes={num_classes}"
+            "num_classes and class_names are for a network with a labels input. Received: "
+            f"{num_classes} classes, model {network.model.name!r} without labels"
         )
-    if generator.conditional and num_classes < 1:
-        raise UsageError(
-            "A generator with a labels input needs num_classes. "
-            f"Received: num_classes={num_classes!r}"
-        )
-    if not generator.conditional and num_classes:
-        raise UsageError(
-            "num_classes and class_names are for a generator with a labels input. "
-            f"Received: {num_classes} classes, model {generator.model.name!r} without labels"
-        )
-    return num_classes
 
 
 def _checked_name(name: str) -> str:
@@ -138,11 +128,3 @@ def _checked_training(training: dict[str, Any] | None) -> dict[str, Any] | None:
         return training and json.loads(json.dumps(plain_json(training), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise UsageError(f"training must be serializable as JSON. Received: {error}") from error
-
-
-def _describe_port(spec: tf.TensorSpec) -> dict[str, Any]:
-    return {
-        "name": spec.name,
-        "dtype": spec.dtype.name,
-        "shape": ["batch", *tuple(spec.shape)[1:]],
-    }

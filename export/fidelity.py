@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import onnx
 
-from export.golden import example_values
+from export.golden import example_inputs
 from export.manifest import Manifest
 from export.passes.graph import Graph
+from export.sizes import resolve
 from export.to_onnx import open_session
 from keras_gan import datasets, metrics
-from keras_gan.latents import labels_from_seeds, latents_from_seeds
 
 MOST, FEWEST = 4096, 512  # samples for one distance
 PROJECTIONS = 64
@@ -28,16 +28,7 @@ def inputs_of(manifest: Manifest, seeds: Iterable[int]) -> dict[str, np.ndarray]
     """Returns the inputs that seeds determine, and example values of all other inputs."""
     numbers = np.array(list(seeds), np.int64)
     rng = np.random.default_rng(int(numbers[0]))
-    inputs: dict[str, np.ndarray] = {}
-    for port in manifest.inputs:
-        name, shape = port["name"], (len(numbers), *port["shape"][1:])
-        if name == "latents":
-            inputs[name] = latents_from_seeds(numbers, manifest.latent_dim).numpy()
-        elif name == "labels":
-            inputs[name] = labels_from_seeds(numbers, manifest.classes["count"]).numpy()
-        else:
-            inputs[name] = example_values(rng, shape, port["dtype"])
-    return inputs
+    return example_inputs(manifest.inputs, numbers, manifest.sizes[0], rng)
 
 
 class Fidelity:
@@ -97,7 +88,7 @@ class Fidelity:
         session = open_session(model.SerializeToString())
         for start in range(first, first + self.count, _BATCH):
             feeds = inputs_of(self._manifest, range(start, start + _BATCH))
-            yield np.asarray(session.run(["samples"], feeds)[0])
+            yield np.asarray(session.run([self._manifest.first.name], feeds)[0])
 
 
 def _moments(batches: Iterable[np.ndarray], features: Features) -> metrics.Moments:
@@ -110,7 +101,8 @@ def _moments(batches: Iterable[np.ndarray], features: Features) -> metrics.Momen
 def _is_fashion_mnist(manifest: Manifest) -> bool:
     data = (manifest.training or {}).get("data")
     described = str(data.get("description")) if isinstance(data, dict) else ""
-    fits = manifest.shape == (28, 28, 1) and manifest.value_range == (-1.0, 1.0)
+    first = manifest.first
+    fits = first.shape == (28, 28, 1) and first.meta.get("value_range") == [-1.0, 1.0]
     return fits and described.startswith("fashion-mnist")
 
 
@@ -126,7 +118,8 @@ def _projections(manifest: Manifest) -> Features:
 
     A count sketch preserves distances, at the cost of reading the values once.
     """
-    size = math.prod(manifest.shape)
+    size = math.prod(resolve(manifest.first.shape, manifest.sizes[0]))
+    value_range = manifest.first.meta.get("value_range")
     count = min(PROJECTIONS, size)
     rng = np.random.default_rng(0)
     signs = rng.choice(np.array([-1, 1], np.float32), size)
@@ -135,8 +128,8 @@ def _projections(manifest: Manifest) -> Features:
 
     def features(samples: np.ndarray) -> np.ndarray:
         flat = np.asarray(samples, np.float32).reshape(len(samples), -1)
-        if manifest.value_range:
-            flat = np.clip(flat, *manifest.value_range)
+        if value_range:
+            flat = np.clip(flat, *value_range)
         return np.add.reduceat((flat * signs)[:, places], starts, axis=1)
 
     return features

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_gan import Spec, UsageError, __version__, latents
+from keras_gan import Field, Spec, UsageError, __version__, latents
+from serving.inputs import Input, Port
 from serving.manifest import (
     FILE_NAME,
     PRECISIONS,
@@ -32,7 +33,6 @@ NOTICE = (
     "anything real. Say so where you publish samples."
 )
 _PACKAGES = ("tensorflow", "keras", "tf2onnx", "onnx", "numpy")
-_TUPLES = ("shape", "value_range")  # fields that JSON holds as lists
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,34 +41,27 @@ class Manifest:
 
     Args:
         name: name of the model, also the folder's name in `saved_model/`.
-        kind: `"image"`, `"points"`, `"audio"`, `"series"`, `"video"` or `"array"`.
-        shape: shape of one sample.
-        value_range: smallest and largest value of a sample, `None` where unbounded.
-        latent_dim: length of a latent vector.
-        classes: `{"count": n, "names": [...]}`; count 0 for a generator without labels.
-        inputs: name, dtype and shape of each input of `model.onnx` and `serving_default`.
-        outputs: the same of each output, `samples` first.
+        role: what the network does: `"generator"`, `"translator"`, `"classifier"` or another word.
+        inputs: every input of `model.onnx` and `serving_default`, with the way it is filled.
+        outputs: every output; the first one is what `generate` returns and files show.
         files: `sha256` and `bytes` of each file, by its path in the bundle.
         parity: largest difference to Keras that was measured, by runtime and batch size; under
-            `precisions`, the measurements of the model in each other precision.
+            `sizes`, the tested values of the named sizes; under `precisions`, the measurements of
+            the model in each other precision.
         training: the caller's description of the training: recipe, examples seen, metrics.
         license: license of the weights, `None` if the caller named none.
         intended_use: intended use of the model in the caller's words, or `None`.
         software: version of each package that took part.
-        seeds: name of the map from seeds to latents, defined in `docs/seeds.md`.
+        seeds: name of the map from seeds to random inputs, defined in `docs/seeds.md`.
         notice: statement that the samples are generated.
         created: time of the export, ISO 8601 in UTC.
         schema_version: version of this schema.
     """
 
     name: str
-    kind: str
-    shape: tuple[int, ...]
-    value_range: tuple[float, float] | None
-    latent_dim: int
-    classes: dict[str, Any]
-    inputs: list[dict[str, Any]]
-    outputs: list[dict[str, Any]]
+    role: str
+    inputs: tuple[Input, ...]
+    outputs: tuple[Port, ...]
     files: dict[str, dict[str, Any]]
     parity: dict[str, Any]
     training: dict[str, Any] | None
@@ -91,9 +84,8 @@ class Manifest:
         content = read_manifest(Path(bundle), RULES)
         known = {field.name for field in dataclasses.fields(cls)}
         fields = {key: value for key, value in content.items() if key in known}
-        for key in _TUPLES:
-            if isinstance(fields[key], list):
-                fields[key] = tuple(fields[key])
+        fields["inputs"] = tuple(map(Input.from_json, content["inputs"]))
+        fields["outputs"] = tuple(map(Port.from_json, content["outputs"]))
         manifest = cls(**fields)
         manifest.validate()
         return manifest
@@ -102,21 +94,44 @@ class Manifest:
         """Checks every field, and that the fields agree with each other.
 
         Raises:
-            UsageError: a field is invalid, or contradicts the inputs and outputs.
+            UsageError: a field is invalid, or contradicts another one.
         """
         check_fields(self._as_json(), RULES)
-        self.spec()
-        self._check_ports()
+        names = [port.name for port in (*self.inputs, *self.outputs)]
+        if len(set(names)) != len(names):
+            raise UsageError(
+                f"The inputs and outputs in {FILE_NAME} must have different names. "
+                f"Received: {', '.join(names):.200}"
+            )
+        self._check_sizes()
+
+    @property
+    def first(self) -> Port:
+        """The output that `generate` returns and files show."""
+        return self.outputs[0]
+
+    @property
+    def classes(self) -> Input | None:
+        """The input of classes, `None` for a network without one."""
+        return next((port for port in self.inputs if port.fill == "class"), None)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Name of each class of the input of classes; empty if they have none."""
+        return list(self.classes.meta.get("class_names") or ()) if self.classes else []
+
+    @property
+    def sizes(self) -> list[dict[str, int]]:
+        """Tested values of the named sizes: one empty dict where all sizes are fixed."""
+        return self.parity.get("sizes") or [{}]
 
     def spec(self) -> Spec:
-        """Describes the samples as the spec of a data set does."""
-        return Spec(
-            kind=self.kind,  # type: ignore[arg-type]
-            shape=self.shape,
-            value_range=self.value_range,
-            num_classes=self.classes["count"],
-            class_names=tuple(self.classes["names"]),
-        )
+        """Describes the first output, and the classes, as the spec of a data set does."""
+        fields = {"samples": Field(self.first.kind, self.first.sizes, "", self.first.meta)}
+        if self.classes is not None:
+            known = {"num_classes", "class_names"} & self.classes.meta.keys()
+            fields["labels"] = Field("label", (), "", {n: self.classes.meta[n] for n in known})
+        return Spec(fields=fields)
 
     def worst_parity(self) -> dict[str, float]:
         """Returns the largest difference to Keras of each runtime over all batch sizes."""
@@ -125,32 +140,31 @@ class Manifest:
 
     def save(self, bundle: str | Path) -> None:
         """Writes the manifest into the bundle's folder."""
-        fields = dataclasses.asdict(self)
+        fields = self._as_json()
         content = json.dumps(fields | {"digest": digest(fields)}, indent=2, allow_nan=False)
         (Path(bundle) / FILE_NAME).write_text(content + "\n", encoding="utf-8")
 
     def _as_json(self) -> dict[str, Any]:
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        for key in _TUPLES:
-            if isinstance(fields[key], tuple):
-                fields[key] = list(fields[key])
+        for group in ("inputs", "outputs"):
+            fields[group] = [port.to_json() for port in fields[group]]
         return fields
 
-    def _check_ports(self) -> None:
-        """Checks the inputs and outputs against the fields that repeat them."""
-        shapes = {port["name"]: port["shape"][1:] for port in (*self.inputs, *self.outputs)}
-        count = self.classes["count"]
-        for field, fits in (
-            ("latent_dim", shapes.get("latents") == [self.latent_dim]),
-            ("shape", shapes.get("samples") == list(self.shape)),
-            ("classes", shapes.get("labels") == ([] if count else None)),
-            ("inputs", len(shapes | {"seeds": []}) == len(self.inputs) + len(self.outputs) + 1),
-        ):
-            if not fits:
-                raise UsageError(
-                    f"The inputs and outputs in {FILE_NAME} must agree with its other fields. "
-                    f"Received: {field}={getattr(self, field)!r:.100}"
-                )
+    def _check_sizes(self) -> None:
+        """Checks that every named size has its tested values."""
+        named = {n for p in (*self.inputs, *self.outputs) for n in p.shape if isinstance(n, str)}
+        tested = self.sizes
+        fits = isinstance(tested, list) and all(
+            isinstance(each, dict)
+            and each.keys() == named
+            and all(type(n) is int and 0 < n < 2**16 for n in each.values())
+            for each in tested
+        )
+        if not fits or len(tested) > 2:
+            raise UsageError(
+                f"`parity` in {FILE_NAME} must have tested values of the named sizes. "
+                f"Received: sizes={tested!r:.100}"
+            )
 
 
 def software_versions() -> dict[str, str]:

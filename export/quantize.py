@@ -343,4 +343,5 @@ def choose(
 
 def _run(model: onnx.ModelProto, feeds: Sequence[Feeds]) -> np.ndarray:
     session = open_session(model.SerializeToString())
-    return np.concatenate([np.asarray(session.run(["samples"], batch)[0]) for batch in feeds])
+    first = session.get_outputs()[0].name
+    return np.concatenate([np.asarray(session.run([first], batch)[0]) for batch in feeds])

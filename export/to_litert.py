@@ -1,4 +1,4 @@
-"""Export of a generator to LiteRT (TensorFlow Lite), for phones and small devices."""
+"""Export of a network to LiteRT (TensorFlow Lite), for phones and small devices."""
 
 from __future__ import annotations
 
@@ -12,35 +12,37 @@ import keras
 import tensorflow as tf
 
 from export.errors import one_line
-from export.generator import Generator
+from export.network import Network
+from export.sizes import resolve
 from keras_gan import UsageError
 
 FILE_NAME = "model.tflite"
 
 
 class _ByName(keras.Model):
-    """Keras model with the inputs and outputs of a generator by their names."""
+    """Keras model with the inputs and outputs of a network by their names."""
 
-    def __init__(self, generator: Generator):
+    def __init__(self, network: Network):
         super().__init__(name="named")
-        self.inner = generator.model  # for Keras to find the weights
-        self._generator = generator
+        self.inner = network.model  # for Keras to find the weights
+        self._network = network
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        return self._generator.run(inputs)
+        return self._network.run(inputs)
 
 
-def to_litert(generator: Generator, to: Path) -> None:
-    """Converts a generator with Keras's own exporter.
+def to_litert(network: Network, to: Path) -> None:
+    """Converts a network with Keras's own exporter.
 
     Only LiteRT's own operations are used, so a device does not need TensorFlow's.
 
     Raises:
         UsageError: an operation that LiteRT lacks.
     """
-    specs: dict[str, Any] = {str(spec.name): spec for spec in generator.input_specs()}
-    model = _ByName(generator)
-    model({name: tf.zeros((1, *spec.shape[1:]), spec.dtype) for name, spec in specs.items()})
+    specs: dict[str, Any] = {str(spec.name): spec for spec in network.input_specs()}
+    model = _ByName(network)
+    shapes = {port.name: resolve(port.shape, network.sizes[0]) for port in network.inputs}
+    model({name: tf.zeros((1, *shapes[name]), spec.dtype) for name, spec in specs.items()})
     target = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -48,6 +50,6 @@ def to_litert(generator: Generator, to: Path) -> None:
             model.export(to, "litert", verbose=False, input_signature=[specs], target_spec=target)
     except Exception as error:  # the converter raises anything
         raise UsageError(
-            "Every operation of a generator must exist in LiteRT. "
-            f"Received: model {generator.model.name!r} ({one_line(error)})"
+            "Every operation of a network must exist in LiteRT. "
+            f"Received: model {network.model.name!r} ({one_line(error)})"
         ) from error

@@ -1,4 +1,4 @@
-"""Conversion of a generator to an optimized ONNX model with the ports of its manifest."""
+"""Conversion of a network to an optimized ONNX model with the ports of its manifest."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import tensorflow as tf
 from export import convert, substitutions
 from export.canonical import canonicalize
 from export.errors import one_line
-from export.generator import Generator
 from export.graph_checks import check_is_function, describe_op
+from export.network import Network
 from export.passes import optimize
 from keras_gan import UsageError, __version__
 
@@ -27,13 +27,11 @@ MAX_FILE = 2**31 - 2**24  # a protobuf message holds 2 GB; larger weights go to 
 DATA_SUFFIX = ".data"  # model.onnx.data
 
 
-def to_onnx(
-    generator: Generator, opset: int = OPSET, without: Collection[str] = ()
-) -> onnx.ModelProto:
-    """Converts a generator to ONNX, optimizes the graph, and loads the result to validate it.
+def to_onnx(network: Network, opset: int = OPSET, without: Collection[str] = ()) -> onnx.ModelProto:
+    """Converts a network to ONNX, optimizes the graph, and loads the result to validate it.
 
     Args:
-        generator: generator to convert.
+        network: network to convert.
         opset: ONNX operator set, 13 to 18.
         without: names of `export.passes.PASSES` to leave out.
 
@@ -46,16 +44,16 @@ def to_onnx(
         raise UsageError(
             f"opset must be {opsets.start} to {opsets.stop - 1}. Received: opset={opset!r}"
         )
-    function = as_function(generator)
-    check_is_function(generator.model, function)
-    model = _convert(generator, function, opset)
-    _name_ports(model, generator)
+    function = as_function(network)
+    check_is_function(network.model, function)
+    model = _convert(network, function, opset)
+    _name_ports(model, network)
     canonicalize(model)
     if _is_large(model):  # the passes copy weights; export/verify.py checks the files instead
         return model
     optimize(model, without)
     canonicalize(model)  # again, for the names and the order that the passes leave
-    _check(model, generator)
+    _check(model, network)
     return model
 
 
@@ -78,38 +76,38 @@ def _is_large(model: onnx.ModelProto) -> bool:
     return sum(tensor.ByteSize() for tensor in model.graph.initializer) > MAX_FILE
 
 
-def as_function(generator: Generator) -> tf.types.experimental.GenericFunction:
+def as_function(network: Network) -> tf.types.experimental.GenericFunction:
     """Traces the function that both formats export: from inputs to a dict of outputs."""
-    specs = generator.input_specs()
+    specs = network.input_specs()
 
     def samples(*inputs):
-        return generator.run({spec.name: x for spec, x in zip(specs, inputs, strict=True)})
+        return network.run({spec.name: x for spec, x in zip(specs, inputs, strict=True)})
 
     return tf.function(samples, input_signature=specs, autograph=False)
 
 
 def _convert(
-    generator: Generator, function: tf.types.experimental.GenericFunction, opset: int
+    network: Network, function: tf.types.experimental.GenericFunction, opset: int
 ) -> onnx.ModelProto:
-    specs, weights = generator.input_specs(), _external_weights(generator)
+    specs, weights = network.input_specs(), _external_weights(network)
     if weights:
-        function, specs = _with_weights_as_inputs(generator, weights)
+        function, specs = _with_weights_as_inputs(network, weights)
     try:
         model = convert.convert(function, specs, opset)
     except convert.Unsupported as error:
         raise UsageError(
-            "Every operation of a generator must exist in ONNX. Received: "
-            f"{describe_op(generator.model, error.op_name, error.op_type)}; write that layer with "
+            "Every operation of a network must exist in ONNX. Received: "
+            f"{describe_op(network.model, error.op_name, error.op_type)}; write that layer with "
             "other operations of keras.ops"
         ) from error
     except Exception as error:  # the converter raises anything
-        raise UsageError(_conversion_error(generator, one_line(error))) from error
+        raise UsageError(_conversion_error(network, one_line(error))) from error
     substitutions.output_padding(model)
     traced: Any = function.get_concrete_function()
     for outer, inner in traced.graph.captures:
         if outer.dtype != tf.resource:  # a constant tensor that a model was built with
             _embed(model, inner.name, outer.numpy())
-    for spec, weight in zip(specs[len(generator.input_specs()) :], weights, strict=True):
+    for spec, weight in zip(specs[len(network.input_specs()) :], weights, strict=True):
         _embed(model, str(spec.name), weight.numpy())
     return model
 
@@ -118,16 +116,16 @@ def _convert(
 # largest weights are inputs during the conversion, and become constants again afterwards.
 
 
-def _external_weights(generator: Generator) -> list[Any]:
-    weights = sorted(generator.model.weights, key=lambda weight: -math.prod(weight.shape))
+def _external_weights(network: Network) -> list[Any]:
+    weights = sorted(network.model.weights, key=lambda weight: -math.prod(weight.shape))
     sizes = [4 * math.prod(weight.shape) for weight in weights]
     if sum(sizes) <= MAX_FILE:
         return []
     return [w for i, w in enumerate(weights) if sum(sizes[i:]) > MAX_FILE // 64]
 
 
-def _with_weights_as_inputs(generator: Generator, weights: list[Any]) -> tuple[Any, list]:
-    inputs = generator.input_specs()
+def _with_weights_as_inputs(network: Network, weights: list[Any]) -> tuple[Any, list]:
+    inputs = network.input_specs()
     specs = [
         tf.TensorSpec(weight.shape, weight.dtype, name=f"weight_{i}")
         for i, weight in enumerate(weights)
@@ -136,7 +134,7 @@ def _with_weights_as_inputs(generator: Generator, weights: list[Any]) -> tuple[A
     def samples(*values):
         given, constants = values[: len(inputs)], values[len(inputs) :]
         with keras.StatelessScope(state_mapping=list(zip(weights, constants, strict=True))):
-            return generator.run({x.name: value for x, value in zip(inputs, given, strict=True)})
+            return network.run({x.name: value for x, value in zip(inputs, given, strict=True)})
 
     specs = [*inputs, *specs]
     return tf.function(samples, input_signature=specs, autograph=False), specs
@@ -162,27 +160,27 @@ def _add_constant(graph: onnx.GraphProto, name: str, value: np.ndarray) -> None:
     tensor.raw_data = value.tobytes()
 
 
-def _name_ports(model: onnx.ModelProto, generator: Generator) -> None:
-    """Declares the ports of the manifest: names, order, a free batch, all other sizes fixed."""
-    for values, specs in (
-        (model.graph.input, generator.input_specs()),
-        (model.graph.output, generator.output_specs),
+def _name_ports(model: onnx.ModelProto, network: Network) -> None:
+    """Declares the ports of the manifest: names, order, a free batch, named sizes."""
+    for values, ports in (
+        (model.graph.input, network.inputs),
+        (model.graph.output, network.outputs),
     ):
         del values[:]
-        for spec in specs:
-            dtype = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype.as_numpy_dtype))
-            shape = ["batch", *tuple(spec.shape)[1:]]
-            values.append(onnx.helper.make_tensor_value_info(str(spec.name), dtype, shape))
+        for port in ports:
+            dtype = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(port.dtype))
+            shape = ["batch", *port.shape]
+            values.append(onnx.helper.make_tensor_value_info(port.name, dtype, shape))
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "keras_gan", __version__
 
 
-def _check(model: onnx.ModelProto, generator: Generator) -> None:
+def _check(model: onnx.ModelProto, network: Network) -> None:
     try:
         onnx.checker.check_model(model, full_check=True)
         open_session(model.SerializeToString())
     except Exception as error:  # onnx and onnxruntime raise a class for each failure
-        raise UsageError(_conversion_error(generator, one_line(error))) from error
+        raise UsageError(_conversion_error(network, one_line(error))) from error
 
 
 def open_session(model: bytes | str, threads: int = 0) -> onnxruntime.InferenceSession:
@@ -195,21 +193,21 @@ def open_session(model: bytes | str, threads: int = 0) -> onnxruntime.InferenceS
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _conversion_error(generator: Generator, reason: str) -> str:
+def _conversion_error(network: Network, reason: str) -> str:
     """Returns the error text for a failed conversion, with the first layer that fails."""
-    where = _first_failing_layer(generator) or f"model {generator.model.name!r}"
-    return f"A generator must be convertible to ONNX. Received: {where} ({reason})"
+    where = _first_failing_layer(network) or f"model {network.model.name!r}"
+    return f"A network must be convertible to ONNX. Received: {where} ({reason})"
 
 
-def _first_failing_layer(generator: Generator) -> str | None:
+def _first_failing_layer(network: Network) -> str | None:
     """Bisects a sequence of layers for the first one that does not convert."""
-    layers = [layer for layer in generator.model.layers if _has_one_output(layer)]
-    if not getattr(generator.model, "inputs", None) or not layers:
+    layers = [layer for layer in network.model.layers if _has_one_output(layer)]
+    if not getattr(network.model, "inputs", None) or not layers:
         return None
     low, high = 0, len(layers) - 1
     while low < high:
         middle = (low + high) // 2
-        if _converts(generator, layers[middle]):
+        if _converts(network, layers[middle]):
             low = middle + 1
         else:
             high = middle
@@ -225,8 +223,8 @@ def _has_one_output(layer: keras.layers.Layer) -> bool:
         return False
 
 
-def _converts(generator: Generator, layer: keras.layers.Layer) -> bool:
-    model = generator.model
+def _converts(network: Network, layer: keras.layers.Layer) -> bool:
+    model = network.model
     try:
         part = keras.Model(model.inputs, layer.output)
         specs = [tf.TensorSpec((None, *x.shape[1:]), x.dtype) for x in model.inputs]

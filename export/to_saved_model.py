@@ -1,4 +1,4 @@
-"""Export of a generator to a SavedModel that TensorFlow loads without Keras."""
+"""Export of a network to a SavedModel that TensorFlow loads without Keras."""
 
 from __future__ import annotations
 
@@ -8,41 +8,28 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.core.protobuf import fingerprint_pb2
 
-from export.generator import Generator
-from export.png import add_chunks
+from export.draws import draws_from_seeds, fill_inputs
+from export.encoders import Encoder, Origin, encoder_of
+from export.network import Network
 from export.to_onnx import as_function
 from export.warmup import write_warmup
-from keras_gan.latents import latents_from_seeds
 
 WARMUP = Path("assets.extra") / "tf_serving_warmup_requests"
 
 
-def to_saved_model(
-    generator: Generator,
-    to: Path,
-    *,
-    name: str,
-    value_range: tuple[float, float] | None,
-    images: bool,
-    chunks: bytes = b"",
-) -> None:
+def to_saved_model(network: Network, to: Path, *, name: str, chunks: bytes = b"") -> None:
     """Writes a SavedModel with the signatures of a bundle and its warm-up requests.
 
     Args:
-        generator: generator to save.
+        network: network to save.
         to: folder of the version, `.../NAME/1`.
         name: name of the model on a server.
-        value_range: smallest and largest value of an image.
-        images: whether to add the signature `generate_png`.
-        chunks: chunks for its PNG files, as `export.png.provenance_chunks` returns them; empty
-            for pixels alone.
+        chunks: chunks for its PNG files, as `export.png_chunks.provenance_chunks` returns them;
+            empty for pixels alone.
     """
-    functions = {
-        "serving_default": as_function(generator),
-        "generate": _generate(generator),
-    }
-    if images:
-        functions["generate_png"] = _generate_png(generator, value_range or (-1.0, 1.0), chunks)
+    functions = {"serving_default": as_function(network), "generate": _generate(network)}
+    if encoder := encoder_of(network.outputs[0]):
+        functions[encoder.signature] = _generate_files(network, encoder, chunks)
     signatures = {key: function.get_concrete_function() for key, function in functions.items()}
 
     module = tf.Module(name="generator")  # must be a Python name, unlike the name of a bundle
@@ -50,7 +37,7 @@ def to_saved_model(
     module.held = _variables(signatures.values())  # type: ignore[attr-defined]
     tf.saved_model.save(module, str(to), signatures=signatures)
     _name_by_content(to / "fingerprint.pb")
-    write_warmup(to / WARMUP, name, signatures)
+    write_warmup(to / WARMUP, name, signatures, network)
 
 
 def _name_by_content(path: Path) -> None:
@@ -60,39 +47,51 @@ def _name_by_content(path: Path) -> None:
     path.write_bytes(fingerprint.SerializeToString(deterministic=True))
 
 
-def _generate(generator: Generator) -> tf.types.experimental.GenericFunction:
-    def generate(seeds, *others):
-        return generator.run(_inputs(generator, seeds, others))
+def _generate(network: Network) -> tf.types.experimental.GenericFunction:
+    specs = request_specs(network)
 
-    return tf.function(generate, input_signature=_seed_specs(generator), autograph=False)
+    def generate(*values):
+        return network.run(_inputs(network, specs, values))
 
-
-def _generate_png(generator: Generator, value_range: tuple[float, float], chunks: bytes):
-    low, high = value_range
-
-    def generate_png(seeds, *others):
-        samples = generator.run(_inputs(generator, seeds, others))["samples"]
-        pixels = tf.round((samples - low) / (high - low) * 255.0)
-        pixels = tf.cast(tf.clip_by_value(pixels, 0.0, 255.0), tf.uint8)
-        string = tf.TensorSpec((), tf.string)
-        png = tf.map_fn(tf.io.encode_png, pixels, fn_output_signature=string)
-        if chunks:
-            labels = {"Label": others[0]} if generator.conditional else {}
-            png = add_chunks(png, chunks, {"Seed": seeds, **labels})
-        return {"png_bytes": png}
-
-    return tf.function(generate_png, input_signature=_seed_specs(generator), autograph=False)
+    return tf.function(generate, input_signature=specs, autograph=False)
 
 
-def _inputs(generator: Generator, seeds: Any, others: tuple) -> dict[str, Any]:
-    """Returns the inputs of the generator by name, with the latents drawn from the seeds."""
-    names = [spec.name for spec in generator.input_specs()]
-    return dict(zip(names, (latents_from_seeds(seeds, generator.latent_dim), *others), strict=True))
+def _generate_files(
+    network: Network, encoder: Encoder, chunks: bytes
+) -> tf.types.experimental.GenericFunction:
+    specs = request_specs(network)
+    port = network.outputs[0]
+    classes = next((x.name for x in network.inputs if x.fill == "class"), None)
+    keywords = {"seeds": "Seed", classes: "Label"}
+
+    def generate(*values):
+        samples = network.run(_inputs(network, specs, values))[port.name]
+        numbers = {
+            keywords[spec.name]: value
+            for spec, value in zip(specs, values, strict=True)
+            if spec.name in keywords
+        }
+        return {encoder.output: encoder.encode(samples, port, Origin(chunks, numbers))}
+
+    return tf.function(generate, input_signature=specs, autograph=False)
 
 
-def _seed_specs(generator: Generator) -> list[tf.TensorSpec]:
+def request_specs(network: Network) -> list[tf.TensorSpec]:
+    """Describes the inputs of `generate`: seeds where inputs are drawn, classes, given inputs."""
     seeds = tf.TensorSpec((None,), tf.int64, name="seeds")
-    return [seeds, *generator.input_specs()[1:]]
+    asked = [
+        spec
+        for spec, port in zip(network.input_specs(), network.inputs, strict=True)
+        if port.fill in ("class", "given")
+    ]
+    return [seeds, *asked] if draws_from_seeds(network.inputs) else asked
+
+
+def _inputs(network: Network, specs: list[tf.TensorSpec], values: tuple) -> dict[str, Any]:
+    """Returns the inputs of the network by name, drawn from the seeds where they are not given."""
+    given = {str(spec.name): value for spec, value in zip(specs, values, strict=True)}
+    seeds = given.pop("seeds", None)
+    return fill_inputs(network.inputs, given, seeds)
 
 
 def _variables(functions: Any) -> list[tf.Variable]:

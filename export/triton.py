@@ -10,16 +10,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from export.card import FILE_NAME as CARD
 from export.files import sha256
 from export.golden import FILE_NAME as GOLDEN
+from export.golden import OTHER_SIZES
 from export.manifest import Manifest
+from export.sizes import resolve
 from export.staging import clean, locked, staging
 from export.tf_serving import BATCH_SIZES
 from keras_gan import UsageError
+from serving.inputs import Port
 from serving.manifest import DATA, FILE_NAME, MODEL
 
 _MODEL_FILES = {MODEL, DATA}
@@ -102,13 +106,13 @@ def export_triton(
 def configuration(manifest: Manifest) -> str:
     """Returns the content of `config.pbtxt`."""
     parameters = {
-        "kind": manifest.kind,
-        "value_range": manifest.value_range,
-        "classes": manifest.classes,
+        "role": manifest.role,
+        "inputs": [port.to_json() for port in manifest.inputs],
+        "outputs": [port.to_json() for port in manifest.outputs],
     }
     warmup = "\n".join(
-        f'    inputs {{ key: "{port["name"]}" value: '
-        f"{{ data_type: {_TYPES[port['dtype']]} dims: {_dims(port)} zero_data: true }} }}"
+        f'    inputs {{ key: "{port.name}" value: {{ data_type: {_TYPES[port.dtype]} '
+        f"dims: {_dims(resolve(port.shape, manifest.sizes[0]))} zero_data: true }} }}"
         for port in manifest.inputs
     )
     return _CONFIG.format(
@@ -129,16 +133,16 @@ def _text(value: Any) -> str:
     return json.dumps(json.dumps(value))
 
 
-def _port(port: dict) -> str:
+def _port(port: Port) -> str:
     # Triton adds the batch dimension itself, which leaves none for labels (batch,): Triton then
     # requires a dimension of 1, and the reshape removes it again.
-    scalar = "" if port["shape"][1:] else " reshape { shape: [ ] }"
-    kind = _TYPES[port["dtype"]]
-    return f'  {{ name: "{port["name"]}" data_type: {kind} dims: {_dims(port)}{scalar} }}'
+    scalar = "" if port.shape else " reshape { shape: [ ] }"
+    dims = _dims([-1 if size is None else size for size in port.sizes])
+    return f'  {{ name: "{port.name}" data_type: {_TYPES[port.dtype]} dims: {dims}{scalar} }}'
 
 
-def _dims(port: dict) -> str:
-    return f"[ {', '.join(map(str, port['shape'][1:] or [1]))} ]"
+def _dims(shape: Sequence[int]) -> str:
+    return f"[ {', '.join(map(str, shape or [1]))} ]"
 
 
 def _check(bundle: Path, manifest: Manifest) -> None:
@@ -178,6 +182,6 @@ def _ports(config: str) -> list[str]:
 
 def _copy(bundle: Path, version: Path) -> None:
     version.mkdir()
-    for name in (*_MODEL_FILES, FILE_NAME, GOLDEN, CARD):
+    for name in (*_MODEL_FILES, FILE_NAME, GOLDEN, OTHER_SIZES, CARD):
         if (bundle / name).is_file():
             shutil.copy(bundle / name, version / name)

@@ -9,14 +9,16 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
 
+from export.encoders import encoder_of
 from export.errors import one_line
 from export.files import sha256, walk
 from export.golden import FILE_NAME as GOLDEN
-from export.golden import check_golden, load_golden
+from export.golden import check_golden, golden_files, load_golden, rows_of
 from export.manifest import REDUCED_PRECISIONS, Manifest
 from export.to_litert import FILE_NAME as LITERT
 from export.to_onnx import open_session
@@ -35,6 +37,7 @@ _TIMEOUT = 600
 _SHOWN = 10
 _ROWS = {"serving_default": "saved_model", "generate": "saved_model generate"}
 _PROBE = ", random statistics"
+_OTHER = ", other sizes"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +97,7 @@ def verify_bundle(path: str | Path) -> Report:
 
 def check_files(path: Path, manifest: Manifest) -> list[str]:
     """Compares the files of a bundle with its manifest; returns a line for each problem."""
-    required = {MODEL, GOLDEN, f"saved_model/{manifest.name}/1/saved_model.pb"}
+    required = {MODEL, *golden_files(manifest), f"saved_model/{manifest.name}/1/saved_model.pb"}
     measured = manifest.parity.get("precisions", {})
     required |= {REDUCED_PRECISIONS[name] for name in measured}
     problems = [f"{name} is not in {FILE_NAME}" for name in sorted(required - set(manifest.files))]
@@ -129,7 +132,7 @@ def measure(
     Args:
         path: the bundle.
         manifest: its manifest.
-        probe: models and golden samples of the same generator with random batch statistics.
+        probe: models and golden samples of the same network with random batch statistics.
     """
     figures, problems = compare_onnx(path, manifest, probe)
     if not figures:
@@ -158,7 +161,22 @@ def tolerance_of(manifest: Manifest) -> float:
 
 
 Figures = dict[str, dict[int, float]]
-SavedModelRun = tuple[Path, str, int]  # a bundle, a signature and a batch size
+
+
+class SavedModelRun(NamedTuple):
+    """One run of a SavedModel.
+
+    Args:
+        bundle: folder of the bundle.
+        signature: name of the signature.
+        batch: number of samples.
+        golden: file of the inputs.
+    """
+
+    bundle: Path
+    signature: str
+    batch: int
+    golden: str = GOLDEN
 
 
 def compare_onnx(path: Path, manifest: Manifest, probe: Path | None) -> tuple[Figures, list[str]]:
@@ -166,7 +184,10 @@ def compare_onnx(path: Path, manifest: Manifest, probe: Path | None) -> tuple[Fi
     if problems := check_onnx(path / MODEL, manifest):
         return {}, problems
     try:
-        figures = {"onnx": {b: run_onnx(path, b, manifest) for b in BATCHES}}
+        figures = {
+            "onnx" + _suffix(file): {b: run_onnx(path, b, manifest, file) for b in BATCHES}
+            for file in golden_files(manifest)
+        }
         if probe:
             figures["onnx" + _PROBE] = {b: run_onnx(probe, b, manifest) for b in PROBE_BATCHES}
     except Exception as error:  # onnxruntime raises a class for each failure
@@ -201,24 +222,31 @@ def compare_precisions(path: Path, manifest: Manifest) -> tuple[Figures, list[st
 
 
 def _compare_litert(path: Path, manifest: Manifest) -> tuple[Figures, list[str]]:
+    plans = [(file, batch) for file in golden_files(manifest) for batch in BATCHES]
     runs = [
-        {"litert": _absolute(path / LITERT), "inputs": _inputs(path), "batch": b} for b in BATCHES
+        {"litert": _absolute(path / LITERT), "inputs": _absolute(path / file), "batch": batch}
+        for file, batch in plans
     ]
     try:
         outputs = _run_isolated(runs, LITERT)
     except UsageError as error:
         return {}, [str(error)]
-    golden = load_golden(path)
-    differences = [worst_difference(output, golden, manifest) for output in outputs]
-    figures: Figures = {"litert": dict(zip(BATCHES, differences, strict=True))}
+    figures: Figures = {}
+    for (file, batch), output in zip(plans, outputs, strict=True):
+        by_batch = figures.setdefault("litert" + _suffix(file), {})
+        by_batch[batch] = worst_difference(output, load_golden(path, file), manifest)
     return figures, _deviating(figures, tolerance_of(manifest))
 
 
 def plan_saved_models(path: Path, manifest: Manifest, probe: Path | None) -> list[SavedModelRun]:
     """Lists the runs of the SavedModel that `compare_saved_models` compares."""
-    plans = [(path, signature, b) for signature in _ROWS for b in BATCHES]
-    plans += [(path, "generate_png", 5)] if manifest.kind == "image" else []
-    return plans + ([(probe, "serving_default", b) for b in PROBE_BATCHES] if probe else [])
+    files = golden_files(manifest)
+    plans = [SavedModelRun(path, s, b, file) for file in files for s in _ROWS for b in BATCHES]
+    if encoder := encoder_of(manifest.first):
+        plans += [SavedModelRun(path, encoder.signature, 5, file) for file in files]
+    if probe:
+        plans += [SavedModelRun(probe, "serving_default", b) for b in PROBE_BATCHES]
+    return plans
 
 
 def compare_saved_models(
@@ -227,14 +255,18 @@ def compare_saved_models(
     """Compares the outputs of the planned runs; returns what `measure` does."""
     figures: Figures = {}
     problems = []
-    for (folder, signature, batch), output in zip(plans, outputs, strict=True):
-        golden = load_golden(folder)
-        if signature == "generate_png":
-            problems += _check_images(output["png_bytes"], golden["samples"], manifest)
-        else:
-            row = _ROWS[signature] + ("" if folder == path else _PROBE)
+    for (folder, signature, batch, file), output in zip(plans, outputs, strict=True):
+        golden = load_golden(folder, file)
+        if signature in _ROWS:
+            row = _ROWS[signature] + ("" if folder == path else _PROBE) + _suffix(file)
             figures.setdefault(row, {})[batch] = worst_difference(output, golden, manifest)
+        else:
+            problems += _check_files_of(signature, output, golden, batch, manifest)
     return figures, problems + _deviating(figures, tolerance_of(manifest))
+
+
+def _suffix(golden: str) -> str:
+    return "" if golden == GOLDEN else _OTHER
 
 
 def _deviating(figures: Figures, tolerance: float) -> list[str]:
@@ -251,12 +283,17 @@ def _deviating(figures: Figures, tolerance: float) -> list[str]:
 def worst_difference(
     outputs: dict[str, np.ndarray], golden: dict[str, np.ndarray], manifest: Manifest
 ) -> float:
-    """Returns the largest difference of any output; samples in units of their declared range."""
-    low, high = manifest.value_range or (0.0, 0.0)
-    widths = {port["name"]: 0.0 for port in manifest.outputs} | {"samples": high - low}
+    """Returns the largest difference of any output, in units of its declared range."""
+    widths = _widths(manifest)
     if outputs.keys() != widths.keys():
         return float("inf")
     return max(difference(outputs[name], golden[name], width) for name, width in widths.items())
+
+
+def _widths(manifest: Manifest) -> dict[str, float]:
+    """Returns the width of the declared range of each output, 0 where it has none."""
+    ranges = {port.name: port.meta.get("value_range") or (0.0, 0.0) for port in manifest.outputs}
+    return {name: float(high - low) for name, (low, high) in ranges.items()}
 
 
 def difference(output: np.ndarray, golden: np.ndarray, width: float = 0.0) -> float:
@@ -282,9 +319,9 @@ def _load(file: str | Path) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-def run_onnx(bundle: Path, batch: int, manifest: Manifest) -> float:
+def run_onnx(bundle: Path, batch: int, manifest: Manifest, file: str = GOLDEN) -> float:
     """Returns the difference between onnxruntime and the golden samples."""
-    golden = load_golden(bundle)
+    golden = load_golden(bundle, file)
     return worst_difference(_run_golden(bundle / MODEL, golden, batch), golden, manifest)
 
 
@@ -295,9 +332,9 @@ def deviations(bundle: Path, model: Path, batch: int, manifest: Manifest) -> tup
     """
     golden = load_golden(bundle)
     outputs = _run_golden(model, golden, batch)
-    low, high = manifest.value_range or (0.0, 0.0)
+    widths = _widths(manifest)
     squares = [
-        np.mean(_relative(value, golden[name], (high - low) * (name == "samples")) ** 2)
+        np.mean(_relative(value, golden[name], widths[name]) ** 2)
         for name, value in outputs.items()
     ]
     return worst_difference(outputs, golden, manifest), float(np.sqrt(max(squares)))
@@ -305,7 +342,7 @@ def deviations(bundle: Path, model: Path, batch: int, manifest: Manifest) -> tup
 
 def _run_golden(model: Path, golden: dict[str, np.ndarray], batch: int) -> dict[str, np.ndarray]:
     session = open_session(str(model))
-    rows = np.resize(np.arange(len(golden["seeds"])), batch)
+    rows = rows_of(golden, batch)
     feeds = {port.name: golden[port.name][rows] for port in session.get_inputs()}
     names = [port.name for port in session.get_outputs()]
     return {name: np.asarray(x) for name, x in zip(names, session.run(names, feeds), strict=True)}
@@ -316,7 +353,7 @@ def run_saved_models(name: str, plans: list[SavedModelRun]) -> list[dict[str, np
 
     Args:
         name: name of the model.
-        plans: bundle, signature and batch size of each run.
+        plans: the runs.
 
     Returns:
         The outputs of each run, by name.
@@ -327,21 +364,17 @@ def run_saved_models(name: str, plans: list[SavedModelRun]) -> list[dict[str, np
     runs = [
         {
             "saved_model": _absolute(bundle / "saved_model" / name / "1"),
-            "inputs": _inputs(bundle),
+            "inputs": _absolute(bundle / golden),
             "signature": signature,
             "batch": batch,
         }
-        for bundle, signature, batch in plans
+        for bundle, signature, batch, golden in plans
     ]
     return _run_isolated(runs, "A SavedModel")
 
 
 def _absolute(path: Path) -> str:
     return str(path.resolve())  # the other process may start elsewhere
-
-
-def _inputs(bundle: Path) -> str:
-    return _absolute(bundle / GOLDEN)
 
 
 def _run_isolated(runs: list[dict], subject: str) -> list[dict[str, np.ndarray]]:
@@ -384,7 +417,10 @@ def check_onnx(path: Path, manifest: Manifest) -> list[str]:
         found = [_describe_port(value) for value in (*model.graph.input, *model.graph.output)]
     except Exception as error:  # onnx raises a class for each failure
         return [f"{path.name} is not valid: {one_line(error)}"]
-    promised = [*manifest.inputs, *manifest.outputs]
+    promised = [
+        {"name": port.name, "dtype": port.dtype, "shape": ["batch", *port.shape]}
+        for port in (*manifest.inputs, *manifest.outputs)
+    ]
     if found != promised:
         return [f"{path.name} must have the inputs and outputs of {FILE_NAME}: it has {found}"]
     return []
@@ -397,10 +433,16 @@ def _describe_port(value: onnx.ValueInfoProto) -> dict:
     return {"name": value.name, "dtype": dtype, "shape": shape}
 
 
-def _check_images(images: np.ndarray, samples: np.ndarray, manifest: Manifest) -> list[str]:
-    low, high = manifest.value_range or (-1.0, 1.0)
-    expected = np.clip(np.rint((samples - low) / (high - low) * 255.0), 0, 255)[: len(images)]
-    # The smallest difference can move a value across a rounding boundary, by one step.
-    if images.shape != expected.shape or np.abs(images - expected).max() > 1:
-        return ["generate_png must return the images of the golden samples, and returns others"]
-    return []
+def _check_files_of(
+    signature: str,
+    output: dict[str, np.ndarray],
+    golden: dict[str, np.ndarray],
+    batch: int,
+    manifest: Manifest,
+) -> list[str]:
+    """Compares the files that a signature returns with the golden samples."""
+    encoder = encoder_of(manifest.first)
+    samples = golden[manifest.first.name][rows_of(golden, batch)]
+    if encoder and encoder.matches(output[encoder.output], samples, manifest.first):
+        return []
+    return [f"{signature} must return the files of the golden samples, and returns others"]

@@ -17,24 +17,29 @@ import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from tensorflow.core.framework import tensor_pb2  # its classes are created at run time
 
+from export.network import Network
+from export.sizes import resolve
+
 _PACKAGE = "keras_gan.tensorflow_serving"  # differs from that of the real messages
 _Field = descriptor_pb2.FieldDescriptorProto
 
 
-def write_warmup(path: Path, name: str, signatures: Mapping[str, Any]) -> None:
+def write_warmup(path: Path, name: str, signatures: Mapping[str, Any], network: Network) -> None:
     """Writes one request of one sample for each signature.
 
     Args:
         path: `assets.extra/tf_serving_warmup_requests` in the folder of the version.
         name: name of the model.
         signatures: concrete function of each signature.
+        network: the network, whose named sizes have tested values.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    shapes = {port.name: resolve(port.shape, network.sizes[0]) for port in network.inputs}
     with tf.io.TFRecordWriter(str(path)) as writer:
         for signature, function in signatures.items():
             specs = function.structured_input_signature[0]
             inputs = {
-                spec.name: np.zeros((1, *spec.shape[1:]), spec.dtype.as_numpy_dtype)
+                spec.name: np.zeros((1, *shapes.get(spec.name, ())), spec.dtype.as_numpy_dtype)
                 for spec in specs
             }
             writer.write(

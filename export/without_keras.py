@@ -5,7 +5,7 @@
     [{"saved_model" and "signature", or "litert"; "inputs", "batch", "output"}, ...]
 
 Each run feeds the first `batch` rows of the inputs, repeated as needed, and writes its outputs
-by name. PNG images are decoded.
+by name. PNG images and WAV files are decoded.
 """
 
 import json
@@ -43,7 +43,7 @@ def main() -> None:
     for run in runs:
         with np.load(run["inputs"]) as inputs:
             golden = dict(inputs)
-        rows = np.resize(np.arange(len(golden["seeds"])), run["batch"])
+        rows = np.resize(np.arange(len(next(iter(golden.values())))), run["batch"])
         inputs = {name: values[rows] for name, values in golden.items()}
         if "litert" in run:
             outputs = _run_litert(run["litert"], inputs)
@@ -72,9 +72,14 @@ def _run_litert(path: str, inputs: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _to_numpy(name: str, tensor: tf.Tensor) -> np.ndarray:
-    if name == "png_bytes":
-        return np.stack([tf.io.decode_png(png).numpy() for png in tensor])
-    return tensor.numpy()
+    decode = _DECODERS.get(name)
+    return tensor.numpy() if decode is None else np.stack([decode(file) for file in tensor])
+
+
+_DECODERS = {
+    "png_bytes": lambda file: tf.io.decode_png(file).numpy(),
+    "wav_bytes": lambda file: tf.audio.decode_wav(file).audio.numpy(),
+}
 
 
 if __name__ == "__main__":

@@ -87,12 +87,38 @@ def swap(one, other):
     return damage
 
 
-def port(name, *shape, dtype="float32"):
-    return {"name": name, "dtype": dtype, "shape": ["batch", *shape]}
+def port(name, *shape, dtype="float32", kind="array", meta=None, **filled):
+    fields = {"name": name, "dtype": dtype, "shape": ["batch", *shape], "kind": kind}
+    return fields | {"meta": meta or {}} | filled
+
+
+def given(name, *shape, **change):
+    return port(name, *shape, **({"fill": "given", "stream": 0, "value": None} | change))
 
 
 def ports(**change):
     return lambda path: edit(path, **change)
+
+
+def output(**change):
+    return change_port("outputs", 0, **change)
+
+
+def latents(**change):
+    return change_port("inputs", 0, **change)
+
+
+def labels(**change):
+    return change_port("inputs", 1, **change)
+
+
+def change_port(group, index, **change):
+    def damage(path):
+        found = json.loads((path / "manifest.json").read_text())[group]
+        found[index] |= change
+        edit(path, **{group: found})
+
+    return damage
 
 
 def more_inputs(*more):
@@ -246,31 +272,46 @@ DAMAGES = {
     "nested a little": (nested_a_little, BOTH, "nested more than 64 deep"),
     "17 MB": (lambda p: edit(p, notice="x" * 17 * 2**20), BOTH, "bytes"),
     "a list": (lambda p: (p / "manifest.json").write_text("[]"), BOTH, "schema_version"),
-    "schema 2": (lambda p: edit(p, schema_version=2), BOTH, "schema_version=2"),
+    "schema 1": (lambda p: edit(p, schema_version=1), BOTH, "schema_version=1"),
     "schema true": (lambda p: edit(p, schema_version=True), BOTH, "schema_version=True"),
     # fields
     "name that leaves": (lambda p: edit(p, name="../../etc"), BOTH, "name="),
     "name of a terminal": (lambda p: edit(p, name="\x1b[2J"), BOTH, "name="),
     "name half a letter": (lambda p: edit(p, name="\ud800"), BOTH, "name="),
     "name of another": (lambda p: edit(p, name="shoes"), EXPORT, "saved_model/shoes"),
-    "huge shape": (lambda p: edit(p, shape=[2**31, 2**31, 3]), BOTH, "shape="),
-    "other shape": (lambda p: edit(p, shape=[16, 16, 3]), BOTH, "shape|samples of golden"),
-    "shape of trues": (lambda p: edit(p, shape=[True, True, True]), BOTH, "shape="),
-    "latents of 0": (lambda p: edit(p, latent_dim=0), BOTH, "latent_dim=0"),
-    "huge latents": (lambda p: edit(p, latent_dim=2**62), BOTH, "latent_dim="),
-    "other latents": (lambda p: edit(p, latent_dim=7), BOTH, "latent_dim=7|latents of golden"),
-    "no classes": (
-        lambda p: edit(p, classes={"count": 0, "names": []}),
-        BOTH,
-        "classes=|must hold latents, samples",
+    "role of a terminal": (lambda p: edit(p, role="\x1b[2J"), BOTH, "role="),
+    "huge shape": (output(shape=["batch", 2**31, 2**31, 3]), BOTH, "outputs="),
+    "other shape": (output(shape=["batch", 16, 16, 3]), BOTH, "samples|describe the model"),
+    "shape of trues": (output(shape=["batch", True, True, True]), BOTH, "outputs="),
+    "shape without a batch": (output(shape=[8, 8, 3]), BOTH, "outputs="),
+    "kind of no kind": (output(kind="sound"), BOTH, "outputs="),
+    "kind of another shape": (output(kind="video"), BOTH, "outputs="),
+    "property of another kind": (output(meta={"sample_rate": 8000}), BOTH, "outputs="),
+    "a size without tested values": (
+        output(shape=["batch", "height", 8, 3]),
+        EXPORT,
+        "tested values of the named sizes",
     ),
-    "names of numbers": (
-        lambda p: edit(p, classes={"count": 1, "names": [5]}),
-        BOTH,
-        "classes",
+    "tested values of no size": (
+        lambda p: edit(p, parity={"sizes": [{"height": 2**40}]}),
+        EXPORT,
+        "tested values of the named sizes",
     ),
-    "range upside down": (lambda p: edit(p, value_range=[1, -1]), BOTH, "value_range="),
-    "empty range": (lambda p: edit(p, value_range=[]), BOTH, "value_range="),
+    "latents of 0": (latents(shape=["batch", 0]), BOTH, "inputs="),
+    "huge latents": (latents(shape=["batch", 2**62]), BOTH, "inputs="),
+    "other latents": (latents(shape=["batch", 7]), BOTH, "latents of golden|describe the model"),
+    "unknown fill": (latents(fill="noise"), BOTH, "inputs="),
+    "a negative stream": (latents(stream=-1), BOTH, "inputs="),
+    "one stream for two": (labels(stream=0), BOTH, "inputs="),
+    "no classes": (labels(meta={}), BOTH, "inputs="),
+    "names of numbers": (labels(meta={"num_classes": 1, "class_names": [5]}), BOTH, "inputs="),
+    "two names of three": (
+        labels(meta={"num_classes": 3, "class_names": ["a", "b"]}),
+        BOTH,
+        "inputs=",
+    ),
+    "range upside down": (output(meta={"value_range": [1, -1]}), BOTH, "outputs="),
+    "empty range": (output(meta={"value_range": []}), BOTH, "outputs="),
     "path that leaves": (files(more={"../secret": HASH}), BOTH, "files="),
     "path from the root": (files(more={"/etc/passwd": HASH}), BOTH, "files="),
     "path by detours": (files(more={"x/./y": HASH}), BOTH, "files="),
@@ -288,21 +329,22 @@ DAMAGES = {
     ),
     # inputs and outputs
     "no inputs": (lambda p: edit(p, inputs=[]), BOTH, "inputs="),
-    "outputs of another shape": (ports(outputs=[port("samples", 8, 8, 1)]), EXPORT, "shape="),
-    "labels of another shape": (
-        ports(inputs=[port("latents", 6), port("labels", 3)]),
+    "outputs of another shape": (
+        ports(outputs=[port("samples", 8, 8, 1)]),
         EXPORT,
-        "classes=",
+        "samples of golden.npz must fit",
     ),
-    "a name twice": (ports(outputs=[port("samples", 8, 8, 3)] * 2), EXPORT, "inputs="),
-    "a name that is a path": (more_inputs(port("../x", 3)), BOTH, "inputs=|with the input '../x'"),
-    "an input of objects": (more_inputs(port("x", 3, dtype="object")), BOTH, "inputs=|input 'x'"),
+    "labels of another shape": (labels(shape=["batch", 3]), EXPORT, "inputs="),
+    "a name twice": (ports(outputs=[port("samples", 8, 8, 3)] * 2), BOTH, "outputs="),
+    "a name of an input": (ports(outputs=[port("latents", 8)]), EXPORT, "different names"),
+    "a name that is a path": (more_inputs(given("../x", 3)), BOTH, "inputs="),
+    "an input of objects": (more_inputs(given("x", 3, dtype="object")), BOTH, "inputs="),
     "an input without golden values": (
-        more_inputs(port("x", 3)),
+        more_inputs(given("x", 3)),
         BOTH,
-        "must hold labels, latents, samples, seeds, x|with the input 'x'",
+        "must hold labels, latents, samples, seeds, x|describe the model",
     ),
-    "a hundred inputs": (more_inputs(*[port("x" * 150, 3)] * 90), BOTH, "inputs=|input 'xx"),
+    "a hundred inputs": (more_inputs(*[given("x" * 150, 3)] * 90), BOTH, "inputs="),
     "tolerance of text": (lambda p: edit(p, parity={"tolerance": "1"}), EXPORT, "parity="),
     "weights that are missing": (files(more={DATA: HASH}), BOTH, DATA),
     "weights longer than said": (weights(b"12"), BOTH, "SHA-256"),

@@ -16,10 +16,10 @@ import tensorflow as tf
 
 import export
 import keras_gan
-from export.generator import open_generator
 from export.manifest import Manifest
+from export.network import open_network
 from export.variables import randomized_batch_statistics
-from export.verify import run_saved_models
+from export.verify import SavedModelRun, run_saved_models
 from export.warmup import message_class, prediction_log
 from keras_gan import UsageError
 from serving.manifest import digest
@@ -126,8 +126,14 @@ def exported(request, tmp_path_factory):
     return model, bundle
 
 
-def run_keras(model, latents, labels):
-    return np.asarray(open_generator(model)(latents, labels))
+def run_keras(model, bundle, feeds):
+    return np.asarray(open_network(model, num_classes=classes(bundle))(**feeds))
+
+
+def classes(bundle):
+    """Returns the number of classes of a bundle, 0 without labels."""
+    port = bundle.manifest.classes
+    return port.num_classes if port else 0
 
 
 @pytest.mark.parametrize("batch", [1, 5, 64])
@@ -136,15 +142,13 @@ def test_onnx_reproduces_keras(exported, batch):
     seeds = np.arange(100, 100 + batch)
     latents = latents_from_seeds(seeds, LATENTS)
     feeds = {"latents": latents}
-    if bundle.manifest.classes["count"]:
-        feeds["labels"] = seeds % bundle.manifest.classes["count"]
+    if classes(bundle):
+        feeds["labels"] = seeds % classes(bundle)
     session = onnxruntime.InferenceSession(
         bundle.path / "model.onnx", providers=["CPUExecutionProvider"]
     )
     (samples,) = session.run(["samples"], feeds)
-    np.testing.assert_allclose(
-        samples, run_keras(model, latents, feeds.get("labels")), rtol=0, atol=1e-4
-    )
+    np.testing.assert_allclose(samples, run_keras(model, bundle, feeds), rtol=0, atol=1e-4)
 
 
 def test_parity_is_also_recorded_with_random_statistics(exported):
@@ -161,7 +165,7 @@ def test_parity_is_also_recorded_with_random_statistics(exported):
 def test_names_and_shapes_of_onnx(exported):
     model, bundle = exported
     graph = onnx.load(bundle.path / "model.onnx").graph
-    conditional = bundle.manifest.classes["count"] > 0
+    conditional = classes(bundle) > 0
     ports = [
         (
             port.name,
@@ -182,8 +186,8 @@ def test_names_and_shapes_of_the_signatures(exported):
     _, bundle = exported
     manifest = bundle.manifest
     loaded = tf.saved_model.load(str(saved_model(bundle)))
-    labels = {"labels": (None,)} if manifest.classes["count"] else {}
-    pictures = {"generate_png"} if manifest.kind == "image" else set()
+    labels = {"labels": (None,)} if classes(bundle) else {}
+    pictures = {"generate_png"} if manifest.first.kind == "image" else set()
     assert set(loaded.signatures) == {"serving_default", "generate"} | pictures
     for name, function in loaded.signatures.items():
         first = {"latents": (None, LATENTS)} if name == "serving_default" else {"seeds": (None,)}
@@ -192,7 +196,7 @@ def test_names_and_shapes_of_the_signatures(exported):
         expected = (
             {"png_bytes": (None,)}
             if name == "generate_png"
-            else {"samples": (None, *manifest.shape)}
+            else {"samples": (None, *manifest.first.shape)}
         )
         outputs = function.structured_outputs
         assert {key: tuple(spec.shape) for key, spec in outputs.items()} == expected
@@ -231,7 +235,13 @@ def test_the_manifest_describes_the_bundle(exported):
     manifest = Manifest.load(bundle.path)
     assert manifest == bundle.manifest
     assert manifest.name == model.name
-    assert manifest.latent_dim == LATENTS
+    assert manifest.role == "generator"
+    assert (manifest.inputs[0].name, manifest.inputs[0].shape) == ("latents", (LATENTS,))
+    assert [port.fill for port in manifest.inputs] == ["normal", "class"][: len(manifest.inputs)]
+    assert [port.stream for port in manifest.inputs] == [0, 1][: len(manifest.inputs)]
+    assert [(port.name, port.shape) for port in manifest.outputs] == [
+        ("samples", SHAPES[model.name])
+    ]
     assert manifest.training == {"examples_seen": 1000, "metrics": {"fid": 12.5, "kid": None}}
     assert set(manifest.worst_parity()) >= {"onnx", "saved_model", "saved_model generate"}
     assert max(manifest.worst_parity().values()) < 1e-5
@@ -239,7 +249,7 @@ def test_the_manifest_describes_the_bundle(exported):
     assert "generated" in manifest.notice.lower()
     assert {"keras", "tensorflow", "onnx", "onnxruntime", "keras_gan"} <= set(manifest.software)
     content = json.loads((bundle.path / "manifest.json").read_text())
-    assert content["schema_version"] == 1
+    assert content["schema_version"] == 2
     properties = onnx.load(bundle.path / "model.onnx").metadata_props
     assert {"name", "seeds", "notice"} <= {item.key for item in properties}
 
@@ -292,7 +302,7 @@ def test_a_bundle_can_be_verified_again(gan_bundle):
 
 def test_images_of_the_saved_model_are_the_samples(gan_bundle):
     gan, bundle = gan_bundle
-    (outputs,) = run_saved_models("small-1.5", [(bundle.path, "generate_png", 5)])
+    (outputs,) = run_saved_models("small-1.5", [SavedModelRun(bundle.path, "generate_png", 5)])
     pictures = outputs["png_bytes"]
     golden = np.load(bundle.path / "golden.npz")
     expected = np.clip(np.rint((gan.generate(seeds=golden["seeds"][:5]) + 1) * 127.5), 0, 255)
@@ -346,10 +356,10 @@ def test_the_tolerance_covers_rounding(tmp_path):
 def test_other_inputs_have_plain_names():
     z, style = keras.Input((LATENTS,), name="z"), keras.Input((3,), name="style-code")
     model = keras.Model([z, style], L.Dense(2)(L.Concatenate()([z, style])))
-    generator = open_generator(model)
-    assert [spec.name for spec in generator.input_specs()] == ["latents", "style_code"]
+    network = open_network(model)
+    assert [port.name for port in network.inputs] == ["latents", "style_code"]
     values = np.ones((2, LATENTS), "float32"), np.ones((2, 3), "float32")
-    np.testing.assert_array_equal(generator(values[0], style_code=values[1]), model(list(values)))
+    np.testing.assert_array_equal(network(values[0], style_code=values[1]), model(list(values)))
 
 
 # --------------------------------------------------------------------------------- errors
@@ -418,8 +428,9 @@ def unbuilt():
     return keras.Sequential([L.Dense(2)])
 
 
-def no_vector():
-    return keras.Model(pictures := keras.Input((4, 4, 3)), L.Conv2D(3, 1)(pictures))
+def no_latents():
+    pictures = keras.Input((4, 4, 3))
+    return keras.Model(pictures, L.Dense(2)(L.Flatten()(pictures)))
 
 
 def same_names():
@@ -469,19 +480,19 @@ def not_finite():
         (lambda: "generator.keras", {}, "must be a keras_gan.GAN or a Keras model"),
         (unbuilt, {}, "must be built"),
         (Subclassed, {}, "must"),
-        (no_vector, {}, "must take latents"),
-        (same_names, {}, "outputs of a generator beside latents, labels and samples must have"),
-        (reserved, {}, "inputs of a generator beside latents, labels and samples must have"),
-        (two_arguments, {}, "in a list or dict. Received: model 'two_arguments'"),
+        (no_latents, {}, "needs `role`"),
+        (same_names, {}, "outputs of a network must have unique names"),
+        (reserved, {}, "inputs of a network must have unique names"),
+        (two_arguments, {}, "a list or dict. Received: model 'two_arguments'"),
         (series, {"kind": "image"}, "kind 'image' must have 3"),
         (series, {"kind": "video"}, "(frames, height, width, channels)"),
-        (one_number, {}, "one sample for each latent vector"),
+        (one_number, {}, "one sample for each example"),
         (not_finite, {}, "finite"),
         (conditional, {}, "needs num_classes"),
         (points, {"num_classes": 3}, "labels input"),
         (conditional, {"num_classes": 3, "class_names": ["a"]}, "class_names"),
         (points, {"kind": "image"}, "kind 'image' must have 3"),
-        (points, {"kind": "sound"}, "kind must be one of"),
+        (points, {"kind": "sound"}, "`kind` must be one of"),
         (points, {"opset": 19}, "opset must be 13 to 18"),
         (points, {"name": "a/b"}, "name must"),
         (points, {"value_range": (1, -1)}, "value_range"),
@@ -618,14 +629,14 @@ def test_weights_of_another_model_are_detected_by_their_samples(copy, live_bundl
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema_version": 2}, "schema_version 1. Received: schema_version=2"),
-        ({"latent_dim": "six"}, "latent_dim='six'"),
+        ({"schema_version": 1}, "schema_version 2. Received: schema_version=1"),
+        ({"role": "Six"}, "role='Six'"),
         (
             {"files": {"../../secret": {"sha256": "", "bytes": 0}}},
             "`files` in manifest.json must be",
         ),
-        ({"kind": "sound"}, "`kind` in manifest.json must be one of"),
-        ({"shape": None}, "`shape` in manifest.json must be"),
+        ({"outputs": [{"kind": "sound"}]}, "`outputs` in manifest.json must be"),
+        ({"inputs": None}, "`inputs` in manifest.json must be"),
     ],
 )
 def test_a_damaged_manifest_is_reported_in_one_line(copy, change, message):

@@ -22,7 +22,7 @@ import keras_gan
 import serving
 from export import convert, substitutions, to_onnx
 from export.canonical import canonicalize
-from export.generator import open_generator
+from export.network import open_network
 from export.to_onnx import open_session
 from export.verify import check_files, compare_onnx
 from keras_gan import UsageError
@@ -60,11 +60,11 @@ def in_pictures(*layers):
 
 
 def test_every_operator_set_loads_and_agrees():
-    generator = open_generator(dcgan())
+    network = open_network(dcgan())
     latents = np.random.default_rng(0).normal(size=(5, LATENTS)).astype("float32")
-    expected = generator(latents).numpy()
+    expected = network(latents).numpy()
     for opset in convert.OPSETS:
-        model = to_onnx.to_onnx(generator, opset)
+        model = to_onnx.to_onnx(network, opset)
         assert [(x.domain, x.version) for x in model.opset_import] == [("", opset)]
         assert model.ir_version == 8
         (samples,) = open_session(model.SerializeToString()).run(None, {"latents": latents})
@@ -198,9 +198,9 @@ class Noise(L.Layer):
 )
 def test_an_op_that_onnx_lacks_is_named_by_its_path(layer, op, instead):
     block = keras.Sequential([L.Conv2D(4, 1, name="first"), layer(name="culprit")], name="block")
-    generator = open_generator(in_pictures(block, L.Conv2D(4, 1, name="culprit_2")))
+    network = open_network(in_pictures(block, L.Conv2D(4, 1, name="culprit_2")))
     with pytest.raises(UsageError) as caught:
-        to_onnx.to_onnx(generator)
+        to_onnx.to_onnx(network)
     assert f"in layer 'block/culprit' ({layer.__name__})" in str(caught.value)
     assert op in str(caught.value)
     assert instead in str(caught.value)
@@ -225,13 +225,13 @@ def recurrent():
 
 def digests():
     keras.utils.set_random_seed(1)
-    models = [to_onnx.to_onnx(open_generator(build())) for build in (recurrent, small)]
+    models = [to_onnx.to_onnx(open_network(build())) for build in (recurrent, small)]
     return [hashlib.sha256(model.SerializeToString()).hexdigest() for model in models]
 
 
 def test_the_same_generator_yields_the_same_bytes_in_two_processes():
     points()  # advances counters that the other process does not have
-    to_onnx.to_onnx(open_generator(points()))
+    to_onnx.to_onnx(open_network(points()))
     program = "import tests.test_export_onnx as here, json; print(json.dumps(here.digests()))"
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -406,10 +406,10 @@ def test_a_model_beyond_2_gb(tmp_path):
     model = keras.Sequential([keras.Input((LATENTS,)), *layers], name="big")
     assert sum(4 * np.prod(w.shape) for w in model.weights) > 2.1 * 2**30
     latents = np.random.default_rng(0).normal(size=(3, LATENTS)).astype("float32")
-    generator = open_generator(model)
-    expected = generator(latents).numpy()
-    to_onnx.save_onnx(to_onnx.to_onnx(generator), tmp_path / "model.onnx")
-    del model, generator
+    network = open_network(model)
+    expected = network(latents).numpy()
+    to_onnx.save_onnx(to_onnx.to_onnx(network), tmp_path / "model.onnx")
+    del model, network
     keras.backend.clear_session()
     assert (tmp_path / "model.onnx").stat().st_size < 2**20
     assert (tmp_path / "model.onnx.data").stat().st_size > 2**31

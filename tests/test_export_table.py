@@ -537,10 +537,10 @@ def write_table(names, folder):
         try:
             cell.path.mkdir()
             cell.model = settled(TABLE[name].build)
-            generator, cell.draft = open_draft(
+            network, cell.draft = open_draft(
                 cell.model, name="row", **{"kind": None, **TABLE[name].options}
             )
-            cell.probe = write_models(generator, cell.path, cell.draft)
+            cell.probe = write_models(network, cell.path, cell.draft)
             cell.figures, cell.problems = compare_onnx(cell.path, cell.draft, cell.probe)
         except Exception:
             cell.error = traceback.format_exc()
@@ -609,18 +609,18 @@ def check(expected: Row, cell: Cell):
     # Names, dtypes and shapes of the manifest.
     draft.validate()
     assert configuration(draft).count("{ name:") == len(expected.inputs + expected.outputs)
-    assert draft.kind == expected.kind
-    assert [port["name"] for port in draft.inputs] == list(expected.inputs)
-    assert [port["name"] for port in draft.outputs] == list(expected.outputs)
+    assert draft.first.kind == expected.kind
+    assert [port.name for port in draft.inputs] == list(expected.inputs)
+    assert [port.name for port in draft.outputs] == list(expected.outputs)
     model = onnx.load(cell.path / "model.onnx")
     assert (model.ir_version, [x.version for x in model.opset_import]) == (8, [17])
     for port, value in zip(
         [*draft.inputs, *draft.outputs], [*model.graph.input, *model.graph.output], strict=True
     ):
         kind = value.type.tensor_type
-        assert value.name == port["name"]
-        assert [d.dim_param or d.dim_value for d in kind.shape.dim] == port["shape"]
-        assert onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name == port["dtype"]
+        assert value.name == port.name
+        assert [d.dim_param or d.dim_value for d in kind.shape.dim] == ["batch", *port.shape]
+        assert onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name == port.dtype
 
 
 def values(outputs):

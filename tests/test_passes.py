@@ -9,7 +9,7 @@ import tensorflow as tf
 from onnx import TensorProto, helper, numpy_helper
 
 import keras_gan
-from export.generator import open_generator
+from export.network import open_network
 from export.passes import PASSES, optimize
 from export.to_onnx import open_session, to_onnx
 from keras_gan import UsageError
@@ -759,9 +759,11 @@ def of_architecture(family, options, conditional):
 def test_every_architecture_is_unchanged_by_the_passes(family, options, conditional):
     if not conditional:
         options = {k: v for k, v in options.items() if k != "conditioning"}
-    generator = open_generator(of_architecture(family, options, conditional))
+    network = open_network(
+        of_architecture(family, options, conditional), num_classes=3 * conditional
+    )
     for opset in (13, 18):
-        plain = to_onnx(generator, opset, without=PASSES)
+        plain = to_onnx(network, opset, without=PASSES)
         ours, again = copy(plain), copy(plain)
         optimize(ours)
         optimize(again)

@@ -23,6 +23,7 @@ from export.to_float16 import to_float16
 from export.to_onnx import to_onnx
 from keras_gan import UsageError, __main__, metrics
 from serving import cli
+from serving.inputs import Input, Port
 
 FILES = {"float16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 
@@ -202,13 +203,8 @@ def points(matrix):
 def described(clothes, **change):
     return dataclasses.replace(
         clothes.manifest,
-        kind="points",
-        shape=(2,),
-        value_range=None,
-        latent_dim=2,
-        classes={"count": 0, "names": []},
-        inputs=[{"name": "latents", "dtype": "float32", "shape": ["batch", 2]}],
-        outputs=[{"name": "samples", "dtype": "float32", "shape": ["batch", 2]}],
+        inputs=(Input("latents", "float32", (2,), fill="normal"),),
+        outputs=(Port("samples", "float32", (2,), "points"),),
         **change,
     )
 
@@ -229,8 +225,14 @@ def test_the_change_is_that_of_the_frechet_distance(clothes):
     )
 
 
+def pictures_of(clothes, shape, meta):
+    """Returns a manifest of pictures of another shape."""
+    samples = Port("samples", "float32", shape, "image", meta)
+    return dataclasses.replace(clothes.manifest, outputs=(samples,))
+
+
 def test_projections_keep_squared_lengths_on_average(clothes):
-    manifest = dataclasses.replace(clothes.manifest, shape=(16, 16, 3), value_range=None)
+    manifest = pictures_of(clothes, (16, 16, 3), {})
     x = normal(400, 16, 16, 3, scale=1)
     features = fidelity._projections(manifest)(x)
     assert features.shape == (400, 64)
@@ -247,12 +249,12 @@ def test_costly_generators_take_fewer_samples():
 
 def test_known_data_are_the_reference(clothes):
     known = dataclasses.replace(
-        clothes.manifest,
-        shape=(28, 28, 1),
+        pictures_of(clothes, (28, 28, 1), {"value_range": [-1.0, 1.0]}),
         training={"data": {"description": "fashion-mnist-10k: 9,000 + 1,000 images"}},
     )
     assert fidelity._is_fashion_mnist(known)
-    assert not fidelity._is_fashion_mnist(dataclasses.replace(known, value_range=(0.0, 1.0)))
+    other = dataclasses.replace(known, outputs=pictures_of(clothes, (28, 28, 1), {}).outputs)
+    assert not fidelity._is_fashion_mnist(other)
     assert not fidelity._is_fashion_mnist(dataclasses.replace(known, training=None))
 
 
@@ -277,10 +279,10 @@ NEITHER = {"GRU": "loop", "SimpleRNN": "loop", "LSTM": "recurrent", "bidirection
 def test_a_generator_has_both_or_is_refused(name):
     """Valid, finite and close; anything else is refused in one line."""
     row = table.TABLE[name]
-    generator, draft = open_draft(
+    network, draft = open_draft(
         table.settled(row.build), name="row", **{"kind": None, **row.options}
     )
-    model = to_onnx(generator)
+    model = to_onnx(network)
     batches = [fidelity.inputs_of(draft, range(first, first + 16)) for first in (0, 16)]
     expected = run(model, batches[0])
     refusal = ""

@@ -153,7 +153,7 @@ def test_the_card_matches_the_manifest(bundle):
     }
     for words in (
         "# clothes\n",
-        "images of 8 x 8 x 3, in 3 classes: shirt, shoe, bag",
+        "`samples`, of kind image and size 8 x 8 x 3, in 3 classes: shirt, shoe, bag",
         "Teaching what a generator is.\n",
         "- Data: 60,000 pictures of clothes \\| MIT\n",
         "- Digest of the data: `abc123`",

@@ -57,8 +57,12 @@ def test_the_configuration_parses_and_matches_the_manifest(bundle):
     assert (samples.name, samples.data_type, list(samples.dims)) == ("samples", 11, [8, 8, 3])
     assert config.dynamic_batching.max_queue_delay_microseconds == 2000
     told = {entry.key: json.loads(entry.value.string_value) for entry in config.parameters}
-    classes = {"count": 3, "names": ["shirt", "shoe", "bag"]}
-    assert told == {"kind": "image", "value_range": [-1.0, 1.0], "classes": classes}
+    assert told["role"] == "generator"
+    inputs, outputs = (told[group] for group in ("inputs", "outputs"))
+    assert [port["fill"] for port in inputs] == ["normal", "class"]
+    assert inputs[1]["meta"] == {"num_classes": 3, "class_names": ["shirt", "shoe", "bag"]}
+    assert outputs[0]["kind"] == "image"
+    assert outputs[0]["meta"] == {"value_range": [-1.0, 1.0]}
     (warmup,) = config.model_warmup
     assert [(x.key, list(x.value.dims), x.value.zero_data) for x in warmup.inputs] == [
         ("latents", [6], True),
@@ -214,16 +218,16 @@ def test_a_real_triton_serves_the_repository(conditional, bundle, triton, tmp_pa
     found = json.loads(done.stdout.removeprefix("found "))
     assert found["backend"] == "onnxruntime"
     assert max(found["difference"].values()) < 1e-4
-    latents = ["latents", "FP32", [-1, bundle.manifest.latent_dim]]
+    latents = ["latents", "FP32", [-1, *bundle.manifest.inputs[0].shape]]
     labels = [["labels", "INT64", [-1, 1]]] if conditional else []
     assert found["inputs"] == [latents, *labels]
-    assert found["outputs"] == [["samples", "FP32", [-1, *bundle.manifest.shape]]]
+    assert found["outputs"] == [["samples", "FP32", [-1, *bundle.manifest.first.shape]]]
     remote = serving.Client(f"http://127.0.0.1:{ports[0]}/{name}")
     seeds = np.load(golden)["seeds"][:5]
     expected = serving.Bundle(bundle.path).generate(seeds)
     np.testing.assert_allclose(remote.generate(seeds), expected, atol=1e-4)
     (told,) = remote.models()
-    assert (told["kind"], told["versions"]) == (bundle.manifest.kind, [1])
+    assert (told["kind"], told["versions"]) == (bundle.manifest.first.kind, [1])
     assert found["inference_count"] == 12
     assert found["execution_count"] < 12  # dynamic batching puts some of them together
     print(f"12 requests at once ran as {found['execution_count']} batches")

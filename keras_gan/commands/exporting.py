@@ -172,16 +172,14 @@ def export_run(
 ) -> export.Bundle:
     """Exports a checkpoint of a run with its recipe, data and last measurements."""
     gan = run.load(checkpoint)
-    spec = run.spec
+    spec = run.spec.with_classes(gan.num_classes, run.spec.class_names if gan.num_classes else ())
     rows = [row for row in run.rows() if row["examples_seen"] <= gan.count("examples_seen")]
     return export.export_bundle(
         gan,
         to,
-        kind=spec.kind,
+        spec=spec,
         # The name of a folder may hold characters that the name of a model must not.
         name=name or re.sub(r"[^A-Za-z0-9_.-]+", "-", run.path.resolve().name).strip("-."),
-        class_names=spec.class_names if gan.num_classes else (),
-        value_range=spec.value_range,
         average=average,
         training={
             "recipe": run.record,

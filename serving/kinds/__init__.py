@@ -16,7 +16,10 @@ from typing import Any
 from serving.errors import UsageError, short_repr
 from serving.kinds._kind import Format, Kind
 
-__all__ = ["Format", "Kind", "get", "guess", "names"]
+__all__ = ["Format", "Kind", "get", "names", "of_shape"]
+
+# Kinds that a shape alone may mean, the likeliest first; `array` takes every other shape.
+_BY_SHAPE = ("points", "series", "image", "video", "array")
 
 
 @functools.cache
@@ -40,15 +43,15 @@ def get(name: Any) -> Kind:
     return _load(name)
 
 
-def guess(shape: Sequence[int]) -> str:
-    """Returns the name of the kind of samples of which only the shape is known.
-
-    Args:
-        shape: of one sample, without the batch; -1 where any size goes.
-    """
-    if len(shape) == 3 and shape[-1] in (1, 3, 4):
-        return "image"
-    return "points" if len(shape) == 1 else "array"
+def of_shape(shape: Sequence[int | None]) -> str:
+    """Returns the name of the likeliest kind of samples of a shape, without the batch."""
+    for name in _BY_SHAPE:
+        try:
+            get(name).check(shape)
+        except UsageError:
+            continue
+        return name
+    return _BY_SHAPE[-1]
 
 
 @functools.cache

@@ -1,0 +1,304 @@
+"""The exported network: a Keras model called by the names of its declared inputs and outputs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from export import model_inputs, sizes
+from export.declare import (
+    RESERVED,
+    Declarations,
+    check_names,
+    declare_inputs,
+    declare_outputs,
+)
+from export.errors import one_line
+from export.float32_copy import float32_copy
+from export.model_inputs import Arguments, ModelInput
+from export.variables import preserved_state
+from keras_gan import UsageError
+from serving.inputs import Input, Port
+
+Values = Mapping[str, Any]  # tensors or arrays by the name of an input
+# Roles whose first output is called `samples`, whatever the model calls it.
+_SAMPLING = ("generator", "translator")
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A Keras model with one calling convention, whatever the convention of its own.
+
+    It always runs with `training=False`, and returns float32 for every output of floats.
+
+    Args:
+        model: a built Keras model with float32 weights.
+        pack: converts values by the names of the inputs to the arguments of the model.
+        inputs: its inputs: `latents` and `labels` first, where it has them.
+        outputs: its outputs; the first one is what `generate` returns and files show.
+        role: `generator`, `translator`, `classifier` or another word.
+        first: name for the first output; `None` leaves it its own.
+        sizes: two tested values of every named size, empty where all sizes are fixed.
+    """
+
+    model: keras.Model
+    pack: Callable[[Values], tuple[tuple, dict]]
+    inputs: tuple[Input, ...]
+    outputs: tuple[Port, ...] = ()
+    role: str = "generator"
+    first: str | None = "samples"
+    sizes: tuple[sizes.Sizes, ...] = ({},)
+
+    def __call__(self, *values: Any, **named: Any) -> tf.Tensor:
+        """Returns the first output, of values in the order of the inputs or by name."""
+        names = [port.name for port in self.inputs]
+        return next(iter(self.run({**dict(zip(names, values, strict=False)), **named}).values()))
+
+    def run(self, values: Values) -> dict[str, tf.Tensor]:
+        """Returns every output by its name."""
+        args, kwargs = self.pack(values)
+        with _without_xla(self.model):
+            found = self.model(*args, **kwargs, training=False)
+        outputs = model_inputs.name_outputs(self.model, found, self.first)
+        specs = {str(spec.name): spec for spec in self.output_specs()}
+        for name, tensor in outputs.items():
+            tensor = outputs[name] = tf.convert_to_tensor(tensor)
+            if tensor.dtype.is_floating:
+                outputs[name] = tensor = tf.cast(tensor, tf.float32)
+            tensor.set_shape(specs[name].shape if name in specs else tensor.shape)
+        return outputs
+
+    def input_specs(self) -> list[Any]:
+        """Describes the inputs as TensorFlow does."""
+        return [_spec(port) for port in self.inputs]
+
+    def output_specs(self) -> list[Any]:
+        """Describes the outputs as TensorFlow does."""
+        return [_spec(port) for port in self.outputs]
+
+
+def _spec(port: Port) -> Any:
+    return tf.TensorSpec((None, *port.sizes), port.dtype, name=port.name)
+
+
+def open_network(
+    model: Any, declared: Declarations | None = None, *, average: bool = True, **options: Any
+) -> Network:
+    """Finds the network in a model, its calling convention, its inputs and its outputs.
+
+    Args:
+        model: a `keras_gan.GAN`, or a built Keras model.
+        declared: what the caller declares of its inputs and outputs.
+        average: of a GAN, use the averaged generator instead of the one in training.
+        options: fields of `Declarations`, instead of `declared`.
+
+    Raises:
+        UsageError: not a model, not built, unsupported inputs or outputs, or declarations that do
+            not fit it.
+    """
+    declared = declared or Declarations(**options)
+    model = _select_model(model, average)
+    structure = model_inputs.read_inputs(model)
+    by_key = model_inputs.name_inputs(model, structure)
+    inputs = declare_inputs(model, by_key, declared)
+    if not any(port.fill != "constant" for port in inputs.values()):
+        raise UsageError(
+            "A network must have an input that is given or drawn from seeds. "
+            f"Received: inputs {[port.name for port in inputs.values()]} of model {model.name!r}"
+        )
+    pack = _packer(structure, by_key, {key: port.name for key, port in inputs.items()}, inputs)
+    role = declared.role or _infer_role(tuple(inputs.values()))
+    first = "samples" if role in _SAMPLING or role is None else None
+    if declared.outputs and "samples" not in declared.outputs:
+        first = next(iter(declared.outputs)) if _has_one_output(model) else None
+    network = Network(model, pack, tuple(inputs.values()), first=first)
+
+    def build(copy: keras.Model) -> None:
+        _find_sizes(dataclasses.replace(network, model=copy))
+
+    network = dataclasses.replace(network, model=float32_copy(model, build))
+    network, shapes = _find_sizes(network)
+    outputs = declare_outputs(shapes, declared)
+    role = role or _translator(network, outputs)
+    return dataclasses.replace(network, outputs=outputs, role=role)
+
+
+def _select_model(model: Any, average: bool) -> keras.Model:
+    if hasattr(model, "generator") and hasattr(model, "latent_dim"):
+        averaged = getattr(model, "average_generator", None)
+        model = averaged if average and averaged is not None else model.generator
+    if not isinstance(model, keras.Model):
+        raise UsageError(
+            f"model must be a keras_gan.GAN or a Keras model. Received: {type(model).__name__}"
+        )
+    if not model.built:
+        raise UsageError(
+            "A network must be built before it is exported: call it once on a batch of its inputs. "
+            f"Received: model {model.name!r}, not built"
+        )
+    return model
+
+
+def _infer_role(inputs: tuple[Input, ...]) -> str | None:
+    """Returns `generator` for a network with random inputs; the outputs decide about others."""
+    random = any(port.fill in ("normal", "uniform") for port in inputs)
+    return "generator" if random else None
+
+
+def _translator(network: Network, outputs: tuple[Port, ...]) -> str:
+    given = [port for port in network.inputs if port.fill == "given"]
+    if any(len(port.shape) == len(outputs[0].shape) for port in given):
+        return "translator"
+    raise UsageError(
+        "A network without latents, whose output is of another rank than its inputs, needs `role`, "
+        f"such as 'classifier'. Received: role=None, model {network.model.name!r}"
+    )
+
+
+def _has_one_output(model: keras.Model) -> bool:
+    names = getattr(model, "output_names", None)
+    structure = getattr(model, "output", None) if names else None
+    return isinstance(structure, keras.KerasTensor)
+
+
+def _packer(
+    structure: Any,
+    by_key: dict[Any, ModelInput],
+    names: dict[Any, str],
+    inputs: Mapping[Any, Input],
+) -> Callable[[Values], tuple[tuple, dict]]:
+    """Returns the function that converts values by name to the arguments of the model."""
+
+    def convert(key: Any, value: Any) -> Any:
+        own, port = by_key[key], inputs[key]
+        if port.fill == "class":
+            value = model_inputs.encode_labels(value, own)
+        elif len(port.shape) != len(own.shape) - 1:  # latents are flat in a bundle
+            value = tf.reshape(value, (-1, *own.shape[1:]))
+        value = tf.convert_to_tensor(value)
+        return tf.cast(value, own.cast_dtype or value.dtype)
+
+    def pack(given: Values) -> tuple[tuple, dict]:
+        values = {key: convert(key, given[names[key]]) for key in by_key}
+        if isinstance(structure, ModelInput):
+            return tuple(values.values()), {}
+        if isinstance(structure, Arguments):
+            return (), values
+        if isinstance(structure, dict):
+            return ({key: values[key] for key in structure},), {}
+        return ([values[key] for key in by_key],), {}
+
+    return pack
+
+
+# ------------------------------------------------------------------------ shapes and sizes
+
+Shapes = dict[str, tuple[str, tuple[int | str, ...]]]  # dtype and shape by the name of an output
+
+
+def _find_sizes(network: Network) -> tuple[Network, Shapes]:
+    """Names the free sizes of the inputs and finds the shapes of the outputs, by running it."""
+    free = [port for port in network.inputs if None in port.shape]
+    # The given inputs first: they decide the sizes of a call.
+    free.sort(key=lambda port: port.fill != "given")
+    error: Exception | None = None
+    for named in _namings(network, free):
+        names = {n: None for port in named.inputs for n in port.shape if isinstance(n, str)}
+        for pair in sizes.tested_sizes(names):
+            try:
+                one = _run_once(named, pair[0])
+                other = _run_once(named, pair[1]) if names else one
+            except UsageError:
+                raise
+            except Exception as found:  # the user's layers may raise anything
+                error = error or found
+                if not names:
+                    break
+                continue
+            return _with_shapes(named, one, other, pair)
+    listed = [f"{port.name} {port.shape}" for port in network.inputs]
+    raise UsageError(
+        "A network must run on a batch of its inputs, in one tensor, a list or dict. "
+        f"Received: model {network.model.name!r}, which fails on {' and '.join(listed)}: "
+        f"{one_line(error) if error else 'no output'}"
+    ) from error
+
+
+def _namings(network: Network, free: list[Input]) -> Iterator[Network]:
+    """Yields the network with named sizes: each given input with its own, then all with shared."""
+    given = [port for port in free if port.fill == "given"]
+    for own in ([port.name for port in given[1:]], []) if len(given) > 1 else ([],):
+        yield dataclasses.replace(
+            network, inputs=tuple(_named(port, own) for port in network.inputs)
+        )
+
+
+def _named(port: Input, own: list[str]) -> Input:
+    shape: list[int | str] = []
+    for axis, size in enumerate(port.shape):
+        if size is None:
+            name = sizes.axis_name(port.shape, axis, port.kind)
+            shape.append(sizes.own_name(port.name, name) if port.name in own else name)
+        else:
+            shape.append(size)
+    return dataclasses.replace(port, shape=tuple(shape))
+
+
+def _run_once(network: Network, values: sizes.Sizes) -> dict[str, tf.Tensor]:
+    """Runs two samples at some sizes."""
+    inputs = {
+        port.name: np.zeros((2, *sizes.resolve(port.shape, values)), port.dtype)
+        for port in network.inputs
+    }
+    with preserved_state(network.model):
+        return network.run(inputs)
+
+
+def _with_shapes(
+    network: Network,
+    one: dict[str, tf.Tensor],
+    other: dict[str, tf.Tensor],
+    pair: tuple[sizes.Sizes, sizes.Sizes],
+) -> tuple[Network, Shapes]:
+    """Returns the network with all its sizes, those of the outputs included."""
+    first = next(iter(one))
+    for name, tensor in one.items():
+        if tensor.shape.rank < (2 if name == "samples" else 1) or tensor.shape[0] != 2:
+            raise UsageError(
+                "A network must return one sample for each example of its inputs. "
+                f"Received: output {name!r} of shape {tuple(tensor.shape)} for 2 examples"
+            )
+    reserved = (*RESERVED, *(port.name for port in network.inputs))
+    check_names(network.model, list(one), "outputs", reserved)
+    shapes: Shapes = {}
+    known = tuple(dict(each) for each in pair)
+    for name, tensor in one.items():
+        a, b = (x.shape.as_list()[1:] for x in (tensor, other[name]))
+        shape = sizes.name_output(name, a, b, pair)
+        shapes[name] = (tensor.dtype.name, shape)
+        for found, real in zip(known, (a, b), strict=True):
+            found |= {n: m for n, m in zip(shape, real, strict=True) if isinstance(n, str)}
+    tested = known if known[0] else ({},)
+    kept = first if network.first is not None else None
+    return dataclasses.replace(network, sizes=tested, first=kept), shapes
+
+
+@contextlib.contextmanager
+def _without_xla(model: keras.Model) -> Iterator[None]:
+    """Keeps Keras from compiling grouped convolutions by XLA, which ONNX and servers lack."""
+    convolutions = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+    layers = model._flatten_layers()
+    grouped = any(isinstance(layer, convolutions) and layer.groups > 1 for layer in layers)
+    before = tf.config.functions_run_eagerly()
+    # A function called inside a function then adds its plain operations to the graph.
+    tf.config.run_functions_eagerly(before or grouped)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
