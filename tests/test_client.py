@@ -155,6 +155,20 @@ def test_the_bundle_supplies_what_a_server_does_not_report(bundle):
         np.testing.assert_allclose(informed.generate([1]), bundle.generate([1]), atol=1e-6)
 
 
+def test_tritons_configuration_describes_inputs_and_outputs(bundle):
+    """It has the ports of the manifest, so that names of classes and seeds need no bundle."""
+    config = {"role": {"string_value": '"generator"'}}
+    for name in ("inputs", "outputs"):
+        config[name] = {"string_value": json.dumps(bundle.manifest[name])}
+    with Wire(bundle, ("v2",), config=config) as server:
+        client = Client(server.url)
+        shoe = bundle.generate([1, 2], "shoe", 0.5)
+        found = client.generate([1, 2], labels="shoe", truncation=0.5)
+        np.testing.assert_allclose(found, shoe, atol=1e-6)
+        (model,) = client.models()
+        assert (model["role"], model["inputs"]) == ("generator", bundle.manifest["inputs"])
+
+
 # ----------------------------------------------------------------------------------- failures
 
 

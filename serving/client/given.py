@@ -33,10 +33,10 @@ class GivenFile:
         Raises:
             UsageError: a file that the kind of the input does not have.
         """
-        kind = kinds.get(port.kind)
-        readable = [form for form in kind.all_formats().values() if form.decode]
+        formats = kinds.get(port.kind).all_formats().values()
+        readable = [form for form in formats if form.decode]
         if self.name:
-            form = kind.format_of_file(self.name)
+            form = kinds.get(port.kind).format_of_file(self.name)
             if form is None or form.decode is None:
                 raise UsageError(
                     f"The input {port.name!r}, of kind {port.kind!r}, takes files of "

@@ -187,6 +187,10 @@ class Tensor:
         rest = enumerate(self.shape[1:])
         return tuple(n if n > 0 else f"{self.name}_{axis}" for axis, n in rest)
 
+    def static_sizes(self) -> tuple[int | None, ...]:
+        """Returns the shape of one sample, with `None` for each free dimension."""
+        return tuple(n if n > 0 else None for n in self.shape[1:])
+
 
 def from_tensors(
     name: str,
@@ -201,8 +205,8 @@ def from_tensors(
         name: of the model.
         inputs: tensors.
         outputs: tensors.
-        parameters: `inputs` and `outputs` in the form of a manifest, where the server has them;
-            else `kind`, `value_range` and `classes`.
+        parameters: `role`, `inputs` and `outputs` in the form of a manifest, where the server has
+            them; else `kind`, `value_range` and `classes`.
         given: names of the inputs that are given, where the server says which.
 
     Raises:
@@ -211,7 +215,8 @@ def from_tensors(
     ranks = {tensor.name: len(tensor.shape) for tensor in inputs}
     if "inputs" in parameters and "outputs" in parameters:
         ports, results = read_ports(parameters["inputs"], parameters["outputs"])
-        return RemoteModel(name, ports=ports, outputs=results, ranks=ranks)
+        role = parameters.get("role")
+        return RemoteModel(name, role=role, ports=ports, outputs=results, ranks=ranks)
     classes = parameters.get("classes") or {}
     meta = {"num_classes": classes.get("count", 0), "class_names": classes.get("names") or ()}
     found = []
@@ -222,7 +227,7 @@ def from_tensors(
         fill = "given" if tensor.name != "latents" else "normal"
         found.append(Input(tensor.name, tensor.dtype, tensor.sizes(), fill=fill))
     ordered = sorted(outputs, key=lambda tensor: tensor.name != "samples")
-    results = [Port(x.name, x.dtype, x.sizes(), _kind_of(x)) for x in ordered]
+    results = [Port(x.name, x.dtype, x.sizes(), kinds.of_shape(x.static_sizes())) for x in ordered]
     limits = parameters.get("value_range")
     results[:1] = [
         dataclasses.replace(
@@ -242,8 +247,3 @@ def from_tensors(
         knows_fills=given is None or others <= set(given),
         ranks=ranks,
     )
-
-
-def _kind_of(tensor: Any) -> str:
-    """Returns the likeliest kind of a tensor of which only the shape is known."""
-    return kinds.of_shape([None if size < 0 else size for size in tensor.shape[1:]])

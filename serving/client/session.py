@@ -331,13 +331,13 @@ def _writable(model: RemoteModel, form: str | None) -> Format:
     Raises:
         UsageError: a format that their kind does not have.
     """
-    kind = kinds.get(model.first.kind)
-    formats = {name: found for name, found in kind.all_formats().items() if found.encode}
+    known = kinds.get(model.first.kind).all_formats()
+    formats = {name: found for name, found in known.items() if found.encode}
     if form is None:
         return next(iter(formats.values()))
     if form not in formats:
         raise UsageError(
-            f"Samples of kind {kind.name!r} are files of {', '.join(formats)}. "
+            f"Samples of kind {model.first.kind!r} are files of {', '.join(formats)}. "
             f"Received: format={form!r} for {model.name!r}"
         )
     return formats[form]
