@@ -372,11 +372,18 @@ def labels(given: Any, seeds: np.ndarray, num_classes: int) -> np.ndarray | None
     return np.broadcast_to(array, (len(seeds),))
 
 
-def given_fields(fields: Mapping[str, Any], asked: tuple[str, ...], count: int) -> dict[str, Any]:
+def given_fields(
+    fields: Mapping[str, Any], asked: Mapping[str, tf.TensorSpec], count: int
+) -> dict[str, Any]:
     """Returns the given fields of a generator as arrays with one row for each sample.
 
+    Args:
+        fields: arrays by name; one row serves for all samples.
+        asked: shape and dtype of the fields that the generator asks for.
+        count: number of samples.
+
     Raises:
-        UsageError: a field is missing, not an input of the generator, or of another length.
+        UsageError: one that is missing, not asked for, or of another length, shape or dtype.
     """
     for name in asked:
         if name not in fields:
@@ -391,10 +398,30 @@ def given_fields(fields: Mapping[str, Any], asked: tuple[str, ...], count: int) 
                 f"The generator takes these fields: {', '.join(asked) or 'none'}. "
                 f"Received: {name}=..."
             )
-        arrays[name] = np.asarray(value)
-        if arrays[name].shape[:1] != (count,):
+        array = _given(name, np.asarray(value), asked[name])
+        if array.shape[0] not in (1, count):
             raise UsageError(
-                f"`{name}` must have one row for each of the {count} seeds. "
-                f"Received: shape {arrays[name].shape}"
+                f"`{name}` must have one row for each of the {count} seeds, or one for all. "
+                f"Received: shape {array.shape}"
             )
+        arrays[name] = np.broadcast_to(array, (count, *array.shape[1:]))
     return arrays
+
+
+def _given(name: str, array: np.ndarray, spec: tf.TensorSpec) -> np.ndarray:
+    """Returns the values of a field in its dtype.
+
+    Raises:
+        UsageError: another shape, a dtype of another sort, NaN or infinity.
+    """
+    shape, wanted = tf.TensorShape(array.shape), tf.as_dtype(spec.dtype)
+    is_whole = array.dtype.kind in "iub"
+    if not (is_whole or (array.dtype.kind == "f" and wanted.is_floating)):
+        raise UsageError(f"`{name}` must be of dtype {wanted.name}. Received: {array.dtype}")
+    if array.ndim == 0 or not spec.shape.is_compatible_with(shape):
+        expected = ", ".join("any" if size is None else str(size) for size in spec.shape[1:])
+        raise UsageError(
+            f"`{name}` must have rows of shape ({expected}). Received: shape {array.shape}"
+        )
+    values(array, image=False, name=f"Values of {name!r}")
+    return array.astype(wanted.as_numpy_dtype)

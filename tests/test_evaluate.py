@@ -552,7 +552,7 @@ def test_inception_is_refused_unless_it_is_the_standard_network(tmp_path, monkey
         ({"metrics": []}, r"at least one; metrics=None takes all that fit. Received: metrics=\[\]"),
         ({"metrics": 3}, r"metrics must be names of metrics.*Received: metrics=3"),
         ({"cache": 5}, r"cache must be True, False or a folder. Received: cache=5"),
-        ({"epochs": 1.5}, r"epochs must be a whole number from 1 up. Received: epochs=1.5"),
+        ({"epochs": 1.5}, r"`epochs` must be a whole number from 1 up. Received: epochs=1.5"),
         ({"nearest_picture": "none/x.png"}, r"to a folder that exists.*Received: 'none/x.png'"),
         (
             {"count": 5, "metrics": "coverage"},
@@ -881,7 +881,7 @@ def test_settings_that_a_source_does_not_have_are_refused(places, data_file):
     for name in ("file", "arrays", "pictures"):
         with pytest.raises(UsageError, match=r"other than 1 is available only for a run.*=0.5"):
             evaluate(places[name], data_file, truncation=0.5)
-    with pytest.raises(UsageError, match=r"truncation must be a number from 0 up. .*=-1"):
+    with pytest.raises(UsageError, match=r"`truncation` must be a number from 0 up. .*=-1"):
         evaluate(places["game"], data_file, truncation=-1)
 
 

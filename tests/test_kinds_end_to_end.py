@@ -230,6 +230,19 @@ def test_networks_receive_the_fields_of_their_condition(conditioned):
     other = gan.generate(range(4), labels=1, **given | {"condition": CONDITION[4:8]})
     assert samples.shape == (4, 3)
     assert np.abs(samples - other).max() > 1e-4
+    one = gan.generate(range(4), labels=1, condition=CONDITION[:1], speaker=[2])
+    repeated = {"condition": CONDITION[:1].repeat(4, axis=0), "speaker": np.full(4, 2)}
+    np.testing.assert_array_equal(one, gan.generate(range(4), labels=1, **repeated))
+    for change, message in (
+        ({"condition": CONDITION[:3]}, "one row for each of the 4 seeds, or one for all"),
+        ({"condition": CONDITION[:4, :1]}, r"rows of shape \(2, 2\)\. Received: shape \(4, 1, 2\)"),
+        ({"condition": np.nan * CONDITION[:4]}, "'condition' must be finite"),
+        ({"speaker": np.zeros(4)}, "`speaker` must be of dtype int32. Received: float64"),
+        ({"condition": np.array(["a"] * 4)}, "`condition` must be of dtype float32"),
+        ({"mask": np.zeros(4)}, "does not ask for a field 'mask'"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            gan.generate(range(4), labels=1, **given | change)
     with pytest.raises(UsageError, match="asks for the field 'condition'"):
         gan.generate(range(4), labels=1)
 

@@ -164,7 +164,7 @@ def test_a_spec_by_shape_alone(shape, kind, value_range):
 
 
 def test_no_module_branches_on_the_name_of_a_kind():
-    branch = re.compile(r"""\bkind (==|!=|in|not in) *["'(\[{]""")
+    branch = re.compile(r"""\bkind (==|!=|in|not in) *[(\[{]?["']""")
     folder = pathlib.Path(keras_gan.__file__).parent
     for file in folder.rglob("*.py"):
         lines = file.read_text("utf-8").splitlines()
