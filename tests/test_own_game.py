@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from keras_gan import UsageError, imports, recipe
+from keras_gan import UsageError, imports
 
 PAGE = (pathlib.Path(__file__).parents[1] / "docs/your-own-game.md").read_text("utf-8")
 
