@@ -816,9 +816,9 @@ def test_auxiliary_classes_are_an_output_of_the_last_features(family, conditiona
     plain = architectures.build_network("discriminator", family, spec, conditional)
     features = d.get_layer("classes").kernel.shape[0]
     assert params(d) - params(plain) == (features + 1) * CLASSES
+    unlabeled = Spec("image", (8, 12, 3), (-1.0, 1.0))
     with pytest.raises(UsageError, match=r"`auxiliary_classes` needs data with labels"):
-        unlabelled = Spec("image", (8, 12, 3), (-1.0, 1.0))
-        architectures.build_network("discriminator", family, unlabelled, **options)
+        architectures.build_network("discriminator", family, unlabeled, **options)
 
 
 @pytest.mark.parametrize("conditional", [False, True])

@@ -61,7 +61,7 @@ class SharedForward:
 
 @dataclasses.dataclass(frozen=True)
 class StepContext:
-    """What a term sees of one training step of a player.
+    """One training step of a player, as terms see it.
 
     Args:
         player: whose loss the term is added to, such as "discriminator".
@@ -123,7 +123,7 @@ class StepContext:
 
 @dataclasses.dataclass(frozen=True)
 class GameSpec:
-    """What a term can check before the first step.
+    """Players, networks and outputs of a game, which terms check before the first step.
 
     Args:
         players: names of the players, who each have an optimizer.
