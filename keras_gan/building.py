@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -15,6 +16,7 @@ from keras_gan import precision as precisions
 from keras_gan import recipe as recipes
 from keras_gan.errors import UsageError
 from keras_gan.games.gan import GAN
+from keras_gan.networks import fields_of
 from keras_gan.spec import Spec
 
 
@@ -26,11 +28,13 @@ class HeldOut:
         samples: real samples that are not trained on, `(count, ...)`.
         labels: their class ids in a conditional game, otherwise `None`.
         comparison: the comparison of generated samples with them.
+        fields: their further fields by name, `(count, ...)`.
     """
 
     samples: np.ndarray
     labels: np.ndarray | None
     comparison: metrics.Comparison
+    fields: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 def prepare(
@@ -77,6 +81,7 @@ def build(recipe: recipes.Recipe, spec: Spec) -> GAN:
             f"with one subfolder for each class. Received: data.source={recipe.data.source!r} "
             "without labels"
         )
+    _check_conditions(recipe, spec)
     game = recipes.game_classes()[recipe.game.name]
     keras.utils.set_random_seed(recipe.training.seed % 2**32)  # initial weights
     with precisions.layers(recipe.training.precision):
@@ -101,12 +106,27 @@ def build(recipe: recipes.Recipe, spec: Spec) -> GAN:
     return gan
 
 
+def _check_conditions(recipe: recipes.Recipe, spec: Spec) -> None:
+    """Checks that the data has the fields that networks receive."""
+    known = [name for name in spec.fields if name != "samples"]
+    for network, section in recipe.networks.items():
+        for name in section.fields:
+            if name not in known:
+                raise UsageError(
+                    f"networks.{network}.condition must name fields of the data besides its "
+                    f"samples, {', '.join(known) or 'which has none'}. Received: {name!r}"
+                )
+
+
 def _build_network(recipe: recipes.Recipe, name: str, spec: Spec) -> keras.Model:
     section, game = recipe.networks[name], recipes.game_classes()[recipe.game.name]
-    spec = game.network_spec(name, spec, recipe.game.options)
-    conditional = "labels" in section.condition
     return architectures.build_network(
-        game.network_role(name), section.architecture, spec, conditional, **section.options
+        game.network_role(name),
+        section.architecture,
+        game.network_spec(name, spec, recipe.game.options),
+        section.conditional,
+        section.fields,
+        **section.options,
     )
 
 
@@ -166,9 +186,11 @@ def open_held_out(recipe: recipes.Recipe, source: datasets.Source, replicas: int
         )
     # The order of the endless stream depends on its seed only, not on TensorFlow's global one.
     batch = next(iter(source.dataset("held_out", batch_size=count, seed=0, repeat=True)))
-    x, y = batch if isinstance(batch, tuple) else (batch, None)
-    labels = np.asarray(y) if recipe.uses_labels else None
-    return HeldOut(np.asarray(x), labels, _comparison(recipe, source, np.asarray(x)))
+    fields = {name: np.asarray(values) for name, values in fields_of(batch).items()}
+    samples, labels = fields.pop("samples"), fields.pop("labels", None)
+    if not recipe.uses_labels:
+        labels = None
+    return HeldOut(samples, labels, _comparison(recipe, source, samples), fields)
 
 
 def _comparison(
@@ -176,4 +198,5 @@ def _comparison(
 ) -> metrics.Comparison:
     section = recipe.evaluation
     extractor = metrics.open_features(section.features, source.spec) if section.features else None
-    return metrics.Comparison(held_out, section.metric, section.others, extractor)
+    metric = section.metric or source.spec.modality.checkpoint_metric
+    return metrics.Comparison(held_out, metric, section.others, extractor, source.spec)

@@ -15,6 +15,7 @@ from keras_gan import latents
 from keras_gan.errors import UsageError
 from keras_gan.networks import Network, fields_of
 from keras_gan.schedules import bounds
+from serving.kinds.image import MODES
 
 _WRONG_SECOND_DERIVATIVE = (
     keras.layers.BatchNormalization,
@@ -193,8 +194,8 @@ class DataSpec:
 
     @property
     def image(self) -> bool:
-        """Whether samples are taken for images: of rank 3."""
-        return len(self.sample_shape) == 3
+        """Whether samples are taken for images: of rank 3, with 1, 3 or 4 channels."""
+        return len(self.sample_shape) == 3 and self.sample_shape[-1] in MODES
 
     def dividing(self, multiple: int, multiple_of: str) -> DataSpec:
         """Returns the same for batches that must divide by a number."""
@@ -371,11 +372,18 @@ def labels(given: Any, seeds: np.ndarray, num_classes: int) -> np.ndarray | None
     return np.broadcast_to(array, (len(seeds),))
 
 
-def given_fields(fields: Mapping[str, Any], asked: tuple[str, ...], count: int) -> dict[str, Any]:
+def given_fields(
+    fields: Mapping[str, Any], asked: Mapping[str, tf.TensorSpec], count: int
+) -> dict[str, Any]:
     """Returns the fields that a generator is given, as arrays with one row for each sample.
 
+    Args:
+        fields: arrays by name; one row serves for all samples.
+        asked: shape and dtype of the fields that the generator asks for.
+        count: number of samples.
+
     Raises:
-        UsageError: one that is missing, not asked for, or of another length.
+        UsageError: one that is missing, not asked for, or of another length, shape or dtype.
     """
     for name in asked:
         if name not in fields:
@@ -390,10 +398,30 @@ def given_fields(fields: Mapping[str, Any], asked: tuple[str, ...], count: int) 
                 f"The generator does not ask for a field {name!r}. It asks for: "
                 f"{', '.join(asked) or 'none'}"
             )
-        arrays[name] = np.asarray(value)
-        if arrays[name].shape[:1] != (count,):
+        array = _given(name, np.asarray(value), asked[name])
+        if array.shape[0] not in (1, count):
             raise UsageError(
-                f"`{name}` must have one row for each of the {count} seeds. "
-                f"Received: shape {arrays[name].shape}"
+                f"`{name}` must have one row for each of the {count} seeds, or one for all. "
+                f"Received: shape {array.shape}"
             )
+        arrays[name] = np.broadcast_to(array, (count, *array.shape[1:]))
     return arrays
+
+
+def _given(name: str, array: np.ndarray, spec: tf.TensorSpec) -> np.ndarray:
+    """Returns the values of a field in its dtype.
+
+    Raises:
+        UsageError: another shape, a dtype of another sort, NaN or infinity.
+    """
+    shape, wanted = tf.TensorShape(array.shape), tf.as_dtype(spec.dtype)
+    is_whole = array.dtype.kind in "iub"
+    if not (is_whole or (array.dtype.kind == "f" and wanted.is_floating)):
+        raise UsageError(f"`{name}` must be of dtype {wanted.name}. Received: {array.dtype}")
+    if array.ndim == 0 or not spec.shape.is_compatible_with(shape):
+        expected = ", ".join("any" if size is None else str(size) for size in spec.shape[1:])
+        raise UsageError(
+            f"`{name}` must have rows of shape ({expected}). Received: shape {array.shape}"
+        )
+    values(array, image=False, name=f"Values of {name!r}")
+    return array.astype(wanted.as_numpy_dtype)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import signal
+from typing import Any
 
 import keras
+import numpy as np
 
 from keras_gan import building, callbacks, datasets, recipe, workers
 from keras_gan import precision as precisions
@@ -151,7 +153,16 @@ class Fitting:
     def _make_preview(self) -> callbacks.Preview:
         section = self.recipe.samples
         seeds = range(section.seed, section.seed + section.count)
-        return callbacks.Preview(self.run.samples, seeds=seeds, every_seconds=section.every_seconds)
+        every, field = section.every_seconds, self.source.spec.samples
+        given = callbacks.given_to(self.gan, self.held_out.fields)
+        if not given:
+            return callbacks.Preview(self.run.samples, seeds, every_seconds=every, field=field)
+        # The held-out examples in their order, again from the first if there are more seeds.
+        rows = np.arange(section.count) % len(self.held_out.samples)
+        given = {name: values[rows] for name, values in given.items()}
+        labels: Any = self.held_out.labels
+        labels = None if labels is None else labels[rows]
+        return callbacks.Preview(self.run.samples, seeds, labels, every, field, given)
 
     def _make_evaluation(self) -> callbacks.Evaluation:
         held_out = self.held_out
@@ -165,6 +176,7 @@ class Fitting:
             last_step=self.steps,
             limits_reached=self._limits_reached,
             guard=self.guard,
+            fields=held_out.fields,
         )
 
     def _make_writer(self) -> callbacks.RunWriter:
@@ -182,7 +194,8 @@ class Fitting:
         if section.action == "off":
             return None
         samples, labels = self.held_out.samples, self.held_out.labels
-        arguments = {**section.model_dump(), "history": history}
+        fields = self.held_out.fields
+        arguments = {**section.model_dump(), "history": history, "fields": fields}
         if self.team.several:
             return workers.SharedCollapseGuard(self.team, samples, labels, **arguments)
         return callbacks.CollapseGuard(samples, labels, **arguments)
@@ -193,4 +206,5 @@ class Fitting:
             return None
         samples, labels = self.held_out.samples, self.held_out.labels
         arguments = {**section.model_dump(), "history": history, "guard": self.guard}
+        arguments["fields"] = self.held_out.fields
         return callbacks.Equilibrium(samples, labels, **arguments)

@@ -13,57 +13,6 @@ from serving import kinds
 
 Shape = tuple[int | None, ...]
 
-_FLOATS = ("float32", "float16", "bfloat16", "float64")
-_INTEGERS = ("int32", "int64")
-
-
-@dataclasses.dataclass(frozen=True)
-class Storage:
-    """How data sets store the values of one kind.
-
-    Args:
-        plural: noun for several values of this kind.
-        dtypes: dtypes that a field of this kind may have in a batch, the default first.
-        ranges: stored integer dtypes that are mapped to the kind's range, with the stored range.
-        png: whether shards keep values as PNG files.
-    """
-
-    plural: str
-    dtypes: tuple[str, ...] = _FLOATS
-    ranges: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
-    png: bool = False
-
-
-_BYTES = {"uint8": (0.0, 255.0)}
-# Storage by kind; axes, metadata and ranges of the kinds are in `serving.kinds`. A kind that is not
-# listed is stored as floating point.
-_STORAGE = {
-    "image": Storage("images", ranges=_BYTES, png=True),
-    "points": Storage("points"),
-    "audio": Storage("audio clips", ranges={"int16": (-32768.0, 32768.0)}),
-    "video": Storage("videos", ranges=_BYTES),
-    "series": Storage("series"),
-    "text": Storage("texts"),
-    "table": Storage("rows"),
-    "array": Storage("arrays", (*_FLOATS, *_INTEGERS, "uint8", "bool")),
-    "label": Storage("labels", _INTEGERS),
-}
-
-
-def dtypes_of(kind: str, rank: int) -> tuple[str, ...]:
-    """Returns the dtypes that values of a kind may have in a batch, the default first.
-
-    Values with one axis less than the kind has are ids along the missing axis, such as the token
-    ids of texts.
-    """
-    is_ids = rank < len(kinds.get(kind).axes)
-    return _INTEGERS if is_ids else storage_of(kind).dtypes
-
-
-def storage_of(kind: str) -> Storage:
-    """Returns how data sets store the values of a kind."""
-    return _STORAGE.get(kind) or Storage(f"samples of kind {kind}")
-
 
 @dataclasses.dataclass(frozen=True)
 class Field:
@@ -76,8 +25,8 @@ class Field:
         shape: shape of one value; `None` on an axis of any length. Images are
             `(height, width, channels)` with 1, 3 or 4 channels; points `(features,)`; audio
             `(time, channels)`; series `(time, features)`; video
-            `(frames, height, width, channels)`; text `(time,)`, token ids; table rows
-            `(columns,)`; labels `()`.
+            `(frames, height, width, channels)`; text `(time, vocabulary)`, weights of the tokens,
+            or `(time,)`, token ids; table rows `(columns,)`; labels `()`.
         dtype: dtype in a batch; by default float32, and int32 for labels and token ids.
         meta: metadata by name, as the kind allows: `value_range` (smallest and largest value),
             `num_classes` and `class_names` (labels, ids being `0..num_classes-1`),
@@ -100,7 +49,7 @@ class Field:
         object.__setattr__(self, "shape", tuple(map(_to_int, self.shape)))
         object.__setattr__(self, "meta", meta)
         self._check_shape()
-        dtypes = dtypes_of(self.kind, len(self.shape))
+        dtypes = self.modality.dtypes_of(self.shape)
         object.__setattr__(self, "dtype", self.dtype or dtypes[0])
         if self.dtype not in dtypes:
             raise UsageError(
@@ -110,14 +59,14 @@ class Field:
         _check_meta(meta)
 
     @property
-    def storage(self) -> Storage:
-        """How data sets store the field's values."""
-        return storage_of(self.kind)
+    def modality(self) -> kinds.Kind:
+        """All that is known of the field's kind."""
+        return kinds.get(self.kind)
 
     @property
     def kind_range(self) -> tuple[float, float] | None:
         """The range of the field's kind in batches; `None` where values are unbounded."""
-        return kinds.get(self.kind).value_range
+        return self.modality.range_for(self.shape)
 
     def accepts_shape(self, shape: tuple[int, ...]) -> bool:
         """Returns whether one value may have this shape."""
@@ -136,7 +85,7 @@ class Field:
         return cls(content["kind"], content["shape"], content["dtype"], content["meta"])
 
     def _check_shape(self) -> None:
-        kinds.get(self.kind).check(self.shape, self.meta)
+        self.modality.check(self.shape, self.meta)
         columns = self.meta.get("columns", ())
         if columns and self.shape[-1] not in (None, len(columns)):
             raise UsageError(
@@ -206,6 +155,11 @@ class Spec:
     def kind(self) -> str:
         """Kind of the samples."""
         return self.samples.kind
+
+    @property
+    def modality(self) -> kinds.Kind:
+        """All that is known of the samples' kind."""
+        return self.samples.modality
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -287,6 +241,26 @@ def label_field(num_classes: int, class_names: tuple[str, ...] = (), dtype: str 
     return Field("label", (), dtype, meta)
 
 
+def infer_spec(shape: Shape, num_classes: int = 0, class_names: tuple[str, ...] = ()) -> Spec:
+    """Returns the spec of samples of which only the shape is known.
+
+    Vectors are points, and samples with the shape of an image are images; others are arrays.
+    """
+    image = kinds.get("image")
+    try:
+        image.check(shape)
+    except UsageError:
+        kind, value_range = "points" if len(shape) == 1 else "array", None
+    else:
+        kind, value_range = image.name, image.value_range
+    return Spec(kind, shape, value_range, num_classes, class_names if num_classes else ())
+
+
+def sample_kinds() -> list[str]:
+    """Returns the names of the kinds that a data set's samples may have."""
+    return [name for name in kinds.names() if kinds.get(name).for_samples]
+
+
 def is_number(value: Any) -> bool:
     """Returns whether a value is a finite real number and not a Boolean."""
     is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
@@ -297,8 +271,13 @@ def _check_fields(fields: Mapping[str, Field]) -> dict[str, Field]:
     """Checks the names of fields and puts `samples` first."""
     if "samples" not in fields:
         raise UsageError(f"A spec must have a field `samples`. Received: fields={list(fields)}")
+    if not fields["samples"].modality.for_samples:
+        raise UsageError(
+            f"Samples must be of a kind that can be generated, {', '.join(sample_kinds())}. "
+            f"Received: kind={fields['samples'].kind!r}"
+        )
     labels = fields.get("labels")
-    if labels is not None and (labels.kind != "label" or "num_classes" not in labels.meta):
+    if labels is not None and "num_classes" not in labels.meta:
         raise UsageError(
             "The field `labels` must be of kind 'label' and state its num_classes. "
             f"Received: labels={labels}"

@@ -100,7 +100,7 @@ def _parse_config(config: Mapping[str, Any]) -> tuple[list[str], int]:
     """Returns the addresses of a TF_CONFIG, the chief first as in TensorFlow, and the own index."""
     try:
         cluster, task = config["cluster"], config["task"]
-        kind, index = str(task["type"]), int(task["index"])
+        job, index = str(task["type"]), int(task["index"])
         jobs = {name: [str(a) for a in addresses] for name, addresses in cluster.items()}
     except (KeyError, TypeError, ValueError, AttributeError):
         raise UsageError(
@@ -108,20 +108,20 @@ def _parse_config(config: Mapping[str, Any]) -> tuple[list[str], int]:
             '"task": {"type": "worker", "index": 0}}. '
             f"Received: {os.environ.get('TF_CONFIG')}"
         ) from None
-    odd = sorted((set(jobs) | {kind}) - {"chief", "worker"})
+    odd = sorted((set(jobs) | {job}) - {"chief", "worker"})
     if odd:
         raise UsageError(
             "TF_CONFIG must hold workers and a chief only: Keras supports neither parameter "
             "servers nor an evaluator (https://github.com/keras-team/keras/issues/18624). "
             f"Received: {odd[0]}"
         )
-    if not 0 <= index < len(jobs.get(kind, [])):
+    if not 0 <= index < len(jobs.get(job, [])):
         raise UsageError(
-            f"The index of a {kind} in TF_CONFIG must be from 0 to {len(jobs.get(kind, [])) - 1}. "
+            f"The index of a {job} in TF_CONFIG must be from 0 to {len(jobs.get(job, [])) - 1}. "
             f"Received: index={index}"
         )
     chiefs = jobs.get("chief", [])
-    return chiefs + jobs.get("worker", []), index + (len(chiefs) if kind == "worker" else 0)
+    return chiefs + jobs.get("worker", []), index + (len(chiefs) if job == "worker" else 0)
 
 
 def _chiefs() -> list[str]:

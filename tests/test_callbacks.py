@@ -11,7 +11,8 @@ import PIL.Image
 import pytest
 
 import keras_gan
-from keras_gan import UsageError, callbacks, pictures, report
+import serving.pictures
+from keras_gan import UsageError, callbacks, report
 
 
 def test_the_preview_draws_the_same_seeds_at_start_and_end(make_gan, images, tmp_path):
@@ -23,8 +24,9 @@ def test_the_preview_draws_the_same_seeds_at_start_and_end(make_gan, images, tmp
     assert [f.name for f in files] == ["examples-000000000.png", "examples-000000032.png"]
     for file, samples in zip(files, (first, gan.generate(range(6))), strict=True):
         picture = np.asarray(PIL.Image.open(file))
-        assert picture.shape == (2 * 8, 3 * 12)  # 6 samples of 8 x 12 in 2 rows of 3
-        np.testing.assert_allclose(picture[8:, 24:], (samples[5, ..., 0] + 1) * 127.5, atol=0.51)
+        # 6 samples of 8 x 12 in 2 rows of 3, with lines of 2 pixels between them.
+        assert picture.shape == (2 * 10 - 2, 3 * 14 - 2)
+        np.testing.assert_allclose(picture[10:, 28:], (samples[5, ..., 0] + 1) * 127.5, atol=0.51)
 
 
 def test_the_preview_is_drawn_at_the_interval(make_gan, images, tmp_path):
@@ -33,15 +35,24 @@ def test_the_preview_is_drawn_at_the_interval(make_gan, images, tmp_path):
     assert len(list(tmp_path.iterdir())) == 5  # before the first, and after each of 4 steps
 
 
-def test_scatter_puts_points_where_they_are():
-    picture = np.asarray(pictures.grid(np.array([[1.0, 1.0], [-1.0, 0.0]])))
-    dark = np.argwhere(picture < 128)
-    # The half width is 1.1: a point at 1 lies at (1 / 1.1 + 1) / 2 of the width.
-    near = 512 * (1 / 1.1 + 1) / 2
-    rows, columns = dark[dark[:, 1] > 256].mean(axis=0)
-    assert (rows, columns) == pytest.approx((512 - near, near), abs=1.5)
-    with pytest.raises(UsageError, match="shape"):
-        pictures.grid(np.zeros((2, 3, 4)))
+def test_the_preview_is_drawn_by_the_kind_of_the_samples(make_gan, images, tmp_path):
+    gan = make_gan()
+    spec = keras_gan.Spec("array", tuple(gan.sample_shape))
+    callback = callbacks.Preview(tmp_path, seeds=range(4), field=spec.samples)
+    callback.set_model(gan)
+    callback.on_train_begin()
+    expected = spec.modality.sheet(gan.generate(range(4)), spec.samples.meta)
+    (file,) = tmp_path.iterdir()
+    np.testing.assert_array_equal(np.asarray(PIL.Image.open(file)), expected[..., 0])
+
+
+def test_a_preview_draws_as_many_samples_as_fit_into_a_picture(make_gan, monkeypatch, tmp_path):
+    monkeypatch.setattr(serving.pictures, "MAX_PIXELS", 30)
+    callback = callbacks.Preview(tmp_path, seeds=range(64))
+    callback.set_model(make_gan())
+    callback.on_train_begin()
+    (file,) = tmp_path.iterdir()
+    assert PIL.Image.open(file).size == (2 * 14 - 2, 2 * 10 - 2)
 
 
 def test_the_record_has_a_row_for_each_epoch_a_checkpoint_and_a_report(make_gan, images, run):

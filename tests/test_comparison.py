@@ -174,7 +174,7 @@ def test_the_best_checkpoint_of_a_run_is_the_best_by_its_metric(tmp_path):
     assert again == pytest.approx(best["frechet_distance"], rel=1e-6)
     lines = report.best_and_last(outcome.run, outcome.run.rows())
     assert lines[0].startswith("Best frechet_distance ")
-    assert lines[1].endswith("after 6,400 images")
+    assert lines[1].endswith("after 6,400 examples")
     page = (outcome.run.path / "report.html").read_text()
     assert lines[0] in page
     protocol = outcome.run.evaluation

@@ -439,7 +439,11 @@ def with_value(value):
         (IMAGES, {"layout": "CHWN"}, r'"NHWC" or "NCHW".*CHWN'),
         (IMAGES[:1], {}, r"at least 2 samples to train on.*Received: 1"),
         (IMAGES[:0], {"held_out": 0}, r"at least 2 samples to train on.*Received: 0"),
-        (np.zeros((5, 2), np.float32), {"value_range": [0, 1]}, r"for audio, image, video only"),
+        (
+            np.zeros((5, 2), np.float32),
+            {"value_range": [0, 1]},
+            r"for audio, image, text, video only",
+        ),
         ([1, 2], {}, r"must be a numpy array"),
     ],
 )
@@ -681,7 +685,7 @@ SERIES = RANDOM.normal(size=(20, 8, 3)).astype(np.float32)
         (
             RANDOM.integers(3, size=(20, 6)),
             {"kind": "text", "vocabulary": ["a", "b", "c"]},
-            Field("text", (6,), meta={"vocabulary": ("a", "b", "c")}),
+            Field("text", (6, 3), meta={"value_range": (0.0, 1.0), "vocabulary": ("a", "b", "c")}),
         ),
         (
             RANDOM.normal(size=(20, 2)),
@@ -695,7 +699,7 @@ def test_arrays_of_every_kind(tmp_path, x, options, field):
     np.save(tmp_path / "a.npy", x)
     source = datasets.open(tmp_path / "a.npy", **options)
     assert source.spec == Spec(fields={"samples": field})
-    assert source.description.startswith(f"arrays: 18 + 2 {field.storage.plural} from ")
+    assert source.description.startswith(f"arrays: 18 + 2 {field.modality.plural} from ")
     batch = next(iter(source.dataset(batch_size=4)))
     assert batch.shape == (4, *field.shape)
     assert batch.dtype.name == field.dtype
@@ -709,6 +713,40 @@ def test_arrays_of_every_kind(tmp_path, x, options, field):
         streams = [s.dataset(split, 2, shuffle=False) for s in (source, back)]
         for ours, theirs in zip(*streams, strict=True):
             np.testing.assert_array_equal(ours, theirs)
+
+
+def test_token_ids_become_one_hot():
+    ids = RANDOM.integers(4, size=(20, 6))
+    source = datasets.from_arrays(ids, kind="text", held_out=0)
+    assert source.spec.shape == (6, ids.max() + 1)
+    batch = next(iter(source.dataset(batch_size=20, shuffle=False)))
+    np.testing.assert_array_equal(np.argmax(batch, axis=-1), ids)
+    np.testing.assert_array_equal(batch, source.values(source.arrays()[0]))
+    as_given = datasets.from_arrays(np.asarray(batch), kind="text", held_out=0)
+    assert as_given.spec == source.spec
+    np.testing.assert_array_equal(next(iter(as_given.dataset(batch_size=20, shuffle=False))), batch)
+
+
+def test_a_csv_file_is_a_table_with_its_columns(tmp_path):
+    rows = RANDOM.normal(size=(20, 2)).astype(np.float32)
+    lines = [f"{a!r},{b!r}" for a, b in rows.tolist()]
+    (tmp_path / "a.csv").write_text("\n".join(["age,height", *lines]) + "\n\n")
+    source = datasets.open(str(tmp_path / "a.csv"), held_out=0)
+    assert source.spec.fields == {
+        "samples": Field("table", (2,), meta={"columns": ["age", "height"]})
+    }
+    np.testing.assert_array_equal(source.arrays()[0], rows)
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    plain = datasets.open(str(tmp_path / "a.csv"), kind="points", held_out=0)
+    assert plain.spec == Spec("points", (2,))
+    np.testing.assert_array_equal(plain.arrays()[0], rows)
+
+
+@pytest.mark.parametrize("content", ["", "a,b\n", "a,b\n1,2\n3\n", "a,b\n1,two\n", "\xff"])
+def test_a_damaged_csv_file_is_refused(tmp_path, content):
+    (tmp_path / "a.csv").write_bytes(content.encode("latin-1"))
+    with pytest.raises(UsageError, match=r"rows of as many numbers.*Received: .*a\.csv"):
+        datasets.open(str(tmp_path / "a.csv"))
 
 
 def test_sixteen_bit_audio_is_mapped_to_minus_one_to_one():
@@ -805,6 +843,8 @@ def test_test_arrays_of_fields_are_held_out(tmp_path):
         (SERIES.astype(int), {"kind": "series"}, r"floating point.*dtype=int64"),
         (WAVES[..., np.newaxis], {"kind": "text"}, r"positive dimensions \(time, vocabulary\)"),
         (WAVES[..., 0], {"kind": "text"}, r"dtypes int32, int64\. Received: dtype='float32'"),
+        (WAVES, {"kind": "text"}, r"texts must be in \[0, 1\].*Received: values from -"),
+        (np.arange(20), {"kind": "label"}, r"can be generated, array, .*kind='label'"),
         (
             np.arange(60).reshape(20, 3),
             {"kind": "text", "vocabulary": ["a", "b"]},

@@ -293,9 +293,9 @@ def test_memorized_samples_are_detected_and_drawn(data_file, tmp_path):
     assert found["nearest_close"] == 1
     assert found["nearest_distance_real"] > 0
     drawn = np.asarray(PIL.Image.open(picture))
-    assert drawn.shape == (8 * 8, 6 * 12 + 2)
+    assert drawn.shape == (8 * (8 + 2) - 2, 6 * (12 + 2) - 2)  # lines of 2 pixels between them
     np.testing.assert_array_equal(drawn[:, :12], drawn[:, 14:26])  # each beside its original
-    assert (drawn[:, 26:38] != drawn[:, :12]).any()
+    assert (drawn[:, 28:40] != drawn[:, :12]).any()
     unseen = evaluate(source.arrays("held_out")[0], source, "pixels", metrics=["nearest"])
     assert unseen["nearest_ratio"] == 1
     assert unseen["nearest_close"] == pytest.approx(0.05, abs=0.01)
@@ -552,7 +552,7 @@ def test_inception_is_refused_unless_it_is_the_standard_network(tmp_path, monkey
         ({"metrics": []}, r"at least one; metrics=None takes all that fit. Received: metrics=\[\]"),
         ({"metrics": 3}, r"metrics must be names of metrics.*Received: metrics=3"),
         ({"cache": 5}, r"cache must be True, False or a folder. Received: cache=5"),
-        ({"epochs": 1.5}, r"epochs must be a whole number from 1 up. Received: epochs=1.5"),
+        ({"epochs": 1.5}, r"`epochs` must be a whole number from 1 up. Received: epochs=1.5"),
         ({"nearest_picture": "none/x.png"}, r"to a folder that exists.*Received: 'none/x.png'"),
         (
             {"count": 5, "metrics": "coverage"},
@@ -818,7 +818,7 @@ def test_bundles_with_external_weights_and_with_other_inputs(tmp_path, monkeypat
     z, style = keras.Input((5,), name="z"), keras.Input((3,), name="style")
     styled = keras.Model([z, style], keras.layers.Dense(2)(keras.ops.concatenate([z, style], -1)))
     path = bundles.unverified(styled, tmp_path / "styled", name="styled")
-    with pytest.raises(UsageError, match=r"sampled by seeds.*with the input 'style'"):
+    with pytest.raises(UsageError, match=r"asks for the field 'style'.*data with samples"):
         sources.open_samples(path)
 
 
@@ -881,7 +881,7 @@ def test_settings_that_a_source_does_not_have_are_refused(places, data_file):
     for name in ("file", "arrays", "pictures"):
         with pytest.raises(UsageError, match=r"other than 1 is available only for a run.*=0.5"):
             evaluate(places[name], data_file, truncation=0.5)
-    with pytest.raises(UsageError, match=r"truncation must be a number from 0 up. .*=-1"):
+    with pytest.raises(UsageError, match=r"`truncation` must be a number from 0 up. .*=-1"):
         evaluate(places["game"], data_file, truncation=-1)
 
 

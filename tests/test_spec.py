@@ -1,10 +1,14 @@
 """Fields and specs: kinds, shapes, dtypes and metadata, and their form in JSON."""
 
 import json
+import pathlib
+import re
 
 import pytest
 
+import keras_gan
 from keras_gan import Field, Spec, UsageError
+from keras_gan.spec import infer_spec
 
 
 @pytest.mark.parametrize(
@@ -141,3 +145,28 @@ def test_classes_are_replaced():
     spec = Spec("points", (2,), None, 2, ("a", "b"))
     assert spec.with_classes(2, ("c", "d")) == Spec("points", (2,), None, 2, ("c", "d"))
     assert spec.with_classes(0) == Spec("points", (2,))
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "value_range"),
+    [
+        ((8, 8, 3), "image", (-1.0, 1.0)),
+        ((8, 8, 2), "array", None),
+        ((7,), "points", None),
+        ((7, 1), "array", None),
+        ((2, 8, 8, 3), "array", None),
+    ],
+)
+def test_a_spec_by_shape_alone(shape, kind, value_range):
+    spec = infer_spec(shape, 2, ("a", "b"))
+    assert (spec.kind, spec.value_range, spec.class_names) == (kind, value_range, ("a", "b"))
+    assert infer_spec(shape, 0, ("a",)).class_names == ()
+
+
+def test_no_module_branches_on_the_name_of_a_kind():
+    branch = re.compile(r"""\bkind (==|!=|in|not in) *[(\[{]?["']""")
+    folder = pathlib.Path(keras_gan.__file__).parent
+    for file in folder.rglob("*.py"):
+        lines = file.read_text("utf-8").splitlines()
+        found = [line for line in lines if branch.search(line) and ".dtype.kind" not in line]
+        assert not found, file.name

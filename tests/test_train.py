@@ -78,7 +78,7 @@ def test_a_run_folder_is_complete(trained):
     grids = sorted(path.name for path in (trained / "samples").iterdir())
     assert grids[0] == "examples-000000000.png"
     assert grids[-1] == "examples-000000320.png"
-    assert PIL.Image.open(trained / "samples" / grids[0]).size == (84, 84)
+    assert PIL.Image.open(trained / "samples" / grids[0]).size == (88, 88)
     assert list((trained / "tensorboard").rglob("events.out.tfevents*"))
     assert not list(trained.rglob(".*"))  # no temporary file is left
 

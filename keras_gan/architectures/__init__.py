@@ -2,7 +2,8 @@
 
 A family's name is its module's name, and its entry in `keras-gan list` is the first line of the
 module's docstring. A module defines two functions, `generator(spec, conditional=False, **options)`
-and `discriminator(spec, conditional=False, **options)`. Each returns a built Keras model. A new
+and `discriminator(spec, conditional=False, **options)`. Each returns a built Keras model. A family
+whose networks take further fields of the data has a parameter `conditions`, their names. A new
 family is one new file here.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -55,8 +57,17 @@ def build(
     )
 
 
+# Parameters of a family's functions that are not options.
+SUPPLIED = ("spec", "conditional", "conditions")
+
+
 def build_network(
-    role: str, name: str, spec: Spec, conditional: bool = False, **options: Any
+    role: str,
+    name: str,
+    spec: Spec,
+    conditional: bool = False,
+    conditions: Sequence[str] = (),
+    **options: Any,
 ) -> keras.Model:
     """Builds one network of a family.
 
@@ -65,10 +76,12 @@ def build_network(
         name: the family, see `names`.
         spec: description of one example, such as a data source's `spec`.
         conditional: if True, the network takes labels; the data needs classes.
+        conditions: names of further fields of the data that the network takes.
         **options: options of the network, documented in the family's module.
 
     Raises:
-        UsageError: the family or an option is unknown, or the family does not support the data.
+        UsageError: the family or an option is unknown, the family does not support the data or
+            the conditions, or a condition that is not a field of the data.
     """
     if name not in names():
         raise UsageError(
@@ -85,14 +98,38 @@ def build_network(
             "each class, for instance). Received: data without classes"
         )
     function = getattr(module(name), role)
-    valid = [p for p in inspect.signature(function).parameters if p not in ("spec", "conditional")]
+    parameters = inspect.signature(function).parameters
+    if conditions:
+        _check_conditions(name, role, spec, conditions, "conditions" in parameters)
+        options["conditions"] = tuple(conditions)
+    valid = [p for p in parameters if p not in SUPPLIED]
     for option in options:
+        if option in SUPPLIED:
+            continue
         if option not in valid:
             raise UsageError(
                 f"The {role} {name!r} has no such option. Received: {option!r}. "
                 f"{nearest(option, valid)}"
             )
     return function(spec, conditional, **options)
+
+
+def _check_conditions(
+    name: str, role: str, spec: Spec, conditions: Sequence[str], takes_fields: bool
+) -> None:
+    """Checks that the data has the fields and that the family can take them."""
+    for field in conditions:
+        known = [name for name in spec.fields if name != "samples"]
+        if field not in known:
+            raise UsageError(
+                f"The condition of the {role} must name fields of the data besides its samples, "
+                f"{', '.join(known) or 'which has none'}. Received: condition=[{field}]"
+            )
+    if not takes_fields:
+        raise UsageError(
+            f"The architecture {name!r} takes labels only as condition; mlp takes any field. "
+            f"Received: condition=[{', '.join(conditions)}] of the {role}"
+        )
 
 
 def module(name: str):

@@ -27,9 +27,10 @@ NORMS = ("none", "batch", "layer")
 
 
 def check_images(spec: Spec, family: str) -> None:
-    if spec.kind != "image":
+    if not spec.modality.has_pixels:
         raise UsageError(
-            f"The architecture {family!r} is for images only. Received: kind={spec.kind!r}"
+            f"The architecture {family!r} is for images only (height, width, channels); mlp takes "
+            f"samples of any kind. Received: kind={spec.kind!r}"
         )
 
 

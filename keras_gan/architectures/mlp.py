@@ -1,82 +1,139 @@
-"""Fully connected networks, for points and other samples without spatial structure."""
+"""Fully connected networks, for samples of every kind and shape."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import layers
 
 from keras_gan.architectures import _parts
+from keras_gan.errors import UsageError
 from keras_gan.spec import Spec
+
+_EMBEDDING = 16  # length of the vector of a class id among the conditions
 
 
 def generator(
     spec: Spec,
     conditional: bool = False,
+    conditions: Sequence[str] = (),
     latent_dim: int = 2,
     widths: Sequence[int] = (128, 128, 128),
 ) -> keras.Model:
-    """Builds a generator from latents `(batch, latent_dim)` [and labels `(batch,)`] to samples.
+    """Builds a generator from latents `(batch, latent_dim)` [labels, conditions] to samples.
 
-    Samples with a value range are bounded to it by tanh; for unbounded samples, the last layer
-    is linear.
+    Samples with a value range are bounded to it by tanh, and weights that sum to 1, as those of
+    texts, by softmax over the last axis; for unbounded samples, the last layer is linear.
 
     Args:
-        spec: samples of any kind and shape.
+        spec: samples of any kind and of a fixed shape.
         conditional: if True, takes labels, whose embedding is concatenated to the latents.
+        conditions: names of further fields that it takes. Their values are concatenated to the
+            latents, class ids by an embedding.
         latent_dim: length of a latent vector.
         widths: units of each hidden layer.
 
     Raises:
-        UsageError: a width is below 1, or there are no hidden layers.
+        UsageError: a width is below 1, there are no hidden layers, or a shape is not fixed.
     """
+    _check_fixed("samples", spec)
     latents = _parts.latents_input(latent_dim)
     labels = _parts.labels_input() if conditional else None
     x = _parts.latents_and_label(latents, labels, spec, latent_dim) if conditional else latents
+    given = {name: _condition_input(name, spec) for name in conditions}
+    x = _with_conditions(x, given, spec)
     x = _hidden_layers(x, widths, lambda i: layers.ReLU(name=f"activation_{i}"))
     # Samples are float32 under every policy, so that they have full precision.
     x = layers.Dense(math.prod(spec.shape), dtype="float32", name="values")(x)
+    samples = _to_samples(x, spec)
+    inputs = [latents, *([labels] if conditional else []), *given.values()]
+    return keras.Model(inputs if len(inputs) > 1 else latents, samples, name="generator")
+
+
+def discriminator(
+    spec: Spec,
+    conditional: bool = False,
+    conditions: Sequence[str] = (),
+    widths: Sequence[int] = (128, 128, 128),
+    auxiliary_classes: bool = False,
+) -> keras.Model:
+    """Builds a discriminator from samples [labels, conditions] to logits `(batch, 1)`.
+
+    Args:
+        spec: samples of any kind and of a fixed shape.
+        conditional: if True, takes labels, by projection as in `dcgan.discriminator`.
+        conditions: names of further fields that it takes. Their values are concatenated to those
+            of the samples, class ids by an embedding.
+        widths: units of each hidden layer.
+        auxiliary_classes: if True, adds the output `classes`, as in `dcgan.discriminator`.
+
+    Raises:
+        UsageError: a width is below 1, there are no hidden layers, or a shape is not fixed.
+    """
+    _check_fixed("samples", spec)
+    samples = keras.Input(spec.shape, name="samples")
+    given = {name: _condition_input(name, spec) for name in conditions}
+    x = _with_conditions(layers.Flatten(name="flatten")(samples), given, spec)
+    x = _hidden_layers(x, widths, lambda i: layers.LeakyReLU(0.2, name=f"activation_{i}"))
+    logits = layers.Dense(1, dtype="float32", name="logits")(x)
+    inputs = [samples, *given.values()]
+    if conditional:
+        labels = _parts.labels_input()
+        logits = _parts.projection(x, logits, labels, spec)
+        inputs.insert(1, labels)
+    outputs = _parts.outputs_with_classes(x, logits, spec, auxiliary_classes)
+    return keras.Model(inputs if len(inputs) > 1 else samples, outputs, name="discriminator")
+
+
+def _to_samples(x, spec: Spec):
+    """Bounds values to the range of the samples and gives them their shape."""
+    if spec.modality.is_distribution:
+        x = layers.Reshape(spec.shape, dtype="float32", name="weights")(x)
+        return layers.Softmax(axis=-1, dtype="float32", name="samples")(x)
     if spec.value_range is not None:
         low, high = spec.value_range
         x = layers.Activation("tanh", dtype="float32", name="tanh")(x)
         if (low, high) != (-1.0, 1.0):
             scale, offset = (high - low) / 2, (high + low) / 2
             x = layers.Rescaling(scale, offset, dtype="float32", name="range")(x)
-    samples = layers.Reshape(spec.shape, dtype="float32", name="samples")(x)
-    return keras.Model([latents, labels] if conditional else latents, samples, name="generator")
-
-
-def discriminator(
-    spec: Spec,
-    conditional: bool = False,
-    widths: Sequence[int] = (128, 128, 128),
-    auxiliary_classes: bool = False,
-) -> keras.Model:
-    """Builds a discriminator from samples [and labels `(batch,)`] to logits `(batch, 1)`.
-
-    Args:
-        spec: samples of any kind and shape.
-        conditional: if True, takes labels, by projection as in `dcgan.discriminator`.
-        widths: units of each hidden layer.
-        auxiliary_classes: if True, adds the output `classes`, as in `dcgan.discriminator`.
-
-    Raises:
-        UsageError: a width is below 1, or there are no hidden layers.
-    """
-    samples = keras.Input(spec.shape, name="samples")
-    x = layers.Flatten(name="flatten")(samples)
-    x = _hidden_layers(x, widths, lambda i: layers.LeakyReLU(0.2, name=f"activation_{i}"))
-    logits = layers.Dense(1, dtype="float32", name="logits")(x)
-    labels = _parts.labels_input() if conditional else None
-    if conditional:
-        logits = _parts.projection(x, logits, labels, spec)
-    outputs = _parts.outputs_with_classes(x, logits, spec, auxiliary_classes)
-    return keras.Model([samples, labels] if conditional else samples, outputs, name="discriminator")
+    return layers.Reshape(spec.shape, dtype="float32", name="samples")(x)
 
 
 def _hidden_layers(x, widths: Sequence[int], activation):
     for i, width in enumerate(_parts.check_widths(widths)):
         x = activation(i)(layers.Dense(width, name=f"hidden_{i}")(x))
     return x
+
+
+# ------------------------------------------------------------------------ conditions
+
+
+def _check_fixed(name: str, spec: Spec) -> None:
+    shape = spec.fields[name].shape
+    if None in shape:
+        raise UsageError(
+            f"The architecture 'mlp' takes fields of a fixed shape. Received: {name} of {shape}"
+        )
+
+
+def _condition_input(name: str, spec: Spec):
+    _check_fixed(name, spec)
+    field = spec.fields[name]
+    return keras.Input(field.shape, name=name, dtype=field.dtype)
+
+
+def _with_conditions(x, given: dict[str, Any], spec: Spec):
+    """Concatenates the values of conditions to features."""
+    parts = [x]
+    for name, tensor in given.items():
+        classes = spec.fields[name].meta.get("num_classes", 0)
+        if classes:
+            tensor = layers.Embedding(classes, _EMBEDDING, name=f"{name}_embedding")(tensor)
+        else:
+            tensor = layers.Rescaling(1.0, name=f"{name}_values")(tensor)  # also a cast to float
+            tensor = layers.Flatten(name=f"{name}_flat")(tensor)
+        parts.append(tensor)
+    return layers.Concatenate(name="with_conditions")(parts) if given else x

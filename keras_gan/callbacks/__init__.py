@@ -8,7 +8,7 @@ from keras_gan.callbacks.preview import Preview
 from keras_gan.callbacks.progress import Progress
 from keras_gan.callbacks.record import RunWriter
 from keras_gan.callbacks.single_run import SingleRunCallbackList
-from keras_gan.callbacks.state import variables_of
+from keras_gan.callbacks.state import given_to, variables_of
 from keras_gan.optimizers import (
     Lowered,
     learning_rate,
@@ -27,6 +27,7 @@ __all__ = [
     "Progress",
     "RunWriter",
     "SingleRunCallbackList",
+    "given_to",
     "learning_rate",
     "least_held_out",
     "lowered_by",

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gan import metrics, precision
-from keras_gan.callbacks.state import GameState
+from keras_gan.callbacks.state import GameState, given_to
 from keras_gan.checkpoints import FiniteWeights
 from keras_gan.errors import UsageError
 from keras_gan.optimizers import learning_rate, optimizers_of, set_learning_rate
@@ -54,6 +54,7 @@ class CollapseGuard(keras.callbacks.Callback):
         every_steps: least number of steps between two checks, from 1 up.
         seed: the first of the seeds of the generated samples, the same in each check.
         history: rows of the run so far, so that a resumed training continues the counts.
+        fields: further fields of the held-out samples by name, for a generator that asks for them.
 
     Raises:
         UsageError: an argument out of range; at the start of a training, weights that are not
@@ -77,6 +78,7 @@ class CollapseGuard(keras.callbacks.Callback):
         every_steps: int = 250,
         seed: int = 2**62 + 2**60,
         history: Sequence[Mapping[str, float]] = (),
+        fields: Mapping[str, np.ndarray] | None = None,
     ):
         super().__init__()
         counts = {"patience": patience, "winning": winning, "every_steps": every_steps}
@@ -84,12 +86,13 @@ class CollapseGuard(keras.callbacks.Callback):
         self.action, self.factor, self.retries = action, factor, retries
         self.diversity, self.patience, self.winning = diversity, patience, winning
         self.every_steps, self.history = every_steps, history
-        self._measure, self._labels = None, None
+        self._measure, self._labels, self._fields = None, None, {}
         if held_out is not None and len(held_out) >= self.fewest:
             real = np.asarray(held_out[: self.samples])
             if np.ptp(real, axis=0).any():  # identical samples have no diversity to compare with
                 self._measure = metrics.Diversity(real)
             self._labels = None if labels is None else labels[: len(real)]
+            self._fields = {name: x[: len(real)] for name, x in (fields or {}).items()}
             self._seeds = seed + np.arange(len(real))
         self.problem: str | None = None
         self.reason: str | None = None
@@ -153,7 +156,8 @@ class CollapseGuard(keras.callbacks.Callback):
         gan: Any = self.model
         labels = self._labels if gan.num_classes else None
         with precision.graphs("float32"):
-            return measure(gan.generate(self._seeds, labels=labels, average=False))
+            given = given_to(gan, self._fields)
+            return measure(gan.generate(self._seeds, labels=labels, average=False, **given))
 
     def _check(self, measured: Mapping[str, float], step: int) -> str | None:
         """Counts failed checks in a row. Returns the problem once there are enough."""

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keras_gan import metrics, precision
 from keras_gan.callbacks.collapse import CollapseGuard
+from keras_gan.callbacks.state import given_to
 from keras_gan.errors import UsageError
 
 ops: Any = keras.ops
@@ -48,6 +49,7 @@ class Equilibrium(keras.callbacks.Callback):
         seed: the first of the seeds, and the seed of the noise.
         history: rows of the run so far, so that a resumed training continues the count.
         guard: the guard of this training. A collapsed state is not evaluated.
+        fields: further fields of the held-out samples by name, for networks that ask for them.
 
     Raises:
         UsageError: an argument out of range, or too few held-out samples for the tolerance.
@@ -65,8 +67,10 @@ class Equilibrium(keras.callbacks.Callback):
         seed: int = 2**62 + 2**61,
         history: Sequence[Mapping[str, float]] = (),
         guard: CollapseGuard | None = None,
+        fields: Mapping[str, np.ndarray] | None = None,
     ):
         super().__init__()
+        self.fields = dict(fields or {})
         _check_arguments(tolerance, patience, noise_accuracy)
         least = least_held_out(tolerance)
         if len(held_out) < least:
@@ -134,9 +138,13 @@ class Equilibrium(keras.callbacks.Callback):
         count, step = len(self.held_out), gan.count("iteration")
         first = self.seed + step * count  # each step has its own range of seeds
         seeds = range(first, first + count)
-        fake = gan.generate(seeds, labels=self.labels, average=self.average)
+        given = given_to(gan, self.fields)
+        fake = gan.generate(seeds, labels=self.labels, average=self.average, **given)
         noise = _noise_like(self.held_out, np.random.default_rng([self.seed, step]))
-        logits = [self._logits(x, self.labels) for x in (self.held_out, fake, noise)]
+        fields = dict(self.fields)
+        if self.labels is not None:
+            fields["labels"] = self.labels.astype(np.int32)
+        logits = [self._logits(x, fields) for x in (self.held_out, fake, noise)]
         if not all(np.isfinite(of).all() for of in logits):
             return {"balanced_accuracy": math.nan, "noise_accuracy": math.nan}
         if _is_constant(np.concatenate(logits)):
@@ -175,25 +183,25 @@ class _Logits:
     """The discriminator's logits in inference mode, one for each sample or pack."""
 
     def __init__(self, gan: Any, batch_size: int = 256):
-        packing = gan.packing
-        self.size, self.batch_size = packing.size, max(1, batch_size // packing.size) * packing.size
+        self.size = gan.packing.size
+        self.batch_size = max(1, batch_size // self.size) * self.size
 
         @tf.function(reduce_retracing=True, autograph=False)
-        def logits_of(samples, labels):
-            samples = packing.pack(samples)
-            inputs = samples if labels is None else [samples, labels]
-            logits = ops.cast(gan.discriminator(inputs, training=False), "float32")
-            return tf.reduce_mean(tf.reshape(logits, (tf.shape(logits)[0], -1)), axis=1)
+        def logits_of(samples, fields):
+            logits = gan.logits(samples, fields)
+            each = logits if isinstance(logits, (list, tuple)) else [logits]
+            means = [tf.reduce_mean(tf.reshape(x, (tf.shape(x)[0], -1)), axis=1) for x in each]
+            return sum(means[1:], means[0]) / len(means)
 
         self._graph = logits_of
 
-    def __call__(self, samples: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+    def __call__(self, samples: np.ndarray, fields: Mapping[str, np.ndarray]) -> np.ndarray:
         found = []
         samples = samples[: len(samples) // self.size * self.size]
         for start in range(0, len(samples), self.batch_size):
             part = slice(start, start + self.batch_size)
-            y = None if labels is None else tf.constant(labels[part], tf.int32)
-            found.append(self._graph(tf.constant(samples[part], tf.float32), y).numpy())
+            others = {name: tf.constant(values[part]) for name, values in fields.items()}
+            found.append(self._graph(tf.constant(samples[part], tf.float32), others).numpy())
         return np.concatenate(found)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_gan import metrics, precision
 from keras_gan.callbacks.collapse import CollapseGuard
+from keras_gan.callbacks.state import given_to
 from keras_gan.run import Run
 
 
@@ -35,6 +36,8 @@ class Evaluation(keras.callbacks.Callback):
         limits_reached: returns True if the training ends for another reason than an interruption.
         guard: the guard of this training. A collapsed state is not evaluated, and a state that is
             under suspicion does not become the best.
+        fields: further fields of the held-out samples by name, `(count, ...)`, for networks that
+            ask for them.
     """
 
     judged = 1_000
@@ -51,9 +54,10 @@ class Evaluation(keras.callbacks.Callback):
         last_step: float = math.inf,
         limits_reached: Callable[[], bool] = lambda: False,
         guard: CollapseGuard | None = None,
+        fields: Mapping[str, np.ndarray] | None = None,
     ):
         super().__init__()
-        self.guard = guard
+        self.guard, self.fields = guard, dict(fields or {})
         self.compare = compare or metrics.Comparison(held_out)
         self.metric = self.compare.metric
         self.run, self.held_out, self.labels = run, held_out, labels
@@ -96,14 +100,21 @@ class Evaluation(keras.callbacks.Callback):
 
     def _evaluate(self) -> dict[str, float]:
         gan: Any = self.model
-        results = self.compare(gan.generate(self.seeds, labels=self.labels, batch_size=250))
+        given = given_to(gan, self.fields)
+        results = self.compare(
+            gan.generate(self.seeds, labels=self.labels, batch_size=250, **given)
+        )
         if not gan.has_evaluation:
             return results
         whole = max(1, self.judged // self.batch_size) * self.batch_size  # for the replicas
         held_out, labels = self.held_out[:whole], self.labels
         labels = labels if labels is None else labels[:whole]
+        inputs: Any = held_out
+        if self.fields:
+            inputs = {name: values[:whole] for name, values in self.fields.items()}
+            inputs["samples"] = held_out
         measured = gan.evaluate(
-            held_out, labels, batch_size=self.batch_size, verbose=0, return_dict=True
+            inputs, labels, batch_size=self.batch_size, verbose=0, return_dict=True
         )
         kept = [n for n in ("d_loss", "real_accuracy", "fake_accuracy") if n in measured]
         for name in kept or measured:

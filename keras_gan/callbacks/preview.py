@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
-from keras_gan import pictures, precision
+from keras_gan import precision
+from keras_gan.errors import UsageError
 from keras_gan.files import write_atomically, write_errors
+from keras_gan.spec import Field, infer_spec
+from serving import pictures
 
 
 class Preview(keras.callbacks.Callback):
@@ -23,6 +27,9 @@ class Preview(keras.callbacks.Callback):
         labels: class ids, one for each seed, of a conditional game; by default the seeds modulo
             the number of classes.
         every_seconds: time between two pictures, in seconds, above 0.
+        field: field of the samples, whose kind draws them. By default images, points or arrays,
+            by the shape of the samples.
+        given: other fields that the generator asks for, by name, one row for each seed.
 
     Raises:
         UsageError: a folder that cannot be written.
@@ -34,8 +41,11 @@ class Preview(keras.callbacks.Callback):
         seeds: Sequence[int] = range(64),
         labels: Sequence[int] | None = None,
         every_seconds: float = 30.0,
+        field: Field | None = None,
+        given: Mapping[str, np.ndarray] | None = None,
     ):
         super().__init__()
+        self.field, self.given = field, dict(given or {})
         self.folder = pathlib.Path(folder)
         self.seeds = list(seeds)
         self.labels = labels
@@ -56,7 +66,19 @@ class Preview(keras.callbacks.Callback):
     def _draw(self) -> None:
         gan: Any = self.model
         with precision.graphs("float32"):  # a seed names the same picture at any precision
-            samples = gan.generate(self.seeds, labels=self.labels)
+            samples = gan.generate(self.seeds, labels=self.labels, **self.given)
         path = self.folder / f"examples-{gan.count('examples_seen'):09d}.png"
-        write_atomically(path, pictures.png(pictures.grid(samples)))
+        field = self.field or infer_spec(tuple(gan.sample_shape)).samples
+        write_atomically(path, pictures.to_png(_sheet(field, samples)))
         self._next = time.monotonic() + self.every_seconds
+
+
+def _sheet(field: Field, samples: np.ndarray) -> np.ndarray:
+    """Draws samples in one picture, or as many of the first ones as fit into one."""
+    while True:
+        try:
+            return field.modality.sheet(samples, field.meta)
+        except UsageError:
+            if len(samples) == 1:
+                raise
+            samples = samples[: len(samples) // 2]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from keras_gan.optimizers import learning_rate, optimizers_of, set_learning_rate
 
@@ -26,6 +29,14 @@ class GameState:
         for optimizer, rate in zip(optimizers_of(gan).values(), self._rates, strict=True):
             if not isinstance(rate, float):  # a constant rate is one of the variables
                 set_learning_rate(optimizer, rate)
+
+
+def given_to(gan: Any, fields: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns those further fields of the data that the game's generator asks for."""
+    if not fields:
+        return {}
+    asked = gan.networks[gan.sampled].fields
+    return {name: values for name, values in fields.items() if name in asked}
 
 
 def variables_of(gan: Any) -> list[Any]:

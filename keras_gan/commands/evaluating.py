@@ -23,7 +23,7 @@ from keras_gan.commands._app import (
 from keras_gan.errors import UsageError
 
 Source = Annotated[
-    str, typer.Argument(help="A run, a bundle, a folder of images, x.npz, or a data set.")
+    str, typer.Argument(help="A run, a bundle, a folder of images, x.npz, x.csv, or a data set.")
 ]
 Data = Annotated[
     str | None,
@@ -32,8 +32,9 @@ Data = Annotated[
 Features = Annotated[
     str | None,
     typer.Option(
-        help="fashion_mnist, inception:PATH, pixels, an ONNX or .keras file. "
-        "Default: fashion_mnist for gray images of 28x28, else pixels up to 4096 values."
+        help="fashion_mnist, inception:PATH, pixels, spectrum, an ONNX or .keras file. "
+        "Default: fashion_mnist for gray images of 28x28, spectrum for audio, else pixels up to "
+        "4096 values."
     ),
 ]
 SampleCount = Annotated[

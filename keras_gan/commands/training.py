@@ -17,7 +17,7 @@ from keras_gan.errors import UsageError
 RecipeName = Annotated[str | None, typer.Argument(help="A preset, or a YAML file.")]
 Data = Annotated[
     str | None,
-    typer.Option(help="Other data: a folder of images, x.npz, tfds:NAME, or a name."),
+    typer.Option(help="Other data: a folder of images, x.npz, x.csv, tfds:NAME, or a name."),
 ]
 RunFolder = Annotated[
     pathlib.Path | None, typer.Option(help="The new run folder. Default: runs/RECIPE.")

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_gan.datasets.values import Range
 from keras_gan.errors import UsageError
-from keras_gan.spec import Field, dtypes_of, is_number, label_field, storage_of
+from keras_gan.spec import Field, is_number, label_field
 from serving import kinds
 from serving.kinds import image
 
@@ -98,47 +98,52 @@ def to_array(x: Any, name: str, field_name: str, options: FieldOptions) -> np.nd
     if not isinstance(x, np.ndarray):
         raise UsageError(f"Samples must be a numpy array. Received: {name} of type {type(x)}")
     kind = options.kind_of(field_name)
-    if kind is not None:
-        kinds.get(kind)
     if kind is None and field_name == "samples":
         _check_inferable(x, name)
-    kind = kind or infer_kind(x, field_name)
+    modality = kinds.get(kind or infer_kind(x, field_name))
     is_float = np.issubdtype(x.dtype, np.floating)
     if is_float and x.dtype != np.float32 and not isinstance(x, np.memmap):
         x = x.astype(np.float32)
-    if kind == "image":
-        return _to_nhwc(x, options.layout, name)
-    return x
+    return _to_nhwc(x, options.layout, name) if modality.has_pixels else x
 
 
-def to_field(x: np.ndarray, name: str, options: FieldOptions) -> Field:
+def to_field(x: np.ndarray, name: str, options: FieldOptions, largest: int = 0) -> Field:
     """Returns the field that a converted array holds.
 
     Args:
         x: what `to_array` returned.
         name: name of the field.
         options: how it is read.
+        largest: largest id in all splits, of an array of ids.
 
     Raises:
         UsageError: options that do not fit the kind, or values whose range is unclear.
     """
     kind = options.kind_of(name) or infer_kind(x, name)
-    storage, given = storage_of(kind), options.range_of(name)
-    value_range = kinds.get(kind).value_range
+    modality, given = kinds.get(kind), options.range_of(name)
+    shape, meta = x.shape[1:], options.meta_of(name)
+    if "num_classes" in modality.meta:
+        return label_field(1 + largest)
+    if modality.is_distribution and modality.is_ids(shape) and _is_whole(x):
+        shape = (*shape, len(meta.get("vocabulary", ())) or 1 + largest)  # one-hot in batches
+        return Field(kind, shape, meta=meta | {"value_range": modality.value_range})
+    value_range = modality.range_for(shape)
     if value_range is None and given is not None:
         ranged = [key for key in kinds.names() if kinds.get(key).value_range is not None]
         raise UsageError(
             f"`value_range` is for {', '.join(ranged)} only. Received: value_range={list(given)} "
             f"for {name} of kind {kind!r}"
         )
-    if value_range is not None and given is None and x.dtype.name not in storage.ranges:
-        _check_normalized(x, storage.plural)
-    if kind == "label":
-        return label_field(1 + int(x.max(initial=0)))
-    meta = options.meta_of(name)
     if value_range is not None:
         meta["value_range"] = value_range
-    return Field(kind, x.shape[1:], _batch_dtype(x.dtype, dtypes_of(kind, x.ndim - 1)), meta)
+    field = Field(kind, shape, _batch_dtype(x.dtype, modality.dtypes_of(shape)), meta)
+    if value_range is not None and given is None and x.dtype.name not in modality.stored:
+        _check_normalized(x, modality.plural, value_range)
+    return field
+
+
+def _is_whole(x: np.ndarray) -> bool:
+    return np.issubdtype(x.dtype, np.integer)
 
 
 def to_labels(y: Any, count: int, name: str) -> np.ndarray:
@@ -243,13 +248,24 @@ def _to_nhwc(x: np.ndarray, layout: str, name: str) -> np.ndarray:
     return x
 
 
-def _check_normalized(x: np.ndarray, plural: str) -> None:
+def _check_normalized(x: np.ndarray, plural: str, value_range: Range) -> None:
     """Refuses floating-point values whose range would have to be guessed."""
     if not np.issubdtype(x.dtype, np.floating):
         return  # another dtype is refused later, by name
     low, high = (float(f(x)) if x.size else 0.0 for f in (np.nanmin, np.nanmax))
-    if (-1 <= low < 0 and high <= 1) or not np.isfinite([low, high]).all():
+    least, most = value_range
+    if not np.isfinite([low, high]).all():
         return  # values that are not finite are refused later, with their index
+    if least <= low and high <= most and (least == 0 or low < 0):
+        return
+    if least == 0:
+        raise UnknownRangeError(
+            f"Floating-point {plural} must be in [{least:g}, {most:g}], or have their range "
+            f"stated as value_range: [smallest, largest]. Received: values from {low:g} to "
+            f"{high:g}",
+            low,
+            high,
+        )
     advice = "[0, 1]" if low >= 0 and high <= 1 else "[0, 255]"
     if low < 0 or high > 255:
         advice = "[smallest, largest]"

@@ -1,8 +1,10 @@
-"""Reading of .npy and .npz files, without ever loading pickled objects."""
+"""Reading of .npy, .npz and .csv files, without ever loading pickled objects."""
 
 from __future__ import annotations
 
 import contextlib
+import csv
+import itertools
 import zipfile
 import zlib
 from pathlib import Path
@@ -41,6 +43,41 @@ def read(file: Path, memory_limit: int) -> dict[str, np.ndarray]:
         raise UsageError(
             f"A file of arrays must be whole and readable. Received: {file}: {error}"
         ) from error
+
+
+def read_csv(file: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Reads a table of numbers.
+
+    Returns:
+        float32 array `(rows, columns)`, and the names of the columns, which are in the first line
+        if that does not hold numbers; else none.
+
+    Raises:
+        UsageError: a file that is missing or not UTF-8, or rows that are not numbers of one count.
+    """
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            lines = csv.reader(stream)
+            first = next(lines, [])
+            names = () if _are_numbers(first) else tuple(name.strip() for name in first)
+            body = filter(None, lines if names else itertools.chain([first], lines))
+            rows = [[float(value) for value in line] for line in body]
+        if not rows or not rows[0] or {len(row) for row in rows} != {len(names or rows[0])}:
+            raise ValueError(f"{len(rows)} rows with {len(names or first)} columns or others")
+        return np.array(rows, np.float32), names
+    except (OSError, ValueError, csv.Error) as error:
+        line = " ".join(str(error).split())[:200]
+        raise UsageError(
+            "A .csv file must be UTF-8 text with rows of as many numbers as there are columns. "
+            f"Received: {file}: {line}"
+        ) from error
+
+
+def _are_numbers(line: list[str]) -> bool:
+    try:
+        return bool([float(value) for value in line])
+    except ValueError:
+        return False
 
 
 def _read_npy(file: Path, memory_limit: int) -> np.ndarray:

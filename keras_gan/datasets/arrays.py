@@ -39,31 +39,33 @@ def open(
     held_out: float | None = None,
     memory_limit: int = MEMORY_LIMIT,
 ) -> Source:
-    """Opens a .npy file with samples, or a .npz file with samples and perhaps other fields.
+    """Opens a .npy or .csv file with samples, or a .npz file with samples and other fields.
 
     The arrays of a .npz file are named by fields: `samples`, `labels`, and any further ones, such
     as `condition`; arrays of test examples have the same names with `_test` appended. Also read
     are files whose samples are called `x`, `images` or `data` and whose labels are called `y`,
     where any other array is ignored; Keras's own files, with `x_train`, `y_train`, `x_test` and
-    `y_test`; and a single array of any name. Pickled objects are never loaded.
+    `y_test`; and a single array of any name. Pickled objects are never loaded. A .csv file holds
+    the rows of a table, under a line with the names of its columns or none.
 
     Options that a field may have are for the samples, or a mapping from names of fields to
     values, such as `kind: {samples: audio, condition: series}`.
 
     Args:
         path: the file. A .npy file larger than `memory_limit` is read from the disk as needed.
-        kind: kind of the samples, see `keras_gan.spec.Field`. By default images, and points for
-            floating-point arrays of rank 2.
+        kind: kind of the samples, see `keras_gan.spec.Field`. By default images, points for
+            floating-point arrays of rank 2, and a table for .csv files.
         layout: `"NHWC"`, or `"NCHW"` for images with the channels first.
         value_range: smallest and largest stored value of images, audio or video; required for
             floating-point values unless they are in [-1, 1]; (0, 255) for uint8 images and
             video.
         labels: whether labels are used.
         class_names: names of the classes, in the order of the ids.
-        sample_rate: samples per second, of audio and series.
+        sample_rate: samples per second, of audio.
         frame_rate: frames per second, of video.
-        columns: names of the features, of points, series and tables.
-        vocabulary: tokens in the order of their ids, of text.
+        columns: names of the features, of series and tables; by default those of a .csv file.
+        vocabulary: tokens in the order of their ids, of text. Texts are token ids `(count, time)`,
+            which become one-hot, or weights `(count, time, vocabulary)` in [0, 1].
         held_out: share of the samples to hold out, 0.1 by default; not allowed for a file that
             has test samples.
         memory_limit: bytes up to which a .npy file is read into memory.
@@ -74,11 +76,17 @@ def open(
     """
     check_memory_limit(memory_limit)
     file = Path(os.path.expanduser(path))
-    train, test = _choose(array_files.read(file, memory_limit), file)
+    meta = _meta(sample_rate, frame_rate, columns, vocabulary)
+    if file.suffix == ".csv":
+        rows, names = array_files.read_csv(file)
+        if kind is None:
+            kind, meta = "table", _meta(columns=names or None) | meta
+        train, test = {"samples": rows}, {}
+    else:
+        train, test = _choose(array_files.read(file, memory_limit), file)
     if not labels:
         train.pop("labels", None)
         test.pop("labels", None)
-    meta = _meta(sample_rate, frame_rate, columns, vocabulary)
     options = FieldOptions(kind, layout, value_range, meta)
     return _source(train, test, options, class_names, held_out, str(file))
 
@@ -122,11 +130,12 @@ def from_arrays(
 
 
 def parse(source: str) -> dict[str, Any] | None:
-    """Returns the options that a data set's name stands for: the path of a .npz or .npy file."""
+    """Returns the options that a data set's name stands for: the path of a file of arrays."""
     path = Path(os.path.expanduser(source))
-    return {"path": source} if path.suffix in (".npz", ".npy") and path.is_file() else None
+    return {"path": source} if path.suffix in _ENDINGS and path.is_file() else None
 
 
+_ENDINGS = (".npz", ".npy", ".csv")
 _READING = {"kind", "layout", "value_range"}
 
 
@@ -191,7 +200,7 @@ def _source(
     spec = Spec(fields=_fields(splits, options, class_names))
     splits = divide(splits, held_out, "a set of arrays")
     counts = " + ".join(f"{len(part):,}" for part in splits.values())
-    description = f"arrays: {counts} {spec.samples.storage.plural} from {origin}"
+    description = f"arrays: {counts} {spec.modality.plural} from {origin}"
     ranges = {name: options.range_of(name) for name in spec.fields}
     given = {name: limits for name, limits in ranges.items() if limits is not None}
     return Source(spec, splits, description, raw_ranges=given)
@@ -217,17 +226,19 @@ def _fields(
     """Returns the fields of the arrays; classes are counted over all splits."""
     arrays = splits["train"].arrays
     fields = {
-        name: to_field(array, name, options) for name, array in arrays.items() if name != "labels"
+        name: to_field(array, name, options, _largest(splits, name))
+        for name, array in arrays.items()
+        if name != "labels"
     }
-    for name, field in fields.items():
-        if field.kind == "label":
-            fields[name] = label_field(_count_classes(splits, name))
     if "labels" in arrays:
-        count = len(class_names) or _count_classes(splits, "labels")
+        count = len(class_names) or 1 + _largest(splits, "labels")
         fields["labels"] = label_field(count, tuple(class_names))
     return fields
 
 
-def _count_classes(splits: dict[str, Split], name: str) -> int:
+def _largest(splits: dict[str, Split], name: str) -> int:
+    """Returns the largest id of a field in all splits; 0 for values that are not ids."""
     arrays = [part.arrays[name] for part in splits.values() if name in part.arrays]
-    return 1 + max(int(array.max()) for array in arrays if len(array))
+    if not np.issubdtype(arrays[0].dtype, np.integer):
+        return 0
+    return max((int(array.max()) for array in arrays if array.size), default=0)

@@ -144,7 +144,7 @@ def _examples(
     for number, fields in enumerate(source.examples(split)):
         example = shards.to_example(source, record, fields)
         for name, field in source.spec.fields.items():
-            if field.storage.png:
+            if field.modality.has_pixels:
                 key = record.features[name]
                 example[key] = _to_png(example[key])
         yield number, example

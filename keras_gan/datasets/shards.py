@@ -23,8 +23,8 @@ from keras_gan.spec import Spec
 
 _FILE = "fields.json"
 _SCHEMA_VERSION = 1
-# Kinds of samples that are read back without a record, with the names of their features.
-_PLAIN = {"image": "image", "points": "features"}
+# Names of the TFDS features from which samples of these kinds are read back without a record.
+_FEATURES = {"image": "image", "points": "features"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Record:
 def record_of(source: Source) -> Record:
     """Returns the record of a data set that is about to be written."""
     spec = source.spec
-    names = {"samples": _PLAIN.get(spec.kind, "samples"), "labels": "label"}
+    names = {"samples": _FEATURES.get(spec.kind, "samples"), "labels": "label"}
     features = {name: names.get(name, name) for name in spec.fields}
     if len(set(features.values())) < len(features):
         raise UsageError(
@@ -58,7 +58,7 @@ def record_of(source: Source) -> Record:
         )
     stored = {
         # PNG files hold 8 bits, whatever the range of the array.
-        name: (0.0, 255.0) if spec.fields[name].storage.png else limits
+        name: (0.0, 255.0) if spec.fields[name].modality.has_pixels else limits
         for name, limits in source.raw_ranges.items()
         if limits is not None
     }
@@ -68,7 +68,7 @@ def record_of(source: Source) -> Record:
 def is_plain(spec: Spec) -> bool:
     """Returns whether TFDS features describe all fields, so that no record is needed."""
     plain = Spec(spec.kind, spec.shape, spec.samples.kind_range, spec.num_classes, spec.class_names)
-    return spec.kind in _PLAIN and spec == plain
+    return _FEATURES.get(spec.kind) is not None and spec == plain
 
 
 def features_of(source: Source, record: Record) -> Any:
@@ -81,7 +81,7 @@ def features_of(source: Source, record: Record) -> Any:
             names = field.meta.get("class_names")
             classes = {"names": list(names)} if names else {"num_classes": source.spec.num_classes}
             column = features.ClassLabel(**classes)
-        elif field.storage.png:
+        elif field.modality.has_pixels:
             column = features.Image(shape=shape, encoding_format="png")
         elif is_plain(record.spec):
             column = features.Tensor(shape=shape, dtype=np.float32)
@@ -99,7 +99,7 @@ def to_example(source: Source, record: Record, fields: Mapping[str, Any]) -> dic
         field = record.spec.fields[name]
         if name == "labels":
             written: Any = int(value)
-        elif field.storage.png:
+        elif field.modality.has_pixels:
             written = source.field_to_uint8(name, value)
         else:
             written = _stored(np.asarray(value))

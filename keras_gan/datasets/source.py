@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gan.datasets.splits import Split, without_copies
-from keras_gan.datasets.values import Range, check_splits, raw_range
+from keras_gan.datasets.values import Range, check_splits, holds_ids, raw_range
 from keras_gan.errors import UsageError
 from keras_gan.spec import Field, Spec
 
@@ -27,9 +27,9 @@ class Source:
         splits: `Split` by name: `"train"`, and `"held_out"` if the data set has one.
         description: one line that says which examples were read and from where.
         raw_ranges: smallest and largest value that the stored arrays of a field may hold, by
-            the field's name. Fields of kind image, audio and video are mapped from it to
-            [-1, 1] in batches. Defaults to (0, 255) for uint8 images and video, to the range
-            of int16 for int16 audio, and to (-1, 1) for floating point.
+            the field's name. Fields whose kind has a range are mapped from it to that range in
+            batches. Defaults to (0, 255) for uint8 images and video, to the range of int16 for
+            int16 audio, and to the kind's range for floating point.
         skipped: one line with the reason for each file that was left out.
         resized: name of the filter that some images were resized with; `None` if all were
             stored in the size of the data set.
@@ -128,7 +128,8 @@ class Source:
 
         A batch is `x` for samples alone, `(x, y)` for samples with labels, and a dict by field
         names where there are further fields. `x` is float32, `(batch_size, *spec.shape)`,
-        images in [-1, 1]; `y` is int32, `(batch_size,)`.
+        images in [-1, 1]; `y` is int32, `(batch_size,)`. Ids of which a field has weights, such
+        as the token ids of texts, are one-hot.
 
         Args:
             split: `"train"` or `"held_out"` (`"test"` is another name for it).
@@ -161,6 +162,13 @@ class Source:
             order = order.map(_part_of(batch_size, *shard))
         batches = order.map(self._gather(part), num_parallel_calls=tf.data.AUTOTUNE)
         return batches.with_options(_options()).prefetch(tf.data.AUTOTUNE)
+
+    def values(self, stored: np.ndarray, name: str = "samples") -> np.ndarray:
+        """Returns stored values of a field as they are in a batch."""
+        field = self.spec.fields[name]
+        if holds_ids(field, stored):
+            return np.eye(field.shape[-1] or 1, dtype=field.dtype)[stored]
+        return _to_field(_on_cpu(stored), field, self.raw_ranges[name]).numpy()
 
     def to_uint8(self, sample: np.ndarray) -> np.ndarray:
         """Returns stored images in 8 bits: unchanged, or rounded from their value range."""
@@ -205,6 +213,8 @@ class Source:
             labels = _on_cpu(array.astype(field.dtype))
             return lambda rows: tf.gather(labels, rows)
         pick = self._picker(array)
+        if holds_ids(field, array):
+            return lambda rows: tf.one_hot(pick(rows), field.shape[-1], dtype=field.dtype)
         return lambda rows: _to_field(pick(rows), field, limits)
 
     def _picker(self, array: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -266,7 +276,9 @@ def _to_field(x: tf.Tensor, field: Field, limits: Range | None) -> tf.Tensor:
     low, high = limits
     half = (high - low) / 2
     x = x / half - (low + high) / 2 / half
-    return tf.clip_by_value(x, -1.0, 1.0)  # rounding may exceed the range by one unit
+    x = tf.clip_by_value(x, -1.0, 1.0)  # rounding may exceed the range by one unit
+    low, high = field.kind_range
+    return x if (low, high) == (-1.0, 1.0) else (x + 1.0) / 2 * (high - low) + low
 
 
 def _endless_order(count: int, seed: int, shuffle: bool, first: int) -> tf.data.Dataset:

@@ -78,7 +78,7 @@ def open(
     image_key, kind = _find_samples(features, image_key)
     keys = _Keys(image_key, _find_label(features, label_key) if labels else None)
     skipped = []
-    if kind == "points":
+    if not kinds.get(kind).has_pixels:
         splits = _read_points(builder, keys)
     else:
         shape = _shape(features[image_key], size, channels)
@@ -120,9 +120,7 @@ def _to_source(
         classes.num_classes if classes else 0,
         _class_names(classes),
     )
-    return Source(
-        spec, splits, _describe(builder, splits, spec.samples.storage.plural), skipped=skipped
-    )
+    return Source(spec, splits, _describe(builder, splits, spec.modality.plural), skipped=skipped)
 
 
 def _describe(builder: Any, splits: dict[str, Split], plural: str) -> str:
@@ -151,7 +149,7 @@ def _open_record(
         for ours, theirs in zip(decoding.SPLITS, names, strict=False)
     }
     splits = divide(splits, held_out, "a data set")
-    description = _describe(builder, splits, record.spec.samples.storage.plural)
+    description = _describe(builder, splits, record.spec.modality.plural)
     return Source(record.spec, splits, description, raw_ranges=record.raw_ranges)
 
 

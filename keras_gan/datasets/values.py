@@ -42,8 +42,16 @@ def check_splits(
 
 def raw_range(field: Field, array: np.ndarray) -> Range | None:
     """Returns the range that a stored array may have by default; `None` if it is unbounded."""
-    stored = field.storage.ranges.get(array.dtype.name)
+    if holds_ids(field, array):
+        return None
+    stored = field.modality.stored.get(array.dtype.name)
     return stored or field.meta.get("value_range") or field.kind_range
+
+
+def holds_ids(field: Field, array: np.ndarray) -> bool:
+    """Returns whether an array holds ids of which a field has weights, such as token ids."""
+    is_whole = np.issubdtype(array.dtype, np.integer)
+    return is_whole and array.ndim == len(field.shape) and field.modality.is_distribution
 
 
 def _check_fields(name: str, part: Split, spec: Spec) -> None:
@@ -69,6 +77,8 @@ def _check_fields(name: str, part: Split, spec: Spec) -> None:
 
 def _check_array(name: str, array: np.ndarray, field: Field) -> None:
     """Checks the shape and the dtype of a stored array."""
+    if holds_ids(field, array):
+        return
     shape = tuple(array.shape[1:])
     if not field.accepts_shape(shape):
         raise UsageError(
@@ -79,8 +89,8 @@ def _check_array(name: str, array: np.ndarray, field: Field) -> None:
     is_float = np.issubdtype(dtype, np.floating)
     is_whole = np.issubdtype(dtype, np.integer) or dtype == np.bool_
     wants_float = "float" in field.dtype
-    if not (is_float if wants_float else is_whole) and dtype.name not in field.storage.ranges:
-        wanted = (*field.storage.ranges, "floating point" if wants_float else "integers")
+    if not (is_float if wants_float else is_whole) and dtype.name not in field.modality.stored:
+        wanted = (*field.modality.stored, "floating point" if wants_float else "integers")
         raise UsageError(
             f"Values of kind {field.kind!r} must be {' or '.join(wanted)}. "
             f"Received: {name} of dtype={dtype}"
@@ -91,12 +101,12 @@ def _check_values(
     name: str, field_name: str, array: np.ndarray, field: Field, limits: Range | None
 ) -> None:
     """Checks that values are finite and within their range."""
-    ids = field.meta.get("num_classes") or len(field.meta.get("vocabulary", ()))
+    ids = _number_of_ids(field, array)
     if ids:
         _check_ids(f"{name} {field_name}", array, ids)
         return
     is_float = np.issubdtype(array.dtype, np.floating)
-    if not is_float and limits == field.storage.ranges.get(array.dtype.name):
+    if not is_float and limits == field.modality.stored.get(array.dtype.name):
         return  # the dtype cannot hold a value outside this range
     for first, piece in _pieces(array):
         finite = np.isfinite(piece)
@@ -112,6 +122,15 @@ def _check_values(
                 f"Values of `{field_name}` must lie within value_range={list(limits)}. "
                 f"Received: values from {piece.min():g} to {piece.max():g} in {name}"
             )
+
+
+def _number_of_ids(field: Field, array: np.ndarray) -> int:
+    """Returns the number of ids that an array of ids may have; 0 for any number and other data."""
+    if holds_ids(field, array):
+        return field.shape[-1] or 0
+    if field.modality.is_ids(field.shape):
+        return len(field.meta.get("vocabulary", ()))
+    return field.meta.get("num_classes", 0)
 
 
 def _check_ids(name: str, array: np.ndarray, count: int) -> None:

@@ -32,8 +32,10 @@ class Sampler:
         first = tuple(name for name in ("latents", "labels") if name in network.fields)
         self.fields = (*first, *(name for name in network.fields if name not in first))
         self.num_classes = num_classes if "labels" in self.fields else 0
+        signature = self._signature(network)
+        self._specs = dict(zip(self.fields, signature, strict=True))
 
-        @tf.function(input_signature=self._signature(network), autograph=False)
+        @tf.function(input_signature=signature, autograph=False)
         def sample(*inputs):
             outputs = network(dict(zip(self.fields, inputs, strict=True)), training=False)
             return ops.cast(outputs["samples"], "float32")
@@ -41,6 +43,7 @@ class Sampler:
         self._graph = sample
 
     def _signature(self, network: Network) -> list[tf.TensorSpec]:
+        """Returns the specs of the fields in their order."""
         specs = {
             "latents": tf.TensorSpec((None, self.latent_dim), tf.float32),
             "labels": tf.TensorSpec((None,), tf.int32),
@@ -60,7 +63,7 @@ class Sampler:
         checks.number("truncation", truncation, least=0)
         checks.whole_number("batch_size", batch_size, least=1)
         classes = checks.labels(labels, seeds, self.num_classes)
-        asked = tuple(name for name in self.fields if name not in ("latents", "labels"))
+        asked = {n: s for n, s in self._specs.items() if n not in ("latents", "labels")}
         fields = checks.given_fields(given, asked, len(seeds))
         if classes is not None:
             fields["labels"] = classes.astype("int32")

@@ -222,7 +222,7 @@ class Metric(abc.ABC):
         spec = context.spec
         if self.kinds is not None and spec.kind not in self.kinds:
             return Missing(f"samples of kind {' or '.join(self.kinds)}", f"kind {spec.kind!r}")
-        if spec.kind == "image" and min(spec.shape[:2]) < self.least_size:
+        if spec.modality.has_pixels and min(spec.shape[:2]) < self.least_size:
             size = f"{self.least_size}x{self.least_size}"
             return Missing(f"images of at least {size}", f"{spec.shape[0]}x{spec.shape[1]}")
         if min(context.count, context.real_count) < self.least:

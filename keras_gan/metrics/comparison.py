@@ -18,6 +18,7 @@ from keras_gan.metrics._metric import (
 from keras_gan.metrics.accumulators import Moments
 from keras_gan.metrics.extractor import Extractor
 from keras_gan.metrics.statistics import Statistics
+from keras_gan.spec import Spec
 
 
 class Comparison:
@@ -31,6 +32,7 @@ class Comparison:
         extractor: function from samples to features and probabilities, see
             `keras_gan.metrics.open_features`. All metrics but the sliced Wasserstein distance,
             which compares the values themselves, need one.
+        spec: description of the samples. By default samples of rank 3 are images.
 
     Raises:
         UsageError: an unknown metric, a metric of features without an extractor, or one that
@@ -43,6 +45,7 @@ class Comparison:
         metric: str = "sliced_wasserstein",
         others: Sequence[str] = (),
         extractor: Callable[[np.ndarray], tuple[np.ndarray, Any]] | None = None,
+        spec: Spec | None = None,
     ):
         known = _check_names(metric, others)
         self.metric = metric
@@ -63,6 +66,9 @@ class Comparison:
         self._metrics = list({m.name: m for m in chosen.values()}.values())
         self._extractor = extractor if of_features else None
         self._samples = real
+        self._range = (-1.0, 1.0) if real.ndim == 4 else None
+        if spec is not None:
+            self._range = spec.value_range
         self._real = self._statistics(real)
 
     @property
@@ -81,7 +87,9 @@ class Comparison:
 
     def __call__(self, generated: np.ndarray) -> dict[str, float]:
         """Returns the values by name, for as many generated samples as held-out ones."""
-        values = (self._samples, generated)
+        # Generators without a bounded last layer exceed the range, and files hold clipped samples.
+        clipped = generated if self._range is None else np.clip(generated, *self._range)
+        values = (self._samples, clipped)
         inputs = EvaluationInputs(
             self._real, self._statistics(generated), self._extractor, values=values
         )

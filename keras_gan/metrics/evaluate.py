@@ -26,7 +26,7 @@ from keras_gan.metrics.class_matching import like_real, match_classes
 from keras_gan.metrics.extractor import Extractor
 from keras_gan.metrics.features import default_features, open_features
 from keras_gan.metrics.generators import Drawing
-from keras_gan.metrics.real_data import from_data, open_data
+from keras_gan.metrics.real_data import conditions_of, from_data, open_data
 from keras_gan.metrics.result import EvaluationResult, check_target
 from keras_gan.metrics.samples import Batch, Samples, check_count
 from keras_gan.metrics.selection import need_equal_counts, parse_names, select
@@ -46,8 +46,9 @@ class EvaluationSettings:
     """Settings of `evaluate`.
 
     Args:
-        metrics: names of the metrics; by default all that apply to the samples and the extractor
-            except `classification_accuracy`, which trains two classifiers.
+        metrics: names of the metrics; by default those of the samples' kind, or all that apply to
+            the samples and the extractor except `classification_accuracy`, which trains two
+            classifiers.
         split: real samples to compare with: `"held_out"`, `"train"`, or `"all"`.
         real_count: number of real samples; by default `count`, or all if there are fewer and no
             requested metric needs as many.
@@ -122,7 +123,7 @@ def evaluate(
             arrays, of which all samples are used. By default the data that the run or bundle was
             trained on.
         features: the extractor, see `open_features`. By default `"fashion_mnist"` for gray images
-            of 28x28, else `"pixels"` for samples of at most 4,096 values.
+            of 28x28, that of the samples' kind, else `"pixels"` for at most 4,096 values.
         count: number of generated samples, from 2: those of the seeds `seed` to
             `seed + count - 1`, or a fixed choice from files. By default 10,000, or as many as
             there are of both generated and real samples.
@@ -139,7 +140,8 @@ def evaluate(
     extractor = open_features(default_features(spec) if features is None else features, spec)
     if chosen.truncation != 1:  # not the standard protocol, and therefore not called FID
         extractor = dataclasses.replace(extractor, standard=False)
-    metrics = select(chosen.names, compared.context(extractor, chosen.truncation))
+    names = chosen.names or list(spec.modality.metrics) or None
+    metrics = select(names, compared.context(extractor, chosen.truncation))
     if chosen.nearest_picture is not None:
         nearest_picture.check(spec, compared.has_training)
     inputs, digest = _gather(compared, extractor, metrics, chosen)
@@ -184,7 +186,7 @@ class _Compared:
         return {
             **extractor.protocol,
             "sample_shape": list(spec.shape),
-            "quantization": "8 bits" if spec.kind == "image" else "none",
+            "quantization": "8 bits" if spec.modality.has_pixels else "none",
             "generated": {"count": self.count, **self.generated.protocol},
             "real": {"count": self.real_count, "sha256": digest, **self.real.protocol},
             "seed": seed,
@@ -216,7 +218,8 @@ def _open(source: Any, data: Any, count: Any, settings: EvaluationSettings) -> _
     split = "all" if isinstance(data, np.ndarray | tuple) else settings.split
     training_data.check_training_data(source, opened, data, by_default, split)
     real = from_data(opened, split)
-    drawing = Drawing(settings.seed, settings.average, settings.truncation)
+    conditions = conditions_of(opened, split)
+    drawing = Drawing(settings.seed, settings.average, settings.truncation, conditions)
     generated = open_samples(source, opened.spec, drawing, settings.checkpoint)
     _check_shapes(generated.spec, opened.spec)
     generated = match_classes(generated, opened.spec)
@@ -228,7 +231,7 @@ def _open(source: Any, data: Any, count: Any, settings: EvaluationSettings) -> _
 
 
 def _check_shapes(generated: Spec, real: Spec) -> None:
-    if generated.shape != real.shape:
+    if not generated.samples.accepts_shape(real.shape):
         raise UsageError(
             "Generated and real samples must have one shape. "
             f"Received: generated samples of shape {generated.shape}, real ones of {real.shape}"

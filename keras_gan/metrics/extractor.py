@@ -44,6 +44,7 @@ class Extractor:
             onnxruntime; `None` if it cannot be known.
         kept: whether the hash covers everything that the features depend on, so that they may be
             cached. Custom layers are code, which a file of weights does not contain.
+        in_bytes: whether samples of rank 3 are images, which are rounded to 8 bits.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Extractor:
     uniform: bool = False
     runtime: str | None = None
     kept: bool = True
+    in_bytes: bool = True
 
     def __call__(self, samples: np.ndarray) -> Outputs:
         """Returns features, float32 `(count, dim)`, and probabilities, float32, or `None`.
@@ -99,7 +101,7 @@ class Extractor:
         return array
 
     def _prepare(self, samples: np.ndarray) -> np.ndarray:
-        if samples.ndim != 4:
+        if samples.ndim != 4 or not self.in_bytes:
             return np.asarray(samples, np.float32)
         height, width, channels = self.shape
         pixels = to_channels(to_bytes(samples).astype(np.float32), channels)

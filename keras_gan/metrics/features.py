@@ -30,6 +30,7 @@ from keras_gan.metrics.keras_extractor import (
     load_keras,
 )
 from keras_gan.metrics.onnx_extractor import from_onnx
+from keras_gan.metrics.spectrum import spectrum
 from keras_gan.spec import Spec
 
 NAMES = {
@@ -37,6 +38,7 @@ NAMES = {
     "fashion_mnist_stacked": "the same classifier on each of an image's three channels",
     "inception": "the standard FID network, from a local file: inception:PATH",
     "pixels": "the samples' own values",
+    "spectrum": "mean and deviation over time of the log spectrum, of samples over time",
 }
 _RULE = f"features must be {', '.join(NAMES)}, an ONNX or .keras file, a Keras model or a function"
 _FASHION_MNIST = (28, 28, 1)
@@ -52,7 +54,8 @@ def open_features(features: Any, spec: Spec) -> Extractor:
         features: one of
 
             - a name: `"fashion_mnist"`, `"fashion_mnist_stacked"`, `"inception:PATH"` (or
-              `"inception"`, with the path in the environment as `KERAS_GAN_INCEPTION`), `"pixels"`;
+              `"inception"`, with the path in the environment as `KERAS_GAN_INCEPTION`), `"pixels"`,
+              `"spectrum"` (samples over time, such as audio);
             - the path of an ONNX file with one input of images. The features are the output
               called `features`, or the first; the classes those of `probabilities` or `logits`.
               The range of its input is [-1, 1], or `value_range` in its metadata (as `0,255`);
@@ -81,13 +84,15 @@ def open_features(features: Any, spec: Spec) -> Extractor:
 
 
 def default_features(spec: Spec) -> str:
-    """Returns the name of the default extractor for samples.
+    """Returns the name of the default extractor for samples: by shape, kind and size.
 
     Raises:
         UsageError: samples of more than 4,096 values, which have no default.
     """
-    if spec.shape == _FASHION_MNIST:
+    if spec.modality.has_pixels and spec.shape == _FASHION_MNIST:
         return "fashion_mnist"
+    if spec.modality.features is not None:
+        return spec.modality.features
     if np.prod(spec.shape) > _MAX_VALUES:
         raise UsageError(
             f"Samples of more than {_MAX_VALUES:,} values are compared by a network's features: "
@@ -102,6 +107,13 @@ def _open_named(text: str, spec: Spec) -> Extractor:
     name = name.replace("-", "_")
     if name == "pixels":
         return _probe(Extractor("pixels", flatten, runtime=f"numpy {np.__version__}"), spec)
+    if name == "spectrum":
+        if spec.modality.axes[:1] != ("time",):
+            raise UsageError(
+                "The extractor 'spectrum' takes samples over time, such as audio and series. "
+                f"Received: samples of kind {spec.kind!r}"
+            )
+        return _probe(Extractor("spectrum", spectrum, runtime=f"numpy {np.__version__}"), spec)
     if name == "inception":
         _check_kind(text, spec)
         return _inception(path or os.environ.get("KERAS_GAN_INCEPTION", ""))
@@ -121,7 +133,7 @@ def _open_named(text: str, spec: Spec) -> Extractor:
 
 
 def _check_kind(name: str, spec: Spec) -> None:
-    if spec.kind != "image":
+    if not spec.modality.has_pixels:
         raise UsageError(
             f"The extractor {name!r} takes images; features='pixels' takes any samples. "
             f"Received: samples of kind {spec.kind!r}"
@@ -131,10 +143,12 @@ def _check_kind(name: str, spec: Spec) -> None:
 def _probe(extractor: Extractor, spec: Spec) -> Extractor:
     """Runs the extractor once to set its dimensions; the only place that reports a misfit."""
     height, width, _ = extractor.shape
-    resized = spec.kind == "image" and (
+    is_image = spec.modality.has_pixels
+    resized = is_image and (
         (height or spec.shape[0]) != spec.shape[0] or (width or spec.shape[1]) != spec.shape[1]
     )
-    extractor = dataclasses.replace(extractor, resize=BICUBIC if resized else NO_RESIZE)
+    resize = BICUBIC if resized else NO_RESIZE
+    extractor = dataclasses.replace(extractor, resize=resize, in_bytes=is_image)
     try:
         features, probabilities = extractor(np.zeros((2, *spec.shape), np.float32))
     except UsageError:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,10 @@ from keras_gan.errors import UsageError
 from keras_gan.games.gan import GAN
 from keras_gan.metrics.images import to_bytes
 from keras_gan.metrics.onnx_extractor import open_session, runtime_of
-from keras_gan.metrics.samples import BATCH, Batch, Samples
-from keras_gan.spec import Spec
+from keras_gan.metrics.samples import BATCH, Batch, Conditions, Samples
+from keras_gan.spec import Field, Spec, infer_spec, label_field
+from serving import kinds
+from serving.inputs import Input, Inputs, Port
 from serving.seeds import check_seeds
 
 
@@ -30,11 +32,36 @@ class Drawing:
         seed: the first seed; the samples come from this one and those that follow.
         average: use the averaged generator of a game or a run instead of the live one.
         truncation: factor on the latents, from 0 up.
+        conditions: fields of the real samples, for a generator that asks for them.
     """
 
     seed: int = 0
     average: bool = True
     truncation: float = 1.0
+    conditions: Conditions | None = None
+
+    def given(self, asked: Sequence[str], who: str) -> Callable[[np.ndarray], dict[str, Any]]:
+        """Returns a function from numbers of samples to the fields that a generator asks for.
+
+        Raises:
+            UsageError: a field that the real samples do not have.
+        """
+        conditions = self.conditions
+        known = conditions.names if conditions is not None else ()
+        for name in asked:
+            if name not in known:
+                raise UsageError(
+                    f"{who} asks for the field {name!r}, which the data to compare with does not "
+                    f"have. Received: data with {', '.join(('samples', *known))}"
+                )
+
+        def read(numbers: np.ndarray) -> dict[str, Any]:
+            if conditions is None or not asked:
+                return {}
+            fields = conditions.read(numbers)
+            return {name: fields[name] for name in (*asked, "labels") if name in fields}
+
+        return read
 
 
 def from_run(path: pathlib.Path, drawing: Drawing, checkpoint: str) -> Samples:
@@ -42,11 +69,11 @@ def from_run(path: pathlib.Path, drawing: Drawing, checkpoint: str) -> Samples:
     run = runs.Run.open(path)
     gan = run.load(checkpoint)
     origin = {"source": f"run {path}", "checkpoint": checkpoint}
-    return from_gan(gan, drawing, origin, run.spec.class_names)
+    return from_gan(gan, drawing, origin, run.spec)
 
 
 def from_gan(
-    gan: GAN, drawing: Drawing, origin: dict[str, Any], names: tuple[str, ...] = ()
+    gan: GAN, drawing: Drawing, origin: dict[str, Any], spec: Spec | None = None
 ) -> Samples:
     """Returns the samples of a game.
 
@@ -54,16 +81,17 @@ def from_gan(
         gan: the game.
         drawing: settings for drawing.
         origin: the first entries of the protocol.
-        names: names of the classes, if known.
+        spec: description of the data, if known; by default it follows from the samples' shape.
     """
 
-    def make(seeds: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+    def make(seeds: np.ndarray, labels: np.ndarray | None, fields: dict[str, Any]) -> np.ndarray:
         return gan.generate(
             seeds,
             labels=labels,
             truncation=drawing.truncation,
             average=drawing.average,
             batch_size=BATCH,
+            **fields,
         )
 
     protocol = {
@@ -71,8 +99,15 @@ def from_gan(
         "weights": which_weights(gan, drawing.average),
         "examples_seen": gan.count("examples_seen"),
     }
-    spec = _spec(tuple(gan.sample_shape), gan.num_classes, names)
-    return _generated(spec, make, drawing, protocol)
+    shape = tuple(gan.sample_shape)
+    if spec is None or not spec.samples.accepts_shape(shape):
+        spec = infer_spec(shape)
+    names = spec.class_names if spec.num_classes == gan.num_classes else ()
+    known = drawing.conditions.names if drawing.conditions is not None else ()
+    asked = [n for n in gan.networks[gan.sampled].fields if n in known and n != "labels"]
+    given = drawing.given(asked, "The generator")
+    protocol |= {"conditions": asked} if asked else {}
+    return _generated(spec.with_classes(gan.num_classes, names), make, drawing, protocol, given)
 
 
 def which_weights(gan: GAN, average: bool) -> str:
@@ -84,30 +119,20 @@ def from_bundle(path: pathlib.Path, drawing: Drawing) -> Samples:
     """Returns the samples of a bundle, computed by onnxruntime as `serving` does.
 
     Raises:
-        UsageError: a damaged bundle, or one that seeds and labels cannot sample.
+        UsageError: a damaged bundle, or one that asks for inputs that the data does not have.
     """
     manifest = read_manifest(path)
     _check_files(path, manifest)
     session = open_session(path / "model.onnx")
-    extra = sorted({port.name for port in session.get_inputs()} - {"latents", "labels"})
-    if extra:
-        raise UsageError(
-            "Only a generator of latents and labels can be sampled by seeds. "
-            f"Received: {str(path)!r} with the input {extra[0]!r}"
-        )
-    classes, latent_dim = manifest["classes"], manifest["latent_dim"]
-    low, high = manifest.get("value_range") or (-1.0, 1.0)
-    spec = _spec(tuple(manifest["shape"]), classes["count"], tuple(classes.get("names") or ()))
+    inputs, output = ports_of(manifest)
+    asked = [port.name for port in inputs.given]
+    given = drawing.given(asked, f"The bundle {str(path)!r}")
+    spec, rescale = _described(inputs, output)
 
-    def make(seeds: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
-        drawn = np.asarray(latents.latents_from_seeds(seeds, latent_dim))
-        feeds: dict[str, Any] = {"latents": drawn * np.float32(drawing.truncation)}
-        if labels is not None:
-            feeds["labels"] = labels.astype(np.int64)
-        samples = session.run(["samples"], feeds)[0]
-        if spec.kind != "image" or (low, high) == (-1.0, 1.0):
-            return samples
-        return (samples.astype(np.float64) - low) / (high - low) * 2 - 1
+    def make(seeds: np.ndarray, labels: np.ndarray | None, fields: dict[str, Any]) -> np.ndarray:
+        found = inputs.check_given(fields, len(seeds))
+        feeds = inputs.fill(seeds, labels, drawing.truncation, found)
+        return rescale(session.run([output.name], feeds)[0])
 
     training = manifest.get("training") or {}
     protocol = {
@@ -117,7 +142,29 @@ def from_bundle(path: pathlib.Path, drawing: Drawing) -> Samples:
         "weights": training.get("weights"),
         "examples_seen": training.get("examples_seen"),
     }
-    return _generated(spec, make, drawing, protocol)
+    protocol |= {"conditions": asked} if asked else {}
+    return _generated(spec, make, drawing, protocol, given)
+
+
+def _described(inputs: Inputs, output: Port) -> tuple[Spec, Callable[[np.ndarray], np.ndarray]]:
+    """Returns the description of a bundle's samples, and a function to their kind's range."""
+    modality = kinds.get(output.kind)
+    meta, own = dict(output.meta), modality.range_for(output.sizes)
+    stated = tuple(meta.get("value_range") or own or ())
+    if own is not None:
+        meta["value_range"] = own
+    fields = {"samples": Field(output.kind, output.sizes, meta=meta)}
+    if inputs.classes is not None:
+        names = inputs.classes.meta.get("class_names") or ()
+        fields["labels"] = label_field(inputs.classes.num_classes, tuple(names))
+
+    def rescale(samples: np.ndarray) -> np.ndarray:
+        if own is None or stated == own:
+            return samples
+        unit = (samples.astype(np.float64) - stated[0]) / (stated[1] - stated[0])
+        return unit * (own[1] - own[0]) + own[0]
+
+    return Spec(fields=fields), rescale
 
 
 def _check_files(path: pathlib.Path, manifest: dict[str, Any]) -> None:
@@ -141,42 +188,57 @@ def read_manifest(path: pathlib.Path) -> dict[str, Any]:
     """
     try:
         manifest = json.loads((path / "manifest.json").read_text("utf-8"))
-        fits = manifest["schema_version"] == 1 and manifest["seeds"] == latents.ALGORITHM
-        fits = fits and {"shape", "latent_dim", "classes", "files"} <= manifest.keys()
-        numbers = [*manifest["shape"], manifest["latent_dim"], manifest["classes"]["count"]]
-        fits = fits and all(type(number) is int for number in numbers)
+        fits = manifest["schema_version"] in (1, 2) and manifest["seeds"] == latents.ALGORITHM
+        ports_of(manifest)
         for name in ("model.onnx", "model.onnx.data"):
             manifest["files"].get(name, {}).get("sha256")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         fits = False
     if not fits or not (path / "model.onnx").is_file():
         raise UsageError(
-            "A bundle holds a model.onnx, and a manifest.json of schema_version 1 that describes "
+            "A bundle holds a model.onnx, and a manifest.json of schema_version 2 that describes "
             f"it. Received: {str(path)!r}"
         )
     return manifest
 
 
-def _spec(shape: tuple[int, ...], num_classes: int, names: tuple[str, ...]) -> Spec:
-    kind = "image" if len(shape) == 3 else "points"
-    limits = (-1.0, 1.0) if kind == "image" else None
-    return Spec(kind, shape, limits, num_classes, names if num_classes else ())
+def ports_of(manifest: dict[str, Any]) -> tuple[Inputs, Port]:
+    """Returns the inputs and the first output that a manifest describes."""
+    if manifest["schema_version"] == 1:
+        return _ports_of_schema_1(manifest)
+    inputs = Inputs([Input.from_json(port) for port in manifest["inputs"]])
+    return inputs, Port.from_json(manifest["outputs"][0])
+
+
+def _ports_of_schema_1(manifest: dict[str, Any]) -> tuple[Inputs, Port]:
+    classes, size = manifest["classes"], manifest["latent_dim"]
+    names = {port["name"] for port in manifest["inputs"]}
+    ports = [Input("latents", "float32", (size,), fill="normal")]
+    if classes["count"]:
+        meta = {"num_classes": classes["count"], "class_names": classes.get("names") or []}
+        ports.append(Input("labels", "int64", (), "label", meta, "class", 1))
+    ports += [Input(name, "float32", ()) for name in sorted(names - {"latents", "labels"})]
+    meta = {key: manifest[key] for key in ("value_range",) if manifest.get(key)}
+    return Inputs(ports), Port("samples", "float32", (*manifest["shape"],), manifest["kind"], meta)
 
 
 def _generated(
     spec: Spec,
-    make: Callable[[np.ndarray, np.ndarray | None], np.ndarray],
+    make: Callable[[np.ndarray, np.ndarray | None, dict[str, Any]], np.ndarray],
     drawing: Drawing,
     origin: dict[str, Any],
+    given: Callable[[np.ndarray], dict[str, Any]],
     class_ids: np.ndarray | None = None,
 ) -> Samples:
     """Returns a generator's samples, from the first seed on.
 
     Args:
         spec: description of one sample.
-        make: function from seeds, and labels if there are classes, to samples.
+        make: function from seeds, labels if there are classes, and further fields to samples.
         drawing: the first seed, and the settings that `make` applies to the latents.
         origin: entries of the protocol that describe the generator.
+        given: function from numbers of samples to the further fields that the generator asks for,
+            with the labels of the same real samples.
         class_ids: labels of the samples, repeated if there are more samples. By default each
             seed's own label.
     """
@@ -186,13 +248,16 @@ def _generated(
         check_seeds([first, first + count - 1])
         for start in range(0, count, BATCH):
             order = np.arange(start, min(start + BATCH, count), dtype=np.int64)
-            seeds, labels = first + order, None
-            if class_ids is not None:
+            seeds, labels, fields = first + order, None, given(order)
+            real_labels = fields.pop("labels", None)
+            if fields and real_labels is not None and spec.num_classes:
+                labels = real_labels
+            elif class_ids is not None:
                 labels = class_ids[order % len(class_ids)]
             elif spec.num_classes:
                 labels = np.asarray(latents.labels_from_seeds(seeds, spec.num_classes))
-            samples = make(seeds, labels)
-            yield to_bytes(samples) if samples.ndim == 4 else samples, labels
+            samples = make(seeds, labels, fields)
+            yield to_bytes(samples) if spec.modality.has_pixels else samples, labels
 
     protocol = {**origin, "first_seed": first, "truncation": drawing.truncation}
     if not spec.num_classes:
@@ -200,6 +265,6 @@ def _generated(
     protocol["labels"] = "seed modulo classes" if class_ids is None else "those of the real samples"
 
     def with_labels(labels: np.ndarray) -> Samples:
-        return _generated(spec, make, drawing, origin, labels)
+        return _generated(spec, make, drawing, origin, given, labels)
 
     return Samples(spec, None, read, protocol, with_labels=with_labels)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pathlib
 
 import numpy as np
-import PIL.Image
 
-from keras_gan import datasets, pictures
-from keras_gan import run as runs
+from keras_gan import datasets
 from keras_gan.errors import UsageError
+from keras_gan.files import write_atomically
 from keras_gan.metrics._metric import EvaluationInputs
 from keras_gan.metrics.nearest import nearest
 from keras_gan.spec import Spec
+from serving import pictures
 
 _ROWS, _NEIGHBORS = 8, 5
 
@@ -23,7 +23,7 @@ def check(spec: Spec, has_training: bool) -> None:
     Raises:
         UsageError: the samples are not images, or there is no training split to compare with.
     """
-    if spec.kind != "image" or not has_training:
+    if not spec.modality.has_pixels or not has_training:
         split = "with" if has_training else "without"
         raise UsageError(
             "A picture of nearest neighbors needs images with a training split, and "
@@ -51,12 +51,8 @@ def draw(
     closest = np.argsort(found.distances[:, 0], kind="stable")[:_ROWS]
     rows = found.indices[closest]
     train = data.to_uint8(data.rows("train", rows.reshape(-1))[0])
-    height, width, channels = data.spec.shape
-    gap = max(2, width // 8)
-    sheet = np.full((len(closest) * height, (1 + neighbors) * width + gap, channels), 255, "uint8")
-    for row, (sample, line) in enumerate(zip(closest, np.split(train, len(closest)), strict=True)):
-        part = sheet[row * height : (row + 1) * height]
-        part[:, :width] = images[sample]
-        part[:, width + gap :] = np.concatenate(list(line), axis=1)
-    picture = PIL.Image.fromarray(sheet[..., 0] if channels == 1 else sheet)
-    runs.write_atomically(path, pictures.png(picture))
+    lines = train.reshape(len(closest), neighbors, *data.spec.shape)
+    cells = np.concatenate([images[closest][:, np.newaxis], lines], axis=1)
+    cells = cells.reshape(-1, *data.spec.shape)
+    sheet = data.spec.modality.sheet(cells, {"value_range": (0.0, 255.0)}, 1 + neighbors)
+    write_atomically(path, pictures.to_png(sheet))

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_gan import datasets
 from keras_gan.errors import UsageError
-from keras_gan.metrics.samples import BATCH, Batch, Samples
+from keras_gan.metrics.samples import BATCH, Batch, Conditions, Samples
 from keras_gan.spec import Spec
 
 _OVERSHOOT = 0.5  # a generator without a final tanh exceeds the range of its data a little
@@ -64,7 +64,8 @@ def open_whole(source: str, module: ModuleType, like: Spec | None) -> datasets.S
     """
     parameters = inspect.signature(module.open).parameters
     options: dict[str, Any] = {}
-    if like is not None and like.kind == "image" and {"size", "channels"} <= parameters.keys():
+    resizes = {"size", "channels"} <= parameters.keys()
+    if like is not None and like.modality.has_pixels and resizes:
         options = {"size": list(like.shape[:2]), "channels": like.shape[2]}
     try:
         return _open_all(source, options)
@@ -105,10 +106,10 @@ def from_data(source: datasets.Source, split: str) -> Samples:
             inside = index[(index >= start) & (index < start + size)] - start
             if len(inside):
                 parts.append(source.rows(name, inside))
-        samples = source.to_uint8(np.concatenate([part[0] for part in parts]))
+        samples = np.concatenate([part[0] for part in parts])
+        in_bytes = source.spec.modality.has_pixels
+        samples = source.to_uint8(samples) if in_bytes else source.values(samples)
         labels = [part[1] for part in parts if part[1] is not None]
-        if source.spec.kind == "points":
-            samples = samples.astype(np.float32, copy=False)
         return samples, np.concatenate(labels) if labels else None
 
     def read(count: int) -> Iterator[Batch]:
@@ -130,8 +131,38 @@ def from_data(source: datasets.Source, split: str) -> Samples:
     return Samples(source.spec, total, read, protocol, digest)
 
 
+def conditions_of(source: datasets.Source, split: str) -> Conditions:
+    """Returns the fields of a split besides the samples, in a fixed random order.
+
+    As many as there are samples of `from_data` are those of the same examples.
+    """
+    splits = source.split_names if split == "all" else (split,)
+    names = tuple(name for name in source.spec.fields if name != "samples")
+
+    sizes = [source.count(name) for name in splits]
+    starts = np.cumsum([0, *sizes])
+    order = _shuffled(int(starts[-1]))
+
+    def read(numbers: np.ndarray) -> dict[str, np.ndarray]:
+        rows, fields = order[numbers % len(order)], {}
+        for split_name, start, size in zip(splits, starts, sizes, strict=False):
+            inside = np.flatnonzero((rows >= start) & (rows < start + size))
+            part = source.field_rows(split_name, rows[inside] - start)
+            for name in names:
+                values = source.values(part[name], name)
+                empty = np.empty((len(rows), *values.shape[1:]), values.dtype)
+                fields.setdefault(name, empty)[inside] = values
+        return fields
+
+    return Conditions(names, read)
+
+
 def _choose(total: int, count: int) -> np.ndarray:
     """Returns the indices of `count` of `total` samples, in ascending order."""
     if count == total:
         return np.arange(total)
-    return np.sort(np.random.default_rng(0).permutation(total)[:count])
+    return np.sort(_shuffled(total)[:count])
+
+
+def _shuffled(total: int) -> np.ndarray:
+    return np.random.default_rng(0).permutation(total)

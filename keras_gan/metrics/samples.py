@@ -45,6 +45,20 @@ class Samples:
         return np.concatenate(samples), np.concatenate(known) if known else None
 
 
+@dataclasses.dataclass(frozen=True)
+class Conditions:
+    """Fields of the real samples besides the samples, for generators that ask for them.
+
+    Args:
+        names: names of the fields.
+        read: function from the numbers of generated samples to the fields by name, one row for
+            each number.
+    """
+
+    names: tuple[str, ...]
+    read: Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
 def check_count(count: Any, samples: Samples, name: str, advice: str = "") -> int:
     """Returns a valid number of samples.
 

@@ -14,7 +14,7 @@ DIRECTIONS, SEED = 256, 0
 class SlicedWasserstein(Metric):
     """Sliced Wasserstein distance of the samples' own values, for comparisons during training.
 
-    It needs no extractor. Images are clipped to [-1, 1], as they are saved.
+    It needs no extractor. Samples are clipped to the range of their kind, as they are saved.
     """
 
     title = "Sliced Wasserstein distance"
@@ -29,8 +29,6 @@ class SlicedWasserstein(Metric):
         if inputs.values is None:
             raise UsageError("The metric needs the samples themselves. Received: values=None")
         real, generated = inputs.values
-        if generated.ndim == 4:  # generators without a final tanh exceed the range
-            generated = np.clip(generated, -1, 1)
         return sliced_wasserstein(real, generated)
 
 

@@ -34,7 +34,8 @@ def open_samples(
         source: a run folder; a bundle folder; a folder of images or a .npz or .npy file, of which
             all samples are taken; a data set's name, for its training split; a numpy array, or a
             pair of samples and labels; a `GAN`; or `Samples`.
-        like: description of the data to compare with: pictures in a folder are decoded to it.
+        like: description of the data to compare with: pictures in a folder are decoded to it, and
+            the samples of a game are of its kind.
         drawing: settings for drawing from a generator.
         checkpoint: of a run, `"last"`, `"best"` or a `.keras` file.
 
@@ -47,7 +48,7 @@ def open_samples(
     if origin == "samples":
         return source
     if origin == "game":
-        return from_gan(source, drawing, {"source": f"the game {source.name}"})
+        return from_gan(source, drawing, {"source": f"the game {source.name}"}, like)
     if origin == "arrays":
         return from_data(open_data(source), "all")
     if origin == "run":

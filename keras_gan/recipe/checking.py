@@ -17,7 +17,7 @@ from keras_gan.recipe.sections import (
     OptimizerSection,
     Recipe,
 )
-from keras_gan.recipe.signatures import check_options, unknown_key, validate
+from keras_gan.recipe.signatures import check_options, parameters_of, unknown_key, validate
 from keras_gan.registry import nearest
 
 
@@ -79,7 +79,18 @@ def _check_network(name: str, section: NetworkSection, game: Any) -> None:
             f"{path}.architecture must have a function {role!r}. "
             f"Received: {section.architecture!r}, which has none"
         )
-    check_options(function, section.options, path, skip=("spec", "conditional"))
+    check_options(function, section.options, path, skip=architectures.SUPPLIED)
+    if section.fields and "conditions" not in parameters_of(function):
+        raise UsageError(
+            f"{path}.condition: the architecture {section.architecture!r} takes labels only; mlp "
+            f"takes any field of the data. Received: condition={section.condition}"
+        )
+    repeated = [name for name in section.condition if section.condition.count(name) > 1]
+    if repeated or "samples" in section.condition:
+        raise UsageError(
+            f"{path}.condition must name fields besides the samples, each once. "
+            f"Received: condition={section.condition}"
+        )
 
 
 def _check_game(section: GameSection, game: type) -> GameSection:

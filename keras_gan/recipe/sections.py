@@ -62,7 +62,17 @@ class NetworkSection(_OpenSection):
     """
 
     architecture: str
-    condition: list[Literal["labels"]] = []
+    condition: list[str] = []
+
+    @property
+    def conditional(self) -> bool:
+        """True if the network receives labels."""
+        return "labels" in self.condition
+
+    @property
+    def fields(self) -> list[str]:
+        """Names of the fields that the network receives besides its main input and labels."""
+        return [name for name in self.condition if name != "labels"]
 
 
 class GameSection(_OpenSection):
@@ -134,10 +144,8 @@ def _chosen_from(key: str) -> pydantic.AfterValidator:
 class EvaluationSection(_Section):
     """Arguments of `metrics.Comparison`; `every_examples: 0` evaluates at the end only."""
 
-    # The default is made when this module is imported, before the metrics are.
-    metric: Annotated[str, _chosen_from("evaluation.metric"), Field(validate_default=False)] = (
-        "sliced_wasserstein"
-    )
+    # By default the metric of the samples' kind.
+    metric: Annotated[str, _chosen_from("evaluation.metric")] | None = None
     others: list[Annotated[str, _chosen_from("evaluation.others")]] = []
     features: str | None = None
     every_examples: Annotated[int, Field(ge=0)] = 0
@@ -166,7 +174,7 @@ class Recipe(_Section):
     @property
     def uses_labels(self) -> bool:
         """True if any network receives labels."""
-        return any("labels" in network.condition for network in self.networks.values())
+        return any(network.conditional for network in self.networks.values())
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)

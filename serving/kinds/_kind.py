@@ -15,6 +15,9 @@ from serving.errors import UsageError, short_repr
 
 Meta = Mapping[str, Any]
 
+FLOATS = ("float32", "float16", "bfloat16", "float64")
+INTEGERS = ("int32", "int64")
+
 
 @dataclasses.dataclass(frozen=True)
 class Format:
@@ -45,7 +48,13 @@ class Kind:
         formats: file formats, the preferred one first. npy, npz and JSON follow by themselves.
         value_range: range of the values where the data names no other; `None` for none.
         meta: names of the properties that a field of this kind may have besides `value_range`.
-        metrics: default metrics of an evaluation, the first one chooses the best checkpoint.
+        plural: noun for several samples.
+        dtypes: dtypes that a field of this kind may have in a batch, the default first.
+        stored: range of the integer dtypes that data sets store and map to `value_range`.
+        for_samples: whether a data set's samples may be of this kind. Labels only go with samples.
+        is_distribution: whether a sample has weights along its last axis that sum to 1.
+        metrics: metrics of an evaluation where none are named; empty for all that apply.
+        checkpoint_metric: metric that chooses the best checkpoint where a recipe names none.
         features: default feature extractor of the metrics; `None` leaves the choice to them.
     """
 
@@ -53,13 +62,36 @@ class Kind:
     formats: tuple[Format, ...] = ()
     value_range: tuple[float, float] | None = None
     meta: tuple[str, ...] = ()
-    metrics: tuple[str, ...] = ("sliced_wasserstein",)
+    plural: str = "samples"
+    dtypes: tuple[str, ...] = FLOATS
+    stored: Mapping[str, tuple[float, float]] = {}
+    for_samples: bool = True
+    is_distribution: bool = False
+    metrics: tuple[str, ...] = ()
+    checkpoint_metric: str = "sliced_wasserstein"
     features: str | None = None
 
     @property
     def name(self) -> str:
         """Name of the kind: that of its module."""
         return type(self).__module__.rsplit(".", 1)[-1]
+
+    @property
+    def has_pixels(self) -> bool:
+        """True if a sample is one picture: height, width and channels."""
+        return self.axes == ("height", "width", "channels")
+
+    def is_ids(self, shape: Sequence[int | None]) -> bool:
+        """Returns whether values of a shape are ids along the kind's last axis, which they lack."""
+        return len(shape) < len(self.axes)
+
+    def dtypes_of(self, shape: Sequence[int | None]) -> tuple[str, ...]:
+        """Returns the dtypes that values of a shape may have in a batch, the default first."""
+        return INTEGERS if self.is_ids(shape) else self.dtypes
+
+    def range_for(self, shape: Sequence[int | None]) -> tuple[float, float] | None:
+        """Returns the range of values of a shape; `None` for ids and where there is none."""
+        return None if self.is_ids(shape) else self.value_range
 
     def all_formats(self) -> dict[str, Format]:
         """Returns every format by its name, the preferred one first."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from serving import pictures
-from serving.kinds._kind import Kind, Meta
+from serving.kinds._kind import FLOATS, INTEGERS, Kind, Meta
 
 
 class Array(Kind):
     """Arrays of any shape."""
+
+    plural = "arrays"
+    dtypes = (*FLOATS, *INTEGERS, "uint8", "bool")
 
     def sheet(
         self, samples: np.ndarray, meta: Meta | None = None, columns: int | None = None

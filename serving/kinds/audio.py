@@ -113,6 +113,9 @@ class Audio(Kind):
     axes = ("time", "channels")
     value_range = (-1.0, 1.0)
     meta = ("sample_rate",)
+    plural = "audio clips"
+    stored = {"int16": (-32768.0, 32768.0)}
+    features = "spectrum"
     formats = (
         Format("wav", "audio/wav", _to_wav, _from_wav),
         Format("wave", "audio/x-wav", None, _from_wav),

@@ -81,7 +81,8 @@ class Image(Kind):
 
     axes = ("height", "width", "channels")
     value_range = (-1.0, 1.0)
-    metrics = ("frechet_distance", "kernel_distance", "precision", "recall")
+    plural = "images"
+    stored = {"uint8": (0.0, 255.0)}
     formats = (
         Format("png", "image/png", _to_png, _reader("PNG")),
         Format("webp", "image/webp", _to_webp, _reader("WEBP")),

@@ -8,7 +8,7 @@ import numpy as np
 
 from serving.errors import UsageError
 from serving.kinds import _plots
-from serving.kinds._kind import Format, Kind, Meta
+from serving.kinds._kind import INTEGERS, Format, Kind, Meta
 
 
 def name_of(sample: np.ndarray, meta: Meta) -> str:
@@ -26,7 +26,9 @@ class Label(Kind):
     """Class ids or probabilities of classes."""
 
     meta = ("num_classes", "class_names", "frequencies")
-    metrics = ()
+    plural = "labels"
+    dtypes = INTEGERS
+    for_samples = False
     formats = (Format("txt", "text/plain", _to_text),)
 
     def check(self, shape: Sequence[int | None], meta: Meta | None = None) -> None:

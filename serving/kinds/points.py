@@ -12,6 +12,7 @@ class Points(Kind):
     """Points in a space of a few dimensions."""
 
     axes = ("features",)
+    plural = "points"
 
     def sheet(
         self, samples: np.ndarray, meta: Meta | None = None, columns: int | None = None

@@ -13,6 +13,7 @@ class Series(Kind):
 
     axes = ("time", "features")
     meta = ("columns",)
+    plural = "series"
     formats = (_tables.CSV,)
 
     def sheet(

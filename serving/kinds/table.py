@@ -13,6 +13,7 @@ class Table(Kind):
 
     axes = ("columns",)
     meta = ("columns",)
+    plural = "rows"
     formats = (_tables.CSV,)
 
     def sheet(

@@ -1,4 +1,4 @@
-"""Text: token ids `(time,)`, or weights of the tokens `(time, vocabulary)`."""
+"""Text: token ids `(time,)`, or weights of the tokens `(time, vocabulary)` in [0, 1]."""
 
 from __future__ import annotations
 
@@ -82,6 +82,9 @@ class Text(Kind):
 
     axes = ("time", "vocabulary")
     meta = ("vocabulary",)
+    value_range = (0.0, 1.0)
+    plural = "texts"
+    is_distribution = True
     formats = (
         Format("txt", "text/plain", _to_text, _from_text),
         Format("jsonl", "application/jsonl", _to_jsonl, _from_jsonl),
@@ -96,6 +99,17 @@ class Text(Kind):
             raise UsageError(
                 f"`vocabulary` must have one token for each of the {shape[-1]} weights. "
                 f"Received: {len(tokens)} tokens"
+            )
+
+    def check_values(self, samples: np.ndarray, meta: Meta | None = None) -> None:
+        if not self.is_ids(samples.shape[1:]):
+            super().check_values(samples, meta)
+            return
+        count = len((meta or {}).get("vocabulary") or ()) or np.iinfo(np.int32).max
+        if samples.size and not (samples.min() >= 0 and samples.max() < count):
+            raise UsageError(
+                f"Token ids must be from 0 to {count - 1}. "
+                f"Received: ids from {samples.min()} to {samples.max()}"
             )
 
     def sheet(

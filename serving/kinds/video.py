@@ -75,6 +75,8 @@ class Video(Kind):
     axes = ("frames", "height", "width", "channels")
     value_range = (-1.0, 1.0)
     meta = ("frame_rate",)
+    plural = "videos"
+    stored = {"uint8": (0.0, 255.0)}
     formats = (
         Format("webp", "image/webp", _writer("WEBP", lossless=True), _reader("WEBP")),
         Format("gif", "image/gif", _writer("GIF"), _reader("GIF")),
