@@ -797,3 +797,79 @@ def test_each_variant_is_trained_for_two_steps(family, generator, discriminator)
     # The loss depends on differences of logits, in which this bias cancels; R3GAN has no bias.
     expected = {"dcgan": {"logits/bias"}, "resnet": {"logits/logits/bias"}, "r3gan": set()}
     assert unchanged == expected[family]
+
+
+# ------------------------------------------------------------------------ named outputs, lists
+
+
+@pytest.mark.parametrize("family", ["dcgan", "mlp"])
+@pytest.mark.parametrize("conditional", [False, True])
+def test_auxiliary_classes_are_an_output_of_the_last_features(family, conditional):
+    spec = Spec("image", (8, 12, 3), (-1.0, 1.0), num_classes=CLASSES)
+    options = {"auxiliary_classes": True}
+    d = architectures.build_network("discriminator", family, spec, conditional, **options)
+    outputs = d(inputs_of(d, conditional))
+    assert {name: tuple(value.shape) for name, value in outputs.items()} == {
+        "logits": (6, 1),
+        "classes": (6, CLASSES),
+    }
+    plain = architectures.build_network("discriminator", family, spec, conditional)
+    features = d.get_layer("classes").kernel.shape[0]
+    assert params(d) - params(plain) == (features + 1) * CLASSES
+    unlabeled = Spec("image", (8, 12, 3), (-1.0, 1.0))
+    with pytest.raises(UsageError, match=r"`auxiliary_classes` needs data with labels"):
+        architectures.build_network("discriminator", family, unlabeled, **options)
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_multi_scale_has_a_discriminator_for_each_scale(conditional, tmp_path):
+    spec = Spec("image", (8, 12, 1), (-1.0, 1.0), num_classes=CLASSES)
+    d = architectures.build_network(
+        "discriminator", "multi_scale", spec, conditional, scales=3, widths=[4, 8], norm="layer"
+    )
+    disturb(d)
+    given = inputs_of(d, conditional)
+    logits = d(given)
+    assert [tuple(each.shape) for each in logits] == [(6, 1)] * 3
+    # The second discriminator sees the means of 2 x 2 pixels, the third those of 4 x 4.
+    samples = given[0] if conditional else given
+    for scale in range(3):
+        size = 2**scale
+        image = samples.reshape(6, 8 // size, size, 12 // size, size, 1).mean(axis=(2, 4))
+        network = d.get_layer(f"scale_{scale}")
+        alone = network([image, given[1]] if conditional else image)
+        np.testing.assert_allclose(logits[scale], alone, rtol=1e-4, atol=1e-5)
+    d.save(tmp_path / "network.keras")
+    again = keras.saving.load_model(tmp_path / "network.keras")
+    for a, b in zip(again(given), logits, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scales": 0}, r"`scales` must be an integer"),
+        ({"scales": 5}, r"divisible by 16 at scales - 1=4. Received: 28 x 28"),
+        ({"widths": []}, r"`widths` must be a list of integers"),
+        ({"norm": "instance"}, r"`norm` must be one of"),
+    ],
+)
+def test_multi_scale_rejects_invalid_options(options, message):
+    spec = Spec("image", (28, 28, 1), (-1.0, 1.0))
+    with pytest.raises(UsageError, match=message):
+        architectures.build_network("discriminator", "multi_scale", spec, **options)
+
+
+def test_two_scales_are_trained_for_two_steps_with_r1_and_the_relativistic_loss():
+    spec = Spec("image", (12, 12, 1), (-1.0, 1.0))
+    g, d = architectures.build(
+        "multi_scale", spec, generator={"widths": [8, 4, 4]}, discriminator={"widths": [4, 8]}
+    )
+    gan = keras_gan.GAN(g, d, loss="relativistic", terms=["r1", "r2"])
+    gan.compile(keras.optimizers.Adam(1e-3), keras.optimizers.Adam(1e-3))
+    before = [weight.numpy() for weight in d.trainable_variables]
+    x = np.tanh(np.random.default_rng(0).normal(size=(8, 12, 12, 1))).astype("float32")
+    logs = gan.fit(x, batch_size=4, verbose=0).history
+    assert np.isfinite([values[0] for values in logs.values()]).all()
+    changed = [np.any(a != b.numpy()) for a, b in zip(before, d.trainable_variables, strict=True)]
+    assert all(c for c, w in zip(changed, d.trainable_variables, strict=True) if "kernel" in w.path)

@@ -69,7 +69,7 @@ def test_diff_names_the_paths():
         ("game.loss=hing", "game.loss must name a loss. Received: 'hing'. Did you mean 'hinge'"),
         ("game.augment=diff", "game.augment must name an augmentation. Rec.* 'diff'. Did you mean"),
         ("game.augment={name: diff_augment, plicy: x}", "augment.plicy .* Did you mean 'policy'"),
-        ("game.augment={name: diff_augment, policy: colr}", "game.augment: .policy. .* 'color'"),
+        ("game.augment={name: diff_augment, policy: colr}", "game.augment: `policy` .* 'color'"),
         ("optimizers.generator.beta1=0", "optimizers.generator.beta1 .* Did you mean 'beta_1'"),
         ("optimizers.generator.name=adm", "optimizers.generator.name must be .* 'adm'. Did you"),
         ("optimizers.generator.learning_rate={name: cosin}", "generator.learning_rate must name a"),
@@ -79,7 +79,7 @@ def test_diff_names_the_paths():
         ("optimizers.generator.beta_2={name: linear}", "beta_2.start is missing from the recipe"),
         (
             "optimizers.generator.learning_rate={name: cosine, start: 1, examples: -5}",
-            "generator.learning_rate: .examples. must be above 0. Received: examples=-5",
+            "generator.learning_rate: `examples` must be above 0. Received: examples=-5",
         ),
         (
             "optimizers.generator.learning_rate={name: cosine, start: -1}",

@@ -11,6 +11,7 @@ Reference:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import layers
@@ -52,7 +53,8 @@ def discriminator(
     widths = _parts.check_widths(widths)
     samples = keras.Input(spec.shape, name="samples")
     inputs = [samples, _parts.labels_input()] if conditional else [samples]
-    logits, image = [], samples
+    logits: list[Any] = []
+    image: Any = samples
     for scale in range(scales):
         if scale:
             image = layers.AveragePooling2D(2, name=f"half_{scale}")(image)
@@ -66,7 +68,7 @@ def _one_scale(
 ) -> keras.Model:
     """Returns the discriminator of images of one size."""
     image = keras.Input(shape, name="image")
-    x = image
+    x: Any = image
     for i, channels in enumerate(widths, start=1):
         # An odd length has a middle pixel, around which a kernel of 3 is symmetric.
         size = 3 if x.shape[1] % 2 or x.shape[2] % 2 else 4
