@@ -39,9 +39,12 @@ class PlainFeeds:
         self._names = (latents, labels)
         self._latent_dim = latent_dim
         self._num_classes = num_classes
+        self._step = max(1, _MAX_PAIRS // max(1, (latent_dim + 1) // 2))  # seeds per call
 
     def __call__(self, pieces: list[Piece], count: int) -> dict[str, np.ndarray]:
         """Returns the arrays of all inputs for a batch of `count` samples."""
+        if len(pieces) == 1 and not pieces[0][0].given and count <= self._step:
+            return self._feeds_of_one(*pieces[0])
         name, label_name = self._names
         latents = np.empty((count, self._latent_dim), np.float32)
         labels = np.empty(count, np.int64) if self._num_classes else None
@@ -61,10 +64,21 @@ class PlainFeeds:
             self._draw(pieces, seeded, latents)
         return {name: latents} if labels is None else {name: latents, label_name: labels}
 
+    def _feeds_of_one(self, job: SampleJob, first: int, last: int) -> dict[str, np.ndarray]:
+        """Returns the feeds of a batch of one job, without copying its latents."""
+        seeds: np.ndarray = job.seeds[first:last]  # type: ignore[index]
+        latents = draw(seeds, self._latent_dim)
+        if job.truncation != 1:
+            latents = latents * np.float32(job.truncation)
+        if not self._num_classes:
+            return {self._names[0]: latents}
+        labels = seeds % self._num_classes if job.labels is None else job.labels[first:last]
+        return {self._names[0]: latents, self._names[1]: np.ascontiguousarray(labels)}
+
     def _draw(self, pieces: list[Piece], seeded: list[np.ndarray], latents: np.ndarray) -> None:
         """Draws the latents of all seeds of a batch: many take about as long as one."""
         seeds = seeded[0] if len(seeded) == 1 else np.concatenate(seeded)
-        step = max(1, _MAX_PAIRS // ((self._latent_dim + 1) // 2))
+        step = self._step
         drawn = draw(seeds[:step], self._latent_dim)
         if len(seeds) > step:
             more = range(step, len(seeds), step)

@@ -364,12 +364,12 @@ def read_samples(
     Raises:
         UsageError: a value that is not allowed, or fields that exclude each other.
     """
-    for name in ("interpolate", "around"):
-        if name in given and not bundle.inputs.normal:
-            raise UsageError(
-                f"`{name}` needs a model with normal inputs. "
-                f"Received: {name}={short_repr(given[name])} for {bundle.name!r}"
-            )
+    if not bundle.inputs.normal and (paths := given.keys() & {"interpolate", "around"}):
+        name = min(paths)
+        raise UsageError(
+            f"`{name}` needs a model with normal inputs. "
+            f"Received: {name}={short_repr(given[name])} for {bundle.name!r}"
+        )
     if "interpolate" in given:
         return _read_walk(bundle, given, truncation, most)
     center = check_integer("around", given["around"], 0, MAX_SEED) if "around" in given else None
