@@ -194,7 +194,7 @@ class DataSpec:
 
     @property
     def image(self) -> bool:
-        """Whether samples are taken for images: of rank 3, with 1, 3 or 4 channels."""
+        """True for samples of rank 3 with 1, 3 or 4 channels, which are checked as images."""
         return len(self.sample_shape) == 3 and self.sample_shape[-1] in MODES
 
     def dividing(self, multiple: int, multiple_of: str) -> DataSpec:

@@ -1,4 +1,12 @@
-"""Arrays in a .npz or .npy file: samples of any kind, with labels and other fields."""
+"""Arrays in a .npz or .npy file: samples of any kind, with labels and other fields.
+
+The arrays of a .npz file are named by fields: `samples`, `labels`, and any further ones, such
+as `condition`; arrays of test examples have the same names with `_test` appended. Also read
+are files whose samples are called `x`, `images` or `data` and whose labels are called `y`,
+where any other array is ignored; Keras's own files, with `x_train`, `y_train`, `x_test` and
+`y_test`; and a single array of any name. Pickled objects are never loaded. A .csv file holds
+the rows of a table, under a line with the names of its columns or none.
+"""
 
 from __future__ import annotations
 
@@ -41,12 +49,7 @@ def open(
 ) -> Source:
     """Opens a .npy or .csv file with samples, or a .npz file with samples and other fields.
 
-    The arrays of a .npz file are named by fields: `samples`, `labels`, and any further ones, such
-    as `condition`; arrays of test examples have the same names with `_test` appended. Also read
-    are files whose samples are called `x`, `images` or `data` and whose labels are called `y`,
-    where any other array is ignored; Keras's own files, with `x_train`, `y_train`, `x_test` and
-    `y_test`; and a single array of any name. Pickled objects are never loaded. A .csv file holds
-    the rows of a table, under a line with the names of its columns or none.
+    The description of the module says which arrays are read, and by which names.
 
     Options that a field may have are for the samples, or a mapping from names of fields to
     values, such as `kind: {samples: audio, condition: series}`.

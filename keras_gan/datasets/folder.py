@@ -1,4 +1,10 @@
-"""Images in a folder (PNG, JPEG, WebP, GIF), with a class for each subfolder."""
+"""Images in a folder (PNG, JPEG, WebP, GIF), with a class for each subfolder.
+
+All subfolders are searched; hidden files and files with other extensions are ignored. If two
+or more subfolders of the folder hold images, they are the classes, in the order of their names. If
+the folder has a subfolder `train` and one of `held_out`, `test`, `validation`, `valid` or `val`
+(the first of these that exists), they are the splits.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +39,6 @@ def open(
     cache: str | os.PathLike[str] | None = None,
 ) -> Source:
     """Opens a folder of images and decodes all of them.
-
-    All subfolders are searched; hidden files and files with other extensions are ignored. If two
-    or more subfolders of `path` hold images, they are the classes, in the order of their names. If
-    `path` has a subfolder `train` and one of `held_out`, `test`, `validation`, `valid` or `val`
-    (the first of these that exists), they are the splits.
 
     Args:
         path: the folder.

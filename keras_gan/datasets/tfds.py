@@ -1,4 +1,7 @@
-"""Images of a TensorFlow Datasets data set: `tfds:NAME[/config][:version]`."""
+"""Images of a TensorFlow Datasets data set: `tfds:NAME[/config][:version]`.
+
+A data set that `keras_gan.datasets.prepare` wrote keeps all its fields, of any kind.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +49,6 @@ def open(
 ) -> Source:
     """Opens a data set that TensorFlow Datasets prepared, and decodes all of its images.
 
-    A data set that `keras_gan.datasets.prepare` wrote keeps all its fields, of any kind.
-
     Args:
         name: `NAME[/config][:version]`; the newest version by default.
         data_dir: folder of prepared data sets; `TFDS_DATA_DIR` from the environment or
@@ -62,8 +63,7 @@ def open(
         held_out: share of the samples to hold out, 0.1 by default; not allowed for a data set
             with a test or validation split.
         skip_corrupt: whether damaged images are skipped instead of refused.
-        memory_limit: see the folder data set.
-        cache: see the folder data set.
+        memory_limit, cache: see the folder data set.
 
     Raises:
         UsageError: a data set that is missing, has no images, or lacks the named feature.
@@ -82,14 +82,9 @@ def open(
         splits = _read_points(builder, keys)
     else:
         shape = _shape(features[image_key], size, channels)
+        key = _key(folder, [_split_names(builder), *keys, shape, skip_corrupt])
         options = decoding.DecodeOptions(
-            size=shape[:2],
-            channels=shape[2],
-            frames=False,
-            skip_corrupt=skip_corrupt,
-            memory_limit=memory_limit,
-            cache=cache,
-            key=_key(folder, [_split_names(builder), *keys, shape, skip_corrupt]),
+            shape[:2], shape[2], False, skip_corrupt, memory_limit, cache, key
         )
         splits, skipped = _read_images(builder, keys, options)
     return _to_source(
