@@ -78,8 +78,7 @@ def open(
     options = dataclasses.replace(options, key=_key(root, listing, options))
     decoded = decoding.decode_all(listing.items, sum(h.frames for h in headers), options)
     splits = _split(decoded, listing, held_out)
-    classes = listing.classes
-    spec = Spec("image", options.shape, (-1.0, 1.0), len(classes), classes)
+    spec = Spec("image", options.shape, (-1.0, 1.0), len(listing.classes), listing.classes)
     changed = any((header.height, header.width) != options.size for header in headers)
     return Source(
         spec,

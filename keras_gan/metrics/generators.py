@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from keras_gan.metrics.onnx_extractor import open_session, runtime_of
 from keras_gan.metrics.samples import BATCH, Batch, Conditions, Samples
 from keras_gan.spec import Field, Spec, infer_spec, label_field
 from serving import kinds
+from serving import manifest as manifests
 from serving.inputs import Input, Inputs, Port
 from serving.seeds import check_seeds
 
@@ -181,45 +181,21 @@ def _check_files(path: pathlib.Path, manifest: dict[str, Any]) -> None:
 
 
 def read_manifest(path: pathlib.Path) -> dict[str, Any]:
-    """Returns the manifest of a bundle.
+    """Returns the checked manifest of a bundle.
 
     Raises:
-        UsageError: no model, or no manifest of the schema that describes it.
+        UsageError: no model, or no valid manifest.
     """
-    try:
-        manifest = json.loads((path / "manifest.json").read_text("utf-8"))
-        fits = manifest["schema_version"] in (1, 2) and manifest["seeds"] == latents.ALGORITHM
-        ports_of(manifest)
-        for name in ("model.onnx", "model.onnx.data"):
-            manifest["files"].get(name, {}).get("sha256")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
-        fits = False
-    if not fits or not (path / "model.onnx").is_file():
-        raise UsageError(
-            "A bundle holds a model.onnx, and a manifest.json of schema_version 2 that describes "
-            f"it. Received: {str(path)!r}"
-        )
+    manifest = manifests.read_manifest(path)
+    if not (path / manifests.MODEL).is_file():
+        raise UsageError(f"A bundle must hold {manifests.MODEL}. Received: {str(path)!r}")
     return manifest
 
 
 def ports_of(manifest: dict[str, Any]) -> tuple[Inputs, Port]:
     """Returns the inputs and the first output that a manifest describes."""
-    if manifest["schema_version"] == 1:
-        return _ports_of_schema_1(manifest)
     inputs = Inputs([Input.from_json(port) for port in manifest["inputs"]])
     return inputs, Port.from_json(manifest["outputs"][0])
-
-
-def _ports_of_schema_1(manifest: dict[str, Any]) -> tuple[Inputs, Port]:
-    classes, size = manifest["classes"], manifest["latent_dim"]
-    names = {port["name"] for port in manifest["inputs"]}
-    ports = [Input("latents", "float32", (size,), fill="normal")]
-    if classes["count"]:
-        meta = {"num_classes": classes["count"], "class_names": classes.get("names") or []}
-        ports.append(Input("labels", "int64", (), "label", meta, "class", 1))
-    ports += [Input(name, "float32", ()) for name in sorted(names - {"latents", "labels"})]
-    meta = {key: manifest[key] for key in ("value_range",) if manifest.get(key)}
-    return Inputs(ports), Port("samples", "float32", (*manifest["shape"],), manifest["kind"], meta)
 
 
 def _generated(
