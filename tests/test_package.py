@@ -48,6 +48,10 @@ def runtime_nodes(tree):
         yield from runtime_nodes(node)
 
 
+def first_two(name):
+    return ".".join(name.split(".")[:2])
+
+
 def imports(path):
     """Returns the modules of the project that a file imports, at its top or inside functions."""
     found = set()
