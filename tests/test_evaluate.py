@@ -881,7 +881,7 @@ def test_settings_that_a_source_does_not_have_are_refused(places, data_file):
     for name in ("file", "arrays", "pictures"):
         with pytest.raises(UsageError, match=r"other than 1 is available only for a run.*=0.5"):
             evaluate(places[name], data_file, truncation=0.5)
-    with pytest.raises(UsageError, match=r"truncation must be a number from 0 up. .*=-1"):
+    with pytest.raises(UsageError, match=r"`truncation` must be a number from 0 up. .*=-1"):
         evaluate(places["game"], data_file, truncation=-1)
 
 
