@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import keras_gan
-from keras_gan import UsageError, augment, recipe, train
+from keras_gan import UsageError, augment, recipe, terms, train
 from keras_gan.augment import pipeline
 from keras_gan.augment.random import RandomNumbers, fold_in
 from keras_gan.games import _step
@@ -207,9 +207,11 @@ def test_a_penalty_through_it_has_the_second_derivative_of_finite_differences(na
 
     def value(w):
         def discriminate(x):
-            return tf.reduce_sum(w * applied(ALL[name], x), axis=(1, 2, 3)) ** 2 / 100
+            return {"logits": tf.reduce_sum(w * applied(ALL[name], x), axis=(1, 2, 3)) ** 2 / 100}
 
-        return tf.reduce_mean(keras_gan.terms.R1()(discriminate, images, images))
+        forward = terms.SharedForward(discriminate)
+        context = terms.StepContext("discriminator", {}, forward, None, None, images, images, None)
+        return tf.reduce_mean(terms.R1().values(context))
 
     @tf.function
     def slope():
@@ -349,7 +351,7 @@ def test_a_recipe_names_it():
         ).augment.augment.target
         == 0.5
     )
-    with pytest.raises(UsageError, match=r"game.augment: .* Received: 'tarjet'"):
+    with pytest.raises(UsageError, match=r"game.augment.augment.tarjet is not a key .*'target'"):
         recipe.load(
             "quickstart", ["game.augment={name: apa, augment: {name: adaptive, tarjet: 1}}"]
         )

@@ -114,6 +114,7 @@ FAMILIES: list[tuple[str, str, dict, bool]] = [
     ),
     ("r3gan", "r3gan", {"widths": [16, 8, 8]}, False),
     ("r3gan, classes", "r3gan", {"widths": [16, 8, 8]}, True),
+    ("multi_scale", "multi_scale", {"widths": [8, 4, 4]}, False),
     ("mlp", "mlp", {"widths": [16]}, False),
     ("mlp, classes", "mlp", {"widths": [16]}, True),
 ]

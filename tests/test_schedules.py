@@ -89,9 +89,9 @@ def test_invalid_arguments_are_rejected():
 
 
 def test_the_game_rejects_schedules_out_of_range(make_gan):
-    with pytest.raises(UsageError, match=r"ema_half_life must be .* ema_half_life=Linear"):
+    with pytest.raises(UsageError, match=r"`ema_half_life` must be .* ema_half_life=Linear"):
         make_gan(ema_half_life=Linear(-1, 5, 10))
-    with pytest.raises(UsageError, match=r"top_k must be .* top_k=Linear"):
+    with pytest.raises(UsageError, match=r"`top_k` must be .* top_k=Linear"):
         make_gan(top_k=Linear(1, 0, 10))
 
 

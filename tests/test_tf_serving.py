@@ -164,9 +164,9 @@ def test_the_client_works_as_with_any_server(server, bundle):
     assert (model["name"], model["versions"], model["kind"]) == ("clothes", [1], "image")
     assert (model["shape"], model["latent_dim"]) == ([8, 8, 3], 6)
     bare = serving.Client(server[1].replace("/v1/models/clothes", ""))
-    with pytest.raises(serving.UsageError, match="TensorFlow Serving is found by a model's name"):
+    with pytest.raises(serving.UsageError, match="TensorFlow Serving needs the name of a model"):
         bare.generate([7])
-    with pytest.raises(serving.UsageError, match="does not tell the number of classes"):
+    with pytest.raises(serving.UsageError, match="does not report the number of classes"):
         bare.generate([7], model="clothes")
     np.testing.assert_allclose(
         bare.generate([7], labels=1, model="clothes"), local.generate([7], 1), atol=1e-4

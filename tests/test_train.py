@@ -319,7 +319,7 @@ TRAIN = ["train", "quickstart", *SETS]
 MISTAKES = {
     "no latents": (
         [*TRAIN, "--set", "networks.generator.latent_dim=0"],
-        "latent_dim must be a whole",
+        "`latent_dim` must be an integer of at least 1",
     ),
     "optimizer's text": ([*TRAIN, "--set", "optimizers.generator.beta_1=abc"], "beta_1 must be a"),
     "list for a name": ([*TRAIN, "--set", "game.loss={name: [hinge]}"], "must name a loss"),
@@ -339,7 +339,7 @@ MISTAKES = {
     "range": ([*TRAIN, "--data", "{bad}/range.npz"], "value_range"),
     "pickled": ([*TRAIN, "--data", "{bad}/pickled.npz"], "pickle|object"),
     "too few": ([*TRAIN, "--data", "{bad}/few.npz"], "batch_size.*32"),
-    "odd size": ([*TRAIN, "--data", "{bad}/odd.npz"], "divide by 4 .*9 x 9"),
+    "odd size": ([*TRAIN, "--data", "{bad}/odd.npz"], "divisible by 4 .*9 x 9"),
     "unknown key": ([*TRAIN, "--set", "training.sed=1"], "Did you mean 'seed'"),
     "indivisible": ([*TRAIN, "--set", "game.discriminator_steps=5"], "discriminator_steps=5"),
     "conditional": ([*TRAIN, "--data", "gaussians", *LABELS], "labels"),
