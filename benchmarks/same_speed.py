@@ -5,7 +5,7 @@
 OLD_PYTHON is the Python of a virtual environment in which the other version is installed. Each
 version trains the quickstart's game for a few steps and exports it. Then both are measured in
 turns: a training step, onnxruntime at batches of 1 and 64, `keras-gan serve` at 1 and 64 clients,
-`--help`, and `sample`. Prints the median of each version and the ratio new / old: below 1 is faster.
+`--help`, and `sample`. Prints the median of each version and the ratio: below 1 is faster.
 """
 
 from __future__ import annotations
