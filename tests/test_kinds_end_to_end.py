@@ -11,7 +11,7 @@ from servers import Serving
 from keras_gan import UsageError
 from keras_gan import run as runs
 from keras_gan.__main__ import main
-from serving import cli, kinds, manifest
+from serving import cli, kinds
 
 RECIPE = """
 data: {source: fashion-mnist-10k}
@@ -110,10 +110,6 @@ def test_the_run_is_evaluated(trained, tmp_path):
 
 # Bundles of every kind --------------------------------------------------------------------------
 
-needs_ports = pytest.mark.skipif(
-    manifest.SCHEMA_VERSION < 2, reason="bundles of schema 1 describe images and points only"
-)
-
 
 @pytest.fixture(scope="module")
 def exported(trained):
@@ -122,7 +118,6 @@ def exported(trained):
     return path / "bundle"
 
 
-@needs_ports
 def test_a_bundle_describes_its_samples_by_kind(trained, exported):
     path, kind, shape = trained
     field = runs.Run.open(path).spec.samples
@@ -132,7 +127,6 @@ def test_a_bundle_describes_its_samples_by_kind(trained, exported):
     assert output["meta"] == field.to_json()["meta"]
 
 
-@needs_ports
 def test_a_sample_is_written_in_the_formats_of_its_kind(trained, exported, tmp_path, capfd):
     path, kind, shape = trained
     meta = runs.Run.open(path).spec.samples.meta
@@ -152,7 +146,6 @@ def test_a_sample_is_written_in_the_formats_of_its_kind(trained, exported, tmp_p
     capfd.readouterr()
 
 
-@needs_ports
 def test_the_server_sends_a_sample_in_the_formats_of_its_kind(trained, exported):
     path, kind, shape = trained
     meta = runs.Run.open(path).spec.samples.meta
@@ -170,7 +163,6 @@ def test_the_server_sends_a_sample_in_the_formats_of_its_kind(trained, exported)
             _check_file(answer.body, kind, form, shape, meta, expected)
 
 
-@needs_ports
 def test_a_bundle_is_evaluated_like_its_run(trained, exported, tmp_path):
     path, _, _ = trained
     values = []
@@ -314,7 +306,6 @@ def test_conditions_that_do_not_fit_are_refused(
     assert re.search(message, line), line
 
 
-@needs_ports
 def test_a_bundle_with_given_inputs_is_evaluated(conditioned, tmp_path):
     main(["export", str(conditioned), "--to", str(tmp_path / "bundle")])
     inputs = json.loads((tmp_path / "bundle" / "manifest.json").read_text())["inputs"]
