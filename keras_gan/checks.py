@@ -15,7 +15,7 @@ from keras_gan import latents
 from keras_gan.errors import UsageError
 from keras_gan.networks import Network, fields_of
 from keras_gan.schedules import bounds
-from serving.kinds.image import MODES
+from serving import kinds
 
 _WRONG_SECOND_DERIVATIVE = (
     keras.layers.BatchNormalization,
@@ -184,6 +184,7 @@ class DataSpec:
         asked: other fields that the data must have, each with who asks for it.
         multiple: a batch must divide by this number.
         multiple_of: what that number is, for errors.
+        kind: kind of the samples, where it is known; otherwise their shape decides.
     """
 
     sample_shape: tuple
@@ -191,11 +192,13 @@ class DataSpec:
     asked: Mapping[str, str] = dataclasses.field(default_factory=dict)
     multiple: int = 1
     multiple_of: str = ""
+    kind: str | None = None
 
     @property
     def image(self) -> bool:
-        """True for samples of rank 3 with 1, 3 or 4 channels, which are checked as images."""
-        return len(self.sample_shape) == 3 and self.sample_shape[-1] in MODES
+        """True for samples that are checked as images: pixels in [-1, 1]."""
+        kind = self.kind or kinds.of_shape(self.sample_shape)
+        return len(self.sample_shape) == 3 and kinds.get(kind).has_pixels
 
     def dividing(self, multiple: int, multiple_of: str) -> DataSpec:
         """Returns the same for batches that must divide by a number."""

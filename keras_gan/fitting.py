@@ -107,6 +107,7 @@ class Fitting:
     ) -> None:
         """Calls `fit` with epochs of a number of steps."""
         done = self.gan.count("iteration")
+        self.gan.sample_kind = self.source.spec.kind
         with precisions.graphs(self.recipe.training.precision):
             self.gan.fit(
                 building.batches(self.recipe, self.source, done, self.team),

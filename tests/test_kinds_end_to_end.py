@@ -47,6 +47,12 @@ CASES = {
     "table": ("table", ROWS, {"columns": "[age, height, weight]"}, (3,)),
     "table in a file": ("table", ROWS, {}, (3,)),
     "array": ("array", RANDOM.normal(size=(COUNT, 2, 3, 2, 2)).astype("float32"), {}, (2, 3, 2, 2)),
+    "array of the shape of an image": (
+        "array",
+        RANDOM.normal(0.0, 10.0, (COUNT, 8, 8, 3)).astype("float32"),
+        {},
+        (8, 8, 3),
+    ),
 }
 
 

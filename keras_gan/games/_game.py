@@ -68,6 +68,7 @@ class Game(_construction.Construction, keras.Model):
     metric_names: tuple[str, ...] = ()
     sampled = "generator"
     averaged: tuple[str, ...] = ("generator",)
+    sample_kind: str | None = None  # kind of the data; `fit` guesses it from the shape if unknown
 
     def __init__(
         self,
@@ -333,7 +334,7 @@ class Game(_construction.Construction, keras.Model):
             asked |= dict.fromkeys(network.fields, role)
         for name in ("latents", "samples", *(["labels"] if self.num_classes else [])):
             asked.pop(name, None)
-        return checks.DataSpec(self.sample_shape, self.num_classes, asked)
+        return checks.DataSpec(self.sample_shape, self.num_classes, asked, kind=self.sample_kind)
 
     def batch_of(self, data: Any) -> dict[str, Any]:
         """Returns the fields of a batch that the game uses, by name."""
