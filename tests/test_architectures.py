@@ -124,7 +124,8 @@ def test_mlp_respects_the_value_range(value_range, low, high):
     ("network", "field"), [("generator", "latents"), ("discriminator", "logits")]
 )
 def test_a_condition_of_the_name_of_a_layer_is_refused(network, field):
-    spec = Spec({"samples": keras_gan.Field("points", (2,)), field: keras_gan.Field("array", (3,))})
+    fields = {"samples": keras_gan.Field("points", (2,)), field: keras_gan.Field("array", (3,))}
+    spec = Spec(fields=fields)
     with pytest.raises(UsageError, match=f"must not have the name .* Received: '{field}' in the"):
         architectures.build_network(network, "mlp", spec, conditions=[field])
 
