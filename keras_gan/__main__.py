@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sys
 import traceback
@@ -66,7 +67,11 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(f"The system reported an error: {error}")
     except KeyboardInterrupt:
         _exit(130)
-    except Exception:
+    except Exception as error:
+        if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+            shape = re.search(r"shape ?\(?(\[[^]]*\])", str(error))
+            received = f"an array of shape {shape[1]}" if shape else str(error) or "more"
+            _fail(f"The networks and the data must fit into memory. Received: {received}")
         if not workers.is_joined():
             raise
         traceback.print_exc()

@@ -127,7 +127,7 @@ def _import_file(name: str, path: str) -> ModuleType:
 
 def _import_name(name: str) -> ModuleType:
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name not in (name, name.partition(".")[0]):
             raise _failed(name, error) from error
@@ -137,6 +137,12 @@ def _import_name(name: str) -> ModuleType:
         ) from None
     except Exception as error:  # the user's code may raise anything
         raise _failed(name, error) from error
+    if hasattr(module, "__path__") and module.__file__ is None:  # any folder can be imported
+        raise UsageError(
+            "--import must name a .py file or an installed module. "
+            f"Received: {name!r}, a folder without __init__.py"
+        )
+    return module
 
 
 def _failed(place: str, error: Exception) -> UsageError:

@@ -312,6 +312,10 @@ def _are_names(value: Any) -> bool:
     return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
 
 
+def _is_vocabulary(value: Any) -> bool:
+    return _are_names(value) and 0 < len(value) == len(set(value))
+
+
 # Rule and check of each metadata entry.
 _META = {
     "value_range": ("two numbers in ascending order", _is_range),
@@ -320,7 +324,7 @@ _META = {
     "sample_rate": ("a positive number, in Hz", _is_positive),
     "frame_rate": ("a positive number, in Hz", _is_positive),
     "columns": ("a list of strings", _are_names),
-    "vocabulary": ("a list of strings", _are_names),
+    "vocabulary": ("a list of different strings, at least one", _is_vocabulary),
 }
 
 

@@ -120,6 +120,16 @@ def test_mlp_respects_the_value_range(value_range, low, high):
         assert (samples.min(), samples.max()) == pytest.approx((low, high), abs=0.05)
 
 
+@pytest.mark.parametrize(
+    ("network", "field"), [("generator", "latents"), ("discriminator", "logits")]
+)
+def test_a_condition_of_the_name_of_a_layer_is_refused(network, field):
+    fields = {"samples": keras_gan.Field("points", (2,)), field: keras_gan.Field("array", (3,))}
+    spec = Spec(fields=fields)
+    with pytest.raises(UsageError, match=f"must not have the name .* Received: '{field}' in the"):
+        architectures.build_network(network, "mlp", spec, conditions=[field])
+
+
 def test_mlp_supports_images():
     spec = Spec("image", (4, 6, 3), (-1.0, 1.0))
     g, d = architectures.build("mlp", spec)

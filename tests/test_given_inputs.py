@@ -273,7 +273,7 @@ PNG = picture()[1]
     [
         ("translator", PNG, "audio/wav", "takes files of image/png, image/webp, image/jpeg"),
         ("translator", PNG[:60], "image/png", "must be a readable PNG file"),
-        ("translator", b"", "image/png", "must be a readable PNG file"),
+        ("translator", b"", "image/png", "must be a readable PNG file. Received: 0 bytes"),
         ("classifier", PNG, "image/png", "must have the shape (4, 4, 1) here. Received: shape=(5"),
         ("translator", npy(np.full((5, 7, 3), np.nan, "f4")), NPY, "NaN or infinity"),
         ("translator", npy(np.zeros((5, 7, 2), "f4")), NPY, "shape (any, any, 3)"),

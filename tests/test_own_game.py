@@ -155,6 +155,13 @@ evaluation: {count: 16}
 
 
 @pytest.mark.timeout(600)
+def test_a_folder_without_a_module_is_not_imported(tmp_path, monkeypatch):
+    (tmp_path / "plain_folder").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match=r"Received: 'plain_folder', a folder without __init__"):
+        imports.load(["plain_folder"])
+
+
 def test_a_term_without_its_output_is_refused_before_the_first_step(few_classes, tmp_path):
     (tmp_path / "acgan.yaml").write_text(ACGAN.replace("DATA", str(few_classes)))
     train = "keras-gan train acgan.yaml --run run"

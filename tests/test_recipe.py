@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import keras_gan
-from keras_gan import UsageError, recipe, train
+from keras_gan import UsageError, __main__, recipe, train
 
 
 @pytest.mark.parametrize("name", sorted(recipe.names()))
@@ -291,3 +291,27 @@ def test_packs_and_discriminator_steps_are_known_to_the_game_alone():
     assert keras_gan.GAN.network_spec("discriminator", spec, {"pac": 3}).shape == (6,)
     assert keras_gan.GAN.network_spec("generator", spec, {"pac": 3}) == spec
     assert keras_gan.Game.batch_factors({"pac": 2}) == {}
+
+
+def test_the_path_of_a_wrong_list_has_only_keys():
+    with pytest.raises(UsageError, match=r"^data\.vocabulary: .* Received: 'abcd'$"):
+        recipe.load("gaussians-8", ["data={source: arrays, path: x.npz, vocabulary: abcd}"])
+
+
+_ResourceExhausted = type("ResourceExhaustedError", (Exception,), {})
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), "tensor with shape[16,9999999999] and type float"]
+)
+def test_a_network_beyond_the_memory_is_one_line(error, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise error if isinstance(error, MemoryError) else _ResourceExhausted(error)
+
+    monkeypatch.setattr(__main__, "app", fail)
+    with pytest.raises(SystemExit) as ending:
+        __main__.main(["list"])
+    assert ending.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert "must fit into memory. Received: " in lines[0]

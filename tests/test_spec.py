@@ -78,6 +78,12 @@ def test_fields_that_do_not_fit_are_refused(make, message):
         make()
 
 
+@pytest.mark.parametrize("vocabulary", [["a", "a"], []])
+def test_the_tokens_of_a_vocabulary_differ(vocabulary):
+    with pytest.raises(UsageError, match=r"at least one\. Received: vocabulary="):
+        Field("text", (6, len(vocabulary) or 2), meta={"vocabulary": vocabulary})
+
+
 def test_a_spec_of_samples_and_labels_has_two_fields():
     spec = Spec("image", (8, 8, 1), (-1.0, 1.0), 3, ("a", "b", "c"))
     assert list(spec.fields) == ["samples", "labels"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,7 +51,7 @@ def generator(
     x = layers.Dense(math.prod(spec.shape), dtype="float32", name="values")(x)
     samples = _to_samples(x, spec)
     inputs = [latents, *([labels] if conditional else []), *given.values()]
-    return keras.Model(inputs if len(inputs) > 1 else latents, samples, name="generator")
+    return _model(inputs if len(inputs) > 1 else latents, samples, "generator")
 
 
 def discriminator(
@@ -85,7 +86,25 @@ def discriminator(
         logits = _parts.projection(x, logits, labels, spec)
         inputs.insert(1, labels)
     outputs = _parts.outputs_with_classes(x, logits, spec, auxiliary_classes)
-    return keras.Model(inputs if len(inputs) > 1 else samples, outputs, name="discriminator")
+    return _model(inputs if len(inputs) > 1 else samples, outputs, "discriminator")
+
+
+def _model(inputs: Any, outputs: Any, name: str) -> keras.Model:
+    """Returns a network whose conditions have names that no layer has.
+
+    Raises:
+        UsageError: a field of the name of a layer.
+    """
+    try:
+        return keras.Model(inputs, outputs, name=name)
+    except ValueError as error:  # Keras checks the names
+        taken = re.search(r'name "(.+?)" is used', str(error))
+        if taken is None:
+            raise
+        raise UsageError(
+            "A field in `condition` of the architecture 'mlp' must not have the name of one of its "
+            f"layers; rename the field. Received: {taken[1]!r} in the {name}"
+        ) from None
 
 
 def _to_samples(x, spec: Spec):

@@ -184,7 +184,9 @@ def validate(model: type[_Model], tree: dict[str, Any], path: str) -> _Model:
 
 def _one_line(model: type[pydantic.BaseModel], problem: Any, path: str) -> str:
     # The tags of pydantic's unions are not keys.
-    tag = re.compile(r"(function-|dict\[|list\[|literal\[|is-instance\[).*|str|bool|int|float")
+    tag = re.compile(
+        r"(function-|json-or-python|dict\[|list\[|literal\[|is-instance\[).*|str|bool|int|float"
+    )
     location = [str(part) for part in problem["loc"] if not tag.fullmatch(str(part))]
     where = ".".join(filter(None, [path, *location]))
     if problem["type"] == "extra_forbidden":

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image as Pillow
+from PIL import UnidentifiedImageError
 
 from serving import pictures
 from serving.errors import UsageError
@@ -71,10 +72,17 @@ def read(content: bytes, channels: int, formats: Sequence[str]) -> np.ndarray:
     except UsageError:
         raise
     except Exception as error:  # Pillow's readers raise many
-        line = " ".join(str(error).split())[:120].replace(repr(content)[:40], "")
+        line = describe_damage(error, content)
         names = " or ".join(formats)
         raise UsageError(f"A picture must be a readable {names} file. Received: {line}") from None
     return array[..., np.newaxis] if channels == 1 else array
+
+
+def describe_damage(error: Exception, content: bytes) -> str:
+    """Returns what an error message says of a file that Pillow could not read."""
+    if isinstance(error, UnidentifiedImageError):  # its text has the address of an object
+        return f"{len(content)} bytes of another format"
+    return " ".join(str(error).split())[:120]
 
 
 class Image(Kind):

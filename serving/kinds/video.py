@@ -59,7 +59,7 @@ def _reader(form: str):
         except UsageError:
             raise
         except Exception as error:  # Pillow's readers raise many
-            line = " ".join(str(error).split())[:120]
+            line = image.describe_damage(error, content)
             raise UsageError(
                 f"A video must be a readable animated {form} file. Received: {line}"
             ) from None
