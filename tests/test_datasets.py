@@ -8,6 +8,7 @@ import pickle
 import struct
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -674,7 +675,7 @@ SERIES = RANDOM.normal(size=(20, 8, 3)).astype(np.float32)
         (
             np.round(WAVES * 32767).astype(np.int16),
             {"kind": "audio"},
-            Field("audio", (16, 1), meta={"value_range": (-1.0, 1.0)}),
+            Field("audio", (16, 1), meta={"value_range": (-1.0, 1.0), "sample_rate": 16000}),
         ),
         (SERIES, {"kind": "series"}, Field("series", (8, 3))),
         (
@@ -871,3 +872,17 @@ def test_test_arrays_of_fields_are_held_out(tmp_path):
 def test_fields_that_do_not_fit_are_refused(x, options, message):
     with pytest.raises(UsageError, match=message):
         datasets.from_arrays(x, **options)
+
+
+def test_a_rate_that_is_not_stated_is_assumed_with_a_warning(tmp_path):
+    np.savez(
+        tmp_path / "clips.npz",
+        samples=np.random.default_rng(0).uniform(-1, 1, (20, 30, 1)).astype("float32"),
+    )
+    with pytest.warns(UserWarning, match=r"no sample_rate: 16000 Hz is assumed"):
+        source = datasets.open(tmp_path / "clips.npz", kind="audio")
+    assert source.spec.samples.meta["sample_rate"] == 16000
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stated = datasets.open(tmp_path / "clips.npz", kind="audio", sample_rate=8000)
+    assert stated.spec.samples.meta["sample_rate"] == 8000

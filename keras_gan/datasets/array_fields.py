@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -136,6 +137,13 @@ def to_field(x: np.ndarray, name: str, options: FieldOptions, largest: int = 0) 
         )
     if value_range is not None:
         meta["value_range"] = value_range
+    for key in modality.assumed.keys() - meta.keys():
+        meta[key] = modality.assumed[key]
+        warnings.warn(
+            f"The {name} of kind {kind!r} have no {key}: {meta[key]:g} Hz is assumed. State it "
+            f"with the option {key} (--set data.{key}=HZ)",
+            stacklevel=2,
+        )
     field = Field(kind, shape, _batch_dtype(x.dtype, modality.dtypes_of(shape)), meta)
     if value_range is not None and given is None and x.dtype.name not in modality.stored:
         _check_normalized(x, modality.plural, value_range)

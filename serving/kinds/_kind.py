@@ -50,6 +50,7 @@ class Kind:
         axes: names of the dimensions of one sample; empty if it may have any.
         formats: file formats, the preferred one first. npy, npz and JSON follow by themselves.
         value_range: range of the values where the data names no other; `None` for none.
+        assumed: values of properties for data that does not state them; said in a warning.
         meta: names of the properties that a field of this kind may have besides `value_range`.
         plural: noun for several samples.
         dtypes: dtypes that a field of this kind may have in a batch, the default first.
@@ -67,6 +68,7 @@ class Kind:
     formats: tuple[Format, ...] = ()
     value_range: tuple[float, float] | None = None
     meta: tuple[str, ...] = ()
+    assumed: Mapping[str, Any] = {}
     plural: str = "samples"
     dtypes: tuple[str, ...] = FLOATS
     stored: Mapping[str, tuple[float, float]] = {}

@@ -113,6 +113,7 @@ class Audio(Kind):
     axes = ("time", "channels")
     value_range = (-1.0, 1.0)
     meta = ("sample_rate",)
+    assumed = {"sample_rate": SAMPLE_RATE}
     plural = "audio clips"
     stored = {"int16": (-32768.0, 32768.0)}
     features = "spectrum"

@@ -75,6 +75,7 @@ class Video(Kind):
     axes = ("frames", "height", "width", "channels")
     value_range = (-1.0, 1.0)
     meta = ("frame_rate",)
+    assumed = {"frame_rate": FRAME_RATE}
     plural = "videos"
     stored = {"uint8": (0.0, 255.0)}
     formats = (
