@@ -18,8 +18,9 @@ def is_integer(value: Any, minimum: int = 1) -> bool:
 
 def is_number(value: Any) -> bool:
     """Returns True for a finite real number; booleans do not count."""
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return real and bool(-_INFINITY < value < _INFINITY)
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    number: Any = value  # its type has no comparisons for type checkers
+    return is_real and bool(-_INFINITY < number < _INFINITY)
 
 
 def check_integer(name: str, value: Any, minimum: int = 1) -> None:
@@ -56,7 +57,8 @@ def check_number(
         UsageError: another value.
     """
     is_schedule = schedule and hasattr(value, "bounds") and not isinstance(value, type)
-    for number in value.bounds() if is_schedule else (value,):
+    checked: tuple[Any, ...] = tuple(value.bounds()) if is_schedule else (value,)
+    for number in checked:
         if (
             not is_number(number)
             or (minimum is not None and number < minimum)

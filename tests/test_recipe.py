@@ -64,7 +64,7 @@ def test_diff_names_the_paths():
         ("networks.discriminator.norms=x", "networks.discriminator.norms .* Did you mean 'norm'"),
         ("data.foldr=x", "data.foldr is not a key of the recipe. Valid: labels"),
         ("game.terms.0.wieght=3", "game.terms.0.wieght .* Did you mean 'weight'"),
-        ("game.terms.0.weight=-1", "game.terms.0: The weight .* weight=-1"),
+        ("game.terms.0.weight=-1", "game.terms.0: `weight` .* weight=-1"),
         ("game.terms.0.name=r3", "game.terms.0 must name a term. Received: 'r3'"),
         ("game.loss=hing", "game.loss must name a loss. Received: 'hing'. Did you mean 'hinge'"),
         ("game.augment=diff", "game.augment must name an augmentation. Rec.* 'diff'. Did you mean"),
