@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,6 @@ import tensorflow as tf
 from keras_gan import latents
 from keras_gan.errors import UsageError
 from keras_gan.networks import Network, fields_of
-from keras_gan.schedules import bounds
 from serving import kinds
 
 _WRONG_SECOND_DERIVATIVE = (
@@ -22,47 +20,6 @@ _WRONG_SECOND_DERIVATIVE = (
     keras.layers.GroupNormalization,  # and InstanceNormalization, if Keras has it
     keras.layers.LayerNormalization,
 )
-
-
-def number(name: str, value: Any, least: float, above: bool = False) -> None:
-    """Checks that a value is a finite number from `least` up (or above it), or a schedule of one.
-
-    Raises:
-        UsageError: it is not.
-    """
-    finite = all(_is_number(v) and math.isfinite(v) for v in bounds(value))
-    if not finite or not all(v > least if above else v >= least for v in bounds(value)):
-        bound = f"above {least}" if above else f"from {least} up"
-        raise UsageError(f"`{name}` must be a number {bound}. Received: {name}={value!r}")
-
-
-def share(name: str, value: Any) -> None:
-    """Checks that a value is a number above 0 and at most 1, or a schedule of one.
-
-    Raises:
-        UsageError: it is not.
-    """
-    if not all(_is_number(v) and 0 < v <= 1 for v in bounds(value)):
-        raise UsageError(
-            f"`{name}` must be a number above 0 and at most 1. Received: {name}={value!r}"
-        )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-
-
-def whole_number(name: str, value: Any, least: int) -> None:
-    """Checks that a value is a whole number from `least` up.
-
-    Raises:
-        UsageError: it is not.
-    """
-    fits = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not fits or value < least:
-        raise UsageError(
-            f"`{name}` must be a whole number from {least} up. Received: {name}={value!r}"
-        )
 
 
 # ------------------------------------------------------------------------ networks

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_gan.errors import UsageError
+from keras_gan.arguments import check_positive
 from keras_gan.registry import find, registered
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
@@ -46,8 +46,7 @@ class WeightClipping(Constraint):
     """
 
     def __init__(self, limit: float = 0.01):
-        if not 0 < limit < float("inf"):
-            raise UsageError(f"`limit` must be a number above 0. Received: limit={limit!r}")
+        check_positive("limit", limit)
         self.limit = float(limit)
 
     def __call__(self, weight):

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_gan import replicas
+from keras_gan.arguments import check_integer
 from keras_gan.errors import UsageError
 from keras_gan.schedules import Schedule
 
@@ -280,10 +281,7 @@ def rescaled(arguments: Mapping[str, Any], interval: int) -> dict[str, Any]:
     Reference:
         - [Karras et al., 2020](https://arxiv.org/abs/1912.04958), appendix B
     """
-    if isinstance(interval, bool) or int(interval) != interval or interval < 1:
-        raise UsageError(
-            f"`interval` must be a whole number of steps from 1 up. Received: interval={interval!r}"
-        )
+    check_integer("interval", interval)
     if interval == 1:
         return dict(arguments)
     share = interval / (interval + 1)

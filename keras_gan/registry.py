@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
+import typing
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -45,6 +46,43 @@ def nearest(name: str, valid) -> str:
     valid = sorted(valid)
     close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
     return f"Did you mean {close[0]!r}?" if close else f"Valid: {', '.join(valid)}"
+
+
+def parameters_of(function: Callable) -> dict[str, tuple[Any, Any]]:
+    """Returns the named parameters of a function or class as `(annotation, default)` by name.
+
+    The annotation is `Any` and the default is `...` where there is none. A constructor with
+    `**kwargs` passes them on to its base class, whose parameters count too, unless Keras defines
+    that class.
+    """
+    if not inspect.isclass(function):
+        return _named_parameters(function)[0]
+    found: dict[str, tuple[Any, Any]] = {}
+    for cls in inspect.getmro(function):
+        if "__init__" not in vars(cls):
+            continue
+        if found and cls.__module__.partition(".")[0] in ("keras", "builtins"):
+            break
+        own, passes_on = _named_parameters(cls.__init__)
+        found |= {name: each for name, each in own.items() if name not in found}
+        if not passes_on:
+            break
+    return found
+
+
+def _named_parameters(target: Callable) -> tuple[dict[str, tuple[Any, Any]], bool]:
+    """Returns the named parameters of a function, and True if it has `**kwargs`."""
+    try:
+        hints = typing.get_type_hints(target)
+    except NameError:  # names that are imported for type checkers only
+        hints = {}
+    parameters = inspect.signature(target).parameters
+    named = {
+        name: (hints.get(name, Any), ... if p.default is p.empty else p.default)
+        for name, p in parameters.items()
+        if name != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    }
+    return named, any(p.kind == p.VAR_KEYWORD for p in parameters.values())
 
 
 def find(base: type[T], identifier: Any, what: str) -> T:

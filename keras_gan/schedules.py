@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_gan.arguments import check_number, check_positive
 from keras_gan.errors import UsageError
 from keras_gan.registry import find, registered
 
@@ -78,10 +79,10 @@ class _Ramp(Schedule):
 
     def __init__(self, start: float, end: float = 0.0, examples: float | None = None):
         super().__init__()
-        _check_finite("start", start)
-        _check_finite("end", end)
+        check_number("start", start)
+        check_number("end", end)
         if examples is not None:
-            _check_length("examples", examples)
+            check_positive("examples", examples)
         self.start, self.end, self.examples = float(start), float(end), examples
 
     def start_weight(self, progress):
@@ -180,9 +181,9 @@ class WarmUp(Schedule):
         super().__init__()
         to = get(to)
         if not isinstance(to, Schedule):
-            _check_finite("to", to)
-        _check_length("examples", examples)
-        _check_finite("start", start)
+            check_number("to", to)
+        check_positive("examples", examples)
+        check_number("start", start)
         if shape not in _SHAPES:
             raise UsageError(f"`shape` must be linear or cosine. Received: shape={shape!r}")
         self.to, self.examples, self.start, self.shape = to, examples, float(start), shape
@@ -218,17 +219,6 @@ class WarmUp(Schedule):
     @classmethod
     def from_config(cls, config: dict) -> WarmUp:
         return cls(**{**config, "to": keras.saving.deserialize_keras_object(config["to"])})
-
-
-def _check_finite(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise UsageError(f"`{name}` must be a finite number. Received: {name}={value!r}")
-
-
-def _check_length(name: str, value: Any) -> None:
-    _check_finite(name, value)
-    if value <= 0:
-        raise UsageError(f"`{name}` must be above 0. Received: {name}={value!r}")
 
 
 def now(number: Any, clock: Any):

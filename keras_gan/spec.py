@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import functools
 import numbers
 from collections.abc import Mapping
 from typing import Any
 
+from keras_gan.arguments import is_integer, is_number
 from keras_gan.errors import UsageError
 from serving import kinds
 
@@ -261,12 +262,6 @@ def sample_kinds() -> list[str]:
     return [name for name in kinds.names() if kinds.get(name).for_samples]
 
 
-def is_number(value: Any) -> bool:
-    """Returns whether a value is a finite real number and not a Boolean."""
-    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return is_real and math.isfinite(value)
-
-
 def _check_fields(fields: Mapping[str, Field]) -> dict[str, Field]:
     """Checks the names of fields and puts `samples` first."""
     if "samples" not in fields:
@@ -303,11 +298,6 @@ def _is_positive(value: Any) -> bool:
     return is_number(value) and value > 0
 
 
-def _is_count(value: Any) -> bool:
-    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    return is_integer and int(value) >= 0
-
-
 def _are_names(value: Any) -> bool:
     return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
 
@@ -319,7 +309,7 @@ def _is_vocabulary(value: Any) -> bool:
 # Rule and check of each metadata entry.
 _META = {
     "value_range": ("two numbers in ascending order", _is_range),
-    "num_classes": ("an integer of at least 0", _is_count),
+    "num_classes": ("an integer of at least 0", functools.partial(is_integer, minimum=0)),
     "class_names": ("a list of strings", _are_names),
     "sample_rate": ("a positive number, in Hz", _is_positive),
     "frame_rate": ("a positive number, in Hz", _is_positive),

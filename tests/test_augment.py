@@ -316,9 +316,9 @@ def test_invalid_arguments_are_rejected(make_gan):
         (lambda: augment.Pipeline(1.5), "`probability` must be a number from 0 to 1. .*=1.5"),
         (lambda: augment.Pipeline(Linear(0, 2, 5)), "`probability` must .* probability=Linear"),
         (lambda: augment.Pipeline(1.0, color=True), "`color` must be .* color=True"),
-        (lambda: augment.Adaptive(target=1.0), "`target` must be .* between -1 and 1. .*=1.0"),
+        (lambda: augment.Adaptive(target=1.0), "`target` must .* above -1 and below 1. .*=1.0"),
         (lambda: augment.Adaptive(interval=0), "`interval` must be .* at least 1. .*=0"),
-        (lambda: augment.Adaptive(examples=0), "`examples` must be a finite number above 0. .*=0"),
+        (lambda: augment.Adaptive(examples=0), "`examples` must be a number above 0. .*=0"),
         (lambda: augment.Apa("adaptve"), "'adaptve'. Did you mean 'adaptive'"),
         (lambda: augment.Apa(abs), "`augment` must be one of .*"),
     ):

@@ -150,8 +150,8 @@ def test_equilibrium_continues_its_count_after_a_resume():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"tolerance": 0.5}, r"`tolerance` must be above 0 .*tolerance=0\.5"),
-        ({"patience": 0}, r"`patience` must be at least 1. Received: patience=0"),
+        ({"tolerance": 0.5}, r"`tolerance` must be a number above 0 .*tolerance=0\.5"),
+        ({"patience": 0}, r"`patience` must be an integer of at least 1. Received: patience=0"),
         ({"noise_accuracy": 1.5}, r"`noise_accuracy` must be .*noise_accuracy=1\.5"),
         ({"tolerance": 0.01}, r"within 0\.01 .* at least 5000 held-out .*Received: 200"),
     ],
@@ -399,10 +399,10 @@ def test_the_guard_continues_its_counts_after_a_resume():
     ("arguments", "message"),
     [
         ({"action": "wait"}, r"`action` must be stop or roll_back. Received: action='wait'"),
-        ({"factor": 0}, r"`factor` must be above 0 .*factor=0"),
-        ({"diversity": 1}, r"`diversity` must be above 0 .*diversity=1"),
-        ({"patience": 0}, r"`patience` must be at least 1. Received: patience=0"),
-        ({"retries": -1}, r"`retries` must be at least 0. Received: retries=-1"),
+        ({"factor": 0}, r"`factor` must be a number above 0 .*factor=0"),
+        ({"diversity": 1}, r"`diversity` must be a number above 0 .*diversity=1"),
+        ({"patience": 0}, r"`patience` must be an integer of at least 1. Received: patience=0"),
+        ({"retries": -1}, r"`retries` must be an integer of at least 0. Received: retries=-1"),
     ],
 )
 def test_the_guard_refuses_arguments_out_of_range(arguments, message):

@@ -238,7 +238,7 @@ def test_embedded_data(name):
     [
         ("fashon-mnist", {}, r"did you mean 'fashion-mnist'\?.*'fashon-mnist'.*does not exist"),
         ("no/such.npz", {}, r"\.npz or \.npy file\. Received: 'no/such.npz'.*does not exist"),
-        ("gaussians", {"mode": 8}, r"has the options modes.*did you mean 'modes'.*mode=8"),
+        ("gaussians", {"mode": 8}, r"`mode` is not an option.*mode=8. Did you mean 'modes'"),
         ("gaussians", {"modes": 9}, r"`modes` must be 8 .*or 25 .*Received: modes=9"),
         ("gaussians", {"count": 1}, r"`count` must be an integer of at least 2"),
         ("folder", {}, r"'folder' needs the option 'path'"),

@@ -552,15 +552,15 @@ def test_inception_is_refused_unless_it_is_the_standard_network(tmp_path, monkey
         ({"metrics": []}, r"at least one; metrics=None takes all that fit. Received: metrics=\[\]"),
         ({"metrics": 3}, r"metrics must be names of metrics.*Received: metrics=3"),
         ({"cache": 5}, r"cache must be True, False or a folder. Received: cache=5"),
-        ({"epochs": 1.5}, r"`epochs` must be a whole number from 1 up. Received: epochs=1.5"),
+        ({"epochs": 1.5}, r"`epochs` must be an integer of at least 1. Received: epochs=1.5"),
         ({"nearest_picture": "none/x.png"}, r"to a folder that exists.*Received: 'none/x.png'"),
         (
             {"count": 5, "metrics": "coverage"},
             r"density_coverage needs at least 6 real and 6",
         ),
-        ({"count": 1}, r"count must be a whole number from 2 up. Received: count=1"),
+        ({"count": 1}, r"`count` must be an integer of at least 2. Received: count=1"),
         ({"count": 100}, r"at most the number of samples, 60 in arrays.*Received: count=100"),
-        ({"real_count": 999}, r"real_count must be at most the number.*150.*real_count=999"),
+        ({"real_count": 999}, r"`real_count` must be at most the number.*150.*real_count=999"),
         ({"split": "train", "nearest_picture": "x.png"}, r"A picture of nearest neighbors needs"),
         ({"cache": "{file}/x", "features": "pixels"}, r"cache folder must be writable"),
     ],
@@ -582,7 +582,7 @@ def test_errors_are_one_line(options, message, data_file, tmp_path):
 
 def test_sources_and_data_that_do_not_fit_are_refused(data_file, places, tmp_path, linear):
     x, _ = labeled_images(60)
-    with pytest.raises(UsageError, match=r"count must be at most .* 150 in arrays.*smaller count"):
+    with pytest.raises(UsageError, match=r"`count` must be .* 150 in arrays.*smaller count"):
         evaluate(places["game"], data_file, count=151, metrics=["sliced_wasserstein"])
     with pytest.raises(UsageError, match=r"must have one shape.*\(8, 12, 1\), real ones of \(2,\)"):
         evaluate(x, np.zeros((60, 2), "float32"), count=60)

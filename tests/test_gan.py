@@ -633,15 +633,15 @@ def test_networks_that_do_not_fit_are_refused(make_gan, image_spec):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"discriminator_steps": 0}, "`discriminator_steps` must be a whole number from 1 up"),
-        ({"pac": 0}, "`pac` must be a whole number from 1 up"),
+        ({"discriminator_steps": 0}, "`discriminator_steps` must be an integer of at least 1"),
+        ({"pac": 0}, "`pac` must be an integer of at least 1"),
         ({"pac": 2}, r"samples \(8, 12, 1\) and .* of which pac=2 make \(8, 12, 2\)"),
         ({"pac": 2, "num_classes": 3}, "must have pac=1. Received: pac=2, num_classes=3"),
         ({"top_k": 0}, "`top_k` must be a number above 0 and at most 1. Received: top_k=0"),
         ({"top_k": 1.5}, "`top_k` must be a number above 0 and at most 1. Received: top_k=1.5"),
         ({"constraint": "clip"}, "No constraint has that name. Received: 'clip'"),
         ({"ema_half_life": -1}, "`ema_half_life` must be a number from 0 up. Received: .*=-1"),
-        ({"seed": 1.5}, "`seed` must be a whole number"),
+        ({"seed": 1.5}, "`seed` must be an integer"),
         ({"loss": "gan"}, "No loss has that name. Received: 'gan'"),
         ({"terms": ["r9"]}, "No term has that name. Received: 'r9'"),
     ],

@@ -612,9 +612,7 @@ def test_counts_are_integers(wrong):
     with pytest.raises(UsageError, match=message):
         layers.EqualizedConv2D(wrong)
     if wrong not in (2.5,):
-        with pytest.raises(
-            UsageError, match=rf"must be a finite number above 0. Received: eps.*{wrong}"
-        ):
+        with pytest.raises(UsageError, match=rf"must be a number above 0. Received: eps.*{wrong}"):
             layers.PixelNormalization(wrong)
 
 

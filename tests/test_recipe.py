@@ -64,7 +64,7 @@ def test_diff_names_the_paths():
         ("networks.discriminator.norms=x", "networks.discriminator.norms .* Did you mean 'norm'"),
         ("data.foldr=x", "data.foldr is not a key of the recipe. Valid: labels"),
         ("game.terms.0.wieght=3", "game.terms.0.wieght .* Did you mean 'weight'"),
-        ("game.terms.0.weight=-1", "game.terms.0: The weight .* weight=-1"),
+        ("game.terms.0.weight=-1", "game.terms.0: `weight` .* weight=-1"),
         ("game.terms.0.name=r3", "game.terms.0 must name a term. Received: 'r3'"),
         ("game.loss=hing", "game.loss must name a loss. Received: 'hing'. Did you mean 'hinge'"),
         ("game.augment=diff", "game.augment must name an augmentation. Rec.* 'diff'. Did you mean"),
@@ -79,7 +79,7 @@ def test_diff_names_the_paths():
         ("optimizers.generator.beta_2={name: linear}", "beta_2.start is missing from the recipe"),
         (
             "optimizers.generator.learning_rate={name: cosine, start: 1, examples: -5}",
-            "generator.learning_rate: `examples` must be above 0. Received: examples=-5",
+            "generator.learning_rate: `examples` must be a number above 0. Received: examples=-5",
         ),
         (
             "optimizers.generator.learning_rate={name: cosine, start: -1}",
@@ -91,7 +91,7 @@ def test_diff_names_the_paths():
         ),
         (
             "game.terms.0.weight={name: cosine, start: 1, end: -1}",
-            r"game.terms.0: The weight .* from 0 up. Received: weight=Cosine\(start",
+            r"game.terms.0: `weight` must .* from 0 up. Received: weight=Cosine\(start",
         ),
         (
             "game.terms.0.weight={name: warm_up, to: {name: cosne}, examples: 5}",
@@ -150,8 +150,8 @@ def test_the_error_for_a_wrong_key_is_one_line_with_its_path(setting, message):
         ("game.ema_half_life={name: linear, start: -1}", "ema_half_life.* from 0 up. Rec.*=-1"),
         ("game.top_k=0", "top_k.* above 0 and at most 1. Received: top_k=0.0"),
         ("game.top_k=2", "top_k.* above 0 and at most 1. Received: top_k=2.0"),
-        ("game.discriminator_steps=0", "discriminator_steps.* from 1 up. Received: .*=0"),
-        ("game.pac=0", "pac.* from 1 up. Received: pac=0"),
+        ("game.discriminator_steps=0", "discriminator_steps.* at least 1. Received: .*=0"),
+        ("game.pac=0", "pac.* at least 1. Received: pac=0"),
         ("game.ema_rampup=0", "ema_rampup.* above 0. Received: ema_rampup=0.0"),
     ],
 )

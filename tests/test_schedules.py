@@ -66,7 +66,7 @@ def test_invalid_arguments_are_rejected():
     for make, message in (
         (lambda: Linear(math.nan, 1, 5), "`start` must be a finite number. Received: start=nan"),
         (lambda: Cosine(1, "a", 5), "`end` must be a finite number. Received: end='a'"),
-        (lambda: Cosine(1, 0, 0), "`examples` must be above 0. Received: examples=0"),
+        (lambda: Cosine(1, 0, 0), "`examples` must be a number above 0. Received: examples=0"),
         (
             lambda: WarmUp(1, 5, shape="step"),
             "`shape` must be linear or cosine. Received: shape='step'",

@@ -768,7 +768,7 @@ def test_rescaled():
     assert float(rate.at(8.0)) == pytest.approx(0.8 * 0.5)
     assert float(scheduled["beta_2"].at(8.0)) == pytest.approx(0.5**0.8)
     assert scheduled["beta_1"] == pytest.approx(0.9**0.8)
-    with pytest.raises(UsageError, match=r"from 1 up. Received: interval=0"):
+    with pytest.raises(UsageError, match=r"at least 1. Received: interval=0"):
         optimizers.rescaled(given, 0)
     keras_schedule = keras.optimizers.schedules.CosineDecay(0.1, 10)
     with pytest.raises(
@@ -780,7 +780,7 @@ def test_rescaled():
 def test_invalid_weights_and_names_are_refused():
     with pytest.raises(UsageError, match=r"from 0 up. Received: weight=-1"):
         terms.R1(-1)
-    with pytest.raises(UsageError, match=r"from 1 up. Received: interval=0"):
+    with pytest.raises(UsageError, match=r"at least 1. Received: interval=0"):
         terms.R1(1.0, interval=0)
     with pytest.raises(UsageError, match=r"'r3'\. Did you mean 'r[12]'"):
         terms.get("r3")
@@ -791,7 +791,7 @@ def test_invalid_weights_and_names_are_refused():
     [
         ({"name": "le_cam", "decay": 1.0}, r"above 0 and below 1. Received: decay=1.0"),
         ({"name": "path_length", "decay": 0.0}, r"above 0 and below 1. Received: decay=0.0"),
-        ({"name": "path_length", "batch_shrink": 0}, r"from 1 up. Received: batch_shrink=0"),
+        ({"name": "path_length", "batch_shrink": 0}, r"at least 1. Received: batch_shrink=0"),
         (
             {"name": "latent_consistency", "noise": 0},
             r"above 0. Received: noise=0",

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from keras_gan.arguments import check_integer, is_integer
 from keras_gan.errors import UsageError
 from keras_gan.layers import (
     BatchNormalization,
@@ -17,7 +18,6 @@ from keras_gan.layers import (
     GroupNormalization,
     SpectralNormalization,
 )
-from keras_gan.layers.arguments import check_count, is_integer
 from keras_gan.spec import Spec
 
 NORMS = ("none", "batch", "layer")
@@ -54,7 +54,7 @@ def check_width(width: Any, widths: Any) -> None:
     """Raises a `UsageError` if `width` is invalid, or if both `width` and `widths` are set."""
     if width is None:
         return
-    check_count("width", width)
+    check_integer("width", width)
     if widths is not None:
         raise UsageError(
             "`width` and `widths` both set the channels of the stages: set one of them to null. "
@@ -135,7 +135,7 @@ def choose_depth(widths: Sequence[int] | None, depth: int | None, spec: Spec) ->
         depth = len(widths) - 1
     elif depth is None:
         depth = default_depth(spec)
-    check_count("depth", depth)
+    check_integer("depth", depth)
     check_divisible(spec, "depth", depth)
     return depth
 
@@ -184,7 +184,7 @@ def area(shape: tuple) -> int:
 
 
 def latents_input(latent_dim: int) -> Any:
-    check_count("latent_dim", latent_dim)
+    check_integer("latent_dim", latent_dim)
     return keras.Input((latent_dim,), name="latents")
 
 

@@ -62,7 +62,7 @@ def generator(
     conditioning = _parts.choose_conditioning(conditioning, conditional, valid, valid[0])
     per_class = conditional and conditioning == "batch_norm"
     (_parts.check_class_norm if per_class else _parts.check_norm)(norm)
-    _parts.check_count("extra_convolutions", extra_convolutions, minimum=0)
+    _parts.check_integer("extra_convolutions", extra_convolutions, minimum=0)
 
     latents = _parts.latents_input(latent_dim)
     labels = _parts.labels_input() if conditional else None
@@ -168,7 +168,7 @@ def discriminator(
     valid = ("projection", "concatenation")
     conditioning = _parts.choose_conditioning(conditioning, conditional, valid, valid[0])
     _parts.check_norm(norm)
-    _parts.check_count("extra_halvings", extra_halvings, minimum=0)
+    _parts.check_integer("extra_halvings", extra_halvings, minimum=0)
     samples = keras.Input(spec.shape, name="samples")
     labels = _parts.labels_input() if conditional else None
     x = samples

@@ -47,7 +47,7 @@ def discriminator(
         UsageError: the height or width is not divisible, or an option is out of range.
     """
     _parts.check_images(spec, "multi_scale")
-    _parts.check_count("scales", scales)
+    _parts.check_integer("scales", scales)
     _parts.check_divisible(spec, "scales - 1", scales - 1)
     _parts.check_norm(norm)
     widths = _parts.check_widths(widths)

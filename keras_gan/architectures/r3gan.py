@@ -139,7 +139,7 @@ def discriminator(
     stages = _stages(spec, preset, width, widths, cardinalities, depth, blocks_per_stage, expansion)
     _parts.check_label_option("embedding_dim", embedding_dim, conditional)
     embedding_dim = stages.widths[0] if embedding_dim is None else embedding_dim
-    _parts.check_count("embedding_dim", embedding_dim)
+    _parts.check_integer("embedding_dim", embedding_dim)
     samples = keras.Input(spec.shape, name="samples")
     x = _features(stages.downsample(_conv(samples, stages.widths[-1], "from_image")))
     if not conditional:
@@ -261,8 +261,8 @@ def _stages(
 ) -> _Stages:
     """Returns the stages that a network's options describe, or raises a `UsageError`."""
     _parts.check_images(spec, "r3gan")
-    _parts.check_count("blocks_per_stage", blocks_per_stage)
-    _parts.check_count("expansion", expansion)
+    _parts.check_integer("blocks_per_stage", blocks_per_stage)
+    _parts.check_integer("expansion", expansion)
     if preset is not None:
         _check_preset(spec, preset, width, widths, cardinalities)
         _, widths, cardinalities = PRESETS[preset]

@@ -7,7 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_gan.augment.base import Augment, check_probability, get, names
+from keras_gan.arguments import check_integer, check_number, check_positive
+from keras_gan.augment.base import Augment, checked_probability, get, names
 from keras_gan.augment.pipeline import Pipeline
 from keras_gan.augment.random import draw_unit_floats
 from keras_gan.errors import UsageError
@@ -26,22 +27,11 @@ class _Adapting(Augment):
     probability: Any
 
     def _set_adaptation(self, target: Any, interval: Any, examples: Any, probability: Any) -> None:
-        number = isinstance(target, (int, float)) and not isinstance(target, bool)
-        if not number or not -1 < target < 1:
-            raise UsageError(
-                f"`target` must be a number between -1 and 1. Received: target={target!r}"
-            )
-        if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
-            raise UsageError(
-                f"`interval` must be an integer of at least 1. Received: interval={interval!r}"
-            )
-        number = isinstance(examples, (int, float)) and not isinstance(examples, bool)
-        if not number or not 0 < examples < float("inf"):
-            raise UsageError(
-                f"`examples` must be a finite number above 0. Received: examples={examples!r}"
-            )
+        check_number("target", target, above=-1, below=1)
+        check_integer("interval", interval)
+        check_positive("examples", examples)
         self.target, self.interval, self.examples = float(target), interval, float(examples)
-        self.probability = check_probability(probability)
+        self.probability = checked_probability(probability)
 
     def initial_state(self) -> dict[str, float]:
         start = {"probability": self.probability, "overfitting": 0.0}

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_gan import schedules
+from keras_gan.arguments import check_probability
 from keras_gan.errors import UsageError
 from keras_gan.registry import find, registered
 from keras_gan.schedules import Schedule
@@ -112,15 +113,12 @@ def check_images(augment: Augment, sample_shape: tuple) -> None:
         )
 
 
-def check_probability(value: Any, name: str = "probability") -> Any:
+def checked_probability(value: Any, name: str = "probability") -> Any:
     """Returns a probability as a float, or a schedule of one.
 
     Raises:
         UsageError: the number, or a value of the schedule, is not from 0 to 1.
     """
     value = schedules.get(value)
-    for bound in schedules.bounds(value):
-        number = isinstance(bound, (int, float)) and not isinstance(bound, bool)
-        if not number or not 0 <= bound <= 1:
-            raise UsageError(f"`{name}` must be a number from 0 to 1. Received: {name}={value!r}")
+    check_probability(name, value, schedule=True)
     return value if isinstance(value, Schedule) else float(value)

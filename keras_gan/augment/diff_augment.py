@@ -9,7 +9,7 @@ import keras
 
 from keras_gan import schedules
 from keras_gan.augment import images
-from keras_gan.augment.base import Augment, check_images, check_probability
+from keras_gan.augment.base import Augment, check_images, checked_probability
 from keras_gan.augment.random import draw_unit_floats, fold_in
 from keras_gan.errors import UsageError
 from keras_gan.registry import nearest
@@ -63,7 +63,7 @@ class DiffAugment(Augment):
                     f"Received: {part!r}. {nearest(part, _OPERATIONS)}"
                 )
         self.policy = ",".join(parts)
-        self.probability = check_probability(probability)
+        self.probability = checked_probability(probability)
 
     def __call__(self, samples, seed):
         return self.apply(samples, seed, {"examples_seen": 0.0})

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from keras_gan import schedules
-from keras_gan.augment.base import Augment, check_images, check_probability
+from keras_gan.augment.base import Augment, check_images, checked_probability
 from keras_gan.augment.random import RandomNumbers
 from keras_gan.augment.resampling import (
     inverse_rotation,
@@ -70,11 +70,11 @@ class Pipeline(Augment):
         color: float = 1.0,
         cutout: float = 0.0,
     ):
-        self.probability = check_probability(probability)
-        self.blit = check_probability(blit, "blit")
-        self.geometry = check_probability(geometry, "geometry")
-        self.color = check_probability(color, "color")
-        self.cutout = check_probability(cutout, "cutout")
+        self.probability = checked_probability(probability)
+        self.blit = checked_probability(blit, "blit")
+        self.geometry = checked_probability(geometry, "geometry")
+        self.color = checked_probability(color, "color")
+        self.cutout = checked_probability(cutout, "cutout")
 
     def __call__(self, samples, seed):
         return self.transform(samples, seed, schedules.now(self.probability, 0.0))

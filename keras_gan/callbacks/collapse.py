@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gan import metrics, precision
+from keras_gan.arguments import check_integer, check_number, check_share
 from keras_gan.callbacks.state import GameState, given_to
 from keras_gan.checkpoints import FiniteWeights
 from keras_gan.errors import UsageError
@@ -227,17 +228,11 @@ def _check_arguments(
 ) -> None:
     if action not in ("stop", "roll_back"):
         raise UsageError(f"`action` must be stop or roll_back. Received: action={action!r}")
-    if not 0 < factor <= 1:
-        raise UsageError(f"`factor` must be above 0 and at most 1. Received: factor={factor!r}")
-    if not 0 < diversity < 1:
-        raise UsageError(
-            f"`diversity` must be above 0 and below 1. Received: diversity={diversity!r}"
-        )
+    check_share("factor", factor)
+    check_number("diversity", diversity, above=0, below=1)
     for name, value in counts.items():
-        if value < 1:
-            raise UsageError(f"`{name}` must be at least 1. Received: {name}={value!r}")
-    if retries < 0:
-        raise UsageError(f"`retries` must be at least 0. Received: retries={retries!r}")
+        check_integer(name, value)
+    check_integer("retries", retries, 0)
 
 
 def loss_not_finite(logs: Mapping[str, float]) -> str | None:

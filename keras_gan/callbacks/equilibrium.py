@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gan import metrics, precision
+from keras_gan.arguments import check_integer, check_number
 from keras_gan.callbacks.collapse import CollapseGuard
 from keras_gan.callbacks.state import given_to
 from keras_gan.errors import UsageError
@@ -157,16 +158,9 @@ class Equilibrium(keras.callbacks.Callback):
 
 
 def _check_arguments(tolerance: float, patience: int, noise_accuracy: float) -> None:
-    if not 0 < tolerance < 0.5:
-        raise UsageError(
-            f"`tolerance` must be above 0 and below 0.5. Received: tolerance={tolerance!r}"
-        )
-    if not 0.5 <= noise_accuracy <= 1:
-        raise UsageError(
-            f"`noise_accuracy` must be from 0.5 to 1. Received: noise_accuracy={noise_accuracy!r}"
-        )
-    if patience < 1:
-        raise UsageError(f"`patience` must be at least 1. Received: patience={patience!r}")
+    check_number("tolerance", tolerance, above=0, below=0.5)
+    check_number("noise_accuracy", noise_accuracy, minimum=0.5, maximum=1)
+    check_integer("patience", patience)
 
 
 def least_held_out(tolerance: float) -> int:

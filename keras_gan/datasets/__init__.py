@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import inspect
 import os
 import pkgutil
 from types import ModuleType
@@ -19,6 +18,7 @@ from typing import Any
 from keras_gan.datasets.source import Source
 from keras_gan.datasets.splits import OwnSplitsError, Split
 from keras_gan.errors import UsageError
+from keras_gan.registry import nearest, parameters_of
 from keras_gan.spec import Spec
 
 
@@ -109,17 +109,15 @@ def find(source: str | os.PathLike[str]) -> tuple[ModuleType, dict[str, Any]]:
 
 def _check_options(module: ModuleType, options: dict[str, Any]) -> None:
     name = module.__name__.rpartition(".")[2].replace("_", "-")
-    parameters = inspect.signature(module.open).parameters
-    for option in options:
+    parameters = parameters_of(module.open)
+    for option, value in options.items():
         if option not in parameters:
-            near = difflib.get_close_matches(option, parameters, 1)
             raise UsageError(
-                f"Data set {name!r} has the options {', '.join(parameters)}"
-                + (f" (did you mean {near[0]!r}?)" if near else "")
-                + f". Received: {option}={options[option]!r}"
+                f"`{option}` is not an option of the data set {name!r}. "
+                f"Received: {option}={value!r}. {nearest(option, parameters)}"
             )
-    for option, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and option not in options:
+    for option, (_, default) in parameters.items():
+        if default is ... and option not in options:
             raise UsageError(
                 f"Data set {name!r} needs the option {option!r}: {names()[name]} "
                 f"Received: {options or 'no options'}"

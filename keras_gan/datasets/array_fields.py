@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_gan.arguments import is_number
 from keras_gan.datasets.values import Range
 from keras_gan.errors import UsageError
-from keras_gan.spec import Field, is_number, label_field
+from keras_gan.spec import Field, label_field
 from serving import kinds
 from serving.kinds import image
 

@@ -18,6 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from keras_gan.arguments import is_integer
 from keras_gan.datasets import images
 from keras_gan.errors import UsageError
 
@@ -125,7 +126,7 @@ def cache_folder(given: str | os.PathLike[str] | None = None) -> Path:
 
 def check_memory_limit(limit: int) -> None:
     """Checks that `memory_limit` is a number of bytes."""
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+    if not is_integer(limit, 0):
         raise UsageError(
             "`memory_limit` must be a number of bytes, an integer of at least 0. "
             f"Received: memory_limit={limit!r}"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from keras_gan.arguments import is_integer
 from keras_gan.errors import UsageError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".gif")
@@ -101,23 +102,23 @@ def strict_pillow() -> Iterator[None]:
 
 def check_size(size: Any) -> tuple[int, int]:
     """Returns height and width from the option `size`: an integer, or height and width."""
-    pair = (size, size) if isinstance(size, int) else size
+    pair = (size, size) if is_integer(size) else size
     if (
         not isinstance(pair, Sequence)
         or isinstance(pair, str)
         or len(pair) != 2
-        or not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in pair)
+        or not all(map(is_integer, pair))
     ):
         raise UsageError(
             "`size` must be a positive integer or [height, width], in pixels. "
             f"Received: size={size!r}"
         )
-    return pair[0], pair[1]
+    return int(pair[0]), int(pair[1])
 
 
 def check_channels(channels: Any) -> int:
     """Returns the option `channels` once it is checked: 1, 3 or 4."""
-    if isinstance(channels, bool) or channels not in _MODES:
+    if not is_integer(channels) or channels not in _MODES:
         raise UsageError(
             f"`channels` must be 1 (gray), 3 (RGB) or 4 (RGBA). Received: channels={channels!r}"
         )

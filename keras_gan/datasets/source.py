@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras_gan.arguments import check_integer
 from keras_gan.datasets.splits import Split, without_copies
 from keras_gan.datasets.values import Range, check_splits, holds_ids, raw_range
 from keras_gan.errors import UsageError
@@ -247,11 +247,9 @@ class Source:
             ("seed", seed, 0),
             ("start", start, 0),
         ):
-            is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-            if not is_integer or not least <= value < 2**63:
-                raise UsageError(
-                    f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}"
-                )
+            check_integer(name, value, least)
+            if value >= 2**63:
+                raise UsageError(f"`{name}` must be below 2**63. Received: {name}={value!r}")
         if batch_size > self.count(split):
             raise UsageError(
                 f"`batch_size` must be at most the number of samples in the split, "

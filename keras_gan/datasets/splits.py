@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from keras_gan.arguments import check_integer, is_number
 from keras_gan.errors import UsageError
-from keras_gan.spec import is_number
 
 
 class OwnSplitsError(UsageError):
@@ -134,15 +134,9 @@ def without_copies(splits: dict[str, Split]) -> dict[str, Split]:
 
 def check_drawn(count: int, held_out_count: int, data_seed: int) -> None:
     """Checks the numbers of samples to draw and the seed that fixes them."""
-    for name, value, least in (
-        ("count", count, 2),
-        ("held_out_count", held_out_count, 1),
-        ("data_seed", data_seed, 0),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise UsageError(
-                f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}"
-            )
+    check_integer("count", count, 2)
+    check_integer("held_out_count", held_out_count)
+    check_integer("data_seed", data_seed, 0)
 
 
 def _digest(sample: np.ndarray) -> int:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keras_gan import augment as augments
 from keras_gan import checks, optimizers, replicas, schedules, terms
+from keras_gan.arguments import check_integer, check_number, check_positive
 from keras_gan.errors import UsageError
 from keras_gan.games import _averaging, _construction, _noise, _states, _terms
 from keras_gan.games._augmentation import Augmentation
@@ -86,10 +87,10 @@ class Game(_construction.Construction, keras.Model):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        checks.whole_number("num_classes", num_classes, least=0)
-        checks.whole_number("seed", seed, least=0)
-        checks.number("ema_half_life", ema_half_life, least=0)
-        checks.number("ema_rampup", ema_rampup, least=0, above=True)
+        check_integer("num_classes", num_classes, 0)
+        check_integer("seed", seed, 0)
+        check_number("ema_half_life", ema_half_life, minimum=0, schedule=True)
+        check_positive("ema_rampup", ema_rampup)
         self.terms = _terms.named(terms)
         self.augment = augments.get(augment)
         self.ema_half_life, self.ema_rampup = ema_half_life, float(ema_rampup)

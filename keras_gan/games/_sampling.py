@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gan import checks, latents
+from keras_gan.arguments import check_integer, check_number
 from keras_gan.networks import Network
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
@@ -60,8 +61,8 @@ class Sampler:
         self, seeds: np.ndarray, labels: Any, truncation: float, batch_size: int, given: dict
     ) -> np.ndarray:
         """Returns the samples that seeds name; arguments as of `Game.generate`."""
-        checks.number("truncation", truncation, least=0)
-        checks.whole_number("batch_size", batch_size, least=1)
+        check_number("truncation", truncation, minimum=0)
+        check_integer("batch_size", batch_size)
         classes = checks.labels(labels, seeds, self.num_classes)
         asked = {n: s for n, s in self._specs.items() if n not in ("latents", "labels")}
         fields = checks.given_fields(given, asked, len(seeds))

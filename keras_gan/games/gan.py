@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_gan import augment as augmentations
 from keras_gan import checks, constraints, losses, schedules, terms
+from keras_gan.arguments import check_integer, check_share
 from keras_gan.games import _checks, _step
 from keras_gan.games._game import Game
 from keras_gan.games._packing import Packing
@@ -111,9 +112,9 @@ class GAN(Game):
         seed: int = 0,
         **kwargs: Any,
     ):
-        checks.whole_number("discriminator_steps", discriminator_steps, least=1)
-        checks.whole_number("pac", pac, least=1)
-        checks.share("top_k", top_k)
+        check_integer("discriminator_steps", discriminator_steps)
+        check_integer("pac", pac)
+        check_share("top_k", top_k, schedule=True)
         super().__init__(
             {"generator": generator, "discriminator": discriminator},
             terms=terms,

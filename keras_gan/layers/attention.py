@@ -6,8 +6,8 @@ from typing import Any
 
 import keras
 
+from keras_gan.arguments import check_integer
 from keras_gan.errors import UsageError
-from keras_gan.layers.arguments import check_count
 from keras_gan.layers.dtypes import at_least_float32
 from keras_gan.layers.spectral import SpectralNormalization
 
@@ -44,7 +44,7 @@ class SelfAttention2D(keras.layers.Layer):
 
     def __init__(self, pool_size: int = 1, spectral: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
-        check_count("pool_size", pool_size)
+        check_integer("pool_size", pool_size)
         self.pool_size = int(pool_size)
         self.spectral = bool(spectral)
 

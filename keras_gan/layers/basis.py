@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_gan.layers.arguments import check_count
+from keras_gan.arguments import check_integer
 
 # Keras has no annotations, and type checkers infer wrong types for it.
 ops: Any = keras.ops
@@ -35,8 +35,8 @@ class Basis2D(keras.layers.Layer):
 
     def __init__(self, height: int, width: int, **kwargs: Any):
         super().__init__(**kwargs)
-        check_count("height", height)
-        check_count("width", width)
+        check_integer("height", height)
+        check_integer("width", width)
         self.height, self.width = int(height), int(width)
 
     def build(self, input_shape):

@@ -7,8 +7,8 @@ from typing import Any
 
 import keras
 
+from keras_gan.arguments import check_integer, check_positive
 from keras_gan.errors import UsageError
-from keras_gan.layers.arguments import check_count, check_positive
 
 # Keras has no annotations, and type checkers infer wrong types for it.
 ops: Any = keras.ops
@@ -92,7 +92,7 @@ class EqualizedDense(_Equalized):
 
     def __init__(self, units: int, **kwargs: Any):
         super().__init__(**kwargs)
-        check_count("units", units)
+        check_integer("units", units)
         self.units = int(units)
 
     def build(self, input_shape):
@@ -142,9 +142,9 @@ class EqualizedConv2D(_Equalized):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        check_count("filters", filters)
-        check_count("kernel_size", kernel_size)
-        check_count("strides", strides)
+        check_integer("filters", filters)
+        check_integer("kernel_size", kernel_size)
+        check_integer("strides", strides)
         if padding not in ("same", "valid"):
             raise UsageError(f"`padding` must be same or valid. Received: padding={padding!r}")
         self.filters = int(filters)

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_gan.layers.arguments import check_count
+from keras_gan.arguments import check_integer
 from keras_gan.layers.dtypes import at_least_float32
 
 # Keras has no annotations, and type checkers infer wrong types for it.
@@ -42,7 +42,7 @@ class MinibatchStandardDeviation(keras.layers.Layer):
 
     def __init__(self, group_size: int = 4, **kwargs: Any):
         super().__init__(**kwargs)
-        check_count("group_size", group_size)
+        check_integer("group_size", group_size)
         self.group_size = int(group_size)
 
     def call(self, inputs):

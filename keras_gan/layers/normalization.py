@@ -8,8 +8,8 @@ import keras
 import tensorflow as tf
 
 from keras_gan import replicas
+from keras_gan.arguments import check_integer, check_positive
 from keras_gan.errors import UsageError
-from keras_gan.layers.arguments import check_count, check_positive
 from keras_gan.layers.dtypes import at_least_float32
 
 # Keras has no annotations, and type checkers infer wrong types for it.
@@ -150,7 +150,7 @@ class ConditionalBatchNormalization(keras.layers.Layer):
         self, num_classes: int, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs: Any
     ):
         super().__init__(**kwargs)
-        check_count("num_classes", num_classes)
+        check_integer("num_classes", num_classes)
         if not 0 <= momentum < 1:
             raise UsageError(f"`momentum` must be in [0, 1). Received: momentum={momentum!r}")
         check_positive("epsilon", epsilon)

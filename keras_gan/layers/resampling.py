@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_gan.arguments import check_integer
 from keras_gan.errors import UsageError
-from keras_gan.layers.arguments import check_count
 
 # Keras has no annotations, and type checkers infer wrong types for it.
 ops: Any = keras.ops
@@ -135,7 +135,7 @@ class BlurPool2D(_Blur):
         **kwargs: Any,
     ):
         super().__init__(kernel, padding, **kwargs)
-        check_count("strides", strides)
+        check_integer("strides", strides)
         self.strides = int(strides)
 
     def _reach(self) -> int:

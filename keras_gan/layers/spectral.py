@@ -6,8 +6,8 @@ from typing import Any
 
 import keras
 
+from keras_gan.arguments import check_integer
 from keras_gan.errors import UsageError
-from keras_gan.layers.arguments import check_count
 from keras_gan.layers.dtypes import at_least_float32
 
 # Keras has no annotations, and type checkers infer wrong types for it.
@@ -64,7 +64,7 @@ class SpectralNormalization(keras.layers.Wrapper):
                 f"{', '.join(kind.__name__ for kind in _OUTPUT_AXIS)}. "
                 f"Received: layer={type(layer).__name__}"
             )
-        check_count("iterations", iterations)
+        check_integer("iterations", iterations)
         kwargs.setdefault("dtype", layer.dtype_policy)
         # Without autocasting, the power iteration sees the kernel at full precision. The wrapped
         # layer casts its own inputs and weights.

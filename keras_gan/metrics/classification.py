@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from keras_gan.arguments import check_integer
 from keras_gan.errors import UsageError
 from keras_gan.metrics._metric import EvaluationInputs, Labeled, Metric, MetricResult
 from keras_gan.metrics.images import to_bytes
@@ -136,8 +137,7 @@ def _check(sets: dict[str, Labeled], epochs: int) -> None:
             "generated and real_train must have the same number of samples. "
             f"Received: {counts[0]} generated and {counts[1]} real samples"
         )
-    if epochs < 1:
-        raise UsageError(f"epochs must be a whole number from 1 up. Received: epochs={epochs!r}")
+    check_integer("epochs", epochs)
 
 
 def _train(

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_gan import checks, datasets
+from keras_gan import datasets
 from keras_gan._version import __version__
+from keras_gan.arguments import check_integer
 from keras_gan.errors import UsageError
 from keras_gan.metrics import nearest_picture, training_data
 from keras_gan.metrics._metric import (
@@ -95,7 +96,7 @@ class EvaluationSettings:
             raise UsageError(
                 f"cache must be True, False or a folder. Received: cache={self.cache!r:.80}"
             )
-        checks.whole_number("epochs", self.epochs, 1)
+        check_integer("epochs", self.epochs)
         if self.nearest_picture is not None:
             check_target(self.nearest_picture)
         seeds = check_seeds(self.seed)

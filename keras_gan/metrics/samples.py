@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_gan.arguments import check_integer
 from keras_gan.errors import UsageError
 from keras_gan.spec import Spec
 
@@ -69,14 +70,13 @@ def check_count(count: Any, samples: Samples, name: str, advice: str = "") -> in
         advice: text that the error adds to the rule.
 
     Raises:
-        UsageError: not a whole number of at least 2, or more than there are.
+        UsageError: not an integer of at least 2, or more than there are.
     """
-    if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 2:
-        raise UsageError(f"{name} must be a whole number from 2 up. Received: {name}={count!r}")
+    check_integer(name, count, 2)
     if samples.count is not None and count > samples.count:
         origin = samples.protocol["source"]
         raise UsageError(
-            f"{name} must be at most the number of samples, {samples.count:,} in {origin}"
+            f"`{name}` must be at most the number of samples, {samples.count:,} in {origin}"
             f"{advice}. Received: {name}={count}"
         )
     return int(count)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_gan import checks, datasets
+from keras_gan import datasets
+from keras_gan.arguments import check_number
 from keras_gan.errors import UsageError
 from keras_gan.games.gan import GAN
 from keras_gan.metrics.generators import Drawing, from_bundle, from_gan, from_run
@@ -86,7 +87,7 @@ def _check_settings(source: Any, origin: str, drawing: Drawing, checkpoint: str)
             "checkpoint can be chosen only for a run. "
             f"Received: checkpoint={checkpoint!r} for {name}"
         )
-    checks.number("truncation", drawing.truncation, least=0)
+    check_number("truncation", drawing.truncation, minimum=0)
     if drawing.truncation != 1 and origin not in _GENERATORS:
         raise UsageError(
             "truncation other than 1 is available only for a run, a bundle or a game. "

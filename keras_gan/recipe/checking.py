@@ -17,8 +17,8 @@ from keras_gan.recipe.sections import (
     OptimizerSection,
     Recipe,
 )
-from keras_gan.recipe.signatures import check_options, parameters_of, unknown_key, validate
-from keras_gan.registry import nearest
+from keras_gan.recipe.signatures import check_options, unknown_key, validate
+from keras_gan.registry import nearest, parameters_of
 
 
 def parse(tree: Mapping[str, Any]) -> Recipe:

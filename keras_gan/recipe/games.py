@@ -9,8 +9,7 @@ from typing import Any
 import keras
 
 from keras_gan import games
-from keras_gan.recipe.signatures import parameters_of
-from keras_gan.registry import classes
+from keras_gan.registry import classes, parameters_of
 
 # Arguments of a game's constructor that other sections of the recipe or the data supply.
 SUPPLIED = ("seed", "latent_dim", "num_classes", "name", "packing")

@@ -12,8 +12,8 @@ from keras_gan import schedules, terms
 from keras_gan.errors import UsageError
 from keras_gan.recipe.scheduling import resolve
 from keras_gan.recipe.sections import OptimizerSection
-from keras_gan.recipe.signatures import check_named, check_options, parameters_of
-from keras_gan.registry import nearest
+from keras_gan.recipe.signatures import check_named, check_options
+from keras_gan.registry import nearest, parameters_of
 
 
 def make_optimizer(section: OptimizerSection, examples: float | None = None) -> Any:

@@ -16,7 +16,7 @@ from pydantic import ConfigDict
 from keras_gan import schedules
 from keras_gan.errors import UsageError
 from keras_gan.recipe.scheduling import resolve
-from keras_gan.registry import classes, nearest, snake_case
+from keras_gan.registry import classes, nearest, parameters_of, snake_case
 
 _Model = TypeVar("_Model", bound=pydantic.BaseModel)
 _CONFIG = ConfigDict(
@@ -26,43 +26,6 @@ _CONFIG = ConfigDict(
     validate_default=True,
 )
 _NOUNS = {"augment": "augmentation"}  # where the class's own name does not read well
-
-
-def parameters_of(function: Callable) -> dict[str, tuple[Any, Any]]:
-    """Returns the named parameters of a function or class as `(annotation, default)` by name.
-
-    The annotation is `Any` and the default is `...` where there is none. A constructor with
-    `**kwargs` passes them on to its base class, whose parameters count too, unless Keras defines
-    that class.
-    """
-    if not inspect.isclass(function):
-        return _named_parameters(function)[0]
-    found: dict[str, tuple[Any, Any]] = {}
-    for cls in inspect.getmro(function):
-        if "__init__" not in vars(cls):
-            continue
-        if found and cls.__module__.partition(".")[0] in ("keras", "builtins"):
-            break
-        own, passes_on = _named_parameters(cls.__init__)
-        found |= {name: each for name, each in own.items() if name not in found}
-        if not passes_on:
-            break
-    return found
-
-
-def _named_parameters(target: Callable) -> tuple[dict[str, tuple[Any, Any]], bool]:
-    """Returns the named parameters of a function, and True if it has `**kwargs`."""
-    try:
-        hints = typing.get_type_hints(target)
-    except NameError:  # names that are imported for type checkers only
-        hints = {}
-    parameters = inspect.signature(target).parameters
-    named = {
-        name: (hints.get(name, Any), ... if p.default is p.empty else p.default)
-        for name, p in parameters.items()
-        if name != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-    }
-    return named, any(p.kind == p.VAR_KEYWORD for p in parameters.values())
 
 
 def check_options(

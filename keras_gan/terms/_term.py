@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from keras_gan import schedules
+from keras_gan.arguments import check_integer, check_number
 from keras_gan.errors import UsageError
 from keras_gan.networks import Network
 from keras_gan.registry import snake_case
@@ -170,11 +171,7 @@ class Term:
 
     def __init__(self, weight: float | Schedule = 1.0, interval: int = 1):
         self.weight = checked_weight("weight", weight)
-        if int(interval) != interval or interval < 1:
-            raise UsageError(
-                "`interval` must be a whole number of steps from 1 up. "
-                f"Received: interval={interval!r}"
-            )
+        check_integer("interval", interval)
         self.interval = int(interval)
 
     def values(self, context: StepContext) -> Any:
@@ -296,21 +293,5 @@ def checked_weight(name: str, weight: Any) -> float | Schedule:
         UsageError: a weight below 0 or not finite.
     """
     weight = schedules.get(weight)
-    if not all(0 <= value < float("inf") for value in schedules.bounds(weight)):
-        raise UsageError(
-            f"The weight of a term must be a number from 0 up. Received: {name}={weight!r}"
-        )
+    check_number(name, weight, minimum=0, schedule=True)
     return weight if isinstance(weight, Schedule) else float(weight)
-
-
-def check_positive(name: str, value: Any, most: float = float("inf")) -> None:
-    """Checks that a number is above 0 and below `most`."""
-    if not 0 < value < most:
-        bound = "" if most == float("inf") else f" and below {most:g}"
-        raise UsageError(f"`{name}` must be a number above 0{bound}. Received: {name}={value!r}")
-
-
-def check_factor(name: str, value: Any) -> None:
-    """Checks that a number is finite and at least 0."""
-    if not 0 <= value < float("inf"):
-        raise UsageError(f"`{name}` must be a number from 0 up. Received: {name}={value!r}")

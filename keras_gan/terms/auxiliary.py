@@ -6,10 +6,11 @@ from typing import Any
 
 import keras
 
+from keras_gan.arguments import check_number
 from keras_gan.errors import UsageError
 from keras_gan.networks import mean_over_outputs
 from keras_gan.schedules import Schedule
-from keras_gan.terms._term import GameSpec, StepContext, Term, check_factor, checked_weight
+from keras_gan.terms._term import GameSpec, StepContext, Term, checked_weight
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
 ops: Any = keras.ops
@@ -53,8 +54,8 @@ class AuxiliaryClassifier(Term):
     ):
         super().__init__(weight, interval)
         self.generator_weight = checked_weight("generator_weight", generator_weight)
-        check_factor("real", real)
-        check_factor("fake", fake)
+        check_number("real", real, minimum=0)
+        check_number("fake", fake, minimum=0)
         self.real, self.fake = float(real), float(fake)
 
     def check(self, game: GameSpec) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_gan import augment as augments
+from keras_gan.arguments import check_number, check_positive
 from keras_gan.errors import UsageError
 from keras_gan.networks import mean_over_outputs, mean_per_sample
 from keras_gan.schedules import Schedule
@@ -15,8 +16,6 @@ from keras_gan.terms._term import (
     GameSpec,
     StepContext,
     Term,
-    check_factor,
-    check_positive,
     checked_weight,
     folded,
     normal,
@@ -118,8 +117,8 @@ class BalancedConsistency(Consistency):
         fake: float = 1.0,
     ):
         super().__init__(weight, interval, augment)
-        check_factor("real", real)
-        check_factor("fake", fake)
+        check_number("real", real, minimum=0)
+        check_number("fake", fake, minimum=0)
         self.real, self.fake = float(real), float(fake)
 
     def values(self, context: StepContext):

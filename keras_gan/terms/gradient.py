@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_gan.errors import UsageError
+from keras_gan.arguments import check_integer, check_number
 from keras_gan.networks import mean_over_outputs, mean_per_sample
 from keras_gan.schedules import Schedule
 from keras_gan.terms import _layers
@@ -17,7 +17,6 @@ from keras_gan.terms._term import (
     GameSpec,
     StepContext,
     Term,
-    check_positive,
     normal,
     uniform,
     widened,
@@ -195,12 +194,8 @@ class PathLength(Term):
         layer: str | None = None,
     ):
         super().__init__(weight, interval)
-        check_positive("decay", decay, most=1)
-        if int(batch_shrink) != batch_shrink or batch_shrink < 1:
-            raise UsageError(
-                "`batch_shrink` must be a whole number from 1 up. "
-                f"Received: batch_shrink={batch_shrink!r}"
-            )
+        check_number("decay", decay, above=0, below=1)
+        check_integer("batch_shrink", batch_shrink)
         self.decay = float(decay)
         self.batch_shrink = int(batch_shrink)
         self.layer = layer

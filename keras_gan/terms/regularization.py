@@ -7,11 +7,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_gan.arguments import check_number
 from keras_gan.errors import UsageError
 from keras_gan.networks import mean_over_outputs, mean_per_sample
 from keras_gan.schedules import Schedule
 from keras_gan.terms import _layers
-from keras_gan.terms._term import StepContext, Term, check_positive
+from keras_gan.terms._term import StepContext, Term
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
 ops: Any = keras.ops
@@ -43,7 +44,7 @@ class LeCam(Term):
 
     def __init__(self, weight: float | Schedule = 0.3, interval: int = 1, decay: float = 0.99):
         super().__init__(weight, interval)
-        check_positive("decay", decay, most=1)
+        check_number("decay", decay, above=0, below=1)
         self.decay = float(decay)
 
     def initial_state(self) -> dict[str, Any]:
