@@ -141,7 +141,7 @@ def to_field(x: np.ndarray, name: str, options: FieldOptions, largest: int = 0) 
     for key in modality.assumed.keys() - meta.keys():
         meta[key] = modality.assumed[key]
         warnings.warn(
-            f"The {name} of kind {kind!r} have no {key}: {meta[key]:g} Hz is assumed. State it "
+            f"The field {name!r} of kind {kind!r} has no {key}: {meta[key]:g} Hz is assumed. State it "
             f"with the option {key} (--set data.{key}=HZ)",
             stacklevel=2,
         )
