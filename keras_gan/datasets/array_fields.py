@@ -141,8 +141,8 @@ def to_field(x: np.ndarray, name: str, options: FieldOptions, largest: int = 0) 
     for key in modality.assumed.keys() - meta.keys():
         meta[key] = modality.assumed[key]
         warnings.warn(
-            f"The field {name!r} of kind {kind!r} has no {key}: {meta[key]:g} Hz is assumed. State it "
-            f"with the option {key} (--set data.{key}=HZ)",
+            f"The field {name!r} of kind {kind!r} has no {key}: {meta[key]:g} Hz is assumed. "
+            f"State it with the option {key} (--set data.{key}=HZ)",
             stacklevel=2,
         )
     field = Field(kind, shape, _batch_dtype(x.dtype, modality.dtypes_of(shape)), meta)
