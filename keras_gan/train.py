@@ -9,13 +9,14 @@ import warnings
 
 import tensorflow as tf
 
-from keras_gan import callbacks, datasets, workers
+from keras_gan import datasets, workers
 from keras_gan import precision as precisions
 from keras_gan import recipe as recipes
 from keras_gan.building import HeldOut, build, open_data, open_held_out, prepare, total_steps
 from keras_gan.errors import UsageError
 from keras_gan.fitting import Fitting, Outcome
 from keras_gan.games.gan import GAN
+from keras_gan.optimizers import learning_rate, lowered_by, optimizers_of, set_learning_rate
 from keras_gan.registry import nearest
 from keras_gan.run import Run, check_new, describe_data
 
@@ -153,8 +154,8 @@ def _load(
     if not overridden:
         return opened.load()
     gan = build(recipe, source.spec)
-    optimizers = callbacks.optimizers_of(gan)
-    rates = {role: callbacks.learning_rate(given) for role, given in optimizers.items()}
+    optimizers = optimizers_of(gan)
+    rates = {role: learning_rate(given) for role, given in optimizers.items()}
     opened.load(into=gan)
     factors = _roll_back_factors(opened)
     for role, rate in rates.items():
@@ -163,7 +164,7 @@ def _load(
         # Keras stores a constant learning rate among the weights, but not a schedule: a changed
         # constant has to be set again, and an unchanged schedule has to be lowered again.
         if new == isinstance(rate, float):
-            callbacks.set_learning_rate(optimizers[role], rate, 1.0 if new else factors[role])
+            set_learning_rate(optimizers[role], rate, 1.0 if new else factors[role])
     return gan
 
 
@@ -172,8 +173,8 @@ def _roll_back_factors(opened: Run) -> dict[str, float]:
     with warnings.catch_warnings():  # a damaged checkpoint has been reported before
         warnings.simplefilter("ignore")
         gan = opened.load()
-    optimizers = callbacks.optimizers_of(gan)
-    return {role: callbacks.lowered_by(of) for role, of in optimizers.items()}
+    optimizers = optimizers_of(gan)
+    return {role: lowered_by(of) for role, of in optimizers.items()}
 
 
 # The position in the data is counted in batches, so that neither may change.

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from serving import kinds
-from serving.checks import check_label_count
+from serving.checks import check_batch_size
 from serving.errors import UsageError, short_repr
 from serving.inputs import Input, Inputs, Port
 from serving.manifest import read_manifest
-from serving.seeds import check_seeds, classes_from_seeds
+from serving.seeds import check_seeds
 from serving.sessions import DEVICES, ModelFiles, open_session
 
 # Maps the inputs of a batch by name to its outputs, in the order of `Bundle.outputs`.
@@ -53,9 +52,6 @@ class Bundle:
         UsageError: the folder is not a bundle, its manifest or model is damaged, or it has no
             model of this precision.
     """
-
-    class_frequencies: Sequence[float] | None = None
-    class_stream = 0
 
     def __init__(
         self,
@@ -99,8 +95,6 @@ class Bundle:
         if (port := self.inputs.classes) is not None:
             self.num_classes = port.num_classes
             self.class_names = tuple(port.meta.get("class_names") or ())
-            self.class_frequencies = port.meta.get("frequencies")
-            self.class_stream = port.stream
         sizes = self.inputs.normal[0].sizes if self.inputs.normal else (None,)
         self.latent_dim = 0 if None in sizes else math.prod(n or 0 for n in sizes)
 
@@ -182,10 +176,7 @@ class Bundle:
         Raises:
             UsageError: as for `generate`.
         """
-        if not (isinstance(batch_size, int | np.integer) and batch_size >= 1):
-            raise UsageError(
-                f"`batch_size` must be at least 1. Received: batch_size={batch_size!r}"
-            )
+        batch_size = check_batch_size(batch_size)
         if not (math.isfinite(truncation) and truncation >= 0):
             raise UsageError(f"`truncation` must be 0 or more. Received: truncation={truncation!r}")
         used = {} if seeds is None else {"seeds": check_seeds(seeds)}
@@ -275,29 +266,7 @@ class Bundle:
                     f"Bundle {self.name!r} takes no labels. Received: labels={short_repr(labels)}"
                 )
             return None
-        if labels is None:
-            frequencies, stream = self.class_frequencies, self.class_stream
-            return classes_from_seeds(seeds, self.num_classes, frequencies, stream)
-        is_list = isinstance(labels, Sequence | np.ndarray) and not isinstance(labels, str)
-        given = labels if is_list else [labels]
-        check_label_count(len(given), len(seeds))
-        ids = np.array([self._class_id(x) for x in given], np.int64)
-        return np.broadcast_to(ids, len(seeds)).copy()
-
-    def _class_id(self, label: Any) -> int:
-        if isinstance(label, str) and label in self.class_names:
-            return self.class_names.index(label)
-        with contextlib.suppress(ValueError, TypeError, OverflowError):
-            number = int(label)
-            if number == (float(label) if not isinstance(label, str) else number) and (
-                0 <= number < self.num_classes
-            ):
-                return number
-        names = f" or one of {', '.join(self.class_names)}" if self.class_names else ""
-        raise UsageError(
-            f"A label must be 0 to {self.num_classes - 1}{names}. "
-            f"Received: label={str(label)!r:.80}"
-        )
+        return self.inputs.class_ids(seeds, labels)
 
 
 def _find(path: Path) -> Path:

@@ -118,6 +118,17 @@ def check_finite(name: str, values: np.ndarray) -> None:
         raise UsageError(f"`{name}` must be finite numbers. Received: {name}={values[~finite][0]}")
 
 
+def check_batch_size(value: Any) -> int:
+    """Returns the number of samples per run of a model.
+
+    Raises:
+        UsageError: not an integer of at least 1.
+    """
+    if not (isinstance(value, int | np.integer) and value >= 1):
+        raise UsageError(f"`batch_size` must be at least 1. Received: batch_size={value!r}")
+    return int(value)
+
+
 def check_label_count(received: int, count: int) -> None:
     """Checks that there is one label for all samples, or one for each.
 

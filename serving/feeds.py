@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from serving.inputs import Inputs
-from serving.seeds import draw
+from serving.seeds import normals
 
 if TYPE_CHECKING:
     from serving.engine import SampleJob
@@ -67,7 +67,7 @@ class PlainFeeds:
     def _feeds_of_one(self, job: SampleJob, first: int, last: int) -> dict[str, np.ndarray]:
         """Returns the feeds of a batch of one job, without copying its latents."""
         seeds: np.ndarray = job.seeds[first:last]  # type: ignore[index]
-        latents = draw(seeds, self._latent_dim)
+        latents = normals(seeds, self._latent_dim, 0)
         if job.truncation != 1:
             latents = latents * np.float32(job.truncation)
         if not self._num_classes:
@@ -79,10 +79,10 @@ class PlainFeeds:
         """Draws the latents of all seeds of a batch: many take about as long as one."""
         seeds = seeded[0] if len(seeded) == 1 else np.concatenate(seeded)
         step = self._step
-        drawn = draw(seeds[:step], self._latent_dim)
+        drawn = normals(seeds[:step], self._latent_dim, 0)
         if len(seeds) > step:
             more = range(step, len(seeds), step)
-            rest = [draw(seeds[i : i + step], self._latent_dim) for i in more]
+            rest = [normals(seeds[i : i + step], self._latent_dim, 0) for i in more]
             drawn = np.concatenate([drawn, *rest])
         row = start = 0
         for job, first, last in pieces:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from serving import kinds
+from serving.checks import check_batch_size
 from serving.errors import UsageError, short_repr
 from serving.inputs import Inputs, Port, decode_given
 
@@ -205,8 +206,7 @@ def draw(
         truncation: as for `Bundle.sample`.
         batch_size: largest number of samples of a batch.
     """
-    if batch_size < 1:
-        raise UsageError(f"`batch_size` must be at least 1. Received: batch_size={batch_size!r}")
+    batch_size = check_batch_size(batch_size)
     for batch, arrays in given.batches(rows, batch_size):
         seeds = np.arange(batch.start, batch.stop, dtype=np.int64) + seed
         ids = labels and [labels[i % len(labels)] for i in batch]

@@ -8,6 +8,7 @@ therefore names one sample in every runtime, whatever the network needs.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from serving import kinds
-from serving.checks import flatten
+from serving.checks import check_label_count, flatten
 from serving.errors import UsageError, short_repr
 from serving.seeds import classes_from_seeds, normals, uniforms
 
@@ -188,6 +189,24 @@ class Inputs:
             seeds, port.meta["num_classes"], port.meta.get("frequencies"), port.stream
         )
 
+    def class_ids(self, seeds: np.ndarray, labels: Any = None) -> np.ndarray:
+        """Returns the class id of each sample, int64 `(batch,)`.
+
+        Args:
+            seeds: array `(batch,)`; sets the number of samples and the default classes.
+            labels: class ids or names, one for all or one for each; `None` for the default.
+
+        Raises:
+            UsageError: no class input, an unknown class, or the wrong number of labels.
+        """
+        if labels is None or self.classes is None:
+            return self.own_classes(seeds)
+        is_list = isinstance(labels, Sequence | np.ndarray) and not isinstance(labels, str)
+        given = labels if is_list else [labels]
+        check_label_count(len(given), len(seeds))
+        ids = np.array([class_id(self.classes, x) for x in given], np.int64)
+        return np.broadcast_to(ids, len(seeds)).copy()
+
     def check_given(
         self, given: Mapping[str, Any] | None, count: int | None = None
     ) -> dict[str, np.ndarray]:
@@ -224,6 +243,27 @@ class Inputs:
             if len(array) != wanted:
                 found[name] = np.broadcast_to(array, (wanted, *array.shape[1:]))
         return found
+
+
+def class_id(port: Input, label: Any) -> int:
+    """Returns the id of a class, given as an id or as a name.
+
+    Raises:
+        UsageError: the class input has no such class.
+    """
+    names = port.meta.get("class_names") or ()
+    if isinstance(label, str) and label in names:
+        return names.index(label)
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        number = int(label)
+        if number == (float(label) if not isinstance(label, str) else number) and (
+            0 <= number < port.num_classes
+        ):
+            return number
+    hint = f" or one of {', '.join(names)}" if names else ""
+    raise UsageError(
+        f"A label must be 0 to {port.num_classes - 1}{hint}. Received: label={str(label)!r:.80}"
+    )
 
 
 def resolve(port: Port, sizes: Mapping[str, int]) -> tuple[int, ...]:

@@ -73,12 +73,7 @@ def latents_from_seeds(seeds: Any, latent_dim: int) -> np.ndarray:
     Raises:
         UsageError: a seed that is not an integer or is out of range.
     """
-    return draw(check_seeds(seeds), latent_dim)
-
-
-def draw(seeds: np.ndarray, latent_dim: int) -> np.ndarray:
-    """Does the same as `latents_from_seeds` for checked seeds, an int64 array."""
-    return normals(seeds, latent_dim, 0)
+    return normals(check_seeds(seeds), latent_dim, 0)
 
 
 def normals(seeds: np.ndarray, size: int, stream: int) -> np.ndarray:

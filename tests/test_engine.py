@@ -15,7 +15,7 @@ from serving.engine import Closed, Engine, Expired, Failed, Full, SampleJob, eve
 from serving.feeds import PlainFeeds
 from serving.generate import batches
 from serving.limits import Settings
-from serving.seeds import draw, latents_from_seeds
+from serving.seeds import latents_from_seeds, normals
 
 
 class Model:
@@ -195,9 +195,9 @@ def test_a_slow_or_unmeasured_model_never_runs_in_the_loop():
 def test_latents_of_a_full_batch_are_drawn_in_parts_with_identical_bits(dim, monkeypatch):
     parts = []
 
-    def spy(seeds, latent_dim):
+    def spy(seeds, latent_dim, stream):
         parts.append(len(seeds) * -(-latent_dim // 2))
-        return draw(seeds, latent_dim)
+        return normals(seeds, latent_dim, stream)
 
     async def test():
         model = Model()
@@ -220,7 +220,7 @@ def test_latents_of_a_full_batch_are_drawn_in_parts_with_identical_bits(dim, mon
             model.go.set()
             engine.close()
 
-    monkeypatch.setattr(feeds, "draw", spy)
+    monkeypatch.setattr(feeds, "normals", spy)
     asyncio.run(test())
     assert max(parts) <= 500
     assert sum(parts) == 401 * -(-dim // 2)

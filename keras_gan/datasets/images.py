@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from keras_gan.arguments import is_integer
 from keras_gan.errors import UsageError
+from serving.kinds.image import MODES
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".gif")
 MAX_PIXELS = 64 * 2**20  # 64 megapixels; a larger image may be a decompression bomb
@@ -24,7 +25,6 @@ FILTER = "Lanczos, cropped to the aspect ratio"  # resizes images
 # Only these decoders run, so that no other decoder of Pillow sees untrusted files.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 _GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _ORIENTATION = 0x0112
 
@@ -118,7 +118,7 @@ def check_size(size: Any) -> tuple[int, int]:
 
 def check_channels(channels: Any) -> int:
     """Returns the option `channels` once it is checked: 1, 3 or 4."""
-    if not is_integer(channels) or channels not in _MODES:
+    if not is_integer(channels) or channels not in MODES:
         raise UsageError(
             f"`channels` must be 1 (gray), 3 (RGB) or 4 (RGBA). Received: channels={channels!r}"
         )
@@ -185,7 +185,7 @@ def _to_channels(image: Image.Image, channels: int) -> Image.Image:
         if channels < 4:
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image)
-    return image.convert(_MODES[channels])
+    return image.convert(MODES[channels])
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:

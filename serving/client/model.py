@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from serving import kinds
-from serving.bundle import Bundle
 from serving.client.arguments import SampleRequest
 from serving.errors import UsageError, short_repr
 from serving.inputs import Input, Inputs, Port
@@ -125,7 +124,7 @@ class RemoteModel:
             return None
         if not self.num_classes:
             return self._plain_ids(labels, request.batch)
-        return RemoteClasses(self, port).label_ids(request.label_seeds(), labels)
+        return self.inputs.class_ids(request.label_seeds(), labels)
 
     def _plain_ids(self, labels: Any, count: int) -> np.ndarray:
         """Returns labels that are ids, for a server that does not report the classes."""
@@ -143,15 +142,6 @@ class RemoteModel:
                 "This server does not report the names of classes: labels must be ids. "
                 f"Received: labels={short_repr(labels)}"
             ) from error
-
-
-class RemoteClasses(Bundle):
-    """The classes of a model on a server; labels are resolved as for a bundle on disk."""
-
-    def __init__(self, model: RemoteModel, port: Input):
-        self.name = model.name
-        self.num_classes, self.class_names = port.num_classes, model.class_names
-        self.class_frequencies, self.class_stream = port.meta.get("frequencies"), port.stream
 
 
 def read_ports(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from serving.checks import check_batch_size
 from serving.client.arguments import check_arguments
 from serving.client.blocking import Client
 from serving.errors import UsageError
@@ -73,17 +74,14 @@ class RemoteBundle:
         **given: Any,
     ) -> dict[str, np.ndarray]:
         """Returns outputs with their seeds and inputs, as `Bundle.sample` does."""
-        if not (isinstance(batch_size, int | np.integer) and batch_size >= 1):
-            raise UsageError(
-                f"`batch_size` must be at least 1. Received: batch_size={batch_size!r}"
-            )
+        batch_size = check_batch_size(batch_size)
         request = check_arguments(
             seeds, labels, truncation, model=self.name, inputs=self.inputs.check_given(given)
         )
         ids = self._model.class_ids(request)
         request = dataclasses.replace(request, labels=None if ids is None else ids.tolist())
         session = self._client.session
-        session.batch_size = int(batch_size)
+        session.batch_size = batch_size
         if len(self.outputs) > 1:
             drawn = self._client.run(session.outputs(request))
         else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -355,8 +354,3 @@ COMMON = (
     Format("npz", "application/x-npz", _to_npz, _from_npz, several=True),
     Format("json", "application/json", _to_json, _from_json, several=True),
 )
-
-
-def nearly_square(count: int) -> int:
-    """Returns the number of columns of a grid that is as square as possible."""
-    return max(1, math.ceil(math.sqrt(count)))
