@@ -247,7 +247,7 @@ def _named(port: Input, own: list[str]) -> Input:
             shape.append(sizes.own_name(port.name, name) if port.name in own else name)
         else:
             shape.append(size)
-    return dataclasses.replace(port, shape=tuple(shape))
+    return port.replace(shape=tuple(shape))
 
 
 def _run_once(network: Network, values: sizes.Sizes) -> dict[str, tf.Tensor]:

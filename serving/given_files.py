@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,8 +16,7 @@ from serving.errors import UsageError, short_repr
 from serving.inputs import Inputs, Port, decode_given
 
 
-@dataclasses.dataclass(frozen=True)
-class GivenFiles:
+class GivenFiles(NamedTuple):
     """Files of a given input: one for all samples, or one for each.
 
     Args:

@@ -220,8 +220,7 @@ def from_tensors(
     results = [Port(x.name, x.dtype, x.sizes(), kinds.of_shape(x.static_sizes())) for x in ordered]
     limits = parameters.get("value_range")
     results[:1] = [
-        dataclasses.replace(
-            port,
+        port.replace(
             kind=parameters.get("kind") or port.kind,
             meta={} if limits is None else {"value_range": limits},
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
 from serving.kinds import _plots, _tables
@@ -16,7 +14,7 @@ class Table(Kind):
     axes = ("columns",)
     meta = ("columns",)
     plural = "rows"
-    formats = (dataclasses.replace(_tables.CSV, several=True),)  # one row each
+    formats = (_tables.CSV._replace(several=True),)  # one row each
 
     def sheet(
         self, samples: np.ndarray, meta: Meta | None = None, columns: int | None = None
