@@ -34,7 +34,7 @@ def check(game: Any, given: Any, *, validation: bool, training: bool = True) -> 
         training: whether the callbacks are those of a training.
 
     Raises:
-        UsageError: an object that is no callback, or a callback that could not work or would
+        UsageError: an object of another type, or a callback that could not work or would
             never act in this game.
     """
     callbacks = _listed(given)
