@@ -3,9 +3,9 @@
 Imports are eager: loading a `.keras` file finds every class that one may hold.
 """
 
-from keras_gan._start import silence
+from keras_gan._start import keras_on_tensorflow, silence
 
-with silence():
+with keras_on_tensorflow(), silence():
     import tensorflow as _tensorflow  # noqa: F401
 
 from keras_gan import (

@@ -17,6 +17,7 @@ from typing import Any
 
 import keras
 
+from keras_gan.configuration import channels_last
 from keras_gan.errors import UsageError
 from keras_gan.registry import nearest
 from keras_gan.spec import Spec
@@ -111,7 +112,8 @@ def build_network(
                 f"The {role} {name!r} has no such option. Received: {option!r}. "
                 f"{nearest(option, valid)}"
             )
-    return function(spec, conditional, **options)
+    with channels_last():
+        return function(spec, conditional, **options)
 
 
 def _check_conditions(

@@ -12,11 +12,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gan import augment as augments
-from keras_gan import checks, optimizers, replicas, schedules, terms
+from keras_gan import checks, configuration, optimizers, replicas, schedules, terms
 from keras_gan.arguments import check_integer, check_number, check_positive
 from keras_gan.errors import UsageError
 from keras_gan.games import _averaging, _construction, _noise, _states, _terms
 from keras_gan.games._augmentation import Augmentation
+from keras_gan.games._keras import KerasInterface
+from keras_gan.games._optimizer import PlayerOptimizers
 from keras_gan.games._packing import Packing
 from keras_gan.games._sampling import Sampler
 from keras_gan.networks import Network, fields_of
@@ -29,7 +31,7 @@ ops: Any = keras.ops
 _SHARED = ("terms", "augment", "ema_half_life", "ema_rampup", "num_classes", "latent_dim", "seed")
 
 
-class Game(_construction.Construction, keras.Model):
+class Game(_construction.Construction, KerasInterface):
     """Base class of games, which are Keras models that `fit` trains on real samples.
 
     A subclass names its players and metrics, passes its networks on, and writes one training step
@@ -87,6 +89,7 @@ class Game(_construction.Construction, keras.Model):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        configuration.check_floatx()
         check_integer("num_classes", num_classes, 0)
         check_integer("seed", seed, 0)
         check_number("ema_half_life", ema_half_life, minimum=0, schedule=True)
@@ -126,6 +129,7 @@ class Game(_construction.Construction, keras.Model):
         self.networks: dict[str, Network] = {}
         for role, model in models.items():
             checks.network(role, model)
+            configuration.check_layers(role, model)
             setattr(self, role, model)
             first, output = (
                 ("latents", "samples") if role == self.sampled else ("samples", "logits")
@@ -202,6 +206,7 @@ class Game(_construction.Construction, keras.Model):
             setattr(self, f"{player}_optimizer", optimizer)
             optimizers.prepare(optimizer, self.weights_of(player), self.examples_seen.value)
         self._compile_arguments = compiled
+        self._player_optimizers = PlayerOptimizers(self)
 
     def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
         # Under a strategy, Keras would build what is built already, with a batch that it cannot
@@ -438,31 +443,6 @@ class Game(_construction.Construction, keras.Model):
         return getattr(self, f"average_{name}")
 
     # ---------------------------------------------------------------- saving
-
-    def noise_states(self) -> list[Any]:
-        """Returns the states of layers that draw random numbers, such as Dropout.
-
-        Keras does not save them.
-        """
-        models = [getattr(self, name) for name in self.networks]
-        models += [self._average_of(name) for name in self.averaged]
-        return [
-            generator.state
-            for model in models
-            for layer in model._flatten_layers()
-            for generator in getattr(layer, "_seed_generators", ())
-        ]
-
-    def save_own_variables(self, store: Any) -> None:
-        super().save_own_variables(store)
-        for i, state in enumerate(self.noise_states()):
-            store[f"noise_{i}"] = ops.convert_to_numpy(state)
-
-    def load_own_variables(self, store: Any) -> None:
-        for i, state in enumerate(self.noise_states()):
-            state.assign(store[f"noise_{i}"])
-        names = list(store.keys())  # of an HDF5 group, not of a dictionary
-        super().load_own_variables({n: store[n] for n in names if not n.startswith("noise_")})
 
     def argument(self, name: str) -> Any:
         """Returns an argument of the constructor; by default the attribute of its name."""

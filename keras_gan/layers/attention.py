@@ -64,7 +64,12 @@ class SelfAttention2D(keras.layers.Layer):
 
     def _convolution(self, filters: int, channels: int, name: str):
         layer: Any = keras.layers.Conv2D(
-            filters, 1, use_bias=False, name=name, dtype=self.dtype_policy
+            filters,
+            1,
+            use_bias=False,
+            data_format="channels_last",
+            name=name,
+            dtype=self.dtype_policy,
         )
         if self.spectral:
             layer = SpectralNormalization(layer, name=name)
@@ -74,7 +79,8 @@ class SelfAttention2D(keras.layers.Layer):
     def call(self, inputs):
         pooled = inputs
         if self.pool_size > 1:
-            pooled = ops.average_pool(inputs, self.pool_size, self.pool_size, "valid")
+            size = self.pool_size
+            pooled = ops.average_pool(inputs, size, size, "valid", data_format="channels_last")
         query, key = self.query(inputs), self.key(pooled)
         value = _flatten_positions(self.value(pooled))
         # Equation 1: attention weights, softmax over the positions that are attended to.

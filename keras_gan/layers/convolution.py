@@ -167,9 +167,10 @@ class NarrowConv2D(keras.layers.Conv2D):
         kernel = ops.reshape(ops.transpose(kernel, (2, 0, 1, 3)), (1, 1, channels, taps))
         # Contributions of each pixel to all of its neighbors, then their overlap-add as a
         # convolution by ones and zeros.
-        contributions = ops.conv(inputs, kernel, padding="same")
-        shifts = _shift_kernel(size, self.filters)
-        outputs = ops.conv(contributions, ops.cast(shifts, self.compute_dtype), padding="same")
+        layout = {"padding": "same", "data_format": "channels_last"}
+        contributions = ops.conv(inputs, kernel, **layout)
+        shifts = ops.cast(_shift_kernel(size, self.filters), self.compute_dtype)
+        outputs = ops.conv(contributions, shifts, **layout)
         if self.use_bias:
             outputs = outputs + ops.cast(self.bias, outputs.dtype)
         return self.activation(outputs) if self.activation is not None else outputs

@@ -157,7 +157,7 @@ class EqualizedConv2D(_Equalized):
 
     def call(self, inputs):
         return self._add_bias_and_activate(
-            ops.conv(inputs, self._scaled_kernel(), self.strides, padding=self.padding)
+            ops.conv(inputs, self._scaled_kernel(), self.strides, self.padding, "channels_last")
         )
 
     def compute_output_shape(self, input_shape):
