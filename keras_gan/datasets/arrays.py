@@ -132,13 +132,16 @@ def from_arrays(
     return _source(train, test, FieldOptions(**read, meta=meta), class_names, held_out, "memory")
 
 
+_ENDINGS = (".npz", ".npy", ".csv")
+FORM = f"the path of a {', '.join(_ENDINGS[:-1])} or {_ENDINGS[-1]} file"
+
+
 def parse(source: str) -> dict[str, Any] | None:
     """Returns the options that a data set's name stands for: the path of a file of arrays."""
     path = Path(os.path.expanduser(source))
     return {"path": source} if path.suffix in _ENDINGS and path.is_file() else None
 
 
-_ENDINGS = (".npz", ".npy", ".csv")
 _READING = {"kind", "layout", "value_range"}
 
 
