@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from keras_gan import datasets
+from keras_gan.datasets import arrays
 from keras_gan.errors import UsageError
 from keras_gan.metrics.samples import BATCH, Batch, Conditions, Samples
+from keras_gan.registry import parameters_of
 from keras_gan.spec import Spec
+from serving import kinds
 
 _OVERSHOOT = 0.5  # a generator without a final tanh exceeds the range of its data a little
 
@@ -24,16 +27,34 @@ def open_data(data: Any, options: dict[str, Any] | None = None) -> datasets.Sour
     Args:
         data: a `Source`; a name or path for `keras_gan.datasets.open`; an array, or a pair of
             samples and labels, none of which is held out.
-        options: the data set's options.
+        options: the data set's options, or those of `keras_gan.datasets.from_arrays`.
     """
     if isinstance(data, datasets.Source):
         return data
     if isinstance(data, np.ndarray | tuple):
         x, y = data if isinstance(data, tuple) else (data, None)
-        if not (isinstance(x, np.ndarray) and x.ndim > 2 and x.dtype.kind == "f"):
-            return datasets.from_arrays(x, y, held_out=0)
-        return datasets.from_arrays(_clip(x), y, value_range=(-1.0, 1.0), held_out=0)
+        given = {"held_out": 0, **(options or {})}
+        is_float = isinstance(x, np.ndarray) and x.dtype.kind == "f"
+        kind = given.get("kind")
+        kind = kind.get("samples") if isinstance(kind, Mapping) else kind
+        if is_float and "value_range" not in given and _is_clipped(x.shape[1:], kind):
+            x, given["value_range"] = _clip(x), (-1.0, 1.0)
+        return datasets.from_arrays(x, y, **given)
     return datasets.open(data, **(options or {}))
+
+
+def options_like(like: Spec | None) -> dict[str, Any]:
+    """Returns the options by which arrays are read as samples of the data to compare with."""
+    if like is None:
+        return {}
+    names = parameters_of(arrays.open).keys() - {"value_range"}
+    meta = like.samples.meta
+    return {"kind": like.kind, **{name: meta[name] for name in names & meta.keys()}}
+
+
+def _is_clipped(shape: tuple[int, ...], kind: str | None) -> bool:
+    """Returns whether floats of a kind, by default that of their shape, are in [-1, 1]."""
+    return kinds.get(kind or kinds.of_shape(shape)).value_range == (-1.0, 1.0)
 
 
 def _clip(images: np.ndarray) -> np.ndarray:
@@ -67,16 +88,18 @@ def open_whole(source: str, module: ModuleType, like: Spec | None) -> datasets.S
     resizes = {"size", "channels"} <= parameters.keys()
     if like is not None and like.modality.has_pixels and resizes:
         options = {"size": list(like.shape[:2]), "channels": like.shape[2]}
+    if "kind" in parameters:
+        options = options_like(like)
     try:
         return _open_all(source, options)
     except datasets.UnknownRangeError as error:
         _check_range(error.low, error.high, f"{source}: ")
     # Floats that exceed [-1, 1] a little: read them in a wider range, then clip.
-    wide = _open_all(source, {"value_range": (-1 - _OVERSHOOT, 1 + _OVERSHOOT)})
+    wide = _open_all(source, {**options, "value_range": (-1 - _OVERSHOOT, 1 + _OVERSHOOT)})
     samples, labels = zip(*map(wide.arrays, wide.split_names), strict=True)
     known = [part for part in labels if part is not None]
     x = np.concatenate(samples)
-    clipped = open_data((x, np.concatenate(known)) if known else x)
+    clipped = open_data((x, np.concatenate(known)) if known else x, options_like(wide.spec))
     clipped.description = wide.description  # which names the file
     return clipped
 
