@@ -37,7 +37,7 @@ def _discover() -> dict[str, ModuleType]:
 
 _REGISTRY = _discover()
 
-from keras_gan.datasets.array_fields import UnknownRangeError  # noqa: E402
+from keras_gan.datasets.array_fields import UnknownKindError, UnknownRangeError  # noqa: E402
 from keras_gan.datasets.arrays import from_arrays  # noqa: E402
 from keras_gan.datasets.prepare import prepare  # noqa: E402
 
@@ -45,6 +45,7 @@ __all__ = [
     "OwnSplitsError",
     "Source",
     "Split",
+    "UnknownKindError",
     "UnknownRangeError",
     "find",
     "from_arrays",

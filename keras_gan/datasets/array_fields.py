@@ -33,6 +33,10 @@ class UnknownRangeError(UsageError):
         self.low, self.high = low, high
 
 
+class UnknownKindError(UsageError):
+    """Error for samples whose kind is neither stated nor follows from their shape."""
+
+
 @dataclasses.dataclass(frozen=True)
 class FieldOptions:
     """Options for reading arrays as fields.
@@ -232,7 +236,7 @@ def _check_inferable(x: np.ndarray, name: str) -> None:
     images = len(shape) == 3 or (len(shape) == 2 and not is_float)
     ambiguous = len(shape) == 2 or kinds.of_shape(shape, x.dtype.name) == kinds.UNKNOWN
     if ambiguous and not images:
-        raise UsageError(
+        raise UnknownKindError(
             f"Samples of the shape {shape} need the option kind (--set data.kind=KIND), one of "
             f"{', '.join(kinds.fitting(shape))}; only uint8 images (count, height, width), images "
             "and video with channels, and floating-point points (count, features) do not. "

@@ -13,7 +13,7 @@ from keras_gan.arguments import check_number
 from keras_gan.errors import UsageError
 from keras_gan.games.gan import GAN
 from keras_gan.metrics.generators import Drawing, from_bundle, from_gan, from_run
-from keras_gan.metrics.real_data import from_data, open_data, open_whole, options_like
+from keras_gan.metrics.real_data import from_data, open_data, open_whole
 from keras_gan.metrics.samples import Samples
 from keras_gan.spec import Spec
 
@@ -51,7 +51,7 @@ def open_samples(
     if origin == "game":
         return from_gan(source, drawing, {"source": f"the game {source.name}"}, like)
     if origin == "arrays":
-        return from_data(open_data(source, options_like(like)), "all")
+        return from_data(open_data(source, like=like), "all")
     if origin == "run":
         return from_run(path, drawing, str(checkpoint))
     if origin == "bundle":
