@@ -57,9 +57,8 @@ def open(
 
     Args:
         path: the file. A .npy file larger than `memory_limit` is read from the disk as needed.
-        kind: kind of the samples, see `keras_gan.spec.Field`. By default images or video by the
-            shape, points for floating-point arrays of rank 2, and a table for .csv files; required
-            for others, which include floating-point arrays of rank 3.
+        kind: kind of the samples, see `keras_gan.spec.Field`; by default images, points (floats of
+            rank 2), video or a table (.csv files). Required for others, and for floats of rank 3.
         layout: `"NHWC"`, or `"NCHW"` for images with the channels first.
         value_range: smallest and largest stored value of images, audio or video; required for
             floating-point values unless they are in [-1, 1]; (0, 255) for uint8 images and
