@@ -9,12 +9,32 @@ import keras
 import tensorflow as tf
 
 from keras_gan import replicas
-from keras_gan.arguments import check_integer
+from keras_gan.arguments import check_integer, check_number
 from keras_gan.errors import UsageError
+from keras_gan.registry import parameters_of
 from keras_gan.schedules import Schedule
 
 _COMPILE = ("jit_compile", "steps_per_execution", "run_eagerly")
 _SCALED = keras.optimizers.LossScaleOptimizer
+
+# Ranges of the arguments of Keras's optimizers, most of which Keras itself does not check. Numbers
+# with other names must be finite.
+_NONNEGATIVE, _POSITIVE = {"minimum": 0}, {"above": 0}
+_DECAY, _MOMENTUM = {"minimum": 0, "below": 1}, {"minimum": 0, "maximum": 1}
+_RANGES: dict[str, Any] = {
+    **dict.fromkeys(("beta_1", "beta_2", "adam_beta_1", "adam_beta_2", "rho"), _DECAY),
+    **dict.fromkeys(("momentum", "ema_momentum"), _MOMENTUM),
+    **dict.fromkeys(("epsilon", "epsilon_1", "epsilon_2", "clip_threshold"), _POSITIVE),
+    **dict.fromkeys(("clipnorm", "clipvalue", "global_clipnorm", "loss_scale_factor"), _POSITIVE),
+    **dict.fromkeys(("learning_rate", "weight_decay", "adam_weight_decay"), _NONNEGATIVE),
+    **dict.fromkeys(("adam_lr_ratio", "initial_accumulator_value"), _NONNEGATIVE),
+}
+_INTEGERS = {  # the smallest valid one
+    "gradient_accumulation_steps": 2,
+    "ema_overwrite_frequency": 1,
+    "ns_steps": 1,
+    "warmup_steps": 0,
+}
 
 
 def inner(optimizer: Any) -> Any:
@@ -89,13 +109,63 @@ def _deserialized(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "config": arguments}
 
 
+def takes_schedule(cls: type, name: str) -> bool:
+    """Returns whether an argument of an optimizer's class may be a schedule of `keras_gan`."""
+    return name == "weight_decay" or isinstance(parameters_of(cls)[name][1], float)
+
+
+def check_arguments(cls: type, arguments: Mapping[str, Any]) -> None:
+    """Checks numbers and switches that a Keras optimizer is made of, by their names and defaults.
+
+    A learning rate of 0 is valid: it leaves a network as it is. Schedules of Keras have no known
+    bounds and are not checked.
+
+    Args:
+        cls: class of the optimizer.
+        arguments: values by the names of the constructor's arguments.
+
+    Raises:
+        UsageError: the first that is out of range.
+    """
+    for name, (_, default) in parameters_of(cls).items():
+        value = arguments.get(name)
+        if name not in arguments or (value is None and default is None):
+            continue
+        if callable(value) and not isinstance(value, Schedule):
+            continue
+        if isinstance(default, bool):
+            if not isinstance(value, bool):
+                raise UsageError(f"`{name}` must be true or false. Received: {name}={value!r}")
+        elif name in _INTEGERS:
+            check_integer(name, value, _INTEGERS[name])
+        elif name in _RANGES or isinstance(default, (int, float)):
+            check_number(name, value, **_RANGES.get(name, {}), schedule=takes_schedule(cls, name))
+
+
+def _arguments_of(optimizer: Any) -> dict[str, Any]:
+    """Returns the arguments that an optimizer was made of and keeps as attributes."""
+    found = {
+        name: getattr(optimizer, name)
+        for name in parameters_of(type(optimizer)).keys() - {"learning_rate"}
+        if hasattr(optimizer, name)
+    }
+    # The property would evaluate a schedule.
+    rated = hasattr(optimizer, "_learning_rate")
+    return found | ({"learning_rate": learning_rate(optimizer)} if rated else {})
+
+
 def check(optimizers: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
     """Checks the optimizers of all players and the arguments of `compile`.
 
     Raises:
-        UsageError: one optimizer for two players, or something that Keras cannot run on several
-            replicas.
+        UsageError: one optimizer for two players, one with an argument out of range, or something
+            that Keras cannot run on several replicas.
     """
+    for player, optimizer in optimizers.items():
+        try:
+            check_arguments(type(inner(optimizer)), _arguments_of(inner(optimizer)))
+        except UsageError as error:
+            raise UsageError(f"{player}_optimizer: {error}") from None
     if len({id(optimizer) for optimizer in optimizers.values()}) < len(optimizers):
         raise UsageError(
             "Each network needs an optimizer of its own, which keeps that network's moments. "

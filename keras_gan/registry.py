@@ -1,4 +1,4 @@
-"""Registry of classes by name: every subclass of a base class is found.
+"""Registry of classes by name, and the check of options against the signature that takes them.
 
 Defining a class registers it, so that adding a loss or a term is one class in one file. A user's
 own classes are found as well, once their module is imported.
@@ -10,10 +10,11 @@ import difflib
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from keras_gan.errors import UsageError
+from serving.errors import short_repr
 
 T = TypeVar("T")
 
@@ -41,9 +42,11 @@ def registered(base: type) -> dict[str, str]:
     return dict(sorted(first.items()))
 
 
-def nearest(name: str, valid) -> str:
+def nearest(name: str, valid: Iterable[str]) -> str:
     """Returns a closing hint for an error: the nearest valid name, or all of them."""
     valid = sorted(valid)
+    if not valid:
+        return "It has none"
     close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
     return f"Did you mean {close[0]!r}?" if close else f"Valid: {', '.join(valid)}"
 
@@ -85,6 +88,54 @@ def _named_parameters(target: Callable) -> tuple[dict[str, tuple[Any, Any]], boo
     return named, any(p.kind == p.VAR_KEYWORD for p in parameters.values())
 
 
+def check_names(
+    function: Callable,
+    options: Mapping[str, Any],
+    what: str,
+    *,
+    path: str = "",
+    skip: Iterable[str] = (),
+    keys: Iterable[str] = (),
+) -> None:
+    """Checks the names of options against the parameters of the function or class that takes them.
+
+    Options are named parameters only, see `parameters_of`: a constructor that collects others in
+    `**kwargs` has to name those that it uses.
+
+    Args:
+        function: the function or class.
+        options: values by the parameters' names.
+        what: what takes them, for errors, such as `loss 'hinge'`.
+        path: path of the options in a recipe, for errors.
+        skip: parameters that are not options.
+        keys: further names that are valid beside the options, for the hint of an error.
+
+    Raises:
+        UsageError: the first option that is unknown, with the nearest valid one, or a required one
+            that is missing.
+    """
+    taken = {n: default for n, (_, default) in parameters_of(function).items() if n not in skip}
+    for name, value in options.items():
+        if name not in taken:
+            where, rule = _labels(name, path)
+            raise UsageError(
+                f"{rule} is not an option of the {what}. Received: {where}={short_repr(value)}. "
+                f"{nearest(name, {*taken, *keys})}"
+            )
+    for name, default in taken.items():
+        if default is ... and name not in options:
+            raise UsageError(
+                f"{_labels(name, path)[1]} is missing: the {what} needs it. "
+                f"Received: {short_repr(dict(options)) if options else 'no options'}"
+            )
+
+
+def _labels(name: str, path: str) -> tuple[str, str]:
+    """Returns an option's name in `Received:` and in a rule: its path, or itself in backticks."""
+    where = f"{path}.{name}" if path else name
+    return where, where if path else f"`{name}`"
+
+
 def find(base: type[T], identifier: Any, what: str) -> T:
     """Returns an instance of a subclass of `base`, of a name, a dictionary or an instance.
 
@@ -111,16 +162,8 @@ def find(base: type[T], identifier: Any, what: str) -> T:
     known = classes(base)
     if name not in known:
         raise UsageError(f"No {what} has that name. Received: {name!r}. {nearest(name, known)}")
-    try:
-        return known[name](**arguments)
-    except TypeError:
-        taken = list(inspect.signature(known[name]).parameters)
-        unknown = [a for a in arguments if a not in taken]
-        if not unknown:
-            raise
-        raise UsageError(
-            f"The {what} {name!r} takes {taken or 'no arguments'}. Received: {unknown[0]!r}"
-        ) from None
+    check_names(known[name], arguments, f"{what} {name!r}")
+    return known[name](**arguments)
 
 
 _CHOICES: dict[str, Callable[[], Iterable[str]]] = {}

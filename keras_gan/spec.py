@@ -243,17 +243,9 @@ def label_field(num_classes: int, class_names: tuple[str, ...] = (), dtype: str 
 
 
 def infer_spec(shape: Shape, num_classes: int = 0, class_names: tuple[str, ...] = ()) -> Spec:
-    """Returns the spec of samples of which only the shape is known.
-
-    Vectors are points, and samples with the shape of an image are images; others are arrays.
-    """
-    image = kinds.get("image")
-    try:
-        image.check(shape)
-    except UsageError:
-        kind, value_range = "points" if len(shape) == 1 else "array", None
-    else:
-        kind, value_range = image.name, image.value_range
+    """Returns the spec of samples of which only the shape is known, see `kinds.of_shape`."""
+    kind = kinds.of_shape(shape)
+    value_range = kinds.get(kind).value_range
     return Spec(kind, shape, value_range, num_classes, class_names if num_classes else ())
 
 

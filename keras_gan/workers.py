@@ -14,6 +14,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -40,12 +41,11 @@ _LOST = (
     tf.errors.FailedPreconditionError,
     tf.errors.UnknownError,
 )
-# TensorFlow reports a lost worker by these errors, but other failures as well. Only the text of
-# the message distinguishes them.
-_LOST_MESSAGE = re.compile(
-    r"aborted by|heartbeat|unhealthy|[Ss]ocket closed|[Cc]onnection (reset|refused)|preempt"
-    r"|[Cc]oordination|failed to connect|[Bb]arrier|CollectiveReduce|CollectiveGather"
-)
+# The start of an HTTP/2 connection (RFC 9113, 3.4): the preface and an empty SETTINGS frame. Every
+# worker serves gRPC, and a running one answers with its own settings.
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+_ANSWER_SECONDS = 2.0  # a worker that does not answer for this long counts as lost
+_ENDING_SECONDS = 10.0  # a worker that has failed may take this long to end
 
 
 # ------------------------------------------------------------------------ configuration
@@ -122,10 +122,6 @@ def _parse_config(config: Mapping[str, Any]) -> tuple[list[str], int]:
         )
     chiefs = jobs.get("chief", [])
     return chiefs + jobs.get("worker", []), index + (len(chiefs) if job == "worker" else 0)
-
-
-def _chiefs() -> list[str]:
-    return json.loads(os.environ["TF_CONFIG"])["cluster"].get("chief", [])
 
 
 def _config() -> tuple[list[str], int]:
@@ -218,13 +214,15 @@ class Team:
                     f"worker {others[0]} ({self.addresses[others[0]]}) than on worker 0"
                 )
 
-    def _lost(self, message: str) -> str:
-        """Returns the first other worker that a TensorFlow error names."""
-        for job, number in re.findall(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)", message):
-            index = int(number) + (len(_chiefs()) if job == "worker" else 0)
-            if index != self.index and index < len(self.addresses):
-                return f"worker {index} ({self.addresses[index]})"
-        return "another worker"
+    def _lost(self) -> list[str]:
+        """Returns the other workers that do not answer, after an error of TensorFlow."""
+        deadline = time.monotonic() + _ENDING_SECONDS
+        others = [(i, a) for i, a in enumerate(self.addresses) if i != self.index]
+        while True:
+            silent = [f"worker {i} ({address})" for i, address in others if not _answers(address)]
+            if silent or time.monotonic() >= deadline:
+                return silent
+            time.sleep(0.5)
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
@@ -236,13 +234,26 @@ class Team:
         try:
             yield
         except _LOST as error:
-            if not self.several or not _LOST_MESSAGE.search(str(error)):
+            # TensorFlow raises these for other failures as well.
+            lost = self._lost() if self.several else []
+            if not lost:
                 raise
             raise WorkerLostError(
-                f"Lost {self._lost(str(error))}: it has ended or cannot be reached, so that "
-                f"{self} ends as well. Its own output has the reason; start all workers again with "
-                "--resume RUN to continue from the last checkpoint"
+                f"Lost {' and '.join(lost)}: ended or cannot be reached, so that {self} ends as "
+                "well. The output there has the reason; start all workers again with --resume RUN "
+                "to continue from the last checkpoint"
             ) from error
+
+
+def _answers(address: str) -> bool:
+    """Returns whether a worker's server answers; that of a stopped process does not."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS) as connection:
+            connection.sendall(_PREFACE)
+            return bool(connection.recv(1))
+    except OSError:
+        return False
 
 
 def _digest(value: Any) -> int:
@@ -276,6 +287,11 @@ def join() -> Team:
     addresses, index = _config()
     if len(addresses) == 1:
         return Team(_local_strategy(), addresses, 0)
+    if _has_computed():
+        raise UsageError(
+            "keras_gan.workers.join() must be called before TensorFlow computes anything. "
+            "Received: TF_CONFIG of several workers, and a computation before the call"
+        )
     print(
         f"keras-gan: worker {index} of {len(addresses)} is waiting for the others "
         f"({', '.join(addresses)})",
@@ -285,14 +301,6 @@ def join() -> Team:
     try:
         _set_heartbeat_timeout()
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    except RuntimeError as error:
-        # TensorFlow raises no more specific error, so that its text has to be checked.
-        if "program startup" not in str(error):
-            raise
-        raise UsageError(
-            "keras_gan.workers.join() must be called before TensorFlow computes anything. "
-            "Received: TF_CONFIG of several workers, and a computation before the call"
-        ) from error
     except tf.errors.OpError as error:
         reason = " ".join(str(error).split())[:200]
         raise WorkerLostError(f"The workers could not connect: {reason}") from error
@@ -321,6 +329,19 @@ def _local_strategy() -> tf.distribute.Strategy:
         flush=True,
     )
     return tf.distribute.MirroredStrategy()
+
+
+def _has_computed() -> bool:
+    """Returns whether TensorFlow has computed anything: its threads can then not be changed."""
+    # No public function reports this state. A number other than the present one is refused by it.
+    threads = tf.config.threading
+    before = threads.get_inter_op_parallelism_threads()
+    try:
+        threads.set_inter_op_parallelism_threads(before + 1)
+    except RuntimeError:
+        return True
+    threads.set_inter_op_parallelism_threads(before)
+    return False
 
 
 def _set_heartbeat_timeout() -> None:

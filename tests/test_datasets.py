@@ -5,6 +5,7 @@ import hashlib
 import math
 import os
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -140,7 +141,7 @@ def test_images_come_in_minus_one_to_one():
 
 def test_a_stated_range_is_mapped():
     x = np.linspace(0, 1, 32, dtype=np.float32).reshape(2, 4, 4)
-    source = datasets.from_arrays(x, value_range=[0, 1], held_out=0)
+    source = datasets.from_arrays(x, kind="image", value_range=[0, 1], held_out=0)
     batch = next(iter(source.dataset(batch_size=2, shuffle=False)))
     np.testing.assert_allclose(batch, 2 * x[..., np.newaxis] - 1, atol=1e-6)
 
@@ -237,11 +238,17 @@ def test_embedded_data(name):
     ("source", "options", "message"),
     [
         ("fashon-mnist", {}, r"did you mean 'fashion-mnist'\?.*'fashon-mnist'.*does not exist"),
-        ("no/such.npz", {}, r"\.npz or \.npy file\. Received: 'no/such.npz'.*does not exist"),
-        ("gaussians", {"mode": 8}, r"`mode` is not an option.*mode=8. Did you mean 'modes'"),
+        ("no/such.npz", {}, r"folder of images.*'no/such.npz', which as a path does not exist"),
+        ("no/such.csv", {}, r"the path of a \.npz, \.npy or \.csv file, .*tfds:NAME.*not exist"),
+        (
+            "gaussians",
+            {"mode": 8},
+            r"^`mode` is not an option .*: mode=8. Did you mean 'modes'",
+        ),
         ("gaussians", {"modes": 9}, r"`modes` must be 8 .*or 25 .*Received: modes=9"),
         ("gaussians", {"count": 1}, r"`count` must be an integer of at least 2"),
-        ("folder", {}, r"'folder' needs the option 'path'"),
+        ("folder", {}, r"^`path` is missing: the data set 'folder' needs it. Received: no opt"),
+        ("arrays", {"labels": False}, r"^`path` is missing.*'arrays'.*Rec.*{'labels': False}"),
         ("tfds:no_such", {"data_dir": "nowhere"}, r"download=true.*no_such.*not in nowhere"),
         ("tfds:no_such", {"data_dir": "nowhere", "download": True}, r"able to prepare.*no_such"),
         ("tfds:a b", {}, r"called tfds:NAME.*Received: 'a b'"),
@@ -250,6 +257,15 @@ def test_embedded_data(name):
 def test_open_refuses(source, options, message):
     with pytest.raises(UsageError, match=message):
         datasets.open(source, **options)
+
+
+def test_the_error_for_an_unknown_source_names_every_kind_of_source():
+    with pytest.raises(UsageError, match=r"must be one of ") as caught:
+        datasets.open("nowhere")
+    modules = [datasets.find(name)[0] for name in datasets.names()]
+    forms = [module.FORM for module in modules if hasattr(module, "parse")]
+    assert len(forms) == 3
+    assert all(part in str(caught.value) for part in (*forms, *datasets.names()))
 
 
 # Fashion-MNIST ----------------------------------------------------------------------------------
@@ -716,6 +732,56 @@ def test_arrays_of_every_kind(tmp_path, x, options, field):
             np.testing.assert_array_equal(ours, theirs)
 
 
+PIXELS = RANDOM.integers(256, size=(20, 5, 8, 8, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("x", "kind", "shape"),
+    [
+        (SERIES[:, 0], "points", (3,)),
+        (PIXELS[:, 0, :, :, 0], "image", (8, 8, 1)),
+        (PIXELS[:, 0], "image", (8, 8, 3)),
+        (WAVES[:, :, np.newaxis], "image", (16, 1, 1)),
+    ],
+)
+def test_a_kind_that_follows_from_the_shape_is_reported(x, kind, shape):
+    source = datasets.from_arrays(x, fields={"given": SERIES, "mask": PIXELS[:, 0, :, :, 0] > 9})
+    assert (source.spec.kind, source.spec.shape) == (kind, shape)
+    with_fields = f"{source.spec.modality.plural} from memory, with given (series), mask (array)"
+    assert source.description == f"arrays: 18 + 2 {with_fields}"
+
+
+def test_video_is_found_by_its_shape():
+    with pytest.warns(UserWarning, match=r"'samples' of kind 'video' has no frame_rate"):
+        source = datasets.from_arrays(PIXELS)
+    assert source.spec.samples.shape == (5, 8, 8, 3)
+    assert source.description == "arrays: 18 + 2 videos from memory"
+
+
+@pytest.mark.parametrize(
+    ("x", "valid"),
+    [
+        (SERIES, "array, audio, image, series, text"),
+        (np.zeros((20, 28, 28), np.float64), "array, audio, image, series, text"),
+        (np.zeros((20, 5, 8, 8, 2), np.float32), "array"),
+        (np.zeros((20, 2, 2, 2, 2, 3), np.float32), "array"),
+        (PIXELS[:, 0, 0, :, 0], "array, points, table, text"),
+        (np.zeros(20, np.float32), "array"),
+    ],
+)
+def test_a_kind_that_does_not_follow_from_the_shape_is_asked_for(x, valid):
+    shape = re.escape(f"{x.shape[1:]} need the option kind (--set data.kind=KIND), one of {valid};")
+    received = re.escape(f"Received: x.shape={x.shape}, dtype={x.dtype}")
+    with pytest.raises(UsageError, match=f"{shape}.*{received}$") as caught:
+        datasets.from_arrays(x)
+    assert "\n" not in str(caught.value)
+
+
+def test_gray_images_without_channels_may_be_floats_if_the_kind_is_stated():
+    source = datasets.from_arrays(WAVES[:, :, 0].reshape(20, 4, 4), kind="image")
+    assert source.spec == Spec("image", (4, 4, 1), (-1.0, 1.0))
+
+
 def test_token_ids_become_one_hot():
     ids = RANDOM.integers(4, size=(20, 6))
     source = datasets.from_arrays(ids, kind="text", held_out=0)
@@ -837,6 +903,7 @@ def test_test_arrays_of_fields_are_held_out(tmp_path):
     ("x", "options", "message"),
     [
         (WAVES, {"kind": "sound"}, r"`kind` must be one of .*kind='sound'"),
+        (WAVES, {"kin": "audio"}, r"^`kin` is not an option .* kin='audio'. Did you mean 'kind'"),
         (WAVES[..., 0], {"kind": "audio"}, r"2 positive dimensions \(time, channels\)"),
         (WAVES * 2, {"kind": "audio"}, r"audio clips must be in \[-1, 1\]"),
         (WAVES, {"kind": "series", "frame_rate": 5}, r"'series' may have .*Received: frame_rate"),

@@ -1119,3 +1119,27 @@ def test_the_packaged_classifier_is_the_documented_one():
     hits = [extractor(x)[1].argmax(1) == y for x, y in map(source.arrays, ("train", "held_out"))]
     assert np.concatenate(hits).shape == (10_000,)
     assert np.concatenate(hits).mean() == pytest.approx(0.9276, abs=0.001)
+
+
+def test_files_and_arrays_are_read_as_samples_of_the_data_they_are_compared_with(tmp_path):
+    x = np.random.default_rng(0).normal(size=(20, 8, 3)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", samples=x)
+    like = datasets.from_arrays(x, kind="series", columns=["a", "b", "c"]).spec
+    for source in (x, tmp_path / "x.npz"):
+        found = sources.open_samples(source, like)
+        assert found.spec.samples == like.samples
+        np.testing.assert_array_equal(found.take(20)[0], x)
+        with pytest.raises(UsageError, match=r"shape \(8, 3\) need the option kind"):
+            sources.open_samples(source)
+    assert real_data.open_data(x, {"kind": "series"}).spec.kind == "series"
+    gray = np.tanh(x[..., :2])  # without an axis of channels
+    found = sources.open_samples(gray, keras_gan.Spec("image", (8, 2, 1), (-1.0, 1.0)))
+    pixels = (gray[..., np.newaxis] + 1) * 127.5  # images are compared as uint8
+    np.testing.assert_allclose(found.take(20)[0].astype(float), pixels, atol=0.51)
+    wave = np.clip(x[..., :1], -1.4, 1.4)  # a generator may exceed the range a little
+    np.save(tmp_path / "wave.npy", wave)
+    like = datasets.from_arrays(np.tanh(wave), kind="audio", sample_rate=8000).spec
+    for source in (wave, tmp_path / "wave.npy"):
+        found = sources.open_samples(source, like)
+        assert found.spec.samples == like.samples
+        np.testing.assert_allclose(found.take(20)[0], np.clip(wave, -1, 1), atol=1e-6)

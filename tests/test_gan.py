@@ -388,9 +388,11 @@ def test_the_metric_of_a_lazy_term_that_was_not_computed_is_nan(make_gan, images
 
 
 def test_validation_has_its_own_metrics(make_gan, images):
-    history = make_gan(terms=["r1", "r1"]).fit(images, validation_data=images, verbose=0).history
-    assert {"d_loss", "g_loss", "r1", "r1_2", "val_d_loss", "val_g_loss"} <= set(history)
-    assert "val_r1" not in history
+    gan = make_gan(terms=["le_cam", {"name": "le_cam", "decay": 0.5}])
+    history = gan.fit(images, validation_data=images, verbose=0).history
+    terms = {"le_cam", "le_cam_2"}
+    assert {"d_loss", "g_loss", *terms, "val_d_loss", "val_g_loss"} <= set(history)
+    assert "val_le_cam" not in history
 
 
 # ------------------------------------------------------------------------ saving
@@ -649,6 +651,55 @@ def test_networks_that_do_not_fit_are_refused(make_gan, image_spec):
 def test_arguments_out_of_range_are_refused(make_gan, arguments, message):
     with pytest.raises(UsageError, match=message):
         make_gan(**arguments)
+
+
+ORTHOGONAL = {"name": "orthogonal", "player": "generator"}
+
+
+@pytest.mark.parametrize(
+    ("terms", "received"),
+    [
+        (["r1", "r1"], "'r1' twice for the discriminator"),
+        ([{"name": "r1", "weight": 1.0}, {"name": "r1", "weight": 2.0}], "'r1' twice for the d"),
+        ([keras_gan.terms.R1(1.0, interval=4), "r2", "r1"], "'r1' twice for the discriminator"),
+        ([ORTHOGONAL, {"name": "orthogonal", "player": "both"}], "'orthogonal' twice for the gen"),
+        (["consistency", "consistency"], "'consistency' twice for the discriminator"),
+    ],
+)
+def test_a_term_is_refused_twice_for_one_player(make_gan, terms, received):
+    rule = "`terms` must have each term once for a player; give one the sum of the weights"
+    with pytest.raises(UsageError, match=f"^{rule}. Received: {received}"):
+        make_gan(terms=terms)
+
+
+def test_terms_of_one_class_may_differ_in_what_they_compute(make_gan):
+    discriminator = {"name": "orthogonal", "player": "discriminator"}
+    assert list(make_gan(terms=[ORTHOGONAL, discriminator]).terms) == ["orthogonal", "orthogonal_2"]
+    decays = [{"name": "le_cam", "decay": decay} for decay in (0.9, 0.99)]
+    assert list(make_gan(terms=decays).terms) == ["le_cam", "le_cam_2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"beta_1": 2}, "`beta_1` must be a number from 0 up and below 1. Received: beta_1=2"),
+        ({"epsilon": 0.0}, "`epsilon` must be a number above 0. Received: epsilon=0.0"),
+        ({"learning_rate": -1e-3}, "`learning_rate` must be a number from 0 up. Received: .*=-0"),
+        ({"weight_decay": -1.0}, "`weight_decay` must be a number from 0 up. Received: .*=-1.0"),
+        (
+            {"learning_rate": keras_gan.schedules.Linear(1.0, -1.0, 10)},
+            r"`learning_rate` must be a number from 0 up. Received: learning_rate=Linear\(",
+        ),
+    ],
+)
+def test_optimizers_out_of_range_are_refused(make_gan, arguments, message):
+    gan, good = make_gan(), keras.optimizers.Adam()
+    for optimizers, player in (
+        ((keras.optimizers.Adam(**arguments), good), "generator"),
+        ((good, keras.optimizers.Adam(**arguments)), "discriminator"),
+    ):
+        with pytest.raises(UsageError, match=f"^{player}_optimizer: {message}"):
+            gan.compile(*optimizers)
 
 
 def test_spectral_normalization_of_keras_is_refused(make_gan, image_spec):

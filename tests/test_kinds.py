@@ -42,6 +42,45 @@ def test_every_kind_has_a_sample_here():
     assert set(kinds.names()) == set(SAMPLES)
 
 
+@pytest.mark.parametrize(
+    ("shape", "dtype", "kind"),
+    [
+        ((2,), "float32", "points"),
+        ((None,), "float64", "points"),
+        ((100, 4), "float32", "series"),
+        ((None, 80), "float32", "series"),
+        ((28, 28), "float32", "series"),
+        ((8, 8, 1), "float32", "image"),
+        ((8, 8, 3), "uint8", "image"),
+        ((None, None, 4), "float32", "image"),
+        ((8, 8, 2), "float32", "array"),
+        ((3, 8, 8), "float32", "array"),
+        ((5, 8, 8, 1), "float32", "video"),
+        ((5, 8, 8, 3), "uint8", "video"),
+        ((None, 8, 8, 4), "float32", "video"),
+        ((5, 8, 8, 2), "float32", "array"),
+        ((2, 2, 2, 2, 3), "float32", "array"),
+        ((), "float32", "array"),
+        ((6,), "int32", "array"),
+        ((6,), "uint8", "array"),
+        ((28, 28), "uint8", "array"),
+        ((16, 1), "int16", "array"),
+        ((8, 8, 1), "bool", "array"),
+    ],
+)
+def test_the_kind_of_a_shape(shape, dtype, kind):
+    assert kinds.of_shape(shape, dtype) == kind
+
+
+def test_the_kinds_that_a_shape_may_be_of():
+    assert kinds.fitting((28, 28)) == ["array", "audio", "image", "series", "text"]
+    assert kinds.fitting((3,)) == ["array", "points", "table", "text"]
+    assert kinds.fitting((8, 8, 3)) == ["array", "image"]
+    assert kinds.fitting((8, 8, 2)) == ["array"]
+    assert kinds.fitting((4, 8, 8, 3)) == ["array", "video"]
+    assert kinds.fitting(()) == ["array"]
+
+
 @pytest.mark.parametrize(("name", "form"), list(formats()))
 def test_a_sample_survives_its_formats(name, form):
     kind, sample, meta = kinds.get(name), SAMPLES[name][0], META.get(name, {})

@@ -111,7 +111,7 @@ def test_a_mistake_in_names_leaves_no_run_folder(folder):
     assert "networks.judge is not a key of the recipe" in unknown
     term = fails(f"{train} --set 'game.terms=[r1]'", folder)
     assert "'r1' is for the player 'discriminator'" in term
-    assert "game.limt is not a key" in fails(f"{train} --set game.limt=1", folder)
+    assert "game.limt is not an option of the game" in fails(f"{train} --set game.limt=1", folder)
     assert not (folder / "runs/none").exists()
 
 

@@ -59,10 +59,31 @@ def test_diff_names_the_paths():
         ("trainign.seed=3", "trainign is not a key of the recipe. Did you mean 'training'"),
         (
             "networks.generator.widht=3",
-            "networks.generator.widht is not a key .* Did you mean 'width'",
+            "^networks.generator.widht is not an option of the generator 'dcgan'. "
+            r"Received: networks.generator.widht=3. Did you mean 'width'\?$",
         ),
         ("networks.discriminator.norms=x", "networks.discriminator.norms .* Did you mean 'norm'"),
-        ("data.foldr=x", "data.foldr is not a key of the recipe. Valid: labels"),
+        (
+            "networks.generator.conditon=[labels]",
+            "networks.generator.conditon is not an option .* Did you mean 'condition'",
+        ),
+        (
+            "networks.generator={architectur: dcgan}",
+            "networks.generator.architectur is not a key of the .* Did you mean 'architecture'",
+        ),
+        ("networks.generatr={architecture: dcgan}", "networks.generatr is .* mean 'generator'"),
+        ("optimizers.generatr={beta_1: 0}", "optimizers.generatr is not .* mean 'generator'"),
+        ("data={sorce: gaussians}", "data.sorce is not a key of the recipe. .* mean 'source'"),
+        ("data={}", "^data.source is missing from the recipe$"),
+        (
+            "data={source: folder}",
+            "^data.path is missing: the data set 'folder' needs it. Received: no options$",
+        ),
+        (
+            "data.foldr=x",
+            "data.foldr is not an option of the data set 'fashion-mnist-10k'. "
+            "Received: data.foldr='x'. Valid: labels, source",
+        ),
         ("game.terms.0.wieght=3", "game.terms.0.wieght .* Did you mean 'weight'"),
         ("game.terms.0.weight=-1", "game.terms.0: `weight` .* weight=-1"),
         ("game.terms.0.name=r3", "game.terms.0 must name a term. Received: 'r3'"),
@@ -74,20 +95,23 @@ def test_diff_names_the_paths():
         ("optimizers.generator.name=adm", "optimizers.generator.name must be .* 'adm'. Did you"),
         ("optimizers.generator.learning_rate={name: cosin}", "generator.learning_rate must name a"),
         ("optimizers.generator.learning_rate={name: cosine, strt: 1}", "rate.strt .* mean 'start'"),
-        ("optimizers.generator.learning_rate=0", "learning_rate: .* greater than 0. Received: 0.0"),
+        (
+            "optimizers.generator.learning_rate=0",
+            "`learning_rate` must be a number above 0. Rec.*=0.0",
+        ),
         ("optimizers.generator.learning_rate=fast", "learning_rate: .*, or a schedule .* 'fast'"),
-        ("optimizers.generator.beta_2={name: linear}", "beta_2.start is missing from the recipe"),
+        ("optimizers.generator.beta_2={name: linear}", "beta_2.start is missing: the sch"),
         (
             "optimizers.generator.learning_rate={name: cosine, start: 1, examples: -5}",
             "generator.learning_rate: `examples` must be a number above 0. Received: examples=-5",
         ),
         (
             "optimizers.generator.learning_rate={name: cosine, start: -1}",
-            "generator.learning_rate: .* greater than or equal to 0. Received: -1.0",
+            r"generator: `learning_rate` must be .* from 0 up. Received: .*=Cosine\(start=-1.0",
         ),
         (
             "optimizers.generator.clipnorm={name: cosine, start: 1}",
-            "generator.clipnorm must be a finite number. Received: {'name': 'cosine'",
+            r"generator: `clipnorm` must be a number above 0. Received: clipnorm=Cosine\(",
         ),
         (
             "game.terms.0.weight={name: cosine, start: 1, end: -1}",
@@ -107,12 +131,12 @@ def test_diff_names_the_paths():
         ("training.precision=float16", "training.precision: .*'mixed_float16'.*'float16'"),
         ("game.discriminator_steps=3", "multiple of game.discriminator_steps=3:.*batch_size=64"),
         ("game.pac=3", "multiple of game.pac=3: each device.*batch_size=64"),
-        ("game.conditional=true", "game.conditional is not a key of the recipe. "),
+        ("game.conditional=true", "game.conditional is not an option of the game 'gan'. "),
         ("game.name=gun", "game.name must name a game. Received: 'gun'. Did you mean 'gan'"),
-        ("game.seed=3", "game.seed is not a key of the recipe. "),
+        ("game.seed=3", "game.seed is not an option of the game 'gan'. "),
         ("game.loss=null", "game.loss must name a loss. Received: None"),
         ("game.terms=r1", "game.terms must be a list. Received: 'r1'"),
-        ("networks.generater={}", "networks.generater.architecture is missing"),
+        ("networks.generater={}", "networks.generater is not a key .* Did you mean 'generator'"),
         ("networks.critic={architecture: dcgan}", "networks.critic is not a key .* Valid: "),
         (
             "networks.generator.condition=[masks]",
@@ -141,6 +165,43 @@ def test_the_error_for_a_wrong_key_is_one_line_with_its_path(setting, message):
     with pytest.raises(UsageError, match=message) as caught:
         recipe.load("quickstart", settings)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "received"),
+    [
+        ("beta_1=2", "`beta_1` must be a number from 0 up and below 1. Received: beta_1=2"),
+        ("beta_2=1.0", "`beta_2` must be a number from 0 up and below 1. Received: beta_2=1.0"),
+        ("beta_1=true", "`beta_1` must be a number .* Received: beta_1=True"),
+        ("beta_1=null", "`beta_1` must be a number .* Received: beta_1=None"),
+        ("beta_1=half", "`beta_1` must be a number .* Received: beta_1='half'"),
+        ("epsilon=0", "`epsilon` must be a number above 0. Received: epsilon=0"),
+        ("epsilon=.nan", "`epsilon` must be a number above 0. Received: epsilon=nan"),
+        ("weight_decay=-0.1", "`weight_decay` must be a number from 0 up. Received: .*=-0.1"),
+        ("clipnorm=abc", "`clipnorm` must be a number above 0. Received: clipnorm='abc'"),
+        ("ema_momentum=1.5", "`ema_momentum` must be a number from 0 to 1. Received: .*=1.5"),
+        ("amsgrad=3", "`amsgrad` must be true or false. Received: amsgrad=3"),
+        ("gradient_accumulation_steps=1", "`grad.*` must be an integer of at least 2. Rec.*=1"),
+        ("learning_rate=-1", "`learning_rate` must be a number from 0 up. Rec.*=-1.0"),
+        ("beta_1={name: linear, start: 0.5, end: 2}", r"`beta_1` .* below 1. Rec.*=Linear\(st"),
+        ("weight_decay={name: cosine, start: 0.1, end: -1}", r"from 0 up. Received: .*=Cosine\("),
+        (
+            "learning_rate={name: warm_up, examples: 5, to: {name: linear, start: 1, end: -1}}",
+            r"`learning_rate` must be a number from 0 up. Received: learning_rate=WarmUp\(",
+        ),
+    ],
+)
+def test_numbers_out_of_an_optimizers_range_are_refused(setting, received):
+    with pytest.raises(UsageError, match=f"^optimizers.generator: {received}") as caught:
+        recipe.load("quickstart", [f"optimizers.generator.{setting}"])
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_in_an_optimizers_range_are_taken():
+    valid = ("beta_1=0", "epsilon=1e-3", "weight_decay=0.0", "clipnorm=null", "amsgrad=true")
+    loaded = recipe.load("quickstart", [f"optimizers.generator.{setting}" for setting in valid])
+    optimizer = recipe.make_optimizer(loaded.optimizers["generator"])
+    assert (optimizer.beta_1, optimizer.epsilon, optimizer.amsgrad) == (0, 1e-3, True)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,14 @@ def test_invalid_arguments_are_rejected():
         (lambda: Linear(1.0).at(0), "`examples`, the length .* examples=None in Linear"),
         (lambda: schedules.get({"name": "cosin"}), "'cosin'. Did you mean 'cosine'"),
         (
+            lambda: schedules.get({"name": "warm_up", "examples": 5}),
+            "^`to` is missing: the schedule 'warm_up' needs it. Received: {'examples': 5}$",
+        ),
+        (
+            lambda: schedules.get({"name": "linear", "strt": 1}),
+            "^`strt` is not an option of the sched.* Received: strt=1. Did you mean 'start'",
+        ),
+        (
             lambda: Linear(1, 0, 5)(0),
             "belong to an optimizer of a GAN. Received: schedule=Linear",
         ),

@@ -159,8 +159,9 @@ def test_classes_are_replaced():
         ((8, 8, 3), "image", (-1.0, 1.0)),
         ((8, 8, 2), "array", None),
         ((7,), "points", None),
-        ((7, 1), "array", None),
-        ((2, 8, 8, 3), "array", None),
+        ((7, 1), "series", None),
+        ((2, 8, 8, 3), "video", (-1.0, 1.0)),
+        ((2, 8, 8, 2), "array", None),
     ],
 )
 def test_a_spec_by_shape_alone(shape, kind, value_range):

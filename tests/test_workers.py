@@ -18,6 +18,7 @@ import tensorflow as tf
 from keras_gan import UsageError, datasets, workers
 from keras_gan import run as runs
 from keras_gan.__main__ import main
+from keras_gan.errors import WorkerLostError
 
 
 def start(program, *arguments, **environment):
@@ -475,6 +476,45 @@ def test_an_invalid_tf_config_is_refused(config, message, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", config)
     with pytest.raises(UsageError, match=message):
         workers.are_several()
+
+
+def test_a_computation_before_joining_is_refused(monkeypatch, capsys):
+    assert int(tf.constant(1) + 1) == 2
+    threads = tf.config.threading.get_inter_op_parallelism_threads()
+    monkeypatch.setenv("TF_CONFIG", OTHER)
+    with pytest.raises(UsageError, match=r"before TensorFlow computes anything\. Received: TF_C"):
+        workers.join()
+    assert capsys.readouterr().err == ""  # it does not begin to wait for the others
+    assert tf.config.threading.get_inter_op_parallelism_threads() == threads
+    assert not workers.is_joined()
+
+
+def team_of(monkeypatch, *addresses):
+    monkeypatch.setattr(workers, "_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(workers, "_ENDING_SECONDS", 0.5)
+    return workers.Team(tf.distribute.get_strategy(), ["127.0.0.1:1", *addresses], 0)
+
+
+def test_a_worker_is_lost_if_its_server_does_not_answer(monkeypatch):
+    """The text of the error does not matter: neither this one's nor that of the next test."""
+    (port,) = ports(1)
+    with socket.socket() as stopped:  # accepts connections as the kernel does for a stopped process
+        stopped.bind(("127.0.0.1", 0))
+        stopped.listen()
+        address = f"127.0.0.1:{stopped.getsockname()[1]}"
+        team = team_of(monkeypatch, address, f"127.0.0.1:{port}")
+        ended = rf"Lost worker 1 \({address}\) and worker 2 \(127.0.0.1:{port}\): ended or can"
+        with pytest.raises(WorkerLostError, match=ended) as caught, team.together():
+            raise tf.errors.InternalError(None, None, "anything")
+    assert type(caught.value.__cause__) is tf.errors.InternalError
+
+
+def test_an_error_while_all_workers_answer_is_raised_as_it_is(monkeypatch):
+    server = tf.distribute.Server({"worker": [f"127.0.0.1:{ports(1)[0]}"]}, "worker", 0)
+    team = team_of(monkeypatch, server.target.removeprefix("grpc://"))
+    text = "Collective ops is aborted by: Connection reset by peer"
+    with pytest.raises(tf.errors.UnavailableError, match=text), team.together():
+        raise tf.errors.UnavailableError(None, None, text)
 
 
 def test_one_process_is_a_team_of_one(monkeypatch):

@@ -10,7 +10,6 @@ family is one new file here.
 from __future__ import annotations
 
 import importlib
-import inspect
 import pkgutil
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +18,7 @@ import keras
 
 from keras_gan.configuration import channels_last
 from keras_gan.errors import UsageError
-from keras_gan.registry import nearest
+from keras_gan.registry import check_names, nearest, parameters_of
 from keras_gan.spec import Spec
 
 
@@ -99,19 +98,10 @@ def build_network(
             "each class, for instance). Received: data without classes"
         )
     function = getattr(module(name), role)
-    parameters = inspect.signature(function).parameters
+    check_names(function, options, f"{role} {name!r}", skip=SUPPLIED)
     if conditions:
-        _check_conditions(name, role, spec, conditions, "conditions" in parameters)
+        _check_conditions(name, role, spec, conditions, "conditions" in parameters_of(function))
         options["conditions"] = tuple(conditions)
-    valid = [p for p in parameters if p not in SUPPLIED]
-    for option in options:
-        if option in SUPPLIED:
-            continue
-        if option not in valid:
-            raise UsageError(
-                f"The {role} {name!r} has no such option. Received: {option!r}. "
-                f"{nearest(option, valid)}"
-            )
     with channels_last():
         return function(spec, conditional, **options)
 

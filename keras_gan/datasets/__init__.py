@@ -3,7 +3,8 @@
 Every module of this package with a function `open` is a data set. Its name is the module's name
 (`fashion_mnist` or `fashion-mnist`), and the first line of its docstring describes it. A module may
 also have a function `parse` for other strings, such as paths: it returns the options of `open`
-that the string stands for, or `None`. A new data set is one new file.
+that the string stands for, or `None`, and `FORM` says in words which strings these are. A new data
+set is one new file.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from keras_gan.datasets.source import Source
 from keras_gan.datasets.splits import OwnSplitsError, Split
 from keras_gan.errors import UsageError
-from keras_gan.registry import nearest, parameters_of
+from keras_gan.registry import check_names
 from keras_gan.spec import Spec
 
 
@@ -36,7 +37,7 @@ def _discover() -> dict[str, ModuleType]:
 
 _REGISTRY = _discover()
 
-from keras_gan.datasets.array_fields import UnknownRangeError  # noqa: E402
+from keras_gan.datasets.array_fields import UnknownKindError, UnknownRangeError  # noqa: E402
 from keras_gan.datasets.arrays import from_arrays  # noqa: E402
 from keras_gan.datasets.prepare import prepare  # noqa: E402
 
@@ -44,9 +45,11 @@ __all__ = [
     "OwnSplitsError",
     "Source",
     "Split",
+    "UnknownKindError",
     "UnknownRangeError",
     "find",
     "from_arrays",
+    "name_of",
     "names",
     "open",
     "prepare",
@@ -65,9 +68,9 @@ def open(source: str | os.PathLike[str], **options: Any) -> Source:
     """Opens a data set.
 
     Args:
-        source: a name from `names()`; `tfds:NAME[/config][:version]`; the path of a .npz or
-            .npy file; or the path of a folder of images. A name takes precedence over a path:
-            write `./gaussians` for a folder that has the name of a data set.
+        source: a name from `names()`; `tfds:NAME[/config][:version]`; the path of a .npz,
+            .npy or .csv file; or the path of a folder of images. A name takes precedence over a
+            path: write `./gaussians` for a folder that has the name of a data set.
         **options: options of the data set, see the function `open` of its module.
 
     Returns:
@@ -78,8 +81,9 @@ def open(source: str | os.PathLike[str], **options: Any) -> Source:
         UsageError: an unknown data set or option, or data that are damaged or invalid.
     """
     module, found = find(source)
-    _check_options(module, {**found, **options})
-    return module.open(**{**found, **options})
+    given = {**found, **options}
+    check_names(module.open, given, f"data set {name_of(module)!r}")
+    return module.open(**given)
 
 
 def spec(source: str | os.PathLike[str], **options: Any) -> Spec:
@@ -97,28 +101,16 @@ def find(source: str | os.PathLike[str]) -> tuple[ModuleType, dict[str, Any]]:
         found = module.parse(text) if hasattr(module, "parse") else None
         if found is not None:
             return module, found
-    near = difflib.get_close_matches(name, _REGISTRY, 1, 0.5)
+    forms = [module.FORM for module in _REGISTRY.values() if hasattr(module, "parse")]
     path = "is a file of another format" if os.path.exists(text) else "does not exist"
+    near = difflib.get_close_matches(name, _REGISTRY, 1, 0.5)
     raise UsageError(
-        f"A data set must be one of {', '.join(_REGISTRY)}, or tfds:NAME, or the path of a "
-        "folder of images or of a .npz or .npy file"
+        f"A data set must be one of {', '.join(_REGISTRY)}, or {', or '.join(forms)}"
         + (f" (did you mean {near[0]!r}?)" if near else "")
         + f". Received: {text!r}, which as a path {path}"
     )
 
 
-def _check_options(module: ModuleType, options: dict[str, Any]) -> None:
-    name = module.__name__.rpartition(".")[2].replace("_", "-")
-    parameters = parameters_of(module.open)
-    for option, value in options.items():
-        if option not in parameters:
-            raise UsageError(
-                f"`{option}` is not an option of the data set {name!r}. "
-                f"Received: {option}={value!r}. {nearest(option, parameters)}"
-            )
-    for option, (_, default) in parameters.items():
-        if default is ... and option not in options:
-            raise UsageError(
-                f"Data set {name!r} needs the option {option!r}: {names()[name]} "
-                f"Received: {options or 'no options'}"
-            )
+def name_of(module: ModuleType) -> str:
+    """Returns the name of the data set that a module opens."""
+    return next(name for name, each in _REGISTRY.items() if each is module)

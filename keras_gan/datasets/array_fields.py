@@ -33,6 +33,10 @@ class UnknownRangeError(UsageError):
         self.low, self.high = low, high
 
 
+class UnknownKindError(UsageError):
+    """Error for samples whose kind is neither stated nor follows from their shape."""
+
+
 @dataclasses.dataclass(frozen=True)
 class FieldOptions:
     """Options for reading arrays as fields.
@@ -188,14 +192,18 @@ def to_labels(y: Any, count: int, name: str) -> np.ndarray:
 
 
 def infer_kind(x: np.ndarray, name: str) -> str:
-    """Returns the kind that an array has by its dtype and rank."""
-    is_float = np.issubdtype(x.dtype, np.floating)
-    if is_float and x.ndim == 2:
-        return "points"
-    is_image = x.ndim == 4 and x.shape[-1] in _CHANNELS and (is_float or x.dtype == np.uint8)
-    if is_image or name == "samples":
-        return "image"
-    return "label" if x.ndim == 1 and np.issubdtype(x.dtype, np.integer) else "array"
+    """Returns the kind that an array of a field has, by `kinds.of_shape`.
+
+    Integers of one axis are class ids. Samples of three axes, and of two in uint8, are read as
+    images, whose checks say what is wrong with them.
+    """
+    shape = x.shape[1:]
+    if not shape and _is_whole(x):
+        return "label"
+    if name == "samples" and len(shape) == 2:
+        shape = (*shape, 1)
+    kind = kinds.of_shape(shape, x.dtype.name)
+    return "image" if name == "samples" and len(shape) == 3 else kind
 
 
 def _option_of(value: Any, name: str) -> Any:
@@ -217,18 +225,22 @@ def _check_range(value_range: Any) -> Range | None:
 
 
 def _check_inferable(x: np.ndarray, name: str) -> None:
-    """Checks that samples whose kind is not given are images or points."""
+    """Checks that the kind of samples follows from their dtype and rank."""
     is_float = np.issubdtype(x.dtype, np.floating)
     if not is_float and x.dtype != np.uint8:
         raise UsageError(
             "Samples must be uint8 or floating point; for whole numbers from 0 to 255 write "
             f'{name}.astype("uint8"). Received: {name}.dtype={x.dtype}'
         )
-    if x.ndim not in (3, 4) and not (x.ndim == 2 and is_float):
-        raise UsageError(
-            "Images must have the shape (count, height, width) or (count, height, width, "
-            "channels), and points be floating point, (count, features); other samples need the "
-            f"option kind. Received: {name}.shape={x.shape}, dtype={x.dtype}"
+    shape = x.shape[1:]
+    images = len(shape) == 3 or (len(shape) == 2 and not is_float)
+    ambiguous = len(shape) == 2 or kinds.of_shape(shape, x.dtype.name) == kinds.UNKNOWN
+    if ambiguous and not images:
+        raise UnknownKindError(
+            f"Samples of the shape {shape} need the option kind (--set data.kind=KIND), one of "
+            f"{', '.join(kinds.fitting(shape))}; only uint8 images (count, height, width), images "
+            "and video with channels, and floating-point points (count, features) do not. "
+            f"Received: {name}.shape={x.shape}, dtype={x.dtype}"
         )
 
 

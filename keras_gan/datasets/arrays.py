@@ -23,6 +23,7 @@ from keras_gan.datasets.decoding import check_memory_limit
 from keras_gan.datasets.source import MEMORY_LIMIT, Source
 from keras_gan.datasets.splits import Split, divide
 from keras_gan.errors import UsageError
+from keras_gan.registry import check_names
 from keras_gan.spec import Field, Spec, label_field
 
 _SAMPLE_KEYS = ("x", "images", "samples", "data")
@@ -56,8 +57,8 @@ def open(
 
     Args:
         path: the file. A .npy file larger than `memory_limit` is read from the disk as needed.
-        kind: kind of the samples, see `keras_gan.spec.Field`. By default images, points for
-            floating-point arrays of rank 2, and a table for .csv files.
+        kind: kind of the samples, see `keras_gan.spec.Field`; by default images, points (floats of
+            rank 2), video or a table (.csv files). Required for others, and for floats of rank 3.
         layout: `"NHWC"`, or `"NCHW"` for images with the channels first.
         value_range: smallest and largest stored value of images, audio or video; required for
             floating-point values unless they are in [-1, 1]; (0, 255) for uint8 images and
@@ -109,9 +110,10 @@ def from_arrays(
     """Makes a data set of arrays in memory.
 
     Args:
-        x: samples. Images are uint8 or floating point, `(count, height, width)` or
+        x: samples. Images are uint8, `(count, height, width)`, or uint8 or floating point,
             `(count, height, width, channels)`; points are floating point, `(count, features)`;
-            other kinds need the option `kind` and have the shape of `keras_gan.spec.Field`.
+            video is `(count, frames, height, width, channels)`; other samples need the option
+            `kind` and have the shape of `keras_gan.spec.Field`.
         y: class ids, integers from 0, `(count,)`; `None` without labels.
         x_test: samples to hold out.
         y_test: their class ids.
@@ -127,9 +129,14 @@ def from_arrays(
             labels that are not class ids of the samples.
     """
     train, test = _by_field(x, y, fields), _by_field(x_test, y_test, fields_test)
+    check_names(open, options, "arrays", skip=_GIVEN)
     read = {name: options.pop(name) for name in _READING & options.keys()}
     meta = _meta(**options)
     return _source(train, test, FieldOptions(**read, meta=meta), class_names, held_out, "memory")
+
+
+_ENDINGS = (".npz", ".npy", ".csv")
+FORM = f"the path of a {', '.join(_ENDINGS[:-1])} or {_ENDINGS[-1]} file"
 
 
 def parse(source: str) -> dict[str, Any] | None:
@@ -138,8 +145,9 @@ def parse(source: str) -> dict[str, Any] | None:
     return {"path": source} if path.suffix in _ENDINGS and path.is_file() else None
 
 
-_ENDINGS = (".npz", ".npy", ".csv")
 _READING = {"kind", "layout", "value_range"}
+_GIVEN = ("path", "labels", "class_names", "held_out", "memory_limit")  # not of `from_arrays`
+_PLAIN = ("samples", "labels")  # fields that the description counts or implies
 
 
 def _meta(
@@ -203,7 +211,9 @@ def _source(
     spec = Spec(fields=_fields(splits, options, class_names))
     splits = divide(splits, held_out, "a set of arrays")
     counts = " + ".join(f"{len(part):,}" for part in splits.values())
+    others = [f"{name} ({spec.fields[name].kind})" for name in spec.fields if name not in _PLAIN]
     description = f"arrays: {counts} {spec.modality.plural} from {origin}"
+    description += f", with {', '.join(others)}" if others else ""
     ranges = {name: options.range_of(name) for name in spec.fields}
     given = {name: limits for name, limits in ranges.items() if limits is not None}
     return Source(spec, splits, description, raw_ranges=given)

@@ -89,6 +89,9 @@ def open(
     )
 
 
+FORM = "the path of a folder of images"
+
+
 def parse(source: str) -> dict[str, Any] | None:
     """Returns the options that a data set's name stands for: the path of a folder."""
     return {"path": source} if Path(os.path.expanduser(source)).is_dir() else None

@@ -179,6 +179,9 @@ def _read_points(builder: Any, keys: _Keys) -> dict[str, Split]:
     return splits
 
 
+FORM = f"{PREFIX}NAME[/config][:version]"
+
+
 def parse(source: str) -> dict[str, Any] | None:
     """Returns the options that a data set's name stands for: `tfds:` and the name."""
     return {"name": source.removeprefix(PREFIX)} if source.startswith(PREFIX) else None

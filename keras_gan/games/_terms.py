@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,13 +12,20 @@ import tensorflow as tf
 from keras_gan import schedules, terms
 from keras_gan.errors import UsageError
 from keras_gan.games import _states
+from keras_gan.registry import parameters_of
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
 ops: Any = keras.ops
 
 
 def named(given: Any) -> dict[str, terms.Term]:
-    """Returns terms by the names of their metrics; a second R1 is called `r1_2`."""
+    """Returns terms by the names of their metrics; a second `le_cam` is called `le_cam_2`.
+
+    Terms of one class may differ in what they compute, such as the layer or the augmentation.
+
+    Raises:
+        UsageError: two terms that compute the same for a player.
+    """
     if not isinstance(given, (list, tuple)):
         raise UsageError(f"`terms` must be a list. Received: terms={given!r}")
     found: dict[str, terms.Term] = {}
@@ -28,7 +36,25 @@ def named(given: Any) -> dict[str, terms.Term]:
             count += 1
             name = f"{base}_{count}"
         found[name] = term
+    for term, other in itertools.combinations(found.values(), 2):
+        shared = [player for player in term.players if player in other.players]
+        if shared and _are_same(term, other):
+            raise UsageError(
+                "`terms` must have each term once for a player; give one the sum of the weights. "
+                f"Received: {terms.name_of(term)!r} twice for the {shared[0]}"
+            )
     return found
+
+
+def _are_same(term: terms.Term, other: terms.Term) -> bool:
+    """Returns whether two terms have the same arguments besides weights, interval and players."""
+    if type(term) is not type(other):
+        return False
+    config, others = term.get_config(), other.get_config()
+    if not parameters_of(type(term)).keys() <= config.keys():
+        return False  # a user's class that does not list its arguments
+    names = [n for n in config if n not in ("interval", "player") and not n.endswith("weight")]
+    return all(config[name] == others[name] for name in names)
 
 
 def metric(name: str, player: str) -> str:

@@ -4,36 +4,67 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from keras_gan import datasets
+from keras_gan.datasets import arrays
 from keras_gan.errors import UsageError
 from keras_gan.metrics.samples import BATCH, Batch, Conditions, Samples
+from keras_gan.registry import parameters_of
 from keras_gan.spec import Spec
+from serving import kinds
 
 _OVERSHOOT = 0.5  # a generator without a final tanh exceeds the range of its data a little
 
 
-def open_data(data: Any, options: dict[str, Any] | None = None) -> datasets.Source:
+def open_data(
+    data: Any, options: dict[str, Any] | None = None, like: Spec | None = None
+) -> datasets.Source:
     """Opens the samples to compare with.
 
     Args:
         data: a `Source`; a name or path for `keras_gan.datasets.open`; an array, or a pair of
             samples and labels, none of which is held out.
-        options: the data set's options.
+        options: the data set's options, or those of `keras_gan.datasets.from_arrays`.
+        like: description of the samples that an array whose kind is not known is to be like.
     """
     if isinstance(data, datasets.Source):
         return data
-    if isinstance(data, np.ndarray | tuple):
-        x, y = data if isinstance(data, tuple) else (data, None)
-        if not (isinstance(x, np.ndarray) and x.ndim > 2 and x.dtype.kind == "f"):
-            return datasets.from_arrays(x, y, held_out=0)
-        return datasets.from_arrays(_clip(x), y, value_range=(-1.0, 1.0), held_out=0)
-    return datasets.open(data, **(options or {}))
+    if not isinstance(data, np.ndarray | tuple):
+        return datasets.open(data, **(options or {}))
+    try:
+        return _from_arrays(data, options or {})
+    except datasets.UnknownKindError:
+        if like is None:
+            raise
+    return _from_arrays(data, _options_like(like))
+
+
+def _from_arrays(data: Any, options: dict[str, Any]) -> datasets.Source:
+    x, y = data if isinstance(data, tuple) else (data, None)
+    given = {"held_out": 0, **options}
+    is_float = isinstance(x, np.ndarray) and x.dtype.kind == "f"
+    kind = given.get("kind")
+    kind = kind.get("samples") if isinstance(kind, Mapping) else kind
+    if is_float and "value_range" not in given and _is_clipped(x.shape[1:], kind):
+        x, given["value_range"] = _clip(x), (-1.0, 1.0)
+    return datasets.from_arrays(x, y, **given)
+
+
+def _options_like(like: Spec) -> dict[str, Any]:
+    """Returns the options by which arrays are read as samples of the data to compare with."""
+    names = parameters_of(arrays.open).keys() - {"value_range"}
+    meta = like.samples.meta
+    return {"kind": like.kind, **{name: meta[name] for name in names & meta.keys()}}
+
+
+def _is_clipped(shape: tuple[int, ...], kind: str | None) -> bool:
+    """Returns whether floats of a kind, by default that of their shape, are in [-1, 1]."""
+    return kinds.get(kind or kinds.of_shape(shape)).value_range == (-1.0, 1.0)
 
 
 def _clip(images: np.ndarray) -> np.ndarray:
@@ -68,15 +99,25 @@ def open_whole(source: str, module: ModuleType, like: Spec | None) -> datasets.S
     if like is not None and like.modality.has_pixels and resizes:
         options = {"size": list(like.shape[:2]), "channels": like.shape[2]}
     try:
+        return _open_clipped(source, options)
+    except datasets.UnknownKindError:
+        if like is None:
+            raise
+    return _open_clipped(source, _options_like(like))
+
+
+def _open_clipped(source: str, options: dict[str, Any]) -> datasets.Source:
+    """Opens files of samples, and clips floats that exceed [-1, 1] a little."""
+    try:
         return _open_all(source, options)
     except datasets.UnknownRangeError as error:
         _check_range(error.low, error.high, f"{source}: ")
     # Floats that exceed [-1, 1] a little: read them in a wider range, then clip.
-    wide = _open_all(source, {"value_range": (-1 - _OVERSHOOT, 1 + _OVERSHOOT)})
+    wide = _open_all(source, {**options, "value_range": (-1 - _OVERSHOOT, 1 + _OVERSHOOT)})
     samples, labels = zip(*map(wide.arrays, wide.split_names), strict=True)
     known = [part for part in labels if part is not None]
     x = np.concatenate(samples)
-    clipped = open_data((x, np.concatenate(known)) if known else x)
+    clipped = _from_arrays((x, np.concatenate(known)) if known else x, _options_like(wide.spec))
     clipped.description = wide.description  # which names the file
     return clipped
 

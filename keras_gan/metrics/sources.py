@@ -51,7 +51,7 @@ def open_samples(
     if origin == "game":
         return from_gan(source, drawing, {"source": f"the game {source.name}"}, like)
     if origin == "arrays":
-        return from_data(open_data(source), "all")
+        return from_data(open_data(source, like=like), "all")
     if origin == "run":
         return from_run(path, drawing, str(checkpoint))
     if origin == "bundle":

@@ -12,6 +12,7 @@ from keras_gan.recipe.games import SUPPLIED, game_classes, network_names, player
 from keras_gan.recipe.optimizers import check_optimizer
 from keras_gan.recipe.scheduling import schedules_in
 from keras_gan.recipe.sections import (
+    DataSection,
     GameSection,
     NetworkSection,
     OptimizerSection,
@@ -27,12 +28,9 @@ def parse(tree: Mapping[str, Any]) -> Recipe:
     Raises:
         UsageError: the first key that is unknown, of a wrong type or out of range, by its path.
     """
+    _check_network_and_player_names(tree)
     recipe = validate(Recipe, dict(tree), "")
-    name = recipe.game.name
-    known = game_classes()
-    if name not in known:
-        raise UsageError(f"game.name must name a game. Received: {name!r}. {nearest(name, known)}")
-    game = known[name]
+    game = _game(recipe.game.name)
     recipe = recipe.model_copy(
         update={
             "networks": _check_networks(recipe.networks, game),
@@ -49,15 +47,37 @@ def parse(tree: Mapping[str, Any]) -> Recipe:
 def check_data(source: str, options: dict[str, Any]) -> None:
     """Checks the options of a data source against the signature of its `open`."""
     module, found = datasets.find(source)
-    check_options(module.open, options, "data", skip=tuple(found))
+    what, keys = f"data set {datasets.name_of(module)!r}", DataSection.model_fields
+    check_options(module.open, options, what, "data", skip=tuple(found), keys=keys)
+
+
+def _game(name: str) -> Any:
+    known = game_classes()
+    if name not in known:
+        raise UsageError(f"game.name must name a game. Received: {name!r}. {nearest(name, known)}")
+    return known[name]
+
+
+def _check_network_and_player_names(tree: Mapping[str, Any]) -> None:
+    """Refuses networks and players that the game does not have.
+
+    It comes before the check of their sections: what such a section lacks is not the mistake.
+    """
+    section = tree.get("game") or {}
+    name = section.get("name", GameSection().name) if isinstance(section, Mapping) else None
+    if not isinstance(name, str):
+        return  # refused with the other sections
+    game = _game(name)
+    for path, names in (("networks", network_names(game)), ("optimizers", player_names(game))):
+        given = tree.get(path)
+        for name in given if isinstance(given, Mapping) else ():
+            if name not in names:
+                raise UsageError(unknown_key(f"{path}.{name}", names))
 
 
 def _check_networks(given: dict[str, NetworkSection], game: type) -> dict[str, NetworkSection]:
     """Returns the networks in the order of the game's constructor, in which they are built."""
     names = network_names(game)
-    for name in given:
-        if name not in names:
-            raise UsageError(unknown_key(f"networks.{name}", names))
     for name in names:
         if name not in given:
             raise UsageError(f"networks.{name} is missing from the recipe")
@@ -79,7 +99,8 @@ def _check_network(name: str, section: NetworkSection, game: Any) -> None:
             f"{path}.architecture must have a function {role!r}. "
             f"Received: {section.architecture!r}, which has none"
         )
-    check_options(function, section.options, path, skip=architectures.SUPPLIED)
+    what, keys = f"{role} {section.architecture!r}", NetworkSection.model_fields
+    check_options(function, section.options, what, path, architectures.SUPPLIED, keys)
     if section.fields and "conditions" not in parameters_of(function):
         raise UsageError(
             f"{path}.condition: the architecture {section.architecture!r} takes labels only; mlp "
@@ -95,16 +116,13 @@ def _check_network(name: str, section: NetworkSection, game: Any) -> None:
 
 def _check_game(section: GameSection, game: type) -> GameSection:
     skip = (*SUPPLIED, *network_names(game))
-    arguments = check_options(game, section.options, "game", skip)
+    what, keys = f"game {section.name!r}", GameSection.model_fields
+    arguments = check_options(game, section.options, what, "game", skip, keys)
     return GameSection(name=section.name, **arguments)
 
 
 def _check_optimizers(given: dict[str, OptimizerSection], game: type) -> dict[str, Any]:
-    players = player_names(game)
-    for name in given:
-        if name not in players:
-            raise UsageError(unknown_key(f"optimizers.{name}", players))
-    found = {name: given.get(name, OptimizerSection()) for name in players}
+    found = {name: given.get(name, OptimizerSection()) for name in player_names(game)}
     for name, section in found.items():
         check_optimizer(section, f"optimizers.{name}")
     return found

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import math
 from typing import Any
 
 import keras
 
-from keras_gan import schedules, terms
+from keras_gan import optimizers, schedules, terms
+from keras_gan.arguments import check_positive
 from keras_gan.errors import UsageError
 from keras_gan.recipe.scheduling import resolve
 from keras_gan.recipe.sections import OptimizerSection
@@ -51,39 +51,25 @@ def check_optimizer(section: OptimizerSection, path: str) -> None:
             f"{path}.name must be a Keras optimizer. Received: {section.name!r}. "
             f"{nearest(section.name.lower(), known)}"
         )
-    check_options(cls, section.options, path, skip=("learning_rate", "name"))
-    _check_learning_rate(section.learning_rate, f"{path}.learning_rate")
+    keys = OptimizerSection.model_fields
+    what, skip = f"optimizer {section.name!r}", ("learning_rate", "name")
+    check_options(cls, section.options, what, path, skip, keys)
     if section.lazy_interval > 1 and not {"beta_1", "beta_2"} <= parameters_of(cls).keys():
         raise UsageError(
             f"{path}.lazy_interval rescales beta_1 and beta_2, which the optimizer must have. "
             f"Received: {path}.name={section.name!r}"
         )
-    _check_numbers(cls, section.options, path)
+    arguments = {**section.options, "learning_rate": section.learning_rate}
+    for name, value in arguments.items():
+        if isinstance(value, dict) and optimizers.takes_schedule(cls, name):
+            check_named(schedules.Schedule, value, f"{path}.{name}")
+    try:
+        optimizers.check_arguments(cls, resolve(arguments))
+        if not isinstance(section.learning_rate, dict):
+            check_positive("learning_rate", section.learning_rate)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
     try:
         make_optimizer(section)
     except (ValueError, TypeError) as error:
         raise UsageError(f"{path} is refused by Keras: {' '.join(str(error).split())}") from None
-
-
-def _check_learning_rate(rate: Any, path: str) -> None:
-    """Checks a number above 0, or a schedule whose values are at least 0."""
-    scheduled = isinstance(rate, dict)
-    if scheduled:
-        check_named(schedules.Schedule, rate, path)
-    for number in schedules.bounds(resolve(rate)):
-        if not math.isfinite(number) or not (number >= 0 if scheduled else number > 0):
-            rule = "or equal to 0" if scheduled else "0"
-            raise UsageError(f"{path}: input should be greater than {rule}. Received: {number!r}")
-
-
-def _check_numbers(cls: type, options: dict[str, Any], path: str) -> None:
-    """Checks numbers by their defaults, as Keras's arguments have no annotations."""
-    for name, (_, default) in parameters_of(cls).items():
-        value = options.get(name, 0.0)
-        if isinstance(value, dict) and (isinstance(default, float) or name == "weight_decay"):
-            check_named(schedules.Schedule, value, f"{path}.{name}")
-            continue
-        number = isinstance(value, (int, float)) and math.isfinite(value)
-        optional = default is None and (value is None or isinstance(value, str))
-        if not number and not optional and not isinstance(default, str):
-            raise UsageError(f"{path}.{name} must be a finite number. Received: {value!r}")

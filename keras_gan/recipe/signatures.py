@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import inspect
 import re
 import types
@@ -16,11 +17,10 @@ from pydantic import ConfigDict
 from keras_gan import schedules
 from keras_gan.errors import UsageError
 from keras_gan.recipe.scheduling import resolve
-from keras_gan.registry import classes, nearest, parameters_of, snake_case
+from keras_gan.registry import check_names, classes, nearest, parameters_of, snake_case
 
 _Model = TypeVar("_Model", bound=pydantic.BaseModel)
 _CONFIG = ConfigDict(
-    extra="forbid",
     arbitrary_types_allowed=True,
     protected_namespaces=(),
     validate_default=True,
@@ -29,9 +29,14 @@ _NOUNS = {"augment": "augmentation"}  # where the class's own name does not read
 
 
 def check_options(
-    function: Callable, options: Mapping[str, Any], path: str, skip: Iterable[str] = ()
+    function: Callable,
+    options: Mapping[str, Any],
+    what: str,
+    path: str,
+    skip: Iterable[str] = (),
+    keys: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """Checks options against the names and annotations of the parameters that take them.
+    """Checks options by `registry.check_names` and by the annotations of the parameters.
 
     An annotation `str | dict | Base` stands for a registered subclass of `Base`, given by its name
     or by a dictionary of its name and arguments; `Schedule` in an annotation for a dictionary of
@@ -40,8 +45,10 @@ def check_options(
     Args:
         function: the function or class.
         options: plain values by the parameters' names.
+        what: what takes them, for errors, such as `loss 'hinge'`.
         path: path of the section in the recipe, for errors.
         skip: parameters that are not options.
+        keys: the section's keys that are not options.
 
     Returns:
         All options as plain values, with defaults where none is given.
@@ -49,6 +56,7 @@ def check_options(
     Raises:
         UsageError: the first option that is unknown, missing or of a wrong type, by its path.
     """
+    check_names(function, options, what, path=path, skip=skip, keys=keys)
     fields: dict[str, Any] = {}
     for name, (hint, default) in parameters_of(function).items():
         if name in skip:
@@ -107,14 +115,14 @@ def check_named(base: type, given: Any, path: str) -> None:
     options = dict(given) if isinstance(given, dict) else {"name": given}
     name = options.pop("name", None)
     known = classes(base)
+    noun = snake_case(base.__name__)
+    noun = _NOUNS.get(noun, noun)
     if not isinstance(name, str) or name not in known:
-        noun = snake_case(base.__name__)
-        noun = _NOUNS.get(noun, noun)
         article = "an" if noun[0] in "aeiou" else "a"
         raise UsageError(
             f"{path} must name {article} {noun}. Received: {name!r}. {nearest(str(name), known)}"
         )
-    check_options(known[name], options, path)
+    check_options(known[name], options, f"{noun} {name!r}", path, keys=["name"])
     try:
         known[name](**{key: resolve(value) for key, value in options.items()})
     except UsageError as error:
@@ -155,6 +163,10 @@ def _one_line(model: type[pydantic.BaseModel], problem: Any, path: str) -> str:
     if problem["type"] == "extra_forbidden":
         return unknown_key(where, _keys_at(model, location[:-1]))
     if problem["type"] == "missing":
+        # A section that takes options as well has no unknown keys for pydantic.
+        near = difflib.get_close_matches(location[-1], map(str, problem["input"]), 1, 0.6)
+        if near:
+            return unknown_key(where.rpartition(".")[0] + f".{near[0]}", location[-1:])
         return f"{where} is missing from the recipe"
     rule = problem["msg"][0].lower() + problem["msg"][1:]
     return f"{where}: {rule}. Received: {problem['input']!r}"

@@ -16,10 +16,10 @@ from typing import Any
 from serving.errors import UsageError, short_repr
 from serving.kinds._kind import Format, Kind
 
-__all__ = ["Format", "Kind", "get", "names", "of_shape"]
+__all__ = ["UNKNOWN", "Format", "Kind", "fitting", "get", "names", "of_shape"]
 
-# Kinds that a shape alone may mean, the likeliest first; `array` takes every other shape.
-_BY_SHAPE = ("points", "series", "image", "video", "array")
+UNKNOWN = "array"  # kind of values of which nothing is known
+_BY_SHAPE = ("points", "series", "image", "video")  # the likeliest first
 
 
 @functools.cache
@@ -43,15 +43,53 @@ def get(name: Any) -> Kind:
     return _load(name)
 
 
-def of_shape(shape: Sequence[int | None]) -> str:
-    """Returns the name of the likeliest kind of samples of a shape, without the batch."""
+def of_shape(shape: Sequence[int | None], dtype: str = "float32") -> str:
+    """Returns the name of the likeliest kind of samples of which only shape and dtype are known.
+
+    | shape without the batch | kind | why |
+    |---|---|---|
+    | `(n,)` | points | a table holds the same numbers and differs in its preview only |
+    | `(t, c)` | series | audio, texts and gray images without an axis of channels are possible |
+    | `(h, w, 1, 3 or 4)` | image | few other samples end in these numbers of channels |
+    | `(t, h, w, 1, 3 or 4)` | video | as images |
+    | any other | array | values of unknown meaning |
+
+    A dtype that the kind neither has in batches nor stores in files leaves `array`: uint8 is left
+    to images and video, integers and booleans to arrays. So this answers how samples are drawn,
+    described and named where nobody has said what they are. Where a wrong answer would change
+    training, it is not enough: a data set of floating-point samples `(t, c)`, or of any that are an
+    `array` here, has to state its kind, and reports the kind that it assumes of the others.
+
+    Args:
+        shape: shape without the batch, `None` where any size goes.
+        dtype: name of the dtype.
+    """
     for name in _BY_SHAPE:
+        kind = get(name)
+        if dtype in kind.dtypes or dtype in kind.stored:
+            try:
+                kind.check(shape)
+            except UsageError:
+                continue
+            return name
+    return UNKNOWN
+
+
+def fitting(shape: Sequence[int | None]) -> list[str]:
+    """Returns the names of all kinds that samples of a shape, without the batch, may be of.
+
+    An image may lack its axis of channels.
+    """
+    found = []
+    for name in names():
+        kind = get(name)
+        whole = (*shape, 1) if kind.has_pixels and len(shape) == len(kind.axes) - 1 else shape
         try:
-            get(name).check(shape)
+            kind.check(whole)
         except UsageError:
             continue
-        return name
-    return _BY_SHAPE[-1]
+        found += [name] if kind.for_samples else []
+    return found
 
 
 @functools.cache
