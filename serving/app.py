@@ -17,6 +17,7 @@ from typing import Any
 
 from serving import asgi
 from serving.access import AccessControl
+from serving.compression import decompress
 from serving.engine import Closed, Expired, Failed, Full, SampleJob
 from serving.errors import UsageError, short_repr
 from serving.http_types import HTTPError, Request, Response, error_response
@@ -167,9 +168,12 @@ class App:
             request.route = route.name
             self.access.check_host(request.headers)
             if route is not OPTIONS:
-                self.access.check_origin(request.headers)
+                self.access.check_origin(request.headers, request.method)
                 if not route.open:
                     self.access.check_token(request.headers)
+                encoding = request.headers.get(b"content-encoding")
+                if encoding is not None and request.body:
+                    request.body = decompress(request.body, encoding, self.settings.max_body)
             return route.handle(self, request, **named) if named else route.handle(self, request)
         except Exception as error:
             return self.error(request, error)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from serving import kinds
 from serving.errors import UsageError
 from serving.inputs import DTYPES, FILLS
+from serving.strict_json import parse_object
 
 FILE_NAME = "manifest.json"
 SCHEMA_VERSION = 2
@@ -145,7 +146,7 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{size} bytes")
     content = json.loads(
         path.read_text(encoding="utf-8"),
-        object_pairs_hook=_parse_object,
+        object_pairs_hook=parse_object,
         parse_constant=_parse_number,
         parse_float=_parse_number,
     )
@@ -159,13 +160,6 @@ def read_json(path: Path) -> Any:
 
 def _children(value: dict | list) -> Any:
     return value.values() if isinstance(value, dict) else value
-
-
-def _parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        raise ValueError("a repeated key")
-    return content
 
 
 def _parse_number(text: str) -> float:

@@ -263,7 +263,7 @@ DAMAGES = {
     "manifest a pipe": (device, BOTH, "manifest.json"),
     # the manifest as JSON
     "license edited": (text('"license": null', '"license": "CC0-1.0"'), BOTH, "digest"),
-    "a key twice": (text('"kind"', '"kind": "points", "kind"'), BOTH, "a repeated key"),
+    "a key twice": (text('"kind"', '"kind": "points", "kind"'), BOTH, "the key 'kind' twice"),
     "NaN": (text('"license": null', '"license": NaN'), BOTH, "must be JSON"),
     "Infinity": (text('"license": null', '"license": -Infinity'), BOTH, "must be JSON"),
     "a number above all": (text('"license": null', '"license": 1e999'), BOTH, "must be JSON"),

@@ -134,7 +134,9 @@ class Prediction:
                 f"Received: {_keys(content) or 'neither'}",
             )
         valid = signatures(served)
-        name = content.get("signature_name", "serving_default")
+        name = content.get("signature_name", "")
+        if name == "":  # as TensorFlow Serving names its default
+            name = "serving_default"
         if type(name) is not str or name not in valid:
             raise UsageError(
                 f"`signature_name` must be one of {', '.join(valid)}. "

@@ -18,7 +18,7 @@ from serving.checks import check_boolean, check_number, flatten
 from serving.engine import SampleJob
 from serving.errors import UsageError, short_repr
 from serving.generate.rendering import json_ready
-from serving.http_types import BYTES, HTTPError, Request, Response, json_response
+from serving.http_types import BYTES, Request, Response, json_response, parse_json
 from serving.inputs import Input, Inputs, Port
 from serving.limits import Settings
 from serving.tensors import TensorInputs, gather
@@ -211,15 +211,7 @@ class Inference:
 def infer(app: Any, request: Request, name: str, version: int | None = None) -> Any:
     """Handles `/v2/models/NAME/infer`."""
     served = request.served = app.find(name, version)
-    headers = request.headers
-    encoding = headers.get(b"content-encoding", b"identity")
-    if encoding != b"identity":
-        raise HTTPError(
-            415,
-            "The body must not be compressed. "
-            f"Received: content-encoding={short_repr(encoding.decode('latin-1'))}",
-        )
-    length = headers.get(b"inference-header-content-length")
+    length = request.headers.get(b"inference-header-content-length")
     if length is None:
         content, binary = request.json(), b""
     else:
@@ -229,10 +221,7 @@ def infer(app: Any, request: Request, name: str, version: int | None = None) -> 
                 f"Received: {short_repr(length.decode('latin-1'))}",
             )
         binary = request.body[int(length) :]
-        try:
-            content = orjson.loads(request.body[: int(length)])
-        except orjson.JSONDecodeError as error:
-            raise UsageError(f"The body must start with JSON. Received: {error}") from error
+        content = parse_json(request.body[: int(length)], "The start of the body")
     inference = Inference(served, content, binary, app.settings)
     inputs = inference.inputs
 
