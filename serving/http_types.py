@@ -17,6 +17,7 @@ BYTES = b"application/octet-stream"
 LINES = b"application/x-ndjson"
 NPY = b"application/x-npy"
 NPZ = b"application/x-npz"
+NOT_FINITE = b"x-not-finite"  # header that counts the NaN and infinite values of a response
 
 
 class HTTPError(UsageError):

@@ -16,7 +16,7 @@ from typing import Any
 from serving.errors import UsageError, short_repr
 from serving.kinds._kind import Format, Kind
 
-__all__ = ["Format", "Kind", "get", "names", "of_shape"]
+__all__ = ["Format", "Kind", "endings", "get", "names", "of_shape"]
 
 # Kinds that a shape alone may mean, the likeliest first; `array` takes every other shape.
 _BY_SHAPE = ("points", "series", "image", "video", "array")
@@ -41,6 +41,13 @@ def get(name: Any) -> Kind:
             f"`kind` must be one of {', '.join(names())}. Received: kind={short_repr(name)}"
         )
     return _load(name)
+
+
+@functools.cache
+def endings() -> frozenset[str]:
+    """Returns the file endings of the formats of all kinds, without the dot."""
+    forms = (form for name in names() for form in get(name).all_formats().values())
+    return frozenset(ending for form in forms for ending in (form.name, *form.endings))
 
 
 def of_shape(shape: Sequence[int | None]) -> str:

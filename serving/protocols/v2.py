@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import orjson
 
-from serving.checks import check_boolean, check_number, flatten
+from serving.checks import check_boolean, check_number, check_samples, count_not_finite, flatten
 from serving.engine import SampleJob
 from serving.errors import UsageError, short_repr
-from serving.generate.rendering import json_ready
+from serving.generate.rendering import json_ready, not_finite_header
 from serving.http_types import BYTES, Request, Response, json_response, parse_json
 from serving.inputs import Input, Inputs, Port
 from serving.limits import Settings
@@ -188,6 +188,14 @@ class Inference:
             about["id"] = self.id
         about["outputs"] = described = []
         pieces: list[bytes] = []  # those of binary outputs
+        sent = {port.name: outputs[number] for number, port, _ in self.outputs}
+        in_json = {port.name for _, port, is_binary in self.outputs if not is_binary}
+        check_samples(
+            {name: array for name, array in sent.items() if name in in_json},
+            "JSON",
+            "binary_data has NaN and infinity",
+            self.inputs.describe,
+        )
         for number, port, is_binary in self.outputs:
             array = outputs[number]
             output: dict[str, Any] = {
@@ -205,6 +213,7 @@ class Inference:
             return json_response(about, 200, served.headers)
         start = orjson.dumps(about, option=orjson.OPT_SERIALIZE_NUMPY)
         headers = b"%binference-header-content-length: %d\r\n" % (served.headers, len(start))
+        headers += not_finite_header(count_not_finite(sent))
         return Response(200, b"".join([start, *pieces]), BYTES, headers)
 
 
