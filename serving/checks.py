@@ -123,7 +123,10 @@ def count_not_finite(outputs: Mapping[str, np.ndarray]) -> dict[str, int]:
     """Returns the number of NaN and infinite values of each output that has any."""
     found = {}
     for name, values in outputs.items():
-        if values.dtype.kind == "f" and not (finite := np.isfinite(values)).all():
+        if values.dtype.kind != "f":
+            continue
+        finite = np.isfinite(values)
+        if b"\0" in finite.tobytes():  # half the time of `all`, which every response would wait for
             found[name] = values.size - int(np.count_nonzero(finite))
     return found
 

@@ -279,5 +279,7 @@ def dumps_with_nan(content: Any) -> bytes:
 
 def not_finite_header(counts: Mapping[str, int]) -> bytes:
     """Returns a header line of the numbers of NaN and infinite values by output, if any."""
+    if not counts:
+        return b""
     text = ", ".join(f"{name}={count}" for name, count in counts.items() if count)
     return b"%b: %b\r\n" % (NOT_FINITE, text.encode("utf-8")) if text else b""

@@ -188,14 +188,11 @@ class Inference:
             about["id"] = self.id
         about["outputs"] = described = []
         pieces: list[bytes] = []  # those of binary outputs
-        sent = {port.name: outputs[number] for number, port, _ in self.outputs}
-        in_json = {port.name for _, port, is_binary in self.outputs if not is_binary}
-        check_samples(
-            {name: array for name, array in sent.items() if name in in_json},
-            "JSON",
-            "binary_data has NaN and infinity",
-            self.inputs.describe,
-        )
+        counts = count_not_finite({port.name: outputs[number] for number, port, _ in self.outputs})
+        if counts:
+            in_json = {port.name: outputs[number] for number, port, x in self.outputs if not x}
+            hint = "binary_data has NaN and infinity"
+            check_samples(in_json, "JSON", hint, self.inputs.describe)
         for number, port, is_binary in self.outputs:
             array = outputs[number]
             output: dict[str, Any] = {
@@ -213,7 +210,7 @@ class Inference:
             return json_response(about, 200, served.headers)
         start = orjson.dumps(about, option=orjson.OPT_SERIALIZE_NUMPY)
         headers = b"%binference-header-content-length: %d\r\n" % (served.headers, len(start))
-        headers += not_finite_header(count_not_finite(sent))
+        headers += not_finite_header(counts)
         return Response(200, b"".join([start, *pieces]), BYTES, headers)
 
 
