@@ -5,13 +5,21 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from serving.errors import UsageError
+from serving.errors import NotFiniteError, NotFiniteWarning, UsageError
 
 if TYPE_CHECKING:
     from serving.bundle import Bundle
     from serving.client import AsyncClient, Client, ServerError
 
-__all__ = ["AsyncClient", "Bundle", "Client", "ServerError", "UsageError"]
+__all__ = [
+    "AsyncClient",
+    "Bundle",
+    "Client",
+    "NotFiniteError",
+    "NotFiniteWarning",
+    "ServerError",
+    "UsageError",
+]
 
 _MODULES = {
     "Bundle": "bundle",

@@ -59,14 +59,25 @@ class AccessControl:
                 f"Received: host={short_repr(name)}",
             )
 
-    def check_origin(self, headers: dict[bytes, bytes]) -> None:
+    def check_origin(self, headers: dict[bytes, bytes], method: str = "GET") -> None:
         """Checks the `Origin` header, which browsers add to requests of web pages.
+
+        A page of another site may POST text/plain and forms without asking the server first; such
+        a request is recognized here, not by its content type. `Sec-Fetch-Site` says the same of a
+        request whose Origin something has removed.
 
         Raises:
             HTTPError: 403 for another origin than this server's and those of `cors`.
         """
         origin = headers.get(b"origin")
         if origin is None:
+            site = headers.get(b"sec-fetch-site", b"none").lower()
+            if method == "POST" and site not in (b"same-origin", b"none") and "*" not in self.cors:
+                raise HTTPError(
+                    403,
+                    "Pages of other origins may not send requests; see --cors. "
+                    f"Received: sec-fetch-site={short_repr(site.decode('latin-1'))}",
+                )
             return
         is_own = origin.rpartition(b"//")[2].lower() == headers.get(b"host", b"").lower()
         if not is_own and not self.allows_origin(origin):

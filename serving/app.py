@@ -17,9 +17,10 @@ from typing import Any
 
 from serving import asgi
 from serving.access import AccessControl
+from serving.compression import decompress
 from serving.engine import Closed, Expired, Failed, Full, SampleJob
-from serving.errors import UsageError, short_repr
-from serving.http_types import HTTPError, Request, Response, error_response
+from serving.errors import NotFiniteError, UsageError, short_repr
+from serving.http_types import NOT_FINITE, HTTPError, Request, Response, error_response
 from serving.limits import Settings
 from serving.loading import Served
 from serving.repository import Repository
@@ -38,7 +39,7 @@ _NO_STORE = b"cache-control: no-store\r\n"
 _RETRY = b"retry-after: 1\r\n"
 _EXPOSED = (
     b"access-control-expose-headers: etag, retry-after, x-model, x-model-version, "
-    b"x-model-sha256, x-request-id, x-seed, inference-header-content-length\r\n"
+    b"x-model-sha256, x-not-finite, x-request-id, x-seed, inference-header-content-length\r\n"
 )
 _TICK_SECONDS = 0.05
 
@@ -167,9 +168,12 @@ class App:
             request.route = route.name
             self.access.check_host(request.headers)
             if route is not OPTIONS:
-                self.access.check_origin(request.headers)
+                self.access.check_origin(request.headers, request.method)
                 if not route.open:
                     self.access.check_token(request.headers)
+                encoding = request.headers.get(b"content-encoding")
+                if encoding is not None and request.body:
+                    request.body = decompress(request.body, encoding, self.settings.max_body)
             return route.handle(self, request, **named) if named else route.handle(self, request)
         except Exception as error:
             return self.error(request, error)
@@ -219,7 +223,7 @@ class App:
         if isinstance(error, HTTPError):
             return error.status, str(error), error.headers
         if isinstance(error, UsageError):
-            return 400, str(error), b""
+            return 422 if isinstance(error, NotFiniteError) else 400, str(error), b""
         if isinstance(error, Full):
             self.metrics.refuse("queue")
             engine = error.engine
@@ -290,6 +294,8 @@ class App:
     def headers_of(self, request: Request, response: Response) -> bytes:
         """Returns the header lines of a response, except for those of connection and length."""
         headers = response.headers
+        if NOT_FINITE in headers:
+            self._warn_not_finite(request)
         if b"content-security-policy:" not in headers:
             headers += _POLICY
         if b"cache-control:" not in headers:
@@ -304,6 +310,17 @@ class App:
             security,
             request.id,
         )
+
+    def _warn_not_finite(self, request: Request) -> None:
+        served = request.served
+        if served is not None and not served.has_warned:
+            served.has_warned = True
+            self.log.say(
+                "Samples should be finite numbers; further responses are not logged. Received: "
+                f"NaN or infinity in request {request.id.decode('ascii')} for "
+                f"{served.bundle.name} version {served.version}",
+                True,
+            )
 
     def too_large(self, size: int) -> str:
         """Returns the error for a body of more than `max_body` bytes."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from serving import kinds
-from serving.checks import check_batch_size
-from serving.errors import UsageError, short_repr
+from serving.checks import check_batch_size, describe_not_finite, describe_sample
+from serving.errors import NotFiniteWarning, UsageError, short_repr
 from serving.inputs import Input, Inputs, Port
 from serving.manifest import read_manifest
 from serving.seeds import check_seeds
@@ -150,12 +151,14 @@ class Bundle:
                 `(1, ...)` serves for all seeds.
 
         Returns:
-            The first output, an array of shape `(len(seeds), *shape)`.
+            The first output, an array of shape `(len(seeds), *shape)`. A `NotFiniteWarning` counts
+            values that are NaN or infinite.
 
         Raises:
             UsageError: a seed, label, truncation, batch size or given input that is not allowed.
         """
-        drawn = self.sample(seeds, labels, truncation, batch_size, **given)
+        drawn = self._draw(seeds, labels, truncation, batch_size, given)
+        self._warn(drawn, self._output_names[:1], truncation)
         return drawn[self._output_names[0]]
 
     def sample(
@@ -176,6 +179,13 @@ class Bundle:
         Raises:
             UsageError: as for `generate`.
         """
+        drawn = self._draw(seeds, labels, truncation, batch_size, given)
+        self._warn(drawn, self._output_names, truncation)
+        return drawn
+
+    def _draw(
+        self, seeds: Any, labels: Any, truncation: float, batch_size: int, given: dict[str, Any]
+    ) -> dict[str, np.ndarray]:
         batch_size = check_batch_size(batch_size)
         if not (math.isfinite(truncation) and truncation >= 0):
             raise UsageError(f"`truncation` must be 0 or more. Received: truncation={truncation!r}")
@@ -190,6 +200,18 @@ class Bundle:
         ids = None if self._takes_classes(arrays, labels) else self.label_ids(own, labels)
         feeds = self.inputs.fill(own, ids, truncation, arrays)
         return self._run_batches(feeds, len(own), batch_size) | used | feeds
+
+    def _warn(
+        self, drawn: Mapping[str, np.ndarray], names: Sequence[str], truncation: float
+    ) -> None:
+        """Warns of outputs that are not finite, with the caller of `generate` or `sample`."""
+        labels = None if self.inputs.classes is None else drawn[self.inputs.classes.name]
+        describe = functools.partial(
+            describe_sample, seeds=drawn.get("seeds"), labels=labels, truncation=truncation
+        )
+        line = describe_not_finite([({name: drawn[name] for name in names}, describe)])
+        if line is not None:
+            warnings.warn(line, NotFiniteWarning, stacklevel=3)
 
     def _takes_classes(self, arrays: Mapping[str, np.ndarray], labels: Any) -> bool:
         """Returns True if the class input is among the given arrays, in place of labels."""

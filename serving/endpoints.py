@@ -48,7 +48,7 @@ def options(app: Any, request: Request, allowed: bytes) -> Response:
     if origin is not None and app.access.allows_origin(origin):
         headers += (
             b"access-control-allow-methods: GET, POST\r\n"
-            b"access-control-allow-headers: authorization, content-type, x-request-id, "
-            b"inference-header-content-length\r\naccess-control-max-age: 600\r\n"
+            b"access-control-allow-headers: authorization, content-encoding, content-type, "
+            b"x-request-id, inference-header-content-length\r\naccess-control-max-age: 600\r\n"
         )
     return Response(204, b"", headers=headers)

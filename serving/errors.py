@@ -15,6 +15,14 @@ class UsageError(ValueError):
     """
 
 
+class NotFiniteError(UsageError):
+    """Generated values that are NaN or infinite, for a format that has no such values."""
+
+
+class NotFiniteWarning(UserWarning):
+    """Generated values that are NaN or infinite, in an array or a format that has such values."""
+
+
 class _ShortRepr(reprlib.Repr):
     """A repr that reads no more of a value than it prints."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 
 from serving import kinds
 from serving.checks import check_batch_size
-from serving.errors import UsageError, short_repr
+from serving.errors import NotFiniteWarning, UsageError, short_repr
 from serving.inputs import Inputs, Port, decode_given
 
 
@@ -209,7 +210,11 @@ def draw(
         seeds = np.arange(batch.start, batch.stop, dtype=np.int64) + seed
         ids = labels and [labels[i % len(labels)] for i in batch]
         named = seeds if bundle.inputs.seeded else None
-        yield batch, bundle.sample(named, ids, truncation, batch_size, **arrays)
+        with warnings.catch_warnings():
+            # The formats of the files decide: an error, or a warning that counts all batches.
+            warnings.simplefilter("ignore", NotFiniteWarning)
+            drawn = bundle.sample(named, ids, truncation, batch_size, **arrays)
+        yield batch, drawn
 
 
 def count_samples(bundle: Any, given: GivenInputs, count: int | None, default: int) -> int:

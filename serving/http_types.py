@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from serving.errors import UsageError, short_repr
+from serving.strict_json import RepeatedKey, check_keys
 
 JSON = b"application/json"
 PNG = b"image/png"
@@ -16,6 +17,7 @@ BYTES = b"application/octet-stream"
 LINES = b"application/x-ndjson"
 NPY = b"application/x-npy"
 NPZ = b"application/x-npz"
+NOT_FINITE = b"x-not-finite"  # header that counts the NaN and infinite values of a response
 
 
 class HTTPError(UsageError):
@@ -87,35 +89,68 @@ class Request:
 
     @property
     def media_type(self) -> str:
-        """The media type of a body that is not read as JSON, empty for one that is."""
+        """The media type of the body without its parameters, empty if there is none."""
+        return self.content_type.partition(";")[0].strip().lower()
+
+    @property
+    def is_json(self) -> bool:
+        """True if the body is read as JSON, by its media type."""
         content_type = self.headers.get(b"content-type")
-        if content_type is None or content_type == JSON:
-            return ""
-        plain = content_type.split(b";")[0].strip().lower()
-        # curl -d labels every body as form-urlencoded.
-        return "" if plain in _READ_AS_JSON else plain.decode("latin-1")
+        return content_type is None or content_type == JSON or self.media_type in _READ_AS_JSON
 
     def json(self) -> Any:
         """Returns the body, decoded as JSON.
 
         Raises:
-            HTTPError: the body is not JSON, or its content type names another format.
+            HTTPError: the body is not JSON or repeats a key, or its content type names another
+                format.
         """
-        content_type = self.headers.get(b"content-type")
-        if content_type is not None and content_type != JSON and self.media_type:
+        if not self.is_json:
             raise HTTPError(
                 415,
                 "The body must be application/json. "
                 f"Received: content-type={short_repr(self.content_type)}",
             )
-        try:
-            return orjson.loads(self.body)
-        except orjson.JSONDecodeError as error:
-            raise HTTPError(400, f"The body must be JSON. Received: {error}") from error
+        return parse_json(self.body, "The body")
 
 
-# What a body without a media type of its own has, from curl and from other clients.
-_READ_AS_JSON = (JSON, b"application/x-www-form-urlencoded", BYTES, b"")
+TEXT = "text/plain"
+# Media types of JSON, and those of clients that name none: `curl -d` says form-urlencoded, the
+# `fetch` of browsers and several HTTP libraries say text/plain for a string. Access does not
+# depend on them: `serving.access` checks where a request comes from.
+_READ_AS_JSON = frozenset(
+    ("", "application/json", "application/x-www-form-urlencoded", "application/octet-stream", TEXT)
+)
+_GZIP = b"\x1f\x8b"  # how gzip data begins
+
+
+def parse_json(text: bytes, subject: str) -> Any:
+    """Returns the content of a JSON text.
+
+    Args:
+        text: the text.
+        subject: what it is, as the start of an error.
+
+    Raises:
+        HTTPError: 400 for a text that is not JSON, or an object with a repeated key.
+    """
+    try:
+        content = orjson.loads(text)
+        check_keys(text, content)
+    except RepeatedKey as error:
+        raise HTTPError(
+            400, f"{subject} must name each key once. Received: {short_repr(error.key)} twice"
+        ) from error
+    except orjson.JSONDecodeError as error:
+        received = str(error)
+        if text.startswith(_GZIP):
+            received = "gzip data without Content-Encoding: gzip"
+        raise HTTPError(400, f"{subject} must be JSON. Received: {received}") from error
+    except RecursionError as error:
+        raise HTTPError(
+            400, f"{subject} must be nested less deeply. Received: {len(text)} bytes"
+        ) from error
+    return content
 
 
 class Response:

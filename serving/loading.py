@@ -49,6 +49,7 @@ class Served:
             f"x-model-sha256: {bundle.sha256}\r\n"
         ).encode("ascii")
         self.counts: Any = None  # its metrics
+        self.has_warned = False  # the log has a line on samples that are not finite
 
     @property
     def busy(self) -> bool:

@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from serving import kinds
 from serving.errors import UsageError
-from serving.inputs import DTYPES, FILLS
+from serving.port_rules import Wrong, find_wrong_input, find_wrong_output, is_line, is_number
+from serving.strict_json import parse_object
 
 FILE_NAME = "manifest.json"
 SCHEMA_VERSION = 2
@@ -24,7 +24,6 @@ SEEDS = "threefry2x32-20/box-muller/1"
 
 _MAX_BYTES = 16 * 2**20  # of manifest.json
 _MAX_DEPTH = 64
-_MAX_VALUES = 2**31  # of one sample
 
 
 class Rule(NamedTuple):
@@ -33,10 +32,12 @@ class Rule(NamedTuple):
     Args:
         is_valid: checks the value as JSON gives it.
         text: the rule as it completes "must be ...".
+        find: returns what breaks the rule within the value, for fields of several entries.
     """
 
     is_valid: Callable[[Any], bool]
     text: str
+    find: Callable[[Any], Wrong | None] | None = None
 
 
 def read_manifest(bundle: Path, fields: Collection[str] = ()) -> dict[str, Any]:
@@ -104,9 +105,10 @@ def check_fields(manifest: Mapping[str, Any], fields: Collection[str], where: st
     for field in fields:
         rule, value = RULES[field], manifest[field]
         if not rule.is_valid(value):
+            wrong = rule.find(value) if rule.find is not None else None
+            key, text, received = wrong or (field, rule.text, value)
             raise UsageError(
-                f"`{field}` in {FILE_NAME} must be {rule.text}. "
-                f"Received: {field}={value!r:.80}{where}"
+                f"`{key}` in {FILE_NAME} must be {text}. Received: {key}={received!r:.80}{where}"
             )
 
 
@@ -145,7 +147,7 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{size} bytes")
     content = json.loads(
         path.read_text(encoding="utf-8"),
-        object_pairs_hook=_parse_object,
+        object_pairs_hook=parse_object,
         parse_constant=_parse_number,
         parse_float=_parse_number,
     )
@@ -161,13 +163,6 @@ def _children(value: dict | list) -> Any:
     return value.values() if isinstance(value, dict) else value
 
 
-def _parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        raise ValueError("a repeated key")
-    return content
-
-
 def _parse_number(text: str) -> float:
     if not math.isfinite(number := float(text)):
         raise ValueError(f"the number {text[:20]}")
@@ -175,15 +170,6 @@ def _parse_number(text: str) -> float:
 
 
 # ------------------------------------------------------------------------ rules of fields
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and -1e300 < value < 1e300
-
-
-def _is_line(value: Any) -> bool:
-    """Checks for text that one line of a terminal can show, whoever wrote it."""
-    return isinstance(value, str) and value.isprintable() and len(value) <= 500
 
 
 def _is_name(value: Any) -> bool:
@@ -194,101 +180,12 @@ def _is_role(value: Any) -> bool:
     return isinstance(value, str) and bool(re.fullmatch(r"[a-z][a-z_]{0,39}", value))
 
 
-def _is_range(value: Any) -> bool:
-    numbers = isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
-    return numbers and value[0] < value[1]
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_line, value))
-
-
-# Properties of a port that decide how its values are read; `serving.kinds` checks the others.
-_META: dict[str, Callable[[Any], bool]] = {
-    "value_range": _is_range,
-    "num_classes": lambda value: type(value) is int and 0 < value < 2**31,
-    "class_names": _is_texts,
-    "columns": _is_texts,
-    "vocabulary": _is_texts,
-    "frequencies": lambda value: (
-        isinstance(value, list) and len(value) > 0 and all(_is_number(x) and x >= 0 for x in value)
-    ),
-}
-
-
 def _is_outputs(value: Any) -> bool:
-    return _is_ports(value, _is_port)
+    return find_wrong_output(value) is None
 
 
 def _is_inputs(value: Any) -> bool:
-    if not _is_ports(value, _is_input):
-        return False
-    fills = [port["fill"] for port in value]
-    streams = [p["stream"] for p in value if p["fill"] in ("normal", "uniform", "class")]
-    return fills.count("class") < 2 and len(set(streams)) == len(streams)
-
-
-def _is_ports(value: Any, is_port: Callable[[Any], bool]) -> bool:
-    if not isinstance(value, list) or not 0 < len(value) < 100 or not all(map(is_port, value)):
-        return False
-    return len({port["name"] for port in value}) == len(value)
-
-
-def _is_port(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("name"), str)
-        and re.fullmatch(r"\w{1,200}", value["name"]) is not None
-        and value["name"] != "seeds"
-        and value.get("dtype") in DTYPES
-        and _is_shape(value.get("shape"))
-        and _is_kind(value.get("kind"), value["shape"][1:], value.get("meta"))
-    )
-
-
-def _is_shape(value: Any) -> bool:
-    if not isinstance(value, list) or value[:1] != ["batch"] or not 0 < len(value) < 16:
-        return False
-    names = [size for size in value[1:] if isinstance(size, str)]
-    sizes = [size for size in value[1:] if not isinstance(size, str)]
-    return (
-        all(re.fullmatch(r"[a-z]\w{0,39}", name) and name != "batch" for name in names)
-        and all(type(size) is int and size > 0 for size in sizes)
-        and math.prod(sizes) < _MAX_VALUES
-    )
-
-
-def _is_kind(kind: Any, shape: list[int | str], meta: Any) -> bool:
-    if kind not in kinds.names() or not isinstance(meta, dict):
-        return False
-    if not all(fits(meta[name]) for name, fits in _META.items() if name in meta):
-        return False
-    try:
-        kinds.get(kind).check([None if isinstance(n, str) else n for n in shape], meta)
-    except (UsageError, TypeError):
-        return False
-    return True
-
-
-def _is_input(value: Any) -> bool:
-    if not _is_port(value) or value.get("fill") not in FILLS:
-        return False
-    fill, stream, filled = value["fill"], value.get("stream"), value.get("value")
-    if type(stream) is not int or not 0 <= stream < 2**32:
-        return False
-    if fill in ("normal", "uniform"):
-        pair = filled is None or (fill == "uniform" and _is_range(filled))
-        return value["dtype"].startswith("float") and pair
-    if fill == "class":
-        meta = value["meta"]
-        known = "num_classes" in meta and len(value["shape"]) == 1 and "int" in value["dtype"]
-        counts = [len(meta[n]) for n in ("class_names", "frequencies") if meta.get(n)]
-        return known and all(count == meta["num_classes"] for count in counts)
-    return (
-        fill == "given"
-        or _is_number(filled)
-        or (isinstance(filled, list) and all(map(_is_number, filled)))
-    )
+    return find_wrong_input(value) is None
 
 
 def _is_files(value: Any) -> bool:
@@ -312,7 +209,7 @@ def _is_file(value: Any) -> bool:
 def _is_inside(path: str) -> bool:
     """Checks that a path stays in the bundle."""
     parts = PurePosixPath(path)
-    plain = path not in ("", FILE_NAME) and _is_line(path) and parts.as_posix() == path
+    plain = path not in ("", FILE_NAME) and is_line(path) and parts.as_posix() == path
     return plain and not parts.is_absolute() and ".." not in parts.parts and "\\" not in path
 
 
@@ -320,14 +217,14 @@ def _is_parity(value: Any) -> bool:
     figures = value.get("figures", {}) if isinstance(value, dict) else None
     return (
         isinstance(figures, dict)
-        and _is_number(value.get("tolerance", 0))
-        and all(_is_line(name) and _is_by_batch(found) for name, found in figures.items())
+        and is_number(value.get("tolerance", 0))
+        and all(is_line(name) and _is_by_batch(found) for name, found in figures.items())
         and _is_precisions(value.get("precisions", {}))
     )
 
 
 def _is_by_batch(value: Any) -> bool:
-    return isinstance(value, dict) and len(value) > 0 and all(map(_is_number, value.values()))
+    return isinstance(value, dict) and len(value) > 0 and all(map(is_number, value.values()))
 
 
 def _is_precisions(value: Any) -> bool:
@@ -362,12 +259,11 @@ def _is_time(value: Any) -> bool:
         return False
 
 
-_PORTS = "a list of 1 to 99 ports, each with name, dtype, shape, kind and meta that fit each other"
 RULES: dict[str, Rule] = {
     "name": Rule(_is_name, "1 to 200 letters, digits, '_', '-' and '.'"),
     "role": Rule(_is_role, "a word of small letters, such as generator"),
-    "inputs": Rule(_is_inputs, f"{_PORTS}, and fill, stream and value"),
-    "outputs": Rule(_is_outputs, _PORTS),
+    "inputs": Rule(_is_inputs, "a list of inputs", find_wrong_input),
+    "outputs": Rule(_is_outputs, "a list of outputs", find_wrong_output),
     "files": Rule(_is_files, "an object of paths in the bundle, each with sha256 and bytes"),
     "parity": Rule(_is_parity, "an object with figures by runtime and batch size"),
     "training": Rule(_is_object_or_null, "an object or null"),

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from serving import kinds
+from serving.checks import check_samples, describe_not_finite, describe_sample
 from serving.errors import UsageError
 from serving.given_files import GivenInputs, count_samples, draw, find_files
 from serving.kinds import Kind
 
 COUNT = 64  # samples, where neither --count nor an input says how many
 _SHEET, _ARCHIVE = "png", "npz"  # formats of all samples together, which every kind has
+_SHARDS = ("tar", "tfrecord")  # endings of shards
 
 
 class SampleCommand:
@@ -68,6 +72,7 @@ class SampleCommand:
                 f"The samples must fit in memory. Received: --count {self._count}"
             ) from error
         rate = self._count / (time.perf_counter() - start)
+        self._check_finite(drawn)
         written = []
         try:
             if self._folder:
@@ -103,7 +108,27 @@ class SampleCommand:
         form = form or out.suffix.lower().removeprefix(".")
         if out.is_dir():
             raise UsageError(f"--out must name a file. Received: --out {out}, a folder")
-        return folder, out, self._writable(form, _SHEET)
+        form = self._writable(form, _SHEET)
+        if options.format is not None:
+            self._check_ending(out, form)
+        return folder, out, form
+
+    def _check_ending(self, out: Path, form: str) -> None:
+        """Checks that the ending of a file does not name another format than --format.
+
+        Endings that no format has are the user's own choice.
+        """
+        ending = out.suffix.lower().removeprefix(".")
+        own, other = self._kind.all_formats().get(form), self._kind.format_of_file(out.name)
+        if ending in ("", form) or (own is not None and ending in own.endings):
+            return
+        if own is not None and other is not None and own.decode is other.decode:
+            return  # two endings of one format
+        if ending in kinds.endings() or ending in _SHARDS:
+            raise UsageError(
+                "The ending of --out must be that of --format: leave --format out, or name the "
+                f"file {out.stem}.{form}. Received: --format {self._options.format} --out {out}"
+            )
 
     def _preferred(self) -> str:
         return next(name for name, form in self._kind.all_formats().items() if form.encode)
@@ -143,6 +168,36 @@ class SampleCommand:
                 f"Received: --each {folder}"
             )
 
+    def _check_finite(self, drawn: list[tuple[range, dict[str, np.ndarray]]]) -> None:
+        """Refuses values that a format cannot hold, before any file is written, or warns of them.
+
+        Raises:
+            NotFiniteError: NaN or infinity for a format without them.
+        """
+        forms = set() if self._folder is None else {self._each_format()}
+        forms |= set() if self._out is None else {self._format}
+        formats, first = self._kind.all_formats(), self._port.name
+        several = _ARCHIVE in forms and self._out is not None
+        batches = []
+        for rows, batch in drawn:
+            describe = self._describe(rows, batch)
+            for form in forms:
+                if form == _SHEET or not formats[form].any_value:
+                    hint = "npy and npz have NaN and infinity"
+                    check_samples({first: batch[first]}, form, hint, describe)
+            names = [port.name for port in self._bundle.outputs] if several else [first]
+            batches.append(({name: batch[name] for name in names}, describe))
+        if (line := describe_not_finite(batches)) is not None:
+            print(f"keras-gan: warning: {line}", file=sys.stderr)
+
+    def _describe(self, rows: range, batch: dict[str, np.ndarray]) -> Callable[[int], str]:
+        port = self._bundle.inputs.classes
+        labels = None if port is None else batch.get(port.name)
+        truncation = self._options.truncation
+        if not self._bundle.inputs.seeded:
+            return lambda row: describe_sample(rows[row], None, labels, truncation)
+        return lambda row: describe_sample(row, batch["seeds"], labels, truncation)
+
     # ----------------------------------------------------------------------------- files
 
     def _texts(self, **facts: object) -> dict[str, str] | None:
@@ -180,7 +235,7 @@ class SampleCommand:
         folder = self._folder or Path()
         folder.mkdir(parents=True, exist_ok=True)
         port = self._bundle.inputs.classes
-        form = self._format if self._out is None else self._preferred()
+        form = self._each_format()
         for rows, batch in drawn:
             labels = None if port is None else batch.get(port.name)
             for at, (number, sample) in enumerate(zip(rows, batch[self._port.name], strict=True)):
@@ -190,6 +245,9 @@ class SampleCommand:
                 content = self._kind.encode(sample, form, self._port.meta, self._texts(**facts))
                 _write(folder / f"{self._name(number)}.{form}", content)
         return f"{self._count} files in {folder}"
+
+    def _each_format(self) -> str:
+        return self._format if self._out is None else self._preferred()
 
     def _name(self, number: int) -> str:
         """Returns a sample's file name without its ending: that of its input, else its seed."""

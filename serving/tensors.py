@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.checks import check_column, check_finite
+from serving.checks import check_column, check_finite, describe_sample
 from serving.engine import LIGHT, SampleJob, even
 from serving.errors import UsageError, short_repr
 from serving.http_types import Response
@@ -130,6 +130,10 @@ class TensorInputs:
                 f"`labels` must be one for each of {self.count} samples. "
                 f"Received: {len(labels)} labels"
             )
+
+    def describe(self, row: int) -> str:
+        """Describes what a sample was made from, for an error."""
+        return describe_sample(row, self.seeds, self.labels, self.truncation)
 
     def job(
         self,

@@ -450,6 +450,11 @@ MISTAKES = [
     (["--each", "x"], "--each cannot be combined"),
     (["--out", "/dev/null", "--workers", "1"], "must name a folder"),
     (["--out", "/dev/null/x/"], "must be writable"),
+    (["--out", "grid.png", "--workers", "1"], "Shards are written to a folder: name one without"),
+    (["--out", "x.tar", "--format", "webdataset"], "with a slash. Received: --out x.tar"),
+    (["--out", "X.TFRecord", "--format", "tfrecord"], "with a slash. Received: --out X.TFRecord"),
+    (["--out", "x.npz", "--format", "npz", "--engine", "processes"], "Received: --out x.npz"),
+    (["--out", "memory://bucket/grid.webp"], "Received: --out memory://bucket/grid.webp"),
     (["--out", "nosuch://bucket/x"], "file system's package for fsspec"),
 ]
 
@@ -464,6 +469,14 @@ def test_a_mistake_is_one_line(bundle, tmp_path, monkeypatch, capsys, options, r
     assert rule in printed.err
     assert printed.err.count("\n") == 1
     assert os.listdir() == []
+
+
+def test_a_folder_with_the_ending_of_a_file_is_one_with_a_slash(bundle, tmp_path):
+    out = tmp_path / "x.tar"
+    for name in (f"{out}/", str(out)):  # the second time it exists
+        options = ("--count", "2", "--format", "webdataset")
+        assert sample(bundle, name, *options) == 0
+    assert (out / "index.json").is_file()
 
 
 def test_a_url_without_fsspec_and_ray_without_ray_are_one_line(

@@ -267,10 +267,6 @@ def test_the_length_of_the_json_must_be_correct(server, length):
     assert "JSON" in answer.error
 
 
-def test_a_compressed_body_is_refused(server):
-    assert infer(server, b"x", headers={"Content-Encoding": "gzip"}).status == 415
-
-
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

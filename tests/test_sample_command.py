@@ -139,6 +139,53 @@ def test_a_mistake_is_one_line(folder, tmp_path, monkeypatch, capsys, name, opti
 # ---------------------------------------------------------------------------------- shards
 
 
+CONTRADICTIONS = [
+    ("two_latents", "wav", "x.png", "x.wav"),
+    ("two_latents", "png", "x.wav", "x.png"),
+    ("two_latents", "npy", "x.npz", "x.npy"),
+    ("two_latents", "wav", "x.tar", "x.wav"),
+    ("rows", "csv", "a.b.JSON", "a.b.csv"),
+    ("rows", "json", "x.csv", "x.json"),
+    ("rows", "npz", "x.jpg", "x.npz"),
+    ("rows", "csv", "x.tfrecord", "x.csv"),
+]
+
+
+@pytest.mark.parametrize(("name", "form", "out", "better"), CONTRADICTIONS)
+def test_an_ending_and_a_format_may_not_contradict_each_other(
+    folder, tmp_path, monkeypatch, capsys, name, form, out, better
+):
+    monkeypatch.chdir(tmp_path)
+    options = ("--count", 1, "--format", form, "--out")
+    for more in ((), ("--each", "all")):
+        assert sample(folder / name, *options, out, *more) == 2
+        assert capsys.readouterr().err == (
+            "keras-gan: error: The ending of --out must be that of --format: leave --format out, "
+            f"or name the file {better}. Received: --format {form} --out {out}\n"
+        )
+    assert os.listdir() == []
+    assert sample(folder / name, *options, better) == 0
+
+
+@pytest.mark.parametrize("out", ["x", "x.data", "x.v2", "x.WAV", "x.wave", ".hidden"])
+def test_endings_that_no_other_format_has_are_free(folder, tmp_path, out):
+    path = tmp_path / out
+    assert sample(folder / "two_latents", "--format", "wav", "--count", 1, "--out", path) == 0
+    assert path.read_bytes()[:4] == b"RIFF"
+
+
+def test_a_format_may_have_several_endings(tmp_path):
+    tiny.write(tmp_path / "film", "film", "video", (2, 4, 4, 1), 3)
+    options = ("--count", 1, "--format", "apng", "--out")
+    assert sample(tmp_path / "film", *options, tmp_path / "x.png") == 0
+    assert Image.open(tmp_path / "x.png").n_frames == 2  # type: ignore[attr-defined]
+    assert sample(tmp_path / "film", *options, tmp_path / "x.gif") == 2
+
+
+def test_the_endings_of_all_kinds():
+    assert {"png", "jpg", "wav", "gif", "apng", "csv", "txt", "npz", "json"} <= kinds.endings()
+
+
 def test_a_tar_of_translated_pictures_names_their_files(folder, tmp_path):
     options = ("--input", f"picture={folder}/photos", "--shard-size", 2, "--workers", 1)
     for _ in range(2):  # the second run finds all shards

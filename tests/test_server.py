@@ -4,6 +4,7 @@ import asyncio
 import base64
 import calendar
 import email.utils
+import gzip
 import http.client
 import io
 import json
@@ -849,7 +850,8 @@ def test_pages_of_other_origins_need_cors(one):
         assert "x-seed" in answer.headers["access-control-expose-headers"]
         before = server.ask("/v1/generate", method="OPTIONS", headers=headers)
         assert before.status == 204
-        assert "authorization" in before.headers["access-control-allow-headers"]
+        allowed = before.headers["access-control-allow-headers"].split(", ")
+        assert {"authorization", "content-encoding", "content-type"} <= set(allowed)
         assert "POST" in before.headers["access-control-allow-methods"]
         other = {"Origin": "https://other.example"}
         assert server.ask("/v1/generate?seed=1", headers=other).status == 403
@@ -1266,6 +1268,13 @@ def test_asgi_responses_equal_those_of_the_server(models, server):
             assert headers == own.headers, path
         status, _, content = await through_asgi(app, "/v1/generate", b"x" * 20_001)
         assert (status, b"at most 20000 bytes. Received: 20001 bytes" in content) == (413, True)
+        headers = [(b"content-encoding", b"gzip")]
+        packed = gzip.compress(b'{"model": "clothes", "seed": 3}')
+        _, found, _ = await through_asgi(app, "/v1/generate", packed, headers)
+        assert found["x-seed"] == "3"
+        bomb = gzip.compress(bytes(20_001))
+        status, _, content = await through_asgi(app, "/v1/generate", bomb, headers)
+        assert (status, b"more than 20000 when decompressed" in content) == (413, True)
         assert app.active == 0
 
     in_asgi(test, models, max_count=100, max_body=20_000)

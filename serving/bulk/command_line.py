@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -10,11 +11,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from serving import kinds
 from serving.bulk.job import BulkJob, plan
 from serving.bulk.runner import run
 from serving.bundle import Bundle
 from serving.errors import UsageError
 from serving.given_files import find_files
+
+_ENDINGS = ("tar", "tfrecord")  # of single shards, beside those of the kinds
 
 
 def command(options: Any) -> int:
@@ -43,6 +47,12 @@ def command(options: Any) -> int:
         return 143 if interrupt.args else 130
     finally:
         progress.clear()
+    if count := sum(record.get("not_finite", 0) for record in index["shards"]):
+        print(
+            "keras-gan: warning: Samples should be finite numbers; index.json counts them by "
+            f"shard. Received: {count} NaN or infinite values in {job.count} samples",
+            file=sys.stderr,
+        )
     made, seconds = index["made"], time.monotonic() - progress.start
     rate = f"{made / seconds:.0f} samples/s" if made else "all of them existed"
     print(
@@ -58,6 +68,7 @@ def _plan(options: Any) -> BulkJob:
             "Shards are written to --out FOLDER/, and --each cannot be combined with them. "
             f"Received: --out {options.out} --each {options.each}"
         )
+    _check_folder(options.out)
     if "://" in options.bundle:
         raise UsageError(f"Shards are made from a bundle on disk. Received: {options.bundle!r}")
     return plan(
@@ -71,6 +82,17 @@ def _plan(options: Any) -> BulkJob:
         truncation=options.truncation,
         batch_size=options.batch_size,
         metadata=not options.no_metadata,
+    )
+
+
+def _check_folder(out: str) -> None:
+    """Checks that --out is not the name of a file, such as grid.png or samples.tar."""
+    ending = os.path.splitext(out)[1].lower().removeprefix(".")
+    if os.path.isdir(out) or not (ending in kinds.endings() or ending in _ENDINGS):
+        return
+    raise UsageError(
+        "Shards are written to a folder: name one without the ending of a file, or end its name "
+        f"with a slash. Received: --out {out}"
     )
 
 

@@ -187,7 +187,9 @@ def make_by_ray(
     try:
         for row in made.iter_rows():
             number = int(row.pop("number"))
-            add(number, {key: x.item() if hasattr(x, "item") else x for key, x in row.items()})
+            # Blocks of rows with and without a key are joined with None.
+            found = {key: x.item() if hasattr(x, "item") else x for key, x in row.items()}
+            add(number, {key: x for key, x in found.items() if x is not None})
     except ray.exceptions.RayError as error:
         # The last line of a worker's traceback says what was wrong.
         *_, last = str(error).strip().splitlines() or [type(error).__name__]

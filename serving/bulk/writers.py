@@ -21,6 +21,7 @@ import numpy as np
 from serving import kinds, tfrecord
 from serving.bulk.job import BulkJob, Stopped, file_format
 from serving.bundle import Bundle
+from serving.checks import check_samples, count_not_finite, describe_sample
 from serving.errors import UsageError
 from serving.given_files import draw
 from serving.inputs import Port
@@ -60,13 +61,14 @@ def make_shard(
         os.fsync(file.fileno())
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {
+    record = {
         "name": job.file_name(number),
         "seed": job.seed + rows.start,
         "count": len(rows),
         "bytes": path.stat().st_size,
         "sha256": digest,
     }
+    return record | ({"not_finite": writer.not_finite} if writer.not_finite else {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +106,7 @@ class _Writer:
         self.others = [port.name for port in others]
         self.kind = kinds.get(self.first.kind)
         self.form = self.format_of(self.first)
+        self.not_finite = 0  # values, of all outputs
 
     def format_of(self, port: Port) -> Format | None:
         """Returns the file format of the samples; `None` for their numbers."""
@@ -117,9 +120,30 @@ class _Writer:
         port = self.bundle.inputs.classes
         return None if port is None else drawn[port.name]
 
+    def check(
+        self, rows: range, drawn: dict[str, np.ndarray], labels: np.ndarray | None = None
+    ) -> None:
+        """Refuses samples that a file of their kind cannot hold, and counts those of arrays.
+
+        Raises:
+            NotFiniteError: NaN or infinity in a sample that is written as a file of its kind.
+        """
+        names = [self.first.name, *self.others]
+        if self.form is not None and not self.form.any_value:
+            first = {self.first.name: drawn[self.first.name]}
+
+            def describe(row: int) -> str:
+                if "seeds" in drawn:
+                    return describe_sample(row, drawn["seeds"], labels, self.job.truncation)
+                return describe_sample(rows[row], None, None, self.job.truncation)
+
+            check_samples(first, self.form.name, "the npz format has NaN and infinity", describe)
+        self.not_finite += sum(count_not_finite({name: drawn[name] for name in names}).values())
+
     def contents(self, rows: range, drawn: dict[str, np.ndarray]) -> Iterator[_Sample]:
         """Yields the content of each sample of a batch."""
         labels = self.labels(drawn)
+        self.check(rows, drawn, labels)
         for at, (number, sample) in enumerate(zip(rows, drawn[self.first.name], strict=True)):
             seed = int(drawn["seeds"][at]) if "seeds" in drawn else None
             label = None if labels is None else int(labels[at])
@@ -201,6 +225,9 @@ class _NpzWriter(_Writer):
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._spools: dict[str, Any] = {}
 
+    def format_of(self, port: Port) -> Format | None:
+        return None
+
     def add(self, rows: range, drawn: dict[str, np.ndarray]) -> None:
         for port in self.bundle.outputs:
             array = drawn[port.name]
@@ -209,6 +236,7 @@ class _NpzWriter(_Writer):
                     "The npz format holds samples of one shape: use webdataset. "
                     f"Received: {port.name} of {self._shapes[port.name]} and {array.shape[1:]}"
                 )
+        self.check(rows, drawn)
         if self._samples is None:
             self._samples = self._open(self.first)
         self._samples.write(_little(drawn[self.first.name]).tobytes())

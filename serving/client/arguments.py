@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from serving import interpolation
+from serving.checks import describe_sample
 from serving.client.given import GivenFile, read_value
 from serving.errors import UsageError
 from serving.inputs import Inputs, draw, resolve
@@ -67,6 +68,11 @@ class SampleRequest:
     def files(self) -> dict[str, GivenFile]:
         """The given files by input name."""
         return {key: x for key, x in self.given.items() if isinstance(x, GivenFile)}
+
+    def describe(self, row: int) -> str:
+        """Describes what a sample was made from, for a warning or an error."""
+        seeds = self.seeds if self.stations is None and self.is_seeded else None
+        return describe_sample(row, seeds, None, self.truncation)
 
     def split(self, size: int) -> Iterator[SampleRequest]:
         """Splits the samples into requests of at most `size`; an interpolation stays whole."""

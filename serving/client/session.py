@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import urllib.parse
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from serving import kinds
+from serving.checks import check_samples, describe_not_finite
 from serving.client import protocol_keras_gan, protocol_tf_serving, protocol_v2
 from serving.client.arguments import SampleRequest
 from serving.client.endpoint import Endpoint
 from serving.client.given import decode_files, find_port
 from serving.client.http_types import Exchange, Response, ServerError, get
 from serving.client.model import RemoteModel
-from serving.errors import UsageError
+from serving.errors import NotFiniteWarning, UsageError
 from serving.inputs import Port
 from serving.kinds import Format
 
@@ -148,6 +150,12 @@ class Session:
         server = yield from self.connect(request.model)
         if server.protocol != "keras_gan" or request.arrays:
             return next(iter((yield from self.outputs(request, first=True)).values()))
+        samples = yield from self._npy(server, request)
+        _warn({"samples": samples}, request)
+        return samples
+
+    def _npy(self, server: Server, request: SampleRequest) -> Exchange[np.ndarray]:
+        """Returns the first output of a request to `keras-gan serve`."""
         types = yield from self._file_types(request)
         parts: list[np.ndarray] = []
         version = request.version  # the version of the first part makes all the others
@@ -178,9 +186,11 @@ class Session:
             done = yield from self._infer(dataclasses.replace(part, version=version), first)
             version = done.version
             parts.append(done.outputs)
-        if len(parts) == 1:
-            return parts[0]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        found = parts[0]
+        if len(parts) > 1:
+            found = {name: np.concatenate([part[name] for part in parts]) for name in found}
+        _warn(found, request)
+        return found
 
     def files(
         self, request: SampleRequest, form: str | None, metadata: bool
@@ -306,6 +316,12 @@ class Session:
         return found
 
 
+def _warn(outputs: Arrays, request: SampleRequest) -> None:
+    line = describe_not_finite([(outputs, request.describe)])
+    if line is not None:
+        warnings.warn(line, NotFiniteWarning, stacklevel=2)
+
+
 def _json_object(response: Response) -> dict[str, Any]:
     """Returns the object in the body of a successful response, else an empty one."""
     if response.status == 200:
@@ -354,6 +370,9 @@ def _encode(
     """Encodes samples as files, equal to those of `keras-gan sample --each`."""
     from serving.provenance import provenance
 
+    if not form.any_value:
+        hint = "npy and npz have NaN and infinity"
+        check_samples({model.first.name: samples}, form.name, hint, part.describe)
     kind, files = kinds.get(model.first.kind), []
     for number, sample in enumerate(samples):
         facts: dict[str, object] = {} if labels is None else {"label": labels[number]}

@@ -36,7 +36,7 @@ def start(app: Any, request: Request) -> Any:
     """
     if request.method != "POST":
         return _answer(app, request, from_query(request.query))
-    if request.headers.get(b"content-type") != JSON and body.is_file(request):
+    if request.headers.get(b"content-type") != JSON and body.is_file(app, request):
         return _answer_files(app, request, body.FormFields(request))
     return _answer(app, request, body.read_json(request))
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import orjson
 
 from serving import kinds, multipart
 from serving.errors import UsageError, short_repr
 from serving.generate.fields import FIELDS, from_query, from_text, unknown_field
-from serving.http_types import HTTPError, Request
+from serving.http_types import TEXT, HTTPError, Request, parse_json
 from serving.inputs import Inputs, Port, array_from_json, decode_given
 
 FORM = "multipart/form-data"
@@ -19,28 +18,35 @@ _MAX_TEXT = 2**16  # bytes of a field that is not a file
 
 
 def read_json(request: Request) -> dict[str, Any]:
-    """Returns the fields of a JSON body.
+    """Returns the fields of a JSON body, and those of the query.
 
     Raises:
-        UsageError: not an object, or an unknown field.
+        UsageError: not an object, or an unknown or repeated field.
     """
     fields = request.json()
     if type(fields) is not dict:
         raise HTTPError(400, f"The body must be an object. Received: a {type(fields).__name__}")
     if unknown := fields.keys() - FIELDS.keys():
         raise unknown_field(min(unknown))
+    if request.query:
+        query = from_query(request.query)
+        if repeated := fields.keys() & query.keys():
+            raise UsageError(f"A field may be given once. Received: {min(repeated)!r} twice")
+        fields |= query
     return fields
 
 
-def is_file(request: Request) -> bool:
+def is_file(app: Any, request: Request) -> bool:
     """Returns True if the body is a form or a file, by its media type.
 
     Raises:
         HTTPError: 415 for a media type that no kind of input has.
     """
     media_type = request.media_type
-    if not media_type or media_type == FORM:
-        return bool(media_type)
+    if media_type == FORM:
+        return True
+    if request.is_json:
+        return media_type == TEXT and _takes_text(app, request)
     if not any(kinds.get(name).format_of(media_type) for name in kinds.names()):
         raise HTTPError(
             415,
@@ -48,6 +54,15 @@ def is_file(request: Request) -> bool:
             f"Received: content-type={short_repr(request.content_type)}",
         )
     return True
+
+
+def _takes_text(app: Any, request: Request) -> bool:
+    """Returns True if the one given input of the model that the query names is a text."""
+    query = from_query(request.query)
+    if "model" not in query and len(app.repository.newest) != 1:
+        return False
+    given = app.find(query.get("model"), query.get("version")).bundle.inputs.given
+    return len(given) == 1 and kinds.get(given[0].kind).format_of(TEXT) is not None
 
 
 class FormFields:
@@ -137,7 +152,4 @@ def _value_of(part: multipart.Part) -> Any:
 
 
 def _parse(part: multipart.Part) -> Any:
-    try:
-        return orjson.loads(part.content)
-    except orjson.JSONDecodeError as error:
-        raise UsageError(f"`{part.name:.80}` must be JSON. Received: {error}") from error
+    return parse_json(part.content, f"`{part.name:.80}`")

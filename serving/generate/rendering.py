@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 
+from serving.checks import check_samples, count_not_finite
 from serving.engine import SampleJob
-from serving.http_types import JSON, NPY, NPZ, PNG, Response
+from serving.http_types import JSON, NOT_FINITE, NPY, NPZ, PNG, Response
 from serving.provenance import provenance
 
 if TYPE_CHECKING:
@@ -54,6 +57,25 @@ class Rendering:
             return request.headers
         return b"%bx-seed: %d\r\n" % (request.headers, seed)
 
+    def _check(self, first: int, outputs: Sequence[np.ndarray]) -> None:
+        """Checks that outputs are finite, for a format without other numbers.
+
+        Args:
+            first: number of the first sample.
+            outputs: those that the response shows.
+
+        Raises:
+            NotFiniteError: a value that is not.
+        """
+        request = self.request
+
+        def describe(row: int) -> str:
+            facts = request.samples.facts(first + row)
+            return ", ".join(f"{k}={v}" for k, v in facts.items()) or f"sample {first + row}"
+
+        named = {p.name: x for p, x in zip(request.bundle.outputs, outputs, strict=False)}
+        check_samples(named, request.format, "npy and npz have NaN and infinity", describe)
+
     def _texts(self, facts: dict[str, Any]) -> dict[str, str]:
         """Returns the provenance that a file keeps, nothing if the request wants none."""
         bundle = self.request.bundle
@@ -65,11 +87,16 @@ class NpyRendering(Rendering):
 
     is_light = True
 
+    @property
+    def _name(self) -> str:
+        return self.request.bundle.outputs[0].name
+
     def whole(self, job: SampleJob, outputs: list[np.ndarray]) -> Response:
         """Returns the whole response, of one batch."""
         request, samples = self.request, outputs[0]
         headers = self._headers_of_one() if request.count == 1 else request.headers
         header = npy_header(samples.shape, samples.dtype)
+        headers += not_finite_header(count_not_finite({self._name: samples}))
         return Response(200, header + samples.tobytes(), NPY, headers)
 
     def part(self, job: SampleJob, outputs: list[np.ndarray]) -> np.ndarray:
@@ -78,10 +105,11 @@ class NpyRendering(Rendering):
 
     def combine(self, parts: list[np.ndarray]) -> Response:
         """Returns the whole response, of several batches."""
-        header = npy_header((self.request.count, *parts[0].shape[1:]), parts[0].dtype)
-        return Response(
-            200, b"".join([header, *map(np.ndarray.tobytes, parts)]), NPY, self.request.headers
-        )
+        request = self.request
+        header = npy_header((request.count, *parts[0].shape[1:]), parts[0].dtype)
+        counts = [count_not_finite({self._name: part}).get(self._name, 0) for part in parts]
+        headers = request.headers + not_finite_header({self._name: sum(counts)})
+        return Response(200, b"".join([header, *map(np.ndarray.tobytes, parts)]), NPY, headers)
 
 
 class NpzRendering(Rendering):
@@ -98,6 +126,7 @@ class NpzRendering(Rendering):
         request = self.request
         names = [port.name for port in request.bundle.outputs]
         found = dict(zip(names, map(np.concatenate, zip(*parts, strict=True)), strict=True))
+        headers = request.headers + not_finite_header(count_not_finite(found))
         samples = request.samples
         if samples.first_seed is not None:
             found["seeds"] = samples.seeds(0, request.count)
@@ -105,7 +134,7 @@ class NpzRendering(Rendering):
             found["labels"] = labels
         buffer = io.BytesIO()
         np.savez(buffer, **found)  # type: ignore[arg-type]
-        return Response(200, buffer.getvalue(), NPZ, request.headers)
+        return Response(200, buffer.getvalue(), NPZ, headers)
 
 
 class JsonRendering(Rendering):
@@ -136,6 +165,7 @@ class JsonRendering(Rendering):
         self, samples: list[dict[str, Any]], first: int, outputs: list[np.ndarray]
     ) -> None:
         """Adds what was generated to the descriptions of samples."""
+        self._check(first, outputs)
         for fields, values in zip(samples, json_ready(outputs[0]), strict=True):
             fields["values"] = values
         if len(outputs) > 1:
@@ -169,6 +199,7 @@ class FileRendering(JsonRendering):
             fields[self.request.format] = base64.b64encode(content).decode("ascii")
 
     def _files(self, first: int, samples: np.ndarray) -> list[bytes]:
+        self._check(first, [samples])
         request = self.request
         encode, meta = request.served.files[request.format].encode, request.bundle.meta
         facts = request.samples.facts
@@ -185,6 +216,7 @@ class GridRendering(Rendering):
 
     def part(self, job: SampleJob, outputs: list[np.ndarray]) -> np.ndarray:
         """Returns the samples."""
+        self._check(job.context, outputs[:1])
         return outputs[0]
 
     def combine(self, parts: list[np.ndarray]) -> Response:
@@ -229,3 +261,25 @@ def json_ready(array: np.ndarray) -> np.ndarray:
     if array.dtype.char == "e":  # float16
         array = array.astype(np.float32)
     return np.ascontiguousarray(array)
+
+
+def dumps_with_nan(content: Any) -> bytes:
+    """Encodes content whose arrays hold NaN, Infinity or -Infinity, which JSON itself lacks.
+
+    The numbers have the digits that orjson writes: the fewest that give the same value.
+    """
+
+    def to_list(array: np.ndarray) -> Any:
+        if array.dtype.kind == "f":
+            array = array.astype(str).astype(np.float64)
+        return array.tolist()
+
+    return json.dumps(content, default=to_list, separators=(",", ":")).encode("ascii")
+
+
+def not_finite_header(counts: Mapping[str, int]) -> bytes:
+    """Returns a header line of the numbers of NaN and infinite values by output, if any."""
+    if not counts:
+        return b""
+    text = ", ".join(f"{name}={count}" for name, count in counts.items() if count)
+    return b"%b: %b\r\n" % (NOT_FINITE, text.encode("utf-8")) if text else b""

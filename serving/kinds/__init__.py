@@ -16,7 +16,7 @@ from typing import Any
 from serving.errors import UsageError, short_repr
 from serving.kinds._kind import Format, Kind
 
-__all__ = ["UNKNOWN", "Format", "Kind", "fitting", "get", "names", "of_shape"]
+__all__ = ["UNKNOWN", "Format", "Kind", "endings", "fitting", "get", "names", "of_shape"]
 
 UNKNOWN = "array"  # kind of values of which nothing is known
 _BY_SHAPE = ("points", "series", "image", "video")  # the likeliest first
@@ -41,6 +41,13 @@ def get(name: Any) -> Kind:
             f"`kind` must be one of {', '.join(names())}. Received: kind={short_repr(name)}"
         )
     return _load(name)
+
+
+@functools.cache
+def endings() -> frozenset[str]:
+    """Returns the file endings of the formats of all kinds, without the dot."""
+    forms = (form for name in names() for form in get(name).all_formats().values())
+    return frozenset(ending for form in forms for ending in (form.name, *form.endings))
 
 
 def of_shape(shape: Sequence[int | None], dtype: str = "float32") -> str:

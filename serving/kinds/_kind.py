@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from serving.errors import UsageError, short_repr
+from serving.errors import NotFiniteError, UsageError, short_repr
 
 Meta = Mapping[str, Any]
 MAX_UNPACKED = 2**28  # bytes of the arrays in a compressed file
@@ -30,6 +30,7 @@ class Format(NamedTuple):
             that is only written.
         endings: further file endings of the format.
         several: `encode` also takes several samples `(batch, ...)`, for one file of all.
+        any_value: files also hold NaN and infinity.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Format(NamedTuple):
     decode: Callable[[bytes, Sequence[int | None], Meta], np.ndarray] | None = None
     endings: tuple[str, ...] = ()
     several: bool = False
+    any_value: bool = False
 
 
 class Kind:
@@ -175,7 +177,8 @@ class Kind:
             texts: texts to keep in the file where the format has a place for them.
 
         Raises:
-            UsageError: a format that the kind does not have or does not write.
+            UsageError: a format that the kind does not have or does not write, or values that are
+                not finite and that the format does not have.
         """
         found = self.all_formats().get(form)
         if found is None or found.encode is None:
@@ -184,7 +187,14 @@ class Kind:
                 f"`format` of a sample of kind {self.name!r} must be one of {valid}. "
                 f"Received: format={short_repr(form)}"
             )
-        return found.encode(np.asarray(sample), meta or {}, texts or {})
+        sample = np.asarray(sample)
+        if not found.any_value and sample.dtype.kind == "f" and not np.isfinite(sample).all():
+            bad = sample.size - int(np.count_nonzero(np.isfinite(sample)))
+            raise NotFiniteError(
+                f"A sample must be finite numbers in a {form} file. "
+                f"Received: {bad} NaN or infinite values of {sample.size}"
+            )
+        return found.encode(sample, meta or {}, texts or {})
 
     def decode(
         self, content: bytes, form: str, shape: Sequence[int | None], meta: Meta | None = None
@@ -348,7 +358,7 @@ def numeric(array: np.ndarray) -> np.ndarray:
 
 
 COMMON = (
-    Format("npy", "application/x-npy", _to_npy, _from_npy, several=True),
-    Format("npz", "application/x-npz", _to_npz, _from_npz, several=True),
+    Format("npy", "application/x-npy", _to_npy, _from_npy, several=True, any_value=True),
+    Format("npz", "application/x-npz", _to_npz, _from_npz, several=True, any_value=True),
     Format("json", "application/json", _to_json, _from_json, several=True),
 )

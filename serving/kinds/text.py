@@ -10,6 +10,7 @@ import numpy as np
 from serving.errors import UsageError
 from serving.kinds import _plots
 from serving.kinds._kind import Format, Kind, Meta
+from serving.strict_json import parse_object
 
 
 def string_of(sample: np.ndarray, meta: Meta) -> str:
@@ -59,7 +60,7 @@ def _from_text(content: bytes, shape: Sequence[int | None], meta: Meta) -> np.nd
 
 def _from_jsonl(content: bytes, shape: Sequence[int | None], meta: Meta) -> np.ndarray:
     try:
-        value = json.loads(content)
+        value = json.loads(content, object_pairs_hook=parse_object)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"A line must be a JSON object with text. Received: {error}") from None
     if not isinstance(value, dict) or not isinstance(value.get("text"), str):

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import orjson
 
-from serving.checks import flatten, integer_array
+from serving.checks import check_samples, count_not_finite, flatten, integer_array
 from serving.engine import SampleJob
 from serving.errors import UsageError, short_repr
-from serving.generate.rendering import json_ready
+from serving.generate.rendering import dumps_with_nan, json_ready, not_finite_header
 from serving.http_types import Request, Response, json_response
 from serving.inputs import Input, Port
 from serving.provenance import provenance
@@ -134,7 +134,9 @@ class Prediction:
                 f"Received: {_keys(content) or 'neither'}",
             )
         valid = signatures(served)
-        name = content.get("signature_name", "serving_default")
+        name = content.get("signature_name", "")
+        if name == "":  # as TensorFlow Serving names its default
+            name = "serving_default"
         if type(name) is not str or name not in valid:
             raise UsageError(
                 f"`signature_name` must be one of {', '.join(valid)}. "
@@ -188,21 +190,25 @@ class Prediction:
     def respond(self, outputs: list[np.ndarray]) -> Response:
         """Returns the response; runs in a worker or in another thread."""
         signature = self.signature
+        named = {port.name: x for port, x in zip(self.served.bundle.outputs, outputs, strict=True)}
+        headers, dump = self.served.headers, _dump
         if signature.form:
+            first = dict(list(named.items())[:1])
+            hint = "other signatures have NaN and infinity"
+            check_samples(first, signature.form, hint, self.inputs.describe)
             values: list[Any] = [[{"b64": file} for file in self._files(outputs[0])]]
         else:
             values = [json_ready(output) for output in outputs]
+            if counts := count_not_finite(named):
+                # TensorFlow Serving writes NaN, Infinity and -Infinity.
+                headers, dump = headers + not_finite_header(counts), dumps_with_nan
         key, names = "predictions" if self.rows else "outputs", [x.name for x in signature.outputs]
         content: Any = values[0]
         if len(names) > 1 and self.rows:
             content = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
         elif len(names) > 1:
             content = dict(zip(names, values, strict=True))
-        return Response(
-            200,
-            orjson.dumps({key: content}, option=orjson.OPT_SERIALIZE_NUMPY),
-            headers=self.served.headers,
-        )
+        return Response(200, dump({key: content}), headers=headers)
 
     def _files(self, samples: np.ndarray) -> list[str]:
         served, inputs = self.served, self.inputs
@@ -234,6 +240,10 @@ def predict(app: Any, request: Request, name: str, version: int | None = None) -
         job.is_light &= not prediction.signature.form
         return job
     return gather(app, inputs, deadline, prediction.respond)
+
+
+def _dump(content: Any) -> bytes:
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _keys(given: dict[str, Any]) -> str:

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import orjson
 
-from serving.checks import check_boolean, check_number, flatten
+from serving.checks import check_boolean, check_number, check_samples, count_not_finite, flatten
 from serving.engine import SampleJob
 from serving.errors import UsageError, short_repr
-from serving.generate.rendering import json_ready
-from serving.http_types import BYTES, HTTPError, Request, Response, json_response
+from serving.generate.rendering import json_ready, not_finite_header
+from serving.http_types import BYTES, Request, Response, json_response, parse_json
 from serving.inputs import Input, Inputs, Port
 from serving.limits import Settings
 from serving.tensors import TensorInputs, gather
@@ -188,6 +188,11 @@ class Inference:
             about["id"] = self.id
         about["outputs"] = described = []
         pieces: list[bytes] = []  # those of binary outputs
+        counts = count_not_finite({port.name: outputs[number] for number, port, _ in self.outputs})
+        if counts:
+            in_json = {port.name: outputs[number] for number, port, x in self.outputs if not x}
+            hint = "binary_data has NaN and infinity"
+            check_samples(in_json, "JSON", hint, self.inputs.describe)
         for number, port, is_binary in self.outputs:
             array = outputs[number]
             output: dict[str, Any] = {
@@ -205,21 +210,14 @@ class Inference:
             return json_response(about, 200, served.headers)
         start = orjson.dumps(about, option=orjson.OPT_SERIALIZE_NUMPY)
         headers = b"%binference-header-content-length: %d\r\n" % (served.headers, len(start))
+        headers += not_finite_header(counts)
         return Response(200, b"".join([start, *pieces]), BYTES, headers)
 
 
 def infer(app: Any, request: Request, name: str, version: int | None = None) -> Any:
     """Handles `/v2/models/NAME/infer`."""
     served = request.served = app.find(name, version)
-    headers = request.headers
-    encoding = headers.get(b"content-encoding", b"identity")
-    if encoding != b"identity":
-        raise HTTPError(
-            415,
-            "The body must not be compressed. "
-            f"Received: content-encoding={short_repr(encoding.decode('latin-1'))}",
-        )
-    length = headers.get(b"inference-header-content-length")
+    length = request.headers.get(b"inference-header-content-length")
     if length is None:
         content, binary = request.json(), b""
     else:
@@ -229,10 +227,7 @@ def infer(app: Any, request: Request, name: str, version: int | None = None) -> 
                 f"Received: {short_repr(length.decode('latin-1'))}",
             )
         binary = request.body[int(length) :]
-        try:
-            content = orjson.loads(request.body[: int(length)])
-        except orjson.JSONDecodeError as error:
-            raise UsageError(f"The body must start with JSON. Received: {error}") from error
+        content = parse_json(request.body[: int(length)], "The start of the body")
     inference = Inference(served, content, binary, app.settings)
     inputs = inference.inputs
 

@@ -1,0 +1,229 @@
+"""Rules of the inputs and outputs in a manifest; an error names the entry and its key."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from serving import kinds
+from serving.errors import UsageError
+from serving.inputs import DTYPES, FILLS, SEEDED
+
+_MAX_PORTS = 99
+_MAX_VALUES = 2**31  # of one sample
+_KEYS = ("name", "dtype", "shape", "kind", "meta")
+_INPUT_KEYS = (*_KEYS, "fill", "stream", "value")
+
+
+class Wrong(NamedTuple):
+    """A value of a manifest that breaks a rule.
+
+    Args:
+        key: where it is, such as `inputs[1].shape`.
+        rule: the rule as it completes "must be ...".
+        value: what was received.
+    """
+
+    key: str
+    rule: str
+    value: Any
+
+
+class _Words:
+    """Words in the place of a received value.
+
+    Args:
+        text: how an error shows them.
+    """
+
+    def __init__(self, text: str):
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+_MISSING = _Words("nothing")  # the value of a key that an object does not have
+
+
+def find_wrong_output(value: Any, field: str = "outputs") -> Wrong | None:
+    """Returns the first broken rule of the outputs of a manifest, `None` if all hold."""
+    return _find_wrong_list(field, value, _KEYS, _find_wrong_port)
+
+
+def find_wrong_input(value: Any, field: str = "inputs") -> Wrong | None:
+    """Returns the first broken rule of the inputs of a manifest, `None` if all hold."""
+    if wrong := _find_wrong_list(field, value, _INPUT_KEYS, _find_wrong_fill):
+        return wrong
+    streams: dict[int, str] = {}
+    classes: list[str] = []
+    for number, port in enumerate(value):
+        key, stream = f"{field}[{number}]", port["stream"]
+        if port["fill"] in SEEDED and stream in streams:
+            rule = f"another stream than that of {streams[stream]}"
+            return Wrong(f"{key}.stream", rule, stream)
+        if port["fill"] in SEEDED:
+            streams[stream] = key
+        if port["fill"] == "class" and classes:
+            return Wrong(f"{key}.fill", f"another fill than that of {classes[0]}", port["fill"])
+        classes += [key] if port["fill"] == "class" else []
+    return None
+
+
+def _find_wrong_list(
+    field: str,
+    value: Any,
+    keys: tuple[str, ...],
+    find: Callable[[str, dict[str, Any]], Wrong | None],
+) -> Wrong | None:
+    if not isinstance(value, list) or not 0 < len(value) <= _MAX_PORTS:
+        received = _Words(f"{len(value)} entries") if isinstance(value, list) else value
+        return Wrong(field, f"a list of 1 to {_MAX_PORTS} objects", received)
+    names: dict[str, str] = {}
+    for number, port in enumerate(value):
+        key = f"{field}[{number}]"
+        if not isinstance(port, dict):
+            return Wrong(key, f"an object with {', '.join(keys)}", port)
+        wrong = find(key, dict.fromkeys(keys, _MISSING) | port)
+        if wrong is not None:
+            return wrong
+        if (other := names.setdefault(port["name"], key)) != key:
+            return Wrong(f"{key}.name", f"another name than that of {other}", port["name"])
+    return None
+
+
+def _find_wrong_port(key: str, port: dict[str, Any]) -> Wrong | None:
+    """Checks what inputs and outputs have in common."""
+    name, shape = port["name"], port["shape"]
+    is_name = isinstance(name, str) and re.fullmatch(r"\w{1,200}", name)
+    if not is_name or name == "seeds":
+        return Wrong(f"{key}.name", "1 to 200 letters, digits and '_', other than seeds", name)
+    if not isinstance(port["dtype"], str) or port["dtype"] not in DTYPES:
+        return Wrong(f"{key}.dtype", f"one of {', '.join(DTYPES)}", port["dtype"])
+    if not _is_shape(shape):
+        rule = 'a list of "batch", then sizes above 0 or names of small letters for any size'
+        return Wrong(f"{key}.shape", rule, shape)
+    if port["kind"] not in kinds.names():
+        return Wrong(f"{key}.kind", f"one of {', '.join(kinds.names())}", port["kind"])
+    if not isinstance(port["meta"], dict):
+        return Wrong(f"{key}.meta", "an object of properties", port["meta"])
+    return _find_wrong_kind(key, port)
+
+
+def _find_wrong_kind(key: str, port: dict[str, Any]) -> Wrong | None:
+    """Checks that the shape and the properties fit the kind."""
+    kind, meta = kinds.get(port["kind"]), port["meta"]
+    sizes = [None if isinstance(size, str) else size for size in port["shape"][1:]]
+    if (reason := _refusal(kind, sizes, {})) is not None:
+        fits = f"one that fits the kind {kind.name} ({reason})"
+        return Wrong(f"{key}.shape", fits, port["shape"])
+    for name, value in meta.items():
+        if name != "value_range" and name not in kind.meta:
+            valid = ", ".join(("value_range", *kind.meta))
+            return Wrong(f"{key}.meta", f"properties of the kind {kind.name}: {valid}", meta)
+        if name in _META and not _META[name][0](value):
+            return Wrong(f"{key}.meta.{name}", _META[name][1], value)
+    if (reason := _refusal(kind, sizes, meta)) is not None:
+        return Wrong(f"{key}.meta", f"properties that fit ({reason})", meta)
+    return None
+
+
+def _refusal(kind: kinds.Kind, sizes: list[int | None], meta: dict[str, Any]) -> str | None:
+    """Returns the rule of a kind that a shape and properties break, in printable characters."""
+    try:
+        kind.check(sizes, meta)
+    except (UsageError, TypeError) as error:
+        text = " ".join(str(error).split()).partition(". Received: ")[0][:200]
+        return "".join(character if character.isprintable() else "?" for character in text)
+    return None
+
+
+def _find_wrong_fill(key: str, port: dict[str, Any]) -> Wrong | None:
+    """Checks an input."""
+    if wrong := _find_wrong_port(key, port):
+        return wrong
+    fill, stream, value = port["fill"], port["stream"], port["value"]
+    if not isinstance(fill, str) or fill not in FILLS:
+        return Wrong(f"{key}.fill", f"one of {', '.join(FILLS)}", fill)
+    if type(stream) is not int or not 0 <= stream < 2**32:
+        return Wrong(f"{key}.stream", "an integer of at least 0 and below 2**32", stream)
+    if fill in ("normal", "uniform"):
+        if not port["dtype"].startswith("float"):
+            return Wrong(f"{key}.dtype", f"a float for the fill {fill}", port["dtype"])
+        is_pair = fill == "uniform" and is_range(value)
+        if value not in (None, _MISSING) and not is_pair:
+            pair = " or a pair of limits" if fill == "uniform" else ""
+            return Wrong(f"{key}.value", f"null{pair} for the fill {fill}", value)
+    elif fill == "class":
+        return _find_wrong_classes(key, port)
+    elif fill == "constant":
+        several = isinstance(value, list) and all(map(is_number, value))
+        if not several and not is_number(value):
+            return Wrong(f"{key}.value", "a number or a list of numbers for a constant", value)
+    return None
+
+
+def _find_wrong_classes(key: str, port: dict[str, Any]) -> Wrong | None:
+    """Checks an input of classes."""
+    meta, count = port["meta"], port["meta"].get("num_classes", _MISSING)
+    if count is _MISSING:
+        return Wrong(f"{key}.meta.num_classes", _META["num_classes"][1], count)
+    if len(port["shape"]) != 1:
+        return Wrong(f"{key}.shape", '["batch"] for an input of classes', port["shape"])
+    if "int" not in port["dtype"]:
+        return Wrong(f"{key}.dtype", "an integer for an input of classes", port["dtype"])
+    for name in ("class_names", "frequencies"):
+        if meta.get(name) and len(meta[name]) != count:
+            return Wrong(f"{key}.meta.{name}", f"{count} values, one for each class", meta[name])
+    return None
+
+
+def _is_shape(value: Any) -> bool:
+    if not isinstance(value, list) or value[:1] != ["batch"] or not 0 < len(value) < 16:
+        return False
+    names = [size for size in value[1:] if isinstance(size, str)]
+    sizes = [size for size in value[1:] if not isinstance(size, str)]
+    return (
+        all(re.fullmatch(r"[a-z]\w{0,39}", name) and name != "batch" for name in names)
+        and all(type(size) is int and size > 0 for size in sizes)
+        and math.prod(sizes) < _MAX_VALUES
+    )
+
+
+def is_number(value: Any) -> bool:
+    """Checks for a finite number as JSON gives it."""
+    return type(value) in (int, float) and -1e300 < value < 1e300
+
+
+def is_line(value: Any) -> bool:
+    """Checks for text that one line of a terminal can show, whoever wrote it."""
+    return isinstance(value, str) and value.isprintable() and len(value) <= 500
+
+
+def is_range(value: Any) -> bool:
+    """Checks for a pair of numbers in ascending order."""
+    numbers = isinstance(value, list) and len(value) == 2 and all(map(is_number, value))
+    return numbers and value[0] < value[1]
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(is_line, value))
+
+
+def _is_frequencies(value: Any) -> bool:
+    return (
+        isinstance(value, list) and len(value) > 0 and all(is_number(x) and x >= 0 for x in value)
+    )
+
+
+# Properties of a port that decide how its values are read; `serving.kinds` checks the others.
+_META: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "value_range": (is_range, "two numbers, the smaller one first"),
+    "num_classes": (lambda value: type(value) is int and 0 < value < 2**31, "an integer above 0"),
+    "class_names": (_is_texts, "a list of printable texts"),
+    "columns": (_is_texts, "a list of printable texts"),
+    "vocabulary": (_is_texts, "a list of printable texts"),
+    "frequencies": (_is_frequencies, "a list of numbers of at least 0"),
+}
