@@ -3,9 +3,10 @@
 Imports are eager: loading a `.keras` file finds every class that one may hold.
 """
 
-from keras_gan._start import silence
+from keras_gan._start import leave_current_folder, silence
 
 with silence():
+    leave_current_folder()  # before it is searched for any other module
     import tensorflow as _tensorflow  # noqa: F401
 
 from keras_gan import (

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from serving import programs
 from serving.errors import UsageError
 
 COMMANDS = {
@@ -89,12 +90,12 @@ def _run(argv: list[str]) -> int:
 
 
 def _hand_over(argv: list[str]) -> int:
-    command = [sys.executable, "-m", "keras_gan", *argv]
+    command, environment = programs.command("-m", "keras_gan", *argv), programs.environment()
     if sys.platform == "win32":  # exec returns to the shell before the program ends
         import subprocess
 
-        return subprocess.run(command, check=False).returncode
-    os.execv(command[0], command)
+        return subprocess.run(command, env=environment, check=False).returncode
+    os.execve(command[0], command, environment)
 
 
 def _unknown(command: str) -> str:
