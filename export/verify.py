@@ -395,7 +395,13 @@ def _run_without_keras(runs_file: Path, subject: str) -> None:
     command = programs.command(str(_PROGRAM), str(runs_file))
     try:
         done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT, check=False
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_TIMEOUT,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise UsageError(

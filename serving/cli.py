@@ -51,6 +51,7 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status: 0, or 2 for a user error."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    programs.escape_output()
     try:
         status = _run(argv)
         if sys.stdout:
@@ -192,7 +193,8 @@ def _add_input_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--labels",
         metavar="LABELS",
-        help="class ids or names, such as 3 or 0,1,2; several are repeated cyclically",
+        help="class ids or names, such as 3 or 0,1,2; several are repeated cyclically; a name with "
+        "a comma is in double quotes: '\"shirt, short\",bag'",
     )
     add(
         "--truncation",

@@ -5,6 +5,7 @@ user's and would be run in the place of ours. `--import` is the door for a user'
 """
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,16 @@ def leave_current_folder() -> None:
     module = sys.orig_argv[-len(sys.argv)].removeprefix("-m") if sys.argv[:1] == ["-m"] else ""
     if module.startswith("serving.") and not sys.flags.safe_path:
         sys.path[:1] = [] if ROOT in sys.path[1:] else [ROOT]
+
+
+def escape_output() -> None:
+    """Lets the output escape characters that its encoding does not have, instead of failing.
+
+    Standard error does so by itself: Python writes `caf\\xe9` to a terminal or pipe in ASCII.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def command(*arguments: str) -> list[str]:

@@ -187,6 +187,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status: 0, or 2 for a user error."""
+    programs.escape_output()
     arguments = vars(_parser().parse_args(argv))
     try:
         return _serve(arguments, arguments.pop("port"))

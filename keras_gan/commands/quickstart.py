@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import subprocess
 import tempfile
@@ -45,6 +46,7 @@ def quickstart_command(
     """Train on the built-in data, export, verify, and generate samples with onnxruntime."""
     if minutes is not None:
         settings = [*settings, f"training.minutes={minutes}"]
+    run = pathlib.Path(os.path.expanduser(run))
     recipe = choose_precision(recipes.load("quickstart", settings))
     print_line(f"Training quickstart into {run} on {train.name_devices()}")
     outcome = train.train(recipe, run, replace=True)
@@ -81,7 +83,9 @@ def _sample(bundle: pathlib.Path, to: pathlib.Path, count: int) -> None:
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     program, environment = programs.command(*arguments), programs.environment()
-    return subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        program, env=environment, capture_output=True, text=True, errors="replace", check=False
+    )
 
 
 def _keras_speed(gan: Any, count: int = 1024) -> float:

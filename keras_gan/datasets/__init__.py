@@ -45,6 +45,7 @@ __all__ = [
     "Source",
     "Split",
     "UnknownRangeError",
+    "exists",
     "find",
     "from_arrays",
     "names",
@@ -89,14 +90,11 @@ def spec(source: str | os.PathLike[str], **options: Any) -> Spec:
 
 def find(source: str | os.PathLike[str]) -> tuple[ModuleType, dict[str, Any]]:
     """Returns the module that opens a source, and the options that the source stands for."""
+    found = _find(source)
+    if found is not None:
+        return found
     text = os.fspath(source)
     name = text.replace("_", "-")
-    if isinstance(source, str) and name in _REGISTRY:
-        return _REGISTRY[name], {}
-    for module in _REGISTRY.values():
-        found = module.parse(text) if hasattr(module, "parse") else None
-        if found is not None:
-            return module, found
     near = difflib.get_close_matches(name, _REGISTRY, 1, 0.5)
     path = "is a file of another format" if os.path.exists(text) else "does not exist"
     raise UsageError(
@@ -105,6 +103,23 @@ def find(source: str | os.PathLike[str]) -> tuple[ModuleType, dict[str, Any]]:
         + (f" (did you mean {near[0]!r}?)" if near else "")
         + f". Received: {text!r}, which as a path {path}"
     )
+
+
+def exists(source: str | os.PathLike[str]) -> bool:
+    """Returns True for the name of a data set, and for the path of data that a module opens."""
+    return _find(source) is not None
+
+
+def _find(source: str | os.PathLike[str]) -> tuple[ModuleType, dict[str, Any]] | None:
+    text = os.fspath(source)
+    name = text.replace("_", "-")
+    if isinstance(source, str) and name in _REGISTRY:
+        return _REGISTRY[name], {}
+    for module in _REGISTRY.values():
+        found = module.parse(text) if hasattr(module, "parse") else None
+        if found is not None:
+            return module, found
+    return None
 
 
 def _check_options(module: ModuleType, options: dict[str, Any]) -> None:

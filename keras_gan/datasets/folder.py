@@ -30,7 +30,7 @@ _KEPT_SIZE = 64  # images of one size up to this height and width are not resize
 def open(
     path: str | os.PathLike[str],
     *,
-    size: int | list[int] | tuple[int, int] | None = None,
+    size: int | str | list[int] | tuple[int, int] | None = None,
     channels: int | None = None,
     labels: bool = True,
     held_out: float | None = None,
@@ -42,7 +42,8 @@ def open(
 
     Args:
         path: the folder.
-        size: height and width of the images in pixels as one integer, or `[height, width]`.
+        size: height and width of the images in pixels as one integer, or `[height, width]`; text
+            such as "64" or "64,48" is read as these.
             Images are cropped around their center to the aspect ratio and resized with an
             antialiasing filter. By default images that all have one size keep it if height and
             width are divisible by 4 and at most 64; all others become 64x64.
@@ -134,7 +135,9 @@ def _list(root: Path, labels: bool, skip_corrupt: bool) -> _Listing:
         )
         for parts, rest, split in zip(files, inner, split_of, strict=True)
     ]
-    return _Listing(items, classes, has_splits)
+    # A folder's name may be any bytes, but the name of a class is text.
+    names = tuple(os.fsencode(name).decode("utf-8", "backslashreplace") for name in classes)
+    return _Listing(items, names, has_splits)
 
 
 def _classes(root: Path, files: list[tuple[str, ...]]) -> tuple[str, ...]:
