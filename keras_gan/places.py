@@ -83,7 +83,7 @@ def _checkpoint(given: pathlib.Path, run: pathlib.Path) -> str | None:
 
 
 def _state(path: pathlib.Path) -> str:
-    """Returns what is at a path that is no run, and what to give instead."""
+    """Returns what is at a path without a run, and what to give instead."""
     if not path.exists():
         return "which does not exist"
     bundle = next(filter(_is_bundle, _folders(path)), None)

@@ -204,7 +204,7 @@ def test_a_checkpoint_stands_for_itself(original, tmp_path, capsys):
         evaluate(first, checkpoint="best")
 
 
-def test_what_is_no_run_says_what_to_give(original, tmp_path, capsys):
+def test_a_path_without_a_run_says_what_to_give(original, tmp_path, capsys):
     run = tmp_path / "runs/x"
     shutil.copytree(original / "run", run)
     (run / "bundle").mkdir()
@@ -270,7 +270,7 @@ def test_a_path_in_a_bundle_or_its_run_stands_for_the_bundle(exported, part, tmp
     assert find_bundle("~/run").name == "bundle"
 
 
-def test_what_is_no_bundle_says_what_to_give(run, tmp_path):
+def test_a_path_without_a_bundle_says_what_to_give(run, tmp_path):
     for part in ("", "recipe.yaml", "checkpoints"):
         message = (
             rf"must be exported before its .*keras-gan export {run.path}. Received: '.*{part}'$"

@@ -42,10 +42,9 @@ def open(
 
     Args:
         path: the folder.
-        size: height and width of the images in pixels as one integer, or `[height, width]`; text
-            such as "64" or "64,48" is read as these.
-            Images are cropped around their center to the aspect ratio and resized with an
-            antialiasing filter. By default images that all have one size keep it if height and
+        size: height and width of the images in pixels as one integer, or `[height, width]`, also
+            as text. Images are cropped around their center to the aspect ratio and resized with
+            an antialiasing filter. By default images that all have one size keep it if height and
             width are divisible by 4 and at most 64; all others become 64x64.
         channels: 1 (gray), 3 (RGB) or 4 (RGBA). By default 1 if all files are gray, else 3.
             Transparent pixels are composited onto white unless it is 4.

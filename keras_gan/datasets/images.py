@@ -108,7 +108,7 @@ _PRODUCT = re.compile(r"(\d{1,9})\s*[xX*\u00d7]\s*(\d{1,9})")
 
 def check_size(size: Any) -> tuple[int, int]:
     """Returns height and width from the option `size`: an integer, or height and width."""
-    pair = _read_size(size.strip()) if isinstance(size, str) else size
+    pair: Any = _read_size(size.strip()) if isinstance(size, str) else size
     pair = pair if isinstance(pair, Sequence) and not isinstance(pair, str) else (pair, pair)
     if len(pair) != 2 or not all(_is_whole(x) and x > 0 for x in pair):
         raise UsageError(
