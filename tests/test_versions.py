@@ -178,7 +178,7 @@ def test_check_and_verify_take_the_latest_version(whole, tmp_path, capsys):
         assert ended.value.code == 1
         said.append(capsys.readouterr().out)
     assert said[0] == said[1]
-    assert "clothes/latest: NOT OK" in said[0]
+    assert "clothes/1: NOT OK" in said[0]
     assert "model.onnx was changed" in said[0]
 
 
