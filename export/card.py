@@ -48,7 +48,8 @@ TensorFlow Serving, with this folder mounted at `/models`:
 
 def write_card(bundle: Path, manifest: Manifest) -> None:
     """Writes the model card of a bundle whose models are written."""
-    (bundle / FILE_NAME).write_text(model_card(bundle, manifest), encoding="utf-8")
+    text = model_card(bundle, manifest)  # which may name files whose names are not text
+    (bundle / FILE_NAME).write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def model_card(bundle: Path, manifest: Manifest) -> str:

@@ -17,6 +17,7 @@ from export.to_float16 import MOST_DIFFERENCE, to_float16
 from export.to_onnx import DATA_SUFFIX
 from export.verify import BATCHES, check_onnx, deviations
 from keras_gan import UsageError
+from serving.lists import parse_list
 
 Progress = Callable[[str], None]  # called with a line of text before each step
 
@@ -28,7 +29,7 @@ def parse_precisions(precision: str | Iterable[str]) -> tuple[str, ...]:
         UsageError: an unknown precision.
     """
     given = [precision] if isinstance(precision, str) else list(precision)
-    names = [name.strip() for text in given for name in str(text).split(",")]
+    names = [name for text in given for name in parse_list(str(text))]
     for name in names:
         if name not in REDUCED_PRECISIONS:
             raise UsageError(

@@ -38,8 +38,16 @@ def open_target(to: Path, overwrite: bool, version: int | Literal["next"] | None
     """Checks where a bundle is to be written, before anything is computed.
 
     Raises:
-        UsageError: the target exists and may not be replaced, or the options exclude each other.
+        UsageError: the target exists and may not be replaced, the options exclude each other, or
+            TensorFlow cannot write to the path.
     """
+    try:
+        str(to).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            "The path of a bundle must be valid UTF-8, as TensorFlow writes to no other; choose "
+            f"another with `to`. Received: to={str(to)!r}"
+        ) from None
     if version is None:
         return FolderTarget(to, overwrite)
     if overwrite:

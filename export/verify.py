@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from export.manifest import REDUCED_PRECISIONS, Manifest
 from export.to_litert import FILE_NAME as LITERT
 from export.to_onnx import open_session
 from keras_gan import UsageError
+from serving import programs
 from serving.manifest import FILE_NAME, MODEL
 
 BATCHES = (1, 5, 64)
@@ -390,11 +390,18 @@ def _run_isolated(runs: list[dict], subject: str) -> list[dict[str, np.ndarray]]
 
 def _run_without_keras(runs_file: Path, subject: str) -> None:
     # No GPU: kernels in TF32 differ by more than the tolerance, and the GPU may be in use.
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-P", str(_PROGRAM), str(runs_file)]
+    quiet_cpu = {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = programs.environment() | quiet_cpu
+    command = programs.command(str(_PROGRAM), str(runs_file))
     try:
         done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT, check=False
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_TIMEOUT,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise UsageError(

@@ -3,8 +3,9 @@
 Imports are eager: loading a `.keras` file finds every class that one may hold.
 """
 
-from keras_gan._start import keras_on_tensorflow, silence
+from keras_gan._start import keras_on_tensorflow, leave_current_folder, silence
 
+leave_current_folder()  # before it is searched for any other module
 with keras_on_tensorflow(), silence():
     import tensorflow as _tensorflow  # noqa: F401
 

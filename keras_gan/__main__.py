@@ -20,6 +20,7 @@ import typer
 from keras_gan import workers
 from keras_gan.commands import app
 from keras_gan.errors import UsageError, WorkerLostError
+from serving import programs
 
 
 def _warn(message: Any, category: Any, filename: Any, lineno: Any, *rest: Any) -> None:
@@ -45,6 +46,7 @@ def _exit(status: int) -> NoReturn:
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command; prints a user error as one line on stderr and exits with status 2."""
     warnings.showwarning = _warn
+    programs.escape_output()
     with contextlib.suppress(ValueError):  # only the main thread can handle signals
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a normal exit, with cleanup
     try:

@@ -15,7 +15,20 @@ from keras_gan.errors import UsageError
 
 def is_program() -> bool:
     """Returns True during the package import that `python -m keras_gan` starts with."""
-    return sys.argv[:1] == ["-m"]  # Python sets this until it has found the module to run
+    # Python sets the first argument to -m until it has found the module to run.
+    module = sys.orig_argv[-len(sys.argv)].removeprefix("-m") if sys.argv[:1] == ["-m"] else ""
+    return module.partition(".")[0] == "keras_gan"
+
+
+def leave_current_folder() -> None:
+    """Removes the current folder from the module path, if `python -m keras_gan` has put it there.
+
+    `serving.programs` says why, and does the same for its own programs. It cannot be imported
+    before, as the current folder may have another `serving`.
+    """
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if is_program() and not sys.flags.safe_path:
+        sys.path[:1] = [] if root in sys.path[1:] else [root]
 
 
 @contextlib.contextmanager

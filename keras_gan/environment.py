@@ -35,7 +35,7 @@ def describe_environment() -> dict[str, Any]:
 def processor() -> str:
     """Returns the processor's name, or its architecture where the system does not report one."""
     with contextlib.suppress(OSError):
-        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        for line in pathlib.Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

@@ -1,8 +1,10 @@
 """Modules of a user's own that a command imports, such as a game: `--import my_game.py`.
 
 Importing a module defines its classes, so that recipes find them by name. Nothing is imported from
-the current folder unless it is named. A run folder records the modules of its training, and they
-are imported again when the run is opened.
+the current folder unless it is named: a module that is given by its name is loaded from its file
+there, before one that is installed. Its folder is then searched after all other places, for modules
+that it imports itself. A run folder records the modules of its training, and they are imported
+again when the run is opened, from any folder.
 """
 
 from __future__ import annotations
@@ -31,12 +33,14 @@ class UserModule:
         path: absolute path of its file; empty for a module without one.
         by_path: True if it is found by its path, False if by its name.
         sha256: digest of its file.
+        folder: folder in which it is found by its name; empty for an installed module.
     """
 
     name: str
     path: str
     by_path: bool
     sha256: str
+    folder: str = ""
 
 
 _LOADED: dict[str, UserModule] = {}
@@ -49,8 +53,10 @@ def load(names: Iterable[str]) -> None:
         UsageError: a module that does not exist, or that fails when it is imported.
     """
     for name in names:
-        by_path = name.endswith(".py") or os.sep in name
-        _load(os.path.abspath(os.path.expanduser(name)) if by_path else name, by_path)
+        if name.endswith(".py") or os.sep in name:
+            _load_file(os.path.abspath(os.path.expanduser(name)))
+        else:
+            _load_name(name, os.getcwd())
 
 
 def describe() -> list[dict[str, Any]]:
@@ -75,16 +81,20 @@ def reload(recorded: Iterable[Mapping[str, Any]], owner: str) -> None:
         if module.name in _LOADED:
             continue
         hint = f"restore it, or give --import {pathlib.Path(module.path).name} with its new place"
-        if module.by_path and not os.path.isfile(module.path):
+        is_file = module.by_path or module.folder
+        if is_file and not os.path.isfile(module.path):
             raise UsageError(
                 f"{owner} was trained with --import {module.path}, which does not exist: {hint}"
             )
-        if module.by_path and _digest(module.path) != module.sha256:
+        if is_file and _digest(module.path) != module.sha256:
             raise UsageError(
                 f"{owner} was trained with --import {module.path}, which has changed since "
                 "(its sha256 differs): restore it, or give --import to use it as it is now"
             )
-        _load(module.path if module.by_path else module.name, module.by_path)
+        if module.by_path:
+            _load_file(module.path)
+        else:
+            _load_name(module.name, module.folder)
         if _LOADED[module.name].sha256 != module.sha256:
             raise UsageError(
                 f"{owner} was trained with --import {module.name}, which has changed since "
@@ -92,11 +102,39 @@ def reload(recorded: Iterable[Mapping[str, Any]], owner: str) -> None:
             )
 
 
-def _load(place: str, by_path: bool) -> None:
-    name = pathlib.Path(place).stem if by_path else place
-    module = _import_file(name, place) if by_path else _import_name(name)
-    path = os.path.abspath(module.__file__) if module.__file__ else ""
-    _LOADED[name] = UserModule(name, path, by_path, _digest(path) if path else "")
+def _load_file(path: str) -> None:
+    file = pathlib.Path(path)
+    name = file.parent.name if file.name == "__init__.py" else file.stem
+    module = _import_file(name, path)
+    _LOADED[name] = UserModule(name, _file_of(module), True, _digest(_file_of(module)))
+
+
+def _load_name(name: str, folder: str) -> None:
+    """Imports a module from a folder, or else an installed one."""
+    top = name.partition(".")[0]
+    candidates = [os.path.join(folder, top, "__init__.py"), os.path.join(folder, f"{top}.py")]
+    file = next((path for path in candidates if folder and os.path.isfile(path)), None)
+    inside = os.path.join(folder, *name.split(".")) + ".py"  # in a folder without __init__.py
+    if file is not None:
+        module = _import_file(top, file)
+    elif "." in name and folder and os.path.isfile(inside):
+        _search_last(folder)
+    else:
+        folder = ""
+    if file is None or name != top:
+        module = _import_name(name)
+    path = _file_of(module)
+    _LOADED[name] = UserModule(name, path, False, _digest(path) if path else "", folder)
+
+
+def _file_of(module: ModuleType) -> str:
+    return os.path.abspath(module.__file__) if module.__file__ else ""
+
+
+def _search_last(folder: str) -> None:
+    """Appends a folder to the module path, where it cannot replace an installed module."""
+    if folder not in sys.path:
+        sys.path.append(folder)
 
 
 def _import_file(name: str, path: str) -> ModuleType:
@@ -115,6 +153,8 @@ def _import_file(name: str, path: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UsageError(f"--import must name a Python file. Received: {path}")
+    is_package = os.path.basename(path) == "__init__.py"
+    _search_last(str(pathlib.Path(path).parents[1 if is_package else 0]))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -132,14 +172,14 @@ def _import_name(name: str) -> ModuleType:
         if error.name not in (name, name.partition(".")[0]):
             raise _failed(name, error) from error
         raise UsageError(
-            "--import must name a .py file or an installed module. "
-            f"Received: {name!r}, which is not installed"
+            "--import must name a .py file, a module of the current folder or an installed one. "
+            f"Received: {name!r}, which is neither installed nor in {os.getcwd()}"
         ) from None
     except Exception as error:  # the user's code may raise anything
         raise _failed(name, error) from error
     if hasattr(module, "__path__") and module.__file__ is None:  # any folder can be imported
         raise UsageError(
-            "--import must name a .py file or an installed module. "
+            "--import must name a .py file, a module of the current folder or an installed one. "
             f"Received: {name!r}, a folder without __init__.py"
         )
     return module

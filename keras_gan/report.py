@@ -90,7 +90,7 @@ def write(run: Run) -> pathlib.Path:
         environment=html.escape((run.path / "environment.json").read_text("utf-8")),
     )
     path = run.path / "report.html"
-    write_atomically(path, page.encode())
+    write_atomically(path, page.encode("utf-8", "backslashreplace"))
     return path
 
 

@@ -35,14 +35,14 @@ from typing import Any
 import numpy as np
 import yaml
 
-from keras_gan import imports
+from keras_gan import datasets, imports
 from keras_gan import recipe as recipes
 from keras_gan.checkpoints import DamagedError, check_finite, load_game, save_atomically
-from keras_gan.datasets import Source
 from keras_gan.environment import describe_environment
 from keras_gan.errors import UsageError
 from keras_gan.files import HALF_WRITTEN, delete_leftovers, umask, write_atomically, write_errors
 from keras_gan.games.gan import GAN
+from keras_gan.places import Place, open_place
 from keras_gan.spec import Spec
 
 _CHECKPOINT = re.compile(r"examples-(\d+)\.keras$")
@@ -65,6 +65,7 @@ class Run:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = pathlib.Path(os.path.expanduser(path))
+        self._place: Place | None = None  # by which it was opened
 
     @classmethod
     def create(
@@ -94,7 +95,7 @@ class Run:
                 new.checkpoints.mkdir()
                 new.recipe = recipe
                 new._write_json("environment.json", describe_environment())
-                new._write_json("data.json", data)
+                new.data = data
                 new.record_imports()
                 if run.path.exists() and any(run.path.iterdir()):
                     shutil.rmtree(run.path)
@@ -106,11 +107,13 @@ class Run:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Run:
-        """Opens an existing folder, and imports the modules that it was trained with."""
-        run = cls(path)
-        if not run._recipe.is_file():
-            state = "which has no recipe.yaml" if run.path.exists() else "which does not exist"
-            raise UsageError(f"A run folder must hold a recipe.yaml. Received: {run.path}, {state}")
+        """Opens an existing folder, and imports the modules that it was trained with.
+
+        The path may also be that of a folder or file in it. See `which` for a checkpoint's.
+        """
+        place = open_place(path)
+        run = cls(place.folder)
+        run._place = place
         if run._imports.is_file():
             imports.reload(_read_json(run._imports).get("modules", []), str(run.path))
         return run
@@ -131,7 +134,7 @@ class Run:
     @property
     def record(self) -> dict[str, Any]:
         """The recipe of the checkpoints as plain values, which needs no access to the data."""
-        return yaml.safe_load(self._trained_recipe.read_text("utf-8"))
+        return _read_yaml(self._trained_recipe)
 
     @property
     def _trained_recipe(self) -> pathlib.Path:
@@ -147,14 +150,31 @@ class Run:
         write_atomically(self._trained_recipe, recipe.to_yaml().encode())
 
     @property
-    def trained_recipe(self) -> recipes.Recipe:
-        """The recipe of the checkpoints, regardless of later edits of recipe.yaml."""
-        return recipes.load(str(self._trained_recipe))
+    def data_source(self) -> str:
+        """The data source in recipe.yaml, as it is, whether or not it exists."""
+        tree = _read_yaml(self._recipe)
+        source = tree["data"].get("source") if isinstance(tree.get("data"), dict) else None
+        if not isinstance(source, str):
+            raise UsageError(f"data.source must name data. Received: {source!r} in {self._recipe}")
+        return source
+
+    def trained_recipe(self, source: str | None = None) -> recipes.Recipe:
+        """Returns the recipe of the checkpoints, regardless of later edits of recipe.yaml.
+
+        Args:
+            source: the place of its data, if that has moved.
+        """
+        place = () if source is None else (f"data.source={json.dumps(source)}",)
+        return recipes.load(str(self._trained_recipe), place)
 
     @property
     def data(self) -> dict[str, Any]:
         """The description of the run's data, see `describe_data`."""
         return _read_json(self.path / "data.json")
+
+    @data.setter
+    def data(self, data: dict[str, Any]) -> None:
+        self._write_json("data.json", data)
 
     @property
     def spec(self) -> Spec:
@@ -219,11 +239,19 @@ class Run:
         path = self.path / "best" / "best.json"
         return _read_json(path) if path.is_file() else None
 
+    def which(self, checkpoint: str = "last") -> str:
+        """Returns the checkpoint that is meant: the one whose path the run was opened by, if any.
+
+        Raises:
+            UsageError: another checkpoint besides.
+        """
+        return checkpoint if self._place is None else self._place.choose(checkpoint)
+
     def checkpoint(self, which: str = "last") -> pathlib.Path:
         """Returns the path of a checkpoint.
 
         Args:
-            which: "last", "best", or the path of a .keras file.
+            which: "last", "best", or the path of a .keras file, or its name in the run.
 
         Raises:
             UsageError: a checkpoint that does not exist.
@@ -236,9 +264,11 @@ class Run:
                     "written. Start it again"
                 )
             return saved[-1]
-        path = pathlib.Path(which)
+        path = pathlib.Path(os.path.expanduser(which))
         if which == "best":
             path = self.path / "best" / (self.best_record or {}).get("file", "best.json")
+        elif not path.is_file() and (self.checkpoints / which).is_file():
+            path = self.checkpoints / which
         if not path.is_file():
             raise UsageError(
                 "A checkpoint must be last, best, or a .keras file. "
@@ -306,7 +336,7 @@ class Run:
         if not self.metrics.is_file():
             return []
         try:
-            with self.metrics.open(newline="") as file:
+            with self.metrics.open(newline="", encoding="utf-8") as file:
                 return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
         except (ValueError, TypeError, csv.Error):
             raise UsageError(f"A metrics.csv must hold numbers. Received: {self.metrics}") from None
@@ -329,6 +359,17 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
         content = None
     if not isinstance(content, dict):
         raise UsageError(f"A run's {path.name} must be readable JSON. Received: {path}")
+    return content
+
+
+def _read_yaml(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"A recipe must be readable YAML. Received: {path}: {reason}") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"A run's recipe must hold sections. Received: {path}")
     return content
 
 
@@ -362,7 +403,45 @@ def check_new(path: pathlib.Path, replace: bool = False) -> None:
     )
 
 
-def describe_data(source: Source) -> dict[str, Any]:
+def check_place(source: str, owner: str | os.PathLike[str]) -> None:
+    """Checks that data which a run or bundle records can still be found.
+
+    Raises:
+        UsageError: it is not there any longer; the new place has to be given.
+    """
+    if not datasets.exists(source):
+        raise UsageError(
+            "The data of a run must be where it was, or its new place must be given with --data "
+            f"(data=... in Python). Received: {owner} with data.source={source!r}, which does not "
+            "exist"
+        )
+
+
+def data_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Returns what differs between two descriptions of data, in words; nothing for the same data.
+
+    Args:
+        before: as `describe_data` returned it, or a part of it, such as a bundle's.
+        now: likewise, complete.
+    """
+    now = json.loads(json.dumps(now))
+    found = []
+    if "spec" in before and Spec.from_json(before["spec"]) != Spec.from_json(now["spec"]):
+        found.append("spec")
+    old, new = before.get("counts", now["counts"]), now["counts"]
+    counts = [
+        f"{split} {old.get(split, 0):,}, now {new.get(split, 0):,}"
+        for split in sorted({*old, *new})
+        if old.get(split, 0) != new.get(split, 0)
+    ]
+    if counts:
+        found.append(f"counts ({'; '.join(counts)})")
+    if before["digest"] != now["digest"]:
+        found.append(f"digest ({before['digest'][:8]}, now {now['digest'][:8]})")
+    return found
+
+
+def describe_data(source: datasets.Source) -> dict[str, Any]:
     """Returns the spec of the data, its counts, and a digest of 1,000 samples of each split."""
     counts = {split: source.count(split) for split in source.split_names}
     digest = hashlib.sha256()

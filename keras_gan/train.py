@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import warnings
+from typing import Any
 
 import tensorflow as tf
 
@@ -18,7 +19,7 @@ from keras_gan.fitting import Fitting, Outcome
 from keras_gan.games.gan import GAN
 from keras_gan.optimizers import learning_rate, lowered_by, optimizers_of, set_learning_rate
 from keras_gan.registry import nearest
-from keras_gan.run import Run, check_new, describe_data
+from keras_gan.run import Run, check_new, check_place, data_differences, describe_data
 
 __all__ = [
     "HeldOut",
@@ -67,7 +68,7 @@ def train(
         recipe, _ = choose_precision(recipe)
         source, gan, _, held_out = prepare(recipe, team)
         data = describe_data(source)
-        team.agree({"recipe": recipe.model_dump(), "data set": data["digest"]})
+        team.agree({"recipe": _without_places(recipe), "data set": data["digest"]})
         run = Run.create(to, recipe, data, replace) if team.chief else workers.NullRun()
         return Fitting(gan, recipe, source, held_out, run, team).fit(tensorboard)
 
@@ -77,6 +78,7 @@ def resume(
     settings: tuple[str, ...] = (),
     tensorboard: bool = False,
     override: tuple[str, ...] = (),
+    data: str | os.PathLike[str] | None = None,
 ) -> Outcome:
     """Resumes a run from its last checkpoint, or from its start if it has none.
 
@@ -86,6 +88,7 @@ def resume(
         tensorboard: as in `train`.
         override: paths of other keys or sections of the recipe that may change. The game is then
             built from the changed recipe and loads the weights of the checkpoint.
+        data: new place of data that has moved. Its content must be that of the training.
 
     Returns:
         The outcome.
@@ -98,10 +101,11 @@ def resume(
     with team.together():
         team.agree({"command": "resume"})
         opened = Run.open(run)
-        after, changed = _resumed_recipe(opened, settings, override)
+        _check_named(opened)
+        after, changed = _resumed_recipe(opened, _with_place(settings, data), override)
         recipes.check_batches(after, team.replicas)
         source = open_data(after)
-        _check_data(opened, source)
+        described = _check_data(opened, source)
         overridden = bool(_among(changed, override))
         with team.strategy.scope():
             gan = _load(opened, after, source, changed if overridden else [])
@@ -112,30 +116,62 @@ def resume(
             )
         held_out = open_held_out(after, source, team.replicas)
         rows = opened.rows()
-        state = {"recipe": after.model_dump(), "checkpoint": workers.state(gan)}
+        state = {"recipe": _without_places(after), "checkpoint": workers.state(gan)}
         team.agree({**state, "metrics.csv": rows})
         if team.chief:
             if overridden and opened.has_checkpoint:  # the recipe and the checkpoints change
                 opened.save(gan, keep=1)  # the older ones are of the previous game
             opened.recipe = after
+            opened.data = described
             opened.record_imports()
         target = opened if team.chief else workers.NullRun(rows)
         return Fitting(gan, after, source, held_out, target, team).fit(tensorboard)
+
+
+# Keys that say where data is. The digest decides whether it is the data of the training.
+_PLACES = ("data.source", "data.data_dir", "data.cache")
+
+
+def _with_place(settings: tuple[str, ...], data: str | os.PathLike[str] | None) -> tuple[str, ...]:
+    if data is None:
+        return settings
+    if not os.fspath(data):
+        raise UsageError("`data` must name the new place of the data. Received: data=''")
+    return (*settings, f"data.source={json.dumps(os.fspath(data))}")  # JSON is YAML
+
+
+def _without_places(recipe: recipes.Recipe) -> dict[str, Any]:
+    """Returns the recipe as workers must agree on it: each finds the data in a place of its own."""
+    tree = recipe.model_dump()
+    tree["data"] = {k: v for k, v in tree["data"].items() if f"data.{k}" not in _PLACES}
+    return tree
+
+
+def _check_named(opened: Run) -> None:
+    """Checks that a run opened by the path of a checkpoint is opened by that of the last one."""
+    which = opened.which()
+    if which != "last" and not os.path.samefile(opened.checkpoint(which), opened.checkpoint()):
+        raise UsageError(
+            f"A run is resumed from its last checkpoint, {opened.checkpoint().name}. "
+            f"Received: {which}"
+        )
 
 
 def _resumed_recipe(
     opened: Run, settings: tuple[str, ...], override: tuple[str, ...]
 ) -> tuple[recipes.Recipe, list[str]]:
     """Returns the recipe with which a run is resumed, and its differences from the trained one."""
-    before = opened.trained_recipe
+    if not any(setting.startswith("data.source=") for setting in settings):
+        check_place(opened.data_source, opened.path)
     after = recipes.load(str(opened.path / "recipe.yaml"), settings)
+    before = opened.trained_recipe(after.data.source)
     allowed = _RESUMABLE
     if before.open_ended():
         allowed = _ENDINGS  # the values of such a schedule depend on the length of the training
     after, _ = choose_precision(after)
     _check_override(override, before, after)
     changed = before.diff(after)
-    permitted = _among(changed, allowed + override)
+    permitted = _among(changed, allowed + _PLACES + override)
     differences = [difference for difference in changed if difference not in permitted]
     if differences:
         raise UsageError(
@@ -208,16 +244,15 @@ def _is_one_of(path: str, keys: tuple[str, ...]) -> bool:
     return any(path == key or path.startswith(f"{key}.") for key in keys)
 
 
-def _check_data(run: Run, source: datasets.Source) -> None:
-    before, now = run.data, json.loads(json.dumps(describe_data(source)))
-    changed = [name for name in ("counts", "digest") if before[name] != now[name]]
-    if run.spec != source.spec:
-        changed.insert(0, "spec")
-    if changed:
+def _check_data(run: Run, source: datasets.Source) -> dict[str, Any]:
+    """Returns the description of the data, after a check that it is the run's."""
+    before, now = run.data, describe_data(source)
+    if changed := data_differences(before, now):
         raise UsageError(
             f"A run can only be resumed with its original data, {before['description']}. "
             f"Received: {now['description']}, which differs in {' and '.join(changed)}"
         )
+    return now
 
 
 def name_devices() -> str:

@@ -27,6 +27,7 @@ import tensorflow as tf
 from keras_gan import callbacks
 from keras_gan.errors import UsageError, WorkerLostError
 from keras_gan.run import Run
+from serving.lists import parse_list
 
 _HEARTBEAT_MS = 5_000  # a worker without a heartbeat for this long counts as lost
 _GATHERING_MS = 10 * 60_000  # timeout for all workers to connect
@@ -67,7 +68,7 @@ def configure(workers: str | None, index: int | None) -> None:
     if workers is None or index is None:
         got = f"--index {index}" if workers is None else f"--workers {workers}"
         raise UsageError(f"--workers and --index must be given together. Received: {got} only")
-    addresses = [address.strip() for address in workers.split(",")]
+    addresses = parse_list(workers)
     for address in addresses:
         _check_address(address)
     for i, address in enumerate(addresses):

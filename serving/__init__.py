@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from serving import programs
 
-from serving.errors import NotFiniteError, NotFiniteWarning, UsageError
+programs.leave_current_folder()  # before it is searched for any other module
+
+import importlib  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
+
+from serving.errors import NotFiniteError, NotFiniteWarning, UsageError  # noqa: E402
 
 if TYPE_CHECKING:
     from serving.bundle import Bundle

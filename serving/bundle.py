@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from serving import kinds
+from serving.bundle_folder import find_bundle
 from serving.checks import check_batch_size, describe_not_finite, describe_sample
 from serving.errors import NotFiniteWarning, UsageError, short_repr
 from serving.inputs import Input, Inputs, Port
@@ -32,7 +32,7 @@ class Bundle:
 
     Args:
         path: folder of a bundle, of a run that holds one in `bundle/`, or of several versions, of
-            which the latest is opened.
+            which the latest is opened; or a file in one of these.
         threads: threads for one operation; by default onnxruntime chooses.
         device: `"auto"` (a GPU if onnxruntime can use one, else the CPU), `"cpu"`, `"cuda"` or
             `"tensorrt"`.
@@ -63,7 +63,7 @@ class Bundle:
         precision: str = "float32",
         sessions: int = 1,
     ):
-        self.path = _find(Path(path))
+        self.path = find_bundle(path)
         self.manifest = read_manifest(self.path)
         self.name: str = self.manifest["name"]
         self.role: str = self.manifest["role"]
@@ -289,20 +289,6 @@ class Bundle:
                 )
             return None
         return self.inputs.class_ids(seeds, labels)
-
-
-def _find(path: Path) -> Path:
-    for folder in (path, path / "bundle", path / "latest"):
-        if os.path.isfile(folder / "manifest.json"):  # pathlib's raises PermissionError
-            # Resolves `latest` once: it must not change between two reads.
-            return Path(os.path.realpath(folder)) if folder.name == "latest" else folder
-    if os.path.isfile(path):
-        rule = "A bundle is the folder that holds manifest.json, not a file in it."
-    elif os.path.isdir(path):
-        rule = "A bundle is a folder with a manifest.json, or has one in its folder bundle/."
-    else:
-        rule = "A bundle must exist."
-    raise UsageError(f"{rule} Received: {str(path)!r}")
 
 
 def _fits(port: Port, shape: tuple[int, ...], count: int) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from serving import programs
 from serving.errors import UsageError
 
 COMMANDS = {
@@ -50,6 +51,7 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status: 0, or 2 for a user error."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    programs.escape_output()
     try:
         status = _run(argv)
         if sys.stdout:
@@ -89,12 +91,12 @@ def _run(argv: list[str]) -> int:
 
 
 def _hand_over(argv: list[str]) -> int:
-    command = [sys.executable, "-m", "keras_gan", *argv]
+    command, environment = programs.command("-m", "keras_gan", *argv), programs.environment()
     if sys.platform == "win32":  # exec returns to the shell before the program ends
         import subprocess
 
-        return subprocess.run(command, check=False).returncode
-    os.execv(command[0], command)
+        return subprocess.run(command, env=environment, check=False).returncode
+    os.execve(command[0], command, environment)
 
 
 def _unknown(command: str) -> str:
@@ -191,7 +193,8 @@ def _add_input_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--labels",
         metavar="LABELS",
-        help="class ids or names, such as 3 or 0,1,2; several are repeated cyclically",
+        help="class ids or names, such as 3 or 0,1,2; several are repeated cyclically; a name with "
+        "a comma is in double quotes: '\"shirt, short\",bag'",
     )
     add(
         "--truncation",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from serving.errors import UsageError
+from serving.lists import parse_list
 
 MIB = 2**20
 _DEVICES = ("auto", "cpu", "cuda", "tensorrt")
@@ -129,4 +130,4 @@ def is_loopback(host: str) -> bool:
 
 def names(values: Sequence[str] | None) -> tuple[str, ...]:
     """Splits the values of a repeatable option, each of which may list several with commas."""
-    return tuple(x.strip() for value in values or () for x in value.split(",") if x.strip())
+    return tuple(x for value in values or () for x in parse_list(value) if x)

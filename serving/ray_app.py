@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import importlib
 import os
 import signal
@@ -19,6 +20,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from serving import programs
 from serving.errors import UsageError
 
 NAME = "keras-gan"
@@ -136,6 +138,8 @@ def _read(arguments: dict[str, Any]) -> tuple[Any, dict[str, int]]:
         if type(value) is not int or value < least:
             raise UsageError(f"`{key}` must be at least {least}. Received: {key}={value!r}")
     given: Any = {key: arguments[key] for key in _SETTINGS if arguments.get(key) is not None}
+    if isinstance(given.get("tokens"), str):  # see `paths` below
+        given["tokens"] = os.path.abspath(os.path.expanduser(given["tokens"]))
     settings = Settings(
         # Replicas run in other working directories.
         paths=tuple(os.path.abspath(os.path.expanduser(path)) for path in paths),
@@ -183,6 +187,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status: 0, or 2 for a user error."""
+    programs.escape_output()
     arguments = vars(_parser().parse_args(argv))
     try:
         return _serve(arguments, arguments.pop("port"))
@@ -208,7 +213,8 @@ def _serve(arguments: dict[str, Any], port: int) -> int:
     create_app(settings).close()  # reports wrong paths here rather than in a replica
     stop = threading.Event()
     own = not os.environ.get("RAY_ADDRESS")
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    with programs.safe_children(), contextlib.chdir(os.sep):  # Ray imports from it, too
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         serve.start(http_options={"host": settings.host, "port": port})
         serve.run(build(arguments), name=NAME, route_prefix="/")

@@ -17,6 +17,7 @@ from serving.checks import check_samples, describe_not_finite, describe_sample
 from serving.errors import UsageError
 from serving.given_files import GivenInputs, count_samples, draw, find_files
 from serving.kinds import Kind
+from serving.lists import parse_labels
 
 COUNT = 64  # samples, where neither --count nor an input says how many
 _SHEET, _ARCHIVE = "png", "npz"  # formats of all samples together, which every kind has
@@ -55,7 +56,7 @@ class SampleCommand:
     def run(self) -> str:
         """Generates and writes the samples; returns a line that says so."""
         options, start = self._options, time.perf_counter()
-        labels = options.labels and [name.strip() for name in options.labels.split(",")]
+        labels = options.labels and parse_labels(options.labels, self._bundle.class_names)
         try:
             batches = draw(
                 self._bundle,

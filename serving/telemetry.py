@@ -215,6 +215,7 @@ class Log:
         """Logs an event of the server immediately; may be called from any thread."""
         if self._json:
             level = "error" if failed else "info"
+            line = line.encode("utf-8", "backslashreplace").decode()  # file names may be any bytes
             self._write([orjson.dumps({"time": _now(), "level": level, "message": line}) + b"\n"])
         else:
             start = "keras-gan: warning: " if failed else "keras-gan: "

@@ -18,7 +18,7 @@ def test_a_new_run_has_its_recipe_and_environment(run):
     environment = json.loads((run.path / "environment.json").read_text())
     assert environment["keras"] == keras.__version__
     assert {"tensorflow", "numpy", "python", "platform", "cores", "devices"} <= set(environment)
-    assert runs.Run.open(run.path).recipe == run.recipe == run.trained_recipe
+    assert runs.Run.open(run.path).recipe == run.recipe == run.trained_recipe()
     assert run.spec == keras_gan.Spec("points", (2,))
     assert sum(run.data["counts"].values()) == 40
 

@@ -155,7 +155,7 @@ def test_a_folder_of_something_else_is_refused(whole, tmp_path):
         (["x", "--version", "next"], "--version needs --to"),
         (["x", "--layout", "torch"], "must be bundle or triton. Received: --layout torch"),
         (["x", "--layout", "triton", "--overwrite"], "gets a new version"),
-        (["--check", "nowhere"], "A bundle is a folder with a manifest.json"),
+        (["--check", "nowhere"], "A bundle must exist. Received: 'nowhere'"),
     ],
 )
 def test_a_mistake_is_one_line(command, message, capsys):
@@ -178,7 +178,7 @@ def test_check_and_verify_take_the_latest_version(whole, tmp_path, capsys):
         assert ended.value.code == 1
         said.append(capsys.readouterr().out)
     assert said[0] == said[1]
-    assert "clothes/latest: NOT OK" in said[0]
+    assert "clothes/1: NOT OK" in said[0]
     assert "model.onnx was changed" in said[0]
 
 

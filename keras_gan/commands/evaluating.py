@@ -21,6 +21,7 @@ from keras_gan.commands._app import (
     table,
 )
 from keras_gan.errors import UsageError
+from serving.lists import parse_list
 
 Source = Annotated[
     str, typer.Argument(help="A run, a bundle, a folder of images, x.npz, x.csv, or a data set.")
@@ -94,7 +95,7 @@ def evaluate_command(
         data,
         features,
         count,
-        metrics=metrics_.split(",") if metrics_ else None,
+        metrics=parse_list(metrics_) if metrics_ else None,
         split=split,
         real_count=real_count,
         seed=seed,

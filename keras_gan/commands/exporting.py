@@ -15,6 +15,7 @@ from keras_gan import metrics
 from keras_gan import run as runs
 from keras_gan.commands._app import Checkpoint, Imports, Live, app, print_line
 from keras_gan.errors import UsageError
+from serving.bundle_folder import find_bundle
 
 Version = int | Literal["next"]
 
@@ -138,11 +139,14 @@ def _export_triton(
         raise UsageError(
             "A model repository gets a new version instead of --overwrite. Received: --overwrite"
         )
-    target = pathlib.Path(os.path.expanduser(to)) if to else run / "model_repository"
+    is_bundle = (run / "manifest.json").is_file()
+    opened = None if is_bundle else runs.Run.open(run)
+    home = run if opened is None else opened.path
+    target = pathlib.Path(os.path.expanduser(to)) if to else home / "model_repository"
     with tempfile.TemporaryDirectory() as folder:
         bundle = run
-        if not (run / "manifest.json").exists():
-            bundle = export_run(runs.Run.open(run), pathlib.Path(folder, "bundle"), **options).path
+        if opened is not None:
+            bundle = export_run(opened, pathlib.Path(folder, "bundle"), **options).path
         written = export.export_triton(bundle, target, version)
     print_line(f"Wrote {written}")
     print_line(f"Next: tritonserver --model-repository={target}")
@@ -157,10 +161,7 @@ def verify_command(
 
 
 def _verify(bundle: pathlib.Path) -> None:
-    bundle = pathlib.Path(os.path.expanduser(bundle))
-    inside = (bundle, bundle / "bundle", bundle / "latest")  # also a run folder, or versions
-    found = next((path for path in inside if (path / "manifest.json").exists()), bundle)
-    report = export.verify_bundle(found)
+    report = export.verify_bundle(find_bundle(bundle))
     print_line(str(report))
     if not report.ok:
         raise SystemExit(1)
@@ -175,6 +176,7 @@ def export_run(
     **options: Any,
 ) -> export.Bundle:
     """Exports a checkpoint of a run with its recipe, data and last measurements."""
+    checkpoint = run.which(checkpoint)
     gan = run.load(checkpoint)
     spec = run.spec.with_classes(gan.num_classes, run.spec.class_names if gan.num_classes else ())
     rows = [row for row in run.rows() if row["examples_seen"] <= gan.count("examples_seen")]

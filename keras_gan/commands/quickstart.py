@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import subprocess
-import sys
 import tempfile
 import time
 from typing import Annotated, Any
@@ -19,6 +19,7 @@ from keras_gan.commands._app import Minutes, Settings, app, out, print_line, tab
 from keras_gan.commands.exporting import export_run, parity_of
 from keras_gan.commands.training import choose_precision, print_outcome
 from keras_gan.errors import UsageError
+from serving import programs
 
 # Runs in a process of its own, which imports serving but not TensorFlow.
 _MEASURE = """
@@ -45,6 +46,7 @@ def quickstart_command(
     """Train on the built-in data, export, verify, and generate samples with onnxruntime."""
     if minutes is not None:
         settings = [*settings, f"training.minutes={minutes}"]
+    run = pathlib.Path(os.path.expanduser(run))
     recipe = choose_precision(recipes.load("quickstart", settings))
     print_line(f"Training quickstart into {run} on {train.name_devices()}")
     outcome = train.train(recipe, run, replace=True)
@@ -73,11 +75,17 @@ def quickstart_command(
 
 def _sample(bundle: pathlib.Path, to: pathlib.Path, count: int) -> None:
     """Generates samples with the command `keras-gan sample`, which does not import TensorFlow."""
-    program = [sys.executable, "-m", "serving.cli", "sample", str(bundle)]
-    program += ["--count", str(count), "--seed", "0", "--out", str(to)]
-    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    options = ["--count", str(count), "--seed", "0", "--out", str(to)]
+    done = _run("-m", "serving.cli", "sample", str(bundle), *options)
     if done.returncode:
         raise UsageError(done.stderr.strip().removeprefix("keras-gan: error: "))
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    program, environment = programs.command(*arguments), programs.environment()
+    return subprocess.run(
+        program, env=environment, capture_output=True, text=True, errors="replace", check=False
+    )
 
 
 def _keras_speed(gan: Any, count: int = 1024) -> float:
@@ -92,8 +100,7 @@ def _onnxruntime_speed(bundle: pathlib.Path, count: int = 1024) -> float:
     """Returns samples per second of onnxruntime, in batches of 64."""
     with tempfile.TemporaryDirectory() as folder:
         measured = pathlib.Path(folder) / "speed.json"
-        program = [sys.executable, "-c", _MEASURE, str(bundle), str(count), str(measured)]
-        done = subprocess.run(program, capture_output=True, text=True, check=False)
+        done = _run("-c", _MEASURE, str(bundle), str(count), str(measured))
         if done.returncode:
             raise UsageError(f"{bundle} cannot be sampled: {done.stderr.strip().splitlines()[-1]}")
         return json.loads(measured.read_text("utf-8"))["samples_per_second"]

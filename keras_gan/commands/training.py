@@ -13,11 +13,15 @@ from keras_gan import memory, report, train, workers
 from keras_gan import recipe as recipes
 from keras_gan.commands._app import Imports, Minutes, Settings, SkipCorrupt, app, print_line
 from keras_gan.errors import UsageError
+from keras_gan.places import open_place
 
 RecipeName = Annotated[str | None, typer.Argument(help="A preset, or a YAML file.")]
 Data = Annotated[
     str | None,
-    typer.Option(help="Other data: a folder of images, x.npz, x.csv, tfds:NAME, or a name."),
+    typer.Option(
+        help="Other data: a folder of images, x.npz, x.csv, tfds:NAME, or a name. With --resume, "
+        "the new place of the same data."
+    ),
 ]
 RunFolder = Annotated[
     pathlib.Path | None, typer.Option(help="The new run folder. Default: runs/RECIPE.")
@@ -66,15 +70,15 @@ def train_command(
         settings = [*settings, f"training.minutes={minutes}"]
     device = train.name_devices()
     if resume is not None:
-        given = {"data": data, "run": run, "dry-run": dry_run, "skip-corrupt": skip_corrupt}
+        given = {"run": run, "dry-run": dry_run, "skip-corrupt": skip_corrupt}
         rejected = [f"--{option}" for option, value in given.items() if value not in (None, False)]
         if rejected:
             raise UsageError(
-                "--resume can be combined only with --set, --override, --minutes, --tensorboard, "
-                f"--workers and --index. Received: {', '.join(rejected)}"
+                "--resume can be combined only with --data, --set, --override, --minutes, "
+                f"--tensorboard, --workers and --index. Received: {', '.join(rejected)}"
             )
-        print_line(f"Resuming {resume} on {device}")
-        print_outcome(train.resume(resume, tuple(settings), tensorboard, tuple(override)))
+        print_line(f"Resuming {open_place(resume).folder} on {device}")
+        print_outcome(train.resume(resume, tuple(settings), tensorboard, tuple(override), data))
         return
     if override:
         raise UsageError(f"--override needs --resume. Received: --override {override[0]}")

@@ -47,6 +47,7 @@ __all__ = [
     "Split",
     "UnknownKindError",
     "UnknownRangeError",
+    "exists",
     "find",
     "from_arrays",
     "name_of",
@@ -93,14 +94,11 @@ def spec(source: str | os.PathLike[str], **options: Any) -> Spec:
 
 def find(source: str | os.PathLike[str]) -> tuple[ModuleType, dict[str, Any]]:
     """Returns the module that opens a source, and the options that the source stands for."""
+    found = _find(source)
+    if found is not None:
+        return found
     text = os.fspath(source)
     name = text.replace("_", "-")
-    if isinstance(source, str) and name in _REGISTRY:
-        return _REGISTRY[name], {}
-    for module in _REGISTRY.values():
-        found = module.parse(text) if hasattr(module, "parse") else None
-        if found is not None:
-            return module, found
     forms = [module.FORM for module in _REGISTRY.values() if hasattr(module, "parse")]
     path = "is a file of another format" if os.path.exists(text) else "does not exist"
     near = difflib.get_close_matches(name, _REGISTRY, 1, 0.5)
@@ -114,3 +112,20 @@ def find(source: str | os.PathLike[str]) -> tuple[ModuleType, dict[str, Any]]:
 def name_of(module: ModuleType) -> str:
     """Returns the name of the data set that a module opens."""
     return next(name for name, each in _REGISTRY.items() if each is module)
+
+
+def exists(source: str | os.PathLike[str]) -> bool:
+    """Returns True for the name of a data set, and for the path of data that a module opens."""
+    return _find(source) is not None
+
+
+def _find(source: str | os.PathLike[str]) -> tuple[ModuleType, dict[str, Any]] | None:
+    text = os.fspath(source)
+    name = text.replace("_", "-")
+    if isinstance(source, str) and name in _REGISTRY:
+        return _REGISTRY[name], {}
+    for module in _REGISTRY.values():
+        found = module.parse(text) if hasattr(module, "parse") else None
+        if found is not None:
+            return module, found
+    return None

@@ -30,7 +30,7 @@ _KEPT_SIZE = 64  # images of one size up to this height and width are not resize
 def open(
     path: str | os.PathLike[str],
     *,
-    size: int | list[int] | tuple[int, int] | None = None,
+    size: int | str | list[int] | tuple[int, int] | None = None,
     channels: int | None = None,
     labels: bool = True,
     held_out: float | None = None,
@@ -42,9 +42,9 @@ def open(
 
     Args:
         path: the folder.
-        size: height and width of the images in pixels as one integer, or `[height, width]`.
-            Images are cropped around their center to the aspect ratio and resized with an
-            antialiasing filter. By default images that all have one size keep it if height and
+        size: height and width of the images in pixels as one integer, or `[height, width]`, also
+            as text. Images are cropped around their center to the aspect ratio and resized with
+            an antialiasing filter. By default images that all have one size keep it if height and
             width are divisible by 4 and at most 64; all others become 64x64.
         channels: 1 (gray), 3 (RGB) or 4 (RGBA). By default 1 if all files are gray, else 3.
             Transparent pixels are composited onto white unless it is 4.
@@ -137,7 +137,9 @@ def _list(root: Path, labels: bool, skip_corrupt: bool) -> _Listing:
         )
         for parts, rest, split in zip(files, inner, split_of, strict=True)
     ]
-    return _Listing(items, classes, has_splits)
+    # A folder's name may be any bytes, but the name of a class is text.
+    names = tuple(os.fsencode(name).decode("utf-8", "backslashreplace") for name in classes)
+    return _Listing(items, names, has_splits)
 
 
 def _classes(root: Path, files: list[tuple[str, ...]]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -100,20 +101,41 @@ def strict_pillow() -> Iterator[None]:
         yield
 
 
+# "64", "64,48", "(64, 48)" or "[64, 48]"; "64x64", but not "64x48", which has no known order.
+_SIZE = re.compile(r"[(\[]?\s*(\d{1,9})\s*(?:,\s*(\d{1,9})\s*)?[)\]]?")
+_PRODUCT = re.compile(r"(\d{1,9})\s*[xX*\u00d7]\s*(\d{1,9})")
+
+
 def check_size(size: Any) -> tuple[int, int]:
     """Returns height and width from the option `size`: an integer, or height and width."""
-    pair = (size, size) if is_integer(size) else size
-    if (
-        not isinstance(pair, Sequence)
-        or isinstance(pair, str)
-        or len(pair) != 2
-        or not all(map(is_integer, pair))
-    ):
+    pair: Any = _read_size(size.strip()) if isinstance(size, str) else size
+    pair = pair if isinstance(pair, Sequence) and not isinstance(pair, str) else (pair, pair)
+    if len(pair) != 2 or not all(_is_whole(x) and x > 0 for x in pair):
         raise UsageError(
             "`size` must be a positive integer or [height, width], in pixels. "
             f"Received: size={size!r}"
         )
     return int(pair[0]), int(pair[1])
+
+
+def _is_whole(value: Any) -> bool:
+    return is_integer(value) or (isinstance(value, float) and value.is_integer())
+
+
+def _read_size(text: str) -> tuple[int, ...] | str:
+    """Returns the numbers of a size that is given as text; other text unchanged."""
+    if found := _SIZE.fullmatch(text):
+        return tuple(int(x) for x in (found[1], found[2] or found[1]))
+    if found := _PRODUCT.fullmatch(text):
+        first, second = int(found[1]), int(found[2])
+        if first != second:
+            raise UsageError(
+                f"`size` must be [height, width], as the order in {text!r} is not known: "
+                f"[{first}, {second}] has a height of {first} pixels, [{second}, {first}] a width "
+                f"of {first}. Received: size={text!r}"
+            )
+        return first, second
+    return text
 
 
 def check_channels(channels: Any) -> int:

@@ -51,7 +51,8 @@ class Source:
     ) -> None:
         self.spec = spec
         self.resized = resized
-        self.description = description
+        # It names files, whose names may be any bytes.
+        self.description = description.encode("utf-8", "backslashreplace").decode()
         self.skipped = list(skipped)
         self._splits = without_copies(dict(splits))
         left_out = sum(map(len, splits.values())) - sum(map(len, self._splits.values()))

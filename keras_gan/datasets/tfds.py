@@ -40,7 +40,7 @@ def open(
     image_key: str | None = None,
     label_key: str | None = None,
     labels: bool = True,
-    size: int | list[int] | tuple[int, int] | None = None,
+    size: int | str | list[int] | tuple[int, int] | None = None,
     channels: int | None = None,
     held_out: float | None = None,
     skip_corrupt: bool = False,

@@ -212,7 +212,7 @@ class _Compared:
 
 def _open(source: Any, data: Any, count: Any, settings: EvaluationSettings) -> _Compared:
     """Opens both sets of samples and determines how many of each are compared."""
-    source = training_data.latest_version(source)
+    source, checkpoint = training_data.locate(source, settings.checkpoint)
     by_default = data is None and not settings.data_options
     data, options = training_data.data_to_compare(source, data, settings.data_options)
     opened = open_data(data, options)
@@ -221,7 +221,7 @@ def _open(source: Any, data: Any, count: Any, settings: EvaluationSettings) -> _
     real = from_data(opened, split)
     conditions = conditions_of(opened, split)
     drawing = Drawing(settings.seed, settings.average, settings.truncation, conditions)
-    generated = open_samples(source, opened.spec, drawing, settings.checkpoint)
+    generated = open_samples(source, opened.spec, drawing, checkpoint)
     _check_shapes(generated.spec, opened.spec)
     generated = match_classes(generated, opened.spec)
     count = check_count(_default_count(count, generated, real), generated, "count")

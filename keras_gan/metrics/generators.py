@@ -67,6 +67,7 @@ class Drawing:
 def from_run(path: pathlib.Path, drawing: Drawing, checkpoint: str) -> Samples:
     """Returns the samples of a run's checkpoint: `"last"`, `"best"` or a `.keras` file."""
     run = runs.Run.open(path)
+    checkpoint = run.which(checkpoint)
     gan = run.load(checkpoint)
     origin = {"source": f"run {path}", "checkpoint": checkpoint}
     return from_gan(gan, drawing, origin, run.spec)

@@ -10,28 +10,42 @@ from typing import Any
 import numpy as np
 import yaml
 
-from keras_gan import datasets
+from keras_gan import datasets, places
 from keras_gan import run as runs
 from keras_gan.errors import UsageError
 from keras_gan.games.gan import GAN
 from keras_gan.metrics.generators import read_manifest
 from keras_gan.metrics.samples import Samples
+from serving import manifest as manifests
 
 
-def latest_version(source: Any) -> Any:
-    """Returns the latest version of a folder of a bundle's versions; other sources unchanged."""
+def locate(source: Any, checkpoint: str) -> tuple[Any, str]:
+    """Returns the run or bundle that a path stands for, with the checkpoint; others unchanged.
+
+    A folder of a bundle's versions stands for the latest one, and the checkpoints and the recipe
+    of a run for the run. Other files and folders in a run may be samples themselves.
+    """
     if not isinstance(source, str | os.PathLike):
-        return source
-    latest = pathlib.Path(os.path.expanduser(source)) / "latest"
+        return source, checkpoint
+    path = pathlib.Path(os.path.expanduser(source))
+    latest = path / "latest"
     if (latest / "manifest.json").is_file():
-        return latest.resolve()  # so that all reads see the same version
-    return source
+        return latest.resolve(), checkpoint  # so that all reads see the same version
+    if path.name in (manifests.FILE_NAME, manifests.MODEL) and path.is_file():
+        return path.parent, checkpoint
+    if path.name in ("checkpoints", "best", "recipe.yaml") or path.suffix == ".keras":
+        place = places.find_run(path)
+        if place is not None:
+            return place.folder, place.choose(checkpoint)
+    return source, checkpoint
 
 
 def data_to_compare(
     source: Any, data: Any, options: dict[str, Any] | None
 ) -> tuple[Any, dict[str, Any] | None]:
     """Returns the data to compare with and its options, by default what the source was trained on.
+
+    Data that have moved get the options that the source records, if their content is the same.
 
     Raises:
         UsageError: a source or data of the wrong type, options of data that take none, or no data
@@ -44,15 +58,31 @@ def data_to_compare(
         raise UsageError(
             f"data_options apply only to data by name or path. Received: data_options={options}"
         )
-    if data is not None:
-        return data, options
     recorded = _recipe_data(source)
+    if data is not None:
+        if isinstance(data, str | os.PathLike) and not options and recorded:
+            return data, _options_of_moved(source, os.fspath(data), recorded)
+        return data, options
     if recorded is None:
         raise UsageError(
             "The data to compare with must be named, with --data or data=...; only runs and "
             f"bundles record what they were trained on. Received: source={str(source)!r:.80}"
         )
+    runs.check_place(recorded["source"], str(source))
     return recorded.pop("source"), {**recorded, **(options or {})}
+
+
+def _options_of_moved(source: Any, data: str, recorded: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns the recorded options for data that are the recorded ones in a new place."""
+    described = _recorded_data(source) or {}
+    options = {key: value for key, value in recorded.items() if key != "source"}
+    if not options or datasets.exists(recorded["source"]) or not described.get("digest"):
+        return None
+    try:
+        now = runs.describe_data(datasets.open(data, **options))
+    except UsageError:  # data of another form, to which the options do not apply
+        return None
+    return None if runs.data_differences(described, now) else options
 
 
 def _check_type(name: str, value: Any, kinds: tuple[type, ...]) -> None:
@@ -106,8 +136,11 @@ def check_training_data(
     recorded = _recorded_data(source)
     if recorded is None:
         return
+    differences: list[str] = []
     if recorded.get("digest"):
-        same = recorded["digest"] == runs.describe_data(opened)["digest"]
+        known = {key: recorded[key] for key in ("counts", "digest") if key in recorded}
+        differences = runs.data_differences(known, runs.describe_data(opened))
+        same = not differences
     else:  # a bundle that records only the name
         is_named = not by_default and isinstance(data, str | os.PathLike)
         same = not is_named or os.fspath(data) == recorded.get("source")
@@ -117,13 +150,14 @@ def check_training_data(
         raise UsageError(
             f"A run is evaluated on the data it was trained on, {recorded['description']}; name "
             "other data with --data or data=.... "
-            f"Received: {opened.description}, with another digest"
+            f"Received: {opened.description}, which differs in {' and '.join(differences)}"
         )
     if split == "held_out" and isinstance(data, str | os.PathLike):
         trained = recorded.get("description") or recorded.get("source")
+        reason = f", which differs in {' and '.join(differences)}" if differences else ""
         warnings.warn(
             f"The generator was trained on other data ({trained}) than it is compared with "
-            f"({opened.description}): samples held out here may have been trained on",
+            f"({opened.description}){reason}: samples held out here may have been trained on",
             stacklevel=4,
         )
 

@@ -42,14 +42,20 @@ def load(name: str, settings: Iterable[str] = (), data: str | None = None) -> Re
     if data is not None:
         if not data:
             raise UsageError("--data must name the data. Received: ''")
-        path = os.path.expanduser(data)
-        known = data.replace("_", "-") in datasets.names()
-        # An absolute path lets a run be resumed from any folder.
-        found = os.path.exists(path) and not known
-        tree["data"] = {"source": os.path.abspath(path) if found else data}
+        tree["data"] = {"source": data}
     for setting in settings:
         _set(tree, setting)
+    section = tree.get("data")
+    if isinstance(section, dict) and isinstance(section.get("source"), str):
+        section["source"] = _absolute(section["source"])
     return parse(tree)
+
+
+def _absolute(source: str) -> str:
+    """Returns the absolute path of data that is found by a path, for resuming from any folder."""
+    path = os.path.expanduser(source)
+    known = source.replace("_", "-") in datasets.names()
+    return os.path.abspath(path) if os.path.exists(path) and not known else source
 
 
 def parse_data(source: str, settings: Iterable[str] = ()) -> dict[str, Any]:

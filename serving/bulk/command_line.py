@@ -17,6 +17,7 @@ from serving.bulk.runner import run
 from serving.bundle import Bundle
 from serving.errors import UsageError
 from serving.given_files import find_files
+from serving.lists import parse_labels
 
 _ENDINGS = ("tar", "tfrecord")  # of single shards, beside those of the kinds
 
@@ -71,14 +72,15 @@ def _plan(options: Any) -> BulkJob:
     _check_folder(options.out)
     if "://" in options.bundle:
         raise UsageError(f"Shards are made from a bundle on disk. Received: {options.bundle!r}")
+    bundle = Bundle(options.bundle, precision=options.precision, threads=1, device="cpu")
     return plan(
-        Bundle(options.bundle, precision=options.precision, threads=1, device="cpu"),
+        bundle,
         options.shard_size,
         seed=options.seed,
         count=options.count,
         given=find_files(options.input),
         form=options.format or "webdataset",
-        labels=options.labels and [name.strip() for name in options.labels.split(",")],
+        labels=options.labels and parse_labels(options.labels, bundle.class_names),
         truncation=options.truncation,
         batch_size=options.batch_size,
         metadata=not options.no_metadata,

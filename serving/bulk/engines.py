@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from serving import programs
 from serving.bulk.destinations import Destination
 from serving.bulk.job import BulkJob, Stopped
 from serving.bulk.writers import make_shard
@@ -46,6 +47,17 @@ def make_by_processes(
         for number in missing:
             add(number, _write_shard(bundle, job, destination, number))
         return
+    with programs.safe_children():
+        _make_in_pool(job, destination, missing, workers, add)
+
+
+def _make_in_pool(
+    job: BulkJob,
+    destination: Destination,
+    missing: list[int],
+    workers: int,
+    add: AddRecord,
+) -> None:
     context = multiprocessing.get_context("spawn")  # a fork would share onnxruntime's threads
     stop = context.Event()
     pool = concurrent.futures.ProcessPoolExecutor(
@@ -173,7 +185,8 @@ def make_by_ray(
     """Makes shards in actors of Ray Data; the arguments are those of `make_by_processes`."""
     ray = import_ray()
     if not ray.is_initialized():  # RAY_ADDRESS names a cluster; without it, one starts here
-        ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+        with programs.safe_children(), contextlib.chdir(os.sep):  # Ray imports from it, too
+            ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     context: Any = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     workers = min(workers or int(ray.cluster_resources().get("CPU", 1)), len(missing))

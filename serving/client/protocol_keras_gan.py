@@ -18,6 +18,7 @@ from serving.client.http_types import Exchange, Response, ServerError, get, post
 from serving.client.model import RemoteModel, read_ports
 from serving.errors import UsageError
 from serving.kinds import Format
+from serving.lists import join_list
 
 PROBE = "/v1/models"
 
@@ -104,7 +105,7 @@ def generate(
 
 def _query_text(value: Any) -> str:
     if isinstance(value, list):
-        return ",".join(map(str, value))
+        return join_list(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 
 from serving.checks import MAX_SEED
 from serving.errors import UsageError, short_repr
+from serving.lists import parse_list
 
 _SEED: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": MAX_SEED}
 _LABEL: dict[str, Any] = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}
@@ -114,7 +115,7 @@ def from_text(name: str, value: str) -> Any:
     """
     try:
         if name in _LISTS:
-            return [_LISTS[name](x) for x in value.split(",")]
+            return [_LISTS[name](x) for x in parse_list(value)]
         if name in _INTEGERS:
             return int(value)
         if name in _NUMBERS:
