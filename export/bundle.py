@@ -16,8 +16,10 @@ from export import formats as additional_formats
 from export.card import write_card
 from export.draft import Description, open_draft
 from export.draws import RANDOM
+from export.errors import writing
 from export.files import describe_files, sha256
 from export.golden import load_golden, run_on_cpu, write_golden
+from export.locate import locate
 from export.manifest import NOTICE, SEEDS, Manifest
 from export.network import Network
 from export.png_chunks import provenance_chunks
@@ -115,7 +117,8 @@ def export_bundle(
     target.check_name(draft.name)
     with temporary_folder(target) as folder, preserved_state(network.model):
         manifest = _write(network, folder, draft, options, progress)
-        path = target.publish(folder, draft.name)
+        with writing(folder):
+            path = target.publish(folder, draft.name)
     progress(f"Wrote {path}")
     return Bundle(path, manifest)
 
@@ -125,11 +128,9 @@ def _write(
 ) -> Manifest:
     """Writes the bundle into a folder and verifies it there."""
     probe = write_models(network, folder, draft, options, progress)
-    write_configuration(folder, draft.name)
-    for name in options.formats:
-        progress(f"Writing the format {name}")
-        form = additional_formats.get(name)
-        form.write(network, folder / form.FILE_NAME)
+    with writing(folder):
+        write_configuration(folder, draft.name)
+    draft = _write_formats(network, folder, draft, options, progress)
 
     progress("Comparing with Keras")
     tolerance = {"tolerance": _tolerance(network, folder, draft)}
@@ -137,7 +138,8 @@ def _write(
     figures, problems = measure(folder, draft, probe=probe)
     shutil.rmtree(probe or folder / "probe", ignore_errors=True)
     if problems:
-        raise UsageError(f"A bundle must pass its own check. Received: {problems[0]}")
+        where = locate(network, folder, draft, figures, options.opset)
+        raise UsageError(f"A bundle must pass its own check. Received: {problems[0]}{where}")
     by_runtime = {
         runtime: {str(batch): value for batch, value in by_batch.items()}
         for runtime, by_batch in figures.items()
@@ -147,11 +149,33 @@ def _write(
     if precisions := parse_precisions(options.precision):
         records = write_precisions(folder, manifest, precisions, progress)
         manifest = dataclasses.replace(manifest, parity=manifest.parity | {"precisions": records})
-    write_card(folder, manifest)
-    manifest = dataclasses.replace(manifest, files=describe_files(folder))
-    manifest.save(folder)
+    with writing(folder):
+        write_card(folder, manifest)
+        manifest = dataclasses.replace(manifest, files=describe_files(folder))
+        manifest.save(folder)
     Manifest.load(folder)
     return manifest
+
+
+def _write_formats(
+    network: Network, folder: Path, draft: Manifest, options: Options, progress: Progress
+) -> Manifest:
+    """Writes the additional formats; returns the draft, which lists those that cannot run."""
+    not_run = {}
+    for name in options.formats:
+        form = additional_formats.get(name)
+        progress(f"Writing the format {name}")
+        with writing(folder, (OSError,)):
+            form.write(network, folder / form.FILE_NAME)
+        if not (folder / form.FILE_NAME).is_file():
+            raise UsageError(
+                f"A format must write its file. Received: {name!r} without {form.FILE_NAME}"
+            )
+        if not hasattr(form, "run"):
+            not_run[name] = form.NOT_RUN
+            progress(f"The format {name} is not compared with Keras: {form.NOT_RUN}")
+    recorded = {"not_run": not_run} if not_run else {}
+    return dataclasses.replace(draft, parity=draft.parity | recorded)
 
 
 def _tolerance(network: Network, folder: Path, draft: Manifest) -> float:
@@ -205,12 +229,14 @@ def _write_pair(
     options: Options,
 ) -> None:
     """Writes both models and their golden samples."""
-    folder.mkdir(exist_ok=True)
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
     first = draft.first
     ports = f"{draft.inputs[0].name} to {first.name}"
     onnx_model.doc_string = f"{draft.name}: {ports} of kind {first.kind}. {NOTICE}"
     onnx.helper.set_model_props(onnx_model, _properties(draft))
-    save_onnx(onnx_model, folder / MODEL)
+    with writing(folder / MODEL):
+        save_onnx(onnx_model, folder / MODEL)
     hash_of_model = sha256(folder / MODEL)  # identifies the model in the images of the SavedModel
     to_saved_model(
         network,

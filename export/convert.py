@@ -10,7 +10,7 @@ import contextlib
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ import onnx
 import tensorflow as tf
 from onnx import helper
 
-from export import substitutions
+from export import resizing, substitutions
 
 OPSETS = range(13, 19)  # supported by tf2onnx 1.17 and onnxruntime
 _UNSUPPORTED = re.compile(
@@ -34,11 +34,17 @@ class Unsupported(Exception):
     Args:
         op_name: its name in the graph, which contains the scopes of its layers.
         op_type: its type.
+        remedy: what to do about it.
     """
 
-    def __init__(self, op_name: str, op_type: str) -> None:
+    def __init__(
+        self,
+        op_name: str,
+        op_type: str,
+        remedy: str = "write that layer with other operations of keras.ops",
+    ) -> None:
         super().__init__(f"{op_type} ({op_name})")
-        self.op_name, self.op_type = op_name, op_type
+        self.op_name, self.op_type, self.remedy = op_name, op_type, remedy
 
 
 def convert(
@@ -56,12 +62,16 @@ def convert(
         import tf2onnx  # takes half a second, which `import export` should not
 
         error = None
+        refused: list[Unsupported] = []
+        handlers = {op: (_recorded(handler, refused), []) for op, handler in _HANDLERS.items()}
         try:
             model, _ = tf2onnx.convert.from_function(
-                function, input_signature=specs, opset=opset, custom_op_handlers=dict(_HANDLERS)
+                function, input_signature=specs, opset=opset, custom_op_handlers=handlers
             )
         except Exception as raised:  # the handlers of tf2onnx raise anything
             error, model = raised, None
+    if refused:
+        raise refused[0]
     unsupported = [match for line in log if (match := _UNSUPPORTED.search(line))]
     if unsupported:
         first = unsupported[0]
@@ -79,42 +89,129 @@ def convert(
 # A handler receives tf2onnx's graph and node; export/substitutions.py defines the replacement.
 
 
+class _Writer:
+    """Replaces a TensorFlow node by ONNX nodes, see `export.substitutions.Writer`."""
+
+    def __init__(self, graph: Any, node: Any):
+        self._graph, self._node = graph, node
+        self._output = node.output[0]
+        self._shape, self._dtype = graph.get_shape(self._output), graph.get_dtype(self._output)
+        self._count = 0
+        graph.remove_node(node.name)
+
+    def __call__(self, op_type: str, *operands: substitutions.Operand, **attributes: Any) -> str:
+        inputs = [x if isinstance(x, str) else self._constant(x) for x in operands]
+        name = self._name("step")
+        return self._graph.make_node(op_type, inputs, attr=attributes, name=name).output[0]
+
+    def finish(self, result: str) -> None:
+        """Names the result as the output of the replaced node was named."""
+        self._graph.make_node(
+            "Identity",
+            [result],
+            name=self._name("step"),
+            outputs=[self._output],
+            shapes=[self._shape],
+            dtypes=[self._dtype],
+        )
+
+    def _constant(self, value: np.ndarray) -> str:
+        return self._graph.make_const(self._name("constant"), value).output[0]
+
+    def _name(self, kind: str) -> str:
+        self._count += 1
+        return f"{self._node.name}/{kind}_{self._count}"
+
+
 def _erfc(graph: Any, node: Any, name: str, args: Any) -> None:
     """Replaces erfc by 1 - erf: ONNX has only erf, and Keras's exact gelu uses erfc."""
-    _replace(graph, node, substitutions.erfc(graph.get_dtype(node.output[0])))
+    dtype, write = graph.get_dtype(node.output[0]), _Writer(graph, node)
+    write.finish(substitutions.erfc(write, node.input[0], dtype))
+
+
+def _resize(graph: Any, node: Any, name: str, args: Any) -> None:
+    """Replaces a resize that ONNX's Resize does not compute exactly."""
+    method = resizing.Method(
+        node.type,
+        bool(node.get_attr_value("align_corners", False)),
+        bool(node.get_attr_value("half_pixel_centers", False)),
+    )
+    fixed = _fixed_sizes(graph, node)
+    if fixed and not method.is_plain(*fixed):
+        _resize_fixed(graph, node, method.weights, *fixed)
+    elif fixed or method.op_type == resizing.BILINEAR:
+        from tf2onnx.onnx_opset import nn
+
+        nn.Resize.version_11(graph, node)
+    elif method.op_type == resizing.AREA and method.align_corners:
+        raise Unsupported(
+            node.name, node.type, "a resize by area to aligned corners must have a fixed size"
+        )
+    else:
+        images, size = node.input
+        dtype, result = (graph.get_dtype(x) for x in (images, node.output[0]))
+        write = _Writer(graph, node)
+        images = images if dtype == result else write("Cast", images, to=result)
+        write.finish(resizing.resize_any(write, images, size, method))
 
 
 def _scale_and_translate(graph: Any, node: Any, name: str, args: Any) -> None:
     """Replaces a resize with any filter or antialiasing by one matrix for each axis."""
-    shape = graph.get_shape(node.input[0])
-    size, scale, translation = (_constant(operand) for operand in node.inputs[1:])
-    if not shape or -1 in shape[1:]:
-        raise ValueError("the input of a resize must have a fixed size")
-    steps = substitutions.resize(
-        shape[1:],
-        size,
+    fixed = _fixed_sizes(graph, node)
+    if not fixed:
+        raise Unsupported(node.name, node.type, "the images that it resizes must have a fixed size")
+    scale, translation = (_constant(operand) for operand in node.inputs[2:])
+    if scale is None or translation is None:
+        raise Unsupported(node.name, node.type, "the factor of its resize must be fixed")
+    method = resizing.Filter(
+        node.get_attr_str("kernel_type"),
+        bool(node.get_attr_value("antialias", True)),
         scale,
         translation,
-        kernel=node.get_attr_str("kernel_type"),
-        antialias=bool(node.get_attr_value("antialias", True)),
     )
-    _replace(graph, node, steps)
+    _resize_fixed(graph, node, method.weights, *fixed)
+
+
+def _resize_fixed(
+    graph: Any, node: Any, weights: resizing.Weights, old: list[int], new: list[int]
+) -> None:
+    images = node.input[0]
+    dtype, result = (graph.get_dtype(x) for x in (images, node.output[0]))
+    write = _Writer(graph, node)
+    images = images if dtype == result else write("Cast", images, to=result)
+    write.finish(resizing.resize(write, images, weights, old, new))
+
+
+def _fixed_sizes(graph: Any, node: Any) -> tuple[list[int], list[int]] | None:
+    """Returns height and width before and after a resize, `None` where one of them is free."""
+    shape = graph.get_shape(node.input[0])
+    if not shape or -1 in shape[1:3]:
+        return None
+    size = _constant(node.inputs[1])
+    if size is None or min(size) < 1:  # -1 is the free size of another tensor
+        return None
+    return list(shape[1:3]), [int(n) for n in size]
 
 
 def _bitcast(graph: Any, node: Any, name: str, args: Any) -> None:
     """Replaces keras.ops.signbit, which argmax and argmin use, by the sign of the number."""
     readers = graph.find_output_consumers(node.output[0])
     if not readers or not all(_is_sign(reader) for reader in readers):
-        raise ValueError("of the bits of a number, only the sign can be converted")
-    _replace(graph, node, substitutions.sign_bit())
+        raise Unsupported(node.name, node.type, _SIGN_ALONE)
+    write = _Writer(graph, node)
+    write.finish(substitutions.sign_bit(write, node.input[0]))
 
 
 def _bitwise_and(graph: Any, node: Any, name: str, args: Any) -> None:
     if not _is_sign(node):
-        raise ValueError("of the bits of a number, only the sign can be converted")
-    _replace(
-        graph, node, [substitutions.Step("Identity", (None,))]
-    )  # _bitcast has already isolated the sign
+        raise Unsupported(node.name, node.type, _SIGN_ALONE)
+    _Writer(graph, node).finish(node.input[0])  # _bitcast has already isolated the sign
+
+
+_SIGN_ALONE = (
+    "of the bits of a number, only the sign can be converted: write that layer with other "
+    "operations of keras.ops"
+)
 
 
 def _is_sign(node: Any) -> bool:
@@ -122,53 +219,48 @@ def _is_sign(node: Any) -> bool:
     return node.type == "BitwiseAnd" and mask.is_const() and _constant(mask) == substitutions.SIGN
 
 
-def _constant(node: Any) -> np.ndarray:
+def _constant(node: Any) -> np.ndarray | None:
     """Returns the value of a node, including the shape of an input that tf2onnx kept as nodes."""
     if node.is_const():
         return node.get_tensor_value(as_list=False)
     if node.type == "Shape":
-        return np.array(node.graph.get_shape(node.input[0]))
-    operands = [_constant(operand) for operand in node.inputs]
-    if node.type == "Cast":
-        return operands[0].astype(helper.tensor_dtype_to_np_dtype(node.get_attr_value("to")))
-    if node.type == "Slice":
-        return operands[0][int(operands[1][0]) : int(operands[2][0])]
-    if node.type == "Div":
-        return operands[0] / operands[1]
-    raise ValueError("the sizes of a resize must be fixed")
+        shape = node.graph.get_shape(node.input[0])
+        return np.array(shape) if shape else None
+    compute = {
+        "Cast": lambda x: x.astype(helper.tensor_dtype_to_np_dtype(node.get_attr_value("to"))),
+        "Slice": lambda x, begin, end, *_: x[int(begin[0]) : int(end[0])],
+        "Div": lambda x, y: x / y,
+    }.get(node.type)
+    operands = [_constant(operand) for operand in node.inputs] if compute else []
+    if compute is None or any(x is None for x in operands):
+        return None
+    return compute(*operands)
 
 
-def _replace(graph: Any, node: Any, steps: Sequence[substitutions.Step]) -> None:
-    """Replaces a TensorFlow node by a sequence of ONNX nodes."""
-    shape, dtype = graph.get_shape(node.output[0]), graph.get_dtype(node.output[0])
-    value, output = node.input[0], node.output[0]
-    graph.remove_node(node.name)
-    for number, step in enumerate(steps):
-        inputs = []
-        for position, operand in enumerate(step.operands):
-            if operand is None:
-                inputs.append(value)
-            else:
-                constant = graph.make_const(f"{node.name}/constant_{number}_{position}", operand)
-                inputs.append(constant.output[0])
-        last = number == len(steps) - 1
-        new = graph.make_node(
-            step.op_type,
-            inputs,
-            attr=dict(step.attributes),
-            name=f"{node.name}/step_{number}",
-            outputs=[output] if last else None,
-            shapes=[shape if last else None],
-            dtypes=[dtype if last else step.dtype or dtype],
-        )
-        value = new.output[0]
+Handler = Callable[[Any, Any, str, Any], None]
 
 
-_HANDLERS = {
-    "Erfc": (_erfc, []),
-    "ScaleAndTranslate": (_scale_and_translate, []),
-    "Bitcast": (_bitcast, []),
-    "BitwiseAnd": (_bitwise_and, []),
+def _recorded(handler: Handler, refused: list[Unsupported]) -> Handler:
+    """Keeps what a handler refuses: tf2onnx only logs the errors of its handlers."""
+
+    def handle(graph: Any, node: Any, name: str, args: Any) -> None:
+        try:
+            handler(graph, node, name, args)
+        except Unsupported as error:
+            refused.append(error)
+            raise
+
+    return handle
+
+
+_HANDLERS: dict[str, Handler] = {
+    "Erfc": _erfc,
+    "ScaleAndTranslate": _scale_and_translate,
+    "Bitcast": _bitcast,
+    "BitwiseAnd": _bitwise_and,
+    **dict.fromkeys(
+        (resizing.NEAREST, resizing.BILINEAR, resizing.BICUBIC, resizing.AREA), _resize
+    ),
 }
 
 

@@ -251,6 +251,11 @@ def _declare_classes(
     port: ModelInput, name: str, stream: int, facts: Facts, declared: Declarations
 ) -> Input:
     one_hot = len(port.shape) == 2 and port.is_float
+    if port.dtype is not None and not port.is_float and "int" not in port.dtype:
+        raise UsageError(
+            "An input of fill 'class' must be of integers, or of floats. "
+            f"Received: {name!r}, dtype={port.dtype}"
+        )
     if not port.is_column and not one_hot:
         raise UsageError(
             "An input of fill 'class' must be class ids (batch,) or one-hot (batch, classes). "
@@ -260,6 +265,11 @@ def _declare_classes(
     names = meta.get("class_names") or declared.class_names
     own = 0 if port.is_column else int(port.shape[-1])
     count = declared.num_classes or meta.get("num_classes") or own or len(names)
+    if meta.get("num_classes", count) != count:
+        raise UsageError(
+            "num_classes must be the same where it is declared twice. "
+            f"Received: num_classes={count} and {meta['num_classes']} in the meta of {name!r}"
+        )
     if own and count != own:
         raise UsageError(
             f"num_classes must be the model's own, {own}. Received: num_classes={count}"
@@ -268,6 +278,11 @@ def _declare_classes(
         raise UsageError(
             "A network with an input of class ids needs num_classes. "
             f"Received: num_classes={count!r}, input {name!r}"
+        )
+    if port.dtype and "int" in port.dtype and count - 1 > np.iinfo(port.dtype).max:
+        raise UsageError(
+            "The dtype of an input of class ids must hold every id. "
+            f"Received: num_classes={count}, {name!r} of dtype {port.dtype}"
         )
     meta |= {"num_classes": count} | ({"class_names": names} if names else {})
     meta = describe_values("label", (), meta, name)

@@ -6,10 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
+from export.class_ids import check_class_ids
 from export.declare import Declarations, Facts
 from export.manifest import Manifest, plain_json, software_versions, utc_now
 from export.network import Network, open_network
 from keras_gan import Spec, UsageError
+from serving.checks import check_integer
+from serving.errors import short_repr
 from serving.manifest import RULES
 
 
@@ -78,6 +81,7 @@ def open_draft(model: Any, **description: Unpack[Description]) -> tuple[Network,
     )
     network = open_network(model, declared, average=description.get("average", True))
     _check_classes(network, num_classes, class_names)
+    check_class_ids(network)
     draft = Manifest(
         name=_checked_name(description.get("name") or network.model.name),
         role=network.role,
@@ -97,7 +101,14 @@ def open_draft(model: Any, **description: Unpack[Description]) -> tuple[Network,
 def _classes(model: Any, description: Description) -> tuple[int, Sequence[str]]:
     """Returns the number of classes, 0 if not known, and their names."""
     own = int(getattr(model, "num_classes", 0) or 0)
-    given, names = description.get("num_classes"), description.get("class_names", ())
+    given, names = description.get("num_classes"), description.get("class_names") or ()
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise UsageError(
+            "`class_names` must be a list of texts, one for each class. "
+            f"Received: class_names={short_repr(names)}"
+        )
+    if given is not None:
+        check_integer("num_classes", given, 0, 2**31 - 1)
     if own and given and given != own:
         raise UsageError(
             f"num_classes must be the model's own, {own}. Received: num_classes={given}"

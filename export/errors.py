@@ -1,8 +1,41 @@
-"""Errors of other libraries in one line."""
+"""Errors of other libraries in one line, and those of writing files."""
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from keras_gan import UsageError
+
+
+class WriteError(UsageError):
+    """A file of a bundle that could not be written."""
 
 
 def one_line(error: BaseException) -> str:
     """Returns the message of an error in one line of at most 300 characters."""
     return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+@contextlib.contextmanager
+def writing(
+    target: object, errors: tuple[type[Exception], ...] = (OSError, tf.errors.OpError)
+) -> Iterator[None]:
+    """Reports that a file cannot be written; to be held around the writing alone.
+
+    Args:
+        target: the file or the folder.
+        errors: errors of writing; TensorFlow, which writes files of its own, raises its own class.
+
+    Raises:
+        WriteError: the disk is full or not writable.
+    """
+    try:
+        yield
+    except errors as error:
+        raise WriteError(
+            f"The target must be writable, with room for a bundle. Received: {target} "
+            f"({one_line(error)})"
+        ) from error

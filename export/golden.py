@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from export.draws import fill_inputs
-from export.errors import one_line
+from export.errors import one_line, writing
+from export.layer_outputs import recorded_layers
 from export.manifest import Manifest
 from export.network import Network
 from export.sizes import Sizes, resolve
@@ -43,7 +44,7 @@ def write_golden(network: Network, folder: Path) -> None:
         count = min(len(_SEEDS), max(2, _MAX_BYTES // max(per_sample, 1)))
         seeds = np.array(_SEEDS[-count:], np.int64)
         inputs = example_inputs(network.inputs, seeds, sizes, np.random.default_rng(0))
-        outputs = run_exactly(network, inputs)
+        outputs = _run_checked(network, inputs)
         for name, values in outputs.items():
             if not np.isfinite(values).all():
                 raise UsageError(
@@ -52,7 +53,21 @@ def write_golden(network: Network, folder: Path) -> None:
                 )
         arrays: dict[str, Any] = {**inputs, **outputs}
         seeded = {"seeds": seeds} if _is_seeded(network.inputs) else {}
-        np.savez(folder / file, **seeded, **arrays)
+        with writing(folder / file):
+            np.savez(folder / file, **seeded, **arrays)
+
+
+def _run_checked(network: Network, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Runs a network; an error names the layer that fails."""
+    with recorded_layers(network.model, keep=False) as calls:
+        try:
+            return run_exactly(network, inputs)
+        except Exception as error:  # the user's layers may raise anything
+            where = calls.describe(calls.failed) if calls.failed else "a computation"
+            raise UsageError(
+                "A network must run on its example inputs. "
+                f"Received: model {network.model.name!r}, where {where} fails: {one_line(error)}"
+            ) from error
 
 
 def _is_seeded(inputs: tuple[Input, ...]) -> bool:

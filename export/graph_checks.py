@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
+from export.layer_outputs import layer_paths
 from keras_gan import UsageError
 
 # Ops whose result does not follow from the inputs, or that run only in the Python process that
-# traced them; and the remedy for each.
-_NOT_A_FUNCTION = re.compile(
-    r"Random|Rng|Multinomial|TruncatedNormal|Stateful(?!PartitionedCall)|^Assign.*Variable|PyFunc"
-    r"|PyFuncStateless"
+# traced them. Random numbers first: a generator of them also changes a variable, its state.
+_RANDOM = re.compile(
+    r"^(?!StatelessRandomGet).*"  # which only prepares a draw
+    r"(Random|Rng|Multinomial|TruncatedNormal|Stateful(?!PartitionedCall))"
 )
-_REMEDIES = {
-    r"Random|Rng|Multinomial|TruncatedNormal|Stateful": "take the noise as an input of the model, "
-    "keras.Input(shape, name='noise')",
-    r"Assign": "change variables only where training is true",
-    r"PyFunc": "write it with keras.ops",
+_NOT_A_FUNCTION = {
+    _RANDOM: "draw random numbers",
+    re.compile(r"^Assign.*Variable"): "change a variable",
+    re.compile(r"PyFunc|PyFuncStateless"): "call Python",
 }
+_REMEDIES = {
+    "change a variable": "change variables only where training is true",
+    "call Python": "write it with keras.ops",
+}
+
+
+class _Op(NamedTuple):
+    """An op of a graph, or of a function that it calls; then its name begins with the caller's."""
+
+    name: str
+    node: Any
 
 
 def check_is_function(model: keras.Model, graph: tf.types.experimental.GenericFunction) -> None:
@@ -37,40 +49,81 @@ def check_is_function(model: keras.Model, graph: tf.types.experimental.GenericFu
             bfloat16; the error names the Keras layer and the op.
     """
     concrete: Any = graph.get_concrete_function()
-    definition = concrete.graph.as_graph_def()
-    nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
-    for node in nodes:
-        if _NOT_A_FUNCTION.search(node.op):
-            raise UsageError(
-                "A network must be a function of its inputs alone: with training=False no layer "
-                "may draw random numbers, change a variable or call Python. "
-                f"Received: {describe_op(model, node.name, node.op)}; {_remedy(node.op)}"
-            )
-        if node.op == "Cast" and node.attr["DstT"].type == tf.bfloat16.as_datatype_enum:
+    ops = list(_all_ops(concrete.graph.as_graph_def()))
+    for pattern, action in _NOT_A_FUNCTION.items():
+        for op in ops:
+            if pattern.search(op.node.op):
+                remedy = _REMEDIES.get(action) or _noise_remedy(model, op, concrete.graph)
+                raise UsageError(
+                    "A network must be a function of its inputs alone: with training=False no "
+                    "layer may draw random numbers, change a variable or call Python. "
+                    f"Received: {describe_op(model, op.name, op.node.op)}; {remedy}"
+                )
+    for op in ops:
+        if op.node.op == "Cast" and op.node.attr["DstT"].type == tf.bfloat16.as_datatype_enum:
             raise UsageError(
                 "A network is exported in float32, and no layer may cast to bfloat16 by itself. "
-                f"Received: {describe_op(model, node.name, node.op)}; cast to the layer's "
+                f"Received: {describe_op(model, op.name, op.node.op)}; cast to the layer's "
                 "compute_dtype, which follows the policy"
             )
 
 
-def _remedy(op_type: str) -> str:
-    return next(text for pattern, text in _REMEDIES.items() if re.search(pattern, op_type))
+def _all_ops(definition: Any) -> Iterator[_Op]:
+    """Yields the ops of a graph and of the functions that it calls, each under its caller."""
+    bodies = {f.signature.name: f.node_def for f in definition.library.function}
+    pending = [("", definition.node)]
+    while pending:
+        above, nodes = pending.pop(0)
+        for node in nodes:
+            yield _Op(above + node.name, node)
+            called = [value.func.name for value in node.attr.values() if value.func.name]
+            called += [f.name for value in node.attr.values() for f in value.list.func]
+            # A function that has been read is removed: each is listed once, also a recursive one.
+            found = [bodies.pop(name) for name in dict.fromkeys(called) if name in bodies]
+            pending += [(f"{above}{node.name}/", body) for body in found]
+    for name, body in bodies.items():
+        yield from (_Op(f"{name}/{node.name}", node) for node in body)
+
+
+def _noise_remedy(model: keras.Model, op: _Op, graph: Any) -> str:
+    """Returns how to make an input of the numbers that an op draws."""
+    uniform = "Uniform" in op.node.op
+    found = find_layer(model, op.name)
+    owner = found[1] if found else None
+    off = ""
+    if owner is not None and "training" in inspect.signature(owner.call).parameters:
+        off = "call that layer with the `training` of the model, which turns it off here, or "
+    declared = ", declared by inputs={'noise': {'fill': 'uniform'}}" if uniform else ""
+    drawn = "uniform" if uniform else "normal"
+    return (
+        f"{off}take the noise as an input of the model, keras.Input({_noise_shape(op, graph)}, "
+        f"name='noise'){declared}: a bundle fills it with {drawn} numbers from the seed "
+        "(docs/export.md, Noise)"
+    )
+
+
+def _noise_shape(op: _Op, graph: Any) -> str:
+    """Returns the shape of a sample of drawn numbers as text, `shape` where it is not known."""
+    if op.name != op.node.name:  # within a function
+        return "shape"
+    shape = graph.get_operation_by_name(op.name).outputs[0].shape
+    known = shape.rank and shape.rank > 1 and shape[1:].is_fully_defined()
+    return str(tuple(shape[1:])) if known else "shape"
 
 
 def describe_op(model: keras.Model, op_name: str, op_type: str) -> str:
     """Describes an op by the path of the Keras layer that created it."""
-    found = _find_layer(model, op_name)
+    found = find_layer(model, op_name)
     if found is None:
         return f"op {op_type} ({op_name}) of model {model.name!r}"
     path, layer = found
     return f"op {op_type} in layer {path!r} ({type(layer).__name__})"
 
 
-def _find_layer(model: keras.Model, op_name: str) -> tuple[str, keras.layers.Layer] | None:
+def find_layer(model: keras.Model, op_name: str) -> tuple[str, Any] | None:
     """Finds the innermost Keras layer whose scope contains an op, and its path."""
     scopes = op_name.split("/")
-    layers = list(_layer_paths(model))
+    layers = list(layer_paths(model))
     for scope in reversed(scopes):
         # A scope that is entered again gets a number: "dense" becomes "dense_1".
         for name in (scope, re.sub(r"_\d+$", "", scope)):
@@ -78,9 +131,3 @@ def _find_layer(model: keras.Model, op_name: str) -> tuple[str, keras.layers.Lay
             if found:  # layers of several nested models may share a name
                 return max(found, key=lambda x: sum(n in scopes for n in x[0].split("/")))
     return None
-
-
-def _layer_paths(model: keras.layers.Layer, above: str = "") -> Iterator[tuple[str, Any]]:
-    for layer in model._flatten_layers(include_self=False, recursive=False):
-        yield above + layer.name, layer
-        yield from _layer_paths(layer, f"{above}{layer.name}/")

@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 
 from export import speed
+from export.errors import writing
 from export.fidelity import Fidelity, inputs_of
 from export.manifest import REDUCED_PRECISIONS, Manifest
 from export.quantize import to_int8
@@ -81,7 +82,8 @@ def _write(
         converted, {prop.key: prop.value for prop in model.metadata_props} | {"precision": name}
     )
     path = folder / REDUCED_PRECISIONS[name]
-    onnx.save(converted, path)
+    with writing(path):
+        onnx.save(converted, path)
     if problems := check_onnx(path, manifest):
         raise UsageError(f"A model in {name} must be valid. Received: {problems[0]}")
     by_batch = {str(batch): deviations(folder, path, batch, manifest) for batch in BATCHES}

@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Protocol
 
-import tensorflow as tf
-
 from export import versions
-from export.errors import one_line
+from export.errors import WriteError, writing
 from export.manifest import FILE_NAME, Manifest
 from export.staging import clean, move, staging
 from keras_gan import UsageError
@@ -116,14 +114,14 @@ def temporary_folder(target: Target) -> Iterator[Path]:
     Raises:
         UsageError: the disk is full or not writable.
     """
-    try:
-        with staging(target.neighbor) as folder:
+    with contextlib.ExitStack() as cleanup:
+        with writing(target.neighbor):
+            folder = cleanup.enter_context(staging(target.neighbor))
+        try:
             yield folder
-    except (OSError, tf.errors.OpError) as error:
-        raise UsageError(
-            f"The target must be writable, with room for a bundle. Received: {target.neighbor} "
-            f"({one_line(error)})"
-        ) from error
+        except WriteError as error:  # names the target, not the file in the temporary folder
+            with writing(target.neighbor):
+                raise error.__cause__ or error from None
 
 
 def _check_folder(to: Path, overwrite: bool) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import io
+import tempfile
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from export.errors import one_line
+from export.isolated import absolute, run_isolated
 from export.network import Network
 from export.sizes import resolve
 from keras_gan import UsageError
@@ -48,8 +52,29 @@ def to_litert(network: Network, to: Path) -> None:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             model.export(to, "litert", verbose=False, input_signature=[specs], target_spec=target)
+    except (OSError, tf.errors.OpError):  # the disk, not the conversion
+        raise
     except Exception as error:  # the converter raises anything
         raise UsageError(
             "Every operation of a network must exist in LiteRT. "
             f"Received: model {network.model.name!r} ({one_line(error)})"
         ) from error
+
+
+def run_litert(
+    path: Path, batches: Sequence[Mapping[str, np.ndarray]]
+) -> list[dict[str, np.ndarray]]:
+    """Runs a LiteRT model in the interpreter that TensorFlow includes, without Keras.
+
+    Raises:
+        UsageError: the model does not load or run.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        runs = []
+        for number, inputs in enumerate(batches):
+            file = Path(folder, f"inputs_{number}.npz")
+            np.savez(file, **inputs)  # type: ignore[arg-type]
+            count = len(next(iter(inputs.values())))
+            run = {"litert": absolute(path), "inputs": absolute(file), "batch": count}
+            runs.append(run)
+        return run_isolated(runs, path.name)

@@ -97,8 +97,7 @@ def _convert(
     except convert.Unsupported as error:
         raise UsageError(
             "Every operation of a network must exist in ONNX. Received: "
-            f"{describe_op(network.model, error.op_name, error.op_type)}; write that layer with "
-            "other operations of keras.ops"
+            f"{describe_op(network.model, error.op_name, error.op_type)}; {error.remedy}"
         ) from error
     except Exception as error:  # the converter raises anything
         raise UsageError(_conversion_error(network, one_line(error))) from error

@@ -10,6 +10,7 @@ from tensorflow.core.protobuf import fingerprint_pb2
 
 from export.draws import draws_from_seeds, fill_inputs
 from export.encoders import Encoder, Origin, encoder_of
+from export.errors import writing
 from export.network import Network
 from export.to_onnx import as_function
 from export.warmup import write_warmup
@@ -35,9 +36,10 @@ def to_saved_model(network: Network, to: Path, *, name: str, chunks: bytes = b""
     module = tf.Module(name="generator")  # must be a Python name, unlike the name of a bundle
     module.functions = list(functions.values())  # type: ignore[attr-defined]
     module.held = _variables(signatures.values())  # type: ignore[attr-defined]
-    tf.saved_model.save(module, str(to), signatures=signatures)
-    _name_by_content(to / "fingerprint.pb")
-    write_warmup(to / WARMUP, name, signatures, network)
+    with writing(to):
+        tf.saved_model.save(module, str(to), signatures=signatures)
+        _name_by_content(to / "fingerprint.pb")
+        write_warmup(to / WARMUP, name, signatures, network)
 
 
 def _name_by_content(path: Path) -> None:

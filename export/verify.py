@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import subprocess
-import tempfile
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 import onnx
 
+from export import formats
 from export.encoders import encoder_of
 from export.errors import one_line
 from export.files import sha256, walk
 from export.golden import FILE_NAME as GOLDEN
 from export.golden import check_golden, golden_files, load_golden, rows_of
+from export.isolated import absolute, run_isolated
 from export.manifest import REDUCED_PRECISIONS, Manifest
-from export.to_litert import FILE_NAME as LITERT
 from export.to_onnx import open_session
 from keras_gan import UsageError
-from serving import programs
 from serving.manifest import FILE_NAME, MODEL
 
 BATCHES = (1, 5, 64)
@@ -32,12 +29,10 @@ MAX_TOLERANCE = 1e-3
 # Another CPU rounds differently before it reduces to 8 or 16 bits, so samples differ a little more.
 ALLOWANCE = {"max": 2.0, "rms": 1.5}
 MEASURE = "max abs difference to Keras, over the output range"
-_PROGRAM = Path(__file__).with_name("without_keras.py")  # never imported: it blocks Keras
-_TIMEOUT = 600
 _SHOWN = 10
 _ROWS = {"serving_default": "saved_model", "generate": "saved_model generate"}
-_PROBE = ", random statistics"
-_OTHER = ", other sizes"
+PROBE = ", random statistics"
+OTHER = ", other sizes"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,12 +44,14 @@ class Report:
         figures: largest difference to the golden samples, by runtime and batch size.
         problems: one line for each problem.
         tolerance: largest difference that is accepted.
+        not_run: why a file in another format was not run, by the name of the format.
     """
 
     path: Path
     figures: dict[str, dict[int, float]]
     problems: tuple[str, ...]
     tolerance: float = TOLERANCE
+    not_run: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -66,6 +63,7 @@ class Report:
         for runtime, by_batch in self.figures.items():
             row = "  ".join(f"batch {batch}: {value:.1e}" for batch, value in by_batch.items())
             lines.append(f"  {runtime:<31} {row}")
+        lines += [f"  {name:<31} not run: {reason}" for name, reason in self.not_run.items()]
         lines += [f"  problem: {problem}" for problem in self.problems[:_SHOWN]]
         if more := len(self.problems[_SHOWN:]):
             lines.append(f"  and {more} more")
@@ -92,7 +90,8 @@ def verify_bundle(path: str | Path) -> Report:
     if problems:
         return Report(path, {}, tuple(problems))  # a changed file is never run
     figures, problems = measure(path, manifest)
-    return Report(path, figures, tuple(problems), tolerance_of(manifest))
+    not_run = manifest.parity.get("not_run", {})
+    return Report(path, figures, tuple(problems), tolerance_of(manifest), not_run)
 
 
 def check_files(path: Path, manifest: Manifest) -> list[str]:
@@ -140,9 +139,8 @@ def measure(
     if manifest.parity.get("precisions"):
         more, found = compare_precisions(path, manifest)
         figures, problems = figures | more, problems + found
-    if (path / LITERT).is_file():
-        more, found = _compare_litert(path, manifest)
-        figures, problems = figures | more, problems + found
+    more, found = compare_formats(path, manifest)
+    figures, problems = figures | more, problems + found
     plans = plan_saved_models(path, manifest, probe)
     try:
         outputs = run_saved_models(manifest.name, plans)
@@ -189,7 +187,7 @@ def compare_onnx(path: Path, manifest: Manifest, probe: Path | None) -> tuple[Fi
             for file in golden_files(manifest)
         }
         if probe:
-            figures["onnx" + _PROBE] = {b: run_onnx(probe, b, manifest) for b in PROBE_BATCHES}
+            figures["onnx" + PROBE] = {b: run_onnx(probe, b, manifest) for b in PROBE_BATCHES}
     except Exception as error:  # onnxruntime raises a class for each failure
         return {}, [f"{MODEL} must load and run in onnxruntime: {one_line(error)}"]
     return figures, _deviating(figures, tolerance_of(manifest))
@@ -221,20 +219,44 @@ def compare_precisions(path: Path, manifest: Manifest) -> tuple[Figures, list[st
     return figures, problems
 
 
-def _compare_litert(path: Path, manifest: Manifest) -> tuple[Figures, list[str]]:
+def compare_formats(path: Path, manifest: Manifest) -> tuple[Figures, list[str]]:
+    """Compares the additional formats of a bundle, each by its own `run`."""
+    figures: Figures = {}
+    problems: list[str] = []
+    for name in formats.names():
+        form = formats.get(name)
+        if hasattr(form, "run") and (path / form.FILE_NAME).is_file():
+            found, more = _compare_format(path, manifest, name, form)
+            figures, problems = figures | found, problems + more
+    return figures, problems
+
+
+def _compare_format(
+    path: Path, manifest: Manifest, name: str, form: ModuleType
+) -> tuple[Figures, list[str]]:
     plans = [(file, batch) for file in golden_files(manifest) for batch in BATCHES]
-    runs = [
-        {"litert": _absolute(path / LITERT), "inputs": _absolute(path / file), "batch": batch}
+    golden = {file: load_golden(path, file) for file in golden_files(manifest)}
+    inputs = [
+        {
+            port.name: golden[file][port.name][rows_of(golden[file], batch)]
+            for port in manifest.inputs
+        }
         for file, batch in plans
     ]
     try:
-        outputs = _run_isolated(runs, LITERT)
+        outputs = form.run(path / form.FILE_NAME, inputs)
     except UsageError as error:
         return {}, [str(error)]
+    except Exception as error:  # a format's own runtime raises anything
+        return {}, [
+            f"{form.FILE_NAME} must load and run: {type(error).__name__}, {one_line(error)}"
+        ]
+    if len(outputs) != len(plans):
+        return {}, [f"{form.FILE_NAME} must return an output for each of {len(plans)} batches"]
     figures: Figures = {}
     for (file, batch), output in zip(plans, outputs, strict=True):
-        by_batch = figures.setdefault("litert" + _suffix(file), {})
-        by_batch[batch] = worst_difference(output, load_golden(path, file), manifest)
+        by_batch = figures.setdefault(name + _suffix(file), {})
+        by_batch[batch] = worst_difference(output, golden[file], manifest)
     return figures, _deviating(figures, tolerance_of(manifest))
 
 
@@ -258,7 +280,7 @@ def compare_saved_models(
     for (folder, signature, batch, file), output in zip(plans, outputs, strict=True):
         golden = load_golden(folder, file)
         if signature in _ROWS:
-            row = _ROWS[signature] + ("" if folder == path else _PROBE) + _suffix(file)
+            row = _ROWS[signature] + ("" if folder == path else PROBE) + _suffix(file)
             figures.setdefault(row, {})[batch] = worst_difference(output, golden, manifest)
         else:
             problems += _check_files_of(signature, output, golden, batch, manifest)
@@ -266,7 +288,7 @@ def compare_saved_models(
 
 
 def _suffix(golden: str) -> str:
-    return "" if golden == GOLDEN else _OTHER
+    return "" if golden == GOLDEN else OTHER
 
 
 def _deviating(figures: Figures, tolerance: float) -> list[str]:
@@ -314,11 +336,6 @@ def _relative(output: np.ndarray, golden: np.ndarray, width: float) -> np.ndarra
     return (output.astype(np.float64) - expected) / scale
 
 
-def _load(file: str | Path) -> dict[str, np.ndarray]:
-    with np.load(file, allow_pickle=False) as arrays:
-        return dict(arrays)
-
-
 def run_onnx(bundle: Path, batch: int, manifest: Manifest, file: str = GOLDEN) -> float:
     """Returns the difference between onnxruntime and the golden samples."""
     golden = load_golden(bundle, file)
@@ -363,56 +380,14 @@ def run_saved_models(name: str, plans: list[SavedModelRun]) -> list[dict[str, np
     """
     runs = [
         {
-            "saved_model": _absolute(bundle / "saved_model" / name / "1"),
-            "inputs": _absolute(bundle / golden),
+            "saved_model": absolute(bundle / "saved_model" / name / "1"),
+            "inputs": absolute(bundle / golden),
             "signature": signature,
             "batch": batch,
         }
         for bundle, signature, batch, golden in plans
     ]
-    return _run_isolated(runs, "A SavedModel")
-
-
-def _absolute(path: Path) -> str:
-    return str(path.resolve())  # the other process may start elsewhere
-
-
-def _run_isolated(runs: list[dict], subject: str) -> list[dict[str, np.ndarray]]:
-    """Runs models in a separate process, which a forged one may crash; returns their outputs."""
-    with tempfile.TemporaryDirectory() as folder:
-        outputs = [os.path.join(folder, f"{number}.npz") for number in range(len(runs))]
-        runs = [run | {"output": output} for run, output in zip(runs, outputs, strict=True)]
-        runs_file = Path(folder, "runs.json")
-        runs_file.write_text(json.dumps(runs), encoding="utf-8")
-        _run_without_keras(runs_file, subject)
-        return [_load(output) for output in outputs]
-
-
-def _run_without_keras(runs_file: Path, subject: str) -> None:
-    # No GPU: kernels in TF32 differ by more than the tolerance, and the GPU may be in use.
-    quiet_cpu = {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    environment = programs.environment() | quiet_cpu
-    command = programs.command(str(_PROGRAM), str(runs_file))
-    try:
-        done = subprocess.run(
-            command,
-            env=environment,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_TIMEOUT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise UsageError(
-            f"{subject} must finish its samples within {_TIMEOUT} s. Received: no result"
-        ) from error
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UsageError(
-            f"{subject} must load and run in TensorFlow without Keras. "
-            f"Received: exit status {done.returncode}, {last[:300]}"
-        )
+    return run_isolated(runs, "A SavedModel")
 
 
 def check_onnx(path: Path, manifest: Manifest) -> list[str]:

@@ -3,9 +3,11 @@
 Imports are eager: loading a `.keras` file finds every class that one may hold.
 """
 
-from keras_gan._start import keras_on_tensorflow, leave_current_folder, silence
+from keras_gan._start import silence  # leaves the current folder, so it comes first
 
-leave_current_folder()  # before it is searched for any other module
+# isort: split
+from keras_gan._backend import keras_on_tensorflow
+
 with keras_on_tensorflow(), silence():
     import tensorflow as _tensorflow  # noqa: F401
 

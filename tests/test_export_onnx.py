@@ -75,24 +75,35 @@ def test_every_operator_set_loads_and_agrees():
 # ------------------------------------------------------------------------------ substitutions
 
 
-def run_steps(steps, x, out_type):
-    """Runs a sequence of steps in onnxruntime."""
-    nodes, constants, value = [], [], "x"
-    for i, step in enumerate(steps):
-        inputs = []
-        for j, operand in enumerate(step.operands):
-            inputs.append(value if operand is None else f"c{i}_{j}")
-            if operand is not None:
-                constants.append(onnx.numpy_helper.from_array(np.asarray(operand), inputs[-1]))
-        value = f"v{i}"
-        nodes.append(helper.make_node(step.op_type, inputs, [value], **dict(step.attributes)))
+class Nodes(list):
+    """Nodes of a graph, see `export.substitutions.Writer`."""
+
+    def __init__(self):
+        super().__init__()
+        self.constants = []
+
+    def __call__(self, op_type, *operands, **attributes):
+        inputs = [x if isinstance(x, str) else self.constant(x) for x in operands]
+        self.append(helper.make_node(op_type, inputs, [f"v{len(self)}"], **attributes))
+        return self[-1].output[0]
+
+    def constant(self, value):
+        name = f"c{len(self.constants)}"
+        self.constants.append(onnx.numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+
+def run_nodes(substitute, x, out_type, *arguments):
+    """Runs a substitution in onnxruntime."""
+    nodes = Nodes()
+    result = substitute(nodes, "x", *arguments)
     given = helper.np_dtype_to_tensor_dtype(x.dtype)
     graph = helper.make_graph(
         nodes,
-        "steps",
+        "nodes",
         [helper.make_tensor_value_info("x", given, [None] * x.ndim)],
-        [helper.make_tensor_value_info(value, out_type, None)],
-        constants,
+        [helper.make_tensor_value_info(result, out_type, None)],
+        nodes.constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return open_session(model.SerializeToString()).run(None, {"x": x})[0]
@@ -100,44 +111,17 @@ def run_steps(steps, x, out_type):
 
 def test_erfc_as_one_minus_erf():
     x = np.linspace(-6, 6, 241).astype("float32")
-    got = run_steps(substitutions.erfc(FLOAT), x, FLOAT)
+    got = run_nodes(substitutions.erfc, x, FLOAT, FLOAT)
     np.testing.assert_allclose(got, special.erfc(x.astype("float64")), atol=3e-7)
-    gelu = x / 2 * run_steps(substitutions.erfc(FLOAT), -x / np.float32(np.sqrt(2)), FLOAT)
+    gelu = x / 2 * run_nodes(substitutions.erfc, -x / np.float32(np.sqrt(2)), FLOAT, FLOAT)
     exact = x.astype("float64") * special.ndtr(x.astype("float64"))
     np.testing.assert_allclose(gelu, exact, atol=1e-6)
 
 
 def test_the_sign_bit_without_bits():
     x = np.array([-np.inf, -3, -1e-30, -0.0, 0.0, 1e-30, 0.5, 7, np.inf], "float32")
-    got = run_steps(substitutions.sign_bit(), x, onnx.TensorProto.INT32)
+    got = run_nodes(substitutions.sign_bit, x, onnx.TensorProto.INT32)
     np.testing.assert_array_equal(got, x.view("int32") & substitutions.SIGN)
-
-
-@pytest.mark.parametrize(
-    ("kernel", "size", "antialias"),
-    [("lanczos3", (7, 9), False), ("lanczos5", (3, 2), True), ("triangle", (2, 3), True)],
-)
-def test_resizing_as_two_matrices(kernel, size, antialias):
-    x = np.random.default_rng(0).normal(size=(2, 5, 6, 3)).astype("float32")
-    scale = np.array(size, "float32") / np.array([5, 6], "float32")
-    expected = tf.raw_ops.ScaleAndTranslate(
-        images=x,
-        size=size,
-        scale=scale,
-        translation=[0.0, 0.0],
-        kernel_type=kernel,
-        antialias=antialias,
-    )
-    steps = substitutions.resize(
-        (5, 6, 3), np.array(size), scale, np.zeros(2), kernel=kernel, antialias=antialias
-    )
-    np.testing.assert_allclose(run_steps(steps, x, FLOAT), expected, atol=2e-6)
-
-
-def test_a_matrix_of_resizing_by_hand():
-    """A triangle filter from 2 to 4: weights 1, 3/4 : 1/4, 1/4 : 3/4, 1."""
-    matrix = substitutions.resize_matrix(2, 4, 2.0, 0.0, "triangle", antialias=False)
-    np.testing.assert_allclose(matrix, [[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]], atol=1e-6)
 
 
 def test_output_padding_instead_of_negative_pads():
