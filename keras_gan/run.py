@@ -3,7 +3,7 @@
 ```
 recipe.yaml        the resolved recipe
 environment.json   versions, machine and device
-data.json          spec, counts and a digest of the data
+data.json          spec, counts, stored ranges and a digest of the data
 imports.json       modules of --import, with their paths and digests; absent without any
 metrics.csv        one row for each tick
 samples/           previews of fixed seeds
@@ -30,6 +30,7 @@ import re
 import shutil
 import tempfile
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -363,7 +364,10 @@ def check_new(path: pathlib.Path, replace: bool = False) -> None:
 
 
 def describe_data(source: Source) -> dict[str, Any]:
-    """Returns the spec of the data, its counts, and a digest of 1,000 samples of each split."""
+    """Returns the spec of the data, its counts, its stored ranges, and a digest.
+
+    The digest is of 1,000 samples of each split.
+    """
     counts = {split: source.count(split) for split in source.split_names}
     digest = hashlib.sha256()
     for split, count in counts.items():
@@ -374,5 +378,47 @@ def describe_data(source: Source) -> dict[str, Any]:
         "description": source.description,
         "spec": source.spec.to_json(),
         "counts": counts,
+        "raw_ranges": {name: limits and [*limits] for name, limits in source.raw_ranges.items()},
         "digest": digest.hexdigest(),
     }
+
+
+def differences(recorded: Mapping[str, Any], source: Source) -> list[str]:
+    """Returns the parts of a record of data in which a source differs from it."""
+    now = describe_data(source)
+    names = [name for name in ("counts", "digest", "raw_ranges") if name in recorded]
+    changed = [name for name in names if recorded[name] != now[name]]
+    if "spec" in recorded and Spec.from_json(recorded["spec"]) != source.spec:
+        changed.insert(0, "spec")
+    return changed
+
+
+def as_recorded(recorded: Mapping[str, Any], source: Source) -> Source:
+    """Returns the source in the reading that a record of data describes.
+
+    Versions up to 0.1.0 read some data in another way: with other class ids, files or ranges. A
+    run that began with such a reading keeps it. The source is returned unchanged if neither
+    reading is the recorded one.
+
+    Args:
+        recorded: what `describe_data` returned, or a part of it with at least the digest.
+        source: the data as they are read now.
+    """
+    began_before = "spec" in recorded and "raw_ranges" not in recorded
+    if source.earlier is None or not (began_before or differences(recorded, source)):
+        return source
+    with warnings.catch_warnings():  # the warnings of the present reading have been given
+        warnings.simplefilter("ignore")
+        try:
+            earlier = source.earlier()
+        except UsageError:  # that reading refuses the data
+            return source
+    alike = not differences(describe_data(earlier), source)
+    if alike or differences(recorded, earlier):
+        return source
+    warnings.warn(
+        f"The data are read as {__package__} 0.1.0 read them, with which this run began: "
+        f"{earlier.description}",
+        stacklevel=2,
+    )
+    return earlier

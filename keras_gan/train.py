@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
+import sys
 import warnings
 
 import tensorflow as tf
@@ -18,7 +18,7 @@ from keras_gan.fitting import Fitting, Outcome
 from keras_gan.games.gan import GAN
 from keras_gan.optimizers import learning_rate, lowered_by, optimizers_of, set_learning_rate
 from keras_gan.registry import nearest
-from keras_gan.run import Run, check_new, describe_data
+from keras_gan.run import Run, as_recorded, check_new, describe_data, differences
 
 __all__ = [
     "HeldOut",
@@ -67,6 +67,8 @@ def train(
         recipe, _ = choose_precision(recipe)
         source, gan, _, held_out = prepare(recipe, team)
         data = describe_data(source)
+        if team.chief:
+            print(f"data: {source.description}", file=sys.stderr, flush=True)
         team.agree({"recipe": recipe.model_dump(), "data set": data["digest"]})
         run = Run.create(to, recipe, data, replace) if team.chief else workers.NullRun()
         return Fitting(gan, recipe, source, held_out, run, team).fit(tensorboard)
@@ -100,7 +102,7 @@ def resume(
         opened = Run.open(run)
         after, changed = _resumed_recipe(opened, settings, override)
         recipes.check_batches(after, team.replicas)
-        source = open_data(after)
+        source = as_recorded(opened.data, open_data(after))
         _check_data(opened, source)
         overridden = bool(_among(changed, override))
         with team.strategy.scope():
@@ -209,14 +211,11 @@ def _is_one_of(path: str, keys: tuple[str, ...]) -> bool:
 
 
 def _check_data(run: Run, source: datasets.Source) -> None:
-    before, now = run.data, json.loads(json.dumps(describe_data(source)))
-    changed = [name for name in ("counts", "digest") if before[name] != now[name]]
-    if run.spec != source.spec:
-        changed.insert(0, "spec")
+    changed = differences(run.data, source)
     if changed:
         raise UsageError(
-            f"A run can only be resumed with its original data, {before['description']}. "
-            f"Received: {now['description']}, which differs in {' and '.join(changed)}"
+            f"A run can only be resumed with its original data, {run.data['description']}. "
+            f"Received: {source.description}, which differs in {' and '.join(changed)}"
         )
 
 

@@ -9,6 +9,7 @@ that the string stands for, or `None`. A new data set is one new file.
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import os
 import pkgutil
@@ -78,8 +79,13 @@ def open(source: str | os.PathLike[str], **options: Any) -> Source:
         UsageError: an unknown data set or option, or data that are damaged or invalid.
     """
     module, found = find(source)
-    _check_options(module, {**found, **options})
-    return module.open(**{**found, **options})
+    given = {**found, **options}
+    _check_options(module, given)
+    opened = module.open(**given)
+    if opened.earlier_options:
+        again = {**given, **opened.earlier_options}
+        opened.earlier = functools.partial(module.open, **again)
+    return opened
 
 
 def spec(source: str | os.PathLike[str], **options: Any) -> Spec:

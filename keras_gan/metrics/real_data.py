@@ -31,8 +31,9 @@ def open_data(data: Any, options: dict[str, Any] | None = None) -> datasets.Sour
     if isinstance(data, np.ndarray | tuple):
         x, y = data if isinstance(data, tuple) else (data, None)
         if not (isinstance(x, np.ndarray) and x.ndim > 2 and x.dtype.kind == "f"):
-            return datasets.from_arrays(x, y, held_out=0)
-        return datasets.from_arrays(_clip(x), y, value_range=(-1.0, 1.0), held_out=0)
+            return datasets.from_arrays(x, y, keep_ids=True, held_out=0)
+        limits = (-1.0, 1.0)
+        return datasets.from_arrays(_clip(x), y, keep_ids=True, value_range=limits, held_out=0)
     return datasets.open(data, **(options or {}))
 
 
@@ -67,12 +68,15 @@ def open_whole(source: str, module: ModuleType, like: Spec | None) -> datasets.S
     resizes = {"size", "channels"} <= parameters.keys()
     if like is not None and like.modality.has_pixels and resizes:
         options = {"size": list(like.shape[:2]), "channels": like.shape[2]}
+    if "keep_ids" in parameters:  # labels of samples are class ids of the data
+        options["keep_ids"] = True
     try:
         return _open_all(source, options)
     except datasets.UnknownRangeError as error:
         _check_range(error.low, error.high, f"{source}: ")
     # Floats that exceed [-1, 1] a little: read them in a wider range, then clip.
-    wide = _open_all(source, {"value_range": (-1 - _OVERSHOOT, 1 + _OVERSHOOT)})
+    limits = (-1 - _OVERSHOOT, 1 + _OVERSHOOT)
+    wide = _open_all(source, {**options, "value_range": limits})
     samples, labels = zip(*map(wide.arrays, wide.split_names), strict=True)
     known = [part for part in labels if part is not None]
     x = np.concatenate(samples)

@@ -84,6 +84,14 @@ def _recipe_data(source: Any) -> dict[str, Any] | None:
     return None
 
 
+def as_trained(source: Any, opened: datasets.Source) -> datasets.Source:
+    """Returns data in the reading with which the source was trained, if that was an earlier one."""
+    recorded = _recorded_data(source)
+    if not recorded or not recorded.get("digest"):
+        return opened
+    return runs.as_recorded(recorded, opened)
+
+
 def check_training_data(
     source: Any, opened: datasets.Source, data: Any, by_default: bool, split: str
 ) -> None:
