@@ -59,7 +59,7 @@ def find(root: Path, skip_errors: bool) -> Files:
     hidden = 0
     known = images.suffixes()
     for parts in _walk(root, skip_errors):
-        suffix = Path(parts[-1]).suffix.lower()
+        suffix = os.path.splitext(parts[-1])[1].lower()
         if parts[-1].startswith("."):
             hidden += 1
         elif suffix in known:

@@ -212,7 +212,8 @@ def _opened(file: Path | bytes) -> Iterator[Image.Image]:
         if isinstance(file, Path) and file.exists() and not file.is_file():
             raise CorruptImage("not a regular file")  # reading a pipe would block
         stream = io.BytesIO(file) if isinstance(file, bytes) else file
-        with Image.open(stream, formats=_formats(file)) as image:
+        suffix = "" if isinstance(file, bytes) else file.suffix.lower()
+        with Image.open(stream, formats=_formats(suffix)) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise CorruptImage(f"{width}x{height} pixels, more than {MAX_PIXELS:,}")
@@ -228,11 +229,11 @@ def _opened(file: Path | bytes) -> Iterator[Image.Image]:
         raise CorruptImage(str(reason) or type(error).__name__) from error
 
 
-def _formats(file: Path | bytes) -> tuple[str, ...]:
+@functools.cache
+def _formats(suffix: str) -> tuple[str, ...]:
     """Returns the formats that a file may have: by its first bytes, or by its suffix."""
-    known = suffixes()
-    by_name = () if isinstance(file, bytes) else (known.get(file.suffix.lower()),)
-    return tuple(form for form in dict.fromkeys((*_SIGNED, *by_name)) if form in Image.OPEN)
+    by_name = suffixes().get(suffix)  # which also makes all formats known to Pillow
+    return tuple(form for form in dict.fromkeys((*_SIGNED, by_name)) if form in Image.OPEN)
 
 
 def _orientation(image: Image.Image) -> int:
