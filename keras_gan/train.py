@@ -67,10 +67,10 @@ def train(
         recipe, _ = choose_precision(recipe)
         source, gan, _, held_out = prepare(recipe, team)
         data = describe_data(source)
-        if team.chief:
-            print(f"data: {source.description}", file=sys.stderr, flush=True)
         team.agree({"recipe": recipe.model_dump(), "data set": data["digest"]})
         run = Run.create(to, recipe, data, replace) if team.chief else workers.NullRun()
+        if team.chief:
+            print(f"data: {source.description}", file=sys.stderr, flush=True)
         return Fitting(gan, recipe, source, held_out, run, team).fit(tensorboard)
 
 
