@@ -3,7 +3,7 @@
 ```
 recipe.yaml        the resolved recipe
 environment.json   versions, machine and device
-data.json          spec, counts and a digest of the data
+data.json          spec, counts, stored ranges and a digest of the data
 imports.json       modules of --import, with their paths and digests; absent without any
 metrics.csv        one row for each tick
 samples/           previews of fixed seeds
@@ -19,7 +19,6 @@ ending.json        the reason why the training ended; absent while it runs
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import itertools
 import json
@@ -32,10 +31,9 @@ import tempfile
 import warnings
 from typing import Any
 
-import numpy as np
 import yaml
 
-from keras_gan import datasets, imports
+from keras_gan import imports
 from keras_gan import recipe as recipes
 from keras_gan.checkpoints import DamagedError, check_finite, load_game, save_atomically
 from keras_gan.environment import describe_environment
@@ -401,57 +399,3 @@ def check_new(path: pathlib.Path, replace: bool = False) -> None:
     raise UsageError(
         f"A new run needs a new or empty folder. Received: {path}, which exists{resume}"
     )
-
-
-def check_place(source: str, owner: str | os.PathLike[str]) -> None:
-    """Checks that data which a run or bundle records can still be found.
-
-    Raises:
-        UsageError: it is not there any longer; the new place has to be given.
-    """
-    if not datasets.exists(source):
-        raise UsageError(
-            "The data of a run must be where it was, or its new place must be given with --data "
-            f"(data=... in Python). Received: {owner} with data.source={source!r}, which does not "
-            "exist"
-        )
-
-
-def data_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Returns what differs between two descriptions of data, in words; nothing for the same data.
-
-    Args:
-        before: as `describe_data` returned it, or a part of it, such as a bundle's.
-        now: likewise, complete.
-    """
-    now = json.loads(json.dumps(now))
-    found = []
-    if "spec" in before and Spec.from_json(before["spec"]) != Spec.from_json(now["spec"]):
-        found.append("spec")
-    old, new = before.get("counts", now["counts"]), now["counts"]
-    counts = [
-        f"{split} {old.get(split, 0):,}, now {new.get(split, 0):,}"
-        for split in sorted({*old, *new})
-        if old.get(split, 0) != new.get(split, 0)
-    ]
-    if counts:
-        found.append(f"counts ({'; '.join(counts)})")
-    if before["digest"] != now["digest"]:
-        found.append(f"digest ({before['digest'][:8]}, now {now['digest'][:8]})")
-    return found
-
-
-def describe_data(source: datasets.Source) -> dict[str, Any]:
-    """Returns the spec of the data, its counts, and a digest of 1,000 samples of each split."""
-    counts = {split: source.count(split) for split in source.split_names}
-    digest = hashlib.sha256()
-    for split, count in counts.items():
-        rows = np.linspace(0, count - 1, min(count, 1000)).astype(int)
-        for array in source.field_rows(split, rows).values():
-            digest.update(np.ascontiguousarray(array).tobytes())
-    return {
-        "description": source.description,
-        "spec": source.spec.to_json(),
-        "counts": counts,
-        "digest": digest.hexdigest(),
-    }

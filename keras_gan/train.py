@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import sys
 import warnings
 from typing import Any
 
@@ -14,12 +15,13 @@ from keras_gan import datasets, workers
 from keras_gan import precision as precisions
 from keras_gan import recipe as recipes
 from keras_gan.building import HeldOut, build, open_data, open_held_out, prepare, total_steps
+from keras_gan.data_record import as_recorded, check_place, data_differences, describe_data
 from keras_gan.errors import UsageError
 from keras_gan.fitting import Fitting, Outcome
 from keras_gan.games.gan import GAN
 from keras_gan.optimizers import learning_rate, lowered_by, optimizers_of, set_learning_rate
 from keras_gan.registry import nearest
-from keras_gan.run import Run, check_new, check_place, data_differences, describe_data
+from keras_gan.run import Run, check_new
 
 __all__ = [
     "HeldOut",
@@ -70,6 +72,8 @@ def train(
         data = describe_data(source)
         team.agree({"recipe": _without_places(recipe), "data set": data["digest"]})
         run = Run.create(to, recipe, data, replace) if team.chief else workers.NullRun()
+        if team.chief:
+            print(f"data: {source.description}", file=sys.stderr, flush=True)
         return Fitting(gan, recipe, source, held_out, run, team).fit(tensorboard)
 
 
@@ -104,7 +108,7 @@ def resume(
         _check_named(opened)
         after, changed = _resumed_recipe(opened, _with_place(settings, data), override)
         recipes.check_batches(after, team.replicas)
-        source = open_data(after)
+        source = as_recorded(opened.data, open_data(after))
         described = _check_data(opened, source)
         overridden = bool(_among(changed, override))
         with team.strategy.scope():
@@ -249,8 +253,8 @@ def _check_data(run: Run, source: datasets.Source) -> dict[str, Any]:
     before, now = run.data, describe_data(source)
     if changed := data_differences(before, now):
         raise UsageError(
-            f"A run can only be resumed with its original data, {before['description']}. "
-            f"Received: {now['description']}, which differs in {' and '.join(changed)}"
+            f"A run can only be resumed with its original data, {run.data['description']}. "
+            f"Received: {source.description}, which differs in {' and '.join(changed)}"
         )
     return now
 

@@ -284,16 +284,25 @@ class Inputs:
 def class_id(port: Input, label: Any) -> int:
     """Returns the id of a class, given as an id or as a name.
 
+    A number is an id, and a text is a name. Digits in a text are an id only where no class has a
+    number as its name, for texts are all that an address or a command line can hold.
+
     Raises:
         UsageError: the class input has no such class.
     """
     names = port.meta.get("class_names") or ()
-    if isinstance(label, str) and label in names:
-        return names.index(label)
+    if isinstance(label, str):
+        if label in names:
+            return names.index(label)
+        if any(name.isdecimal() for name in names):
+            raise UsageError(
+                f"A label that is a text must be the name of a class, {', '.join(names)}; ids, "
+                f"0 to {port.num_classes - 1}, are numbers. Received: label={label!r:.80}"
+            )
     with contextlib.suppress(ValueError, TypeError, OverflowError):
         number = int(label)
         if number == (float(label) if not isinstance(label, str) else number) and (
-            0 <= number < port.num_classes
+            0 <= number < port.num_classes and not isinstance(label, bool)
         ):
             return number
     hint = f" or one of {', '.join(names)}" if names else ""

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import keras_gan
-from keras_gan import recipe
+from keras_gan import data_record, recipe
 from keras_gan import run as runs
 
 
@@ -53,7 +53,7 @@ def make_gan(image_spec):
 def run(tmp_path):
     """A new run folder of the quickstart recipe, on 40 points."""
     points = np.random.default_rng(0).normal(size=(40, 2))
-    data = runs.describe_data(keras_gan.datasets.from_arrays(points.astype("float32")))
+    data = data_record.describe_data(keras_gan.datasets.from_arrays(points.astype("float32")))
     return runs.Run.create(tmp_path / "run", recipe.load("quickstart"), data)
 
 

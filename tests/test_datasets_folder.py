@@ -331,7 +331,7 @@ def write_bad(path, kind):
 
 
 BAD = [
-    ("text", r"not a PNG, JPEG, WebP or GIF image"),
+    ("text", r"not a PNG, JPEG or other image"),
     ("empty", r"not a PNG"),
     ("PNG", r""),
     ("JPEG", r"truncated"),
@@ -367,7 +367,7 @@ def test_an_image_of_many_pixels_is_refused(tmp_path, monkeypatch):
 
 
 def test_folders_without_images(tmp_path):
-    with pytest.raises(UsageError, match=r"at least 2 files \(\.png.*none in"):
+    with pytest.raises(UsageError, match=r"at least 2 files .*\.png.*none in"):
         datasets.open(tmp_path)
     save(tmp_path / "a.png", picture())
     with pytest.raises(UsageError, match=r"at least 2 samples to train on.*Received: 1"):

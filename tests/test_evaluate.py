@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import export
 import keras_gan
-from keras_gan import Spec, UsageError, datasets, metrics, recipe
+from keras_gan import Spec, UsageError, data_record, datasets, metrics, recipe
 from keras_gan import run as runs
 from keras_gan.__main__ import main
 from keras_gan.metrics import class_matching, inception, real_data, sources, statistics
@@ -110,7 +110,7 @@ def places(game, data_file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("places")
     resolved = recipe.load("quickstart", LABELS, str(data_file))
     run = runs.Run.create(
-        folder / "run", resolved, runs.describe_data(datasets.open(str(data_file)))
+        folder / "run", resolved, data_record.describe_data(datasets.open(str(data_file)))
     )
     run.save(game)
     training = {"recipe": run.record, "examples_seen": game.count("examples_seen")}

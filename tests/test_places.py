@@ -11,7 +11,7 @@ import pytest
 import tiny
 
 import serving
-from keras_gan import UsageError, recipe, train
+from keras_gan import UsageError, data_record, recipe, train
 from keras_gan import metrics as metrics_
 from keras_gan import run as runs
 from keras_gan.__main__ import main
@@ -147,7 +147,7 @@ def test_files_move_too(form, tmp_path, monkeypatch):
     loaded = recipe.load("quickstart", SMALL, before.name)
     assert loaded.data.source == str(before)
     source = train.open_data(loaded)
-    run = runs.Run.create("run", loaded, runs.describe_data(source)).path.resolve()
+    run = runs.Run.create("run", loaded, data_record.describe_data(source)).path.resolve()
     after = before.rename(tmp_path / f"after.{form}")
     monkeypatch.chdir("/")
     with pytest.raises(UsageError, match=rf"data.source='.*before.{form}', which does not exist"):
@@ -158,7 +158,9 @@ def test_files_move_too(form, tmp_path, monkeypatch):
         train.resume(run, data=write("fewer", rows[:40]))
     opened = runs.Run.open(run)
     same = recipe.load(str(run / "recipe.yaml"), (f"data.source={json.dumps(str(after))}",))
-    assert not runs.data_differences(opened.data, runs.describe_data(train.open_data(same)))
+    assert not data_record.data_differences(
+        opened.data, data_record.describe_data(train.open_data(same))
+    )
 
 
 # ------------------------------------------------------------------------ runs

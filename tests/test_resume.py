@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 
-from keras_gan import UsageError, callbacks, recipe, train
+from keras_gan import UsageError, callbacks, data_record, recipe, train
 from keras_gan import run as runs
 
 SETTINGS = {
@@ -170,7 +170,7 @@ def points(*settings):
 @pytest.mark.slow
 def test_a_run_killed_before_the_first_checkpoint_starts_from_the_beginning(tmp_path):
     whole = train.train(points(), tmp_path / "whole")
-    data = runs.describe_data(train.open_data(points()))
+    data = data_record.describe_data(train.open_data(points()))
     run = runs.Run.create(tmp_path / "run", points(), data)
     train.resume(run.path)
     assert_same(outcome(run.path), outcome(whole.run.path))

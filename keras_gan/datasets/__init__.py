@@ -10,6 +10,7 @@ set is one new file.
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import os
 import pkgutil
@@ -84,7 +85,11 @@ def open(source: str | os.PathLike[str], **options: Any) -> Source:
     module, found = find(source)
     given = {**found, **options}
     check_names(module.open, given, f"data set {name_of(module)!r}")
-    return module.open(**given)
+    opened = module.open(**given)
+    if opened.earlier_options:
+        again = {**given, **opened.earlier_options}
+        opened.earlier = functools.partial(module.open, **again)
+    return opened
 
 
 def spec(source: str | os.PathLike[str], **options: Any) -> Spec:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_gan.arguments import is_number
-from keras_gan.datasets.values import Range
+from keras_gan.datasets import levels
+from keras_gan.datasets.classes import check_class_count
+from keras_gan.datasets.values import Range, check_range
 from keras_gan.errors import UsageError
 from keras_gan.spec import Field, label_field
 from serving import kinds
@@ -72,7 +73,7 @@ class FieldOptions:
         Raises:
             UsageError: it is not a pair of numbers in ascending order.
         """
-        return _check_range(_option_of(self.value_range, name))
+        return check_range(_option_of(self.value_range, name))
 
     def meta_of(self, name: str) -> dict[str, Any]:
         """Returns the metadata given for a field."""
@@ -129,9 +130,12 @@ def to_field(x: np.ndarray, name: str, options: FieldOptions, largest: int = 0) 
     modality, given = kinds.get(kind), options.range_of(name)
     shape, meta = x.shape[1:], options.meta_of(name)
     if "num_classes" in modality.meta:
+        check_class_count(1 + largest, name)
         return label_field(1 + largest)
     if modality.is_distribution and modality.is_ids(shape) and _is_whole(x):
-        shape = (*shape, len(meta.get("vocabulary", ())) or 1 + largest)  # one-hot in batches
+        tokens = len(meta.get("vocabulary", ())) or 1 + largest
+        check_class_count(tokens, name)
+        shape = (*shape, tokens)  # one-hot in batches
         return Field(kind, shape, meta=meta | {"value_range": modality.value_range})
     value_range = modality.range_for(shape)
     if value_range is None and given is not None:
@@ -155,40 +159,33 @@ def to_field(x: np.ndarray, name: str, options: FieldOptions, largest: int = 0) 
     return field
 
 
+def find_ranges(arrays: Mapping[str, np.ndarray], options: FieldOptions) -> dict[str, Range]:
+    """Returns the range of each field's stored values that is stated, or found from integers.
+
+    Args:
+        arrays: converted arrays of the training samples by the names of their fields.
+        options: how they are read.
+    """
+    ranges = {}
+    for name, x in arrays.items():
+        if name == "labels":
+            continue
+        limits = options.range_of(name)
+        kind = options.kind_of(name) or infer_kind(x, name)
+        if limits is None and _has_levels(kind):
+            limits = levels.range_of_array(x, f"`{name}`")
+        if limits is not None:
+            ranges[name] = limits
+    return ranges
+
+
+def _has_levels(kind: str) -> bool:
+    """Returns whether samples of a kind are made of pixels, which 8 bits usually hold."""
+    return "uint8" in kinds.get(kind).stored
+
+
 def _is_whole(x: np.ndarray) -> bool:
     return np.issubdtype(x.dtype, np.integer)
-
-
-def to_labels(y: Any, count: int, name: str) -> np.ndarray:
-    """Checks class ids and returns them as int32, `(count,)`.
-
-    Raises:
-        UsageError: labels that are not one non-negative integer for each sample.
-    """
-    y = np.asarray(y)
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.ndim == 2:
-        raise UsageError(
-            "Labels must be class ids, (count,); for one-hot labels write "
-            f"{name}.argmax(axis=1). Received: {name}.shape={y.shape}"
-        )
-    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
-        raise UsageError(
-            f'Labels must be integers, (count,); write {name}.astype("int32") if they are whole '
-            f"numbers. Received: {name}.dtype={y.dtype}, shape={y.shape}"
-        )
-    if len(y) != count:
-        raise UsageError(
-            f"There must be one label for each sample. Received: {count} samples and {len(y)} "
-            f"labels in {name}"
-        )
-    if count and not 0 <= y.min() <= y.max() < 2**31:
-        raise UsageError(
-            "Labels must be class ids from 0 to the number of classes minus 1. "
-            f"Received: {name} from {y.min()} to {y.max()}"
-        )
-    return y.astype(np.int32)
 
 
 def infer_kind(x: np.ndarray, name: str) -> str:
@@ -212,25 +209,12 @@ def _option_of(value: Any, name: str) -> Any:
     return value if name == "samples" else None
 
 
-def _check_range(value_range: Any) -> Range | None:
-    if value_range is None:
-        return None
-    is_pair = isinstance(value_range, Sequence) and len(value_range) == 2
-    if not is_pair or not all(map(is_number, value_range)) or value_range[0] >= value_range[1]:
-        raise UsageError(
-            "`value_range` must be [smallest, largest], two numbers in ascending order. "
-            f"Received: value_range={value_range!r}"
-        )
-    return float(value_range[0]), float(value_range[1])
-
-
 def _check_inferable(x: np.ndarray, name: str) -> None:
     """Checks that the kind of samples follows from their dtype and rank."""
     is_float = np.issubdtype(x.dtype, np.floating)
-    if not is_float and x.dtype != np.uint8:
+    if x.dtype.kind not in "biuf":
         raise UsageError(
-            "Samples must be uint8 or floating point; for whole numbers from 0 to 255 write "
-            f'{name}.astype("uint8"). Received: {name}.dtype={x.dtype}'
+            f"Samples must be integers, floating point or Boolean. Received: {name}.dtype={x.dtype}"
         )
     shape = x.shape[1:]
     images = len(shape) == 3 or (len(shape) == 2 and not is_float)

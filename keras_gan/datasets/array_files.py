@@ -60,6 +60,9 @@ def read_csv(file: Path) -> tuple[np.ndarray, tuple[str, ...]]:
             lines = csv.reader(stream)
             first = next(lines, [])
             names = () if _are_numbers(first) else tuple(name.strip() for name in first)
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            if repeated:
+                raise ValueError(f"columns of the same name, {', '.join(repeated)}")
             body = filter(None, lines if names else itertools.chain([first], lines))
             rows = [[float(value) for value in line] for line in body]
         if not rows or not rows[0] or {len(row) for row in rows} != {len(names or rows[0])}:
@@ -68,7 +71,8 @@ def read_csv(file: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     except (OSError, ValueError, csv.Error) as error:
         line = " ".join(str(error).split())[:200]
         raise UsageError(
-            "A .csv file must be UTF-8 text with rows of as many numbers as there are columns. "
+            "A .csv file must be UTF-8 text with rows of as many numbers as there are columns, "
+            "each of which has a name of its own or none. "
             f"Received: {file}: {line}"
         ) from error
 

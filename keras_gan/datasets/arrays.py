@@ -3,25 +3,30 @@
 The arrays of a .npz file are named by fields: `samples`, `labels`, and any further ones, such
 as `condition`; arrays of test examples have the same names with `_test` appended. Also read
 are files whose samples are called `x`, `images` or `data` and whose labels are called `y`,
-where any other array is ignored; Keras's own files, with `x_train`, `y_train`, `x_test` and
-`y_test`; and a single array of any name. Pickled objects are never loaded. A .csv file holds
-the rows of a table, under a line with the names of its columns or none.
+where any other array is ignored, with a warning; Keras's own files, with `x_train`, `y_train`,
+`x_test` and `y_test`; and a single array of any other name, with a warning that names it. Pickled
+objects are never loaded. A .csv file holds the rows of a table, under a line with the names of its
+columns or none.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_gan.datasets import array_files
-from keras_gan.datasets.array_fields import FieldOptions, to_array, to_field, to_labels
+from keras_gan.datasets import array_files, levels
+from keras_gan.datasets.array_fields import FieldOptions, find_ranges, to_array, to_field
+from keras_gan.datasets.classes import Classes, check_labels, number_classes
 from keras_gan.datasets.decoding import check_memory_limit
 from keras_gan.datasets.source import MEMORY_LIMIT, Source
 from keras_gan.datasets.splits import Split, divide
+from keras_gan.datasets.values import Range
 from keras_gan.errors import UsageError
 from keras_gan.registry import check_names
 from keras_gan.spec import Field, Spec, label_field
@@ -41,6 +46,7 @@ def open(
     value_range: Sequence[float] | Mapping[str, Sequence[float]] | None = None,
     labels: bool = True,
     class_names: Sequence[str] = (),
+    keep_ids: bool = False,
     sample_rate: float | Mapping[str, float] | None = None,
     frame_rate: float | Mapping[str, float] | None = None,
     columns: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
@@ -61,10 +67,12 @@ def open(
             rank 2), video or a table (.csv files). Required for others, and for floats of rank 3.
         layout: `"NHWC"`, or `"NCHW"` for images with the channels first.
         value_range: smallest and largest stored value of images, audio or video; required for
-            floating-point values unless they are in [-1, 1]; (0, 255) for uint8 images and
-            video.
+            floating-point values unless they are in [-1, 1]. That of integer pixels is found from
+            their values, see `keras_gan.datasets.levels`.
         labels: whether labels are used.
         class_names: names of the classes, in the order of the ids.
+        keep_ids: whether labels stay class ids. By default those of the training samples are the
+            classes: 1 to 10 become ids 0 to 9.
         sample_rate: samples per second, of audio.
         frame_rate: frames per second, of video.
         columns: names of the features, of series and tables; by default those of a .csv file.
@@ -78,21 +86,15 @@ def open(
         UsageError: a file that cannot be read, or arrays that are not samples as described in
             `from_arrays`.
     """
-    check_memory_limit(memory_limit)
     file = Path(os.path.expanduser(path))
+    check_memory_limit(memory_limit)
+    train, test, names = _read(file, memory_limit, labels)
     meta = _meta(sample_rate, frame_rate, columns, vocabulary)
-    if file.suffix == ".csv":
-        rows, names = array_files.read_csv(file)
-        if kind is None:
-            kind, meta = "table", _meta(columns=names or None) | meta
-        train, test = {"samples": rows}, {}
-    else:
-        train, test = _choose(array_files.read(file, memory_limit), file)
-    if not labels:
-        train.pop("labels", None)
-        test.pop("labels", None)
+    if file.suffix == ".csv" and kind is None:
+        kind, meta = "table", _meta(columns=names or None) | meta
     options = FieldOptions(kind, layout, value_range, meta)
-    return _source(train, test, options, class_names, held_out, str(file))
+    labeling = _Labeling(class_names, keep_ids)
+    return _source(train, test, options, labeling, held_out, str(file))
 
 
 def from_arrays(
@@ -104,35 +106,38 @@ def from_arrays(
     fields: Mapping[str, np.ndarray] | None = None,
     fields_test: Mapping[str, np.ndarray] | None = None,
     class_names: Sequence[str] = (),
+    keep_ids: bool = False,
     held_out: float | None = None,
     **options: Any,
 ) -> Source:
     """Makes a data set of arrays in memory.
 
     Args:
-        x: samples. Images are uint8, `(count, height, width)`, or uint8 or floating point,
+        x: samples. Images are integers, floating point or Boolean, `(count, height, width)` or
             `(count, height, width, channels)`; points are floating point, `(count, features)`;
             video is `(count, frames, height, width, channels)`; other samples need the option
             `kind` and have the shape of `keras_gan.spec.Field`.
-        y: class ids, integers from 0, `(count,)`; `None` without labels.
+        y: labels, integers of at least 0 or texts, `(count,)`; `None` without labels.
         x_test: samples to hold out.
-        y_test: their class ids.
+        y_test: their labels.
         fields: arrays of further fields by name, `(count, ...)`.
         fields_test: the same for the samples to hold out.
         class_names: names of the classes, in the order of the ids.
+        keep_ids: whether labels stay the class ids that they are, see `open`.
         held_out: share of the samples to hold out, 0.1 by default; not allowed with `x_test`.
         **options: `kind`, `layout`, `value_range`, `sample_rate`, `frame_rate`, `columns` and
             `vocabulary`, see `open`.
 
     Raises:
         UsageError: arrays of the wrong dtype, rank or range, values that are not finite, or
-            labels that are not class ids of the samples.
+            labels that do not fit the samples.
     """
     train, test = _by_field(x, y, fields), _by_field(x_test, y_test, fields_test)
     check_names(open, options, "arrays", skip=_GIVEN)
     read = {name: options.pop(name) for name in _READING & options.keys()}
     meta = _meta(**options)
-    return _source(train, test, FieldOptions(**read, meta=meta), class_names, held_out, "memory")
+    labeling = _Labeling(class_names, keep_ids)
+    return _source(train, test, FieldOptions(**read, meta=meta), labeling, held_out, "memory")
 
 
 _ENDINGS = (".npz", ".npy", ".csv")
@@ -148,6 +153,18 @@ def parse(source: str) -> dict[str, Any] | None:
 _READING = {"kind", "layout", "value_range"}
 _GIVEN = ("path", "labels", "class_names", "held_out", "memory_limit")  # not of `from_arrays`
 _PLAIN = ("samples", "labels")  # fields that the description counts or implies
+
+
+def _read(file: Path, memory_limit: int, labels: bool) -> tuple[_Arrays, _Arrays, tuple[str, ...]]:
+    """Returns the training and the test arrays of a file, and the columns of a .csv file."""
+    if file.suffix == ".csv":
+        rows, names = array_files.read_csv(file)
+        return {"samples": rows}, {}, names
+    train, test = _choose(array_files.read(file, memory_limit), file)
+    if not labels:
+        train.pop("labels", None)
+        test.pop("labels", None)
+    return train, test, ()
 
 
 def _meta(
@@ -185,6 +202,7 @@ def _choose(arrays: _Arrays, file: Path) -> tuple[_Arrays, _Arrays]:
         )
     y = arrays[names[0]] if names else None
     if samples != ["samples"]:
+        _say_chosen(samples[0], [*names, samples[0]], arrays, file)
         return _by_field(arrays[samples[0]], y, None), {}
     rest = {name: array for name, array in arrays.items() if name not in names}
     test = {
@@ -195,11 +213,36 @@ def _choose(arrays: _Arrays, file: Path) -> tuple[_Arrays, _Arrays]:
     return {**_by_field(None, y, None), **rest}, test
 
 
+def _say_chosen(samples: str, used: Sequence[str], arrays: _Arrays, file: Path) -> None:
+    """Warns of samples of an unknown name, and of arrays that are not used."""
+    ignored = [name for name in arrays if name not in used]
+    if samples not in _SAMPLE_KEYS and file.suffix == ".npz" and len(arrays) > 1:
+        warnings.warn(
+            f"The array {samples!r} of {file} is read as the samples, as no array is called "
+            f"{', '.join(_SAMPLE_KEYS)}",
+            stacklevel=4,
+        )
+    if ignored:
+        warnings.warn(
+            f"Arrays beside {samples!r} are fields only if the samples are called 'samples'. "
+            f"Ignored in {file}: {', '.join(ignored)}",
+            stacklevel=4,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Labeling:
+    """Options for reading labels: names of the classes, and whether labels stay class ids."""
+
+    class_names: Sequence[str] = ()
+    keep_ids: bool = False
+
+
 def _source(
     train: _Arrays,
     test: _Arrays,
     options: FieldOptions,
-    class_names: Sequence[str],
+    labeling: _Labeling,
     held_out: float | None,
     origin: str,
 ) -> Source:
@@ -208,15 +251,38 @@ def _source(
     splits = {"train": _split(train, "", options)}
     if test:
         splits["held_out"] = _split(test, _TEST, options)
-    spec = Spec(fields=_fields(splits, options, class_names))
+    ranges = find_ranges(splits["train"].arrays, options)
+    splits = {name: _compacted(part, ranges) for name, part in splits.items()}
+    splits, classes = number_classes(splits, labeling.class_names, labeling.keep_ids)
+    spec = Spec(fields=_fields(splits, options, classes))
     splits = divide(splits, held_out, "a set of arrays")
     counts = " + ".join(f"{len(part):,}" for part in splits.values())
     others = [f"{name} ({spec.fields[name].kind})" for name in spec.fields if name not in _PLAIN]
     description = f"arrays: {counts} {spec.modality.plural} from {origin}"
     description += f", with {', '.join(others)}" if others else ""
-    ranges = {name: options.range_of(name) for name in spec.fields}
-    given = {name: limits for name, limits in ranges.items() if limits is not None}
-    return Source(spec, splits, description, raw_ranges=given)
+    return Source(
+        spec,
+        splits,
+        description,
+        raw_ranges=ranges,
+        earlier_options=_earlier(ranges, options, classes),
+    )
+
+
+def _earlier(
+    ranges: Mapping[str, Range], options: FieldOptions, classes: Classes | None
+) -> dict[str, Any]:
+    """Returns the options with which version 0.1.0's reading is the present one."""
+    found: dict[str, Any] = {}
+    stated = {
+        name: limits if options.range_of(name) or limits != levels.MASK else levels.EIGHT_BITS
+        for name, limits in ranges.items()
+    }
+    if stated != ranges:
+        found["value_range"] = stated
+    if classes is not None and classes.line:
+        found["keep_ids"] = True
+    return found
 
 
 def _split(arrays: _Arrays, suffix: str, options: FieldOptions) -> Split:
@@ -224,7 +290,7 @@ def _split(arrays: _Arrays, suffix: str, options: FieldOptions) -> Split:
     samples = to_array(arrays.get("samples"), f"x{suffix}", "samples", options)
     labels = arrays.get("labels")
     if labels is not None:
-        labels = to_labels(labels, len(samples), f"y{suffix}")
+        labels = check_labels(labels, len(samples), f"y{suffix}")
     others = {
         name: to_array(array, f"{name}{suffix}", name, options)
         for name, array in arrays.items()
@@ -233,19 +299,28 @@ def _split(arrays: _Arrays, suffix: str, options: FieldOptions) -> Split:
     return Split(samples, labels, others=others)
 
 
+def _compacted(part: Split, ranges: Mapping[str, Range]) -> Split:
+    """Returns a split with its integer pixels in small dtypes."""
+    samples = levels.compact(part.samples, ranges.get("samples"))
+    others = {
+        name: levels.compact(array, ranges[name]) if name in ranges else array
+        for name, array in part.others.items()
+    }
+    return dataclasses.replace(part, samples=samples, others=others)
+
+
 def _fields(
-    splits: dict[str, Split], options: FieldOptions, class_names: Sequence[str]
+    splits: dict[str, Split], options: FieldOptions, classes: Classes | None
 ) -> dict[str, Field]:
-    """Returns the fields of the arrays; classes are counted over all splits."""
+    """Returns the fields of the arrays; other ids than classes are counted over all splits."""
     arrays = splits["train"].arrays
     fields = {
         name: to_field(array, name, options, _largest(splits, name))
         for name, array in arrays.items()
         if name != "labels"
     }
-    if "labels" in arrays:
-        count = len(class_names) or 1 + _largest(splits, "labels")
-        fields["labels"] = label_field(count, tuple(class_names))
+    if classes is not None:
+        fields["labels"] = label_field(len(classes), classes.names)
     return fields
 
 

@@ -6,24 +6,28 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
+import math
 import os
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
 from keras_gan.arguments import is_integer
-from keras_gan.datasets import images
+from keras_gan.datasets import images, levels
+from keras_gan.datasets.values import check_range
 from keras_gan.errors import UsageError
 
 SPLITS = ("train", "held_out")
 _CHUNK = 256  # images decoded per batch of tasks, in order
+LOOKED_AT = 16  # images whose values are looked at
 _LEFTOVER_AGE = 24 * 3600  # seconds after which an unfinished array is considered abandoned
 _VERSION = 1  # of the cache files and of the decoding; part of the cache key
 
@@ -74,6 +78,7 @@ class DecodeOptions:
         memory_limit: largest size in bytes of an array that is kept in memory.
         cache: folder for larger arrays; the user's cache folder by default.
         key: identifies the content in the cache: equal keys stand for equal files.
+        levels: stored values that become black and white.
     """
 
     size: tuple[int, int]
@@ -83,6 +88,7 @@ class DecodeOptions:
     memory_limit: int
     cache: str | os.PathLike[str] | None
     key: str
+    levels: images.Levels = images.WHOLE_RANGE
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -147,6 +153,51 @@ def in_threads(function, items: Iterable, chunk: int = _CHUNK) -> Iterator:
             yield from pool.map(function, batch)
 
 
+def find_levels(
+    shallow: Sequence[Path | bytes], deep: Sequence[Path | bytes], value_range: Any, name: str
+) -> images.Levels:
+    """Returns the levels of images, from a sample of them.
+
+    Args:
+        shallow: files with 8 bits a channel.
+        deep: files with more.
+        value_range: the option: smallest and largest stored value; of the deep ones if there are
+            any.
+        name: name of the images in messages.
+
+    Raises:
+        UsageError: a range that is not one, or values whose range cannot be known.
+    """
+    stated = check_range(value_range)
+    if stated is not None:
+        return images.Levels(deep=stated) if deep else images.Levels(shallow=stated)
+    found = images.WHOLE_RANGE
+    if extremes := _sampled(deep, math.inf):
+        low, high, is_float = extremes
+        which = f"images of more than 8 bits in {name}"
+        if is_float:
+            limits = levels.range_of_floats(low, high, which)
+        else:
+            limits = levels.range_of_values(low, high, 16, which, ask=False)
+        found = dataclasses.replace(found, deep=limits)
+    if extremes := _sampled(shallow, levels.DARK):
+        limits = levels.range_of_values(*extremes[:2], 8, f"images in {name}")
+        found = dataclasses.replace(found, shallow=limits)
+    return found
+
+
+def _sampled(files: Sequence[Path | bytes], enough: float) -> tuple[float, float, bool] | None:
+    """Returns the extremes of evenly spaced images, until one exceeds a value."""
+    low, high, is_float = math.inf, -math.inf, False
+    for at in np.unique(np.linspace(0, len(files) - 1, min(LOOKED_AT, len(files))).astype(int)):
+        with contextlib.suppress(images.CorruptImage):  # refused or skipped when it is decoded
+            least, most, of_floats = images.extremes(files[at])
+            low, high, is_float = min(low, least), max(high, most), is_float or of_floats
+        if high > enough:
+            break
+    return None if high < low else (low, high, is_float)
+
+
 def refuse_corrupt(name: str, reason: object) -> UsageError:
     """Returns the error for a damaged file."""
     return UsageError(
@@ -160,7 +211,9 @@ def _fill(array: np.ndarray, items: Iterable[Item], options: DecodeOptions) -> D
 
     def decode(item: Item) -> tuple[Item, list[np.ndarray], str]:
         try:
-            pixels = images.decode(item.file, options.size, options.channels, options.frames)
+            pixels = images.decode(
+                item.file, options.size, options.channels, options.frames, options.levels
+            )
             return item, pixels, ""
         except images.CorruptImage as error:
             return item, [], str(error)

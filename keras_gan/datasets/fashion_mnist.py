@@ -51,7 +51,9 @@ def open(
             "`--set data.download=true`; fashion-mnist-10k comes with the package. "
             f"Received: folder=None, data_dir={data_dir!r}, download=False"
         )
-    source = tfds.open(name="fashion_mnist", data_dir=data_dir, download=download, labels=labels)
+    source = tfds.open(
+        name="fashion_mnist", data_dir=data_dir, download=download, labels=labels, keep_ids=True
+    )
     splits = {name: Split(*source.arrays(name)) for name in ("train", "held_out")}
     return Source(image_spec(labels), splits, f"fashion-mnist: {source.description}")
 

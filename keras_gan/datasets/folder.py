@@ -1,29 +1,33 @@
-"""Images in a folder (PNG, JPEG, WebP, GIF), with a class for each subfolder.
+"""Images in a folder (all formats that Pillow decodes), with a class for each subfolder.
 
-All subfolders are searched; hidden files and files with other extensions are ignored. If two
-or more subfolders of the folder hold images, they are the classes, in the order of their names. If
-the folder has a subfolder `train` and one of `held_out`, `test`, `validation`, `valid` or `val`
-(the first of these that exists), they are the splits.
+All subfolders are searched; files that are not images are counted and left out. Images are known
+by their suffix, others by their content. If two or more subfolders hold images, they are the
+classes, in the order of their names; numbers in names are in the order of their values. If the
+folder has subfolders named as splits, such as `train` and `test`, or `Training` and `val`, the
+classes are below them. A folder that is alone in its folder is passed through.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_gan.datasets import decoding, images
+from keras_gan.datasets import decoding, folder_files, folder_layout, images
+from keras_gan.datasets.levels import EIGHT_BITS, SIXTEEN_BITS
 from keras_gan.datasets.source import MEMORY_LIMIT, Source
 from keras_gan.datasets.splits import Split, divide
 from keras_gan.errors import UsageError
 from keras_gan.spec import Spec
 
-_HELD_OUT_NAMES = ("held_out", "test", "validation", "valid", "val")
 _KEPT_SIZE = 64  # images of one size up to this height and width are not resized by default
 
 
@@ -32,6 +36,7 @@ def open(
     *,
     size: int | str | list[int] | tuple[int, int] | None = None,
     channels: int | None = None,
+    value_range: Sequence[float] | None = None,
     labels: bool = True,
     held_out: float | None = None,
     skip_corrupt: bool = False,
@@ -48,6 +53,10 @@ def open(
             width are divisible by 4 and at most 64; all others become 64x64.
         channels: 1 (gray), 3 (RGB) or 4 (RGBA). By default 1 if all files are gray, else 3.
             Transparent pixels are composited onto white unless it is 4.
+        value_range: stored values that become black and white, such as `[0, 4095]`. By default the
+            whole range of 8 and 16 bits, unless the largest value shows another, see
+            `keras_gan.datasets.levels`. In a folder with images of more than 8 bits a channel it
+            is for those alone.
         labels: whether subfolders are classes.
         held_out: share of the images to hold out, 0.1 by default; not allowed for a folder that
             has its own splits.
@@ -61,32 +70,67 @@ def open(
             subfolders and beside them, or an option outside its range.
     """
     root = Path(os.path.expanduser(path))
-    listing = _list(root, labels, skip_corrupt)
-    headers = _headers(listing, skip_corrupt)
-    size = _default_size(headers) if size is None else images.check_size(size)
-    if channels is None:
-        channels = 1 if all(header.gray for header in headers) else 3
-    options = decoding.DecodeOptions(
-        size=size,
-        channels=images.check_channels(channels),
-        frames=True,
-        skip_corrupt=skip_corrupt,
-        memory_limit=memory_limit,
-        cache=cache,
-        key="",
-    )
-    options = dataclasses.replace(options, key=_key(root, listing, options))
-    decoded = decoding.decode_all(listing.items, sum(h.frames for h in headers), options)
+    reading = _read(root, labels, skip_corrupt)
+    given = _Given(size, channels, value_range, skip_corrupt, memory_limit, cache)
+    earlier = functools.partial(_open_earlier, root, given, labels, held_out)
+    return _to_source(root, reading, given, held_out, earlier)
+
+
+def _open_earlier(root: Path, given: _Given, labels: bool, held_out: float | None) -> Source:
+    """Opens a folder as version 0.1.0 did: fewer formats, layouts and levels."""
+    listing = _list_earlier(root, labels, given.skip_corrupt)
+    reading = _Reading(listing, _headers(listing, given.skip_corrupt))
+    whole = dataclasses.replace(given, value_range=EIGHT_BITS)
+    if any(header.is_deep for header in reading.headers):
+        whole = dataclasses.replace(given, value_range=SIXTEEN_BITS)
+    return _to_source(root, reading, whole, held_out)
+
+
+def _to_source(
+    root: Path,
+    reading: _Reading,
+    given: _Given,
+    held_out: float | None,
+    earlier: Any = None,
+) -> Source:
+    """Decodes the images of a folder."""
+    listing, headers = reading.listing, reading.headers
+    options = _options(root, reading, given)
+    capacity = sum(header.frames for header in headers)
+    decoded = decoding.decode_all(listing.items, capacity, options)
     splits = _split(decoded, listing, held_out)
     spec = Spec("image", options.shape, (-1.0, 1.0), len(listing.classes), listing.classes)
     changed = any((header.height, header.width) != options.size for header in headers)
     return Source(
         spec,
         splits,
-        _describe(root, options, splits, decoded),
+        _describe(root, options, splits, decoded, listing),
         skipped=decoded.skipped,
         resized=images.FILTER if changed else None,
+        earlier=earlier,
     )
+
+
+def _options(root: Path, reading: _Reading, given: _Given) -> decoding.DecodeOptions:
+    """Returns the options with which the images are decoded, found from them where not given."""
+    headers = reading.headers
+    size = _default_size(headers) if given.size is None else images.check_size(given.size)
+    channels = given.channels
+    if channels is None:
+        channels = 1 if all(header.gray for header in headers) else 3
+    shallow = [file for file, header in reading.found if not header.is_deep]
+    deep = [file for file, header in reading.found if header.is_deep]
+    options = decoding.DecodeOptions(
+        size=size,
+        channels=images.check_channels(channels),
+        frames=True,
+        skip_corrupt=given.skip_corrupt,
+        memory_limit=given.memory_limit,
+        cache=given.cache,
+        key="",
+        levels=decoding.find_levels(shallow, deep, given.value_range, str(root)),
+    )
+    return dataclasses.replace(options, key=_key(root, reading.listing, options))
 
 
 FORM = "the path of a folder of images"
@@ -98,114 +142,125 @@ def parse(source: str) -> dict[str, Any] | None:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Given:
+    """Options of `open` for decoding."""
+
+    size: Any
+    channels: int | None
+    value_range: Any
+    skip_corrupt: bool
+    memory_limit: int
+    cache: str | os.PathLike[str] | None
+
+
+@dataclasses.dataclass(frozen=True)
 class _Listing:
-    """The image files of a folder, in a fixed order, and their classes."""
+    """The image files of a folder, in a fixed order, their classes, and facts about them."""
 
     items: list[decoding.Item]
     classes: tuple[str, ...]
     has_splits: bool
+    lines: tuple[str, ...] = ()
 
 
-def _list(root: Path, labels: bool, skip_corrupt: bool) -> _Listing:
+@dataclasses.dataclass(frozen=True)
+class _Reading:
+    """A listing with the headers of its readable files."""
+
+    listing: _Listing
+    found: list[tuple[Path, images.Header]]
+
+    @property
+    def headers(self) -> list[images.Header]:
+        return [header for _, header in self.found]
+
+
+def _read(root: Path, labels: bool, skip_corrupt: bool) -> _Reading:
+    """Lists the images of a folder and reads their headers; warns of what is left out."""
+    _check_folder(root)
+    files = folder_files.find(root, skip_corrupt)
+    _check_any(root, files)
+    layout = folder_layout.understand(root, files.images, labels)
+    for line in layout.dropped:
+        warnings.warn(line, stacklevel=3)
+    lines = [*layout.lines, *([f"left out: {files.line}"] if files.line else [])]
+    if files.pictures:
+        warnings.warn(
+            f"Pictures of other formats than those of Pillow are not read. Left out in {root}: "
+            f"{files.line}",
+            stacklevel=3,
+        )
+    listing = _to_listing(root, layout)
+    found = _headers(listing, skip_corrupt)
+    animated = [header.frames for _, header in found if header.frames > 1]
+    if animated:
+        lines.append(f"all {sum(animated):,} frames of {len(animated):,} animations are samples")
+    pages = [file.name for file, header in found if header.pages > header.frames]
+    if pages:
+        warnings.warn(
+            f"Of images with several pages or frames other than GIF and WebP the first is read. "
+            f"Received: {len(pages):,} in {root}, such as {pages[0]}",
+            stacklevel=3,
+        )
+    return _Reading(dataclasses.replace(listing, lines=tuple(lines)), found)
+
+
+def _list_earlier(root: Path, labels: bool, skip_corrupt: bool) -> _Listing:
+    _check_folder(root)
+    files = folder_files.find_earlier(root, skip_corrupt)
+    _check_any(root, files)
+    return _to_listing(root, folder_layout.understand_earlier(root, files.images, labels))
+
+
+def _check_folder(root: Path) -> None:
     if not root.is_dir():
         raise UsageError(f"The folder of images must exist. Received: path={str(root)!r}")
-    files = sorted(_walk(root, skip_corrupt), key=lambda parts: parts)
-    if not files:
+
+
+def _check_any(root: Path, files: folder_files.Files) -> None:
+    if not files.images:
         raise UsageError(
-            f"A folder of images must hold at least 2 files ({', '.join(images.EXTENSIONS)}). "
-            f"Received: none in {root}"
+            "A folder of images must hold at least 2 files of a format that Pillow decodes, such "
+            f"as .png, .jpg or .tif. Received: none in {root}"
+            + (f", which holds {files.line}" if files.line else "")
         )
-    tops = {parts[0] for parts in files if len(parts) > 1}
-    held_out = next((name for name in _HELD_OUT_NAMES if name in tops), None)
-    has_splits = "train" in tops and held_out is not None
-    if has_splits:
-        roots = ("train", held_out)
-        files = [parts for parts in files if len(parts) > 1 and parts[0] in roots]
-        split_of = [roots.index(parts[0]) for parts in files]
-        inner = [parts[1:] for parts in files]
-    else:
-        split_of = [0] * len(files)
-        inner = files
-    classes = _classes(root, inner) if labels else ()
-    ids = {name: number for number, name in enumerate(classes)}
+
+
+def _to_listing(root: Path, layout: folder_layout.Layout) -> _Listing:
     items = [
         decoding.Item(
-            name=str(root.joinpath(*parts)),
-            file=root.joinpath(*parts),
-            label=ids[rest[0]] if classes else -1,
-            split=split,
+            name=str(root.joinpath(*parts)), file=root.joinpath(*parts), label=label, split=split
         )
-        for parts, rest, split in zip(files, inner, split_of, strict=True)
+        for parts, label, split in zip(layout.files, layout.label_of, layout.split_of, strict=True)
     ]
     # A folder's name may be any bytes, but the name of a class is text.
-    names = tuple(os.fsencode(name).decode("utf-8", "backslashreplace") for name in classes)
-    return _Listing(items, names, has_splits)
+    names = [os.fsencode(name).decode("utf-8", "backslashreplace") for name in layout.classes]
+    return _Listing(items, tuple(names), layout.has_splits)
 
 
-def _classes(root: Path, files: list[tuple[str, ...]]) -> tuple[str, ...]:
-    classes = sorted({parts[0] for parts in files if len(parts) > 1})
-    if len(classes) < 2:
-        return ()
-    loose = [parts[0] for parts in files if len(parts) == 1]
-    if loose:
-        raise UsageError(
-            "Images must be either all in class folders or all in one folder; labels=false reads "
-            f"all of them, without classes. Received: {root} with {len(classes)} folders of "
-            f"images and {len(loose)} images beside them, such as {loose[0]}"
-        )
-    return tuple(classes)
-
-
-def _walk(root: Path, skip_errors: bool) -> list[tuple[str, ...]]:
-    """Returns the paths of the image files below a folder, as parts relative to it."""
-
-    def refuse(error: OSError) -> None:
-        if not skip_errors or error.filename == str(root):
-            raise UsageError(
-                f"Every folder must be readable. Received: {error.filename}: {error.strerror}"
-            ) from error
-
-    found = []
-    seen = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=refuse):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:  # a link to a folder that has been listed
-            subfolders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        parts = Path(folder).relative_to(root).parts
-        found += [
-            (*parts, name)
-            for name in names
-            if name.lower().endswith(images.EXTENSIONS) and not name.startswith(".")
-        ]
-    return found
-
-
-def _headers(listing: _Listing, skip_corrupt: bool) -> list[images.Header]:
+def _headers(listing: _Listing, skip_corrupt: bool) -> list[tuple[Path, images.Header]]:
     def read(item: decoding.Item) -> images.Header | tuple[str, str]:
         try:
             return images.read_header(item.file)
         except images.CorruptImage as error:
             return item.name, str(error)
 
-    headers, corrupt = [], []
-    results = decoding.in_threads(read, listing.items)
-    for result in decoding.progress(results, len(listing.items), "Reading headers"):
+    found, corrupt = [], []
+    results = zip(listing.items, decoding.in_threads(read, listing.items), strict=True)
+    for item, result in decoding.progress(results, len(listing.items), "Reading headers"):
         if isinstance(result, images.Header):
-            headers.append(result)
+            found.append((item.file, result))
         elif skip_corrupt:
             corrupt.append(result)
         else:
             raise decoding.refuse_corrupt(*result)
-    if not headers:
+    if not found:
         name, reason = corrupt[0]
         raise UsageError(
             "A folder of images must hold at least 2 readable ones. "
             f"Received: {len(corrupt)} damaged files, such as {name}: {reason}"
         )
-    return headers
+    return found
 
 
 def _default_size(headers: list[images.Header]) -> tuple[int, int]:
@@ -226,7 +281,10 @@ def _key(root: Path, listing: _Listing, options: decoding.DecodeOptions) -> str:
             files.append((item.name, item.label, item.split, status.st_size, status.st_mtime_ns))
         except OSError:
             files.append((item.name, item.label, item.split, -1, -1))
-    content = json.dumps([str(root.resolve()), files, options.shape, options.skip_corrupt])
+    settings = [options.shape, options.skip_corrupt]
+    if options.levels != images.WHOLE_RANGE:
+        settings += [options.levels.deep, options.levels.shallow]
+    content = json.dumps([str(root.resolve()), files, *settings])
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
@@ -244,13 +302,18 @@ def _split(
 
 
 def _describe(
-    root: Path, options: decoding.DecodeOptions, splits: dict[str, Split], decoded: decoding.Decoded
+    root: Path,
+    options: decoding.DecodeOptions,
+    splits: dict[str, Split],
+    decoded: decoding.Decoded,
+    listing: _Listing,
 ) -> str:
     counts = " + ".join(f"{len(part):,}" for part in splits.values())
     height, width = options.size
     text = f"folder: {counts} images from {root}, as {height}x{width}x{options.channels}"
     if isinstance(decoded.samples, np.memmap):
         text += ", kept in the cache folder"
+    text = "; ".join([text, *listing.lines])
     if decoded.skipped:
         shown = decoded.skipped[:3] + ["..."] * (len(decoded.skipped) > 3)
         text += f"; {len(decoded.skipped)} damaged files skipped ({'; '.join(shown)})"

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from PIL import Image, ImageOps
 
 from keras_gan.arguments import is_integer
+from keras_gan.datasets.levels import EIGHT_BITS, SIXTEEN_BITS
+from keras_gan.datasets.values import Range
 from keras_gan.errors import UsageError
 from serving.kinds.image import MODES
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".gif")
 MAX_PIXELS = 64 * 2**20  # 64 megapixels; a larger image may be a decompression bomb
 DEFAULT_SIZE = (64, 64)
 FILTER = "Lanczos, cropped to the aspect ratio"  # resizes images
 
-# Only these decoders run, so that no other decoder of Pillow sees untrusted files.
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+# Formats that are known by the first bytes of a file, whatever its name is.
+_SIGNED = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "QOI", "SGI")
+_SIGNED += ("PSD", "DDS", "ICO", "ICNS")
+# Not read: EPS runs Ghostscript; of the others Pillow only reads headers, or needs a plug-in.
+_NOT_READ = ("EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "IPTC", "MCIDAS", "IMT")
+_ANIMATIONS = ("GIF", "WEBP")  # all frames are samples
+# Further frames of these are previews, layers or sizes of the one picture.
+_SINGLE = ("MPO", "PSD", "ICO", "ICNS", "DDS")
 _GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _ORIENTATION = 0x0112
@@ -42,13 +51,76 @@ class Header:
         height: rows of pixels, after the EXIF orientation is applied.
         width: columns of pixels, likewise.
         gray: whether the file stores gray values.
-        frames: number of frames.
+        frames: number of frames that are samples.
+        pages: number of frames in the file, of which only the first is read if `frames` is 1.
+        is_deep: whether it stores more than 8 bits a channel.
     """
 
     height: int
     width: int
     gray: bool
     frames: int
+    pages: int = 1
+    is_deep: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Levels:
+    """Stored values that become black and white.
+
+    Args:
+        deep: of images with more than 8 bits a channel.
+        shallow: of images with 8 bits a channel, palettes aside.
+    """
+
+    deep: Range = SIXTEEN_BITS
+    shallow: Range = EIGHT_BITS
+
+
+WHOLE_RANGE = Levels()
+
+
+@functools.cache
+def suffixes() -> Mapping[str, str]:
+    """Returns the file suffixes of images, such as `.png`, each with Pillow's name of its format.
+
+    Formats that run other programs, or that Pillow identifies but does not decode, are left out.
+    """
+    known = Image.registered_extensions()
+    return {
+        suffix: form
+        for suffix, form in known.items()
+        if form in Image.OPEN and form not in _NOT_READ
+    }
+
+
+def is_image(file: Path) -> bool:
+    """Returns whether a file begins as an image does, whatever its name is."""
+    try:
+        with _opened(file):
+            return True
+    except CorruptImage:
+        return False
+
+
+def extremes(file: Path | bytes) -> tuple[float, float, bool]:
+    """Returns the smallest and largest stored value of an image, and whether it is floating point.
+
+    Values of colors in 16 bits, which Pillow reads as 8, are estimated from those. The whole range
+    is returned for images with a palette.
+    """
+    with _opened(file) as image:
+        if image.mode in ("P", "1", "PA"):
+            return *EIGHT_BITS, False
+        if _is_deep(image) and not _is_wide(image):
+            pixels = _deep_colors(image, file)
+        else:
+            _draft(image, (64, 64))
+            pixels = np.asarray(image)
+            alpha = "A" in image.getbands() and pixels.ndim == 3
+            pixels = pixels[..., :-1] if alpha else pixels
+        low, high = float(pixels.min()), float(pixels.max())
+        return low, high, image.mode == "F"
 
 
 def read_header(file: Path | bytes) -> Header:
@@ -61,11 +133,17 @@ def read_header(file: Path | bytes) -> Header:
         width, height = image.size
         if _orientation(image) in _TRANSPOSED:
             width, height = height, width
-        return Header(height, width, _is_gray(image), _frame_count(image))
+        pages = 1 if image.format in _SINGLE else getattr(image, "n_frames", 1)
+        frames = pages if image.format in _ANIMATIONS else 1
+        return Header(height, width, _is_gray(image), frames, pages, _is_deep(image))
 
 
 def decode(
-    file: Path | bytes, size: tuple[int, int], channels: int, frames: bool = True
+    file: Path | bytes,
+    size: tuple[int, int],
+    channels: int,
+    frames: bool = True,
+    levels: Levels = WHOLE_RANGE,
 ) -> list[np.ndarray]:
     """Decodes an image to uint8 arrays of shape `(*size, channels)`, one for each frame.
 
@@ -76,19 +154,21 @@ def decode(
         channels: 1 (gray), 3 (RGB) or 4 (RGBA). Transparent pixels are composited onto white if
             it is 1 or 3.
         frames: whether all frames of a GIF or WebP animation are decoded, or only the first.
+        levels: stored values that become black and white.
 
     Raises:
         CorruptImage: the file is not a whole image, or is too large.
     """
     with _opened(file) as image:
-        count = _frame_count(image) if frames else 1
+        animated = frames and image.format in _ANIMATIONS
+        count = getattr(image, "n_frames", 1) if animated else 1
         if count == 1:
             _draft(image, size)
         pixels = []
         for frame in range(count):
             if count > 1:
                 image.seek(frame)
-            upright = ImageOps.exif_transpose(image)
+            upright = ImageOps.exif_transpose(_to_levels(image, file, levels))
             pixels.append(np.asarray(_resize(_to_channels(upright, channels), size)))
         return [p.reshape(*size, channels) for p in pixels]
 
@@ -154,7 +234,8 @@ def _opened(file: Path | bytes) -> Iterator[Image.Image]:
         if isinstance(file, Path) and file.exists() and not file.is_file():
             raise CorruptImage("not a regular file")  # reading a pipe would block
         stream = io.BytesIO(file) if isinstance(file, bytes) else file
-        with Image.open(stream, formats=_FORMATS) as image:
+        suffix = "" if isinstance(file, bytes) else file.suffix.lower()
+        with Image.open(stream, formats=_formats(suffix)) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise CorruptImage(f"{width}x{height} pixels, more than {MAX_PIXELS:,}")
@@ -162,12 +243,19 @@ def _opened(file: Path | bytes) -> Iterator[Image.Image]:
     except CorruptImage:
         raise
     except Image.UnidentifiedImageError as error:
-        raise CorruptImage("not a PNG, JPEG, WebP or GIF image") from error
+        raise CorruptImage("not a PNG, JPEG or other image that Pillow reads") from error
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise many types on damaged files
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise CorruptImage(str(reason) or type(error).__name__) from error
+
+
+@functools.cache
+def _formats(suffix: str) -> tuple[str, ...]:
+    """Returns the formats that a file may have: by its first bytes, or by its suffix."""
+    by_name = suffixes().get(suffix)  # which also makes all formats known to Pillow
+    return tuple(form for form in dict.fromkeys((*_SIGNED, by_name)) if form in Image.OPEN)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -176,8 +264,51 @@ def _orientation(image: Image.Image) -> int:
     return image.getexif().get(_ORIENTATION, 1)
 
 
-def _frame_count(image: Image.Image) -> int:
-    return getattr(image, "n_frames", 1) if image.format in ("GIF", "WEBP") else 1
+def _is_wide(image: Image.Image) -> bool:
+    """Returns whether Pillow keeps more than 8 bits a channel, of gray values."""
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Returns whether a file stores more than 8 bits a channel."""
+    return _is_wide(image) or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def _deep_colors(image: Image.Image, file: Path | bytes) -> np.ndarray:
+    """Returns colors of 16 bits, `(height, width, channels)`."""
+    if image.format == "PNG":
+        content = file if isinstance(file, bytes) else file.read_bytes()
+        return tf.io.decode_png(content, dtype=tf.uint16).numpy()
+    # Pillow drops the low byte; the largest value of it keeps the number of bits.
+    pixels = np.asarray(image).astype(np.uint16)
+    return np.where(pixels == 0, 0, pixels * 256 + 255).astype(np.uint16)
+
+
+def _to_levels(image: Image.Image, file: Path | bytes, levels: Levels) -> Image.Image:
+    """Returns an image of 8 bits whose stored values are mapped from their levels."""
+    if _is_wide(image):
+        return _mapped(image, np.asarray(image), levels.deep)
+    if image.mode in ("P", "1", "PA"):
+        return image
+    if _is_deep(image):
+        if levels.deep == SIXTEEN_BITS:
+            return image
+        return _mapped(image, _deep_colors(image, file), levels.deep)
+    if levels.shallow == EIGHT_BITS:
+        return image
+    low, high = levels.shallow
+    table = np.clip(np.rint((np.arange(256) - low) / (high - low) * 255), 0, 255).astype(int)
+    same = list(range(256))
+    return image.point([x for b in image.getbands() for x in (same if b == "A" else table)])
+
+
+def _mapped(image: Image.Image, values: np.ndarray, limits: Range) -> Image.Image:
+    """Returns values of an image in 8 bits, with its orientation."""
+    low, high = limits
+    scaled = (values.astype(np.float64) - low) / ((high - low) / 255)
+    mapped = Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8))
+    mapped.info["exif"] = image.getexif().tobytes()
+    return mapped
 
 
 def _is_gray(image: Image.Image) -> bool:
@@ -200,20 +331,12 @@ def _draft(image: Image.Image, size: tuple[int, int]) -> None:
 
 
 def _to_channels(image: Image.Image, channels: int) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        image = _to_eight_bits(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if channels < 4:
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image)
     return image.convert(MODES[channels])
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Scales 16-bit gray values to 8 bits; Pillow's own conversion clips them at 255."""
-    values = np.asarray(image).astype(np.float64)
-    return Image.fromarray(np.clip(np.rint(values / 257), 0, 255).astype(np.uint8))
 
 
 def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -33,6 +33,10 @@ class Source:
         skipped: one line with the reason for each file that was left out.
         resized: name of the filter that some images were resized with; `None` if all were
             stored in the size of the data set.
+        earlier: function that reads the same data as version 0.1.0 read it, for runs that began
+            with that reading; `None` if it is the same.
+        earlier_options: the same as options of the data set's `open`, of which
+            `keras_gan.datasets.open` makes that function.
 
     Raises:
         UsageError: arrays that do not fit the spec (dtype, shape, range, NaN), or fewer than
@@ -48,9 +52,13 @@ class Source:
         raw_ranges: Mapping[str, Range] | None = None,
         skipped: Sequence[str] = (),
         resized: str | None = None,
+        earlier: Callable[[], Source] | None = None,
+        earlier_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.spec = spec
         self.resized = resized
+        self.earlier = earlier
+        self.earlier_options = dict(earlier_options or {})
         # It names files, whose names may be any bytes.
         self.description = description.encode("utf-8", "backslashreplace").decode()
         self.skipped = list(skipped)
@@ -172,13 +180,13 @@ class Source:
         return _to_field(_on_cpu(stored), field, self.raw_ranges[name]).numpy()
 
     def to_uint8(self, sample: np.ndarray) -> np.ndarray:
-        """Returns stored images in 8 bits: unchanged, or rounded from their value range."""
+        """Returns stored images in 8 bits, rounded from their value range if it is another."""
         return self.field_to_uint8("samples", sample)
 
     def field_to_uint8(self, name: str, value: np.ndarray) -> np.ndarray:
         """Returns stored images of a field in 8 bits, see `to_uint8`."""
         limits = self.raw_ranges[name]
-        if value.dtype == np.uint8 or limits is None:
+        if limits is None or (value.dtype == np.uint8 and limits == (0, 255)):
             return value
         low, high = limits
         scaled = (np.asarray(value, np.float64) - low) / (high - low) * 255

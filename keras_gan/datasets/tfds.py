@@ -5,16 +5,19 @@ A data set that `keras_gan.datasets.prepare` wrote keeps all its fields, of any 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_gan.datasets import decoding, images, shards
+from keras_gan.datasets.classes import number_classes
+from keras_gan.datasets.levels import EIGHT_BITS, SIXTEEN_BITS
 from keras_gan.datasets.source import MEMORY_LIMIT, Source
 from keras_gan.datasets.splits import Split, divide
 from keras_gan.datasets.tfds_folders import (
@@ -40,8 +43,10 @@ def open(
     image_key: str | None = None,
     label_key: str | None = None,
     labels: bool = True,
+    keep_ids: bool = False,
     size: int | str | list[int] | tuple[int, int] | None = None,
     channels: int | None = None,
+    value_range: Sequence[float] | None = None,
     held_out: float | None = None,
     skip_corrupt: bool = False,
     memory_limit: int = MEMORY_LIMIT,
@@ -57,9 +62,11 @@ def open(
         image_key: the feature with the image; optional if there is only one.
         label_key: the feature with the class; optional if there is only one.
         labels: whether labels are used.
+        keep_ids: whether classes without training samples are kept; by default they are left out.
         size: height and width of the images in pixels as one integer, or `[height, width]`, see
             the folder data set. By default the size that the data set states, or 64x64.
         channels: 1, 3 or 4; what the data set states by default, or 3.
+        value_range: stored values that become black and white, see the folder data set.
         held_out: share of the samples to hold out, 0.1 by default; not allowed for a data set
             with a test or validation split.
         skip_corrupt: whether damaged images are skipped instead of refused.
@@ -73,23 +80,31 @@ def open(
     record = shards.read_record(folder)
     if record is not None:
         image_options = {"image_key": image_key, "size": size, "channels": channels}
-        return _open_record(builder, record, image_options, labels, held_out)
+        image_options["value_range"] = value_range
+        return _open_record(builder, record, image_options, labels, held_out, keep_ids)
     features = _features(builder)
     image_key, kind = _find_samples(features, image_key)
     keys = _Keys(image_key, _find_label(features, label_key) if labels else None)
-    skipped = []
-    if not kinds.get(kind).has_pixels:
-        splits = _read_points(builder, keys)
-    else:
-        shape = _shape(features[image_key], size, channels)
-        key = _key(folder, [_split_names(builder), *keys, shape, skip_corrupt])
-        options = decoding.DecodeOptions(
-            shape[:2], shape[2], False, skip_corrupt, memory_limit, cache, key
-        )
-        splits, skipped = _read_images(builder, keys, options)
-    return _to_source(
-        builder, kind, divide(splits, held_out, "a data set"), features, keys, skipped
-    )
+    given = _Given(size, channels, value_range, skip_corrupt, memory_limit, cache)
+    splits, skipped, earlier = _read(builder, keys, kind, given)
+    spec, splits, is_numbered = _classes(kind, splits, features, keys, keep_ids)
+    if is_numbered:
+        earlier["keep_ids"] = True
+    splits = divide(splits, held_out, "a data set")
+    description = _describe(builder, splits, spec.modality.plural)
+    return Source(spec, splits, description, skipped=skipped, earlier_options=earlier)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Given:
+    """Options of `open` for decoding."""
+
+    size: Any
+    channels: int | None
+    value_range: Any
+    skip_corrupt: bool
+    memory_limit: int
+    cache: str | os.PathLike[str] | None
 
 
 class _Keys(NamedTuple):
@@ -99,23 +114,74 @@ class _Keys(NamedTuple):
     labels: str | None
 
 
-def _to_source(
-    builder: Any,
+def _classes(
     kind: str,
     splits: dict[str, Split],
     features: dict[str, Any],
     keys: _Keys,
-    skipped: list[str],
-) -> Source:
-    classes = features[keys.labels] if keys.labels else None
-    spec = Spec(
-        kind,
-        tuple(splits["train"].samples.shape[1:]),
-        kinds.get(kind).value_range,
-        classes.num_classes if classes else 0,
-        _class_names(classes),
+    keep_ids: bool,
+) -> tuple[Spec, dict[str, Split], bool]:
+    """Returns the spec, the splits, and whether labels became other class ids."""
+    stated = features[keys.labels] if keys.labels else None
+    found = None
+    if stated is not None:
+        names = tuple(stated.names or map(str, range(stated.num_classes)))
+        splits, found = number_classes(splits, names, keep_ids)
+    count = len(found) if found else 0
+    names = found.names if found else ()
+    if names == tuple(map(str, range(count))):
+        names = ()  # the numbers that TFDS makes up
+    shape = tuple(splits["train"].samples.shape[1:])
+    spec = Spec(kind, shape, kinds.get(kind).value_range, count, names)
+    return spec, splits, bool(found and found.line)
+
+
+def _is_deep(feature: Any) -> bool:
+    return feature.np_dtype == np.uint16
+
+
+def _levels(builder: Any, keys: _Keys, feature: Any, value_range: Any) -> images.Levels:
+    """Returns the levels of the images, from the first ones of the training split."""
+    few: list[Any] = []
+    if value_range is None:
+        train = _split_names(builder)[0]
+        count, part = builder.info.splits[train].num_examples, decoding.LOOKED_AT // 4
+        starts = (0, count // 4, count // 2, count - part)
+        names = [f"{train}[{start}:{start + part}]" for start in starts]
+        items = _items(builder, names if count > 4 * part else [train], keys)
+        few = [item.file for item in items]
+    is_deep = _is_deep(feature)
+    shallow, deep = ([], few) if is_deep else (few, [])
+    if value_range is not None:
+        deep = [b""] if is_deep else []
+    return decoding.find_levels(shallow, deep, value_range, builder.info.full_name)
+
+
+def _read(
+    builder: Any, keys: _Keys, kind: str, given: _Given
+) -> tuple[dict[str, Split], list[str], dict[str, Any]]:
+    """Returns the splits, the skipped images, and the options of an earlier reading."""
+    if not kinds.get(kind).has_pixels:
+        return _read_points(builder, keys), [], {}
+    feature = _features(builder)[keys.samples]
+    found = _levels(builder, keys, feature, given.value_range)
+    shape = _shape(feature, given.size, given.channels)
+    settings = [] if found == images.WHOLE_RANGE else [found.deep, found.shallow]
+    settings = [_split_names(builder), *keys, shape, given.skip_corrupt, *settings]
+    options = decoding.DecodeOptions(
+        size=shape[:2],
+        channels=shape[2],
+        frames=False,
+        skip_corrupt=given.skip_corrupt,
+        memory_limit=given.memory_limit,
+        cache=given.cache,
+        key=_key(Path(builder.data_dir), settings),
+        levels=found,
     )
-    return Source(spec, splits, _describe(builder, splits, spec.modality.plural), skipped=skipped)
+    earlier = {}
+    if given.value_range is None and found != images.WHOLE_RANGE:
+        earlier["value_range"] = SIXTEEN_BITS if _is_deep(feature) else EIGHT_BITS
+    return *_read_images(builder, keys, options), earlier
 
 
 def _describe(builder: Any, splits: dict[str, Split], plural: str) -> str:
@@ -129,6 +195,7 @@ def _open_record(
     image_options: dict[str, Any],
     labels: bool,
     held_out: float | None,
+    keep_ids: bool,
 ) -> Source:
     """Opens a prepared data set by its record of fields."""
     for name, value in image_options.items():
@@ -138,14 +205,24 @@ def _open_record(
                 f"Received: {name}={value!r} for {builder.data_dir}"
             )
     record = record if labels else record.without_labels()
-    names = _split_names(builder)
     splits = {
         ours: shards.read_split(builder, theirs, record)
-        for ours, theirs in zip(decoding.SPLITS, names, strict=False)
+        for ours, theirs in zip(decoding.SPLITS, _split_names(builder), strict=False)
     }
+    spec, is_numbered = record.spec, False
+    if spec.num_classes:
+        names = spec.class_names or tuple(map(str, range(spec.num_classes)))
+        splits, found = number_classes(splits, names, keep_ids)
+        if found is not None and found.line:
+            spec, is_numbered = spec.with_classes(len(found), found.names), True
     splits = divide(splits, held_out, "a data set")
-    description = _describe(builder, splits, record.spec.modality.plural)
-    return Source(record.spec, splits, description, raw_ranges=record.raw_ranges)
+    return Source(
+        spec,
+        splits,
+        _describe(builder, splits, spec.modality.plural),
+        raw_ranges=record.raw_ranges,
+        earlier_options={"keep_ids": True} if is_numbered else {},
+    )
 
 
 def _read_images(
@@ -241,14 +318,6 @@ def _find_label(features: dict[str, Any], key: str | None) -> str | None:
 
 def _list_features(features: dict[str, Any]) -> str:
     return ", ".join(f"{name} ({type(f).__name__})" for name, f in features.items()) or "(none)"
-
-
-def _class_names(classes: Any) -> tuple[str, ...]:
-    """Returns the names of the classes, without the numbers that TFDS makes up for them."""
-    if classes is None:
-        return ()
-    names = tuple(classes.names)
-    return () if names == tuple(map(str, range(len(names)))) else names
 
 
 def _split_names(builder: Any) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from keras_gan.arguments import is_number
 from keras_gan.datasets.splits import Split
 from keras_gan.errors import UsageError
 from keras_gan.spec import Field, Spec
@@ -34,10 +36,28 @@ def check_splits(
         for field_name, array in part.arrays.items():
             if field_name != "labels" and id(array) not in checked:
                 field = spec.fields[field_name]
-                _check_array(f"{name} {field_name}", array, field)
-                _check_values(name, field_name, array, field, raw_ranges[field_name])
+                limits = raw_ranges[field_name]
+                _check_array(f"{name} {field_name}", array, field, limits)
+                _check_values(name, field_name, array, field, limits)
                 checked.add(id(array))
         _check_labels(name, part, spec)
+
+
+def check_range(value_range: Any) -> Range | None:
+    """Returns the option `value_range` once it is checked; `None` if it is not given.
+
+    Raises:
+        UsageError: it is not a pair of numbers in ascending order.
+    """
+    if value_range is None:
+        return None
+    is_pair = isinstance(value_range, Sequence) and len(value_range) == 2
+    if not is_pair or not all(map(is_number, value_range)) or value_range[0] >= value_range[1]:
+        raise UsageError(
+            "`value_range` must be [smallest, largest], two numbers in ascending order. "
+            f"Received: value_range={value_range!r}"
+        )
+    return float(value_range[0]), float(value_range[1])
 
 
 def raw_range(field: Field, array: np.ndarray) -> Range | None:
@@ -75,7 +95,7 @@ def _check_fields(name: str, part: Split, spec: Spec) -> None:
             )
 
 
-def _check_array(name: str, array: np.ndarray, field: Field) -> None:
+def _check_array(name: str, array: np.ndarray, field: Field, limits: Range | None) -> None:
     """Checks the shape and the dtype of a stored array."""
     if holds_ids(field, array):
         return
@@ -89,7 +109,11 @@ def _check_array(name: str, array: np.ndarray, field: Field) -> None:
     is_float = np.issubdtype(dtype, np.floating)
     is_whole = np.issubdtype(dtype, np.integer) or dtype == np.bool_
     wants_float = "float" in field.dtype
-    if not (is_float if wants_float else is_whole) and dtype.name not in field.modality.stored:
+    # Pixels of any dtype are mapped from a stated range.
+    has_pixels = "uint8" in field.modality.stored
+    is_mapped = is_whole and has_pixels and limits not in (None, field.kind_range)
+    is_known = is_mapped or dtype.name in field.modality.stored
+    if not (is_float if wants_float else is_whole) and not is_known:
         wanted = (*field.modality.stored, "floating point" if wants_float else "integers")
         raise UsageError(
             f"Values of kind {field.kind!r} must be {' or '.join(wanted)}. "

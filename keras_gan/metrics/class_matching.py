@@ -79,9 +79,11 @@ def data_ids(classes: int, names: tuple[str, ...], spec: Spec) -> np.ndarray | N
         return None
     known = class_keys(spec)
     own = class_keys(spec.with_classes(classes, tuple(names)))
-    if isinstance(known[0], int) or isinstance(own[0], int):
+    are_numbers = isinstance(known[0], int), isinstance(own[0], int)
+    if any(are_numbers) and not (all(are_numbers) and names and spec.class_names):
         own = list(range(classes))
-    if isinstance(known[0], str) and isinstance(own[0], int):
+    by_id = isinstance(known[0], str) and isinstance(own[0], int)
+    if by_id or (not names and set(own) != set(known)):  # such as the labels 1 to 10
         known = list(range(classes))
     if set(own) != set(known):
         return None

@@ -215,7 +215,7 @@ def _open(source: Any, data: Any, count: Any, settings: EvaluationSettings) -> _
     source, checkpoint = training_data.locate(source, settings.checkpoint)
     by_default = data is None and not settings.data_options
     data, options = training_data.data_to_compare(source, data, settings.data_options)
-    opened = open_data(data, options)
+    opened = training_data.as_trained(source, open_data(data, options))
     split = "all" if isinstance(data, np.ndarray | tuple) else settings.split
     training_data.check_training_data(source, opened, data, by_default, split)
     real = from_data(opened, split)

@@ -46,7 +46,7 @@ def open_data(
 
 def _from_arrays(data: Any, options: dict[str, Any]) -> datasets.Source:
     x, y = data if isinstance(data, tuple) else (data, None)
-    given = {"held_out": 0, **options}
+    given = {"held_out": 0, "keep_ids": True, **options}
     is_float = isinstance(x, np.ndarray) and x.dtype.kind == "f"
     kind = given.get("kind")
     kind = kind.get("samples") if isinstance(kind, Mapping) else kind
@@ -98,6 +98,8 @@ def open_whole(source: str, module: ModuleType, like: Spec | None) -> datasets.S
     resizes = {"size", "channels"} <= parameters.keys()
     if like is not None and like.modality.has_pixels and resizes:
         options = {"size": list(like.shape[:2]), "channels": like.shape[2]}
+    if "keep_ids" in parameters:  # labels of samples are class ids of the data
+        options["keep_ids"] = True
     try:
         return _open_clipped(source, options)
     except datasets.UnknownKindError:

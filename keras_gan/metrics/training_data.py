@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from keras_gan import datasets, places
+from keras_gan import data_record, datasets, places
 from keras_gan import run as runs
 from keras_gan.errors import UsageError
 from keras_gan.games.gan import GAN
@@ -68,7 +68,7 @@ def data_to_compare(
             "The data to compare with must be named, with --data or data=...; only runs and "
             f"bundles record what they were trained on. Received: source={str(source)!r:.80}"
         )
-    runs.check_place(recorded["source"], str(source))
+    data_record.check_place(recorded["source"], str(source))
     return recorded.pop("source"), {**recorded, **(options or {})}
 
 
@@ -79,10 +79,10 @@ def _options_of_moved(source: Any, data: str, recorded: dict[str, Any]) -> dict[
     if not options or datasets.exists(recorded["source"]) or not described.get("digest"):
         return None
     try:
-        now = runs.describe_data(datasets.open(data, **options))
+        now = data_record.describe_data(datasets.open(data, **options))
     except UsageError:  # data of another form, to which the options do not apply
         return None
-    return None if runs.data_differences(described, now) else options
+    return None if data_record.data_differences(described, now) else options
 
 
 def _check_type(name: str, value: Any, kinds: tuple[type, ...]) -> None:
@@ -114,6 +114,14 @@ def _recipe_data(source: Any) -> dict[str, Any] | None:
     return None
 
 
+def as_trained(source: Any, opened: datasets.Source) -> datasets.Source:
+    """Returns data in the reading with which the source was trained, if that was an earlier one."""
+    recorded = _recorded_data(source)
+    if not recorded or not recorded.get("digest"):
+        return opened
+    return data_record.as_recorded(recorded, opened)
+
+
 def check_training_data(
     source: Any, opened: datasets.Source, data: Any, by_default: bool, split: str
 ) -> None:
@@ -139,7 +147,7 @@ def check_training_data(
     differences: list[str] = []
     if recorded.get("digest"):
         known = {key: recorded[key] for key in ("counts", "digest") if key in recorded}
-        differences = runs.data_differences(known, runs.describe_data(opened))
+        differences = data_record.data_differences(known, data_record.describe_data(opened))
         same = not differences
     else:  # a bundle that records only the name
         is_named = not by_default and isinstance(data, str | os.PathLike)

@@ -42,6 +42,7 @@ const view = () => ({
   model: settings.model,
   version: settings.version,
   label: settings.label,
+  names: model()?.classes.names ?? [],
   truncation: settings.truncation,
   files: new Map(given.files),
 });

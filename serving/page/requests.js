@@ -16,14 +16,16 @@ export const seedRule = (text) =>
 
 /**
  * Returns the fields of POST /v1/generate.
- * view: {model, version, label, truncation, files}; version and label may be null.
+ * view: {model, version, label, names, truncation, files}; version and label may be null, names are the classes'.
  * what: {seeds} | {around, radius, seeds} | {interpolate, count} | {} for a model without seeds.
  */
 export function fields(view, what, more = {}) {
   const found = { model: view.model };
   if (view.version !== null) found.version = view.version;
   Object.assign(found, what);
-  if (view.label !== null) found.labels = [view.label];
+  // In an address a number is a text, which is a class name where classes have numbers as names.
+  const isNamed = view.names.some((name) => /^\d+$/.test(name));
+  if (view.label !== null) found.labels = [isNamed ? (view.names[view.label] ?? view.label) : view.label];
   if (view.truncation !== 1) found.truncation = view.truncation;
   return Object.assign(found, more);
 }

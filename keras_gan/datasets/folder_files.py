@@ -1,0 +1,120 @@
+"""Files below a folder: images by their suffix or content, and the others by kind."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from keras_gan.datasets import images
+from keras_gan.errors import UsageError
+
+Parts = tuple[str, ...]  # path relative to the folder
+
+_TRIED = 20  # files of a suffix that is unknown, before all of them are taken for no images
+_EARLIER = (".png", ".jpg", ".jpeg", ".webp", ".gif")  # suffixes that version 0.1.0 read
+# Suffixes of pictures that Pillow does not decode.
+_OTHER_PICTURES = (".heic", ".heif", ".jxl", ".svg", ".exr", ".hdr", ".dng", ".cr2", ".cr3", ".nef")
+_OTHER_PICTURES += (".arw", ".orf", ".rw2", ".raf", ".eps", ".pdf", ".dcm", ".webm", ".mp4")
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """The files below a folder.
+
+    Args:
+        images: paths of the images, in order.
+        left_out: number of the other files by their suffix; `"hidden"` for hidden files, and
+            `"without suffix"`.
+    """
+
+    images: list[Parts]
+    left_out: dict[str, int]
+
+    @property
+    def line(self) -> str:
+        """The other files in words, such as `2 .txt, 1 hidden`; empty without any."""
+        return ", ".join(f"{count:,} {kind}" for kind, count in self.left_out.items())
+
+    @property
+    def pictures(self) -> list[str]:
+        """Suffixes of pictures among the other files."""
+        return [suffix for suffix in self.left_out if suffix in _OTHER_PICTURES]
+
+
+def find(root: Path, skip_errors: bool) -> Files:
+    """Lists the files below a folder.
+
+    Args:
+        root: the folder.
+        skip_errors: whether folders that cannot be read are skipped.
+
+    Raises:
+        UsageError: a folder that cannot be read.
+    """
+    found: list[Parts] = []
+    others: dict[str, list[Parts]] = collections.defaultdict(list)
+    hidden = 0
+    known = images.suffixes()
+    for parts in _walk(root, skip_errors):
+        suffix = os.path.splitext(parts[-1])[1].lower()
+        if parts[-1].startswith("."):
+            hidden += 1
+        elif suffix in known:
+            found.append(parts)
+        else:
+            others[suffix].append(parts)
+    left_out: dict[str, int] = {}
+    for suffix, files in sorted(others.items(), key=lambda item: (-len(item[1]), item[0])):
+        taken = _images_among(root, sorted(files))
+        found += taken
+        if len(files) > len(taken):
+            left_out[suffix or "without suffix"] = len(files) - len(taken)
+    if hidden:
+        left_out["hidden"] = hidden
+    return Files(sorted(found), left_out)
+
+
+def find_earlier(root: Path, skip_errors: bool) -> Files:
+    """Lists the images below a folder that version 0.1.0 read."""
+    found = [
+        parts
+        for parts in _walk(root, skip_errors)
+        if parts[-1].lower().endswith(_EARLIER) and not parts[-1].startswith(".")
+    ]
+    return Files(sorted(found), {})
+
+
+def _images_among(root: Path, files: Sequence[Parts]) -> list[Parts]:
+    """Returns the images among files of one unknown suffix, by their content."""
+    found: list[Parts] = []
+    for number, parts in enumerate(files):
+        if number >= _TRIED and not found:
+            break
+        if images.is_image(root.joinpath(*parts)):
+            found.append(parts)
+    return found
+
+
+def _walk(root: Path, skip_errors: bool) -> Iterator[Parts]:
+    """Yields the paths of the files below a folder, hidden folders aside."""
+
+    def refuse(error: OSError) -> None:
+        if not skip_errors or error.filename == str(root):
+            raise UsageError(
+                f"Every folder must be readable. Received: {error.filename}: {error.strerror}"
+            ) from error
+
+    seen = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=refuse):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:  # a link to a folder that has been listed
+            subfolders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        parts = Path(folder).relative_to(root).parts
+        for name in names:
+            yield (*parts, name)

@@ -1,0 +1,198 @@
+"""Layouts of a folder of images: which of its subfolders are splits, and which are classes."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from keras_gan.datasets.classes import natural_key
+from keras_gan.datasets.folder_files import Parts
+from keras_gan.errors import UsageError
+
+_TRAIN = ("train", "training", "trn")
+# The first of these that exists is held out.
+_HELD_OUT = ("heldout", "holdout", "test", "testing", "tst", "validation", "valid", "val")
+_HELD_OUT += ("dev", "eval", "evaluation")
+_FILLERS = ("set", "data", "dataset", "images", "imgs", "split", "folder", "seg")
+_EARLIER_HELD_OUT = ("held_out", "test", "validation", "valid", "val")  # of version 0.1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """The images of a folder with their splits and classes.
+
+    Args:
+        files: paths of the images that are used, in order.
+        split_of: position of each image's split: 0 for training, 1 for held out.
+        label_of: class id of each image, or -1.
+        classes: names of the classes.
+        has_splits: whether the folder has a split that is held out.
+        lines: what was understood, one clause each.
+        dropped: one sentence for each group of images that is left out.
+    """
+
+    files: list[Parts]
+    split_of: list[int]
+    label_of: list[int]
+    classes: tuple[str, ...]
+    has_splits: bool
+    lines: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+
+def understand(root: Path, files: Sequence[Parts], labels: bool) -> Layout:
+    """Returns the layout of the images of a folder.
+
+    Subfolders named as splits (`train`, `Training_Set`, `test`, `val`, ...) are splits. Below
+    them, and below folders that are alone in theirs, the subfolders are the classes.
+
+    Args:
+        root: the folder, for errors.
+        files: paths of the images relative to it, in order.
+        labels: whether subfolders are classes.
+
+    Raises:
+        UsageError: training images both in class folders and beside them.
+    """
+    base = _wrapper(files)
+    tops = Counter(parts[base] for parts in files if len(parts) > base + 1)
+    train, held_out = _roles([parts[base:] for parts in files], list(tops))
+    dropped: list[str] = []
+    if held_out is None:
+        inner = [parts[base:] for parts in files]
+        classes = _classes(root.joinpath(*files[0][:base]), inner) if labels else ()
+        ids = {name: number for number, name in enumerate(classes)}
+        label_of = [ids[parts[0]] if classes else -1 for parts in inner]
+        return Layout(list(files), [0] * len(files), label_of, classes, False)
+    others = [name for name in sorted(tops) if name not in (train, held_out)]
+    loose = sum(len(parts) == base + 1 for parts in files)
+    if others or loose:
+        names = [f"{name} ({tops[name]:,})" for name in others]
+        names += [f"{loose:,} images beside the splits"] if loose else []
+        dropped.append(f"Images of other folders than the splits are left out: {', '.join(names)}")
+    parts_of = {
+        name: [parts for parts in files if len(parts) > base + 1 and parts[base] == name]
+        for name in (train, held_out)
+    }
+    depth = base + 1 + _wrapper([parts[base + 1 :] for parts in parts_of[train]])
+    classes: tuple[str, ...] = ()
+    if labels:
+        classes = _classes(root / str(train), [parts[depth:] for parts in parts_of[train]])
+    chosen = [(parts, 0, depth) for parts in parts_of[train]]
+    chosen += _held_out(parts_of[held_out], base + 1, classes, str(held_out), dropped)
+    ids = {name: number for number, name in enumerate(classes)}
+    chosen.sort(key=lambda item: item[0])
+    counts = Counter(split for _, split, _ in chosen)
+    shown = [f"{name} ({counts[at]:,})" for at, name in enumerate((train, held_out)) if counts[at]]
+    return Layout(
+        files=[parts for parts, _, _ in chosen],
+        split_of=[split for _, split, _ in chosen],
+        label_of=[ids[parts[at]] if classes else -1 for parts, _, at in chosen],
+        classes=classes,
+        has_splits=counts[1] > 0,
+        lines=(f"splits: {', '.join(shown)}",),
+        dropped=tuple(dropped),
+    )
+
+
+def understand_earlier(root: Path, files: Sequence[Parts], labels: bool) -> Layout:
+    """Returns the layout as version 0.1.0 understood it."""
+    tops = {parts[0] for parts in files if len(parts) > 1}
+    held_out = next((name for name in _EARLIER_HELD_OUT if name in tops), None)
+    roots: tuple[str, ...] = ()
+    if "train" in tops and held_out is not None:
+        roots = ("train", held_out)
+        files = [parts for parts in files if len(parts) > 1 and parts[0] in roots]
+    inner = [parts[1:] if roots else parts for parts in files]
+    classes = tuple(sorted(_classes(root, inner))) if labels else ()
+    return Layout(
+        files=list(files),
+        split_of=[roots.index(parts[0]) if roots else 0 for parts in files],
+        label_of=[classes.index(parts[0]) if classes else -1 for parts in inner],
+        classes=classes,
+        has_splits=bool(roots),
+    )
+
+
+def _wrapper(files: Sequence[Parts]) -> int:
+    """Returns the number of folders, one in the other, that hold all of the files."""
+    depth = 0
+    while files and all(len(parts) > depth + 1 for parts in files):
+        if len({parts[depth] for parts in files}) > 1:
+            break
+        depth += 1
+    return depth
+
+
+def _plain(name: str) -> str:
+    """Returns a folder's name in lower case, without separators and words such as "set"."""
+    words = re.findall(r"[a-z]+", re.sub(r"(hold|held)[\W_]*out", r"\1out", name.lower()))
+    kept = "".join(word for word in words if word not in _FILLERS)
+    return re.sub(rf"({'|'.join(_FILLERS)})$", "", kept) or kept
+
+
+def _roles(files: Iterable[Parts], tops: Sequence[str]) -> tuple[str | None, str | None]:
+    """Returns the names of the training and of the held-out folder; `None` without splits."""
+    plain = {name: _plain(name) for name in sorted(tops)}
+    train = next((name for form in _TRAIN for name in tops if plain[name] == form), None)
+    held = [name for form in _HELD_OUT for name in sorted(tops) if plain[name] == form]
+    if train is not None and held:
+        return train, held[0]
+    # One of two folders is named as a split: if both have the same subfolders, so is the other.
+    if len(tops) == 2 and (train is not None or held):
+        below = [
+            {parts[1] for parts in files if len(parts) > 2 and parts[0] == name} for name in tops
+        ]
+        if below[0] == below[1] and len(below[0]) > 1:
+            known = train or held[0]
+            other = next(name for name in tops if name != known)
+            return (known, other) if train is not None else (other, known)
+    return None, None
+
+
+def _held_out(
+    files: Sequence[Parts], base: int, classes: Sequence[str], name: str, dropped: list[str]
+) -> list[tuple[Parts, int, int]]:
+    """Returns the held-out images with the depth of their class folders.
+
+    Images of classes that are not trained on are left out, with a line in `dropped`.
+    """
+    depth = base + _wrapper([parts[base:] for parts in files])
+    if not classes:
+        return [(parts, 1, depth) for parts in files]
+    depth = next((at for at in range(base, depth + 1) if _has(files, at, classes)), base)
+    kept = [parts for parts in files if len(parts) > depth + 1 and parts[depth] in classes]
+    missing = Counter(
+        parts[depth] if len(parts) > depth + 1 else "no folder"
+        for parts in files
+        if len(parts) <= depth + 1 or parts[depth] not in classes
+    )
+    if missing:
+        names = ", ".join(f"{key} ({count:,})" for key, count in sorted(missing.items())[:5])
+        dropped.append(
+            f"{missing.total():,} of {len(files):,} images in {name} are left out, as no training "
+            f"image has their class: {names}"
+        )
+    return [(parts, 1, depth) for parts in kept]
+
+
+def _has(files: Sequence[Parts], depth: int, classes: Sequence[str]) -> bool:
+    return any(len(parts) > depth + 1 and parts[depth] in classes for parts in files)
+
+
+def _classes(root: Path, files: Sequence[Parts]) -> tuple[str, ...]:
+    """Returns the names of the subfolders with images, if there are at least two."""
+    classes = sorted({parts[0] for parts in files if len(parts) > 1}, key=natural_key)
+    if len(classes) < 2:
+        return ()
+    loose = [parts[0] for parts in files if len(parts) == 1]
+    if loose:
+        raise UsageError(
+            "Images must be either all in class folders or all in one folder; labels=false reads "
+            f"all of them, without classes. Received: {root} with {len(classes)} folders of "
+            f"images and {len(loose)} images beside them, such as {loose[0]}"
+        )
+    return tuple(classes)
