@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_gan import augment as augmentations
-from keras_gan import checks, constraints, losses, schedules, terms
+from keras_gan import constraints, data_spec, losses, schedules, terms
 from keras_gan.arguments import check_integer, check_share
 from keras_gan.games import _checks, _step
 from keras_gan.games._game import Game
@@ -149,7 +149,7 @@ class GAN(Game):
         return {name: options.get(name, 1) for name in ("discriminator_steps", "pac")}
 
     @property
-    def data_spec(self) -> checks.DataSpec:
+    def data_spec(self) -> data_spec.DataSpec:
         parts = self.discriminator_steps * self.packing.size
         return super().data_spec.dividing(parts, "discriminator_steps * pac")
 
