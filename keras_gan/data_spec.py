@@ -18,6 +18,7 @@ from serving.errors import short_repr
 
 ENOUGH = 16  # samples by which a stream's range is judged
 _SHOWN = 10  # class ids in a warning
+_MARGIN = 0.1  # share of the generator's range by which data may leave it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,7 +252,8 @@ def check_range(low: float, high: float, spec: DataSpec) -> None:
     if spec.output_range is None:
         return
     least, most = spec.output_range
-    if least > low + 1e-3 or most < high - 1e-3:
+    margin = _MARGIN * (most - least)  # a generator may stay a little within the range of the data
+    if least > low + margin or most < high - margin:
         raise UsageError(
             f"{name} must lie in the range of the generator's output, [{least:g}, {most:g}]. "
             f"Received: values from {low:g} to {high:g}"

@@ -96,7 +96,7 @@ class Watch:
                 raise
 
         def checked(*parts: Any) -> Any:
-            batch: Any = parts if len(parts) > 1 else parts[0]
+            batch: Any = parts[0] if len(parts) == 1 else parts
             fields = data_spec.read_fields(batch)
             seen = tf.numpy_function(look, [fields[name] for name in spec.names], [])
             with tf.control_dependencies([seen]):
@@ -106,8 +106,7 @@ class Watch:
 
     def _distributed(self, dataset: Any, check: BatchCheck) -> Any:
         # It is on its devices already, where it cannot be looked at in passing.
-        batches: Any = dataset
-        batch = next(iter(batches), None)
+        batch = next(iter(dataset), None)
         if batch is None:
             raise UsageError(_EMPTY)
         check.complete, check.spec = False, dataclasses.replace(check.spec, replicas=1)
@@ -241,7 +240,7 @@ def look_ahead_keeping(batches: Iterator[Any], check: BatchCheck) -> list[tuple]
 
 
 def as_tuple(batch: Any) -> tuple:
-    """Returns a batch as a tuple without the parts that are None, as Keras takes it."""
+    """Returns a batch as a tuple without absent parts, as Keras takes it."""
     parts = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
     return tuple(part for part in parts if part is not None)
 

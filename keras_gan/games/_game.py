@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gan import augment as augments
-from keras_gan import checks, data_spec, optimizers, replicas, schedules, terms
+from keras_gan import checks, data_spec, networks, optimizers, replicas, schedules, terms
 from keras_gan.arguments import check_integer, check_number, check_positive
 from keras_gan.errors import UsageError
 from keras_gan.games import _averaging, _construction, _data, _noise, _states, _terms
@@ -68,7 +68,7 @@ class Game(_construction.Construction, _data.DataDoors):
     metric_names: tuple[str, ...] = ()
     sampled = "generator"
     averaged: tuple[str, ...] = ("generator",)
-    sample_kind: str | None = None  # kind of the data; `fit` guesses it from the shape if unknown
+    sample_kind: str | None = None  # kind of the data, in its range; otherwise `fit` guesses it
 
     def __init__(
         self,
@@ -344,9 +344,10 @@ class Game(_construction.Construction, _data.DataDoors):
         for name in ("latents", "samples", *(["labels"] if self.num_classes else [])):
             asked.pop(name, None)
             shapes.pop(name, None)
-        return data_spec.DataSpec(
-            self.sample_shape, self.num_classes, asked, shapes, kind=self.sample_kind
-        )
+        find = getattr(networks, "output_range", None)
+        limits = find(self.networks[self.sampled].model) if find else (-1.0, 1.0)
+        needs = (self.sample_shape, self.num_classes, asked, shapes)
+        return data_spec.DataSpec(*needs, kind=self.sample_kind, output_range=limits)
 
     def batch_of(self, data: Any) -> dict[str, Any]:
         """Returns the fields of a batch that the game uses, by name."""

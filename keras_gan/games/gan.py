@@ -41,8 +41,9 @@ class GAN(Game):
     The data is a tf.data data set, or anything else that `fit` takes, of `x`, `(x, y)` or a
     dictionary of fields by name: x, the field `samples`, float32 `(batch, ...)`, images with
     values in [-1, 1]; y, the field `labels`, integer class ids `(batch,)`, which only a
-    conditional game uses. Samples of rank 3 (height, width, channels) are taken for images, and
-    their range is checked.
+    conditional game uses. Every batch is checked before its step. Samples of rank 3 (height,
+    width, channels) are taken for images, and their range is checked; `gan.sample_kind` states
+    another kind.
 
     Args:
         generator: built Keras model from latents `(batch, latent_dim)`, standard normal, to
