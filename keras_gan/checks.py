@@ -1,8 +1,7 @@
-"""Checks of arguments, networks and data before the first training step."""
+"""Checks of networks, and of the arguments of `generate`."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,10 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gan import latents
+from keras_gan import data_spec, latents
 from keras_gan.errors import UsageError
-from keras_gan.networks import Network, fields_of
-from serving import kinds
+from keras_gan.networks import Network
 
 _WRONG_SECOND_DERIVATIVE = (
     keras.layers.BatchNormalization,
@@ -128,183 +126,6 @@ def second_derivative(role: str, model: keras.Model) -> None:
             )
 
 
-# ------------------------------------------------------------------------ data
-
-
-@dataclasses.dataclass(frozen=True)
-class DataSpec:
-    """Requirements of a game on its data.
-
-    Args:
-        sample_shape: shape of a sample.
-        num_classes: number of classes of the labels; 0 if labels are not used.
-        asked: other fields that the data must have, each with who asks for it.
-        multiple: a batch must divide by this number.
-        multiple_of: what that number is, for errors.
-        kind: kind of the samples, where it is known; otherwise their shape decides.
-    """
-
-    sample_shape: tuple
-    num_classes: int = 0
-    asked: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    multiple: int = 1
-    multiple_of: str = ""
-    kind: str | None = None
-
-    @property
-    def image(self) -> bool:
-        """True for samples that are checked as images: pixels in [-1, 1]."""
-        kind = self.kind or kinds.of_shape(self.sample_shape)
-        return len(self.sample_shape) == 3 and kinds.get(kind).has_pixels
-
-    def dividing(self, multiple: int, multiple_of: str) -> DataSpec:
-        """Returns the same for batches that must divide by a number."""
-        return dataclasses.replace(self, multiple=multiple, multiple_of=multiple_of)
-
-    def check_size(self, size: int) -> None:
-        """Checks that a batch divides into the parts that the steps see."""
-        if size % self.multiple:
-            raise UsageError(
-                f"A batch must divide by {self.multiple_of} = {self.multiple}, because each "
-                f"discriminator step sees its own part. Received: a batch of {size}"
-            )
-
-
-def data(x: Any, y: Any, spec: DataSpec, batch_size: int = 1) -> None:
-    """Checks data: arrays as a whole, data sets by their first batch.
-
-    Args:
-        x: data set, array, or dictionary of arrays.
-        y: labels beside an array, or None.
-        spec: what the game needs.
-        batch_size: of arrays.
-
-    Raises:
-        UsageError: the first thing that does not fit.
-    """
-    if isinstance(x, tf.data.Dataset):
-        fields = _first_batch(x, spec)
-    elif isinstance(x, (np.ndarray, tf.Tensor, dict)):
-        fields = fields_of((x, y))
-        _declared(fields, spec, batched=True)
-        size = len(fields["samples"])
-        if not size:
-            raise UsageError("There must be samples to train on. Received: an array of none")
-        if spec.multiple > 1:
-            spec.check_size(batch_size)
-            spec.check_size(size % batch_size)
-    elif x is None:
-        raise UsageError("fit needs data: a data set, or an array of samples. Received: x=None")
-    else:
-        return  # a generator or PyDataset: its batches cannot be seen without using them up
-    values(np.asarray(fields["samples"]), image=spec.image)
-    for name in spec.asked:
-        values(np.asarray(fields[name]), image=False, name=f"Values of {name!r}")
-    if spec.num_classes:
-        class_ids(np.asarray(fields["labels"]), spec.num_classes)
-
-
-def _first_batch(dataset: tf.data.Dataset, spec: DataSpec) -> dict[str, Any]:
-    element: Any = dataset.element_spec
-    parts = element if isinstance(element, tuple) else (element,)
-    tensors = [*(parts[0].values() if isinstance(parts[0], dict) else parts[:1]), *parts[1:]]
-    fits = 1 <= len(parts) <= 2 and all(isinstance(part, tf.TensorSpec) for part in tensors)
-    if not fits or "samples" not in fields_of(element):
-        raise UsageError(
-            "A data set must give batches x, (x, y), or a dictionary with `samples`, of tensors. "
-            f"Received: {' '.join(str(element).split())}"
-        )
-    declared = fields_of(element)
-    _declared(declared, spec)
-    size = declared["samples"].shape[0]
-    if spec.multiple > 1 and size is None:
-        raise UsageError(
-            f"With {spec.multiple_of} = {spec.multiple} every batch must be of one known size: use "
-            "batch(size, drop_remainder=True). Received: batches of unknown size"
-        )
-    spec.check_size(size or 0)
-    batch = next(iter(dataset.take(1)), None)
-    if batch is None:
-        raise UsageError(
-            "The data set must have at least one batch. Received: none (are there fewer "
-            "samples than batch_size, with drop_remainder?)"
-        )
-    return fields_of(batch)
-
-
-def _declared(fields: dict[str, Any], spec: DataSpec, batched: bool = False) -> None:
-    """Checks fields, types, ranks and shapes, as far as they are declared."""
-    if "samples" not in fields:
-        raise UsageError(
-            "Data by name must have the field 'samples'. "
-            f"Received: {', '.join(fields) or 'no fields'}"
-        )
-    x = fields["samples"]
-    dtype = getattr(x.dtype, "name", str(x.dtype))
-    if dtype != "float32":
-        hint = " (uint8 images: x / 127.5 - 1)" if dtype == "uint8" else ""
-        raise UsageError(f"Samples must be float32{hint}. Received: {dtype}")
-    shape = tuple(x.shape)
-    if not tf.TensorShape((None, *spec.sample_shape)).is_compatible_with(shape):
-        unbatched = tf.TensorShape(spec.sample_shape).is_compatible_with(shape)
-        hint = "; the data set is not batched" if unbatched and not batched else ""
-        raise UsageError(
-            f"Samples must have the shape {('batch', *spec.sample_shape)} that the networks are "
-            f"built for{hint}. Received: {shape}"
-        )
-    for name, who in spec.asked.items():
-        if name not in fields:
-            raise UsageError(
-                f"The {who} asks for the field {name!r}, which the data does not have. "
-                f"Received: {', '.join(fields)}"
-            )
-    if spec.num_classes:
-        _declared_labels(fields.get("labels"), spec.num_classes)
-
-
-def _declared_labels(y: Any, num_classes: int) -> None:
-    if y is None:
-        raise UsageError(
-            f"A conditional game of {num_classes} classes needs (x, y), with y class ids. "
-            "Received: x alone"
-        )
-    dtype = tf.as_dtype(y.dtype)
-    if not dtype.is_integer or len(y.shape) != 1:
-        raise UsageError(
-            "Labels must be integer class ids of shape (batch,), not one-hot. "
-            f"Received: {dtype.name} of shape {tuple(y.shape)}"
-        )
-
-
-def values(x: np.ndarray, image: bool, name: str = "Samples") -> None:
-    """Checks that values are finite, and those of images in [-1, 1].
-
-    Raises:
-        UsageError: they are not.
-    """
-    if not np.isfinite(x).all():
-        bad = int(np.size(x) - np.isfinite(x).sum())
-        raise UsageError(f"{name} must be finite numbers. Received: {bad} NaN or infinite values")
-    if image and (x.min() < -1.001 or x.max() > 1.001):
-        raise UsageError(
-            "Images must have values in [-1, 1] (from 0..255: x / 127.5 - 1). "
-            f"Received: values from {x.min():g} to {x.max():g}"
-        )
-
-
-def class_ids(y: np.ndarray, num_classes: int) -> None:
-    """Checks that class ids are from 0 to num_classes - 1.
-
-    Raises:
-        UsageError: they are not.
-    """
-    if y.size and (y.min() < 0 or y.max() >= num_classes):
-        raise UsageError(
-            f"Labels must be class ids from 0 to {num_classes - 1}. "
-            f"Received: ids from {y.min()} to {y.max()}"
-        )
-
-
 # ------------------------------------------------------------------------ generate
 
 
@@ -328,7 +149,7 @@ def labels(given: Any, seeds: np.ndarray, num_classes: int) -> np.ndarray | None
             f"`labels` must be one class id, or one for each of the {len(seeds)} seeds. "
             f"Received: shape {array.shape}, {array.dtype}"
         )
-    class_ids(array, num_classes)
+    data_spec.check_ids(array, num_classes)
     return np.broadcast_to(array, (len(seeds),))
 
 
@@ -383,5 +204,5 @@ def _given(name: str, array: np.ndarray, spec: tf.TensorSpec) -> np.ndarray:
         raise UsageError(
             f"`{name}` must have rows of shape ({expected}). Received: shape {array.shape}"
         )
-    values(array, image=False, name=f"Values of {name!r}")
+    data_spec.extremes(array, f"Values of {name!r}")
     return array.astype(wanted.as_numpy_dtype)

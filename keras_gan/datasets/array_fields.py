@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_gan import value_ranges
 from keras_gan.datasets import levels
 from keras_gan.datasets.classes import check_class_count
 from keras_gan.datasets.values import Range, check_range
@@ -261,7 +262,7 @@ def _check_normalized(x: np.ndarray, plural: str, value_range: Range) -> None:
     least, most = value_range
     if not np.isfinite([low, high]).all():
         return  # values that are not finite are refused later, with their index
-    if least <= low and high <= most and (least == 0 or low < 0):
+    if not value_ranges.is_unclear(low, high, value_range):
         return
     if least == 0:
         raise UnknownRangeError(

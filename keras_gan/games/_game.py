@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -12,16 +11,25 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gan import augment as augments
-from keras_gan import checks, configuration, optimizers, replicas, schedules, terms
+from keras_gan import (
+    checks,
+    configuration,
+    data_spec,
+    networks,
+    optimizers,
+    replicas,
+    schedules,
+    terms,
+)
 from keras_gan.arguments import check_integer, check_number, check_positive
 from keras_gan.errors import UsageError
-from keras_gan.games import _averaging, _construction, _noise, _states, _terms
+from keras_gan.games import _averaging, _construction, _data, _noise, _states, _terms
 from keras_gan.games._augmentation import Augmentation
 from keras_gan.games._keras import KerasInterface
 from keras_gan.games._optimizer import PlayerOptimizers
 from keras_gan.games._packing import Packing
 from keras_gan.games._sampling import Sampler
-from keras_gan.networks import Network, fields_of
+from keras_gan.networks import Network
 from serving.seeds import check_seeds
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
@@ -31,7 +39,7 @@ ops: Any = keras.ops
 _SHARED = ("terms", "augment", "ema_half_life", "ema_rampup", "num_classes", "latent_dim", "seed")
 
 
-class Game(_construction.Construction, KerasInterface):
+class Game(_construction.Construction, _data.DataDoors, KerasInterface):
     """Base class of games, which are Keras models that `fit` trains on real samples.
 
     A subclass names its players and metrics, passes its networks on, and writes one training step
@@ -71,7 +79,7 @@ class Game(_construction.Construction, KerasInterface):
     metric_names: tuple[str, ...] = ()
     sampled = "generator"
     averaged: tuple[str, ...] = ("generator",)
-    sample_kind: str | None = None  # kind of the data; `fit` guesses it from the shape if unknown
+    sample_kind: str | None = None  # kind of the data, in its range; otherwise `fit` guesses it
 
     def __init__(
         self,
@@ -263,6 +271,13 @@ class Game(_construction.Construction, KerasInterface):
     def train_step(self, data: Any) -> dict[str, Any]:
         """Runs `step` on a batch, updates averages and counters, and returns the metrics."""
         batch = self.batch_of(data)
+        # A step at the end of the data, or at a batch that is refused, must leave no trace. What
+        # does not depend on the batch, such as the counters, would run before it has arrived.
+        with tf.control_dependencies([tf.identity(batch["samples"])]):
+            self._update(batch)
+        return replicas.as_results(self.get_metrics_result())
+
+    def _update(self, batch: dict[str, Any]) -> None:
         size = tf.cast(tf.shape(batch["samples"])[0], "int64") * replicas.count()
         self.step(batch)
         self.examples_seen.assign_add(size)
@@ -274,7 +289,6 @@ class Game(_construction.Construction, KerasInterface):
                     *(self.ema_half_life, self.ema_rampup),
                 )
         self.iteration.assign_add(1)
-        return replicas.as_results(self.get_metrics_result())
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Runs `evaluation` on a batch and returns the metrics."""
@@ -333,18 +347,25 @@ class Game(_construction.Construction, KerasInterface):
     # ---------------------------------------------------------------- data
 
     @property
-    def data_spec(self) -> checks.DataSpec:
+    def data_spec(self) -> data_spec.DataSpec:
         """The data that the game needs."""
         asked = {name: f"term {key!r}" for key, t in self.terms.items() for name in t.fields}
+        shapes: dict[str, tuple] = {}
         for role, network in self.networks.items():
             asked |= dict.fromkeys(network.fields, role)
+            stated = {name: checks.input_shape(network, name) for name in network.fields}
+            shapes |= {name: shape for name, shape in stated.items() if shape is not None}
         for name in ("latents", "samples", *(["labels"] if self.num_classes else [])):
             asked.pop(name, None)
-        return checks.DataSpec(self.sample_shape, self.num_classes, asked, kind=self.sample_kind)
+            shapes.pop(name, None)
+        find = getattr(networks, "output_range", None)
+        limits = find(self.networks[self.sampled].model) if find else (-1.0, 1.0)
+        needs = (self.sample_shape, self.num_classes, asked, shapes)
+        return data_spec.DataSpec(*needs, kind=self.sample_kind, output_range=limits)
 
     def batch_of(self, data: Any) -> dict[str, Any]:
         """Returns the fields of a batch that the game uses, by name."""
-        fields, spec = fields_of(data), self.data_spec
+        fields, spec = data_spec.read_fields(data), self.data_spec
         batch = {name: fields[name] for name in ("samples", *spec.asked) if name in fields}
         if self.num_classes:
             if "labels" not in fields:
@@ -354,28 +375,6 @@ class Game(_construction.Construction, KerasInterface):
                 )
             batch["labels"] = ops.cast(fields["labels"], "int32")
         return batch
-
-    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
-        """Trains as `keras.Model.fit` does, after a check of the data.
-
-        The check reads the first batch of a data set, which is started once for it.
-
-        Raises:
-            UsageError: fields that are missing, samples of a wrong type, shape or range, NaN among
-                them, labels out of range, or batches that do not divide into the game's steps.
-        """
-        batch_size: Any = kwargs.get("batch_size") or (args[0] if args else None) or 32
-        spec = self.data_spec
-        checks.data(x, y, spec, batch_size)
-        validation = kwargs.get("validation_data")
-        if validation is not None:
-            pair = validation if isinstance(validation, tuple) else (validation, None)
-            whole = dataclasses.replace(spec, multiple=1)
-            checks.data(pair[0], pair[1] if len(pair) > 1 else None, whole)
-        streams = (tf.data.Dataset, tf.distribute.DistributedDataset)
-        if isinstance(x, streams) and len(args) < 7:
-            kwargs.setdefault("shuffle", False)  # Keras warns of its own default otherwise
-        return super().fit(x, y, *args, **kwargs)
 
     # ---------------------------------------------------------------- samples
 

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_gan import augment as augmentations
-from keras_gan import checks, constraints, losses, schedules, terms
+from keras_gan import constraints, data_spec, losses, schedules, terms
 from keras_gan.arguments import check_integer, check_share
 from keras_gan.games import _checks, _step
 from keras_gan.games._game import Game
@@ -41,8 +41,9 @@ class GAN(Game):
     The data is a tf.data data set, or anything else that `fit` takes, of `x`, `(x, y)` or a
     dictionary of fields by name: x, the field `samples`, float32 `(batch, ...)`, images with
     values in [-1, 1]; y, the field `labels`, integer class ids `(batch,)`, which only a
-    conditional game uses. Samples of rank 3 (height, width, channels) are taken for images, and
-    their range is checked.
+    conditional game uses. Every batch is checked before its step. Samples of rank 3 (height,
+    width, channels) are taken for images, and their range is checked; `gan.sample_kind` states
+    another kind.
 
     Args:
         generator: built Keras model from latents `(batch, latent_dim)`, standard normal, to
@@ -149,7 +150,7 @@ class GAN(Game):
         return {name: options.get(name, 1) for name in ("discriminator_steps", "pac")}
 
     @property
-    def data_spec(self) -> checks.DataSpec:
+    def data_spec(self) -> data_spec.DataSpec:
         parts = self.discriminator_steps * self.packing.size
         return super().data_spec.dividing(parts, "discriminator_steps * pac")
 

@@ -1,0 +1,224 @@
+"""Data of a game: `fit`, `evaluate` and training on single batches, all through one check."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_gan import data_spec, data_streams
+from keras_gan.data_spec import BatchCheck, DataSpec
+from keras_gan.errors import UsageError
+
+
+class DataDoors(keras.Model):
+    """Base class of games: the methods of `keras.Model` that take data, with checks of it."""
+
+    _watch: data_streams.Watch | None = None  # of the call of `fit` that is running
+
+    @property
+    def data_spec(self) -> DataSpec:
+        """The data that the game needs."""
+        raise NotImplementedError
+
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
+        """Trains as `keras.Model.fit` does, after a check of the data.
+
+        Arrays are checked as a whole. The first batches of a stream are checked before the first
+        step, for which a tf.data set is started once, and each later batch before its step. A
+        batch that does not fit ends the training; the game keeps the state before it.
+
+        Raises:
+            UsageError: fields that are missing, samples of a wrong type, shape or range, NaN among
+                them, labels out of range, batches that do not divide into the game's steps, or
+                weights of samples or classes.
+        """
+        given = _named(keras.Model.fit, (self, x, y, *args), kwargs)
+        _refuse_weights(given)
+        watch, spec = data_streams.Watch(self.distribute_strategy), self._spec
+        x, y, check = _checked(watch, x, y, spec, given)
+        if isinstance(check, BatchCheck):
+            if data_streams.is_ordered(x):
+                given.setdefault("shuffle", False)  # Keras warns of its own default otherwise
+            if spec.num_classes and check.complete and not given.get("steps_per_epoch"):
+                given["callbacks"] = _with_callback(given.get("callbacks"), _UnusedClasses(check))
+        elif check is not None:
+            data_spec.warn_unused(check, spec.num_classes)
+        validation = given.pop("validation_data", None)
+        if validation is not None:
+            given["validation_data"] = _checked_pair(watch, validation, _whole(spec))
+        self._watch = watch
+        try:
+            with watch:
+                return super().fit(x, y, **given)
+        finally:
+            self._watch = None
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
+        """Evaluates as `keras.Model.evaluate` does, after the same check of the data as `fit`.
+
+        Raises:
+            UsageError: as `fit`.
+        """
+        if self._watch is not None and self._watch.returned(x):  # the validation of `fit`
+            return super().evaluate(x, y, *args, **kwargs)
+        given = _named(keras.Model.evaluate, (self, x, y, *args), kwargs)
+        _refuse_weights(given)
+        watch = data_streams.Watch(self.distribute_strategy)
+        x, y, _ = _checked(watch, x, y, _whole(self._spec), given)
+        with watch:
+            return super().evaluate(x, y, **given)
+
+    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any):
+        """Trains on one batch as `keras.Model.train_on_batch` does, after the check of `fit`."""
+        given = _named(keras.Model.train_on_batch, (self, x, y, *args), kwargs)
+        _refuse_weights(given)
+        x, y = _one_batch(x, y, self._spec)
+        return super().train_on_batch(x, y, **given)
+
+    def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any):
+        """Evaluates one batch as `keras.Model.test_on_batch` does, after the check of `fit`."""
+        given = _named(keras.Model.test_on_batch, (self, x, y, *args), kwargs)
+        _refuse_weights(given)
+        x, y = _one_batch(x, y, _whole(self._spec))
+        return super().test_on_batch(x, y, **given)
+
+    @property
+    def _spec(self) -> DataSpec:
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        return dataclasses.replace(self.data_spec, replicas=replicas)
+
+
+class _UnusedClasses(keras.callbacks.Callback):
+    """Warns after the first pass through a stream of classes without examples.
+
+    Args:
+        check: the check that has seen the batches.
+    """
+
+    def __init__(self, check: BatchCheck):
+        super().__init__()
+        self._batches: BatchCheck | None = check
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        game: Any = self.model
+        if self._batches is not None and not game.stop_training:
+            used = np.flatnonzero(self._batches.seen)
+            data_spec.warn_unused(used, self._batches.spec.num_classes)
+        self._batches = None
+
+
+def _named(method: Callable, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of a method of Keras beside x and y by name."""
+    given = inspect.signature(method).bind(*args, **kwargs).arguments
+    others = {name: value for name, value in given.items() if name not in ("self", "x", "y")}
+    return {**others.pop("kwargs", {}), **others}
+
+
+def _refuse_weights(given: dict[str, Any]) -> None:
+    weights = {name: given.pop(name, None) for name in ("sample_weight", "class_weight")}
+    data_spec.refuse_weights(**weights)
+
+
+def _whole(spec: DataSpec) -> DataSpec:
+    """Returns what an evaluation needs, which does not divide its batches."""
+    return dataclasses.replace(spec, multiple=1)
+
+
+def _with_callback(callbacks: Any, callback: keras.callbacks.Callback) -> Any:
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        running: Any = callbacks
+        running.append(callback)
+        return running
+    several = isinstance(callbacks, list | tuple)
+    return [*(callbacks if several else [callbacks] if callbacks else []), callback]
+
+
+# ------------------------------------------------------------------------ arrays and streams
+
+
+def _checked(
+    watch: data_streams.Watch, x: Any, y: Any, spec: DataSpec, given: Mapping[str, Any]
+) -> tuple[Any, Any, Any]:
+    """Returns checked data as Keras takes it, and how it was checked.
+
+    That is a `BatchCheck` of a stream, and of arrays the class ids that occur.
+    """
+    if x is None:
+        raise UsageError("fit needs data: a data set, or an array of samples. Received: x=None")
+    if data_streams.is_stream(x):
+        if y is not None:
+            raise UsageError(
+                "`y` goes with arrays; batches bring their labels, as (x, y). "
+                f"Received: x of type {type(x).__name__}, and y"
+            )
+        check = BatchCheck(spec)
+        return watch.stream(x, check), None, check
+    x, y = _arrays(x, y)
+    fields = {name: np.asarray(value) for name, value in data_spec.read_fields((x, y)).items()}
+    used = data_spec.check_arrays(fields, spec)
+    _check_batches(len(fields["samples"]), spec, given)
+    return x, y, used
+
+
+def _checked_pair(watch: data_streams.Watch, validation: Any, spec: DataSpec) -> tuple:
+    parts = tuple(validation) if isinstance(validation, tuple | list) else (validation,)
+    if len(parts) == 3:
+        data_spec.refuse_weights(sample_weight=parts[2])
+    if not 1 <= len(parts) <= 3:
+        raise UsageError(
+            "`validation_data` must be a data set, an array, or (x, y). "
+            f"Received: {len(parts)} values"
+        )
+    x, y, _ = _checked(watch, parts[0], parts[1] if len(parts) > 1 else None, spec, {})
+    return (x,) if y is None else (x, y)
+
+
+def _one_batch(x: Any, y: Any, spec: DataSpec) -> tuple[Any, Any]:
+    """Returns one checked batch as tensors."""
+    x, y = _arrays(x, y)
+    fields = {name: np.asarray(value) for name, value in data_spec.read_fields((x, y)).items()}
+    data_spec.check_arrays(fields, spec)
+    spec.check_size(len(fields["samples"]))
+    tensors: Any = keras.tree.map_structure(tf.convert_to_tensor, (x, y), none_is_leaf=False)
+    return tensors
+
+
+def _arrays(x: Any, y: Any) -> tuple[Any, Any]:
+    """Returns arrays of any library as those of numpy or TensorFlow.
+
+    Raises:
+        UsageError: something that is neither an array nor a dictionary of arrays.
+    """
+    if isinstance(x, Mapping):
+        return {name: _array(f"x[{name!r}]", value) for name, value in x.items()}, _array("y", y)
+    return _array("x", x), _array("y", y)
+
+
+def _array(name: str, value: Any) -> Any:
+    if value is None or isinstance(value, np.ndarray | tf.Tensor):
+        return value
+    if hasattr(value, "__array__") and hasattr(value, "shape"):
+        return np.asarray(value)
+    raise UsageError(
+        f"`{name}` must be an array: np.asarray({name}) makes one of a list. "
+        f"Received: {name} of type {type(value).__name__}"
+    )
+
+
+def _check_batches(count: int, spec: DataSpec, given: Mapping[str, Any]) -> None:
+    """Checks that arrays divide into batches that fit."""
+    count = math.floor(count * (1 - (given.get("validation_split") or 0)))
+    steps = given.get("steps_per_epoch") or given.get("steps")
+    size = given.get("batch_size") or (math.ceil(count / steps) if steps else 32)
+    last = count % size
+    if count >= size:
+        spec.check_size(size)
+    if last:
+        spec.check_size(last)
