@@ -20,6 +20,7 @@ from export.files import describe_files, sha256
 from export.golden import load_golden, run_on_cpu, write_golden
 from export.manifest import NOTICE, SEEDS, Manifest
 from export.network import Network
+from export.output_ranges import check_samples
 from export.png_chunks import provenance_chunks
 from export.precisions import parse_precisions, write_precisions
 from export.target import open_target, temporary_folder
@@ -130,6 +131,10 @@ def _write(
         progress(f"Writing the format {name}")
         form = additional_formats.get(name)
         form.write(network, folder / form.FILE_NAME)
+
+    golden = load_golden(folder)
+    for port in network.outputs:
+        check_samples(golden[port.name], port)
 
     progress("Comparing with Keras")
     tolerance = {"tolerance": _tolerance(network, folder, draft)}

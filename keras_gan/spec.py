@@ -242,19 +242,30 @@ def label_field(num_classes: int, class_names: tuple[str, ...] = (), dtype: str 
     return Field("label", (), dtype, meta)
 
 
-def infer_spec(shape: Shape, num_classes: int = 0, class_names: tuple[str, ...] = ()) -> Spec:
-    """Returns the spec of samples of which only the shape is known.
+def infer_spec(
+    shape: Shape,
+    num_classes: int = 0,
+    class_names: tuple[str, ...] = (),
+    value_range: tuple[float, float] | None = None,
+) -> Spec:
+    """Returns the spec of samples of which only the shape is known, and maybe the range.
 
     Vectors are points, and samples with the shape of an image are images; others are arrays.
+
+    Args:
+        shape: shape of one sample.
+        num_classes: number of classes; 0 for samples without labels.
+        class_names: name of each class.
+        value_range: smallest and largest value of images; by default that of the kind.
     """
     image = kinds.get("image")
     try:
         image.check(shape)
     except UsageError:
-        kind, value_range = "points" if len(shape) == 1 else "array", None
+        kind, limits = "points" if len(shape) == 1 else "array", None
     else:
-        kind, value_range = image.name, image.value_range
-    return Spec(kind, shape, value_range, num_classes, class_names if num_classes else ())
+        kind, limits = image.name, value_range or image.value_range
+    return Spec(kind, shape, limits, num_classes, class_names if num_classes else ())
 
 
 def sample_kinds() -> list[str]:

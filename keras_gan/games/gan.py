@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_gan import augment as augmentations
-from keras_gan import checks, constraints, losses, schedules, terms
+from keras_gan import checks, constraints, losses, network_checks, schedules, terms
 from keras_gan.arguments import check_integer, check_share
 from keras_gan.games import _checks, _step
 from keras_gan.games._game import Game
@@ -128,6 +128,7 @@ class GAN(Game):
             **kwargs,
         )
         self.adversarial_loss = losses.get(loss)  # `self.loss` belongs to keras.Model
+        network_checks.logits(self.networks["discriminator"], self.adversarial_loss)
         self.constraint = constraints.get(constraint)
         self.discriminator_steps = int(discriminator_steps)
         self.pac = int(pac)
