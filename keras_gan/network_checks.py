@@ -190,15 +190,19 @@ def outputs(network: Network, fields: Mapping[str, Any]) -> dict[str, Any]:
             f"The {network.role} must run on a batch of {', '.join(network.fields)}. "
             f"Received: an error: {line or type(error).__name__}"
         ) from error
-    of_two = tree.flatten(network.describe_two().get(network.output))
-    for tensor, two in zip(tree.flatten(found.get(network.output)), of_two, strict=True):
+    if network.output not in found:
+        return found
+    of_two = tree.flatten(network.describe_two()[network.output])
+    for tensor, two in zip(tree.flatten(found[network.output]), of_two, strict=True):
         sizes: list[tuple[int | None, ...]] = [
             tuple(getattr(x, "shape", ())) for x in (tensor, two)
         ]
         if not all(sizes) or sizes[0][0] is not None or sizes[1][0] not in (None, 2):
+            fixed = all(sizes) and sizes[0][0] is not None
             raise UsageError(
                 f"The {network.output} of the {network.role} must have one row for each example "
-                f"of a batch of any size. Received: shape {sizes[1]} for 2 examples"
+                f"of a batch of any size. Received: shape "
+                + (f"{sizes[0]}" if fixed else f"{sizes[1]} for 2 examples")
             )
     return found
 

@@ -128,15 +128,15 @@ def output_range(model: keras.Model, output: str = "samples") -> tuple[float, fl
         output: name of the output, of a network that returns a dictionary.
 
     Returns:
-        The range, or None of a network whose last layers bound its output on no side, on one
-        side, or in a way that cannot be seen.
+        The range, or None of a network whose last layers leave a limit open, such as linear ones,
+        or whose limits cannot be seen.
     """
     found = ranges.output_intervals(model)
     return finite_range(found.get(output) if isinstance(found, Mapping) else found)
 
 
 def finite_range(found: Any) -> tuple[float, float] | None:
-    """Returns the limits of an interval; None if it is none, or not bounded on both sides."""
+    """Returns the limits of an interval; None if it is none, or has an infinite limit."""
     if isinstance(found, Interval) and found.is_finite and found.low < found.high:
         return found.pair
     return None

@@ -117,7 +117,7 @@ BOUNDED = {
 @pytest.mark.parametrize("name", BOUNDED)
 def test_a_discriminator_must_return_logits(name):
     network = BOUNDED[name]()
-    bounds = r"values from (0|-1) to 1, by layer '(last|sigmoid|inner|judge.*)' \("
+    bounds = r"values from (0|-1) to 1, by layer '(last|sigmoid|gate|judge.*)' \("
     with pytest.raises(UsageError, match=rf"must return logits, any real numbers.*{bounds}") as e:
         keras_gan.GAN(generator(), network)
     assert "\n" not in str(e.value)
@@ -193,11 +193,11 @@ def test_a_frozen_network_is_refused_wherever_it_is_frozen():
     x = np.zeros((8, *SHAPE), "float32")
     hint = "leave out `trainable = False`, as each step trains one player alone. Received: "
     with pytest.raises(UsageError, match=f"discriminator must have trainable weights; {hint}"):
-        keras_gan.GAN(generator(), frozen(judge()))
+        keras_gan.GAN(generator(), frozen(judge())).compile()
     with pytest.raises(UsageError, match=f"generator must have trainable weights; {hint}"):
-        keras_gan.GAN(frozen(generator()), judge())
+        keras_gan.GAN(frozen(generator()), judge()).compile()
     with pytest.raises(UsageError, match=r"generator must have trainable weights. Received: none"):
-        keras_gan.GAN(generator(layers.Reshape((2, 2, 1)), latents=4), judge())
+        keras_gan.GAN(generator(layers.Reshape(SHAPE), latents=16), judge()).compile()
     gan = keras_gan.GAN(generator(), judge())
     frozen(gan.discriminator)
     with pytest.raises(UsageError, match="discriminator must have trainable weights"):
@@ -209,6 +209,17 @@ def test_a_frozen_network_is_refused_wherever_it_is_frozen():
         with pytest.raises(UsageError, match="generator must have trainable weights"):
             train()
     assert gan.count("iteration") == 0
+    assert gan.generate([1]).shape == (1, *SHAPE)  # samples need no training
+
+
+def test_a_game_of_frozen_networks_is_loaded_for_its_samples(tmp_path):
+    gan = keras_gan.GAN(generator(), judge(), ema_half_life=0)
+    samples = gan.generate([3])
+    gan.trainable = False
+    gan.save(tmp_path / "game.keras")
+    np.testing.assert_array_equal(
+        keras.saving.load_model(tmp_path / "game.keras").generate([3]), samples
+    )
 
 
 def test_single_frozen_layers_are_trained_around_and_do_not_change_after_compile():
@@ -220,7 +231,7 @@ def test_single_frozen_layers_are_trained_around_and_do_not_change_after_compile
     gan.fit(np.zeros((2, *SHAPE), "float32"), batch_size=2, verbose=0)
     np.testing.assert_array_equal(network.get_layer("borrowed").kernel, before)
     network.get_layer("borrowed").trainable = True
-    with pytest.raises(UsageError, match="compile again. Received: 4 trainable weights, 2 at"):
+    with pytest.raises(UsageError, match=r"compile again. Received: 4 trainable weights, 2 at"):
         gan.fit(np.zeros((2, *SHAPE), "float32"), batch_size=2, verbose=0)
 
 
@@ -375,6 +386,13 @@ def two_outputs(x):
             r"one row for each example.*shape \(8, 1\) for 2 examples",
         ),
         (
+            lambda: (
+                generator(),
+                keras.Sequential([keras.Input(batch_shape=(8, *SHAPE)), layers.Flatten()]),
+            ),
+            r"one row for each example of a batch of any size. Received: shape \(8, 16\)$",
+        ),
+        (
             lambda: (generator(layers.Dense(1), layers.Reshape(())), judge()),
             r"at least one axis besides the batch",
         ),
@@ -404,3 +422,90 @@ def test_a_network_that_fails_is_named_with_its_error():
         keras_gan.GAN(model, conditional_judge(), num_classes=3, latent_dim=5)
     assert "\n" not in str(e.value)
     assert e.value.__cause__ is not None
+
+
+# ------------------------------------------------------------------------ published networks
+
+
+def dcgan():
+    """Layers of keras.io/examples/generative/dcgan_overriding_train_step, fewer channels."""
+    judge = [keras.Input((64, 64, 3))]
+    for width in (4, 8, 8):
+        judge += [layers.Conv2D(width, 4, 2, "same"), layers.LeakyReLU(negative_slope=0.2)]
+    judge += [layers.Flatten(), layers.Dropout(0.2), layers.Dense(1)]
+    maker = [keras.Input((128,)), layers.Dense(8 * 8 * 8), layers.Reshape((8, 8, 8))]
+    for width in (8, 16, 16):
+        maker += [layers.Conv2DTranspose(width, 4, 2, "same"), layers.LeakyReLU(negative_slope=0.2)]
+    maker += [layers.Conv2D(3, 5, padding="same", activation="sigmoid")]
+    return keras.Sequential(maker), keras.Sequential(judge), {}
+
+
+def conditional_gan():
+    """Layers of keras.io/examples/generative/conditional_gan, the labels encoded inside."""
+
+    def planes(labels):
+        encoded = ops.one_hot(labels, 10)
+        return ops.repeat(ops.repeat(encoded[:, None, None, :], 28, axis=1), 28, axis=2)
+
+    samples, labels = keras.Input((28, 28, 1)), keras.Input((), dtype="int32")
+    x = layers.Concatenate()([samples, layers.Lambda(planes, (28, 28, 10))(labels)])
+    for width in (8, 16):
+        x = layers.LeakyReLU(negative_slope=0.2)(layers.Conv2D(width, 3, 2, "same")(x))
+    judge = keras.Model([samples, labels], layers.Dense(1)(layers.GlobalMaxPooling2D()(x)))
+    latents, labels = keras.Input((128,)), keras.Input((), dtype="int32")
+    x = layers.Concatenate()([latents, layers.CategoryEncoding(10, "one_hot")(labels)])
+    x = layers.Reshape((7, 7, 8))(layers.LeakyReLU(negative_slope=0.2)(layers.Dense(7 * 7 * 8)(x)))
+    for width in (8, 8):
+        x = layers.Conv2DTranspose(width, 4, 2, "same")(x)
+        x = layers.LeakyReLU(negative_slope=0.2)(x)
+    x = layers.Conv2D(1, 7, padding="same", activation="sigmoid")(x)
+    return keras.Model([latents, labels], x), judge, {"num_classes": 10}
+
+
+def wgan_gp():
+    """Layers of keras.io/examples/generative/wgan_gp, fewer channels."""
+    judge = [keras.Input((28, 28, 1)), layers.ZeroPadding2D(2)]
+    for width, rate in ((4, 0.0), (8, 0.3), (8, 0.3), (8, 0.0)):
+        judge += [layers.Conv2D(width, 5, 2, "same"), layers.LeakyReLU(negative_slope=0.2)]
+        judge += [layers.Dropout(rate)] if rate else []
+    judge += [layers.Flatten(), layers.Dropout(0.2), layers.Dense(1)]
+    maker = [keras.Input((128,)), layers.Dense(4 * 4 * 8, use_bias=False)]
+    maker += [layers.BatchNormalization(), layers.LeakyReLU(0.2), layers.Reshape((4, 4, 8))]
+    for width in (8, 4, 1):
+        maker += [layers.UpSampling2D(2), layers.Conv2D(width, 3, 1, "same", use_bias=False)]
+        maker += [layers.BatchNormalization()]
+        maker += [layers.Activation("tanh") if width == 1 else layers.LeakyReLU(0.2)]
+    maker += [layers.Cropping2D(2)]
+    options = {"loss": "wasserstein", "terms": ["gradient_penalty"], "discriminator_steps": 3}
+    return keras.Sequential(maker), keras.Sequential(judge), options
+
+
+@pytest.mark.parametrize("networks", [dcgan, conditional_gan, wgan_gp])
+def test_published_networks_with_logits_pass_without_a_word(networks):
+    *pair, options = networks()
+    gan = keras_gan.GAN(*pair, ema_half_life=0, **options)
+    gan.compile()
+    limits = (-1, 1) if networks is wgan_gp else (0, 1)
+    assert gan.networks["generator"].output_range() == limits
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+@pytest.mark.parametrize("name", ["dcgan", "mlp", "multi_scale", "r3gan", "resnet"])
+def test_our_architectures_pass_without_a_word(name, conditional):
+    spec = keras_gan.Spec("image", (16, 16, 3), (-1.0, 1.0), num_classes=3)
+    parts = [("generator", "dcgan" if name == "multi_scale" else name), ("discriminator", name)]
+    sizes = {
+        "mlp": {"widths": [4]},
+        "resnet": {"widths": [4, 4]},
+        "r3gan": {"widths": [4, 4]},
+    }
+    networks = [
+        keras_gan.architectures.build_network(
+            role, family, spec, conditional, **sizes.get(family, {})
+        )
+        for role, family in parts
+    ]
+    gan = keras_gan.GAN(*networks, num_classes=3 * conditional, ema_half_life=0)
+    gan.compile()
+    bounded = name != "r3gan"
+    assert gan.networks["generator"].output_range() == ((-1, 1) if bounded else None)

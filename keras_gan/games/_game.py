@@ -151,11 +151,11 @@ class Game(_construction.Construction, keras.Model):
         for term in self.terms.values():
             terms.check_outputs(term, spec)
         self.check_networks(outputs)
-        network_checks.tables(self.networks, self.num_classes)
-        network_checks.shared(_players.check(self))
+        network_checks.shared(_players.models(self))
         network_checks.second_order(self.networks, self.terms.values())
         for term in self.terms.values():
             terms.check(term, spec)
+        network_checks.tables(self.networks, self.num_classes)
 
     def check_networks(self, outputs: Mapping[str, Mapping[str, Any]]) -> None:
         """Raises a `UsageError` if the networks do not fit the game; for subclasses.
@@ -484,9 +484,9 @@ class Game(_construction.Construction, keras.Model):
         return make(**{name: deserialize(value, custom_objects) for name, value in config.items()})
 
     def get_compile_config(self) -> dict[str, Any]:
-        names = [f"{player}_optimizer" for player in self.players]
+        names = [f"{player}_optimizer" for player in self.players if self.compiled]
         serialized = {name: keras.optimizers.serialize(getattr(self, name)) for name in names}
-        return serialized | self._compile_arguments
+        return serialized | getattr(self, "_compile_arguments", {})
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         # Optimizers are built by compile, so that their saved moments find their places.

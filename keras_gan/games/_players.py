@@ -1,4 +1,4 @@
-"""What the players of a game train: their networks and weights."""
+"""Networks and weights that the players of a game train."""
 
 from __future__ import annotations
 
