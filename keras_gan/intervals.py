@@ -165,7 +165,7 @@ def _multiply(a: Interval, b: Interval) -> Interval:
 
 
 def _divide(a: Interval, b: Interval) -> Interval:
-    if b.low <= 0 <= b.high or not b.is_finite:
+    if b.low <= 0 <= b.high:
         return FREE
     return _multiply(a, Interval(1 / b.high, 1 / b.low, b.by, b.function))
 

@@ -211,7 +211,7 @@ def sample_shape(found: Mapping[str, Any]) -> tuple:
     """Returns the shape of a generator's samples.
 
     Raises:
-        UsageError: no output `samples`, several tensors, or an unknown shape.
+        UsageError: no output `samples`, several tensors, an unknown shape, or integers.
     """
     output: Any = found.get("samples")
     if not hasattr(output, "shape"):
@@ -221,6 +221,12 @@ def sample_shape(found: Mapping[str, Any]) -> tuple:
         raise UsageError(
             "The generator must return a tensor, or a dictionary with one named samples. "
             f"Received: {received if several else 'outputs ' + ', '.join(found)}"
+        )
+    dtype = keras.backend.standardize_dtype(output.dtype)
+    if not keras.backend.is_float_dtype(dtype):
+        raise UsageError(
+            "The generator's samples must be floating-point numbers, through which it learns. "
+            f"Received: {dtype}"
         )
     shape = tuple(output.shape[1:])
     if None in shape:

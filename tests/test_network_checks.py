@@ -397,6 +397,10 @@ def two_outputs(x):
             r"at least one axis besides the batch",
         ),
         (
+            lambda: (functional(lambda x: ops.cast(layers.Dense(1)(x), "uint8"), (3,)), judge()),
+            "must be floating-point numbers, through which it learns. Received: uint8",
+        ),
+        (
             lambda: (generator(), functional(lambda x: {"validity": layers.Dense(1)(x)})),
             "a dictionary with one named logits. Received: outputs validity",
         ),

@@ -72,6 +72,7 @@ RANGES = {
         (-1, 4),
     ),
     "operations": (lambda: functional(lambda x: (ops.tanh(x) + 1) / 2), (0, 1)),
+    "own sigmoid": (lambda: functional(lambda x: 1 / (1 + ops.exp(-x))), (0, 1)),
     "clip": (lambda: functional(lambda x: ops.clip(x, -1.0, 1.0)), (-1, 1)),
     "maximum": (lambda: functional(lambda x: ops.maximum(ops.minimum(x, 1.0), 0.0)), (0, 1)),
     "rounded": (lambda: functional(lambda x: ops.round(ops.sigmoid(x) * 255)), (0, 255)),
