@@ -22,6 +22,7 @@ from export.golden import load_golden, run_on_cpu, write_golden
 from export.locate import locate
 from export.manifest import NOTICE, SEEDS, Manifest
 from export.network import Network
+from export.output_ranges import check_samples
 from export.png_chunks import provenance_chunks
 from export.precisions import parse_precisions, write_precisions
 from export.target import open_target, temporary_folder
@@ -131,6 +132,10 @@ def _write(
     with writing(folder):
         write_configuration(folder, draft.name)
     draft = _write_formats(network, folder, draft, options, progress)
+
+    golden = load_golden(folder)
+    for port in network.outputs:
+        check_samples(golden[port.name], port)
 
     progress("Comparing with Keras")
     tolerance = {"tolerance": _tolerance(network, folder, draft)}

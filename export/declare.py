@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from export.model_inputs import ModelInput
+from export.output_ranges import with_range
 from keras_gan import Spec, UsageError
 from serving import kinds
 from serving.inputs import DTYPES, FILLS, SEEDED, Input, Port
@@ -324,13 +325,16 @@ def _check_value(fill: str, value: Any, shape: Sequence[int | None], name: str) 
 
 
 def declare_outputs(
-    specs: Mapping[str, tuple[str, tuple[int | str, ...]]], declared: Declarations
+    specs: Mapping[str, tuple[str, tuple[int | str, ...]]],
+    declared: Declarations,
+    ranges: Mapping[str, tuple[float, float] | None] | None = None,
 ) -> tuple[Port, ...]:
     """Returns the declared outputs of a network.
 
     Args:
         specs: dtype and shape of each output by name, without the batch, the first one first.
         declared: what the caller declares.
+        ranges: smallest and largest value of outputs by name, where the network bounds them.
 
     Raises:
         UsageError: a declaration of an unknown output, or one that does not fit the output.
@@ -348,7 +352,11 @@ def declare_outputs(
         known |= declared.outputs.get(name, {})
         sizes = tuple(None if isinstance(n, str) else n for n in shape)
         kind = known.get("kind") or kinds.of_shape(sizes)
-        meta = describe_values(kind, sizes, known.get("meta"), name)
+        by_caller = "value_range" in (declared.outputs.get(name, {}).get("meta") or {})
+        by_caller = by_caller or (not ports and declared.value_range is not None)
+        own = (ranges or {}).get(name)
+        facts = with_range(name, known.get("meta"), own, kind, sizes, by_caller)
+        meta = describe_values(kind, sizes, facts, name)
         ports.append(Port(name, dtype, shape, kind, meta))
     return tuple(ports)
 

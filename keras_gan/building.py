@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gan import architectures, callbacks, datasets, metrics, workers
+from keras_gan import architectures, callbacks, datasets, metrics, network_checks, workers
 from keras_gan import precision as precisions
 from keras_gan import recipe as recipes
 from keras_gan.errors import UsageError
@@ -102,8 +102,21 @@ def build(recipe: recipes.Recipe, spec: Spec) -> GAN:
             "training.equilibrium needs a game with a network named 'discriminator'. "
             f"Received: game.name={recipe.game.name!r} with {', '.join(gan.networks)}"
         )
+    _check_samples(gan, spec)
     gan.compile(**optimizers, jit_compile=recipe.training.jit_compile)
     return gan
+
+
+def _check_samples(gan: GAN, spec: Spec) -> None:
+    """Checks that the generator's samples have the shape and the range of those of the data."""
+    path = f"networks.{gan.sampled}"
+    if not spec.samples.accepts_shape(tuple(gan.sample_shape)):
+        raise UsageError(
+            f"{path} must return samples of the shape of the data's, {spec.shape}. "
+            f"Received: {tuple(gan.sample_shape)}"
+        )
+    own = gan.networks[gan.sampled].output_range()
+    network_checks.value_range(own, spec.value_range, "the data")
 
 
 def _check_conditions(recipe: recipes.Recipe, spec: Spec) -> None:

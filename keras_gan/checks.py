@@ -1,130 +1,15 @@
-"""Checks of networks, and of the arguments of `generate`."""
+"""Checks of the arguments of `generate`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_gan import data_spec, latents
 from keras_gan.errors import UsageError
-from keras_gan.networks import Network
-
-_WRONG_SECOND_DERIVATIVE = (
-    keras.layers.BatchNormalization,
-    keras.layers.GroupNormalization,  # and InstanceNormalization, if Keras has it
-    keras.layers.LayerNormalization,
-)
-
-
-# ------------------------------------------------------------------------ networks
-
-
-def named_networks(models: Mapping[str, Any], needed: tuple[str, ...]) -> None:
-    """Checks that a game has the networks that it samples from and averages.
-
-    Raises:
-        UsageError: one that is missing.
-    """
-    for name in needed:
-        if name not in models:
-            raise UsageError(
-                f"The game must have a network named {name!r}. "
-                f"Received: networks {', '.join(models)}"
-            )
-
-
-def network(role: str, model: Any) -> None:
-    """Checks that a network is a built Keras model.
-
-    Raises:
-        UsageError: it is not.
-    """
-    if not isinstance(model, keras.Model):
-        raise UsageError(f"The {role} must be a keras.Model. Received: {type(model).__name__}")
-    if not model.built:
-        raise UsageError(
-            f"The {role} must be built: begin it with keras.Input, or call it once on a batch. "
-            f"Received: {model.name!r} without weights"
-        )
-
-
-def latent_dim(network: Network, given: int | None) -> int:
-    """Returns the length of the latents of a generator; 0 if it takes none.
-
-    Raises:
-        UsageError: a length that cannot be read from the network, or differs from the given one.
-    """
-    if "latents" not in network.fields:
-        return 0
-    shape = input_shape(network, "latents")
-    if shape is None:
-        if given is None:
-            raise UsageError(
-                "The length of the latents cannot be read from a subclassed generator: "
-                "give `latent_dim`. Received: latent_dim=None"
-            )
-        return int(given)
-    if len(shape) != 1 or shape[0] is None:
-        raise UsageError(
-            "The generator's first input must be latents (batch, latent_dim). "
-            f"Received: (batch, {', '.join(map(str, shape))})"
-        )
-    if given not in (None, shape[0]):
-        raise UsageError(
-            f"`latent_dim` must be the generator's, {shape[0]}. Received: latent_dim={given}"
-        )
-    return int(shape[0])
-
-
-def input_shape(network: Network, field: str) -> tuple | None:
-    """Returns the shape of an input without the batch; None of a subclassed network."""
-    tensors = dict(zip(network.fields, getattr(network.model, "inputs", None) or (), strict=False))
-    return tuple(tensors[field].shape[1:]) if field in tensors else None
-
-
-def sample_shape(outputs: Mapping[str, Any]) -> tuple:
-    """Returns the shape of a generator's samples.
-
-    Raises:
-        UsageError: no output `samples`, or an unknown shape.
-    """
-    if not hasattr(outputs.get("samples"), "shape"):
-        raise UsageError(
-            "The generator must return a tensor, or a dictionary with one named samples. "
-            f"Received: outputs {', '.join(outputs)}"
-        )
-    shape = tuple(outputs["samples"].shape[1:])
-    if None in shape:
-        raise UsageError(f"The generator's samples must have a known shape. Received: {shape}")
-    return shape
-
-
-def second_derivative(role: str, model: keras.Model) -> None:
-    """Checks that a network has no layers whose second derivative is missing or wrong, silently.
-
-    Raises:
-        UsageError: it has one.
-    """
-    for layer in model._flatten_layers():
-        if isinstance(layer, _WRONG_SECOND_DERIVATIVE):
-            raise UsageError(
-                "A gradient penalty cannot be differentiated through a normalization layer of "
-                f"Keras in the {role} (tf.nn.moments has a wrong second derivative); use none, or "
-                f"keras_gan.layers.GroupNormalization. Received: layer {layer.name!r}, "
-                f"{type(layer).__name__}"
-            )
-        resizes = isinstance(layer, keras.layers.Resizing)
-        if resizes or getattr(layer, "interpolation", "nearest") != "nearest":
-            raise UsageError(
-                "A gradient penalty cannot be differentiated through a resizing layer of the "
-                f"{role} (TensorFlow has no second derivative for it); use AveragePooling2D "
-                f"or nearest UpSampling2D. Received: layer {layer.name!r}"
-            )
-
 
 # ------------------------------------------------------------------------ generate
 

@@ -31,7 +31,7 @@ def check_place(source: str, owner: str | os.PathLike[str]) -> None:
         )
 
 
-def data_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def data_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Returns what differs between two descriptions of data, in words; nothing for the same data.
 
     Args:

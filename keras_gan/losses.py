@@ -24,6 +24,9 @@ from keras_gan.registry import find, registered
 # Keras is not annotated, and what a type checker infers of it is wrong.
 ops: Any = keras.ops
 
+_CONFIDENT = (-2.0, 2.0)  # log-odds of the probabilities 0.12 and 0.88
+_WIDEST = 2.0  # width of the range of tanh, the widest of the functions that return no logits
+
 
 class Loss:
     """Base class of the adversarial losses.
@@ -31,7 +34,23 @@ class Loss:
     A subclass defines `discriminator` and `generator`; its name in recipes is the class name in
     snake case. Arguments of its constructor must be in `get_config`, and the class must be
     registered with `keras.saving.register_keras_serializable`, so that a game can be saved.
+
+    Class attributes:
+        reach: smallest and largest value that a discriminator must be able to return, such as
+            (0, 1) for a loss of probabilities; None where only differences of logits count. A
+            discriminator that ends in a sigmoid, softmax or tanh does not reach logits.
     """
+
+    reach: tuple[float, float] | None = None
+
+    def reached_by(self, low: float, high: float) -> bool:
+        """Returns True if a discriminator whose values lie in a range can be trained.
+
+        Without `reach` the range must be wider than that of a sigmoid or tanh.
+        """
+        if self.reach is None:
+            return high - low > _WIDEST
+        return low <= self.reach[0] and high >= self.reach[1]
 
     def discriminator(self, real, fake):
         """Returns the values that the discriminator minimizes.
@@ -88,6 +107,8 @@ class Minimax(Loss):
         - [Goodfellow et al., 2014](https://arxiv.org/abs/1406.2661), equation 1
     """
 
+    reach = _CONFIDENT
+
     def discriminator(self, real, fake):
         return mean_per_sample(ops.softplus(-real)) + mean_per_sample(ops.softplus(fake))
 
@@ -119,6 +140,8 @@ class LeastSquares(Loss):
     Reference:
         - [Mao et al., 2016](https://arxiv.org/abs/1611.04076), equation 9
     """
+
+    reach = (0.0, 1.0)
 
     def discriminator(self, real, fake):
         return mean_per_sample(ops.square(real - 1)) / 2 + mean_per_sample(ops.square(fake)) / 2
@@ -160,6 +183,8 @@ class Hinge(Loss):
     Reference:
         - [Lim and Ye, 2017](https://arxiv.org/abs/1705.02894), section 3
     """
+
+    reach = (-1.0, 1.0)
 
     def discriminator(self, real, fake):
         return mean_per_sample(ops.relu(1 - real)) + mean_per_sample(ops.relu(1 + fake))

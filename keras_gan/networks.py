@@ -8,6 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import tensorflow as tf
+
+from keras_gan import ranges
+from keras_gan.intervals import FREE, Interval
 
 # Names of inputs by which a network is recognized as one that asks for fields by name.
 FIELDS = ("latents", "samples", "labels", "condition", "mask")
@@ -33,6 +37,7 @@ class Network:
     def __init__(self, role: str, model: keras.Model, positional: tuple[str, ...], output: str):
         self.role, self.model, self.output = role, model, output
         self.output_names: tuple[str, ...] = (output,)  # until `describe` has seen them
+        self._specs: Any = None  # of the inputs, as the model takes them
         names = input_names(model)
         self.by_name = (
             bool(names)
@@ -72,9 +77,36 @@ class Network:
         """Returns the outputs by name as symbolic tensors, of inputs given as such."""
         specs = getattr(self.model, "inputs", None)
         given = dict(zip(self.fields, specs, strict=True)) if specs else fields
-        outputs = self.outputs(self.model.compute_output_spec(self.inputs(given)))
+        inputs = self.inputs(given)
+        self._specs = keras.tree.map_structure(_of_two_examples, inputs)
+        outputs = self.outputs(self.model.compute_output_spec(inputs))
         self.output_names = tuple(outputs)
         return outputs
+
+    def describe_two(self) -> dict[str, Any]:
+        """Returns the outputs by name as symbolic tensors, for a batch of two examples."""
+        inputs = keras.tree.map_structure(
+            lambda spec: keras.KerasTensor(tuple(spec.shape), spec.dtype.name), self._specs
+        )
+        return self.outputs(self.model.compute_output_spec(inputs))
+
+    def output_intervals(self) -> dict[str, Any]:
+        """Returns the range of each output by name, as far as it follows from the last layers."""
+        found = ranges.output_intervals(self.model, self._specs)
+        return {} if found is None else self.outputs(found)
+
+    def output_range(self) -> tuple[float, float] | None:
+        """Returns the smallest and largest value of the samples, see `output_range`."""
+        return finite_range(self.output_intervals().get(self.output))
+
+    def lookups(self, known: Mapping[str, tuple[float, float]]) -> list[ranges.Lookup]:
+        """Returns the tables in which the network looks up fields of a known range.
+
+        Args:
+            known: smallest and largest value of fields by name.
+        """
+        given = [Interval(*known[name]) if name in known else FREE for name in self.fields]
+        return ranges.lookups(self.model, self._specs, given)
 
 
 def input_names(model: keras.Model) -> tuple[str, ...]:
@@ -85,6 +117,31 @@ def input_names(model: keras.Model) -> tuple[str, ...]:
     return tuple(tensor.name for tensor in getattr(model, "inputs", None) or ())
 
 
+def output_range(model: keras.Model, output: str = "samples") -> tuple[float, float] | None:
+    """Returns the smallest and largest value that a network can return.
+
+    They follow from its last layers and operations: (-1, 1) of a last tanh, (0, 1) of a sigmoid,
+    (0, 255) of a sigmoid times 255.
+
+    Args:
+        model: a built generator.
+        output: name of the output, of a network that returns a dictionary.
+
+    Returns:
+        The range, or None of a network whose last layers leave a limit open, such as linear ones,
+        or whose limits cannot be seen.
+    """
+    found = ranges.output_intervals(model)
+    return finite_range(found.get(output) if isinstance(found, Mapping) else found)
+
+
+def finite_range(found: Any) -> tuple[float, float] | None:
+    """Returns the limits of an interval; None if it is none, or has an infinite limit."""
+    if isinstance(found, Interval) and found.is_finite and found.low < found.high:
+        return found.pair
+    return None
+
+
 def as_float32(outputs: dict[str, Any]) -> dict[str, Any]:
     """Returns outputs with all floating tensors, also those in lists, in float32."""
     return {name: keras.tree.map_structure(_as_float32, value) for name, value in outputs.items()}
@@ -93,6 +150,10 @@ def as_float32(outputs: dict[str, Any]) -> dict[str, Any]:
 def stop_gradient(outputs: Any) -> Any:
     """Returns a tensor, or a list of them, as constants for the gradient."""
     return keras.tree.map_structure(ops.stop_gradient, outputs)
+
+
+def _of_two_examples(tensor: Any) -> tf.TensorSpec:
+    return tf.TensorSpec((2, *tensor.shape[1:]), keras.backend.standardize_dtype(tensor.dtype))
 
 
 def _as_float32(tensor):

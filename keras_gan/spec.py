@@ -242,11 +242,25 @@ def label_field(num_classes: int, class_names: tuple[str, ...] = (), dtype: str 
     return Field("label", (), dtype, meta)
 
 
-def infer_spec(shape: Shape, num_classes: int = 0, class_names: tuple[str, ...] = ()) -> Spec:
-    """Returns the spec of samples of which only the shape is known, see `kinds.of_shape`."""
+def infer_spec(
+    shape: Shape,
+    num_classes: int = 0,
+    class_names: tuple[str, ...] = (),
+    value_range: tuple[float, float] | None = None,
+) -> Spec:
+    """Returns the spec of samples of which only the shape is known, see `kinds.of_shape`.
+
+    Args:
+        shape: shape of one sample.
+        num_classes: number of classes; 0 for samples without labels.
+        class_names: name of each class.
+        value_range: smallest and largest value of kinds that have such; by default the kind's.
+    """
     kind = kinds.of_shape(shape)
-    value_range = kinds.get(kind).value_range
-    return Spec(kind, shape, value_range, num_classes, class_names if num_classes else ())
+    limits = kinds.get(kind).value_range
+    if limits is not None:
+        limits = value_range or limits
+    return Spec(kind, shape, limits, num_classes, class_names if num_classes else ())
 
 
 def sample_kinds() -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_gan import precision
+from keras_gan import network_checks, precision
 from keras_gan.errors import UsageError
 from keras_gan.files import write_atomically, write_errors
 from keras_gan.spec import Field, infer_spec
@@ -28,11 +28,12 @@ class Preview(keras.callbacks.Callback):
             the number of classes.
         every_seconds: time between two pictures, in seconds, above 0.
         field: field of the samples, whose kind draws them. By default images, points or arrays,
-            by the shape of the samples.
+            by the shape of the samples, in the range that the generator's last layers give.
         given: other fields that the generator asks for, by name, one row for each seed.
 
     Raises:
-        UsageError: a folder that cannot be written.
+        UsageError: a folder that cannot be written, or a field of another range than the
+            generator's.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Preview(keras.callbacks.Callback):
         self.every_seconds = every_seconds
 
     def on_train_begin(self, logs: Any = None) -> None:
+        self._drawn_as = self._describe()
         with write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self._draw()
@@ -63,13 +65,23 @@ class Preview(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         self._draw()
 
+    def _describe(self) -> Field:
+        """Returns the field of the samples, which are drawn in the range that they have."""
+        gan: Any = self.model
+        own = gan.networks[gan.sampled].output_range()
+        field = self.field or infer_spec(tuple(gan.sample_shape), value_range=own).samples
+        if field.modality.range_for(field.shape) is not None:
+            network_checks.value_range(
+                own, field.modality.range_of(field.meta), "the preview's field"
+            )
+        return field
+
     def _draw(self) -> None:
         gan: Any = self.model
         with precision.graphs("float32"):  # a seed names the same picture at any precision
             samples = gan.generate(self.seeds, labels=self.labels, **self.given)
         path = self.folder / f"examples-{gan.count('examples_seen'):09d}.png"
-        field = self.field or infer_spec(tuple(gan.sample_shape)).samples
-        write_atomically(path, pictures.to_png(_sheet(field, samples)))
+        write_atomically(path, pictures.to_png(_sheet(self._drawn_as, samples)))
         self._next = time.monotonic() + self.every_seconds
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_gan import checks
+from keras_gan import network_checks
 from keras_gan.errors import UsageError
 from keras_gan.games._packing import Packing
 from keras_gan.networks import Network, input_names
@@ -47,6 +47,7 @@ def pair(
             "The discriminator must return logits, or a dictionary with one named logits. "
             f"Received: outputs {', '.join(outputs['discriminator'])}"
         )
+    network_checks.list_of_logits(outputs["discriminator"]["logits"])
     if packing.size > 1 and num_classes:
         raise UsageError(
             "Packs of samples have no class of their own: a conditional game must have "
@@ -92,7 +93,7 @@ def _check_samples(discriminator: Network, packing: Packing) -> None:
     Raises:
         UsageError: it takes samples of another shape.
     """
-    expected = checks.input_shape(discriminator, "samples")
+    expected = network_checks.input_shape(discriminator, "samples")
     if expected is None or tf.TensorShape(expected).is_compatible_with(packing.shape):
         return
     packs = f", of which {packing} make {packing.shape}" if packing.size > 1 else ""

@@ -15,12 +15,15 @@ import tensorflow as tf
 from keras_gan import data_spec, data_streams
 from keras_gan.data_spec import BatchCheck, DataSpec
 from keras_gan.errors import UsageError
+from keras_gan.games import _players
 
 
 class DataDoors(keras.Model):
     """Base class of games: the methods of `keras.Model` that take data, with checks of it."""
 
     _watch: data_streams.Watch | None = None  # of the call of `fit` that is running
+    # Identities of the variables that each player trains, at `compile`.
+    _compiled_weights: Mapping[str, tuple[int, ...]] | None = None
 
     @property
     def data_spec(self) -> DataSpec:
@@ -35,12 +38,13 @@ class DataDoors(keras.Model):
         batch that does not fit ends the training; the game keeps the state before it.
 
         Raises:
-            UsageError: fields that are missing, samples of a wrong type, shape or range, NaN among
-                them, labels out of range, batches that do not divide into the game's steps, or
-                weights of samples or classes.
+            UsageError: frozen networks, fields that are missing, samples of a wrong type, shape or
+                range, NaN among them, labels out of range, batches that do not divide into the
+                game's steps, or weights of samples or classes.
         """
         given = _named(keras.Model.fit, (self, x, y, *args), kwargs)
         _refuse_weights(given)
+        _players.check(self, self._compiled_weights)
         watch, spec = data_streams.Watch(self.distribute_strategy), self._spec
         x, y, check = _checked(watch, x, y, spec, given)
         if isinstance(check, BatchCheck):

@@ -12,10 +12,9 @@ import tensorflow as tf
 
 from keras_gan import augment as augments
 from keras_gan import (
-    checks,
     configuration,
     data_spec,
-    networks,
+    network_checks,
     optimizers,
     replicas,
     schedules,
@@ -23,7 +22,7 @@ from keras_gan import (
 )
 from keras_gan.arguments import check_integer, check_number, check_positive
 from keras_gan.errors import UsageError
-from keras_gan.games import _averaging, _construction, _data, _noise, _states, _terms
+from keras_gan.games import _averaging, _construction, _data, _noise, _players, _states, _terms
 from keras_gan.games._augmentation import Augmentation
 from keras_gan.games._keras import KerasInterface
 from keras_gan.games._optimizer import PlayerOptimizers
@@ -128,34 +127,34 @@ class Game(_construction.Construction, _data.DataDoors, KerasInterface):
         self._trackers = {name: _Mean(name) for name in measured}
         self._objectives = _terms.Objectives(self.terms, self.states, self._trackers)
         self._samplers: dict[bool, Any] = {}
+        self._compiled_weights = {}
         self.built = True  # the networks are: nothing is left for the first batch to build
 
     def _add_networks(self, models: Mapping[str, Any], latent_dim: Any, packing: Packing) -> None:
         """Keeps the networks by name and checks what can be checked before the first step."""
-        checks.named_networks(models, (self.sampled, *self.averaged))
+        network_checks.named_networks(models, (self.sampled, *self.averaged))
         labels = ("labels",) if self.num_classes else ()
         self.networks: dict[str, Network] = {}
         for role, model in models.items():
-            checks.network(role, model)
+            network_checks.network(role, model)
             configuration.check_layers(role, model)
             setattr(self, role, model)
-            first, output = (
-                ("latents", "samples") if role == self.sampled else ("samples", "logits")
-            )
-            self.networks[role] = Network(role, model, (first, *labels), output)
+            ports = ("latents", "samples") if role == self.sampled else ("samples", "logits")
+            self.networks[role] = Network(role, model, (ports[0], *labels), ports[1])
         generator = self.networks[self.sampled]
-        self.latent_dim = checks.latent_dim(generator, latent_dim)
+        network_checks.inputs(self.networks, self.num_classes)
+        self.latent_dim = network_checks.latent_dim(generator, latent_dim)
         fields = {
             "latents": keras.KerasTensor((None, self.latent_dim), "float32"),
             "labels": keras.KerasTensor((None,), "int32"),
         }
-        outputs = {self.sampled: generator.describe(fields)}
-        self.sample_shape = checks.sample_shape(outputs[self.sampled])
+        outputs = {self.sampled: network_checks.outputs(generator, fields)}
+        self.sample_shape = network_checks.sample_shape(outputs[self.sampled])
         self.packing = packing.of(self.sample_shape)
         fields["samples"] = keras.KerasTensor((None, *self.packing.shape), "float32")
         for role, network in self.networks.items():
             if role != self.sampled:
-                outputs[role] = network.describe(fields)
+                outputs[role] = network_checks.outputs(network, fields)
         spec = terms.GameSpec(
             tuple(self.players), self.networks, outputs, self.sample_shape, self.num_classes
         )
@@ -163,11 +162,11 @@ class Game(_construction.Construction, _data.DataDoors, KerasInterface):
         for term in self.terms.values():
             terms.check_outputs(term, spec)
         self.check_networks(outputs)
-        for role, network in self.networks.items():
-            if any(role in term.second_order for term in self.terms.values()):
-                checks.second_derivative(role, network.model)
+        network_checks.shared(_players.models(self))
+        network_checks.second_order(self.networks, self.terms.values())
         for term in self.terms.values():
             terms.check(term, spec)
+        network_checks.tables(self.networks, self.num_classes)
 
     def check_networks(self, outputs: Mapping[str, Mapping[str, Any]]) -> None:
         """Raises a `UsageError` if the networks do not fit the game; for subclasses.
@@ -207,7 +206,7 @@ class Game(_construction.Construction, _data.DataDoors, KerasInterface):
             UsageError: one optimizer for two players, an argument that a game cannot use, or one
                 that Keras cannot run under the distribution strategy.
         """
-        models = {p: [getattr(self, name) for name in ns] for p, ns in self.players.items()}
+        models = _players.check(self)
         made, compiled = optimizers.for_players(type(self).__name__, models, given, arguments)
         super().compile(optimizer=None, **compiled)
         for player, optimizer in made.items():
@@ -215,6 +214,7 @@ class Game(_construction.Construction, _data.DataDoors, KerasInterface):
             optimizers.prepare(optimizer, self.weights_of(player), self.examples_seen.value)
         self._compile_arguments = compiled
         self._player_optimizers = PlayerOptimizers(self)
+        self._compiled_weights = _players.identities(self)
 
     def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
         # Under a strategy, Keras would build what is built already, with a batch that it cannot
@@ -223,8 +223,7 @@ class Game(_construction.Construction, _data.DataDoors, KerasInterface):
 
     def weights_of(self, player: str) -> list[Any]:
         """Returns the variables that a player trains."""
-        networks = [getattr(self, network) for network in self.players[player]]
-        return [variable for network in networks for variable in network.trainable_variables]
+        return _players.weights(self, player)
 
     def minimize(self, player: str, loss: Any, tape: tf.GradientTape) -> None:
         """Updates the weights of a player by one step of its optimizer.
@@ -301,6 +300,8 @@ class Game(_construction.Construction, _data.DataDoors, KerasInterface):
 
     def make_train_function(self, force: bool = False):
         old = None if force else self.train_function
+        if old is None:
+            _players.check(self, self._compiled_weights)
         super().make_train_function(force)
         if self.train_function is not old and replicas.spans_processes(self.distribute_strategy):
             self.train_function = replicas.by_name(self.train_function)
@@ -353,13 +354,12 @@ class Game(_construction.Construction, _data.DataDoors, KerasInterface):
         shapes: dict[str, tuple] = {}
         for role, network in self.networks.items():
             asked |= dict.fromkeys(network.fields, role)
-            stated = {name: checks.input_shape(network, name) for name in network.fields}
+            stated = {name: network_checks.input_shape(network, name) for name in network.fields}
             shapes |= {name: shape for name, shape in stated.items() if shape is not None}
         for name in ("latents", "samples", *(["labels"] if self.num_classes else [])):
             asked.pop(name, None)
             shapes.pop(name, None)
-        find = getattr(networks, "output_range", None)
-        limits = find(self.networks[self.sampled].model) if find else (-1.0, 1.0)
+        limits = self.networks[self.sampled].output_range()
         needs = (self.sample_shape, self.num_classes, asked, shapes)
         return data_spec.DataSpec(*needs, kind=self.sample_kind, output_range=limits)
 
@@ -459,9 +459,9 @@ class Game(_construction.Construction, _data.DataDoors, KerasInterface):
         return make(**{name: deserialize(value, custom_objects) for name, value in config.items()})
 
     def get_compile_config(self) -> dict[str, Any]:
-        names = [f"{player}_optimizer" for player in self.players]
+        names = [f"{player}_optimizer" for player in self.players if self.compiled]
         serialized = {name: keras.optimizers.serialize(getattr(self, name)) for name in names}
-        return serialized | self._compile_arguments
+        return serialized | getattr(self, "_compile_arguments", {})
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         # Optimizers are built by compile, so that their saved moments find their places.

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_gan import augment as augmentations
-from keras_gan import constraints, data_spec, losses, schedules, terms
+from keras_gan import constraints, data_spec, losses, network_checks, schedules, terms
 from keras_gan.arguments import check_integer, check_share
 from keras_gan.games import _checks, _step
 from keras_gan.games._game import Game
@@ -51,8 +51,9 @@ class GAN(Game):
             being int32 class ids `(batch,)`. Inputs named after fields get the fields of these
             names.
         discriminator: built Keras model from samples, or `[samples, labels]`, to logits
-            `(batch, ...)`, any real numbers: no sigmoid at the end. A list of logits (multi-scale)
-            is averaged. A dictionary has the logits as `logits`, beside outputs that terms read.
+            `(batch, ...)`, any real numbers: a sigmoid, softmax or tanh at the end is refused,
+            unless the loss is for it (`Loss.reach`). A list of logits (multi-scale) is averaged. A
+            dictionary has the logits as `logits`, beside outputs that terms read.
         loss: name or instance of an adversarial loss, see `keras_gan.losses`.
         terms: names or instances of terms of either network, see `keras_gan.terms`.
         augment: None, name or instance of an augmentation, see `keras_gan.augment`, or any
@@ -81,7 +82,8 @@ class GAN(Game):
         **kwargs: `name`, `dtype` and other arguments of `keras.Model`.
 
     Raises:
-        UsageError: networks that do not fit each other, or an argument out of range.
+        UsageError: networks that do not fit each other, the classes or the loss, or an argument out
+            of range.
 
     Reference:
         - [Goodfellow et al., 2014](https://arxiv.org/abs/1406.2661)
@@ -129,6 +131,7 @@ class GAN(Game):
             **kwargs,
         )
         self.adversarial_loss = losses.get(loss)  # `self.loss` belongs to keras.Model
+        network_checks.logits(self.networks["discriminator"], self.adversarial_loss)
         self.constraint = constraints.get(constraint)
         self.discriminator_steps = int(discriminator_steps)
         self.pac = int(pac)

@@ -86,7 +86,7 @@ def from_gan(
     """
 
     def make(seeds: np.ndarray, labels: np.ndarray | None, fields: dict[str, Any]) -> np.ndarray:
-        return gan.generate(
+        samples = gan.generate(
             seeds,
             labels=labels,
             truncation=drawing.truncation,
@@ -94,15 +94,18 @@ def from_gan(
             batch_size=BATCH,
             **fields,
         )
+        return _to_range(samples, stated, own)
 
     protocol = {
         **origin,
         "weights": which_weights(gan, drawing.average),
         "examples_seen": gan.count("examples_seen"),
     }
-    shape = tuple(gan.sample_shape)
+    shape, stated = tuple(gan.sample_shape), None
     if spec is None or not spec.samples.accepts_shape(shape):
         spec = infer_spec(shape)
+        stated = gan.networks[gan.sampled].output_range()
+    own = spec.modality.range_for(shape)
     names = spec.class_names if spec.num_classes == gan.num_classes else ()
     known = drawing.conditions.names if drawing.conditions is not None else ()
     asked = [n for n in gan.networks[gan.sampled].fields if n in known and n != "labels"]
@@ -159,13 +162,15 @@ def _described(inputs: Inputs, output: Port) -> tuple[Spec, Callable[[np.ndarray
         names = inputs.classes.meta.get("class_names") or ()
         fields["labels"] = label_field(inputs.classes.num_classes, tuple(names))
 
-    def rescale(samples: np.ndarray) -> np.ndarray:
-        if own is None or stated == own:
-            return samples
-        unit = (samples.astype(np.float64) - stated[0]) / (stated[1] - stated[0])
-        return unit * (own[1] - own[0]) + own[0]
+    return Spec(fields=fields), lambda samples: _to_range(samples, stated, own)
 
-    return Spec(fields=fields), rescale
+
+def _to_range(samples: np.ndarray, stated: Any, own: Any) -> np.ndarray:
+    """Returns samples of a stated range in that of their kind; the same where one is unknown."""
+    if not own or not stated or tuple(stated) == tuple(own):
+        return samples
+    unit = (samples.astype(np.float64) - stated[0]) / (stated[1] - stated[0])
+    return unit * (own[1] - own[0]) + own[0]
 
 
 def _check_files(path: pathlib.Path, manifest: dict[str, Any]) -> None:

@@ -1,0 +1,515 @@
+"""Networks that cannot be trained are refused before the first step, and others are not."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers, ops
+
+import keras_gan
+from keras_gan import UsageError
+from keras_gan.losses import Loss
+
+SHAPE = (4, 4, 1)
+
+
+def sequential(*parts, shape=SHAPE):
+    return keras.Sequential([keras.Input(shape), *parts])
+
+
+def generator(*last, latents=3):
+    last = last or (layers.Dense(16, "tanh"), layers.Reshape(SHAPE))
+    return sequential(*last, shape=(latents,))
+
+
+def judge(*last):
+    return sequential(layers.Flatten(), *(last or (layers.Dense(1),)))
+
+
+def functional(function, shape=SHAPE):
+    x = keras.Input(shape)
+    return keras.Model(x, function(layers.Flatten()(x)))
+
+
+class Judge(keras.Model):
+    """A subclassed discriminator with a last function."""
+
+    def __init__(self, last):
+        super().__init__()
+        self.flatten, self.dense, self.last = layers.Flatten(), layers.Dense(1), last
+
+    def call(self, samples, training=False):
+        return self.last(self.dense(self.flatten(samples)))
+
+
+class Gate(layers.Layer):
+    """A layer of a user's own with a sigmoid at its end."""
+
+    def __init__(self):
+        super().__init__(name="gate")
+        self.dense = layers.Dense(1, name="inner")
+
+    def build(self, shape):
+        self.dense.build(shape)
+
+    def call(self, x):
+        return tf.nn.sigmoid(self.dense(x))
+
+
+def subclassed(last):
+    model = Judge(last)
+    model(np.zeros((1, *SHAPE), "float32"))
+    return model
+
+
+@pytest.fixture(autouse=True)
+def warn_of_nothing():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        yield
+
+
+# ------------------------------------------------------------------------ logits
+
+BOUNDED = {
+    "sigmoid": lambda: judge(layers.Dense(1, "sigmoid", name="last")),
+    "softmax": lambda: judge(layers.Dense(2, "softmax", name="last")),
+    "softmax of one": lambda: judge(layers.Dense(1), layers.Softmax(name="last")),
+    "tanh": lambda: judge(layers.Dense(1, "tanh", name="last")),
+    "hard sigmoid": lambda: judge(layers.Dense(1, "hard_sigmoid", name="last")),
+    "softsign": lambda: judge(layers.Dense(1), layers.Activation("softsign", name="last")),
+    "clip": lambda: functional(
+        lambda x: layers.Lambda(lambda y: ops.clip(y, 0, 1), name="last")(layers.Dense(1)(x))
+    ),
+    "activation": lambda: judge(layers.Dense(1), layers.Activation("sigmoid", name="last")),
+    "operation": lambda: functional(lambda x: ops.sigmoid(layers.Dense(1, name="last")(x))),
+    "reshaped": lambda: judge(layers.Dense(1, "sigmoid", name="last"), layers.Reshape((1, 1))),
+    "dropout": lambda: judge(layers.Dense(1, "sigmoid", name="last"), layers.Dropout(0.1)),
+    "mean": lambda: sequential(
+        layers.Conv2D(1, 3, activation="sigmoid", name="last"), layers.GlobalAveragePooling2D()
+    ),
+    "float16": lambda: judge(
+        layers.Dense(1, "sigmoid", dtype="mixed_float16", name="last"),
+        layers.Activation("linear", dtype="float32"),
+    ),
+    "nested": lambda: judge(
+        layers.Dense(2), sequential(layers.Dense(1, "sigmoid", name="last"), shape=(2,))
+    ),
+    "wrapped": lambda: judge(
+        keras_gan.layers.SpectralNormalization(layers.Dense(1, activation="sigmoid", name="last"))
+    ),
+    "in a list": lambda: functional(
+        lambda x: [layers.Dense(1)(x), layers.Dense(1, "sigmoid", name="last")(x)]
+    ),
+    "in a dictionary": lambda: functional(
+        lambda x: {"logits": layers.Dense(1, "sigmoid", name="last")(x)}
+    ),
+    "Lambda": lambda: judge(layers.Dense(1), layers.Lambda(tf.sigmoid, name="last")),
+    "a layer of one's own": lambda: judge(layers.Dense(2), Gate()),
+    "subclassed": lambda: subclassed(tf.sigmoid),
+    "subclassed with keras": lambda: subclassed(keras.activations.tanh),
+    "subclassed with a layer": lambda: subclassed(layers.Activation("sigmoid", name="last")),
+}
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_a_discriminator_must_return_logits(name):
+    network = BOUNDED[name]()
+    bounds = r"values from (0|-1) to 1, by layer '(last|sigmoid|gate|judge.*)' \("
+    with pytest.raises(UsageError, match=rf"must return logits, any real numbers.*{bounds}") as e:
+        keras_gan.GAN(generator(), network)
+    assert "\n" not in str(e.value)
+
+
+FREE = {
+    "linear": lambda: judge(),
+    "reshaped": lambda: judge(layers.Dense(4), layers.Reshape((2, 2)), layers.Flatten()),
+    "Lambda": lambda: judge(layers.Dense(1), layers.Lambda(lambda x: x * 2)),
+    "float32": lambda: judge(layers.Dense(1), layers.Activation("linear", dtype="float32")),
+    "leaky": lambda: judge(layers.Dense(1), layers.LeakyReLU()),
+    "silu": lambda: judge(layers.Dense(1, "silu")),
+    "normalized": lambda: judge(layers.Dense(1, "sigmoid"), layers.BatchNormalization()),
+    "soft clip": lambda: functional(lambda x: 10 * ops.tanh(layers.Dense(1)(x) / 10)),
+    "clip": lambda: functional(lambda x: ops.clip(layers.Dense(1)(x), -20, 20)),
+    "features": lambda: functional(
+        lambda x: {"logits": layers.Dense(1)(x), "features": layers.Dense(2, "sigmoid")(x)}
+    ),
+    "hidden": lambda: judge(layers.Dense(8, "tanh"), layers.Dense(1)),
+    "attention": lambda: functional(
+        lambda x: layers.Dense(1)(x) * layers.Dense(1, "sigmoid")(x) + layers.Dense(1)(x)
+    ),
+    "subclassed": lambda: subclassed(lambda x: tf.reshape(x, (-1, 1))),
+}
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_logits_are_not_taken_for_probabilities(name):
+    for loss in ("non_saturating", "wasserstein", "hinge"):
+        keras_gan.GAN(generator(), FREE[name](), loss=loss, ema_half_life=0)
+
+
+@keras.saving.register_keras_serializable("test_network_checks")
+class OfProbabilities(Loss):
+    """Binary cross-entropy on probabilities."""
+
+    reach = (0.0, 1.0)
+
+    def discriminator(self, real, fake):
+        return -ops.log(real[:, 0]) - ops.log(1 - fake[:, 0])
+
+    def generator(self, real, fake):
+        return -ops.log(fake[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("activation", "fits", "fails"),
+    [
+        ("sigmoid", ("least_squares", OfProbabilities()), ("hinge", "wasserstein", "relativistic")),
+        ("tanh", ("least_squares", "hinge"), ("non_saturating", "minimax", "wasserstein")),
+        ("softplus", ("wasserstein", "relativistic", "least_squares"), ("non_saturating", "hinge")),
+        ("relu", ("wasserstein", "relativistic_average"), ("minimax",)),
+    ],
+)
+def test_the_loss_decides_which_values_it_can_learn_from(activation, fits, fails):
+    network = judge(layers.Dense(1, activation))
+    for loss in fits:
+        keras_gan.GAN(generator(), network, loss=loss, ema_half_life=0)
+    for loss in fails:
+        with pytest.raises(UsageError, match="must return logits"):
+            keras_gan.GAN(generator(), network, loss=loss, ema_half_life=0)
+
+
+# ------------------------------------------------------------------------ frozen networks
+
+
+def frozen(model):
+    model.trainable = False
+    return model
+
+
+def test_a_frozen_network_is_refused_wherever_it_is_frozen():
+    x = np.zeros((8, *SHAPE), "float32")
+    hint = "leave out `trainable = False`, as each step trains one player alone. Received: "
+    with pytest.raises(UsageError, match=f"discriminator must have trainable weights; {hint}"):
+        keras_gan.GAN(generator(), frozen(judge())).compile()
+    with pytest.raises(UsageError, match=f"generator must have trainable weights; {hint}"):
+        keras_gan.GAN(frozen(generator()), judge()).compile()
+    with pytest.raises(UsageError, match=r"generator must have trainable weights. Received: none"):
+        keras_gan.GAN(generator(layers.Reshape(SHAPE), latents=16), judge()).compile()
+    gan = keras_gan.GAN(generator(), judge())
+    frozen(gan.discriminator)
+    with pytest.raises(UsageError, match="discriminator must have trainable weights"):
+        gan.compile()
+    gan.discriminator.trainable = True
+    gan.compile()
+    frozen(gan.generator)
+    for train in (lambda: gan.fit(x, verbose=0), lambda: gan.train_on_batch(x)):
+        with pytest.raises(UsageError, match="generator must have trainable weights"):
+            train()
+    assert gan.count("iteration") == 0
+    assert gan.generate([1]).shape == (1, *SHAPE)  # samples need no training
+
+
+def test_a_game_of_frozen_networks_is_loaded_for_its_samples(tmp_path):
+    gan = keras_gan.GAN(generator(), judge(), ema_half_life=0)
+    samples = gan.generate([3])
+    gan.trainable = False
+    gan.save(tmp_path / "game.keras")
+    np.testing.assert_array_equal(
+        keras.saving.load_model(tmp_path / "game.keras").generate([3]), samples
+    )
+
+
+def test_single_frozen_layers_are_trained_around_and_do_not_change_after_compile():
+    network = judge(layers.Dense(4, name="borrowed"), layers.Dense(1))
+    frozen(network.get_layer("borrowed"))
+    gan = keras_gan.GAN(generator(), network)
+    gan.compile(run_eagerly=True)
+    before = network.get_layer("borrowed").kernel.numpy()
+    gan.fit(np.zeros((2, *SHAPE), "float32"), batch_size=2, verbose=0)
+    np.testing.assert_array_equal(network.get_layer("borrowed").kernel, before)
+    network.get_layer("borrowed").trainable = True
+    with pytest.raises(UsageError, match=r"compile again. Received: 4 trainable weights, 2 at"):
+        gan.fit(np.zeros((2, *SHAPE), "float32"), batch_size=2, verbose=0)
+
+
+def test_weights_that_both_players_train_are_named():
+    table = layers.Embedding(3, 3, name="table")
+
+    def model(shape, last):
+        x, labels = keras.Input(shape), keras.Input((), dtype="int32")
+        return keras.Model([x, labels], last(layers.Flatten()(x), table(labels)))
+
+    networks = (
+        model((3,), lambda x, y: layers.Reshape(SHAPE)(layers.Dense(16)(x + y))),
+        model(SHAPE, lambda x, y: layers.Dense(1)(layers.Concatenate()([x, y]))),
+    )
+    with pytest.warns(UserWarning, match=r"not share weights.*1 shared by generator and disc"):
+        keras_gan.GAN(*networks, num_classes=3)
+
+
+# ------------------------------------------------------------------------ inputs and outputs
+
+
+def conditional(shape, last, labels=(), rows=3, order=(0, 1), dtype="int32", encode=None):
+    """A network of a vector or picture and labels, called by position."""
+    encode = encode or layers.Embedding(rows, 2, name="table")
+    x, y = keras.Input(shape), keras.Input(labels, dtype=dtype)
+    features = layers.Concatenate()([layers.Flatten()(x), layers.Flatten()(encode(y))])
+    return keras.Model([(x, y)[i] for i in order], last(features))
+
+
+def conditional_generator(**options):
+    last = keras.Sequential([layers.Dense(16), layers.Reshape(SHAPE)])
+    return conditional((5,), last, **options)
+
+
+def conditional_judge(**options):
+    return conditional(SHAPE, layers.Dense(1), **options)
+
+
+ONE_HOT = {"labels": (3,), "dtype": "float32", "encode": layers.Flatten()}
+ORDER = r"; inputs must be in the order latents, labels, or have these names\. Received: input"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (ONE_HOT, r"class ids \(batch,\).*not one-hot: encode .*CategoryEncoding\(3.*\(batch, 3\)"),
+        ({"order": (1, 0)}, rf"latents of the generator must be floating-point numbers{ORDER}"),
+        ({"order": (1, 0), "dtype": "float32"}, rf"labels of the gen.*{ORDER}.*\(batch, 5\)"),
+        ({"order": (1, 0), "labels": (1,), "dtype": "float32"}, rf"labels of.*{ORDER}"),
+        ({"rows": 2}, r"a row for each of the 3 classes.* up to 2 in layer 'table'. Received: 2"),
+        (
+            {"encode": layers.CategoryEncoding(2, output_mode="one_hot", name="code")},
+            "in layer 'code'. Received: 2 rows",
+        ),
+        (
+            {"encode": layers.Lambda(lambda y: tf.one_hot(tf.cast(y, "int32"), 2), name="code")},
+            "in layer 'code'. Received: 2 rows",
+        ),
+        (
+            {"encode": sequential(layers.Reshape((1,)), layers.Embedding(2, 4), shape=())},
+            r"in layer 'embedding.*'. Received: 2 rows",
+        ),
+    ],
+)
+def test_labels_that_a_network_cannot_take_are_refused(options, message):
+    with pytest.raises(UsageError, match=message) as error:
+        keras_gan.GAN(conditional_generator(**options), conditional_judge(), num_classes=3)
+    assert "\n" not in str(error.value)
+
+
+def test_the_discriminators_labels_are_checked_as_well():
+    for options, message in (
+        (ONE_HOT, "labels of the discriminator must be class ids"),
+        ({"rows": 2}, "discriminator must have a row for each of the 3 classes"),
+        ({"order": (1, 0)}, "in the order samples, labels"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            keras_gan.GAN(conditional_generator(), conditional_judge(**options), num_classes=3)
+
+
+class Plus(keras.Model):
+    """A subclassed conditional generator that looks up a class id plus a number."""
+
+    def __init__(self, rows, plus=0):
+        super().__init__()
+        self.table, self.dense, self.plus = layers.Embedding(rows, 2), layers.Dense(16), plus
+
+    def call(self, inputs, training=False):
+        latents, labels = inputs
+        features = ops.concatenate([latents, self.table(labels + self.plus)], -1)
+        return ops.reshape(self.dense(features), (-1, *SHAPE))
+
+
+def test_rows_for_ids_that_the_network_shifts():
+    def gan(model):
+        model([np.zeros((1, 5), "float32"), np.zeros(1, "int32")])
+        return keras_gan.GAN(
+            model, conditional_judge(), num_classes=3, latent_dim=5, ema_half_life=0
+        )
+
+    gan(Plus(3))
+    gan(Plus(4, plus=1))
+    with pytest.raises(UsageError, match=r"reach up to 3 in layer 'embedding.*'. Received: 3 rows"):
+        gan(Plus(3, plus=1))
+    shifted = keras.Sequential([keras.Input(()), layers.Lambda(lambda y: y + 1)])
+    shifted.add(layers.Embedding(3, 2, name="table"))
+    with pytest.raises(UsageError, match="reach up to 3 in layer 'table'"):
+        keras_gan.GAN(conditional_generator(encode=shifted), conditional_judge(), num_classes=3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"labels": (1,)},
+        {"dtype": "float32"},
+        {"rows": 7},
+        {"encode": layers.CategoryEncoding(3, output_mode="one_hot")},
+        {"encode": layers.Lambda(lambda y: ops.one_hot(ops.cast(y, "int32"), 3))},
+    ],
+)
+def test_usual_ways_to_take_labels_are_accepted_and_run(options):
+    gan = keras_gan.GAN(
+        conditional_generator(**options), conditional_judge(), num_classes=3, ema_half_life=0
+    )
+    gan.compile(run_eagerly=True)
+    x, y = np.zeros((2, *SHAPE), "float32"), np.array([0, 2], "int32")
+    gan.fit(x, y, batch_size=2, verbose=0)
+    assert gan.generate([1], labels=2).shape == (1, *SHAPE)
+
+
+def two_outputs(x):
+    return [layers.Dense(1)(x), layers.Dense(3)(x)]
+
+
+@pytest.mark.parametrize(
+    ("networks", "message"),
+    [
+        (
+            lambda: (functional(two_outputs, (3,)), judge()),
+            r"generator must return a tensor.*2 outputs, of shapes \[\(None, 1\), \(None, 3\)\]",
+        ),
+        (
+            lambda: (generator(), functional(two_outputs)),
+            r"name other outputs by a dictionary.*list of shapes \[\(None, 1\), \(None, 3\)\]",
+        ),
+        (
+            lambda: (generator(), functional(lambda x: ops.mean(layers.Dense(1)(x)))),
+            r"logits of the discriminator must have one row for each.*shape \(\) for 2 examples",
+        ),
+        (
+            lambda: (generator(), functional(lambda x: ops.reshape(layers.Dense(4)(x), (-1, 1)))),
+            r"one row for each example.*shape \(8, 1\) for 2 examples",
+        ),
+        (
+            lambda: (
+                generator(),
+                keras.Sequential([keras.Input(batch_shape=(8, *SHAPE)), layers.Flatten()]),
+            ),
+            r"one row for each example of a batch of any size. Received: shape \(8, 16\)$",
+        ),
+        (
+            lambda: (generator(layers.Dense(1), layers.Reshape(())), judge()),
+            r"at least one axis besides the batch",
+        ),
+        (
+            lambda: (functional(lambda x: ops.cast(layers.Dense(1)(x), "uint8"), (3,)), judge()),
+            "must be floating-point numbers, through which it learns. Received: uint8",
+        ),
+        (
+            lambda: (generator(), functional(lambda x: {"validity": layers.Dense(1)(x)})),
+            "a dictionary with one named logits. Received: outputs validity",
+        ),
+    ],
+)
+def test_outputs_that_cannot_be_used_are_refused(networks, message):
+    with pytest.raises(UsageError, match=message):
+        keras_gan.GAN(*networks())
+
+
+def test_a_network_that_fails_is_named_with_its_error():
+    class Separate(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(16)
+
+        def call(self, latents, labels, training=False):
+            return self.dense(latents)
+
+    model = Separate()
+    model(np.zeros((1, 5), "float32"), np.zeros(1, "int32"))
+    with pytest.raises(UsageError, match="generator must run on a batch of latents, labels") as e:
+        keras_gan.GAN(model, conditional_judge(), num_classes=3, latent_dim=5)
+    assert "\n" not in str(e.value)
+    assert e.value.__cause__ is not None
+
+
+# ------------------------------------------------------------------------ published networks
+
+
+def dcgan():
+    """Layers of keras.io/examples/generative/dcgan_overriding_train_step, fewer channels."""
+    judge = [keras.Input((64, 64, 3))]
+    for width in (4, 8, 8):
+        judge += [layers.Conv2D(width, 4, 2, "same"), layers.LeakyReLU(negative_slope=0.2)]
+    judge += [layers.Flatten(), layers.Dropout(0.2), layers.Dense(1)]
+    maker = [keras.Input((128,)), layers.Dense(8 * 8 * 8), layers.Reshape((8, 8, 8))]
+    for width in (8, 16, 16):
+        maker += [layers.Conv2DTranspose(width, 4, 2, "same"), layers.LeakyReLU(negative_slope=0.2)]
+    maker += [layers.Conv2D(3, 5, padding="same", activation="sigmoid")]
+    return keras.Sequential(maker), keras.Sequential(judge), {}
+
+
+def conditional_gan():
+    """Layers of keras.io/examples/generative/conditional_gan, the labels encoded inside."""
+
+    def planes(labels):
+        encoded = ops.one_hot(labels, 10)
+        return ops.repeat(ops.repeat(encoded[:, None, None, :], 28, axis=1), 28, axis=2)
+
+    samples, labels = keras.Input((28, 28, 1)), keras.Input((), dtype="int32")
+    x = layers.Concatenate()([samples, layers.Lambda(planes, (28, 28, 10))(labels)])
+    for width in (8, 16):
+        x = layers.LeakyReLU(negative_slope=0.2)(layers.Conv2D(width, 3, 2, "same")(x))
+    judge = keras.Model([samples, labels], layers.Dense(1)(layers.GlobalMaxPooling2D()(x)))
+    latents, labels = keras.Input((128,)), keras.Input((), dtype="int32")
+    x = layers.Concatenate()([latents, layers.CategoryEncoding(10, "one_hot")(labels)])
+    x = layers.Reshape((7, 7, 8))(layers.LeakyReLU(negative_slope=0.2)(layers.Dense(7 * 7 * 8)(x)))
+    for width in (8, 8):
+        x = layers.Conv2DTranspose(width, 4, 2, "same")(x)
+        x = layers.LeakyReLU(negative_slope=0.2)(x)
+    x = layers.Conv2D(1, 7, padding="same", activation="sigmoid")(x)
+    return keras.Model([latents, labels], x), judge, {"num_classes": 10}
+
+
+def wgan_gp():
+    """Layers of keras.io/examples/generative/wgan_gp, fewer channels."""
+    judge = [keras.Input((28, 28, 1)), layers.ZeroPadding2D(2)]
+    for width, rate in ((4, 0.0), (8, 0.3), (8, 0.3), (8, 0.0)):
+        judge += [layers.Conv2D(width, 5, 2, "same"), layers.LeakyReLU(negative_slope=0.2)]
+        judge += [layers.Dropout(rate)] if rate else []
+    judge += [layers.Flatten(), layers.Dropout(0.2), layers.Dense(1)]
+    maker = [keras.Input((128,)), layers.Dense(4 * 4 * 8, use_bias=False)]
+    maker += [layers.BatchNormalization(), layers.LeakyReLU(0.2), layers.Reshape((4, 4, 8))]
+    for width in (8, 4, 1):
+        maker += [layers.UpSampling2D(2), layers.Conv2D(width, 3, 1, "same", use_bias=False)]
+        maker += [layers.BatchNormalization()]
+        maker += [layers.Activation("tanh") if width == 1 else layers.LeakyReLU(0.2)]
+    maker += [layers.Cropping2D(2)]
+    options = {"loss": "wasserstein", "terms": ["gradient_penalty"], "discriminator_steps": 3}
+    return keras.Sequential(maker), keras.Sequential(judge), options
+
+
+@pytest.mark.parametrize("networks", [dcgan, conditional_gan, wgan_gp])
+def test_published_networks_with_logits_pass_without_a_word(networks):
+    *pair, options = networks()
+    gan = keras_gan.GAN(*pair, ema_half_life=0, **options)
+    gan.compile()
+    limits = (-1, 1) if networks is wgan_gp else (0, 1)
+    assert gan.networks["generator"].output_range() == limits
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+@pytest.mark.parametrize("name", ["dcgan", "mlp", "multi_scale", "r3gan", "resnet"])
+def test_our_architectures_pass_without_a_word(name, conditional):
+    spec = keras_gan.Spec("image", (16, 16, 3), (-1.0, 1.0), num_classes=3)
+    parts = [("generator", "dcgan" if name == "multi_scale" else name), ("discriminator", name)]
+    sizes = {
+        "mlp": {"widths": [4]},
+        "resnet": {"widths": [4, 4]},
+        "r3gan": {"widths": [4, 4]},
+    }
+    networks = [
+        keras_gan.architectures.build_network(
+            role, family, spec, conditional, **sizes.get(family, {})
+        )
+        for role, family in parts
+    ]
+    gan = keras_gan.GAN(*networks, num_classes=3 * conditional, ema_half_life=0)
+    gan.compile()
+    bounded = name != "r3gan"
+    assert gan.networks["generator"].output_range() == ((-1, 1) if bounded else None)
