@@ -14,7 +14,7 @@ import tensorflow as tf
 from export.graph_checks import find_layer
 from export.network import Network
 from export.sizes import resolve
-from keras_gan import UsageError
+from keras_gan import UsageError, ranges
 
 
 class _Table(NamedTuple):
@@ -75,14 +75,11 @@ def check_class_ids(network: Network) -> None:
 
 def _table(op: Any) -> tuple[_Table, tf.Tensor] | None:
     """Returns the rows among which an op chooses, and the ids; `None` for other ops."""
-    if op.type == "OneHot":
-        depth = tf.get_static_value(op.inputs[1])
-        return None if depth is None else (_Table(op.name, int(depth), "values"), op.inputs[0])
-    if op.type == "GatherV2" and op.get_attr("batch_dims") == 0:
-        axis, shape = tf.get_static_value(op.inputs[2]), op.inputs[0].shape
-        if axis == 0 and shape.rank and shape[0] is not None:
-            return _Table(op.name, int(shape[0]), "rows"), op.inputs[1]
-    return None
+    found = ranges.table_of(op)
+    if found is None:
+        return None
+    count, ids = found
+    return _Table(op.name, count, "values" if op.type == "OneHot" else "rows"), ids
 
 
 def _inputs(network: Network, labels: str, label: int) -> list[tf.Tensor]:

@@ -194,6 +194,23 @@ def _may_be_ids(tensor: Any, interval: Callable[[], Interval]) -> bool:
 # ------------------------------------------------------------------------ traces
 
 
+def table_of(operation: Any) -> tuple[int, tf.Tensor] | None:
+    """Returns the number of rows that an operation looks ids up in, and the ids.
+
+    Args:
+        operation: of a TensorFlow graph; None is returned of one that is no lookup, or whose
+            number of rows is not known.
+    """
+    if operation.type == "OneHot":
+        depth = tf.get_static_value(operation.inputs[1])
+        return None if depth is None else (int(depth), operation.inputs[0])
+    if operation.type == "GatherV2" and operation.get_attr("batch_dims") == 0:
+        axis, shape = tf.get_static_value(operation.inputs[2]), operation.inputs[0].shape
+        if axis == 0 and shape.rank and shape[0] is not None:
+            return int(shape[0]), operation.inputs[1]
+    return None
+
+
 class _Traced:
     """The TensorFlow graph of one operation or model.
 
@@ -224,19 +241,14 @@ class _Traced:
         """Returns the tables in which ids of a known range are looked up."""
         found, known = [], {}
         for operation in self.graph.get_operations():
-            if operation.type == "GatherV2":
-                size, ids = operation.inputs[0].shape[:1], operation.inputs[1]
-            elif operation.type == "OneHot":
-                size, ids = tf.get_static_value(operation.inputs[1]), operation.inputs[0]
-                size = [size] if size is not None else []
-            else:
+            table = table_of(operation)
+            if table is None:
                 continue
-            of_weights = operation.type == "OneHot" or self._is_weight(operation.inputs[0])
-            if not of_weights or not size or size[0] is None:
+            if operation.type != "OneHot" and not self._is_weight(operation.inputs[0]):
                 continue
-            interval = self._interval(ids, sources, known)
+            interval = self._interval(table[1], sources, known)
             if interval.is_finite:
-                found.append(Lookup(self._layer(operation), int(size[0]), interval))
+                found.append(Lookup(self._layer(operation), table[0], interval))
         return found
 
     def _is_weight(self, tensor: Any) -> bool:

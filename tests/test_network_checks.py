@@ -325,6 +325,16 @@ class Plus(keras.Model):
         return ops.reshape(self.dense(features), (-1, *SHAPE))
 
 
+class Columns(layers.Layer):
+    """A layer that looks up class ids along the second axis of its weights."""
+
+    def build(self, shape):
+        self.table = self.add_weight(shape=(2, 3))
+
+    def call(self, labels):
+        return ops.transpose(ops.take(self.table, labels, axis=1))
+
+
 def test_rows_for_ids_that_the_network_shifts():
     def gan(model):
         model([np.zeros((1, 5), "float32"), np.zeros(1, "int32")])
@@ -348,6 +358,7 @@ def test_rows_for_ids_that_the_network_shifts():
         {"labels": (1,)},
         {"dtype": "float32"},
         {"rows": 7},
+        {"encode": Columns()},
         {"encode": layers.CategoryEncoding(3, output_mode="one_hot")},
         {"encode": layers.Lambda(lambda y: ops.one_hot(ops.cast(y, "int32"), 3))},
     ],
@@ -357,8 +368,8 @@ def test_usual_ways_to_take_labels_are_accepted_and_run(options):
         conditional_generator(**options), conditional_judge(), num_classes=3, ema_half_life=0
     )
     gan.compile(run_eagerly=True)
-    x, y = np.zeros((2, *SHAPE), "float32"), np.array([0, 2], "int32")
-    gan.fit(x, y, batch_size=2, verbose=0)
+    x, y = np.zeros((3, *SHAPE), "float32"), np.arange(3, dtype="int32")
+    gan.fit(x, y, batch_size=3, verbose=0)
     assert gan.generate([1], labels=2).shape == (1, *SHAPE)
 
 

@@ -302,15 +302,6 @@ def test_golden_samples_far_outside_the_range_are_named(value, last, limits, mes
             raise AssertionError(lines[0])
 
 
-def test_a_class_input_needs_a_row_for_each_class():
-    z, y = keras.Input((3,), name="latents"), keras.Input((), dtype="int32", name="labels")
-    x = ops.concatenate([z, layers.Embedding(4, 2, name="table")(y)], -1)
-    model = keras.Model({"latents": z, "labels": y}, layers.Reshape(SHAPE)(layers.Dense(16)(x)))
-    export.draft.open_draft(model, num_classes=4)
-    with pytest.raises(UsageError, match=r"rows of layer 'table', 4. Received: num_classes=5"):
-        export.draft.open_draft(model, num_classes=5)
-
-
 def test_an_exported_bundle_warns_of_its_golden_samples_once(tmp_path):
     model = ending()
     model.layers[0].bias.assign(np.full(16, 200.0))
