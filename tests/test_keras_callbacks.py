@@ -290,6 +290,18 @@ def test_callbacks_that_could_not_act_are_refused_before_the_first_step(given, m
     assert gan.count("iteration") == 0
 
 
+def test_a_misspelled_metric_is_refused_for_a_stream_with_labels():
+    x, y = keras.Input((2,)), keras.Input((), dtype="int32")
+    generator = keras.Model([x, y], layers.Dense(1)(layers.Concatenate()([x, y[:, None]])))
+    x, y = keras.Input((1,)), keras.Input((), dtype="int32")
+    judge = keras.Model([x, y], layers.Dense(1)(layers.Concatenate()([x, y[:, None]])))
+    gan = keras_gan.GAN(generator, judge, num_classes=2)
+    gan.compile("sgd", "sgd", run_eagerly=True)
+    data = tf.data.Dataset.from_tensor_slices((X, np.arange(8) % 2)).batch(4)
+    with pytest.raises(UsageError, match=r"'d_los'. Did you mean 'd_loss'\?"):
+        gan.fit(data, callbacks=callbacks.EarlyStopping("d_los", mode="min"), verbose=0)
+
+
 def test_positional_callbacks_and_those_of_an_evaluation_are_checked():
     gan = make_gan()
     with pytest.raises(UsageError, match="TerminateOnNaN"):

@@ -89,10 +89,11 @@ class _Names:
         if validation:
             self._known |= {f"val_{name}" for name in measured}
         modules = {type(callback).__module__.split(".")[0] for callback in callbacks}
+        ours = [type(c).__module__.startswith("keras_gan.callbacks") for c in callbacks]
         lambdas = any(isinstance(c, keras.callbacks.LambdaCallback) for c in callbacks)
         # A callback of the user may add anything, and ours may add anything but a `loss`.
         self._open = lambdas or not modules <= {"keras", "keras_gan"}
-        self._ours = "keras_gan" in modules
+        self._ours = any(ours)
 
     def unknown(self, name: str) -> bool:
         """Returns True if no log can have this name."""
