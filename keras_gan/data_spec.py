@@ -18,6 +18,7 @@ from serving.errors import short_repr
 
 ENOUGH = 16  # samples by which a stream's range is judged
 _SHOWN = 10  # class ids in a warning
+_ROUNDING = 1e-3  # by which values may leave the range of their kind
 _MARGIN = 0.1  # share of the generator's range by which data may leave it
 
 
@@ -243,8 +244,8 @@ def check_range(low: float, high: float, spec: DataSpec) -> None:
         return
     name = spec.modality.plural.capitalize()
     least, most = spec.value_range
-    if least > low + 1e-3 or most < high - 1e-3:
-        hint = f" ({value_ranges.rescaling(low, high)})" if least == -1 and low >= 0 else ""
+    if value_ranges.leaves(low, high, spec.value_range, _ROUNDING):
+        hint = value_ranges.rescaling(low, high) if least == -1 else ""
         raise UsageError(
             f"{name} must have values in [{least:g}, {most:g}]{hint}. "
             f"Received: values from {low:g} to {high:g}"
@@ -253,7 +254,7 @@ def check_range(low: float, high: float, spec: DataSpec) -> None:
         return
     least, most = spec.output_range
     margin = _MARGIN * (most - least)  # a generator may stay a little within the range of the data
-    if least > low + margin or most < high - margin:
+    if value_ranges.leaves(low, high, spec.output_range, margin):
         raise UsageError(
             f"{name} must lie in the range of the generator's output, [{least:g}, {most:g}]. "
             f"Received: values from {low:g} to {high:g}"
@@ -277,9 +278,9 @@ def check_sign(low: float, high: float, spec: DataSpec) -> None:
     if value_ranges.is_unsigned(low, high, spec.output_range):
         kind = spec.modality.name
         raise UsageError(
-            f"{spec.modality.plural.capitalize()} must have values in [-1, 1], with negative ones "
-            f"({value_ranges.rescaling(low, high)}); if these have none in [-1, 1], state "
-            f"game.sample_kind = {kind!r}. Received: values from {low:g} to {high:g}"
+            f"{spec.modality.plural.capitalize()} must have values in [-1, 1], with negative ones"
+            f"{value_ranges.rescaling(low, high)}; if these have none in [-1, 1], state "
+            f"gan.sample_kind = {kind!r}. Received: values from {low:g} to {high:g}"
         )
 
 
@@ -372,6 +373,7 @@ class BatchCheck:
         self.complete = True  # whether it sees all batches; some streams cannot be looked into
         self.seen = np.zeros(spec.num_classes, bool)
         self._samples, self._low, self._high, self._judged = 0, np.inf, -np.inf, False
+        self._places: set[str] = set()  # Keras reads the first batches of a PyDataset twice
 
     def __call__(self, fields: Mapping[str, Any], place: str = "") -> None:
         """Checks the next batch.
@@ -386,11 +388,11 @@ class BatchCheck:
         number = self.count % self.length if self.length else self.count
         self.count += 1
         try:
-            self._check(fields)
+            self._check(fields, place)
         except UsageError as error:
             raise UsageError(f"{error}, in {place or f'batch {number + 1}'}") from None
 
-    def _check(self, fields: Mapping[str, Any]) -> None:
+    def _check(self, fields: Mapping[str, Any], place: str) -> None:
         spec = self.spec
         arrays = {name: np.asarray(fields[name]) for name in spec.names if name in fields}
         check_declared(arrays, spec)
@@ -405,7 +407,8 @@ class BatchCheck:
         low, high = _check_values(arrays, spec)
         if spec.num_classes:
             self.seen[arrays["labels"]] = True
-        if not self._judged:
+        if not self._judged and place not in self._places:
+            self._places |= {place} if place else set()
             self._samples += size
             self._low, self._high = min(self._low, low), max(self._high, high)
             if self._samples >= ENOUGH:

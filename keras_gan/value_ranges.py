@@ -1,15 +1,14 @@
-"""The rule by which floating-point values count as normalized, for files, arrays and batches."""
+"""Checks of the range of floating-point values, shared by files, arrays and batches."""
 
 from __future__ import annotations
 
 Range = tuple[float, float]
 
+_USUAL: tuple[Range, ...] = ((0.0, 1.0), (0.0, 255.0))
 
-def is_unclear(low: float, high: float, value_range: Range, margin: float = 0.0) -> bool:
-    """Returns whether values may be of another range than the one they should have.
 
-    They are if they leave it, or if none of them is negative where the range has negative values:
-    then they are more likely in [0, 1]. Values that are all the same are no evidence of that.
+def leaves(low: float, high: float, value_range: Range, margin: float = 0.0) -> bool:
+    """Returns whether values leave a range.
 
     Args:
         low: smallest value.
@@ -17,18 +16,36 @@ def is_unclear(low: float, high: float, value_range: Range, margin: float = 0.0)
         value_range: smallest and largest value that the data should have.
         margin: distance by which values may leave the range.
     """
-    least, most = value_range
-    leaves = low < least - margin or high > most + margin
-    return leaves or is_unsigned(low, high, value_range)
+    return low < value_range[0] - margin or high > value_range[1] + margin
 
 
 def is_unsigned(low: float, high: float, value_range: Range) -> bool:
-    """Returns whether values lack the negative half of their range, as those in [0, 1] do."""
+    """Returns whether values lack the negative half of their range, as those in [0, 1] do.
+
+    Values that are all the same are no evidence of that.
+    """
     return value_range[0] < 0 <= low < high
 
 
+def is_unclear(low: float, high: float, value_range: Range, margin: float = 0.0) -> bool:
+    """Returns whether values may be of another range than the one they should have.
+
+    They are if they leave it, or if none of them is negative where the range has negative values:
+    then they are more likely in [0, 1]. For the arguments see `leaves`.
+    """
+    return leaves(low, high, value_range, margin) or is_unsigned(low, high, value_range)
+
+
+def usual_range(low: float, high: float) -> Range | None:
+    """Returns the range that values without negative ones usually have; None beyond 255."""
+    fitting = (limits for limits in _USUAL if not leaves(low, high, limits))
+    return next(fitting, None)
+
+
 def rescaling(low: float, high: float) -> str:
-    """Returns the expression that maps values of a usual range to [-1, 1], for an error."""
-    if low >= 0 and high <= 1:
-        return "from 0..1: x * 2 - 1"
-    return "from 0..255: x / 127.5 - 1"
+    """Returns how to map values of a usual range to [-1, 1], in parentheses; empty for others."""
+    found = usual_range(low, high)
+    if found is None:
+        return ""
+    expression = "x * 2 - 1" if found[1] == 1 else "x / 127.5 - 1"
+    return f" (from 0..{found[1]:g}: {expression})"

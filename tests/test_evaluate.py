@@ -1143,3 +1143,11 @@ def test_files_and_arrays_are_read_as_samples_of_the_data_they_are_compared_with
         found = sources.open_samples(source, like)
         assert found.spec.samples == like.samples
         np.testing.assert_allclose(found.take(20)[0], np.clip(wave, -1, 1), atol=1e-6)
+
+
+def test_floats_without_negative_ones_are_judged_as_those_of_data_sets_are():
+    bright = np.linspace(0, 1, 64, dtype="float32").reshape(4, 4, 4, 1)
+    with pytest.raises(UsageError, match=r"with negative values.*from 0 to 1"):
+        real_data.open_data(bright)
+    same = np.full_like(bright, 0.5)  # a collapsed generator's, which are no evidence of [0, 1]
+    np.testing.assert_array_equal(real_data.open_data(same).arrays()[0], same)

@@ -360,6 +360,8 @@ def test_the_range_follows_the_generator_and_other_kinds_have_none():
         fits(X, output_range=(0.0, 1.0))
     with pytest.raises(UsageError, match="with negative ones"):
         fits(abs(X), output_range=(-1.0, 1.0))
+    with pytest.raises(UsageError, match=r"values in \[-1, 1\]. Received: .* to [34]\d\d\d"):
+        fits(abs(X) * 4000)  # of 12 bits, or of 16: no range to rescale from is named
     points, series = abs(X[:, 0, :, 0]) * 9, abs(X[..., 0]) * 9
     fits(points)
     fits(series)

@@ -82,7 +82,10 @@ def test_the_samples_are_of_the_kind(trained):
     assert (run.spec.kind, run.spec.shape) == (kind, shape)
     samples = run.load().generate(range(5))
     assert samples.shape == (5, *shape)
-    run.spec.modality.check_values(samples, run.spec.samples.meta)
+    assert np.isfinite(samples).all()
+    if run.spec.value_range is not None:
+        low, high = run.spec.value_range
+        assert low <= samples.min() <= samples.max() <= high
     if run.spec.modality.is_distribution:
         np.testing.assert_allclose(samples.sum(axis=-1), 1, atol=1e-5)
     assert run.rows()[-1]["sliced_wasserstein"] > 0

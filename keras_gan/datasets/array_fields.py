@@ -12,9 +12,10 @@ import numpy as np
 from keras_gan import value_ranges
 from keras_gan.datasets import levels
 from keras_gan.datasets.classes import check_class_count
-from keras_gan.datasets.values import Range, check_range
+from keras_gan.datasets.values import check_range
 from keras_gan.errors import UsageError
 from keras_gan.spec import Field, label_field
+from keras_gan.value_ranges import Range
 from serving import kinds
 from serving.kinds import image
 
@@ -272,9 +273,8 @@ def _check_normalized(x: np.ndarray, plural: str, value_range: Range) -> None:
             low,
             high,
         )
-    advice = "[0, 1]" if low >= 0 and high <= 1 else "[0, 255]"
-    if low < 0 or high > 255:
-        advice = "[smallest, largest]"
+    usual = value_ranges.usual_range(low, high)
+    advice = f"[{usual[0]:g}, {usual[1]:g}]" if usual else "[smallest, largest]"
     raise UnknownRangeError(
         f"Floating-point {plural} must be in [-1, 1], with negative values, or have their range "
         f"stated: write value_range: {advice}. Received: values from {low:g} to {high:g}",

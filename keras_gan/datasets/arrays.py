@@ -26,10 +26,10 @@ from keras_gan.datasets.classes import Classes, check_labels, number_classes
 from keras_gan.datasets.decoding import check_memory_limit
 from keras_gan.datasets.source import MEMORY_LIMIT, Source
 from keras_gan.datasets.splits import Split, divide
-from keras_gan.datasets.values import Range
 from keras_gan.errors import UsageError
 from keras_gan.registry import check_names
 from keras_gan.spec import Field, Spec, label_field
+from keras_gan.value_ranges import Range
 
 _SAMPLE_KEYS = ("x", "images", "samples", "data")
 _LABEL_KEYS = ("y", "labels")

@@ -10,9 +10,10 @@ import tensorflow as tf
 
 from keras_gan.arguments import check_integer
 from keras_gan.datasets.splits import Split, without_copies
-from keras_gan.datasets.values import Range, check_splits, holds_ids, raw_range
+from keras_gan.datasets.values import check_splits, holds_ids, raw_range
 from keras_gan.errors import UsageError
 from keras_gan.spec import Field, Spec
+from keras_gan.value_ranges import Range
 
 MEMORY_LIMIT = 2**30  # bytes of samples; larger arrays stay on disk
 

@@ -11,8 +11,7 @@ from keras_gan.arguments import is_number
 from keras_gan.datasets.splits import Split
 from keras_gan.errors import UsageError
 from keras_gan.spec import Field, Spec
-
-Range = tuple[float, float]
+from keras_gan.value_ranges import Range, leaves
 
 _SCAN_BYTES = 2**26  # values are checked in pieces of this size
 
@@ -141,7 +140,7 @@ def _check_values(
                 f"Values of `{field_name}` must be finite. "
                 f"Received: {piece[tuple(at)]} in {name} at index {where}"
             )
-        if limits is not None and not (limits[0] <= piece.min() and piece.max() <= limits[1]):
+        if limits is not None and leaves(piece.min(), piece.max(), limits):
             raise UsageError(
                 f"Values of `{field_name}` must lie within value_range={list(limits)}. "
                 f"Received: values from {piece.min():g} to {piece.max():g} in {name}"

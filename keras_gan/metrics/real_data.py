@@ -16,6 +16,7 @@ from keras_gan.errors import UsageError
 from keras_gan.metrics.samples import BATCH, Batch, Conditions, Samples
 from keras_gan.registry import parameters_of
 from keras_gan.spec import Spec
+from keras_gan.value_ranges import is_unclear
 from serving import kinds
 
 _OVERSHOOT = 0.5  # a generator without a final tanh exceeds the range of its data a little
@@ -77,7 +78,7 @@ def _clip(images: np.ndarray) -> np.ndarray:
 
 
 def _check_range(low: float, high: float, origin: str) -> None:
-    if max(-low, high) > 1 + _OVERSHOOT or (low >= 0 and high > 0):
+    if is_unclear(low, high, (-1.0, 1.0), _OVERSHOOT):
         raise UsageError(
             "Floating-point images must be in [-1, 1], with negative values; give others as uint8 "
             f"or in [-1, 1]. Received: {origin}values from {low:g} to {high:g}"

@@ -130,32 +130,6 @@ class Kind:
                     f"A field of kind {self.name!r} may have {valid}. Received: {name}"
                 )
 
-    def check_values(self, samples: np.ndarray, meta: Meta | None = None) -> None:
-        """Checks the values of real samples `(batch, ...)`.
-
-        Raises:
-            UsageError: NaN, infinity, or values outside the range of the kind.
-        """
-        if samples.dtype.kind == "f" and not np.isfinite(samples).all():
-            bad = int(np.size(samples) - np.isfinite(samples).sum())
-            raise UsageError(
-                f"Samples must be finite numbers. Received: {bad} NaN or infinite values"
-            )
-        if self.value_range is None or not samples.size:
-            return
-        low, high = self.range_of(meta)
-        margin = 5e-4 * (high - low)
-        least, most = float(samples.min()), float(samples.max())
-        if least < low - margin or most > high + margin:
-            raise UsageError(
-                f"Samples of kind {self.name!r} must have values in [{low:g}, {high:g}]"
-                f"{self.hint(samples)}. Received: values from {least:g} to {most:g}"
-            )
-
-    def hint(self, samples: np.ndarray) -> str:
-        """Returns advice for bringing values into the range, for an error."""
-        return ""
-
     def range_of(self, meta: Meta | None) -> tuple[float, float]:
         """Returns the smallest and largest value, by default -1 and 1."""
         low, high = (meta or {}).get("value_range") or self.value_range or (-1.0, 1.0)

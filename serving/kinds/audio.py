@@ -128,9 +128,6 @@ class Audio(Kind):
         if rate is not None and not (type(rate) in (int, float) and 0 < rate < 2**31):
             raise UsageError(f"`sample_rate` must be in Hz, above 0. Received: sample_rate={rate}")
 
-    def hint(self, samples: np.ndarray) -> str:
-        return " (from 16-bit integers: x / 32768)"
-
     def sheet(
         self, samples: np.ndarray, meta: Meta | None = None, columns: int | None = None
     ) -> np.ndarray:

@@ -106,9 +106,6 @@ class Image(Kind):
                 f"Received: shape={tuple(shape)}"
             )
 
-    def hint(self, samples: np.ndarray) -> str:
-        return " (from 0..255: x / 127.5 - 1)"
-
     def check_sheet(self, count: int, shape: Sequence[int], columns: int | None = None) -> None:
         pictures.check_grid(count, tuple(shape), columns)
 

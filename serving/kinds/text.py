@@ -102,17 +102,6 @@ class Text(Kind):
                 f"Received: {len(tokens)} tokens"
             )
 
-    def check_values(self, samples: np.ndarray, meta: Meta | None = None) -> None:
-        if not self.is_ids(samples.shape[1:]):
-            super().check_values(samples, meta)
-            return
-        count = len((meta or {}).get("vocabulary") or ()) or np.iinfo(np.int32).max
-        if samples.size and not (samples.min() >= 0 and samples.max() < count):
-            raise UsageError(
-                f"Token ids must be from 0 to {count - 1}. "
-                f"Received: ids from {samples.min()} to {samples.max()}"
-            )
-
     def sheet(
         self, samples: np.ndarray, meta: Meta | None = None, columns: int | None = None
     ) -> np.ndarray:

@@ -97,9 +97,6 @@ class Video(Kind):
                 f"`frame_rate` must be in Hz, above 0 and at most 1000. Received: frame_rate={rate}"
             )
 
-    def hint(self, samples: np.ndarray) -> str:
-        return " (from 0..255: x / 127.5 - 1)"
-
     def sheet(
         self, samples: np.ndarray, meta: Meta | None = None, columns: int | None = None
     ) -> np.ndarray:
