@@ -24,6 +24,7 @@ from keras_gan.arguments import is_integer
 from keras_gan.datasets import images, levels
 from keras_gan.datasets.values import check_range
 from keras_gan.errors import UsageError
+from keras_gan.value_ranges import Range
 
 SPLITS = ("train", "held_out")
 _CHUNK = 256  # images decoded per batch of tasks, in order
@@ -93,6 +94,25 @@ class DecodeOptions:
     @property
     def shape(self) -> tuple[int, int, int]:
         return (*self.size, self.channels)
+
+
+@dataclasses.dataclass(frozen=True)
+class GivenOptions:
+    """Options of a data set of images, as they are given: `None` where they follow from the files.
+
+    Args:
+        size: height and width, in any form that `images.check_size` takes.
+        channels: 1, 3 or 4.
+        value_range: stored values that become black and white.
+        skip_corrupt, memory_limit, cache: see `DecodeOptions`.
+    """
+
+    size: Any
+    channels: int | None
+    value_range: Any
+    skip_corrupt: bool
+    memory_limit: int
+    cache: str | os.PathLike[str] | None
 
 
 def decode_all(items: Iterable[Item], capacity: int, options: DecodeOptions) -> Decoded:
@@ -184,6 +204,11 @@ def find_levels(
         limits = levels.range_of_values(*extremes[:2], 8, f"images in {name}")
         found = dataclasses.replace(found, shallow=limits)
     return found
+
+
+def whole_range(is_deep: bool) -> Range:
+    """Returns the range of 16 or 8 bits, by which version 0.1.0 read all images."""
+    return levels.SIXTEEN_BITS if is_deep else levels.EIGHT_BITS
 
 
 def _sampled(files: Sequence[Path | bytes], enough: float) -> tuple[float, float, bool] | None:

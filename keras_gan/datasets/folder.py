@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 
 from keras_gan.datasets import decoding, folder_files, folder_layout, images
-from keras_gan.datasets.levels import EIGHT_BITS, SIXTEEN_BITS
 from keras_gan.datasets.source import MEMORY_LIMIT, Source
 from keras_gan.datasets.splits import Split, divide
 from keras_gan.errors import UsageError
@@ -71,25 +70,26 @@ def open(
     """
     root = Path(os.path.expanduser(path))
     reading = _read(root, labels, skip_corrupt)
-    given = _Given(size, channels, value_range, skip_corrupt, memory_limit, cache)
+    given = decoding.GivenOptions(size, channels, value_range, skip_corrupt, memory_limit, cache)
     earlier = functools.partial(_open_earlier, root, given, labels, held_out)
     return _to_source(root, reading, given, held_out, earlier)
 
 
-def _open_earlier(root: Path, given: _Given, labels: bool, held_out: float | None) -> Source:
+def _open_earlier(
+    root: Path, given: decoding.GivenOptions, labels: bool, held_out: float | None
+) -> Source:
     """Opens a folder as version 0.1.0 did: fewer formats, layouts and levels."""
     listing = _list_earlier(root, labels, given.skip_corrupt)
     reading = _Reading(listing, _headers(listing, given.skip_corrupt))
-    whole = dataclasses.replace(given, value_range=EIGHT_BITS)
-    if any(header.is_deep for header in reading.headers):
-        whole = dataclasses.replace(given, value_range=SIXTEEN_BITS)
+    is_deep = any(header.is_deep for header in reading.headers)
+    whole = dataclasses.replace(given, value_range=decoding.whole_range(is_deep))
     return _to_source(root, reading, whole, held_out)
 
 
 def _to_source(
     root: Path,
     reading: _Reading,
-    given: _Given,
+    given: decoding.GivenOptions,
     held_out: float | None,
     earlier: Any = None,
 ) -> Source:
@@ -111,7 +111,7 @@ def _to_source(
     )
 
 
-def _options(root: Path, reading: _Reading, given: _Given) -> decoding.DecodeOptions:
+def _options(root: Path, reading: _Reading, given: decoding.GivenOptions) -> decoding.DecodeOptions:
     """Returns the options with which the images are decoded, found from them where not given."""
     headers = reading.headers
     size = _default_size(headers) if given.size is None else images.check_size(given.size)
@@ -139,18 +139,6 @@ FORM = "the path of a folder of images"
 def parse(source: str) -> dict[str, Any] | None:
     """Returns the options that a data set's name stands for: the path of a folder."""
     return {"path": source} if Path(os.path.expanduser(source)).is_dir() else None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Given:
-    """Options of `open` for decoding."""
-
-    size: Any
-    channels: int | None
-    value_range: Any
-    skip_corrupt: bool
-    memory_limit: int
-    cache: str | os.PathLike[str] | None
 
 
 @dataclasses.dataclass(frozen=True)

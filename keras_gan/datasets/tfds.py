@@ -5,7 +5,6 @@ A data set that `keras_gan.datasets.prepare` wrote keeps all its fields, of any 
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -17,7 +16,6 @@ import numpy as np
 
 from keras_gan.datasets import decoding, images, shards
 from keras_gan.datasets.classes import number_classes
-from keras_gan.datasets.levels import EIGHT_BITS, SIXTEEN_BITS
 from keras_gan.datasets.source import MEMORY_LIMIT, Source
 from keras_gan.datasets.splits import Split, divide
 from keras_gan.datasets.tfds_folders import (
@@ -85,7 +83,7 @@ def open(
     features = _features(builder)
     image_key, kind = _find_samples(features, image_key)
     keys = _Keys(image_key, _find_label(features, label_key) if labels else None)
-    given = _Given(size, channels, value_range, skip_corrupt, memory_limit, cache)
+    given = decoding.GivenOptions(size, channels, value_range, skip_corrupt, memory_limit, cache)
     splits, skipped, earlier = _read(builder, keys, kind, given)
     spec, splits, is_numbered = _classes(kind, splits, features, keys, keep_ids)
     if is_numbered:
@@ -93,18 +91,6 @@ def open(
     splits = divide(splits, held_out, "a data set")
     description = _describe(builder, splits, spec.modality.plural)
     return Source(spec, splits, description, skipped=skipped, earlier_options=earlier)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Given:
-    """Options of `open` for decoding."""
-
-    size: Any
-    channels: int | None
-    value_range: Any
-    skip_corrupt: bool
-    memory_limit: int
-    cache: str | os.PathLike[str] | None
 
 
 class _Keys(NamedTuple):
@@ -158,7 +144,7 @@ def _levels(builder: Any, keys: _Keys, feature: Any, value_range: Any) -> images
 
 
 def _read(
-    builder: Any, keys: _Keys, kind: str, given: _Given
+    builder: Any, keys: _Keys, kind: str, given: decoding.GivenOptions
 ) -> tuple[dict[str, Split], list[str], dict[str, Any]]:
     """Returns the splits, the skipped images, and the options of an earlier reading."""
     if not kinds.get(kind).has_pixels:
@@ -180,7 +166,7 @@ def _read(
     )
     earlier = {}
     if given.value_range is None and found != images.WHOLE_RANGE:
-        earlier["value_range"] = SIXTEEN_BITS if _is_deep(feature) else EIGHT_BITS
+        earlier["value_range"] = decoding.whole_range(_is_deep(feature))
     return *_read_images(builder, keys, options), earlier
 
 

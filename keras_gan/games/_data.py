@@ -18,7 +18,7 @@ from keras_gan.errors import UsageError
 from keras_gan.games import _players
 
 
-class DataDoors(keras.Model):
+class DataInterface(keras.Model):
     """Base class of games: the methods of `keras.Model` that take data, with checks of it."""
 
     _watch: data_streams.Watch | None = None  # of the call of `fit` that is running

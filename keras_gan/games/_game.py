@@ -38,7 +38,7 @@ ops: Any = keras.ops
 _SHARED = ("terms", "augment", "ema_half_life", "ema_rampup", "num_classes", "latent_dim", "seed")
 
 
-class Game(_construction.Construction, _data.DataDoors, KerasInterface):
+class Game(_construction.Construction, _data.DataInterface, KerasInterface):
     """Base class of games, which are Keras models that `fit` trains on real samples.
 
     A subclass names its players and metrics, passes its networks on, and writes one training step
