@@ -1,4 +1,4 @@
-"""The layer at which a runtime parts from Keras, looked for only where a comparison has failed."""
+"""Search for the first layer whose output differs between Keras and a runtime."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Run = Callable[[LayerNetwork, Arrays], Arrays]
 
 
 def locate(network: Network, folder: Path, draft: Manifest, figures: Figures, opset: int) -> str:
-    """Names the layer at which the first runtime that deviates parts from Keras.
+    """Names the layer at which the first runtime that deviates begins to differ from Keras.
 
     Args:
         network: the network.

@@ -1,4 +1,4 @@
-"""Doors of `fit` and `evaluate`: arrays and streams of batches, each checked before it is used."""
+"""Streams of batches for `fit` and `evaluate`, whose batches are checked before they are used."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ class _CheckedPyDataset(keras.utils.PyDataset):
         self._dataset.on_epoch_end()
 
 
-# ------------------------------------------------------------------------ helpers
+# ------------------------------------------------------------------------ batches
 
 
 def is_stream(x: Any) -> bool:

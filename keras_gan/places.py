@@ -1,4 +1,4 @@
-"""The run, and the checkpoint, that a path stands for."""
+"""Run folders and checkpoints, found by any path in them."""
 
 from __future__ import annotations
 

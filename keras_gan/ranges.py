@@ -195,11 +195,9 @@ def _may_be_ids(tensor: Any, interval: Callable[[], Interval]) -> bool:
 
 
 def table_of(operation: Any) -> tuple[int, tf.Tensor] | None:
-    """Returns the number of rows that an operation looks ids up in, and the ids.
+    """Returns the number of rows among which an operation of TensorFlow chooses, and the ids.
 
-    Args:
-        operation: of a TensorFlow graph; None is returned of one that is no lookup, or whose
-            number of rows is not known.
+    Returns None for operations of other types, and where the number of rows is not known.
     """
     if operation.type == "OneHot":
         depth = tf.get_static_value(operation.inputs[1])

@@ -1,4 +1,4 @@
-"""Data of `fit` and `evaluate`: every door refuses the same mistakes, before and while training."""
+"""Data of `fit` and `evaluate`: the same mistakes are refused in every form of data."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""Samples that are NaN or infinite, through every door: server, client, command, shards, Bundle."""
+"""Samples that are NaN or infinite, by every way: server, client, command, shards, Bundle."""
 
 import asyncio
 import io

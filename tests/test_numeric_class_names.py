@@ -1,4 +1,4 @@
-"""Classes with numbers as names: a number is an id and a text is a name, at every door."""
+"""Classes with numbers as names: a number is an id and a text is a name, everywhere."""
 
 import json
 import shutil

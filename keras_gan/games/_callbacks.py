@@ -1,6 +1,6 @@
 """Checks of the callbacks given to `fit`, before the first step.
 
-Most callbacks of Keras find only at the end of an epoch that they cannot work, or never.
+Most callbacks of Keras raise an error only at the end of an epoch, or never act without a word.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Methods of `keras.Model` that take a form of their own for a game: fit, save, export, call."""
+"""Methods of `keras.Model` that differ for a game: fit, call, save, export."""
 
 from __future__ import annotations
 
