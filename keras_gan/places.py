@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from keras_gan.errors import UsageError
+from serving.bundle_folder import is_bundle, is_run
 
 _DEPTH = 3  # of the files in a run
 
@@ -38,9 +39,9 @@ def find_run(path: str | os.PathLike[str]) -> Place | None:
     """Returns the run that a path stands for: the folder, a folder in it, or one of its files."""
     given = pathlib.Path(os.path.expanduser(path))
     for folder in _folders(given):
-        if _is_run(folder):
+        if is_run(folder):
             return Place(folder, _checkpoint(given, folder))
-        if _is_bundle(folder):
+        if is_bundle(folder):
             return None
     return None
 
@@ -67,15 +68,6 @@ def _folders(path: pathlib.Path) -> Iterator[pathlib.Path]:
         yield from pathlib.Path(place).parents[:_DEPTH]
 
 
-def _is_run(folder: pathlib.Path) -> bool:
-    # The checkpoints have a recipe.yaml of their own.
-    return (folder / "recipe.yaml").is_file() and (folder / "checkpoints").is_dir()
-
-
-def _is_bundle(folder: pathlib.Path) -> bool:
-    return (folder / "manifest.json").is_file()
-
-
 def _checkpoint(given: pathlib.Path, run: pathlib.Path) -> str | None:
     if given.suffix == ".keras" and given.is_file():
         return str(given)
@@ -86,13 +78,13 @@ def _state(path: pathlib.Path) -> str:
     """Returns what is at a path without a run, and what to give instead."""
     if not path.exists():
         return "which does not exist"
-    bundle = next(filter(_is_bundle, _folders(path)), None)
+    bundle = next(filter(is_bundle, _folders(path)), None)
     if bundle is not None:
         run = find_run(os.path.join(os.path.abspath(bundle), os.pardir))
         return f"a bundle; its run is {run.folder.resolve()}" if run else "a bundle, not its run"
     if path.is_file():
         return "a file outside a run"
-    inside = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and _is_run(entry))
+    inside = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and is_run(entry))
     if inside:
         return f"which has no recipe.yaml; the runs in it are {', '.join(inside[:10])}"
     return "which has no recipe.yaml"

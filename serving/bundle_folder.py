@@ -1,4 +1,4 @@
-"""The folder of the bundle that a path stands for."""
+"""Folders of bundles and runs, found by any path in them."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def find_bundle(path: str | os.PathLike[str]) -> Path:
     """
     given = Path(os.path.expanduser(path))
     for folder in (given, given / "bundle", given / "latest"):
-        if _is_bundle(folder):
+        if is_bundle(folder):
             # Resolves `latest` once: it must not change between two reads.
             return Path(os.path.realpath(folder)) if folder.name == "latest" else folder
     if not os.path.exists(given):
         raise UsageError(f"A bundle must exist. Received: {str(path)!r}")
     above = Path(os.path.abspath(given)).parents[:_DEPTH]
     for folder in above:
-        if _is_bundle(folder):
+        if is_bundle(folder):
             return folder
-        if _is_run(folder) and _is_bundle(folder / "bundle"):
+        if is_run(folder) and is_bundle(folder / "bundle"):
             return folder / "bundle"
     for folder in (given, *above):
-        if _is_run(folder) and folder / "bundle" not in (Path(os.path.abspath(given)), *above):
+        if is_run(folder) and folder / "bundle" not in (Path(os.path.abspath(given)), *above):
             raise UsageError(
                 "A run must be exported before its bundle can be used: keras-gan export "
                 f"{folder}. Received: {str(path)!r}"
@@ -46,10 +46,12 @@ def find_bundle(path: str | os.PathLike[str]) -> Path:
     )
 
 
-def _is_bundle(folder: Path) -> bool:
+def is_bundle(folder: Path) -> bool:
+    """Returns True for the folder of a bundle."""
     return os.path.isfile(folder / FILE_NAME)  # pathlib's raises PermissionError
 
 
-def _is_run(folder: Path) -> bool:
+def is_run(folder: Path) -> bool:
+    """Returns True for the folder of a training."""
     # The checkpoints of a run have a recipe.yaml of their own.
     return os.path.isfile(folder / "recipe.yaml") and os.path.isdir(folder / "checkpoints")

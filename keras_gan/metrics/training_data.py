@@ -17,6 +17,7 @@ from keras_gan.games.gan import GAN
 from keras_gan.metrics.generators import read_manifest
 from keras_gan.metrics.samples import Samples
 from serving import manifest as manifests
+from serving.bundle_folder import is_bundle
 
 
 def locate(source: Any, checkpoint: str) -> tuple[Any, str]:
@@ -29,7 +30,7 @@ def locate(source: Any, checkpoint: str) -> tuple[Any, str]:
         return source, checkpoint
     path = pathlib.Path(os.path.expanduser(source))
     latest = path / "latest"
-    if (latest / "manifest.json").is_file():
+    if is_bundle(latest):
         return latest.resolve(), checkpoint  # so that all reads see the same version
     if path.name in (manifests.FILE_NAME, manifests.MODEL) and path.is_file():
         return path.parent, checkpoint
