@@ -24,7 +24,6 @@ from export.float32_copy import float32_copy
 from export.model_inputs import Arguments, ModelInput
 from export.variables import preserved_state
 from keras_gan import UsageError, networks, ranges
-from keras_gan.intervals import FREE, Interval
 from serving.inputs import Input, Port
 
 Values = Mapping[str, Any]  # tensors or arrays by the name of an input
@@ -125,7 +124,6 @@ def open_network(
 
     network = dataclasses.replace(network, model=float32_copy(model, build))
     network, shapes = _find_sizes(network)
-    _check_rows(network, by_key, inputs)
     outputs = declare_outputs(shapes, declared, _own_ranges(network))
     role = role or _translator(network, outputs)
     return dataclasses.replace(network, outputs=outputs, role=role)
@@ -138,27 +136,6 @@ def _own_ranges(network: Network) -> dict[str, tuple[float, float] | None]:
         return {}
     named = model_inputs.name_outputs(network.model, found, network.first)
     return {name: networks.finite_range(interval) for name, interval in named.items()}
-
-
-def _check_rows(
-    network: Network, by_key: Mapping[Any, ModelInput], inputs: Mapping[Any, Input]
-) -> None:
-    """Checks that the embeddings of a class input have a row for each class.
-
-    Raises:
-        UsageError: fewer rows than classes.
-    """
-    ids = {k: p.num_classes for k, p in inputs.items() if p.fill == "class" and by_key[k].is_column}
-    if not ids or not ranges.is_graph(network.model):
-        return
-    known = {k: Interval(0, ids[k] - 1) if k in ids else FREE for k in by_key}
-    ordered = keras.tree.flatten(known if isinstance(next(iter(known)), str) else [*known.values()])
-    for table in ranges.lookups(network.model, None, ordered):
-        if table.ids.high >= table.size:
-            raise UsageError(
-                f"num_classes must be at most the rows of layer {table.layer!r}, {table.size}. "
-                f"Received: num_classes={max(ids.values())}"
-            )
 
 
 def _select_model(model: Any, average: bool) -> keras.Model:
