@@ -144,7 +144,7 @@ def check_samples(
     Args:
         outputs: arrays `(batch, ...)` by name.
         form: the format, as the error names it.
-        hint: what has such values, as the error names it.
+        hint: the formats that have them, as a clause of the error.
         describe: maps the number of a sample in the batch to what it was made from.
 
     Raises:
