@@ -112,7 +112,7 @@ def _parse_pairs(text: str) -> list[Any]:
     Raises:
         ValueError: an entry without `=`, or bytes that are not UTF-8.
     """
-    if "%" not in text and "+" not in text:  # a tenth of the time of parse_qsl
+    if "%" not in text and "+" not in text:  # takes a third of the time of parse_qsl
         pairs = [entry.split("=", 1) for entry in text.split("&")] if text else []
         if all([len(pair) == 2 for pair in pairs]):  # noqa: C419 - faster than a generator
             return pairs
