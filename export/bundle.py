@@ -22,7 +22,7 @@ from export.golden import load_golden, run_on_cpu, write_golden
 from export.locate import locate
 from export.manifest import NOTICE, SEEDS, Manifest
 from export.network import Network
-from export.output_ranges import check_samples
+from export.output_ranges import check_sample_range
 from export.png_chunks import provenance_chunks
 from export.precisions import parse_precisions, write_precisions
 from export.target import open_target, temporary_folder
@@ -135,7 +135,7 @@ def _write(
 
     golden = load_golden(folder)
     for port in network.outputs:
-        check_samples(golden[port.name], port)
+        check_sample_range(golden[port.name], port)
 
     progress("Comparing with Keras")
     tolerance = {"tolerance": _tolerance(network, folder, draft)}

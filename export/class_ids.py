@@ -1,7 +1,7 @@
 """Check of class ids against the tables of a network, before anything is converted.
 
 An id beyond the rows of an embedding fails on a CPU, and reads zeros on a GPU; an id beyond a
-one-hot encoding silently is a vector of zeros.
+one-hot encoding silently becomes a vector of zeros.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def one_line(error: BaseException) -> str:
 def writing(
     target: object, errors: tuple[type[Exception], ...] = (OSError, tf.errors.OpError)
 ) -> Iterator[None]:
-    """Reports that a file cannot be written; to be held around the writing alone.
+    """Reports that a file cannot be written; wraps the writing and nothing else.
 
     Args:
         target: the file or the folder.

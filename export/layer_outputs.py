@@ -1,4 +1,4 @@
-"""Outputs of the single layers of a network, to find the layer at which two runtimes part."""
+"""Outputs of the single layers of a network, to find the layer at which two runtimes differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Search for the first layer whose output differs between Keras and a runtime."""
+"""Search for the layer at which a runtime deviates from Keras, after a failed comparison."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Run = Callable[[LayerNetwork, Arrays], Arrays]
 
 
 def locate(network: Network, folder: Path, draft: Manifest, figures: Figures, opset: int) -> str:
-    """Names the layer at which the first runtime that deviates begins to differ from Keras.
+    """Names the first layer whose output deviates, in the first runtime that deviates from Keras.
 
     Args:
         network: the network.

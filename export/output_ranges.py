@@ -57,7 +57,7 @@ def with_range(
     return known
 
 
-def check_samples(samples: np.ndarray, port: Port) -> None:
+def check_sample_range(samples: np.ndarray, port: Port) -> None:
     """Warns of samples that cannot be meant for the range of their port.
 
     A network without a last activation may exceed it a little, and before its training by more.

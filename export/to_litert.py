@@ -14,13 +14,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from export.errors import one_line
+from export.errors import WriteError, one_line, writing
 from export.isolated import absolute, run_isolated
 from export.network import Network
 from export.sizes import resolve
 from keras_gan import UsageError
 
 FILE_NAME = "model.tflite"
+# Other errors of TensorFlow are those of the conversion.
+_DISK_ERRORS = (OSError, tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError)
 
 
 class _ByName(keras.Model):
@@ -41,7 +43,7 @@ def to_litert(network: Network, to: Path) -> None:
     Only LiteRT's own operations are used, so a device does not need TensorFlow's.
 
     Raises:
-        UsageError: an operation that LiteRT lacks.
+        UsageError: an operation that LiteRT lacks, or a disk that is full or not writable.
     """
     specs: dict[str, Any] = {str(spec.name): spec for spec in network.input_specs()}
     model = _ByName(network)
@@ -49,10 +51,14 @@ def to_litert(network: Network, to: Path) -> None:
     model({name: tf.zeros((1, *shapes[name]), spec.dtype) for name, spec in specs.items()})
     target = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with (
+            writing(to, _DISK_ERRORS),
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             model.export(to, "litert", verbose=False, input_signature=[specs], target_spec=target)
-    except (OSError, tf.errors.OpError):  # the disk, not the conversion
+    except WriteError:
         raise
     except Exception as error:  # the converter raises anything
         raise UsageError(

@@ -71,13 +71,8 @@ class AccessControl:
         """
         origin = headers.get(b"origin")
         if origin is None:
-            site = headers.get(b"sec-fetch-site", b"none").lower()
-            if method == "POST" and site not in (b"same-origin", b"none") and "*" not in self.cors:
-                raise HTTPError(
-                    403,
-                    "Pages of other origins may not send requests; see --cors. "
-                    f"Received: sec-fetch-site={short_repr(site.decode('latin-1'))}",
-                )
+            if method == "POST":
+                self._check_site(headers.get(b"sec-fetch-site", b"none").lower())
             return
         is_own = origin.rpartition(b"//")[2].lower() == headers.get(b"host", b"").lower()
         if not is_own and not self.allows_origin(origin):
@@ -85,6 +80,14 @@ class AccessControl:
                 403,
                 "Pages of other origins may not send requests; see --cors. "
                 f"Received: origin={short_repr(origin.decode('latin-1'))}",
+            )
+
+    def _check_site(self, site: bytes) -> None:
+        if site not in (b"same-origin", b"none") and "*" not in self.cors:
+            raise HTTPError(
+                403,
+                "Pages of other origins may not send requests; see --cors. "
+                f"Received: sec-fetch-site={short_repr(site.decode('latin-1'))}",
             )
 
     def check_token(self, headers: dict[bytes, bytes]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from serving.errors import UsageError, short_repr
 
 # A value in double quotes, or all up to the next comma; then the comma or the end.
-_VALUE = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*|([^,]*))(,|\Z)')
+_VALUE = r'\s*(?:"((?:[^"]|"")*)"\s*|([^,]*))(,|\Z)'
 
 
 def parse_list(text: str) -> list[str]:
@@ -17,8 +17,8 @@ def parse_list(text: str) -> list[str]:
     A value with a comma is in double quotes, in which a double quote is doubled, as in a CSV file:
     `"shirt, short",bag` holds `shirt, short` and `bag`.
     """
-    values, start = [], 0
-    while (found := _VALUE.match(text, start)) is not None:
+    values, start, value = [], 0, re.compile(_VALUE)  # not at import: most commands have no list
+    while (found := value.match(text, start)) is not None:
         quoted, plain, comma = found.groups()
         values.append(plain.strip() if quoted is None else quoted.replace('""', '"'))
         if not comma:

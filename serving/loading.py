@@ -48,6 +48,7 @@ class Served:
             f"x-model: {bundle.name}\r\nx-model-version: {version}\r\n"
             f"x-model-sha256: {bundle.sha256}\r\n"
         ).encode("ascii")
+        self.tag = f"{bundle.sha256} {bundle.name} {version} ".encode("ascii")  # start of ETags
         self.counts: Any = None  # its metrics
         self.has_warned = False  # the log has a line on samples that are not finite
 

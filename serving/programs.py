@@ -1,7 +1,7 @@
 """Python programs that the commands start, and the path on which they look for modules.
 
 No command imports from the current folder: a file `random.py` or a folder `export/` there is the
-user's and would be run in the place of ours. `--import` is the door for a user's own modules.
+user's and would run in place of ours. `--import` loads a user's own modules.
 """
 
 import contextlib

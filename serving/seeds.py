@@ -88,8 +88,8 @@ def normals(seeds: np.ndarray, size: int, stream: int) -> np.ndarray:
     radius = np.sqrt(-2.0 * np.log(_uniform(first)))
     angle = 2.0 * math.pi * _uniform(second)
     normal = np.empty((*first.shape, 2), np.float32)
-    np.multiply(radius, np.cos(angle), out=normal[..., 0], casting="same_kind")
-    np.multiply(radius, np.sin(angle), out=normal[..., 1], casting="same_kind")
+    normal[..., 0] = radius * np.cos(angle)
+    normal[..., 1] = radius * np.sin(angle)
     return np.ascontiguousarray(normal.reshape(len(seeds), 2 * first.shape[1])[:, :size])
 
 
@@ -229,4 +229,7 @@ def _integer(words: np.ndarray) -> int:
 
 def _uniform(words: np.ndarray) -> np.ndarray:
     """Maps a word to the middle of its interval, so that the result is neither 0 nor 1."""
-    return (words.astype(np.float64) + 0.5) / 4294967296.0
+    uniform = words.astype(np.float64)
+    uniform += 0.5  # in place, as allocating small arrays takes longer than the arithmetic
+    uniform *= 2.0**-32
+    return uniform

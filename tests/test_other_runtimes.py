@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import bundles
+import keras
 import numpy as np
 import onnx.reference
 import pytest
@@ -13,6 +14,8 @@ from environments import node_modules_with, python_with
 
 import export
 import serving
+from export.draft import open_draft
+from export.to_litert import to_litert
 from keras_gan import UsageError
 from serving import pictures
 
@@ -53,6 +56,15 @@ def test_litert_gives_the_golden_samples(tmp_path):
     assert any(
         x.startswith("model.tflite must load") for x in export.verify_bundle(bundle.path).problems
     )
+
+
+@pytest.mark.slow
+def test_litert_that_cannot_be_written_names_the_file(tmp_path):
+    model = keras.Sequential([keras.Input((3,), name="latents"), keras.layers.Dense(2)])
+    network, _ = open_draft(model)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UsageError, match=r"target must be writable.* Received: .*file/x\.tflite"):
+        to_litert(network, tmp_path / "file" / "x.tflite")
 
 
 def test_an_unknown_format_is_refused(tmp_path):

@@ -294,7 +294,7 @@ def test_golden_samples_far_outside_the_range_are_named(value, last, limits, mes
     samples = network.run({"latents": latents})["samples"].numpy()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        export.output_ranges.check_samples(samples, network.outputs[0])
+        export.output_ranges.check_sample_range(samples, network.outputs[0])
     lines = [str(warning.message) for warning in caught]
     assert len(lines) == (message is not None)
     if message:

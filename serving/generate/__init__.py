@@ -75,8 +75,8 @@ def _answer(
 
 
 def _etag(wanted: GenerateRequest, request: Request) -> bytes:
-    about = f"{wanted.bundle.sha256} {wanted.bundle.name} {wanted.served.version} ".encode()
-    return b'"%b"' % hashlib.sha256(about + request.query).hexdigest()[:32].encode()
+    digest = hashlib.sha256(wanted.served.tag + request.query).hexdigest()
+    return b'"%b"' % digest[:32].encode("ascii")
 
 
 def _cache_headers(

@@ -93,8 +93,7 @@ def from_query(query: bytes) -> dict[str, Any]:
         UsageError: a repeated or unknown field, or a value of the wrong type.
     """
     try:
-        text = query.decode("ascii")
-        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), errors="strict")
+        pairs = _parse_pairs(query.decode("ascii"))
     except ValueError as error:
         raise UsageError(f"The query must be name=value. Received: {query[:80]!r}") from error
     fields: dict[str, Any] = {}
@@ -105,6 +104,19 @@ def from_query(query: bytes) -> dict[str, Any]:
             raise UsageError(f"A field may be given once. Received: {short_repr(name)} twice")
         fields[name] = from_text(name, value)
     return fields
+
+
+def _parse_pairs(text: str) -> list[Any]:
+    """Returns the names and values of a query string.
+
+    Raises:
+        ValueError: an entry without `=`, or bytes that are not UTF-8.
+    """
+    if "%" not in text and "+" not in text:  # takes a third of the time of parse_qsl
+        pairs = [entry.split("=", 1) for entry in text.split("&")] if text else []
+        if all([len(pair) == 2 for pair in pairs]):  # noqa: C419 - faster than a generator
+            return pairs
+    return parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), errors="strict")
 
 
 def from_text(name: str, value: str) -> Any:

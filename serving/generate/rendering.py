@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
-from serving.checks import check_samples, count_not_finite
+from serving.checks import check_samples, count_not_finite, is_finite
 from serving.engine import SampleJob
 from serving.http_types import JSON, NOT_FINITE, NPY, NPZ, PNG, Response
 from serving.provenance import provenance
@@ -96,7 +96,8 @@ class NpyRendering(Rendering):
         request, samples = self.request, outputs[0]
         headers = self._headers_of_one() if request.count == 1 else request.headers
         header = npy_header(samples.shape, samples.dtype)
-        headers += not_finite_header(count_not_finite({self._name: samples}))
+        if not is_finite(samples):
+            headers += not_finite_header(count_not_finite({self._name: samples}))
         return Response(200, header + samples.tobytes(), NPY, headers)
 
     def part(self, job: SampleJob, outputs: list[np.ndarray]) -> np.ndarray:

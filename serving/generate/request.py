@@ -50,7 +50,9 @@ class GenerateRequest:
         self.bundle = served.bundle
         self.headers = served.headers
         self.timeout = settings.timeout
-        given = {name: value for name, value in fields.items() if value is not None}
+        given = fields
+        if None in fields.values():
+            given = {name: value for name, value in fields.items() if value is not None}
         truncation = 1.0
         if "stream" in given:
             self.stream = check_boolean("stream", given["stream"])
