@@ -112,30 +112,30 @@ def of_operation(operation: Any, index: int, bounds: Bounds) -> Interval:
         index: number of the output.
         bounds: function that returns the ranges of the inputs.
     """
-    kind, inputs = operation.type, operation.inputs
-    if kind in _PASSING:
-        return bounds(inputs[_PASSING[kind]])
-    if kind == "IdentityN":
+    name, inputs = operation.type, operation.inputs
+    if name in _PASSING:
+        return bounds(inputs[_PASSING[name]])
+    if name == "IdentityN":
         return bounds(inputs[index])
-    if kind == "Const":
+    if name == "Const":
         value = tf.get_static_value(operation.outputs[0])
         return Interval.of(value) if value.dtype.kind in "iuf" else FREE
-    if kind in _FIXED:
-        return Interval(*_FIXED[kind], function=kind.lower())
-    if kind in _RISING:
-        return _rising(kind, bounds(inputs[0]))
-    if kind in _PAIRS:
-        return _PAIRS[kind](bounds(inputs[0]), bounds(inputs[1]))
-    if kind in _OTHERS:
-        return _OTHERS[kind](operation, bounds)
+    if name in _FIXED:
+        return Interval(*_FIXED[name], function=name.lower())
+    if name in _RISING:
+        return _rising(name, bounds(inputs[0]))
+    if name in _PAIRS:
+        return _PAIRS[name](bounds(inputs[0]), bounds(inputs[1]))
+    if name in _OTHERS:
+        return _OTHERS[name](operation, bounds)
     return FREE
 
 
-def _rising(kind: str, x: Interval) -> Interval:
-    low, high = _RISING[kind](x.low), _RISING[kind](x.high)
+def _rising(name: str, x: Interval) -> Interval:
+    low, high = _RISING[name](x.low), _RISING[name](x.high)
     if (low, high) == x.pair:  # changes nothing: the range is due to what comes before
         return x
-    return Interval(low, high, function="clip" if kind == "Relu6" else kind.lower())
+    return Interval(low, high, function="clip" if name == "Relu6" else name.lower())
 
 
 def _due_to(low: float, high: float, *parts: Interval) -> Interval:

@@ -79,7 +79,7 @@ def _find_wrong_list(
     find: Callable[[str, dict[str, Any]], Wrong | None],
 ) -> Wrong | None:
     if not isinstance(value, list) or not 0 < len(value) <= _MAX_PORTS:
-        received = _Words(f"{len(value)} entries") if isinstance(value, list) else value
+        received = _Words(f"{len(value)} entries") if isinstance(value, list) and value else value
         return Wrong(field, f"a list of 1 to {_MAX_PORTS} objects", received)
     names: dict[str, str] = {}
     for number, port in enumerate(value):

@@ -31,8 +31,11 @@ def batches(size=128):
 class Ripples(keras.layers.Layer):
     """Logits that vary strongly but do not distinguish data, samples and noise."""
 
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(), initializer=keras.initializers.Constant(20.0))
+
     def call(self, samples):
-        return keras.ops.sin(300.0 * keras.ops.sum(samples, axis=1, keepdims=True))
+        return self.scale * keras.ops.sin(300.0 * keras.ops.sum(samples, axis=1, keepdims=True))
 
 
 def linear_game(discriminator=None, loss="non_saturating", scale=1.0, rates=(0.0, 2e-3)):

@@ -84,7 +84,7 @@ def test_errors():
         constraints.WeightClipping(0)
     with pytest.raises(UsageError, match=r"No constraint .* 'clipping'. Did you mean 'weight_cl"):
         constraints.get("clipping")
-    with pytest.raises(UsageError, match=r"takes \['limit'\]. Received: 'most'"):
+    with pytest.raises(UsageError, match=r"`most` is not an option.*most=1. Valid: limit"):
         constraints.get({"name": "weight_clipping", "most": 1})
 
 

@@ -228,7 +228,7 @@ def test_default_channels(tmp_path):
     [
         ({"size": 0}, r"`size` must be a positive integer.*size=0"),
         ({"size": [1, 2, 3]}, r"size=\[1, 2, 3\]"),
-        ({"size": "64"}, r"size='64'"),
+        ({"size": "large"}, r"size='large'"),
         ({"channels": 2}, r"`channels` must be 1 .*channels=2"),
         ({"held_out": 2}, r"`held_out` must be the share.*held_out=2"),
         ({"memory_limit": -1}, r"`memory_limit` must be a number of bytes.*=-1"),

@@ -635,7 +635,7 @@ def test_weights_of_another_model_are_detected_by_their_samples(copy, live_bundl
             {"files": {"../../secret": {"sha256": "", "bytes": 0}}},
             "`files` in manifest.json must be",
         ),
-        ({"outputs": [{"kind": "sound"}]}, "`outputs` in manifest.json must be"),
+        ({"outputs": [{"kind": "sound"}]}, "`outputs[0].name` in manifest.json must be"),
         ({"inputs": None}, "`inputs` in manifest.json must be"),
     ],
 )

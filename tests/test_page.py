@@ -691,7 +691,7 @@ def module(page, name, code):
 
 def test_lines_escape_names(page):
     page.open()
-    view = '{model: "it\'s $(x)", version: 2, label: null, truncation: 1}'
+    view = '{model: "it\'s $(x)", version: 2, label: null, names: [], truncation: 1}'
     found = f"m.fields({view}, {{seeds: [1n, 9223372036854775807n]}})"
     curl = module(page, "requests.js", f"m.toCurl('http://h:1/', {found}, 'a.png', true)")
     assert shlex.split(curl) == [

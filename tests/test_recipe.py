@@ -184,7 +184,10 @@ def test_the_error_for_a_wrong_key_is_one_line_with_its_path(setting, message):
         ("gradient_accumulation_steps=1", "`grad.*` must be an integer of at least 2. Rec.*=1"),
         ("learning_rate=-1", "`learning_rate` must be a number from 0 up. Rec.*=-1.0"),
         ("beta_1={name: linear, start: 0.5, end: 2}", r"`beta_1` .* below 1. Rec.*=Linear\(st"),
-        ("weight_decay={name: cosine, start: 0.1, end: -1}", r"from 0 up. Received: .*=Cosine\("),
+        (
+            "weight_decay={name: cosine, start: 0.1, end: -1}",
+            r"`weight_decay` must be a number from 0 up. Received: .*=Cosine\(",
+        ),
         (
             "learning_rate={name: warm_up, examples: 5, to: {name: linear, start: 1, end: -1}}",
             r"`learning_rate` must be a number from 0 up. Received: learning_rate=WarmUp\(",

@@ -321,7 +321,10 @@ MISTAKES = {
         [*TRAIN, "--set", "networks.generator.latent_dim=0"],
         "`latent_dim` must be an integer of at least 1",
     ),
-    "optimizer's text": ([*TRAIN, "--set", "optimizers.generator.beta_1=abc"], "beta_1 must be a"),
+    "optimizer's text": (
+        [*TRAIN, "--set", "optimizers.generator.beta_1=abc"],
+        "`beta_1` must be a",
+    ),
     "list for a name": ([*TRAIN, "--set", "game.loss={name: [hinge]}"], "must name a loss"),
     "true for a number": ([*TRAIN, "--set", "training.examples=true"], "must be a number"),
     "unknown home": ([*TRAIN, "--data", "~nobody/x"], "does not exist"),

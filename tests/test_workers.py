@@ -108,8 +108,10 @@ def printed():
                 print(error)
 
         good, bad = replicas.samples(), replicas.samples()
-        bad[-1, 0] = np.inf  # in the half of the second device; past fit's look at the first batch
+        bad[-1, 0] = np.inf  # in the half of the second device
         data = tf.data.Dataset.from_tensor_slices(np.stack([good, bad, good]))
+        # Of a data set that is already distributed, fit checks the first batch only.
+        data = strategy.experimental_distribute_dataset(data)
 
         def weights(gan):
             return [w.copy() for p in (gan.generator, gan.discriminator) for w in p.get_weights()]
