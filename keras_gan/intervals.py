@@ -194,14 +194,56 @@ def _clip(operation: Any, bounds: Bounds) -> Interval:
     return _minimum(_maximum(x, low), high)
 
 
+# Comparisons with their opposites.
+_OPPOSITE = {
+    "Less": "GreaterEqual",
+    "GreaterEqual": "Less",
+    "Greater": "LessEqual",
+    "LessEqual": "Greater",
+}
+
+
 def _select(operation: Any, bounds: Bounds) -> Interval:
-    """Returns the range of a choice; `where(x < 0, x + size, x)` is x for ids from 0 up."""
+    """Returns the range of a choice; `where(x >= 10, 9, x)` is at most 9 for integers x."""
     condition, chosen, other = operation.inputs
-    if condition.op.type == "Less":
-        a, b = map(bounds, condition.op.inputs)
-        if a.low >= b.high:
-            return bounds(other)
-    return _hull(bounds(chosen), bounds(other))
+    compared = condition.op.type
+    if compared not in _OPPOSITE:
+        return _hull(bounds(chosen), bounds(other))
+    a, b = condition.op.inputs
+    ways = [
+        way
+        for value, relation in ((chosen, compared), (other, _OPPOSITE[compared]))
+        if (way := _where(value, relation, a, b, bounds)) is not None
+    ]
+    return _hull(*ways) if ways else FREE
+
+
+def _where(value: Any, relation: str, a: Any, b: Any, bounds: Bounds) -> Interval | None:
+    """Returns the range of a value where `a relation b` holds; None if that is never so."""
+    left, right = bounds(a), bounds(b)
+    if relation in ("Greater", "GreaterEqual"):
+        low, high, lowest, highest = right.low, left.high, b, a
+    else:
+        low, high, lowest, highest = left.low, right.high, a, b
+    step = 1.0 if a.dtype.is_integer else 0.0
+    strict = relation in ("Less", "Greater")
+    if low > high or (strict and low == high):
+        return None
+    found = bounds(value)
+    margin = step if strict else 0.0
+    value = _source(value)
+    if value is _source(lowest):
+        found = dataclasses.replace(found, high=min(found.high, high - margin))
+    elif value is _source(highest):
+        found = dataclasses.replace(found, low=max(found.low, low + margin))
+    return found
+
+
+def _source(tensor: Any) -> Any:
+    """Returns the tensor whose values a tensor has, before copies and casts."""
+    while tensor.op.type in ("Identity", "Cast"):
+        tensor = tensor.op.inputs[0]
+    return tensor
 
 
 def _pad(operation: Any, bounds: Bounds) -> Interval:

@@ -353,6 +353,28 @@ def test_rows_for_ids_that_the_network_shifts():
 
 
 @pytest.mark.parametrize(
+    ("encode", "reached"),
+    [
+        (lambda y: ops.where(y >= 2, 1, y), None),
+        (lambda y: ops.where(2 > y, y, 1), None),
+        (lambda y: ops.where(y <= 1, y, 1), None),
+        (lambda y: ops.where(y < 3, 1, y), None),  # always 1
+        (lambda y: ops.where(y > 2, 1, y), 2),
+        (lambda y: ops.where(y < 1, y, 2), 2),
+    ],
+)
+def test_ids_that_a_choice_keeps_within_a_table_are_taken(encode, reached):
+    choice = keras.Sequential([keras.Input((), dtype="int32"), layers.Lambda(encode)])
+    choice.add(layers.Embedding(2, 2, name="table"))
+    networks = conditional_generator(encode=choice), conditional_judge()
+    if reached is None:
+        keras_gan.GAN(*networks, num_classes=3, ema_half_life=0)
+    else:
+        with pytest.raises(UsageError, match=f"reach up to {reached} in layer 'table'"):
+            keras_gan.GAN(*networks, num_classes=3, ema_half_life=0)
+
+
+@pytest.mark.parametrize(
     "options",
     [
         {"labels": (1,)},
