@@ -340,7 +340,7 @@ DAMAGES = {
         "files=",
     ),
     # inputs and outputs
-    "no inputs": (lambda p: edit(p, inputs=[]), BOTH, "inputs=0 entries"),
+    "no inputs": (lambda p: edit(p, inputs=[]), BOTH, "inputs=[]"),
     "outputs of another shape": (
         ports(outputs=[port("samples", 8, 8, 1)]),
         BOTH,
