@@ -356,7 +356,7 @@ def test_rows_for_ids_that_the_network_shifts():
     ("encode", "reached"),
     [
         (lambda y: ops.where(y >= 2, 1, y), None),
-        (lambda y: ops.where(2 > y, y, 1), None),
+        (lambda y: ops.where(ops.greater(2, y), y, 1), None),
         (lambda y: ops.where(y <= 1, y, 1), None),
         (lambda y: ops.where(y < 3, 1, y), None),  # always 1
         (lambda y: ops.where(y > 2, 1, y), 2),

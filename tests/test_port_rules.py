@@ -25,7 +25,7 @@ def without(port, key):
 OUTPUTS = [
     ({}, "outputs", "a list of 1 to 99 objects", "{}"),
     ([], "outputs", "a list of 1 to 99 objects", "[]"),
-    ([ANY] * 100, "outputs", "a list of 1 to 99 objects", "10[]"),
+    ([ANY] * 100, "outputs", "a list of 1 to 99 objects", "100 entries"),
     ([IMAGE, 3], "outputs[1]", "an object with name, dtype, shape, kind, meta", "3"),
     ([IMAGE, IMAGE], "outputs[1].name", "another name than that of outputs[0]", "'samples'"),
     ([IMAGE | {"name": "seeds"}], "outputs[0].name", "other than seeds", "'seeds'"),
