@@ -88,9 +88,11 @@ def as_recorded(recorded: Mapping[str, Any], source: Source) -> Source:
         recorded: what `describe_data` returned, or a part of it with at least the digest.
         source: the data as they are read now.
     """
+    if source.earlier is None:
+        return source
     now = describe_data(source)
     began_before = "spec" in recorded and "raw_ranges" not in recorded
-    if source.earlier is None or not (began_before or data_differences(recorded, now)):
+    if not (began_before or data_differences(recorded, now)):
         return source
     with warnings.catch_warnings():  # the warnings of the present reading have been given
         warnings.simplefilter("ignore")

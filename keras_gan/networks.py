@@ -38,6 +38,7 @@ class Network:
         self.role, self.model, self.output = role, model, output
         self.output_names: tuple[str, ...] = (output,)  # until `describe` has seen them
         self._specs: Any = None  # of the inputs, as the model takes them
+        self._intervals: dict[str, Any] | None = None  # of the outputs, once they are asked for
         names = input_names(model)
         self.by_name = (
             bool(names)
@@ -56,7 +57,7 @@ class Network:
     def with_model(self, model: keras.Model) -> Network:
         """Returns a network of the same inputs and outputs that another model computes."""
         other = copy.copy(self)
-        other.model = model
+        other.model, other._intervals = model, None
         return other
 
     def inputs(self, fields: Mapping[str, Any]) -> Any:
@@ -78,7 +79,7 @@ class Network:
         specs = getattr(self.model, "inputs", None)
         given = dict(zip(self.fields, specs, strict=True)) if specs else fields
         inputs = self.inputs(given)
-        self._specs = keras.tree.map_structure(_of_two_examples, inputs)
+        self._specs, self._intervals = keras.tree.map_structure(_of_two_examples, inputs), None
         outputs = self.outputs(self.model.compute_output_spec(inputs))
         self.output_names = tuple(outputs)
         return outputs
@@ -92,8 +93,10 @@ class Network:
 
     def output_intervals(self) -> dict[str, Any]:
         """Returns the range of each output by name, as far as it follows from the last layers."""
-        found = ranges.output_intervals(self.model, self._specs)
-        return {} if found is None else self.outputs(found)
+        if self._intervals is None:  # traced once: every single batch is checked against them
+            found = ranges.output_intervals(self.model, self._specs)
+            self._intervals = {} if found is None else self.outputs(found)
+        return self._intervals
 
     def output_range(self) -> tuple[float, float] | None:
         """Returns the smallest and largest value of the samples, see `output_range`."""
