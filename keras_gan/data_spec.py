@@ -333,18 +333,22 @@ def check_arrays(fields: Mapping[str, np.ndarray], spec: DataSpec) -> np.ndarray
         UsageError: the first thing that does not fit.
     """
     check_declared(fields, spec, batched=True)
-    count = len(fields["samples"])
-    if not count:
+    if not len(fields["samples"]):
         raise UsageError("There must be samples to train on. Received: an array of none")
+    _check_lengths(fields, spec)
+    low, high = _check_values(fields, spec, whole=True)
+    check_sign(low, high, spec)
+    return np.unique(fields["labels"]) if spec.num_classes else None
+
+
+def _check_lengths(fields: Mapping[str, np.ndarray], spec: DataSpec) -> None:
+    count = len(fields["samples"])
     for name in spec.names:
         if len(fields[name]) != count:
             raise UsageError(
                 f"There must be one value of `{name}` for each sample. Received: {count} samples "
                 f"and {len(fields[name])} values"
             )
-    low, high = _check_values(fields, spec, whole=True)
-    check_sign(low, high, spec)
-    return np.unique(fields["labels"]) if spec.num_classes else None
 
 
 def _check_values(
@@ -398,12 +402,7 @@ class BatchCheck:
         check_declared(arrays, spec)
         size = len(arrays["samples"])
         spec.check_size(size)
-        for name, array in arrays.items():
-            if len(array) != size:
-                raise UsageError(
-                    f"There must be one value of `{name}` for each sample. Received: {size} "
-                    f"samples and {len(array)} values"
-                )
+        _check_lengths(arrays, spec)
         low, high = _check_values(arrays, spec)
         if spec.num_classes:
             self.seen[arrays["labels"]] = True

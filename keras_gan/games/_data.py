@@ -1,4 +1,4 @@
-"""Data of a game: `fit`, `evaluate` and training on single batches, all through one check."""
+"""Training and evaluation of a game: `fit`, `evaluate` and single batches, after one check."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras_gan import data_spec, data_streams
 from keras_gan.data_spec import BatchCheck, DataSpec
 from keras_gan.errors import UsageError
-from keras_gan.games import _players
+from keras_gan.games import _callbacks, _players
 
 
 class DataInterface(keras.Model):
@@ -40,11 +40,13 @@ class DataInterface(keras.Model):
         Raises:
             UsageError: frozen networks, fields that are missing, samples of a wrong type, shape or
                 range, NaN among them, labels out of range, batches that do not divide into the
-                game's steps, or weights of samples or classes.
+                game's steps, weights of samples or classes, or callbacks that cannot work.
         """
         given = _named(keras.Model.fit, (self, x, y, *args), kwargs)
         _refuse_weights(given)
         _players.check(self, self._compiled_weights)
+        validated = given.get("validation_data") is not None or given.get("validation_split")
+        _callbacks.check(self, given.get("callbacks"), validation=bool(validated))
         watch, spec = data_streams.Watch(self.distribute_strategy), self._spec
         x, y, check = _checked(watch, x, y, spec, given)
         if isinstance(check, BatchCheck):
@@ -65,7 +67,7 @@ class DataInterface(keras.Model):
             self._watch = None
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
-        """Evaluates as `keras.Model.evaluate` does, after the same check of the data as `fit`.
+        """Evaluates as `keras.Model.evaluate` does, after the same checks as `fit`.
 
         Raises:
             UsageError: as `fit`.
@@ -74,6 +76,7 @@ class DataInterface(keras.Model):
             return super().evaluate(x, y, *args, **kwargs)
         given = _named(keras.Model.evaluate, (self, x, y, *args), kwargs)
         _refuse_weights(given)
+        _callbacks.check(self, given.get("callbacks"), validation=True, training=False)
         watch = data_streams.Watch(self.distribute_strategy)
         x, y, _ = _checked(watch, x, y, _whole(self._spec), given)
         with watch:
@@ -164,10 +167,8 @@ def _checked(
             )
         check = BatchCheck(spec)
         return watch.stream(x, check), None, check
-    x, y = _arrays(x, y)
-    fields = {name: np.asarray(value) for name, value in data_spec.read_fields((x, y)).items()}
-    used = data_spec.check_arrays(fields, spec)
-    _check_batches(len(fields["samples"]), spec, given)
+    x, y, count, used = _checked_arrays(x, y, spec)
+    _check_batches(count, spec, given)
     return x, y, used
 
 
@@ -186,12 +187,18 @@ def _checked_pair(watch: data_streams.Watch, validation: Any, spec: DataSpec) ->
 
 def _one_batch(x: Any, y: Any, spec: DataSpec) -> tuple[Any, Any]:
     """Returns one checked batch as tensors."""
-    x, y = _arrays(x, y)
-    fields = {name: np.asarray(value) for name, value in data_spec.read_fields((x, y)).items()}
-    data_spec.check_arrays(fields, spec)
-    spec.check_size(len(fields["samples"]))
+    x, y, count, _ = _checked_arrays(x, y, spec)
+    spec.check_size(count)
     tensors: Any = keras.tree.map_structure(tf.convert_to_tensor, (x, y), none_is_leaf=False)
     return tensors
+
+
+def _checked_arrays(x: Any, y: Any, spec: DataSpec) -> tuple[Any, Any, int, Any]:
+    """Returns checked arrays, the number of samples, and the class ids that occur."""
+    x, y = _arrays(x, y)
+    fields = {name: np.asarray(value) for name, value in data_spec.read_fields((x, y)).items()}
+    used = data_spec.check_arrays(fields, spec)
+    return x, y, len(fields["samples"]), used
 
 
 def _arrays(x: Any, y: Any) -> tuple[Any, Any]:

@@ -1,8 +1,7 @@
-"""Methods of `keras.Model` that differ for a game: fit, call, save, export."""
+"""Methods of `keras.Model` that differ for a game: call, save, export."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,6 @@ import keras
 import tensorflow as tf
 
 from keras_gan.errors import UsageError
-from keras_gan.games import _callbacks
 from keras_gan.games._optimizer import PlayerOptimizers
 from keras_gan.networks import input_names
 from serving.errors import short_repr
@@ -42,19 +40,6 @@ class KerasInterface(keras.Model):
                 f"Received: optimizer={optimizer!r}"
             )
         self._player_optimizers = None
-
-    # ---------------------------------------------------------------- training
-
-    def fit(self, *args: Any, **kwargs: Any):  # pyright: ignore[reportIncompatibleMethodOverride]
-        given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
-        validated = given.get("validation_data") is not None or given.get("validation_split")
-        _callbacks.check(self, given.get("callbacks"), validation=bool(validated))
-        return super().fit(*args, **kwargs)
-
-    def evaluate(self, *args: Any, **kwargs: Any):  # pyright: ignore
-        given = inspect.signature(super().evaluate).bind(*args, **kwargs).arguments
-        _callbacks.check(self, given.get("callbacks"), validation=True, training=False)
-        return super().evaluate(*args, **kwargs)
 
     # ---------------------------------------------------------------- calling
 
