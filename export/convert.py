@@ -148,10 +148,8 @@ def _resize(graph: Any, node: Any, name: str, args: Any) -> None:
             node.name, node.type, "a resize by area to aligned corners must have a fixed size"
         )
     else:
-        images, size = node.input
-        dtype, result = (graph.get_dtype(x) for x in (images, node.output[0]))
-        write = _Writer(graph, node)
-        images = images if dtype == result else write("Cast", images, to=result)
+        size = node.input[1]
+        write, images = _writer_of_images(graph, node)
         write.finish(resizing.resize_any(write, images, size, method))
 
 
@@ -175,11 +173,16 @@ def _scale_and_translate(graph: Any, node: Any, name: str, args: Any) -> None:
 def _resize_fixed(
     graph: Any, node: Any, weights: resizing.Weights, old: list[int], new: list[int]
 ) -> None:
+    write, images = _writer_of_images(graph, node)
+    write.finish(resizing.resize(write, images, weights, old, new))
+
+
+def _writer_of_images(graph: Any, node: Any) -> tuple[_Writer, str]:
+    """Returns the writer in place of a resize, and its images in the dtype of its result."""
     images = node.input[0]
     dtype, result = (graph.get_dtype(x) for x in (images, node.output[0]))
     write = _Writer(graph, node)
-    images = images if dtype == result else write("Cast", images, to=result)
-    write.finish(resizing.resize(write, images, weights, old, new))
+    return write, images if dtype == result else write("Cast", images, to=result)
 
 
 def _fixed_sizes(graph: Any, node: Any) -> tuple[list[int], list[int]] | None:

@@ -21,7 +21,8 @@ def decompress(body: bytes, encoding: bytes, most: int) -> bytes:
     Args:
         body: the body as it was sent.
         encoding: value of Content-Encoding.
-        most: maximum bytes of the result; the memory that is used does not exceed it.
+        most: maximum bytes of the result. Several members of gzip are joined, which takes twice
+            their size for a moment.
 
     Raises:
         HTTPError: 400 for a damaged body, 413 for a result of more bytes, 415 for an encoding that

@@ -24,6 +24,11 @@ _SHEET, _ARCHIVE = "png", "npz"  # formats of all samples together, which every 
 _SHARDS = ("tar", "tfrecord")  # endings of shards
 
 
+def is_ending(text: str) -> bool:
+    """Returns True for the ending of a file of samples or of a shard, without the dot."""
+    return text in kinds.endings() or text in _SHARDS
+
+
 class SampleCommand:
     """A checked command; nothing is generated before everything is known to fit.
 
@@ -125,7 +130,7 @@ class SampleCommand:
             return
         if own is not None and other is not None and own.decode is other.decode:
             return  # two endings of one format
-        if ending in kinds.endings() or ending in _SHARDS:
+        if is_ending(ending):
             raise UsageError(
                 "The ending of --out must be that of --format: leave --format out, or name the "
                 f"file {out.stem}.{form}. Received: --format {self._options.format} --out {out}"

@@ -15,7 +15,7 @@ from keras_gan import metrics
 from keras_gan import run as runs
 from keras_gan.commands._app import Checkpoint, Imports, Live, app, print_line
 from keras_gan.errors import UsageError
-from serving.bundle_folder import find_bundle
+from serving.bundle_folder import find_bundle, is_bundle
 
 Version = int | Literal["next"]
 
@@ -139,8 +139,7 @@ def _export_triton(
         raise UsageError(
             "A model repository gets a new version instead of --overwrite. Received: --overwrite"
         )
-    is_bundle = (run / "manifest.json").is_file()
-    opened = None if is_bundle else runs.Run.open(run)
+    opened = None if is_bundle(run) else runs.Run.open(run)
     home = run if opened is None else opened.path
     target = pathlib.Path(os.path.expanduser(to)) if to else home / "model_repository"
     with tempfile.TemporaryDirectory() as folder:

@@ -11,15 +11,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from serving import kinds
 from serving.bulk.job import BulkJob, plan
 from serving.bulk.runner import run
 from serving.bundle import Bundle
 from serving.errors import UsageError
 from serving.given_files import find_files
 from serving.lists import parse_labels
-
-_ENDINGS = ("tar", "tfrecord")  # of single shards, beside those of the kinds
+from serving.sample_command import is_ending
 
 
 def command(options: Any) -> int:
@@ -90,7 +88,7 @@ def _plan(options: Any) -> BulkJob:
 def _check_folder(out: str) -> None:
     """Checks that --out is not the name of a file, such as grid.png or samples.tar."""
     ending = os.path.splitext(out)[1].lower().removeprefix(".")
-    if os.path.isdir(out) or not (ending in kinds.endings() or ending in _ENDINGS):
+    if os.path.isdir(out) or not is_ending(ending):
         return
     raise UsageError(
         "Shards are written to a folder: name one without the ending of a file, or end its name "

@@ -8,7 +8,7 @@ import numpy as np
 
 from serving import kinds, multipart
 from serving.errors import UsageError, short_repr
-from serving.generate.fields import FIELDS, from_query, from_text, unknown_field
+from serving.generate.fields import FIELDS, from_query, from_text, repeated_field, unknown_field
 from serving.http_types import TEXT, HTTPError, Request, parse_json
 from serving.inputs import Inputs, Port, array_from_json, decode_given
 
@@ -31,7 +31,7 @@ def read_json(request: Request) -> dict[str, Any]:
     if request.query:
         query = from_query(request.query)
         if repeated := fields.keys() & query.keys():
-            raise UsageError(f"A field may be given once. Received: {min(repeated)!r} twice")
+            raise repeated_field(min(repeated))
         fields |= query
     return fields
 
@@ -88,9 +88,7 @@ class FormFields:
             if part.file_name is not None or part.name not in FIELDS:
                 self._parts.append(part)
             elif part.name in self.fields:
-                raise UsageError(
-                    f"A field may be given once. Received: {short_repr(part.name)} twice"
-                )
+                raise repeated_field(part.name)
             else:
                 self.fields[part.name] = _value_of(part)
 

@@ -101,7 +101,7 @@ def from_query(query: bytes) -> dict[str, Any]:
         if name not in FIELDS:
             raise unknown_field(name)
         if name in fields:
-            raise UsageError(f"A field may be given once. Received: {short_repr(name)} twice")
+            raise repeated_field(name)
         fields[name] = from_text(name, value)
     return fields
 
@@ -144,6 +144,11 @@ def from_text(name: str, value: str) -> Any:
             )
         return value in ("true", "1")
     return value
+
+
+def repeated_field(name: str) -> UsageError:
+    """Returns the error for a field that a request gives twice."""
+    return UsageError(f"A field may be given once. Received: {short_repr(name)} twice")
 
 
 def unknown_field(name: str) -> UsageError:

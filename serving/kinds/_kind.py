@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from serving.checks import count_not_finite
 from serving.errors import NotFiniteError, UsageError, short_repr
 
 Meta = Mapping[str, Any]
@@ -162,11 +163,11 @@ class Kind:
                 f"Received: format={short_repr(form)}"
             )
         sample = np.asarray(sample)
-        if not found.any_value and sample.dtype.kind == "f" and not np.isfinite(sample).all():
-            bad = sample.size - int(np.count_nonzero(np.isfinite(sample)))
+        bad = {} if found.any_value else count_not_finite({form: sample})
+        if bad:
             raise NotFiniteError(
                 f"A sample must be finite numbers in a {form} file. "
-                f"Received: {bad} NaN or infinite values of {sample.size}"
+                f"Received: {bad[form]} NaN or infinite values of {sample.size}"
             )
         return found.encode(sample, meta or {}, texts or {})
 
