@@ -231,15 +231,15 @@ def _where(value: Any, relation: str, a: Any, b: Any, bounds: Bounds) -> Interva
         return None
     found = bounds(value)
     margin = step if strict else 0.0
-    value = _source(value)
-    if value is _source(lowest):
+    value = source_of(value)
+    if value is source_of(lowest):
         found = dataclasses.replace(found, high=min(found.high, high - margin))
-    elif value is _source(highest):
+    elif value is source_of(highest):
         found = dataclasses.replace(found, low=max(found.low, low + margin))
     return found
 
 
-def _source(tensor: Any) -> Any:
+def source_of(tensor: Any) -> Any:
     """Returns the tensor whose values a tensor has, before copies and casts."""
     while tensor.op.type in ("Identity", "Cast"):
         tensor = tensor.op.inputs[0]

@@ -19,7 +19,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_gan.intervals import FREE, Interval, of_operation
+from keras_gan.intervals import FREE, Interval, of_operation, source_of
 from keras_gan.layers import ConditionalBatchNormalization
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
@@ -250,9 +250,7 @@ class _Traced:
         return found
 
     def _is_weight(self, tensor: Any) -> bool:
-        while tensor.op.type in ("Identity", "Cast"):
-            tensor = tensor.op.inputs[0]
-        return tensor.op.type == "ReadVariableOp"
+        return source_of(tensor).op.type == "ReadVariableOp"
 
     def _interval(self, tensor: Any, sources: Sources, known: dict) -> Interval:
         if id(tensor) not in known:
