@@ -31,6 +31,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_gan import precision
+from keras_gan.autograph import do_not_convert
 
 CHANNEL_BLOCK = 128  # channels of the inputs in each block of a float32 weight gradient
 FEW_FILTERS = 4  # up to this many output channels, kernels for blocks of channels are mostly idle
@@ -38,7 +39,6 @@ FEW_FILTERS = 4  # up to this many output channels, kernels for blocks of channe
 nn: Any = tf.nn
 raw: Any = tf.raw_ops
 custom_gradient: Any = tf.custom_gradient
-do_not_convert: Any = tf.autograph.experimental.do_not_convert
 unstack: Any = tf.unstack
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gan import data_spec
+from keras_gan.autograph import do_not_convert
 from keras_gan.data_spec import BatchCheck, DataSpec
 from keras_gan.errors import UsageError
 
@@ -102,7 +103,7 @@ class Watch:
             with tf.control_dependencies([seen]):
                 return tf.nest.map_structure(_passed_on, _with_shapes(batch, spec))
 
-        return dataset.map(checked)
+        return dataset.map(do_not_convert(checked))
 
     def _distributed(self, dataset: Any, check: BatchCheck) -> Any:
         # It is on its devices already, where it cannot be looked at in passing.
@@ -151,7 +152,7 @@ class Watch:
                 yield tf.nest.map_structure(np.asarray, batch)
 
         dataset = tf.data.Dataset.from_generator(passes, output_signature=signature)
-        dataset = dataset.map(lambda *parts: _with_shapes(parts, check.spec))
+        dataset = dataset.map(do_not_convert(lambda *parts: _with_shapes(parts, check.spec)))
         length = getattr(batches, "__len__", None)
         if length is not None:
             dataset = dataset.apply(tf.data.experimental.assert_cardinality(length()))

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gan.arguments import check_integer
+from keras_gan.autograph import do_not_convert
 from keras_gan.datasets.splits import Split, without_copies
 from keras_gan.datasets.values import check_splits, holds_ids, raw_range
 from keras_gan.errors import UsageError
@@ -169,8 +170,9 @@ class Source:
                 order = order.shuffle(len(part), seed=seed, reshuffle_each_iteration=True)
             order = order.batch(batch_size, drop_remainder=drop_remainder).skip(start)
         if shard[1] > 1:
-            order = order.map(_part_of(batch_size, *shard))
-        batches = order.map(self._gather(part), num_parallel_calls=tf.data.AUTOTUNE)
+            order = order.map(do_not_convert(_part_of(batch_size, *shard)))
+        gather = do_not_convert(self._gather(part))
+        batches = order.map(gather, num_parallel_calls=tf.data.AUTOTUNE)
         return batches.with_options(_options()).prefetch(tf.data.AUTOTUNE)
 
     def values(self, stored: np.ndarray, name: str = "samples") -> np.ndarray:
@@ -308,7 +310,7 @@ def _endless_order(count: int, seed: int, shuffle: bool, first: int) -> tf.data.
         skip = tf.where(epoch == first_epoch, tf.constant(offset, tf.int64), 0)
         return tf.data.Dataset.from_tensor_slices(rows[skip:])
 
-    order = tf.data.Dataset.counter(start=first_epoch).flat_map(epoch_order)
+    order = tf.data.Dataset.counter(start=first_epoch).flat_map(do_not_convert(epoch_order))
     return order.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
 
