@@ -21,7 +21,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-import scipy.integrate
 import scipy.special
 
 from keras_gan.errors import UsageError
@@ -209,6 +208,8 @@ def _densities(p: Values, q: Values, grid: tuple) -> tuple[np.ndarray, np.ndarra
 def _integral(values: np.ndarray, grid: tuple) -> float:
     if not grid:
         return float(values.sum())
+    import scipy.integrate  # takes half a second, and is needed here only
+
     for axis in reversed(grid):  # from the last axis, so that the previous axis becomes the last
         x = np.asarray(axis, np.float64)
         values = np.asarray(scipy.integrate.simpson(values, x=x, axis=-1))
