@@ -1,4 +1,4 @@
-"""Errors of other libraries in one line, and those of writing files."""
+"""Errors of writing a bundle's files."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from keras_gan import UsageError
+from keras_gan.errors import one_line
 
 
 class WriteError(UsageError):
     """A file of a bundle that could not be written."""
-
-
-def one_line(error: BaseException) -> str:
-    """Returns the message of an error in one line of at most 300 characters."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gan.errors import UsageError
+from keras_gan.errors import UsageError, one_line
 from keras_gan.files import replace, temporary_file, write_errors
 from keras_gan.games import Game
 from keras_gan.optimizers import optimizers_of
@@ -46,7 +46,7 @@ def load_game(path: pathlib.Path, into: Game | None = None) -> Game:
     except UsageError:  # the weights do not fit `into`
         raise
     except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise DamagedError(f"The checkpoint {path} cannot be read: {reason}") from None
     if not isinstance(gan, Game):
         raise UsageError(f"A checkpoint must hold a game. Received: {path}, {type(gan).__name__}")
@@ -59,7 +59,7 @@ def _load_weights(gan: Game, path: pathlib.Path) -> None:
             warnings.simplefilter("error", UserWarning)  # Keras warns of weights that it leaves out
             gan.load_weights(path)
     except (ValueError, KeyError, UserWarning) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise UsageError(
             "The changed game must have the weights and optimizer moments of the checkpoint. "
             f"Received: {path}, of which Keras says: {reason}"

@@ -1,8 +1,8 @@
-"""Exceptions of the package; `UsageError` is shared by all packages of the project."""
+"""Exceptions of the package; those of users' mistakes are shared by all packages of the project."""
 
-from serving.errors import UsageError
+from serving.errors import UsageError, one_line
 
-__all__ = ["UsageError", "WorkerLostError"]
+__all__ = ["UsageError", "WorkerLostError", "one_line"]
 
 
 class WorkerLostError(RuntimeError):

@@ -8,7 +8,7 @@ import pathlib
 import tempfile
 from collections.abc import Iterator
 
-from keras_gan.errors import UsageError
+from keras_gan.errors import UsageError, one_line
 
 HALF_WRITTEN = ".*.tmp"  # pattern of the files that a killed process leaves
 
@@ -26,7 +26,7 @@ def write_errors(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())[:200]
+        reason = error.strerror or one_line(error)
         raise UsageError(f"{path} cannot be written: {reason}") from error
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
-from keras_gan.errors import UsageError
+from keras_gan.errors import UsageError, one_line
 from keras_gan.registry import nearest
 
 
@@ -192,7 +192,7 @@ def _failed(place: str, error: Exception) -> UsageError:
             line = traceback.tb_lineno
         traceback = traceback.tb_next
     where = f" in line {line}" if line else ""
-    reason = " ".join(str(error).split())
+    reason = one_line(error)
     return UsageError(
         f"--import must name a module that can be imported. Received: {place}, which fails{where}: "
         f"{type(error).__name__}: {reason}"

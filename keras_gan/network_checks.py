@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from keras_gan.errors import UsageError
+from keras_gan.errors import UsageError, one_line
 from keras_gan.intervals import Interval
 from keras_gan.losses import Loss
 from keras_gan.networks import Network
@@ -185,7 +185,7 @@ def outputs(network: Network, fields: Mapping[str, Any]) -> dict[str, Any]:
     except UsageError:
         raise
     except Exception as error:  # layers may raise anything
-        line = " ".join(str(error).split())[:300]
+        line = one_line(error)
         raise UsageError(
             f"The {network.role} must run on a batch of {', '.join(network.fields)}. "
             f"Received: an error: {line or type(error).__name__}"

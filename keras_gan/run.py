@@ -37,7 +37,7 @@ from keras_gan import imports
 from keras_gan import recipe as recipes
 from keras_gan.checkpoints import DamagedError, check_finite, load_game, save_atomically
 from keras_gan.environment import describe_environment
-from keras_gan.errors import UsageError
+from keras_gan.errors import UsageError, one_line
 from keras_gan.files import HALF_WRITTEN, delete_leftovers, umask, write_atomically, write_errors
 from keras_gan.games.gan import GAN
 from keras_gan.places import Place, open_place
@@ -364,7 +364,7 @@ def _read_yaml(path: pathlib.Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise UsageError(f"A recipe must be readable YAML. Received: {path}: {reason}") from None
     if not isinstance(content, dict):
         raise UsageError(f"A run's recipe must hold sections. Received: {path}")

@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gan import callbacks
-from keras_gan.errors import UsageError, WorkerLostError
+from keras_gan.errors import UsageError, WorkerLostError, one_line
 from keras_gan.run import Run
 from serving.lists import parse_list
 
@@ -303,7 +303,7 @@ def join() -> Team:
         _set_heartbeat_timeout()
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except tf.errors.OpError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise WorkerLostError(f"The workers could not connect: {reason}") from error
     _joined.append(Team(strategy, addresses, index))
     return _joined[0]

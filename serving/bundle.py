@@ -14,7 +14,7 @@ import numpy as np
 from serving import kinds
 from serving.bundle_folder import find_bundle
 from serving.checks import check_batch_size, describe_not_finite, describe_sample
-from serving.errors import NotFiniteWarning, UsageError, short_repr
+from serving.errors import NotFiniteWarning, UsageError, one_line, short_repr
 from serving.inputs import Input, Inputs, Port
 from serving.manifest import read_manifest
 from serving.seeds import check_seeds
@@ -258,7 +258,7 @@ class Bundle:
         try:
             outputs = (session or self._session).run(self._output_names, feeds)
         except Exception as error:  # onnxruntime has a class for each failure
-            line = " ".join(str(error).split())[:200]
+            line = one_line(error)
             raise UsageError(
                 f"{self.file} must run in onnxruntime. Received: {str(self.path)!r} ({line})"
             ) from error

@@ -48,3 +48,8 @@ _repr = _ShortRepr()
 def short_repr(value: Any) -> str:
     """Returns the repr of a value of any size and depth, cut to 80 characters, for errors."""
     return _repr.repr(value)[:80]
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """Returns the message of another library's error in one line, cut to `limit` characters."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from serving import kinds
-from serving.errors import UsageError
+from serving.errors import UsageError, one_line
 from serving.inputs import DTYPES, FILLS, SEEDED
 
 _MAX_PORTS = 99
@@ -135,7 +135,7 @@ def _refusal(kind: kinds.Kind, sizes: list[int | None], meta: dict[str, Any]) ->
     try:
         kind.check(sizes, meta)
     except (UsageError, TypeError) as error:
-        text = " ".join(str(error).split()).partition(". Received: ")[0][:200]
+        text = one_line(error, 1000).partition(". Received: ")[0][:200]
         return "".join(character if character.isprintable() else "?" for character in text)
     return None
 

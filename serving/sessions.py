@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from serving.errors import UsageError
+from serving.errors import UsageError, one_line
 from serving.manifest import DATA, MODEL, PRECISIONS, is_plain_file
 
 DEVICES = {
@@ -125,7 +125,7 @@ def open_session(
         with _quiet(onnxruntime) if len(providers) > 1 else contextlib.nullcontext():
             session = onnxruntime.InferenceSession(model, options, providers=providers)
     except Exception as error:  # onnxruntime has a class for each failure
-        line = " ".join(str(error).split())[:200]
+        line = one_line(error)
         raise UsageError(
             f"{path.name} must load in onnxruntime. Received: {str(path.parent)!r} ({line})"
         ) from error

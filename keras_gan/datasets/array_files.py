@@ -12,7 +12,7 @@ from typing import IO
 
 import numpy as np
 
-from keras_gan.errors import UsageError
+from keras_gan.errors import UsageError, one_line
 
 _DAMAGE = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, MemoryError)
 _PICKLE_PROTOCOL = b"\x80"  # first byte of every pickle of protocol 2 or later
@@ -69,7 +69,7 @@ def read_csv(file: Path) -> tuple[np.ndarray, tuple[str, ...]]:
             raise ValueError(f"{len(rows)} rows with {len(names or first)} columns or others")
         return np.array(rows, np.float32), names
     except (OSError, ValueError, csv.Error) as error:
-        line = " ".join(str(error).split())[:200]
+        line = one_line(error)
         raise UsageError(
             "A .csv file must be UTF-8 text with rows of as many numbers as there are columns, "
             "each of which has a name of its own or none. "

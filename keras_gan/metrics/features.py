@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_gan.datasets.fashion_mnist_10k import CLASS_NAMES
-from keras_gan.errors import UsageError
+from keras_gan.errors import UsageError, one_line
 from keras_gan.metrics import inception
 from keras_gan.metrics.extractor import (
     BICUBIC,
@@ -154,7 +154,7 @@ def _probe(extractor: Extractor, spec: Spec) -> Extractor:
     except UsageError:
         raise
     except Exception as error:  # the user's network or function may raise any class
-        line = " ".join(str(error).split())[:200]
+        line = one_line(error)
         raise UsageError(
             f"The extractor {extractor.name!r} must take samples of shape {spec.shape}. "
             f"Received: {type(error).__name__}: {line}"

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gan.errors import UsageError
+from keras_gan.errors import UsageError, one_line
 from keras_gan.games.gan import GAN
 from keras_gan.metrics.extractor import Extractor, Outputs, softmax
 
@@ -27,7 +27,7 @@ def load_keras(file: pathlib.Path) -> Any:
     try:
         return keras.saving.load_model(file, compile=False)
     except Exception as error:  # Keras raises many classes
-        line = " ".join(str(error).split())[:200]
+        line = one_line(error)
         raise UsageError(f"Keras must load the extractor. Received: {file}: {line}") from error
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_gan.errors import UsageError
+from keras_gan.errors import UsageError, one_line
 from keras_gan.metrics.extractor import Extractor, Outputs, file_sha256, softmax
 
 _CHANNELS = (1, 3, 4)
@@ -73,7 +73,7 @@ def open_session(model: pathlib.Path | bytes) -> Any:
     try:
         return onnxruntime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # onnxruntime has a class for each failure
-        line = " ".join(str(error).split())[:200]
+        line = one_line(error)
         what = "model.onnx" if isinstance(model, bytes) else str(model)
         raise UsageError(f"onnxruntime must load the model. Received: {what}: {line}") from error
 

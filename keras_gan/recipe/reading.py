@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from keras_gan import datasets
-from keras_gan.errors import UsageError
+from keras_gan.errors import UsageError, one_line
 from keras_gan.recipe.checking import check_data, parse
 from keras_gan.recipe.sections import Recipe
 from keras_gan.registry import nearest
@@ -104,7 +104,7 @@ def _read(name: str) -> dict[str, Any]:
     try:
         tree = yaml.load(text, _Loader)
     except (yaml.YAMLError, RecursionError) as error:
-        line = " ".join(str(error).split())
+        line = one_line(error)
         raise UsageError(f"A recipe must be a YAML file. Received: {name!r}: {line}") from None
     if not isinstance(tree, dict):
         raise UsageError(

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from serving.errors import UsageError
+from serving.errors import UsageError, one_line
 
 INDEX = "index.json"
 # Names that `Destination.writing` uses, which no file of somebody else has.
@@ -126,7 +126,7 @@ class RemoteDestination(Destination):
         try:
             self._files, self._root = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError, OSError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise UsageError(
                 "--out with a URL needs the file system's package for fsspec, such as s3fs for "
                 f"s3://. Received: --out {self.url} ({reason})"

@@ -13,7 +13,7 @@ import time
 import urllib.parse
 
 from serving.client.http_types import Request, Response, ServerError
-from serving.errors import UsageError
+from serving.errors import UsageError, one_line
 
 BUSY = (429, 502, 503)  # the server is full or starting, and has not handled the request
 _UNKNOWN_PATH = (400, 404, 405, 501)  # how servers refuse a path that they do not have
@@ -104,7 +104,7 @@ class Retries:
 
     def unreachable(self, error: BaseException) -> ServerError:
         """Describes a connection that failed."""
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error)
         if isinstance(error, TimeoutError):
             reason = f"no answer within {self.timeout:g} s"
         return ServerError(f"A server must answer at the URL. Received: {self.url!r} ({reason})")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from serving.checks import count_not_finite
-from serving.errors import NotFiniteError, UsageError, short_repr
+from serving.errors import NotFiniteError, UsageError, one_line, short_repr
 
 Meta = Mapping[str, Any]
 MAX_UNPACKED = 2**28  # bytes of the arrays in a compressed file
@@ -266,7 +266,7 @@ def _from_npy(content: bytes, shape: Sequence[int | None], meta: Meta) -> np.nda
     try:
         sample = np.load(io.BytesIO(content), allow_pickle=False)
     except Exception as error:  # such as a MemoryError for the shape in a forged header
-        line = " ".join(str(error).split())[:200]
+        line = one_line(error)
         raise UsageError(f"A .npy file must be readable by numpy. Received: {line}") from None
     if not isinstance(sample, np.ndarray):
         raise UsageError("A .npy file must hold one array. Received: an archive of several")
@@ -291,7 +291,7 @@ def _from_npz(content: bytes, shape: Sequence[int | None], meta: Meta) -> np.nda
     except UsageError:
         raise
     except Exception as error:  # zipfile, zlib and numpy have many
-        line = " ".join(str(error).split())[:200]
+        line = one_line(error)
         raise UsageError(f"A .npz file must be readable by numpy. Received: {line}") from None
     if len(arrays) != 1:
         raise UsageError(
@@ -311,7 +311,7 @@ def _from_json(content: bytes, shape: Sequence[int | None], meta: Meta) -> np.nd
     except UsageError:
         raise
     except (ValueError, RecursionError, OverflowError) as error:
-        line = " ".join(str(error).split())[:200]
+        line = one_line(error)
         raise UsageError(f"A JSON file must hold numbers in lists. Received: {line}") from None
 
 

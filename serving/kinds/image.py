@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
 from serving import pictures
-from serving.errors import UsageError
+from serving.errors import UsageError, one_line
 from serving.kinds._kind import Format, Kind, Meta
 
 MAX_PIXELS = 2**24  # of a picture that is sent; its memory is at most 20 times as many bytes
@@ -82,7 +82,7 @@ def describe_damage(error: Exception, content: bytes) -> str:
     """Returns what an error message says of a file that Pillow could not read."""
     if isinstance(error, UnidentifiedImageError):  # its text has the address of an object
         return f"{len(content)} bytes of another format"
-    return " ".join(str(error).split())[:120]
+    return one_line(error, 120)
 
 
 class Image(Kind):
