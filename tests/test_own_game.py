@@ -1,9 +1,9 @@
 """docs/your-own-game.md runs as it is written, and modules of a user's own are found again."""
 
 import json
-import os
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 
@@ -19,28 +19,50 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
-def run(command, folder):
-    environment = {
-        **os.environ,
-        "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
+PROGRAM = """
+import contextlib, io, json, shlex, sys
+from keras_gan.__main__ import main
+for line in sys.argv[1:]:
+    out, status = io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        try:
+            main(shlex.split(line.removeprefix("keras-gan ")))
+        except SystemExit as end:
+            status = end.code or 0
+    print(json.dumps([status, out.getvalue()]))
+"""
+
+
+def python(arguments, folder):
     return subprocess.run(
-        command,
-        shell=True,
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=200,
+        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=400
     )
 
 
-def fails(command, folder):
-    """Runs a command that must fail by a user's mistake; returns the line that it prints."""
-    done = run(command, folder)
-    assert done.returncode == 2, f"{command}\n{done.stdout}\n{done.stderr}"
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("keras-gan: error: ")]
-    return line
+def run(commands, folder):
+    """Runs commands in one new process, as TensorFlow takes seconds to start.
+
+    Returns the status and the output of each.
+    """
+    done = python(["-c", PROGRAM, *commands], folder)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def works(commands, folder):
+    """Runs commands that must succeed, in one new process."""
+    for command, (status, output) in zip(commands, run(commands, folder), strict=True):
+        assert status == 0, f"{command}\n{output}"
+
+
+def fails(commands, folder):
+    """Returns the lines of commands that must fail by a user's mistake, in one new process."""
+    lines = []
+    for command, (status, output) in zip(commands, run(commands, folder), strict=True):
+        assert status == 2, f"{command}\n{output}"
+        (line,) = [line for line in output.splitlines() if line.startswith("keras-gan: error: ")]
+        lines.append(line)
+    return lines
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +75,13 @@ def folder(tmp_path_factory):
     assert len(game.splitlines()) < 40
     (folder / "my_game.py").write_text(game)
     (folder / "my_recipe.yaml").write_text(text)
-    for command in commands.splitlines():
-        done = run(command, folder)
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    *library, sample = commands.splitlines()
+    works(library[:2], folder)
+    works(library[2:], folder)  # finds the module again by itself
+    done = python(["-m", "serving.cli", *shlex.split(sample)[1:]], folder)
+    assert done.returncode == 0, done.stderr
     (folder / "program.py").write_text(program + "assert points.shape == (16, 2)\n")
-    done = run("python program.py", folder)
+    done = python(["program.py"], folder)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -83,17 +107,15 @@ def test_a_module_that_is_missing_or_has_changed_is_named(folder):
     game = folder / "my_game.py"
     source = game.read_text()
     game.write_text(source + "# another line\n")
-    changed = fails(resume, folder)
+    (changed,) = fails([resume], folder)
     assert f"trained with --import {game}, which has changed since" in changed
     game.rename(folder / "elsewhere.py")
-    missing = fails("keras-gan export runs/clipped --to other", folder)
+    (missing,) = fails(["keras-gan export runs/clipped --to other"], folder)
     assert f"trained with --import {game}, which does not exist" in missing
     assert not (folder / "other").exists()
     game.write_text(source + "# another line\n")
-    done = run(f"{resume} --import my_game.py", folder)
-    assert done.returncode == 0, done.stderr
-    done = run("keras-gan evaluate runs/clipped --count 100", folder)  # recorded as it is now
-    assert done.returncode == 0, done.stderr
+    works([f"{resume} --import my_game.py"], folder)
+    works(["keras-gan evaluate runs/clipped --count 100"], folder)  # recorded as it is now
     game.write_text(source)
 
 
@@ -101,17 +123,23 @@ def test_a_module_that_is_missing_or_has_changed_is_named(folder):
 def test_a_mistake_in_names_leaves_no_run_folder(folder):
     """Nothing is imported from the current folder by itself; players and networks are checked."""
     train = "keras-gan train my_recipe.yaml --run runs/none"
-    assert "game.name must name a game. Received: 'clipped_wasserstein'" in fails(train, folder)
-    train += " --import my_game.py"
-    unknown = fails(f"{train} --set 'optimizers.discriminator={{}}'", folder)
-    assert (
-        "optimizers.discriminator is not a key of the recipe. Valid: critic, generator" in unknown
+    given = f"{train} --import my_game.py"
+    name, player, network, term, option = fails(
+        [
+            train,
+            f"{given} --set 'optimizers.discriminator={{}}'",
+            f"{given} --set 'networks.judge={{architecture: mlp}}'",
+            f"{given} --set 'game.terms=[r1]'",
+            f"{given} --set game.limt=1",
+        ],
+        folder,
     )
-    unknown = fails(f"{train} --set 'networks.judge={{architecture: mlp}}'", folder)
-    assert "networks.judge is not a key of the recipe" in unknown
-    term = fails(f"{train} --set 'game.terms=[r1]'", folder)
+    assert "game.name must name a game. Received: 'clipped_wasserstein'" in name
+    unknown = "optimizers.discriminator is not a key of the recipe. Valid: critic, generator"
+    assert unknown in player
+    assert "networks.judge is not a key of the recipe" in network
     assert "'r1' is for the player 'discriminator'" in term
-    assert "game.limt is not an option of the game" in fails(f"{train} --set game.limt=1", folder)
+    assert "game.limt is not an option of the game" in option
     assert not (folder / "runs/none").exists()
 
 
@@ -165,11 +193,11 @@ def test_a_folder_without_a_module_is_not_imported(tmp_path, monkeypatch):
 def test_a_term_without_its_output_is_refused_before_the_first_step(few_classes, tmp_path):
     (tmp_path / "acgan.yaml").write_text(ACGAN.replace("DATA", str(few_classes)))
     train = "keras-gan train acgan.yaml --run run"
-    line = fails(f"{train} --set networks.discriminator.auxiliary_classes=false", tmp_path)
+    without = f"{train} --set networks.discriminator.auxiliary_classes=false"
+    (line,) = fails([without], tmp_path)
     assert "'auxiliary_classifier' reads the output 'classes' of the discriminator" in line
     assert line.endswith("Received: a discriminator with the outputs logits")
     assert not (tmp_path / "run").exists()
-    done = run(train, tmp_path)
-    assert done.returncode == 0, done.stderr
+    works([train], tmp_path)
     header = (tmp_path / "run/metrics.csv").read_text().splitlines()[0].split(",")
     assert {"auxiliary_classifier", "generator_auxiliary_classifier"} <= set(header)
