@@ -138,6 +138,8 @@ def _is_tensor(value: Any) -> bool:
 
 def _describe(batch: Any) -> str:
     """Returns the structure of a batch in one line."""
+    if batch is None:
+        return "None"
     if isinstance(batch, tf.TypeSpec) or _is_tensor(batch):
         spec = batch if isinstance(batch, tf.TypeSpec) else (batch.dtype, tuple(batch.shape))
         return " ".join(str(spec).split())
@@ -243,9 +245,9 @@ def check_range(low: float, high: float, spec: DataSpec) -> None:
     if spec.value_range is None:
         return
     name = spec.modality.plural.capitalize()
-    least, most = spec.value_range
     if value_ranges.leaves(low, high, spec.value_range, _ROUNDING):
-        hint = value_ranges.rescaling(low, high) if least == -1 else ""
+        least, most = meant = _meant_range(spec, spec.value_range)
+        hint = value_ranges.rescaling(low, high, meant)
         raise UsageError(
             f"{name} must have values in [{least:g}, {most:g}]{hint}. "
             f"Received: values from {low:g} to {high:g}"
@@ -259,6 +261,31 @@ def check_range(low: float, high: float, spec: DataSpec) -> None:
             f"{name} must lie in the range of the generator's output, [{least:g}, {most:g}]. "
             f"Received: values from {low:g} to {high:g}"
         )
+
+
+def _meant_range(spec: DataSpec, stated: value_ranges.Range) -> value_ranges.Range:
+    """Returns the part of the stated range that the generator can return."""
+    own = spec.output_range
+    return own if own and stated[0] <= own[0] and own[1] <= stated[1] else stated
+
+
+def warn_unreached(low: float, high: float, spec: DataSpec) -> None:
+    """Warns of samples without a range of their own that the generator's last layer cannot return.
+
+    Args:
+        low: smallest value of many samples.
+        high: largest value.
+        spec: what the game needs.
+    """
+    if spec.value_range is None and spec.output_range is not None:
+        least, most = spec.output_range
+        if value_ranges.leaves(low, high, spec.output_range, _MARGIN * (most - least)):
+            warnings.warn(
+                f"Samples should lie in the range of the generator's output, [{least:g}, "
+                f"{most:g}], as it cannot return others: scale them, or end it without an "
+                f"activation. Received: values from {low:g} to {high:g}",
+                stacklevel=3,
+            )
 
 
 def check_sign(low: float, high: float, spec: DataSpec) -> None:
@@ -338,6 +365,7 @@ def check_arrays(fields: Mapping[str, np.ndarray], spec: DataSpec) -> np.ndarray
     _check_lengths(fields, spec)
     low, high = _check_values(fields, spec, whole=True)
     check_sign(low, high, spec)
+    warn_unreached(low, high, spec)
     return np.unique(fields["labels"]) if spec.num_classes else None
 
 
@@ -377,6 +405,7 @@ class BatchCheck:
         self.complete = True  # whether it sees all batches; some streams cannot be looked into
         self.seen = np.zeros(spec.num_classes, bool)
         self._samples, self._low, self._high, self._judged = 0, np.inf, -np.inf, False
+        self._fields: tuple[str, ...] = ()  # of the first batch
         self._places: set[str] = set()  # Keras reads the first batches of a PyDataset twice
 
     def __call__(self, fields: Mapping[str, Any], place: str = "") -> None:
@@ -398,6 +427,12 @@ class BatchCheck:
 
     def _check(self, fields: Mapping[str, Any], place: str) -> None:
         spec = self.spec
+        self._fields = self._fields or tuple(fields)
+        if set(fields) != set(self._fields):
+            raise UsageError(
+                f"All batches must have the fields of the first one, {', '.join(self._fields)}. "
+                f"Received: {', '.join(fields)}"
+            )
         arrays = {name: np.asarray(fields[name]) for name in spec.names if name in fields}
         check_declared(arrays, spec)
         size = len(arrays["samples"])
@@ -427,6 +462,7 @@ class BatchCheck:
         self._judged = True
         if self._samples:
             check_sign(self._low, self._high, self.spec)
+            warn_unreached(self._low, self._high, self.spec)
 
     def rewind(self) -> None:
         """Counts the batches from the first one again."""

@@ -178,7 +178,8 @@ def outputs(network: Network, fields: Mapping[str, Any]) -> dict[str, Any]:
         fields: symbolic fields by name.
 
     Raises:
-        UsageError: a network that cannot be called with them, or that returns no batch.
+        UsageError: a network that cannot be called with them, or that returns no batch, or
+            integers.
     """
     try:
         found = network.describe(fields)
@@ -192,6 +193,15 @@ def outputs(network: Network, fields: Mapping[str, Any]) -> dict[str, Any]:
         ) from error
     if network.output not in found:
         return found
+    for tensor in tree.flatten(found[network.output]):
+        if not hasattr(tensor, "dtype"):
+            continue
+        dtype = keras.backend.standardize_dtype(tensor.dtype)
+        if not keras.backend.is_float_dtype(dtype):
+            raise UsageError(
+                f"The {network.output} of the {network.role} must be floating-point numbers, "
+                f"through which it learns. Received: {dtype}"
+            )
     of_two = tree.flatten(network.describe_two()[network.output])
     for tensor, two in zip(tree.flatten(found[network.output]), of_two, strict=True):
         sizes: list[tuple[int | None, ...]] = [
@@ -211,7 +221,7 @@ def sample_shape(found: Mapping[str, Any]) -> tuple:
     """Returns the shape of a generator's samples.
 
     Raises:
-        UsageError: no output `samples`, several tensors, an unknown shape, or integers.
+        UsageError: no output `samples`, several tensors, or an unknown shape.
     """
     output: Any = found.get("samples")
     if not hasattr(output, "shape"):
@@ -221,12 +231,6 @@ def sample_shape(found: Mapping[str, Any]) -> tuple:
         raise UsageError(
             "The generator must return a tensor, or a dictionary with one named samples. "
             f"Received: {received if several else 'outputs ' + ', '.join(found)}"
-        )
-    dtype = keras.backend.standardize_dtype(output.dtype)
-    if not keras.backend.is_float_dtype(dtype):
-        raise UsageError(
-            "The generator's samples must be floating-point numbers, through which it learns. "
-            f"Received: {dtype}"
         )
     shape = tuple(output.shape[1:])
     if None in shape:
@@ -350,12 +354,19 @@ def trainable(players: Mapping[str, Sequence[keras.Model]]) -> None:
     for player, models in players.items():
         if any(model.trainable_variables for model in models):
             continue
-        frozen = [model.name for model in models if not model.trainable]
+        frozen = [x.name for model in models for x in _frozen(model)]
         hint = "; leave out `trainable = False`, as each step trains one player alone"
         raise UsageError(
             f"The {player} must have trainable weights{hint if frozen else ''}. Received: "
             + (f"{frozen[0]!r} with trainable=False" if frozen else "none")
         )
+
+
+def _frozen(model: keras.Model) -> list[Any]:
+    """Returns the model, or those of its layers that have weights, that were made untrainable."""
+    if not model.trainable:
+        return [model]
+    return [layer for layer in model._flatten_layers() if not layer.trainable and layer.weights]
 
 
 def unchanged(player: str, compiled: Sequence[int], now: Sequence[int]) -> None:

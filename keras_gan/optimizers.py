@@ -242,6 +242,12 @@ def apply(optimizer: Any, tape: tf.GradientTape, loss: Any, variables: list) -> 
     scale = optimizer.scale_loss(tf.ones_like(loss) / replicas.count())
     gradients = tape.gradient(loss, variables, output_gradients=scale)
     computed = [g for g in tf.nest.flatten(gradients, expand_composites=True) if g is not None]
+    if not computed:
+        raise UsageError(
+            "A player's loss must depend on its weights through operations with a gradient, unlike "
+            f"argmax, round, comparisons and stop_gradient. Received: {variables[0].path!r} and "
+            f"{len(variables) - 1} more weights without one"
+        )
     if replicas.count() > 1:
         gradients = replicas.sum_of_gradients(gradients, isinstance(optimizer, _SCALED))
     try:

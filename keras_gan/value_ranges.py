@@ -5,6 +5,12 @@ from __future__ import annotations
 Range = tuple[float, float]
 
 _USUAL: tuple[Range, ...] = ((0.0, 1.0), (0.0, 255.0))
+# Mappings from 0 to an upper limit into a range.
+_EXPRESSIONS = {
+    (1.0, (-1.0, 1.0)): "x * 2 - 1",
+    (255.0, (-1.0, 1.0)): "x / 127.5 - 1",
+    (255.0, (0.0, 1.0)): "x / 255",
+}
 
 
 def leaves(low: float, high: float, value_range: Range, margin: float = 0.0) -> bool:
@@ -42,10 +48,10 @@ def usual_range(low: float, high: float) -> Range | None:
     return next(fitting, None)
 
 
-def rescaling(low: float, high: float) -> str:
-    """Returns how to map values of a usual range to [-1, 1], in parentheses; empty for others."""
+def rescaling(low: float, high: float, to: Range = (-1.0, 1.0)) -> str:
+    """Returns how to map values of a usual range to another, in parentheses; empty if unknown."""
     found = usual_range(low, high)
-    if found is None:
+    expression = _EXPRESSIONS.get((found[1], to)) if found else None
+    if found is None or expression is None:
         return ""
-    expression = "x * 2 - 1" if found[1] == 1 else "x / 127.5 - 1"
     return f" (from 0..{found[1]:g}: {expression})"

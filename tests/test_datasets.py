@@ -809,6 +809,33 @@ def test_a_csv_file_is_a_table_with_its_columns(tmp_path):
     np.testing.assert_array_equal(plain.arrays()[0], rows)
 
 
+def test_texts_and_notes_beside_samples_are_no_fields(tmp_path):
+    x = RANDOM.integers(0, 256, (20, 8, 8)).astype("uint8")
+    files = np.array([f"{i}.png" for i in range(20)])
+    np.savez(tmp_path / "a.npz", samples=x, note=np.array("mine"), files=files, age=np.ones(20))
+    with pytest.warns(UserWarning, match=r"numbers for each sample.*Ignored in .*: note, files"):
+        source = datasets.open(str(tmp_path / "a.npz"))
+    assert set(source.spec.fields) == {"samples", "age"}
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0"])
+def test_the_row_numbers_of_a_csv_file_are_left_out(tmp_path, name):
+    table = "\n".join(f"{row},{row / 7},1.5" for row in range(9))
+    (tmp_path / "a.csv").write_text(f"{name},age,height\n{table}")
+    with pytest.warns(UserWarning, match="first column without a name that counts the rows"):
+        source = datasets.open(str(tmp_path / "a.csv"), held_out=0)
+    assert source.spec.samples.meta == {"columns": ("age", "height")}
+    np.testing.assert_allclose(source.arrays()[0][:, 0], np.arange(9) / 7, rtol=1e-6)
+    (tmp_path / "a.csv").write_text(f"{name},age,height\n2,1,1.5\n1,3,2.5\n")
+    assert datasets.open(str(tmp_path / "a.csv"), held_out=0).spec.shape == (3,)
+
+
+@pytest.mark.parametrize("name", ["", "  "])
+def test_a_source_without_a_name_is_not_the_current_folder(name):
+    with pytest.raises(UsageError, match=f"The data must be named. Received: '{name}'"):
+        datasets.open(name)
+
+
 @pytest.mark.parametrize("content", ["", "a,b\n", "a,b\n1,2\n3\n", "a,b\n1,two\n", "\xff"])
 def test_a_damaged_csv_file_is_refused(tmp_path, content):
     (tmp_path / "a.csv").write_bytes(content.encode("latin-1"))

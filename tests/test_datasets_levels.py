@@ -281,3 +281,20 @@ def test_a_run_on_masks_keeps_the_range_with_which_it_began(tmp_path):
     with pytest.warns(UserWarning, match=r"0\.1\.0"):
         before = data_record.as_recorded(record, source)
     assert batch_of(before).max() == np.float32(1 / 127.5 - 1)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint16", "uint8"])
+def test_the_range_that_a_warning_suggests_is_that_of_the_values(dtype):
+    """The digits of scikit-learn are from 0 to 16."""
+    with pytest.warns(UserWarning, match=r"data.value_range=\[0,16\]"):
+        datasets.from_arrays(up_to(16, dtype))
+    source = quiet(datasets.from_arrays, up_to(16, dtype), value_range=[0, 16])
+    assert batch_of(source).max() == 1
+
+
+def test_the_range_that_an_error_suggests_is_that_of_the_values():
+    x = up_to(16, "float32")[..., np.newaxis]
+    with pytest.raises(UsageError, match=r"write value_range: \[0, 16\]. Received: .* 0 to 16"):
+        datasets.from_arrays(x)
+    with pytest.raises(UsageError, match=r"write value_range: \[0, 255\]"):
+        datasets.from_arrays(15 * x)

@@ -313,7 +313,10 @@ def test_weights_of_samples_and_classes_are_refused():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ((X.tolist(),), r"`x` must be an array: np.asarray\(x\).*x of type list"),
+        (
+            (X.tolist(),),
+            r"`x` must be an array: np.asarray.*labels go in y. Received: x of type list",
+        ),
         ((X, Y.tolist()), r"`y` must be an array.*y of type list"),
         (((X, Y),), "`x` must be an array.*of type tuple"),
         (("pictures",), "`x` must be an array.*of type str"),
@@ -321,6 +324,8 @@ def test_weights_of_samples_and_classes_are_refused():
         (({"samples": X, "labels": Y}, Y), "Labels must be given once.*both"),
         ((slices(X).batch(8), Y), "`y` goes with arrays.*_BatchDataset, and y"),
         ((slices((X, Y, Y, Y)).batch(8),), r"Batches must be x, \(x, y\).*Received: \(TensorSpec"),
+        ((Batches([None]),), "Batches must be x.*Received: None"),
+        ((Batches([(X[:8], Y[:8]), X]),), "first one, samples, labels. Received: samples, in "),
         ((iter([X.tolist()]),), r"Batches must be x, \(x, y\), .*of tensors"),
         ((tf.data.Dataset.from_tensors(tf.sparse.eye(4)),), "of tensors. Received: SparseTensorSp"),
     ],
@@ -459,3 +464,41 @@ def test_a_distributed_set_is_checked_by_its_first_batch():
     assert watch.stream(good, BatchCheck(gan.data_spec)) is good
     with pytest.raises(UsageError, match="at least one batch"):
         gan.fit(distributed(X[:0]))
+
+
+def test_batches_all_have_the_fields_of_the_first_one():
+    gan = game()
+    with pytest.raises(
+        UsageError, match=r"first one, samples. Received: samples, labels, in batch 2"
+    ):
+        trained(gan, iter([X, (X, Y)]))
+
+
+def test_advice_is_for_the_range_of_the_generator():
+    gan = keras_gan.GAN(
+        keras.Sequential(
+            [keras.Input((2,)), layers.Dense(16, "sigmoid"), layers.Reshape((4, 4, 1))]
+        ),
+        keras.Sequential([keras.Input((4, 4, 1)), layers.Flatten(), layers.Dense(1)]),
+    )
+    gan.compile("sgd", "sgd", run_eagerly=True)
+    x = (X + 1) * 127.5
+    with pytest.raises(UsageError, match=r"values in \[0, 1\] \(from 0..255: x / 255\)"):
+        gan.fit(x, verbose=0)
+    trained(gan, x / 255)
+
+
+@every_door
+def test_values_that_a_generator_cannot_return_are_named(door):
+    gan = keras_gan.GAN(
+        keras.Sequential([keras.Input((2,)), layers.Dense(3, "tanh")]),
+        keras.Sequential([keras.Input((3,)), layers.Dense(1)]),
+    )
+    gan.compile("sgd", "sgd", run_eagerly=True)
+    x = RNG.normal(size=(16, 3)).astype("float32")
+    with pytest.warns(UserWarning, match=r"generator's output, \[-1, 1\].*Received: values from -"):
+        gan.fit(door([4 * x]), verbose=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.filterwarnings("ignore", "Your input ran out of data")
+        gan.fit(door([x / 5]), verbose=0)

@@ -181,6 +181,40 @@ def test_the_loss_decides_which_values_it_can_learn_from(activation, fits, fails
             keras_gan.GAN(generator(), network, loss=loss, ema_half_life=0)
 
 
+# ------------------------------------------------------------------------ gradients
+
+
+@pytest.mark.parametrize(
+    ("last", "dtype"),
+    [
+        (lambda x: ops.argmax(layers.Dense(3)(x), axis=-1, keepdims=True), "int32"),
+        (lambda x: layers.Dense(1)(x) > 0, "bool"),
+        (lambda x: ops.cast(layers.Dense(1)(x), "int64"), "int64"),
+    ],
+)
+def test_logits_that_are_no_real_numbers_are_refused(last, dtype):
+    rule = f"logits of the discriminator must be floating-point numbers.*Received: {dtype}"
+    with pytest.raises(UsageError, match=rule):
+        keras_gan.GAN(generator(), functional(last))
+
+
+@pytest.mark.parametrize("block", [ops.stop_gradient, ops.round, ops.floor])
+@pytest.mark.parametrize("blocked", ["discriminator", "generator"])
+def test_a_network_without_gradients_is_refused_before_a_step(block, blocked):
+    made, judged = generator(), judge()
+    if blocked == "generator":
+        made = keras.Model(made.inputs, block(made.outputs[0]))
+    else:
+        judged = functional(lambda x: block(layers.Dense(1)(x)))
+    gan = keras_gan.GAN(made, judged)
+    gan.compile()
+    before = gan.get_weights()
+    with pytest.raises(UsageError, match=r"must depend on its weights.*Received: '.*kernel' and"):
+        gan.fit(np.zeros((4, *SHAPE), "float32"), verbose=0)
+    for a, b in zip(gan.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 # ------------------------------------------------------------------------ frozen networks
 
 
@@ -198,6 +232,11 @@ def test_a_frozen_network_is_refused_wherever_it_is_frozen():
         keras_gan.GAN(frozen(generator()), judge()).compile()
     with pytest.raises(UsageError, match=r"generator must have trainable weights. Received: none"):
         keras_gan.GAN(generator(layers.Reshape(SHAPE), latents=16), judge()).compile()
+    network = judge()
+    for layer in network.layers:
+        frozen(layer)
+    with pytest.raises(UsageError, match=f"{hint}'dense.*' with trainable=False"):
+        keras_gan.GAN(generator(), network).compile()
     gan = keras_gan.GAN(generator(), judge())
     frozen(gan.discriminator)
     with pytest.raises(UsageError, match="discriminator must have trainable weights"):
@@ -210,6 +249,17 @@ def test_a_frozen_network_is_refused_wherever_it_is_frozen():
             train()
     assert gan.count("iteration") == 0
     assert gan.generate([1]).shape == (1, *SHAPE)  # samples need no training
+
+
+def test_a_callback_that_freezes_a_network_ends_the_training():
+    gan = keras_gan.GAN(generator(), judge())
+    gan.compile()
+    freeze = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: setattr(gan.discriminator, "trainable", epoch != 1)
+    )
+    with pytest.raises(UsageError, match="discriminator must have trainable weights; leave out"):
+        gan.fit(np.zeros((4, *SHAPE), "float32"), epochs=4, callbacks=[freeze], verbose=0)
+    assert gan.count("iteration") == 2
 
 
 def test_a_game_of_frozen_networks_is_loaded_for_its_samples(tmp_path):

@@ -379,3 +379,19 @@ def test_a_network_beyond_the_memory_is_one_line(error, monkeypatch, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert "must fit into memory. Received: " in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("64:48", "64:48"),
+        ("010", 10),
+        ("8e0", 8),
+        ("1_000", 1000),
+        ("-0x10", -16),
+        ("3.", 3.0),
+    ],
+)
+def test_numbers_are_those_of_yaml_1_2(text, value):
+    found = recipe.parse_data(".", [f"data.size={text}"])["size"]
+    assert (found, type(found)) == (value, type(value))

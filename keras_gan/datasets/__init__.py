@@ -103,6 +103,8 @@ def find(source: str | os.PathLike[str]) -> tuple[ModuleType, dict[str, Any]]:
     if found is not None:
         return found
     text = os.fspath(source)
+    if not text.strip():
+        raise UsageError(f"The data must be named. Received: {text!r}")
     name = text.replace("_", "-")
     forms = [module.FORM for module in _REGISTRY.values() if hasattr(module, "parse")]
     path = "is a file of another format" if os.path.exists(text) else "does not exist"
@@ -129,7 +131,7 @@ def _find(source: str | os.PathLike[str]) -> tuple[ModuleType, dict[str, Any]] |
     name = text.replace("_", "-")
     if isinstance(source, str) and name in _REGISTRY:
         return _REGISTRY[name], {}
-    for module in _REGISTRY.values():
+    for module in _REGISTRY.values() if text.strip() else ():
         found = module.parse(text) if hasattr(module, "parse") else None
         if found is not None:
             return module, found

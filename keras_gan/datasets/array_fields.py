@@ -274,6 +274,8 @@ def _check_normalized(x: np.ndarray, plural: str, value_range: Range) -> None:
             high,
         )
     usual = value_ranges.usual_range(low, high)
+    if usual and 1 < high <= levels.DARK:
+        usual = (0.0, high)  # few levels, such as the digits of scikit-learn, from 0 to 16
     advice = f"[{usual[0]:g}, {usual[1]:g}]" if usual else "[smallest, largest]"
     raise UnknownRangeError(
         f"Floating-point {plural} must be in [-1, 1], with negative values, or have their range "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import itertools
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -67,7 +68,7 @@ def read_csv(file: Path) -> tuple[np.ndarray, tuple[str, ...]]:
             rows = [[float(value) for value in line] for line in body]
         if not rows or not rows[0] or {len(row) for row in rows} != {len(names or rows[0])}:
             raise ValueError(f"{len(rows)} rows with {len(names or first)} columns or others")
-        return np.array(rows, np.float32), names
+        return _without_index(np.array(rows, np.float64), names, file)
     except (OSError, ValueError, csv.Error) as error:
         line = one_line(error)
         raise UsageError(
@@ -75,6 +76,21 @@ def read_csv(file: Path) -> tuple[np.ndarray, tuple[str, ...]]:
             "each of which has a name of its own or none. "
             f"Received: {file}: {line}"
         ) from error
+
+
+def _without_index(
+    table: np.ndarray, names: tuple[str, ...], file: Path
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Returns a table as float32 without the row numbers that pandas writes as a first column."""
+    is_index = names and names[0] in ("", "Unnamed: 0") and len(names) > 1
+    if is_index and (table[:, 0] == np.arange(len(table))).all():
+        warnings.warn(
+            f"A first column without a name that counts the rows is left out (pandas writes none "
+            f"with index=False). Received: {file}",
+            stacklevel=4,
+        )
+        table, names = table[:, 1:], names[1:]
+    return table.astype(np.float32), names
 
 
 def _are_numbers(line: list[str]) -> bool:

@@ -204,13 +204,29 @@ def _choose(arrays: _Arrays, file: Path) -> tuple[_Arrays, _Arrays]:
     if samples != ["samples"]:
         _say_chosen(samples[0], [*names, samples[0]], arrays, file)
         return _by_field(arrays[samples[0]], y, None), {}
-    rest = {name: array for name, array in arrays.items() if name not in names}
+    rest = _numbers({name: array for name, array in arrays.items() if name not in names}, file)
     test = {
         name.removesuffix(_TEST): rest.pop(name)
         for name in list(rest)
         if name.endswith(_TEST) and name.removesuffix(_TEST) in arrays
     }
     return {**_by_field(None, y, None), **rest}, test
+
+
+def _numbers(arrays: _Arrays, file: Path) -> _Arrays:
+    """Returns the arrays that can be fields; warns of the others, such as texts and notes."""
+    others = [
+        name
+        for name, array in arrays.items()
+        if name != "samples" and (array.dtype.kind not in "biuf" or not array.ndim)
+    ]
+    if others:
+        warnings.warn(
+            "Arrays other than of a number or an array of numbers for each sample are no fields. "
+            f"Ignored in {file}: {', '.join(others)}",
+            stacklevel=5,
+        )
+    return {name: array for name, array in arrays.items() if name not in others}
 
 
 def _say_chosen(samples: str, used: Sequence[str], arrays: _Arrays, file: Path) -> None:

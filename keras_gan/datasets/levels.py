@@ -84,7 +84,8 @@ def range_of_values(low: float, high: float, bits: int, name: str, ask: bool = T
     if high <= 255 or high in _EXACT:
         used = _EXACT.get(int(high), 8)
         white = 2**used - 1
-        _say(f"Pixels are read from 0 to {white}, as {used} bits. Received: {shown}", 65535)
+        other = high if high <= DARK else 65535  # digits of scikit-learn are from 0 to 16
+        _say(f"Pixels are read from 0 to {white}, as {used} bits. Received: {shown}", other)
         return 0.0, float(white)
     if high <= 65535 and not (ask and high < 4095):
         _say(f"Pixels are read from 0 to 65535, though dark. Received: {shown}", high)

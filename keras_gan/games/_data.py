@@ -49,16 +49,18 @@ class DataInterface(keras.Model):
         _callbacks.check(self, given.get("callbacks"), validation=bool(validated))
         watch, spec = data_streams.Watch(self.distribute_strategy), self._spec
         x, y, check = _checked(watch, x, y, spec, given)
+        passes = None
         if isinstance(check, BatchCheck):
             if data_streams.is_ordered(x):
                 given.setdefault("shuffle", False)  # Keras warns of its own default otherwise
             if spec.num_classes and check.complete and not given.get("steps_per_epoch"):
-                given["callbacks"] = _with_callback(given.get("callbacks"), _UnusedClasses(check))
+                passes = check
         elif check is not None:
             data_spec.warn_unused(check, spec.num_classes)
         validation = given.pop("validation_data", None)
         if validation is not None:
             given["validation_data"] = _checked_pair(watch, validation, _whole(spec))
+        given["callbacks"] = _with_callback(given.get("callbacks"), _Checks(passes))
         self._watch = watch
         try:
             with watch:
@@ -102,19 +104,22 @@ class DataInterface(keras.Model):
         return dataclasses.replace(self.data_spec, replicas=replicas)
 
 
-class _UnusedClasses(keras.callbacks.Callback):
-    """Warns after the first pass through a stream of classes without examples.
+class _Checks(keras.callbacks.Callback):
+    """Checks, after each epoch, that no callback has frozen or unfrozen a network.
+
+    Warns after the first pass through a stream of classes without examples.
 
     Args:
-        check: the check that has seen the batches.
+        check: the check that has seen the batches; None if classes need no look.
     """
 
-    def __init__(self, check: BatchCheck):
+    def __init__(self, check: BatchCheck | None):
         super().__init__()
-        self._batches: BatchCheck | None = check
+        self._batches = check
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         game: Any = self.model
+        _players.check(game, game._compiled_weights)
         if self._batches is not None and not game.stop_training:
             used = np.flatnonzero(self._batches.seen)
             data_spec.warn_unused(used, self._batches.spec.num_classes)
@@ -212,13 +217,21 @@ def _arrays(x: Any, y: Any) -> tuple[Any, Any]:
     return _array("x", x), _array("y", y)
 
 
+_LISTED = ": np.asarray makes one of samples; labels go in y"
+_HINTS = {
+    "list": _LISTED,
+    "tuple": _LISTED,
+    "Source": "; source.dataset('train', batch_size) makes batches",
+}
+
+
 def _array(name: str, value: Any) -> Any:
     if value is None or isinstance(value, np.ndarray | tf.Tensor):
         return value
     if hasattr(value, "__array__") and hasattr(value, "shape"):
         return np.asarray(value)
     raise UsageError(
-        f"`{name}` must be an array: np.asarray({name}) makes one of a list. "
+        f"`{name}` must be an array{_HINTS.get(type(value).__name__, '')}. "
         f"Received: {name} of type {type(value).__name__}"
     )
 

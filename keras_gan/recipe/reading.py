@@ -77,7 +77,11 @@ def parse_data(source: str, settings: Iterable[str] = ()) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-3 is a number, as in YAML 1.2, and duplicate keys are errors."""
+    """YAML with the numbers of YAML 1.2, in which duplicate keys are errors."""
+
+    def construct_yaml_int(self, node: Any) -> int:
+        text = node.value.replace("_", "").lower()
+        return int(text, 0 if re.match(r"[-+]?0[ox]", text) else 10)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
@@ -87,11 +91,19 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+# YAML 1.1 reads 64:48 as 3888 (base 60) and 010 as 8; 1.2 has neither, and reads 1e-3 as a number.
+_NUMBERS = {
+    "tag:yaml.org,2002:int": r"^[-+]?(\d[\d_]*|0o[0-7]+|0x[0-9a-fA-F]+)$",
+    "tag:yaml.org,2002:float": r"^[-+]?((\d[\d_]*\.\d*|\.\d+)([eE][-+]?\d+)?|\d+[eE][-+]?\d+)$"
+    r"|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$",
+}
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NUMBERS]
+    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), list("-+.0123456789"))
 
 
 def _read(name: str) -> dict[str, Any]:
