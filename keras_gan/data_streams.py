@@ -83,7 +83,9 @@ class Watch:
         declared = data_spec.read_fields(element)
         data_spec.check_declared(declared, spec)
         _check_declared_size(declared["samples"].shape, spec)
-        look_ahead(map(data_spec.read_fields, dataset), check)
+        used = [name for name in spec.names if name in declared]
+        read = map(data_spec.read_fields, dataset)
+        look_ahead(({name: fields[name] for name in used} for fields in read), check)
         cardinality = int(dataset.cardinality())
         check.length = cardinality if cardinality > 0 else None
         check.rewind()

@@ -101,6 +101,19 @@ def test_classes_with_the_same_subfolders_stay_classes(tmp_path):
     assert counts(quiet(tmp_path, held_out=0)) == (("cats", "dogs"), [[4, 4]])
 
 
+@pytest.mark.parametrize("case", [str, str.lower])
+def test_two_domains_are_named(tmp_path, case):
+    names = [case(name) for name in ("testA", "testB", "trainA", "trainB")]
+    for name in names:
+        fill(tmp_path / name, 3)
+    with pytest.warns(UserWarning, match=f"two domains are read as classes.*{', '.join(names)}"):
+        source = datasets.open(str(tmp_path))
+    assert source.spec.num_classes == 4
+    for name in names[::2]:
+        shutil.rmtree(tmp_path / name)
+    quiet(str(tmp_path))  # testB and trainB
+
+
 def test_held_out_classes_that_are_not_trained_on_are_named(tmp_path):
     for name in ("train/cats", "train/dogs", "test/dogs", "test/birds", "val/cats", "notes"):
         fill(tmp_path / name, 2)

@@ -386,7 +386,6 @@ def test_a_network_beyond_the_memory_is_one_line(error, monkeypatch, capsys):
     [
         ("64:48", "64:48"),
         ("010", 10),
-        ("8e0", 8),
         ("1_000", 1000),
         ("-0x10", -16),
         ("3.", 3.0),

@@ -31,7 +31,7 @@ class Layout:
         classes: names of the classes.
         has_splits: whether the folder has a split that is held out.
         lines: what was understood, one clause each.
-        dropped: one sentence for each group of images that is left out.
+        dropped: one sentence for each group of images that is left out, or may be meant otherwise.
     """
 
     files: list[Parts]
@@ -60,13 +60,14 @@ def understand(root: Path, files: Sequence[Parts], labels: bool) -> Layout:
     base = _wrapper(files)
     tops = Counter(parts[base] for parts in files if len(parts) > base + 1)
     train, held_out = _roles([parts[base:] for parts in files], list(tops))
-    dropped: list[str] = []
     if held_out is None:
         inner = [parts[base:] for parts in files]
         classes = _classes(root.joinpath(*files[0][:base]), inner) if labels else ()
         ids = {name: number for number, name in enumerate(classes)}
         label_of = [ids[parts[0]] if classes else -1 for parts in inner]
-        return Layout(list(files), [0] * len(files), label_of, classes, False)
+        dropped = _domains(classes)
+        return Layout(list(files), [0] * len(files), label_of, classes, False, (), dropped)
+    dropped: list[str] = []
     others = [name for name in sorted(tops) if name not in (train, held_out)]
     loose = sum(len(parts) == base + 1 for parts in files)
     if others or loose:
@@ -95,6 +96,16 @@ def understand(root: Path, files: Sequence[Parts], labels: bool) -> Layout:
         has_splits=counts[1] > 0,
         lines=(f"splits: {', '.join(shown)}",),
         dropped=tuple(dropped),
+    )
+
+
+def _domains(classes: Sequence[str]) -> tuple[str, ...]:
+    """Returns a sentence for classes that are named as two domains to translate between."""
+    if not {"traina", "trainb"} <= {name.lower() for name in classes}:
+        return ()
+    return (
+        "Folders of two domains are read as classes, with the test images among those to train "
+        f"on, as no game here translates between domains. Received: {', '.join(classes)}",
     )
 
 
