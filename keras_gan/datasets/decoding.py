@@ -5,7 +5,9 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import hashlib
 import itertools
+import json
 import math
 import os
 import shutil
@@ -133,6 +135,21 @@ def decode_all(items: Iterable[Item], capacity: int, options: DecodeOptions) -> 
         return _fill(np.empty(shape, np.uint8), items, options)
     folder = cache_folder(options.cache) / f"v{_VERSION}-{options.key}"
     return _read_cache(folder) or _write_cache(folder, shape, needed, items, options)
+
+
+def cache_key(files: Sequence[Path], *settings: Any) -> str:
+    """Returns a key of the size and the time of files, and of all else that the images follow from.
+
+    Args:
+        files: files from which the images are made.
+        *settings: plain values.
+    """
+    status = [os.stat(file) for file in files]
+    content = [
+        [str(file.resolve()) for file in files],
+        [(s.st_size, s.st_mtime_ns) for s in status],
+    ]
+    return hashlib.sha256(json.dumps([*content, *settings]).encode()).hexdigest()[:32]
 
 
 def cache_folder(given: str | os.PathLike[str] | None = None) -> Path:

@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Mapping
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
 
 from keras_gan.arguments import check_integer, is_number
 from keras_gan.errors import UsageError
@@ -50,7 +52,7 @@ class Split:
         return np.arange(len(self.samples)) if self.index is None else self.index
 
 
-def hold_out(whole: Split, fraction: float) -> dict[str, Split]:
+def hold_out(whole: Split, fraction: float, groups: np.ndarray | None = None) -> dict[str, Split]:
     """Divides a split into `"train"` and `"held_out"` by the content of its samples.
 
     The samples are sorted by a hash of their content and the first ones are held out. The choice
@@ -60,6 +62,10 @@ def hold_out(whole: Split, fraction: float) -> dict[str, Split]:
     Args:
         whole: the examples to divide.
         fraction: share to hold out, at least 0 and below 1; if not 0, at least one is held out.
+        groups: number or name of the group of each row, `(len(whole),)`; rows of one group are
+            not separated. At most the share is held out then, unless every group is larger: the
+            smallest group is. The choice depends on the names of the groups, and without names on
+            the content. By default each sample is a group.
 
     Raises:
         UsageError: a fraction outside the range, or samples that cannot be divided.
@@ -74,10 +80,14 @@ def hold_out(whole: Split, fraction: float) -> dict[str, Split]:
         return {"train": whole}
     digests = np.fromiter((_digest(whole.samples[i]) for i in rows), np.uint64, len(rows))
     wanted = max(1, round(fraction * len(rows)))
-    limit = np.sort(digests)[wanted - 1]
-    held = digests <= limit
-    if len(rows) - held.sum() < min(2, len(rows) - 1):
-        held = digests < limit  # copies that cannot be divided are all trained on
+    if groups is not None:
+        keys = groups if groups.dtype.kind == "U" else digests
+        held = _held_groups(_with_copies(groups, digests), keys, wanted)
+    else:
+        limit = np.sort(digests)[wanted - 1]
+        held = digests <= limit
+        if len(rows) - held.sum() < min(2, len(rows) - 1):
+            held = digests < limit  # copies that cannot be divided are all trained on
     if not held.any():
         raise UsageError(
             "Samples can be held out only if at least two differ; held_out=0 holds none out. "
@@ -87,6 +97,39 @@ def hold_out(whole: Split, fraction: float) -> dict[str, Split]:
         "train": dataclasses.replace(whole, index=rows[~held], disjoint=True),
         "held_out": dataclasses.replace(whole, index=rows[held], disjoint=True),
     }
+
+
+def _with_copies(groups: np.ndarray, digests: np.ndarray) -> np.ndarray:
+    """Returns groups, numbered from 0, that are joined where they hold copies of one sample."""
+    _, of_group = np.unique(groups, return_inverse=True)
+    _, of_digest = np.unique(digests, return_inverse=True)
+    count = int(of_group.max()) + 1
+    joined = sparse.coo_array(
+        (np.ones(len(groups), bool), (of_group, of_digest + count)),
+        shape=(count + int(of_digest.max()) + 1,) * 2,
+    )
+    return csgraph.connected_components(joined, directed=False)[1][of_group]
+
+
+def _held_groups(groups: np.ndarray, keys: np.ndarray, wanted: int) -> np.ndarray:
+    """Returns a mask of the samples to hold out: whole groups, in the order of their hashes.
+
+    The hash of a group is that of the keys of all its members, so that large groups do not come
+    first.
+    """
+    order = np.argsort(groups, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    members.sort(key=lambda rows: _hash("\0".join(map(str, np.unique(keys[rows]))).encode()))
+    held = np.zeros(len(groups), bool)
+    left = wanted
+    for rows in members:
+        if len(rows) <= left:
+            held[rows] = True
+            left -= len(rows)
+    smallest = min(members, key=len)
+    if not held.any() and len(groups) - len(smallest) >= 2:
+        held[smallest] = True
+    return held
 
 
 def divide(splits: dict[str, Split], held_out: float | None, noun: str) -> dict[str, Split]:
@@ -140,4 +183,8 @@ def check_drawn(count: int, held_out_count: int, data_seed: int) -> None:
 
 
 def _digest(sample: np.ndarray) -> int:
-    return int.from_bytes(hashlib.blake2b(sample.tobytes(), digest_size=8).digest(), "big")
+    return _hash(sample.tobytes())
+
+
+def _hash(content: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
