@@ -80,9 +80,11 @@ def hold_out(whole: Split, fraction: float, groups: np.ndarray | None = None) ->
         return {"train": whole}
     digests = np.fromiter((_digest(whole.samples[i]) for i in rows), np.uint64, len(rows))
     wanted = max(1, round(fraction * len(rows)))
-    if groups is not None:
+    joined = None if groups is None else join_groups(groups, digests)
+    # Without other groups than copies of one sample, the choice is the one without groups.
+    if groups is not None and joined is not None and len(set(joined)) < len(set(digests)):
         keys = groups if groups.dtype.kind == "U" else digests
-        held = _held_groups(_with_copies(groups, digests), keys, wanted)
+        held = _held_groups(joined, keys, wanted)
     else:
         limit = np.sort(digests)[wanted - 1]
         held = digests <= limit
@@ -99,16 +101,18 @@ def hold_out(whole: Split, fraction: float, groups: np.ndarray | None = None) ->
     }
 
 
-def _with_copies(groups: np.ndarray, digests: np.ndarray) -> np.ndarray:
-    """Returns groups, numbered from 0, that are joined where they hold copies of one sample."""
-    _, of_group = np.unique(groups, return_inverse=True)
-    _, of_digest = np.unique(digests, return_inverse=True)
-    count = int(of_group.max()) + 1
-    joined = sparse.coo_array(
-        (np.ones(len(groups), bool), (of_group, of_digest + count)),
-        shape=(count + int(of_digest.max()) + 1,) * 2,
+def join_groups(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Returns the numbers of the smallest groups, from 0, that divide no group of either kind.
+
+    Args:
+        first, second: number or name of the group of each row, `(count,)`.
+    """
+    (one, other), numbers = zip(
+        *(np.unique(groups, return_inverse=True) for groups in (first, second)), strict=True
     )
-    return csgraph.connected_components(joined, directed=False)[1][of_group]
+    links = (np.ones(len(first), bool), (numbers[0], numbers[1] + len(one)))
+    graph = sparse.coo_array(links, shape=(len(one) + len(other),) * 2)
+    return csgraph.connected_components(graph, directed=False)[1][numbers[0]]
 
 
 def _held_groups(groups: np.ndarray, keys: np.ndarray, wanted: int) -> np.ndarray:
@@ -132,19 +136,25 @@ def _held_groups(groups: np.ndarray, keys: np.ndarray, wanted: int) -> np.ndarra
     return held
 
 
-def divide(splits: dict[str, Split], held_out: float | None, noun: str) -> dict[str, Split]:
+def divide(
+    splits: dict[str, Split],
+    held_out: float | None,
+    noun: str,
+    groups: np.ndarray | None = None,
+) -> dict[str, Split]:
     """Holds samples out, 0.1 of them by default, unless the data have held-out ones.
 
     Args:
         splits: the splits of the data: `"train"`, and perhaps `"held_out"`.
         held_out: the option `held_out`.
         noun: what the data are, for the error.
+        groups: see `hold_out`.
 
     Raises:
         OwnSplitsError: `held_out` is given for data with splits of their own.
     """
     if "held_out" not in splits:
-        return hold_out(splits["train"], 0.1 if held_out is None else held_out)
+        return hold_out(splits["train"], 0.1 if held_out is None else held_out, groups)
     if held_out is not None:
         raise OwnSplitsError(
             f"`held_out` must not be given for {noun} with held-out samples of its own. "
