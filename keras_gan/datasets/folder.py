@@ -106,17 +106,20 @@ def _to_source(
     """Decodes the images of a folder."""
     listing, headers = reading.listing, reading.headers
     options = _options(root, reading, given)
+    if enlarging := images.describe_enlarging(reading.found, options.size):
+        warnings.warn(enlarging, stacklevel=3)
     capacity = sum(header.frames for header in headers)
     decoded = decoding.decode_all(listing.items, capacity, options)
     splits, lines = _split(decoded, listing, division)
     spec = Spec("image", options.shape, (-1.0, 1.0), len(listing.classes), listing.classes)
-    changed = any((header.height, header.width) != options.size for header in headers)
+    resizing = images.describe_resizing(headers, options.size)
+    form = "x".join(map(str, options.shape)) + (f" ({resizing})" if resizing else "")
     return Source(
         spec,
         splits,
-        _describe(root, options, splits, decoded, [*listing.lines, *lines]),
+        _describe(root, form, splits, decoded, [*listing.lines, *lines]),
         skipped=decoded.skipped,
-        resized=images.FILTER if changed else None,
+        resized=images.FILTER if resizing else None,
         earlier=earlier,
     )
 
@@ -191,6 +194,13 @@ def _read(root: Path, labels: bool, skip_corrupt: bool) -> _Reading:
     for line in layout.dropped:
         warnings.warn(line, stacklevel=3)
     lines = [*layout.lines, *([f"left out: {files.line}"] if files.line else [])]
+    if files.empty:
+        shown = ", ".join("/".join(parts) for parts in files.empty[:5])
+        warnings.warn(
+            f"Folders without images are not classes. Received: {len(files.empty)} in {root}, such "
+            f"as {shown}",
+            stacklevel=3,
+        )
     if files.pictures:
         warnings.warn(
             f"Pictures of other formats than those of Pillow are not read. Left out in {root}: "
@@ -352,14 +362,13 @@ def _match(pattern: re.Pattern[str], path: str) -> str:
 
 def _describe(
     root: Path,
-    options: decoding.DecodeOptions,
+    form: str,
     splits: dict[str, Split],
     decoded: decoding.Decoded,
     lines: list[str],
 ) -> str:
     counts = " + ".join(f"{len(part):,}" for part in splits.values())
-    height, width = options.size
-    text = f"folder: {counts} images from {root}, as {height}x{width}x{options.channels}"
+    text = f"folder: {counts} images from {root}, as {form}"
     if isinstance(decoded.samples, np.memmap):
         text += ", kept in the cache folder"
     text = "; ".join([text, *lines])
