@@ -127,6 +127,8 @@ class NonSaturating(Minimax):
         - [Goodfellow et al., 2014](https://arxiv.org/abs/1406.2661), section 3
     """
 
+    also_called = ("nsgan", "bce")
+
     def generator(self, real, fake):
         return mean_per_sample(ops.softplus(-fake))
 
@@ -140,6 +142,8 @@ class LeastSquares(Loss):
     Reference:
         - [Mao et al., 2016](https://arxiv.org/abs/1611.04076), equation 9
     """
+
+    also_called = ("lsgan", "mse")
 
     reach = (0.0, 1.0)
 
@@ -163,6 +167,8 @@ class Wasserstein(Loss):
     Reference:
         - [Arjovsky et al., 2017](https://arxiv.org/abs/1701.07875), equation 2
     """
+
+    also_called = ("wgan",)
 
     def discriminator(self, real, fake):
         return mean_per_sample(fake) - mean_per_sample(real)
@@ -205,6 +211,8 @@ class Relativistic(Loss):
         - [Huang et al., 2024](https://arxiv.org/abs/2501.05441), section 2
     """
 
+    also_called = ("rpgan", "rsgan", "r3gan")
+
     def discriminator(self, real, fake):
         return mean_per_sample(ops.softplus(fake - real))
 
@@ -226,6 +234,8 @@ class RelativisticAverage(Loss):
     Reference:
         - [Jolicoeur-Martineau, 2018](https://arxiv.org/abs/1807.00734), section 4.2
     """
+
+    also_called = ("ragan", "rasgan")
 
     def discriminator(self, real, fake):
         real, fake = real - _batch_mean(fake), fake - _batch_mean(real)

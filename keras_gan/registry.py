@@ -43,12 +43,33 @@ def registered(base: type) -> dict[str, str]:
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Returns a closing hint for an error: the nearest valid name, or all of them."""
-    valid = sorted(valid)
-    if not valid:
+    """Returns a closing hint for an error: the nearest valid name, or all of them.
+
+    A name that differs in case, hyphens and underscores alone is nearest, then one that is listed
+    in `also_called`.
+
+    Args:
+        name: the name that was received.
+        valid: the valid names, or a mapping from them to classes or modules. Such a class or
+            module may list other names of what it implements as `also_called`, in lower case and
+            without separators.
+    """
+    names = sorted(valid)
+    if not names:
         return "It has none"
-    close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
-    return f"Did you mean {close[0]!r}?" if close else f"Valid: {', '.join(valid)}"
+    found = {_plain(each): each for each in names}
+    if isinstance(valid, Mapping):
+        others = {
+            n: getattr(each, "__dict__", {}).get("also_called", ()) for n, each in valid.items()
+        }
+        found = {other: n for n, each in others.items() for other in each} | found
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    best = found.get(_plain(str(name))) or (close[0] if close else None)
+    return f"Did you mean {best!r}?" if best else f"Valid: {', '.join(names)}"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).lower()
 
 
 def parameters_of(function: Callable) -> dict[str, tuple[Any, Any]]:

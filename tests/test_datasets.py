@@ -211,7 +211,7 @@ def test_names_are_described():
     names = datasets.names()
     assert {
         *("arrays", "fashion-mnist", "fashion-mnist-10k", "folder", "gaussians"),
-        *("stacked-fashion", "tfds"),
+        *("emoji", "photos", "stacked-fashion", "tfds"),
     } == {*names}
     assert all(20 < len(line) < 100 and "\n" not in line for line in names.values())
 

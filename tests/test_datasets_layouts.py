@@ -179,7 +179,8 @@ def test_what_is_left_out_is_counted_by_kind(tmp_path):
     (tmp_path / ".cache" / "0.png").write_text("text")
     source = quiet(tmp_path, held_out=0)
     assert source.count() == 4
-    assert source.description.endswith("; left out: 2 .txt, 1 without suffix, 1 .csv, 2 hidden")
+    left_out = "2 .txt, 1 without suffix, 1 .csv, 2 hidden, 1 hidden folder"
+    assert source.description.endswith(f"; left out: {left_out}")
 
 
 @pytest.mark.parametrize("suffix", [".heic", ".SVG", ".cr2"])

@@ -43,7 +43,7 @@ BRITISH = [
     r"artefacts?",
     r"catalogues?",
     r"defences?",
-    r"greys?",
+    r"greys?(?! Kite)",  # a photograph has this name in a list of names
     r"greyscale",
     r"judgement\w*",
     r"licences?",

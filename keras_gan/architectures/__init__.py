@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import keras
@@ -24,8 +25,13 @@ from keras_gan.spec import Spec
 
 def names() -> dict[str, str]:
     """Returns the name of each architecture with the first line of its description."""
+    return {name: (family.__doc__ or "").split("\n")[0] for name, family in families().items()}
+
+
+def families() -> dict[str, ModuleType]:
+    """Returns the module of each architecture by its name."""
     found = {m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")}
-    return {name: (module(name).__doc__ or "").split("\n")[0] for name in sorted(found)}
+    return {name: module(name) for name in sorted(found)}
 
 
 def build(
@@ -85,7 +91,7 @@ def build_network(
     """
     if name not in names():
         raise UsageError(
-            f"No architecture has that name. Received: {name!r}. {nearest(name, names())}"
+            f"No architecture has that name. Received: {name!r}. {nearest(name, families())}"
         )
     if not isinstance(spec, Spec):
         raise UsageError(
@@ -124,6 +130,6 @@ def _check_conditions(
         )
 
 
-def module(name: str):
+def module(name: str) -> ModuleType:
     """Imports and returns the module of a family."""
     return importlib.import_module(f"{__name__}.{name}")

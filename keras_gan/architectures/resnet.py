@@ -23,6 +23,7 @@ from keras_gan.errors import UsageError
 from keras_gan.layers import Conv2D, SelfAttention2D, SpectralNormalization, UpSampling2D
 from keras_gan.spec import Spec
 
+also_called = ("sngan",)
 SMALL_SIZE = 32  # up to this smaller of height and width, the table for 32 pixels applies
 MAX_WIDTH = 1024
 

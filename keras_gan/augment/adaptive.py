@@ -94,6 +94,8 @@ class Adaptive(_Adapting, Pipeline):
         - [Karras et al., 2020](https://arxiv.org/abs/2006.06676), section 3
     """
 
+    also_called = ("ada", "stylegan2ada")
+
     def __init__(
         self,
         target: float = 0.6,

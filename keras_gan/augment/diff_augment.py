@@ -52,6 +52,8 @@ class DiffAugment(Augment):
         - [Zhao et al., 2020](https://arxiv.org/abs/2006.10738), section 3
     """
 
+    also_called = ("diffaug",)
+
     def __init__(
         self, policy: str = "color,translation,cutout", probability: float | Schedule = 1.0
     ):

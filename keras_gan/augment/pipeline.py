@@ -62,6 +62,8 @@ class Pipeline(Augment):
         - [Karras et al., 2020](https://arxiv.org/abs/2006.06676), appendix B
     """
 
+    also_called = ("bgc",)
+
     def __init__(
         self,
         probability: float | Schedule = 1.0,

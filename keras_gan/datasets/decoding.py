@@ -5,7 +5,9 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import hashlib
 import itertools
+import json
 import math
 import os
 import shutil
@@ -58,12 +60,14 @@ class Decoded:
         samples: uint8, `(count, height, width, channels)`; a memory map if large.
         labels: int32, `(count,)`, -1 without labels.
         splits: int32, `(count,)`, positions in `SPLITS`.
+        items: int32, `(count,)`, position of each row's file among the items.
         skipped: one line for each file left out.
     """
 
     samples: np.ndarray
     labels: np.ndarray
     splits: np.ndarray
+    items: np.ndarray
     skipped: list[str]
 
 
@@ -133,6 +137,21 @@ def decode_all(items: Iterable[Item], capacity: int, options: DecodeOptions) -> 
         return _fill(np.empty(shape, np.uint8), items, options)
     folder = cache_folder(options.cache) / f"v{_VERSION}-{options.key}"
     return _read_cache(folder) or _write_cache(folder, shape, needed, items, options)
+
+
+def cache_key(files: Sequence[Path], *settings: Any) -> str:
+    """Returns a key of the size and the time of files, and of all else that the images follow from.
+
+    Args:
+        files: files from which the images are made.
+        *settings: plain values.
+    """
+    status = [os.stat(file) for file in files]
+    content = [
+        [str(file.resolve()) for file in files],
+        [(s.st_size, s.st_mtime_ns) for s in status],
+    ]
+    return hashlib.sha256(json.dumps([*content, *settings]).encode()).hexdigest()[:32]
 
 
 def cache_folder(given: str | os.PathLike[str] | None = None) -> Path:
@@ -243,18 +262,18 @@ def _fill(array: np.ndarray, items: Iterable[Item], options: DecodeOptions) -> D
         except images.CorruptImage as error:
             return item, [], str(error)
 
-    labels, splits, skipped = [], [], []
-    for item, frames, reason in progress(in_threads(decode, items), len(array), "Decoding images"):
+    rows, skipped = [], []
+    decoded = progress(in_threads(decode, items), len(array), "Decoding images")
+    for position, (item, frames, reason) in enumerate(decoded):
         if reason and not options.skip_corrupt:
             raise refuse_corrupt(item.name, reason)
         if reason:
             skipped.append(f"{item.name}: {reason}")
         for pixels in frames:
-            array[len(labels)] = pixels
-            labels.append(item.label)
-            splits.append(item.split)
-    kept = array[: len(labels)]
-    return Decoded(kept, np.array(labels, np.int32), np.array(splits, np.int32), skipped)
+            array[len(rows)] = pixels
+            rows.append((item.label, item.split, position))
+    labels, splits, positions = np.array(rows, np.int32).reshape(-1, 3).T
+    return Decoded(array[: len(rows)], labels, splits, positions, skipped)
 
 
 def _write_cache(
@@ -278,6 +297,7 @@ def _write_cache(
                 partial / "rows.npz",
                 labels=decoded.labels,
                 splits=decoded.splits,
+                items=decoded.items,
                 skipped=np.array(decoded.skipped, np.str_),
             )
             del array, decoded
@@ -315,9 +335,10 @@ def _read_cache(folder: Path) -> Decoded | None:
     try:
         samples = np.load(folder / "samples.npy", mmap_mode="r", allow_pickle=False)
         with np.load(folder / "rows.npz", allow_pickle=False) as rows:
-            labels, splits = rows["labels"], rows["splits"]
+            labels, splits, items = rows["labels"], rows["splits"], rows["items"]
             skipped = [str(line) for line in rows["skipped"]]
     except (OSError, ValueError, KeyError):
-        shutil.rmtree(folder, ignore_errors=True)  # damaged: decode again
+        # Damaged, or written by a version that kept less: decode again.
+        shutil.rmtree(folder, ignore_errors=True)
         return None
-    return Decoded(samples[: len(labels)], labels, splits, skipped)
+    return Decoded(samples[: len(labels)], labels, splits, items, skipped)

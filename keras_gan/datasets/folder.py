@@ -14,6 +14,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_gan.datasets import decoding, folder_files, folder_layout, images
+from keras_gan.datasets import decoding, folder_files, folder_layout, images, near_duplicates
 from keras_gan.datasets.source import MEMORY_LIMIT, Source
-from keras_gan.datasets.splits import Split, divide
+from keras_gan.datasets.splits import Split, divide, join_groups
 from keras_gan.errors import UsageError
 from keras_gan.spec import Spec
 
@@ -38,6 +39,8 @@ def open(
     value_range: Sequence[float] | None = None,
     labels: bool = True,
     held_out: float | None = None,
+    near_duplicates: bool = True,
+    group_pattern: str | None = None,
     skip_corrupt: bool = False,
     memory_limit: int = MEMORY_LIMIT,
     cache: str | os.PathLike[str] | None = None,
@@ -59,6 +62,12 @@ def open(
         labels: whether subfolders are classes.
         held_out: share of the images to hold out, 0.1 by default; not allowed for a folder that
             has its own splits.
+        near_duplicates: whether images that look alike, and the frames of an animation, are all
+            held out or all trained on, see `keras_gan.datasets.near_duplicates`. Otherwise a
+            held-out image may hardly differ from a training image.
+        group_pattern: a regular expression, such as `"^[^_]+"`, that is searched in the names of
+            the files. Images of the same match (of its first group, if it has one) are all held
+            out or all trained on. By default only those that look alike are.
         skip_corrupt: whether damaged files are skipped instead of refused.
         memory_limit: largest size in bytes of decoded images that are kept in memory; larger
             ones are kept in a file in the cache folder, which later runs use again.
@@ -72,7 +81,8 @@ def open(
     reading = _read(root, labels, skip_corrupt)
     given = decoding.GivenOptions(size, channels, value_range, skip_corrupt, memory_limit, cache)
     earlier = functools.partial(_open_earlier, root, given, labels, held_out)
-    return _to_source(root, reading, given, held_out, earlier)
+    division = _Division(held_out, near_duplicates, _compiled(group_pattern))
+    return _to_source(root, reading, given, division, earlier)
 
 
 def _open_earlier(
@@ -83,30 +93,33 @@ def _open_earlier(
     reading = _Reading(listing, _headers(listing, given.skip_corrupt))
     is_deep = any(header.is_deep for header in reading.headers)
     whole = dataclasses.replace(given, value_range=decoding.whole_range(is_deep))
-    return _to_source(root, reading, whole, held_out)
+    return _to_source(root, reading, whole, _Division(held_out))
 
 
 def _to_source(
     root: Path,
     reading: _Reading,
     given: decoding.GivenOptions,
-    held_out: float | None,
+    division: _Division,
     earlier: Any = None,
 ) -> Source:
     """Decodes the images of a folder."""
     listing, headers = reading.listing, reading.headers
     options = _options(root, reading, given)
+    if enlarging := images.describe_enlarging(reading.found, options.size):
+        warnings.warn(enlarging, stacklevel=3)
     capacity = sum(header.frames for header in headers)
     decoded = decoding.decode_all(listing.items, capacity, options)
-    splits = _split(decoded, listing, held_out)
+    splits, lines = _split(decoded, listing, division)
     spec = Spec("image", options.shape, (-1.0, 1.0), len(listing.classes), listing.classes)
-    changed = any((header.height, header.width) != options.size for header in headers)
+    resizing = images.describe_resizing(headers, options.size)
+    form = "x".join(map(str, options.shape)) + (f" ({resizing})" if resizing else "")
     return Source(
         spec,
         splits,
-        _describe(root, options, splits, decoded, listing),
+        _describe(root, form, splits, decoded, [*listing.lines, *lines]),
         skipped=decoded.skipped,
-        resized=images.FILTER if changed else None,
+        resized=images.FILTER if resizing else None,
         earlier=earlier,
     )
 
@@ -152,6 +165,15 @@ class _Listing:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Division:
+    """Options of `open` that choose the held-out images."""
+
+    held_out: float | None
+    near_duplicates: bool = False
+    pattern: re.Pattern[str] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class _Reading:
     """A listing with the headers of its readable files."""
 
@@ -172,6 +194,13 @@ def _read(root: Path, labels: bool, skip_corrupt: bool) -> _Reading:
     for line in layout.dropped:
         warnings.warn(line, stacklevel=3)
     lines = [*layout.lines, *([f"left out: {files.line}"] if files.line else [])]
+    if files.empty:
+        shown = ", ".join("/".join(parts) for parts in files.empty[:5])
+        warnings.warn(
+            f"Folders without images are not classes. Received: {len(files.empty)} in {root}, such "
+            f"as {shown}",
+            stacklevel=3,
+        )
     if files.pictures:
         warnings.warn(
             f"Pictures of other formats than those of Pillow are not read. Left out in {root}: "
@@ -277,8 +306,9 @@ def _key(root: Path, listing: _Listing, options: decoding.DecodeOptions) -> str:
 
 
 def _split(
-    decoded: decoding.Decoded, listing: _Listing, held_out: float | None
-) -> dict[str, Split]:
+    decoded: decoding.Decoded, listing: _Listing, division: _Division
+) -> tuple[dict[str, Split], list[str]]:
+    """Returns the splits, and a line about images that were kept together."""
     labels = decoded.labels if listing.classes else None
     splits = {"train": Split(decoded.samples, labels)}
     if listing.has_splits:
@@ -286,22 +316,62 @@ def _split(
             name: Split(decoded.samples, labels, np.flatnonzero(decoded.splits == position))
             for position, name in enumerate(decoding.SPLITS)
         }
-    return divide(splits, held_out, "a folder")
+        if division.pattern is not None:
+            raise UsageError(
+                "`group_pattern` must not be given for a folder with held-out images of its own. "
+                f"Received: group_pattern={division.pattern.pattern!r}"
+            )
+    groups = None if listing.has_splits else _groups(decoded, listing, division)
+    lines = []
+    if groups is not None:
+        together = np.bincount(groups)[groups] > 1
+        if together.any():
+            reason = "look alike" if division.pattern is None else "look alike or match in name"
+            lines = [f"{together.sum():,} images that {reason} are kept together"]
+    return divide(splits, division.held_out, "a folder", groups), lines
+
+
+def _groups(decoded: decoding.Decoded, listing: _Listing, division: _Division) -> np.ndarray | None:
+    """Returns the number of the group of each image; `None` if none has to be kept together."""
+    if division.held_out == 0 or not (division.near_duplicates or division.pattern):
+        return None
+    groups = np.arange(len(decoded.samples))
+    if division.near_duplicates:
+        groups = join_groups(near_duplicates.groups(decoded.samples), decoded.items)
+    if division.pattern is not None:
+        names = [_match(division.pattern, item.name) for item in listing.items]
+        groups = join_groups(groups, np.array(names)[decoded.items])
+    return groups
+
+
+def _compiled(pattern: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if pattern is None else re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise UsageError(
+            f"`group_pattern` must be a regular expression: {error}. "
+            f"Received: group_pattern={pattern!r}"
+        ) from None
+
+
+def _match(pattern: re.Pattern[str], path: str) -> str:
+    """Returns what a pattern matches in a file's name, or the path, which no other file has."""
+    found = pattern.search(os.path.basename(path))
+    return path if found is None else f"match {found[min(1, pattern.groups)]}"
 
 
 def _describe(
     root: Path,
-    options: decoding.DecodeOptions,
+    form: str,
     splits: dict[str, Split],
     decoded: decoding.Decoded,
-    listing: _Listing,
+    lines: list[str],
 ) -> str:
     counts = " + ".join(f"{len(part):,}" for part in splits.values())
-    height, width = options.size
-    text = f"folder: {counts} images from {root}, as {height}x{width}x{options.channels}"
+    text = f"folder: {counts} images from {root}, as {form}"
     if isinstance(decoded.samples, np.memmap):
         text += ", kept in the cache folder"
-    text = "; ".join([text, *listing.lines])
+    text = "; ".join([text, *lines])
     if decoded.skipped:
         shown = decoded.skipped[:3] + ["..."] * (len(decoded.skipped) > 3)
         text += f"; {len(decoded.skipped)} damaged files skipped ({'; '.join(shown)})"

@@ -14,6 +14,7 @@ from keras_gan.errors import UsageError
 Parts = tuple[str, ...]  # path relative to the folder
 
 _TRIED = 20  # files of a suffix that is unknown, before all of them are taken for no images
+_METADATA = ("__MACOSX",)  # folders that unpacking a macOS archive leaves
 _EARLIER = (".png", ".jpg", ".jpeg", ".webp", ".gif")  # suffixes that version 0.1.0 read
 # Suffixes of pictures that Pillow does not decode.
 _OTHER_PICTURES = (".heic", ".heif", ".jxl", ".svg", ".exr", ".hdr", ".dng", ".cr2", ".cr3", ".nef")
@@ -26,12 +27,14 @@ class Files:
 
     Args:
         images: paths of the images, in order.
-        left_out: number of the other files by their suffix; `"hidden"` for hidden files, and
-            `"without suffix"`.
+        left_out: number of the other files by their suffix; `"hidden"` for hidden files,
+            `"hidden folders"` for those, and `"without suffix"`.
+        empty: folders without images beside folders with images.
     """
 
     images: list[Parts]
     left_out: dict[str, int]
+    empty: list[Parts] = dataclasses.field(default_factory=list)
 
     @property
     def line(self) -> str:
@@ -58,7 +61,8 @@ def find(root: Path, skip_errors: bool) -> Files:
     others: dict[str, list[Parts]] = collections.defaultdict(list)
     hidden = 0
     known = images.suffixes()
-    for parts in _walk(root, skip_errors):
+    folders = _Folders()
+    for parts in _walk(root, skip_errors, folders):
         suffix = os.path.splitext(parts[-1])[1].lower()
         if parts[-1].startswith("."):
             hidden += 1
@@ -74,7 +78,9 @@ def find(root: Path, skip_errors: bool) -> Files:
             left_out[suffix or "without suffix"] = len(files) - len(taken)
     if hidden:
         left_out["hidden"] = hidden
-    return Files(sorted(found), left_out)
+    if folders.hidden:
+        left_out["hidden folder" if folders.hidden == 1 else "hidden folders"] = folders.hidden
+    return Files(sorted(found), left_out, _empty(folders.listed, found))
 
 
 def find_earlier(root: Path, skip_errors: bool) -> Files:
@@ -85,6 +91,13 @@ def find_earlier(root: Path, skip_errors: bool) -> Files:
         if parts[-1].lower().endswith(_EARLIER) and not parts[-1].startswith(".")
     ]
     return Files(sorted(found), {})
+
+
+def _empty(folders: Sequence[Parts], files: Sequence[Parts]) -> list[Parts]:
+    """Returns the folders that hold no file at any depth, beside folders that do."""
+    filled = {parts[:depth] for parts in files for depth in range(1, len(parts))}
+    parents = {parts[:-1] for parts in filled}
+    return sorted(each for each in folders if each not in filled and each[:-1] in parents)
 
 
 def _images_among(root: Path, files: Sequence[Parts]) -> list[Parts]:
@@ -98,8 +111,23 @@ def _images_among(root: Path, files: Sequence[Parts]) -> list[Parts]:
     return found
 
 
-def _walk(root: Path, skip_errors: bool) -> Iterator[Parts]:
-    """Yields the paths of the files below a folder, hidden folders aside."""
+@dataclasses.dataclass
+class _Folders:
+    """The folders below a folder: those that were listed, and the number of hidden ones."""
+
+    listed: list[Parts] = dataclasses.field(default_factory=list)
+    hidden: int = 0
+
+
+def _walk(root: Path, skip_errors: bool, found: _Folders | None = None) -> Iterator[Parts]:
+    """Yields the paths of the files below a folder, hidden folders aside.
+
+    Args:
+        root: the folder.
+        skip_errors: see `find`.
+        found: receives the folders, among which macOS's folder of metadata counts as hidden; by
+            default it is listed, as in version 0.1.0.
+    """
 
     def refuse(error: OSError) -> None:
         if not skip_errors or error.filename == str(root):
@@ -114,7 +142,12 @@ def _walk(root: Path, skip_errors: bool) -> Iterator[Parts]:
             subfolders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        metadata = _METADATA if found is not None else ()
+        shown = [n for n in subfolders if not n.startswith(".") and n not in metadata]
         parts = Path(folder).relative_to(root).parts
+        if found is not None:
+            found.hidden += len(subfolders) - len(shown)
+            found.listed += [(*parts, name) for name in shown]
+        subfolders[:] = sorted(shown)
         for name in names:
             yield (*parts, name)

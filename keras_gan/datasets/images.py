@@ -173,6 +173,45 @@ def decode(
         return [p.reshape(*size, channels) for p in pixels]
 
 
+def describe_resizing(headers: Sequence[Header], size: tuple[int, int]) -> str:
+    """Returns the stored sizes and the size that images get, such as `128x128 -> 64x64`.
+
+    Sizes are height x width. The smallest and the largest area are named if there are several. The
+    text is empty if no image is resized.
+    """
+    stored = {(header.height, header.width) for header in headers}
+    if stored <= {size}:
+        return ""
+    ordered = sorted(stored, key=lambda pair: (pair[0] * pair[1], pair))
+    ends = dict.fromkeys((ordered[0], ordered[-1]))
+    return f"{' to '.join(map(_by, ends))} -> {_by(size)}"
+
+
+def describe_enlarging(found: Sequence[tuple[Path, Header]], size: tuple[int, int]) -> str:
+    """Returns one sentence about images that are smaller than the size that they get.
+
+    Args:
+        found: the files with their headers.
+        size: height and width that the images get.
+
+    Returns:
+        The sentence; empty if no image is smaller.
+    """
+    small = [(file, h) for file, h in found if h.height < size[0] or h.width < size[1]]
+    if not small:
+        return ""
+    file, header = small[0]
+    return (
+        f"Images smaller than {_by(size)} are enlarged, which adds no detail; `size` sets another "
+        f"size. Received: {len(small):,} of {len(found):,} images, such as {file.name} of "
+        f"{_by((header.height, header.width))}"
+    )
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
 @contextlib.contextmanager
 def strict_pillow() -> Iterator[None]:
     """Turns Pillow's warning of decompression bombs into an error, in all threads."""

@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Mapping
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
 
 from keras_gan.arguments import check_integer, is_number
 from keras_gan.errors import UsageError
@@ -50,7 +52,7 @@ class Split:
         return np.arange(len(self.samples)) if self.index is None else self.index
 
 
-def hold_out(whole: Split, fraction: float) -> dict[str, Split]:
+def hold_out(whole: Split, fraction: float, groups: np.ndarray | None = None) -> dict[str, Split]:
     """Divides a split into `"train"` and `"held_out"` by the content of its samples.
 
     The samples are sorted by a hash of their content and the first ones are held out. The choice
@@ -60,6 +62,10 @@ def hold_out(whole: Split, fraction: float) -> dict[str, Split]:
     Args:
         whole: the examples to divide.
         fraction: share to hold out, at least 0 and below 1; if not 0, at least one is held out.
+        groups: number or name of the group of each row, `(len(whole),)`; rows of one group are
+            not separated. At most the share is held out then, unless every group is larger: the
+            smallest group is. The choice depends on the names of the groups, and without names on
+            the content. By default each sample is a group.
 
     Raises:
         UsageError: a fraction outside the range, or samples that cannot be divided.
@@ -74,10 +80,16 @@ def hold_out(whole: Split, fraction: float) -> dict[str, Split]:
         return {"train": whole}
     digests = np.fromiter((_digest(whole.samples[i]) for i in rows), np.uint64, len(rows))
     wanted = max(1, round(fraction * len(rows)))
-    limit = np.sort(digests)[wanted - 1]
-    held = digests <= limit
-    if len(rows) - held.sum() < min(2, len(rows) - 1):
-        held = digests < limit  # copies that cannot be divided are all trained on
+    joined = None if groups is None else join_groups(groups, digests)
+    # Without other groups than copies of one sample, the choice is the one without groups.
+    if groups is not None and joined is not None and len(set(joined)) < len(set(digests)):
+        keys = groups if groups.dtype.kind == "U" else digests
+        held = _held_groups(joined, keys, wanted)
+    else:
+        limit = np.sort(digests)[wanted - 1]
+        held = digests <= limit
+        if len(rows) - held.sum() < min(2, len(rows) - 1):
+            held = digests < limit  # copies that cannot be divided are all trained on
     if not held.any():
         raise UsageError(
             "Samples can be held out only if at least two differ; held_out=0 holds none out. "
@@ -89,19 +101,60 @@ def hold_out(whole: Split, fraction: float) -> dict[str, Split]:
     }
 
 
-def divide(splits: dict[str, Split], held_out: float | None, noun: str) -> dict[str, Split]:
+def join_groups(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Returns the numbers of the smallest groups, from 0, that divide no group of either kind.
+
+    Args:
+        first, second: number or name of the group of each row, `(count,)`.
+    """
+    (one, other), numbers = zip(
+        *(np.unique(groups, return_inverse=True) for groups in (first, second)), strict=True
+    )
+    links = (np.ones(len(first), bool), (numbers[0], numbers[1] + len(one)))
+    graph = sparse.coo_array(links, shape=(len(one) + len(other),) * 2)
+    return csgraph.connected_components(graph, directed=False)[1][numbers[0]]
+
+
+def _held_groups(groups: np.ndarray, keys: np.ndarray, wanted: int) -> np.ndarray:
+    """Returns a mask of the samples to hold out: whole groups, in the order of their hashes.
+
+    The hash of a group is that of the keys of all its members, so that large groups do not come
+    first.
+    """
+    order = np.argsort(groups, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    members.sort(key=lambda rows: _hash("\0".join(map(str, np.unique(keys[rows]))).encode()))
+    held = np.zeros(len(groups), bool)
+    left = wanted
+    for rows in members:
+        if len(rows) <= left:
+            held[rows] = True
+            left -= len(rows)
+    smallest = min(members, key=len)
+    if not held.any() and len(groups) - len(smallest) >= 2:
+        held[smallest] = True
+    return held
+
+
+def divide(
+    splits: dict[str, Split],
+    held_out: float | None,
+    noun: str,
+    groups: np.ndarray | None = None,
+) -> dict[str, Split]:
     """Holds samples out, 0.1 of them by default, unless the data have held-out ones.
 
     Args:
         splits: the splits of the data: `"train"`, and perhaps `"held_out"`.
         held_out: the option `held_out`.
         noun: what the data are, for the error.
+        groups: see `hold_out`.
 
     Raises:
         OwnSplitsError: `held_out` is given for data with splits of their own.
     """
     if "held_out" not in splits:
-        return hold_out(splits["train"], 0.1 if held_out is None else held_out)
+        return hold_out(splits["train"], 0.1 if held_out is None else held_out, groups)
     if held_out is not None:
         raise OwnSplitsError(
             f"`held_out` must not be given for {noun} with held-out samples of its own. "
@@ -140,4 +193,8 @@ def check_drawn(count: int, held_out_count: int, data_seed: int) -> None:
 
 
 def _digest(sample: np.ndarray) -> int:
-    return int.from_bytes(hashlib.blake2b(sample.tobytes(), digest_size=8).digest(), "big")
+    return _hash(sample.tobytes())
+
+
+def _hash(content: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")

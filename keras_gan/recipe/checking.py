@@ -86,7 +86,7 @@ def _check_networks(given: dict[str, NetworkSection], game: type) -> dict[str, N
 
 
 def _check_network(name: str, section: NetworkSection, game: Any) -> None:
-    path, known = f"networks.{name}", architectures.names()
+    path, known = f"networks.{name}", architectures.families()
     if section.architecture not in known:
         raise UsageError(
             f"{path}.architecture must be one of {', '.join(known)}. "

@@ -6,16 +6,18 @@ import importlib.resources
 import os
 import pathlib
 import re
-from collections.abc import Iterable
-from typing import Any
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import yaml
 
 from keras_gan import datasets
 from keras_gan.errors import UsageError, one_line
 from keras_gan.recipe.checking import check_data, parse
-from keras_gan.recipe.sections import Recipe
+from keras_gan.recipe.sections import NetworkSection, Recipe
 from keras_gan.registry import nearest
+from serving.errors import short_repr
 
 
 def names() -> dict[str, str]:
@@ -32,23 +34,33 @@ def load(name: str, settings: Iterable[str] = (), data: str | None = None) -> Re
 
     Args:
         name: name of a preset, or path of a YAML file.
-        settings: overrides, each `dotted.path=value` with the value in YAML.
+        settings: overrides, each `dotted.path=value` with the value in YAML, or `dotted.path=` to
+            take a key out. Another architecture of a network has none of the options that the
+            recipe states for the former one.
         data: a data source that replaces the recipe's `data` section.
 
     Raises:
         UsageError: an unknown recipe, a file that is not YAML, or a key that `parse` refuses.
+
+    Warns:
+        UserWarning: options of an architecture that a setting replaces.
     """
     tree = _read(name)
     if data is not None:
         if not data:
             raise UsageError("--data must name the data. Received: ''")
         tree["data"] = {"source": data}
-    for setting in settings:
-        _set(tree, setting)
+    changes = [_change(setting) for setting in settings]
+    dropped = _drop_options(tree, changes)
+    for change in changes:
+        _apply(tree, change)
     section = tree.get("data")
     if isinstance(section, dict) and isinstance(section.get("source"), str):
         section["source"] = _absolute(section["source"])
-    return parse(tree)
+    recipe = parse(tree)
+    for line in dropped:
+        warnings.warn(line, stacklevel=2)
+    return recipe
 
 
 def _absolute(source: str) -> str:
@@ -71,7 +83,7 @@ def parse_data(source: str, settings: Iterable[str] = ()) -> dict[str, Any]:
             raise UsageError(
                 f"--set takes data.option=value in this command. Received: {setting!r}"
             )
-        _set(tree, setting)
+        _apply(tree, _change(setting))
     check_data(source, tree["data"])
     return tree["data"]
 
@@ -140,27 +152,81 @@ def _read_file(path: pathlib.Path, name: str) -> str:
         ) from None
 
 
-def _set(tree: dict[str, Any], setting: str) -> None:
-    """Applies one `dotted.path=value`; numbers in the path are indices of lists."""
+class _Change(NamedTuple):
+    """One override: its text, its path, and its value; `None` as `value` is YAML's null."""
+
+    text: str
+    path: list[str]
+    value: Any
+    removes: bool
+
+
+def _change(setting: str) -> _Change:
+    """Reads an override, `dotted.path=value`, or `dotted.path=` to take a key out."""
     path, equals, value = setting.partition("=")
     if not equals or not path:
         raise UsageError(f"--set takes dotted.path=value. Received: {setting!r}")
+    try:
+        parsed = yaml.load(value, _Loader)
+    except (yaml.YAMLError, RecursionError):
+        raise UsageError(f"--set takes a value in YAML. Received: {setting!r}") from None
+    return _Change(setting, path.strip().split("."), parsed, not value.strip())
+
+
+def _drop_options(tree: dict[str, Any], changes: Sequence[_Change]) -> list[str]:
+    """Removes the options of architectures that overrides replace by others.
+
+    They are removed before any override is applied, so that the options of the new architecture
+    may come before its name.
+
+    Returns:
+        One line for each architecture that lost options.
+    """
+    lines = []
+    for change in changes:
+        if len(change.path) != 3 or (change.path[0], change.path[2]) != (
+            "networks",
+            "architecture",
+        ):
+            continue
+        networks = tree.get("networks")
+        section = networks.get(change.path[1]) if isinstance(networks, dict) else None
+        if not isinstance(section, dict) or section.get("architecture") in (None, change.value):
+            continue
+        dropped = [key for key in section if key not in NetworkSection.model_fields]
+        if dropped:
+            options = ", ".join(f"{key}={short_repr(section.pop(key))}" for key in dropped)
+            lines.append(
+                f"{'.'.join(change.path)}={change.value} drops the recipe's options of "
+                f"{section['architecture']}: {options}"
+            )
+    return lines
+
+
+def _apply(tree: dict[str, Any], change: _Change) -> None:
+    """Applies one override; numbers in the path are indices of lists."""
     node: Any = tree
-    *parents, last = path.strip().split(".")
+    *parents, last = change.path
     try:
         for key in parents:
             if isinstance(node, list):
                 node = node[int(key)]
             else:
-                if node.get(key) is None:  # absent, or a section that is null
+                if node.get(key) is None and not change.removes:  # absent, or a null section
                     node[key] = {}
-                node = node[key]
-        parsed = yaml.load(value, _Loader)
-        if isinstance(node, list):
-            node[int(last)] = parsed
-        else:
-            node[last] = parsed
+                node = node.get(key)
+        key: Any = int(last) if isinstance(node, list) else last
+        if not change.removes:
+            node[key] = change.value
+            return
+        present = key in node if isinstance(node, dict) else node[key] is not None
     except (ValueError, IndexError, TypeError, AttributeError):
-        raise UsageError(f"--set must name a key of the recipe. Received: {setting!r}") from None
-    except (yaml.YAMLError, RecursionError):
-        raise UsageError(f"--set takes a value in YAML. Received: {setting!r}") from None
+        raise UsageError(
+            f"--set must name a key of the recipe. Received: {change.text!r}"
+        ) from None
+    if not present:
+        raise UsageError(
+            "--set key= takes out a key that the recipe states, and key=null sets null. "
+            f"Received: {change.text!r}. {nearest(last, node)}"
+        )
+    del node[key]

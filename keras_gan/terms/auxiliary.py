@@ -40,6 +40,8 @@ class AuxiliaryClassifier(Term):
         - [Odena et al., 2017](https://arxiv.org/abs/1610.09585), equation 3
     """
 
+    also_called = ("acgan",)
+
     players = ("discriminator", "generator")
     outputs = {"discriminator": ("classes",)}
     fields = ("labels",)

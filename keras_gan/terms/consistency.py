@@ -57,6 +57,8 @@ class Consistency(Term):
         - [Zhang et al., 2020](https://arxiv.org/abs/1910.12027), algorithm 1
     """
 
+    also_called = ("cr", "crgan")
+
     def __init__(
         self,
         weight: float | Schedule = 10.0,
@@ -108,6 +110,8 @@ class BalancedConsistency(Consistency):
         - [Zhao et al., 2020](https://arxiv.org/abs/2002.04724), algorithm 1
     """
 
+    also_called = ("bcr",)
+
     def __init__(
         self,
         weight: float | Schedule = 10.0,
@@ -153,6 +157,8 @@ class LatentConsistency(Term):
     Reference:
         - [Zhao et al., 2020](https://arxiv.org/abs/2002.04724), algorithm 2
     """
+
+    also_called = ("zcr", "icr")
 
     players = ("discriminator", "generator")
 

@@ -95,6 +95,8 @@ class GradientPenalty(Term):
         - [Gulrajani et al., 2017](https://arxiv.org/abs/1704.00028), equation 3
     """
 
+    also_called = ("gp", "wgangp")
+
     second_order = ("discriminator",)
 
     def __init__(self, weight: float | Schedule = 10.0, interval: int = 1):
@@ -118,6 +120,8 @@ class LipschitzPenalty(GradientPenalty):
     Reference:
         - [Petzka et al., 2017](https://arxiv.org/abs/1709.08894)
     """
+
+    also_called = ("lp", "wganlp")
 
     def values(self, context: StepContext):
         gradient = context.input_gradient(between(context.real, context.fake, context.seed))
@@ -180,6 +184,8 @@ class PathLength(Term):
     Reference:
         - [Karras et al., 2020](https://arxiv.org/abs/1912.04958), section 3.2
     """
+
+    also_called = ("pl", "ppl")
 
     players = ("generator",)
     outputs = {"generator": ("samples",)}
