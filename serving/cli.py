@@ -1,7 +1,8 @@
 """Command line `keras-gan`.
 
-`sample`, `serve` and `--help` run here and start fast: heavy modules are imported only where they
-are used. Every other command belongs to the library and is handed to `python -m keras_gan`.
+`sample`, `walk`, `serve` and `--help` run here and start fast: heavy modules are imported only
+where they are used. Every other command belongs to the library and is handed to
+`python -m keras_gan`.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ COMMANDS = {
     "export": "Export a run's generator to a bundle: SavedModel and ONNX",
     "verify": "Check a bundle's files and the outputs of its models",
     "sample": "Make samples from a bundle, without TensorFlow",
+    "walk": "Animate a walk between seeds of a bundle, without TensorFlow",
     "serve": "Serve bundles over HTTP, without TensorFlow",
     "prepare": "Prepare a data set once, before training",
     "list": "List recipes, architectures, losses, terms, data sets and more",
 }
-_LIBRARY = tuple(name for name in COMMANDS if name not in ("sample", "serve"))
+_LIBRARY = tuple(name for name in COMMANDS if name not in ("sample", "walk", "serve"))
 
 HELP = """usage: keras-gan [--help] [--version] COMMAND ...
 
@@ -83,6 +85,8 @@ def _run(argv: list[str]) -> int:
         return 0
     if argv[0] == "sample":
         return sample(argv[1:])
+    if argv[0] == "walk":
+        return walk(argv[1:])
     if argv[0] == "serve":
         return serve(argv[1:])
     if argv[0] in _LIBRARY:
@@ -133,12 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         "keras-gan sample runs/fashion-mnist --count 1000000 --out shards/ --workers 8",
     )
     add = parser.add_argument
-    add(
-        "bundle",
-        metavar="BUNDLE",
-        help="folder of a bundle or of an exported run; or a server's http://HOST:PORT/NAME (with "
-        "its bearer token, if it requires one, in KERAS_GAN_TOKEN)",
-    )
+    _add_bundle(parser)
     add(
         "--count",
         type=int,
@@ -149,6 +148,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_output_options(parser)
     _add_shard_options(parser)
     return parser
+
+
+def _add_bundle(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "bundle",
+        metavar="BUNDLE",
+        help="folder of a bundle or of an exported run; or a server's http://HOST:PORT/NAME (with "
+        "its bearer token, if it requires one, in KERAS_GAN_TOKEN)",
+    )
 
 
 def _add_output_options(parser: argparse.ArgumentParser) -> None:
@@ -173,7 +181,11 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="write each sample to a file of its own in FOLDER, or in the folder of --out",
     )
-    add(
+    _add_no_metadata(parser)
+
+
+def _add_no_metadata(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--no-metadata",
         action="store_true",
         help="omit from files that a model made them, which one and from which seed",
@@ -247,6 +259,61 @@ def sample(argv: list[str]) -> int:
 
     bundle = _open(options.bundle, options.precision)
     print(SampleCommand(bundle, options).run())
+    return 0
+
+
+def _walk_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="keras-gan walk",
+        description="Animate a walk from seed to seed and back to the first, on the sphere in the "
+        "normal inputs. It takes equal time from each seed to the next; the last frame is one step "
+        "before the first, so that the animation loops without a jump.",
+        epilog="examples: keras-gan walk runs/fashion-mnist --seeds 1,5,9 --out walk.webp; "
+        "keras-gan walk runs/fashion-mnist --seeds 1,5 --labels bag,shoe --out walk.gif; "
+        "keras-gan walk runs/gaussians-8 --count 1000 --out cloud.apng",
+    )
+    add = parser.add_argument
+    _add_bundle(parser)
+    add("--seeds", default="0,1,2,3", help="seeds to pass through (default: 0,1,2,3)")
+    add(
+        "--count",
+        type=int,
+        default=1,
+        help="walks side by side; walk i passes through the seeds plus i (default: 1)",
+    )
+    add(
+        "--seconds",
+        type=float,
+        default=8.0,
+        help="length, rounded to equally many frames between all seeds (default: 8)",
+    )
+    add("--frame-rate", type=float, default=30.0, help="frames/s, 1 to 50 (default: 30)")
+    add(
+        "--easing",
+        default="linear",
+        metavar="linear|smooth",
+        help="linear: equal speed; smooth: slower near each seed (default: linear)",
+    )
+    add(
+        "--out",
+        metavar="FILE",
+        default="walk.webp",
+        help="file to write: .webp, .gif, .apng, or .mp4 with the extra 'video' "
+        "(default: walk.webp)",
+    )
+    _add_no_metadata(parser)
+    _add_input_options(parser)
+    return parser
+
+
+def walk(argv: list[str]) -> int:
+    """Runs `keras-gan walk`."""
+    options = _walk_parser().parse_args(argv)
+    options.out = os.path.expanduser(options.out)
+    from serving.walk_command import WalkCommand
+
+    bundle = _open(os.path.expanduser(options.bundle), options.precision)
+    print(WalkCommand(bundle, options).run())
     return 0
 
 

@@ -11,7 +11,8 @@ def models(app: Any, request: Request) -> Response:
     """Handles `/v1/models`."""
     found = []
     for name, served in sorted(app.repository.newest.items()):
-        found.append(served.describe() | {"versions": sorted(app.repository.models[name])})
+        entry = served.describe(app.settings)
+        found.append(entry | {"versions": sorted(app.repository.models[name])})
     return json_response({"models": found})
 
 

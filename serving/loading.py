@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from serving import kinds
+from serving import animations, kinds
 from serving.bundle import Bundle, Run
 from serving.discovery import VersionFolder
 from serving.engine import QUICK, Engine
@@ -44,6 +44,7 @@ class Served:
         self.files = {x: self.kind.all_formats()[x] for x in self.kind.written}  # by format
         self.formats = (*self.files, *(x for x in COMMON if x not in self.files))
         self.default_format = next(iter(self.files), self.kind.shown_as)
+        self.animations = animations.available() if self.kind.is_animated else []
         self.headers = (
             f"x-model: {bundle.name}\r\nx-model-version: {version}\r\n"
             f"x-model-sha256: {bundle.sha256}\r\n"
@@ -63,7 +64,7 @@ class Served:
         form = self.files.get(self.default_format)
         return self.default_format == "grid" if form is None else form.media_type[:6] == "image/"
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self, settings: Settings) -> dict[str, Any]:
         """Returns the entry of this version in `/v1/models`."""
         manifest, bundle = self.bundle.manifest, self.bundle
         return {
@@ -84,7 +85,15 @@ class Served:
             "pictures": self.shows_pictures,
             "formats": self.formats,
             "default_format": self.default_format,
+            "animations": {"formats": self.animations, "max_frames": self._max_frames(settings)},
         }
+
+    def _max_frames(self, settings: Settings) -> int | None:
+        """Returns the most frames of an animation; `None` where samples may have any size."""
+        if not self.animations or is_dynamic(self.bundle):
+            return None
+        pixels = math.prod(self.kind.sheet_size(1, self.sizes.shape({})))
+        return min(settings.max_count, settings.max_values // max(pixels, self.sizes.values({})))
 
 
 class OutputSizes:

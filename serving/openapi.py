@@ -7,7 +7,7 @@ import inspect
 import json
 from typing import Any
 
-from serving import kinds
+from serving import animations, kinds
 from serving.generate.fields import FIELDS
 from serving.http_types import Request, Response, json_response
 from serving.protocols import tf_serving
@@ -170,11 +170,14 @@ def _sample_types(app: Any) -> dict[str, Any]:
     }
     for served in app.repository:
         found |= {form.media_type: _FILE for form in served.files.values()}
+        found |= {animations.FORMATS[name].media_type: _FILE for name in served.animations}
     return found
 
 
 def _fields(app: Any) -> dict[str, Any]:
-    formats = sorted({x for served in app.repository for x in served.formats})
+    formats = sorted(
+        {x for served in app.repository for x in (*served.formats, *served.animations)}
+    )
     enum = {"enum": formats} if formats else {}
     return FIELDS | {
         "model": FIELDS["model"] | _name(app),

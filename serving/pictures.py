@@ -15,7 +15,7 @@ from serving.provenance import XMP_KEY
 MAX_PIXELS = 16_384  # pixels of height or width; most viewers open no more
 _GAP = 2
 _WHITE = 255
-_PLOT = 640
+PLOT = 640  # pixels of height and width of a scatter plot
 _MARGIN = 36
 _DOT = 2
 
@@ -56,14 +56,20 @@ def grid(pictures: np.ndarray, columns: int | None = None) -> np.ndarray:
     count, height, width, channels = pictures.shape
     columns = columns or columns_for(count)
     check_grid(count, (height, width, channels), columns)
-    rows = math.ceil(count / columns)
-    shape = (rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, channels)
-    canvas = np.full(shape, _WHITE, np.uint8)
+    size = grid_size(count, (height, width, channels), columns)
+    canvas = np.full((*size, channels), _WHITE, np.uint8)
     for number, picture in enumerate(pictures):
         top = number // columns * (height + _GAP)
         left = number % columns * (width + _GAP)
         canvas[top : top + height, left : left + width] = picture
     return canvas
+
+
+def grid_size(count: int, shape: tuple[int, ...], columns: int | None = None) -> tuple[int, int]:
+    """Returns the height and width of a grid in pixels; takes the arguments of `check_grid`."""
+    columns = columns or columns_for(count)
+    rows = math.ceil(count / columns)
+    return rows * (shape[0] + _GAP) - _GAP, columns * (shape[1] + _GAP) - _GAP
 
 
 def check_grid(count: int, shape: tuple[int, ...], columns: int | None = None) -> None:
@@ -77,9 +83,7 @@ def check_grid(count: int, shape: tuple[int, ...], columns: int | None = None) -
     Raises:
         UsageError: a grid of more than 16384 pixels in height or width.
     """
-    columns = columns or columns_for(count)
-    rows = math.ceil(count / columns)
-    if max(rows * (shape[0] + _GAP), columns * (shape[1] + _GAP)) > MAX_PIXELS:
+    if max(grid_size(count, shape, columns)) + _GAP > MAX_PIXELS:
         raise UsageError(
             f"A grid must be at most {MAX_PIXELS} pixels wide and high. "
             f"Received: {count} pictures of {shape[1]} x {shape[0]}"
@@ -116,26 +120,36 @@ def scatter(points: np.ndarray, value_range: tuple[float, float] | None = None) 
     Returns:
         uint8 array `(height, width, 3)`.
     """
-    flat = points[:, :2] if points.shape[1] > 1 else np.pad(points, ((0, 0), (0, 1)))
-    finite = flat[np.isfinite(flat).all(axis=1)]
-    low, high = value_range or _limits(finite)
-    image = Image.new("RGB", (_PLOT, _PLOT), "white")
+    finite = _in_plane(points)
+    low, high = value_range or limits(points)
+    image = Image.new("RGB", (PLOT, PLOT), "white")
     draw = ImageDraw.Draw(image)
-    draw.rectangle((_MARGIN, _MARGIN, _PLOT - _MARGIN, _PLOT - _MARGIN), outline="#bbbbbb")
-    scale = (_PLOT - 2 * _MARGIN) / (high - low)
+    draw.rectangle((_MARGIN, _MARGIN, PLOT - _MARGIN, PLOT - _MARGIN), outline="#bbbbbb")
+    scale = (PLOT - 2 * _MARGIN) / (high - low)
     for x, y in (finite - low) * scale:
-        if 0 <= x <= _PLOT - 2 * _MARGIN and 0 <= y <= _PLOT - 2 * _MARGIN:
-            left, top = _MARGIN + x, _PLOT - _MARGIN - y
+        if 0 <= x <= PLOT - 2 * _MARGIN and 0 <= y <= PLOT - 2 * _MARGIN:
+            left, top = _MARGIN + x, PLOT - _MARGIN - y
             draw.ellipse((left - _DOT, top - _DOT, left + _DOT, top + _DOT), fill="#1f5fa8")
-    draw.text((_MARGIN, _PLOT - _MARGIN + 6), f"{low:.3g}", fill="#555555")
-    draw.text((_PLOT - _MARGIN - 24, _PLOT - _MARGIN + 6), f"{high:.3g}", fill="#555555")
+    draw.text((_MARGIN, PLOT - _MARGIN + 6), f"{low:.3g}", fill="#555555")
+    draw.text((PLOT - _MARGIN - 24, PLOT - _MARGIN + 6), f"{high:.3g}", fill="#555555")
     return np.asarray(image)
 
 
-def _limits(points: np.ndarray) -> tuple[float, float]:
-    """Returns one range for both axes, so that circles stay circles."""
-    if not points.size:
+def limits(points: np.ndarray) -> tuple[float, float]:
+    """Returns the range of the axes of `scatter`, one for both, so that circles stay circles.
+
+    Args:
+        points: float array `(batch, features)`, of which those with finite values count.
+    """
+    shown = _in_plane(points)
+    if not shown.size:
         return -1.0, 1.0
-    low, high = float(points.min()), float(points.max())
+    low, high = float(shown.min()), float(shown.max())
     pad = 0.05 * (high - low) or 1.0
     return low - pad, high + pad
+
+
+def _in_plane(points: np.ndarray) -> np.ndarray:
+    """Returns the first two features of the points for which both are finite."""
+    flat = points[:, :2] if points.shape[1] > 1 else np.pad(points, ((0, 0), (0, 1)))
+    return flat[np.isfinite(flat).all(axis=1)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from serving.errors import UsageError
 from serving.given_files import GivenInputs, count_samples, draw, find_files
 from serving.kinds import Kind
 from serving.lists import parse_labels
+from serving.output_files import write_file
 
 COUNT = 64  # samples, where neither --count nor an input says how many
 _SHEET, _ARCHIVE = "png", "npz"  # formats of all samples together, which every kind has
@@ -84,7 +84,7 @@ class SampleCommand:
             if self._folder:
                 written.append(self._write_each(drawn))
             if self._out:
-                _write(self._out, self._encode(drawn))
+                write_file(self._out, self._encode(drawn))
                 written.append(str(self._out))
         except OSError as error:
             raise UsageError(f"The output must be writable. Received: {error}") from error
@@ -249,7 +249,7 @@ class SampleCommand:
                 if self._bundle.inputs.seeded:
                     facts = {"seed": self._options.seed + number, **facts}
                 content = self._kind.encode(sample, form, self._port.meta, self._texts(**facts))
-                _write(folder / f"{self._name(number)}.{form}", content)
+                write_file(folder / f"{self._name(number)}.{form}", content)
         return f"{self._count} files in {folder}"
 
     def _each_format(self) -> str:
@@ -281,18 +281,3 @@ def _join(batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
                     f"Received: {name} of {first.shape[1:]} and {batch[name].shape[1:]}"
                 )
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes a file; it is complete or remains what it was."""
-    path = Path(os.path.realpath(path))
-    if path.exists() and not path.is_file():  # a device or a pipe is written to, not replaced
-        path.write_bytes(content)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

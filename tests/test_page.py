@@ -21,7 +21,7 @@ from PIL import Image
 from servers import Serving
 
 import serving
-from serving import kinds, pictures
+from serving import animations, kinds, pictures
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="the page is tested with selenium")
 
@@ -480,6 +480,20 @@ def test_downloads(explored, tmp_path):
     page.set("#grid-count", "16", "change")
     page.click("#save-grid")
     assert saved("clothes-seeds-0-16.png").size == (4 * 8 + 3 * 2, 4 * 8 + 3 * 2)
+    page.click("#open-walk")
+    page.wait("document.querySelectorAll('#film img').length === 24")
+    formats = page.js(
+        "return [...document.querySelector('#loop-format').options].map((x) => x.text)"
+    )
+    assert formats == animations.available()
+    page.set("#loop-format", "apng", "change")
+    page.click("#loop-save")
+    loop = saved("clothes-loop-0-1.apng")  # 8 seconds
+    assert (loop.n_frames, loop.info["loop"]) == (240, 0)
+    for frame, seed in ((0, 0), (120, 1)):
+        loop.seek(frame)
+        wanted = asked(page.server, seeds=seed, labels=0, truncation=0.8)
+        np.testing.assert_array_equal(loop.convert("RGB"), wanted)
 
 
 # ------------------------------------------------------------------ errors

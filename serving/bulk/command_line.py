@@ -17,6 +17,7 @@ from serving.bundle import Bundle
 from serving.errors import UsageError
 from serving.given_files import find_files
 from serving.lists import parse_labels
+from serving.progress import ProgressLine
 from serving.sample_command import is_ending
 
 
@@ -30,12 +31,17 @@ def command(options: Any) -> int:
         UsageError: options that do not fit shards or each other.
     """
     job = _plan(options)
-    progress = _ProgressLine()
+    progress = ProgressLine("samples")
     engine = options.engine or "processes"
     try:
         with _interrupted_by_sigterm():
             index = run(
-                job, options.out, options.workers, engine, options.overwrite, progress.update
+                job,
+                options.out,
+                options.workers,
+                engine,
+                options.overwrite,
+                lambda job, existing, made: progress.update(existing, job.count, made),
             )
     except KeyboardInterrupt as interrupt:
         progress.clear()
@@ -111,40 +117,3 @@ def _interrupted_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-class _ProgressLine:
-    """Progress on standard error: one line that is rewritten on a terminal, else a line in 30 s."""
-
-    def __init__(self) -> None:
-        self.start = time.monotonic()
-        self._terminal = sys.stderr is not None and sys.stderr.isatty()
-        self._next = self.start + (0.0 if self._terminal else 30.0)
-        self._shown = 0
-
-    def update(self, job: BulkJob, existing: int, made: int) -> None:
-        """Shows the number of samples, the rate and the time that is left."""
-        now = time.monotonic()
-        if now < self._next or sys.stderr is None:
-            return
-        self._next = now + (0.2 if self._terminal else 30.0)
-        rate = made / max(now - self.start, 1e-9)
-        left = (job.count - existing) / max(rate, 1e-9)
-        line = f"{existing} of {job.count} samples, {rate:.0f}/s, {_duration(left)} left"
-        if self._terminal:
-            print(f"\r{line:<{self._shown}}", end="", file=sys.stderr, flush=True)
-            self._shown = len(line)
-        else:
-            print(line, file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        """Removes the line from a terminal."""
-        if self._shown:
-            print(f"\r{'':<{self._shown}}\r", end="", file=sys.stderr, flush=True)
-            self._shown = 0
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qsl
 
+from serving.animations import MAX_RATE
 from serving.checks import MAX_SEED
 from serving.errors import UsageError, short_repr
+from serving.interpolation import EASINGS
 from serving.lists import parse_list
 
 _SEED: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": MAX_SEED}
@@ -31,7 +33,19 @@ FIELDS: dict[str, dict[str, Any]] = {
         "type": "array",
         "items": _SEED,
         "minItems": 2,
-        "description": "Walks from seed to seed on the sphere, in count steps, ends included.",
+        "description": "Walks from seed to seed on the sphere, in equal time from each to the "
+        "next: count samples, ends included.",
+    },
+    "loop": {
+        "type": "boolean",
+        "description": "With interpolate: returns to the first seed, and ends one step before it. "
+        "Default false.",
+    },
+    "easing": {
+        "type": "string",
+        "enum": list(EASINGS),
+        "description": "With interpolate: linear moves at equal speed, smooth slows down at every "
+        "seed. Default linear.",
     },
     "around": _SEED | {"description": "Samples near this one, each in the direction of a seed."},
     "radius": {
@@ -43,8 +57,9 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "labels": {
         "anyOf": [*_LABEL["anyOf"], {"type": "array", "items": _LABEL}],
-        "description": "Class ids or names, one for all or one for each. Default: seed modulo "
-        "classes; that of the first seed or of the center for interpolate and around.",
+        "description": "Class ids or names, one for all or one for each; for interpolate also one "
+        "for each of its seeds. Default: seed modulo classes; that of the first seed or of the "
+        "center for interpolate and around.",
     },
     "inputs": {
         "type": "object",
@@ -64,6 +79,13 @@ FIELDS: dict[str, dict[str, Any]] = {
         "description": "A file format of the model's kind, or npy, npz, json, grid: `formats` of "
         "the model in /v1/models. Default: the first file format; grid for points; npy for others.",
     },
+    "frame_rate": {
+        "type": "number",
+        "minimum": 1,
+        "maximum": MAX_RATE,
+        "description": "Frames/s of one animation of all samples. Its format is one of "
+        "`animations.formats` of the model in /v1/models, by default the first.",
+    },
     "columns": {"type": "integer", "minimum": 1, "description": "Columns of a grid."},
     "metadata": {
         "type": "boolean",
@@ -82,8 +104,8 @@ FIELDS: dict[str, dict[str, Any]] = {
 }
 _LISTS = {"seeds": int, "interpolate": int, "labels": str}
 _INTEGERS = {"version", "seed", "count", "around", "columns"}
-_NUMBERS = {"radius", "truncation", "timeout"}
-_BOOLEANS = {"metadata", "stream"}
+_NUMBERS = {"radius", "frame_rate", "truncation", "timeout"}
+_BOOLEANS = {"loop", "metadata", "stream"}
 
 
 def from_query(query: bytes) -> dict[str, Any]:

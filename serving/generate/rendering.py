@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
+from serving import animations
 from serving.checks import check_samples, count_not_finite, is_finite
 from serving.engine import SampleJob
 from serving.http_types import JSON, NOT_FINITE, NPY, NPZ, PNG, Response
@@ -229,6 +230,27 @@ class GridRendering(Rendering):
         picture = request.served.kind.sheet(samples, request.bundle.meta, request.columns)
         png = to_png(picture, self._texts(request.samples.facts_of_all()))
         return Response(200, png, PNG, request.headers)
+
+
+class AnimationRendering(Rendering):
+    """One animation whose frames are the samples, each drawn as their kind draws one."""
+
+    whole_only = "An animation is one file"
+
+    def part(self, job: SampleJob, outputs: list[np.ndarray]) -> np.ndarray:
+        """Returns the samples."""
+        self._check(job.context, outputs[:1])
+        return outputs[0]
+
+    def combine(self, parts: list[np.ndarray]) -> Response:
+        """Returns the whole response, of several batches."""
+        request = self.request
+        frames = (sample[np.newaxis] for part in parts for sample in part)
+        film = request.served.kind.film(frames, request.bundle.meta)
+        form = animations.find(request.format)
+        texts = self._texts(request.samples.facts_of_all())
+        content = form.encode(film, request.frame_rate, texts)
+        return Response(200, content, form.media_type.encode("ascii"), request.headers)
 
 
 # The formats of every kind; others are file formats of the kind.

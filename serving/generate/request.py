@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from serving import kinds
+from serving.animations import MAX_RATE
 from serving.checks import check_boolean, check_integer, check_number
 from serving.engine import LIGHT, SampleJob
 from serving.errors import UsageError, short_repr
-from serving.generate.rendering import COMMON_RENDERINGS, FileRendering, Rendering
+from serving.generate.rendering import (
+    COMMON_RENDERINGS,
+    AnimationRendering,
+    FileRendering,
+    Rendering,
+)
 from serving.generate.samples import read_samples
 from serving.inputs import Inputs, array_from_json
 from serving.limits import Settings
@@ -35,6 +43,7 @@ class GenerateRequest:
 
     # Defaults, which most requests keep.
     columns: int | None = None
+    frame_rate = 0.0  # frames/s of an animation; 0 for none
     metadata = True
     stream = False
 
@@ -65,6 +74,8 @@ class GenerateRequest:
         if "timeout" in given:
             timeout = check_number("timeout", given["timeout"], 0.01, 86_400)
             self.timeout = min(self.timeout, timeout)
+        if "frame_rate" in given:
+            self.frame_rate = check_number("frame_rate", given["frame_rate"], 1, MAX_RATE)
         self.rendering = self._read_format(given.get("format"))
         inputs, arrays, most = self.bundle.inputs, files, 1
         if "inputs" in given:
@@ -87,14 +98,25 @@ class GenerateRequest:
     def _read_format(self, given: Any) -> Rendering:
         """Returns the rendering of the format that the request names."""
         served = self.served
-        self.format = served.default_format if given is None else given
-        if type(self.format) is not str or self.format not in served.formats:
+        formats, default = served.formats, served.default_format
+        if self.frame_rate:
+            formats = served.animations
+            if not formats:
+                raise UsageError(
+                    f"An animation shows samples of kind {' or '.join(kinds.animated())}. "
+                    f"Received: frame_rate={self.frame_rate:g} for {self.bundle.name!r} of kind "
+                    f"{self.bundle.kind!r}"
+                )
+            default = formats[0]
+        self.format = default if given is None else given
+        if type(self.format) is not str or self.format not in formats:
+            what = "an animation of " if self.frame_rate else ""
             raise UsageError(
-                f"`format` must be one of {', '.join(served.formats)} for "
+                f"`format` must be one of {', '.join(formats)} for {what}"
                 f"{self.bundle.name!r}, whose samples are {self.bundle.kind}. "
                 f"Received: format={short_repr(given)}"
             )
-        rendering = COMMON_RENDERINGS.get(self.format, FileRendering)(self)
+        rendering = self._rendering()(self)
         if self.stream and rendering.whole_only:
             raise UsageError(
                 f"{rendering.whole_only} and cannot be streamed. "
@@ -102,22 +124,33 @@ class GenerateRequest:
             )
         return rendering
 
+    def _rendering(self) -> type[Rendering]:
+        if self.frame_rate:
+            return AnimationRendering
+        return COMMON_RENDERINGS.get(self.format, FileRendering)
+
     def _check_count(self, settings: Settings) -> None:
         limit = settings.max_stream if self.stream else settings.max_count
         if self.count > limit:
-            hint = "" if self.stream else " (stream: true allows more)"
+            hint = "" if self.stream else self._hint
             raise UsageError(f"`count` must be at most {limit}{hint}. Received: count={self.count}")
 
     def _check_size(self, settings: Settings) -> None:
-        count = 1 if self.stream else self.count
-        if count * self.values > settings.max_values and (count > 1 or self.samples.sizes):
+        count, values = 1 if self.stream else self.count, self.values
+        shape = self.served.sizes.shape(self.samples.sizes)
+        if self.frame_rate:
+            values = max(values, math.prod(self.served.kind.sheet_size(1, shape)))
+        if count * values > settings.max_values and (count > 1 or self.samples.sizes):
             raise UsageError(
-                f"A response holds at most {settings.max_values} numbers or pixels (stream: true "
-                f"allows more). Received: {count} samples of {self.values}"
+                f"A response holds at most {settings.max_values} numbers or pixels{self._hint}. "
+                f"Received: {count} samples of {values}"
             )
         if self.format == "grid":
-            shape = self.served.sizes.shape(self.samples.sizes)
             self.served.kind.check_sheet(self.count, shape, self.columns)
+
+    @property
+    def _hint(self) -> str:
+        return "" if self.rendering.whole_only else " (stream: true allows more)"
 
     def job(
         self, first: int, last: int, encode: Callable[[SampleJob, list[np.ndarray]], Any]

@@ -16,6 +16,7 @@ from serving import interpolation
 from serving.bundle import Bundle
 from serving.checks import (
     MAX_SEED,
+    check_boolean,
     check_integer,
     check_label_count,
     check_number,
@@ -297,29 +298,45 @@ class NeighborSamples(LatentSamples):
 
 
 class WalkSamples(LatentSamples):
-    """Samples along a walk from seed to seed on the sphere, both ends included.
+    """Samples along a walk from seed to seed on the sphere.
 
     Args:
         bundle: the generator.
         truncation: factor on the latents.
         stations: seeds to pass through, at least two.
-        count: number of samples.
+        path: place of each sample between them.
     """
 
-    def __init__(self, bundle: Bundle, truncation: float, stations: tuple[int, ...], count: int):
-        super().__init__(bundle, truncation, 0, count)
+    def __init__(
+        self,
+        bundle: Bundle,
+        truncation: float,
+        stations: tuple[int, ...],
+        path: interpolation.Path,
+    ):
+        super().__init__(bundle, truncation, 0, path.count)
         self.first_seed = None
         self._stations = stations
+        self._path = path
         self._origin_seed = stations[0]
         self._station_latents: dict[tuple[str, int], np.ndarray] = {}
+
+    def set_labels(self, labels: Any) -> None:
+        """Sets the labels: one for all, one for each sample, or one for each station.
+
+        A sample has the label of its nearest station.
+        """
+        if isinstance(labels, list) and len(labels) == len(self._stations):
+            labels = [labels[self._path.nearest(number)] for number in range(self.count)]
+        super().set_labels(labels)
 
     def _latents(self, port: Input, first: int, last: int) -> np.ndarray:
         return np.stack([self._between(port, number) for number in range(first, last)])
 
     def _between(self, port: Input, number: int) -> np.ndarray:
-        leg, t = interpolation.place(number, self.count, len(self._stations))
-        a = self._latents_of_station(port, self._stations[leg])
-        b = self._latents_of_station(port, self._stations[leg + 1])
+        before, after, t = self._path.place(number)
+        a = self._latents_of_station(port, self._stations[before])
+        b = self._latents_of_station(port, self._stations[after])
         return interpolation.slerp(a, b, t)
 
     def _latents_of_station(self, port: Input, seed: int) -> np.ndarray:
@@ -334,14 +351,13 @@ class WalkSamples(LatentSamples):
     def _origins(self, first: int, last: int) -> list[dict[str, Any]]:
         found = []
         for number in range(first, last):
-            leg, t = interpolation.place(number, self.count, len(self._stations))
-            found.append({"from": self._stations[leg], "to": self._stations[leg + 1], "at": t})
+            before, after, t = self._path.place(number)
+            found.append({"from": self._stations[before], "to": self._stations[after], "at": t})
         return found
 
     def _origin(self, number: int) -> dict[str, Any]:
-        leg, t = interpolation.place(number, self.count, len(self._stations))
-        a, b = self._stations[leg], self._stations[leg + 1]
-        return {"between_seeds": f"{a}, {b} at {t:g}"}
+        before, after, t = self._path.place(number)
+        return {"between_seeds": f"{self._stations[before]}, {self._stations[after]} at {t:g}"}
 
     def _all_origins(self) -> dict[str, Any]:
         return {
@@ -369,6 +385,11 @@ def read_samples(
         raise UsageError(
             f"`{name}` needs a model with normal inputs. "
             f"Received: {name}={short_repr(given[name])} for {bundle.name!r}"
+        )
+    if "interpolate" not in given and (walk := given.keys() & {"loop", "easing"}):
+        name = min(walk)
+        raise UsageError(
+            f"`{name}` needs `interpolate`. Received: {name}={short_repr(given[name])}"
         )
     if "interpolate" in given:
         return _read_walk(bundle, given, truncation, most)
@@ -420,4 +441,7 @@ def _read_walk(bundle: Bundle, given: dict[str, Any], truncation: float, most: i
     count = most if most > 1 else _WALK_COUNT
     if "count" in given:
         count = check_integer("count", given["count"], 2, _MAX_COUNT)
-    return WalkSamples(bundle, truncation, stations, count)
+    loop = "loop" in given and check_boolean("loop", given["loop"])
+    easing = given.get("easing", "linear")
+    path = interpolation.Path(len(stations), count, loop, easing)
+    return WalkSamples(bundle, truncation, stations, path)

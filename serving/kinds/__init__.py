@@ -16,7 +16,17 @@ from typing import Any
 from serving.errors import UsageError, short_repr
 from serving.kinds._kind import Format, Kind
 
-__all__ = ["UNKNOWN", "Format", "Kind", "endings", "fitting", "get", "names", "of_shape"]
+__all__ = [
+    "UNKNOWN",
+    "Format",
+    "Kind",
+    "animated",
+    "endings",
+    "fitting",
+    "get",
+    "names",
+    "of_shape",
+]
 
 UNKNOWN = "array"  # kind of values of which nothing is known
 _BY_SHAPE = ("points", "series", "image", "video")  # the likeliest first
@@ -41,6 +51,11 @@ def get(name: Any) -> Kind:
             f"`kind` must be one of {', '.join(names())}. Received: kind={short_repr(name)}"
         )
     return _load(name)
+
+
+def animated() -> list[str]:
+    """Returns the names of the kinds whose samples `film` shows as they change."""
+    return [name for name in names() if get(name).is_animated]
 
 
 @functools.cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,6 +62,7 @@ class Kind:
         features: default feature extractor of the metrics; `None` leaves the choice to them.
         shown_as: default format of a response for a kind without file formats of its own: a format
             that every kind has, or `"grid"` for the picture of `sheet`.
+        is_animated: `film` shows samples that change over time; the kind defines `sheet_size`.
     """
 
     axes: tuple[str, ...] = ()
@@ -78,6 +79,7 @@ class Kind:
     checkpoint_metric: str = "sliced_wasserstein"
     features: str | None = None
     shown_as: str = "npy"
+    is_animated: bool = False
 
     @property
     def name(self) -> str:
@@ -235,6 +237,27 @@ class Kind:
             uint8 array `(height, width, 1, 3 or 4)`.
         """
         raise NotImplementedError
+
+    def sheet_size(
+        self, count: int, shape: Sequence[int], columns: int | None = None
+    ) -> tuple[int, int]:
+        """Returns the height and width of the picture of `sheet` in pixels.
+
+        Takes the arguments of `check_sheet`.
+        """
+        raise NotImplementedError
+
+    def film(self, steps: Iterable[np.ndarray], meta: Meta | None = None) -> np.ndarray:
+        """Draws samples that change over time, all of them in one picture for each step.
+
+        Args:
+            steps: array `(batch, ...)` of the samples at each step.
+            meta: properties of the field.
+
+        Returns:
+            uint8 array `(steps, height, width, 1, 3 or 4)`.
+        """
+        return np.stack([self.sheet(samples, meta) for samples in steps])
 
 
 def check_shape(sample: np.ndarray, shape: Sequence[int | None], kind: str) -> np.ndarray:

@@ -91,6 +91,7 @@ class Image(Kind):
     axes = ("height", "width", "channels")
     value_range = (-1.0, 1.0)
     plural = "images"
+    is_animated = True
     stored = {"uint8": (0.0, 255.0)}
     formats = (
         Format("png", "image/png", _to_png, _reader("PNG")),
@@ -108,6 +109,11 @@ class Image(Kind):
 
     def check_sheet(self, count: int, shape: Sequence[int], columns: int | None = None) -> None:
         pictures.check_grid(count, tuple(shape), columns)
+
+    def sheet_size(
+        self, count: int, shape: Sequence[int], columns: int | None = None
+    ) -> tuple[int, int]:
+        return pictures.grid_size(count, tuple(shape), columns)
 
     def sheet(
         self, samples: np.ndarray, meta: Meta | None = None, columns: int | None = None

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageSequence
 
-from serving import pictures
+from serving import animations, pictures
 from serving.errors import UsageError
 from serving.kinds import image
 from serving.kinds._kind import Format, Kind, Meta
@@ -23,22 +23,10 @@ def rate_of(meta: Meta) -> float:
     return float(meta.get("frame_rate") or FRAME_RATE)
 
 
-def _writer(form: str, **options):
+def _writer(form: str):
     def encode(sample: np.ndarray, meta: Meta, texts: Mapping[str, str]) -> bytes:
-        array = pictures.to_uint8(sample, KIND.range_of(meta))
-        gray = array.shape[-1] == 1
-        frames = [Pillow.fromarray(x[..., 0] if gray else x) for x in array]
-        buffer = io.BytesIO()
-        frames[0].save(
-            buffer,
-            form,
-            save_all=True,
-            append_images=frames[1:],
-            duration=max(1, round(1000.0 / rate_of(meta))),
-            loop=0,
-            **options,
-        )
-        return buffer.getvalue()
+        frames = pictures.to_uint8(sample, KIND.range_of(meta))
+        return animations.encode(frames, form, rate_of(meta), texts)
 
     return encode
 
@@ -79,9 +67,9 @@ class Video(Kind):
     plural = "videos"
     stored = {"uint8": (0.0, 255.0)}
     formats = (
-        Format("webp", "image/webp", _writer("WEBP", lossless=True), _reader("WEBP")),
-        Format("gif", "image/gif", _writer("GIF"), _reader("GIF")),
-        Format("apng", "image/apng", _writer("PNG"), _reader("PNG"), ("png",)),
+        Format("webp", "image/webp", _writer("webp"), _reader("WEBP")),
+        Format("gif", "image/gif", _writer("gif"), _reader("GIF")),
+        Format("apng", "image/apng", _writer("apng"), _reader("PNG"), ("png",)),
     )
 
     def check(self, shape: Sequence[int | None], meta: Meta | None = None) -> None:

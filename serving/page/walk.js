@@ -7,6 +7,9 @@ import { icon, save, showLines } from "./take.js";
 const STEP = 90; // ms a frame
 const CALM_STEP = 500; // with prefers-reduced-motion
 const WAIT = 250; // ms from the last key to the request
+const LOOP = { seconds: 8, frames: 240 };
+const LOOP_FRAMES_OF_ANY_SIZE = 60; // where the server does not know its limit
+const LONGEST_LOOP = 120_000; // ms
 
 export class Walk {
   constructor(dialog, api, base) {
@@ -28,6 +31,9 @@ export class Walk {
       film: find("film"),
       save: find("walk-save"),
       saveText: find("walk-save-text"),
+      loop: find("loop"),
+      loopSave: find("loop-save"),
+      loopFormat: find("loop-format"),
       problem: dialog.querySelector("[data-problem]"),
     };
     for (const input of [this.parts.from, this.parts.to])
@@ -42,6 +48,7 @@ export class Walk {
     });
     this.parts.play.addEventListener("click", () => (this.playing ? this.#stop() : this.#play()));
     this.parts.save.addEventListener("click", () => this.#save());
+    this.parts.loopSave.addEventListener("click", () => this.#saveLoop());
     dialog.addEventListener("close", () => {
       this.#stop();
       clearTimeout(this.timer);
@@ -54,6 +61,9 @@ export class Walk {
     this.parts.from.value = String(from);
     this.parts.to.value = String(to);
     this.parts.saveText.textContent = formatOf(model) === "png" ? "Download the frames" : "Download .npy";
+    const { formats } = model.animations;
+    this.parts.loop.hidden = !formats.length;
+    this.parts.loopFormat.replaceChildren(...formats.map((format) => new Option(format)));
     if (!this.dialog.open) this.dialog.showModal();
     this.parts.title.focus();
     this.#read();
@@ -165,6 +175,28 @@ export class Walk {
       save(await this.api.file(found, this.abort.signal, this.view.files), name);
     } catch (error) {
       complain(this.parts.problem, error);
+    }
+  }
+
+  /** Saves an animation from the first seed to the second and back. */
+  async #saveLoop() {
+    if (!this.what) return;
+    const { interpolate } = this.what;
+    const format = this.parts.loopFormat.value;
+    const most = this.model.animations.max_frames ?? LOOP_FRAMES_OF_ANY_SIZE;
+    const count = Math.max(2, 2 * Math.floor(Math.min(LOOP.frames, most) / 2)); // both seeds are frames
+    const more = { count, loop: true, frame_rate: Math.max(1, count / LOOP.seconds), format };
+    const limit = AbortSignal.timeout(LONGEST_LOOP);
+    this.parts.loopSave.disabled = true;
+    try {
+      const blob = await this.api.file(this.#fields(more), limit, this.view.files);
+      save(blob, `${this.model.name}-loop-${interpolate.join("-")}.${format}`);
+      complain(this.parts.problem, null);
+    } catch (error) {
+      const line = "The server did not answer within two minutes: try again later.";
+      complain(this.parts.problem, limit.aborted ? new Error(line) : error);
+    } finally {
+      this.parts.loopSave.disabled = false;
     }
   }
 }
