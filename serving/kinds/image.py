@@ -92,6 +92,20 @@ class Image(Kind):
     value_range = (-1.0, 1.0)
     plural = "images"
     stored = {"uint8": (0.0, 255.0)}
+    metrics = (
+        "patch_distance",
+        "nyquist_ratio",
+        "pair_distance",
+        "feature_sliced_wasserstein",
+        "ms_ssim",
+        "nearest",
+    )
+    training_metrics = (
+        "patch_distance",
+        "nyquist_ratio",
+        "pair_distance_ratio",
+        "sliced_wasserstein",
+    )
     formats = (
         Format("png", "image/png", _to_png, _reader("PNG")),
         Format("webp", "image/webp", _to_webp, _reader("WEBP")),
