@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -209,7 +210,12 @@ def open_held_out(recipe: recipes.Recipe, source: datasets.Source, replicas: int
 def _comparison(
     recipe: recipes.Recipe, source: datasets.Source, held_out: np.ndarray
 ) -> metrics.Comparison:
-    section = recipe.evaluation
-    extractor = metrics.open_features(section.features, source.spec) if section.features else None
-    metric = section.metric or source.spec.modality.checkpoint_metric
-    return metrics.Comparison(held_out, metric, section.others, extractor, source.spec)
+    section, spec = recipe.evaluation, source.spec
+    names = (section.metric, *section.others) if section.metric else section.others
+    extractor = None
+    if section.features and metrics.needs_features(names):
+        extractor = metrics.open_features(section.features, spec)
+        note = metrics.origin_note(extractor, source)
+        if note is not None:
+            warnings.warn(note, stacklevel=2)
+    return metrics.Comparison(held_out, section.metric, section.others, extractor, spec)

@@ -105,8 +105,11 @@ def best_and_last(run: Run, rows: list[dict[str, float]]) -> list[str]:
     measured = [row for row in rows if metric in row]
     if measured:
         last = measured[-1]
+        known = metrics.training_metrics()
+        others = ", ".join(f"{n} {v:.4g}" for n, v in last.items() if n in known and n != metric)
+        others = f" ({others})" if others else ""
         lines.append(
-            f"Last {metric} {last[metric]:.6g}, after {last['examples_seen']:,.0f} examples"
+            f"Last {metric} {last[metric]:.6g}{others}, after {last['examples_seen']:,.0f} examples"
         )
     return lines
 

@@ -66,7 +66,7 @@ def test_the_record_has_a_row_for_each_epoch_a_checkpoint_and_a_report(make_gan,
     assert all({"d_loss", "g_loss", "r1", "real_accuracy", "seconds"} <= set(row) for row in rows)
     assert ["sliced_wasserstein" in row for row in rows] == [False, True, False]
     assert run.best_record == {
-        "sliced_wasserstein": pytest.approx(rows[1]["sliced_wasserstein"]),
+        "patch_distance": pytest.approx(rows[1]["patch_distance"]),
         "examples_seen": 64,
         "file": "examples-000000064.keras",
     }

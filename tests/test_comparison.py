@@ -15,7 +15,10 @@ def test_a_recipe_accepts_the_metrics_that_a_comparison_computes():
     others = list(metrics.training_metrics())
     assert others[:3] == ["sliced_wasserstein", "frechet_distance", "kernel_distance"]
     others = [name for name in others if name != "spread_ratio"]
-    assert set(others[3:]) == {"precision", "recall", "density", "coverage"}
+    assert set(others[3:]) == {
+        *("patch_distance", "nyquist_ratio", "pair_distance_ratio", "pair_distance"),
+        *("precision", "recall", "density", "coverage"),
+    }
     assert recipe.EvaluationSection(others=others).others == others
     with pytest.raises(UsageError, match=r"evaluation\.metric: .*one of sliced_w.*: 'recall'"):
         recipe.load("gaussians-8", ["evaluation.metric=recall"])
@@ -105,7 +108,7 @@ def test_the_default_needs_no_features(sets):
 def test_images_are_clipped_as_when_they_are_saved_and_points_are_not():
     """Generators without a tanh are unbounded: 3 is white in an image, and 2 from 1 for a point."""
     white = np.ones((5, 2, 2, 1))
-    compare = metrics.Comparison(white)
+    compare = metrics.Comparison(white, "sliced_wasserstein")
     assert compare(3 * white) == {"sliced_wasserstein": 0.0}
     assert compare(-3 * white) == compare(-white)
     assert compare(-white)["sliced_wasserstein"] > 0.1

@@ -840,16 +840,6 @@ def test_default_counts_are_the_available_samples(data_file, places, linear):
     assert "feature_sliced_wasserstein" not in evaluate(x, data_file, linear, 400).values
 
 
-def test_large_samples_need_a_named_extractor():
-    x = np.zeros((8, 40, 36, 3), "uint8")
-    x[::2] = 200
-    with pytest.raises(
-        UsageError, match=r"more than 4,096 values.*shape \(40, 36, 3\), features=N"
-    ):
-        evaluate(x, x, None, 8)
-    assert evaluate(x, x, "pixels", 8, metrics="feature_sliced_wasserstein").values
-
-
 def test_fid_without_a_count_is_of_50000_samples():
     x = np.random.default_rng(0).normal(size=(50_000, 2)).astype("float32")
     pixels = open_features("pixels", Spec("points", (2,)))

@@ -27,8 +27,8 @@ class Evaluation(keras.callbacks.Callback):
         held_out: real samples that are not trained on, `(count, ...)`, in the form that the game
             takes.
         labels: their class ids, `(count,)`, in a conditional game.
-        compare: the comparison with as many generated samples; by default the sliced Wasserstein
-            distance.
+        compare: the comparison with as many generated samples; by default the metrics of the
+            samples' kind.
         every_examples: examples between two evaluations; 0 evaluates at the end only.
         seed: the first of as many seeds as there are samples.
         batch_size: samples in one batch of the discriminator.

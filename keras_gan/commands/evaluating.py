@@ -33,9 +33,9 @@ Data = Annotated[
 Features = Annotated[
     str | None,
     typer.Option(
-        help="fashion_mnist, inception:PATH, pixels, spectrum, an ONNX or .keras file. "
-        "Default: fashion_mnist for gray images of 28x28, spectrum for audio, else pixels up to "
-        "4096 values."
+        help="fashion_mnist, inception:PATH, pixels, reduced_pixels, spectrum, an ONNX or .keras "
+        "file. Default: fashion_mnist for Fashion-MNIST, spectrum for audio, else pixels up to "
+        "4096 values, reduced_pixels for larger images."
     ),
 ]
 SampleCount = Annotated[
@@ -50,7 +50,8 @@ Metrics = Annotated[
     str | None,
     typer.Option(
         "--metrics",
-        help=f"Names, separated by commas: {', '.join(metrics.names())}. Default: all that apply.",
+        help=f"Names, separated by commas: {', '.join(metrics.names())}. Default: all that apply; "
+        "for images without --features those that need no network.",
     ),
 ]
 Truncation = Annotated[
@@ -135,6 +136,8 @@ def _show(found: metrics.EvaluationResult) -> None:
         f"features: {protocol['extractor']}{hashed}, {protocol['features']} numbers, "
         f"resized by: {protocol['resize']}"
     )
+    if "note" in protocol:
+        print_line(f"note: {protocol['note']}")
     for which in ("generated", "real"):
         described = protocol[which]
         rest = {k: v for k, v in described.items() if k not in ("source", "count", "sha256")}

@@ -24,12 +24,12 @@ from keras_gan.metrics.classification import (  # noqa: E402
     ClassificationAccuracy,
     classification_accuracy,
 )
-from keras_gan.metrics.comparison import Comparison  # noqa: E402
+from keras_gan.metrics.comparison import Comparison, needs_features  # noqa: E402
 from keras_gan.metrics.density_coverage import DensityCoverage, density_coverage  # noqa: E402
 from keras_gan.metrics.diversity import Diversity  # noqa: E402
 from keras_gan.metrics.evaluate import EvaluationSettings, evaluate  # noqa: E402
 from keras_gan.metrics.extractor import Extractor  # noqa: E402
-from keras_gan.metrics.features import open_features  # noqa: E402
+from keras_gan.metrics.features import open_features, origin_note  # noqa: E402
 from keras_gan.metrics.frechet import FrechetDistance, frechet_distance  # noqa: E402
 from keras_gan.metrics.generators import which_weights  # noqa: E402
 from keras_gan.metrics.inception_score import (  # noqa: E402
@@ -41,6 +41,9 @@ from keras_gan.metrics.kernel import KernelDistance, kernel_distance  # noqa: E4
 from keras_gan.metrics.mode_coverage import ModeCoverage, mode_coverage  # noqa: E402
 from keras_gan.metrics.ms_ssim import MsSsim, ms_ssim_diversity  # noqa: E402
 from keras_gan.metrics.nearest import Nearest, Neighbors, nearest  # noqa: E402
+from keras_gan.metrics.nyquist_ratio import NyquistRatio, nyquist_ratio  # noqa: E402
+from keras_gan.metrics.pair_distance import PairDistance, pair_distance  # noqa: E402
+from keras_gan.metrics.patch_distance import PatchDistance, patch_distance  # noqa: E402
 from keras_gan.metrics.precision_recall import PrecisionRecall, precision_recall  # noqa: E402
 from keras_gan.metrics.result import EvaluationResult, check_target  # noqa: E402
 from keras_gan.metrics.selection import names  # noqa: E402
@@ -71,6 +74,9 @@ __all__ = [
     "MsSsim",
     "Nearest",
     "Neighbors",
+    "NyquistRatio",
+    "PairDistance",
+    "PatchDistance",
     "PrecisionRecall",
     "SlicedWasserstein",
     "balanced_accuracy",
@@ -85,7 +91,12 @@ __all__ = [
     "ms_ssim_diversity",
     "names",
     "nearest",
+    "needs_features",
+    "nyquist_ratio",
     "open_features",
+    "origin_note",
+    "pair_distance",
+    "patch_distance",
     "precision_recall",
     "sliced_wasserstein",
     "training_metrics",

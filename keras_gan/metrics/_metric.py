@@ -20,12 +20,14 @@ from keras_gan.spec import Spec
 
 Labeled = tuple[np.ndarray, np.ndarray]
 
+IMAGES = 1000  # real images, and generated images, for metrics of images
+
 
 @dataclasses.dataclass
 class EvaluationInputs:
     """Real and generated samples, as the metrics read them.
 
-    A comparison during training fills only `real`, `generated`, `values` and `extractor`.
+    A comparison during training fills only `real`, `generated`, `values`, `images` and `extractor`.
 
     Args:
         real: statistics of the real samples.
@@ -35,7 +37,8 @@ class EvaluationInputs:
         spec: `Spec` of the real samples.
         values: the real and the generated samples themselves.
         all_real: whether the real samples are all samples of their split.
-        images: some real images and as many generated ones, uint8, each with labels or `None`.
+        images: up to 1,000 real images and as many generated ones, uint8, each with labels or
+            `None`.
         training: function that returns the statistics of the training split.
         labeled: function that returns generated, training and held-out samples with labels.
         epochs: epochs of the classifiers of the classification accuracy score.
@@ -74,6 +77,14 @@ class EvaluationInputs:
         """Most probable class of each real and of each generated sample."""
         real, generated = self.probabilities
         return real.argmax(axis=1), generated.argmax(axis=1)
+
+    @property
+    def pixels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Real images and as many generated ones, uint8."""
+        if self.images is None:
+            raise UsageError("The metric must declare its need of images. Received: no images")
+        (real, _), (generated, _) = self.images
+        return real, generated
 
     @functools.cached_property
     def training_features(self) -> np.ndarray:
@@ -213,18 +224,24 @@ class Metric(abc.ABC):
         """Returns the entries of a comparison's protocol during training, for `count` samples."""
         return {}
 
+    def unfit(self, spec: Spec) -> Missing | None:
+        """Returns the requirement that samples do not meet by their kind or size, or `None`."""
+        if self.kinds is not None and spec.kind not in self.kinds:
+            return Missing(f"samples of kind {' or '.join(self.kinds)}", f"kind {spec.kind!r}")
+        if spec.modality.has_pixels and min(spec.shape[:2]) < self.least_size:
+            size = f"{self.least_size}x{self.least_size}"
+            return Missing(f"images of at least {size}", f"{spec.shape[0]}x{spec.shape[1]}")
+        return None
+
     def missing(self, context: MetricContext) -> Missing | None:
         """Returns the first requirement that is not met, or `None`.
 
         Raises:
             UsageError: the metric declares an unknown need.
         """
-        spec = context.spec
-        if self.kinds is not None and spec.kind not in self.kinds:
-            return Missing(f"samples of kind {' or '.join(self.kinds)}", f"kind {spec.kind!r}")
-        if spec.modality.has_pixels and min(spec.shape[:2]) < self.least_size:
-            size = f"{self.least_size}x{self.least_size}"
-            return Missing(f"images of at least {size}", f"{spec.shape[0]}x{spec.shape[1]}")
+        unfit = self.unfit(context.spec)
+        if unfit is not None:
+            return unfit
         if min(context.count, context.real_count) < self.least:
             return Missing(
                 f"at least {self.least} real and {self.least} generated samples",

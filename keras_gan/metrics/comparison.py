@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_gan.errors import UsageError
 from keras_gan.metrics._metric import (
+    IMAGES,
     OF_FEATURES,
     EvaluationInputs,
     Metric,
@@ -17,8 +18,29 @@ from keras_gan.metrics._metric import (
 )
 from keras_gan.metrics.accumulators import Moments
 from keras_gan.metrics.extractor import Extractor
+from keras_gan.metrics.images import to_bytes
+from keras_gan.metrics.samples import Batch
 from keras_gan.metrics.statistics import Statistics
-from keras_gan.spec import Spec
+from keras_gan.spec import Spec, infer_spec
+
+
+def default_metrics(spec: Spec, count: int) -> tuple[str, ...]:
+    """Returns the names of a comparison's values where none are named, by the samples' kind.
+
+    The first one chooses the best checkpoint. Metrics that the samples are too small or too few
+    for are left out.
+    """
+    best, known = checkpoint_metrics(), training_metrics()
+    usual = [n for n in spec.modality.training_metrics if known[n].least <= count]
+    fit = [n for n in usual if known[n].unfit(spec) is None]
+    chosen = next((name for name in fit if name in best), "sliced_wasserstein")
+    return tuple(dict.fromkeys([chosen, *fit]))
+
+
+def needs_features(names: Sequence[str]) -> bool:
+    """Returns whether a comparison with these metrics needs an extractor."""
+    known = training_metrics()
+    return any(known[name].requires(*OF_FEATURES) for name in names if name in known)
 
 
 class Comparison:
@@ -27,48 +49,44 @@ class Comparison:
     Args:
         real: held-out samples, `(count, ...)`.
         metric: name of the metric that chooses the best checkpoint. Lower must be better, as for
-            `"sliced_wasserstein"`, `"frechet_distance"` and `"kernel_distance"`.
+            `"patch_distance"`, `"sliced_wasserstein"`, `"frechet_distance"` and
+            `"kernel_distance"`. By default those of the samples' kind are computed: for images the
+            patch distance with the Nyquist ratio, the distance of pairs and the sliced Wasserstein
+            distance, which chooses for all other samples.
         others: names of further values to compute, such as `"precision"` and `"recall"`.
         extractor: function from samples to features and probabilities, see
-            `keras_gan.metrics.open_features`. All metrics but the sliced Wasserstein distance,
-            which compares the values themselves, need one.
-        spec: description of the samples. By default samples of rank 3 are images.
+            `keras_gan.metrics.open_features`. The default metrics need none, because they compare
+            the values themselves.
+        spec: description of the samples. By default it follows from their shape: those of rank 3
+            are images.
 
     Raises:
-        UsageError: an unknown metric, a metric of features without an extractor, or one that
-            needs more held-out samples.
+        UsageError: an unknown metric, one that does not fit the samples, a metric of features
+            without an extractor, or one that needs more held-out samples.
     """
 
     def __init__(
         self,
         real: np.ndarray,
-        metric: str = "sliced_wasserstein",
+        metric: str | None = None,
         others: Sequence[str] = (),
         extractor: Callable[[np.ndarray], tuple[np.ndarray, Any]] | None = None,
         spec: Spec | None = None,
     ):
-        known = _check_names(metric, others)
-        self.metric = metric
-        self.names = tuple(dict.fromkeys([metric, *others]))
-        chosen = {name: known[name] for name in self.names}
-        of_features = [name for name, m in chosen.items() if m.requires(*OF_FEATURES)]
-        if of_features and extractor is None:
-            raise UsageError(
-                f"{of_features[0]} compares features: evaluation.features must name an extractor, "
-                "pixels for the values themselves. Received: features=None"
-            )
-        for name, m in chosen.items():
-            if len(real) < m.least:
-                raise UsageError(
-                    f"{name} needs at least {m.least} held-out samples. "
-                    f"Received: {len(real)} samples"
-                )
-        self._metrics = list({m.name: m for m in chosen.values()}.values())
-        self._extractor = extractor if of_features else None
-        self._samples = real
         self._range = (-1.0, 1.0) if real.ndim == 4 else None
         if spec is not None:
             self._range = spec.value_range
+        spec = spec or infer_spec(real.shape[1:])
+        usual = default_metrics(spec, len(real)) if metric is None else (metric,)
+        self.metric = usual[0]
+        known = _check_names(self.metric, others)
+        self.names = tuple(dict.fromkeys([*usual, *others]))
+        chosen = {name: known[name] for name in self.names}
+        _check_needs(chosen, real, spec, extractor is not None)
+        self._metrics = list({m.name: m for m in chosen.values()}.values())
+        self._extractor = extractor if needs_features(self.names) else None
+        self._samples = real
+        self._images = self._first_images(real)
         self._real = self._statistics(real)
 
     @property
@@ -90,13 +108,21 @@ class Comparison:
         # Generators without a bounded last layer exceed the range, and files hold clipped samples.
         clipped = generated if self._range is None else np.clip(generated, *self._range)
         values = (self._samples, clipped)
+        shown = self._first_images(clipped)
+        images = (self._images, shown) if self._images and shown else None
         inputs = EvaluationInputs(
-            self._real, self._statistics(generated), self._extractor, values=values
+            self._real, self._statistics(generated), self._extractor, values=values, images=images
         )
         found: dict[str, float] = {}
         for metric in self._metrics:
             found |= metric.result(inputs).values
         return {name: found[name] for name in self.names}
+
+    def _first_images(self, samples: np.ndarray) -> Batch | None:
+        """Returns images as `evaluate` compares them, if a metric needs them."""
+        if not any(metric.requires("images") for metric in self._metrics):
+            return None
+        return to_bytes(samples[:IMAGES]), None
 
     def _statistics(self, samples: np.ndarray) -> Statistics:
         if self._extractor is None:
@@ -105,6 +131,30 @@ class Comparison:
         with_moments = any(metric.requires("moments") for metric in self._metrics)
         moments = Moments.of(features) if with_moments else Moments()
         return Statistics(moments, features, probabilities)
+
+
+def _check_needs(
+    chosen: Mapping[str, Metric], real: np.ndarray, spec: Spec, has_extractor: bool
+) -> None:
+    """Checks that the metrics apply to held-out samples.
+
+    Raises:
+        UsageError: one does not.
+    """
+    for name, metric in chosen.items():
+        unfit = metric.unfit(spec)
+        if unfit is not None:
+            raise UsageError(f"{name} needs {unfit.rule}. Received: {unfit.received}")
+        if metric.requires(*OF_FEATURES) and not has_extractor:
+            raise UsageError(
+                f"{name} compares features: evaluation.features must name an extractor, "
+                "pixels for the values themselves. Received: features=None"
+            )
+        if len(real) < metric.least:
+            raise UsageError(
+                f"{name} needs at least {metric.least} held-out samples. "
+                f"Received: {len(real)} samples"
+            )
 
 
 def _check_names(metric: str, others: Sequence[str]) -> dict[str, Metric]:

@@ -17,6 +17,7 @@ from keras_gan.arguments import check_integer
 from keras_gan.errors import UsageError
 from keras_gan.metrics import nearest_picture, training_data
 from keras_gan.metrics._metric import (
+    IMAGES,
     PER_SAMPLE,
     EvaluationInputs,
     Labeled,
@@ -25,7 +26,7 @@ from keras_gan.metrics._metric import (
 )
 from keras_gan.metrics.class_matching import like_real, match_classes
 from keras_gan.metrics.extractor import Extractor
-from keras_gan.metrics.features import default_features, open_features
+from keras_gan.metrics.features import default_features, open_features, origin_note
 from keras_gan.metrics.generators import Drawing
 from keras_gan.metrics.real_data import conditions_of, from_data, open_data
 from keras_gan.metrics.result import EvaluationResult, check_target
@@ -38,7 +39,6 @@ from serving.seeds import check_seeds
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "pillow")
 _COUNT = 10_000  # default number of generated samples
-_IMAGES = 1000  # real images, and generated images, for metrics and pictures of images
 _SPLITS = {"held_out": "held_out", "test": "held_out", "train": "train", "all": "all"}
 
 
@@ -47,9 +47,9 @@ class EvaluationSettings:
     """Settings of `evaluate`.
 
     Args:
-        metrics: names of the metrics; by default those of the samples' kind, or all that apply to
-            the samples and the extractor except `classification_accuracy`, which trains two
-            classifiers.
+        metrics: names of the metrics; by default all that apply to the samples and the extractor
+            except `classification_accuracy`, which trains two classifiers. For images without an
+            extractor: those that need no network.
         split: real samples to compare with: `"held_out"`, `"train"`, or `"all"`.
         real_count: number of real samples; by default `count`, or all if there are fewer and no
             requested metric needs as many.
@@ -123,8 +123,9 @@ def evaluate(
         data: a name or path for `keras_gan.datasets.open`, a `Source`, or an array or a pair of
             arrays, of which all samples are used. By default the data that the run or bundle was
             trained on.
-        features: the extractor, see `open_features`. By default `"fashion_mnist"` for gray images
-            of 28x28, that of the samples' kind, else `"pixels"` for at most 4,096 values.
+        features: the extractor, see `open_features`. By default `"fashion_mnist"` for
+            Fashion-MNIST, that of the samples' kind, else `"pixels"`, the values themselves, of
+            images of more than 4,096 values `"reduced_pixels"`.
         count: number of generated samples, from 2: those of the seeds `seed` to
             `seed + count - 1`, or a fixed choice from files. By default 10,000, or as many as
             there are of both generated and real samples.
@@ -138,20 +139,23 @@ def evaluate(
     chosen = EvaluationSettings(**settings)
     compared = _open(source, data, count, chosen)
     spec = compared.data.spec
-    extractor = open_features(default_features(spec) if features is None else features, spec)
+    chosen_features = default_features(compared.data) if features is None else features
+    extractor = open_features(chosen_features, spec)
+    usual = spec.modality.metrics if features is None and extractor.of_values else ()
     if chosen.truncation != 1:  # not the standard protocol, and therefore not called FID
         extractor = dataclasses.replace(extractor, standard=False)
-    names = chosen.names or list(spec.modality.metrics) or None
-    metrics = select(names, compared.context(extractor, chosen.truncation))
+    metrics = select(chosen.names, compared.context(extractor, chosen.truncation), usual)
     if chosen.nearest_picture is not None:
         nearest_picture.check(spec, compared.has_training)
     inputs, digest = _gather(compared, extractor, metrics, chosen)
     values, protocol, details = _compute(metrics, inputs)
     if chosen.nearest_picture is not None:
         path = pathlib.Path(os.path.expanduser(chosen.nearest_picture))
-        images = compared.generated.take(min(compared.count, _IMAGES))[0]
+        images = compared.generated.take(min(compared.count, IMAGES))[0]
         nearest_picture.draw(path, inputs, images, compared.data)
     protocol = compared.protocol(extractor, digest, chosen.seed) | protocol
+    note = origin_note(extractor, compared.data)
+    protocol |= {"note": note} if note else {}
     protocol["software"] = _software()
     return EvaluationResult(values, protocol, details)
 
@@ -195,7 +199,7 @@ class _Compared:
 
     def images(self) -> tuple[Batch, Batch]:
         """Returns as many real as generated images, read again rather than kept in memory."""
-        number = min(_IMAGES, self.count, self.real_count)
+        number = min(IMAGES, self.count, self.real_count)
         return self.real.take(number), self.generated.take(number)
 
     def labeled(self) -> tuple[Labeled, Labeled, Labeled]:

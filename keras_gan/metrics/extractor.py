@@ -43,8 +43,10 @@ class Extractor:
         runtime: name and version of the library that computes it, with the provider for
             onnxruntime; `None` if it cannot be known.
         kept: whether the hash covers everything that the features depend on, so that they may be
-            cached. Custom layers are code, which a file of weights does not contain.
+            cached, and whether that is worth it. Custom layers are code, which a file of weights
+            does not contain; resizing an image again is faster than reading its moments.
         in_bytes: whether samples of rank 3 are images, which are rounded to 8 bits.
+        trained_on: name of the data set that its network classifies; empty if it may be any.
     """
 
     name: str
@@ -61,6 +63,12 @@ class Extractor:
     runtime: str | None = None
     kept: bool = True
     in_bytes: bool = True
+    trained_on: str = ""
+
+    @property
+    def of_values(self) -> bool:
+        """True if the features are the samples' own values, resized or not."""
+        return self.run is flatten
 
     def __call__(self, samples: np.ndarray) -> Outputs:
         """Returns features, float32 `(count, dim)`, and probabilities, float32, or `None`.
@@ -113,8 +121,8 @@ class Extractor:
     @property
     def identity(self) -> str | None:
         """A key that identifies the extractor in a cache; `None` for code that may change."""
-        if self.run is flatten:
-            return "pixels"
+        if self.of_values:
+            return "pixels" if self.kept else None
         if self.sha256 is None or not self.kept:
             return None
         return f"{self.name} {self.sha256} {self.runtime}"

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_gan.datasets import Source
 from keras_gan.datasets.fashion_mnist_10k import CLASS_NAMES
 from keras_gan.errors import UsageError, one_line
 from keras_gan.metrics import inception
@@ -38,10 +39,16 @@ NAMES = {
     "fashion_mnist_stacked": "the same classifier on each of an image's three channels",
     "inception": "the standard FID network, from a local file: inception:PATH",
     "pixels": "the samples' own values",
+    "reduced_pixels": "an image's own values, of at most 4,096 after resizing",
     "spectrum": "mean and deviation over time of the log spectrum, of samples over time",
 }
 _RULE = f"features must be {', '.join(NAMES)}, an ONNX or .keras file, a Keras model or a function"
-_FASHION_MNIST = (28, 28, 1)
+_GARMENT, _STACK = (28, 28, 1), (28, 28, 3)  # shapes of the images of the packaged classifier
+_FASHION_MNIST, _STACKED = "Fashion-MNIST", "stacks of Fashion-MNIST"
+_ORIGINS = {  # beginnings of the descriptions of the data sets
+    _FASHION_MNIST: "fashion-mnist",
+    _STACKED: "stacked-fashion",
+}
 _MAX_VALUES = 4096  # of a sample whose features are its values: their covariance is this wide
 
 
@@ -53,9 +60,10 @@ def open_features(features: Any, spec: Spec) -> Extractor:
     Args:
         features: one of
 
-            - a name: `"fashion_mnist"`, `"fashion_mnist_stacked"`, `"inception:PATH"` (or
-              `"inception"`, with the path in the environment as `KERAS_GAN_INCEPTION`), `"pixels"`,
-              `"spectrum"` (samples over time, such as audio);
+            - a name: `"fashion_mnist"` (images of 28x28x1), `"fashion_mnist_stacked"` (28x28x3),
+              `"inception:PATH"` (or `"inception"`, with the path in the environment as
+              `KERAS_GAN_INCEPTION`), `"pixels"`, `"reduced_pixels"` (images), `"spectrum"`
+              (samples over time, such as audio);
             - the path of an ONNX file with one input of images. The features are the output
               called `features`, or the first; the classes those of `probabilities` or `logits`.
               The range of its input is [-1, 1], or `value_range` in its metadata (as `0,255`);
@@ -83,23 +91,42 @@ def open_features(features: Any, spec: Spec) -> Extractor:
     raise UsageError(f"{_RULE}. Received: features={features!r:.80}")
 
 
-def default_features(spec: Spec) -> str:
-    """Returns the name of the default extractor for samples: by shape, kind and size.
+def default_features(data: Source) -> str:
+    """Returns the name of the default extractor for samples: by data set, kind and size.
 
     Raises:
-        UsageError: samples of more than 4,096 values, which have no default.
+        UsageError: samples of more than 4,096 values that are not images, which have no default.
     """
-    if spec.modality.has_pixels and spec.shape == _FASHION_MNIST:
+    spec = data.spec
+    if spec.shape == _GARMENT and _is_of(_FASHION_MNIST, data):
         return "fashion_mnist"
     if spec.modality.features is not None:
         return spec.modality.features
-    if np.prod(spec.shape) > _MAX_VALUES:
+    if np.prod(spec.shape) <= _MAX_VALUES:
+        return "pixels"
+    if not spec.modality.has_pixels:
         raise UsageError(
             f"Samples of more than {_MAX_VALUES:,} values are compared by a network's features: "
             "name one with --features or features=..., or pixels for the values themselves. "
             f"Received: samples of shape {spec.shape}, features=None"
         )
-    return "pixels"
+    return "reduced_pixels"
+
+
+def origin_note(extractor: Extractor, data: Source) -> str | None:
+    """Returns a line for features of a classifier that data may be foreign to, or `None`."""
+    if not extractor.trained_on or _is_of(extractor.trained_on, data):
+        return None
+    return (
+        f"{extractor.name} are the features of a classifier of {extractor.trained_on}, which these "
+        f"data are not known to be ({data.description}): patch_distance needs no classifier"
+    )
+
+
+def _is_of(data_set: str, data: Source) -> bool:
+    """Returns whether data are those of a data set, by their description or their classes."""
+    named = data.description.startswith(_ORIGINS[data_set])
+    return named or (data_set == _FASHION_MNIST and data.spec.class_names == CLASS_NAMES)
 
 
 def _open_named(text: str, spec: Spec) -> Extractor:
@@ -107,6 +134,9 @@ def _open_named(text: str, spec: Spec) -> Extractor:
     name = name.replace("-", "_")
     if name == "pixels":
         return _probe(Extractor("pixels", flatten, runtime=f"numpy {np.__version__}"), spec)
+    if name == "reduced_pixels":
+        _check_kind(name, spec)
+        return _probe(_reduced_pixels(spec), spec)
     if name == "spectrum":
         if spec.modality.axes[:1] != ("time",):
             raise UsageError(
@@ -179,11 +209,33 @@ def _inception(path: str) -> Extractor:
     )
 
 
+def _reduced_pixels(spec: Spec) -> Extractor:
+    """Returns the extractor of an image's values, resized so that there are at most 4,096."""
+    height, width, channels = spec.shape
+    factor = min(1.0, (_MAX_VALUES / (height * width * channels)) ** 0.5)
+    rows, columns = (max(1, int(size * factor)) for size in (height, width))
+    columns = min(columns, _MAX_VALUES // channels)  # long strips keep at least one row or column
+    rows = min(rows, _MAX_VALUES // (columns * channels))
+    runtime = f"numpy {np.__version__}"
+    shape = (rows, columns, None)
+    return Extractor("reduced_pixels", flatten, shape=shape, runtime=runtime, kept=False)
+
+
 def _fashion_mnist(name: str, spec: Spec) -> Extractor:
     _check_kind("fashion_mnist", spec)
+    stacked = name.endswith("stacked")
+    wanted = _STACK if stacked else _GARMENT
+    if spec.shape != wanted:
+        raise UsageError(
+            f"{name} is a classifier of images of {wanted[0]}x{wanted[1]}x{wanted[2]}; other "
+            "images are compared by patch_distance, without features (evaluation.metric="
+            f"patch_distance in a recipe). Received: images of shape {spec.shape}"
+        )
     file = pathlib.Path(__file__).parent / "networks" / "fashion_mnist.onnx"
-    single = dataclasses.replace(from_onnx(file, "fashion_mnist"), class_names=CLASS_NAMES)
-    return _stacked(single, spec) if name.endswith("stacked") else single
+    single = dataclasses.replace(
+        from_onnx(file, "fashion_mnist"), class_names=CLASS_NAMES, trained_on=_FASHION_MNIST
+    )
+    return _stacked(single) if stacked else single
 
 
 def _from_callable(function: Callable) -> Extractor:
@@ -199,13 +251,8 @@ def _from_callable(function: Callable) -> Extractor:
     return Extractor(getattr(function, "__name__", type(function).__name__), run)
 
 
-def _stacked(extractor: Extractor, spec: Spec) -> Extractor:
+def _stacked(extractor: Extractor) -> Extractor:
     """Applies an extractor to each of an image's three channels: there are classes^3 classes."""
-    if spec.shape[-1] != 3:
-        raise UsageError(
-            "fashion_mnist_stacked takes images with a garment in each of 3 channels. "
-            f"Received: samples of shape {spec.shape}"
-        )
 
     def run(samples: np.ndarray) -> Outputs:
         count, height, width, channels = samples.shape
@@ -222,5 +269,11 @@ def _stacked(extractor: Extractor, spec: Spec) -> Extractor:
     shape = (*extractor.shape[:2], None)
     name = f"{extractor.name}_stacked"
     return dataclasses.replace(
-        extractor, name=name, run=run, shape=shape, class_names=(), uniform=True
+        extractor,
+        name=name,
+        run=run,
+        shape=shape,
+        class_names=(),
+        uniform=True,
+        trained_on=_STACKED,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from keras_gan import registry
@@ -44,15 +44,24 @@ def need_equal_counts(metrics: list[str] | None) -> bool:
     return any(metric is not None and metric.requires("equal_counts") for metric in found)
 
 
-def select(metrics: list[str] | None, context: MetricContext) -> list[Metric]:
+def select(
+    metrics: list[str] | None, context: MetricContext, default: Sequence[str] = ()
+) -> list[Metric]:
     """Returns the metrics to compute: those requested, or by default all that apply.
+
+    Args:
+        metrics: the requested names; `None` for the default.
+        context: facts that decide which metrics apply.
+        default: names of the default metrics, of which those that apply are computed; empty for
+            all.
 
     Raises:
         UsageError: an unknown name, or a metric that does not apply.
     """
     known = evaluation_metrics()
     if metrics is None:
-        return [m for m in known if m.by_default and m.missing(context) is None]
+        usual = [m for m in known if (m.name in default if default else m.by_default)]
+        return [m for m in usual if m.missing(context) is None]
     chosen = {_select_one(requested, context).name for requested in metrics}
     return [metric for metric in known if metric.name in chosen]
 

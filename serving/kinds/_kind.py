@@ -57,8 +57,10 @@ class Kind:
         stored: range of the integer dtypes that data sets store and map to `value_range`.
         for_samples: whether a data set's samples may be of this kind. Labels only go with samples.
         is_distribution: whether a sample has weights along its last axis that sum to 1.
-        metrics: metrics of an evaluation where none are named; empty for all that apply.
-        checkpoint_metric: metric that chooses the best checkpoint where a recipe names none.
+        metrics: metrics of an evaluation where neither metrics nor features are named, and the
+            features are the samples' own values; empty for all that apply.
+        training_metrics: metrics during training where a recipe names none. The first one that
+            applies, and of which lower is better, chooses the best checkpoint.
         features: default feature extractor of the metrics; `None` leaves the choice to them.
         shown_as: default format of a response for a kind without file formats of its own: a format
             that every kind has, or `"grid"` for the picture of `sheet`.
@@ -76,7 +78,7 @@ class Kind:
     for_samples: bool = True
     is_distribution: bool = False
     metrics: tuple[str, ...] = ()
-    checkpoint_metric: str = "sliced_wasserstein"
+    training_metrics: tuple[str, ...] = ("sliced_wasserstein",)
     features: str | None = None
     shown_as: str = "npy"
     is_animated: bool = False

@@ -93,6 +93,20 @@ class Image(Kind):
     plural = "images"
     is_animated = True
     stored = {"uint8": (0.0, 255.0)}
+    metrics = (
+        "patch_distance",
+        "nyquist_ratio",
+        "pair_distance",
+        "feature_sliced_wasserstein",
+        "ms_ssim",
+        "nearest",
+    )
+    training_metrics = (
+        "patch_distance",
+        "nyquist_ratio",
+        "pair_distance_ratio",
+        "sliced_wasserstein",
+    )
     formats = (
         Format("png", "image/png", _to_png, _reader("PNG")),
         Format("webp", "image/webp", _to_webp, _reader("WEBP")),
