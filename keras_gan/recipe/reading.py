@@ -43,6 +43,19 @@ def load(name: str, settings: Iterable[str] = (), data: str | None = None) -> Re
         if not data:
             raise UsageError("--data must name the data. Received: ''")
         tree["data"] = {"source": data}
+    return complete(tree, settings)
+
+
+def complete(tree: dict[str, Any], settings: Iterable[str] = ()) -> Recipe:
+    """Applies overrides to the sections of a recipe, and checks every key.
+
+    Args:
+        tree: the sections by name; the overrides are written into them.
+        settings: overrides, as in `load`.
+
+    Raises:
+        UsageError: a key that `parse` refuses.
+    """
     for setting in settings:
         _set(tree, setting)
     section = tree.get("data")
