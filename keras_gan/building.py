@@ -39,20 +39,23 @@ class HeldOut:
 
 
 def prepare(
-    recipe: recipes.Recipe, team: workers.Team | None = None
+    recipe: recipes.Recipe,
+    team: workers.Team | None = None,
+    source: datasets.Source | None = None,
 ) -> tuple[datasets.Source, GAN, tf.data.Dataset, HeldOut]:
     """Builds and checks the parts of a training; raises the errors that the training would raise.
 
     Args:
         recipe: a resolved recipe.
         team: the workers, see `keras_gan.workers.join`; by default this process on one device.
+        source: the recipe's data, if it is open.
 
     Returns:
         The data, the compiled game, the stream of batches, and the held-out samples.
     """
     team = team or workers.Team(tf.distribute.get_strategy(), [""], 0)
     recipes.check_batches(recipe, team.replicas)
-    source = open_data(recipe)
+    source = source or open_data(recipe)
     with team.strategy.scope():
         gan = build(recipe, source.spec)
     held_out = open_held_out(recipe, source, team.replicas)

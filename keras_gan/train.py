@@ -46,6 +46,7 @@ def train(
     to: str | os.PathLike[str],
     tensorboard: bool = False,
     replace: bool = False,
+    source: datasets.Source | None = None,
 ) -> Outcome:
     """Trains a recipe into a new run folder.
 
@@ -54,6 +55,7 @@ def train(
         to: the run folder, new or empty.
         tensorboard: write logs for TensorBoard into the run folder's `tensorboard/` as well.
         replace: delete an existing run once the new one is ready to start.
+        source: the recipe's data, if it is open.
 
     Returns:
         The outcome.
@@ -68,7 +70,7 @@ def train(
         if team.chief:
             check_new(pathlib.Path(os.path.expanduser(to)), replace)
         recipe, _ = choose_precision(recipe)
-        source, gan, _, held_out = prepare(recipe, team)
+        source, gan, _, held_out = prepare(recipe, team, source)
         data = describe_data(source)
         team.agree({"recipe": _without_places(recipe), "data set": data["digest"]})
         run = Run.create(to, recipe, data, replace) if team.chief else workers.NullRun()

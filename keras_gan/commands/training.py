@@ -9,11 +9,21 @@ from typing import Annotated
 
 import typer
 
-from keras_gan import memory, report, train, workers
+from keras_gan import automatic, datasets, memory, report, train, workers
 from keras_gan import recipe as recipes
-from keras_gan.commands._app import Imports, Minutes, Settings, SkipCorrupt, app, print_line
+from keras_gan.commands._app import (
+    Imports,
+    Minutes,
+    Settings,
+    SkipCorrupt,
+    app,
+    out,
+    print_line,
+    table,
+)
 from keras_gan.errors import UsageError
 from keras_gan.places import open_place
+from keras_gan.run import check_new
 
 RecipeName = Annotated[str | None, typer.Argument(help="A preset, or a YAML file.")]
 Data = Annotated[
@@ -63,10 +73,13 @@ def train_command(
     workers.configure(workers_, index)
     if workers.are_several() and not dry_run:
         workers.join()  # before the recipe is loaded, which uses TensorFlow
-    if (recipe is None) == (resume is None):
-        got = "both" if recipe else "neither"
-        raise UsageError(f"train takes a recipe, or --resume RUN. Received: {got}")
-    if minutes is not None:
+    if recipe is not None and resume is not None:
+        raise UsageError("train takes a recipe, or --resume RUN. Received: both")
+    if recipe is None and resume is None and data is None:
+        raise UsageError(
+            "train takes a recipe, --data FOLDER of pictures, or --resume RUN. Received: none"
+        )
+    if minutes is not None and (recipe or resume):
         settings = [*settings, f"training.minutes={minutes}"]
     device = train.name_devices()
     if resume is not None:
@@ -84,14 +97,39 @@ def train_command(
         raise UsageError(f"--override needs --resume. Received: --override {override[0]}")
     if skip_corrupt:
         settings = [*settings, "data.skip_corrupt=true"]
-    resolved = recipes.load(str(recipe), settings, data)
+    name, source = str(recipe), None
+    if recipe is None:
+        name = str(data)
+        check_new(run or _default_run(name))
+        resolved, source = _choose(name, minutes, settings)
+    else:
+        resolved = recipes.load(name, settings, data)
     if dry_run:
-        _print_plan(train.choose_precision(resolved)[0])
+        _print_plan(train.choose_precision(resolved)[0], source)
         return
     resolved = choose_precision(resolved)
-    to = run or pathlib.Path("runs") / pathlib.Path(str(recipe)).stem
-    print_line(f"Training {recipe} into {to} on {device}")
-    print_outcome(train.train(resolved, to, tensorboard))
+    to = run or _default_run(name)
+    print_line(f"Training {name} into {to} on {device}")
+    print_outcome(train.train(resolved, to, tensorboard, source=source))
+
+
+def _default_run(name: str) -> pathlib.Path:
+    return pathlib.Path("runs") / (pathlib.Path(name).stem or "pictures")
+
+
+def _choose(
+    data: str, minutes: float | None, settings: list[str]
+) -> tuple[recipes.Recipe, datasets.Source]:
+    """Chooses a recipe for pictures, and prints it as a table."""
+    print_line(f"Looking at {data}, and timing some steps")
+    plan = automatic.plan(data, minutes, settings)
+    rows = table()
+    for row in plan.rows:
+        rows.add_row(row.name, row.value, row.reason)
+    out.print(rows)
+    for line in plan.warnings:
+        print(f"keras-gan: warning: {line}", file=sys.stderr)
+    return plan.recipe, plan.source
 
 
 def choose_precision(recipe: recipes.Recipe) -> recipes.Recipe:
@@ -101,8 +139,8 @@ def choose_precision(recipe: recipes.Recipe) -> recipes.Recipe:
     return chosen
 
 
-def _print_plan(recipe: recipes.Recipe) -> None:
-    source, gan, _, _ = train.prepare(recipe)
+def _print_plan(recipe: recipes.Recipe, source: datasets.Source | None = None) -> None:
+    source, gan, _, _ = train.prepare(recipe, source=source)
     print_line(recipe.to_yaml())
     print_line(f"data: {source.description}")
     print_line(f"samples: {source.spec.kind} of shape {source.spec.shape}")

@@ -8,7 +8,7 @@ that is added there is an option of the recipe.
 from keras_gan.recipe.checking import check_batches, parse
 from keras_gan.recipe.games import game_classes, supplied_arguments
 from keras_gan.recipe.optimizers import make_optimizer
-from keras_gan.recipe.reading import load, names, parse_data
+from keras_gan.recipe.reading import complete, load, names, parse_data
 from keras_gan.recipe.scheduling import resolve
 from keras_gan.recipe.sections import (
     CollapseGuardSection,
@@ -35,6 +35,7 @@ __all__ = [
     "SamplesSection",
     "TrainingSection",
     "check_batches",
+    "complete",
     "game_classes",
     "load",
     "make_optimizer",

@@ -50,6 +50,19 @@ def load(name: str, settings: Iterable[str] = (), data: str | None = None) -> Re
         if not data:
             raise UsageError("--data must name the data. Received: ''")
         tree["data"] = {"source": data}
+    return complete(tree, settings)
+
+
+def complete(tree: dict[str, Any], settings: Iterable[str] = ()) -> Recipe:
+    """Applies overrides to the sections of a recipe, and checks every key.
+
+    Args:
+        tree: the sections by name; the overrides are written into them.
+        settings: overrides, as in `load`.
+
+    Raises:
+        UsageError: a key that `parse` refuses.
+    """
     changes = [_change(setting) for setting in settings]
     dropped = _drop_options(tree, changes)
     for change in changes:
@@ -59,7 +72,7 @@ def load(name: str, settings: Iterable[str] = (), data: str | None = None) -> Re
         section["source"] = _absolute(section["source"])
     recipe = parse(tree)
     for line in dropped:
-        warnings.warn(line, stacklevel=2)
+        warnings.warn(line, stacklevel=3)
     return recipe
 
 

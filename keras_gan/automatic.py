@@ -1,0 +1,321 @@
+"""A recipe for pictures of one's own, chosen from the data, the time, and the machine's speed.
+
+The constants are those of runs on two CPU cores (docs/recipes.md): of Fashion-MNIST for gray images
+up to 36 pixels, of emoji of 64 and 32 pixels for all others. Lengths of schedules and averages are
+shares of the budget, so that they fit a training of any length.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_gan import building, datasets, train
+from keras_gan import precision as precisions
+from keras_gan import recipe as recipes
+from keras_gan.errors import UsageError
+
+LEAST = 50  # pictures; the discriminator knows fewer by heart after a few steps
+FEW = 1_000  # pictures, below which samples tend to be copies
+MINUTES = 15.0  # of a training of which no length is given
+SMALL_SIDE = 36  # pixels
+_ENOUGH_64 = 30_000  # examples by which pictures of 64 pixels show more than blobs
+_SPEED_32 = 5  # times as many examples as of 64 pixels
+_TRIAL_STEPS, _WARM_UP_STEPS = 20, 2
+_TRIAL_EXAMPLES = 10_000_000  # of the game that is timed: its lengths do not matter
+_TRAINED = 0.9  # share of the time that is left for training steps; the rest are evaluations
+_SEEN_TWICE = 0.95  # share of equal border pixels by which a picture has a plain background
+_LOOKED_AT = 500  # pictures, for their backgrounds
+_OUTER_AREA = 64 * 64  # pixels, for which the weight of the gradient penalties is 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """Facts about pictures by which a recipe is chosen.
+
+    Args:
+        size: height and width in pixels, after resizing.
+        channels: 1, 3 or 4.
+        count: pictures to train on.
+        held_out: pictures held out.
+        classes: number of pictures to train on in each class; empty without classes.
+        copies: pictures to train on that equal another one.
+        plain: share of the pictures with a border of one color.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    count: int
+    held_out: int
+    classes: tuple[int, ...]
+    copies: int
+    plain: float
+
+    @property
+    def side(self) -> int:
+        """The larger of height and width."""
+        return max(self.size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One row of the table: what was chosen, and why."""
+
+    name: str
+    value: str
+    reason: str
+
+
+def look(source: datasets.Source) -> Pictures:
+    """Looks at pictures.
+
+    Raises:
+        UsageError: data of another kind, or too few pictures.
+    """
+    spec = source.spec
+    if not spec.modality.has_pixels:
+        raise UsageError(
+            "train chooses a recipe for pictures only; name one for other data. "
+            f"Received: {spec.kind} of shape {spec.shape}"
+        )
+    samples, labels = source.arrays("train")
+    count = len(samples)
+    if count < LEAST:
+        raise UsageError(
+            f"A game needs at least {LEAST} pictures to learn from; it copies fewer. "
+            f"Received: {count} to train on, {source.description}"
+        )
+    classes = np.bincount(labels, minlength=spec.num_classes) if labels is not None else ()
+    copies = count - len({hash(np.ascontiguousarray(sample).tobytes()) for sample in samples})
+    chosen = np.random.default_rng(0).permutation(count)[:_LOOKED_AT]
+    plain = float(np.mean([_is_plain(samples[row]) for row in np.sort(chosen)]))
+    height, width, channels = spec.shape
+    held_out = source.count("held_out") if "held_out" in source.split_names else 0
+    size = (int(height), int(width))
+    return Pictures(size, int(channels), count, held_out, tuple(map(int, classes)), copies, plain)
+
+
+def _is_plain(sample: np.ndarray) -> bool:
+    border = np.concatenate([sample[0], sample[-1], sample[:, 0], sample[:, -1]])
+    colors, counts = np.unique(border, axis=0, return_counts=True)
+    return bool(counts.max() >= _SEEN_TWICE * len(border)) and len(colors) < len(border)
+
+
+def choose(pictures: Pictures, examples: int) -> tuple[dict[str, Any], list[Choice]]:
+    """Chooses a recipe, except for its data.
+
+    Args:
+        pictures: facts about the pictures.
+        examples: examples that the training will see.
+
+    Returns:
+        The recipe's sections as a dictionary, and the rows of the table.
+    """
+    small_gray = pictures.side <= SMALL_SIDE and pictures.channels == 1
+    networks, network_rows = _networks(pictures, small_gray)
+    game, game_rows = _game(pictures, examples, small_gray)
+    rate, rate_row = _rate(examples, small_gray)
+    batch = 64 if small_gray else 32
+    optimizer = {"name": "adam", "learning_rate": rate, "beta_1": 0.0, "beta_2": 0.99}
+    every = max(batch, examples // 5)
+    count = min(1_000, pictures.held_out)
+    tree = {
+        "networks": networks,
+        "game": game,
+        "optimizers": {"generator": dict(optimizer), "discriminator": dict(optimizer)},
+        "training": {
+            "examples": examples,
+            "batch_size": batch,
+            "precision": "auto",
+            "tick_examples": max(batch, min(2_000, examples // 20)),
+        },
+        "evaluation": {"every_examples": every, "count": count},
+    }
+    rows = [
+        *network_rows,
+        Choice("batch", str(batch), "more steps in the time than with larger ones"),
+        rate_row,
+        *game_rows,
+        Choice("evaluation", f"every {every:,} examples", f"with {count:,} held-out pictures"),
+    ]
+    return tree, rows
+
+
+def _networks(pictures: Pictures, small_gray: bool) -> tuple[dict[str, Any], list[Choice]]:
+    if small_gray:
+        networks: dict[str, Any] = {
+            "generator": {"architecture": "dcgan", "latent_dim": 64, "extra_convolutions": 1},
+            "discriminator": {"architecture": "dcgan", "extra_halvings": 1},
+        }
+        text = "gray and small: the networks of fashion-mnist"
+        return networks, [Choice("networks", "dcgan", text)]
+    networks = {
+        "generator": {"architecture": "resnet", "latent_dim": 64, "width": 16},
+        "discriminator": {"architecture": "dcgan", "width": 24},
+    }
+    text = "upsampling and convolution leave no checkerboard, as transposed convolutions do"
+    return networks, [Choice("networks", "resnet 16, dcgan 24", text)]
+
+
+def _game(
+    pictures: Pictures, examples: int, small_gray: bool
+) -> tuple[dict[str, Any], list[Choice]]:
+    weight = 2.0 * max(0.5, math.prod(pictures.size) / _OUTER_AREA)
+    interval = 8 if small_gray else 4
+    penalties = [{"name": name, "weight": weight, "interval": interval} for name in ("r1", "r2")]
+    half_life = max(500, round(examples / 24, -2))
+    game: dict[str, Any] = {
+        "loss": "relativistic",
+        "terms": penalties,
+        "ema_half_life": half_life,
+        "ema_rampup": 1.0,
+    }
+    augment, augment_row = _augment(pictures, examples)
+    if augment:
+        game["augment"] = augment
+    rows = [
+        Choice("R1 and R2", f"weight {weight:g}", f"in proportion to {_by(pictures.size)} pixels"),
+        augment_row,
+        Choice("average", f"half-life {half_life:,} examples", "a 24th of the training"),
+    ]
+    return game, rows
+
+
+def _augment(pictures: Pictures, examples: int) -> tuple[dict[str, Any] | None, Choice]:
+    passes = examples / pictures.count
+    if pictures.count < FEW and passes > 20:
+        adaptive = {"name": "adaptive", "blit": 0.0, "examples": examples // 10}
+        reason = f"few pictures, each seen {passes:.0f} times; a tenth of the training to adapt"
+        return adaptive, Choice("augmentation", "adaptive, without flips and turns", reason)
+    if passes > 2:
+        translation = {"name": "diff_augment", "policy": "translation"}
+        return translation, Choice("augmentation", "translation", f"seen {passes:.0f} times each")
+    return None, Choice("augmentation", "none", "each picture is seen once or twice")
+
+
+def _rate(examples: int, small_gray: bool) -> tuple[Any, Choice]:
+    if small_gray:
+        schedule = {"name": "cosine", "start": 1.6e-3, "end": 3.0e-4, "examples": examples // 2}
+        return schedule, Choice("learning rate", "0.0016 to 0.0003", "half the training to fall")
+    return 5.0e-4, Choice("learning rate", "0.0005", "higher ones diverge on color pictures")
+
+
+def _by(size: Sequence[int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A recipe that was chosen for data.
+
+    Args:
+        recipe: the recipe, its lengths set for the budget.
+        source: the opened data.
+        rows: what was chosen, and why.
+        warnings: what the user should know before the training.
+    """
+
+    recipe: recipes.Recipe
+    source: datasets.Source
+    rows: list[Choice]
+    warnings: list[str]
+
+
+def plan(data: str, minutes: float | None = None, settings: Iterable[str] = ()) -> Plan:
+    """Chooses a recipe for pictures, whose length fits the time on this machine.
+
+    Times some training steps, which are not part of the training.
+
+    Args:
+        data: the data, as `keras_gan.datasets.open` takes it.
+        minutes: length of the training; 15 by default.
+        settings: overrides as in `keras_gan.recipe.load`. They win over what is chosen.
+
+    Raises:
+        UsageError: data that is not pictures, too few pictures, or a setting that does not fit.
+    """
+    given = [*settings]
+    options = recipes.parse_data(data, [s for s in given if s.startswith("data.")])
+    source = datasets.open(data, **options)
+    pictures = look(source)
+    minutes = MINUTES if minutes is None else minutes
+
+    def complete(examples: int) -> tuple[recipes.Recipe, list[Choice]]:
+        tree, rows = choose(pictures, examples)
+        tree["data"] = {"source": data}
+        tree["training"]["minutes"] = minutes
+        return recipes.complete(tree, given), rows
+
+    trial, _ = complete(_TRIAL_EXAMPLES)
+    rate = _examples_per_second(trial, source)
+    recipe, rows = complete(_two_digits(rate * 60 * minutes * _TRAINED))
+    expected = Choice(
+        "expect",
+        f"{recipe.training.examples:,} examples in {minutes:g} minutes",
+        f"{rate:,.0f} a second on this machine, each picture "
+        f"{recipe.training.examples / pictures.count:.1f} times",
+    )
+    rows = [*_of_data(pictures, source), *rows, expected]
+    return Plan(recipe, source, rows, _warnings(pictures, recipe))
+
+
+def _examples_per_second(recipe: recipes.Recipe, source: datasets.Source) -> float:
+    """Times training steps of a game that is then discarded."""
+    chosen, _ = train.choose_precision(recipe)
+    gan = building.build(chosen, source.spec)
+    batches = source.dataset("train", recipe.training.batch_size, seed=0, repeat=True)
+    with precisions.graphs(chosen.training.precision):
+        gan.fit(batches, steps_per_epoch=_WARM_UP_STEPS, verbose=0)
+        began = time.perf_counter()
+        gan.fit(batches, steps_per_epoch=_TRIAL_STEPS, verbose=0)
+    return _TRIAL_STEPS * recipe.training.batch_size / (time.perf_counter() - began)
+
+
+def _two_digits(number: float) -> int:
+    digits = max(0, math.floor(math.log10(max(number, 1))) - 1)
+    return max(100, int(round(number, -digits)))
+
+
+def _of_data(pictures: Pictures, source: datasets.Source) -> list[Choice]:
+    size, count = _by(pictures.size), pictures.count
+    colors = {1: "gray", 3: "RGB", 4: "RGBA"}[pictures.channels]
+    reason = f"resized ({source.resized})" if source.resized else "as stored"
+    rows = [Choice("size", f"{size}, {colors}", reason)]
+    text = f"{pictures.copies:,} equal another one" if pictures.copies else "none equals another"
+    rows.append(Choice("pictures", f"{count:,}", text))
+    rows.append(Choice("held out", f"{pictures.held_out:,}", "never trained on; for evaluations"))
+    if pictures.classes:
+        least = min(pictures.classes)
+        text = f"the smallest has {least:,} pictures; --set networks.generator.condition=[labels] "
+        text += "--set networks.discriminator.condition=[labels] draws by class"
+        rows.append(Choice("classes", f"{len(pictures.classes)}, not used", text))
+    if pictures.plain >= 0.5:
+        text = "so no cutout, whose boxes would be learned"
+        rows.append(Choice("background", f"plain in {pictures.plain:.0%}", text))
+    return rows
+
+
+def _warnings(pictures: Pictures, recipe: recipes.Recipe) -> list[str]:
+    found, examples = [], recipe.training.examples
+    if pictures.count < FEW:
+        found.append(
+            f"A game of fewer than {FEW:,} pictures tends to copy them. Received: "
+            f"{pictures.count:,}. The report says how near samples are to training pictures"
+        )
+    if pictures.side > SMALL_SIDE and examples < _ENOUGH_64:
+        found.append(
+            f"Pictures of {_by(pictures.size)} pixels take more than {_ENOUGH_64:,} examples to "
+            f"show more than blobs. Received: time for {examples:,}. --minutes gives more; "
+            f"--set data.size=32 sees about {_SPEED_32} times as many"
+        )
+    if pictures.copies > pictures.count // 10:
+        found.append(
+            f"Equal pictures count as often as they are there. Received: {pictures.copies:,} of "
+            f"{pictures.count:,} equal another one"
+        )
+    return found

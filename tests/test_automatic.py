@@ -1,0 +1,138 @@
+"""A recipe chosen for pictures: facts about them, choices, lengths, and the command."""
+
+import re
+
+import numpy as np
+import PIL.Image
+import pytest
+import yaml
+
+from keras_gan import UsageError, automatic, datasets, recipe
+from keras_gan.__main__ import main
+from keras_gan.automatic import Pictures
+
+
+def pictures(size=64, channels=3, count=4_000, **facts):
+    facts = {"held_out": 400, "classes": (), "copies": 0, "plain": 0.0, **facts}
+    return Pictures((size, size), channels, count, **facts)
+
+
+def chosen(given, examples):
+    """Returns the resolved recipe and the table as a dictionary."""
+    tree, rows = automatic.choose(given, examples)
+    tree["data"] = {"source": "fashion-mnist-10k"}
+    return recipe.parse(tree), {row.name: f"{row.value}; {row.reason}" for row in rows}
+
+
+def test_color_pictures_of_64_pixels():
+    found, rows = chosen(pictures(), 48_000)
+    assert found.networks["generator"].architecture == "resnet"
+    assert [term["weight"] for term in found.game.options["terms"]] == [2.0, 2.0]
+    assert found.game.options["augment"] == {"name": "diff_augment", "policy": "translation"}
+    assert found.game.options["ema_half_life"] == 2_000
+    assert found.optimizers["generator"].learning_rate == 5e-4
+    assert (found.training.batch_size, found.training.tick_examples) == (32, 2_000)
+    assert (found.evaluation.every_examples, found.evaluation.count) == (9_600, 400)
+    assert found.evaluation.features is None  # of no data but the pictures' own
+    assert rows["augmentation"] == "translation; seen 12 times each"
+
+
+def test_lengths_are_shares_of_the_budget():
+    for examples in (12_000, 480_000):
+        found, _ = chosen(pictures(28, 1, 60_000), examples)
+        rate = found.optimizers["generator"].learning_rate
+        assert (rate["start"], rate["examples"]) == (1.6e-3, examples // 2)
+        assert found.game.options["ema_half_life"] == examples // 24
+        assert found.evaluation.every_examples == examples // 5
+        assert found.networks["generator"].architecture == "dcgan"
+
+
+@pytest.mark.parametrize(("size", "weight"), [(16, 1.0), (32, 1.0), (64, 2.0), (128, 8.0)])
+def test_penalties_grow_with_the_area(size, weight):
+    found, _ = chosen(pictures(size), 48_000)
+    assert found.game.options["terms"][0]["weight"] == weight
+
+
+def test_few_pictures_are_augmented_adaptively_and_many_not_at_all():
+    few, _ = chosen(pictures(count=500), 30_000)
+    assert few.game.options["augment"] == {"name": "adaptive", "blit": 0.0, "examples": 3_000}
+    many, _ = chosen(pictures(count=200_000), 30_000)
+    assert many.game.options["augment"] is None
+
+
+def test_facts_about_pictures():
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (60, 8, 12, 3)).astype("uint8")
+    x[30:45, 0] = x[30:45, -1] = x[30:45, :, 0] = x[30:45, :, -1] = 255  # 15 with a white border
+    x[50:] = x[40:50]  # and 10 copies, 5 of them with one
+    y = np.array([0] * 20 + [1] * 40)
+    found = automatic.look(datasets.from_arrays(x, y, x_test=x[:7] // 2, y_test=y[:7]))
+    assert (found.size, found.channels, found.count, found.held_out) == ((8, 12), 3, 60, 7)
+    assert (found.classes, found.copies, found.side) == ((20, 40), 10, 12)
+    assert found.plain == pytest.approx(20 / 60)
+
+
+def test_data_for_which_no_recipe_can_be_chosen():
+    points = datasets.from_arrays(np.random.default_rng(0).normal(size=(80, 2)).astype("float32"))
+    with pytest.raises(UsageError, match=r"for pictures only.*Received: points of shape \(2,\)"):
+        automatic.look(points)
+    noise = np.random.default_rng(0).integers(0, 256, (54, 8, 8, 1)).astype("uint8")
+    with pytest.raises(UsageError, match=r"at least 50 pictures .* Received: 49 to train on"):
+        automatic.look(datasets.from_arrays(noise, held_out=5 / 54))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for index in range(70):
+        place = tmp_path / "pics" / ("a", "b")[index % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (8, 8, 3)).astype("uint8")
+        PIL.Image.fromarray(pixels).save(place / f"{index}.png")
+    return tmp_path / "pics"
+
+
+def refused(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, arguments)])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line.removeprefix("keras-gan: error: ")
+
+
+def test_the_command_needs_something_to_train(capsys):
+    line = refused(capsys, "train")
+    assert line == (
+        "train takes a recipe, --data FOLDER of pictures, or --resume RUN. Received: none"
+    )
+
+
+def test_mistakes_are_one_line(capsys, folder, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "notes.txt").write_text("mine")
+    assert "Received" in refused(capsys, "train", "--data", folder, "--run", run)
+    for setting, rule in (
+        ("training.exampels=1", "training.exampels is not a key of the recipe"),
+        ("data.sizes=8", "sizes"),
+    ):
+        line = refused(capsys, "train", "--data", folder, "--set", setting)
+        assert rule in line, line
+    assert "training.minutes" in refused(capsys, "train", "--data", folder, "--minutes", "-1")
+
+
+def test_a_folder_is_trained_without_a_recipe(capsys, folder, tmp_path):
+    small = ("networks.generator.width=4", "networks.discriminator.width=4")
+    settings = [part for setting in small for part in ("--set", setting)]
+    run = tmp_path / "run"
+    main(["train", "--data", str(folder), "--minutes", "0.05", *settings, "--run", str(run)])
+    out, err = capsys.readouterr()
+    assert re.search(r"size +8x8, RGB +as stored", out)
+    assert re.search(r"classes +2, not used +the smallest has \d+ pictures", out)
+    assert re.search(r"expect +[\d,]+ examples in 0.05 minutes", out)
+    assert "fewer than 1,000 pictures tends to copy them. Received: 63" in err
+    written = yaml.safe_load((run / "recipe.yaml").read_text())
+    assert written["networks"]["generator"]["width"] == 4
+    assert written["training"]["minutes"] == 0.05
+    assert (run / "report.html").is_file()
+    assert list((run / "samples").glob("*.png"))
