@@ -257,9 +257,18 @@ def test_a_callback_that_freezes_a_network_ends_the_training():
     freeze = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda epoch, logs: setattr(gan.discriminator, "trainable", epoch != 1)
     )
+    x = np.zeros((4, *SHAPE), "float32")
     with pytest.raises(UsageError, match="discriminator must have trainable weights; leave out"):
-        gan.fit(np.zeros((4, *SHAPE), "float32"), epochs=4, callbacks=[freeze], verbose=0)
+        gan.fit(x, epochs=4, callbacks=[freeze], verbose=0)
     assert gan.count("iteration") == 2
+    gan.discriminator.trainable = True
+    several = keras.callbacks.CallbackList([freeze], model=gan)
+    for _ in range(2):  # a list of one's own is used as it is
+        with pytest.raises(UsageError, match="discriminator must have trainable weights"):
+            gan.fit(x, epochs=4, callbacks=several, verbose=0)
+        gan.discriminator.trainable = True
+    assert gan.count("iteration") == 6
+    assert len(several.callbacks) == 2
 
 
 def test_a_game_of_frozen_networks_is_loaded_for_its_samples(tmp_path):

@@ -65,8 +65,8 @@ def understand(root: Path, files: Sequence[Parts], labels: bool) -> Layout:
         classes = _classes(root.joinpath(*files[0][:base]), inner) if labels else ()
         ids = {name: number for number, name in enumerate(classes)}
         label_of = [ids[parts[0]] if classes else -1 for parts in inner]
-        dropped = _domains(classes)
-        return Layout(list(files), [0] * len(files), label_of, classes, False, (), dropped)
+        said = _domains(classes)
+        return Layout(list(files), [0] * len(files), label_of, classes, False, (), said)
     dropped: list[str] = []
     others = [name for name in sorted(tops) if name not in (train, held_out)]
     loose = sum(len(parts) == base + 1 for parts in files)

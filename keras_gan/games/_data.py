@@ -60,7 +60,7 @@ class DataInterface(keras.Model):
         validation = given.pop("validation_data", None)
         if validation is not None:
             given["validation_data"] = _checked_pair(watch, validation, _whole(spec))
-        given["callbacks"] = _with_callback(given.get("callbacks"), _Checks(passes))
+        given["callbacks"] = _with_checks(given.get("callbacks"), _Checks(passes), self)
         self._watch = watch
         try:
             with watch:
@@ -143,13 +143,16 @@ def _whole(spec: DataSpec) -> DataSpec:
     return dataclasses.replace(spec, multiple=1)
 
 
-def _with_callback(callbacks: Any, callback: keras.callbacks.Callback) -> Any:
-    if isinstance(callbacks, keras.callbacks.CallbackList):
+def _with_checks(callbacks: Any, checks: _Checks, game: keras.Model) -> Any:
+    """Returns callbacks in any form that `fit` takes, with the checks as the last."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):  # Keras takes it as it is
         running: Any = callbacks
-        running.append(callback)
+        checks.set_model(game)
+        others = [each for each in running.callbacks if not isinstance(each, _Checks)]
+        running.callbacks = [*others, checks]
         return running
     several = isinstance(callbacks, list | tuple)
-    return [*(callbacks if several else [callbacks] if callbacks else []), callback]
+    return [*(callbacks if several else [callbacks] if callbacks else []), checks]
 
 
 # ------------------------------------------------------------------------ arrays and streams
