@@ -133,6 +133,17 @@ def test_without_pictures_that_look_alike_the_choice_stays(tmp_path):
     np.testing.assert_array_equal(together.arrays("held_out")[0], alone.arrays("held_out")[0])
 
 
+@pytest.mark.parametrize("ramp", [0, 12])
+def test_pictures_that_the_hash_does_not_tell_apart_are_not_kept_together(tmp_path, ramp):
+    """Plain pictures of several colors, and gradients that differ in brightness."""
+    slope = ramp * np.arange(16, dtype=np.uint8)[:, None]
+    pictures = [np.full((16, 16), 3 * number, np.uint8) + slope for number in range(20)]
+    save_all(tmp_path, [(f"{number}.png", x) for number, x in enumerate(pictures)])
+    source = datasets.open(tmp_path, held_out=0.25)
+    assert (source.count("train"), source.count("held_out")) == (15, 5)
+    assert "look alike" not in source.description
+
+
 @pytest.mark.parametrize("pattern", [r"^\d+", r"(\d+)_"])
 def test_a_pattern_of_the_names_keeps_files_together(tmp_path, pattern):
     names = [f"{number // 4:02}_{number % 4}.png" for number in range(40)]

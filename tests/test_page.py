@@ -370,6 +370,8 @@ def test_the_copied_lines_give_the_same_picture(explored, tmp_path):
     page = explored
     allow = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
     page.driver.execute_cdp_cmd("Browser.grantPermissions", allow)
+    # The clipboard is for the focused window, which is another one's where tests run side by side.
+    page.driver.execute_cdp_cmd("Emulation.setFocusEmulationEnabled", {"enabled": True})
     pasted = {}
     for name in ("seed", "curl", "python"):
         page.click(f"#explore [data-line={name}] button")

@@ -1277,7 +1277,7 @@ def test_asgi_responses_equal_those_of_the_server(models, server):
         assert (status, b"more than 20000 when decompressed" in content) == (413, True)
         assert app.active == 0
 
-    in_asgi(test, models, max_count=100, max_body=20_000)
+    in_asgi(test, models, max_count=100, max_body=20_000, max_values=18_000)
 
 
 def in_asgi(test, *paths, **options):

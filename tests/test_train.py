@@ -349,7 +349,7 @@ MISTAKES = {
     "run exists": ([*TRAIN, "--run", "{bad}/taken"], "new or empty folder"),
     "read-only run": ([*TRAIN, "--run", "/sys/run"], "/sys/run cannot be written"),
     "no run": (["train", "--resume", "{bad}/empty"], "recipe.yaml"),
-    "neither": (["train"], "takes a recipe, or --resume"),
+    "neither": (["train"], "takes a recipe, --data FOLDER of pictures, or --resume"),
     "both": (["train", "quickstart", "--resume", "{bad}/empty"], "Received: both"),
     "minutes": ([*TRAIN, "--minutes", "-1"], "training.minutes: .*greater than 0"),
     "unknown option": ([*TRAIN, "--epochs", "3"], "--epochs"),

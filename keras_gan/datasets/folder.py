@@ -335,9 +335,11 @@ def _groups(decoded: decoding.Decoded, listing: _Listing, division: _Division) -
     """Returns the number of the group of each image; `None` if none has to be kept together."""
     if division.held_out == 0 or not (division.near_duplicates or division.pattern):
         return None
-    groups = np.arange(len(decoded.samples))
+    groups = np.asarray(decoded.items)
     if division.near_duplicates:
-        groups = join_groups(near_duplicates.groups(decoded.samples), decoded.items)
+        alike = near_duplicates.groups(decoded.samples)
+        if 2 * np.bincount(alike).max() <= len(alike):  # else the hash does not tell them apart
+            groups = join_groups(alike, groups)
     if division.pattern is not None:
         names = [_match(division.pattern, item.name) for item in listing.items]
         groups = join_groups(groups, np.array(names)[decoded.items])

@@ -24,12 +24,15 @@ def groups(images: np.ndarray) -> np.ndarray:
     differences between neighbors in a gray thumbnail, which hardly change with brightness,
     contrast, size and compression. To find near hashes without comparing all pairs, the images
     are sorted by 64 bits of the hash in a random order, and each is compared with the next 8; this
-    is repeated for 32 orders, which are the same in every call.
+    is repeated for 32 orders, which are the same in every call. Images with hardly any differences
+    are groups of their own.
 
     Args:
         images: `(count, height, width, channels)`; also a memory map.
     """
     hashes = difference_hash(images)
+    # Plain pictures differ by their color alone, of which the hash knows nothing.
+    has_shapes = np.bitwise_count(hashes).sum(axis=1) > _LARGEST_DISTANCE
     rng = np.random.default_rng(0)
     pairs = [np.empty((0, 2), np.int64)]
     for _ in range(_ORDERS):
@@ -37,7 +40,7 @@ def groups(images: np.ndarray) -> np.ndarray:
         for step in range(1, min(_NEIGHBORS, len(order) - 1) + 1):
             first, second = order[:-step], order[step:]
             distance = np.bitwise_count(hashes[first] ^ hashes[second]).sum(axis=1)
-            near = distance <= _LARGEST_DISTANCE
+            near = (distance <= _LARGEST_DISTANCE) & has_shapes[first] & has_shapes[second]
             pairs.append(np.stack([first[near], second[near]], axis=1))
     first, second = np.concatenate(pairs).T
     linked = sparse.coo_array((np.ones(len(first), bool), (first, second)), (len(hashes),) * 2)
