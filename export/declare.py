@@ -15,6 +15,7 @@ from export.model_inputs import ModelInput
 from export.output_ranges import with_range
 from keras_gan import Spec, UsageError
 from serving import kinds
+from serving.errors import short_repr
 from serving.inputs import DTYPES, FILLS, SEEDED, Input, Port
 
 Facts = Mapping[str, Any]  # what is declared of one port
@@ -54,7 +55,14 @@ class Declarations:
 
     def __post_init__(self) -> None:
         for group, facts in (("inputs", INPUT_FACTS), ("outputs", OUTPUT_FACTS)):
-            for name, declared in getattr(self, group).items():
+            ports = getattr(self, group)
+            declared_all = ports.values() if isinstance(ports, Mapping) else [None]
+            if not all(isinstance(declared, Mapping) for declared in declared_all):
+                raise UsageError(
+                    f"`{group}` must be a dictionary of dictionaries, such as "
+                    f"{{'latents': {{'fill': 'normal'}}}}. Received: {group}={short_repr(ports)}"
+                )
+            for name, declared in ports.items():
                 for fact in declared:
                     if fact not in facts:
                         raise UsageError(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, Unpack
+
+import numpy as np
 
 from export.class_ids import check_class_ids
 from export.declare import Declarations, Facts
 from export.manifest import Manifest, plain_json, software_versions, utc_now
 from export.network import Network, open_network
 from keras_gan import Spec, UsageError
-from serving.checks import check_integer
+from serving.checks import check_different, check_integer
 from serving.errors import short_repr
 from serving.manifest import RULES
 
@@ -101,13 +104,16 @@ def open_draft(model: Any, **description: Unpack[Description]) -> tuple[Network,
 def _classes(model: Any, description: Description) -> tuple[int, Sequence[str]]:
     """Returns the number of classes, 0 if not known, and their names."""
     own = int(getattr(model, "num_classes", 0) or 0)
-    given, names = description.get("num_classes"), description.get("class_names") or ()
+    given, names = description.get("num_classes"), description.get("class_names")
+    names = () if names is None else names.tolist() if isinstance(names, np.ndarray) else names
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise UsageError(
             "`class_names` must be a list of texts, one for each class. "
             f"Received: class_names={short_repr(names)}"
         )
+    check_different("class_names", names)
     if given is not None:
+        given = operator.index(given) if isinstance(given, np.integer) else given
         check_integer("num_classes", given, 0, 2**31 - 1)
     if own and given and given != own:
         raise UsageError(

@@ -20,7 +20,7 @@ def is_program() -> bool:
 
 
 def leave_current_folder() -> None:
-    """Removes the current folder from the module path, if `python -m keras_gan` has put it there.
+    """Removes the current folder from the module path of `python -m keras_gan`.
 
     `serving.programs` says why, and does the same for its own programs. It cannot be imported
     before, as the current folder may have another `serving`.
@@ -28,6 +28,9 @@ def leave_current_folder() -> None:
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     if is_program() and not sys.flags.safe_path:
         sys.path[:1] = [] if root in sys.path[1:] else [root]
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if is_program() and "" in entries and len(entries) > 1:
+        sys.path[:] = [place for place in sys.path if place == root or place != os.getcwd()]
 
 
 @contextlib.contextmanager

@@ -51,7 +51,10 @@ class Network:
             self.fields = (*positional[: len(names)], *names[len(positional) :])
         # A Functional model warns of inputs in another structure than that of its own.
         structure = getattr(model, "_inputs_struct", None)
-        self._keys = tuple(structure) if isinstance(structure, dict) else None
+        self._keys = names if isinstance(structure, dict) else None
+        if isinstance(structure, dict) and not self.by_name:  # positions are those of the user
+            field_of = dict(zip(structure, self.fields, strict=True))
+            self.fields = tuple(field_of[name] for name in names)
         self._listed = isinstance(structure, (list, tuple)) or len(self.fields) > 1
 
     def with_model(self, model: keras.Model) -> Network:
@@ -113,10 +116,13 @@ class Network:
 
 
 def input_names(model: keras.Model) -> tuple[str, ...]:
-    """Returns the names of a Functional or Sequential model's inputs; of others, nothing."""
+    """Returns the names of a Functional or Sequential model's inputs in their order.
+
+    Of other models, nothing.
+    """
     structure = getattr(model, "_inputs_struct", None)
-    if isinstance(structure, dict):
-        return tuple(structure)
+    if isinstance(structure, dict):  # Keras sorts its keys
+        return tuple(keras.tree.flatten({name: name for name in structure}))
     return tuple(tensor.name for tensor in getattr(model, "inputs", None) or ())
 
 

@@ -115,10 +115,11 @@ def resume(
         overridden = bool(_among(changed, override))
         with team.strategy.scope():
             gan = _load(opened, after, source, changed if overridden else [])
+        seen = gan.count("examples_seen")
         if gan.count("iteration") >= total_steps(after):
             raise UsageError(
-                f"{opened.path} has seen all of its {after.training.examples:,} examples. Continue "
-                f"it with --set training.examples={2 * after.training.examples}"
+                f"{opened.path} has seen all of its {seen:,} examples. Continue "
+                f"it with --set training.examples={2 * seen}"
             )
         held_out = open_held_out(after, source, team.replicas)
         rows = opened.rows()

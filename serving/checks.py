@@ -7,7 +7,7 @@ the HTTP server answers it with status 400.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -33,6 +33,19 @@ def check_integer(name: str, value: Any, low: int, high: int) -> int:
             f"Received: {name}={short_repr(value)}"
         )
     return value
+
+
+def check_different(name: str, values: Sequence[str]) -> None:
+    """Checks that texts that name things differ, and that none is empty.
+
+    Raises:
+        UsageError: a text that occurs twice, or an empty one.
+    """
+    if len(set(values)) < len(values) or "" in values:
+        raise UsageError(
+            f"`{name}` must be different texts, none of them empty. "
+            f"Received: {name}={short_repr(list(values))}"
+        )
 
 
 def check_number(name: str, value: Any, low: float, high: float) -> float:

@@ -14,14 +14,24 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def leave_current_folder() -> None:
-    """Removes the current folder from the module path, if `python -m serving...` has put it there.
+    """Removes the current folder from the module path of a program of ours.
 
-    In a checkout that is not installed it is the folder of the packages, which stays.
+    `python -m serving...` has put it there, or an empty entry in PYTHONPATH, as of
+    `export PYTHONPATH=$PYTHONPATH:/folder`. In a checkout that is not installed it is the folder of
+    the packages, which stays.
     """
     # Python sets the first argument to -m until it has found the module to run.
     module = sys.orig_argv[-len(sys.argv)].removeprefix("-m") if sys.argv[:1] == ["-m"] else ""
     if module.startswith("serving.") and not sys.flags.safe_path:
         sys.path[:1] = [] if ROOT in sys.path[1:] else [ROOT]
+    is_script = os.path.basename(sys.argv[0]).startswith("keras-gan") if sys.argv else False
+    if (is_script or module.startswith("serving.")) and _has_empty_entry():
+        sys.path[:] = [place for place in sys.path if place == ROOT or place != os.getcwd()]
+
+
+def _has_empty_entry() -> bool:
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return len(entries) > 1 and "" in entries
 
 
 def escape_output() -> None:
@@ -42,6 +52,9 @@ def command(*arguments: str) -> list[str]:
 def environment() -> dict[str, str]:
     """Returns the environment of such a program, in which it finds the packages of this one."""
     found = dict(os.environ)
+    if _has_empty_entry():
+        entries = found["PYTHONPATH"].split(os.pathsep)
+        found["PYTHONPATH"] = os.pathsep.join(filter(None, entries))
     # A checkout that is not installed is found through the current folder alone.
     if not sys.flags.safe_path and sys.path[:1] in ([""], [ROOT]) and ROOT not in sys.path[1:]:
         found["PYTHONPATH"] = os.pathsep.join(filter(None, (ROOT, found.get("PYTHONPATH"))))

@@ -228,3 +228,9 @@ def test_arrays_that_are_guessed_or_ignored_are_named(tmp_path):
         warnings.simplefilter("error")
         np.savez(tmp_path / "c.npz", x=IMAGES, y=FOUR)
         datasets.open(tmp_path / "c.npz")
+
+
+@pytest.mark.parametrize("names", [["a", "a", "b", "c"], ["a", "b", "", "c"]])
+def test_class_names_that_are_no_names_are_refused(names):
+    with pytest.raises(UsageError, match="`class_names` must be different texts, none of them em"):
+        datasets.from_arrays(IMAGES, FOUR, class_names=names, held_out=0)

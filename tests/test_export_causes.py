@@ -181,8 +181,17 @@ def test_as_many_classes_as_rows_or_fewer_are_accepted(encoding, count):
         ("int32", {"num_classes": 10.0}, "Received: num_classes=10.0"),
         ("int32", {"class_names": "abcdefghij"}, "`class_names` must be a list of texts"),
         ("int32", {"class_names": range(10)}, "`class_names` must be a list of texts"),
-        ("int32", {"num_classes": 10, "class_names": ["a"] * 3}, "10 classes. Received: 3 names"),
-        ("int32", {"num_classes": 10, "class_names": ["a"] * 12}, "10 classes. Received: 12 names"),
+        ("int32", {"num_classes": 10, "class_names": list("abc")}, "10 classes. Received: 3 names"),
+        (
+            "int32",
+            {"num_classes": 10, "class_names": list("abcdefghijkl")},
+            "10 classes. Received: 12 names",
+        ),
+        ("int32", {"class_names": [*"abcdefghi", "a"]}, "`class_names` must be different texts"),
+        ("int32", {"class_names": [*"abcdefghi", ""]}, "different texts, none of them empty"),
+        ("int32", {"inputs": ["latents"]}, "`inputs` must be a dictionary of dictionaries"),
+        ("int32", {"inputs": {"latents": "normal"}}, "dictionary of dictionaries, such as"),
+        ("int32", {"outputs": "samples"}, "`outputs` must be a dictionary of dictionaries"),
         (
             "int32",
             {"num_classes": 10, "inputs": {"labels": {"meta": {"num_classes": 12}}}},
@@ -197,6 +206,19 @@ def test_a_wrong_declaration_of_classes_is_refused(dtype, options, rule):
     with pytest.raises(UsageError, match="Received: ") as caught:
         open_draft(model, **options)
     assert rule in str(caught.value)
+
+
+def test_numbers_and_names_of_numpy_are_taken():
+    latents, labels = (
+        keras.Input((4,), name="latents"),
+        keras.Input((), dtype="int32", name="labels"),
+    )
+    model = keras.Model(
+        [latents, labels], {"samples": L.Dense(3)(latents), "y": L.Embedding(3, 2)(labels)}
+    )
+    names = np.array(["a", "b", "c"])
+    _, draft = open_draft(model, num_classes=np.int64(3), class_names=names)
+    assert (draft.classes.num_classes, draft.class_names) == (3, ["a", "b", "c"])
 
 
 def test_an_error_of_a_layer_is_not_one_of_the_disk(tmp_path):

@@ -605,3 +605,59 @@ def test_our_architectures_pass_without_a_word(name, conditional):
     gan.compile()
     bounded = name != "r3gan"
     assert gan.networks["generator"].output_range() == ((-1, 1) if bounded else None)
+
+
+# ------------------------------------------------------------------------ networks as people write
+
+
+def test_inputs_in_a_dictionary_have_its_names_in_any_order():
+    latents, samples = keras.Input((4,), name="latents"), keras.Input(SHAPE, name="samples")
+    labels = keras.Input((), dtype="int32", name="labels")
+    table = layers.Embedding(3, 4)
+    joined = layers.Concatenate()([latents, table(labels)])
+    made = layers.Reshape(SHAPE)(layers.Dense(16, "tanh")(joined))
+    seen = layers.Concatenate()([layers.Flatten()(samples), layers.Embedding(3, 4)(labels)])
+    gan = keras_gan.GAN(
+        keras.Model({"latents": latents, "labels": labels}, made),
+        keras.Model({"samples": samples, "labels": labels}, layers.Dense(1)(seen)),
+        num_classes=3,
+    )
+    gan.compile()
+    x, y = np.zeros((6, *SHAPE), "float32"), np.arange(6) % 3
+    gan.fit(x, y, verbose=0)
+    one, other = gan.generate([5, 5], labels=[0, 1])
+    assert np.abs(one - other).max() > 1e-3
+
+
+def test_the_average_of_a_network_with_a_lambda_layer_is_a_copy():
+    gan = keras_gan.GAN(
+        generator(layers.Lambda(lambda x: 2 * x), layers.Dense(16, "tanh"), layers.Reshape(SHAPE)),
+        judge(),
+        ema_half_life=10,
+        ema_rampup=10,
+    )
+    gan.compile("sgd", "sgd", run_eagerly=True)
+    before = gan.average_generator.get_weights()
+    gan.fit(np.zeros((8, *SHAPE), "float32"), verbose=0)
+    live, average = gan.generator.get_weights()[0], gan.average_generator.get_weights()[0]
+    assert np.abs(live - average).max() > 0
+    assert np.abs(before[0] - average).max() > 0
+
+
+class Plain(layers.Layer):
+    """A layer of one's own whose arguments Keras does not know."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def call(self, x):
+        return self.factor * x
+
+
+def test_a_layer_that_cannot_be_copied_is_one_line():
+    made = generator(Plain(1.0), layers.Dense(16, "tanh"), layers.Reshape(SHAPE))
+    with pytest.raises(UsageError, match=r"or give ema_half_life=0. Received: Sequential: ") as one:
+        keras_gan.GAN(made, judge())
+    assert "\n" not in str(one.value)
+    keras_gan.GAN(made, judge(), ema_half_life=0)

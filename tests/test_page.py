@@ -193,7 +193,7 @@ class Page:
             message = json.loads(entry["message"])["message"]
             if message["method"] == "Network.requestWillBeSent":
                 address = message["params"]["request"]["url"]
-                if not address.startswith(("data:", "blob:", "about:")):
+                if not address.startswith(("data:", "blob:", "about:", "chrome:")):
                     found.add(address.split("/")[2])
         return found
 

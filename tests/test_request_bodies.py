@@ -316,6 +316,10 @@ def test_empty_parameters_change_nothing(server, expected):
         body["outputs"] = [{"name": "samples", "parameters": parameters}]
         answer = server.ask(REQUESTS["v2"][0], body)
         np.testing.assert_allclose(samples("v2", answer), expected, rtol=1e-6)
+    path, body = "/v1/models/points:predict", {"instances": [[0.5] * 5]}
+    assert server.ask(path, body | {"parameters": {}}).body == server.ask(path, body).body
+    refused = server.ask(path, body | {"parameters": {"truncation": 0.5}})
+    assert (refused.status, "may have signature_name" in refused.error) == (400, True)
 
 
 # ------------------------------------------------------------------------------ other sites

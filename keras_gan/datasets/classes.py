@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_gan.datasets.splits import Split
 from keras_gan.errors import UsageError
+from serving.checks import check_different
 
 MAX_CLASSES = 100_000
 _FEW_CLASSES = 1000  # up to so many may have a single sample each
@@ -65,6 +66,7 @@ def find_classes(
         UsageError: too many classes, or names that do not fit them.
     """
     values, names = np.unique(labels), tuple(class_names)
+    check_different("class_names", names)
     if values.dtype.kind == "U":
         values = np.array(sorted(values.tolist(), key=natural_key))
         if not names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -9,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from keras_gan import schedules
-from keras_gan.errors import UsageError
+from keras_gan.errors import UsageError, one_line
 from keras_gan.networks import update_power_iteration
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
@@ -20,21 +21,28 @@ def copy_of(network: keras.Model, role: str) -> keras.Model:
     """Returns a copy of a network with the same weights, which is not trained.
 
     Raises:
-        UsageError: a subclassed network that cannot be copied.
+        UsageError: a network that cannot be copied.
     """
     try:
-        copy = keras.models.clone_model(network)
-    except NotImplementedError:
+        average = _cloned(network)
+    except Exception as error:  # from_config of layers may raise anything
         raise UsageError(
             f"The moving average of the {role} is a copy made by get_config and from_config, which "
-            "a subclassed network must define; or give ema_half_life=0. "
-            f"Received: {type(network).__name__}"
+            "a subclassed network and layers of one's own must define; or give ema_half_life=0. "
+            f"Received: {type(network).__name__}: {one_line(error)}"
         ) from None
-    if not copy.built:
-        copy.build(network.input_shape)
-    copy.set_weights(network.get_weights())
-    copy.trainable = False
-    return copy
+    if not average.built:
+        average.build(network.input_shape)
+    average.set_weights(network.get_weights())
+    average.trainable = False
+    return average
+
+
+def _cloned(network: keras.Model) -> keras.Model:
+    try:
+        return keras.models.clone_model(network)
+    except ValueError:  # Keras takes the functions of Lambda layers for those of a file
+        return copy.deepcopy(network)
 
 
 def update(

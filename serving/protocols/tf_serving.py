@@ -127,7 +127,10 @@ class Prediction:
         self.served = served
         if type(content) is not dict:
             raise UsageError(f"The body must be an object. Received: {short_repr(content)}")
+        # TensorFlow Serving reads the keys that it knows; clients of Vertex AI send `parameters`.
         unknown = content.keys() - {"signature_name", "instances", "inputs"}
+        if content.get("parameters") == {}:
+            unknown -= {"parameters"}
         if unknown or ("instances" in content) == ("inputs" in content):
             raise UsageError(
                 "The body must have instances or inputs, and may have signature_name. "
