@@ -342,6 +342,21 @@ def _second_derivative(role: str, model: keras.Model) -> None:
             )
 
 
+def regularizers(networks: Mapping[str, Network]) -> None:
+    """Warns of regularizers of layers, which a game does not use."""
+    for role, network in networks.items():
+        for layer in network.model._flatten_layers(include_self=False):
+            own = [x.regularizer for x in getattr(layer, "_trainable_variables", ())]
+            if any(own) or getattr(layer, "activity_regularizer", None) is not None:
+                warnings.warn(
+                    "Regularizers of layers and add_loss are not part of a game's losses: use a "
+                    "term, or the optimizer's weight_decay. Received: a regularizer of layer "
+                    f"{layer.name!r} of the {role}",
+                    stacklevel=2,
+                )
+                return
+
+
 def trainable(players: Mapping[str, Sequence[keras.Model]]) -> None:
     """Checks that each player has weights that its optimizer can move.
 

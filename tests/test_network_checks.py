@@ -661,3 +661,10 @@ def test_a_layer_that_cannot_be_copied_is_one_line():
         keras_gan.GAN(made, judge())
     assert "\n" not in str(one.value)
     keras_gan.GAN(made, judge(), ema_half_life=0)
+
+
+@pytest.mark.parametrize("name", ["kernel_regularizer", "bias_regularizer", "activity_regularizer"])
+def test_regularizers_of_layers_are_named(name):
+    last = layers.Dense(1, name="last", **{name: keras.regularizers.L2(0.1)})
+    with pytest.warns(UserWarning, match="Regularizers.*layer 'last' of the discriminator"):
+        keras_gan.GAN(generator(), judge(last))

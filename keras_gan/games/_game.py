@@ -163,6 +163,7 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
             terms.check_outputs(term, spec)
         self.check_networks(outputs)
         network_checks.shared(_players.models(self))
+        network_checks.regularizers(self.networks)
         network_checks.second_order(self.networks, self.terms.values())
         for term in self.terms.values():
             terms.check(term, spec)
