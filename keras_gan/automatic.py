@@ -29,9 +29,9 @@ _SPEED_32 = 5  # times as many examples as of 64 pixels
 _TRIAL_STEPS, _WARM_UP_STEPS = 20, 2
 _TRIAL_EXAMPLES = 10_000_000  # of the game that is timed: its lengths do not matter
 _TRAINED = 0.9  # share of the time that is left for training steps; the rest are evaluations
-_SEEN_TWICE = 0.95  # share of equal border pixels by which a picture has a plain background
+_PLAIN_BORDER = 0.95  # share of equal border pixels by which a picture has a plain background
 _LOOKED_AT = 500  # pictures, for their backgrounds
-_OUTER_AREA = 64 * 64  # pixels, for which the weight of the gradient penalties is 2
+_AREA_64 = 64 * 64  # pixels, for which the weight of the gradient penalties is 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,7 @@ def look(source: datasets.Source) -> Pictures:
 def _is_plain(sample: np.ndarray) -> bool:
     border = np.concatenate([sample[0], sample[-1], sample[:, 0], sample[:, -1]])
     colors, counts = np.unique(border, axis=0, return_counts=True)
-    return bool(counts.max() >= _SEEN_TWICE * len(border)) and len(colors) < len(border)
+    return bool(counts.max() >= _PLAIN_BORDER * len(border)) and len(colors) < len(border)
 
 
 def choose(pictures: Pictures, examples: int) -> tuple[dict[str, Any], list[Choice]]:
@@ -165,7 +165,7 @@ def _networks(pictures: Pictures, small_gray: bool) -> tuple[dict[str, Any], lis
 def _game(
     pictures: Pictures, examples: int, small_gray: bool
 ) -> tuple[dict[str, Any], list[Choice]]:
-    weight = 2.0 * max(0.5, math.prod(pictures.size) / _OUTER_AREA)
+    weight = 2.0 * max(0.5, math.prod(pictures.size) / _AREA_64)
     interval = 8 if small_gray else 4
     penalties = [{"name": name, "weight": weight, "interval": interval} for name in ("r1", "r2")]
     half_life = max(500, round(examples / 24, -2))
@@ -305,7 +305,7 @@ def _warnings(pictures: Pictures, recipe: recipes.Recipe) -> list[str]:
     if pictures.count < FEW:
         found.append(
             f"A game of fewer than {FEW:,} pictures tends to copy them. Received: "
-            f"{pictures.count:,}. The report says how near samples are to training pictures"
+            f"{pictures.count:,}. `keras-gan evaluate RUN` says how near samples are to them"
         )
     if pictures.side > SMALL_SIDE and examples < _ENOUGH_64:
         found.append(
