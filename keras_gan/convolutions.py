@@ -119,6 +119,30 @@ def conv2d_transpose_stride2(inputs, kernel, output_size):
     return operation(inputs, kernel)
 
 
+def conv2d_upsampled(inputs, kernel):
+    """Computes nearest-neighbor upsampling by 2, followed by a 3 x 3 convolution, padding "SAME".
+
+    Both together are a transposed convolution: a tap that falls on two equal pixels counts for
+    both. The kernel has 16 taps of which an output pixel meets 4, instead of 9.
+
+    Args:
+        inputs: `(batch, height, width, a)`, height and width known.
+        kernel: `(3, 3, a, b)`.
+
+    Returns:
+        `(batch, 2 * height, 2 * width, b)`.
+    """
+    rotated = _rotate180(kernel)
+    rows = tf.pad(rotated, ((0, 1), *_NO_PADS)) + tf.pad(rotated, ((1, 0), *_NO_PADS))
+    columns = tf.transpose(rows, (1, 0, 2, 3))
+    columns = tf.pad(columns, ((0, 1), *_NO_PADS)) + tf.pad(columns, ((1, 0), *_NO_PADS))
+    size = [2 * length for length in inputs.shape[1:3]]
+    return conv2d_transpose_stride2(inputs, tf.transpose(columns, (1, 0, 2, 3)), size)
+
+
+_NO_PADS = ((0, 0),) * 3  # of the axes after the first one
+
+
 def conv2d_stride2_weight_gradient(inputs, outputs, kernel_size: int):
     """Computes the weight gradient of `conv2d_stride2`.
 

@@ -1,5 +1,6 @@
 """Networks of each family: shapes, parameters, options, and rejected arguments."""
 
+import functools
 import itertools
 
 import keras
@@ -42,6 +43,19 @@ def test_dcgan_28_has_the_parameters_of_its_layers():
     assert params(g) == project + up + norms + last
     down = (4 * 4 * 1 * 64 + 64) + (4 * 4 * 64 * 128 + 128)
     assert params(d) == down + 7 * 7 * 128 + 1
+
+
+def test_upsampling_of_dcgan_is_an_option():
+    """A stage of nearest-neighbor upsampling has 9 weights for each pair of channels, not 16."""
+    spec = Spec("image", (16, 16, 3), (-1.0, 1.0))
+    make = functools.partial(
+        architectures.build_network, "generator", "dcgan", spec, widths=[8, 4, 4]
+    )
+    transposed, nearest = make(), make(upsampling="nearest")
+    assert transposed.count_params() - nearest.count_params() == (16 - 9) * (8 * 4 + 4 * 4)
+    assert nearest.output_shape == (None, 16, 16, 3)
+    with pytest.raises(UsageError, match=r"`upsampling` must be one of transposed, nearest. Rec"):
+        make(upsampling="bilinear")
 
 
 def test_extra_halvings_of_dcgan_follow_the_mirrored_stages():

@@ -351,6 +351,9 @@ in_chain(
     shape=(8,),
 )
 in_chain("our Conv2DTranspose", lambda: ours.Conv2DTranspose(4, 4, 2, "same"))
+in_chain(
+    "our UpConv2D", lambda: ours.UpConv2D(4), lambda: ours.SpectralNormalization(ours.UpConv2D(4))
+)
 in_chain("equalized", lambda: ours.EqualizedConv2D(4, 3), L.LeakyReLU)
 in_chain("UpSampling2D, nearest", L.UpSampling2D)
 in_chain("UpSampling2D, bilinear", lambda: L.UpSampling2D(2, interpolation="bilinear"))

@@ -767,3 +767,58 @@ def test_a_narrow_convolution_rejects_unsupported_arguments():
     for wrong in ({"kernel_size": 4}, {"kernel_size": 3, "strides": 2}):
         with pytest.raises(UsageError, match="odd square kernel, strides 1, padding same"):
             layers.NarrowConv2D(3, **wrong)
+
+
+@pytest.mark.parametrize("shape", [(6, 7, 4), (1, 1, 2)])
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_an_upsampled_convolution_is_upsampling_and_a_convolution(shape, dtype):
+    """Value and gradients by input, kernel and bias, in training and in inference."""
+    x = tf.random.stateless_normal((2, *shape), seed=(1, 2))
+    weighting = tf.random.stateless_normal((2, 2 * shape[0], 2 * shape[1], 3), seed=(3, 4))
+    ours, up = layers.UpConv2D(3, activation="tanh", dtype=dtype), L.UpSampling2D()
+    theirs = L.Conv2D(3, 3, padding="same", activation="tanh")
+    theirs.build(up(x).shape)
+    ours.build(x.shape)
+    ours.set_weights(theirs.get_weights())
+    found = []
+    for layer, training in ((theirs, None), (ours, False), (ours, True)):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(up(x)) if training is None else layer(x, training=training)
+            weighted = tf.reduce_sum(tf.cast(y, "float32") * weighting)
+        found.append([y, *tape.gradient(weighted, [x, *layer.trainable_variables])])
+    tolerance = 1e-5 if dtype == "float32" else 3e-2
+    for values in found[1:]:
+        for value, expected in zip(values, found[0], strict=True):
+            value, expected = np.asarray(value, "float32"), np.asarray(expected)
+            assert np.abs(value - expected).max() <= tolerance * max(1, np.abs(expected).max())
+    assert ours.compute_output_shape((None, *shape)) == (None, 2 * shape[0], 2 * shape[1], 3)
+    again = layers.UpConv2D.from_config(ours.get_config())
+    assert (again.filters, again.kernel_size) == (3, (3, 3))
+
+
+def test_an_upsampled_convolution_takes_images_of_any_size():
+    inputs = keras.Input((None, None, 2))
+    network = keras.Model(inputs, layers.UpConv2D(3)(inputs))
+    assert network.output_shape == (None, None, None, 3)
+    x = tf.random.stateless_normal((2, 5, 3, 2), seed=(1, 2))
+    assert network(x).shape == (2, 10, 6, 3)
+    np.testing.assert_allclose(network(x, training=True), network(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_an_upsampled_convolution_leaves_no_comb_on_a_plain_area(training):
+    """Away from the border, as a new transposed convolution does."""
+    plain = tf.ones((1, 6, 6, 4))
+    smooth = np.asarray(layers.UpConv2D(5)(plain, training=training))[0, 2:-2, 2:-2]
+    comb = np.asarray(layers.Conv2DTranspose(5, 4, 2, "same")(plain, training=training))
+    assert np.abs(smooth - smooth[0, 0]).max() < 1e-5
+    assert np.abs(comb[0, 2:-2, 2:-2] - comb[0, 2, 2]).max() > 0.01
+
+
+def test_an_upsampled_convolution_rejects_unsupported_arguments():
+    for wrong in ({"kernel_size": 4}, {"strides": 2}, {"padding": "valid"}, {"groups": 3}):
+        with pytest.raises(UsageError, match="a kernel of 3 x 3, strides 1, padding same"):
+            layers.UpConv2D(3, **wrong)
+    with pytest.raises(UsageError, match="channels_last"):
+        layers.UpConv2D(3, data_format="channels_first")

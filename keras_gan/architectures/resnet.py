@@ -20,7 +20,7 @@ from keras import layers
 
 from keras_gan.architectures import _parts
 from keras_gan.errors import UsageError
-from keras_gan.layers import Conv2D, SelfAttention2D, SpectralNormalization, UpSampling2D
+from keras_gan.layers import Conv2D, SelfAttention2D, SpectralNormalization, UpConv2D, UpSampling2D
 from keras_gan.spec import Spec
 
 also_called = ("sngan",)
@@ -155,10 +155,13 @@ class _Builder:
 
     def conv(self, x, filters: int, size: int, name: str, gain: float = 1.0, dtype: Any = None):
         """Applies a convolution with bias; its initial deviation is `gain` times Glorot's."""
-        kernel: Any = keras.initializers.VarianceScaling(gain**2, "fan_avg", "uniform")
-        layer = Conv2D(
-            filters, size, padding="same", kernel_initializer=kernel, name=name, dtype=dtype
-        )
+        options = {"padding": "same", "name": name, "dtype": dtype}
+        layer = Conv2D(filters, size, kernel_initializer=_glorot(gain), **options)
+        return self._normalize_kernel(layer)(x)
+
+    def up_conv(self, x, filters: int, name: str, gain: float):
+        """Doubles the resolution, and applies a 3 x 3 convolution as `conv` does."""
+        layer = UpConv2D(filters, kernel_initializer=_glorot(gain), name=name)
         return self._normalize_kernel(layer)(x)
 
     def dense(self, x, units: int, name: str, dtype: Any = None):
@@ -175,6 +178,10 @@ class _Builder:
 
     def _normalize_kernel(self, layer) -> Any:
         return SpectralNormalization(layer, name=layer.name) if self.spectral else layer
+
+
+def _glorot(gain: float) -> Any:
+    return keras.initializers.VarianceScaling(gain**2, "fan_avg", "uniform")
 
 
 _RESIDUAL_GAIN = 2**0.5  # of the two 3 x 3 convolutions of a block
@@ -197,8 +204,7 @@ def _upsample(builder: _Builder, x, base: tuple[int, int, int], widths: Sequence
 def _up_block(builder: _Builder, inputs, channels: int, name: str):
     """Norm, ReLU, upsampling, 3x3, norm, ReLU, 3x3; added to a 1x1 convolution of the inputs."""
     x = layers.ReLU(name=f"{name}_activation_1")(builder.normalize(inputs, f"{name}_norm_1"))
-    x = UpSampling2D(name=f"{name}_up")(x)
-    x = builder.conv(x, channels, 3, f"{name}_conv_1", _RESIDUAL_GAIN)
+    x = builder.up_conv(x, channels, f"{name}_conv_1", _RESIDUAL_GAIN)
     x = layers.ReLU(name=f"{name}_activation_2")(builder.normalize(x, f"{name}_norm_2"))
     x = builder.conv(x, channels, 3, f"{name}_conv_2", _RESIDUAL_GAIN)
     # A 1x1 convolution and upsampling commute; before upsampling it costs a quarter.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from keras_gan.layers.attention import SelfAttention2D
 from keras_gan.layers.basis import Basis2D
-from keras_gan.layers.convolution import Conv2D, Conv2DTranspose, NarrowConv2D
+from keras_gan.layers.convolution import Conv2D, Conv2DTranspose, NarrowConv2D, UpConv2D
 from keras_gan.layers.equalized import EqualizedConv2D, EqualizedDense
 from keras_gan.layers.minibatch import MinibatchStandardDeviation
 from keras_gan.layers.normalization import (
@@ -35,5 +35,6 @@ __all__ = [
     "PixelNormalization",
     "SelfAttention2D",
     "SpectralNormalization",
+    "UpConv2D",
     "UpSampling2D",
 ]

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_gan import convolutions, precision
 from keras_gan.errors import UsageError
+from keras_gan.layers.resampling import upsample_nearest
 
 # Keras has no annotations, and type checkers infer wrong types for it.
 ops: Any = keras.ops
@@ -62,6 +63,58 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
             operands = _operands(self, inputs)
             return _finish(self, convolutions.conv2d_transpose_stride2(*operands, size))
         return super().call(inputs)
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class UpConv2D(Conv2D):
+    """Nearest-neighbor upsampling by 2, followed by a convolution with a 3 x 3 kernel.
+
+    All pixels of the outputs are computed from as many inputs, so that no checkerboard is left, as
+    by a new transposed convolution. In training, it is computed as a transposed convolution whose
+    4 x 4 kernel holds sums of the weights: 4 products for each output pixel instead of 9. In
+    inference, and so in exported models, it is upsampling and a convolution.
+
+    Args:
+        filters: number of output channels, at least 1.
+        kernel_size: 3.
+        padding: "same".
+        **kwargs: further arguments of `keras.layers.Conv2D`. Strides, dilation and groups must be
+            1.
+
+    Input shape: `(batch, height, width, channels)`. Output shape:
+    `(batch, 2 * height, 2 * width, filters)`.
+
+    Raises:
+        UsageError: an argument is not supported.
+
+    Reference:
+        - [Odena et al., 2016](https://doi.org/10.23915/distill.00003)
+    """
+
+    def __init__(self, filters: int, kernel_size: Any = 3, padding: str = "same", **kwargs: Any):
+        super().__init__(filters, kernel_size, padding=padding, **kwargs)
+        plain = (self.strides, self.dilation_rate, self.groups) == ((1, 1), (1, 1), 1)
+        if self.kernel_size != (3, 3) or not plain or self.padding != "same":
+            raise UsageError(
+                "UpConv2D needs a kernel of 3 x 3, strides 1, padding same, no dilation and no "
+                f"groups. Received: kernel_size={self.kernel_size}, strides={self.strides}, "
+                f"padding={self.padding!r}, dilation_rate={self.dilation_rate}, "
+                f"groups={self.groups}"
+            )
+        if self.data_format != "channels_last":
+            raise UsageError(
+                "UpConv2D needs `data_format` channels_last. "
+                f"Received: data_format={self.data_format!r}"
+            )
+
+    def call(self, inputs, training: bool = False):  # pyright: ignore
+        if training and all(inputs.shape[1:3]):
+            return _finish(self, convolutions.conv2d_upsampled(*_operands(self, inputs)))
+        return super().call(upsample_nearest(inputs), training=False)
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width = input_shape[:3]
+        return (batch, height and 2 * height, width and 2 * width, self.filters)
 
 
 def prefers_stride2(layer, size, channels: int) -> bool:

@@ -231,9 +231,21 @@ class UpSampling2D(keras.layers.UpSampling2D):
     """
 
     def call(self, inputs):
-        _, height, width, channels = inputs.shape
         nearest = self.interpolation == "nearest" and self.data_format == "channels_last"
-        if not nearest or tuple(self.size) != (2, 2) or not height or not width:
+        if not nearest or tuple(self.size) != (2, 2) or not all(inputs.shape[1:3]):
             return super().call(inputs)
-        x = ops.reshape(ops.stack([inputs, inputs], 3), (-1, height, 2 * width, channels))
-        return ops.reshape(ops.stack([x, x], 2), (-1, 2 * height, 2 * width, channels))
+        return upsample_nearest(inputs)
+
+
+def upsample_nearest(inputs):
+    """Repeats each pixel twice along height and width.
+
+    Args:
+        inputs: `(batch, height, width, channels)`; unknown lengths are read as it runs.
+
+    Returns:
+        `(batch, 2 * height, 2 * width, channels)`.
+    """
+    _, height, width, channels = ops.shape(inputs)
+    x = ops.reshape(ops.stack([inputs, inputs], 3), (-1, height, 2 * width, channels))
+    return ops.reshape(ops.stack([x, x], 2), (-1, 2 * height, 2 * width, channels))
