@@ -17,6 +17,7 @@ def test_a_recipe_accepts_the_metrics_that_a_comparison_computes():
     others = [name for name in others if name != "spread_ratio"]
     assert set(others[3:]) == {
         *("patch_distance", "nyquist_ratio", "pair_distance_ratio", "pair_distance"),
+        "nearest_ratio",
         *("precision", "recall", "density", "coverage"),
     }
     assert recipe.EvaluationSection(others=others).others == others

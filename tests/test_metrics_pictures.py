@@ -8,7 +8,7 @@ import pytest
 
 from keras_gan import Spec, UsageError, building, datasets, metrics, recipe
 from keras_gan.__main__ import main
-from keras_gan.metrics import comparison, features
+from keras_gan.metrics import comparison, features, nearest_ratio
 
 # The modules: in the package their names are those of the functions.
 module, of_spectrum, of_pairs = (
@@ -222,12 +222,59 @@ def test_training_and_evaluation_compute_the_same_values():
 
 def test_small_images_and_other_kinds_keep_the_sliced_wasserstein_distance():
     small, large = (Spec("image", (size, 9, 1), (-1.0, 1.0)) for size in (7, 8))
-    assert comparison.default_metrics(small, 2) == ("sliced_wasserstein", "pair_distance_ratio")
+    assert comparison.default_metrics(small, 2) == (
+        *("sliced_wasserstein", "pair_distance_ratio", "nearest_ratio"),
+    )
     lone = ("patch_distance", "nyquist_ratio", "sliced_wasserstein")
     assert comparison.default_metrics(large, 1) == lone
     assert comparison.default_metrics(Spec("points", (2,)), 9) == ("sliced_wasserstein",)
     with pytest.raises(UsageError, match=r"patch_distance needs samples of kind image\. Received"):
         metrics.Comparison(np.zeros((4, 2)), "patch_distance")
+
+
+def test_copies_are_measured_during_training():
+    """Copies have distance 0, held-out samples distance 1, and blends of both are in between."""
+    x = smooth(60, 32, 32, 3) / 127.5 - 1
+    training, real, fresh = x[:20], x[20:40], x[40:]
+    compare = metrics.Comparison(real, training=training)
+    assert "nearest_ratio" in compare.names
+    assert compare(training)["nearest_ratio"] == 0
+    assert compare(real)["nearest_ratio"] == 1
+    assert compare(fresh)["nearest_ratio"] == pytest.approx(1, abs=0.3)
+    # Halfway between a training image and its difference from a held-out one, distances halve.
+    index = metrics.nearest(flat(real), flat(training)).indices[:, 0]
+    halves = (real + training[index]) / 2
+    assert compare(halves)["nearest_ratio"] == pytest.approx(0.5, abs=0.02)
+    assert compare.protocol["nearest_ratio"] == {"samples": 20, "training_samples": 10_000}
+    assert "nearest_ratio" not in metrics.Comparison(real).names
+    with pytest.raises(UsageError, match=r"nearest_ratio compares with training samples\. Rec"):
+        metrics.Comparison(real, others=["nearest_ratio"])
+
+
+def flat(images):
+    return nearest_ratio.reduce(images).reshape(len(images), -1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "reduced"),
+    [
+        ((28, 28, 1), (28, 28, 1)),
+        ((64, 64, 3), (16, 16, 3)),
+        ((65, 47, 3), (16, 11, 3)),
+        ((3, 2000, 1), (1, 1000, 1)),
+        ((1, 2000, 1), (1, 2000, 1)),
+        ((5,), (5,)),
+    ],
+    ids=str,
+)
+def test_images_are_reduced_for_the_search_of_copies(shape, reduced):
+    samples = np.arange(2 * np.prod(shape), dtype=np.float64).reshape(2, *shape)
+    found = nearest_ratio.reduce(samples)
+    assert found.shape == (2, *reduced)
+    np.testing.assert_array_equal(nearest_ratio.reduce(found), found)
+    if len(shape) == 3 and shape != reduced:
+        side = shape[1] // reduced[1]
+        assert found[0, 0, 0, 0] == samples[0, :side, :side, 0].mean()
 
 
 # ------------------------------------------------------------------------ features of other data

@@ -41,6 +41,7 @@ from keras_gan.metrics.kernel import KernelDistance, kernel_distance  # noqa: E4
 from keras_gan.metrics.mode_coverage import ModeCoverage, mode_coverage  # noqa: E402
 from keras_gan.metrics.ms_ssim import MsSsim, ms_ssim_diversity  # noqa: E402
 from keras_gan.metrics.nearest import Nearest, Neighbors, nearest  # noqa: E402
+from keras_gan.metrics.nearest_ratio import NearestRatio  # noqa: E402
 from keras_gan.metrics.nyquist_ratio import NyquistRatio, nyquist_ratio  # noqa: E402
 from keras_gan.metrics.pair_distance import PairDistance, pair_distance  # noqa: E402
 from keras_gan.metrics.patch_distance import PatchDistance, patch_distance  # noqa: E402
@@ -73,6 +74,7 @@ __all__ = [
     "Moments",
     "MsSsim",
     "Nearest",
+    "NearestRatio",
     "Neighbors",
     "NyquistRatio",
     "PairDistance",

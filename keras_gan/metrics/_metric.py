@@ -27,7 +27,8 @@ IMAGES = 1000  # real images, and generated images, for metrics of images
 class EvaluationInputs:
     """Real and generated samples, as the metrics read them.
 
-    A comparison during training fills only `real`, `generated`, `values`, `images` and `extractor`.
+    A comparison during training fills only `real`, `generated`, `values`, `images`, `extractor` and
+    `training_values`.
 
     Args:
         real: statistics of the real samples.
@@ -40,6 +41,7 @@ class EvaluationInputs:
         images: up to 1,000 real images and as many generated ones, uint8, each with labels or
             `None`.
         training: function that returns the statistics of the training split.
+        training_values: training samples themselves; during training only.
         labeled: function that returns generated, training and held-out samples with labels.
         epochs: epochs of the classifiers of the classification accuracy score.
         seed: seed of the pairs of images and of the classifiers. Other random choices have fixed
@@ -54,6 +56,7 @@ class EvaluationInputs:
     all_real: bool = True
     images: tuple[Batch, Batch] | None = None
     training: Callable[[], Statistics] | None = None
+    training_values: np.ndarray | None = None
     labeled: Callable[[], tuple[Labeled, Labeled, Labeled]] | None = None
     epochs: int = 5
     seed: int = 0
@@ -332,6 +335,7 @@ NEEDS: dict[str, Callable[[MetricContext], Missing | None]] = {
     "labels": _labels,  # labels of the generated samples
     "data_classes": _data_classes,  # an extractor whose classes are the data's
     "training": _training,  # a training split
+    "training_values": _available,  # training samples; of comparisons during training
     "equal_counts": _equal_counts,  # as many real samples as generated ones
 }
 PER_SAMPLE = ("features", "classes", "data_classes")  # needs of each sample's features

@@ -59,6 +59,8 @@ class Comparison:
             the values themselves.
         spec: description of the samples. By default it follows from their shape: those of rank 3
             are images.
+        training: training samples, `(count, ...)`, for `"nearest_ratio"`, which is left out
+            without them.
 
     Raises:
         UsageError: an unknown metric, one that does not fit the samples, a metric of features
@@ -72,20 +74,23 @@ class Comparison:
         others: Sequence[str] = (),
         extractor: Callable[[np.ndarray], tuple[np.ndarray, Any]] | None = None,
         spec: Spec | None = None,
+        training: np.ndarray | None = None,
     ):
         self._range = (-1.0, 1.0) if real.ndim == 4 else None
         if spec is not None:
             self._range = spec.value_range
         spec = spec or infer_spec(real.shape[1:])
         usual = default_metrics(spec, len(real)) if metric is None else (metric,)
+        if training is None:
+            usual = tuple(name for name in usual if name != "nearest_ratio")
         self.metric = usual[0]
         known = _check_names(self.metric, others)
         self.names = tuple(dict.fromkeys([*usual, *others]))
         chosen = {name: known[name] for name in self.names}
-        _check_needs(chosen, real, spec, extractor is not None)
+        _check_needs(chosen, real, spec, extractor is not None, training is not None)
         self._metrics = list({m.name: m for m in chosen.values()}.values())
         self._extractor = extractor if needs_features(self.names) else None
-        self._samples = real
+        self._samples, self._training = real, training
         self._images = self._first_images(real)
         self._real = self._statistics(real)
 
@@ -111,7 +116,12 @@ class Comparison:
         shown = self._first_images(clipped)
         images = (self._images, shown) if self._images and shown else None
         inputs = EvaluationInputs(
-            self._real, self._statistics(generated), self._extractor, values=values, images=images
+            self._real,
+            self._statistics(generated),
+            self._extractor,
+            values=values,
+            images=images,
+            training_values=self._training,
         )
         found: dict[str, float] = {}
         for metric in self._metrics:
@@ -134,7 +144,11 @@ class Comparison:
 
 
 def _check_needs(
-    chosen: Mapping[str, Metric], real: np.ndarray, spec: Spec, has_extractor: bool
+    chosen: Mapping[str, Metric],
+    real: np.ndarray,
+    spec: Spec,
+    has_extractor: bool,
+    has_training: bool,
 ) -> None:
     """Checks that the metrics apply to held-out samples.
 
@@ -149,6 +163,10 @@ def _check_needs(
             raise UsageError(
                 f"{name} compares features: evaluation.features must name an extractor, "
                 "pixels for the values themselves. Received: features=None"
+            )
+        if metric.requires("training_values") and not has_training:
+            raise UsageError(
+                f"{name} compares with training samples. Received: a comparison without them"
             )
         if len(real) < metric.least:
             raise UsageError(

@@ -105,6 +105,7 @@ class Image(Kind):
         "patch_distance",
         "nyquist_ratio",
         "pair_distance_ratio",
+        "nearest_ratio",
         "sliced_wasserstein",
     )
     formats = (
