@@ -31,6 +31,7 @@ _TRIAL_EXAMPLES = 10_000_000  # of the game that is timed: its lengths do not ma
 _TRAINED = 0.9  # share of the time that is left for training steps; the rest are evaluations
 _PLAIN_BORDER = 0.95  # share of equal border pixels by which a picture has a plain background
 _LOOKED_AT = 500  # pictures, for their backgrounds
+_AVERAGED = 0.04  # half-life by the examples seen: a power function with a deviation of 0.05 (EDM2)
 _AREA_64 = 64 * 64  # pixels, for which the weight of the gradient penalties is 2
 
 
@@ -168,12 +169,11 @@ def _game(
     weight = 2.0 * max(0.5, math.prod(pictures.size) / _AREA_64)
     interval = 8 if small_gray else 4
     penalties = [{"name": name, "weight": weight, "interval": interval} for name in ("r1", "r2")]
-    half_life = max(500, round(examples / 24, -2))
     game: dict[str, Any] = {
         "loss": "relativistic",
         "terms": penalties,
-        "ema_half_life": half_life,
-        "ema_rampup": 1.0,
+        "ema_half_life": examples,  # the share below is reached first
+        "ema_rampup": _AVERAGED,
     }
     augment, augment_row = _augment(pictures, examples)
     if augment:
@@ -181,7 +181,7 @@ def _game(
     rows = [
         Choice("R1 and R2", f"weight {weight:g}", f"in proportion to {_by(pictures.size)} pixels"),
         augment_row,
-        Choice("average", f"half-life {half_life:,} examples", "a 24th of the training"),
+        Choice("average", f"half-life {_AVERAGED:.0%} of the examples so far", "fits any length"),
     ]
     return game, rows
 
@@ -253,10 +253,15 @@ def plan(data: str, minutes: float | None = None, settings: Iterable[str] = ()) 
 
     trial, _ = complete(_TRIAL_EXAMPLES)
     rate = _examples_per_second(trial, source)
-    recipe, rows = complete(_two_digits(rate * 60 * minutes * _TRAINED))
+    examples, limit = _two_digits(rate * 60 * minutes * _TRAINED), f"in {minutes:g} minutes"
+    if trial.training.examples not in (None, _TRIAL_EXAMPLES):  # a setting; lengths fit it
+        if trial.training.examples < examples:
+            limit = f"in about {trial.training.examples / rate / 60 / _TRAINED:.2g} minutes"
+        examples = trial.training.examples
+    recipe, rows = complete(examples)
     expected = Choice(
         "expect",
-        f"{recipe.training.examples:,} examples in {minutes:g} minutes",
+        f"{recipe.training.examples:,} examples {limit}",
         f"{rate:,.0f} a second on this machine, each picture "
         f"{recipe.training.examples / pictures.count:.1f} times",
     )

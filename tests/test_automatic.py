@@ -29,7 +29,8 @@ def test_color_pictures_of_64_pixels():
     assert found.networks["generator"].architecture == "resnet"
     assert [term["weight"] for term in found.game.options["terms"]] == [2.0, 2.0]
     assert found.game.options["augment"] == {"name": "diff_augment", "policy": "translation"}
-    assert found.game.options["ema_half_life"] == 2_000
+    average = {"ema_half_life": 48_000, "ema_rampup": 0.04}
+    assert found.game.options.items() >= average.items()
     assert found.optimizers["generator"].learning_rate == 5e-4
     assert (found.training.batch_size, found.training.tick_examples) == (32, 2_000)
     assert (found.evaluation.every_examples, found.evaluation.count) == (9_600, 400)
@@ -42,7 +43,7 @@ def test_lengths_are_shares_of_the_budget():
         found, _ = chosen(pictures(28, 1, 60_000), examples)
         rate = found.optimizers["generator"].learning_rate
         assert (rate["start"], rate["examples"]) == (1.6e-3, examples // 2)
-        assert found.game.options["ema_half_life"] == examples // 24
+        assert found.game.options["ema_half_life"] == examples
         assert found.evaluation.every_examples == examples // 5
         assert found.networks["generator"].architecture == "dcgan"
 
@@ -136,3 +137,13 @@ def test_a_folder_is_trained_without_a_recipe(capsys, folder, tmp_path):
     assert written["training"]["minutes"] == 0.05
     assert (run / "report.html").is_file()
     assert list((run / "samples").glob("*.png"))
+
+
+def test_a_length_of_ones_own_sets_the_shares(folder):
+    small = ("networks.generator.width=4", "networks.discriminator.width=4")
+    found = automatic.plan(str(folder), 30.0, ["training.examples=3200", *small])
+    assert found.recipe.training.examples == 3_200
+    assert found.recipe.evaluation.every_examples == 640
+    assert found.recipe.game.options["augment"]["examples"] == 320
+    expected = found.rows[-1]
+    assert re.fullmatch(r"3,200 examples in about [\d.]+ minutes", expected.value)
