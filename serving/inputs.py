@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from serving import kinds
+from serving import kinds, value_ranges
 from serving.checks import check_label_count, flatten
 from serving.errors import UsageError, short_repr
 from serving.seeds import classes_from_seeds, normals, uniforms
@@ -348,13 +348,18 @@ def _constant(port: Input, value: Any, count: int, sizes: Mapping[str, int]) -> 
 
 
 def check_array(port: Port, value: Any) -> np.ndarray:
-    """Returns an array `(batch, ...)` in the dtype of a port.
+    """Returns an array `(batch, ...)` in the dtype and the range of a port.
+
+    Integers of a dtype in which the port's kind is stored, such as uint8 pixels, are mapped to the
+    range, as those of a file are.
 
     Raises:
-        UsageError: values that are not numbers of this dtype, another shape, NaN or infinity.
+        UsageError: values that are not numbers of this dtype, another shape, NaN or infinity,
+            values outside the range.
     """
     array = np.asarray(value)
     wanted = np.dtype(port.dtype)
+    kind = kinds.get(port.kind)
     whole = array.dtype.kind in "iub"
     fits = array.dtype.kind in "fiu" if wanted.kind == "f" else whole
     if not fits or (array.dtype.kind == "b") != (wanted.kind == "b"):
@@ -376,13 +381,31 @@ def check_array(port: Port, value: Any) -> np.ndarray:
                 f"The input {port.name!r} must fit {port.dtype}. "
                 f"Received: values from {array.min()} to {array.max()}"
             )
+    is_float = wanted.kind == "f"
+    if is_float and array.dtype.name in kind.stored:
+        array = kind.from_stored(array, port.meta)
     with np.errstate(over="ignore"):
         array = array.astype(wanted, copy=False)
-    if wanted.kind == "f" and not np.isfinite(array).all():
-        raise UsageError(f"The input {port.name!r} must be finite. Received: NaN or infinity")
+    if is_float and array.size:
+        _check_values(port, array, kind.is_ids(port.shape))
     if isinstance(port, Input) and port.fill == "class" and array.size:
         check_classes(array, port.num_classes)
     return array
+
+
+def _check_values(port: Port, array: np.ndarray, is_ids: bool) -> None:
+    """Refuses floats that are not finite, and those outside the declared range of a port."""
+    low, high = float(array.min()), float(array.max())  # NaN if there is one
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise UsageError(f"The input {port.name!r} must be finite. Received: NaN or infinity")
+    limits = port.meta.get("value_range")
+    if limits and not is_ids and value_ranges.leaves(low, high, limits, value_ranges.ROUNDING):
+        least, most = map(float, limits)
+        hint = value_ranges.rescaling(low, high, (least, most))
+        raise UsageError(
+            f"The input {port.name!r} must have values in [{least:g}, {most:g}]{hint}. "
+            f"Received: values from {low:g} to {high:g}"
+        )
 
 
 def array_from_json(port: Port, value: Any) -> np.ndarray:

@@ -64,7 +64,9 @@ def test_a_picture_is_given_as_an_array_or_as_a_file(client, found, tmp_path):
     (tmp_path / "x.png").write_bytes(png(PIXELS))
     bundle, to = found["translator"], client("translator")
     wanted = bundle.generate([3, 4], picture=picture())
-    for value in (picture(), png(PIXELS), tmp_path / "x.png", str(tmp_path / "x.png")):
+    np.save(tmp_path / "x.npy", PIXELS)
+    paths = tmp_path / "x.png", str(tmp_path / "x.png"), tmp_path / "x.npy"
+    for value in (picture(), png(PIXELS), PIXELS[np.newaxis], *paths):
         np.testing.assert_allclose(to.generate([3, 4], picture=value), wanted, atol=1e-5)
     without = bundle.generate(picture=picture())
     np.testing.assert_allclose(to.generate(picture=picture()), without, atol=1e-5)
@@ -115,7 +117,7 @@ def test_files_follow_the_kind(client, found):
     (label,) = client("classifier").files(picture=np.ones((1, 4, 4, 1), np.float32))
     assert label.decode().strip() in tiny.NAMES
     drawn = pictures.to_uint8(found["translator"].generate([3], picture=picture()))[0]
-    for value in (picture(), png(PIXELS)):
+    for value in (picture(), png(PIXELS), PIXELS[np.newaxis]):
         (made,) = client("translator").pictures([3], picture=value)
         made = np.asarray(Image.open(io.BytesIO(made))).astype(int)
         assert np.abs(made - drawn).max() <= 1
@@ -131,6 +133,9 @@ MISTAKES = [
     ("classifier", {"picture": "/dev/null/x.png"}, "must be an array or a file"),
     ("classifier", {"picture": np.ones((1, 5, 4, 1))}, r"\(batch, 4, 4, 1\)"),
     ("classifier", {"picture": np.full((1, 4, 4, 1), np.nan)}, "finite"),
+    ("classifier", {"picture": np.full((2, 4, 4, 1), 255.0)}, r"\[-1, 1\] .*from 255 to 255"),
+    ("classifier", {"picture": np.full((1, 4, 4, 1), 128)}, r"\[-1, 1\] .*from 128 to 128"),
+    ("classifier", {"picture": np.full((1, 4, 4, 1), -1.1)}, r"\[-1, 1\]. .*from -1.1 to -1.1"),
     ("classifier", {"picture": png(PIXELS)}, r"shape \(4, 4, 1\)"),
     ("classifier", {"picture": b"nothing"}, "readable PNG file"),
     ("translator", {"seeds": [1], "pikture": picture()}, "The inputs are picture, noise"),

@@ -200,7 +200,7 @@ class Session:
         found = _writable((yield from self.find(request)), form)
         is_ours = server.protocol == "keras_gan" and found.name not in _COMMON
         types = (yield from self._file_types(request)) if is_ours else {}
-        if len(types) != len(request.files):
+        if len(types) != len(request.given):
             request = yield from self._decoded(request)
         files: list[bytes] = []
         version = request.version
@@ -230,8 +230,8 @@ class Session:
         }
 
     def _decoded(self, request: SampleRequest) -> Exchange[SampleRequest]:
-        """Returns a request whose files are arrays."""
-        if not request.files:
+        """Returns a request whose given values are arrays that fit their inputs."""
+        if not request.given:
             return request
         inputs = (yield from self.find(request)).inputs
         return dataclasses.replace(request, given=decode_files(inputs, request.given))
