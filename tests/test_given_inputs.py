@@ -297,6 +297,15 @@ def test_files_that_do_not_fit_are_refused(server, query, content, media_type, r
     assert "\n" not in answer.error
 
 
+SCORED = {"model": "classifier", "inputs": {"picture": [[[0]] * 4] * 4}}
+ROW = {"model": "conditioned", "inputs": {"condition": [4], "latents": [1, 2, 3]}}
+
+
+@pytest.mark.parametrize("more", [{"truncation": 1}, {"count": 3}, {"seed": None}])
+def test_fields_that_change_nothing_are_accepted(server, more):
+    assert server.ask("/v1/generate", SCORED | more).status == 200
+
+
 @pytest.mark.parametrize(
     ("body", "rule"),
     [
@@ -333,6 +342,24 @@ def test_files_that_do_not_fit_are_refused(server, query, content, media_type, r
                 "inputs": {"picture": [[[[-7, 0, 1]]], [[[0] * 3]]]},
             },
             "from -7 to 1",
+        ),
+        (
+            SCORED | {"seeds": [1]},
+            "`seeds` needs a network with random inputs. Received: seeds=",
+        ),
+        (SCORED | {"seed": 0}, "Received: seed=0 for the inputs picture"),
+        (SCORED | {"seed": 3, "count": 2}, "`seed` needs a network with random inputs"),
+        (SCORED | {"truncation": 0.5}, "draws of normal inputs. Received: truncation=0.5"),
+        (
+            SCORED | {"columns": 2},
+            "`columns` needs `format` grid. Received: columns=2, format=",
+        ),
+        (ROW | {"truncation": 0}, "which here are all given. Received: truncation=0"),
+        (ROW | {"around": 3}, "need a normal input that is not given. Received: inputs=latents"),
+        (ROW | {"interpolate": [3, 4]}, "`interpolate` and `around` need a normal input that is"),
+        (
+            {"model": "two-latents", "truncation": 0.5, "inputs": {"truncation": 0.3}},
+            "`truncation` and the input 'truncation' exclude each other. Received: truncation=0.5",
         ),
         ({"model": "classifier", "labels": 1, "inputs": {"picture": [[[0]] * 4] * 4}}, "no labels"),
         ({"model": "two-latents", "inputs": {"style": [2**70] * 16}, "seed": "x"}, "`seed` must"),
@@ -528,6 +555,9 @@ def test_v2_sends_several_outputs_as_bytes(server, bundles):
     np.testing.assert_allclose(values[2:].reshape(2, 3), expected["classes"], rtol=1e-5)
 
 
+PLAIN = tensor("picture", np.zeros((1, 4, 4, 1)))
+
+
 @pytest.mark.parametrize(
     ("model", "tensors", "fields", "rule"),
     [
@@ -549,6 +579,14 @@ def test_v2_sends_several_outputs_as_bytes(server, bundles):
             [tensor("picture", np.full((2, 1, 1, 3), 2)), tensor("seeds", [1, 2], "INT64")],
             {},
             "'picture' must have values in [-1, 1]",
+        ),
+        ("classifier", [PLAIN, tensor("seeds", [1], "INT64")], {}, "`seeds` needs a network with"),
+        ("classifier", [PLAIN], {"parameters": {"truncation": 0.5}}, "draws of normal inputs. Rec"),
+        (
+            "two-latents",
+            [tensor("seeds", [1], "INT64"), tensor("truncation", [0.5])],
+            {"parameters": {"truncation": 0.5}},
+            "`truncation` and the input 'truncation' exclude each other",
         ),
         ("two-latents", [tensor("content", np.zeros((1, 16)))], {}, "either `content`, `style` or"),
         ("translator", [tensor("picture", np.zeros((1, 90, 90, 3)))], {}, "at most 20000 numbers"),

@@ -138,6 +138,27 @@ MISTAKES = [
     ("classifier", ("--input", "picture={}/small.png", "--count", "2"), "leave --count out"),
     ("translator", ("--input", "picture={}/bright.npy"), "in [-1, 1] (from 0..255: x / 127.5 - 1)"),
     ("translator", ("--input", "picture={}/bright"), "from 1.5 to 200 in '"),
+    ("classifier", ("--input", "picture={}/small.png", "--seed", "0"), "Received: --seed 0 for"),
+    (
+        "classifier",
+        ("--input", "picture={}/small.png", "--seed", "7"),
+        "--seed needs a network wit",
+    ),
+    (
+        "classifier",
+        ("--input", "picture={}/small.png", "--truncation", "0.5"),
+        "`truncation` needs",
+    ),
+    (
+        "classifier",
+        ("--input", "picture={}/small.png", "--seed", "7", "--out", "a/"),
+        "--seed need",
+    ),
+    (
+        "classifier",
+        ("--input", "picture={}/small.png", "--truncation", "2", "--out", "a/"),
+        "needs",
+    ),
     ("conditioned", ("--input", "age={}/age.csv"), "The inputs are latents, condition."),
     ("conditioned", ("--input", "condition={}/ages", "--count", "4"), "are for 3 samples"),
     ("translator", ("--input", "picture={}/photos", "--out", "x.npz"), "one shape; write one file"),
