@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_gan import value_ranges
 from keras_gan.errors import UsageError
 from keras_gan.networks import fields_of
-from serving import kinds
+from serving import kinds, value_ranges
 from serving.errors import short_repr
 
 ENOUGH = 16  # samples by which a stream's range is judged
 _SHOWN = 10  # class ids in a warning
-_ROUNDING = 1e-3  # by which values may leave the range of their kind
 _MARGIN = 0.1  # share of the generator's range by which data may leave it
 
 
@@ -245,7 +243,7 @@ def check_range(low: float, high: float, spec: DataSpec) -> None:
     if spec.value_range is None:
         return
     name = spec.modality.plural.capitalize()
-    if value_ranges.leaves(low, high, spec.value_range, _ROUNDING):
+    if value_ranges.leaves(low, high, spec.value_range, value_ranges.ROUNDING):
         least, most = meant = _meant_range(spec, spec.value_range)
         hint = value_ranges.rescaling(low, high, meant)
         raise UsageError(

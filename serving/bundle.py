@@ -187,8 +187,9 @@ class Bundle:
         self, seeds: Any, labels: Any, truncation: float, batch_size: int, given: dict[str, Any]
     ) -> dict[str, np.ndarray]:
         batch_size = check_batch_size(batch_size)
-        if not (math.isfinite(truncation) and truncation >= 0):
-            raise UsageError(f"`truncation` must be 0 or more. Received: truncation={truncation!r}")
+        truncation = self.inputs.check_truncation(truncation, given)
+        if seeds is not None:
+            self.inputs.check_seeded("seeds", seeds)
         used = {} if seeds is None else {"seeds": check_seeds(seeds)}
         arrays = self.inputs.check_given(given, len(used["seeds"]) if used else None)
         if not used:

@@ -61,6 +61,21 @@ def check_number(name: str, value: Any, low: float, high: float) -> float:
     return float(value)
 
 
+def check_truncation(value: Any) -> float:
+    """Returns a truncation from Python, a finite number of at least 0, as a float.
+
+    Raises:
+        UsageError: another type (booleans included), NaN, infinity, or below 0.
+    """
+    is_number = isinstance(value, int | float | np.integer | np.floating)
+    if not is_number or isinstance(value, bool) or not 0 <= value < math.inf:
+        raise UsageError(
+            "`truncation` must be a finite number of at least 0. "
+            f"Received: truncation={short_repr(value)}"
+        )
+    return float(value)
+
+
 def check_boolean(name: str, value: Any) -> bool:
     """Returns a boolean.
 
@@ -234,8 +249,11 @@ def check_batch_size(value: Any) -> int:
     Raises:
         UsageError: not an integer of at least 1.
     """
-    if not (isinstance(value, int | np.integer) and value >= 1):
-        raise UsageError(f"`batch_size` must be at least 1. Received: batch_size={value!r}")
+    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not (is_integer and value >= 1):
+        raise UsageError(
+            f"`batch_size` must be at least 1. Received: batch_size={short_repr(value)}"
+        )
     return int(value)
 
 
@@ -253,6 +271,24 @@ def check_label_count(received: int, count: int) -> None:
         raise UsageError(
             f"`labels` must be one for all or one for each of the {count} seeds. "
             f"Received: {received} labels"
+        )
+
+
+def check_repeated_labels(received: int, count: int) -> None:
+    """Checks that labels that are repeated over samples are not more than these.
+
+    Args:
+        received: number of labels.
+        count: number of samples.
+
+    Raises:
+        UsageError: more labels than samples, of which some would have no effect.
+    """
+    if received > count:
+        samples = "sample" if count == 1 else "samples"
+        raise UsageError(
+            "`labels` must be at most one for each sample. "
+            f"Received: {received} labels for {count} {samples}"
         )
 
 

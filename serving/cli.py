@@ -143,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         help="number of samples (default: 64; that of the files of --input; 1 for a single file)",
     )
-    add("--seed", type=int, default=0, help="seed of the first sample (default: 0)")
+    add("--seed", type=int, help="seed of the first sample (default: 0)")
     _add_input_options(parser)
     _add_output_options(parser)
     _add_shard_options(parser)
@@ -242,7 +242,7 @@ def sample(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     if options.count is not None and options.count < 1:
         raise UsageError(f"--count must be at least 1. Received: --count {options.count}")
-    if not 0 <= options.seed <= 2**63 - (options.count or 1):
+    if options.seed is not None and not 0 <= options.seed <= 2**63 - (options.count or 1):
         count = "" if options.count is None else f" --count {options.count}"
         raise UsageError(
             f"All seeds must be at least 0 and below 2**63. Received: --seed {options.seed}{count}"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from serving import kinds
-from serving.checks import check_batch_size
+from serving.checks import check_batch_size, check_repeated_labels
 from serving.errors import NotFiniteWarning, UsageError, short_repr
 from serving.inputs import Inputs, Port, decode_given
 
@@ -217,11 +217,32 @@ def draw(
         yield batch, drawn
 
 
-def count_samples(bundle: Any, given: GivenInputs, count: int | None, default: int) -> int:
+def check_seed_option(bundle: Any, seed: int | None) -> int:
+    """Returns the seed of the first sample, 0 without --seed.
+
+    Raises:
+        UsageError: --seed for a network that no seed changes.
+    """
+    if seed is not None and not bundle.inputs.seeded:
+        raise UsageError(
+            "--seed needs a network with random inputs. "
+            f"Received: --seed {seed} for the inputs {', '.join(bundle.inputs.by_name)}"
+        )
+    return seed or 0
+
+
+def count_samples(
+    bundle: Any,
+    given: GivenInputs,
+    count: int | None,
+    default: int,
+    labels: Sequence[Any] | None = None,
+) -> int:
     """Returns the number of samples: that of the given files, else that of --count.
 
     Raises:
-        UsageError: --count is another number than that of the given files.
+        UsageError: --count is another number than that of the given files, or there are more
+            labels than samples.
     """
     fixed = given.count if given.count is not None else None if bundle.inputs.seeded else 1
     if fixed is not None and count not in (None, fixed):
@@ -229,4 +250,6 @@ def count_samples(bundle: Any, given: GivenInputs, count: int | None, default: i
             f"The files of --input are for {fixed} {'sample' if fixed == 1 else 'samples'}: "
             f"leave --count out. Received: --count {count}"
         )
-    return fixed or count or default
+    found = fixed or count or default
+    check_repeated_labels(len(labels or ()), found)
+    return found

@@ -90,5 +90,6 @@ def read_golden(bundle: Bundle) -> Golden | None:
             f"{FILE_NAME} must hold samples of the shape in the manifest. "
             f"Received: {str(path)!r} with {expected.shape}"
         )
-    arrays.setdefault("seeds", np.arange(len(expected)))
+    if inputs.seeded:
+        arrays.setdefault("seeds", np.arange(len(expected)))
     return Golden(inputs.named_sizes(arrays), arrays, expected)

@@ -8,16 +8,16 @@ therefore names one sample in every runtime, whatever the network needs.
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from serving import kinds
-from serving.checks import check_label_count, flatten
+from serving import kinds, value_ranges
+from serving.checks import check_label_count, check_truncation, flatten
 from serving.errors import UsageError, short_repr
+from serving.labels import check_classes, class_id
 from serving.seeds import classes_from_seeds, normals, uniforms
 
 FILLS = ("normal", "uniform", "class", "constant", "given")
@@ -237,11 +237,55 @@ class Inputs:
         """
         if labels is None or self.classes is None:
             return self.own_classes(seeds)
-        is_list = isinstance(labels, Sequence | np.ndarray) and not isinstance(labels, str)
-        given = labels if is_list else [labels]
+        is_list = isinstance(labels, Sequence | np.ndarray) and not isinstance(labels, str | bytes)
+        given = labels if is_list and np.ndim(labels) else [labels]
         check_label_count(len(given), len(seeds))
-        ids = np.array([class_id(self.classes, x) for x in given], np.int64)
+        names = self.classes.meta.get("class_names") or ()
+        ids = np.array([class_id(x, self.classes.num_classes, names) for x in given], np.int64)
         return np.broadcast_to(ids, len(seeds)).copy()
+
+    def check_truncation(self, value: Any, given: Collection[str] = ()) -> float:
+        """Returns a checked truncation.
+
+        Args:
+            value: the factor on the normal inputs, or the value of the input of this name; 1
+                changes nothing.
+            given: names of inputs that are given in place of their fill.
+
+        Raises:
+            UsageError: not a finite number of at least 0, or nothing that it applies to.
+        """
+        number = check_truncation(value)
+        if number == 1:
+            return number
+        if "truncation" in given:
+            raise UsageError(
+                "`truncation` and the input 'truncation' exclude each other. "
+                f"Received: truncation={number:g}"
+            )
+        if "truncation" not in self.by_name and {x.name for x in self.normal} <= set(given):
+            what = "normal inputs, which here are all given" if self.normal else "normal inputs"
+            raise UsageError(
+                f"`truncation` needs an input of this name or draws of {what}. "
+                f"Received: truncation={number:g}"
+            )
+        return number
+
+    def check_seeded(self, name: str, value: Any) -> None:
+        """Checks that seeds have an effect.
+
+        Args:
+            name: of the argument or field that names the seeds.
+            value: its value, for the error.
+
+        Raises:
+            UsageError: no input is filled from a seed.
+        """
+        if not self.seeded:
+            raise UsageError(
+                f"`{name}` needs a network with random inputs. "
+                f"Received: {name}={short_repr(value)} for the inputs {', '.join(self.by_name)}"
+            )
 
     def check_given(
         self, given: Mapping[str, Any] | None, count: int | None = None
@@ -281,36 +325,6 @@ class Inputs:
         return found
 
 
-def class_id(port: Input, label: Any) -> int:
-    """Returns the id of a class, given as an id or as a name.
-
-    A number is an id, and a text is a name. Digits in a text are an id only where no class has a
-    number as its name, for texts are all that an address or a command line can hold.
-
-    Raises:
-        UsageError: the class input has no such class.
-    """
-    names = port.meta.get("class_names") or ()
-    if isinstance(label, str):
-        if label in names:
-            return names.index(label)
-        if any(name.isdecimal() for name in names):
-            raise UsageError(
-                f"A label that is a text must be the name of a class, {', '.join(names)}; ids, "
-                f"0 to {port.num_classes - 1}, are numbers. Received: label={label!r:.80}"
-            )
-    with contextlib.suppress(ValueError, TypeError, OverflowError):
-        number = int(label)
-        if number == (float(label) if not isinstance(label, str) else number) and (
-            0 <= number < port.num_classes and not isinstance(label, bool)
-        ):
-            return number
-    hint = f" or one of {', '.join(names)}" if names else ""
-    raise UsageError(
-        f"A label must be 0 to {port.num_classes - 1}{hint}. Received: label={str(label)!r:.80}"
-    )
-
-
 def resolve(port: Port, sizes: Mapping[str, int]) -> tuple[int, ...]:
     """Returns a port's shape with its named sizes filled in.
 
@@ -348,13 +362,18 @@ def _constant(port: Input, value: Any, count: int, sizes: Mapping[str, int]) -> 
 
 
 def check_array(port: Port, value: Any) -> np.ndarray:
-    """Returns an array `(batch, ...)` in the dtype of a port.
+    """Returns an array `(batch, ...)` in the dtype and the range of a port.
+
+    Integers of a dtype in which the port's kind is stored, such as uint8 pixels, are mapped to the
+    range, as those of a file are.
 
     Raises:
-        UsageError: values that are not numbers of this dtype, another shape, NaN or infinity.
+        UsageError: values that are not numbers of this dtype, another shape, NaN or infinity,
+            values outside the range.
     """
     array = np.asarray(value)
     wanted = np.dtype(port.dtype)
+    kind = kinds.get(port.kind)
     whole = array.dtype.kind in "iub"
     fits = array.dtype.kind in "fiu" if wanted.kind == "f" else whole
     if not fits or (array.dtype.kind == "b") != (wanted.kind == "b"):
@@ -376,13 +395,31 @@ def check_array(port: Port, value: Any) -> np.ndarray:
                 f"The input {port.name!r} must fit {port.dtype}. "
                 f"Received: values from {array.min()} to {array.max()}"
             )
+    is_float = wanted.kind == "f"
+    if is_float and array.dtype.name in kind.stored:
+        array = kind.from_stored(array, port.meta)
     with np.errstate(over="ignore"):
         array = array.astype(wanted, copy=False)
-    if wanted.kind == "f" and not np.isfinite(array).all():
-        raise UsageError(f"The input {port.name!r} must be finite. Received: NaN or infinity")
+    if is_float and array.size:
+        _check_values(port, array, kind.is_ids(port.sizes))
     if isinstance(port, Input) and port.fill == "class" and array.size:
         check_classes(array, port.num_classes)
     return array
+
+
+def _check_values(port: Port, array: np.ndarray, is_ids: bool) -> None:
+    """Refuses floats that are not finite, and those outside the declared range of a port."""
+    low, high = float(array.min()), float(array.max())  # NaN if there is one
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise UsageError(f"The input {port.name!r} must be finite. Received: NaN or infinity")
+    limits = port.meta.get("value_range")
+    if limits and not is_ids and value_ranges.leaves(low, high, limits, value_ranges.ROUNDING):
+        least, most = map(float, limits)
+        hint = value_ranges.rescaling(low, high, (least, most))
+        raise UsageError(
+            f"The input {port.name!r} must have values in [{least:g}, {most:g}]{hint}. "
+            f"Received: values from {low:g} to {high:g}"
+        )
 
 
 def array_from_json(port: Port, value: Any) -> np.ndarray:
@@ -402,14 +439,6 @@ def array_from_json(port: Port, value: Any) -> np.ndarray:
             f"Received: {port.name}={short_repr(value)}"
         ) from error
     return array[np.newaxis] if array.ndim == len(port.shape) else array
-
-
-def check_classes(labels: np.ndarray, num_classes: int) -> None:
-    """Refuses class ids outside 0..num_classes-1."""
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= num_classes:
-        bad = low if low < 0 else high
-        raise UsageError(f"A label must be 0 to {num_classes - 1}. Received: {bad}")
 
 
 def decode_given(port: Port, content: bytes, media_type: str) -> np.ndarray:

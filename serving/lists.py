@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from serving.errors import UsageError, short_repr
+from serving.labels import TextLabel
 
 # A value in double quotes, or all up to the next comma; then the comma or the end.
 _VALUE = r'\s*(?:"((?:[^"]|"")*)"\s*|([^,]*))(,|\Z)'
@@ -37,13 +38,13 @@ def _is_plain(text: str) -> bool:
     return not ("," in text or text.startswith('"') or text != text.strip())
 
 
-def parse_labels(text: str, class_names: Sequence[str] = ()) -> list[str]:
+def parse_labels(text: str, class_names: Sequence[str] = ()) -> list[TextLabel]:
     """Returns the labels of a list: class ids or names.
 
     Raises:
         UsageError: the name of a class with a comma, without quotes.
     """
-    labels = parse_list(text)
+    labels = [TextLabel(x) for x in parse_list(text)]
     parts = [x for x in labels if not x.isdecimal() and x not in class_names]
     if len(labels) > 1 and parts and text.strip() in class_names:
         quoted = join_list([text.strip()])

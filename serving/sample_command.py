@@ -14,7 +14,13 @@ import numpy as np
 from serving import kinds
 from serving.checks import check_samples, describe_not_finite, describe_sample
 from serving.errors import UsageError
-from serving.given_files import GivenInputs, count_samples, draw, find_files
+from serving.given_files import (
+    GivenInputs,
+    check_seed_option,
+    count_samples,
+    draw,
+    find_files,
+)
 from serving.kinds import Kind
 from serving.lists import parse_labels
 from serving.output_files import write_file
@@ -47,7 +53,10 @@ class SampleCommand:
         self._given = GivenInputs(find_files(options.input), bundle.inputs)
         self._folder, self._out, self._format = self._places()
         single = self._out is not None and not self._is_joint(self._format)
-        self._count = count_samples(bundle, self._given, options.count, 1 if single else COUNT)
+        self._seed = check_seed_option(bundle, options.seed)
+        self._labels = options.labels and parse_labels(options.labels, bundle.class_names)
+        default = 1 if single else COUNT
+        self._count = count_samples(bundle, self._given, options.count, default, self._labels)
         if single and self._count > 1:
             raise UsageError(
                 f"A .{self._format} file holds one sample: pass --count 1, or --each for one file "
@@ -61,14 +70,13 @@ class SampleCommand:
     def run(self) -> str:
         """Generates and writes the samples; returns a line that says so."""
         options, start = self._options, time.perf_counter()
-        labels = options.labels and parse_labels(options.labels, self._bundle.class_names)
         try:
             batches = draw(
                 self._bundle,
                 self._given,
                 range(self._count),
-                options.seed,
-                labels,
+                self._seed,
+                self._labels,
                 options.truncation,
                 options.batch_size,
             )
@@ -222,7 +230,7 @@ class SampleCommand:
         if self._options.labels is not None:
             facts["labels"] = self._options.labels
         if self._bundle.inputs.seeded:
-            facts |= {"first_seed": self._options.seed}
+            facts |= {"first_seed": self._seed}
         texts = self._texts(**facts, count=self._count)
         if self._format == _ARCHIVE:
             buffer = io.BytesIO()
@@ -247,7 +255,7 @@ class SampleCommand:
             for at, (number, sample) in enumerate(zip(rows, batch[self._port.name], strict=True)):
                 facts: dict[str, object] = {} if labels is None else {"label": labels[at]}
                 if self._bundle.inputs.seeded:
-                    facts = {"seed": self._options.seed + number, **facts}
+                    facts = {"seed": self._seed + number, **facts}
                 content = self._kind.encode(sample, form, self._port.meta, self._texts(**facts))
                 write_file(folder / f"{self._name(number)}.{form}", content)
         return f"{self._count} files in {folder}"
@@ -262,7 +270,7 @@ class SampleCommand:
                 stems = {Path(name).stem for name in source.names}
                 name = source.names[number]
                 return Path(name).stem if len(stems) == len(source.names) else name
-        return f"seed{self._options.seed + number:06d}"
+        return f"seed{self._seed + number:06d}"
 
 
 def _join(batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

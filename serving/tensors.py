@@ -42,6 +42,8 @@ class TensorInputs:
         self.labels: np.ndarray | None = None
         inputs = served.bundle.inputs
         self._check_names(tensors)
+        if truncation != 1:  # a factor on normal inputs also where they are tensors
+            inputs.check_truncation(truncation, {"truncation"} & tensors.keys())
         if "seeds" in tensors:
             self.seeds = check_column("seeds", tensors["seeds"])
         arrays = {
@@ -76,6 +78,8 @@ class TensorInputs:
                 f"Bundle {bundle.name!r} takes no labels. "
                 f"Received: labels={short_repr(tensors['labels'].tolist())}"
             )
+        if "seeds" in tensors:
+            bundle.inputs.check_seeded("seeds", tensors["seeds"].tolist())
         drawn = bundle.inputs.drawn
         if not drawn or (bundle.inputs.given and "seeds" not in tensors):
             return

@@ -17,6 +17,7 @@ from serving.errors import NotFiniteWarning, UsageError
 from serving.given_files import GivenInputs, find_files
 from serving.inputs import draw, resolve
 from serving.kinds import Kind
+from serving.labels import TextLabel
 from serving.lists import parse_labels, parse_list
 from serving.output_files import check_writable, write_file
 from serving.progress import ProgressLine
@@ -59,6 +60,13 @@ class WalkCommand:
         )
         self._labels = self._read_labels()
         self._given = self._read_inputs()
+        if all(port.name in self._given for port in bundle.inputs.normal):
+            names = ", ".join(port.name for port in bundle.inputs.normal)
+            raise UsageError(
+                f"A walk needs a normal input that is not given. Received: --input of {names}"
+            )
+        self._truncation = bundle.inputs.check_truncation(options.truncation, self._given)
+        self._is_factor = "truncation" not in bundle.inputs.by_name
         self._sizes = bundle.inputs.check_sizes(self._given)
         self._check_size()
         self._step = max(1, check_batch_size(options.batch_size) // options.count)
@@ -137,7 +145,7 @@ class WalkCommand:
             )
         return legs * round(seconds * rate / legs)
 
-    def _read_labels(self) -> list[str] | None:
+    def _read_labels(self) -> list[TextLabel] | None:
         """Returns one label for each seed, `None` for the classes of the first."""
         text, legs = self._options.labels, len(self._seeds)
         if text is None:
@@ -198,7 +206,7 @@ class WalkCommand:
                 drawn = self._bundle.sample(
                     np.tile(starts, len(numbers)),
                     labels,
-                    self._options.truncation,
+                    1.0 if self._is_factor else self._truncation,
                     self._options.batch_size,
                     **feeds,
                 )
@@ -215,7 +223,6 @@ class WalkCommand:
     def _station_latents(self) -> dict[str, tuple[np.ndarray, tuple[int, ...], str]]:
         """Returns the latents `(stations, count, size)` of the seeds by input, shape and dtype."""
         inputs, count = self._bundle.inputs, self._options.count
-        is_factor = "truncation" not in inputs.by_name
         found = {}
         for port in inputs.normal:
             if port.name in self._given:
@@ -223,7 +230,7 @@ class WalkCommand:
             shape = resolve(port, self._sizes)
             walks = np.array(self._seeds, np.int64)[:, np.newaxis] + np.arange(count)
             drawn = draw(port, walks.reshape(-1), shape).astype(np.float64)
-            drawn *= self._options.truncation if is_factor else 1.0
+            drawn *= self._truncation if self._is_factor else 1.0
             found[port.name] = drawn.reshape(*walks.shape, -1), shape, port.dtype
         return found
 

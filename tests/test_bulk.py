@@ -444,6 +444,7 @@ MISTAKES = [
     (["--format", "png"], "must be webdataset, npz or tfrecord. Received: format='png'"),
     (["--engine", "spark"], "--engine must be processes or ray. Received: --engine spark"),
     (["--labels", "hat"], "A label must be 0 to 2"),
+    (["--count", "1", "--labels", "shoe,bag"], "Received: 2 labels for 1 sample"),
     (["--count", str(10**15)], "A job must have at most 1000000 shards"),
     (["--truncation", "-1"], "Received: truncation=-1.0"),
     (["--batch-size", "0"], "Received: batch_size=0"),

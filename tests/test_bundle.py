@@ -71,7 +71,6 @@ def test_a_network_without_random_inputs_needs_no_seeds(bundles):
     drawn = bundle.sample(picture=given)
     assert list(drawn) == ["classes", "novelty", "picture"]
     np.testing.assert_allclose(drawn["classes"].sum(axis=1), 1, atol=1e-5)
-    assert bundle.sample([9] * 5, picture=given)["seeds"].tolist() == [9] * 5
     outputs = bundle.run({"picture": given})
     np.testing.assert_array_equal(outputs["novelty"], drawn["novelty"])
 
@@ -81,6 +80,17 @@ def test_labels_may_be_given_as_an_input(bundles):
     latents = normals(np.array([4]), 6, 0)
     np.testing.assert_array_equal(bundle.generate([0], [1], latents=latents),
                                   bundle.generate([4], "shoe"))  # fmt: skip
+
+
+PLAIN = {"picture": np.zeros((1, 4, 4, 1))}
+
+
+def test_a_truncation_of_1_changes_no_network(bundles):
+    for truncation in (1, 1.0, np.float32(1), np.int64(1)):
+        found = bundles["classifier"].generate(**PLAIN, truncation=truncation)
+        np.testing.assert_array_equal(found, bundles["classifier"].generate(**PLAIN))
+    half = bundles["clothes"].generate([4], truncation=np.float32(0.5))
+    np.testing.assert_array_equal(half, bundles["clothes"].generate([4], truncation=0.5))
 
 
 @pytest.mark.parametrize(
@@ -93,6 +103,15 @@ def test_labels_may_be_given_as_an_input(bundles):
         ("conditioned", {"condition": [["a"]]}, "must be of dtype float32"),
         ("conditioned", {"seeds": range(3), "condition": [[1], [2]]}, "one for each of 3"),
         ("classifier", {"labels": 1, "picture": np.zeros((1, 4, 4, 1))}, "takes no labels"),
+        ("classifier", PLAIN | {"seeds": [1]}, "`seeds` needs a network with random inputs."),
+        ("classifier", PLAIN | {"seeds": []}, "Received: seeds=[] for the inputs picture"),
+        ("classifier", PLAIN | {"truncation": 0.5}, "Received: truncation=0.5"),
+        (
+            "conditioned",
+            {"condition": [[1]], "latents": np.zeros((1, 3)), "truncation": 0},
+            "draws of normal inputs, which here are all given. Received: truncation=0",
+        ),
+        ("clothes", {"latents": np.zeros((1, 6)), "truncation": 2}, "all given. Received: trunc"),
     ],
 )
 def test_a_mistake_is_one_line(bundles, name, options, rule):

@@ -53,6 +53,9 @@ def png(pixels):
     return buffer.getvalue()
 
 
+SMALL = png(PIXELS[:4, :4])  # of the classifier's size
+
+
 def picture(pixels=PIXELS):
     return kinds.get("image").decode(png(pixels), "png", (None, None, 3))[np.newaxis]
 
@@ -64,7 +67,9 @@ def test_a_picture_is_given_as_an_array_or_as_a_file(client, found, tmp_path):
     (tmp_path / "x.png").write_bytes(png(PIXELS))
     bundle, to = found["translator"], client("translator")
     wanted = bundle.generate([3, 4], picture=picture())
-    for value in (picture(), png(PIXELS), tmp_path / "x.png", str(tmp_path / "x.png")):
+    np.save(tmp_path / "x.npy", PIXELS)
+    paths = tmp_path / "x.png", str(tmp_path / "x.png"), tmp_path / "x.npy"
+    for value in (picture(), png(PIXELS), PIXELS[np.newaxis], *paths):
         np.testing.assert_allclose(to.generate([3, 4], picture=value), wanted, atol=1e-5)
     without = bundle.generate(picture=picture())
     np.testing.assert_allclose(to.generate(picture=picture()), without, atol=1e-5)
@@ -115,7 +120,7 @@ def test_files_follow_the_kind(client, found):
     (label,) = client("classifier").files(picture=np.ones((1, 4, 4, 1), np.float32))
     assert label.decode().strip() in tiny.NAMES
     drawn = pictures.to_uint8(found["translator"].generate([3], picture=picture()))[0]
-    for value in (picture(), png(PIXELS)):
+    for value in (picture(), png(PIXELS), PIXELS[np.newaxis]):
         (made,) = client("translator").pictures([3], picture=value)
         made = np.asarray(Image.open(io.BytesIO(made))).astype(int)
         assert np.abs(made - drawn).max() <= 1
@@ -127,16 +132,57 @@ def test_files_follow_the_kind(client, found):
 
 MISTAKES = [
     ("classifier", {}, "named by `seeds`"),
-    ("classifier", {"seeds": [1]}, "must be given"),
+    ("classifier", {"seeds": [1]}, "`seeds` needs a network with random inputs"),
+    ("classifier", {"seed": 1, "picture": np.ones((1, 4, 4, 1))}, "`seed` needs a network with"),
+    ("classifier", {"seeds": [1], "picture": SMALL}, "`seeds` needs"),
+    ("classifier", {"truncation": 0.5, "picture": np.ones((1, 4, 4, 1))}, "`truncation` needs"),
+    ("classifier", {"truncation": 0.5, "picture": SMALL}, "`truncation` needs"),
+    ("clothes", {"seeds": [1], "truncation": 2, "latents": np.ones((1, 6))}, "all given"),
+    (
+        "clothes",
+        {"seeds": [1], "labels": "1"},
+        "the name of a class, shirt, shoe, bag; ids",
+    ),
+    ("clothes", {"seeds": [1, 2], "labels": ["2", "bag"]}, "2, are numbers. .*label='2'"),
+    ("clothes", {"seeds": [1], "labels": "0", "latents": np.ones((1, 6))}, "label='0'"),
     ("classifier", {"picture": "/dev/null/x.png"}, "must be an array or a file"),
     ("classifier", {"picture": np.ones((1, 5, 4, 1))}, r"\(batch, 4, 4, 1\)"),
     ("classifier", {"picture": np.full((1, 4, 4, 1), np.nan)}, "finite"),
+    ("classifier", {"picture": np.full((2, 4, 4, 1), 255.0)}, r"\[-1, 1\] .*from 255 to 255"),
+    ("classifier", {"picture": np.full((1, 4, 4, 1), 128)}, r"\[-1, 1\] .*from 128 to 128"),
+    ("classifier", {"picture": np.full((1, 4, 4, 1), -1.1)}, r"\[-1, 1\]. .*from -1.1 to -1.1"),
     ("classifier", {"picture": png(PIXELS)}, r"shape \(4, 4, 1\)"),
     ("classifier", {"picture": b"nothing"}, "readable PNG file"),
     ("translator", {"seeds": [1], "pikture": picture()}, "The inputs are picture, noise"),
     ("translator", {"seeds": [1, 2, 3], "picture": np.ones((2, 5, 4, 3))}, "each of 3"),
     ("conditioned", {"seeds": [1], "condition": [["a"]]}, "array of numbers"),
 ]
+
+
+def test_a_number_of_samples_names_no_seeds(client, found):
+    bundle, to = found["classifier"], client("classifier", batch_size=2)
+    given = kinds.get("image").decode(SMALL, "png", (4, 4, 1))[np.newaxis]
+    wanted = bundle.generate(picture=given)
+    np.testing.assert_allclose(to.generate(picture=SMALL), wanted, atol=1e-5)
+    for value in (SMALL, given):
+        several = to.generate(count=3, picture=value)
+        np.testing.assert_allclose(several, wanted.repeat(3, axis=0), atol=1e-5)
+        assert len(to.files(count=3, picture=value)) == 3
+
+
+def test_an_id_stays_an_id_beside_a_file(tmp_path):
+    """The address of a request with a file holds texts only, which are names."""
+    bundle = serving.Bundle(tiny.recolored(tmp_path / "recolored", ("1", "0", "2, 3")))
+    given = kinds.get("image").decode(SMALL, "png", (None, None, 3))[np.newaxis]
+    with Serving(bundle.path) as server, Client(f"http://127.0.0.1:{server.port}") as client:
+        for labels in (1, "1", "2, 3", [0, 1, 2], [2, "1", "0"]):
+            seeds = range(3 if isinstance(labels, list) else 1)
+            wanted = bundle.generate(seeds, labels=labels, picture=given)
+            made = client.generate(seeds, labels=labels, picture=SMALL)
+            np.testing.assert_allclose(made, wanted, atol=1e-5)
+            (first, *_) = client.files(seeds, labels=labels, picture=SMALL)
+            drawn = pictures.to_uint8(wanted)[0].astype(int)
+            assert np.abs(np.asarray(Image.open(io.BytesIO(first))) - drawn).max() <= 1
 
 
 @pytest.mark.parametrize(("name", "arguments", "rule"), MISTAKES)

@@ -278,6 +278,9 @@ PNG = picture()[1]
         ("translator", npy(np.full((5, 7, 3), np.nan, "f4")), NPY, "NaN or infinity"),
         ("translator", npy(np.zeros((5, 7, 2), "f4")), NPY, "shape (any, any, 3)"),
         ("translator", npy(np.zeros((5, 7, 3), "S1")), NPY, "must be numbers"),
+        ("translator", npy(np.full((5, 7, 3), 1.5)), NPY, "'picture' must have values in [-1, 1]"),
+        ("translator", npy(np.full((5, 7, 3), 9, "f2")), NPY, "Received: values from 9 to 9"),
+        ("translator", npy(np.full((5, 7, 3), 99)), NPY, "(from 0..255: x / 127.5 - 1)"),
         ("translator", npy(np.zeros((90, 90, 3), "f4")), NPY, "at most 20000 numbers or pixels"),
         ("translator&labels=1", PNG, "image/png", "takes no labels"),
         ("translator&seed=1&count=101", PNG, "image/png", "`count` must be at most 100"),
@@ -292,6 +295,15 @@ def test_files_that_do_not_fit_are_refused(server, query, content, media_type, r
     assert answer.status == 400, answer.body
     assert rule in answer.error
     assert "\n" not in answer.error
+
+
+SCORED = {"model": "classifier", "inputs": {"picture": [[[0]] * 4] * 4}}
+ROW = {"model": "conditioned", "inputs": {"condition": [4], "latents": [1, 2, 3]}}
+
+
+@pytest.mark.parametrize("more", [{"truncation": 1}, {"count": 3}, {"seed": None}])
+def test_fields_that_change_nothing_are_accepted(server, more):
+    assert server.ask("/v1/generate", SCORED | more).status == 200
 
 
 @pytest.mark.parametrize(
@@ -317,6 +329,38 @@ def test_files_that_do_not_fit_are_refused(server, query, content, media_type, r
             },
             "one size 'width'. Received: 1 and 2",
         ),
+        (
+            {"model": "translator", "inputs": {"picture": [[[0, 128, 255]]]}},
+            "'picture' must have values in [-1, 1] (from 0..255: x / 127.5 - 1). "
+            "Received: values from 0 to 255",
+        ),
+        ({"model": "translator", "inputs": {"picture": [[[-1, 0, 1.1]]]}}, "from -1 to 1.1"),
+        (
+            {
+                "model": "translator",
+                "count": 2,
+                "inputs": {"picture": [[[[-7, 0, 1]]], [[[0] * 3]]]},
+            },
+            "from -7 to 1",
+        ),
+        (
+            SCORED | {"seeds": [1]},
+            "`seeds` needs a network with random inputs. Received: seeds=",
+        ),
+        (SCORED | {"seed": 0}, "Received: seed=0 for the inputs picture"),
+        (SCORED | {"seed": 3, "count": 2}, "`seed` needs a network with random inputs"),
+        (SCORED | {"truncation": 0.5}, "draws of normal inputs. Received: truncation=0.5"),
+        (
+            SCORED | {"columns": 2},
+            "`columns` needs `format` grid. Received: columns=2, format=",
+        ),
+        (ROW | {"truncation": 0}, "which here are all given. Received: truncation=0"),
+        (ROW | {"around": 3}, "need a normal input that is not given. Received: inputs=latents"),
+        (ROW | {"interpolate": [3, 4]}, "`interpolate` and `around` need a normal input that is"),
+        (
+            {"model": "two-latents", "truncation": 0.5, "inputs": {"truncation": 0.3}},
+            "`truncation` and the input 'truncation' exclude each other. Received: truncation=0.5",
+        ),
         ({"model": "classifier", "labels": 1, "inputs": {"picture": [[[0]] * 4] * 4}}, "no labels"),
         ({"model": "two-latents", "inputs": {"style": [2**70] * 16}, "seed": "x"}, "`seed` must"),
     ],
@@ -332,6 +376,9 @@ def test_inputs_that_do_not_fit_are_refused(server, body, rule):
     [
         ([("picture", PNG[:50], "a.png", "")], "must be a readable PNG file"),
         ([("picture", PNG, "a.xyz", "")], "must have a Content-Type or an ending of its kind"),
+        ([("picture", b"[[[0, 9, 255]]]", None, "")], "Received: values from 0 to 255"),
+        ([("picture", b"[[[0, 9, 255]]]", "a.json", "")], "Received: values from 0 to 255"),
+        ([("picture", npy(np.full((2, 2, 3), -2.0)), "a.npy", "")], "from -2 to -2"),
         ([("image", PNG, "a.png", "")], "must be one of model, version, seeds"),
         ([("picture", PNG, "a.png", ""), ("picture", PNG, "a.png", "")], "'picture' twice"),
         ([("seed", b"x", None, "")], "`seed` must be an integer"),
@@ -508,6 +555,9 @@ def test_v2_sends_several_outputs_as_bytes(server, bundles):
     np.testing.assert_allclose(values[2:].reshape(2, 3), expected["classes"], rtol=1e-5)
 
 
+PLAIN = tensor("picture", np.zeros((1, 4, 4, 1)))
+
+
 @pytest.mark.parametrize(
     ("model", "tensors", "fields", "rule"),
     [
@@ -522,6 +572,22 @@ def test_v2_sends_several_outputs_as_bytes(server, bundles):
             {"outputs": [{"name": "novelty"}, {"name": "novelty"}]},
             "`outputs` must be among classes, novelty, each at most once",
         ),
+        ("classifier", [tensor("picture", np.full((1, 4, 4, 1), 255.0))], {}, "from 255 to 255"),
+        ("classifier", [tensor("picture", np.full((1, 4, 4, 1), -1.5))], {}, "from -1.5 to -1.5"),
+        (
+            "translator",
+            [tensor("picture", np.full((2, 1, 1, 3), 2)), tensor("seeds", [1, 2], "INT64")],
+            {},
+            "'picture' must have values in [-1, 1]",
+        ),
+        ("classifier", [PLAIN, tensor("seeds", [1], "INT64")], {}, "`seeds` needs a network with"),
+        ("classifier", [PLAIN], {"parameters": {"truncation": 0.5}}, "draws of normal inputs. Rec"),
+        (
+            "two-latents",
+            [tensor("seeds", [1], "INT64"), tensor("truncation", [0.5])],
+            {"parameters": {"truncation": 0.5}},
+            "`truncation` and the input 'truncation' exclude each other",
+        ),
         ("two-latents", [tensor("content", np.zeros((1, 16)))], {}, "either `content`, `style` or"),
         ("translator", [tensor("picture", np.zeros((1, 90, 90, 3)))], {}, "at most 20000 numbers"),
     ],
@@ -530,6 +596,22 @@ def test_v2_refuses_tensors_that_do_not_fit(server, model, tensors, fields, rule
     answer = infer(server, model, *tensors, **fields)
     assert answer.status == 400, answer.body
     assert rule in answer.error
+
+
+def test_v2_refuses_bytes_outside_the_range(server):
+    def ask(given):
+        about = {"name": "picture", "shape": list(given.shape), "datatype": "FP32"}
+        head = {"inputs": [about | {"parameters": {"binary_data_size": given.nbytes}}]}
+        text = json.dumps(head).encode()
+        headers = {"Inference-Header-Content-Length": str(len(text))}
+        return server.ask("/v2/models/classifier/infer", text + given.tobytes(), headers)
+
+    within = np.linspace(-1, 1, 16, dtype="<f4").reshape(1, 4, 4, 1)
+    assert ask(within).status == 200
+    for given, rule in ((within * 127.5 + 127.5, "from 0 to 255"), (within * 2, "from -2 to 2")):
+        answer = ask(given)
+        assert (answer.status, rule in answer.error) == (400, True), answer.body
+    assert "must be finite" in ask(within * np.float32("inf")).error
 
 
 # ----------------------------------------------------------------------------------- TF Serving
@@ -568,6 +650,38 @@ def test_predict_returns_several_outputs_by_rows_and_by_columns(server, bundles)
     text = [{"b64": base64.b64encode(x.tobytes()).decode()} for x in given]
     again = predict(server, "classifier", instances=[{"picture": x} for x in text])
     assert again.json["predictions"] == rows
+
+
+def test_predict_refuses_values_outside_the_range(server):
+    given = np.linspace(0, 255, 16, dtype="<f4").reshape(1, 4, 4, 1)
+    text = {"b64": base64.b64encode(given.tobytes()).decode()}
+    instance = {"seeds": 3, "picture": [[[0, 9, 255]]]}
+    for model, content in (
+        ("classifier", {"instances": given.tolist()}),
+        ("classifier", {"inputs": {"picture": given.tolist()}}),
+        ("classifier", {"instances": [{"picture": text}]}),
+        ("translator", {"signature_name": "generate", "instances": [instance]}),
+        ("translator", {"signature_name": "generate_png", "instances": [instance]}),
+    ):
+        answer = predict(server, model, **content)
+        assert answer.status == 400, answer.body
+        assert "'picture' must have values in [-1, 1] (from 0..255" in answer.error
+        assert "Received: values from 0 to 255" in answer.error
+
+
+def test_uint8_arrays_are_pixels(server, bundles):
+    pixels, png = picture()
+    expected = bundles["translator"].generate([3], picture=values_of(pixels)[np.newaxis])
+    found = bundles["translator"].generate([3], picture=pixels[np.newaxis])
+    np.testing.assert_array_equal(found, expected)
+    path = "/v1/generate?model=translator&seed=3&format=npy"
+    body, headers = form(("picture", npy(pixels), "a.npy", ""))
+    for answer in (
+        server.ask(path, npy(pixels), {"Content-Type": NPY}),
+        server.ask(path, body, headers),
+        server.ask(path, png, {"Content-Type": "image/png"}),
+    ):
+        np.testing.assert_array_equal(numbers(answer), expected)
 
 
 def test_predict_generates_from_seeds_and_given_inputs(server, bundles):

@@ -1,5 +1,7 @@
 """Declared inputs: how each is filled, checked and decoded, and the streams of a seed."""
 
+import struct
+
 import numpy as np
 import pytest
 
@@ -101,6 +103,101 @@ def test_truncation_is_a_factor_where_no_input_has_its_name():
 def test_given_inputs_are_checked(given, message):
     with pytest.raises(UsageError, match=message):
         Inputs([LATENTS, PICTURE]).check_given(given, count=5)
+
+
+VIDEO = Input("film", "float32", (2, 4, 4, 1), "video", {"value_range": [0.0, 1.0]})
+SOUND = Input("sound", "float32", ("time", 1), "audio", {"value_range": [-1.0, 1.0]})
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("limits", [(-1, 1), (0, 1), (0, 255), (-0.5, 2.5)])
+@pytest.mark.parametrize("form", ["png", "webp"])
+def test_uint8_pixels_are_scaled_as_those_of_a_file(limits, form):
+    port = PICTURE.replace(meta={"value_range": list(limits)})
+    pixels = RNG.integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    pixels[0, 0] = 0, 1, 255
+    as_floats = pixels / 255 * (limits[1] - limits[0]) + limits[0]
+    kind = kinds.get("image")
+    content = kind.encode(as_floats.astype("f4"), form, port.meta)
+    read = decode_given(port, content, f"image/{form}")
+    for given in (pixels[np.newaxis], np.stack([pixels] * 2), pixels[np.newaxis].tobytes()):
+        if isinstance(given, bytes):
+            array = decode_given(port, kind.encode(pixels, "npy"), "application/x-npy")
+        else:
+            array = Inputs([port]).check_given({"picture": given})["picture"]
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, np.broadcast_to(read, array.shape))
+    np.testing.assert_allclose(read[0], as_floats, rtol=1e-6, atol=1e-6)
+
+
+def test_stored_integers_of_other_kinds_are_scaled_too():
+    frames = RNG.integers(0, 256, (1, 2, 4, 4, 1), dtype=np.uint8)
+    film = Inputs([VIDEO]).check_given({"film": frames})["film"]
+    np.testing.assert_allclose(film, frames / 255, rtol=1e-6)
+    waves = np.array([[[-(2**15)], [-1], [0], [12345], [2**15 - 1]]], np.int16)
+    sound = Inputs([SOUND]).check_given({"sound": waves})["sound"]
+    np.testing.assert_array_equal(sound, waves / 2.0**15)
+    wav = b"RIFF\x2e\0\0\0WAVEfmt \x10\0\0\0" + struct.pack("<HHIIHH", 1, 1, 16000, 32000, 2, 16)
+    wav += b"data\x0a\0\0\0" + waves.astype("<i2").tobytes()
+    np.testing.assert_array_equal(decode_given(SOUND, wav, "audio/wav"), sound)
+    # uint8 is a dtype of numbers where a kind is not stored in it, and int64 everywhere.
+    plain = Inputs([Input("x", "float32", (2,), "points")]).check_given(
+        {"x": np.array([[7, 255]], np.uint8)}
+    )
+    assert plain["x"].tolist() == [[7, 255]]
+    whole = Inputs([PICTURE]).check_given({"picture": np.full((1, 2, 2, 3), -1, np.int64)})
+    assert set(whole["picture"].ravel()) == {-1}
+    levels = Input("picture", "uint8", (2, 2, 3), "image", {"value_range": [-1, 1]})
+    kept = Inputs([levels]).check_given({"picture": np.full((1, 2, 2, 3), 9, np.uint8)})
+    assert (kept["picture"].dtype, kept["picture"].max()) == (np.uint8, 9)
+
+
+def low_high(low, high, shape=(1, 2, 2, 3), dtype="float32"):
+    values = np.full(shape, low, dtype)
+    values.flat[-1] = high
+    return values
+
+
+@pytest.mark.parametrize(
+    ("port", "values", "rule"),
+    [
+        (PICTURE, low_high(0, 255), r"\[-1, 1\] \(from 0..255: x / 127.5 - 1\).*from 0 to 255"),
+        (PICTURE, low_high(0, 255, dtype="int64"), r"\[-1, 1\] .*values from 0 to 255"),
+        (PICTURE, low_high(-1, 1.01), r"values in \[-1, 1\]. Received: values from -1 to 1.01"),
+        (PICTURE, low_high(-3.5, 0, dtype="float16"), r"values from -3.5 to 0"),
+        (PICTURE, low_high(0, 1e9, (3, 2, 2, 3)), r"values from 0 to 1e\+09"),
+        (PICTURE, low_high(0, np.inf), r"'picture' must be finite. Received: NaN or infinity"),
+        (PICTURE, low_high(-np.inf, 300), r"'picture' must be finite. Received: NaN or infinity"),
+        (PICTURE, low_high(300, np.nan), r"'picture' must be finite. Received: NaN or infinity"),
+        (VIDEO, low_high(-1, 1, (1, 2, 4, 4, 1)), r"'film' must .* \[0, 1\]. .*from -1 to 1"),
+        (VIDEO, low_high(0, 255, (1, 2, 4, 4, 1)), r"\(from 0..255: x / 255\)"),
+        (SOUND, low_high(-32768, 9, (1, 5, 1)), r"'sound' must .*values from -32768 to 9"),
+        (
+            Input("x", "float64", (2,), "points", {"value_range": [-4.0, 4.0]}),
+            [[0.5, -4.5]],
+            r"'x' must have values in \[-4, 4\]. Received: values from -4.5 to 0.5",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_values_outside_the_range_of_an_input_are_refused(port, values, rule):
+    with pytest.raises(UsageError, match=rule) as caught:
+        Inputs([port]).check_given({port.name: values})
+    assert "\n" not in str(caught.value)
+
+
+def test_values_within_the_range_of_an_input_are_kept():
+    for low, high in ((-1, 1), (0, 1), (0, 0), (-1.0009, 1.0009)):
+        values = low_high(low, high)
+        kept = Inputs([PICTURE]).check_given({"picture": values})["picture"]
+        np.testing.assert_array_equal(kept, values)
+    for port in (LATENTS, Input("x", "float32", (2,), "points"), STYLE):
+        far = np.full((1, *port.shape), 1e6)
+        assert Inputs([port]).check_given({port.name: far})[port.name].max() == 1e6
+    # Token ids have no range, though the weights of tokens do.
+    ids = Input("text", "int64", ("time",), "text", {"value_range": [0.0, 1.0]})
+    assert Inputs([ids]).check_given({"text": [[4, 9]]})["text"].tolist() == [[4, 9]]
+    assert Inputs([PICTURE]).check_given({"picture": np.ones((0, 2, 2, 3))})["picture"].size == 0
 
 
 def test_labels_and_integers_are_checked():

@@ -152,6 +152,20 @@ def test_arrays_have_such_values_and_a_header_counts_them(server, models, dtype)
     assert server.log.count(f"for {dtype} version 1\n") == 1  # though there were two responses
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_a_stream_of_arrays_counts_those_of_its_first_batch(server, models, dtype):
+    for count in (3, 8, 40):
+        stream = generate(server, dtype, format="npy", count=count, stream=True)
+        array = np.load(io.BytesIO(stream.body))
+        assert len(array) == count
+        found = {f"samples={bad(array[:rows])}" for rows in range(1, count + 1)}
+        assert stream.headers["x-not-finite"] in found
+        if count == 3:
+            assert stream.headers["x-not-finite"] == f"samples={bad(array)}"
+    mild = generate(server, dtype, format="npy", count=40, stream=True, truncation=1)
+    assert "x-not-finite" not in mild.headers
+
+
 def formats():
     """Returns the kinds with their formats that have no NaN."""
     found = {name: kinds.get(name).formats for name in SHAPES}

@@ -14,6 +14,7 @@ from keras_gan import Spec
 from keras_gan.metrics.class_matching import data_ids
 from serving import UsageError, cli
 from serving.client import Client
+from serving.inputs import Input, Inputs
 
 DIGITS = ("1", "2", "3")
 SEEDS = [4, 5]
@@ -62,13 +63,42 @@ def test_a_number_is_an_id_and_a_text_is_a_name(models, expected):
             bundle.generate(SEEDS, labels=labels)
 
 
-def test_digits_are_ids_where_no_class_is_called_a_number(models):
+def test_a_text_of_digits_must_be_a_name_where_numbers_can_be_given(models, server):
     bundle = serving.Bundle(models / "clothes")
     shoe = bundle.generate(SEEDS, labels="shoe")
-    for labels in (1, "1", ["1", "shoe"], [1, 1]):
+    for labels in (1, ["shoe", 1], [1, 1]):
         np.testing.assert_array_equal(bundle.generate(SEEDS, labels=labels), shoe)
-    with pytest.raises(UsageError, match=r"A label must be 0 to 2 or one of shirt.*'3'"):
-        bundle.generate(SEEDS, labels="3")
+    body = {"model": "clothes", "seeds": SEEDS, "format": "json"}
+    for labels in ("1", "3", ["1", "shoe"], ["shoe", " 2 "], "01"):
+        rule = "text must be the name of a class, shirt, shoe, bag; ids, 0 to 2, are numbers."
+        with pytest.raises(UsageError, match=rule):
+            bundle.generate(SEEDS, labels=labels)
+        answer = server.ask("/v1/generate", {**body, "labels": labels})
+        assert (answer.status, rule in answer.error) == (400, True), labels
+    nameless = Inputs([Input("y", "int64", (), "label", {"num_classes": 3}, fill="class")])
+    assert nameless.class_ids(np.arange(2), [2, 0]).tolist() == [2, 0]
+    with pytest.raises(UsageError, match=r"a class, of which this network has none; ids, 0 to 2"):
+        nameless.class_ids(np.arange(2), "2")
+
+
+def test_digits_are_ids_where_all_is_text(models, server, tmp_path, capsys):
+    """In addresses, forms and on the command line, if no class has a number as its name."""
+    parts = (("model", "clothes"), ("seeds", "4,5"), ("labels", "1,shoe"), ("format", "json"))
+    head = "--xYz\r\nContent-Disposition: form-data; name="
+    form = "".join(f'{head}"{name}"\r\n\r\n{value}\r\n' for name, value in parts) + "--xYz--\r\n"
+    media_type = {"Content-Type": "multipart/form-data; boundary=xYz"}
+    query = "&".join("=".join(pair) for pair in parts)
+    for answer in (
+        server.ask(f"/v1/generate?{query}"),
+        server.ask("/v1/generate", form.encode(), media_type),
+    ):
+        assert [sample["label"] for sample in answer.json["samples"]] == [1, 1]
+    out = ["--count", "2", "--out", str(tmp_path / "a.npz")]
+    assert cli.main(["sample", str(models / "clothes"), *out, "--labels", "2,shoe"]) == 0
+    assert np.load(tmp_path / "a.npz")["labels"].tolist() == [2, 1]
+    for text in ("3", "-1", "1.0", "1_0", "\N{ARABIC-INDIC DIGIT ONE}"):
+        assert cli.main(["sample", str(models / "clothes"), *out, "--labels", text]) == 2
+        assert "A label must be 0 to 2 or one of shirt, shoe, bag" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("text", "label"), [("1", 0), ("2", 1), ("3", 2)])

@@ -101,6 +101,15 @@ INPUTS = [
         "3 values, one for each class",
         "[1, 2]",
     ),
+    *(
+        (
+            [LATENTS, LABELS | {"meta": {"num_classes": len(names), "class_names": names}}],
+            "inputs[1].meta",
+            "properties that fit (`class_names` must be different texts, none of them empty)",
+            "{'num_classes': ",
+        )
+        for names in (["a", "a"], ["a", "b", "a"], ["a", ""])
+    ),
     ([LATENTS, CONSTANT | {"value": "1"}], "inputs[1].value", "a number or a list of", "'1'"),
     ([LATENTS, without(CONSTANT, "value")], "inputs[1].value", "a number or a list", "nothing"),
     ([LATENTS, CONSTANT, IMAGE], "inputs[2].fill", "one of normal", "nothing"),

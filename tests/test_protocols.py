@@ -251,12 +251,63 @@ CLASSES = {"name": "samples", "parameters": {"classification": 2}}
             "`truncation` must be a number from 0 to 100",
         ),
         ({"inputs": [tensor()], "id": 3}, "`id` must be a string"),
+        (
+            {"inputs": [tensor()], "parameters": {"truncatoin": 0.5}},
+            "A parameter of a request must be a known one. Received: 'truncatoin'. "
+            "Did you mean 'truncation'?",
+        ),
+        (
+            {"inputs": [tensor()], "parameters": {"seed": 5}},
+            "Received: 'seed'. Valid: truncation, b",
+        ),
+        (
+            {"inputs": [tensor()], "parameters": {"binary_data": True}},
+            "Did you mean 'binary_data_out",
+        ),
+        (
+            {"inputs": [tensor(parameters={"binary_size": 4})]},
+            "A parameter of an input must be a known one. Received: 'binary_size'. Did you mean",
+        ),
+        (
+            {
+                "inputs": [tensor()],
+                "outputs": [{"name": "samples", "parameters": {"binary": True}}],
+            },
+            "A parameter of an output must be a known one. Received: 'binary'. Did you",
+        ),
+        (
+            {"inputs": [tensor(parameters={"shared_memory_region": "a"})]},
+            "Tensors must be sent without shared memory. Received: 'shared_memory_region'",
+        ),
+        (
+            {"inputs": [tensor()], "truncation": 0.5},
+            "A field of a request must be a known one. Rec",
+        ),
+        ({"inputs": [tensor()], "parameter": {}}, "'parameter'. Did you mean 'parameters'?"),
     ],
 )
 def test_infer_refuses(server, content, rule):
     answer = infer(server, content)
     assert answer.status == 400, answer.body
     assert rule in answer.error
+
+
+def test_infer_accepts_the_parameters_of_clients(server):
+    """Of Triton's extensions for sequences and scheduling, of KServe and of MLServer."""
+    plain = infer(server, {"inputs": [tensor()]})
+    triton = {"sequence_id": 7, "sequence_start": True, "sequence_end": False, "priority": 1}
+    triton |= {"timeout": 1000, "triton_enable_empty_final_response": False}
+    types = {"content_type": "np"}
+    for content in (
+        {"inputs": [tensor()], "parameters": triton},
+        {"inputs": [tensor()], "model_name": "points", "parameters": {}},
+        {
+            "inputs": [tensor(parameters=types)],
+            "outputs": [{"name": "samples", "parameters": types}],
+            "parameters": types | {"headers": {}},
+        },
+    ):
+        assert infer(server, content).json["outputs"] == plain.json["outputs"]
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "9" * 30, "4"])

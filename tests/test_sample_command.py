@@ -30,6 +30,14 @@ def folder(tmp_path_factory):
         photo.save(found / "photos" / f"photo-{number}.png")
     (found / "photos" / ".hidden").touch()
     Image.fromarray(RNG.integers(0, 255, (4, 4), dtype=np.uint8)).save(found / "small.png")
+    bright = RNG.integers(0, 256, (6, 4, 3))
+    np.save(found / "bright.npy", bright * (255 / bright.max()))
+    np.save(found / "pixels.npy", np.asarray(Image.open(found / "photos" / "photo-0.png")))
+    (found / "bright").mkdir()
+    for number, high in enumerate((1.0, 200)):
+        np.save(
+            found / "bright" / f"{number}.npy", np.linspace(1.5 % high, high, 12).reshape(2, 2, 3)
+        )
     (found / "age.csv").write_text("age\n3.5\n")
     (found / "ages").mkdir()
     for age in (10, 20, 30):
@@ -76,6 +84,15 @@ def test_one_file_serves_for_all_samples(folder, tmp_path):
     assert np.ptp(drawn["samples"], axis=0).max() > 0
 
 
+def test_an_array_of_uint8_is_the_picture_of_its_pixels(folder, tmp_path):
+    for name, path in (("file", "photos/photo-0.png"), ("array", "pixels.npy")):
+        options = ("--input", f"picture={folder}/{path}", "--out", tmp_path / f"{name}.npz")
+        assert sample(folder / "translator", "--count", 1, *options) == 0
+    with np.load(tmp_path / "file.npz") as a, np.load(tmp_path / "array.npz") as b:
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name])
+
+
 def test_a_sound_its_sheet_and_all_its_outputs(folder, tmp_path):
     bundle = serving.Bundle(folder / "two_latents")
     assert sample(folder / "two_latents", "--seed", 4, "--out", tmp_path / "x.wav") == 0
@@ -119,6 +136,29 @@ MISTAKES = [
     ("classifier", ("--input", "picture={}/age.csv"), "takes files of png, webp, jpeg, npy, npz"),
     ("classifier", ("--input", "picture={}/photos/photo-0.png"), "must have the shape (4, 4, 1)"),
     ("classifier", ("--input", "picture={}/small.png", "--count", "2"), "leave --count out"),
+    ("translator", ("--input", "picture={}/bright.npy"), "in [-1, 1] (from 0..255: x / 127.5 - 1)"),
+    ("translator", ("--input", "picture={}/bright"), "from 1.5 to 200 in '"),
+    ("classifier", ("--input", "picture={}/small.png", "--seed", "0"), "Received: --seed 0 for"),
+    (
+        "classifier",
+        ("--input", "picture={}/small.png", "--seed", "7"),
+        "--seed needs a network wit",
+    ),
+    (
+        "classifier",
+        ("--input", "picture={}/small.png", "--truncation", "0.5"),
+        "`truncation` needs",
+    ),
+    (
+        "classifier",
+        ("--input", "picture={}/small.png", "--seed", "7", "--out", "a/"),
+        "--seed need",
+    ),
+    (
+        "classifier",
+        ("--input", "picture={}/small.png", "--truncation", "2", "--out", "a/"),
+        "needs",
+    ),
     ("conditioned", ("--input", "age={}/age.csv"), "The inputs are latents, condition."),
     ("conditioned", ("--input", "condition={}/ages", "--count", "4"), "are for 3 samples"),
     ("translator", ("--input", "picture={}/photos", "--out", "x.npz"), "one shape; write one file"),

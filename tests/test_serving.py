@@ -92,7 +92,7 @@ def test_samples_do_not_depend_on_the_batch(images):
 def test_labels_may_be_ids_or_names_one_or_many(images):
     bundle = serving.Bundle(images)
     shoes = bundle.generate(range(4), labels="shoe")
-    for labels in (1, [1] * 4, ["shoe"] * 4, np.ones(4, np.int32), "1"):
+    for labels in (1, [1] * 4, ["shoe"] * 4, np.ones(4, np.int32), np.array(1), [np.str_("shoe")]):
         np.testing.assert_array_equal(bundle.generate(range(4), labels=labels), shoes)
     assert np.abs(bundle.generate(range(4), labels="bag") - shoes).max() > 1e-3
     assert bundle.sample(range(4))["labels"].tolist() == [0, 1, 2, 0]
@@ -115,8 +115,25 @@ def test_truncation_scales_the_latents(images):
         ({"labels": 0.5}, "A label must be"),
         ({"labels": "hat"}, "A label must be"),
         ({"labels": [0, 1, 2]}, "one for each of the 2 seeds"),
-        ({"truncation": -1}, "`truncation` must be 0 or more. Received: truncation=-1"),
-        ({"truncation": float("nan")}, "`truncation` must be"),
+        (
+            {"truncation": -1},
+            "`truncation` must be a finite number of at least 0. Received: truncation=-1",
+        ),
+        ({"truncation": float("nan")}, "at least 0. Received: truncation=nan"),
+        ({"truncation": float("inf")}, "at least 0. Received: truncation=inf"),
+        ({"truncation": "0.5"}, "at least 0. Received: truncation='0.5'"),
+        ({"truncation": None}, "at least 0. Received: truncation=None"),
+        ({"truncation": True}, "at least 0. Received: truncation=True"),
+        ({"truncation": [0.5]}, "at least 0. Received: truncation=[0.5]"),
+        ({"truncation": np.float32("nan")}, "`truncation` must be a finite number"),
+        ({"seeds": "1"}, "`seeds` must be a sequence of integers. Received: seeds='1'"),
+        ({"seeds": 2.0}, "`seeds` must be a sequence of integers. Received: seeds=2.0"),
+        ({"seeds": [True]}, "`seeds` must be a sequence of integers. Received: seeds=[True]"),
+        ({"labels": True}, "A label must be 0 to 2 or one of shirt, shoe, bag"),
+        ({"labels": np.True_}, "Received: label='True'"),
+        ({"labels": b"1"}, "A label must be 0 to 2 or one of shirt, shoe, bag"),
+        ({"labels": None, "batch_size": True}, "at least 1. Received: batch_size=True"),
+        ({"batch_size": 2.0}, "`batch_size` must be at least 1. Received: batch_size=2.0"),
         ({"batch_size": 0}, "`batch_size` must be at least 1. Received: batch_size=0"),
     ],
 )
@@ -305,6 +322,9 @@ MISTAKES = [
     (["--labels", "3"], "A label must be 0 to 2"),
     (["--labels", "0,hat"], "Received: label='hat'"),
     (["--labels", ""], "A label must be"),
+    (["--count", "1", "--labels", "shoe,bag"], "one for each sample. Received: 2 labels for 1 sam"),
+    (["--count", "2", "--labels", "0,1,2"], "Received: 3 labels for 2 samples"),
+    (["--out", "a.json", "--count", "3", "--labels", "0,1,2,shoe"], "4 labels for 3 samples"),
     (["--truncation", "-1"], "`truncation` must be"),
     (["--batch-size", "0"], "`batch_size` must be"),
     (["--format", "gif"], "must be one of png, webp, npy, npz, json. Received: format='gif'"),

@@ -53,6 +53,10 @@ def test_a_shape_that_does_not_fit_is_refused(kind, shape, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (
+            lambda: Field("label", (), meta={"num_classes": 2, "class_names": ("a", "a")}),
+            r"`class_names` must be different texts.*class_names=\['a', 'a'\]",
+        ),
         (lambda: Field("points", (2,), "int32"), "dtypes float32.*dtype='int32'"),
         (lambda: Field("label", (), "float32"), "dtypes int32, int64.*dtype='float32'"),
         (

@@ -32,6 +32,7 @@ def folder(tmp_path_factory):
     )
     tiny.save(found / "exponential", "exponential", model, ports[:1], ports[1:])
     Image.new("RGB", (4, 3), "teal").save(found / "teal.png")
+    np.save(found / "latents.npy", np.zeros(tiny.LATENTS, np.float32))
     return found
 
 
@@ -251,7 +252,7 @@ MISTAKES = [
     ("clothes", ("--easing", "bouncy"), "`easing` must be one of linear, smooth."),
     ("clothes", ("--labels", "shoe,bag"), "one for all or one for each of 4 seeds."),
     ("clothes", ("--labels", "hat"), "A label must be 0 to 2 or one of shirt, shoe, bag."),
-    ("clothes", ("--truncation", "-1"), "`truncation` must be 0 or more."),
+    ("clothes", ("--truncation", "-1"), "`truncation` must be a finite number of at least 0."),
     ("clothes", ("--batch-size", "0"), "`batch_size` must be at least 1."),
     ("clothes", ("--out", "walk.avi"), "The ending of --out must be one of .webp, .gif, .apng"),
     ("clothes", ("--out", "walk"), "Received: --out walk"),
@@ -259,6 +260,11 @@ MISTAKES = [
     ("clothes", ("--out", "file/walk.webp"), "--out must be in a folder."),
     ("clothes", ("--precision", "int8"), "int8"),
     ("gray", ("--labels", "1"), "takes no labels"),
+    (
+        "clothes",
+        ("--input", "latents={}/latents.npy"),
+        "A walk needs a normal input that is not giv",
+    ),
     ("rows", (), "A walk shows samples of kind image or points. Received: 'rows' of kind 'series'"),
     ("classifier", (), "A walk needs a model with normal inputs. Received: 'classifier'"),
     ("translator", (), "must be given: --input picture="),

@@ -149,6 +149,24 @@ def translator(to):
     return save(to, "translator", model, inputs, outputs, "translator")
 
 
+def recolored(to, names):
+    """Writes a bundle from pictures of any size, and classes, to pictures: y = tanh(x + class)."""
+    meta = {"num_classes": len(names), "class_names": list(names)}
+    inputs = [
+        Input("picture", "float32", ("height", "width", 3), "image", RANGE),
+        Input("labels", "int64", (), "label", meta, fill="class"),
+    ]
+    outputs = [Port("samples", "float32", ("height", "width", 3), "image", RANGE)]
+    nodes = [
+        ("Gather", ["colors", "labels"], ["color"], {}),
+        ("Add", ["picture", "color"], ["sum"], {}),
+        ("Tanh", ["sum"], ["samples"], {}),
+    ]
+    colors = np.linspace(-1, 1, len(names), dtype=np.float32).reshape(-1, 1, 1, 1)
+    model = network("recolored", nodes, inputs, outputs, {"colors": colors})
+    return save(to, "recolored", model, inputs, outputs, "translator")
+
+
 def two_latents(to):
     """Writes a bundle of sounds from two latent vectors, a truncation and two outputs."""
     inputs = [

@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from keras_gan import value_ranges
 from keras_gan.datasets import levels
 from keras_gan.datasets.classes import check_class_count
 from keras_gan.datasets.values import check_range
 from keras_gan.errors import UsageError
 from keras_gan.spec import Field, label_field
-from keras_gan.value_ranges import Range
-from serving import kinds
+from serving import kinds, value_ranges
 from serving.kinds import image
+from serving.value_ranges import Range
 
 _CHANNELS = tuple(image.MODES)
 

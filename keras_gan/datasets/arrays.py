@@ -29,7 +29,7 @@ from keras_gan.datasets.splits import Split, divide
 from keras_gan.errors import UsageError
 from keras_gan.registry import check_names
 from keras_gan.spec import Field, Spec, label_field
-from keras_gan.value_ranges import Range
+from serving.value_ranges import Range
 
 _SAMPLE_KEYS = ("x", "images", "samples", "data")
 _LABEL_KEYS = ("y", "labels")

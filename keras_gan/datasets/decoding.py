@@ -26,7 +26,7 @@ from keras_gan.arguments import is_integer
 from keras_gan.datasets import images, levels
 from keras_gan.datasets.values import check_range
 from keras_gan.errors import UsageError
-from keras_gan.value_ranges import Range
+from serving.value_ranges import Range
 
 SPLITS = ("train", "held_out")
 _CHUNK = 256  # images decoded per batch of tasks, in order

@@ -19,8 +19,8 @@ from PIL import Image, ImageOps
 from keras_gan.arguments import is_integer
 from keras_gan.datasets.levels import EIGHT_BITS, SIXTEEN_BITS
 from keras_gan.errors import UsageError
-from keras_gan.value_ranges import Range
 from serving.kinds.image import MODES
+from serving.value_ranges import Range
 
 MAX_PIXELS = 64 * 2**20  # 64 megapixels; a larger image may be a decompression bomb
 DEFAULT_SIZE = (64, 64)

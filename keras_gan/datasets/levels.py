@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from keras_gan.errors import UsageError
-from keras_gan.value_ranges import Range
+from serving.value_ranges import Range
 
 EIGHT_BITS: Range = (0.0, 255.0)
 MASK: Range = (0.0, 1.0)

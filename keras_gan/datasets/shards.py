@@ -19,7 +19,7 @@ from keras_gan.datasets.splits import Split
 from keras_gan.datasets.tfds_folders import import_tfds, read_examples
 from keras_gan.errors import UsageError
 from keras_gan.spec import Spec
-from keras_gan.value_ranges import Range
+from serving.value_ranges import Range
 
 _FILE = "fields.json"
 _SCHEMA_VERSION = 1

@@ -14,7 +14,7 @@ from keras_gan.datasets.splits import Split, without_copies
 from keras_gan.datasets.values import check_splits, holds_ids, raw_range
 from keras_gan.errors import UsageError
 from keras_gan.spec import Field, Spec
-from keras_gan.value_ranges import Range
+from serving.value_ranges import Range
 
 MEMORY_LIMIT = 2**30  # bytes of samples; larger arrays stay on disk
 

@@ -11,7 +11,7 @@ from keras_gan.arguments import is_number
 from keras_gan.datasets.splits import Split
 from keras_gan.errors import UsageError
 from keras_gan.spec import Field, Spec
-from keras_gan.value_ranges import Range, leaves
+from serving.value_ranges import Range, leaves
 
 _SCAN_BYTES = 2**26  # values are checked in pieces of this size
 

@@ -16,8 +16,8 @@ from keras_gan.errors import UsageError
 from keras_gan.metrics.samples import BATCH, Batch, Conditions, Samples
 from keras_gan.registry import parameters_of
 from keras_gan.spec import Spec
-from keras_gan.value_ranges import is_unclear
 from serving import kinds
+from serving.value_ranges import is_unclear
 
 _OVERSHOOT = 0.5  # a generator without a final tanh exceeds the range of its data a little
 

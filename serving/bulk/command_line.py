@@ -15,7 +15,7 @@ from serving.bulk.job import BulkJob, plan
 from serving.bulk.runner import run
 from serving.bundle import Bundle
 from serving.errors import UsageError
-from serving.given_files import find_files
+from serving.given_files import check_seed_option, find_files
 from serving.lists import parse_labels
 from serving.progress import ProgressLine
 from serving.sample_command import is_ending
@@ -80,7 +80,7 @@ def _plan(options: Any) -> BulkJob:
     return plan(
         bundle,
         options.shard_size,
-        seed=options.seed,
+        seed=check_seed_option(bundle, options.seed),
         count=options.count,
         given=find_files(options.input),
         form=options.format or "webdataset",

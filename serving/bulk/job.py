@@ -141,12 +141,14 @@ def plan(
         shard_size = max(1, min(_LARGEST_SHARD, _SHARD_BYTES // _sample_bytes(bundle, form)))
     if shard_size < 1:
         raise UsageError(f"--shard-size must be at least 1. Received: --shard-size {shard_size}")
-    if (labels := options.pop("labels", None)) is not None:
+    labels = options.pop("labels", None)
+    count = count_samples(bundle, inputs, count, 64, labels)
+    if labels is not None:
         ids = bundle.label_ids(np.zeros(len(labels), np.int64), labels)
         options["labels"] = None if ids is None else tuple(ids.tolist())
     job = BulkJob(
         str(bundle.path.resolve()),  # a link such as `latest` may move while the job runs
-        count=count_samples(bundle, inputs, count, 64),
+        count=count,
         shard_size=shard_size,
         given=tuple(given),
         given_sha256=tuple(source.sha256() for source in given),

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from serving import interpolation
-from serving.checks import describe_sample
+from serving.checks import check_truncation, describe_sample
 from serving.client.given import GivenFile, read_value
-from serving.errors import UsageError
+from serving.errors import UsageError, short_repr
 from serving.inputs import Inputs, draw, resolve
 from serving.seeds import check_seeds
 
+_RADIUS = 0.3
 _NUMBERS = (int, float, np.integer, np.floating)
 
 
@@ -34,7 +34,8 @@ class SampleRequest:
         model: name of a model, or `None`.
         version: its version, or `None` for the newest.
         given: arrays `(batch, ...)` or `(1, ...)`, and files of one sample, by input name.
-        is_seeded: the caller has named seeds; else they count up from 0.
+        is_seeded: the caller has named or counted seeds; else they count up from 0.
+        names_seeds: argument with which the caller has named seeds, or `None`.
     """
 
     seeds: np.ndarray
@@ -43,11 +44,12 @@ class SampleRequest:
     stations: np.ndarray | None = None
     count: int = 1
     around: int | None = None
-    radius: float = 0.3
+    radius: float = _RADIUS
     model: str | None = None
     version: int | None = None
     given: Mapping[str, np.ndarray | GivenFile] = dataclasses.field(default_factory=dict)
     is_seeded: bool = True
+    names_seeds: str | None = None
 
     @property
     def batch(self) -> int:
@@ -68,6 +70,20 @@ class SampleRequest:
     def files(self) -> dict[str, GivenFile]:
         """The given files by input name."""
         return {key: x for key, x in self.given.items() if isinstance(x, GivenFile)}
+
+    def fitted(self, inputs: Inputs) -> SampleRequest:
+        """Returns the request for a network, without the numbers of samples that need no seeds.
+
+        Raises:
+            UsageError: seeds or a truncation that have no effect on the network.
+        """
+        inputs.check_truncation(self.truncation, self.given)
+        if inputs.seeded:
+            return self
+        if self.names_seeds is not None:
+            named = self.seeds if self.stations is None else self.stations
+            inputs.check_seeded(self.names_seeds, named.tolist())
+        return dataclasses.replace(self, is_seeded=False)
 
     def describe(self, row: int) -> str:
         """Describes what a sample was made from, for a warning or an error."""
@@ -133,7 +149,7 @@ def check_arguments(
     count: int | None = None,
     interpolate: Any = None,
     around: int | None = None,
-    radius: float = 0.3,
+    radius: float | None = None,
     model: str | None = None,
     version: int | None = None,
     inputs: Mapping[str, Any] | None = None,
@@ -147,35 +163,43 @@ def check_arguments(
     values = {
         name: read_value(name, value) for name, value in ({**(inputs or {}), **given}).items()
     }
-    is_seeded = any(x is not None for x in (seeds, seed, count, interpolate, around))
-    _check_ranges(count, truncation, radius)
+    named = {"seeds": seeds, "seed": seed, "interpolate": interpolate, "around": around}
+    names_seeds = next((name for name, value in named.items() if value is not None), None)
+    is_seeded = names_seeds is not None or count is not None
+    _check_ranges(count, radius, around)
     if is_seeded or not values:
         _check_combination(seeds, seed, count, interpolate, around)
     else:
         count = max((len(x) for x in values.values() if isinstance(x, np.ndarray)), default=1)
     if seeds is None:
-        first = check_seeds(0 if seed is None else seed)
-        if len(first) != 1:
-            raise UsageError(f"`seed` must be one integer. Received: seed={seed!r:.80}")
-        seeds = range(int(first[0]), int(first[0]) + int(count or 1))
+        first = 0 if seed is None else _one_seed("seed", seed)
+        seeds = range(first, first + int(count or 1))
     if interpolate is not None and len(check_seeds(interpolate)) == 0:
         raise UsageError(
             f"`interpolate` must name at least one seed. Received: interpolate={interpolate!r}"
         )
     request = SampleRequest(
         check_seeds(seeds),
-        truncation=float(truncation),
+        truncation=check_truncation(truncation),
         stations=None if interpolate is None else check_seeds(interpolate),
         count=int(count or 1),
-        around=None if around is None else int(check_seeds(around)[0]),
-        radius=float(radius),
+        around=None if around is None else _one_seed("around", around),
+        radius=_RADIUS if radius is None else float(radius),
         model=model,
         version=version,
         given=values,
         is_seeded=is_seeded,
+        names_seeds=names_seeds,
     )
     _check_counts(request)
     return dataclasses.replace(request, labels=_check_labels(labels, request.batch))
+
+
+def _one_seed(name: str, value: Any) -> int:
+    found = check_seeds(value)
+    if len(found) != 1:
+        raise UsageError(f"`{name}` must be one integer. Received: {name}={short_repr(value)}")
+    return int(found[0])
 
 
 def _check_counts(request: SampleRequest) -> None:
@@ -202,15 +226,21 @@ def _check_combination(seeds: Any, seed: Any, count: Any, stations: Any, center:
         )
 
 
-def _check_ranges(count: Any, truncation: Any, radius: Any) -> None:
-    if count is not None and not (isinstance(count, int | np.integer) and count >= 1):
-        raise UsageError(f"`count` must be at least 1. Received: count={count!r}")
-    if not (isinstance(truncation, _NUMBERS) and math.isfinite(truncation) and truncation >= 0):
+def _check_ranges(count: Any, radius: Any, around: Any) -> None:
+    is_integer = isinstance(count, int | np.integer) and not isinstance(count, bool)
+    if count is not None and not (is_integer and count >= 1):
         raise UsageError(
-            f"`truncation` must be finite and at least 0. Received: truncation={truncation!r}"
+            f"`count` must be an integer of at least 1. Received: count={short_repr(count)}"
         )
-    if not (isinstance(radius, _NUMBERS) and 0 <= radius <= 1):
-        raise UsageError(f"`radius` must be between 0 and 1. Received: radius={radius!r}")
+    if radius is None:
+        return
+    is_number = isinstance(radius, _NUMBERS) and not isinstance(radius, bool)
+    if not (is_number and 0 <= radius <= 1):
+        raise UsageError(
+            f"`radius` must be a number from 0 to 1. Received: radius={short_repr(radius)}"
+        )
+    if around is None:
+        raise UsageError(f"`radius` needs `around`. Received: radius={radius:g}")
 
 
 def _check_labels(labels: Any, batch: int) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 
 from serving import kinds
 from serving.errors import UsageError, short_repr
-from serving.inputs import Inputs, Port, decode_given
+from serving.inputs import Inputs, Port, check_array, decode_given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,13 +96,12 @@ def read_value(name: str, value: Any) -> np.ndarray | GivenFile:
 def decode_files(
     inputs: Inputs, given: Mapping[str, np.ndarray | GivenFile]
 ) -> dict[str, np.ndarray]:
-    """Returns all given values as arrays."""
+    """Returns all given values as arrays in the dtype and the range of their inputs."""
     found = {}
     for name, value in given.items():
-        if isinstance(value, GivenFile):
-            found[name] = value.decode(find_port(inputs, name))
-        else:
-            found[name] = value
+        port = find_port(inputs, name)
+        is_file = isinstance(value, GivenFile)
+        found[name] = value.decode(port) if is_file else check_array(port, value)
     return found
 
 

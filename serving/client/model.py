@@ -13,6 +13,7 @@ from serving import kinds
 from serving.client.arguments import SampleRequest
 from serving.errors import UsageError, short_repr
 from serving.inputs import Input, Inputs, Port
+from serving.labels import number_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,13 +136,13 @@ class RemoteModel:
                 f"{self.name!r}"
             )
         several = labels if isinstance(labels, list) else [labels] * count
-        try:
-            return np.array([int(label) for label in several], np.int64)
-        except (ValueError, TypeError) as error:
+        ids = [number_of(label) for label in several]
+        if any(number is None for number in ids):
             raise UsageError(
                 "This server does not report the names of classes: labels must be ids. "
                 f"Received: labels={short_repr(labels)}"
-            ) from error
+            )
+        return np.array(ids, np.int64)
 
 
 def read_ports(

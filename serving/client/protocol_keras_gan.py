@@ -83,6 +83,8 @@ def generate(
         content |= {"interpolate": request.stations.tolist(), "count": request.count}
     elif request.is_seeded:
         content["seeds"] = request.seeds.tolist()
+    elif request.batch > 1:
+        content["count"] = request.batch
     if request.around is not None:
         content |= {"around": request.around, "radius": request.radius}
     optional = (("model", name), ("version", request.version), ("labels", request.labels))
@@ -94,6 +96,8 @@ def generate(
         if request.arrays:
             content["inputs"] = {key: x.tolist() for key, x in request.arrays.items()}
         return (yield post(where, to_json(content)))
+    if not isinstance(content.get("labels", []), list):
+        content["labels"] = [content["labels"]]  # a list of one, for a name with a comma
     query = urllib.parse.urlencode({key: _query_text(value) for key, value in content.items()})
     ((key, media_type), *others) = types.items()
     if not others and media_type != "application/json":  # which is that of a request

@@ -157,6 +157,9 @@ class Session:
     def _npy(self, server: Server, request: SampleRequest) -> Exchange[np.ndarray]:
         """Returns the first output of a request to `keras-gan serve`."""
         types = yield from self._file_types(request)
+        if types:
+            model = yield from self.find(request)
+            request = _as_texts(model, request.fitted(model.inputs))
         parts: list[np.ndarray] = []
         version = request.version  # the version of the first part makes all the others
         for part in request.split(self.batch_size):
@@ -197,10 +200,13 @@ class Session:
     ) -> Exchange[list[bytes]]:
         """Returns the samples of a request as files of a format of their kind."""
         server = yield from self.connect(request.model)
-        found = _writable((yield from self.find(request)), form)
+        model = yield from self.find(request)
+        request = request.fitted(model.inputs) if model.knows_fills else request
+        found = _writable(model, form)
         is_ours = server.protocol == "keras_gan" and found.name not in _COMMON
         types = (yield from self._file_types(request)) if is_ours else {}
-        if len(types) != len(request.files):
+        request = _as_texts(model, request) if types else request
+        if len(types) != len(request.given):
             request = yield from self._decoded(request)
         files: list[bytes] = []
         version = request.version
@@ -230,8 +236,8 @@ class Session:
         }
 
     def _decoded(self, request: SampleRequest) -> Exchange[SampleRequest]:
-        """Returns a request whose files are arrays."""
-        if not request.files:
+        """Returns a request whose given values are arrays that fit their inputs."""
+        if not request.given:
             return request
         inputs = (yield from self.find(request)).inputs
         return dataclasses.replace(request, given=decode_files(inputs, request.given))
@@ -257,6 +263,7 @@ class Session:
         """Runs a model on tensors, which every server but TensorFlow Serving takes by V2."""
         server = yield from self.connect(part.model)
         model = yield from self.find(part)
+        part = part.fitted(model.inputs) if model.knows_fills else part
         inputs, signature = self._inputs(model, part, first)
         ports = model.outputs[:1] if first else model.outputs
         names = [port.name for port in ports]
@@ -314,6 +321,16 @@ class Session:
             ids = model.class_ids(part)
             found |= {} if ids is None else {port.name: ids.astype(port.dtype)}
         return found
+
+
+def _as_texts(model: RemoteModel, request: SampleRequest) -> SampleRequest:
+    """Returns a request for an address, whose labels are texts, so that ids need names there."""
+    if request.labels is None or not model.class_names:
+        return request
+    ids = model.inputs.class_ids(request.label_seeds(), request.labels)
+    names = [model.class_names[number] for number in ids.tolist()]
+    several = isinstance(request.labels, list)
+    return dataclasses.replace(request, labels=names if several else names[0])
 
 
 def _warn(outputs: Arrays, request: SampleRequest) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from serving.checks import count_not_finite
 from serving.engine import SampleJob, even
-from serving.generate.rendering import NpyRendering, npy_header
+from serving.generate.rendering import NpyRendering, not_finite_header, npy_header
 from serving.generate.request import GenerateRequest
 from serving.http_types import LINES, NPY, Response, error_response
 
@@ -36,7 +37,10 @@ async def stream(app: Any, request: GenerateRequest) -> Response:
         header = npy_header((request.count, *first.shape[1:]), first.dtype)
         length = len(header) + request.count * first[0].nbytes
         pieces = _pieces(header + first.tobytes(), parts)
-        return Response(200, b"", NPY, request.headers, pieces, length)
+        # Of the first batch: the headers are sent before the others exist.
+        counts = count_not_finite({request.bundle.outputs[0].name: first})
+        headers = request.headers + not_finite_header(counts)
+        return Response(200, b"", NPY, headers, pieces, length)
     return Response(200, b"", LINES, request.headers, _lines(app, request, first, parts))
 
 

@@ -9,6 +9,7 @@ from serving.animations import MAX_RATE
 from serving.checks import MAX_SEED
 from serving.errors import UsageError, short_repr
 from serving.interpolation import EASINGS
+from serving.labels import TextLabel
 from serving.lists import parse_list
 
 _SEED: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": MAX_SEED}
@@ -102,7 +103,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "description": "Seconds until the request is abandoned. Default: the server's.",
     },
 }
-_LISTS = {"seeds": int, "interpolate": int, "labels": str}
+_LISTS = {"seeds": int, "interpolate": int, "labels": TextLabel}
 _INTEGERS = {"version", "seed", "count", "around", "columns"}
 _NUMBERS = {"radius", "frame_rate", "truncation", "timeout"}
 _BOOLEANS = {"loop", "metadata", "stream"}

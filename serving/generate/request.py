@@ -82,6 +82,8 @@ class GenerateRequest:
             arrays = _read_arrays(inputs, given["inputs"], files)
         if arrays:
             most = max(map(len, arrays.values()))
+        if truncation != 1:
+            inputs.check_truncation(truncation, arrays)
         self.samples = read_samples(self.bundle, given, truncation, most)
         self.count = self.samples.count
         # A stream may run longer than this; each of its batches gets a deadline of its own.
@@ -117,6 +119,11 @@ class GenerateRequest:
                 f"Received: format={short_repr(given)}"
             )
         rendering = self._rendering()(self)
+        if self.columns is not None and (self.frame_rate or self.format != "grid"):
+            raise UsageError(
+                "`columns` needs `format` grid. "
+                f"Received: columns={self.columns}, format={self.format!r}"
+            )
         if self.stream and rendering.whole_only:
             raise UsageError(
                 f"{rendering.whole_only} and cannot be streamed. "

@@ -219,6 +219,16 @@ class LatentSamples(SeedSamples):
 
     _origin_seed = 0  # whose label and other random inputs all samples have
 
+    def set_inputs(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Sets the inputs that the request gives, of which one that moves is left."""
+        super().set_inputs(arrays)
+        names = [port.name for port in self.bundle.inputs.normal]
+        if all(name in self.given for name in names):
+            raise UsageError(
+                "`interpolate` and `around` need a normal input that is not given. "
+                f"Received: inputs={', '.join(names)}"
+            )
+
     def set_labels(self, labels: Any) -> None:
         """Sets the labels; by default those of the center or of the first seed."""
         if labels is not None or self._labels is not None:
@@ -391,10 +401,15 @@ def read_samples(
         raise UsageError(
             f"`{name}` needs `interpolate`. Received: {name}={short_repr(given[name])}"
         )
+    for name in ("seeds", "seed"):
+        if name in given:
+            bundle.inputs.check_seeded(name, given[name])
     if "interpolate" in given:
         return _read_walk(bundle, given, truncation, most)
     center = check_integer("around", given["around"], 0, MAX_SEED) if "around" in given else None
     radius = check_number("radius", given["radius"], 0, 1) if "radius" in given else _RADIUS
+    if center is None and "radius" in given:
+        raise UsageError(f"`radius` needs `around`. Received: radius={radius:g}")
     chosen = _read_seeds(given, most)
     if not bundle.inputs.seeded:
         return UnseededSamples(bundle, truncation, chosen[1])

@@ -140,6 +140,10 @@ class Kind:
         low, high = (meta or {}).get("value_range") or self.value_range or (-1.0, 1.0)
         return float(low), float(high)
 
+    def from_stored(self, array: np.ndarray, meta: Meta) -> np.ndarray:
+        """Returns values of a dtype of `stored` in the range of the field, as a file gives them."""
+        return array
+
     def encode(
         self,
         sample: np.ndarray,
@@ -341,13 +345,13 @@ def _from_json(content: bytes, shape: Sequence[int | None], meta: Meta) -> np.nd
 
 
 def numeric(array: np.ndarray) -> np.ndarray:
-    """Returns an array as float32, or as int64 if it holds integers.
+    """Returns an array as float32, or as it is if it holds integers.
 
     Raises:
         UsageError: values that are not finite numbers.
     """
     if array.dtype.kind in "iu":
-        return array.astype(np.int64)
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype.kind != "f":
         raise UsageError(f"Values must be numbers. Received: dtype={array.dtype}")
     with np.errstate(over="ignore"):

@@ -50,6 +50,11 @@ def _from_wav(content: bytes, shape: Sequence[int | None], meta: Meta) -> np.nda
     channels = shape[-1] if len(shape) == 2 else None
     if channels == 1 and samples.shape[1] > 1:
         samples = samples.mean(axis=1, keepdims=True)
+    return _from_unit(samples, meta)
+
+
+def _from_unit(samples: np.ndarray, meta: Meta) -> np.ndarray:
+    """Returns float64 samples in [-1, 1] as float32 values in the range of the field."""
     low, high = KIND.range_of(meta)
     return ((samples + 1.0) / 2.0 * (high - low) + low).astype(np.float32)
 
@@ -127,6 +132,9 @@ class Audio(Kind):
         rate = (meta or {}).get("sample_rate")
         if rate is not None and not (type(rate) in (int, float) and 0 < rate < 2**31):
             raise UsageError(f"`sample_rate` must be in Hz, above 0. Received: sample_rate={rate}")
+
+    def from_stored(self, array: np.ndarray, meta: Meta) -> np.ndarray:
+        return _from_unit(array / 2.0**15, meta)
 
     def sheet(
         self, samples: np.ndarray, meta: Meta | None = None, columns: int | None = None

@@ -122,6 +122,9 @@ class Image(Kind):
                 f"Received: shape={tuple(shape)}"
             )
 
+    def from_stored(self, array: np.ndarray, meta: Meta) -> np.ndarray:
+        return from_pixels(array, meta)
+
     def check_sheet(self, count: int, shape: Sequence[int], columns: int | None = None) -> None:
         pictures.check_grid(count, tuple(shape), columns)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from serving.checks import check_different
 from serving.errors import UsageError
 from serving.kinds import _plots
 from serving.kinds._kind import INTEGERS, Format, Kind, Meta
@@ -40,6 +41,7 @@ class Label(Kind):
                 f"`class_names` must have one name for each of the {count} classes. "
                 f"Received: {len(names)} names"
             )
+        check_different("class_names", names or ())
 
     def sheet(
         self, samples: np.ndarray, meta: Meta | None = None, columns: int | None = None

@@ -85,6 +85,9 @@ class Video(Kind):
                 f"`frame_rate` must be in Hz, above 0 and at most 1000. Received: frame_rate={rate}"
             )
 
+    def from_stored(self, array: np.ndarray, meta: Meta) -> np.ndarray:
+        return image.from_pixels(array, meta)
+
     def sheet(
         self, samples: np.ndarray, meta: Meta | None = None, columns: int | None = None
     ) -> np.ndarray:

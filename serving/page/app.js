@@ -5,7 +5,7 @@ import { Controls } from "./controls.js";
 import { Explorer } from "./explore.js";
 import { Given } from "./given.js";
 import { evenWidth, face, formatOf, isCloud, ratioOf, scaleOf } from "./kinds.js";
-import { isSeeded, sizes } from "./model.js";
+import { isSeeded, sizes, takesTruncation } from "./model.js";
 import { classOf, className, describe, fields, SEEDS, toCurl, toPython } from "./requests.js";
 import { complain, say, showBanner } from "./say.js";
 import { defaults, readHash, SIZES, writeHash } from "./state.js";
@@ -43,7 +43,7 @@ const view = () => ({
   version: settings.version,
   label: settings.label,
   names: model()?.classes.names ?? [],
-  truncation: settings.truncation,
+  truncation: model() && takesTruncation(model()) ? settings.truncation : 1,
   files: new Map(given.files),
 });
 /** The view of a copied line or link, with its version, so that it stays reproducible. */
@@ -53,7 +53,7 @@ const seedAt = (index) => settings.seed + BigInt(index);
 function inWords() {
   const parts = [];
   if (settings.label !== null) parts.push(`class ${className(model(), settings.label)}`);
-  if (settings.truncation !== 1) parts.push(`truncation ${settings.truncation}`);
+  if (view().truncation !== 1) parts.push(`truncation ${settings.truncation}`);
   return parts.map((part) => `, ${part}`).join("");
 }
 

@@ -1,5 +1,5 @@
 // Form of the settings: shows them and reports changes by the user.
-import { canWalk, isSeeded, sizes } from "./model.js";
+import { canWalk, isSeeded, sizes, takesTruncation } from "./model.js";
 import { readSeed, seedRule, SEEDS } from "./requests.js";
 
 const WAIT = 200; // ms from the last input to the change
@@ -66,6 +66,7 @@ export class Controls {
     this.sizes.querySelector(`[value=${settings.size}]`).checked = true;
     if (model) {
       for (const element of this.form.querySelectorAll("[data-seeded]")) element.hidden = !isSeeded(model);
+      for (const element of this.form.querySelectorAll("[data-truncation]")) element.hidden = !takesTruncation(model);
       for (const element of this.form.querySelectorAll("[data-walk]")) element.hidden = !canWalk(model);
       this.#showClasses(model, settings.label);
       this.#showAbout(model);

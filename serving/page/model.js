@@ -11,6 +11,10 @@ export const isSeeded = (model) => model.inputs.some(({ fill }) => SEEDED.includ
 /** Checks that samples have neighbors, and walks between them. */
 export const canWalk = (model) => model.inputs.some(({ fill }) => fill === "normal");
 
+/** Checks that a truncation has an effect; the server refuses one that has none. */
+export const takesTruncation = (model) =>
+  model.inputs.some(({ name, fill }) => fill === "normal" || name === "truncation");
+
 /** Checks that a dimension may have any size. */
 export const isDynamic = ({ shape }) => shape.some((size) => typeof size !== "number");
 

@@ -7,6 +7,7 @@ Reference:
 
 from __future__ import annotations
 
+import difflib
 import functools
 import math
 from typing import Any
@@ -30,6 +31,16 @@ _DATATYPES = {
     **{f"FP{bits}": f"<f{bits // 8}" for bits in (16, 32, 64)},
 }
 _NAMES = {np.dtype(code).name: name for name, code in _DATATYPES.items()}
+# Names that clients of the protocol send: of KServe the name of the model, of Triton those of its
+# extensions for sequences and scheduling, which a server without these does not use, and of
+# MLServer the encoding of tensors.
+_FIELDS = ("id", "inputs", "outputs", "parameters", "model_name", "model_version")
+_OTHERS = ("content_type", "headers")
+_PARAMETERS = ("truncation", "binary_data_output", "sequence_id", "sequence_start", "sequence_end")
+_PARAMETERS += ("priority", "timeout", *_OTHERS)
+_INPUT_PARAMETERS = ("binary_data_size", *_OTHERS)
+_OUTPUT_PARAMETERS = ("binary_data", *_OTHERS)
+_RESERVED = "triton_"  # begins names that Triton's own clients may send
 _FLOATS = ("FP32", "FP64")
 _INTEGERS = ("INT64", "INT32", "UINT64", "UINT32")
 PLATFORM = "onnxruntime_onnx"
@@ -142,7 +153,9 @@ class Inference:
         self.id = content.get("id")
         if self.id is not None and type(self.id) is not str:
             raise UsageError(f"`id` must be a string. Received: id={short_repr(self.id)}")
+        _check_known("A field of a request", content, _FIELDS)
         parameters = _parameters(content)
+        _check_known("A parameter of a request", parameters, _PARAMETERS)
         tensors = _read_tensors(content.get("inputs"), binary, _datatypes(served.bundle.inputs))
         # The outputs of the response: number and port of each, and True for bytes.
         self.outputs = self._read_outputs(content.get("outputs"), parameters)
@@ -173,6 +186,7 @@ class Inference:
                 raise UsageError(
                     f"{rule}, without classification. Received: outputs={short_repr(outputs)}"
                 )
+            _check_known("A parameter of an output", own, _OUTPUT_PARAMETERS)
             wanted = _flag(own, "binary_data")
             found.append((*ports[output["name"]], bool(binary) if wanted is None else wanted))
         return found
@@ -281,7 +295,9 @@ def _read_tensors(
                 f"Received: {short_repr(name)}"
             )
         dtype, shape = _read_type(name, tensor, allowed[name])
-        size = _parameters(tensor).get("binary_data_size")
+        own = _parameters(tensor)
+        _check_known("A parameter of an input", own, _INPUT_PARAMETERS)
+        size = own.get("binary_data_size")
         if size is None:
             found[name] = _from_json(name, tensor.get("data"), dtype, shape)
         else:
@@ -364,6 +380,20 @@ def _parameters(content: dict[str, Any]) -> dict[str, Any]:
             f"`parameters` must be an object. Received: parameters={short_repr(found)}"
         )
     return found
+
+
+def _check_known(what: str, given: dict[str, Any], known: tuple[str, ...]) -> None:
+    """Refuses unknown names, which would have no effect, with the nearest valid one."""
+    for name in given:
+        if name in known or name.startswith(_RESERVED):
+            continue
+        if name.startswith("shared_memory_"):
+            raise UsageError(
+                f"Tensors must be sent without shared memory. Received: {short_repr(name)}"
+            )
+        near = difflib.get_close_matches(name[:40], known, n=1, cutoff=0.6)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Valid: {', '.join(known)}"
+        raise UsageError(f"{what} must be a known one. Received: {short_repr(name)}. {hint}")
 
 
 def _flag(parameters: dict[str, Any], name: str) -> bool | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 Range = tuple[float, float]
+ROUNDING = 1e-3  # by which values may leave their range
 
 _USUAL: tuple[Range, ...] = ((0.0, 1.0), (0.0, 255.0))
 # Mappings from 0 to an upper limit into a range.
