@@ -15,7 +15,13 @@ from keras_gan import datasets, workers
 from keras_gan import precision as precisions
 from keras_gan import recipe as recipes
 from keras_gan.building import HeldOut, build, open_data, open_held_out, prepare, total_steps
-from keras_gan.data_record import as_recorded, check_place, data_differences, describe_data
+from keras_gan.data_record import (
+    as_recorded,
+    check_place,
+    check_same,
+    describe_data,
+    reading_moved,
+)
 from keras_gan.errors import UsageError
 from keras_gan.fitting import Fitting, Outcome
 from keras_gan.games.gan import GAN
@@ -108,10 +114,12 @@ def resume(
         team.agree({"command": "resume"})
         opened = Run.open(run)
         _check_named(opened)
-        after, changed = _resumed_recipe(opened, _with_place(settings, data), override)
+        place = _check_moved(opened, data)
+        after, changed = _resumed_recipe(opened, _with_place(settings, place), override)
         recipes.check_batches(after, team.replicas)
-        source = as_recorded(opened.data, open_data(after))
-        described = _check_data(opened, source)
+        with reading_moved(opened.data, place):
+            source = as_recorded(opened.data, open_data(after))
+        described = check_same(opened.data, source)
         overridden = bool(_among(changed, override))
         with team.strategy.scope():
             gan = _load(opened, after, source, changed if overridden else [])
@@ -139,12 +147,22 @@ def resume(
 _PLACES = ("data.source", "data.data_dir", "data.cache")
 
 
-def _with_place(settings: tuple[str, ...], data: str | os.PathLike[str] | None) -> tuple[str, ...]:
+def _check_moved(opened: Run, data: str | os.PathLike[str] | None) -> str | None:
+    """Returns the new place of the data, which the options of the run's recipe must fit."""
     if data is None:
-        return settings
-    if not os.fspath(data):
+        return None
+    place = os.fspath(data)
+    if not place:
         raise UsageError("`data` must name the new place of the data. Received: data=''")
-    return (*settings, f"data.source={json.dumps(os.fspath(data))}")  # JSON is YAML
+    options = opened.record.get("data")
+    if isinstance(options, dict):
+        with reading_moved(opened.data, place):
+            recipes.check_data(place, {k: v for k, v in options.items() if k != "source"})
+    return place
+
+
+def _with_place(settings: tuple[str, ...], place: str | None) -> tuple[str, ...]:
+    return settings if place is None else (*settings, f"data.source={json.dumps(place)}")
 
 
 def _without_places(recipe: recipes.Recipe) -> dict[str, Any]:
@@ -249,17 +267,6 @@ def _among(differences: list[str], keys: tuple[str, ...]) -> list[str]:
 def _is_one_of(path: str, keys: tuple[str, ...]) -> bool:
     """Checks whether a key is one of these, or part of one of these sections."""
     return any(path == key or path.startswith(f"{key}.") for key in keys)
-
-
-def _check_data(run: Run, source: datasets.Source) -> dict[str, Any]:
-    """Returns the description of the data, after a check that it is the run's."""
-    before, now = run.data, describe_data(source)
-    if changed := data_differences(before, now):
-        raise UsageError(
-            f"A run can only be resumed with its original data, {run.data['description']}. "
-            f"Received: {source.description}, which differs in {' and '.join(changed)}"
-        )
-    return now
 
 
 def name_devices() -> str:

@@ -16,6 +16,7 @@ from keras_gan import metrics as metrics_
 from keras_gan import run as runs
 from keras_gan.__main__ import main
 from keras_gan.places import find_run
+from keras_gan.spec import Field, Spec
 from serving.bundle_folder import find_bundle
 
 SMALL = [
@@ -100,11 +101,13 @@ def test_a_run_is_resumed_with_its_data_in_a_new_place(moved, monkeypatch):
 def test_other_data_in_the_new_place_is_refused_with_what_differs(moved):
     run = moved / "run"
     pictures(moved / "other", seed=1)
-    with pytest.raises(UsageError, match=r"original data, .*differs in digest \([0-9a-f]{8}, now "):
+    with pytest.raises(
+        UsageError, match=r"original data, .*differs in content \(digest [0-9a-f]{8}, now "
+    ):
         train.resume(run, LONGER, data=moved / "other")
     pictures(moved / "more", count=56)
     with pytest.raises(
-        UsageError, match=r"counts \(held_out 12, now 14; train 36, now 42\) and digest"
+        UsageError, match=r"counts \(held_out 12, now 14; train 36, now 42\) and content"
     ):
         train.resume(run, LONGER, data=moved / "more")
     with pytest.raises(UsageError, match=r"which as a path does not exist"):
@@ -112,7 +115,7 @@ def test_other_data_in_the_new_place_is_refused_with_what_differs(moved):
     with pytest.raises(UsageError, match=r"`data` must name the new place"):
         train.resume(run, LONGER, data="")
     # The same content under another key, and by hand, is another door to the same check.
-    with pytest.raises(UsageError, match=r"differs in digest"):
+    with pytest.raises(UsageError, match=r"differs in content"):
         train.resume(run, (*LONGER, f"data.source={moved / 'other'}"))
     assert runs.Run.open(run).record["data"]["source"] == str(moved / "pics")
 
@@ -125,8 +128,63 @@ def test_a_run_is_evaluated_with_its_data_in_a_new_place(moved, original):
         found = evaluate(moved / "run", moved / "pics2")
         assert found.values == evaluate(original / "run").values
     pictures(moved / "other", seed=1)
-    with pytest.warns(UserWarning, match=r"trained on other data .*differs in counts .* digest"):
+    with pytest.warns(UserWarning, match=r"trained on other data .*differs in counts .* content"):
         evaluate(moved / "run", moved / "other", data_options={"size": 8})
+
+
+def test_data_of_another_kind_are_refused_with_what_differs(moved):
+    """The recipe's options, such as its size, are no words of the user's."""
+    run, rng = moved / "run", np.random.default_rng(0)
+    np.savez(moved / "points.npz", rng.normal(size=(60, 2)).astype("float32"))
+    np.savez(moved / "small.npz", rng.integers(0, 256, (60, 6, 8, 1), np.uint8))
+    for label in ("cat", "dog", "emu"):
+        pictures(moved / "classes" / label, seed=2)
+    shape = r"shape \(\(8, 8, 1\), now \(6, 8, 1\)\)"
+    for name, differences in {
+        "points.npz": r"kind \(image, now points\) and counts",
+        "small.npz": r"classes \(2: a, b, now none\) and " + shape,
+        "classes": r"classes \(2: a, b, now 3: cat, dog, emu\) and counts",
+        "gaussians": r"kind \(image, now points\)",
+    }.items():
+        place = moved / name if name != "gaussians" else name
+        with pytest.raises(
+            UsageError, match=rf"original data, .*differs in {differences}"
+        ) as error:
+            train.resume(run, LONGER, data=place)
+        assert "not an option" not in str(error.value)
+
+
+def test_an_error_in_the_new_place_that_concerns_it_is_the_error(moved):
+    (moved / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"must hold at least 2 files of a format"):
+        train.resume(moved / "run", LONGER, data=moved / "empty")
+    (moved / "damaged.npz").write_bytes(b"PK damaged")
+    with pytest.raises(UsageError, match=r"damaged\.npz") as error:
+        train.resume(moved / "run", LONGER, data=moved / "damaged.npz")
+    assert "size" not in str(error.value)
+
+
+def test_differences_of_classes_and_fields_are_named():
+    def describe(spec):
+        return {"spec": spec.to_json(), "counts": {}, "raw_ranges": {}, "digest": "0" * 64}
+
+    def differences(one, other):
+        return data_record.data_differences(describe(one), describe(other))
+
+    plain = Spec("image", (8, 8, 1), (-1.0, 1.0))
+    two = plain.with_classes(2, ("no", "yes"))
+    assert differences(plain, plain) == []
+    assert differences(two, plain) == ["classes (2: no, yes, now none)"]
+    assert differences(two, plain.with_classes(3)) == ["classes (2: no, yes, now 3)"]
+    assert differences(two, plain.with_classes(2, ("yes", "no"))) == [
+        "classes (2: in the order no, yes, now 2: in the order yes, no)"
+    ]
+    sound = {"sample_rate": 16_000, "value_range": (-1.0, 1.0)}
+    slow = Spec(fields={"samples": Field("audio", (64, 1), meta=sound)})
+    fast = Spec(fields={"samples": Field("audio", (64, 1), meta=sound | {"sample_rate": 8_000})})
+    assert differences(slow, fast) == ["sample_rate (16000, now 8000)"]
+    masked = Spec(fields={**plain.fields, "mask": Field("image", (8, 8, 1))})
+    assert differences(masked, plain) == ["fields (samples, mask; now samples)"]
 
 
 @pytest.mark.parametrize("form", ["npz", "csv"])
