@@ -50,6 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     with contextlib.suppress(ValueError):  # only the main thread can handle signals
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a normal exit, with cleanup
     try:
+        programs.check_arguments(sys.argv[1:] if arguments is None else arguments)
         status = app(arguments, standalone_mode=False)
         sys.stdout.flush()
         if status:  # typer returns one after an interruption

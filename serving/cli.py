@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     programs.escape_output()
     try:
+        programs.check_arguments(argv)
         status = _run(argv)
         if sys.stdout:
             sys.stdout.flush()  # here, where a closed pipe can still be handled

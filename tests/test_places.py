@@ -11,13 +11,16 @@ import pytest
 import tiny
 
 import serving
-from keras_gan import UsageError, data_record, recipe, train
+from export.target import open_target
+from keras_gan import UsageError, data_record, datasets, recipe, train
 from keras_gan import metrics as metrics_
 from keras_gan import run as runs
 from keras_gan.__main__ import main
 from keras_gan.places import find_run
 from keras_gan.spec import Field, Spec
+from serving import programs
 from serving.bundle_folder import find_bundle
+from serving.cli import main as serving_main
 
 SMALL = [
     "networks.generator={architecture: mlp, widths: [4], latent_dim: 2}",
@@ -343,3 +346,138 @@ def test_a_path_without_a_bundle_says_what_to_give(run, tmp_path):
         path.mkdir(exist_ok=True)
         with pytest.raises(UsageError, match=r"A bundle is a folder with a manifest.json, or has"):
             serving.Bundle(path)
+
+
+# ------------------------------------------------------------------------ mistaken paths
+
+
+def fail(capsys, *arguments):
+    """Returns the one line with which a command fails."""
+    command = serving_main if arguments[0] in ("sample", "walk", "serve") else main
+    try:
+        status = command([str(argument) for argument in arguments])
+    except SystemExit as ended:
+        status = ended.code
+    error = capsys.readouterr().err
+    assert status == 2
+    assert error.startswith("keras-gan: error: ")
+    assert error.count("\n") == 1
+    return error.removeprefix("keras-gan: error: ").strip()
+
+
+@pytest.fixture
+def project(exported, tmp_path, monkeypatch):
+    """A folder with an exported run `runs/shoes` and another one, `runs/hats`."""
+    (tmp_path / "runs").mkdir()
+    shutil.copytree(exported, tmp_path / "runs/hats")
+    shutil.rmtree(tmp_path / "runs/hats/bundle")
+    exported.rename(tmp_path / "runs/shoes")
+    pictures(tmp_path / "pics", count=4)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_name_near_a_run_is_suggested_by_every_command(project, capsys):
+    for command in (["sample"], ["walk"], ["serve"], ["verify"], ["export", "--check"]):
+        for given in ("runs/shose", "shoes", "runs/shoes2"):
+            line = fail(capsys, *command, given)
+            assert line == f"A bundle must exist. Received: {given!r}. Did you mean 'runs/shoes'?"
+        assert fail(capsys, *command, "runs/hat").endswith("Did you mean 'runs/hats'?")
+        assert fail(capsys, *command, "quite-another").endswith("Received: 'quite-another'")
+    for command in (["export"], ["train", "--resume"], ["evaluate"]):
+        for given, meant in {"hats": "runs/hats", "runs/shose": "runs/shoes"}.items():
+            line = fail(capsys, *command, given)
+            assert line.endswith(f"does not exist. Did you mean {meant!r}?")
+        assert fail(capsys, *command, "quite-another").endswith("does not exist")
+
+
+def test_a_folder_of_runs_names_them(project, capsys):
+    exported, both = "the runs in it are shoes", "the runs in it are hats, shoes"
+    for command in ("sample", "walk", "verify"):
+        assert fail(capsys, command, "runs").endswith(f"Received: 'runs'; {exported}")
+        assert fail(capsys, command, ".").endswith("the runs in it are runs/shoes")
+        assert fail(capsys, command, "pics").endswith("Received: 'pics'")
+    for command in (["export"], ["train", "--resume"], ["evaluate"]):
+        assert fail(capsys, *command, "runs").endswith(both)
+        assert fail(capsys, *command, ".").endswith("the runs in it are runs/hats, runs/shoes")
+    shutil.rmtree("runs/shoes")
+    assert fail(capsys, "sample", "runs").endswith("; the runs, not exported, in it are hats")
+    assert "must be exported before" in fail(capsys, "serve", "runs/hats")
+
+
+def test_what_is_no_recipe_says_how_it_is_given(project, capsys):
+    np.savez("points.npz", np.zeros((4, 2)))
+    for given, advice in {
+        "runs/hats": "a run: --resume runs/hats continues it, and runs/hats/recipe.yaml is its",
+        "runs/hats/checkpoints": "hats continues it, and",
+        "runs": "a folder; the runs in it are hats, shoes: --resume RUN continues one",
+        "pics": "a folder: pictures in it are given with --data pics",
+        "points.npz": "which is data: give a recipe as well, and --data points.npz",
+        "emoji": "which is data: give a recipe as well, and --data emoji",
+        "runs/hats/recipe.yml": "which is neither. Did you mean 'runs/hats/recipe.yaml'?",
+        "quickstrat": "which is neither. Did you mean 'quickstart'?",
+    }.items():
+        line = fail(capsys, "train", given)
+        assert line.startswith(f"A recipe must be a preset or a YAML file. Received: {given!r}, ")
+        assert advice in line
+    with pytest.raises(UsageError, match=r"YAML file. Received: ''$"):
+        recipe.load("")
+    assert recipe.load("runs/hats/recipe.yaml").data.source == "fashion-mnist-10k"
+
+
+def test_a_run_is_no_data(project, capsys):
+    for given in ("runs/hats", "runs/shoes"):
+        line = fail(capsys, "train", "--data", given, "--run", "new")
+        assert line == (
+            f"Data must not be a run, whose pictures are generated. Received: path={given!r}, a run"
+        )
+    assert "which holds 2 run folders" in fail(capsys, "train", "--data", "runs", "--run", "new")
+    # Its previews are pictures like others for whoever names their folder.
+    previews = pictures(project / "runs/hats/samples", count=4)
+    assert datasets.open(previews, labels=False, held_out=0).count() == 4
+
+
+def test_the_run_in_the_folder_of_its_pictures_is_not_trained_on(project):
+    pictures(project / "runs/hats/samples", count=6, seed=1)
+    pictures(project / "best/checkpoints", count=4, seed=2)  # names of a run without its recipe
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        source = datasets.open(".", labels=False, held_out=0, size=8)
+    assert source.count() == 8
+    assert source.description.endswith("left out: 2 run folders")
+    (project / "recipe.yaml").write_text("a recipe beside the pictures")
+    assert datasets.open(".", labels=False, held_out=0).count() == 8
+
+
+def test_a_target_that_is_no_bundle_is_no_advice_to_overwrite_it(project):
+    bundle = project / "runs/shoes/bundle"
+    with pytest.raises(UsageError, match=r"or pass overwrite=True \(--overwrite\). Received: .*"):
+        open_target(bundle, False, None)
+    (project / "file").touch()
+    for given, what in {
+        "runs/shoes": f"a run, whose bundle is {bundle} by default",
+        "pics": "a folder of something else than a bundle",
+        "file": "which is a file",
+    }.items():
+        with pytest.raises(UsageError) as error:
+            open_target(project / given, False, None)
+        assert str(error.value) == f"The target must not exist. Received: {project / given}, {what}"
+
+
+def test_no_argument_is_empty(project, capsys):
+    """As `--tokens "$TOKENS"` without such a variable would start a server without tokens."""
+    for arguments, received in {
+        ("serve", "runs/shoes", "--tokens", ""): "--tokens ''",
+        ("serve", "runs/shoes", "--tokens="): "--tokens ''",
+        ("sample", ""): "''",
+        ("train", "quickstart", "--run", ""): "--run ''",
+        ("evaluate", ""): "''",
+        ("export", ""): "''",
+        ("prepare", "pics", "--to="): "--to ''",
+    }.items():
+        line = fail(capsys, *arguments)
+        assert line == f"An argument must not be empty. Received: {received}"
+    programs.check_arguments(["train", "--set", "game.augment=", "--set=game.augment=", "-"])
+    for call in (find_bundle, runs.Run.open):
+        with pytest.raises(UsageError, match=r"must be named. Received: ''$"):
+            call("")

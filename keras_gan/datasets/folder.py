@@ -27,6 +27,7 @@ from keras_gan.datasets.source import MEMORY_LIMIT, Source
 from keras_gan.datasets.splits import Split, divide, join_groups
 from keras_gan.errors import UsageError
 from keras_gan.spec import Spec
+from serving.bundle_folder import is_run
 
 _KEPT_SIZE = 64  # images of one size up to this height and width are not resized by default
 
@@ -232,6 +233,11 @@ def _list_earlier(root: Path, labels: bool, skip_corrupt: bool) -> _Listing:
 def _check_folder(root: Path) -> None:
     if not root.is_dir():
         raise UsageError(f"The folder of images must exist. Received: path={str(root)!r}")
+    if is_run(root):
+        raise UsageError(
+            "Data must not be a run, whose pictures are generated. "
+            f"Received: path={str(root)!r}, a run"
+        )
 
 
 def _check_any(root: Path, files: folder_files.Files) -> None:
