@@ -405,7 +405,7 @@ def test_a_folder_of_runs_names_them(project, capsys):
     assert "must be exported before" in fail(capsys, "serve", "runs/hats")
 
 
-def test_what_is_no_recipe_says_how_it_is_given(project, capsys):
+def test_what_is_not_a_recipe_says_how_it_is_given(project, capsys):
     np.savez("points.npz", np.zeros((4, 2)))
     for given, advice in {
         "runs/hats": "a run: --resume runs/hats continues it, and runs/hats/recipe.yaml is its",
@@ -425,7 +425,7 @@ def test_what_is_no_recipe_says_how_it_is_given(project, capsys):
     assert recipe.load("runs/hats/recipe.yaml").data.source == "fashion-mnist-10k"
 
 
-def test_a_run_is_no_data(project, capsys):
+def test_a_run_is_not_data(project, capsys):
     for given in ("runs/hats", "runs/shoes"):
         line = fail(capsys, "train", "--data", given, "--run", "new")
         assert line == (
@@ -449,7 +449,7 @@ def test_the_run_in_the_folder_of_its_pictures_is_not_trained_on(project):
     assert datasets.open(".", labels=False, held_out=0).count() == 8
 
 
-def test_a_target_that_is_no_bundle_is_no_advice_to_overwrite_it(project):
+def test_what_cannot_be_overwritten_gets_another_line(project):
     bundle = project / "runs/shoes/bundle"
     with pytest.raises(UsageError, match=r"or pass overwrite=True \(--overwrite\). Received: .*"):
         open_target(bundle, False, None)
@@ -464,7 +464,7 @@ def test_a_target_that_is_no_bundle_is_no_advice_to_overwrite_it(project):
         assert str(error.value) == f"The target must not exist. Received: {project / given}, {what}"
 
 
-def test_no_argument_is_empty(project, capsys):
+def test_empty_arguments_are_refused(project, capsys):
     """As `--tokens "$TOKENS"` without such a variable would start a server without tokens."""
     for arguments, received in {
         ("serve", "runs/shoes", "--tokens", ""): "--tokens ''",

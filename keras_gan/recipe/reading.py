@@ -174,7 +174,7 @@ def _read_file(path: pathlib.Path, name: str) -> str:
 
 
 def _describe_other(path: pathlib.Path, name: str) -> str:
-    """Returns what a path or name stands for if it is no recipe, and how that is given."""
+    """Returns what a path or name stands for if it is not a recipe, and how that is given."""
     run = None if path.suffix in (".yaml", ".yml") else find_run(path)
     if run is not None:
         recipe = run.folder / "recipe.yaml"
