@@ -100,8 +100,10 @@ def parse_data(source: str, settings: Iterable[str] = ()) -> dict[str, Any]:
                 f"--set takes data.option=value in this command. Received: {setting!r}"
             )
         _apply(tree, _change(setting))
-    check_data(source, tree["data"])
-    return tree["data"]
+    return check_data(source, tree["data"])
+
+
+_BOOLEAN = "tag:yaml.org,2002:bool"
 
 
 class _Loader(yaml.SafeLoader):
@@ -110,6 +112,13 @@ class _Loader(yaml.SafeLoader):
     def construct_yaml_int(self, node: Any) -> int:
         text = node.value.replace("_", "").lower()
         return int(text, 0 if re.match(r"[-+]?0[ox]", text) else 10)
+
+    def construct_sequence(self, node: Any, deep: bool = False) -> list[Any]:
+        # In a list, such as one of names, yes, no, on and off are texts, as in YAML 1.2.
+        for child in node.value:
+            if child.tag == _BOOLEAN and child.value.lower() not in ("true", "false"):
+                child.tag = "tag:yaml.org,2002:str"
+        return super().construct_sequence(node, deep)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
