@@ -85,6 +85,13 @@ def test_diff_names_the_paths():
             "data.foldr is not an option of the data set 'fashion-mnist-10k'. "
             "Received: data.foldr='x'. Valid: labels, source",
         ),
+        (
+            "data.channels=1",
+            "data.channels is not an option of the data set 'fashion-mnist-10k'. "
+            "Received: data.channels=1. Valid: labels, source$",
+        ),
+        ("data.label=false", "data.label is not .* Did you mean 'labels'"),
+        ("data.labls=false", "data.labls is not .* Did you mean 'labels'"),
         ("game.terms.0.wieght=3", "game.terms.0.wieght .* Did you mean 'weight'"),
         ("game.terms.0.weight=-1", "game.terms.0: `weight` .* weight=-1"),
         ("game.terms.0.name=r3", "game.terms.0 must name a term. Received: 'r3'"),

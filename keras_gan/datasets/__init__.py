@@ -108,7 +108,7 @@ def find(source: str | os.PathLike[str]) -> tuple[ModuleType, dict[str, Any]]:
     name = text.replace("_", "-")
     forms = [module.FORM for module in _REGISTRY.values() if hasattr(module, "parse")]
     path = "is a file of another format" if os.path.exists(text) else "does not exist"
-    near = difflib.get_close_matches(name, _REGISTRY, 1, 0.5)
+    near = difflib.get_close_matches(name, _REGISTRY, 1, 0.6)
     raise UsageError(
         f"A data set must be one of {', '.join(_REGISTRY)}, or {', or '.join(forms)}"
         + (f" (did you mean {near[0]!r}?)" if near else "")
