@@ -319,3 +319,43 @@ def _warnings(pictures: Pictures, recipe: recipes.Recipe) -> list[str]:
             f"{pictures.count:,} equal another one"
         )
     return found
+
+
+def describe_misfit(name: str, data: str, source: datasets.Source) -> str:
+    """Returns one line about data of another size or kind than a recipe was made for.
+
+    Args:
+        name: the recipe, a preset or a file, with data of its own.
+        data: the data in its place, as they were named.
+        source: the same, opened.
+
+    Returns:
+        The line; empty if the data fit, or if the size of the recipe's own is not known.
+    """
+    try:
+        own = recipes.load(name).data
+    except UsageError:  # the recipe's own data are not on this machine
+        return ""
+    shape, spec = datasets.known_shape(own.source, own.options), source.spec
+    if shape is None:
+        return ""
+    if len(shape) == len(spec.shape) and all(
+        known in (None, size) for known, size in zip(shape, spec.shape, strict=True)
+    ):
+        return ""
+    line = (
+        f"The recipe {name} is for samples of {_form(shape)}, and networks, rates and lengths that "
+        f"suit those may not suit others. Received: {spec.modality.plural} of {_form(spec.shape)}"
+    )
+    advice = f". `keras-gan train --data {data}` chooses a recipe for them"
+    return line + (advice if spec.modality.has_pixels else "")
+
+
+def _form(shape: Sequence[int | None]) -> str:
+    """Returns a shape in words, such as `64 x 64 pixels in color`."""
+    if len(shape) != 3:
+        return f"shape {tuple(shape)}"
+    height, width, channels = shape
+    size = "" if height is None else f"{height} x {width} pixels"
+    colors = {1: "in gray", 3: "in color", 4: "in color with alpha"}.get(channels or 0, "")
+    return " ".join(filter(None, (size, colors)))

@@ -53,6 +53,7 @@ def train(
     tensorboard: bool = False,
     replace: bool = False,
     source: datasets.Source | None = None,
+    misfit: str = "",
 ) -> Outcome:
     """Trains a recipe into a new run folder.
 
@@ -62,6 +63,8 @@ def train(
         tensorboard: write logs for TensorBoard into the run folder's `tensorboard/` as well.
         replace: delete an existing run once the new one is ready to start.
         source: the recipe's data, if it is open.
+        misfit: a line about data that the recipe was not made for, to warn of before the first
+            step; errors about the same are not joined by a warning.
 
     Returns:
         The outcome.
@@ -77,6 +80,8 @@ def train(
             check_new(pathlib.Path(os.path.expanduser(to)), replace)
         recipe, _ = choose_precision(recipe)
         source, gan, _, held_out = prepare(recipe, team, source)
+        if misfit:
+            warnings.warn(misfit, stacklevel=2)
         data = describe_data(source)
         team.agree({"recipe": _without_places(recipe), "data set": data["digest"]})
         run = Run.create(to, recipe, data, replace) if team.chief else workers.NullRun()

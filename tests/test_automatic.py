@@ -10,6 +10,7 @@ import yaml
 from keras_gan import UsageError, automatic, datasets, recipe
 from keras_gan.__main__ import main
 from keras_gan.automatic import Pictures
+from keras_gan.commands import _app
 
 
 def pictures(size=64, channels=3, count=4_000, **facts):
@@ -136,3 +137,66 @@ def test_a_folder_is_trained_without_a_recipe(capsys, folder, tmp_path):
     assert written["training"]["minutes"] == 0.05
     assert (run / "report.html").is_file()
     assert list((run / "samples").glob("*.png"))
+
+
+def test_texts_in_brackets_are_printed(capsys):
+    table = _app.table()
+    table.add_row("classes", "condition=[labels]")
+    _app.out.print(table)
+    _app.print_line("networks.generator.condition=[labels]")
+    assert capsys.readouterr().out.count("condition=[labels]") == 2
+
+
+# ------------------------------------------------------------------------ recipes for other data
+
+
+def arrays(size=28, channels=1, count=80):
+    x = np.random.default_rng(0).integers(0, 256, (count, size, size, channels), np.uint8)
+    return datasets.from_arrays(x)
+
+
+def test_a_recipe_made_for_other_samples_is_named_with_what_to_type():
+    for name in ("quickstart", "fashion-mnist", "fashion-mnist-classes"):
+        line = automatic.describe_misfit(name, "pics", arrays(64, 3))
+        assert line.startswith(f"The recipe {name} is for samples of 28 x 28 pixels in gray, and")
+        assert "Received: images of 64 x 64 pixels in color. `keras-gan train --data pics`" in line
+    for size, channels in ((28, 3), (32, 1)):
+        assert "chooses a recipe" in automatic.describe_misfit(
+            "quickstart", "x", arrays(size, channels)
+        )
+    line = automatic.describe_misfit("gaussians-8", "pics", arrays())
+    assert "is for samples of shape (2,)" in line
+    points = datasets.from_arrays(np.zeros((9, 2), "float32") + np.arange(9)[:, None])
+    line = automatic.describe_misfit("quickstart", "x.npz", points)
+    assert line.endswith("Received: points of shape (2,)")  # none can be chosen for them
+    assert automatic.describe_misfit("gaussians-25", "x.npz", points) == ""
+
+
+def test_a_recipe_that_fits_or_whose_samples_are_not_known_is_not_named(tmp_path):
+    assert automatic.describe_misfit("quickstart", "x", arrays()) == ""
+    assert automatic.describe_misfit("stacked-fashion", "x", arrays(28, 3)) == ""
+    assert automatic.describe_misfit("celeba-64-r3gan", "x", arrays(64, 3)) == ""
+    assert automatic.describe_misfit("cifar10-sngan", "x", arrays(64, 3)) == ""  # of no known size
+    assert "of 64 x 64 pixels, and" in automatic.describe_misfit("celeba-64-r3gan", "x", arrays())
+    tree = yaml.safe_load(recipe.load("quickstart").to_yaml())
+    for number, data in enumerate(({"source": "gone"}, {"source": str(tmp_path)})):
+        (tmp_path / f"{number}.yaml").write_text(yaml.safe_dump({**tree, "data": data}))
+        assert automatic.describe_misfit(str(tmp_path / f"{number}.yaml"), "x", arrays(64, 3)) == ""
+
+
+def test_the_command_warns_of_a_recipe_for_other_pictures_once(tmp_path, capsys):
+    for name, size, channels in (("small", 28, 1), ("large", 32, 3)):
+        x = np.random.default_rng(0).integers(0, 256, (90, size, size, channels), np.uint8)
+        np.savez(tmp_path / f"{name}.npz", x)
+    to = ["--dry-run", "--run", str(tmp_path / "run")]
+    main(["train", "quickstart", "--data", str(tmp_path / "small.npz"), *to])
+    assert capsys.readouterr().err == ""
+    main(["train", "quickstart", "--data", str(tmp_path / "large.npz"), *to])
+    error = capsys.readouterr().err
+    assert error.startswith("keras-gan: warning: The recipe quickstart is for samples of 28 x 28")
+    assert error.count("\n") == 1
+    # Fitting options are no reason to warn, and an error stays one line.
+    with pytest.raises(SystemExit):
+        main(["train", "quickstart", "--data", str(tmp_path / "large.npz"), *to,
+              "--set", "training.batch_size=9000"])  # fmt: skip
+    assert capsys.readouterr().err.count("\n") == 1

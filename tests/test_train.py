@@ -328,7 +328,7 @@ MISTAKES = {
     "list for a name": ([*TRAIN, "--set", "game.loss={name: [hinge]}"], "must name a loss"),
     "true for a number": ([*TRAIN, "--set", "training.examples=true"], "must be a number"),
     "unknown home": ([*TRAIN, "--data", "~nobody/x"], "does not exist"),
-    "no data": ([*TRAIN, "--data", ""], "must name the data"),
+    "no data": ([*TRAIN, "--data", ""], "must not be empty. Received: --data ''"),
     "dry run too": ([*TRAIN, "--data", "{bad}/few.npz", "--dry-run"], "batch_size.*32"),
     "endless grid": ([*TRAIN, "--set", "samples.count=1000000"], "samples.count"),
     "no such recipe": (["train", "quickstrat"], "Did you mean 'quickstart'"),
