@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import absl.logging
 import numpy as np
 import PIL.Image
 import pytest
@@ -282,6 +283,19 @@ def test_conditional_training_on_a_folder_of_pictures(tmp_path):
     gan = runs.Run.open(run).load()
     np.testing.assert_allclose(made, gan.generate([5, 5], labels=[0, 1]), atol=1e-4)
     np.testing.assert_allclose(bundle.generate([4, 5]), gan.generate([4, 5]), atol=1e-4)
+
+
+def test_preparing_and_reading_data_logs_nothing_of_other_libraries(tmp_path, capsys, caplog):
+    x = np.random.default_rng(0).integers(0, 255, (64, 8, 8, 1)).astype("uint8")
+    np.savez(tmp_path / "x.npz", x)
+    absl.logging.set_verbosity(absl.logging.WARNING)  # as in a new process
+    main(["prepare", str(tmp_path / "x.npz"), "--to", "tfds:ours", "--data-dir", str(tmp_path)])
+    place = ["--data", "tfds:ours", "--set", f"data.data_dir={tmp_path}"]
+    main([*TRAIN, *place, "--set", "evaluation.count=5", "--dry-run", "--run", str(tmp_path / "r")])
+    assert caplog.records == []
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("keras-gan: warning: The recipe quickstart is for samples of 28 x")
 
 
 # ------------------------------------------------------------------------ mistakes

@@ -100,16 +100,9 @@ def train_command(
         settings = [*settings, "data.skip_corrupt=true"]
     name = str(recipe or data)
     to = run or _default_run(name)
-    if recipe is None or data is not None:
+    if recipe is None or (data is not None and not dry_run):
         check_new(to)  # before the data are read
-    source, misfit = None, ""
-    if recipe is None:
-        resolved, source = _choose(name, minutes, settings)
-    else:
-        resolved = recipes.load(name, settings, data)
-        if data is not None:
-            source = train.open_data(resolved)
-            misfit = automatic.describe_misfit(name, data, source)
+    resolved, source, misfit = _resolve(name, recipe is not None, data, minutes, settings)
     if dry_run:
         _print_plan(train.choose_precision(resolved)[0], source, misfit)
         return
@@ -120,6 +113,19 @@ def train_command(
 
 def _default_run(name: str) -> pathlib.Path:
     return pathlib.Path("runs") / (pathlib.Path(name).stem or "pictures")
+
+
+def _resolve(
+    name: str, is_recipe: bool, data: str | None, minutes: float | None, settings: list[str]
+) -> tuple[recipes.Recipe, datasets.Source | None, str]:
+    """Returns the recipe, its data if they are open, and a line if they do not fit it."""
+    if not is_recipe:
+        return *_choose(name, minutes, settings), ""
+    resolved = recipes.load(name, settings, data)
+    if data is None:
+        return resolved, None, ""
+    source = train.open_data(resolved)
+    return resolved, source, automatic.describe_misfit(name, data, source)
 
 
 def _choose(
