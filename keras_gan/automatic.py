@@ -18,6 +18,7 @@ import numpy as np
 from keras_gan import building, datasets, train
 from keras_gan import precision as precisions
 from keras_gan import recipe as recipes
+from keras_gan.datasets.splits import digests_of
 from keras_gan.errors import UsageError
 
 LEAST = 50  # pictures; the discriminator knows fewer by heart after a few steps
@@ -91,7 +92,7 @@ def look(source: datasets.Source) -> Pictures:
             f"Received: {count} to train on, {source.description}"
         )
     classes = np.bincount(labels, minlength=spec.num_classes) if labels is not None else ()
-    copies = count - len({hash(np.ascontiguousarray(sample).tobytes()) for sample in samples})
+    copies = count - len(np.unique(digests_of(samples, range(count))))
     chosen = np.random.default_rng(0).permutation(count)[:_LOOKED_AT]
     plain = float(np.mean([_is_plain(samples[row]) for row in np.sort(chosen)]))
     height, width, channels = spec.shape
@@ -286,6 +287,9 @@ def _of_data(pictures: Pictures, source: datasets.Source) -> list[Choice]:
     colors = {1: "gray", 3: "RGB", 4: "RGBA"}[pictures.channels]
     reason = f"resized ({source.resized})" if source.resized else "as stored"
     rows = [Choice("size", f"{size}, {colors}", reason)]
+    if source.composited:
+        text = "put on white; --set data.channels=4 keeps transparency"
+        rows.append(Choice("alpha channel", f"in {source.composited:,} pictures", text))
     text = f"{pictures.copies:,} equal another one" if pictures.copies else "none equals another"
     rows.append(Choice("pictures", f"{count:,}", text))
     rows.append(Choice("held out", f"{pictures.held_out:,}", "never trained on; for evaluations"))

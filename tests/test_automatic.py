@@ -139,6 +139,27 @@ def test_a_folder_is_trained_without_a_recipe(capsys, folder, tmp_path):
     assert list((run / "samples").glob("*.png"))
 
 
+def test_alpha_channels_are_said(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(60):
+        pixels = rng.integers(0, 256, (16, 16, 4 if number < 20 else 3), np.uint8)
+        PIL.Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    source = datasets.open(tmp_path)
+    assert source.composited == 20
+    assert "; 20 images with an alpha channel are put on white" in source.description
+    rows = {row.name: row for row in automatic._of_data(automatic.look(source), source)}
+    assert rows["alpha channel"].value == "in 20 pictures"
+    for options in ({"channels": 4}, {"channels": 1}):
+        source = datasets.open(tmp_path, **options)
+        assert source.composited == (20 if options["channels"] == 1 else 0)
+        assert ("alpha channel" in source.description) == (options["channels"] == 1)
+    for number in range(20):
+        (tmp_path / f"{number}.png").unlink()
+    (tmp_path / "more.png").write_bytes((tmp_path / "30.png").read_bytes())
+    source = datasets.open(tmp_path)
+    assert (source.composited, "alpha channel" in source.description) == (0, False)
+
+
 def test_texts_in_brackets_are_printed(capsys):
     table = _app.table()
     table.add_row("classes", "condition=[labels]")

@@ -113,6 +113,9 @@ def _to_source(
     decoded = decoding.decode_all(listing.items, capacity, options)
     splits, lines = _split(decoded, listing, division)
     spec = Spec("image", options.shape, (-1.0, 1.0), len(listing.classes), listing.classes)
+    composited = sum(header.alpha for header in headers) if options.channels < 4 else 0
+    if composited:
+        lines.append(f"{composited:,} images with an alpha channel are put on white")
     resizing = images.describe_resizing(headers, options.size)
     form = "x".join(map(str, options.shape)) + (f" ({resizing})" if resizing else "")
     return Source(
@@ -121,6 +124,7 @@ def _to_source(
         _describe(root, form, splits, decoded, [*listing.lines, *lines]),
         skipped=decoded.skipped,
         resized=images.FILTER if resizing else None,
+        composited=composited,
         earlier=earlier,
     )
 
