@@ -13,6 +13,7 @@ from export.errors import WriteError, writing
 from export.manifest import FILE_NAME, Manifest
 from export.staging import clean, move, staging
 from keras_gan import UsageError
+from serving.bundle_folder import is_bundle, is_run
 
 
 class Target(Protocol):
@@ -128,12 +129,7 @@ def _check_folder(to: Path, overwrite: bool) -> None:
     if not os.path.lexists(to):
         return
     if not overwrite:
-        hint = ""
-        if versions.numbers(to):
-            hint = ", which holds versions: pass version='next' (--version next) to add one"
-        raise UsageError(
-            f"The target must not exist, or pass overwrite=True (--overwrite). Received: {to}{hint}"
-        )
+        raise UsageError(_describe_present(to))
     if not to.is_dir() or to.is_symlink():
         raise UsageError(f"Only a folder can be overwritten. Received: {to}")
     try:
@@ -142,6 +138,21 @@ def _check_folder(to: Path, overwrite: bool) -> None:
         raise UsageError(f"The target must be readable. Received: {to} ({error})") from error
     if present:
         _check_replaceable(to, present)
+
+
+def _describe_present(to: Path) -> str:
+    """Returns the error for a target that exists, with what can be done about it."""
+    rule, replace = "The target must not exist", "or pass overwrite=True (--overwrite)"
+    if versions.numbers(to):
+        hint = "which holds versions: pass version='next' (--version next) to add one"
+        return f"{rule}, {replace}. Received: {to}, {hint}"
+    if is_run(to):
+        return f"{rule}. Received: {to}, a run, whose bundle is {to / 'bundle'} by default"
+    if not to.is_dir():
+        return f"{rule}. Received: {to}, which is a file"
+    if is_bundle(to) or not any(to.iterdir()):
+        return f"{rule}, {replace}. Received: {to}"
+    return f"{rule}. Received: {to}, a folder of something else than a bundle"
 
 
 def _check_replaceable(to: Path, present: set[str]) -> None:

@@ -7,6 +7,7 @@ without TensorFlow.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ import traceback
 import warnings
 from typing import Any, NoReturn
 
+import absl.logging
 import typer
 
 from keras_gan import workers
@@ -46,10 +48,13 @@ def _exit(status: int) -> NoReturn:
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command; prints a user error as one line on stderr and exits with status 2."""
     warnings.showwarning = _warn
+    absl.logging.set_verbosity(absl.logging.ERROR)  # its warnings are for developers, too
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     programs.escape_output()
     with contextlib.suppress(ValueError):  # only the main thread can handle signals
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a normal exit, with cleanup
     try:
+        programs.check_arguments(sys.argv[1:] if arguments is None else arguments)
         status = app(arguments, standalone_mode=False)
         sys.stdout.flush()
         if status:  # typer returns one after an interruption

@@ -18,6 +18,7 @@ import numpy as np
 from keras_gan import building, datasets, train
 from keras_gan import precision as precisions
 from keras_gan import recipe as recipes
+from keras_gan.datasets.splits import digests_of
 from keras_gan.errors import UsageError
 
 LEAST = 50  # pictures; the discriminator knows fewer by heart after a few steps
@@ -92,7 +93,7 @@ def look(source: datasets.Source) -> Pictures:
             f"Received: {count} to train on, {source.description}"
         )
     classes = np.bincount(labels, minlength=spec.num_classes) if labels is not None else ()
-    copies = count - len({hash(np.ascontiguousarray(sample).tobytes()) for sample in samples})
+    copies = count - len(np.unique(digests_of(samples, range(count))))
     chosen = np.random.default_rng(0).permutation(count)[:_LOOKED_AT]
     plain = float(np.mean([_is_plain(samples[row]) for row in np.sort(chosen)]))
     height, width, channels = spec.shape
@@ -291,6 +292,9 @@ def _of_data(pictures: Pictures, source: datasets.Source) -> list[Choice]:
     colors = {1: "gray", 3: "RGB", 4: "RGBA"}[pictures.channels]
     reason = f"resized ({source.resized})" if source.resized else "as stored"
     rows = [Choice("size", f"{size}, {colors}", reason)]
+    if source.composited:
+        text = "put on white; --set data.channels=4 keeps transparency"
+        rows.append(Choice("alpha channel", f"in {source.composited:,} pictures", text))
     text = f"{pictures.copies:,} equal another one" if pictures.copies else "none equals another"
     rows.append(Choice("pictures", f"{count:,}", text))
     rows.append(Choice("held out", f"{pictures.held_out:,}", "never trained on; for evaluations"))
@@ -324,3 +328,43 @@ def _warnings(pictures: Pictures, recipe: recipes.Recipe) -> list[str]:
             f"{pictures.count:,} equal another one"
         )
     return found
+
+
+def describe_misfit(name: str, data: str, source: datasets.Source) -> str:
+    """Returns one line about data of another size or kind than a recipe was made for.
+
+    Args:
+        name: the recipe, a preset or a file, with data of its own.
+        data: the data in its place, as they were named.
+        source: the same, opened.
+
+    Returns:
+        The line; empty if the data fit, or if the size of the recipe's own is not known.
+    """
+    try:
+        own = recipes.load(name).data
+    except UsageError:  # the recipe's own data are not on this machine
+        return ""
+    shape, spec = datasets.known_shape(own.source, own.options), source.spec
+    if shape is None:
+        return ""
+    if len(shape) == len(spec.shape) and all(
+        known in (None, size) for known, size in zip(shape, spec.shape, strict=True)
+    ):
+        return ""
+    line = (
+        f"The recipe {name} is for samples of {_form(shape)}, and networks, rates and lengths that "
+        f"suit those may not suit others. Received: {spec.modality.plural} of {_form(spec.shape)}"
+    )
+    advice = f". `keras-gan train --data {data}` chooses a recipe for them"
+    return line + (advice if spec.modality.has_pixels else "")
+
+
+def _form(shape: Sequence[int | None]) -> str:
+    """Returns a shape in words, such as `64 x 64 pixels in color`."""
+    if len(shape) != 3:
+        return f"shape {tuple(shape)}"
+    height, width, channels = shape
+    size = "" if height is None else f"{height} x {width} pixels"
+    colors = {1: "in gray", 3: "in color", 4: "in color with alpha"}.get(channels or 0, "")
+    return " ".join(filter(None, (size, colors)))

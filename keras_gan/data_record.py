@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,8 +41,8 @@ def data_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
     """
     now = json.loads(json.dumps(now))
     found = []
-    if "spec" in before and Spec.from_json(before["spec"]) != Spec.from_json(now["spec"]):
-        found.append("spec")
+    if "spec" in before:
+        found += _spec_differences(Spec.from_json(before["spec"]), Spec.from_json(now["spec"]))
     old, new = before.get("counts", now["counts"]), now["counts"]
     counts = [
         f"{split} {old.get(split, 0):,}, now {new.get(split, 0):,}"
@@ -50,11 +51,91 @@ def data_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
     ]
     if counts:
         found.append(f"counts ({'; '.join(counts)})")
-    if before.get("raw_ranges", now["raw_ranges"]) != now["raw_ranges"]:
-        found.append("stored ranges")
+    ranges, current = before.get("raw_ranges", now["raw_ranges"]), now["raw_ranges"]
+    if ranges != current and not any(each.startswith(("kind", "fields")) for each in found):
+        shown = [
+            ", ".join(f"{k} {v or 'any'}" for k, v in each.items()) for each in (ranges, current)
+        ]
+        found.append(f"stored ranges ({shown[0]}; now {shown[1]})")
     if before["digest"] != now["digest"]:
-        found.append(f"digest ({before['digest'][:8]}, now {now['digest'][:8]})")
+        found.append(f"content (digest {before['digest'][:8]}, now {now['digest'][:8]})")
     return found
+
+
+_SHOWN = 5  # class names of each of two data sets
+
+
+def _spec_differences(old: Spec, new: Spec) -> list[str]:
+    """Returns what differs between the fields of two data sets, in words."""
+    if old == new:
+        return []
+    if old.kind != new.kind:
+        return [f"kind ({old.kind}, now {new.kind})"]
+    found = []
+    if old.fields.keys() - {"labels"} != new.fields.keys() - {"labels"}:
+        found.append(f"fields ({', '.join(old.fields)}; now {', '.join(new.fields)})")
+    if (old.num_classes, old.class_names) != (new.num_classes, new.class_names):
+        found.append(f"classes ({_classes(old, new)}, now {_classes(new, old)})")
+    for name in sorted((old.fields.keys() & new.fields.keys()) - {"labels"}):
+        one, other = old.fields[name], new.fields[name]
+        owner = "" if name == "samples" else f" of {name}"
+        facts = [("kind", one.kind, other.kind), ("shape", one.shape, other.shape)]
+        facts += [("dtype", one.dtype, other.dtype)]
+        facts += [
+            (key, one.meta.get(key), other.meta.get(key)) for key in {**one.meta, **other.meta}
+        ]
+        found += [f"{key}{owner} ({a}, now {b})" for key, a, b in facts if a != b]
+    return found or ["fields"]
+
+
+def _ranges(ranges: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {'unbounded' if limits is None else f'from {limits[0]:g} to {limits[1]:g}'}"
+        for name, limits in ranges.items()
+    )
+
+
+def _classes(spec: Spec, other: Spec) -> str:
+    """Returns the number of a data set's classes, with those names that the other has not."""
+    own = [name for name in spec.class_names if name not in other.class_names]
+    names = ", ".join(own[:_SHOWN]) + ", ..." * (len(own) > _SHOWN)
+    if not own and spec.class_names and set(spec.class_names) == set(other.class_names):
+        names = f"in the order {', '.join(spec.class_names[:_SHOWN])}"
+    return f"{spec.num_classes or 'none'}{f': {names}' if names else ''}"
+
+
+def check_same(recorded: Mapping[str, Any], source: Source) -> dict[str, Any]:
+    """Returns the description of data, after a check that a run was trained on them.
+
+    Raises:
+        UsageError: they differ from the recorded ones, and in what.
+    """
+    now = describe_data(source)
+    if differences := data_differences(recorded, now):
+        raise UsageError(
+            f"A run can only be resumed with its original data, {recorded['description']}. "
+            f"Received: {source.description}, which differs in {' and '.join(differences)}"
+        )
+    return now
+
+
+@contextlib.contextmanager
+def reading_moved(recorded: Mapping[str, Any], place: str | None) -> Iterator[None]:
+    """Reports other data than those of a run by what differs, whatever error reading them raises.
+
+    The recipe's options are for the original data: an error about one of them, such as its class
+    names, concerns nothing that the user has given.
+
+    Args:
+        recorded: the run's description of its data.
+        place: the new place of the data, or `None` if they have not moved.
+    """
+    try:
+        yield
+    except UsageError:
+        if place is not None:
+            check_same(recorded, datasets.open(place))
+        raise
 
 
 def describe_data(source: Source) -> dict[str, Any]:

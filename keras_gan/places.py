@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from keras_gan.errors import UsageError
-from serving.bundle_folder import is_bundle, is_run
+from serving.bundle_folder import hint, is_bundle, is_run
 
 _DEPTH = 3  # of the files in a run
 
@@ -52,6 +52,8 @@ def open_place(path: str | os.PathLike[str]) -> Place:
     Raises:
         UsageError: no run, with what is there instead.
     """
+    if not os.fspath(path):
+        raise UsageError("A run must be named. Received: ''")
     found, given = find_run(path), pathlib.Path(os.path.expanduser(path))
     if found is not None:
         return found
@@ -77,14 +79,11 @@ def _checkpoint(given: pathlib.Path, run: pathlib.Path) -> str | None:
 def _state(path: pathlib.Path) -> str:
     """Returns what is at a path without a run, and what to give instead."""
     if not path.exists():
-        return "which does not exist"
+        return f"which does not exist{hint(path, is_run)}"
     bundle = next(filter(is_bundle, _folders(path)), None)
     if bundle is not None:
         run = find_run(os.path.join(os.path.abspath(bundle), os.pardir))
         return f"a bundle; its run is {run.folder.resolve()}" if run else "a bundle, not its run"
     if path.is_file():
         return "a file outside a run"
-    inside = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and is_run(entry))
-    if inside:
-        return f"which has no recipe.yaml; the runs in it are {', '.join(inside[:10])}"
-    return "which has no recipe.yaml"
+    return f"which has no recipe.yaml{hint(path, is_run)}"

@@ -17,6 +17,7 @@ from keras_gan.errors import UsageError
 from serving.errors import short_repr
 
 T = TypeVar("T")
+_CLOSE = 0.6  # similarity of names from which one may be a misspelling of the other
 
 
 def snake_case(name: str) -> str:
@@ -46,7 +47,7 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     """Returns a closing hint for an error: the nearest valid name, or all of them.
 
     A name that differs in case, hyphens and underscores alone is nearest, then one that is listed
-    in `also_called`.
+    in `also_called`, then one with few other letters, then the only one that begins alike.
 
     Args:
         name: the name that was received.
@@ -63,7 +64,9 @@ def nearest(name: str, valid: Iterable[str]) -> str:
             n: getattr(each, "__dict__", {}).get("also_called", ()) for n, each in valid.items()
         }
         found = {other: n for n, each in others.items() for other in each} | found
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=_CLOSE)
+    longer = [each for each in names if len(str(name)) > 2 and each.startswith(str(name))]
+    close += longer if len(longer) == 1 else []
     best = found.get(_plain(str(name))) or (close[0] if close else None)
     return f"Did you mean {best!r}?" if best else f"Valid: {', '.join(names)}"
 

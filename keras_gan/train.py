@@ -15,7 +15,13 @@ from keras_gan import datasets, workers
 from keras_gan import precision as precisions
 from keras_gan import recipe as recipes
 from keras_gan.building import HeldOut, build, open_data, open_held_out, prepare, total_steps
-from keras_gan.data_record import as_recorded, check_place, data_differences, describe_data
+from keras_gan.data_record import (
+    as_recorded,
+    check_place,
+    check_same,
+    describe_data,
+    reading_moved,
+)
 from keras_gan.errors import UsageError
 from keras_gan.fitting import Fitting, Outcome
 from keras_gan.games.gan import GAN
@@ -47,6 +53,7 @@ def train(
     tensorboard: bool = False,
     replace: bool = False,
     source: datasets.Source | None = None,
+    misfit: str = "",
 ) -> Outcome:
     """Trains a recipe into a new run folder.
 
@@ -56,6 +63,8 @@ def train(
         tensorboard: write logs for TensorBoard into the run folder's `tensorboard/` as well.
         replace: delete an existing run once the new one is ready to start.
         source: the recipe's data, if it is open.
+        misfit: a line about data that the recipe was not made for, to warn of before the first
+            step; errors about the same are not joined by a warning.
 
     Returns:
         The outcome.
@@ -71,6 +80,8 @@ def train(
             check_new(pathlib.Path(os.path.expanduser(to)), replace)
         recipe, _ = choose_precision(recipe)
         source, gan, _, held_out = prepare(recipe, team, source)
+        if misfit:
+            warnings.warn(misfit, stacklevel=2)
         data = describe_data(source)
         team.agree({"recipe": _without_places(recipe), "data set": data["digest"]})
         run = Run.create(to, recipe, data, replace) if team.chief else workers.NullRun()
@@ -108,10 +119,12 @@ def resume(
         team.agree({"command": "resume"})
         opened = Run.open(run)
         _check_named(opened)
-        after, changed = _resumed_recipe(opened, _with_place(settings, data), override)
+        place = _check_moved(opened, data)
+        after, changed = _resumed_recipe(opened, _with_place(settings, place), override)
         recipes.check_batches(after, team.replicas)
-        source = as_recorded(opened.data, open_data(after))
-        described = _check_data(opened, source)
+        with reading_moved(opened.data, place):
+            source = as_recorded(opened.data, open_data(after))
+        described = check_same(opened.data, source)
         overridden = bool(_among(changed, override))
         with team.strategy.scope():
             gan = _load(opened, after, source, changed if overridden else [])
@@ -139,12 +152,22 @@ def resume(
 _PLACES = ("data.source", "data.data_dir", "data.cache")
 
 
-def _with_place(settings: tuple[str, ...], data: str | os.PathLike[str] | None) -> tuple[str, ...]:
+def _check_moved(opened: Run, data: str | os.PathLike[str] | None) -> str | None:
+    """Returns the new place of the data, which the options of the run's recipe must fit."""
     if data is None:
-        return settings
-    if not os.fspath(data):
+        return None
+    place = os.fspath(data)
+    if not place:
         raise UsageError("`data` must name the new place of the data. Received: data=''")
-    return (*settings, f"data.source={json.dumps(os.fspath(data))}")  # JSON is YAML
+    options = opened.record.get("data")
+    if isinstance(options, dict):
+        with reading_moved(opened.data, place):
+            recipes.check_data(place, {k: v for k, v in options.items() if k != "source"})
+    return place
+
+
+def _with_place(settings: tuple[str, ...], place: str | None) -> tuple[str, ...]:
+    return settings if place is None else (*settings, f"data.source={json.dumps(place)}")
 
 
 def _without_places(recipe: recipes.Recipe) -> dict[str, Any]:
@@ -249,17 +272,6 @@ def _among(differences: list[str], keys: tuple[str, ...]) -> list[str]:
 def _is_one_of(path: str, keys: tuple[str, ...]) -> bool:
     """Checks whether a key is one of these, or part of one of these sections."""
     return any(path == key or path.startswith(f"{key}.") for key in keys)
-
-
-def _check_data(run: Run, source: datasets.Source) -> dict[str, Any]:
-    """Returns the description of the data, after a check that it is the run's."""
-    before, now = run.data, describe_data(source)
-    if changed := data_differences(before, now):
-        raise UsageError(
-            f"A run can only be resumed with its original data, {run.data['description']}. "
-            f"Received: {source.description}, which differs in {' and '.join(changed)}"
-        )
-    return now
 
 
 def name_devices() -> str:

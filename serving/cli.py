@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     programs.escape_output()
     try:
+        programs.check_arguments(argv)
         status = _run(argv)
         if sys.stdout:
             sys.stdout.flush()  # here, where a closed pipe can still be handled
@@ -106,7 +107,7 @@ def _hand_over(argv: list[str]) -> int:
 def _unknown(command: str) -> str:
     import difflib
 
-    near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.6)
     hint = f"Did you mean {near[0]!r}?" if near else f"Valid: {', '.join(COMMANDS)}"
     return f"The command must be a known one. Received: {command!r}. {hint}"
 

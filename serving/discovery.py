@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from serving.bundle_folder import find_bundle, has_bundle, hint, is_run
+from serving.errors import UsageError
+
 _MAX_MANIFEST = 16 * 2**20  # bytes
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}"
 _VERSION = r"[0-9]{1,18}"
@@ -51,11 +54,14 @@ def find_models(path: Path) -> Iterator[tuple[Path, list[VersionFolder]]]:
 
 def describe_missing(path: str) -> str:
     """Returns the error for a path without a bundle."""
-    if not os.path.exists(path):
-        return f"A bundle must exist. Received: {path!r}"
+    if not os.path.exists(path) or is_run(Path(path)):
+        try:
+            find_bundle(path)  # says why it is none
+        except UsageError as error:
+            return str(error)
     return (
         "A served path must be a bundle, the folder of an exported run, a folder of versions, or a "
-        f"folder of any of these. Received: {path!r}"
+        f"folder of any of these. Received: {path!r}{hint(path, has_bundle)}"
     )
 
 

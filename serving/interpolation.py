@@ -75,17 +75,20 @@ class Path:
         )
 
 
-def interpolate(latents: np.ndarray, count: int) -> np.ndarray:
+def interpolate(
+    latents: np.ndarray, count: int, loop: bool = False, easing: str = "linear"
+) -> np.ndarray:
     """Interpolates through latents along great circles, both ends included.
 
     Args:
         latents: float array `(stations, latent_dim)` with at least one row.
         count: number of points; 1 returns the first latents.
+        loop, easing: see `Path`.
 
     Returns:
         float32 array `(count, latent_dim)`.
     """
-    path = Path(len(latents), count)
+    path = Path(len(latents), count, loop, easing)
     return np.stack([path.point(n, latents) for n in range(count)]).astype(np.float32)
 
 

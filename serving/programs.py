@@ -8,7 +8,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -42,6 +42,22 @@ def escape_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Checks that no argument is empty, as `--tokens "$TOKENS"` is without such a variable.
+
+    Raises:
+        UsageError: an empty one, with the option before it.
+    """
+    for before, argument in zip(("", *arguments), arguments, strict=False):
+        name, equals, value = argument.partition("=")
+        if not argument or (argument.startswith("--") and equals and not value):
+            option = name or (before if before.startswith("--") and "=" not in before else "")
+            from serving.errors import UsageError  # after the current folder has been left
+
+            received = f"{option} ''" if option else "''"
+            raise UsageError(f"An argument must not be empty. Received: {received}")
 
 
 def command(*arguments: str) -> list[str]:

@@ -10,6 +10,7 @@ import yaml
 from keras_gan import UsageError, automatic, datasets, recipe
 from keras_gan.__main__ import main
 from keras_gan.automatic import Pictures
+from keras_gan.commands import _app
 
 
 def pictures(size=64, channels=3, count=4_000, **facts):
@@ -147,3 +148,87 @@ def test_a_length_of_ones_own_sets_the_shares(folder):
     assert found.recipe.game.options["augment"]["examples"] == 320
     expected = found.rows[-1]
     assert re.fullmatch(r"3,200 examples in about [\d.]+ minutes", expected.value)
+
+
+def test_alpha_channels_are_said(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(60):
+        pixels = rng.integers(0, 256, (16, 16, 4 if number < 20 else 3), np.uint8)
+        PIL.Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    source = datasets.open(tmp_path)
+    assert source.composited == 20
+    assert "; 20 images with an alpha channel are put on white" in source.description
+    rows = {row.name: row for row in automatic._of_data(automatic.look(source), source)}
+    assert rows["alpha channel"].value == "in 20 pictures"
+    for options in ({"channels": 4}, {"channels": 1}):
+        source = datasets.open(tmp_path, **options)
+        assert source.composited == (20 if options["channels"] == 1 else 0)
+        assert ("alpha channel" in source.description) == (options["channels"] == 1)
+    for number in range(20):
+        (tmp_path / f"{number}.png").unlink()
+    (tmp_path / "more.png").write_bytes((tmp_path / "30.png").read_bytes())
+    source = datasets.open(tmp_path)
+    assert (source.composited, "alpha channel" in source.description) == (0, False)
+
+
+def test_texts_in_brackets_are_printed(capsys):
+    table = _app.table()
+    table.add_row("classes", "condition=[labels]")
+    _app.out.print(table)
+    _app.print_line("networks.generator.condition=[labels]")
+    assert capsys.readouterr().out.count("condition=[labels]") == 2
+
+
+# ------------------------------------------------------------------------ recipes for other data
+
+
+def arrays(size=28, channels=1, count=80):
+    x = np.random.default_rng(0).integers(0, 256, (count, size, size, channels), np.uint8)
+    return datasets.from_arrays(x)
+
+
+def test_a_recipe_made_for_other_samples_is_named_with_what_to_type():
+    for name in ("quickstart", "fashion-mnist", "fashion-mnist-classes"):
+        line = automatic.describe_misfit(name, "pics", arrays(64, 3))
+        assert line.startswith(f"The recipe {name} is for samples of 28 x 28 pixels in gray, and")
+        assert "Received: images of 64 x 64 pixels in color. `keras-gan train --data pics`" in line
+    for size, channels in ((28, 3), (32, 1)):
+        assert "chooses a recipe" in automatic.describe_misfit(
+            "quickstart", "x", arrays(size, channels)
+        )
+    line = automatic.describe_misfit("gaussians-8", "pics", arrays())
+    assert "is for samples of shape (2,)" in line
+    points = datasets.from_arrays(np.zeros((9, 2), "float32") + np.arange(9)[:, None])
+    line = automatic.describe_misfit("quickstart", "x.npz", points)
+    assert line.endswith("Received: points of shape (2,)")  # none can be chosen for them
+    assert automatic.describe_misfit("gaussians-25", "x.npz", points) == ""
+
+
+def test_a_recipe_that_fits_or_whose_samples_are_not_known_is_not_named(tmp_path):
+    assert automatic.describe_misfit("quickstart", "x", arrays()) == ""
+    assert automatic.describe_misfit("stacked-fashion", "x", arrays(28, 3)) == ""
+    assert automatic.describe_misfit("celeba-64-r3gan", "x", arrays(64, 3)) == ""
+    assert automatic.describe_misfit("cifar10-sngan", "x", arrays(64, 3)) == ""  # of no known size
+    assert "of 64 x 64 pixels, and" in automatic.describe_misfit("celeba-64-r3gan", "x", arrays())
+    tree = yaml.safe_load(recipe.load("quickstart").to_yaml())
+    for number, data in enumerate(({"source": "gone"}, {"source": str(tmp_path)})):
+        (tmp_path / f"{number}.yaml").write_text(yaml.safe_dump({**tree, "data": data}))
+        assert automatic.describe_misfit(str(tmp_path / f"{number}.yaml"), "x", arrays(64, 3)) == ""
+
+
+def test_the_command_warns_of_a_recipe_for_other_pictures_once(tmp_path, capsys):
+    for name, size, channels in (("small", 28, 1), ("large", 32, 3)):
+        x = np.random.default_rng(0).integers(0, 256, (90, size, size, channels), np.uint8)
+        np.savez(tmp_path / f"{name}.npz", x)
+    to = ["--dry-run", "--run", str(tmp_path / "run")]
+    main(["train", "quickstart", "--data", str(tmp_path / "small.npz"), *to])
+    assert capsys.readouterr().err == ""
+    main(["train", "quickstart", "--data", str(tmp_path / "large.npz"), *to])
+    error = capsys.readouterr().err
+    assert error.startswith("keras-gan: warning: The recipe quickstart is for samples of 28 x 28")
+    assert error.count("\n") == 1
+    # Fitting options are no reason to warn, and an error stays one line.
+    with pytest.raises(SystemExit):
+        main(["train", "quickstart", "--data", str(tmp_path / "large.npz"), *to,
+              "--set", "training.batch_size=9000"])  # fmt: skip
+    assert capsys.readouterr().err.count("\n") == 1

@@ -89,6 +89,23 @@ def test_every_server_interpolates_and_gives_neighbors(server, bundle):
         np.testing.assert_allclose(still, expected(bundle, z[[0, 0]], [2, 2]), atol=1e-6)
 
 
+def test_every_server_walks_in_a_loop(server, bundle):
+    z = latents_from_seeds([5, 9, 11], bundle.latent_dim)
+    with Client(server.url) as client:
+        looped = client.generate(interpolate=[5, 9, 11], count=9, loop=True, easing="smooth")
+        path = interpolation.Path(3, 9, loop=True, easing="smooth")
+        latents = np.stack([path.point(n, z) for n in range(9)]).astype(np.float32)
+        np.testing.assert_allclose(looped, expected(bundle, latents, [2] * 9), atol=1e-5)
+        for other in ({"loop": True}, {"easing": "smooth"}):
+            samples = client.generate(interpolate=[5, 9, 11], count=9, **other)
+            assert np.abs(looped - samples).max() > 1e-3
+        film = client.animation(interpolate=[5, 9, 11], count=6, loop=True, frame_rate=20)
+        image = Image.open(io.BytesIO(film))
+        assert (image.format, image.n_frames, image.size) == ("WEBP", 6, (8, 8))
+        image = Image.open(io.BytesIO(client.animation([1, 2], format="gif", metadata=False)))
+        assert (image.format, image.n_frames, image.info["duration"]) == ("GIF", 2, 30)
+
+
 def test_every_server_gives_pictures(server, bundle):
     with Client(server.url) as client:
         made = client.pictures([7, 8])
@@ -376,11 +393,26 @@ def test_all_parts_are_requested_from_the_version_of_the_first(given, asked):
         ({"seeds": [1], "truncation": float("nan")}, "at least 0. Received: truncation=nan"),
         ({"seeds": [1], "truncation": None}, "at least 0. Received: truncation=None"),
         ({"seeds": [1], "truncation": True}, "at least 0. Received: truncation=True"),
+        ({"seeds": [1], "loop": True}, "need `interpolate`. Received: loop=True"),
+        ({"count": 3, "easing": "smooth"}, "need `interpolate`. Received: easing='smooth'"),
+        ({"interpolate": [1, 2], "count": 3, "easing": "slow"}, "`easing` must be one of linear"),
+        ({"interpolate": [1, 2], "count": 3, "loop": "yes"}, "`loop` must be True or False"),
     ],
 )
 def test_user_errors_do_not_reach_the_server(wanted, rule):
     with pytest.raises(UsageError, match=rule):
         Client("http://127.0.0.1:9").generate(**wanted)
+
+
+def test_an_animation_that_cannot_be_written_does_not_reach_the_server():
+    for wanted, rule in {
+        ("frame_rate", 0): "`frame_rate` must be from 1 to 50 frames/s. Received: frame_rate=0",
+        ("frame_rate", "fast"): "`frame_rate` must be from 1 to 50",
+        ("frame_rate", float("nan")): "`frame_rate` must be from 1 to 50",
+        ("format", "png"): "animation must be one of webp, gif.* Received: format='png'",
+    }.items():
+        with pytest.raises(UsageError, match=rule):
+            Client("http://127.0.0.1:9").animation([1, 2], **dict([wanted]))
 
 
 URLS = ["localhost:8000", "ftp://host", "http://", "", 7, "http://h:x", "http://h/a b"]
@@ -571,6 +603,12 @@ def test_the_server_returns_the_same_samples_by_each_of_its_protocols(running, b
     walk = client.generate(interpolate=[5, 9, 11], count=7)
     np.testing.assert_allclose(
         walk, expected(bundle, interpolation.interpolate(z, 7), [2] * 7), atol=1e-5
+    )
+    looped = client.generate(interpolate=[5, 9, 11], count=9, loop=True, easing="smooth")
+    np.testing.assert_allclose(
+        looped,
+        expected(bundle, interpolation.interpolate(z, 9, True, "smooth"), [2] * 9),
+        atol=1e-5,
     )
     near = client.generate(around=5, radius=0.6, seeds=[9, 11], labels="bag")
     np.testing.assert_allclose(near, expected(bundle, 0.8 * z[0] + 0.6 * z[1:], [2, 2]), atol=1e-5)

@@ -654,12 +654,20 @@ def test_tfds_images_of_any_size(tmp_path):
     store(tmp_path, "photos", features, examples)
     with pytest.raises(UsageError, match=r"`image_key` must name.*one of a, b.*image_key=None"):
         datasets.open("tfds:photos", data_dir=tmp_path)
-    source = datasets.open("tfds:photos", data_dir=tmp_path, image_key="a", held_out=0.25)
+    with pytest.warns(UserWarning, match="Received: 12 of 12 images, such as photos.*of 20x30$"):
+        source = datasets.open("tfds:photos", data_dir=tmp_path, image_key="a", held_out=0.25)
+    assert source.description.endswith(", as 64x64x3 (20x30 to 31x52 -> 64x64)")
+    assert source.resized == datasets.images.FILTER
     assert source.spec == Spec("image", (64, 64, 3), (-1.0, 1.0), 3)
     assert (source.count("train"), source.count("test")) == (9, 3)
-    small = datasets.open(
-        "tfds:photos", data_dir=tmp_path, image_key="a", size=[20, 30], held_out=0, labels=False
-    )
+    options = {"data_dir": tmp_path, "held_out": 0, "labels": False}
+    kept = datasets.open("tfds:photos", image_key="b", **options)
+    assert (kept.resized, "->" in kept.description) == (None, False)
+    halved = datasets.open("tfds:photos", image_key="b", size=2, **options)
+    assert halved.description.endswith(", as 2x2x1 (4x4 -> 2x2)")
+    with pytest.warns(UserWarning, match="Received: 12 of 12 images, such as all of photos of 4x4"):
+        datasets.open("tfds:photos", image_key="b", size=8, **options)
+    small = datasets.open("tfds:photos", image_key="a", size=[20, 30], **options)
     np.testing.assert_array_equal(small.arrays()[0][0], examples[0]["a"])
 
 

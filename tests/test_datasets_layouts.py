@@ -56,6 +56,14 @@ def counts(source):
         ("train", "fotos"),  # known by the other's name and by the same subfolders
         ("pictures", "test"),
         ("data/v1/train", "data/v1/valid"),
+        ("x_train", "x_test"),
+        ("train-clean", "test-clean"),
+        ("imgs_train", "imgs_val"),
+        ("mnist_train", "mnist_test"),
+        ("xTrain", "xTest"),
+        ("xtrain", "xval"),
+        ("flowers train 2017", "flowers val 2017"),
+        ("Birds.TrainingSet", "birds-held-out"),
     ],
 )
 def test_folders_named_as_splits(tmp_path, train, held_out):
@@ -92,6 +100,60 @@ def test_classes_that_are_no_splits(tmp_path, names):
         fill(tmp_path / name, 2)
     source = quiet(tmp_path, held_out=0)
     assert counts(source) == (tuple(sorted(names)), [[2] * len(names)])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("training shoes", "test tubes"),
+        ("training shoes", "test tubes", "toys"),
+        ("training shoes", "test shoes", "toys"),
+        ("train_bullet", "train_steam"),
+        ("trainer", "tester"),
+        ("valve", "value", "training"),
+        ("fold", "unfold"),
+        ("part17", "part23"),
+        ("chapter1", "chapter2"),
+        ("0", "1", "2"),
+        ("multipart1", "multipart2"),
+    ],
+)
+def test_classes_with_words_of_splits_are_classes_without_a_word(tmp_path, names):
+    for name in names:
+        fill(tmp_path / name, 2)
+    source = quiet(tmp_path, held_out=0)
+    assert set(source.spec.class_names) == set(names)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("fold1", "fold2", "fold3"),
+        ("split_0", "split_1"),
+        ("images_part_1", "images_part_2"),
+        ("test_easy", "test_hard", "train"),
+        ("x_test", "x_train", "y_test", "y_train"),
+    ],
+)
+def test_names_that_may_be_splits_are_said_to_be_classes(tmp_path, names):
+    for name in names:
+        fill(tmp_path / name, 2)
+    line = f"If these are splits, .*Received: {len(names)} classes, {', '.join(names)}$"
+    with pytest.warns(UserWarning, match=line) as said:
+        source = datasets.open(tmp_path, held_out=0)
+    assert len(said) == 1
+    assert source.spec.class_names == names
+    assert quiet(tmp_path, held_out=0, labels=False).spec.num_classes == 0
+
+
+def test_folders_beside_splits_with_a_word_in_common(tmp_path):
+    for name, count in (("x_train", 4), ("x_val", 3), ("x_test", 2)):
+        fill(tmp_path / name, count)
+    with pytest.warns(
+        UserWarning, match=r"other folders than the splits are left out: x_val \(3\)"
+    ):
+        source = datasets.open(tmp_path)
+    assert (source.count(), source.count("held_out")) == (4, 2)
 
 
 def test_classes_with_the_same_subfolders_stay_classes(tmp_path):

@@ -77,6 +77,12 @@ def listed(tree):
             main(shlex.split(line))
         for line in {serving!r}:
             assert not cli.main(shlex.split(line))
+        from keras_gan import UsageError, recipe
+        for setting in ("networks.generator.architecture=SIREN", "game.augment=random-gain"):
+            try:
+                recipe.load("gaussians-8", [setting])
+            except UsageError as error:
+                print(error)
         """,
         tree,
     )
@@ -100,6 +106,8 @@ def test_everything_is_found_by_name_and_works(tree, listed):
         *("clock", "simultaneous", "sine", "exponential_loss", "drift", "gain", "weight_decay"),
         *("halving", "center_distance", "angles"),
     }
+    for given, meant in {"SIREN": "sine", "random-gain": "gain"}.items():
+        assert f"Received: {given!r}. Did you mean {meant!r}?" in listed
     header, *_, last = (tree / "runs/clock/metrics.csv").read_text().splitlines()
     assert {"drift", "center_distance"} <= set(header.split(","))
     assert last.startswith("128,2,")  # two steps

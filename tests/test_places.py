@@ -11,12 +11,16 @@ import pytest
 import tiny
 
 import serving
-from keras_gan import UsageError, data_record, recipe, train
+from export.target import open_target
+from keras_gan import UsageError, data_record, datasets, recipe, train
 from keras_gan import metrics as metrics_
 from keras_gan import run as runs
 from keras_gan.__main__ import main
 from keras_gan.places import find_run
+from keras_gan.spec import Field, Spec
+from serving import programs
 from serving.bundle_folder import find_bundle
+from serving.cli import main as serving_main
 
 SMALL = [
     "networks.generator={architecture: mlp, widths: [4], latent_dim: 2}",
@@ -100,11 +104,13 @@ def test_a_run_is_resumed_with_its_data_in_a_new_place(moved, monkeypatch):
 def test_other_data_in_the_new_place_is_refused_with_what_differs(moved):
     run = moved / "run"
     pictures(moved / "other", seed=1)
-    with pytest.raises(UsageError, match=r"original data, .*differs in digest \([0-9a-f]{8}, now "):
+    with pytest.raises(
+        UsageError, match=r"original data, .*differs in content \(digest [0-9a-f]{8}, now "
+    ):
         train.resume(run, LONGER, data=moved / "other")
     pictures(moved / "more", count=56)
     with pytest.raises(
-        UsageError, match=r"counts \(held_out 12, now 14; train 36, now 42\) and digest"
+        UsageError, match=r"counts \(held_out 12, now 14; train 36, now 42\) and content"
     ):
         train.resume(run, LONGER, data=moved / "more")
     with pytest.raises(UsageError, match=r"which as a path does not exist"):
@@ -112,7 +118,7 @@ def test_other_data_in_the_new_place_is_refused_with_what_differs(moved):
     with pytest.raises(UsageError, match=r"`data` must name the new place"):
         train.resume(run, LONGER, data="")
     # The same content under another key, and by hand, is another door to the same check.
-    with pytest.raises(UsageError, match=r"differs in digest"):
+    with pytest.raises(UsageError, match=r"differs in content"):
         train.resume(run, (*LONGER, f"data.source={moved / 'other'}"))
     assert runs.Run.open(run).record["data"]["source"] == str(moved / "pics")
 
@@ -125,8 +131,63 @@ def test_a_run_is_evaluated_with_its_data_in_a_new_place(moved, original):
         found = evaluate(moved / "run", moved / "pics2")
         assert found.values == evaluate(original / "run").values
     pictures(moved / "other", seed=1)
-    with pytest.warns(UserWarning, match=r"trained on other data .*differs in counts .* digest"):
+    with pytest.warns(UserWarning, match=r"trained on other data .*differs in counts .* content"):
         evaluate(moved / "run", moved / "other", data_options={"size": 8})
+
+
+def test_data_of_another_kind_are_refused_with_what_differs(moved):
+    """The recipe's options, such as its size, are no words of the user's."""
+    run, rng = moved / "run", np.random.default_rng(0)
+    np.savez(moved / "points.npz", rng.normal(size=(60, 2)).astype("float32"))
+    np.savez(moved / "small.npz", rng.integers(0, 256, (60, 6, 8, 1), np.uint8))
+    for label in ("cat", "dog", "emu"):
+        pictures(moved / "classes" / label, seed=2)
+    shape = r"shape \(\(8, 8, 1\), now \(6, 8, 1\)\)"
+    for name, differences in {
+        "points.npz": r"kind \(image, now points\) and counts",
+        "small.npz": r"classes \(2: a, b, now none\) and " + shape,
+        "classes": r"classes \(2: a, b, now 3: cat, dog, emu\) and counts",
+        "gaussians": r"kind \(image, now points\)",
+    }.items():
+        place = moved / name if name != "gaussians" else name
+        with pytest.raises(
+            UsageError, match=rf"original data, .*differs in {differences}"
+        ) as error:
+            train.resume(run, LONGER, data=place)
+        assert "not an option" not in str(error.value)
+
+
+def test_an_error_in_the_new_place_that_concerns_it_is_the_error(moved):
+    (moved / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"must hold at least 2 files of a format"):
+        train.resume(moved / "run", LONGER, data=moved / "empty")
+    (moved / "damaged.npz").write_bytes(b"PK damaged")
+    with pytest.raises(UsageError, match=r"damaged\.npz") as error:
+        train.resume(moved / "run", LONGER, data=moved / "damaged.npz")
+    assert "size" not in str(error.value)
+
+
+def test_differences_of_classes_and_fields_are_named():
+    def describe(spec):
+        return {"spec": spec.to_json(), "counts": {}, "raw_ranges": {}, "digest": "0" * 64}
+
+    def differences(one, other):
+        return data_record.data_differences(describe(one), describe(other))
+
+    plain = Spec("image", (8, 8, 1), (-1.0, 1.0))
+    two = plain.with_classes(2, ("no", "yes"))
+    assert differences(plain, plain) == []
+    assert differences(two, plain) == ["classes (2: no, yes, now none)"]
+    assert differences(two, plain.with_classes(3)) == ["classes (2: no, yes, now 3)"]
+    assert differences(two, plain.with_classes(2, ("yes", "no"))) == [
+        "classes (2: in the order no, yes, now 2: in the order yes, no)"
+    ]
+    sound = {"sample_rate": 16_000, "value_range": (-1.0, 1.0)}
+    slow = Spec(fields={"samples": Field("audio", (64, 1), meta=sound)})
+    fast = Spec(fields={"samples": Field("audio", (64, 1), meta=sound | {"sample_rate": 8_000})})
+    assert differences(slow, fast) == ["sample_rate (16000, now 8000)"]
+    masked = Spec(fields={**plain.fields, "mask": Field("image", (8, 8, 1))})
+    assert differences(masked, plain) == ["fields (samples, mask; now samples)"]
 
 
 @pytest.mark.parametrize("form", ["npz", "csv"])
@@ -285,3 +346,138 @@ def test_a_path_without_a_bundle_says_what_to_give(run, tmp_path):
         path.mkdir(exist_ok=True)
         with pytest.raises(UsageError, match=r"A bundle is a folder with a manifest.json, or has"):
             serving.Bundle(path)
+
+
+# ------------------------------------------------------------------------ mistaken paths
+
+
+def fail(capsys, *arguments):
+    """Returns the one line with which a command fails."""
+    command = serving_main if arguments[0] in ("sample", "walk", "serve") else main
+    try:
+        status = command([str(argument) for argument in arguments])
+    except SystemExit as ended:
+        status = ended.code
+    error = capsys.readouterr().err
+    assert status == 2
+    assert error.startswith("keras-gan: error: ")
+    assert error.count("\n") == 1
+    return error.removeprefix("keras-gan: error: ").strip()
+
+
+@pytest.fixture
+def project(exported, tmp_path, monkeypatch):
+    """A folder with an exported run `runs/shoes` and another one, `runs/hats`."""
+    (tmp_path / "runs").mkdir()
+    shutil.copytree(exported, tmp_path / "runs/hats")
+    shutil.rmtree(tmp_path / "runs/hats/bundle")
+    exported.rename(tmp_path / "runs/shoes")
+    pictures(tmp_path / "pics", count=4)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_name_near_a_run_is_suggested_by_every_command(project, capsys):
+    for command in (["sample"], ["walk"], ["serve"], ["verify"], ["export", "--check"]):
+        for given in ("runs/shose", "shoes", "runs/shoes2"):
+            line = fail(capsys, *command, given)
+            assert line == f"A bundle must exist. Received: {given!r}. Did you mean 'runs/shoes'?"
+        assert fail(capsys, *command, "runs/hat").endswith("Did you mean 'runs/hats'?")
+        assert fail(capsys, *command, "quite-another").endswith("Received: 'quite-another'")
+    for command in (["export"], ["train", "--resume"], ["evaluate"]):
+        for given, meant in {"hats": "runs/hats", "runs/shose": "runs/shoes"}.items():
+            line = fail(capsys, *command, given)
+            assert line.endswith(f"does not exist. Did you mean {meant!r}?")
+        assert fail(capsys, *command, "quite-another").endswith("does not exist")
+
+
+def test_a_folder_of_runs_names_them(project, capsys):
+    exported, both = "the runs in it are shoes", "the runs in it are hats, shoes"
+    for command in ("sample", "walk", "verify"):
+        assert fail(capsys, command, "runs").endswith(f"Received: 'runs'; {exported}")
+        assert fail(capsys, command, ".").endswith("the runs in it are runs/shoes")
+        assert fail(capsys, command, "pics").endswith("Received: 'pics'")
+    for command in (["export"], ["train", "--resume"], ["evaluate"]):
+        assert fail(capsys, *command, "runs").endswith(both)
+        assert fail(capsys, *command, ".").endswith("the runs in it are runs/hats, runs/shoes")
+    shutil.rmtree("runs/shoes")
+    assert fail(capsys, "sample", "runs").endswith("; the runs, not exported, in it are hats")
+    assert "must be exported before" in fail(capsys, "serve", "runs/hats")
+
+
+def test_what_is_not_a_recipe_says_how_it_is_given(project, capsys):
+    np.savez("points.npz", np.zeros((4, 2)))
+    for given, advice in {
+        "runs/hats": "a run: --resume runs/hats continues it, and runs/hats/recipe.yaml is its",
+        "runs/hats/checkpoints": "hats continues it, and",
+        "runs": "a folder; the runs in it are hats, shoes: --resume RUN continues one",
+        "pics": "a folder: pictures in it are given with --data pics",
+        "points.npz": "which is data: give a recipe as well, and --data points.npz",
+        "emoji": "which is data: give a recipe as well, and --data emoji",
+        "runs/hats/recipe.yml": "which is neither. Did you mean 'runs/hats/recipe.yaml'?",
+        "quickstrat": "which is neither. Did you mean 'quickstart'?",
+    }.items():
+        line = fail(capsys, "train", given)
+        assert line.startswith(f"A recipe must be a preset or a YAML file. Received: {given!r}, ")
+        assert advice in line
+    with pytest.raises(UsageError, match=r"YAML file. Received: ''$"):
+        recipe.load("")
+    assert recipe.load("runs/hats/recipe.yaml").data.source == "fashion-mnist-10k"
+
+
+def test_a_run_is_not_data(project, capsys):
+    for given in ("runs/hats", "runs/shoes"):
+        line = fail(capsys, "train", "--data", given, "--run", "new")
+        assert line == (
+            f"Data must not be a run, whose pictures are generated. Received: path={given!r}, a run"
+        )
+    assert "which holds 2 run folders" in fail(capsys, "train", "--data", "runs", "--run", "new")
+    # Its previews are pictures like others for whoever names their folder.
+    previews = pictures(project / "runs/hats/samples", count=4)
+    assert datasets.open(previews, labels=False, held_out=0).count() == 4
+
+
+def test_the_run_in_the_folder_of_its_pictures_is_not_trained_on(project):
+    pictures(project / "runs/hats/samples", count=6, seed=1)
+    pictures(project / "best/checkpoints", count=4, seed=2)  # names of a run without its recipe
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        source = datasets.open(".", labels=False, held_out=0, size=8)
+    assert source.count() == 8
+    assert source.description.endswith("left out: 2 run folders")
+    (project / "recipe.yaml").write_text("a recipe beside the pictures")
+    assert datasets.open(".", labels=False, held_out=0).count() == 8
+
+
+def test_what_cannot_be_overwritten_gets_another_line(project):
+    bundle = project / "runs/shoes/bundle"
+    with pytest.raises(UsageError, match=r"or pass overwrite=True \(--overwrite\). Received: .*"):
+        open_target(bundle, False, None)
+    (project / "file").touch()
+    for given, what in {
+        "runs/shoes": f"a run, whose bundle is {bundle} by default",
+        "pics": "a folder of something else than a bundle",
+        "file": "which is a file",
+    }.items():
+        with pytest.raises(UsageError) as error:
+            open_target(project / given, False, None)
+        assert str(error.value) == f"The target must not exist. Received: {project / given}, {what}"
+
+
+def test_empty_arguments_are_refused(project, capsys):
+    """As `--tokens "$TOKENS"` without such a variable would start a server without tokens."""
+    for arguments, received in {
+        ("serve", "runs/shoes", "--tokens", ""): "--tokens ''",
+        ("serve", "runs/shoes", "--tokens="): "--tokens ''",
+        ("sample", ""): "''",
+        ("train", "quickstart", "--run", ""): "--run ''",
+        ("evaluate", ""): "''",
+        ("export", ""): "''",
+        ("prepare", "pics", "--to="): "--to ''",
+    }.items():
+        line = fail(capsys, *arguments)
+        assert line == f"An argument must not be empty. Received: {received}"
+    programs.check_arguments(["train", "--set", "game.augment=", "--set=game.augment=", "-"])
+    for call in (find_bundle, runs.Run.open):
+        with pytest.raises(UsageError, match=r"must be named. Received: ''$"):
+            call("")

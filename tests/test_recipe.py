@@ -5,6 +5,7 @@ import pathlib
 import re
 
 import keras
+import numpy as np
 import pytest
 import yaml
 
@@ -84,6 +85,13 @@ def test_diff_names_the_paths():
             "data.foldr is not an option of the data set 'fashion-mnist-10k'. "
             "Received: data.foldr='x'. Valid: labels, source",
         ),
+        (
+            "data.channels=1",
+            "data.channels is not an option of the data set 'fashion-mnist-10k'. "
+            "Received: data.channels=1. Valid: labels, source$",
+        ),
+        ("data.label=false", "data.label is not .* Did you mean 'labels'"),
+        ("data.labls=false", "data.labls is not .* Did you mean 'labels'"),
         ("game.terms.0.wieght=3", "game.terms.0.wieght .* Did you mean 'weight'"),
         ("game.terms.0.weight=-1", "game.terms.0: `weight` .* weight=-1"),
         ("game.terms.0.name=r3", "game.terms.0 must name a term. Received: 'r3'"),
@@ -125,9 +133,9 @@ def test_diff_names_the_paths():
             "game.ema_half_life={name: warm_up, examples: 9e9, to: {name: linear, start: 1}}",
             "game.ema_half_life: A warm-up must be shorter than the training",
         ),
-        ("training.batch_size=abc", "training.batch_size: .* valid integer.* Received: 'abc'"),
+        ("training.batch_size=abc", "training.batch_size: must be an integer.* Received: 'abc'"),
         ("training.batch_size=0", "training.batch_size: .* greater than or equal to 1"),
-        ("training.examples=null", "training.examples: .* valid integer"),
+        ("training.examples=null", "training.examples: must be an integer"),
         ("training.precision=float16", "training.precision: .*'mixed_float16'.*'float16'"),
         ("game.discriminator_steps=3", "multiple of game.discriminator_steps=3:.*batch_size=64"),
         ("game.pac=3", "multiple of game.pac=3: each device.*batch_size=64"),
@@ -244,6 +252,67 @@ def test_labels_need_data_with_labels():
     assert gan.num_classes == 3
 
 
+@pytest.fixture
+def lines(tmp_path):
+    """The path of data that takes lists as options."""
+    np.savez(tmp_path / "lines.npz", np.zeros((4, 2), "float32"))
+    return str(tmp_path / "lines.npz")
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("data.class_names=no,yes", ["no", "yes"]),
+        ("data.class_names=[no, yes, Off, on]", ["no", "yes", "Off", "on"]),
+        ("data.class_names=0,1", ["0", "1"]),
+        ('data.columns=c,"a, b"', ["c", "a, b"]),
+        ("data.value_range=0,255", [0, 255]),
+        ("data.value_range=-0.5,0.5", [-0.5, 0.5]),
+        ("data.labels=no", False),
+        ("networks.generator.widths=8,4,4", [8, 4, 4]),
+        ("networks.generator.condition=labels", ["labels"]),
+        ("evaluation.others=precision,recall", ["precision", "recall"]),
+        ("game.terms=r1,r2", ["r1", "r2"]),
+    ],
+)
+def test_a_text_with_commas_is_a_list_where_one_is_expected(lines, setting, expected):
+    path, _, _ = setting.partition("=")
+    loaded = recipe.load("quickstart", [setting], lines)
+    section, *rest = path.split(".")
+    found = getattr(loaded, section)
+    for key in rest:
+        found = found[key] if isinstance(found, dict) else getattr(found, key)
+    assert found == expected
+    if section == "data":
+        assert recipe.parse_data(lines, [setting]) == {rest[0]: expected}
+    assert recipe.parse(yaml.safe_load(loaded.to_yaml())) == loaded
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        (
+            "data.class_names=[true, no]",
+            "class_names.0: must be a text; numbers, .* Received: True",
+        ),
+        ("data.class_names=[1, 2]", "class_names.0: must be a text; .* in quotes. Received: 1"),
+        ("data.class_names=cat", r"class_names: must be a list, such as .* Received: 'cat'"),
+        ("data.class_names=3", r"class_names: must be a list, such as \[A, B\]. Received: 3"),
+        ("data.value_range=0:255", "value_range: must be a list, such as .* Received: '0:255'"),
+        ("data.value_range=255", "value_range: must be a list, such as .* Received: 255"),
+        ("data.value_range=0,x", "value_range.1: must be a number. Received: 'x'"),
+        ("networks.generator.widths=8", "widths: must be a list, such as .* Received: 8"),
+        ("networks.generator.widths=8,b", "widths.1: must be an integer. Received: 'b'"),
+        ("evaluation.others=precision,rcall", "evaluation.others.1: must be one of"),
+        ("training.examples=yes", "^training.examples: must be a number. Received: True"),
+        ("training=3", "^training: must be a section of keys, such as .* Received: 3"),
+    ],
+)
+def test_what_is_not_a_list_or_a_text_is_refused_in_words_of_recipes(lines, setting, line):
+    with pytest.raises(UsageError, match=line):
+        recipe.load("quickstart", [setting], lines)
+
+
 def test_the_games_constructor_is_the_section():
     """A user's game with another argument needs no change in any other file."""
 
@@ -304,7 +373,7 @@ def test_files_that_are_not_recipes_are_refused(tmp_path):
 def test_a_section_of_the_wrong_type_is_refused(tmp_path):
     tree = yaml.safe_load(recipe.load("quickstart").to_yaml())
     tree["training"] = 5
-    with pytest.raises(UsageError, match=r"training: .* dictionary.* Received: 5"):
+    with pytest.raises(UsageError, match=r"training: must be a section .* Received: 5"):
         recipe.parse(tree)
 
 
@@ -388,7 +457,7 @@ def test_a_network_beyond_the_memory_is_one_line(error, monkeypatch, capsys):
         ("010", 10),
         ("1_000", 1000),
         ("-0x10", -16),
-        ("3.", 3.0),
+        ("3.", 3),  # a size
     ],
 )
 def test_numbers_are_those_of_yaml_1_2(text, value):

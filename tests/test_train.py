@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import absl.logging
 import numpy as np
 import PIL.Image
 import pytest
@@ -284,6 +285,19 @@ def test_conditional_training_on_a_folder_of_pictures(tmp_path):
     np.testing.assert_allclose(bundle.generate([4, 5]), gan.generate([4, 5]), atol=1e-4)
 
 
+def test_preparing_and_reading_data_logs_nothing_of_other_libraries(tmp_path, capsys, caplog):
+    x = np.random.default_rng(0).integers(0, 255, (64, 8, 8, 1)).astype("uint8")
+    np.savez(tmp_path / "x.npz", x)
+    absl.logging.set_verbosity(absl.logging.WARNING)  # as in a new process
+    main(["prepare", str(tmp_path / "x.npz"), "--to", "tfds:ours", "--data-dir", str(tmp_path)])
+    place = ["--data", "tfds:ours", "--set", f"data.data_dir={tmp_path}"]
+    main([*TRAIN, *place, "--set", "evaluation.count=5", "--dry-run", "--run", str(tmp_path / "r")])
+    assert caplog.records == []
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("keras-gan: warning: The recipe quickstart is for samples of 28 x")
+
+
 # ------------------------------------------------------------------------ mistakes
 
 
@@ -328,7 +342,7 @@ MISTAKES = {
     "list for a name": ([*TRAIN, "--set", "game.loss={name: [hinge]}"], "must name a loss"),
     "true for a number": ([*TRAIN, "--set", "training.examples=true"], "must be a number"),
     "unknown home": ([*TRAIN, "--data", "~nobody/x"], "does not exist"),
-    "no data": ([*TRAIN, "--data", ""], "must name the data"),
+    "no data": ([*TRAIN, "--data", ""], "must not be empty. Received: --data ''"),
     "dry run too": ([*TRAIN, "--data", "{bad}/few.npz", "--dry-run"], "batch_size.*32"),
     "endless grid": ([*TRAIN, "--set", "samples.count=1000000"], "samples.count"),
     "no such recipe": (["train", "quickstrat"], "Did you mean 'quickstart'"),

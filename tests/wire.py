@@ -200,7 +200,8 @@ def resolve(bundle, asked):
     if "interpolate" in asked:
         seeds, of = None, np.repeat(asked["interpolate"][:1], asked["count"])
         stations = latents_from_seeds(asked["interpolate"], bundle.latent_dim)
-        latents = interpolation.interpolate(stations, asked["count"])
+        walk = {key: asked[key] for key in ("loop", "easing") if key in asked}
+        latents = interpolation.interpolate(stations, asked["count"], **walk)
     else:
         seeds = of = np.array(asked["seeds"], np.int64)
         latents = latents_from_seeds(seeds, bundle.latent_dim)

@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-out = rich.console.Console(highlight=False, soft_wrap=True)
+out = rich.console.Console(highlight=False, soft_wrap=True, markup=False)  # [labels] is a text
 
 Settings = Annotated[
     list[str], typer.Option("--set", help="Override a key of the recipe: dotted.path=value.")
@@ -48,7 +48,7 @@ def _import(names: list[str]) -> list[str]:
 
 def print_line(line: str) -> None:
     """Prints a line without markup."""
-    out.print(line, markup=False)
+    out.print(line)
 
 
 def table() -> rich.table.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import signal
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -97,24 +98,34 @@ def train_command(
         raise UsageError(f"--override needs --resume. Received: --override {override[0]}")
     if skip_corrupt:
         settings = [*settings, "data.skip_corrupt=true"]
-    name, source = str(recipe), None
-    if recipe is None:
-        name = str(data)
-        check_new(run or _default_run(name))
-        resolved, source = _choose(name, minutes, settings)
-    else:
-        resolved = recipes.load(name, settings, data)
+    name = str(recipe or data)
+    to = run or _default_run(name)
+    if recipe is None or (data is not None and not dry_run):
+        check_new(to)  # before the data are read
+    resolved, source, misfit = _resolve(name, recipe is not None, data, minutes, settings)
     if dry_run:
-        _print_plan(train.choose_precision(resolved)[0], source)
+        _print_plan(train.choose_precision(resolved)[0], source, misfit)
         return
     resolved = choose_precision(resolved)
-    to = run or _default_run(name)
     print_line(f"Training {name} into {to} on {device}")
-    print_outcome(train.train(resolved, to, tensorboard, source=source))
+    print_outcome(train.train(resolved, to, tensorboard, source=source, misfit=misfit))
 
 
 def _default_run(name: str) -> pathlib.Path:
     return pathlib.Path("runs") / (pathlib.Path(name).stem or "pictures")
+
+
+def _resolve(
+    name: str, is_recipe: bool, data: str | None, minutes: float | None, settings: list[str]
+) -> tuple[recipes.Recipe, datasets.Source | None, str]:
+    """Returns the recipe, its data if they are open, and a line if they do not fit it."""
+    if not is_recipe:
+        return *_choose(name, minutes, settings), ""
+    resolved = recipes.load(name, settings, data)
+    if data is None:
+        return resolved, None, ""
+    source = train.open_data(resolved)
+    return resolved, source, automatic.describe_misfit(name, data, source)
 
 
 def _choose(
@@ -139,8 +150,10 @@ def choose_precision(recipe: recipes.Recipe) -> recipes.Recipe:
     return chosen
 
 
-def _print_plan(recipe: recipes.Recipe, source: datasets.Source | None = None) -> None:
+def _print_plan(recipe: recipes.Recipe, source: datasets.Source | None, misfit: str) -> None:
     source, gan, _, _ = train.prepare(recipe, source=source)
+    if misfit:
+        warnings.warn(misfit, stacklevel=2)
     print_line(recipe.to_yaml())
     print_line(f"data: {source.description}")
     print_line(f"samples: {source.spec.kind} of shape {source.spec.shape}")

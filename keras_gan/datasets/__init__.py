@@ -3,8 +3,8 @@
 Every module of this package with a function `open` is a data set. Its name is the module's name
 (`fashion_mnist` or `fashion-mnist`), and the first line of its docstring describes it. A module may
 also have a function `parse` for other strings, such as paths: it returns the options of `open`
-that the string stands for, or `None`, and `FORM` says in words which strings these are. A new data
-set is one new file.
+that the string stands for, or `None`, and `FORM` says in words which strings these are. `SHAPE`
+states the shape of all of its samples, if there is one. A new data set is one new file.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import functools
 import importlib
 import os
 import pkgutil
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -38,6 +39,7 @@ def _discover() -> dict[str, ModuleType]:
 
 _REGISTRY = _discover()
 
+from keras_gan.datasets import images  # noqa: E402
 from keras_gan.datasets.array_fields import UnknownKindError, UnknownRangeError  # noqa: E402
 from keras_gan.datasets.arrays import from_arrays  # noqa: E402
 from keras_gan.datasets.prepare import prepare  # noqa: E402
@@ -51,6 +53,7 @@ __all__ = [
     "exists",
     "find",
     "from_arrays",
+    "known_shape",
     "name_of",
     "names",
     "open",
@@ -97,6 +100,26 @@ def spec(source: str | os.PathLike[str], **options: Any) -> Spec:
     return open(source, **options).spec
 
 
+def known_shape(source: str, options: Mapping[str, Any]) -> tuple[int | None, ...] | None:
+    """Returns the shape of a data set's samples without opening it, as far as it is known.
+
+    Args:
+        source: as `open` takes it; it need not be on this machine.
+        options: options of the data set, of which `size` and `channels` fix a shape of images.
+
+    Returns:
+        `(height, width, channels)` with `None` for what is not known, or the shape of other
+        samples; `None` if nothing is known.
+    """
+    found = _find(source)
+    shape = getattr(found[0], "SHAPE", None) if found else None
+    size, channels = options.get("size"), options.get("channels")
+    if size is None and channels is None:
+        return shape
+    height, width = (None, None) if size is None else images.check_size(size)
+    return height, width, channels
+
+
 def find(source: str | os.PathLike[str]) -> tuple[ModuleType, dict[str, Any]]:
     """Returns the module that opens a source, and the options that the source stands for."""
     found = _find(source)
@@ -108,7 +131,7 @@ def find(source: str | os.PathLike[str]) -> tuple[ModuleType, dict[str, Any]]:
     name = text.replace("_", "-")
     forms = [module.FORM for module in _REGISTRY.values() if hasattr(module, "parse")]
     path = "is a file of another format" if os.path.exists(text) else "does not exist"
-    near = difflib.get_close_matches(name, _REGISTRY, 1, 0.5)
+    near = difflib.get_close_matches(name, _REGISTRY, 1, 0.6)
     raise UsageError(
         f"A data set must be one of {', '.join(_REGISTRY)}, or {', or '.join(forms)}"
         + (f" (did you mean {near[0]!r}?)" if near else "")

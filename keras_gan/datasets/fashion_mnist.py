@@ -13,6 +13,8 @@ from keras_gan.datasets.source import Source
 from keras_gan.datasets.splits import Split
 from keras_gan.errors import UsageError
 
+SHAPE = (28, 28, 1)  # of a sample
+
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 _FILES = {"train": ("train", 60_000), "held_out": ("t10k", 10_000)}
 

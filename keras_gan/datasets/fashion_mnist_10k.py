@@ -11,6 +11,8 @@ from keras_gan.datasets.source import Source
 from keras_gan.datasets.splits import Split
 from keras_gan.spec import Spec
 
+SHAPE = (28, 28, 1)  # of a sample
+
 CLASS_NAMES = (
     "T-shirt/top",
     "Trouser",

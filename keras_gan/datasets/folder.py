@@ -27,6 +27,7 @@ from keras_gan.datasets.source import MEMORY_LIMIT, Source
 from keras_gan.datasets.splits import Split, divide, join_groups
 from keras_gan.errors import UsageError
 from keras_gan.spec import Spec
+from serving.bundle_folder import is_run
 
 _KEPT_SIZE = 64  # images of one size up to this height and width are not resized by default
 
@@ -112,6 +113,9 @@ def _to_source(
     decoded = decoding.decode_all(listing.items, capacity, options)
     splits, lines = _split(decoded, listing, division)
     spec = Spec("image", options.shape, (-1.0, 1.0), len(listing.classes), listing.classes)
+    composited = sum(header.alpha for header in headers) if options.channels < 4 else 0
+    if composited:
+        lines.append(f"{composited:,} images with an alpha channel are put on white")
     resizing = images.describe_resizing(headers, options.size)
     form = "x".join(map(str, options.shape)) + (f" ({resizing})" if resizing else "")
     return Source(
@@ -120,6 +124,7 @@ def _to_source(
         _describe(root, form, splits, decoded, [*listing.lines, *lines]),
         skipped=decoded.skipped,
         resized=images.FILTER if resizing else None,
+        composited=composited,
         earlier=earlier,
     )
 
@@ -232,6 +237,11 @@ def _list_earlier(root: Path, labels: bool, skip_corrupt: bool) -> _Listing:
 def _check_folder(root: Path) -> None:
     if not root.is_dir():
         raise UsageError(f"The folder of images must exist. Received: path={str(root)!r}")
+    if is_run(root):
+        raise UsageError(
+            "Data must not be a run, whose pictures are generated. "
+            f"Received: path={str(root)!r}, a run"
+        )
 
 
 def _check_any(root: Path, files: folder_files.Files) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from keras_gan.datasets import images
 from keras_gan.errors import UsageError
+from serving.bundle_folder import is_run
 
 Parts = tuple[str, ...]  # path relative to the folder
 
@@ -28,7 +29,7 @@ class Files:
     Args:
         images: paths of the images, in order.
         left_out: number of the other files by their suffix; `"hidden"` for hidden files,
-            `"hidden folders"` for those, and `"without suffix"`.
+            `"hidden folders"` for those, `"run folders"`, and `"without suffix"`.
         empty: folders without images beside folders with images.
     """
 
@@ -80,7 +81,9 @@ def find(root: Path, skip_errors: bool) -> Files:
         left_out["hidden"] = hidden
     if folders.hidden:
         left_out["hidden folder" if folders.hidden == 1 else "hidden folders"] = folders.hidden
-    return Files(sorted(found), left_out, _empty(folders.listed, found))
+    if folders.runs:
+        left_out["run folder" if len(folders.runs) == 1 else "run folders"] = len(folders.runs)
+    return Files(sorted(found), left_out, _empty(folders.listed, [*found, *folders.runs]))
 
 
 def find_earlier(root: Path, skip_errors: bool) -> Files:
@@ -113,10 +116,15 @@ def _images_among(root: Path, files: Sequence[Parts]) -> list[Parts]:
 
 @dataclasses.dataclass
 class _Folders:
-    """The folders below a folder: those that were listed, and the number of hidden ones."""
+    """The folders below a folder: those that were listed, and the numbers of the others.
+
+    Runs are not listed, as their pictures are generated: `keras-gan train --data .` writes its run
+    into the folder of the pictures.
+    """
 
     listed: list[Parts] = dataclasses.field(default_factory=list)
     hidden: int = 0
+    runs: list[Parts] = dataclasses.field(default_factory=list)
 
 
 def _walk(root: Path, skip_errors: bool, found: _Folders | None = None) -> Iterator[Parts]:
@@ -126,7 +134,7 @@ def _walk(root: Path, skip_errors: bool, found: _Folders | None = None) -> Itera
         root: the folder.
         skip_errors: see `find`.
         found: receives the folders, among which macOS's folder of metadata counts as hidden; by
-            default it is listed, as in version 0.1.0.
+            default it is listed, and so are runs, as in version 0.1.0.
     """
 
     def refuse(error: OSError) -> None:
@@ -147,6 +155,9 @@ def _walk(root: Path, skip_errors: bool, found: _Folders | None = None) -> Itera
         parts = Path(folder).relative_to(root).parts
         if found is not None:
             found.hidden += len(subfolders) - len(shown)
+            runs = [name for name in shown if is_run(Path(folder, name))]
+            found.runs += [(*parts, name) for name in runs]
+            shown = [name for name in shown if name not in runs]
             found.listed += [(*parts, name) for name in shown]
         subfolders[:] = sorted(shown)
         for name in names:

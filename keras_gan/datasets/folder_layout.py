@@ -17,6 +17,8 @@ _TRAIN = ("train", "training", "trn")
 _HELD_OUT = ("heldout", "holdout", "test", "testing", "tst", "validation", "valid", "val")
 _HELD_OUT += ("dev", "eval", "evaluation")
 _FILLERS = ("set", "data", "dataset", "images", "imgs", "split", "folder", "seg")
+_PARTS = "fold|split|part|partition|subset|batch|chunk|shard"
+_SHOWN = 5  # classes in a line
 _EARLIER_HELD_OUT = ("held_out", "test", "validation", "valid", "val")  # of version 0.1.0
 
 
@@ -46,8 +48,9 @@ class Layout:
 def understand(root: Path, files: Sequence[Parts], labels: bool) -> Layout:
     """Returns the layout of the images of a folder.
 
-    Subfolders named as splits (`train`, `Training_Set`, `test`, `val`, ...) are splits. Below
-    them, and below folders that are alone in theirs, the subfolders are the classes.
+    Subfolders named as splits (`train`, `Training_Set`, `test`, `val`, ...) are splits, and so are
+    all subfolders if their names differ in the split alone (`x_train`, `x_test`). Below them, and
+    below folders that are alone in theirs, the subfolders are the classes.
 
     Args:
         root: the folder, for errors.
@@ -65,7 +68,7 @@ def understand(root: Path, files: Sequence[Parts], labels: bool) -> Layout:
         classes = _classes(root.joinpath(*files[0][:base]), inner) if labels else ()
         ids = {name: number for number, name in enumerate(classes)}
         label_of = [ids[parts[0]] if classes else -1 for parts in inner]
-        said = _domains(classes)
+        said = _domains(classes) or _perhaps_splits(classes)
         return Layout(list(files), [0] * len(files), label_of, classes, False, (), said)
     dropped: list[str] = []
     others = [name for name in sorted(tops) if name not in (train, held_out)]
@@ -109,6 +112,46 @@ def _domains(classes: Sequence[str]) -> tuple[str, ...]:
     )
 
 
+def _perhaps_splits(classes: Sequence[str]) -> tuple[str, ...]:
+    """Returns a sentence for classes with names of splits that do not belong together for sure."""
+    rests: dict[bool, set[str]] = {True: set(), False: set()}  # of names of training splits, others
+    for name in classes:
+        form, rest = _split_words(name)
+        if form:
+            rests[form in _TRAIN].add(rest)
+    named = rests[True] and rests[False] and all(_split_words(name)[0] for name in classes)
+    are_splits = named and ("" in rests[True] | rests[False] or rests[True] & rests[False])
+    if not (are_splits or _are_numbered(classes)):
+        return ()
+    return (
+        "Subfolders are classes unless their names are those of a training and a held-out split. "
+        "If these are splits, name two of them train and test, or read all images without classes "
+        f"by labels=false (--set data.labels=false). Received: {len(classes)} classes, "
+        f"{', '.join(classes[:_SHOWN])}{', ...' * (len(classes) > _SHOWN)}",
+    )
+
+
+def _are_numbered(classes: Sequence[str]) -> bool:
+    """Returns whether names are those of parts of one set, such as `fold1`, `fold2`, `fold3`."""
+    numbers, rests = [], set()
+    for name in classes:
+        found = re.fullmatch(rf"(.*?)({_PARTS})([\W_]*)(\d+)", name.lower())
+        if found is None or (found[1] and found[1][-1].isalpha()):
+            return False
+        numbers.append(int(found[4]))
+        rests.add(found.group(1, 2, 3))
+    numbers.sort()
+    return (
+        len(numbers) > 1
+        and len(rests) == 1
+        and numbers
+        in (
+            list(range(len(numbers))),
+            list(range(1, len(numbers) + 1)),
+        )
+    )
+
+
 def understand_earlier(root: Path, files: Sequence[Parts], labels: bool) -> Layout:
     """Returns the layout as version 0.1.0 understood it."""
     tops = {parts[0] for parts in files if len(parts) > 1}
@@ -138,6 +181,18 @@ def _wrapper(files: Sequence[Parts]) -> int:
     return depth
 
 
+def _split_words(name: str) -> tuple[str, str]:
+    """Returns the name of a split in a folder's name, and its other words; "" without a split."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)  # xTrain
+    spaced = re.sub(r"(hold|held)[\W_]*out", r"\1out", spaced.lower())
+    # Joined words are split at the end of a name only after x or before a word such as "set".
+    words = [re.sub(rf"({'|'.join(_FILLERS)})$", "", w) or w for w in re.findall(r"[a-z]+", spaced)]
+    words = [part for w in words for part in re.sub(r"^([xy])(?=tr|te|va)", r"\1 ", w).split()]
+    forms = [word for word in words if word in _TRAIN + _HELD_OUT]
+    rest = " ".join(word for word in words if word not in (*forms, *_FILLERS))
+    return (forms[0], rest) if len(forms) == 1 else ("", "")
+
+
 def _plain(name: str) -> str:
     """Returns a folder's name in lower case, without separators and words such as "set"."""
     words = re.findall(r"[a-z]+", re.sub(r"(hold|held)[\W_]*out", r"\1out", name.lower()))
@@ -152,6 +207,15 @@ def _roles(files: Iterable[Parts], tops: Sequence[str]) -> tuple[str | None, str
     held = [name for form in _HELD_OUT for name in sorted(tops) if plain[name] == form]
     if train is not None and held:
         return train, held[0]
+    # All names have the same words beside the split's: `x_train`, `x_test`.
+    words = {name: _split_words(name) for name in sorted(tops)}
+    if len({rest for _, rest in words.values()}) == 1 and all(form for form, _ in words.values()):
+        forms = [
+            next((n for form in of for n in words if words[n][0] == form), None)
+            for of in (_TRAIN, _HELD_OUT)
+        ]
+        if None not in forms:
+            return forms[0], forms[1]
     # One of two folders is named as a split: if both have the same subfolders, so is the other.
     if len(tops) == 2 and (train is not None or held):
         below = [

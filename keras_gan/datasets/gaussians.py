@@ -11,6 +11,8 @@ from keras_gan.datasets.splits import Split, check_drawn
 from keras_gan.errors import UsageError
 from keras_gan.spec import Spec
 
+SHAPE = (2,)  # of a sample
+
 
 def open(
     *,

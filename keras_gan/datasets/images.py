@@ -54,6 +54,7 @@ class Header:
         frames: number of frames that are samples.
         pages: number of frames in the file, of which only the first is read if `frames` is 1.
         is_deep: whether it stores more than 8 bits a channel.
+        alpha: whether it has an alpha channel, or a transparent color.
     """
 
     height: int
@@ -62,6 +63,7 @@ class Header:
     frames: int
     pages: int = 1
     is_deep: bool = False
+    alpha: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +137,8 @@ def read_header(file: Path | bytes) -> Header:
             width, height = height, width
         pages = 1 if image.format in _SINGLE else getattr(image, "n_frames", 1)
         frames = pages if image.format in _ANIMATIONS else 1
-        return Header(height, width, _is_gray(image), frames, pages, _is_deep(image))
+        alpha = image.has_transparency_data
+        return Header(height, width, _is_gray(image), frames, pages, _is_deep(image), alpha)
 
 
 def decode(

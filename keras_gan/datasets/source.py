@@ -35,6 +35,7 @@ class Source:
         skipped: one line with the reason for each file that was left out.
         resized: name of the filter that some images were resized with; `None` if all were
             stored in the size of the data set.
+        composited: number of images with an alpha channel that were put on white.
         earlier: function that reads the same data as version 0.1.0 read it, for runs that began
             with that reading; `None` if it is the same.
         earlier_options: the same as options of the data set's `open`, of which
@@ -54,11 +55,13 @@ class Source:
         raw_ranges: Mapping[str, Range] | None = None,
         skipped: Sequence[str] = (),
         resized: str | None = None,
+        composited: int = 0,
         earlier: Callable[[], Source] | None = None,
         earlier_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.spec = spec
         self.resized = resized
+        self.composited = composited
         self.earlier = earlier
         self.earlier_options = dict(earlier_options or {})
         # It names files, whose names may be any bytes.

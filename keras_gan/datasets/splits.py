@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy import sparse
@@ -78,7 +78,7 @@ def hold_out(whole: Split, fraction: float, groups: np.ndarray | None = None) ->
     rows = whole.row_numbers
     if fraction == 0 or len(rows) < 2:
         return {"train": whole}
-    digests = np.fromiter((_digest(whole.samples[i]) for i in rows), np.uint64, len(rows))
+    digests = digests_of(whole.samples, rows)
     wanted = max(1, round(fraction * len(rows)))
     joined = None if groups is None else join_groups(groups, digests)
     # Without other groups than copies of one sample, the choice is the one without groups.
@@ -172,9 +172,9 @@ def without_copies(splits: dict[str, Split]) -> dict[str, Split]:
     train, held_out = splits.get("train"), splits.get("held_out")
     if train is None or held_out is None or (train.disjoint and held_out.disjoint):
         return splits
-    seen = {_digest(train.samples[row]) for row in train.row_numbers}
     rows = held_out.row_numbers
-    kept = rows[[_digest(held_out.samples[row]) not in seen for row in rows]]
+    seen = digests_of(train.samples, train.row_numbers)
+    kept = rows[~np.isin(digests_of(held_out.samples, rows), seen)]
     if len(kept) == len(rows):
         return splits
     if not len(kept):
@@ -192,8 +192,14 @@ def check_drawn(count: int, held_out_count: int, data_seed: int) -> None:
     check_integer("data_seed", data_seed, 0)
 
 
-def _digest(sample: np.ndarray) -> int:
-    return _hash(sample.tobytes())
+def digests_of(samples: np.ndarray, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Returns a digest of the content of some samples, uint64: that of equal samples is the same.
+
+    Args:
+        samples: array `(count, ...)`.
+        rows: positions of the samples.
+    """
+    return np.fromiter((_hash(samples[row].tobytes()) for row in rows), np.uint64, len(rows))
 
 
 def _hash(content: bytes) -> int:

@@ -11,6 +11,8 @@ from keras_gan.datasets.source import Source
 from keras_gan.datasets.splits import Split, check_drawn
 from keras_gan.spec import Spec
 
+SHAPE = (28, 28, 3)  # of a sample
+
 
 def open(
     *,

@@ -5,9 +5,11 @@ A data set that `keras_gan.datasets.prepare` wrote keeps all its fields, of any 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,13 +86,15 @@ def open(
     image_key, kind = _find_samples(features, image_key)
     keys = _Keys(image_key, _find_label(features, label_key) if labels else None)
     given = decoding.GivenOptions(size, channels, value_range, skip_corrupt, memory_limit, cache)
-    splits, skipped, earlier = _read(builder, keys, kind, given)
+    splits, skipped, earlier, resizing = _read(builder, keys, kind, given)
     spec, splits, is_numbered = _classes(kind, splits, features, keys, keep_ids)
     if is_numbered:
         earlier["keep_ids"] = True
     splits = divide(splits, held_out, "a data set")
-    description = _describe(builder, splits, spec.modality.plural)
-    return Source(spec, splits, description, skipped=skipped, earlier_options=earlier)
+    description = _describe(builder, splits, spec.modality.plural, spec.shape, resizing)
+    resized = images.FILTER if resizing else None
+    options = {"skipped": skipped, "resized": resized, "earlier_options": earlier}
+    return Source(spec, splits, description, **options)
 
 
 class _Keys(NamedTuple):
@@ -145,10 +149,10 @@ def _levels(builder: Any, keys: _Keys, feature: Any, value_range: Any) -> images
 
 def _read(
     builder: Any, keys: _Keys, kind: str, given: decoding.GivenOptions
-) -> tuple[dict[str, Split], list[str], dict[str, Any]]:
-    """Returns the splits, the skipped images, and the options of an earlier reading."""
+) -> tuple[dict[str, Split], list[str], dict[str, Any], str]:
+    """Returns the splits, the skipped images, the options of an earlier reading, and a resizing."""
     if not kinds.get(kind).has_pixels:
-        return _read_points(builder, keys), [], {}
+        return _read_points(builder, keys), [], {}, ""
     feature = _features(builder)[keys.samples]
     found = _levels(builder, keys, feature, given.value_range)
     shape = _shape(feature, given.size, given.channels)
@@ -167,12 +171,21 @@ def _read(
     earlier = {}
     if given.value_range is None and found != images.WHOLE_RANGE:
         earlier["value_range"] = decoding.whole_range(_is_deep(feature))
-    return *_read_images(builder, keys, options), earlier
+    seen: list[tuple[Path, images.Header]] = []
+    splits, skipped = _read_images(builder, keys, options, seen)
+    return splits, skipped, earlier, _resizing(builder, feature, seen, options.size)
 
 
-def _describe(builder: Any, splits: dict[str, Split], plural: str) -> str:
+def _describe(
+    builder: Any,
+    splits: dict[str, Split],
+    plural: str,
+    shape: Sequence[int] = (),
+    resizing: str = "",
+) -> str:
     counts = " + ".join(f"{len(part):,}" for part in splits.values())
-    return f"{counts} {plural} from the TFDS data set in {builder.data_dir}"
+    form = f", as {'x'.join(map(str, shape))} ({resizing})" if resizing else ""
+    return f"{counts} {plural} from the TFDS data set in {builder.data_dir}{form}"
 
 
 def _open_record(
@@ -211,13 +224,37 @@ def _open_record(
     )
 
 
+def _resizing(
+    builder: Any, feature: Any, seen: list[tuple[Path, images.Header]], size: tuple[int, int]
+) -> str:
+    """Returns the stored sizes and the size that images get; warns of those that are enlarged."""
+    height, width, _ = feature.shape
+    if height is not None and width is not None:
+        header = images.Header(height, width, gray=False, frames=1)
+        count = sum(builder.info.splits[name].num_examples for name in _split_names(builder))
+        seen = [(Path(f"all of {builder.info.name}"), header)] * count
+    elif not seen:  # the images come from the cache
+        return f"other sizes -> {size[0]}x{size[1]}"
+    if enlarging := images.describe_enlarging(seen, size):
+        warnings.warn(enlarging, stacklevel=4)
+    return images.describe_resizing([header for _, header in seen], size)
+
+
 def _read_images(
-    builder: Any, keys: _Keys, options: decoding.DecodeOptions
+    builder: Any,
+    keys: _Keys,
+    options: decoding.DecodeOptions,
+    seen: list[tuple[Path, images.Header]],
 ) -> tuple[dict[str, Split], list[str]]:
-    """Decodes the images of all splits; also returns a line for each skipped one."""
+    """Decodes the images of all splits; also returns a line for each skipped one.
+
+    The headers of the images are added to `seen` if the data set does not state their size.
+    """
     names = _split_names(builder)
     count = sum(builder.info.splits[split].num_examples for split in names)
     items = _items(builder, names, keys)
+    if None in _features(builder)[keys.samples].shape[:2]:
+        items = _with_headers(items, seen)
     decoded = decoding.decode_all(items, count, options)
     splits = {
         ours: Split(
@@ -228,6 +265,15 @@ def _read_images(
         for position, ours in enumerate(decoding.SPLITS[: len(names)])
     }
     return splits, decoded.skipped
+
+
+def _with_headers(
+    items: Iterator[decoding.Item], seen: list[tuple[Path, images.Header]]
+) -> Iterator[decoding.Item]:
+    for item in items:
+        with contextlib.suppress(images.CorruptImage):  # reported when it is decoded
+            seen.append((Path(item.name.replace("/", " ")), images.read_header(item.file)))
+        yield item
 
 
 def _read_points(builder: Any, keys: _Keys) -> dict[str, Split]:

@@ -229,7 +229,8 @@ def _fashion_mnist(name: str, spec: Spec) -> Extractor:
         raise UsageError(
             f"{name} is a classifier of images of {wanted[0]}x{wanted[1]}x{wanted[2]}; other "
             "images are compared by patch_distance, without features (evaluation.metric="
-            f"patch_distance in a recipe). Received: images of shape {spec.shape}"
+            "patch_distance in a recipe; keras-gan train --data FOLDER chooses a recipe). "
+            f"Received: images of shape {spec.shape}"
         )
     file = pathlib.Path(__file__).parent / "networks" / "fashion_mnist.onnx"
     single = dataclasses.replace(

@@ -17,7 +17,7 @@ from keras_gan.games.gan import GAN
 from keras_gan.metrics.generators import read_manifest
 from keras_gan.metrics.samples import Samples
 from serving import manifest as manifests
-from serving.bundle_folder import is_bundle
+from serving.bundle_folder import hint, is_bundle, is_run
 
 
 def locate(source: Any, checkpoint: str) -> tuple[Any, str]:
@@ -38,6 +38,12 @@ def locate(source: Any, checkpoint: str) -> tuple[Any, str]:
         place = places.find_run(path)
         if place is not None:
             return place.folder, place.choose(checkpoint)
+    if not path.exists() and not datasets.exists(source):
+        raise UsageError(
+            "The samples to evaluate must be a run, a bundle, a folder of pictures, an .npz, .npy "
+            f"or .csv file, or a data set's name. Received: source={os.fspath(source)!r}, which as "
+            f"a path does not exist{hint(source, is_run)}"
+        )
     return source, checkpoint
 
 
@@ -65,9 +71,12 @@ def data_to_compare(
             return data, _options_of_moved(source, os.fspath(data), recorded)
         return data, options
     if recorded is None:
+        is_path = isinstance(source, str | os.PathLike)
+        inside = hint(source, is_run) if is_path and os.path.isdir(source) else ""
         raise UsageError(
             "The data to compare with must be named, with --data or data=...; only runs and "
             f"bundles record what they were trained on. Received: source={str(source)!r:.80}"
+            f"{inside}"
         )
     data_record.check_place(recorded["source"], str(source))
     return recorded.pop("source"), {**recorded, **(options or {})}

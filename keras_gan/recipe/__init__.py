@@ -5,7 +5,7 @@ loss, a term or an optimizer are the arguments of the function or class that tak
 that is added there is an option of the recipe.
 """
 
-from keras_gan.recipe.checking import check_batches, parse
+from keras_gan.recipe.checking import check_batches, check_data, parse
 from keras_gan.recipe.games import game_classes, supplied_arguments
 from keras_gan.recipe.optimizers import make_optimizer
 from keras_gan.recipe.reading import complete, load, names, parse_data
@@ -35,6 +35,7 @@ __all__ = [
     "SamplesSection",
     "TrainingSection",
     "check_batches",
+    "check_data",
     "complete",
     "game_classes",
     "load",

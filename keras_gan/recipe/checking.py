@@ -38,17 +38,19 @@ def parse(tree: Mapping[str, Any]) -> Recipe:
             "optimizers": _check_optimizers(recipe.optimizers, game),
         }
     )
-    check_data(recipe.data.source, recipe.data.options)
+    data = check_data(recipe.data.source, recipe.data.options)
+    recipe = recipe.model_copy(update={"data": DataSection(source=recipe.data.source, **data)})
     _check_lengths(recipe)
     check_batches(recipe)
     return recipe
 
 
-def check_data(source: str, options: dict[str, Any]) -> None:
-    """Checks the options of a data source against the signature of its `open`."""
+def check_data(source: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Returns the options of a data source, checked against the signature of its `open`."""
     module, found = datasets.find(source)
     what, keys = f"data set {datasets.name_of(module)!r}", DataSection.model_fields
-    check_options(module.open, options, what, "data", skip=tuple(found), keys=keys)
+    checked = check_options(module.open, options, what, "data", skip=tuple(found), keys=keys)
+    return {name: checked[name] for name in options}
 
 
 def _game(name: str) -> Any:
@@ -81,11 +83,10 @@ def _check_networks(given: dict[str, NetworkSection], game: type) -> dict[str, N
     for name in names:
         if name not in given:
             raise UsageError(f"networks.{name} is missing from the recipe")
-        _check_network(name, given[name], game)
-    return {name: given[name] for name in names}
+    return {name: _check_network(name, given[name], game) for name in names}
 
 
-def _check_network(name: str, section: NetworkSection, game: Any) -> None:
+def _check_network(name: str, section: NetworkSection, game: Any) -> NetworkSection:
     path, known = f"networks.{name}", architectures.families()
     if section.architecture not in known:
         raise UsageError(
@@ -100,7 +101,7 @@ def _check_network(name: str, section: NetworkSection, game: Any) -> None:
             f"Received: {section.architecture!r}, which has none"
         )
     what, keys = f"{role} {section.architecture!r}", NetworkSection.model_fields
-    check_options(function, section.options, what, path, architectures.SUPPLIED, keys)
+    found = check_options(function, section.options, what, path, architectures.SUPPLIED, keys)
     if section.fields and "conditions" not in parameters_of(function):
         raise UsageError(
             f"{path}.condition: the architecture {section.architecture!r} takes labels only; mlp "
@@ -112,6 +113,8 @@ def _check_network(name: str, section: NetworkSection, game: Any) -> None:
             f"{path}.condition must name fields besides the samples, each once. "
             f"Received: condition={section.condition}"
         )
+    options = {option: found[option] for option in section.options}
+    return NetworkSection(architecture=section.architecture, condition=section.condition, **options)
 
 
 def _check_game(section: GameSection, game: type) -> GameSection:

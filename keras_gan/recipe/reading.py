@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.resources
 import os
 import pathlib
@@ -14,9 +15,11 @@ import yaml
 
 from keras_gan import datasets
 from keras_gan.errors import UsageError, one_line
+from keras_gan.places import find_run
 from keras_gan.recipe.checking import check_data, parse
 from keras_gan.recipe.sections import NetworkSection, Recipe
 from keras_gan.registry import nearest
+from serving.bundle_folder import hint, is_bundle, is_run
 from serving.errors import short_repr
 
 
@@ -97,8 +100,10 @@ def parse_data(source: str, settings: Iterable[str] = ()) -> dict[str, Any]:
                 f"--set takes data.option=value in this command. Received: {setting!r}"
             )
         _apply(tree, _change(setting))
-    check_data(source, tree["data"])
-    return tree["data"]
+    return check_data(source, tree["data"])
+
+
+_BOOLEAN = "tag:yaml.org,2002:bool"
 
 
 class _Loader(yaml.SafeLoader):
@@ -107,6 +112,13 @@ class _Loader(yaml.SafeLoader):
     def construct_yaml_int(self, node: Any) -> int:
         text = node.value.replace("_", "").lower()
         return int(text, 0 if re.match(r"[-+]?0[ox]", text) else 10)
+
+    def construct_sequence(self, node: Any, deep: bool = False) -> list[Any]:
+        # In a list, such as one of names, yes, no, on and off are texts, as in YAML 1.2.
+        for child in node.value:
+            if child.tag == _BOOLEAN and child.value.lower() not in ("true", "false"):
+                child.tag = "tag:yaml.org,2002:str"
+        return super().construct_sequence(node, deep)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
@@ -152,17 +164,39 @@ def _read(name: str) -> dict[str, Any]:
 
 
 def _read_file(path: pathlib.Path, name: str) -> str:
+    rule = f"A recipe must be a preset or a YAML file. Received: {name!r}"
+    if not name.strip():
+        raise UsageError(rule)
+    if other := _describe_other(path, name):
+        raise UsageError(f"{rule}, {other}")
     try:
         return path.read_text("utf-8")
     except FileNotFoundError:
-        raise UsageError(
-            f"A recipe must be a preset or a YAML file. Received: {name!r}, which is neither. "
-            f"{nearest(name, names())}"
-        ) from None
+        beside = [str(each) for each in path.parent.glob("*.y*ml")] if path.suffix else []
+        near = difflib.get_close_matches(str(path), beside, 1, 0.8)
+        hint = f"Did you mean {near[0]!r}?" if near else nearest(name, names())
+        raise UsageError(f"{rule}, which is neither. {hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"A recipe must be a readable YAML file. Received: {name!r}: {error}"
         ) from None
+
+
+def _describe_other(path: pathlib.Path, name: str) -> str:
+    """Returns what a path or name stands for if it is not a recipe, and how that is given."""
+    run = None if path.suffix in (".yaml", ".yml") else find_run(path)
+    if run is not None:
+        recipe = run.folder / "recipe.yaml"
+        return f"a run: --resume {run.folder} continues it, and {recipe} is its recipe"
+    if path.is_dir():
+        if is_bundle(path):
+            return "a bundle"
+        if inside := hint(path, is_run):
+            return f"a folder{inside}: --resume RUN continues one"
+        return f"a folder: pictures in it are given with --data {name}"
+    if datasets.exists(name):
+        return f"which is data: give a recipe as well, and --data {name}"
+    return ""
 
 
 class _Change(NamedTuple):

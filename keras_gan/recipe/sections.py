@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 
 from keras_gan.recipe.scheduling import schedules_in
 from keras_gan.registry import choices
+from serving.lists import parse_list
 
 
 def _reject_bool(value: Any) -> Any:
@@ -30,6 +31,12 @@ def _number_or_schedule(value: Any) -> Any:
         raise ValueError("must be a number, or a schedule {name: ...}") from None
 
 
+def _listed(value: Any) -> Any:
+    """Returns the list that a text with commas stands for: `--set evaluation.others=a,b`."""
+    return parse_list(value) if isinstance(value, str) else value
+
+
+Names = Annotated[list[str], pydantic.BeforeValidator(_listed)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, pydantic.BeforeValidator(_reject_bool), Field(ge=1)]
 NumberOrSchedule = Annotated[Any, pydantic.BeforeValidator(_number_or_schedule)]
@@ -62,7 +69,7 @@ class NetworkSection(_OpenSection):
     """
 
     architecture: str
-    condition: list[str] = []
+    condition: Names = []
 
     @property
     def conditional(self) -> bool:
@@ -146,7 +153,9 @@ class EvaluationSection(_Section):
 
     # By default the metric of the samples' kind.
     metric: Annotated[str, _chosen_from("evaluation.metric")] | None = None
-    others: list[Annotated[str, _chosen_from("evaluation.others")]] = []
+    others: Annotated[
+        list[Annotated[str, _chosen_from("evaluation.others")]], pydantic.BeforeValidator(_listed)
+    ] = []
     features: str | None = None
     every_examples: Annotated[int, Field(ge=0)] = 0
     count: Annotated[int, Field(ge=2)] = 1_000

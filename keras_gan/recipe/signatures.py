@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import difflib
 import inspect
@@ -18,6 +19,7 @@ from keras_gan import schedules
 from keras_gan.errors import UsageError
 from keras_gan.recipe.scheduling import resolve
 from keras_gan.registry import check_names, classes, nearest, parameters_of, snake_case
+from serving.lists import parse_list
 
 _Model = TypeVar("_Model", bound=pydantic.BaseModel)
 _CONFIG = ConfigDict(
@@ -57,8 +59,10 @@ def check_options(
         UsageError: the first option that is unknown, missing or of a wrong type, by its path.
     """
     check_names(function, options, what, path=path, skip=skip, keys=keys)
+    taken = parameters_of(function)
+    options = {name: split_list(value, taken[name][0]) for name, value in options.items()}
     fields: dict[str, Any] = {}
-    for name, (hint, default) in parameters_of(function).items():
+    for name, (hint, default) in taken.items():
         if name in skip:
             continue
         given, where = options.get(name), f"{path}.{name}"
@@ -76,6 +80,32 @@ def check_options(
     model = pydantic.create_model("Options", __config__=_CONFIG, **fields)
     found = validate(model, dict(options), path)
     return {name: _plain(getattr(found, name)) for name in fields}
+
+
+def split_list(value: Any, hint: Any) -> Any:
+    """Returns the list that a text with commas stands for, where a list is expected and no text.
+
+    `--set data.class_names=no,yes` and `--set data.value_range=0,255` mean lists.
+
+    Args:
+        value: the value of an option.
+        hint: annotation of the option.
+    """
+    union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    members = typing.get_args(hint) if union else (hint,)
+    lists = [m for m in members if typing.get_origin(m) in (list, tuple, Sequence, Iterable)]
+    if not isinstance(value, str) or "," not in value or not lists or str in members:
+        return value
+    elements = {part for m in lists for part in typing.get_args(m)}
+    are_numbers = bool(elements & {int, float})
+    return [_number(part) for part in value.split(",")] if are_numbers else parse_list(value)
+
+
+def _number(text: str) -> int | float | str:
+    for read in (int, float):
+        with contextlib.suppress(ValueError):
+            return read(text)
+    return text
 
 
 def _named_base(hint: Any) -> tuple[type | None, bool]:
@@ -153,6 +183,23 @@ def validate(model: type[_Model], tree: dict[str, Any], path: str) -> _Model:
         raise UsageError(_one_line(model, problems[0], path)) from None
 
 
+# Rules in place of those of pydantic, by the type of the problem.
+_RULES = {
+    "string_type": "must be a text; numbers, true and false as texts are in quotes",
+    "list_type": "must be a list, such as [A, B]",
+    "tuple_type": "must be a list, such as [A, B]",
+    "sequence_str": "must be a list, such as [A, B]",
+    "model_type": "must be a section of keys, such as {key: value}",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "int_parsing": "must be an integer",
+    "int_type": "must be an integer",
+    "int_from_float": "must be an integer",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+}
+
+
 def _one_line(model: type[pydantic.BaseModel], problem: Any, path: str) -> str:
     # The tags of pydantic's unions are not keys.
     tag = re.compile(
@@ -168,7 +215,10 @@ def _one_line(model: type[pydantic.BaseModel], problem: Any, path: str) -> str:
         if near:
             return unknown_key(where.rpartition(".")[0] + f".{near[0]}", location[-1:])
         return f"{where} is missing from the recipe"
-    rule = problem["msg"][0].lower() + problem["msg"][1:]
+    message = problem["msg"].removeprefix("Value error, ")
+    rule = _RULES.get(problem["type"], message[0].lower() + message[1:])
+    if problem["type"] == "is_instance_of" and problem["ctx"]["class"] in ("Sequence", "Iterable"):
+        rule = _RULES["list_type"]
     return f"{where}: {rule}. Received: {problem['input']!r}"
 
 

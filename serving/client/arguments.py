@@ -29,6 +29,8 @@ class SampleRequest:
         truncation: value of the input `truncation`, else factor on the normal inputs.
         stations: int64 array of the seeds to interpolate between, or `None`.
         count: number of points of an interpolation.
+        loop: the interpolation returns to its first seed, and ends one step before it.
+        easing: speed of the interpolation, see `interpolation.Path`.
         around: seed whose neighbors are asked for, or `None`.
         radius: distance of the neighbors, 0 to 1.
         model: name of a model, or `None`.
@@ -43,6 +45,8 @@ class SampleRequest:
     truncation: float = 1.0
     stations: np.ndarray | None = None
     count: int = 1
+    loop: bool = False
+    easing: str = "linear"
     around: int | None = None
     radius: float = _RADIUS
     model: str | None = None
@@ -125,7 +129,9 @@ class SampleRequest:
             return draw(port, np.asarray(seeds, np.int64), shape).reshape(len(seeds), -1)
 
         if self.stations is not None:
-            found = interpolation.interpolate(values(self.stations), self.count)
+            found = interpolation.interpolate(
+                values(self.stations), self.count, self.loop, self.easing
+            )
         else:
             center = values([self.around])[0]
             found = interpolation.around(center, values(self.seeds), self.radius)
@@ -148,6 +154,8 @@ def check_arguments(
     seed: int | None = None,
     count: int | None = None,
     interpolate: Any = None,
+    loop: bool = False,
+    easing: str = "linear",
     around: int | None = None,
     radius: float | None = None,
     model: str | None = None,
@@ -167,6 +175,7 @@ def check_arguments(
     names_seeds = next((name for name, value in named.items() if value is not None), None)
     is_seeded = names_seeds is not None or count is not None
     _check_ranges(count, radius, around)
+    _check_walk(interpolate, loop, easing)
     if is_seeded or not values:
         _check_combination(seeds, seed, count, interpolate, around)
     else:
@@ -183,6 +192,8 @@ def check_arguments(
         truncation=check_truncation(truncation),
         stations=None if interpolate is None else check_seeds(interpolate),
         count=int(count or 1),
+        loop=bool(loop),
+        easing=easing,
         around=None if around is None else _one_seed("around", around),
         radius=_RADIUS if radius is None else float(radius),
         model=model,
@@ -224,6 +235,17 @@ def _check_combination(seeds: Any, seed: Any, count: Any, stations: Any, center:
             f"`count`. Received: seeds={seeds!r:.80}, seed={seed!r}, count={count!r}, "
             f"interpolate={stations!r:.80}, around={center!r}"
         )
+
+
+def _check_walk(stations: Any, loop: Any, easing: Any) -> None:
+    """Checks the arguments that describe an interpolation."""
+    if not isinstance(loop, bool | np.bool_):
+        raise UsageError(f"`loop` must be True or False. Received: loop={loop!r:.80}")
+    interpolation.Path(1, 1, easing=easing)  # refuses an unknown easing
+    given = {"loop": loop, "easing": easing != "linear" and easing}
+    named = [f"{name}={value!r}" for name, value in given.items() if value]
+    if named and stations is None:
+        raise UsageError(f"`loop` and `easing` need `interpolate`. Received: {', '.join(named)}")
 
 
 def _check_ranges(count: Any, radius: Any, around: Any) -> None:

@@ -58,6 +58,19 @@ class AsyncClient(ClientBase):
         """Returns PNG files as `Client.pictures` does, with the same arguments."""
         return await self.files(seeds, format="png", metadata=metadata, **arguments)
 
+    async def animation(
+        self,
+        seeds: Any = None,
+        *,
+        frame_rate: float = 30.0,
+        format: str = "webp",
+        metadata: bool = True,
+        **arguments: Any,
+    ) -> bytes:
+        """Returns one file as `Client.animation` does, with the same arguments."""
+        request = check_arguments(seeds, **arguments)
+        return await self.run(self.session.animation(request, frame_rate, format, metadata))
+
     async def models(self) -> list[dict[str, Any]]:
         """Returns name, version, shape and more of each model; `None` for what is unknown."""
         return await self.run(self.session.models())

@@ -59,6 +59,8 @@ class Client(ClientBase):
             truncation: value of the input of this name, else factor on the latents (default 1).
             interpolate: instead of seeds, those to interpolate between on the sphere, in `count`
                 points, both ends included.
+            loop: the interpolation returns to its first seed, and ends one step before it.
+            easing: of an interpolation: `"linear"` (default), or `"smooth"`, slower at each seed.
             around: a seed; the samples are its neighbors, in directions that the seeds name.
             radius: distance of the neighbors, 0 to 1 (default 0.3).
             model: name of a model, where the URL has none and the server has several.
@@ -97,6 +99,25 @@ class Client(ClientBase):
     ) -> list[bytes]:
         """Returns samples as PNG files: `files` with the format `"png"`."""
         return self.files(seeds, format="png", metadata=metadata, **arguments)
+
+    def animation(
+        self,
+        seeds: Any = None,
+        *,
+        frame_rate: float = 30.0,
+        format: str = "webp",
+        metadata: bool = True,
+        **arguments: Any,
+    ) -> bytes:
+        """Returns one file whose frames are the samples; takes the arguments of `generate`.
+
+        Args:
+            frame_rate: 1 to 50 frames/s.
+            format: `"webp"`, `"gif"`, `"apng"` or, with the extra `video`, `"mp4"`.
+            metadata: the file says that a model made it, which one, and from which seeds.
+        """
+        request = check_arguments(seeds, **arguments)
+        return self.run(self.session.animation(request, frame_rate, format, metadata))
 
     def models(self) -> list[dict[str, Any]]:
         """Returns name, version, shape and more of each model; `None` for what is unknown."""

@@ -81,6 +81,8 @@ def generate(
     content: dict[str, Any] = {"format": form}
     if request.stations is not None:
         content |= {"interpolate": request.stations.tolist(), "count": request.count}
+        content |= {"loop": True} if request.loop else {}
+        content |= {} if request.easing == "linear" else {"easing": request.easing}
     elif request.is_seeded:
         content["seeds"] = request.seeds.tolist()
     elif request.batch > 1:

@@ -21,6 +21,7 @@ from serving.client.model import RemoteModel
 from serving.errors import NotFiniteWarning, UsageError
 from serving.inputs import Port
 from serving.kinds import Format
+from serving.port_rules import is_number
 
 PROTOCOLS = ("keras_gan", "tf_serving", "v2")
 _COMMON = ("npy", "npz", "json")  # formats of every kind, which are encoded here
@@ -223,6 +224,30 @@ class Session:
             files += made
         return files
 
+    def animation(
+        self, request: SampleRequest, rate: Any, form: str, metadata: bool
+    ) -> Exchange[bytes]:
+        """Returns one file whose frames are the samples of a request."""
+        from serving import animations  # imports Pillow
+
+        found = animations.find(form)
+        if not (is_number(rate) and 1 <= rate <= animations.MAX_RATE):
+            raise UsageError(
+                f"`frame_rate` must be from 1 to {animations.MAX_RATE:g} frames/s. "
+                f"Received: frame_rate={rate!r:.80}"
+            )
+        model = yield from self.find(request)
+        kind, meta = kinds.get(model.first.kind), model.first.meta
+        if not kind.is_animated:
+            raise UsageError(
+                f"An animation shows samples of kind {' or '.join(kinds.animated())}. "
+                f"Received: {model.name!r} of kind {kind.name!r}"
+            )
+        samples = yield from self.generate(request)
+        check_samples({model.first.name: samples}, form, "npy and npz have NaN", request.describe)
+        film = kind.film((sample[np.newaxis] for sample in samples), meta)
+        return found.encode(film, float(rate), _texts(model, request) if metadata else {})
+
     def _file_types(self, request: SampleRequest) -> Exchange[dict[str, str]]:
         """Returns the Content-Type of each given file, to send the files as they are.
 
@@ -331,6 +356,20 @@ def _as_texts(model: RemoteModel, request: SampleRequest) -> SampleRequest:
     names = [model.class_names[number] for number in ids.tolist()]
     several = isinstance(request.labels, list)
     return dataclasses.replace(request, labels=names if several else names[0])
+
+
+def _texts(model: RemoteModel, request: SampleRequest) -> dict[str, str]:
+    """Returns the texts by which the samples of a request can be made again."""
+    from serving.provenance import provenance
+
+    facts: dict[str, object] = {"count": request.batch}
+    if request.stations is not None:
+        facts |= {"between_seeds": ", ".join(map(str, request.stations[:64]))}
+        facts |= {"easing": request.easing} | ({"loop": True} if request.loop else {})
+    elif model.inputs.seeded:
+        facts |= {"seeds": ", ".join(map(str, request.seeds[:64]))}
+    facts |= {} if request.truncation == 1 else {"truncation": request.truncation}
+    return provenance(model.name, model.sha256 or "unknown", **facts)
 
 
 def _warn(outputs: Arrays, request: SampleRequest) -> None:
