@@ -304,7 +304,7 @@ MISTAKES = [
     (["--seed", str(2**63)], "below 2**63"),
     (["--labels", "3"], "A label must be 0 to 2"),
     (["--labels", "0,hat"], "Received: label='hat'"),
-    (["--labels", ""], "A label must be"),
+    (["--labels", ""], "must not be empty. Received: --labels ''"),
     (["--truncation", "-1"], "`truncation` must be"),
     (["--batch-size", "0"], "`batch_size` must be"),
     (["--format", "gif"], "must be one of png, webp, npy, npz, json. Received: format='gif'"),
