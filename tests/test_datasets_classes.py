@@ -194,7 +194,7 @@ def test_a_run_keeps_the_class_ids_with_which_it_began(tmp_path):
     other = datasets.open(tmp_path / "b.npz")
     assert data_record.as_recorded(record, other) is other
     found = data_record.data_differences(record, data_record.describe_data(other))
-    assert [each.split()[0] for each in found] == ["spec", "digest"]
+    assert [each.split()[0] for each in found] == ["classes", "content"]
 
 
 def test_labels_of_generated_samples_stay_class_ids(tmp_path):

@@ -926,7 +926,7 @@ def test_a_run_is_compared_with_the_data_it_was_trained_on(places, data_file, li
             evaluate(places[name], data_file, **asked)
     other = copied(places, "run", tmp_path, "data.json", lambda data: data.update(digest="0"))
     with pytest.raises(
-        UsageError, match=r"evaluated on the data it was trained on.*differs in digest"
+        UsageError, match=r"evaluated on the data it was trained on.*differs in content"
     ):
         evaluate(other, None, **asked)
     with pytest.warns(UserWarning, match=r"trained on other data.*may have been trained on"):

@@ -237,7 +237,7 @@ MISTAKES = [
     ("clothes", ("--seeds", "1"), "--seeds must be 2 or more integers"),
     ("clothes", ("--seeds", "1,x"), "Received: --seeds 1,x"),
     ("clothes", ("--seeds", "1,-5"), "Received: --seeds 1,-5"),
-    ("clothes", ("--seeds", ""), "separated by commas. Received: --seeds"),
+    ("clothes", ("--seeds", ""), "must not be empty. Received: --seeds ''"),
     ("clothes", ("--seeds", f"1,{2**63}"), "All seeds must be below 2**63"),
     ("clothes", ("--seeds", f"1,{2**63 - 1}", "--count", "2"), "--count 2"),
     ("clothes", ("--seconds", "0"), "--seconds must be above 0. Received: --seconds 0"),
