@@ -103,6 +103,7 @@ def open_network(
             not fit it.
     """
     declared = declared or Declarations(**options)
+    data = getattr(model, "data_range", None)
     model = _select_model(model, average)
     structure = model_inputs.read_inputs(model)
     by_key = model_inputs.name_inputs(model, structure)
@@ -124,7 +125,7 @@ def open_network(
 
     network = dataclasses.replace(network, model=float32_copy(model, build))
     network, shapes = _find_sizes(network)
-    outputs = declare_outputs(shapes, declared, _own_ranges(network))
+    outputs = declare_outputs(shapes, declared, _own_ranges(network), data)
     role = role or _translator(network, outputs)
     return dataclasses.replace(network, outputs=outputs, role=role)
 
@@ -135,7 +136,7 @@ def _own_ranges(network: Network) -> dict[str, tuple[float, float] | None]:
     if found is None:
         return {}
     named = model_inputs.name_outputs(network.model, found, network.first)
-    return {name: networks.finite_range(interval) for name, interval in named.items()}
+    return {name: networks.limits(interval) for name, interval in named.items()}
 
 
 def _select_model(model: Any, average: bool) -> keras.Model:

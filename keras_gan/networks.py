@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -105,6 +106,10 @@ class Network:
         """Returns the smallest and largest value of the samples, see `output_range`."""
         return finite_range(self.output_intervals().get(self.output))
 
+    def output_limits(self) -> tuple[float, float] | None:
+        """Returns the same, of which one limit may be infinite, as of a relu; None if both are."""
+        return limits(self.output_intervals().get(self.output))
+
     def lookups(self, known: Mapping[str, tuple[float, float]]) -> list[ranges.Lookup]:
         """Returns the tables in which the network looks up fields of a known range.
 
@@ -149,6 +154,12 @@ def finite_range(found: Any) -> tuple[float, float] | None:
     if isinstance(found, Interval) and found.is_finite and found.low < found.high:
         return found.pair
     return None
+
+
+def limits(found: Any) -> tuple[float, float] | None:
+    """Returns the limits of an interval; None if it is none, or has two infinite limits."""
+    bounded = isinstance(found, Interval) and not (math.isinf(found.low) and math.isinf(found.high))
+    return found.pair if bounded and found.low < found.high else None
 
 
 def as_float32(outputs: dict[str, Any]) -> dict[str, Any]:

@@ -668,3 +668,55 @@ def test_regularizers_of_layers_are_named(name):
     last = layers.Dense(1, name="last", **{name: keras.regularizers.L2(0.1)})
     with pytest.warns(UserWarning, match="Regularizers.*layer 'last' of the discriminator"):
         keras_gan.GAN(generator(), judge(last))
+
+
+class Sparse(layers.Layer):
+    """A layer that adds a loss when it is called."""
+
+    def call(self, x):
+        self.add_loss(ops.mean(ops.abs(x)))
+        return x
+
+
+class Committed(layers.Layer):
+    """A layer that adds a loss in a method of its own, as a quantizer does."""
+
+    def call(self, x):
+        return self.quantized(x)
+
+    def quantized(self, x):
+        def commit():
+            self.add_loss(ops.mean(x**2))
+
+        commit()
+        return x
+
+
+class LossyJudge(Judge):
+    """A subclassed discriminator that adds a loss."""
+
+    def call(self, samples, training=False):
+        self.add_loss(ops.mean(samples))
+        return super().call(samples)
+
+
+def lossy_judge():
+    model = LossyJudge(tf.identity)
+    model(np.zeros((1, *SHAPE), "float32"))
+    return model
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: judge(Sparse(name="last"), layers.Dense(1)),
+        lambda: judge(sequential(Committed(name="last"), shape=(16,)), layers.Dense(1)),
+        lambda: judge(layers.ActivityRegularization(l2=0.1, name="last"), layers.Dense(1)),
+        lossy_judge,
+    ],
+)
+def test_losses_that_layers_add_are_named(build):
+    named = r"Received: (add_loss|a regularizer) of layer '(last|lossy_judge.*)' of the discrim"
+    with pytest.warns(UserWarning, match=rf"add_loss are not part of .* {named}") as caught:
+        keras_gan.GAN(generator(), build(), ema_half_life=0)
+    assert len(caught) == 1
