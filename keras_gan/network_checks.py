@@ -311,10 +311,10 @@ def logits(discriminator: Network, loss: Loss) -> None:
         if isinstance(found, Interval) and not loss.reached_by(found.low, found.high):
             function = f" ({found.function})" if found.function else ""
             raise UsageError(
-                f"The discriminator must return logits, any real numbers, for the loss "
+                "The discriminator must return logits, any real numbers, for the loss "
                 f"{type(loss).__name__}: remove its last activation, such as "
-                f"activation='sigmoid'. Received: values from {found.low:g} to {found.high:g}, "
-                f"by layer {found.by!r}{function}"
+                "activation='sigmoid', or end it in Dense(1). Received: values from "
+                f"{found.low:g} to {found.high:g}, by layer {found.by!r}{function}"
             )
 
 

@@ -64,6 +64,38 @@ def subclassed(last):
     return model
 
 
+def recurrent(*last):
+    return sequential(layers.Reshape((4, 4)), *last)
+
+
+class Recurrent(keras.Model):
+    """A subclassed discriminator that ends in a recurrent layer."""
+
+    def __init__(self, *last):
+        super().__init__()
+        self.last = last
+
+    def call(self, samples, training=False):
+        x = tf.reshape(samples, (-1, 4, 4))
+        for layer in self.last:
+            x = layer(x)
+        return x
+
+
+def subclassed_recurrent(*last):
+    model = Recurrent(*last)
+    model(np.zeros((1, *SHAPE), "float32"))
+    return model
+
+
+class Wide(layers.SimpleRNNCell):
+    """A cell of a user's own whose outputs have no bounds."""
+
+    def call(self, x, states, training=False):
+        output, states = super().call(x, states)
+        return 100 * output, states
+
+
 @pytest.fixture(autouse=True)
 def warn_of_nothing():
     with warnings.catch_warnings():
@@ -108,7 +140,31 @@ BOUNDED = {
     ),
     "Lambda": lambda: judge(layers.Dense(1), layers.Lambda(tf.sigmoid, name="last")),
     "a layer of one's own": lambda: judge(layers.Dense(2), Gate()),
+    "LSTM": lambda: recurrent(layers.LSTM(1, name="last")),
+    "GRU": lambda: recurrent(layers.GRU(1, name="last")),
+    "RNN": lambda: recurrent(layers.SimpleRNN(1, name="last")),
+    "LSTM of each step": lambda: recurrent(layers.LSTM(1, return_sequences=True, name="last")),
+    "unrolled": lambda: recurrent(layers.LSTM(1, unroll=True, name="last")),
+    "both directions": lambda: recurrent(layers.Bidirectional(layers.LSTM(1), name="last")),
+    "cells": lambda: recurrent(layers.RNN([layers.GRUCell(2), layers.LSTMCell(1)], name="last")),
+    "masked": lambda: recurrent(layers.Masking(), layers.GRU(1, name="last")),
+    "ConvLSTM": lambda: sequential(
+        layers.Reshape((1, 4, 4, 1)), layers.ConvLSTM2D(1, 3, name="last")
+    ),
+    "LSTM of sigmoid": lambda: recurrent(layers.LSTM(1, activation="sigmoid", name="last")),
+    "time distributed": lambda: recurrent(
+        layers.TimeDistributed(layers.Dense(1, activation="sigmoid"), name="last")
+    ),
+    "sparse sigmoid": lambda: judge(layers.Dense(1, "sparse_sigmoid", name="last")),
+    "of length 1": lambda: judge(layers.Dense(4), layers.UnitNormalization(name="last")),
+    "functional in sequential": lambda: judge(
+        functional(lambda x: ops.sigmoid(layers.Dense(1)(x)), (16,))
+    ),
     "subclassed": lambda: subclassed(tf.sigmoid),
+    "subclassed recurrent": lambda: subclassed_recurrent(layers.LSTM(1, name="last")),
+    "subclassed both directions": lambda: subclassed_recurrent(
+        layers.Bidirectional(layers.GRU(1), name="last")
+    ),
     "subclassed with keras": lambda: subclassed(keras.activations.tanh),
     "subclassed with a layer": lambda: subclassed(layers.Activation("sigmoid", name="last")),
 }
@@ -117,7 +173,8 @@ BOUNDED = {
 @pytest.mark.parametrize("name", BOUNDED)
 def test_a_discriminator_must_return_logits(name):
     network = BOUNDED[name]()
-    bounds = r"values from (0|-1) to 1, by layer '(last|sigmoid|gate|judge.*)' \("
+    names = r"last|sigmoid(_\d+)?|gate|judge.*|forward_.*|.*lstm_cell"
+    bounds = rf"values from (0|-1|-0.99\d+) to (1|0.99\d+), by layer '({names})' \("
     with pytest.raises(UsageError, match=rf"must return logits, any real numbers.*{bounds}") as e:
         keras_gan.GAN(generator(), network)
     assert "\n" not in str(e.value)
@@ -139,6 +196,19 @@ FREE = {
     "hidden": lambda: judge(layers.Dense(8, "tanh"), layers.Dense(1)),
     "attention": lambda: functional(
         lambda x: layers.Dense(1)(x) * layers.Dense(1, "sigmoid")(x) + layers.Dense(1)(x)
+    ),
+    "LSTM": lambda: recurrent(layers.LSTM(4), layers.Dense(1)),
+    "linear LSTM": lambda: recurrent(layers.LSTM(1, activation="linear")),
+    "linear gates": lambda: recurrent(layers.GRU(1, recurrent_activation="linear")),
+    "a cell of one's own": lambda: recurrent(layers.RNN(Wide(1))),
+    "state": lambda: functional(
+        lambda x: layers.LSTM(1, return_state=True)(layers.Reshape((4, 4))(x))[2]
+    ),
+    "subclassed recurrent": lambda: subclassed_recurrent(layers.LSTM(4), layers.Dense(1)),
+    "initial state": lambda: functional(
+        lambda x: layers.SimpleRNN(1, activation="linear")(
+            layers.Reshape((4, 4))(x), initial_state=layers.Dense(1)(x)
+        )
     ),
     "subclassed": lambda: subclassed(lambda x: tf.reshape(x, (-1, 1))),
 }
