@@ -88,6 +88,10 @@ class Network:
         self.output_names = tuple(outputs)
         return outputs
 
+    def field_specs(self) -> dict[str, tf.TensorSpec]:
+        """Returns the inputs of two examples as TensorSpecs, by the names of their fields."""
+        return dict(zip(self.fields, keras.tree.flatten(self._specs), strict=True))
+
     def describe_two(self) -> dict[str, Any]:
         """Returns the outputs by name as symbolic tensors, for a batch of two examples."""
         inputs = keras.tree.map_structure(

@@ -285,6 +285,181 @@ def test_a_network_without_gradients_is_refused_before_a_step(block, blocked):
         np.testing.assert_array_equal(a, b)
 
 
+@tf.custom_gradient
+def blocked_custom(x):
+    return 1 * x, lambda upstream: 0 * upstream
+
+
+ZERO = {
+    "sign": ops.sign,
+    "tf.sign": lambda x: tf.sign(x),
+    "times 0": lambda x: 0 * x,
+    "sign of some": lambda x: 0.1 * ops.sign(x) + ops.round(x),
+    "of one's own": lambda x: blocked_custom(x),
+}
+
+
+class Blocked(layers.Layer):
+    """A layer of a user's own whose gradient is 0."""
+
+    def call(self, x):
+        return ops.sign(x)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: generator(layers.Dense(16, activation=ops.sign), layers.Reshape(SHAPE)),
+        lambda: generator(layers.Dense(16), layers.Activation(tf.sign), layers.Reshape(SHAPE)),
+        lambda: generator(layers.Dense(16), Blocked(), layers.Reshape(SHAPE)),
+        lambda: functional(
+            lambda x: ops.reshape(ops.sign(layers.Dense(16)(x)), (-1, *SHAPE)), (3,)
+        ),
+        lambda: generator(
+            functional(lambda x: ops.sign(layers.Dense(16)(x)), (3,)), layers.Reshape(SHAPE)
+        ),
+    ],
+)
+def test_zero_gradients_are_found_wherever_they_are_written(build):
+    gan = keras_gan.GAN(build(), judge(), ema_half_life=0)
+    with pytest.raises(UsageError, match=r"gradients of 0 for '.*kernel' and 1 more weights of"):
+        gan.check_gradients()
+
+
+def of_zero(where, function):
+    """Networks with a function whose gradient is 0: in the generator, the discriminator or both."""
+    blocked = layers.Lambda(function)
+    flat = layers.Flatten()
+    return {
+        "at the end": (generator(layers.Dense(16), blocked, layers.Reshape(SHAPE)), judge()),
+        "in front of the discriminator": (
+            generator(),
+            sequential(flat, blocked, layers.Dense(1)),
+        ),
+        "discriminator": (
+            generator(),
+            judge(layers.Dense(4), blocked, layers.Rescaling(30.0), layers.Flatten()),
+        ),
+    }[where]
+
+
+# Logits that are all 0 are refused by their range.
+PLACES = [
+    (where, name) for where in ("at the end", "in front of the discriminator") for name in ZERO
+]
+PLACES += [("discriminator", name) for name in ZERO if name != "times 0"]
+
+
+@pytest.mark.parametrize(("where", "name"), PLACES)
+def test_gradients_of_zero_everywhere_are_refused_before_a_step(where, name):
+    gan = keras_gan.GAN(*of_zero(where, ZERO[name]), ema_half_life=0)
+    gan.compile()
+    before = gan.get_weights()
+    who = "discriminator" if where == "discriminator" else "generator"
+    rule = (
+        rf"unlike argmax, round, sign.*gradients of 0 for '.*' and \d more weights of the {who}, "
+    )
+    for train in (
+        lambda x: gan.fit(x, verbose=0),
+        lambda x: gan.train_on_batch(x),
+    ):
+        with pytest.raises(UsageError, match=rule):
+            train(np.zeros((4, *SHAPE), "float32"))
+    for a, b in zip(gan.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+class ResidualOfZero(layers.Layer):
+    """A residual branch that starts at 0, in two factors of which each gets no gradient alone."""
+
+    def build(self, shape):
+        self.gain = self.add_weight(shape=(), initializer="zeros")
+        self.inner = layers.Dense(shape[-1], use_bias=False, kernel_initializer="zeros")
+        self.inner.build(shape)
+
+    def call(self, x):
+        return self.gain * self.inner(x)
+
+
+ALIVE = {
+    "zeros at the end": lambda: (generator(layers.Dense(16, kernel_initializer="zeros")), judge()),
+    "all zeros": lambda: (
+        generator(
+            layers.Dense(8, "relu", kernel_initializer="zeros"),
+            layers.Dense(16, use_bias=False, kernel_initializer="zeros"),
+        ),
+        judge(),
+    ),
+    "a discriminator of zeros": lambda: (
+        generator(layers.Dense(16)),
+        judge(layers.Dense(1, kernel_initializer="zeros")),
+    ),
+    "a branch of zeros": lambda: (generator(ResidualOfZero(), latents=16), judge()),
+    "a dead relu": lambda: (
+        generator(layers.Dense(16, "relu", bias_initializer=keras.initializers.Constant(-50.0))),
+        judge(),
+    ),
+    "saturated": lambda: (
+        generator(layers.Dense(16, "tanh", bias_initializer=keras.initializers.Constant(50.0))),
+        judge(),
+    ),
+    "one number": lambda: (
+        generator(layers.Dense(1, "relu"), layers.Dense(16, use_bias=False)),
+        judge(layers.Dense(1, "relu"), layers.Dense(1)),
+    ),
+    "straight through": lambda: (
+        generator(
+            layers.Dense(16),
+            layers.Lambda(lambda x: x + ops.stop_gradient(ops.sign(x) - x)),
+        ),
+        judge(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ALIVE)
+def test_gradients_that_are_zero_at_first_are_no_reason_to_refuse(name):
+    made, judged = ALIVE[name]()
+    made = keras.Model(made.inputs, ops.reshape(made.outputs[0], (-1, *SHAPE)))  # asks for a look
+    gan = keras_gan.GAN(made, judged, ema_half_life=0)
+    gan.compile(run_eagerly=True)
+    x = np.random.default_rng(0).uniform(-1, 1, (32, *SHAPE)).astype("float32")
+    x = abs(x) if "relu" in name else x
+    before = gan.get_weights()
+    gan.check_gradients()
+    for a, b in zip(gan.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+    gan.train_on_batch(x)
+    assert gan.count("iteration") == 1
+
+
+def test_other_fields_and_packs_are_looked_at_and_no_state_changes():
+    condition, latents = keras.Input((None, 2), name="condition"), keras.Input((3,), name="latents")
+    pooled = layers.Concatenate()([layers.GlobalAveragePooling1D()(condition), latents])
+    x = layers.Dropout(0.5)(layers.BatchNormalization()(layers.Dense(16)(pooled)))
+
+    def game(last):
+        made = keras.Model([condition, latents], layers.Reshape(SHAPE)(layers.Lambda(last)(x)))
+        return keras_gan.GAN(
+            made,
+            sequential(layers.Flatten(), layers.Dense(1), shape=(4, 4, 2)),
+            pac=2,
+            ema_half_life=0,
+        )
+
+    gan = game(lambda x: 2 * x)
+    before = [keras.ops.convert_to_numpy(v.value) for v in (*gan.variables, *gan.noise_states())]
+    gan.check_gradients()
+    for variable, old in zip((*gan.variables, *gan.noise_states()), before, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable.value), old)
+    with pytest.raises(UsageError, match=r"gradients of 0 for '.*' and 3 more weights of the gen"):
+        game(lambda x: tf.sign(x)).check_gradients()
+    made = conditional_generator()
+    made = keras.Model(made.inputs, layers.Lambda(lambda x: tf.sign(x))(made.outputs[0]))
+    with pytest.raises(UsageError, match=r"gradients of 0 for '.*table.*' and \d more weights"):
+        keras_gan.GAN(made, conditional_judge(), num_classes=3, ema_half_life=0).check_gradients()
+
+
 # ------------------------------------------------------------------------ frozen networks
 
 

@@ -179,6 +179,12 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
             outputs: symbolic outputs by name, for each network.
         """
 
+    def check_gradients(self) -> None:
+        """Raises a `UsageError` if a network could learn nothing; for subclasses.
+
+        It is called once before the first step of a training.
+        """
+
     def _counter(self, name: str):
         return self.add_weight(
             name=name,
@@ -306,6 +312,7 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
         old = None if force else self.train_function
         if old is None:
             _players.check(self, self._compiled_weights)
+            self.check_gradients()
         super().make_train_function(force)
         if self.train_function is not old and replicas.spans_processes(self.distribute_strategy):
             self.train_function = replicas.by_name(self.train_function)
