@@ -20,7 +20,7 @@ RECIPES = ("quickstart", "fashion-mnist", "fashion-mnist-classes", "gaussians-8"
 CHILD = """
 import functools, json, sys, time
 from keras_gan import network_checks, recipe, train
-from keras_gan.games import _data, _players
+from keras_gan.games import _data, _gradients, _players
 
 spent, depth = 0.0, 0
 
@@ -46,6 +46,7 @@ for name, value in list(vars(network_checks).items()):
         if not name.startswith("_") and not isinstance(value, type):
             timed(network_checks, name)
 timed(_players, "check")
+timed(_gradients, "check")
 timed(_data, "_checked")
 resolved = recipe.load(sys.argv[1], ["training.precision=float32"])
 source = train.open_data(resolved)

@@ -336,6 +336,7 @@ def declare_outputs(
     specs: Mapping[str, tuple[str, tuple[int | str, ...]]],
     declared: Declarations,
     ranges: Mapping[str, tuple[float, float] | None] | None = None,
+    data: tuple[float, float] | None = None,
 ) -> tuple[Port, ...]:
     """Returns the declared outputs of a network.
 
@@ -343,6 +344,7 @@ def declare_outputs(
         specs: dtype and shape of each output by name, without the batch, the first one first.
         declared: what the caller declares.
         ranges: smallest and largest value of outputs by name, where the network bounds them.
+        data: range of the data that the first output was trained on, if it is known.
 
     Raises:
         UsageError: a declaration of an unknown output, or one that does not fit the output.
@@ -363,7 +365,8 @@ def declare_outputs(
         by_caller = "value_range" in (declared.outputs.get(name, {}).get("meta") or {})
         by_caller = by_caller or (not ports and declared.value_range is not None)
         own = (ranges or {}).get(name)
-        facts = with_range(name, known.get("meta"), own, kind, sizes, by_caller)
+        trained = None if ports else data
+        facts = with_range(name, known.get("meta"), own, trained, kind, sizes, by_caller)
         meta = describe_values(kind, sizes, facts, name)
         ports.append(Port(name, dtype, shape, kind, meta))
     return tuple(ports)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 from collections.abc import Iterator
@@ -10,8 +11,9 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from export.layer_outputs import layer_paths
+from export.layer_outputs import layer_paths, recorded_layers
 from keras_gan import UsageError
+from keras_gan.errors import one_line
 
 # Ops whose result does not follow from the inputs, or that run only in the Python process that
 # traced them. Random numbers first: a generator of them also changes a variable, its state.
@@ -19,14 +21,20 @@ _RANDOM = re.compile(
     r"^(?!StatelessRandomGet).*"  # which only prepares a draw
     r"(Random|Rng|Multinomial|TruncatedNormal|Stateful(?!PartitionedCall))"
 )
+_PYTHON = re.compile(r"PyFunc|PyFuncStateless")
 _NOT_A_FUNCTION = {
     _RANDOM: "draw random numbers",
     re.compile(r"^Assign.*Variable"): "change a variable",
-    re.compile(r"PyFunc|PyFuncStateless"): "call Python",
+    _PYTHON: "call Python",
 }
+_RULE = (
+    "A network must be a function of its inputs alone: with training=False no layer may draw "
+    "random numbers, change a variable or call Python."
+)
+_ANY_BATCH = "A network must run in a graph, on a batch of any size."
 _REMEDIES = {
     "change a variable": "change variables only where training is true",
-    "call Python": "write it with keras.ops",
+    "call Python": "write it with keras.ops, as no other process has the function",
 }
 
 
@@ -46,18 +54,16 @@ def check_is_function(model: keras.Model, graph: tf.types.experimental.GenericFu
 
     Raises:
         UsageError: an op draws random numbers, changes a variable, calls Python or casts to
-            bfloat16; the error names the Keras layer and the op.
+            bfloat16, or the trace fails; the error names the Keras layer and the op.
     """
-    concrete: Any = graph.get_concrete_function()
+    concrete = _traced(model, graph)
     ops = list(_all_ops(concrete.graph.as_graph_def()))
     for pattern, action in _NOT_A_FUNCTION.items():
         for op in ops:
             if pattern.search(op.node.op):
                 remedy = _REMEDIES.get(action) or _noise_remedy(model, op, concrete.graph)
                 raise UsageError(
-                    "A network must be a function of its inputs alone: with training=False no "
-                    "layer may draw random numbers, change a variable or call Python. "
-                    f"Received: {describe_op(model, op.name, op.node.op)}; {remedy}"
+                    f"{_RULE} Received: {describe_op(model, op.name, op.node.op)}; {remedy}"
                 )
     for op in ops:
         if op.node.op == "Cast" and op.node.attr["DstT"].type == tf.bfloat16.as_datatype_enum:
@@ -66,6 +72,45 @@ def check_is_function(model: keras.Model, graph: tf.types.experimental.GenericFu
                 f"Received: {describe_op(model, op.name, op.node.op)}; cast to the layer's "
                 "compute_dtype, which follows the policy"
             )
+
+
+def _traced(model: keras.Model, function: tf.types.experimental.GenericFunction) -> Any:
+    """Returns the concrete function of a model, traced for a batch of any size.
+
+    Raises:
+        UsageError: a layer fails, or an op before it calls Python, whose results have no shape.
+    """
+    try:
+        return function.get_concrete_function()
+    except UsageError:
+        raise
+    except Exception as error:  # layers may raise anything
+        raise UsageError(f"{_cause(model, function)} ({one_line(error)})") from error
+
+
+def _cause(model: keras.Model, function: Any) -> str:
+    """Traces a function that fails once more and returns the cause."""
+    found = f"{_ANY_BATCH} Received: model {model.name!r}"
+
+    def again(*inputs: Any) -> Any:
+        nonlocal found
+        with recorded_layers(model, keep=False) as calls:
+            try:
+                return function.python_function(*inputs)
+            except Exception:
+                operations: Any = tf.compat.v1.get_default_graph().get_operations()
+                python = [op for op in operations if _PYTHON.search(op.type)]
+                if python:
+                    where = describe_op(model, python[0].name, python[0].type)
+                    found = f"{_RULE} Received: {where}; {_REMEDIES['call Python']}"
+                elif calls.failed:
+                    found = f"{_ANY_BATCH} Received: {calls.describe(calls.failed)}"
+                raise
+
+    with contextlib.suppress(Exception):
+        signature = function.input_signature
+        tf.function(again, input_signature=signature, autograph=False).get_concrete_function()
+    return found
 
 
 def _all_ops(definition: Any) -> Iterator[_Op]:

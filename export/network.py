@@ -27,6 +27,7 @@ from keras_gan import UsageError, networks, ranges
 from serving.inputs import Input, Port
 
 Values = Mapping[str, Any]  # tensors or arrays by the name of an input
+Shapes = dict[str, tuple[str, tuple[int | str, ...]]]  # dtype and shape by the name of an output
 # Roles whose first output is called `samples`, whatever the model calls it.
 _SAMPLING = ("generator", "translator")
 
@@ -103,6 +104,7 @@ def open_network(
             not fit it.
     """
     declared = declared or Declarations(**options)
+    data = getattr(model, "data_range", None)
     model = _select_model(model, average)
     structure = model_inputs.read_inputs(model)
     by_key = model_inputs.name_inputs(model, structure)
@@ -124,9 +126,29 @@ def open_network(
 
     network = dataclasses.replace(network, model=float32_copy(model, build))
     network, shapes = _find_sizes(network)
-    outputs = declare_outputs(shapes, declared, _own_ranges(network))
+    _check_numbers(network, shapes)
+    outputs = declare_outputs(shapes, declared, _own_ranges(network), data)
     role = role or _translator(network, outputs)
     return dataclasses.replace(network, outputs=outputs, role=role)
+
+
+def _check_numbers(network: Network, shapes: Shapes) -> None:
+    """Checks that all outputs are numbers, which files and requests can hold.
+
+    Raises:
+        UsageError: an output of text or of complex numbers.
+    """
+    tensors = tf.nest.flatten(getattr(network.model, "outputs", None) or [])
+    for index, (name, (dtype, _)) in enumerate(shapes.items()):
+        found = tf.as_dtype(dtype)
+        if found.is_floating or found.is_integer or found.is_bool:
+            continue
+        history = getattr(tensors[index], "_keras_history", None) if index < len(tensors) else None
+        owner = f"layer {history.operation.name!r}" if history else f"model {network.model.name!r}"
+        raise UsageError(
+            "The outputs of a network must be numbers: export a model without this one. "
+            f"Received: output {name!r} of dtype {dtype}, of {owner}"
+        )
 
 
 def _own_ranges(network: Network) -> dict[str, tuple[float, float] | None]:
@@ -135,7 +157,7 @@ def _own_ranges(network: Network) -> dict[str, tuple[float, float] | None]:
     if found is None:
         return {}
     named = model_inputs.name_outputs(network.model, found, network.first)
-    return {name: networks.finite_range(interval) for name, interval in named.items()}
+    return {name: networks.limits(interval) for name, interval in named.items()}
 
 
 def _select_model(model: Any, average: bool) -> keras.Model:
@@ -207,8 +229,6 @@ def _packer(
 
 
 # ------------------------------------------------------------------------ shapes and sizes
-
-Shapes = dict[str, tuple[str, tuple[int | str, ...]]]  # dtype and shape by the name of an output
 
 
 def _find_sizes(network: Network) -> tuple[Network, Shapes]:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from keras_gan import UsageError, network_checks
-from serving import kinds
+from serving import kinds, value_ranges
 from serving.inputs import Port
+from serving.value_ranges import shown
 
 Range = tuple[float, float]
 
@@ -22,6 +23,7 @@ def with_range(
     name: str,
     meta: Mapping[str, Any] | None,
     own: Range | None,
+    data: Range | None,
     kind: str,
     shape: Sequence[int | None],
     declared: bool,
@@ -31,23 +33,27 @@ def with_range(
     Args:
         name: name of the output, for messages.
         meta: properties that are stated.
-        own: range that the network's last layers give; None if they give none.
+        own: range that the network's last layers give, of which one limit may be infinite; None if
+            they give none.
+        data: range of the data that the network was trained on; None if it is unknown.
         kind: kind of the output.
         shape: shape of one sample.
         declared: the caller states the range, not the data that the network was trained on.
 
     Raises:
-        UsageError: a range that the caller states and that is not the network's.
+        UsageError: a range that the caller states and that is not the network's, or none where that
+            of the kind is not the network's.
     """
     known = dict(meta or {})
     stated = known.get("value_range")
     if stated is None:
-        in_range = own is not None and kinds.get(kind).range_for(shape) is not None
-        return known | ({"value_range": own} if in_range else {})
+        usual = kinds.get(kind).range_for(shape)
+        return known | ({"value_range": _unstated(name, own, data, usual)} if usual else {})
     low, high = float(stated[0]), float(stated[1])
-    if own and not network_checks.agree(own, (low, high)):
+    known_by = [limits for limits in (own, data) if limits]
+    if own and not any(network_checks.agree(limits, (low, high)) for limits in known_by):
         line = (
-            f"of output {name!r} must be that of its last layers, [{own[0]:g}, {own[1]:g}]. "
+            f"of output {name!r} must be that of its last layers, {shown(own)}. "
             f"Received: value_range=[{low:g}, {high:g}]"
         )
         if declared:
@@ -55,6 +61,25 @@ def with_range(
         # The network was trained on such data; its samples are drawn as they are.
         warnings.warn(f"The range in the data's spec {line}", stacklevel=2)
     return known
+
+
+def _unstated(name: str, own: Range | None, data: Range | None, usual: Range) -> Range:
+    """Returns the range of an output of which none is stated."""
+    found = value_ranges.of_samples(own, data)
+    if found is None:
+        if own and not network_checks.agree(own, usual):
+            raise UsageError(
+                f"`value_range` must be stated for output {name!r}, whose last layers return "
+                f"values in {shown(own)}, and not in {shown(usual)}. Received: value_range=None"
+            )
+        return usual
+    if found not in (own, usual):
+        warnings.warn(
+            f"The range of output {name!r} is taken from the training data, {shown(found)}; state "
+            "`value_range` for another one. Received: value_range=None",
+            stacklevel=2,
+        )
+    return found
 
 
 def check_sample_range(samples: np.ndarray, port: Port) -> None:

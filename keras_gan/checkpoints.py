@@ -58,8 +58,8 @@ def _load_weights(gan: Game, path: pathlib.Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # Keras warns of weights that it leaves out
             gan.load_weights(path)
-    except (ValueError, KeyError, UserWarning) as error:
-        reason = one_line(error)
+    except UsageError as error:
+        reason = one_line(error.__cause__ or error)
         raise UsageError(
             "The changed game must have the weights and optimizer moments of the checkpoint. "
             f"Received: {path}, of which Keras says: {reason}"

@@ -28,7 +28,7 @@ def labels(given: Any, seeds: np.ndarray, num_classes: int) -> np.ndarray | None
         return None
     if given is None:
         return np.asarray(latents.labels_from_seeds(seeds, num_classes))
-    array = np.asarray(given)
+    array = data_spec.to_array("labels", given)
     if array.dtype.kind not in "iu" or array.shape not in ((), (len(seeds),)):
         raise UsageError(
             f"`labels` must be one class id, or one for each of the {len(seeds)} seeds. "
@@ -64,7 +64,7 @@ def given_fields(
                 f"The generator takes these fields: {', '.join(asked) or 'none'}. "
                 f"Received: {name}=..."
             )
-        array = _given(name, np.asarray(value), asked[name])
+        array = _given(name, data_spec.to_array(name, value), asked[name])
         if array.shape[0] not in (1, count):
             raise UsageError(
                 f"`{name}` must have one row for each of the {count} seeds, or one for all. "

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_gan import data_ranges
 from keras_gan.errors import UsageError
 from keras_gan.networks import fields_of
 from serving import kinds, value_ranges
@@ -17,7 +18,6 @@ from serving.errors import short_repr
 
 ENOUGH = 16  # samples by which a stream's range is judged
 _SHOWN = 10  # class ids in a warning
-_MARGIN = 0.1  # share of the generator's range by which data may leave it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +34,9 @@ class DataSpec:
         replicas: number of replicas that share a batch.
         kind: kind of the samples, if it is stated; their range then counts as stated as well.
             Otherwise samples with the shape of an image count as images.
-        output_range: smallest and largest value that the generator can return; None if it has no
-            bounds.
+        output_range: smallest and largest value that the generator can return, of which one may
+            be infinite; None if it has no bounds.
+        seen: the values that were seen, which checks of training data add to.
     """
 
     sample_shape: tuple
@@ -47,6 +48,7 @@ class DataSpec:
     replicas: int = 1
     kind: str | None = None
     output_range: value_ranges.Range | None = (-1.0, 1.0)
+    seen: data_ranges.SeenValues | None = dataclasses.field(default=None, compare=False)
 
     @property
     def names(self) -> list[str]:
@@ -60,10 +62,21 @@ class DataSpec:
 
     @property
     def value_range(self) -> value_ranges.Range | None:
-        """Range of the samples: that of a stated kind, or of images; otherwise None."""
+        """Range of the samples: that of a stated kind, or of images; otherwise None.
+
+        A generator of images that ends in [0, 255] is for data in [0, 255].
+        """
         modality = self.modality
         checked = self.kind is not None or modality.has_pixels
-        return modality.range_for(self.sample_shape) if checked else None
+        usual = modality.range_for(self.sample_shape) if checked else None
+        if usual is None or self.kind is not None or not self.is_wide(usual):
+            return usual
+        return self.output_range
+
+    def is_wide(self, usual: value_ranges.Range) -> bool:
+        """Returns True if the generator's range is finite and too wide for a usual one."""
+        own = self.output_range or usual
+        return value_ranges.WIDEST * (usual[1] - usual[0]) < own[1] - own[0] < np.inf
 
     def dividing(self, multiple: int, multiple_of: str) -> DataSpec:
         """Returns the same for batches that must divide by a number."""
@@ -219,6 +232,21 @@ def _check_labels(y: Any, num_classes: int) -> None:
 # ------------------------------------------------------------------------ values
 
 
+def to_array(name: str, value: Any) -> np.ndarray:
+    """Returns the values of a field as an array.
+
+    Raises:
+        UsageError: masked values, which would become data.
+    """
+    if np.ma.is_masked(value):
+        raise UsageError(
+            f"`{name}` must have no masked values, which a game cannot leave out: fill them, as "
+            f"with x.filled(0), or remove their examples. Received: {np.ma.count_masked(value)} "
+            f"masked values of {value.size}"
+        )
+    return np.asarray(value)
+
+
 def extremes(x: np.ndarray, name: str = "Samples") -> tuple[float, float]:
     """Returns the smallest and the largest value; both are 0 if there are no values.
 
@@ -232,81 +260,6 @@ def extremes(x: np.ndarray, name: str = "Samples") -> tuple[float, float]:
         bad = int(np.size(x) - np.isfinite(x).sum())
         raise UsageError(f"{name} must be finite numbers. Received: {bad} NaN or infinite values")
     return low, high
-
-
-def check_range(low: float, high: float, spec: DataSpec) -> None:
-    """Checks that samples lie in the range of their kind, and of the generator's output.
-
-    Raises:
-        UsageError: they do not.
-    """
-    if spec.value_range is None:
-        return
-    name = spec.modality.plural.capitalize()
-    if value_ranges.leaves(low, high, spec.value_range, value_ranges.ROUNDING):
-        least, most = meant = _meant_range(spec, spec.value_range)
-        hint = value_ranges.rescaling(low, high, meant)
-        raise UsageError(
-            f"{name} must have values in [{least:g}, {most:g}]{hint}. "
-            f"Received: values from {low:g} to {high:g}"
-        )
-    if spec.output_range is None:
-        return
-    least, most = spec.output_range
-    margin = _MARGIN * (most - least)  # a generator may stay a little within the range of the data
-    if value_ranges.leaves(low, high, spec.output_range, margin):
-        raise UsageError(
-            f"{name} must lie in the range of the generator's output, [{least:g}, {most:g}]. "
-            f"Received: values from {low:g} to {high:g}"
-        )
-
-
-def _meant_range(spec: DataSpec, stated: value_ranges.Range) -> value_ranges.Range:
-    """Returns the part of the stated range that the generator can return."""
-    own = spec.output_range
-    return own if own and stated[0] <= own[0] and own[1] <= stated[1] else stated
-
-
-def warn_unreached(low: float, high: float, spec: DataSpec) -> None:
-    """Warns of samples without a range of their own that the generator's last layer cannot return.
-
-    Args:
-        low: smallest value of many samples.
-        high: largest value.
-        spec: what the game needs.
-    """
-    if spec.value_range is None and spec.output_range is not None:
-        least, most = spec.output_range
-        if value_ranges.leaves(low, high, spec.output_range, _MARGIN * (most - least)):
-            warnings.warn(
-                f"Samples should lie in the range of the generator's output, [{least:g}, "
-                f"{most:g}], as it cannot return others: scale them, or end it without an "
-                f"activation. Received: values from {low:g} to {high:g}",
-                stacklevel=3,
-            )
-
-
-def check_sign(low: float, high: float, spec: DataSpec) -> None:
-    """Checks that samples are not in [0, 1] where those of the generator are in [-1, 1].
-
-    Args:
-        low: smallest value of many samples.
-        high: largest value.
-        spec: what the game needs.
-
-    Raises:
-        UsageError: none of the values is negative.
-    """
-    stated = spec.kind is not None
-    if stated or spec.value_range is None or spec.output_range is None:
-        return
-    if value_ranges.is_unsigned(low, high, spec.output_range):
-        kind = spec.modality.name
-        raise UsageError(
-            f"{spec.modality.plural.capitalize()} must have values in [-1, 1], with negative ones"
-            f"{value_ranges.rescaling(low, high)}; if these have none in [-1, 1], state "
-            f"gan.sample_kind = {kind!r}. Received: values from {low:g} to {high:g}"
-        )
 
 
 def check_ids(y: np.ndarray, num_classes: int, whole: bool = False) -> None:
@@ -362,8 +315,8 @@ def check_arrays(fields: Mapping[str, np.ndarray], spec: DataSpec) -> np.ndarray
         raise UsageError("There must be samples to train on. Received: an array of none")
     _check_lengths(fields, spec)
     low, high = _check_values(fields, spec, whole=True)
-    check_sign(low, high, spec)
-    warn_unreached(low, high, spec)
+    data_ranges.check_sign(low, high, spec)
+    data_ranges.warn_unreached(low, high, spec)
     return np.unique(fields["labels"]) if spec.num_classes else None
 
 
@@ -381,7 +334,10 @@ def _check_values(
     fields: Mapping[str, np.ndarray], spec: DataSpec, whole: bool = False
 ) -> tuple[float, float]:
     low, high = extremes(fields["samples"])
-    check_range(low, high, spec)
+    data_ranges.check_range(low, high, spec)
+    if spec.seen is not None:
+        stated = spec.value_range if spec.kind is not None else None
+        spec.seen.add(*(stated or (low, high)))
     for name in spec.asked:
         extremes(fields[name], f"Values of {name!r}")
     if spec.num_classes:
@@ -431,7 +387,7 @@ class BatchCheck:
                 f"All batches must have the fields of the first one, {', '.join(self._fields)}. "
                 f"Received: {', '.join(fields)}"
             )
-        arrays = {name: np.asarray(fields[name]) for name in spec.names if name in fields}
+        arrays = {name: to_array(name, fields[name]) for name in spec.names if name in fields}
         check_declared(arrays, spec)
         size = len(arrays["samples"])
         spec.check_size(size)
@@ -459,8 +415,8 @@ class BatchCheck:
         """
         self._judged = True
         if self._samples:
-            check_sign(self._low, self._high, self.spec)
-            warn_unreached(self._low, self._high, self.spec)
+            data_ranges.check_sign(self._low, self._high, self.spec)
+            data_ranges.warn_unreached(self._low, self._high, self.spec)
 
     def rewind(self) -> None:
         """Counts the batches from the first one again."""

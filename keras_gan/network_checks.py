@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
+import math
+import types
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,6 +17,7 @@ from keras_gan.intervals import Interval
 from keras_gan.losses import Loss
 from keras_gan.networks import Network
 from keras_gan.terms import Term
+from serving import value_ranges
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
 tree: Any = keras.tree
@@ -24,6 +28,8 @@ _WRONG_SECOND_DERIVATIVE = (
     keras.layers.LayerNormalization,
 )
 
+
+_WITHOUT_LOSS = ("builtins", "keras", "keras_gan", "tensorflow")  # modules without add_loss
 
 # ------------------------------------------------------------------------ networks
 
@@ -268,11 +274,14 @@ def value_range(
 def agree(own: tuple[float, float], stated: tuple[float, float]) -> bool:
     """Returns True if a network with its own range of outputs can be meant for a stated one.
 
-    It may overshoot: 1.1 * tanh is for values in [-1, 1].
+    It may overshoot: 1.1 * tanh is for values in [-1, 1]. One without an upper limit must reach the
+    lower one.
     """
-    width = stated[1] - stated[0]
+    width, own_width = stated[1] - stated[0], own[1] - own[0]
+    if math.isinf(own_width):
+        return not value_ranges.leaves(*stated, own, 0.05 * width)
     shift = abs(sum(own) - sum(stated)) / 2
-    return shift <= 0.05 * width and 0.9 * width <= own[1] - own[0] <= 4 * width
+    return shift <= 0.05 * width and 0.9 * width <= own_width <= value_ranges.WIDEST * width
 
 
 def list_of_logits(logits: Any) -> None:
@@ -302,10 +311,10 @@ def logits(discriminator: Network, loss: Loss) -> None:
         if isinstance(found, Interval) and not loss.reached_by(found.low, found.high):
             function = f" ({found.function})" if found.function else ""
             raise UsageError(
-                f"The discriminator must return logits, any real numbers, for the loss "
+                "The discriminator must return logits, any real numbers, for the loss "
                 f"{type(loss).__name__}: remove its last activation, such as "
-                f"activation='sigmoid'. Received: values from {found.low:g} to {found.high:g}, "
-                f"by layer {found.by!r}{function}"
+                "activation='sigmoid', or end it in Dense(1). Received: values from "
+                f"{found.low:g} to {found.high:g}, by layer {found.by!r}{function}"
             )
 
 
@@ -343,18 +352,36 @@ def _second_derivative(role: str, model: keras.Model) -> None:
 
 
 def regularizers(networks: Mapping[str, Network]) -> None:
-    """Warns of regularizers of layers, which a game does not use."""
+    """Warns of regularizers and losses of layers, which a game does not use."""
     for role, network in networks.items():
-        for layer in network.model._flatten_layers(include_self=False):
-            own = [x.regularizer for x in getattr(layer, "_trainable_variables", ())]
-            if any(own) or getattr(layer, "activity_regularizer", None) is not None:
+        for layer in network.model._flatten_layers():
+            found = _own_loss(layer)
+            if found:
                 warnings.warn(
                     "Regularizers of layers and add_loss are not part of a game's losses: use a "
-                    "term, or the optimizer's weight_decay. Received: a regularizer of layer "
+                    f"term, or the optimizer's weight_decay. Received: {found} of layer "
                     f"{layer.name!r} of the {role}",
                     stacklevel=2,
                 )
                 return
+
+
+def _own_loss(layer: Any) -> str:
+    """Returns what a layer adds to the losses of Keras in words; empty for nothing."""
+    own = [x.regularizer for x in getattr(layer, "_trainable_variables", ())]
+    if any(own) or getattr(layer, "activity_regularizer", None) is not None:
+        return "a regularizer"
+    classes = [c for c in type(layer).__mro__ if c.__module__.split(".")[0] not in _WITHOUT_LOSS]
+    functions = [inspect.unwrap(f) for c in classes for f in vars(c).values() if callable(f)]
+    codes = [getattr(getattr(f, "python_function", f), "__code__", None) for f in functions]
+    return "add_loss" if any(map(_adds_loss, codes)) else ""
+
+
+def _adds_loss(code: Any) -> bool:
+    """Returns True if a function, or one within it, calls a method `add_loss`."""
+    if not isinstance(code, types.CodeType):
+        return False
+    return "add_loss" in code.co_names or any(map(_adds_loss, code.co_consts))
 
 
 def trainable(players: Mapping[str, Sequence[keras.Model]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -87,6 +88,10 @@ class Network:
         self.output_names = tuple(outputs)
         return outputs
 
+    def field_specs(self) -> dict[str, tf.TensorSpec]:
+        """Returns the inputs of two examples as TensorSpecs, by the names of their fields."""
+        return dict(zip(self.fields, keras.tree.flatten(self._specs), strict=True))
+
     def describe_two(self) -> dict[str, Any]:
         """Returns the outputs by name as symbolic tensors, for a batch of two examples."""
         inputs = keras.tree.map_structure(
@@ -104,6 +109,10 @@ class Network:
     def output_range(self) -> tuple[float, float] | None:
         """Returns the smallest and largest value of the samples, see `output_range`."""
         return finite_range(self.output_intervals().get(self.output))
+
+    def output_limits(self) -> tuple[float, float] | None:
+        """Returns the same, of which one limit may be infinite, as of a relu; None if both are."""
+        return limits(self.output_intervals().get(self.output))
 
     def lookups(self, known: Mapping[str, tuple[float, float]]) -> list[ranges.Lookup]:
         """Returns the tables in which the network looks up fields of a known range.
@@ -149,6 +158,12 @@ def finite_range(found: Any) -> tuple[float, float] | None:
     if isinstance(found, Interval) and found.is_finite and found.low < found.high:
         return found.pair
     return None
+
+
+def limits(found: Any) -> tuple[float, float] | None:
+    """Returns the limits of an interval; None if it is none, or has two infinite limits."""
+    bounded = isinstance(found, Interval) and not (math.isinf(found.low) and math.isinf(found.high))
+    return found.pair if bounded and found.low < found.high else None
 
 
 def as_float32(outputs: dict[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,11 @@ _INTEGERS = {  # the smallest valid one
     "warmup_steps": 0,
 }
 
+NO_GRADIENT = (
+    "A player's loss must depend on its weights through operations with a gradient, unlike argmax, "
+    "round, sign, comparisons and stop_gradient."
+)
+
 
 def inner(optimizer: Any) -> Any:
     """Returns the optimizer that updates the weights: the one within a loss scale optimizer."""
@@ -244,9 +249,8 @@ def apply(optimizer: Any, tape: tf.GradientTape, loss: Any, variables: list) -> 
     computed = [g for g in tf.nest.flatten(gradients, expand_composites=True) if g is not None]
     if not computed:
         raise UsageError(
-            "A player's loss must depend on its weights through operations with a gradient, unlike "
-            f"argmax, round, comparisons and stop_gradient. Received: {variables[0].path!r} and "
-            f"{len(variables) - 1} more weights without one"
+            f"{NO_GRADIENT} Received: {variables[0].path!r} and {len(variables) - 1} more weights "
+            "without one"
         )
     if replicas.count() > 1:
         gradients = replicas.sum_of_gradients(gradients, isinstance(optimizer, _SCALED))

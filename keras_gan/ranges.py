@@ -19,6 +19,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_gan import layer_ranges
 from keras_gan.intervals import FREE, Interval, of_operation, source_of
 from keras_gan.layers import ConditionalBatchNormalization
 
@@ -106,6 +107,20 @@ def _is_like(operation: Any, classes: tuple[type, ...]) -> bool:
     return isinstance(operation, classes) and _is_of_keras(type(operation), "call")
 
 
+def _of_layer(layer: Any) -> Interval | None:
+    if not isinstance(layer, keras.layers.Layer) or not _is_of_keras(type(layer), "call"):
+        return None
+    return layer_ranges.of_layer(layer, _of_activation)
+
+
+def _of_activation(activation: Any) -> Interval:
+    """Returns the range of an activation for any input."""
+    known = layer_ranges.of_activation(activation)
+    layer = keras.layers.Activation(activation)
+    traced = None if known else _trace(layer, [tf.TensorSpec((2, 2), "float32")], layer)
+    return known or (FREE if traced is None else traced.interval(0, [lambda: FREE]))
+
+
 class _Finder:
     """Ranges of symbolic tensors; each operation is traced once."""
 
@@ -133,8 +148,20 @@ class _Finder:
             return FREE
         if _is_like(operation, _SHAPES):
             return sources[0]()
+        known = self._known(operation, node) if index == 0 else None
+        if known is not None:
+            return known
         traced = self._trace(operation, node)
         return FREE if traced is None else traced.interval(index, sources)
+
+    def _known(self, operation: Any, node: Any) -> Interval | None:
+        """Returns the range that a layer of Keras has by its definition."""
+        if _is_like(operation, (*_LINEAR, keras.layers.Activation)):
+            known = layer_ranges.of_activation(operation.activation)
+            return known and dataclasses.replace(known, by=operation.name)
+        if len(node.input_tensors) > 1:  # an initial state of any range
+            return None
+        return _of_layer(operation)
 
     def lookups(self, model: Any, bound: Mapping[int, Callable[[], Interval]]) -> Iterator[Lookup]:
         """Yields the tables in which the layers of a graph look up values of a known range."""
@@ -209,6 +236,10 @@ def table_of(operation: Any) -> tuple[int, tf.Tensor] | None:
     return None
 
 
+# Loops, and what stacks the outputs of their steps.
+_LOOPS = ("While", "StatelessWhile", "TensorListStack")
+
+
 class _Traced:
     """The TensorFlow graph of one operation or model.
 
@@ -221,7 +252,7 @@ class _Traced:
     def __init__(self, function: Any, traced: Any, structure: Any):
         self.graph, self.name, self.structure = function.graph, traced.name, structure
         flattened = getattr(traced, "_flatten_layers", list)()
-        self._layers = {layer.name for layer in flattened}
+        self._layers = {layer.name: layer for layer in flattened}
         captured = [(id(inner), outer) for outer, inner in self.graph.captures]
         self._captures = dict(captured)
         count = len(self.graph.inputs) - len(captured)
@@ -266,10 +297,18 @@ class _Traced:
             numeric = value.dtype.is_floating or value.dtype.is_integer
             return Interval.of(value.numpy()) if numeric and hasattr(value, "numpy") else FREE
         operation = tensor.op
+        if operation.type in _LOOPS:
+            # Of a recurrent layer within another one, such as Bidirectional, or a subclassed model.
+            found = self._of_loop(operation)
+            return FREE if found is None else found
         found = of_operation(
             operation, tensor.value_index, lambda x: self._interval(x, sources, known)
         )
         return found if found.by else dataclasses.replace(found, by=self._layer(operation))
+
+    def _of_loop(self, operation: Any) -> Interval | None:
+        layer = self._layers.get(self._layer(operation))
+        return None if layer is None or getattr(layer, "return_state", False) else _of_layer(layer)
 
     def _layer(self, operation: Any) -> str:
         """Returns the name of the layer that an operation belongs to."""

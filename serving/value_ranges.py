@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 Range = tuple[float, float]
 ROUNDING = 1e-3  # by which values may leave their range
 
+WIDEST = 4.0  # widths of a range that a generator may overshoot; a wider one is another range
+
 _USUAL: tuple[Range, ...] = ((0.0, 1.0), (0.0, 255.0))
-# Mappings from 0 to an upper limit into a range.
+_SIGNED: Range = (-1.0, 1.0)
 _EXPRESSIONS = {
-    (1.0, (-1.0, 1.0)): "x * 2 - 1",
-    (255.0, (-1.0, 1.0)): "x / 127.5 - 1",
-    (255.0, (0.0, 1.0)): "x / 255",
+    ((0.0, 1.0), _SIGNED): "x * 2 - 1",
+    ((0.0, 255.0), _SIGNED): "x / 127.5 - 1",
+    ((0.0, 255.0), (0.0, 1.0)): "x / 255",
+    ((0.0, 1.0), (0.0, 255.0)): "x * 255",
+    (_SIGNED, (0.0, 255.0)): "(x + 1) * 127.5",
 }
 
 
@@ -49,10 +55,48 @@ def usual_range(low: float, high: float) -> Range | None:
     return next(fitting, None)
 
 
-def rescaling(low: float, high: float, to: Range = (-1.0, 1.0)) -> str:
+def rescaling(low: float, high: float, to: Range = _SIGNED) -> str:
     """Returns how to map values of a usual range to another, in parentheses; empty if unknown."""
-    found = usual_range(low, high)
-    expression = _EXPRESSIONS.get((found[1], to)) if found else None
+    signed = None if leaves(low, high, _SIGNED) else _SIGNED
+    found = usual_range(low, high) if low >= 0 else signed
+    expression = _EXPRESSIONS.get((found, to)) if found else None
     if found is None or expression is None:
         return ""
-    return f" (from 0..{found[1]:g}: {expression})"
+    return f" (from {found[0]:g}..{found[1]:g}: {expression})"
+
+
+def of_data(low: float, high: float, limits: Range) -> Range:
+    """Returns the range that data of these extremes is in.
+
+    Args:
+        low: smallest value.
+        high: largest value.
+        limits: range of its kind, which data with negative values has.
+    """
+    if low >= high:
+        return limits
+    if is_unsigned(low, high, limits):
+        return usual_range(low, high) or (low, high)
+    return (low, high) if leaves(low, high, limits, 1e-3) else limits
+
+
+def of_samples(own: Range | None, data: Range | None) -> Range | None:
+    """Returns the range of a generator's samples; None if nothing is known of it.
+
+    It is that of the data that it was trained on, unless its last layers give a part of that.
+
+    Args:
+        own: range by its last layers, of which one limit may be infinite.
+        data: range of the data.
+    """
+    finite = own if own and all(map(math.isfinite, own)) else None
+    if data is None or (finite and data[0] <= finite[0] and finite[1] <= data[1]):
+        return finite
+    return data
+
+
+def shown(value_range: Range) -> str:
+    """Returns a range as text, such as "[0, 1]" or "[0, inf)"."""
+    low, high = value_range
+    opening, closing = "(" if math.isinf(low) else "[", ")" if math.isinf(high) else "]"
+    return f"{opening}{low:g}, {high:g}{closing}"

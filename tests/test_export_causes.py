@@ -235,6 +235,79 @@ def test_an_error_of_a_layer_is_not_one_of_the_disk(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def same(value):
+    return value
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: tf.ensure_shape(tf.py_function(same, [x], tf.float32), x.shape),
+        lambda x: tf.ensure_shape(tf.numpy_function(same, [x], tf.float32), x.shape),
+        lambda x: tf.numpy_function(same, [x], tf.float32),  # of an unknown shape
+        lambda x: tf.py_function(same, [x], tf.float32),
+    ],
+)
+def test_calls_of_python_are_named_with_their_layer(function, tmp_path):
+    latents = keras.Input((LATENTS,), name="latents")
+    layer = Apply(function, name="n")
+    layer.compute_output_shape = lambda shape: shape
+    model = keras.Model(latents, L.Reshape((2, 4))(layer(latents)))
+    with pytest.raises(
+        UsageError, match=r"call Python. Received: op \w*PyFunc in layer 'n'"
+    ) as one:
+        export.export_bundle(model, tmp_path / "bundle")
+    assert "\n" not in str(one.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layer_that_needs_the_size_of_the_batch_is_named(tmp_path):
+    layer = Apply(lambda x: ops.reshape(x, (int(x.shape[0]), LATENTS)), name="n")
+    layer.compute_output_shape = lambda shape: shape
+    latents = keras.Input((LATENTS,), name="latents")
+    model = keras.Model(latents, L.Dense(3)(layer(latents)))
+    with pytest.raises(UsageError, match=r"batch of any size\. Received: layer 'n' \(App"):
+        export.export_bundle(model, tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+class Texts(keras.Model):
+    """A subclassed model that returns texts beside its samples."""
+
+    def __init__(self):
+        super().__init__(name="texts")
+        self.dense = L.Dense(3)
+
+    def call(self, latents, training=False):
+        samples = self.dense(latents)
+        return {"samples": samples, "caption": tf.strings.as_string(samples[:, 0])}
+
+
+def texts():
+    model = Texts()
+    model(LATENT_ROWS)
+    return model
+
+
+def of_function(function):
+    latents = keras.Input((LATENTS,), name="latents")
+    return keras.Model(latents, L.Lambda(function, output_shape=(LATENTS,), name="n")(latents))
+
+
+@pytest.mark.parametrize(
+    ("build", "received"),
+    [
+        (texts, "output 'caption' of dtype string, of model 'texts'"),
+        (lambda: of_function(tf.strings.as_string), "'samples' of dtype string, of layer 'n'"),
+        (lambda: of_function(lambda x: tf.complex(x, x)), "of dtype complex64, of layer 'n'"),
+    ],
+)
+def test_outputs_that_are_not_numbers_are_refused(build, received, tmp_path):
+    with pytest.raises(UsageError, match=rf"must be numbers: .*Received: .*{received}$"):
+        export.export_bundle(build(), tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
 # ------------------------------------------------------------------------------ layers
 
 

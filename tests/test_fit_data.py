@@ -371,7 +371,7 @@ def test_the_range_follows_the_generator_and_other_kinds_have_none():
         fits(X, output_range=(0.0, 1.0))
     with pytest.raises(UsageError, match="with negative ones"):
         fits(abs(X), output_range=(-1.0, 1.0))
-    with pytest.raises(UsageError, match=r"values in \[-1, 1\]. Received: .* to [34]\d\d\d"):
+    with pytest.raises(UsageError, match=r"values in \[-1, 1\]; rescale them.* to [34]\d\d\d"):
         fits(abs(X) * 4000)  # of 12 bits, or of 16: no range to rescale from is named
     points, series = abs(X[:, 0, :, 0]) * 9, abs(X[..., 0]) * 9
     fits(points)
@@ -486,6 +486,66 @@ def test_advice_is_for_the_range_of_the_generator():
     with pytest.raises(UsageError, match=r"values in \[0, 1\] \(from 0..255: x / 255\)"):
         gan.fit(x, verbose=0)
     trained(gan, x / 255)
+
+
+def test_sizes_and_counts_are_numbers_that_can_be_meant():
+    gan = game()
+    for name, value in (
+        *(("batch_size", n) for n in (0, -1, 2.5, "8", True, [8])),
+        *(("epochs", n) for n in (-1, 1.5, "3")),
+        *(("steps_per_epoch", n) for n in (-1, 1.5)),
+        *(("validation_freq", 0), ("validation_batch_size", 0), ("initial_epoch", -1)),
+    ):
+        with pytest.raises(UsageError, match=rf"`{name}` must be an integer of at .*{name}="):
+            gan.fit(X, verbose=0, **{name: value})
+    for split in (1.5, -0.1, 1.0, "a"):
+        with pytest.raises(UsageError, match=r"`validation_split` must be a number from 0 up and"):
+            gan.fit(X, verbose=0, validation_split=split)
+    with pytest.raises(UsageError, match=r"leave at least one sample.* Received: .*=0.99, 16 sam"):
+        gan.fit(X, verbose=0, validation_split=0.99)
+    for name, value in (("batch_size", 0), ("batch_size", 2.5), ("steps", -1)):
+        with pytest.raises(UsageError, match=rf"`{name}` must be an integer"):
+            gan.evaluate(X, verbose=0, **{name: value})
+    assert gan.count("iteration") == 0
+
+
+def test_no_epochs_and_no_steps_are_as_for_keras():
+    gan = game()
+    assert gan.fit(X, epochs=0, verbose=0).epoch == []
+    gan.fit(X, batch_size=np.int64(8), steps_per_epoch=0, verbose=0)  # as None
+    assert gan.count("iteration") == 2
+    gan.fit(X, batch_size=8, validation_data=X, validation_freq=[1], validation_steps=0, verbose=0)
+    assert gan.count("iteration") == 4
+
+
+MASKED = np.ma.masked_array(X, X > 0.5)
+
+
+@pytest.mark.parametrize("door", [DOORS[n] for n in ("PyDataset", "generator", "loader")])
+def test_masked_values_of_a_stream_are_refused(door):
+    with pytest.raises(UsageError, match=r"`samples` must have no masked values.*, in "):
+        trained(game(), door([MASKED]))
+    trained(game(), door([np.ma.masked_array(X, X > 5)]))  # none of them is masked
+
+
+def test_masked_values_of_arrays_are_refused():
+    hidden = int((X > 0.5).sum())
+    labels = np.ma.masked_array(Y, Y == 2)
+    for train in (
+        lambda gan: gan.fit(MASKED, verbose=0),
+        lambda gan: gan.evaluate(MASKED, verbose=0),
+        lambda gan: gan.train_on_batch(MASKED),
+        lambda gan: gan.fit(X, verbose=0, validation_data=MASKED),
+    ):
+        with pytest.raises(UsageError, match=rf"filled\(0\).* Received: {hidden} masked .* 256"):
+            train(game())
+    for train in (
+        lambda gan: gan.fit(X, labels, verbose=0),
+        lambda gan: gan.generate(range(16), labels=labels),
+    ):
+        with pytest.raises(UsageError, match="`labels` must have no masked values"):
+            train(game(3))
+    trained(game(), np.ma.masked_array(X, X > 5))
 
 
 @every_door

@@ -254,6 +254,25 @@ class Quiet(callbacks.Callback):
         logs["fid"] = 1.0 / (epoch + 1)
 
 
+class Terminate(callbacks.TerminateOnNaN):
+    """A subclass that acts as its base class does."""
+
+
+class OwnTerminate(callbacks.TerminateOnNaN):
+    """A subclass that watches another metric."""
+
+    def on_batch_end(self, batch, logs=None):
+        super().on_batch_end(batch, {"loss": logs["d_loss"]})
+
+
+def test_a_subclass_that_acts_by_itself_is_taken():
+    assert len(fit(make_gan(), OwnTerminate(), epochs=2)["d_loss"]) == 2
+    stop = OwnTerminate()
+    stop.set_model(make_gan())
+    stop.on_batch_end(0, {"d_loss": float("nan")})
+    assert stop.model.stop_training
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -277,6 +296,13 @@ class Quiet(callbacks.Callback):
             r"epoch, batch and metrics in braces",
         ),
         ([callbacks.TerminateOnNaN()], r"keras_gan.callbacks.CollapseGuard\(\) stops"),
+        (
+            [Terminate()],
+            r"CollapseGuard\(\) stops .*Received: Terminate for a game with",
+        ),
+        ([type("T", (Terminate,), {})()], r"would never act.* Received: T for a game"),
+        ([type("Stop", (callbacks.EarlyStopping,), {})()], r"`monitor` of Stop .*'val_loss'"),
+        ([Terminate(), keras_gan.callbacks.Preview("x")], "Received: Terminate for a game"),
         ([callbacks.SwapEMAWeights()], r"needs an optimizer with use_ema=True"),
         ([callbacks.CSVLogger], r"instances of keras.callbacks.Callback. Received: <class"),
         ([print], r"instances of keras.callbacks.Callback. Received: <built-in function print>"),

@@ -93,6 +93,76 @@ def test_weights_have_their_own_file(gan, tmp_path):
     np.testing.assert_array_equal(other.generate([7]), gan.generate([7]))
 
 
+def of_width(width, **arguments):
+    """A game of two layers in each network."""
+    keras.utils.set_random_seed(width)
+    generator = keras.Sequential([keras.Input((2,)), layers.Dense(width), layers.Dense(1)])
+    judge = keras.Sequential([keras.Input((1,)), layers.Dense(width), layers.Dense(1)])
+    game = keras_gan.GAN(generator, judge, **arguments)
+    game.compile()
+    return game
+
+
+def deeper():
+    generator = keras.Sequential(
+        [keras.Input((2,)), layers.Dense(3), layers.Dense(1), layers.Dense(1)]
+    )
+    judge = keras.Sequential([keras.Input((1,)), layers.Dense(3), layers.Dense(1)])
+    return keras_gan.GAN(generator, judge)
+
+
+def written(path, content):
+    path.write_bytes(content)
+
+
+OTHER_FILES = {
+    "wider.weights.h5": lambda path, good: of_width(4).save_weights(path),
+    "wider.keras": lambda path, good: of_width(4).save(path),
+    "deeper.weights.h5": lambda path, good: deeper().save_weights(path),
+    "deeper.keras": lambda path, good: deeper().save(path),
+    "no average.weights.h5": lambda path, good: of_width(3, ema_half_life=0).save_weights(path),
+    "model.weights.h5": lambda path, good: of_width(3).generator.save_weights(path),
+    "empty.weights.h5": lambda path, good: written(path, b""),
+    "empty.keras": lambda path, good: written(path, b""),
+    "noise.weights.h5": lambda path, good: written(path, bytes(range(256)) * 9),
+    "half.weights.h5": lambda path, good: written(path, good[: len(good) // 2]),
+    "missing.weights.h5": lambda path, good: None,
+    "missing.keras": lambda path, good: None,
+    "folder.weights.h5": lambda path, good: path.mkdir(),
+}
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory):
+    """A game whose variables are all 7, and the bytes of a file of its weights."""
+    game, path = of_width(3), tmp_path_factory.mktemp("narrow") / "good.weights.h5"
+    game.save_weights(path)
+    for variable in (*game.variables, *game.optimizer.variables):
+        variable.assign(np.full(variable.shape, 7, variable.dtype))
+    return game, path.read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore:Skipping variable loading")
+@pytest.mark.parametrize("name", OTHER_FILES)
+def test_weights_that_do_not_fit_are_refused_in_one_line_and_change_nothing(narrow, tmp_path, name):
+    game, good = narrow
+    OTHER_FILES[name](tmp_path / name, good)
+    rule = r"must exist\." if "missing" in name else r"must be .*with the same networks\."
+    with pytest.raises(UsageError, match=rf"file of weights {rule} Received: filepath=") as error:
+        game.load_weights(tmp_path / name)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 600
+    for variable in (*game.variables, *game.optimizer.variables):
+        assert (np.asarray(keras.ops.convert_to_numpy(variable.value)) == 7).all(), variable.path
+
+
+def test_weights_can_be_loaded_partly_if_asked_for(tmp_path):
+    of_width(4).save_weights(tmp_path / "other.weights.h5")
+    game = of_width(3)
+    with pytest.warns(UserWarning, match="could not be loaded"):
+        game.load_weights(tmp_path / "other.weights.h5", skip_mismatch=True)
+
+
 def test_export_writes_the_averaged_generator_in_inference_mode(gan, tmp_path):
     gan.export(tmp_path / "model", verbose=False)
     served = serve(tmp_path / "model", Z)

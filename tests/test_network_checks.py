@@ -64,6 +64,38 @@ def subclassed(last):
     return model
 
 
+def recurrent(*last):
+    return sequential(layers.Reshape((4, 4)), *last)
+
+
+class Recurrent(keras.Model):
+    """A subclassed discriminator that ends in a recurrent layer."""
+
+    def __init__(self, *last):
+        super().__init__()
+        self.last = last
+
+    def call(self, samples, training=False):
+        x = tf.reshape(samples, (-1, 4, 4))
+        for layer in self.last:
+            x = layer(x)
+        return x
+
+
+def subclassed_recurrent(*last):
+    model = Recurrent(*last)
+    model(np.zeros((1, *SHAPE), "float32"))
+    return model
+
+
+class Wide(layers.SimpleRNNCell):
+    """A cell of a user's own whose outputs have no bounds."""
+
+    def call(self, x, states, training=False):
+        output, states = super().call(x, states)
+        return 100 * output, states
+
+
 @pytest.fixture(autouse=True)
 def warn_of_nothing():
     with warnings.catch_warnings():
@@ -108,7 +140,31 @@ BOUNDED = {
     ),
     "Lambda": lambda: judge(layers.Dense(1), layers.Lambda(tf.sigmoid, name="last")),
     "a layer of one's own": lambda: judge(layers.Dense(2), Gate()),
+    "LSTM": lambda: recurrent(layers.LSTM(1, name="last")),
+    "GRU": lambda: recurrent(layers.GRU(1, name="last")),
+    "RNN": lambda: recurrent(layers.SimpleRNN(1, name="last")),
+    "LSTM of each step": lambda: recurrent(layers.LSTM(1, return_sequences=True, name="last")),
+    "unrolled": lambda: recurrent(layers.LSTM(1, unroll=True, name="last")),
+    "both directions": lambda: recurrent(layers.Bidirectional(layers.LSTM(1), name="last")),
+    "cells": lambda: recurrent(layers.RNN([layers.GRUCell(2), layers.LSTMCell(1)], name="last")),
+    "masked": lambda: recurrent(layers.Masking(), layers.GRU(1, name="last")),
+    "ConvLSTM": lambda: sequential(
+        layers.Reshape((1, 4, 4, 1)), layers.ConvLSTM2D(1, 3, name="last")
+    ),
+    "LSTM of sigmoid": lambda: recurrent(layers.LSTM(1, activation="sigmoid", name="last")),
+    "time distributed": lambda: recurrent(
+        layers.TimeDistributed(layers.Dense(1, activation="sigmoid"), name="last")
+    ),
+    "sparse sigmoid": lambda: judge(layers.Dense(1, "sparse_sigmoid", name="last")),
+    "of length 1": lambda: judge(layers.Dense(4), layers.UnitNormalization(name="last")),
+    "functional in sequential": lambda: judge(
+        functional(lambda x: ops.sigmoid(layers.Dense(1)(x)), (16,))
+    ),
     "subclassed": lambda: subclassed(tf.sigmoid),
+    "subclassed recurrent": lambda: subclassed_recurrent(layers.LSTM(1, name="last")),
+    "subclassed both directions": lambda: subclassed_recurrent(
+        layers.Bidirectional(layers.GRU(1), name="last")
+    ),
     "subclassed with keras": lambda: subclassed(keras.activations.tanh),
     "subclassed with a layer": lambda: subclassed(layers.Activation("sigmoid", name="last")),
 }
@@ -117,7 +173,8 @@ BOUNDED = {
 @pytest.mark.parametrize("name", BOUNDED)
 def test_a_discriminator_must_return_logits(name):
     network = BOUNDED[name]()
-    bounds = r"values from (0|-1) to 1, by layer '(last|sigmoid|gate|judge.*)' \("
+    names = r"last|sigmoid(_\d+)?|gate|judge.*|forward_.*|.*lstm_cell"
+    bounds = rf"values from (0|-1|-0.99\d+) to (1|0.99\d+), by layer '({names})' \("
     with pytest.raises(UsageError, match=rf"must return logits, any real numbers.*{bounds}") as e:
         keras_gan.GAN(generator(), network)
     assert "\n" not in str(e.value)
@@ -139,6 +196,19 @@ FREE = {
     "hidden": lambda: judge(layers.Dense(8, "tanh"), layers.Dense(1)),
     "attention": lambda: functional(
         lambda x: layers.Dense(1)(x) * layers.Dense(1, "sigmoid")(x) + layers.Dense(1)(x)
+    ),
+    "LSTM": lambda: recurrent(layers.LSTM(4), layers.Dense(1)),
+    "linear LSTM": lambda: recurrent(layers.LSTM(1, activation="linear")),
+    "linear gates": lambda: recurrent(layers.GRU(1, recurrent_activation="linear")),
+    "a cell of one's own": lambda: recurrent(layers.RNN(Wide(1))),
+    "state": lambda: functional(
+        lambda x: layers.LSTM(1, return_state=True)(layers.Reshape((4, 4))(x))[2]
+    ),
+    "subclassed recurrent": lambda: subclassed_recurrent(layers.LSTM(4), layers.Dense(1)),
+    "initial state": lambda: functional(
+        lambda x: layers.SimpleRNN(1, activation="linear")(
+            layers.Reshape((4, 4))(x), initial_state=layers.Dense(1)(x)
+        )
     ),
     "subclassed": lambda: subclassed(lambda x: tf.reshape(x, (-1, 1))),
 }
@@ -213,6 +283,181 @@ def test_a_network_without_gradients_is_refused_before_a_step(block, blocked):
         gan.fit(np.zeros((4, *SHAPE), "float32"), verbose=0)
     for a, b in zip(gan.get_weights(), before, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@tf.custom_gradient
+def blocked_custom(x):
+    return 1 * x, lambda upstream: 0 * upstream
+
+
+ZERO = {
+    "sign": ops.sign,
+    "tf.sign": lambda x: tf.sign(x),
+    "times 0": lambda x: 0 * x,
+    "sign of some": lambda x: 0.1 * ops.sign(x) + ops.round(x),
+    "of one's own": lambda x: blocked_custom(x),
+}
+
+
+class Blocked(layers.Layer):
+    """A layer of a user's own whose gradient is 0."""
+
+    def call(self, x):
+        return ops.sign(x)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: generator(layers.Dense(16, activation=ops.sign), layers.Reshape(SHAPE)),
+        lambda: generator(layers.Dense(16), layers.Activation(tf.sign), layers.Reshape(SHAPE)),
+        lambda: generator(layers.Dense(16), Blocked(), layers.Reshape(SHAPE)),
+        lambda: functional(
+            lambda x: ops.reshape(ops.sign(layers.Dense(16)(x)), (-1, *SHAPE)), (3,)
+        ),
+        lambda: generator(
+            functional(lambda x: ops.sign(layers.Dense(16)(x)), (3,)), layers.Reshape(SHAPE)
+        ),
+    ],
+)
+def test_zero_gradients_are_found_wherever_they_are_written(build):
+    gan = keras_gan.GAN(build(), judge(), ema_half_life=0)
+    with pytest.raises(UsageError, match=r"gradients of 0 for '.*kernel' and 1 more weights of"):
+        gan.check_gradients()
+
+
+def of_zero(where, function):
+    """Networks with a function whose gradient is 0: in the generator, the discriminator or both."""
+    blocked = layers.Lambda(function)
+    flat = layers.Flatten()
+    return {
+        "at the end": (generator(layers.Dense(16), blocked, layers.Reshape(SHAPE)), judge()),
+        "in front of the discriminator": (
+            generator(),
+            sequential(flat, blocked, layers.Dense(1)),
+        ),
+        "discriminator": (
+            generator(),
+            judge(layers.Dense(4), blocked, layers.Rescaling(30.0), layers.Flatten()),
+        ),
+    }[where]
+
+
+# Logits that are all 0 are refused by their range.
+PLACES = [
+    (where, name) for where in ("at the end", "in front of the discriminator") for name in ZERO
+]
+PLACES += [("discriminator", name) for name in ZERO if name != "times 0"]
+
+
+@pytest.mark.parametrize(("where", "name"), PLACES)
+def test_gradients_of_zero_everywhere_are_refused_before_a_step(where, name):
+    gan = keras_gan.GAN(*of_zero(where, ZERO[name]), ema_half_life=0)
+    gan.compile()
+    before = gan.get_weights()
+    who = "discriminator" if where == "discriminator" else "generator"
+    rule = (
+        rf"unlike argmax, round, sign.*gradients of 0 for '.*' and \d more weights of the {who}, "
+    )
+    for train in (
+        lambda x: gan.fit(x, verbose=0),
+        lambda x: gan.train_on_batch(x),
+    ):
+        with pytest.raises(UsageError, match=rule):
+            train(np.zeros((4, *SHAPE), "float32"))
+    for a, b in zip(gan.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+class ResidualOfZero(layers.Layer):
+    """A residual branch that starts at 0, in two factors of which each gets no gradient alone."""
+
+    def build(self, shape):
+        self.gain = self.add_weight(shape=(), initializer="zeros")
+        self.inner = layers.Dense(shape[-1], use_bias=False, kernel_initializer="zeros")
+        self.inner.build(shape)
+
+    def call(self, x):
+        return self.gain * self.inner(x)
+
+
+ALIVE = {
+    "zeros at the end": lambda: (generator(layers.Dense(16, kernel_initializer="zeros")), judge()),
+    "all zeros": lambda: (
+        generator(
+            layers.Dense(8, "relu", kernel_initializer="zeros"),
+            layers.Dense(16, use_bias=False, kernel_initializer="zeros"),
+        ),
+        judge(),
+    ),
+    "a discriminator of zeros": lambda: (
+        generator(layers.Dense(16)),
+        judge(layers.Dense(1, kernel_initializer="zeros")),
+    ),
+    "a branch of zeros": lambda: (generator(ResidualOfZero(), latents=16), judge()),
+    "a dead relu": lambda: (
+        generator(layers.Dense(16, "relu", bias_initializer=keras.initializers.Constant(-50.0))),
+        judge(),
+    ),
+    "saturated": lambda: (
+        generator(layers.Dense(16, "tanh", bias_initializer=keras.initializers.Constant(50.0))),
+        judge(),
+    ),
+    "one number": lambda: (
+        generator(layers.Dense(1, "relu"), layers.Dense(16, use_bias=False)),
+        judge(layers.Dense(1, "relu"), layers.Dense(1)),
+    ),
+    "straight through": lambda: (
+        generator(
+            layers.Dense(16),
+            layers.Lambda(lambda x: x + ops.stop_gradient(ops.sign(x) - x)),
+        ),
+        judge(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ALIVE)
+def test_gradients_that_are_zero_at_first_are_no_reason_to_refuse(name):
+    made, judged = ALIVE[name]()
+    made = keras.Model(made.inputs, ops.reshape(made.outputs[0], (-1, *SHAPE)))  # asks for a look
+    gan = keras_gan.GAN(made, judged, ema_half_life=0)
+    gan.compile(run_eagerly=True)
+    x = np.random.default_rng(0).uniform(-1, 1, (32, *SHAPE)).astype("float32")
+    x = abs(x) if "relu" in name else x
+    before = gan.get_weights()
+    gan.check_gradients()
+    for a, b in zip(gan.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+    gan.train_on_batch(x)
+    assert gan.count("iteration") == 1
+
+
+def test_other_fields_and_packs_are_looked_at_and_no_state_changes():
+    condition, latents = keras.Input((None, 2), name="condition"), keras.Input((3,), name="latents")
+    pooled = layers.Concatenate()([layers.GlobalAveragePooling1D()(condition), latents])
+    x = layers.Dropout(0.5)(layers.BatchNormalization()(layers.Dense(16)(pooled)))
+
+    def game(last):
+        made = keras.Model([condition, latents], layers.Reshape(SHAPE)(layers.Lambda(last)(x)))
+        return keras_gan.GAN(
+            made,
+            sequential(layers.Flatten(), layers.Dense(1), shape=(4, 4, 2)),
+            pac=2,
+            ema_half_life=0,
+        )
+
+    gan = game(lambda x: 2 * x)
+    before = [keras.ops.convert_to_numpy(v.value) for v in (*gan.variables, *gan.noise_states())]
+    gan.check_gradients()
+    for variable, old in zip((*gan.variables, *gan.noise_states()), before, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable.value), old)
+    with pytest.raises(UsageError, match=r"gradients of 0 for '.*' and 3 more weights of the gen"):
+        game(lambda x: tf.sign(x)).check_gradients()
+    made = conditional_generator()
+    made = keras.Model(made.inputs, layers.Lambda(lambda x: tf.sign(x))(made.outputs[0]))
+    with pytest.raises(UsageError, match=r"gradients of 0 for '.*table.*' and \d more weights"):
+        keras_gan.GAN(made, conditional_judge(), num_classes=3, ema_half_life=0).check_gradients()
 
 
 # ------------------------------------------------------------------------ frozen networks
@@ -668,3 +913,55 @@ def test_regularizers_of_layers_are_named(name):
     last = layers.Dense(1, name="last", **{name: keras.regularizers.L2(0.1)})
     with pytest.warns(UserWarning, match="Regularizers.*layer 'last' of the discriminator"):
         keras_gan.GAN(generator(), judge(last))
+
+
+class Sparse(layers.Layer):
+    """A layer that adds a loss when it is called."""
+
+    def call(self, x):
+        self.add_loss(ops.mean(ops.abs(x)))
+        return x
+
+
+class Committed(layers.Layer):
+    """A layer that adds a loss in a method of its own, as a quantizer does."""
+
+    def call(self, x):
+        return self.quantized(x)
+
+    def quantized(self, x):
+        def commit():
+            self.add_loss(ops.mean(x**2))
+
+        commit()
+        return x
+
+
+class LossyJudge(Judge):
+    """A subclassed discriminator that adds a loss."""
+
+    def call(self, samples, training=False):
+        self.add_loss(ops.mean(samples))
+        return super().call(samples)
+
+
+def lossy_judge():
+    model = LossyJudge(tf.identity)
+    model(np.zeros((1, *SHAPE), "float32"))
+    return model
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: judge(Sparse(name="last"), layers.Dense(1)),
+        lambda: judge(sequential(Committed(name="last"), shape=(16,)), layers.Dense(1)),
+        lambda: judge(layers.ActivityRegularization(l2=0.1, name="last"), layers.Dense(1)),
+        lossy_judge,
+    ],
+)
+def test_losses_that_layers_add_are_named(build):
+    named = r"Received: (add_loss|a regularizer) of layer '(last|lossy_judge.*)' of the discrim"
+    with pytest.warns(UserWarning, match=rf"add_loss are not part of .* {named}") as caught:
+        keras_gan.GAN(generator(), build(), ema_half_life=0)
+    assert len(caught) == 1

@@ -241,6 +241,135 @@ def test_a_recipes_network_must_return_the_range_and_the_shape_of_its_data(monke
         with_generator(flat, sequential(layers.Flatten(), layers.Dense(1), shape=(2, 8, 1)))
 
 
+# ------------------------------------------------------------------------ data
+
+BRIGHT = np.random.default_rng(0).uniform(0, 1, (16, *SHAPE)).astype("float32")
+OPEN = {
+    "linear": lambda: ending(),
+    "relu": lambda: ending(layers.ReLU()),
+    "softplus": lambda: sequential(layers.Dense(16, "softplus"), layers.Reshape(SHAPE)),
+    "exponential": lambda: ending(layers.Activation("exponential")),
+    "leaky": lambda: ending(layers.LeakyReLU()),
+    "gelu": lambda: ending(layers.Activation("gelu")),
+    "relu6": lambda: ending(layers.Activation("relu6")),
+}
+
+
+def trained(generator, x, kind=None):
+    gan = gan_of(generator)
+    gan.compile("sgd", "sgd", run_eagerly=True)
+    gan.sample_kind = kind
+    gan.fit(x, batch_size=16, verbose=0)
+    return gan
+
+
+TAKEN = r"of output 'samples' is taken from the training data, \[0, 1\]; state `value_range`"
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_where_the_last_layers_give_no_range_it_is_that_of_the_data(name, tmp_path):
+    gan = trained(OPEN[name](), BRIGHT)
+    assert gan.data_range == gan.samples_range == (0, 1)
+    with pytest.warns(UserWarning, match=TAKEN) as found:
+        assert open_draft(gan) == [0, 1]
+    assert len(found) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert open_draft(gan, value_range=(0, 1)) == [0, 1]
+    preview = keras_gan.callbacks.Preview(tmp_path, seeds=range(1))
+    preview.set_model(gan)
+    gan.generator.layers[0].set_weights([np.zeros((3, 16)), np.full(16, -50.0)])
+    preview.on_train_begin()
+    low = np.asarray(PIL.Image.open(next(tmp_path.iterdir()))).min()
+    assert low == 0  # black, where [-1, 1] would be gray
+
+
+@pytest.mark.parametrize("kind", [None, "image"])
+def test_data_in_the_usual_range_is_exported_without_a_word(kind):
+    signed = BRIGHT * 2 - 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for generator in (ending(), ending(layers.Activation("tanh")), OPEN["gelu"]()):
+            assert open_draft(trained(generator, signed, kind)) == [-1, 1]
+        assert open_draft(trained(ending(), BRIGHT, "image")) == [-1, 1]  # as stated
+        overshooting = ending(layers.Activation("tanh"), layers.Rescaling(1.1))
+        assert open_draft(trained(overshooting, signed)) == [-1, 1]
+        for dark in (0 * BRIGHT, BRIGHT):
+            assert open_draft(trained(ending(layers.Activation("sigmoid")), dark)) == [0, 1]
+
+
+def test_the_range_of_the_data_is_the_widest_of_all_and_is_saved(tmp_path):
+    gan = gan_of(ending())
+    gan.compile("sgd", "sgd", run_eagerly=True)
+    assert gan.data_range is None
+    gan.save(tmp_path / "untrained.keras")
+    gan.train_on_batch(BRIGHT)
+    gan.evaluate(BRIGHT * 2 - 1, verbose=0)
+    assert gan.data_range == (0, 1)
+    gan.save(tmp_path / "game.keras")
+    gan.save_weights(tmp_path / "game.weights.h5")
+    loaded = keras.saving.load_model(tmp_path / "game.keras")
+    assert loaded.data_range == (0, 1)
+    other = gan_of(ending())
+    other.compile("sgd", "sgd")
+    other.load_weights(tmp_path / "game.weights.h5")
+    assert other.data_range == (0, 1)
+    signed = tf.data.Dataset.from_tensor_slices(np.concatenate([BRIGHT, -BRIGHT])).batch(8)
+    loaded.compile("sgd", "sgd", run_eagerly=True)
+    loaded.fit(signed, verbose=0)  # the negative values come after the first look
+    assert loaded.data_range == (-1, 1)
+    with pytest.raises(UsageError, match="rescale them"):
+        other.fit(BRIGHT * 3 - 1)
+    assert other.data_range == (0, 1)
+    other.load_weights(tmp_path / "untrained.keras")
+    assert other.data_range is None
+
+
+def test_data_that_is_not_pictures_has_its_own_range():
+    gan = trained(ending(), 4 * BRIGHT - 2, "array")
+    assert gan.data_range == pytest.approx((-2, 2), abs=0.1)
+    points = keras_gan.GAN(
+        sequential(layers.Dense(2)), sequential(layers.Dense(1), shape=(2,)), ema_half_life=0
+    )
+    points.compile("sgd", "sgd", run_eagerly=True)
+    points.fit(np.ones((4, 2), "float32"), verbose=0)
+    assert points.data_range is None
+
+
+@pytest.mark.parametrize(
+    ("last", "scale", "shift", "message"),
+    [
+        (("relu",), 2, -1, r"lie in the range of the generator's output, \[0, inf\). Received: "),
+        (("softplus",), 2, -1, r"generator's output, \[0, inf\). Received: values from -0"),
+        (("tanh", 127.5), 1, 0, r"fill .* output, \[0, 255\] \(from 0..1: x \* 255\). Received: "),
+        (("tanh", 127.5), 2, -1, r"in \[0, 255\] \(from -1..1: \(x \+ 1\) \* 127.5\). Received"),
+        (("relu",), 255, 0, r"in \[0, 1\] \(from 0..255: x / 255\). Received: "),
+        (("tanh",), 2.1, -1.05, r"in \[-1, 1\]; clip what resizing has added: np.clip\(x, -1, 1"),
+        (("sigmoid",), 1.1, -0.05, r"in \[0, 1\]; clip .*: np.clip\(x, 0, 1\). Received: "),
+        (("tanh",), 6, -3, r"rescale them, or state gan.sample_kind = 'array' if they are not pic"),
+        (("linear",), 4000, -2000, r"rescale them, or state gan.sample_kind = 'array'"),
+    ],
+)
+def test_data_out_of_the_generators_reach_is_refused_with_what_to_do(last, scale, shift, message):
+    name, *factor = last
+    rescaling = [layers.Rescaling(*factor, *factor)] if factor else []
+    with pytest.raises(UsageError, match=message) as error:
+        trained(ending(layers.Activation(name), *rescaling), BRIGHT * scale + shift)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["tanh", "sigmoid"])
+def test_a_generator_of_0_to_255_is_trained_on_0_to_255_and_exported_so(name):
+    half = 255.0 if name == "sigmoid" else 127.5
+    last = layers.Activation(name), layers.Rescaling(half, 255 - half)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gan = trained(ending(*last), BRIGHT * 255)
+        assert gan.data_range == (0, 255)
+        assert open_draft(gan) == [0, 255]
+    assert trained(ending(*last), 0 * BRIGHT).count("iteration") == 1  # black shows no range
+
+
 # ------------------------------------------------------------------------ bundles
 
 
@@ -254,6 +383,8 @@ def test_a_bundle_has_the_networks_range_and_refuses_another():
     assert open_draft(sigmoid, value_range=(0, 1)) == [0, 1]
     assert open_draft(ending()) == [-1, 1]
     assert open_draft(ending(), value_range=(0, 255)) == [0, 255]
+    assert open_draft(OPEN["relu"](), value_range=(0, 255)) == [0, 255]
+    assert open_draft(ending(layers.Activation("elu"))) == [-1, 1]
     message = r"samples' must be that of its last layers, \[0, 1\]. Received: .*=\[-1, 1\]"
     for description in (
         {"value_range": (-1, 1)},
@@ -264,6 +395,14 @@ def test_a_bundle_has_the_networks_range_and_refuses_another():
     spec = keras_gan.Spec("image", SHAPE, (-1.0, 1.0))
     with pytest.warns(UserWarning, match=f"in the data's spec .*{message}"):
         assert open_draft(sigmoid, spec=spec) == [-1, 1]
+
+
+@pytest.mark.parametrize("name", ["relu", "softplus", "exponential"])
+def test_a_range_without_an_upper_limit_must_be_stated_and_reach_the_lower_one(name):
+    with pytest.raises(UsageError, match=r"`value_range` must be stated .*\[0, inf\).*\[-1, 1\]"):
+        open_draft(OPEN[name]())
+    with pytest.raises(UsageError, match=r"must be that of its last layers, \[0, inf\)"):
+        open_draft(OPEN[name](), value_range=(-1, 1))
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ class Preview(keras.callbacks.Callback):
             the number of classes.
         every_seconds: time between two pictures, in seconds, above 0.
         field: field of the samples, whose kind draws them. By default images, points or arrays,
-            by the shape of the samples, in the range that the generator's last layers give.
+            by the shape of the samples, in the range of the data or of the generator's last layers.
         given: other fields that the generator asks for, by name, one row for each seed.
 
     Raises:
@@ -53,7 +53,7 @@ class Preview(keras.callbacks.Callback):
         self.every_seconds = every_seconds
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._drawn_as = self._describe()
+        self._describe()
         with write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self._draw()
@@ -69,8 +69,9 @@ class Preview(keras.callbacks.Callback):
         """Returns the field of the samples, which are drawn in the range that they have."""
         gan: Any = self.model
         own = gan.networks[gan.sampled].output_range()
-        field = self.field or infer_spec(tuple(gan.sample_shape), value_range=own).samples
-        if field.modality.range_for(field.shape) is not None:
+        known = gan.samples_range
+        field = self.field or infer_spec(tuple(gan.sample_shape), value_range=known).samples
+        if self.field is not None and field.modality.range_for(field.shape) is not None:
             network_checks.value_range(
                 own, field.modality.range_of(field.meta), "the preview's field"
             )
@@ -81,7 +82,7 @@ class Preview(keras.callbacks.Callback):
         with precision.graphs("float32"):  # a seed names the same picture at any precision
             samples = gan.generate(self.seeds, labels=self.labels, **self.given)
         path = self.folder / f"examples-{gan.count('examples_seen'):09d}.png"
-        write_atomically(path, pictures.to_png(_sheet(self._drawn_as, samples)))
+        write_atomically(path, pictures.to_png(_sheet(self._describe(), samples)))
         self._next = time.monotonic() + self.every_seconds
 
 

@@ -21,6 +21,7 @@ _MONITORING = (
     keras.callbacks.ModelCheckpoint,
     keras.callbacks.ReduceLROnPlateau,
 )
+_KNOWN = ("builtins", "keras", "keras_gan")  # modules whose callbacks add known names only
 _RATES = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
 
 
@@ -60,7 +61,7 @@ def check(game: Any, given: Any, *, validation: bool, training: bool = True) -> 
             raise UsageError(
                 "keras.callbacks.TerminateOnNaN watches a metric named loss and would never act; "
                 "keras_gan.callbacks.CollapseGuard() stops at a loss or weight that is not finite. "
-                f"Received: TerminateOnNaN for a game with the metrics {names.listed}"
+                f"Received: {type(callback).__name__} for a game with the metrics {names.listed}"
             )
 
 
@@ -88,12 +89,10 @@ class _Names:
         self._known = {*measured, *(f"learning_rate_{player}" for player in game.players)}
         if validation:
             self._known |= {f"val_{name}" for name in measured}
-        modules = {type(callback).__module__.split(".")[0] for callback in callbacks}
-        ours = [type(c).__module__.startswith("keras_gan.callbacks") for c in callbacks]
-        lambdas = any(isinstance(c, keras.callbacks.LambdaCallback) for c in callbacks)
         # A callback of the user may add anything, and ours may add anything but a `loss`.
-        self._open = lambdas or not modules <= {"keras", "keras_gan"}
-        self._ours = any(ours)
+        self._open = any(map(_may_add, callbacks))
+        classes = [cls for callback in callbacks for cls in type(callback).__mro__]
+        self._ours = any(cls.__module__.startswith("keras_gan.callbacks") for cls in classes)
 
     def unknown(self, name: str) -> bool:
         """Returns True if no log can have this name."""
@@ -109,6 +108,17 @@ class _Names:
         if name in ("loss", "val_loss"):
             return f"Valid: {self.listed}"
         return nearest(name, sorted(self._known))
+
+
+def _may_add(callback: Any) -> bool:
+    """Returns True for a callback with a method of the user's own, which may add to the logs.
+
+    A subclass without one is like its base class.
+    """
+    own = [c for c in type(callback).__mro__ if c.__module__.split(".")[0] not in _KNOWN]
+    names = {name for cls in own for name in vars(cls)} | set(vars(callback))
+    is_lambda = isinstance(callback, keras.callbacks.LambdaCallback)
+    return is_lambda or any(name.startswith("on_") for name in names)
 
 
 def _check_monitor(callback: Any, names: _Names) -> None:

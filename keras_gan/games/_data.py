@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -13,14 +14,19 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gan import data_spec, data_streams
+from keras_gan.arguments import check_integer, check_number
+from keras_gan.data_ranges import SeenValues
 from keras_gan.data_spec import BatchCheck, DataSpec
 from keras_gan.errors import UsageError
 from keras_gan.games import _callbacks, _players
+from serving import kinds, value_ranges
 
 
 class DataInterface(keras.Model):
     """Base class of games: the methods of `keras.Model` that take data, with checks of it."""
 
+    sample_shape: tuple = ()
+    seen_values: SeenValues  # of the data that the game was trained on
     _watch: data_streams.Watch | None = None  # of the call of `fit` that is running
     # Identities of the variables that each player trains, at `compile`.
     _compiled_weights: Mapping[str, tuple[int, ...]] | None = None
@@ -29,6 +35,15 @@ class DataInterface(keras.Model):
     def data_spec(self) -> DataSpec:
         """The data that the game needs."""
         raise NotImplementedError
+
+    @property
+    def data_range(self) -> value_ranges.Range | None:
+        """Range of the data that the game was trained on; None before, or without a range."""
+        limits = kinds.get(kinds.of_shape(self.sample_shape)).range_for(self.sample_shape)
+        extremes = self.seen_values.extremes
+        if limits is None or extremes is None:
+            return None
+        return value_ranges.of_data(extremes[0], extremes[1], limits)
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
         """Trains as `keras.Model.fit` does, after a check of the data.
@@ -43,12 +58,14 @@ class DataInterface(keras.Model):
                 game's steps, weights of samples or classes, or callbacks that cannot work.
         """
         given = _named(keras.Model.fit, (self, x, y, *args), kwargs)
+        _check_numbers(given)
         _refuse_weights(given)
         _players.check(self, self._compiled_weights)
         validated = given.get("validation_data") is not None or given.get("validation_split")
         _callbacks.check(self, given.get("callbacks"), validation=bool(validated))
         watch, spec = data_streams.Watch(self.distribute_strategy), self._spec
-        x, y, check = _checked(watch, x, y, spec, given)
+        with _kept_if_refused(self.seen_values):
+            x, y, check = _checked(watch, x, y, spec, given)
         passes = None
         if isinstance(check, BatchCheck):
             if data_streams.is_ordered(x):
@@ -77,6 +94,7 @@ class DataInterface(keras.Model):
         if self._watch is not None and self._watch.returned(x):  # the validation of `fit`
             return super().evaluate(x, y, *args, **kwargs)
         given = _named(keras.Model.evaluate, (self, x, y, *args), kwargs)
+        _check_numbers(given)
         _refuse_weights(given)
         _callbacks.check(self, given.get("callbacks"), validation=True, training=False)
         watch = data_streams.Watch(self.distribute_strategy)
@@ -88,7 +106,8 @@ class DataInterface(keras.Model):
         """Trains on one batch as `keras.Model.train_on_batch` does, after the check of `fit`."""
         given = _named(keras.Model.train_on_batch, (self, x, y, *args), kwargs)
         _refuse_weights(given)
-        x, y = _one_batch(x, y, self._spec)
+        with _kept_if_refused(self.seen_values):
+            x, y = _one_batch(x, y, self._spec)
         return super().train_on_batch(x, y, **given)
 
     def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any):
@@ -101,7 +120,7 @@ class DataInterface(keras.Model):
     @property
     def _spec(self) -> DataSpec:
         replicas = self.distribute_strategy.num_replicas_in_sync
-        return dataclasses.replace(self.data_spec, replicas=replicas)
+        return dataclasses.replace(self.data_spec, replicas=replicas, seen=self.seen_values)
 
 
 class _Checks(keras.callbacks.Callback):
@@ -133,6 +152,27 @@ def _named(method: Callable, args: tuple, kwargs: Mapping[str, Any]) -> dict[str
     return {**others.pop("kwargs", {}), **others}
 
 
+# The smallest valid numbers of batches, steps and epochs. As for Keras, no epochs are valid, and 0
+# steps stand for the whole data.
+_SMALLEST = {
+    **dict.fromkeys(("batch_size", "validation_batch_size", "validation_freq"), 1),
+    **dict.fromkeys(("epochs", "initial_epoch"), 0),
+    **dict.fromkeys(("steps_per_epoch", "validation_steps", "steps"), 0),
+}
+
+
+def _check_numbers(given: Mapping[str, Any]) -> None:
+    """Checks the arguments of `fit` and `evaluate` that count batches, steps and epochs."""
+    for name, smallest in _SMALLEST.items():
+        value = given.get(name)
+        epochs = name == "validation_freq" and isinstance(value, list | tuple | set)
+        if value is not None and not epochs:
+            check_integer(name, value, smallest)
+    split = given.get("validation_split")
+    if split is not None:
+        check_number("validation_split", split, minimum=0, below=1)
+
+
 def _refuse_weights(given: dict[str, Any]) -> None:
     weights = {name: given.pop(name, None) for name in ("sample_weight", "class_weight")}
     data_spec.refuse_weights(**weights)
@@ -140,7 +180,18 @@ def _refuse_weights(given: dict[str, Any]) -> None:
 
 def _whole(spec: DataSpec) -> DataSpec:
     """Returns what an evaluation needs, which does not divide its batches."""
-    return dataclasses.replace(spec, multiple=1)
+    return dataclasses.replace(spec, multiple=1, seen=None)
+
+
+@contextlib.contextmanager
+def _kept_if_refused(seen: SeenValues) -> Iterator[None]:
+    """Leaves out the values of data that is refused."""
+    before = seen.extremes
+    try:
+        yield
+    except UsageError:
+        seen.extremes = before
+        raise
 
 
 def _with_checks(callbacks: Any, checks: _Checks, game: keras.Model) -> Any:
@@ -204,7 +255,8 @@ def _one_batch(x: Any, y: Any, spec: DataSpec) -> tuple[Any, Any]:
 def _checked_arrays(x: Any, y: Any, spec: DataSpec) -> tuple[Any, Any, int, Any]:
     """Returns checked arrays, the number of samples, and the class ids that occur."""
     x, y = _arrays(x, y)
-    fields = {name: np.asarray(value) for name, value in data_spec.read_fields((x, y)).items()}
+    given = data_spec.read_fields((x, y))
+    fields = {name: data_spec.to_array(name, value) for name, value in given.items()}
     used = data_spec.check_arrays(fields, spec)
     return x, y, len(fields["samples"]), used
 
@@ -241,7 +293,14 @@ def _array(name: str, value: Any) -> Any:
 
 def _check_batches(count: int, spec: DataSpec, given: Mapping[str, Any]) -> None:
     """Checks that arrays divide into batches that fit."""
-    count = math.floor(count * (1 - (given.get("validation_split") or 0)))
+    split = given.get("validation_split") or 0
+    rest = math.floor(count * (1 - split))
+    if not rest:
+        raise UsageError(
+            "`validation_split` must leave at least one sample to train on. "
+            f"Received: validation_split={split}, {count} samples"
+        )
+    count = rest
     steps = given.get("steps_per_epoch") or given.get("steps")
     size = given.get("batch_size") or (math.ceil(count / steps) if steps else 32)
     last = count % size

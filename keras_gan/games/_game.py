@@ -21,6 +21,7 @@ from keras_gan import (
     terms,
 )
 from keras_gan.arguments import check_integer, check_number, check_positive
+from keras_gan.data_ranges import SeenValues
 from keras_gan.errors import UsageError
 from keras_gan.games import _averaging, _construction, _data, _noise, _players, _states, _terms
 from keras_gan.games._augmentation import Augmentation
@@ -29,6 +30,7 @@ from keras_gan.games._optimizer import PlayerOptimizers
 from keras_gan.games._packing import Packing
 from keras_gan.games._sampling import Sampler
 from keras_gan.networks import Network
+from serving import value_ranges
 from serving.seeds import check_seeds
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
@@ -126,6 +128,7 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
         measured = (*self.metric_names, *self._training_metrics)
         self._trackers = {name: _Mean(name) for name in measured}
         self._objectives = _terms.Objectives(self.terms, self.states, self._trackers)
+        self.seen_values = SeenValues()
         self._samplers: dict[bool, Any] = {}
         self._compiled_weights = {}
         self.built = True  # the networks are: nothing is left for the first batch to build
@@ -174,6 +177,12 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
 
         Args:
             outputs: symbolic outputs by name, for each network.
+        """
+
+    def check_gradients(self) -> None:
+        """Raises a `UsageError` if a network could learn nothing; for subclasses.
+
+        It is called once before the first step of a training.
         """
 
     def _counter(self, name: str):
@@ -303,6 +312,7 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
         old = None if force else self.train_function
         if old is None:
             _players.check(self, self._compiled_weights)
+            self.check_gradients()
         super().make_train_function(force)
         if self.train_function is not old and replicas.spans_processes(self.distribute_strategy):
             self.train_function = replicas.by_name(self.train_function)
@@ -360,7 +370,7 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
         for name in ("latents", "samples", *(["labels"] if self.num_classes else [])):
             asked.pop(name, None)
             shapes.pop(name, None)
-        limits = self.networks[self.sampled].output_range()
+        limits = self.networks[self.sampled].output_limits()
         needs = (self.sample_shape, self.num_classes, asked, shapes)
         return data_spec.DataSpec(*needs, kind=self.sample_kind, output_range=limits)
 
@@ -378,6 +388,12 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
         return batch
 
     # ---------------------------------------------------------------- samples
+
+    @property
+    def samples_range(self) -> tuple[float, float] | None:
+        """Range of the samples, by the data and by the last layers; None if neither is known."""
+        limits = self.networks[self.sampled].output_limits()
+        return value_ranges.of_samples(limits, self.data_range)
 
     def call(self, inputs: Any, training: bool = False):
         """Returns the averaged generator's output of its inputs."""

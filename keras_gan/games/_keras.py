@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_gan.errors import UsageError
+from keras_gan.games import _weights
 from keras_gan.games._optimizer import PlayerOptimizers
 from keras_gan.networks import input_names
 from serving.errors import short_repr
@@ -112,9 +114,16 @@ class KerasInterface(keras.Model):
         _check_weights_file(filepath, (".weights.h5",))
         return super().save_weights(filepath, *args, **kwargs)
 
-    def load_weights(self, filepath: Any, *args: Any, **kwargs: Any):
+    def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any):
+        """Loads the weights of a file as `keras.Model.load_weights` does, or changes nothing.
+
+        Raises:
+            UsageError: a file that is missing, damaged, or of other networks; the last unless
+                `skip_mismatch` is True.
+        """
         _check_weights_file(filepath, (".weights.h5", ".keras"))
-        return super().load_weights(filepath, *args, **kwargs)
+        with _weights.loading(self, filepath, partly=skip_mismatch):
+            super().load_weights(filepath, skip_mismatch, **kwargs)
 
     def export(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -172,6 +181,9 @@ class KerasInterface(keras.Model):
 
     def save_own_variables(self, store: Any) -> None:
         super().save_own_variables(store)
+        game: Any = self
+        if game.data_range is not None:
+            store["data_extremes"] = np.array(game.seen_values.extremes)
         for i, state in enumerate(self.noise_states()):
             store[f"noise_{i}"] = ops.convert_to_numpy(state)
 
@@ -179,7 +191,10 @@ class KerasInterface(keras.Model):
         for i, state in enumerate(self.noise_states()):
             state.assign(store[f"noise_{i}"])
         names = list(store.keys())  # of an HDF5 group, not of a dictionary
-        super().load_own_variables({n: store[n] for n in names if not n.startswith("noise_")})
+        game: Any = self
+        extremes = np.asarray(store["data_extremes"]).tolist() if "data_extremes" in names else None
+        game.seen_values.extremes = extremes and tuple(extremes)
+        super().load_own_variables({n: store[n] for n in names if n.isdecimal()})
 
 
 def _check_weights_file(filepath: Any, suffixes: tuple[str, ...]) -> None:

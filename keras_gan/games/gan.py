@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_gan import augment as augmentations
 from keras_gan import constraints, data_spec, losses, network_checks, schedules, terms
 from keras_gan.arguments import check_integer, check_share
-from keras_gan.games import _checks, _step
+from keras_gan.games import _checks, _gradients, _step
 from keras_gan.games._game import Game
 from keras_gan.games._packing import Packing
 from keras_gan.networks import as_float32, stop_gradient, update_power_iteration
@@ -142,6 +142,9 @@ class GAN(Game):
 
     def check_networks(self, outputs: Mapping[str, Mapping[str, Any]]) -> None:
         _checks.pair(self.networks, outputs, self.packing, self.num_classes)
+
+    def check_gradients(self) -> None:
+        _gradients.check(self)
 
     @classmethod
     def network_spec(cls, name: str, spec: Spec, options: Mapping[str, Any]) -> Spec:

@@ -104,7 +104,7 @@ def from_gan(
     shape, stated = tuple(gan.sample_shape), None
     if spec is None or not spec.samples.accepts_shape(shape):
         spec = infer_spec(shape)
-        stated = gan.networks[gan.sampled].output_range()
+        stated = gan.samples_range
     own = spec.modality.range_for(shape)
     names = spec.class_names if spec.num_classes == gan.num_classes else ()
     known = drawing.conditions.names if drawing.conditions is not None else ()

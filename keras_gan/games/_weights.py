@@ -1,0 +1,95 @@
+"""Loading of a game's weights from a file: all of them, or nothing is changed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import pathlib
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import keras
+
+from keras_gan.errors import UsageError, one_line
+
+# Keras is not annotated, and what a type checker infers of it is wrong.
+ops: Any = keras.ops
+
+_IN_ARCHIVE = "model.weights.h5"  # in a .keras file
+
+
+@contextlib.contextmanager
+def loading(game: Any, filepath: Any, partly: bool) -> Iterator[None]:
+    """Reports a file that does not fit a game in one line, and leaves the game as it was.
+
+    Args:
+        game: the game whose weights are loaded within the context.
+        filepath: the file.
+        partly: whether it may be of other networks, of which Keras loads what fits.
+
+    Raises:
+        UsageError: a file that is missing, damaged, or of other networks.
+    """
+    path = str(filepath)
+    if "://" not in path and not pathlib.Path(path).exists():
+        raise UsageError(f"The file of weights must exist. Received: filepath={path!r}")
+    optimizers = game.optimizer.variables if game.optimizer is not None else []
+    variables = [*game.variables, *optimizers, *game.noise_states()]
+    kept = [ops.convert_to_numpy(variable.value) for variable in variables]
+    extremes = game.seen_values.extremes
+    try:
+        if not partly:
+            _check_additional(game, path)
+        yield
+    except BaseException as error:  # Keras and h5py raise anything
+        for variable, value in zip(variables, kept, strict=True):
+            variable.assign(value)
+        game.seen_values.extremes = extremes
+        if isinstance(error, UsageError) or not isinstance(error, Exception):
+            raise
+        raise UsageError(
+            "A file of weights must be whole, and of a game with the same networks. "
+            f"Received: filepath={path!r} ({one_line(error)})"
+        ) from error
+
+
+def _check_additional(game: Any, path: str) -> None:
+    """Checks that a file has no more weights of a network than the game, which Keras leaves out.
+
+    Raises:
+        UsageError: it has.
+    """
+    names = [*game.networks, *(f"average_{name}" for name in game.averaged)]
+    with _opened(path) as file:
+        for name in names if file else ():
+            group, expected = file.get(name), len(getattr(game, name).weights)
+            count = 0 if group is None else _count(group)
+            if count > expected:
+                raise UsageError(
+                    f"A file of weights must be of a game with the same networks. Received: "
+                    f"filepath={path!r} with {count} weights of {name}, which has {expected}"
+                )
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    """Opens the weights of a file; None where they are in several files, or remote."""
+    if "://" in path or path.endswith(".json"):
+        yield None
+    elif path.endswith(".keras") and pathlib.Path(path).is_file():
+        with zipfile.ZipFile(path) as archive:
+            content = io.BytesIO(archive.read(_IN_ARCHIVE))
+        with h5py.File(content, "r") as file:
+            yield file
+    elif path.endswith(".keras"):  # a folder
+        yield None
+    else:
+        with h5py.File(path, "r") as file:
+            yield file
+
+
+def _count(item: Any) -> int:
+    """Returns the number of variables in a group of a file."""
+    return sum(map(_count, item.values())) if isinstance(item, h5py.Group) else 1
