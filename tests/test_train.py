@@ -250,7 +250,9 @@ def test_a_resume_needs_the_original_data_and_an_export_needs_none(tmp_path, cap
     np.savez(data, x=rng.integers(0, 255, (90, 8, 8, 1)).astype("uint8"))
     main(["train", "quickstart", *SETS, "--data", str(data), "--run", str(tmp_path / "run")])
     np.savez(data, x=rng.integers(0, 255, (80, 8, 8, 1)).astype("uint8"))
-    with pytest.raises(UsageError, match=r"with its original data.*differs in counts .*and digest"):
+    with pytest.raises(
+        UsageError, match=r"with its original data.*differs in counts .*and content"
+    ):
         train.resume(tmp_path / "run", ("training.examples=384",))
     data.unlink()
     main(["export", str(tmp_path / "run")])
