@@ -13,7 +13,6 @@ from serving.value_ranges import Range, shown
 if TYPE_CHECKING:
     from keras_gan.data_spec import DataSpec
 
-_ROUNDING = 1e-3  # by which values may leave the range of their kind
 _MARGIN = 0.1  # share of the generator's range by which data may leave it
 _OVERSHOOT = 0.15  # share of a range by which bicubic resizing overshoots
 
@@ -43,7 +42,7 @@ def check_range(low: float, high: float, spec: DataSpec) -> None:
     if spec.value_range is None:
         return
     name, received = spec.modality.plural.capitalize(), f"values from {low:g} to {high:g}"
-    if value_ranges.leaves(low, high, spec.value_range, _ROUNDING):
+    if value_ranges.leaves(low, high, spec.value_range, value_ranges.ROUNDING):
         meant = _meant_range(spec, spec.value_range)
         hint = value_ranges.rescaling(low, high, meant) or _hint(low, high, meant, spec)
         raise UsageError(f"{name} must have values in {shown(meant)}{hint}. Received: {received}")
