@@ -450,6 +450,8 @@ def test_async_calls_run_side_by_side(bundle, chunked):
             first = await client.generate([0])
             made = await asyncio.gather(*(client.generate([seed]) for seed in range(8)))
             drawn = await client.pictures([1, 2])
+            film = await client.animation(interpolate=[1, 2], count=4, loop=True, format="gif")
+            assert Image.open(io.BytesIO(film)).n_frames == 4
             assert (await client.models())[0]["name"] == "clothes"
             return first, np.concatenate(made), drawn
 

@@ -475,7 +475,7 @@ in_chain(
     "video, convolutions",
     L.UpSampling3D,
     lambda: L.Conv3D(3, 3, padding="same"),
-    lambda: L.Conv3DTranspose(2, 3, 2, "valid", output_padding=1),
+    lambda: L.Conv3DTranspose(3, 3, 2, "valid", output_padding=1),
     shape=(2, 2, 2, 4),
     end=False,
     kind="video",
