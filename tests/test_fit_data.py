@@ -166,7 +166,7 @@ MISTAKES = {
     "float64": (X.astype("float64"), None, r'float32 \(x.astype\("float32"\)\)'),
     "0..255": (X * 127 + 128, None, r"in \[-1, 1\] \(from 0..255: x / 127.5 - 1\)"),
     "0..1": (abs(X), None, r"with negative ones \(from 0..1: x \* 2 - 1\).*from 0.0\d+ to 0.9"),
-    "twice": (X * 2, None, r"in \[-1, 1\]. Received: values from -1.9"),
+    "twice": (X * 2, None, r"in \[-1, 1\]; rescale them, .*Received: values from -1.9"),
     "NaN": (np.where(X > 0.9, np.nan, X).astype("float32"), None, "finite.*: 18 NaN or inf"),
     "infinite": (np.where(X > 0.9, np.inf, X).astype("float32"), None, "finite.*: 18 NaN or inf"),
     "shape": (X[:, :2], None, r"\('batch', 4, 4, 1\).*Received: \((16|None), 2, 4, 1\)"),
