@@ -60,6 +60,12 @@ def with_range(
             raise UsageError(f"The range {line}")
         # The network was trained on such data; its samples are drawn as they are.
         warnings.warn(f"The range in the data's spec {line}", stacklevel=2)
+    elif declared and data and not network_checks.agree(data, (low, high)):
+        warnings.warn(
+            f"The range of output {name!r} should be that of the training data, {shown(data)}. "
+            f"Received: value_range=[{low:g}, {high:g}]",
+            stacklevel=2,
+        )
     return known
 
 

@@ -152,7 +152,7 @@ def _describe_present(to: Path) -> str:
         return f"{rule}. Received: {to}, which is a file"
     if is_bundle(to) or not any(to.iterdir()):
         return f"{rule}, {replace}. Received: {to}"
-    return f"{rule}. Received: {to}, a folder of something else than a bundle"
+    return f"{rule}. Received: {to}, a folder that is not a bundle"
 
 
 def _check_replaceable(to: Path, present: set[str]) -> None:

@@ -254,17 +254,15 @@ def plan(data: str, minutes: float | None = None, settings: Iterable[str] = ()) 
 
     trial, _ = complete(_TRIAL_EXAMPLES)
     rate = _examples_per_second(trial, source)
-    examples, limit = _two_digits(rate * 60 * minutes * _TRAINED), f"in {minutes:g} minutes"
-    if trial.training.examples not in (None, _TRIAL_EXAMPLES):  # a setting; lengths fit it
-        if trial.training.examples < examples:
-            limit = f"in about {trial.training.examples / rate / 60 / _TRAINED:.2g} minutes"
-        examples = trial.training.examples
+    capacity = _two_digits(rate * 60 * minutes * _TRAINED)
+    stated = any(setting.startswith("training.examples=") for setting in given)
+    examples = (stated and trial.training.examples) or capacity  # the lengths fit what is stated
     recipe, rows = complete(examples)
+    seen = min(capacity, recipe.training.examples)
     expected = Choice(
         "expect",
-        f"{recipe.training.examples:,} examples {limit}",
-        f"{rate:,.0f} a second on this machine, each picture "
-        f"{recipe.training.examples / pictures.count:.1f} times",
+        f"{seen:,} examples in {_minutes(seen / rate / 60 / _TRAINED)}",
+        f"{rate:,.0f} a second on this machine, each picture {seen / pictures.count:.1f} times",
     )
     rows = [*_of_data(pictures, source), *rows, expected]
     return Plan(recipe, source, rows, _warnings(pictures, recipe))
@@ -282,6 +280,10 @@ def _examples_per_second(recipe: recipes.Recipe, source: datasets.Source) -> flo
     return _TRIAL_STEPS * recipe.training.batch_size / (time.perf_counter() - began)
 
 
+def _minutes(number: float) -> str:
+    return f"{number:.2g} minutes" if number < 10 else f"{number:,.0f} minutes"
+
+
 def _two_digits(number: float) -> int:
     digits = max(0, math.floor(math.log10(max(number, 1))) - 1)
     return max(100, int(round(number, -digits)))
@@ -293,7 +295,7 @@ def _of_data(pictures: Pictures, source: datasets.Source) -> list[Choice]:
     reason = f"resized ({source.resized})" if source.resized else "as stored"
     rows = [Choice("size", f"{size}, {colors}", reason)]
     if source.composited:
-        text = "put on white; --set data.channels=4 keeps transparency"
+        text = "composited onto white; --set data.channels=4 keeps transparency"
         rows.append(Choice("alpha channel", f"in {source.composited:,} pictures", text))
     text = f"{pictures.copies:,} equal another one" if pictures.copies else "none equals another"
     rows.append(Choice("pictures", f"{count:,}", text))

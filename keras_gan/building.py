@@ -18,7 +18,7 @@ from keras_gan import precision as precisions
 from keras_gan import recipe as recipes
 from keras_gan.errors import UsageError
 from keras_gan.games.gan import GAN
-from keras_gan.metrics import comparison, nearest_ratio
+from keras_gan.metrics import nearest_ratio
 from keras_gan.networks import fields_of
 from keras_gan.spec import Spec
 
@@ -223,18 +223,18 @@ def _comparison(
         note = metrics.origin_note(extractor, source)
         if note is not None:
             warnings.warn(note, stacklevel=2)
-    usual = (section.metric,) if section.metric else comparison.default_metrics(spec, len(held_out))
-    training = None
-    if "nearest_ratio" in (*usual, *section.others):
-        training = _training_samples(source)
-    return metrics.Comparison(held_out, section.metric, section.others, extractor, spec, training)
+    return metrics.Comparison(
+        held_out,
+        *(section.metric, section.others, extractor, spec),
+        training=lambda: _training_samples(source),
+    )
 
 
 def _training_samples(source: datasets.Source) -> np.ndarray:
     """Returns up to 10,000 training samples as `nearest_ratio` compares them, by a fixed seed."""
     count = min(source.count("train"), nearest_ratio.TRAINING)
     # Part by part, because whole pictures would take gigabytes.
-    batches = source.dataset("train", batch_size=min(count, 250), seed=0, repeat=True)
+    batches = source.dataset("train", batch_size=min(count, 250), seed=0)
     parts = itertools.islice(iter(batches), math.ceil(count / 250))
     reduced = [nearest_ratio.reduce(np.asarray(fields_of(part)["samples"])) for part in parts]
     return np.concatenate(reduced)[:count]

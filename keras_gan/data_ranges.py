@@ -42,7 +42,7 @@ def check_range(low: float, high: float, spec: DataSpec) -> None:
     if spec.value_range is None:
         return
     name, received = spec.modality.plural.capitalize(), f"values from {low:g} to {high:g}"
-    if value_ranges.leaves(low, high, spec.value_range, value_ranges.ROUNDING):
+    if value_ranges.leaves_rounded(low, high, spec.value_range):
         meant = _meant_range(spec, spec.value_range)
         hint = value_ranges.rescaling(low, high, meant) or _hint(low, high, meant, spec)
         raise UsageError(f"{name} must have values in {shown(meant)}{hint}. Received: {received}")
@@ -114,10 +114,12 @@ def check_sign(low: float, high: float, spec: DataSpec) -> None:
     if spec.kind is not None or spec.value_range is None or own is None or usual is None:
         return
     name, received = spec.modality.plural.capitalize(), f"values from {low:g} to {high:g}"
-    if spec.is_wide(usual) and low < high and value_ranges.usual_range(low, high) == (0, 1):
+    in_0_1 = low < high and value_ranges.usual_range(low, high) == (0, 1)
+    if in_0_1 and spec.is_wide(usual):
+        hint = value_ranges.rescaling(low, high, own) or ", or the generator end in a sigmoid"
         raise UsageError(
-            f"{name} must fill the range of the generator's output, {shown(own)}"
-            f"{value_ranges.rescaling(low, high, own)}. Received: {received}"
+            f"{name} must fill the range of the generator's output, {shown(own)}{hint}. "
+            f"Received: {received}"
         )
     if math.isfinite(own[1] - own[0]) and value_ranges.is_unsigned(low, high, own):
         raise UsageError(

@@ -17,7 +17,7 @@ import numpy as np
 from serving import kinds, value_ranges
 from serving.checks import check_label_count, check_truncation, flatten
 from serving.errors import UsageError, short_repr
-from serving.labels import check_classes, class_id
+from serving.labels import check_classes, class_id, several
 from serving.seeds import classes_from_seeds, normals, uniforms
 
 FILLS = ("normal", "uniform", "class", "constant", "given")
@@ -237,8 +237,8 @@ class Inputs:
         """
         if labels is None or self.classes is None:
             return self.own_classes(seeds)
-        is_list = isinstance(labels, Sequence | np.ndarray) and not isinstance(labels, str | bytes)
-        given = labels if is_list and np.ndim(labels) else [labels]
+        found = several(labels)
+        given = [labels] if found is None else found
         check_label_count(len(given), len(seeds))
         names = self.classes.meta.get("class_names") or ()
         ids = np.array([class_id(x, self.classes.num_classes, names) for x in given], np.int64)
@@ -413,7 +413,7 @@ def _check_values(port: Port, array: np.ndarray, is_ids: bool) -> None:
     if not (math.isfinite(low) and math.isfinite(high)):
         raise UsageError(f"The input {port.name!r} must be finite. Received: NaN or infinity")
     limits = port.meta.get("value_range")
-    if limits and not is_ids and value_ranges.leaves(low, high, limits, value_ranges.ROUNDING):
+    if limits and not is_ids and value_ranges.leaves_rounded(low, high, limits):
         least, most = map(float, limits)
         hint = value_ranges.rescaling(low, high, (least, most))
         raise UsageError(

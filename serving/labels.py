@@ -37,7 +37,7 @@ def class_id(label: Any, count: int, names: Sequence[str] = ()) -> int:
         if not is_id and (label.strip().isdecimal() or any(map(str.isdecimal, names))):
             have = ", ".join(names) or "of which this network has none"
             raise UsageError(
-                f"A label that is a text must be the name of a class, {have}; ids, 0 to "
+                f"A string label must be a class name, {have}; ids, 0 to "
                 f"{count - 1}, are numbers. Received: label={str(label)!r:.80}"
             )
         number = int(label) if is_id and label.isascii() and label.isdecimal() else None
@@ -49,6 +49,14 @@ def class_id(label: Any, count: int, names: Sequence[str] = ()) -> int:
             f"A label must be 0 to {count - 1}{hint}. Received: label={str(label)!r:.80}"
         )
     return number
+
+
+def several(labels: Any) -> list[Any] | None:
+    """Returns labels as a list; `None` for a single one, which may be a text."""
+    is_list = isinstance(labels, Sequence | np.ndarray)
+    if not is_list or isinstance(labels, str | bytes | bytearray) or not np.ndim(labels):
+        return None
+    return list(labels)
 
 
 def number_of(label: Any) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 Range = tuple[float, float]
-ROUNDING = 1e-3  # by which values may leave their range
+ROUNDING = 1e-3  # share of a range's larger limit by which rounded values may leave it
 
 WIDEST = 4.0  # widths of a range that a generator may overshoot; a wider one is another range
 
@@ -30,6 +30,11 @@ def leaves(low: float, high: float, value_range: Range, margin: float = 0.0) -> 
         margin: distance by which values may leave the range.
     """
     return low < value_range[0] - margin or high > value_range[1] + margin
+
+
+def leaves_rounded(low: float, high: float, value_range: Range) -> bool:
+    """Returns whether values leave a range by more than rounding, see `leaves`."""
+    return leaves(low, high, value_range, ROUNDING * max(map(abs, value_range)))
 
 
 def is_unsigned(low: float, high: float, value_range: Range) -> bool:

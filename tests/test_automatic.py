@@ -147,7 +147,10 @@ def test_a_length_of_ones_own_sets_the_shares(folder):
     assert found.recipe.evaluation.every_examples == 640
     assert found.recipe.game.options["augment"]["examples"] == 320
     expected = found.rows[-1]
-    assert re.fullmatch(r"3,200 examples in about [\d.]+ minutes", expected.value)
+    assert re.fullmatch(r"3,200 examples in [\d.]+ minutes", expected.value)
+    long = automatic.plan(str(folder), 0.05, ["training.examples=10000000", *small])
+    assert long.recipe.training.examples == 10_000_000
+    assert re.fullmatch(r"[\d,]{3,6} examples in 0.05 minutes", long.rows[-1].value)
 
 
 def test_alpha_channels_are_said(tmp_path):
@@ -157,7 +160,7 @@ def test_alpha_channels_are_said(tmp_path):
         PIL.Image.fromarray(pixels).save(tmp_path / f"{number}.png")
     source = datasets.open(tmp_path)
     assert source.composited == 20
-    assert "; 20 images with an alpha channel are put on white" in source.description
+    assert "; 20 images with an alpha channel are composited onto white" in source.description
     rows = {row.name: row for row in automatic._of_data(automatic.look(source), source)}
     assert rows["alpha channel"].value == "in 20 pictures"
     for options in ({"channels": 4}, {"channels": 1}):

@@ -393,6 +393,7 @@ def test_all_parts_are_requested_from_the_version_of_the_first(given, asked):
         ({"seeds": [1], "truncation": float("nan")}, "at least 0. Received: truncation=nan"),
         ({"seeds": [1], "truncation": None}, "at least 0. Received: truncation=None"),
         ({"seeds": [1], "truncation": True}, "at least 0. Received: truncation=True"),
+        ({"seeds": [1, 2], "labels": np.zeros((3,), int)}, "one for each of the 2"),
         ({"seeds": [1], "loop": True}, "need `interpolate`. Received: loop=True"),
         ({"count": 3, "easing": "smooth"}, "need `interpolate`. Received: easing='smooth'"),
         ({"interpolate": [1, 2], "count": 3, "easing": "slow"}, "`easing` must be one of linear"),

@@ -7,6 +7,7 @@ import pytest
 
 from serving import UsageError, kinds, seeds
 from serving.inputs import Input, Inputs, Port, decode_given
+from serving.labels import several
 
 SEEDS = np.array([0, 1, 7, 2**40, 2**63 - 1], np.int64)
 
@@ -186,6 +187,14 @@ def test_values_outside_the_range_of_an_input_are_refused(port, values, rule):
     assert "\n" not in str(caught.value)
 
 
+def test_rounding_is_a_share_of_the_range():
+    wide = Input("x", "float32", (1,), "points", {"value_range": [0.0, 1e6 / 3]})
+    assert Inputs([wide]).check_given({"x": [[1e6 / 3]]})["x"] == np.float32(1e6 / 3)
+    narrow = Input("x", "float32", (1,), "points", {"value_range": [-1e-4, 1e-4]})
+    with pytest.raises(UsageError, match=r"values from 0\.001 to 0\.001"):
+        Inputs([narrow]).check_given({"x": [[1e-3]]})
+
+
 def test_values_within_the_range_of_an_input_are_kept():
     for low, high in ((-1, 1), (0, 1), (0, 0), (-1.0009, 1.0009)):
         values = low_high(low, high)
@@ -239,3 +248,20 @@ def test_a_file_of_the_kind_becomes_an_array():
     np.testing.assert_allclose(read[0], sample, atol=1 / 255)
     with pytest.raises(UsageError, match=r"takes files of image/png.*Received: 'audio/wav'"):
         decode_given(PICTURE, content, "audio/wav")
+
+
+@pytest.mark.parametrize(
+    ("labels", "listed"),
+    [
+        ("shoe", None),
+        (b"shoe", None),
+        (np.array(1), None),
+        (np.int64(1), None),
+        (["shoe"], ["shoe"]),
+        (np.array([1, 2]), [1, 2]),
+        (range(2), [0, 1]),
+    ],
+    ids=repr,
+)
+def test_one_label_and_several(labels, listed):
+    assert several(labels) == listed

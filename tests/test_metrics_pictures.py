@@ -236,7 +236,7 @@ def test_copies_are_measured_during_training():
     """Copies have distance 0, held-out samples distance 1, and blends of both are in between."""
     x = smooth(60, 32, 32, 3) / 127.5 - 1
     training, real, fresh = x[:20], x[20:40], x[40:]
-    compare = metrics.Comparison(real, training=training)
+    compare = metrics.Comparison(real, training=lambda: training)
     assert "nearest_ratio" in compare.names
     assert compare(training)["nearest_ratio"] == 0
     assert compare(real)["nearest_ratio"] == 1
@@ -245,10 +245,15 @@ def test_copies_are_measured_during_training():
     index = metrics.nearest(flat(real), flat(training)).indices[:, 0]
     halves = (real + training[index]) / 2
     assert compare(halves)["nearest_ratio"] == pytest.approx(0.5, abs=0.02)
-    assert compare.protocol["nearest_ratio"] == {"samples": 20, "training_samples": 10_000}
+    assert compare.protocol["nearest_ratio"] == {"samples": 20}
+    assert compare.protocol["training_samples"] == 20
     assert "nearest_ratio" not in metrics.Comparison(real).names
     with pytest.raises(UsageError, match=r"nearest_ratio compares with training samples\. Rec"):
         metrics.Comparison(real, others=["nearest_ratio"])
+    with pytest.raises(UsageError, match="The metric of an evaluation must be one of"):
+        metrics.Comparison(real, "nearest_ratio")
+    unread = metrics.Comparison(real, "patch_distance", training=pytest.fail)
+    assert "training_samples" not in unread.protocol
 
 
 def flat(images):

@@ -56,7 +56,9 @@ def test_a_number_is_an_id_and_a_text_is_a_name(models, expected):
         ("1", 0), ("3", 2), (["2", "2"], 1), (np.array(["3", "3"]), 2),
     ):  # fmt: skip
         assert class_of(bundle.generate(SEEDS, labels=labels), expected) == label, labels
-    with pytest.raises(UsageError, match=r"text must be the name .* 1, 2, 3; ids, 0 to 2, are num"):
+    with pytest.raises(
+        UsageError, match=r"string label must be a class name, 1, 2, 3; ids, 0 to 2, are num"
+    ):
         bundle.generate(SEEDS, labels="0")
     for labels in (3, -1, 1.5, True, "4", "01"):
         with pytest.raises(UsageError, match=r"A label .*Received: label="):
@@ -70,14 +72,16 @@ def test_a_text_of_digits_must_be_a_name_where_numbers_can_be_given(models, serv
         np.testing.assert_array_equal(bundle.generate(SEEDS, labels=labels), shoe)
     body = {"model": "clothes", "seeds": SEEDS, "format": "json"}
     for labels in ("1", "3", ["1", "shoe"], ["shoe", " 2 "], "01"):
-        rule = "text must be the name of a class, shirt, shoe, bag; ids, 0 to 2, are numbers."
+        rule = "A string label must be a class name, shirt, shoe, bag; ids, 0 to 2, are numbers."
         with pytest.raises(UsageError, match=rule):
             bundle.generate(SEEDS, labels=labels)
         answer = server.ask("/v1/generate", {**body, "labels": labels})
         assert (answer.status, rule in answer.error) == (400, True), labels
     nameless = Inputs([Input("y", "int64", (), "label", {"num_classes": 3}, fill="class")])
     assert nameless.class_ids(np.arange(2), [2, 0]).tolist() == [2, 0]
-    with pytest.raises(UsageError, match=r"a class, of which this network has none; ids, 0 to 2"):
+    with pytest.raises(
+        UsageError, match=r"a class name, of which this network has none; ids, 0 to 2"
+    ):
         nameless.class_ids(np.arange(2), "2")
 
 
@@ -120,7 +124,7 @@ def test_an_address_with_an_id_is_refused(server):
     ):
         answer = server.ask(path, body)
         assert answer.status == 400
-        assert "must be the name of a class, 1, 2, 3" in answer.error
+        assert "must be a class name, 1, 2, 3" in answer.error
     assert server.ask("/v1/generate?model=clothes&seed=1&labels=0").status == 200
 
 
@@ -162,7 +166,7 @@ def test_the_command_line_holds_names(models, expected, tmp_path, shards, capsys
         assert drawn["labels"].tolist() == [0, 2]
         np.testing.assert_allclose(drawn["samples"][1], expected[2][1], atol=1e-5)
     assert cli.main([*command, "--labels", "0"]) == 2
-    assert "must be the name of a class, 1, 2, 3" in capsys.readouterr().err
+    assert "must be a class name, 1, 2, 3" in capsys.readouterr().err
 
 
 def test_an_extractor_without_names_has_the_ids_of_the_data():

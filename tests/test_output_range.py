@@ -266,6 +266,16 @@ def trained(generator, x, kind=None):
 TAKEN = r"of output 'samples' is taken from the training data, \[0, 1\]; state `value_range`"
 
 
+def test_a_stated_range_that_is_not_that_of_the_data_is_warned_of():
+    gan = trained(ending(), BRIGHT)
+    line = r"should be that of the training data, \[0, 1\]. Received: value_range=\[-1, 1\]"
+    with pytest.warns(UserWarning, match=line):
+        assert open_draft(gan, value_range=(-1, 1)) == [-1, 1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert open_draft(gan, value_range=(0, 1)) == [0, 1]
+
+
 @pytest.mark.parametrize("name", OPEN)
 def test_where_the_last_layers_give_no_range_it_is_that_of_the_data(name, tmp_path):
     gan = trained(OPEN[name](), BRIGHT)
@@ -328,6 +338,7 @@ def test_the_range_of_the_data_is_the_widest_of_all_and_is_saved(tmp_path):
 def test_data_that_is_not_pictures_has_its_own_range():
     gan = trained(ending(), 4 * BRIGHT - 2, "array")
     assert gan.data_range == pytest.approx((-2, 2), abs=0.1)
+    assert trained(ending(), 5 * BRIGHT, "array").data_range == pytest.approx((0, 5), abs=0.2)
     points = keras_gan.GAN(
         sequential(layers.Dense(2)), sequential(layers.Dense(1), shape=(2,)), ema_half_life=0
     )
@@ -347,6 +358,7 @@ def test_data_that_is_not_pictures_has_its_own_range():
         (("tanh",), 2.1, -1.05, r"in \[-1, 1\]; clip what resizing has added: np.clip\(x, -1, 1"),
         (("sigmoid",), 1.1, -0.05, r"in \[0, 1\]; clip .*: np.clip\(x, 0, 1\). Received: "),
         (("tanh",), 6, -3, r"rescale them, or state gan.sample_kind = 'array' if they are not pic"),
+        (("tanh", 10), 1, 0, r"fill .* \[0, 20\], or the generator end in a sigmoid. Received: "),
         (("linear",), 4000, -2000, r"rescale them, or state gan.sample_kind = 'array'"),
     ],
 )

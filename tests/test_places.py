@@ -456,7 +456,7 @@ def test_what_cannot_be_overwritten_gets_another_line(project):
     (project / "file").touch()
     for given, what in {
         "runs/shoes": f"a run, whose bundle is {bundle} by default",
-        "pics": "a folder of something else than a bundle",
+        "pics": "a folder that is not a bundle",
         "file": "which is a file",
     }.items():
         with pytest.raises(UsageError) as error:

@@ -293,9 +293,9 @@ def test_a_text_with_commas_is_a_list_where_one_is_expected(lines, setting, expe
     [
         (
             "data.class_names=[true, no]",
-            "class_names.0: must be a text; numbers, .* Received: True",
+            "class_names.0: must be a string; put numbers, .* Received: True",
         ),
-        ("data.class_names=[1, 2]", "class_names.0: must be a text; .* in quotes. Received: 1"),
+        ("data.class_names=[1, 2]", "class_names.0: must be a string; .* in quotes. Received: 1"),
         ("data.class_names=cat", r"class_names: must be a list, such as .* Received: 'cat'"),
         ("data.class_names=3", r"class_names: must be a list, such as \[A, B\]. Received: 3"),
         ("data.value_range=0:255", "value_range: must be a list, such as .* Received: '0:255'"),

@@ -193,5 +193,5 @@ def test_the_command_line_adds_versions_of_a_run(tmp_path):
     for command in (train, again, again, [*program, "export", "--check", "models/q"]):
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-    assert "models/q/latest: ok" in done.stdout
+    assert "models/q/2: ok" in done.stdout
     assert versions.numbers(tmp_path / "models" / "q") == [1, 2]

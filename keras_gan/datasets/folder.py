@@ -115,7 +115,7 @@ def _to_source(
     spec = Spec("image", options.shape, (-1.0, 1.0), len(listing.classes), listing.classes)
     composited = sum(header.alpha for header in headers) if options.channels < 4 else 0
     if composited:
-        lines.append(f"{composited:,} images with an alpha channel are put on white")
+        lines.append(f"{composited:,} images with an alpha channel are composited onto white")
     resizing = images.describe_resizing(headers, options.size)
     form = "x".join(map(str, options.shape)) + (f" ({resizing})" if resizing else "")
     return Source(

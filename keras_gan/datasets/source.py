@@ -35,7 +35,7 @@ class Source:
         skipped: one line with the reason for each file that was left out.
         resized: name of the filter that some images were resized with; `None` if all were
             stored in the size of the data set.
-        composited: number of images with an alpha channel that were put on white.
+        composited: number of images with an alpha channel that were composited onto white.
         earlier: function that reads the same data as version 0.1.0 read it, for runs that began
             with that reading; `None` if it is the same.
         earlier_options: the same as options of the data set's `open`, of which

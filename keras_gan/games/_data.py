@@ -26,6 +26,7 @@ class DataInterface(keras.Model):
     """Base class of games: the methods of `keras.Model` that take data, with checks of it."""
 
     sample_shape: tuple = ()
+    sample_kind: str | None = None  # kind of the data, in its range; otherwise `fit` guesses it
     seen_values: SeenValues  # of the data that the game was trained on
     _watch: data_streams.Watch | None = None  # of the call of `fit` that is running
     # Identities of the variables that each player trains, at `compile`.
@@ -43,6 +44,8 @@ class DataInterface(keras.Model):
         extremes = self.seen_values.extremes
         if limits is None or extremes is None:
             return None
+        if self.sample_kind and kinds.get(self.sample_kind).range_for(self.sample_shape) is None:
+            return extremes if extremes[0] < extremes[1] else limits  # of no usual range
         return value_ranges.of_data(extremes[0], extremes[1], limits)
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):

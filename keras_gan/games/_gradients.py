@@ -22,7 +22,8 @@ def check(game: Any) -> None:
 
     An operation such as sign has a gradient of 0 everywhere, and nothing would be learned. Weights
     may start at values where the gradient is 0, such as zeros in two layers in sequence: so what is
-    0 at the present weights must be 0 at random ones as well.
+    0 at the present weights must be 0 at random ones as well. A training on several replicas is not
+    looked at.
 
     Args:
         game: a GAN.
@@ -36,7 +37,9 @@ def check(game: Any) -> None:
     rng = np.random.default_rng(0)
     try:
         dead = _without_gradient(game, rng, at_random=False)
-        for _ in range(_DRAWS if dead else 0):
+        for _ in range(_DRAWS):
+            if not dead:
+                return
             dead &= _without_gradient(game, rng, at_random=True)
     except Exception:  # layers raise anything; the training step raises the same, or runs
         return
@@ -60,13 +63,16 @@ def _is_plain(model: keras.Model) -> bool:
             return False
         if isinstance(layer, keras.layers.Lambda) or not all(map(_is_layer, operations)):
             return False
-        activation = getattr(layer, "activation", None)
-        of_keras = getattr(activation, "__module__", "").startswith(
-            keras.activations.relu.__module__
-        )
-        if activation is not None and not of_keras and not _is_layer(activation):
+        activations = (getattr(layer, n, None) for n in ("activation", "recurrent_activation"))
+        if not all(map(_is_of_keras, activations)):
             return False
     return True
+
+
+def _is_of_keras(activation: Any) -> bool:
+    package = keras.activations.relu.__module__
+    module = getattr(activation, "__module__", "")
+    return activation is None or module.startswith(package) or _is_layer(activation)
 
 
 def _is_layer(operation: Any) -> bool:

@@ -69,10 +69,10 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
 class UpConv2D(Conv2D):
     """Nearest-neighbor upsampling by 2, followed by a convolution with a 3 x 3 kernel.
 
-    All pixels of the outputs are computed from as many inputs, so that no checkerboard is left, as
-    by a new transposed convolution. In training, it is computed as a transposed convolution whose
-    4 x 4 kernel holds sums of the weights: 4 products for each output pixel instead of 9. In
-    inference, and so in exported models, it is upsampling and a convolution.
+    Unlike an untrained transposed convolution, it leaves no checkerboard artifacts. In training, it
+    is computed as a transposed convolution whose 4 x 4 kernel holds sums of the weights: 4 products
+    for each output pixel instead of 9. In inference, and so in exported models, it is upsampling
+    and a convolution.
 
     Args:
         filters: number of output channels, at least 1.

@@ -51,16 +51,16 @@ class Comparison:
         metric: name of the metric that chooses the best checkpoint. Lower must be better, as for
             `"patch_distance"`, `"sliced_wasserstein"`, `"frechet_distance"` and
             `"kernel_distance"`. By default those of the samples' kind are computed: for images the
-            patch distance with the Nyquist ratio, the distance of pairs and the sliced Wasserstein
-            distance, which chooses for all other samples.
+            patch distance with the Nyquist ratio, the distance of pairs, the nearest ratio and the
+            sliced Wasserstein distance, which chooses for all other samples.
         others: names of further values to compute, such as `"precision"` and `"recall"`.
         extractor: function from samples to features and probabilities, see
             `keras_gan.metrics.open_features`. The default metrics need none, because they compare
             the values themselves.
         spec: description of the samples. By default it follows from their shape: those of rank 3
             are images.
-        training: training samples, `(count, ...)`, for `"nearest_ratio"`, which is left out
-            without them.
+        training: function that returns training samples, `(count, ...)`, for `"nearest_ratio"`,
+            which is left out without it. It is called only if they are needed.
 
     Raises:
         UsageError: an unknown metric, one that does not fit the samples, a metric of features
@@ -74,14 +74,14 @@ class Comparison:
         others: Sequence[str] = (),
         extractor: Callable[[np.ndarray], tuple[np.ndarray, Any]] | None = None,
         spec: Spec | None = None,
-        training: np.ndarray | None = None,
+        training: Callable[[], np.ndarray] | None = None,
     ):
         self._range = (-1.0, 1.0) if real.ndim == 4 else None
         if spec is not None:
             self._range = spec.value_range
         spec = spec or infer_spec(real.shape[1:])
         usual = default_metrics(spec, len(real)) if metric is None else (metric,)
-        if training is None:
+        if metric is None and training is None:
             usual = tuple(name for name in usual if name != "nearest_ratio")
         self.metric = usual[0]
         known = _check_names(self.metric, others)
@@ -90,7 +90,9 @@ class Comparison:
         _check_needs(chosen, real, spec, extractor is not None, training is not None)
         self._metrics = list({m.name: m for m in chosen.values()}.values())
         self._extractor = extractor if needs_features(self.names) else None
-        self._samples, self._training = real, training
+        needed = any(metric.requires("training_values") for metric in chosen.values())
+        self._training = training() if training is not None and needed else None
+        self._samples = real
         self._images = self._first_images(real)
         self._real = self._statistics(real)
 
@@ -104,6 +106,8 @@ class Comparison:
         elif self._extractor is not None:
             name = getattr(self._extractor, "__name__", type(self._extractor).__name__)
             protocol["extractor"] = name
+        if self._training is not None:
+            protocol["training_samples"] = len(self._training)
         for metric in self._metrics:
             protocol |= metric.training_protocol(len(self._samples))
         return protocol

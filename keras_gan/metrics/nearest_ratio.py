@@ -39,7 +39,7 @@ class NearestRatio(Metric):
         return float(np.median(nearest(generated, training).distances)) / scale if scale else np.nan
 
     def training_protocol(self, count: int) -> dict[str, Any]:
-        return {self.name: {"samples": min(count, SAMPLES), "training_samples": TRAINING}}
+        return {self.name: {"samples": min(count, SAMPLES)}}
 
 
 def reduce(samples: np.ndarray) -> np.ndarray:

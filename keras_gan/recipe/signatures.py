@@ -185,7 +185,7 @@ def validate(model: type[_Model], tree: dict[str, Any], path: str) -> _Model:
 
 # Rules in place of those of pydantic, by the type of the problem.
 _RULES = {
-    "string_type": "must be a text; numbers, true and false as texts are in quotes",
+    "string_type": "must be a string; put numbers, true and false in quotes",
     "list_type": "must be a list, such as [A, B]",
     "tuple_type": "must be a list, such as [A, B]",
     "sequence_str": "must be a list, such as [A, B]",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from serving.checks import check_truncation, describe_sample
 from serving.client.given import GivenFile, read_value
 from serving.errors import UsageError, short_repr
 from serving.inputs import Inputs, draw, resolve
+from serving.labels import several
 from serving.seeds import check_seeds
 
 _RADIUS = 0.3
@@ -267,12 +268,13 @@ def _check_ranges(count: Any, radius: Any, around: Any) -> None:
 
 def _check_labels(labels: Any, batch: int) -> Any:
     """Returns one label, or a list of one for each sample, as plain Python values."""
-    if not isinstance(labels, Sequence | np.ndarray) or isinstance(labels, str):
-        return labels
-    if len(labels) not in (1, batch):
+    found = several(labels)
+    if found is None:
+        return labels.item() if isinstance(labels, np.ndarray | np.generic) else labels
+    if len(found) not in (1, batch):
         raise UsageError(
             f"`labels` must hold one label, or one for each of the {batch} samples. "
-            f"Received: {len(labels)} labels"
+            f"Received: {len(found)} labels"
         )
-    plain = [label.item() if isinstance(label, np.generic) else label for label in labels]
+    plain = [label.item() if isinstance(label, np.generic) else label for label in found]
     return plain[0] if len(plain) == 1 else plain
