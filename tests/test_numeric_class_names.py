@@ -57,11 +57,11 @@ def test_a_number_is_an_id_and_a_text_is_a_name(models, expected):
     ):  # fmt: skip
         assert class_of(bundle.generate(SEEDS, labels=labels), expected) == label, labels
     with pytest.raises(
-        UsageError, match=r"string label must be a class name, 1, 2, 3; ids, 0 to 2, are num"
+        UsageError, match=r"string label must be .* name, 1, 2, 3; ids, 0 to 2, are num"
     ):
         bundle.generate(SEEDS, labels="0")
     for labels in (3, -1, 1.5, True, "4", "01"):
-        with pytest.raises(UsageError, match=r"A label .*Received: label="):
+        with pytest.raises(UsageError, match=r"A (string )?label .*Received: label="):
             bundle.generate(SEEDS, labels=labels)
 
 
