@@ -138,13 +138,17 @@ def _check_numbers(network: Network, shapes: Shapes) -> None:
     Raises:
         UsageError: an output of text or of complex numbers.
     """
-    tensors = tf.nest.flatten(getattr(network.model, "outputs", None) or [])
-    for index, (name, (dtype, _)) in enumerate(shapes.items()):
+    model = network.model
+    # A subclassed model has none before a call.
+    made = getattr(model, "outputs", None)
+    structure = (made[0] if isinstance(model, keras.Sequential) else model.output) if made else {}
+    tensors = model_inputs.name_outputs(model, structure, network.first)
+    for name, (dtype, _) in shapes.items():
         found = tf.as_dtype(dtype)
         if found.is_floating or found.is_integer or found.is_bool:
             continue
-        history = getattr(tensors[index], "_keras_history", None) if index < len(tensors) else None
-        owner = f"layer {history.operation.name!r}" if history else f"model {network.model.name!r}"
+        history = getattr(tensors.get(name), "_keras_history", None)
+        owner = f"layer {history.operation.name!r}" if history else f"model {model.name!r}"
         raise UsageError(
             "The outputs of a network must be numbers: export a model without this one. "
             f"Received: output {name!r} of dtype {dtype}, of {owner}"

@@ -59,10 +59,11 @@ def _load_weights(gan: Game, path: pathlib.Path) -> None:
             warnings.simplefilter("error", UserWarning)  # Keras warns of weights that it leaves out
             gan.load_weights(path)
     except UsageError as error:
-        reason = one_line(error.__cause__ or error)
+        cause = error.__cause__
+        reason = f"of which Keras says: {one_line(cause)}" if cause else f"because: {error}"
         raise UsageError(
             "The changed game must have the weights and optimizer moments of the checkpoint. "
-            f"Received: {path}, of which Keras says: {reason}"
+            f"Received: {path}, {reason}"
         ) from None
 
 

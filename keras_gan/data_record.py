@@ -53,10 +53,7 @@ def data_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
         found.append(f"counts ({'; '.join(counts)})")
     ranges, current = before.get("raw_ranges", now["raw_ranges"]), now["raw_ranges"]
     if ranges != current and not any(each.startswith(("kind", "fields")) for each in found):
-        shown = [
-            ", ".join(f"{k} {v or 'any'}" for k, v in each.items()) for each in (ranges, current)
-        ]
-        found.append(f"stored ranges ({shown[0]}; now {shown[1]})")
+        found.append(f"stored ranges ({_ranges(ranges)}; now {_ranges(current)})")
     if before["digest"] != now["digest"]:
         found.append(f"content (digest {before['digest'][:8]}, now {now['digest'][:8]})")
     return found

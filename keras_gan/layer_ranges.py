@@ -16,10 +16,6 @@ _ACTIVATIONS = {
     keras.activations.sparse_plus: (0.0, math.inf),
     keras.activations.squareplus: (0.0, math.inf),
 }
-_RECURRENT = (
-    *(keras.layers.RNN, keras.layers.ConvLSTM1D, keras.layers.ConvLSTM2D, keras.layers.ConvLSTM3D),
-)
-_WITH_A_GATE = (keras.layers.LSTMCell, keras.layers.GRUCell)
 
 
 def of_activation(activation: Any) -> Interval | None:
@@ -39,7 +35,7 @@ def of_layer(layer: Any, of_function: Callable[[Any], Interval]) -> Interval | N
     """
     if type(layer) is keras.layers.UnitNormalization:
         return Interval(-1.0, 1.0, layer.name, "unit normalization")
-    if not isinstance(layer, _RECURRENT):
+    if not isinstance(layer, keras.layers.RNN):
         return None
     cell = layer.cell
     while isinstance(cell, keras.layers.StackedRNNCells):

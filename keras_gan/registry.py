@@ -6,7 +6,6 @@ own classes are found as well, once their module is imported.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 import typing
@@ -14,10 +13,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from keras_gan.errors import UsageError
+from serving import nearest_names
 from serving.errors import short_repr
 
 T = TypeVar("T")
-_CLOSE = 0.6  # similarity of names from which one may be a misspelling of the other
 
 
 def snake_case(name: str) -> str:
@@ -46,8 +45,7 @@ def registered(base: type) -> dict[str, str]:
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Returns a closing hint for an error: the nearest valid name, or all of them.
 
-    A name that differs in case, hyphens and underscores alone is nearest, then one that is listed
-    in `also_called`, then one with few other letters, then the only one that begins alike.
+    For the order in which names are nearest see `serving.nearest_names`.
 
     Args:
         name: the name that was received.
@@ -56,23 +54,10 @@ def nearest(name: str, valid: Iterable[str]) -> str:
             without separators.
     """
     names = sorted(valid)
-    if not names:
-        return "It has none"
-    found = {_plain(each): each for each in names}
-    if isinstance(valid, Mapping):
-        others = {
-            n: getattr(each, "__dict__", {}).get("also_called", ()) for n, each in valid.items()
-        }
-        found = {other: n for n, each in others.items() for other in each} | found
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=_CLOSE)
-    longer = [each for each in names if len(str(name)) > 2 and each.startswith(str(name))]
-    close += longer if len(longer) == 1 else []
-    best = found.get(_plain(str(name))) or (close[0] if close else None)
-    return f"Did you mean {best!r}?" if best else f"Valid: {', '.join(names)}"
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]", "", name).lower()
+    others: dict[str, str] = {}
+    for n, each in valid.items() if isinstance(valid, Mapping) else ():
+        others |= dict.fromkeys(getattr(each, "__dict__", {}).get("also_called", ()), n)
+    return nearest_names.nearest(str(name), names, others)
 
 
 def parameters_of(function: Callable) -> dict[str, tuple[Any, Any]]:

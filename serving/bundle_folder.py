@@ -8,6 +8,7 @@ from pathlib import Path
 
 from serving.errors import UsageError
 from serving.manifest import FILE_NAME
+from serving.nearest_names import find_nearest
 
 _SHOWN = 10  # names in an error
 _DEPTH = 3  # of the files in a bundle: saved_model/NAME/VERSION/
@@ -66,7 +67,7 @@ def hint(path: str | os.PathLike[str], wanted: Callable[[Path], bool]) -> str:
         folders = [given.parent, *([Path("runs")] if len(given.parts) == 1 else [])]
         places = [each for folder in folders for each in _below(folder, wanted, is_run)]
         known = {each.name: each for each in reversed(places)}
-        near = _nearest(given.name, list(known))
+        near = find_nearest(given.name, known)
         return f". Did you mean {str(known[near])!r}?" if near else ""
     for accepted, what in ((wanted, "bundles and runs"), (is_run, "runs, not exported,")):
         found = [*_below(given, accepted), *_below(given / "runs", accepted)]
@@ -85,12 +86,6 @@ def _below(folder: Path, *wanted: Callable[[Path], bool]) -> list[Path]:
     except OSError:
         return []
     return [each for each in inside if any(is_one(each) for is_one in wanted)]
-
-
-def _nearest(name: str, names: list[str]) -> str | None:
-    import difflib
-
-    return next(iter(difflib.get_close_matches(name, names, 1, 0.6)), None)
 
 
 def has_bundle(folder: Path) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from serving import programs
 from serving.errors import UsageError
+from serving.nearest_names import nearest
 
 COMMANDS = {
     "quickstart": "Train on built-in data, export and sample, in minutes",
@@ -105,10 +106,7 @@ def _hand_over(argv: list[str]) -> int:
 
 
 def _unknown(command: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.6)
-    hint = f"Did you mean {near[0]!r}?" if near else f"Valid: {', '.join(COMMANDS)}"
+    hint = nearest(command, COMMANDS)
     return f"The command must be a known one. Received: {command!r}. {hint}"
 
 

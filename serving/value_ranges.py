@@ -82,7 +82,7 @@ def of_data(low: float, high: float, limits: Range) -> Range:
         return limits
     if is_unsigned(low, high, limits):
         return usual_range(low, high) or (low, high)
-    return (low, high) if leaves(low, high, limits, 1e-3) else limits
+    return (low, high) if leaves(low, high, limits, ROUNDING) else limits
 
 
 def of_samples(own: Range | None, data: Range | None) -> Range | None:

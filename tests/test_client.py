@@ -106,6 +106,31 @@ def test_every_server_walks_in_a_loop(server, bundle):
         assert (image.format, image.n_frames, image.info["duration"]) == ("GIF", 2, 30)
 
 
+def comment_of(film):
+    return Image.open(io.BytesIO(film)).info["comment"].decode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "texts"),
+    [
+        ({"labels": "bag"}, {"labels": "shoe"}, "Labels=bag"),
+        ({"labels": ["bag", 0]}, {"labels": [0, "bag"]}, "Labels=bag,0"),
+        ({"labels": "bag"}, {}, "Labels=bag"),
+        ({"around": 5}, {"around": 6}, "Around=5; Radius=0.3"),
+        ({"around": 5, "radius": 0.5}, {"around": 5, "radius": 0.6}, "Around=5; Radius=0.5"),
+        ({"truncation": 0.5}, {}, "Truncation=0.5"),
+    ],
+)
+def test_different_animations_have_different_texts(ours, one, other, texts):
+    with Client(ours.url) as client:
+        first, second = (
+            comment_of(client.animation([1, 2], format="gif", **each)) for each in (one, other)
+        )
+    assert texts in first
+    assert "Seeds=1, 2" in first
+    assert first != second
+
+
 def test_every_server_gives_pictures(server, bundle):
     with Client(server.url) as client:
         made = client.pictures([7, 8])
@@ -118,6 +143,18 @@ def test_every_server_gives_pictures(server, bundle):
         (bare,) = client.pictures([7], metadata=False)
         assert Image.open(io.BytesIO(bare)).info == {}
         assert len(client.pictures(interpolate=[1, 2], count=3)) == 3
+
+
+def test_pictures_of_tensors_have_the_texts_of_animations(bundle):
+    walk = {"interpolate": [1, 2], "count": 3, "loop": True, "easing": "smooth"}
+    with Wire(bundle, **SERVERS["v2"]) as server, Client(server.url) as client:
+        (*_, last) = client.pictures(**walk, labels="bag")
+        (near,) = client.pictures([7], around=5, radius=0.5)
+    texts = Image.open(io.BytesIO(last)).info
+    assert (texts["Between seeds"], texts["Step"], texts["Count"]) == ("1, 2", "2", "3")
+    assert (texts["Loop"], texts["Easing"], texts["Label"]) == ("True", "smooth", "2")
+    texts = Image.open(io.BytesIO(near)).info
+    assert (texts["Seed"], texts["Around"], texts["Radius"]) == ("7", "5", "0.5")
 
 
 def test_every_server_lists_its_models(server):

@@ -133,6 +133,11 @@ def test_classes_with_words_of_splits_are_classes_without_a_word(tmp_path, names
         ("images_part_1", "images_part_2"),
         ("test_easy", "test_hard", "train"),
         ("x_test", "x_train", "y_test", "y_train"),
+        ("test_clean", "train_clean_100", "train_clean_360"),
+        ("test", "train_100", "train_360"),
+        ("Val", "train1", "train2"),
+        ("flowers_test_1", "flowers_test_2", "flowers_train_1"),
+        ("x-test-1", "x-test-2", "x-train-1", "x-train-2"),
     ],
 )
 def test_names_that_may_be_splits_are_said_to_be_classes(tmp_path, names):
@@ -152,6 +157,14 @@ def test_folders_beside_splits_with_a_word_in_common(tmp_path):
     with pytest.warns(
         UserWarning, match=r"other folders than the splits are left out: x_val \(3\)"
     ):
+        source = datasets.open(tmp_path)
+    assert (source.count(), source.count("held_out")) == (4, 2)
+
+
+def test_a_training_folder_without_a_number_is_used_beside_a_numbered_one(tmp_path):
+    for name, count in (("train", 4), ("train_2", 3), ("test", 2)):
+        fill(tmp_path / name, count)
+    with pytest.warns(UserWarning, match=r"are left out: train_2 \(3\)"):
         source = datasets.open(tmp_path)
     assert (source.count(), source.count("held_out")) == (4, 2)
 

@@ -276,8 +276,14 @@ def test_a_run_on_masks_keeps_the_range_with_which_it_began(tmp_path):
     record = data_record.describe_data(source.earlier())
     assert record["raw_ranges"]["samples"] == [0, 255]
     now = data_record.describe_data(source)
-    line = "stored ranges (samples [0.0, 255.0]; now samples [0.0, 1.0])"
+    line = "stored ranges (samples from 0 to 255; now samples from 0 to 1)"
     assert data_record.data_differences(record, now) == [line]
+    for ranges, words in (
+        ({"samples": None}, "samples unbounded"),
+        ({"samples": [-0.5, 9], "mask": [0, 1]}, "samples from -0.5 to 9, mask from 0 to 1"),
+    ):
+        (line,) = data_record.data_differences(now, now | {"raw_ranges": ranges})
+        assert line == f"stored ranges (samples from 0 to 1; now {words})"
     del record["raw_ranges"]  # as version 0.1.0 wrote it
     with pytest.warns(UserWarning, match=r"0\.1\.0"):
         before = data_record.as_recorded(record, source)

@@ -294,9 +294,26 @@ def of_function(function):
     return keras.Model(latents, L.Lambda(function, output_shape=(LATENTS,), name="n")(latents))
 
 
+def of_outputs(arrange):
+    """A functional model of a text and of samples, which `arrange` nests."""
+    latents = keras.Input((LATENTS,), name="latents")
+    text = L.Lambda(tf.strings.as_string, output_shape=(LATENTS,), name="bad")(latents)
+    return keras.Model(latents, arrange(text, L.Dense(3, name="good")(latents)))
+
+
 @pytest.mark.parametrize(
     ("build", "received"),
     [
+        (
+            lambda: of_outputs(lambda text, good: {"a": text, "samples": good}),
+            "output 'a' of dtype string, of layer 'bad'",
+        ),
+        (
+            lambda: of_outputs(lambda text, good: {"samples": good, "z": text}),
+            "output 'z' of dtype string, of layer 'bad'",
+        ),
+        (lambda: of_outputs(lambda text, good: [good, text]), "of dtype string, of layer 'bad'"),
+        (lambda: of_outputs(lambda text, good: [text, good]), "of dtype string, of layer 'bad'"),
         (texts, "output 'caption' of dtype string, of model 'texts'"),
         (lambda: of_function(tf.strings.as_string), "'samples' of dtype string, of layer 'n'"),
         (lambda: of_function(lambda x: tf.complex(x, x)), "of dtype complex64, of layer 'n'"),

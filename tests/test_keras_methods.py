@@ -156,6 +156,46 @@ def test_weights_that_do_not_fit_are_refused_in_one_line_and_change_nothing(narr
         assert (np.asarray(keras.ops.convert_to_numpy(variable.value)) == 7).all(), variable.path
 
 
+@keras.saving.register_keras_serializable("tests")
+class Keeper(layers.Dense):
+    """A layer that stores one more value beside its variables."""
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        store["scale"] = np.float32(2)
+        store["step_1"] = np.int32(3)
+
+    def load_own_variables(self, store):
+        assert (np.asarray(store["scale"]), np.asarray(store["step_1"])) == (2, 3)
+        super().load_own_variables({key: store[key] for key in ("0", "1")})
+
+
+def kept(width):
+    generator = keras.Sequential([keras.Input((2,)), Keeper(width), Keeper(1)])
+    judge = keras.Sequential([keras.Input((1,)), layers.Dense(3), layers.Dense(1)])
+    game = keras_gan.GAN(generator, judge)
+    game.compile()
+    return game
+
+
+def test_a_layer_may_store_other_values_than_its_variables(tmp_path):
+    game, other = kept(3), kept(3)
+    game.save_weights(tmp_path / "x.weights.h5")
+    game.save(tmp_path / "x.keras")
+    for name in ("x.weights.h5", "x.keras"):
+        other.load_weights(tmp_path / name)
+        np.testing.assert_array_equal(other.generate([7]), game.generate([7]))
+    loaded = keras.saving.load_model(tmp_path / "x.keras")
+    np.testing.assert_array_equal(loaded.generate([7]), game.generate([7]))
+    with pytest.raises(UsageError, match="with 6 weights of generator, which has 4"):
+        of_width(3).load_weights(deep(tmp_path / "deeper.weights.h5"))
+
+
+def deep(path):
+    deeper().save_weights(path)
+    return path
+
+
 def test_weights_can_be_loaded_partly_if_asked_for(tmp_path):
     of_width(4).save_weights(tmp_path / "other.weights.h5")
     game = of_width(3)

@@ -284,6 +284,8 @@ CLASSES = {"name": "samples", "parameters": {"classification": 2}}
             "A field of a request must be a known one. Rec",
         ),
         ({"inputs": [tensor()], "parameter": {}}, "'parameter'. Did you mean 'parameters'?"),
+        ({"inputs": [tensor()], "PARAMETERS": {}}, "'PARAMETERS'. Did you mean 'parameters'?"),
+        ({"inputs": [tensor()], "par": {}}, "'par'. Did you mean 'parameters'?"),
     ],
 )
 def test_infer_refuses(server, content, rule):

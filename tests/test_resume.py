@@ -371,6 +371,11 @@ def test_an_override_that_changes_nothing_of_the_game_is_bit_exact(tmp_path):
             ("networks.generator.widths=[8,8]", "training.examples=1024"),
             r"must have the weights and optimizer moments .*Received: .*keras, of which Keras",
         ),
+        (
+            "networks.generator.widths",
+            ("networks.generator.widths=[16]", "training.examples=1024"),
+            r"must have the weights and optimizer moments .*Received: .*keras, because: A file of",
+        ),
     ],
 )
 def test_an_impossible_override_is_refused(override, settings, message, tmp_path):

@@ -15,11 +15,48 @@ import export
 from keras_gan import UsageError, datasets, report
 from keras_gan.__main__ import main
 from keras_gan.datasets.images import check_size
-from serving import cli, limits, programs, telemetry
+from serving import bundle_folder, cli, limits, programs, telemetry
 from serving.generate import fields
 from serving.lists import join_list, parse_labels, parse_list
+from serving.nearest_names import nearest
 
 BYTES = os.fsdecode(b"caf\xe9")  # a file name in Latin-1
+
+# ------------------------------------------------------------------------ nearest names
+
+
+def of_folder(name):
+    return UsageError(bundle_folder.hint(name, bundle_folder.is_run))
+
+
+@pytest.mark.parametrize(
+    ("report", "name", "meant"),
+    [
+        *((fields.unknown_field, name, "truncation") for name in ("TRUNCATION", "tru")),
+        *((cli.main, [name], "quickstart") for name in ("QUICK-START", "qui")),
+        *((datasets.open, name, "gaussians") for name in ("GAUSSIANS", "gau")),
+        *((of_folder, name, "hats-of-2019") for name in ("HATS_OF_2019", "hat")),
+    ],
+)
+def test_one_rule_finds_the_nearest_name(report, name, meant, tmp_path, monkeypatch, capsys):
+    """A name in other case or with other separators, and the beginning of only one name."""
+    (tmp_path / "hats-of-2019/checkpoints").mkdir(parents=True)
+    (tmp_path / "hats-of-2019/recipe.yaml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    try:
+        line = str(report(name))
+    except UsageError as error:
+        line = str(error)
+    assert f"id you mean {meant!r}?" in line + capsys.readouterr().err
+
+
+def test_the_beginning_of_several_names_is_near_none_of_them():
+    names = ["first_layer", "first_width"]
+    assert nearest("fir", names) == "Valid: first_layer, first_width"
+    assert nearest("fi", names[:1]) == "Valid: first_layer"  # too short
+    assert nearest("__", ["--", "a"]) == "Valid: --, a"
+    assert nearest("first", []) == "It has none"
+
 
 # ------------------------------------------------------------------------ lists
 

@@ -9,7 +9,6 @@ states the shape of all of its samples, if there is one. A new data set is one n
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import os
@@ -23,6 +22,7 @@ from keras_gan.datasets.splits import OwnSplitsError, Split
 from keras_gan.errors import UsageError
 from keras_gan.registry import check_names
 from keras_gan.spec import Spec
+from serving.nearest_names import find_nearest
 
 
 def _discover() -> dict[str, ModuleType]:
@@ -131,10 +131,10 @@ def find(source: str | os.PathLike[str]) -> tuple[ModuleType, dict[str, Any]]:
     name = text.replace("_", "-")
     forms = [module.FORM for module in _REGISTRY.values() if hasattr(module, "parse")]
     path = "is a file of another format" if os.path.exists(text) else "does not exist"
-    near = difflib.get_close_matches(name, _REGISTRY, 1, 0.6)
+    near = find_nearest(name, _REGISTRY)
     raise UsageError(
         f"A data set must be one of {', '.join(_REGISTRY)}, or {', or '.join(forms)}"
-        + (f" (did you mean {near[0]!r}?)" if near else "")
+        + (f" (did you mean {near!r}?)" if near else "")
         + f". Received: {text!r}, which as a path {path}"
     )
 

@@ -203,13 +203,18 @@ def _plain(name: str) -> str:
 def _roles(files: Iterable[Parts], tops: Sequence[str]) -> tuple[str | None, str | None]:
     """Returns the names of the training and of the held-out folder; `None` without splits."""
     plain = {name: _plain(name) for name in sorted(tops)}
-    train = next((name for form in _TRAIN for name in tops if plain[name] == form), None)
+    trains = [name for form in _TRAIN for name in sorted(tops) if plain[name] == form]
+    # Of `train_100` and `train_360` nobody knows that only one is to be used.
+    numbered = len(trains) > 1 and all(re.search(r"\d", name) for name in trains)
+    train = trains[0] if trains and not numbered else None
     held = [name for form in _HELD_OUT for name in sorted(tops) if plain[name] == form]
     if train is not None and held:
         return train, held[0]
-    # All names have the same words beside the split's: `x_train`, `x_test`.
+    # All names have the same words beside the split's: `x_train`, `x_test`. Digits are no words.
     words = {name: _split_words(name) for name in sorted(tops)}
-    if len({rest for _, rest in words.values()}) == 1 and all(form for form, _ in words.values()):
+    splits = [form for form, _ in words.values()]
+    alike = len({rest for _, rest in words.values()}) == 1
+    if alike and all(splits) and len(set(splits)) == len(splits):
         forms = [
             next((n for form in of for n in words if words[n][0] == form), None)
             for of in (_TRAIN, _HELD_OUT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import pathlib
+import re
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -76,7 +77,7 @@ def _check_additional(game: Any, path: str) -> None:
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[Any]:
     """Opens the weights of a file; None where they are in several files, or remote."""
-    if "://" in path or path.endswith(".json"):
+    if "://" in path:
         yield None
     elif path.endswith(".keras") and pathlib.Path(path).is_file():
         with zipfile.ZipFile(path) as archive:
@@ -90,6 +91,12 @@ def _opened(path: str) -> Iterator[Any]:
             yield file
 
 
-def _count(item: Any) -> int:
-    """Returns the number of variables in a group of a file."""
-    return sum(map(_count, item.values())) if isinstance(item, h5py.Group) else 1
+def _count(group: Any) -> int:
+    """Returns the number of variables in a group of a file.
+
+    Keras numbers them in groups `vars`. Other values are those that a layer of a user's own stores
+    beside its variables.
+    """
+    found = []
+    group.visit(found.append)  # names of groups and of data sets, relative to the group
+    return sum(re.fullmatch(r"(.*/)?vars/\d+", name) is not None for name in found)

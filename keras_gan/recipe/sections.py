@@ -9,8 +9,8 @@ import yaml
 from pydantic import ConfigDict, Field
 
 from keras_gan.recipe.scheduling import schedules_in
+from keras_gan.recipe.signatures import as_list
 from keras_gan.registry import choices
-from serving.lists import parse_list
 
 
 def _reject_bool(value: Any) -> Any:
@@ -31,12 +31,8 @@ def _number_or_schedule(value: Any) -> Any:
         raise ValueError("must be a number, or a schedule {name: ...}") from None
 
 
-def _listed(value: Any) -> Any:
-    """Returns the list that a text with commas stands for: `--set evaluation.others=a,b`."""
-    return parse_list(value) if isinstance(value, str) else value
-
-
-Names = Annotated[list[str], pydantic.BeforeValidator(_listed)]
+_LISTED = pydantic.BeforeValidator(lambda value: as_list(value, list[str]))
+Names = Annotated[list[str], _LISTED]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, pydantic.BeforeValidator(_reject_bool), Field(ge=1)]
 NumberOrSchedule = Annotated[Any, pydantic.BeforeValidator(_number_or_schedule)]
@@ -153,9 +149,7 @@ class EvaluationSection(_Section):
 
     # By default the metric of the samples' kind.
     metric: Annotated[str, _chosen_from("evaluation.metric")] | None = None
-    others: Annotated[
-        list[Annotated[str, _chosen_from("evaluation.others")]], pydantic.BeforeValidator(_listed)
-    ] = []
+    others: Annotated[list[Annotated[str, _chosen_from("evaluation.others")]], _LISTED] = []
     features: str | None = None
     every_examples: Annotated[int, Field(ge=0)] = 0
     count: Annotated[int, Field(ge=2)] = 1_000

@@ -60,7 +60,7 @@ def check_options(
     """
     check_names(function, options, what, path=path, skip=skip, keys=keys)
     taken = parameters_of(function)
-    options = {name: split_list(value, taken[name][0]) for name, value in options.items()}
+    options = {name: as_list(value, taken[name][0]) for name, value in options.items()}
     fields: dict[str, Any] = {}
     for name, (hint, default) in taken.items():
         if name in skip:
@@ -82,10 +82,11 @@ def check_options(
     return {name: _plain(getattr(found, name)) for name in fields}
 
 
-def split_list(value: Any, hint: Any) -> Any:
-    """Returns the list that a text with commas stands for, where a list is expected and no text.
+def as_list(value: Any, hint: Any) -> Any:
+    """Returns the list that a text or a number stands for, where only a list is expected.
 
-    `--set data.class_names=no,yes` and `--set data.value_range=0,255` mean lists.
+    `--set data.class_names=no,yes`, `--set networks.generator.condition=labels` and
+    `--set networks.generator.widths=64` mean lists.
 
     Args:
         value: the value of an option.
@@ -94,11 +95,15 @@ def split_list(value: Any, hint: Any) -> Any:
     union = typing.get_origin(hint) in (types.UnionType, typing.Union)
     members = typing.get_args(hint) if union else (hint,)
     lists = [m for m in members if typing.get_origin(m) in (list, tuple, Sequence, Iterable)]
-    if not isinstance(value, str) or "," not in value or not lists or str in members:
+    others = set(members) - {*lists, type(None)}
+    if not lists or str in others or isinstance(value, bool):
         return value
-    elements = {part for m in lists for part in typing.get_args(m)}
-    are_numbers = bool(elements & {int, float})
-    return [_number(part) for part in value.split(",")] if are_numbers else parse_list(value)
+    are_numbers = bool({part for m in lists for part in typing.get_args(m)} & {int, float})
+    if isinstance(value, str):
+        found = [_number(x) for x in value.split(",")] if are_numbers else parse_list(value)
+        is_one = value.strip() and not others and not are_numbers
+        return found if "," in value or is_one else value
+    return [value] if are_numbers and not others and isinstance(value, int | float) else value
 
 
 def _number(text: str) -> int | float | str:

@@ -21,10 +21,12 @@ from serving.client.model import RemoteModel
 from serving.errors import NotFiniteWarning, UsageError
 from serving.inputs import Port
 from serving.kinds import Format
+from serving.lists import join_list
 from serving.port_rules import is_number
 
 PROTOCOLS = ("keras_gan", "tf_serving", "v2")
 _COMMON = ("npy", "npz", "json")  # formats of every kind, which are encoded here
+_SHOWN = 1024  # seeds and labels in the texts of a file
 Arrays = dict[str, np.ndarray]
 _PROBES = {"keras_gan": protocol_keras_gan, "v2": protocol_v2}
 
@@ -358,16 +360,33 @@ def _as_texts(model: RemoteModel, request: SampleRequest) -> SampleRequest:
     return dataclasses.replace(request, labels=names if several else names[0])
 
 
-def _texts(model: RemoteModel, request: SampleRequest) -> dict[str, str]:
-    """Returns the texts by which the samples of a request can be made again."""
+def _texts(
+    model: RemoteModel, request: SampleRequest, row: int | None = None, label: Any = None
+) -> dict[str, str]:
+    """Returns the texts by which the samples of a request can be made again.
+
+    Args:
+        model: the model.
+        request: the request.
+        row: number of the only sample in the file; `None` for a file of all of them.
+        label: class id of that sample, or `None`.
+    """
     from serving.provenance import provenance
 
-    facts: dict[str, object] = {"count": request.batch}
+    facts: dict[str, object] = {} if label is None else {"label": label}
+    if row is None and request.labels is not None:
+        labels = request.labels if isinstance(request.labels, list) else [request.labels]
+        facts["labels"] = join_list(labels[:_SHOWN])
     if request.stations is not None:
-        facts |= {"between_seeds": ", ".join(map(str, request.stations[:64]))}
+        facts["between_seeds"] = ", ".join(map(str, request.stations[:_SHOWN]))
         facts |= {"easing": request.easing} | ({"loop": True} if request.loop else {})
+        facts |= {} if row is None else {"step": row}
+    elif model.inputs.seeded and row is None:
+        facts["seeds"] = ", ".join(map(str, request.seeds[:_SHOWN]))
     elif model.inputs.seeded:
-        facts |= {"seeds": ", ".join(map(str, request.seeds[:64]))}
+        facts["seed"] = request.seeds[row]
+    facts |= {} if request.around is None else {"around": request.around, "radius": request.radius}
+    facts |= {"count": request.batch} if row is None or request.stations is not None else {}
     facts |= {} if request.truncation == 1 else {"truncation": request.truncation}
     return provenance(model.name, model.sha256 or "unknown", **facts)
 
@@ -424,21 +443,12 @@ def _encode(
     metadata: bool,
 ) -> list[bytes]:
     """Encodes samples as files, equal to those of `keras-gan sample --each`."""
-    from serving.provenance import provenance
-
     if not form.any_value:
         hint = "npy and npz have NaN and infinity"
         check_samples({model.first.name: samples}, form.name, hint, part.describe)
     kind, files = kinds.get(model.first.kind), []
     for number, sample in enumerate(samples):
-        facts: dict[str, object] = {} if labels is None else {"label": labels[number]}
-        if part.stations is not None:
-            facts |= {"interpolate": ",".join(map(str, part.stations)), "step": number}
-            facts["count"] = part.count
-        elif model.inputs.seeded:
-            facts["seed"] = part.seeds[number]
-        facts |= {} if part.around is None else {"around": part.around, "radius": part.radius}
-        facts |= {} if part.truncation == 1 else {"truncation": part.truncation}
-        texts = provenance(model.name, model.sha256 or "unknown", **facts) if metadata else None
+        label = None if labels is None else labels[number]
+        texts = _texts(model, part, number, label) if metadata else None
         files.append(kind.encode(sample, form.name, model.first.meta, texts))
     return files

@@ -11,6 +11,7 @@ from serving.errors import UsageError, short_repr
 from serving.interpolation import EASINGS
 from serving.labels import TextLabel
 from serving.lists import parse_list
+from serving.nearest_names import nearest
 
 _SEED: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": MAX_SEED}
 _LABEL: dict[str, Any] = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}
@@ -176,8 +177,5 @@ def repeated_field(name: str) -> UsageError:
 
 def unknown_field(name: str) -> UsageError:
     """Returns the error for an unknown field, with the nearest valid name."""
-    import difflib
-
-    near = difflib.get_close_matches(name[:40], FIELDS, n=1, cutoff=0.6)
-    hint = f"Did you mean {near[0]!r}?" if near else f"Valid: {', '.join(FIELDS)}"
+    hint = nearest(name, FIELDS)
     return UsageError(f"A field must be a known one. Received: field={short_repr(name)}. {hint}")

@@ -7,7 +7,6 @@ Reference:
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
 from typing import Any
@@ -22,6 +21,7 @@ from serving.generate.rendering import json_ready, not_finite_header
 from serving.http_types import BYTES, Request, Response, json_response, parse_json
 from serving.inputs import Input, Inputs, Port
 from serving.limits import Settings
+from serving.nearest_names import nearest
 from serving.tensors import TensorInputs, gather
 
 _DATATYPES = {
@@ -391,8 +391,7 @@ def _check_known(what: str, given: dict[str, Any], known: tuple[str, ...]) -> No
             raise UsageError(
                 f"Tensors must be sent without shared memory. Received: {short_repr(name)}"
             )
-        near = difflib.get_close_matches(name[:40], known, n=1, cutoff=0.6)
-        hint = f"Did you mean {near[0]!r}?" if near else f"Valid: {', '.join(known)}"
+        hint = nearest(name, known)
         raise UsageError(f"{what} must be a known one. Received: {short_repr(name)}. {hint}")
 
 
