@@ -259,9 +259,10 @@ def plan(data: str, minutes: float | None = None, settings: Iterable[str] = ()) 
     examples = (stated and trial.training.examples) or capacity  # the lengths fit what is stated
     recipe, rows = complete(examples)
     seen = min(capacity, recipe.training.examples)
+    time_taken = minutes if seen == capacity else seen / rate / 60 / _TRAINED
     expected = Choice(
         "expect",
-        f"{seen:,} examples in {_minutes(seen / rate / 60 / _TRAINED)}",
+        f"{seen:,} examples in {_minutes(time_taken)}",
         f"{rate:,.0f} a second on this machine, each picture {seen / pictures.count:.1f} times",
     )
     rows = [*_of_data(pictures, source), *rows, expected]

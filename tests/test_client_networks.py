@@ -141,7 +141,7 @@ MISTAKES = [
     (
         "clothes",
         {"seeds": [1], "labels": "1"},
-        "the name of a class, shirt, shoe, bag; ids",
+        "a class name, shirt, shoe, bag; ids",
     ),
     ("clothes", {"seeds": [1, 2], "labels": ["2", "bag"]}, "2, are numbers. .*label='2'"),
     ("clothes", {"seeds": [1], "labels": "0", "latents": np.ones((1, 6))}, "label='0'"),
