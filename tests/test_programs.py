@@ -197,11 +197,7 @@ def test_a_module_that_hides_another_is_refused_rather_than_exchanged(here):
 def test_an_empty_entry_of_the_module_path_is_not_the_current_folder(tmp_path, entries):
     folder = fill(tmp_path, ["export"])  # the script itself imports `serving`
     script = pathlib.Path(sys.executable).with_name("keras-gan")
-    for command in (
-        [script, "--help"],
-        [script, "list"],
-        [sys.executable, "-P", "-m", "keras_gan", "list"],
-    ):
+    for command in ([script, "list"], [sys.executable, "-P", "-m", "keras_gan", "--help"]):
         environment = {**os.environ, "PYTHONPATH": entries}
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240
