@@ -234,7 +234,7 @@ def _training_samples(source: datasets.Source) -> np.ndarray:
     """Returns up to 10,000 training samples as `nearest_ratio` compares them, by a fixed seed."""
     count = min(source.count("train"), nearest_ratio.TRAINING)
     # Part by part, because whole pictures would take gigabytes.
-    batches = source.dataset("train", batch_size=min(count, 250), seed=0)
+    batches = source.dataset("train", min(count, 250), seed=0, drop_remainder=False)
     parts = itertools.islice(iter(batches), math.ceil(count / 250))
     reduced = [nearest_ratio.reduce(np.asarray(fields_of(part)["samples"])) for part in parts]
     return np.concatenate(reduced)[:count]

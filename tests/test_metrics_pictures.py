@@ -256,6 +256,14 @@ def test_copies_are_measured_during_training():
     assert "training_samples" not in unread.protocol
 
 
+def test_copies_of_every_training_sample_are_found():
+    """Also where their number does not divide into the parts in which they are read."""
+    x = smooth(320, 8, 8, 1)
+    source = datasets.from_arrays(x[:310], x_test=x[310:])
+    found = np.sort(building._training_samples(source).reshape(310, -1), axis=0)
+    np.testing.assert_allclose(found, np.sort(x[:310].reshape(310, -1) / 127.5 - 1, 0), atol=1e-5)
+
+
 def flat(images):
     return nearest_ratio.reduce(images).reshape(len(images), -1)
 
