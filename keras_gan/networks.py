@@ -155,9 +155,7 @@ def output_range(model: keras.Model, output: str = "samples") -> tuple[float, fl
 
 def finite_range(found: Any) -> tuple[float, float] | None:
     """Returns the limits of an interval; None if it is none, or has an infinite limit."""
-    if isinstance(found, Interval) and found.is_finite and found.low < found.high:
-        return found.pair
-    return None
+    return limits(found) if isinstance(found, Interval) and found.is_finite else None
 
 
 def limits(found: Any) -> tuple[float, float] | None:

@@ -61,14 +61,23 @@ def check_number(name: str, value: Any, low: float, high: float) -> float:
     return float(value)
 
 
+def is_integer(value: Any) -> bool:
+    """Returns True for an integer of Python or numpy, but not for a Boolean."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def is_real(value: Any) -> bool:
+    """Returns True for an integer or floating-point number of Python or numpy, no Boolean."""
+    return is_integer(value) or isinstance(value, float | np.floating)
+
+
 def check_truncation(value: Any) -> float:
     """Returns a truncation from Python, a finite number of at least 0, as a float.
 
     Raises:
         UsageError: another type (booleans included), NaN, infinity, or below 0.
     """
-    is_number = isinstance(value, int | float | np.integer | np.floating)
-    if not is_number or isinstance(value, bool) or not 0 <= value < math.inf:
+    if not is_real(value) or not 0 <= value < math.inf:
         raise UsageError(
             "`truncation` must be a finite number of at least 0. "
             f"Received: truncation={short_repr(value)}"
@@ -249,8 +258,7 @@ def check_batch_size(value: Any) -> int:
     Raises:
         UsageError: not an integer of at least 1.
     """
-    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not (is_integer and value >= 1):
+    if not (is_integer(value) and value >= 1):
         raise UsageError(
             f"`batch_size` must be at least 1. Received: batch_size={short_repr(value)}"
         )

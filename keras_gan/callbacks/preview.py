@@ -53,7 +53,7 @@ class Preview(keras.callbacks.Callback):
         self.every_seconds = every_seconds
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._describe()
+        self._check_field()
         with write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self._draw()
@@ -65,17 +65,19 @@ class Preview(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         self._draw()
 
+    def _check_field(self) -> None:
+        """Checks that the range of a given field is that of the generator."""
+        gan, field = self.model, self.field
+        if field is not None and field.modality.range_for(field.shape) is not None:
+            own = gan.networks[gan.sampled].output_range()  # pyright: ignore
+            stated = field.modality.range_of(field.meta)
+            network_checks.value_range(own, stated, "the preview's field")
+
     def _describe(self) -> Field:
-        """Returns the field of the samples, which are drawn in the range that they have."""
+        """Returns the field of the samples; without a given one, in the range known by now."""
         gan: Any = self.model
-        own = gan.networks[gan.sampled].output_range()
-        known = gan.samples_range
-        field = self.field or infer_spec(tuple(gan.sample_shape), value_range=known).samples
-        if self.field is not None and field.modality.range_for(field.shape) is not None:
-            network_checks.value_range(
-                own, field.modality.range_of(field.meta), "the preview's field"
-            )
-        return field
+        shape = tuple(gan.sample_shape)
+        return self.field or infer_spec(shape, value_range=gan.samples_range).samples
 
     def _draw(self) -> None:
         gan: Any = self.model

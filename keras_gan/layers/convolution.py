@@ -93,19 +93,7 @@ class UpConv2D(Conv2D):
 
     def __init__(self, filters: int, kernel_size: Any = 3, padding: str = "same", **kwargs: Any):
         super().__init__(filters, kernel_size, padding=padding, **kwargs)
-        plain = (self.strides, self.dilation_rate, self.groups) == ((1, 1), (1, 1), 1)
-        if self.kernel_size != (3, 3) or not plain or self.padding != "same":
-            raise UsageError(
-                "UpConv2D needs a kernel of 3 x 3, strides 1, padding same, no dilation and no "
-                f"groups. Received: kernel_size={self.kernel_size}, strides={self.strides}, "
-                f"padding={self.padding!r}, dilation_rate={self.dilation_rate}, "
-                f"groups={self.groups}"
-            )
-        if self.data_format != "channels_last":
-            raise UsageError(
-                "UpConv2D needs `data_format` channels_last. "
-                f"Received: data_format={self.data_format!r}"
-            )
+        _check_form(self, "a kernel of 3 x 3", self.kernel_size == (3, 3))
 
     def call(self, inputs, training: bool = False):  # pyright: ignore
         if training and all(inputs.shape[1:3]):
@@ -160,6 +148,23 @@ def _is_plain(layer, size, strides: int) -> bool:
     return plain and getattr(layer, "groups", 1) == 1 and all(size)
 
 
+def _check_form(layer, kernel: str, fits: bool) -> None:
+    """Raises a `UsageError` unless the kernel fits, and all else is as in a plain convolution."""
+    name = type(layer).__name__
+    plain = (layer.strides, layer.dilation_rate, layer.groups) == ((1, 1), (1, 1), 1)
+    if not fits or not plain or layer.padding != "same":
+        raise UsageError(
+            f"{name} needs {kernel}, strides 1, padding same, no dilation and no groups. "
+            f"Received: kernel_size={layer.kernel_size}, strides={layer.strides}, "
+            f"padding={layer.padding!r}, dilation_rate={layer.dilation_rate}, "
+            f"groups={layer.groups}"
+        )
+    if layer.data_format != "channels_last":
+        raise UsageError(
+            f"{name} needs `data_format` channels_last. Received: data_format={layer.data_format!r}"
+        )
+
+
 def _operands(layer, inputs):
     """Returns the inputs and the kernel in the layer's compute dtype."""
     kernel = ops.cast(ops.convert_to_tensor(layer.kernel), layer.compute_dtype)
@@ -197,19 +202,7 @@ class NarrowConv2D(keras.layers.Conv2D):
     def __init__(self, filters: int, kernel_size: Any, padding: str = "same", **kwargs: Any):
         super().__init__(filters, kernel_size, padding=padding, **kwargs)
         height, width = self.kernel_size
-        plain = (self.strides, self.dilation_rate, self.groups) == ((1, 1), (1, 1), 1)
-        if height != width or height % 2 == 0 or not plain or self.padding != "same":
-            raise UsageError(
-                "NarrowConv2D needs an odd square kernel, strides 1, padding same, no dilation "
-                f"and no groups. Received: kernel_size={self.kernel_size}, "
-                f"strides={self.strides}, padding={self.padding!r}, "
-                f"dilation_rate={self.dilation_rate}, groups={self.groups}"
-            )
-        if self.data_format != "channels_last":
-            raise UsageError(
-                "NarrowConv2D needs `data_format` channels_last. "
-                f"Received: data_format={self.data_format!r}"
-            )
+        _check_form(self, "an odd square kernel", height == width and height % 2 == 1)
 
     def call(self, inputs, training: bool = False):  # pyright: ignore
         if not training:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from serving import interpolation
-from serving.checks import check_truncation, describe_sample
+from serving.checks import check_truncation, describe_sample, is_integer, is_real
 from serving.client.given import GivenFile, read_value
 from serving.errors import UsageError, short_repr
 from serving.inputs import Inputs, draw, resolve
@@ -17,7 +17,6 @@ from serving.labels import several
 from serving.seeds import check_seeds
 
 _RADIUS = 0.3
-_NUMBERS = (int, float, np.integer, np.floating)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,15 +249,13 @@ def _check_walk(stations: Any, loop: Any, easing: Any) -> None:
 
 
 def _check_ranges(count: Any, radius: Any, around: Any) -> None:
-    is_integer = isinstance(count, int | np.integer) and not isinstance(count, bool)
-    if count is not None and not (is_integer and count >= 1):
+    if count is not None and not (is_integer(count) and count >= 1):
         raise UsageError(
             f"`count` must be an integer of at least 1. Received: count={short_repr(count)}"
         )
     if radius is None:
         return
-    is_number = isinstance(radius, _NUMBERS) and not isinstance(radius, bool)
-    if not (is_number and 0 <= radius <= 1):
+    if not (is_real(radius) and 0 <= radius <= 1):
         raise UsageError(
             f"`radius` must be a number from 0 to 1. Received: radius={short_repr(radius)}"
         )
