@@ -1,7 +1,8 @@
 """PyTorch's DCGAN example, run by `quality.py` in a Python that has torch.
 
-Networks, initial weights and training step are those of pytorch/examples/dcgan with the single
-channel of `--dataset mnist`: 64 x 64, cross-entropy, Adam at 2e-4 with beta_1 0.5, batches of 64.
+Networks, initial weights and training step are those of pytorch/examples/dcgan, with the single
+channel of `--dataset mnist` for gray images: 64 x 64, cross-entropy, Adam at 2e-4 with beta_1 0.5,
+batches of 64. Images of other sizes are resized to 64 x 64, and samples back.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch.nn import functional  # pyright: ignore[reportMissingImports]
 LATENT_DIM, WIDTH = 100, 64
 
 
-def generator() -> nn.Sequential:
+def generator(channels: int) -> nn.Sequential:
     parts: list[nn.Module] = []
     before = LATENT_DIM
     for i, width in enumerate((8 * WIDTH, 4 * WIDTH, 2 * WIDTH, WIDTH)):
@@ -26,12 +27,13 @@ def generator() -> nn.Sequential:
         parts.append(nn.ConvTranspose2d(before, width, 4, stride, padding, bias=False))
         parts += [nn.BatchNorm2d(width), nn.ReLU(True)]
         before = width
-    return nn.Sequential(*parts, nn.ConvTranspose2d(before, 1, 4, 2, 1, bias=False), nn.Tanh())
+    last = nn.ConvTranspose2d(before, channels, 4, 2, 1, bias=False)
+    return nn.Sequential(*parts, last, nn.Tanh())
 
 
-def discriminator() -> nn.Sequential:
+def discriminator(channels: int) -> nn.Sequential:
     parts: list[nn.Module] = []
-    before = 1
+    before = channels
     for i, width in enumerate((WIDTH, 2 * WIDTH, 4 * WIDTH, 8 * WIDTH)):
         parts.append(nn.Conv2d(before, width, 4, 2, 1, bias=False))
         parts += [nn.BatchNorm2d(width)] if i else []
@@ -52,14 +54,14 @@ def resized(images, size: int):
     return functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
 
 
-def draw(g: nn.Module, count: int) -> np.ndarray:
+def draw(g: nn.Module, count: int, side: int) -> np.ndarray:
     g.eval()
     parts = []
     with torch.no_grad():
         for start in range(0, count, 500):
             made = g(torch.randn(min(500, count - start), LATENT_DIM, 1, 1))
-            gray = ((resized(made, 28) + 1) * 127.5).round().clamp(0, 255)
-            parts.append(gray.to(torch.uint8).permute(0, 2, 3, 1).numpy())
+            pixels = ((resized(made, side) + 1) * 127.5).round().clamp(0, 255)
+            parts.append(pixels.to(torch.uint8).permute(0, 2, 3, 1).numpy())
     g.train()
     return np.concatenate(parts)
 
@@ -76,7 +78,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     images = torch.from_numpy(np.load(options.images)).permute(0, 3, 1, 2)
-    g, d = generator().apply(initialize), discriminator().apply(initialize)
+    channels, side = images.shape[1], images.shape[2]
+    g, d = (network(channels).apply(initialize) for network in (generator, discriminator))
     g_optimizer, d_optimizer = (
         torch.optim.Adam(p.parameters(), lr=2e-4, betas=(0.5, 0.999)) for p in (g, d)
     )
@@ -102,7 +105,7 @@ def main() -> None:
         seen += size
         if clock() - began >= 60 * left[0]:
             before = clock()
-            np.save(options.out / f"samples-{left.pop(0):g}.npy", draw(g, options.count))
+            np.save(options.out / f"samples-{left.pop(0):g}.npy", draw(g, options.count, side))
             began += clock() - before
     print(f"{seen} images")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import re
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from keras_gan.datasets import decoding, images
 from keras_gan.datasets.source import MEMORY_LIMIT, Source
@@ -19,7 +21,7 @@ from keras_gan.spec import Spec
 
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 LIST = Path("/usr/share/unicode/emoji/emoji-test.txt")
-_HEIGHT = 128  # of the pictures in the font, in pixels
+_SIDE = 136  # width of the pictures in the font, in pixels; they are 128 high
 _SELECTOR = 0xFE0F  # requests a picture instead of a letter; the font ignores it
 _LINE = re.compile(r"([0-9A-F ]+?)\s*; fully-qualified\s*# \S+ E[\d.]+ (.+)")
 
@@ -60,7 +62,8 @@ def open(
     flags, are left out.
 
     Args:
-        size: height and width in pixels, at most 128, the size of the pictures in the font.
+        size: height and width in pixels, at most 136, the width of the pictures in the font. They
+            are 128 pixels high, and padded with white to a square.
         skin_tones: whether emoji with skin tones are included.
         labels: whether batches come with the Unicode group as class.
         held_out: share of the emoji to hold out. All skin tones of one emoji are held out, or none.
@@ -85,7 +88,7 @@ def open(
         skip_corrupt=False,
         memory_limit=memory_limit,
         cache=cache,
-        key=decoding.cache_key([font, emoji_list], "emoji", height, skin_tones),
+        key=decoding.cache_key([font, emoji_list], "padded emoji", height, skin_tones),
     )
     whole, classes = _render(drawn, options)
     whole = whole if labels else Split(whole.samples)
@@ -97,7 +100,7 @@ def open(
         splits,
         f"emoji: {counts} pictures of {font}, as {height}x{width}x3; "
         f"{len(listed) - len(drawn)} of the list without a picture of their own left out",
-        resized=images.FILTER if height != _HEIGHT else None,
+        resized="Lanczos" if height != _SIDE else None,
     )
 
 
@@ -122,8 +125,8 @@ def _checked(size: Any, font: Path, emoji_list: Path) -> tuple[int, int]:
                 f"fonts-noto-color-emoji unicode-data`. Received: no file {path}"
             )
     height, width = images.check_size(size)
-    if not height == width <= _HEIGHT:
-        raise UsageError(f"`size` of emoji must be at most {_HEIGHT}. Received: size={size!r}")
+    if not height == width <= _SIDE:
+        raise UsageError(f"`size` of emoji must be at most {_SIDE}. Received: size={size!r}")
     return height, width
 
 
@@ -157,7 +160,18 @@ def _drawn(listed: list[_Emoji], path: Path) -> Iterator[tuple[_Emoji, bytes]]:
         bitmap = pictures.get(glyph)
         if bitmap is not None and bitmap.imageData not in seen:
             seen.add(bitmap.imageData)
-            yield emoji, bitmap.imageData
+            yield emoji, _padded(bitmap.imageData)
+
+
+def _padded(picture: bytes) -> bytes:
+    """Returns a PNG in the middle of a transparent square, so that no edge of it is cropped."""
+    image = Image.open(io.BytesIO(picture)).convert("RGBA")
+    side = max(image.size)
+    square = Image.new("RGBA", (side, side))
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    written = io.BytesIO()
+    square.save(written, "PNG", compress_level=1)
+    return written.getvalue()
 
 
 def _read_font(path: Path) -> tuple[dict[Any, Any], dict[int, str], dict[Any, str]]:
