@@ -13,7 +13,7 @@ import numpy as np
 
 from serving import kinds
 from serving.bundle_folder import find_bundle
-from serving.checks import check_batch_size, describe_not_finite, describe_sample
+from serving.checks import check_batch_size, describe_not_finite, describe_sample, is_finite
 from serving.errors import NotFiniteWarning, UsageError, one_line, short_repr
 from serving.inputs import Input, Inputs, Port
 from serving.manifest import read_manifest
@@ -206,6 +206,8 @@ class Bundle:
         self, drawn: Mapping[str, np.ndarray], names: Sequence[str], truncation: float
     ) -> None:
         """Warns of outputs that are not finite, with the caller of `generate` or `sample`."""
+        if all(is_finite(drawn[name]) for name in names):
+            return
         labels = None if self.inputs.classes is None else drawn[self.inputs.classes.name]
         describe = functools.partial(
             describe_sample, seeds=drawn.get("seeds"), labels=labels, truncation=truncation
@@ -237,14 +239,13 @@ class Bundle:
             ]
             empty = [np.empty((0, *s), p.dtype) for p, s in zip(self.outputs, shapes, strict=True)]
             return dict(zip(self._output_names, empty, strict=True))
+        if count <= batch_size:
+            outputs = self._run({name: np.ascontiguousarray(x) for name, x in feeds.items()})
+            return dict(zip(self._output_names, outputs, strict=True))
         arrays: list[np.ndarray] = []
         for start in range(0, count, batch_size):
             rows = slice(start, start + batch_size)
-            batch = {name: np.ascontiguousarray(value[rows]) for name, value in feeds.items()}
-            outputs = self._run(batch)
-            if count <= batch_size:
-                arrays = outputs
-                break
+            outputs = self._run({n: np.ascontiguousarray(x[rows]) for n, x in feeds.items()})
             arrays = arrays or [np.empty((count, *x.shape[1:]), x.dtype) for x in outputs]
             for array, output in zip(arrays, outputs, strict=True):
                 if output.shape[1:] != array.shape[1:]:

@@ -17,6 +17,8 @@ from serving.errors import NotFiniteError, UsageError, short_repr
 
 MAX_SEED = 2**63 - 1
 _MAX_RANK = 8
+_INTEGERS = (int, np.integer)  # tuples, as a union would be built at every call
+_REALS = (*_INTEGERS, float, np.floating)
 _ALLOWED: dict[str, set[type]] = {"f": {int, float}, "b": {bool}}  # by numpy's letter
 
 
@@ -63,12 +65,12 @@ def check_number(name: str, value: Any, low: float, high: float) -> float:
 
 def is_integer(value: Any) -> bool:
     """Returns True for an integer of Python or numpy, but not for a Boolean."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return isinstance(value, _INTEGERS) and not isinstance(value, bool)
 
 
 def is_real(value: Any) -> bool:
     """Returns True for an integer or floating-point number of Python or numpy, no Boolean."""
-    return is_integer(value) or isinstance(value, float | np.floating)
+    return isinstance(value, _REALS) and not isinstance(value, bool)
 
 
 def check_truncation(value: Any) -> float:

@@ -16,7 +16,6 @@ from typing import Any, NoReturn
 
 from serving import programs
 from serving.errors import UsageError
-from serving.nearest_names import nearest
 
 COMMANDS = {
     "quickstart": "Train on built-in data, export and sample, in minutes",
@@ -106,6 +105,8 @@ def _hand_over(argv: list[str]) -> int:
 
 
 def _unknown(command: str) -> str:
+    from serving.nearest_names import nearest  # not at import: --help need not wait for it
+
     hint = nearest(command, COMMANDS)
     return f"The command must be a known one. Received: {command!r}. {hint}"
 

@@ -181,7 +181,8 @@ class Inputs:
             elif port.fill == "constant":
                 found[port.name] = _constant(port, port.value, len(seeds), sizes)
             elif port.fill in ("normal", "uniform"):
-                found[port.name] = draw(port, seeds, resolve(port, sizes), truncation)
+                shape: Any = resolve(port, sizes) if self._is_dynamic else port.shape
+                found[port.name] = draw(port, seeds, shape, truncation)
         return {port.name: found[port.name] for port in self.ports}
 
     def named_sizes(self, arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
@@ -353,7 +354,8 @@ def draw(
         low, high = port.value or (0.0, 1.0)
         values = uniforms(seeds, size, port.stream)
         values = values * np.float32(high - low) + np.float32(low)
-    return values.reshape(len(seeds), *shape).astype(port.dtype, copy=False)
+    values = values.reshape(len(seeds), *shape)
+    return values if port.dtype == "float32" else values.astype(port.dtype)
 
 
 def _constant(port: Input, value: Any, count: int, sizes: Mapping[str, int]) -> np.ndarray:

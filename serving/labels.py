@@ -53,10 +53,10 @@ def class_id(label: Any, count: int, names: Sequence[str] = ()) -> int:
 
 def several(labels: Any) -> list[Any] | None:
     """Returns labels as a list; `None` for a single one, which may be a text."""
-    is_list = isinstance(labels, Sequence | np.ndarray)
-    if not is_list or isinstance(labels, str | bytes | bytearray) or not np.ndim(labels):
-        return None
-    return list(labels)
+    if isinstance(labels, np.ndarray):
+        return list(labels) if labels.ndim else None
+    is_text = isinstance(labels, str | bytes | bytearray)
+    return list(labels) if isinstance(labels, Sequence) and not is_text else None
 
 
 def number_of(label: Any) -> int | None:

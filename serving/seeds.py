@@ -36,7 +36,8 @@ def check_seeds(seeds: Any) -> np.ndarray:
     """
     try:
         given = list(seeds) if isinstance(seeds, range) else seeds
-        values = np.atleast_1d(np.asarray(given))
+        values = np.asarray(given)
+        values = values if values.ndim else values.reshape(1)
         if values.ndim == 1 and values.dtype.kind in "Of":  # such as integers that fit no dtype
             exact = np.atleast_1d(np.asarray(given, dtype=object)).tolist()
             whole = all(isinstance(seed, int | np.integer) for seed in exact)
@@ -46,7 +47,9 @@ def check_seeds(seeds: Any) -> np.ndarray:
         values = np.empty((0, 0))
     if values.ndim != 1 or (values.size and values.dtype.kind not in "iu"):
         raise UsageError(f"`seeds` must be a sequence of integers. Received: seeds={_repr(seeds)}")
-    if values.size and (int(values.min()) < 0 or int(values.max()) >= 2**63):
+    # Signed integers cannot exceed the largest seed, and unsigned ones cannot be below 0.
+    is_signed = values.dtype.kind == "i"
+    if values.size and not (values.min() >= 0 if is_signed else int(values.max()) < 2**63):
         raise UsageError(
             f"A seed must be at least 0 and below 2**63. Received: seeds={_repr(seeds)}"
         )
@@ -84,13 +87,14 @@ def normals(seeds: np.ndarray, size: int, stream: int) -> np.ndarray:
         size: numbers for each seed.
         stream: number of the stream; two streams of a seed share no numbers.
     """
-    first, second = _words(seeds, (size + 1) // 2, stream)
-    radius = np.sqrt(-2.0 * np.log(_uniform(first)))
-    angle = 2.0 * math.pi * _uniform(second)
-    normal = np.empty((*first.shape, 2), np.float32)
-    normal[..., 0] = radius * np.cos(angle)
-    normal[..., 1] = radius * np.sin(angle)
-    return np.ascontiguousarray(normal.reshape(len(seeds), 2 * first.shape[1])[:, :size])
+    # A word becomes the middle of its interval, so that no result is 0 or 1.
+    first, second = (_words(seeds, (size + 1) // 2, stream) + 0.5) * 2.0**-32
+    radius = np.sqrt(-2.0 * np.log(first))
+    angle = 2.0 * math.pi * second
+    normal = np.empty((len(seeds), 2 * first.shape[1]))
+    np.multiply(radius, np.cos(angle), normal[:, ::2])
+    np.multiply(radius, np.sin(angle), normal[:, 1::2])
+    return normal[:, :size].astype(np.float32, order="C")
 
 
 def uniforms(seeds: np.ndarray, size: int, stream: int) -> np.ndarray:
@@ -101,7 +105,7 @@ def uniforms(seeds: np.ndarray, size: int, stream: int) -> np.ndarray:
         size: numbers for each seed.
         stream: number of the stream.
     """
-    words = np.stack(_words(seeds, (size + 1) // 2, stream), axis=-1)
+    words = np.moveaxis(_words(seeds, (size + 1) // 2, stream), 0, -1)
     # 24 bits: a float32 holds no more of them, and a rounded 32-bit word could become 1.
     drawn = (words.astype(np.uint64) >> np.uint64(8)).astype(np.float32) / np.float32(2**24)
     return np.ascontiguousarray(drawn.reshape(len(seeds), 2 * words.shape[1])[:, :size])
@@ -129,15 +133,19 @@ def classes_from_seeds(
     return np.searchsorted(bounds, drawn, side="right").clip(0, num_classes - 1).astype(np.int64)
 
 
-def _words(seeds: np.ndarray, pairs: int, stream: int) -> tuple[np.ndarray, np.ndarray]:
-    """Encrypts the counters `(0, stream)` to `(pairs - 1, stream)` under each seed."""
+def _words(seeds: np.ndarray, pairs: int, stream: int) -> np.ndarray:
+    """Encrypts the counters `(0, stream)` to `(pairs - 1, stream)` under each seed.
+
+    Returns:
+        The words, unsigned integers below 2**32 of shape `(2, batch, pairs)`.
+    """
     words = seeds.astype(np.uint64)
     if len(words) * pairs <= _FEW and not stream:
         return _threefry_of_few(words, pairs)
     column = words[:, np.newaxis]
     key = (column.astype(np.uint32), (column >> np.uint64(32)).astype(np.uint32))
     counter = np.arange(pairs, dtype=np.uint32)[np.newaxis, :]
-    return threefry_2x32(key, (counter, np.full_like(counter, stream)))
+    return np.stack(threefry_2x32(key, (counter, np.full_like(counter, stream))))
 
 
 def labels_from_seeds(seeds: Any, num_classes: int) -> np.ndarray:
@@ -184,22 +192,21 @@ def threefry_2x32(
     return x, y
 
 
-def _threefry_of_few(words: np.ndarray, pairs: int) -> tuple[np.ndarray, np.ndarray]:
+def _threefry_of_few(words: np.ndarray, pairs: int) -> np.ndarray:
     """Returns the same words for seeds and the counters `(0, 0)` to `(pairs - 1, 0)`, as uint64.
 
     One long integer holds a word in every 64 bits, so one Python operation processes all of them,
     without the overhead of a ufunc call, which dominates for few words.
     """
     count = len(words) * pairs
-    ones, counter = _lanes(len(words), pairs)
-    mask = ones * 0xFFFFFFFF
+    ones, counter, mask, parity = _lanes(len(words), pairs)
     if len(words) == 1:
-        low, high = int(words[0]) & 0xFFFFFFFF, int(words[0]) >> 32
-        keys = (low * ones, high * ones, (low ^ high ^ int(_PARITY)) * ones)
+        seed = int(words[0])
+        first, second = (seed & 0xFFFFFFFF) * ones, (seed >> 32) * ones
     else:
         key = np.repeat(words, pairs)
         first, second = _integer(key & np.uint64(0xFFFFFFFF)), _integer(key >> np.uint64(32))
-        keys = (first, second, first ^ second ^ int(_PARITY) * ones)
+    keys = (first, second, first ^ second ^ parity)
     # x is not masked in between: its sums fit into the 64 bits of each word.
     x, y = counter + keys[0], keys[1]
     for step in range(1, 6):
@@ -209,27 +216,17 @@ def _threefry_of_few(words: np.ndarray, pairs: int) -> tuple[np.ndarray, np.ndar
             y = ((rotated | rotated >> 32) ^ x) & mask
         x += keys[step % 3]
         y = (y + keys[(step + 1) % 3] + step * ones) & mask
-    shape = (len(words), pairs)
-    return (
-        np.frombuffer((x & mask).to_bytes(8 * count, sys.byteorder), np.uint64).reshape(shape),
-        np.frombuffer(y.to_bytes(8 * count, sys.byteorder), np.uint64).reshape(shape),
-    )
+    both = (x & mask).to_bytes(8 * count, sys.byteorder) + y.to_bytes(8 * count, sys.byteorder)
+    return np.frombuffer(both, np.uint64).reshape(2, len(words), pairs)
 
 
 @functools.lru_cache(64)
-def _lanes(count: int, pairs: int) -> tuple[int, int]:
-    """Returns a 1 in each 64-bit word, and the counter in each."""
+def _lanes(count: int, pairs: int) -> tuple[int, int, int, int]:
+    """Returns in each 64-bit word a 1, the counter, the mask of 32 bits, and the parity."""
     counter = np.tile(np.arange(pairs, dtype=np.uint64), count)
-    return _integer(np.ones(count * pairs, np.uint64)), _integer(counter)
+    ones = _integer(np.ones(count * pairs, np.uint64))
+    return ones, _integer(counter), ones * 0xFFFFFFFF, ones * int(_PARITY)
 
 
 def _integer(words: np.ndarray) -> int:
     return int.from_bytes(words.tobytes(), sys.byteorder)
-
-
-def _uniform(words: np.ndarray) -> np.ndarray:
-    """Maps a word to the middle of its interval, so that the result is neither 0 nor 1."""
-    uniform = words.astype(np.float64)
-    uniform += 0.5  # in place, as allocating small arrays takes longer than the arithmetic
-    uniform *= 2.0**-32
-    return uniform

@@ -46,7 +46,8 @@ def check_keys(text: bytes, content: Any) -> None:
         RecursionError: the nesting is too deep for Python's own reader.
     """
     colons = text.count(b":")
-    if colons > 1 and _count_pairs(content, colons) < colons:
+    flat = len(content) if type(content) is dict else 0  # enough for most requests
+    if colons > max(1, flat) and _count_pairs(content, colons) < colons:
         # The numbers have been read before, and `len` takes the least time.
         json.loads(text, object_pairs_hook=parse_object, parse_int=len, parse_float=len)
 

@@ -26,8 +26,8 @@ def read_json(request: Request) -> dict[str, Any]:
     fields = request.json()
     if type(fields) is not dict:
         raise HTTPError(400, f"The body must be an object. Received: a {type(fields).__name__}")
-    if unknown := fields.keys() - FIELDS.keys():
-        raise unknown_field(min(unknown))
+    if not fields.keys() <= FIELDS.keys():
+        raise unknown_field(min(fields.keys() - FIELDS.keys()))
     if request.query:
         query = from_query(request.query)
         if repeated := fields.keys() & query.keys():

@@ -118,7 +118,8 @@ class GenerateRequest:
                 f"{self.bundle.name!r}, whose samples are {self.bundle.kind}. "
                 f"Received: format={short_repr(given)}"
             )
-        rendering = self._rendering()(self)
+        common = COMMON_RENDERINGS.get(self.format, FileRendering)
+        rendering = AnimationRendering(self) if self.frame_rate else common(self)
         if self.columns is not None and (self.frame_rate or self.format != "grid"):
             raise UsageError(
                 "`columns` needs `format` grid. "
@@ -130,11 +131,6 @@ class GenerateRequest:
                 f"Received: format={self.format!r}, stream=True"
             )
         return rendering
-
-    def _rendering(self) -> type[Rendering]:
-        if self.frame_rate:
-            return AnimationRendering
-        return COMMON_RENDERINGS.get(self.format, FileRendering)
 
     def _check_count(self, settings: Settings) -> None:
         limit = settings.max_stream if self.stream else settings.max_count

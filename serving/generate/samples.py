@@ -30,6 +30,7 @@ _MAX_COUNT = 2**31
 _WALK_COUNT = 8
 _RADIUS = 0.3
 _MAX_CACHED = 8  # latents that a walk keeps
+_OF_WALKS = frozenset(("loop", "easing"))
 _NONE_GIVEN: Mapping[str, np.ndarray] = {}
 
 
@@ -396,8 +397,8 @@ def read_samples(
             f"`{name}` needs a model with normal inputs. "
             f"Received: {name}={short_repr(given[name])} for {bundle.name!r}"
         )
-    if "interpolate" not in given and (walk := given.keys() & {"loop", "easing"}):
-        name = min(walk)
+    if "interpolate" not in given and not _OF_WALKS.isdisjoint(given):
+        name = min(_OF_WALKS & given.keys())
         raise UsageError(
             f"`{name}` needs `interpolate`. Received: {name}={short_repr(given[name])}"
         )
