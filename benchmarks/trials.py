@@ -20,8 +20,8 @@ The trials:
 - weight_norm: kernels of both networks centered and normalized after each step, at 3 times the
   rate, generator without batch normalization. Magnitude-preserving layers of EDM2 (Karras et al.,
   2023, https://arxiv.org/abs/2312.02696) as in R3GAN2 (https://github.com/IFeelBloated/R3GAN2).
-- weight_norm_6, weight_norm_12, weight_norm_24: the same at 6, 12 and 24 times the rate. The rate is
-  that of kernels of rms 1; the base moves the small weights of its wide layers faster than that.
+- weight_norm_6, weight_norm_12, weight_norm_24: the same at 6, 12 and 24 times the rate. The rate
+  is that of kernels of rms 1; the base moves the small weights of wide layers faster than that.
 - weight_norm_batch: the same at 3 times the rate, with the generator's batch normalization.
 - gradient_norm: the gradient of the generated samples is divided by a moving average of its norm.
   Adversarial flow models (Lin et al., 2025, https://arxiv.org/abs/2511.22475).
