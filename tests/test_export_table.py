@@ -51,11 +51,10 @@ class Row:
 
 
 TABLE: dict[str, Row] = {}
+# Resizing and several inputs or outputs are in test_export_resizing and test_export_networks.
 FAST = [
     "dcgan, classes by batch norm",
-    "several inputs and outputs",
     "gelu, exact",
-    "resize by Lanczos",
     "r3gan, classes",
     "transposed valid, output_padding",
     "GRU",
