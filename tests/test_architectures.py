@@ -222,7 +222,10 @@ VARIANTS = [
     ("resnet", {"widths": [8, 4, 4]}, {"widths": [8, 4, 4]}),
     (
         "resnet",
-        {"widths": [8, 4, 4], "conditioning": "concatenation", "spectral": True, "attention": 4},
+        {
+            **{"widths": [8, 4, 4], "conditioning": "concatenation", "spectral": True},
+            **{"attention": 4, "shortcut": "blurred"},
+        },
         {"widths": [8, 4, 4], "conditioning": "concatenation", "attention": 4},
     ),
     ("r3gan", {"widths": [16, 8, 8]}, {"widths": [16, 8, 8]}),
@@ -430,6 +433,14 @@ def test_the_upsampling_block_is_the_published_one():
     expected = y + convolved(upsampled(x), weights["block_1_short"])
     assert expected.shape == (2, 4, 6, 4)
     np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-4)
+
+    # With a blurred shortcut, a pixel has 9/16 of its own, 3/16 of two and 1/16 of the third next.
+    g, _ = networks("resnet", {"widths": [6, 4, 5], "shortcut": "blurred"}, {"widths": [4]}, False)
+    disturb(g)
+    blurred = between(g, "reshape", "block_1")(x)
+    short = convolved(x, weights["block_1_short"])
+    mixed = 9 * short[:, 0, 1] + 3 * short[:, 1, 1] + 3 * short[:, 0, 2] + short[:, 1, 2]
+    np.testing.assert_allclose(blurred[:, 1, 3], y[:, 1, 3] + mixed / 16, rtol=1e-4, atol=1e-4)
 
 
 def test_the_blocks_of_the_discriminator_are_the_published_ones():
@@ -713,6 +724,13 @@ def test_labels_samples_and_logits_are_float32_under_a_mixed_policy(
         ("resnet", (8, 8, 3), {}, {"halvings": 9}, r"number of blocks, 4. Received: halvings=9"),
         ("resnet", (8, 8, 3), {"attention": 5}, {}, r"one of 2, 4, 8. Received: attention=5"),
         ("resnet", (8, 8, 3), {}, {"attention": 8}, r"one of 2, 4. Received: attention=8"),
+        (
+            "resnet",
+            (8, 8, 3),
+            {"shortcut": "blur"},
+            {},
+            r"`shortcut` must be .*ed: shortcut='blur'",
+        ),
         ("resnet", (8, 8, 3), {"norm": "group"}, {}, r"none, batch, layer. Received: norm='gr"),
         (
             "resnet",

@@ -20,7 +20,14 @@ from keras import layers
 
 from keras_gan.architectures import _parts
 from keras_gan.errors import UsageError
-from keras_gan.layers import Conv2D, SelfAttention2D, SpectralNormalization, UpConv2D, UpSampling2D
+from keras_gan.layers import (
+    BlurUpsample2D,
+    Conv2D,
+    SelfAttention2D,
+    SpectralNormalization,
+    UpConv2D,
+    UpSampling2D,
+)
 from keras_gan.spec import Spec
 
 also_called = ("sngan",)
@@ -38,6 +45,7 @@ def generator(
     norm: str = "batch",
     spectral: bool = False,
     attention: int | None = None,
+    shortcut: str = "nearest",
     conditioning: str | None = None,
 ) -> keras.Model:
     """Builds a generator from latents `(batch, latent_dim)` [and labels] to images in [-1, 1].
@@ -55,6 +63,8 @@ def generator(
         norm: normalization before each activation, "batch", "layer" or "none".
         spectral: if True, applies spectral normalization to each kernel.
         attention: height in pixels of the features with self-attention.
+        shortcut: upsampling of the blocks' shortcuts, "nearest" as in the paper, or "blurred" by
+            [1, 3, 3, 1], with which no squares show in the images of short trainings.
         conditioning: use of the labels: "batch_norm", a scale and shift for each class in the
             blocks (`ConditionalBatchNormalization`), the default if `norm` is "batch"; or
             "concatenation", an embedding concatenated to the latents.
@@ -71,12 +81,13 @@ def generator(
     conditioning = _parts.choose_conditioning(conditioning, conditional, valid, default)
     per_class = conditional and conditioning == "batch_norm"
     (_parts.check_class_norm if per_class else _parts.check_norm)(norm)
+    _parts.check_one_of("shortcut", shortcut, tuple(_SHORTCUTS))
     base = _parts.base_shape(spec, depth, widths[0])
     _check_attention(attention, [base[0] * 2**i for i in range(depth + 1)])
 
     latents = _parts.latents_input(latent_dim)
     labels = _parts.labels_input() if conditional else None
-    builder = _Builder(spec, norm, spectral, attention, labels if per_class else None)
+    builder = _Builder(spec, norm, spectral, attention, labels if per_class else None, shortcut)
     x = latents
     if conditional and not per_class:
         x = _parts.latents_and_label(latents, labels, spec, latent_dim)
@@ -152,6 +163,7 @@ class _Builder:
     spectral: bool
     attention: int | None
     labels: Any = None  # for class-conditional normalization, else None
+    shortcut: str = "nearest"  # upsampling
 
     def conv(self, x, filters: int, size: int, name: str, gain: float = 1.0, dtype: Any = None):
         """Applies a convolution with bias; its initial deviation is `gain` times Glorot's."""
@@ -184,6 +196,7 @@ def _glorot(gain: float) -> Any:
     return keras.initializers.VarianceScaling(gain**2, "fan_avg", "uniform")
 
 
+_SHORTCUTS = {"nearest": UpSampling2D, "blurred": BlurUpsample2D}
 _RESIDUAL_GAIN = 2**0.5  # of the two 3 x 3 convolutions of a block
 
 
@@ -209,7 +222,7 @@ def _up_block(builder: _Builder, inputs, channels: int, name: str):
     x = builder.conv(x, channels, 3, f"{name}_conv_2", _RESIDUAL_GAIN)
     # A 1x1 convolution and upsampling commute; before upsampling it costs a quarter.
     short = builder.conv(inputs, channels, 1, f"{name}_short")
-    short = UpSampling2D(name=f"{name}_short_up")(short)
+    short = _SHORTCUTS[builder.shortcut](name=f"{name}_short_up")(short)
     return layers.Add(name=name)([x, short])
 
 
