@@ -223,8 +223,11 @@ VARIANTS = [
     (
         "resnet",
         {
-            **{"widths": [8, 4, 4], "conditioning": "concatenation", "spectral": True},
-            **{"attention": 4, "shortcut": "blurred"},
+            "widths": [8, 4, 4],
+            "conditioning": "concatenation",
+            "spectral": True,
+            "attention": 4,
+            "shortcut": "blurred",
         },
         {"widths": [8, 4, 4], "conditioning": "concatenation", "attention": 4},
     ),
@@ -729,7 +732,7 @@ def test_labels_samples_and_logits_are_float32_under_a_mixed_policy(
             (8, 8, 3),
             {"shortcut": "blur"},
             {},
-            r"`shortcut` must be .*ed: shortcut='blur'",
+            r"`shortcut` must be .* shortcut='blur'",
         ),
         ("resnet", (8, 8, 3), {"norm": "group"}, {}, r"none, batch, layer. Received: norm='gr"),
         (
