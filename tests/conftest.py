@@ -4,7 +4,6 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import forks
 import keras
 import numpy as np
 import pytest
@@ -13,14 +12,6 @@ import tensorflow as tf
 import keras_gan
 from keras_gan import data_record, recipe
 from keras_gan import run as runs
-
-
-@pytest.fixture(scope="session", autouse=True)
-def forked_checks():
-    """Exports of the tests check their SavedModels in forks; commands that they start do not."""
-    forks.check_exports()
-    yield
-    forks.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,9 @@
 """Augmentations: the effect of each operation, and all of them in a game."""
 
 import subprocess
+import sys
 import textwrap
 
-import forks
 import keras
 import numpy as np
 import pytest
@@ -651,6 +651,6 @@ def test_two_replicas_have_the_same_probability():
         print("as one")
         """
     )
-    command = [*forks.python("keras_gan"), "-c", program]
+    command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.stdout.splitlines()[-1:] == ["as one"], done.stderr[-3000:]

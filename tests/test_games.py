@@ -2,9 +2,9 @@
 
 import os
 import subprocess
+import sys
 import textwrap
 
-import forks
 import keras
 import numpy as np
 import pytest
@@ -377,7 +377,7 @@ def test_two_devices_train_auxiliary_classifiers_and_games_of_ones_own():
     here = os.path.dirname(__file__)
     path = os.pathsep.join([here, os.path.dirname(here), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [*forks.python("keras_gan"), "-c", textwrap.dedent(program)],
+        [sys.executable, "-c", textwrap.dedent(program)],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": path},

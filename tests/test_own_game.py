@@ -5,8 +5,8 @@ import pathlib
 import re
 import shlex
 import subprocess
+import sys
 
-import forks
 import numpy as np
 import pytest
 
@@ -35,16 +35,12 @@ for line in sys.argv[1:]:
 
 def python(arguments, folder):
     return subprocess.run(
-        [*forks.python("keras_gan"), *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=400,
+        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=400
     )
 
 
 def run(commands, folder):
-    """Runs commands in one new process.
+    """Runs commands in one new process, as TensorFlow takes seconds to start.
 
     Returns the status and the output of each.
     """

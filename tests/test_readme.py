@@ -7,7 +7,6 @@ import shlex
 import subprocess
 import sys
 
-import forks
 import numpy as np
 import PIL.Image
 import pytest
@@ -114,11 +113,7 @@ def test_the_python_code(home):
     program = program.replace("epochs=8", "epochs=1, steps_per_epoch=3") + use
     program += "\nassert pictures.shape == (16, 28, 28, 1) and abs(pictures).max() <= 1\n"
     done = subprocess.run(
-        [*forks.python("keras_gan"), "-c", program],
-        cwd=home,
-        capture_output=True,
-        text=True,
-        timeout=200,
+        [sys.executable, "-c", program], cwd=home, capture_output=True, text=True, timeout=200
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "bundle: ok" in done.stdout

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 
-import forks
 import numpy as np
 import pytest
 
@@ -150,7 +149,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_no_trace(instant, tmp_path)
     """Before the temporary file is renamed, or just after."""
     images, run = 6 * 128, tmp_path / "run"
     arguments = command("gaussians-8", run, images)[3:]
-    program = [*forks.python("keras_gan"), "-c", KILLED_WITHIN, instant, *arguments]
+    program = [sys.executable, "-c", KILLED_WITHIN, instant, *arguments]
     done = subprocess.run(program, capture_output=True, text=True, timeout=120)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     found = sorted(p.name for p in (run / "checkpoints").glob("examples-*.keras"))

@@ -4,14 +4,12 @@ import itertools
 import json
 import pathlib
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
 
 import absl.logging
-import forks
 import numpy as np
 import PIL.Image
 import pytest
@@ -99,7 +97,7 @@ def test_keras_saved_model_and_onnx_draw_the_same_picture_for_a_seed(trained, tm
         f"out = model.signatures['generate'](seeds=tf.constant({seeds}, tf.int64))\n"
         f"np.save({str(tmp_path / 'out.npy')!r}, out['samples'].numpy())\n"
     )
-    subprocess.run([*forks.python("without_keras"), "-c", program], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-4)
     out = tmp_path / "grid.npz"
     command = [sys.executable, "-m", "serving.cli", "sample", str(trained / "bundle")]
@@ -134,7 +132,8 @@ def test_export_uses_the_averaged_or_the_live_generator_of_any_checkpoint(traine
 
 
 def test_verify_exits_with_status_1_for_a_tampered_bundle(trained, tmp_path, capsys):
-    bundle = shutil.copytree(trained / "bundle", tmp_path / "bundle")
+    bundle = tmp_path / "bundle"
+    main(["export", str(trained), "--to", str(bundle)])
     main(["verify", str(bundle)])
     assert ": ok" in capsys.readouterr().out
     model = bundle / "model.onnx"
@@ -218,7 +217,7 @@ def test_an_interrupted_run_is_saved_and_its_resume_is_exact(tmp_path, number, s
 
 
 def test_a_run_can_be_made_longer_but_keeps_its_recipe(trained, tmp_path, capsys):
-    shutil.copytree(trained, tmp_path / "run")
+    train.train(small(), tmp_path / "run")
     (tmp_path / "run" / "recipe.yaml").write_text(small("networks.generator.norm=none").to_yaml())
     with pytest.raises(UsageError, match=r"Received: networks.generator.norm: unset -> none"):
         train.resume(tmp_path / "run")
@@ -419,7 +418,7 @@ def test_a_full_disk_is_one_line_and_the_run_survives(tmp_path):
         "main(sys.argv[1:])\n"
     )
     run = tmp_path / "run"
-    command = [*forks.python("keras_gan"), "-c", program, *TRAIN, "--run", str(run)]
+    command = [sys.executable, "-c", program, *TRAIN, "--run", str(run)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2, done.stderr[-2000:]
     line = done.stderr.strip().splitlines()[-1]

@@ -10,7 +10,6 @@ import sys
 import textwrap
 import time
 
-import forks
 import numpy as np
 import pytest
 import replicas
@@ -23,10 +22,10 @@ from keras_gan.errors import WorkerLostError
 
 
 def start(program, *arguments, **environment):
-    """Starts a process, as devices and workers have to be set before TensorFlow is used."""
+    """Starts a process, as devices and workers have to be set before anything else."""
     path = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
-        [*forks.python("keras_gan"), "-c", textwrap.dedent(program), *map(str, arguments)],
+        [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -78,7 +77,7 @@ def one_and_two(strategy, steps, optimizers=lambda: None, **arguments):
 
 @pytest.fixture(scope="module")
 def printed():
-    """Output of one process with two devices."""
+    """Output of one process with two devices; importing TensorFlow takes half of its time."""
     program = """
         strategy = replicas.two_devices()
         names = [replicas.penalty(name) for name in replicas.terms()]
