@@ -221,6 +221,49 @@ class WarmUp(Schedule):
         return cls(**{**config, "to": keras.saving.deserialize_keras_object(config["to"])})
 
 
+@keras.saving.register_keras_serializable("keras_gan")
+class InverseSqrt(Schedule):
+    """Falls with the square root of the examples seen, after a warm-up; it needs no length.
+
+    After n examples the value is rate min(1, n / warm_up) / sqrt(max(1, n / decay)).
+
+    Args:
+        rate: value before the decay.
+        decay_examples: number of examples from which on the value falls, above 0.
+        warm_up_examples: length of a linear factor from 0 to 1 at the start; 0 for none.
+
+    Raises:
+        UsageError: a number is not finite, or a number of examples is out of range.
+
+    Reference:
+        - [Karras et al., 2024](https://arxiv.org/abs/2312.02696)
+    """
+
+    def __init__(self, rate: float, decay_examples: float, warm_up_examples: float = 0):
+        super().__init__()
+        check_number("rate", rate)
+        check_positive("decay_examples", decay_examples)
+        check_number("warm_up_examples", warm_up_examples, minimum=0)
+        self.rate, self.decay_examples = float(rate), decay_examples
+        self.warm_up_examples = warm_up_examples
+
+    def at(self, examples):
+        value = self.rate / tf.sqrt(tf.maximum(examples / self.decay_examples, 1.0))
+        if not self.warm_up_examples:
+            return value
+        return value * tf.minimum(examples / self.warm_up_examples, 1.0)
+
+    def bounds(self) -> tuple[float, ...]:
+        return 0.0, self.rate
+
+    def get_config(self) -> dict:
+        return {
+            "rate": self.rate,
+            "decay_examples": self.decay_examples,
+            "warm_up_examples": self.warm_up_examples,
+        }
+
+
 def now(number: Any, clock: Any):
     """Returns a number, or the value of a schedule at `clock` examples seen, as float32."""
     if not isinstance(number, Schedule):

@@ -12,7 +12,7 @@ import yaml
 import keras_gan
 from keras_gan import UsageError, recipe, schedules, train
 from keras_gan.registry import classes
-from keras_gan.schedules import Cosine, Linear, WarmUp
+from keras_gan.schedules import Cosine, InverseSqrt, Linear, WarmUp
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -25,6 +25,9 @@ VALUES = [
     (WarmUp(3.0, 8, start=1.0, shape="cosine"), {0: 1.0, 2: 1.2928932, 4: 2.0, 8: 3.0}),
     (WarmUp(Linear(4.0, 2.0, 20), 10), {0: 0.0, 5: 2.0, 10: 4.0, 20: 3.0, 30: 2.0, 50: 2.0}),
     (WarmUp(Linear(1.0, 0.5, 20), 10, start=1.0), {0: 1.0, 5: 1.0, 10: 1.0, 20: 0.75}),
+    (InverseSqrt(0.01, 512e3), {0: 0.01, 512e3: 0.01, 2_048_000: 0.005, 51_200_000: 0.001}),
+    (InverseSqrt(0.5, 100, 50), {0: 0.0, 25: 0.25, 50: 0.5, 100: 0.5, 400: 0.25}),
+    (InverseSqrt(1.0, 100, 400), {100: 0.25, 200: 0.35355339, 400: 0.5, 1600: 0.25}),
 ]
 
 
@@ -76,6 +79,14 @@ def test_invalid_arguments_are_rejected():
             "shorter than the training.* examples=5, training.examples=5",
         ),
         (lambda: Linear(1.0).at(0), "`examples`, the length .* examples=None in Linear"),
+        (
+            lambda: InverseSqrt(0.1, 0),
+            "`decay_examples` must be a number above 0. Received: decay_examples=0",
+        ),
+        (
+            lambda: InverseSqrt(0.1, 5, -1),
+            "`warm_up_examples` must be a number from 0 up. Received: warm_up_examples=-1",
+        ),
         (lambda: schedules.get({"name": "cosin"}), "'cosin'. Did you mean 'cosine'"),
         (
             lambda: schedules.get({"name": "warm_up", "examples": 5}),
