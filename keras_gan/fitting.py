@@ -142,7 +142,8 @@ class Fitting:
         # Every worker evaluates, as the discriminator is evaluated by all of them together.
         evaluation = self._make_evaluation()
         if self.team.chief:
-            found += [self.progress, self._make_preview(), evaluation, self._make_writer()]
+            found += [self.progress, self._make_preview(), evaluation]
+            found += [self._make_snapshots(), self._make_writer()]
             if tensorboard:
                 found.append(keras.callbacks.TensorBoard(str(self.run.path / "tensorboard")))
         else:
@@ -179,6 +180,10 @@ class Fitting:
             guard=self.guard,
             fields=held_out.fields,
         )
+
+    def _make_snapshots(self) -> callbacks.AverageSnapshots:
+        every = self.tick * self.recipe.training.batch_size
+        return callbacks.AverageSnapshots(self.run, every, self.guard)
 
     def _make_writer(self) -> callbacks.RunWriter:
         training = self.recipe.training

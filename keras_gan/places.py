@@ -11,10 +11,11 @@ from keras_gan.errors import UsageError
 from serving.bundle_folder import hint, is_bundle, is_run
 
 _DEPTH = 3  # of the files in a run
+CHOSEN = ("best", "averaged")  # folders of a run with one checkpoint, which they name
 
 
 class Place(NamedTuple):
-    """A run folder, and the checkpoint in it that a path names: "best", a .keras file, or None."""
+    """A run folder, and the checkpoint in it that a path names, if it names one."""
 
     folder: pathlib.Path
     checkpoint: str | None
@@ -73,7 +74,8 @@ def _folders(path: pathlib.Path) -> Iterator[pathlib.Path]:
 def _checkpoint(given: pathlib.Path, run: pathlib.Path) -> str | None:
     if given.suffix == ".keras" and given.is_file():
         return str(given)
-    return "best" if os.path.abspath(given) == os.path.abspath(run / "best") else None
+    path = os.path.abspath(given)
+    return next((name for name in CHOSEN if path == os.path.abspath(run / name)), None)
 
 
 def _state(path: pathlib.Path) -> str:

@@ -11,6 +11,8 @@ checkpoints/       examples-NNNNNNNNN.keras: networks, optimizers, average, coun
                    by which damage is detected
 evaluation.json    protocol of the evaluations: metrics, extractor and its hash, counts
 best/              best.json, and the checkpoint of the best evaluation, which it names
+averages/          examples-NNNNNNNNN.npz: snapshots of the power-function averages, if it has any
+averaged/          averaged.json, and the state with an average of them, made by `average`
 report.html        curves and previews
 ending.json        the reason why the training ended; absent while it runs
 ```
@@ -40,14 +42,14 @@ from keras_gan.environment import describe_environment
 from keras_gan.errors import UsageError, one_line
 from keras_gan.files import HALF_WRITTEN, delete_leftovers, umask, write_atomically, write_errors
 from keras_gan.games.gan import GAN
-from keras_gan.places import Place, open_place
+from keras_gan.places import CHOSEN, Place, open_place
 from keras_gan.spec import Spec
 
 _CHECKPOINT = re.compile(r"examples-(\d+)\.keras$")
 # Everything that a run folder may hold. A folder with anything else is never deleted.
 _CONTENT = {"recipe.yaml", "environment.json", "data.json", "metrics.csv", "samples"}
 _CONTENT |= {"checkpoints", "best", "report.html", "tensorboard", "bundle", "samples.png"}
-_CONTENT |= {"ending.json", "evaluation.json", "imports.json"}
+_CONTENT |= {"ending.json", "evaluation.json", "imports.json", "averages", "averaged"}
 
 
 class Run:
@@ -191,6 +193,10 @@ class Run:
         return self.path / "checkpoints"
 
     @property
+    def averages(self) -> pathlib.Path:
+        return self.path / "averages"
+
+    @property
     def metrics(self) -> pathlib.Path:
         return self.path / "metrics.csv"
 
@@ -219,22 +225,38 @@ class Run:
 
     def save_best(self, gan: GAN, record: dict[str, Any]) -> None:
         """Writes the game's state as the best one, with the record of its evaluation."""
+        self._save_chosen("best", gan, record)
+
+    @property
+    def best_record(self) -> dict[str, Any] | None:
+        """The best evaluation with its `examples_seen` and `file`, or `None` before the first."""
+        return self._chosen_record("best")
+
+    def save_averaged(self, gan: GAN, record: dict[str, Any]) -> None:
+        """Writes a state whose average was reconstructed, with its deviation and evaluation."""
+        self._save_chosen("averaged", gan, record)
+
+    @property
+    def averaged_record(self) -> dict[str, Any] | None:
+        """The record of `save_averaged` with its `file`, or `None` if there is none."""
+        return self._chosen_record("averaged")
+
+    def _save_chosen(self, name: str, gan: GAN, record: dict[str, Any]) -> None:
         check_finite(gan)
-        folder = self.path / "best"
-        folder.mkdir(exist_ok=True)
+        folder = self.path / name
+        with write_errors(folder):
+            folder.mkdir(exist_ok=True)
         path = folder / f"examples-{gan.count('examples_seen'):09d}.keras"
         save_atomically(gan, path)
-        # The state becomes the best one when the record names its file.
-        self._write_json("best/best.json", {**record, "file": path.name})
+        # The state becomes the chosen one when the record names its file.
+        self._write_json(f"{name}/{name}.json", {**record, "file": path.name})
         for old in folder.glob("examples-*.keras"):
             if old != path:
                 old.unlink()
         delete_leftovers(folder)
 
-    @property
-    def best_record(self) -> dict[str, Any] | None:
-        """The best evaluation with its `examples_seen` and `file`, or `None` before the first."""
-        path = self.path / "best" / "best.json"
+    def _chosen_record(self, name: str) -> dict[str, Any] | None:
+        path = self.path / name / f"{name}.json"
         return _read_json(path) if path.is_file() else None
 
     def which(self, checkpoint: str = "last") -> str:
@@ -249,7 +271,8 @@ class Run:
         """Returns the path of a checkpoint.
 
         Args:
-            which: "last", "best", or the path of a .keras file, or its name in the run.
+            which: "last", "best", "averaged", or the path of a .keras file, or its name in the
+                run.
 
         Raises:
             UsageError: a checkpoint that does not exist.
@@ -263,13 +286,14 @@ class Run:
                 )
             return saved[-1]
         path = pathlib.Path(os.path.expanduser(which))
-        if which == "best":
-            path = self.path / "best" / (self.best_record or {}).get("file", "best.json")
+        if which in CHOSEN:
+            record = self._chosen_record(which) or {}
+            path = self.path / which / record.get("file", f"{which}.json")
         elif not path.is_file() and (self.checkpoints / which).is_file():
             path = self.checkpoints / which
         if not path.is_file():
             raise UsageError(
-                "A checkpoint must be last, best, or a .keras file. "
+                "A checkpoint must be last, best, averaged, or a .keras file. "
                 f"Received: {which!r}, and {path} does not exist"
             )
         return path

@@ -20,6 +20,7 @@ from serving.errors import UsageError
 COMMANDS = {
     "quickstart": "Train on built-in data, export and sample, in minutes",
     "train": "Train a GAN from a recipe into a run folder",
+    "average": "Average a run's generator over another share of its training",
     "evaluate": "Measure samples against data: distances, recall and more",
     "export": "Export a run's generator to a bundle: SavedModel and ONNX",
     "verify": "Check a bundle's files and the outputs of its models",

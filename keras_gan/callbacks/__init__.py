@@ -8,6 +8,7 @@ from keras_gan.callbacks.preview import Preview
 from keras_gan.callbacks.progress import Progress
 from keras_gan.callbacks.record import RunWriter
 from keras_gan.callbacks.single_run import SingleRunCallbackList
+from keras_gan.callbacks.snapshots import AverageSnapshots
 from keras_gan.callbacks.state import given_to, variables_of
 from keras_gan.optimizers import (
     Lowered,
@@ -18,6 +19,7 @@ from keras_gan.optimizers import (
 )
 
 __all__ = [
+    "AverageSnapshots",
     "CollapseGuard",
     "Equilibrium",
     "Evaluation",

@@ -98,12 +98,15 @@ class Evaluation(keras.callbacks.Callback):
         with precision.graphs("float32"):
             return self._evaluate()
 
+    def measure(self, gan: Any) -> dict[str, float]:
+        """Returns the measures of the comparison for a game's averaged generator."""
+        given = given_to(gan, self.fields)
+        samples = gan.generate(self.seeds, labels=self.labels, batch_size=250, **given)
+        return self.compare(samples)
+
     def _evaluate(self) -> dict[str, float]:
         gan: Any = self.model
-        given = given_to(gan, self.fields)
-        results = self.compare(
-            gan.generate(self.seeds, labels=self.labels, batch_size=250, **given)
-        )
+        results = self.measure(gan)
         if not gan.has_evaluation:
             return results
         whole = max(1, self.judged // self.batch_size) * self.batch_size  # for the replicas

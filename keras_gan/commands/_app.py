@@ -35,7 +35,7 @@ Imports = Annotated[
         callback=lambda names: _import(names),
     ),
 ]
-Checkpoint = Annotated[str, typer.Option(help="last, best, or a .keras file.")]
+Checkpoint = Annotated[str, typer.Option(help="last, best, averaged, or a .keras file.")]
 Live = Annotated[
     bool, typer.Option("--live", help="Use the live generator instead of the averaged one.")
 ]

@@ -178,7 +178,6 @@ def export_run(
     checkpoint = run.which(checkpoint)
     gan = run.load(checkpoint)
     spec = run.spec.with_classes(gan.num_classes, run.spec.class_names if gan.num_classes else ())
-    rows = [row for row in run.rows() if row["examples_seen"] <= gan.count("examples_seen")]
     return export.export_bundle(
         gan,
         to,
@@ -192,10 +191,18 @@ def export_run(
             "checkpoint": checkpoint,
             "weights": metrics.which_weights(gan, average),
             "data": {k: run.data[k] for k in ("description", "digest")},
-            "metrics": rows[-1] if rows else {},
+            "metrics": _measured(run, checkpoint, gan.count("examples_seen")),
         },
         **options,
     )
+
+
+def _measured(run: runs.Run, checkpoint: str, seen: int) -> dict[str, Any]:
+    """Returns the last measurements up to a checkpoint; those of `average` for its state."""
+    if checkpoint == "averaged":
+        return {k: v for k, v in (run.averaged_record or {}).items() if k != "file"}
+    rows = [row for row in run.rows() if row["examples_seen"] <= seen]
+    return rows[-1] if rows else {}
 
 
 def parity_of(bundle: export.Bundle) -> dict[str, str]:

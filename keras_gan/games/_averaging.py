@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from keras_gan import schedules
+from keras_gan import averages, schedules
 from keras_gan.errors import UsageError, one_line
 from keras_gan.networks import update_power_iteration
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
 ops: Any = keras.ops
+
+_POWER_ITERATIONS = 50  # from the average of singular vectors to those of the averaged kernel
 
 
 def copy_of(network: keras.Model, role: str) -> keras.Model:
@@ -45,7 +49,22 @@ def _cloned(network: keras.Model) -> keras.Model:
         return copy.deepcopy(network)
 
 
-def update(
+def update(game: Any, examples: Any) -> None:
+    """Moves all averages of a game, batch statistics included, towards the trained networks.
+
+    Args:
+        game: the game after a step, with the step's examples counted.
+        examples: number of examples of the step.
+    """
+    seen = game.examples_seen.value
+    for name in game.averaged:
+        average, live = getattr(game, f"average_{name}"), getattr(game, name)
+        if average is not live:
+            _update(average, live, examples, seen, game.ema_half_life, game.ema_rampup)
+    game.power_averages.update(examples, seen)
+
+
+def _update(
     average: keras.Model,
     live: keras.Model,
     examples: Any,
@@ -75,3 +94,102 @@ def update(
         else:
             old.assign(new)
     update_power_iteration(average)
+
+
+class PowerAverages:
+    """Power-function averages of a game's averaged networks, as variables of the game.
+
+    Args:
+        game: the game.
+        deviations: standard deviation of each average's profile, as a share of the training.
+
+    Raises:
+        UsageError: a deviation that is out of range or given twice, or a game without an average,
+            in whose place a power-function average would be used.
+    """
+
+    def __init__(self, game: Any, deviations: Sequence[float]):
+        _check(game, deviations)
+        self.deviations = tuple(float(deviation) for deviation in deviations)
+        self._live = {name: floating_weights(getattr(game, name)) for name in game.averaged}
+        self._copies = {
+            name: [_copies(game, name, deviation, live) for deviation in self.deviations]
+            for name, live in self._live.items()
+        }
+
+    def update(self, examples: Any, examples_seen: Any) -> None:
+        """Moves each average by 1 - (1 - examples / examples_seen)^(g + 1) towards the weights.
+
+        Args:
+            examples: number of examples of the step.
+            examples_seen: number of examples since the beginning, this step included.
+        """
+        share = tf.cast(examples, "float32") / tf.cast(examples_seen, "float32")
+        for i, deviation in enumerate(self.deviations):
+            # Without the cancellation of a small share. In the first step the share is 1.
+            step = -tf.math.expm1((averages.exponent(deviation) + 1) * tf.math.log1p(-share))
+            for name, live in self._live.items():
+                for old, new in zip(self._copies[name][i], live, strict=True):
+                    old.assign_add(ops.cast(step, old.dtype) * (new - old))
+
+    def values(self) -> dict[str, list[list[np.ndarray]]]:
+        """Returns, for each network and deviation, the averaged weights."""
+        return {
+            name: [[ops.convert_to_numpy(v.value) for v in copy] for copy in copies]
+            for name, copies in self._copies.items()
+        }
+
+
+def assign(average: keras.Model, values: Sequence[np.ndarray]) -> None:
+    """Assigns averaged weights of another profile to a network's average.
+
+    Args:
+        average: the moving average.
+        values: new values of its floating-point weights.
+    """
+    for variable, value in zip(floating_weights(average), values, strict=True):
+        variable.assign(value)
+    # The average of singular vectors is not one of the averaged kernel.
+    for _ in range(_POWER_ITERATIONS):
+        update_power_iteration(average)
+
+
+def floating_weights(network: keras.Model) -> list[Any]:
+    """Returns the weights that can be averaged, batch statistics included."""
+    return [w for w in network.weights if keras.backend.is_float_dtype(w.dtype)]
+
+
+def _copies(game: Any, name: str, deviation: float, live: list[Any]) -> list[Any]:
+    owner = f"average_{deviation:g}_{name}"
+    initial = [ops.convert_to_numpy(weight.value) for weight in live]
+    return [
+        game.add_weight(
+            name=f"{owner}_{i}",
+            shape=value.shape,
+            dtype=value.dtype.name,
+            initializer=lambda shape, dtype, value=value: tf.constant(value, dtype, shape),
+            trainable=False,
+            aggregation="only_first_replica",  # the weights are the same on all replicas
+        )
+        for i, value in enumerate(initial)
+    ]
+
+
+def _check(game: Any, deviations: Any) -> None:
+    if not isinstance(deviations, Sequence) or isinstance(deviations, str):
+        raise UsageError(
+            "`average_deviations` must be a list of numbers. "
+            f"Received: average_deviations={deviations!r}"
+        )
+    for deviation in deviations:
+        averages.check_deviation("average_deviations", deviation)
+    if len(set(deviations)) < len(deviations):
+        raise UsageError(
+            "`average_deviations` must name each deviation once. "
+            f"Received: average_deviations={list(deviations)}"
+        )
+    if deviations and not game.ema_half_life:
+        raise UsageError(
+            "`average_deviations` needs a moving average of the game: `ema_half_life` above 0. "
+            f"Received: average_deviations={list(deviations)}, ema_half_life=0"
+        )

@@ -37,7 +37,8 @@ from serving.seeds import check_seeds
 ops: Any = keras.ops
 
 # Arguments of every game, beside those that a subclass defines.
-_SHARED = ("terms", "augment", "ema_half_life", "ema_rampup", "num_classes", "latent_dim", "seed")
+_AVERAGES = ("ema_half_life", "ema_rampup", "average_deviations")
+_SHARED = ("terms", "augment", *_AVERAGES, "num_classes", "latent_dim", "seed")
 
 
 class Game(_construction.Construction, _data.DataInterface, KerasInterface):
@@ -67,6 +68,7 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
         ema_half_life: half-life of the moving averages in examples, from 0 up, or a schedule of
             it; 0 for no averages.
         ema_rampup: the half-life is at most this share of the examples seen so far.
+        average_deviations: standard deviations of further averages, see `GAN`.
         num_classes: number of classes of the labels; 0 if labels are not used.
         latent_dim: length of the latents; needed only for a subclassed generator.
         seed: seed of all noise in training, a whole number from 0 up.
@@ -92,6 +94,7 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
         packing: Packing | None = None,
         ema_half_life: float | schedules.Schedule = 10_000,
         ema_rampup: float = 0.05,
+        average_deviations: Sequence[float] = (),
         num_classes: int = 0,
         latent_dim: int | None = None,
         seed: int = 0,
@@ -124,6 +127,7 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
             initial["augment"] = self.augment.initial_state()
         self.states = {name: _states.create(self, name, state) for name, state in initial.items()}
         self.augmentation.variables = self.states.get("augment", {})
+        self.power_averages = _averaging.PowerAverages(self, average_deviations)
         self._training_metrics = [*_terms.metric_names(self.terms), *self.augmentation.metric_names]
         measured = (*self.metric_names, *self._training_metrics)
         self._trackers = {name: _Mean(name) for name in measured}
@@ -290,13 +294,7 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
         size = tf.cast(tf.shape(batch["samples"])[0], "int64") * replicas.count()
         self.step(batch)
         self.examples_seen.assign_add(size)
-        for name in self.averaged:
-            average, live = self._average_of(name), getattr(self, name)
-            if average is not live:
-                _averaging.update(
-                    *(average, live, size, self.examples_seen.value),
-                    *(self.ema_half_life, self.ema_rampup),
-                )
+        _averaging.update(self, size)
         self.iteration.assign_add(1)
 
     def test_step(self, data: Any) -> dict[str, Any]:
@@ -454,6 +452,15 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
         """Returns the moving average of a network; the network itself if it has none."""
         network = self.networks[name]
         return network.with_model(self._average_of(name)) if name in self.averaged else network
+
+    @property
+    def average_deviations(self) -> list[float]:
+        """Standard deviations of the power-function averages, see `power_averages`."""
+        return list(self.power_averages.deviations)
+
+    def assign_average(self, name: str, values: Sequence[np.ndarray]) -> None:
+        """Sets the floating-point weights of the moving average of a network."""
+        _averaging.assign(self._average_of(name), values)
 
     def _average_of(self, name: str) -> Any:
         return getattr(self, f"average_{name}")

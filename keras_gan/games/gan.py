@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -74,6 +74,9 @@ class GAN(Game):
             0 for no average.
         ema_rampup: the half-life is at most this share of the examples seen so far, so that the
             initial weights are soon forgotten.
+        average_deviations: standard deviations of power-function averages that are kept beside
+            it, as shares of the training, each above 0 and below 0.28; with two of them,
+            `keras_gan.averages` finds that of any other afterward.
         num_classes: number of classes of a conditional game; 0 for an unconditional one.
         latent_dim: length of the latents; needed only for a subclassed generator, from whose
             inputs it cannot be read.
@@ -89,6 +92,7 @@ class GAN(Game):
         - [Goodfellow et al., 2014](https://arxiv.org/abs/1406.2661)
         - [Lin et al., 2017](https://arxiv.org/abs/1712.04086), for `pac`
         - [Sinha et al., 2020](https://arxiv.org/abs/2002.06224), for `top_k`
+        - [Karras et al., 2024](https://arxiv.org/abs/2312.02696), for `average_deviations`
     """
 
     players = {"generator": ("generator",), "discriminator": ("discriminator",)}
@@ -110,6 +114,7 @@ class GAN(Game):
         top_k: float | schedules.Schedule = 1.0,
         ema_half_life: float | schedules.Schedule = 10_000,
         ema_rampup: float = 0.05,
+        average_deviations: Sequence[float] = (),
         num_classes: int = 0,
         latent_dim: int | None = None,
         seed: int = 0,
@@ -125,6 +130,7 @@ class GAN(Game):
             packing=Packing(int(pac), name="pac"),
             ema_half_life=ema_half_life,
             ema_rampup=ema_rampup,
+            average_deviations=average_deviations,
             num_classes=num_classes,
             latent_dim=latent_dim,
             seed=seed,

@@ -59,7 +59,7 @@ class EvaluationSettings:
         average: use the averaged generator of a run or game instead of the live one.
         truncation: factor on the latents of a run, a bundle or a game, from 0 up. Below 1 samples
             are more typical and less varied: precision rises, recall falls.
-        checkpoint: of a run: `"last"`, `"best"` or a `.keras` file.
+        checkpoint: of a run: `"last"`, `"best"`, `"averaged"` or a `.keras` file.
         nearest_picture: path of a PNG file to write: generated images beside their nearest
             training images.
         cache: keep the statistics of the real samples in the user's cache folder; or a folder.

@@ -65,7 +65,7 @@ class Drawing:
 
 
 def from_run(path: pathlib.Path, drawing: Drawing, checkpoint: str) -> Samples:
-    """Returns the samples of a run's checkpoint: `"last"`, `"best"` or a `.keras` file."""
+    """Returns the samples of a run's checkpoint, see `Run.checkpoint`."""
     run = runs.Run.open(path)
     checkpoint = run.which(checkpoint)
     gan = run.load(checkpoint)

@@ -38,7 +38,7 @@ def open_samples(
         like: description of the data to compare with: pictures in a folder are decoded to it, and
             the samples of a game are of its kind.
         drawing: settings for drawing from a generator.
-        checkpoint: of a run, `"last"`, `"best"` or a `.keras` file.
+        checkpoint: of a run, `"last"`, `"best"`, `"averaged"` or a `.keras` file.
 
     Raises:
         UsageError: a source that does not exist or cannot be read, or a setting that it does not

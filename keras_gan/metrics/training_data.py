@@ -19,6 +19,8 @@ from keras_gan.metrics.samples import Samples
 from serving import manifest as manifests
 from serving.bundle_folder import hint, is_bundle, is_run
 
+_OF_A_RUN = ("checkpoints", "recipe.yaml")
+
 
 def locate(source: Any, checkpoint: str) -> tuple[Any, str]:
     """Returns the run or bundle that a path stands for, with the checkpoint; others unchanged.
@@ -34,7 +36,7 @@ def locate(source: Any, checkpoint: str) -> tuple[Any, str]:
         return latest.resolve(), checkpoint  # so that all reads see the same version
     if path.name in (manifests.FILE_NAME, manifests.MODEL) and path.is_file():
         return path.parent, checkpoint
-    if path.name in ("checkpoints", "best", "recipe.yaml") or path.suffix == ".keras":
+    if path.name in (*_OF_A_RUN, *places.CHOSEN) or path.suffix == ".keras":
         place = places.find_run(path)
         if place is not None:
             return place.folder, place.choose(checkpoint)
