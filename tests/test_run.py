@@ -75,7 +75,9 @@ def test_the_last_two_checkpoints_are_kept_and_can_be_loaded(run, make_gan, imag
     again = run.load()
     assert again.count("examples_seen") == 24
     np.testing.assert_array_equal(again.generate(range(3)), gan.generate(range(3)))
-    with pytest.raises(UsageError, match=r"last, best, averaged, or a .keras file. Received: 'best'"):
+    with pytest.raises(
+        UsageError, match=r"last, best, averaged, or a .keras file. Received: 'best'"
+    ):
         run.load("best")
     run.save_best(gan, {"sliced_wasserstein": 0.5})
     assert run.load("best").count("examples_seen") == 24
