@@ -1,14 +1,18 @@
 """Program that runs SavedModels as a server does, and LiteRT models, without Keras.
 
-`export/verify.py` starts it with the name of a JSON file:
+`export/isolated.py` starts it. Each line of its input names a JSON file, and it answers each with
+the line `done`:
 
     [{"saved_model" and "signature", or "litert"; "inputs", "batch", "output"}, ...]
 
 Each run feeds the first `batch` rows of the inputs, repeated as needed, and writes its outputs
-by name. PNG images and WAV files are decoded.
+by name. PNG images and WAV files are decoded. It ends at the end of its input, or after a minute
+without a line, as it holds much memory.
 """
 
 import json
+import os
+import select
 import sys
 import warnings
 from importlib.abc import Loader, MetaPathFinder
@@ -34,9 +38,22 @@ sys.meta_path.insert(0, _NoKeras())
 
 import tensorflow as tf  # noqa: E402
 
+_IDLE = 60  # seconds
+
 
 def main() -> None:
-    with open(sys.argv[1], encoding="utf-8") as file:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    while select.select([sys.stdin], [], [], _IDLE)[0]:
+        line = sys.stdin.readline()
+        if not line:
+            return
+        _run(line.rstrip("\n"))
+        print("done", file=answers, flush=True)
+
+
+def _run(runs_file: str) -> None:
+    with open(runs_file, encoding="utf-8") as file:
         runs = json.load(file)
     paths = {run["saved_model"] for run in runs if "saved_model" in run}
     models = {path: tf.saved_model.load(path) for path in paths}

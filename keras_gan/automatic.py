@@ -33,6 +33,7 @@ _TRAINED = 0.9  # share of the time that is left for training steps; the rest ar
 _PLAIN_BORDER = 0.95  # share of equal border pixels by which a picture has a plain background
 _LOOKED_AT = 500  # pictures, for their backgrounds
 _AVERAGED = 0.04  # half-life by the examples seen: a power function with a deviation of 0.05 (EDM2)
+_CONSTANT = 16_000  # examples, after which the learning rate falls
 _AREA_64 = 64 * 64  # pixels, for which the weight of the gradient penalties is 2
 
 
@@ -157,10 +158,15 @@ def _networks(pictures: Pictures, small_gray: bool) -> tuple[dict[str, Any], lis
         text = "gray and small: the networks of fashion-mnist"
         return networks, [Choice("networks", "dcgan", text)]
     networks = {
-        "generator": {"architecture": "resnet", "latent_dim": 64, "width": 16},
+        "generator": {
+            "architecture": "resnet",
+            "latent_dim": 64,
+            "width": 16,
+            "shortcut": "blurred",
+        },
         "discriminator": {"architecture": "dcgan", "width": 24},
     }
-    text = "upsampling and convolution leave no checkerboard, as transposed convolutions do"
+    text = "upsampling by convolution and blur leaves no checkerboard and no squares"
     return networks, [Choice("networks", "resnet 16, dcgan 24", text)]
 
 
@@ -175,6 +181,7 @@ def _game(
         "terms": penalties,
         "ema_half_life": examples,  # the share below is reached first
         "ema_rampup": _AVERAGED,
+        "average_deviations": [0.05, 0.1],
     }
     augment, augment_row = _augment(pictures, examples)
     if augment:
@@ -182,7 +189,11 @@ def _game(
     rows = [
         Choice("R1 and R2", f"weight {weight:g}", f"in proportion to {_by(pictures.size)} pixels"),
         augment_row,
-        Choice("average", f"half-life {_AVERAGED:.0%} of the examples so far", "fits any length"),
+        Choice(
+            "average",
+            f"half-life {_AVERAGED:.0%} of the examples so far",
+            "fits any length; `keras-gan average RUN --choose` tries others afterwards",
+        ),
     ]
     return game, rows
 
@@ -203,7 +214,9 @@ def _rate(examples: int, small_gray: bool) -> tuple[Any, Choice]:
     if small_gray:
         schedule = {"name": "cosine", "start": 1.6e-3, "end": 3.0e-4, "examples": examples // 2}
         return schedule, Choice("learning rate", "0.0016 to 0.0003", "half the training to fall")
-    return 5.0e-4, Choice("learning rate", "0.0005", "higher ones diverge on color pictures")
+    schedule = {"name": "inverse_sqrt", "rate": 5.0e-4, "decay_examples": _CONSTANT}
+    text = f"constant for {_CONSTANT:,} examples, then with their root; fits any length"
+    return schedule, Choice("learning rate", "from 0.0005", text)
 
 
 def _by(size: Sequence[int]) -> str:
