@@ -16,6 +16,7 @@ import tensorflow as tf
 
 import export
 import keras_gan
+from export import isolated
 from export.manifest import Manifest
 from export.network import open_network
 from export.variables import randomized_batch_statistics
@@ -298,6 +299,24 @@ def test_a_bundle_can_be_verified_again(gan_bundle):
         assert set(report.figures[runtime]) == {1, 5, 64}
         assert max(report.figures[runtime].values()) < 1e-5
         assert runtime in str(report)
+
+
+def test_checks_without_keras_share_a_process_until_it_fails(gan_bundle):
+    bundle = gan_bundle[1].path
+    run = [SavedModelRun(bundle, "generate_png", 1)]
+    run_saved_models("small-1.5", run)
+    first = isolated._Process.current
+    run_saved_models("small-1.5", run)
+    assert isolated._Process.current is first
+    inputs = str(bundle / "golden.npz")
+    missing = {"saved_model": "/missing", "signature": "x", "inputs": inputs, "batch": 1}
+    with pytest.raises(UsageError, match=r"without Keras. Received: exit status 1, .*/missing"):
+        isolated.run_isolated([missing], "A SavedModel")
+    assert isolated._Process.current is None
+    run_saved_models("small-1.5", run)
+    isolated._Process.current._process.kill()  # as for want of memory
+    isolated._Process.current._process.wait()
+    assert len(run_saved_models("small-1.5", run)[0]["png_bytes"]) == 1
 
 
 def test_images_of_the_saved_model_are_the_samples(gan_bundle):
