@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
 import json
 import os
-import select
 import subprocess
 import tempfile
 import threading
@@ -23,7 +23,7 @@ from serving import programs
 _PROGRAM = Path(__file__).with_name("without_keras.py")  # never imported: it blocks Keras
 _TIMEOUT = 600  # seconds, for samples
 _END = 10  # seconds, for the process to end by itself
-_MOST_RUNS = 50  # of one process, so that what TensorFlow does not free is freed
+_MOST_RUNS = 50  # of one process: TensorFlow does not free all memory
 _LOCK = threading.Lock()
 
 
@@ -61,23 +61,34 @@ def _run_without_keras(runs_file: Path, subject: str) -> None:
     # No GPU: kernels in TF32 differ by more than the tolerance, and the GPU may be in use.
     quiet_cpu = {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     with _LOCK:
-        process = _Process.started(programs.environment() | quiet_cpu)
-        try:
-            answered = process.run(runs_file)
-        except BaseException:  # an interruption leaves an answer that nobody has read
-            process.close()
-            raise
-        if answered:
-            return
-        status, last = process.close()
-    if status is None:
+        answer = _Process.started(programs.environment() | quiet_cpu).run(runs_file)
+        if answer.status == 0:  # it was about to end, having waited for long
+            answer = _Process.started(programs.environment() | quiet_cpu).run(runs_file)
+    if answer.done:
+        return
+    if answer.status is None:
         raise UsageError(
             f"{subject} must finish its samples within {_TIMEOUT} s. Received: no result"
         )
     raise UsageError(
         f"{subject} must load and run in TensorFlow without Keras. "
-        f"Received: exit status {status}, {last[:300]}"
+        f"Received: exit status {answer.status}, {answer.line[:300]}"
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Answer:
+    """The end of a file of runs: done, or the status of the process that ended instead.
+
+    Args:
+        done: whether the outputs are written.
+        status: exit status; None if the process runs on, or had to be stopped.
+        line: the last line that the process printed since it was asked.
+    """
+
+    done: bool
+    status: int | None = None
+    line: str = ""
 
 
 class _Process:
@@ -116,34 +127,49 @@ class _Process:
         same = self.owner == os.getpid() and self.environment == environment
         return same and self.runs < _MOST_RUNS and self._process.poll() is None
 
-    def run(self, runs_file: Path) -> bool:
-        """Runs a file of runs; returns whether it was answered."""
+    def run(self, runs_file: Path) -> _Answer:
+        """Runs a file of runs."""
         self.runs += 1
+        printed = os.fstat(self._errors.fileno()).st_size
+        try:
+            answered = self._ask(runs_file)
+        except BaseException:  # an interruption leaves an answer that nobody has read
+            self.close(kill=True)
+            raise
+        if answered == b"done\n":
+            return _Answer(True)
+        status = self.close(kill=answered is None)
+        self._errors.seek(printed)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return _Answer(False, None if answered is None else status, (lines or ["no message"])[-1])
+
+    def _ask(self, runs_file: Path) -> bytes | None:
+        """Returns the answer: empty if the process ends, None after too long a time."""
         requests: Any = self._process.stdin
         answers: Any = self._process.stdout
         with contextlib.suppress(BrokenPipeError):  # it has ended; its status tells why
-            requests.write(f"{runs_file}\n".encode())
+            requests.write(json.dumps(str(runs_file)).encode() + b"\n")
             requests.flush()
-        if not select.select([answers], [], [], _TIMEOUT)[0]:
-            return False
-        return answers.readline() == b"done\n"
+        found: list[bytes] = []
+        # In a thread, as on some systems a pipe cannot be waited for with a limit.
+        reader = threading.Thread(target=lambda: found.append(answers.readline()), daemon=True)
+        reader.start()
+        reader.join(_TIMEOUT)
+        return found[0] if found else None
 
-    def close(self) -> tuple[int | None, str]:
-        """Ends the process; returns its status, None if it had to be stopped, and its last line."""
+    def close(self, kill: bool = False) -> int | None:
+        """Ends the process; returns its status, None for that of another process."""
         type(self).current = None
         if self.owner != os.getpid():  # of the process that this one was forked from
-            return None, ""
-        status = None
-        with contextlib.suppress(subprocess.TimeoutExpired, BrokenPipeError):
+            return None
+        if kill:
+            self._process.kill()
+        try:
             self._process.communicate(timeout=_END)
-            status = self._process.returncode
-        if status is None:
+        except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        self._errors.close()
-        return status, (lines or ["no message"])[-1]
+        return self._process.returncode
 
 
 @atexit.register

@@ -1,7 +1,7 @@
 """Program that runs SavedModels as a server does, and LiteRT models, without Keras.
 
-`export/isolated.py` starts it. Each line of its input names a JSON file, and it answers each with
-the line `done`:
+`export/isolated.py` starts it. Each line of its input is the JSON text of a file's path, and it
+answers each with the line `done`. The file is JSON as well:
 
     [{"saved_model" and "signature", or "litert"; "inputs", "batch", "output"}, ...]
 
@@ -10,16 +10,20 @@ by name. PNG images and WAV files are decoded. It ends at the end of its input, 
 without a line, as it holds much memory.
 """
 
-import json
 import os
-import select
-import sys
-import warnings
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from typing import Any
 
-import numpy as np
+_ANSWERS = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # what libraries print, even while they are imported, is no answer
+
+import json  # noqa: E402
+import sys  # noqa: E402
+import threading  # noqa: E402
+import warnings  # noqa: E402
+from importlib.abc import Loader, MetaPathFinder  # noqa: E402
+from importlib.machinery import ModuleSpec  # noqa: E402
+from typing import Any  # noqa: E402
+
+import numpy as np  # noqa: E402
 
 
 class _NoKeras(MetaPathFinder, Loader):
@@ -42,14 +46,19 @@ _IDLE = 60  # seconds
 
 
 def main() -> None:
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
-    while select.select([sys.stdin], [], [], _IDLE)[0]:
-        line = sys.stdin.readline()
-        if not line:
-            return
-        _run(line.rstrip("\n"))
-        print("done", file=answers, flush=True)
+    while line := _next_line():
+        _run(json.loads(line))
+        print("done", file=_ANSWERS, flush=True)
+
+
+def _next_line() -> bytes:
+    """Returns a line, empty at the end of the input; ends the process after a time without any."""
+    timer = threading.Timer(_IDLE, os._exit, [0])
+    timer.start()
+    try:
+        return sys.stdin.buffer.readline()
+    finally:
+        timer.cancel()
 
 
 def _run(runs_file: str) -> None:

@@ -1,5 +1,6 @@
 """Bundles: every kind of generator in every runtime, and all errors."""
 
+import io
 import json
 import os
 import re
@@ -301,22 +302,37 @@ def test_a_bundle_can_be_verified_again(gan_bundle):
         assert runtime in str(report)
 
 
-def test_checks_without_keras_share_a_process_until_it_fails(gan_bundle):
+def test_checks_without_keras_share_a_process_until_it_fails(gan_bundle, monkeypatch):
     bundle = gan_bundle[1].path
     run = [SavedModelRun(bundle, "generate_png", 1)]
-    run_saved_models("small-1.5", run)
-    first = isolated._Process.current
-    run_saved_models("small-1.5", run)
-    assert isolated._Process.current is first
+
+    def check():
+        assert len(run_saved_models("small-1.5", run)[0]["png_bytes"]) == 1
+        return isolated._Process.current
+
+    isolated._close()
+    first = check()
+    assert check() is first
     inputs = str(bundle / "golden.npz")
     missing = {"saved_model": "/missing", "signature": "x", "inputs": inputs, "batch": 1}
     with pytest.raises(UsageError, match=r"without Keras. Received: exit status 1, .*/missing"):
         isolated.run_isolated([missing], "A SavedModel")
     assert isolated._Process.current is None
-    run_saved_models("small-1.5", run)
-    isolated._Process.current._process.kill()  # as for want of memory
-    isolated._Process.current._process.wait()
-    assert len(run_saved_models("small-1.5", run)[0]["png_bytes"]) == 1
+    second = check()
+    second._process.stdin.close()  # as if it had just ended for want of work
+    second._process.wait()
+    second._process.stdin, second._process.poll = io.BytesIO(), lambda: None
+    third = check()
+    assert third is not second
+    third._process.kill()  # as the system does for want of memory
+    third._process.wait()
+    fourth = check()
+    monkeypatch.setattr(isolated, "_MOST_RUNS", 1)
+    assert check() is not fourth
+    monkeypatch.setattr(isolated, "_TIMEOUT", 0.0)
+    with pytest.raises(UsageError, match=r"within 0.0 s. Received: no result"):
+        isolated.run_isolated([missing], "A SavedModel")
+    assert isolated._Process.current is None
 
 
 def test_images_of_the_saved_model_are_the_samples(gan_bundle):
