@@ -66,6 +66,7 @@ GRAY, COLOR = "fashion-mnist-5", "color"
 CLASSES = "fashion-mnist-classes-5"
 ENDLESS = 10**9  # steps, for a training that the processor time ends
 TIMED_STEPS = 40  # from which the examples of `color` are estimated
+LENGTHS = ("examples", "ema_half_life", "decay_examples", "warm_up_examples")
 SETS = 4  # of color samples, over which the distance is averaged
 
 # ------------------------------------------------------------------------ the trials
@@ -91,7 +92,7 @@ def scale_lengths(tree: Any, factor: float) -> None:
     for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
         if isinstance(value, (dict, list)):
             scale_lengths(value, factor)
-        elif key in ("examples", "ema_half_life") and value:
+        elif key in LENGTHS and value:
             tree[key] = max(1, round(value * factor))
 
 
@@ -102,7 +103,8 @@ def rate(factor: float) -> Callable[[dict[str, Any]], None]:
         for section in tree["optimizers"].values():
             given = section["learning_rate"]
             if isinstance(given, dict):
-                scaled = {key: factor * given[key] for key in ("start", "end")}
+                keys = given.keys() & {"start", "end", "rate"}
+                scaled = {key: factor * given[key] for key in keys}
                 section["learning_rate"] = given | scaled
             else:
                 section["learning_rate"] = factor * given

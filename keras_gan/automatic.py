@@ -215,7 +215,7 @@ def _rate(examples: int, small_gray: bool) -> tuple[Any, Choice]:
         schedule = {"name": "cosine", "start": 1.6e-3, "end": 3.0e-4, "examples": examples // 2}
         return schedule, Choice("learning rate", "0.0016 to 0.0003", "half the training to fall")
     schedule = {"name": "inverse_sqrt", "rate": 5.0e-4, "decay_examples": _CONSTANT}
-    text = f"constant for {_CONSTANT:,} examples, then with their root; fits any length"
+    text = f"constant for {_CONSTANT:,} examples, then by their square root; needs no length"
     return schedule, Choice("learning rate", "from 0.0005", text)
 
 

@@ -315,5 +315,9 @@ def test_the_color_recipe_is_the_chosen_one(trials):
         times = 2 if name == "fresh_reals" else 1
         assert (made.training.examples, made.training.seed) == (times * 20_000, 3), name
         assert made.networks["generator"].architecture == "resnet"
+        scheduled = made.optimizers["generator"].learning_rate
+        assert scheduled["decay_examples"] == times * 16_000
+        faster = {"weight_norm": 3, "double_batch": 1.4}.get(name, scheduled["rate"] / 5e-4)
+        assert scheduled["rate"] == pytest.approx(5e-4 * faster)
         double = name in ("double_batch", "fresh_reals")
         assert made.training.batch_size == (64 if double else 32)

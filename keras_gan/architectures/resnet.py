@@ -64,7 +64,7 @@ def generator(
         spectral: if True, applies spectral normalization to each kernel.
         attention: height in pixels of the features with self-attention.
         shortcut: upsampling of the blocks' shortcuts, "nearest" as in the paper, or "blurred" by
-            [1, 3, 3, 1], with which no squares show in the images of short trainings.
+            [1, 3, 3, 1], which avoids blocky images in short trainings.
         conditioning: use of the labels: "batch_norm", a scale and shift for each class in the
             blocks (`ConditionalBatchNormalization`), the default if `norm` is "batch"; or
             "concatenation", an embedding concatenated to the latents.

@@ -16,7 +16,7 @@ from PIL import Image
 from keras_gan.datasets import decoding, images
 from keras_gan.datasets.source import MEMORY_LIMIT, Source
 from keras_gan.datasets.splits import Split, hold_out
-from keras_gan.errors import UsageError
+from keras_gan.errors import UsageError, one_line
 from keras_gan.spec import Spec
 
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
@@ -160,12 +160,17 @@ def _drawn(listed: list[_Emoji], path: Path) -> Iterator[tuple[_Emoji, bytes]]:
         bitmap = pictures.get(glyph)
         if bitmap is not None and bitmap.imageData not in seen:
             seen.add(bitmap.imageData)
-            yield emoji, _padded(bitmap.imageData)
+            yield emoji, _padded(bitmap.imageData, emoji.name)
 
 
-def _padded(picture: bytes) -> bytes:
+def _padded(picture: bytes, name: str) -> bytes:
     """Returns a PNG in the middle of a transparent square, so that no edge of it is cropped."""
-    image = Image.open(io.BytesIO(picture)).convert("RGBA")
+    try:
+        image = Image.open(io.BytesIO(picture)).convert("RGBA")
+    except Exception as error:  # Pillow raises many types on damaged files
+        raise UsageError(
+            f"`font` must have pictures that can be read. Received: {name}: {one_line(error)}"
+        ) from error
     side = max(image.size)
     square = Image.new("RGBA", (side, side))
     square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
