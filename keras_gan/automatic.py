@@ -127,7 +127,8 @@ def choose(pictures: Pictures, examples: int) -> tuple[dict[str, Any], list[Choi
     optimizer = {"name": "adam", "learning_rate": rate, "beta_1": 0.0, "beta_2": 0.99}
     every = max(batch, examples // 5)
     count = min(1_000, pictures.held_out)
-    tree = {
+    few = pictures.held_out < FEW  # which may all be alike, as twins are held out together
+    tree: dict[str, Any] = {
         "networks": networks,
         "game": game,
         "optimizers": {"generator": dict(optimizer), "discriminator": dict(optimizer)},
@@ -139,12 +140,20 @@ def choose(pictures: Pictures, examples: int) -> tuple[dict[str, Any], list[Choi
         },
         "evaluation": {"every_examples": every, "count": count},
     }
+    if few:
+        tree["evaluation"]["pictures"] = "all"
     rows = [
         *network_rows,
         Choice("batch", str(batch), "more steps in the time than with larger ones"),
         rate_row,
         *game_rows,
-        Choice("evaluation", f"every {every:,} examples", f"with {count:,} held-out pictures"),
+        Choice(
+            "evaluation",
+            f"every {every:,} examples",
+            f"with {count:,} of all pictures; copies by those held out"
+            if few
+            else f"with {count:,} held-out pictures",
+        ),
     ]
     return tree, rows
 

@@ -227,7 +227,21 @@ def _comparison(
         held_out,
         *(section.metric, section.others, extractor, spec),
         training=lambda: _training_samples(source),
+        pictures=_pictures(source, held_out) if section.pictures == "all" else None,
     )
+
+
+def _pictures(source: datasets.Source, held_out: np.ndarray) -> np.ndarray:
+    """Returns a choice of all images, held out or not, as many as are held out."""
+    if not source.spec.modality.has_pixels:
+        raise UsageError(
+            "evaluation.pictures=all is for images; other samples are compared with held-out ones. "
+            f"Received: {source.spec.kind} of shape {source.spec.shape}"
+        )
+    count, trained = len(held_out), source.count("train")
+    seen = round(count * trained / (trained + source.count("held_out")))
+    batch = next(iter(source.dataset("train", batch_size=seen, seed=0, repeat=True)))
+    return np.concatenate([np.asarray(fields_of(batch)["samples"]), held_out[seen:]])
 
 
 def _training_samples(source: datasets.Source) -> np.ndarray:

@@ -32,10 +32,14 @@ def test_color_pictures_of_64_pixels():
     assert found.game.options["augment"] == {"name": "diff_augment", "policy": "translation"}
     average = {"ema_half_life": 48_000, "ema_rampup": 0.04}
     assert found.game.options.items() >= average.items()
-    assert found.optimizers["generator"].learning_rate == 5e-4
+    assert found.networks["generator"].options["shortcut"] == "blurred"
+    assert found.game.options["average_deviations"] == [0.05, 0.1]
+    rate = {"name": "inverse_sqrt", "rate": 5e-4, "decay_examples": 16_000}
+    assert found.optimizers["generator"].learning_rate == rate
     assert (found.training.batch_size, found.training.tick_examples) == (32, 2_000)
     assert (found.evaluation.every_examples, found.evaluation.count) == (9_600, 400)
     assert found.evaluation.features is None  # of no data but the pictures' own
+    assert found.evaluation.pictures == "all"  # as few are held out
     assert rows["augmentation"] == "translation; seen 12 times each"
 
 
@@ -47,6 +51,7 @@ def test_lengths_are_shares_of_the_budget():
         assert found.game.options["ema_half_life"] == examples
         assert found.evaluation.every_examples == examples // 5
         assert found.networks["generator"].architecture == "dcgan"
+    assert chosen(pictures(held_out=1_000), 480_000)[0].evaluation.pictures == "held_out"
 
 
 @pytest.mark.parametrize(("size", "weight"), [(16, 1.0), (32, 1.0), (64, 2.0), (128, 8.0)])

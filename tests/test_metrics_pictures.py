@@ -256,6 +256,41 @@ def test_copies_are_measured_during_training():
     assert "training_samples" not in unread.protocol
 
 
+def test_pixels_may_be_compared_with_other_pictures_than_the_held_out_ones():
+    x = smooth(60, 32, 32, 3) / 127.5 - 1
+    training, real, others = x[:20], x[20:40], x[40:]
+    compare = metrics.Comparison(real, training=lambda: training, pictures=others)
+    held_out = metrics.Comparison(real, training=lambda: training)
+    found, usual = compare(others), held_out(others)
+    assert found["patch_distance"] == 0 < usual["patch_distance"]
+    assert (found["nyquist_ratio"], found["pair_distance_ratio"]) == (1, 1)
+    for name in ("nearest_ratio", "sliced_wasserstein"):
+        assert found[name] == usual[name] > 0
+    assert compare.protocol["pictures"] == "all"
+    assert "pictures" not in held_out.protocol
+    with pytest.raises(UsageError, match=r"shape of the held-out samples, \(20, .*\(19, 32, 32, 3"):
+        metrics.Comparison(real, pictures=others[1:])
+
+
+def test_a_recipe_compares_pixels_with_a_choice_of_all_pictures(tmp_path):
+    brightness = np.arange(40, dtype=np.uint8)
+    x = np.broadcast_to(brightness[:, None, None, None], (40, 8, 8, 1))
+    np.savez(tmp_path / "x.npz", x_train=x[:30], x_test=x[30:])
+    settings = ["evaluation.features=null", "evaluation.metric=null", "evaluation.pictures=all"]
+    settings += ["evaluation.others=[]"]
+    made = recipe.load("quickstart", settings, str(tmp_path / "x.npz"))
+    source = building.open_data(made)
+    held_out = building.open_held_out(made, source, 1)
+    levels = (building._pictures(source, held_out.samples)[:, 0, 0, 0] + 1) * 127.5
+    assert len(levels) == 10
+    chosen = np.round(levels).astype(int)
+    assert len(set(chosen)) == 10
+    assert (np.sum(chosen < 30), np.sum(chosen >= 30)) == (8, 2)  # 7.5 of 10 are trained on
+    points = recipe.load("gaussians-8", ["evaluation.pictures=all"])
+    with pytest.raises(UsageError, match=r"pictures=all is for images; .* Received: points of"):
+        building.open_held_out(points, building.open_data(points), 1)
+
+
 def test_copies_of_every_training_sample_are_found():
     """Also where their number does not divide into the parts in which they are read."""
     x = smooth(320, 8, 8, 1)

@@ -61,6 +61,8 @@ class Comparison:
             are images.
         training: function that returns training samples, `(count, ...)`, for `"nearest_ratio"`,
             which is left out without it. It is called only if they are needed.
+        pictures: real images that the metrics of pixels compare with instead of `real`, as many
+            and of its range; for example a choice of all, where few held-out images are alike.
 
     Raises:
         UsageError: an unknown metric, one that does not fit the samples, a metric of features
@@ -75,6 +77,7 @@ class Comparison:
         extractor: Callable[[np.ndarray], tuple[np.ndarray, Any]] | None = None,
         spec: Spec | None = None,
         training: Callable[[], np.ndarray] | None = None,
+        pictures: np.ndarray | None = None,
     ):
         self._range = (-1.0, 1.0) if real.ndim == 4 else None
         if spec is not None:
@@ -93,7 +96,13 @@ class Comparison:
         needed = any(metric.requires("training_values") for metric in chosen.values())
         self._training = training() if training is not None and needed else None
         self._samples = real
-        self._images = self._first_images(real)
+        self._chosen_of_all = pictures is not None
+        if pictures is not None and pictures.shape != real.shape:
+            raise UsageError(
+                f"`pictures` must have the shape of the held-out samples, {real.shape}. "
+                f"Received: {pictures.shape}"
+            )
+        self._images = self._first_images(real if pictures is None else pictures)
         self._real = self._statistics(real)
 
     @property
@@ -101,6 +110,8 @@ class Comparison:
         """Protocol of the values: metrics, count, and the extractor if there is one."""
         protocol: dict[str, Any] = {"metric": self.metric, "measures": list(self.names)}
         protocol["count"] = len(self._samples)
+        if self._chosen_of_all:
+            protocol["pictures"] = "all"
         if isinstance(self._extractor, Extractor):
             protocol |= self._extractor.protocol
         elif self._extractor is not None:

@@ -153,6 +153,7 @@ class EvaluationSection(_Section):
     features: str | None = None
     every_examples: Annotated[int, Field(ge=0)] = 0
     count: Annotated[int, Field(ge=2)] = 1_000
+    pictures: Literal["held_out", "all"] = "held_out"
 
 
 class SamplesSection(_Section):
