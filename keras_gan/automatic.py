@@ -33,7 +33,7 @@ _TRAINED = 0.9  # share of the time that is left for training steps; the rest ar
 _PLAIN_BORDER = 0.95  # share of equal border pixels by which a picture has a plain background
 _LOOKED_AT = 500  # pictures, for their backgrounds
 _AVERAGED = 0.04  # half-life by the examples seen: a power function with a deviation of 0.05 (EDM2)
-_CONSTANT = 16_000  # examples, after which the learning rate falls
+_CONSTANT = 16_000  # examples of 64 pixels, after which the learning rate falls
 _AREA_64 = 64 * 64  # pixels, for which the weight of the gradient penalties is 2
 
 
@@ -122,7 +122,7 @@ def choose(pictures: Pictures, examples: int) -> tuple[dict[str, Any], list[Choi
     small_gray = pictures.side <= SMALL_SIDE and pictures.channels == 1
     networks, network_rows = _networks(pictures, small_gray)
     game, game_rows = _game(pictures, examples, small_gray)
-    rate, rate_row = _rate(examples, small_gray)
+    rate, rate_row = _rate(pictures, examples, small_gray)
     batch = 64 if small_gray else 32
     optimizer = {"name": "adam", "learning_rate": rate, "beta_1": 0.0, "beta_2": 0.99}
     every = max(batch, examples // 5)
@@ -219,12 +219,14 @@ def _augment(pictures: Pictures, examples: int) -> tuple[dict[str, Any] | None, 
     return None, Choice("augmentation", "none", "each picture is seen once or twice")
 
 
-def _rate(examples: int, small_gray: bool) -> tuple[Any, Choice]:
+def _rate(pictures: Pictures, examples: int, small_gray: bool) -> tuple[Any, Choice]:
     if small_gray:
         schedule = {"name": "cosine", "start": 1.6e-3, "end": 3.0e-4, "examples": examples // 2}
         return schedule, Choice("learning rate", "0.0016 to 0.0003", "half the training to fall")
-    schedule = {"name": "inverse_sqrt", "rate": 5.0e-4, "decay_examples": _CONSTANT}
-    text = f"constant for {_CONSTANT:,} examples, then by their square root; needs no length"
+    # Small pictures are trained with more examples in the time.
+    constant = round(_CONSTANT * min(4, max(1, _AREA_64 / math.prod(pictures.size))))
+    schedule = {"name": "inverse_sqrt", "rate": 5.0e-4, "decay_examples": constant}
+    text = f"constant for {constant:,} examples, then by their square root; needs no length"
     return schedule, Choice("learning rate", "from 0.0005", text)
 
 

@@ -54,9 +54,19 @@ def test_lengths_are_shares_of_the_budget():
     assert chosen(pictures(held_out=1_000), 480_000)[0].evaluation.pictures == "held_out"
 
 
-@pytest.mark.parametrize(("size", "weight"), [(16, 1.0), (32, 1.0), (64, 2.0), (128, 8.0)])
-def test_penalties_grow_with_the_area(size, weight):
+@pytest.mark.parametrize(
+    ("size", "weight", "constant"),
+    [
+        (16, 1.0, 64_000),
+        (32, 1.0, 64_000),
+        (48, 1.125, 28_444),
+        (64, 2.0, 16_000),
+        (128, 8.0, 16_000),
+    ],
+)
+def test_penalties_grow_with_the_area_and_rates_fall_earlier(size, weight, constant):
     found, _ = chosen(pictures(size), 48_000)
+    assert found.optimizers["generator"].learning_rate["decay_examples"] == constant
     assert found.game.options["terms"][0]["weight"] == weight
 
 
