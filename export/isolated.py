@@ -121,7 +121,7 @@ class _Process:
         self.runs += 1
         requests: Any = self._process.stdin
         answers: Any = self._process.stdout
-        with contextlib.suppress(BrokenPipeError):  # it has ended; its status tells why
+        with contextlib.suppress(BrokenPipeError):  # it has ended; its status shows why
             requests.write(f"{runs_file}\n".encode())
             requests.flush()
         if not select.select([answers], [], [], _TIMEOUT)[0]:
