@@ -108,8 +108,8 @@ class Real:
             for real, other in self.choices()
         ]
         patch, nyquist, pair = np.mean(values, axis=0)
-        found = {"patch_distance": round(patch, 1), "nyquist_ratio": round(nyquist, 2)}
-        return found | {"pair_distance": round(pair)}
+        found = {"patch_distance": round(float(patch), 1)}
+        return found | {"nyquist_ratio": round(float(nyquist), 2), "pair_distance": round(pair)}
 
 
 def rows_of_run(folder: pathlib.Path, real: Real) -> list[dict[str, Any]]:

@@ -85,7 +85,7 @@ def export_bundle(
     """Exports a network to a folder that TF Serving, onnxruntime and `serving` read.
 
     The models are compared with Keras before the folder appears: with random batch statistics,
-    then with the real ones. The weights of `model` are the same afterwards, also on failure.
+    then with the real ones. The weights of `model` are the same afterward, also on failure.
 
     Args:
         model: a `keras_gan.GAN`, whose generator is exported, or any built Keras model. Its

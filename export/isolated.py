@@ -147,7 +147,7 @@ class _Process:
         """Returns the answer: empty if the process ends, None after too long a time."""
         requests: Any = self._process.stdin
         answers: Any = self._process.stdout
-        with contextlib.suppress(BrokenPipeError):  # it has ended; its status tells why
+        with contextlib.suppress(BrokenPipeError):  # it has ended; its status shows why
             requests.write(json.dumps(str(runs_file)).encode() + b"\n")
             requests.flush()
         found: list[bytes] = []

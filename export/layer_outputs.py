@@ -88,7 +88,7 @@ def _recorded(layer: Any, path: str, calls: LayerCalls) -> Iterator[None]:
         count += 1
         return result
 
-    # Past Keras's tracking of attributes, so that the layer is afterwards what it was.
+    # Past Keras's tracking of attributes, so that the layer is afterward what it was.
     object.__setattr__(layer, "call", call)
     try:
         yield

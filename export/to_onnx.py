@@ -112,7 +112,7 @@ def _convert(
 
 
 # A graph that contains its weights is one protobuf message of at most 2 GB. For larger models, the
-# largest weights are inputs during the conversion, and become constants again afterwards.
+# largest weights are inputs during the conversion, and become constants again afterward.
 
 
 def _external_weights(network: Network) -> list[Any]:

@@ -201,7 +201,7 @@ def _game(
         Choice(
             "average",
             f"half-life {_AVERAGED:.0%} of the examples so far",
-            "fits any length; `keras-gan average RUN --choose` tries others afterwards",
+            "fits any length; `keras-gan average RUN --choose` tries others afterward",
         ),
     ]
     return game, rows

@@ -1,4 +1,4 @@
-"""Power-function averages of weights: their profiles, snapshots, and any other one by them.
+"""Power-function averages, and the reconstruction of other averages from them.
 
 A power-function average of exponent g at time T weights the weights of time t by
 p(t) = (g + 1) t^g / T^(g + 1). Its deviation, the standard deviation of t / T under p, is the share
@@ -23,8 +23,9 @@ import numpy as np
 
 from keras_gan.arguments import check_number
 from keras_gan.errors import UsageError, one_line
-from keras_gan.files import delete_leftovers, write_atomically
+from keras_gan.files import delete_leftovers, write_atomically, write_errors
 
+NARROWEST = 0.001  # an average of about the last 0.1 % of the training
 WIDEST = 0.28  # just below 12 ** -0.5, the deviation of the exponent 0: all times alike
 _KEPT = 16  # most snapshots of a run
 _SNAPSHOT = re.compile(r"examples-(\d+)\.npz$")
@@ -40,14 +41,14 @@ Averages = Mapping[str, Sequence[Sequence[np.ndarray]]]
 
 def check_deviation(name: str, deviation: Any) -> None:
     """Raises a `UsageError` unless a number can be the deviation of a power-function average."""
-    check_number(name, deviation, above=0, below=WIDEST)
+    check_number(name, deviation, minimum=NARROWEST, below=WIDEST)
 
 
 def exponent(deviation: float) -> float:
     """Returns g of (g + 1)^(1/2) (g + 2)^(-1) (g + 3)^(-1/2) = deviation.
 
     Args:
-        deviation: above 0 and below 0.28.
+        deviation: from 0.001 up and below 0.28.
     """
     square = deviation**-2.0
     # (g + 2)^2 (g + 3) = deviation^-2 (g + 1)
@@ -129,8 +130,8 @@ def reconstruct(
 
     Args:
         snapshots: stored averages.
-        deviation: standard deviation of the average's profile, as a share of the training: above 0
-            and below 0.28.
+        deviation: standard deviation of the average's profile, as a share of the training: from
+            0.001 up and below 0.28.
         end: number of examples at which the average ends; by default the last snapshot's. Later
             snapshots are not used.
 
@@ -163,7 +164,10 @@ def reconstruct(
 
 
 class _Sum:
-    """Sums of arrays with factors. Where all arrays are at least 0, such as variances, so is it."""
+    """Sums of arrays with factors.
+
+    A sum of nonnegative arrays, such as variances, stays nonnegative.
+    """
 
     def __init__(self) -> None:
         self._sums: dict[str, list[np.ndarray]] = {}
@@ -229,20 +233,19 @@ class SnapshotFolder:
         arrays["deviations"] = np.array(deviations, np.float64)
         content = io.BytesIO()
         np.savez(content, **arrays)
-        self.path.mkdir(exist_ok=True)
+        with write_errors(self.path):
+            self.path.mkdir(exist_ok=True)
         path = self.path / f"examples-{seen:09d}.npz"
         write_atomically(path, content.getvalue())
-        for other, file in self._files().items():
-            if other != seen and other % self._interval(seen):
-                file.unlink()
-        delete_leftovers(self.path)
+        interval = self._interval(seen)
+        self._delete(lambda other: other != seen and other % interval > 0)
+        with write_errors(self.path):
+            delete_leftovers(self.path)
         return path
 
     def drop_after(self, seen: int) -> None:
         """Deletes the snapshots of examples that a resume or a roll back has discarded."""
-        for other, file in self._files().items():
-            if other > seen:
-                file.unlink()
+        self._delete(lambda other: other > seen)
 
     def snapshots(self) -> list[Snapshot]:
         """Returns the snapshots in order, without their weights.
@@ -258,6 +261,12 @@ class SnapshotFolder:
             )
             for seen, file in self._files().items()
         ]
+
+    def _delete(self, is_unwanted: Callable[[int], bool]) -> None:
+        for other, file in self._files().items():
+            if is_unwanted(other):
+                with write_errors(file):
+                    file.unlink(missing_ok=True)
 
     def _interval(self, seen: int) -> int:
         interval = self.every
@@ -278,7 +287,7 @@ def _read(file: pathlib.Path, read: Callable[[Any], Any]) -> Any:
     try:
         with np.load(file) as content:
             return read(content)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise UsageError(
             f"A snapshot of averages must be whole. Received: {file}: {one_line(error)}"
         ) from None

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_gan import datasets
+from keras_gan import recipe as recipes
 from keras_gan.datasets import Source
 from keras_gan.errors import UsageError
 from keras_gan.spec import Spec
@@ -110,7 +111,7 @@ def check_same(recorded: Mapping[str, Any], source: Source) -> dict[str, Any]:
     now = describe_data(source)
     if differences := data_differences(recorded, now):
         raise UsageError(
-            f"A run can only be resumed with its original data, {recorded['description']}. "
+            f"A run can only be used with its original data, {recorded['description']}. "
             f"Received: {source.description}, which differs in {' and '.join(differences)}"
         )
     return now
@@ -133,6 +134,30 @@ def reading_moved(recorded: Mapping[str, Any], place: str | None) -> Iterator[No
         if place is not None:
             check_same(recorded, datasets.open(place))
         raise
+
+
+def moved_place(
+    recorded: Mapping[str, Any], options: Any, data: str | os.PathLike[str] | None
+) -> str | None:
+    """Returns the new place of a run's data, which the options of its recipe must fit.
+
+    Args:
+        recorded: the run's description of its data.
+        options: the section `data` of the run's recipe.
+        data: the new place, or `None` if the data have not moved.
+
+    Raises:
+        UsageError: no place, or other data.
+    """
+    if data is None:
+        return None
+    place = os.fspath(data)
+    if not place:
+        raise UsageError("`data` must name the new place of the data. Received: data=''")
+    if isinstance(options, dict):
+        with reading_moved(recorded, place):
+            recipes.check_data(place, {k: v for k, v in options.items() if k != "source"})
+    return place
 
 
 def describe_data(source: Source) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from keras_gan import callbacks, precision
 from keras_gan.averages import Snapshot, SnapshotFolder, check_deviation, reconstruct
 from keras_gan.building import open_data, open_held_out
-from keras_gan.data_record import as_recorded, check_place, check_same, reading_moved
+from keras_gan.data_record import as_recorded, check_place, check_same, moved_place, reading_moved
 from keras_gan.errors import UsageError
 from keras_gan.games import Game
 from keras_gan.run import Run
@@ -41,13 +41,14 @@ def average(run: Run, deviation: float) -> Tried:
     Args:
         run: a run of a game with `average_deviations`. A run that was opened by the path of a
             checkpoint is averaged up to that.
-        deviation: above 0 and below 0.28.
+        deviation: from 0.001 up and below 0.28.
 
     Raises:
-        UsageError: a run without such averages, or a deviation out of range.
+        UsageError: a run without such averages, one opened by its `averaged`, or a deviation out
+            of range.
     """
     check_deviation("deviation", deviation)
-    gan: Any = run.load(run.which())
+    gan = _load(run)
     tried = Tried(deviation, _assign(gan, _snapshots(run, gan), deviation))
     _save(run, gan, tried)
     return tried
@@ -62,7 +63,7 @@ def choose(
 
     Args:
         run: as in `average`.
-        deviations: the deviations to try, each above 0 and below 0.28.
+        deviations: the deviations to try, each from 0.001 up and below 0.28.
         data: new place of the run's data, if they have moved.
 
     Returns:
@@ -70,11 +71,14 @@ def choose(
         one of the others.
 
     Raises:
-        UsageError: as `average`, or data that are not those of the training.
+        UsageError: as `average`; also no deviation, data that are not those of the training, or
+            a metric that is finite for none of the averages.
     """
+    if not deviations:
+        raise UsageError("`deviations` must hold at least one number. Received: deviations=[]")
     for deviation in deviations:
         check_deviation("deviation", deviation)
-    gan: Any = run.load(run.which())
+    gan = _load(run)
     snapshots = _snapshots(run, gan)
     evaluation = _evaluation(run, data)
     metric = evaluation.metric
@@ -83,14 +87,34 @@ def choose(
         for deviation in deviations:
             error = _assign(gan, snapshots, deviation)
             tried.append(Tried(deviation, error, evaluation.measure(gan)[metric]))
-    best = min(tried[1:], key=_rank)
+    best = _best(metric, tried[1:])
     _assign(gan, snapshots, best.deviation)
     _save(run, gan, best, metric)
     return metric, tried, best
 
 
+def _best(metric: str, tried: list[Tried]) -> Tried:
+    best = min(tried, key=_rank)
+    if math.isinf(_rank(best)):
+        raise UsageError(
+            f"An average is chosen by finite values of {metric}. Received: {metric}={best.value} "
+            f"for each of the deviations {', '.join(f'{each.deviation:g}' for each in tried)}"
+        )
+    return best
+
+
 def _rank(tried: Tried) -> float:
-    return math.inf if tried.value is None or math.isnan(tried.value) else tried.value
+    return tried.value if tried.value is not None and math.isfinite(tried.value) else math.inf
+
+
+def _load(run: Run) -> Any:
+    checkpoint = run.which()
+    if run.is_averaged(checkpoint):  # its average is not the one of the training any longer
+        raise UsageError(
+            "An average must be computed from a state of the training, such as the run itself. "
+            f"Received: {run.path}, opened by its checkpoint {checkpoint}"
+        )
+    return run.load(checkpoint)
 
 
 def _snapshots(run: Run, gan: Game) -> list[Snapshot]:
@@ -123,11 +147,11 @@ def _save(run: Run, gan: Any, tried: Tried, metric: str | None = None) -> None:
 
 def _evaluation(run: Run, data: str | os.PathLike[str] | None) -> callbacks.Evaluation:
     """Returns the evaluation of the run's training."""
-    place = None if data is None else os.fspath(data)
-    recipe = run.trained_recipe(place or run.data_source)
+    place = moved_place(run.data, run.record.get("data"), data)
     if place is None:
         check_place(run.data_source, run.path)
     with reading_moved(run.data, place):
+        recipe = run.trained_recipe(run.data_source if place is None else place)
         source = as_recorded(run.data, open_data(recipe))
     check_same(run.data, source)
     held_out = open_held_out(recipe, source, 1)

@@ -234,26 +234,42 @@ class Run:
 
     def save_averaged(self, gan: GAN, record: dict[str, Any]) -> None:
         """Writes a state whose average was reconstructed, with its deviation and evaluation."""
-        self._save_chosen("averaged", gan, record)
+        self._save_chosen("averaged", gan, record, f"-{record['deviation']}")
 
     @property
     def averaged_record(self) -> dict[str, Any] | None:
         """The record of `save_averaged` with its `file`, or `None` if there is none."""
         return self._chosen_record("averaged")
 
-    def _save_chosen(self, name: str, gan: GAN, record: dict[str, Any]) -> None:
+    def is_averaged(self, checkpoint: str) -> bool:
+        """Returns whether a checkpoint, as in `checkpoint`, is that of `save_averaged`."""
+        if checkpoint in ("last", *CHOSEN):
+            return checkpoint == "averaged"
+        chosen = self.path / "averaged" / (self.averaged_record or {}).get("file", "")
+        return chosen.is_file() and os.path.samefile(self.checkpoint(checkpoint), chosen)
+
+    def _save_chosen(self, name: str, gan: GAN, record: dict[str, Any], suffix: str = "") -> None:
+        """Writes a state and its record.
+
+        Args:
+            name: the folder.
+            gan: the game.
+            record: the record of the state.
+            suffix: end of the file's name, for states of the same number of examples.
+        """
         check_finite(gan)
         folder = self.path / name
         with write_errors(folder):
             folder.mkdir(exist_ok=True)
-        path = folder / f"examples-{gan.count('examples_seen'):09d}.keras"
+        path = folder / f"examples-{gan.count('examples_seen'):09d}{suffix}.keras"
         save_atomically(gan, path)
         # The state becomes the chosen one when the record names its file.
         self._write_json(f"{name}/{name}.json", {**record, "file": path.name})
-        for old in folder.glob("examples-*.keras"):
-            if old != path:
-                old.unlink()
-        delete_leftovers(folder)
+        with write_errors(folder):
+            for old in folder.glob("examples-*.keras"):
+                if old != path:
+                    old.unlink()
+            delete_leftovers(folder)
 
     def _chosen_record(self, name: str) -> dict[str, Any] | None:
         path = self.path / name / f"{name}.json"

@@ -20,6 +20,7 @@ from keras_gan.data_record import (
     check_place,
     check_same,
     describe_data,
+    moved_place,
     reading_moved,
 )
 from keras_gan.errors import UsageError
@@ -119,7 +120,7 @@ def resume(
         team.agree({"command": "resume"})
         opened = Run.open(run)
         _check_named(opened)
-        place = _check_moved(opened, data)
+        place = moved_place(opened.data, opened.record.get("data"), data)
         after, changed = _resumed_recipe(opened, _with_place(settings, place), override)
         recipes.check_batches(after, team.replicas)
         with reading_moved(opened.data, place):
@@ -150,20 +151,6 @@ def resume(
 
 # Keys that say where data is. The digest decides whether it is the data of the training.
 _PLACES = ("data.source", "data.data_dir", "data.cache")
-
-
-def _check_moved(opened: Run, data: str | os.PathLike[str] | None) -> str | None:
-    """Returns the new place of the data, which the options of the run's recipe must fit."""
-    if data is None:
-        return None
-    place = os.fspath(data)
-    if not place:
-        raise UsageError("`data` must name the new place of the data. Received: data=''")
-    options = opened.record.get("data")
-    if isinstance(options, dict):
-        with reading_moved(opened.data, place):
-            recipes.check_data(place, {k: v for k, v in options.items() if k != "source"})
-    return place
 
 
 def _with_place(settings: tuple[str, ...], place: str | None) -> tuple[str, ...]:
@@ -262,6 +249,12 @@ def _check_override(
                 "A run keeps its data and its batch size, on which the position in the data "
                 f"depends. Received: --override {key}"
             )
+    # The weights of an average would be loaded as those of another deviation.
+    if changed := _among(before.diff(after), ("game.average_deviations",)):
+        raise UsageError(
+            "A run keeps its `average_deviations`, whose averages begin with the training. "
+            f"Received: {changed[0]}"
+        )
 
 
 def _among(differences: list[str], keys: tuple[str, ...]) -> list[str]:

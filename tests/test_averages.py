@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from keras_gan import UsageError, averages, post_hoc, recipe, train
 from keras_gan import run as runs
 from keras_gan.__main__ import main
 from keras_gan.averages import Snapshot, SnapshotFolder, coefficients, exponent, inner_product
+from keras_gan.commands.exporting import _measured
 from keras_gan.metrics import evaluate
 
 # ------------------------------------------------------------------------ profiles
@@ -42,15 +44,19 @@ def test_the_inner_product_is_the_integral():
 
 
 def test_a_stored_profile_is_found_again_and_others_nearly():
-    times = [t for t in range(1, 17) for _ in range(2)]
-    exponents = [exponent(0.05), exponent(0.1)] * 16
-    factors, error = coefficients(times, exponents, 0.1, 16)
-    assert error < 1e-4
-    assert factors[-1] == pytest.approx(1, abs=1e-3)
-    for deviation, most in ((0.035, 0.1), (0.05, 1e-4), (0.075, 0.01), (0.14, 0.01), (0.2, 0.03)):
-        factors, error = coefficients(times, exponents, deviation, 16)
-        assert factors.sum() == pytest.approx(1)
-        assert error < most, (deviation, error)
+    """A run has 8 to 16 snapshots."""
+    for count, errors in (
+        (16, {0.02: 0.12, 0.035: 0.021, 0.05: 0, 0.075: 0.0035, 0.1: 0, 0.14: 0.007}),
+        (8, {0.02: 0.245, 0.035: 0.059, 0.05: 0, 0.075: 0.0125, 0.1: 0, 0.14: 0.026}),
+    ):
+        times = [t for t in range(1, count + 1) for _ in range(2)]
+        exponents = [exponent(0.05), exponent(0.1)] * count
+        factors, _ = coefficients(times, exponents, 0.1, count)
+        assert factors[-1] == pytest.approx(1, abs=1e-3)
+        for deviation, expected in errors.items():
+            factors, error = coefficients(times, exponents, deviation, count)
+            assert factors.sum() == pytest.approx(1)
+            assert error == pytest.approx(expected, abs=6e-4), (count, deviation)
 
 
 # ------------------------------------------------------------------------ reconstruction
@@ -119,8 +125,9 @@ def test_variances_stay_positive_and_constants_constant():
 
 def test_what_cannot_be_reconstructed_is_refused():
     snapshot = Snapshot(100, (0.05,), dict)
-    for deviation in (0, 0.28, -1, float("nan"), "a"):
-        with pytest.raises(UsageError, match=r"`deviation` must be a number above 0 and below 0.2"):
+    rule = r"^`deviation` must be a number from 0.001 up and below 0.28. Received: deviation="
+    for deviation in (0, 0.0009, 1e-200, 0.28, -1, float("nan"), "a"):
+        with pytest.raises(UsageError, match=rule):
             averages.reconstruct([snapshot], deviation)  # pyright: ignore[reportArgumentType]
     with pytest.raises(UsageError, match=r"stored up to its end. Received: 1 snapshots, end=50"):
         averages.reconstruct([snapshot], 0.05, end=50)
@@ -176,7 +183,7 @@ def test_the_training_is_the_same_with_further_averages(make_gan, images):
 
 def test_the_game_refuses_deviations(make_gan):
     for given, message in (
-        ([0.3], r"must be a number above 0 and below 0.28. Received: average_deviations=0.3$"),
+        ([0.3], r"from 0.001 up and below 0.28. Received: average_deviations=0.3$"),
         ([0.05, 0.05], r"each deviation once. Received: average_deviations=\[0.05, 0.05\]"),
         (0.05, r"must be a list of numbers. Received: average_deviations=0.05"),
         ("0.05", r"must be a list of numbers. Received: average_deviations='0.05'"),
@@ -185,6 +192,41 @@ def test_the_game_refuses_deviations(make_gan):
             make_gan(average_deviations=given)
     with pytest.raises(UsageError, match=r"needs a moving average.*, ema_half_life=0$"):
         make_gan(average_deviations=[0.05], ema_half_life=0)
+
+
+def test_only_an_average_can_be_assigned(make_gan):
+    gan, without = make_gan(), make_gan(ema_half_life=0)
+    weights = gan.average_generator.get_weights()
+    gan.assign_average("generator", [2 * w for w in weights])
+    for before, after in zip(weights, gan.average_generator.get_weights(), strict=True):
+        np.testing.assert_array_equal(after, 2 * before)
+    last = weights[-1].shape
+    for each, name, given, message in (
+        (without, "generator", weights, r"`ema_half_life` above 0.* Received: ema_half_life=0$"),
+        (gan, "decoder", weights, r"moving average: generator. Received: name='decoder'$"),
+        (
+            gan,
+            "generator",
+            weights[1:],
+            rf"the {len(weights)} .*: {len(weights) - 1} arrays$",
+        ),
+        (
+            gan,
+            "generator",
+            [*weights[:-1], np.ones((2, 3, 5))],
+            rf"Received: values\[{len(weights) - 1}\] of shape \(2, 3, 5\) instead of "
+            rf"{re.escape(str(last))}$",
+        ),
+    ):
+        kept = [np.copy(w) for n in ("generator", "average_generator") for w in arrays(each, n)]
+        with pytest.raises(UsageError, match=message):
+            each.assign_average(name, given)
+        now = [w for n in ("generator", "average_generator") for w in arrays(each, n)]
+        assert all(np.array_equal(a, b) for a, b in zip(kept, now, strict=True))
+
+
+def arrays(gan, name):
+    return getattr(gan, name).get_weights()
 
 
 # ------------------------------------------------------------------------ snapshots
@@ -215,9 +257,21 @@ def test_snapshots_are_evenly_spaced_and_at_most_sixteen(tmp_path):
     folder.drop_after(1000)
     assert seen_in(folder) == [256, 512, 768]
     path = tmp_path / "averages/examples-000000512.npz"
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UsageError, match=r"must be whole. Received: .*000512.npz"):
-        folder.snapshots()
+    for size in (100, 0):
+        path.write_bytes(path.read_bytes()[:size])
+        with pytest.raises(UsageError, match=r"must be whole. Received: .*000512.npz"):
+            folder.snapshots()
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_of_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"file cannot be written: File exists$"):
+        SnapshotFolder(tmp_path / "file").save(1, (0.05,), {})
+    folder = SnapshotFolder(tmp_path / "averages")
+    (tmp_path / "averages/examples-000000017.npz").mkdir(parents=True)
+    for change in (lambda: folder.save(32, (0.05,), {}), lambda: folder.drop_after(1)):
+        with pytest.raises(UsageError, match=r"17.npz cannot be written: (Is a dir|Operation not)"):
+            change()
 
 
 # ------------------------------------------------------------------------ a run
@@ -262,9 +316,8 @@ def test_a_resumed_run_has_the_snapshots_of_an_uninterrupted_one(run, tmp_path):
     train.resume(part.path, ("training.examples=160",))
     names = [path.name for path in sorted(run.averages.iterdir())]
     assert names == [f"examples-{seen:09d}.npz" for seen in range(16, 161, 16)]
-    assert {path.name for path in part.averages.iterdir()} - set(names) <= {
-        "examples-000000072.npz"
-    }
+    # That of the end of the first part, between two multiples, has been deleted.
+    assert [path.name for path in sorted(part.averages.iterdir())] == names
     for name in names:
         first, second = (arrays_in(each.averages / name) for each in (run, part))
         assert first.keys() == second.keys()
@@ -308,6 +361,13 @@ def test_a_deviation_is_written_as_a_state_of_the_run(run, capsys, tmp_path):
     training = json.loads((tmp_path / "bundle/manifest.json").read_text())["training"]
     assert training["checkpoint"] == "averaged"
     assert training["metrics"]["deviation"] == 0.1
+    file = str(run.checkpoint("averaged"))
+    assert _measured(run, file, 160) == training["metrics"]
+    last = str(run.checkpoint())
+    assert _measured(run, last, 160) == _measured(run, "last", 160) == run.rows()[-1]
+    for each in (run.path / "averaged", file):
+        with pytest.raises(UsageError, match=r"a state of the training.*by its checkpoint .*avera"):
+            post_hoc.average(runs.Run.open(each), 0.05)
     assert runs.Run.open(run.path / "averaged").which() == "averaged"
     found = evaluate(run.path / "averaged", count=20)
     assert found.protocol["generated"]["checkpoint"] == "averaged"
@@ -330,11 +390,66 @@ def test_the_best_deviation_on_held_out_samples_is_chosen(run, capsys):
     assert f"Wrote {run.path / 'averaged'}: deviation {best.deviation:g}, {metric} " in out
 
 
+def test_measurements_that_are_not_finite_are_not_exported(copied):
+    rows = copied.rows()
+    copied.write_rows([*rows[:-1], {**rows[-1], "d_loss": float("inf")}])
+    found = _measured(copied, "last", 160)
+    assert found == {k: v for k, v in rows[-1].items() if k != "d_loss"}
+    json.dumps(found, allow_nan=False)
+
+
+@pytest.fixture
+def copied(run, tmp_path):
+    """A copy of the run without a reconstructed average."""
+    shutil.copytree(run.path, tmp_path / "run", ignore=shutil.ignore_patterns("averaged"))
+    return runs.Run.open(tmp_path / "run")
+
+
+def test_an_interrupted_average_leaves_the_previous_one(copied, monkeypatch):
+    post_hoc.average(copied, 0.05)
+    before = copied.load("averaged").average_generator.get_weights()
+
+    def full(*_):
+        raise UsageError("No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runs.Run, "_write_json", full)
+        with pytest.raises(UsageError, match="No space"):
+            post_hoc.average(copied, 0.1)
+    assert copied.averaged_record["deviation"] == 0.05
+    after = copied.load("averaged").average_generator.get_weights()
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+    post_hoc.average(copied, 0.1)
+    names = {path.name for path in (copied.path / "averaged").iterdir()}
+    assert names == {"averaged.json", "examples-000000160-0.1.keras"}
+
+
+def test_what_cannot_be_chosen_is_refused(copied, tmp_path):
+    with pytest.raises(UsageError, match=r"`deviations` must hold at least one number"):
+        post_hoc.choose(copied, [])
+    with pytest.raises(UsageError, match=r"`data` must name the new place of the data"):
+        post_hoc.choose(copied, [0.1], data="")
+    points = np.random.default_rng(0).normal(size=(60, 2))
+    np.savez(tmp_path / "other.npz", points.astype("float32"))
+    with pytest.raises(UsageError, match=r"only be used with its original data.*kind \(image, now"):
+        post_hoc.choose(copied, [0.1], data=tmp_path / "other.npz")
+    _, tried, _ = post_hoc.choose(copied, [0.1], data=copied.data_source)
+    assert len(tried) == 2
+    assert copied.averaged_record["deviation"] == 0.1
+
+
+def test_the_best_value_is_finite():
+    nan, good = (post_hoc.Tried(0.05, 0.0, value) for value in (float("nan"), 2.0))
+    assert post_hoc._best("fid", [nan, good]) is good
+    with pytest.raises(UsageError, match=r"values of fid. Received: fid=nan for each .* 0.05$"):
+        post_hoc._best("fid", [nan])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--deviation", "0.3"], "above 0 and below 0.28. Received: deviation=0.3"),
-        (["--deviation", "0"], "above 0 and below 0.28. Received: deviation=0"),
+        (["--deviation", "0.3"], "from 0.001 up and below 0.28. Received: deviation=0.3"),
+        (["--deviation", "0"], "from 0.001 up and below 0.28. Received: deviation=0"),
         ([], "average takes --deviation, or --choose. Received: neither"),
         (["--deviation", "0.1", "--choose"], "Received: both"),
         (["--deviation", "0.1", "--data", "x.npz"], "--data needs --choose. Received: --data x"),

@@ -367,6 +367,11 @@ def test_an_override_that_changes_nothing_of_the_game_is_bit_exact(tmp_path):
         ("training", (), r"keeps its data and its batch size.*--override training$"),
         ("data.source", (), r"keeps its data.*--override data.source$"),
         (
+            "game",
+            ("game.average_deviations=0.03,0.1", "training.examples=1024"),
+            r"keeps its `average_deviations`.*: game.average_deviations: .* -> \[0.03, 0.1\]$",
+        ),
+        (
             "networks.generator.widths",
             ("networks.generator.widths=[8,8]", "training.examples=1024"),
             r"must have the weights and optimizer moments .*Received: .*keras, of which Keras",

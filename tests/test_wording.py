@@ -49,6 +49,7 @@ BRITISH = [
     r"licences?",
     r"programmes?",
     r"amongst|whilst",
+    r"afterwards|towards",
 ]
 
 

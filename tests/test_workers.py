@@ -69,6 +69,9 @@ def one_and_two(strategy, steps, optimizers=lambda: None, **arguments):
     with strategy.scope():
         two = replicas.make(optimizers=optimizers(), **arguments)
     play(two, steps, x)
+    for average in (v for v in two.variables if v.name.startswith("average_")):
+        first, second = strategy.experimental_local_results(average.value)
+        np.testing.assert_array_equal(first, second)
     one, two = replicas.state(one), replicas.state(two)
     replicas.assert_moved(before, one, arguments)
     replicas.assert_equal(one, two, arguments)
@@ -83,7 +86,8 @@ def printed():
         names = [replicas.penalty(name) for name in replicas.terms()]
         def clipping():
             return [keras.optimizers.Adam(1e-3, epsilon=1e-3, global_clipnorm=0.1) for _ in "gd"]
-        one_and_two(strategy, 3, clipping, loss=Sum(), terms=names)
+        kept = [0.05, 0.1]
+        one_and_two(strategy, 3, clipping, loss=Sum(), terms=names, average_deviations=kept)
         print("equal")
         with strategy.scope():
             gan = replicas.make()

@@ -55,8 +55,8 @@ def average_command(
         _show(metric, tried)
     if found.error > _LARGE:
         warnings.warn(
-            f"The stored averages give the profile of deviation {found.deviation:g} only with an "
-            f"error of {found.error:.0%}: they are too far apart",
+            f"The stored averages approximate the profile of deviation {found.deviation:g} with an "
+            f"error of {found.error:.0%}: the snapshots are too far apart",
             stacklevel=2,
         )
     value = "" if found.value is None else f", {metric} {found.value:.6g}"

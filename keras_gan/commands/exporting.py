@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pathlib
 import re
@@ -199,10 +200,11 @@ def export_run(
 
 def _measured(run: runs.Run, checkpoint: str, seen: int) -> dict[str, Any]:
     """Returns the last measurements up to a checkpoint; those of `average` for its state."""
-    if checkpoint == "averaged":
-        return {k: v for k, v in (run.averaged_record or {}).items() if k != "file"}
-    rows = [row for row in run.rows() if row["examples_seen"] <= seen]
-    return rows[-1] if rows else {}
+    if run.is_averaged(checkpoint):
+        found = {k: v for k, v in (run.averaged_record or {}).items() if k != "file"}
+    else:
+        found = next((row for row in reversed(run.rows()) if row["examples_seen"] <= seen), {})
+    return {k: v for k, v in found.items() if math.isfinite(v)}  # JSON has no NaN
 
 
 def parity_of(bundle: export.Bundle) -> dict[str, str]:

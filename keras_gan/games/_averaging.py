@@ -50,7 +50,7 @@ def _cloned(network: keras.Model) -> keras.Model:
 
 
 def update(game: Any, examples: Any) -> None:
-    """Moves all averages of a game, batch statistics included, towards the trained networks.
+    """Moves all averages of a game, batch statistics included, toward the trained networks.
 
     Args:
         game: the game after a step, with the step's examples counted.
@@ -72,7 +72,7 @@ def _update(
     half_life: Any,
     rampup: float,
 ) -> None:
-    """Moves the average of a network, batch statistics included, towards the network.
+    """Moves the average of a network, batch statistics included, toward the network.
 
     Args:
         average: the moving average.
@@ -118,7 +118,7 @@ class PowerAverages:
         }
 
     def update(self, examples: Any, examples_seen: Any) -> None:
-        """Moves each average by 1 - (1 - examples / examples_seen)^(g + 1) towards the weights.
+        """Moves each average by 1 - (1 - examples / examples_seen)^(g + 1) toward the weights.
 
         Args:
             examples: number of examples of the step.
@@ -140,18 +140,49 @@ class PowerAverages:
         }
 
 
-def assign(average: keras.Model, values: Sequence[np.ndarray]) -> None:
+def assign(game: Any, name: str, values: Sequence[np.ndarray]) -> None:
     """Assigns averaged weights of another profile to a network's average.
 
     Args:
-        average: the moving average.
-        values: new values of its floating-point weights.
+        game: the game.
+        name: name of the network.
+        values: new values of the average's floating-point weights.
+
+    Raises:
+        UsageError: a network without an average, or weights of other shapes.
     """
-    for variable, value in zip(floating_weights(average), values, strict=True):
+    if name not in game.averaged:
+        raise UsageError(
+            f"`name` must be a network with a moving average: {', '.join(game.averaged)}. "
+            f"Received: name={name!r}"
+        )
+    average = getattr(game, f"average_{name}")
+    if average is getattr(game, name):
+        raise UsageError(
+            "Only a game with `ema_half_life` above 0 has a moving average to assign to. "
+            "Received: ema_half_life=0"
+        )
+    variables = floating_weights(average)
+    expected, given = [[tuple(np.shape(v)) for v in each] for each in (variables, values)]
+    if given != expected:
+        raise UsageError(
+            f"`values` must have the shapes of the {len(expected)} floating-point weights of the "
+            f"{name}. Received: {_difference(expected, given)}"
+        )
+    for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
     # The average of singular vectors is not one of the averaged kernel.
     for _ in range(_POWER_ITERATIONS):
         update_power_iteration(average)
+
+
+def _difference(expected: list[tuple], given: list[tuple]) -> str:
+    """Returns how two lists of shapes differ, in words."""
+    if len(given) != len(expected):
+        return f"{len(given)} arrays"
+    differing = zip(range(len(given)), expected, given, strict=True)
+    i, wanted, got = next(each for each in differing if each[1] != each[2])
+    return f"values[{i}] of shape {got} instead of {wanted}"
 
 
 def floating_weights(network: keras.Model) -> list[Any]:
@@ -169,7 +200,8 @@ def _copies(game: Any, name: str, deviation: float, live: list[Any]) -> list[Any
             dtype=value.dtype.name,
             initializer=lambda shape, dtype, value=value: tf.constant(value, dtype, shape),
             trainable=False,
-            aggregation="only_first_replica",  # the weights are the same on all replicas
+            # Each replica updates its own copy: the weights are the same on all of them.
+            aggregation="none",
         )
         for i, value in enumerate(initial)
     ]

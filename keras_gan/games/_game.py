@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -130,7 +129,7 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
         self.power_averages = _averaging.PowerAverages(self, average_deviations)
         self._training_metrics = [*_terms.metric_names(self.terms), *self.augmentation.metric_names]
         measured = (*self.metric_names, *self._training_metrics)
-        self._trackers = {name: _Mean(name) for name in measured}
+        self._trackers = {name: _terms.Mean(name) for name in measured}
         self._objectives = _terms.Objectives(self.terms, self.states, self._trackers)
         self.seen_values = SeenValues()
         self._samplers: dict[bool, Any] = {}
@@ -459,8 +458,12 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
         return list(self.power_averages.deviations)
 
     def assign_average(self, name: str, values: Sequence[np.ndarray]) -> None:
-        """Sets the floating-point weights of the moving average of a network."""
-        _averaging.assign(self._average_of(name), values)
+        """Sets the floating-point weights of the moving average of a network.
+
+        Raises:
+            UsageError: a network without an average, or weights of other shapes.
+        """
+        _averaging.assign(self, name, values)
 
     def _average_of(self, name: str) -> Any:
         return getattr(self, f"average_{name}")
@@ -490,10 +493,3 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
     def compile_from_config(self, config: dict[str, Any]) -> None:
         # Optimizers are built by compile, so that their saved moments find their places.
         self.compile(**config)
-
-
-class _Mean(keras.metrics.Mean):
-    """A mean that is NaN as long as there are no values, as those of a lazy term may be."""
-
-    def result(self):
-        return ops.where(ops.equal(self.count, 0), math.nan, super().result())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -97,6 +98,13 @@ class Objectives:
             total += weight * term.interval * value
             self.trackers[metric(name, context.player)].update_state(value, sample_weight=due)
         return total
+
+
+class Mean(keras.metrics.Mean):
+    """A mean that is NaN as long as there are no values, as those of a lazy term may be."""
+
+    def result(self):
+        return ops.where(ops.equal(self.count, 0), math.nan, super().result())
 
 
 def _mean(term: terms.Term, context: terms.StepContext, state: dict) -> tuple[Any, dict, Any]:

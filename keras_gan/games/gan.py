@@ -75,7 +75,7 @@ class GAN(Game):
         ema_rampup: the half-life is at most this share of the examples seen so far, so that the
             initial weights are soon forgotten.
         average_deviations: standard deviations of power-function averages that are kept beside
-            it, as shares of the training, each above 0 and below 0.28; with two of them,
+            it, as shares of the training, each from 0.001 up and below 0.28; with two of them,
             `keras_gan.averages` finds that of any other afterward.
         num_classes: number of classes of a conditional game; 0 for an unconditional one.
         latent_dim: length of the latents; needed only for a subclassed generator, from whose

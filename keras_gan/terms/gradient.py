@@ -172,7 +172,7 @@ class PathLength(Term):
     Args:
         weight: 2 in the paper.
         interval: see `Term`; 4 in the paper.
-        decay: step of the moving average towards a new value, above 0 and below 1; 0.01 there.
+        decay: step of the moving average toward a new value, above 0 and below 1; 0.01 there.
         batch_shrink: the term is computed on the first `1 / batch_shrink` of the batch; 2 there.
         layer: name of the generator's layer whose output the intermediate latents are; by default
             the one named "mapping", if there is one. The generator must then be Functional.
