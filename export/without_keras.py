@@ -13,7 +13,7 @@ without a line, as it holds much memory.
 import os
 
 _ANSWERS = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # what libraries print, even while they are imported, is no answer
+os.dup2(2, 1)  # what libraries print, even while they are imported, is not an answer
 
 import json  # noqa: E402
 import sys  # noqa: E402
