@@ -127,9 +127,8 @@ def choose(pictures: Pictures, examples: int) -> tuple[dict[str, Any], list[Choi
     optimizer = {"name": "adam", "learning_rate": rate, "beta_1": 0.0, "beta_2": 0.99}
     every = max(batch, examples // 5)
     count = min(1_000, pictures.held_out)
-    few = (
-        pictures.held_out < FEW
-    )  # which may resemble each other, as near duplicates are held out together
+    # Few held-out pictures may resemble each other, as near duplicates are held out together.
+    few = pictures.held_out < FEW
     tree: dict[str, Any] = {
         "networks": networks,
         "game": game,
