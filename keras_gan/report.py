@@ -12,6 +12,8 @@ from keras_gan import metrics
 from keras_gan.files import write_atomically
 from keras_gan.run import Run
 
+COPIES = 0.5  # nearest_ratio, below which samples are said to tend to be copies
+
 # Panels of the curves: title, columns of metrics.csv. Those of the metrics follow the losses'.
 _PANELS = (
     ("Losses", ("d_loss", "g_loss", "val_d_loss")),
@@ -111,6 +113,13 @@ def best_and_last(run: Run, rows: list[dict[str, float]]) -> list[str]:
         lines.append(
             f"Last {metric} {last[metric]:.6g}{others}, after {last['examples_seen']:,.0f} examples"
         )
+        near = last.get("nearest_ratio", 1.0)
+        if near < COPIES:
+            lines.append(
+                "Samples tend to be copies: to the nearest training sample their distance is "
+                f"{near:.2g} times that of held-out samples. More data, augmentation or a shorter "
+                "training helps"
+            )
     return lines
 
 

@@ -179,6 +179,13 @@ def test_the_best_checkpoint_of_a_run_is_the_best_by_its_metric(tmp_path):
     lines = report.best_and_last(outcome.run, outcome.run.rows())
     assert lines[0].startswith("Best frechet_distance ")
     assert lines[1].endswith("after 6,400 examples")
+    assert len(lines) == 2
+    copied = [*rows[:-1], rows[-1] | {"nearest_ratio": 0.25}]
+    found = report.best_and_last(outcome.run, copied)
+    assert found[2].startswith("Samples tend to be copies: to the nearest training sample their")
+    assert "0.25 times that of held-out samples" in found[2]
+    fine = [*rows[:-1], rows[-1] | {"nearest_ratio": 0.75}]
+    assert len(report.best_and_last(outcome.run, fine)) == 2
     page = (outcome.run.path / "report.html").read_text()
     assert lines[0] in page
     protocol = outcome.run.evaluation
