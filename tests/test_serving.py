@@ -364,7 +364,7 @@ def test_mistakes_leave_a_process_without_a_traceback(images, points, tmp_path):
         (["sample", points, "--labels", "1"], "takes no labels"),
         (["sample"], "BUNDLE"),
         (["samples"], "Did you mean 'sample'?"),
-        (["xyzzy"], "Valid: quickstart, train, evaluate, export"),
+        (["xyzzy"], "Valid: quickstart, train, average, evaluate, export"),
     ]:
         done = run(*args)
         assert done.returncode == 2

@@ -95,7 +95,8 @@ def test_kernels_are_centered_and_of_one_size_after_a_step(bench, trials):
     np.testing.assert_allclose(rates, 1.6e-3 * np.array([1, 3, 6, 3]))
     gan = trained(bench, trials, "weight_norm")
     assert not any("norm" in layer.name for layer in gan.generator.layers)
-    kernels = {w.path: w.numpy() for w in players(gan) if w.path.endswith("/kernel")}
+    kernels = {"/".join(w.path.split("/")[-2:]): w.numpy() for w in players(gan)}
+    kernels = {path: value for path, value in kernels.items() if path.endswith("/kernel")}
     # A pixel of a transposed 4x4 convolution with strides 2 meets a quarter of the weights.
     relu, leaky = (1 / np.sqrt((1 + a**2 - (1 - a) ** 2 / np.pi) / 2) for a in (0.0, 0.2))
     checked = {
