@@ -23,9 +23,7 @@ import argparse
 import json
 import os
 import pathlib
-import re
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -36,6 +34,7 @@ from quality import HERE, processor_seconds, run
 
 from keras_gan import datasets, metrics
 from keras_gan.environment import processor
+from keras_gan.metrics.images import to_bytes
 from keras_gan.run import Run
 
 GAMES = ["chosen", "chosen-32", "fashion-mnist", "torch-dcgan"]
@@ -51,15 +50,9 @@ def train_ours(game: str, minutes: str, seed: int, data: str, folder: pathlib.Pa
     program += ["--data", data, "--minutes", minutes, "--set", f"training.seed={seed}"]
     program += ["--set", "data.size=32"] if game == "chosen-32" else []
     before = processor_seconds()
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(
-        [*program, "--run", str(folder)], capture_output=True, text=True, env=environment
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr[-2000:])
-    seen = re.findall(r"([\d,]+) of [\d,]+ examples", done.stdout + done.stderr)
-    seconds = processor_seconds() - before
-    return f"{seen[-1] if seen else '?'} examples, {seconds / 60:.1f} min of processor time"
+    run(*program, "--run", str(folder))
+    seen = Run.open(folder).rows()[-1]["examples_seen"]
+    return f"{seen:,.0f} examples, {(processor_seconds() - before) / 60:.1f} min of processor time"
 
 
 def train_torch(
@@ -99,14 +92,12 @@ class Real:
 
     def compare(self, samples: np.ndarray | None = None) -> dict[str, float]:
         """Compares uint8 samples with the pictures; None compares other pictures."""
-        values = [
-            (
-                float(metrics.patch_distance(real, other if samples is None else samples)),
-                float(metrics.nyquist_ratio(real, other if samples is None else samples)),
-                float(metrics.pair_distance(other if samples is None else samples)),
-            )
-            for real, other in self.choices()
-        ]
+        values = []
+        for real, other in self.choices():
+            shown = other if samples is None else samples
+            patch = float(metrics.patch_distance(real, shown))
+            nyquist = metrics.nyquist_ratio(real, shown)
+            values.append((patch, nyquist, metrics.pair_distance(shown)))
         patch, nyquist, pair = np.mean(values, axis=0)
         found = {"patch_distance": round(float(patch), 1)}
         return found | {"nyquist_ratio": round(float(nyquist), 2), "pair_distance": round(pair)}
@@ -116,16 +107,19 @@ def rows_of_run(folder: pathlib.Path, real: Real) -> list[dict[str, Any]]:
     """Measures the last and the best state of a run."""
     rows, opened = [], Run.open(folder)
     for state in ("last", "best"):
-        drawn = np.asarray(opened.load(state).generate(seeds=range(COUNT)))
-        samples = np.clip(np.round((drawn + 1) * 127.5), 0, 255).astype(np.uint8)
+        samples = to_bytes(opened.load(state).generate(seeds=range(COUNT)))
         rows.append({"state": state, **real.compare(samples)})
     return rows
 
 
 def train_and_measure(
-    game: str, minutes: str, seed: int, options: argparse.Namespace, folder: pathlib.Path
+    game: str,
+    minutes: str,
+    seed: int,
+    options: argparse.Namespace,
+    real: Real,
+    folder: pathlib.Path,
 ) -> list[dict[str, Any]]:
-    real = Real(options.data, _side(game))
     if game == "torch-dcgan":
         seen = train_torch(options, minutes, seed, real.source.arrays("train")[0], folder)
         samples = np.load(folder / f"samples-{float(minutes):g}.npy")
@@ -183,15 +177,17 @@ def main() -> None:
         for path in options.runs:
             add([{"run": path.name, **row} for row in rows_of_run(path, real)])
         return
-    for side in {_side(game): None for game in options.games}:
-        add([{"game": f"real-{side}" if side else "real", **Real(options.data, side).compare()}])
+    reals = {side: Real(options.data, side) for side in map(_side, options.games)}
+    for side, real in reals.items():
+        add([{"game": f"real-{side}" if side else "real", **real.compare()}])
     with tempfile.TemporaryDirectory() as scratch:
         base = options.keep or pathlib.Path(scratch)
         for minutes in options.minutes:
             for seed in range(options.seeds):
                 for game in options.games:
                     folder = base / f"{game}-{minutes}-{seed}"
-                    add(train_and_measure(game, minutes, seed, options, folder))
+                    real = reals[_side(game)]
+                    add(train_and_measure(game, minutes, seed, options, real, folder))
     summarize(rows)
 
 

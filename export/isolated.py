@@ -60,10 +60,11 @@ def absolute(path: Path) -> str:
 def _run_without_keras(runs_file: Path, subject: str) -> None:
     # No GPU: kernels in TF32 differ by more than the tolerance, and the GPU may be in use.
     quiet_cpu = {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = programs.environment() | quiet_cpu
     with _LOCK:
-        answer = _Process.started(programs.environment() | quiet_cpu).run(runs_file)
+        answer = _Process.started(environment).run(runs_file)
         if answer.status == 0:  # it was about to end, having waited for long
-            answer = _Process.started(programs.environment() | quiet_cpu).run(runs_file)
+            answer = _Process.started(environment).run(runs_file)
     if answer.done:
         return
     if answer.status is None:

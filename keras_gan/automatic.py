@@ -128,8 +128,8 @@ def choose(pictures: Pictures, examples: int) -> tuple[dict[str, Any], list[Choi
     every = max(batch, examples // 5)
     count = min(1_000, pictures.held_out)
     # Few held-out pictures may resemble each other, as near duplicates are held out together.
-    few = pictures.held_out < FEW
-    tree: dict[str, Any] = {
+    of_all = pictures.held_out < FEW
+    tree = {
         "networks": networks,
         "game": game,
         "optimizers": {"generator": dict(optimizer), "discriminator": dict(optimizer)},
@@ -139,22 +139,19 @@ def choose(pictures: Pictures, examples: int) -> tuple[dict[str, Any], list[Choi
             "precision": "auto",
             "tick_examples": max(batch, min(2_000, examples // 20)),
         },
-        "evaluation": {"every_examples": every, "count": count},
+        "evaluation": {
+            "every_examples": every,
+            "count": count,
+            "pictures": "all" if of_all else "held_out",
+        },
     }
-    if few:
-        tree["evaluation"]["pictures"] = "all"
+    compared = "of all pictures; copies by those held out" if of_all else "held-out pictures"
     rows = [
         *network_rows,
         Choice("batch", str(batch), "more steps in the time than with larger ones"),
         rate_row,
         *game_rows,
-        Choice(
-            "evaluation",
-            f"every {every:,} examples",
-            f"with {count:,} of all pictures; copies by those held out"
-            if few
-            else f"with {count:,} held-out pictures",
-        ),
+        Choice("evaluation", f"every {every:,} examples", f"with {count:,} {compared}"),
     ]
     return tree, rows
 

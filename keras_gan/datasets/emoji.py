@@ -109,10 +109,11 @@ def _render(
 ) -> tuple[Split, tuple[str, ...]]:
     """Returns the pictures of emoji with their class ids, and the names of the classes."""
     classes = tuple(dict.fromkeys(emoji.group for emoji, _ in drawn))
-    items = [
-        decoding.Item(emoji.name, picture, classes.index(emoji.group)) for emoji, picture in drawn
-    ]
-    decoded = decoding.decode_all(items, len(items), options)
+    items = (  # one at a time, and only if they are not in the cache
+        decoding.Item(emoji.name, _padded(picture, emoji.name), classes.index(emoji.group))
+        for emoji, picture in drawn
+    )
+    decoded = decoding.decode_all(items, len(drawn), options)
     return Split(decoded.samples, decoded.labels), classes
 
 
@@ -160,7 +161,7 @@ def _drawn(listed: list[_Emoji], path: Path) -> Iterator[tuple[_Emoji, bytes]]:
         bitmap = pictures.get(glyph)
         if bitmap is not None and bitmap.imageData not in seen:
             seen.add(bitmap.imageData)
-            yield emoji, _padded(bitmap.imageData, emoji.name)
+            yield emoji, bitmap.imageData
 
 
 def _padded(picture: bytes, name: str) -> bytes:
