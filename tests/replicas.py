@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_gan
+from keras_gan import random_numbers
 
 
 def two_devices():
@@ -61,7 +62,7 @@ class OnOneDevice(keras_gan.GAN):
 
 @contextlib.contextmanager
 def as_two():
-    """Makes TensorFlow's stateless random operations draw a batch from two seeds, half by half."""
+    """Makes a game's random numbers draw a batch from two seeds, half by half."""
 
     def halves(draw):
         def drawn(shape, seed, *args, **kwargs):
@@ -82,11 +83,11 @@ def as_two():
         return folded
 
     with contextlib.ExitStack() as stack:
-        for name in ("stateless_normal", "stateless_uniform", "stateless_truncated_normal"):
-            replaced = halves(getattr(tf.random, name))
-            stack.enter_context(mock.patch.object(tf.random, name, replaced))
-        fold = both(tf.random.experimental.stateless_fold_in)
-        stack.enter_context(mock.patch.object(tf.random.experimental, "stateless_fold_in", fold))
+        for name in ("normal", "uniform", "integers"):
+            replaced = halves(getattr(random_numbers, name))
+            stack.enter_context(mock.patch.object(random_numbers, name, replaced))
+        fold = both(random_numbers.fold_in)
+        stack.enter_context(mock.patch.object(random_numbers, "fold_in", fold))
         yield
 
 

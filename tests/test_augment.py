@@ -12,8 +12,9 @@ import tensorflow as tf
 import keras_gan
 from keras_gan import UsageError, augment, recipe, terms, train
 from keras_gan.augment import pipeline
-from keras_gan.augment.random import RandomNumbers, fold_in
+from keras_gan.augment.random import RandomNumbers
 from keras_gan.games import _step
+from keras_gan.random_numbers import fold_in
 from keras_gan.schedules import Linear
 
 RNG = np.random.default_rng(9)

@@ -7,10 +7,10 @@ from typing import Any
 
 import keras
 
-from keras_gan import schedules
+from keras_gan import random_numbers, schedules
 from keras_gan.augment import images
 from keras_gan.augment.base import Augment, check_images, checked_probability
-from keras_gan.augment.random import draw_unit_floats, fold_in
+from keras_gan.augment.random import draw_unit_floats
 from keras_gan.errors import UsageError
 from keras_gan.registry import nearest
 from keras_gan.schedules import Schedule
@@ -75,11 +75,11 @@ class DiffAugment(Augment):
         changed = samples
         for i, operation in enumerate(operations):
             # The seed of an operation depends on its position in the policy.
-            changed = operation(changed, fold_in(seed, i))
+            changed = operation(changed, random_numbers.fold_in(seed, i))
         if self.probability == 1.0:
             return changed
         probability = schedules.now(self.probability, state["examples_seen"])
-        numbers = draw_unit_floats(samples, fold_in(seed, len(operations)), 1)[:, 0]
+        numbers = draw_unit_floats(samples, random_numbers.fold_in(seed, len(operations)), 1)[:, 0]
         return ops.where((numbers < probability)[:, None, None, None], changed, samples)
 
     def measures(self, state: dict[str, Any]) -> dict[str, Any]:
@@ -111,7 +111,8 @@ class FlipTranslation(Augment):
     """
 
     def __call__(self, samples, seed):
-        return images.translation(images.flip(samples, fold_in(seed, 0)), fold_in(seed, 1))
+        first, second = (random_numbers.fold_in(seed, i) for i in range(2))
+        return images.translation(images.flip(samples, first), second)
 
     def check(self, sample_shape: tuple) -> None:
         check_images(self, sample_shape)

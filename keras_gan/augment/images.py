@@ -10,7 +10,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_gan.augment.random import draw_integers, draw_uniform, fold_in
+from keras_gan import random_numbers
+from keras_gan.augment.random import draw_integers, draw_uniform
 
 # Keras has no annotations, and type checkers infer wrong types for it.
 ops: Any = keras.ops
@@ -52,7 +53,7 @@ def translation(images, seed, ratio: float = 1 / 8):
     for axis in (1, 2):
         length = images.shape[axis]
         limit = int(length * ratio + 0.5)
-        shift = draw_integers(images, fold_in(seed, axis), 2 * limit + 1) - limit
+        shift = draw_integers(images, random_numbers.fold_in(seed, axis), 2 * limit + 1) - limit
         padding = [(0, 0)] * 4
         padding[axis] = (limit, limit)
         # No index occurs twice, so the gradient does not depend on the order of a sum.
@@ -74,7 +75,8 @@ def cutout(images, seed, ratio: float = 1 / 2):
         length = images.shape[axis]
         size = int(length * ratio + 0.5)
         # Centers of a rectangle of even size lie between pixels: there is one more of them.
-        first = draw_integers(images, fold_in(seed, axis), length + 1 - size % 2) - size // 2
+        places = length + 1 - size % 2
+        first = draw_integers(images, random_numbers.fold_in(seed, axis), places) - size // 2
         offset = tf.range(length)[None] - first[:, None]
         inside.append((offset >= 0) & (offset < size))
     hole = inside[0][:, :, None, None] & inside[1][:, None, :, None]

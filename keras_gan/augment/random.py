@@ -12,20 +12,16 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-# Keras and TensorFlow have no annotations, and type checkers infer wrong types for them.
+from keras_gan import random_numbers
+
+# Keras has no annotations, and type checkers infer wrong types for it.
 ops: Any = keras.ops
-random: Any = tf.random
-
-
-def fold_in(seed, number: int):
-    """Returns a new seed for each number."""
-    return random.experimental.stateless_fold_in(seed, number, "philox")
 
 
 def draw_integers(images, seed, count: int):
     """Draws an integer of 0..count-1 for each image, `(batch,)`, int32."""
     batch = (tf.shape(images)[0],)
-    return random.stateless_uniform(batch, seed, 0, count, tf.int32, alg="philox")
+    return random_numbers.integers(batch, seed, count)
 
 
 def draw_uniform(images, seed, low: float, high: float):
@@ -37,7 +33,7 @@ def draw_uniform(images, seed, low: float, high: float):
 def draw_unit_floats(images, seed, count: int):
     """Draws `count` numbers of U(0, 1) for each image, `(batch, count)`, float32."""
     shape = (tf.shape(images)[0], count)
-    numbers = random.stateless_uniform(shape, seed, 0, 2**24, tf.int32, alg="philox")
+    numbers = random_numbers.integers(shape, seed, 2**24)
     return tf.cast(numbers, tf.float32) / 2**24
 
 

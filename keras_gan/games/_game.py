@@ -15,6 +15,7 @@ from keras_gan import (
     data_spec,
     network_checks,
     optimizers,
+    random_numbers,
     replicas,
     schedules,
     terms,
@@ -336,7 +337,7 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
 
     def draw_latents(self, samples: Any, seed: Any):
         """Returns standard normal latents `(batch, latent_dim)`, as many as there are samples."""
-        return _noise.normal((tf.shape(samples)[0], self.latent_dim), seed)
+        return random_numbers.normal((tf.shape(samples)[0], self.latent_dim), seed)
 
     # ---------------------------------------------------------------- metrics
 

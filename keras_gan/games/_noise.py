@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from keras_gan import replicas
+from keras_gan import random_numbers, replicas
 
-# Keras and TensorFlow are not annotated, and what a type checker infers of them is wrong.
+# Keras is not annotated, and what a type checker infers of it is wrong.
 ops: Any = keras.ops
-random: Any = tf.random
 
 # Each purpose has a number, which is folded into the seed, so that no two share random numbers.
 _PURPOSES = ("noise", "discriminator terms", "augment", "evaluation", "generator terms", "mix")
@@ -31,15 +32,15 @@ def seed_of(seed: int, purpose: str, iteration: Any, index: Any):
     number = _PURPOSES.index(purpose) if known else len(_PURPOSES) + zlib.crc32(purpose.encode())
     # All evaluations draw the same noise, so that they differ only by the networks.
     iteration = 0 if purpose == "evaluation" else iteration
-    numbers = tf.constant([seed & 0x7FFFFFFF, seed >> 31], dtype=tf.int64)
-    for part in (number, replicas.index(), iteration, index):
-        numbers = random.experimental.stateless_fold_in(
-            numbers, ops.cast(part, "int64"), alg="philox"
-        )
+    numbers = _started(seed, number)
+    for part in (replicas.index(), iteration, index):
+        numbers = random_numbers.fold_in(numbers, ops.cast(part, "int64"))
     return numbers
 
 
-def normal(shape: tuple, seed: Any):
-    """Returns standard normal numbers of a shape."""
-    # By name, as "auto" chooses another algorithm, and so other noise, on other devices.
-    return random.stateless_normal(shape, seed=seed, alg="philox")
+@functools.lru_cache(maxsize=256)
+def _started(seed: int, number: int) -> np.ndarray:
+    """Returns the integers of a seed and a purpose, computed once, outside of graphs."""
+    with tf.init_scope():
+        numbers = tf.constant([seed & 0x7FFFFFFF, seed >> 31], tf.int64)
+        return random_numbers.fold_in(numbers, tf.constant(number, tf.int64)).numpy()

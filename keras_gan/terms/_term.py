@@ -9,16 +9,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_gan import schedules
+from keras_gan import random_numbers, schedules
 from keras_gan.arguments import check_integer, check_number
 from keras_gan.errors import UsageError
 from keras_gan.networks import Network
 from keras_gan.registry import snake_case
 from keras_gan.schedules import Schedule
 
-# Keras and TensorFlow are not annotated, and what a type checker infers of them is wrong.
+# Keras is not annotated, and what a type checker infers of it is wrong.
 ops: Any = keras.ops
-random: Any = tf.random
 
 
 class SharedForward:
@@ -273,17 +272,12 @@ def widened(tensor):
 
 def normal(like, seed):
     """Returns standard normal numbers of a tensor's shape and type."""
-    return random.stateless_normal(tf.shape(like), seed, dtype=like.dtype, alg="philox")
+    return random_numbers.normal(tf.shape(like), seed, like.dtype)
 
 
 def uniform(shape, seed, dtype):
     """Returns uniform numbers from 0 to 1."""
-    return random.stateless_uniform(shape, seed=seed, dtype=dtype, alg="philox")
-
-
-def folded(seed, number: int):
-    """Returns a different seed for each number."""
-    return random.experimental.stateless_fold_in(seed, number, alg="philox")
+    return random_numbers.uniform(shape, seed, dtype)
 
 
 def checked_weight(name: str, weight: Any) -> float | Schedule:

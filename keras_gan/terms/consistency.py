@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_gan import augment as augments
+from keras_gan import random_numbers
 from keras_gan.arguments import check_number, check_positive
 from keras_gan.errors import UsageError
 from keras_gan.networks import mean_over_outputs, mean_per_sample
@@ -17,7 +18,6 @@ from keras_gan.terms._term import (
     StepContext,
     Term,
     checked_weight,
-    folded,
     normal,
     widened,
 )
@@ -126,7 +126,7 @@ class BalancedConsistency(Consistency):
         self.real, self.fake = float(real), float(fake)
 
     def values(self, context: StepContext):
-        seeds = [folded(context.seed, i) for i in range(2)]
+        seeds = [random_numbers.fold_in(context.seed, i) for i in range(2)]
         values = self.real * self._distance(context, context.real, seeds[0])
         return values + self.fake * self._distance(context, context.fake, seeds[1])
 
