@@ -24,9 +24,17 @@ RECIPES = ("quickstart", "fashion-mnist-classes", "stacked-fashion", "gaussians-
 COUNT = 16
 
 # Runs in both versions, so it may use only what both have; the names of keys are looked up.
+# Sums of gradients keep their order in both: TensorFlow else adds what is ready first, and two
+# processes of one version give different samples of large networks.
 WORKER = """
 import sys
 import numpy as np
+import tensorflow as tf
+from tensorflow.python.eager import context
+config = tf.compat.v1.ConfigProto()
+rewriting = config.graph_options.rewrite_options
+rewriting.memory_optimization = rewriting.NO_MEM_OPT
+context.context()._config = config
 import export, serving
 from keras_gan import recipe, train
 

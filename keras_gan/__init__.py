@@ -11,6 +11,10 @@ from keras_gan._backend import keras_on_tensorflow
 with keras_on_tensorflow(), silence():
     import tensorflow as _tensorflow  # noqa: F401
 
+    from keras_gan import sums as _sums
+
+    _sums.keep_order()
+
 from keras_gan import (
     architectures,
     augment,

@@ -1,5 +1,7 @@
 """The numbers are those of TensorFlow's own functions, on which every seed depends."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,8 +9,9 @@ import tensorflow as tf
 from keras_gan import random_numbers
 from keras_gan.games import _noise
 
-# Not in TensorFlow's type stubs.
-stateless_fold_in = tf.random.experimental.stateless_fold_in  # pyright: ignore[reportAttributeAccessIssue]
+# TensorFlow's type stubs lack it.
+random: Any = tf.random
+stateless_fold_in = random.experimental.stateless_fold_in
 
 DRAWS = {
     "fold_in": (
