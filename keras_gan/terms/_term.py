@@ -275,11 +275,6 @@ def normal(like, seed):
     return random_numbers.normal(tf.shape(like), seed, like.dtype)
 
 
-def uniform(shape, seed, dtype):
-    """Returns uniform numbers from 0 to 1."""
-    return random_numbers.uniform(shape, seed, dtype)
-
-
 def checked_weight(name: str, weight: Any) -> float | Schedule:
     """Returns a weight as a float, or the schedule of it.
 

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_gan import random_numbers
 from keras_gan.arguments import check_integer, check_number
 from keras_gan.networks import mean_over_outputs, mean_per_sample
 from keras_gan.schedules import Schedule
@@ -18,7 +19,6 @@ from keras_gan.terms._term import (
     StepContext,
     Term,
     normal,
-    uniform,
     widened,
 )
 
@@ -39,7 +39,8 @@ def norm(gradient):
 
 def between(real, fake, seed):
     """Returns a x + (1 - a) G(z), with one a per sample, uniform in [0, 1]."""
-    mix = uniform((tf.shape(real)[0],) + (1,) * (len(real.shape) - 1), seed, real.dtype)
+    shape = (tf.shape(real)[0],) + (1,) * (len(real.shape) - 1)
+    mix = random_numbers.uniform(shape, seed, real.dtype)
     return mix * real + (1 - mix) * fake
 
 
@@ -150,7 +151,7 @@ class Dragan(Term):
 
     def values(self, context: StepContext):
         real = context.real
-        noise = uniform(tf.shape(real), context.seed, real.dtype)
+        noise = random_numbers.uniform(tf.shape(real), context.seed, real.dtype)
         around = real + 0.5 * ops.std(real) * noise
         gradient = context.input_gradient(around)
         return mean_over_outputs(lambda g: ops.square(norm(g) - 1), gradient)
