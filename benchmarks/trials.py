@@ -13,7 +13,8 @@ not count. Schedules have the length of the base. Trials of classes have a base 
 
 The distance is that of the averaged generator to held-out samples, smaller is better: the Frechet
 distance of 10,000 gray images with the features `fashion_mnist`; the patch distance of color
-images, the mean of four sets of samples. A run with the JSON file of an earlier one continues it.
+images, of 1,000 samples to as many of all pictures, the mean of two sets. A run with the JSON file
+of an earlier one continues it.
 
 The trials:
 
@@ -32,6 +33,8 @@ The trials:
   https://arxiv.org/abs/2501.05441).
 - lookahead: Lookahead-minmax (Chavdarova et al., 2021, https://arxiv.org/abs/2006.14567): every 50
   steps both networks become the mean of themselves and their slow copy.
+- labels: both networks are told the class of each color image, and samples are as many of each
+  class as the pictures.
 - ucd: a discriminator that sees no labels and learns to classify real samples with weight 0.3, the
   second configuration of UCD (2025, https://arxiv.org/abs/2510.00624). Nothing but the real samples
   of all classes together leads the generator to the labels.
@@ -60,14 +63,14 @@ from keras_gan import automatic, building, datasets, metrics, train
 from keras_gan import precision as precisions
 from keras_gan import recipe as recipes
 from keras_gan.environment import processor
-from keras_gan.networks import fields_of
+from keras_gan.metrics.images import to_bytes
 
 GRAY, COLOR = "fashion-mnist-5", "color"
 CLASSES = "fashion-mnist-classes-5"
 ENDLESS = 10**9  # steps, for a training that the processor time ends
 TIMED_STEPS = 40  # from which the examples of `color` are estimated
 LENGTHS = ("examples", "ema_half_life", "decay_examples", "warm_up_examples")
-SETS = 4  # of color samples, over which the distance is averaged
+SETS, COMPARED = 2, 1_000  # sets of color samples, and samples of each
 
 # ------------------------------------------------------------------------ the trials
 
@@ -134,6 +137,11 @@ def double_lengths(tree: dict[str, Any]) -> None:
     scale_lengths(tree, 2)
 
 
+def labels(tree: dict[str, Any]) -> None:
+    for network in tree["networks"].values():
+        network["condition"] = ["labels"]
+
+
 def unconditional_discriminator(tree: dict[str, Any]) -> None:
     tree["networks"]["discriminator"].update(condition=[], auxiliary_classes=True)
 
@@ -154,6 +162,7 @@ TRIALS = {
     "double_batch": Trial((double_batch, rate(1.4))),
     # An example of the generator's step counts as well: all lengths in steps are those of the base.
     "fresh_reals": Trial((game("fresh_reals"), double_batch, double_lengths)),
+    "labels": Trial((labels,)),
     "lookahead": Trial(callback=trial_games.Lookahead),
     "base_classes": Trial(base="base_classes"),
     "ucd": Trial(
@@ -165,6 +174,7 @@ TRIALS = {
     ),
 }
 GRAY_ONLY = [name for name, trial in TRIALS.items() if trial.base == "base_classes"]
+COLOR_ONLY = ["labels"]
 
 
 # ------------------------------------------------------------------------ one training
@@ -238,13 +248,12 @@ class Bench:
         if options.data == GRAY:
             return
         self.pictures = automatic.look(self.source)
-        self.real = np.asarray(self._held_out())
+        splits = [self.source.arrays(name) for name in self.source.split_names]
+        pictures, classes = (np.concatenate(parts) for parts in zip(*splits, strict=True))
+        order = np.random.default_rng(0).permutation(len(pictures))[:COMPARED]
+        self.real, self.real_labels = pictures[order], classes[order]
         if self.examples is None:
             self.examples = self._examples_in(60 * options.minutes * options.share)
-
-    def _held_out(self) -> Any:
-        count = self.source.count("held_out")
-        return fields_of(next(iter(self.source.dataset("held_out", count, seed=0))))["samples"]
 
     def _examples_in(self, seconds: float) -> int:
         """Returns the number of examples that the base of `color` sees in a processor time."""
@@ -285,11 +294,10 @@ class Bench:
     def measure(self, gan: Any) -> dict[str, float]:
         """Returns the distance; in a game with classes, also the accuracy of the labels."""
         if self.options.data == COLOR:
-            count = len(self.real)
-            values = [
-                metrics.patch_distance(self.real, gan.generate(range(i * count, (i + 1) * count)))
-                for i in range(SETS)
-            ]
+            count, labels = len(self.real), self.real_labels if gan.num_classes else None
+            sets = [range(i * count, (i + 1) * count) for i in range(SETS)]
+            samples = (to_bytes(gan.generate(seeds, labels=labels)) for seeds in sets)
+            values = [metrics.patch_distance(self.real, made) for made in samples]
             return {"distance": float(np.mean([value.mean for value in values]))}
         names = ["frechet_distance", *(["label_accuracy"] if gan.num_classes else [])]
         settings: dict[str, Any] = {"metrics": names, "progress": False}
@@ -407,7 +415,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], help="override a key of the recipes")
     parser.add_argument("--json", type=pathlib.Path, help="write the results there after each row")
     options = parser.parse_args(arguments)
-    fitting = [name for name in TRIALS if options.data == GRAY or name not in GRAY_ONLY]
+    unfit = COLOR_ONLY if options.data == GRAY else GRAY_ONLY
+    fitting = [name for name in TRIALS if name not in unfit]
     names = options.trials.split(",") if options.trials else fitting
     for name in names:
         if name not in fitting:

@@ -31,6 +31,7 @@ _TRIAL_STEPS, _WARM_UP_STEPS = 20, 2
 _TRIAL_EXAMPLES = 10_000_000  # of the game that is timed: its lengths do not matter
 _TRAINED = 0.9  # share of the time that is left for training steps; the rest are evaluations
 _PLAIN_BORDER = 0.95  # share of equal border pixels by which a picture has a plain background
+_COMPARED = 1_000  # pictures and samples of an evaluation; of fewer the distance is mostly noise
 _LOOKED_AT = 500  # pictures, for their backgrounds
 _AVERAGED = 0.04  # half-life by the examples seen: a power function with a deviation of 0.05 (EDM2)
 _CONSTANT = 16_000  # examples of 64 pixels, after which the learning rate falls
@@ -126,9 +127,10 @@ def choose(pictures: Pictures, examples: int) -> tuple[dict[str, Any], list[Choi
     batch = 64 if small_gray else 32
     optimizer = {"name": "adam", "learning_rate": rate, "beta_1": 0.0, "beta_2": 0.99}
     every = max(batch, examples // 5)
-    count = min(1_000, pictures.held_out)
     # Few held-out pictures may resemble each other, as near duplicates are held out together.
-    of_all = pictures.held_out < FEW
+    of_all = pictures.held_out < _COMPARED
+    available = pictures.count + pictures.held_out if of_all else pictures.held_out
+    count = min(_COMPARED, available)
     tree = {
         "networks": networks,
         "game": game,

@@ -32,12 +32,15 @@ class HeldOut:
         labels: their class ids in a conditional game, otherwise `None`.
         comparison: the comparison of generated samples with them.
         fields: their further fields by name, `(count, ...)`.
+        conditions: labels and further fields with which samples are generated for the comparison,
+            those of the pictures that it compares with.
     """
 
     samples: np.ndarray
     labels: np.ndarray | None
     comparison: metrics.Comparison
     fields: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    conditions: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 def prepare(
@@ -203,17 +206,29 @@ def open_held_out(recipe: recipes.Recipe, source: datasets.Source, replicas: int
             f"held-out samples to be significant. Received: {count}, from evaluation.count="
             f"{recipe.evaluation.count} and {source.count('held_out')} held-out samples"
         )
-    # The order of the endless stream depends on its seed only, not on TensorFlow's global one.
-    batch = next(iter(source.dataset("held_out", batch_size=count, seed=0, repeat=True)))
-    fields = {name: np.asarray(values) for name, values in fields_of(batch).items()}
-    samples, labels = fields.pop("samples"), fields.pop("labels", None)
+    fields = _first_fields(source, "held_out", count)
     if not recipe.uses_labels:
-        labels = None
-    return HeldOut(samples, labels, _comparison(recipe, source, samples), fields)
+        fields.pop("labels", None)
+    of_all = recipe.evaluation.pictures == "all"
+    compared = _choice_of_all(recipe, source, fields) if of_all else dict(fields)
+    pictures = compared.pop("samples")
+    samples, labels = fields.pop("samples"), fields.pop("labels", None)
+    comparison = _comparison(recipe, source, samples, pictures if of_all else None)
+    return HeldOut(samples, labels, comparison, fields, compared)
+
+
+def _first_fields(source: datasets.Source, split: str, count: int) -> dict[str, np.ndarray]:
+    """Returns the fields of a choice of a split, by a fixed seed."""
+    # The order of the endless stream depends on its seed only, not on TensorFlow's global one.
+    batch = next(iter(source.dataset(split, batch_size=count, seed=0, repeat=True)))
+    return {name: np.asarray(values) for name, values in fields_of(batch).items()}
 
 
 def _comparison(
-    recipe: recipes.Recipe, source: datasets.Source, held_out: np.ndarray
+    recipe: recipes.Recipe,
+    source: datasets.Source,
+    held_out: np.ndarray,
+    pictures: np.ndarray | None,
 ) -> metrics.Comparison:
     section, spec = recipe.evaluation, source.spec
     names = (section.metric, *section.others) if section.metric else section.others
@@ -227,21 +242,28 @@ def _comparison(
         held_out,
         *(section.metric, section.others, extractor, spec),
         training=lambda: _training_samples(source),
-        pictures=_pictures(source, held_out) if section.pictures == "all" else None,
+        pictures=pictures,
     )
 
 
-def _pictures(source: datasets.Source, held_out: np.ndarray) -> np.ndarray:
-    """Returns a choice of all images, held out or not, as many as are held out."""
+def _choice_of_all(
+    recipe: recipes.Recipe, source: datasets.Source, held_out: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Returns the fields of a choice of all images, held out or not, in equal shares."""
     if not source.spec.modality.has_pixels:
         raise UsageError(
             "evaluation.pictures=all is for images; other samples are compared with held-out ones. "
             f"Received: {source.spec.kind} of shape {source.spec.shape}"
         )
-    count, trained = len(held_out), source.count("train")
-    seen = round(count * trained / (trained + source.count("held_out")))
-    batch = next(iter(source.dataset("train", batch_size=seen, seed=0, repeat=True)))
-    return np.concatenate([np.asarray(fields_of(batch)["samples"]), held_out[seen:]])
+    trained = source.count("train")
+    total = trained + source.count("held_out")
+    count = min(recipe.evaluation.count, total)
+    seen = max(1, round(count * trained / total))
+    fields = _first_fields(source, "train", seen)
+    return {
+        name: np.concatenate([fields[name], values[: count - seen]])
+        for name, values in held_out.items()
+    }
 
 
 def _training_samples(source: datasets.Source) -> np.ndarray:

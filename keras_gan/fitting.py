@@ -179,6 +179,7 @@ class Fitting:
             limits_reached=self._limits_reached,
             guard=self.guard,
             fields=held_out.fields,
+            conditions=held_out.conditions,
         )
 
     def _make_snapshots(self) -> callbacks.AverageSnapshots:

@@ -156,5 +156,10 @@ def _evaluation(run: Run, data: str | os.PathLike[str] | None) -> callbacks.Eval
     check_same(run.data, source)
     held_out = open_held_out(recipe, source, 1)
     return callbacks.Evaluation(
-        run, held_out.samples, held_out.labels, held_out.comparison, fields=held_out.fields
+        run,
+        held_out.samples,
+        held_out.labels,
+        held_out.comparison,
+        fields=held_out.fields,
+        conditions=held_out.conditions,
     )

@@ -37,9 +37,10 @@ def test_color_pictures_of_64_pixels():
     rate = {"name": "inverse_sqrt", "rate": 5e-4, "decay_examples": 16_000}
     assert found.optimizers["generator"].learning_rate == rate
     assert (found.training.batch_size, found.training.tick_examples) == (32, 2_000)
-    assert (found.evaluation.every_examples, found.evaluation.count) == (9_600, 400)
+    assert (found.evaluation.every_examples, found.evaluation.count) == (9_600, 1_000)
     assert found.evaluation.features is None  # of no data but the pictures' own
     assert found.evaluation.pictures == "all"  # as few are held out
+    assert chosen(pictures(count=300, held_out=30), 48_000)[0].evaluation.count == 330
     assert rows["augmentation"] == "translation; seen 12 times each"
 
 

@@ -1,12 +1,10 @@
 """Every kind of generator x SavedModel and ONNX x batch 1, 5, 64: the contract of export.
 
 A row of the table is a generator. Each is written as `export_bundle` writes it, with random weights
-and batch statistics; all SavedModels of a table run in one process without Keras.
+and batch statistics; the SavedModels run in processes without Keras.
 """
 
 import dataclasses
-import itertools
-import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -545,16 +543,12 @@ def write_table(names, folder):
             )
             cell.probe = write_models(network, cell.path, cell.draft)
             cell.figures, cell.problems = compare_onnx(cell.path, cell.draft, cell.probe)
+            plan = plan_saved_models(cell.path, cell.draft, cell.probe)
+            ran = run_saved_models("row", plan)
+            figures, problems = compare_saved_models(cell.path, cell.draft, plan, ran)
+            cell.figures, cell.problems = cell.figures | figures, cell.problems + problems
         except Exception:
             cell.error = traceback.format_exc()
-        print("TIME", name, time.process_time())
-    whole = [cell for cell in cells.values() if not cell.error]
-    plans = [plan_saved_models(cell.path, cell.draft, cell.probe) for cell in whole]
-    outputs = iter(run_saved_models("row", list(itertools.chain(*plans))))
-    for cell, plan in zip(whole, plans, strict=True):
-        ran = [next(outputs) for _ in plan]
-        figures, problems = compare_saved_models(cell.path, cell.draft, plan, ran)
-        cell.figures, cell.problems = cell.figures | figures, cell.problems + problems
     return cells
 
 

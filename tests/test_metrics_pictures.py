@@ -268,8 +268,24 @@ def test_pixels_may_be_compared_with_other_pictures_than_the_held_out_ones():
         assert found[name] == usual[name] > 0
     assert compare.protocol["pictures"] == "all"
     assert "pictures" not in held_out.protocol
-    with pytest.raises(UsageError, match=r"shape of the held-out samples, \(20, .*\(19, 32, 32, 3"):
+    with pytest.raises(
+        UsageError, match=r"as many or more\. Received: \(19, .*\(20, 32, 32"
+    ):
         metrics.Comparison(real, pictures=others[1:])
+
+
+def test_more_pictures_are_compared_than_are_held_out():
+    x = smooth(90, 32, 32, 3) / 127.5 - 1
+    training, real, others, made = x[:20], x[20:30], x[30:60], x[60:]
+    compare = metrics.Comparison(real, training=lambda: training, pictures=others)
+    found, protocol = compare(made), compare.protocol
+    assert (compare.count, protocol["count"], protocol["picture_count"]) == (30, 10, 30)
+    of_pixels = metrics.Comparison(others)(made)
+    for name in ("patch_distance", "nyquist_ratio", "pair_distance_ratio"):
+        assert found[name] == of_pixels[name]
+    of_values = metrics.Comparison(real, training=lambda: training)(made[:10])
+    for name in ("nearest_ratio", "sliced_wasserstein"):
+        assert found[name] == of_values[name]
 
 
 def test_a_recipe_compares_pixels_with_a_choice_of_all_pictures(tmp_path):
@@ -277,15 +293,15 @@ def test_a_recipe_compares_pixels_with_a_choice_of_all_pictures(tmp_path):
     x = np.broadcast_to(brightness[:, None, None, None], (40, 8, 8, 1))
     np.savez(tmp_path / "x.npz", x_train=x[:30], x_test=x[30:])
     settings = ["evaluation.features=null", "evaluation.metric=null", "evaluation.pictures=all"]
-    settings += ["evaluation.others=[]"]
+    settings += ["evaluation.others=[]", "evaluation.count=20"]
     made = recipe.load("quickstart", settings, str(tmp_path / "x.npz"))
     source = building.open_data(made)
     held_out = building.open_held_out(made, source, 1)
-    levels = (building._pictures(source, held_out.samples)[:, 0, 0, 0] + 1) * 127.5
-    assert len(levels) == 10
-    chosen = np.round(levels).astype(int)
-    assert len(set(chosen)) == 10
-    assert (np.sum(chosen < 30), np.sum(chosen >= 30)) == (8, 2)  # 7.5 of 10 are trained on
+    compared = building._choice_of_all(made, source, {"samples": held_out.samples})["samples"]
+    chosen = np.round((compared[:, 0, 0, 0] + 1) * 127.5).astype(int)
+    assert held_out.comparison.count == len(set(chosen)) == 20
+    assert (np.sum(chosen < 30), np.sum(chosen >= 30)) == (15, 5)  # 3 of 4 are trained on
+    assert (len(held_out.samples), held_out.conditions) == (10, {})
     points = recipe.load("gaussians-8", ["evaluation.pictures=all"])
     with pytest.raises(UsageError, match=r"pictures=all is for images; .* Received: points of"):
         building.open_held_out(points, building.open_data(points), 1)

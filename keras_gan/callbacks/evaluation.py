@@ -38,6 +38,8 @@ class Evaluation(keras.callbacks.Callback):
             under suspicion does not become the best.
         fields: further fields of the held-out samples by name, `(count, ...)`, for networks that
             ask for them.
+        conditions: labels and further fields by name, `(compare.count, ...)`, with which samples
+            are generated; by default those of the held-out samples.
     """
 
     judged = 1_000
@@ -55,6 +57,7 @@ class Evaluation(keras.callbacks.Callback):
         limits_reached: Callable[[], bool] = lambda: False,
         guard: CollapseGuard | None = None,
         fields: Mapping[str, np.ndarray] | None = None,
+        conditions: Mapping[str, np.ndarray] | None = None,
     ):
         super().__init__()
         self.guard, self.fields = guard, dict(fields or {})
@@ -62,7 +65,9 @@ class Evaluation(keras.callbacks.Callback):
         self.metric = self.compare.metric
         self.run, self.held_out, self.labels = run, held_out, labels
         self.every_examples, self.batch_size = every_examples, batch_size
-        self.seeds = range(seed, seed + len(held_out))
+        self.seeds = range(seed, seed + self.compare.count)
+        own = self.fields if labels is None else {**self.fields, "labels": labels}
+        self.conditions = dict(own if conditions is None else conditions)
         self.last_step = last_step
         self.limits_reached = limits_reached
         self.best, self._best_at = math.inf, 0
@@ -100,8 +105,10 @@ class Evaluation(keras.callbacks.Callback):
 
     def measure(self, gan: Any) -> dict[str, float]:
         """Returns the measures of the comparison for a game's averaged generator."""
-        given = given_to(gan, self.fields)
-        samples = gan.generate(self.seeds, labels=self.labels, batch_size=250, **given)
+        labels = self.conditions.get("labels")
+        further = {name: of for name, of in self.conditions.items() if name != "labels"}
+        given = given_to(gan, further)
+        samples = gan.generate(self.seeds, labels=labels, batch_size=250, **given)
         return self.compare(samples)
 
     def _evaluate(self) -> dict[str, float]:

@@ -61,8 +61,8 @@ class Comparison:
             are images.
         training: function that returns training samples, `(count, ...)`, for `"nearest_ratio"`,
             which is left out without it. It is called only if they are needed.
-        pictures: real images that the metrics of pixels compare with instead of `real`, as many
-            and of its range; for example a choice of all, where few held-out images are alike.
+        pictures: real images that the metrics of pixels compare with instead of `real`, at least
+            as many and of its range; for example a choice of all, where few are held out.
 
     Raises:
         UsageError: an unknown metric, one that does not fit the samples, a metric of features
@@ -97,12 +97,14 @@ class Comparison:
         self._training = training() if training is not None and needed else None
         self._samples = real
         self._chosen_of_all = pictures is not None
-        if pictures is not None and pictures.shape != real.shape:
+        compared = real if pictures is None else pictures
+        if compared.shape[1:] != real.shape[1:] or len(compared) < len(real):
             raise UsageError(
-                f"`pictures` must have the shape of the held-out samples, {real.shape}. "
-                f"Received: {pictures.shape}"
+                "`pictures` must have the shape of the held-out samples, and be as many or more. "
+                f"Received: {compared.shape} and {real.shape} held out"
             )
-        self._images = self._first_images(real if pictures is None else pictures)
+        self.count = len(compared)
+        self._images = self._first_images(compared)
         self._real = self._statistics(real)
 
     @property
@@ -111,7 +113,7 @@ class Comparison:
         protocol: dict[str, Any] = {"metric": self.metric, "measures": list(self.names)}
         protocol["count"] = len(self._samples)
         if self._chosen_of_all:
-            protocol["pictures"] = "all"
+            protocol |= {"pictures": "all", "picture_count": self.count}
         if isinstance(self._extractor, Extractor):
             protocol |= self._extractor.protocol
         elif self._extractor is not None:
@@ -124,15 +126,18 @@ class Comparison:
         return protocol
 
     def __call__(self, generated: np.ndarray) -> dict[str, float]:
-        """Returns the values by name, for as many generated samples as held-out ones."""
+        """Returns the values by name, of `count` generated samples.
+
+        Metrics of other things than pixels take as many of them as samples are held out.
+        """
         # Generators without a bounded last layer exceed the range, and files hold clipped samples.
         clipped = generated if self._range is None else np.clip(generated, *self._range)
-        values = (self._samples, clipped)
+        values = (self._samples, clipped[: len(self._samples)])
         shown = self._first_images(clipped)
         images = (self._images, shown) if self._images and shown else None
         inputs = EvaluationInputs(
             self._real,
-            self._statistics(generated),
+            self._statistics(generated[: len(self._samples)]),
             self._extractor,
             values=values,
             images=images,
