@@ -31,6 +31,11 @@ The trials:
 - double_batch: batches of twice the size at 1.4 times the rate, for `fashion-mnist-5` 128.
 - fresh_reals: the generator's step has real samples of its own, as in R3GAN (Huang et al., 2024,
   https://arxiv.org/abs/2501.05441).
+- inverse_sqrt: rates that are constant for 16,000 examples and then fall by their square root, from
+  the same rate, in place of the cosine whose length is a share of the training (EDM2, see above).
+- power_average: an average with a half-life of 4 % of the examples so far, in place of a fixed one;
+  a power function with a deviation of 0.05 (EDM2).
+- no_lengths: both of them.
 - lookahead: Lookahead-minmax (Chavdarova et al., 2021, https://arxiv.org/abs/2006.14567): every 50
   steps both networks become the mean of themselves and their slow copy.
 - labels: both networks are told the class of each color image, and samples are as many of each
@@ -70,6 +75,7 @@ CLASSES = "fashion-mnist-classes-5"
 ENDLESS = 10**9  # steps, for a training that the processor time ends
 TIMED_STEPS = 40  # from which the examples of `color` are estimated
 LENGTHS = ("examples", "ema_half_life", "decay_examples", "warm_up_examples")
+CONSTANT = 16_000  # examples, after which the rates of `inverse_sqrt` fall
 SETS, COMPARED = 2, 1_000  # sets of color samples, and samples of each
 
 # ------------------------------------------------------------------------ the trials
@@ -137,6 +143,17 @@ def double_lengths(tree: dict[str, Any]) -> None:
     scale_lengths(tree, 2)
 
 
+def inverse_sqrt(tree: dict[str, Any]) -> None:
+    for section in tree["optimizers"].values():
+        first = section["learning_rate"]["start"]
+        schedule = {"name": "inverse_sqrt", "rate": first, "decay_examples": CONSTANT}
+        section["learning_rate"] = schedule
+
+
+def power_average(tree: dict[str, Any]) -> None:
+    tree["game"].update(ema_half_life=tree["training"]["examples"], ema_rampup=0.04)
+
+
 def labels(tree: dict[str, Any]) -> None:
     for network in tree["networks"].values():
         network["condition"] = ["labels"]
@@ -162,6 +179,9 @@ TRIALS = {
     "double_batch": Trial((double_batch, rate(1.4))),
     # An example of the generator's step counts as well: all lengths in steps are those of the base.
     "fresh_reals": Trial((game("fresh_reals"), double_batch, double_lengths)),
+    "inverse_sqrt": Trial((inverse_sqrt,)),
+    "power_average": Trial((power_average,)),
+    "no_lengths": Trial((inverse_sqrt, power_average)),
     "labels": Trial((labels,)),
     "lookahead": Trial(callback=trial_games.Lookahead),
     "base_classes": Trial(base="base_classes"),
@@ -173,7 +193,8 @@ TRIALS = {
         base="base_classes",
     ),
 }
-GRAY_ONLY = [name for name, trial in TRIALS.items() if trial.base == "base_classes"]
+LENGTHLESS = ["inverse_sqrt", "power_average", "no_lengths"]  # as recipes of color are
+GRAY_ONLY = [name for name, trial in TRIALS.items() if trial.base == "base_classes"] + LENGTHLESS
 COLOR_ONLY = ["labels"]
 
 

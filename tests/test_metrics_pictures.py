@@ -268,9 +268,7 @@ def test_pixels_may_be_compared_with_other_pictures_than_the_held_out_ones():
         assert found[name] == usual[name] > 0
     assert compare.protocol["pictures"] == "all"
     assert "pictures" not in held_out.protocol
-    with pytest.raises(
-        UsageError, match=r"as many or more\. Received: \(19, .*\(20, 32, 32"
-    ):
+    with pytest.raises(UsageError, match=r"as many or more\. Received: \(19, .*\(20, 32, 32"):
         metrics.Comparison(real, pictures=others[1:])
 
 

@@ -322,3 +322,33 @@ def test_the_color_recipe_is_the_chosen_one(trials):
         assert scheduled["rate"] == pytest.approx(5e-4 * faster)
         double = name in ("double_batch", "fresh_reals")
         assert made.training.batch_size == (64 if double else 32)
+
+
+def test_labels_are_seen_by_both_networks(trials):
+    color = object.__new__(trials.Bench)
+    color.options, color.examples = trials.parse(["--data", "color"]), 20_000
+    color.pictures = trials.automatic.Pictures((64, 64), 3, 3_000, 300, (), 0, 1.0)
+    networks = color.recipe("labels", 0).networks
+    assert [networks[role].condition for role in ("generator", "discriminator")] == [["labels"]] * 2
+
+
+def test_samples_have_the_labels_of_the_pictures(bench, trials):
+    gan = trials.build(bench.recipe("base_classes", 0), bench.source)
+    labels = np.array([2, 0, 0, 1, 2])
+    made = [gan.generate(seeds, labels=labels) for seeds in (range(5), range(5, 10))]
+    bench.options.data, bench.real_labels = trials.COLOR, labels
+    bench.real = trials.to_bytes(pictures(5, 2))
+    distances = [trials.metrics.patch_distance(bench.real, trials.to_bytes(x)).mean for x in made]
+    assert bench.measure(gan) == {"distance": pytest.approx(np.mean(distances))}
+    bench.real_labels = labels[::-1]
+    assert bench.measure(gan)["distance"] != pytest.approx(np.mean(distances))
+
+
+def test_schedules_without_a_length_keep_theirs_in_a_shorter_training(bench):
+    rates = [
+        bench.recipe(n, 0).optimizers["generator"].learning_rate for n in ("no_lengths", "base")
+    ]
+    assert rates[0] == {"name": "inverse_sqrt", "rate": 1.6e-3, "decay_examples": 16_000}
+    assert rates[1]["name"] == "cosine"
+    game = bench.recipe("no_lengths", 0).game.options
+    assert (game["ema_half_life"], game["ema_rampup"]) == (340, 0.04)
