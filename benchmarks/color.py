@@ -12,7 +12,8 @@ Each game is trained on the pictures of --data, alone on the machine:
 - `torch-dcgan`: PyTorch's DCGAN example (`quality_torch.py`), in the Python of --torch-python.
 
 400 samples of its last and its best state are compared with 400 pictures, five random choices of
-all of them: patch distance (x 1000), Nyquist ratio, mean distance of pairs. The first rows compare
+all of them: patch distance (x 1000), Nyquist ratio, mean distance of pairs. A game that learned
+classes makes as many samples of each as another choice has pictures. The first rows compare
 pictures with other pictures, as those of a perfect generator would compare. `--runs` measures
 finished runs instead.
 """
@@ -79,8 +80,10 @@ class Real:
     def __init__(self, data: str, side: int | None):
         options: dict[str, Any] = {} if side is None else {"size": side}
         self.source = datasets.open(data, **options)
-        splits = [self.source.arrays(name)[0] for name in self.source.split_names]
-        self.all = np.concatenate(splits)
+        splits = [self.source.arrays(name) for name in self.source.split_names]
+        self.all = np.concatenate([pictures for pictures, _ in splits])
+        labels = [classes for _, classes in splits if classes is not None]
+        self.labels = np.concatenate(labels) if labels else None
         if len(self.all) < 2 * COUNT:
             raise SystemExit(f"{data} has {len(self.all)} pictures; {2 * COUNT} are needed")
 
@@ -89,6 +92,11 @@ class Real:
         for seed in range(CHOICES):
             order = np.random.default_rng(seed).permutation(len(self.all))
             yield self.all[order[:COUNT]], self.all[order[COUNT : 2 * COUNT]]
+
+    def classes(self) -> np.ndarray | None:
+        """Returns the classes of a choice of the pictures, for generators that take them."""
+        order = np.random.default_rng(CHOICES).permutation(len(self.all))[:COUNT]
+        return None if self.labels is None else self.labels[order]
 
     def compare(self, samples: np.ndarray | None = None) -> dict[str, float]:
         """Compares uint8 samples with the pictures; None compares other pictures."""
@@ -107,7 +115,9 @@ def rows_of_run(folder: pathlib.Path, real: Real) -> list[dict[str, Any]]:
     """Measures the last and the best state of a run."""
     rows, opened = [], Run.open(folder)
     for state in ("last", "best"):
-        samples = to_bytes(opened.load(state).generate(seeds=range(COUNT)))
+        game = opened.load(state)
+        labels = real.classes() if game.num_classes else None
+        samples = to_bytes(game.generate(seeds=range(COUNT), labels=labels))
         rows.append({"state": state, **real.compare(samples)})
     return rows
 
