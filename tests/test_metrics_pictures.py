@@ -305,6 +305,35 @@ def test_a_recipe_compares_pixels_with_a_choice_of_all_pictures(tmp_path):
         building.open_held_out(points, building.open_data(points), 1)
 
 
+def test_samples_are_compared_with_pictures_of_the_same_classes(tmp_path):
+    numbers = np.arange(40)
+    classes = numbers % 4
+    x = np.broadcast_to(numbers.astype(np.uint8)[:, None, None, None], (40, 8, 8, 1))
+    arrays = {"x_train": x[:30], "x_test": x[30:], "y_train": classes[:30], "y_test": classes[30:]}
+    np.savez(tmp_path / "x.npz", **arrays)
+    settings = ["evaluation.features=null", "evaluation.metric=null", "evaluation.pictures=all"]
+    settings += ["evaluation.others=[]", "evaluation.count=20"]
+    made = recipe.load("fashion-mnist-classes", settings, str(tmp_path / "x.npz"))
+    source = building.open_data(made)
+    held_out = building.open_held_out(made, source, 1)
+    own = {"samples": held_out.samples, "labels": held_out.labels}
+    compared = building._choice_of_all(made, source, own)
+    shown = np.round((compared["samples"][:, 0, 0, 0] + 1) * 127.5)
+    np.testing.assert_array_equal(shown % 4, compared["labels"])
+    np.testing.assert_array_equal(held_out.conditions["labels"], compared["labels"])
+    assert (len(compared["labels"]), len(held_out.labels)) == (20, 10)
+    unconditional = building.open_held_out(_without_labels(made), source, 1)
+    assert (unconditional.labels, unconditional.conditions) == (None, {})
+
+
+def _without_labels(made):
+    networks = {
+        role: network.model_copy(update={"condition": []})
+        for role, network in made.networks.items()
+    }
+    return made.model_copy(update={"networks": networks})
+
+
 def test_copies_of_every_training_sample_are_found():
     """Also where their number does not divide into the parts in which they are read."""
     x = smooth(320, 8, 8, 1)
