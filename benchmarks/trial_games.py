@@ -89,7 +89,7 @@ def kernel_rules(network: keras.Model, role: str) -> list[KernelRule]:
         network: the generator or the discriminator.
         role: "generator" or "discriminator".
     """
-    layers = [layer for layer in network.layers if hasattr(layer, "kernel")]
+    layers = [x for x in network.layers if isinstance(getattr(x, "kernel", None), keras.Variable)]
     after_activation = gain_of(0.2 if role == "discriminator" else 0.0)
     rules = []
     for layer in layers:
