@@ -350,6 +350,9 @@ def test_conditional_batch_normalization_is_keras_batch_normalization_for_each_c
         np.testing.assert_allclose(ours([x, labels], training=training), expected, atol=1e-4)
     np.testing.assert_allclose(ours.moving_mean, theirs.moving_mean, atol=1e-5)
     np.testing.assert_allclose(ours.moving_variance, theirs.moving_variance, atol=1e-4)
+    step = tf.function(lambda x: ours([x, labels], training=True), autograph=False)
+    kinds = [op.type for op in step.get_concrete_function(x).graph.get_operations()]
+    assert (kinds.count("FusedBatchNormV3"), kinds.count("Mean")) == (1, 0)
     ours.trainable = False  # as in Keras: a frozen layer is in inference mode
     np.testing.assert_array_equal(ours([x, labels], training=True), ours([x, labels]))
 
