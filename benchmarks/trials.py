@@ -38,7 +38,7 @@ The trials:
 - no_lengths: both of them.
 - lookahead: Lookahead-minmax (Chavdarova et al., 2021, https://arxiv.org/abs/2006.14567): every 50
   steps both networks become the mean of themselves and their slow copy.
-- labels: both networks are told the class of each color image, and samples are as many of each
+- labels: both networks receive the class of each color image, and samples are as many of each
   class as the pictures.
 - ucd: a discriminator that sees no labels and learns to classify real samples with weight 0.3, the
   second configuration of UCD (2025, https://arxiv.org/abs/2510.00624). Nothing but the real samples
