@@ -3,11 +3,12 @@
     python benchmarks/train_step.py --net dcgan --torch-python /path/to/venv/bin/python
     python benchmarks/train_step.py --net small --variants ours,ours-bf16,keras --profile
 
-There are two games: `dcgan`, the networks of the keras.io example "dcgan_overriding_train_step"
-(64 x 64 x 3) with the original loss, and `small`, this library's `dcgan` at 28 x 28 x 1 with the
-relativistic loss, R1 and R2 of R3GAN. Each variant runs in its own process, so that its memory is
-measured alone. Variants run alternately: in each round one trains for some seconds while the others
-sleep, so that a slow phase of the machine affects all. Figures are medians over rounds.
+There are three games: `dcgan`, the networks of the keras.io example "dcgan_overriding_train_step"
+(64 x 64 x 3) with the original loss, and `small` and `color`, this library's `dcgan` at 28 x 28 x 1
+and 64 x 64 x 3 with the relativistic loss, R1 and R2 of R3GAN. Each variant runs in its own
+process, so that its memory is measured alone. Variants run alternately: in each round one trains
+for some seconds while the others sleep, so that a slow phase of the machine affects all. Figures
+are medians over rounds.
 
 "peak" is the share of the machine's peak matrix multiplication rate in the variant's number format,
 measured between the rounds. It counts the necessary work of a step once, so redundant work lowers
@@ -36,7 +37,7 @@ from children import Child, matmul_peak, respond, set_threads
 from train_step_variants import TensorFlowVariant, step_flops
 
 HERE = pathlib.Path(__file__).resolve().parent
-BATCH = {"dcgan": 32, "small": 64}
+BATCH = {"dcgan": 32, "small": 64, "color": 32}
 # Variants, and the environment variables that set their number format.
 ENVIRONMENT: dict[str, dict[str, str]] = {
     "keras": {},
@@ -47,6 +48,8 @@ ENVIRONMENT: dict[str, dict[str, str]] = {
     "ours-fpmath": {"TF_SET_ONEDNN_FPMATH_MODE": "BF16"},
     "ours-mixed": {},
     "ours-xla": {},
+    "earlier": {},
+    "earlier-bf16": {},
 }
 TORCH = [
     f"torch-{how}-{layout}-{kind}"
@@ -64,6 +67,8 @@ NOTES = {
     "ours-fpmath": "float32, oneDNN set to multiply in bf16",
     "ours-mixed": "precision=mixed_bfloat16",
     "ours-xla": "float32, jit_compile=True",
+    "earlier": "another version, of --earlier-python, float32",
+    "earlier-bf16": "the same, precision=bfloat16",
 }
 
 
@@ -105,6 +110,8 @@ def start(variant: str, options: argparse.Namespace) -> Child:
     program = [sys.executable, __file__]
     if variant.startswith("torch"):
         program = [options.torch_python, str(HERE / "train_step_torch.py")]
+    if variant.startswith("earlier"):
+        program = [options.earlier_python, __file__]
     program += ["--child", variant, "--net", options.net, "--batch", str(options.batch)]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **ENVIRONMENT.get(variant, {})}
     if options.threads:
@@ -119,6 +126,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             missing[variant] = (
                 "give --torch-python PATH, a Python that has torch (pip install torch)"
             )
+            continue
+        if variant.startswith("earlier") and not options.earlier_python:
+            missing[variant] = "give --earlier-python PATH, a Python that has another version"
             continue
         print(f"starting {variant}", file=sys.stderr, flush=True)
         child = start(variant, options)
@@ -263,6 +273,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds per variant and round")
     parser.add_argument("--threads", type=int, help="threads of each variant; all cores by default")
     parser.add_argument("--torch-python", help="a Python that has torch")
+    parser.add_argument("--earlier-python", help="a Python that has another version of keras_gan")
     parser.add_argument("--profile", action="store_true", help="print time per operation instead")
     parser.add_argument("--verbose", action="store_true", help="show what the variants print")
     parser.add_argument("--json", type=pathlib.Path, help="write the results there")

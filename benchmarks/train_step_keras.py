@@ -77,4 +77,4 @@ class Penalized(Example):
         return self.get_metrics_result()
 
 
-GAMES: dict[str, type[Example]] = {"dcgan": Original, "small": Penalized}
+GAMES: dict[str, type[Example]] = {"dcgan": Original, "small": Penalized, "color": Penalized}

@@ -42,9 +42,12 @@ def build(net: str) -> tuple[nn.Module, nn.Module, tuple[int, ...], int]:
             3,
             5,
         )
+    elif net == "color":
+        up, down = [512, 256, 128, 64, 32], [64, 128, 256, 512]
+        latent_dim, base, channels, last = 64, 4, 3, 3
     else:
         up, down, latent_dim, base, channels, last = [128, 64, 32], [64, 128], 64, 7, 1, 3
-    small = net == "small"
+    small = net != "dcgan"
     generator: list[nn.Module] = [
         nn.Linear(latent_dim, base * base * up[0], bias=not small),
         Reshape((up[0], base, base)),
@@ -81,7 +84,7 @@ class TorchVariant:
             images = images.contiguous(memory_format=torch.channels_last)
         self.images = images.split(batch)
         rate: dict[str, Any] = {"lr": 1e-4, "betas": (0.9, 0.999)}
-        if net == "small":
+        if net != "dcgan":
             rate = {"lr": 2e-4, "betas": (0.0, 0.99)}
         self.g_optimizer = torch.optim.Adam(self.g.parameters(), fused=True, **rate)
         self.d_optimizer = torch.optim.Adam(self.d.parameters(), fused=True, **rate)

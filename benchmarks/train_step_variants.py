@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
+
+SHAPES = {"dcgan": (64, 64, 3), "small": (28, 28, 1), "color": (64, 64, 3)}
 
 # --------------------------------------------------------------------- the work of a step
 
@@ -12,6 +15,9 @@ def generator_flops(net: str) -> float:
     if net == "dcgan":
         ups = [(8, 128, 128), (16, 128, 256), (32, 256, 512)]
         dense, last = 128 * 8 * 8 * 128, 64 * 64 * 25 * 512 * 3
+    elif net == "color":
+        ups = [(8, 512, 256), (16, 256, 128), (32, 128, 64), (64, 64, 32)]
+        dense, last = 64 * 4 * 4 * 512, 64 * 64 * 9 * 32 * 3
     else:
         ups = [(7, 128, 64), (14, 64, 32)]
         dense, last = 64 * 7 * 7 * 128, 28 * 28 * 9 * 32 * 1
@@ -22,6 +28,9 @@ def discriminator_flops(net: str) -> tuple[float, float]:
     """Returns the same of the discriminator, and of its first layer alone."""
     if net == "dcgan":
         downs, dense = [(32, 3, 64), (16, 64, 128), (8, 128, 128)], 8 * 8 * 128
+    elif net == "color":
+        downs = [(32, 3, 64), (16, 64, 128), (8, 128, 256), (4, 256, 512)]
+        dense = 4 * 4 * 512
     else:
         downs, dense = [(14, 1, 64), (7, 64, 128)], 7 * 7 * 128
     parts = [2.0 * size**2 * 16 * a * b for size, a, b in downs]
@@ -58,8 +67,8 @@ def build_networks(net: str, own: Any = None) -> tuple[Any, Any]:
     import keras_gan
 
     keras.utils.set_random_seed(0)
-    if net == "small":
-        spec = keras_gan.Spec("image", (28, 28, 1), (-1.0, 1.0))
+    if net != "dcgan":
+        spec = keras_gan.Spec("image", SHAPES[net], (-1.0, 1.0))
         networks = keras_gan.architectures.build("dcgan", spec)
         if own is None:
             clone: Any = keras.models.clone_model
@@ -126,11 +135,14 @@ def optimizers(net: str) -> tuple[Any, Any]:
 def build_ours(net: str, jit_compile: bool, steps_per_execution: int) -> Any:
     import keras_gan
 
-    penalties: Any = {"dcgan": [], "small": ["r1", "r2"]}[net]
-    loss = {"dcgan": "non_saturating", "small": "relativistic"}[net]
+    loss = "non_saturating" if net == "dcgan" else "relativistic"
+    penalties: list[str] = [] if net == "dcgan" else ["r1", "r2"]
+    # Version 0.1.0 may be the one that is compared with.
+    known = inspect.signature(keras_gan.GAN).parameters
+    terms: dict[str, Any] = {"terms" if "terms" in known else "penalties": penalties}
     # Neither the example nor the PyTorch variants keep an averaged generator.
     networks = build_networks(net, own=keras_gan.layers)
-    gan = keras_gan.GAN(*networks, loss=loss, terms=penalties, ema_half_life=0)
+    gan = keras_gan.GAN(*networks, loss=loss, ema_half_life=0, **terms)
     gan.compile(*optimizers(net), jit_compile=jit_compile, steps_per_execution=steps_per_execution)
     return gan
 
@@ -160,8 +172,7 @@ class TensorFlowVariant:
             self.model = build_keras(net)
         else:
             self.model = build_ours(net, variant.endswith("xla"), steps_per_execution=1)
-        shape = {"dcgan": (64, 64, 3), "small": (28, 28, 1)}[net]
-        images = tf.random.uniform((4 * batch, *shape), -1, 1, seed=0)
+        images = tf.random.uniform((4 * batch, *SHAPES[net]), -1, 1, seed=0)
         data = tf.data.Dataset.from_tensor_slices(images).repeat().batch(batch, drop_remainder=True)
         self.data = iter(data.prefetch(2))
         self.model.make_train_function()
