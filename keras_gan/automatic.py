@@ -61,11 +61,6 @@ class Pictures:
     plain: float
 
     @property
-    def by_class(self) -> bool:
-        """True if each class has enough pictures to be learned by itself."""
-        return len(self.classes) > 1 and min(self.classes) >= LEAST
-
-    @property
     def side(self) -> int:
         """The larger of height and width."""
         return max(self.size)
@@ -127,9 +122,6 @@ def choose(pictures: Pictures, examples: int) -> tuple[dict[str, Any], list[Choi
     """
     small_gray = pictures.side <= SMALL_SIDE and pictures.channels == 1
     networks, network_rows = _networks(pictures, small_gray)
-    if pictures.by_class:
-        for section in networks.values():
-            section["condition"] = ["labels"]
     game, game_rows = _game(pictures, examples, small_gray)
     rate, rate_row = _rate(pictures, examples, small_gray)
     batch = 64 if small_gray else 32
@@ -334,24 +326,14 @@ def _of_data(pictures: Pictures, source: datasets.Source) -> list[Choice]:
     rows.append(Choice("pictures", f"{count:,}", text))
     rows.append(Choice("held out", f"{pictures.held_out:,}", "never trained on; for evaluations"))
     if pictures.classes:
-        rows.append(_of_classes(pictures))
+        least = min(pictures.classes)
+        text = f"the smallest has {least:,} pictures; --set networks.generator.condition=[labels] "
+        text += "--set networks.discriminator.condition=[labels] draws by class"
+        rows.append(Choice("classes", f"{len(pictures.classes)}, not used", text))
     if pictures.plain >= 0.5:
         text = "so no cutout, whose boxes would be learned"
         rows.append(Choice("background", f"plain in {pictures.plain:.0%}", text))
     return rows
-
-
-def _of_classes(pictures: Pictures) -> Choice:
-    found, least = (
-        f"{len(pictures.classes)}",
-        f"the smallest has {min(pictures.classes):,} pictures",
-    )
-    if pictures.by_class:
-        text = f"samples are of a class; {least}; --set data.labels=false ignores classes"
-        return Choice("classes", f"{found}, learned", text)
-    text = f"{least}, and {LEAST} are needed; --set networks.generator.condition=[labels] "
-    text += "--set networks.discriminator.condition=[labels] learns them all the same"
-    return Choice("classes", f"{found}, not learned", text)
 
 
 def _warnings(pictures: Pictures, recipe: recipes.Recipe) -> list[str]:
