@@ -83,7 +83,7 @@ class Real:
         splits = [self.source.arrays(name) for name in self.source.split_names]
         self.all = np.concatenate([pictures for pictures, _ in splits])
         labels = [classes for _, classes in splits if classes is not None]
-        self.labels = np.concatenate(labels) if labels else None
+        self.labels = np.concatenate(labels) if len(labels) == len(splits) else None
         if len(self.all) < 2 * COUNT:
             raise SystemExit(f"{data} has {len(self.all)} pictures; {2 * COUNT} are needed")
 

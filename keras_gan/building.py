@@ -218,7 +218,7 @@ def open_held_out(recipe: recipes.Recipe, source: datasets.Source, replicas: int
 
 
 def _first_fields(source: datasets.Source, split: str, count: int) -> dict[str, np.ndarray]:
-    """Returns the fields of a choice of a split, by a fixed seed."""
+    """Returns the fields of `count` samples of a split, chosen by a fixed seed."""
     # The order of the endless stream depends on its seed only, not on TensorFlow's global one.
     batch = next(iter(source.dataset(split, batch_size=count, seed=0, repeat=True)))
     return {name: np.asarray(values) for name, values in fields_of(batch).items()}
@@ -249,7 +249,7 @@ def _comparison(
 def _choice_of_all(
     recipe: recipes.Recipe, source: datasets.Source, held_out: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Returns the fields of a choice of all images, held out or not, in equal shares."""
+    """Returns the fields of a choice of all images, trained on or held out, in proportion."""
     if not source.spec.modality.has_pixels:
         raise UsageError(
             "evaluation.pictures=all is for images; other samples are compared with held-out ones. "
@@ -260,10 +260,13 @@ def _choice_of_all(
     count = min(recipe.evaluation.count, total)
     seen = max(1, round(count * trained / total))
     fields = _first_fields(source, "train", seen)
-    return {
+    whole = {
         name: np.concatenate([fields[name], values[: count - seen]])
         for name, values in held_out.items()
     }
+    # Mixed, as metrics of images take the first 1,000.
+    order = np.random.default_rng(0).permutation(len(whole["samples"]))
+    return {name: values[order] for name, values in whole.items()}
 
 
 def _training_samples(source: datasets.Source) -> np.ndarray:

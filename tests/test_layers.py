@@ -350,6 +350,22 @@ def test_conditional_batch_normalization_is_keras_batch_normalization_for_each_c
         np.testing.assert_allclose(ours([x, labels], training=training), expected, atol=1e-4)
     np.testing.assert_allclose(ours.moving_mean, theirs.moving_mean, atol=1e-5)
     np.testing.assert_allclose(ours.moving_variance, theirs.moving_variance, atol=1e-4)
+    # The derivatives of the operation for images are those of the plain formula.
+    image, scale, shift = (tf.constant(v, "float32") for v in (x, gamma[labels], beta[labels]))
+
+    def plain(x):
+        centered = x - tf.reduce_mean(x, (0, 1, 2))
+        x = centered * tf.math.rsqrt(tf.reduce_mean(centered**2, (0, 1, 2)) + 1e-5)
+        return x * scale[:, None, None] + shift[:, None, None]
+
+    found = trained(lambda x: ours([x, labels], training=True), image)
+    for value, by_hand in zip(found, trained(plain, image), strict=True):
+        np.testing.assert_allclose(value, by_hand, atol=2e-4, rtol=2e-3)
+    vectors = layers.ConditionalBatchNormalization(3)
+    rows = RNG.normal(size=(6, 3)).astype("float32")
+    np.testing.assert_allclose(
+        vectors([rows, labels], training=True), (rows - rows.mean(0)) / rows.std(0), atol=1e-3
+    )
     step = tf.function(lambda x: ours([x, labels], training=True), autograph=False)
     kinds = [op.type for op in step.get_concrete_function(x).graph.get_operations()]
     assert (kinds.count("FusedBatchNormV3"), kinds.count("Mean")) == (1, 0)

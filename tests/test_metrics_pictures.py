@@ -6,9 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from keras_gan import Spec, UsageError, building, datasets, metrics, recipe
+from keras_gan import Spec, UsageError, building, callbacks, datasets, metrics, recipe
 from keras_gan.__main__ import main
 from keras_gan.metrics import comparison, features, nearest_ratio
+from keras_gan.workers import NullRun
 
 # The modules: in the package their names are those of the functions.
 module, of_spectrum, of_pairs = (
@@ -268,7 +269,7 @@ def test_pixels_may_be_compared_with_other_pictures_than_the_held_out_ones():
         assert found[name] == usual[name] > 0
     assert compare.protocol["pictures"] == "all"
     assert "pictures" not in held_out.protocol
-    with pytest.raises(UsageError, match=r"as many or more\. Received: \(19, .*\(20, 32, 32"):
+    with pytest.raises(UsageError, match=r"at least as many\. Received: \(19, .*\(20, 32, 32"):
         metrics.Comparison(real, pictures=others[1:])
 
 
@@ -322,6 +323,21 @@ def test_samples_are_compared_with_pictures_of_the_same_classes(tmp_path):
     np.testing.assert_array_equal(shown % 4, compared["labels"])
     np.testing.assert_array_equal(held_out.conditions["labels"], compared["labels"])
     assert (len(compared["labels"]), len(held_out.labels)) == (20, 10)
+    gan = building.build(made, source.spec)
+    evaluation = callbacks.Evaluation(
+        NullRun(),
+        held_out.samples,
+        held_out.labels,
+        held_out.comparison,
+        conditions=held_out.conditions,
+    )
+    seeds, labels = evaluation.seeds, held_out.labels
+    samples = gan.generate(seeds, labels=compared["labels"])
+    expected = held_out.comparison(samples, gan.generate(seeds[:10], labels=labels))
+    assert evaluation.measure(gan) == pytest.approx(expected, nan_ok=True)
+    assert held_out.comparison(samples)["sliced_wasserstein"] != expected["sliced_wasserstein"]
+    with pytest.raises(UsageError, match=r"as many as .* compared, 20\. Received: 10 of 'labels'"):
+        callbacks.Evaluation(evaluation.run, held_out.samples, labels, held_out.comparison)
     unconditional = building.open_held_out(_without_labels(made), source, 1)
     assert (unconditional.labels, unconditional.conditions) == (None, {})
 

@@ -12,6 +12,7 @@ import numpy as np
 from keras_gan import metrics, precision
 from keras_gan.callbacks.collapse import CollapseGuard
 from keras_gan.callbacks.state import given_to
+from keras_gan.errors import UsageError
 from keras_gan.run import Run
 
 
@@ -27,10 +28,10 @@ class Evaluation(keras.callbacks.Callback):
         held_out: real samples that are not trained on, `(count, ...)`, in the form that the game
             takes.
         labels: their class ids, `(count,)`, in a conditional game.
-        compare: the comparison with as many generated samples; by default the metrics of the
-            samples' kind.
+        compare: the comparison with `compare.count` generated samples; by default the metrics of
+            the samples' kind.
         every_examples: examples between two evaluations; 0 evaluates at the end only.
-        seed: the first of as many seeds as there are samples.
+        seed: the first of `compare.count` seeds.
         batch_size: samples in one batch of the discriminator.
         last_step: number of the last training step; the end of the training is evaluated as well.
         limits_reached: returns True if the training ends for another reason than an interruption.
@@ -40,6 +41,9 @@ class Evaluation(keras.callbacks.Callback):
             ask for them.
         conditions: labels and further fields by name, `(compare.count, ...)`, with which samples
             are generated; by default those of the held-out samples.
+
+    Raises:
+        UsageError: conditions of another number.
     """
 
     judged = 1_000
@@ -66,8 +70,15 @@ class Evaluation(keras.callbacks.Callback):
         self.run, self.held_out, self.labels = run, held_out, labels
         self.every_examples, self.batch_size = every_examples, batch_size
         self.seeds = range(seed, seed + self.compare.count)
-        own = self.fields if labels is None else {**self.fields, "labels": labels}
-        self.conditions = dict(own if conditions is None else conditions)
+        self._own = self.fields if labels is None else {**self.fields, "labels": labels}
+        self.conditions = dict(self._own if conditions is None else conditions)
+        self._differ = any(self.conditions.get(n) is not own for n, own in self._own.items())
+        for name, values in self.conditions.items():
+            if len(values) != self.compare.count:
+                raise UsageError(
+                    "Conditions must be as many as the samples that are compared, "
+                    f"{self.compare.count}. Received: {len(values)} of {name!r}"
+                )
         self.last_step = last_step
         self.limits_reached = limits_reached
         self.best, self._best_at = math.inf, 0
@@ -105,11 +116,15 @@ class Evaluation(keras.callbacks.Callback):
 
     def measure(self, gan: Any) -> dict[str, float]:
         """Returns the measures of the comparison for a game's averaged generator."""
-        labels = self.conditions.get("labels")
-        further = {name: of for name, of in self.conditions.items() if name != "labels"}
-        given = given_to(gan, further)
-        samples = gan.generate(self.seeds, labels=labels, batch_size=250, **given)
-        return self.compare(samples)
+        samples = self._samples(gan, self.compare.count, self.conditions)
+        # With the conditions of pictures that were trained on, good samples would look like copies.
+        own = self._samples(gan, len(self.held_out), self._own) if self._differ else None
+        return self.compare(samples, own)
+
+    def _samples(self, gan: Any, count: int, conditions: Mapping[str, np.ndarray]) -> np.ndarray:
+        further = {name: values for name, values in conditions.items() if name != "labels"}
+        given, labels = given_to(gan, further), conditions.get("labels")
+        return gan.generate(self.seeds[:count], labels=labels, batch_size=250, **given)
 
     def _evaluate(self) -> dict[str, float]:
         gan: Any = self.model

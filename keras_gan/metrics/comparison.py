@@ -100,7 +100,7 @@ class Comparison:
         compared = real if pictures is None else pictures
         if compared.shape[1:] != real.shape[1:] or len(compared) < len(real):
             raise UsageError(
-                "`pictures` must have the shape of the held-out samples, and be as many or more. "
+                "`pictures` must have the shape of the held-out samples and be at least as many. "
                 f"Received: {compared.shape} and {real.shape} held out"
             )
         self.count = len(compared)
@@ -125,19 +125,25 @@ class Comparison:
             protocol |= metric.training_protocol(len(self._samples))
         return protocol
 
-    def __call__(self, generated: np.ndarray) -> dict[str, float]:
-        """Returns the values by name, of `count` generated samples.
+    def __call__(
+        self, generated: np.ndarray, of_held_out: np.ndarray | None = None
+    ) -> dict[str, float]:
+        """Returns the values by name.
 
-        Metrics of other things than pixels take as many of them as samples are held out.
+        Args:
+            generated: `count` samples, for the metrics of pixels.
+            of_held_out: as many samples as are held out, with their labels if there are any, for
+                all other metrics; by default the first of `generated`.
         """
+        if of_held_out is None:
+            of_held_out = generated[: len(self._samples)]
         # Generators without a bounded last layer exceed the range, and files hold clipped samples.
-        clipped = generated if self._range is None else np.clip(generated, *self._range)
-        values = (self._samples, clipped[: len(self._samples)])
-        shown = self._first_images(clipped)
+        values = (self._samples, self._clipped(of_held_out))
+        shown = self._first_images(self._clipped(generated))
         images = (self._images, shown) if self._images and shown else None
         inputs = EvaluationInputs(
             self._real,
-            self._statistics(generated[: len(self._samples)]),
+            self._statistics(of_held_out),
             self._extractor,
             values=values,
             images=images,
@@ -147,6 +153,9 @@ class Comparison:
         for metric in self._metrics:
             found |= metric.result(inputs).values
         return {name: found[name] for name in self.names}
+
+    def _clipped(self, samples: np.ndarray) -> np.ndarray:
+        return samples if self._range is None else np.clip(samples, *self._range)
 
     def _first_images(self, samples: np.ndarray) -> Batch | None:
         """Returns images as `evaluate` compares them, if a metric needs them."""
