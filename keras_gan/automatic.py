@@ -129,8 +129,7 @@ def choose(pictures: Pictures, examples: int) -> tuple[dict[str, Any], list[Choi
     every = max(batch, examples // 5)
     # Few held-out pictures may resemble each other, as near duplicates are held out together.
     of_all = pictures.held_out < _COMPARED
-    available = pictures.count + pictures.held_out if of_all else pictures.held_out
-    count = min(_COMPARED, available)
+    count = min(_COMPARED, pictures.count + pictures.held_out)
     tree = {
         "networks": networks,
         "game": game,

@@ -32,15 +32,15 @@ class HeldOut:
         labels: their class ids in a conditional game, otherwise `None`.
         comparison: the comparison of generated samples with them.
         fields: their further fields by name, `(count, ...)`.
-        conditions: labels and further fields with which samples are generated for the comparison,
-            those of the pictures that it compares with.
+        conditions: labels and further fields of the pictures that samples are compared with, if
+            these are not the held-out samples.
     """
 
     samples: np.ndarray
     labels: np.ndarray | None
     comparison: metrics.Comparison
     fields: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    conditions: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    conditions: Mapping[str, np.ndarray] | None = None
 
 
 def prepare(
@@ -209,12 +209,13 @@ def open_held_out(recipe: recipes.Recipe, source: datasets.Source, replicas: int
     fields = _first_fields(source, "held_out", count)
     if not recipe.uses_labels:
         fields.pop("labels", None)
-    of_all = recipe.evaluation.pictures == "all"
-    compared = _choice_of_all(recipe, source, fields) if of_all else dict(fields)
-    pictures = compared.pop("samples")
+    conditions = pictures = None
+    if recipe.evaluation.pictures == "all":
+        conditions = _choice_of_all(recipe, source, fields)
+        pictures = conditions.pop("samples")
     samples, labels = fields.pop("samples"), fields.pop("labels", None)
-    comparison = _comparison(recipe, source, samples, pictures if of_all else None)
-    return HeldOut(samples, labels, comparison, fields, compared)
+    comparison = _comparison(recipe, source, samples, pictures)
+    return HeldOut(samples, labels, comparison, fields, conditions)
 
 
 def _first_fields(source: datasets.Source, split: str, count: int) -> dict[str, np.ndarray]:

@@ -71,8 +71,7 @@ class Evaluation(keras.callbacks.Callback):
         self.every_examples, self.batch_size = every_examples, batch_size
         self.seeds = range(seed, seed + self.compare.count)
         self._own = self.fields if labels is None else {**self.fields, "labels": labels}
-        self.conditions = dict(self._own if conditions is None else conditions)
-        self._differ = any(self.conditions.get(n) is not own for n, own in self._own.items())
+        self.conditions, self._differ = dict(conditions or self._own), bool(conditions)
         for name, values in self.conditions.items():
             if len(values) != self.compare.count:
                 raise UsageError(
