@@ -32,6 +32,7 @@ import tensorflow as tf
 
 from keras_gan import precision
 from keras_gan.autograph import do_not_convert
+from serving import processor
 
 CHANNEL_BLOCK = 128  # channels of the inputs in each block of a float32 weight gradient
 FEW_FILTERS = 4  # up to this many output channels, kernels for blocks of channels are mostly idle
@@ -53,7 +54,7 @@ def prefers_forward_kernels(dtype: str) -> bool:
 
 @functools.cache
 def _has_slow_gradients() -> bool:
-    flags = precision.cpu_flags()
+    flags = processor.flags()
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
     return "avx2" in flags and "avx512f" not in flags and not on_gpu
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 import platform
@@ -14,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gan._version import __version__
+from serving.processor import name as processor
 
 
 def describe_environment() -> dict[str, Any]:
@@ -30,12 +30,3 @@ def describe_environment() -> dict[str, Any]:
         "devices": [device.name for device in tf.config.list_physical_devices()],
         "command": [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]],
     }
-
-
-def processor() -> str:
-    """Returns the processor's name, or its architecture where the system does not report one."""
-    with contextlib.suppress(OSError):
-        for line in pathlib.Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

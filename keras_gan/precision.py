@@ -10,11 +10,12 @@ only where that pays off (docs/speed.md).
 from __future__ import annotations
 
 import contextlib
-import pathlib
 from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
+
+from serving import processor
 
 POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
 _PASS = "auto_mixed_precision_onednn_bfloat16"
@@ -33,7 +34,8 @@ def choose(precision: str) -> tuple[str, str]:
     Returns:
         The precision, and a line for the log that says why.
     """
-    gpu, multiplies = bool(tf.config.list_physical_devices("GPU")), cpu_multiplies_bfloat16()
+    gpu, flags = bool(tf.config.list_physical_devices("GPU")), processor.flags()
+    multiplies = processor.multiplies_bfloat16(flags)
     if precision != "auto":
         line = f"precision {precision}, as set in the recipe"
         if precision == "bfloat16" and not multiplies:
@@ -45,26 +47,13 @@ def choose(precision: str) -> tuple[str, str]:
         return precision, line
     if gpu:
         return "float32", f"precision float32: {_ON_GPUS}"
-    if multiplies:
-        return "bfloat16", (
+    chosen = processor.automatic_precision(flags, gpu)
+    if chosen == "bfloat16":
+        return chosen, (
             "precision bfloat16: this CPU has native bfloat16 products, measured about twice as "
             "fast as float32"
         )
-    return "float32", "precision float32: this CPU has no native bfloat16 products"
-
-
-def cpu_multiplies_bfloat16() -> bool:
-    """Returns True if the processor reports AVX512-BF16 or AMX-BF16."""
-    return bool({"avx512_bf16", "amx_bf16"} & cpu_flags())
-
-
-def cpu_flags() -> set[str]:
-    """Returns the processor's feature flags as Linux lists them; an empty set elsewhere."""
-    with contextlib.suppress(OSError):
-        for line in pathlib.Path("/proc/cpuinfo").read_text("utf-8").splitlines():
-            if line.startswith("flags"):
-                return set(line.split())
-    return set()
+    return chosen, "precision float32: this CPU has no native bfloat16 products"
 
 
 @contextlib.contextmanager

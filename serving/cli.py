@@ -1,7 +1,7 @@
 """Command line `keras-gan`.
 
-`sample`, `walk`, `serve` and `--help` run here and start fast: heavy modules are imported only
-where they are used. Every other command belongs to the library and is handed to
+`sample`, `walk`, `serve`, `doctor` and `--help` run here and start fast: heavy modules are
+imported only where they are used. Every other command belongs to the library and is handed to
 `python -m keras_gan`.
 """
 
@@ -28,9 +28,11 @@ COMMANDS = {
     "walk": "Animate a walk between seeds of a bundle, without TensorFlow",
     "serve": "Serve bundles over HTTP, without TensorFlow",
     "prepare": "Prepare a data set once, before training",
+    "doctor": "Check packages, machine and GPU, and name what breaks",
     "list": "List recipes, architectures, losses, terms, data sets and more",
 }
-_LIBRARY = tuple(name for name in COMMANDS if name not in ("sample", "walk", "serve"))
+_HERE = ("sample", "walk", "serve", "doctor")
+_LIBRARY = tuple(name for name in COMMANDS if name not in _HERE)
 
 HELP = """usage: keras-gan [--help] [--version] COMMAND ...
 
@@ -52,7 +54,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit status: 0, or 2 for a user error."""
+    """Runs a command; returns the exit status: 0, 2 for a user error, or the command's own."""
     argv = list(sys.argv[1:] if argv is None else argv)
     programs.escape_output()
     try:
@@ -91,6 +93,8 @@ def _run(argv: list[str]) -> int:
         return walk(argv[1:])
     if argv[0] == "serve":
         return serve(argv[1:])
+    if argv[0] == "doctor":
+        return doctor(argv[1:])
     if argv[0] in _LIBRARY:
         return _hand_over(argv)
     raise UsageError(_unknown(argv[0]))
@@ -456,6 +460,20 @@ def serve(argv: list[str]) -> int:
 
     server.run(app, announce)
     return 0
+
+
+def doctor(argv: list[str]) -> int:
+    """Runs `keras-gan doctor`; returns 1 if training or serving cannot work here, else 0."""
+    from serving.doctor import command
+
+    parser = _Parser(
+        prog="keras-gan doctor",
+        description="Check the installed packages, the machine and its GPU, and name what keeps "
+        "training or serving from working. The exit status is 1 if one of them cannot work.",
+        epilog="examples: keras-gan doctor; keras-gan doctor --json; keras-gan doctor --brief",
+    )
+    command.add_options(parser)
+    return command.doctor(parser.parse_args(argv))
 
 
 if __name__ == "__main__":

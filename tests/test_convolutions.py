@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_gan import convolutions, layers, precision
 from keras_gan.layers import convolution
+from serving import processor
 
 L = keras.layers
 
@@ -129,7 +130,7 @@ def test_the_unit_stride_weight_gradient_is_differentiable(filters):
 def test_forward_kernels_are_used_where_they_were_measured_to_be_faster(
     flags, dtype, precision_of_graphs, expected, monkeypatch
 ):
-    monkeypatch.setattr(precision, "cpu_flags", lambda: flags)
+    monkeypatch.setattr(processor, "flags", lambda: flags)
     # The cached answer for this machine is bypassed.
     monkeypatch.setattr(
         convolutions, "_has_slow_gradients", convolutions._has_slow_gradients.__wrapped__

@@ -9,9 +9,10 @@ import pytest
 import tensorflow as tf
 
 from keras_gan import precision, recipe, train
+from serving import processor
 
 FLAGS = "processor\t: 0\nflags\t\t: fpu avx512f {}\n"
-NATIVE = precision.cpu_multiplies_bfloat16()
+NATIVE = processor.multiplies_bfloat16(processor.flags())
 needs_bfloat16 = pytest.mark.skipif(not NATIVE, reason="the CPU has no native bfloat16 products")
 SETS = (
     "training.examples=512",

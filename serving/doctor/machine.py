@@ -1,0 +1,163 @@
+"""The machine: processor, memory, disk and GPUs, read from the files of the system."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from serving import processor
+
+DRIVER = "proc/driver/nvidia"
+
+
+class Machine(NamedTuple):
+    """Facts of the machine. Sizes are in bytes; None is unknown.
+
+    Args:
+        system: name of the operating system.
+        processor: name of the processor.
+        flags: its feature flags, as Linux lists them.
+        cpus: number of CPUs that a process may use.
+        memory: size of the memory, or the limit of the container if that is smaller.
+        free_memory: memory that a program can get.
+        disk: free bytes of folders: the current one and that of temporary files.
+        driver: version of NVIDIA's driver; empty without one.
+        gpus: names of the GPUs that the driver lists.
+        device_files: number of GPUs that this process can open.
+    """
+
+    system: str
+    processor: str
+    flags: frozenset[str]
+    cpus: int
+    memory: int | None
+    free_memory: int | None
+    disk: dict[str, int]
+    driver: str
+    gpus: tuple[str, ...]
+    device_files: int
+
+    @property
+    def has_gpu(self) -> bool:
+        """True if there is a driver and a GPU that this process can open."""
+        return bool(self.driver and self.device_files)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the facts for `--json`, the features in place of the flags."""
+        found = self._asdict()
+        del found["flags"]
+        found["features"] = processor.features(self.flags)
+        return found | {"gpus": list(self.gpus)}
+
+
+def read(root: Path) -> Machine:
+    """Reads the facts of the machine.
+
+    Args:
+        root: folder in which the system's files are, `/` for this machine.
+    """
+    total, free = _memory(root)
+    return Machine(
+        system=platform.platform(),
+        processor=processor.name(root),
+        flags=frozenset(processor.flags(root)),
+        cpus=_cpus(),
+        memory=total,
+        free_memory=free,
+        disk=_disk(),
+        driver=driver_version(_text(root / DRIVER / "version")),
+        gpus=tuple(_gpus(root)),
+        device_files=len(list(_device_files(root))),
+    )
+
+
+def driver_version(text: str) -> str:
+    """Returns the version in the driver's file `version`; empty if there is none.
+
+    Its first line is `NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat ...`, and
+    `NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build ...` of open modules.
+    """
+    found = re.search(r"Kernel Module(?: for \S+)?\s+(\d+(?:\.\d+)+)", text)
+    return found[1] if found else ""
+
+
+def _cpus() -> int:
+    with contextlib.suppress(AttributeError):  # only Linux has it
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _memory(root: Path) -> tuple[int | None, int | None]:
+    """Returns the total and the free memory, within the limits of the control groups."""
+    pairs = re.findall(r"^(\w+):\s+(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE)
+    lines = {key: int(value) * 1024 for key, value in pairs}
+    total, free = lines.get("MemTotal"), lines.get("MemAvailable")
+    for limit, used in _limits(root):
+        if total is None or limit < total:
+            total = limit
+        left = max(0, limit - used)
+        free = left if free is None else min(free, left)
+    return total, free
+
+
+def _limits(root: Path) -> Iterator[tuple[int, int]]:
+    """Yields limit and use of the process's control groups, version 2 and 1, from the top."""
+    names = (
+        ("memory.max", "memory.current"),
+        (
+            "memory.limit_in_bytes",
+            "memory.usage_in_bytes",
+        ),
+    )
+    for line in ["0::/", "0:memory:/", *_text(root / "proc/self/cgroup").splitlines()]:
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers not in ("", "memory"):
+            continue
+        top = root / "sys/fs/cgroup" / controllers
+        folder = top / path.strip("/")
+        for place in (folder, *folder.parents):
+            limit, used = (_text(place / name).strip() for name in names[bool(controllers)])
+            if limit.isdecimal() and int(limit) < 2**60:  # version 1 has a huge one for none
+                yield int(limit), max(0, int(used or 0) - _cache(place))
+            if place == top:
+                break
+
+
+def _cache(group: Path) -> int:
+    """Returns the bytes of files that the group's use includes and the system can take back."""
+    found = re.search(r"^(?:total_)?inactive_file (\d+)$", _text(group / "memory.stat"), re.M)
+    return int(found[1]) if found else 0
+
+
+def _disk() -> dict[str, int]:
+    found = {}
+    for folder in (os.getcwd(), tempfile.gettempdir()):
+        with contextlib.suppress(OSError):
+            found[folder] = shutil.disk_usage(folder).free
+    return found
+
+
+def _gpus(root: Path) -> Iterator[str]:
+    for path in sorted((root / DRIVER / "gpus").glob("*/information")):
+        found = re.search(r"^Model:\s*(.+)$", _text(path), re.MULTILINE)
+        yield found[1].strip() if found else path.parent.name
+
+
+def _device_files(root: Path) -> Iterator[Path]:
+    for path in (root / "dev").glob("nvidia*"):
+        if re.fullmatch(r"nvidia\d+", path.name):
+            yield path
