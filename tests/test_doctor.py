@@ -417,6 +417,19 @@ def test_libraries_in_front_of_those_of_packages(site, root, tmp_path):
     assert "for CUDA 13" in found["library-path-cudnn"]["found"]
     assert str(front / "libcudart.so.12") in found["library-path-cudart"]["found"]
     assert status == 0
+    own = site / "nvidia/cudnn/lib"  # the folder of the package itself
+    assert set(judge(site, root, LD_LIBRARY_PATH=str(own))[0]) == {"gpu-unused-by-onnxruntime"}
+
+
+def test_libraries_of_the_system_are_found(site, root):
+    gpu(root)
+    lib = root / "usr/local/cuda/lib64"
+    write(lib / "libcudart.so.12.9.79", "cudart")
+    (lib / "libcudart.so.12").symlink_to("libcudart.so.12.9.79")
+    (lib / "libcudart.so").symlink_to("libcudart.so.12")
+    line = judge(site, root)[0]["gpu-unused-by-tensorflow"]["found"]
+    assert "libcublas.so.12" in line
+    assert "libcudart" not in line
 
 
 def test_hidden_gpus(site, root):
@@ -452,18 +465,19 @@ def test_codecs_that_are_missing(site, root):
 
 
 @pytest.mark.parametrize(
-    ("source", "name", "words"),
+    ("source", "name", "words", "timeout"),
     [
-        ("raise ImportError('libcudnn.so.9: cannot open')", "tensorflow-fails", "libcudnn.so.9"),
-        ("import os; os.abort()", "tensorflow-crashes", "SIGABRT"),
-        ("import time; time.sleep(200)", "tensorflow-hangs", "after 20 s"),
+        ("raise ImportError('libcudnn.so.9: no')", "tensorflow-fails", "libcudnn.so.9: no", 200),
+        ("import os; os.abort()", "tensorflow-crashes", "SIGABRT", 200),
+        ("import time; time.sleep(300)", "tensorflow-hangs", "no result after 20 s", 20),
     ],
+    ids=["raises", "crashes", "hangs"],
 )
-def test_a_tensorflow_that_cannot_be_imported(tmp_path, source, name, words):
+def test_a_tensorflow_that_cannot_be_imported(tmp_path, source, name, words, timeout):
     """The serving half works, in this Python's own packages."""
     write(tmp_path / "first/tensorflow/__init__.py", source)
     path = f"{tmp_path / 'first'}{os.pathsep}{ROOT}"
-    done = doctor("--json", "--timeout", 20, path=path)
+    done = doctor("--json", "--timeout", timeout, path=path)
     found = json.loads(done.stdout)
     (line,) = [x["found"] for x in found["findings"] if x["name"] == name]
     assert words in line

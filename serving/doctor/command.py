@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,9 +32,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--timeout",
         type=float,
-        default=60.0,
+        default=120.0,
         metavar="SECONDS",
-        help="time after which an import counts as hanging (default: 60)",
+        help="time after which an import counts as hanging (default: 120)",
     )
     add(
         "--packages",
@@ -60,6 +61,8 @@ def doctor(options: argparse.Namespace) -> int:
         raise UsageError(f"--timeout must be above 0. Received: --timeout {options.timeout:g}")
     folders = [_folder("--packages", x) for x in options.packages] if options.packages else None
     root = _folder("--root", options.root)
+    if sys.stderr and sys.stderr.isatty() and not options.no_imports:
+        print("Importing the packages, which takes some seconds ...", file=sys.stderr)
     found = facts.gather(folders, root, not options.no_imports, options.timeout)
     findings = rules.judge(found)
     print(_form(options)(found, findings))

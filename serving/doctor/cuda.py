@@ -144,12 +144,10 @@ def _libraries(packages: Packages, variables: Mapping[str, str], root: Path) -> 
     places += [(root / x, "system") for x in _SYSTEM]
     seen = set()
     for folder, source in places:
-        with contextlib.suppress(OSError):
-            for path in sorted(folder.glob("lib*.so*")):
-                is_ours = path.name.startswith("libcu")
-                if is_ours and path.resolve() not in seen:
-                    seen.add(path.resolve())
-                    yield Library(path.name, path, source)
+        resolved = os.path.realpath(folder)
+        if resolved not in seen:  # LD_LIBRARY_PATH may name the folders of packages
+            seen.add(resolved)
+            yield from (Library(x.name, x, source) for x in sorted(folder.glob("libcu*.so*")))
 
 
 # ------------------------------------------------------------------------------ cuDNN

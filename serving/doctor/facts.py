@@ -85,7 +85,7 @@ class Facts:
 
 
 def gather(
-    folders: Sequence[Path] | None, root: Path, imports: bool = True, timeout: float = 60.0
+    folders: Sequence[Path] | None, root: Path, imports: bool = True, timeout: float = 120.0
 ) -> Facts:
     """Gathers the facts.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from serving.doctor.tested import TESTED
 
 SCHEMA = 1
 GIB = 2**30
-_MOST_NAMES = 3  # of missing packages in one line
+_MOST_NAMES = 3  # of packages or findings in one line
 _PROVIDERS = {
     "CUDAExecutionProvider": "the GPU (CUDA)",
     "TensorrtExecutionProvider": "the GPU (TensorRT)",
@@ -50,8 +51,13 @@ def _lack(one: requirements.Unmet) -> str:
 
 def automatic_precision(facts: Facts) -> str:
     """Returns what `precision: auto` becomes on this machine."""
-    has_gpu = bool(facts.gpus_of_tensorflow) or facts.machine.has_gpu
-    return processor.automatic_precision(facts.machine.flags, has_gpu)
+    return processor.automatic_precision(facts.machine.flags, _trains_on_gpu(facts))
+
+
+def _trains_on_gpu(facts: Facts) -> bool:
+    if facts.probe("training").status == "ok":
+        return bool(facts.gpus_of_tensorflow)
+    return facts.machine.has_gpu
 
 
 def as_json(facts: Facts, findings: Sequence[Finding]) -> dict[str, Any]:
@@ -84,8 +90,8 @@ def brief(facts: Facts, findings: Sequence[Finding]) -> list[str]:
     devices.append(f"memory {_gib(machine.memory)}")
     devices.append(f"GPU {_gpu(facts)}")
     if facts.trains:
-        devices.append(f"TensorFlow on {_tensorflow_devices(facts)}")
-    devices.append(f"onnxruntime on {_provider(facts)}")
+        devices.append(f"TensorFlow {_tensorflow_devices(facts)}")
+    devices.append(f"onnxruntime {_provider(facts)}")
     parts = [f"{x.level} {x.name} ({x.concerns})" for x in findings]
     outcomes = f"training {outcome(facts, findings, 'training')}, serving "
     outcomes += outcome(facts, findings, "serving")
@@ -114,14 +120,20 @@ def _gpu(facts: Facts) -> str:
 
 def _tensorflow_devices(facts: Facts) -> str:
     if facts.probe("training").value("tensorflow", "version") is None:
-        return "unknown devices"
+        return _not_seen(facts, "training")
     gpus = facts.gpus_of_tensorflow
-    return f"{len(gpus)} GPU" + "s" * (len(gpus) > 1) if gpus else "the CPU"
+    return f"on {len(gpus)} GPU" + "s" * (len(gpus) > 1) if gpus else "on the CPU"
+
+
+def _not_seen(facts: Facts, part: str) -> str:
+    return "not tried" if facts.probe(part).status == "skipped" else "did not start"
 
 
 def _provider(facts: Facts) -> str:
     provider = facts.probe("serving").value("a session of onnxruntime", "provider", "")
-    return _PROVIDERS.get(provider, provider or "unknown devices")
+    if not provider:
+        return _not_seen(facts, "serving")
+    return f"on {_PROVIDERS.get(provider, provider)}"
 
 
 # ------------------------------------------------------------------------------ text
@@ -148,10 +160,13 @@ def text(facts: Facts, findings: Sequence[Finding]) -> str:
 def _sentence(facts: Facts, findings: Sequence[Finding], part: str) -> str:
     found = outcome(facts, findings, part)
     errors = [x.name for x in findings if x.level == "error" and x.concerns in (part, "both")]
+    see = ", ".join(errors[:_MOST_NAMES])
+    if len(errors) > _MOST_NAMES:
+        see += f" and {len(errors) - _MOST_NAMES} other errors"
     device = _tensorflow_devices(facts) if part == "training" else _provider(facts)
     return {
-        "works": f"works, on {device}",
-        "fails": f"cannot work, see {', '.join(errors)}",
+        "works": f"works, {device}",
+        "fails": f"cannot work: {see}",
         "not tried": "not tried; no error was found in what was checked",
         "not installed": "not installed here (no keras_gan)",
     }[found]
@@ -193,8 +208,8 @@ def _machine(facts: Facts) -> list[str]:
         ("GPU", _gpu(facts)),
     ]
     if facts.trains:
-        rows.append(("TensorFlow", f"on {_tensorflow_devices(facts)}"))
-    rows.append(("onnxruntime", f"on {_provider(facts)}"))
+        rows.append(("TensorFlow", _tensorflow_devices(facts)))
+    rows.append(("onnxruntime", _provider(facts)))
     if facts.trains:
         rows.append(("precision: auto", _precision(facts)))
     rows.append(("int8", _int8(facts)))
@@ -205,7 +220,7 @@ def _machine(facts: Facts) -> list[str]:
 
 def _precision(facts: Facts) -> str:
     chosen = automatic_precision(facts)
-    if facts.gpus_of_tensorflow or facts.machine.has_gpu:
+    if _trains_on_gpu(facts):
         return f"{chosen}, as there is a GPU"
     if chosen == "bfloat16":
         return "bfloat16, measured about twice as fast as float32 on such CPUs"
@@ -226,7 +241,9 @@ def _extras(facts: Facts) -> list[str]:
     rows = []
     for name, found in extras(facts).items():
         lacks = found["lacks"]
-        shown = ", ".join(lacks[:_MOST_NAMES])
+        # Without the bounds of what is missing; "name>=2 (name 1 is installed)" keeps them.
+        names = [x if " " in x else re.split("[<>=~!]", x)[0] for x in lacks[:_MOST_NAMES]]
+        shown = ", ".join(names)
         if len(lacks) > _MOST_NAMES:
             shown += f" and {len(lacks) - _MOST_NAMES} others"
         rows.append((name, f"lacks {shown}: {found['command']}" if lacks else "complete"))

@@ -19,7 +19,10 @@ TWO_ENVIRONMENTS = (
 @rule
 def two_cudarts(facts: Facts) -> Iterator[Finding]:
     """Finds the CUDA runtimes of two generations in the packages."""
-    found = {x.name: x.path for x in facts.cuda.of_packages("libcudart.so.")}
+    found = {
+        x.name.removeprefix("libcudart.so.").split(".")[0]: x.path
+        for x in facts.cuda.of_packages("libcudart.so.")
+    }
     if len(found) > 1:
         packages = [x.name for path in found.values() for x in listed_by(path, facts.packages)]
         of = f", of {' and '.join(packages)}" if packages else ""
@@ -28,7 +31,8 @@ def two_cudarts(facts: Facts) -> Iterator[Finding]:
             "both",
             "two-cudarts",
             f"CUDA runtimes of {len(found)} generations in one environment: "
-            f"{' and '.join(sorted(found))}{of}; cuDNN refuses a process that loads both",
+            f"{' and '.join(sorted(x.name for x in found.values()))}{of}; cuDNN refuses a process "
+            "that loads both",
             f"make new environments: {TWO_ENVIRONMENTS}",
         )
 
@@ -161,7 +165,8 @@ def gpu_without_libraries(facts: Facts) -> Iterator[Finding]:
                 f"the machine has a GPU, and {found}: training runs on the CPU",
                 "pip install 'keras-gan[gpu]'" if missing else _LOG,
             )
-    if facts.probe("serving").value("a session of onnxruntime", "provider") != _CUDA:
+    provider = facts.probe("serving").value("a session of onnxruntime", "provider")
+    if facts.cuda.onnxruntime_package and provider != _CUDA:
         yield from _unused_by_onnxruntime(facts)
 
 
@@ -173,7 +178,7 @@ def _unused_by_onnxruntime(facts: Facts) -> Iterator[Finding]:
     generation = facts.cuda.onnxruntime
     missing = facts.cuda.missing(ONNXRUNTIME.get(generation or 0, ()))
     if generation is None:
-        found = f"{facts.cuda.onnxruntime_package or 'onnxruntime'} is a build without CUDA"
+        found = f"{facts.cuda.onnxruntime_package} is a build without CUDA"
     elif missing:
         found = f"{facts.cuda.onnxruntime_package} lacks {', '.join(missing)}"
     elif facts.probe("serving").status == "ok":
