@@ -274,8 +274,17 @@ def plant_nightly(site, root):
     package(site, "tf-nightly", "2.22.0.dev20261101")
 
 
+def plant_keras_nightly(site, root):
+    package(site, "keras-nightly", "3.15.0.dev2026")
+
+
+def plant_later_python(site, root):
+    (path,) = site.glob("keras_gan-*/METADATA")
+    path.write_text(path.read_text().replace("Name:", "Requires-Python: >=3.99\nName:"))
+
+
 def plant_two_releases(site, root):
-    package(site, "numpy", "1.26.4")
+    package(site, "numpy", "2.3.1")
 
 
 def plant_container_limit(site, root):
@@ -322,7 +331,9 @@ CASES = {
     replace("numpy", "1.26.4"): ("numpy-too-old", "error", 1, "numpy>=2.0"),
     replace("protobuf", "5.29.0"): ("protobuf-too-old", "error", 1, "protobuf>=6.31.1"),
     replace("pillow", ""): ("pillow-missing", "error", 1, "pillow>=11.0"),
-    plant_two_releases: ("installed-twice", "warning", 0, "1.26.4"),
+    plant_keras_nightly: ("several-keras", "warning", 0, "keras-nightly"),
+    plant_later_python: ("python-too-old", "error", 1, ">=3.99"),
+    plant_two_releases: ("installed-twice", "warning", 0, "2.3.1"),
     plant_container_limit: ("little-memory", "warning", 0, "1.0 GiB"),
     plant_container_limit_version_1: ("little-memory", "warning", 0, "1.0 GiB"),
     plant_little_free_memory: ("little-free-memory", "warning", 0, "0.5 GiB"),
@@ -438,6 +449,28 @@ def test_hidden_gpus(site, root):
     assert set(found) == {"gpu-hidden"}
 
 
+def test_what_an_interrupted_pip_leaves_behind_is_ignored(site, root):
+    (site / "~umpy-2.0.0.dist-info").mkdir()
+    (site / "half-1.0.dist-info").mkdir()
+    assert judge(site, root)[::2] == ({}, 0)
+
+
+@pytest.mark.parametrize(
+    ("requirement", "problem"),
+    [
+        ("numpy!=2.4.6", "excluded"),
+        ("numpy<2.4.6", "too-new"),
+        ("numpy>2.4.6", "too-old"),
+        ("numpy==2.3.*", "too-new"),
+        ("numpy~=2.5.0", "too-old"),
+        ("Scipy>=1", "missing"),
+    ],
+)
+def test_requirements_that_are_not_met(site, requirement, problem):
+    (found,) = unmet(facts.Packages([site]), [requirement])
+    assert (found.requirement, found.problem) == (requirement, problem)
+
+
 def test_a_disk_that_is_full(site, root):
     known = facts.gather([site], root, imports=False)
     for free, level in ((2**20, "error"), (2**29, "warning")):
@@ -462,6 +495,55 @@ def test_codecs_that_are_missing(site, root):
     # tensorflow and numpy are metadata alone here.
     assert {"tensorflow-fails", "numpy-fails"} <= set(found)
     assert done.returncode == 1
+
+
+FAKE_GPU = """
+from types import SimpleNamespace as of
+import contextlib
+__version__ = "2.21.0"
+gpus = [of(name="/physical_device:GPU:0")]
+growing = []
+config = of(
+    list_physical_devices=lambda kind=None: gpus,
+    experimental=of(set_memory_growth=lambda gpu, on: growing.append(gpu)),
+)
+sysconfig = of(get_build_info=lambda: dict(cuda_version="12.5.1", cudnn_version="9"))
+device = contextlib.nullcontext
+zeros = lambda shape: None
+def conv2d(*_):
+    if len(growing) != 1:
+        raise RuntimeError("takes the memory of the whole GPU")
+    {}
+    return of(numpy=lambda: None)
+nn = of(conv2d=conv2d)
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [("", []), ("raise RuntimeError('No algorithm worked!')", ["gpu-fails"])],
+    ids=["works", "fails"],
+)
+def test_a_gpu_is_used_by_the_probe(site, root, line, names):
+    """TensorFlow's device list is planted; a driver's other facts are those of the folders."""
+    gpu(root)
+    write(root / "proc/cpuinfo", CPUINFO.format("avx512_bf16"))
+    write(site / "tensorflow/__init__.py", FAKE_GPU.format(line))
+    write(site / "PIL/__init__.py", "")
+    write(site / "PIL/features.py", "def check(name): return True\n")
+    write(
+        site / "keras/__init__.py",
+        "from types import SimpleNamespace as of\n"
+        "__version__, backend = '3.15.1', of(backend=lambda: 'tensorflow')\n",
+    )
+    done = doctor("--packages", site, "--root", root, "--json")
+    found = json.loads(done.stdout)
+    training = [x for x in found["findings"] if x["concerns"] == "training"]
+    assert [x["name"] for x in training] == names  # none says that the GPU is not used
+    assert found["training"] == ("fails" if names else "works")
+    assert found["precision_auto"] == "float32"
+    if names:
+        assert "No algorithm worked!" in training[0]["found"]
 
 
 @pytest.mark.parametrize(

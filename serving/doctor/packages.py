@@ -72,7 +72,12 @@ class Packages:
         self._found: dict[str, Package] = {}
         self.duplicates: dict[str, list[str]] = {}
         for distribution in metadata.distributions(path=[str(x) for x in folders]):
-            package = Package(distribution)
+            try:
+                package = Package(distribution)
+            except FileNotFoundError:  # later releases of Python raise it
+                continue
+            if not package.name:  # a folder that an interrupted pip left behind
+                continue
             first = self._found.setdefault(package.name, package)
             if first is not package and first.folder == package.folder:
                 versions = self.duplicates.setdefault(package.name, [first.version])

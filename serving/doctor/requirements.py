@@ -43,8 +43,13 @@ def reader() -> Any:
 
 def of_serving() -> list[str]:
     """Returns the requirements of a program that only serves."""
-    lines = SERVING.read_text("utf-8").splitlines()
-    return [line for line in lines if line.strip() and not line.startswith("#")]
+    lines = (x.partition("#")[0].strip() for x in SERVING.read_text("utf-8").splitlines())
+    return [line for line in lines if line and not line.startswith("-")]
+
+
+def name_of(requirement: str) -> str:
+    """Returns the name of the package that a line requires."""
+    return canonical(re.split(r"[^\w.-]", requirement)[0])
 
 
 def unmet(packages: Packages, requirements: Iterable[str], extra: str = "") -> list[Unmet]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from serving.doctor import requirements
 from serving.doctor.facts import Facts, Finding
-from serving.doctor.packages import FAMILIES, canonical
+from serving.doctor.packages import FAMILIES
 from serving.doctor.requirements import Unmet
 from serving.doctor.rules._rule import rule
 from serving.doctor.tested import TESTED
@@ -20,14 +20,9 @@ def unmet_requirements(facts: Facts) -> Iterator[Finding]:
     lines = facts.library.requires if facts.library is not None else []
     if not facts.trains:
         lines = serving
-    shared = {canonical(x.name) for x in _names(serving)}
+    shared = set(map(requirements.name_of, serving))
     for one in requirements.unmet(facts.packages, lines):
         yield _finding(one, "both" if one.name in shared else "training")
-
-
-def _names(lines: list[str]) -> Iterator[requirements.Unmet]:
-    for line in lines:
-        yield Unmet(line.split(">")[0].split("=")[0].split(";")[0].strip(), line, "")
 
 
 def _finding(one: Unmet, concerns: str) -> Finding:
