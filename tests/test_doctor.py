@@ -192,7 +192,7 @@ def plant_wrong_cudnn_by_record(site, root):
     cudnn(site, 13, speaks=False)
 
 
-def plant_wrong_cudnn_of_serving(site, root):
+def serve_only(site, root):
     gpu(root)
     remove(site, "keras-gan")
     shutil.rmtree(site / "keras_gan")
@@ -201,7 +201,17 @@ def plant_wrong_cudnn_of_serving(site, root):
     package(site, "orjson", "3.13.0")
     package(site, "uvloop", "0.23.0")
     cudart(site, 13)
+
+
+def plant_wrong_cudnn_of_serving(site, root):
+    serve_only(site, root)
     cudnn(site, 12)
+
+
+def plant_two_cudarts_of_serving(site, root):
+    serve_only(site, root)
+    cudnn(site, 13)
+    cudart(site, 12)
 
 
 def plant_mixed_cudnn(site, root):
@@ -307,6 +317,7 @@ CASES = {
     # planted: (name, level, exit status, words of the line)
     plant_two_cudarts: ("two-cudarts", "error", 1, "nvidia-cuda-runtime-cu12"),
     plant_two_cudarts_without_gpu: ("two-cudarts", "warning", 0, "libcudart.so.13"),
+    plant_two_cudarts_of_serving: ("two-cudarts", "warning", 0, "nvidia-cuda-runtime-cu12"),
     plant_wrong_cudnn: ("cudnn-wrong-generation", "error", 1, "is for CUDA 13"),
     plant_wrong_cudnn_by_record: ("cudnn-wrong-generation", "error", 1, "needs CUDA 12"),
     plant_wrong_cudnn_of_serving: ("cudnn-wrong-generation", "error", 1, "onnxruntime-gpu 1.31.1"),

@@ -26,13 +26,14 @@ def two_cudarts(facts: Facts) -> Iterator[Finding]:
     if len(found) > 1:
         packages = [x.name for path in found.values() for x in listed_by(path, facts.packages)]
         of = f", of {' and '.join(packages)}" if packages else ""
+        # An evaluation loads TensorFlow's and onnxruntime's; a server loads only its own.
+        why = ": evaluations load both in one process, which cuDNN refuses" if facts.trains else ""
         yield Finding(
-            facts.breaks_gpu,
-            "both",
+            facts.breaks_gpu if facts.trains else "warning",
+            "training" if facts.trains else "serving",
             "two-cudarts",
-            f"CUDA runtimes of {len(found)} generations in one environment: "
-            f"{' and '.join(sorted(x.name for x in found.values()))}{of}; cuDNN refuses a process "
-            "that loads both",
+            "the environment has CUDA runtimes of two generations, "
+            f"{' and '.join(sorted(x.name for x in found.values()))}{of}{why}",
             f"make new environments: {TWO_ENVIRONMENTS}",
         )
 
@@ -110,7 +111,8 @@ def onnxruntime_beside_tensorflow(facts: Facts) -> Iterator[Finding]:
         return
     (training, ours), (serving, theirs) = builds["training"], builds["serving"]
     has_ours = not facts.cuda.missing([f"libcudart.so.{ours}"])
-    if ours != theirs and has_ours:
+    has_theirs = not facts.cuda.missing([f"libcudart.so.{theirs}"])  # then see two-cudarts
+    if ours != theirs and has_ours and not has_theirs:
         yield Finding(
             "warning",
             "serving",
