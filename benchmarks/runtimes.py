@@ -14,6 +14,7 @@ are compared with those of the first one.
 from __future__ import annotations
 
 import argparse
+import array
 import base64
 import json
 import math
@@ -82,7 +83,7 @@ def start(file: str, threads: int) -> Callable[[str], dict[str, Any]]:
         inputs = feeds(int(batch))
         samples = session.run(None, inputs)[0]
         if what == "samples":
-            code = base64.b64encode(np.ascontiguousarray(samples, "float32")).decode()
+            code = base64.b64encode(samples.astype("float32").tobytes()).decode()
             return {"release": onnxruntime.__version__, "samples": code}
         times = []
         cpu, end = time.process_time(), time.perf_counter() + float(rest[0])
@@ -155,8 +156,8 @@ def ask(child: Child, request: str) -> dict[str, Any]:
     return child.rounds[-1]
 
 
-def decode(text: str) -> memoryview:
-    return memoryview(base64.b64decode(text)).cast("f")
+def decode(text: str) -> array.array[float]:
+    return array.array("f", base64.b64decode(text))
 
 
 def show(rows: list[dict[str, Any]]) -> None:
