@@ -81,7 +81,7 @@ def start(file: str, threads: int) -> Callable[[str], dict[str, Any]]:
     def answer(line: str) -> dict[str, Any]:
         what, batch, *rest = line.split()
         inputs = feeds(int(batch))
-        samples = session.run(None, inputs)[0]
+        samples: Any = session.run(None, inputs)[0]
         if what == "samples":
             code = base64.b64encode(samples.astype("float32").tobytes()).decode()
             return {"release": onnxruntime.__version__, "samples": code}
