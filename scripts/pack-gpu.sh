@@ -93,8 +93,11 @@ def pins(path):
     return {re.sub(r"[-_.]+", "-", x[1]).lower(): x[2] for x in lines if x}
 wanted, has = pins(sys.argv[1]), pins(sys.argv[2]) if sys.argv[2] else {}
 left = {name for name, version in wanted.items() if has.get(name) == version}
-if "tensorflow" in set(wanted) - left:
-    left = {name for name in left if not name.startswith("nvidia-")}
+nvidia = {name for name in wanted if name.startswith("nvidia-")}
+if "tensorflow" in left and nvidia <= set(has):
+    left |= nvidia  # those that its TensorFlow uses already, in whatever version
+elif "tensorflow" in wanted and nvidia:
+    left -= nvidia | {"tensorflow"}
 for name in sorted(set(wanted) - left):
     print(f"{name}=={wanted[name]}")
 END

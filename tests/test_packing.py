@@ -204,6 +204,20 @@ def test_packages_of_the_machine_are_left_out(packed, checkout, tmp_path):
     assert wheels_in(tmp_path / "to") == {("pygments", packages["pygments"])}
 
 
+@pytest.mark.usefixtures("packed")
+def test_the_cuda_libraries_of_the_machine_stay_with_its_tensorflow(checkout, tmp_path):
+    """TensorFlow finds them beside itself only; their versions need not be those of the parts."""
+    pins = (ROOT / "constraints-cuda12.txt").read_text()
+    requirements, has = tmp_path / "tensorflow.txt", tmp_path / "has.txt"
+    requirements.write_text(f"-c {ROOT / 'constraints-cuda12.txt'}\ntensorflow[and-cuda]\n")
+    has.write_text(re.sub(r"(?m)^(nvidia-\S+)==.*", r"\1==1.0", pins))
+    options = ["--requirements", requirements, "--has", has]
+    code, _, err = call("scripts/pack-gpu.sh", *options, "1M", tmp_path / "to", cwd=checkout)
+    assert code == 0, err
+    packages = {name for name, _ in wheels_in(tmp_path / "to")}
+    assert not [name for name in packages if name.startswith(("nvidia", "tensorflow"))]
+
+
 @pytest.mark.parametrize(
     ("arguments", "rule"),
     [
