@@ -2,6 +2,15 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
+# Other releases of TensorFlow and Keras, in an environment of their own: make test TRY=nightly, or
+# make test TRY='tensorflow==2.20.0 keras==3.14.0'. The caps of pyproject.toml do not apply to them.
+TRY ?=
+ifneq ($(TRY),)
+VENV := .venv-try
+OTHERS := $(if $(filter nightly,$(TRY)),tf-nightly keras-nightly,$(TRY))
+QUOTED := $(foreach package,$(OTHERS),'$(package)')
+TRIED := $(VENV)/.try
+endif
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Shorter training for a trial: make quickstart MINUTES=0.5
@@ -9,7 +18,7 @@ MINUTES ?=
 RUN ?= runs/quickstart
 JOBS ?= 2
 
-.PHONY: quickstart test test-slow lint format clean
+.PHONY: quickstart test test-slow lint format clean FORCE
 
 quickstart: $(VENV)/.installed
 	$(BIN)/keras-gan quickstart --run $(RUN) $(if $(MINUTES),--minutes $(MINUTES))
@@ -23,7 +32,7 @@ test-slow: $(VENV)/.installed-dev
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
@@ -35,13 +44,29 @@ $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
+$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt $(TRIED)
 	$(PIP) install -q -c constraints.txt -e '.[serve]'
+	$(exchange)
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt
+$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt $(TRIED)
 	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	$(exchange)
 	touch $@ $(VENV)/.installed
 
+# Replaces what constraints.txt has installed. Nightly packages unpack to the folders of the others,
+# so all are removed first.
+ifneq ($(TRY),)
+exchange = $(PIP) uninstall -q -y tensorflow keras tf-nightly keras-nightly; \
+	  $(PIP) install -q --upgrade $(QUOTED)
+endif
+
+# Changes with TRY. Releases that the index does not have are refused before anything is installed.
+$(VENV)/.try: $(VENV)/.created FORCE
+	@echo "$(TRY)" | cmp -s - $@ \
+	  || $(PIP) install -q --dry-run --no-deps $(QUOTED) > $(VENV)/try.log 2>&1 \
+	  || { echo "TRY must name releases that the package index has. Received: TRY=$(TRY)"; exit 2; }
+	@echo "$(TRY)" | cmp -s - $@ || echo "$(TRY)" > $@
+
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-try dist build .pytest_cache .ruff_cache

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import io
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from serving import cuda
 from serving.errors import UsageError, one_line
 from serving.manifest import DATA, MODEL, PRECISIONS, is_plain_file
 
@@ -120,7 +118,7 @@ def open_session(
         options.add_session_config_entry("session.force_spinning_stop", "1")
     if threads == 1:  # spinning for other threads would only waste CPU time
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers = _providers(device, onnxruntime.get_available_providers())
+    providers, reason = _providers(device, onnxruntime)
     try:
         with _quiet(onnxruntime) if len(providers) > 1 else contextlib.nullcontext():
             session = onnxruntime.InferenceSession(model, options, providers=providers)
@@ -133,27 +131,25 @@ def open_session(
         library = "TensorRT" if device == "tensorrt" else "CUDA"
         raise UsageError(
             f"device={device!r} needs a GPU, its driver, and onnxruntime-gpu with its {library} "
-            "libraries. Received: libraries that do not load on this machine"
+            f"libraries. Received: {reason}"
         )
     return session
 
 
-def _providers(device: str, available: Sequence[str]) -> list[str]:
-    """Returns the providers to try; TensorRT on request only, as it takes minutes to start."""
+def _providers(device: str, onnxruntime: Any) -> tuple[list[str], str]:
+    """Returns the providers to try, and why those of the GPU may be missing from the session.
+
+    TensorRT is tried on request only, as it takes minutes to start.
+    """
     wanted = {"tensorrt": list(DEVICES)[:2], "cuda": list(DEVICES)[1:2], "cpu": []}
     wanted["auto"] = wanted["cuda"]
-    if not _has_cuda_driver():
-        return ["CPUExecutionProvider"]
-    return [x for x in wanted[device] if x in available] + ["CPUExecutionProvider"]
-
-
-def _has_cuda_driver() -> bool:
-    """Looks for the CUDA driver, without which onnxruntime would print an error."""
-    try:
-        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return False
-    return True
+    if not wanted[device] or not cuda.has_driver():
+        return ["CPUExecutionProvider"], "no CUDA driver on this machine"
+    if reason := cuda.obstacle(getattr(onnxruntime, "cuda_version", None)):
+        return ["CPUExecutionProvider"], reason
+    available = onnxruntime.get_available_providers()
+    found = [name for name in wanted[device] if name in available]
+    return [*found, "CPUExecutionProvider"], "libraries that do not load on this machine"
 
 
 @contextlib.contextmanager

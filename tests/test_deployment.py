@@ -53,8 +53,9 @@ def instructions(name):
     return [(line.split()[0], line.partition(" ")[2].strip()) for line in lines]
 
 
-def test_the_image_runs_the_server_as_an_unprivileged_user():
-    steps = instructions("Dockerfile")
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.gpu"])
+def test_the_image_runs_the_server_as_an_unprivileged_user(name):
+    steps = instructions(name)
     last = dict(steps)  # of each instruction, the last
     entry = yaml.safe_load(last["ENTRYPOINT"])
     assert entry[:4] == ["python", "-m", "serving.cli", "serve"]
@@ -70,10 +71,28 @@ def test_the_image_runs_the_server_as_an_unprivileged_user():
     assert steps[0] == ("FROM", "python:3.11-slim AS build")
 
 
+def test_the_image_for_a_gpu_differs_in_its_packages_and_device_only():
+    usual, gpu = instructions("Dockerfile"), instructions("Dockerfile.gpu")
+    entry = yaml.safe_load(dict(gpu)["ENTRYPOINT"])
+    assert entry[:-2] == yaml.safe_load(dict(usual)["ENTRYPOINT"])
+    assert parsed([*entry[4:], "/models"]).device == "cuda"
+    added = [what for step, what in gpu if step == "ENV" and ("ENV", what) not in usual]
+    assert "NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility" in added
+    steps = [(s, w.replace("requirements-gpu", "requirements")) for s, w in gpu if w not in added]
+    changed = ("ENTRYPOINT", "HEALTHCHECK")  # the latter waits longer for the start
+    assert [x for x in steps if x[0] not in changed] == [x for x in usual if x[0] not in changed]
+    lines = (FILES / "requirements-gpu.txt").read_text().splitlines()
+    usual_lines = (FILES / "requirements.txt").read_text().splitlines()
+    assert {line for line in lines if line not in usual_lines and line[0] != "#"} == {
+        "onnxruntime-gpu[cuda,cudnn]>=1.27"
+    }
+
+
 def test_the_health_check_of_the_image_is_a_program():
-    (_, check) = next(step for step in instructions("Dockerfile") if step[0] == "HEALTHCHECK")
-    command = yaml.safe_load(check.partition("CMD ")[2])
-    compile(command[2], "healthcheck", "exec")
+    for name in ("Dockerfile", "Dockerfile.gpu"):
+        (_, check) = next(step for step in instructions(name) if step[0] == "HEALTHCHECK")
+        command = yaml.safe_load(check.partition("CMD ")[2])
+        compile(command[2], "healthcheck", "exec")
 
 
 def test_the_files_of_the_image_run_in_this_environment(clothes, tmp_path):
@@ -111,7 +130,7 @@ def test_the_files_of_the_image_run_in_this_environment(clothes, tmp_path):
 
 
 def test_the_image_contains_the_server_only():
-    for name in ("Dockerfile", "Dockerfile.ray"):
+    for name in ("Dockerfile", "Dockerfile.gpu", "Dockerfile.ray"):
         ignored = (FILES / "docker" / f"{name}.dockerignore").read_text().split()
         assert ignored[:2] == ["*", "!serving"]
 
@@ -134,6 +153,11 @@ def test_compose_runs_the_image_read_only():
     assert service["read_only"] is True
     assert service["ports"] == ["127.0.0.1:8000:8000"]
     assert int(service["stop_grace_period"].rstrip("s")) > Settings(("x",)).drain_seconds
+    gpu = services["keras-gan-gpu"]
+    assert gpu["extends"] == {"service": "keras-gan"}
+    assert (build / gpu["build"]["dockerfile"]).resolve() == FILES / "docker" / "Dockerfile.gpu"
+    (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
     prometheus = yaml.safe_load((FILES / "docker" / "prometheus.yaml").read_text())
     (scrape,) = prometheus["scrape_configs"]
     assert scrape["metrics_path"] in ROUTES

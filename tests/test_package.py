@@ -17,7 +17,7 @@ PACKAGES = ("keras_gan", "export", "serving")
 # Modules of serving that the other packages may import, so that each rule has one owner.
 LEAVES = ("errors", "seeds", "manifest", "inputs", "kinds", "pictures", "provenance", "checks")
 LEAVES += ("strict_json", "port_rules", "bundle_folder", "lists", "programs", "animations")
-LEAVES += ("value_ranges", "labels", "nearest_names", "processor")
+LEAVES += ("value_ranges", "labels", "nearest_names", "processor", "cuda")
 LEAVES = tuple(f"serving.{name}" for name in LEAVES)
 COMMANDS = "keras_gan.commands"  # the only part of the library that also exports and samples
 # Parts that a game is made of. They work without it, and in games of a user's own.
@@ -235,6 +235,8 @@ def test_the_wheel_works_in_a_fresh_environment_outside_the_checkout(tmp_path):
         "serving/page/style.css",
         "serving/page/app.js",
         "serving/requirements.txt",
+        "serving/requirements-gpu.txt",
+        "serving/docker/Dockerfile.gpu",
         "keras_gan/recipes/quickstart.yaml",
         "keras_gan/datasets/data/t10k-images-idx3-ubyte.gz",
         "keras_gan/datasets/data/LICENSE.fashion-mnist",

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_gan.errors import UsageError, one_line
 from keras_gan.metrics.extractor import Extractor, Outputs, file_sha256, softmax
+from serving import cuda
 
 _CHANNELS = (1, 3, 4)
 
@@ -55,6 +56,8 @@ def from_onnx(file: pathlib.Path, name: str) -> Extractor:
 def open_session(model: pathlib.Path | bytes) -> Any:
     """Opens an onnxruntime session, on the GPU if TensorFlow and onnxruntime can both use it.
 
+    They can if both are built for the same CUDA version.
+
     Raises:
         UsageError: onnxruntime cannot load the model.
     """
@@ -64,6 +67,7 @@ def open_session(model: pathlib.Path | bytes) -> Any:
     if (
         "CUDAExecutionProvider" in onnxruntime.get_available_providers()
         and tf.config.list_physical_devices("GPU")
+        and cuda.obstacle(onnxruntime.cuda_version) is None
     ):
         onnxruntime.preload_dlls()
         providers.insert(0, "CUDAExecutionProvider")

@@ -1,0 +1,64 @@
+"""make test TRY=...: other releases of TensorFlow and Keras, in an environment of their own."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+
+
+def make(*arguments, cwd=ROOT, **environment):
+    usual = {name: value for name, value in os.environ.items() if name not in ("TRY", "VENV")}
+    return subprocess.run(
+        ["make", *arguments],
+        cwd=cwd,
+        env=usual | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("way", ["argument", "environment"])
+def test_other_releases_have_an_environment_of_their_own(way):
+    chosen = "tensorflow==2.20.0 keras==3.14.0"
+    given = ([f"TRY={chosen}"], {}) if way == "argument" else ([], {"TRY": chosen})
+    lines = make("-n", "test", *given[0], **given[1]).stdout
+    assert ".venv/" not in lines
+    usual = lines.index("install -q -c constraints.txt -e '.[dev]'")
+    removed = lines.index("uninstall -q -y tensorflow keras tf-nightly keras-nightly")
+    others = lines.index("install -q --upgrade 'tensorflow==2.20.0' 'keras==3.14.0'")
+    assert usual < removed < others < lines.index(".venv-try/bin/python -m pytest")
+    assert "pyright --pythonpath .venv-try/bin/python" in lines
+
+
+def test_nightly_names_the_nightly_packages():
+    lines = make("-n", "quickstart", "TRY=nightly").stdout
+    assert "--dry-run --no-deps 'tf-nightly' 'keras-nightly'" in lines
+    assert "install -q --upgrade 'tf-nightly' 'keras-nightly'" in lines
+    assert ".venv-try/bin/keras-gan quickstart" in lines
+
+
+def test_without_the_variable_nothing_is_exchanged():
+    lines = make("-n", "-B", "test").stdout
+    assert ".venv/bin/python -m pytest" in lines
+    assert "uninstall" not in lines
+    assert ".venv-try" not in lines
+
+
+def test_a_release_that_the_index_lacks_is_refused_in_one_line(tmp_path):
+    """Before anything is installed, with the usual environment untouched."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    done = make("-s", "test", "TRY=keras==0.0.0", cwd=tmp_path)
+    assert done.returncode == 2
+    rule = "TRY must name releases that the package index has. Received: TRY=keras==0.0.0\n"
+    assert done.stdout == rule
+    assert [line for line in done.stderr.splitlines() if not line.startswith("make: ***")] == []
+    assert not (tmp_path / ".venv").exists()
+    assert not (tmp_path / ".venv-try" / ".try").exists()
