@@ -134,26 +134,28 @@ class Child:
 def windows(
     run: Callable[[int], None], unit: int, line: str, known: dict[str, float]
 ) -> dict[str, Any]:
-    """Times a step in several windows.
+    """Times a step in several windows, of which long steps leave out the last.
 
     Args:
         run: function that runs a number of steps and waits for the last one.
         unit: steps of which one holds all that steps do in turn, such as lazy penalties.
         line: "SECONDS COUNT": length of all windows together, and their number.
-        known: keeps the seconds of `unit` steps from one call to the next.
+        known: seconds of a step, as `step`, as far as the warm-up knows it.
     """
     seconds, count = float(line.split()[0]), int(line.split()[1])
-    if "unit" not in known:
-        began = time.perf_counter()
-        run(unit)
-        known["unit"] = time.perf_counter() - began
-    steps = unit * max(1, round(seconds / count / known["unit"]))
-    times = []
-    for _ in range(count):
-        began = time.perf_counter()
-        run(steps)
-        times.append((time.perf_counter() - began) / steps)
+    if known["step"] * unit < seconds / 4:  # wakes the device, which has waited
+        known["step"] = _time(run, unit) / unit
+    steps = unit * max(1, round(seconds / count / known["step"] / unit))
+    times: list[float] = []
+    while len(times) < count and sum(times) * steps < 2 * seconds:
+        times.append(_time(run, steps) / steps)
     return {"seconds": times, "steps_per_window": steps}
+
+
+def _time(run: Callable[[int], None], steps: int) -> float:
+    began = time.perf_counter()
+    run(steps)
+    return time.perf_counter() - began
 
 
 def set_threads(threads: int) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pathlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -99,12 +100,14 @@ def step_child(cell: Cell, device: str) -> Callable[[str], dict[str, Any]]:
             logs = model.train_function(batches)
         [float(value) for value in logs.values()]  # waits for the last step
 
-    run(2)  # the first one traces and compiles
+    run(1)  # traces and compiles
+    began = time.perf_counter()
+    run(1)
+    known = {"step": time.perf_counter() - began}
     networks = [model.generator, model.discriminator]
     counts = [gpu_flops.forward(network) for network in networks]
-    parameters = [_size(network.trainable_variables) for network in networks]
+    parameters = [parameters_of(network) for network in networks]
     flops = gpu_flops.of_step(counts[0], counts[1], game)
-    known: dict[str, float] = {}
     return lambda line: {
         **windows(run, game.interval, line, known),
         "parameters": parameters,
@@ -114,8 +117,9 @@ def step_child(cell: Cell, device: str) -> Callable[[str], dict[str, Any]]:
     }
 
 
-def _size(variables: Any) -> int:
-    return sum(math.prod(variable.shape) for variable in variables)
+def parameters_of(network: Any) -> int:
+    """Returns the number of trained values."""
+    return sum(math.prod(variable.shape) for variable in network.trainable_variables)
 
 
 def versions() -> dict[str, str]:

@@ -17,6 +17,7 @@ import json
 import math
 import pathlib
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -188,6 +189,11 @@ class FlopCounter(TorchDispatchMode):
         return 2.0 * len(pixels) * math.prod(pixels.shape[2:]) * weight.numel()
 
 
+def parameters_of(game: TorchGame) -> list[int]:
+    """Returns the number of parameters of the generator and of the discriminator."""
+    return [sum(p.numel() for p in network.parameters()) for network in (game.g, game.d)]
+
+
 def count_flops(cell: Cell, game: Game) -> float:
     """Returns the operations of a step for each real image, as PyTorch counts them."""
     batch = 2 * game.discriminator_steps
@@ -200,6 +206,13 @@ def count_flops(cell: Cell, game: Game) -> float:
         steps.append(counter.total)
     # Of an interval's steps, the first has penalties; the others are like the second.
     return (steps[0] + (game.interval - 1) * steps[-1]) / game.interval / batch
+
+
+def counts(network: str, game: Game) -> dict[str, Any]:
+    """Returns what a row says of PyTorch's networks."""
+    cell = Cell("torch", network, "float32", batch=2 * game.discriminator_steps)
+    parameters = parameters_of(TorchGame(cell, game, "meta"))
+    return {"parameters": parameters, "counted_flops": count_flops(cell, game)}
 
 
 def build(cell: Cell, game: Game, device: str) -> Callable[[str], dict[str, Any]]:
@@ -215,21 +228,26 @@ def build(cell: Cell, game: Game, device: str) -> Callable[[str], dict[str, Any]
     torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cudnn.benchmark = True
     made = TorchGame(cell, game, "cuda" if device == "gpu" else "cpu")
-    made.run(3)  # compiles steps with and without lazy penalties
-    parameters = [sum(p.numel() for p in network.parameters()) for network in (made.g, made.d)]
+    made.run(1 if game.interval == 1 else 2)  # compiles steps with and without penalties
+    began = time.perf_counter()
+    made.run(1)
+    known = {"step": time.perf_counter() - began}
     software = {"torch": torch.__version__, "torch-cuda": str(torch.version.cuda)}
-    answer = {"parameters": parameters, "software": software}
+    answer = {"parameters": parameters_of(made), "software": software}
     if not cell.compiled:
         answer["counted_flops"] = count_flops(cell, game)
-    known: dict[str, float] = {}
     return lambda line: {**windows(made.run, game.interval, line, known), **answer}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--child", required=True)
-    parser.add_argument("--game", required=True)
-    parser.add_argument("--device", required=True)
+    parser.add_argument("--count", help="games by network: print parameters and operations")
+    for name in ("--child", "--game", "--device"):
+        parser.add_argument(name)
     options = parser.parse_args()
+    if options.count:
+        games = {network: Game(**of) for network, of in json.loads(options.count).items()}
+        print(json.dumps({network: counts(network, game) for network, game in games.items()}))
+        sys.exit()
     game = Game(**json.loads(options.game))
     respond(lambda: build(Cell.from_json(options.child), game, options.device))
