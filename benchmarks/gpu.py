@@ -123,6 +123,9 @@ class Bench:
         started: list[tuple[Cell, Child]] = []
         try:
             for cell in group:
+                if cell.program == "onnx" and not self._model(cell).exists():
+                    self.miss(cell, "the export of the generators did not end in time, or failed")
+                    continue
                 print(f"starting {cell.title}", file=sys.stderr, flush=True)
                 started.append((cell, self._start(cell)))
             ready = []
@@ -148,15 +151,17 @@ class Bench:
             program = [options.torch_python, str(HERE / "gpu_torch.py"), "--game", game]
             program += ["--child", cell.as_json(), "--device", self.machine.device]
         elif cell.program == "onnx":
-            path = self.folder / f"{cell.network}.onnx"
             program = [options.onnx_python or sys.executable, str(HERE / "gpu_onnx.py")]
-            program += ["--path", str(path), "--provider", cell.provider]
+            program += ["--path", str(self._model(cell)), "--provider", cell.provider]
         elif cell.program == "peak":
             program += ["--formats", ",".join(self.machine.formats)]
         elif cell.program == "export":
             program += ["--networks", ",".join(n for n in options.networks if n in NETWORKS[1:])]
         environment = _environment(cell, self.machine.device)
         return Child(cell.title, program, environment, options.verbose, wait=False)
+
+    def _model(self, cell: Cell) -> pathlib.Path:
+        return self.folder / f"{cell.network}.onnx"
 
     def _measure(self, cell: Cell, child: Child, warm_up: float) -> None:
         """Asks a child that is ready, and keeps the rows of its answers."""
@@ -176,7 +181,7 @@ class Bench:
         if cell.program == "peak":
             self.peak = answers[0]["peak"]
         elif cell.program == "onnx":
-            self.rows += gpu_cells.sample_rows(cell, answers, warm_up)
+            self.rows += gpu_cells.sample_rows(cell, answers, warm_up, self.machine.formats)
         elif cell.program != "export":
             self.rows.append(gpu_cells.step_row(cell, answers[0], warm_up))
             speed = self.rows[-1]["images_per_second"]

@@ -316,14 +316,18 @@ def step_row(cell: Cell, answer: Mapping[str, Any], warm_up: float) -> dict[str,
     }
 
 
-def sample_rows(cell: Cell, answers: Sequence[Mapping[str, Any]], warm_up: float) -> list[dict]:
+def sample_rows(
+    cell: Cell, answers: Sequence[Mapping[str, Any]], warm_up: float, formats: Sequence[str]
+) -> list[dict[str, Any]]:
     """Returns the rows of a generator in onnxruntime, one for each batch size.
 
     Args:
         cell: the measurement.
         answers: what the child measured for each of SAMPLE_BATCHES: `times` of all calls.
         warm_up: as for `step_row`.
+        formats: precisions that the device has. CUDA and TensorRT use TF32 where they can.
     """
+    precision = "tf32" if cell.provider != "cpu" and "tf32" in formats else "float32"
     rows = []
     for batch, answer in zip(SAMPLE_BATCHES, answers, strict=True):
         median = statistics.median(answer["times"])
@@ -331,7 +335,7 @@ def sample_rows(cell: Cell, answers: Sequence[Mapping[str, Any]], warm_up: float
             {
                 "program": cell.name,
                 "network": cell.network,
-                "precision": "float32" if cell.provider == "cpu" else "tf32",
+                "precision": precision,
                 "batch": batch,
                 "images_per_second": batch / median,
                 "step_ms": median * 1e3,
@@ -369,7 +373,9 @@ def compare(rows: Sequence[dict[str, Any]], peak: Mapping[str, float]) -> list[s
             row["peak_share"] = done / peak.get(row["precision"], math.nan) / 1e12
             same = [t for t in torch if t["precision"] == row["precision"]]
             best = max((t["images_per_second"] for t in same), default=math.nan)
-            row["ratio"] = row["images_per_second"] / best if len(counts) == 1 else math.nan
+            # PyTorch's step has no augmentation.
+            fair = len(counts) == 1 and row["settings"]["extra"] != "augment"
+            row["ratio"] = row["images_per_second"] / best if fair else math.nan
     return notes
 
 

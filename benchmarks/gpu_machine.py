@@ -89,10 +89,13 @@ def _gpu() -> tuple[Machine | None, str]:
 def from_query(line: str) -> Machine:
     """Returns the machine with a GPU from what nvidia-smi prints: name, driver, MiB, capability."""
     name, driver, memory, capability = (part.strip() for part in line.strip().split(","))
-    # TF32 and bfloat16 came with the compute capability 8.0 (Ampere).
-    ampere = int(capability.split(".")[0]) >= 8
+    # TF32 and bfloat16 came with the compute capability 8.0 (Ampere). Either field may be [N/A].
+    major = capability.split(".")[0]
+    ampere = not major.isdigit() or int(major) >= 8
     formats = ("float32", "tf32", "bfloat16") if ampere else ("float32",)
-    return Machine("gpu", name, driver, float(memory) / 1024, _cores(), formats)
+    # A GPU without memory of its own shares the machine's.
+    gib = float(memory) / 1024 if memory.isdigit() else _memory_gib()
+    return Machine("gpu", name, driver, gib, _cores(), formats)
 
 
 def _cpu(why: str) -> Machine:
@@ -102,9 +105,12 @@ def _cpu(why: str) -> Machine:
     values = {key.strip(): value.strip() for key, value in values.items()}
     flags = set(values.get("flags", "").split())
     formats = ["float32", *(["bfloat16"] if {"avx512_bf16", "amx_bf16"} & flags else [])]
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     name = values.get("model name", platform.processor())
-    return Machine("cpu", name, "", pages / 2**30, _cores(), tuple(formats), why)
+    return Machine("cpu", name, "", _memory_gib(), _cores(), tuple(formats), why)
+
+
+def _memory_gib() -> float:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
 
 
 def _cores() -> int:

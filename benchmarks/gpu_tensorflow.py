@@ -169,9 +169,9 @@ def export_child(folder: pathlib.Path, networks: list[str]) -> Callable[[str], d
         gan = build_game(Cell("ours", network, "float32", batch=320))
         model, classes = gan.generator, gan.num_classes
         latents = np.random.default_rng(0).normal(size=(16, model.inputs[0].shape[-1]))
-        inputs = [latents.astype("float32"), np.arange(16) % classes] if classes else latents
-        for _ in range(5):  # batch statistics that match the activations
-            model(inputs, training=True)
+        if model.non_trainable_variables:
+            for _ in range(5):  # batch statistics that match the activations
+                model(latents.astype("float32"), training=True)
         save_onnx(to_onnx(open_network(model, num_classes=classes)), folder / f"{network}.onnx")
     return lambda line: {"networks": networks}
 

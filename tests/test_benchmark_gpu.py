@@ -199,6 +199,9 @@ def test_gpus_from_nvidia_smi(load):
     assert found.formats == ("float32", "tf32", "bfloat16")
     assert found.line == "device: NVIDIA H200, 140 GiB, driver 570.86.15"
     assert machine.from_query("Tesla T4, 535.1, 15360, 7.5").formats == ("float32",)
+    shared = machine.from_query("NVIDIA GB10, 580.1, [N/A], 12.1")
+    assert shared.gib > 0
+    assert shared.formats == found.formats
 
 
 def test_a_machine_without_a_gpu(load, monkeypatch):
@@ -305,6 +308,14 @@ def test_rows_are_medians_and_ratios_to_pytorchs_best(cells):
     ]
 
 
+def test_the_step_with_augmentation_has_no_ratio(cells):
+    rows = [row(cells, "ours", [0.01], extra=extra) for extra in ("input", "augment")]
+    cells.compare([*rows, row(cells, "torch", [0.02])], {})
+    assert [r["program"] for r in rows] == ["ours, no XLA, tf.data", "ours, no XLA, augmentation"]
+    assert rows[0]["ratio"] == pytest.approx(2.0)
+    assert math.isnan(rows[1]["ratio"])
+
+
 def test_networks_of_other_sizes_are_not_compared(cells):
     rows = [row(cells, "ours", [0.01]), row(cells, "torch", [0.01], parameters=(10, 21))]
     (note,) = cells.compare(rows, {})
@@ -316,9 +327,12 @@ def test_networks_of_other_sizes_are_not_compared(cells):
 def test_rows_of_generators(cells):
     cell = cells.Cell("onnx", "fashion-mnist", provider="cuda")
     answers = [{"times": [0.001, 0.002, 0.003], "memory": 9.0}, {"times": [0.032], "memory": 9.0}]
-    rows = cells.sample_rows(cell, answers, 1.0)
+    rows = cells.sample_rows(cell, answers, 1.0, ("float32", "tf32"))
     assert [r["images_per_second"] for r in rows] == pytest.approx([500, 2000])
     assert [r["batch"] for r in rows] == [1, 64]
+    assert {r["precision"] for r in rows} == {"tf32"}
+    old = cells.sample_rows(cell, answers, 1.0, ("float32",))
+    assert {r["precision"] for r in old} == {"float32"}
     assert cells.compare(rows, {"tf32": 1.0}) == []
     assert cells.table(rows)[1].startswith("onnxruntime cuda")
 
@@ -390,7 +404,7 @@ def test_a_child_answers_within_its_time_or_has_an_error(load):
     quick.wait_until_ready(60)
     assert quick.error is None
     quick.ask("0", 60)
-    assert quick.rounds[0]["slept"] == "0"
+    assert quick.rounds[0]["slept"] == "0\n"
     quick.ask("100", 0.2)
     assert quick.error is not None
     quick.kill()
