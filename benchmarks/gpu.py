@@ -158,6 +158,9 @@ class Bench:
         elif cell.program == "export":
             program += ["--networks", ",".join(n for n in options.networks if n in NETWORKS[1:])]
         environment = _environment(cell, self.machine.device)
+        # Processes that compile together share the cores.
+        threads = max(1, self.machine.cores // options.parallel)
+        environment["TORCHINDUCTOR_COMPILE_THREADS"] = str(threads)
         return Child(cell.title, program, environment, options.verbose, wait=False)
 
     def _model(self, cell: Cell) -> pathlib.Path:

@@ -244,6 +244,8 @@ def next_wave(waiting: Sequence[Cell], most: int, gib: float) -> list[Cell]:
     for cell in waiting[:most]:
         if wave and sum(map(memory_gib, (*wave, cell))) > 0.9 * gib:
             break
+        if cell.program == "onnx" and any(other.program == "export" for other in wave):
+            break  # it needs what the export writes
         wave.append(cell)
     return wave
 

@@ -79,7 +79,9 @@ class TorchGame:
         self.optimizers = [torch.optim.Adam(n.parameters(), **adam) for n in (self.g, self.d)]
         self.generate, self.discriminate = self.g, self.d
         if cell.compiled:
-            self.generate, self.discriminate = torch.compile(self.g), torch.compile(self.d)
+            # Batches have two sizes, with and without the real images: each has its own code.
+            self.generate = torch.compile(self.g, dynamic=False)
+            self.discriminate = torch.compile(self.d, dynamic=False)
         self.number = 0
 
     def _states(self) -> list[Any]:

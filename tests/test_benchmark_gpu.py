@@ -271,6 +271,10 @@ def test_batches_and_groups_fit_the_memory(cells):
         assert len(group) == 1 or sum(map(cells.memory_gib, group)) <= 0.9 * 139
     assert max(map(len, groups)) == 8
     assert len(cells.next_wave(found, 8, 1)) == 1  # too large for the GPU: tried by itself
+    generators = cells.cells("gpu", sizes, ("float32",), ["onnx"])
+    export = cells.Cell("export")
+    assert cells.next_wave([export, *generators], 8, 139) == [export]
+    assert cells.next_wave(generators, 8, 139) == generators[:8]
 
 
 # ------------------------------------------------------------------------ rows
@@ -444,28 +448,38 @@ def test_options(gpu, capsys):
 # ------------------------------------------------------------------------ the whole program
 
 
-def run_program(tmp_path, *arguments, timeout):
-    path = tmp_path / "result.json"
-    command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--device", "cpu", "--json", str(path)]
+def run_program(tmp_path, *arguments, timeout, path=os.environ["PATH"]):
+    result = tmp_path / "result.json"
+    command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--json", str(result), *arguments]
+    environment = {**os.environ, "PATH": path}
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
     done = subprocess.run(
-        [*command, *arguments], capture_output=True, text=True, timeout=timeout, check=False
+        command, capture_output=True, text=True, timeout=timeout, check=False, env=environment
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout, json.loads(path.read_text())
+    return done.stdout, json.loads(result.read_text())
 
 
-def test_a_program_whose_peak_is_given(tmp_path):
-    """The smallest setting: generators in onnxruntime, whose process needs no TensorFlow."""
+def test_generators_in_every_provider_or_the_reason(tmp_path):
+    """The smallest setting, on a machine whose nvidia-smi lists a GPU, there or not."""
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho 'NVIDIA H200, 570.86.15, 143771, 9.0'\n")
+    smi.chmod(0o755)
     arguments = ["--networks", "fashion-mnist", "--programs", "onnx", "--seconds", "0.05"]
-    printed, result = run_program(tmp_path, *arguments, "--limit", "200", timeout=260)
-    assert printed.startswith("device: CPU: ")
-    assert [(r["program"], r["batch"]) for r in result["rows"]] == [
-        ("onnxruntime cpu", 1),
-        ("onnxruntime cpu", 64),
-    ]
-    assert all(r["images_per_second"] > 0 and r["seconds"] for r in result["rows"])
-    for provider in ("cuda", "tensorrt"):
-        assert f"onnxruntime {provider} fashion-mnist: not measured: needs a GPU" in printed
+    limits = ["--limit", "200", "--warm-up", "150"]
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    printed, result = run_program(tmp_path, *arguments, *limits, timeout=260, path=path)
+    assert printed.startswith("device: NVIDIA H200, 140 GiB, driver 570.86.15\n")
+    assert result["peak_tflops"]["bfloat16"] == 989.4
+    on_cpu = [r for r in result["rows"] if r["program"] == "onnxruntime cpu"]
+    assert [r["batch"] for r in on_cpu] == [1, 64]
+    assert all(r["images_per_second"] > 0 and r["seconds"] for r in on_cpu)
+    measured = {r["program"] for r in result["rows"]}
+    reasons = {entry["measurement"]: entry["reason"] for entry in result["not_measured"]}
+    for provider, name in (("cuda", "CUDAExecution"), ("tensorrt", "TensorrtExecution")):
+        reason = reasons.get(f"onnxruntime {provider} fashion-mnist", "")
+        built = "is built for" in reason or f"cannot load {name}Provider" in reason
+        assert built != (f"onnxruntime {provider}" in measured), reason
     assert result["seconds"] < 200
 
 
@@ -473,7 +487,7 @@ def test_a_program_whose_peak_is_given(tmp_path):
 def test_the_program_without_pytorch(tmp_path):
     arguments = ["--networks", "fashion-mnist", "--batch", "4", "--seconds", "0.1"]
     limits = ["--limit", "600", "--warm-up", "250"]
-    printed, result = run_program(tmp_path, *arguments, *limits, timeout=700)
+    printed, result = run_program(tmp_path, "--device", "cpu", *arguments, *limits, timeout=700)
     generators = ["onnxruntime cpu", "onnxruntime cpu"]
     programs = [r["program"] for r in result["rows"]]
     assert programs == ["ours, no XLA", "ours, XLA", *generators, "ours, no XLA, tf.data"]
