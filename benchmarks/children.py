@@ -74,6 +74,7 @@ class Child:
         )
         self.rounds: list[dict[str, Any]] = []
         self.error: str | None = None
+        self.late = False  # it did not answer within a time limit
         self.warm_up = float("nan")
         if wait:
             self.wait_until_ready()
@@ -91,7 +92,8 @@ class Child:
     def _read(self, seconds: float | None = None) -> dict[str, Any]:
         stream: Any = self.process.stdout
         if seconds is not None and not select.select([stream], [], [], max(0.0, seconds))[0]:
-            return {"error": f"not ready after {seconds:.0f} s"}
+            self.late = True
+            return {"error": "no answer in time"}
         line = stream.readline()
         return json.loads(line) if line else {"error": "the process ended"}
 

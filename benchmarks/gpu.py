@@ -38,6 +38,7 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import signal
 import sys
 import tempfile
@@ -132,12 +133,13 @@ class Bench:
             for cell, child in started:
                 child.wait_until_ready(max(0.0, deadline - time.monotonic()))
                 if child.error:
-                    self.miss(cell, child.error)
+                    waited = f"not ready after {time.monotonic() - began:.0f} s"
+                    self.miss(cell, waited if child.late else child.error)
                     child.kill()
                 else:
-                    ready.append((cell, child, time.monotonic() - began))
-            for cell, child, warm_up in ready:
-                self._measure(cell, child, warm_up)
+                    ready.append((cell, child))
+            for cell, child in ready:
+                self._measure(cell, child)
         finally:
             for _, child in started:
                 child.kill()
@@ -166,7 +168,7 @@ class Bench:
     def _model(self, cell: Cell) -> pathlib.Path:
         return self.folder / f"{cell.network}.onnx"
 
-    def _measure(self, cell: Cell, child: Child, warm_up: float) -> None:
+    def _measure(self, cell: Cell, child: Child) -> None:
         """Asks a child that is ready, and keeps the rows of its answers."""
         options = self.options
         requests = [f"{options.seconds} {options.windows}"]
@@ -176,17 +178,16 @@ class Bench:
             limit = min(4 * options.seconds + options.warm_up / 2, max(1.0, self.left()))
             child.ask(request, limit)
             if child.error:
-                why = child.error.replace("not ready", "no answer")
-                self.miss(cell, why)
+                self.miss(cell, f"no answer in {limit:.0f} s" if child.late else child.error)
                 return
         answers = child.rounds
         self.software |= answers[0].pop("software", {})
         if cell.program == "peak":
             self.peak = answers[0]["peak"]
         elif cell.program == "onnx":
-            self.rows += gpu_cells.sample_rows(cell, answers, warm_up, self.machine.formats)
+            self.rows += gpu_cells.sample_rows(cell, answers, child.warm_up, self.machine.formats)
         elif cell.program != "export":
-            self.rows.append(gpu_cells.step_row(cell, answers[0], warm_up))
+            self.rows.append(gpu_cells.step_row(cell, answers[0], child.warm_up))
             speed = self.rows[-1]["images_per_second"]
             print(f"  {cell.title}: {speed:,.1f} images/s", file=sys.stderr, flush=True)
 
@@ -292,6 +293,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cell = Cell.from_json(options.child)
         respond(lambda: gpu_tensorflow.make(cell, options))
         return
+    for name in ("torch_python", "onnx_python"):
+        given = getattr(options, name)
+        if given and not shutil.which(given):
+            flag = name.replace("_", "-")
+            sys.exit(f"--{flag} must be the path of a Python. Received: --{flag} {given}")
     try:
         machine = gpu_machine.find(options.device)
     except ValueError as error:

@@ -302,7 +302,7 @@ def step_row(cell: Cell, answer: Mapping[str, Any], warm_up: float) -> dict[str,
         cell: the measurement.
         answer: what the child measured: `seconds` of a step in each window, `parameters` of the
             generator and the discriminator, and `flops` of a step for each real image.
-        warm_up: seconds from the start of the process to the first window.
+        warm_up: seconds in which the child built, compiled and ran its first steps.
     """
     step = statistics.median(answer["seconds"])
     return {

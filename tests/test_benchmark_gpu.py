@@ -389,7 +389,8 @@ def test_a_child_over_its_time_is_ended_with_what_it_started(load, tmp_path):
         time.sleep(0.1)
     other = int((tmp_path / "pid").read_text())
     slow.wait_until_ready(0.5)
-    assert slow.error.startswith("not ready after")
+    assert slow.late
+    assert slow.error == "no answer in time"
     assert is_running(other)
     began = time.monotonic()
     slow.kill()
@@ -410,11 +411,12 @@ def test_a_child_answers_within_its_time_or_has_an_error(load):
     quick.ask("0", 60)
     assert quick.rounds[0]["slept"] == "0\n"
     quick.ask("100", 0.2)
-    assert quick.error is not None
+    assert quick.late
     quick.kill()
     gone = child(load, "")
     gone.wait_until_ready(60)
     assert gone.error == "the process ended"
+    assert not gone.late
     gone.ask("0", 5)
     assert gone.error == "the process ended"
     gone.kill()
@@ -443,6 +445,8 @@ def test_options(gpu, capsys):
         with pytest.raises(SystemExit):
             gpu.parse(arguments)
         assert "Received:" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=r"--torch-python must be the path of a Python\. Received"):
+        gpu.main(["--torch-python", "/nowhere/python"])
 
 
 # ------------------------------------------------------------------------ the whole program
@@ -495,6 +499,6 @@ def test_the_program_without_pytorch(tmp_path):
     assert {tuple(r["parameters"]) for r in steps} == {(713_697, 431_553)}
     assert {r["jit_compile"] for r in steps if r["program"] == "ours, XLA"} == {True}
     assert {r["jit_compile"] for r in steps if r["program"] == "ours, no XLA"} == {False}
-    assert all(0 < r["peak_share"] < 1.5 for r in steps)
+    assert all(r["peak_share"] > 0 and r["seconds"] for r in steps)
     assert result["peak_is"] == "measured"
     assert "torch eager fashion-mnist float32: not measured: give --torch-python" in printed
