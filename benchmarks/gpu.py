@@ -86,7 +86,7 @@ class Bench:
 
     def run(self, cells: Sequence[Cell]) -> None:
         """Takes the measurements in groups until all are taken or the time is over."""
-        waiting = self._with_preparations(self._possible(cells))
+        waiting = self.prepared(self._possible(cells))
         while waiting:
             if self.left() < LEAST:
                 for cell in waiting:
@@ -96,6 +96,16 @@ class Bench:
             group = gpu_cells.next_wave(waiting, self.options.parallel, gib)
             waiting = waiting[len(group) :]
             self._run_group(group)
+
+    def prepared(self, cells: list[Cell]) -> list[Cell]:
+        """Returns the measurements with the peak and the exports before what needs them."""
+        found = list(cells)
+        networks = dict.fromkeys(cell.network for cell in cells if cell.program == "onnx")
+        if networks:
+            first = next(i for i, cell in enumerate(cells) if cell.program == "onnx")
+            found[first:first] = [Cell("export", network) for network in networks]
+        needs_peak = self.peak_is == "measured" and any(cell.precision for cell in cells)
+        return [Cell("peak"), *found] if needs_peak else found
 
     def _possible(self, cells: Sequence[Cell]) -> list[Cell]:
         found = []
@@ -107,15 +117,6 @@ class Bench:
             else:
                 found.append(cell)
         return found
-
-    def _with_preparations(self, cells: list[Cell]) -> list[Cell]:
-        """Returns the measurements behind the peak and the exports that they need."""
-        before = []
-        if self.peak_is == "measured" and any(cell.precision for cell in cells):
-            before.append(Cell("peak"))
-        if any(cell.program == "onnx" for cell in cells):
-            before.append(Cell("export"))
-        return before + cells
 
     def _run_group(self, group: Sequence[Cell]) -> None:
         began = time.monotonic()
@@ -157,8 +158,6 @@ class Bench:
             program += ["--path", str(self._model(cell)), "--provider", cell.provider]
         elif cell.program == "peak":
             program += ["--formats", ",".join(self.machine.formats)]
-        elif cell.program == "export":
-            program += ["--networks", ",".join(n for n in options.networks if n in NETWORKS[1:])]
         environment = _environment(cell, self.machine.device)
         # Processes that compile together share the cores.
         threads = max(1, self.machine.cores // options.parallel)

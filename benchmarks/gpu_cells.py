@@ -105,7 +105,7 @@ class Cell:
     """One measurement, which has a process of its own.
 
     Args:
-        program: "keras.io", "ours", "torch", "onnx" or "peak".
+        program: one of PROGRAMS, or "peak" or "export", which others need.
         network: one of NETWORKS; "" for the peak.
         precision: one of PRECISIONS; "" where the program has its own.
         compiled: XLA or torch.compile.

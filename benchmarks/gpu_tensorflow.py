@@ -158,22 +158,22 @@ def peak_child(device: str, precisions: list[str]) -> Callable[[str], dict[str, 
 # ------------------------------------------------------------------------ the generators
 
 
-def export_child(folder: pathlib.Path, networks: list[str]) -> Callable[[str], dict[str, Any]]:
-    """Exports the recipes' generators, with new weights, to ONNX."""
+def export_child(folder: pathlib.Path, network: str) -> Callable[[str], dict[str, Any]]:
+    """Exports a recipe's generator, with new weights, to ONNX."""
     import numpy as np
 
     from export.network import open_network
     from export.to_onnx import save_onnx, to_onnx
 
-    for network in networks:
-        gan = build_game(Cell("ours", network, "float32", batch=320))
-        model, classes = gan.generator, gan.num_classes
-        latents = np.random.default_rng(0).normal(size=(16, model.inputs[0].shape[-1]))
-        if model.non_trainable_variables:
-            for _ in range(5):  # batch statistics that match the activations
-                model(latents.astype("float32"), training=True)
-        save_onnx(to_onnx(open_network(model, num_classes=classes)), folder / f"{network}.onnx")
-    return lambda line: {"networks": networks}
+    gan = build_game(Cell("ours", network, "float32", batch=320))
+    model = gan.generator
+    latents = np.random.default_rng(0).normal(size=(16, model.inputs[0].shape[-1]))
+    if model.non_trainable_variables:
+        for _ in range(5):  # batch statistics that match the activations
+            model(latents.astype("float32"), training=True)
+    exported = to_onnx(open_network(model, num_classes=gan.num_classes))
+    save_onnx(exported, folder / f"{network}.onnx")
+    return lambda line: {"network": network}
 
 
 def make(cell: Cell, options: Any) -> Callable[[str], dict[str, Any]]:
@@ -181,5 +181,5 @@ def make(cell: Cell, options: Any) -> Callable[[str], dict[str, Any]]:
     if cell.program == "peak":
         return peak_child(options.device, options.formats.split(","))
     if cell.program == "export":
-        return export_child(pathlib.Path(options.folder), options.networks)
+        return export_child(pathlib.Path(options.folder), cell.network)
     return step_child(cell, options.device)

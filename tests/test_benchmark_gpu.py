@@ -272,7 +272,7 @@ def test_batches_and_groups_fit_the_memory(cells):
     assert max(map(len, groups)) == 8
     assert len(cells.next_wave(found, 8, 1)) == 1  # too large for the GPU: tried by itself
     generators = cells.cells("gpu", sizes, ("float32",), ["onnx"])
-    export = cells.Cell("export")
+    export = cells.Cell("export", "fashion-mnist")
     assert cells.next_wave([export, *generators], 8, 139) == [export]
     assert cells.next_wave(generators, 8, 139) == generators[:8]
 
@@ -435,6 +435,25 @@ def test_what_the_time_does_not_allow_is_named(gpu, load, tmp_path):
     assert reasons["ours, no XLA fashion-mnist float32"] == "not run: the limit of 5 s was over"
     assert result["peak_is"] == "NVIDIA's"
     json.dumps(result)
+
+
+def test_exports_and_the_peak_come_before_what_needs_them(gpu, load, tmp_path):
+    cells = gpu.gpu_cells
+    machine = load("gpu_machine").from_query("NVIDIA H100 NVL, 570.1, 95830, 9.0")
+    bench = gpu.Bench(machine, gpu.parse([]), tmp_path)
+    sizes = {"fashion-mnist": 8, "cifar10-sngan": 10}
+    planned = cells.cells("gpu", sizes, machine.formats, cells.PROGRAMS)
+    found = bench.prepared(planned)
+    exports = [cells.Cell("export", network) for network in sizes]
+    first = found.index(cells.Cell("onnx", "fashion-mnist", provider="cuda"))
+    assert found[0] == cells.Cell("peak")
+    assert found[first - 2 : first] == exports
+    assert [cell for cell in found if cell in planned] == planned
+    assert len(found) == len(planned) + 3
+    steps = cells.cells("gpu", sizes, machine.formats, ["ours"])
+    assert bench.prepared(steps) == [cells.Cell("peak"), *steps]
+    known = gpu.Bench(machine, gpu.parse(["--peak", "tf32=1"]), tmp_path)
+    assert known.prepared(steps) == steps
 
 
 def test_options(gpu, capsys):
