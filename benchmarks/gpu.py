@@ -54,7 +54,7 @@ from gpu_cells import NETWORKS, PROGRAMS, SAMPLE_BATCHES, Cell
 
 HERE = pathlib.Path(__file__).resolve().parent
 LEAST = 10.0  # seconds in which no process can start and be measured
-DEFAULTS = {"gpu": {"seconds": 1.0, "warm_up": 60.0}, "cpu": {"seconds": 2.0, "warm_up": 120.0}}
+DEFAULTS = {"gpu": {"seconds": 1.0, "warm_up": 75.0}, "cpu": {"seconds": 2.0, "warm_up": 120.0}}
 
 
 class Bench:
