@@ -7,13 +7,16 @@ module.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
+import select
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
@@ -47,10 +50,17 @@ class Child:
         program: command that calls `respond`.
         environment: environment variables of the process.
         verbose: if True, shows what the process prints.
+        wait: if True, waits until the variant is ready. Otherwise, call `wait_until_ready`, and
+            `kill` ends the process together with all that it started.
     """
 
     def __init__(
-        self, variant: str, program: list[str], environment: dict[str, str], verbose: bool
+        self,
+        variant: str,
+        program: list[str],
+        environment: dict[str, str],
+        verbose: bool,
+        wait: bool = True,
     ):
         self.variant = variant
         self.process = subprocess.Popen(
@@ -60,23 +70,48 @@ class Child:
             stderr=None if verbose else subprocess.DEVNULL,
             text=True,
             env=environment,
+            start_new_session=not wait,
         )
         self.rounds: list[dict[str, Any]] = []
-        answer = self._read()
+        self.error: str | None = None
+        self.late = False  # it did not answer within a time limit
+        self.warm_up = float("nan")
+        if wait:
+            self.wait_until_ready()
+
+    def wait_until_ready(self, seconds: float | None = None) -> None:
+        """Reads whether the variant is ready, and sets `warm_up` or `error`.
+
+        Args:
+            seconds: time limit; None for none.
+        """
+        answer = self._read(seconds)
         self.error = answer.get("error")
         self.warm_up = answer.get("warm-up", float("nan"))
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self, seconds: float | None = None) -> dict[str, Any]:
         stream: Any = self.process.stdout
+        if seconds is not None and not select.select([stream], [], [], max(0.0, seconds))[0]:
+            self.late = True
+            return {"error": "no answer in time"}
         line = stream.readline()
         return json.loads(line) if line else {"error": "the process ended"}
 
-    def ask(self, request: str) -> None:
-        """Sends a request and appends its answer to `rounds`, or sets `error`."""
+    def ask(self, request: str, seconds: float | None = None) -> None:
+        """Sends a request and appends its answer to `rounds`, or sets `error`.
+
+        Args:
+            request: a line.
+            seconds: time limit; None for none.
+        """
         stream: Any = self.process.stdin
-        stream.write(f"{request}\n")
-        stream.flush()
-        answer = self._read()
+        try:
+            stream.write(f"{request}\n")
+            stream.flush()
+        except BrokenPipeError:
+            self.error = "the process ended"
+            return
+        answer = self._read(seconds)
         self.error = answer.get("error")
         if self.error is None:
             self.rounds.append(answer)
@@ -86,6 +121,43 @@ class Child:
         if self.process.stdin is not None:
             self.process.stdin.close()
         self.process.wait()
+
+    def kill(self) -> None:
+        """Ends a process that was started without waiting, whatever it does."""
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        streams: Any = self.process.stdin, self.process.stdout
+        for stream in streams:
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
+
+
+def windows(
+    run: Callable[[int], None], unit: int, line: str, known: dict[str, float]
+) -> dict[str, Any]:
+    """Times a step in several windows, of which long steps leave out the last.
+
+    Args:
+        run: function that runs a number of steps and waits for the last one.
+        unit: steps of which one holds all that steps do in turn, such as lazy penalties.
+        line: "SECONDS COUNT": length of all windows together, and their number.
+        known: seconds of a step, as `step`, as far as the warm-up knows it.
+    """
+    seconds, count = float(line.split()[0]), int(line.split()[1])
+    if known["step"] * unit < seconds / 4:  # wakes the device, which has waited
+        known["step"] = _time(run, unit) / unit
+    steps = unit * max(1, round(seconds / count / known["step"] / unit))
+    times: list[float] = []
+    while len(times) < count and sum(times) * steps < 2 * seconds:
+        times.append(_time(run, steps) / steps)
+    return {"seconds": times, "steps_per_window": steps}
+
+
+def _time(run: Callable[[int], None], steps: int) -> float:
+    began = time.perf_counter()
+    run(steps)
+    return time.perf_counter() - began
 
 
 def set_threads(threads: int) -> dict[str, str]:
@@ -102,11 +174,16 @@ def peak_memory() -> float:
     return float("nan")
 
 
-def matmul_peak() -> dict[str, Callable[[], float]]:
-    """Returns functions that measure the GFLOP/s of matrix multiplication, by dtype."""
-    import tensorflow as tf
+def matmul_peak(
+    size: int = 4096, dtypes: Sequence[str] = ("float32", "bfloat16")
+) -> dict[str, Callable[[], float]]:
+    """Returns functions that measure the GFLOP/s of matrix multiplication, by dtype.
 
-    size = 4096
+    Args:
+        size: rows and columns of the matrices.
+        dtypes: number formats.
+    """
+    import tensorflow as tf
 
     def measure(dtype: str) -> Callable[[], float]:
         a = tf.cast(tf.random.normal((size, size), seed=0), dtype)
@@ -120,4 +197,4 @@ def matmul_peak() -> dict[str, Callable[[], float]]:
 
         return once
 
-    return {dtype: measure(dtype) for dtype in ("float32", "bfloat16")}
+    return {dtype: measure(dtype) for dtype in dtypes}
