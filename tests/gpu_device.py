@@ -33,20 +33,24 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    # Before anything is computed, as devices cannot be changed later.
     option = config.getoption("--device")
-    if option == "GPU":
-        for gpu in tf.config.list_physical_devices("GPU"):
-            tf.config.experimental.set_memory_growth(gpu, True)  # several processes share it
-        return
     found = [_FAKE.fullmatch(name) for name in option.split(",")]
-    if not all(found) or len(set(option.split(","))) < len(found):
+    if option != "GPU" and (not all(found) or len(set(option.split(","))) < len(found)):
         raise pytest.UsageError(
             "--device must be GPU, or names of logical CPU devices from CPU:1 on, such as "
             f"CPU:1,CPU:2. Received: --device {option}"
         )
+    configure(option)
+
+
+def configure(option):
+    """Creates the devices of the option, before anything is computed: they cannot change later."""
+    if option.startswith("GPU"):
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)  # several processes share it
+        return
     # CPU:0 stays the host, which computes the references.
-    count = 1 + max(int(match[1]) for match in found if match)
+    count = 1 + max(int(name.partition(":")[2]) for name in option.split(","))
     parts = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, parts)

@@ -40,7 +40,13 @@ PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 ARGUMENTS = {
     "adaptive": {"probability": 0.8, "interval": 1},
     "apa": {"probability": 0.8, "interval": 1},
-    "orthogonal": {"weight": 0.1, "player": "both"},
+    "balanced_consistency": {"weight": 1.0},
+    "consistency": {"weight": 1.0},
+    "feature_matching": {"weight": 10.0},
+    "latent_consistency": {"noise": 1.0},
+    "le_cam": {"weight": 2.0},
+    "orthogonal": {"weight": 2e-3, "player": "both"},
+    "path_length": {"weight": 20.0},
 }
 # Steps of a discriminator have kinks here: a sample that changes its branch changes the rest.
 _JUMPS = ("real_accuracy", "fake_accuracy")
@@ -59,7 +65,9 @@ class Component:
     def arguments(self):
         """Returns the arguments of a game that has it."""
         given = {"name": self.name, **ARGUMENTS.get(self.name, {})}
-        return {"terms": [given]} if self.family == "term" else {self.family: given}
+        if self.family == "term":  # in every step, also where the paper computes it less often
+            return {"terms": [{"interval": 1, **given}]}
+        return {self.family: given}
 
     @property
     def conditional(self):
@@ -119,7 +127,7 @@ def networks(conditional=False):
     """
     keras.utils.set_random_seed(3)
     layers = keras.layers
-    steep = keras.initializers.VarianceScaling(4.0, seed=5)
+    steep = keras.initializers.VarianceScaling(10.0, seed=5)
     names = ["latents", "samples"]
     latents, samples = (
         keras.Input(shape, name=n) for n, shape in zip(names, ((LATENTS,), SHAPE), strict=True)
@@ -129,7 +137,10 @@ def networks(conditional=False):
     y = layers.Conv2D(6, 4, strides=2, padding="same", activation="swish")(samples)
     y = layers.Conv2D(6, 3, padding="same", activation="swish", kernel_initializer=steep)(y)
     y = layers.Dense(8, activation="swish", kernel_initializer=steep)(layers.Flatten()(y))
-    logits = layers.Dense(1, dtype="float32", kernel_initializer=steep)(y)
+    # Logits away from 0, where minimax and non-saturating losses have the same gradients, and from
+    # 1, where hinge loss has a kink.
+    bias = keras.initializers.Constant(0.6)
+    logits = layers.Dense(1, dtype="float32", kernel_initializer=steep, bias_initializer=bias)(y)
     if conditional:
         x = x + layers.Embedding(CLASSES, 64)(labels[0])
         logits = {
