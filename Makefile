@@ -24,7 +24,7 @@ test-slow: $(VENV)/.installed-dev
 DEVICE ?= GPU
 
 test-gpu: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m gpu tests/gpu --device $(DEVICE) -n $(JOBS)
+	$(BIN)/python -m pytest -m gpu tests/gpu --device $(DEVICE) -n $(JOBS) --dist loadgroup
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -13,12 +13,19 @@ GRACE = 30  # after which a test that is stuck in a kernel ends the process
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    grouped = config.pluginmanager.hasplugin("xdist")
     for item in items:
-        if FOLDER in pathlib.Path(item.path).parents:
-            item.add_marker(pytest.mark.gpu)
-            if item.get_closest_marker("timeout") is None:
-                item.add_marker(pytest.mark.timeout(SECONDS))
+        if FOLDER not in pathlib.Path(item.path).parents:
+            continue
+        item.add_marker(pytest.mark.gpu)
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(SECONDS))
+        # In one process, which computes what they are compared with once: --dist loadgroup.
+        given = getattr(item, "callspec", None)
+        shared = given and (given.params.get("component") or given.params.get("family"))
+        if shared and grouped:
+            item.add_marker(pytest.mark.xdist_group(str(shared)))
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +77,29 @@ def two(devices):
         kind = "GPUs" if devices[0].startswith("GPU") else "devices"
         pytest.skip(f"needs 2 {kind}. Received: {len(devices)}")
     return devices[:2]
+
+
+@pytest.fixture(scope="session")
+def strategies():
+    """Strategies by their devices.
+
+    Strategies of one process number their collective operations alike, so that those of a second
+    one would be taken for those of the first.
+    """
+    made = {}
+
+    def get(devices):
+        if tuple(devices) not in made:
+            made[tuple(devices)] = tf.distribute.MirroredStrategy(devices)
+        return made[tuple(devices)]
+
+    return get
+
+
+@pytest.fixture
+def strategy(two, strategies):
+    """The strategy over two devices."""
+    return strategies(two)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ import gpu_games as games
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import keras_gan
 from keras_gan import architectures
@@ -46,6 +45,7 @@ def test_an_overflow_halves_the_loss_scale_and_keeps_the_weights(jit_compile, on
 
 SHAPE = (16, 16, 3)
 WIDTHS = {"widths": [8, 8]}
+KINKS = 2  # times the tolerance, as samples may change their branch of an activation
 OPTIONS = {
     "mlp": ({"latent_dim": 4, **WIDTHS}, WIDTHS),
     "dcgan": ({"latent_dim": 4, **WIDTHS}, WIDTHS),
@@ -74,22 +74,6 @@ def test_all_architectures_are_here():
 @pytest.mark.parametrize("precision", games.PRECISIONS)
 @pytest.mark.parametrize("name", OPTIONS)
 def test_an_architecture_trains_as_on_the_cpu_in_float32(name, precision, device):
-    """Their activations have kinks, at which samples may change their branch."""
     built = functools.partial(build, name)
     found = games.train(device, precision, built=built, terms=["r1"])
     games.assert_close(reference(name), found, KINKS * games.TOLERANCES[precision])
-
-
-KINKS = 2
-
-
-@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
-def test_a_comparison_fails_for_another_weight_of_a_term(jit_compile, device):
-    """In the widest tolerance: half of the weight of R1 is found."""
-    expected = games.reference(games.Component("term", "r1"))
-    found = games.train(
-        device, "mixed_bfloat16", jit_compile, terms=[{"name": "r1", "weight": 0.5}]
-    )
-    with pytest.raises(AssertionError):
-        games.assert_close(expected, found, games.TOLERANCES["mixed_bfloat16"])
-    assert tf.config.list_logical_devices()

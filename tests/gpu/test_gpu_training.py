@@ -17,8 +17,18 @@ from tensorflow.core.protobuf import saved_model_pb2
 import export
 import serving
 from keras_gan import recipe, train
+from keras_gan.__main__ import main
 from keras_gan.datasets import gaussians
 
+POINTS = [
+    "training.examples=640",
+    "training.batch_size=32",
+    "training.tick_examples=320",
+    "networks.generator.widths=[16,16]",
+    "networks.discriminator.widths=[16,16]",
+    "evaluation.count=50",
+    "samples.count=9",
+]
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = [
     "training.examples=640",
@@ -73,7 +83,8 @@ def test_quickstart_reaches_its_score(hardware, tmp_path):
     assert result["alike"][0] > result["alike"][1] / 2
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("precision", games.PRECISIONS)
 def test_a_recipe_trains_and_resumes(precision, on_device, tmp_path):
     settings = [*SMALL, f"training.precision={precision}"]
     first = train.train(recipe.load("quickstart", settings), tmp_path / "run")
@@ -152,10 +163,10 @@ def exported(device, tmp_path_factory):
     """A bundle of a run that was trained, and is exported, in this process."""
     folder = tmp_path_factory.mktemp("exported")
     with tf.device(device):
-        outcome = train.train(recipe.load("quickstart", SMALL), folder / "run")
+        outcome = train.train(recipe.load("gaussians-8", POINTS), folder / "run")
         games.assert_placed(outcome.gan, device)
-        export.export_bundle(outcome.run.path, folder / "bundle")
-    return folder / "bundle"
+        main(["export", str(folder / "run")])
+    return folder / "run" / "bundle"
 
 
 def test_the_bundle_of_a_process_with_the_device_is_verified(exported):
