@@ -38,7 +38,8 @@ def loading(game: Any, filepath: Any, partly: bool) -> Iterator[None]:
         raise UsageError(f"The file of weights must exist. Received: filepath={path!r}")
     optimizers = game.optimizer.variables if game.optimizer is not None else []
     variables = [*game.variables, *optimizers, *game.noise_states()]
-    kept = [ops.convert_to_numpy(variable.value) for variable in variables]
+    # Not ops.convert_to_numpy, which fails for a scalar that several devices hold.
+    kept = [variable.value.numpy() for variable in variables]
     extremes = game.seen_values.extremes
     try:
         if not partly:
