@@ -11,12 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import h5py
-import keras
 
 from keras_gan.errors import UsageError, one_line
-
-# Keras is not annotated, and what a type checker infers of it is wrong.
-ops: Any = keras.ops
 
 _IN_ARCHIVE = "model.weights.h5"  # in a .keras file
 
