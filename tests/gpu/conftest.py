@@ -6,6 +6,7 @@ import pathlib
 import gpu_device
 import pytest
 import tensorflow as tf
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 
 FOLDER = pathlib.Path(__file__).parent
 SECONDS = 120  # of a test that states no time-out of its own
@@ -33,7 +34,9 @@ def ended_if_stuck(request):
     """Ends the process if the time-out's signal has no effect, as within a kernel that hangs."""
     marker = request.node.get_closest_marker("timeout")
     seconds = marker.args[0] if marker.args else marker.kwargs["timeout"]
-    faulthandler.dump_traceback_later(seconds + GRACE, exit=True)
+    # The standard error that pytest does not capture.
+    stderr = request.config.stash[fault_handler_stderr_fd_key]
+    faulthandler.dump_traceback_later(seconds + GRACE, exit=True, file=stderr)
     yield
     faulthandler.cancel_dump_traceback_later()
 
