@@ -18,7 +18,7 @@ MINUTES ?=
 RUN ?= runs/quickstart
 JOBS ?= 2
 
-.PHONY: quickstart test test-slow lint format clean FORCE
+.PHONY: quickstart test test-slow test-gpu lint format clean FORCE
 
 quickstart: $(VENV)/.installed
 	$(BIN)/keras-gan quickstart --run $(RUN) $(if $(MINUTES),--minutes $(MINUTES))
@@ -28,6 +28,12 @@ test: lint
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow --timeout 3600
+
+# On a fake device list: make test-gpu DEVICE=CPU:1,CPU:2
+DEVICE ?= GPU
+
+test-gpu: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m gpu tests/gpu --device $(DEVICE) -n $(JOBS) --dist loadgroup
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_gan import building, callbacks, datasets, recipe, workers
+from keras_gan import building, callbacks, datasets, memory, recipe, workers
 from keras_gan import precision as precisions
 from keras_gan.games.gan import GAN
 from keras_gan.run import Run
@@ -66,6 +66,7 @@ class Fitting:
     ):
         self.gan, self.recipe, self.source = gan, recipe, source
         self.held_out, self.run, self.team = held_out, run, team
+        self.resumed = bool(gan.count("iteration"))
         training = recipe.training
         self.steps = building.total_steps(recipe)
         self.tick = max(1, min(self.steps, round(training.tick_examples / training.batch_size)))
@@ -108,7 +109,9 @@ class Fitting:
         """Calls `fit` with epochs of a number of steps."""
         done = self.gan.count("iteration")
         self.gan.sample_kind = self.source.spec.kind
-        with precisions.graphs(self.recipe.training.precision):
+        batch_size = self.recipe.training.batch_size
+        advising = memory.advising(self.gan, batch_size, self.team.replicas, self.resumed)
+        with advising, precisions.graphs(self.recipe.training.precision):
             self.gan.fit(
                 building.batches(self.recipe, self.source, done, self.team),
                 steps_per_epoch=steps,

@@ -1,13 +1,16 @@
-"""Estimate of the memory that training needs, before it starts."""
+"""Estimate of the memory that training needs, and the advice when there is too little."""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import pathlib
+from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
 
+from keras_gan.errors import UsageError
 from keras_gan.games import Game
 from keras_gan.optimizers import optimizers_of
 
@@ -34,6 +37,17 @@ def estimate(gan: Game, batch_size: int) -> list[str]:
     weights = sum(_bytes(v) for v in gan.variables)
     optimizers = optimizers_of(gan).values()
     moments = sum(_bytes(v) for optimizer in optimizers for v in optimizer.variables)
+    activations = batch_bytes(gan, batch_size)
+    total = _BASE + weights + moments + activations
+    return [
+        f"memory of weights, average and moments: {_mib(weights + moments)}",
+        f"memory of a batch of {batch_size}, estimated: {_mib(activations)}",
+        f"memory of the process without its data, estimated: {_mib(total)}",
+    ]
+
+
+def batch_bytes(gan: Game, batch_size: int) -> float:
+    """Returns the estimated bytes of the layer outputs of one training step."""
     # A discriminator with packing computes one set of activations for each pack of samples.
     packs = batch_size / gan.data_spec.multiple
     passes = 2 * (_PASSES_WITH_TERMS if gan.terms else _PASSES)  # real and generated
@@ -43,12 +57,82 @@ def estimate(gan: Game, batch_size: int) -> list[str]:
             activations += packs * gan.packing.size * _PASSES * _activations(network.model)
         else:
             activations += packs * passes * _activations(network.model)
-    total = _BASE + weights + moments + activations
-    return [
-        f"memory of weights, average and moments: {_mib(weights + moments)}",
-        f"memory of a batch of {batch_size}, estimated: {_mib(activations)}",
-        f"memory of the process without its data, estimated: {_mib(total)}",
-    ]
+    return activations
+
+
+# ------------------------------------------------------------------------ out of memory
+
+
+@contextlib.contextmanager
+def advising(gan: Game, batch_size: int, replicas: int, resumed: bool) -> Iterator[None]:
+    """Turns an error of the allocator within the context into one line with a batch size to try.
+
+    Args:
+        gan: the compiled game that is trained within the context.
+        batch_size: examples in a training batch, on all replicas together.
+        replicas: number of devices that divide a batch.
+        resumed: True if the training continues a run, which keeps its batch size.
+
+    Raises:
+        UsageError: TensorFlow or numpy could not allocate memory.
+    """
+    try:
+        yield
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        available = _available()
+        smaller = smaller_batch(
+            gan, batch_size, gan.data_spec.multiple * replicas, available and available * replicas
+        )
+        raise UsageError(
+            "A training step must fit into memory. Received: "
+            f"training.batch_size={batch_size}, out of memory. {_advice(smaller, resumed)}"
+        ) from error
+
+
+def smaller_batch(
+    gan: Game, batch_size: int, multiple: int, available: float | None = None
+) -> int | None:
+    """Returns the largest of half, a quarter, ... of a batch size that is estimated to fit.
+
+    Args:
+        gan: the compiled game.
+        batch_size: the size that does not fit.
+        multiple: the size must be a multiple of it.
+        available: bytes of memory of all replicas together; None if unknown, which halves once.
+
+    Returns:
+        At least `multiple`; None if the batch size cannot be halved.
+    """
+    size = batch_size // 2 // multiple * multiple
+    while available is not None and size > multiple and batch_bytes(gan, size) > available:
+        size = size // 2 // multiple * multiple
+    return max(size, multiple) if batch_size > multiple else None
+
+
+def _advice(smaller: int | None, resumed: bool) -> str:
+    if smaller is None:
+        return "No smaller batch can be divided; use smaller networks"
+    new = "A run keeps its batch size; start a new one with" if resumed else "Try"
+    return (
+        f"{new} --set training.batch_size={smaller} and a new --run; if that does not fit either, "
+        "halve it again"
+    )
+
+
+def _available() -> float | None:
+    """Returns the bytes that a batch may take on one device; None if unknown.
+
+    A GPU reports the most that was allocated, not its size: what fits into that did fit.
+    """
+    gpus = tf.config.list_logical_devices("GPU")
+    if gpus:
+        name = gpus[0].name.removeprefix("/device:")
+        return tf.config.experimental.get_memory_info(name)["peak"]
+    with contextlib.suppress(OSError):  # Linux only
+        for line in pathlib.Path("/proc/meminfo").read_text("utf-8").splitlines():
+            if line.startswith("MemAvailable:"):
+                return float(line.split()[1]) * 1024
+    return None
 
 
 def _bytes(variable) -> int:

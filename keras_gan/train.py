@@ -271,10 +271,11 @@ def name_devices() -> str:
     """Lets GPUs allocate memory as needed, and returns the devices of a training in words."""
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
-        # RuntimeError: TensorFlow has already initialized the GPUs of this process.
+        # RuntimeError: TensorFlow has already initialized the GPUs of this process. ValueError: the
+        # GPU is divided into logical devices with memory limits of their own.
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
-        except RuntimeError:
+        except (RuntimeError, ValueError):
             break
     if not gpus:
         return f"CPU, {os.cpu_count()} cores (TensorFlow finds no GPU)"

@@ -329,6 +329,16 @@ def _local_strategy() -> tf.distribute.Strategy:
         file=sys.stderr,
         flush=True,
     )
+    return mirrored_strategy()
+
+
+@functools.cache
+def mirrored_strategy() -> tf.distribute.Strategy:
+    """Returns the process's strategy over all of its GPUs, the same in each call.
+
+    Strategies of one process number their collective operations alike, so that a second training
+    under a strategy of its own would fail at a sum of other shapes.
+    """
     return tf.distribute.MirroredStrategy()
 
 

@@ -13,6 +13,8 @@ import keras_gan
 from keras_gan import data_record, recipe
 from keras_gan import run as runs
 
+pytest_plugins = ["gpu_device"]  # the option --device
+
 
 @pytest.fixture(scope="session")
 def clothes(tmp_path_factory):

@@ -251,6 +251,39 @@ def test_the_parts_of_the_workers_make_up_the_batch():
         stream(shard=(3, 3))
 
 
+def test_two_trainings_of_a_process_have_one_strategy_and_load_weights(tmp_path):
+    """Two strategies would take each other's sums: with other shapes, TensorFlow ends both."""
+    program = """
+        replicas.two_devices()
+        cpus = ["CPU:0", "CPU:1"]
+        def sizes(strategies):
+            for size, strategy in zip((2, 3), strategies):
+                @tf.function
+                def total():
+                    def part():
+                        context = tf.distribute.get_replica_context()
+                        return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.ones(size))
+                    return strategy.run(part)
+                yield strategy.experimental_local_results(total())[0].numpy().tolist()
+        mirrored = tf.distribute.MirroredStrategy
+        print(list(sizes([mirrored(cpus)] * 2)))
+        try:
+            print(list(sizes([mirrored(cpus), mirrored(cpus)])))
+        except tf.errors.InvalidArgumentError:
+            print("other shapes")
+        with mirrored(cpus).scope():
+            trained, other = replicas.make(seed=1), replicas.make(seed=2)
+            trained.examples_seen.assign(5)
+            trained.save(sys.argv[1])
+            other.load_weights(sys.argv[1])
+        print(other.count("examples_seen"))
+        """
+    expected = ["[[2.0, 2.0], [2.0, 2.0, 2.0]]", "other shapes", "5"]
+    path = str(tmp_path / "game.keras")
+    assert output(start(SUM + textwrap.dedent(program), path)) == expected
+    assert workers.mirrored_strategy() is workers.mirrored_strategy()
+
+
 # ------------------------------------------------------------------------ two processes
 
 

@@ -135,7 +135,7 @@ class PowerAverages:
     def values(self) -> dict[str, list[list[np.ndarray]]]:
         """Returns, for each network and deviation, the averaged weights."""
         return {
-            name: [[ops.convert_to_numpy(v.value) for v in copy] for copy in copies]
+            name: [[v.value.numpy() for v in copy] for copy in copies]
             for name, copies in self._copies.items()
         }
 
@@ -192,7 +192,7 @@ def floating_weights(network: keras.Model) -> list[Any]:
 
 def _copies(game: Any, name: str, deviation: float, live: list[Any]) -> list[Any]:
     owner = f"average_{deviation:g}_{name}"
-    initial = [ops.convert_to_numpy(weight.value) for weight in live]
+    initial = [weight.value.numpy() for weight in live]
     return [
         game.add_weight(
             name=f"{owner}_{i}",

@@ -11,12 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import h5py
-import keras
 
 from keras_gan.errors import UsageError, one_line
-
-# Keras is not annotated, and what a type checker infers of it is wrong.
-ops: Any = keras.ops
 
 _IN_ARCHIVE = "model.weights.h5"  # in a .keras file
 
@@ -38,7 +34,8 @@ def loading(game: Any, filepath: Any, partly: bool) -> Iterator[None]:
         raise UsageError(f"The file of weights must exist. Received: filepath={path!r}")
     optimizers = game.optimizer.variables if game.optimizer is not None else []
     variables = [*game.variables, *optimizers, *game.noise_states()]
-    kept = [ops.convert_to_numpy(variable.value) for variable in variables]
+    # Not ops.convert_to_numpy, which fails for a scalar that several devices hold.
+    kept = [variable.value.numpy() for variable in variables]
     extremes = game.seen_values.extremes
     try:
         if not partly:

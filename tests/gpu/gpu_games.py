@@ -1,0 +1,259 @@
+"""Small games of every loss, term, augmentation and constraint, trained for 3 steps.
+
+The components come from the registries, so that a new one is covered as soon as it exists.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import math
+from unittest import mock
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_gan
+from keras_gan import augment, constraints, losses, random_numbers, terms
+from keras_gan.registry import classes
+
+STEPS, BATCH, SHAPE, CLASSES, LATENTS = 3, 8, (8, 8, 1), 2, 4
+FAMILIES = {
+    "loss": losses.Loss,
+    "term": terms.Term,
+    "augment": augment.Augment,
+    "constraint": constraints.Constraint,
+}
+# Largest difference to float32 on the CPU: of an update, relative to its norm, for each network;
+# of a loss, a logit or a term, relative to 1 plus its size. An update adds up many roundings, of
+# the forward and backward pass and of the second derivative, hence 8 to 30 times the rounding of
+# one number. A component that is missing altogether changes the update by more than twice the
+# largest of these, which `reference` checks for each of them.
+TOLERANCES = {
+    "float32": 2e-4,  # 24 bits, 6e-8: sums in another order, and exp and log of another library
+    "tf32": 2e-2,  # 11 bits in products, 5e-4
+    "mixed_float16": 2e-2,  # 11 bits, 5e-4
+    "mixed_bfloat16": 1.5e-1,  # 8 bits, 4e-3
+}
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+# Arguments with which a component has an effect within 3 steps of these networks.
+ARGUMENTS = {
+    "adaptive": {"probability": 0.8, "interval": 1},
+    "apa": {"probability": 0.8, "interval": 1},
+    "balanced_consistency": {"weight": 1.0},
+    "consistency": {"weight": 1.0},
+    "feature_matching": {"weight": 10.0},
+    "latent_consistency": {"noise": 1.0},
+    "le_cam": {"weight": 2.0},
+    "orthogonal": {"weight": 2e-3, "player": "both"},
+    "path_length": {"weight": 20.0},
+}
+# Steps of a discriminator have kinks here: a sample that changes its branch changes the rest.
+_JUMPS = ("real_accuracy", "fake_accuracy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    """A loss, term, augmentation or constraint by its family and name."""
+
+    family: str
+    name: str
+
+    def __str__(self):
+        return f"{self.family}-{self.name}"
+
+    def arguments(self):
+        """Returns the arguments of a game that has it."""
+        given = {"name": self.name, **ARGUMENTS.get(self.name, {})}
+        if self.family == "term":  # in every step, also where the paper computes it less often
+            return {"terms": [{"interval": 1, **given}]}
+        return {self.family: given}
+
+    @property
+    def conditional(self):
+        return self.family == "term" and "labels" in terms.get(self.name).fields
+
+
+def components(*families):
+    """Returns all components of the library, without those that tests define."""
+    return [
+        Component(family, name)
+        for family in families or FAMILIES
+        for name, cls in sorted(classes(FAMILIES[family]).items())
+        if cls.__module__.startswith("keras_gan.")
+    ]
+
+
+def drawn_from_integers(shape, seed, dtype="float32"):
+    """Uniform numbers from integers, which XLA and TensorFlow draw alike, unlike floats."""
+    numbers = tf.cast(random_numbers.integers(shape, seed, 2**24), tf.float32)
+    return tf.cast((numbers + 0.5) / 2**24, dtype)
+
+
+def normal_from_integers(shape, seed, dtype="float32"):
+    """Normal numbers from integers, by the Box-Muller transform."""
+    first, second = (
+        drawn_from_integers(shape, random_numbers.fold_in(seed, tf.constant(i))) for i in range(2)
+    )
+    drawn = tf.sqrt(-2 * tf.math.log(first)) * tf.cos(2 * math.pi * second)
+    return tf.cast(drawn, dtype)
+
+
+@contextlib.contextmanager
+def same_numbers():
+    """Makes all random numbers the same under XLA, so that one reference serves for both."""
+    with (
+        mock.patch.object(random_numbers, "uniform", drawn_from_integers),
+        mock.patch.object(random_numbers, "normal", normal_from_integers),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def policy(name):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def networks(conditional=False):
+    """Smooth convolutional networks, always with the same initial weights.
+
+    Without kinks, so that a difference in the last bits stays one; steep, so that penalties of
+    slopes above 1 are not 0.
+    """
+    keras.utils.set_random_seed(3)
+    layers = keras.layers
+    steep = keras.initializers.VarianceScaling(10.0, seed=5)
+    names = ["latents", "samples"]
+    latents, samples = (
+        keras.Input(shape, name=n) for n, shape in zip(names, ((LATENTS,), SHAPE), strict=True)
+    )
+    labels = [keras.Input((), name="labels", dtype="int32") for _ in range(2)]
+    x = layers.Dense(64, activation="swish")(latents)
+    y = layers.Conv2D(6, 4, strides=2, padding="same", activation="swish")(samples)
+    y = layers.Conv2D(6, 3, padding="same", activation="swish", kernel_initializer=steep)(y)
+    y = layers.Dense(8, activation="swish", kernel_initializer=steep)(layers.Flatten()(y))
+    # Logits away from 0, where minimax and non-saturating losses have the same gradients, and from
+    # 1, where hinge loss has a kink.
+    bias = keras.initializers.Constant(0.6)
+    logits = layers.Dense(1, dtype="float32", kernel_initializer=steep, bias_initializer=bias)(y)
+    if conditional:
+        x = x + layers.Embedding(CLASSES, 64)(labels[0])
+        logits = {
+            "logits": logits,
+            "classes": layers.Dense(CLASSES, dtype="float32", kernel_initializer=steep)(y),
+        }
+    x = layers.Conv2DTranspose(6, 4, strides=2, padding="same")(layers.Reshape((4, 4, 4))(x))
+    x = layers.Conv2D(1, 3, padding="same")(layers.Activation("swish")(x))
+    x = layers.Activation("tanh", dtype="float32")(x)
+    generator = keras.Model([latents, labels[0]] if conditional else latents, x)
+    return generator, keras.Model(samples, logits)
+
+
+def optimizer(precision, rate=0.05):
+    # Not Adam, which divides a gradient by its own size: where it is 0, its sign would be rounding.
+    made = keras.optimizers.SGD(rate)
+    if precision != "mixed_float16":
+        return made
+    # Small, so that no gradient overflows and no step is skipped.
+    return keras.optimizers.LossScaleOptimizer(made, initial_scale=2.0**8)
+
+
+def make(precision="float32", jit_compile=False, conditional=False, built=networks, **arguments):
+    """Returns a compiled game; to be called on the device that holds its weights."""
+    with policy(precision):
+        pair = built(conditional)
+    classes_ = CLASSES if conditional else 0
+    gan = keras_gan.GAN(*pair, num_classes=classes_, seed=1, **arguments)
+    gan.compile(*(optimizer(precision) for _ in range(2)), jit_compile=jit_compile)
+    return gan
+
+
+def data(size=BATCH, shape=SHAPE):
+    """Returns smooth samples and their labels."""
+    samples = np.tanh(np.random.default_rng(0).normal(size=(size, *shape))).astype("float32")
+    return samples, (np.arange(size) % CLASSES).astype("int32")
+
+
+def fit(gan, steps=STEPS, shape=SHAPE):
+    """Trains steps of one batch each, and returns the metrics of every step by name."""
+    samples, labels = data(shape=shape)
+    given = (samples, labels) if gan.num_classes else (samples,)
+    return gan.fit(*given, batch_size=BATCH, epochs=steps, shuffle=False, verbose=0).history
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """Metrics of each step, and the change of each network's weights in all steps."""
+
+    logs: dict
+    updates: dict
+
+
+def weights(gan, name):
+    return np.concatenate([np.ravel(w) for w in getattr(gan, name).get_weights()])
+
+
+def train(device, precision="float32", jit_compile=False, **arguments):
+    """Trains a game on a device, and checks that its weights are there."""
+    with tf.device(device), same_numbers():
+        gan = make(precision, jit_compile, **arguments)
+        assert_placed(gan, device)
+        before = {name: weights(gan, name) for name in gan.networks}
+        shape = gan.sample_shape
+        logs = fit(gan, shape=shape)
+    assert gan.jit_compile is jit_compile
+    updates = {name: weights(gan, name) - before[name] for name in gan.networks}
+    return Result({n: np.array(v) for n, v in logs.items() if n not in _JUMPS}, updates)
+
+
+def assert_placed(gan, device):
+    """Checks the place of every floating-point variable; integers may stay on the host."""
+    found = {v.value.device for v in gan.variables if v.value.dtype.is_floating}
+    assert len(found) == 1
+    assert found.pop().endswith(device), (device, gan.variables[0].value.device)
+
+
+def distance(one, other):
+    """Returns the largest difference of an update, relative to the norm of the first."""
+    return max(
+        float(np.linalg.norm(other.updates[n] - update) / np.linalg.norm(update))
+        for n, update in one.updates.items()
+    )
+
+
+def assert_close(reference, found, tolerance, what=""):
+    """Compares metrics and updates with those of the reference."""
+    assert reference.logs.keys() == found.logs.keys()
+    for name, values in reference.logs.items():
+        error = np.abs(found.logs[name] - values) / (1 + np.abs(values))
+        assert error.max() <= tolerance, (what, name, found.logs[name], values)
+    for name, update in reference.updates.items():
+        assert np.isfinite(found.updates[name]).all(), (what, name)
+        assert np.linalg.norm(update) > 0, (what, name)
+    assert distance(reference, found) <= tolerance, (what, distance(reference, found))
+
+
+@functools.cache
+def plain(conditional=False):
+    """The game without components, in float32 on the CPU."""
+    return train("CPU:0", conditional=conditional)
+
+
+@functools.cache
+def reference(component):
+    """A component in float32 on the CPU; once in a process.
+
+    Checks that the component changes the training by more than any tolerance, as the comparisons
+    with it would otherwise prove nothing.
+    """
+    found = train("CPU:0", conditional=component.conditional, **component.arguments())
+    other = plain(component.conditional)
+    if component.arguments() != {"loss": {"name": "non_saturating"}}:  # the default
+        effect = distance(other, found)
+        assert effect > 2 * max(TOLERANCES.values()), f"{component}: an effect of only {effect:.2g}"
+    return found

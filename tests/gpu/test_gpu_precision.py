@@ -1,0 +1,79 @@
+"""Mixed precision: an overflow of the loss scale, and the architectures of the library."""
+
+import functools
+
+import gpu_games as games
+import keras
+import numpy as np
+import pytest
+
+import keras_gan
+from keras_gan import architectures
+
+SCALE = 2.0**26  # the gradients are above 2^-10 somewhere, and float16 ends at 2^16
+
+
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+def test_an_overflow_halves_the_loss_scale_and_keeps_the_weights(jit_compile, on_device):
+    gan = games.make("mixed_float16", terms=["r1"])
+    made = [
+        keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.05), initial_scale=SCALE)
+        for _ in range(2)
+    ]
+    gan.compile(*made, jit_compile=jit_compile)
+    before = {name: games.weights(gan, name) for name in gan.networks}
+    games.fit(gan, 1)
+    for name, values in before.items():
+        np.testing.assert_array_equal(games.weights(gan, name), values)
+    for optimizer in made:
+        assert float(optimizer.dynamic_scale.value.numpy()) == SCALE / 2
+        assert int(optimizer.iterations.value.numpy()) == 0  # a skipped step is none
+    # The game's own counters go on: schedules and data follow the examples that were seen.
+    assert (gan.count("iteration"), gan.count("examples_seen")) == (1, games.BATCH)
+    games.fit(gan, 20)
+    for optimizer in made:
+        assert 1 <= float(optimizer.dynamic_scale.value.numpy()) < SCALE / 2
+        assert 0 < int(optimizer.iterations.value.numpy()) < 21
+    for name, values in before.items():
+        after = games.weights(gan, name)
+        assert np.isfinite(after).all()
+        assert np.abs(after - values).max() > 0, name
+    assert gan.count("iteration") == 21
+
+
+# ------------------------------------------------------------------------ architectures
+
+SHAPE = (16, 16, 3)
+WIDTHS = {"widths": [8, 8]}
+KINKS = 2  # times the tolerance, as samples may change their branch of an activation
+OPTIONS = {
+    "mlp": ({"latent_dim": 4, **WIDTHS}, WIDTHS),
+    "dcgan": ({"latent_dim": 4, **WIDTHS}, WIDTHS),
+    "multi_scale": ({"latent_dim": 4, **WIDTHS}, WIDTHS),
+    "resnet": ({"latent_dim": 4, "widths": [8, 8, 8]}, WIDTHS),
+    "r3gan": ({"latent_dim": 4, "width": 8, "depth": 2}, {"width": 8, "depth": 2}),
+}
+
+
+def build(name, conditional=False):
+    """Builds the networks of a family, always with the same initial weights."""
+    keras.utils.set_random_seed(3)
+    spec = keras_gan.Spec("image", SHAPE, (-1.0, 1.0), num_classes=games.CLASSES)
+    return architectures.build(name, spec, conditional, *OPTIONS[name])
+
+
+@functools.cache
+def reference(name):
+    return games.train("CPU:0", built=functools.partial(build, name), terms=["r1"])
+
+
+def test_all_architectures_are_here():
+    assert OPTIONS.keys() == set(architectures.names())
+
+
+@pytest.mark.parametrize("precision", games.PRECISIONS)
+@pytest.mark.parametrize("name", OPTIONS)
+def test_an_architecture_trains_as_on_the_cpu_in_float32(name, precision, device):
+    built = functools.partial(build, name)
+    found = games.train(device, precision, built=built, terms=["r1"])
+    games.assert_close(reference(name), found, KINKS * games.TOLERANCES[precision])
