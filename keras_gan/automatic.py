@@ -31,6 +31,7 @@ _TRIAL_STEPS, _WARM_UP_STEPS = 20, 2
 _TRIAL_EXAMPLES = 10_000_000  # of the game that is timed: its lengths do not matter
 _TRAINED = 0.9  # share of the time that is left for training steps; the rest are evaluations
 _PLAIN_BORDER = 0.95  # share of equal border pixels by which a picture has a plain background
+_MOSTLY_PLAIN = 0.5  # share of pictures with a plain background, from which on all are treated so
 _COMPARED = 1_000  # pictures and samples of an evaluation; of fewer the distance is mostly noise
 _LOOKED_AT = 500  # pictures, for their backgrounds
 _AVERAGED = 0.04  # half-life by the examples seen: a power function with a deviation of 0.05 (EDM2)
@@ -175,6 +176,9 @@ def _networks(pictures: Pictures, small_gray: bool) -> tuple[dict[str, Any], lis
         "discriminator": {"architecture": "dcgan", "width": 24},
     }
     text = "upsampling by convolution and blur leaves no checkerboard and no squares"
+    if pictures.plain >= _MOSTLY_PLAIN:
+        networks["generator"]["output"] = "clipped"
+        text += "; samples are clipped to their range, which plain backgrounds reach exactly"
     return networks, [Choice("networks", "resnet 16, dcgan 24", text)]
 
 
@@ -329,7 +333,7 @@ def _of_data(pictures: Pictures, source: datasets.Source) -> list[Choice]:
         text = f"the smallest has {least:,} pictures; --set networks.generator.condition=[labels] "
         text += "--set networks.discriminator.condition=[labels] draws by class"
         rows.append(Choice("classes", f"{len(pictures.classes)}, not used", text))
-    if pictures.plain >= 0.5:
+    if pictures.plain >= _MOSTLY_PLAIN:
         text = "so no cutout, whose boxes would be learned"
         rows.append(Choice("background", f"plain in {pictures.plain:.0%}", text))
     return rows

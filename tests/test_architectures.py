@@ -228,6 +228,7 @@ VARIANTS = [
             "spectral": True,
             "attention": 4,
             "shortcut": "blurred",
+            "output": "clipped",
         },
         {"widths": [8, 4, 4], "conditioning": "concatenation", "attention": 4},
     ),
@@ -355,6 +356,17 @@ def test_resnet_has_the_parameters_of_the_published_tables(size, base, up, down,
         assert (trained_params(g), trained_params(d)) == (4_276_739, 1_053_825)
     pools = [x for x in d.layers if isinstance(x, keras.layers.AveragePooling2D)]
     assert len(pools) == 2 * (len(down) - plain)
+
+
+def test_clipped_samples_of_resnet_reach_the_ends_of_the_range():
+    g, _ = networks("resnet", {"widths": [6, 4], "output": "clipped"}, {"widths": [4]}, False)
+    unbounded = keras.Model(g.inputs, g.get_layer("to_image").output)
+    z = inputs_of(g, False)
+    inner = unbounded(z, training=True).numpy()
+    samples = g(z, training=True).numpy()
+    np.testing.assert_array_equal(samples, np.clip(inner, -1, 1))
+    assert 0.05 < np.mean(np.abs(samples) == 1) < 0.6
+    assert keras_gan.networks.output_range(g) == (-1.0, 1.0)
 
 
 def test_resnet_has_initial_images_of_unit_variance_before_tanh():

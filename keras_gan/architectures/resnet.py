@@ -46,6 +46,7 @@ def generator(
     spectral: bool = False,
     attention: int | None = None,
     shortcut: str = "nearest",
+    output: str = "tanh",
     conditioning: str | None = None,
 ) -> keras.Model:
     """Builds a generator from latents `(batch, latent_dim)` [and labels] to images in [-1, 1].
@@ -65,6 +66,8 @@ def generator(
         attention: height in pixels of the features with self-attention.
         shortcut: upsampling of the blocks' shortcuts, "nearest" as in the paper, or "blurred" by
             [1, 3, 3, 1], which avoids blocky images in short trainings.
+        output: bounds of the samples, "tanh" as in the paper, or "clipped" to [-1, 1], which reaches
+            white and black exactly, as the plain background of a drawing has them.
         conditioning: use of the labels: "batch_norm", a scale and shift for each class in the
             blocks (`ConditionalBatchNormalization`), the default if `norm` is "batch"; or
             "concatenation", an embedding concatenated to the latents.
@@ -82,6 +85,7 @@ def generator(
     per_class = conditional and conditioning == "batch_norm"
     (_parts.check_class_norm if per_class else _parts.check_norm)(norm)
     _parts.check_one_of("shortcut", shortcut, tuple(_SHORTCUTS))
+    _parts.check_one_of("output", output, tuple(_OUTPUTS))
     base = _parts.base_shape(spec, depth, widths[0])
     _check_attention(attention, [base[0] * 2**i for i in range(depth + 1)])
 
@@ -91,7 +95,9 @@ def generator(
     x = latents
     if conditional and not per_class:
         x = _parts.latents_and_label(latents, labels, spec, latent_dim)
-    samples = _upsample(builder, x, base, widths)
+    image = _upsample(builder, x, base, widths)
+    # Samples are float32 under every policy, so that they have full precision.
+    samples = layers.Activation(_OUTPUTS[output], dtype="float32", name="samples")(image)
     return keras.Model([latents, labels] if conditional else latents, samples, name="generator")
 
 
@@ -196,12 +202,13 @@ def _glorot(gain: float) -> Any:
     return keras.initializers.VarianceScaling(gain**2, "fan_avg", "uniform")
 
 
+_OUTPUTS = {"tanh": "tanh", "clipped": "hard_tanh"}
 _SHORTCUTS = {"nearest": UpSampling2D, "blurred": BlurUpsample2D}
 _RESIDUAL_GAIN = 2**0.5  # of the two 3 x 3 convolutions of a block
 
 
 def _upsample(builder: _Builder, x, base: tuple[int, int, int], widths: Sequence[int]):
-    """Builds the generator's layers from a vector to images."""
+    """Builds the generator's layers from a vector to images without bounds, in float32."""
     x = builder.dense(x, base[0] * base[1] * base[2], "project")
     x = builder.attend(layers.Reshape(base, name="reshape")(x))
     for i, channels in enumerate(widths[1:], start=1):
@@ -209,9 +216,7 @@ def _upsample(builder: _Builder, x, base: tuple[int, int, int], widths: Sequence
     # The paper's last normalization is not class-conditional.
     x = _parts.normalize(x, builder.norm, "last_norm")
     x = layers.ReLU(name="last_activation")(x)
-    # Samples are float32 under every policy, so that they have full precision.
-    x = builder.conv(x, builder.spec.shape[-1], 3, "to_image", dtype="float32")
-    return layers.Activation("tanh", dtype="float32", name="samples")(x)
+    return builder.conv(x, builder.spec.shape[-1], 3, "to_image", dtype="float32")
 
 
 def _up_block(builder: _Builder, inputs, channels: int, name: str):
