@@ -6,7 +6,7 @@ VENV ?= .venv
 # make test TRY='tensorflow==2.20.0 keras==3.14.0'. The caps of pyproject.toml do not apply to them.
 TRY ?=
 ifneq ($(TRY),)
-VENV := .venv-try
+override VENV := .venv-try
 OTHERS := $(if $(filter nightly,$(TRY)),tf-nightly keras-nightly,$(TRY))
 QUOTED := $(foreach package,$(OTHERS),'$(package)')
 TRIED := $(VENV)/.try
@@ -32,7 +32,8 @@ test-slow: $(VENV)/.installed-dev
 # On a fake device list: make test-gpu DEVICE=CPU:1,CPU:2
 DEVICE ?= GPU
 
-test-gpu: $(VENV)/.installed-dev
+test-gpu: JOBS := 4
+test-gpu: $(VENV)/.installed-$(if $(filter GPU,$(DEVICE)),gpu,dev)
 	$(BIN)/python -m pytest -m gpu tests/gpu --device $(DEVICE) -n $(JOBS) --dist loadgroup
 
 lint: $(VENV)/.installed-dev
@@ -60,6 +61,10 @@ $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt $(TRIED)
 	$(exchange)
 	touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-gpu: $(VENV)/.installed-dev
+	$(PIP) install -q -c constraints.txt -e '.[gpu]'
+	touch $@
+
 # Replaces what constraints.txt has installed. Nightly packages unpack to the folders of the others,
 # so all are removed first.
 ifneq ($(TRY),)
@@ -71,7 +76,8 @@ endif
 $(VENV)/.try: $(VENV)/.created FORCE
 	@echo "$(TRY)" | cmp -s - $@ \
 	  || $(PIP) install -q --dry-run --no-deps $(QUOTED) > $(VENV)/try.log 2>&1 \
-	  || { echo "TRY must name releases that the package index has. Received: TRY=$(TRY)"; exit 2; }
+	  || { echo "TRY must name releases that pip can install. Received: TRY=$(TRY);" \
+	    "$$(grep -m 1 ERROR $(VENV)/try.log || tail -n 1 $(VENV)/try.log)"; exit 2; }
 	@echo "$(TRY)" | cmp -s - $@ || echo "$(TRY)" > $@
 
 clean:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import pathlib
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 import keras
@@ -13,6 +16,7 @@ import tensorflow as tf
 from keras_gan.errors import UsageError
 from keras_gan.games import Game
 from keras_gan.optimizers import optimizers_of
+from serving import main_memory
 
 # Bytes of TensorFlow, Keras and the data pipeline: the measured peak of a process with small
 # networks.
@@ -22,6 +26,7 @@ _BASE = 770 * 2**20
 # derivative of a penalty. With these figures, the estimate was 2 to 10 % above the peak measured
 # on a CPU: quickstart at batch sizes 32 and 256, gaussians-8 at 256 and 8192.
 _PASSES, _PASSES_WITH_TERMS = 1, 2
+_FULL_DISK = 2**20  # bytes that are free on a disk that counts as full
 
 
 def estimate(gan: Game, batch_size: int) -> list[str]:
@@ -79,6 +84,8 @@ def advising(gan: Game, batch_size: int, replicas: int, resumed: bool) -> Iterat
     try:
         yield
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        if _disk_is_full():  # TensorFlow reports it by the same exception
+            raise
         available = _available()
         smaller = smaller_batch(
             gan, batch_size, gan.data_spec.multiple * replicas, available and available * replicas
@@ -119,20 +126,21 @@ def _advice(smaller: int | None, resumed: bool) -> str:
     )
 
 
+def _disk_is_full() -> bool:
+    folders = (os.getcwd(), tempfile.gettempdir())
+    return any(shutil.disk_usage(folder).free < _FULL_DISK for folder in folders)
+
+
 def _available() -> float | None:
     """Returns the bytes that a batch may take on one device; None if unknown.
 
-    A GPU reports the most that was allocated, not its size: what fits into that did fit.
+    A GPU does not report its size. The most that was allocated on it is known to fit.
     """
     gpus = tf.config.list_logical_devices("GPU")
     if gpus:
         name = gpus[0].name.removeprefix("/device:")
         return tf.config.experimental.get_memory_info(name)["peak"]
-    with contextlib.suppress(OSError):  # Linux only
-        for line in pathlib.Path("/proc/meminfo").read_text("utf-8").splitlines():
-            if line.startswith("MemAvailable:"):
-                return float(line.split()[1]) * 1024
-    return None
+    return main_memory.read(pathlib.Path("/"))[1]
 
 
 def _bytes(variable) -> int:

@@ -57,7 +57,7 @@ done
 "$python" -m pip --version > /dev/null 2>&1 || fail "PYTHON must have pip. Received: $python"
 version=${version:-$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')}
 [[ $version =~ ^3\.[0-9]+$ ]] \
-  || fail "--python-version must be such as 3.12. Received: $version"
+  || fail "--python-version must be 3.N, such as 3.12. Received: $version"
 uv=$("$python" -c 'import uv; print(uv.find_uv_bin())' 2> /dev/null) || uv=$(command -v uv) \
   || fail "uv is needed, which the extra dev installs. Received: $python without it"
 

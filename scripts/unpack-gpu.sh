@@ -108,4 +108,6 @@ fi
 
 into=$(cd "$into" && pwd)
 cd "$into/checkout"
+# Several processes share the GPU, as most of the time is TensorFlow's tracing on the CPU.
+[ $# -gt 0 ] || [ ! -d tests/gpu ] || set -- tests/gpu -n 4 --dist loadgroup
 PYTHONPATH=$into/checkout:$into/packages${PYTHONPATH:+:$PYTHONPATH} exec "$python" -m pytest -m gpu "$@"

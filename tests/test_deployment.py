@@ -84,7 +84,7 @@ def test_the_image_for_a_gpu_differs_in_its_packages_and_device_only():
     lines = (FILES / "requirements-gpu.txt").read_text().splitlines()
     usual_lines = (FILES / "requirements.txt").read_text().splitlines()
     assert {line for line in lines if line not in usual_lines and line[0] != "#"} == {
-        "onnxruntime-gpu[cuda,cudnn]>=1.27"
+        "onnxruntime-gpu[cuda,cudnn]>=1.27,<1.32"
     }
 
 

@@ -57,8 +57,12 @@ def test_a_release_that_the_index_lacks_is_refused_in_one_line(tmp_path):
         shutil.copy(ROOT / name, tmp_path)
     done = make("-s", "test", "TRY=keras==0.0.0", cwd=tmp_path)
     assert done.returncode == 2
-    rule = "TRY must name releases that the package index has. Received: TRY=keras==0.0.0\n"
-    assert done.stdout == rule
+    rule = "TRY must name releases that pip can install. Received: TRY=keras==0.0.0; ERROR: "
+    assert done.stdout.startswith(rule)
+    assert done.stdout.count("\n") == 1
+    if "Temporary failure" in (tmp_path / ".venv-try" / "try.log").read_text():
+        pytest.skip("no package index was reached")
+    assert "keras==0.0.0" in done.stdout.removeprefix(rule)
     assert [line for line in done.stderr.splitlines() if not line.startswith("make: ***")] == []
     assert not (tmp_path / ".venv").exists()
     assert not (tmp_path / ".venv-try" / ".try").exists()

@@ -1,6 +1,8 @@
 """The memory estimate against a real process, and the line when memory does not suffice."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -128,6 +130,17 @@ def test_other_errors_pass_through():
     with pytest.raises(UsageError, match="No smaller batch"):  # noqa: SIM117
         with memory.advising(gan, 2, 2, False):
             raise MemoryError
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_is_not_taken_for_full_memory(monkeypatch):
+    """TensorFlow reports both by the same exception."""
+    loaded = recipe.load("gaussians-8", SMALL)
+    gan = train.build(loaded, train.open_data(loaded).spec)
+    full = shutil.disk_usage(os.sep)._replace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: full)
+    with pytest.raises(tf.errors.ResourceExhaustedError), memory.advising(gan, 8, 1, False):
+        tf.io.write_file("/dev/full", "x")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from serving import processor
+from serving import main_memory, processor
 
 DRIVER = "proc/driver/nvidia"
 UNKNOWN = "unknown"  # version of a driver, which WSL2 has in no file
@@ -72,7 +72,7 @@ def read(root: Path) -> Machine:
     Args:
         root: folder in which the system's files are, `/` for this machine.
     """
-    total, free = _memory(root)
+    total, free = main_memory.read(root)
     driver, device_files = driver_version(_text(root / DRIVER / "version")), _device_files(root)
     if not driver and not device_files and _is_wsl_with_cuda(root):
         driver, device_files = UNKNOWN, 1
@@ -111,48 +111,6 @@ def _text(path: Path) -> str:
         return path.read_text("utf-8", "replace")
     except OSError:
         return ""
-
-
-def _memory(root: Path) -> tuple[int | None, int | None]:
-    """Returns the total and the free memory, within the limits of the control groups."""
-    pairs = re.findall(r"^(\w+):\s+(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE)
-    lines = {key: int(value) * 1024 for key, value in pairs}
-    total, free = lines.get("MemTotal"), lines.get("MemAvailable")
-    for limit, used in _limits(root):
-        if total is None or limit < total:
-            total = limit
-        left = max(0, limit - used)
-        free = left if free is None else min(free, left)
-    return total, free
-
-
-def _limits(root: Path) -> Iterator[tuple[int, int]]:
-    """Yields limit and use of the process's control groups, version 2 and 1, from the top."""
-    names = (
-        ("memory.max", "memory.current"),
-        (
-            "memory.limit_in_bytes",
-            "memory.usage_in_bytes",
-        ),
-    )
-    for line in ["0::/", "0:memory:/", *_text(root / "proc/self/cgroup").splitlines()]:
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if controllers not in ("", "memory"):
-            continue
-        top = root / "sys/fs/cgroup" / controllers
-        folder = top / path.strip("/")
-        for place in (folder, *folder.parents):
-            limit, used = (_text(place / name).strip() for name in names[bool(controllers)])
-            if limit.isdecimal() and int(limit) < 2**60:  # version 1 has a huge one for none
-                yield int(limit), max(0, int(used or 0) - _cache(place))
-            if place == top:
-                break
-
-
-def _cache(group: Path) -> int:
-    """Returns the bytes of files that the group's use includes and the system can take back."""
-    found = re.search(r"^(?:total_)?inactive_file (\d+)$", _text(group / "memory.stat"), re.M)
-    return int(found[1]) if found else 0
 
 
 def _disk() -> dict[str, int]:

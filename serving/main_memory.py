@@ -1,0 +1,60 @@
+"""Main memory that a process can use: the machine's, within the limits of its control groups."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def read(root: Path) -> tuple[int | None, int | None]:
+    """Returns the bytes of the whole and of the free memory; None for what is unknown.
+
+    Args:
+        root: folder in which the system's files are, `/` for this machine.
+    """
+    pairs = re.findall(r"^(\w+):\s+(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE)
+    lines = {key: int(value) * 1024 for key, value in pairs}
+    total, free = lines.get("MemTotal"), lines.get("MemAvailable")
+    for limit, used in _limits(root):
+        if total is None or limit < total:
+            total = limit
+        left = max(0, limit - used)
+        free = left if free is None else min(free, left)
+    return total, free
+
+
+def _limits(root: Path) -> Iterator[tuple[int, int]]:
+    """Yields limit and use of the process's control groups, version 2 and 1, from the top."""
+    names = (
+        ("memory.max", "memory.current"),
+        (
+            "memory.limit_in_bytes",
+            "memory.usage_in_bytes",
+        ),
+    )
+    for line in ["0::/", "0:memory:/", *_text(root / "proc/self/cgroup").splitlines()]:
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers not in ("", "memory"):
+            continue
+        top = root / "sys/fs/cgroup" / controllers
+        folder = top / path.strip("/")
+        for place in (folder, *folder.parents):
+            limit, used = (_text(place / name).strip() for name in names[bool(controllers)])
+            if limit.isdecimal() and int(limit) < 2**60:  # version 1 has a huge one for none
+                yield int(limit), max(0, int(used or 0) - _cache(place))
+            if place == top:
+                break
+
+
+def _cache(group: Path) -> int:
+    """Returns the bytes of files that the group's use includes and the system can take back."""
+    found = re.search(r"^(?:total_)?inactive_file (\d+)$", _text(group / "memory.stat"), re.M)
+    return int(found[1]) if found else 0
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""
