@@ -10,6 +10,7 @@ import ctypes
 import importlib.metadata
 import re
 import sys
+from collections.abc import Callable, Set
 from pathlib import Path
 
 _MAPS = Path("/proc/self/maps")
@@ -34,11 +35,6 @@ def loaded_runtimes() -> set[int]:
     return {int(version) for version in re.findall(r"/libcudart\.so\.(\d+)", libraries)}
 
 
-def installed_cudnn() -> set[int]:
-    """Returns the major versions of CUDA that the installed cuDNN packages are built for."""
-    return {version for version in _KNOWN if _is_installed(f"nvidia-cudnn-cu{version}")}
-
-
 def _is_installed(package: str) -> bool:
     try:
         importlib.metadata.distribution(package)
@@ -47,18 +43,33 @@ def _is_installed(package: str) -> bool:
     return True
 
 
-def obstacle(version: str | None) -> str | None:
-    """Returns why onnxruntime must leave the GPU alone in this process, or `None`.
+def installed_cudnn(is_installed: Callable[[str], bool] = _is_installed) -> set[int]:
+    """Returns the major versions of CUDA that the installed cuDNN packages are built for.
+
+    Args:
+        is_installed: returns True for the name of an installed package; by default it looks in
+            this environment.
+    """
+    return {version for version in _KNOWN if is_installed(f"nvidia-cudnn-cu{version}")}
+
+
+def obstacle(
+    version: str | None, loaded: Set[int] | None = None, cudnn: Set[int] | None = None
+) -> str | None:
+    """Returns why onnxruntime must leave the GPU alone in a process, or `None`.
 
     Args:
         version: the CUDA version that onnxruntime is built for, `onnxruntime.cuda_version`.
+        loaded: major versions of the CUDA runtimes in the process; by default those of this one.
+        cudnn: major versions of CUDA of the installed cuDNN packages; by default those of this
+            environment.
     """
     if not version:
         return "an onnxruntime that is built without CUDA"
     wanted = int(version.partition(".")[0])
     built = f"and onnxruntime is built for CUDA {wanted}"
-    for other in sorted(loaded_runtimes() - {wanted}):
+    for other in sorted((loaded_runtimes() if loaded is None else loaded) - {wanted}):
         return f"CUDA {other} is loaded in this process, as by TensorFlow, {built}"
-    for other in sorted(installed_cudnn() - {wanted}):
+    for other in sorted((installed_cudnn() if cudnn is None else cudnn) - {wanted}):
         return f"cuDNN for CUDA {other} is installed in this environment, {built}"
     return None

@@ -1,6 +1,7 @@
 """`keras-gan doctor` on planted environments: folders of packages and of the system's files."""
 
 import base64
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -15,9 +16,11 @@ import tomllib
 import jsonschema_rs
 import pytest
 from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from serving import processor
-from serving.doctor import bug_report, facts, machine, rules
+from serving.doctor import bug_report, facts, machine, report, rules
+from serving.doctor.packages import FAMILIES
 from serving.doctor.requirements import unmet
 from serving.doctor.rules import _rule
 from serving.doctor.tested import TESTED
@@ -259,6 +262,26 @@ def plant_onnxruntime_without_libraries(site, root):
     onnxruntime_gpu(site, 13)
 
 
+def plant_serving_without_libraries(site, root):
+    serve_only(site, root)
+    remove(site, "nvidia-cuda-runtime")
+    shutil.rmtree(site / "nvidia")
+
+
+def plant_serving_that_refuses_the_gpu(site, root):
+    """All files are those of CUDA 13; the name of another cuDNN's package is left."""
+    serve_only(site, root)
+    cudnn(site, 12)
+    cudnn(site, 13)
+    names = ("cublas.so.13", "cublasLt.so.13", "cufft.so.12")
+    package(site, "nvidia-x", "13.0", files={f"nvidia/x/lib/lib{x}": b"x" for x in names})
+
+
+def plant_wsl(site, root):
+    write(root / "dev/dxg", "")
+    write(root / "usr/lib/wsl/lib/libcuda.so.1", "")
+
+
 def plant_container_without_gpu(site, root):
     gpu(root, devices=0)
 
@@ -286,6 +309,14 @@ def plant_nightly(site, root):
 
 def plant_keras_nightly(site, root):
     package(site, "keras-nightly", "3.15.0.dev2026")
+
+
+def only_nightly(name, version):
+    def plant(site, root):
+        remove(site, name)
+        package(site, {"keras": "keras-nightly", "tensorflow": "tf-nightly"}[name], version)
+
+    return plant
 
 
 def plant_later_python(site, root):
@@ -324,19 +355,44 @@ CASES = {
     plant_mixed_cudnn: ("cudnn-mixed", "error", 1, "CUDA 12 and 13"),
     plant_two_cudnn_packages: ("two-cudnn-packages", "warning", 0, "those of CUDA 12"),
     plant_both_onnxruntimes: ("both-onnxruntimes", "warning", 0, "the files of onnxruntime are"),
-    plant_mismatch: ("onnxruntime-cuda-mismatch", "warning", 0, "built for CUDA 13"),
+    plant_mismatch: ("onnxruntime-cuda-mismatch", "note", 0, "built for CUDA 13"),
     plant_old_driver: ("driver-too-old", "error", 1, "470.82.01"),
     plant_old_driver_of_serving: ("driver-too-old", "error", 1, "needs 580"),
     plant_gpu_without_libraries: ("gpu-unused-by-tensorflow", "warning", 0, "libcusolver.so.11"),
     plant_onnxruntime_without_libraries: (
         "gpu-unused-by-onnxruntime",
-        "warning",
+        "note",
         0,
         "cudart.so.13",
     ),
+    plant_serving_without_libraries: (
+        "gpu-unused-by-onnxruntime",
+        "warning",
+        0,
+        "lacks libcudart.so.13",
+    ),
+    plant_serving_that_refuses_the_gpu: (
+        "gpu-unused-by-onnxruntime",
+        "warning",
+        0,
+        "cuDNN for CUDA 12 is installed in this environment",
+    ),
+    plant_wsl: ("gpu-unused-by-tensorflow", "warning", 0, "libcudart.so.12"),
     plant_container_without_gpu: ("gpu-not-passed", "note", 0, "/dev/nvidia0"),
     replace("keras", "3.16.0"): ("keras-newer-than-tested", "warning", 0, "keras>=3.15,<3.16"),
     replace("keras", "3.12.0"): ("keras-too-old", "error", 1, "keras 3.12.0"),
+    only_nightly("keras", "3.16.0.dev20261101"): (
+        "keras-newer-than-tested",
+        "warning",
+        0,
+        "keras-nightly 3.16.0.dev20261101",
+    ),
+    only_nightly("tensorflow", "2.22.0.dev20261101"): (
+        "tensorflow-newer-than-tested",
+        "warning",
+        0,
+        "tf-nightly 2.22.0.dev20261101",
+    ),
     plant_untested_without_bounds: ("tensorflow-newer-than-tested", "warning", 0, "2.21"),
     plant_nightly: ("several-tensorflows", "warning", 0, "tf-nightly 2.22.0.dev20261101"),
     replace("numpy", "1.26.4"): ("numpy-too-old", "error", 1, "numpy>=2.0"),
@@ -376,14 +432,22 @@ def test_a_healthy_environment_is_silent(site, root):
 
 
 def test_a_healthy_gpu_is_silent_but_for_serving_on_the_cpu(site, root):
-    """The extra gpu trains on the GPU and has an onnxruntime for the CPU."""
+    """The extra gpu on Linux: TensorFlow with CUDA 12, and an onnxruntime-gpu for CUDA 13."""
     gpu(root, "525.60.13")
     cuda12(site)
+    onnxruntime_gpu(site, 13)
     found, everything, status = judge(site, root)
     # No import has shown that TensorFlow sees the GPU; with its libraries nothing speaks against.
-    assert set(found) == {"gpu-unused-by-onnxruntime"}
-    assert found["gpu-unused-by-onnxruntime"]["level"] == "note"
+    assert set(found) == {"gpu-unused-by-onnxruntime", "onnxruntime-cuda-mismatch"}
+    for finding in found.values():
+        assert finding["level"] == "note"
+        assert finding["concerns"] == "serving"
+        assert finding["found"].endswith("onnxruntime runs on the CPU here, as intended")
+        assert "serving/requirements-gpu.txt" in finding["advice"]
+        assert "pip install 'keras-gan[cuda12]'" in finding["advice"]
     assert status == 0
+    assert everything["cuda"]["onnxruntime_package"] == "onnxruntime-gpu"
+    assert (everything["cuda"]["tensorflow"], everything["cuda"]["onnxruntime"]) == (12, 13)
     assert everything["machine"]["gpus"] == ["NVIDIA L4"]
     assert everything["cuda"]["cudnn"][0]["generations"] == {
         "libcudnn.so.9": 12,
@@ -397,6 +461,45 @@ def test_one_environment_for_both_halves_on_cuda_12_is_silent(site, root):
     cuda12(site)
     onnxruntime_gpu(site, 12)
     assert judge(site, root)[::2] == ({}, 0)
+
+
+@pytest.mark.parametrize("plant", [plant_serving_that_refuses_the_gpu, plant_mismatch])
+def test_the_reason_is_the_one_of_serving(site, root, plant):
+    """`keras-gan serve` gives it to whom asks for the GPU in these packages."""
+    plant(site, root)
+    program = "from serving.cuda import obstacle; print(obstacle('13.0'))"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program],
+        env={**CLEAN, "PYTHONPATH": f"{site}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    reason = done.stdout.strip()
+    assert "cuDNN for CUDA 12" in reason
+    assert f": {reason};" in judge(site, root)[0]["gpu-unused-by-onnxruntime"]["found"]
+
+
+def test_wsl_has_a_gpu_with_a_driver_of_unknown_version(site, root):
+    plant_wsl(site, root)
+    cuda12(site)
+    found, everything, _ = judge(site, root)
+    assert set(found) == {"gpu-unused-by-onnxruntime"}
+    of_machine = everything["machine"]
+    assert (of_machine["driver"], of_machine["device_files"]) == ("unknown", 1)
+    lines = doctor("--packages", site, "--root", root, "--no-imports", "--brief").stdout
+    assert "GPU 1 device, driver unknown;" in lines
+    (root / "usr/lib/wsl/lib/libcuda.so.1").unlink()  # a GPU of another maker
+    found, everything, _ = judge(site, root)
+    assert (set(found), everything["machine"]["driver"]) == (set(), "")
+
+
+def test_a_system_without_files_of_gpus_is_not_said_to_have_none(site, root):
+    known = facts.gather([site], root, imports=False)
+    assert "GPU none (NVIDIA's driver was not found);" in report.brief(known, [])[1]
+    other = known.machine._replace(system="Windows-11-10.0.26100")
+    known = facts.Facts(**{**vars(known), "machine": other})
+    assert "GPU not listed by this system;" in report.brief(known, [])[1]
 
 
 @pytest.mark.parametrize(
@@ -578,6 +681,24 @@ def test_a_tensorflow_that_cannot_be_imported(tmp_path, source, name, words, tim
     assert done.returncode == 1
 
 
+def installed_as(name):
+    """Returns name and version of the package that brings a folder, such as tf-nightly."""
+    for other in (name, *FAMILIES.get(name, ())):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return other, importlib.metadata.version(other)
+    raise AssertionError(f"{name} is not installed")
+
+
+def same_release(first, second):
+    """Compares versions: TensorFlow writes its own as 2.22.0-dev20261101."""
+    return Version(first) == Version(second)
+
+
+def pinned():
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    return dict(line.split("==") for line in lines if "==" in line)
+
+
 @pytest.fixture(scope="module")
 def here():
     return doctor("--json", "--timeout", 200)
@@ -586,14 +707,22 @@ def here():
 def test_this_environment_works(here):
     found = json.loads(here.stdout)
     print({part: probe["seconds"] for part, probe in found["imports"].items()})
-    assert here.returncode == 0, found["findings"]
-    assert (found["training"], found["serving"]) == ("works", "works")
-    assert not [x for x in found["findings"] if x["level"] == "error"]
-    versions = found["versions"]
-    for name in ("tensorflow", "keras", "numpy"):
-        assert versions[name] == importlib.metadata.version(name)
+    installed = {name: installed_as(name) for name in ("tensorflow", "keras", "numpy")}
+    # Other releases on purpose (make test TRY=...) are named as such, and nothing else is.
+    pins = pinned()
+    tried = {name for name in TESTED if installed[name] != (name, pins[name])}
+    of_release = re.compile(r"(\w+)-(?:newer-than-tested|too-old)")
+    judged = {x["name"]: of_release.fullmatch(x["name"]) for x in found["findings"]}
+    untested = {name for name, match in judged.items() if match and match[1] in tried}
+    assert not [name for name, match in judged.items() if match and name not in untested]
+    errors = {x["name"] for x in found["findings"] if x["level"] == "error"}
+    assert errors <= untested, found["findings"]
+    assert (found["training"], found["serving"]) == ("fails" if errors else "works", "works")
+    assert here.returncode == bool(errors)
+    for name, version in installed.values():
+        assert found["versions"][name] == version
     values = found["imports"]["training"]["values"]
-    assert values["tensorflow"]["version"] == versions["tensorflow"]
+    assert same_release(values["tensorflow"]["version"], installed["tensorflow"][1])
     assert values["keras"]["backend"] == "tensorflow"
     provider = found["imports"]["serving"]["values"]["a session of onnxruntime"]["provider"]
     assert provider.endswith("ExecutionProvider")
@@ -760,10 +889,10 @@ def test_brief_is_three_lines_and_the_bug_report_begins_with_them(site, root):
     assert "A Processor" in lines[1]
     assert "AVX2, AVX-512" in lines[1]
     assert "error keras-too-old (training)" in lines[2]
-    report = doctor(*places, "--bug-report")
-    assert report.stdout.splitlines()[1:4] == lines
-    assert report.stdout == bug_report.template("\n".join(lines))
-    assert report.returncode == 1
+    done = doctor(*places, "--bug-report")
+    assert done.stdout.splitlines()[1:4] == lines
+    assert done.stdout == bug_report.template("\n".join(lines))
+    assert done.returncode == 1
 
 
 def test_the_template_of_the_repository_is_the_same():
@@ -844,8 +973,7 @@ def test_help_names_the_options_and_mistakes_are_refused(tmp_path):
 
 
 def test_the_tested_releases_are_those_of_the_constraints():
-    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
-    pins = dict(line.split("==") for line in lines if "==" in line)
+    pins = pinned()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     required = {re.split("[<>]", x)[0]: x for x in project["dependencies"]}
     for name, tested in TESTED.items():
@@ -866,3 +994,24 @@ def test_requirements_with_the_package_of_another_name(site):
     assert problem.installed == "onnxruntime-gpu 1.20.0"
     assert problem.problem == "too-old"
     assert unmet(facts.Packages([site]), ["onnxruntime>=1.19"]) == []
+
+
+def test_a_package_of_the_family_serves_under_any_name_but_not_without_the_extras(site):
+    """onnxruntime in place of onnxruntime-gpu, as on a machine that runs it on the CPU."""
+    packages = facts.Packages([site])
+    assert unmet(packages, ["onnxruntime-gpu>=1.24"]) == []
+    (problem,) = unmet(packages, ["onnxruntime-gpu>=1.32"])
+    assert (problem.installed, problem.problem) == ("onnxruntime 1.31.1", "too-old")
+    (problem,) = unmet(packages, ["onnxruntime-gpu[cuda]>=1.24"])  # the one for CPUs has none
+    assert (problem.requirement, problem.problem) == ("onnxruntime-gpu[cuda]>=1.24", "missing")
+
+
+def test_extras_of_a_release_that_is_excluded_are_not_asked_for(site):
+    """1.31 asks for CUDA 13, which the extra cuda12 does not lack."""
+    onnxruntime_gpu(site, 13)
+    (problem,) = unmet(facts.Packages([site]), ["onnxruntime-gpu[cuda]<1.27"])
+    assert (problem.installed, problem.problem) == ("onnxruntime-gpu 1.31.1", "too-new")
+    remove(site, "onnxruntime-gpu")
+    onnxruntime_gpu(site, 12)
+    (problem,) = unmet(facts.Packages([site]), ["onnxruntime-gpu[cuda]<1.27"])
+    assert (problem.name, problem.problem) == ("nvidia-cuda-runtime-cu12", "missing")

@@ -15,6 +15,10 @@ from typing import Any, NamedTuple
 from serving import main_memory, processor
 
 DRIVER = "proc/driver/nvidia"
+UNKNOWN = "unknown"  # version of a driver, which WSL2 has in no file
+# WSL2 has one device for the GPUs of all makers; the library of CUDA is there with NVIDIA's driver.
+_WSL = "dev/dxg"
+_WSL_CUDA = ("usr/lib/wsl/lib", "usr/lib/wsl/drivers/*", "usr/lib/x86_64-linux-gnu")
 
 
 class Machine(NamedTuple):
@@ -28,9 +32,9 @@ class Machine(NamedTuple):
         memory: size of the memory, or the limit of the container if that is smaller.
         free_memory: memory that a program can get.
         disk: free bytes of folders: the current one and that of temporary files.
-        driver: version of NVIDIA's driver; empty without one.
+        driver: version of NVIDIA's driver; empty without one, and `UNKNOWN` in WSL2.
         gpus: names of the GPUs that the driver lists.
-        device_files: number of GPUs that this process can open.
+        device_files: number of GPUs that this process can open; 1 in WSL2.
     """
 
     system: str
@@ -49,6 +53,11 @@ class Machine(NamedTuple):
         """True if there is a driver and a GPU that this process can open."""
         return bool(self.driver and self.device_files)
 
+    @property
+    def lists_gpus(self) -> bool:
+        """True on Linux, the only system whose files show the driver and the GPUs."""
+        return self.system.startswith("Linux")
+
     def as_dict(self) -> dict[str, Any]:
         """Returns the facts for `--json`, the features in place of the flags."""
         found = self._asdict()
@@ -64,6 +73,9 @@ def read(root: Path) -> Machine:
         root: folder in which the system's files are, `/` for this machine.
     """
     total, free = main_memory.read(root)
+    driver, device_files = driver_version(_text(root / DRIVER / "version")), _device_files(root)
+    if not driver and not device_files and _is_wsl_with_cuda(root):
+        driver, device_files = UNKNOWN, 1
     return Machine(
         system=platform.platform(),
         processor=processor.name(root),
@@ -72,9 +84,9 @@ def read(root: Path) -> Machine:
         memory=total,
         free_memory=free,
         disk=_disk(),
-        driver=driver_version(_text(root / DRIVER / "version")),
+        driver=driver,
         gpus=tuple(_gpus(root)),
-        device_files=len(list(_device_files(root))),
+        device_files=device_files,
     )
 
 
@@ -115,7 +127,11 @@ def _gpus(root: Path) -> Iterator[str]:
         yield found[1].strip() if found else path.parent.name
 
 
-def _device_files(root: Path) -> Iterator[Path]:
-    for path in (root / "dev").glob("nvidia*"):
-        if re.fullmatch(r"nvidia\d+", path.name):
-            yield path
+def _device_files(root: Path) -> int:
+    names = (path.name for path in (root / "dev").glob("nvidia*"))
+    return sum(re.fullmatch(r"nvidia\d+", name) is not None for name in names)
+
+
+def _is_wsl_with_cuda(root: Path) -> bool:
+    libraries = (found for x in _WSL_CUDA for found in root.glob(f"{x}/libcuda.so*"))
+    return (root / _WSL).exists() and next(libraries, None) is not None

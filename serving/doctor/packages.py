@@ -92,7 +92,8 @@ class Packages:
 
     def all_of(self, name: str) -> list[Package]:
         """Returns the installed packages that bring the folder of the named one."""
-        names = (name, *FAMILIES.get(name, ()))
+        family = next(((x, *others) for x, others in FAMILIES.items() if name in (x, *others)), ())
+        names = dict.fromkeys((name, *family))
         return [found for x in names if (found := self.get(x)) is not None]
 
     def any_of(self, name: str) -> Package | None:

@@ -112,9 +112,12 @@ def _gib(size: int | None) -> str:
 
 def _gpu(facts: Facts) -> str:
     machine = facts.machine
+    if not machine.driver and not machine.lists_gpus:
+        return "not listed by this system"
     if not machine.driver:
         return "none (NVIDIA's driver was not found)"
-    names = _listed(machine.gpus) if machine.gpus else f"{machine.device_files} devices"
+    count = machine.device_files
+    names = _listed(machine.gpus) if machine.gpus else f"{count} device" + "s" * (count != 1)
     return f"{names}, driver {machine.driver}"
 
 

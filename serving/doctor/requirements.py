@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from serving.doctor.packages import Packages, canonical
+from serving.doctor.packages import Package, Packages, canonical
 
 SERVING = Path(__file__).parents[1] / "requirements.txt"
 
@@ -77,7 +77,7 @@ def _unmet(
         if not _applies(required.marker, extra):
             continue
         name = canonical(required.name)
-        package = packages.any_of(name)
+        package = _in_place_of(name, required.extras, packages)
         bounds = ",".join(sorted(map(str, required.specifier), reverse=True))
         text = f"{required.name}{_extras(required)}{bounds}"
         if package is None:
@@ -86,10 +86,21 @@ def _unmet(
         problem = _problem(required.specifier, package.version, library)
         if problem:
             yield Unmet(name, text, problem, f"{package.name} {package.version}")
+            continue  # the extras of another release may name other packages
         for inner in sorted(required.extras):
             if (package.name, inner) not in seen:
                 seen.add((package.name, inner))
                 yield from _unmet(packages, package.requires, inner, library, seen)
+
+
+def _in_place_of(name: str, extras: Iterable[str], packages: Packages) -> Package | None:
+    """Returns the package of this name, or one in its place that has the extras as well."""
+    for package in packages.all_of(name):
+        if package.name == name or set(map(canonical, extras)) <= set(
+            map(canonical, package.extras)
+        ):
+            return package
+    return None
 
 
 def _extras(required: Any) -> str:
@@ -111,8 +122,10 @@ def _problem(specifiers: Any, version: str, library: Any) -> str:
     for one in specifiers:
         if one.contains(installed, prereleases=True):
             continue
-        if one.operator not in (">=", ">", "<=", "<", "==", "~="):
+        if one.operator not in (">=", ">", "<", "<=", "==", "~="):
             return "excluded"
+        if one.operator in ("<", "<="):  # `<3.16` excludes 3.16.0.dev1, which is below 3.16
+            return "too-new"
         bound = library.version.Version(re.sub(r"\.\*$", "", one.version))
         return "too-old" if installed < bound or one.operator == ">" else "too-new"
     return ""

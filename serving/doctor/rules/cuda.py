@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from serving.cuda import installed_cudnn, obstacle
 from serving.doctor.cuda import CUDNN, ONNXRUNTIME, TENSORFLOW, Cudnn, listed_by
 from serving.doctor.facts import Facts, Finding
+from serving.doctor.machine import UNKNOWN
 from serving.doctor.rules._rule import rule
 
 # Oldest driver for each generation of CUDA, on Linux (CUDA's release notes, "CUDA Driver").
@@ -14,6 +16,11 @@ TWO_ENVIRONMENTS = (
     "train in one environment (pip install 'keras-gan[gpu]') and serve from another "
     "(serving/requirements-gpu.txt)"
 )
+SERVE_ON_GPU = (
+    "to serve on the GPU, install serving/requirements-gpu.txt in an environment of its own"
+)
+# Its onnxruntime is the last one for TensorFlow's CUDA.
+ONE_ENVIRONMENT = "pip install 'keras-gan[cuda12]' for both in one"
 
 
 @rule
@@ -105,7 +112,10 @@ def _builds(facts: Facts) -> Iterator[tuple[str, str, int]]:
 
 @rule
 def onnxruntime_beside_tensorflow(facts: Facts) -> Iterator[Finding]:
-    """Finds an onnxruntime-gpu beside the CUDA libraries of another generation."""
+    """Finds an onnxruntime-gpu beside the CUDA libraries of another generation.
+
+    The extra `gpu` installs them so on Linux: TensorFlow uses the GPU, and onnxruntime the CPU.
+    """
     builds = {part: (package, wanted) for part, package, wanted in _builds(facts)}
     if len(builds) < 2 or not facts.cuda.of_packages("libcudart.so."):
         return
@@ -114,12 +124,12 @@ def onnxruntime_beside_tensorflow(facts: Facts) -> Iterator[Finding]:
     has_theirs = not facts.cuda.missing([f"libcudart.so.{theirs}"])  # then see two-cudarts
     if ours != theirs and has_ours and not has_theirs:
         yield Finding(
-            "warning",
+            "note",
             "serving",
             "onnxruntime-cuda-mismatch",
             f"{serving} is built for CUDA {theirs}, and the CUDA libraries of {training} are for "
-            f"CUDA {ours}: it serves on the CPU, and its own libraries would break training",
-            f"{TWO_ENVIRONMENTS}; or, for both in one, install with constraints-cuda12.txt",
+            f"CUDA {ours}: onnxruntime runs on the CPU here, as intended",
+            f"do not add CUDA {theirs} here; {SERVE_ON_GPU}, or {ONE_ENVIRONMENT}",
         )
 
 
@@ -127,6 +137,8 @@ def onnxruntime_beside_tensorflow(facts: Facts) -> Iterator[Finding]:
 def driver_too_old(facts: Facts) -> Iterator[Finding]:
     """Finds a driver that is too old for CUDA libraries that are installed."""
     driver = facts.machine.driver
+    if driver == UNKNOWN:
+        return
     for part, package, wanted in _builds(facts):
         has_runtime = not facts.cuda.missing([f"libcudart.so.{wanted}"])
         least = DRIVERS.get(wanted)
@@ -179,21 +191,33 @@ _LOG = "run `python -c 'import tensorflow as tf; tf.config.list_physical_devices
 def _unused_by_onnxruntime(facts: Facts) -> Iterator[Finding]:
     generation = facts.cuda.onnxruntime
     missing = facts.cuda.missing(ONNXRUNTIME.get(generation or 0, ()))
+    reason = _refusal_of_serving(facts)
     if generation is None:
         found = f"{facts.cuda.onnxruntime_package} is a build without CUDA"
+    elif reason:
+        found = f"serving does not use it: {reason}"
     elif missing:
         found = f"{facts.cuda.onnxruntime_package} lacks {', '.join(missing)}"
     elif facts.probe("serving").status == "ok":
         found = "onnxruntime does not use it, although its CUDA libraries are there"
     else:
         return
+    has_runtime = not facts.cuda.missing([f"libcudart.so.{generation}"])
+    is_meant = facts.trains and not has_runtime  # as the extra gpu installs it
     yield Finding(
-        "note" if generation is None else "warning",
+        "note" if generation is None or is_meant else "warning",
         "serving",
         "gpu-unused-by-onnxruntime",
-        f"the machine has a GPU, and {found}: serving runs on the CPU",
-        "to serve on the GPU, install serving/requirements-gpu.txt in an environment of its own",
+        f"the machine has a GPU, and {found}; onnxruntime runs on the CPU here"
+        + ", as intended" * is_meant,
+        f"{SERVE_ON_GPU}, or {ONE_ENVIRONMENT}" if facts.trains else SERVE_ON_GPU,
     )
+
+
+def _refusal_of_serving(facts: Facts) -> str | None:
+    """Returns why `keras-gan serve` would leave the GPU alone, as it decides itself."""
+    cudnn = installed_cudnn(lambda name: facts.packages.get(name) is not None)
+    return obstacle(str(facts.cuda.onnxruntime or ""), loaded=set(), cudnn=cudnn)
 
 
 @rule

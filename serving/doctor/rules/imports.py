@@ -11,7 +11,7 @@ _CONCERNS = {"training": "training", "serving": "serving", "codecs": "both"}
 _NAMES = {"PIL.features": "pillow"}  # of what is imported, where it is not the package's own
 _ENDINGS = {"failed": "fails", "crashed": "crashes", "timeout": "hangs"}
 _ADVICE = {
-    "failed": "mend what the error says, or reinstall the package in a new environment",
+    "failed": "fix what the error says, or reinstall the package in a new environment",
     "crashed": "reinstall the package in a new environment; a crash at the import may also be a "
     "processor without features that the package was built for",
     "timeout": "try --timeout 300 on a busy machine or a slow disk; else reinstall the package",
