@@ -30,7 +30,7 @@ POINTS = [
     "evaluation.count=50",
     "samples.count=9",
 ]
-# Largest difference of a sample in TF32, whose products have 11 bits, 5e-4, through the four dense
+# Largest difference of a sample in TF32, whose products have 11 bits, 5e-4, through the three dense
 # layers of the generator; points are up to 3 in size.
 TF32_SAMPLES = 2e-2
 ROOT = pathlib.Path(__file__).parents[2]
