@@ -236,7 +236,7 @@ def test_onnxruntime_gives_the_golden_samples_in_its_cuda_provider(exported, har
 
 
 def test_golden_inputs_and_seeds_give_the_golden_samples_on_the_cpu(exported):
-    """What the test above compares, in the provider that every machine has."""
+    """The comparison of the test above, in the provider that every machine has."""
     session = onnxruntime.InferenceSession(
         str(exported / "model.onnx"), providers=["CPUExecutionProvider"]
     )
