@@ -21,7 +21,8 @@ the device's peak of dense products in that precision (how operations are counte
 peak is NVIDIA's, of a table by the GPU's name, or --peak; for others a large product is timed.
 
 Each measurement has its own process and time limits. Processes start in groups, and once a group is
-ready each of it is measured while the others wait. What is not ready in --warm-up seconds, or not
+ready each of it is measured while the others wait. The exports are in the first group. What is not
+ready in --warm-up seconds (1.4 times that for an export, 1.6 times for R3GAN and TensorRT), or not
 begun within --limit, is named below the table with the reason. The order is that of importance.
 
 Without a GPU the same program runs on the CPU with small batches.
@@ -98,12 +99,9 @@ class Bench:
             self._run_group(group)
 
     def prepared(self, cells: list[Cell]) -> list[Cell]:
-        """Returns the measurements with the peak and the exports before what needs them."""
-        found = list(cells)
+        """Returns the measurements after the peak and the exports, which others need."""
         networks = dict.fromkeys(cell.network for cell in cells if cell.program == "onnx")
-        if networks:
-            first = next(i for i, cell in enumerate(cells) if cell.program == "onnx")
-            found[first:first] = [Cell("export", network) for network in networks]
+        found = [*(Cell("export", network) for network in networks), *cells]
         needs_peak = self.peak_is == "measured" and any(cell.precision for cell in cells)
         return [Cell("peak"), *found] if needs_peak else found
 
@@ -121,7 +119,7 @@ class Bench:
     def _run_group(self, group: Sequence[Cell]) -> None:
         began = time.monotonic()
         reserve = len(group) * self.options.seconds * 1.5
-        deadline = began + min(self.options.warm_up, max(LEAST, self.left() - reserve))
+        most = max(LEAST, self.left() - reserve)
         started: list[tuple[Cell, Child]] = []
         try:
             for cell in group:
@@ -132,7 +130,8 @@ class Bench:
                 started.append((cell, self._start(cell)))
             ready = []
             for cell, child in started:
-                child.wait_until_ready(max(0.0, deadline - time.monotonic()))
+                limit = min(gpu_cells.warm_up_limit(cell, self.options.warm_up), most)
+                child.wait_until_ready(max(0.0, began + limit - time.monotonic()))
                 if child.error:
                     waited = f"not ready after {time.monotonic() - began:.0f} s"
                     self.miss(cell, waited if child.late else child.error)
@@ -158,7 +157,8 @@ class Bench:
             program += ["--path", str(self._model(cell)), "--provider", cell.provider]
         elif cell.program == "peak":
             program += ["--formats", ",".join(self.machine.formats)]
-        environment = _environment(cell, self.machine.device)
+        foreign = program[0] != sys.executable
+        environment = _environment(cell, self.machine.device, foreign)
         # Processes that compile together share the cores.
         threads = max(1, self.machine.cores // options.parallel)
         environment["TORCHINDUCTOR_COMPILE_THREADS"] = str(threads)
@@ -195,7 +195,7 @@ class Bench:
         notes = gpu_cells.compare(self.rows, self.peak)
         hidden = ("child", "folder", "formats", "json", "verbose")
         settings = {k: v for k, v in vars(self.options).items() if k not in hidden}
-        return {
+        found = {
             "machine": dataclasses.asdict(self.machine),
             "software": {"python": sys.version.split()[0], **self.software},
             "settings": settings,
@@ -206,11 +206,22 @@ class Bench:
             "not_measured": self.missing,
             "notes": notes,
         }
+        return gpu_cells.without_nan(found)
 
 
-def _environment(cell: Cell, device: str) -> dict[str, str]:
-    paths = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH", "")]))
+def _environment(cell: Cell, device: str, foreign: bool = False) -> dict[str, str]:
+    """Returns the environment of a child.
+
+    Args:
+        cell: its measurement.
+        device: "gpu" or "cpu".
+        foreign: True for another Python, in which packages of this one's PYTHONPATH must not be.
+    """
+    inherited = "" if foreign else os.environ.get("PYTHONPATH", "")
+    paths = os.pathsep.join(filter(None, [str(HERE.parent), inherited]))
     found = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": paths}
+    if foreign:
+        found.pop("PYTHONHOME", None)
     if device == "cpu" or cell.program == "export":
         return found | {"CUDA_VISIBLE_DEVICES": "-1"}
     found.setdefault("CUDA_VISIBLE_DEVICES", "0")
@@ -314,7 +325,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     result = bench.result()
     show(result)
     if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+        options.json.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -158,7 +158,7 @@ def cells(
         programs: those to measure, of PROGRAMS.
     """
     recipes = [network for network in sizes if network != KERAS_IO]
-    # On a GPU float32 without TF32 is the last one that anybody trains in.
+    # On a GPU, hardly anybody trains in float32 without TF32: it is measured last.
     usual = [p for p in ("tf32", "bfloat16") if p in formats] if device == "gpu" else []
     usual = usual or ["float32"]
     last = [precision for precision in PRECISIONS if precision not in usual]
@@ -175,7 +175,12 @@ def cells(
     if KERAS_IO in sizes:
         # As published: Keras's choices, which are TF32 and XLA on a GPU.
         found.append(Cell("keras.io", KERAS_IO, usual[0], device == "gpu", batch=sizes[KERAS_IO]))
-    found += steps(usual, compiled=False) + steps(usual, compiled=True)
+    plain = steps(usual, compiled=False)
+    first = [cell for cell in plain if cell.network == next(iter(sizes))]
+    # The providers of GPUs for one network early, while there is time.
+    early = [Cell("onnx", n, provider=p) for n in recipes[:1] for p in ("cuda", "tensorrt")]
+    found += first + early + [cell for cell in plain if cell not in first]
+    found += steps(usual, compiled=True)
     found += [Cell("onnx", n, provider=p) for p in ("cuda", "cpu") for n in recipes]
     if "fashion-mnist" in sizes:
         size = sizes["fashion-mnist"]
@@ -185,7 +190,7 @@ def cells(
     if "cifar10-r3gan" in sizes:
         size = sizes["cifar10-r3gan"]
         found.append(Cell("ours", "cifar10-r3gan", usual[0], batch=size, extra="augment"))
-    return [cell for cell in found if cell.program in programs]
+    return [cell for cell in dict.fromkeys(found) if cell.program in programs]
 
 
 def obstacle(
@@ -210,7 +215,32 @@ def obstacle(
     return None
 
 
-# ------------------------------------------------------------------------ memory
+# ------------------------------------------------------------------------ time and memory
+
+# Times --warm-up. R3GAN is by far the largest network, and TensorRT builds an engine. An export
+# computes on the CPU, and others wait for its file.
+_SLOW = {"export": 1.4, "cifar10-r3gan": 1.6, "tensorrt": 1.6}
+
+
+def warm_up_limit(cell: Cell, seconds: float) -> float:
+    """Returns the seconds in which the process of a measurement must be ready.
+
+    Args:
+        cell: the measurement.
+        seconds: limit of most measurements.
+    """
+    kinds = (cell.program, cell.network, cell.provider)
+    return seconds * max(_SLOW.get(kind, 1.0) for kind in kinds)
+
+
+def without_nan(value: Any) -> Any:
+    """Returns a JSON value with None for each number that is not finite, which JSON lacks."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
 
 # GPU memory of a process by itself, and for each real image of a step: estimates from the sizes of
 # the activations that the backward passes keep.
@@ -354,7 +384,8 @@ def compare(rows: Sequence[dict[str, Any]], peak: Mapping[str, float]) -> list[s
     """Adds the share of the peak and the ratio to PyTorch's best, and returns what disagrees.
 
     PyTorch's best is the faster one of eager and compiled for the same network and precision. A
-    network whose numbers of parameters differ between the programs is not compared.
+    network whose numbers of parameters differ between the programs is not compared. What is not
+    known is None.
 
     Args:
         rows: rows of all measurements.
@@ -365,19 +396,20 @@ def compare(rows: Sequence[dict[str, Any]], peak: Mapping[str, float]) -> list[s
         steps = [r for r in rows if r["network"] == network and "parameters" in r]
         torch = [row for row in steps if row["settings"]["program"] == "torch"]
         # Programs in TensorFlow count the operations of the networks that they train.
-        flops = next((row["flops"] for row in steps if row.get("flops")), math.nan)
+        flops = next((row["flops"] for row in steps if row.get("flops")), None)
         counts = {tuple(row["parameters"]) for row in steps}
         if len(counts) > 1:
             found = ", ".join(f"{r['program']} {tuple(r['parameters'])}" for r in steps)
             notes.append(f"{network}: not compared, the numbers of parameters differ: {found}")
         for row in steps:
-            done = row["images_per_second"] * flops
-            row["peak_share"] = done / peak.get(row["precision"], math.nan) / 1e12
+            most = peak.get(row["precision"])
+            known = flops is not None and most
+            row["peak_share"] = row["images_per_second"] * flops / most / 1e12 if known else None
             same = [t for t in torch if t["precision"] == row["precision"]]
-            best = max((t["images_per_second"] for t in same), default=math.nan)
+            best = max((t["images_per_second"] for t in same), default=None)
             # PyTorch's step has no augmentation.
-            fair = len(counts) == 1 and row["settings"]["extra"] != "augment"
-            row["ratio"] = row["images_per_second"] / best if fair else math.nan
+            fair = best and len(counts) == 1 and row["settings"]["extra"] != "augment"
+            row["ratio"] = row["images_per_second"] / best if fair else None
     return notes
 
 
@@ -410,11 +442,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
     lines = [line(titles)]
     for row in sorted(rows, key=_place):
-        share, ratio = (row.get(name, math.nan) for name in ("peak_share", "ratio"))
-        last = (
-            "-" if math.isnan(share) else f"{share:.1%}",
-            "-" if math.isnan(ratio) else f"{ratio:.2f}",
-        )
+        share, ratio = (row.get(name) for name in ("peak_share", "ratio"))
+        last = ("-" if share is None else f"{share:.1%}", "-" if ratio is None else f"{ratio:.2f}")
         speed = (f"{row['images_per_second']:,.1f}", f"{row['step_ms']:,.2f}")
         names = (row["program"], row["network"], row["precision"], str(row["batch"]))
         lines.append(line((*names, *speed, *last)))

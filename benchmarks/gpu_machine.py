@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pathlib
 import platform
 import subprocess
+
+from serving import processor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,14 +100,9 @@ def from_query(line: str) -> Machine:
 
 
 def _cpu(why: str) -> Machine:
-    info = pathlib.Path("/proc/cpuinfo")
-    lines = info.read_text("utf-8").splitlines() if info.exists() else []
-    values = dict(reversed([line.split(":", 1) for line in lines if ":" in line]))
-    values = {key.strip(): value.strip() for key, value in values.items()}
-    flags = set(values.get("flags", "").split())
-    formats = ["float32", *(["bfloat16"] if {"avx512_bf16", "amx_bf16"} & flags else [])]
-    name = values.get("model name", platform.processor())
-    return Machine("cpu", name, "", _memory_gib(), _cores(), tuple(formats), why)
+    has_bfloat16 = processor.multiplies_bfloat16(processor.flags())
+    formats = ("float32", "bfloat16") if has_bfloat16 else ("float32",)
+    return Machine("cpu", processor.name(), "", _memory_gib(), _cores(), formats, why)
 
 
 def _memory_gib() -> float:

@@ -115,7 +115,7 @@ class SumPositions(nn.Module):
 
 
 def sngan() -> tuple[nn.Module, nn.Module, int]:
-    """Residual networks of SNGAN for 32 x 32 x 3: tables 4 of the paper, for CIFAR-10."""
+    """Residual networks of SNGAN for 32 x 32 x 3: table 4 of the paper, for CIFAR-10."""
     generator = Unconditional(
         nn.Linear(128, 4 * 4 * 256),
         Reshape((256, 4, 4)),

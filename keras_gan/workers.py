@@ -276,6 +276,8 @@ _joined: list[Team] = []  # the team of several workers, which a process can joi
 def join() -> Team:
     """Connects to the workers in TF_CONFIG; without it, uses all GPUs of this machine.
 
+    Within the scope of a strategy, a process without other workers trains under that strategy.
+
     With several workers the first call must come before TensorFlow computes anything, which
     includes loading a recipe. Later calls return the same team.
 
@@ -320,6 +322,8 @@ def are_several() -> bool:
 
 
 def _local_strategy() -> tf.distribute.Strategy:
+    if tf.distribute.has_strategy():  # TensorFlow refuses another one within its scope
+        return tf.distribute.get_strategy()
     gpus = tf.config.list_logical_devices("GPU") if tf.config.list_physical_devices("GPU") else []
     if len(gpus) < 2:
         return tf.distribute.get_strategy()

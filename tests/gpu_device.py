@@ -4,10 +4,12 @@ Loaded as a plugin by `conftest.py`. A fake device list consists of logical CPU 
 """
 
 import collections
+import os
 import re
 
 import pytest
 import tensorflow as tf
+from _pytest.mark.expression import Expression
 
 _FAKE = re.compile(r"CPU:([1-9])")
 _NO_GPU = (
@@ -21,6 +23,13 @@ def names(option):
     if option == "GPU":
         return [f"GPU:{i}" for i, _ in enumerate(tf.config.list_physical_devices("GPU"))]
     return option.split(",")
+
+
+def environment(count):
+    """Returns the environment of a process to which the first GPUs that are visible here are."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    found = listed.split(",") if listed else [str(i) for i in range(count)]
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": ",".join(found[:count])}
 
 
 def pytest_addoption(parser):
@@ -41,6 +50,20 @@ def pytest_configure(config):
             f"CPU:1,CPU:2. Received: --device {option}"
         )
     configure(option)
+    # Of pytest-xdist: the process that starts the others, which would fail test by test.
+    starts = not hasattr(config, "workerinput") and getattr(config.option, "dist", "no") != "no"
+    if starts and _selects_gpu(config.option.markexpr) and not config.option.collectonly:
+        refuse_without(config)
+
+
+def _selects_gpu(expression):
+    """Checks whether -m selects tests marked gpu, and none that has no marker."""
+    if not expression:
+        return False
+    parsed = Expression.compile(expression)
+    return parsed.evaluate(lambda name, **_: name == "gpu") and not parsed.evaluate(
+        lambda name, **_: False
+    )
 
 
 def configure(option):
@@ -61,13 +84,19 @@ def missing(config):
     return "" if names(config.getoption("--device")) else _NO_GPU
 
 
+def refuse_without(config):
+    """Ends the run with one line if there is no device."""
+    if missing(config):
+        raise pytest.UsageError(missing(config))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
     """Ends the run before the first test if tests marked gpu are selected and there is no GPU."""
     chosen = [item for item in items if item.get_closest_marker("gpu")]
     worker = hasattr(config, "workerinput")  # of pytest-xdist: there each test fails instead
-    if chosen and missing(config) and not worker and not config.option.collectonly:
-        raise pytest.UsageError(missing(config))
+    if chosen and not worker and not config.option.collectonly:
+        refuse_without(config)
 
 
 def pytest_runtest_setup(item):

@@ -232,6 +232,9 @@ def test_the_order_is_that_of_importance(cells):
         places["torch compile cifar10-r3gan bfloat16"]
         < places["ours, no XLA fashion-mnist float32"]
     )
+    early = [places[f"onnxruntime {p} fashion-mnist"] for p in ("cuda", "tensorrt")]
+    assert early == [5, 6]  # after the example, and ours and PyTorch's of its networks
+    assert places["onnxruntime tensorrt cifar10-r3gan"] > 50
     assert [c.program for c in cells.cells("gpu", sizes, formats, ["onnx"])] == ["onnx"] * 9
     for cell in found:
         assert cells.Cell.from_json(cell.as_json()) == cell
@@ -317,15 +320,21 @@ def test_the_step_with_augmentation_has_no_ratio(cells):
     cells.compare([*rows, row(cells, "torch", [0.02])], {})
     assert [r["program"] for r in rows] == ["ours, no XLA, tf.data", "ours, no XLA, augmentation"]
     assert rows[0]["ratio"] == pytest.approx(2.0)
-    assert math.isnan(rows[1]["ratio"])
+    assert rows[1]["ratio"] is None
 
 
 def test_networks_of_other_sizes_are_not_compared(cells):
     rows = [row(cells, "ours", [0.01]), row(cells, "torch", [0.01], parameters=(10, 21))]
     (note,) = cells.compare(rows, {})
     assert note.startswith("fashion-mnist: not compared, the numbers of parameters differ")
-    assert all(math.isnan(r["ratio"]) for r in rows)
+    assert [r["ratio"] for r in rows] == [None, None]
+    assert [r["peak_share"] for r in rows] == [None, None]  # of a device whose peak is unknown
     assert [line.split()[-2:] for line in cells.table(rows)[1:]] == [["-", "-"]] * 2
+
+
+def test_what_is_not_known_is_null_in_json(cells):
+    found = cells.without_nan({"a": [1.5, math.nan, (math.inf, 2)], "b": {"c": -math.inf}})
+    assert json.dumps(found, allow_nan=False) == '{"a": [1.5, null, [null, 2]], "b": {"c": null}}'
 
 
 def test_rows_of_generators(cells):
@@ -434,7 +443,7 @@ def test_what_the_time_does_not_allow_is_named(gpu, load, tmp_path):
     assert reasons.keys() == {cell.title for cell in found}
     assert reasons["ours, no XLA fashion-mnist float32"] == "not run: the limit of 5 s was over"
     assert result["peak_is"] == "NVIDIA's"
-    json.dumps(result)
+    json.dumps(result, allow_nan=False)
 
 
 def test_exports_and_the_peak_come_before_what_needs_them(gpu, load, tmp_path):
@@ -443,17 +452,57 @@ def test_exports_and_the_peak_come_before_what_needs_them(gpu, load, tmp_path):
     bench = gpu.Bench(machine, gpu.parse([]), tmp_path)
     sizes = {"fashion-mnist": 8, "cifar10-sngan": 10}
     planned = cells.cells("gpu", sizes, machine.formats, cells.PROGRAMS)
-    found = bench.prepared(planned)
     exports = [cells.Cell("export", network) for network in sizes]
-    first = found.index(cells.Cell("onnx", "fashion-mnist", provider="cuda"))
-    assert found[0] == cells.Cell("peak")
-    assert found[first - 2 : first] == exports
-    assert [cell for cell in found if cell in planned] == planned
-    assert len(found) == len(planned) + 3
+    assert bench.prepared(planned) == [cells.Cell("peak"), *exports, *planned]
     steps = cells.cells("gpu", sizes, machine.formats, ["ours"])
     assert bench.prepared(steps) == [cells.Cell("peak"), *steps]
     known = gpu.Bench(machine, gpu.parse(["--peak", "tf32=1"]), tmp_path)
     assert known.prepared(steps) == steps
+
+
+def test_exports_are_in_the_first_group_and_their_providers_in_the_second(gpu, load, tmp_path):
+    cells = gpu.gpu_cells
+    machine = load("gpu_machine").from_query("NVIDIA H200, 570.86.15, 143771, 9.0")
+    bench = gpu.Bench(machine, gpu.parse([]), tmp_path)
+    planned = cells.cells("gpu", cells.BATCHES["gpu"], machine.formats, cells.PROGRAMS)
+    waiting = bench.prepared(planned)
+    first = cells.next_wave(waiting, 8, machine.gib)
+    second = cells.next_wave(waiting[len(first) :], 8, machine.gib)
+    assert [c.program for c in first] == ["export"] * 3 + ["keras.io"] + ["ours", "torch"] * 2
+    assert [(c.network, c.provider) for c in second if c.program == "onnx"] == [
+        ("fashion-mnist", "cuda"),
+        ("fashion-mnist", "tensorrt"),
+    ]
+
+
+def test_slow_preparations_have_longer_limits(cells):
+    limit = cells.warm_up_limit
+    assert limit(cells.Cell("torch", "fashion-mnist", "tf32"), 75) == 75
+    assert limit(cells.Cell("export", "fashion-mnist"), 75) == pytest.approx(105)
+    assert limit(cells.Cell("ours", "cifar10-r3gan", "tf32"), 75) == pytest.approx(120)
+    assert limit(cells.Cell("export", "cifar10-r3gan"), 75) == pytest.approx(120)
+    assert limit(cells.Cell("onnx", "fashion-mnist", provider="tensorrt"), 75) == 120
+
+
+def test_another_python_does_not_get_the_packages_of_this_one(gpu, load, monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONPATH", "/of/this/python")
+    machine = load("gpu_machine").find("cpu")
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\necho '{\"error\": \"'$PYTHONPATH'\"}'\n")
+    script.chmod(0o755)
+    foreign = ["--torch-python", str(script), "--onnx-python", str(script)]
+    options = gpu.parse([*foreign, "--parallel", "1"])
+    bench = gpu.Bench(machine, options, tmp_path)
+    for cell in (
+        gpu.gpu_cells.Cell("torch", "fashion-mnist", "float32", batch=8),
+        gpu.gpu_cells.Cell("onnx", "fashion-mnist", provider="cpu"),
+    ):
+        started = bench._start(cell)
+        started.wait_until_ready(60)
+        started.kill()
+        assert started.error == str(ROOT)
+    same = gpu._environment(gpu.gpu_cells.Cell("peak"), "cpu")
+    assert same["PYTHONPATH"] == os.pathsep.join([str(ROOT), "/of/this/python"])
 
 
 def test_options(gpu, capsys):

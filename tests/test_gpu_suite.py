@@ -8,9 +8,11 @@ import subprocess
 import sys
 import textwrap
 
+import gpu_device
 import pytest
+import tensorflow as tf
 
-from keras_gan import augment, constraints, losses, terms
+from keras_gan import augment, constraints, losses, terms, workers
 from keras_gan.registry import classes
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -63,12 +65,47 @@ def test_without_a_gpu_the_suite_fails_in_one_line():
     assert "Received: --device GPU, 0 GPUs." in line
 
 
+def test_without_a_gpu_the_suite_fails_in_one_line_in_processes_of_xdist():
+    done = run("-q", "-n", "2")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert done.stderr.count("Received: --device GPU, 0 GPUs.") == 1
+    assert "ERROR: The tests marked gpu need a GPU that TensorFlow finds. " in done.stderr
+    assert "failed" not in done.stdout
+
+
 @pytest.mark.slow
-def test_without_a_gpu_each_test_fails_in_processes_of_xdist():
-    done = run("-q", "-n", "2", "-k", "11_bits or name_of_an_operation")
+def test_without_a_gpu_each_test_fails_if_other_tests_are_selected_as_well():
+    done = run("-q", "-n", "2", "-m", "not slow", "-k", "11_bits or name_of_an_operation")
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
-    assert "2 failed" in done.stdout
+    assert "2 errors" in done.stdout  # in the setup of each
     assert done.stdout.count("Received: --device GPU, 0 GPUs.") >= 2
+
+
+@pytest.mark.parametrize(
+    ("visible", "count", "expected"),
+    [(None, 1, "0"), (None, 2, "0,1"), ("3,1,2", 2, "3,1"), ("GPU-ab", 1, "GPU-ab")],
+)
+def test_a_process_gets_the_first_of_the_visible_gpus(visible, count, expected, monkeypatch):
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    found = gpu_device.environment(count)
+    assert found["CUDA_VISIBLE_DEVICES"] == expected
+    assert found["PATH"] == os.environ["PATH"]
+
+
+def test_a_training_takes_the_strategy_in_whose_scope_it_starts(monkeypatch, capsys):
+    """Also on a machine of several GPUs, where it would make its own."""
+    several = [f"GPU:{i}" for i in range(3)]
+    for kind in ("physical", "logical"):
+        monkeypatch.setattr(tf.config, f"list_{kind}_devices", lambda _: several)
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    with strategy.scope():
+        team = workers.join()
+        assert team.strategy is strategy
+    assert team.replicas == 1
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("device", ["CPU:0", "GPU:0", "CPU:1,CPU:1", "cuda"])

@@ -1,5 +1,6 @@
 """Markers, time-outs and fixtures of the tests that run on a GPU, or on a fake device list."""
 
+import contextlib
 import faulthandler
 import pathlib
 
@@ -58,6 +59,22 @@ def on_device(device):
     """Places what the test computes on the device."""
     with tf.device(device):
         yield device
+
+
+@pytest.fixture(scope="session")
+def alone(device, devices):
+    """Returns a context in which a recipe trains on the device alone, also beside others.
+
+    Of several GPUs a training would take all, under a second strategy of this process.
+    """
+
+    @contextlib.contextmanager
+    def context():
+        one = tf.distribute.OneDeviceStrategy(device) if len(devices) > 1 else None
+        with one.scope() if one else contextlib.nullcontext(), tf.device(device):
+            yield device
+
+    return context
 
 
 @pytest.fixture(scope="session")
