@@ -66,8 +66,7 @@ def generator(
         attention: height in pixels of the features with self-attention.
         shortcut: upsampling of the blocks' shortcuts, "nearest" as in the paper, or "blurred" by
             [1, 3, 3, 1], which avoids blocky images in short trainings.
-        output: bounds of the samples, "tanh" as in the paper, or "clipped" to [-1, 1], which reaches
-            white and black exactly, as the plain background of a drawing has them.
+        output: "tanh" as in the paper, or "clipped", which reaches -1 and 1 exactly.
         conditioning: use of the labels: "batch_norm", a scale and shift for each class in the
             blocks (`ConditionalBatchNormalization`), the default if `norm` is "batch"; or
             "concatenation", an embedding concatenated to the latents.
@@ -95,9 +94,7 @@ def generator(
     x = latents
     if conditional and not per_class:
         x = _parts.latents_and_label(latents, labels, spec, latent_dim)
-    image = _upsample(builder, x, base, widths)
-    # Samples are float32 under every policy, so that they have full precision.
-    samples = layers.Activation(_OUTPUTS[output], dtype="float32", name="samples")(image)
+    samples = _bounded(_upsample(builder, x, base, widths), output)
     return keras.Model([latents, labels] if conditional else latents, samples, name="generator")
 
 
@@ -217,6 +214,11 @@ def _upsample(builder: _Builder, x, base: tuple[int, int, int], widths: Sequence
     x = _parts.normalize(x, builder.norm, "last_norm")
     x = layers.ReLU(name="last_activation")(x)
     return builder.conv(x, builder.spec.shape[-1], 3, "to_image", dtype="float32")
+
+
+def _bounded(image, output: str):
+    # Samples are float32 under every policy, so that they have full precision.
+    return layers.Activation(_OUTPUTS[output], dtype="float32", name="samples")(image)
 
 
 def _up_block(builder: _Builder, inputs, channels: int, name: str):
