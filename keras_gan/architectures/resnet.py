@@ -91,9 +91,8 @@ def generator(
     latents = _parts.latents_input(latent_dim)
     labels = _parts.labels_input() if conditional else None
     builder = _Builder(spec, norm, spectral, attention, labels if per_class else None, shortcut)
-    x = latents
-    if conditional and not per_class:
-        x = _parts.latents_and_label(latents, labels, spec, latent_dim)
+    concatenated = conditional and not per_class
+    x = _parts.latents_and_label(latents, labels, spec, latent_dim) if concatenated else latents
     samples = _bounded(_upsample(builder, x, base, widths), output)
     return keras.Model([latents, labels] if conditional else latents, samples, name="generator")
 
