@@ -180,7 +180,7 @@ def low_high(low, high, shape=(1, 2, 2, 3), dtype="float32"):
         ),
     ],
 )
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_values_outside_the_range_of_an_input_are_refused(port, values, rule):
     with pytest.raises(UsageError, match=rule) as caught:
         Inputs([port]).check_given({port.name: values})

@@ -231,7 +231,7 @@ def test_the_cuda_libraries_of_the_machine_stay_with_its_tensorflow(checkout, tm
         (["--has"], "--has needs a value"),
         (["--has", "no.txt", "60M", "x"], "A file must exist. Received: no.txt"),
         (["--quick", "60M"], "Options are --python-version, --has and --requirements"),
-        (["--python-version", "3", "60M", "x"], "--python-version must be such as 3.12. Received"),
+        (["--python-version", "3", "60M", "x"], "--python-version must be 3.N, such as 3.12"),
     ],
 )
 def test_a_mistake_in_packing_is_one_line(arguments, rule, checkout):

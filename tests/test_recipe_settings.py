@@ -51,7 +51,7 @@ def test_another_architecture_has_none_of_the_former_ones_options():
     )
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_the_same_architecture_keeps_its_options():
     setting = "networks.discriminator.architecture=dcgan"
     assert recipe.load("quickstart", [setting]) == recipe.load("quickstart")
@@ -120,7 +120,7 @@ def test_a_path_that_leads_nowhere_cannot_be_taken_out(setting):
         ("networks.generator.architecture", "SNGAN", "resnet"),
     ],
 )
-@pytest.mark.filterwarnings("error")  # an unknown architecture drops no options
+@pytest.mark.filterwarnings("error::UserWarning")  # an unknown architecture drops no options
 def test_a_name_that_people_type_is_found(path, typed, name):
     with pytest.raises(UsageError, match=rf"Received: '{typed}'.* Did you mean '{name}'\?$"):
         recipe.load("quickstart", [f"{path}={typed}"])
