@@ -96,18 +96,14 @@ def from_query(line: str) -> Machine:
     formats = ("float32", "tf32", "bfloat16") if ampere else ("float32",)
     # A GPU without memory of its own shares the machine's.
     gib = float(memory) / 1024 if memory.isdigit() else _memory_gib()
-    return Machine("gpu", name, driver, gib, _cores(), formats)
+    return Machine("gpu", name, driver, gib, processor.cpus(), formats)
 
 
 def _cpu(why: str) -> Machine:
     has_bfloat16 = processor.multiplies_bfloat16(processor.flags())
     formats = ("float32", "bfloat16") if has_bfloat16 else ("float32",)
-    return Machine("cpu", processor.name(), "", _memory_gib(), _cores(), formats, why)
+    return Machine("cpu", processor.name(), "", _memory_gib(), processor.cpus(), formats, why)
 
 
 def _memory_gib() -> float:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

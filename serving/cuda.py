@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable, Set
 from pathlib import Path
 
+from serving import system_files
+
 _MAPS = Path("/proc/self/maps")
 _KNOWN = range(11, 20)  # major versions of CUDA that a package of cuDNN may be named after
 
@@ -28,10 +30,7 @@ def has_driver() -> bool:
 
 def loaded_runtimes() -> set[int]:
     """Returns the major versions of the CUDA runtimes in this process; on Linux only."""
-    try:
-        libraries = _MAPS.read_text("utf-8", "replace")
-    except OSError:
-        return set()
+    libraries = system_files.read(_MAPS)
     return {int(version) for version in re.findall(r"/libcudart\.so\.(\d+)", libraries)}
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from serving import processor
 from serving.errors import UsageError
 from serving.lists import parse_list
 
@@ -80,7 +80,7 @@ class Settings:
 
     def __post_init__(self):
         if not self.workers:
-            object.__setattr__(self, "workers", cpus())
+            object.__setattr__(self, "workers", processor.cpus())
         for name in _POSITIVE:
             value = getattr(self, name)
             if not value > 0:
@@ -109,13 +109,6 @@ class Settings:
 _POSITIVE = ("max_batch", "queue", "max_count", "max_stream", "max_values", "max_body", "versions")
 _POSITIVE += ("max_requests", "max_connections", "header_seconds", "body_seconds", "idle_seconds")
 _POSITIVE += ("timeout", "drain_seconds", "poll_seconds", "workers")
-
-
-def cpus() -> int:
-    """Returns the number of CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def is_loopback(host: str) -> bool:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from serving import system_files
+
 
 def read(root: Path) -> tuple[int | None, int | None]:
     """Returns the bytes of the whole and of the free memory; None for what is unknown.
@@ -13,7 +15,9 @@ def read(root: Path) -> tuple[int | None, int | None]:
     Args:
         root: folder in which the system's files are, `/` for this machine.
     """
-    pairs = re.findall(r"^(\w+):\s+(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE)
+    pairs = re.findall(
+        r"^(\w+):\s+(\d+) kB", system_files.read(root / "proc/meminfo"), re.MULTILINE
+    )
     lines = {key: int(value) * 1024 for key, value in pairs}
     total, free = lines.get("MemTotal"), lines.get("MemAvailable")
     for limit, used in _limits(root):
@@ -28,19 +32,18 @@ def _limits(root: Path) -> Iterator[tuple[int, int]]:
     """Yields limit and use of the process's control groups, version 2 and 1, from the top."""
     names = (
         ("memory.max", "memory.current"),
-        (
-            "memory.limit_in_bytes",
-            "memory.usage_in_bytes",
-        ),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes"),
     )
-    for line in ["0::/", "0:memory:/", *_text(root / "proc/self/cgroup").splitlines()]:
+    for line in ["0::/", "0:memory:/", *system_files.read(root / "proc/self/cgroup").splitlines()]:
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controllers not in ("", "memory"):
             continue
         top = root / "sys/fs/cgroup" / controllers
         folder = top / path.strip("/")
         for place in (folder, *folder.parents):
-            limit, used = (_text(place / name).strip() for name in names[bool(controllers)])
+            limit, used = (
+                system_files.read(place / name).strip() for name in names[bool(controllers)]
+            )
             if limit.isdecimal() and int(limit) < 2**60:  # version 1 has a huge one for none
                 yield int(limit), max(0, int(used or 0) - _cache(place))
             if place == top:
@@ -49,12 +52,7 @@ def _limits(root: Path) -> Iterator[tuple[int, int]]:
 
 def _cache(group: Path) -> int:
     """Returns the bytes of files that the group's use includes and the system can take back."""
-    found = re.search(r"^(?:total_)?inactive_file (\d+)$", _text(group / "memory.stat"), re.M)
+    found = re.search(
+        r"^(?:total_)?inactive_file (\d+)$", system_files.read(group / "memory.stat"), re.M
+    )
     return int(found[1]) if found else 0
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", "replace")
-    except OSError:
-        return ""

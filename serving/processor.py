@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 import platform
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
+
+from serving import system_files
 
 # Flags of Linux, any of which is the feature.
 FEATURES: dict[str, tuple[str, ...]] = {
@@ -33,9 +35,15 @@ def flags(root: Path = Path("/")) -> set[str]:
     return set()
 
 
-def _lines(root: Path) -> Iterator[str]:
-    with contextlib.suppress(OSError):
-        yield from (root / "proc" / "cpuinfo").read_text("utf-8", "replace").splitlines()
+def cpus() -> int:
+    """Returns the number of CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _lines(root: Path) -> list[str]:
+    return system_files.read(root / "proc" / "cpuinfo").splitlines()
 
 
 def features(found: Collection[str]) -> dict[str, bool]:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from serving import programs
+from serving import processor, programs
 from serving.bulk.destinations import Destination
 from serving.bulk.job import BulkJob, Stopped
 from serving.bulk.writers import make_shard
@@ -41,7 +41,7 @@ def make_by_processes(
     Raises:
         UsageError: a worker process died.
     """
-    workers = min(workers or _processors(), len(missing))
+    workers = min(workers or processor.cpus(), len(missing))
     if workers == 1:
         bundle = job.open_bundle()
         for number in missing:
@@ -134,12 +134,6 @@ def _write_shard(
 ) -> dict[str, Any]:
     with destination.writing(job.file_name(number)) as path:
         return make_shard(bundle, job, number, path, stop)
-
-
-def _processors() -> int:
-    with contextlib.suppress(AttributeError):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 # ------------------------------------------------------------------------------- Ray Data

@@ -96,6 +96,10 @@ class Cuda(NamedTuple):
         """Returns which of these libraries were not found."""
         return [name for name in names if all(name != x.name for x in self.libraries)]
 
+    def has_runtime(self, generation: int | None) -> bool:
+        """Returns True if the CUDA runtime of a generation was found."""
+        return not self.missing([f"libcudart.so.{generation}"])
+
     def of_packages(self, prefix: str) -> list[Library]:
         """Returns the libraries of packages whose names begin so."""
         found = (x for x in self.libraries if x.source == "package")
@@ -183,23 +187,20 @@ def _generation_of_name(name: str) -> int | None:
 
 def owners_of(path: Path, packages: Packages) -> list[Package]:
     """Returns the packages that list this file and recorded the content that it has."""
-    found = []
-    for package in packages:
-        with contextlib.suppress(ValueError):
-            entry = package.files.get(path.relative_to(package.folder).as_posix())
-            if entry is not None and _matches(path, entry):
-                found.append(package)
-    return found
+    return [x for x, entry in _entries(path, packages) if _matches(path, entry)]
 
 
 def listed_by(path: Path, packages: Packages) -> list[Package]:
     """Returns the packages that list this file, whichever of them it was installed from."""
-    found = []
+    return [package for package, _ in _entries(path, packages)]
+
+
+def _entries(path: Path, packages: Packages) -> Iterator[tuple[Package, RecordedFile]]:
     for package in packages:
-        with contextlib.suppress(ValueError):
-            if path.relative_to(package.folder).as_posix() in package.files:
-                found.append(package)
-    return found
+        with contextlib.suppress(ValueError):  # the file is not in the folder of the package
+            name = path.relative_to(package.folder).as_posix()
+            if name in package.files:
+                yield package, package.files[name]
 
 
 def _matches(path: Path, entry: RecordedFile) -> bool:

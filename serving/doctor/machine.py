@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from serving import main_memory, processor
+from serving import main_memory, processor, system_files
 
 DRIVER = "proc/driver/nvidia"
 UNKNOWN = "unknown"  # version of a driver, which WSL2 has in no file
@@ -73,14 +73,17 @@ def read(root: Path) -> Machine:
         root: folder in which the system's files are, `/` for this machine.
     """
     total, free = main_memory.read(root)
-    driver, device_files = driver_version(_text(root / DRIVER / "version")), _device_files(root)
+    driver, device_files = (
+        driver_version(system_files.read(root / DRIVER / "version")),
+        _device_files(root),
+    )
     if not driver and not device_files and _is_wsl_with_cuda(root):
         driver, device_files = UNKNOWN, 1
     return Machine(
         system=platform.platform(),
         processor=processor.name(root),
         flags=frozenset(processor.flags(root)),
-        cpus=_cpus(),
+        cpus=processor.cpus(),
         memory=total,
         free_memory=free,
         disk=_disk(),
@@ -100,19 +103,6 @@ def driver_version(text: str) -> str:
     return found[1] if found else ""
 
 
-def _cpus() -> int:
-    with contextlib.suppress(AttributeError):  # only Linux has it
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", "replace")
-    except OSError:
-        return ""
-
-
 def _disk() -> dict[str, int]:
     found = {}
     for folder in (os.getcwd(), tempfile.gettempdir()):
@@ -123,7 +113,7 @@ def _disk() -> dict[str, int]:
 
 def _gpus(root: Path) -> Iterator[str]:
     for path in sorted((root / DRIVER / "gpus").glob("*/information")):
-        found = re.search(r"^Model:\s*(.+)$", _text(path), re.MULTILINE)
+        found = re.search(r"^Model:\s*(.+)$", system_files.read(path), re.MULTILINE)
         yield found[1].strip() if found else path.parent.name
 
 

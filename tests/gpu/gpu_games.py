@@ -15,6 +15,7 @@ import tensorflow as tf
 
 import keras_gan
 from keras_gan import augment, constraints, losses, random_numbers, terms
+from keras_gan import precision as precisions
 from keras_gan.registry import classes
 
 STEPS, BATCH, SHAPE, CLASSES, LATENTS = 3, 8, (8, 8, 1), 2, 4
@@ -115,16 +116,6 @@ def same_numbers():
         yield
 
 
-@contextlib.contextmanager
-def policy(name):
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
 def networks(conditional=False, bias=0.6):
     """Smooth convolutional networks, always with the same initial weights.
 
@@ -178,7 +169,7 @@ def optimizer(precision, rate=0.05):
 
 def make(precision="float32", jit_compile=False, conditional=False, built=networks, **arguments):
     """Returns a compiled game; to be called on the device that holds its weights."""
-    with policy(precision):
+    with precisions.layers(precision):
         pair = built(conditional)
     classes_ = CLASSES if conditional else 0
     gan = keras_gan.GAN(*pair, num_classes=classes_, seed=1, **arguments)

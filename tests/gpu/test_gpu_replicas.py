@@ -12,7 +12,7 @@ import pytest
 import replicas
 import tensorflow as tf
 
-from keras_gan import UsageError, recipe, train
+from keras_gan import UsageError, precision, recipe, train
 
 TOLERANCE = 1e-4  # of float32, whose sums have another order on two devices
 LOSSES = [component.name for component in games.components("loss")]
@@ -70,7 +70,7 @@ def test_two_devices_train_like_one_with_every_term(term, strategy, two):
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_two_devices_train_in_mixed_precision(policy, strategy):
-    with strategy.scope(), games.policy(policy):
+    with strategy.scope(), precision.layers(policy):
         gan = replicas.make("relativistic", ["r1"], optimizers=sgd())
     before = replicas.state(gan)
     play(gan, 20)  # the loss scale may skip the first steps

@@ -55,14 +55,12 @@ def cudnn_of_two_packages(facts: Facts) -> Iterator[Finding]:
     names = [f"nvidia-cudnn-cu{n}" for n in DRIVERS if facts.packages.get(f"nvidia-cudnn-cu{n}")]
     cudnn = _packaged_cudnn(facts)
     there = sorted(set(cudnn.generations.values())) if cudnn else []
-    if len(there) > 1:
+    if cudnn and len(there) > 1:
         yield Finding(
             facts.breaks_gpu,
             "both",
             "cudnn-mixed",
-            f"cuDNN's files in {cudnn.folder} are of CUDA {' and '.join(map(str, there))}"
-            if cudnn
-            else "",
+            f"cuDNN's files in {cudnn.folder} are of CUDA {' and '.join(map(str, there))}",
             "uninstall all packages nvidia-cudnn-*, then reinstall the one that is needed",
         )
     elif len(names) > 1:
@@ -85,7 +83,7 @@ def cudnn_of_wrong_generation(facts: Facts) -> Iterator[Finding]:
         return
     for part, package, wanted in _builds(facts):
         # A package without its own CUDA runtime runs on the CPU and opens no cuDNN.
-        has_runtime = not facts.cuda.missing([f"libcudart.so.{wanted}"])
+        has_runtime = facts.cuda.has_runtime(wanted)
         if wanted != there and has_runtime:
             yield Finding(
                 facts.breaks_gpu,
@@ -120,8 +118,8 @@ def onnxruntime_beside_tensorflow(facts: Facts) -> Iterator[Finding]:
     if len(builds) < 2 or not facts.cuda.of_packages("libcudart.so."):
         return
     (training, ours), (serving, theirs) = builds["training"], builds["serving"]
-    has_ours = not facts.cuda.missing([f"libcudart.so.{ours}"])
-    has_theirs = not facts.cuda.missing([f"libcudart.so.{theirs}"])  # then see two-cudarts
+    has_ours = facts.cuda.has_runtime(ours)
+    has_theirs = facts.cuda.has_runtime(theirs)  # then see two-cudarts
     if ours != theirs and has_ours and not has_theirs:
         yield Finding(
             "note",
@@ -140,7 +138,7 @@ def driver_too_old(facts: Facts) -> Iterator[Finding]:
     if driver == UNKNOWN:
         return
     for part, package, wanted in _builds(facts):
-        has_runtime = not facts.cuda.missing([f"libcudart.so.{wanted}"])
+        has_runtime = facts.cuda.has_runtime(wanted)
         least = DRIVERS.get(wanted)
         if driver and least and has_runtime and _numbers(driver) < _numbers(least):
             yield Finding(
@@ -202,7 +200,7 @@ def _unused_by_onnxruntime(facts: Facts) -> Iterator[Finding]:
         found = "onnxruntime does not use it, although its CUDA libraries are there"
     else:
         return
-    has_runtime = not facts.cuda.missing([f"libcudart.so.{generation}"])
+    has_runtime = facts.cuda.has_runtime(generation)
     is_meant = facts.trains and not has_runtime  # as the extra gpu installs it
     yield Finding(
         "note" if generation is None or is_meant else "warning",
