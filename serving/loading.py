@@ -18,7 +18,8 @@ from serving.errors import UsageError
 from serving.feeds import choose_feeds
 from serving.golden import read_golden
 from serving.inputs import Port, resolve
-from serving.limits import Settings, cpus
+from serving.limits import Settings
+from serving.processor import cpus
 
 _ANY_SIZE = 64  # of a warm-up where any size goes: divisible by the usual strides
 COMMON = ("npy", "npz", "json", "grid")  # formats of responses that every kind has
