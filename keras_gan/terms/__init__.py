@@ -33,6 +33,7 @@ from keras_gan.terms.gradient import (
     norm,
     squared_norm,
 )
+from keras_gan.terms.reconstruction import Reconstruction
 from keras_gan.terms.regularization import LeCam, Orthogonal
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "LipschitzPenalty",
     "Orthogonal",
     "PathLength",
+    "Reconstruction",
     "SharedForward",
     "StepContext",
     "Term",
