@@ -223,8 +223,15 @@ def outputs(network: Network, fields: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def sample_shape(found: Mapping[str, Any]) -> tuple:
+def sample_shape(network: Network, found: Mapping[str, Any]) -> tuple:
     """Returns the shape of a generator's samples.
+
+    Height and width are `None` for a translator: a generator without latents that makes pictures
+    of any size from pictures of any size.
+
+    Args:
+        network: the generator.
+        found: its symbolic outputs by name.
 
     Raises:
         UsageError: no output `samples`, several tensors, or an unknown shape.
@@ -239,14 +246,26 @@ def sample_shape(found: Mapping[str, Any]) -> tuple:
             f"Received: {received if several else 'outputs ' + ', '.join(found)}"
         )
     shape = tuple(output.shape[1:])
-    if None in shape:
-        raise UsageError(f"The generator's samples must have a known shape. Received: {shape}")
+    if None in shape and not _follows_inputs(network, shape):
+        raise UsageError(
+            "The generator's samples must have a known shape; only a generator that takes a "
+            "picture of any height and width, and no latents, may leave those of its samples open. "
+            f"Received: {shape}"
+        )
     if not shape:
         raise UsageError(
             "The generator's samples must have at least one axis besides the batch. "
             "Received: samples of shape (batch,)"
         )
     return shape
+
+
+def _follows_inputs(network: Network, shape: tuple) -> bool:
+    """Returns True if free lengths of the samples can only be those of an input picture."""
+    free = {(None, None), shape[:2]}
+    pictures = [tuple(x.shape[1:3]) for x in _tensors(network).values() if len(x.shape) == 4]
+    follows = len(shape) == 3 and shape[-1] is not None and "latents" not in network.fields
+    return follows and len(free) == 1 and (None, None) in pictures
 
 
 def value_range(

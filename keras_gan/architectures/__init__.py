@@ -1,8 +1,9 @@
 """Generator and discriminator architectures by name, in one module for each family.
 
 A family's name is its module's name, and its entry in `keras-gan list` is the first line of the
-module's docstring. A module defines two functions, `generator(spec, conditional=False, **options)`
-and `discriminator(spec, conditional=False, **options)`. Each returns a built Keras model. A family
+module's docstring. A module defines one or both of the functions
+`generator(spec, conditional=False, **options)` and
+`discriminator(spec, conditional=False, **options)`. Each returns a built Keras model. A family
 whose networks take further fields of the data has a parameter `conditions`, their names. A new
 family is one new file here.
 """
@@ -103,7 +104,12 @@ def build_network(
             "A conditional game needs data with labels (an image folder with one subfolder for "
             "each class, for instance). Received: data without classes"
         )
-    function = getattr(module(name), role)
+    function = getattr(module(name), role, None)
+    if function is None:
+        others = ", ".join(n for n, family in families().items() if hasattr(family, role))
+        raise UsageError(
+            f"The architecture of the {role} must be one of {others}. Received: {name!r}"
+        )
     check_names(function, options, f"{role} {name!r}", skip=SUPPLIED)
     if conditions:
         _check_conditions(name, role, spec, conditions, "conditions" in parameters_of(function))

@@ -160,7 +160,7 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
             "labels": keras.KerasTensor((None,), "int32"),
         }
         outputs = {self.sampled: network_checks.outputs(generator, fields)}
-        self.sample_shape = network_checks.sample_shape(outputs[self.sampled])
+        self.sample_shape = network_checks.sample_shape(generator, outputs[self.sampled])
         self.packing = packing.of(self.sample_shape)
         fields["samples"] = keras.KerasTensor((None, *self.packing.shape), "float32")
         for role, network in self.networks.items():

@@ -68,7 +68,7 @@ class Sampler:
         fields = checks.given_fields(given, asked, len(seeds))
         if classes is not None:
             fields["labels"] = classes.astype("int32")
-        samples = [np.zeros((0, *self.sample_shape), "float32")]
+        samples = []
         for start in range(0, len(seeds), batch_size):
             part = slice(start, start + batch_size)
             now = {name: tf.constant(field[part]) for name, field in fields.items()}
@@ -76,4 +76,6 @@ class Sampler:
                 z = latents.latents_from_seeds(seeds[part], self.latent_dim)
                 now["latents"] = z * truncation
             samples.append(self._graph(*(now[name] for name in self.fields)).numpy())
+        if not samples:
+            return np.zeros((0, *(n or 0 for n in self.sample_shape)), "float32")
         return np.concatenate(samples)

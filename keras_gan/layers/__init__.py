@@ -17,22 +17,32 @@ from keras_gan.layers.normalization import (
     PixelNormalization,
 )
 from keras_gan.layers.resampling import BlurPool2D, BlurUpsample2D, UpSampling2D
+from keras_gan.layers.resizing import (
+    BicubicUpsample2D,
+    DepthToSpace2D,
+    MatchSize2D,
+    ReflectionPadding2D,
+)
 from keras_gan.layers.spectral import SpectralNormalization
 
 __all__ = [
     "Basis2D",
     "BatchNormalization",
+    "BicubicUpsample2D",
     "BlurPool2D",
     "BlurUpsample2D",
     "ConditionalBatchNormalization",
     "Conv2D",
     "Conv2DTranspose",
+    "DepthToSpace2D",
     "EqualizedConv2D",
     "EqualizedDense",
     "GroupNormalization",
+    "MatchSize2D",
     "MinibatchStandardDeviation",
     "NarrowConv2D",
     "PixelNormalization",
+    "ReflectionPadding2D",
     "SelfAttention2D",
     "SpectralNormalization",
     "UpConv2D",

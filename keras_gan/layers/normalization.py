@@ -27,7 +27,8 @@ class GroupNormalization(keras.layers.Layer):
 
     Args:
         groups: number of groups that the channels are divided into; 1 normalizes over the
-            whole sample, as WGAN-GP recommends for its critic.
+            whole sample, as WGAN-GP recommends for its critic; -1 makes each channel a group of
+            its own (instance normalization).
         epsilon: constant added to the variance, above 0.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
@@ -47,9 +48,9 @@ class GroupNormalization(keras.layers.Layer):
 
     def build(self, input_shape):
         channels = input_shape[-1]
-        if self.groups < 1 or channels % self.groups:
+        if self.groups != -1 and (self.groups < 1 or channels % self.groups):
             raise UsageError(
-                "`groups` must divide the number of channels. "
+                "`groups` must divide the number of channels, or be -1. "
                 f"Received: groups={self.groups}, channels={channels}"
             )
         self.gamma = self.add_weight(name="gamma", shape=(channels,), initializer="ones")
@@ -57,7 +58,8 @@ class GroupNormalization(keras.layers.Layer):
 
     def call(self, inputs):
         shape = ops.shape(inputs)
-        grouped = (-1, *shape[1:-1], self.groups, shape[-1] // self.groups)
+        groups = shape[-1] if self.groups == -1 else self.groups
+        grouped = (-1, *shape[1:-1], groups, shape[-1] // groups)
         dtype = at_least_float32(inputs.dtype)
         x = ops.reshape(ops.cast(inputs, dtype), grouped)
         axes = (*range(1, len(shape) - 1), len(shape))  # all except the batch and the group

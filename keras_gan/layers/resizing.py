@@ -1,0 +1,136 @@
+"""Layers for networks of pictures of any size: reflection padding, resizing, depth to space."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_gan.arguments import check_integer
+
+# Keras has no annotations, and type checkers infer wrong types for it.
+ops: Any = keras.ops
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class ReflectionPadding2D(keras.layers.Layer):
+    """Padding of height and width by the reflection of the image without its edge pixels.
+
+    Args:
+        padding: pixels that are added on each of the four edges, at least 1.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Input shape: `(batch, height, width, channels)`, height and width above `padding`. Output
+    shape: height and width plus `2 * padding`.
+
+    Raises:
+        UsageError: `padding` is out of range.
+    """
+
+    def __init__(self, padding: int = 1, **kwargs: Any):
+        super().__init__(**kwargs)
+        check_integer("padding", padding)
+        self.padding = int(padding)
+
+    def call(self, inputs):
+        edges = (self.padding, self.padding)
+        return ops.pad(inputs, [(0, 0), edges, edges, (0, 0)], mode="reflect")
+
+    def compute_output_shape(self, input_shape):
+        batch, *lengths, channels = input_shape
+        return (batch, *(length and length + 2 * self.padding for length in lengths), channels)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "padding": self.padding}
+
+
+class _Enlarging(keras.layers.Layer):
+    """Base class of layers that multiply height and width by a whole number."""
+
+    def __init__(self, scale: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        check_integer("scale", scale)
+        self.scale = int(scale)
+
+    def _channels(self, channels: int) -> int:
+        return channels
+
+    def compute_output_shape(self, input_shape):
+        batch, *lengths, channels = input_shape
+        lengths = (length and length * self.scale for length in lengths)
+        return (batch, *lengths, self._channels(channels))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "scale": self.scale}
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class BicubicUpsample2D(_Enlarging):
+    """Bicubic interpolation as `tf.image.resize` computes it, by a whole factor.
+
+    Args:
+        scale: factor of height and width, at least 1.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Input shape: `(batch, height, width, channels)`. Output shape: height and width times `scale`.
+
+    Raises:
+        UsageError: `scale` is out of range.
+
+    Reference:
+        - [Keys, 1981](https://doi.org/10.1109/TASSP.1981.1163711), a = -0.5
+    """
+
+    def call(self, inputs):
+        if self.scale == 1:
+            return inputs
+        size = [n * self.scale for n in inputs.shape[1:3] if n]
+        if len(size) < 2:
+            size = tf.shape(inputs)[1:3] * self.scale
+        return ops.cast(tf.image.resize(inputs, size, "bicubic"), inputs.dtype)
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class DepthToSpace2D(_Enlarging):
+    """Rearrangement of `scale**2` groups of channels to the pixels of a larger image.
+
+    Args:
+        scale: factor of height and width, at least 1.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Input shape: `(batch, height, width, scale**2 * channels)`. Output shape:
+    `(batch, scale * height, scale * width, channels)`.
+
+    Raises:
+        UsageError: `scale` is out of range.
+
+    Reference:
+        - [Shi et al., 2016](https://arxiv.org/abs/1609.05158), equation 4
+    """
+
+    def _channels(self, channels: int) -> int:
+        return channels // self.scale**2
+
+    def call(self, inputs):
+        return inputs if self.scale == 1 else tf.nn.depth_to_space(inputs, self.scale)
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class MatchSize2D(keras.layers.Layer):
+    """Nearest-neighbor resize of an image to the height and width of another one.
+
+    Input: a list of the image `(batch, height, width, channels)` and of the other image. Output
+    shape: the height and width of the other image, the channels of the first one.
+    """
+
+    def call(self, inputs):
+        image, like = inputs
+        old, new = tuple(image.shape[1:3]), tuple(like.shape[1:3])
+        if None not in (*old, *new):
+            return image if old == new else tf.image.resize(image, new, "nearest")
+        return tf.image.resize(image, tf.shape(like)[1:3], "nearest")
+
+    def compute_output_shape(self, input_shape):
+        (batch, *_, channels), like = input_shape
+        return (batch, *like[1:3], channels)
