@@ -69,10 +69,11 @@ class Field:
         """The range of the field's kind in batches; `None` where values are unbounded."""
         return self.modality.range_for(self.shape)
 
-    def accepts_shape(self, shape: tuple[int, ...]) -> bool:
-        """Returns whether one value may have this shape."""
+    def accepts_shape(self, shape: Shape) -> bool:
+        """Returns whether one value may have this shape, in which `None` is any length."""
         return len(shape) == len(self.shape) and all(
-            wanted is None or wanted == size for wanted, size in zip(self.shape, shape, strict=True)
+            wanted is None or size is None or wanted == size
+            for wanted, size in zip(self.shape, shape, strict=True)
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def networks(
                 f"The network {name!r} must take the input `condition` alone: pictures to "
                 f"translate. Received: {', '.join(fields)}"
             )
-        shapes[name] = network_checks.sample_shape(outputs[name])
+        shapes[name] = network_checks.sample_shape(found[name], outputs[name])
         if len(shapes[name]) != 3:
             raise UsageError(
                 f"The network {name!r} must return pictures (height, width, channels). "
@@ -128,9 +128,9 @@ def picture_shape(given: Sequence[int] | None, game: Any) -> tuple[int, int] | N
         return known  # type: ignore[return-value]
     if game.pool_size:
         raise UsageError(
-            "`picture_shape` is needed for a history of pictures, if the networks take pictures of "
-            f"any size: (height, width) of a batch. Received: picture_shape=None, "
-            f"pool_size={game.pool_size}"
+            "`picture_shape`, the height and width of a batch, is needed for a history of pictures "
+            "if the networks take any size (in a recipe, it is that of data.crop or data.size). "
+            f"Received: picture_shape=None, pool_size={game.pool_size}"
         )
     return None
 

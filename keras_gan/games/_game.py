@@ -479,6 +479,26 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
         network = self.networks[name]
         return network.with_model(self._average_of(name)) if name in self.averaged else network
 
+    def exported(self, name: str | None = None, average: bool = True) -> keras.Model:
+        """Returns the generator that an export writes, without the features that terms read.
+
+        Args:
+            name: name of the network; by default the one that samples come from.
+            average: the averaged generator rather than the live one.
+
+        Raises:
+            UsageError: no generator of that name.
+        """
+        name = name or self.sampled
+        generators = [each for each in self.networks if self.network_role(each) == "generator"]
+        if name not in generators:
+            raise UsageError(
+                f"`network` must name a generator of the game: {', '.join(generators)}. "
+                f"Received: network={name!r}"
+            )
+        network = self.average(name) if average else self.networks[name]
+        return network.without("features")
+
     @property
     def average_deviations(self) -> list[float]:
         """Standard deviations of the power-function averages, see `power_averages`."""

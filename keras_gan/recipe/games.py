@@ -12,7 +12,10 @@ from keras_gan import games
 from keras_gan.registry import classes, parameters_of
 
 # Arguments of a game's constructor that other sections of the recipe or the data supply.
-SUPPLIED = ("seed", "latent_dim", "num_classes", "name", "packing")
+SUPPLIED = (
+    *("seed", "latent_dim", "num_classes", "name", "packing"),
+    *("picture_shape", "training_examples"),
+)
 
 
 def game_classes() -> dict[str, Any]:
