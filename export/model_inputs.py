@@ -126,7 +126,8 @@ def name_inputs(model: keras.Model, structure: Any) -> dict[Any, ModelInput]:
 def name_outputs(model: keras.Model, outputs: Any, first: str | None) -> dict[str, Any]:
     """Returns the outputs of a model by name, the one that is shown and returned first.
 
-    That is the one named `samples`, or else the first one.
+    That is the one named `samples`, or else the first one. Lists beside samples are left out:
+    they are features of a generator, which terms read in training.
 
     Args:
         model: the model.
@@ -135,6 +136,8 @@ def name_outputs(model: keras.Model, outputs: Any, first: str | None) -> dict[st
     """
     if isinstance(outputs, dict):
         named = {str(name): value for name, value in outputs.items()}
+        if "samples" in named:
+            named = {n: value for n, value in named.items() if not isinstance(value, list | tuple)}
     elif isinstance(outputs, list | tuple):
         own = list(getattr(model, "output_names", None) or [])
         usable = len(set(own)) == len(outputs)

@@ -10,7 +10,13 @@ from keras import layers
 
 from keras_gan.architectures import _parts
 from keras_gan.errors import UsageError
-from keras_gan.layers import Conv2D, GroupNormalization, SpectralNormalization
+from keras_gan.layers import (
+    BicubicUpsample2D,
+    Conv2D,
+    DepthToSpace2D,
+    GroupNormalization,
+    SpectralNormalization,
+)
 from keras_gan.spec import Spec
 
 NORMS = ("batch", "instance", "none")
@@ -68,17 +74,26 @@ def concatenated(pictures: Sequence[Any], name: str) -> Any:
     return layers.Concatenate(name=name)(pictures)
 
 
-def smallest_side(spec: Spec, names: Sequence[str]) -> int | None:
-    """Returns the smallest height or width that is known of some fields; None if none is."""
-    lengths = [n for name in names for n in spec.fields[name].shape[:2] if n]
-    return min(lengths, default=None)
+def check_divisible(spec: Spec, family: str, names: Sequence[str], factor: int) -> None:
+    """Checks that a number divides all heights and widths that are known of some fields.
+
+    Raises:
+        UsageError: it does not.
+    """
+    for name in names:
+        if any(n and n % factor for n in spec.fields[name].shape[:2]):
+            size = " x ".join(str(n) for n in spec.fields[name].shape[:2])
+            raise UsageError(
+                f"Height and width of the pictures must be divisible by {factor} for {family!r}. "
+                f"Received: {name} of {size} (resize with --set data.size)"
+            )
 
 
 def choose_by_size(value: int | None, name: str, spec: Spec, small: int, large: int) -> int:
     """Returns a number, by default `large` for pictures from 128 pixels on, else `small`."""
     if value is None:
-        side = smallest_side(spec, ["samples"])
-        return large if side is not None and side >= LARGE else small
+        side = min([n for n in spec.shape[:2] if n], default=0)
+        return large if side >= LARGE else small
     _parts.check_integer(name, value)
     return value
 
@@ -94,3 +109,60 @@ def convolve(x, filters: int, size: int, name: str, strides: int = 1, spectral=F
     """Applies a convolution that keeps, or divides by `strides`, the height and width."""
     layer = Conv2D(filters, size, strides, "same", name=name, **options)
     return (SpectralNormalization(layer, name=name) if spectral else layer)(x)
+
+
+# ------------------------------------------------------------------------ enlargement
+
+
+def check_enlargement(
+    spec: Spec, family: str, conditional: bool, conditions: Sequence[str]
+) -> None:
+    """Checks that the condition is one picture, of as many channels as the samples, or of one.
+
+    Raises:
+        UsageError: it is not.
+    """
+    check_task(spec, family, conditional, conditions)
+    channels = [spec.fields[name].shape[-1] for name in conditions]
+    if len(conditions) > 1 or channels[0] not in (1, spec.shape[-1]):
+        raise UsageError(
+            f"The architecture {family!r} takes one picture of the channels of the samples, "
+            f"{spec.shape[-1]}, or of 1. Received: condition=[{', '.join(conditions)}] of "
+            f"{', '.join(map(str, channels))} channels"
+        )
+
+
+def choose_scale(spec: Spec, condition: str, scale: int | None) -> int:
+    """Returns the factor between the sizes of the condition and of the samples.
+
+    Raises:
+        UsageError: sizes of another factor, or neither a factor nor fixed sizes.
+    """
+    small, large = spec.fields[condition].shape[:2], spec.shape[:2]
+    known = [(a, b) for a, b in zip(small, large, strict=True) if a and b]
+    if scale is None and not known:
+        raise UsageError(
+            "`scale` must be given where the sizes of the pictures are free. Received: scale=None"
+        )
+    found = known[0][1] // known[0][0] if scale is None else scale
+    _parts.check_integer("scale", found)
+    if any(b != found * a for a, b in known):
+        raise UsageError(
+            "Height and width of the samples must be `scale` times those of the condition. "
+            f"Received: scale={scale}, samples of {large[0]} x {large[1]}, "
+            f"{condition} of {small[0]} x {small[1]}"
+        )
+    return found
+
+
+def added_to_bicubic(x, picture, scale: int, channels: int):
+    """Returns samples: the bicubic enlargement of a picture, and details from features.
+
+    The last convolution starts at zero, so that the samples start as the enlargement.
+    """
+    # Samples are float32 under every policy, so that they have full precision.
+    full = {"dtype": "float32"}
+    x = convolve(x, channels * scale**2, 3, "to_image", kernel_initializer="zeros", **full)
+    details = DepthToSpace2D(scale, name="details", **full)(x)
+    bicubic = BicubicUpsample2D(scale, name="bicubic", **full)(picture)
+    return layers.Add(name="samples", **full)([bicubic, details])

@@ -18,7 +18,6 @@ import keras
 from keras import layers
 
 from keras_gan.architectures import _parts, _pictures
-from keras_gan.errors import UsageError
 from keras_gan.layers import UpConv2D
 from keras_gan.spec import Spec
 
@@ -64,13 +63,9 @@ def _levels(spec: Spec, widths: list[int], fields: Sequence[str]) -> list[int]:
     """Returns the widths of the levels that all known heights and widths divide by."""
     lengths = [n for name in fields for n in spec.fields[name].shape[:2] if n]
     count = len(widths)
-    while count and any(n % 2**count for n in lengths):
+    while count > 1 and any(n % 2**count for n in lengths):
         count -= 1
-    if not count:
-        raise UsageError(
-            "Height and width of the pictures must be even for 'unet'. "
-            f"Received: {', '.join(map(str, lengths))} (resize with --set data.size)"
-        )
+    _pictures.check_divisible(spec, "unet", fields, 2**count)
     return widths[:count]
 
 

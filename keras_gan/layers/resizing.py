@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_gan.arguments import check_integer
@@ -67,7 +68,10 @@ class _Enlarging(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_gan")
 class BicubicUpsample2D(_Enlarging):
-    """Bicubic interpolation as `tf.image.resize` computes it, by a whole factor.
+    """Bicubic interpolation by a whole factor, equal to that of `tf.image.resize`.
+
+    TensorFlow's operation runs on CPUs only and not under XLA. This layer is a convolution and a
+    division, and so runs, and is exported, like any convolution, for pictures of any size.
 
     Args:
         scale: factor of height and width, at least 1.
@@ -85,10 +89,34 @@ class BicubicUpsample2D(_Enlarging):
     def call(self, inputs):
         if self.scale == 1:
             return inputs
-        size = [n * self.scale for n in inputs.shape[1:3] if n]
-        if len(size) < 2:
-            size = tf.shape(inputs)[1:3] * self.scale
-        return ops.cast(tf.image.resize(inputs, size, "bicubic"), inputs.dtype)
+        ones = ops.ones_like(inputs[:1, :, :, :1])
+        # Pixels beyond the border have no weight; the others' are divided by their sum.
+        total = self._interpolate(ones)
+        return self._interpolate(inputs) / total
+
+    def _interpolate(self, x):
+        """Returns the sums of the weighted pixels of `(batch, height, width, channels)`."""
+        channels, scale = x.shape[-1], self.scale
+        rows = _cubic_phases(scale)
+        kernel = np.einsum("ia,jb,cd->abcijd", rows, rows, np.eye(channels))
+        kernel = kernel.reshape(5, 5, channels, scale**2 * channels)
+        x = tf.nn.conv2d(x, tf.cast(kernel, x.dtype), 1, "SAME")
+        return tf.nn.depth_to_space(x, scale)
+
+
+def _cubic_phases(scale: int) -> np.ndarray:
+    """Returns the weights of five neighbors, for each of the pixels that one becomes.
+
+    Keys's kernel (equation 15): (a + 2)|x|^3 - (a + 3)|x|^2 + 1 up to 1, and
+    a|x|^3 - 5a|x|^2 + 8a|x| - 4a up to 2. Positions are those of the centers of pixels, rounded
+    to 1/1024 as TensorFlow rounds them.
+    """
+    a = -0.5
+    positions = np.round(((np.arange(scale) + 0.5) / scale - 0.5) * 1024) / 1024
+    x = np.abs(positions[:, None] - np.arange(-2, 3))
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
 
 
 @keras.saving.register_keras_serializable("keras_gan")
