@@ -130,7 +130,8 @@ def _picture_shape(recipe: recipes.Recipe, spec: Spec) -> tuple[int, int] | None
     module, _ = datasets.find(recipe.data.source)
     _, default = parameters_of(module.open).get("crop", (None, None))
     crop = recipe.data.options.get("crop", default)
-    return (crop, crop) if isinstance(crop, int) else None
+    sizes = crop if isinstance(crop, list) else [crop, crop]
+    return None if None in sizes else tuple(sizes)
 
 
 def _check_samples(gan: GAN, spec: Spec) -> None:

@@ -64,16 +64,6 @@ class Network:
         other.model, other._intervals = model, None
         return other
 
-    def without(self, output: str) -> keras.Model:
-        """Returns the model without one of its outputs, if it is Functional and has it."""
-        made = getattr(self.model, "output", None) if output in self.output_names else None
-        if not isinstance(made, Mapping):
-            return self.model
-        kept = {name: value for name, value in made.items() if name != output}
-        inputs: Any = getattr(self.model, "_inputs_struct", None)
-        only = next(iter(kept.values()))
-        return keras.Model(inputs, kept if len(kept) > 1 else only, name=self.model.name)
-
     def inputs(self, fields: Mapping[str, Any]) -> Any:
         """Returns the model's inputs as it takes them: a tensor, a list or a dictionary."""
         found = [fields[name] for name in self.fields]

@@ -480,7 +480,7 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
         return network.with_model(self._average_of(name)) if name in self.averaged else network
 
     def exported(self, name: str | None = None, average: bool = True) -> keras.Model:
-        """Returns the generator that an export writes, without the features that terms read.
+        """Returns the generator that an export writes.
 
         Args:
             name: name of the network; by default the one that samples come from.
@@ -496,8 +496,7 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
                 f"`network` must name a generator of the game: {', '.join(generators)}. "
                 f"Received: network={name!r}"
             )
-        network = self.average(name) if average else self.networks[name]
-        return network.without("features")
+        return (self.average(name) if average else self.networks[name]).model
 
     @property
     def average_deviations(self) -> list[float]:
