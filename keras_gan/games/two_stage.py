@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -65,6 +66,10 @@ class TwoStage(GAN):
                 f"such as reconstruction. Received: terms={list(self.terms)}"
             )
         self.first_generator = _averaging.copy_of(self.generator, "generator")
+
+    @classmethod
+    def shares(cls, options: Mapping[str, Any]) -> list[str]:
+        return ["first_stage"] if 0 < options["first_stage"] <= 1 else []
 
     def compile(self, *given: Any, **arguments: Any) -> None:
         replicas = self.distribute_strategy.num_replicas_in_sync

@@ -18,7 +18,7 @@ from keras_gan.terms._term import GameSpec, StepContext, Term, widened
 # Keras is not annotated, and what a type checker infers of it is wrong.
 ops: Any = keras.ops
 
-_TINY = 1e-12  # added to squared lengths, whose root has no derivative at 0
+_TINY = 1e-6  # added to squared lengths: vectors near 0 must not have infinite slopes
 
 
 @keras.saving.register_keras_serializable("keras_gan")
