@@ -38,6 +38,8 @@ class Description(TypedDict, total=False):
         value_range: smallest and largest value of the first output; by default that of its kind,
             such as `(-1, 1)` for images.
         average: of a GAN, export the averaged generator; default True.
+        network: of a game with several generators, the name of the one to export; by default the
+            one that its `generate` uses.
         training: anything JSON can hold about the training, kept in the manifest.
         license: license of the weights, kept in the manifest and the model card.
         intended_use: what the model is for, kept there too.
@@ -53,6 +55,7 @@ class Description(TypedDict, total=False):
     class_names: Sequence[str]
     value_range: tuple[float, float] | None
     average: bool
+    network: str | None
     training: dict[str, Any] | None
     license: str | None
     intended_use: str | None
@@ -82,7 +85,12 @@ def open_draft(model: Any, **description: Unpack[Description]) -> tuple[Network,
         class_names=class_names,
         spec=description.get("spec"),
     )
-    network = open_network(model, declared, average=description.get("average", True))
+    network = open_network(
+        model,
+        declared,
+        average=description.get("average", True),
+        network=description.get("network"),
+    )
     _check_classes(network, num_classes, class_names)
     check_class_ids(network)
     draft = Manifest(

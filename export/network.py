@@ -23,7 +23,7 @@ from export.errors import one_line
 from export.float32_copy import float32_copy
 from export.model_inputs import Arguments, ModelInput
 from export.variables import preserved_state
-from keras_gan import UsageError, networks, ranges
+from keras_gan import Game, UsageError, networks, ranges
 from serving.inputs import Input, Port
 
 Values = Mapping[str, Any]  # tensors or arrays by the name of an input
@@ -89,7 +89,12 @@ def _spec(port: Port) -> Any:
 
 
 def open_network(
-    model: Any, declared: Declarations | None = None, *, average: bool = True, **options: Any
+    model: Any,
+    declared: Declarations | None = None,
+    *,
+    average: bool = True,
+    network: str | None = None,
+    **options: Any,
 ) -> Network:
     """Finds the network in a model, its calling convention, its inputs and its outputs.
 
@@ -97,6 +102,7 @@ def open_network(
         model: a `keras_gan.GAN`, or a built Keras model.
         declared: what the caller declares of its inputs and outputs.
         average: of a GAN, use the averaged generator instead of the one in training.
+        network: name of the generator, of a game with several.
         options: fields of `Declarations`, instead of `declared`.
 
     Raises:
@@ -105,7 +111,7 @@ def open_network(
     """
     declared = declared or Declarations(**options)
     data = getattr(model, "data_range", None)
-    model = _select_model(model, average)
+    model = _select_model(model, average, network)
     structure = model_inputs.read_inputs(model)
     by_key = model_inputs.name_inputs(model, structure)
     inputs = declare_inputs(model, by_key, declared)
@@ -119,17 +125,16 @@ def open_network(
     first = "samples" if role in _SAMPLING or role is None else None
     if declared.outputs and "samples" not in declared.outputs:
         first = next(iter(declared.outputs)) if _has_one_output(model) else None
-    network = Network(model, pack, tuple(inputs.values()), first=first)
+    found = Network(model, pack, tuple(inputs.values()), first=first)
 
     def build(copy: keras.Model) -> None:
-        _find_sizes(dataclasses.replace(network, model=copy))
+        _find_sizes(dataclasses.replace(found, model=copy))
 
-    network = dataclasses.replace(network, model=float32_copy(model, build))
-    network, shapes = _find_sizes(network)
-    _check_numbers(network, shapes)
-    outputs = declare_outputs(shapes, declared, _own_ranges(network), data)
-    role = role or _translator(network, outputs)
-    return dataclasses.replace(network, outputs=outputs, role=role)
+    found, shapes = _find_sizes(dataclasses.replace(found, model=float32_copy(model, build)))
+    _check_numbers(found, shapes)
+    outputs = declare_outputs(shapes, declared, _own_ranges(found), data)
+    role = role or _translator(found, outputs)
+    return dataclasses.replace(found, outputs=outputs, role=role)
 
 
 def _check_numbers(network: Network, shapes: Shapes) -> None:
@@ -164,10 +169,11 @@ def _own_ranges(network: Network) -> dict[str, tuple[float, float] | None]:
     return {name: networks.limits(interval) for name, interval in named.items()}
 
 
-def _select_model(model: Any, average: bool) -> keras.Model:
-    if hasattr(model, "generator") and hasattr(model, "latent_dim"):
-        averaged = getattr(model, "average_generator", None)
-        model = averaged if average and averaged is not None else model.generator
+def _select_model(model: Any, average: bool, name: str | None) -> keras.Model:
+    if isinstance(model, Game):
+        return model.exported(name, average)
+    if name is not None:
+        raise UsageError(f"`network` is for a game. Received: network={name!r}")
     if not isinstance(model, keras.Model):
         raise UsageError(
             f"model must be a keras_gan.GAN or a Keras model. Received: {type(model).__name__}"

@@ -31,14 +31,16 @@ from keras_gan import (
 )
 from keras_gan._version import __version__
 from keras_gan.errors import UsageError
-from keras_gan.games import GAN, Game
+from keras_gan.games import GAN, Cycle, Game, TwoStage
 from keras_gan.spec import Field, Spec
 
 __all__ = [
     "GAN",
+    "Cycle",
     "Field",
     "Game",
     "Spec",
+    "TwoStage",
     "UsageError",
     "__version__",
     "architectures",

@@ -20,6 +20,7 @@ from keras_gan.errors import UsageError
 from keras_gan.games.gan import GAN
 from keras_gan.metrics import nearest_ratio
 from keras_gan.networks import fields_of
+from keras_gan.registry import parameters_of
 from keras_gan.spec import Spec
 
 
@@ -100,6 +101,8 @@ def build(recipe: recipes.Recipe, spec: Spec) -> GAN:
         game,
         num_classes=spec.num_classes if recipe.uses_labels else 0,
         seed=recipe.training.seed,
+        training_examples=examples,
+        picture_shape=_picture_shape(recipe, spec),
     )
     gan = game(**networks, **recipes.resolve(recipe.game.options, examples), **supplied)
     optimizers = {
@@ -114,6 +117,21 @@ def build(recipe: recipes.Recipe, spec: Spec) -> GAN:
     _check_samples(gan, spec)
     gan.compile(**optimizers, jit_compile=recipe.training.jit_compile)
     return gan
+
+
+def _picture_shape(recipe: recipes.Recipe, spec: Spec) -> tuple[int, int] | None:
+    """Returns the height and width of the pictures of a training batch; None if not known."""
+    if not spec.modality.has_pixels:
+        return None
+    height, width = spec.shape[:2]
+    if height and width:
+        return height, width
+    # Data of pictures of any size makes batches of crops.
+    module, _ = datasets.find(recipe.data.source)
+    _, default = parameters_of(module.open).get("crop", (None, None))
+    crop = recipe.data.options.get("crop", default)
+    sizes = crop if isinstance(crop, list) else [crop, crop]
+    return None if None in sizes else tuple(sizes)
 
 
 def _check_samples(gan: GAN, spec: Spec) -> None:

@@ -130,6 +130,41 @@ class Linear(_Ramp):
 
 
 @keras.saving.register_keras_serializable("keras_gan")
+class HoldLinear(_Ramp):
+    """Constant for a share of its length, then a linear ramp to another number.
+
+    Args:
+        start: value in the first share.
+        end: value from `examples` examples on; 0 by default.
+        examples: length of both parts, above 0. If omitted in a recipe, it is the whole training.
+        hold: share of the length in which the value is constant, from 0 up and below 1; half of it
+            by default, as in pix2pix and CycleGAN.
+
+    Raises:
+        UsageError: a number is not finite or out of range.
+
+    Reference:
+        - [Zhu et al., 2017](https://arxiv.org/abs/1703.10593), appendix 7.1
+    """
+
+    def __init__(
+        self, start: float, end: float = 0.0, examples: float | None = None, hold: float = 0.5
+    ):
+        super().__init__(start, end, examples)
+        check_number("hold", hold, minimum=0, below=1)
+        self.hold = float(hold)
+
+    def start_weight(self, progress):
+        return tf.minimum((1 - progress) / (1 - self.hold), 1.0)
+
+    def with_duration(self, examples: float) -> Schedule:
+        return HoldLinear(self.start, self.end, examples, self.hold) if self.open_ended else self
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "hold": self.hold}
+
+
+@keras.saving.register_keras_serializable("keras_gan")
 class Cosine(_Ramp):
     """Half a cosine wave from one number to another, constant afterward.
 

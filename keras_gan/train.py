@@ -183,8 +183,8 @@ def _resumed_recipe(
     after = recipes.load(str(opened.path / "recipe.yaml"), settings)
     before = opened.trained_recipe(after.data.source)
     allowed = _RESUMABLE
-    if before.open_ended():
-        allowed = _ENDINGS  # the values of such a schedule depend on the length of the training
+    if recipes.depends_on_length(before):
+        allowed = _ENDINGS
     after, _ = choose_precision(after)
     _check_override(override, before, after)
     changed = before.diff(after)

@@ -28,11 +28,12 @@ class CollapseGuard(keras.callbacks.Callback):
     - mode collapse: in `patience` checks in a row the generated samples have less than
       `diversity` of the data's own diversity (see `metrics.Diversity`) and less than half of the
       best so far. A generator starts with little diversity: it must have reached that share once,
-      or have failed to reach it in 5,000 steps;
+      or have failed to reach it in 5,000 steps. A generator without latents has one answer to each
+      condition, so that only examples of different conditions are compared;
     - a discriminator that wins outright: in `winning` checks in a row its accuracy on real and on
       generated samples was at least 99.9 % over the whole epoch, and its loss between 0 and 0.01,
       which leaves neither network anything to learn from. Wasserstein's loss never saturates and
-      never counts.
+      never counts, nor does a game whose generator also learns from a supervised term.
 
     The last state without any of these is kept in memory. A training that is stopped is restored
     to it. A training that is rolled back continues from it, with learning rates times `factor`,
@@ -87,14 +88,10 @@ class CollapseGuard(keras.callbacks.Callback):
         self.action, self.factor, self.retries = action, factor, retries
         self.diversity, self.patience, self.winning = diversity, patience, winning
         self.every_steps, self.history = every_steps, history
-        self._measure, self._labels, self._fields = None, None, {}
-        if held_out is not None and len(held_out) >= self.fewest:
-            real = np.asarray(held_out[: self.samples])
-            if np.ptp(real, axis=0).any():  # identical samples have no diversity to compare with
-                self._measure = metrics.Diversity(real)
-            self._labels = None if labels is None else labels[: len(real)]
-            self._fields = {name: x[: len(real)] for name, x in (fields or {}).items()}
-            self._seeds = seed + np.arange(len(real))
+        self._real = None if held_out is None else np.asarray(held_out[: self.samples])
+        self._labels = None if labels is None else labels[: self.samples]
+        self._fields = {name: x[: self.samples] for name, x in (fields or {}).items()}
+        self._measure, self._first_seed = None, seed
         self.problem: str | None = None
         self.reason: str | None = None
         self.roll_backs = 0
@@ -113,6 +110,7 @@ class CollapseGuard(keras.callbacks.Callback):
             raise UsageError(f"A training must start from finite weights. Received: {broken}")
         self.problem, self.reason, self.roll_backs = None, None, 0
         self._best, self._low, self._won = 0.0, 0, 0
+        self._compare_with_data(gan)
         for row in self.history:
             if row["examples_seen"] > seen:
                 break
@@ -123,8 +121,25 @@ class CollapseGuard(keras.callbacks.Callback):
         self._finite.flags = tf.function(self._finite.flags, autograph=False)
         self._good = GameState(gan)
         self._next = self._after(gan.count("iteration"))
-        if self._measure is not None and gan.num_classes and self._labels is None:
-            self._labels = self._seeds % gan.num_classes
+
+    def _compare_with_data(self, gan: Any) -> None:
+        """Chooses the real samples whose diversity the generated ones are compared with."""
+        self._measure, real = None, self._real
+        if real is None:
+            return
+        given, rows = given_to(gan, self._fields), np.arange(len(real))
+        if given and not gan.latent_dim:
+            rows = _first_of_each(given)
+        if len(rows) < self.fewest:
+            return
+        if np.ptp(real[rows], axis=0).any():  # identical samples have no diversity to compare with
+            self._measure = metrics.Diversity(real[rows])
+        self._seeds = self._first_seed + np.arange(len(rows))
+        self._given = {name: values[rows] for name, values in given.items()}
+        self._classes = None
+        if gan.num_classes:
+            known = self._labels
+            self._classes = self._seeds % gan.num_classes if known is None else known[rows]
 
     def _after(self, step: int) -> int:
         """Returns the step of the next check: a multiple, also after a resume."""
@@ -140,7 +155,7 @@ class CollapseGuard(keras.callbacks.Callback):
             return
         step = gan.count("iteration")
         due = step >= self._next
-        self.problem = loss_not_finite(logs) or self._finite()
+        self.problem = loss_not_finite(logs, gan) or self._finite()
         if not self.problem and due:
             self._next = self._after(step)
             if self._measure is not None:
@@ -155,10 +170,9 @@ class CollapseGuard(keras.callbacks.Callback):
 
     def _diversity(self, measure: metrics.Diversity) -> float:
         gan: Any = self.model
-        labels = self._labels if gan.num_classes else None
         with precision.graphs("float32"):
-            given = given_to(gan, self._fields)
-            return measure(gan.generate(self._seeds, labels=labels, average=False, **given))
+            samples = gan.generate(self._seeds, labels=self._classes, average=False, **self._given)
+            return measure(samples)
 
     def _check(self, measured: Mapping[str, float], step: int) -> str | None:
         """Counts failed checks in a row. Returns the problem once there are enough."""
@@ -170,7 +184,8 @@ class CollapseGuard(keras.callbacks.Callback):
         # Games without these metrics cannot be won outright.
         accuracy = min(measured.get("real_accuracy", 0.0), measured.get("fake_accuracy", 0.0))
         won = accuracy >= 0.999 and 0 <= measured.get("d_loss", math.inf) < 0.01
-        self._won = self._won + 1 if won else 0
+        gan: Any = self.model
+        self._won = self._won + 1 if won and not gan.is_supervised else 0
         if self._low >= self.patience:
             return (
                 f"mode collapse: the generated samples have {share:.1%} of the data's diversity, "
@@ -235,10 +250,20 @@ def _check_arguments(
     check_integer("retries", retries, 0)
 
 
-def loss_not_finite(logs: Mapping[str, float]) -> str | None:
-    """Returns the problem if a loss of an epoch is not finite; one such step is enough."""
+def _first_of_each(fields: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns the numbers of the examples that are the first with their values of the fields."""
+    rows = [values.reshape(len(values), -1) for values in fields.values()]
+    _, first = np.unique(np.concatenate(rows, axis=1), axis=0, return_index=True)
+    return np.sort(first)
+
+
+def loss_not_finite(logs: Mapping[str, float], gan: Any) -> str | None:
+    """Returns the problem if a loss of an epoch is not finite; one such step is enough.
+
+    A loss that no training step has computed yet is not a problem.
+    """
     for name, value in logs.items():
         is_loss = name.endswith("loss") and not name.startswith("val_")
-        if is_loss and not math.isfinite(value):
+        if is_loss and not math.isfinite(value) and gan.has_values(name):
             return f"a loss is not finite ({name}={float(value)})"
     return None

@@ -74,7 +74,8 @@ class RunWriter(keras.callbacks.Callback):
         gan: Any = self.model
         logs = {name: float(value) for name, value in (logs or {}).items()}
         seen = gan.count("examples_seen")
-        problem = self.guard.problem if self.guard else loss_not_finite(logs) or self._finite()
+        broken = loss_not_finite(logs, gan)
+        problem = self.guard.problem if self.guard else broken or self._finite()
         if problem and not self.guard:
             self._write_rows()
             raise UsageError(
@@ -85,7 +86,7 @@ class RunWriter(keras.callbacks.Callback):
         spent = now - self._mark
         self.seconds += spent
         self._mark = now
-        if loss_not_finite(logs):
+        if broken:
             return  # the row would hold no values
         row = {"examples_seen": seen, "iteration": gan.count("iteration"), "seconds": self.seconds}
         row["examples_per_second"] = (seen - self._examples) / max(spent, 1e-9)

@@ -1,6 +1,6 @@
-"""Games: one file each. `gan` is the game of one generator and one discriminator."""
-
 from keras_gan.games._game import Game
+from keras_gan.games.cycle import Cycle
 from keras_gan.games.gan import GAN
+from keras_gan.games.two_stage import TwoStage
 
-__all__ = ["GAN", "Game"]
+__all__ = ["GAN", "Cycle", "Game", "TwoStage"]

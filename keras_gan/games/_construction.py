@@ -49,6 +49,15 @@ class Construction:
         """
         return {}
 
+    @classmethod
+    def shares(cls, options: Mapping[str, Any]) -> list[str]:
+        """Returns the arguments that are shares of the training, and so depend on its length.
+
+        Args:
+            options: the recipe's arguments of the constructor.
+        """
+        return []
+
 
 def own_arguments(game: type, base: type) -> list[str]:
     """Returns the names of the constructor's arguments that subclasses of `base` define."""

@@ -59,6 +59,8 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
         metric_names: names of the metrics that `track` updates.
         sampled: name of the network that generates samples.
         averaged: names of the networks that have a moving average.
+        first_input: field of the first input of a network that generates samples, if its inputs
+            are not named after fields.
 
     Args:
         networks: built Keras models by name.
@@ -82,6 +84,7 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
     metric_names: tuple[str, ...] = ()
     sampled = "generator"
     averaged: tuple[str, ...] = ("generator",)
+    first_input = "latents"
     sample_kind: str | None = None  # kind of the data, in its range; otherwise `fit` guesses it
 
     def __init__(
@@ -133,7 +136,7 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
         self._trackers = {name: _terms.Mean(name) for name in measured}
         self._objectives = _terms.Objectives(self.terms, self.states, self._trackers)
         self.seen_values = SeenValues()
-        self._samplers: dict[bool, Any] = {}
+        self._samplers: dict[tuple[str, bool], Any] = {}
         self._compiled_weights = {}
         self.built = True  # the networks are: nothing is left for the first batch to build
 
@@ -146,7 +149,8 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
             network_checks.network(role, model)
             configuration.check_layers(role, model)
             setattr(self, role, model)
-            ports = ("latents", "samples") if role == self.sampled else ("samples", "logits")
+            generates = self.network_role(role) == "generator"
+            ports = (self.first_input, "samples") if generates else ("samples", "logits")
             self.networks[role] = Network(role, model, (ports[0], *labels), ports[1])
         generator = self.networks[self.sampled]
         network_checks.inputs(self.networks, self.num_classes)
@@ -295,7 +299,15 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
         self.step(batch)
         self.examples_seen.assign_add(size)
         _averaging.update(self, size)
+        self.end_step(size)
         self.iteration.assign_add(1)
+
+    def end_step(self, examples: Any) -> None:
+        """Runs at the end of each training step, after the averages; for subclasses.
+
+        Args:
+            examples: number of examples of the step, which `examples_seen` includes.
+        """
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Runs `evaluation` on a batch and returns the metrics."""
@@ -349,6 +361,15 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         return list(self._trackers.values())
+
+    def has_values(self, metric: str) -> bool:
+        """Returns False for a metric that no training step has computed yet; for subclasses."""
+        return True
+
+    @property
+    def is_supervised(self) -> bool:
+        """True if the generator can learn without a discriminator, from a term."""
+        return any(term.supervises for term in self.terms.values())
 
     def reset_metrics(self) -> None:
         self.evaluation_step.assign(0)  # every evaluation begins with the same noise
@@ -434,24 +455,48 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
         sampler = self.sampler(average)
         return sampler.generate(check_seeds(seeds), labels, truncation, batch_size, given)
 
-    def sampler(self, average: bool) -> Sampler:
-        """Returns the graph of the generator in inference mode, for any batch size.
+    def sampler(self, average: bool, name: str | None = None) -> Sampler:
+        """Returns the graph of a generator in inference mode, for any batch size.
 
         Args:
             average: use the averaged generator rather than the live one.
+            name: name of the network; by default the one that samples come from.
         """
-        if average not in self._samplers:
-            name = self.sampled
+        name = name or self.sampled
+        if (name, average) not in self._samplers:
             generator = self.average(name) if average else self.networks[name]
-            self._samplers[average] = Sampler(
-                generator, self.latent_dim, self.num_classes, self.sample_shape
+            self._samplers[name, average] = Sampler(
+                generator, self.latent_dim, self.num_classes, self.shape_of(name)
             )
-        return self._samplers[average]
+        return self._samplers[name, average]
+
+    def shape_of(self, name: str) -> tuple:
+        """Returns the shape of the samples of a network; for games with several generators."""
+        return self.sample_shape
 
     def average(self, name: str) -> Network:
         """Returns the moving average of a network; the network itself if it has none."""
         network = self.networks[name]
         return network.with_model(self._average_of(name)) if name in self.averaged else network
+
+    def exported(self, name: str | None = None, average: bool = True) -> keras.Model:
+        """Returns the generator that an export writes.
+
+        Args:
+            name: name of the network; by default the one that samples come from.
+            average: the averaged generator rather than the live one.
+
+        Raises:
+            UsageError: no generator of that name.
+        """
+        name = name or self.sampled
+        generators = [each for each in self.networks if self.network_role(each) == "generator"]
+        if name not in generators:
+            raise UsageError(
+                f"`network` must name a generator of the game: {', '.join(generators)}. "
+                f"Received: network={name!r}"
+            )
+        return (self.average(name) if average else self.networks[name]).model
 
     @property
     def average_deviations(self) -> list[float]:

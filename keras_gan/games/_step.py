@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -39,10 +40,10 @@ def split(batch: dict[str, Any], count: int, sample_shape: tuple) -> list[dict]:
     return [{name: part[i] for name, part in parts.items()} for i in range(count)]
 
 
-def generate(game: Any, batch: dict[str, Any], index: int) -> tuple[Any, Any]:
-    """Returns new latents, and the samples that the generator makes of them in training mode."""
+def generate(game: Any, batch: dict[str, Any], index: int) -> tuple[Any, dict[str, Any]]:
+    """Returns new latents, and the generator's outputs of them by name, in training mode."""
     latents = game.draw_latents(batch["samples"], game.random_seed("noise", index))
-    return latents, _samples(game, batch, latents)
+    return latents, _outputs(game, batch, latents)
 
 
 def mixed(game: Any, real: Any, fake: Any, index: int) -> Any:
@@ -53,7 +54,14 @@ def mixed(game: Any, real: Any, fake: Any, index: int) -> Any:
 
 
 def context(
-    game: Any, player: str, batch: dict[str, Any], latents: Any, real: Any, fake: Any, index: int
+    game: Any,
+    player: str,
+    batch: dict[str, Any],
+    latents: Any,
+    real: Any,
+    fake: Any,
+    index: int,
+    outputs: Mapping[str, Any] | None = None,
 ) -> terms.StepContext:
     """Returns the context of a player's terms, and the discriminator's forward passes.
 
@@ -67,6 +75,7 @@ def context(
         real: real samples, `(batch, ...)`.
         fake: generated samples, the same shape.
         index: number of the discriminator step within the training step, from 0.
+        outputs: the generator's outputs by name, in its own step.
     """
     seed = game.random_seed("augment", index)
     pack = game.packing.pack
@@ -85,7 +94,7 @@ def context(
         player=player,
         networks=game.networks,
         forward=terms.SharedForward(forward),
-        generate=lambda latents: pack(_samples(game, batch, latents)),
+        generate=lambda latents: pack(_outputs(game, batch, latents)["samples"]),
         latents=latents,
         real=pack(real),
         fake=pack(fake),
@@ -94,9 +103,10 @@ def context(
         step=step,
         augmented=augmented,
         per_sample=game.packing.per_sample,
+        outputs=outputs or {},
     )
 
 
-def _samples(game: Any, batch: dict[str, Any], latents: Any) -> Any:
+def _outputs(game: Any, batch: dict[str, Any], latents: Any) -> dict[str, Any]:
     outputs = game.networks["generator"](batch | {"latents": latents}, training=True)
-    return ops.cast(outputs["samples"], batch["samples"].dtype)
+    return outputs | {"samples": ops.cast(outputs["samples"], batch["samples"].dtype)}

@@ -175,27 +175,36 @@ class GAN(Game):
 
         # The discriminator's steps but the last, each with fresh noise on its own real samples.
         for index, part in enumerate(parts[:-1]):
-            latents, fake = _step.generate(self, part, index)
-            self._train_discriminator(part, latents, fake, index)
+            latents, made = _step.generate(self, part, index)
+            self._train_discriminator(part, latents, made["samples"], index)
 
         # The samples of the last step are recorded on the generator's tape, for both networks.
         index, part = len(parts) - 1, parts[-1]
         with tf.GradientTape() as tape:
-            latents, fake = _step.generate(self, part, index)
+            latents, made = _step.generate(self, part, index)
+            fake = made["samples"]
             with tape.stop_recording():
                 self._train_discriminator(part, latents, tf.stop_gradient(fake), index)
 
             # The generator's step, against the updated discriminator. Most losses do not need the
             # logits of the real samples, whose pass is then pruned from the graph.
             real = part["samples"]
-            context = _step.context(self, "generator", part, latents, real, fake, index)
+            context = _step.context(self, "generator", part, latents, real, fake, index, made)
             fake_logits = context.logits(context.fake)
             real_logits = stop_gradient(context.logits(context.real))
             values = losses.values(self.adversarial_loss.generator, real_logits, fake_logits)
             loss = self._mean_of_top(values, fake_logits)
-            objective = loss + self.sum_of_terms(context)
+            objective = self.weighted(loss) + self.sum_of_terms(context)
         self.minimize("generator", objective, tape)
         self.track(g_loss=loss)
+
+    def weighted(self, loss: Any) -> Any:
+        """Returns the adversarial loss as it counts beside the generator's terms; for subclasses.
+
+        Args:
+            loss: scalar, the mean over this replica's batch.
+        """
+        return loss
 
     def _train_discriminator(self, batch, latents, fake, index: int) -> None:
         """Trains the discriminator on a real and a generated batch of the same size."""

@@ -116,7 +116,9 @@ def from_gan(
 
 def which_weights(gan: GAN, average: bool) -> str:
     """Returns `"averaged"` or `"live"`: which generator is used, as a game may have no average."""
-    return "averaged" if average and gan.average_generator is not gan.generator else "live"
+    name = gan.sampled
+    has_average = gan.average(name).model is not gan.networks[name].model
+    return "averaged" if average and has_average else "live"
 
 
 def from_bundle(path: pathlib.Path, drawing: Drawing) -> Samples:

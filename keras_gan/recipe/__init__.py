@@ -6,7 +6,7 @@ that is added there is an option of the recipe.
 """
 
 from keras_gan.recipe.checking import check_batches, check_data, parse
-from keras_gan.recipe.games import game_classes, supplied_arguments
+from keras_gan.recipe.games import depends_on_length, game_classes, supplied_arguments
 from keras_gan.recipe.optimizers import make_optimizer
 from keras_gan.recipe.reading import complete, load, names, parse_data
 from keras_gan.recipe.scheduling import resolve
@@ -37,6 +37,7 @@ __all__ = [
     "check_batches",
     "check_data",
     "complete",
+    "depends_on_length",
     "game_classes",
     "load",
     "make_optimizer",

@@ -9,10 +9,14 @@ from typing import Any
 import keras
 
 from keras_gan import games
+from keras_gan.recipe.sections import Recipe
 from keras_gan.registry import classes, parameters_of
 
 # Arguments of a game's constructor that other sections of the recipe or the data supply.
-SUPPLIED = ("seed", "latent_dim", "num_classes", "name", "packing")
+SUPPLIED = (
+    *("seed", "latent_dim", "num_classes", "name", "packing"),
+    *("picture_shape", "training_examples"),
+)
 
 
 def game_classes() -> dict[str, Any]:
@@ -36,3 +40,9 @@ def supplied_arguments(game: type, **values: Any) -> dict[str, Any]:
     """Returns those of the values that the game's constructor takes."""
     taken = parameters_of(game)
     return {name: value for name, value in values.items() if name in taken}
+
+
+def depends_on_length(recipe: Recipe) -> bool:
+    """Returns True if schedules or stages of a recipe go by the length of its training."""
+    game = game_classes()[recipe.game.name]
+    return bool(recipe.open_ended() or game.shares(recipe.game.options))

@@ -21,6 +21,7 @@ from keras_gan.terms._term import (
 )
 from keras_gan.terms.auxiliary import AuxiliaryClassifier
 from keras_gan.terms.consistency import BalancedConsistency, Consistency, LatentConsistency
+from keras_gan.terms.contrastive import ContrastivePatches
 from keras_gan.terms.features import FeatureMatching
 from keras_gan.terms.gradient import (
     R1,
@@ -33,6 +34,7 @@ from keras_gan.terms.gradient import (
     norm,
     squared_norm,
 )
+from keras_gan.terms.reconstruction import Reconstruction
 from keras_gan.terms.regularization import LeCam, Orthogonal
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "AuxiliaryClassifier",
     "BalancedConsistency",
     "Consistency",
+    "ContrastivePatches",
     "Dragan",
     "FeatureMatching",
     "GameSpec",
@@ -50,6 +53,7 @@ __all__ = [
     "LipschitzPenalty",
     "Orthogonal",
     "PathLength",
+    "Reconstruction",
     "SharedForward",
     "StepContext",
     "Term",

@@ -79,6 +79,7 @@ class StepContext:
         augmented: callable from samples to augmented samples, with the random numbers of `forward`.
         per_sample: callable that applies a function to each of the samples that the discriminator
             sees as one, see `keras_gan.GAN`: `per_sample(function, samples)`.
+        outputs: the generator's outputs by name, of the pass that `fake` comes from.
     """
 
     player: str
@@ -93,6 +94,7 @@ class StepContext:
     step: Any = 0
     augmented: Callable[[Any], Any] = lambda samples: samples
     per_sample: Callable[[Callable, Any], Any] = lambda function, samples: function(samples)
+    outputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def generator(self) -> keras.Model:
@@ -153,6 +155,7 @@ class Term:
         fields: names of the fields of the data that it reads, such as "labels".
         second_order: networks that it differentiates by their inputs, so that the training step
             differentiates them twice.
+        supervises: True if the generator can learn from the term alone, without a discriminator.
 
     Args:
         weight: factor of the term, at least 0, or a schedule of it.
@@ -167,6 +170,7 @@ class Term:
     outputs: Mapping[str, tuple[str, ...]] = {"discriminator": ("logits",)}
     fields: tuple[str, ...] = ()
     second_order: tuple[str, ...] = ()
+    supervises = False
 
     def __init__(self, weight: float | Schedule = 1.0, interval: int = 1):
         self.weight = checked_weight("weight", weight)
