@@ -192,6 +192,7 @@ def batches(
             repeat=True,
             start=done,
             shard=shard,
+            augmented=True,
         )
 
     if team.replicas == 1:

@@ -19,16 +19,21 @@ from keras_gan.errors import UsageError
 from keras_gan.spec import Spec
 
 
-def check_place(source: str, owner: str | os.PathLike[str]) -> None:
+def check_place(place: tuple[str, str], owner: str | os.PathLike[str]) -> None:
     """Checks that data which a run or bundle records can still be found.
+
+    Args:
+        place: as `datasets.place_of` returned it.
+        owner: the run or bundle.
 
     Raises:
         UsageError: it is not there any longer; the new place has to be given.
     """
-    if not datasets.exists(source):
+    key, where = place
+    if not datasets.exists(where):
         raise UsageError(
             "The data of a run must be where it was, or its new place must be given with --data "
-            f"(data=... in Python). Received: {owner} with data.source={source!r}, which does not "
+            f"(data=... in Python). Received: {owner} with data.{key}={where!r}, which does not "
             "exist"
         )
 
@@ -118,7 +123,7 @@ def check_same(recorded: Mapping[str, Any], source: Source) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def reading_moved(recorded: Mapping[str, Any], place: str | None) -> Iterator[None]:
+def reading_moved(recorded: Mapping[str, Any], section: Any, place: str | None) -> Iterator[None]:
     """Reports other data than those of a run by what differs, whatever error reading them raises.
 
     The recipe's options are for the original data: an error about one of them, such as its class
@@ -126,13 +131,18 @@ def reading_moved(recorded: Mapping[str, Any], place: str | None) -> Iterator[No
 
     Args:
         recorded: the run's description of its data.
+        section: the section `data` of the run's recipe.
         place: the new place of the data, or `None` if they have not moved.
     """
     try:
         yield
     except UsageError:
         if place is not None:
-            check_same(recorded, datasets.open(place))
+            source = section.get("source") if isinstance(section, dict) else None
+            if isinstance(source, str) and datasets.takes_folder(source):
+                check_same(recorded, datasets.open(source, path=place))
+            else:
+                check_same(recorded, datasets.open(place))
         raise
 
 
@@ -155,21 +165,27 @@ def moved_place(
     if not place:
         raise UsageError("`data` must name the new place of the data. Received: data=''")
     if isinstance(options, dict):
-        with reading_moved(recorded, place):
-            recipes.check_data(place, {k: v for k, v in options.items() if k != "source"})
+        with reading_moved(recorded, options, place):
+            known = {k: v for k, v in options.items() if k != "source"}
+            source = options.get("source")
+            if isinstance(source, str) and datasets.takes_folder(source):
+                recipes.check_data(source, {**known, "path": place})
+            else:
+                recipes.check_data(place, known)
     return place
 
 
 def describe_data(source: Source) -> dict[str, Any]:
     """Returns the spec of the data, its counts, its stored ranges, and a digest.
 
-    The digest is of 1,000 samples of each split.
+    The digest is of 1,000 values of each field in each split.
     """
     counts = {split: source.count(split) for split in source.split_names}
     digest = hashlib.sha256()
-    for split, count in counts.items():
-        rows = np.linspace(0, count - 1, min(count, 1000)).astype(int)
-        for array in source.field_rows(split, rows).values():
+    for split in counts:
+        for name, count in source.field_counts(split).items():
+            rows = np.linspace(0, count - 1, min(count, 1000)).astype(int)
+            array = source.field_rows(split, rows, (name,))[name]
             digest.update(np.ascontiguousarray(array).tobytes())
     return {
         "description": source.description,

@@ -149,9 +149,9 @@ def _evaluation(run: Run, data: str | os.PathLike[str] | None) -> callbacks.Eval
     """Returns the evaluation of the run's training."""
     place = moved_place(run.data, run.record.get("data"), data)
     if place is None:
-        check_place(run.data_source, run.path)
-    with reading_moved(run.data, place):
-        recipe = run.trained_recipe(run.data_source if place is None else place)
+        check_place(run.data_place, run.path)
+    with reading_moved(run.data, run.record.get("data"), place):
+        recipe = run.trained_recipe(run.data_place[1] if place is None else place)
         source = as_recorded(run.data, open_data(recipe))
     check_same(run.data, source)
     held_out = open_held_out(recipe, source, 1)

@@ -35,7 +35,7 @@ from typing import Any
 
 import yaml
 
-from keras_gan import imports
+from keras_gan import datasets, imports
 from keras_gan import recipe as recipes
 from keras_gan.checkpoints import DamagedError, check_finite, load_game, save_atomically
 from keras_gan.environment import describe_environment
@@ -150,22 +150,22 @@ class Run:
         write_atomically(self._trained_recipe, recipe.to_yaml().encode())
 
     @property
-    def data_source(self) -> str:
-        """The data source in recipe.yaml, as it is, whether or not it exists."""
+    def data_place(self) -> tuple[str, str]:
+        """Key and place of the data in recipe.yaml, see `datasets.place_of`; it need not exist."""
         tree = _read_yaml(self._recipe)
         source = tree["data"].get("source") if isinstance(tree.get("data"), dict) else None
         if not isinstance(source, str):
             raise UsageError(f"data.source must name data. Received: {source!r} in {self._recipe}")
-        return source
+        return datasets.place_of(tree["data"])
 
-    def trained_recipe(self, source: str | None = None) -> recipes.Recipe:
+    def trained_recipe(self, place: str | None = None) -> recipes.Recipe:
         """Returns the recipe of the checkpoints, regardless of later edits of recipe.yaml.
 
         Args:
-            source: the place of its data, if that has moved.
+            place: the place of its data, if that has moved.
         """
-        place = () if source is None else (f"data.source={json.dumps(source)}",)
-        return recipes.load(str(self._trained_recipe), place)
+        moved = () if place is None else (f"data.{self.data_place[0]}={json.dumps(place)}",)
+        return recipes.load(str(self._trained_recipe), moved)
 
     @property
     def data(self) -> dict[str, Any]:

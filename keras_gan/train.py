@@ -121,9 +121,9 @@ def resume(
         opened = Run.open(run)
         _check_named(opened)
         place = moved_place(opened.data, opened.record.get("data"), data)
-        after, changed = _resumed_recipe(opened, _with_place(settings, place), override)
+        after, changed = _resumed_recipe(opened, _with_place(opened, settings, place), override)
         recipes.check_batches(after, team.replicas)
-        with reading_moved(opened.data, place):
+        with reading_moved(opened.data, opened.record.get("data"), place):
             source = as_recorded(opened.data, open_data(after))
         described = check_same(opened.data, source)
         overridden = bool(_among(changed, override))
@@ -150,11 +150,13 @@ def resume(
 
 
 # Keys that say where data is. The digest decides whether it is the data of the training.
-_PLACES = ("data.source", "data.data_dir", "data.cache")
+_PLACES = ("data.source", "data.path", "data.data_dir", "data.cache")
 
 
-def _with_place(settings: tuple[str, ...], place: str | None) -> tuple[str, ...]:
-    return settings if place is None else (*settings, f"data.source={json.dumps(place)}")
+def _with_place(opened: Run, settings: tuple[str, ...], place: str | None) -> tuple[str, ...]:
+    if place is None:
+        return settings
+    return (*settings, f"data.{opened.data_place[0]}={json.dumps(place)}")
 
 
 def _without_places(recipe: recipes.Recipe) -> dict[str, Any]:
@@ -178,10 +180,12 @@ def _resumed_recipe(
     opened: Run, settings: tuple[str, ...], override: tuple[str, ...]
 ) -> tuple[recipes.Recipe, list[str]]:
     """Returns the recipe with which a run is resumed, and its differences from the trained one."""
-    if not any(setting.startswith("data.source=") for setting in settings):
-        check_place(opened.data_source, opened.path)
+    key, _ = opened.data_place
+    if not any(setting.startswith(f"data.{key}=") for setting in settings):
+        check_place(opened.data_place, opened.path)
     after = recipes.load(str(opened.path / "recipe.yaml"), settings)
-    before = opened.trained_recipe(after.data.source)
+    _, place = datasets.place_of({"source": after.data.source, **after.data.options})
+    before = opened.trained_recipe(place)
     allowed = _RESUMABLE
     if recipes.depends_on_length(before):
         allowed = _ENDINGS

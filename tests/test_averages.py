@@ -433,7 +433,7 @@ def test_what_cannot_be_chosen_is_refused(copied, tmp_path):
     np.savez(tmp_path / "other.npz", points.astype("float32"))
     with pytest.raises(UsageError, match=r"only be used with its original data.*kind \(image, now"):
         post_hoc.choose(copied, [0.1], data=tmp_path / "other.npz")
-    _, tried, _ = post_hoc.choose(copied, [0.1], data=copied.data_source)
+    _, tried, _ = post_hoc.choose(copied, [0.1], data=copied.data_place[1])
     assert len(tried) == 2
     assert copied.averaged_record["deviation"] == 0.1
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import os
 import pkgutil
 from collections.abc import Mapping
@@ -57,8 +58,11 @@ __all__ = [
     "name_of",
     "names",
     "open",
+    "place_of",
     "prepare",
     "spec",
+    "takes_folder",
+    "with_folder",
 ]
 
 
@@ -147,6 +151,50 @@ def name_of(module: ModuleType) -> str:
 def exists(source: str | os.PathLike[str]) -> bool:
     """Returns True for the name of a data set, and for the path of data that a module opens."""
     return _find(source) is not None
+
+
+def takes_folder(source: str) -> bool:
+    """Returns whether a name is that of a data set that reads a folder, its option `path`.
+
+    Such as `pairs`: the name says how the folder is read, so that another folder takes the place of
+    the path. The data sets that open a path by itself, such as `folder`, are not among them.
+    """
+    module = _REGISTRY.get(source.replace("_", "-"))
+    return module is not None and not hasattr(module, "parse") and _has_path(module)
+
+
+def _has_path(module: ModuleType) -> bool:
+    return "path" in inspect.signature(module.open).parameters
+
+
+def place_of(section: Mapping[str, Any]) -> tuple[str, str]:
+    """Returns where a recipe's data are: the key of its section `data`, and the place.
+
+    Args:
+        section: the section: `source`, and the options of the data set.
+    """
+    source = section["source"]
+    path = section.get("path")
+    return ("path", os.fspath(path)) if takes_folder(source) and path else ("source", source)
+
+
+def with_folder(section: Any, data: str) -> dict[str, Any]:
+    """Returns a recipe's section `data` for other data.
+
+    A folder becomes the `path` of a data set that reads folders, whose options stay. Anything else
+    replaces the section.
+
+    Args:
+        section: the section as it was read.
+        data: a name or a path.
+    """
+    source = section.get("source") if isinstance(section, Mapping) else None
+    is_name = data.replace("_", "-") in _REGISTRY
+    if isinstance(source, str) and takes_folder(source) and not is_name:
+        path = os.path.expanduser(data)
+        if os.path.isdir(path):
+            return {**section, "path": os.path.abspath(path)}
+    return {"source": data}
 
 
 def _find(source: str | os.PathLike[str]) -> tuple[ModuleType, dict[str, Any]] | None:

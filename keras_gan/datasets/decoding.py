@@ -44,12 +44,14 @@ class Item:
         file: path or content.
         label: class id, -1 without labels.
         split: position in `SPLITS`.
+        half: 0 for the whole image, 1 for its left half, 2 for its right half.
     """
 
     name: str
     file: Path | bytes
     label: int = -1
     split: int = 0
+    half: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,7 +258,7 @@ def _fill(array: np.ndarray, items: Iterable[Item], options: DecodeOptions) -> D
     def decode(item: Item) -> tuple[Item, list[np.ndarray], str]:
         try:
             pixels = images.decode(
-                item.file, options.size, options.channels, options.frames, options.levels
+                item.file, options.size, options.channels, options.frames, options.levels, item.half
             )
             return item, pixels, ""
         except images.CorruptImage as error:

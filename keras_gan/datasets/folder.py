@@ -27,7 +27,6 @@ from keras_gan.datasets.source import MEMORY_LIMIT, Source
 from keras_gan.datasets.splits import Split, divide, join_groups
 from keras_gan.errors import UsageError
 from keras_gan.spec import Spec
-from serving.bundle_folder import is_run
 
 _KEPT_SIZE = 64  # images of one size up to this height and width are not resized by default
 
@@ -192,7 +191,7 @@ class _Reading:
 
 def _read(root: Path, labels: bool, skip_corrupt: bool) -> _Reading:
     """Lists the images of a folder and reads their headers; warns of what is left out."""
-    _check_folder(root)
+    folder_files.check_folder(root)
     files = folder_files.find(root, skip_corrupt)
     _check_any(root, files)
     layout = folder_layout.understand(root, files.images, labels)
@@ -228,20 +227,10 @@ def _read(root: Path, labels: bool, skip_corrupt: bool) -> _Reading:
 
 
 def _list_earlier(root: Path, labels: bool, skip_corrupt: bool) -> _Listing:
-    _check_folder(root)
+    folder_files.check_folder(root)
     files = folder_files.find_earlier(root, skip_corrupt)
     _check_any(root, files)
     return _to_listing(root, folder_layout.understand_earlier(root, files.images, labels))
-
-
-def _check_folder(root: Path) -> None:
-    if not root.is_dir():
-        raise UsageError(f"The folder of images must exist. Received: path={str(root)!r}")
-    if is_run(root):
-        raise UsageError(
-            "Data must not be a run, whose pictures are generated. "
-            f"Received: path={str(root)!r}, a run"
-        )
 
 
 def _check_any(root: Path, files: folder_files.Files) -> None:

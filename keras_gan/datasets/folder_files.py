@@ -48,6 +48,21 @@ class Files:
         return [suffix for suffix in self.left_out if suffix in _OTHER_PICTURES]
 
 
+def check_folder(root: Path) -> None:
+    """Checks that a folder exists and is no run.
+
+    Raises:
+        UsageError: it does not, or is.
+    """
+    if not root.is_dir():
+        raise UsageError(f"The folder of images must exist. Received: path={str(root)!r}")
+    if is_run(root):
+        raise UsageError(
+            "Data must not be a run, whose pictures are generated. "
+            f"Received: path={str(root)!r}, a run"
+        )
+
+
 def find(root: Path, skip_errors: bool) -> Files:
     """Lists the files below a folder.
 

@@ -12,10 +12,10 @@ from keras_gan.datasets.classes import natural_key
 from keras_gan.datasets.folder_files import Parts
 from keras_gan.errors import UsageError
 
-_TRAIN = ("train", "training", "trn")
+TRAIN = ("train", "training", "trn")
 # The first of these that exists is held out.
-_HELD_OUT = ("heldout", "holdout", "test", "testing", "tst", "validation", "valid", "val")
-_HELD_OUT += ("dev", "eval", "evaluation")
+HELD_OUT = ("heldout", "holdout", "test", "testing", "tst", "validation", "valid", "val")
+HELD_OUT += ("dev", "eval", "evaluation")
 _FILLERS = ("set", "data", "dataset", "images", "imgs", "split", "folder", "seg")
 _PARTS = "fold|split|part|partition|subset|batch|chunk|shard"
 _SHOWN = 5  # classes in a line
@@ -60,7 +60,7 @@ def understand(root: Path, files: Sequence[Parts], labels: bool) -> Layout:
     Raises:
         UsageError: training images both in class folders and beside them.
     """
-    base = _wrapper(files)
+    base = wrapper_depth(files)
     tops = Counter(parts[base] for parts in files if len(parts) > base + 1)
     train, held_out = _roles([parts[base:] for parts in files], list(tops))
     if held_out is None:
@@ -81,7 +81,7 @@ def understand(root: Path, files: Sequence[Parts], labels: bool) -> Layout:
         name: [parts for parts in files if len(parts) > base + 1 and parts[base] == name]
         for name in (train, held_out)
     }
-    depth = base + 1 + _wrapper([parts[base + 1 :] for parts in parts_of[train]])
+    depth = base + 1 + wrapper_depth([parts[base + 1 :] for parts in parts_of[train]])
     classes: tuple[str, ...] = ()
     if labels:
         classes = _classes(root / str(train), [parts[depth:] for parts in parts_of[train]])
@@ -118,7 +118,7 @@ def _perhaps_splits(classes: Sequence[str]) -> tuple[str, ...]:
     for name in classes:
         form, rest = _split_words(name)
         if form:
-            rests[form in _TRAIN].add(rest)
+            rests[form in TRAIN].add(rest)
     named = rests[True] and rests[False] and all(_split_words(name)[0] for name in classes)
     are_splits = named and ("" in rests[True] | rests[False] or rests[True] & rests[False])
     if not (are_splits or _are_numbered(classes)):
@@ -171,7 +171,7 @@ def understand_earlier(root: Path, files: Sequence[Parts], labels: bool) -> Layo
     )
 
 
-def _wrapper(files: Sequence[Parts]) -> int:
+def wrapper_depth(files: Sequence[Parts]) -> int:
     """Returns the number of folders, one in the other, that hold all of the files."""
     depth = 0
     while files and all(len(parts) > depth + 1 for parts in files):
@@ -188,12 +188,12 @@ def _split_words(name: str) -> tuple[str, str]:
     # Joined words are split at the end of a name only after x or before a word such as "set".
     words = [re.sub(rf"({'|'.join(_FILLERS)})$", "", w) or w for w in re.findall(r"[a-z]+", spaced)]
     words = [part for w in words for part in re.sub(r"^([xy])(?=tr|te|va)", r"\1 ", w).split()]
-    forms = [word for word in words if word in _TRAIN + _HELD_OUT]
+    forms = [word for word in words if word in TRAIN + HELD_OUT]
     rest = " ".join(word for word in words if word not in (*forms, *_FILLERS))
     return (forms[0], rest) if len(forms) == 1 else ("", "")
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """Returns a folder's name in lower case, without separators and words such as "set"."""
     words = re.findall(r"[a-z]+", re.sub(r"(hold|held)[\W_]*out", r"\1out", name.lower()))
     kept = "".join(word for word in words if word not in _FILLERS)
@@ -202,12 +202,12 @@ def _plain(name: str) -> str:
 
 def _roles(files: Iterable[Parts], tops: Sequence[str]) -> tuple[str | None, str | None]:
     """Returns the names of the training and of the held-out folder; `None` without splits."""
-    plain = {name: _plain(name) for name in sorted(tops)}
-    trains = [name for form in _TRAIN for name in sorted(tops) if plain[name] == form]
+    plain = {name: plain_name(name) for name in sorted(tops)}
+    trains = [name for form in TRAIN for name in sorted(tops) if plain[name] == form]
     # Of `train_100` and `train_360` nobody knows that only one is to be used.
     numbered = len(trains) > 1 and all(re.search(r"\d", name) for name in trains)
     train = trains[0] if trains and not numbered else None
-    held = [name for form in _HELD_OUT for name in sorted(tops) if plain[name] == form]
+    held = [name for form in HELD_OUT for name in sorted(tops) if plain[name] == form]
     if train is not None and held:
         return train, held[0]
     # All names have the same words beside the split's: `x_train`, `x_test`. Digits are no words.
@@ -217,7 +217,7 @@ def _roles(files: Iterable[Parts], tops: Sequence[str]) -> tuple[str | None, str
     if alike and all(splits) and len(set(splits)) == len(splits):
         forms = [
             next((n for form in of for n in words if words[n][0] == form), None)
-            for of in (_TRAIN, _HELD_OUT)
+            for of in (TRAIN, HELD_OUT)
         ]
         if None not in forms:
             return forms[0], forms[1]
@@ -240,7 +240,7 @@ def _held_out(
 
     Images of classes that are not trained on are left out, with a line in `dropped`.
     """
-    depth = base + _wrapper([parts[base:] for parts in files])
+    depth = base + wrapper_depth([parts[base:] for parts in files])
     if not classes:
         return [(parts, 1, depth) for parts in files]
     depth = next((at for at in range(base, depth + 1) if _has(files, at, classes)), base)

@@ -147,6 +147,7 @@ def decode(
     channels: int,
     frames: bool = True,
     levels: Levels = WHOLE_RANGE,
+    half: int = 0,
 ) -> list[np.ndarray]:
     """Decodes an image to uint8 arrays of shape `(*size, channels)`, one for each frame.
 
@@ -158,6 +159,7 @@ def decode(
             it is 1 or 3.
         frames: whether all frames of a GIF or WebP animation are decoded, or only the first.
         levels: stored values that become black and white.
+        half: 1 to decode the left half of the image alone, 2 for the right half.
 
     Raises:
         CorruptImage: the file is not a whole image, or is too large.
@@ -165,14 +167,15 @@ def decode(
     with _opened(file) as image:
         animated = frames and image.format in _ANIMATIONS
         count = getattr(image, "n_frames", 1) if animated else 1
-        if count == 1:
+        if count == 1 and not half:  # a reduced image may have an odd width
             _draft(image, size)
         pixels = []
         for frame in range(count):
             if count > 1:
                 image.seek(frame)
             upright = ImageOps.exif_transpose(_to_levels(image, file, levels))
-            pixels.append(np.asarray(_resize(_to_channels(upright, channels), size)))
+            part = _half(_to_channels(upright, channels), half)
+            pixels.append(np.asarray(_resize(part, size)))
         return [p.reshape(*size, channels) for p in pixels]
 
 
@@ -379,6 +382,14 @@ def _to_channels(image: Image.Image, channels: int) -> Image.Image:
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image)
     return image.convert(MODES[channels])
+
+
+def _half(image: Image.Image, half: int) -> Image.Image:
+    """Returns the left half of an image (1), the right half (2) or the whole of it (0)."""
+    if not half:
+        return image
+    middle = image.width // 2
+    return image.crop((middle * (half - 1), 0, middle * half, image.height))
 
 
 def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:

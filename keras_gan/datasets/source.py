@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import tensorflow as tf
 from keras_gan.arguments import check_integer
 from keras_gan.autograph import do_not_convert
 from keras_gan.datasets.splits import Split, without_copies
+from keras_gan.datasets.transforms import Transform
 from keras_gan.datasets.values import check_splits, holds_ids, raw_range
 from keras_gan.errors import UsageError
 from keras_gan.spec import Field, Spec
@@ -40,6 +42,7 @@ class Source:
             with that reading; `None` if it is the same.
         earlier_options: the same as options of the data set's `open`, of which
             `keras_gan.datasets.open` makes that function.
+        transform: random crop, flip and rotation of the pictures in batches that are `augmented`.
 
     Raises:
         UsageError: arrays that do not fit the spec (dtype, shape, range, NaN), or fewer than
@@ -58,11 +61,13 @@ class Source:
         composited: int = 0,
         earlier: Callable[[], Source] | None = None,
         earlier_options: Mapping[str, Any] | None = None,
+        transform: Transform | None = None,
     ) -> None:
         self.spec = spec
         self.resized = resized
         self.composited = composited
         self.earlier = earlier
+        self.transform = transform
         self.earlier_options = dict(earlier_options or {})
         # It names files, whose names may be any bytes.
         self.description = description.encode("utf-8", "backslashreplace").decode()
@@ -93,9 +98,22 @@ class Source:
         """Dtype of the stored samples."""
         return self._splits["train"].samples.dtype
 
+    @property
+    def paired(self) -> bool:
+        """True if, in the held-out split, row i of every field belongs to row i of the samples."""
+        return not self._splits.get("held_out", self._splits["train"]).independent
+
     def count(self, split: str = "train") -> int:
         """Returns the number of examples in a split."""
         return len(self._split(split))
+
+    def field_counts(self, split: str = "train") -> dict[str, int]:
+        """Returns the number of stored values of each field in a split.
+
+        They differ where fields are drawn on their own, as two domains without pairs are.
+        """
+        part = self._split(split)
+        return {name: len(part.rows_of(name)) for name in part.arrays}
 
     def arrays(self, split: str = "train") -> tuple[np.ndarray, np.ndarray | None]:
         """Returns the stored samples and labels of a split; labels are `None` without labels."""
@@ -105,24 +123,47 @@ class Source:
     def field_arrays(self, split: str = "train") -> dict[str, np.ndarray]:
         """Returns the stored arrays of a split by the names of their fields."""
         part = self._split(split)
-        if part.index is None:
+        if part.index is None and not part.independent:
             return part.arrays
-        return {name: array[part.index] for name, array in part.arrays.items()}
+        return {name: array[part.rows_of(name)] for name, array in part.arrays.items()}
 
     def rows(self, split: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Returns some stored samples and labels of a split, by their positions in the split."""
         fields = self.field_rows(split, rows)
         return fields["samples"], fields.get("labels")
 
-    def field_rows(self, split: str, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns some stored rows of a split by the names of their fields."""
+    def field_rows(
+        self, split: str, rows: np.ndarray, names: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Returns some stored rows of a split by the names of their fields.
+
+        Args:
+            split: the split.
+            rows: positions in the split. Fields that are drawn on their own start again after
+                their last row.
+            names: names of the fields; all by default.
+        """
         part = self._split(split)
-        rows = rows if part.index is None else part.index[rows]
-        return {name: array[rows] for name, array in part.arrays.items()}
+        found = {}
+        for name in names or part.arrays:
+            of = part.independent.get(name, part.index)
+            at = rows % len(of) if name in part.independent else rows
+            found[name] = part.arrays[name][at if of is None else of[at]]
+        return found
 
     def examples(self, split: str = "train") -> Iterator[dict[str, Any]]:
-        """Yields the stored examples of a split one by one, each as a dict of its fields."""
+        """Yields the stored examples of a split one by one, each as a dict of its fields.
+
+        Raises:
+            UsageError: a split with a field that is drawn on its own.
+        """
         part = self._split(split)
+        if part.independent:
+            raise UsageError(
+                "The fields of a split must belong together row by row to be read as examples. "
+                f"Received: {', '.join(part.independent)} drawn on its own in {split!r} "
+                f"({self.description})"
+            )
         for row in range(len(part)) if part.index is None else part.index:
             yield {name: array[row] for name, array in part.arrays.items()}
 
@@ -137,6 +178,7 @@ class Source:
         start: int = 0,
         drop_remainder: bool = True,
         shard: tuple[int, int] = (0, 1),
+        augmented: bool = False,
     ) -> tf.data.Dataset:
         """Returns batches of a split.
 
@@ -157,6 +199,9 @@ class Source:
             drop_remainder: whether a last batch that is not full is dropped (`repeat=False`).
             shard: (index, count): yields only the index-th of `count` equal parts of each
                 batch, for one of `count` workers. The parts together are the batch.
+            augmented: whether pictures are cropped, flipped and rotated at random as the data set's
+                options say. The numbers are a function of the seed, the number of the batch and the
+                row in it.
 
         Raises:
             UsageError: an unknown or missing split, a batch larger than the split, or a batch
@@ -172,10 +217,13 @@ class Source:
             if shuffle:
                 order = order.shuffle(len(part), seed=seed, reshuffle_each_iteration=True)
             order = order.batch(batch_size, drop_remainder=drop_remainder).skip(start)
-        if shard[1] > 1:
-            order = order.map(do_not_convert(_part_of(batch_size, *shard)))
-        gather = do_not_convert(self._gather(part))
-        batches = order.map(gather, num_parallel_calls=tf.data.AUTOTUNE)
+        orders = {"samples": order, **_own_orders(part, seed, shuffle, start, batch_size)}
+        numbered = tf.data.Dataset.zip((tf.data.Dataset.counter(start=start), orders))
+        draw = None
+        if augmented and self.transform is not None:
+            draw = functools.partial(self.transform.draw, seed, size=batch_size)
+        gather = self._gather(part, _part_of(batch_size, *shard), draw)
+        batches = numbered.map(do_not_convert(gather), num_parallel_calls=tf.data.AUTOTUNE)
         return batches.with_options(_options()).prefetch(tf.data.AUTOTUNE)
 
     def values(self, stored: np.ndarray, name: str = "samples") -> np.ndarray:
@@ -210,27 +258,78 @@ class Source:
             )
         return self._splits[_ALIASES[name]]
 
-    def _gather(self, part: Split) -> Callable[[tf.Tensor], Any]:
-        """Returns a function from row numbers of a split, int64 of any length, to a batch."""
-        index = None if part.index is None else _on_cpu(part.index.astype(np.int64))
-        readers = {name: self._reader(name, array) for name, array in part.arrays.items()}
+    def _gather(
+        self,
+        part: Split,
+        shard: Callable[[tf.Tensor], tf.Tensor],
+        draw: Callable[..., tf.Tensor] | None,
+    ) -> Callable[[tf.Tensor, Mapping[str, tf.Tensor]], Any]:
+        """Returns a function from a batch's number and its row numbers by field to the batch.
 
-        def gather(rows: tf.Tensor) -> Any:
-            rows = rows if index is None else tf.gather(index, rows)
-            return _to_batch({name: read(rows) for name, read in readers.items()})
+        Row numbers are int64 of any length; fields without their own have those of the samples.
+
+        Args:
+            part: the split.
+            shard: function to the rows of a worker.
+            draw: function from the batch's number and a group to the numbers of the transform;
+                `None` for pictures as they are stored.
+        """
+        indices = {name: _on_cpu(of.astype(np.int64)) for name, of in part.independent.items()}
+        if part.index is not None:
+            indices["samples"] = _on_cpu(part.index.astype(np.int64))
+        readers = {name: self._reader(name, array) for name, array in part.arrays.items()}
+        groups = {name: n for n, name in enumerate(sorted(part.independent), start=1)}
+
+        def gather(batch: tf.Tensor, given: Mapping[str, tf.Tensor]) -> Any:
+            rows = {name: shard(own) for name, own in given.items()}
+            count = tf.shape(rows["samples"])[0]  # a last batch may be smaller
+            for name in groups:
+                if rows["samples"].shape[0] is None:
+                    rows[name] = rows[name][:count]
+            for name, index in indices.items():
+                rows[name] = tf.gather(index, rows[name])
+            change = _no_change
+            if draw is not None:
+                numbers = {g: shard(draw(batch, group=g))[:count] for g in (0, *groups.values())}
+                change = self._change(numbers, groups)
+            return _to_batch(
+                {
+                    name: read(rows.get(name, rows["samples"]), change)
+                    for name, read in readers.items()
+                }
+            )
 
         return gather
 
-    def _reader(self, name: str, array: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
-        """Returns a function from rows of a field's array to its values in a batch."""
+    def _change(
+        self, numbers: Mapping[int, tf.Tensor], groups: Mapping[str, int]
+    ) -> Callable[[str, tf.Tensor], tf.Tensor]:
+        """Returns a function from a field's name and its values to the transformed values.
+
+        Args:
+            numbers: what the transform drew for the batch, by group.
+            groups: group of each field that is drawn on its own; the others are of group 0.
+        """
+        transform = self.transform
+
+        def change(name: str, values: tf.Tensor) -> tf.Tensor:
+            if transform is None or name not in transform.scales:
+                return values
+            return transform.apply(values, numbers[groups.get(name, 0)], name)
+
+        return change
+
+    def _reader(self, name: str, array: np.ndarray) -> Callable[[tf.Tensor, Any], tf.Tensor]:
+        """Returns a function from rows of a field's array, and a change, to values in a batch."""
         field, limits = self.spec.fields[name], self.raw_ranges[name]
         if name == "labels":
             labels = _on_cpu(array.astype(field.dtype))
-            return lambda rows: tf.gather(labels, rows)
+            return lambda rows, change: tf.gather(labels, rows)
         pick = self._picker(array)
         if holds_ids(field, array):
-            return lambda rows: tf.one_hot(pick(rows), field.shape[-1], dtype=field.dtype)
-        return lambda rows: _to_field(pick(rows), field, limits)
+            depth = field.shape[-1]
+            return lambda rows, change: tf.one_hot(pick(rows), depth, dtype=field.dtype)
+        return lambda rows, change: _to_field(change(name, pick(rows)), field, limits)
 
     def _picker(self, array: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
         """Returns a function from rows of an array to their stored values."""
@@ -270,6 +369,22 @@ class Source:
                 f"`batch_size` must be at most the number of samples in the split, "
                 f"{self.count(split)} in {split!r}. Received: batch_size={batch_size}"
             )
+
+
+def _no_change(name: str, values: tf.Tensor) -> tf.Tensor:
+    return values
+
+
+def _own_orders(
+    part: Split, seed: int, shuffle: bool, start: int, batch_size: int
+) -> dict[str, tf.data.Dataset]:
+    """Returns endless batches of row numbers of the fields that are drawn on their own."""
+    orders = {}
+    for number, (name, rows) in enumerate(sorted(part.independent.items()), start=1):
+        own = np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> 1
+        order = _endless_order(len(rows), int(own), shuffle, start * batch_size)
+        orders[name] = order.batch(batch_size, drop_remainder=True)
+    return orders
 
 
 def _to_batch(fields: dict[str, tf.Tensor]) -> Any:
@@ -325,6 +440,8 @@ def _part_of(batch_size: int, index: int, count: int):
             "count divides. "
             f"Received: shard={(index, count)}, batch_size={batch_size}"
         )
+    if count == 1:
+        return lambda rows: rows
     size = batch_size // count
     return lambda rows: rows[index * size : (index + 1) * size]
 

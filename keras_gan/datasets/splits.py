@@ -29,6 +29,9 @@ class Split:
         index: rows of the arrays that make the split, in order; `None` for all of them.
         disjoint: whether it is known to share no sample with another split.
         others: arrays of further fields by name, `(count, ...)`.
+        independent: rows of those of `others` that do not belong to the samples row by row, such as
+            the pictures of another domain, by name and in order. Their arrays may be of any
+            length, and batches draw from these rows on their own.
     """
 
     samples: np.ndarray
@@ -36,6 +39,7 @@ class Split:
     index: np.ndarray | None = None
     disjoint: bool = False
     others: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    independent: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.samples if self.index is None else self.index)
@@ -45,6 +49,10 @@ class Split:
         """The whole arrays of all fields by name: samples, labels if there are any, others."""
         labels = {} if self.labels is None else {"labels": self.labels}
         return {"samples": self.samples, **labels, **dict(sorted(self.others.items()))}
+
+    def rows_of(self, name: str) -> np.ndarray:
+        """Returns the rows of a field's array that make the split, in order."""
+        return self.independent.get(name, self.row_numbers)
 
     @property
     def row_numbers(self) -> np.ndarray:

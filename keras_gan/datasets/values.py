@@ -87,7 +87,7 @@ def _check_fields(name: str, part: Split, spec: Spec) -> None:
             f"Received: {name} with {', '.join(part.arrays)}"
         )
     for field_name, array in part.others.items():
-        if len(array) != len(part.samples):
+        if field_name not in part.independent and len(array) != len(part.samples):
             raise UsageError(
                 f"There must be one value of `{field_name}` for each sample. Received: "
                 f"{len(part.samples)} samples and {len(array)} values in {name}"

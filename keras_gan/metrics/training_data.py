@@ -69,6 +69,10 @@ def data_to_compare(
         )
     recorded = _recipe_data(source)
     if data is not None:
+        if isinstance(data, str | os.PathLike) and recorded:
+            section = datasets.with_folder(recorded, os.fspath(data))
+            if "path" in section:  # the recorded data set reads folders, and this is another one
+                return section.pop("source"), {**section, **(options or {})}
         if isinstance(data, str | os.PathLike) and not options and recorded:
             return data, _options_of_moved(source, os.fspath(data), recorded)
         return data, options
@@ -80,7 +84,7 @@ def data_to_compare(
             f"bundles record what they were trained on. Received: source={str(source)!r:.80}"
             f"{inside}"
         )
-    data_record.check_place(recorded["source"], str(source))
+    data_record.check_place(datasets.place_of(recorded), str(source))
     return recorded.pop("source"), {**recorded, **(options or {})}
 
 
@@ -88,7 +92,9 @@ def _options_of_moved(source: Any, data: str, recorded: dict[str, Any]) -> dict[
     """Returns the recorded options for data that are the recorded ones in a new place."""
     described = _recorded_data(source) or {}
     options = {key: value for key, value in recorded.items() if key != "source"}
-    if not options or datasets.exists(recorded["source"]) or not described.get("digest"):
+    if not options or datasets.exists(datasets.place_of(recorded)[1]):
+        return None
+    if not described.get("digest"):
         return None
     try:
         now = data_record.describe_data(datasets.open(data, **options))

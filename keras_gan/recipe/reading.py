@@ -40,7 +40,8 @@ def load(name: str, settings: Iterable[str] = (), data: str | None = None) -> Re
         settings: overrides, each `dotted.path=value` with the value in YAML, or `dotted.path=` to
             take a key out. Another architecture of a network has none of the options that the
             recipe states for the former one.
-        data: a data source that replaces the recipe's `data` section.
+        data: a data source that replaces the recipe's `data` section; or a folder for a data set
+            that reads folders, such as `pairs`, whose other options stay.
 
     Raises:
         UsageError: an unknown recipe, a file that is not YAML, or a key that `parse` refuses.
@@ -52,7 +53,7 @@ def load(name: str, settings: Iterable[str] = (), data: str | None = None) -> Re
     if data is not None:
         if not data:
             raise UsageError("--data must name the data. Received: ''")
-        tree["data"] = {"source": data}
+        tree["data"] = datasets.with_folder(tree.get("data"), data)
     return complete(tree, settings)
 
 
@@ -73,6 +74,8 @@ def complete(tree: dict[str, Any], settings: Iterable[str] = ()) -> Recipe:
     section = tree.get("data")
     if isinstance(section, dict) and isinstance(section.get("source"), str):
         section["source"] = _absolute(section["source"])
+        if datasets.takes_folder(section["source"]) and isinstance(section.get("path"), str):
+            section["path"] = os.path.abspath(os.path.expanduser(section["path"]))
     recipe = parse(tree)
     for line in dropped:
         warnings.warn(line, stacklevel=3)

@@ -1,0 +1,212 @@
+"""Layouts of folders with pictures of two domains: side by side, or in folders of their own.
+
+A folder's name may say the split (`train`, `val`, `test`), the domain (`A`, `B`, `HR`, `LR`) or
+both (`trainA`, `test_B`, `DIV2K_train_HR`). Splits may be above or below the domains.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from keras_gan.datasets.folder_files import Parts
+from keras_gan.datasets.folder_layout import HELD_OUT, TRAIN, plain_name, wrapper_depth
+from keras_gan.errors import UsageError
+
+SPLITS = ("train", "held_out")
+SHOWN = 3  # files in an error
+
+
+class Role(NamedTuple):
+    """Meaning of a folder's name.
+
+    Args:
+        split: a word of `TRAIN` or `HELD_OUT`; empty if the name says none.
+        domain: name of the domain; empty if the name says none.
+    """
+
+    split: str
+    domain: str
+
+
+class Place(NamedTuple):
+    """An image with the split and the domain that its folders say.
+
+    Args:
+        parts: its path.
+        split: as in `Role`.
+        domain: likewise.
+        key: the folders below those, and the name without its suffix: that of partners is equal.
+    """
+
+    parts: Parts
+    split: str
+    domain: str
+    key: Parts
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """The images of a folder by split and domain.
+
+    Args:
+        places: the images by split (`"train"`, `"held_out"`) and domain, in order. The domain is
+            empty if no folder says one.
+        names: the word of each split in the names of the folders, empty if they say none.
+        lines: what was understood, one clause each.
+        dropped: one sentence for each group of images that is left out.
+    """
+
+    places: dict[str, dict[str, list[Place]]]
+    names: dict[str, str]
+    lines: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+    def of(self, split: str, domain: str) -> list[Place]:
+        """Returns the images of a domain in a split."""
+        return self.places.get(split, {}).get(domain, [])
+
+    @property
+    def has_domains(self) -> bool:
+        """True if folders say the domains."""
+        return any(domain for domains in self.places.values() for domain in domains)
+
+
+def domain_role(name: str) -> Role | None:
+    """Returns the meaning of a name such as `A`, `trainB`, `test_a`, `domainB` or `val`."""
+    found = re.fullmatch(r"(.*?)[\W_]*(?:domain)?[\W_]*([ab])", name, re.IGNORECASE)
+    rest = plain_name(found[1]) if found else None
+    if found and rest in ("", *TRAIN, *HELD_OUT):
+        return Role(rest or "", found[2].upper())
+    return split_role(name)
+
+
+def split_role(name: str) -> Role | None:
+    """Returns the meaning of a name such as `train` or `Validation`; `None` for other names."""
+    plain = plain_name(name)
+    return Role(plain, "") if plain in (*TRAIN, *HELD_OUT) else None
+
+
+def understand(
+    files: Sequence[Parts],
+    role: Callable[[str], Role | None] = domain_role,
+    stem: Callable[[str], str] = lambda name: os.path.splitext(name)[0],
+) -> Layout:
+    """Returns the layout of the images of a folder.
+
+    Args:
+        files: their paths.
+        role: function from a folder's name to its meaning.
+        stem: function from a file's name to what it shares with its partner's.
+
+    Raises:
+        UsageError: held-out images without training images.
+    """
+    places = [_locate(parts, role, stem) for parts in _unwrapped(files, role)]
+    dropped = []
+    if any(place.domain for place in places):
+        loose = [place for place in places if not place.domain]
+        places = [place for place in places if place.domain]
+        if loose:
+            dropped.append(
+                f"Images outside of the folders of the two domains are left out: {len(loose):,}, "
+                f"such as {'/'.join(loose[0].parts)}"
+            )
+    counts = Counter(place.split for place in places)
+    trains = [name for name in TRAIN if counts[name]] or ([""] if counts[""] else [])
+    held = [name for name in HELD_OUT if counts[name]]
+    if not trains:
+        raise UsageError(
+            "Pictures to train on must be in a folder named train, or in one without a split's "
+            f"name. Received: {', '.join(f'{counts[n]:,} of {n}' for n in held)}"
+        )
+    names = dict(zip(SPLITS, (trains[0], *held[:1]), strict=False))
+    found: dict[str, dict[str, list[Place]]] = {}
+    for split, name in names.items():
+        domains: dict[str, list[Place]] = defaultdict(list)
+        for place in places:
+            if place.split == name:
+                domains[place.domain].append(place)
+        found[split] = dict(domains)
+    others = [f"{name or 'no split'} ({counts[name]:,})" for name in counts.keys() - names.values()]
+    if others:
+        dropped.append(
+            f"Images of other splits than {' and '.join(names.values())} are left out: "
+            f"{', '.join(sorted(others))}"
+        )
+    shown = ", ".join(name for name in names.values() if name)
+    return Layout(found, names, (f"splits: {shown}",) if len(names) > 1 else (), tuple(dropped))
+
+
+def _unwrapped(
+    files: Sequence[Parts], role: Callable[[str], Role | None]
+) -> list[tuple[Parts, int]]:
+    """Returns each path with the number of its folders that hold all files and mean nothing."""
+    depth = wrapper_depth(files)
+    skipped = 0
+    while skipped < depth and role(files[0][skipped]) is None:
+        skipped += 1
+    return [(parts, skipped) for parts in files]
+
+
+def _locate(
+    given: tuple[Parts, int], role: Callable[[str], Role | None], stem: Callable[[str], str]
+) -> Place:
+    parts, at = given
+    split = domain = ""
+    while at < len(parts) - 1:
+        meaning = role(parts[at])
+        if meaning is None or (split and meaning.split) or (domain and meaning.domain):
+            break
+        split, domain = split or meaning.split, domain or meaning.domain
+        at += 1
+    return Place(parts, split, domain, (*parts[at:-1], stem(parts[-1])))
+
+
+def match(first: Sequence[Place], second: Sequence[Place], hint: str) -> list[tuple[Place, Place]]:
+    """Returns the partners of two domains, which have equal stems, in the order of the first.
+
+    Args:
+        first: images of one domain.
+        second: images of the other.
+        hint: what to do with images without partners, for the error.
+
+    Raises:
+        UsageError: images of one stem in a domain, or without a partner; the first three.
+    """
+    ours, theirs = by_key(first), by_key(second)
+    alone = [place for key, place in ours.items() if key not in theirs]
+    alone += [place for key, place in theirs.items() if key not in ours]
+    if alone:
+        raise UsageError(
+            "Every picture must have a partner in the other domain, with the same name but for its "
+            f"suffix{hint}. Received: {len(alone):,} of {len(first) + len(second):,} without one: "
+            f"{listed(alone)}"
+        )
+    return [(place, theirs[key]) for key, place in ours.items()]
+
+
+def by_key(places: Sequence[Place]) -> dict[Parts, Place]:
+    """Returns the images of a domain by what they share with their partners.
+
+    Raises:
+        UsageError: several images with one stem.
+    """
+    counts = Counter(place.key for place in places)
+    repeated = [place for place in places if counts[place.key] > 1]
+    if repeated:
+        raise UsageError(
+            "The names of a domain's pictures must differ in more than their suffix. "
+            f"Received: {len(repeated):,} that do not: {listed(repeated)}"
+        )
+    return {place.key: place for place in places}
+
+
+def listed(places: Iterable[Place]) -> str:
+    """Returns the paths of the first three images in words."""
+    paths = ["/".join(place.parts) for place in places]
+    return ", ".join(paths[:SHOWN]) + ", ..." * (len(paths) > SHOWN)
