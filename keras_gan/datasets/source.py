@@ -93,6 +93,11 @@ class Source:
         """Dtype of the stored samples."""
         return self._splits["train"].samples.dtype
 
+    @property
+    def paired(self) -> bool:
+        """True if, in the held-out split, row i of every field belongs to row i of the samples."""
+        return True
+
     def count(self, split: str = "train") -> int:
         """Returns the number of examples in a split."""
         return len(self._split(split))
