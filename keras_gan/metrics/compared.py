@@ -118,7 +118,9 @@ class Compared:
         """
         found: dict[str, Samples] = {}
         if self.paired and self.generated.answers:
-            found[control_name(self.spec.fields[CONDITION].shape, self.spec.shape)] = self._control()
+            found[control_name(self.spec.fields[CONDITION].shape, self.spec.shape)] = (
+                self._control()
+            )
         for name, samples in (found | {**self.generated.controls, **self.controls}).items():
             yield name, dataclasses.replace(self, generated=samples)
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from keras_gan import datasets
 from keras_gan._version import __version__
 from keras_gan.arguments import check_integer, is_integer
 from keras_gan.errors import UsageError
@@ -245,9 +244,7 @@ def _open(source: Any, data: Any, count: Any, settings: EvaluationSettings) -> C
     )
 
 
-def _open_one(
-    source: Any, real: Samples, spec: Spec, drawing: Drawing, checkpoint: str
-) -> Samples:
+def _open_one(source: Any, real: Samples, spec: Spec, drawing: Drawing, checkpoint: str) -> Samples:
     """Opens samples to compare with data, with the data's classes."""
     samples = open_samples(source, spec, drawing, checkpoint)
     _check_shapes(samples.spec, spec)

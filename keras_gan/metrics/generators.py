@@ -14,11 +14,11 @@ from keras_gan import latents
 from keras_gan import run as runs
 from keras_gan.errors import UsageError
 from keras_gan.games.gan import GAN
-from keras_gan.networks import Network
 from keras_gan.metrics.images import to_bytes
 from keras_gan.metrics.onnx_extractor import open_session, runtime_of
 from keras_gan.metrics.pairs import CONDITION
 from keras_gan.metrics.samples import BATCH, Batch, Conditions, Samples
+from keras_gan.networks import Network
 from keras_gan.spec import Field, Spec, infer_spec, label_field
 from serving import kinds
 from serving import manifest as manifests
@@ -126,7 +126,7 @@ def from_gan(
     first = getattr(gan, "first_generator", None)  # of a game in two stages
     if first is not None:
         controls["first stage"] = _from_model(first, drawing, origin, spec)
-    return dataclasses.replace(found, answers=True, inverse=_inverse(gan), controls=controls)
+    return dataclasses.replace(found, answers=True, inverse=inverse_of(gan), controls=controls)
 
 
 def _fits(known: tuple[int | None, ...], shape: tuple[int | None, ...]) -> bool:
@@ -136,7 +136,7 @@ def _fits(known: tuple[int | None, ...], shape: tuple[int | None, ...]) -> bool:
     )
 
 
-def _inverse(gan: Any) -> Callable[[np.ndarray], np.ndarray] | None:
+def inverse_of(gan: Any) -> Callable[[np.ndarray], np.ndarray] | None:
     """Returns a game's function from answers back to conditions, if it has one."""
     if "backward" not in gan.networks:
         return None

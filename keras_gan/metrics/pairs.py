@@ -66,6 +66,21 @@ class Pairs:
         return {"pairs": len(self.real), "channels": channels, "shave": self.shave}
 
 
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """What is known before a generator answers held-out pictures.
+
+    Args:
+        conditions: the pictures, in [-1, 1], one for each held-out sample.
+        paired: whether the held-out sample of the same row is the right answer.
+        invertible: whether the game has a network for the way back.
+    """
+
+    conditions: np.ndarray
+    paired: bool = True
+    invertible: bool = False
+
+
 def check_pair(real: np.ndarray, generated: np.ndarray, least: int = 1) -> None:
     """Checks that pictures are pairs of bytes.
 
