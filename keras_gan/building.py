@@ -233,7 +233,8 @@ def open_held_out(recipe: recipes.Recipe, source: datasets.Source, replicas: int
         conditions = _choice_of_all(recipe, source, fields)
         pictures = conditions.pop("samples")
     samples, labels = fields.pop("samples"), fields.pop("labels", None)
-    comparison = _comparison(recipe, source, samples, pictures)
+    answers = _answers(recipe, source, fields)
+    comparison = _comparison(recipe, source, samples, pictures, answers)
     return HeldOut(samples, labels, comparison, fields, conditions)
 
 
@@ -249,6 +250,7 @@ def _comparison(
     source: datasets.Source,
     held_out: np.ndarray,
     pictures: np.ndarray | None,
+    answers: metrics.Answers | None,
 ) -> metrics.Comparison:
     section, spec = recipe.evaluation, source.spec
     names = (section.metric, *section.others) if section.metric else section.others
@@ -263,7 +265,21 @@ def _comparison(
         *(section.metric, section.others, extractor, spec),
         training=lambda: _training_samples(source),
         pictures=pictures,
+        answers=answers,
     )
+
+
+def _answers(
+    recipe: recipes.Recipe, source: datasets.Source, fields: Mapping[str, np.ndarray]
+) -> metrics.Answers | None:
+    """Returns the held-out pictures that the recipe's generator answers, if it does."""
+    known, game = source.spec.fields, recipes.game_classes()[recipe.game.name]
+    if not all(n in known and known[n].modality.has_pixels for n in ("samples", "condition")):
+        return None
+    invertible = "backward" in recipe.networks
+    if not invertible and "condition" not in recipe.networks[game.sampled].fields:
+        return None
+    return metrics.Answers(fields["condition"], source.paired, invertible)
 
 
 def _choice_of_all(

@@ -118,7 +118,7 @@ class Evaluation(keras.callbacks.Callback):
         samples = self._samples(gan, self.compare.count, self.conditions)
         # With the conditions of pictures that were trained on, good samples would look like copies.
         own = self._samples(gan, len(self.held_out), self._own) if self._differ else None
-        return self.compare(samples, own)
+        return self.compare(samples, own, metrics.inverse_of(gan))
 
     def _samples(self, gan: Any, count: int, conditions: Mapping[str, np.ndarray]) -> np.ndarray:
         further = {name: values for name, values in conditions.items() if name != "labels"}

@@ -6,6 +6,7 @@ import os
 import pathlib
 from typing import Annotated, Any
 
+import rich.table
 import typer
 
 from keras_gan import metrics
@@ -61,6 +62,16 @@ Nearest = Annotated[
     pathlib.Path | None,
     typer.Option(help="Write a PNG of samples next to their nearest training images."),
 ]
+Control = Annotated[
+    list[str],
+    typer.Option(
+        "--control",
+        help="A run or bundle whose values are shown beside those of the source; may be repeated. "
+        "For pairs of pictures the conditions themselves, resized if need be, are always shown.",
+    ),
+]
+Luma = Annotated[bool, typer.Option("--luma", help="PSNR and SSIM of the luma of color pictures.")]
+Shave = Annotated[int, typer.Option(help="Pixels at each border that PSNR and SSIM leave out.")]
 Json = Annotated[pathlib.Path | None, typer.Option(help="Write values and protocol to this file.")]
 Cache = Annotated[
     str | None,
@@ -85,6 +96,9 @@ def evaluate_command(
     json: Json = None,
     cache: Cache = None,
     epochs: Annotated[int, typer.Option(help="Epochs of classification_accuracy.")] = 5,
+    control: Control = [],  # noqa: B006
+    luma: Luma = False,
+    shave: Shave = 0,
     settings: Settings = [],  # noqa: B006 - typer reads the list and does not change it
     imports: Imports = [],  # noqa: B006
 ) -> None:
@@ -107,6 +121,9 @@ def evaluate_command(
         cache={None: True, "off": False}.get(cache, cache or True),
         epochs=epochs,
         data_options=_data_options(data, settings),
+        controls=[os.path.expanduser(path) for path in control],
+        luma=luma,
+        shave=shave,
     )
     _show(found)
     if json is not None:
@@ -126,10 +143,7 @@ def _data_options(data: str | None, settings: list[str]) -> dict[str, Any]:
 
 
 def _show(found: metrics.EvaluationResult) -> None:
-    values = table()
-    for name, value in found.values.items():
-        values.add_row(name, f"{value:.6g}")
-    out.print(values)
+    out.print(_values(found))
     protocol = found.protocol
     hashed = f", sha256 {protocol['extractor_sha256'][:8]}" if protocol["extractor_sha256"] else ""
     print_line(
@@ -138,8 +152,24 @@ def _show(found: metrics.EvaluationResult) -> None:
     )
     if "note" in protocol:
         print_line(f"note: {protocol['note']}")
-    for which in ("generated", "real"):
-        described = protocol[which]
-        rest = {k: v for k, v in described.items() if k not in ("source", "count", "sha256")}
+    described = {which: protocol[which] for which in ("generated", "real")}
+    count = protocol["generated"]["count"]
+    for name, of in protocol.get("controls", {}).items():
+        described[f"control {name}"] = {"count": count, **of}
+    for which, of in described.items():
+        rest = {k: v for k, v in of.items() if k not in ("source", "count", "sha256")}
         notes = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in rest.items() if v is not None)
-        print_line(f"{which}: {described['count']:,} of {described['source']}; {notes}")
+        print_line("; ".join(filter(None, [f"{which}: {of['count']:,} of {of['source']}", notes])))
+
+
+def _values(found: metrics.EvaluationResult) -> rich.table.Table:
+    """Returns the table of the values, with a column for each control."""
+    values = table()
+    columns = [found.values, *found.controls.values()]
+    if found.controls:
+        values.show_header = True
+        for name in ("", "samples", *found.controls):
+            values.add_column(name, overflow="fold")
+    for name in found.values:
+        values.add_row(name, *(f"{of[name]:.6g}" if name in of else "" for of in columns))
+    return values

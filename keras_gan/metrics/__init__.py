@@ -25,39 +25,54 @@ from keras_gan.metrics.classification import (  # noqa: E402
     classification_accuracy,
 )
 from keras_gan.metrics.comparison import Comparison, needs_features  # noqa: E402
+from keras_gan.metrics.consistency import Consistency, consistency  # noqa: E402
+from keras_gan.metrics.cycle_l1 import CycleL1  # noqa: E402
 from keras_gan.metrics.density_coverage import DensityCoverage, density_coverage  # noqa: E402
 from keras_gan.metrics.diversity import Diversity  # noqa: E402
 from keras_gan.metrics.evaluate import EvaluationSettings, evaluate  # noqa: E402
 from keras_gan.metrics.extractor import Extractor  # noqa: E402
 from keras_gan.metrics.features import open_features, origin_note  # noqa: E402
 from keras_gan.metrics.frechet import FrechetDistance, frechet_distance  # noqa: E402
-from keras_gan.metrics.generators import which_weights  # noqa: E402
+from keras_gan.metrics.generators import inverse_of, which_weights  # noqa: E402
+from keras_gan.metrics.gmsd import Gmsd, gmsd  # noqa: E402
+from keras_gan.metrics.gradient_ratio import GradientRatio, gradient_ratio  # noqa: E402
 from keras_gan.metrics.inception_score import (  # noqa: E402
     ClassScore,
     InceptionScore,
     inception_score,
 )
 from keras_gan.metrics.kernel import KernelDistance, kernel_distance  # noqa: E402
+from keras_gan.metrics.l1 import L1, l1  # noqa: E402
+from keras_gan.metrics.lpips import Lpips  # noqa: E402
 from keras_gan.metrics.mode_coverage import ModeCoverage, mode_coverage  # noqa: E402
 from keras_gan.metrics.ms_ssim import MsSsim, ms_ssim_diversity  # noqa: E402
 from keras_gan.metrics.nearest import Nearest, Neighbors, nearest  # noqa: E402
 from keras_gan.metrics.nearest_ratio import NearestRatio  # noqa: E402
 from keras_gan.metrics.nyquist_ratio import NyquistRatio, nyquist_ratio  # noqa: E402
+from keras_gan.metrics.pair_accuracy import PairAccuracy, pair_accuracy  # noqa: E402
 from keras_gan.metrics.pair_distance import PairDistance, pair_distance  # noqa: E402
+from keras_gan.metrics.pairs import Answers, Pairs  # noqa: E402
 from keras_gan.metrics.patch_distance import PatchDistance, patch_distance  # noqa: E402
 from keras_gan.metrics.precision_recall import PrecisionRecall, precision_recall  # noqa: E402
+from keras_gan.metrics.psnr import Psnr, psnr  # noqa: E402
 from keras_gan.metrics.result import EvaluationResult, check_target  # noqa: E402
 from keras_gan.metrics.selection import names  # noqa: E402
 from keras_gan.metrics.sliced_wasserstein import (  # noqa: E402
     SlicedWasserstein,
     sliced_wasserstein,
 )
+from keras_gan.metrics.spectrum_error import SpectrumError, spectrum_error  # noqa: E402
+from keras_gan.metrics.ssim import Ssim, ssim  # noqa: E402
 
 __all__ = [
+    "L1",
+    "Answers",
     "ClassScore",
     "ClassificationAccuracy",
     "Collected",
     "Comparison",
+    "Consistency",
+    "CycleL1",
     "DensityCoverage",
     "Diversity",
     "EvaluationInputs",
@@ -65,8 +80,11 @@ __all__ = [
     "EvaluationSettings",
     "Extractor",
     "FrechetDistance",
+    "Gmsd",
+    "GradientRatio",
     "InceptionScore",
     "KernelDistance",
+    "Lpips",
     "Metric",
     "MetricContext",
     "MetricResult",
@@ -77,18 +95,28 @@ __all__ = [
     "NearestRatio",
     "Neighbors",
     "NyquistRatio",
+    "PairAccuracy",
     "PairDistance",
+    "Pairs",
     "PatchDistance",
     "PrecisionRecall",
+    "Psnr",
     "SlicedWasserstein",
+    "SpectrumError",
+    "Ssim",
     "balanced_accuracy",
     "check_target",
     "classification_accuracy",
+    "consistency",
     "density_coverage",
     "evaluate",
     "frechet_distance",
+    "gmsd",
+    "gradient_ratio",
     "inception_score",
+    "inverse_of",
     "kernel_distance",
+    "l1",
     "mode_coverage",
     "ms_ssim_diversity",
     "names",
@@ -97,10 +125,14 @@ __all__ = [
     "nyquist_ratio",
     "open_features",
     "origin_note",
+    "pair_accuracy",
     "pair_distance",
     "patch_distance",
     "precision_recall",
+    "psnr",
     "sliced_wasserstein",
+    "spectrum_error",
+    "ssim",
     "training_metrics",
     "which_weights",
 ]

@@ -14,6 +14,7 @@ from keras_gan import registry
 from keras_gan.errors import UsageError
 from keras_gan.metrics.class_matching import data_ids
 from keras_gan.metrics.extractor import Extractor
+from keras_gan.metrics.pairs import Pairs
 from keras_gan.metrics.samples import Batch
 from keras_gan.metrics.statistics import Statistics
 from keras_gan.spec import Spec
@@ -27,8 +28,8 @@ IMAGES = 1000  # real images, and generated images, for metrics of images
 class EvaluationInputs:
     """Real and generated samples, as the metrics read them.
 
-    A comparison during training fills only `real`, `generated`, `values`, `images`, `extractor` and
-    `training_values`.
+    A comparison during training fills only `real`, `generated`, `values`, `images`, `pairs`,
+    `extractor` and `training_values`.
 
     Args:
         real: statistics of the real samples.
@@ -40,6 +41,7 @@ class EvaluationInputs:
         all_real: whether the real samples are all samples of their split.
         images: up to 1,000 real images and as many generated ones, uint8, each with labels or
             `None`.
+        pairs: real pictures, answers and conditions of the same examples, row by row.
         training: function that returns the statistics of the training split.
         training_values: training samples themselves; during training only.
         labeled: function that returns generated, training and held-out samples with labels.
@@ -55,6 +57,7 @@ class EvaluationInputs:
     values: tuple[np.ndarray, np.ndarray] | None = None
     all_real: bool = True
     images: tuple[Batch, Batch] | None = None
+    pairs: Pairs | None = None
     training: Callable[[], Statistics] | None = None
     training_values: np.ndarray | None = None
     labeled: Callable[[], tuple[Labeled, Labeled, Labeled]] | None = None
@@ -89,6 +92,13 @@ class EvaluationInputs:
         (real, _), (generated, _) = self.images
         return real, generated
 
+    @property
+    def paired(self) -> Pairs:
+        """Real pictures, answers and conditions, row by row."""
+        if self.pairs is None:
+            raise UsageError("The metric must declare its need of pairs. Received: no pairs")
+        return self.pairs
+
     @functools.cached_property
     def training_features(self) -> np.ndarray:
         """Features of the training split."""
@@ -121,6 +131,9 @@ class MetricContext:
         count: number of generated samples.
         real_count: number of real samples.
         truncation: factor on the latents of the generated samples.
+        answers: whether each generated sample answers a condition, a picture.
+        paired: whether the real sample of the same row is the right answer.
+        invertible: whether the generator's game has a network for the way back.
     """
 
     extractor: Extractor
@@ -130,6 +143,9 @@ class MetricContext:
     count: int
     real_count: int
     truncation: float = 1.0
+    answers: bool = False
+    paired: bool = False
+    invertible: bool = False
 
 
 class Missing(NamedTuple):
@@ -187,6 +203,16 @@ class Metric(abc.ABC):
     in_evaluate: ClassVar[bool] = True
     in_training: ClassVar[bool] = False
     order: ClassVar[int] = 1000
+
+    def of_argument(self, argument: str) -> Metric:
+        """Returns the metric with the argument that follows its name and a colon in a request.
+
+        Raises:
+            UsageError: the metric takes no argument, or not this one.
+        """
+        raise UsageError(
+            f"The metric {self.name} takes no argument. Received: {self.name}:{argument}"
+        )
 
     @property
     def name(self) -> str:
@@ -324,6 +350,27 @@ def _equal_counts(context: MetricContext) -> Missing | None:
     )
 
 
+def _conditions(context: MetricContext) -> Missing | None:
+    if context.answers:
+        return None
+    rule = "samples that answer pictures, of a generator with the input `condition`"
+    return Missing(rule, "samples of no conditions")
+
+
+def _pairs(context: MetricContext) -> Missing | None:
+    if context.answers and context.paired:
+        return None
+    rule = "paired data, and samples that answer its conditions"
+    found = "samples of no conditions" if context.paired else "data without pairs"
+    return Missing(rule, found)
+
+
+def _inverse(context: MetricContext) -> Missing | None:
+    if context.invertible:
+        return None
+    return Missing("a game with a network for the way back", "samples without one")
+
+
 # Requirements that a metric can declare, each with its check.
 NEEDS: dict[str, Callable[[MetricContext], Missing | None]] = {
     "moments": _available,  # mean and covariance of the features
@@ -336,9 +383,13 @@ NEEDS: dict[str, Callable[[MetricContext], Missing | None]] = {
     "data_classes": _data_classes,  # an extractor whose classes are the data's
     "training": _training,  # a training split
     "training_values": _available,  # training samples; of comparisons during training
+    "conditions": _conditions,  # pictures that the generated samples answer, row by row
+    "pairs": _pairs,  # the right answers as well: row i of the real and of the generated samples
+    "inverse": _inverse,  # a network for the way back
     "equal_counts": _equal_counts,  # as many real samples as generated ones
 }
 PER_SAMPLE = ("features", "classes", "data_classes")  # needs of each sample's features
+OF_PAIRS = ("pairs", "conditions")  # needs of `EvaluationInputs.pairs`
 OF_FEATURES = ("moments", *PER_SAMPLE)  # needs of an extractor
 
 

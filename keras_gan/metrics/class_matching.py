@@ -118,4 +118,6 @@ def like_real(samples: Samples, real: Samples, count: int) -> Samples:
     if samples.with_labels is None or not real.spec.num_classes:
         return samples
     labels = np.concatenate([part for _, part in real.read(count) if part is not None])
-    return samples.with_labels(np.random.default_rng(0).permutation(labels))
+    found = samples.with_labels(np.random.default_rng(0).permutation(labels))
+    kept = {name: getattr(samples, name) for name in ("answers", "inverse", "controls")}
+    return dataclasses.replace(found, **kept)

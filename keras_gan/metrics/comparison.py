@@ -11,6 +11,7 @@ from keras_gan.errors import UsageError
 from keras_gan.metrics._metric import (
     IMAGES,
     OF_FEATURES,
+    OF_PAIRS,
     EvaluationInputs,
     Metric,
     checkpoint_metrics,
@@ -19,19 +20,39 @@ from keras_gan.metrics._metric import (
 from keras_gan.metrics.accumulators import Moments
 from keras_gan.metrics.extractor import Extractor
 from keras_gan.metrics.images import to_bytes
+from keras_gan.metrics.pairs import (
+    CONDITION,
+    DEFAULT_METRICS,
+    Answers,
+    Pairs,
+    control,
+    control_name,
+    to_range,
+    with_sizes,
+)
 from keras_gan.metrics.samples import Batch
 from keras_gan.metrics.statistics import Statistics
-from keras_gan.spec import Spec, infer_spec
+from keras_gan.spec import Field, Spec, infer_spec
 
 
-def default_metrics(spec: Spec, count: int) -> tuple[str, ...]:
+def default_metrics(spec: Spec, count: int, answers: Answers | None = None) -> tuple[str, ...]:
     """Returns the names of a comparison's values where none are named, by the samples' kind.
 
     The first one chooses the best checkpoint. Metrics that the samples are too small or too few
     for are left out.
+
+    Args:
+        spec: description of the samples, with their sizes.
+        count: number of held-out samples.
+        answers: the conditions that the samples answer, if they do.
     """
     best, known = checkpoint_metrics(), training_metrics()
-    usual = [n for n in spec.modality.training_metrics if known[n].least <= count]
+    names = spec.modality.training_metrics
+    if answers is not None and (answers.paired or answers.invertible):
+        names = DEFAULT_METRICS if answers.paired else (*names, "cycle_l1")
+    usual = [n for n in names if known[n].least <= count]
+    if answers is None or not answers.invertible:
+        usual = [n for n in usual if not known[n].requires("inverse")]
     fit = [n for n in usual if known[n].unfit(spec) is None]
     chosen = next((name for name in fit if name in best), "sliced_wasserstein")
     return tuple(dict.fromkeys([chosen, *fit]))
@@ -63,6 +84,9 @@ class Comparison:
             which is left out without it. It is called only if they are needed.
         pictures: real images that the metrics of pixels compare with instead of `real`, at least
             as many and of its range; for example a choice of all, where few are held out.
+        answers: the pictures that the generated samples answer, one for each held-out sample. If
+            this sample is the right answer, the default metrics are those of pairs, of which
+            `"l1"` chooses the best checkpoint.
 
     Raises:
         UsageError: an unknown metric, one that does not fit the samples, a metric of features
@@ -78,12 +102,14 @@ class Comparison:
         spec: Spec | None = None,
         training: Callable[[], np.ndarray] | None = None,
         pictures: np.ndarray | None = None,
+        answers: Answers | None = None,
     ):
         self._range = (-1.0, 1.0) if real.ndim == 4 else None
         if spec is not None:
             self._range = spec.value_range
         spec = spec or infer_spec(real.shape[1:])
-        usual = default_metrics(spec, len(real)) if metric is None else (metric,)
+        spec, self._answers = _with_sizes(spec, real, answers), answers
+        usual = default_metrics(spec, len(real), answers) if metric is None else (metric,)
         if metric is None and training is None:
             usual = tuple(name for name in usual if name != "nearest_ratio")
         self.metric = usual[0]
@@ -91,6 +117,7 @@ class Comparison:
         self.names = tuple(dict.fromkeys([*usual, *others]))
         chosen = {name: known[name] for name in self.names}
         _check_needs(chosen, real, spec, extractor is not None, training is not None)
+        _check_answers(chosen, answers, len(real))
         self._metrics = list({m.name: m for m in chosen.values()}.values())
         self._extractor = extractor if needs_features(self.names) else None
         needed = any(metric.requires("training_values") for metric in chosen.values())
@@ -123,43 +150,75 @@ class Comparison:
             protocol["training_samples"] = len(self._training)
         for metric in self._metrics:
             protocol |= metric.training_protocol(len(self._samples))
+        if self._answers is not None and self._answers.paired:
+            protocol["controls"] = self._controls(self._answers.conditions)
         return protocol
 
     def __call__(
-        self, generated: np.ndarray, of_held_out: np.ndarray | None = None
+        self,
+        generated: np.ndarray,
+        of_held_out: np.ndarray | None = None,
+        inverse: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> dict[str, float]:
         """Returns the values by name.
 
         Args:
             generated: `count` samples, for the metrics of pixels.
             of_held_out: as many samples as are held out, with their labels if there are any, for
-                all other metrics; by default the first of `generated`.
+                all other metrics; by default the first of `generated`. Those that answer pictures
+                are in the order of the conditions.
+            inverse: function from answers in [-1, 1] back to pictures of the conditions' domain,
+                for `"cycle_l1"`.
         """
         if of_held_out is None:
             of_held_out = generated[: len(self._samples)]
-        # Generators without a bounded last layer exceed the range, and files hold clipped samples.
-        values = (self._samples, self._clipped(of_held_out))
-        shown = self._first_images(self._clipped(generated))
-        images = (self._images, shown) if self._images and shown else None
-        inputs = EvaluationInputs(
-            self._real,
-            self._statistics(of_held_out),
-            self._extractor,
-            values=values,
-            images=images,
-            training_values=self._training,
-        )
+        inputs = self._inputs(generated, of_held_out, inverse)
         found: dict[str, float] = {}
         for metric in self._metrics:
             found |= metric.result(inputs).values
         return {name: found[name] for name in self.names}
+
+    def _inputs(self, generated: np.ndarray, of_held_out: np.ndarray, inverse: Any):
+        # Generators without a bounded last layer exceed the range, and files hold clipped samples.
+        values = (self._samples, self._clipped(of_held_out))
+        shown = self._first_images(self._clipped(generated))
+        pairs = None
+        if self._answers is not None and self._needed(*OF_PAIRS):
+            pairs = Pairs(*map(to_bytes, (*values, self._answers.conditions)), inverse)
+        return EvaluationInputs(
+            self._real,
+            self._statistics(of_held_out),
+            self._extractor,
+            values=values,
+            images=(self._images, shown) if self._images and shown else None,
+            pairs=pairs,
+            training_values=self._training,
+        )
+
+    def _controls(self, conditions: np.ndarray) -> dict[str, dict[str, float | None]]:
+        """Returns the values of the conditions themselves as answers, resized if need be."""
+        shape = self._samples.shape[1:]
+        samples = to_range(control(to_bytes(conditions), shape))
+        inputs = self._inputs(samples, samples, None)
+        found: dict[str, float] = {}
+        for metric in self._metrics:
+            # Pictures that are a choice of all are not those of the conditions.
+            foreign = metric.requires("images") and self._chosen_of_all
+            if not metric.requires("inverse") and not foreign:
+                found |= metric.result(inputs).values
+        known = {name: found[name] for name in self.names if name in found}
+        values = {name: value if np.isfinite(value) else None for name, value in known.items()}
+        return {control_name(conditions.shape[1:], shape): values}
+
+    def _needed(self, *needs: str) -> bool:
+        return any(metric.requires(*needs) for metric in self._metrics)
 
     def _clipped(self, samples: np.ndarray) -> np.ndarray:
         return samples if self._range is None else np.clip(samples, *self._range)
 
     def _first_images(self, samples: np.ndarray) -> Batch | None:
         """Returns images as `evaluate` compares them, if a metric needs them."""
-        if not any(metric.requires("images") for metric in self._metrics):
+        if not self._needed("images"):
             return None
         return to_bytes(samples[:IMAGES]), None
 
@@ -170,6 +229,39 @@ class Comparison:
         with_moments = any(metric.requires("moments") for metric in self._metrics)
         moments = Moments.of(features) if with_moments else Moments()
         return Statistics(moments, features, probabilities)
+
+
+def _with_sizes(spec: Spec, real: np.ndarray, answers: Answers | None) -> Spec:
+    """Returns the spec with the sizes of the held-out samples and of their conditions."""
+    arrays = {"samples": real}
+    if answers is not None:
+        conditions = arrays[CONDITION] = answers.conditions
+        if CONDITION not in spec.fields:
+            fields = {**spec.fields, CONDITION: Field("image", conditions.shape[1:])}
+            spec = Spec(fields=fields)
+    return with_sizes(spec, arrays)
+
+
+def _check_answers(chosen: Mapping[str, Metric], answers: Answers | None, count: int) -> None:
+    """Checks that what metrics of answers need is there.
+
+    Raises:
+        UsageError: it is not, or the conditions are not as many as the held-out samples.
+    """
+    if answers is not None and len(answers.conditions) != count:
+        raise UsageError(
+            f"There must be one condition for each of the {count} held-out samples. "
+            f"Received: {len(answers.conditions)} conditions"
+        )
+    for name, metric in chosen.items():
+        rules = {
+            "conditions": ("samples that answer pictures", answers is not None),
+            "pairs": ("paired data", answers is not None and answers.paired),
+            "inverse": ("a game with a way back", answers is not None and answers.invertible),
+        }
+        for need, (rule, is_met) in rules.items():
+            if metric.requires(need) and not is_met:
+                raise UsageError(f"{name} needs {rule}. Received: a comparison without")
 
 
 def _check_needs(

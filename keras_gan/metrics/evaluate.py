@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import math
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from keras_gan import datasets
 from keras_gan._version import __version__
-from keras_gan.arguments import check_integer
+from keras_gan.arguments import check_integer, is_integer
 from keras_gan.errors import UsageError
 from keras_gan.metrics import nearest_picture, training_data
 from keras_gan.metrics._metric import (
     IMAGES,
+    OF_FEATURES,
+    OF_PAIRS,
     PER_SAMPLE,
     EvaluationInputs,
-    Labeled,
     Metric,
     MetricContext,
 )
+from keras_gan.metrics.accumulators import Moments
 from keras_gan.metrics.class_matching import like_real, match_classes
+from keras_gan.metrics.compared import Compared
 from keras_gan.metrics.extractor import Extractor
 from keras_gan.metrics.features import default_features, open_features, origin_note
 from keras_gan.metrics.generators import Drawing
-from keras_gan.metrics.real_data import conditions_of, from_data, open_data
+from keras_gan.metrics.pairs import DEFAULT_METRICS
+from keras_gan.metrics.real_data import conditions_of, from_data, is_paired, open_data, split_spec
 from keras_gan.metrics.result import EvaluationResult, check_target
-from keras_gan.metrics.samples import Batch, Samples, check_count
+from keras_gan.metrics.samples import Samples, check_count
 from keras_gan.metrics.selection import need_equal_counts, parse_names, select
 from keras_gan.metrics.sources import open_samples
 from keras_gan.metrics.statistics import Statistics, cache_folder, gather, gather_cached
@@ -39,6 +43,7 @@ from serving.seeds import check_seeds
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "pillow")
 _COUNT = 10_000  # default number of generated samples
+_VALUES = 2**30  # values of the pairs that the default number does not exceed
 _SPLITS = {"held_out": "held_out", "test": "held_out", "train": "train", "all": "all"}
 
 
@@ -49,7 +54,8 @@ class EvaluationSettings:
     Args:
         metrics: names of the metrics; by default all that apply to the samples and the extractor
             except `classification_accuracy`, which trains two classifiers. For images without an
-            extractor: those that need no network.
+            extractor: those that need no network, and for answers to the conditions of paired data
+            those of pairs.
         split: real samples to compare with: `"held_out"`, `"train"`, or `"all"`.
         real_count: number of real samples; by default `count`, or all if there are fewer and no
             requested metric needs as many.
@@ -66,6 +72,13 @@ class EvaluationSettings:
         progress: show progress bars on stderr, if that is a terminal.
         epochs: epochs of the classifiers of `classification_accuracy`.
         data_options: options of the data set.
+        controls: further runs, bundles or samples that are evaluated in the same way, by path, or
+            a mapping from names to them. Beside answers to the conditions of paired data there is
+            always the control `"identity"`, the conditions themselves, or `"bicubic"`, the
+            conditions resized by Pillow's filter; and the generator of a first stage, if a game
+            has one.
+        luma: PSNR and SSIM compare the luma of color pictures instead of all channels.
+        shave: pixels at each border that PSNR and SSIM leave out, from 0 up.
 
     Raises:
         UsageError: an invalid value, or a picture that could not be written.
@@ -83,6 +96,9 @@ class EvaluationSettings:
     progress: bool = True
     epochs: int = 5
     data_options: dict[str, Any] | None = None
+    controls: Iterable[Any] | Mapping[str, Any] = ()
+    luma: bool = False
+    shave: int = 0
 
     def __post_init__(self) -> None:
         self.names = parse_names(self.metrics)
@@ -97,6 +113,9 @@ class EvaluationSettings:
                 f"cache must be True, False or a folder. Received: cache={self.cache!r:.80}"
             )
         check_integer("epochs", self.epochs)
+        check_integer("shave", self.shave, 0)
+        if not isinstance(self.controls, Mapping):
+            self.controls = _by_name(self.controls)
         if self.nearest_picture is not None:
             check_target(self.nearest_picture)
         seeds = check_seeds(self.seed)
@@ -105,6 +124,18 @@ class EvaluationSettings:
                 f"seed must be one integer, the first seed. Received: seed={self.seed!r:.80}"
             )
         self.seed = int(seeds[0])
+
+
+def _by_name(controls: Any) -> dict[str, Any]:
+    """Returns controls by their paths."""
+    paths = [controls] if isinstance(controls, str | os.PathLike) else list(controls)
+    names = [os.fspath(path) if isinstance(path, os.PathLike) else path for path in paths]
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise UsageError(
+            "controls must be different paths, or a mapping from names to runs, bundles or "
+            f"samples. Received: controls={names!r:.80}"
+        )
+    return dict(zip(names, paths, strict=True))
 
 
 def evaluate(
@@ -130,91 +161,52 @@ def evaluate(
             `seed + count - 1`, or a fixed choice from files. By default 10,000, or as many as
             there are of both generated and real samples.
         **settings: fields of `EvaluationSettings`: `metrics`, `split`, `real_count`, `seed`,
-            `average`, `truncation`, `checkpoint`, `nearest_picture`, `cache`, `progress`, `epochs`
-            and `data_options`.
+            `average`, `truncation`, `checkpoint`, `nearest_picture`, `cache`, `progress`, `epochs`,
+            `data_options`, `controls`, `luma` and `shave`.
 
     Raises:
         UsageError: an argument that is invalid, missing, or does not fit the others.
     """
     chosen = EvaluationSettings(**settings)
     compared = _open(source, data, count, chosen)
-    spec = compared.data.spec
-    chosen_features = default_features(compared.data) if features is None else features
+    spec = compared.spec
+    chosen_features = default_features(compared.data, spec) if features is None else features
     extractor = open_features(chosen_features, spec)
-    usual = spec.modality.metrics if features is None and extractor.of_values else ()
     if chosen.truncation != 1:  # not the standard protocol, and therefore not called FID
         extractor = dataclasses.replace(extractor, standard=False)
-    metrics = select(chosen.names, compared.context(extractor, chosen.truncation), usual)
+    context = compared.context(extractor, chosen.truncation)
+    usual = _usual(context) if features is None and extractor.of_values else ()
+    metrics = select(chosen.names, context, usual)
     if chosen.nearest_picture is not None:
         nearest_picture.check(spec, compared.has_training)
-    inputs, digest = _gather(compared, extractor, metrics, chosen)
+    gathering = _Gathering(extractor, metrics, chosen)
+    real, digest = gathering.real(compared)
+    inputs = gathering.inputs(compared, real)
     values, protocol, details = _compute(metrics, inputs)
     if chosen.nearest_picture is not None:
         path = pathlib.Path(os.path.expanduser(chosen.nearest_picture))
         images = compared.generated.take(min(compared.count, IMAGES))[0]
         nearest_picture.draw(path, inputs, images, compared.data)
+    controls = {name: gathering.values(of, real) for name, of in compared.each_control()}
     protocol = compared.protocol(extractor, digest, chosen.seed) | protocol
     note = origin_note(extractor, compared.data)
     protocol |= {"note": note} if note else {}
     protocol["software"] = _software()
-    return EvaluationResult(values, protocol, details)
+    return EvaluationResult(values, protocol, details, controls)
+
+
+def _usual(context: MetricContext) -> tuple[str, ...]:
+    """Returns the metrics that need no network, by the samples' kind; empty for all."""
+    if context.answers and context.paired:
+        return (*DEFAULT_METRICS, *(["pair_accuracy"] if context.invertible else []))
+    usual = context.spec.modality.metrics
+    return (*usual, "cycle_l1") if context.invertible and usual else usual
 
 
 # ------------------------------------------------------------------------ samples
 
 
-@dataclasses.dataclass(frozen=True)
-class _Compared:
-    """Generated and real samples, and how many of each are compared."""
-
-    generated: Samples
-    real: Samples
-    data: datasets.Source
-    count: int
-    real_count: int
-    has_training: bool
-
-    def context(self, extractor: Extractor, truncation: float) -> MetricContext:
-        labeled = bool(self.generated.spec.num_classes)
-        return MetricContext(
-            extractor,
-            self.data.spec,
-            labeled,
-            self.has_training,
-            self.count,
-            self.real_count,
-            truncation,
-        )
-
-    def protocol(self, extractor: Extractor, digest: str, seed: int) -> dict[str, Any]:
-        spec = self.data.spec
-        return {
-            **extractor.protocol,
-            "sample_shape": list(spec.shape),
-            "quantization": "8 bits" if spec.modality.has_pixels else "none",
-            "generated": {"count": self.count, **self.generated.protocol},
-            "real": {"count": self.real_count, "sha256": digest, **self.real.protocol},
-            "seed": seed,
-        }
-
-    def images(self) -> tuple[Batch, Batch]:
-        """Returns as many real as generated images, read again rather than kept in memory."""
-        number = min(IMAGES, self.count, self.real_count)
-        return self.real.take(number), self.generated.take(number)
-
-    def labeled(self) -> tuple[Labeled, Labeled, Labeled]:
-        """Returns generated, training and held-out samples with labels."""
-        train = from_data(self.data, "train")
-        number = min(self.count, train.count or self.count)  # equal numbers for both trainings
-        batches = (
-            self.generated.take(number),
-            train.take(number),
-            self.real.take(self.real_count),
-        )
-        return batches  # pyright: ignore[reportReturnType]
-
-
-def _open(source: Any, data: Any, count: Any, settings: EvaluationSettings) -> _Compared:
+def _open(source: Any, data: Any, count: Any, settings: EvaluationSettings) -> Compared:
     """Opens both sets of samples and determines how many of each are compared."""
     source, checkpoint = training_data.locate(source, settings.checkpoint)
     by_default = data is None and not settings.data_options
@@ -222,17 +214,62 @@ def _open(source: Any, data: Any, count: Any, settings: EvaluationSettings) -> _
     opened = training_data.as_trained(source, open_data(data, options))
     split = "all" if isinstance(data, np.ndarray | tuple) else settings.split
     training_data.check_training_data(source, opened, data, by_default, split)
-    real = from_data(opened, split)
-    conditions = conditions_of(opened, split)
+    real, spec = from_data(opened, split), split_spec(opened, split)
+    paired = is_paired(opened, split)
+    conditions = conditions_of(opened, split, _expected(settings, count, real, spec, paired))
     drawing = Drawing(settings.seed, settings.average, settings.truncation, conditions)
-    generated = open_samples(source, opened.spec, drawing, checkpoint)
-    _check_shapes(generated.spec, opened.spec)
-    generated = match_classes(generated, opened.spec)
-    count = check_count(_default_count(count, generated, real), generated, "count")
+    generated = _open_one(source, real, spec, drawing, checkpoint)
+    controls = {}
+    for name, control in settings.controls.items():  # pyright: ignore[reportAttributeAccessIssue]
+        found, last = training_data.locate(control, "last")
+        training_data.check_training_data(found, opened, data, False, split)
+        controls[name] = _open_one(found, real, spec, drawing, last)
+    count = _default_count(generated, real, spec, paired) if count is None else count
+    for samples in (*controls.values(), generated):
+        count = check_count(count, samples, "count")
     real_count = _real_count(settings, count, real)
-    generated = like_real(generated, real, real_count)
-    has_training = split == "held_out" and "train" in opened.split_names
-    return _Compared(generated, real, opened, count, real_count, has_training)
+    return Compared(
+        like_real(generated, real, real_count),
+        real,
+        opened,
+        spec,
+        conditions,
+        count,
+        real_count,
+        has_training=split == "held_out" and "train" in opened.split_names,
+        paired=paired,
+        luma=settings.luma,
+        shave=settings.shave,
+        controls={name: like_real(of, real, real_count) for name, of in controls.items()},
+    )
+
+
+def _open_one(source: Any, real: Samples, spec: Spec, drawing: Drawing, checkpoint: str) -> Samples:
+    """Opens samples to compare with data, with the data's classes."""
+    samples = open_samples(source, spec, drawing, checkpoint)
+    _check_shapes(samples.spec, spec)
+    samples = match_classes(samples, spec)
+    answers = samples.answers or _in_order(source, samples, real)
+    return dataclasses.replace(samples, answers=answers)
+
+
+def _in_order(source: Any, samples: Samples, real: Samples) -> bool:
+    """Returns whether samples are arrays with one answer for each real sample, in their order."""
+    is_path = isinstance(source, str | os.PathLike)
+    is_array = isinstance(source, np.ndarray | tuple)
+    is_file = is_path and pathlib.Path(source).suffix in (".npz", ".npy")
+    return (is_array or is_file) and samples.count == real.count
+
+
+def _expected(
+    settings: EvaluationSettings, count: Any, real: Samples, spec: Spec, paired: bool
+) -> int:
+    """Returns the number of real samples, where a generator makes as many as are asked for."""
+    wanted = settings.real_count if settings.real_count is not None else count
+    if wanted is None:
+        return _default_count(real, real, spec, paired)
+    total = real.count or 0
+    return min(wanted, total) if is_integer(wanted, 1) else total
 
 
 def _check_shapes(generated: Spec, real: Spec) -> None:
@@ -243,11 +280,12 @@ def _check_shapes(generated: Spec, real: Spec) -> None:
         )
 
 
-def _default_count(count: Any, generated: Samples, real: Samples) -> Any:
-    """Returns the given count, or 10,000 or as many as there are of both."""
-    if count is not None:
-        return count
-    return min(_COUNT, *(s.count for s in (generated, real) if s.count is not None))
+def _default_count(generated: Samples, real: Samples, spec: Spec, paired: bool) -> int:
+    """Returns 10,000, or as many as there are of both, or as fit into memory as pairs."""
+    most = _COUNT
+    if paired:
+        most = max(2, min(most, _VALUES // math.prod(spec.shape)))
+    return min(most, *(s.count for s in (generated, real) if s.count is not None))
 
 
 def _real_count(settings: EvaluationSettings, count: int, real: Samples) -> int:
@@ -262,42 +300,77 @@ def _real_count(settings: EvaluationSettings, count: int, real: Samples) -> int:
 # ------------------------------------------------------------------------ values
 
 
-def _gather(
-    compared: _Compared,
-    extractor: Extractor,
-    metrics: list[Metric],
-    settings: EvaluationSettings,
-) -> tuple[EvaluationInputs, str]:
-    """Returns the inputs of the metrics, and the hash of the real samples."""
-    drawn = settings.nearest_picture is not None
-    rows = drawn or any(metric.requires(*PER_SAMPLE) for metric in metrics)
-    folder = cache_folder(settings.cache)
-    progress = settings.progress
-    options: dict[str, Any] = {"rows": rows, "progress": progress}
-    real, digest = gather_cached(
-        compared.real, compared.real_count, extractor, folder, title="Real samples", **options
-    )
-    generated = gather(compared.generated, compared.count, extractor, title="Samples", **options)
+@dataclasses.dataclass(frozen=True)
+class _Gathering:
+    """Collection of what metrics need.
 
-    def training() -> Statistics:
-        whole = from_data(compared.data, "train")
+    Args:
+        extractor: the extractor of the features.
+        metrics: the metrics.
+        settings: settings of the evaluation.
+    """
+
+    extractor: Extractor
+    metrics: list[Metric]
+    settings: EvaluationSettings
+
+    def _needed(self, *needs: str) -> bool:
+        return any(metric.requires(*needs) for metric in self.metrics)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        drawn = self.settings.nearest_picture is not None
+        return {"rows": drawn or self._needed(*PER_SAMPLE), "progress": self.settings.progress}
+
+    def _has_features(self) -> bool:
+        return self.settings.nearest_picture is not None or self._needed(*OF_FEATURES)
+
+    def real(self, compared: Compared) -> tuple[Statistics, str]:
+        """Returns statistics of the real samples, and their hash."""
+        samples, count = compared.real, compared.real_count
+        if not self._has_features() and samples.digest is not None:
+            return Statistics(Moments()), samples.digest(count)
+        folder = cache_folder(self.settings.cache)
+        return gather_cached(
+            samples, count, self.extractor, folder, title="Real samples", **self._options
+        )
+
+    def inputs(self, compared: Compared, real: Statistics) -> EvaluationInputs:
+        """Returns the inputs of the metrics."""
+        generated = Statistics(Moments())
+        if self._has_features():
+            generated = gather(
+                compared.generated, compared.count, self.extractor, title="Samples", **self._options
+            )
+        has_images, answers = self._needed("images"), compared.generated.answers
+        pairs = compared.pairs() if answers and self._needed("images", *OF_PAIRS) else None
+        return EvaluationInputs(
+            real,
+            generated,
+            self.extractor,
+            compared.spec,
+            all_real=compared.real_count == compared.real.count,
+            images=compared.images(pairs) if has_images else None,
+            pairs=pairs,
+            training=lambda: self._training(compared),
+            labeled=compared.labeled,
+            epochs=self.settings.epochs,
+            seed=self.settings.seed,
+        )
+
+    def values(self, compared: Compared, real: Statistics) -> dict[str, float]:
+        """Returns the values of those metrics that apply to a control."""
+        context = compared.context(self.extractor, self.settings.truncation)
+        metrics = [metric for metric in self.metrics if metric.missing(context) is None]
+        of_these = dataclasses.replace(self, metrics=metrics)
+        return _compute(metrics, of_these.inputs(compared, real))[0]
+
+    def _training(self, compared: Compared) -> Statistics:
+        whole, folder = from_data(compared.data, "train"), cache_folder(self.settings.cache)
         total, title = whole.count or 0, "Training samples"
-        return gather_cached(whole, total, extractor, folder, title=title, progress=progress)[0]
-
-    with_images = any(metric.requires("images") for metric in metrics)
-    inputs = EvaluationInputs(
-        real,
-        generated,
-        extractor,
-        compared.data.spec,
-        all_real=compared.real_count == compared.real.count,
-        images=compared.images() if with_images else None,
-        training=training,
-        labeled=compared.labeled,
-        epochs=settings.epochs,
-        seed=settings.seed,
-    )
-    return inputs, digest
+        progress = self.settings.progress
+        options: dict[str, Any] = {"title": title, "progress": progress}
+        return gather_cached(whole, total, self.extractor, folder, **options)[0]
 
 
 def _compute(

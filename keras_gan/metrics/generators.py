@@ -16,7 +16,9 @@ from keras_gan.errors import UsageError
 from keras_gan.games.gan import GAN
 from keras_gan.metrics.images import to_bytes
 from keras_gan.metrics.onnx_extractor import open_session, runtime_of
+from keras_gan.metrics.pairs import CONDITION
 from keras_gan.metrics.samples import BATCH, Batch, Conditions, Samples
+from keras_gan.networks import Network
 from keras_gan.spec import Field, Spec, infer_spec, label_field
 from serving import kinds
 from serving import manifest as manifests
@@ -39,6 +41,11 @@ class Drawing:
     average: bool = True
     truncation: float = 1.0
     conditions: Conditions | None = None
+
+    def answers(self, asked: Sequence[str]) -> bool:
+        """Returns whether a generator that asks for these fields answers pictures of the data."""
+        pictures = self.conditions.pictures if self.conditions is not None else ()
+        return CONDITION in asked and CONDITION in pictures
 
     def given(self, asked: Sequence[str], who: str) -> Callable[[np.ndarray], dict[str, Any]]:
         """Returns a function from numbers of samples to the fields that a generator asks for.
@@ -102,7 +109,7 @@ def from_gan(
         "examples_seen": gan.count("examples_seen"),
     }
     shape, stated = tuple(gan.sample_shape), None
-    if spec is None or not spec.samples.accepts_shape(shape):
+    if spec is None or not _fits(spec.shape, shape):
         spec = infer_spec(shape)
         stated = gan.samples_range
     own = spec.modality.range_for(shape)
@@ -111,7 +118,42 @@ def from_gan(
     asked = [n for n in gan.networks[gan.sampled].fields if n in known and n != "labels"]
     given = drawing.given(asked, "The generator")
     protocol |= {"conditions": asked} if asked else {}
-    return _generated(spec.with_classes(gan.num_classes, names), make, drawing, protocol, given)
+    spec = spec.with_classes(gan.num_classes, names)
+    found = _generated(spec, make, drawing, protocol, given)
+    if not drawing.answers(asked):
+        return found
+    controls = {}
+    first = getattr(gan, "first_generator", None)  # of a game in two stages
+    if first is not None:
+        controls["first stage"] = _from_model(first, drawing, origin, spec)
+    return dataclasses.replace(found, answers=True, inverse=inverse_of(gan), controls=controls)
+
+
+def _fits(known: tuple[int | None, ...], shape: tuple[int | None, ...]) -> bool:
+    """Returns whether samples of a shape with free axes may be those of a known shape."""
+    return len(known) == len(shape) and all(
+        None in (a, b) or a == b for a, b in zip(known, shape, strict=True)
+    )
+
+
+def inverse_of(gan: Any) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Returns a game's function from answers back to conditions, if it has one."""
+    if "backward" not in gan.networks:
+        return None
+    return lambda answers: np.asarray(gan.translate(answers, backward=True))
+
+
+def _from_model(model: Any, drawing: Drawing, origin: dict[str, Any], spec: Spec) -> Samples:
+    """Returns the answers of a generator outside of its game, to conditions alone."""
+    network = Network("generator", model, (CONDITION,), "samples")
+    given = drawing.given(network.fields, "The generator of the first stage")
+
+    def make(seeds: np.ndarray, labels: np.ndarray | None, fields: dict[str, Any]) -> np.ndarray:
+        return np.asarray(network(fields, training=False)["samples"], np.float32)
+
+    protocol = {**origin, "weights": "first stage", "conditions": list(network.fields)}
+    found = _generated(spec, make, drawing, protocol, given)
+    return dataclasses.replace(found, answers=True)
 
 
 def which_weights(gan: GAN, average: bool) -> str:
@@ -149,7 +191,8 @@ def from_bundle(path: pathlib.Path, drawing: Drawing) -> Samples:
         "examples_seen": training.get("examples_seen"),
     }
     protocol |= {"conditions": asked} if asked else {}
-    return _generated(spec, make, drawing, protocol, given)
+    found = _generated(spec, make, drawing, protocol, given)
+    return dataclasses.replace(found, answers=drawing.answers(asked))
 
 
 def _described(inputs: Inputs, output: Port) -> tuple[Spec, Callable[[np.ndarray], np.ndarray]]:

@@ -50,6 +50,18 @@ def to_channels(pixels: np.ndarray, channels: int | None) -> np.ndarray:
     return pixels
 
 
+def luma(pictures: np.ndarray) -> np.ndarray:
+    """Returns the luma of color pictures, ITU-R BT.601, not rounded.
+
+    Args:
+        pictures: `(count, height, width, 3 or 4)`, any range. An alpha channel is left out.
+
+    Returns:
+        float64 `(count, height, width, 1)`, in the same range.
+    """
+    return (pictures[..., :3].astype(np.float64) @ _LUMA.astype(np.float64))[..., np.newaxis]
+
+
 def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resizes images with Pillow's bicubic filter, which antialiases when it reduces.
 

@@ -14,7 +14,7 @@ from keras_gan.errors import UsageError, one_line
 from keras_gan.metrics.extractor import Extractor, Outputs, file_sha256, softmax
 from serving import cuda
 
-_CHANNELS = (1, 3, 4)
+CHANNELS = (1, 3, 4)
 
 
 def from_onnx(file: pathlib.Path, name: str) -> Extractor:
@@ -32,7 +32,7 @@ def from_onnx(file: pathlib.Path, name: str) -> Extractor:
             f"Received: {file} with {inputs}"
         )
     sizes = [size if isinstance(size, int) and size > 0 else None for size in ports[0].shape]
-    channels_first = sizes[1] in _CHANNELS and sizes[3] not in _CHANNELS  # as PyTorch exports
+    channels_first = sizes[1] in CHANNELS and sizes[3] not in CHANNELS  # as PyTorch exports
     shape = (sizes[2], sizes[3], sizes[1]) if channels_first else (sizes[1], sizes[2], sizes[3])
     outputs = [port.name for port in session.get_outputs()]
     feature = "features" if "features" in outputs else outputs[0]

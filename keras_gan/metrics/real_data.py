@@ -13,6 +13,7 @@ import numpy as np
 from keras_gan import datasets
 from keras_gan.datasets import arrays
 from keras_gan.errors import UsageError
+from keras_gan.metrics.pairs import CONDITION, with_sizes
 from keras_gan.metrics.samples import BATCH, Batch, Conditions, Samples
 from keras_gan.registry import parameters_of
 from keras_gan.spec import Spec
@@ -157,7 +158,7 @@ def from_data(source: datasets.Source, split: str) -> Samples:
         return samples, np.concatenate(labels) if labels else None
 
     def read(count: int) -> Iterator[Batch]:
-        chosen = _choose(total, count)
+        chosen = choose(total, count)
         for start in range(0, count, BATCH):
             yield rows(chosen[start : start + BATCH])
 
@@ -175,17 +176,56 @@ def from_data(source: datasets.Source, split: str) -> Samples:
     return Samples(source.spec, total, read, protocol, digest)
 
 
-def conditions_of(source: datasets.Source, split: str) -> Conditions:
-    """Returns the fields of a split besides the samples, in a fixed random order.
+def split_spec(source: datasets.Source, split: str) -> Spec:
+    """Returns the spec of a split's examples, with their sizes where those of the data are free.
 
-    As many as there are samples of `from_data` are those of the same examples.
+    Raises:
+        UsageError: all examples together, if the splits have pictures of different sizes.
+    """
+    names = source.split_names if split == "all" else (split,)
+    first = np.arange(1)
+    specs = [
+        with_sizes(source.spec, source.field_rows(name, first))
+        for name in names
+        if source.count(name)
+    ]
+    if any(spec != specs[0] for spec in specs):
+        shapes = " and ".join(str(spec.shape) for spec in specs)
+        raise UsageError(
+            "All samples can be compared only if the splits have samples of one shape; name a "
+            f"split. Received: split='all' with samples of {shapes}"
+        )
+    return specs[0]
+
+
+def is_paired(source: datasets.Source, split: str) -> bool:
+    """Returns whether a split holds pairs: row i of the samples answers picture i."""
+    fields = source.spec.fields
+    return (
+        split == "held_out"
+        and source.paired
+        and CONDITION in fields
+        and all(fields[name].modality.has_pixels for name in (CONDITION, "samples"))
+    )
+
+
+def conditions_of(source: datasets.Source, split: str, count: int) -> Conditions:
+    """Returns the fields of a split besides the samples, repeated if there are more numbers.
+
+    Args:
+        source: the data.
+        split: a split's name, or `"all"`.
+        count: number of real samples. In a split of pairs the first fields are those of as many
+            samples of `from_data`, in their order. In other splits the order is random and fixed,
+            so that a part of the samples is not of one class.
     """
     splits = source.split_names if split == "all" else (split,)
     names = tuple(name for name in source.spec.fields if name != "samples")
 
     sizes = [source.count(name) for name in splits]
     starts = np.cumsum([0, *sizes])
-    order = _shuffled(int(starts[-1]))
+    total = int(starts[-1])
+    order = choose(total, min(count, total)) if is_paired(source, split) else _shuffled(total)
 
     def read(numbers: np.ndarray) -> dict[str, np.ndarray]:
         rows, fields = order[numbers % len(order)], {}
@@ -198,10 +238,11 @@ def conditions_of(source: datasets.Source, split: str) -> Conditions:
                 fields.setdefault(name, empty)[inside] = values
         return fields
 
-    return Conditions(names, read)
+    pictures = tuple(name for name in names if source.spec.fields[name].modality.has_pixels)
+    return Conditions(names, read, pictures)
 
 
-def _choose(total: int, count: int) -> np.ndarray:
+def choose(total: int, count: int) -> np.ndarray:
     """Returns the indices of `count` of `total` samples, in ascending order."""
     if count == total:
         return np.arange(total)

@@ -23,11 +23,13 @@ class EvaluationResult:
         protocol: extractor and hash, resize filter, counts, splits, seeds, labels, weights, the
             settings of each metric, versions.
         details: results that are not single numbers, such as the accuracy of each class.
+        controls: values of the controls by their names, such as `"identity"` and `"bicubic"`.
     """
 
     values: dict[str, float]
     protocol: dict[str, Any]
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    controls: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
     def __getitem__(self, name: str) -> float:
         return self.values[name]
@@ -35,9 +37,14 @@ class EvaluationResult:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a JSON file, atomically; values that are not finite become null."""
         content = dataclasses.asdict(self)
-        content["values"] = {k: v if np.isfinite(v) else None for k, v in self.values.items()}
+        content["values"] = _finite(self.values)
+        content["controls"] = {name: _finite(values) for name, values in self.controls.items()}
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
         runs.write_atomically(pathlib.Path(os.path.expanduser(path)), text.encode())
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    return {name: value if np.isfinite(value) else None for name, value in values.items()}
 
 
 def check_target(path: str | os.PathLike[str]) -> None:

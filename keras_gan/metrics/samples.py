@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,11 @@ class Samples:
             `None` for a generator.
         with_labels: function from class ids to samples of these classes from the same generator;
             `None` for data, and for a generator without classes.
+        answers: whether each sample answers the condition of the real sample of the same row.
+        inverse: function from samples in [-1, 1] back to pictures of the conditions' domain, of a
+            game with a network for that; otherwise `None`.
+        controls: samples by name that are evaluated beside these, such as those of a generator
+            before its adversarial training.
     """
 
     spec: Spec
@@ -38,6 +43,9 @@ class Samples:
     protocol: dict[str, Any]
     digest: Callable[[int], str] | None = None
     with_labels: Callable[[np.ndarray], Samples] | None = None
+    answers: bool = False
+    inverse: Callable[[np.ndarray], np.ndarray] | None = None
+    controls: Mapping[str, Samples] = dataclasses.field(default_factory=dict)
 
     def take(self, count: int) -> Batch:
         """Returns the first `count` samples and labels as arrays."""
@@ -54,10 +62,12 @@ class Conditions:
         names: names of the fields.
         read: function from the numbers of generated samples to the fields by name, one row for
             each number.
+        pictures: names of the fields that are pictures.
     """
 
     names: tuple[str, ...]
     read: Callable[[np.ndarray], dict[str, np.ndarray]]
+    pictures: tuple[str, ...] = ()
 
 
 def check_count(count: Any, samples: Samples, name: str, advice: str = "") -> int:

@@ -62,13 +62,17 @@ def select(
     if metrics is None:
         usual = [m for m in known if (m.name in default if default else m.by_default)]
         return [m for m in usual if m.missing(context) is None]
-    chosen = {_select_one(requested, context).name for requested in metrics}
-    return [metric for metric in known if metric.name in chosen]
+    found = (_select_one(requested, context) for requested in metrics)
+    chosen = {metric.name: metric for metric in found}
+    return [chosen[metric.name] for metric in known if metric.name in chosen]
 
 
 def _select_one(requested: Any, context: MetricContext) -> Metric:
-    text = _normalized(requested)
+    name, colon, argument = str(requested).partition(":")
+    text = _normalized(name)
     metric = _find(text)
+    if metric is not None and colon:
+        metric = metric.of_argument(argument.strip())
     if metric is None:
         raise UsageError(
             f"No metric has that name. Received: {requested!r}. {registry.nearest(text, names())}"

@@ -1,0 +1,151 @@
+"""Generated and real samples that are compared, and the pairs among them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_gan import datasets
+from keras_gan.metrics._metric import IMAGES, Labeled, MetricContext
+from keras_gan.metrics.extractor import Extractor
+from keras_gan.metrics.images import to_bytes
+from keras_gan.metrics.pairs import CONDITION, Pairs, control, control_name
+from keras_gan.metrics.real_data import choose, from_data
+from keras_gan.metrics.samples import BATCH, Batch, Conditions, Samples
+from keras_gan.spec import Spec
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """Generated and real samples, and how many of each are compared.
+
+    Args:
+        generated: the generated samples.
+        real: the real samples.
+        data: the data of the real samples.
+        spec: description of a real sample, with the sizes of the split.
+        conditions: the other fields of the real samples.
+        count: number of generated samples.
+        real_count: number of real samples.
+        has_training: whether there is a training split besides the samples compared with.
+        paired: whether the real samples of the same rows are the right answers.
+        luma, shave: of the metrics of signals, see `Pairs`.
+        controls: samples by name that are evaluated beside the generated ones.
+    """
+
+    generated: Samples
+    real: Samples
+    data: datasets.Source
+    spec: Spec
+    conditions: Conditions
+    count: int
+    real_count: int
+    has_training: bool
+    paired: bool = False
+    luma: bool = False
+    shave: int = 0
+    controls: Mapping[str, Samples] = dataclasses.field(default_factory=dict)
+
+    def context(self, extractor: Extractor, truncation: float) -> MetricContext:
+        """Returns the facts that decide which metrics apply."""
+        labeled = bool(self.generated.spec.num_classes)
+        return MetricContext(
+            extractor,
+            self.spec,
+            labeled,
+            self.has_training,
+            self.count,
+            self.real_count,
+            truncation,
+            answers=self.generated.answers,
+            paired=self.paired,
+            invertible=self.generated.inverse is not None,
+        )
+
+    def protocol(self, extractor: Extractor, digest: str, seed: int) -> dict[str, Any]:
+        """Returns the entries of the protocol that describe the samples."""
+        controls = {name: dict(of.generated.protocol) for name, of in self.each_control()}
+        return {
+            **extractor.protocol,
+            "sample_shape": list(self.spec.shape),
+            "quantization": "8 bits" if self.spec.modality.has_pixels else "none",
+            "generated": {"count": self.count, **self.generated.protocol},
+            "real": {"count": self.real_count, "sha256": digest, **self.real.protocol},
+            **({"controls": controls} if controls else {}),
+            "seed": seed,
+        }
+
+    def images(self, pairs: Pairs | None) -> tuple[Batch, Batch]:
+        """Returns as many real as generated images, read again rather than kept in memory.
+
+        Those of pairs are a fixed random choice, because files are often in the order of classes.
+        """
+        number = min(IMAGES, self.count, self.real_count)
+        if pairs is None or not self.paired:
+            return self.real.take(number), self.generated.take(number)
+        rows = choose(len(pairs.real), number)
+        return (pairs.real[rows], None), (pairs.generated[rows], None)
+
+    def pairs(self) -> Pairs:
+        """Returns real pictures, answers and conditions, row by row."""
+        number = min(self.count, self.real_count)
+        # A choice of fewer real samples would be another one.
+        real = _first(self.real, self.real_count, number)
+        conditions = _pictures(self.conditions, np.arange(number))
+        generated = self.generated.take(number)[0]
+        inverse = self.generated.inverse
+        return Pairs(real, generated, conditions, inverse, self.luma, self.shave)
+
+    def labeled(self) -> tuple[Labeled, Labeled, Labeled]:
+        """Returns generated, training and held-out samples with labels."""
+        train = from_data(self.data, "train")
+        number = min(self.count, train.count or self.count)  # equal numbers for both trainings
+        batches = (
+            self.generated.take(number),
+            train.take(number),
+            self.real.take(self.real_count),
+        )
+        return batches  # pyright: ignore[reportReturnType]
+
+    def each_control(self) -> Iterator[tuple[str, Compared]]:
+        """Yields name and comparison of each control.
+
+        Beside answers these are the conditions themselves, resized if need be, and those controls
+        that the generated samples bring.
+        """
+        found: dict[str, Samples] = {}
+        if self.paired and self.generated.answers:
+            found[control_name(self.spec.fields[CONDITION].shape, self.spec.shape)] = (
+                self._control()
+            )
+        for name, samples in (found | {**self.generated.controls, **self.controls}).items():
+            yield name, dataclasses.replace(self, generated=samples)
+
+    def _control(self) -> Samples:
+        shape = self.spec.shape
+
+        def read(count: int) -> Iterator[Batch]:
+            for start in range(0, count, BATCH):
+                numbers = np.arange(start, min(start + BATCH, count))
+                yield control(_pictures(self.conditions, numbers), shape), None
+
+        spec = Spec(fields={"samples": self.spec.samples})
+        return Samples(spec, None, read, {"source": "the conditions"}, answers=True)
+
+
+def _pictures(conditions: Conditions, numbers: np.ndarray) -> np.ndarray:
+    return to_bytes(conditions.read(numbers)[CONDITION])
+
+
+def _first(samples: Samples, count: int, number: int) -> np.ndarray:
+    """Returns the first samples of those that a count reads."""
+    parts, found = [], 0
+    for batch, _ in samples.read(count):
+        parts.append(batch)
+        found += len(batch)
+        if found >= number:
+            break
+    return np.concatenate(parts)[:number]

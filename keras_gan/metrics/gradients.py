@@ -1,0 +1,40 @@
+"""Gradients of pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from keras_gan.metrics.images import luma
+
+
+def to_gray(pictures: np.ndarray) -> np.ndarray:
+    """Returns pictures `(count, height, width, channels)` as float64 `(count, height, width)`.
+
+    Color becomes luma, ITU-R BT.601.
+    """
+    gray = luma(pictures) if pictures.shape[-1] > 1 else pictures.astype(np.float64)
+    return gray[..., 0]
+
+
+def prewitt_magnitude(gray: np.ndarray) -> np.ndarray:
+    """Returns the magnitude of the gradient by the Prewitt filters of thirds, zeros outside.
+
+    Args:
+        gray: float64 `(count, height, width)`.
+    """
+    by_axis = [ndimage.prewitt(gray, axis, mode="constant") / 3 for axis in (1, 2)]
+    return np.hypot(*by_axis)
+
+
+def forward_magnitude(gray: np.ndarray) -> np.ndarray:
+    """Returns the magnitude of the differences to the next pixel below and to the right.
+
+    Args:
+        gray: float64 `(count, height, width)`, height and width from 2.
+
+    Returns:
+        `(count, height - 1, width - 1)`.
+    """
+    down = np.diff(gray, axis=1)[:, :, :-1]
+    return np.hypot(down, np.diff(gray, axis=2)[:, :-1])
