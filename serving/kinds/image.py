@@ -66,9 +66,7 @@ def read(content: bytes, channels: int, formats: Sequence[str]) -> np.ndarray:
                     f"Received: {image.width} x {image.height}"
                 )
             image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8 instead of scaling
-                image = Pillow.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            array = np.asarray(image.convert(MODES[channels]))
+            array = np.asarray(eight_bits(image).convert(MODES[channels]))
     except UsageError:
         raise
     except Exception as error:  # Pillow's readers raise many
@@ -76,6 +74,16 @@ def read(content: bytes, channels: int, formats: Sequence[str]) -> np.ndarray:
         names = " or ".join(formats)
         raise UsageError(f"A picture must be a readable {names} file. Received: {line}") from None
     return array[..., np.newaxis] if channels == 1 else array
+
+
+def eight_bits(image: Pillow.Image) -> Pillow.Image:
+    """Returns a gray image of 16 bits with 8, and any other as it is.
+
+    Pillow itself would clip 16 bits to 8 instead of scaling.
+    """
+    if not image.mode.startswith("I;16"):
+        return image
+    return Pillow.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
 def describe_damage(error: Exception, content: bytes) -> str:

@@ -1,0 +1,260 @@
+"""Pictures that users send: any common file to pixels with alpha and notes, and back to a file.
+
+A file comes from a stranger. Its format is decided by its content, its size is checked by its
+header before anything is decoded, and whatever cannot be read is one line.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image as Pillow
+
+from serving import pictures
+from serving.errors import UsageError
+from serving.kinds import image as image_kind
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # that `read` reads, as Pillow names them
+MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}  # of `write`
+MAX_PIXELS = 2**26  # of a picture, where the caller names no other bound
+_MAX_EXTENT = {"png": 2**31 - 1, "jpeg": 65_500, "webp": 16_383}  # of height and width
+_GRAY = {"1", "L", "LA", "La", "I"}  # and those of 16 bits
+_QUALITY = 95  # of JPEG, without subsampling of colors
+_UNSHIFTED = 1  # levels of 255; a color profile that changes colors by no more is sRGB
+
+
+class Picture(NamedTuple):
+    """A picture in memory.
+
+    Args:
+        pixels: uint8 `(height, width, 3)`, sRGB; where alpha is below 255, composited over white.
+        alpha: uint8 `(height, width)`, or `None` for a picture without alpha.
+        gray: whether the picture has no color: its three channels are equal.
+        notes: what reading changed, one sentence each.
+    """
+
+    pixels: np.ndarray
+    alpha: np.ndarray | None
+    gray: bool
+    notes: tuple[str, ...] = ()
+
+
+def read(content: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Reads a picture: upright by its EXIF orientation, in sRGB, with 8 bits, its first frame.
+
+    Args:
+        content: a PNG, JPEG, WebP, GIF, BMP or TIFF file.
+        max_pixels: largest number of pixels, checked before the picture is decoded.
+
+    Raises:
+        UsageError: no picture of these formats, a damaged or truncated one, or one of more pixels.
+    """
+    if not content:
+        raise UsageError("A picture must be a file with content. Received: 0 bytes")
+    try:
+        with Pillow.open(io.BytesIO(content), formats=FORMATS) as image:
+            _check_pixels(image, max_pixels)
+            image.load()
+            _check_pixels(image, max_pixels)  # a frame may be larger than the header said
+            return _decode(image, _has_16_bits(image, content))
+    except UsageError:
+        raise
+    except Pillow.DecompressionBombError as error:  # beyond what Pillow opens at all
+        line = image_kind.describe_damage(error, content)
+        raise UsageError(
+            f"A picture must have at most {max_pixels} pixels. Received: {line}"
+        ) from None
+    except Exception as error:  # Pillow's readers raise many
+        line = image_kind.describe_damage(error, content)
+        raise UsageError(
+            f"A picture must be a readable {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file. "
+            f"Received: {line}"
+        ) from None
+
+
+def from_image(image: Pillow.Image) -> Picture:
+    """Converts an image of Pillow as `read` converts a file.
+
+    Raises:
+        UsageError: an image of floating-point numbers or of 32 bits, or a damaged file.
+    """
+    try:
+        image.load()
+        return _decode(image, image.mode.startswith("I"))
+    except (OSError, SyntaxError) as error:  # of a file that was opened lazily
+        line = image_kind.describe_damage(error, b"")
+        raise UsageError(f"A picture must be readable. Received: {line}") from None
+
+
+def _check_pixels(image: Pillow.Image, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        raise UsageError(
+            f"A picture must have at most {max_pixels} pixels. "
+            f"Received: {image.width} x {image.height}"
+        )
+
+
+def _decode(image: Pillow.Image, has_16_bits: bool) -> Picture:
+    notes = []
+    if image.format in ("GIF", "PNG", "WEBP", "TIFF") and getattr(image, "is_animated", False):
+        notes.append("Of an animation, the first frame is used.")
+    if has_16_bits:
+        notes.append("16 bits per channel were reduced to 8.")
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+        raise UsageError(
+            f"A picture must have 8 or 16 bits per channel. Received: {image.mode} of Pillow"
+        )
+    upright, profile = _upright(image, notes), image.info.get("icc_profile")
+    if upright.mode == "I":  # a PNG of 16 bits in some versions of Pillow
+        upright = Pillow.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+    upright = image_kind.eight_bits(upright)
+    alpha = None
+    if upright.has_transparency_data:
+        gray = upright.mode in _GRAY
+        rgba = upright.convert("RGBA")
+        alpha, upright = rgba.getchannel("A"), rgba.convert("RGB")
+        upright = upright.convert("L") if gray else upright
+    elif upright.mode in ("1", "P", "PA"):
+        upright = upright.convert("L" if upright.mode == "1" else "RGB")
+    color = _to_srgb(upright, profile, notes)
+    if alpha is not None:
+        white = Pillow.new("RGB", color.size, "white")
+        white.paste(color, mask=alpha)
+        color = white
+    pixels = np.asarray(color)
+    gray = bool((pixels == pixels[..., :1]).all())
+    return Picture(pixels, None if alpha is None else np.asarray(alpha), gray, tuple(notes))
+
+
+def _has_16_bits(image: Any, content: bytes) -> bool:
+    """Returns True for a picture of more than 8 bits, which Pillow may already have reduced."""
+    if image.mode.startswith("I"):
+        return True
+    if image.format == "PNG":
+        return content[24] == 16  # the bit depth in IHDR, which is always the first chunk
+    bits = image.tag_v2.get(258, 8) if image.format == "TIFF" else 8
+    return max(bits if isinstance(bits, tuple) else (bits,)) > 8
+
+
+def _upright(image: Pillow.Image, notes: list[str]) -> Pillow.Image:
+    from PIL import ImageOps
+
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # a damaged EXIF block raises many
+        notes.append("The EXIF data could not be read and were ignored.")
+        return image
+
+
+def _to_srgb(image: Pillow.Image, profile: bytes | None, notes: list[str]) -> Pillow.Image:
+    """Converts the colors of an image to RGB, by its ICC profile where it has one."""
+    if not profile:
+        return image.convert("RGB")
+    from PIL import ImageCms
+
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        to_srgb = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), image.mode, "RGB")
+        cube = _color_cube(image.mode)
+        shift = np.asarray(to_srgb.apply(cube), np.int16) - np.asarray(cube.convert("RGB"))
+        if image.mode != "CMYK" and np.abs(shift).max() <= _UNSHIFTED:
+            return image.convert("RGB")
+        converted = to_srgb.apply(image)
+    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
+        notes.append("The ICC profile is not usable and was ignored.")
+        return image.convert("RGB")
+    notes.append("The colors were converted to sRGB by the ICC profile.")
+    # A gray profile maps gray to gray, within rounding.
+    return converted.convert("L").convert("RGB") if image.mode == "L" else converted
+
+
+def _color_cube(mode: str) -> Pillow.Image:
+    """Returns an image of colors all over the range of a mode."""
+    levels = np.linspace(0, 255, 9).astype(np.uint8)
+    if mode == "L":
+        return Pillow.fromarray(levels[np.newaxis])
+    channels = len(mode)
+    cube = np.stack(np.meshgrid(*[levels[:: max(1, channels - 2)]] * channels), axis=-1)
+    return Pillow.frombytes(mode, (cube.size // channels, 1), cube.tobytes())
+
+
+def write(
+    pixels: np.ndarray,
+    alpha: np.ndarray | None = None,
+    gray: bool = False,
+    format: str = "png",
+    texts: Mapping[str, str] | None = None,
+) -> bytes:
+    """Encodes a picture; a format without alpha gets it over white.
+
+    Args:
+        pixels: uint8 `(height, width, 3)`, or `(height, width, 1)`.
+        alpha: uint8 `(height, width)`, or `None`.
+        gray: write one channel, the mean of the three.
+        format: `"png"`, `"jpeg"` (quality 95) or `"webp"` (lossless).
+        texts: text chunks of a PNG by key.
+
+    Raises:
+        UsageError: another format, or a picture higher or wider than the format holds.
+    """
+    if format not in MEDIA_TYPES:
+        raise UsageError(
+            f"`format` must be one of {', '.join(MEDIA_TYPES)}. Received: format={format!r:.80}"
+        )
+    height, width = pixels.shape[:2]
+    if max(height, width) > _MAX_EXTENT[format]:
+        raise UsageError(
+            f"A {format} picture must be at most {_MAX_EXTENT[format]} pixels high and wide; "
+            f"choose png. Received: {width} x {height}"
+        )
+    if gray:
+        pixels = mean_of_channels(pixels)
+    if format == "png":
+        if alpha is not None:
+            pixels = np.concatenate([pixels, alpha[..., np.newaxis]], axis=-1)
+        return pictures.to_png(pixels, texts)
+    image = Pillow.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    buffer = io.BytesIO()
+    if format == "webp":
+        if alpha is not None:
+            image = image.convert("RGB")
+            image.putalpha(Pillow.fromarray(alpha))
+        image.save(buffer, "WEBP", lossless=True, exact=True)
+        return buffer.getvalue()
+    if alpha is not None:
+        white = Pillow.new(image.mode, image.size, "white")
+        white.paste(image, mask=Pillow.fromarray(alpha))
+        image = white
+    image.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
+    return buffer.getvalue()
+
+
+def mean_of_channels(array: np.ndarray) -> np.ndarray:
+    """Returns the mean of the channels of an array `(..., channels)` as one, in its dtype."""
+    if array.shape[-1] == 1:
+        return array
+    mean = np.zeros(array.shape[:-1], np.float32)
+    for channel in range(array.shape[-1]):
+        mean += array[..., channel]
+    mean /= np.float32(array.shape[-1])
+    mean = np.rint(mean) if array.dtype.kind in "iu" else mean
+    return mean.astype(array.dtype)[..., np.newaxis]
+
+
+def resize_alpha(alpha: np.ndarray, scale: int) -> np.ndarray:
+    """Returns an alpha channel resized by the bicubic filter.
+
+    Args:
+        alpha: uint8 `(height, width)`.
+        scale: factor of height and width; 1 returns the same array.
+    """
+    if scale == 1:
+        return alpha
+    height, width = (size * scale for size in alpha.shape)
+    if (alpha == alpha.flat[0]).all():  # such as fully opaque, which stays so to the last level
+        return np.full((height, width), alpha.flat[0], np.uint8)
+    resized = Pillow.fromarray(alpha).resize((width, height), Pillow.Resampling.BICUBIC)
+    return np.asarray(resized)
