@@ -17,7 +17,7 @@ import numpy as np
 
 from serving import uploads
 from serving.checks import is_finite
-from serving.errors import NotFiniteError, UsageError, short_repr
+from serving.errors import NotFiniteError, TooLargeError, UsageError, short_repr
 from serving.inputs import Port
 from serving.kinds import image as image_kind
 
@@ -61,8 +61,9 @@ class Plan:
         size: height and width of the answer.
 
     Raises:
-        UsageError: tiles of a network that cannot be tiled, a picture too large for one, or a
-            size that is not an integer above 0.
+        UsageError: tiles of a network that cannot be tiled, or a size that is not an integer above
+            0.
+        TooLargeError: a picture too large for a network that cannot be tiled.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Plan:
                     f"the whole picture: leave `tile` out. Received: tile={tile}"
                 )
         elif not facts["tileable"] and height * width > max_whole:
-            raise UsageError(
+            raise TooLargeError(
                 f"This network cannot be tiled and takes pictures of at most {max_whole} pixels. "
                 f"Received: {width} x {height}"
             )
@@ -143,6 +144,25 @@ class Plan:
         for tile in self.tiles:
             yield convert(self.cut(picture, tile))
 
+    def crop(self, tile: Tile, output: np.ndarray) -> np.ndarray:
+        """Returns the part of a run's output that belongs to the answer.
+
+        Args:
+            tile: one of `tiles`.
+            output: the output, `(1, height, width, channels)`.
+
+        Raises:
+            UsageError: an output that is not `scale` times its input.
+        """
+        wanted = tuple((s.stop - s.start) * self._scale for s in (tile.rows, tile.columns))
+        if output.ndim != 4 or output.shape[:3] != (1, *wanted):
+            raise UsageError(
+                f"The network must return {self._scale} times the height and width of its "
+                f"input, (1, {wanted[0]}, {wanted[1]}, channels). "
+                f"Received: shape={output.shape}"
+            )
+        return output[0][tile.crop]
+
     def assemble(self, outputs: Iterable[np.ndarray], convert: Convert | None = None) -> np.ndarray:
         """Returns the answer `(height * scale, width * scale, channels)`, without the padding.
 
@@ -156,14 +176,7 @@ class Plan:
         """
         answer = np.empty((0, 0, 0))
         for tile, output in zip(self.tiles, outputs, strict=True):
-            wanted = tuple((s.stop - s.start) * self._scale for s in (tile.rows, tile.columns))
-            if output.ndim != 4 or output.shape[:3] != (1, *wanted):
-                raise UsageError(
-                    f"The network must return {self._scale} times the height and width of its "
-                    f"input, (1, {wanted[0]}, {wanted[1]}, channels). "
-                    f"Received: shape={output.shape}"
-                )
-            part = output[0][tile.crop]
+            part = self.crop(tile, output)
             part = part if convert is None else convert(part)
             if not answer.size:  # the first part names channels and dtype
                 answer = np.empty((*self.size, part.shape[-1]), part.dtype)
@@ -249,6 +262,7 @@ class Translation:
         chosen = choose_tile(facts, height, width, tile)
         self.plan = Plan(facts, height, width, chosen, max_whole)
         self._picture = picture
+        self._pixels = np.empty((*self.plan.size, int(target.shape[-1])), np.uint8)
         self._source, self._target = source, target
         self._scale = int(facts["scale"])
         # A translator such as one from edges to photographs gives color to gray pictures. Only a
@@ -275,7 +289,25 @@ class Translation:
         Raises:
             NotFiniteError: an output with NaN or infinity.
         """
-        pixels = self.plan.assemble(outputs, self._to_pixels)
+        for tile, output in zip(self.plan.tiles, outputs, strict=True):
+            self.place(tile, output)
+        return self.finish()
+
+    def place(self, tile: Tile, output: np.ndarray) -> None:
+        """Writes the output of one run to the answer; runs in any thread and in any order.
+
+        Args:
+            tile: one of the tiles of the plan.
+            output: the output in the network's range, `(1, height, width, channels)`.
+
+        Raises:
+            NotFiniteError: an output with NaN or infinity.
+        """
+        self._pixels[tile.place] = self._to_pixels(self.plan.crop(tile, output))
+
+    def finish(self) -> uploads.Picture:
+        """Returns the answered picture, once every output is in its place."""
+        pixels = self._pixels
         if self._keeps_gray:
             pixels = uploads.mean_of_channels(pixels)
         gray = pixels.shape[-1] == 1

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image as Pillow
 
-from serving import pictures
-from serving.errors import UsageError
+from serving import pictures, png
+from serving.errors import TooLargeError, UsageError
 from serving.kinds import image as image_kind
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # that `read` reads, as Pillow names them
@@ -50,7 +50,8 @@ def read(content: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
         max_pixels: largest number of pixels, checked before the picture is decoded.
 
     Raises:
-        UsageError: no picture of these formats, a damaged or truncated one, or one of more pixels.
+        UsageError: no picture of these formats, or a damaged or truncated one.
+        TooLargeError: one of more pixels.
     """
     if not content:
         raise UsageError("A picture must be a file with content. Received: 0 bytes")
@@ -64,7 +65,7 @@ def read(content: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
         raise
     except Pillow.DecompressionBombError as error:  # beyond what Pillow opens at all
         line = image_kind.describe_damage(error, content)
-        raise UsageError(
+        raise TooLargeError(
             f"A picture must have at most {max_pixels} pixels. Received: {line}"
         ) from None
     except Exception as error:  # Pillow's readers raise many
@@ -77,7 +78,7 @@ def read(content: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
 
 def _check_pixels(image: Pillow.Image, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
-        raise UsageError(
+        raise TooLargeError(
             f"A picture must have at most {max_pixels} pixels. "
             f"Received: {image.width} x {image.height}"
         )
@@ -201,7 +202,7 @@ def write(
     if format == "png":
         if alpha is not None:
             pixels = np.concatenate([pixels, alpha[..., np.newaxis]], axis=-1)
-        return pictures.to_png(pixels, texts)
+        return pictures.to_png(pixels, texts) if texts else png.encode(pixels)
     image = Pillow.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     buffer = io.BytesIO()
     if format == "webp":
