@@ -1,4 +1,4 @@
-"""Pictures to try a translator with: files in the folder `examples` of its bundle, else golden inputs."""
+"""Examples of a translator's bundle: pictures in its folder `examples`, else its golden inputs."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from serving.discovery import VersionFolder, describe_missing, find_models
 from serving.errors import UsageError
-from serving.limits import Settings
 from serving.examples import read_examples
+from serving.limits import Settings
 from serving.loading import Served, open_bundle, start_engine, warm_up
 
 _JOIN_SECONDS = 5.0  # for threads to stop

@@ -10,6 +10,7 @@ the same part of the whole picture; nothing is blended.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -262,7 +263,8 @@ class Translation:
         chosen = choose_tile(facts, height, width, tile)
         self.plan = Plan(facts, height, width, chosen, max_whole)
         self._picture = picture
-        self._pixels = np.empty((*self.plan.size, int(target.shape[-1])), np.uint8)
+        self._pixels: np.ndarray | None = None  # the answer, once an output shows its channels
+        self._lock = threading.Lock()  # on making it
         self._source, self._target = source, target
         self._scale = int(facts["scale"])
         # A translator such as one from edges to photographs gives color to gray pictures. Only a
@@ -303,11 +305,17 @@ class Translation:
         Raises:
             NotFiniteError: an output with NaN or infinity.
         """
-        self._pixels[tile.place] = self._to_pixels(self.plan.crop(tile, output))
+        part = self._to_pixels(self.plan.crop(tile, output))
+        with self._lock:
+            if self._pixels is None:
+                self._pixels = np.empty((*self.plan.size, part.shape[-1]), part.dtype)
+        self._pixels[tile.place] = part
 
     def finish(self) -> uploads.Picture:
         """Returns the answered picture, once every output is in its place."""
         pixels = self._pixels
+        if pixels is None:
+            raise ValueError("no output is in its place")
         if self._keeps_gray:
             pixels = uploads.mean_of_channels(pixels)
         gray = pixels.shape[-1] == 1

@@ -72,7 +72,7 @@ def translated(page):
 
 
 def divider(page):
-    """Returns the position of the divider in percent, and the columns that are cut off the right."""
+    """Returns the position of the divider in percent, and the columns on its left."""
     return page.js(
         "const x = document.querySelector('.divider');"
         "const cut = document.querySelector('#compare-after').style.clipPath;"
@@ -101,7 +101,8 @@ def test_a_chosen_picture_is_translated_and_compared(page, photo):
     page.click("#translate [name=zoom][value='4']")
     assert page.js("return document.querySelector('#compare-after').offsetWidth") == 16 * SIZE[1]
     facts = page.js("return document.querySelector('#translate-facts').innerText")
-    assert facts == f"{SIZE[1]} × {SIZE[0]} to {4 * SIZE[1]} × {4 * SIZE[0]} pixels"
+    by = "\N{MULTIPLICATION SIGN}"
+    assert facts == f"{SIZE[1]} {by} {SIZE[0]} to {4 * SIZE[1]} {by} {4 * SIZE[0]} pixels"
     assert axe(page) == []
 
 

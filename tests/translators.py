@@ -1,6 +1,7 @@
 """Tiny bundles of translators, from pictures of any size to pictures, written with onnx."""
 
 import hashlib
+import itertools
 import json
 
 import numpy as np
@@ -118,7 +119,7 @@ def slow(to, name="slow", width=96, depth=6):
     rng = np.random.default_rng(0)
     sizes = [3, *[width] * (depth - 1), 3]
     weights, nodes, last = {}, [("Transpose", ["condition"], ["x"], {"perm": [0, 3, 1, 2]})], "x"
-    for i, (before, after) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (before, after) in enumerate(itertools.pairwise(sizes)):
         weights[f"kernel{i}"] = rng.normal(0, (9 * before) ** -0.5, (after, before, 3, 3)).astype(
             np.float32
         )
