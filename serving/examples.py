@@ -12,7 +12,7 @@ _MAX_BYTES = 4 * 2**20  # of a file
 
 
 def read_examples(bundle: Bundle) -> list[bytes]:
-    """Returns the examples of a bundle as PNG files; none for a network that is no translator.
+    """Returns the examples of a bundle as PNG files; none unless it is a translator.
 
     Raises:
         UsageError: the golden samples are damaged.

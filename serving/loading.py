@@ -57,7 +57,7 @@ class Served:
 
     @property
     def translation(self) -> dict[str, Any] | None:
-        """How pictures of any size are translated; `None` for a network that is no translator."""
+        """How pictures of any size are translated; `None` for other networks."""
         return self.bundle.manifest.get("translation")
 
     @property

@@ -263,6 +263,7 @@ class Translation:
         chosen = choose_tile(facts, height, width, tile)
         self.plan = Plan(facts, height, width, chosen, max_whole)
         self._picture = picture
+        self._colors = to_channels(picture.pixels, int(source.shape[-1]))
         self._pixels: np.ndarray | None = None  # the answer, once an output shows its channels
         self._lock = threading.Lock()  # on making it
         self._source, self._target = source, target
@@ -273,11 +274,11 @@ class Translation:
 
     def inputs(self) -> Iterator[np.ndarray]:
         """Yields the input of every run in the network's range, `(1, height, width, channels)`."""
-        return self.plan.inputs(to_channels(self._picture.pixels, self._channels), self._to_values)
+        return map(self.input_of, self.plan.tiles)
 
-    @property
-    def _channels(self) -> int:
-        return int(self._source.shape[-1])
+    def input_of(self, tile: Tile) -> np.ndarray:
+        """Returns the input of one run in the network's range, `(1, height, width, channels)`."""
+        return self._to_values(self.plan.cut(self._colors, tile))
 
     def _to_values(self, pixels: np.ndarray) -> np.ndarray:
         return image_kind.from_pixels(pixels, self._source.meta)

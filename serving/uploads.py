@@ -112,7 +112,8 @@ def _decode(image: Any, content: bytes) -> Picture:
         white.paste(color, mask=alpha)
         color = white
     pixels = np.asarray(color)
-    gray = bool((pixels == pixels[..., :1]).all())
+    first, second, third = (pixels[..., channel] for channel in range(3))
+    gray = np.array_equal(first, second) and np.array_equal(first, third)
     return Picture(pixels, None if alpha is None else np.asarray(alpha), gray, tuple(notes))
 
 
@@ -209,7 +210,8 @@ def write(
         if alpha is not None:
             image = image.convert("RGB")
             image.putalpha(Pillow.fromarray(alpha))
-        image.save(buffer, "WEBP", lossless=True, exact=True)
+        # Without loss, quality is effort: the default takes six times the time for equal files.
+        image.save(buffer, "WEBP", lossless=True, exact=True, method=1, quality=20)
         return buffer.getvalue()
     if alpha is not None:
         white = Pillow.new(image.mode, image.size, "white")

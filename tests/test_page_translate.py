@@ -230,7 +230,7 @@ def test_an_example_is_translated(page):
     np.testing.assert_array_equal(shown(page, "#compare-before"), pixels(example))
 
 
-def test_a_narrow_screen_and_a_file_that_is_no_picture(page, photo, tmp_path):
+def test_a_narrow_screen_and_an_unreadable_file(page, photo, tmp_path):
     page.size(360, 700, mobile=True)
     page.open("#model=enlarge", ready=False)
     page.wait("document.querySelector('#translate').offsetHeight")

@@ -82,10 +82,10 @@ def check_upload(
     version: int | None = None,
     tile: int | None = None,
 ) -> Upload:
-    """Checks the arguments of `Client.translate`, and encodes the picture where it is no file.
+    """Checks the arguments of `Client.translate`, and encodes a picture that is not a file.
 
     Raises:
-        UsageError: no picture, an unknown ending of `to`, or a tile that is no size.
+        UsageError: no picture, an unknown ending of `to`, or a `tile` that is not a size.
     """
     if tile is not None:
         tile = check_integer("tile", tile, 0, 2**14)

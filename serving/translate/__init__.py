@@ -8,9 +8,13 @@ of other requests, and no large picture keeps the others waiting.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+import numpy as np
 
 from serving.engine import Expired
 from serving.http_types import HTTPError, Request, Response
@@ -21,6 +25,9 @@ from serving.translation import Tile, Translation
 
 __all__ = ["FIELDS", "start"]
 
+Use = Callable[[np.ndarray], Any]  # of an output, in the worker
+
+_SMALL = 2**18  # pixels of an answer that is encoded in the worker, sooner than in a thread
 # Few threads: a decoded picture takes 100 MiB, with its translation, at the default limit.
 _THREADS = ThreadPoolExecutor(2, "pictures")
 
@@ -40,7 +47,7 @@ def _find(app: Any, name: Any, version: Any) -> Served:
     """Returns the version of a translator that a request names, or the only translator.
 
     Raises:
-        HTTPError: 400 for a model that is no translator, else as `App.find`.
+        HTTPError: 400 for a model that is not a translator, else as `App.find`.
     """
     newest = app.repository.newest
     translators = sorted(x for x, served in newest.items() if served.translation is not None)
@@ -48,7 +55,7 @@ def _find(app: Any, name: Any, version: Any) -> Served:
         name = translators[0]
     served = None if name is None and newest else app.find(name, version)
     if served is None or served.translation is None:
-        valid = ", ".join(translators) or "none, since no model here is a translator"
+        valid = ", ".join(translators) or "none, since the server has no translator"
         raise HTTPError(400, f"`model` must be one of {valid}. Received: model={name!r:.80}")
     return served
 
@@ -64,8 +71,10 @@ async def _answer(app: Any, wanted: TranslateRequest, content: bytes) -> Respons
         except TimeoutError:
             raise Expired from None
         try:
-            found = await loop.run_in_executor(_THREADS, wanted.read, content)
-            await _run(app, wanted, found)
+            found, first = await loop.run_in_executor(_THREADS, _begin, wanted, content)
+            if len(found.plan.tiles) == 1 and math.prod(found.plan.size) <= _SMALL:
+                return await served.engine.run(wanted.job(first, _ending(wanted, found)))
+            await _run(app, wanted, found, first)
             return await loop.run_in_executor(_THREADS, _finish, wanted, found)
         finally:
             app.pictures.release()
@@ -73,15 +82,35 @@ async def _answer(app: Any, wanted: TranslateRequest, content: bytes) -> Respons
         served.users -= 1
 
 
+def _begin(wanted: TranslateRequest, content: bytes) -> tuple[Translation, np.ndarray]:
+    """Decodes a picture; returns its way through the network, and the input of the first tile."""
+    found = wanted.read(content)
+    return found, found.input_of(found.plan.tiles[0])
+
+
 def _finish(wanted: TranslateRequest, found: Translation) -> Response:
     return wanted.respond(found.finish())
 
 
-async def _run(app: Any, wanted: TranslateRequest, found: Translation) -> None:
+def _ending(wanted: TranslateRequest, found: Translation) -> Use:
+    """Returns the function that makes the response from the output of the only tile."""
+
+    def respond(output: np.ndarray) -> Response:
+        found.place(found.plan.tiles[0], output)
+        return _finish(wanted, found)
+
+    return respond
+
+
+def _placing(found: Translation, tile: Tile) -> Use:
+    """Returns the function that writes the output of a tile to its place in the answer."""
+    return lambda output: found.place(tile, output)
+
+
+async def _run(app: Any, wanted: TranslateRequest, found: Translation, first: np.ndarray) -> None:
     """Runs the tiles of a picture, a few ahead of the one that is waited for."""
     engine, loop = wanted.served.engine, asyncio.get_running_loop()
     ahead = 2 * app.settings.workers
-    inputs = found.inputs()
     running: deque[asyncio.Task[Any]] = deque()
     try:
         for number, tile in enumerate(found.plan.tiles):
@@ -90,8 +119,10 @@ async def _run(app: Any, wanted: TranslateRequest, found: Translation) -> None:
                 running[0].done() or len(running) >= (1 if engine.is_full else ahead)
             ):
                 await running.popleft()
-            array = await loop.run_in_executor(_THREADS, next, inputs)
-            job = wanted.job(array, _place(found, tile))
+            array = first
+            if number:
+                array = await loop.run_in_executor(_THREADS, found.input_of, tile)
+            job = wanted.job(array, _placing(found, tile))
             running.append(asyncio.ensure_future(engine.run(job, part=number > 0)))
             await asyncio.sleep(0)  # the queue may refuse the first tile; then no others are cut
         while running:
@@ -99,8 +130,3 @@ async def _run(app: Any, wanted: TranslateRequest, found: Translation) -> None:
     finally:
         for task in running:
             task.cancel()
-
-
-def _place(found: Translation, tile: Tile) -> Any:
-    """Returns the function that writes the output of a tile to its place in the answer."""
-    return lambda output: found.place(tile, output)

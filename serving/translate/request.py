@@ -74,6 +74,9 @@ class TranslateRequest:
     def read(self, content: bytes) -> translation.Translation:
         """Decodes the picture and plans its tiles; takes time for a large one.
 
+        Args:
+            content: the file that was sent.
+
         Raises:
             UsageError: no picture, or one that is damaged.
             TooLargeError: a picture of too many pixels.
@@ -92,17 +95,17 @@ class TranslateRequest:
         # In tiles, all workers take part, and other requests get their turn in between.
         return max(translation.TILE, 2 * int(self.facts["radius"]))
 
-    def job(self, array: np.ndarray, keep: Callable[[np.ndarray], Any]) -> SampleJob:
+    def job(self, array: np.ndarray, use: Callable[[np.ndarray], Any]) -> SampleJob:
         """Returns the job that translates one tile.
 
         Args:
             array: the tile, `(1, height, width, channels)`.
-            keep: called in the worker with the output; returns the job's result.
+            use: called in the worker with the output; returns the job's result.
         """
         given = {self._source.name: array}
         job = SampleJob(1, None, given, deadline=self.deadline)
         job.sizes = tuple(self.bundle.inputs.check_sizes(given).items())
-        job.encode = lambda job, outputs: keep(outputs[self._index])
+        job.encode = lambda job, outputs: use(outputs[self._index])
         return job
 
     def respond(self, picture: uploads.Picture) -> Response:
