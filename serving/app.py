@@ -19,7 +19,7 @@ from serving import asgi
 from serving.access import AccessControl
 from serving.compression import decompress
 from serving.engine import Closed, Expired, Failed, Full, SampleJob
-from serving.errors import NotFiniteError, UsageError, short_repr
+from serving.errors import NotFiniteError, TooLargeError, UsageError, short_repr
 from serving.http_types import NOT_FINITE, HTTPError, Request, Response, error_response
 from serving.limits import Settings
 from serving.loading import Served
@@ -39,9 +39,11 @@ _NO_STORE = b"cache-control: no-store\r\n"
 _RETRY = b"retry-after: 1\r\n"
 _EXPOSED = (
     b"access-control-expose-headers: etag, retry-after, x-model, x-model-version, "
-    b"x-model-sha256, x-not-finite, x-request-id, x-seed, inference-header-content-length\r\n"
+    b"x-model-sha256, x-not-finite, x-notes, x-request-id, x-seed, "
+    b"inference-header-content-length\r\n"
 )
 _TICK_SECONDS = 0.05
+_MAX_PICTURES = 16  # that are decoded, translated or encoded at a time; others wait as they came
 
 
 class App:
@@ -65,6 +67,7 @@ class App:
         self.tokens = self.access.tokens
         self.repository = Repository(settings, self.log.say, self._observe)
         self.routes = create_routes()
+        self.pictures = asyncio.Semaphore(_MAX_PICTURES)
         self.active = 0
         self.draining = False
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -222,6 +225,8 @@ class App:
         """
         if isinstance(error, HTTPError):
             return error.status, str(error), error.headers
+        if isinstance(error, TooLargeError):
+            return 413, str(error), b""
         if isinstance(error, UsageError):
             return 422 if isinstance(error, NotFiniteError) else 400, str(error), b""
         if isinstance(error, Full):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from serving.http_types import Request, Response, json_response
+from serving.http_types import PNG, HTTPError, Request, Response, json_response
 
 
 def models(app: Any, request: Request) -> Response:
@@ -14,6 +14,24 @@ def models(app: Any, request: Request) -> Response:
         entry = served.describe(app.settings)
         found.append(entry | {"versions": sorted(app.repository.models[name])})
     return json_response({"models": found})
+
+
+def example(
+    app: Any, request: Request, name: str, number: int, version: int | None = None
+) -> Response:
+    """Handles `/v1/models/NAME/examples/NUMBER.png`: a picture to try a translator with."""
+    served = request.served = app.find(name, version)
+    if number >= len(served.examples):
+        raise HTTPError(
+            404,
+            f"{name!r} has {len(served.examples)} examples, which are numbered from 0. "
+            f"Received: number={number}",
+        )
+    tag = b'"%b-%d"' % (served.bundle.sha256[:32].encode("ascii"), number)
+    headers = b"etag: %b\r\ncache-control: no-cache\r\n" % tag
+    if tag in request.headers.get(b"if-none-match", b""):
+        return Response(304, b"", PNG, headers)
+    return Response(200, served.examples[number], PNG, headers)
 
 
 def healthz(app: Any, request: Request) -> Response:

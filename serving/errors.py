@@ -15,6 +15,10 @@ class UsageError(ValueError):
     """
 
 
+class TooLargeError(UsageError):
+    """Data of more bytes, pixels or numbers than a limit allows."""
+
+
 class NotFiniteError(UsageError):
     """Generated values that are NaN or infinite, for a format that has no such values."""
 

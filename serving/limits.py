@@ -29,6 +29,7 @@ class Settings:
         max_count: maximum samples in a response that is not streamed.
         max_stream: maximum samples in a stream.
         max_values: maximum numbers in a response that is not streamed.
+        max_pixels: maximum pixels of a translated picture; larger ones are answered 413.
         max_body: maximum bytes of a request's body.
         max_requests: maximum concurrent requests; more are answered 503.
         max_connections: maximum connections; more are answered 503 and closed.
@@ -61,6 +62,7 @@ class Settings:
     max_count: int = 1024
     max_stream: int = 100_000
     max_values: int = 2**24
+    max_pixels: int = 2**24
     max_body: int = 8 * MIB
     max_requests: int = 1024
     max_connections: int = 2048
@@ -108,7 +110,7 @@ class Settings:
 
 _POSITIVE = ("max_batch", "queue", "max_count", "max_stream", "max_values", "max_body", "versions")
 _POSITIVE += ("max_requests", "max_connections", "header_seconds", "body_seconds", "idle_seconds")
-_POSITIVE += ("timeout", "drain_seconds", "poll_seconds", "workers")
+_POSITIVE += ("timeout", "drain_seconds", "poll_seconds", "workers", "max_pixels")
 
 
 def is_loopback(host: str) -> bool:

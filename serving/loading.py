@@ -51,8 +51,14 @@ class Served:
             f"x-model-sha256: {bundle.sha256}\r\n"
         ).encode("ascii")
         self.tag = f"{bundle.sha256} {bundle.name} {version} ".encode("ascii")  # start of ETags
+        self.examples: list[bytes] = []  # pictures to try a translator with, as PNG files
         self.counts: Any = None  # its metrics
         self.has_warned = False  # the log has a line on samples that are not finite
+
+    @property
+    def translation(self) -> dict[str, Any] | None:
+        """How pictures of any size are translated; `None` for other networks."""
+        return self.bundle.manifest.get("translation")
 
     @property
     def busy(self) -> bool:
@@ -86,6 +92,8 @@ class Served:
             "pictures": self.shows_pictures,
             "formats": self.formats,
             "default_format": self.default_format,
+            "translation": self.translation,
+            "examples": len(self.examples),
             "animations": {"formats": self.animations, "max_frames": self._max_frames(settings)},
         }
 

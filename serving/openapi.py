@@ -11,6 +11,7 @@ from serving import animations, kinds
 from serving.generate.fields import FIELDS
 from serving.http_types import Request, Response, json_response
 from serving.protocols import tf_serving
+from serving.translate import fields as translate
 
 _JSON = "application/json"
 _STATUSES = {
@@ -19,7 +20,7 @@ _STATUSES = {
     "403": "The host or the origin is not allowed",
     "404": "Unknown model, version or path",
     "405": "The path does not take this method",
-    "413": "The body is too large",
+    "413": "The body or its picture is too large",
     "415": "The body has another content type or encoding",
     "422": "A sample is not finite, and the format has no such numbers",
     "500": "The server failed; its log has the reason",
@@ -46,7 +47,15 @@ _SAMPLES = {
 # Summary and response content of each path, without the version.
 _ABOUT: dict[str, tuple[str, dict[str, Any]]] = {
     "/v1/generate": ("Generates samples from seeds and given inputs", {}),
+    "/v1/translate": (
+        "Translates a picture; the answer has its height and width times the scale of the model",
+        {media_type.decode(): _FILE for media_type in translate.FORMATS.values()},
+    ),
     "/v1/models": ("Lists the models", _OBJECT),
+    "/v1/models/{name}/examples/{number}.png": (
+        "A picture to try a translator with, numbered from 0",
+        {"image/png": _FILE},
+    ),
     "/healthz": ("Reports that the process responds", _OBJECT),
     "/readyz": ("Reports that all models are loaded, verified and warm", _OBJECT),
     "/metrics": ("Metrics for Prometheus", {"text/plain": {"schema": {"type": "string"}}}),
@@ -81,6 +90,7 @@ _ABOUT: dict[str, tuple[str, dict[str, Any]]] = {
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$"},
     "version": {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
+    "number": {"type": "integer", "minimum": 0, "maximum": 9999},
     "file": {"type": "string", "minLength": 1},
 }
 
@@ -106,8 +116,8 @@ def document(app: Any) -> dict[str, Any]:
             }
             if parameters:
                 operation["parameters"] = parameters
-            if method == "GET" and route.name == "generate":
-                operation["parameters"] = _query(app)
+            if query := _query(app, method, route.name):
+                operation["parameters"] = query
             if method == "POST" and (body := _body(app, plain)):
                 operation["requestBody"] = {"required": True, "content": body}
             if not route.open:
@@ -185,9 +195,19 @@ def _fields(app: Any) -> dict[str, Any]:
     }
 
 
-def _query(app: Any) -> list[dict[str, Any]]:
+def _translate_fields(app: Any) -> dict[str, Any]:
+    names = sorted(x for x, served in app.repository.newest.items() if served.translation)
+    return translate.FIELDS | {
+        "model": translate.FIELDS["model"] | ({"enum": names} if names else {})
+    }
+
+
+def _query(app: Any, method: str, route: str) -> list[dict[str, Any]]:
+    """Returns the parameters in the query of an operation."""
+    if (method, route) not in (("GET", "generate"), ("POST", "translate")):
+        return []
     found = []
-    for name, schema in _fields(app).items():
+    for name, schema in (_fields if route == "generate" else _translate_fields)(app).items():
         if schema.get("type") == "object":  # given inputs need a body
             continue
         schema = {key: value for key, value in schema.items() if key != "description"}
@@ -203,6 +223,11 @@ def _body(app: Any, path: str) -> dict[str, Any]:
     if path == "/v1/generate":
         fields = {"type": "object", "properties": _fields(app), "additionalProperties": False}
         return {_JSON: {"schema": fields}} | _files(app)
+    if path == "/v1/translate":
+        parts = {"picture": {"type": "string", "format": "binary"}}
+        form = {"type": "object", "properties": parts | _translate_fields(app)}
+        form |= {"required": ["picture"], "additionalProperties": False}
+        return {"multipart/form-data": {"schema": form}} | dict.fromkeys(translate.UPLOADS, _FILE)
     if path.endswith("/infer"):
         return {_JSON: {"schema": _infer(app)}}
     return {_JSON: {"schema": _predict(app)}} if path.endswith(":predict") else {}

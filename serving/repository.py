@@ -17,6 +17,7 @@ from typing import Any
 
 from serving.discovery import VersionFolder, describe_missing, find_models
 from serving.errors import UsageError
+from serving.examples import read_examples
 from serving.limits import Settings
 from serving.loading import Served, open_bundle, start_engine, warm_up
 
@@ -167,6 +168,7 @@ class Repository:
             self._say_once("No GPU was found that onnxruntime can use; running on the CPU.")
         served = Served(bundle, found.version, found.is_numbered)
         warm_up(bundle, settings.max_batch, served.sizes)
+        served.examples = read_examples(bundle)
         served.engine = start_engine(bundle, settings, self._loop, self._observe(served))
         return served
 

@@ -6,12 +6,16 @@ import re
 from collections.abc import Callable, Container
 from typing import Any
 
-from serving import endpoints, files, generate, openapi, protocols
+from serving import endpoints, files, generate, openapi, protocols, translate
 from serving.http_types import HTTPError, Request
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}"
 VERSION = r"[0-9]{1,18}"
+NUMBER = r"[0-9]{1,4}"
 _MAX_KNOWN = 1000
+_MODEL = "/v1/models/{name}"
+_NUMBERED = _MODEL + "/versions/{version}"
+_EXAMPLE = "/examples/{number}.png"
 
 
 class Route:
@@ -20,7 +24,7 @@ class Route:
     Args:
         name: name in the metrics.
         methods: HTTP methods, separated by spaces.
-        path: path as in OpenAPI, with `{name}`, `{version}` and `{file}`.
+        path: path as in OpenAPI, with `{name}`, `{version}`, `{number}` and `{file}`.
         handle: returns a response, a job, or a coroutine that returns a response.
         open: needs no token.
     """
@@ -33,6 +37,7 @@ class Route:
         self.open = open
         pattern = re.escape(path).replace(r"\{name\}", f"(?P<name>{NAME})")
         pattern = pattern.replace(r"\{version\}", f"(?P<version>{VERSION})")
+        pattern = pattern.replace(r"\{number\}", f"(?P<number>{NUMBER})")
         pattern = pattern.replace(r"\{file\}", "(?P<file>.{1,200})")
         self.pattern = re.compile(pattern)
 
@@ -41,7 +46,10 @@ def create_routes() -> list[Route]:
     """Returns all routes: those of this server, then those of other servers' protocols."""
     found = [
         Route("generate", "GET POST", "/v1/generate", generate.start),
+        Route("translate", "POST", "/v1/translate", translate.start),
         Route("models", "GET", "/v1/models", endpoints.models),
+        Route("examples", "GET", _MODEL + _EXAMPLE, endpoints.example),
+        Route("examples", "GET", _NUMBERED + _EXAMPLE, endpoints.example),
         Route("healthz", "GET", "/healthz", endpoints.healthz, open=True),
         Route("readyz", "GET", "/readyz", endpoints.readyz, open=True),
         Route("metrics", "GET", "/metrics", endpoints.metrics),
@@ -104,8 +112,9 @@ class Router:
         for route in self._patterns:
             if match := route.pattern.fullmatch(path):
                 named = match.groupdict()
-                if "version" in named:
-                    named["version"] = int(named["version"])
+                for key in ("version", "number"):
+                    if key in named:
+                        named[key] = int(named[key])
                 return route, named
         raise HTTPError(
             404, f"The path must be one of those in /docs. Received: path={path!r:.200}"

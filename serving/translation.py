@@ -10,6 +10,7 @@ the same part of the whole picture; nothing is blended.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from serving import uploads
 from serving.checks import is_finite
-from serving.errors import NotFiniteError, UsageError, short_repr
+from serving.errors import NotFiniteError, TooLargeError, UsageError, short_repr
 from serving.inputs import Port
 from serving.kinds import image as image_kind
 
@@ -62,8 +63,9 @@ class Plan:
         size: height and width of the answer.
 
     Raises:
-        UsageError: tiles of a network that cannot be tiled, a picture too large for one, or a
-            size that is not an integer above 0.
+        UsageError: tiles of a network that cannot be tiled, or a size that is not an integer above
+            0.
+        TooLargeError: a picture too large for a network that cannot be tiled.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class Plan:
                     f"the whole picture: leave `tile` out. Received: tile={tile}"
                 )
         elif not facts["tileable"] and height * width > max_whole:
-            raise UsageError(
+            raise TooLargeError(
                 f"This network cannot be tiled and takes pictures of at most {max_whole} pixels. "
                 f"Received: {width} x {height}"
             )
@@ -144,6 +146,25 @@ class Plan:
         for tile in self.tiles:
             yield convert(self.cut(picture, tile))
 
+    def crop(self, tile: Tile, output: np.ndarray) -> np.ndarray:
+        """Returns the part of a run's output that belongs to the answer.
+
+        Args:
+            tile: one of `tiles`.
+            output: the output, `(1, height, width, channels)`.
+
+        Raises:
+            UsageError: an output that is not `scale` times its input.
+        """
+        wanted = tuple((s.stop - s.start) * self._scale for s in (tile.rows, tile.columns))
+        if output.ndim != 4 or output.shape[:3] != (1, *wanted):
+            raise UsageError(
+                f"The network must return {self._scale} times the height and width of its "
+                f"input, (1, {wanted[0]}, {wanted[1]}, channels). "
+                f"Received: shape={output.shape}"
+            )
+        return output[0][tile.crop]
+
     def assemble(self, outputs: Iterable[np.ndarray], convert: Convert | None = None) -> np.ndarray:
         """Returns the answer `(height * scale, width * scale, channels)`, without the padding.
 
@@ -157,14 +178,7 @@ class Plan:
         """
         answer = np.empty((0, 0, 0))
         for tile, output in zip(self.tiles, outputs, strict=True):
-            wanted = tuple((s.stop - s.start) * self._scale for s in (tile.rows, tile.columns))
-            if output.ndim != 4 or output.shape[:3] != (1, *wanted):
-                raise UsageError(
-                    f"The network must return {self._scale} times the height and width of its "
-                    f"input, (1, {wanted[0]}, {wanted[1]}, channels). "
-                    f"Received: shape={output.shape}"
-                )
-            part = output[0][tile.crop]
+            part = self.crop(tile, output)
             part = part if convert is None else convert(part)
             if not answer.size:  # the first part names channels and dtype
                 answer = np.empty((*self.size, part.shape[-1]), part.dtype)
@@ -250,6 +264,9 @@ class Translation:
         chosen = choose_tile(facts, height, width, tile)
         self.plan = Plan(facts, height, width, chosen, max_whole)
         self._picture = picture
+        self._colors = to_channels(picture.pixels, int(source.shape[-1]))
+        self._pixels: np.ndarray | None = None  # the answer, once an output shows its channels
+        self._lock = threading.Lock()  # on making it
         self._source, self._target = source, target
         self._scale = int(facts["scale"])
         # A translator such as one from edges to photographs gives color to gray pictures. Only a
@@ -258,11 +275,11 @@ class Translation:
 
     def inputs(self) -> Iterator[np.ndarray]:
         """Yields the input of every run in the network's range, `(1, height, width, channels)`."""
-        return self.plan.inputs(to_channels(self._picture.pixels, self._channels), self._to_values)
+        return map(self.input_of, self.plan.tiles)
 
-    @property
-    def _channels(self) -> int:
-        return int(self._source.shape[-1])
+    def input_of(self, tile: Tile) -> np.ndarray:
+        """Returns the input of one run in the network's range, `(1, height, width, channels)`."""
+        return self._to_values(self.plan.cut(self._colors, tile))
 
     def _to_values(self, pixels: np.ndarray) -> np.ndarray:
         return image_kind.from_pixels(pixels, self._source.meta)
@@ -276,7 +293,31 @@ class Translation:
         Raises:
             NotFiniteError: an output with NaN or infinity.
         """
-        pixels = self.plan.assemble(outputs, self._to_pixels)
+        for tile, output in zip(self.plan.tiles, outputs, strict=True):
+            self.place(tile, output)
+        return self.finish()
+
+    def place(self, tile: Tile, output: np.ndarray) -> None:
+        """Writes the output of one run to the answer; runs in any thread and in any order.
+
+        Args:
+            tile: one of the tiles of the plan.
+            output: the output in the network's range, `(1, height, width, channels)`.
+
+        Raises:
+            NotFiniteError: an output with NaN or infinity.
+        """
+        part = self._to_pixels(self.plan.crop(tile, output))
+        with self._lock:
+            if self._pixels is None:
+                self._pixels = np.empty((*self.plan.size, part.shape[-1]), part.dtype)
+        self._pixels[tile.place] = part
+
+    def finish(self) -> uploads.Picture:
+        """Returns the answered picture, once every output is in its place."""
+        pixels = self._pixels
+        if pixels is None:
+            raise ValueError("no output is in its place")
         if self._keeps_gray:
             pixels = uploads.mean_of_channels(pixels)
         gray = pixels.shape[-1] == 1

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image as Pillow
 
-from serving import pictures
-from serving.errors import UsageError
+from serving import pictures, png
+from serving.errors import TooLargeError, UsageError
 from serving.kinds import image as image_kind
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # that `read` reads, as Pillow names them
@@ -50,7 +50,8 @@ def read(content: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
         max_pixels: largest number of pixels, checked before the picture is decoded.
 
     Raises:
-        UsageError: no picture of these formats, a damaged or truncated one, or one of more pixels.
+        UsageError: no picture of these formats, or a damaged or truncated one.
+        TooLargeError: one of more pixels.
     """
     if not content:
         raise UsageError("A picture must be a file with content. Received: 0 bytes")
@@ -64,7 +65,7 @@ def read(content: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
         raise
     except Pillow.DecompressionBombError as error:  # beyond what Pillow opens at all
         line = image_kind.describe_damage(error, content)
-        raise UsageError(
+        raise TooLargeError(
             f"A picture must have at most {max_pixels} pixels. Received: {line}"
         ) from None
     except Exception as error:  # Pillow's readers raise many
@@ -91,7 +92,7 @@ def from_image(image: Pillow.Image) -> Picture:
 
 def _check_pixels(image: Pillow.Image, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
-        raise UsageError(
+        raise TooLargeError(
             f"A picture must have at most {max_pixels} pixels. "
             f"Received: {image.width} x {image.height}"
         )
@@ -125,7 +126,8 @@ def _decode(image: Pillow.Image, has_16_bits: bool) -> Picture:
         white.paste(color, mask=alpha)
         color = white
     pixels = np.asarray(color)
-    gray = bool((pixels == pixels[..., :1]).all())
+    first, second, third = (pixels[..., channel] for channel in range(3))
+    gray = np.array_equal(first, second) and np.array_equal(first, third)
     return Picture(pixels, None if alpha is None else np.asarray(alpha), gray, tuple(notes))
 
 
@@ -215,14 +217,15 @@ def write(
     if format == "png":
         if alpha is not None:
             pixels = np.concatenate([pixels, alpha[..., np.newaxis]], axis=-1)
-        return pictures.to_png(pixels, texts)
+        return pictures.to_png(pixels, texts) if texts else png.encode(pixels)
     image = Pillow.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     buffer = io.BytesIO()
     if format == "webp":
         if alpha is not None:
             image = image.convert("RGB")
             image.putalpha(Pillow.fromarray(alpha))
-        image.save(buffer, "WEBP", lossless=True, exact=True)
+        # Without loss, quality is effort: the default takes six times the time for equal files.
+        image.save(buffer, "WEBP", lossless=True, exact=True, method=1, quality=20)
         return buffer.getvalue()
     if alpha is not None:
         white = Pillow.new(image.mode, image.size, "white")

@@ -516,7 +516,8 @@ def test_the_openapi_document_matches_the_responses(server):
     assert schema["properties"].keys() == FIELDS.keys()
     query = document["paths"]["/v1/generate"]["get"]["parameters"]
     assert [x["name"] for x in query] == [name for name in FIELDS if name != "inputs"]
-    values = {"{name}": "clothes", "{version}": "1", "{file}": "index.html"}
+    values = {"{name}": "clothes", "{version}": "1", "{file}": "index.html", "{number}": "0"}
+    others = {"translate": (415,), "examples": (404,)}  # this server has no translator
     for template, operations in document["paths"].items():
         path = template
         for name, value in values.items():
@@ -525,7 +526,8 @@ def test_the_openapi_document_matches_the_responses(server):
             body = b"{}" if method == "post" else None
             answer = server.ask(path + ("?model=clothes" if "generate" in path else ""), body)
             assert str(answer.status) in operation["responses"], (method, path)
-            assert answer.status in (200, 400), (method, path)
+            allowed = next((others[name] for name in others if name in path), (200, 400))
+            assert answer.status in allowed, (method, path)
             if answer.status == 200:
                 kind = answer.headers["content-type"].split(";")[0]
                 assert kind in operation["responses"]["200"]["content"], (method, path)

@@ -16,6 +16,7 @@ from serving.client.arguments import check_arguments
 from serving.client.base import IDLE_CONNECTIONS, ClientBase
 from serving.client.endpoint import BUSY, accept
 from serving.client.http_types import Exchange, Request, Response, ServerError, T
+from serving.client.uploads import check_upload
 
 
 class AsyncClient(ClientBase):
@@ -70,6 +71,10 @@ class AsyncClient(ClientBase):
         """Returns one file as `Client.animation` does, with the same arguments."""
         request = check_arguments(seeds, **arguments)
         return await self.run(self.session.animation(request, frame_rate, format, metadata))
+
+    async def translate(self, picture: Any, to: Any = None, **options: Any) -> Any:
+        """Returns a picture as `Client.translate` does, with the same arguments."""
+        return await self.run(self.session.translate(check_upload(picture, to, **options)))
 
     async def models(self) -> list[dict[str, Any]]:
         """Returns name, version, shape and more of each model; `None` for what is unknown."""

@@ -18,6 +18,7 @@ from serving.client.arguments import check_arguments
 from serving.client.base import IDLE_CONNECTIONS, ClientBase
 from serving.client.endpoint import BUSY, accept
 from serving.client.http_types import Exchange, Request, Response, ServerError, T
+from serving.client.uploads import check_upload
 
 
 class Client(ClientBase):
@@ -118,6 +119,25 @@ class Client(ClientBase):
         """
         request = check_arguments(seeds, **arguments)
         return self.run(self.session.animation(request, frame_rate, format, metadata))
+
+    def translate(self, picture: Any, to: Any = None, **options: Any) -> Any:
+        """Returns a translated picture, in the form of the given one.
+
+        Args:
+            picture: the path or the bytes of a file; a PIL image; or a uint8 array `(height,
+                width)` or `(height, width, channels)`. Any height and width.
+            to: file to write, whose ending is `.png`, `.jpg`, `.jpeg` or `.webp`.
+            model: name of a translator, where the URL has none and the server has several.
+            version: of the model; the newest by default.
+            tile: height and width in pixels of the tiles in which a large picture is translated,
+                0 for the whole picture; by default the server chooses. The result is the same.
+
+        Returns:
+            The bytes of a file for a file or with `to`, else a PIL image or a uint8 array
+            `(height, width, channels)`; PNG without `to`. Height and width are exactly those of
+            the picture times the scale of the model.
+        """
+        return self.run(self.session.translate(check_upload(picture, to, **options)))
 
     def models(self) -> list[dict[str, Any]]:
         """Returns name, version, shape and more of each model; `None` for what is unknown."""

@@ -16,6 +16,7 @@ import numpy as np
 from serving.client.arguments import SampleRequest
 from serving.client.http_types import Exchange, Response, ServerError, get, post, to_json
 from serving.client.model import RemoteModel, read_ports
+from serving.client.uploads import Upload
 from serving.errors import UsageError
 from serving.kinds import Format
 from serving.lists import join_list
@@ -107,6 +108,21 @@ def generate(
     else:
         body, media_type = _multipart(request, types)
     return (yield post(f"{where}?{query}", body, {"Content-Type": media_type}))
+
+
+def translate(path: str, name: str | None, upload: Upload) -> Exchange[bytes]:
+    """Translates a picture; returns the file that the server has sent.
+
+    Args:
+        path: before `/v1/translate`.
+        name: of the model, or `None` for a server that has one translator.
+        upload: the picture.
+    """
+    fields = {"model": name, "version": upload.version, "tile": upload.tile}
+    fields |= {"format": upload.format}
+    query = urllib.parse.urlencode({k: v for k, v in fields.items() if v is not None})
+    headers = {"Content-Type": upload.media_type}
+    return (yield post(f"{path}/v1/translate?{query}", upload.content, headers)).body
 
 
 def _query_text(value: Any) -> str:

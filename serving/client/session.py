@@ -18,6 +18,7 @@ from serving.client.endpoint import Endpoint
 from serving.client.given import decode_files, find_port
 from serving.client.http_types import Exchange, Response, ServerError, get
 from serving.client.model import RemoteModel
+from serving.client.uploads import Upload
 from serving.errors import NotFiniteWarning, UsageError
 from serving.inputs import Port
 from serving.kinds import Format
@@ -225,6 +226,18 @@ class Session:
             made, version = yield from self._encoded(server, part, found, metadata)
             files += made
         return files
+
+    def translate(self, upload: Upload) -> Exchange[Any]:
+        """Translates a picture, and returns it in the form of the given one."""
+        server = yield from self.connect(upload.model)
+        if server.protocol != "keras_gan":
+            raise UsageError(
+                "`translate` needs keras-gan serve; `generate` sends pictures as arrays to any "
+                f"server. Received: {self._endpoint.url!r} with the protocol {server.protocol}"
+            )
+        name = upload.model or server.name
+        content = yield from protocol_keras_gan.translate(server.path, name, upload)
+        return upload.restore(content)
 
     def animation(
         self, request: SampleRequest, rate: Any, form: str, metadata: bool

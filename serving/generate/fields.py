@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -105,13 +106,17 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
 }
 _LISTS = {"seeds": int, "interpolate": int, "labels": TextLabel}
-_INTEGERS = {"version", "seed", "count", "around", "columns"}
+_INTEGERS = {"version", "seed", "count", "around", "columns", "tile"}
 _NUMBERS = {"radius", "frame_rate", "truncation", "timeout"}
 _BOOLEANS = {"loop", "metadata", "stream"}
 
 
-def from_query(query: bytes) -> dict[str, Any]:
+def from_query(query: bytes, known: Mapping[str, Any] = FIELDS) -> dict[str, Any]:
     """Parses the fields of a query string; lists are separated by commas.
+
+    Args:
+        query: raw query string.
+        known: the fields that there are, by name.
 
     Raises:
         UsageError: a repeated or unknown field, or a value of the wrong type.
@@ -122,8 +127,8 @@ def from_query(query: bytes) -> dict[str, Any]:
         raise UsageError(f"The query must be name=value. Received: {query[:80]!r}") from error
     fields: dict[str, Any] = {}
     for name, value in pairs:
-        if name not in FIELDS:
-            raise unknown_field(name)
+        if name not in known:
+            raise unknown_field(name, known)
         if name in fields:
             raise repeated_field(name)
         fields[name] = from_text(name, value)
@@ -175,7 +180,7 @@ def repeated_field(name: str) -> UsageError:
     return UsageError(f"A field may be given once. Received: {short_repr(name)} twice")
 
 
-def unknown_field(name: str) -> UsageError:
-    """Returns the error for an unknown field, with the nearest valid name."""
-    hint = nearest(name, FIELDS)
+def unknown_field(name: str, known: Mapping[str, Any] = FIELDS) -> UsageError:
+    """Returns the error for an unknown field, with the nearest valid name of the known ones."""
+    hint = nearest(name, known)
     return UsageError(f"A field must be a known one. Received: field={short_repr(name)}. {hint}")

@@ -70,6 +70,18 @@ export class Api extends EventTarget {
     return answer instanceof Blob ? answer : new Blob([JSON.stringify(answer)], { type: "application/json" });
   }
 
+  /** Returns a translated picture and what the server did with the one that was sent. */
+  translate(address, file, signal) {
+    const headers = { "Content-Type": file.type || "application/octet-stream" };
+    const pick = (blob, response) => ({ blob, notes: response.headers.get("X-Notes") ?? "" });
+    return this.#request(address, { method: "POST", headers, body: file, signal }, pick);
+  }
+
+  /** Returns an example of a model as a Blob. */
+  example(model, number, signal) {
+    return this.#request(`v1/models/${encodeURIComponent(model)}/examples/${number}.png`, { signal });
+  }
+
   #post(found, signal, files) {
     if (files?.size) {
       const body = new FormData();
@@ -80,16 +92,16 @@ export class Api extends EventTarget {
     return this.#request("v1/generate", { method: "POST", headers, body: toJSON(found), signal });
   }
 
-  async #request(path, options) {
+  async #request(path, options, pick = (body) => body) {
     this.#waiting++;
     try {
-      return await this.#try(path, options);
+      return await this.#try(path, options, pick);
     } finally {
       if (--this.#waiting === 0 && !this.#away) this.#end("quiet");
     }
   }
 
-  async #try(path, { signal, headers = {}, ...options }) {
+  async #try(path, { signal, headers = {}, ...options }, pick) {
     let timeouts = 0;
     for (let attempt = 0; ; attempt++) {
       await untilAborted(this.#away, signal);
@@ -112,7 +124,7 @@ export class Api extends EventTarget {
       const readable = body instanceof Blob || Object.keys(body).length > 0;
       if (response.ok && readable) {
         this.#end("back");
-        return body;
+        return pick(body, response);
       }
       const line = body.error ?? WORDS[response.status] ?? `The server's response is not readable (${response.status}).`;
       if (response.status === 401) await untilAborted(this.#newToken(token, line), signal);

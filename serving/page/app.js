@@ -5,12 +5,13 @@ import { Controls } from "./controls.js";
 import { Explorer } from "./explore.js";
 import { Given } from "./given.js";
 import { evenWidth, face, formatOf, isCloud, ratioOf, scaleOf } from "./kinds.js";
-import { isSeeded, sizes, takesTruncation } from "./model.js";
+import { isSeeded, isTranslator, sizes, takesTruncation } from "./model.js";
 import { classOf, className, describe, fields, SEEDS, toCurl, toPython } from "./requests.js";
 import { complain, say, showBanner } from "./say.js";
 import { defaults, readHash, SIZES, writeHash } from "./state.js";
 import { copy, save } from "./take.js";
 import { askToken } from "./token.js";
+import { Translator } from "./translator.js";
 import { Wall } from "./wall.js";
 import { Walk } from "./walk.js";
 
@@ -36,6 +37,10 @@ const controls = new Controls(find("controls"), find("sizes"), change, (error) =
 const explorer = new Explorer(find("explore"), api, base, { opened, walk: beginWalk, start: startHere });
 const given = new Given(find("given"), () => show(true));
 const walk = new Walk(find("walk"), api, base);
+const translator = new Translator(find("translate"), api, base, {
+  error: (error) => (error ? showProblem(error, false) : complain(find("problem"), null)),
+  turn: (name) => change({ model: name, version: null, label: null, sample: null }),
+});
 
 const model = () => models.find(({ name }) => name === settings.model);
 const view = () => ({
@@ -83,6 +88,13 @@ function show(fresh = false) {
     return showProblem(new Error(`The server must have the model; it has ${served}. Received: model=${settings.model}`));
   }
   showTitle(found);
+  const translates = isTranslator(found);
+  find("translate").hidden = !translates;
+  find("wall").hidden = find("sizes").hidden = translates;
+  find("skip").href = translates ? "#translate" : "#wall";
+  find("skip").textContent = translates ? "Skip to the picture" : "Skip to the samples";
+  if (translates) return showTranslator(found);
+  translator.hide();
   given.show(found);
   if (given.missing.length) return askFor(given.missing);
   const cloud = isCloud(found);
@@ -114,6 +126,14 @@ function show(fresh = false) {
     },
     { fresh },
   );
+}
+
+/** Shows the translations of a chosen picture in the place of samples. */
+function showTranslator(found) {
+  gallery?.hide();
+  gallery = null;
+  given.hide();
+  translator.show(found, { model: settings.model, version: settings.version }, models);
 }
 
 /** Asks for the files of given inputs in the place of samples. */
@@ -240,6 +260,7 @@ for (const button of document.querySelectorAll("[data-copy]"))
       const fixed = { ...settings, version: settings.version ?? model().version };
       return copy(new URL(writeHash(fixed), location.href).href, "the link");
     }
+    if (isTranslator(model())) return copy(translator.line(what), `the ${what === "curl" ? "curl" : "Python"} line`);
     const [found, name] = viewFile(16);
     const line = what === "curl" ? toCurl(base, found, name, api.hasToken, given.files) : toPython(base, found, api.hasToken, given.files);
     copy(line, `the ${what === "curl" ? "curl" : "Python"} line`);

@@ -28,6 +28,14 @@ export class Given {
     this.root.replaceChildren(...ports.map((port) => this.#chooser(port)));
   }
 
+  hide() {
+    this.root.hidden = true;
+    this.key = null;
+    this.ports = [];
+    this.files.clear();
+    this.ratios.clear();
+  }
+
   /** Returns the names of the inputs without a file. */
   get missing() {
     return this.ports.filter(({ name }) => !this.files.has(name)).map(({ name }) => name);

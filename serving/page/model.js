@@ -8,6 +8,9 @@ export const givenOf = (model) => model.inputs.filter(({ fill }) => fill === "gi
 /** Checks that seeds choose the samples; else the given inputs alone do. */
 export const isSeeded = (model) => model.inputs.some(({ fill }) => SEEDED.includes(fill));
 
+/** Checks that a model translates pictures of any size by /v1/translate. */
+export const isTranslator = (model) => Boolean(model.translation);
+
 /** Checks that samples have neighbors, and walks between them. */
 export const canWalk = (model) => model.inputs.some(({ fill }) => fill === "normal");
 

@@ -93,3 +93,23 @@ function literal(value, words, comma = ",") {
   const pairs = Object.entries(value).map(([k, v]) => `${JSON.stringify(k)}:${literal(v, words)}`);
   return `{${pairs.join(",")}}`;
 }
+
+/** Returns the address of a translation. found: {model, version, format}; version may be null. */
+export function translateAddress(base, found) {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(found)) if (value !== null) query.set(name, String(value));
+  return `${new URL("v1/translate", base)}?${query}`;
+}
+
+export function translateCurl(base, found, file, output, token) {
+  const header = token ? ' -H "Authorization: Bearer $TOKEN"' : "";
+  const address = translateAddress(base, found).replaceAll("'", "%27");
+  return `curl -fsS${header} -F ${quoted(`picture=@"${file.replace(/["\\]/g, "\\$&")}"`)} '${address}' -o ${output}`;
+}
+
+export function translatePython(base, { model, version, format }, file, output, token) {
+  const key = token ? ', token="…"' : "";
+  const server = pythonic(new URL(".", base).href.replace(/\/$/, ""));
+  const words = [pythonic(file), `model=${pythonic(model)}`, `version=${version}`, `to=${pythonic(output)}`];
+  return `import serving; serving.Client(${server}${key}).translate(${words.join(", ")})`;
+}

@@ -1,0 +1,140 @@
+"""Pictures of a client's call to `translate`: what is sent, and the form of what is returned."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serving.checks import check_integer
+from serving.errors import UsageError, short_repr
+
+# Formats of `/v1/translate` by the endings of files.
+FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+_ANY = "application/octet-stream"  # the server reads the format from the content
+_CHANNELS = (1, 2, 3, 4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Upload:
+    """A picture to translate.
+
+    Args:
+        content: the file that is sent.
+        media_type: its Content-Type.
+        format: of the translated picture, one of the values of `FORMATS`.
+        form: type of the returned picture: `bytes`, `np.ndarray`, or `None` for a PIL image.
+        to: file to write, or `None`.
+        model: name of a model, or `None`.
+        version: its version, or `None` for the newest.
+        tile: height and width of tiles in pixels, 0 for the whole picture, `None` for either.
+    """
+
+    content: bytes
+    media_type: str
+    format: str
+    form: type | None
+    to: Path | None
+    model: str | None
+    version: int | None
+    tile: int | None
+
+    def restore(self, content: bytes) -> Any:
+        """Returns the translated picture in the form of the given one, or writes it to a file.
+
+        Args:
+            content: the file that the server has sent.
+
+        Raises:
+            UsageError: the file cannot be written.
+        """
+        if self.to is not None:
+            try:
+                self.to.write_bytes(content)
+            except OSError as error:
+                raise UsageError(
+                    f"`to` must be a file that can be written. "
+                    f"Received: to={str(self.to)!r} ({error.strerror})"
+                ) from error
+            return content
+        if self.form is bytes:
+            return content
+        from PIL import Image
+
+        image = Image.open(io.BytesIO(content))
+        image.load()
+        if self.form is None:
+            return image
+        array = np.asarray(image)
+        return array[..., np.newaxis] if array.ndim == 2 else array
+
+
+def check_upload(
+    picture: Any,
+    to: str | os.PathLike[str] | None = None,
+    *,
+    model: str | None = None,
+    version: int | None = None,
+    tile: int | None = None,
+) -> Upload:
+    """Checks the arguments of `Client.translate`, and encodes a picture that is not a file.
+
+    Raises:
+        UsageError: no picture, an unknown ending of `to`, or a `tile` that is not a size.
+    """
+    if tile is not None:
+        tile = check_integer("tile", tile, 0, 2**14)
+    target = None if to is None else Path(to)
+    if target is not None and target.suffix.lower() not in FORMATS:
+        raise UsageError(
+            f"`to` must end in {', '.join(FORMATS)}. Received: to={short_repr(str(target))}"
+        )
+    format = "png" if target is None else FORMATS[target.suffix.lower()]
+    content, media_type, form = _encode(picture)
+    return Upload(content, media_type, format, form, target, model, version, tile)
+
+
+def _encode(picture: Any) -> tuple[bytes, str, type | None]:
+    """Returns the file to send, its Content-Type, and the form of the picture."""
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return bytes(picture), _ANY, bytes
+    if isinstance(picture, str | os.PathLike):
+        try:
+            return Path(picture).read_bytes(), _ANY, bytes
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UsageError(
+                "`picture` must be a file that can be read. "
+                f"Received: picture={short_repr(str(picture))} ({reason})"
+            ) from error
+    pillow = sys.modules.get("PIL.Image")  # loaded if there is an image
+    if pillow is not None and isinstance(picture, pillow.Image):
+        return _save(picture), "image/png", None
+    array = np.asarray(picture)
+    if array.ndim == 2:
+        array = array[..., np.newaxis]
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] not in _CHANNELS:
+        raise UsageError(
+            "`picture` must be a file, a PIL image, or a uint8 array (height, width) or (height, "
+            f"width, channels) with 1 to 4 channels. Received: picture={short_repr(picture)}"
+        )
+    if not array.size:
+        raise UsageError(f"`picture` must have pixels. Received: shape={array.shape}")
+    from serving import png
+
+    return png.encode(np.ascontiguousarray(array)), "image/png", np.ndarray
+
+
+def _save(image: Any) -> bytes:
+    """Encodes a PIL image as PNG, with its orientation and its color profile."""
+    if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    buffer = io.BytesIO()
+    profile = image.info.get("icc_profile")
+    image.save(buffer, "PNG", compress_level=1, exif=image.getexif(), icc_profile=profile)
+    return buffer.getvalue()

@@ -1,0 +1,212 @@
+// Translation of a picture: chosen, dropped or pasted; compared with its translation, and saved.
+import { bicubic } from "./bicubic.js";
+import { Compare } from "./compare.js";
+import { translateAddress, translateCurl, translatePython } from "./requests.js";
+import { say } from "./say.js";
+import { save, showLines } from "./take.js";
+
+const ENDINGS = { png: "png", jpeg: "jpg", webp: "webp" };
+const MOST_BICUBIC = 2 ** 24; // pixels
+
+export class Translator {
+  /**
+   * root: the element. on: {error(error or null), turn(name)}; turn asks for the model of the
+   * opposite direction.
+   */
+  constructor(root, api, base, on) {
+    this.root = root;
+    this.api = api;
+    this.base = base;
+    this.on = on;
+    this.file = null;
+    const names = ["drop", "file", "help", "chosen", "examples", "example-list", "result", "left", "turn", "facts", "notes", "format", "save", "lines"];
+    this.parts = Object.fromEntries(names.map((name) => [name, root.querySelector(`#translate-${name}`)]));
+    this.compare = new Compare(root.querySelector("#compare"));
+    const { file, left, turn, format, save: button } = this.parts;
+    file.addEventListener("change", () => file.files[0] && this.choose(file.files[0]));
+    for (const type of ["dragenter", "dragover"])
+      root.addEventListener(type, (event) => {
+        event.preventDefault();
+        this.parts.drop.classList.add("over");
+      });
+    root.addEventListener("dragleave", (event) => root.contains(event.relatedTarget) || this.parts.drop.classList.remove("over"));
+    root.addEventListener("drop", (event) => {
+      event.preventDefault();
+      this.parts.drop.classList.remove("over");
+      const dropped = event.dataTransfer?.files[0];
+      if (dropped) this.choose(dropped);
+    });
+    document.addEventListener("paste", (event) => {
+      const pasted = event.clipboardData?.files[0];
+      if (root.hidden || !pasted) return;
+      event.preventDefault();
+      this.choose(pasted);
+    });
+    for (const radio of root.querySelectorAll("[name=zoom]"))
+      radio.addEventListener("change", () => this.compare.setZoom(Number(radio.value)));
+    left.addEventListener("change", () => this.#showLeft());
+    turn.addEventListener("click", () => this.on.turn(this.model.translation.backward));
+    format.addEventListener("change", () => this.#showLines());
+    button.addEventListener("click", () => this.#save());
+  }
+
+  /** Shows a model's translations of the chosen picture; `view` has the model's name and version. */
+  show(model, view, models) {
+    const key = JSON.stringify([view.model, view.version]);
+    const fresh = key !== this.key;
+    this.key = key;
+    this.model = model;
+    this.view = view;
+    const backward = model.translation.backward;
+    this.parts.turn.hidden = !models.some(({ name, translation }) => name === backward && translation);
+    this.parts.turn.textContent = `Other direction: ${backward}`;
+    if (!fresh) return;
+    this.parts.left.querySelector("[value=input]").checked = true;
+    this.parts.left.hidden = model.translation.scale < 2;
+    this.#showExamples();
+    if (this.file) this.#translate();
+  }
+
+  hide() {
+    this.abort?.abort();
+    this.key = null;
+  }
+
+  /** Translates a file. */
+  choose(file) {
+    this.file = file;
+    this.parts.chosen.textContent = `${file.name}, ${Math.ceil(file.size / 1024)} KiB`;
+    this.#translate();
+  }
+
+  /** Returns the line of a kind, "curl" or "python", that makes the shown translation. */
+  line(kind) {
+    const found = { ...this.view, version: this.view.version ?? this.model.version, format: this.parts.format.value };
+    const make = kind === "curl" ? translateCurl : translatePython;
+    return make(this.base, found, this.file?.name ?? "picture.png", this.#name(found.format), this.api.hasToken);
+  }
+
+  #name(format) {
+    const stem = (this.file?.name ?? "picture").replace(/\.[^.]*$/, "").replace(/[^\w.-]+/g, "-") || "picture";
+    return `${stem}-${this.model.name}.${ENDINGS[format]}`;
+  }
+
+  async #translate() {
+    this.abort?.abort();
+    this.abort = new AbortController();
+    const { signal } = this.abort;
+    const { file, model } = this;
+    this.root.setAttribute("aria-busy", "true");
+    this.on.error(null);
+    say(`Translating ${file.name}`);
+    try {
+      const asked = this.api.translate(translateAddress(this.base, { ...this.view, format: "png" }), file, signal);
+      const input = createImageBitmap(file).catch(() => null); // the server says what is wrong with it
+      const { blob, notes } = await asked;
+      const answer = await createImageBitmap(blob);
+      const before = await input;
+      if (signal.aborted) return;
+      this.blob = blob;
+      this.input = canvasOf(before ?? answer);
+      this.enlarged = null;
+      this.parts.result.hidden = false;
+      this.compare.show(this.#left(answer), answer, this.#words());
+      this.#describe(answer, notes);
+      this.#showLines();
+      say(`${file.name} is translated by ${model.name}.`);
+    } catch (error) {
+      if (signal.aborted) return;
+      this.parts.result.hidden = true;
+      this.on.error(error);
+    } finally {
+      if (!signal.aborted) this.root.setAttribute("aria-busy", "false");
+    }
+  }
+
+  get #isBicubic() {
+    return this.parts.left.querySelector("[value=bicubic]").checked && this.model.translation.scale > 1;
+  }
+
+  #words() {
+    return [this.#isBicubic ? "bicubic" : "input", "translation"];
+  }
+
+  /** Returns the picture of the left: the input as it is, or enlarged. */
+  #left({ width, height }) {
+    if (!this.#isBicubic || width * height > MOST_BICUBIC) return this.input;
+    this.enlarged ??= bicubic(this.input, this.model.translation.scale);
+    return this.enlarged;
+  }
+
+  #showLeft() {
+    if (!this.input) return;
+    this.compare.showLeft(this.#left(this.compare.after), this.#words());
+  }
+
+  #describe({ width, height }, notes) {
+    const { width: from, height: high } = this.input;
+    this.parts.facts.textContent = `${from} × ${high} to ${width} × ${height} pixels`;
+    this.parts.notes.hidden = !notes;
+    this.parts.notes.textContent = notes;
+  }
+
+  #showLines() {
+    if (!this.file) return;
+    showLines(this.parts.lines, [
+      ["curl", "the curl line", this.line("curl")],
+      ["Python", "the Python line", this.line("python")],
+    ]);
+  }
+
+  async #save() {
+    const format = this.parts.format.value;
+    const name = this.#name(format);
+    if (format === "png") return save(this.blob, name);
+    try {
+      const address = translateAddress(this.base, { ...this.view, format });
+      save((await this.api.translate(address, this.file)).blob, name);
+    } catch (error) {
+      this.on.error(error);
+    }
+  }
+
+  async #showExamples() {
+    const { model, key } = this;
+    const { examples: holder, "example-list": list } = this.parts;
+    list.replaceChildren();
+    holder.hidden = !model.examples;
+    for (let number = 0; number < model.examples; number++) {
+      try {
+        const blob = await this.api.example(model.name, number);
+        if (key !== this.key) return;
+        list.append(this.#example(blob, number));
+      } catch {
+        return; // the page is usable without them
+      }
+    }
+  }
+
+  #example(blob, number) {
+    const item = document.createElement("li");
+    const button = item.appendChild(document.createElement("button"));
+    button.type = "button";
+    button.className = "tile";
+    button.setAttribute("aria-label", `Example ${number}`);
+    const picture = button.appendChild(new Image());
+    picture.alt = "";
+    picture.className = "pixels";
+    picture.src = URL.createObjectURL(blob);
+    picture.addEventListener("load", () => URL.revokeObjectURL(picture.src), { once: true });
+    const file = new File([blob], `${this.model.name}-example-${number}.png`, { type: "image/png" });
+    button.addEventListener("click", () => this.choose(file));
+    return item;
+  }
+}
+
+function canvasOf(picture) {
+  const canvas = document.createElement("canvas");
+  canvas.width = picture.width;
+  canvas.height = picture.height;
+  canvas.getContext("2d", { willReadFrequently: true }).drawImage(picture, 0, 0);
+  return canvas;
+}
