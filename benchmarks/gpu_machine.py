@@ -108,4 +108,7 @@ def _cpu(why: str) -> Machine:
 
 
 def _memory_gib() -> float:
-    return (main_memory.read(pathlib.Path("/"))[0] or 0) / 2**30
+    size, _ = main_memory.read(pathlib.Path("/"))
+    if size is None:  # not on Linux
+        size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return size / 2**30
