@@ -5,9 +5,20 @@ VENV ?= .venv
 # Other releases of TensorFlow and Keras, in an environment of their own: make test TRY=nightly, or
 # make test TRY='tensorflow==2.20.0 keras==3.14.0'. The caps of pyproject.toml do not apply to them.
 TRY ?=
-ifneq ($(TRY),)
+ifneq ($(strip $(TRY)),)
 override VENV := .venv-try
-OTHERS := $(if $(filter nightly,$(TRY)),tf-nightly keras-nightly,$(TRY))
+OTHERS := $(patsubst nightly,tf-nightly keras-nightly,$(TRY))
+# A release of one beside `nightly` replaces its nightly package. One alone leaves the other as constraints.txt has it.
+NAMES := $(foreach package,$(OTHERS),$(firstword $(subst =, ,$(subst <, ,$(subst >, ,$(subst [, ,\
+  $(subst ~, ,$(subst !, ,$(package)))))))))
+OTHERS := $(filter-out $(if $(filter keras,$(NAMES)),keras-nightly) \
+  $(if $(filter tensorflow,$(NAMES)),tf-nightly),$(OTHERS))
+ifeq ($(filter keras keras-nightly,$(NAMES)),)
+OTHERS += $(shell grep '^keras==' constraints.txt)
+endif
+ifeq ($(filter tensorflow tensorflow-cpu tf-nightly tf-nightly-cpu,$(NAMES)),)
+OTHERS += $(shell grep '^tensorflow==' constraints.txt)
+endif
 QUOTED := $(foreach package,$(OTHERS),'$(package)')
 TRIED := $(VENV)/.try
 endif
@@ -67,7 +78,7 @@ $(VENV)/.installed-gpu: $(VENV)/.installed-dev
 
 # Replaces what constraints.txt has installed. Nightly packages unpack to the folders of the others,
 # so all are removed first.
-ifneq ($(TRY),)
+ifneq ($(strip $(TRY)),)
 exchange = $(PIP) uninstall -q -y tensorflow keras tf-nightly keras-nightly; \
 	  $(PIP) install -q --upgrade $(QUOTED)
 endif

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pathlib
 import platform
 import subprocess
 
-from serving import processor
+from serving import main_memory, processor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +71,10 @@ def find(device: str) -> Machine:
 
 def _gpu() -> tuple[Machine | None, str]:
     """Returns the first visible GPU, or None and the reason."""
-    which = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] or "0"
-    if which == "-1":
-        return None, "CUDA_VISIBLE_DEVICES=-1"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+    which = visible.split(",")[0].strip()
+    if which in ("", "-1"):  # both hide all of them from CUDA, not from nvidia-smi
+        return None, f"CUDA_VISIBLE_DEVICES={visible}"
     fields = "name,driver_version,memory.total,compute_cap"
     query = ["nvidia-smi", "-i", which, f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
     try:
@@ -106,4 +108,7 @@ def _cpu(why: str) -> Machine:
 
 
 def _memory_gib() -> float:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    size, _ = main_memory.read(pathlib.Path("/"))
+    if size is None:  # not on Linux
+        size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return size / 2**30

@@ -110,7 +110,9 @@ class Fitting:
         done = self.gan.count("iteration")
         self.gan.sample_kind = self.source.spec.kind
         batch_size = self.recipe.training.batch_size
-        advising = memory.advising(self.gan, batch_size, self.team.replicas, self.resumed)
+        advising = memory.advising(
+            self.gan, batch_size, self.team.replicas, self.resumed, self.run.path
+        )
         with advising, precisions.graphs(self.recipe.training.precision):
             self.gan.fit(
                 building.batches(self.recipe, self.source, done, self.team),

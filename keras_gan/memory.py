@@ -69,7 +69,9 @@ def batch_bytes(gan: Game, batch_size: int) -> float:
 
 
 @contextlib.contextmanager
-def advising(gan: Game, batch_size: int, replicas: int, resumed: bool) -> Iterator[None]:
+def advising(
+    gan: Game, batch_size: int, replicas: int, resumed: bool, folder: str | os.PathLike[str] = "."
+) -> Iterator[None]:
     """Turns an error of the allocator within the context into one line with a batch size to try.
 
     Args:
@@ -77,6 +79,7 @@ def advising(gan: Game, batch_size: int, replicas: int, resumed: bool) -> Iterat
         batch_size: examples in a training batch, on all replicas together.
         replicas: number of devices that divide a batch.
         resumed: True if the training continues a run, which keeps its batch size.
+        folder: the run folder, whose disk may be full instead.
 
     Raises:
         UsageError: TensorFlow or numpy could not allocate memory.
@@ -84,7 +87,7 @@ def advising(gan: Game, batch_size: int, replicas: int, resumed: bool) -> Iterat
     try:
         yield
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-        if _disk_is_full():  # TensorFlow reports it by the same exception
+        if _disk_is_full(folder):  # TensorFlow reports it by the same exception
             raise
         available = _available()
         smaller = smaller_batch(
@@ -126,9 +129,12 @@ def _advice(smaller: int | None, resumed: bool) -> str:
     )
 
 
-def _disk_is_full() -> bool:
-    folders = (os.getcwd(), tempfile.gettempdir())
-    return any(shutil.disk_usage(folder).free < _FULL_DISK for folder in folders)
+def _disk_is_full(run: str | os.PathLike[str]) -> bool:
+    for folder in (lambda: run, os.getcwd, tempfile.gettempdir):
+        with contextlib.suppress(OSError):  # a folder that was removed, or none for temporary files
+            if shutil.disk_usage(folder()).free < _FULL_DISK:
+                return True
+    return False
 
 
 def _available() -> float | None:

@@ -17,6 +17,7 @@ fail() {
   exit 2
 }
 
+unset CDPATH # with which cd may go elsewhere, and print where
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-$root/.venv/bin/python}
 [ -n "${PYTHON:-}" ] || [ -x "$python" ] || python=python3
@@ -50,7 +51,7 @@ declare -A units=([K]=1 [M]=1024 [G]=1048576)
 kib=$((BASH_REMATCH[1] * units[${BASH_REMATCH[2]}]))
 [ "$kib" -ge 64 ] || fail "SIZE must be at least 64K. Received: $size"
 folder=${folder:-gpu-parts}
-[ ! -e "$folder" ] || fail "FOLDER must not exist yet. Received: $folder"
+[ ! -e "$folder" ] && [ ! -L "$folder" ] || fail "FOLDER must not exist yet. Received: $folder"
 for file in "$has" "$requirements"; do
   [ -z "$file" ] || [ -f "$file" ] || fail "A file must exist. Received: $file"
 done
@@ -61,8 +62,9 @@ version=${version:-$("$python" -c 'import sys; print("%d.%d" % sys.version_info[
 uv=$("$python" -c 'import uv; print(uv.find_uv_bin())' 2> /dev/null) || uv=$(command -v uv) \
   || fail "uv is needed, which the extra dev installs. Received: $python without it"
 
-mkdir -p "$(dirname "$folder")"
-stage=$(mktemp -d "$(dirname "$folder")/.pack-gpu.XXXXXX")
+mkdir -p "$(dirname "$folder")" 2> /dev/null \
+  && stage=$(mktemp -d "$(dirname "$folder")/.pack-gpu.XXXXXX" 2> /dev/null) \
+  || fail "FOLDER must be in a folder that can be written. Received: $folder"
 trap 'rm -rf "$stage"' EXIT
 mkdir "$stage/content" "$stage/content/wheels" "$stage/parts"
 
@@ -89,7 +91,8 @@ resolve=("$uv" pip compile --quiet --no-header --no-annotate --python-version "$
 "$python" - "$stage/all.txt" "$has" > "$stage/wanted.txt" << 'END'
 import re, sys
 def pins(path):
-    lines = (re.match(r"([\w.-]+)(?:\[.*?\])?(?:==|\s+)(\d\S*)", x) for x in open(path))
+    text = open(path, encoding="utf-8", errors="replace")
+    lines = (re.match(r"([\w.-]+)(?:\[.*?\])?(?:==|\s+)(\d\S*)", x) for x in text)
     return {re.sub(r"[-_.]+", "-", x[1]).lower(): x[2] for x in lines if x}
 wanted, has = pins(sys.argv[1]), pins(sys.argv[2]) if sys.argv[2] else {}
 left = {name for name, version in wanted.items() if has.get(name) == version}
@@ -126,7 +129,11 @@ done
 mkdir "$stage/content/checkout"
 (cd "$root" && git ls-files -z) > "$stage/files" 2> /dev/null \
   || fail "The checkout must be one of git. Received: $root"
-tar -C "$root" --null -T "$stage/files" -cf - | tar -C "$stage/content/checkout" -xf -
+# Tracked files that were deleted are left out; links are packed also if they lead nowhere.
+while IFS= read -r -d '' file; do
+  [ ! -e "$root/$file" ] && [ ! -L "$root/$file" ] || printf '%s\0' "$file"
+done < "$stage/files" > "$stage/present"
+tar -C "$root" --null -T "$stage/present" -cf - | tar -C "$stage/content/checkout" -xf -
 cp "$root/scripts/unpack-gpu.sh" "$stage/parts/"
 
 # ------------------------------------------------------------------ the parts
@@ -143,8 +150,12 @@ free=$(df -Pk "$stage" | awk 'NR == 2 { print $4 }')
 [ "$free" -gt $((content + 1024)) ] \
   || fail "The parts need $((content / 1024 + 1)) MiB of disk. Received: $((free / 1024)) MiB free in $(dirname "$folder")"
 printf 'python=%s\nneeds_kib=%s\n' "$version" $((content + installed + 1024)) > "$stage/parts/about"
-tar -C "$stage/content" -cf - . | split -b "${kib}K" -d -a 4 - "$stage/parts/part-"
+count=$((2 * content / kib + 2)) # at most, as tar pads every file
+digits=$((${#count} > 4 ? ${#count} : 4))
+tar -C "$stage/content" -cf - . | split -b "${kib}K" -d -a "$digits" - "$stage/parts/part-"
 (cd "$stage/parts" && sha256sum about part-* > SHA256SUMS)
+# Its own sum, as it may be cut off on the way.
+echo "# $(sha256sum < "$stage/parts/SHA256SUMS" | cut -d ' ' -f 1)" >> "$stage/parts/SHA256SUMS"
 chmod 755 "$stage/parts"
 mv "$stage/parts" "$folder"
 count=$(find "$folder" -name 'part-*' | wc -l)

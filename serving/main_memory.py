@@ -36,7 +36,7 @@ def _limits(root: Path) -> Iterator[tuple[int, int]]:
     )
     for line in ["0::/", "0:memory:/", *system_files.read(root / "proc/self/cgroup").splitlines()]:
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if controllers not in ("", "memory"):
+        if controllers and "memory" not in controllers.split(","):
             continue
         top = root / "sys/fs/cgroup" / controllers
         folder = top / path.strip("/")
@@ -45,7 +45,8 @@ def _limits(root: Path) -> Iterator[tuple[int, int]]:
                 system_files.read(place / name).strip() for name in names[bool(controllers)]
             )
             if limit.isdecimal() and int(limit) < 2**60:  # version 1 has a huge one for none
-                yield int(limit), max(0, int(used or 0) - _cache(place))
+                taken = int(used) if used.isdecimal() else 0
+                yield int(limit), max(0, taken - _cache(place))
             if place == top:
                 break
 

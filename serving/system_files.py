@@ -1,4 +1,4 @@
-"""Files in which Linux reports on the machine and its processes, such as `/proc/cpuinfo`."""
+"""Small text files of the system that may be absent, such as `/proc/cpuinfo` and metadata."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def read(path: Path) -> str:
-    """Returns the text of a file; empty where there is none, as on other systems."""
+    """Returns the text of a file; empty where it is absent, as on other systems, or unreadable."""
     try:
         return path.read_text("utf-8", "replace")
     except OSError:

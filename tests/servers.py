@@ -91,6 +91,8 @@ class Serving:
     def __exit__(self, *_):
         self.stop(kill=True)
         self.process.stdout.close()
+        self._last_log = self.log
+        self.file.close()
 
     def stop(self, kill=False):
         """Stops the server and returns its exit status."""
@@ -101,6 +103,8 @@ class Serving:
     @property
     def log(self):
         """Returns the standard error so far."""
+        if self.file.closed:
+            return self._last_log
         self.file.flush()
         return os.pread(self.file.fileno(), 2**24, 0).decode()
 

@@ -204,12 +204,19 @@ def test_gpus_from_nvidia_smi(load):
     assert shared.formats == found.formats
 
 
-def test_a_machine_without_a_gpu(load, monkeypatch):
+def test_the_memory_of_a_machine_is_within_the_limit_of_its_container(load, monkeypatch):
     machine = load("gpu_machine")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    monkeypatch.setattr(machine.main_memory, "read", lambda root: (3 * 2**30, 2**30))
+    assert machine.find("cpu").gib == 3
+
+
+@pytest.mark.parametrize("hidden", ["-1", ""])
+def test_a_machine_without_a_gpu(load, monkeypatch, hidden):
+    machine = load("gpu_machine")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
     found = machine.find("auto")
     assert (found.device, found.processes) == ("cpu", 1)
-    assert found.line.startswith("device: CPU (CUDA_VISIBLE_DEVICES=-1)")
+    assert found.line.startswith(f"device: CPU (CUDA_VISIBLE_DEVICES={hidden})")
     with pytest.raises(ValueError, match=r"--device gpu needs a GPU\. Received: CUDA_VISIBLE"):
         machine.find("gpu")
 

@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -17,9 +18,10 @@ import jsonschema_rs
 import pytest
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
+from servers import until
 
 from serving import processor
-from serving.doctor import bug_report, facts, machine, report, rules
+from serving.doctor import bug_report, facts, machine, probes, report, rules
 from serving.doctor.packages import FAMILIES
 from serving.doctor.requirements import unmet
 from serving.doctor.rules import _rule
@@ -344,6 +346,20 @@ def plant_little_free_memory(site, root):
     write(root / "proc/meminfo", "MemTotal: 16777216 kB\nMemAvailable: 524288 kB\n")
 
 
+def plant_empty_library(site, root):
+    gpu(root)
+    cuda12(site)
+    (site / "nvidia/cudnn/lib/libcudnn_ops.so.9").write_bytes(b"")
+
+
+def plant_dangling_library(site, root):
+    gpu(root)
+    cuda12(site)
+    path = site / "nvidia/x/lib/libcufft.so.11"
+    path.unlink()
+    path.symlink_to("none")
+
+
 CASES = {
     # planted: (name, level, exit status, words of the line)
     plant_two_cudarts: ("two-cudarts", "error", 1, "nvidia-cuda-runtime-cu12"),
@@ -379,6 +395,8 @@ CASES = {
     ),
     plant_wsl: ("gpu-unused-by-tensorflow", "warning", 0, "libcudart.so.12"),
     plant_container_without_gpu: ("gpu-not-passed", "note", 0, "/dev/nvidia0"),
+    plant_empty_library: ("cuda-library-empty", "error", 1, "nvidia/cudnn/lib/libcudnn_ops.so.9"),
+    plant_dangling_library: ("gpu-unused-by-tensorflow", "warning", 0, "lacks libcufft.so.11:"),
     replace("keras", "3.16.0"): ("keras-newer-than-tested", "warning", 0, "keras>=3.15,<3.16"),
     replace("keras", "3.12.0"): ("keras-too-old", "error", 1, "keras 3.12.0"),
     only_nightly("keras", "3.16.0.dev20261101"): (
@@ -520,6 +538,7 @@ def test_the_file_of_keras(site, root, tmp_path):
     write(tmp_path / "home/keras.json", '{"backend": "torch"}')
     found, _, status = judge(site, root, KERAS_HOME=str(tmp_path / "home"))
     assert "'torch'" in found["keras-backend"]["found"]
+    assert str(tmp_path / "home/keras.json") in found["keras-backend"]["found"]
     assert status == 1
     chosen = {"KERAS_HOME": str(tmp_path / "home"), "KERAS_BACKEND": "tensorflow"}
     assert judge(site, root, **chosen)[0] == {}
@@ -557,16 +576,98 @@ def test_libraries_of_the_system_are_found(site, root):
     assert "libcudart" not in line
 
 
-def test_hidden_gpus(site, root):
+@pytest.mark.parametrize(
+    ("visible", "hides"),
+    [
+        *(("", True), ("-1", True), ("-1,0", True), ("NoDevFiles", True), ("1", True)),
+        *(("0", False), ("0,-1", False), ("GPU-8932f937", False), ("MIG-GPU-8932f937", False)),
+    ],
+)
+def test_hidden_gpus(site, root, visible, hides):
+    """Slurm sets NoDevFiles; CUDA sees no device from the first unknown one on."""
     gpu(root)
-    found, _, _ = judge(site, root, CUDA_VISIBLE_DEVICES="")
-    assert set(found) == {"gpu-hidden"}
+    known = facts.gather([site], root, imports=False)
+    variables = {"CUDA_VISIBLE_DEVICES": visible}
+    found = rules.judge(facts.Facts(**{**vars(known), "variables": variables}))
+    names = {"gpu-hidden"} if hides else {"gpu-unused-by-tensorflow", "gpu-unused-by-onnxruntime"}
+    assert {x.name for x in found} == names
+
+
+def test_the_libraries_of_conda_are_found(site, root, tmp_path):
+    gpu(root)
+    cuda12(site)
+    (tmp_path / "conda/conda-meta").mkdir(parents=True)
+    of_conda = tmp_path / "conda/lib/python3.12/site-packages"
+    shutil.copytree(site, of_conda)
+    cufft = "libcufft.so.11"
+    shutil.move(of_conda / "nvidia/x/lib" / cufft, tmp_path / "conda/lib" / cufft)
+    assert set(judge(of_conda, root)[0]) == {"gpu-unused-by-onnxruntime"}
+    (tmp_path / "conda/lib" / cufft).unlink()
+    assert cufft in judge(of_conda, root)[0]["gpu-unused-by-tensorflow"]["found"]
 
 
 def test_what_an_interrupted_pip_leaves_behind_is_ignored(site, root):
-    (site / "~umpy-2.0.0.dist-info").mkdir()
+    write(site / "~umpy-1.20.0.dist-info/METADATA", "Name: numpy\nVersion: 1.20.0\n")
     (site / "half-1.0.dist-info").mkdir()
     assert judge(site, root)[::2] == ({}, 0)
+
+
+def test_a_folder_that_is_named_twice_holds_its_packages_once(site, root):
+    assert judge(site, root, "--packages", f"{site}/")[::2] == ({}, 0)
+
+
+def test_damaged_files_of_packages_do_not_stop_the_report(site, root):
+    gpu(root)
+    cuda12(site)
+    for name, content in {
+        "latin-1.0.dist-info/METADATA": b"Name: latin\nVersion: 1.0\nAuthor: J\xfcrgen\n",
+        "empty-1.0.dist-info/METADATA": b"",
+        "noversion-1.0.dist-info/METADATA": b"Name: noversion\n",
+        "nvidia_cudnn_cu12-9.28.0.dist-info/RECORD": b"x" * 2**18,  # above the limit of csv
+        "nvidia_x_cu12-12.5.dist-info/RECORD": b"\0\xff,,\n",
+        "keras_gan/_version.py": b"",
+        "tensorflow/python/platform/build_info.py/none": b"",  # a folder
+    }.items():
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_bytes(content)
+    found, _, status = judge(site, root)
+    assert (set(found), status) == ({"gpu-unused-by-onnxruntime"}, 0)
+    remove(site, "keras-gan")
+    assert "keras-gan" not in judge(site, root)[1]["versions"]
+    # A package of the system may have its metadata in one file.
+    remove(site, "pillow")
+    write(site / "pillow-13.0.0.egg-info", "Name: pillow\nVersion: 13.0.0\n")
+    assert judge(site, root)[1]["versions"]["pillow"] == "13.0.0"
+
+
+def test_folders_that_cannot_be_read_hold_nothing(site, root):
+    long = "/".join(["", "a" * 300, "lib"])
+    path = os.pathsep.join([long, __file__, f"{__file__}/lib", "", "/b" * 3000])
+    assert judge(site, root, LD_LIBRARY_PATH=path)[::2] == ({}, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
+def test_folders_of_another_user_hold_nothing(site, tmp_path):
+    """As `LD_LIBRARY_PATH=/root/cuda/lib`, which the user's shell has from the administrator's."""
+    closed = tmp_path / "closed"
+    (closed / "lib").mkdir(parents=True)
+    closed.chmod(0o700)
+    program = (
+        "import os, pathlib, sys\n"
+        "from serving.doctor import cuda\n"
+        "from serving.doctor.packages import Packages\n"
+        "os.setuid(65534)\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "found = cuda.read(Packages([folder]), {'LD_LIBRARY_PATH': str(folder)}, folder)\n"
+        "print(found.libraries, found.tensorflow)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, closed / "lib"],
+        env={**CLEAN, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("[] None\n", "")
 
 
 @pytest.mark.parametrize(
@@ -591,6 +692,42 @@ def test_a_disk_that_is_full(site, root):
         small = known.machine._replace(disk={"/runs": free})
         found = rules.judge(facts.Facts(**{**vars(known), "machine": small}))
         assert [(x.name, x.level) for x in found] == [("little-disk", level)]
+
+
+def test_a_current_folder_that_was_removed(site, root, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    program = "import os; os.rmdir(os.getcwd()); from serving.cli import main; main()"
+    options = ["--no-imports", "--json", "--packages", str(site), "--root", str(root)]
+    done = subprocess.run(
+        [sys.executable, "-c", program, "doctor", *options],
+        cwd=gone,
+        env={**CLEAN, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+    assert str(gone) not in json.loads(done.stdout)["machine"]["disk"]
+
+
+def test_no_folder_for_temporary_files(site, root, monkeypatch):
+    """As in a container that is read-only."""
+
+    def no_folder():
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(machine.tempfile, "gettempdir", no_folder)
+    found = rules.judge(facts.gather([site], root, imports=False))
+    assert [(x.name, x.level) for x in found] == [("no-temporary-folder", "warning")]
+
+
+@pytest.mark.parametrize("line", ["4:memory:/docker/a\n", "4:memory,hugetlb:/docker/a\n"])
+def test_limits_of_control_groups_whose_use_is_unknown(root, line):
+    write(root / "proc/self/cgroup", line)
+    folder = root / "sys/fs/cgroup" / line.split(":")[1] / "docker/a"
+    write(folder / "memory.limit_in_bytes", f"{2**30}\n")
+    write(folder / "memory.usage_in_bytes", "unknown\n")
+    assert machine.read(root)[4:6] == (2**30, 2**30)
 
 
 # --------------------------------------------------------------------------------- imports
@@ -660,10 +797,61 @@ def test_a_gpu_is_used_by_the_probe(site, root, line, names):
         assert "No algorithm worked!" in training[0]["found"]
 
 
+# tensorflow/python/pywrap_tensorflow.py puts the cause in the middle of its message.
+TENSORFLOWS_ERROR = """
+import traceback
+try:
+    raise ImportError('libcudnn.so.9: no')
+except ImportError:
+    raise ImportError(
+        f'{traceback.format_exc()}\\n\\nFailed to load the native TensorFlow runtime.\\n'
+        'include the entire stack trace above this error message.')
+"""
+
+
+@pytest.mark.parametrize(
+    ("err", "line"),
+    [
+        ("ValueError: x\n", "ValueError: x"),
+        ("Traceback (most recent call last):\n  File x\nValueError: x\nmore\n", "ValueError: x"),
+        ("Traceback (most recent call last):\n  File x\nImportError: \nA cause\n", "A cause"),
+        ("Traceback (most recent call last):\n", "Traceback (most recent call last):"),
+        ("", "exit status 1"),
+    ],
+)
+def test_the_line_that_names_the_exception(err, line):
+    assert probes._outcome(1, err) == ("failed", line)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+def test_an_interrupt_ends_the_imports(site, root, tmp_path):
+    ready = tmp_path / "ready"
+    source = f"open({str(ready)!r}, 'w').close(); import time; time.sleep(100)"
+    write(site / "tensorflow/__init__.py", source)
+    arguments = ["doctor", "--packages", str(site), "--root", str(root)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "serving.cli", *arguments],
+        env={**CLEAN, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    until(ready.exists, 60)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=50) == (b"", b"")
+    assert process.returncode == 130
+
+
+def test_a_process_that_the_system_killed_lacked_memory(site, root):
+    known = facts.gather([site], root, imports=False)
+    killed = {"training": probes.Probe("crashed", "tensorflow", "SIGKILL")}
+    (found,) = rules.judge(facts.Facts(**{**vars(known), "probes": killed}))
+    assert (found.name, found.advice[:16]) == ("tensorflow-crashes", "free some memory")
+
+
 @pytest.mark.parametrize(
     ("source", "name", "words", "timeout"),
     [
-        ("raise ImportError('libcudnn.so.9: no')", "tensorflow-fails", "libcudnn.so.9: no", 200),
+        (TENSORFLOWS_ERROR, "tensorflow-fails", "fails: ImportError: libcudnn.so.9: no", 200),
         ("import os; os.abort()", "tensorflow-crashes", "SIGABRT", 200),
         ("import time; time.sleep(300)", "tensorflow-hangs", "no result after 20 s", 20),
     ],
@@ -778,6 +966,7 @@ SCHEMA = of(
                 "driver": TEXT,
                 "gpus": listed(TEXT),
                 "device_files": NUMBER,
+                "temporary": TEXT,
                 "features": of(dict.fromkeys(processor.FEATURES, FLAG)),
             }
         ),
@@ -963,6 +1152,8 @@ def test_help_names_the_options_and_mistakes_are_refused(tmp_path):
     for arguments, words in (
         (("--json", "--brief"), "not allowed with"),
         (("--timeout", "0"), "--timeout must be above 0"),
+        (("--timeout", "inf"), "--timeout must be above 0, and 86400 at most"),
+        (("--packages", "/" + "a" * 300), "--packages must be a folder"),
         (("--root", tmp_path / "none"), "--root must be a folder"),
         (("--packages", tmp_path / "none"), "--packages must be a folder"),
     ):

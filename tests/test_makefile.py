@@ -45,11 +45,28 @@ def test_nightly_names_the_nightly_packages():
     assert ".venv-try/bin/keras-gan quickstart" in lines
 
 
+@pytest.mark.parametrize(
+    ("chosen", "installed"),
+    [
+        ("keras==3.14.0", "'keras==3.14.0' 'tensorflow=={tensorflow}'"),
+        ("tensorflow>=2.20,<2.22", "'tensorflow>=2.20,<2.22' 'keras=={keras}'"),
+        ("nightly keras==3.14.0", "'tf-nightly' 'keras==3.14.0'"),
+    ],
+)
+def test_a_release_of_one_keeps_the_other(chosen, installed):
+    """All are uninstalled before; Keras alone would leave no TensorFlow."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if "==" in line)
+    done = make("-n", "test", f"TRY={chosen}")
+    assert f"install -q --upgrade {installed.format(**pins)}\n" in done.stdout
+
+
 def test_without_the_variable_nothing_is_exchanged():
-    lines = make("-n", "-B", "test").stdout
-    assert ".venv/bin/python -m pytest" in lines
-    assert "uninstall" not in lines
-    assert ".venv-try" not in lines
+    for empty in ("TRY=", "TRY= "):
+        lines = make("-n", "-B", "test", empty).stdout
+        assert ".venv/bin/python -m pytest" in lines
+        assert "uninstall" not in lines
+        assert ".venv-try" not in lines
 
 
 def test_a_release_that_the_index_lacks_is_refused_in_one_line(tmp_path):

@@ -143,6 +143,23 @@ def test_a_full_disk_is_not_taken_for_full_memory(monkeypatch):
         tf.io.write_file("/dev/full", "x")
 
 
+def test_the_disk_of_the_run_folder_may_be_full(monkeypatch, tmp_path):
+    """Though the folders of temporary files and the current one have space, or are gone."""
+    loaded = recipe.load("gaussians-8", SMALL)
+    gan = train.build(loaded, train.open_data(loaded).spec)
+    usage = shutil.disk_usage(os.sep)
+    full = {tmp_path: usage._replace(free=0)}
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: full.get(folder, usage))
+    monkeypatch.setattr(os, "getcwd", lambda: (_ for _ in ()).throw(FileNotFoundError()))
+    error = tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+    with pytest.raises(tf.errors.ResourceExhaustedError):  # noqa: SIM117
+        with memory.advising(gan, 8, 1, False, tmp_path):
+            raise error
+    with pytest.raises(UsageError, match="out of memory"):  # noqa: SIM117
+        with memory.advising(gan, 8, 1, False, tmp_path / "other"):
+            raise error
+
+
 @pytest.mark.parametrize(
     ("batch_size", "settings", "available", "size"),
     [

@@ -65,10 +65,11 @@ def checkout(tmp_path_factory):
     (root / "tests").mkdir()
     (root / "tests" / "test_small.py").write_text(TEST)
     (root / "small.txt").write_text("pytest\npygments\n")
-    (root / "has.txt").write_text("Package Version\n------- -------\nnothing 1.0\n")
+    (root / "has.txt").write_text("")
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)
     subprocess.run(["git", "add", "."], cwd=root, check=True)
     (root / "untracked.txt").write_text("")
+    (root / "has.txt").unlink()  # a tracked file that is deleted
     return root
 
 
@@ -86,7 +87,9 @@ def packed(checkout):
     probe = [program, "pip", "compile", "-q", "--no-cache", "-"]
     if subprocess.run(probe, input="packaging", text=True, capture_output=True).returncode:
         pytest.skip("the package index must be reachable to pack packages, and is not")
-    options = ("--requirements", "small.txt", "--has", "has.txt")
+    has = checkout.parent / "has.txt"
+    has.write_bytes(b"Package Version\n------- -------\nnothing 1.0\nj\xfc @ file:///j\xfc\n")
+    options = ("--requirements", "small.txt", "--has", has)
     code, out, err = call("scripts/pack-gpu.sh", *options, "1M", "parts", cwd=checkout)
     assert code == 0, err
     said = PARTS.match(out)
@@ -151,6 +154,41 @@ def test_damaged_and_missing_parts_are_named(packed, tmp_path):
     assert not (tmp_path / "gpu-suite").exists()
 
 
+@pytest.mark.parametrize("bytes_left", [0, 150, -90])
+def test_a_list_of_sums_that_is_cut_off_is_named(packed, tmp_path, bytes_left):
+    """-90: without its last lines, so that all files that it names are right."""
+    parts = copied(packed, tmp_path / "parts")
+    sums = (parts / "SHA256SUMS").read_bytes()
+    (parts / "SHA256SUMS").write_bytes(sums[:bytes_left])
+    rule = "Files must be complete; copy them once more. Received: parts/SHA256SUMS\n"
+    refusal(call(parts / "unpack-gpu.sh", "parts", cwd=tmp_path), rule)
+    assert not (tmp_path / "gpu-suite").exists()
+
+
+def test_a_part_that_was_copied_once_more_is_used(packed, tmp_path):
+    """The settings of pip and the paths are those of a GPU machine that has its own."""
+    first = copied(packed, tmp_path / "first batch")
+    second = copied(packed, tmp_path / "second", "part-0001")
+    (first / "part-0001").write_bytes((second / "part-0001").read_bytes()[:100])
+    (tmp_path / "large").mkdir()
+    (tmp_path / "gpu-suite").symlink_to("large/suite")
+    (tmp_path / "elsewhere" / "gpu-suite" / "checkout").mkdir(parents=True)
+    (tmp_path / "constraints.txt").write_text("pytest==1.0\n")
+    (tmp_path / "python").symlink_to(Path(sys.executable).parent)
+    settings = {
+        "PIP_CONSTRAINT": str(tmp_path / "constraints.txt"),
+        "PIP_USER": "1",
+        "CDPATH": str(tmp_path / "elsewhere"),
+        "PYTHON": f"python/{Path(sys.executable).name}",
+    }
+    script = first / "unpack-gpu.sh"
+    code, out, err = call(script, first, second, "--", "-q", cwd=tmp_path, **settings)
+    assert (code, err) == (0, "")
+    assert "1 passed" in out
+    assert (tmp_path / "gpu-suite").is_symlink()
+    assert (tmp_path / "large" / "suite" / "checkout").is_dir()
+
+
 def test_a_machine_that_cannot_take_the_parts_is_refused(packed, tmp_path):
     script = packed / "unpack-gpu.sh"
     none = tmp_path / "none"
@@ -171,6 +209,8 @@ def test_a_machine_that_cannot_take_the_parts_is_refused(packed, tmp_path):
     (full / "df").chmod(0o755)
     path = os.pathsep.join([str(full), os.environ["PATH"]])
     refusal(call(script, packed, cwd=tmp_path, PATH=path), "Received: 5 MiB free in gpu-suite")
+    rule = "--into must be a folder that can be written. Received: "
+    refusal(call(script, packed, "--into", "python/x", cwd=tmp_path), rule)
     (tmp_path / "mine").mkdir()
     rule = "--into must be a new folder, or one of an earlier call. Received: mine"
     refusal(call(script, packed, "--into", "mine", cwd=tmp_path), rule)
@@ -227,6 +267,7 @@ def test_the_cuda_libraries_of_the_machine_stay_with_its_tensorflow(checkout, tm
         (["6,5M"], "such as 60M. Received: 6,5M"),
         (["1K"], "SIZE must be at least 64K. Received: 1K"),
         (["60M", "tests"], "FOLDER must not exist yet. Received: tests"),
+        (["60M", "small.txt/x"], "FOLDER must be in a folder that can be written. Received: small"),
         (["60M", "x", "y"], "SIZE and FOLDER are all arguments. Received: y"),
         (["--has"], "--has needs a value"),
         (["--has", "no.txt", "60M", "x"], "A file must exist. Received: no.txt"),

@@ -12,6 +12,8 @@ from pathlib import Path
 from serving.doctor import bug_report, facts, report, rules
 from serving.errors import UsageError
 
+_DAY = 86400.0  # seconds
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the command to its parser."""
@@ -57,8 +59,10 @@ def doctor(options: argparse.Namespace) -> int:
     Raises:
         UsageError: a folder that does not exist, or a timeout that is not positive.
     """
-    if not options.timeout > 0:
-        raise UsageError(f"--timeout must be above 0. Received: --timeout {options.timeout:g}")
+    if not 0 < options.timeout <= _DAY:
+        raise UsageError(
+            f"--timeout must be above 0, and 86400 at most. Received: --timeout {options.timeout:g}"
+        )
     folders = [_folder("--packages", x) for x in options.packages] if options.packages else None
     root = _folder("--root", options.root)
     if sys.stderr and sys.stderr.isatty() and not options.no_imports:
@@ -72,7 +76,7 @@ def doctor(options: argparse.Namespace) -> int:
 
 def _folder(option: str, value: str) -> Path:
     path = Path(os.path.expanduser(value)).absolute()
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise UsageError(f"{option} must be a folder. Received: {option} {value!r:.200}")
     return path
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import glob
 import hashlib
 import mmap
 import os
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from serving import system_files
 from serving.doctor.packages import Package, Packages, RecordedFile
 
 CUDNN = "libcudnn.so.9"
@@ -46,12 +48,14 @@ class Library(NamedTuple):
     Args:
         name: name of the file, such as `libcudart.so.12`.
         path: its place.
-        source: "package", "LD_LIBRARY_PATH" or "system".
+        source: "package", "conda", "LD_LIBRARY_PATH" or "system".
+        size: its bytes.
     """
 
     name: str
     path: Path
     source: str
+    size: int
 
 
 class Cudnn(NamedTuple):
@@ -143,7 +147,12 @@ def read(packages: Packages, variables: Mapping[str, str], root: Path) -> Cuda:
 
 def _libraries(packages: Packages, variables: Mapping[str, str], root: Path) -> Iterator[Library]:
     given = [Path(x) for x in variables.get("LD_LIBRARY_PATH", "").split(os.pathsep) if x]
-    places = [(x, "package") for top in packages.folders for x in (top / "nvidia").glob("*/lib")]
+    places = [
+        (top / name, "package")
+        for top in packages.folders
+        for name in glob.glob("nvidia/*/lib", root_dir=top)
+    ]
+    places += [(top.parents[1], "conda") for top in packages.folders if _is_of_conda(top)]
     places += [(x, "LD_LIBRARY_PATH") for x in given]
     places += [(root / x, "system") for x in _SYSTEM]
     seen = set()
@@ -151,7 +160,16 @@ def _libraries(packages: Packages, variables: Mapping[str, str], root: Path) -> 
         resolved = os.path.realpath(folder)
         if resolved not in seen:  # LD_LIBRARY_PATH may name the folders of packages
             seen.add(resolved)
-            yield from (Library(x.name, x, source) for x in sorted(folder.glob("libcu*.so*")))
+            # Unlike Path.glob, this does not fail in a folder that must not be read.
+            names = sorted(glob.glob("libcu*.so*", root_dir=folder))
+            for path in map(folder.joinpath, names):
+                with contextlib.suppress(OSError):  # a link to nothing
+                    yield Library(path.name, path, source, path.stat().st_size)
+
+
+def _is_of_conda(folder: Path) -> bool:
+    """Returns True for `ENVIRONMENT/lib/python3.N/site-packages` of conda."""
+    return len(folder.parents) > 2 and os.path.isdir(folder.parents[2] / "conda-meta")
 
 
 # ------------------------------------------------------------------------------ cuDNN
@@ -223,7 +241,7 @@ def _matches(path: Path, entry: RecordedFile) -> bool:
 def _tensorflow(packages: Packages) -> int | None:
     """Reads it from TensorFlow's record of its build, or from the packages that it asks for."""
     path = packages.find("tensorflow/python/platform/build_info.py")
-    text = path.read_text("utf-8", "replace") if path else ""
+    text = system_files.read(path) if path else ""
     if text:
         return _major(r"'cuda_version', '(\d+)", text)
     package = packages.any_of("tensorflow")
@@ -233,7 +251,7 @@ def _tensorflow(packages: Packages) -> int | None:
 def _onnxruntime(packages: Packages) -> tuple[str, int | None]:
     """Returns the name of the package that is there, and its generation of CUDA."""
     path = packages.find("onnxruntime/capi/build_and_package_info.py")
-    text = path.read_text("utf-8", "replace") if path else ""
+    text = system_files.read(path) if path else ""
     installed = packages.all_of("onnxruntime")
     names = re.search(r"^package_name = '([^']+)'", text, re.MULTILINE)
     name = names[1] if names else installed[-1].name if installed else ""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from serving import system_files
 from serving.doctor import cuda, machine, probes, requirements
 from serving.doctor.cuda import Cuda
 from serving.doctor.machine import Machine
@@ -49,6 +51,7 @@ class Facts:
         cuda: CUDA's libraries.
         variables: the environment's variables of `VARIABLES` that are set.
         keras_json: content of Keras's configuration file; empty without one.
+        keras_file: path of this file.
         probes: results of the probes by part.
         trains: True if the library, and so training, is there.
         not_checked: what was not looked at, and why.
@@ -59,6 +62,7 @@ class Facts:
     cuda: Cuda
     variables: Mapping[str, str]
     keras_json: Mapping[str, Any]
+    keras_file: Path
     probes: Mapping[str, Probe]
     trains: bool
     not_checked: list[str] = field(default_factory=list)
@@ -72,6 +76,21 @@ class Facts:
     def breaks_gpu(self) -> str:
         """Level of a finding that breaks work on a GPU only."""
         return "error" if self.machine.has_gpu else "warning"
+
+    @property
+    def hides_gpus(self) -> bool:
+        """True if CUDA_VISIBLE_DEVICES hides all GPUs of the machine.
+
+        CUDA ignores the first device that it does not know, and all after it: Slurm's `NoDevFiles`.
+        """
+        visible = self.variables.get("CUDA_VISIBLE_DEVICES")
+        if visible is None or not self.machine.has_gpu:
+            return False
+        first = visible.split(",")[0].strip()
+        if first.isdecimal():
+            is_counted = self.machine.driver != machine.UNKNOWN
+            return is_counted and int(first) >= self.machine.device_files
+        return not first.startswith(("GPU-", "MIG-"))
 
     def probe(self, part: str) -> Probe:
         """Returns the result of a probe."""
@@ -111,18 +130,22 @@ def gather(
         machine=machine.read(root),
         cuda=cuda.read(packages, os.environ, root),
         variables={name: os.environ[name] for name in VARIABLES if name in os.environ},
-        keras_json=_keras_json(),
+        keras_json=_keras_json(_keras_file()),
+        keras_file=_keras_file(),
         probes=results,
         trains=trains,
         not_checked=skipped,
     )
 
 
-def _keras_json() -> dict[str, Any]:
+def _keras_file() -> Path:
     folder = os.environ.get("KERAS_HOME", os.path.join("~", ".keras"))
+    return Path(os.path.expanduser(folder), "keras.json")
+
+
+def _keras_json(path: Path) -> dict[str, Any]:
     try:
-        text = Path(os.path.expanduser(folder), "keras.json").read_text("utf-8")
-        content = json.loads(text)
+        content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -133,7 +156,8 @@ def version_of_library(facts: Facts) -> str:
     if facts.library is not None:
         return facts.library.version
     path = facts.packages.find("keras_gan/_version.py")
-    return path.read_text("utf-8").split('"')[-2] if path else ""
+    found = re.search(r'= "([^"]+)"', system_files.read(path) if path else "")
+    return found[1] if found else ""
 
 
 def versions(facts: Facts) -> dict[str, str]:

@@ -35,6 +35,7 @@ class Machine(NamedTuple):
         driver: version of NVIDIA's driver; empty without one, and `UNKNOWN` in WSL2.
         gpus: names of the GPUs that the driver lists.
         device_files: number of GPUs that this process can open; 1 in WSL2.
+        temporary: the folder of temporary files; empty if none can be written.
     """
 
     system: str
@@ -47,6 +48,7 @@ class Machine(NamedTuple):
     driver: str
     gpus: tuple[str, ...]
     device_files: int
+    temporary: str
 
     @property
     def has_gpu(self) -> bool:
@@ -73,6 +75,7 @@ def read(root: Path) -> Machine:
         root: folder in which the system's files are, `/` for this machine.
     """
     total, free = main_memory.read(root)
+    temporary = _temporary()
     driver, device_files = (
         driver_version(system_files.read(root / DRIVER / "version")),
         _device_files(root),
@@ -86,10 +89,11 @@ def read(root: Path) -> Machine:
         cpus=processor.cpus(),
         memory=total,
         free_memory=free,
-        disk=_disk(),
+        disk=_disk(temporary),
         driver=driver,
         gpus=tuple(_gpus(root)),
         device_files=device_files,
+        temporary=temporary,
     )
 
 
@@ -103,11 +107,19 @@ def driver_version(text: str) -> str:
     return found[1] if found else ""
 
 
-def _disk() -> dict[str, int]:
+def _temporary() -> str:
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:
+        return ""
+
+
+def _disk(temporary: str) -> dict[str, int]:
     found = {}
-    for folder in (os.getcwd(), tempfile.gettempdir()):
-        with contextlib.suppress(OSError):
-            found[folder] = shutil.disk_usage(folder).free
+    with contextlib.suppress(OSError):  # the current folder may have been removed
+        found[os.getcwd()] = shutil.disk_usage(os.getcwd()).free
+    with contextlib.suppress(OSError):
+        found[temporary] = shutil.disk_usage(temporary).free
     return found
 
 

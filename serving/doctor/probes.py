@@ -26,7 +26,7 @@ class Probe(NamedTuple):
     Args:
         status: "ok", "failed", "crashed", "timeout", or "skipped".
         package: the package whose import, or use, was the last one.
-        error: last line of its error output if it failed; the signal if it crashed.
+        error: line that names the exception if it failed; the signal if it crashed.
         seconds: duration.
         values: what the packages reported, by their names.
     """
@@ -43,6 +43,7 @@ class Probe(NamedTuple):
 
 
 SKIPPED = Probe("skipped")
+_TRACEBACK = "Traceback (most recent call last):"
 
 
 def run(parts: Sequence[str], folders: Sequence[Path] | None, timeout: float) -> dict[str, Probe]:
@@ -53,14 +54,20 @@ def run(parts: Sequence[str], folders: Sequence[Path] | None, timeout: float) ->
         folders: folders of packages in place of those of this Python; None for its own.
         timeout: seconds after which a probe is ended.
     """
+    processes = {part: _start(part, folders) for part in parts}
     with ThreadPoolExecutor(max_workers=max(1, len(parts))) as threads:
-        jobs = {part: threads.submit(_run, part, folders, timeout) for part in parts}
-        return {part: job.result() for part, job in jobs.items()}
+        jobs = {part: threads.submit(_result, x, timeout) for part, x in processes.items()}
+        try:
+            return {part: job.result() for part, job in jobs.items()}
+        except KeyboardInterrupt:  # it reaches no process of another session
+            for process in processes.values():
+                if process.poll() is None:
+                    _end(process)
+            raise
 
 
-def _run(part: str, folders: Sequence[Path] | None, timeout: float) -> Probe:
-    start = time.monotonic()
-    process = subprocess.Popen(
+def _start(part: str, folders: Sequence[Path] | None) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         _command(part, folders),
         env=_environment(folders),
         stdin=subprocess.DEVNULL,
@@ -70,6 +77,10 @@ def _run(part: str, folders: Sequence[Path] | None, timeout: float) -> Probe:
         errors="replace",
         start_new_session=sys.platform != "win32",
     )
+
+
+def _result(process: subprocess.Popen[str], timeout: float) -> Probe:
+    start = time.monotonic()
     try:
         out, err = process.communicate(timeout=timeout)
         status, error = _outcome(process.returncode, err)
@@ -102,8 +113,21 @@ def _outcome(status: int, err: str) -> tuple[str, str]:
         with contextlib.suppress(ValueError):
             return "crashed", signal.Signals(-status).name
         return "crashed", f"signal {-status}"
-    lines = [line.strip() for line in err.splitlines() if line.strip()]
-    return "failed", lines[-1][:300] if lines else f"exit status {status}"
+    return "failed", _error(err)[:300] or f"exit status {status}"
+
+
+def _error(err: str) -> str:
+    """Returns the line of an error output that names the exception.
+
+    It is the first one below the last traceback, not the last one of all: the message of
+    TensorFlow's ImportError has a traceback in it and ends in advice on how to report it.
+    """
+    lines = [line.rstrip() for line in err.splitlines() if line.strip()]
+    below = [n for n, line in enumerate(lines, 1) if line.endswith(_TRACEBACK)][-1:]
+    for line in lines[below[0] :] if below else ():
+        if not line.startswith(" ") and not line.endswith(":"):
+            return line
+    return lines[-1].strip() if lines else ""
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -109,6 +109,24 @@ def _builds(facts: Facts) -> Iterator[tuple[str, str, int]]:
 
 
 @rule
+def empty_libraries(facts: Facts) -> Iterator[Finding]:
+    """Finds libraries of packages without content, of which pip reports nothing."""
+    empty = [x.path for x in facts.cuda.of_packages("") if not x.size]
+    if empty:
+        of = dict.fromkeys(x.name for path in empty for x in listed_by(path, facts.packages))
+        yield Finding(
+            facts.breaks_gpu,
+            "both",
+            "cuda-library-empty",
+            f"{', '.join(map(str, empty[:3]))}{' and others' if len(empty) > 3 else ''} have no "
+            "content, as after an installation on a full disk",
+            f"pip install --force-reinstall --no-deps {' '.join(of)}"
+            if of
+            else "reinstall the package that they are of",
+        )
+
+
+@rule
 def onnxruntime_beside_tensorflow(facts: Facts) -> Iterator[Finding]:
     """Finds an onnxruntime-gpu beside the CUDA libraries of another generation.
 
@@ -159,7 +177,7 @@ def _numbers(version: str) -> list[int]:
 @rule
 def gpu_without_libraries(facts: Facts) -> Iterator[Finding]:
     """Finds a GPU that a package cannot use, as libraries are missing or hidden."""
-    if not facts.machine.has_gpu or facts.variables.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+    if not facts.machine.has_gpu or facts.hides_gpus:
         return
     if facts.trains and not facts.gpus_of_tensorflow:
         missing = facts.cuda.missing(TENSORFLOW.get(facts.cuda.tensorflow or 0, ()))
@@ -229,8 +247,8 @@ def gpu_out_of_reach(facts: Facts) -> Iterator[Finding]:
             f"NVIDIA's driver {facts.machine.driver} runs, and there is no /dev/nvidia0",
             "start the container with its GPUs: docker run --gpus all",
         )
-    hidden = facts.variables.get("CUDA_VISIBLE_DEVICES")
-    if facts.machine.has_gpu and hidden in ("", "-1"):
+    if facts.hides_gpus:
+        hidden = facts.variables["CUDA_VISIBLE_DEVICES"]
         yield Finding(
             "note",
             "both",

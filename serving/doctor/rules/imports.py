@@ -17,6 +17,11 @@ _ADVICE = {
     "timeout": "try --timeout 300 on a busy machine or a slow disk; else reinstall the package",
 }
 
+_KILLED = (
+    "free some memory or raise the container's limit: this signal mostly comes from a system that "
+    "lacks memory"
+)
+
 
 @rule
 def failed_imports(facts: Facts) -> Iterator[Finding]:
@@ -33,5 +38,5 @@ def failed_imports(facts: Facts) -> Iterator[Finding]:
             _CONCERNS[part],
             f"{name}-{ending}",
             f"{action} {ending}: {probe.error}",
-            _ADVICE[probe.status],
+            _KILLED if probe.error == "SIGKILL" else _ADVICE[probe.status],
         )

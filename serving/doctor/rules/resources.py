@@ -38,6 +38,19 @@ def memory(facts: Facts) -> Iterator[Finding]:
 
 
 @rule
+def temporary_files(facts: Facts) -> Iterator[Finding]:
+    """Finds an environment in which no temporary file can be written."""
+    if not facts.machine.temporary:
+        yield Finding(
+            "warning",
+            "both",
+            "no-temporary-folder",
+            "no folder for temporary files can be written, as in a container that is read-only",
+            "set TMPDIR to a folder that can be written; in a container docker run --tmpfs /tmp",
+        )
+
+
+@rule
 def disk(facts: Facts) -> Iterator[Finding]:
     """Finds folders with little space left."""
     for folder, free in facts.machine.disk.items():

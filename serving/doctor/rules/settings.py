@@ -25,7 +25,7 @@ def keras_backend(facts: Facts) -> Iterator[Finding]:
             "error",
             "training",
             "keras-backend",
-            f"the backend in ~/.keras/keras.json is {file!r}; keras-gan needs Keras on TensorFlow",
+            f"the backend in {facts.keras_file} is {file!r}; keras-gan needs Keras on TensorFlow",
             "set it to tensorflow there, or set KERAS_BACKEND=tensorflow",
         )
 
