@@ -14,6 +14,7 @@ from keras_gan.layers import (
     BicubicUpsample2D,
     Conv2D,
     DepthToSpace2D,
+    DivisibleSize2D,
     GroupNormalization,
     SpectralNormalization,
 )
@@ -72,6 +73,11 @@ def concatenated(pictures: Sequence[Any], name: str) -> Any:
     if len(pictures) == 1:
         return pictures[0]
     return layers.Concatenate(name=name)(pictures)
+
+
+def joined(pictures: Sequence[Any], divisor: int) -> Any:
+    """Concatenates the pictures that a generator takes, and checks the size of each batch."""
+    return DivisibleSize2D(divisor, name="size")(concatenated(pictures, "pictures"))
 
 
 def check_divisible(spec: Spec, family: str, names: Sequence[str], factor: int) -> None:

@@ -59,7 +59,7 @@ def generator(
     _pictures.check_divisible(spec, "translator", ["samples", *conditions], 2**_HALVINGS)
     blocks = _pictures.choose_by_size(blocks, "blocks", spec, small=3, large=6)
     pictures = _pictures.inputs(spec, conditions)
-    stages = _encode(_pictures.concatenated(pictures, "pictures"), width, blocks, norm)
+    stages = _encode(_pictures.joined(pictures, 2**_HALVINGS), width, blocks, norm)
     samples = _decode(stages[-1], width, norm, spec.shape[-1])
     outputs: Any = samples
     if features:
