@@ -1,5 +1,9 @@
 """The game of two translators: its step against numpy, the history, saving, resuming, export."""
 
+import pathlib
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -359,9 +363,45 @@ def test_xla():
 def test_the_data_supplies_the_size_of_the_history(tmp_path):
     loaded = recipe.load(str(write(tmp_path, GAME)))
     assert "picture_shape" not in loaded.to_yaml()
-    with pytest.raises(UsageError, match="game.picture_shape is not a"):
+    with pytest.raises(UsageError, match=r"game\.picture_shape is not a"):
         recipe.load(str(tmp_path / "recipe.yaml"), ["game.picture_shape=[8,8]"])
     fields = {name: Field("image", (None, None, 1)) for name in ("samples", "condition")}
-    with pytest.raises(UsageError, match="data.crop or data.size"):
+    with pytest.raises(UsageError, match=r"data\.crop or data\.size"):
         train.build(loaded, Spec(fields=fields))
     assert train.build(loaded, train.open_data(loaded).spec).picture_shape == (16, 16)
+
+
+REPLICAS = """
+import sys
+import keras, numpy as np, replicas, tensorflow as tf
+from pictures import pairs
+from test_cycle import compiled, game
+with replicas.two_devices().scope():
+    whole, part = (compiled(game(pool_size=6)) for _ in range(2))
+data = tf.data.Dataset.from_tensor_slices(pairs(32)).batch(4)
+whole.fit(data, verbose=0, shuffle=False)
+part.fit(data.take(4), verbose=0)
+part.save(sys.argv[1])
+with whole.distribute_strategy.scope():
+    again = keras.saving.load_model(sys.argv[1])
+again.fit(data.skip(4), verbose=0)
+for a, b in zip(whole.variables, again.variables, strict=True):
+    np.testing.assert_array_equal(a.numpy(), b.numpy())
+for history in again.histories.values():
+    first, second = (np.array(x) for x in history.pictures.value.values)
+    np.testing.assert_array_equal(first, second)
+    assert first.any() and int(history.count.numpy()) == 6
+print("same")
+"""
+
+
+def test_replicas_share_a_history_that_a_saved_game_keeps(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", REPLICAS, str(tmp_path / "cycle.keras")],
+        cwd=pathlib.Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1:] == ["same"], done.stderr[-2000:]
