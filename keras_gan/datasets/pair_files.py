@@ -307,13 +307,13 @@ def hold_out_pairs(
     """
     groups, lines = None, []
     if division.near_duplicates and division.held_out != 0:
-        groups = _alike(list(whole.arrays.values()))
+        groups = alike(list(whole.arrays.values()))
     if groups is not None and (together := np.bincount(groups)[groups] > 1).any():
         lines = [f"{together.sum():,} pairs that look alike are kept together"]
     return divide({"train": whole}, division.held_out, noun, groups), lines
 
 
-def _alike(arrays: Sequence[np.ndarray]) -> np.ndarray | None:
+def alike(arrays: Sequence[np.ndarray]) -> np.ndarray | None:
     """Returns the number of the group of each row, of which any of the pictures look alike.
 
     Returns:

@@ -124,7 +124,7 @@ def understand(
             "Pictures to train on must be in a folder named train, or in one without a split's "
             f"name. Received: {', '.join(f'{counts[n]:,} of {n}' for n in held)}"
         )
-    names = dict(zip(SPLITS, (trains[0], *held[:1]), strict=False))
+    names: dict[str, str] = dict(zip(SPLITS, (trains[0], *held[:1]), strict=False))
     found: dict[str, dict[str, list[Place]]] = {}
     for split, name in names.items():
         domains: dict[str, list[Place]] = defaultdict(list)

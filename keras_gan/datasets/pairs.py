@@ -92,7 +92,8 @@ def _open(
     everything = [picture for pair in pairs for picture in pair]
     size = pair_files.choose_size(everything, form.size)
     resizing = pair_files.describe_resizing(everything, size)
-    condition, samples = pair_files.decode_both(*zip(*pairs, strict=True), size, form, reading)
+    first, second = zip(*pairs, strict=True)
+    condition, samples = pair_files.decode_both(first, second, size, form, reading)
     splits, notes = _split(condition, samples, split_of, division, root)
     text = f"pairs: {pair_files.counts_text(splits)} pairs from {root}, {direction}, as "
     text += pair_files.shape_text(condition.pixels, samples.pixels)

@@ -146,8 +146,9 @@ class Source:
         part = self._split(split)
         found = {}
         for name in names or part.arrays:
-            of = part.independent.get(name, part.index)
-            at = rows % len(of) if name in part.independent else rows
+            own = part.independent.get(name)
+            of = part.index if own is None else own
+            at = rows if own is None else rows % len(own)
             found[name] = part.arrays[name][at if of is None else of[at]]
         return found
 

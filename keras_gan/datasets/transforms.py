@@ -57,7 +57,7 @@ class Transform:
         key = tf.constant([seed, _PURPOSE + group], tf.int64)
         return random_numbers.uniform((size, _DRAWS), random_numbers.fold_in(key, batch))
 
-    def apply(self, pictures: tf.Tensor, numbers: tf.Tensor, name: str) -> tf.Tensor:
+    def apply(self, pictures: Any, numbers: Any, name: str) -> Any:
         """Transforms the pictures of one field.
 
         Args:
@@ -68,7 +68,7 @@ class Transform:
         scale = self.scales[name]
         _, height, width, _ = pictures.shape
         crop_height, crop_width = self.crop or (height // scale, width // scale)
-        turns = tf.cast(numbers[:, 3] * 4, tf.int32) if self.rotate else None
+        turns: Any = tf.cast(numbers[:, 3] * 4, tf.int32) if self.rotate else None
         mirrored = numbers[:, 2] < 0.5 if self.flip else None
         # A rotation is a reversal of axes and, by 90 and 270 degrees, their exchange.
         up = None if turns is None else turns >= 2
@@ -86,9 +86,7 @@ class Transform:
         return tf.where(exchanged, tf.transpose(cut, (0, 2, 1, 3)), cut)
 
 
-def _places(
-    numbers: tf.Tensor, length: int, crop: int, scale: int, reverse: tf.Tensor | None
-) -> tf.Tensor:
+def _places(numbers: Any, length: int, crop: int, scale: int, reverse: Any) -> Any:
     """Returns the pixels of an axis that each crop takes, int32, `(count, scale * crop)`.
 
     Args:
