@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from keras_gan import callbacks, precision
+from keras_gan import callbacks, metrics, precision
 from keras_gan.averages import Snapshot, SnapshotFolder, check_deviation, reconstruct
 from keras_gan.building import open_data, open_held_out
 from keras_gan.data_record import as_recorded, check_place, check_same, moved_place, reading_moved
@@ -94,8 +94,8 @@ def choose(
 
 
 def _best(metric: str, tried: list[Tried]) -> Tried:
-    best = min(tried, key=_rank)
-    if math.isinf(_rank(best)):
+    best = min(tried, key=lambda each: _rank(metric, each))
+    if math.isinf(_rank(metric, best)):
         raise UsageError(
             f"An average is chosen by finite values of {metric}. Received: {metric}={best.value} "
             f"for each of the deviations {', '.join(f'{each.deviation:g}' for each in tried)}"
@@ -103,8 +103,10 @@ def _best(metric: str, tried: list[Tried]) -> Tried:
     return best
 
 
-def _rank(tried: Tried) -> float:
-    return tried.value if tried.value is not None and math.isfinite(tried.value) else math.inf
+def _rank(metric: str, tried: Tried) -> float:
+    if tried.value is None or not math.isfinite(tried.value):
+        return math.inf
+    return metrics.rank(metric, tried.value)
 
 
 def _load(run: Run) -> Any:

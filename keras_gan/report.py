@@ -113,6 +113,7 @@ def best_and_last(run: Run, rows: list[dict[str, float]]) -> list[str]:
         lines.append(
             f"Last {metric} {last[metric]:.6g}{others}, after {last['examples_seen']:,.0f} examples"
         )
+        lines += _control_lines(run, [n for n in last if n in known])
         near = last.get("nearest_ratio", 1.0)
         if near < COPIES:
             lines.append(
@@ -121,6 +122,16 @@ def best_and_last(run: Run, rows: list[dict[str, float]]) -> list[str]:
                 "training helps"
             )
     return lines
+
+
+def _control_lines(run: Run, names: list[str]) -> list[str]:
+    """Returns a line with the values of each control, for the metrics of the last evaluation."""
+    controls = (run.evaluation or {}).get("controls", {})
+    return [
+        f"Control {name} "
+        + ", ".join(f"{n} {values[n]:.4g}" for n in names if values.get(n) is not None)
+        for name, values in controls.items()
+    ]
 
 
 def _losses(rows: list[dict[str, float]]) -> list[str]:

@@ -24,7 +24,7 @@ class Evaluation(keras.callbacks.Callback):
     `val_fake_accuracy`. The comparison's protocol is written to the run's `evaluation.json`.
 
     Args:
-        run: run folder of the best checkpoint, the one with the smallest distance.
+        run: run folder of the best checkpoint, by the comparison's first metric.
         held_out: real samples that are not trained on, `(count, ...)`, in the form that the game
             takes.
         labels: their class ids, `(count,)`, in a conditional game.
@@ -80,20 +80,21 @@ class Evaluation(keras.callbacks.Callback):
                 )
         self.last_step = last_step
         self.limits_reached = limits_reached
-        self.best, self._best_at = math.inf, 0
+        self._best_rank, self._best_at = math.inf, 0
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.run.evaluation = self.compare.protocol
         record = self.run.best_record
         if record and self.metric in record:  # the record may be of a different metric
-            self.best, self._best_at = record[self.metric], record["examples_seen"]
+            best = metrics.rank(self.metric, record[self.metric])
+            self._best_rank, self._best_at = best, record["examples_seen"]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         seen, every = self.model.count("examples_seen"), self.every_examples  # pyright: ignore
         # Evaluations fall on multiples, also after a resume or a roll back.
         self._next = (seen // every + 1) * every if every else math.inf
         if seen < self._best_at:  # a roll back has discarded the best state
-            self.best, self._best_at = math.inf, 0
+            self._best_rank, self._best_at = math.inf, 0
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         gan: Any = self.model
@@ -104,9 +105,11 @@ class Evaluation(keras.callbacks.Callback):
         if self.guard is not None and self.guard.problem:
             return
         logs.update(self.evaluate())
-        if logs[self.metric] < self.best and not (self.guard and self.guard.suspicious):
-            self.best, self._best_at = logs[self.metric], seen
-            self.run.save_best(gan, {self.metric: self.best, "examples_seen": seen})
+        value = logs[self.metric]
+        rank = metrics.rank(self.metric, value)
+        if rank < self._best_rank and not (self.guard and self.guard.suspicious):
+            self._best_rank, self._best_at = rank, seen
+            self.run.save_best(gan, {self.metric: value, "examples_seen": seen})
 
     def evaluate(self) -> dict[str, float]:
         """Returns the measures of the game's current state, in float32 at any precision."""

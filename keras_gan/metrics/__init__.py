@@ -16,6 +16,7 @@ from keras_gan.metrics._metric import (  # noqa: E402
     Metric,
     MetricContext,
     MetricResult,
+    rank,
     training_metrics,
 )
 from keras_gan.metrics.accumulators import Collected, Moments  # noqa: E402
@@ -130,6 +131,7 @@ __all__ = [
     "patch_distance",
     "precision_recall",
     "psnr",
+    "rank",
     "sliced_wasserstein",
     "spectrum_error",
     "ssim",

@@ -411,8 +411,21 @@ def training_metrics() -> dict[str, Metric]:
 
 
 def checkpoint_metrics() -> tuple[str, ...]:
-    """Returns the names of the values that can choose the best checkpoint: lower is better."""
-    return tuple(name for name, m in training_metrics().items() if m.better == "lower")
+    """Returns the names of the values that can choose the best checkpoint.
+
+    Values that come in pairs, such as precision and recall, cannot: one rises as the other falls.
+    """
+    known = training_metrics().items()
+    return tuple(
+        name
+        for name, m in known
+        if m.better == "lower" or (m.better == "higher" and len(m.requests) == 1)
+    )
+
+
+def rank(name: str, value: float) -> float:
+    """Returns a number that is the smaller, the better a value of a training metric is."""
+    return -value if training_metrics()[name].better == "higher" else value
 
 
 def _names() -> Iterable[str]:

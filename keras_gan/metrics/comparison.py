@@ -69,11 +69,11 @@ class Comparison:
 
     Args:
         real: held-out samples, `(count, ...)`.
-        metric: name of the metric that chooses the best checkpoint. Lower must be better, as for
-            `"patch_distance"`, `"sliced_wasserstein"`, `"frechet_distance"` and
-            `"kernel_distance"`. By default those of the samples' kind are computed: for images the
-            patch distance with the Nyquist ratio, the distance of pairs, the nearest ratio and the
-            sliced Wasserstein distance, which chooses for all other samples.
+        metric: name of the metric that chooses the best checkpoint, such as `"patch_distance"`,
+            `"sliced_wasserstein"`, `"frechet_distance"` or, of pairs, `"psnr"`. By default those
+            of the samples' kind are computed: for images the patch distance with the Nyquist
+            ratio, the distance of pairs, the nearest ratio and the sliced Wasserstein distance,
+            which chooses for all other samples.
         others: names of further values to compute, such as `"precision"` and `"recall"`.
         extractor: function from samples to features and probabilities, see
             `keras_gan.metrics.open_features`. The default metrics need none, because they compare

@@ -25,7 +25,7 @@ class Consistency(Metric):
     kinds = ("image",)
     needs = ("conditions",)
     in_training = True
-    order = 26
+    order = 33
 
     def of(self, inputs: EvaluationInputs) -> float:
         return consistency(inputs.paired.conditions, inputs.paired.generated)

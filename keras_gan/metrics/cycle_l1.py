@@ -22,7 +22,7 @@ class CycleL1(Metric):
     kinds = ("image",)
     needs = ("conditions", "inverse")
     in_training = True
-    order = 28
+    order = 33
 
     def of(self, inputs: EvaluationInputs) -> float:
         return l1(inputs.paired.conditions, back(inputs.paired))

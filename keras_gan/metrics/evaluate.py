@@ -218,12 +218,13 @@ def _open(source: Any, data: Any, count: Any, settings: EvaluationSettings) -> C
     paired = is_paired(opened, split)
     conditions = conditions_of(opened, split, _expected(settings, count, real, spec, paired))
     drawing = Drawing(settings.seed, settings.average, settings.truncation, conditions)
-    generated = _open_one(source, real, spec, drawing, checkpoint)
+    answers = real if paired else None
+    generated = _open_one(source, spec, drawing, checkpoint, answers)
     controls = {}
     for name, control in settings.controls.items():  # pyright: ignore[reportAttributeAccessIssue]
         found, last = training_data.locate(control, "last")
         training_data.check_training_data(found, opened, data, False, split)
-        controls[name] = _open_one(found, real, spec, drawing, last)
+        controls[name] = _open_one(found, spec, drawing, last, answers)
     count = _default_count(generated, real, spec, paired) if count is None else count
     for samples in (*controls.values(), generated):
         count = check_count(count, samples, "count")
@@ -244,21 +245,26 @@ def _open(source: Any, data: Any, count: Any, settings: EvaluationSettings) -> C
     )
 
 
-def _open_one(source: Any, real: Samples, spec: Spec, drawing: Drawing, checkpoint: str) -> Samples:
-    """Opens samples to compare with data, with the data's classes."""
+def _open_one(
+    source: Any, spec: Spec, drawing: Drawing, checkpoint: str, answers: Samples | None
+) -> Samples:
+    """Opens samples to compare with data, with the data's classes.
+
+    Args:
+        source, checkpoint: see `open_samples`.
+        spec: description of the real samples.
+        drawing: settings for drawing from a generator.
+        answers: the right answers to conditions, which arrays of as many samples answer in order.
+    """
     samples = open_samples(source, spec, drawing, checkpoint)
     _check_shapes(samples.spec, spec)
     samples = match_classes(samples, spec)
-    answers = samples.answers or _in_order(source, samples, real)
-    return dataclasses.replace(samples, answers=answers)
-
-
-def _in_order(source: Any, samples: Samples, real: Samples) -> bool:
-    """Returns whether samples are arrays with one answer for each real sample, in their order."""
+    if samples.answers or answers is None or samples.count != answers.count:
+        return samples
     is_path = isinstance(source, str | os.PathLike)
     is_array = isinstance(source, np.ndarray | tuple)
     is_file = is_path and pathlib.Path(source).suffix in (".npz", ".npy")
-    return (is_array or is_file) and samples.count == real.count
+    return dataclasses.replace(samples, answers=is_array or is_file)
 
 
 def _expected(

@@ -91,16 +91,17 @@ def open_features(features: Any, spec: Spec) -> Extractor:
     raise UsageError(f"{_RULE}. Received: features={features!r:.80}")
 
 
-def default_features(data: Source, spec: Spec) -> str:
+def default_features(data: Source, spec: Spec | None = None) -> str:
     """Returns the name of the default extractor for samples: by data set, kind and size.
 
     Args:
         data: the data of the samples.
-        spec: description of the samples, with their sizes.
+        spec: description of the samples, with their sizes; by default the data's.
 
     Raises:
         UsageError: samples of more than 4,096 values that are not images, which have no default.
     """
+    spec = spec or data.spec
     if spec.shape == _GARMENT and _is_of(_FASHION_MNIST, data):
         return "fashion_mnist"
     if spec.modality.features is not None:

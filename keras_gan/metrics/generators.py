@@ -126,7 +126,9 @@ def from_gan(
     first = getattr(gan, "first_generator", None)  # of a game in two stages
     if first is not None:
         controls["first stage"] = _from_model(first, drawing, origin, spec)
-    return dataclasses.replace(found, answers=True, inverse=inverse_of(gan), controls=controls)
+    return dataclasses.replace(
+        found, answers=True, inverse=inverse_of(gan, drawing.average), controls=controls
+    )
 
 
 def _fits(known: tuple[int | None, ...], shape: tuple[int | None, ...]) -> bool:
@@ -136,11 +138,16 @@ def _fits(known: tuple[int | None, ...], shape: tuple[int | None, ...]) -> bool:
     )
 
 
-def inverse_of(gan: Any) -> Callable[[np.ndarray], np.ndarray] | None:
-    """Returns a game's function from answers back to conditions, if it has one."""
+def inverse_of(gan: Any, average: bool = True) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Returns a game's function from answers back to conditions, or `None`.
+
+    Args:
+        gan: the game. One with a network named `backward` has the method `translate`.
+        average: use the averaged network instead of the live one.
+    """
     if "backward" not in gan.networks:
         return None
-    return lambda answers: np.asarray(gan.translate(answers, backward=True))
+    return lambda answers: gan.translate(answers, backward=True, average=average)
 
 
 def _from_model(model: Any, drawing: Drawing, origin: dict[str, Any], spec: Spec) -> Samples:

@@ -26,7 +26,7 @@ class Gmsd(Metric):
     least_size = LEAST_SIZE
     needs = ("pairs",)
     in_training = True
-    order = 23
+    order = 32
 
     def of(self, inputs: EvaluationInputs) -> float:
         return gmsd(inputs.paired.real, inputs.paired.generated)

@@ -24,7 +24,7 @@ class GradientRatio(Metric):
     least_size = 2
     needs = ("pairs",)
     in_training = True
-    order = 24
+    order = 32
 
     def of(self, inputs: EvaluationInputs) -> float:
         return gradient_ratio(inputs.paired.real, inputs.paired.generated)

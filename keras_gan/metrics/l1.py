@@ -22,7 +22,7 @@ class L1(Metric):
     kinds = ("image",)
     needs = ("pairs",)
     in_training = True
-    order = 20
+    order = 31
 
     def of(self, inputs: EvaluationInputs) -> float:
         return l1(inputs.paired.real, inputs.paired.generated)

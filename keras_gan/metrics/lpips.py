@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_gan.errors import UsageError, one_line
-from keras_gan.metrics._metric import EvaluationInputs, Metric
+from keras_gan.metrics._metric import EvaluationInputs, Metric, MetricContext, Missing
 from keras_gan.metrics.extractor import file_sha256
 from keras_gan.metrics.images import to_channels
 from keras_gan.metrics.onnx_extractor import CHANNELS, open_session, runtime_of
@@ -39,13 +39,20 @@ class Lpips(Metric):
     kinds = ("image",)
     needs = ("pairs",)
     by_default = False
-    order = 29
+    order = 34
 
     def __init__(self, path: str | os.PathLike[str] | None = None):
         self._path = path
 
     def of_argument(self, argument: str) -> Lpips:
-        return Lpips(argument)
+        metric = Lpips(argument)
+        metric.file  # noqa: B018 - it must exist before anything is computed
+        return metric
+
+    def missing(self, context: MetricContext) -> Missing | None:
+        if self._path is None:
+            return Missing("the path of an ONNX file with two inputs, as lpips:PATH", "no path")
+        return super().missing(context)
 
     @property
     def file(self) -> pathlib.Path:

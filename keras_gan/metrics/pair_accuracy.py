@@ -22,7 +22,7 @@ class PairAccuracy(Metric):
     kinds = ("image",)
     needs = ("pairs",)
     in_training = True
-    order = 27
+    order = 33
 
     def of(self, inputs: EvaluationInputs) -> float:
         rows = _chosen(len(inputs.paired.real))

@@ -23,7 +23,7 @@ class Psnr(Metric):
     kinds = ("image",)
     needs = ("pairs",)
     in_training = True
-    order = 21
+    order = 31
 
     def of(self, inputs: EvaluationInputs) -> float:
         return _mean(*inputs.paired.signals)

@@ -28,7 +28,7 @@ class SpectrumError(Metric):
     least_size = LEAST_SIZE
     needs = ("pairs",)
     in_training = True
-    order = 25
+    order = 32
 
     def of(self, inputs: EvaluationInputs) -> float:
         return spectrum_error(inputs.paired.real, inputs.paired.generated)

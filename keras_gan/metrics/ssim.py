@@ -26,7 +26,7 @@ class Ssim(Metric):
     least_size = WINDOW
     needs = ("pairs",)
     in_training = True
-    order = 22
+    order = 31
 
     def of(self, inputs: EvaluationInputs) -> float:
         return _mean(*inputs.paired.signals)
