@@ -183,17 +183,19 @@ def _find_wrong_classes(key: str, port: dict[str, Any]) -> Wrong | None:
 # ------------------------------------------------------------------------ translation
 
 _SIZES = ("scale", "multiple_of", "min_side")
-_TRANSLATION = ("input", "output", *_SIZES, "radius", "tileable", "gray")
+_REQUIRED = ("input", "output", *_SIZES, "radius", "tileable")
+_OPTIONAL = {
+    "gray": (("keep",), "'keep', or absent"),
+    "input_channels": (("L", "RGB"), "'L' or 'RGB'"),
+    "output_channels": (("L", "RGB"), "'L' or 'RGB'"),
+}
 
 
 def find_wrong_translation(value: Any) -> Wrong | None:
     """Returns the first broken rule of `translation` in a manifest, `None` if all hold."""
-    if not isinstance(value, dict):
-        return Wrong("translation", f"an object with {', '.join(_TRANSLATION)}", value)
-    for name in value:
-        if name not in _TRANSLATION:
-            return Wrong("translation", f"an object with {', '.join(_TRANSLATION)}", value)
-    facts = dict.fromkeys(_TRANSLATION[:-1], _MISSING) | value
+    if not isinstance(value, dict) or value.keys() - {*_REQUIRED, *_OPTIONAL}:
+        return Wrong("translation", f"an object with {', '.join((*_REQUIRED, *_OPTIONAL))}", value)
+    facts = dict.fromkeys(_REQUIRED, _MISSING) | value
     tileable = facts["tileable"]
     rules = {name: (_is_size(facts[name]), "an integer from 1 to 4096") for name in _SIZES}
     rules |= {name: (is_line(facts[name]), "the name of a port") for name in ("input", "output")}
@@ -202,7 +204,7 @@ def find_wrong_translation(value: Any) -> Wrong | None:
         facts["radius"] == 0 or _is_size(facts["radius"]) if tileable else facts["radius"] is None,
         "an integer from 0 to 4096, or null for a network that cannot be tiled",
     )
-    rules["gray"] = (facts.get("gray", "keep") == "keep", "'keep', or absent")
+    rules |= {n: (value[n] in each, rule) for n, (each, rule) in _OPTIONAL.items() if n in value}
     for name, (holds, rule) in rules.items():
         if not holds:
             return Wrong(f"translation.{name}", rule, facts[name])

@@ -206,12 +206,7 @@ def write(
         raise UsageError(
             f"`format` must be one of {', '.join(MEDIA_TYPES)}. Received: format={format!r:.80}"
         )
-    height, width = pixels.shape[:2]
-    if max(height, width) > _MAX_EXTENT[format]:
-        raise UsageError(
-            f"A {format} picture must be at most {_MAX_EXTENT[format]} pixels high and wide; "
-            f"choose png. Received: {width} x {height}"
-        )
+    check_extent(*pixels.shape[:2], format)
     if gray:
         pixels = mean_of_channels(pixels)
     if format == "png":
@@ -233,6 +228,19 @@ def write(
         image = white
     image.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
     return buffer.getvalue()
+
+
+def check_extent(height: int, width: int, format: str) -> None:
+    """Checks that a format of `MEDIA_TYPES` holds pictures of a height and width.
+
+    Raises:
+        UsageError: a picture higher or wider than the format holds.
+    """
+    if max(height, width) > _MAX_EXTENT[format]:
+        raise UsageError(
+            f"A {format} picture must be at most {_MAX_EXTENT[format]} pixels high and wide; "
+            f"choose png. Received: {width} x {height}"
+        )
 
 
 def mean_of_channels(array: np.ndarray) -> np.ndarray:
