@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import operator
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from export.class_ids import check_class_ids
 from export.declare import Declarations, Facts
 from export.manifest import Manifest, plain_json, software_versions, utc_now
 from export.network import Network, open_network
+from export.translation import measure_translation, picture_sizes
 from keras_gan import Spec, UsageError
 from serving.checks import check_different, check_integer
 from serving.errors import short_repr
@@ -25,7 +27,8 @@ class Description(TypedDict, total=False):
     Args:
         role: what the network does: `"generator"`, `"translator"`, `"classifier"` or another word;
             by default `"generator"` for a network with random inputs, `"translator"` for one
-            whose output has the rank of a given input.
+            whose output has the rank of a given input. `"restoration"` is a translator that keeps
+            the meaning of color, such as one against noise: gray pictures stay gray.
         inputs: facts by the name of an input, each optional: `fill` (`"normal"`, `"uniform"`,
             `"class"`, `"constant"`, `"given"`), `stream`, `value`, `kind`, `meta`.
         outputs: facts by the name of an output: `kind`, `meta`.
@@ -85,18 +88,24 @@ def open_draft(model: Any, **description: Unpack[Description]) -> tuple[Network,
     network = open_network(model, declared, average=description.get("average", True))
     _check_classes(network, num_classes, class_names)
     check_class_ids(network)
+    parity = {"sizes": list(network.sizes)} if network.sizes[0] else {}
+    if (facts := measure_translation(network)) is not None:
+        more = picture_sizes(network, facts)
+        parity |= {"picture_sizes": list(more)}
+        network = dataclasses.replace(network, sizes=(*network.sizes, *more))
     draft = Manifest(
         name=_checked_name(description.get("name") or network.model.name),
         role=network.role,
         inputs=network.inputs,
         outputs=network.outputs,
         files={},
-        parity={"sizes": list(network.sizes)} if network.sizes[0] else {},
+        parity=parity,
         training=_checked_training(description.get("training")),
         license=description.get("license"),
         intended_use=description.get("intended_use"),
         software=software_versions(),
         created=utc_now(),
+        translation=facts,
     )
     return network, draft
 

@@ -14,22 +14,25 @@ import tensorflow as tf
 from export.draws import fill_inputs
 from export.errors import one_line, writing
 from export.layer_outputs import recorded_layers
-from export.manifest import Manifest
+from export.manifest import MAX_SIZES, Manifest
 from export.network import Network
 from export.sizes import Sizes, resolve
 from keras_gan import UsageError
 from serving.inputs import SEEDED, Input
 
 FILE_NAME = "golden.npz"
-OTHER_SIZES = "golden_sizes.npz"  # of a network with named sizes: the same at other sizes
+# Of a network with named sizes: the same at other sizes, more of them of one for pictures.
+OTHER_SIZES = ("golden_sizes.npz", *(f"golden_sizes_{n}.npz" for n in range(2, MAX_SIZES)))
+FILES = (FILE_NAME, *OTHER_SIZES)
 # Small seeds, and two that need more than 32 bits.
 _SEEDS = (*range(14), 2**32, 2**63 - 1)
+_PICTURES = 4  # examples at each of the further sizes of a network for pictures
 _MAX_BYTES = 64 * 2**20  # of the samples
 
 
 def golden_files(manifest: Manifest) -> tuple[str, ...]:
     """Returns the names of the golden files of a bundle, one for each tested set of sizes."""
-    return (FILE_NAME, OTHER_SIZES)[: len(manifest.sizes)]
+    return FILES[: len(manifest.sizes)]
 
 
 def write_golden(network: Network, folder: Path) -> None:
@@ -38,10 +41,11 @@ def write_golden(network: Network, folder: Path) -> None:
     Raises:
         UsageError: an output is not finite.
     """
-    for file, sizes in zip((FILE_NAME, OTHER_SIZES), network.sizes, strict=False):
+    for file, sizes in zip(FILES, network.sizes, strict=False):
         shapes = [resolve(port.shape, sizes) for port in (*network.inputs, *network.outputs)]
         per_sample = 4 * sum(math.prod(shape) for shape in shapes[len(network.inputs) :])
-        count = min(len(_SEEDS), max(2, _MAX_BYTES // max(per_sample, 1)))
+        most = len(_SEEDS) if file in (FILE_NAME, OTHER_SIZES[0]) else _PICTURES
+        count = min(most, max(2, _MAX_BYTES // max(per_sample, 1)))
         seeds = np.array(_SEEDS[-count:], np.int64)
         inputs = example_inputs(network.inputs, seeds, sizes, np.random.default_rng(0))
         outputs = _run_checked(network, inputs)

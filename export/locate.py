@@ -12,13 +12,13 @@ import numpy as np
 import tensorflow as tf
 
 from export import formats
-from export.golden import FILE_NAME, OTHER_SIZES, load_golden, run_exactly
+from export.golden import load_golden, run_exactly
 from export.layer_outputs import LayerNetwork, with_layers
 from export.manifest import Manifest
 from export.network import Network
 from export.to_onnx import as_function, open_session, to_onnx
 from export.variables import preserved_state, randomized_batch_statistics
-from export.verify import OTHER, PROBE, Figures, difference, tolerance_of
+from export.verify import PROBE, Figures, difference, golden_of, tolerance_of
 
 Arrays = Mapping[str, np.ndarray]
 Run = Callable[[LayerNetwork, Arrays], Arrays]
@@ -41,7 +41,7 @@ def locate(network: Network, folder: Path, draft: Manifest, figures: Figures, op
     for runtime, by_batch in figures.items():
         if all(value <= tolerance for value in by_batch.values()):
             continue
-        golden = load_golden(folder, OTHER_SIZES if runtime.endswith(OTHER) else FILE_NAME)
+        golden = load_golden(folder, golden_of(runtime))
         inputs = {port.name: golden[port.name] for port in network.inputs}
         statistics = randomized_batch_statistics if runtime.endswith(PROBE) else preserved_state
         with statistics(network.model):

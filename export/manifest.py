@@ -17,6 +17,7 @@ from keras_gan import Field, Spec, UsageError, __version__, latents
 from serving.inputs import Input, Port
 from serving.manifest import (
     FILE_NAME,
+    OPTIONAL_FIELDS,
     PRECISIONS,
     RULES,
     SCHEMA_VERSION,
@@ -32,6 +33,7 @@ NOTICE = (
     "Generated content: every sample is made by a generative model, none is a recording of "
     "anything real. Say so where you publish samples."
 )
+MAX_SIZES = 5  # tested values of the named sizes
 _PACKAGES = ("tensorflow", "keras", "tf2onnx", "onnx", "numpy")
 
 
@@ -46,8 +48,9 @@ class Manifest:
         outputs: every output; the first one is what `generate` returns and files show.
         files: `sha256` and `bytes` of each file, by its path in the bundle.
         parity: largest difference to Keras that was measured, by runtime and batch size; under
-            `sizes`, the tested values of the named sizes; under `precisions`, the measurements of
-            the model in each other precision.
+            `sizes`, the tested values of the named sizes, under `picture_sizes` further ones of a
+            network that translates pictures; under `precisions`, the measurements of the model in
+            each other precision.
         training: the caller's description of the training: recipe, examples seen, metrics.
         license: license of the weights, `None` if the caller named none.
         intended_use: intended use of the model in the caller's words, or `None`.
@@ -55,6 +58,8 @@ class Manifest:
         seeds: name of the map from seeds to random inputs, defined in `docs/seeds.md`.
         notice: statement that the samples are generated.
         created: time of the export, ISO 8601 in UTC.
+        translation: measured facts of a network that translates pictures of any size, see
+            `export.translation`; `None` for any other, whose `manifest.json` lacks the key.
         schema_version: version of this schema.
     """
 
@@ -71,6 +76,7 @@ class Manifest:
     seeds: str = SEEDS
     notice: str = NOTICE
     created: str = ""
+    translation: dict[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 
     @classmethod
@@ -123,7 +129,7 @@ class Manifest:
     @property
     def sizes(self) -> list[dict[str, int]]:
         """Tested values of the named sizes: one empty dict where all sizes are fixed."""
-        return self.parity.get("sizes") or [{}]
+        return (self.parity.get("sizes") or [{}]) + self.parity.get("picture_sizes", [])
 
     def spec(self) -> Spec:
         """Describes the first output, and the classes, as the spec of a data set does."""
@@ -148,19 +154,20 @@ class Manifest:
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         for group in ("inputs", "outputs"):
             fields[group] = [port.to_json() for port in fields[group]]
-        return fields
+        return {k: v for k, v in fields.items() if v is not None or k not in OPTIONAL_FIELDS}
 
     def _check_sizes(self) -> None:
         """Checks that every named size has its tested values."""
         named = {n for p in (*self.inputs, *self.outputs) for n in p.shape if isinstance(n, str)}
-        tested = self.sizes
-        fits = isinstance(tested, list) and all(
+        lists = [self.parity.get(key) or [] for key in ("sizes", "picture_sizes")]
+        tested = self.sizes if all(isinstance(each, list) for each in lists) else []
+        fits = bool(tested) and all(
             isinstance(each, dict)
             and each.keys() == named
             and all(type(n) is int and 0 < n < 2**16 for n in each.values())
             for each in tested
         )
-        if not fits or len(tested) > 2:
+        if not fits or len(tested) > MAX_SIZES:
             raise UsageError(
                 f"`parity` in {FILE_NAME} must have tested values of the named sizes. "
                 f"Received: sizes={tested!r:.100}"

@@ -29,7 +29,7 @@ from serving.inputs import Input, Port
 Values = Mapping[str, Any]  # tensors or arrays by the name of an input
 Shapes = dict[str, tuple[str, tuple[int | str, ...]]]  # dtype and shape by the name of an output
 # Roles whose first output is called `samples`, whatever the model calls it.
-_SAMPLING = ("generator", "translator")
+_SAMPLING = ("generator", "translator", "restoration")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -182,6 +182,6 @@ def _ports(config: str) -> list[str]:
 
 def _copy(bundle: Path, version: Path) -> None:
     version.mkdir()
-    for name in (*_MODEL_FILES, FILE_NAME, GOLDEN, OTHER_SIZES, CARD):
+    for name in (*_MODEL_FILES, FILE_NAME, GOLDEN, *OTHER_SIZES, CARD):
         if (bundle / name).is_file():
             shutil.copy(bundle / name, version / name)

@@ -51,3 +51,24 @@ def randomized_batch_statistics(model: keras.Model) -> Iterator[bool]:
 def _is_statistic(variable: Any) -> bool:
     moving = variable.name.startswith(("moving_", "running_"))
     return moving and "float" in keras.backend.standardize_dtype(variable.dtype)
+
+
+@contextlib.contextmanager
+def positive_weights(model: keras.Model) -> Iterator[None]:
+    """Gives a model random positive weights temporarily, with sums near 1 over their inputs.
+
+    A positive infinity then passes through every path of the model, without zeros that hide it and
+    without another infinity that cancels it.
+    """
+    weights = [v for v in model.variables if "float" in keras.backend.standardize_dtype(v.dtype)]
+    saved = [(v, v.numpy()) for v in weights]
+    rng = np.random.default_rng(0)
+    try:
+        for variable, value in saved:
+            inputs = value.size // value.shape[-1] if value.ndim > 1 else 1
+            changed = rng.uniform(0.5, 1.5, value.shape) / max(inputs, 1)
+            variable.assign(changed.astype(value.dtype))
+        yield
+    finally:
+        for variable, value in saved:
+            variable.assign(value)

@@ -15,7 +15,7 @@ from export.encoders import encoder_of
 from export.errors import one_line
 from export.files import sha256, walk
 from export.golden import FILE_NAME as GOLDEN
-from export.golden import check_golden, golden_files, load_golden, rows_of
+from export.golden import FILES, check_golden, golden_files, load_golden, rows_of
 from export.isolated import absolute, run_isolated
 from export.manifest import REDUCED_PRECISIONS, Manifest
 from export.to_onnx import open_session
@@ -288,7 +288,14 @@ def compare_saved_models(
 
 
 def _suffix(golden: str) -> str:
-    return "" if golden == GOLDEN else OTHER
+    number = FILES.index(golden)
+    return "" if number == 0 else OTHER if number == 1 else f"{OTHER} {number}"
+
+
+def golden_of(runtime: str) -> str:
+    """Returns the golden file of a row of figures, by the row's name."""
+    named = (file for file in FILES[1:] if runtime.endswith(_suffix(file)))
+    return next(named, GOLDEN)
 
 
 def _deviating(figures: Figures, tolerance: float) -> list[str]:

@@ -161,6 +161,62 @@ class Bundle:
         self._warn(drawn, self._output_names[:1], truncation)
         return drawn[self._output_names[0]]
 
+    def translate(self, picture: Any, tile: Any = "auto") -> Any:
+        """Translates a picture of any size, and returns the answer in its form.
+
+        The answer has exactly `scale` times the height and width of the picture (`translation` in
+        the manifest). Alpha is resized and kept; a file is upright by its EXIF orientation, and in
+        sRGB.
+
+        Args:
+            picture: a path or an image of Pillow, answered by an image of Pillow; or an array
+                `(height, width)` or `(height, width, channels)`, answered by an array of its dtype:
+                uint8 pixels with 1, 3 or 4 channels, or floats in the range and with the channels
+                of the input, answered in the range of the output.
+            tile: height and width of tiles in pixels; `"auto"` cuts pictures of more than 2^20
+                pixels, where the network allows it; `None` runs the whole picture. Tiles have the
+                margin that the network needs, so the answer is the same.
+
+        Raises:
+            UsageError: a network that does not translate pictures of any size, a picture that
+                cannot be read or is too large, tiles of a network that cannot be tiled.
+        """
+        from serving import picture_forms  # Pillow is only needed here
+
+        facts, source, target = self.translation
+        return picture_forms.translate(facts, source, target, self.translate_tile, picture, tile)
+
+    @property
+    def translation(self) -> tuple[Mapping[str, Any], Input, Port]:
+        """`translation` of the manifest, and the input and the output that it names.
+
+        Raises:
+            UsageError: a network that does not translate pictures of any size.
+        """
+        facts = self.manifest.get("translation")
+        if facts is None:
+            raise UsageError(
+                "`translate` needs a network from pictures of any height and width to pictures. "
+                f"Received: bundle {self.name!r} of role {self.role!r}, with the inputs "
+                f"{', '.join(self.inputs.by_name)}"
+            )
+        target = next(port for port in self.outputs if port.name == facts["output"])
+        return facts, self.inputs.by_name[facts["input"]], target
+
+    def translate_tile(self, tile: np.ndarray) -> np.ndarray:
+        """Runs the network on pictures of one size that it takes, such as a tile.
+
+        Args:
+            tile: array `(batch, height, width, channels)` in the range of the input.
+
+        Returns:
+            The output that `translation` names. Inputs besides the picture have the values of
+            seed 0.
+        """
+        facts = self.translation[0]
+        feeds = self.inputs.fill(np.zeros(len(tile), np.int64), given={facts["input"]: tile})
+        return self.run(feeds)[facts["output"]]
+
     def sample(
         self,
         seeds: Any = None,

@@ -1,7 +1,7 @@
 """Command line `keras-gan`.
 
-`sample`, `walk`, `serve`, `doctor` and `--help` run here and start fast: heavy modules are
-imported only where they are used. Every other command belongs to the library and is handed to
+`sample`, `walk`, `translate`, `serve`, `doctor` and `--help` run here and start fast: heavy modules
+are imported only where they are used. Every other command belongs to the library and is handed to
 `python -m keras_gan`.
 """
 
@@ -26,12 +26,13 @@ COMMANDS = {
     "verify": "Check a bundle's files and the outputs of its models",
     "sample": "Make samples from a bundle, without TensorFlow",
     "walk": "Animate a walk between seeds of a bundle, without TensorFlow",
+    "translate": "Translate pictures of any size with a bundle, without TensorFlow",
     "serve": "Serve bundles over HTTP, without TensorFlow",
     "prepare": "Prepare a data set once, before training",
     "doctor": "Check packages, machine and GPU, and name what breaks",
     "list": "List recipes, architectures, losses, terms, data sets and more",
 }
-_HERE = ("sample", "walk", "serve", "doctor")
+_HERE = ("sample", "walk", "translate", "serve", "doctor")
 _LIBRARY = tuple(name for name in COMMANDS if name not in _HERE)
 
 HELP = """usage: keras-gan [--help] [--version] COMMAND ...
@@ -91,6 +92,8 @@ def _run(argv: list[str]) -> int:
         return sample(argv[1:])
     if argv[0] == "walk":
         return walk(argv[1:])
+    if argv[0] == "translate":
+        return translate(argv[1:])
     if argv[0] == "serve":
         return serve(argv[1:])
     if argv[0] == "doctor":
@@ -320,6 +323,15 @@ def walk(argv: list[str]) -> int:
     bundle = _open(os.path.expanduser(options.bundle), options.precision)
     print(WalkCommand(bundle, options).run())
     return 0
+
+
+def translate(argv: list[str]) -> int:
+    """Runs `keras-gan translate`."""
+    from serving import translate_command as command
+
+    parser = _Parser(prog="keras-gan translate", description=command.ABOUT, epilog=command.EXAMPLES)
+    command.add_options(parser)
+    return command.TranslateCommand(parser.parse_args(argv)).run()
 
 
 def _wants_shards(options: argparse.Namespace) -> bool:

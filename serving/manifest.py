@@ -13,7 +13,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from serving.errors import UsageError
-from serving.port_rules import Wrong, find_wrong_input, find_wrong_output, is_line, is_number
+from serving.port_rules import (
+    Wrong,
+    find_wrong_input,
+    find_wrong_output,
+    find_wrong_translated_ports,
+    find_wrong_translation,
+    is_line,
+    is_number,
+)
 from serving.strict_json import parse_object
 
 FILE_NAME = "manifest.json"
@@ -78,6 +86,12 @@ def read_manifest(bundle: Path, fields: Collection[str] = ()) -> dict[str, Any]:
             f"`files` in {FILE_NAME} must list {MODEL}. "
             f"Received: files={manifest['files']!r:.80} in {str(path)!r}"
         )
+    ports = {"translation", "inputs", "outputs"} <= set(fields or SAMPLING_FIELDS)
+    if ports and (wrong := find_wrong_translated_ports(manifest)) is not None:
+        raise UsageError(
+            f"`{wrong.key}` in {FILE_NAME} must be {wrong.rule}. "
+            f"Received: {wrong.key}={wrong.value!r:.80} in {str(path)!r}"
+        )
     if manifest.get("digest") != digest(manifest):
         raise UsageError(
             f"{FILE_NAME} must have the digest of its own content; it is damaged or was changed. "
@@ -97,12 +111,14 @@ def check_fields(manifest: Mapping[str, Any], fields: Collection[str], where: st
     Raises:
         UsageError: a field is missing or invalid; the first in the order of `fields` is named.
     """
-    if missing := sorted(set(fields) - manifest.keys()):
+    if missing := sorted(set(fields) - manifest.keys() - OPTIONAL_FIELDS):
         raise UsageError(
             f"{FILE_NAME} must have all its fields. "
             f"Received: a manifest without {', '.join(missing)}{where}"
         )
     for field in fields:
+        if field not in manifest:
+            continue
         rule, value = RULES[field], manifest[field]
         if not rule.is_valid(value):
             wrong = rule.find(value) if rule.find is not None else None
@@ -186,6 +202,10 @@ def _is_outputs(value: Any) -> bool:
 
 def _is_inputs(value: Any) -> bool:
     return find_wrong_input(value) is None
+
+
+def _is_translation(value: Any) -> bool:
+    return find_wrong_translation(value) is None
 
 
 def _is_files(value: Any) -> bool:
@@ -273,6 +293,9 @@ RULES: dict[str, Rule] = {
     "seeds": Rule(lambda value: value == SEEDS, f"{SEEDS!r}, the map that this version knows"),
     "notice": Rule(lambda value: isinstance(value, str), "text"),
     "created": Rule(_is_time, "a time in ISO 8601"),
+    "translation": Rule(_is_translation, "an object of measured facts", find_wrong_translation),
 }
+# Fields that only some networks have.
+OPTIONAL_FIELDS = frozenset({"translation"})
 # The fields that sampling needs; other readers of a bundle may leave out the rest.
-SAMPLING_FIELDS = ("name", "role", "inputs", "outputs", "files", "seeds")
+SAMPLING_FIELDS = ("name", "role", "inputs", "outputs", "files", "seeds", "translation")

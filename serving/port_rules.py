@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from serving import kinds
@@ -178,6 +178,59 @@ def _find_wrong_classes(key: str, port: dict[str, Any]) -> Wrong | None:
         if meta.get(name) and len(meta[name]) != count:
             return Wrong(f"{key}.meta.{name}", f"{count} values, one for each class", meta[name])
     return None
+
+
+# ------------------------------------------------------------------------ translation
+
+_SIZES = ("scale", "multiple_of", "min_side")
+_TRANSLATION = ("input", "output", *_SIZES, "radius", "tileable", "gray")
+
+
+def find_wrong_translation(value: Any) -> Wrong | None:
+    """Returns the first broken rule of `translation` in a manifest, `None` if all hold."""
+    if not isinstance(value, dict):
+        return Wrong("translation", f"an object with {', '.join(_TRANSLATION)}", value)
+    for name in value:
+        if name not in _TRANSLATION:
+            return Wrong("translation", f"an object with {', '.join(_TRANSLATION)}", value)
+    facts = dict.fromkeys(_TRANSLATION[:-1], _MISSING) | value
+    tileable = facts["tileable"]
+    rules = {name: (_is_size(facts[name]), "an integer from 1 to 4096") for name in _SIZES}
+    rules |= {name: (is_line(facts[name]), "the name of a port") for name in ("input", "output")}
+    rules["tileable"] = (type(tileable) is bool, "true or false")
+    rules["radius"] = (
+        facts["radius"] == 0 or _is_size(facts["radius"]) if tileable else facts["radius"] is None,
+        "an integer from 0 to 4096, or null for a network that cannot be tiled",
+    )
+    rules["gray"] = (facts.get("gray", "keep") == "keep", "'keep', or absent")
+    for name, (holds, rule) in rules.items():
+        if not holds:
+            return Wrong(f"translation.{name}", rule, facts[name])
+    return None
+
+
+def find_wrong_translated_ports(manifest: Mapping[str, Any]) -> Wrong | None:
+    """Returns a port that `translation` names and that is none of pictures of any size."""
+    facts = manifest.get("translation")
+    if facts is None:
+        return None
+    for field, group in (("input", "inputs"), ("output", "outputs")):
+        ports = [port for port in manifest[group] if port["name"] == facts[field]]
+        if not ports or not _is_picture_of_any_size(ports[0]):
+            rule = f"one of `{group}` that holds pictures of any size with 1 or 3 channels"
+            return Wrong(f"translation.{field}", rule, facts[field])
+    return None
+
+
+def _is_picture_of_any_size(port: Mapping[str, Any]) -> bool:
+    kind, shape = kinds.get(port["kind"]), port["shape"][1:]
+    is_image = kind.has_pixels and len(kind.axes) == len(shape) == 3
+    free = all(isinstance(size, str) for size in shape[:2])
+    return is_image and free and shape[2] in (1, 3) and port["dtype"] == "float32"
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 < value <= 4096
 
 
 def _is_shape(value: Any) -> bool:

@@ -25,6 +25,7 @@ from serving.kinds import image as image_kind
 AUTO = "auto"
 TILE = 512  # input pixels of height and width of a tile, where the caller names no size
 MAX_UNTILED = 2**20  # input pixels of a picture that `auto` leaves whole
+KEEP = "keep"  # value of `gray`
 MAX_WHOLE = 2**22  # input pixels of a picture for a network that cannot be tiled
 
 Convert = Callable[[np.ndarray], np.ndarray]
@@ -270,7 +271,7 @@ class Translation:
         self._scale = int(facts["scale"])
         # A translator such as one from edges to photographs gives color to gray pictures. Only a
         # network that restores pictures says that it keeps the meaning of color.
-        self._keeps_gray = picture.gray and facts.get("gray") == "keep"
+        self._keeps_gray = picture.gray and facts.get("gray") == KEEP
 
     def inputs(self) -> Iterator[np.ndarray]:
         """Yields the input of every run in the network's range, `(1, height, width, channels)`."""

@@ -60,7 +60,7 @@ def read(content: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
             _check_pixels(image, max_pixels)
             image.load()
             _check_pixels(image, max_pixels)  # a frame may be larger than the header said
-            return _decode(image, content)
+            return _decode(image, _has_16_bits(image, content))
     except UsageError:
         raise
     except Pillow.DecompressionBombError as error:  # beyond what Pillow opens at all
@@ -76,6 +76,20 @@ def read(content: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
         ) from None
 
 
+def from_image(image: Pillow.Image) -> Picture:
+    """Converts an image of Pillow as `read` converts a file.
+
+    Raises:
+        UsageError: an image of floating-point numbers or of 32 bits, or a damaged file.
+    """
+    try:
+        image.load()
+        return _decode(image, image.mode.startswith("I"))
+    except (OSError, SyntaxError) as error:  # of a file that was opened lazily
+        line = image_kind.describe_damage(error, b"")
+        raise UsageError(f"A picture must be readable. Received: {line}") from None
+
+
 def _check_pixels(image: Pillow.Image, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
         raise TooLargeError(
@@ -84,13 +98,13 @@ def _check_pixels(image: Pillow.Image, max_pixels: int) -> None:
         )
 
 
-def _decode(image: Any, content: bytes) -> Picture:
+def _decode(image: Pillow.Image, has_16_bits: bool) -> Picture:
     notes = []
     if image.format in ("GIF", "PNG", "WEBP", "TIFF") and getattr(image, "is_animated", False):
         notes.append("Of an animation, the first frame is used.")
-    if _has_16_bits(image, content):
+    if has_16_bits:
         notes.append("16 bits per channel were reduced to 8.")
-    if image.mode in ("F", "I") and image.format != "PNG":
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
         raise UsageError(
             f"A picture must have 8 or 16 bits per channel. Received: {image.mode} of Pillow"
         )
@@ -192,12 +206,7 @@ def write(
         raise UsageError(
             f"`format` must be one of {', '.join(MEDIA_TYPES)}. Received: format={format!r:.80}"
         )
-    height, width = pixels.shape[:2]
-    if max(height, width) > _MAX_EXTENT[format]:
-        raise UsageError(
-            f"A {format} picture must be at most {_MAX_EXTENT[format]} pixels high and wide; "
-            f"choose png. Received: {width} x {height}"
-        )
+    check_extent(*pixels.shape[:2], format)
     if gray:
         pixels = mean_of_channels(pixels)
     if format == "png":
@@ -219,6 +228,19 @@ def write(
         image = white
     image.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
     return buffer.getvalue()
+
+
+def check_extent(height: int, width: int, format: str) -> None:
+    """Checks that a format of `MEDIA_TYPES` holds pictures of a height and width.
+
+    Raises:
+        UsageError: a picture higher or wider than the format holds.
+    """
+    if max(height, width) > _MAX_EXTENT[format]:
+        raise UsageError(
+            f"A {format} picture must be at most {_MAX_EXTENT[format]} pixels high and wide; "
+            f"choose png. Received: {width} x {height}"
+        )
 
 
 def mean_of_channels(array: np.ndarray) -> np.ndarray:

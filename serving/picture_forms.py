@@ -1,0 +1,115 @@
+"""Pictures in Python: paths, images of Pillow, arrays; each is answered in its own form."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from serving import uploads
+from serving.errors import UsageError
+from serving.inputs import Input, Port, check_array
+from serving.translation import AUTO, Plan, Translation, choose_tile
+
+Run = Callable[[np.ndarray], np.ndarray]  # from `(1, height, width, channels)` to the answer
+_COLOR = ("RGB", "RGBA")
+
+
+def translate(
+    facts: Mapping[str, Any], source: Input, target: Port, run: Run, picture: Any, tile: Any = AUTO
+) -> Any:
+    """Translates a picture, and returns the answer in its form.
+
+    Args:
+        facts: `translation` of a manifest.
+        source: the network's input that the facts name.
+        target: the network's output that the facts name.
+        run: the network.
+        picture: a path, an image of Pillow, or an array `(height, width)` or `(height, width,
+            channels)`, of uint8 or of floats in the range of the input.
+        tile: as for `serving.translation.choose_tile`.
+
+    Raises:
+        UsageError: a picture of another form, or as for `Translation`.
+    """
+    if isinstance(picture, str | os.PathLike):
+        return _answer_image(facts, source, target, run, read_file(Path(picture)), tile, "")
+    if isinstance(picture, Image.Image):
+        found = uploads.from_image(picture)
+        return _answer_image(facts, source, target, run, found, tile, picture.mode)
+    array = np.asarray(picture)
+    if array.dtype == np.uint8 and array.size:
+        return _answer_pixels(facts, source, target, run, array, tile)
+    if array.dtype.kind == "f" and array.size:
+        return _answer_values(facts, source, target, run, array, tile)
+    raise UsageError(
+        "A picture must be a path, an image of Pillow, or an array of uint8 or of floats. "
+        f"Received: {type(picture).__name__} of dtype {array.dtype}, shape={array.shape}"
+    )
+
+
+def read_file(path: Path, max_pixels: int = uploads.MAX_PIXELS) -> uploads.Picture:
+    """Reads the file of a picture.
+
+    Raises:
+        UsageError: the file cannot be read, or as for `uploads.read`.
+    """
+    try:
+        content = Path(os.path.expanduser(path)).read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"A picture must be a readable file. Received: {str(path)!r} ({error.strerror})"
+        ) from None
+    return uploads.read(content, max_pixels)
+
+
+def _answer_image(
+    facts: Mapping[str, Any],
+    source: Input,
+    target: Port,
+    run: Run,
+    picture: uploads.Picture,
+    tile: Any,
+    mode: str,
+) -> Image.Image:
+    translation = Translation(facts, source, target, picture, tile)
+    answer = translation.answer(map(run, translation.inputs()))
+    image = Image.fromarray(answer.pixels)
+    if answer.gray and mode not in _COLOR:
+        image = image.convert("L")
+    if answer.alpha is not None:
+        image.putalpha(Image.fromarray(answer.alpha))
+    return image
+
+
+def _answer_pixels(
+    facts: Mapping[str, Any], source: Input, target: Port, run: Run, array: np.ndarray, tile: Any
+) -> np.ndarray:
+    pixels = array[..., np.newaxis] if array.ndim == 2 else array
+    if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3, 4):
+        raise UsageError(
+            "A picture must be of the shape (height, width) or (height, width, 1, 3 or 4). "
+            f"Received: shape={array.shape}"
+        )
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}[pixels.shape[-1]]
+    image = Image.fromarray(pixels[..., 0] if mode == "L" else pixels)
+    answer = np.asarray(
+        _answer_image(facts, source, target, run, uploads.from_image(image), tile, mode)
+    )
+    return answer[..., np.newaxis] if answer.ndim < array.ndim else answer
+
+
+def _answer_values(
+    facts: Mapping[str, Any], source: Input, target: Port, run: Run, array: np.ndarray, tile: Any
+) -> np.ndarray:
+    """Answers floats as the network does: without pixels between, alpha or a rule for gray."""
+    values = array[..., np.newaxis] if array.ndim == 2 and source.shape[-1] == 1 else array
+    checked = check_array(source, values[np.newaxis])[0]
+    height, width = checked.shape[:2]
+    plan = Plan(facts, height, width, choose_tile(facts, height, width, tile))
+    answer = plan.assemble(map(run, plan.inputs(checked)))
+    return answer[..., 0] if array.ndim == 2 and answer.shape[-1] == 1 else answer
