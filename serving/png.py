@@ -12,19 +12,23 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Mapping
 
 import numpy as np
+
+from serving.provenance import XMP_KEY
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by channels: gray, gray and alpha, RGB, RGBA
 _UP = 2  # each byte minus the one above it
 
 
-def encode(pixels: np.ndarray) -> bytes:
+def encode(pixels: np.ndarray, texts: Mapping[str, str] | None = None) -> bytes:
     """Encodes a picture as PNG.
 
     Args:
         pixels: uint8 array `(height, width, channels)`: gray, gray and alpha, RGB or RGBA.
+        texts: text chunks by key, as `serving.provenance` returns them.
 
     Returns:
         The file.
@@ -38,8 +42,21 @@ def encode(pixels: np.ndarray) -> bytes:
     packer = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_RLE)
     data = packer.compress(rows.data) + packer.flush()
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOR_TYPES[channels], 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    described = [_text(key, text) for key, text in (texts or {}).items()]
+    chunks = [(b"IHDR", header), *described, (b"IDAT", data), (b"IEND", b"")]
     return b"".join([_SIGNATURE, *(_chunk(name, content) for name, content in chunks)])
+
+
+def _text(key: str, text: str) -> tuple[bytes, bytes]:
+    """Returns the name and the content of a text chunk: in Latin-1 if it can, else in UTF-8."""
+    name = key.encode("latin-1") + b"\0"
+    if key != XMP_KEY:
+        try:
+            return b"tEXt", name + text.encode("latin-1")
+        except UnicodeEncodeError:
+            pass
+    # Neither compressed, nor in a named language, nor with a translated key.
+    return b"iTXt", name + b"\0\0\0\0" + text.encode("utf-8")
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:

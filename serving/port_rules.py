@@ -183,7 +183,8 @@ def _find_wrong_classes(key: str, port: dict[str, Any]) -> Wrong | None:
 # ------------------------------------------------------------------------ translation
 
 _SIZES = ("scale", "multiple_of", "min_side")
-_TRANSLATION = ("input", "output", *_SIZES, "radius", "tileable", "gray")
+_OPTIONAL = ("gray", "backward")
+_TRANSLATION = ("input", "output", *_SIZES, "radius", "tileable", *_OPTIONAL)
 
 
 def find_wrong_translation(value: Any) -> Wrong | None:
@@ -193,7 +194,7 @@ def find_wrong_translation(value: Any) -> Wrong | None:
     for name in value:
         if name not in _TRANSLATION:
             return Wrong("translation", f"an object with {', '.join(_TRANSLATION)}", value)
-    facts = dict.fromkeys(_TRANSLATION[:-1], _MISSING) | value
+    facts = dict.fromkeys(_TRANSLATION[: -len(_OPTIONAL)], _MISSING) | value
     tileable = facts["tileable"]
     rules = {name: (_is_size(facts[name]), "an integer from 1 to 4096") for name in _SIZES}
     rules |= {name: (is_line(facts[name]), "the name of a port") for name in ("input", "output")}
@@ -203,9 +204,12 @@ def find_wrong_translation(value: Any) -> Wrong | None:
         "an integer from 0 to 4096, or null for a network that cannot be tiled",
     )
     rules["gray"] = (facts.get("gray", "keep") == "keep", "'keep', or absent")
+    # The bundle of the opposite direction, for the page's switch.
+    backward = facts.get("backward", "a")
+    rules["backward"] = (is_line(backward), "the name of a bundle, or absent")
     for name, (holds, rule) in rules.items():
         if not holds:
-            return Wrong(f"translation.{name}", rule, facts[name])
+            return Wrong(f"translation.{name}", rule, facts.get(name))
     return None
 
 

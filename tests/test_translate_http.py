@@ -130,6 +130,9 @@ def test_the_png_encoder_is_lossless():
         image = Image.open(io.BytesIO(png.encode(picture)))
         assert image.mode == {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[shape[2]]
         np.testing.assert_array_equal(np.asarray(image).reshape(shape), picture)
+    texts = {"Model": "a", "Comment": "\N{SNOWMAN}", "XML:com.adobe.xmp": "<x/>"}
+    image = Image.open(io.BytesIO(png.encode(pixels(2, 2), texts)))
+    assert image.text == texts
 
 
 # ------------------------------------------------------------------ what is sent
@@ -191,6 +194,10 @@ def test_what_was_done_to_a_picture_is_one_line_of_a_header(server):
     assert answer.headers["x-notes"] == "Of an animation, the first frame is used."
     np.testing.assert_array_equal(array(answer), 255 - np.asarray(frames[0].convert("RGB")))
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    answer = ask(server, "negative", file(pixels(3, 3), exif=turned))
+    assert answer.headers["x-notes"] == "The picture was turned upright by its EXIF orientation."
     assert "x-notes" not in ask(server, "negative", file(pixels(3, 3), icc_profile=lab)).headers
     broken = ask(server, "negative", file(pixels(3, 3), icc_profile=b"\r\nx: 1\r\n" * 30))
     assert broken.headers["x-notes"] == "The ICC profile is not usable and was ignored."
@@ -446,10 +453,13 @@ def test_the_clients_translate_files_images_and_arrays(server, tmp_path):
         np.testing.assert_array_equal(image, 255 - picture)
         for given in (source, str(source), source.read_bytes()):
             found = client.translate(given)
-            np.testing.assert_array_equal(Image.open(io.BytesIO(found)), 255 - picture)
+            if isinstance(given, bytes):
+                found = Image.open(io.BytesIO(found))
+                assert found.text["Model"] == "negative"
+            np.testing.assert_array_equal(found, 255 - picture)
         client.translate(source, tmp_path / "out.jpg", tile=0)
         assert Image.open(tmp_path / "out.jpg").format == "JPEG"
-        gray = client.translate(picture[..., 0])
+        gray = client.translate(picture[..., 0])  # this model may give color to it
         np.testing.assert_array_equal(gray, (255 - picture[..., :1]).repeat(3, -1))
         alpha = client.translate(pixels(3, 4, 4))
         assert alpha.shape == (3, 4, 4)
