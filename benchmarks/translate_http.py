@@ -1,8 +1,8 @@
 """Time that HTTP adds to a translation: the model alone, and POST /v1/translate, for each format.
 
 Exports a small U-Net to a temporary folder, serves it in a process of its own, and translates one
-picture by each way in turn, so that all of them see the same load of the machine. Processor time
-does not depend on that load:
+picture by each way in turn, so that all of them see the same load of the machine. The fastest round
+and the processor time depend least on that load:
 
     python -m benchmarks.translate_http --size 256 --rounds 100
 """
@@ -105,8 +105,8 @@ class Server:
         return content
 
 
-def measure(calls: Calls, rounds: int) -> dict[str, float]:
-    """Returns the median milliseconds of each call; all calls take turns."""
+def measure(calls: Calls, rounds: int) -> dict[str, list[float]]:
+    """Returns the milliseconds of each call in each round; all calls take turns."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
@@ -116,7 +116,7 @@ def measure(calls: Calls, rounds: int) -> dict[str, float]:
             start = time.perf_counter()
             call()
             times[name].append(1000 * (time.perf_counter() - start))
-    return {name: statistics.median(found) for name, found in times.items()}
+    return times
 
 
 def main() -> None:
@@ -159,13 +159,20 @@ def processor_time(server: Server, calls: Calls, name: str, rounds: int) -> floa
     return 1000 * (clock() - start) / rounds
 
 
-def report(options: argparse.Namespace, found: dict[str, float], used: dict[str, float]) -> None:
+def report(
+    options: argparse.Namespace, times: dict[str, list[float]], used: dict[str, float]
+) -> None:
     """Prints the figures as a table."""
     print(f"{options.size} x {options.size} pixels, {options.rounds} rounds, ms")
-    print(f"{'':<12}{'median':>8}{'adds':>8}{'processor':>11}{'adds':>8}")
-    for name, median in found.items():
-        times = (median, median - found[ALONE], used[name], used[name] - used[ALONE])
-        print("{:<12}{:8.2f}{:8.2f}{:11.2f}{:8.2f}".format(name, *times))
+    figures = {
+        "median": {name: statistics.median(found) for name, found in times.items()},
+        "fastest": {name: min(found) for name, found in times.items()},
+        "processor": used,
+    }
+    print(f"{'':<12}" + "".join(f"{name:>10}{'adds':>8}" for name in figures))
+    for name in times:
+        values = ((found[name], found[name] - found[ALONE]) for found in figures.values())
+        print(f"{name:<12}" + "".join(f"{value:10.2f}{added:8.2f}" for value, added in values))
 
 
 if __name__ == "__main__":

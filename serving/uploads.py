@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image as Pillow
 
-from serving import pictures, png
+from serving import png
 from serving.errors import TooLargeError, UsageError
 from serving.kinds import image as image_kind
 
@@ -22,6 +22,7 @@ MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}  
 MAX_PIXELS = 2**26  # of a picture, where the caller names no other bound
 _MAX_EXTENT = {"png": 2**31 - 1, "jpeg": 65_500, "webp": 16_383}  # of height and width
 _GRAY = {"1", "L", "LA", "La", "I"}  # and those of 16 bits
+_ORIENTATION = 0x0112  # of EXIF
 _QUALITY = 95  # of JPEG, without subsampling of colors
 _UNSHIFTED = 1  # levels of 255; a color profile that changes colors by no more is sRGB
 
@@ -145,7 +146,10 @@ def _upright(image: Pillow.Image, notes: list[str]) -> Pillow.Image:
     from PIL import ImageOps
 
     try:
-        return ImageOps.exif_transpose(image)
+        upright = ImageOps.exif_transpose(image)
+        if image.getexif().get(_ORIENTATION, 1) != 1:
+            notes.append("The picture was turned upright by its EXIF orientation.")
+        return upright
     except Exception:  # a damaged EXIF block raises many
         notes.append("The EXIF data could not be read and were ignored.")
         return image
@@ -206,13 +210,14 @@ def write(
         raise UsageError(
             f"`format` must be one of {', '.join(MEDIA_TYPES)}. Received: format={format!r:.80}"
         )
-    check_extent(*pixels.shape[:2], format)
+    height, width = pixels.shape[:2]
+    check_extent(height, width, format)
     if gray:
         pixels = mean_of_channels(pixels)
     if format == "png":
         if alpha is not None:
             pixels = np.concatenate([pixels, alpha[..., np.newaxis]], axis=-1)
-        return pictures.to_png(pixels, texts) if texts else png.encode(pixels)
+        return png.encode(pixels, texts)
     image = Pillow.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     buffer = io.BytesIO()
     if format == "webp":

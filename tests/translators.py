@@ -21,24 +21,31 @@ def write(to, name, nodes, weights=None, *, scale=1, channels=(3, 3), examples=0
     outputs = [Port("samples", "float32", (height, width, channels[1]), "image", RANGE)]
     model = tiny.network(name, nodes, inputs, outputs, weights)
     tiny.save(to, name, model, inputs, outputs, "translator")
-    content = json.loads((to / "manifest.json").read_text())
-    content["translation"] = {
-        "input": "condition",
-        "output": "samples",
-        "scale": scale,
-        "multiple_of": 1,
-        "min_side": 1,
-        "radius": 0,
-        "tileable": True,
-    } | facts
+    found = {}
     rng = np.random.default_rng(0)
     for number in range(examples):
         (to / "examples").mkdir(exist_ok=True)
         file = to / "examples" / f"{number}.png"
         Image.fromarray(rng.integers(0, 256, (8, 9, 3), dtype=np.uint8)).save(file)
         data = file.read_bytes()
-        found = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-        content["files"][f"examples/{number}.png"] = found
+        facts_of_file = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        found[f"examples/{number}.png"] = facts_of_file
+    return declare(to, found, scale=scale, **facts)
+
+
+def declare(to, files=None, **facts):
+    """Writes the measured facts of a translator to its manifest, and the names of more files."""
+    content = json.loads((to / "manifest.json").read_text())
+    content["translation"] = {
+        "input": "condition",
+        "output": "samples",
+        "scale": 1,
+        "multiple_of": 1,
+        "min_side": 1,
+        "radius": 0,
+        "tileable": True,
+    } | facts
+    content["files"] |= files or {}
     content["digest"] = digest(content)
     (to / "manifest.json").write_text(json.dumps(content))
     return to

@@ -121,21 +121,21 @@ class Client(ClientBase):
         return self.run(self.session.animation(request, frame_rate, format, metadata))
 
     def translate(self, picture: Any, to: Any = None, **options: Any) -> Any:
-        """Returns a translated picture, in the form of the given one.
+        """Translates a picture of any size, and returns the answer in its form.
 
         Args:
-            picture: the path or the bytes of a file; a PIL image; or a uint8 array `(height,
-                width)` or `(height, width, channels)`. Any height and width.
-            to: file to write, whose ending is `.png`, `.jpg`, `.jpeg` or `.webp`.
+            picture: a path or a PIL image, answered by a PIL image; a uint8 array `(height, width)`
+                or `(height, width, channels)`, answered by an array; or the bytes of a file,
+                answered by those of a file.
+            to: file to write as well, whose ending is `.png`, `.jpg`, `.jpeg` or `.webp`.
             model: name of a translator, where the URL has none and the server has several.
             version: of the model; the newest by default.
             tile: height and width in pixels of the tiles in which a large picture is translated,
                 0 for the whole picture; by default the server chooses. The result is the same.
 
         Returns:
-            The bytes of a file for a file or with `to`, else a PIL image or a uint8 array
-            `(height, width, channels)`; PNG without `to`. Height and width are exactly those of
-            the picture times the scale of the model.
+            The translated picture, of exactly the height and width of the given one times the scale
+            of the model.
         """
         return self.run(self.session.translate(check_upload(picture, to, **options)))
 

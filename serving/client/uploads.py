@@ -27,8 +27,10 @@ class Upload:
     Args:
         content: the file that is sent.
         media_type: its Content-Type.
-        format: of the translated picture, one of the values of `FORMATS`.
         form: type of the returned picture: `bytes`, `np.ndarray`, or `None` for a PIL image.
+        ndim: number of axes of a given array, 0 for other forms.
+        has_color: the given picture is RGB, so that the returned one is.
+        format: of the translated file, one of the values of `FORMATS`.
         to: file to write, or `None`.
         model: name of a model, or `None`.
         version: its version, or `None` for the newest.
@@ -37,15 +39,17 @@ class Upload:
 
     content: bytes
     media_type: str
-    format: str
     form: type | None
+    ndim: int
+    has_color: bool
+    format: str
     to: Path | None
     model: str | None
     version: int | None
     tile: int | None
 
     def restore(self, content: bytes) -> Any:
-        """Returns the translated picture in the form of the given one, or writes it to a file.
+        """Returns the translated picture in the form of the given one; writes a file if asked.
 
         Args:
             content: the file that the server has sent.
@@ -61,17 +65,18 @@ class Upload:
                     f"`to` must be a file that can be written. "
                     f"Received: to={str(self.to)!r} ({error.strerror})"
                 ) from error
-            return content
         if self.form is bytes:
             return content
         from PIL import Image
 
         image = Image.open(io.BytesIO(content))
         image.load()
+        if self.has_color and image.mode in ("L", "LA"):
+            image = image.convert("RGB" if image.mode == "L" else "RGBA")
         if self.form is None:
             return image
         array = np.asarray(image)
-        return array[..., np.newaxis] if array.ndim == 2 else array
+        return array[..., np.newaxis] if array.ndim < self.ndim else array
 
 
 def check_upload(
@@ -95,17 +100,16 @@ def check_upload(
             f"`to` must end in {', '.join(FORMATS)}. Received: to={short_repr(str(target))}"
         )
     format = "png" if target is None else FORMATS[target.suffix.lower()]
-    content, media_type, form = _encode(picture)
-    return Upload(content, media_type, format, form, target, model, version, tile)
+    return Upload(*_encode(picture), format, target, model, version, tile)
 
 
-def _encode(picture: Any) -> tuple[bytes, str, type | None]:
-    """Returns the file to send, its Content-Type, and the form of the picture."""
+def _encode(picture: Any) -> tuple[bytes, str, type | None, int, bool]:
+    """Returns the first arguments of an `Upload`: the file to send, and the form of the picture."""
     if isinstance(picture, bytes | bytearray | memoryview):
-        return bytes(picture), _ANY, bytes
+        return bytes(picture), _ANY, bytes, 0, False
     if isinstance(picture, str | os.PathLike):
         try:
-            return Path(picture).read_bytes(), _ANY, bytes
+            return Path(picture).read_bytes(), _ANY, None, 0, False
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UsageError(
@@ -114,10 +118,10 @@ def _encode(picture: Any) -> tuple[bytes, str, type | None]:
             ) from error
     pillow = sys.modules.get("PIL.Image")  # loaded if there is an image
     if pillow is not None and isinstance(picture, pillow.Image):
-        return _save(picture), "image/png", None
+        return _save(picture), "image/png", None, 0, picture.mode in ("RGB", "RGBA")
     array = np.asarray(picture)
-    if array.ndim == 2:
-        array = array[..., np.newaxis]
+    ndim = array.ndim
+    array = array[..., np.newaxis] if ndim == 2 else array
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] not in _CHANNELS:
         raise UsageError(
             "`picture` must be a file, a PIL image, or a uint8 array (height, width) or (height, "
@@ -127,7 +131,8 @@ def _encode(picture: Any) -> tuple[bytes, str, type | None]:
         raise UsageError(f"`picture` must have pixels. Received: shape={array.shape}")
     from serving import png
 
-    return png.encode(np.ascontiguousarray(array)), "image/png", np.ndarray
+    content = png.encode(np.ascontiguousarray(array))
+    return content, "image/png", np.ndarray, ndim, array.shape[-1] > 2
 
 
 def _save(image: Any) -> bytes:

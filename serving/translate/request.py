@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from serving import translation, uploads
+from serving import provenance, translation, uploads
 from serving.checks import check_integer, check_number
 from serving.engine import SampleJob
 from serving.errors import UsageError, short_repr
@@ -36,8 +36,9 @@ class TranslateRequest:
         self.served = served
         self.facts = served.translation
         self.bundle = served.bundle
-        scale = int(self.facts["scale"])
-        self.max_pixels = max(1, settings.max_pixels // scale**2)  # of the picture that was sent
+        self._scale = int(self.facts["scale"])
+        # Of the picture that was sent.
+        self.max_pixels = max(1, settings.max_pixels // self._scale**2)
         self.format = self._read_format(fields.get("format"), request)
         self.tile = self._read_tile(fields.get("tile"))
         timeout = settings.timeout
@@ -82,6 +83,8 @@ class TranslateRequest:
             TooLargeError: a picture of too many pixels.
         """
         picture = uploads.read(content, self.max_pixels)
+        height, width = (size * self._scale for size in picture.pixels.shape[:2])
+        uploads.check_extent(height, width, self.format)
         return translation.Translation(
             self.facts, self._source, self._target, picture, self._choose_tile(picture)
         )
@@ -110,7 +113,8 @@ class TranslateRequest:
 
     def respond(self, picture: uploads.Picture) -> Response:
         """Returns the response with the translated picture; takes time for a large one."""
-        content = uploads.write(picture.pixels, picture.alpha, picture.gray, self.format)
+        texts = provenance.edited(self.bundle.name, self.bundle.sha256)
+        content = uploads.write(picture.pixels, picture.alpha, picture.gray, self.format, texts)
         headers = self.served.headers
         if picture.notes:
             text = " ".join(picture.notes).translate(dict.fromkeys(map(ord, _SPACE), " "))
