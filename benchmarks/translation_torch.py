@@ -343,6 +343,7 @@ def main() -> None:
     else:
         super_resolution(a, b, options.seconds, options.seed, finish)
     np.savez_compressed(options.out, **found)
+    print(", ".join(f"{name} {found[name]}" for name in found if name.endswith("_seen")))
 
 
 if __name__ == "__main__":
