@@ -305,7 +305,7 @@ def test_ranges_of_the_samples():
     assert output_range(build("srresnet", scale=2)) is None
 
 
-def test_conditions_that_are_no_pictures():
+def test_conditions_that_are_not_pictures():
     with pytest.raises(UsageError, match=r"condition must name a field .*Received: no condition"):
         build("unet", conditions=())
     fields = {"samples": Field("image", (8, 8, 3)), "key": Field("array", (4,))}

@@ -45,7 +45,7 @@ def generator(
         growth: channels that each convolution of a dense block adds.
 
     Raises:
-        UsageError: the condition is no picture, a scale that is unknown or does not fit the sizes,
+        UsageError: the condition is not a picture, a scale that is unknown or does not fit the sizes,
             or an option is out of range.
     """
     _pictures.check_enlargement(spec, "rrdb", conditional, conditions)

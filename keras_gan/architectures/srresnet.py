@@ -43,7 +43,7 @@ def generator(
         blocks: number of residual blocks, at least 1.
 
     Raises:
-        UsageError: the condition is no picture, a scale that is unknown or does not fit the sizes,
+        UsageError: the condition is not a picture, a scale that is unknown or does not fit the sizes,
             or an option is out of range.
     """
     _pictures.check_enlargement(spec, "srresnet", conditional, conditions)
