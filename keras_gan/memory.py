@@ -9,6 +9,7 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -165,7 +166,8 @@ def _activations(network: keras.Model, side: int = _FREE_SIDE) -> int:
     total = 0
     shapes: dict[int, tuple] = {}
     made: tuple = ()
-    for layer in network.layers:
+    layers: list[Any] = network.layers
+    for layer in layers:
         # Layers of a subclassed model that were never called symbolically have no output.
         with contextlib.suppress(AttributeError):
             made = shapes[id(layer.output)] = _output_shape(layer, shapes, side)
@@ -173,13 +175,14 @@ def _activations(network: keras.Model, side: int = _FREE_SIDE) -> int:
         if isinstance(layer, keras.Model):
             total += _activations(layer)
     # A network that enlarges pictures gets smaller ones.
-    if len(made) == 4 and None in network.layers[-1].output.shape[1:] and made[1] > _FREE_SIDE:
+    is_free = len(made) == 4 and None in layers[-1].output.shape[1:]
+    if is_free and made[1] > _FREE_SIDE:
         smaller = _FREE_SIDE * side // made[1]
         return _activations(network, smaller) if 0 < smaller < side else total
     return total
 
 
-def _output_shape(layer: keras.layers.Layer, shapes: dict[int, tuple], side: int) -> tuple:
+def _output_shape(layer: Any, shapes: dict[int, tuple], side: int) -> tuple:
     """Returns the shape of a layer's output; open lengths follow from those of its inputs."""
     shape = tuple(layer.output.shape)
     if None not in shape[1:]:

@@ -167,7 +167,7 @@ def added_to_bicubic(x, picture, scale: int, channels: int):
     The last convolution starts at zero, so that the samples start as the enlargement.
     """
     # Samples are float32 under every policy, so that they have full precision.
-    full = {"dtype": "float32"}
+    full: dict[str, Any] = {"dtype": "float32"}
     x = convolve(x, channels * scale**2, 3, "to_image", kernel_initializer="zeros", **full)
     details = DepthToSpace2D(scale, name="details", **full)(x)
     bicubic = BicubicUpsample2D(scale, name="bicubic", **full)(picture)

@@ -51,7 +51,7 @@ def generator(
             trained network of two layers, for the term `contrastive_patches`.
 
     Raises:
-        UsageError: the condition is no picture, or an option is out of range.
+        UsageError: the condition is not a picture, or an option is out of range.
     """
     _pictures.check_task(spec, "translator", conditional, conditions)
     _parts.check_integer("width", width)

@@ -44,7 +44,7 @@ def generator(
             none. With "instance", large pictures cannot be computed in tiles.
 
     Raises:
-        UsageError: the condition is no picture, or an option is out of range.
+        UsageError: the condition is not a picture, or an option is out of range.
     """
     _pictures.check_task(spec, "unet", conditional, conditions)
     _parts.check_one_of("norm", norm, _pictures.NORMS)
