@@ -2,10 +2,13 @@
 
 import os
 import shutil
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from picture_pairs import (
     are_negatives,
     batches,
@@ -19,7 +22,7 @@ from picture_pairs import (
 )
 from PIL import Image
 
-from keras_gan import UsageError, data_record, datasets, train
+from keras_gan import UsageError, building, data_record, datasets, train, workers
 from keras_gan import recipe as recipes
 from keras_gan.datasets import transforms
 from keras_gan.run import Run
@@ -266,6 +269,27 @@ def test_held_out_pictures_alone(tmp_path):
     refused("must be in a folder named train.*3 of test, 3 of val", tmp_path)
 
 
+def bomb(path):
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    content = struct.pack(">I", len(header)) + b"IHDR" + header
+    check = struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content + check)
+
+
+def test_a_bomb_is_refused_by_its_header(tmp_path):
+    fill_partners(tmp_path / "A", tmp_path / "B", 4)
+    bomb(tmp_path / "B" / "2.png")
+    refused(r"must be whole and readable.*B/2\.png: 60000x60000 pixels, more than", tmp_path)
+    assert counts(datasets.open("pairs", path=tmp_path, held_out=0, skip_corrupt=True)) == [3]
+
+
+def test_a_file_of_another_format_than_its_name_says(tmp_path):
+    fill_partners(tmp_path / "A", tmp_path / "B", 4)
+    picture = Image.open(tmp_path / "B" / "2.png")
+    picture.save(tmp_path / "B" / "2.png", "JPEG", quality=95)
+    assert counts(quiet(tmp_path, held_out=0)) == [4]
+
+
 def test_two_files_of_one_stem(tmp_path):
     fill_partners(tmp_path / "A", tmp_path / "B", 3)
     fill(tmp_path / "A", 1, "bmp")
@@ -446,6 +470,17 @@ def test_a_folder_takes_the_place_of_the_path_and_other_options_stay(tmp_path):
     assert recipes.load(str(path), data="gaussians").data.options == {}
     with pytest.raises(UsageError, match="must be one of"):
         recipes.load(str(path), data=str(tmp_path / "missing"))
+
+
+def test_trainings_transform_their_batches(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE.format(path=fill_side_by_side(tmp_path / "data", 12)))
+    recipe = recipes.load(str(path), ["data.rotate=true", "training.seed=5"])
+    source = datasets.open("pairs", **recipe.data.options)
+    alone = workers.Team(tf.distribute.get_strategy(), [""], 0)
+    found = list(building.batches(recipe, source, 3, alone).take(2))
+    assert equal(found, batches(source, 2, 8, seed=5, start=3))
+    assert not equal(found, source.dataset("train", 8, 5, repeat=True, start=3).take(2))
 
 
 def test_a_run_records_the_place_and_resumes_where_the_data_moved(tmp_path):
