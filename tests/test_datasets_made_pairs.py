@@ -170,7 +170,8 @@ def test_photographs_are_reduced_by_four(photographs):
     assert photographs.spec.shape == (None, None, 3)
     for split in photographs.split_names:
         rows = photographs.field_arrays(split)
-        assert np.array_equal(rows["samples"], photos.arrays(split)[0])
+        known = {crop.tobytes() for crop in photos.arrays(split)[0]}
+        assert {sample.tobytes() for sample in rows["samples"]} <= known
         assert rows["condition"].shape == (len(rows["samples"]), 32, 32, 3)
         image = Image.fromarray(rows["samples"][7]).resize((32, 32), Image.Resampling.BICUBIC)
         assert np.array_equal(rows["condition"][7], np.asarray(image))
