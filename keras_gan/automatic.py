@@ -369,14 +369,15 @@ def describe_misfit(name: str, data: str, source: datasets.Source) -> str:
         source: the same, opened.
 
     Returns:
-        The line; empty if the data fit, or if the size of the recipe's own is not known.
+        The line; empty if the data fit, if the size of the recipe's own is not known, or if the
+        recipe is for any folder of its kind.
     """
     try:
         own = recipes.load(name).data
     except UsageError:  # the recipe's own data are not on this machine
         return ""
     shape, spec = datasets.known_shape(own.source, own.options), source.spec
-    if shape is None:
+    if shape is None or datasets.takes_folder(own.source):
         return ""
     if len(shape) == len(spec.shape) and all(
         known in (None, size) for known, size in zip(shape, spec.shape, strict=True)

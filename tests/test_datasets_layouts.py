@@ -181,12 +181,59 @@ def test_two_domains_are_named(tmp_path, case):
     names = [case(name) for name in ("testA", "testB", "trainA", "trainB")]
     for name in names:
         fill(tmp_path / name, 3)
-    with pytest.warns(UserWarning, match=f"two domains are read as classes.*{', '.join(names)}"):
+    with pytest.warns(UserWarning, match="read as classes.*train pix2pix --data") as said:
         source = datasets.open(str(tmp_path))
     assert source.spec.num_classes == 4
+    assert str(said[0].message).endswith("Received: 6 images of A and 6 images of B")
+    (tmp_path / names[0] / "0.png").unlink()
+    with pytest.warns(UserWarning, match=f"train cyclegan --data {tmp_path}`. Received: 5 images"):
+        datasets.open(str(tmp_path))
     for name in names[::2]:
         shutil.rmtree(tmp_path / name)
     quiet(str(tmp_path))  # testB and trainB
+
+
+def test_two_resolutions_are_named(tmp_path):
+    for name in ("DIV2K_train_HR", "DIV2K_train_LR_bicubic/X4"):
+        fill(tmp_path / name, 3)
+    with pytest.warns(UserWarning, match="a high and a low resolution.*train super-resolution"):
+        datasets.open(str(tmp_path))
+
+
+def test_domains_below_splits_are_named(tmp_path):
+    for name in ("train/A", "train/B", "test/A", "test/B"):
+        fill(tmp_path / name, 3)
+    with pytest.warns(UserWarning, match="train pix2pix --data"):
+        source = datasets.open(str(tmp_path))
+    assert source.split_names == ("train", "held_out")
+    quiet(str(tmp_path), labels=False)
+
+
+@pytest.mark.parametrize(
+    "names", [("A", "B", "C"), ("A", "B", "."), ("cats", "dogs"), ("HR", "IT")]
+)
+def test_other_classes_are_no_domains(tmp_path, names):
+    for name in names:
+        fill(tmp_path / name, 3)
+    if "." in names:
+        with pytest.raises(UsageError, match="either all in class folders"):
+            datasets.open(str(tmp_path))
+    else:
+        quiet(str(tmp_path))
+
+
+def test_pairs_side_by_side_are_named(tmp_path):
+    for number in range(8):
+        edges = RNG.integers(2, size=(8, 8, 1), dtype=np.uint8).repeat(4, 0).repeat(4, 1) * 255
+        pair = np.concatenate([edges, 255 - edges // 2], axis=1)[..., 0]
+        Image.fromarray(pair).save(tmp_path / f"{number}.png")
+    with pytest.warns(UserWarning, match="If they are pairs side by side.*train pix2pix --data"):
+        datasets.open(str(tmp_path))
+    for number in range(8):
+        Image.fromarray(RNG.integers(256, size=(32, 64), dtype=np.uint8)).save(
+            tmp_path / f"{number}.png"
+        )
+    quiet(str(tmp_path))  # halves of noise
 
 
 def test_held_out_classes_that_are_not_trained_on_are_named(tmp_path):

@@ -8,10 +8,8 @@ for an `x4`. Pictures are cut into windows, never resized.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import io
 import os
-import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,7 +21,6 @@ from PIL import Image
 from keras_gan.arguments import check_integer, check_number
 from keras_gan.datasets import decoding, degradations, images, pair_files, pair_layout
 from keras_gan.datasets.folder_files import Parts
-from keras_gan.datasets.folder_layout import HELD_OUT, TRAIN
 from keras_gan.datasets.pair_files import Picture
 from keras_gan.datasets.source import MEMORY_LIMIT, Source
 from keras_gan.datasets.splits import Split, divide
@@ -135,8 +132,10 @@ def _open(
     change: pair_files.Change,
 ) -> Source:
     root, files, left_out = pair_files.list_images(path, "degraded", reading.skip_corrupt)
-    files, others = _of_scale(files, plan.scale)
-    layout = pair_layout.understand(files, _role, functools.partial(_stem, scale=plan.scale))
+    files, others = pair_layout.of_scale(files, plan.scale)
+    layout = pair_layout.understand(
+        files, pair_layout.resolution_role, pair_layout.stem_without(plan.scale)
+    )
     pair_files.warn_of(layout)
     originals, skipped = _originals(root, layout, reading.skip_corrupt)
     _check_low(originals, plan)
@@ -164,40 +163,6 @@ def _open(
 
 
 # ------------------------------------------------------------------------ layout
-
-_LOW = re.compile(r"(?<![a-z])lr(?![a-wyz])")
-_HIGH = re.compile(r"(?<![a-z])hr(?![a-wyz])")
-_SCALE = re.compile(r"(?:^|[^a-z]|lr)x[\W_]*(\d+)$")
-
-
-def _role(name: str) -> pair_layout.Role | None:
-    """Returns the meaning of a name such as `HR`, `DIV2K_train_LR_bicubic`, `X4` or `test`."""
-    lower = name.lower()
-    low, high = _LOW.search(lower), _HIGH.search(lower)
-    domain = "LR" if low and not high else "HR" if high and not low else ""
-    if not domain:
-        is_form = _SCALE.search(lower) or lower == "bicubic"
-        return pair_layout.Role("", "") if is_form else pair_layout.split_role(name)
-    words = re.findall(r"[a-z]+", lower)
-    split = next((word for word in words if word in (*TRAIN, *HELD_OUT)), "")
-    return pair_layout.Role(split, domain)
-
-
-def _stem(name: str, scale: int) -> str:
-    return re.sub(rf"[\W_]*x{scale}$", "", os.path.splitext(name)[0], flags=re.IGNORECASE)
-
-
-def _of_scale(files: Sequence[Parts], scale: int) -> tuple[list[Parts], list[str]]:
-    """Returns the files that are not below a folder of another scale, and a line about those."""
-    kept, scales = [], set()
-    for parts in files:
-        found = {int(m[1]) for name in parts[:-1] if (m := _SCALE.search(name.lower()))}
-        if found and found != {scale} and any(_LOW.search(p.lower()) for p in parts[:-1]):
-            scales |= found
-        else:
-            kept.append(parts)
-    line = f"low resolutions of other scales left out: {', '.join(map(str, sorted(scales)))}"
-    return kept, [line] if scales else []
 
 
 def _originals(

@@ -22,7 +22,15 @@ from typing import Any
 
 import numpy as np
 
-from keras_gan.datasets import decoding, folder_files, folder_layout, images, near_duplicates
+from keras_gan.datasets import (
+    decoding,
+    folder_files,
+    folder_layout,
+    images,
+    near_duplicates,
+    pair_layout,
+    side_by_side,
+)
 from keras_gan.datasets.source import MEMORY_LIMIT, Source
 from keras_gan.datasets.splits import Split, divide, join_groups
 from keras_gan.errors import UsageError
@@ -194,7 +202,8 @@ def _read(root: Path, labels: bool, skip_corrupt: bool) -> _Reading:
     folder_files.check_folder(root)
     files = folder_files.find(root, skip_corrupt)
     _check_any(root, files)
-    layout = folder_layout.understand(root, files.images, labels)
+    domains = pair_layout.describe(root, files.images)
+    layout = folder_layout.understand(root, files.images, labels, domains)
     for line in layout.dropped:
         warnings.warn(line, stacklevel=3)
     lines = [*layout.lines, *([f"left out: {files.line}"] if files.line else [])]
@@ -213,6 +222,8 @@ def _read(root: Path, labels: bool, skip_corrupt: bool) -> _Reading:
         )
     listing = _to_listing(root, layout)
     found = _headers(listing, skip_corrupt)
+    if halves := side_by_side.describe(root, found):
+        warnings.warn(halves, stacklevel=3)
     animated = [header.frames for _, header in found if header.frames > 1]
     if animated:
         lines.append(f"all {sum(animated):,} frames of {len(animated):,} animations are samples")

@@ -45,7 +45,7 @@ class Layout:
     dropped: tuple[str, ...] = ()
 
 
-def understand(root: Path, files: Sequence[Parts], labels: bool) -> Layout:
+def understand(root: Path, files: Sequence[Parts], labels: bool, domains: str = "") -> Layout:
     """Returns the layout of the images of a folder.
 
     Subfolders named as splits (`train`, `Training_Set`, `test`, `val`, ...) are splits, and so are
@@ -56,6 +56,8 @@ def understand(root: Path, files: Sequence[Parts], labels: bool) -> Layout:
         root: the folder, for errors.
         files: paths of the images relative to it, in order.
         labels: whether subfolders are classes.
+        domains: a sentence about folders of two domains, if they are such; see
+            `pair_layout.describe`.
 
     Raises:
         UsageError: training images both in class folders and beside them.
@@ -68,9 +70,9 @@ def understand(root: Path, files: Sequence[Parts], labels: bool) -> Layout:
         classes = _classes(root.joinpath(*files[0][:base]), inner) if labels else ()
         ids = {name: number for number, name in enumerate(classes)}
         label_of = [ids[parts[0]] if classes else -1 for parts in inner]
-        said = _domains(classes) or _perhaps_splits(classes)
+        said = (domains,) if domains and classes else _perhaps_splits(classes)
         return Layout(list(files), [0] * len(files), label_of, classes, False, (), said)
-    dropped: list[str] = []
+    dropped = [domains] if domains and labels else []
     others = [name for name in sorted(tops) if name not in (train, held_out)]
     loose = sum(len(parts) == base + 1 for parts in files)
     if others or loose:
@@ -99,16 +101,6 @@ def understand(root: Path, files: Sequence[Parts], labels: bool) -> Layout:
         has_splits=counts[1] > 0,
         lines=(f"splits: {', '.join(shown)}",),
         dropped=tuple(dropped),
-    )
-
-
-def _domains(classes: Sequence[str]) -> tuple[str, ...]:
-    """Returns a sentence for classes that are named as two domains to translate between."""
-    if not {"traina", "trainb"} <= {name.lower() for name in classes}:
-        return ()
-    return (
-        "Folders of two domains are read as classes, with the test images among those to train "
-        f"on, as no game here translates between domains. Received: {', '.join(classes)}",
     )
 
 

@@ -317,7 +317,7 @@ def alike(arrays: Sequence[np.ndarray]) -> np.ndarray | None:
     """Returns the number of the group of each row, of which any of the pictures look alike.
 
     Returns:
-        The groups; `None` if no array's pictures can be told apart by their looks.
+        The groups; `None` if the hashes distinguish no array's pictures.
     """
     groups = None
     for array in arrays:

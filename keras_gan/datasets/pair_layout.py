@@ -11,6 +11,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from keras_gan.datasets.folder_files import Parts
@@ -91,22 +92,91 @@ def split_role(name: str) -> Role | None:
     return Role(plain, "") if plain in (*TRAIN, *HELD_OUT) else None
 
 
+_LOW = re.compile(r"(?<![a-z])lr(?![a-wyz])")
+_HIGH = re.compile(r"(?<![a-z])hr(?![a-wyz])")
+_SCALE = re.compile(r"(?:^|[^a-z]|lr)x[\W_]*(\d+)$")
+
+
+def resolution_role(name: str) -> Role | None:
+    """Returns the meaning of a name such as `HR`, `DIV2K_train_LR_bicubic`, `X4` or `test`."""
+    lower = name.lower()
+    low, high = _LOW.search(lower), _HIGH.search(lower)
+    domain = "LR" if low and not high else "HR" if high and not low else ""
+    if not domain:
+        is_form = _SCALE.search(lower) or lower == "bicubic"
+        return Role("", "") if is_form else split_role(name)
+    words = re.findall(r"[a-z]+", lower)
+    return Role(next((word for word in words if word in (*TRAIN, *HELD_OUT)), ""), domain)
+
+
+def stem_without(scale: int) -> Callable[[str], str]:
+    """Returns a function from a file's name, such as `0001x4.png`, to its stem without the `x4`."""
+    ending = re.compile(rf"[\W_]*x{scale}$", re.IGNORECASE)
+    return lambda name: ending.sub("", os.path.splitext(name)[0])
+
+
+def of_scale(files: Sequence[Parts], scale: int) -> tuple[list[Parts], list[str]]:
+    """Returns the files that are not below a folder of another scale, and a line about those."""
+    kept, scales = [], set()
+    for parts in files:
+        found = {int(m[1]) for name in parts[:-1] if (m := _SCALE.search(name.lower()))}
+        if found and found != {scale} and any(_LOW.search(p.lower()) for p in parts[:-1]):
+            scales |= found
+        else:
+            kept.append(parts)
+    line = f"low resolutions of other scales left out: {', '.join(map(str, sorted(scales)))}"
+    return kept, [line] if scales else []
+
+
+def describe(root: Path, files: Sequence[Parts]) -> str:
+    """Returns one sentence about folders of two domains that are read as classes.
+
+    Args:
+        root: the folder.
+        files: its images.
+
+    Returns:
+        The sentence with the recipe for them; empty if the folders are not those of two domains.
+    """
+    for role, domains in ((domain_role, ("A", "B")), (resolution_role, ("HR", "LR"))):
+        places = [_locate(each, role) for each in _unwrapped(files, role)]
+        counts = Counter(place.domain for place in places)
+        if not all(counts[domain] for domain in domains) or counts[""]:
+            continue
+        keys = [
+            {(place.split, place.key) for place in places if place.domain == domain}
+            for domain in domains
+        ]
+        recipe, reason = "cyclegan", "whose pictures have no partners of the same names"
+        if domains == ("HR", "LR"):
+            recipe, reason = "super-resolution", "a high and a low resolution"
+        elif keys[0] == keys[1]:
+            recipe, reason = "pix2pix", "whose pictures have partners of the same names"
+        shown = " and ".join(f"{counts[domain]:,} images of {domain}" for domain in domains)
+        return (
+            f"Folders of two domains, {reason}, are read as classes. To translate from one to the "
+            f"other, use `keras-gan train {recipe} --data {root}`. Received: {shown}"
+        )
+    return ""
+
+
 def understand(
     files: Sequence[Parts],
     role: Callable[[str], Role | None] = domain_role,
-    stem: Callable[[str], str] = lambda name: os.path.splitext(name)[0],
+    stem: Callable[[str], str] | None = None,
 ) -> Layout:
     """Returns the layout of the images of a folder.
 
     Args:
         files: their paths.
         role: function from a folder's name to its meaning.
-        stem: function from a file's name to what it shares with its partner's.
+        stem: function from a file's name to what it shares with its partner's; by default the
+            name without its suffix.
 
     Raises:
         UsageError: held-out images without training images.
     """
-    places = [_locate(parts, role, stem) for parts in _unwrapped(files, role)]
+    places = [_locate(each, role, stem) for each in _unwrapped(files, role)]
     dropped = []
     if any(place.domain for place in places):
         loose = [place for place in places if not place.domain]
@@ -154,7 +224,9 @@ def _unwrapped(
 
 
 def _locate(
-    given: tuple[Parts, int], role: Callable[[str], Role | None], stem: Callable[[str], str]
+    given: tuple[Parts, int],
+    role: Callable[[str], Role | None],
+    stem: Callable[[str], str] | None = None,
 ) -> Place:
     parts, at = given
     split = domain = ""
@@ -164,7 +236,8 @@ def _locate(
             break
         split, domain = split or meaning.split, domain or meaning.domain
         at += 1
-    return Place(parts, split, domain, (*parts[at:-1], stem(parts[-1])))
+    name = stem(parts[-1]) if stem else os.path.splitext(parts[-1])[0]
+    return Place(parts, split, domain, (*parts[at:-1], name))
 
 
 def match(first: Sequence[Place], second: Sequence[Place], hint: str) -> list[tuple[Place, Place]]:
