@@ -9,6 +9,7 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -27,6 +28,7 @@ _BASE = 770 * 2**20
 # on a CPU: quickstart at batch sizes 32 and 256, gaussians-8 at 256 and 8192.
 _PASSES, _PASSES_WITH_TERMS = 1, 2
 _FULL_DISK = 2**20  # bytes that are free on a disk that counts as full
+_FREE_SIDE = 64  # assumed height and width of samples where networks leave them open
 
 
 def estimate(gan: Game, batch_size: int) -> list[str]:
@@ -37,7 +39,8 @@ def estimate(gan: Game, batch_size: int) -> list[str]:
         batch_size: examples in a training batch.
 
     Returns:
-        One line of text for each of the three, in MiB.
+        One line of text for each of the three, in MiB. Where the networks leave the height and
+        width of pictures open, samples of 64 x 64 are assumed.
     """
     weights = sum(_bytes(v) for v in gan.variables)
     optimizers = optimizers_of(gan).values()
@@ -147,16 +150,44 @@ def _bytes(variable) -> int:
     return math.prod(variable.shape) * tf.as_dtype(variable.dtype).size
 
 
-def _activations(network: keras.Model) -> int:
-    """Returns the bytes of all layer outputs for one sample, those of nested models included."""
+def _activations(network: keras.Model, side: int = _FREE_SIDE) -> int:
+    """Returns the bytes of all layer outputs for one sample, those of nested models included.
+
+    Args:
+        network: the network.
+        side: height and width of its inputs where it leaves them open.
+    """
     total = 0
-    for layer in network.layers:
+    shapes: dict[int, tuple] = {}
+    made: tuple = ()
+    layers: list[Any] = network.layers
+    for layer in layers:
         # Layers of a subclassed model that were never called symbolically have no output.
         with contextlib.suppress(AttributeError):
-            total += math.prod(n for n in layer.output.shape if n) * 4
+            made = shapes[id(layer.output)] = _output_shape(layer, shapes, side)
+            total += math.prod(n for n in made if n) * 4
         if isinstance(layer, keras.Model):
             total += _activations(layer)
+    # A network that enlarges pictures gets smaller ones.
+    is_free = len(made) == 4 and None in layers[-1].output.shape[1:]
+    if is_free and made[1] > _FREE_SIDE:
+        smaller = _FREE_SIDE * side // made[1]
+        return _activations(network, smaller) if 0 < smaller < side else total
     return total
+
+
+def _output_shape(layer: Any, shapes: dict[int, tuple], side: int) -> tuple:
+    """Returns the shape of a layer's output; open lengths follow from those of its inputs."""
+    shape = tuple(layer.output.shape)
+    if None not in shape[1:]:
+        return shape
+    assumed = (shape[0], *(side if n is None else n for n in shape[1:]))
+    if isinstance(layer, keras.layers.InputLayer):
+        return assumed
+    with contextlib.suppress(AttributeError, KeyError, NotImplementedError):
+        given = keras.tree.map_structure(lambda x: shapes[id(x)], layer.input)
+        return tuple(layer.compute_output_shape(given))
+    return assumed
 
 
 def _mib(size: float) -> str:

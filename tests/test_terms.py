@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import json
 
+import families
 import keras
 import numpy as np
 import pytest
@@ -504,7 +505,7 @@ def test_gradients_of_the_other_terms(name):
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("conditional", [False, True])
-@pytest.mark.parametrize("family", keras_gan.architectures.names())
+@pytest.mark.parametrize("family", families.of_latents())
 def test_second_derivative_through_every_family(family, conditional):
     """R1 on its discriminator and the path length of its generator, as small as its options let."""
     spec = keras_gan.Spec("image", (8, 8, 1), (-1.0, 1.0), num_classes=3)

@@ -14,6 +14,7 @@ from keras_gan.layers import (
     BicubicUpsample2D,
     Conv2D,
     DepthToSpace2D,
+    DivisibleSize2D,
     GroupNormalization,
     SpectralNormalization,
 )
@@ -72,6 +73,11 @@ def concatenated(pictures: Sequence[Any], name: str) -> Any:
     if len(pictures) == 1:
         return pictures[0]
     return layers.Concatenate(name=name)(pictures)
+
+
+def joined(pictures: Sequence[Any], divisor: int) -> Any:
+    """Concatenates the pictures that a generator takes, and checks the size of each batch."""
+    return DivisibleSize2D(divisor, name="size")(concatenated(pictures, "pictures"))
 
 
 def check_divisible(spec: Spec, family: str, names: Sequence[str], factor: int) -> None:
@@ -161,7 +167,7 @@ def added_to_bicubic(x, picture, scale: int, channels: int):
     The last convolution starts at zero, so that the samples start as the enlargement.
     """
     # Samples are float32 under every policy, so that they have full precision.
-    full = {"dtype": "float32"}
+    full: dict[str, Any] = {"dtype": "float32"}
     x = convolve(x, channels * scale**2, 3, "to_image", kernel_initializer="zeros", **full)
     details = DepthToSpace2D(scale, name="details", **full)(x)
     bicubic = BicubicUpsample2D(scale, name="bicubic", **full)(picture)

@@ -49,7 +49,7 @@ def discriminator(
         up.
 
     Raises:
-        UsageError: the condition is no picture, or an option is out of range.
+        UsageError: the condition is not a picture, or an option is out of range.
     """
     _pictures.check_task(spec, "patch", conditional, conditions, minimum=0)
     _parts.check_integer("width", width)

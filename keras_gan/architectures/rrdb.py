@@ -45,8 +45,8 @@ def generator(
         growth: channels that each convolution of a dense block adds.
 
     Raises:
-        UsageError: the condition is no picture, a scale that is unknown or does not fit the sizes,
-            or an option is out of range.
+        UsageError: the condition is not a picture, the scale is unknown or does not fit the
+            sizes, or an option is out of range.
     """
     _pictures.check_enlargement(spec, "rrdb", conditional, conditions)
     scale = _pictures.choose_scale(spec, conditions[0], scale)

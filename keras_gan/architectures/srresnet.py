@@ -43,8 +43,8 @@ def generator(
         blocks: number of residual blocks, at least 1.
 
     Raises:
-        UsageError: the condition is no picture, a scale that is unknown or does not fit the sizes,
-            or an option is out of range.
+        UsageError: the condition is not a picture, the scale is unknown or does not fit the
+            sizes, or an option is out of range.
     """
     _pictures.check_enlargement(spec, "srresnet", conditional, conditions)
     scale = _pictures.choose_scale(spec, conditions[0], scale)

@@ -51,7 +51,7 @@ def generator(
             trained network of two layers, for the term `contrastive_patches`.
 
     Raises:
-        UsageError: the condition is no picture, or an option is out of range.
+        UsageError: the condition is not a picture, or an option is out of range.
     """
     _pictures.check_task(spec, "translator", conditional, conditions)
     _parts.check_integer("width", width)
@@ -59,7 +59,7 @@ def generator(
     _pictures.check_divisible(spec, "translator", ["samples", *conditions], 2**_HALVINGS)
     blocks = _pictures.choose_by_size(blocks, "blocks", spec, small=3, large=6)
     pictures = _pictures.inputs(spec, conditions)
-    stages = _encode(_pictures.concatenated(pictures, "pictures"), width, blocks, norm)
+    stages = _encode(_pictures.joined(pictures, 2**_HALVINGS), width, blocks, norm)
     samples = _decode(stages[-1], width, norm, spec.shape[-1])
     outputs: Any = samples
     if features:

@@ -44,13 +44,14 @@ def generator(
             none. With "instance", large pictures cannot be computed in tiles.
 
     Raises:
-        UsageError: the condition is no picture, or an option is out of range.
+        UsageError: the condition is not a picture, or an option is out of range.
     """
     _pictures.check_task(spec, "unet", conditional, conditions)
     _parts.check_one_of("norm", norm, _pictures.NORMS)
     widths = _levels(spec, _parts.check_widths(widths), ["samples", *conditions])
     pictures = _pictures.inputs(spec, conditions)
-    skips = _down(_pictures.concatenated(pictures, "pictures"), widths, norm)
+    x = _pictures.joined(pictures, 2 ** len(widths))
+    skips = _down(x, widths, norm)
     x = _up(skips, widths, norm)
     x = layers.ReLU(name="up_1_activation")(x)
     x = UpConv2D(spec.shape[-1], name="up_1", dtype="float32")(x)

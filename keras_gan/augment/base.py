@@ -105,11 +105,16 @@ def get(augment: str | dict | Augment | Callable | None) -> Any:
 
 
 def check_images(augment: Augment, sample_shape: tuple) -> None:
-    """Raises a `UsageError` unless the shape is that of images."""
+    """Raises a `UsageError` unless the shape is that of images of a known size."""
     if len(sample_shape) != 3:
         raise UsageError(
             f"{type(augment).__name__} takes images (height, width, channels). "
             f"Received: samples of shape {tuple(sample_shape)}"
+        )
+    if None in sample_shape:
+        raise UsageError(
+            f"{type(augment).__name__} takes batches whose height and width are declared, such as "
+            f"crops of one size. Received: samples of shape {tuple(sample_shape)}"
         )
 
 

@@ -10,6 +10,8 @@ import tensorflow as tf
 from keras_gan import augment as augments
 from keras_gan.games import _states
 
+_ANY_SIZE = 64  # stands for a height and width that are not known before the first batch
+
 
 class _Identity(augments.Augment):
     """No augmentation."""
@@ -45,7 +47,8 @@ class Augmentation:
             augment = _Identity()
         elif not isinstance(augment, augments.Augment):
             augment = _Function(augment)
-        augment.check(sample_shape)
+        # Networks may leave the height and width open that each batch has.
+        augment.check(tuple(_ANY_SIZE if n is None else n for n in sample_shape))
         self.augment: augments.Augment = augment
         self.examples_seen = examples_seen
         self.variables: dict[str, Any] = {}
@@ -58,6 +61,8 @@ class Augmentation:
         return _states.values(self.variables) | {"examples_seen": seen}
 
     def __call__(self, samples, seed):
+        if None in samples.shape[1:]:
+            self.augment.check(tuple(samples.shape[1:]))
         return self.augment.apply(samples, seed, self.state())
 
     def mix(self, real, fake, seed):

@@ -7,6 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_gan.errors import UsageError
+
 
 class Packing:
     """Packs of neighboring samples of a batch, stacked along their last axis.
@@ -27,7 +29,17 @@ class Packing:
         return f"{self.name}={self.size}"
 
     def of(self, sample_shape: tuple) -> Packing:
-        """Returns packs of the same size, of samples of a shape."""
+        """Returns packs of the same size, of samples of a shape.
+
+        Raises:
+            UsageError: packs of several samples of any height and width.
+        """
+        if self.size > 1 and None in sample_shape:
+            raise UsageError(
+                "Samples can be packed only if they have a fixed height and width: networks of "
+                f"pictures of any size must have {self.name}=1. Received: {self}, samples of "
+                f"shape {tuple(sample_shape)}"
+            )
         return Packing(self.size, sample_shape, self.name)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ import tensorflow as tf
 
 from keras_gan import checks, latents
 from keras_gan.arguments import check_integer, check_number
+from keras_gan.layers import DivisibleSize2D
 from keras_gan.networks import Network
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
@@ -33,6 +35,8 @@ class Sampler:
         first = tuple(name for name in ("latents", "labels") if name in network.fields)
         self.fields = (*first, *(name for name in network.fields if name not in first))
         self.num_classes = num_classes if "labels" in self.fields else 0
+        layers = network.model._flatten_layers()
+        self._of_size = [layer for layer in layers if isinstance(layer, DivisibleSize2D)]
         signature = self._signature(network)
         self._specs = dict(zip(self.fields, signature, strict=True))
 
@@ -66,6 +70,9 @@ class Sampler:
         classes = checks.labels(labels, seeds, self.num_classes)
         asked = {n: s for n, s in self._specs.items() if n not in ("latents", "labels")}
         fields = checks.given_fields(given, asked, len(seeds))
+        for layer, picture in itertools.product(self._of_size, fields.values()):
+            if picture.ndim == 4:  # the graph itself would fail without a line, or round it up
+                layer.check_size(*picture.shape[1:3])
         if classes is not None:
             fields["labels"] = classes.astype("int32")
         samples = []

@@ -20,6 +20,7 @@ from keras_gan.layers.resampling import BlurPool2D, BlurUpsample2D, UpSampling2D
 from keras_gan.layers.resizing import (
     BicubicUpsample2D,
     DepthToSpace2D,
+    DivisibleSize2D,
     MatchSize2D,
     ReflectionPadding2D,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "Conv2D",
     "Conv2DTranspose",
     "DepthToSpace2D",
+    "DivisibleSize2D",
     "EqualizedConv2D",
     "EqualizedDense",
     "GroupNormalization",

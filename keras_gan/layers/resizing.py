@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gan.arguments import check_integer
+from keras_gan.errors import UsageError
 
 # Keras has no annotations, and type checkers infer wrong types for it.
 ops: Any = keras.ops
@@ -142,6 +143,46 @@ class DepthToSpace2D(_Enlarging):
 
     def call(self, inputs):
         return inputs if self.scale == 1 else tf.nn.depth_to_space(inputs, self.scale)
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class DivisibleSize2D(keras.layers.Layer):
+    """Identity that refuses images whose height or width is known and not divisible by a number.
+
+    Args:
+        divisor: number that must divide the height and width, at least 1.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Input shape: `(batch, height, width, channels)`. Output shape: the same.
+
+    Raises:
+        UsageError: `divisor` is out of range, or a height or width is not divisible.
+    """
+
+    def __init__(self, divisor: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        check_integer("divisor", divisor)
+        self.divisor = int(divisor)
+
+    def call(self, inputs):
+        self.check_size(*inputs.shape[1:3])
+        return inputs
+
+    def check_size(self, height: int | None, width: int | None) -> None:
+        """Raises a `UsageError` if the number does not divide a known height or width."""
+        if any(n and n % self.divisor for n in (height, width)):
+            error: Any = UsageError(
+                f"Height and width of pictures must be divisible by {self.divisor} for this "
+                f"network. Received: {height} x {width}"
+            )
+            error._keras_call_info_injected = True  # Keras then leaves its text as it is
+            raise error
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "divisor": self.divisor}
 
 
 @keras.saving.register_keras_serializable("keras_gan")

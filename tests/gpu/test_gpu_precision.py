@@ -2,6 +2,7 @@
 
 import functools
 
+import families
 import gpu_games as games
 import keras
 import numpy as np
@@ -68,7 +69,7 @@ def reference(name):
 
 
 def test_all_architectures_are_here():
-    assert OPTIONS.keys() == set(architectures.names())
+    assert OPTIONS.keys() == set(families.of_latents())
 
 
 @pytest.mark.parametrize("precision", games.PRECISIONS)
