@@ -12,13 +12,15 @@ import yaml
 import keras_gan
 from keras_gan import UsageError, recipe, schedules, train
 from keras_gan.registry import classes
-from keras_gan.schedules import Cosine, InverseSqrt, Linear, WarmUp
+from keras_gan.schedules import Cosine, HoldLinear, InverseSqrt, Linear, WarmUp
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 # Each registered kind, with values computed by hand.
 VALUES = [
     (Linear(2.0, 1.0, 100), {0: 2.0, 25: 1.75, 100: 1.0, 1e9: 1.0}),
+    (HoldLinear(2e-4, examples=100), {0: 2e-4, 50: 2e-4, 75: 1e-4, 100: 0.0, 1e9: 0.0}),
+    (HoldLinear(1.0, 0.5, 40, hold=0.75), {30: 1.0, 35: 0.75, 40: 0.5}),
     (Cosine(0.9, 0.99, 2e7), {0: 0.9, 5e6: 0.9131802, 1e7: 0.945, 2e7: 0.99, 3e7: 0.99}),
     (Cosine(2e-4, examples=30), {0: 2e-4, 10: 1.5e-4, 30: 0.0}),
     (WarmUp(3.0, 10), {0: 0.0, 5: 1.5, 10: 3.0, 99: 3.0}),
@@ -61,6 +63,8 @@ def test_a_dictionary_makes_a_schedule():
     assert repr(schedule.with_duration(100).to) == "Cosine(start=1.0, end=0.0, examples=60)"
     assert not schedule.with_duration(100).open_ended
     assert schedules.get(0.5) == 0.5
+    held = schedules.get({"name": "hold_linear", "start": 1.0, "hold": 0.25})
+    assert repr(held.with_duration(8)) == "HoldLinear(start=1.0, end=0.0, examples=8, hold=0.25)"
     fixed = Linear(1.0, 0.0, 10)
     assert fixed.with_duration(100) is fixed
 
@@ -78,6 +82,7 @@ def test_invalid_arguments_are_rejected():
             lambda: WarmUp(Linear(1), 5).with_duration(5),
             "shorter than the training.* examples=5, training.examples=5",
         ),
+        (lambda: HoldLinear(1.0, hold=1), "`hold` must be a number .* Received: hold=1"),
         (lambda: Linear(1.0).at(0), "`examples`, the length .* examples=None in Linear"),
         (
             lambda: InverseSqrt(0.1, 0),

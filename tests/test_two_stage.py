@@ -13,7 +13,7 @@ from pictures import DISCRIMINATOR, GENERATOR, check_kill, judge, pairs, transla
 import keras_gan
 import serving
 from keras_gan import Spec, UsageError, callbacks, recipe, schedules, terms, train
-from keras_gan.commands import exporting
+from keras_gan.__main__ import main
 
 GAME = {
     "networks": {
@@ -171,25 +171,25 @@ def test_a_training_killed_in_both_stages_is_resumed_and_exported(tmp_path):
     with pytest.raises(UsageError, match=r"except for training\.minutes"):
         train.resume(run.path, ("training.examples=320",))
     condition = pairs(2, 24)["condition"]
-    for share in (0.0, 0.5, 1.0):
-        bundle = exporting.export_run(run, tmp_path / str(share), share=share)
-        assert bundle.manifest.training["share_of_second_stage"] == share
+    for text, share in (("first", 0.0), ("0.5", 0.5), ("last", 1.0)):
+        main(["export", str(run.path), "--to", str(tmp_path / text), "--weights", text])
+        manifest = json.loads((tmp_path / text / "manifest.json").read_text())
+        assert manifest["training"]["share_of_second_stage"] == share
         expected = run.load()
         expected.blend(share)
         expected = expected.generate([0, 1], condition=condition)
-        found = serving.Bundle(bundle.path).generate([0, 1], condition=condition)
+        found = serving.Bundle(tmp_path / text).generate(condition=condition)
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_words_of_the_command(tmp_path):
-    for text, share in (("first", 0.0), ("last", 1.0), ("0.5", 0.5)):
-        assert exporting._parse_weights(text, live=False) == share
-    assert exporting._parse_weights(None, live=True) is None
-    for text in ("second", "1.5", "nan", "-0"[:1]):
-        with pytest.raises(UsageError, match="--weights must be first, last or a number"):
-            exporting._parse_weights(text, live=False)
-    with pytest.raises(UsageError, match="--weights is for the averaged generator"):
-        exporting._parse_weights("first", live=True)
+def test_words_of_the_command(tmp_path, capsys):
+    for text in ("second", "1.5", "nan"):
+        with pytest.raises(SystemExit):
+            main(["export", str(tmp_path), "--weights", text])
+        assert "--weights must be first, last or a number from 0 to 1" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["export", str(tmp_path), "--weights", "first", "--live"])
+    assert "--weights is for the averaged generator" in capsys.readouterr().err
 
 
 def test_a_recipe_without_a_second_stage(tmp_path):
@@ -207,12 +207,10 @@ def test_a_recipe_without_a_second_stage(tmp_path):
 
 
 REPLICAS = """
-import json, tensorflow as tf, keras_gan
+import json, replicas
+strategy = replicas.two_devices()
 from test_two_stage import game
 from keras_gan import UsageError
-cpus = tf.config.list_physical_devices("CPU")
-tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 with strategy.scope():
     gan = game()
     try:

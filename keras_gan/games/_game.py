@@ -25,13 +25,12 @@ from keras_gan.data_ranges import SeenValues
 from keras_gan.errors import UsageError
 from keras_gan.games import _averaging, _construction, _data, _noise, _players, _states, _terms
 from keras_gan.games._augmentation import Augmentation
+from keras_gan.games._generation import GenerationInterface
 from keras_gan.games._keras import KerasInterface
 from keras_gan.games._optimizer import PlayerOptimizers
 from keras_gan.games._packing import Packing
-from keras_gan.games._sampling import Sampler
 from keras_gan.networks import Network
 from serving import value_ranges
-from serving.seeds import check_seeds
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
 ops: Any = keras.ops
@@ -41,7 +40,7 @@ _AVERAGES = ("ema_half_life", "ema_rampup", "average_deviations")
 _SHARED = ("terms", "augment", *_AVERAGES, "num_classes", "latent_dim", "seed")
 
 
-class Game(_construction.Construction, _data.DataInterface, KerasInterface):
+class Game(_construction.Construction, _data.DataInterface, GenerationInterface, KerasInterface):
     """Base class of games, which are Keras models that `fit` trains on real samples.
 
     A subclass names its players and metrics, passes its networks on, and writes one training step
@@ -136,7 +135,6 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
         self._trackers = {name: _terms.Mean(name) for name in measured}
         self._objectives = _terms.Objectives(self.terms, self.states, self._trackers)
         self.seen_values = SeenValues()
-        self._samplers: dict[tuple[str, bool], Any] = {}
         self._compiled_weights = {}
         self.built = True  # the networks are: nothing is left for the first batch to build
 
@@ -418,85 +416,10 @@ class Game(_construction.Construction, _data.DataInterface, KerasInterface):
         """Returns the averaged generator's output of its inputs."""
         return self.average(self.sampled).model(inputs, training=training)
 
-    def generate(
-        self,
-        seeds: Sequence[int] | range | np.ndarray,
-        labels: Sequence[int] | int | np.ndarray | None = None,
-        truncation: float = 1.0,
-        average: bool = True,
-        batch_size: int = 64,
-        **given: Any,
-    ) -> np.ndarray:
-        """Generates the samples that seeds name.
-
-        A seed names the same sample here, in an exported SavedModel, in onnxruntime, and in a
-        batch of any size (see docs/seeds.md).
-
-        Args:
-            seeds: whole numbers from 0 to 2^63 - 1, one for each sample.
-            labels: class ids, one for each sample or one for all. By default, in a conditional
-                game, the seed modulo the number of classes.
-            truncation: factor of the latents, from 0 up. Below 1 samples are more typical and
-                less varied.
-            average: use the averaged generator rather than the live one.
-            batch_size: number of samples that are computed together.
-            **given: other fields that the generator asks for, one row for each sample, such as
-                `condition`.
-
-        Returns:
-            Samples as a float32 array `(len(seeds), ...)`, of the kind and range of the data. If
-            nothing bounds the generator (`r3gan` ends without tanh) they may leave the range;
-            clip them: `np.clip(samples, -1, 1)`.
-
-        Raises:
-            UsageError: a seed, label, or truncation out of range, labels without classes, or a
-                field that is missing.
-        """
-        sampler = self.sampler(average)
-        return sampler.generate(check_seeds(seeds), labels, truncation, batch_size, given)
-
-    def sampler(self, average: bool, name: str | None = None) -> Sampler:
-        """Returns the graph of a generator in inference mode, for any batch size.
-
-        Args:
-            average: use the averaged generator rather than the live one.
-            name: name of the network; by default the one that samples come from.
-        """
-        name = name or self.sampled
-        if (name, average) not in self._samplers:
-            generator = self.average(name) if average else self.networks[name]
-            self._samplers[name, average] = Sampler(
-                generator, self.latent_dim, self.num_classes, self.shape_of(name)
-            )
-        return self._samplers[name, average]
-
-    def shape_of(self, name: str) -> tuple:
-        """Returns the shape of the samples of a network; for games with several generators."""
-        return self.sample_shape
-
     def average(self, name: str) -> Network:
         """Returns the moving average of a network; the network itself if it has none."""
         network = self.networks[name]
         return network.with_model(self._average_of(name)) if name in self.averaged else network
-
-    def exported(self, name: str | None = None, average: bool = True) -> keras.Model:
-        """Returns the generator that an export writes.
-
-        Args:
-            name: name of the network; by default the one that samples come from.
-            average: the averaged generator rather than the live one.
-
-        Raises:
-            UsageError: no generator of that name.
-        """
-        name = name or self.sampled
-        generators = [each for each in self.networks if self.network_role(each) == "generator"]
-        if name not in generators:
-            raise UsageError(
-                f"`network` must name a generator of the game: {', '.join(generators)}. "
-                f"Received: network={name!r}"
-            )
-        return (self.average(name) if average else self.networks[name]).model
 
     @property
     def average_deviations(self) -> list[float]:

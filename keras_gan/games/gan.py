@@ -38,6 +38,9 @@ class GAN(Game):
     samples = gan.generate(seeds=range(16))
     ```
 
+    A generator may take other fields of the data instead of latents, such as a `condition`: with
+    `terms.Reconstruction` the game is pix2pix, and with `terms.ContrastivePatches` it is CUT.
+
     The data is a tf.data data set, or anything else that `fit` takes, of `x`, `(x, y)` or a
     dictionary of fields by name: x, the field `samples`, float32 `(batch, ...)`, images with
     values in [-1, 1]; y, the field `labels`, integer class ids `(batch,)`, which only a
