@@ -137,7 +137,7 @@ def test_the_gradient_ratio_of_ramps():
     columns = np.arange(16)
     real = np.broadcast_to(4 * columns[:, np.newaxis], (2, 16, 16, 1))
     steep = np.broadcast_to((3 * columns[:, None] + 4 * columns)[..., None], (2, 16, 16, 1))
-    assert metrics.gradient_ratio(np.uint8(real), np.uint8(steep)) == pytest.approx(5 / 4)
+    assert metrics.gradient_ratio(np.uint8(real), np.uint8(steep)) == pytest.approx(7 / 4)
     assert metrics.gradient_ratio(np.uint8(real), np.uint8(real // 2)) == pytest.approx(1 / 2)
     assert math.isnan(metrics.gradient_ratio(np.zeros_like(real, "uint8"), np.uint8(real)))
 

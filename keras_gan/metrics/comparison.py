@@ -184,7 +184,8 @@ class Comparison:
         shown = self._first_images(self._clipped(generated))
         pairs = None
         if self._answers is not None and self._needed(*OF_PAIRS):
-            pairs = Pairs(*map(to_bytes, (*values, self._answers.conditions)), inverse)
+            real, answers = map(to_bytes, values)
+            pairs = Pairs(real, answers, to_bytes(self._answers.conditions), inverse)
         return EvaluationInputs(
             self._real,
             self._statistics(of_held_out),

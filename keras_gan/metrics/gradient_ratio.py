@@ -30,15 +30,17 @@ class GradientRatio(Metric):
         return gradient_ratio(inputs.paired.real, inputs.paired.generated)
 
     def settings(self, inputs: EvaluationInputs) -> dict[str, Any]:
-        differences = "to the next pixel, of the luma"
-        return {"pairs": len(inputs.paired.real), "differences": differences}
+        magnitude = "sum of both absolute differences to the next pixel"
+        channels = "luma, ITU-R BT.601"
+        return {"pairs": len(inputs.paired.real), "magnitude": magnitude, "channels": channels}
 
 
 def gradient_ratio(real: np.ndarray, generated: np.ndarray) -> float:
     """Returns the mean gradient magnitude of answers, relative to real pictures.
 
-    The gradient is the vector of the differences to the next pixel below and to the right, of
-    the luma of color pictures. Blurred pictures have a ratio below 1, noisy ones above.
+    The gradient is the difference to the next pixel below and that to the right, of the luma of
+    color pictures, and its magnitude the sum of their absolute values. Blurred pictures have a
+    ratio below 1, noisy ones above.
 
     Args:
         real: uint8 `(count, height, width, channels)`, height and width from 2.

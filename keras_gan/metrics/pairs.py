@@ -10,7 +10,7 @@ import PIL.Image
 
 from keras_gan.errors import UsageError
 from keras_gan.metrics.images import luma, to_bytes, to_channels
-from keras_gan.spec import Field, Spec
+from keras_gan.spec import Field, Shape, Spec
 
 CONDITION = "condition"  # name of the field whose pictures are answered
 PAIRS = 10_000  # most pairs that are compared
@@ -68,7 +68,7 @@ class Pairs:
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """What is known before a generator answers held-out pictures.
+    """Held-out pictures that a generator is to answer.
 
     Args:
         conditions: the pictures, in [-1, 1], one for each held-out sample.
@@ -138,7 +138,7 @@ def _with_sizes(field: Field, array: np.ndarray | None) -> Field:
     return dataclasses.replace(field, shape=shape)
 
 
-def control_name(conditions: tuple[int, ...], samples: tuple[int, ...]) -> str:
+def control_name(conditions: Shape, samples: Shape) -> str:
     """Returns the name of the control for conditions and samples `(height, width, channels)`."""
     return IDENTITY if conditions[:2] == samples[:2] else BICUBIC
 
