@@ -204,7 +204,8 @@ def write(
         raise UsageError(
             f"`format` must be one of {', '.join(MEDIA_TYPES)}. Received: format={format!r:.80}"
         )
-    check_extent(*pixels.shape[:2], format)
+    height, width = pixels.shape[:2]
+    check_extent(height, width, format)
     if gray:
         pixels = mean_of_channels(pixels)
     if format == "png":
