@@ -519,7 +519,7 @@ def test_gray_drawings_may_have_answers_of_color(unet):
     assert (answer != answer[..., :1]).any()
 
 
-def test_what_is_no_picture(unet, tmp_path):
+def test_values_that_are_not_pictures(unet, tmp_path):
     for wrong in (np.zeros((4, 4, 2), np.uint8), np.zeros((4, 4, 3), np.int64), None, []):
         with pytest.raises(UsageError, match="must be"):
             unet.translate(wrong)
