@@ -46,6 +46,34 @@ TensorFlow Serving, with this folder mounted at `/models`:
 `keras-gan verify` compares every file and every runtime with the golden samples."""
 
 
+_TRANSLATE = """```python
+import serving  # numpy, Pillow and onnxruntime, no TensorFlow
+
+serving.Bundle("{folder}").translate("in.png").save("out.png")  # {scale} times the height and width
+```
+
+With onnxruntime alone:
+
+```python
+{script}
+```
+
+"""
+
+# Value ranges, channels and padding are those of the manifest.
+SCRIPT = """\
+import json, numpy as np, onnxruntime, PIL.Image
+facts = json.load(open("manifest.json"))
+t, ports = facts["translation"], {p["name"]: p for p in facts["inputs"] + facts["outputs"]}
+(a, b), (c, d) = (ports[t[key]]["meta"]["value_range"] for key in ("input", "output"))
+x = np.atleast_3d(PIL.Image.open("in.png").convert(t["input_channels"])) / 255 * (b - a) + a
+pad = [(0, max(t["min_side"] - n, -n % t["multiple_of"])) for n in x.shape[:2]] + [(0, 0)]
+feeds = {t["input"]: np.pad(x, pad, "edge")[None].astype("float32")}
+y = onnxruntime.InferenceSession("model.onnx").run([t["output"]], feeds)[0][0]
+y = ((y[: len(x) * t["scale"], : x.shape[1] * t["scale"]] - c) / (d - c)).clip(0, 1) * 255 + 0.5
+PIL.Image.frombytes(t["output_channels"], y.shape[1::-1], np.uint8(y).tobytes()).save("out.png")"""
+
+
 def write_card(bundle: Path, manifest: Manifest) -> None:
     """Writes the model card of a bundle whose models are written."""
     text = model_card(bundle, manifest)  # which may name files whose names are not text
@@ -163,7 +191,11 @@ def _how_to_load(manifest: Manifest) -> str:
     example = f"  # labels={names[0]!r} for one class" if names else ""
     by_seed = all(port.fill != "given" for port in manifest.inputs)
     encoder = encoder_of(manifest.first)
-    return (_SAMPLE * by_seed + _LOAD).format(
+    translate = ""
+    if manifest.translation is not None:
+        scale = manifest.translation["scale"]
+        translate = _TRANSLATE.format(folder=manifest.name, scale=scale, script=SCRIPT)
+    return translate + (_SAMPLE * by_seed + _LOAD).format(
         folder=manifest.name,
         name=manifest.name,
         labels=example,

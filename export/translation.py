@@ -22,6 +22,7 @@ from serving import kinds
 from serving.inputs import Input, Port
 from serving.translation import KEEP, Plan
 
+CHANNELS = {1: "L", 3: "RGB"}
 ROLES = ("translator", "restoration")
 _MULTIPLES = tuple(2**i for i in range(9))
 _BASES = (32, 128)  # least height and width at which multiples are tried
@@ -44,6 +45,7 @@ def measure_translation(network: Network) -> dict[str, Any] | None:
     | `min_side` | smallest height and width that it takes |
     | `radius` | largest distance in input pixels at which a pixel has an effect |
     | `tileable` | tiles with a margin of `radius` equal the whole picture |
+    | `input_channels`, `output_channels` | `"RGB"` or `"L"`: order of the channels |
     | `gray` | `"keep"` where gray pictures have gray answers; absent otherwise |
 
     `gray` is `"keep"` for a network that keeps the meaning of color: with as many channels in its
@@ -72,6 +74,8 @@ def measure_translation(network: Network) -> dict[str, Any] | None:
             "min_side": least,
             "radius": radius,
             "tileable": radius is not None,
+            "input_channels": CHANNELS[int(run.source.shape[-1])],
+            "output_channels": CHANNELS[int(run.target.shape[-1])],
         }
         if radius is not None and not _tiles_are_exact(run, facts):
             facts |= {"radius": None, "tileable": False}

@@ -183,18 +183,20 @@ def _find_wrong_classes(key: str, port: dict[str, Any]) -> Wrong | None:
 # ------------------------------------------------------------------------ translation
 
 _SIZES = ("scale", "multiple_of", "min_side")
-_OPTIONAL = ("gray", "backward")
-_TRANSLATION = ("input", "output", *_SIZES, "radius", "tileable", *_OPTIONAL)
+_REQUIRED = ("input", "output", *_SIZES, "radius", "tileable")
+_OPTIONAL = {
+    "gray": (("keep",), "'keep', or absent"),
+    "input_channels": (("L", "RGB"), "'L' or 'RGB'"),
+    "output_channels": (("L", "RGB"), "'L' or 'RGB'"),
+}
 
 
 def find_wrong_translation(value: Any) -> Wrong | None:
     """Returns the first broken rule of `translation` in a manifest, `None` if all hold."""
-    if not isinstance(value, dict):
-        return Wrong("translation", f"an object with {', '.join(_TRANSLATION)}", value)
-    for name in value:
-        if name not in _TRANSLATION:
-            return Wrong("translation", f"an object with {', '.join(_TRANSLATION)}", value)
-    facts = dict.fromkeys(_TRANSLATION[: -len(_OPTIONAL)], _MISSING) | value
+    names = (*_REQUIRED, *_OPTIONAL, "backward")
+    if not isinstance(value, dict) or value.keys() - {*names}:
+        return Wrong("translation", f"an object with {', '.join(names)}", value)
+    facts = dict.fromkeys(_REQUIRED, _MISSING) | value
     tileable = facts["tileable"]
     rules = {name: (_is_size(facts[name]), "an integer from 1 to 4096") for name in _SIZES}
     rules |= {name: (is_line(facts[name]), "the name of a port") for name in ("input", "output")}
@@ -203,13 +205,12 @@ def find_wrong_translation(value: Any) -> Wrong | None:
         facts["radius"] == 0 or _is_size(facts["radius"]) if tileable else facts["radius"] is None,
         "an integer from 0 to 4096, or null for a network that cannot be tiled",
     )
-    rules["gray"] = (facts.get("gray", "keep") == "keep", "'keep', or absent")
-    # The bundle of the opposite direction, for the page's switch.
-    backward = facts.get("backward", "a")
-    rules["backward"] = (is_line(backward), "the name of a bundle, or absent")
+    rules |= {n: (value[n] in each, rule) for n, (each, rule) in _OPTIONAL.items() if n in value}
+    if "backward" in value:  # the bundle of the opposite direction, for the page's switch
+        rules["backward"] = (is_line(value["backward"]), "the name of a bundle, or absent")
     for name, (holds, rule) in rules.items():
         if not holds:
-            return Wrong(f"translation.{name}", rule, facts.get(name))
+            return Wrong(f"translation.{name}", rule, facts[name])
     return None
 
 
