@@ -260,7 +260,7 @@ def test_bombs_take_no_memory(server):
     assert server.memory() - before < 20 * 2**20
 
 
-def test_a_generator_is_no_translator(tmp_path):
+def test_a_generator_is_not_a_translator(tmp_path):
     import tiny
 
     bundles = [tiny.clothes(tmp_path / "clothes"), translators.negative(tmp_path / "negative")]
@@ -270,6 +270,27 @@ def test_a_generator_is_no_translator(tmp_path):
         assert wrong.error == "`model` must be one of negative. Received: model='clothes'"
         # The only translator needs no name.
         assert server.ask("/v1/translate", file(pixels(3, 3)), PICTURE).status == 200
+
+
+def test_a_large_picture_runs_in_tiles_and_a_network_without_tiles_refuses_it(tmp_path):
+    """Memory is that of the pixels, several tiles and the answer, not that of a whole run."""
+    bundles = [translators.blur(tmp_path / "blur"), translators.centered(tmp_path / "centered")]
+    picture = np.zeros((2400, 2000, 3), np.uint8)
+    picture[1000:1100, 900:1300] = 200
+    body = file(picture)
+    with Serving(*bundles, "--workers", 2) as server:
+        refused = ask(server, "centered", body)
+        assert refused.status == 413
+        assert "at most 4194304 pixels. Received: 2000 x 2400" in refused.error
+        ask(
+            server, "blur", file(np.ascontiguousarray(picture[::2, ::2]))
+        )  # as many tiles at a time
+        before = server.memory()
+        found = array(ask(server, "blur", body))
+        grown = server.memory() - before
+    assert grown < 150 * 2**20  # whole, it would be 450 MiB more
+    assert found.shape == picture.shape
+    np.testing.assert_array_equal(found[1010:1090, 910:1290], picture[1010:1090, 910:1290])
 
 
 def test_access_is_that_of_the_other_paths(folder, tmp_path):
