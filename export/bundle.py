@@ -17,6 +17,7 @@ from export.card import write_card
 from export.draft import Description, open_draft
 from export.draws import RANDOM
 from export.errors import writing
+from export.examples import read_examples, write_examples
 from export.files import describe_files, sha256
 from export.golden import load_golden, run_on_cpu, write_golden
 from export.locate import locate
@@ -62,6 +63,7 @@ class Options:
     metadata: bool = True
     formats: Sequence[str] = ()
     precision: str | Sequence[str] = ()
+    examples: Sequence[bytes] = ()
 
     def __post_init__(self) -> None:
         for name in self.formats:
@@ -76,6 +78,7 @@ def export_bundle(
     metadata: bool = True,
     formats: Sequence[str] = (),
     precision: str | Sequence[str] = (),
+    examples: Sequence[Any] | str | Path = (),
     opset: int = OPSET,
     overwrite: bool = False,
     version: int | Literal["next"] | None = None,
@@ -96,6 +99,9 @@ def export_bundle(
         formats: additional formats: `"litert"` for `model.tflite`.
         precision: additional precisions of the ONNX model: `"float16"` for `model.fp16.onnx`,
             for GPUs, `"int8"` for `model.int8.onnx`, for CPUs; a name or several.
+        examples: pictures that servers offer to try a network that translates pictures: a folder,
+            or paths, images of Pillow or uint8 arrays, at most 16. Everyone who has the bundle can
+            see them.
         opset: ONNX operator set, 13 to 18.
         overwrite: replace a folder that exists, once the new one is verified.
         version: make `to` a folder of versions and add this one, `"next"` for the next number;
@@ -109,10 +115,11 @@ def export_bundle(
         UsageError: a network that cannot be exported, a declaration that does not fit it, a target
             that exists or cannot be written, a runtime that differs from Keras by more than 1e-5
             of the output range and more than rounding explains, a precision without benefit for
-            this network.
+            this network, examples that are no pictures or that the network does not take.
     """
     target = open_target(Path(to), overwrite, version)
-    options = Options(opset, metadata, formats, precision)
+    files = read_examples(examples) if isinstance(examples, str | Path) or len(examples) else ()
+    options = Options(opset, metadata, formats, precision, files)
     progress("Reading the network")
     network, draft = open_draft(model, **description)
     target.check_name(draft.name)
@@ -155,6 +162,7 @@ def _write(
         records = write_precisions(folder, manifest, precisions, progress)
         manifest = dataclasses.replace(manifest, parity=manifest.parity | {"precisions": records})
     with writing(folder):
+        write_examples(options.examples, folder, manifest)
         write_card(folder, manifest)
         manifest = dataclasses.replace(manifest, files=describe_files(folder))
         manifest.save(folder)

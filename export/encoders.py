@@ -107,7 +107,11 @@ ENCODERS = {
         "png",
         _encode_png,
         _is_png,
-        {"generator": "unconditional-image-generation", "translator": "image-to-image"},
+        {
+            "generator": "unconditional-image-generation",
+            "translator": "image-to-image",
+            "restoration": "image-to-image",
+        },
     ),
     "wav": Encoder("wav", _encode_wav, _is_wav, {"translator": "audio-to-audio"}),
 }

@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from keras_gan import UsageError
 
-FEATURES = "features"  # output of a generator that only terms read
 _AUTOMATIC = re.compile(r"(keras_tensor|input_layer|input)(_\d+)?")  # numbered by the process
 
 
@@ -127,8 +126,8 @@ def name_inputs(model: keras.Model, structure: Any) -> dict[Any, ModelInput]:
 def name_outputs(model: keras.Model, outputs: Any, first: str | None) -> dict[str, Any]:
     """Returns the outputs of a model by name, the one that is shown and returned first.
 
-    That is the one named `samples`, or else the first one. Of a network that makes samples,
-    `features` are left out: terms read them in training, and they may be a list.
+    That is the one named `samples`, or else the first one. Lists beside samples are left out:
+    they are features of a generator, which terms read in training.
 
     Args:
         model: the model.
@@ -136,8 +135,9 @@ def name_outputs(model: keras.Model, outputs: Any, first: str | None) -> dict[st
         first: name for the first one; `None` leaves it its own, where it has one.
     """
     if isinstance(outputs, dict):
-        left_out = () if first is None or first == FEATURES else (FEATURES,)
-        named = {str(name): value for name, value in outputs.items() if name not in left_out}
+        named = {str(name): value for name, value in outputs.items()}
+        if "samples" in named:
+            named = {n: value for n, value in named.items() if not isinstance(value, list | tuple)}
     elif isinstance(outputs, list | tuple):
         own = list(getattr(model, "output_names", None) or [])
         usable = len(set(own)) == len(outputs)

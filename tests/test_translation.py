@@ -16,6 +16,8 @@ import tiny
 from PIL import Image
 
 import export
+from export.draft import open_draft
+from export.examples import read_examples, write_examples
 from export.golden import check_golden
 from export.network import open_network
 from export.translation import measure_translation
@@ -25,6 +27,7 @@ from serving.inputs import Input, Port
 from serving.translation import Plan, Translation, choose_tile
 
 L = keras.layers
+EXAMPLES = [np.random.default_rng(1).integers(0, 256, (9, n, 3), np.uint8) for n in (5, 8)]
 RNG = np.random.default_rng(0)
 SIZES = [(1, 1), (4, 4), (16, 256), (193, 193), (432, 107), (54, 337), (7, 300), (64, 64)]
 
@@ -255,7 +258,13 @@ def test_a_large_picture_needs_little_memory():
 
 
 def measured(model, **options):
-    return measure_translation(open_network(model, **options))
+    found = measure_translation(open_network(model, **options))
+    assert found is not None
+    return found
+
+
+def translates(model):
+    return measure_translation(open_network(model)) is not None
 
 
 def reach_of_all_phases(model, multiple, size=48):
@@ -331,14 +340,14 @@ def test_gray_is_kept_by_networks_that_keep_the_meaning_of_color():
 
 def test_other_networks_do_not_translate():
     z = keras.Input((8,), name="latents")
-    assert measured(keras.Model(z, L.Reshape((2, 2, 3))(L.Dense(12)(z)))) is None
+    assert not translates(keras.Model(z, L.Reshape((2, 2, 3))(L.Dense(12)(z))))
     fixed = keras.Input((16, 16, 3), name="condition")
-    assert measured(keras.Model(fixed, L.Conv2D(3, 3, padding="same")(fixed))) is None
+    assert not translates(keras.Model(fixed, L.Conv2D(3, 3, padding="same")(fixed)))
     two = [keras.Input((None, None, 3), name=name) for name in ("condition", "mask")]
-    assert measured(keras.Model(two, L.Add()(two))) is None
+    assert not translates(keras.Model(two, L.Add()(two)))
     x = picture_networks.condition()
-    assert measured(keras.Model(x, L.Conv2D(3, 3)(x))) is None  # 2 pixels smaller
-    assert measured(keras.Model(x, L.AveragePooling2D(2)(x))) is None  # half as large
+    assert not translates(keras.Model(x, L.Conv2D(3, 3)(x)))  # 2 pixels smaller
+    assert not translates(keras.Model(x, L.AveragePooling2D(2)(x)))  # half as large
 
 
 # ------------------------------------------------------------------------ bundles
@@ -365,7 +374,8 @@ def residual(folder):
 @pytest.fixture(scope="module")
 def enlarger(folder):
     """A complete export, compared with Keras at five sizes and three batch sizes."""
-    export.export_bundle(picture_networks.enlarger(last="random_normal"), folder / "enlarger")
+    model = picture_networks.enlarger(last="random_normal")
+    export.export_bundle(model, folder / "enlarger", examples=EXAMPLES)
     return Bundle(folder / "enlarger")
 
 
@@ -391,6 +401,36 @@ def test_an_export_is_compared_at_five_sizes_and_three_batch_sizes(enlarger):
             shapes.add(golden["condition"].shape[1:])
     assert len(shapes) == 5
     assert export.verify_bundle(enlarger.path).ok
+
+
+def test_examples_are_in_the_bundle(enlarger):
+    for number, example in enumerate(EXAMPLES):
+        name = f"examples/{number}.png"
+        assert name in enlarger.manifest["files"]
+        with Image.open(enlarger.path / name) as image:
+            np.testing.assert_array_equal(np.asarray(image), np.asarray(example))
+            assert not image.info.keys() & {"exif", "icc_profile"}
+
+
+def test_examples_that_do_not_fit(tmp_path):
+    (tmp_path / "none").mkdir()
+    (tmp_path / "a.png").write_text("no picture")
+    z = keras.Input((8,), name="latents")
+    model = keras.Model(z, L.Reshape((2, 2, 3))(L.Dense(12)(z)))
+    cases = {
+        "1 to 16 pictures. Received: 17": [EXAMPLES[0]] * 17,
+        "Received: 0 pictures": tmp_path / "none",
+        "a folder of pictures": tmp_path / "nowhere",
+        "must be a picture": [tmp_path / "a.png"],
+        "a uint8 array": [np.zeros((2, 2, 3))],
+    }
+    for line, examples in cases.items():
+        with pytest.raises(UsageError, match=line):
+            export.export_bundle(model, tmp_path / "bundle", examples=examples)
+    assert read_examples(EXAMPLES[:1]) == read_examples([Image.fromarray(EXAMPLES[0])])
+    _, draft = open_draft(model)
+    with pytest.raises(UsageError, match="for a network that translates pictures"):
+        write_examples([b"png"], tmp_path, draft)
 
 
 def test_outputs_that_only_terms_read_are_left_out(unet):
