@@ -1,33 +1,39 @@
-"""Examples of a translator's bundle: pictures in its folder `examples`, else its golden inputs."""
+"""Pictures to try a translator with: the files `examples/N.png` of its bundle."""
 
 from __future__ import annotations
 
-from serving import png
+import hashlib
+
 from serving.bundle import Bundle
-from serving.golden import read_golden
-from serving.kinds import image as image_kind
+from serving.errors import UsageError
 
 _MAX_EXAMPLES = 16
 _MAX_BYTES = 4 * 2**20  # of a file
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def read_examples(bundle: Bundle) -> list[bytes]:
     """Returns the examples of a bundle as PNG files; none unless it is a translator.
 
     Raises:
-        UsageError: the golden samples are damaged.
+        UsageError: a file is missing, too large, or not the one that the manifest names.
     """
-    facts = bundle.manifest.get("translation")
-    if facts is None:
+    if bundle.manifest.get("translation") is None:
         return []
-    names = (f"examples/{number}.png" for number in range(_MAX_EXAMPLES))
-    files = [bundle.path / name for name in names if name in bundle.manifest["files"]]
-    files = [file for file in files if file.is_file() and file.stat().st_size <= _MAX_BYTES]
-    if files:
-        return [file.read_bytes() for file in files]
-    golden = read_golden(bundle)
-    if golden is None:
-        return []
-    port = bundle.inputs.by_name[facts["input"]]
-    samples = golden.arguments[port.name]
-    return [png.encode(image_kind.pixels(sample, port.meta)) for sample in samples]
+    found: list[bytes] = []
+    for number in range(_MAX_EXAMPLES):
+        facts = bundle.manifest["files"].get(f"examples/{number}.png")
+        if facts is None:
+            break
+        path = bundle.path / "examples" / f"{number}.png"
+        content = b""
+        if path.is_file() and path.stat().st_size <= _MAX_BYTES:
+            content = path.read_bytes()
+        is_named = hashlib.sha256(content).hexdigest() == facts["sha256"]
+        if not is_named or not content.startswith(_SIGNATURE):
+            raise UsageError(
+                f"An example must be the PNG file, of at most {_MAX_BYTES} bytes, that "
+                f"manifest.json names; the bundle was changed. Received: {str(path)!r}"
+            )
+        found.append(content)
+    return found

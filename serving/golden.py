@@ -28,7 +28,7 @@ class Golden:
 
     def __init__(self, sizes: dict[str, int], arguments: dict[str, Any], expected: np.ndarray):
         self.sizes = sizes
-        self.arguments = arguments
+        self._arguments = arguments
         self._expected = expected
 
     def compare(self, bundle: Bundle, batch_size: int) -> None:
@@ -38,7 +38,7 @@ class Golden:
             UsageError: the model does not reproduce them.
         """
         expected = self._expected.astype(np.float64)
-        samples = bundle.generate(**self.arguments, batch_size=batch_size)
+        samples = bundle.generate(**self._arguments, batch_size=batch_size)
         low, high = bundle.value_range or (float(expected.min()), float(expected.max()))
         worst = float("inf")
         if samples.shape == expected.shape:

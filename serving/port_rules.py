@@ -189,13 +189,13 @@ _OPTIONAL = {
     "input_channels": (("L", "RGB"), "'L' or 'RGB'"),
     "output_channels": (("L", "RGB"), "'L' or 'RGB'"),
 }
-_TRANSLATION = (*_REQUIRED, *_OPTIONAL, "backward")
 
 
 def find_wrong_translation(value: Any) -> Wrong | None:
     """Returns the first broken rule of `translation` in a manifest, `None` if all hold."""
-    if not isinstance(value, dict) or value.keys() - {*_TRANSLATION}:
-        return Wrong("translation", f"an object with {', '.join(_TRANSLATION)}", value)
+    names = (*_REQUIRED, *_OPTIONAL, "backward")
+    if not isinstance(value, dict) or value.keys() - {*names}:
+        return Wrong("translation", f"an object with {', '.join(names)}", value)
     facts = dict.fromkeys(_REQUIRED, _MISSING) | value
     tileable = facts["tileable"]
     rules = {name: (_is_size(facts[name]), "an integer from 1 to 4096") for name in _SIZES}
@@ -206,12 +206,11 @@ def find_wrong_translation(value: Any) -> Wrong | None:
         "an integer from 0 to 4096, or null for a network that cannot be tiled",
     )
     rules |= {n: (value[n] in each, rule) for n, (each, rule) in _OPTIONAL.items() if n in value}
-    # The bundle of the opposite direction, for the page's switch.
-    if "backward" in value:
+    if "backward" in value:  # the bundle of the opposite direction, for the page's switch
         rules["backward"] = (is_line(value["backward"]), "the name of a bundle, or absent")
     for name, (holds, rule) in rules.items():
         if not holds:
-            return Wrong(f"translation.{name}", rule, facts.get(name))
+            return Wrong(f"translation.{name}", rule, facts[name])
     return None
 
 

@@ -174,6 +174,7 @@ def test_a_dropped_or_pasted_picture_and_the_other_direction(page, photo, way):
     np.testing.assert_array_equal(
         shown(page, "#compare-after"), pixels(answered(page.server, "dark", photo))
     )
+    assert page.js("return document.querySelector('#translate-file').files[0].name") == "photo.png"
     turn = "return document.querySelector('#translate-turn').innerText"
     assert page.js(turn) == "Other direction: light"
     page.click("#translate-turn")

@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import json
 import shutil
 import struct
 import subprocess
@@ -10,7 +9,6 @@ import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +17,7 @@ from PIL import Image, ImageCms
 from servers import Serving, until
 
 import serving
-from serving import png, uploads
+from serving import png
 from serving.translate.fields import preferred_format
 
 PICTURE = {"Content-Type": "image/png"}
@@ -260,7 +258,7 @@ def test_bombs_take_no_memory(server):
     assert server.memory() - before < 20 * 2**20
 
 
-def test_a_generator_is_no_translator(tmp_path):
+def test_a_generator_is_not_a_translator(tmp_path):
     import tiny
 
     bundles = [tiny.clothes(tmp_path / "clothes"), translators.negative(tmp_path / "negative")]
@@ -270,6 +268,24 @@ def test_a_generator_is_no_translator(tmp_path):
         assert wrong.error == "`model` must be one of negative. Received: model='clothes'"
         # The only translator needs no name.
         assert server.ask("/v1/translate", file(pixels(3, 3)), PICTURE).status == 200
+
+
+def test_a_large_picture_runs_in_tiles_and_a_network_without_tiles_refuses_it(tmp_path):
+    """Memory is that of the pixels, several tiles and the answer, not that of a whole run."""
+    bundles = [translators.blur(tmp_path / "blur"), translators.centered(tmp_path / "centered")]
+    picture = np.zeros((2400, 2000, 3), np.uint8)
+    picture[1000:1100, 900:1300] = 200
+    body = file(picture)
+    with Serving(*bundles, "--workers", 2) as server:
+        refused = ask(server, "centered", body)
+        assert refused.status == 413
+        assert "at most 4194304 pixels. Received: 2000 x 2400" in refused.error
+        before = server.memory()
+        found = array(ask(server, "blur", body))
+        grown = server.memory() - before
+    assert grown < 320 * 2**20  # whole, it is more than 600 MiB
+    assert found.shape == picture.shape
+    np.testing.assert_array_equal(found[1010:1090, 910:1290], picture[1010:1090, 910:1290])
 
 
 def test_access_is_that_of_the_other_paths(folder, tmp_path):
@@ -436,6 +452,10 @@ def test_examples(tmp_path):
         missing = server.ask("/v1/models/negative/examples/2.png")
         assert missing.status == 404
         assert "has 2 examples" in missing.error
+    (bundle / "examples" / "1.png").write_bytes((bundle / "examples" / "0.png").read_bytes())
+    with Serving(bundle, wait=False) as server:
+        assert server.process.wait(60) == 2
+        assert "An example must be the PNG file" in server.log
 
 
 # ------------------------------------------------------------------ the clients
@@ -493,7 +513,6 @@ def test_mistakes_of_a_client_are_one_line(server, tmp_path):
 
 
 def test_an_exported_keras_network_is_translated(tmp_path):
-    """The facts are written by hand where the export has none."""
     import keras
 
     import export
@@ -502,21 +521,15 @@ def test_an_exported_keras_network_is_translated(tmp_path):
     x = keras.layers.Conv2D(4, 3, padding="same", activation="relu")(inputs)
     outputs = keras.layers.Conv2D(3, 3, padding="same", activation="tanh", name="samples")(x)
     model = keras.Model(inputs, outputs, name="net")
-    bundle = tmp_path / "net"
-    export.export_bundle(model, bundle)
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    if "translation" not in manifest:
-        translators.declare(bundle, radius=2)
-    picture = pixels(33, 47)
+    bundle, picture = tmp_path / "net", pixels(33, 47)
+    export.export_bundle(model, bundle, role="translator", examples=[picture])
     with Serving(bundle) as server:
         found = array(ask(server, "net", file(picture)))
         tiled = array(ask(server, "net", file(picture), "&tile=32"))
-        assert server.ask("/v1/models").json["models"][0]["examples"] > 0
+        assert server.ask("/v1/models").json["models"][0]["translation"]["radius"] == 2
         example = array(server.ask("/v1/models/net/examples/0.png"))
     given = picture[np.newaxis].astype(np.float32) / 127.5 - 1
     wanted = (np.asarray(model(given))[0] + 1) * 127.5
     assert np.abs(found - wanted).max() <= 0.51
     np.testing.assert_array_equal(tiled, found)
-    assert example.shape[-1] == 3
-    assert uploads.read(png.encode(example)).pixels.shape == example.shape
-    assert Path(bundle).is_dir()
+    np.testing.assert_array_equal(example, picture)

@@ -92,7 +92,7 @@ def even(to, name="even"):
     return write(to, name, nodes, weights, multiple_of=2, min_side=2, radius=1)
 
 
-def enlarge(to, name="enlarge", scale=4):
+def enlarge(to, name="enlarge", scale=4, **facts):
     """Writes a translator that repeats every pixel `scale` times along both axes."""
     nodes = [
         ("Transpose", ["condition"], ["nchw"], {"perm": [0, 3, 1, 2]}),
@@ -102,7 +102,7 @@ def enlarge(to, name="enlarge", scale=4):
         ("Transpose", ["large"], ["samples"], {"perm": [0, 2, 3, 1]}),
     ]  # fmt: skip
     weights = {"scales": np.array([1, 1, scale, scale], np.float32)}
-    return write(to, name, nodes, weights, scale=scale)
+    return write(to, name, nodes, weights, scale=scale, **facts)
 
 
 def centered(to, name="centered"):

@@ -93,6 +93,9 @@ function show(fresh = false) {
   find("wall").hidden = find("sizes").hidden = translates;
   find("skip").href = translates ? "#translate" : "#wall";
   find("skip").textContent = translates ? "Skip to the picture" : "Skip to the samples";
+  find("copy-help").textContent = translates
+    ? "Copies a link to this model, or a line that translates the picture."
+    : "Copies a link to this view, or a line that generates its samples, at most 16.";
   if (translates) return showTranslator(found);
   translator.hide();
   given.show(found);

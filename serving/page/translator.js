@@ -75,8 +75,14 @@ export class Translator {
   /** Translates a file. */
   choose(file) {
     this.file = file;
-    this.parts.chosen.textContent = `${file.name}, ${Math.ceil(file.size / 1024)} KiB`;
+    const listed = new DataTransfer(); // the name beside the button is that of a dropped file too
+    listed.items.add(file);
+    this.parts.file.files = listed.files;
     this.#translate();
+  }
+
+  #showFile(state) {
+    this.parts.chosen.textContent = `${this.file.name}, ${Math.ceil(this.file.size / 1024)} KiB${state}`;
   }
 
   /** Returns the line of a kind, "curl" or "python", that makes the shown translation. */
@@ -97,6 +103,7 @@ export class Translator {
     const { signal } = this.abort;
     const { file, model } = this;
     this.root.setAttribute("aria-busy", "true");
+    this.#showFile(", translating …");
     this.on.error(null);
     say(`Translating ${file.name}`);
     try {
@@ -119,7 +126,10 @@ export class Translator {
       this.parts.result.hidden = true;
       this.on.error(error);
     } finally {
-      if (!signal.aborted) this.root.setAttribute("aria-busy", "false");
+      if (!signal.aborted) {
+        this.root.setAttribute("aria-busy", "false");
+        this.#showFile("");
+      }
     }
   }
 
