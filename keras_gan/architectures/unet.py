@@ -1,8 +1,8 @@
 """U-Net from pictures to pictures of the same size, with skip connections (pix2pix).
 
 Strided convolutions halve the resolution level by level; nearest-neighbor upsampling and
-convolutions double it again. Features of each level are concatenated on the way up. With batch
-normalization, inference uses the stored statistics, so that a picture's answer does not depend on
+convolutions double it again. Features of each level are concatenated on the way up, and the last
+convolutions see the picture itself, so that fine detail is kept. With batch normalization, inference uses the stored statistics, so that a picture's answer does not depend on
 the batch, and large pictures can be computed in tiles.
 
 Reference:
@@ -18,6 +18,7 @@ import keras
 from keras import layers
 
 from keras_gan.architectures import _parts, _pictures
+from keras_gan.arguments import check_integer
 from keras_gan.layers import UpConv2D
 from keras_gan.spec import Spec
 
@@ -28,6 +29,7 @@ def generator(
     conditions: Sequence[str] = (),
     widths: Sequence[int] = (32, 64, 128, 256, 256),
     norm: str = "batch",
+    detail: int = 16,
 ) -> keras.Model:
     """Builds a generator from pictures `(batch, height, width, channels)` to pictures in [-1, 1].
 
@@ -42,22 +44,38 @@ def generator(
             left out.
         norm: normalization, "batch", "instance" or "none". The first and the lowest level have
             none. With "instance", large pictures cannot be computed in tiles.
+        detail: channels of two convolutions at full resolution, which see the picture beside the
+            upsampled features; 0 for none, as in the paper.
 
     Raises:
         UsageError: the condition is not a picture, or an option is out of range.
     """
     _pictures.check_task(spec, "unet", conditional, conditions)
     _parts.check_one_of("norm", norm, _pictures.NORMS)
+    check_integer("detail", detail, 0)
     widths = _levels(spec, _parts.check_widths(widths), ["samples", *conditions])
     pictures = _pictures.inputs(spec, conditions)
-    x = _pictures.joined(pictures, 2 ** len(widths))
-    skips = _down(x, widths, norm)
+    whole = _pictures.joined(pictures, 2 ** len(widths))
+    skips = _down(whole, widths, norm)
     x = _up(skips, widths, norm)
     x = layers.ReLU(name="up_1_activation")(x)
-    x = UpConv2D(spec.shape[-1], name="up_1", dtype="float32")(x)
+    if detail:
+        x = _detailed(UpConv2D(detail, name="up_1")(x), whole, detail)
+        x = _pictures.convolve(x, spec.shape[-1], 3, "last", dtype="float32")
+    else:
+        x = UpConv2D(spec.shape[-1], name="up_1", dtype="float32")(x)
     # Samples are float32 under every policy, so that they have full precision.
     samples = layers.Activation("tanh", dtype="float32", name="samples")(x)
     return keras.Model(_pictures.one_or_list(pictures), samples, name="generator")
+
+
+def _detailed(x, whole, channels: int):
+    """Returns features at full resolution: of upsampled ones, and of the picture itself."""
+    own = _pictures.convolve(whole, channels, 3, "detail_1")
+    x = layers.Concatenate(name="detail")([x, own])
+    x = layers.LeakyReLU(0.2, name="detail_1_activation")(x)
+    x = _pictures.convolve(x, channels, 3, "detail_2")
+    return layers.LeakyReLU(0.2, name="detail_2_activation")(x)
 
 
 def _levels(spec: Spec, widths: list[int], fields: Sequence[str]) -> list[int]:
