@@ -2,8 +2,9 @@
 
 Strided convolutions halve the resolution level by level; nearest-neighbor upsampling and
 convolutions double it again. Features of each level are concatenated on the way up, and the last
-convolutions see the picture itself, so that fine detail is kept. With batch normalization, inference uses the stored statistics, so that a picture's answer does not depend on
-the batch, and large pictures can be computed in tiles.
+convolutions see the picture itself, so that fine detail is kept. With batch normalization,
+inference uses the stored statistics, so that a picture's answer does not depend on the batch, and
+large pictures can be computed in tiles.
 
 Reference:
     - [Isola et al., 2016](https://arxiv.org/abs/1611.07004)
