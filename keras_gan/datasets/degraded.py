@@ -82,7 +82,7 @@ def open(
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-    """How pictures are cut and degraded, see `open`."""
+    """Options of cutting and degrading pictures, see `open`."""
 
     degradation: degradations.Degradation
     window: int

@@ -49,10 +49,10 @@ class Files:
 
 
 def check_folder(root: Path) -> None:
-    """Checks that a folder exists and is no run.
+    """Checks that a folder exists and is not a run.
 
     Raises:
-        UsageError: it does not, or is.
+        UsageError: it does not exist, or is a run.
     """
     if not root.is_dir():
         raise UsageError(f"The folder of images must exist. Received: path={str(root)!r}")

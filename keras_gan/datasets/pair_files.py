@@ -19,7 +19,7 @@ from keras_gan.datasets.splits import Split, digests_of, divide, join_groups
 from keras_gan.errors import UsageError
 from keras_gan.spec import Field, Spec
 
-_SIDES = (256, 128, 64, 32)  # sizes that pictures of several sizes are resized to by default
+_LENGTHS = (256, 128, 64, 32)  # sizes that pictures of several sizes are resized to by default
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +201,7 @@ def choose_size(pictures: Sequence[Picture], size: Any) -> tuple[int, int]:
     if len(sizes) == 1:
         return sizes.pop()
     median = float(np.median([min(picture.size) for picture in pictures]))
-    side = next((side for side in _SIDES if side <= median), _SIDES[-1])
+    side = next((side for side in _LENGTHS if side <= median), _LENGTHS[-1])
     return side, side
 
 
