@@ -247,14 +247,14 @@ def _find_sizes(network: Network) -> tuple[Network, Shapes]:
             try:
                 one = _run_once(named, pair[0])
                 other = _run_once(named, pair[1]) if names else one
-            except UsageError:
-                raise
-            except Exception as found:  # the user's layers may raise anything
+            except Exception as found:  # layers may raise anything, also for sizes alone
                 error = error or found
                 if not names:
                     break
                 continue
             return _with_shapes(named, one, other, pair)
+    if isinstance(error, UsageError):
+        raise error
     listed = [f"{port.name} {port.shape}" for port in network.inputs]
     raise UsageError(
         "A network must run on a batch of its inputs, in one tensor, a list or dict. "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -65,7 +65,8 @@ def measure_translation(network: Network) -> dict[str, Any] | None:
         if found is None or least is None:
             return None
         multiple, scale = found
-        radius = None if run.has_sized_inputs else _find_radius(run, multiple, scale, least)
+        grid = _Grid(multiple, scale, least)
+        radius = None if run.has_sized_inputs else _find_radius(run, grid)
         facts: dict[str, Any] = {
             "input": run.source.name,
             "output": run.target.name,
@@ -112,6 +113,14 @@ def picture_sizes(network: Network, facts: dict[str, Any]) -> tuple[Sizes, ...]:
 
 def _round_up(size: int, multiple: int) -> int:
     return math.ceil(size / multiple) * multiple
+
+
+class _Grid(NamedTuple):
+    """Sizes that a network takes: `multiple_of`, `scale` and `min_side`."""
+
+    multiple: int
+    scale: int
+    least: int
 
 
 class _Runner:
@@ -178,7 +187,7 @@ def _is_picture(port: Port) -> bool:
 
 
 def _find_multiple(run: _Runner) -> tuple[int, int] | None:
-    """Returns `multiple_of` and `scale`; `None` if there are none."""
+    """Returns `multiple_of` and `scale`; `None` if none fits."""
     for base in _BASES:
         for multiple in _MULTIPLES:
             # Odd numbers of multiples: another power of two must not divide the sizes.
@@ -203,95 +212,81 @@ def _find_least(run: _Runner, multiple: int, scale: int) -> int | None:
 # ------------------------------------------------------------------------ radius
 
 
-def _find_radius(run: _Runner, multiple: int, scale: int, least: int) -> int | None:
+def _find_radius(run: _Runner, grid: _Grid) -> int | None:
     """Returns the largest distance at which a pixel has an effect; `None` if it has no bound.
 
     NaN passes through every sum, zero weights included. Maxima drop it, so infinity is followed as
     well, through random positive weights that cannot cancel it.
     """
+    multiple = grid.multiple
     # All phases of a multiple, or those next to one: tiles round their margin up to a multiple.
     phases = [p for p in range(multiple) if min(p, multiple - 1 - p) < _MAX_PHASES // 2]
-    radius = _follow_both(run, np.nan, phases, (multiple, scale, least))
-    if radius is None:
+    found = _follow(run, np.nan, phases, grid, max(64, 4 * multiple))
+    if found is None:
         return None
+    radius, length = found
     with positive_weights(run.network.model):
         large = _round_up(64, multiple)
         if run.scale(large, large) is None:  # not finite with these weights
             return radius
-        maximum = _follow_both(run, np.inf, [0, multiple - 1], (multiple, scale, least))
-    return None if maximum is None else max(radius, maximum)
-
-
-def _follow_both(
-    run: _Runner, value: float, phases: list[int], sizes: tuple[int, int, int]
-) -> int | None:
-    """Returns the largest distance along both axes at which a pixel of this value has an effect."""
-    found = 0
-    for axis in (1, 2):
-        reach = _follow(run, value, axis, phases, *sizes)
-        if reach is None:
-            return None
-        found = max(found, reach)
-    return found
+        found = _follow(run, np.inf, sorted({0, multiple - 1}), grid, length)
+    return None if found is None else max(radius, found[0])
 
 
 def _follow(
-    run: _Runner,
-    value: float,
-    axis: int,
-    phases: list[int],
-    multiple: int,
-    scale: int,
-    least: int,
-) -> int | None:
-    """Returns the largest distance along one axis at which a pixel of this value has an effect.
+    run: _Runner, value: float, phases: list[int], grid: _Grid, length: int
+) -> tuple[int, int] | None:
+    """Follows the effect of a pixel of this value along both axes.
 
-    The picture is long along the axis and narrow across it. One pixel finds a length at which the
-    effect ends before the border, then a pixel at each phase of `multiple_of` is followed.
+    The picture is long along an axis and narrow across it.
+
+    Args:
+        run: the network.
+        value: NaN or infinity.
+        phases: distances of the pixels from a multiple of `multiple_of`.
+        grid: its sizes.
+        length: length to begin with; it is doubled until the effect ends before the border.
+
+    Returns:
+        The largest distance of a change and the length; `None` if every length is too short.
     """
-    across = _round_up(max(least, 16), multiple)
-    length = max(64, 4 * multiple)
-    longest = max(_LONGEST, 8 * multiple)
-    while (reach := _reach(run, value, axis, (length, across), [length // 2], scale)) is None:
-        if length >= longest:
-            return None
-        length *= 2
-    center = (length // 2 // multiple + 1) * multiple
-    places = [center + p for p in phases]
-    found = _reach(run, value, axis, (length + 4 * multiple, across), places, scale)
-    return None if found is None else max(reach, found)
+    across = _round_up(max(grid.least, 16), grid.multiple)
+    radius = 0
+    for axis in (1, 2):
+        while (reach := _reach(run, value, axis, (length, across), phases, grid)) is None:
+            length *= 2
+            if length > max(_LONGEST, 8 * grid.multiple):
+                return None
+        radius = max(radius, reach)
+    return radius, length
 
 
 def _reach(
-    run: _Runner, value: float, axis: int, size: tuple[int, int], places: list[int], scale: int
+    run: _Runner, value: float, axis: int, size: tuple[int, int], phases: list[int], grid: _Grid
 ) -> int | None:
     """Returns the largest distance of a change from its pixel; `None` if one is at the border."""
     length, across = size
     shape = (length, across) if axis == 1 else (across, length)
     picture = run.example(1, *shape)
-    base = run(picture)
-    if base is None or not np.isfinite(base).all():
-        return None
-    found = 0
-    for chunk in _chunks(places, max(1, _CHUNK // (length * across))):
-        pictures = np.repeat(picture, len(chunk), axis=0)
-        for number, place in enumerate(chunk):
+    center, found = length // 2 // grid.multiple * grid.multiple, 0
+    for chunk in _chunks(phases, max(1, _CHUNK // (length * across))):
+        pictures = np.repeat(picture, 1 + len(chunk), axis=0)  # the first one has no such pixel
+        for number, phase in enumerate(chunk):
+            place = center + phase
             pixel = (place, across // 2) if axis == 1 else (across // 2, place)
-            pictures[number][pixel] = value
+            pictures[number + 1][pixel] = value
         answer = run(pictures)
-        if answer is None:
+        if answer is None or not np.isfinite(answer[0]).all():
             return None
         with np.errstate(invalid="ignore"):
-            same = np.abs(answer - base) <= _CHANGED * (1 + np.abs(base))
+            same = np.abs(answer[1:] - answer[0]) <= _CHANGED * (1 + np.abs(answer[0]))
         changed = np.array(~same.all(axis=(3 - axis, 3)))  # NaN is not the same
-        for number, place in enumerate(chunk):
-            at, row = np.flatnonzero(changed[number]), changed[number]
-            if not at.size:
-                continue
-            if at[0] == 0 or at[-1] == len(row) - 1:
-                return None
-            found = max(found, place - at[0] // scale, at[-1] // scale - place)
-    return int(found)
+        if changed[:, [0, -1]].any():
+            return None
+        for number, phase in enumerate(chunk):
+            for at in np.flatnonzero(changed[number]) // grid.scale:
+                found = max(found, abs(int(at) - center - phase))
+    return found
 
 
 def _chunks(items: list[int], size: int) -> Iterator[list[int]]:
@@ -314,10 +309,10 @@ def _tiles_are_exact(run: _Runner, facts: dict[str, Any]) -> bool:
         answers = []
         for size in (None, tile):
             plan = Plan(facts, height, width, size)
-            outputs = [run(x) for x in plan.inputs(picture)]
-            if any(x is None for x in outputs):
+            outputs = run(np.concatenate(list(plan.inputs(picture))))  # tiles have one shape
+            if outputs is None:
                 return False
-            answers.append(plan.assemble([x for x in outputs if x is not None]))
+            answers.append(plan.assemble(outputs[:, np.newaxis]))
         whole, tiled = answers
         if np.abs(whole - tiled).max() > _EXACT * max(float(np.ptp(whole)), 1e-6):
             return False

@@ -55,7 +55,7 @@ def _is_statistic(variable: Any) -> bool:
 
 @contextlib.contextmanager
 def positive_weights(model: keras.Model) -> Iterator[None]:
-    """Gives a model random positive weights temporarily, with sums near 1 over their inputs.
+    """Makes the weights of a model random and positive temporarily, with sums near 1.
 
     A positive infinity then passes through every path of the model, without zeros that hide it and
     without another infinity that cancels it.

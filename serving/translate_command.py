@@ -23,6 +23,7 @@ from serving.translation import AUTO, Translation
 
 ENDINGS = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff")  # of the files of a folder
 _WRITTEN = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}  # format by ending
+_TOO_LARGE = "The picture and its answer must fit in memory; --tile N takes less."
 _NAMES = {"png": "png", "jpeg": "jpg", "webp": "webp"}  # ending by format
 
 
@@ -142,10 +143,11 @@ class TranslateCommand:
                 progress.update(number, len(self._tasks), number)
             try:
                 notes = self._translate(task, None if several else progress)
-            except UsageError as error:
+            except (UsageError, MemoryError) as error:
                 failed += 1
                 progress.clear()
-                print(f"keras-gan: error: {task.source}: {error}", file=sys.stderr)
+                line = _TOO_LARGE if isinstance(error, MemoryError) else error
+                print(f"keras-gan: error: {task.source}: {line}", file=sys.stderr)
                 continue
             for note in notes:
                 progress.clear()

@@ -167,6 +167,20 @@ def test_an_output_of_another_size_is_refused():
         plan.assemble([np.zeros((1, 5, 6, 3))])
 
 
+def test_random_sizes_from_1_to_300():
+    network = Pyramid(16, 2)
+    for height, width, tile in RNG.integers(1, 301, (40, 3)):
+        picture = RNG.normal(size=(height, width, 1))
+        whole, tiled = (
+            Plan(network.facts, int(height), int(width), size) for size in (None, int(tile))
+        )
+        expected = whole.assemble(map(network, whole.inputs(picture)))
+        assert expected.shape == (2 * height, 2 * width, 1)
+        if tile > 20:
+            answer = tiled.assemble(map(network, tiled.inputs(picture)))
+            np.testing.assert_allclose(answer, expected, atol=1e-12)
+
+
 # ------------------------------------------------------------------------ whole translations
 
 
@@ -519,7 +533,7 @@ def test_gray_drawings_may_have_answers_of_color(unet):
     assert (answer != answer[..., :1]).any()
 
 
-def test_what_is_no_picture(unet, tmp_path):
+def test_values_that_are_not_pictures(unet, tmp_path):
     for wrong in (np.zeros((4, 4, 2), np.uint8), np.zeros((4, 4, 3), np.int64), None, []):
         with pytest.raises(UsageError, match="must be"):
             unet.translate(wrong)
