@@ -18,6 +18,7 @@ from servers import Serving, until
 
 import serving
 from serving import png
+from serving.client import RemoteBundle
 from serving.translate.fields import preferred_format
 
 PICTURE = {"Content-Type": "image/png"}
@@ -438,6 +439,14 @@ def test_models_metrics_and_the_openapi_document_name_the_path(server):
     assert parameters["model"]["enum"] == sorted(MODELS)
 
 
+def test_the_name_of_the_other_direction_is_checked(tmp_path):
+    bundle = serving.Bundle(translators.negative(tmp_path / "dark", "dark", backward="light"))
+    assert bundle.manifest["translation"]["backward"] == "light"
+    wrong = translators.negative(tmp_path / "wrong", backward=3)
+    with pytest.raises(serving.UsageError, match=r"`translation.backward` .* must be the name"):
+        serving.Bundle(wrong)
+
+
 def test_examples(tmp_path):
     bundle = translators.negative(tmp_path / "negative", examples=2)
     with Serving(bundle) as server:
@@ -485,6 +494,10 @@ def test_the_clients_translate_files_images_and_arrays(server, tmp_path):
         assert alpha.shape == (3, 4, 4)
         large = client.translate(picture, model="enlarge")
         assert large.shape == (28, 36, 3)
+
+    remote = RemoteBundle(url)
+    for tile in ("auto", None, 32):
+        np.testing.assert_array_equal(remote.translate(picture, tile), 255 - picture)
 
     async def several():
         async with serving.AsyncClient(url) as client:
