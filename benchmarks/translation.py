@@ -87,7 +87,9 @@ class Task:
             return rows
         size = samples.shape[2], samples.shape[1]
         resized = [Image.fromarray(x).resize(size, Image.Resampling.BICUBIC) for x in condition]
-        return [{"game": "bicubic", "state": "", **self.measure(np.stack(resized))}]
+        return [
+            {"game": "bicubic", "state": "", **self.measure(np.stack([*map(np.asarray, resized)]))}
+        ]
 
 
 def timed_examples(task: Task, seconds: float, settings: list[str]) -> int:

@@ -25,9 +25,9 @@ import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import nn
+import torch  # pyright: ignore[reportMissingImports]
+import torch.nn.functional as F  # pyright: ignore[reportMissingImports]
+from torch import nn  # pyright: ignore[reportMissingImports]
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -342,7 +342,7 @@ def main() -> None:
         finish("backward", backward, seen, "test_samples")
     else:
         super_resolution(a, b, options.seconds, options.seed, finish)
-    np.savez_compressed(options.out, **found)
+    np.savez_compressed(options.out, **found)  # pyright: ignore[reportArgumentType]
     print(", ".join(f"{name} {found[name]}" for name in found if name.endswith("_seen")))
 
 
