@@ -57,7 +57,7 @@ class Served:
 
     @property
     def translation(self) -> dict[str, Any] | None:
-        """How pictures of any size are translated; `None` for other networks."""
+        """Facts of the manifest about pictures of any size; `None` for other networks."""
         return self.bundle.manifest.get("translation")
 
     @property
