@@ -25,6 +25,7 @@ from PIL import Image
 from keras_gan import UsageError, building, data_record, datasets, train, workers
 from keras_gan import recipe as recipes
 from keras_gan.datasets import transforms
+from keras_gan.metrics import training_data
 from keras_gan.run import Run
 
 
@@ -503,6 +504,10 @@ def test_a_run_records_the_place_and_resumes_where_the_data_moved(tmp_path):
     outcome = train.resume(run, more, data=tmp_path / "moved")
     assert outcome.gan.count("examples_seen") == 64
     assert Run.open(run).data_place == ("path", str(tmp_path / "moved"))
+    # An evaluation reads another folder as the run read its own.
+    source, options = training_data.data_to_compare(str(run), str(tmp_path), {"flip": False})
+    assert source == "pairs"
+    assert options == {"path": str(tmp_path), "crop": None, "channels": 1, "flip": False}
     fill_side_by_side(tmp_path / "other" / "train", 12, height=4, width=4, channels=1)
     with pytest.raises(UsageError, match=r"original data.*counts"):
         train.resume(run, ("training.examples=96",), data=tmp_path / "other")
