@@ -249,7 +249,7 @@ def _comparison(
     held_out: np.ndarray,
     pictures: np.ndarray | None,
 ) -> metrics.Comparison:
-    section, spec = recipe.evaluation, source.spec
+    section, spec = recipe.evaluation, sized(source.spec, held_out)
     names = (section.metric, *section.others) if section.metric else section.others
     extractor = None
     if section.features and metrics.needs_features(names):
@@ -263,6 +263,14 @@ def _comparison(
         training=lambda: _training_samples(source),
         pictures=pictures,
     )
+
+
+def sized(spec: Spec, samples: np.ndarray) -> Spec:
+    """Returns the spec with the shape of some samples, where it leaves their lengths open."""
+    if None not in spec.shape:
+        return spec
+    field = dataclasses.replace(spec.samples, shape=samples.shape[1:])
+    return Spec(fields={**spec.fields, "samples": field})
 
 
 def _choice_of_all(

@@ -14,7 +14,7 @@ L = keras.layers
 RNG = np.random.default_rng(11)
 
 
-@pytest.mark.parametrize("groups", [1, 2, 6])
+@pytest.mark.parametrize("groups", [1, 2, 6, -1])
 def test_group_normalization_computes_what_keras_does(groups):
     rng = np.random.default_rng(0)
     x = (3 + 2 * rng.normal(size=(4, 5, 3, 6))).astype("float32")
