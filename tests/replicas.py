@@ -141,7 +141,8 @@ def assert_moved(before, after, what):
 
 def terms():
     """Names of the terms that a game without labels can have."""
-    return [n for n in keras_gan.terms.names() if not keras_gan.terms.get(n).fields]
+    found = {name: keras_gan.terms.get(name) for name in keras_gan.terms.names()}
+    return [name for name, term in found.items() if not (term.fields or term.supervises)]
 
 
 def pairs():

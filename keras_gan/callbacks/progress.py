@@ -62,7 +62,9 @@ class Progress(keras.callbacks.Callback):
         if self.minutes:
             left = min(left, 60 * self.minutes - (now - self._start))
         minutes, seconds = divmod(round(max(left, 0)), 60)
-        shown = [name for name in _SHOWN if name in logs] or list(logs)[: len(_SHOWN)]
+        game: Any = self.model
+        known = [name for name in logs if game.has_values(name)]
+        shown = [name for name in _SHOWN if name in known] or known[: len(_SHOWN)]
         losses = "  ".join(f"{name} {float(logs[name]):.3f}" for name in shown)
         return (
             f"{seen:,} of {self.examples:,} examples  {speed:,.0f} examples/s  "
