@@ -57,7 +57,7 @@ class Served:
 
     @property
     def translation(self) -> dict[str, Any] | None:
-        """How pictures of any size are translated; `None` for other networks."""
+        """Facts by which pictures of any size are translated, or `None`."""
         return self.bundle.manifest.get("translation")
 
     @property
