@@ -96,7 +96,7 @@ class Server:
 
     def translate(self, body: bytes, format: str) -> bytes:
         """Returns the answer to one request."""
-        headers = {"Content-Type": "image/png"}
+        headers = {"Content-Type": "application/octet-stream"}
         self.connection.request("POST", f"/v1/translate?format={format}", body, headers)
         response = self.connection.getresponse()
         content = response.read()
@@ -126,6 +126,7 @@ def main() -> None:
         "bundle", nargs="?", type=Path, help="a translator (default: a small U-Net)"
     )
     parser.add_argument("--size", type=int, default=256, help="height and width of the picture")
+    parser.add_argument("--upload", choices=("png", "jpeg"), default="png", help="what is sent")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--workers", type=int, default=1, help="sessions of the server")
     options = parser.parse_args()
@@ -138,7 +139,7 @@ def main() -> None:
             export.export_bundle(unet(), path)
         pixels = photo(options.size)
         buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "PNG")
+        Image.fromarray(pixels).save(buffer, options.upload, quality=90)
         bundle = serving.Bundle(path, threads=1, device="cpu")
         given = {"condition": pixels[np.newaxis].astype(np.float32) / np.float32(127.5) - 1}
         with Server(path, options.workers) as server:
