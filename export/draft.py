@@ -43,6 +43,8 @@ class Description(TypedDict, total=False):
         average: of a GAN, export the averaged generator; default True.
         network: of a game with several generators, the name of the one to export; by default the
             one that its `generate` uses.
+        backward: of a network that translates pictures of any size, the name of the bundle of the
+            opposite direction, to which a server's page can switch.
         training: anything JSON can hold about the training, kept in the manifest.
         license: license of the weights, kept in the manifest and the model card.
         intended_use: what the model is for, kept there too.
@@ -59,6 +61,7 @@ class Description(TypedDict, total=False):
     value_range: tuple[float, float] | None
     average: bool
     network: str | None
+    backward: str | None
     training: dict[str, Any] | None
     license: str | None
     intended_use: str | None
@@ -101,6 +104,8 @@ def open_draft(model: Any, **description: Unpack[Description]) -> tuple[Network,
         more = picture_sizes(network, facts)
         parity |= {"picture_sizes": list(more)}
         network = dataclasses.replace(network, sizes=(*network.sizes, *more))
+        if (backward := description.get("backward")) is not None:
+            facts = {**facts, "backward": _checked_name(backward)}
     draft = Manifest(
         name=_checked_name(description.get("name") or network.model.name),
         role=network.role,

@@ -239,6 +239,10 @@ def test_a_killed_training_is_resumed_bit_for_bit_and_both_directions_are_export
         facts = bundle.manifest
         assert (facts.role, facts.training["network"]) == ("translator", name)
         assert [port.name for port in (*facts.inputs, *facts.outputs)] == ["condition", "samples"]
+        names = [run.path.name, f"{run.path.name}-backward"]
+        assert [facts.name, facts.translation["backward"]] == names[
+            :: 1 if name == "forward" else -1
+        ]
         found = serving.Bundle(bundle.path).generate(condition=pictures)
         expected = gan.translate(pictures, backward=name == "backward")
         np.testing.assert_allclose(found, expected, atol=1e-5)

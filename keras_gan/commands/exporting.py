@@ -164,7 +164,8 @@ def _export_bundle(
             f"--version needs --to, the folder of the versions. Received: --version {version}"
         )
     opened = runs.Run.open(run)
-    target = pathlib.Path(os.path.expanduser(to)) if to else opened.path / "bundle"
+    folder = "-".join(filter(None, ("bundle", options["network"])))
+    target = pathlib.Path(os.path.expanduser(to)) if to else opened.path / folder
     bundle = export_run(opened, target, overwrite=overwrite, version=version, **options)
     print_line(f"Wrote {bundle.path}")
     for name, figure in parity_of(bundle).items():
@@ -233,7 +234,8 @@ def export_run(
         to: folder of the bundle.
         checkpoint: see `Run.checkpoint`.
         average: export the averaged generator instead of the live one.
-        name: name of the model; by default that of the run's folder.
+        name: name of the model; by default that of the run's folder, with `-backward` for the
+            backward direction of a game of two.
         network: of a game with several generators, the name of one.
         share: of a game in two stages, the share of the last generator's weights, from 0 to 1.
         **options: see `export.export_bundle`.
@@ -242,12 +244,13 @@ def export_run(
     gan = run.load(checkpoint)
     spec = run.spec.with_classes(gan.num_classes, run.spec.class_names if gan.num_classes else ())
     chosen = _choose_weights(gan, network, share)
+    if options.get("role") is None and run.recipe.data.options.get("scale") == 1:
+        options["role"] = "restoration"  # the condition is the picture itself, degraded
     return export.export_bundle(
         gan,
         to,
         spec=gan.network_spec(network or gan.sampled, spec, {}),
-        # The name of a folder may hold characters that the name of a model must not.
-        name=name or re.sub(r"[^A-Za-z0-9_.-]+", "-", run.path.resolve().name).strip("-."),
+        **_names(gan, run, name, network),
         average=average,
         network=network,
         training={
@@ -261,6 +264,21 @@ def export_run(
         },
         **options,
     )
+
+
+def _names(gan: Any, run: runs.Run, name: str | None, network: str | None) -> dict[str, Any]:
+    """Returns the name of the model and, of a game of two directions, that of the other one."""
+    # The name of a folder may hold characters that the name of a model must not.
+    own = re.sub(r"[^A-Za-z0-9_.-]+", "-", run.path.resolve().name).strip("-.")
+    if not isinstance(gan, games.Cycle):
+        return {"name": name or own}
+    is_backward = network == "backward"
+    if name is None:
+        name = f"{own}-backward" if is_backward else own
+    if not is_backward:
+        return {"name": name, "backward": f"{name}-backward"}
+    forward = name.removesuffix("-backward")
+    return {"name": name, "backward": forward if forward != name else None}
 
 
 def _choose_weights(gan: Any, network: str | None, share: float | None) -> dict[str, Any]:
