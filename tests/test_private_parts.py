@@ -38,6 +38,16 @@ def functional():
     return keras.Model({"x": x}, {"y": keras.layers.Dropout(0.5)(keras.layers.Dense(1)(x))})
 
 
+def error_in_a_layer():
+    class Failing(keras.layers.Layer):
+        def call(self, x):
+            raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong") as caught:
+        Failing()(keras.ops.zeros((1, 2)))
+    return caught.value
+
+
 # Private attributes, and an object that has each.
 ATTRIBUTES = {
     "_all_reduce_sum_gradients": lambda: dense().optimizer,
@@ -45,6 +55,7 @@ ATTRIBUTES = {
     "_functional": dense,
     "_inbound_nodes": lambda: functional().layers[1],
     "_inputs_struct": functional,
+    "_keras_call_info_injected": error_in_a_layer,
     "_keras_history": lambda: functional().outputs[0],
     "_learning_rate": lambda: dense().optimizer,
     "_nodes_by_depth": functional,
