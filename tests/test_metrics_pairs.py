@@ -133,6 +133,14 @@ def test_gradient_similarity_by_hand():
     assert found == pytest.approx(similarity.std(), rel=1e-5)
 
 
+@pytest.mark.parametrize("metric", [metrics.l1, metrics.psnr, metrics.ssim, metrics.gmsd])
+def test_neighboring_pictures_do_not_change_each_other(metric):
+    real = smooth(4, 16, 20, 1)
+    generated = noisy(real)
+    alone = [metric(real[i : i + 1], generated[i : i + 1]) for i in range(4)]
+    assert metric(real, generated) == pytest.approx(np.mean(alone), rel=1e-12)
+
+
 def test_the_gradient_ratio_of_ramps():
     columns = np.arange(16)
     real = np.broadcast_to(4 * columns[:, np.newaxis], (2, 16, 16, 1))

@@ -23,7 +23,11 @@ def prewitt_magnitude(gray: np.ndarray) -> np.ndarray:
     Args:
         gray: float64 `(count, height, width)`.
     """
-    by_axis = [ndimage.prewitt(gray, axis, mode="constant") / 3 for axis in (1, 2)]
+    # Not `ndimage.prewitt`, which also averages over the first axis: over neighboring pictures.
+    by_axis = []
+    for axis, other in ((1, 2), (2, 1)):
+        differences = ndimage.correlate1d(gray, [-1, 0, 1], axis, mode="constant")
+        by_axis.append(ndimage.correlate1d(differences, [1, 1, 1], other, mode="constant") / 3)
     return np.hypot(*by_axis)
 
 
