@@ -14,10 +14,8 @@ from export.errors import writing
 from export.manifest import Manifest
 from keras_gan import UsageError
 from serving import uploads
+from serving.examples import FOLDER, MAX_BYTES, MAX_EXAMPLES
 
-FOLDER = "examples"
-MAX_EXAMPLES = 16
-_MAX_BYTES = 4 * 2**20  # of a file
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -88,9 +86,8 @@ def _encode(picture: Any) -> bytes:
             Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
         )
     content = uploads.write(found.pixels, found.alpha, found.gray)
-    if len(content) > _MAX_BYTES:
+    if len(content) > MAX_BYTES:
         raise UsageError(
-            f"An example must have at most {_MAX_BYTES} bytes as PNG. "
-            f"Received: {len(content)} bytes"
+            f"An example must have at most {MAX_BYTES} bytes as PNG. Received: {len(content)} bytes"
         )
     return content

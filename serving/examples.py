@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from serving.bundle import Bundle
 from serving.errors import UsageError
 
-_MAX_EXAMPLES = 16
-_MAX_BYTES = 4 * 2**20  # of a file
+FOLDER = "examples"
+MAX_EXAMPLES = 16
+MAX_BYTES = 4 * 2**20  # of a file
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def read_examples(bundle: Bundle) -> list[bytes]:
+def read_examples(bundle: Path, manifest: Mapping[str, Any]) -> list[bytes]:
     """Returns the examples of a bundle as PNG files; none unless it is a translator.
+
+    Args:
+        bundle: folder of the bundle.
+        manifest: its checked manifest.
 
     Raises:
         UsageError: a file is missing, too large, or not the one that the manifest names.
     """
-    if bundle.manifest.get("translation") is None:
+    if manifest.get("translation") is None:
         return []
     found: list[bytes] = []
-    for number in range(_MAX_EXAMPLES):
-        facts = bundle.manifest["files"].get(f"examples/{number}.png")
+    for number in range(MAX_EXAMPLES):
+        facts = manifest["files"].get(f"{FOLDER}/{number}.png")
         if facts is None:
             break
-        path = bundle.path / "examples" / f"{number}.png"
+        path = bundle / FOLDER / f"{number}.png"
         content = b""
-        if path.is_file() and path.stat().st_size <= _MAX_BYTES:
+        if path.is_file() and path.stat().st_size <= MAX_BYTES:
             content = path.read_bytes()
         is_named = hashlib.sha256(content).hexdigest() == facts["sha256"]
         if not is_named or not content.startswith(_SIGNATURE):
             raise UsageError(
-                f"An example must be the PNG file, of at most {_MAX_BYTES} bytes, that "
+                f"An example must be the PNG file, of at most {MAX_BYTES} bytes, that "
                 f"manifest.json names; the bundle was changed. Received: {str(path)!r}"
             )
         found.append(content)

@@ -168,7 +168,7 @@ class Repository:
             self._say_once("No GPU was found that onnxruntime can use; running on the CPU.")
         served = Served(bundle, found.version, found.is_numbered)
         warm_up(bundle, settings.max_batch, served.sizes)
-        served.examples = read_examples(bundle)
+        served.examples = read_examples(bundle.path, bundle.manifest)
         served.engine = start_engine(bundle, settings, self._loop, self._observe(served))
         return served
 
