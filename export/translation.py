@@ -20,7 +20,7 @@ from export.sizes import Sizes
 from export.variables import positive_weights, preserved_state
 from serving import kinds
 from serving.inputs import Input, Port
-from serving.translation import KEEP, Plan
+from serving.translation import KEEP, Plan, round_up
 
 CHANNELS = {1: "L", 3: "RGB"}
 ROLES = ("translator", "restoration")
@@ -93,9 +93,9 @@ def picture_sizes(network: Network, facts: dict[str, Any]) -> tuple[Sizes, ...]:
     """
     source = next(port for port in network.inputs if port.name == facts["input"])
     target, multiple, least = network.outputs[0], facts["multiple_of"], facts["min_side"]
-    height, width = (_round_up(max(n, least), multiple) for n in (17, 23))
+    height, width = (round_up(max(n, least), multiple) for n in (17, 23))
     pictures = [(least, least), (height, width + (width == height) * multiple)]
-    height, width = (_round_up(max(n, least), multiple) for n in (50, 33))
+    height, width = (round_up(max(n, least), multiple) for n in (50, 33))
     pictures.append((height + (width == height) * multiple, width))
     found = []
     for picture in pictures:
@@ -109,10 +109,6 @@ def picture_sizes(network: Network, facts: dict[str, Any]) -> tuple[Sizes, ...]:
             found.append(sizes)
     named = {n for p in (*network.inputs, *network.outputs) for n in p.shape if isinstance(n, str)}
     return tuple(found) if all(x.keys() == named for x in found) else ()
-
-
-def _round_up(size: int, multiple: int) -> int:
-    return math.ceil(size / multiple) * multiple
 
 
 class _Grid(NamedTuple):
@@ -201,7 +197,7 @@ def _find_multiple(run: _Runner) -> tuple[int, int] | None:
 
 def _find_least(run: _Runner, multiple: int, scale: int) -> int | None:
     """Returns `min_side`, a multiple of `multiple_of`; `None` if there is none up to 512."""
-    large = _round_up(64, multiple)
+    large = round_up(64, multiple)
     for size in range(multiple, max(_MAX_LEAST, multiple) + 1, multiple):
         sizes = ((size, size), (size, large), (large, size))
         if all(run.scale(*each) == scale for each in sizes):
@@ -226,7 +222,7 @@ def _find_radius(run: _Runner, grid: _Grid) -> int | None:
         return None
     radius, length = found
     with positive_weights(run.network.model):
-        large = _round_up(64, multiple)
+        large = round_up(64, multiple)
         if run.scale(large, large) is None:  # not finite with these weights
             return radius
         found = _follow(run, np.inf, sorted({0, multiple - 1}), grid, length)
@@ -250,7 +246,7 @@ def _follow(
     Returns:
         The largest distance of a change and the length; `None` if every length is too short.
     """
-    across = _round_up(max(grid.least, 16), grid.multiple)
+    across = round_up(max(grid.least, 16), grid.multiple)
     radius = 0
     for axis in (1, 2):
         while (reach := _reach(run, value, axis, (length, across), phases, grid)) is None:
@@ -301,8 +297,8 @@ def _tiles_are_exact(run: _Runner, facts: dict[str, Any]) -> bool:
     the position in the picture.
     """
     multiple = facts["multiple_of"]
-    margin = _round_up(facts["radius"], multiple)
-    tile = _round_up(max(16, margin // 2), multiple)
+    margin = round_up(facts["radius"], multiple)
+    tile = round_up(max(16, margin // 2), multiple)
     length, across = 2 * margin + 3 * tile - 1, max(16, facts["min_side"])
     for height, width in ((length, across), (across, length)):
         picture = run.example(1, height, width)[0]

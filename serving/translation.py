@@ -101,12 +101,12 @@ class Plan:
     def _axis(self, facts: Mapping[str, Any], size: int, tile: int | None) -> Iterator[_Span]:
         """Yields the spans of one axis of the picture."""
         multiple, scale = int(facts["multiple_of"]), self._scale
-        padded = _round_up(max(size, int(facts["min_side"])), multiple)
-        step = padded if tile is None else _round_up(tile, multiple)
-        margin = _round_up(int(facts["radius"] or 0), multiple)
+        padded = round_up(max(size, int(facts["min_side"])), multiple)
+        step = padded if tile is None else round_up(tile, multiple)
+        margin = round_up(int(facts["radius"] or 0), multiple)
         # All windows have one length, so that tiles can share a batch: those at the border have
         # more margin on their inner edge than they need.
-        length = max(step + 2 * margin, _round_up(int(facts["min_side"]), multiple))
+        length = max(step + 2 * margin, round_up(int(facts["min_side"]), multiple))
         length = min(padded, length)
         for start in range(0, size, step):
             first = min(max(start - margin, 0), padded - length)
@@ -194,7 +194,8 @@ class _Span(NamedTuple):
     place: slice
 
 
-def _round_up(size: int, multiple: int) -> int:
+def round_up(size: int, multiple: int) -> int:
+    """Returns the smallest multiple that is at least `size`."""
     return math.ceil(size / multiple) * multiple
 
 
@@ -204,6 +205,11 @@ def _at_least_1(name: str, value: Any) -> int:
             f"`{name}` must be an integer of at least 1. Received: {name}={short_repr(value)}"
         )
     return value
+
+
+def usual_tile(facts: Mapping[str, Any]) -> int:
+    """Returns the height and width of tiles where no size is named, of a network that has tiles."""
+    return max(TILE, 2 * int(facts["radius"]))
 
 
 def choose_tile(facts: Mapping[str, Any], height: int, width: int, tile: Any = AUTO) -> int | None:
@@ -224,7 +230,7 @@ def choose_tile(facts: Mapping[str, Any], height: int, width: int, tile: Any = A
     if isinstance(tile, str) and tile == AUTO:
         if not facts["tileable"] or height * width <= MAX_UNTILED:
             return None
-        return max(TILE, 2 * int(facts["radius"]))
+        return usual_tile(facts)
     if type(tile) is not int or tile < 1:
         raise UsageError(
             "`tile` must be 'auto', an integer of at least 1, or None for the whole picture. "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from serving import multipart
+from serving import multipart, uploads
 from serving.errors import UsageError, short_repr
 from serving.generate.fields import FIELDS as GENERATE_FIELDS
 from serving.generate.fields import from_query, from_text, repeated_field, unknown_field
@@ -15,7 +15,7 @@ MIN_TILE = 32  # pixels; smaller tiles would be mostly margin
 # Media types of the pictures that are sent, for the OpenAPI document; the content decides.
 UPLOADS = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/tiff")
 # Media types of the pictures that are sent back, by format. The first one is the default.
-FORMATS = {"png": b"image/png", "jpeg": b"image/jpeg", "webp": b"image/webp"}
+FORMATS = {name: media_type.encode() for name, media_type in uploads.MEDIA_TYPES.items()}
 # JSON schema by field name. The OpenAPI document is generated from these.
 FIELDS: dict[str, dict[str, Any]] = {
     "model": {"type": "string", "description": "Optional if the server has one translator."},

@@ -96,7 +96,7 @@ class TranslateRequest:
         if not self.facts["tileable"] or height * width <= _MAX_UNTILED:
             return None
         # In tiles, all workers take part, and other requests get their turn in between.
-        return max(translation.TILE, 2 * int(self.facts["radius"]))
+        return translation.usual_tile(self.facts)
 
     def job(self, array: np.ndarray, use: Callable[[np.ndarray], Any]) -> SampleJob:
         """Returns the job that translates one tile.
