@@ -130,7 +130,7 @@ def _picture_shape(recipe: recipes.Recipe, spec: Spec) -> tuple[int, int] | None
     module, _ = datasets.find(recipe.data.source)
     _, default = parameters_of(module.open).get("crop", (None, None))
     crop = recipe.data.options.get("crop", default)
-    sizes = crop if isinstance(crop, list) else [crop, crop]
+    sizes = crop if isinstance(crop, list | tuple) else (crop, crop)
     return None if None in sizes else tuple(sizes)
 
 
@@ -276,7 +276,7 @@ def _answers(
     known, game = source.spec.fields, recipes.game_classes()[recipe.game.name]
     if not all(n in known and known[n].modality.has_pixels for n in ("samples", "condition")):
         return None
-    invertible = "backward" in recipe.networks
+    invertible = game.inverse is not None
     if not invertible and "condition" not in recipe.networks[game.sampled].fields:
         return None
     return metrics.Answers(fields["condition"], source.paired, invertible)

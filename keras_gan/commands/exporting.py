@@ -270,14 +270,14 @@ def _names(gan: Any, run: runs.Run, name: str | None, network: str | None) -> di
     """Returns the name of the model and, of a game of two directions, that of the other one."""
     # The name of a folder may hold characters that the name of a model must not.
     own = re.sub(r"[^A-Za-z0-9_.-]+", "-", run.path.resolve().name).strip("-.")
-    if not isinstance(gan, games.Cycle):
+    if gan.inverse is None:
         return {"name": name or own}
-    is_backward = network == "backward"
+    is_backward, ending = network == gan.inverse, f"-{gan.inverse}"
     if name is None:
-        name = f"{own}-backward" if is_backward else own
+        name = f"{own}{ending}" if is_backward else own
     if not is_backward:
-        return {"name": name, "backward": f"{name}-backward"}
-    forward = name.removesuffix("-backward")
+        return {"name": name, "backward": f"{name}{ending}"}
+    forward = name.removesuffix(ending)
     return {"name": name, "backward": forward if forward != name else None}
 
 

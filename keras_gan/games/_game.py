@@ -60,6 +60,8 @@ class Game(_construction.Construction, _data.DataInterface, GenerationInterface,
         averaged: names of the networks that have a moving average.
         first_input: field of the first input of a network that generates samples, if its inputs
             are not named after fields.
+        inverse: name of the network from samples back to the condition, if there is one; the game
+            then has a method `translate`, as `Cycle` has.
 
     Args:
         networks: built Keras models by name.
@@ -84,6 +86,7 @@ class Game(_construction.Construction, _data.DataInterface, GenerationInterface,
     sampled = "generator"
     averaged: tuple[str, ...] = ("generator",)
     first_input = "latents"
+    inverse: str | None = None
     sample_kind: str | None = None  # kind of the data, in its range; otherwise `fit` guesses it
 
     def __init__(

@@ -75,6 +75,7 @@ class Cycle(Game):
     sampled = "forward"
     averaged = ("forward", "backward")
     first_input = "condition"
+    inverse = "backward"
 
     def __init__(
         self,

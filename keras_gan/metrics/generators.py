@@ -142,10 +142,10 @@ def inverse_of(gan: Any, average: bool = True) -> Callable[[np.ndarray], np.ndar
     """Returns a game's function from answers back to conditions, or `None`.
 
     Args:
-        gan: the game. One with a network named `backward` has the method `translate`.
+        gan: the game.
         average: use the averaged network instead of the live one.
     """
-    if "backward" not in gan.networks:
+    if gan.inverse is None:
         return None
     return lambda answers: gan.translate(answers, backward=True, average=average)
 
