@@ -21,6 +21,7 @@ from PIL import Image
 from keras_gan.arguments import check_integer, check_number
 from keras_gan.datasets import decoding, degradations, images, pair_files, pair_layout
 from keras_gan.datasets.folder_files import Parts
+from keras_gan.datasets.images import size_text
 from keras_gan.datasets.pair_files import Picture
 from keras_gan.datasets.source import MEMORY_LIMIT, Source
 from keras_gan.datasets.splits import Split, divide
@@ -148,8 +149,7 @@ def _open(
     whole = Split(samples.samples, others={"condition": condition.samples})
     splits, notes = _split(whole, samples, originals, held_out, root)
     skipped = [*skipped, *samples.skipped]
-    damaged = {line.partition(": ")[0] for line in samples.skipped}
-    readable = [o for o in originals if not {str(p.file) for p in _files(o)} & damaged]
+    readable = [o for o in originals if not _is_skipped(o, samples.skipped)]
     flat = sum(_count(original, plan) for original in readable) - len(samples.samples)
     notes += [f"{flat:,} flat windows left out"] if flat else []
     made = "of the folder" if originals[0].low else str(plan.degradation)
@@ -160,6 +160,12 @@ def _open(
     )
     lines = [text, *layout.lines, *others, *left_out, *notes]
     return pair_files.make_source(splits, lines, change, skipped=skipped)
+
+
+def _is_skipped(original: _Original, lines: Sequence[str]) -> bool:
+    """Returns whether one of the lines, which begin with the path of a file, is of a picture."""
+    paths = tuple(f"{picture.file}: " for picture in _files(original))
+    return any(line.startswith(paths) for line in lines)
 
 
 # ------------------------------------------------------------------------ layout
@@ -214,8 +220,9 @@ def _check_low(originals: Sequence[_Original], plan: _Plan) -> None:
         expected = (height // plan.scale, width // plan.scale)
         if original.low is not None and original.low.size != expected:
             wrong.append(
-                f"{original.name} of {_by(original.high.size)} with {original.low.file.name} of "
-                f"{_by(original.low.size)} instead of {_by(expected)}"
+                f"{original.name} of {size_text(original.high.size)} with "
+                f"{original.low.file.name} of {size_text(original.low.size)} instead of "
+                f"{size_text(expected)}"
             )
     if wrong:
         raise UsageError(
@@ -228,16 +235,12 @@ def _check_low(originals: Sequence[_Original], plan: _Plan) -> None:
 def _check_large(originals: Sequence[_Original], plan: _Plan) -> None:
     small = [o for o in originals if min(_cropped(o, plan.scale)) < plan.window]
     if small:
-        shown = [f"{o.name} of {_by(o.high.size)}" for o in small]
+        shown = [f"{o.name} of {size_text(o.high.size)}" for o in small]
         raise UsageError(
             "Pictures must be as high and wide as a window at least; `window` sets another size. "
             f"Received: window={plan.window} and {len(small):,} of {len(originals):,} smaller "
             f"pictures: {pair_files.first_three(shown)}"
         )
-
-
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
 
 
 def _files(original: _Original) -> list[Picture]:

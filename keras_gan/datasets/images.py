@@ -190,7 +190,7 @@ def describe_resizing(headers: Sequence[Header], size: tuple[int, int]) -> str:
         return ""
     ordered = sorted(stored, key=lambda pair: (pair[0] * pair[1], pair))
     ends = dict.fromkeys((ordered[0], ordered[-1]))
-    return f"{' to '.join(map(_by, ends))} -> {_by(size)}"
+    return f"{' to '.join(map(size_text, ends))} -> {size_text(size)}"
 
 
 def describe_enlarging(found: Sequence[tuple[Path, Header]], size: tuple[int, int]) -> str:
@@ -208,13 +208,14 @@ def describe_enlarging(found: Sequence[tuple[Path, Header]], size: tuple[int, in
         return ""
     file, header = small[0]
     return (
-        f"Images smaller than {_by(size)} are enlarged, which adds no detail; `size` sets another "
-        f"size. Received: {len(small):,} of {len(found):,} images, such as {file.name} of "
-        f"{_by((header.height, header.width))}"
+        f"Images smaller than {size_text(size)} are enlarged, which adds no detail; `size` sets "
+        f"another size. Received: {len(small):,} of {len(found):,} images, such as {file.name} of "
+        f"{size_text((header.height, header.width))}"
     )
 
 
-def _by(size: tuple[int, int]) -> str:
+def size_text(size: tuple[int, int]) -> str:
+    """Returns height and width in words, such as `32x48`."""
     return f"{size[0]}x{size[1]}"
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from keras_gan.datasets import images, pair_files, pair_layout
 from keras_gan.datasets.folder_files import Parts
+from keras_gan.datasets.images import size_text
 from keras_gan.datasets.pair_files import Domain, Picture
 from keras_gan.datasets.source import MEMORY_LIMIT, Source
 from keras_gan.datasets.splits import Split, divide
@@ -156,7 +157,7 @@ def _check_sizes(root: Path, pairs: Sequence[_Pair]) -> None:
     wrong = [pair for pair in pairs if pair[0].size != pair[1].size]
     if wrong:
         shown = [
-            " and ".join(f"{p.file.relative_to(root)} of {_by(p.size)}" for p in pair)
+            " and ".join(f"{p.file.relative_to(root)} of {size_text(p.size)}" for p in pair)
             for pair in wrong
         ]
         raise UsageError(
@@ -183,13 +184,10 @@ def _check_widths(root: Path, pairs: Sequence[_Pair]) -> None:
         warnings.warn(
             "Each file is divided into A, its left half, and B, its right half, and most are not "
             f"wider than high. Received: {len(narrow):,} of {len(pairs):,} files, such as "
-            f"{first.file.relative_to(root)} of {_by((first.header.height, first.header.width))}",
+            f"{first.file.relative_to(root)} of "
+            f"{size_text((first.header.height, first.header.width))}",
             stacklevel=4,
         )
-
-
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
 
 
 def _split(

@@ -300,3 +300,8 @@ def pair(
 def slices(count: int, size: int) -> Iterator[slice]:
     """Returns consecutive slices of at most `size` that cover `count`."""
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
+
+
+def slices_of(pictures: np.ndarray, values: int) -> Iterator[slice]:
+    """Returns consecutive slices of at most `values` values, or of one picture."""
+    return slices(len(pictures), max(1, values // pictures[0].size))

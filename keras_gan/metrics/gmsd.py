@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_gan.metrics._metric import EvaluationInputs, Metric
-from keras_gan.metrics.accumulators import slices
+from keras_gan.metrics.accumulators import slices_of
 from keras_gan.metrics.gradients import prewitt_magnitude, to_gray
 from keras_gan.metrics.pairs import check_pair
 
@@ -57,7 +57,7 @@ def gmsd(real: np.ndarray, generated: np.ndarray) -> float:
     """
     check_pair(real, generated, LEAST_SIZE)
     total = 0.0
-    for part in slices(len(real), max(1, _VALUES // real[0].size)):
+    for part in slices_of(real, _VALUES):
         first, second = (prewitt_magnitude(_halved(to_gray(x[part]))) for x in (real, generated))
         similarity = (2 * first * second + C) / (first**2 + second**2 + C)
         total += float(similarity.std(axis=(1, 2)).sum())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_gan.metrics._metric import EvaluationInputs, Metric
-from keras_gan.metrics.accumulators import slices
+from keras_gan.metrics.accumulators import slices_of
 from keras_gan.metrics.gradients import forward_magnitude, to_gray
 from keras_gan.metrics.pairs import check_pair
 
@@ -59,6 +59,6 @@ def gradient_ratio(real: np.ndarray, generated: np.ndarray) -> float:
 
 def _mean(pictures: np.ndarray) -> float:
     total = 0.0
-    for part in slices(len(pictures), max(1, _VALUES // pictures[0].size)):
+    for part in slices_of(pictures, _VALUES):
         total += float(forward_magnitude(to_gray(pictures[part])).mean(axis=(1, 2)).sum())
     return total / len(pictures)

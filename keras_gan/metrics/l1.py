@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_gan.metrics._metric import EvaluationInputs, Metric
-from keras_gan.metrics.accumulators import slices
+from keras_gan.metrics.accumulators import slices_of
 from keras_gan.metrics.pairs import check_pair
 
 _VALUES = 2**22  # values of the pictures that are processed together
@@ -46,7 +46,7 @@ def l1(real: np.ndarray, generated: np.ndarray) -> float:
     """
     check_pair(real, generated)
     total = 0
-    for part in slices(len(real), max(1, _VALUES // real[0].size)):
+    for part in slices_of(real, _VALUES):
         differences = real[part].astype(np.int16) - generated[part]
         total += int(np.abs(differences).sum(dtype=np.int64))
     return total / real.size / 255

@@ -10,7 +10,7 @@ import scipy.fft
 
 from keras_gan.errors import UsageError
 from keras_gan.metrics._metric import EvaluationInputs, Metric
-from keras_gan.metrics.accumulators import slices
+from keras_gan.metrics.accumulators import slices_of
 
 LEAST_SIZE = 8  # of an image's height and width
 BAND = 7 / 16  # lower end of the band, in cycles per pixel; the Nyquist frequency is 1/2
@@ -78,7 +78,7 @@ def _energy(images: np.ndarray) -> float:
     rows, columns = np.abs(np.fft.fftfreq(height)), np.abs(np.fft.fftfreq(width))
     band = np.maximum(rows[:, np.newaxis], columns) >= BAND
     total = 0.0
-    for part in slices(len(images), max(1, _VALUES // images[0].size)):
+    for part in slices_of(images, _VALUES):
         values = images[part].astype(np.float64)
         values -= values.mean(axis=(1, 2), keepdims=True)
         spectrum: Any = scipy.fft.fft2(values * window[..., np.newaxis], axes=(1, 2))

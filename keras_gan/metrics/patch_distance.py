@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from keras_gan.errors import UsageError
 from keras_gan.metrics._metric import EvaluationInputs, Metric
-from keras_gan.metrics.accumulators import slices
+from keras_gan.metrics.accumulators import slices, slices_of
 
 PATCH = 7  # pixels of a patch's height and width
 PATCHES, DIRECTIONS, SEED = 32, 256, 0
@@ -168,7 +168,7 @@ def _enlarged(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def _patches(images: np.ndarray, places: list[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
     """Returns the normalized patches of each level, `(count * patches, values)`, float32."""
     found: list[list[np.ndarray]] = [[] for _ in places]
-    for part in slices(len(images), max(1, _VALUES // images[0].size)):
+    for part in slices_of(images, _VALUES):
         levels = laplacian_pyramid(images[part].astype(np.float32), len(places))
         for level, (tops, lefts), kept in zip(levels, places, found, strict=True):
             windows = np.lib.stride_tricks.sliding_window_view(level, (PATCH, PATCH), (1, 2))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_gan.metrics._metric import EvaluationInputs, Metric
-from keras_gan.metrics.accumulators import slices
+from keras_gan.metrics.accumulators import slices_of
 from keras_gan.metrics.pairs import check_pair, prepared
 
 MOST = 100.0  # decibels of a picture that is equal to its partner
@@ -53,7 +53,7 @@ def psnr(real: np.ndarray, generated: np.ndarray, luma: bool = False, shave: int
 
 def _mean(real: np.ndarray, generated: np.ndarray) -> float:
     ratios = []
-    for part in slices(len(real), max(1, _VALUES // real[0].size)):
+    for part in slices_of(real, _VALUES):
         squares = np.square(real[part].astype(np.float64) - generated[part])
         errors = squares.mean(axis=(1, 2, 3))
         least = 255**2 / 10 ** (MOST / 10)

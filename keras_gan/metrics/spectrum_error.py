@@ -8,7 +8,7 @@ import numpy as np
 import scipy.fft
 
 from keras_gan.metrics._metric import EvaluationInputs, Metric
-from keras_gan.metrics.accumulators import slices
+from keras_gan.metrics.accumulators import slices_of
 from keras_gan.metrics.gradients import to_gray
 from keras_gan.metrics.pairs import check_pair
 
@@ -71,7 +71,7 @@ def _rings(pictures: np.ndarray) -> np.ndarray:
     rings = np.round(np.hypot(rows[:, np.newaxis], columns) * size).astype(int)
     window = _hann(height)[:, np.newaxis] * _hann(width)
     power = np.zeros((height, width))
-    for part in slices(len(pictures), max(1, _VALUES // pictures[0].size)):
+    for part in slices_of(pictures, _VALUES):
         gray = to_gray(pictures[part])
         gray -= gray.mean(axis=(1, 2), keepdims=True)
         spectrum: Any = scipy.fft.fft2(gray * window, axes=(1, 2))

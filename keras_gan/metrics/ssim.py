@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from keras_gan.metrics._metric import EvaluationInputs, Metric
-from keras_gan.metrics.accumulators import slices
+from keras_gan.metrics.accumulators import slices_of
 from keras_gan.metrics.pairs import check_pair, prepared
 
 WINDOW, DEVIATION = 11, 1.5  # pixels of the Gaussian window's height and width
@@ -65,7 +65,7 @@ def ssim(real: np.ndarray, generated: np.ndarray, luma: bool = False, shave: int
 
 def _mean(real: np.ndarray, generated: np.ndarray) -> float:
     total = 0.0
-    for part in slices(len(real), max(1, _VALUES // real[0].size)):
+    for part in slices_of(real, _VALUES):
         similarities = _similarities(real[part].astype(float), generated[part].astype(float))
         total += float(similarities.mean(axis=(1, 2, 3)).sum())
     return total / len(real)
