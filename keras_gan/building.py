@@ -19,6 +19,7 @@ from keras_gan import recipe as recipes
 from keras_gan.errors import UsageError
 from keras_gan.games.gan import GAN
 from keras_gan.metrics import nearest_ratio
+from keras_gan.metrics.pairs import with_sizes
 from keras_gan.networks import fields_of
 from keras_gan.registry import parameters_of
 from keras_gan.spec import Spec
@@ -252,7 +253,7 @@ def _comparison(
     pictures: np.ndarray | None,
     answers: metrics.Answers | None,
 ) -> metrics.Comparison:
-    section, spec = recipe.evaluation, sized(source.spec, held_out)
+    section, spec = recipe.evaluation, with_sizes(source.spec, {"samples": held_out})
     names = (section.metric, *section.others) if section.metric else section.others
     extractor = None
     if section.features and metrics.needs_features(names):
@@ -280,14 +281,6 @@ def _answers(
     if not invertible and "condition" not in recipe.networks[game.sampled].fields:
         return None
     return metrics.Answers(fields["condition"], source.paired, invertible)
-
-
-def sized(spec: Spec, samples: np.ndarray) -> Spec:
-    """Returns the spec with the shape of some samples, where it leaves their lengths open."""
-    if None not in spec.shape:
-        return spec
-    field = dataclasses.replace(spec.samples, shape=samples.shape[1:])
-    return Spec(fields={**spec.fields, "samples": field})
 
 
 def _choice_of_all(

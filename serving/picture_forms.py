@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -17,6 +17,15 @@ from serving.translation import AUTO, Plan, Translation, choose_tile
 
 Run = Callable[[np.ndarray], np.ndarray]  # from `(1, height, width, channels)` to the answer
 _COLOR = ("RGB", "RGBA")
+
+
+class _Network(NamedTuple):
+    """The network that translates, see `translate`."""
+
+    facts: Mapping[str, Any]
+    source: Input
+    target: Port
+    run: Run
 
 
 def translate(
@@ -36,16 +45,16 @@ def translate(
     Raises:
         UsageError: a picture of another form, or as for `Translation`.
     """
+    network = _Network(facts, source, target, run)
     if isinstance(picture, str | os.PathLike):
-        return _answer_image(facts, source, target, run, read_file(Path(picture)), tile, "")
+        return _answer_image(network, read_file(Path(picture)), tile, "")
     if isinstance(picture, Image.Image):
-        found = uploads.from_image(picture)
-        return _answer_image(facts, source, target, run, found, tile, picture.mode)
+        return _answer_image(network, uploads.from_image(picture), tile, picture.mode)
     array = np.asarray(picture)
     if array.dtype == np.uint8 and array.size:
-        return _answer_pixels(facts, source, target, run, array, tile)
+        return _answer_pixels(network, array, tile)
     if array.dtype.kind == "f" and array.size:
-        return _answer_values(facts, source, target, run, array, tile)
+        return _answer_values(network, array, tile)
     raise UsageError(
         "A picture must be a path, an image of Pillow, or an array of uint8 or of floats. "
         f"Received: {type(picture).__name__} of dtype {array.dtype}, shape={array.shape}"
@@ -67,17 +76,9 @@ def read_file(path: Path, max_pixels: int = uploads.MAX_PIXELS) -> uploads.Pictu
     return uploads.read(content, max_pixels)
 
 
-def _answer_image(
-    facts: Mapping[str, Any],
-    source: Input,
-    target: Port,
-    run: Run,
-    picture: uploads.Picture,
-    tile: Any,
-    mode: str,
-) -> Image.Image:
-    translation = Translation(facts, source, target, picture, tile)
-    answer = translation.answer(map(run, translation.inputs()))
+def _answer_image(network: _Network, picture: uploads.Picture, tile: Any, mode: str) -> Image.Image:
+    translation = Translation(network.facts, network.source, network.target, picture, tile)
+    answer = translation.answer(map(network.run, translation.inputs()))
     image = Image.fromarray(answer.pixels)
     if answer.gray and mode not in _COLOR:
         image = image.convert("L")
@@ -86,9 +87,7 @@ def _answer_image(
     return image
 
 
-def _answer_pixels(
-    facts: Mapping[str, Any], source: Input, target: Port, run: Run, array: np.ndarray, tile: Any
-) -> np.ndarray:
+def _answer_pixels(network: _Network, array: np.ndarray, tile: Any) -> np.ndarray:
     pixels = array[..., np.newaxis] if array.ndim == 2 else array
     if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3, 4):
         raise UsageError(
@@ -97,19 +96,16 @@ def _answer_pixels(
         )
     mode = {1: "L", 3: "RGB", 4: "RGBA"}[pixels.shape[-1]]
     image = Image.fromarray(pixels[..., 0] if mode == "L" else pixels)
-    answer = np.asarray(
-        _answer_image(facts, source, target, run, uploads.from_image(image), tile, mode)
-    )
+    answer = np.asarray(_answer_image(network, uploads.from_image(image), tile, mode))
     return answer[..., np.newaxis] if answer.ndim < array.ndim else answer
 
 
-def _answer_values(
-    facts: Mapping[str, Any], source: Input, target: Port, run: Run, array: np.ndarray, tile: Any
-) -> np.ndarray:
+def _answer_values(network: _Network, array: np.ndarray, tile: Any) -> np.ndarray:
     """Answers floats as the network does: without pixels between, alpha or a rule for gray."""
+    facts, source = network.facts, network.source
     values = array[..., np.newaxis] if array.ndim == 2 and source.shape[-1] == 1 else array
     checked = check_array(source, values[np.newaxis])[0]
     height, width = checked.shape[:2]
     plan = Plan(facts, height, width, choose_tile(facts, height, width, tile))
-    answer = plan.assemble(map(run, plan.inputs(checked)))
+    answer = plan.assemble(map(network.run, plan.inputs(checked)))
     return answer[..., 0] if array.ndim == 2 and answer.shape[-1] == 1 else answer

@@ -381,7 +381,7 @@ def test_other_runs_and_the_first_stage_are_controls(negatives):
     assert found.controls["first stage"]["l1"] == pytest.approx(metrics.l1(real, pale), abs=1e-4)
     assert found.protocol["controls"]["first stage"]["weights"] == "first stage"
     for controls in (["a", "a"], [3], 3):
-        with pytest.raises((UsageError, TypeError), match=r"different paths|not iterable"):
+        with pytest.raises(UsageError, match="different paths"):
             evaluate(gan, data, controls=controls)
 
 

@@ -36,7 +36,9 @@ class Cycle(Game):
             + identity_weight (|forward(b) - b| + |backward(a) - a|),
 
     where |x| is the mean absolute value, and each discriminator minimizes half of its loss, on
-    translated pictures of a history. `generate` and the evaluation use `forward`; `translate` has
+    translated pictures of a history. `losses.LeastSquares` has the factor 1/2 of its paper, which
+    the authors of CycleGAN leave out of the generators' loss: with it, weights of 5 and 2.5 are
+    their 10 and 5. `generate` and the evaluation use `forward`; `translate` has
     both directions.
 
     Args:

@@ -70,7 +70,7 @@ def consistency(conditions: np.ndarray, generated: np.ndarray) -> float:
     size = conditions.shape[1:3]
     if len(conditions) != len(generated) or not _is_larger(generated.shape[1:3], size):
         raise UsageError(
-            "generated must be as many pictures as the conditions, and larger. "
+            "`generated` must be as many pictures as the conditions, and larger. "
             f"Received: {generated.shape} for conditions {conditions.shape}"
         )
     reduced = resize_bytes(generated, size).astype(np.float32)

@@ -128,11 +128,13 @@ class EvaluationSettings:
 
 def _by_name(controls: Any) -> dict[str, Any]:
     """Returns controls by their paths."""
-    paths = [controls] if isinstance(controls, str | os.PathLike) else list(controls)
-    names = [os.fspath(path) if isinstance(path, os.PathLike) else path for path in paths]
+    if isinstance(controls, str | os.PathLike) or not isinstance(controls, Iterable):
+        controls = [controls]
+    paths: list[Any] = list(controls)
+    names: list[Any] = [os.fspath(p) if isinstance(p, os.PathLike) else p for p in paths]
     if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
         raise UsageError(
-            "controls must be different paths, or a mapping from names to runs, bundles or "
+            "`controls` must be different paths, or a mapping from names to runs, bundles or "
             f"samples. Received: controls={names!r:.80}"
         )
     return dict(zip(names, paths, strict=True))

@@ -95,7 +95,7 @@ def check_pair(real: np.ndarray, generated: np.ndarray, least: int = 1) -> None:
     fits = real.shape == generated.shape and real.ndim == 4 and len(real)
     if not fits or min(real.shape[1:3]) < least or {real.dtype, generated.dtype} != {BYTES}:
         raise UsageError(
-            "real and generated must be as many pictures of the same shape, uint8 "
+            "`real` and `generated` must be as many pictures of the same shape, uint8 "
             f"(count, height, width, channels) with height and width from {least}. "
             f"Received: {real.shape} {real.dtype} and {generated.shape} {generated.dtype}"
         )
