@@ -109,7 +109,7 @@ def from_gan(
         "examples_seen": gan.count("examples_seen"),
     }
     shape, stated = tuple(gan.sample_shape), None
-    if spec is None or not _fits(spec.shape, shape):
+    if spec is None or not spec.samples.accepts_shape(shape):
         spec = infer_spec(shape)
         stated = gan.samples_range
     own = spec.modality.range_for(shape)
@@ -128,13 +128,6 @@ def from_gan(
         controls["first stage"] = _from_model(first, drawing, origin, spec)
     return dataclasses.replace(
         found, answers=True, inverse=inverse_of(gan, drawing.average), controls=controls
-    )
-
-
-def _fits(known: tuple[int | None, ...], shape: tuple[int | None, ...]) -> bool:
-    """Returns whether samples of a shape with free axes may be those of a known shape."""
-    return len(known) == len(shape) and all(
-        None in (a, b) or a == b for a, b in zip(known, shape, strict=True)
     )
 
 
