@@ -117,6 +117,7 @@ class TranslateCommand:
         sources, is_folder = _find_pictures(options.pictures)
         self._format, out, is_folder = _place(options.out, options.format, is_folder)
         self._tasks = _plan(sources, out, is_folder, self._format)
+        _check_apart(options.pictures, out)
         if not is_folder:
             check_writable(out)
         self._out = out
@@ -154,10 +155,11 @@ class TranslateCommand:
                 print(f"keras-gan: {task.source}: {note}", file=sys.stderr)
         progress.clear()
         seconds, count = time.perf_counter() - start, len(self._tasks) - failed
+        place = self._out if count else "nothing"
         plural = "picture" if count == 1 else "pictures"
         failures = f", {failed} could not be translated" if failed else ""
         print(
-            f"Wrote {self._out}: {count} {plural} by {self._bundle.name} in {seconds:.2f} s on "
+            f"Wrote {place}: {count} {plural} by {self._bundle.name} in {seconds:.2f} s on "
             f"{self._bundle.device}{failures}"
         )
         return 1 if failed else 0
@@ -234,7 +236,8 @@ def _place(out: str, form: str | None, is_folder: bool) -> tuple[str, Path, bool
     ending = path.suffix.lower().removeprefix(".")
     is_folder = is_folder or path.is_dir() or out.endswith(("/", os.sep))
     if is_folder:
-        if path.exists() and not path.is_dir():
+        is_file = path.exists() or (ending in _WRITTEN and not out.endswith(("/", os.sep)))
+        if is_file and not path.is_dir():
             raise UsageError(f"--out must be a folder for several pictures. Received: --out {out}")
         return _WRITTEN[form or "png"], path, True
     own = _WRITTEN.get(ending)
@@ -247,6 +250,16 @@ def _place(out: str, form: str | None, is_folder: bool) -> tuple[str, Path, bool
             f"The ending of --out must be that of --format. Received: --format {form} --out {out}"
         )
     return own or _WRITTEN[str(form)], path, False
+
+
+def _check_apart(pictures: list[str], out: Path) -> None:
+    """Checks that answers are not written among the pictures of a folder that is translated."""
+    place = os.path.realpath(out)
+    if any(os.path.realpath(os.path.expanduser(text)) == place for text in pictures):
+        raise UsageError(
+            "Answers must not be written into a folder of pictures to translate, where the next "
+            f"call would take them for pictures: choose another --out. Received: --out {out}"
+        )
 
 
 def _plan(sources: list[Path], out: Path, is_folder: bool, form: str) -> list[_Task]:

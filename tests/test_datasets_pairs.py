@@ -1,6 +1,7 @@
 """Pairs of pictures from folders: layouts, errors, crops of training, resuming."""
 
 import os
+import re
 import shutil
 import struct
 import warnings
@@ -9,6 +10,7 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
+import yaml
 from picture_pairs import (
     are_negatives,
     batches,
@@ -511,3 +513,24 @@ def test_a_run_records_the_place_and_resumes_where_the_data_moved(tmp_path):
     fill_side_by_side(tmp_path / "other" / "train", 12, height=4, width=4, channels=1)
     with pytest.raises(UsageError, match=r"original data.*counts"):
         train.resume(run, ("training.examples=96",), data=tmp_path / "other")
+
+
+@pytest.mark.parametrize("direction", ["a_to_b", "b_to_a"])
+def test_the_range_of_one_domain_is_not_advised_for_both(tmp_path, direction):
+    classes = np.random.default_rng(0).integers(0, 11, (10, 8, 8), np.uint8)
+    for number, rows in enumerate(classes):
+        save(tmp_path / "trainA" / f"{number}.png", rows)
+        save(tmp_path / "trainB" / f"{number}.png", pixels(number, 8, 8))
+    with pytest.warns(UserWarning, match="nearly black") as caught:
+        plain = datasets.open("pairs", path=tmp_path, direction=direction, held_out=0)
+    advice = re.search(r"--set 'data\.value_range=(.*?)'", str(caught[0].message))
+    assert advice, caught[0].message
+    stated = yaml.safe_load(advice[1])
+    assert stated == ([[0, 10], None] if direction == "a_to_b" else [None, [0, 10]])
+    found = datasets.open(
+        "pairs", path=tmp_path, direction=direction, held_out=0, value_range=stated
+    )
+    ours, others = ("condition", "samples")[:: 1 if direction == "a_to_b" else -1]
+    before, after = plain.field_arrays("train"), found.field_arrays("train")
+    assert after[ours].max() == 255
+    np.testing.assert_array_equal(after[others], before[others])

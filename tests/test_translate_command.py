@@ -139,7 +139,9 @@ def test_damaged_files_are_named_and_the_others_go_on(bundle, photos, tmp_path, 
 def test_one_damaged_file(bundle, tmp_path, capsys):
     (tmp_path / "a.png").write_text("no picture")
     assert translate(bundle, tmp_path / "a.png", "--out", tmp_path / "b.png") == 1
-    assert str(tmp_path / "a.png") in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert str(tmp_path / "a.png") in captured.err
+    assert captured.out.startswith("Wrote nothing: 0 pictures by enlarger")
     assert not (tmp_path / "b.png").exists()
 
 
@@ -155,6 +157,26 @@ def test_no_input_is_replaced(bundle, photos, tmp_path, capsys):
         assert translate(bundle, *arguments) == 2
         assert "must not replace a picture that is read" in capsys.readouterr().err
     assert {x: x.read_bytes() for x in photos.iterdir() if x.is_file()} == before
+
+
+def test_answers_are_not_written_among_the_pictures(bundle, tmp_path, capsys):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(folder / "a.bmp")
+    for out in (folder, f"{tmp_path}/photos/../photos/"):
+        assert translate(bundle, folder, "--out", out) == 2
+        assert "Answers must not be written into a folder of pictures" in capsys.readouterr().err
+    assert [x.name for x in folder.iterdir()] == ["a.bmp"]
+    assert translate(bundle, folder / "a.bmp", "--out", folder) == 0  # a file beside another
+
+
+def test_several_pictures_do_not_make_a_folder_named_as_a_picture(bundle, photos, tmp_path, capsys):
+    paths = [photos / "wide.png", photos / "dot.BMP"]
+    for pictures in (paths, [photos]):
+        assert translate(bundle, *pictures, "--out", tmp_path / "all.png") == 2
+        assert "--out must be a folder for several pictures" in capsys.readouterr().err
+    assert not (tmp_path / "all.png").exists()
+    assert translate(bundle, *paths, "--out", f"{tmp_path}/all.png/") == 0
 
 
 def test_equal_stems_keep_their_endings(bundle, tmp_path):

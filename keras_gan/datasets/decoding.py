@@ -195,7 +195,11 @@ def in_threads(function, items: Iterable, chunk: int = _CHUNK) -> Iterator:
 
 
 def find_levels(
-    shallow: Sequence[Path | bytes], deep: Sequence[Path | bytes], value_range: Any, name: str
+    shallow: Sequence[Path | bytes],
+    deep: Sequence[Path | bytes],
+    value_range: Any,
+    name: str,
+    state: str = levels.STATE,
 ) -> images.Levels:
     """Returns the levels of images, from a sample of them.
 
@@ -205,6 +209,7 @@ def find_levels(
         value_range: the option: smallest and largest stored value; of the deep ones if there are
             any.
         name: name of the images in messages.
+        state: how to state another range, see `levels.range_of_values`.
 
     Raises:
         UsageError: a range that is not one, or values whose range cannot be known.
@@ -217,12 +222,12 @@ def find_levels(
         low, high, is_float = extremes
         which = f"images of more than 8 bits in {name}"
         if is_float:
-            limits = levels.range_of_floats(low, high, which)
+            limits = levels.range_of_floats(low, high, which, state)
         else:
-            limits = levels.range_of_values(low, high, 16, which, ask=False)
+            limits = levels.range_of_values(low, high, 16, which, False, state)
         found = dataclasses.replace(found, deep=limits)
     if extremes := _sampled(shallow, levels.DARK):
-        limits = levels.range_of_values(*extremes[:2], 8, f"images in {name}")
+        limits = levels.range_of_values(*extremes[:2], 8, f"images in {name}", state=state)
         found = dataclasses.replace(found, shallow=limits)
     return found
 

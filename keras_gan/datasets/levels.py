@@ -22,7 +22,7 @@ SIXTEEN_BITS: Range = (0.0, 65535.0)
 _EXACT = {1023: 10, 4095: 12, 16383: 14}  # largest values that show the number of bits
 DARK = 16  # 8-bit pixels that are at most this are nearly black
 _SAMPLE_BYTES = 2**26  # values are looked at up to so many bytes
-_STATE = "state value_range=[black, white] (--set data.value_range=[0,{white}])"
+STATE = "state value_range=[black, white] (--set data.value_range=[0,{white}])"
 
 
 def range_of_array(x: np.ndarray, name: str) -> Range | None:
@@ -48,7 +48,9 @@ def range_of_array(x: np.ndarray, name: str) -> Range | None:
     return range_of_values(low, high, 8 if x.dtype == np.uint8 else 16, f"{name} of {x.dtype}")
 
 
-def range_of_values(low: float, high: float, bits: int, name: str, ask: bool = True) -> Range:
+def range_of_values(
+    low: float, high: float, bits: int, name: str, ask: bool = True, state: str = STATE
+) -> Range:
     """Returns the range of pixels from their smallest and largest values.
 
     Args:
@@ -59,6 +61,7 @@ def range_of_values(low: float, high: float, bits: int, name: str, ask: bool = T
         name: name of the pixels in messages.
         ask: whether values that may use 10 to 12 bits, or all 16 of dark pictures, are refused;
             else they are read as 16 bits, with a warning.
+        state: how to state another range, with a place for `white`.
 
     Raises:
         UsageError: values whose range cannot be known.
@@ -66,18 +69,18 @@ def range_of_values(low: float, high: float, bits: int, name: str, ask: bool = T
     Warns:
         UserWarning: the range is not that of the dtype, or the pixels are nearly black.
     """
-    shown = f"{name} with values from {low:g} to {high:g}"
+    shown = f"Received: {name} with values from {low:g} to {high:g}"
     if low < 0:
         raise UsageError(
             f"Integer pixels must start at 0, or their range be stated as value_range=[black, "
-            f"white]. Received: {shown}"
+            f"white]. {shown}"
         )
     if 0 < high <= 1:
-        _say(f"Pixels that are 0 or 1 are read as masks, from 0 to 1. Received: {shown}", 255)
+        _say(f"Pixels that are 0 or 1 are read as masks, from 0 to 1. {shown}", 255, state)
         return MASK
     if bits == 8:
         if 0 < high <= DARK:
-            _say(f"Pixels from 0 to 255 that are nearly black are kept. Received: {shown}", high)
+            _say(f"Pixels from 0 to 255 that are nearly black are kept. {shown}", high, state)
         return EIGHT_BITS
     if high == 0 or 16383 < high <= 65535:
         return SIXTEEN_BITS
@@ -85,18 +88,18 @@ def range_of_values(low: float, high: float, bits: int, name: str, ask: bool = T
         used = _EXACT.get(int(high), 8)
         white = 2**used - 1
         other = high if high <= DARK else 65535  # digits of scikit-learn are from 0 to 16
-        _say(f"Pixels are read from 0 to {white}, as {used} bits. Received: {shown}", other)
+        _say(f"Pixels are read from 0 to {white}, as {used} bits. {shown}", other, state)
         return 0.0, float(white)
     if high <= 65535 and not (ask and high < 4095):
-        _say(f"Pixels are read from 0 to 65535, though dark. Received: {shown}", high)
+        _say(f"Pixels are read from 0 to 65535, though dark. {shown}", high, state)
         return SIXTEEN_BITS
     raise UsageError(
         "Pixels of more than 8 bits must reach 1023, 4095 or 16383 (10, 12 or 14 bits) or use 16 "
-        f"bits, or have their range stated as value_range=[black, white]. Received: {shown}"
+        f"bits, or have their range stated as value_range=[black, white]. {shown}"
     )
 
 
-def range_of_floats(low: float, high: float, name: str) -> Range:
+def range_of_floats(low: float, high: float, name: str, state: str = STATE) -> Range:
     """Returns the range of floating-point pixels in files, which have no dtype's own range.
 
     Raises:
@@ -117,6 +120,7 @@ def range_of_floats(low: float, high: float, name: str) -> Range:
         f"Floating-point pixels are read from {black:g} to {white:g}. "
         f"Received: {name} with values from {low:g} to {high:g}",
         white,
+        state,
     )
     return fitting[0]
 
@@ -135,9 +139,8 @@ def compact(x: np.ndarray, limits: Range | None) -> np.ndarray:
     return x
 
 
-def _say(line: str, white: float) -> None:
-    state = _STATE.format(white=f"{white:g}")
-    warnings.warn(f"{line}. If this is wrong, {state}", stacklevel=4)
+def _say(line: str, white: float, state: str) -> None:
+    warnings.warn(f"{line}. If this is wrong, {state.format(white=f'{white:g}')}", stacklevel=4)
 
 
 def _sample(x: np.ndarray) -> Iterable[np.ndarray]:

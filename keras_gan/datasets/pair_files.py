@@ -19,6 +19,7 @@ from keras_gan.datasets.splits import Split, digests_of, divide, join_groups
 from keras_gan.errors import UsageError
 from keras_gan.spec import Field, Spec
 
+_STATE = "state the range of each domain, null to find it (--set 'data.value_range={ranges}')"
 _LENGTHS = (256, 128, 64, 32)  # sizes that pictures of several sizes are resized to by default
 
 
@@ -224,6 +225,7 @@ def decode(
     channels: int | None,
     value_range: Any,
     reading: Reading,
+    state: str,
 ) -> Domain:
     """Decodes the pictures of one domain.
 
@@ -233,6 +235,7 @@ def decode(
         channels: 1, 3 or 4; by default 1 if all are gray, else 3.
         value_range: stored values that become black and white; found from the files by default.
         reading: the other options.
+        state: how to state another range, see `levels.range_of_values`.
     """
     if channels is None:
         channels = 1 if all(picture.header.gray for picture in pictures) else 3
@@ -247,7 +250,7 @@ def decode(
         memory_limit=reading.memory_limit,
         cache=reading.cache,
         key="",
-        levels=decoding.find_levels(shallow, deep, value_range, name),
+        levels=decoding.find_levels(shallow, deep, value_range, name, state),
     )
     settings = ["pictures", *options.shape, options.skip_corrupt, pictures[0].half]
     settings += [options.levels.deep, options.levels.shallow]
@@ -269,9 +272,11 @@ def decode_both(
     given = form.value_range
     is_one = not isinstance(given, list | tuple) or all(isinstance(x, int | float) for x in given)
     ranges = (given, given) if is_one else _each(given, "value_range")
+    # The range of one domain, stated for both, would make the other one black or white.
+    states = [_STATE.format(ranges=each) for each in ("[[0,{white}],null]", "[null,[0,{white}]]")]
     return (
-        decode(condition, size, channels[0], ranges[0], reading),
-        decode(samples, size, channels[1], ranges[1], reading),
+        decode(condition, size, channels[0], ranges[0], reading, states[0]),
+        decode(samples, size, channels[1], ranges[1], reading, states[1]),
     )
 
 
