@@ -104,9 +104,11 @@ def test_the_default_unet_has_the_weights_of_its_layers():
     g = architectures.build_network("generator", "unet", spec((32, 32)), conditions=["condition"])
     widths = [32, 64, 128, 256, 256]
     down = 16 * sum(a * b for a, b in zip([3, *widths], widths, strict=False))
-    up = 9 * (256 * 256 + 512 * 128 + 256 * 64 + 128 * 32 + 64 * 3)
+    up = 9 * (256 * 256 + 512 * 128 + 256 * 64 + 128 * 32)
+    # Upsampled features and those of the picture, 16 each; all 32; the samples.
+    detail = 9 * (64 * 16 + 3 * 16 + 32 * 16 + 16 * 3) + 3 * 16 + 3
     norms = 4 * (64 + 128 + 256) + 4 * (256 + 128 + 64 + 32)
-    assert g.count_params() == down + up + norms + 32 + 256 + 3  # and three biases
+    assert g.count_params() == down + up + norms + detail + 32 + 256  # and two biases
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,7 @@ def export_run(
     gan = run.load(checkpoint)
     spec = run.spec.with_classes(gan.num_classes, run.spec.class_names if gan.num_classes else ())
     chosen = _choose_weights(gan, network, share)
-    if options.get("role") is None and run.recipe.data.options.get("scale") == 1:
+    if options.get("role") is None and run.record["data"].get("scale") == 1:
         options["role"] = "restoration"  # the condition is the picture itself, degraded
     return export.export_bundle(
         gan,

@@ -143,6 +143,8 @@ def describe(root: Path, files: Sequence[Parts]) -> str:
         counts = Counter(place.domain for place in places)
         if not all(counts[domain] for domain in domains) or counts[""]:
             continue
+        if any(name in ("a", "b") for parts in files for name in parts[:-1]):
+            continue  # these may as well be classes
         keys = [
             {(place.split, place.key) for place in places if place.domain == domain}
             for domain in domains

@@ -425,7 +425,8 @@ def checkpoint_metrics() -> tuple[str, ...]:
 
 def rank(name: str, value: float) -> float:
     """Returns a number that is the smaller, the better a value of a training metric is."""
-    return -value if training_metrics()[name].better == "higher" else value
+    metric = training_metrics().get(name)
+    return -value if metric is not None and metric.better == "higher" else value
 
 
 def _names() -> Iterable[str]:

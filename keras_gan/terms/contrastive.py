@@ -53,7 +53,7 @@ class ContrastivePatches(Term):
         - [Park et al., 2020](https://arxiv.org/abs/2007.15651), equations 3 to 5
     """
 
-    also_called = ("patch_nce", "cut")
+    also_called = ("patchnce", "cut")
 
     players = ("generator",)
     outputs = {"generator": ("samples", "features")}
