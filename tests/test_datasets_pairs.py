@@ -306,7 +306,8 @@ def test_two_files_of_one_stem(tmp_path):
 
 def test_files_that_are_not_wider_than_high_are_questioned(tmp_path):
     fill(tmp_path, 4)
-    with pytest.warns(UserWarning, match="most are not wider than high. Received: 4 of 4 files"):
+    advice = "If they are whole pictures, put them into folders named A and B"
+    with pytest.warns(UserWarning, match=f"not wider than high. {advice}.* Received: 4 of 4 files"):
         datasets.open("pairs", path=tmp_path, held_out=0)
 
 

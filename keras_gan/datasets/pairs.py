@@ -183,7 +183,8 @@ def _check_widths(root: Path, pairs: Sequence[_Pair]) -> None:
         first = narrow[0]
         warnings.warn(
             "Each file is divided into A, its left half, and B, its right half, and most are not "
-            f"wider than high. Received: {len(narrow):,} of {len(pairs):,} files, such as "
+            "wider than high. If they are whole pictures, put them into folders named A and B, or "
+            f"trainA and trainB. Received: {len(narrow):,} of {len(pairs):,} files, such as "
             f"{first.file.relative_to(root)} of "
             f"{size_text((first.header.height, first.header.width))}",
             stacklevel=4,
