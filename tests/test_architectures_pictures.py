@@ -13,7 +13,8 @@ import tensorflow as tf
 
 import export
 import keras_gan
-from keras_gan import Field, Spec, UsageError, architectures, building, layers, memory, precision
+from keras_gan import Field, Spec, UsageError, architectures, layers, memory, precision
+from keras_gan.metrics import pairs
 from keras_gan.networks import output_range
 
 RNG = np.random.default_rng(5)
@@ -448,11 +449,11 @@ def test_two_devices_train_to_the_weights_of_one():
 
 
 def test_metrics_see_the_size_of_the_held_out_pictures():
-    free = building.sized(spec(), pictures(2, 24, 16, 3))
+    free = pairs.with_sizes(spec(), {"samples": pictures(2, 24, 16, 3)})
     assert free.shape == (24, 16, 3)
     assert free.fields["condition"].shape == (None, None, 3)
     fixed = spec((8, 8))
-    assert building.sized(fixed, pictures(2, 8, 8, 3)) is fixed
+    assert pairs.with_sizes(fixed, {"samples": pictures(2, 8, 8, 3)}) == fixed
 
 
 # ------------------------------------------------------------------------ exported forms
