@@ -31,12 +31,12 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 from quality import HERE, processor_seconds, run
 
 from keras_gan import building, metrics, train, workers
 from keras_gan import recipe as recipes
 from keras_gan.environment import processor
+from keras_gan.metrics import pairs
 from keras_gan.metrics.images import to_bytes
 from keras_gan.run import Run
 
@@ -79,17 +79,13 @@ class Task:
     def controls(self) -> list[Row]:
         """Returns the measures of the input itself, or of its bicubic resize."""
         condition, samples = self.arrays["test_condition"], self.arrays["test_samples"]
-        if self.name != "photos":
-            rows: list[Row] = [{"game": "identity", "state": "forward", **self.measure(condition)}]
-            if self.name == "glyphs":
-                again = self.measure(samples, backward=True)
-                rows.append({"game": "identity", "state": "backward", **again})
-            return rows
-        size = samples.shape[2], samples.shape[1]
-        resized = [Image.fromarray(x).resize(size, Image.Resampling.BICUBIC) for x in condition]
-        return [
-            {"game": "bicubic", "state": "", **self.measure(np.stack([*map(np.asarray, resized)]))}
-        ]
+        game = pairs.control_name(condition.shape[1:], samples.shape[1:])
+        answers = pairs.control(condition, samples.shape[1:])
+        rows: list[Row] = [{"game": game, "state": "forward", **self.measure(answers)}]
+        if self.name == "glyphs":
+            again = self.measure(samples, backward=True)
+            rows.append({"game": game, "state": "backward", **again})
+        return rows
 
 
 def timed_examples(task: Task, seconds: float, settings: list[str]) -> int:
@@ -152,7 +148,7 @@ def rows_of_torch(task: Task, seconds: float, options: Any, folder: pathlib.Path
     """Trains and measures PyTorch's networks."""
     folder.mkdir(parents=True, exist_ok=True)
     data, out = folder / "data.npz", folder / "answers.npz"
-    np.savez(data, **self_arrays(task))
+    np.savez(data, **task.arrays)  # pyright: ignore[reportArgumentType]
     program = [options.torch_python, str(HERE / "translation_torch.py"), task.name]
     program += ["--data", str(data), "--seconds", str(seconds), "--seed", str(options.seed)]
     run(*program, "--out", str(out))
@@ -168,10 +164,6 @@ def rows_of_torch(task: Task, seconds: float, options: Any, folder: pathlib.Path
         for name, values in answers.items()
         if not name.endswith("_seen")
     ]
-
-
-def self_arrays(task: Task) -> dict[str, Any]:
-    return {name: array for name, array in task.arrays.items() if array.ndim == 4}
 
 
 def measured(task: Task, options: Any, base: pathlib.Path, add: Callable[[list[Row]], None]):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,8 +27,6 @@ TILE = 512  # input pixels of height and width of a tile, where the caller names
 MAX_UNTILED = 2**20  # input pixels of a picture that `auto` leaves whole
 KEEP = "keep"  # value of `gray`
 MAX_WHOLE = 2**22  # input pixels of a picture for a network that cannot be tiled
-
-Convert = Callable[[np.ndarray], np.ndarray]
 
 
 class Tile(NamedTuple):
@@ -134,17 +132,14 @@ class Plan:
                 picture = picture.take(indices, axis)
         return picture[np.newaxis]
 
-    def inputs(
-        self, picture: np.ndarray, convert: Convert = np.ascontiguousarray
-    ) -> Iterator[np.ndarray]:
+    def inputs(self, picture: np.ndarray) -> Iterator[np.ndarray]:
         """Yields the input of every run, `(1, height, width, channels)`, as it is asked for.
 
         Args:
             picture: array `(height, width, channels)` of any dtype.
-            convert: function of a padded tile, such as from pixels to the network's range.
         """
         for tile in self.tiles:
-            yield convert(self.cut(picture, tile))
+            yield np.ascontiguousarray(self.cut(picture, tile))
 
     def crop(self, tile: Tile, output: np.ndarray) -> np.ndarray:
         """Returns the part of a run's output that belongs to the answer.
@@ -165,13 +160,12 @@ class Plan:
             )
         return output[0][tile.crop]
 
-    def assemble(self, outputs: Iterable[np.ndarray], convert: Convert | None = None) -> np.ndarray:
+    def assemble(self, outputs: Iterable[np.ndarray]) -> np.ndarray:
         """Returns the answer `(height * scale, width * scale, channels)`, without the padding.
 
         Args:
             outputs: output of every run, `(1, height, width, channels)`, in the order of `tiles`;
                 each is written to its place and not kept.
-            convert: function of the cropped output, such as from the network's range to pixels.
 
         Raises:
             UsageError: an output that is not `scale` times its input.
@@ -179,7 +173,6 @@ class Plan:
         answer = np.empty((0, 0, 0))
         for tile, output in zip(self.tiles, outputs, strict=True):
             part = self.crop(tile, output)
-            part = part if convert is None else convert(part)
             if not answer.size:  # the first part names channels and dtype
                 answer = np.empty((*self.size, part.shape[-1]), part.dtype)
             answer[tile.place] = part

@@ -122,14 +122,16 @@ def _decode(image: Pillow.Image, has_16_bits: bool) -> Picture:
     elif upright.mode in ("1", "P", "PA"):
         upright = upright.convert("L" if upright.mode == "1" else "RGB")
     color = _to_srgb(upright, profile, notes)
-    if alpha is not None:
-        white = Pillow.new("RGB", color.size, "white")
-        white.paste(color, mask=alpha)
-        color = white
-    pixels = np.asarray(color)
+    pixels = np.asarray(color if alpha is None else _over_white(color, alpha))
     first, second, third = (pixels[..., channel] for channel in range(3))
     gray = np.array_equal(first, second) and np.array_equal(first, third)
     return Picture(pixels, None if alpha is None else np.asarray(alpha), gray, tuple(notes))
+
+
+def _over_white(image: Pillow.Image, alpha: Pillow.Image) -> Pillow.Image:
+    white = Pillow.new(image.mode, image.size, "white")
+    white.paste(image, mask=alpha)
+    return white
 
 
 def _has_16_bits(image: Any, content: bytes) -> bool:
@@ -228,9 +230,7 @@ def write(
         image.save(buffer, "WEBP", lossless=True, exact=True, method=1, quality=20)
         return buffer.getvalue()
     if alpha is not None:
-        white = Pillow.new(image.mode, image.size, "white")
-        white.paste(image, mask=Pillow.fromarray(alpha))
-        image = white
+        image = _over_white(image, Pillow.fromarray(alpha))
     image.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
     return buffer.getvalue()
 

@@ -648,7 +648,7 @@ def test_folders_that_cannot_be_read_hold_nothing(site, root):
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
 def test_folders_of_another_user_hold_nothing(site, tmp_path):
-    """As `LD_LIBRARY_PATH=/root/cuda/lib`, which the user's shell has from the administrator's."""
+    """As in an `LD_LIBRARY_PATH` that the user's shell has from the administrator's."""
     closed = tmp_path / "closed"
     (closed / "lib").mkdir(parents=True)
     closed.chmod(0o700)

@@ -75,9 +75,14 @@ def server(clothes):
 @pytest.fixture
 def page(driver, server):
     """Opens a browser of 1280 x 800; its console must have no unexpected messages at the end."""
+    yield from opened(driver, server)
+
+
+def opened(driver, server):
+    """Yields a page of a server; then clears what it stored, and checks what it loaded and said."""
     found = Page(driver, server)
     yield found
-    found.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     found.js("localStorage.clear(); sessionStorage.clear()")
     found.check_hosts()
     found.check_console()
@@ -852,11 +857,7 @@ def networks(tmp_path_factory):
 
 @pytest.fixture
 def translated(driver, networks):
-    found = Page(driver, networks)
-    yield found
-    found.js("localStorage.clear(); sessionStorage.clear()")
-    found.check_hosts()
-    found.check_console()
+    yield from opened(driver, networks)
 
 
 def choose(page, path, selector="#given input[type=file]"):

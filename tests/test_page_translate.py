@@ -11,7 +11,7 @@ import test_page
 import translators
 from PIL import Image
 from servers import Serving
-from test_page import PATIENCE, Page, axe, choose, module, needs_curl, pixels, run
+from test_page import PATIENCE, axe, choose, module, needs_curl, opened, pixels, run
 
 pytestmark = test_page.pytestmark
 driver = test_page.driver  # the fixture
@@ -40,11 +40,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def page(driver, server):
-    found = Page(driver, server)
-    yield found
-    found.js("localStorage.clear(); sessionStorage.clear()")
-    found.check_hosts()
-    found.check_console()
+    yield from opened(driver, server)
 
 
 @pytest.fixture

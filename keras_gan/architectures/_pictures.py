@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -161,7 +161,27 @@ def choose_scale(spec: Spec, condition: str, scale: int | None) -> int:
     return found
 
 
-def added_to_bicubic(x, picture, scale: int, channels: int):
+def enlarger(
+    spec: Spec, condition: str, scale: int, width: int, body: Callable[[Any], Any]
+) -> keras.Model:
+    """Builds a generator whose features are all computed at the low resolution.
+
+    Args:
+        spec: spec of the data.
+        condition: name of the field that the generator enlarges.
+        scale: factor of height and width.
+        width: channels of the features.
+        body: function from features to features of the same shape, the residual blocks.
+    """
+    (picture,) = inputs(spec, [condition])
+    head = convolve(picture, width, 3, "head")
+    x = convolve(body(head), width, 3, "last")
+    x = layers.Add(name="features")([head, x])
+    samples = _added_to_bicubic(x, picture, scale, spec.shape[-1])
+    return keras.Model(picture, samples, name="generator")
+
+
+def _added_to_bicubic(x, picture, scale: int, channels: int):
     """Returns samples: the bicubic enlargement of a picture, and details from features.
 
     The last convolution starts at zero, so that the samples start as the enlargement.

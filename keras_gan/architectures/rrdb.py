@@ -52,17 +52,16 @@ def generator(
     scale = _pictures.choose_scale(spec, conditions[0], scale)
     for name, value in (("width", width), ("blocks", blocks), ("growth", growth)):
         _parts.check_integer(name, value)
-    (picture,) = _pictures.inputs(spec, conditions)
-    x = head = _pictures.convolve(picture, width, 3, "head")
-    for i in range(1, blocks + 1):
-        y = x
-        for j in range(1, _DENSE + 1):
-            y = _dense_block(y, growth, f"block_{i}_dense_{j}")
-        x = _add_scaled(x, y, f"block_{i}")
-    x = _pictures.convolve(x, width, 3, "last")
-    x = layers.Add(name="features")([head, x])
-    samples = _pictures.added_to_bicubic(x, picture, scale, spec.shape[-1])
-    return keras.Model(picture, samples, name="generator")
+
+    def body(x):
+        for i in range(1, blocks + 1):
+            y = x
+            for j in range(1, _DENSE + 1):
+                y = _dense_block(y, growth, f"block_{i}_dense_{j}")
+            x = _add_scaled(x, y, f"block_{i}")
+        return x
+
+    return _pictures.enlarger(spec, conditions[0], scale, width, body)
 
 
 def _dense_block(x, growth: int, name: str):

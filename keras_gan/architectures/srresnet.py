@@ -50,13 +50,12 @@ def generator(
     scale = _pictures.choose_scale(spec, conditions[0], scale)
     _parts.check_integer("width", width)
     _parts.check_integer("blocks", blocks)
-    (picture,) = _pictures.inputs(spec, conditions)
-    x = head = _pictures.convolve(picture, width, 3, "head")
-    for i in range(1, blocks + 1):
-        y = _pictures.convolve(x, width, 3, f"block_{i}_conv_1", activation="relu")
-        y = _pictures.convolve(y, width, 3, f"block_{i}_conv_2")
-        x = layers.Add(name=f"block_{i}")([x, y])
-    x = _pictures.convolve(x, width, 3, "last")
-    x = layers.Add(name="features")([head, x])
-    samples = _pictures.added_to_bicubic(x, picture, scale, spec.shape[-1])
-    return keras.Model(picture, samples, name="generator")
+
+    def body(x):
+        for i in range(1, blocks + 1):
+            y = _pictures.convolve(x, width, 3, f"block_{i}_conv_1", activation="relu")
+            y = _pictures.convolve(y, width, 3, f"block_{i}_conv_2")
+            x = layers.Add(name=f"block_{i}")([x, y])
+        return x
+
+    return _pictures.enlarger(spec, conditions[0], scale, width, body)

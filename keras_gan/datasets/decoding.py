@@ -232,6 +232,19 @@ def find_levels(
     return found
 
 
+def find_levels_of_files(
+    found: Iterable[tuple[Path, images.Header]],
+    value_range: Any,
+    name: str,
+    state: str = levels.STATE,
+) -> images.Levels:
+    """Returns the levels of files with their headers, see `find_levels`."""
+    files: dict[bool, list[Path]] = {False: [], True: []}
+    for file, header in found:
+        files[header.is_deep].append(file)
+    return find_levels(files[False], files[True], value_range, name, state)
+
+
 def whole_range(is_deep: bool) -> Range:
     """Returns the range of 16 or 8 bits, by which version 0.1.0 read all images."""
     return levels.SIXTEEN_BITS if is_deep else levels.EIGHT_BITS

@@ -19,7 +19,7 @@ from keras_gan.arguments import is_integer, is_number
 from keras_gan.errors import UsageError
 
 FILTER = "Pillow's antialiased bicubic filter"
-_BICUBIC = 2  # pixels of the reduced picture that the filter reaches on each side
+_BICUBIC = 2  # pixels of the reduced picture that the filter reaches in each direction
 _BLOCK = 16  # pixels of a JPEG block with subsampled colors
 _TRUNCATE = 4.0  # standard deviations after which a blur ends
 # Smallest and largest possible strength, and the range by the name alone.

@@ -142,7 +142,7 @@ def _open(
     _check_low(originals, plan)
     _check_large(originals, plan)
     if channels is None:
-        channels = 1 if all(original.high.header.gray for original in originals) else 3
+        channels = images.usual_channels(original.high.header for original in originals)
     if channels not in (1, 3):
         raise UsageError(f"`channels` must be 1 or 3. Received: channels={channels!r}")
     samples, condition = _decode(originals, plan, channels, reading)
@@ -313,9 +313,8 @@ def _decode(
 def _levels(pictures: Sequence[Picture]) -> images.Levels:
     if not pictures:
         return images.WHOLE_RANGE
-    shallow = [p.file for p in pictures if not p.header.is_deep]
-    deep = [p.file for p in pictures if p.header.is_deep]
-    return decoding.find_levels(shallow, deep, None, str(pictures[0].file.parent))
+    found = [(picture.file, picture.header) for picture in pictures]
+    return decoding.find_levels_of_files(found, None, str(pictures[0].file.parent))
 
 
 def _items(

@@ -140,11 +140,7 @@ def _options(root: Path, reading: _Reading, given: decoding.GivenOptions) -> dec
     """Returns the options with which the images are decoded, found from them where not given."""
     headers = reading.headers
     size = _default_size(headers) if given.size is None else images.check_size(given.size)
-    channels = given.channels
-    if channels is None:
-        channels = 1 if all(header.gray for header in headers) else 3
-    shallow = [file for file, header in reading.found if not header.is_deep]
-    deep = [file for file, header in reading.found if header.is_deep]
+    channels = images.usual_channels(headers) if given.channels is None else given.channels
     options = decoding.DecodeOptions(
         size=size,
         channels=images.check_channels(channels),
@@ -153,7 +149,7 @@ def _options(root: Path, reading: _Reading, given: decoding.GivenOptions) -> dec
         memory_limit=given.memory_limit,
         cache=given.cache,
         key="",
-        levels=decoding.find_levels(shallow, deep, given.value_range, str(root)),
+        levels=decoding.find_levels_of_files(reading.found, given.value_range, str(root)),
     )
     return dataclasses.replace(options, key=_key(root, reading.listing, options))
 

@@ -8,7 +8,7 @@ import functools
 import io
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +262,11 @@ def _read_size(text: str) -> tuple[int, ...] | str:
             )
         return first, second
     return text
+
+
+def usual_channels(headers: Iterable[Header]) -> int:
+    """Returns the channels that images get by default: 1 if all files are gray, else 3."""
+    return 1 if all(header.gray for header in headers) else 3
 
 
 def check_channels(channels: Any) -> int:

@@ -238,9 +238,8 @@ def decode(
         state: how to state another range, see `levels.range_of_values`.
     """
     if channels is None:
-        channels = 1 if all(picture.header.gray for picture in pictures) else 3
-    shallow = [p.file for p in pictures if not p.header.is_deep]
-    deep = [p.file for p in pictures if p.header.is_deep]
+        channels = images.usual_channels(picture.header for picture in pictures)
+    found = [(picture.file, picture.header) for picture in pictures]
     name = f"{pictures[0].file.parent}"
     options = decoding.DecodeOptions(
         size=size,
@@ -250,7 +249,7 @@ def decode(
         memory_limit=reading.memory_limit,
         cache=reading.cache,
         key="",
-        levels=decoding.find_levels(shallow, deep, value_range, name, state),
+        levels=decoding.find_levels_of_files(found, value_range, name, state),
     )
     settings = ["pictures", *options.shape, options.skip_corrupt, pictures[0].half]
     settings += [options.levels.deep, options.levels.shallow]

@@ -71,6 +71,12 @@ class Layout:
         """Returns the images of a domain in a split."""
         return self.places.get(split, {}).get(domain, [])
 
+    def empty_domain(self, split: str) -> str:
+        """Returns the numbers of images of both domains in words; "" if both have some."""
+        counts = {domain: len(self.of(split, domain)) for domain in ("A", "B")}
+        found = " and ".join(f"{count:,} of {domain}" for domain, count in counts.items())
+        return "" if all(counts.values()) else found
+
     @property
     def has_domains(self) -> bool:
         """True if folders say the domains."""

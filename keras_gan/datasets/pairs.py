@@ -143,12 +143,10 @@ def _pairs(
 
 
 def _check_both(layout: pair_layout.Layout, split: str) -> None:
-    counts = {domain: len(layout.of(split, domain)) for domain in ("A", "B")}
-    if not all(counts.values()):
+    if found := layout.empty_domain(split):
         raise UsageError(
-            "Both domains must have pictures in each split. Received: "
-            + " and ".join(f"{count:,} of {domain}" for domain, count in counts.items())
-            + f" in {layout.names[split] or 'the folder'}"
+            "Both domains must have pictures in each split. "
+            f"Received: {found} in {layout.names[split] or 'the folder'}"
         )
 
 

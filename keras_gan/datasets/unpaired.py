@@ -133,9 +133,7 @@ def _open(
 def _check_domains(layout: pair_layout.Layout, root: Path) -> None:
     """Checks that both domains have pictures in each split."""
     for split, name in layout.names.items():
-        counts = {domain: len(layout.of(split, domain)) for domain in ("A", "B")}
-        if not all(counts.values()):
-            found = " and ".join(f"{count:,} of {domain}" for domain, count in counts.items())
+        if found := layout.empty_domain(split):
             raise UsageError(
                 "Pictures of both domains must be in folders named A and B, or trainA and trainB, "
                 "and testA and testB if there are any held-out ones. Received: "
