@@ -5,6 +5,8 @@ import json
 import os
 import struct
 import sys
+import threading
+import warnings
 import zlib
 
 import numpy as np
@@ -458,3 +460,13 @@ def test_prepared_folder_reads_back(tmp_path):
         for ours, theirs in zip(source.arrays(split), back.arrays(split), strict=True):
             np.testing.assert_array_equal(ours, theirs)
     assert json.loads((path / "dataset_info.json").read_text())["name"] == "pets"
+
+
+def test_reading_that_stops_in_the_middle_leaves_no_threads():
+    """Garbage collection inside `Thread.start` could otherwise wait for them forever."""
+    threads, filters = threading.active_count(), list(warnings.filters)
+    results = decoding.in_threads(lambda number: 2 * number, range(10), chunk=4)
+    assert next(iter(results)) == 0
+    assert threading.active_count() == threads
+    assert warnings.filters == filters
+    assert list(results) == [2, 4, 6, 8, 10, 12, 14, 16, 18]

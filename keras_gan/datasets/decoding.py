@@ -187,11 +187,17 @@ def progress(items: Iterable, total: int, text: str) -> Iterable:
 
 
 def in_threads(function, items: Iterable, chunk: int = _CHUNK) -> Iterator:
-    """Maps a function over items in threads, in order, one chunk of results in memory."""
+    """Maps a function over items in threads, in order, one chunk of results in memory.
+
+    The threads end before a chunk's results are handed out. A caller that stops in the middle
+    leaves this generator to the garbage collector, which may run inside `Thread.start` of another
+    thread: joining threads there waits for a lock that this very thread holds.
+    """
     iterator = iter(items)
-    with images.strict_pillow(), concurrent.futures.ThreadPoolExecutor() as pool:
-        while batch := list(itertools.islice(iterator, chunk)):
-            yield from pool.map(function, batch)
+    while batch := list(itertools.islice(iterator, chunk)):
+        with images.strict_pillow(), concurrent.futures.ThreadPoolExecutor() as pool:
+            results = list(pool.map(function, batch))
+        yield from results
 
 
 def find_levels(
