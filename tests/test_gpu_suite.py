@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 from keras_gan import augment, constraints, losses, terms, workers
+from keras_gan.games import Game
 from keras_gan.registry import classes
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -42,6 +43,7 @@ def test_the_suite_has_all_components_in_all_precisions_with_and_without_xla():
         "term": terms.Term,
         "augment": augment.Augment,
         "constraint": constraints.Constraint,
+        "game": Game,
     }
     for family, base in families.items():
         for name, cls in classes(base).items():

@@ -7,7 +7,6 @@ line of JSON: the name, whether 3 steps after loading end in the state of 6 unin
 for bit, and the message of an operation that has no deterministic kernel.
 """
 
-import functools
 import json
 import pathlib
 import sys
@@ -22,20 +21,20 @@ import test_gpu_precision as families
 
 
 def state(gan):
-    owners = (gan, gan.generator_optimizer, gan.discriminator_optimizer)
+    owners = (gan, *(getattr(gan, f"{player}_optimizer") for player in gan.players))
     skipped = {id(v) for v in gan.metrics_variables}
     return [v.value.numpy() for owner in owners for v in owner.variables if id(v) not in skipped]
 
 
-def resumed(path, **arguments):
+def resumed(path, scale=1, **arguments):
     """Returns whether a loaded game continues as the one that was saved, bit for bit."""
     straight = games.make(**arguments)
-    games.fit(straight, shape=straight.sample_shape)
+    games.fit(straight, scale=scale)
     straight.save(path)
-    games.fit(straight, shape=straight.sample_shape)
+    games.fit(straight, scale=scale)
     loaded = keras.saving.load_model(path)
     before = state(loaded)
-    games.fit(loaded, shape=loaded.sample_shape)
+    games.fit(loaded, scale=scale)
     moved = any(not np.array_equal(a, b) for a, b in zip(before, state(loaded), strict=True))
     pairs = zip(state(straight), state(loaded), strict=True)
     return moved and all(np.array_equal(a, b) for a, b in pairs)
@@ -44,10 +43,7 @@ def resumed(path, **arguments):
 def cases(family):
     """Returns the arguments of every game of a family by its name."""
     if family == "architecture":
-        return {
-            name: {"built": functools.partial(families.build, name), "terms": ["r1"]}
-            for name in families.OPTIONS
-        }
+        return {name: families.arguments(name) for name in families.NAMES}
     return {
         str(component): component.arguments() | {"conditional": component.conditional}
         for component in games.components(family)

@@ -1,4 +1,4 @@
-"""Every loss, term, augmentation and constraint in every precision, with and without XLA.
+"""Every loss, term, augmentation, constraint and game in every precision, with and without XLA.
 
 Three steps on the device against three in float32 on the CPU, from the same weights and numbers.
 """

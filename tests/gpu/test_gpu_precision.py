@@ -10,6 +10,7 @@ import pytest
 
 import keras_gan
 from keras_gan import architectures
+from keras_gan.spec import Field
 
 SCALE = 2.0**26  # the gradients are above 2^-10 somewhere, and float16 ends at 2^16
 
@@ -44,7 +45,7 @@ def test_an_overflow_halves_the_loss_scale_and_keeps_the_weights(jit_compile, on
 
 # ------------------------------------------------------------------------ architectures
 
-SHAPE = (16, 16, 3)
+SHAPE = (games.PICTURE, games.PICTURE, 3)
 WIDTHS = {"widths": [8, 8]}
 KINKS = 2  # times the tolerance, as samples may change their branch of an activation
 OPTIONS = {
@@ -54,27 +55,55 @@ OPTIONS = {
     "resnet": ({"latent_dim": 4, "widths": [8, 8, 8]}, WIDTHS),
     "r3gan": ({"latent_dim": 4, "width": 8, "depth": 2}, {"width": 8, "depth": 2}),
 }
+# Generators from pictures to pictures, and the factor between their sizes; `patch` judges them.
+OF_PICTURES = {
+    "unet": ({"widths": [8, 8]}, 1),
+    "translator": ({"width": 8, "blocks": 1}, 1),
+    "srresnet": ({"width": 8, "blocks": 1}, 2),
+    "rrdb": ({"width": 8, "blocks": 1}, 2),
+}
+NAMES = (*OPTIONS, *OF_PICTURES)
 
 
 def build(name, conditional=False):
     """Builds the networks of a family, always with the same initial weights."""
     keras.utils.set_random_seed(3)
+    if name in OF_PICTURES:
+        options, scale = OF_PICTURES[name]
+        small = (SHAPE[0] // scale, SHAPE[1] // scale, 3)
+        shapes = {"samples": SHAPE, "condition": small}
+        spec = keras_gan.Spec(
+            fields={field: Field("image", shape, (-1.0, 1.0)) for field, shape in shapes.items()}
+        )
+        return (
+            architectures.build_network("generator", name, spec, False, ["condition"], **options),
+            architectures.build_network("discriminator", "patch", spec, width=8, layers=1),
+        )
     spec = keras_gan.Spec("image", SHAPE, (-1.0, 1.0), num_classes=games.CLASSES)
     return architectures.build(name, spec, conditional, *OPTIONS[name])
 
 
+def arguments(name):
+    """Returns the arguments of a game with the networks of a family."""
+    given = {"built": functools.partial(build, name), "terms": ["r1"]}
+    if name in OF_PICTURES:
+        given["terms"].append({"name": "reconstruction", "weight": 1.0})
+        given["scale"] = OF_PICTURES[name][1]
+    return given
+
+
 @functools.cache
 def reference(name):
-    return games.train("CPU:0", built=functools.partial(build, name), terms=["r1"])
+    return games.train("CPU:0", **arguments(name))
 
 
 def test_all_architectures_are_here():
     assert OPTIONS.keys() == set(families.of_latents())
+    assert {*NAMES, "patch"} == architectures.families().keys()
 
 
 @pytest.mark.parametrize("precision", games.PRECISIONS)
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_an_architecture_trains_as_on_the_cpu_in_float32(name, precision, device):
-    built = functools.partial(build, name)
-    found = games.train(device, precision, built=built, terms=["r1"])
+    found = games.train(device, precision, **arguments(name))
     games.assert_close(reference(name), found, KINKS * games.TOLERANCES[precision])

@@ -17,7 +17,7 @@ import pytest
 # TensorFlow's error names them. docs/gpu.md has the same table. Empty until the suite has run on
 # a GPU: the first run fails for every game that belongs here and prints its line.
 WITHOUT_DETERMINISM: dict[str, str] = {}
-FAMILIES = ("term", "augment", "architecture")
+FAMILIES = ("term", "augment", "game", "architecture")
 CASES = [(family, name) for family in FAMILIES for name in deterministic.cases(family)]
 PROGRAM = pathlib.Path(deterministic.__file__)
 
