@@ -148,9 +148,10 @@ def _upright(image: Pillow.Image, notes: list[str]) -> Pillow.Image:
     from PIL import ImageOps
 
     try:
+        if image.getexif().get(_ORIENTATION, 1) == 1:
+            return image  # Pillow would copy it
         upright = ImageOps.exif_transpose(image)
-        if image.getexif().get(_ORIENTATION, 1) != 1:
-            notes.append("The picture was turned upright by its EXIF orientation.")
+        notes.append("The picture was turned upright by its EXIF orientation.")
         return upright
     except Exception:  # a damaged EXIF block raises many
         notes.append("The EXIF data could not be read and were ignored.")
@@ -160,7 +161,7 @@ def _upright(image: Pillow.Image, notes: list[str]) -> Pillow.Image:
 def _to_srgb(image: Pillow.Image, profile: bytes | None, notes: list[str]) -> Pillow.Image:
     """Converts the colors of an image to RGB, by its ICC profile where it has one."""
     if not profile:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     from PIL import ImageCms
 
     try:
@@ -226,8 +227,9 @@ def write(
         if alpha is not None:
             image = image.convert("RGB")
             image.putalpha(Pillow.fromarray(alpha))
-        # Without loss, quality is effort: the default takes six times the time for equal files.
-        image.save(buffer, "WEBP", lossless=True, exact=True, method=1, quality=20)
+        # Without loss, both numbers are effort. Method 1 takes three times the time for files that
+        # are smaller by 8 percent, and the default quality as long for equal files.
+        image.save(buffer, "WEBP", lossless=True, exact=True, method=0, quality=0)
         return buffer.getvalue()
     if alpha is not None:
         image = _over_white(image, Pillow.fromarray(alpha))
