@@ -134,6 +134,22 @@ def test_the_length_of_the_first_stage():
     assert game(adversarial_weight=weight).get_config()["adversarial_weight"]["config"]
 
 
+def test_terms_that_read_the_discriminator_have_no_first_stage():
+    def make(term, first_stage=64):
+        found = [terms.Reconstruction(1.0), term]
+        return keras_gan.TwoStage(
+            translator(), judge(given=1), first_stage=first_stage, terms=found
+        )
+
+    line = r"must not read the discriminator, .* Received: feature_matching, first_stage=64"
+    with pytest.raises(UsageError, match=line):
+        make(terms.FeatureMatching())
+    compiled(make(terms.FeatureMatching(), first_stage=0)).fit(BATCHES.take(2), verbose=0)
+    # Those that read it in its own step alone are trained in the second stage.
+    compiled(make(terms.R1())).fit(BATCHES.take(2), verbose=0)
+    assert terms.LatentConsistency().networks_read("generator") == ("generator",)
+
+
 # ------------------------------------------------------------------------ both generators
 
 
