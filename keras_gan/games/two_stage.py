@@ -12,6 +12,7 @@ from keras_gan import schedules
 from keras_gan.arguments import check_integer, check_number, check_probability
 from keras_gan.errors import UsageError
 from keras_gan.games import _averaging, _step
+from keras_gan.games._sampling import Sampler
 from keras_gan.games.gan import GAN
 
 
@@ -140,6 +141,11 @@ class TwoStage(GAN):
         tf.cond(began < self.first_stage_examples, copy, lambda: tf.zeros(()))
 
     # ---------------------------------------------------------------- weights
+
+    def first_sampler(self) -> Sampler:
+        """Returns the graph of the first generator in inference mode, see `sampler`."""
+        network = self.networks["generator"].with_model(self.first_generator)
+        return Sampler(network, self.latent_dim, self.num_classes, self.sample_shape)
 
     def blend(self, share: float) -> None:
         """Sets the averaged generator between that of the first stage and the present one.
