@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 import skimage.metrics
 
-from keras_gan import GAN, UsageError, datasets, metrics, report
+from keras_gan import GAN, TwoStage, UsageError, datasets, metrics, report
 from keras_gan import run as runs
 from keras_gan.__main__ import main
 from keras_gan.metrics import pairs, real_data
@@ -231,7 +231,7 @@ def opened(conditions, samples, train=20):
     )
 
 
-def game(condition, samples, factor=-1.0, **attributes):
+def game(condition, samples, factor=-1.0, kind=GAN, **arguments):
     """A game whose generator multiplies the condition, in [-1, 1], and enlarges it."""
     ratio = samples[0] // condition[0]
     given = keras.Input(condition, name="condition")
@@ -245,10 +245,7 @@ def game(condition, samples, factor=-1.0, **attributes):
     discriminator = keras.Model(
         [real, again], keras.layers.Dense(1)(keras.layers.Concatenate()(flat))
     )
-    gan = GAN(generator, discriminator, latent_dim=1)
-    for name, value in attributes.items():
-        setattr(gan, name, value)
-    return gan
+    return kind(generator, discriminator, latent_dim=1, **arguments)
 
 
 def evaluate(source, data, given=None, count=None, **options):
@@ -372,7 +369,8 @@ def test_other_runs_and_the_first_stage_are_controls(negatives):
     data, x, gan = negatives
     real = x[20:]
     first = game((16, 16, 1), (16, 16, 1), -0.5).generator
-    staged = game((16, 16, 1), (16, 16, 1), first_generator=first)
+    staged = game((16, 16, 1), (16, 16, 1), kind=TwoStage, first_stage=0)
+    staged.first_generator.set_weights(first.get_weights())
     found = evaluate(staged, data, controls={"noisy": noisy(real), "identical": gan})
     assert list(found.controls) == ["identity", "first stage", "noisy", "identical"]
     assert found.controls["identical"] == found.values
