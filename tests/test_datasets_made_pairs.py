@@ -8,6 +8,7 @@ from PIL import Image
 from scipy import ndimage
 
 from keras_gan import UsageError, automatic, data_record, datasets
+from keras_gan import recipe as recipes
 from keras_gan.datasets import edges2fashion, fashion_mnist, glyphs
 
 needs_fashion = pytest.mark.skipif(
@@ -72,6 +73,19 @@ def test_edges_on_the_left_of_files_are_recognized(fashion, tmp_path):
     source = datasets.open("pairs", path=tmp_path, held_out=0, near_duplicates=False)
     stored = {row.tobytes() for row in source.field_arrays()["condition"]}
     assert stored == {row.tobytes() for row in rows["condition"]}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "source"),
+    [("edges2fashion", "pairs"), ("glyphs-bold", "unpaired"), ("photos-x4", "degraded")],
+)
+def test_a_folder_takes_the_place_of_data_that_are_made(recipe, source, tmp_path):
+    loaded = recipes.load(recipe, data=str(tmp_path))
+    assert loaded.data.source == source
+    assert loaded.data.model_dump()["path"] == str(tmp_path)
+    assert recipes.load(recipe, data="pairs").data.source == "pairs"
+    section = {"source": "glyphs", "direction": "b_to_a"}
+    assert datasets.with_folder(section, str(tmp_path))["source"] == "pairs"
 
 
 # ------------------------------------------------------------------------ glyphs

@@ -429,6 +429,34 @@ def test_data_without_pairs_have_no_metrics_of_pairs(negatives):
         evaluate(gan, source, metrics="l1")
 
 
+def test_a_folder_of_answers_is_refused_for_metrics_of_pairs(negatives, tmp_path):
+    """The order of the pairs is that of the data; the names of files say nothing of it."""
+    data, x, _ = negatives
+    for number, picture in enumerate(x[20:]):
+        PIL.Image.fromarray(picture[..., 0]).save(tmp_path / f"{number:02}.png")
+    line = r"l1 needs answers to the conditions of the data: a run, a bundle, or a \.npy"
+    with (
+        pytest.warns(UserWarning, match="pictures of a folder are compared as a whole"),
+        pytest.raises(UsageError, match=line),
+    ):
+        evaluate(tmp_path, data, metrics="l1")
+    np.save(tmp_path / "answers.npy", x[20:])
+    assert evaluate(tmp_path / "answers.npy", data, metrics="l1").values["l1"] == 0
+    folder = tmp_path / "pairs"
+    (folder / "A").mkdir(parents=True)
+    (folder / "B").mkdir()
+    for number, picture in enumerate(x[:20]):
+        PIL.Image.fromarray(picture[..., 0]).save(folder / "A" / f"{number:02}.png")
+        PIL.Image.fromarray(255 - picture[..., 0]).save(folder / "B" / f"{number:02}.png")
+    with pytest.raises(UsageError, match=r"paired data, such as --data pairs --set data\.path="):
+        evaluate(tmp_path / "answers.npy", folder / "B", metrics="l1")
+    options = {"path": str(folder), "held_out": 0.9}
+    truth = datasets.open("pairs", **options).field_arrays("held_out")["samples"]
+    np.save(tmp_path / "answers.npy", truth)
+    found = evaluate(tmp_path / "answers.npy", "pairs", data_options=options, metrics="l1")
+    assert found.values["l1"] == 0
+
+
 # ------------------------------------------------------------------------ perceptual distance
 
 

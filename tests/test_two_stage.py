@@ -252,6 +252,16 @@ def test_words_of_the_command(tmp_path, capsys):
     assert "--weights is for the averaged generator" in capsys.readouterr().err
 
 
+def test_weights_of_a_run_without_stages(tmp_path, capsys):
+    game = {**GAME, "game": {"terms": ["reconstruction"]}}
+    run = train.train(recipe.load(str(write(tmp_path, game, examples=32))), tmp_path / "run").run
+    with pytest.raises(SystemExit):
+        main(["export", str(run.path), "--weights", "0.5"])
+    line = capsys.readouterr().err
+    assert "for a training in two stages, with game.name=two_stage in its recipe." in line
+    assert f"Received: --weights 0.5 for {run.path} with game.name=gan" in line
+
+
 def test_a_recipe_without_a_second_stage(tmp_path):
     """The control: L1 only, whose generator is the first one."""
     path = write(tmp_path, GAME, examples=64)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -46,6 +47,11 @@ class _Glyphs(NamedTuple):
     regular: np.ndarray
     bold: np.ndarray
     characters: np.ndarray
+
+
+def folder_source(section: Mapping[str, Any]) -> str:
+    """Returns the data set that reads a folder in place of this one, see `datasets.with_folder`."""
+    return "pairs" if section.get("paired", True) else "unpaired"
 
 
 def open(
