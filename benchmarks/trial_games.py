@@ -200,19 +200,6 @@ class LogitCentering(terms.Term):
 
 
 @registered("trials")
-class RealClasses(terms.Term):
-    """Cross-entropy of the discriminator's class logits with the labels of real samples only."""
-
-    outputs = {"discriminator": ("classes",)}
-    fields = ("labels",)
-
-    def values(self, context: terms.StepContext) -> Any:
-        classes = context.forward(context.real)["classes"]
-        labels = context.fields["labels"]
-        return ops.sparse_categorical_crossentropy(labels, classes, from_logits=True)
-
-
-@registered("trials")
 class FreshReals(GAN):
     """A GAN whose generator is compared with other real samples than the discriminator learned.
 
