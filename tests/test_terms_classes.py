@@ -12,7 +12,6 @@ from keras_gan import UsageError, architectures, layers, terms
 OPTIONS = {
     "real_classes": True,
     "two_classifiers": "real_and_fake",
-    "discriminative_classifier": "real_and_fake",
     "data_to_data": "embedding",
 }
 SPEC = keras_gan.Spec("points", (2,), num_classes=3)
@@ -56,22 +55,6 @@ def test_two_classifiers_by_hand():
     )
     on_generator = values_of("two_classifiers", "generator", *given)
     np.testing.assert_allclose(on_generator, [np.log(0.5 / 0.125), np.log(0.1 / 0.8)], rtol=1e-5)
-
-
-def test_a_discriminative_classifier_by_hand():
-    """Both softmaxes are one: with two that sum to 1, each has half of the probability."""
-    given = [0, 2], REAL, FAKE
-    on_discriminator = values_of("discriminative_classifier", "discriminator", *given)
-    np.testing.assert_allclose(
-        on_discriminator, [-np.log(0.25 * 0.25), -np.log(0.3 * 0.05)], rtol=1e-5
-    )
-    on_generator = values_of("discriminative_classifier", "generator", *given)
-    np.testing.assert_allclose(on_generator, [np.log(0.5 / 0.125), np.log(0.1 / 0.8)], rtol=1e-5)
-    # The difference of two logits of one softmax does not depend on its other logits.
-    other_logits = np.array([[0.0, 5.0, 0.0], [5.0, 0.0, 0.0]])
-    moved = {name: value + other_logits for name, value in FAKE.items()}
-    again = values_of("discriminative_classifier", "generator", [0, 2], REAL, moved)
-    np.testing.assert_allclose(again, on_generator, rtol=1e-5)
 
 
 def test_real_classes_are_of_real_samples_alone():
@@ -260,7 +243,7 @@ def networks_with(**outputs):
         ("real_classes", {}, r"reads the output 'classes' of the discriminator"),
         ("two_classifiers", {"classes": (3,)}, r"reads the output 'fake_classes' of the"),
         (
-            "discriminative_classifier",
+            "two_classifiers",
             {"classes": (3,), "fake_classes": (4,)},
             r"'fake_classes' must have the shape \('batch', 3\). Received: \(None, 4\)",
         ),

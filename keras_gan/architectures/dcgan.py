@@ -173,9 +173,9 @@ def discriminator(
         auxiliary_classes: if True, the outputs are `logits` and `classes`, logits over the
             classes `(batch, num_classes)`, which the terms `auxiliary_classifier` and
             `real_classes` read. "real_and_fake" adds `fake_classes`, the same of generated samples,
-            for the terms `two_classifiers` and `discriminative_classifier`. "embedding" has the
-            outputs `logits`, `embedding`, vectors of length 1 `(batch, 128)`, and `similarities`,
-            their cosines with a vector for each class `(batch, num_classes)`, for `data_to_data`.
+            for the term `two_classifiers`. "embedding" has the outputs `logits`, `embedding`,
+            vectors of length 1 `(batch, 128)`, and `similarities`, their cosines with a vector for
+            each class `(batch, num_classes)`, for `data_to_data`.
 
     Raises:
         UsageError: the height or width is not divisible, or an option is out of range.

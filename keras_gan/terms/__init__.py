@@ -22,7 +22,6 @@ from keras_gan.terms._term import (
 from keras_gan.terms.auxiliary import (
     AuxiliaryClassifier,
     DataToData,
-    DiscriminativeClassifier,
     RealClasses,
     TwoClassifiers,
 )
@@ -51,7 +50,6 @@ __all__ = [
     "Consistency",
     "ContrastivePatches",
     "DataToData",
-    "DiscriminativeClassifier",
     "Dragan",
     "FeatureMatching",
     "GameSpec",

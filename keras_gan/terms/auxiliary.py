@@ -162,54 +162,6 @@ class TwoClassifiers(_Classifier):
 
 
 @keras.saving.register_keras_serializable("keras_gan")
-class DiscriminativeClassifier(_Classifier):
-    """The auxiliary classifier of ADC-GAN, which also distinguishes real from generated samples.
-
-    One softmax over the discriminator's outputs `classes` and `fake_classes`, each of shape
-    `(batch, num_classes)`, holds the probabilities P(real, c | x) and P(generated, c | x). The
-    discriminator minimizes -log P(real, c | x) - log P(generated, c | G(z, c)); the generator
-    minimizes log P(generated, c | G(z, c)) - log P(real, c | G(z, c)).
-
-    Args:
-        weight: on the discriminator, from 0 up, or a schedule of it; 1 as in the paper.
-        interval: see `Term`.
-        generator_weight: on the generator, from 0 up, or a schedule of it; 1 as in the paper.
-
-    Raises:
-        UsageError: a weight out of range, a game without labels, or a discriminator that does not
-            have both outputs with one logit for each class.
-
-    Reference:
-        - [Hou et al., 2022](https://arxiv.org/abs/2107.10060)
-    """
-
-    also_called = ("adc", "adcgan")
-
-    outputs = {"discriminator": ("classes", "fake_classes")}
-
-    def values(self, context: StepContext):
-        if context.player == "generator":
-            fake = self._cross_entropies(context, context.fake)
-            return fake[0] - fake[1]
-        real = self._cross_entropies(context, context.real)
-        return real[0] + self._cross_entropies(context, context.fake)[1]
-
-    def _cross_entropies(self, context: StepContext, samples):
-        """Returns those with the labels among the real and among the generated classes."""
-
-        def compute(classes, fake_classes):
-            labels = context.fields["labels"]
-            logits = ops.concatenate([classes, fake_classes], axis=1)
-            both = [labels, labels + classes.shape[1]]
-            return ops.stack(
-                [ops.sparse_categorical_crossentropy(y, logits, from_logits=True) for y in both]
-            )
-
-        outputs = context.forward(samples)
-        return mean_over_outputs(compute, outputs["classes"], outputs["fake_classes"])
-
-
-@keras.saving.register_keras_serializable("keras_gan")
 class DataToData(_Classifier):
     """The data-to-data cross-entropy of ReACGAN, which contrasts samples of different classes.
 
