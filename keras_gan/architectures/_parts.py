@@ -236,11 +236,17 @@ def projection(
 def outputs_with_classes(features, logits, spec: Spec, auxiliary_classes: bool | str) -> Any:
     """Returns the logits; with auxiliary classes, outputs by name from the same features.
 
+    True adds `classes`, logits over the classes `(batch, num_classes)`, for the terms
+    `auxiliary_classifier` and `real_classes`. "real_and_fake" adds `fake_classes` beside it, the
+    same of generated samples, for `two_classifiers`. "embedding" adds `embedding`, vectors of
+    length 1, `(batch, EMBEDDING)`, and `similarities`, their cosines with a vector for each class,
+    `(batch, num_classes)`, for `data_to_data`.
+
     Args:
         features: vectors, `(batch, units)`.
         logits: the output `logits`.
         spec: data, of which the number of classes is read.
-        auxiliary_classes: True or one of AUXILIARY_CLASSES, see `dcgan.discriminator`.
+        auxiliary_classes: False, True or one of AUXILIARY_CLASSES.
 
     Raises:
         UsageError: data without classes, or another value.

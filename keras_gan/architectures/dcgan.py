@@ -171,11 +171,7 @@ def discriminator(
             https://arxiv.org/abs/1802.05637), or "concatenation", a learned channel of the class
             is appended to the image.
         auxiliary_classes: if True, the outputs are `logits` and `classes`, logits over the
-            classes `(batch, num_classes)`, which the terms `auxiliary_classifier` and
-            `real_classes` read. "real_and_fake" adds `fake_classes`, the same of generated samples,
-            for the term `two_classifiers`. "embedding" has the outputs `logits`, `embedding`,
-            vectors of length 1 `(batch, 128)`, and `similarities`, their cosines with a vector for
-            each class `(batch, num_classes)`, for `data_to_data`.
+            classes; or "real_and_fake" or "embedding", see `docs/architectures.md`.
 
     Raises:
         UsageError: the height or width is not divisible, or an option is out of range.
