@@ -62,11 +62,12 @@ With onnxruntime alone:
 
 # Value ranges, channels and padding are those of the manifest.
 SCRIPT = """\
-import json, numpy as np, onnxruntime, PIL.Image
+import json, numpy as np, onnxruntime, PIL.Image, PIL.ImageOps
 facts = json.load(open("manifest.json"))
 t, ports = facts["translation"], {p["name"]: p for p in facts["inputs"] + facts["outputs"]}
 (a, b), (c, d) = (ports[t[key]]["meta"]["value_range"] for key in ("input", "output"))
-x = np.atleast_3d(PIL.Image.open("in.png").convert(t["input_channels"])) / 255 * (b - a) + a
+image = PIL.ImageOps.exif_transpose(PIL.Image.open("in.png")).convert(t["input_channels"])
+x = np.atleast_3d(image) / 255 * (b - a) + a
 pad = [(0, max(t["min_side"] - n, -n % t["multiple_of"])) for n in x.shape[:2]] + [(0, 0)]
 feeds = {t["input"]: np.pad(x, pad, "edge")[None].astype("float32")}
 y = onnxruntime.InferenceSession("model.onnx").run([t["output"]], feeds)[0][0]

@@ -316,6 +316,7 @@ def _is_vocabulary(value: Any) -> bool:
 # Rule and check of each metadata entry.
 _META = {
     "value_range": ("two numbers in ascending order", _is_range),
+    "stored_range": ("two numbers in ascending order", _is_range),
     "num_classes": ("an integer of at least 0", functools.partial(is_integer, minimum=0)),
     "class_names": ("a list of strings", _are_names),
     "sample_rate": ("a positive number, in Hz", _is_positive),

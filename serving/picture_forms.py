@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from PIL import Image
 from serving import uploads
 from serving.errors import UsageError
 from serving.inputs import Input, Port, check_array
+from serving.kinds.image import STORED
 from serving.translation import AUTO, Plan, Translation, choose_tile
 
 Run = Callable[[np.ndarray], np.ndarray]  # from `(1, height, width, channels)` to the answer
@@ -45,11 +46,11 @@ def translate(
     Raises:
         UsageError: a picture of another form, or as for `Translation`.
     """
-    network = _Network(facts, source, target, run)
+    network, limits = _Network(facts, source, target, run), source.meta.get(STORED)
     if isinstance(picture, str | os.PathLike):
-        return _answer_image(network, read_file(Path(picture)), tile, "")
+        return _answer_image(network, read_file(Path(picture), limits=limits), tile, "")
     if isinstance(picture, Image.Image):
-        return _answer_image(network, uploads.from_image(picture), tile, picture.mode)
+        return _answer_image(network, uploads.from_image(picture, limits), tile, picture.mode)
     array = np.asarray(picture)
     if array.dtype == np.uint8 and array.size:
         return _answer_pixels(network, array, tile)
@@ -61,8 +62,10 @@ def translate(
     )
 
 
-def read_file(path: Path, max_pixels: int = uploads.MAX_PIXELS) -> uploads.Picture:
-    """Reads the file of a picture.
+def read_file(
+    path: Path, max_pixels: int = uploads.MAX_PIXELS, limits: Sequence[float] | None = None
+) -> uploads.Picture:
+    """Reads the file of a picture, see `uploads.read`.
 
     Raises:
         UsageError: the file cannot be read, or as for `uploads.read`.
@@ -73,7 +76,7 @@ def read_file(path: Path, max_pixels: int = uploads.MAX_PIXELS) -> uploads.Pictu
         raise UsageError(
             f"A picture must be a readable file. Received: {str(path)!r} ({error.strerror})"
         ) from None
-    return uploads.read(content, max_pixels)
+    return uploads.read(content, max_pixels, limits)
 
 
 def _answer_image(network: _Network, picture: uploads.Picture, tile: Any, mode: str) -> Image.Image:

@@ -25,7 +25,7 @@ from serving.provenance import XMP_KEY
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by channels: gray, gray and alpha, RGB, RGBA
 _UP = 2  # filter: each byte minus the one above it
-_PIECE = 2**16  # least bytes of a piece that a thread compresses
+_PIECE = 3 * 2**14  # least bytes of a piece that a thread compresses: 256 x 256 x 3 has four
 _MOST_PIECES = 4  # whatever the machine, so that a picture has the same file everywhere
 _ZLIB = b"\x78\x01"  # how a zlib stream of the fastest compression begins
 

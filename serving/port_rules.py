@@ -279,6 +279,7 @@ def _is_frequencies(value: Any) -> bool:
 # Properties of a port that decide how its values are read; `serving.kinds` checks the others.
 _META: dict[str, tuple[Callable[[Any], bool], str]] = {
     "value_range": (is_range, "two numbers, the smaller one first"),
+    "stored_range": (is_range, "two numbers, the smaller one first"),
     "num_classes": (lambda value: type(value) is int and 0 < value < 2**31, "an integer above 0"),
     "class_names": (_is_texts, "a list of printable texts"),
     "columns": (_is_texts, "a list of printable texts"),

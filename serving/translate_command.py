@@ -15,6 +15,7 @@ import numpy as np
 from serving import uploads
 from serving.bundle import Bundle
 from serving.errors import UsageError
+from serving.kinds.image import STORED
 from serving.output_files import check_writable, write_file
 from serving.picture_forms import read_file
 from serving.progress import ProgressLine
@@ -114,7 +115,7 @@ class TranslateCommand:
             )
         self._options = options
         self._tile = _parse_tile(options.tile)
-        sources, is_folder = _find_pictures(options.pictures)
+        sources, self._skipped, is_folder = _find_pictures(options.pictures)
         self._format, out, is_folder = _place(options.out, options.format, is_folder)
         self._tasks = _plan(sources, out, is_folder, self._format)
         _check_apart(options.pictures, out)
@@ -137,6 +138,8 @@ class TranslateCommand:
             0, or 1 if a picture could not be translated.
         """
         start, failed = time.perf_counter(), 0
+        for line in self._skipped:
+            print(f"keras-gan: {line}", file=sys.stderr)
         several = len(self._tasks) > 1
         progress = ProgressLine("pictures" if several else "tiles")
         for number, task in enumerate(self._tasks):
@@ -168,7 +171,8 @@ class TranslateCommand:
         """Translates one picture and returns the notes about it."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, about damage that it can ignore
-            picture = read_file(task.source, self._options.max_pixels)
+            limits = self._source.meta.get(STORED)
+            picture = read_file(task.source, self._options.max_pixels, limits)
         scale = self._facts["scale"]
         height, width = (size * scale for size in picture.pixels.shape[:2])
         uploads.check_extent(height, width, self._format)
@@ -201,31 +205,43 @@ def _parse_tile(text: str | None) -> int | str | None:
     return int(text) or None
 
 
-def _find_pictures(arguments: list[str]) -> tuple[list[Path], bool]:
-    """Returns the files, and whether a folder is among the arguments.
+def _find_pictures(arguments: list[str]) -> tuple[list[Path], list[str], bool]:
+    """Returns the files, a line for each folder with others in it, and whether one is a folder.
 
     Raises:
         UsageError: a path that does not exist, or a folder without pictures.
     """
     found: list[Path] = []
+    lines: list[str] = []
     has_folder = False
     for text in arguments:
         path = Path(os.path.expanduser(text))
         if path.is_dir():
             has_folder = True
-            files = [x for x in sorted(path.iterdir()) if x.is_file() and x.name[0] != "."]
+            shown = [x for x in sorted(path.iterdir()) if x.name[0] != "."]
+            files, folders = [x for x in shown if x.is_file()], [x for x in shown if x.is_dir()]
             pictures = [x for x in files if x.suffix.lower().removeprefix(".") in ENDINGS]
             if not pictures:
                 raise UsageError(
                     f"A folder must have files that end in {', '.join(ENDINGS)}. "
-                    f"Received: {text!r} with {len(files)} other files"
+                    f"Received: {text!r} with {len(files)} other files and "
+                    f"{_count(folders)}, which are not read"
+                )
+            if folders:
+                lines.append(
+                    f"{text}: {_count(folders)} skipped, such as {folders[0].name}; name a folder "
+                    "itself to translate its pictures"
                 )
             found += pictures
         elif path.exists():
             found.append(path)
         else:
             raise UsageError(f"A picture must exist. Received: {text!r}")
-    return found, has_folder or len(found) > 1
+    return found, lines, has_folder or len(found) > 1
+
+
+def _count(folders: list[Path]) -> str:
+    return f"{len(folders)} {'subfolder' if len(folders) == 1 else 'subfolders'}"
 
 
 def _place(out: str, form: str | None, is_folder: bool) -> tuple[str, Path, bool]:

@@ -29,9 +29,23 @@ def samples(seed=0, size=8):
     return np.concatenate([half, half[::-1, ::-1]])
 
 
-def make(loss="non_saturating", terms=(), cls=keras_gan.GAN, optimizers=None, **arguments):
-    """A small game, always with the same initial weights."""
+def make(
+    loss="non_saturating",
+    terms=(),
+    cls=keras_gan.GAN,
+    optimizers=None,
+    built=None,
+    **arguments,
+):
+    """A small game, always with the same initial weights; `built` makes other networks."""
     keras.utils.set_random_seed(3)
+    gan = cls(*(built or networks)(), loss=loss, terms=list(terms), **arguments)
+    gan.compile(*(optimizers or (keras.optimizers.SGD(0.05), keras.optimizers.SGD(0.05))))
+    return gan
+
+
+def networks():
+    """A generator of points from latents, and their discriminator."""
     dense = keras.layers.Dense
     # Smooth and not small: gradients that are exactly zero would be equal for no reason.
     generator = keras.Sequential(
@@ -40,9 +54,7 @@ def make(loss="non_saturating", terms=(), cls=keras_gan.GAN, optimizers=None, **
     discriminator = keras.Sequential(
         [keras.Input((3,)), dense(6, activation="swish", kernel_initializer="he_normal"), dense(1)]
     )
-    gan = cls(generator, discriminator, loss=loss, terms=list(terms), **arguments)
-    gan.compile(*(optimizers or (keras.optimizers.SGD(0.05), keras.optimizers.SGD(0.05))))
-    return gan
+    return generator, discriminator
 
 
 class OnOneDevice(keras_gan.GAN):

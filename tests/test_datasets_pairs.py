@@ -1,5 +1,6 @@
 """Pairs of pictures from folders: layouts, errors, crops of training, resuming."""
 
+import json
 import os
 import re
 import shutil
@@ -24,11 +25,12 @@ from picture_pairs import (
 )
 from PIL import Image
 
-from keras_gan import UsageError, building, data_record, datasets, train, workers
+from keras_gan import Spec, UsageError, building, data_record, datasets, train, workers
 from keras_gan import recipe as recipes
 from keras_gan.datasets import transforms
 from keras_gan.metrics import training_data
 from keras_gan.run import Run
+from serving import uploads
 
 
 def quiet(path, **options):
@@ -129,6 +131,27 @@ def test_channels_may_differ(tmp_path):
     source = quiet(tmp_path, held_out=0, channels=[3, 1])
     assert source.spec.fields["condition"].shape == (16, 16, 3)
     assert source.spec.shape == (16, 16, 1)
+
+
+def test_the_range_of_16_bits_is_recorded_for_later_pictures(tmp_path):
+    deep = np.random.default_rng(0).integers(0, 4096, (4, 16, 16), np.uint16)
+    deep[:, 0, 0] = 4095
+    for number, picture in enumerate(deep):
+        save(tmp_path / "A" / f"{number}.png", picture[..., np.newaxis])
+        save(tmp_path / "B" / f"{number}.png", pixels(number, channels=1))
+    with pytest.warns(UserWarning, match="read from 0 to 4095"):
+        source = datasets.open("pairs", path=tmp_path, held_out=0)
+    assert source.spec.fields["condition"].meta["stored_range"] == (0, 4095)
+    assert "stored_range" not in source.spec.samples.meta
+    stated = quiet(tmp_path, held_out=0, value_range=[[100, 2000], None])
+    assert stated.spec.fields["condition"].meta["stored_range"] == (100, 2000)
+    assert Spec.from_json(json.loads(json.dumps(stated.spec.to_json()))) == stated.spec
+    # A picture that is translated later becomes the pixels that were trained on.
+    limits = stated.spec.fields["condition"].meta["stored_range"]
+    for number, trained_on in enumerate(stated.field_arrays()["condition"]):
+        content = (tmp_path / "A" / f"{number}.png").read_bytes()
+        read = uploads.read(content, limits=limits).pixels
+        assert np.array_equal(read[..., :1], trained_on)
 
 
 def test_gray_color_and_alpha_in_one_folder(tmp_path):

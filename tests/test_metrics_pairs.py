@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 import skimage.metrics
 
-from keras_gan import GAN, UsageError, datasets, metrics, report
+from keras_gan import GAN, TwoStage, UsageError, datasets, metrics, report
 from keras_gan import run as runs
 from keras_gan.__main__ import main
 from keras_gan.metrics import pairs, real_data
@@ -231,7 +231,7 @@ def opened(conditions, samples, train=20):
     )
 
 
-def game(condition, samples, factor=-1.0, **attributes):
+def game(condition, samples, factor=-1.0, kind=GAN, **arguments):
     """A game whose generator multiplies the condition, in [-1, 1], and enlarges it."""
     ratio = samples[0] // condition[0]
     given = keras.Input(condition, name="condition")
@@ -245,10 +245,7 @@ def game(condition, samples, factor=-1.0, **attributes):
     discriminator = keras.Model(
         [real, again], keras.layers.Dense(1)(keras.layers.Concatenate()(flat))
     )
-    gan = GAN(generator, discriminator, latent_dim=1)
-    for name, value in attributes.items():
-        setattr(gan, name, value)
-    return gan
+    return kind(generator, discriminator, latent_dim=1, **arguments)
 
 
 def evaluate(source, data, given=None, count=None, **options):
@@ -372,7 +369,8 @@ def test_other_runs_and_the_first_stage_are_controls(negatives):
     data, x, gan = negatives
     real = x[20:]
     first = game((16, 16, 1), (16, 16, 1), -0.5).generator
-    staged = game((16, 16, 1), (16, 16, 1), first_generator=first)
+    staged = game((16, 16, 1), (16, 16, 1), kind=TwoStage, first_stage=0)
+    staged.first_generator.set_weights(first.get_weights())
     found = evaluate(staged, data, controls={"noisy": noisy(real), "identical": gan})
     assert list(found.controls) == ["identity", "first stage", "noisy", "identical"]
     assert found.controls["identical"] == found.values
@@ -429,6 +427,34 @@ def test_data_without_pairs_have_no_metrics_of_pairs(negatives):
     assert found.controls == {}
     with pytest.raises(UsageError, match=r"l1 needs paired data, .*with data without pairs"):
         evaluate(gan, source, metrics="l1")
+
+
+def test_a_folder_of_answers_is_refused_for_metrics_of_pairs(negatives, tmp_path):
+    """The order of the pairs is that of the data; the names of files say nothing of it."""
+    data, x, _ = negatives
+    for number, picture in enumerate(x[20:]):
+        PIL.Image.fromarray(picture[..., 0]).save(tmp_path / f"{number:02}.png")
+    line = r"l1 needs answers to the conditions of the data: a run, a bundle, or a \.npy"
+    with (
+        pytest.warns(UserWarning, match="pictures of a folder are compared as a whole"),
+        pytest.raises(UsageError, match=line),
+    ):
+        evaluate(tmp_path, data, metrics="l1")
+    np.save(tmp_path / "answers.npy", x[20:])
+    assert evaluate(tmp_path / "answers.npy", data, metrics="l1").values["l1"] == 0
+    folder = tmp_path / "pairs"
+    (folder / "A").mkdir(parents=True)
+    (folder / "B").mkdir()
+    for number, picture in enumerate(x[:20]):
+        PIL.Image.fromarray(picture[..., 0]).save(folder / "A" / f"{number:02}.png")
+        PIL.Image.fromarray(255 - picture[..., 0]).save(folder / "B" / f"{number:02}.png")
+    with pytest.raises(UsageError, match=r"paired data, such as --data pairs --set data\.path="):
+        evaluate(tmp_path / "answers.npy", folder / "B", metrics="l1")
+    options = {"path": str(folder), "held_out": 0.9}
+    truth = datasets.open("pairs", **options).field_arrays("held_out")["samples"]
+    np.save(tmp_path / "answers.npy", truth)
+    found = evaluate(tmp_path / "answers.npy", "pairs", data_options=options, metrics="l1")
+    assert found.values["l1"] == 0
 
 
 # ------------------------------------------------------------------------ perceptual distance

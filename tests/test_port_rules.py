@@ -60,6 +60,12 @@ OUTPUTS = [
         "[1, -1]",
     ),
     (
+        [IMAGE | {"meta": {"stored_range": [0, "4095"]}}],
+        "outputs[0].meta.stored_range",
+        "two numbers, the smaller one first",
+        "[0, '4095']",
+    ),
+    (
         [ANY | {"kind": "audio", "shape": ["batch", 9, 1], "meta": {"sample_rate": "\x1b[2J"}}],
         "outputs[0].meta",
         "properties that fit (`sample_rate` must be in Hz, above 0)",

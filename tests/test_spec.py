@@ -61,7 +61,7 @@ def test_a_shape_that_does_not_fit_is_refused(kind, shape, message):
         (lambda: Field("label", (), "float32"), "dtypes int32, int64.*dtype='float32'"),
         (
             lambda: Field("image", (8, 8, 1), meta={"sample_rate": 8000}),
-            "may have value_range. Received: sample_rate",
+            "may have value_range, stored_range. Received: sample_rate",
         ),
         (lambda: Field("audio", (8, 1), meta={"sample_rate": 0}), "in Hz, above 0.*sample_rate=0"),
         (lambda: Field("audio", (8, 1), meta={"value_range": (1, 0)}), "ascending order.*1, 0"),

@@ -7,10 +7,13 @@ import sys
 import numpy as np
 import pytest
 import tiny
+import translators
 from PIL import Image
+from test_uploads import png
 
 from serving import Bundle, cli
 from serving.inputs import Input, Port
+from serving.manifest import digest
 
 RNG = np.random.default_rng(0)
 SCALE = 2
@@ -98,6 +101,20 @@ def test_a_folder(bundle, photos, tmp_path, capsys):
         source = next(x for x in photos.iterdir() if x.stem == path.stem)
         np.testing.assert_array_equal(pixels_of(path), expected(pixels_of(source)))
     assert "3 pictures" in capsys.readouterr().out
+
+
+def test_subfolders_are_skipped_with_a_line(bundle, photos, tmp_path, capsys):
+    assert translate(bundle, photos, "--out", tmp_path / "answers") == 0
+    assert "skipped" not in capsys.readouterr().err  # hidden folders hold no pictures of the user
+    for name in ("a", "b"):
+        (photos / name).mkdir()
+        Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(photos / name / "more.png")
+    assert translate(bundle, photos, "--out", tmp_path / "answers") == 0
+    assert "photos: 2 subfolders skipped, such as a; name a folder" in capsys.readouterr().err
+    assert not list((tmp_path / "answers").glob("**/more.png"))
+    (tmp_path / "outer" / "inner").mkdir(parents=True)
+    assert translate(bundle, tmp_path / "outer", "--out", tmp_path / "answers") == 2
+    assert "with 0 other files and 1 subfolder, which" in capsys.readouterr().err
 
 
 def test_several_files_into_a_folder(bundle, photos, tmp_path):
@@ -229,6 +246,31 @@ def test_notes_are_shown(bundle, tmp_path, capsys):
     Image.fromarray(RNG.integers(0, 65536, (4, 4), np.uint16)).save(tmp_path / "deep.png")
     assert translate(bundle, tmp_path / "deep.png", "--out", tmp_path / "b.png") == 0
     assert "deep.png: 16 bits per channel were reduced to 8." in capsys.readouterr().err
+
+
+def test_16_bits_are_read_as_in_training(tmp_path, capsys):
+    """12 bits of a scanner: white is 4095, by the manifest of the bundle."""
+    folder = translators.negative(tmp_path / "negative")
+    content = json.loads((folder / "manifest.json").read_text())
+    content["inputs"][0]["meta"]["stored_range"] = [0.0, 4095.0]
+    content["digest"] = digest(content)
+    (folder / "manifest.json").write_text(json.dumps(content))
+    deep = RNG.integers(0, 4096, (5, 4), np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    assert translate(folder, tmp_path / "deep.png", "--out", tmp_path / "answer.png") == 0
+    line = "16 bits per channel were reduced to 8 from 0 to 4095, as in training."
+    assert line in capsys.readouterr().err
+    expected = 255 - np.rint(deep / 4095 * 255).astype(int)
+    found = pixels_of(tmp_path / "answer.png").astype(int)
+    assert np.abs(found - expected[..., np.newaxis]).max() <= 1
+    with Image.open(tmp_path / "deep.png") as image:
+        assert np.array_equal(np.asarray(Bundle(folder).translate(image)), found)
+    colors = np.zeros((2, 3, 3), ">u2")
+    rows = [row.tobytes() for row in colors]
+    (tmp_path / "colors.png").write_bytes(png(3, 2, 16, 2, rows))
+    assert translate(folder, tmp_path / "colors.png", "--out", tmp_path / "c.png") == 1
+    line = "Colors must have 8 bits for a network whose pictures of more bits are from 0 to 4095"
+    assert line in capsys.readouterr().err
 
 
 def test_metadata(bundle, photos, tmp_path):

@@ -21,6 +21,9 @@ from export.examples import read_examples, write_examples
 from export.golden import check_golden
 from export.network import open_network
 from export.translation import measure_translation
+from keras_gan import Spec
+from keras_gan.commands.exporting import with_stored_ranges
+from keras_gan.spec import Field
 from serving import Bundle, uploads
 from serving.errors import NotFiniteError, UsageError
 from serving.inputs import Input, Port
@@ -422,6 +425,15 @@ def test_an_export_is_compared_at_five_sizes_and_three_batch_sizes(enlarger):
     assert export.verify_bundle(enlarger.path).ok
 
 
+def test_the_input_has_the_range_of_stored_pictures_of_16_bits():
+    field = Field("image", (None, None, 3))
+    ranges = {"condition": [0, 4095], "samples": [0, 255]}
+    spec = with_stored_ranges(Spec(fields={"samples": field, "condition": field}), ranges)
+    _, draft = open_draft(picture_networks.enlarger(), spec=spec)
+    assert draft.inputs[0].meta["stored_range"] == [0, 4095]
+    assert "stored_range" not in draft.first.meta
+
+
 def test_examples_are_in_the_bundle(enlarger):
     for number, example in enumerate(EXAMPLES):
         name = f"examples/{number}.png"
@@ -560,15 +572,19 @@ def test_the_script_of_the_model_card(enlarger, tmp_path):
     card = (enlarger.path / "README.md").read_text()
     scripts = re.findall(r"```python\n(.*?)\n```", card, re.DOTALL)
     script = next(text for text in scripts if "PIL.Image" in text)
-    assert script.count("\n") <= 10
+    assert script.count("\n") <= 11
     for name in ("manifest.json", "model.onnx"):
         shutil.copy(enlarger.path / name, tmp_path)
     pixels = RNG.integers(0, 256, (11, 6, 3), np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "in.png")
-    subprocess.run([sys.executable, "-I", "-c", script], cwd=tmp_path, check=True, timeout=120)
-    with Image.open(tmp_path / "out.png") as image:
-        difference = np.asarray(image).astype(int) - enlarger.translate(pixels)
-    assert np.abs(difference).max() <= 1
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    upright = enlarger.translate(np.rot90(pixels, -1))
+    for given, expected in ((None, enlarger.translate(pixels)), (exif, upright)):
+        Image.fromarray(pixels).save(tmp_path / "in.png", exif=given)
+        subprocess.run([sys.executable, "-I", "-c", script], cwd=tmp_path, check=True, timeout=120)
+        with Image.open(tmp_path / "out.png") as image:
+            difference = np.asarray(image).astype(int) - expected
+        assert np.abs(difference).max() <= 1
 
 
 # ------------------------------------------------------------------------ manifests

@@ -12,8 +12,19 @@ from pictures import DISCRIMINATOR, GENERATOR, check_kill, judge, pairs, transla
 
 import keras_gan
 import serving
-from keras_gan import Spec, UsageError, callbacks, recipe, schedules, terms, train
+from keras_gan import (
+    Spec,
+    UsageError,
+    callbacks,
+    datasets,
+    metrics,
+    recipe,
+    schedules,
+    terms,
+    train,
+)
 from keras_gan.__main__ import main
+from keras_gan.spec import Field
 
 GAME = {
     "networks": {
@@ -134,6 +145,22 @@ def test_the_length_of_the_first_stage():
     assert game(adversarial_weight=weight).get_config()["adversarial_weight"]["config"]
 
 
+def test_terms_that_read_the_discriminator_have_no_first_stage():
+    def make(term, first_stage=64):
+        found = [terms.Reconstruction(1.0), term]
+        return keras_gan.TwoStage(
+            translator(), judge(given=1), first_stage=first_stage, terms=found
+        )
+
+    line = r"must not read the discriminator, .* Received: feature_matching, first_stage=64"
+    with pytest.raises(UsageError, match=line):
+        make(terms.FeatureMatching())
+    compiled(make(terms.FeatureMatching(), first_stage=0)).fit(BATCHES.take(2), verbose=0)
+    # Those that read it in its own step alone are trained in the second stage.
+    compiled(make(terms.R1())).fit(BATCHES.take(2), verbose=0)
+    assert terms.LatentConsistency().networks_read("generator") == ("generator",)
+
+
 # ------------------------------------------------------------------------ both generators
 
 
@@ -157,6 +184,39 @@ def test_blend_interpolates_weights(tmp_path):
             gan.blend(share)
     with pytest.raises(UsageError, match="`ema_half_life` above 0"):
         compiled(game(16, ema_half_life=0)).blend(0.5)
+
+
+def test_a_generator_with_noise_is_evaluated_with_that_of_the_first_stage():
+    keras.utils.set_random_seed(0)
+    inputs = [keras.Input((8, 8, 1), name="condition"), keras.Input((64,), name="latents")]
+    noise = keras.layers.Reshape((8, 8, 1))(inputs[1])
+    x = keras.layers.Conv2D(4, 3, padding="same")(keras.layers.Concatenate()([inputs[0], noise]))
+    generator = keras.Model(inputs, keras.layers.Conv2D(1, 3, padding="same")(x))
+    gan = compiled(
+        keras_gan.TwoStage(
+            generator, judge(given=1), first_stage=16, terms=[terms.Reconstruction(1.0)]
+        )
+    )
+    gan.fit(BATCHES.take(4), verbose=0)
+    field = Field("image", (8, 8, 1))
+    splits = {
+        name: datasets.Split(data["samples"], others={"condition": data["condition"]})
+        for name, data in (("train", pairs(10)), ("held_out", pairs(10, seed=1)))
+    }
+    source = datasets.Source(Spec(fields={"samples": field, "condition": field}), splits, "pairs")
+
+    def evaluate(seed):
+        given = {"metrics": "l1", "truncation": 0.5, "cache": False}
+        return metrics.evaluate(gan, source, seed=seed, **given)
+
+    found = evaluate(seed=5)
+    first = found.controls["first stage"]["l1"]
+    gan.blend(0)
+    expected = evaluate(seed=5).values["l1"]
+    assert first == pytest.approx(expected, rel=1e-4)
+    assert first != pytest.approx(found.values["l1"], rel=1e-4)
+    other = evaluate(seed=50)
+    assert other.controls["first stage"]["l1"] != pytest.approx(first, rel=1e-5)
 
 
 @pytest.mark.timeout(600)
@@ -190,6 +250,16 @@ def test_words_of_the_command(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["export", str(tmp_path), "--weights", "first", "--live"])
     assert "--weights is for the averaged generator" in capsys.readouterr().err
+
+
+def test_weights_of_a_run_without_stages(tmp_path, capsys):
+    game = {**GAME, "game": {"terms": ["reconstruction"]}}
+    run = train.train(recipe.load(str(write(tmp_path, game, examples=32))), tmp_path / "run").run
+    with pytest.raises(SystemExit):
+        main(["export", str(run.path), "--weights", "0.5"])
+    line = capsys.readouterr().err
+    assert "for a training in two stages, with game.name=two_stage in its recipe." in line
+    assert f"Received: --weights 0.5 for {run.path} with game.name=gan" in line
 
 
 def test_a_recipe_without_a_second_stage(tmp_path):

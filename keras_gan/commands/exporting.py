@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import os
 import pathlib
 import re
 import tempfile
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import typer
@@ -17,7 +19,9 @@ from keras_gan import games, metrics
 from keras_gan import run as runs
 from keras_gan.commands._app import Checkpoint, Imports, Live, app, print_line
 from keras_gan.errors import UsageError
+from keras_gan.spec import Spec
 from serving.bundle_folder import find_bundle, is_bundle
+from serving.kinds.image import STORED
 
 Version = int | Literal["next"]
 
@@ -243,7 +247,8 @@ def export_run(
     checkpoint = run.which(checkpoint)
     gan = run.load(checkpoint)
     spec = run.spec.with_classes(gan.num_classes, run.spec.class_names if gan.num_classes else ())
-    chosen = _choose_weights(gan, network, share)
+    spec = with_stored_ranges(spec, run.data.get("raw_ranges") or {})
+    chosen = _choose_weights(run, gan, network, share)
     if options.get("role") is None and run.record["data"].get("scale") == 1:
         options["role"] = "restoration"  # the condition is the picture itself, degraded
     return export.export_bundle(
@@ -266,6 +271,24 @@ def export_run(
     )
 
 
+def with_stored_ranges(spec: Spec, ranges: Mapping[str, Any]) -> Spec:
+    """Returns a spec with the ranges of pictures in arrays of more than 8 bits.
+
+    Pictures of 16 bits that are sent to the exported network are then read as in training.
+
+    Args:
+        spec: description of the data.
+        ranges: smallest and largest stored value by field, `None` where they have no limits.
+    """
+    fields = dict(spec.fields)
+    for name, field in spec.fields.items():
+        limits = ranges.get(name)
+        if STORED in field.modality.meta and limits and limits[1] > 255:
+            meta = {STORED: tuple(limits), **field.meta}
+            fields[name] = dataclasses.replace(field, meta=meta)
+    return Spec(fields=fields)
+
+
 def _names(gan: Any, run: runs.Run, name: str | None, network: str | None) -> dict[str, Any]:
     """Returns the name of the model and, of a game of two directions, that of the other one."""
     # The name of a folder may hold characters that the name of a model must not.
@@ -281,18 +304,26 @@ def _names(gan: Any, run: runs.Run, name: str | None, network: str | None) -> di
     return {"name": name, "backward": forward if forward != name else None}
 
 
-def _choose_weights(gan: Any, network: str | None, share: float | None) -> dict[str, Any]:
+def _choose_weights(
+    run: runs.Run, gan: Any, network: str | None, share: float | None
+) -> dict[str, Any]:
     """Sets the weights of a game in two stages; returns what was chosen, for the manifest."""
     chosen: dict[str, Any] = {} if network is None else {"network": network}
     if share is None:
         return chosen
     if not isinstance(gan, games.TwoStage):
         raise UsageError(
-            "--weights is for a training in two stages (game.name=two_stage). "
-            f"Received: a run of {type(gan).__name__}"
+            "--weights is for a training in two stages, with game.name=two_stage in its recipe. "
+            f"Received: --weights {share:g} for {run.path} with game.name={_game_of(run)}"
         )
     gan.blend(share)
     return {**chosen, "share_of_second_stage": share}
+
+
+def _game_of(run: runs.Run) -> str:
+    """Returns the name of the game in a run's recipe."""
+    section = run.record.get("game")
+    return section.get("name", "gan") if isinstance(section, dict) else "gan"
 
 
 def _measured(run: runs.Run, checkpoint: str, seen: int) -> dict[str, Any]:

@@ -181,7 +181,8 @@ def place_of(section: Mapping[str, Any]) -> tuple[str, str]:
 def with_folder(section: Any, data: str) -> dict[str, Any]:
     """Returns a recipe's section `data` for other data.
 
-    A folder becomes the `path` of a data set that reads folders, whose options stay. Anything else
+    A folder becomes the `path` of a data set that reads folders, whose options stay. In place of a
+    data set that makes pairs, such as `edges2fashion`, it is read as such pairs. Anything else
     replaces the section.
 
     Args:
@@ -190,10 +191,14 @@ def with_folder(section: Any, data: str) -> dict[str, Any]:
     """
     source = section.get("source") if isinstance(section, Mapping) else None
     is_name = data.replace("_", "-") in _REGISTRY
-    if isinstance(source, str) and takes_folder(source) and not is_name:
-        path = os.path.expanduser(data)
-        if os.path.isdir(path):
-            return {**section, "path": os.path.abspath(path)}
+    path = os.path.expanduser(data)
+    if isinstance(source, str) and not is_name and os.path.isdir(path):
+        place = {"path": os.path.abspath(path)}
+        if takes_folder(source):
+            return {**section, **place}
+        made = _REGISTRY.get(source.replace("_", "-"))
+        if made is not None and hasattr(made, "folder_source"):
+            return {"source": made.folder_source(section), **place}
     return {"source": data}
 
 

@@ -145,7 +145,9 @@ def _open(
         channels = images.usual_channels(original.high.header for original in originals)
     if channels not in (1, 3):
         raise UsageError(f"`channels` must be 1 or 3. Received: channels={channels!r}")
-    samples, condition = _decode(originals, plan, channels, reading)
+    high, low = [o.high for o in originals], [o.low for o in originals if o.low is not None]
+    levels = [_levels(high), _levels(low)]
+    samples, condition = _decode(originals, plan, channels, levels, reading)
     whole = Split(samples.samples, others={"condition": condition.samples})
     splits, notes = _split(whole, samples, originals, held_out, root)
     skipped = [*skipped, *samples.skipped]
@@ -159,7 +161,10 @@ def _open(
         f"{made}"
     )
     lines = [text, *layout.lines, *others, *left_out, *notes]
-    return pair_files.make_source(splits, lines, change, skipped=skipped)
+    # Pictures to restore are read like those of the same resolution, or else like the large ones.
+    by_size = [pair_files.stored_range(*of) for of in zip((high, low), levels, strict=True)]
+    stored = (by_size[1 if low else 0], by_size[0])
+    return pair_files.make_source(splits, lines, change, stored=stored, skipped=skipped)
 
 
 def _is_skipped(original: _Original, lines: Sequence[str]) -> bool:
@@ -278,14 +283,16 @@ def _count(original: _Original, plan: _Plan) -> int:
 
 
 def _decode(
-    originals: Sequence[_Original], plan: _Plan, channels: int, reading: pair_files.Reading
+    originals: Sequence[_Original],
+    plan: _Plan,
+    channels: int,
+    levels: Sequence[images.Levels],
+    reading: pair_files.Reading,
 ) -> tuple[decoding.Decoded, decoding.Decoded]:
     """Returns the windows and their low-resolution versions."""
     found = []
     files = [picture.file for original in originals for picture in _files(original)]
     side = {"samples": plan.window, "condition": plan.window // plan.scale}
-    levels = [_levels([o.high for o in originals])]
-    levels += [_levels([o.low for o in originals if o.low is not None])]
     for name in ("samples", "condition"):
         settings = ["degraded", name, *dataclasses.astuple(plan.degradation), plan.window]
         settings += [plan.least_deviation, plan.seed, channels, reading.skip_corrupt]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +17,11 @@ SHAPE = (32, 32, 1)  # of a sample
 _THRESHOLD = 200.0  # of the magnitude of the Sobel filter with weights 1, 2, 1
 _MARGIN = 2  # black pixels around a picture of 28x28
 _CHUNK = 5_000  # pictures filtered at a time
+
+
+def folder_source(section: Mapping[str, Any]) -> str:
+    """Returns the data set that reads a folder in place of this one, see `datasets.with_folder`."""
+    return "pairs"
 
 
 def open(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from keras_gan.datasets.source import Source
 from keras_gan.datasets.splits import Split, digests_of, divide, join_groups
 from keras_gan.errors import UsageError
 from keras_gan.spec import Field, Spec
+from serving.value_ranges import Range
 
 _STATE = "state the range of each domain, null to find it (--set 'data.value_range={ranges}')"
 _LENGTHS = (256, 128, 64, 32)  # sizes that pictures of several sizes are resized to by default
@@ -102,16 +103,25 @@ class Domain:
         pixels: uint8, `(count, height, width, channels)`.
         items: position of each row's picture among those that were to be decoded.
         skipped: one line for each damaged file.
+        stored: stored values that are black and white in the files of more than 8 bits; `None`
+            without such files.
     """
 
     pixels: np.ndarray
     items: np.ndarray
     skipped: list[str]
+    stored: Range | None = None
 
 
-def image_field(shape: Sequence[int | None]) -> Field:
-    """Returns a field of images in [-1, 1]."""
-    return Field("image", tuple(shape), meta={"value_range": (-1.0, 1.0)})
+def image_field(shape: Sequence[int | None], stored: Range | None = None) -> Field:
+    """Returns a field of images in [-1, 1], with the range of its files of more than 8 bits."""
+    meta = {"value_range": (-1.0, 1.0)}
+    return Field("image", tuple(shape), meta=meta | ({"stored_range": stored} if stored else {}))
+
+
+def stored_range(pictures: Iterable[Picture], levels: images.Levels) -> Range | None:
+    """Returns the range of those pictures that have more than 8 bits; `None` without such."""
+    return levels.deep if any(picture.header.is_deep for picture in pictures) else None
 
 
 def list_images(
@@ -256,7 +266,8 @@ def decode(
     key = decoding.cache_key([picture.file for picture in pictures], *settings)
     items = [decoding.Item(str(p.file), p.file, half=p.half) for p in pictures]
     decoded = decoding.decode_all(items, len(items), dataclasses.replace(options, key=key))
-    return Domain(decoded.samples, decoded.items, decoded.skipped)
+    stored = stored_range(pictures, options.levels)
+    return Domain(decoded.samples, decoded.items, decoded.skipped, stored)
 
 
 def decode_both(
@@ -373,6 +384,7 @@ def make_source(
     lines: Sequence[str],
     change: Change,
     *,
+    stored: Sequence[Range | None] = (None, None),
     skipped: Sequence[str] = (),
     resized: str | None = None,
 ) -> Source:
@@ -383,6 +395,7 @@ def make_source(
         lines: clauses of the description; empty ones are left out.
         change: transformation of the training pictures. Where it crops, height and width of the
             fields are not fixed.
+        stored: of the condition and of the samples, see `Domain`.
         skipped: one line for each damaged file.
         resized: name of the filter by which pictures were resized, or `None`.
     """
@@ -390,8 +403,11 @@ def make_source(
     sizes = {name: array.shape[1:3] for name, array in arrays.items()}
     transform = transforms.make(sizes, change.crop, change.flip, change.rotate)
     cropped = transform is not None and transform.crop is not None
+    ranges: dict[str, Range | None] = {"condition": stored[0], "samples": stored[1]}
     fields = {
-        name: image_field((None, None, array.shape[-1]) if cropped else array.shape[1:])
+        name: image_field(
+            (None, None, array.shape[-1]) if cropped else array.shape[1:], ranges[name]
+        )
         for name, array in arrays.items()
     }
     said = [f"{len(skipped):,} damaged files skipped"] if skipped else []

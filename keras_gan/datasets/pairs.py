@@ -102,6 +102,7 @@ def _open(
         splits,
         [text, *layout.lines, resizing, *left_out, *notes],
         change,
+        stored=(condition.stored, samples.stored),
         skipped=list(dict.fromkeys([*skipped, *condition.skipped, *samples.skipped])),
         resized=images.FILTER if resizing else None,
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -12,6 +14,11 @@ from keras_gan.datasets.source import Source
 from keras_gan.datasets.splits import Split
 
 _LEAST_ERROR = 255**2 / 10**3.8  # mean square error of a bicubic resize at 38 dB
+
+
+def folder_source(section: Mapping[str, Any]) -> str:
+    """Returns the data set that reads a folder in place of this one, see `datasets.with_folder`."""
+    return "degraded"
 
 
 def open(

@@ -125,6 +125,7 @@ def _open(
         splits,
         [text, *layout.lines, resizing, *left_out, *notes],
         change,
+        stored=(domains[0].stored, domains[1].stored),
         skipped=skipped,
         resized=images.FILTER if resizing else None,
     )

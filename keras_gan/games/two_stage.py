@@ -12,6 +12,7 @@ from keras_gan import schedules
 from keras_gan.arguments import check_integer, check_number, check_probability
 from keras_gan.errors import UsageError
 from keras_gan.games import _averaging, _step
+from keras_gan.games._sampling import Sampler
 from keras_gan.games.gan import GAN
 
 
@@ -37,8 +38,9 @@ class TwoStage(GAN):
             the generator, such as `Reconstruction`, if there is a first stage.
 
     Raises:
-        UsageError: an argument out of range, a share of a training of unknown length, or no term
-            for the first stage; at `compile`, several replicas.
+        UsageError: an argument out of range, a share of a training of unknown length, no term
+            for the first stage, or one for the generator that reads the discriminator; at
+            `compile`, several replicas.
 
     Reference:
         - [Ledig et al., 2016](https://arxiv.org/abs/1609.04802)
@@ -60,12 +62,29 @@ class TwoStage(GAN):
         self.first_stage, self.adversarial_weight = first_stage, adversarial_weight
         self.training_examples = training_examples
         self.first_stage_examples = _examples(first_stage, training_examples)
-        if self.first_stage_examples and not self.is_supervised:
+        if self.first_stage_examples:
+            self._check_first_stage()
+        self.first_generator = _averaging.copy_of(self.generator, "generator")
+
+    def _check_first_stage(self) -> None:
+        """Checks that the generator can be trained on its terms alone.
+
+        Raises:
+            UsageError: no term that supervises it, or one that reads the discriminator.
+        """
+        if not self.is_supervised:
             raise UsageError(
                 "`terms` must have a term that the generator can learn from in the first stage, "
                 f"such as reconstruction. Received: terms={list(self.terms)}"
             )
-        self.first_generator = _averaging.copy_of(self.generator, "generator")
+        for name, term in self.terms.items():
+            reads = term.networks_read("generator") if "generator" in term.players else ()
+            if "discriminator" in reads:
+                raise UsageError(
+                    "`terms` of the generator must not read the discriminator, which is not "
+                    "trained in the first stage; first_stage=0 leaves that stage out. "
+                    f"Received: {name}, first_stage={self.first_stage}"
+                )
 
     @classmethod
     def shares(cls, options: Mapping[str, Any]) -> list[str]:
@@ -122,6 +141,11 @@ class TwoStage(GAN):
         tf.cond(began < self.first_stage_examples, copy, lambda: tf.zeros(()))
 
     # ---------------------------------------------------------------- weights
+
+    def first_sampler(self) -> Sampler:
+        """Returns the graph of the first generator in inference mode, see `sampler`."""
+        network = self.networks["generator"].with_model(self.first_generator)
+        return Sampler(network, self.latent_dim, self.num_classes, self.sample_shape)
 
     def blend(self, share: float) -> None:
         """Sets the averaged generator between that of the first stage and the present one.

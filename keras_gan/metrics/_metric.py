@@ -360,9 +360,11 @@ def _conditions(context: MetricContext) -> Missing | None:
 def _pairs(context: MetricContext) -> Missing | None:
     if context.answers and context.paired:
         return None
-    rule = "paired data, and samples that answer its conditions"
-    found = "samples of no conditions" if context.paired else "data without pairs"
-    return Missing(rule, found)
+    if context.paired:
+        rule = f"answers to the conditions of the data: {ANSWERS}"
+        return Missing(rule, "samples that are not answers")
+    rule = "paired data, such as --data pairs --set data.path=FOLDER"
+    return Missing(f"{rule}, and samples that answer its conditions", "data without pairs")
 
 
 def _inverse(context: MetricContext) -> Missing | None:
@@ -370,6 +372,11 @@ def _inverse(context: MetricContext) -> Missing | None:
         return None
     return Missing("a game with a network for the way back", "samples without one")
 
+
+# Sources whose samples are compared with pairs row by row.
+ANSWERS = (
+    "a run, a bundle, or a .npy or .npz file of as many answers in the order of the held-out pairs"
+)
 
 # Requirements that a metric can declare, each with its check.
 NEEDS: dict[str, Callable[[MetricContext], Missing | None]] = {

@@ -7,6 +7,7 @@ import importlib.metadata
 import math
 import os
 import pathlib
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from keras_gan.arguments import check_integer, is_integer
 from keras_gan.errors import UsageError
 from keras_gan.metrics import nearest_picture, training_data
 from keras_gan.metrics._metric import (
+    ANSWERS,
     IMAGES,
     OF_FEATURES,
     OF_PAIRS,
@@ -266,6 +268,12 @@ def _open_one(
     is_path = isinstance(source, str | os.PathLike)
     is_array = isinstance(source, np.ndarray | tuple)
     is_file = is_path and pathlib.Path(source).suffix in (".npz", ".npy")
+    if is_path and not is_file:
+        warnings.warn(
+            f"Pairs are compared row by row with {ANSWERS}; pictures of a folder are compared as "
+            f"a whole. Received: {os.fspath(source)}",
+            stacklevel=4,
+        )
     return dataclasses.replace(samples, answers=is_array or is_file)
 
 

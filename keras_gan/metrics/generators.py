@@ -14,16 +14,19 @@ from keras_gan import latents
 from keras_gan import run as runs
 from keras_gan.errors import UsageError
 from keras_gan.games.gan import GAN
+from keras_gan.games.two_stage import TwoStage
 from keras_gan.metrics.images import to_bytes
 from keras_gan.metrics.onnx_extractor import open_session, runtime_of
 from keras_gan.metrics.pairs import CONDITION
 from keras_gan.metrics.samples import BATCH, Batch, Conditions, Samples
-from keras_gan.networks import Network
 from keras_gan.spec import Field, Spec, infer_spec, label_field
 from serving import kinds
 from serving import manifest as manifests
 from serving.inputs import Input, Inputs, Port
 from serving.seeds import check_seeds
+
+# Function from seeds, labels if there are classes, and further fields to samples.
+Maker = Callable[[np.ndarray, np.ndarray | None, dict[str, Any]], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,16 +95,12 @@ def from_gan(
         spec: description of the data, if known; by default it follows from the samples' shape.
     """
 
-    def make(seeds: np.ndarray, labels: np.ndarray | None, fields: dict[str, Any]) -> np.ndarray:
-        samples = gan.generate(
-            seeds,
-            labels=labels,
-            truncation=drawing.truncation,
-            average=drawing.average,
-            batch_size=BATCH,
-            **fields,
-        )
-        return _to_range(samples, stated, own)
+    def maker(sampler: Any) -> Maker:
+        def make(seeds: np.ndarray, labels: Any, fields: dict[str, Any]) -> np.ndarray:
+            samples = sampler.generate(seeds, labels, drawing.truncation, BATCH, fields)
+            return _to_range(samples, stated, own)
+
+        return make
 
     protocol = {
         **origin,
@@ -119,13 +118,14 @@ def from_gan(
     given = drawing.given(asked, "The generator")
     protocol |= {"conditions": asked} if asked else {}
     spec = spec.with_classes(gan.num_classes, names)
-    found = _generated(spec, make, drawing, protocol, given)
+    found = _generated(spec, maker(gan.sampler(drawing.average)), drawing, protocol, given)
     if not drawing.answers(asked):
         return found
     controls = {}
-    first = getattr(gan, "first_generator", None)  # of a game in two stages
-    if first is not None:
-        controls["first stage"] = _from_model(first, drawing, origin, spec)
+    if isinstance(gan, TwoStage):
+        of_first = {**origin, "weights": "first stage", "conditions": asked}
+        first = _generated(spec, maker(gan.first_sampler()), drawing, of_first, given)
+        controls["first stage"] = dataclasses.replace(first, answers=True)
     return dataclasses.replace(
         found, answers=True, inverse=inverse_of(gan, drawing.average), controls=controls
     )
@@ -141,19 +141,6 @@ def inverse_of(gan: Any, average: bool = True) -> Callable[[np.ndarray], np.ndar
     if gan.inverse is None:
         return None
     return lambda answers: gan.translate(answers, backward=True, average=average)
-
-
-def _from_model(model: Any, drawing: Drawing, origin: dict[str, Any], spec: Spec) -> Samples:
-    """Returns the answers of a generator outside of its game, to conditions alone."""
-    network = Network("generator", model, (CONDITION,), "samples")
-    given = drawing.given(network.fields, "The generator of the first stage")
-
-    def make(seeds: np.ndarray, labels: np.ndarray | None, fields: dict[str, Any]) -> np.ndarray:
-        return np.asarray(network(fields, training=False)["samples"], np.float32)
-
-    protocol = {**origin, "weights": "first stage", "conditions": list(network.fields)}
-    found = _generated(spec, make, drawing, protocol, given)
-    return dataclasses.replace(found, answers=True)
 
 
 def which_weights(gan: GAN, average: bool) -> str:
@@ -251,7 +238,7 @@ def ports_of(manifest: dict[str, Any]) -> tuple[Inputs, Port]:
 
 def _generated(
     spec: Spec,
-    make: Callable[[np.ndarray, np.ndarray | None, dict[str, Any]], np.ndarray],
+    make: Maker,
     drawing: Drawing,
     origin: dict[str, Any],
     given: Callable[[np.ndarray], dict[str, Any]],

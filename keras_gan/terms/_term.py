@@ -204,6 +204,10 @@ class Term:
     def check(self, game: GameSpec) -> None:
         """Raises a `UsageError` if the term cannot be computed in a game."""
 
+    def networks_read(self, player: str) -> tuple[str, ...]:
+        """Returns the names of the networks whose outputs it reads in a player's step."""
+        return tuple(self.outputs)
+
     def weight_on(self, player: str) -> float | Schedule:
         """Returns the term's weight in the loss of a player."""
         return self.weight

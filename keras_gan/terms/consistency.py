@@ -174,6 +174,9 @@ class LatentConsistency(Term):
         check_positive("noise", noise)
         self.noise = float(noise)
 
+    def networks_read(self, player: str) -> tuple[str, ...]:
+        return ("generator",) if player == "generator" else ("generator", "discriminator")
+
     def weight_on(self, player: str) -> float | Schedule:
         return self.generator_weight if player == "generator" else self.weight
 

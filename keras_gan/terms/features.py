@@ -49,6 +49,9 @@ class FeatureMatching(Term):
     def check(self, game: GameSpec) -> None:
         self._features(game.networks["discriminator"])
 
+    def networks_read(self, player: str) -> tuple[str, ...]:
+        return ("discriminator",)  # an output or a layer
+
     def values(self, context: StepContext):
         features = self._features(context.networks["discriminator"])
         return mean_over_outputs(

@@ -15,6 +15,8 @@ from serving.kinds._kind import Format, Kind, Meta
 
 MAX_PIXELS = 2**24  # of a picture that is sent; its memory is at most 20 times as many bytes
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+STORED = "stored_range"  # values of pictures of more than 8 bits that are black and white
+SIXTEEN_BITS = (0.0, 65535.0)
 
 
 def pixels(sample: np.ndarray, meta: Meta) -> np.ndarray:
@@ -25,9 +27,9 @@ def pixels(sample: np.ndarray, meta: Meta) -> np.ndarray:
 def from_pixels(array: np.ndarray, meta: Meta) -> np.ndarray:
     """Returns uint8 pixels as float32 values in the range of the field."""
     low, high = KIND.range_of(meta)
-    return (array.astype(np.float32) * np.float32((high - low) / 255.0) + np.float32(low)).astype(
-        np.float32
-    )
+    values = np.multiply(array, np.float32((high - low) / 255.0), dtype=np.float32)
+    values += np.float32(low)  # in place: a new array would take longer than the arithmetic
+    return values
 
 
 def _to_png(sample: np.ndarray, meta: Meta, texts: Mapping[str, str]) -> bytes:
@@ -45,16 +47,29 @@ def _to_webp(sample: np.ndarray, meta: Meta, texts: Mapping[str, str]) -> bytes:
 def _reader(*formats: str):
     def decode(content: bytes, shape: Sequence[int | None], meta: Meta) -> np.ndarray:
         channels = shape[-1] if len(shape) == 3 and shape[-1] in MODES else 3
-        return from_pixels(read(content, channels or 3, formats), meta)
+        limits = meta.get(STORED)
+        return from_pixels(read(content, channels or 3, formats, limits), meta)
 
     return decode
 
 
-def read(content: bytes, channels: int, formats: Sequence[str]) -> np.ndarray:
+def read(
+    content: bytes,
+    channels: int,
+    formats: Sequence[str],
+    limits: Sequence[float] | None = None,
+) -> np.ndarray:
     """Reads a picture as uint8 `(height, width, channels)`, upright by its EXIF orientation.
 
+    Args:
+        content: a file.
+        channels: 1, 3 or 4.
+        formats: formats that are read, as Pillow names them.
+        limits: see `eight_bits`.
+
     Raises:
-        UsageError: not a picture of these formats, damaged, or larger than 2^24 pixels.
+        UsageError: not a picture of these formats, damaged, or larger than 2^24 pixels; or one of
+            color with 16 bits where `limits` are not the whole range.
     """
     from PIL import ImageOps  # only needed where pictures are sent
 
@@ -65,8 +80,9 @@ def read(content: bytes, channels: int, formats: Sequence[str]) -> np.ndarray:
                     f"A picture must have at most {MAX_PIXELS} pixels. "
                     f"Received: {image.width} x {image.height}"
                 )
+            check_depth(image, content, limits)
             image = ImageOps.exif_transpose(image)
-            array = np.asarray(eight_bits(image).convert(MODES[channels]))
+            array = np.asarray(eight_bits(image, limits).convert(MODES[channels]))
     except UsageError:
         raise
     except Exception as error:  # Pillow's readers raise many
@@ -76,14 +92,49 @@ def read(content: bytes, channels: int, formats: Sequence[str]) -> np.ndarray:
     return array[..., np.newaxis] if channels == 1 else array
 
 
-def eight_bits(image: Pillow.Image) -> Pillow.Image:
+def eight_bits(image: Pillow.Image, limits: Sequence[float] | None = None) -> Pillow.Image:
     """Returns a gray image of 16 bits with 8, and any other as it is.
 
     Pillow itself would clip 16 bits to 8 instead of scaling.
+
+    Args:
+        image: the image.
+        limits: stored values that become black and white; by default the whole range.
     """
-    if not image.mode.startswith("I;16"):
+    if not image.mode.startswith("I"):
         return image
-    return Pillow.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    values = np.asarray(image)
+    if limits is None:
+        return Pillow.fromarray((values >> 8).astype(np.uint8))
+    low, high = limits
+    scaled = (values.astype(np.float64) - low) / ((high - low) / 255)  # as the data sets do
+    return Pillow.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8))
+
+
+def has_16_bits(image: Pillow.Image, content: bytes) -> bool:
+    """Returns True for a picture of more than 8 bits, which Pillow may already have reduced."""
+    if image.mode.startswith("I"):
+        return True
+    if image.format == "PNG":
+        return content[24] == 16  # the bit depth in IHDR, which is always the first chunk
+    # Files of TIFF alone have tags.
+    bits = getattr(image, "tag_v2", {}).get(258, 8) if image.format == "TIFF" else 8
+    return max(bits if isinstance(bits, tuple) else (bits,)) > 8
+
+
+def check_depth(image: Pillow.Image, content: bytes, limits: Sequence[float] | None) -> None:
+    """Checks that a picture can be read by stored values that become black and white.
+
+    Raises:
+        UsageError: colors of 16 bits, of which Pillow has kept the upper 8.
+    """
+    if limits is None or tuple(limits) == SIXTEEN_BITS:
+        return
+    if not image.mode.startswith("I") and has_16_bits(image, content):
+        raise UsageError(
+            "Colors must have 8 bits for a network whose pictures of more bits are from "
+            f"{limits[0]:g} to {limits[1]:g}. Received: 16 bits, mode {image.mode}"
+        )
 
 
 def describe_damage(error: Exception, content: bytes) -> str:
@@ -99,6 +150,7 @@ class Image(Kind):
     axes = ("height", "width", "channels")
     value_range = (-1.0, 1.0)
     plural = "images"
+    meta = (STORED,)
     is_animated = True
     stored = {"uint8": (0.0, 255.0)}
     metrics = (

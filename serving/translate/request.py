@@ -12,6 +12,7 @@ from serving.checks import check_integer, check_number
 from serving.engine import SampleJob
 from serving.errors import UsageError, short_repr
 from serving.http_types import Request, Response
+from serving.kinds.image import STORED
 from serving.limits import Settings
 from serving.translate.fields import FORMATS, MIN_TILE, preferred_format
 
@@ -82,7 +83,7 @@ class TranslateRequest:
             UsageError: no picture, or one that is damaged.
             TooLargeError: a picture of too many pixels.
         """
-        picture = uploads.read(content, self.max_pixels)
+        picture = uploads.read(content, self.max_pixels, self._source.meta.get(STORED))
         height, width = (size * self._scale for size in picture.pixels.shape[:2])
         uploads.check_extent(height, width, self.format)
         return translation.Translation(

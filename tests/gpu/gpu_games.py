@@ -78,8 +78,7 @@ class Component:
             return GAMES[self.name]
         given = {"name": self.name, **ARGUMENTS.get(self.name, {})}
         if self.family == "term":  # in every step, also where the paper computes it less often
-            listed = {"terms": [{"interval": 1, **given}]}
-            return {"built": translators, **listed} if terms.get(self.name).supervises else listed
+            return {"terms": [{"interval": 1, **given}], **NETWORKS.get(self.name, {})}
         if self.name == "minimax":
             return {"loss": given, "built": confident}
         return {self.family: given}
@@ -176,7 +175,14 @@ def confident(conditional=False):
 
 
 def translators(conditional=False):
-    """Smooth networks for pairs of pictures: a generator with features, and a discriminator."""
+    """Smooth networks for pairs of pictures: a generator and a discriminator."""
+    with_features, discriminator = translators_with_features(conditional)
+    samples = with_features.output["samples"]
+    return keras.Model(with_features.input, samples), discriminator
+
+
+def translators_with_features(conditional=False):
+    """The same networks; the generator has features for a contrastive term, too."""
     del conditional  # pictures are the condition
     layers = keras.layers
     steep = keras.initializers.VarianceScaling(4.0, seed=5)
@@ -184,7 +190,6 @@ def translators(conditional=False):
     picture = keras.Input(SHAPE, name="condition")
     x = layers.Conv2D(6, 3, padding="same", activation="swish", kernel_initializer=steep)(picture)
     y = layers.Conv2D(6, 3, padding="same", activation="swish", kernel_initializer=steep)(x)
-    # Clear gradients everywhere: away from 0, |x| has none that rounding could turn around.
     samples = layers.Conv2D(1, 3, padding="same", dtype="float32")(y)
     features = [layers.Conv2D(4, 1, kernel_initializer=steep)(z) for z in (x, y)]
     generator = keras.Model(picture, {"samples": samples, "features": features})
@@ -194,14 +199,18 @@ def translators(conditional=False):
 def two_translators(conditional=False):
     """The networks of a game in both directions."""
     there, _ = translators(conditional)
-    found = [keras.Model(there.input, there.output["samples"])]
     keras.utils.set_random_seed(4)
-    back = keras.models.clone_model(found[0])
+    back = keras.models.clone_model(there)
     judges = [networks()[1] for _ in range(2)]
     judges[1].set_weights([0.9 * w for w in judges[1].get_weights()])
-    return [*found, back, *judges]
+    return [there, back, *judges]
 
 
+# Networks of terms that need others.
+NETWORKS = {
+    "contrastive_patches": {"built": translators_with_features},
+    "reconstruction": {"built": translators},
+}
 # Arguments of each game; those of more kinds of steps than `GAN` are trained on pairs of pictures.
 GAMES = {
     "gan": {},

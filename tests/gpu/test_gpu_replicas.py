@@ -16,7 +16,7 @@ from keras_gan import UsageError, precision, recipe, train
 
 TOLERANCE = 1e-4  # of float32, whose sums have another order on two devices
 LOSSES = [component.name for component in games.components("loss")]
-TERMS = [c.name for c in games.components("term") if not c.conditional]
+TERMS = [c for c in games.components("term") if not c.conditional]
 SETTINGS = [
     "training.examples=640",
     "training.batch_size=32",
@@ -34,7 +34,11 @@ def sgd():
 
 
 def play(gan, steps=3):
-    data = tf.data.Dataset.from_tensors(replicas.samples()).repeat()
+    batch = replicas.samples()
+    if gan.is_supervised:
+        pictures, _ = games.data()
+        batch = {"condition": -pictures, "samples": pictures}
+    data = tf.data.Dataset.from_tensors(batch).repeat()
     gan.fit(data, steps_per_epoch=steps, verbose=0)
 
 
@@ -63,9 +67,10 @@ def test_two_devices_train_like_one_with_every_loss(loss, strategy, two):
     assert_same_update(strategy, two, loss=loss)
 
 
-@pytest.mark.parametrize("term", TERMS)
+@pytest.mark.parametrize("term", TERMS, ids=lambda component: component.name)
 def test_two_devices_train_like_one_with_every_term(term, strategy, two):
-    assert_same_update(strategy, two, terms=[replicas.penalty(term)])
+    built = term.arguments().get("built")  # other networks than those of points
+    assert_same_update(strategy, two, built=built, terms=[replicas.penalty(term.name)])
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
