@@ -227,7 +227,9 @@ class DataToData(_Classifier):
         )
 
     def _contrast(self, embedding, similarities, labels):
-        own = ops.take_along_axis(similarities, ops.cast(labels, "int32")[:, None], axis=1)
+        # A product and not a lookup, whose gradient on a GPU is a sum in no fixed order.
+        one_hot = ops.one_hot(labels, similarities.shape[1], dtype=similarities.dtype)
+        own = ops.sum(similarities * one_hot, axis=1, keepdims=True)
         attraction = ops.minimum(own - self.margin, 0.0) / self.temperature
         pairs = ops.matmul(embedding, ops.transpose(embedding))
         repulsion = ops.maximum(pairs - (1 - self.margin), 0.0) / self.temperature
