@@ -200,16 +200,28 @@ class LogitCentering(terms.Term):
 
 
 @registered("trials")
-class RealClasses(terms.Term):
-    """Cross-entropy of the discriminator's class logits with the labels of real samples only."""
+class DiscriminativeClassifier(terms.TwoClassifiers):
+    """The auxiliary classifier of ADC-GAN, which also distinguishes real from generated samples.
 
-    outputs = {"discriminator": ("classes",)}
-    fields = ("labels",)
+    One softmax over the discriminator's outputs `classes` and `fake_classes` holds the
+    probabilities P(real, c | x) and P(generated, c | x). The discriminator minimizes
+    -log P(real, c | x) - log P(generated, c | G(z, c)); the generator minimizes
+    log P(generated, c | G(z, c)) - log P(real, c | G(z, c)).
+    """
 
     def values(self, context: terms.StepContext) -> Any:
-        classes = context.forward(context.real)["classes"]
-        labels = context.fields["labels"]
-        return ops.sparse_categorical_crossentropy(labels, classes, from_logits=True)
+        if context.player == "generator":
+            as_real, as_generated = self._cross_entropies(context, context.fake)
+            return as_real - as_generated
+        as_real, _ = self._cross_entropies(context, context.real)
+        return as_real + self._cross_entropies(context, context.fake)[1]
+
+    def _cross_entropies(self, context: terms.StepContext, samples: Any) -> list[Any]:
+        """Returns those with the labels among the real and among the generated classes."""
+        outputs, labels = context.forward(samples), context.fields["labels"]
+        logits = ops.concatenate([outputs["classes"], outputs["fake_classes"]], axis=1)
+        both = [labels, labels + outputs["classes"].shape[1]]
+        return [ops.sparse_categorical_crossentropy(y, logits, from_logits=True) for y in both]
 
 
 @registered("trials")

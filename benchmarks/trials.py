@@ -44,6 +44,14 @@ The trials:
   second configuration of UCD (2025, https://arxiv.org/abs/2510.00624). Nothing but the real samples
   of all classes together leads the generator to the labels.
 - ucd_labels: the same, and the generator minimizes the cross-entropy of its labels with weight 0.3.
+- acgan: a discriminator that sees no labels, with the term of `fashion-mnist-acgan`, an auxiliary
+  classifier.
+- tac: the same with the two classifiers of TAC-GAN (Gong et al., 2019,
+  https://arxiv.org/abs/1907.02690), weights as in acgan.
+- adc: the same with the classifier of ADC-GAN (Hou et al., 2022, https://arxiv.org/abs/2107.10060),
+  weights as in acgan.
+- reacgan: the same with the data-to-data cross-entropy of ReACGAN (Kang et al., 2021,
+  https://arxiv.org/abs/2111.01118), with the weights of the paper.
 """
 
 from __future__ import annotations
@@ -159,11 +167,22 @@ def labels(tree: dict[str, Any]) -> None:
         network["condition"] = ["labels"]
 
 
-def unconditional_discriminator(tree: dict[str, Any]) -> None:
-    tree["networks"]["discriminator"].update(condition=[], auxiliary_classes=True)
+def auxiliary(classes: bool | str, **section: Any) -> Trial:
+    """Returns a trial of a discriminator that sees no labels and learns the classes by a term.
+
+    Args:
+        classes: the discriminator's option `auxiliary_classes`.
+        **section: the term.
+    """
+
+    def change(tree: dict[str, Any]) -> None:
+        tree["networks"]["discriminator"].update(condition=[], auxiliary_classes=classes)
+
+    return Trial((change, term(**section)), base="base_classes")
 
 
-CLASSIFY = {"weight": 0.3, "generator_weight": 0.3, "fake": 0.0}
+LIGHT = {"weight": 0.3, "generator_weight": 0.3}
+OF_RECIPE = {"weight": 1.0, "generator_weight": 0.2}  # `fashion-mnist-acgan`
 NORMALIZED = (game("forced_weight_norm"), without_norm)
 CENTERING = term(name="logit_centering", weight=0.01)
 TRIALS = {
@@ -185,13 +204,12 @@ TRIALS = {
     "labels": Trial((labels,)),
     "lookahead": Trial(callback=trial_games.Lookahead),
     "base_classes": Trial(base="base_classes"),
-    "ucd": Trial(
-        (unconditional_discriminator, term(name="real_classes", weight=0.3)), base="base_classes"
-    ),
-    "ucd_labels": Trial(
-        (unconditional_discriminator, term(name="auxiliary_classifier", **CLASSIFY)),
-        base="base_classes",
-    ),
+    "ucd": auxiliary(True, name="real_classes", weight=0.3),
+    "ucd_labels": auxiliary(True, name="auxiliary_classifier", fake=0.0, **LIGHT),
+    "acgan": auxiliary(True, name="auxiliary_classifier", fake=0.0, **OF_RECIPE),
+    "tac": auxiliary("real_and_fake", name="two_classifiers", **OF_RECIPE),
+    "adc": auxiliary("real_and_fake", name="discriminative_classifier", **OF_RECIPE),
+    "reacgan": auxiliary("embedding", name="data_to_data"),
 }
 LENGTHLESS = ["inverse_sqrt", "power_average", "no_lengths"]  # as recipes of color are
 GRAY_ONLY = [name for name, trial in TRIALS.items() if trial.base == "base_classes"] + LENGTHLESS
@@ -380,11 +398,21 @@ def shown(row: dict[str, Any]) -> str:
     return line if accuracy is None else f"{line}  label accuracy {accuracy:.1%}"
 
 
+def accuracy(rows: list[dict[str, Any]], name: str) -> str:
+    """Returns the median share of a trial's samples that match their label, if it has labels."""
+    found = [
+        row["label_accuracy"] for row in rows if row["trial"] == name and "label_accuracy" in row
+    ]
+    return f"  {statistics.median(found):>20.1%}" if found else ""
+
+
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Returns a table of medians over the seeds, a divergence counting as the worst."""
     lines = [
         f"{'trial':<18} {'examples':>10} {'distance':>9} {'range':>15} {'ratio':>6}  better in"
     ]
+    if any("label_accuracy" in row for row in rows):
+        lines[0] += "  label accuracy"
 
     def distances(name: str) -> dict[int, float]:
         here = [row for row in rows if row["trial"] == name]
@@ -401,7 +429,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         spread = f"{min(found.values()):.4g}-{max(found.values()):.4g}"
         better = sum(value < base[seed] for seed, value in found.items())
         line = f"{name:<18} {examples:>10,.0f} {middle:>9.4g} {spread:>15} {ratio:>6.3f}"
-        lines.append(f"{line}  {better} of {len(found)}")
+        lines.append(f"{line}  {better} of {len(found)}{accuracy(rows, name)}")
     return lines
 
 

@@ -685,6 +685,7 @@ EXAMPLES = {
     "dense": lambda: layers.EqualizedDense(
         3, use_bias=False, activation="relu", gain=2.0, learning_rate_multiplier=0.5
     ),
+    "cosine": lambda: layers.CosineDense(3, name="of_classes"),
     "convolution": lambda: layers.EqualizedConv2D(3, 5, 2, "valid", gain=2.0),
 }
 

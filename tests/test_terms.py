@@ -91,10 +91,48 @@ def expected(name, player, weight, kernel, z, x):
         return [((made.mean(0) - x.mean(0)) ** 2).sum()]
     if name == "orthogonal":
         return [(off**2).sum()]
-    if name == "auxiliary_classifier":  # of two classes with logits D(x) and -D(x), all of class 0
-        on_fake = np.logaddexp(0, -2 * fake)
-        return on_fake if player == "generator" else np.logaddexp(0, -2 * real) + on_fake
+    if name in OF_CLASSES:
+        return of_classes(name, player, real, fake)
     raise AssertionError(f"{name} is new: say what its values are")
+
+
+OF_CLASSES = ("auxiliary_classifier", "data_to_data", "real_classes", "two_classifiers")
+LABELS = np.array([0, 1, 0, 1])
+
+
+def outputs_of(logits):
+    """Outputs of a discriminator for two classes, as functions of its logits."""
+    both = tf.concat([logits, -logits], axis=1)
+    embedding = tf.concat([tf.cos(logits), tf.sin(logits)], axis=1)
+    # The vectors of the classes are (1, 0) and (0, 1).
+    named = {"embedding": embedding, "similarities": embedding}
+    return {"logits": logits, "classes": both, "fake_classes": both / 2, **named}
+
+
+def of_classes(name, player, real, fake):
+    """Values of the terms of classes on `outputs_of` logits: D or -D is that of the label."""
+    sign = 1 - 2 * LABELS
+
+    def cross_entropy(logits, factor=1.0):
+        return np.logaddexp(0, -2 * factor * sign * logits)
+
+    def contrast(logits):
+        f = np.stack([np.cos(logits), np.sin(logits)], axis=1)
+        own = np.exp(np.minimum(f[np.arange(4), LABELS] - 0.98, 0) / 0.5)
+        pairs = np.exp(np.maximum(f @ f.T - 0.02, 0) / 0.5)
+        others = (LABELS[:, None] != LABELS) * pairs
+        return -np.log(own / (own + others.sum(1)))
+
+    values = {
+        "auxiliary_classifier": (cross_entropy(real) + cross_entropy(fake), cross_entropy(fake)),
+        "real_classes": (cross_entropy(real), None),
+        "two_classifiers": (
+            cross_entropy(real) + cross_entropy(fake, 0.5),
+            cross_entropy(fake) - cross_entropy(fake, 0.5),
+        ),
+        "data_to_data": (contrast(real), contrast(fake)),
+    }
+    return values[name][player == "generator"]
 
 
 def linear_networks():
@@ -121,8 +159,7 @@ def context_of(player, generator, discriminator, z, real, seed=SEED):
         return generator(z, training=True)
 
     def forward(x):
-        logits = discriminator(x, training=True)
-        return {"logits": logits, "classes": tf.concat([logits, -logits], axis=1)}
+        return outputs_of(discriminator(x, training=True))
 
     return terms.StepContext(
         player=player,
@@ -133,7 +170,7 @@ def context_of(player, generator, discriminator, z, real, seed=SEED):
         real=real,
         fake=generate(z),
         seed=tf.constant(seed),
-        fields={"labels": tf.zeros(len(real), tf.int32)},
+        fields={"labels": tf.constant(np.arange(len(real)) % 2, tf.int32)},
     )
 
 

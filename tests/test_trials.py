@@ -232,7 +232,7 @@ def test_lookahead_moves_to_the_mean_with_the_slow_weights(bench, trials, ideas)
     assert trials.TRIALS["lookahead"].callback().steps == 50
 
 
-def test_ucd_reads_no_labels_of_generated_samples(bench, trials, ideas):
+def test_ucd_reads_no_labels_of_generated_samples(bench, trials):
     gan = trained(bench, trials, "ucd")
     assert gan.networks["discriminator"].fields == ("samples",)
     assert gan.networks["generator"].fields == ("latents", "labels")
@@ -250,6 +250,56 @@ def test_ucd_reads_no_labels_of_generated_samples(bench, trials, ideas):
     np.testing.assert_allclose(term.values(Context()), np.log([2.0, 4.0]), rtol=1e-6)
     term = bench.recipe("ucd_labels", 0).game.options["terms"][-1]
     assert (term["name"], term["weight"], term["fake"]) == ("auxiliary_classifier", 0.3, 0.0)
+
+
+def test_the_classifier_of_adc_gan_by_hand(ideas):
+    """One softmax over both outputs, which sum to 1 each: of four logits, each has half."""
+    logits = {
+        "real": {"classes": [[0.5, 0.5], [0.2, 0.8]], "fake_classes": [[0.8, 0.2], [0.1, 0.9]]},
+        "fake": {"classes": [[0.25, 0.75], [0.5, 0.5]], "fake_classes": [[0.5, 0.5], [0.9, 0.1]]},
+    }
+
+    class Context:
+        real, fake, fields = "real", "fake", {"labels": tf.constant([0, 1])}
+
+        def __init__(self, player):
+            self.player = player
+
+        @staticmethod
+        def forward(samples):
+            return {name: tf.math.log(value) for name, value in logits[samples].items()}
+
+    term = ideas.DiscriminativeClassifier()
+    np.testing.assert_allclose(
+        term.values(Context("discriminator")),
+        [-np.log(0.25 * 0.25), -np.log(0.4 * 0.05)],
+        rtol=1e-5,
+    )
+    np.testing.assert_allclose(
+        term.values(Context("generator")), [np.log(0.5 / 0.25), np.log(0.1 / 0.5)], rtol=1e-5
+    )
+
+
+def test_trials_of_auxiliary_classes_differ_in_their_term_alone(bench, trials):
+    found = {
+        "ucd": ("real_classes", {"classes"}),
+        "acgan": ("auxiliary_classifier", {"classes"}),
+        "tac": ("two_classifiers", {"classes", "fake_classes"}),
+        "adc": ("discriminative_classifier", {"classes", "fake_classes"}),
+        "reacgan": ("data_to_data", {"embedding", "similarities"}),
+    }
+    base = bench.recipe("base_classes", 0).model_dump()
+    for name, (term, outputs) in found.items():
+        assert trials.TRIALS[name].base == "base_classes"
+        made = bench.recipe(name, 0).model_dump()
+        assert made["game"]["terms"][-1]["name"] == term
+        made["game"]["terms"].pop()
+        assert made["networks"]["discriminator"].pop("condition") == []
+        assert {**made, "networks": None} == {**base, "networks": None}
+        assert made["networks"]["generator"] == base["networks"]["generator"]
+        gan = trained(bench, trials, name, steps=1)
+        assert gan.networks["discriminator"].fields == ("samples",)
+        assert set(gan.networks["discriminator"].output_names) == {"logits"} | outputs
 
 
 # ------------------------------------------------------------------------ the whole
@@ -286,6 +336,13 @@ def test_the_table_compares_with_the_base_of_the_same_seeds(trials):
     assert lines[1].split() == ["base", "1,000", "3", "2-4", "1.000", "0", "of", "3"]
     assert lines[2].split() == ["afm", "1,000", "2.7", "1.5-inf", "0.900", "2", "of", "3"]
     assert trials.shown(rows[4]).endswith("distance diverged")
+    assert not lines[0].endswith("label accuracy")
+    for row, share in zip(rows[3:], (0.5, 0.75, 0.875), strict=True):
+        row["label_accuracy"] = share
+    lines = trials.table(rows)
+    assert lines[0].endswith("better in  label accuracy")
+    assert lines[1].split()[-1] == "3"
+    assert lines[2].split()[-1] == "75.0%"
 
 
 def test_a_diverged_training_ends(trials):

@@ -15,12 +15,15 @@ from keras_gan.errors import UsageError
 from keras_gan.layers import (
     BatchNormalization,
     ConditionalBatchNormalization,
+    CosineDense,
     GroupNormalization,
     SpectralNormalization,
 )
 from keras_gan.spec import Spec
 
 NORMS = ("none", "batch", "layer")
+AUXILIARY_CLASSES = ("real_and_fake", "embedding")  # beside true
+EMBEDDING = 128  # length of the vectors in which samples of one class are close
 
 
 # ------------------------------------------------------------------------ argument checks
@@ -230,21 +233,46 @@ def projection(
     return layers.Add(dtype="float32", name="logits_of_label")([logits, agreement])
 
 
-def outputs_with_classes(features, logits, spec: Spec, auxiliary_classes: bool) -> Any:
-    """Returns the logits; with auxiliary classes, `{logits, classes}`, from the same features.
+def outputs_with_classes(features, logits, spec: Spec, auxiliary_classes: bool | str) -> Any:
+    """Returns the logits; with auxiliary classes, outputs by name from the same features.
+
+    True adds `classes`, logits over the classes `(batch, num_classes)`, for the terms
+    `auxiliary_classifier` and `real_classes`. "real_and_fake" adds `fake_classes` beside it, the
+    same of generated samples, for `two_classifiers`. "embedding" adds `embedding`, vectors of
+    length 1, `(batch, EMBEDDING)`, and `similarities`, their cosines with a vector for each class,
+    `(batch, num_classes)`, for `data_to_data`.
+
+    Args:
+        features: vectors, `(batch, units)`.
+        logits: the output `logits`.
+        spec: data, of which the number of classes is read.
+        auxiliary_classes: False, True or one of AUXILIARY_CLASSES.
 
     Raises:
-        UsageError: data without classes.
+        UsageError: data without classes, or another value.
     """
-    if not auxiliary_classes:
+    if auxiliary_classes is False:
         return logits
+    if auxiliary_classes is not True and auxiliary_classes not in AUXILIARY_CLASSES:
+        raise UsageError(
+            f"`auxiliary_classes` must be one of true, false, {', '.join(AUXILIARY_CLASSES)}. "
+            f"Received: auxiliary_classes={auxiliary_classes!r}"
+        )
     if not spec.num_classes:
         raise UsageError(
-            "`auxiliary_classes` needs data with labels. Received: auxiliary_classes=True, data "
-            "without classes"
+            "`auxiliary_classes` needs data with labels. Received: "
+            f"auxiliary_classes={auxiliary_classes!r}, data without classes"
         )
-    classes = layers.Dense(spec.num_classes, dtype="float32", name="classes")(features)
-    return {"logits": logits, "classes": classes}
+    # float32 under every policy, like the logits.
+    options: dict[str, Any] = {"dtype": "float32"}
+    if auxiliary_classes == "embedding":
+        x = layers.Dense(EMBEDDING, name="embedding_features", **options)(features)
+        x = layers.UnitNormalization(name="embedding", **options)(x)
+        similarities = CosineDense(spec.num_classes, name="similarities", **options)(x)
+        return {"logits": logits, "embedding": x, "similarities": similarities}
+    names = ["classes", *(["fake_classes"] if auxiliary_classes == "real_and_fake" else [])]
+    heads = {name: layers.Dense(spec.num_classes, name=name, **options) for name in names}
+    return {"logits": logits} | {name: head(features) for name, head in heads.items()}
 
 
 # ------------------------------------------------------------------------ normalization

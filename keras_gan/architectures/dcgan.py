@@ -146,7 +146,7 @@ def discriminator(
     extra_halvings: int = 0,
     norm: str = "none",
     conditioning: str | None = None,
-    auxiliary_classes: bool = False,
+    auxiliary_classes: bool | str = False,
 ) -> keras.Model:
     """Builds a discriminator from images in [-1, 1] [and labels] to logits `(batch, 1)`.
 
@@ -171,7 +171,7 @@ def discriminator(
             https://arxiv.org/abs/1802.05637), or "concatenation", a learned channel of the class
             is appended to the image.
         auxiliary_classes: if True, the outputs are `logits` and `classes`, logits over the
-            classes `(batch, num_classes)`, which the term `auxiliary_classifier` reads.
+            classes; or "real_and_fake" or "embedding", see `docs/architectures.md`.
 
     Raises:
         UsageError: the height or width is not divisible, or an option is out of range.

@@ -59,7 +59,7 @@ def discriminator(
     conditional: bool = False,
     conditions: Sequence[str] = (),
     widths: Sequence[int] = (128, 128, 128),
-    auxiliary_classes: bool = False,
+    auxiliary_classes: bool | str = False,
 ) -> keras.Model:
     """Builds a discriminator from samples [labels, conditions] to logits `(batch, 1)`.
 
@@ -69,7 +69,7 @@ def discriminator(
         conditions: names of further fields that it takes. Their values are concatenated to those
             of the samples, class ids by an embedding.
         widths: units of each hidden layer.
-        auxiliary_classes: if True, adds the output `classes`, as in `dcgan.discriminator`.
+        auxiliary_classes: adds outputs of classes, as in `dcgan.discriminator`.
 
     Raises:
         UsageError: a width is below 1, there are no hidden layers, or a shape is not fixed.

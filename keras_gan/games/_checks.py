@@ -36,11 +36,8 @@ def pair(
     first = ("latents",) if "latents" in generator.fields or not generator.by_name else ()
     _check_inputs(generator, (*first, *labels), num_classes)
     # A discriminator that predicts the classes need not be given the labels.
-    known = (
-        labels
-        if "labels" in discriminator.fields or "classes" not in outputs["discriminator"]
-        else ()
-    )
+    predicts = {"classes", "similarities"} & set(outputs["discriminator"])
+    known = labels if "labels" in discriminator.fields or not predicts else ()
     _check_inputs(discriminator, ("samples", *known), num_classes)
     if "logits" not in outputs["discriminator"]:
         raise UsageError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from keras_gan.layers.attention import SelfAttention2D
 from keras_gan.layers.basis import Basis2D
 from keras_gan.layers.convolution import Conv2D, Conv2DTranspose, NarrowConv2D, UpConv2D
+from keras_gan.layers.cosine import CosineDense
 from keras_gan.layers.equalized import EqualizedConv2D, EqualizedDense
 from keras_gan.layers.minibatch import MinibatchStandardDeviation
 from keras_gan.layers.normalization import (
@@ -35,6 +36,7 @@ __all__ = [
     "ConditionalBatchNormalization",
     "Conv2D",
     "Conv2DTranspose",
+    "CosineDense",
     "DepthToSpace2D",
     "DivisibleSize2D",
     "EqualizedConv2D",

@@ -19,7 +19,12 @@ from keras_gan.terms._term import (
     check_outputs,
     name_of,
 )
-from keras_gan.terms.auxiliary import AuxiliaryClassifier
+from keras_gan.terms.auxiliary import (
+    AuxiliaryClassifier,
+    DataToData,
+    RealClasses,
+    TwoClassifiers,
+)
 from keras_gan.terms.consistency import BalancedConsistency, Consistency, LatentConsistency
 from keras_gan.terms.contrastive import ContrastivePatches
 from keras_gan.terms.features import FeatureMatching
@@ -44,6 +49,7 @@ __all__ = [
     "BalancedConsistency",
     "Consistency",
     "ContrastivePatches",
+    "DataToData",
     "Dragan",
     "FeatureMatching",
     "GameSpec",
@@ -53,10 +59,12 @@ __all__ = [
     "LipschitzPenalty",
     "Orthogonal",
     "PathLength",
+    "RealClasses",
     "Reconstruction",
     "SharedForward",
     "StepContext",
     "Term",
+    "TwoClassifiers",
     "between",
     "check",
     "check_outputs",

@@ -146,15 +146,24 @@ def networks(conditional=False, bias=0.6):
     logits = layers.Dense(1, dtype="float32", kernel_initializer=steep, bias_initializer=start)(y)
     if conditional:
         x = x + layers.Embedding(CLASSES, 64)(labels[0])
-        logits = {
-            "logits": logits,
-            "classes": layers.Dense(CLASSES, dtype="float32", kernel_initializer=steep)(y),
-        }
+        logits = {"logits": logits, **class_outputs(y, steep)}
     x = layers.Conv2DTranspose(6, 4, strides=2, padding="same")(layers.Reshape((4, 4, 4))(x))
     x = layers.Conv2D(1, 3, padding="same")(layers.Activation("swish")(x))
     x = layers.Activation("tanh", dtype="float32")(x)
     generator = keras.Model([latents, labels[0]] if conditional else latents, x)
     return generator, keras.Model(samples, logits)
+
+
+def class_outputs(features, steep):
+    """Outputs of the features that the terms of classes read."""
+    dense, found = keras.layers.Dense, {}
+    for seed, name in ((5, "classes"), (6, "fake_classes")):
+        start = keras.initializers.VarianceScaling(10.0, seed=seed)
+        found[name] = dense(CLASSES, dtype="float32", kernel_initializer=start)(features)
+    embedding = dense(4, dtype="float32", kernel_initializer=steep)(features)
+    found["embedding"] = keras.layers.UnitNormalization(dtype="float32")(embedding)
+    cosine = keras_gan.layers.CosineDense(CLASSES, dtype="float32")
+    return found | {"similarities": cosine(found["embedding"])}
 
 
 def confident(conditional=False):
