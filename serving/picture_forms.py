@@ -76,6 +76,29 @@ def read_file(path: Path, max_pixels: int = uploads.MAX_PIXELS) -> uploads.Pictu
     return uploads.read(content, max_pixels)
 
 
+def is_image(value: Any) -> bool:
+    """Checks for an image of Pillow."""
+    return isinstance(value, Image.Image)
+
+
+def image_of(array: np.ndarray) -> Image.Image:
+    """Returns pixels as an image of Pillow.
+
+    Args:
+        array: uint8 `(height, width)` or `(height, width, channels)` with 1, 3 or 4 channels.
+
+    Raises:
+        UsageError: an array of another shape.
+    """
+    pixels = array[..., np.newaxis] if array.ndim == 2 else array
+    if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3, 4):
+        raise UsageError(
+            "A picture must be of the shape (height, width) or (height, width, 1, 3 or 4). "
+            f"Received: shape={array.shape}"
+        )
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
 def _answer_image(network: _Network, picture: uploads.Picture, tile: Any, mode: str) -> Image.Image:
     translation = Translation(network.facts, network.source, network.target, picture, tile)
     answer = translation.answer(map(network.run, translation.inputs()))
@@ -88,15 +111,8 @@ def _answer_image(network: _Network, picture: uploads.Picture, tile: Any, mode: 
 
 
 def _answer_pixels(network: _Network, array: np.ndarray, tile: Any) -> np.ndarray:
-    pixels = array[..., np.newaxis] if array.ndim == 2 else array
-    if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3, 4):
-        raise UsageError(
-            "A picture must be of the shape (height, width) or (height, width, 1, 3 or 4). "
-            f"Received: shape={array.shape}"
-        )
-    mode = {1: "L", 3: "RGB", 4: "RGBA"}[pixels.shape[-1]]
-    image = Image.fromarray(pixels[..., 0] if mode == "L" else pixels)
-    answer = np.asarray(_answer_image(network, uploads.from_image(image), tile, mode))
+    image = image_of(array)
+    answer = np.asarray(_answer_image(network, uploads.from_image(image), tile, image.mode))
     return answer[..., np.newaxis] if answer.ndim < array.ndim else answer
 
 
