@@ -186,7 +186,7 @@ def classify(found: Classifier, run: Run, given: Any, batch_size: int) -> Any:
         UsageError: a picture that cannot be read or has another form, or an array of another shape
             or range than the input.
     """
-    if not isinstance(given, list | tuple) and not _is_batch(found, given):
+    if not _is_list(given) and not _is_batch(found, given):
         return next(_classified(found, run, [given], 1))
     return list(_classified(found, run, given, batch_size))
 
@@ -202,6 +202,11 @@ def _classified(
             yield from (found.answer(sample, outputs, row) for row, sample in enumerate(samples))
         else:  # of a network for pictures of any size
             yield from (found.answer(sample, run(sample.array)) for sample in samples)
+
+
+def _is_list(given: Any) -> bool:
+    """Checks for a list of pictures; a picture that has been read is a tuple with names."""
+    return isinstance(given, list) or type(given) is tuple
 
 
 def _is_batch(found: Classifier, given: Any) -> bool:
@@ -235,6 +240,8 @@ def _read(found: Classifier, given: Any) -> Sample:
         return found.from_picture(picture_forms.read_file(Path(given)))
     if isinstance(given, np.ndarray) and given.dtype == np.uint8 and given.size:
         return found.from_picture(uploads.from_image(picture_forms.image_of(given)))
+    if isinstance(given, uploads.Picture):
+        return found.from_picture(given)
     if picture_forms.is_image(given):
         return found.from_picture(uploads.from_image(given))
     is_array = isinstance(given, np.ndarray)

@@ -16,6 +16,7 @@ from serving.inputs import Input, Port, check_array
 from serving.translation import AUTO, Plan, Translation, choose_tile
 
 Run = Callable[[np.ndarray], np.ndarray]  # from `(1, height, width, channels)` to the answer
+ENDINGS = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff")  # of the files of a folder
 _COLOR = ("RGB", "RGBA")
 
 
@@ -97,6 +98,33 @@ def image_of(array: np.ndarray) -> Image.Image:
             f"Received: shape={array.shape}"
         )
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def find_pictures(arguments: list[str]) -> tuple[list[Path], bool]:
+    """Returns the files that a command names, and whether they are several or of a folder.
+
+    Raises:
+        UsageError: a path that does not exist, or a folder without pictures.
+    """
+    found: list[Path] = []
+    has_folder = False
+    for text in arguments:
+        path = Path(os.path.expanduser(text))
+        if path.is_dir():
+            has_folder = True
+            files = [x for x in sorted(path.iterdir()) if x.is_file() and x.name[0] != "."]
+            pictures = [x for x in files if x.suffix.lower().removeprefix(".") in ENDINGS]
+            if not pictures:
+                raise UsageError(
+                    f"A folder must have files that end in {', '.join(ENDINGS)}. "
+                    f"Received: {text!r} with {len(files)} other files"
+                )
+            found += pictures
+        elif path.exists():
+            found.append(path)
+        else:
+            raise UsageError(f"A picture must exist. Received: {text!r}")
+    return found, has_folder or len(found) > 1
 
 
 def _answer_image(network: _Network, picture: uploads.Picture, tile: Any, mode: str) -> Image.Image:
