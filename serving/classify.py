@@ -1,7 +1,7 @@
 """`/v1/classify`: a picture to the probabilities of its classes.
 
-A picture is decoded in a thread beside the event loop. Its input is a job of the model's queue,
-like the samples of any other request.
+A small picture is decoded in the event loop, sooner than a thread would take it; a larger one in a
+thread. Its input is a job of the model's queue, like the samples of any other request.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from serving import uploads
 from serving.checks import check_integer, check_number
 from serving.classification import Classification, Classifier, Sample
 from serving.engine import SampleJob
+from serving.errors import TooLargeError
 from serving.generate.fields import FIELDS as GENERATE_FIELDS
 from serving.http_types import HTTPError, Request, Response, json_response
 from serving.loading import Served
@@ -60,14 +61,17 @@ ANSWER: dict[str, Any] = {
         "notes": {"type": "array", "items": {"type": "string"}},
     },
 }
+_SMALL_FILE = 2**14  # bytes of a file that is decoded in the event loop
+_SMALL_PICTURE = 2**15  # pixels of such a file
+_FEW = 200  # classes of an answer that takes little time to encode
 _THREADS = ThreadPoolExecutor(2, "classified-pictures")
 
 
 def start(app: Any, request: Request) -> Any:
-    """Handles `/v1/classify`; returns a coroutine that returns the response.
+    """Handles `/v1/classify`; returns a job or a coroutine that results in the response.
 
     Raises:
-        UsageError: a field that is not allowed.
+        UsageError: a field that is not allowed, or a small file that is no picture.
     """
     content, fields = read(request, FIELDS)
     served = request.served = find(app, fields.get("model"), fields.get("version"))
@@ -75,7 +79,16 @@ def start(app: Any, request: Request) -> Any:
     timeout = app.settings.timeout
     if "timeout" in fields:
         timeout = min(timeout, check_number("timeout", fields["timeout"], 0.01, 86_400))
-    return _answer(app, served, content, top, request.start + timeout)
+    deadline = request.start + timeout
+    found: Classifier = served.classifier  # type: ignore[assignment]
+    if len(content) <= _SMALL_FILE:
+        try:
+            sample = _read(found, content, min(_SMALL_PICTURE, app.settings.max_pixels))
+        except TooLargeError:  # by its header: nothing is decoded
+            pass
+        else:
+            return _job(served, found, sample, top, deadline)
+    return _answer(app, served, content, top, deadline)
 
 
 def classifies_pictures(served: Served) -> bool:
@@ -111,18 +124,26 @@ async def _answer(
             sample = await asyncio.get_running_loop().run_in_executor(
                 _THREADS, _read, found, content, app.settings.max_pixels
             )
-            job = SampleJob(1, None, {found.source.name: sample.array}, deadline=deadline)
-            job.sizes = tuple(served.bundle.inputs.check_sizes(job.given).items())
-            names = [port.name for port in served.bundle.outputs]
-
-            def encode(job: SampleJob, outputs: list[np.ndarray]) -> Response:
-                by_name = dict(zip(names, outputs, strict=True))
-                return _respond(served, sample, found.answer(sample, by_name), top)
-
-            job.encode = encode
-            return await served.engine.run(job)
+            return await served.engine.run(_job(served, found, sample, top, deadline))
     finally:
         served.users -= 1
+
+
+def _job(
+    served: Served, found: Classifier, sample: Sample, top: int | None, deadline: float
+) -> SampleJob:
+    """Returns the job whose result is the response."""
+    job = SampleJob(1, None, {found.source.name: sample.array}, deadline=deadline)
+    job.sizes = tuple(served.bundle.inputs.check_sizes(job.given).items())
+    names = [port.name for port in served.bundle.outputs]
+
+    def encode(job: SampleJob, outputs: list[np.ndarray]) -> Response:
+        by_name = dict(zip(names, outputs, strict=True))
+        return _respond(served, sample, found.answer(sample, by_name), top)
+
+    job.encode, job.engine = encode, served.engine
+    job.is_light = found.count <= _FEW
+    return job
 
 
 def _read(found: Classifier, content: bytes, max_pixels: int) -> Sample:

@@ -71,6 +71,19 @@ def test_an_answer_is_that_of_the_bundle(server, folder):
         assert found["sha256"] == bundle.sha256 == answer.headers["x-model-sha256"]
 
 
+def test_a_large_picture_has_the_answer_of_the_bundle(server, folder):
+    picture = pixels(300, 450)  # decoded in a thread, by its file and by its pixels
+    flat = np.full((600, 900, 3), (9, 80, 200), np.uint8)
+    for given in (picture, flat):
+        body = file(given)
+        wanted = serving.Bundle(folder / "color").classify(given)
+        found = ask(server, body).json
+        assert [x["id"] for x in found["classes"]] == [x.id for x in wanted.top()]
+        assert found["novelty"] == pytest.approx(wanted.novelty, abs=1e-4)
+        assert found["picture"] == {"height": given.shape[0], "width": given.shape[1]}
+    assert len(file(flat)) < 2**14 < len(file(picture))
+
+
 def test_the_classes_can_be_limited(server):
     body = file(pixels(*SIZE))
     whole = ask(server, body).json["classes"]
