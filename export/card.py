@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from export.classifier import ROLE as CLASSIFIER
 from export.encoders import encoder_of
 from export.files import sha256
 from export.manifest import REDUCED_PRECISIONS, Manifest
@@ -56,6 +57,15 @@ With onnxruntime alone:
 
 ```python
 {script}
+```
+
+"""
+
+_CLASSIFY = """```python
+import serving  # numpy, Pillow and onnxruntime, no TensorFlow
+
+found = serving.Bundle("{folder}").classify("in.png")  # a path, an image of Pillow or an array
+print(found.top(3), found.novelty)
 ```
 
 """
@@ -192,11 +202,13 @@ def _how_to_load(manifest: Manifest) -> str:
     example = f"  # labels={names[0]!r} for one class" if names else ""
     by_seed = all(port.fill != "given" for port in manifest.inputs)
     encoder = encoder_of(manifest.first)
-    translate = ""
+    pictures = ""
     if manifest.translation is not None:
         scale = manifest.translation["scale"]
-        translate = _TRANSLATE.format(folder=manifest.name, scale=scale, script=SCRIPT)
-    return translate + (_SAMPLE * by_seed + _LOAD).format(
+        pictures = _TRANSLATE.format(folder=manifest.name, scale=scale, script=SCRIPT)
+    if manifest.role == CLASSIFIER:
+        pictures = _CLASSIFY.format(folder=manifest.name)
+    return pictures + (_SAMPLE * by_seed + _LOAD).format(
         folder=manifest.name,
         name=manifest.name,
         labels=example,

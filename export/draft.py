@@ -36,13 +36,14 @@ class Description(TypedDict, total=False):
         kind: kind of the first output; by default derived from its shape: points, series,
             image (1, 3 or 4 channels), video, else array.
         name: name of the model for servers; by default the model's own.
-        num_classes: number of classes of a conditional network; a GAN has its own.
+        num_classes: number of classes of a conditional network or a classifier; a GAN has its own.
         class_names: name of each class, in the order of the ids.
         value_range: smallest and largest value of the first output; by default that of its kind,
             such as `(-1, 1)` for images.
         average: of a GAN, export the averaged generator; default True.
-        network: of a game with several generators, the name of the one to export; by default the
-            one that its `generate` uses.
+        network: of a game, the name of the network to export: of a generator, by default the one
+            that its `generate` uses, or of a discriminator with the outputs `logits` and `classes`,
+            which is exported as a classifier.
         backward: of a network that translates pictures of any size, the name of the bundle of the
             opposite direction, to which a server's page can switch.
         training: anything JSON can hold about the training, kept in the manifest.
@@ -146,10 +147,11 @@ def _classes(model: Any, description: Description) -> tuple[int, Sequence[str]]:
 
 def _check_classes(network: Network, num_classes: int, class_names: Sequence[str]) -> None:
     conditional = any(port.fill == "class" for port in network.inputs)
+    conditional = conditional or network.role == "classifier"  # its output has the classes
     if not conditional and (num_classes or class_names):
         raise UsageError(
-            "num_classes and class_names are for a network with a labels input. Received: "
-            f"{num_classes} classes, model {network.model.name!r} without labels"
+            "num_classes and class_names are for a network with a labels input, or a classifier. "
+            f"Received: {num_classes} classes, model {network.model.name!r} without labels"
         )
 
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from export import model_inputs, sizes
+from export import classifier, model_inputs, sizes
 from export.declare import (
     RESERVED,
     Declarations,
@@ -102,7 +102,7 @@ def open_network(
         model: a `keras_gan.GAN`, or a built Keras model.
         declared: what the caller declares of its inputs and outputs.
         average: of a GAN, use the averaged generator instead of the one in training.
-        network: name of the generator, of a game with several.
+        network: of a game, the name of the network; by default the one that the game exports.
         options: fields of `Declarations`, instead of `declared`.
 
     Raises:
@@ -111,10 +111,15 @@ def open_network(
     """
     declared = declared or Declarations(**options)
     data = getattr(model, "data_range", None)
-    model = _select_model(model, average, network)
+    model, is_classifier = _select_model(model, average, network)
+    if is_classifier:
+        declared = dataclasses.replace(declared, role=declared.role or classifier.ROLE)
     structure = model_inputs.read_inputs(model)
     by_key = model_inputs.name_inputs(model, structure)
-    inputs = declare_inputs(model, by_key, declared)
+    names_outputs = declared.role == classifier.ROLE
+    inputs = declare_inputs(
+        model, by_key, classifier.without_classes(declared) if names_outputs else declared
+    )
     if not any(port.fill != "constant" for port in inputs.values()):
         raise UsageError(
             "A network must have an input that is given or drawn from seeds. "
@@ -131,7 +136,11 @@ def open_network(
         _find_sizes(dataclasses.replace(found, model=copy))
 
     found, shapes = _find_sizes(dataclasses.replace(found, model=float32_copy(model, build)))
+    if is_classifier:
+        classifier.check_alone(found.model)
     _check_numbers(found, shapes)
+    if names_outputs:
+        declared = classifier.describe(declared, shapes)
     outputs = declare_outputs(shapes, declared, _own_ranges(found), data)
     role = role or _translator(found, outputs)
     return dataclasses.replace(found, outputs=outputs, role=role)
@@ -169,9 +178,10 @@ def _own_ranges(network: Network) -> dict[str, tuple[float, float] | None]:
     return {name: networks.limits(interval) for name, interval in named.items()}
 
 
-def _select_model(model: Any, average: bool, name: str | None) -> keras.Model:
+def _select_model(model: Any, average: bool, name: str | None) -> tuple[keras.Model, bool]:
+    """Returns the exported model, and whether it classifies samples of a game."""
     if isinstance(model, Game):
-        return model.exported(name, average)
+        return classifier.select(model, name, average)
     if name is not None:
         raise UsageError(f"`network` is for a game. Received: network={name!r}")
     if not isinstance(model, keras.Model):
@@ -183,7 +193,7 @@ def _select_model(model: Any, average: bool, name: str | None) -> keras.Model:
             "A network must be built before it is exported: call it once on a batch of its inputs. "
             f"Received: model {model.name!r}, not built"
         )
-    return model
+    return model, False
 
 
 def _infer_role(inputs: tuple[Input, ...]) -> str | None:

@@ -14,6 +14,7 @@ import numpy as np
 from serving import kinds
 from serving.bundle_folder import find_bundle
 from serving.checks import check_batch_size, describe_not_finite, describe_sample, is_finite
+from serving.classification import Classifier, classify, find_classifier
 from serving.errors import NotFiniteWarning, UsageError, one_line, short_repr
 from serving.inputs import Input, Inputs, Port
 from serving.manifest import read_manifest
@@ -44,6 +45,7 @@ class Bundle:
         role: role of the network, such as `"generator"` or `"translator"`.
         inputs: its inputs, with the way in which each is filled.
         outputs: its outputs; the first one is what `generate` returns.
+        classifier: facts about a network that `classify` can use, `None` for another one.
         kind: kind of the first output, likewise `shape` (a name for any size), `value_range` and
             `meta`.
         num_classes: number of classes of the class input, 0 without one; `class_names` likewise.
@@ -87,6 +89,7 @@ class Bundle:
         )
         self._output_names = [port.name for port in self.outputs]
         self._shapes = [port.shape for port in self.outputs]
+        self.classifier = find_classifier(self.role, self.inputs, self.outputs)
         self._first_input = self.inputs.ports[0].name
         first = self.outputs[0]
         self.kind, self.shape, self.meta = first.kind, first.shape, first.meta
@@ -185,6 +188,51 @@ class Bundle:
 
         facts, source, target = self.translation
         return picture_forms.translate(facts, source, target, self.translate_tile, picture, tile)
+
+    def classify(self, pictures: Any, batch_size: int = 64) -> Any:
+        """Returns the probabilities of the classes of a picture, or of several.
+
+        A picture is read upright by its EXIF orientation and in sRGB, cropped around its center to
+        the shape of the network's pictures, resized, and made gray for a network of gray pictures;
+        `notes` says what was changed.
+
+        Args:
+            pictures: a path, an image of Pillow, or a uint8 array `(height, width)` or `(height,
+                width, channels)` with 1, 3 or 4 channels, of any size; or an array of floats of the
+                shape and range of the input, which need not be a picture. For several, a list of
+                these, or an array with one more axis.
+            batch_size: pictures per run of the model.
+
+        Returns:
+            A `serving.classification.Classification`: `probabilities`, `label`, `top(count)`,
+            `novelty`, `notes`. A list of them for several pictures.
+
+        Raises:
+            UsageError: a bundle that is not a classifier, or a picture that cannot be read or has
+                another form.
+        """
+        found = self.require_classifier()
+
+        def run(batch: np.ndarray) -> dict[str, np.ndarray]:
+            given = {found.source.name: np.ascontiguousarray(batch)}
+            return self.run(self.inputs.fill(np.zeros(len(batch), np.int64), given=given))
+
+        return classify(found, run, pictures, check_batch_size(batch_size))
+
+    def require_classifier(self) -> Classifier:
+        """Returns `classifier`.
+
+        Raises:
+            UsageError: a bundle that is not a classifier.
+        """
+        if self.classifier is None:
+            outputs = ", ".join(f"{port.name} of kind {port.kind}" for port in self.outputs)
+            raise UsageError(
+                "A classifier has the role 'classifier', one given input, and an output of kind "
+                f"'label' with the probabilities of its classes. Received: bundle {self.name!r} of "
+                f"role {self.role!r}, with {outputs}"
+            )
+        return self.classifier
 
     @property
     def translation(self) -> tuple[Mapping[str, Any], Input, Port]:

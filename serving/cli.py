@@ -1,8 +1,8 @@
 """Command line `keras-gan`.
 
-`sample`, `walk`, `translate`, `serve`, `doctor` and `--help` run here and start fast: heavy modules
-are imported only where they are used. Every other command belongs to the library and is handed to
-`python -m keras_gan`.
+`sample`, `walk`, `translate`, `classify`, `serve`, `doctor` and `--help` run here and start fast:
+heavy modules are imported only where they are used. Every other command belongs to the library and
+is handed to `python -m keras_gan`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ COMMANDS = {
     "sample": "Make samples from a bundle, without TensorFlow",
     "walk": "Animate a walk between seeds of a bundle, without TensorFlow",
     "translate": "Translate pictures of any size with a bundle, without TensorFlow",
+    "classify": "Print the classes of pictures by a bundle, without TensorFlow",
     "serve": "Serve bundles over HTTP, without TensorFlow",
     "prepare": "Prepare a data set once, before training",
     "doctor": "Check packages, machine and GPU, and name what breaks",
     "list": "List recipes, architectures, losses, terms, data sets and more",
 }
-_HERE = ("sample", "walk", "translate", "serve", "doctor")
+_HERE = ("sample", "walk", "translate", "classify", "serve", "doctor")
 _LIBRARY = tuple(name for name in COMMANDS if name not in _HERE)
 
 HELP = """usage: keras-gan [--help] [--version] COMMAND ...
@@ -88,16 +89,9 @@ def _run(argv: list[str]) -> int:
     if argv[0] == "--version":
         print(f"keras-gan {_version()}")
         return 0
-    if argv[0] == "sample":
-        return sample(argv[1:])
-    if argv[0] == "walk":
-        return walk(argv[1:])
-    if argv[0] == "translate":
-        return translate(argv[1:])
-    if argv[0] == "serve":
-        return serve(argv[1:])
-    if argv[0] == "doctor":
-        return doctor(argv[1:])
+    if argv[0] in _HERE:
+        commands = (sample, walk, translate, classify, serve, doctor)
+        return dict(zip(_HERE, commands, strict=True))[argv[0]](argv[1:])
     if argv[0] in _LIBRARY:
         return _hand_over(argv)
     raise UsageError(_unknown(argv[0]))
@@ -332,6 +326,15 @@ def translate(argv: list[str]) -> int:
     parser = _Parser(prog="keras-gan translate", description=command.ABOUT, epilog=command.EXAMPLES)
     command.add_options(parser)
     return command.TranslateCommand(parser.parse_args(argv)).run()
+
+
+def classify(argv: list[str]) -> int:
+    """Runs `keras-gan classify`."""
+    from serving import classify_command as command
+
+    parser = _Parser(prog="keras-gan classify", description=command.ABOUT, epilog=command.EXAMPLES)
+    command.add_options(parser)
+    return command.ClassifyCommand(parser.parse_args(argv)).run()
 
 
 def _wants_shards(options: argparse.Namespace) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 
 from serving import animations, kinds
 from serving.bundle import Bundle, Run
+from serving.classification import Classifier
 from serving.discovery import VersionFolder
 from serving.engine import QUICK, Engine
 from serving.errors import UsageError
@@ -61,6 +62,11 @@ class Served:
         return self.bundle.manifest.get("translation")
 
     @property
+    def classifier(self) -> Classifier | None:
+        """Facts about a classifier; `None` for other networks."""
+        return self.bundle.classifier
+
+    @property
     def busy(self) -> bool:
         """True while requests for this version are running."""
         return bool(self.users or self.engine.pending)
@@ -93,6 +99,7 @@ class Served:
             "formats": self.formats,
             "default_format": self.default_format,
             "translation": self.translation,
+            "classifier": None if self.classifier is None else self.classifier.describe(),
             "examples": len(self.examples),
             "animations": {"formats": self.animations, "max_frames": self._max_frames(settings)},
         }

@@ -5,9 +5,10 @@ from __future__ import annotations
 import html
 import inspect
 import json
+from collections.abc import Callable
 from typing import Any
 
-from serving import animations, kinds
+from serving import animations, classify, kinds, picture_requests
 from serving.generate.fields import FIELDS
 from serving.http_types import Request, Response, json_response
 from serving.protocols import tf_serving
@@ -51,6 +52,10 @@ _ABOUT: dict[str, tuple[str, dict[str, Any]]] = {
         "Translates a picture; the answer has its height and width times the scale of the model",
         {media_type.decode(): _FILE for media_type in translate.FORMATS.values()},
     ),
+    "/v1/classify": (
+        "Returns the probabilities of the classes of a picture",
+        {_JSON: {"schema": classify.ANSWER}},
+    ),
     "/v1/models": ("Lists the models", _OBJECT),
     "/v1/models/{name}/examples/{number}.png": (
         "A picture to try a translator with, numbered from 0",
@@ -86,6 +91,11 @@ _ABOUT: dict[str, tuple[str, dict[str, Any]]] = {
     "/v1/models/{name}": ("Versions of a model (TensorFlow Serving)", _OBJECT),
     "/v1/models/{name}/metadata": ("Signatures of a model", _OBJECT),
     "/v1/models/{name}:predict": ("Runs a signature by rows or by columns", _OBJECT),
+}
+# Fields of the paths that take one picture, and the function that says which models they are for.
+_TAKE_PICTURES: dict[str, tuple[dict[str, Any], Callable[[Any], Any]]] = {
+    "/v1/translate": (translate.FIELDS, lambda served: served.translation),
+    "/v1/classify": (classify.FIELDS, classify.classifies_pictures),
 }
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$"},
@@ -195,19 +205,21 @@ def _fields(app: Any) -> dict[str, Any]:
     }
 
 
-def _translate_fields(app: Any) -> dict[str, Any]:
-    names = sorted(x for x, served in app.repository.newest.items() if served.translation)
-    return translate.FIELDS | {
-        "model": translate.FIELDS["model"] | ({"enum": names} if names else {})
-    }
+def _picture_fields(app: Any, path: str) -> dict[str, Any]:
+    """Returns the fields of `/v1/translate` or of `/v1/classify`."""
+    fields, takes = _TAKE_PICTURES[path]
+    names = sorted(name for name, served in app.repository.newest.items() if takes(served))
+    return fields | {"model": fields["model"] | ({"enum": names} if names else {})}
 
 
 def _query(app: Any, method: str, route: str) -> list[dict[str, Any]]:
     """Returns the parameters in the query of an operation."""
-    if (method, route) not in (("GET", "generate"), ("POST", "translate")):
+    path = f"/v1/{route}"
+    if (method, route) != ("GET", "generate") and (method != "POST" or path not in _TAKE_PICTURES):
         return []
     found = []
-    for name, schema in (_fields if route == "generate" else _translate_fields)(app).items():
+    fields = _picture_fields(app, path) if path in _TAKE_PICTURES else _fields(app)
+    for name, schema in fields.items():
         if schema.get("type") == "object":  # given inputs need a body
             continue
         schema = {key: value for key, value in schema.items() if key != "description"}
@@ -223,11 +235,12 @@ def _body(app: Any, path: str) -> dict[str, Any]:
     if path == "/v1/generate":
         fields = {"type": "object", "properties": _fields(app), "additionalProperties": False}
         return {_JSON: {"schema": fields}} | _files(app)
-    if path == "/v1/translate":
+    if path in _TAKE_PICTURES:
         parts = {"picture": {"type": "string", "format": "binary"}}
-        form = {"type": "object", "properties": parts | _translate_fields(app)}
+        form = {"type": "object", "properties": parts | _picture_fields(app, path)}
         form |= {"required": ["picture"], "additionalProperties": False}
-        return {"multipart/form-data": {"schema": form}} | dict.fromkeys(translate.UPLOADS, _FILE)
+        files = dict.fromkeys(picture_requests.UPLOADS, _FILE)
+        return {picture_requests.FORM: {"schema": form}} | files
     if path.endswith("/infer"):
         return {_JSON: {"schema": _infer(app)}}
     return {_JSON: {"schema": _predict(app)}} if path.endswith(":predict") else {}

@@ -17,6 +17,7 @@ from serving.kinds.image import STORED
 from serving.translation import AUTO, Plan, Translation, choose_tile
 
 Run = Callable[[np.ndarray], np.ndarray]  # from `(1, height, width, channels)` to the answer
+ENDINGS = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff")  # of the files of a folder
 _COLOR = ("RGB", "RGBA")
 
 
@@ -79,6 +80,68 @@ def read_file(
     return uploads.read(content, max_pixels, limits)
 
 
+def is_image(value: Any) -> bool:
+    """Checks for an image of Pillow."""
+    return isinstance(value, Image.Image)
+
+
+def image_of(array: np.ndarray) -> Image.Image:
+    """Returns pixels as an image of Pillow.
+
+    Args:
+        array: uint8 `(height, width)` or `(height, width, channels)` with 1, 3 or 4 channels.
+
+    Raises:
+        UsageError: an array of another shape.
+    """
+    pixels = array[..., np.newaxis] if array.ndim == 2 else array
+    if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3, 4):
+        raise UsageError(
+            "A picture must be of the shape (height, width) or (height, width, 1, 3 or 4). "
+            f"Received: shape={array.shape}"
+        )
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def find_pictures(arguments: list[str]) -> tuple[list[Path], list[str], bool]:
+    """Returns the files, a line for each folder with others in it, and whether one is a folder.
+
+    Raises:
+        UsageError: a path that does not exist, or a folder without pictures.
+    """
+    found: list[Path] = []
+    lines: list[str] = []
+    has_folder = False
+    for text in arguments:
+        path = Path(os.path.expanduser(text))
+        if path.is_dir():
+            has_folder = True
+            shown = [x for x in sorted(path.iterdir()) if x.name[0] != "."]
+            files, folders = [x for x in shown if x.is_file()], [x for x in shown if x.is_dir()]
+            pictures = [x for x in files if x.suffix.lower().removeprefix(".") in ENDINGS]
+            if not pictures:
+                raise UsageError(
+                    f"A folder must have files that end in {', '.join(ENDINGS)}. "
+                    f"Received: {text!r} with {len(files)} other files and "
+                    f"{_count(folders)}, which are not read"
+                )
+            if folders:
+                lines.append(
+                    f"{text}: {_count(folders)} skipped, such as {folders[0].name}; name a folder "
+                    "itself to read its pictures"
+                )
+            found += pictures
+        elif path.exists():
+            found.append(path)
+        else:
+            raise UsageError(f"A picture must exist. Received: {text!r}")
+    return found, lines, has_folder or len(found) > 1
+
+
+def _count(folders: list[Path]) -> str:
+    return f"{len(folders)} {'subfolder' if len(folders) == 1 else 'subfolders'}"
+
+
 def _answer_image(network: _Network, picture: uploads.Picture, tile: Any, mode: str) -> Image.Image:
     translation = Translation(network.facts, network.source, network.target, picture, tile)
     answer = translation.answer(map(network.run, translation.inputs()))
@@ -91,15 +154,8 @@ def _answer_image(network: _Network, picture: uploads.Picture, tile: Any, mode: 
 
 
 def _answer_pixels(network: _Network, array: np.ndarray, tile: Any) -> np.ndarray:
-    pixels = array[..., np.newaxis] if array.ndim == 2 else array
-    if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3, 4):
-        raise UsageError(
-            "A picture must be of the shape (height, width) or (height, width, 1, 3 or 4). "
-            f"Received: shape={array.shape}"
-        )
-    mode = {1: "L", 3: "RGB", 4: "RGBA"}[pixels.shape[-1]]
-    image = Image.fromarray(pixels[..., 0] if mode == "L" else pixels)
-    answer = np.asarray(_answer_image(network, uploads.from_image(image), tile, mode))
+    image = image_of(array)
+    answer = np.asarray(_answer_image(network, uploads.from_image(image), tile, image.mode))
     return answer[..., np.newaxis] if answer.ndim < array.ndim else answer
 
 

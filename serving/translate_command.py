@@ -17,12 +17,11 @@ from serving.bundle import Bundle
 from serving.errors import UsageError
 from serving.kinds.image import STORED
 from serving.output_files import check_writable, write_file
-from serving.picture_forms import read_file
+from serving.picture_forms import find_pictures, read_file
 from serving.progress import ProgressLine
 from serving.provenance import edited
 from serving.translation import AUTO, Translation
 
-ENDINGS = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff")  # of the files of a folder
 _WRITTEN = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}  # format by ending
 _TOO_LARGE = "The picture and its answer must fit in memory; --tile N takes less."
 _NAMES = {"png": "png", "jpeg": "jpg", "webp": "webp"}  # ending by format
@@ -115,7 +114,7 @@ class TranslateCommand:
             )
         self._options = options
         self._tile = _parse_tile(options.tile)
-        sources, self._skipped, is_folder = _find_pictures(options.pictures)
+        sources, self._skipped, is_folder = find_pictures(options.pictures)
         self._format, out, is_folder = _place(options.out, options.format, is_folder)
         self._tasks = _plan(sources, out, is_folder, self._format)
         _check_apart(options.pictures, out)
@@ -203,45 +202,6 @@ def _parse_tile(text: str | None) -> int | str | None:
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
         raise UsageError(f"--tile must be an integer of at least 0. Received: --tile {text:.80}")
     return int(text) or None
-
-
-def _find_pictures(arguments: list[str]) -> tuple[list[Path], list[str], bool]:
-    """Returns the files, a line for each folder with others in it, and whether one is a folder.
-
-    Raises:
-        UsageError: a path that does not exist, or a folder without pictures.
-    """
-    found: list[Path] = []
-    lines: list[str] = []
-    has_folder = False
-    for text in arguments:
-        path = Path(os.path.expanduser(text))
-        if path.is_dir():
-            has_folder = True
-            shown = [x for x in sorted(path.iterdir()) if x.name[0] != "."]
-            files, folders = [x for x in shown if x.is_file()], [x for x in shown if x.is_dir()]
-            pictures = [x for x in files if x.suffix.lower().removeprefix(".") in ENDINGS]
-            if not pictures:
-                raise UsageError(
-                    f"A folder must have files that end in {', '.join(ENDINGS)}. "
-                    f"Received: {text!r} with {len(files)} other files and "
-                    f"{_count(folders)}, which are not read"
-                )
-            if folders:
-                lines.append(
-                    f"{text}: {_count(folders)} skipped, such as {folders[0].name}; name a folder "
-                    "itself to translate its pictures"
-                )
-            found += pictures
-        elif path.exists():
-            found.append(path)
-        else:
-            raise UsageError(f"A picture must exist. Received: {text!r}")
-    return found, lines, has_folder or len(found) > 1
-
-
-def _count(folders: list[Path]) -> str:
-    return f"{len(folders)} {'subfolder' if len(folders) == 1 else 'subfolders'}"
 
 
 def _place(out: str, form: str | None, is_folder: bool) -> tuple[str, Path, bool]:

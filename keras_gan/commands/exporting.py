@@ -68,7 +68,10 @@ NoMetadata = Annotated[
 ]
 NetworkName = Annotated[
     str | None,
-    typer.Option(help="Of a game with several generators, the one to export, such as backward."),
+    typer.Option(
+        help="Of a game with several generators, the one to export, such as backward; or "
+        "discriminator, if it has the outputs logits and classes, as a classifier."
+    ),
 ]
 Weights = Annotated[
     str | None,
@@ -102,7 +105,7 @@ def export_command(
     check: Check = None,
     imports: Imports = [],  # noqa: B006
 ) -> None:
-    """Export the averaged generator of a run: SavedModel, ONNX, manifest, golden samples."""
+    """Export the averaged generator of a run, or its classifier: SavedModel, ONNX, manifest."""
     if (run is None) == (check is None):
         got = "neither" if run is None else "both"
         raise UsageError(f"export takes a run, or --check BUNDLE. Received: {got}")
@@ -239,14 +242,17 @@ def export_run(
         checkpoint: see `Run.checkpoint`.
         average: export the averaged generator instead of the live one.
         name: name of the model; by default that of the run's folder, with `-backward` for the
-            backward direction of a game of two.
-        network: of a game with several generators, the name of one.
+            backward direction of a game of two, and `-classifier` for a discriminator.
+        network: of a game, the name of the network; by default the one that the game exports.
         share: of a game in two stages, the share of the last generator's weights, from 0 to 1.
         **options: see `export.export_bundle`.
     """
     checkpoint = run.which(checkpoint)
     gan = run.load(checkpoint)
-    spec = run.spec.with_classes(gan.num_classes, run.spec.class_names if gan.num_classes else ())
+    classifies = gan.network_role(network or gan.exports) != "generator"
+    spec = run.spec
+    if not classifies:  # whose generator may have no classes
+        spec = spec.with_classes(gan.num_classes, spec.class_names if gan.num_classes else ())
     spec = with_stored_ranges(spec, run.data.get("raw_ranges") or {})
     chosen = _choose_weights(run, gan, network, share)
     if options.get("role") is None and run.record["data"].get("scale") == 1:
@@ -254,7 +260,7 @@ def export_run(
     return export.export_bundle(
         gan,
         to,
-        spec=gan.network_spec(network or gan.sampled, spec, {}),
+        spec=gan.network_spec(network or gan.exports, spec, {}),
         **_names(gan, run, name, network),
         average=average,
         network=network,
@@ -262,7 +268,7 @@ def export_run(
             "recipe": run.record,
             "examples_seen": gan.count("examples_seen"),
             "checkpoint": checkpoint,
-            "weights": metrics.which_weights(gan, average),
+            "weights": metrics.which_weights(gan, average, network or gan.exports),
             **chosen,
             "data": {k: run.data[k] for k in ("description", "digest")},
             "metrics": _measured(run, checkpoint, gan.count("examples_seen")),
@@ -290,11 +296,16 @@ def with_stored_ranges(spec: Spec, ranges: Mapping[str, Any]) -> Spec:
 
 
 def _names(gan: Any, run: runs.Run, name: str | None, network: str | None) -> dict[str, Any]:
-    """Returns the name of the model and, of a game of two directions, that of the other one."""
+    """Returns the name of the model and, of a game of two directions, that of the other one.
+
+    A network beside the one that a game exports by default has a name of its own, so that a server
+    can have both.
+    """
     # The name of a folder may hold characters that the name of a model must not.
     own = re.sub(r"[^A-Za-z0-9_.-]+", "-", run.path.resolve().name).strip("-.")
     if gan.inverse is None:
-        return {"name": name or own}
+        is_other = network not in (None, gan.exports)
+        return {"name": name or (f"{own}-classifier" if is_other else own)}
     is_backward, ending = network == gan.inverse, f"-{gan.inverse}"
     if name is None:
         name = f"{own}{ending}" if is_backward else own

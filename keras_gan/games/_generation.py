@@ -79,21 +79,31 @@ class GenerationInterface(keras.Model):
         """Returns the shape of the samples of a network; for games with several generators."""
         return self.sample_shape
 
+    @property
+    def exports(self) -> str:
+        """Name of the network that an export writes by default."""
+        return self.sampled
+
     def exported(self, name: str | None = None, average: bool = True) -> keras.Model:
-        """Returns the generator that an export writes.
+        """Returns the network that an export writes.
 
         Args:
-            name: name of the network; by default the one that samples come from.
-            average: the averaged generator rather than the live one.
+            name: name of a generator, or of a discriminator with the outputs `logits` and
+                `classes`; by default `exports`.
+            average: the averaged network rather than the live one.
 
         Raises:
-            UsageError: no generator of that name.
+            UsageError: no such network of that name.
         """
-        name = name or self.sampled
-        generators = [each for each in self.networks if self.network_role(each) == "generator"]
-        if name not in generators:
+        name = name or self.exports
+        valid = [each for each in self.networks if self._can_be_exported(each)]
+        if name not in valid:
             raise UsageError(
-                f"`network` must name a generator of the game: {', '.join(generators)}. "
-                f"Received: network={name!r}"
+                "`network` must name a generator of the game, or a discriminator with the outputs "
+                f"`logits` and `classes`: {', '.join(valid)}. Received: network={name!r}"
             )
         return (self.average(name) if average else self.networks[name]).model
+
+    def _can_be_exported(self, name: str) -> bool:
+        is_classifier = {"logits", "classes"} <= {*self.networks[name].output_names}
+        return is_classifier or self.network_role(name) == "generator"

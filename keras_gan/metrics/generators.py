@@ -143,9 +143,15 @@ def inverse_of(gan: Any, average: bool = True) -> Callable[[np.ndarray], np.ndar
     return lambda answers: gan.translate(answers, backward=True, average=average)
 
 
-def which_weights(gan: GAN, average: bool) -> str:
-    """Returns `"averaged"` or `"live"`: which generator is used, as a game may have no average."""
-    name = gan.sampled
+def which_weights(gan: GAN, average: bool, name: str | None = None) -> str:
+    """Returns `"averaged"` or `"live"`: which weights are used, as a network may have no average.
+
+    Args:
+        gan: the game.
+        average: the averaged weights are asked for.
+        name: name of the network; by default the one that samples come from.
+    """
+    name = name or gan.sampled
     has_average = gan.average(name).model is not gan.networks[name].model
     return "averaged" if average and has_average else "live"
 

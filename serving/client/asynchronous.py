@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from serving.classification import Classification
 from serving.client.arguments import check_arguments
 from serving.client.base import IDLE_CONNECTIONS, ClientBase
 from serving.client.endpoint import BUSY, accept
 from serving.client.http_types import Exchange, Request, Response, ServerError, T
-from serving.client.uploads import check_upload
+from serving.client.uploads import check_classified, check_upload
 
 
 class AsyncClient(ClientBase):
@@ -75,6 +76,10 @@ class AsyncClient(ClientBase):
     async def translate(self, picture: Any, to: Any = None, **options: Any) -> Any:
         """Returns a picture as `Client.translate` does, with the same arguments."""
         return await self.run(self.session.translate(check_upload(picture, to, **options)))
+
+    async def classify(self, picture: Any, **options: Any) -> Classification:
+        """Returns a classification as `Client.classify` does, with the same arguments."""
+        return await self.run(self.session.classify(check_classified(picture, **options)))
 
     async def models(self) -> list[dict[str, Any]]:
         """Returns name, version, shape and more of each model; `None` for what is unknown."""

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from serving.classification import Classification
 from serving.client.arguments import check_arguments
 from serving.client.base import IDLE_CONNECTIONS, ClientBase
 from serving.client.endpoint import BUSY, accept
 from serving.client.http_types import Exchange, Request, Response, ServerError, T
-from serving.client.uploads import check_upload
+from serving.client.uploads import check_classified, check_upload
 
 
 class Client(ClientBase):
@@ -138,6 +139,17 @@ class Client(ClientBase):
             of the model.
         """
         return self.run(self.session.translate(check_upload(picture, to, **options)))
+
+    def classify(self, picture: Any, **options: Any) -> Classification:
+        """Returns the probabilities of the classes of a picture, as `serving.Bundle.classify` does.
+
+        Args:
+            picture: a path, a PIL image, a uint8 array `(height, width)` or `(height, width,
+                channels)`, or the bytes of a file. The server crops and resizes it.
+            model: name of a classifier, where the URL has none and the server has several.
+            version: of the model; the newest by default.
+        """
+        return self.run(self.session.classify(check_classified(picture, **options)))
 
     def models(self) -> list[dict[str, Any]]:
         """Returns name, version, shape and more of each model; `None` for what is unknown."""

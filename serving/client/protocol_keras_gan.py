@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from serving.classification import Classification
 from serving.client.arguments import SampleRequest
 from serving.client.http_types import Exchange, Response, ServerError, get, post, to_json
 from serving.client.model import RemoteModel, read_ports
-from serving.client.uploads import Upload
+from serving.client.uploads import ClassifiedPicture, Upload
 from serving.errors import UsageError
 from serving.kinds import Format
 from serving.lists import join_list
@@ -123,6 +124,31 @@ def translate(path: str, name: str | None, upload: Upload) -> Exchange[bytes]:
     query = urllib.parse.urlencode({k: v for k, v in fields.items() if v is not None})
     headers = {"Content-Type": upload.media_type}
     return (yield post(f"{path}/v1/translate?{query}", upload.content, headers)).body
+
+
+def classify(path: str, name: str | None, picture: ClassifiedPicture) -> Exchange[Classification]:
+    """Classifies a picture.
+
+    Args:
+        path: before `/v1/classify`.
+        name: of the model, or `None` for a server that has one classifier.
+        picture: the picture.
+    """
+    fields = {"model": name, "version": picture.version}
+    query = urllib.parse.urlencode({k: v for k, v in fields.items() if v is not None})
+    headers = {"Content-Type": picture.media_type}
+    where = f"{path}/v1/classify" + (f"?{query}" if query else "")
+    content = (yield post(where, picture.content, headers)).json()
+    try:
+        classes = sorted(content["classes"], key=lambda each: each["id"])
+        probabilities = np.array([each["probability"] for each in classes], np.float32)
+        names = tuple(str(each["name"]) for each in classes)
+        size = content["picture"]["height"], content["picture"]["width"]
+        return Classification(
+            probabilities, content["novelty"], names, tuple(content["notes"]), size
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ServerError(f"An answer must have classes. Received: {error!r}") from error
 
 
 def _query_text(value: Any) -> str:

@@ -12,13 +12,14 @@ import numpy as np
 
 from serving import kinds
 from serving.checks import check_samples, describe_not_finite
+from serving.classification import Classification
 from serving.client import protocol_keras_gan, protocol_tf_serving, protocol_v2
 from serving.client.arguments import SampleRequest
 from serving.client.endpoint import Endpoint
 from serving.client.given import decode_files, find_port
 from serving.client.http_types import Exchange, Response, ServerError, get
 from serving.client.model import RemoteModel
-from serving.client.uploads import Upload
+from serving.client.uploads import ClassifiedPicture, Upload
 from serving.errors import NotFiniteWarning, UsageError
 from serving.inputs import Port
 from serving.kinds import Format
@@ -238,6 +239,17 @@ class Session:
         name = upload.model or server.name
         content = yield from protocol_keras_gan.translate(server.path, name, upload)
         return upload.restore(content)
+
+    def classify(self, picture: ClassifiedPicture) -> Exchange[Classification]:
+        """Returns the probabilities of the classes of a picture."""
+        server = yield from self.connect(picture.model)
+        if server.protocol != "keras_gan":
+            raise UsageError(
+                "`classify` needs keras-gan serve; `outputs` sends pictures as arrays to any "
+                f"server. Received: {self._endpoint.url!r} with the protocol {server.protocol}"
+            )
+        name = picture.model or server.name
+        return (yield from protocol_keras_gan.classify(server.path, name, picture))
 
     def animation(
         self, request: SampleRequest, rate: Any, form: str, metadata: bool

@@ -1,4 +1,4 @@
-"""Pictures of a client's call to `translate`: what is sent, and the form of what is returned."""
+"""Pictures that a client sends to be translated or classified, and the form of what returns."""
 
 from __future__ import annotations
 
@@ -101,6 +101,35 @@ def check_upload(
         )
     format = "png" if target is None else FORMATS[target.suffix.lower()]
     return Upload(*_encode(picture), format, target, model, version, tile)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifiedPicture:
+    """A picture to classify.
+
+    Args:
+        content: the file that is sent.
+        media_type: its Content-Type.
+        model: name of a model, or `None`.
+        version: its version, or `None` for the newest.
+    """
+
+    content: bytes
+    media_type: str
+    model: str | None
+    version: int | None
+
+
+def check_classified(
+    picture: Any, *, model: str | None = None, version: int | None = None
+) -> ClassifiedPicture:
+    """Checks the arguments of `Client.classify`, and encodes a picture that is not a file.
+
+    Raises:
+        UsageError: neither a file nor a picture.
+    """
+    content, media_type, *_ = _encode(picture)
+    return ClassifiedPicture(content, media_type, model, version)
 
 
 def _encode(picture: Any) -> tuple[bytes, str, type | None, int, bool]:

@@ -106,7 +106,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
 }
 _LISTS = {"seeds": int, "interpolate": int, "labels": TextLabel}
-_INTEGERS = {"version", "seed", "count", "around", "columns", "tile"}
+_INTEGERS = {"version", "seed", "count", "around", "columns", "tile", "top"}
 _NUMBERS = {"radius", "frame_rate", "truncation", "timeout"}
 _BOOLEANS = {"loop", "metadata", "stream"}
 

@@ -56,6 +56,7 @@ class Kind:
         dtypes: dtypes that a field of this kind may have in a batch, the default first.
         stored: range of the integer dtypes that data sets store and map to `value_range`.
         for_samples: whether a data set's samples may be of this kind. Labels only go with samples.
+        holds_classes: whether a sample is a class, or has a number for each class.
         is_distribution: whether a sample has weights along its last axis that sum to 1.
         metrics: metrics of an evaluation where neither metrics nor features are named, and the
             features are the samples' own values; empty for all that apply.
@@ -76,6 +77,7 @@ class Kind:
     dtypes: tuple[str, ...] = FLOATS
     stored: Mapping[str, tuple[float, float]] = {}
     for_samples: bool = True
+    holds_classes: bool = False
     is_distribution: bool = False
     metrics: tuple[str, ...] = ()
     training_metrics: tuple[str, ...] = ("sliced_wasserstein",)

@@ -30,6 +30,7 @@ class Label(Kind):
     plural = "labels"
     dtypes = INTEGERS
     for_samples = False
+    holds_classes = True
     formats = (Format("txt", "text/plain", _to_text),)
 
     def check(self, shape: Sequence[int | None], meta: Meta | None = None) -> None:

@@ -77,6 +77,12 @@ export class Api extends EventTarget {
     return this.#request(address, { method: "POST", headers, body: file, signal }, pick);
   }
 
+  /** Returns the answer of a classification. */
+  classify(address, file, signal) {
+    const headers = { "Content-Type": file.type || "application/octet-stream" };
+    return this.#request(address, { method: "POST", headers, body: file, signal });
+  }
+
   /** Returns an example of a model as a Blob. */
   example(model, number, signal) {
     return this.#request(`v1/models/${encodeURIComponent(model)}/examples/${number}.png`, { signal });

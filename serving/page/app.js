@@ -1,11 +1,12 @@
 // Entry point of the page: connects the settings, the samples and the dialogs.
 import { Api } from "./api.js";
+import { Classifier } from "./classifier.js";
 import { Cloud } from "./cloud.js";
 import { Controls } from "./controls.js";
 import { Explorer } from "./explore.js";
 import { Given } from "./given.js";
 import { evenWidth, face, formatOf, isCloud, ratioOf, scaleOf } from "./kinds.js";
-import { isSeeded, isTranslator, sizes, takesTruncation } from "./model.js";
+import { isClassifier, isSeeded, isTranslator, sizes, takesTruncation } from "./model.js";
 import { classOf, className, describe, fields, SEEDS, toCurl, toPython } from "./requests.js";
 import { complain, say, showBanner } from "./say.js";
 import { defaults, readHash, SIZES, writeHash } from "./state.js";
@@ -40,6 +41,10 @@ const walk = new Walk(find("walk"), api, base);
 const translator = new Translator(find("translate"), api, base, {
   error: (error) => (error ? showProblem(error, false) : complain(find("problem"), null)),
   turn: (name) => change({ model: name, version: null, label: null, sample: null }),
+});
+
+const classifier = new Classifier(find("classify"), api, base, {
+  error: (error) => (error ? showProblem(error, false) : complain(find("problem"), null)),
 });
 
 const model = () => models.find(({ name }) => name === settings.model);
@@ -88,16 +93,19 @@ function show(fresh = false) {
     return showProblem(new Error(`The server must have the model; it has ${served}. Received: model=${settings.model}`));
   }
   showTitle(found);
-  const translates = isTranslator(found);
-  find("translate").hidden = !translates;
-  find("wall").hidden = find("sizes").hidden = translates;
-  find("skip").href = translates ? "#translate" : "#wall";
-  find("skip").textContent = translates ? "Skip to the picture" : "Skip to the samples";
-  find("copy-help").textContent = translates
-    ? "Copies a link to this model, or a line that translates the picture."
-    : "Copies a link to this view, or a line that generates its samples, at most 16.";
-  if (translates) return showTranslator(found);
-  translator.hide();
+  const use = isTranslator(found) ? "translate" : isClassifier(found) ? "classify" : "wall";
+  for (const name of ["translate", "classify", "wall"]) find(name).hidden = name !== use;
+  find("sizes").hidden = use !== "wall";
+  find("skip").href = `#${use}`;
+  find("skip").textContent = use === "wall" ? "Skip to the samples" : "Skip to the picture";
+  find("copy-help").textContent = {
+    translate: "Copies a link to this model, or a line that translates the picture.",
+    classify: "Copies a link to this model, or a line that classifies the picture.",
+    wall: "Copies a link to this view, or a line that generates its samples, at most 16.",
+  }[use];
+  if (use !== "translate") translator.hide();
+  if (use !== "classify") classifier.hide();
+  if (use !== "wall") return showPicture(found, use);
   given.show(found);
   if (given.missing.length) return askFor(given.missing);
   const cloud = isCloud(found);
@@ -131,12 +139,14 @@ function show(fresh = false) {
   );
 }
 
-/** Shows the translations of a chosen picture in the place of samples. */
-function showTranslator(found) {
+/** Shows what a model makes of a chosen picture in the place of samples. */
+function showPicture(found, use) {
   gallery?.hide();
   gallery = null;
   given.hide();
-  translator.show(found, { model: settings.model, version: settings.version }, models);
+  const shown = { model: settings.model, version: settings.version };
+  if (use === "translate") translator.show(found, shown, models);
+  else classifier.show(found, shown);
 }
 
 /** Asks for the files of given inputs in the place of samples. */
@@ -263,7 +273,8 @@ for (const button of document.querySelectorAll("[data-copy]"))
       const fixed = { ...settings, version: settings.version ?? model().version };
       return copy(new URL(writeHash(fixed), location.href).href, "the link");
     }
-    if (isTranslator(model())) return copy(translator.line(what), `the ${what === "curl" ? "curl" : "Python"} line`);
+    const user = isTranslator(model()) ? translator : isClassifier(model()) ? classifier : null;
+    if (user) return copy(user.line(what), `the ${what === "curl" ? "curl" : "Python"} line`);
     const [found, name] = viewFile(16);
     const line = what === "curl" ? toCurl(base, found, name, api.hasToken, given.files) : toPython(base, found, api.hasToken, given.files);
     copy(line, `the ${what === "curl" ? "curl" : "Python"} line`);

@@ -107,6 +107,26 @@ export function translateCurl(base, found, file, output, token) {
   return `curl -fsS${header} -F ${quoted(`picture=@"${file.replace(/["\\]/g, "\\$&")}"`)} '${address}' -o ${output}`;
 }
 
+/** Returns the address of a classification. found: {model, version}; version may be null. */
+export function classifyAddress(base, found) {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(found)) if (value !== null) query.set(name, String(value));
+  return `${new URL("v1/classify", base)}?${query}`;
+}
+
+export function classifyCurl(base, found, file, token) {
+  const header = token ? ' -H "Authorization: Bearer $TOKEN"' : "";
+  const address = classifyAddress(base, found).replaceAll("'", "%27");
+  return `curl -fsS${header} -F ${quoted(`picture=@"${file.replace(/["\\]/g, "\\$&")}"`)} '${address}'`;
+}
+
+export function classifyPython(base, { model, version }, file, token) {
+  const key = token ? ', token="…"' : "";
+  const server = pythonic(new URL(".", base).href.replace(/\/$/, ""));
+  const words = [pythonic(file), `model=${pythonic(model)}`, `version=${version}`];
+  return `import serving; print(serving.Client(${server}${key}).classify(${words.join(", ")}).top(3))`;
+}
+
 export function translatePython(base, { model, version, format }, file, output, token) {
   const key = token ? ', token="…"' : "";
   const server = pythonic(new URL(".", base).href.replace(/\/$/, ""));

@@ -1,6 +1,7 @@
 // Translation of a picture: chosen, dropped or pasted; compared with its translation, and saved.
 import { bicubic } from "./bicubic.js";
 import { Compare } from "./compare.js";
+import { takePictures } from "./drop.js";
 import { translateAddress, translateCurl, translatePython } from "./requests.js";
 import { say } from "./say.js";
 import { save, showLines } from "./take.js";
@@ -22,25 +23,10 @@ export class Translator {
     const names = ["drop", "file", "help", "chosen", "examples", "example-list", "result", "left", "turn", "facts", "notes", "format", "save", "lines"];
     this.parts = Object.fromEntries(names.map((name) => [name, root.querySelector(`#translate-${name}`)]));
     this.compare = new Compare(root.querySelector("#compare"));
-    const { file, left, turn, format, save: button } = this.parts;
-    file.addEventListener("change", () => file.files[0] && this.choose(file.files[0]));
-    for (const type of ["dragenter", "dragover"])
-      root.addEventListener(type, (event) => {
-        event.preventDefault();
-        this.parts.drop.classList.add("over");
-      });
-    root.addEventListener("dragleave", (event) => root.contains(event.relatedTarget) || this.parts.drop.classList.remove("over"));
-    root.addEventListener("drop", (event) => {
-      event.preventDefault();
-      this.parts.drop.classList.remove("over");
-      const dropped = event.dataTransfer?.files[0];
-      if (dropped) this.choose(dropped);
-    });
-    document.addEventListener("paste", (event) => {
-      const pasted = event.clipboardData?.files[0];
-      if (root.hidden || !pasted) return;
-      event.preventDefault();
-      this.choose(pasted);
+    const { drop, file, left, turn, format, save: button } = this.parts;
+    this.choose = takePictures(root, drop, file, (chosen) => {
+      this.file = chosen;
+      this.#translate();
     });
     for (const radio of root.querySelectorAll("[name=zoom]"))
       radio.addEventListener("change", () => this.compare.setZoom(Number(radio.value)));
@@ -70,15 +56,6 @@ export class Translator {
   hide() {
     this.abort?.abort();
     this.key = null;
-  }
-
-  /** Translates a file. */
-  choose(file) {
-    this.file = file;
-    const listed = new DataTransfer(); // the name beside the button is that of a dropped file too
-    listed.items.add(file);
-    this.parts.file.files = listed.files;
-    this.#translate();
   }
 
   #showFile(state) {

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from serving.engine import Expired
 from serving.http_types import HTTPError, Request, Response
 from serving.loading import Served
-from serving.translate.fields import FIELDS, read
+from serving.picture_requests import in_turn, read
+from serving.translate.fields import FIELDS
 from serving.translate.request import TranslateRequest
 from serving.translation import Tile, Translation
 
@@ -38,7 +38,7 @@ def start(app: Any, request: Request) -> Any:
     Raises:
         UsageError: a field that is not allowed.
     """
-    content, fields = read(request)
+    content, fields = read(request, FIELDS)
     served = request.served = _find(app, fields.get("model"), fields.get("version"))
     return _answer(app, TranslateRequest(served, fields, request, app.settings), content)
 
@@ -65,19 +65,12 @@ async def _answer(app: Any, wanted: TranslateRequest, content: bytes) -> Respons
     served, loop = wanted.served, asyncio.get_running_loop()
     served.users += 1
     try:
-        try:
-            async with asyncio.timeout(max(0.0, wanted.deadline - app.now())):
-                await app.pictures.acquire()
-        except TimeoutError:
-            raise Expired from None
-        try:
+        async with in_turn(app, wanted.deadline):
             found, first = await loop.run_in_executor(_THREADS, _begin, wanted, content)
             if len(found.plan.tiles) == 1 and math.prod(found.plan.size) <= _SMALL:
                 return await served.engine.run(wanted.job(first, _ending(wanted, found)))
             await _run(app, wanted, found, first)
             return await loop.run_in_executor(_THREADS, _finish, wanted, found)
-        finally:
-            app.pictures.release()
     finally:
         served.users -= 1
 

@@ -1,0 +1,98 @@
+"""Requests that send one picture: as the body or in a form, with fields; a few at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from serving import multipart
+from serving.engine import Expired
+from serving.errors import UsageError, short_repr
+from serving.generate.fields import from_query, from_text, repeated_field, unknown_field
+from serving.http_types import HTTPError, Request
+
+FORM = "multipart/form-data"
+# Media types of the pictures that are sent, for the OpenAPI document; the content decides.
+UPLOADS = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/tiff")
+_ANY = "application/octet-stream"  # names no format; the content does
+_MAX_TEXT = 1024  # bytes of a field that is not a file
+
+
+@contextlib.asynccontextmanager
+async def in_turn(app: Any, deadline: float) -> AsyncIterator[None]:
+    """Waits until few enough pictures are in memory, for an `async with` block.
+
+    Args:
+        app: the application.
+        deadline: on the clock of `app.now`.
+
+    Raises:
+        Expired: the deadline passed before.
+    """
+    try:
+        async with asyncio.timeout(max(0.0, deadline - app.now())):
+            await app.pictures.acquire()
+    except TimeoutError:
+        raise Expired from None
+    try:
+        yield
+    finally:
+        app.pictures.release()
+
+
+def read(request: Request, known: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    """Returns the picture of a request, as it was sent, and its fields.
+
+    Args:
+        request: the request.
+        known: the fields that there are, by name.
+
+    Raises:
+        UsageError: an unknown or repeated field, or a form without exactly one file.
+        HTTPError: 415 for a media type that is neither a picture nor a form.
+    """
+    fields = from_query(request.query, known)
+    media_type = request.media_type
+    if media_type == FORM:
+        return _read_form(request, fields, known), fields
+    if not media_type.startswith("image/") and media_type != _ANY:
+        raise HTTPError(
+            415,
+            f"The body must be a picture (image/png, image/jpeg, image/webp) or {FORM}. "
+            f"Received: content-type={short_repr(request.content_type)}",
+        )
+    return request.body, fields
+
+
+def _read_form(request: Request, fields: dict[str, Any], known: Mapping[str, Any]) -> bytes:
+    """Returns the file of a form, and adds its other parts to the fields."""
+    files: list[multipart.Part] = []
+    for part in multipart.parse(request.content_type, request.body):
+        if part.file_name is not None:
+            files.append(part)
+        elif part.name not in known:
+            raise unknown_field(part.name, known)
+        elif part.name in fields:
+            raise repeated_field(part.name)
+        else:
+            fields[part.name] = _value_of(part)
+    if len(files) != 1:
+        raise UsageError(
+            f"A form must have one file, which is the picture. Received: {len(files)} files"
+        )
+    return files[0].content
+
+
+def _value_of(part: multipart.Part) -> Any:
+    try:
+        text = part.content[: _MAX_TEXT + 1].decode("utf-8")
+    except UnicodeDecodeError:
+        text = "\0" * (_MAX_TEXT + 1)
+    if len(text) > _MAX_TEXT:
+        raise UsageError(
+            f"`{part.name}` must be UTF-8 of at most {_MAX_TEXT} bytes. "
+            f"Received: {short_repr(part.content[:80])}"
+        )
+    return from_text(part.name, text)
