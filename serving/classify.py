@@ -71,7 +71,7 @@ def start(app: Any, request: Request) -> Any:
     """Handles `/v1/classify`; returns a job or a coroutine that results in the response.
 
     Raises:
-        UsageError: a field that is not allowed, or a small file that is no picture.
+        UsageError: a field that is not allowed, or a small file that is not a picture.
     """
     content, fields = read(request, FIELDS)
     served = request.served = find(app, fields.get("model"), fields.get("version"))
