@@ -20,6 +20,7 @@ from keras_gan.terms._term import (
     name_of,
 )
 from keras_gan.terms.auxiliary import AuxiliaryClassifier
+from keras_gan.terms.codes import MutualInformation
 from keras_gan.terms.consistency import BalancedConsistency, Consistency, LatentConsistency
 from keras_gan.terms.contrastive import ContrastivePatches
 from keras_gan.terms.features import FeatureMatching
@@ -51,6 +52,7 @@ __all__ = [
     "LatentConsistency",
     "LeCam",
     "LipschitzPenalty",
+    "MutualInformation",
     "Orthogonal",
     "PathLength",
     "Reconstruction",

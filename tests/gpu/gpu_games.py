@@ -79,6 +79,8 @@ class Component:
         given = {"name": self.name, **ARGUMENTS.get(self.name, {})}
         if self.family == "term":  # in every step, also where the paper computes it less often
             listed = {"terms": [{"interval": 1, **given}]}
+            if self.name == "mutual_information":
+                return {"built": coded, **listed}
             return {"built": translators, **listed} if terms.get(self.name).supervises else listed
         if self.name == "minimax":
             return {"loss": given, "built": confident}
@@ -164,6 +166,18 @@ def confident(conditional=False):
     At 0, minimax and non-saturating losses have the same gradients.
     """
     return networks(conditional, bias=2.0)
+
+
+def coded(conditional=False):
+    """The same networks with a categorical and a continuous code, and predictions of them."""
+    generator, discriminator = networks(conditional)
+    layer = keras_gan.layers.LatentCodes((2,), 1)
+    latents = keras.Input((LATENTS,), name="latents")
+    *_, features = (x for x in discriminator.layers if isinstance(x, keras.layers.Dense))
+    predicted = keras.layers.Dense(layer.width, dtype="float32")(features.input)
+    outputs = {"logits": discriminator.output, "codes": predicted}
+    samples = generator(layer(latents))
+    return keras.Model(latents, samples), keras.Model(discriminator.input, outputs)
 
 
 def translators(conditional=False):
