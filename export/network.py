@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from export import model_inputs, sizes
+from export import codes, model_inputs, sizes
 from export.declare import (
     RESERVED,
     Declarations,
@@ -111,7 +111,7 @@ def open_network(
     """
     declared = declared or Declarations(**options)
     data = getattr(model, "data_range", None)
-    model = _select_model(model, average, network)
+    model, declared = codes.with_codes(_select_model(model, average, network), declared)
     structure = model_inputs.read_inputs(model)
     by_key = model_inputs.name_inputs(model, structure)
     inputs = declare_inputs(model, by_key, declared)

@@ -1,6 +1,7 @@
 """Codes in the latents: layer, networks, the term of InfoGAN, and sprites of known factors."""
 
 import math
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -8,9 +9,12 @@ import pytest
 import tensorflow as tf
 from scipy.special import erf
 
+import export
 import keras_gan
-from keras_gan import UsageError, architectures, datasets, latents, layers, terms
+import serving
+from keras_gan import UsageError, architectures, datasets, latents, layers, metrics, terms
 from keras_gan.datasets import sprites
+from keras_gan.metrics.samples import Codes
 from serving import seeds as numpy_seeds
 
 RNG = np.random.default_rng(5)
@@ -298,3 +302,158 @@ def test_the_source_holds_out_a_tenth():
     np.testing.assert_array_equal(sprites.read_factors(samples.numpy())[:, 0], labels)
     with pytest.raises(UsageError, match=r"`data_seed` must be an integer of at least 0.*=-1"):
         datasets.open("sprites", data_seed=-1)
+
+
+# ------------------------------------------------------------------------ metrics
+
+
+def metric_inputs(codes, levels, classes=None):
+    """Inputs of a metric for generated samples of known codes and levels of factors."""
+    names = tuple(sprites.FACTORS)[: levels.shape[1]]
+    extractor = metrics.Extractor("known", lambda x: (x, None), factors=names)
+    found = [SimpleNamespace(features=levels.astype("float32"), probabilities=classes)] * 2
+    return metrics.EvaluationInputs(*found, extractor, codes=codes)
+
+
+def drawn_codes(count=4000):
+    rng = np.random.default_rng(2)
+    return np.column_stack([rng.integers(3, size=count), rng.uniform(-1, 1, (count, 2))])
+
+
+def test_codes_that_are_the_factors_have_the_largest_values():
+    """One code for each factor; levels are the quarters of the codes' ranges."""
+    values = drawn_codes()
+    levels = np.column_stack([values[:, 0], np.floor((values[:, 1:] + 1) * 2)]).astype(int)
+    codes = Codes(values, (3,))
+    inputs = metric_inputs(codes, levels, np.eye(3)[[2, 0, 1]][levels[:, 0]])
+    gaps = metrics.MutualInformationGap().of(inputs)
+    assert gaps.values["mutual_information_gap"] == pytest.approx(1, abs=0.01)
+    assert gaps.values["code_gap"] == pytest.approx(1, abs=0.01)
+    assert metrics.FactorAccuracy().of(inputs).values == {"factor_accuracy": 1.0}
+    assert metrics.CategoryPurity().of(inputs).values == {"category_purity": 1.0}
+
+
+def test_codes_without_a_meaning_have_those_of_chance():
+    values = drawn_codes()
+    levels = np.random.default_rng(3).integers([3, 4, 4], size=(4000, 3))
+    inputs = metric_inputs(Codes(values, (3,)), levels, np.eye(3)[levels[:, 0]])
+    gaps = metrics.MutualInformationGap().of(inputs).values
+    assert gaps["mutual_information_gap"] == pytest.approx(0, abs=0.01)
+    assert gaps["code_gap"] == pytest.approx(0, abs=0.01)
+    chance = (1 / 3 + 1 / 4 + 1 / 4) / 3
+    found = metrics.FactorAccuracy().of(inputs).values["factor_accuracy"]
+    assert found == pytest.approx(chance, abs=0.04)
+    purity = metrics.CategoryPurity().of(inputs).values["category_purity"]
+    assert purity == pytest.approx(1 / 3, abs=0.03)
+
+
+def test_a_code_of_two_factors_has_no_gap_and_one_of_none_does_not_help():
+    """Both factors are the first continuous code: its own gap is 0, that of each factor is 1."""
+    values = drawn_codes()
+    both = np.floor((values[:, 1] + 1) * 2).astype(int)
+    gaps = metrics.MutualInformationGap().of(
+        metric_inputs(Codes(values, (3,)), np.column_stack([both, both]))
+    )
+    assert gaps.values["mutual_information_gap"] == pytest.approx(1, abs=0.01)
+    assert gaps.values["code_gap"] == pytest.approx(0, abs=0.01)
+    assert gaps.details["information_shares"]["code 1"]["size"] == pytest.approx(1, abs=0.01)
+
+
+def test_values_of_tables_by_hand():
+    categories, classes = np.array([0, 0, 0, 1, 1, 1]), np.array([0, 0, 1, 1, 1, 1])
+    assert metrics.category_purity(categories, classes) == pytest.approx(5 / 6)
+    table = np.array([[2, 1], [0, 3]]) / 6
+    shares = table / table.sum(1, keepdims=True) / table.sum(0, keepdims=True)
+    plain = sum(p * math.log(s) for p, s in zip(table.flat, shares.flat, strict=True) if p)
+    bias = (1 + 1 - 2) / 12  # of two levels, two levels and three pairs
+    found = metrics.mutual_information(categories[:, None], classes[:, None])
+    assert found == pytest.approx(np.array([[plain + bias]]))
+    assert metrics.factor_accuracy(np.array([0, 1, 0, 1]), np.array([2, 1, 2, 0])) == 0.5
+
+
+def test_an_evaluation_of_a_game_with_codes():
+    """The generator paints the sprite that its codes name: a category, and x by one code."""
+    pictures, levels = sprites.draw_all()
+    plain = (levels[:, [1, 2, 4, 5]] == [2, 2, 4, 4]).all(1)
+    table = (pictures[plain] / 127.5 - 1).reshape(3, 9, 1024).astype("float32")
+    z = keras.Input((6,), name="latents")
+    coded = layers.LatentCodes([3], 1)(z)
+    place = keras.ops.clip(keras.ops.floor((coded[:, 3] + 1) * 4.5), 0, 8)
+    row = keras.ops.argmax(coded[:, :3], -1) * 9 + keras.ops.cast(place, "int64")
+    fixed = keras.initializers.Constant(table.reshape(27, 1024))
+    flat = keras.layers.Embedding(27, 1024, embeddings_initializer=fixed)(row)
+    generator = keras.Model(z, keras.layers.Reshape((32, 32, 1))(flat))
+    spec = keras_gan.Spec("image", (32, 32, 1), (-1.0, 1.0))
+    codes = {"categorical": [3], "continuous": 1}
+    discriminator = architectures.build_network("discriminator", "mlp", spec, codes=codes)
+    gan = keras_gan.GAN(generator, discriminator, ema_half_life=0)
+    found = metrics.evaluate(
+        gan,
+        "sprites",
+        "sprites",
+        count=600,
+        progress=False,
+        metrics=["category_purity", "mutual_information_gap", "factor_accuracy"],
+    )
+    assert found.values["category_purity"] == 1
+    # Shape and x are known, and the four other factors are constant, of entropy 0. Of the 20 bins
+    # of the code, 8 contain a limit between two levels of x, which leaves 0.22 of ln 9 nats open.
+    assert found.values["mutual_information_gap"] == pytest.approx(1.9 / 6, abs=0.01)
+    assert found.values["code_gap"] == pytest.approx(0.9, abs=0.02)
+    assert found.details["factor_accuracy"]["x"] > 0.75
+    with pytest.raises(UsageError, match=r"category_purity needs a generator with codes"):
+        metrics.evaluate(pictures[:200], "sprites", "sprites", metrics=["category_purity"])
+    with pytest.raises(UsageError, match=r"reads known factors, such as features=sprites\. Rec"):
+        metrics.evaluate(gan, "sprites", "pixels", count=200, metrics=["factor_accuracy"])
+    with pytest.raises(UsageError, match=r"'sprites' takes pictures of 32x32x1\. Received: sam"):
+        metrics.open_features("sprites", keras_gan.Spec("image", (8, 8, 1)))
+
+
+# ------------------------------------------------------------------------ export and serving
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    keras.utils.set_random_seed(0)
+    generator, discriminator = networks("dcgan", codes={"categorical": [3], "continuous": 2})
+    gan = keras_gan.GAN(generator, discriminator, terms=["mutual_information"])
+    folder = tmp_path_factory.mktemp("codes") / "bundle"
+    export.export_bundle(gan, folder, name="codes")
+    return gan, folder
+
+
+def test_a_bundle_takes_codes_and_leaves_the_others_to_the_seed(exported):
+    gan, folder = exported
+    bundle = serving.Bundle(folder)
+    port = bundle.inputs.by_name["codes"]
+    assert (port.fill, port.value, port.kind, port.shape) == ("constant", -2.0, "codes", (3,))
+    assert port.meta == {"categorical": [3], "continuous": 2}
+    own = gan.generate(range(6))
+    np.testing.assert_allclose(bundle.generate(range(6)), own, atol=1e-5)
+    steered = layers.with_codes_input(gan.average_generator)
+    z = latents.latents_from_seeds(np.arange(6), LATENTS)
+    for codes in ([[1, -2, 0.5]], [[c % 3, -1 + c / 3, -2] for c in range(6)]):
+        whole = tf.constant(np.broadcast_to(np.array(codes, "float32"), (6, 3)))
+        wanted = steered([z, whole]).numpy()
+        assert abs(wanted - own).max() > 1e-3
+        np.testing.assert_allclose(bundle.generate(range(6), codes=codes), wanted, atol=1e-5)
+        # TensorFlow Serving runs this signature.
+        served = tf.saved_model.load(str(folder / "saved_model" / "codes" / "1"))
+        run = served.signatures["serving_default"]
+        found = run(latents=z, codes=whole)["samples"]
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        ([3, 0, 0], r"Code 0 of the input 'codes' must be a category from 0 to 2, or -2.*: 3$"),
+        ([0.5, 0, 0], r"Code 0 .* must be a category from 0 to 2, .*Received: 0\.5$"),
+        ([0, 0, 1.25], r"Code 2 of the input 'codes' must be a number from -1 to 1.*: 1\.25$"),
+        ([0, 0], r"'codes' must have the shape \(batch, 3\)\. Received: shape=\(1, 2\)"),
+        ([0, float("nan"), 0], r"'codes' must be finite\. Received: NaN or infinity"),
+    ],
+)
+def test_a_bundle_refuses_codes(exported, codes, message):
+    with pytest.raises(serving.UsageError, match=message):
+        serving.Bundle(exported[1]).generate([1], codes=[codes])
