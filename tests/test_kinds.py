@@ -142,7 +142,7 @@ def test_properties_are_checked(name, shape, meta, message):
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(UsageError, match=r"array, audio, image.*Received: kind='sequence'"):
+    with pytest.raises(UsageError, match=r"array, audio, codes, image.*Received: kind='sequence'"):
         kinds.get("sequence")
 
 

@@ -203,7 +203,8 @@ def from_bundle(path: pathlib.Path, drawing: Drawing) -> Samples:
     if coded is not None:
         layer = LatentCodes(coded.meta["categorical"], coded.meta["continuous"])
         port = inputs.normal[0]
-        codes = _codes(layer, (math.prod(port.shape), port.stream), drawing)
+        width = math.prod(size for size in port.shape if isinstance(size, int))
+        codes = _codes(layer, (width, port.stream), drawing)
     return dataclasses.replace(found, answers=drawing.answers(asked), codes=codes)
 
 
