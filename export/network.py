@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from export import classifier, model_inputs, sizes
+from export import classifier, codes, model_inputs, sizes
 from export.declare import (
     RESERVED,
     Declarations,
@@ -114,6 +114,7 @@ def open_network(
     model, is_classifier = _select_model(model, average, network)
     if is_classifier:
         declared = dataclasses.replace(declared, role=declared.role or classifier.ROLE)
+    model, declared = codes.with_codes(model, declared)
     structure = model_inputs.read_inputs(model)
     by_key = model_inputs.name_inputs(model, structure)
     names_outputs = declared.role == classifier.ROLE

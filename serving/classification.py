@@ -249,7 +249,8 @@ def _read(found: Classifier, given: Any) -> Sample:
     if isinstance(given, uploads.Picture):
         return found.from_picture(given)
     if picture_forms.is_image(given):
-        return found.from_picture(uploads.from_image(given, found.limits))
+        image: Any = given
+        return found.from_picture(uploads.from_image(image, found.limits))
     is_array = isinstance(given, np.ndarray)
     received = f"{given.dtype} of shape {given.shape}" if is_array else repr(given)[:80]
     raise UsageError(

@@ -276,6 +276,10 @@ def _is_frequencies(value: Any) -> bool:
     )
 
 
+def _is_categories(value: Any) -> bool:
+    return isinstance(value, list) and all(type(x) is int and 1 < x < 2**15 for x in value)
+
+
 # Properties of a port that decide how its values are read; `serving.kinds` checks the others.
 _META: dict[str, tuple[Callable[[Any], bool], str]] = {
     "value_range": (is_range, "two numbers, the smaller one first"),
@@ -285,4 +289,6 @@ _META: dict[str, tuple[Callable[[Any], bool], str]] = {
     "columns": (_is_texts, "a list of printable texts"),
     "vocabulary": (_is_texts, "a list of printable texts"),
     "frequencies": (_is_frequencies, "a list of numbers of at least 0"),
+    "categorical": (_is_categories, "a list of integers of at least 2"),
+    "continuous": (lambda value: type(value) is int and 0 <= value < 2**15, "an integer from 0"),
 }

@@ -211,7 +211,7 @@ def test_names_are_described():
     names = datasets.names()
     assert {
         *("arrays", "fashion-mnist", "fashion-mnist-10k", "folder", "gaussians"),
-        *("emoji", "photos", "stacked-fashion", "tfds"),
+        *("emoji", "photos", "sprites", "stacked-fashion", "tfds"),
         *("pairs", "unpaired", "degraded", "edges2fashion", "glyphs", "photos-x4"),
     } == {*names}
     assert all(20 < len(line) < 100 and "\n" not in line for line in names.values())

@@ -20,6 +20,7 @@ SAMPLES = {
     "table": RNG.normal(size=(5, 3)).astype("float32"),
     "array": RNG.normal(size=(5, 2, 3, 4)).astype("float32"),
     "label": RNG.uniform(size=(5, 4)).astype("float32"),
+    "codes": np.stack([np.arange(5) % 3, *RNG.uniform(-1, 1, (2, 5))], 1).astype("float32"),
 }
 META = {
     "audio": {"sample_rate": 8000},
@@ -27,6 +28,7 @@ META = {
     "text": {"vocabulary": list("abcd")},
     "table": {"columns": ["a", "b", "c"]},
     "label": {"num_classes": 4, "class_names": ["a", "b", "c", "d"]},
+    "codes": {"categorical": [3], "continuous": 2},
 }
 # Largest difference after a round trip: half a step of the format, of a range of 2.
 STEPS = {"png": 1 / 255, "webp": 1 / 255, "apng": 1 / 255, "wav": 0.5 / 32767 + 1 / 32768}
@@ -140,7 +142,7 @@ def test_properties_are_checked(name, shape, meta, message):
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(UsageError, match=r"array, audio, image.*Received: kind='sequence'"):
+    with pytest.raises(UsageError, match=r"array, audio, codes, image.*Received: kind='sequence'"):
         kinds.get("sequence")
 
 

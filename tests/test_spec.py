@@ -34,7 +34,11 @@ def test_a_shape_that_fits_its_kind(kind, shape):
 @pytest.mark.parametrize(
     ("kind", "shape", "message"),
     [
-        ("sound", (8, 1), "`kind` must be one of array, audio, image, label, points, series, "),
+        (
+            "sound",
+            (8, 1),
+            "`kind` must be one of array, audio, codes, image, label, points, series, ",
+        ),
         ("sequence", (8, 1), "`kind` must be one of"),
         ("audio", (8,), "'audio' must have 2 positive dimensions (time, channels)"),
         ("series", (8, 0), "'series' must have 2 positive dimensions (time, features)"),

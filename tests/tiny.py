@@ -26,6 +26,38 @@ def points(to):
     return write(to, "points", "points", (2,), 5)
 
 
+def steered(to, categorical=(3,), continuous=2):
+    """Writes a bundle of 8 x 8 images: tanh of a linear map of the latents and of the codes."""
+    rng = np.random.default_rng(4)
+    count = len(categorical) + continuous
+    meta = {"categorical": list(categorical), "continuous": continuous}
+    inputs = [
+        Input("latents", "float32", (LATENTS,), "array", fill="normal"),
+        Input("codes", "float32", (count,), "codes", meta, "constant", value=-2.0),
+    ]
+    output = Port("samples", "float32", (8, 8, 1), "image", {"value_range": [-1.0, 1.0]})
+    weights = {
+        "of_latents": rng.normal(size=(LATENTS, 64)).astype("float32"),
+        "of_codes": rng.normal(size=(count, 64)).astype("float32"),
+        "shape": np.array([0, 8, 8, 1], np.int64),  # 0: as it is
+    }
+    nodes = [
+        ("MatMul", ["latents", "of_latents"], ["x"], {}),
+        ("MatMul", ["codes", "of_codes"], ["y"], {}),
+        ("Add", ["x", "y"], ["z"], {}),
+        ("Tanh", ["z"], ["t"], {}),
+        ("Reshape", ["t", "shape"], ["samples"], {}),
+    ]
+    model = network("steered", nodes, inputs, [output], weights)
+    save(to, "steered", model, inputs, [output])
+    drawn = serving.Bundle(to, threads=1, device="cpu").sample(range(8))
+    buffer = io.BytesIO()
+    np.savez(buffer, **drawn)
+    (to / "golden.npz").write_bytes(buffer.getvalue())
+    seal(to)
+    return to
+
+
 def rows(to):
     """Writes a bundle of series."""
     return write(to, "rows", "series", (4, 3), 5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -17,6 +17,7 @@ from keras_gan.layers import (
     ConditionalBatchNormalization,
     CosineDense,
     GroupNormalization,
+    LatentCodes,
     SpectralNormalization,
 )
 from keras_gan.spec import Spec
@@ -273,6 +274,48 @@ def outputs_with_classes(features, logits, spec: Spec, auxiliary_classes: bool |
     names = ["classes", *(["fake_classes"] if auxiliary_classes == "real_and_fake" else [])]
     heads = {name: layers.Dense(spec.num_classes, name=name, **options) for name in names}
     return {"logits": logits} | {name: head(features) for name, head in heads.items()}
+
+
+# ------------------------------------------------------------------------ codes
+
+
+def with_codes(latents, codes: Mapping[str, Any] | None):
+    """Turns the first latents into codes; without codes, returns the latents."""
+    if codes is None:
+        return latents
+    layer = _codes_layer(codes)
+    layer.check_latents(latents.shape[-1])
+    return layer(latents)
+
+
+def outputs_with_codes(features, outputs: Any, codes: Mapping[str, Any] | None) -> Any:
+    """Returns a discriminator's outputs; with codes, also its predictions `codes` of them.
+
+    The predictions are logits over the categories of each categorical code, and the mean of each
+    continuous code, `(batch, width)`, from a hidden layer as in the paper.
+    """
+    if codes is None:
+        return outputs
+    width = _codes_layer(codes).width
+    x = layers.Dense(128, name="codes_hidden")(features)
+    x = layers.LeakyReLU(0.2, name="codes_activation")(x)
+    predicted = layers.Dense(width, dtype="float32", name="codes")(x)
+    named = outputs if isinstance(outputs, dict) else {"logits": outputs}
+    return named | {"codes": predicted}
+
+
+def _codes_layer(codes: Any) -> LatentCodes:
+    """Returns the layer of an option `codes`.
+
+    Raises:
+        UsageError: not a dictionary of `categorical` and `continuous`, or a number out of range.
+    """
+    if not isinstance(codes, Mapping) or not codes.keys() <= {"categorical", "continuous"}:
+        raise UsageError(
+            "`codes` must be a dictionary of categorical and continuous, such as "
+            f"{{categorical: [10], continuous: 2}}. Received: codes={codes!r}"
+        )
+    return LatentCodes(**codes, name="latent_codes")
 
 
 # ------------------------------------------------------------------------ normalization

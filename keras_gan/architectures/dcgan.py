@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -36,6 +36,7 @@ def generator(
     norm: str = "batch",
     conditioning: str | None = None,
     upsampling: str = "transposed",
+    codes: Mapping[str, Any] | None = None,
 ) -> keras.Model:
     """Builds a generator from latents `(batch, latent_dim)` [and labels] to images in [-1, 1].
 
@@ -58,6 +59,9 @@ def generator(
             4 x 4 convolution with strides 2, or "nearest", nearest-neighbor upsampling and a 3 x 3
             convolution (`UpConv2D`). They train equally fast on a CPU; "nearest" leaves no
             checkerboard in large areas of one color.
+        codes: None, or codes that the first latents become: `{categorical: [10], continuous: 2}`,
+            the categories of each categorical code and the number of continuous ones, see
+            `keras_gan.layers.LatentCodes`. The term `mutual_information` gives them a meaning.
 
     Raises:
         UsageError: the height or width is not divisible, or an option is out of range.
@@ -74,9 +78,9 @@ def generator(
     latents = _parts.latents_input(latent_dim)
     labels = _parts.labels_input() if conditional else None
     stages = _GeneratorStages(spec, widths, norm, upsampling, labels if per_class else None)
-    x = latents
+    x = _parts.with_codes(latents, codes)
     if conditional and not per_class:
-        x = _parts.latents_and_label(latents, labels, spec, latent_dim)
+        x = _parts.latents_and_label(x, labels, spec, latent_dim)
     x = stages.refine(stages.project(x), extra_convolutions)
     samples = stages.to_images(stages.upsample(x))
     return keras.Model([latents, labels] if conditional else latents, samples, name="generator")
@@ -147,6 +151,7 @@ def discriminator(
     norm: str = "none",
     conditioning: str | None = None,
     auxiliary_classes: bool | str = False,
+    codes: Mapping[str, Any] | None = None,
 ) -> keras.Model:
     """Builds a discriminator from images in [-1, 1] [and labels] to logits `(batch, 1)`.
 
@@ -172,6 +177,8 @@ def discriminator(
             is appended to the image.
         auxiliary_classes: if True, the outputs are `logits` and `classes`, logits over the
             classes; or "real_and_fake" or "embedding", see `docs/architectures.md`.
+        codes: None, or the `codes` of the generator, for the output `codes`: predictions of them
+            that the term `mutual_information` reads.
 
     Raises:
         UsageError: the height or width is not divisible, or an option is out of range.
@@ -192,6 +199,7 @@ def discriminator(
     if conditional and conditioning == "projection":
         logits = _parts.projection(features, logits, labels, spec)
     outputs = _parts.outputs_with_classes(features, logits, spec, auxiliary_classes)
+    outputs = _parts.outputs_with_codes(features, outputs, codes)
     return keras.Model([samples, labels] if conditional else samples, outputs, name="discriminator")
 
 

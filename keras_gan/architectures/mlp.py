@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -23,6 +23,7 @@ def generator(
     conditions: Sequence[str] = (),
     latent_dim: int = 2,
     widths: Sequence[int] = (128, 128, 128),
+    codes: Mapping[str, Any] | None = None,
 ) -> keras.Model:
     """Builds a generator from latents `(batch, latent_dim)` [labels, conditions] to samples.
 
@@ -36,6 +37,9 @@ def generator(
             latents, class ids by an embedding.
         latent_dim: length of a latent vector.
         widths: units of each hidden layer.
+        codes: None, or codes that the first latents become: `{categorical: [10], continuous: 2}`,
+            the categories of each categorical code and the number of continuous ones, see
+            `keras_gan.layers.LatentCodes`. The term `mutual_information` gives them a meaning.
 
     Raises:
         UsageError: a width is below 1, there are no hidden layers, or a shape is not fixed.
@@ -43,7 +47,8 @@ def generator(
     _check_fixed("samples", spec)
     latents = _parts.latents_input(latent_dim)
     labels = _parts.labels_input() if conditional else None
-    x = _parts.latents_and_label(latents, labels, spec, latent_dim) if conditional else latents
+    x = _parts.with_codes(latents, codes)
+    x = _parts.latents_and_label(x, labels, spec, latent_dim) if conditional else x
     given = {name: _condition_input(name, spec) for name in conditions}
     x = _with_conditions(x, given, spec)
     x = _hidden_layers(x, widths, lambda i: layers.ReLU(name=f"activation_{i}"))
@@ -60,6 +65,7 @@ def discriminator(
     conditions: Sequence[str] = (),
     widths: Sequence[int] = (128, 128, 128),
     auxiliary_classes: bool | str = False,
+    codes: Mapping[str, Any] | None = None,
 ) -> keras.Model:
     """Builds a discriminator from samples [labels, conditions] to logits `(batch, 1)`.
 
@@ -70,6 +76,8 @@ def discriminator(
             of the samples, class ids by an embedding.
         widths: units of each hidden layer.
         auxiliary_classes: adds outputs of classes, as in `dcgan.discriminator`.
+        codes: None, or the `codes` of the generator, for the output `codes`: predictions of them
+            that the term `mutual_information` reads.
 
     Raises:
         UsageError: a width is below 1, there are no hidden layers, or a shape is not fixed.
@@ -86,6 +94,7 @@ def discriminator(
         logits = _parts.projection(x, logits, labels, spec)
         inputs.insert(1, labels)
     outputs = _parts.outputs_with_classes(x, logits, spec, auxiliary_classes)
+    outputs = _parts.outputs_with_codes(x, outputs, codes)
     return _model(inputs if len(inputs) > 1 else samples, outputs, "discriminator")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from keras_gan.layers.attention import SelfAttention2D
 from keras_gan.layers.basis import Basis2D
+from keras_gan.layers.codes import LatentCodes, find_codes, with_codes_input
 from keras_gan.layers.convolution import Conv2D, Conv2DTranspose, NarrowConv2D, UpConv2D
 from keras_gan.layers.cosine import CosineDense
 from keras_gan.layers.equalized import EqualizedConv2D, EqualizedDense
@@ -42,6 +43,7 @@ __all__ = [
     "EqualizedConv2D",
     "EqualizedDense",
     "GroupNormalization",
+    "LatentCodes",
     "MatchSize2D",
     "MinibatchStandardDeviation",
     "NarrowConv2D",
@@ -51,4 +53,6 @@ __all__ = [
     "SpectralNormalization",
     "UpConv2D",
     "UpSampling2D",
+    "find_codes",
+    "with_codes_input",
 ]

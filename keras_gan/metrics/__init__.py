@@ -25,6 +25,14 @@ from keras_gan.metrics.classification import (  # noqa: E402
     ClassificationAccuracy,
     classification_accuracy,
 )
+from keras_gan.metrics.codes import (  # noqa: E402
+    CategoryPurity,
+    FactorAccuracy,
+    MutualInformationGap,
+    category_purity,
+    factor_accuracy,
+    mutual_information,
+)
 from keras_gan.metrics.comparison import Comparison, needs_features  # noqa: E402
 from keras_gan.metrics.consistency import Consistency, consistency  # noqa: E402
 from keras_gan.metrics.cycle_l1 import CycleL1  # noqa: E402
@@ -68,6 +76,7 @@ from keras_gan.metrics.ssim import Ssim, ssim  # noqa: E402
 __all__ = [
     "L1",
     "Answers",
+    "CategoryPurity",
     "ClassScore",
     "ClassificationAccuracy",
     "Collected",
@@ -80,6 +89,7 @@ __all__ = [
     "EvaluationResult",
     "EvaluationSettings",
     "Extractor",
+    "FactorAccuracy",
     "FrechetDistance",
     "Gmsd",
     "GradientRatio",
@@ -92,6 +102,7 @@ __all__ = [
     "ModeCoverage",
     "Moments",
     "MsSsim",
+    "MutualInformationGap",
     "Nearest",
     "NearestRatio",
     "Neighbors",
@@ -106,11 +117,13 @@ __all__ = [
     "SpectrumError",
     "Ssim",
     "balanced_accuracy",
+    "category_purity",
     "check_target",
     "classification_accuracy",
     "consistency",
     "density_coverage",
     "evaluate",
+    "factor_accuracy",
     "frechet_distance",
     "gmsd",
     "gradient_ratio",
@@ -120,6 +133,7 @@ __all__ = [
     "l1",
     "mode_coverage",
     "ms_ssim_diversity",
+    "mutual_information",
     "names",
     "nearest",
     "needs_features",

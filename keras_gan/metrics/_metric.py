@@ -15,7 +15,7 @@ from keras_gan.errors import UsageError
 from keras_gan.metrics.class_matching import data_ids
 from keras_gan.metrics.extractor import Extractor
 from keras_gan.metrics.pairs import Pairs
-from keras_gan.metrics.samples import Batch
+from keras_gan.metrics.samples import Batch, Codes
 from keras_gan.metrics.statistics import Statistics
 from keras_gan.spec import Spec
 
@@ -44,6 +44,7 @@ class EvaluationInputs:
         pairs: real pictures, answers and conditions of the same examples, row by row.
         training: function that returns the statistics of the training split.
         training_values: training samples themselves; during training only.
+        codes: codes of the generated samples, of a generator that has them.
         labeled: function that returns generated, training and held-out samples with labels.
         epochs: epochs of the classifiers of the classification accuracy score.
         seed: seed of the pairs of images and of the classifiers. Other random choices have fixed
@@ -60,6 +61,7 @@ class EvaluationInputs:
     pairs: Pairs | None = None
     training: Callable[[], Statistics] | None = None
     training_values: np.ndarray | None = None
+    codes: Codes | None = None
     labeled: Callable[[], tuple[Labeled, Labeled, Labeled]] | None = None
     epochs: int = 5
     seed: int = 0
@@ -99,6 +101,19 @@ class EvaluationInputs:
             raise UsageError("The metric must declare its need of pairs. Received: no pairs")
         return self.pairs
 
+    @property
+    def codes_of_samples(self) -> Codes:
+        """Codes of the generated samples."""
+        if self.codes is None:
+            raise UsageError("The metric must declare its need of codes. Received: no codes")
+        return self.codes
+
+    @property
+    def factors(self) -> dict[str, np.ndarray]:
+        """Levels of the known factors of the generated samples, ints from 0, by name."""
+        names = self.extractor.factors
+        return {n: self.features[1][:, i].astype(np.int64) for i, n in enumerate(names)}
+
     @functools.cached_property
     def training_features(self) -> np.ndarray:
         """Features of the training split."""
@@ -134,6 +149,7 @@ class MetricContext:
         answers: whether each generated sample answers a condition, a picture.
         paired: whether the real sample of the same row is the right answer.
         invertible: whether the generator's game has a network for the way back.
+        coded: whether the generator has codes.
     """
 
     extractor: Extractor
@@ -146,6 +162,7 @@ class MetricContext:
     answers: bool = False
     paired: bool = False
     invertible: bool = False
+    coded: bool = False
 
 
 class Missing(NamedTuple):
@@ -373,6 +390,19 @@ def _inverse(context: MetricContext) -> Missing | None:
     return Missing("a game with a network for the way back", "samples without one")
 
 
+def _codes(context: MetricContext) -> Missing | None:
+    if context.coded:
+        return None
+    return Missing("a generator with codes (its option `codes`)", "samples without codes")
+
+
+def _factors(context: MetricContext) -> Missing | None:
+    if context.extractor.factors:
+        return None
+    rule = "an extractor that reads known factors, such as features=sprites"
+    return Missing(rule, f"features={context.extractor.name!r}")
+
+
 # Sources whose samples are compared with pairs row by row.
 ANSWERS = (
     "a run, a bundle, or a .npy or .npz file of as many answers in the order of the held-out pairs"
@@ -393,9 +423,11 @@ NEEDS: dict[str, Callable[[MetricContext], Missing | None]] = {
     "conditions": _conditions,  # pictures that the generated samples answer, row by row
     "pairs": _pairs,  # the right answers as well: row i of the real and of the generated samples
     "inverse": _inverse,  # a network for the way back
+    "codes": _codes,  # codes of the generated samples
+    "factors": _factors,  # an extractor whose features are levels of known factors
     "equal_counts": _equal_counts,  # as many real samples as generated ones
 }
-PER_SAMPLE = ("features", "classes", "data_classes")  # needs of each sample's features
+PER_SAMPLE = ("features", "classes", "data_classes", "factors")  # needs of each sample's features
 OF_PAIRS = ("pairs", "conditions")  # needs of `EvaluationInputs.pairs`
 OF_FEATURES = ("moments", *PER_SAMPLE)  # needs of an extractor
 

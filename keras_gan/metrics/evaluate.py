@@ -36,7 +36,7 @@ from keras_gan.metrics.generators import Drawing
 from keras_gan.metrics.pairs import DEFAULT_METRICS
 from keras_gan.metrics.real_data import conditions_of, from_data, is_paired, open_data, split_spec
 from keras_gan.metrics.result import EvaluationResult, check_target
-from keras_gan.metrics.samples import Samples, check_count
+from keras_gan.metrics.samples import Codes, Samples, check_count
 from keras_gan.metrics.selection import need_equal_counts, parse_names, select
 from keras_gan.metrics.sources import open_samples
 from keras_gan.metrics.statistics import Statistics, cache_folder, gather, gather_cached
@@ -370,9 +370,14 @@ class _Gathering:
             pairs=pairs,
             training=lambda: self._training(compared),
             labeled=compared.labeled,
+            codes=self._codes(compared),
             epochs=self.settings.epochs,
             seed=self.settings.seed,
         )
+
+    def _codes(self, compared: Compared) -> Codes | None:
+        codes = compared.generated.codes
+        return codes(compared.count) if codes is not None and self._needed("codes") else None
 
     def values(self, compared: Compared, real: Statistics) -> dict[str, float]:
         """Returns the values of those metrics that apply to a control."""

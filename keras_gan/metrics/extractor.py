@@ -47,6 +47,7 @@ class Extractor:
             does not contain; resizing an image again is faster than reading its moments.
         in_bytes: whether samples of rank 3 are images, which are rounded to 8 bits.
         trained_on: name of the data set that its network classifies; empty if it may be any.
+        factors: names of the known factors whose levels are the features; empty for any other.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Extractor:
     kept: bool = True
     in_bytes: bool = True
     trained_on: str = ""
+    factors: tuple[str, ...] = ()
 
     @property
     def of_values(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_gan.datasets import Source
+from keras_gan.datasets import Source, sprites
 from keras_gan.datasets.fashion_mnist_10k import CLASS_NAMES
 from keras_gan.errors import UsageError, one_line
 from keras_gan.metrics import inception
@@ -40,6 +40,7 @@ NAMES = {
     "inception": "the standard FID network, from a local file: inception:PATH",
     "pixels": "the samples' own values",
     "reduced_pixels": "an image's own values, of at most 4,096 after resizing",
+    "sprites": "the factors of the data set sprites, read from the nearest sprite",
     "spectrum": "mean and deviation over time of the log spectrum, of samples over time",
 }
 _RULE = f"features must be {', '.join(NAMES)}, an ONNX or .keras file, a Keras model or a function"
@@ -148,6 +149,8 @@ def _open_named(text: str, spec: Spec) -> Extractor:
                 f"Received: samples of kind {spec.kind!r}"
             )
         return _probe(Extractor("spectrum", spectrum, runtime=f"numpy {np.__version__}"), spec)
+    if name == "sprites":
+        return _probe(_sprites(spec), spec)
     if name == "inception":
         _check_kind(text, spec)
         return _inception(path or os.environ.get("KERAS_GAN_INCEPTION", ""))
@@ -210,6 +213,30 @@ def _inception(path: str) -> Extractor:
         inception.CLASSES,
         standard=True,
         runtime=RUNTIME,
+    )
+
+
+def _sprites(spec: Spec) -> Extractor:
+    """Returns the extractor of the levels of the sprites' factors, whose classes are the shapes."""
+    if spec.shape != sprites.SHAPE:
+        raise UsageError(
+            "The extractor 'sprites' takes pictures of 32x32x1. "
+            f"Received: samples of shape {spec.shape}"
+        )
+
+    def run(samples: np.ndarray) -> Outputs:
+        levels = sprites.read_factors(samples)
+        shapes = np.eye(len(sprites.SHAPES), dtype=np.float32)[levels[:, 0]]
+        return levels.astype(np.float32), shapes
+
+    return Extractor(
+        "sprites",
+        run,
+        class_names=sprites.SHAPES,
+        uniform=True,
+        runtime=f"numpy {np.__version__}",
+        kept=False,
+        factors=tuple(sprites.FACTORS),
     )
 
 

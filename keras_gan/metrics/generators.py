@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -15,15 +16,16 @@ from keras_gan import run as runs
 from keras_gan.errors import UsageError
 from keras_gan.games.gan import GAN
 from keras_gan.games.two_stage import TwoStage
+from keras_gan.layers import LatentCodes, find_codes
 from keras_gan.metrics.images import to_bytes
 from keras_gan.metrics.onnx_extractor import open_session, runtime_of
 from keras_gan.metrics.pairs import CONDITION
-from keras_gan.metrics.samples import BATCH, Batch, Conditions, Samples
+from keras_gan.metrics.samples import BATCH, Batch, Codes, Conditions, Samples
 from keras_gan.spec import Field, Spec, infer_spec, label_field
 from serving import kinds
 from serving import manifest as manifests
 from serving.inputs import Input, Inputs, Port
-from serving.seeds import check_seeds
+from serving.seeds import check_seeds, normals
 
 # Function from seeds, labels if there are classes, and further fields to samples.
 Maker = Callable[[np.ndarray, np.ndarray | None, dict[str, Any]], np.ndarray]
@@ -119,6 +121,10 @@ def from_gan(
     protocol |= {"conditions": asked} if asked else {}
     spec = spec.with_classes(gan.num_classes, names)
     found = _generated(spec, maker(gan.sampler(drawing.average)), drawing, protocol, given)
+    layer = find_codes(gan.networks[gan.sampled].model)
+    if layer is not None:
+        ports = (gan.latent_dim, 0)
+        found = dataclasses.replace(found, codes=_codes(layer, ports, drawing))
     if not drawing.answers(asked):
         return found
     controls = {}
@@ -185,7 +191,31 @@ def from_bundle(path: pathlib.Path, drawing: Drawing) -> Samples:
     }
     protocol |= {"conditions": asked} if asked else {}
     found = _generated(spec, make, drawing, protocol, given)
-    return dataclasses.replace(found, answers=drawing.answers(asked))
+    codes = None
+    coded = next((port for port in inputs.ports if "continuous" in port.meta), None)
+    if coded is not None:
+        layer = LatentCodes(coded.meta["categorical"], coded.meta["continuous"])
+        port = inputs.normal[0]
+        width = math.prod(size for size in port.shape if isinstance(size, int))
+        codes = _codes(layer, (width, port.stream), drawing)
+    return dataclasses.replace(found, answers=drawing.answers(asked), codes=codes)
+
+
+def _codes(layer: LatentCodes, ports: tuple[int, int], drawing: Drawing) -> Callable[[int], Codes]:
+    """Returns a function from a count to the codes of samples of the first seeds.
+
+    Args:
+        layer: the layer that makes the codes.
+        ports: length and stream of the latents.
+        drawing: the first seed, and the factor on the latents.
+    """
+
+    def read(count: int) -> Codes:
+        seeds = drawing.seed + np.arange(count, dtype=np.int64)
+        z = normals(seeds, *ports) * np.float32(drawing.truncation)
+        return Codes(np.asarray(layer.codes(z)), layer.categorical)
+
+    return read
 
 
 def _described(inputs: Inputs, output: Port) -> tuple[Spec, Callable[[np.ndarray], np.ndarray]]:

@@ -18,6 +18,25 @@ Batch = tuple[np.ndarray, np.ndarray | None]
 
 
 @dataclasses.dataclass(frozen=True)
+class Codes:
+    """Codes of generated samples, see `keras_gan.layers.LatentCodes`.
+
+    Args:
+        values: one row for each sample: categories from 0, then continuous codes in [-1, 1].
+        categorical: number of categories of each categorical code.
+    """
+
+    values: np.ndarray
+    categorical: tuple[int, ...]
+
+    def binned(self, bins: int) -> np.ndarray:
+        """Returns codes as ints from 0, the continuous ones in bins of equal width."""
+        first = len(self.categorical)
+        steps = np.floor((self.values[:, first:] + 1) / 2 * bins).clip(0, bins - 1)
+        return np.concatenate([self.values[:, :first], steps], axis=1).astype(np.int64)
+
+
+@dataclasses.dataclass(frozen=True)
 class Samples:
     """Samples that are read in batches, from the first on, as often as needed.
 
@@ -35,6 +54,8 @@ class Samples:
             game with a network for that; otherwise `None`.
         controls: samples by name that are evaluated beside these, such as those of a generator
             before its adversarial training.
+        codes: function from a count to the codes of that many samples, of a generator with codes;
+            otherwise `None`.
     """
 
     spec: Spec
@@ -46,6 +67,7 @@ class Samples:
     answers: bool = False
     inverse: Callable[[np.ndarray], np.ndarray] | None = None
     controls: Mapping[str, Samples] = dataclasses.field(default_factory=dict)
+    codes: Callable[[int], Codes] | None = None
 
     def take(self, count: int) -> Batch:
         """Returns the first `count` samples and labels as arrays."""

@@ -25,6 +25,7 @@ from keras_gan.terms.auxiliary import (
     RealClasses,
     TwoClassifiers,
 )
+from keras_gan.terms.codes import MutualInformation
 from keras_gan.terms.consistency import BalancedConsistency, Consistency, LatentConsistency
 from keras_gan.terms.contrastive import ContrastivePatches
 from keras_gan.terms.features import FeatureMatching
@@ -57,6 +58,7 @@ __all__ = [
     "LatentConsistency",
     "LeCam",
     "LipschitzPenalty",
+    "MutualInformation",
     "Orthogonal",
     "PathLength",
     "RealClasses",

@@ -146,6 +146,18 @@ class Kind:
         """Returns values of a dtype of `stored` in the range of the field, as a file gives them."""
         return array
 
+    def check_given(self, array: np.ndarray, meta: Meta, name: str) -> None:
+        """Checks finite values that somebody gives as an input, beyond shape, dtype and range.
+
+        Args:
+            array: the values, `(batch, ...)`.
+            meta: properties of the input.
+            name: name of the input, for the error.
+
+        Raises:
+            UsageError: values that the kind does not have.
+        """
+
     def encode(
         self,
         sample: np.ndarray,

@@ -6,10 +6,10 @@ import { Controls } from "./controls.js";
 import { Explorer } from "./explore.js";
 import { Given } from "./given.js";
 import { evenWidth, face, formatOf, isCloud, ratioOf, scaleOf } from "./kinds.js";
-import { isClassifier, isSeeded, isTranslator, sizes, takesTruncation } from "./model.js";
+import { codesOf, isClassifier, isSeeded, isTranslator, sizes, takesTruncation } from "./model.js";
 import { classOf, className, describe, fields, SEEDS, toCurl, toPython } from "./requests.js";
 import { complain, say, showBanner } from "./say.js";
-import { defaults, readHash, SIZES, writeHash } from "./state.js";
+import { defaults, readCodes, readHash, SIZES, writeHash } from "./state.js";
 import { copy, save } from "./take.js";
 import { askToken } from "./token.js";
 import { Translator } from "./translator.js";
@@ -40,7 +40,7 @@ const given = new Given(find("given"), () => show(true));
 const walk = new Walk(find("walk"), api, base);
 const translator = new Translator(find("translate"), api, base, {
   error: (error) => (error ? showProblem(error, false) : complain(find("problem"), null)),
-  turn: (name) => change({ model: name, version: null, label: null, sample: null }),
+  turn: (name) => change({ model: name, version: null, label: null, codes: null, sample: null }),
 });
 
 const classifier = new Classifier(find("classify"), api, base, {
@@ -54,8 +54,17 @@ const view = () => ({
   label: settings.label,
   names: model()?.classes.names ?? [],
   truncation: model() && takesTruncation(model()) ? settings.truncation : 1,
+  codes: model() ? codesIn(model()) : null,
   files: new Map(given.files),
 });
+
+/** Returns the codes of the settings if the model has so many; those of files and codes exclude each other. */
+function codesIn(found) {
+  const [port, values] = [codesOf(found), readCodes(settings.codes)];
+  const fits = port && values?.length === port.categorical.length + port.continuous;
+  return fits && !given.files.size ? { name: port.name, values } : null;
+}
+
 /** The view of a copied line or link, with its version, so that it stays reproducible. */
 const fixedView = () => ({ ...view(), version: settings.version ?? model().version });
 const seedAt = (index) => settings.seed + BigInt(index);
@@ -63,6 +72,7 @@ const seedAt = (index) => settings.seed + BigInt(index);
 function inWords() {
   const parts = [];
   if (settings.label !== null) parts.push(`class ${className(model(), settings.label)}`);
+  if (view().codes) parts.push("chosen codes");
   if (view().truncation !== 1) parts.push(`truncation ${settings.truncation}`);
   return parts.map((part) => `, ${part}`).join("");
 }

@@ -1,6 +1,7 @@
 // Form of the settings: shows them and reports changes by the user.
-import { canWalk, isSeeded, sizes, takesTruncation } from "./model.js";
+import { canWalk, codesOf, isSeeded, sizes, takesTruncation } from "./model.js";
 import { readSeed, seedRule, SEEDS } from "./requests.js";
+import { FROM_SEED, readCodes, writeCodes } from "./state.js";
 
 const WAIT = 200; // ms from the last input to the change
 const MOST_CHIPS = 24; // classes; more are shown as a list
@@ -11,7 +12,7 @@ export class Controls {
     this.form = form;
     this.sizes = sizes;
     this.parts = Object.fromEntries(
-      ["model", "version", "seed", "shuffle", "truncation", "truncation-value", "classes", "class-choices", "about"].map(
+      ["model", "version", "seed", "shuffle", "truncation", "truncation-value", "classes", "class-choices", "codes", "code-choices", "about"].map(
         (name) => [name, form.querySelector(`#${name}`)],
       ),
     );
@@ -19,7 +20,7 @@ export class Controls {
     this.wrong = wrong;
     const { model, version, seed, shuffle, truncation } = this.parts;
     form.addEventListener("submit", (event) => event.preventDefault());
-    model.addEventListener("change", () => change({ model: model.value, version: null, label: null, sample: null }));
+    model.addEventListener("change", () => change({ model: model.value, version: null, label: null, codes: null, sample: null }));
     version.addEventListener("change", () => change({ version: version.value ? Number(version.value) : null }));
     seed.addEventListener("input", () => this.#later(() => this.#readSeed()));
     seed.addEventListener("change", () => this.#readSeed());
@@ -69,6 +70,7 @@ export class Controls {
       for (const element of this.form.querySelectorAll("[data-truncation]")) element.hidden = !takesTruncation(model);
       for (const element of this.form.querySelectorAll("[data-walk]")) element.hidden = !canWalk(model);
       this.#showClasses(model, settings.label);
+      this.#showCodes(model, settings.codes);
       this.#showAbout(model);
     }
   }
@@ -84,13 +86,35 @@ export class Controls {
     if (key !== this.shown) {
       const names = Array.from({ length: classes.count }, (_, id) => [id, classes.names[id] ?? String(id)]);
       const choices = [["", "each seed's own"], ...names];
-      holder.replaceChildren(...(choices.length > MOST_CHIPS ? [list(choices)] : choices.map(chip)));
+      holder.replaceChildren(...(choices.length > MOST_CHIPS ? [list(choices)] : choices.map((choice) => chip(choice))));
       this.shown = key;
     }
     const value = String(label ?? "");
     const select = holder.querySelector("select");
     if (select) select.value = value;
     for (const radio of holder.querySelectorAll("input")) radio.checked = radio.value === value;
+  }
+
+  #showCodes(model, text) {
+    const port = codesOf(model);
+    const holder = this.parts["code-choices"];
+    this.parts.codes.hidden = !port;
+    const key = JSON.stringify([model.name, port]);
+    if (key !== this.coded) {
+      this.codes = port ? [...port.categorical.map((count) => new Category(count)), ...times(port.continuous, () => new Slider())] : [];
+      this.codes.forEach((code, i) => code.show(i));
+      holder.replaceChildren(...this.codes.map(({ element }) => element));
+      for (const { element } of this.codes) element.addEventListener("code", () => this.#readCodes());
+      this.coded = key;
+    }
+    const given = readCodes(text);
+    const fits = given?.length === this.codes.length;
+    this.codes.forEach((code, i) => (code.value = fits ? given[i] : FROM_SEED));
+  }
+
+  #readCodes() {
+    const codes = writeCodes(this.codes.map(({ value }) => value));
+    this.#later(() => this.change({ codes }));
   }
 
   #showAbout(model) {
@@ -117,6 +141,71 @@ export class Controls {
   }
 }
 
+const times = (count, make) => Array.from({ length: count }, make);
+
+/** Buttons of a categorical code. Every change dispatches the event "code" on `element`. */
+class Category {
+  constructor(count) {
+    this.count = count;
+  }
+
+  show(number) {
+    this.element = document.createElement("fieldset");
+    this.element.append(Object.assign(document.createElement("legend"), { textContent: `Category ${number + 1}` }));
+    const chips = this.element.appendChild(Object.assign(document.createElement("div"), { className: "chips" }));
+    const choices = [[FROM_SEED, "seed's own"], ...times(this.count, (_, id) => [id, String(id)])];
+    chips.append(...choices.map((choice) => chip(choice, `code-${number}`)));
+    this.element.addEventListener("change", () => this.element.dispatchEvent(new Event("code")));
+  }
+
+  get value() {
+    return Number(this.element.querySelector("input:checked")?.value ?? FROM_SEED);
+  }
+
+  set value(value) {
+    for (const radio of this.element.querySelectorAll("input")) radio.checked = Number(radio.value) === value;
+  }
+}
+
+/** Slider of a continuous code; its button returns to the seed's own. */
+class Slider {
+  show(number) {
+    this.element = document.createElement("div");
+    this.element.className = "code";
+    const name = `Code ${number + 1}`;
+    const ends = this.element.appendChild(Object.assign(document.createElement("div"), { className: "ends" }));
+    const label = ends.appendChild(Object.assign(document.createElement("label"), { htmlFor: `code-${number}`, textContent: name }));
+    this.output = document.createElement("output");
+    this.output.htmlFor = label.htmlFor;
+    this.own = Object.assign(document.createElement("button"), { type: "button", className: "plain", textContent: "seed's own" });
+    this.own.setAttribute("aria-label", `${name}: each seed's own`);
+    ends.append(this.output, this.own);
+    this.input = Object.assign(document.createElement("input"), { type: "range", id: label.htmlFor, min: -1, max: 1, step: 0.05 });
+    this.element.append(this.input);
+    this.input.addEventListener("input", () => this.#changed(Number(this.input.value)));
+    this.own.addEventListener("click", () => {
+      this.input.focus(); // the button disappears
+      this.#changed(FROM_SEED);
+    });
+  }
+
+  #changed(value) {
+    this.value = value;
+    this.element.dispatchEvent(new Event("code"));
+  }
+
+  get value() {
+    return this.isOwn ? FROM_SEED : Number(this.input.value);
+  }
+
+  set value(value) {
+    this.isOwn = value === FROM_SEED;
+    this.input.value = this.isOwn ? 0 : value;
+    this.output.textContent = this.isOwn ? "each seed's own" : value.toFixed(2);
+    this.own.hidden = this.isOwn;
+  }
+}
+
 function fill(select, options, value) {
   const key = JSON.stringify(options);
   if (select.dataset.options !== key) {
@@ -132,10 +221,10 @@ function fill(select, options, value) {
   select.disabled = select.options.length < 2;
 }
 
-function chip([id, text]) {
+function chip([id, text], name = "class") {
   const label = document.createElement("label");
   const input = label.appendChild(document.createElement("input"));
-  Object.assign(input, { type: "radio", name: "class", value: String(id) });
+  Object.assign(input, { type: "radio", name, value: String(id) });
   label.appendChild(document.createElement("span")).textContent = text;
   return label;
 }

@@ -21,6 +21,15 @@ export const canWalk = (model) => model.inputs.some(({ fill }) => fill === "norm
 export const takesTruncation = (model) =>
   model.inputs.some(({ name, fill }) => fill === "normal" || name === "truncation");
 
+/**
+ * Returns the input of codes as {name, categorical, continuous}, or null: first the number of categories of each
+ * categorical code, then the number of continuous codes.
+ */
+export function codesOf(model) {
+  const port = model.inputs.find(({ meta }) => meta.categorical || meta.continuous);
+  return port ? { name: port.name, categorical: port.meta.categorical ?? [], continuous: port.meta.continuous ?? 0 } : null;
+}
+
 /** Checks that a dimension may have any size. */
 export const isDynamic = ({ shape }) => shape.some((size) => typeof size !== "number");
 

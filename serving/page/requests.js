@@ -16,7 +16,8 @@ export const seedRule = (text) =>
 
 /**
  * Returns the fields of POST /v1/generate.
- * view: {model, version, label, names, truncation, files}; version and label may be null, names are the classes'.
+ * view: {model, version, label, names, truncation, codes, files}; version, label and codes may be null, names are the
+ * classes', codes are {name, values}.
  * what: {seeds} | {around, radius, seeds} | {interpolate, count} | {} for a model without seeds.
  */
 export function fields(view, what, more = {}) {
@@ -27,6 +28,7 @@ export function fields(view, what, more = {}) {
   const isNamed = view.names.some((name) => /^\d+$/.test(name));
   if (view.label !== null) found.labels = [isNamed ? (view.names[view.label] ?? view.label) : view.label];
   if (view.truncation !== 1) found.truncation = view.truncation;
+  if (view.codes) found.inputs = { [view.codes.name]: view.codes.values };
   return Object.assign(found, more);
 }
 
@@ -67,6 +69,11 @@ export function toAddress(base, found) {
 export function toCurl(base, found, file, token, files = new Map()) {
   const parts = [...files].map(([name, given]) => ` -F ${quoted(`${name}=@"${given.name.replace(/["\\]/g, "\\$&")}"`)}`);
   const header = token ? ' -H "Authorization: Bearer $TOKEN"' : "";
+  if (found.inputs) {
+    // An address has no place for arrays.
+    const address = new URL("v1/generate", base).href.replaceAll("'", "%27");
+    return `curl -fsS${header} -H 'Content-Type: application/json' -d ${quoted(toJSON(found))} '${address}' -o ${file}`;
+  }
   // The quote is escaped, so that a model's name cannot end the string in the shell.
   return `curl -fsS${header}${parts.join("")} '${toAddress(base, found).replaceAll("'", "%27")}' -o ${file}`;
 }
@@ -75,7 +82,8 @@ export function toCurl(base, found, file, token, files = new Map()) {
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 export function toPython(base, found, token, files = new Map()) {
-  const { format, columns, ...rest } = found; // serving.Client returns arrays
+  const { format, columns, inputs, ...rest } = found; // serving.Client returns arrays
+  if (inputs) rest.inputs = Object.fromEntries(Object.entries(inputs).map(([name, values]) => [name, [values]]));
   if (files.size) rest.inputs = Object.fromEntries([...files].map(([name, given]) => [name, given.name]));
   const words = Object.entries(rest).map(([name, value]) => `${name}=${pythonic(value)}`);
   const key = token ? ', token="…"' : "";

@@ -9,6 +9,7 @@ export const defaults = () => ({
   seed: 0n,
   label: null, // each seed's own
   truncation: 1,
+  codes: null, // each seed's own; else a number for each code, as text
   size: "m",
   sample: null, // the one that is open
 });
@@ -22,14 +23,26 @@ export function readHash(hash) {
   settings.seed = readSeed(given.get("seed") ?? "") ?? settings.seed;
   settings.label = number("class");
   settings.truncation = number("truncation") ?? settings.truncation;
+  settings.codes = readCodes(given.get("codes")) ? given.get("codes") : settings.codes;
   settings.size = Object.hasOwn(SIZES, given.get("size")) ? given.get("size") : settings.size;
   settings.sample = readSeed(given.get("sample") ?? "");
   return settings;
 }
 
+export const FROM_SEED = -2; // in the place of a code: the seed's own
+
+/** Parses codes; null if they are invalid, or all are the seed's own. */
+export function readCodes(text) {
+  const codes = String(text ?? "").split(",").map((code) => (code.trim() ? Number(code) : NaN));
+  return codes.every(Number.isFinite) && codes.some((code) => code !== FROM_SEED) ? codes : null;
+}
+
+/** Returns codes as text; null if all are the seed's own. */
+export const writeCodes = (codes) => (codes.some((code) => code !== FROM_SEED) ? codes.join(",") : null);
+
 export function writeHash(settings) {
   const usual = defaults();
-  const names = { model: "model", version: "version", seed: "seed", label: "class", truncation: "truncation", size: "size", sample: "sample" };
+  const names = { model: "model", version: "version", seed: "seed", label: "class", truncation: "truncation", codes: "codes", size: "size", sample: "sample" };
   const found = new URLSearchParams();
   for (const [key, name] of Object.entries(names))
     if (settings[key] !== usual[key]) found.set(name, String(settings[key]));

@@ -174,6 +174,18 @@ def confident(conditional=False):
     return networks(conditional, bias=2.0)
 
 
+def coded(conditional=False):
+    """The same networks with a categorical and a continuous code, and predictions of them."""
+    generator, discriminator = networks(conditional)
+    layer = keras_gan.layers.LatentCodes((2,), 1)
+    latents = keras.Input((LATENTS,), name="latents")
+    *_, features = (x for x in discriminator.layers if isinstance(x, keras.layers.Dense))
+    predicted = keras.layers.Dense(layer.width, dtype="float32")(features.input)
+    outputs = {"logits": discriminator.output, "codes": predicted}
+    samples = generator(layer(latents))
+    return keras.Model(latents, samples), keras.Model(discriminator.input, outputs)
+
+
 def translators(conditional=False):
     """Smooth networks for pairs of pictures: a generator and a discriminator."""
     with_features, discriminator = translators_with_features(conditional)
@@ -208,6 +220,7 @@ def two_translators(conditional=False):
 
 # Networks of terms that need others.
 NETWORKS = {
+    "mutual_information": {"built": coded},
     "contrastive_patches": {"built": translators_with_features},
     "reconstruction": {"built": translators},
 }
