@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from serving import programs
+from serving import balance_options, programs
 from serving.errors import UsageError
 
 COMMANDS = {
@@ -149,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_input_options(parser)
     _add_output_options(parser)
     _add_shard_options(parser)
+    balance_options.add_options(parser)
     return parser
 
 
@@ -253,6 +254,10 @@ def sample(argv: list[str]) -> int:
     if isinstance(options.each, str):
         options.each = os.path.normpath(os.path.expanduser(options.each))
     options.out = options.out and os.path.expanduser(options.out)
+    if balance_options.is_wanted(options):
+        from serving.balance_command import BalanceCommand
+
+        return BalanceCommand(_open(options.bundle, options.precision), options).run()
     if _wants_shards(options):
         from serving import bulk
 

@@ -43,6 +43,7 @@ _REGISTRY = _discover()
 from keras_gan.datasets import images  # noqa: E402
 from keras_gan.datasets.array_fields import UnknownKindError, UnknownRangeError  # noqa: E402
 from keras_gan.datasets.arrays import from_arrays  # noqa: E402
+from keras_gan.datasets.generated import with_generated  # noqa: E402
 from keras_gan.datasets.prepare import prepare  # noqa: E402
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "spec",
     "takes_folder",
     "with_folder",
+    "with_generated",
 ]
 
 
