@@ -194,6 +194,7 @@ def batches(
             start=done,
             shard=shard,
             augmented=True,
+            labelled_share=source.labelled_share,
         )
 
     if team.replicas == 1:

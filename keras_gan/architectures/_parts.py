@@ -16,6 +16,7 @@ from keras_gan.layers import (
     BatchNormalization,
     ConditionalBatchNormalization,
     GroupNormalization,
+    LogSumExp,
     SpectralNormalization,
 )
 from keras_gan.spec import Spec
@@ -245,6 +246,36 @@ def outputs_with_classes(features, logits, spec: Spec, auxiliary_classes: bool) 
         )
     classes = layers.Dense(spec.num_classes, dtype="float32", name="classes")(features)
     return {"logits": logits, "classes": classes}
+
+
+def check_classes_as_logits(
+    spec: Spec, conditional: bool = False, auxiliary_classes: bool = False
+) -> None:
+    """Raises a `UsageError` if a discriminator cannot take its logit from those of the classes."""
+    if not spec.num_classes:
+        raise UsageError(
+            "`classes_as_logits` needs data with labels. Received: classes_as_logits=True, data "
+            "without classes"
+        )
+    if conditional or auxiliary_classes:
+        other = "condition=[labels]" if conditional else "auxiliary_classes=True"
+        raise UsageError(
+            "`classes_as_logits` is for a discriminator that is given no labels and has no other "
+            f"classes. Received: classes_as_logits=True, {other}"
+        )
+
+
+def classes_as_logits(features, classes) -> dict[str, Any]:
+    """Returns the outputs of a discriminator of K + 1 classes, of which the last has the logit 0.
+
+    Args:
+        features: the last features, `(batch, channels)`.
+        classes: logits of the K classes, `(batch, K)`.
+
+    Returns:
+        `logits`, log(sum exp) of `classes`, `(batch, 1)`; `classes`; `features`.
+    """
+    return {"logits": LogSumExp(name="logits")(classes), "classes": classes, "features": features}
 
 
 # ------------------------------------------------------------------------ normalization

@@ -107,6 +107,7 @@ def discriminator(
     spectral: bool = True,
     attention: int | None = None,
     conditioning: str | None = None,
+    classes_as_logits: bool = False,
 ) -> keras.Model:
     """Builds a discriminator from images in [-1, 1] [and labels] to logits `(batch, 1)`.
 
@@ -127,11 +128,15 @@ def discriminator(
         conditioning: use of the labels: "projection" (the default), the inner product of the last
             features and the label's embedding is added to the logit, or "concatenation", a
             learned channel of the class is appended to the image.
+        classes_as_logits: if True, is a discriminator of K + 1 classes with the outputs `logits`,
+            `classes` and `features`, as in `dcgan.discriminator`.
 
     Raises:
         UsageError: the height or width is not divisible, or an option is out of range.
     """
     _parts.check_images(spec, "resnet")
+    if classes_as_logits:
+        _parts.check_classes_as_logits(spec, conditional)
     valid = ("projection", "concatenation")
     widths = _block_widths(spec, width, widths)
     conditioning = _parts.choose_conditioning(conditioning, conditional, valid, valid[0])
@@ -146,6 +151,10 @@ def discriminator(
     if conditional and conditioning == "concatenation":
         x = _parts.image_and_label(samples, labels, spec)
     features = _sum_positions(_downsample(builder, x, widths, halvings))
+    if classes_as_logits:
+        classes = builder.dense(features, spec.num_classes, "classes", dtype="float32")
+        outputs = _parts.classes_as_logits(features, classes)
+        return keras.Model(samples, outputs, name="discriminator")
     logits = builder.dense(features, 1, "logits", dtype="float32")
     if conditional and conditioning == "projection":
         # The embedding has Glorot's bounds, like the kernels.

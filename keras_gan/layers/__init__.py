@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from keras_gan.layers.attention import SelfAttention2D
 from keras_gan.layers.basis import Basis2D
+from keras_gan.layers.classes import LogSumExp
 from keras_gan.layers.convolution import Conv2D, Conv2DTranspose, NarrowConv2D, UpConv2D
 from keras_gan.layers.equalized import EqualizedConv2D, EqualizedDense
 from keras_gan.layers.minibatch import MinibatchStandardDeviation
@@ -40,6 +41,7 @@ __all__ = [
     "EqualizedConv2D",
     "EqualizedDense",
     "GroupNormalization",
+    "LogSumExp",
     "MatchSize2D",
     "MinibatchStandardDeviation",
     "NarrowConv2D",

@@ -36,10 +36,12 @@ from keras_gan.terms.gradient import (
 )
 from keras_gan.terms.reconstruction import Reconstruction
 from keras_gan.terms.regularization import LeCam, Orthogonal
+from keras_gan.terms.supervised import UNLABELLED, Supervised
 
 __all__ = [
     "R1",
     "R2",
+    "UNLABELLED",
     "AuxiliaryClassifier",
     "BalancedConsistency",
     "Consistency",
@@ -56,6 +58,7 @@ __all__ = [
     "Reconstruction",
     "SharedForward",
     "StepContext",
+    "Supervised",
     "Term",
     "between",
     "check",
