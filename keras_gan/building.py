@@ -194,7 +194,7 @@ def batches(
             start=done,
             shard=shard,
             augmented=True,
-            labelled_share=source.labelled_share,
+            labeled_share=source.labeled_share,
         )
 
     if team.replicas == 1:

@@ -38,7 +38,7 @@ class DataSpec:
             be infinite; None if it has no bounds.
         seen: the values that were seen, which checks of training data add to.
         label_classes: number of classes of labels that only terms read, where -1 stands for an
-            unlabelled example; 0 if no term does. The field `labels` is then among those `asked`.
+            unlabeled example; 0 if no term does. The field `labels` is then among those `asked`.
     """
 
     sample_shape: tuple
@@ -265,20 +265,20 @@ def extremes(x: np.ndarray, name: str = "Samples") -> tuple[float, float]:
     return low, high
 
 
-def check_partly_labelled(y: np.ndarray, num_classes: int) -> None:
-    """Checks that class ids are from 0 to num_classes - 1, or -1 for unlabelled examples.
+def check_partly_labeled(y: np.ndarray, num_classes: int) -> None:
+    """Checks that class ids are from 0 to num_classes - 1, or -1 for unlabeled examples.
 
     Raises:
         UsageError: they are not.
     """
     if y.size and (y.min() < -1 or y.max() >= num_classes):
         raise UsageError(
-            f"Labels must be class ids from 0 to {num_classes - 1}, or -1 for an unlabelled "
+            f"Labels must be class ids from 0 to {num_classes - 1}, or -1 for an unlabeled "
             f"example. Received: ids from {y.min()} to {y.max()}"
         )
 
 
-def check_some_labelled(used: np.ndarray, num_classes: int) -> None:
+def check_some_labeled(used: np.ndarray, num_classes: int) -> None:
     """Checks that data of few labels has any, and warns of classes that have none.
 
     Args:
@@ -293,7 +293,7 @@ def check_some_labelled(used: np.ndarray, num_classes: int) -> None:
         raise UsageError("At least one example must have a label. Received: -1 for all examples")
     if len(known) < num_classes:
         warnings.warn(
-            "Each class should have a labelled example, or it is never predicted. Received: labels "
+            "Each class should have a labeled example, or it is never predicted. Received: labels "
             f"of {len(known)} of {num_classes} classes",
             stacklevel=3,
         )
@@ -314,7 +314,7 @@ def check_ids(y: np.ndarray, num_classes: int, whole: bool = False) -> None:
         return
     hint = ""
     if y.min() == -1:
-        hint = ", without -1, which only the term 'supervised' takes for an unlabelled example"
+        hint = ", without -1, which only the term 'supervised' takes for an unlabeled example"
     elif y.min() == 1 and y.max() == num_classes:
         hint = " (ids that start at 1: y - 1)"
     elif whole and y.min() >= 0 and len(np.unique(y)) <= num_classes:
@@ -382,7 +382,7 @@ def _check_values(
     if spec.num_classes:
         check_ids(fields["labels"], spec.num_classes, whole)
     if spec.label_classes:
-        check_partly_labelled(fields["labels"], spec.label_classes)
+        check_partly_labeled(fields["labels"], spec.label_classes)
     return low, high
 
 

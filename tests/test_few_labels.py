@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import keras_gan
 from keras_gan import architectures, datasets, terms
-from keras_gan.datasets import labelled
+from keras_gan.datasets import labeled
 from keras_gan.errors import UsageError
 from keras_gan.layers import LogSumExp
 from keras_gan.networks import Network
@@ -30,7 +30,7 @@ def toy(count=64, seed=0, classes=CLASSES):
 def source(**options):
     x, y = toy()
     opened = datasets.from_arrays(x, y, held_out=0.25)
-    return labelled.keep(opened, **options) if options else opened
+    return labeled.keep(opened, **options) if options else opened
 
 
 def networks(classes=CLASSES):
@@ -58,8 +58,8 @@ def weights(gan):
 
 
 def test_the_labels_kept_are_balanced_fixed_and_no_others_remain():
-    few = source(labelled=10, labelled_seed=3)
-    rows, whole = few.labelled_rows, source().labels()
+    few = source(labeled=10, labeled_seed=3)
+    rows, whole = few.labeled_rows, source().labels()
     counts = np.bincount(whole[rows], minlength=CLASSES)
     assert sorted(counts) == [2, 2, 3, 3]
     np.testing.assert_array_equal(few.labels()[rows], whole[rows])
@@ -72,20 +72,20 @@ def test_the_labels_kept_are_balanced_fixed_and_no_others_remain():
         assert (part.labels[others] == -1).all()
     assert (few.arrays("held_out")[1] == source().arrays("held_out")[1]).all()
     # The choice is a function of the seed.
-    np.testing.assert_array_equal(source(labelled=10, labelled_seed=3).labelled_rows, rows)
-    assert (source(labelled=10, labelled_seed=4).labelled_rows != rows).any()
+    np.testing.assert_array_equal(source(labeled=10, labeled_seed=3).labeled_rows, rows)
+    assert (source(labeled=10, labeled_seed=4).labeled_rows != rows).any()
     assert "labels of 10 of 48 training examples, 2 to 3 of each of 4 classes" in few.description
 
 
-def test_a_share_of_each_batch_is_labelled_and_the_stream_can_be_resumed():
-    few = source(labelled=4)
+def test_a_share_of_each_batch_is_labeled_and_the_stream_can_be_resumed():
+    few = source(labeled=4)
 
     def batches(start, count, **options):
-        stream = few.dataset("train", 16, repeat=True, start=start, labelled_share=0.25, **options)
+        stream = few.dataset("train", 16, repeat=True, start=start, labeled_share=0.25, **options)
         return [tuple(map(np.asarray, batch)) for batch in stream.take(count)]
 
     found = batches(0, 8)
-    # 4 of 16 are drawn from the labelled ones, evenly spread, and each of them once in a batch.
+    # 4 of 16 are drawn from the labeled ones, evenly spread, and each of them once in a batch.
     for _, y in found:
         np.testing.assert_array_equal(np.sort(y[3::4]), np.arange(CLASSES))
     for (x, y), (again, labels) in zip(found[5:], batches(5, 3), strict=True):
@@ -102,14 +102,14 @@ def test_a_share_of_each_batch_is_labelled_and_the_stream_can_be_resumed():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"labelled": 3}, r"at least the number of classes, 4.*Received: labelled=3"),
-        ({"labelled": 49}, r"at most that of the training examples, 48. Received: labelled=49"),
-        ({"labelled": [1, 1]}, r"different positions from 0 to 47.*Received: 2 positions"),
-        ({"labelled": [48]}, r"different positions from 0 to 47.*Received: 1 positions"),
-        ({"labelled": 8, "labelled_share": 1.0}, r"`labelled_share` must be below 1"),
-        ({"labelled": 8, "labelled_share": -0.5}, r"`labelled_share` must be"),
-        ({"labelled": 8, "labelled_seed": -1}, r"`labelled_seed` must be"),
-        ({"labelled_seed": 1}, r"need `labelled`.*Received: labelled=None"),
+        ({"labeled": 3}, r"at least the number of classes, 4.*Received: labeled=3"),
+        ({"labeled": 49}, r"at most that of the training examples, 48. Received: labeled=49"),
+        ({"labeled": [1, 1]}, r"different positions from 0 to 47.*Received: 2 positions"),
+        ({"labeled": [48]}, r"different positions from 0 to 47.*Received: 1 positions"),
+        ({"labeled": 8, "labeled_share": 1.0}, r"`labeled_share` must be below 1"),
+        ({"labeled": 8, "labeled_share": -0.5}, r"`labeled_share` must be"),
+        ({"labeled": 8, "labeled_seed": -1}, r"`labeled_seed` must be"),
+        ({"labeled_seed": 1}, r"need `labeled`.*Received: labeled=None"),
     ],
 )
 def test_labels_that_cannot_be_kept_are_refused(options, message):
@@ -123,9 +123,9 @@ def test_a_class_with_too_few_examples_is_named():
     y[0] = 2
     opened = datasets.from_arrays(x, y, class_names=list("abcd"), held_out=0)
     with pytest.raises(UsageError, match=r"asks for 3 examples of each class.*1 of class 'c'"):
-        labelled.keep(opened, labelled=12)
-    with pytest.raises(UsageError, match=r"`labelled` needs data with labels"):
-        labelled.keep(datasets.from_arrays(x, held_out=0), labelled=12)
+        labeled.keep(opened, labeled=12)
+    with pytest.raises(UsageError, match=r"`labeled` needs data with labels"):
+        labeled.keep(datasets.from_arrays(x, held_out=0), labeled=12)
 
 
 # ------------------------------------------------------------------------ the term and the network
@@ -167,9 +167,9 @@ def context(classes, labels):
     )  # fmt: skip
 
 
-def test_the_supervised_term_is_the_mean_over_the_labelled_examples():
+def test_the_supervised_term_is_the_mean_over_the_labeled_examples():
     logits = [[0.0, 0.0], [math.log(3.0), 0.0], [5.0, -5.0], [0.0, math.log(7.0)]]
-    # -log 1/2 and -log 1/8; the others are unlabelled.
+    # -log 1/2 and -log 1/8; the others are unlabeled.
     found = terms.Supervised().values(context(logits, [1, -1, -1, 0]))
     np.testing.assert_allclose(found, [(math.log(2) + math.log(8)) / 2], rtol=1e-6)
     np.testing.assert_array_equal(terms.Supervised().values(context(logits, [-1] * 4)), [0.0])
@@ -202,33 +202,33 @@ def test_the_discriminator_minimizes_the_loss_of_k_plus_1_classes():
 
 
 def test_no_other_label_is_read():
-    """Relabelling the unlabelled examples at random changes not one bit of the training."""
+    """Relabeling the unlabeled examples at random changes not one bit of the training."""
     x, y = toy()
-    rows = labelled.choose(y, 8, CLASSES, 0)
-    relabelled = np.random.default_rng(1).integers(0, CLASSES, len(y)).astype("int32")
-    relabelled[rows] = y[rows]
-    assert (relabelled != y).sum() > 20
+    rows = labeled.choose(y, 8, CLASSES, 0)
+    relabeled = np.random.default_rng(1).integers(0, CLASSES, len(y)).astype("int32")
+    relabeled[rows] = y[rows]
+    assert (relabeled != y).sum() > 20
     trained = []
-    for labels in (y, relabelled):
+    for labels in (y, relabeled):
         data = datasets.from_arrays(x, labels, held_out=0, keep_ids=True)
-        few = labelled.keep(data, labelled=rows.tolist())
+        few = labeled.keep(data, labeled=rows.tolist())
         gan = game()
-        gan.fit(few.dataset("train", 16, repeat=True, labelled_share=0.25).take(3), verbose=0)
+        gan.fit(few.dataset("train", 16, repeat=True, labeled_share=0.25).take(3), verbose=0)
         assert gan.count("iteration") == 3
         trained.append(weights(gan))
     for one, other in zip(*trained, strict=True):
         np.testing.assert_array_equal(one, other)
-    # With the labels of the relabelled examples, the training is another one.
+    # With the labels of the relabeled examples, the training is another one.
     gan = game()
-    gan.fit(datasets.from_arrays(x, relabelled, held_out=0).dataset("train", 16).take(3), verbose=0)
+    gan.fit(datasets.from_arrays(x, relabeled, held_out=0).dataset("train", 16).take(3), verbose=0)
     assert any((a != b).any() for a, b in zip(trained[0], weights(gan), strict=True))
 
 
 def test_few_labels_are_enough_where_the_others_show_the_classes():
     x, y = toy(256)
-    few = labelled.keep(datasets.from_arrays(x, y, held_out=0), labelled=4)
+    few = labeled.keep(datasets.from_arrays(x, y, held_out=0), labeled=4)
     gan = game(average_discriminator=True, ema_half_life=200)
-    stream = few.dataset("train", 32, repeat=True, labelled_share=0.25)
+    stream = few.dataset("train", 32, repeat=True, labeled_share=0.25)
     gan.fit(stream.take(150), verbose=0)
     classes = np.asarray(gan.average("discriminator").model(x)["classes"])
     assert (classes.argmax(axis=1) == y).mean() > 0.97
@@ -236,7 +236,7 @@ def test_few_labels_are_enough_where_the_others_show_the_classes():
 
 def test_labels_that_the_game_cannot_use_are_refused():
     x, y = toy(16)
-    with pytest.raises(UsageError, match=r"from 0 to 3, or -1 for an unlabelled.*from 0 to 4"):
+    with pytest.raises(UsageError, match=r"from 0 to 3, or -1 for an unlabeled.*from 0 to 4"):
         game().fit(x, np.where(y == 3, 4, y), verbose=0)
     with pytest.raises(UsageError, match=r"from -2 to 3"):
         game().fit(x, np.where(y == 1, -2, y), verbose=0)
@@ -250,7 +250,7 @@ def test_labels_that_the_game_cannot_use_are_refused():
     assert game().train_on_batch(x, np.full(16, -1), return_dict=True)["supervised"] == 0
 
 
-def test_other_readers_of_labels_refuse_unlabelled_examples():
+def test_other_readers_of_labels_refuse_unlabeled_examples():
     spec = Spec("points", (2,), num_classes=CLASSES)
     pair = [
         architectures.build_network(role, "mlp", spec, True, widths=[4])

@@ -94,6 +94,8 @@ def expected(name, player, weight, kernel, z, x):
     if name == "auxiliary_classifier":  # of two classes with logits D(x) and -D(x), all of class 0
         on_fake = np.logaddexp(0, -2 * fake)
         return on_fake if player == "generator" else np.logaddexp(0, -2 * real) + on_fake
+    if name == "supervised":  # all are labeled, of class 0
+        return [np.logaddexp(0, -2 * real).mean()]
     raise AssertionError(f"{name} is new: say what its values are")
 
 

@@ -249,9 +249,11 @@ def outputs_with_classes(features, logits, spec: Spec, auxiliary_classes: bool) 
 
 
 def check_classes_as_logits(
-    spec: Spec, conditional: bool = False, auxiliary_classes: bool = False
+    chosen: bool, spec: Spec, conditional: bool = False, auxiliary_classes: bool = False
 ) -> None:
-    """Raises a `UsageError` if a discriminator cannot take its logit from those of the classes."""
+    """Raises a `UsageError` if `classes_as_logits` is chosen and cannot be used."""
+    if not chosen:
+        return
     if not spec.num_classes:
         raise UsageError(
             "`classes_as_logits` needs data with labels. Received: classes_as_logits=True, data "
@@ -265,16 +267,20 @@ def check_classes_as_logits(
         )
 
 
-def classes_as_logits(features, classes) -> dict[str, Any]:
+def classes_as_logits(features, spec: Spec, dense: Any = None) -> dict[str, Any]:
     """Returns the outputs of a discriminator of K + 1 classes, of which the last has the logit 0.
 
     Args:
         features: the last features, `(batch, channels)`.
-        classes: logits of the K classes, `(batch, K)`.
+        spec: description of the data, whose K classes they are.
+        dense: layer of K units named `classes`; by default a plain one.
 
     Returns:
-        `logits`, log(sum exp) of `classes`, `(batch, 1)`; `classes`; `features`.
+        `classes`, logits of the K classes, `(batch, K)`; `logits`, their log(sum exp),
+        `(batch, 1)`; `features`.
     """
+    layer = dense or layers.Dense(spec.num_classes, dtype="float32", name="classes")
+    classes = layer(features)
     return {"logits": LogSumExp(name="logits")(classes), "classes": classes, "features": features}
 
 

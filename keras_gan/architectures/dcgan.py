@@ -24,6 +24,8 @@ from keras_gan.spec import Spec
 
 MAX_WIDTH = 512
 
+_USES = ("projection", "concatenation")  # of the labels by the discriminator
+
 
 def generator(
     spec: Spec,
@@ -173,31 +175,25 @@ def discriminator(
             is appended to the image.
         auxiliary_classes: if True, the outputs are `logits` and `classes`, logits over the
             classes `(batch, num_classes)`, which the term `auxiliary_classifier` reads.
-        classes_as_logits: if True, the discriminator is one of K + 1 classes for few labels: its
-            outputs are `classes`, the logits of the data's K classes, `logits`, their
-            log(sum exp), and `features`, the last features. The term `supervised` reads them.
+        classes_as_logits: if True, the outputs are `classes`, logits over the classes, `logits`,
+            their log(sum exp), and the last `features`, for the term `supervised`.
 
     Raises:
         UsageError: the height or width is not divisible, or an option is out of range.
     """
     _parts.check_images(spec, "dcgan")
     widths = _parts.stage_widths(spec, width, widths, depth, MAX_WIDTH)[::-1]
-    valid = ("projection", "concatenation")
-    conditioning = _parts.choose_conditioning(conditioning, conditional, valid, valid[0])
+    conditioning = _parts.choose_conditioning(conditioning, conditional, _USES, _USES[0])
     _parts.check_norm(norm)
     _parts.check_integer("extra_halvings", extra_halvings, minimum=0)
-    if classes_as_logits:
-        _parts.check_classes_as_logits(spec, conditional, auxiliary_classes)
-    samples = keras.Input(spec.shape, name="samples")
+    _parts.check_classes_as_logits(classes_as_logits, spec, conditional, auxiliary_classes)
+    x = samples = keras.Input(spec.shape, name="samples")
     labels = _parts.labels_input() if conditional else None
-    x = samples
     if conditional and conditioning == "concatenation":
         x = _parts.image_and_label(samples, labels, spec)
     features = layers.Flatten(name="features")(_downsample(x, widths, extra_halvings, norm))
     if classes_as_logits:
-        classes = layers.Dense(spec.num_classes, dtype="float32", name="classes")(features)
-        outputs = _parts.classes_as_logits(features, classes)
-        return keras.Model(samples, outputs, name="discriminator")
+        return keras.Model(samples, _parts.classes_as_logits(features, spec), name="discriminator")
     logits = layers.Dense(1, dtype="float32", name="logits")(features)
     if conditional and conditioning == "projection":
         logits = _parts.projection(features, logits, labels, spec)

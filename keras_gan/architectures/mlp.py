@@ -71,23 +71,21 @@ def discriminator(
             of the samples, class ids by an embedding.
         widths: units of each hidden layer.
         auxiliary_classes: if True, adds the output `classes`, as in `dcgan.discriminator`.
-        classes_as_logits: if True, is a discriminator of K + 1 classes with the outputs `logits`,
-            `classes` and `features`, as in `dcgan.discriminator`.
+        classes_as_logits: if True, the outputs are `classes`, `logits` and `features`, as in
+            `dcgan.discriminator`.
 
     Raises:
         UsageError: a width is below 1, there are no hidden layers, or a shape is not fixed.
     """
     _check_fixed("samples", spec)
-    if classes_as_logits:
-        _parts.check_classes_as_logits(spec, conditional, auxiliary_classes)
+    _parts.check_classes_as_logits(classes_as_logits, spec, conditional, auxiliary_classes)
     samples = keras.Input(spec.shape, name="samples")
     given = {name: _condition_input(name, spec) for name in conditions}
     x = _with_conditions(layers.Flatten(name="flatten")(samples), given, spec)
     x = _hidden_layers(x, widths, lambda i: layers.LeakyReLU(0.2, name=f"activation_{i}"))
     inputs = [samples, *given.values()]
     if classes_as_logits:
-        classes = layers.Dense(spec.num_classes, dtype="float32", name="classes")(x)
-        outputs = _parts.classes_as_logits(x, classes)
+        outputs = _parts.classes_as_logits(x, spec)
         return _model(inputs if len(inputs) > 1 else samples, outputs, "discriminator")
     logits = layers.Dense(1, dtype="float32", name="logits")(x)
     if conditional:

@@ -40,7 +40,7 @@ def _discover() -> dict[str, ModuleType]:
 
 _REGISTRY = _discover()
 
-from keras_gan.datasets import images, labelled  # noqa: E402
+from keras_gan.datasets import images, labeled  # noqa: E402
 from keras_gan.datasets.array_fields import UnknownKindError, UnknownRangeError  # noqa: E402
 from keras_gan.datasets.arrays import from_arrays  # noqa: E402
 from keras_gan.datasets.prepare import prepare  # noqa: E402
@@ -81,7 +81,7 @@ def open(source: str | os.PathLike[str], **options: Any) -> Source:
             .npy or .csv file; or the path of a folder of images. A name takes precedence over a
             path: write `./gaussians` for a folder that has the name of a data set.
         **options: options of the data set, see the function `open` of its module; and of data
-            with labels `labelled`, `labelled_seed` and `labelled_share`, see `labelled.keep`.
+            with labels `labeled`, `labeled_seed` and `labeled_share`, see `labeled.keep`.
 
     Returns:
         The data set. `source.dataset(split, batch_size, seed)` returns batches and
@@ -102,11 +102,11 @@ def open(source: str | os.PathLike[str], **options: Any) -> Source:
 
 
 # Options of every data set with labels.
-LABEL_OPTIONS = tuple(inspect.signature(labelled.keep).parameters)[1:]
+LABEL_OPTIONS = tuple(inspect.signature(labeled.keep).parameters)[1:]
 
 
 def divide_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the options of a data set's own `open`, and those of `labelled.keep`."""
+    """Returns the options of a data set's own `open`, and those of `labeled.keep`."""
     own = {name: value for name, value in options.items() if name not in LABEL_OPTIONS}
     return own, {name: value for name, value in options.items() if name in LABEL_OPTIONS}
 
@@ -114,7 +114,7 @@ def divide_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
 def _open(module: ModuleType, options: Mapping[str, Any], few: Mapping[str, Any]) -> Source:
     """Opens a data set by its module, and keeps few labels if options of those are given."""
     opened = module.open(**options)
-    return labelled.keep(opened, **few) if few else opened
+    return labeled.keep(opened, **few) if few else opened
 
 
 def spec(source: str | os.PathLike[str], **options: Any) -> Spec:

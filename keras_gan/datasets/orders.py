@@ -1,4 +1,4 @@
-"""Orders in which the examples of a split come: endless permutations, mixed with labelled ones."""
+"""Orders in which the examples of a split come: endless permutations, mixed with labeled ones."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ def batches_of_rows(
     return order.batch(batch_size, drop_remainder=True)
 
 
-def with_labelled(
+def with_labeled(
     count: int,
-    labelled: np.ndarray,
+    labeled: np.ndarray,
     share: float,
     seed: int,
     shuffle: bool,
     start: int,
     batch_size: int,
 ) -> tf.data.Dataset:
-    """Returns endless batches of row numbers, of which a share is drawn from the labelled rows.
+    """Returns endless batches of row numbers, of which a share is drawn from the labeled rows.
 
-    The labelled rows and the rows of the rest each have permutations of their own. They are spread
+    The labeled rows and the rows of the rest each have permutations of their own. They are spread
     evenly over the batch, so that each worker and each discriminator step gets its part of them.
     A batch is a function of the seed and its number.
 
     Args:
         count: number of rows, of which the rest of the batch is drawn.
-        labelled: the labelled rows.
-        share: share of the labelled rows in a batch, above 0 and below 1.
+        labeled: the labeled rows.
+        share: share of the labeled rows in a batch, above 0 and below 1.
         seed: non-negative integer that fixes the order.
         shuffle: whether each epoch is a new random permutation.
         start: number of batches to skip.
         batch_size: rows in a batch, at least 2.
     """
     wanted = min(batch_size - 1, max(1, round(share * batch_size)))
-    own = np.random.SeedSequence([seed, _LABELLED]).generate_state(1, np.uint64)[0] >> 1
-    few = batches_of_rows(len(labelled), int(own), shuffle, start, wanted)
+    own = np.random.SeedSequence([seed, _LABELED]).generate_state(1, np.uint64)[0] >> 1
+    few = batches_of_rows(len(labeled), int(own), shuffle, start, wanted)
     rest = batches_of_rows(count, seed, shuffle, start, batch_size - wanted)
     with tf.device("CPU:0"):
-        rows = tf.constant(labelled.astype(np.int64))
+        rows = tf.constant(labeled.astype(np.int64))
         place = tf.constant(_spread(wanted, batch_size))
 
     def join(few: tf.Tensor, rest: tf.Tensor) -> tf.Tensor:
@@ -55,7 +55,7 @@ def with_labelled(
     return tf.data.Dataset.zip((few, rest)).map(do_not_convert(join))
 
 
-_LABELLED = 2**32 - 1  # number of the labelled rows' order, beyond those of the fields
+_LABELED = 2**32 - 1  # number of the labeled rows' order, beyond those of the fields
 
 
 def _spread(first: int, count: int) -> np.ndarray:

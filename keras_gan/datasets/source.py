@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_gan.arguments import check_integer
 from keras_gan.autograph import do_not_convert
-from keras_gan.datasets import labelled, orders
+from keras_gan.datasets import labeled, orders
 from keras_gan.datasets.splits import Split, without_copies
 from keras_gan.datasets.transforms import Transform
 from keras_gan.datasets.values import check_splits, holds_ids, raw_range
@@ -79,9 +79,9 @@ class Source:
         if left_out:
             self.description += f"; {left_out:,} held-out copies of training samples left out"
         self._tensors: dict[int, tf.Tensor] = {}
-        # Positions in the training split of the labelled examples; `None` if all are.
-        self.labelled_rows: np.ndarray | None = None
-        self.labelled_share = 0.0  # of each batch of a training that is drawn from them
+        # Positions in the training split of the labeled examples; `None` if all are.
+        self.labeled_rows: np.ndarray | None = None
+        self.labeled_share = 0.0  # of each batch of a training that is drawn from them
         stored = self._splits["train"].arrays
         given = raw_ranges or {}
         self.raw_ranges: dict[str, Range | None] = {
@@ -185,7 +185,7 @@ class Source:
         drop_remainder: bool = True,
         shard: tuple[int, int] = (0, 1),
         augmented: bool = False,
-        labelled_share: float = 0.0,
+        labeled_share: float = 0.0,
     ) -> tf.data.Dataset:
         """Returns batches of a split.
 
@@ -209,9 +209,8 @@ class Source:
             augmented: whether pictures are cropped, flipped and rotated at random as the data set's
                 options say. The numbers are a function of the seed, the number of the batch and the
                 row in it.
-            labelled_share: share of each batch that is drawn from the labelled examples alone, of
-                an endless stream of training examples of which few have labels, see
-                `datasets.labelled`. Trainings use the source's own `labelled_share`.
+            labeled_share: share of each batch of an endless stream that is drawn from the labeled
+                training examples alone, if few are labeled, see `datasets.labeled`.
 
         Raises:
             UsageError: an unknown or missing split, a batch larger than the split, or a batch
@@ -220,8 +219,7 @@ class Source:
         part = self._split(split)
         self._check_batches(split, batch_size, seed, start)
         if repeat:
-            position = (seed, shuffle, start, batch_size)
-            order = self._endless_order(split, len(part), labelled_share, *position)
+            order = self._endless_order(split, labeled_share, seed, shuffle, start, batch_size)
         else:
             order = tf.data.Dataset.range(len(part))
             if shuffle:
@@ -236,20 +234,19 @@ class Source:
         batches = numbered.map(do_not_convert(gather), num_parallel_calls=tf.data.AUTOTUNE)
         return batches.with_options(_options()).prefetch(tf.data.AUTOTUNE)
 
-    def _endless_order(
-        self, split: str, count: int, share: float, *position: Any
-    ) -> tf.data.Dataset:
+    def _endless_order(self, split: str, share: float, *position: Any) -> tf.data.Dataset:
         """Returns endless batches of row numbers of a split, see `dataset`."""
-        rows = self.labelled_rows if _ALIASES[split] == "train" else None
-        labelled.check_labelled_share(share)
+        count = self.count(split)
+        rows = self.labeled_rows if _ALIASES[split] == "train" else None
+        labeled.check_labeled_share(share)
         if rows is None or not share:
             return orders.batches_of_rows(count, *position)
         if position[-1] < 2:
             raise UsageError(
-                "`batch_size` must be at least 2 for a labelled_share above 0. "
-                f"Received: batch_size={position[-1]}, labelled_share={share}"
+                "`batch_size` must be at least 2 for a labeled_share above 0. "
+                f"Received: batch_size={position[-1]}, labeled_share={share}"
             )
-        return orders.with_labelled(count, rows, share, *position)
+        return orders.with_labeled(count, rows, share, *position)
 
     def values(self, stored: np.ndarray, name: str = "samples") -> np.ndarray:
         """Returns stored values of a field as they are in a batch."""
@@ -259,7 +256,7 @@ class Source:
         return _to_field(_on_cpu(stored), field, self.raw_ranges[name]).numpy()
 
     def labels(self) -> np.ndarray:
-        """Returns the class ids of the training examples, -1 for unlabelled ones."""
+        """Returns the class ids of the training examples, -1 for unlabeled ones."""
         part = self._splits["train"]
         if part.labels is None:
             raise UsageError(f"The data must have labels. Received: {self.description}")
@@ -269,16 +266,16 @@ class Source:
         """Returns the name of a class, or its id if the classes have no names."""
         return self.spec.class_names[label] if self.spec.class_names else str(label)
 
-    def with_labels_of(self, rows: np.ndarray, labelled_share: float) -> Source:
+    def with_labels_of(self, rows: np.ndarray, labeled_share: float) -> Source:
         """Returns the same data with the label -1 of all training examples but some.
 
         Args:
             rows: positions in the training split of those that keep their labels.
-            labelled_share: share of each batch of a training that is drawn from them.
+            labeled_share: share of each batch of a training that is drawn from them.
         """
         found = copy.copy(self)
-        found._splits = labelled.without_other_labels(self._splits, rows)
-        found.labelled_rows, found.labelled_share = rows, float(labelled_share)
+        found._splits = labeled.without_other_labels(self._splits, rows)
+        found.labeled_rows, found.labeled_share = rows, float(labeled_share)
         per_class = np.unique(self.labels()[rows], return_counts=True)[1]
         each = f"{per_class.min()} to {per_class.max()}" if np.ptp(per_class) else per_class[0]
         found.description += (

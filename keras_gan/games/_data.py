@@ -235,7 +235,7 @@ def _checked(
         return watch.stream(x, check), None, check
     x, y, count, used = _checked_arrays(x, y, spec)
     if spec.label_classes and used is not None:
-        data_spec.check_some_labelled(used, spec.label_classes)
+        data_spec.check_some_labeled(used, spec.label_classes)
     _check_batches(count, spec, given)
     return x, y, used
 

@@ -13,6 +13,7 @@ import numpy as np
 from keras_gan import registry
 from keras_gan.errors import UsageError
 from keras_gan.metrics.class_matching import data_ids
+from keras_gan.metrics.classified import Classified
 from keras_gan.metrics.extractor import Extractor
 from keras_gan.metrics.pairs import Pairs
 from keras_gan.metrics.samples import Batch
@@ -45,6 +46,8 @@ class EvaluationInputs:
         training: function that returns the statistics of the training split.
         training_values: training samples themselves; during training only.
         labeled: function that returns generated, training and held-out samples with labels.
+        classified: function that returns the discriminator's judgment of real and generated
+            samples, if it classifies.
         epochs: epochs of the classifiers of the classification accuracy score.
         seed: seed of the pairs of images and of the classifiers. Other random choices have fixed
             seeds, which the protocol names, so that the results agree with published ones.
@@ -61,8 +64,16 @@ class EvaluationInputs:
     training: Callable[[], Statistics] | None = None
     training_values: np.ndarray | None = None
     labeled: Callable[[], tuple[Labeled, Labeled, Labeled]] | None = None
+    classified: Callable[[], Classified] | None = None
     epochs: int = 5
     seed: int = 0
+
+    @functools.cached_property
+    def judged(self) -> Classified:
+        """The discriminator's judgment of real and generated samples."""
+        if self.classified is None:
+            raise UsageError("The metric needs a discriminator that classifies. Received: none")
+        return self.classified()
 
     @property
     def features(self) -> tuple[np.ndarray, np.ndarray]:
@@ -134,6 +145,7 @@ class MetricContext:
         answers: whether each generated sample answers a condition, a picture.
         paired: whether the real sample of the same row is the right answer.
         invertible: whether the generator's game has a network for the way back.
+        classes: number of classes of the discriminator of the generator's game, if it classifies.
     """
 
     extractor: Extractor
@@ -146,6 +158,7 @@ class MetricContext:
     answers: bool = False
     paired: bool = False
     invertible: bool = False
+    classes: int = 0
 
 
 class Missing(NamedTuple):
@@ -371,6 +384,14 @@ def _inverse(context: MetricContext) -> Missing | None:
     return Missing("a game with a network for the way back", "samples without one")
 
 
+def _classifier(context: MetricContext) -> Missing | None:
+    if context.classes and context.classes == context.spec.num_classes:
+        return None
+    rule = "a run or a game with a discriminator of samples alone that has the data's classes"
+    found = f"a discriminator of {context.classes} classes" if context.classes else "none"
+    return Missing(rule, f"{found}, data with {context.spec.num_classes} classes")
+
+
 # Requirements that a metric can declare, each with its check.
 NEEDS: dict[str, Callable[[MetricContext], Missing | None]] = {
     "moments": _available,  # mean and covariance of the features
@@ -386,6 +407,7 @@ NEEDS: dict[str, Callable[[MetricContext], Missing | None]] = {
     "conditions": _conditions,  # pictures that the generated samples answer, row by row
     "pairs": _pairs,  # the right answers as well: row i of the real and of the generated samples
     "inverse": _inverse,  # a network for the way back
+    "classifier": _classifier,  # a discriminator with the data's classes
     "equal_counts": _equal_counts,  # as many real samples as generated ones
 }
 PER_SAMPLE = ("features", "classes", "data_classes")  # needs of each sample's features

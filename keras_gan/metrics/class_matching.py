@@ -119,5 +119,7 @@ def like_real(samples: Samples, real: Samples, count: int) -> Samples:
         return samples
     labels = np.concatenate([part for _, part in real.read(count) if part is not None])
     found = samples.with_labels(np.random.default_rng(0).permutation(labels))
-    kept = {name: getattr(samples, name) for name in ("answers", "inverse", "controls")}
+    kept = {
+        name: getattr(samples, name) for name in ("answers", "inverse", "controls", "classifier")
+    }
     return dataclasses.replace(found, **kept)

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_gan.arguments import check_integer
 from keras_gan.errors import UsageError
+from keras_gan.metrics.classified import Classifier
 from keras_gan.spec import Spec
 
 BATCH = 64  # samples generated or read per batch
@@ -35,6 +36,7 @@ class Samples:
             game with a network for that; otherwise `None`.
         controls: samples by name that are evaluated beside these, such as those of a generator
             before its adversarial training.
+        classifier: the discriminator of the generator's game, if it classifies; otherwise `None`.
     """
 
     spec: Spec
@@ -46,6 +48,7 @@ class Samples:
     answers: bool = False
     inverse: Callable[[np.ndarray], np.ndarray] | None = None
     controls: Mapping[str, Samples] = dataclasses.field(default_factory=dict)
+    classifier: Classifier | None = None
 
     def take(self, count: int) -> Batch:
         """Returns the first `count` samples and labels as arrays."""

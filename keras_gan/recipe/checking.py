@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_gan import architectures, datasets
-from keras_gan.datasets import labelled
+from keras_gan.datasets import labeled
 from keras_gan.errors import UsageError
 from keras_gan.recipe.games import SUPPLIED, game_classes, network_names, player_names
 from keras_gan.recipe.optimizers import check_optimizer
@@ -53,7 +53,7 @@ def check_data(source: str, options: dict[str, Any]) -> dict[str, Any]:
     what = f"data set {datasets.name_of(module)!r}"
     keys = (*DataSection.model_fields, *datasets.LABEL_OPTIONS)
     checked = check_options(module.open, own, what, "data", skip=tuple(found), keys=keys)
-    checked |= check_options(labelled.keep, few, what, "data", skip=("source",))
+    checked |= check_options(labeled.keep, few, what, "data", skip=("source",))
     return {name: checked[name] for name in options}
 
 

@@ -36,12 +36,12 @@ from keras_gan.terms.gradient import (
 )
 from keras_gan.terms.reconstruction import Reconstruction
 from keras_gan.terms.regularization import LeCam, Orthogonal
-from keras_gan.terms.supervised import UNLABELLED, Supervised
+from keras_gan.terms.supervised import UNLABELED, Supervised
 
 __all__ = [
     "R1",
     "R2",
-    "UNLABELLED",
+    "UNLABELED",
     "AuxiliaryClassifier",
     "BalancedConsistency",
     "Consistency",

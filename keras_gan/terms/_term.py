@@ -156,7 +156,7 @@ class Term:
         second_order: networks that it differentiates by their inputs, so that the training step
             differentiates them twice.
         supervises: True if the generator can learn from the term alone, without a discriminator.
-        allows_unlabelled: True if a label of -1, which stands for an unlabelled example, is valid
+        allows_unlabeled: True if a label of -1, which stands for an unlabeled example, is valid
             for the term.
 
     Args:
@@ -173,7 +173,7 @@ class Term:
     fields: tuple[str, ...] = ()
     second_order: tuple[str, ...] = ()
     supervises = False
-    allows_unlabelled = False
+    allows_unlabeled = False
 
     def __init__(self, weight: float | Schedule = 1.0, interval: int = 1):
         self.weight = checked_weight("weight", weight)

@@ -14,7 +14,7 @@ from keras_gan.terms._term import GameSpec, StepContext, Term
 # Keras is not annotated, and what a type checker infers of it is wrong.
 ops: Any = keras.ops
 
-UNLABELLED = -1  # label of an example whose class is not known
+UNLABELED = -1  # label of an example whose class is not known
 
 
 @keras.saving.register_keras_serializable("keras_gan")
@@ -22,9 +22,9 @@ class Supervised(Term):
     """Cross-entropy of the discriminator's classes with the labels of those examples that have one.
 
     The discriminator's output `classes` holds logits over the classes, `(batch, num_classes)`; an
-    example with the label -1 is unlabelled. The discriminator minimizes the mean of -log P(c | x)
-    over the labelled real examples of the batch (of the replica's batch if the term is lazy),
-    which is 0 if there are none. One value for the whole batch.
+    example with the label -1 is unlabeled. The discriminator minimizes the mean of -log P(c | x)
+    over the labeled real examples of the batch (of the replica's batch if the term is lazy),
+    which is 0 without any. One value for the whole batch.
 
     With a discriminator of `classes_as_logits` and the loss `non_saturating`, this is the
     semi-supervised game of K + 1 classes: the discriminator's logit is log(sum exp) of the logits
@@ -45,7 +45,7 @@ class Supervised(Term):
 
     outputs = {"discriminator": ("classes",)}
     fields = ("labels",)
-    allows_unlabelled = True
+    allows_unlabeled = True
 
     def label_classes(self, game: GameSpec) -> int:
         classes = keras.tree.flatten(game.outputs["discriminator"]["classes"])
@@ -69,13 +69,13 @@ class Supervised(Term):
 
     def values(self, context: StepContext):
         labels = context.fields["labels"]
-        known = ops.cast(ops.not_equal(labels, UNLABELLED), "float32")
-        # The value at an unlabelled example is that of class 0, and does not count.
+        # The value at an unlabeled example is that of class 0, and does not count.
         ids = ops.maximum(labels, 0)
         losses = mean_over_outputs(
             lambda classes: ops.sparse_categorical_crossentropy(ids, classes, from_logits=True),
             context.forward(context.real)["classes"],
         )
+        known = ops.cast(ops.not_equal(labels, UNLABELED), losses.dtype)
         count = ops.sum(known)
         if self.interval == 1:  # a lazy one is in a branch of the graph: replicas cannot meet there
             count = replicas.mean(count)

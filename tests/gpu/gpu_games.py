@@ -55,6 +55,7 @@ ARGUMENTS = {
     "orthogonal": {"weight": 4e-3, "player": "both"},
     "path_length": {"weight": 20.0},
     "reconstruction": {"weight": 3.0},
+    "supervised": {"weight": 3.0},
     # Clipped to its own 0.01, the critic's gradients are smaller than float16 can represent well.
     "weight_clipping": {"limit": 0.2},
 }
@@ -79,6 +80,8 @@ class Component:
         given = {"name": self.name, **ARGUMENTS.get(self.name, {})}
         if self.family == "term":  # in every step, also where the paper computes it less often
             listed = {"terms": [{"interval": 1, **given}]}
+            if terms.get(self.name).allows_unlabeled:
+                return {"built": of_few_labels, **listed}
             return {"built": translators, **listed} if terms.get(self.name).supervises else listed
         if self.name == "minimax":
             return {"loss": given, "built": confident}
@@ -86,7 +89,10 @@ class Component:
 
     @property
     def conditional(self):
-        return self.family == "term" and "labels" in terms.get(self.name).fields
+        if self.family != "term":
+            return False
+        term = terms.get(self.name)
+        return "labels" in term.fields and not term.allows_unlabeled
 
 
 def components(*families):
@@ -164,6 +170,16 @@ def confident(conditional=False):
     At 0, minimax and non-saturating losses have the same gradients.
     """
     return networks(conditional, bias=2.0)
+
+
+def of_few_labels(conditional=False):
+    """A generator without labels, and a discriminator of K + 1 classes."""
+    del conditional  # neither network is given labels
+    generator, _ = networks()
+    _, judge = networks(conditional=True)
+    classes = judge.output["classes"]
+    logits = keras_gan.layers.LogSumExp(name="logits")(classes)
+    return generator, keras.Model(judge.input, {"logits": logits, "classes": classes})
 
 
 def translators(conditional=False):
@@ -259,6 +275,8 @@ def fit(gan, steps=STEPS, scale=1):
     # Fully convolutional networks take any size.
     samples, labels = data(shape=tuple(n or PICTURE for n in gan.sample_shape))
     given = (samples, labels) if gan.num_classes else (samples,)
+    if gan.label_classes:
+        given = (samples, np.where(np.arange(len(labels)) % 4 < 2, labels, -1))
     if "condition" in gan.data_spec.asked:
         given = ({"condition": -samples[:, ::scale, ::scale], "samples": samples},)
     return gan.fit(*given, batch_size=BATCH, epochs=steps, shuffle=False, verbose=0).history

@@ -15,15 +15,15 @@ from keras_gan.errors import UsageError
 if TYPE_CHECKING:
     from keras_gan.datasets.source import Source
 
-UNLABELLED = -1  # label of an example whose class is not known
-SHARE = 0.25  # of a batch that is drawn from the labelled examples
+UNLABELED = -1  # label of an example whose class is not known
+SHARE = 0.25  # of a batch that is drawn from the labeled examples
 
 
 def keep(
     source: Source,
-    labelled: int | Sequence[int] | None = None,
-    labelled_seed: int = 0,
-    labelled_share: float = SHARE,
+    labeled: int | Sequence[int] | None = None,
+    labeled_seed: int = 0,
+    labeled_share: float = SHARE,
 ) -> Source:
     """Returns data of which few training examples have labels; the others have the label -1.
 
@@ -31,49 +31,49 @@ def keep(
 
     Args:
         source: data with labels.
-        labelled: number of training examples that keep their labels, at least one for each class
+        labeled: number of training examples that keep their labels, at least one for each class
             and balanced: the numbers of two classes differ by at most one. A list of numbers is
             one of positions in the training split, whose labels alone are then read. `None` for
             all of them.
-        labelled_seed: seed of the choice, from 0 up. The choice depends on the order of the
+        labeled_seed: seed of the choice, from 0 up. The choice depends on the order of the
             examples and their labels, and not on the seed of the training.
-        labelled_share: share of each training batch that is drawn from the labelled examples
+        labeled_share: share of each training batch that is drawn from the labeled examples
             alone, from 0 up and below 1, at least one example if it is above 0. The rest is drawn
-            from all examples. With 0 labelled examples come as often as any other.
+            from all examples. With 0 labeled examples come as often as any other.
 
     Raises:
         UsageError: data without labels, an option out of range, or a class without enough
             examples.
     """
-    check_integer("labelled_seed", labelled_seed, 0)
-    check_labelled_share(labelled_share)
-    if labelled is None:
+    check_integer("labeled_seed", labeled_seed, 0)
+    check_labeled_share(labeled_share)
+    if labeled is None:
         raise UsageError(
-            "`labelled_seed` and `labelled_share` need `labelled`, the number of labels to keep. "
-            "Received: labelled=None"
+            "`labeled_seed` and `labeled_share` need `labeled`, the number of labels to keep. "
+            "Received: labeled=None"
         )
     if not source.spec.num_classes:
         raise UsageError(
-            "`labelled` needs data with labels. "
-            f"Received: labelled={labelled!r} for {source.description}"
+            "`labeled` needs data with labels. "
+            f"Received: labeled={labeled!r} for {source.description}"
         )
     labels = source.labels()
     rows = (
-        _check_rows(labelled, len(labels))
-        if isinstance(labelled, Sequence) and not isinstance(labelled, str)
-        else choose(labels, labelled, source.spec.num_classes, labelled_seed, source.class_name)
+        _check_rows(labeled, len(labels))
+        if isinstance(labeled, Sequence) and not isinstance(labeled, str)
+        else choose(labels, labeled, source.spec.num_classes, labeled_seed, source.class_name)
     )
-    return source.with_labels_of(rows, labelled_share)
+    return source.with_labels_of(rows, labeled_share)
 
 
-def check_labelled_share(share: float) -> None:
-    """Checks the option `labelled_share`."""
+def check_labeled_share(share: float) -> None:
+    """Checks the option `labeled_share`."""
     if share != 0:
-        check_share("labelled_share", share)
+        check_share("labeled_share", share)
     if share == 1:
         raise UsageError(
-            "`labelled_share` must be below 1, as all examples are trained on. "
-            f"Received: labelled_share={share}"
+            "`labeled_share` must be below 1, as all examples are trained on. "
+            f"Received: labeled_share={share}"
         )
 
 
@@ -92,11 +92,11 @@ def choose(
     Raises:
         UsageError: fewer than one example for each class, or a class with too few examples.
     """
-    check_integer("labelled", count)
+    check_integer("labeled", count)
     if not num_classes <= count <= len(labels):
         raise UsageError(
-            f"`labelled` must be at least the number of classes, {num_classes}, and at most that "
-            f"of the training examples, {len(labels)}. Received: labelled={count}"
+            f"`labeled` must be at least the number of classes, {num_classes}, and at most that "
+            f"of the training examples, {len(labels)}. Received: labeled={count}"
         )
     # The numbers of a seed sequence are the same in every version of numpy.
     keys = np.random.SeedSequence(seed).generate_state(len(labels) + num_classes, np.uint64)
@@ -108,7 +108,7 @@ def choose(
         found = order[labels[order] == label][:quota]
         if len(found) < quota:
             raise UsageError(
-                f"`labelled`={count} asks for {quota} examples of each class. "
+                f"`labeled`={count} asks for {quota} examples of each class. "
                 f"Received: {len(found)} of class {class_name(label)!r}"
             )
         chosen.append(found)
@@ -121,7 +121,7 @@ def _check_rows(given: Sequence[int], count: int) -> np.ndarray:
     whole = len(rows) and np.issubdtype(rows.dtype, np.integer)
     if not whole or len(rows) < len(given) or rows[0] < 0 or rows[-1] >= count:
         raise UsageError(
-            f"`labelled` must be a number, or different positions from 0 to {count - 1}, at least "
+            f"`labeled` must be a number, or different positions from 0 to {count - 1}, at least "
             f"one. Received: {len(given)} positions, such as {list(given)[:3]!r}"
         )
     return rows
@@ -146,6 +146,6 @@ def _with_labels_of(part: Split, rows: np.ndarray) -> Split:
     given = part.labels
     if given is None:
         return part
-    labels = np.full_like(given, UNLABELLED)
+    labels = np.full_like(given, UNLABELED)
     labels[rows] = given[rows]
     return dataclasses.replace(part, labels=labels)
