@@ -13,6 +13,7 @@ scikit-learn is not a dependency of the package: pip install scikit-learn.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import pathlib
 import time
@@ -29,6 +30,7 @@ from keras_gan.networks import as_float32
 # Keras is not annotated, and what a type checker infers of it is wrong.
 ops: Any = keras.ops
 
+SKLEARN = ("decomposition", "linear_model", "semi_supervised")  # modules of the controls
 COMPONENTS = 50  # principal components for scikit-learn
 NEIGHBORS = 7
 MOST = 20_000  # training images that LabelSpreading sees, whose neighbors must fit into memory
@@ -41,12 +43,12 @@ def sklearn() -> Any:
         SystemExit: scikit-learn is not installed.
     """
     try:
-        from sklearn import decomposition, linear_model, semi_supervised
+        found = [importlib.import_module(f"sklearn.{name}") for name in SKLEARN]
     except ImportError:
         raise SystemExit(
             "The controls need scikit-learn: pip install scikit-learn, or give --skip-sklearn"
         ) from None
-    return decomposition, linear_model, semi_supervised
+    return found
 
 
 class Budget(keras.callbacks.Callback):
@@ -147,7 +149,8 @@ def spreading(source: datasets.Source) -> dict[str, dict[str, float]]:
     """Fits scikit-learn's controls on the principal components of the images."""
     decomposition, linear_model, semi_supervised = sklearn()
     images, _ = source.arrays("train")
-    labels, rows = source.labels(), source.labeled_rows
+    labels: np.ndarray = source.labels()
+    rows: Any = source.labeled_rows
     held_out, answers = source.arrays("held_out")
     flat = [x.reshape(len(x), -1).astype(np.float32) / 255 for x in (images, held_out)]
     reduce = decomposition.PCA(COMPONENTS, random_state=0).fit(flat[0])

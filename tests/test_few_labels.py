@@ -71,6 +71,7 @@ def test_the_labels_kept_are_balanced_fixed_and_no_others_remain():
     for part in (train, held_out):
         assert (part.labels[others] == -1).all()
     assert (few.arrays("held_out")[1] == source().arrays("held_out")[1]).all()
+    assert (source(labeled=None).labels() == whole).all()
     # The choice is a function of the seed.
     np.testing.assert_array_equal(source(labeled=10, labeled_seed=3).labeled_rows, rows)
     assert (source(labeled=10, labeled_seed=4).labeled_rows != rows).any()
@@ -109,7 +110,6 @@ def test_a_share_of_each_batch_is_labeled_and_the_stream_can_be_resumed():
         ({"labeled": 8, "labeled_share": 1.0}, r"`labeled_share` must be below 1"),
         ({"labeled": 8, "labeled_share": -0.5}, r"`labeled_share` must be"),
         ({"labeled": 8, "labeled_seed": -1}, r"`labeled_seed` must be"),
-        ({"labeled_seed": 1}, r"need `labeled`.*Received: labeled=None"),
     ],
 )
 def test_labels_that_cannot_be_kept_are_refused(options, message):

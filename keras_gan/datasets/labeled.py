@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,21 +48,17 @@ def keep(
     check_integer("labeled_seed", labeled_seed, 0)
     check_labeled_share(labeled_share)
     if labeled is None:
-        raise UsageError(
-            "`labeled_seed` and `labeled_share` need `labeled`, the number of labels to keep. "
-            "Received: labeled=None"
-        )
+        return source
     if not source.spec.num_classes:
         raise UsageError(
             "`labeled` needs data with labels. "
             f"Received: labeled={labeled!r} for {source.description}"
         )
     labels = source.labels()
-    rows = (
-        _check_rows(labeled, len(labels))
-        if isinstance(labeled, Sequence) and not isinstance(labeled, str)
-        else choose(labels, labeled, source.spec.num_classes, labeled_seed, source.class_name)
-    )
+    if isinstance(labeled, Sequence):
+        rows = _check_rows(labeled, len(labels))
+    else:
+        rows = choose(labels, labeled, source.spec.num_classes, labeled_seed, source.class_name)
     return source.with_labels_of(rows, labeled_share)
 
 
@@ -78,7 +74,11 @@ def check_labeled_share(share: float) -> None:
 
 
 def choose(
-    labels: np.ndarray, count: int, num_classes: int, seed: int, class_name=str
+    labels: np.ndarray,
+    count: int,
+    num_classes: int,
+    seed: int,
+    class_name: Callable[[int], str] = str,
 ) -> np.ndarray:
     """Returns the positions of a balanced random choice of examples, in ascending order.
 

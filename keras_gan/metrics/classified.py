@@ -41,6 +41,20 @@ class Classified:
     generated: np.ndarray
 
 
+def check_labeled(labels: np.ndarray) -> None:
+    """Checks that no example is unlabeled, as most training examples of few labels are.
+
+    Raises:
+        UsageError: an example with the label -1.
+    """
+    unlabeled = int((labels < 0).sum())
+    if unlabeled:
+        raise UsageError(
+            "Metrics of classes need labeled examples, such as the held-out ones. "
+            f"Received: {unlabeled} of {len(labels)} with the label -1"
+        )
+
+
 def classify(
     classifier: Classifier, real: np.ndarray, labels: np.ndarray, generated: np.ndarray
 ) -> Classified:
@@ -55,11 +69,7 @@ def classify(
     Raises:
         UsageError: a real sample without a label.
     """
-    if labels.min() < 0:
-        raise UsageError(
-            "The accuracy of a classifier needs labeled examples, such as the held-out ones. "
-            f"Received: {int((labels < 0).sum())} of {len(labels)} with the label -1"
-        )
+    check_labeled(labels)
     logits, scores = classifier.judge(real)
     logits = logits.astype(np.float64)
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))

@@ -156,12 +156,12 @@ def classifier_of(gan: Any, average: bool = True) -> Classifier | None:
         gan: the game.
         average: use the averaged network instead of the live one, if it has an average.
     """
-    found = gan.networks.get("discriminator")
+    found: Any = gan.networks.get("discriminator")
     is_one = found is not None and found.fields == ("samples",) and gan.packing.size == 1
     if not is_one or not {"logits", "classes"} <= set(found.output_names):
         return None
     outputs = found.describe_two()
-    shapes = [getattr(outputs[name], "shape", ()) for name in ("logits", "classes")]
+    shapes: list[Any] = [getattr(outputs[name], "shape", ()) for name in ("logits", "classes")]
     if any(len(shape) != 2 for shape in shapes) or shapes[0][1] != 1:
         return None
     network = gan.average("discriminator") if average else found

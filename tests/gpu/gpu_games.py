@@ -55,7 +55,6 @@ ARGUMENTS = {
     "orthogonal": {"weight": 4e-3, "player": "both"},
     "path_length": {"weight": 20.0},
     "reconstruction": {"weight": 3.0},
-    "supervised": {"weight": 3.0},
     # Clipped to its own 0.01, the critic's gradients are smaller than float16 can represent well.
     "weight_clipping": {"limit": 0.2},
 }
