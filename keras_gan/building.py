@@ -194,6 +194,7 @@ def batches(
             start=done,
             shard=shard,
             augmented=True,
+            labeled_share=source.labeled_share,
         )
 
     if team.replicas == 1:

@@ -60,9 +60,16 @@ def data_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
     ranges, current = before.get("raw_ranges", now["raw_ranges"]), now["raw_ranges"]
     if ranges != current and not any(each.startswith(("kind", "fields")) for each in found):
         found.append(f"stored ranges ({_ranges(ranges)}; now {_ranges(current)})")
+    if before.get("labeled") != now.get("labeled") and "spec" in before:
+        found.append(f"labels ({_labels_of(before)}, now {_labels_of(now)})")
     if before["digest"] != now["digest"]:
         found.append(f"content (digest {before['digest'][:8]}, now {now['digest'][:8]})")
     return found
+
+
+def _labels_of(described: Mapping[str, Any]) -> str:
+    few = described.get("labeled")
+    return f"{few['count']:,} (digest {few['digest'][:8]})" if few else "all"
 
 
 _SHOWN = 5  # class names of each of two data sets
@@ -193,7 +200,17 @@ def describe_data(source: Source) -> dict[str, Any]:
         "counts": counts,
         "raw_ranges": {name: limits and [*limits] for name, limits in source.raw_ranges.items()},
         "digest": digest.hexdigest(),
+        **_few_labels(source),
     }
+
+
+def _few_labels(source: Source) -> dict[str, Any]:
+    """Returns the number of labeled training examples, and a digest of which they are."""
+    rows = source.labeled_rows
+    if rows is None:
+        return {}
+    content = rows.astype("<i8").tobytes() + source.labels()[rows].astype("<i4").tobytes()
+    return {"labeled": {"count": len(rows), "digest": hashlib.sha256(content).hexdigest()}}
 
 
 def as_recorded(recorded: Mapping[str, Any], source: Source) -> Source:

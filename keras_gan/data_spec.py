@@ -26,7 +26,7 @@ class DataSpec:
 
     Args:
         sample_shape: shape of a sample.
-        num_classes: number of classes of the labels; 0 if labels are not used.
+        num_classes: number of classes of the labels; 0 if the networks are not given labels.
         asked: other fields that the data must have, each with who asks for it.
         shapes: shapes of those of them of which a network states one, without the batch.
         multiple: a batch must divide by this number.
@@ -37,6 +37,8 @@ class DataSpec:
         output_range: smallest and largest value that the generator can return, of which one may
             be infinite; None if it has no bounds.
         seen: the values that were seen, which checks of training data add to.
+        label_classes: number of classes of labels that only terms read, where -1 stands for an
+            unlabeled example; 0 if no term does. The field `labels` is then among those `asked`.
     """
 
     sample_shape: tuple
@@ -49,6 +51,7 @@ class DataSpec:
     kind: str | None = None
     output_range: value_ranges.Range | None = (-1.0, 1.0)
     seen: data_ranges.SeenValues | None = dataclasses.field(default=None, compare=False)
+    label_classes: int = 0
 
     @property
     def names(self) -> list[str]:
@@ -194,7 +197,7 @@ def check_declared(fields: Mapping[str, Any], spec: DataSpec, batched: bool = Fa
                 f"Received: {', '.join(fields)}"
             )
         _check_field(name, fields[name], spec.shapes.get(name), who)
-    if spec.num_classes:
+    if spec.num_classes or spec.label_classes:
         _check_labels(fields.get("labels"), spec.num_classes)
 
 
@@ -210,7 +213,7 @@ def _check_field(name: str, value: Any, expected: tuple | None, who: str) -> Non
 
 
 def _check_labels(y: Any, num_classes: int) -> None:
-    if y is None:
+    if y is None:  # labels that only a term asks for have been found
         raise UsageError(
             f"A conditional game of {num_classes} classes needs (x, y), with y class ids. "
             "Received: x alone"
@@ -262,6 +265,40 @@ def extremes(x: np.ndarray, name: str = "Samples") -> tuple[float, float]:
     return low, high
 
 
+def check_partly_labeled(y: np.ndarray, num_classes: int) -> None:
+    """Checks that class ids are from 0 to num_classes - 1, or -1 for unlabeled examples.
+
+    Raises:
+        UsageError: they are not.
+    """
+    if y.size and (y.min() < -1 or y.max() >= num_classes):
+        raise UsageError(
+            f"Labels must be class ids from 0 to {num_classes - 1}, or -1 for an unlabeled "
+            f"example. Received: ids from {y.min()} to {y.max()}"
+        )
+
+
+def check_some_labeled(used: np.ndarray, num_classes: int) -> None:
+    """Checks that data of few labels has any, and warns of classes that have none.
+
+    Args:
+        used: the class ids that occur in the data, and -1.
+        num_classes: number of classes.
+
+    Raises:
+        UsageError: no label at all.
+    """
+    known = used[used >= 0]
+    if not len(known):
+        raise UsageError("At least one example must have a label. Received: -1 for all examples")
+    if len(known) < num_classes:
+        warnings.warn(
+            "Each class should have a labeled example, or it is never predicted. Received: labels "
+            f"of {len(known)} of {num_classes} classes",
+            stacklevel=3,
+        )
+
+
 def check_ids(y: np.ndarray, num_classes: int, whole: bool = False) -> None:
     """Checks that class ids are from 0 to num_classes - 1.
 
@@ -276,7 +313,9 @@ def check_ids(y: np.ndarray, num_classes: int, whole: bool = False) -> None:
     if not y.size or (y.min() >= 0 and y.max() < num_classes):
         return
     hint = ""
-    if y.min() == 1 and y.max() == num_classes:
+    if y.min() == -1:
+        hint = ", without -1, which only the term 'supervised' takes for an unlabeled example"
+    elif y.min() == 1 and y.max() == num_classes:
         hint = " (ids that start at 1: y - 1)"
     elif whole and y.min() >= 0 and len(np.unique(y)) <= num_classes:
         hint = " (ids with gaps: np.unique(y, return_inverse=True)[1])"
@@ -317,7 +356,7 @@ def check_arrays(fields: Mapping[str, np.ndarray], spec: DataSpec) -> np.ndarray
     low, high = _check_values(fields, spec, whole=True)
     data_ranges.check_sign(low, high, spec)
     data_ranges.warn_unreached(low, high, spec)
-    return np.unique(fields["labels"]) if spec.num_classes else None
+    return np.unique(fields["labels"]) if spec.num_classes or spec.label_classes else None
 
 
 def _check_lengths(fields: Mapping[str, np.ndarray], spec: DataSpec) -> None:
@@ -342,6 +381,8 @@ def _check_values(
         extremes(fields[name], f"Values of {name!r}")
     if spec.num_classes:
         check_ids(fields["labels"], spec.num_classes, whole)
+    if spec.label_classes:
+        check_partly_labeled(fields["labels"], spec.label_classes)
     return low, high
 
 

@@ -83,12 +83,13 @@ def test_diff_names_the_paths():
         (
             "data.foldr=x",
             "data.foldr is not an option of the data set 'fashion-mnist-10k'. "
-            "Received: data.foldr='x'. Valid: labels, source",
+            "Received: data.foldr='x'. Valid: labeled, labeled_seed, labeled_share, labels, source",
         ),
         (
             "data.channels=1",
             "data.channels is not an option of the data set 'fashion-mnist-10k'. "
-            "Received: data.channels=1. Valid: labels, source$",
+            "Received: data.channels=1. Valid: labeled, labeled_seed, labeled_share, labels, "
+            "source$",
         ),
         ("data.label=false", "data.label is not .* Did you mean 'labels'"),
         ("data.labls=false", "data.labls is not .* Did you mean 'labels'"),

@@ -18,6 +18,7 @@ from keras_gan.layers import (
     CosineDense,
     GroupNormalization,
     LatentCodes,
+    LogSumExp,
     SpectralNormalization,
 )
 from keras_gan.spec import Spec
@@ -316,6 +317,42 @@ def _codes_layer(codes: Any) -> LatentCodes:
             f"{{categorical: [10], continuous: 2}}. Received: codes={codes!r}"
         )
     return LatentCodes(**codes, name="latent_codes")
+
+
+def check_classes_as_logits(
+    chosen: bool, spec: Spec, conditional: bool = False, auxiliary_classes: bool = False
+) -> None:
+    """Raises a `UsageError` if `classes_as_logits` is chosen and cannot be used."""
+    if not chosen:
+        return
+    if not spec.num_classes:
+        raise UsageError(
+            "`classes_as_logits` needs data with labels. Received: classes_as_logits=True, data "
+            "without classes"
+        )
+    if conditional or auxiliary_classes:
+        other = "condition=[labels]" if conditional else "auxiliary_classes=True"
+        raise UsageError(
+            "`classes_as_logits` is for a discriminator that is given no labels and has no other "
+            f"classes. Received: classes_as_logits=True, {other}"
+        )
+
+
+def classes_as_logits(features, spec: Spec, dense: Any = None) -> dict[str, Any]:
+    """Returns the outputs of a discriminator of K + 1 classes, of which the last has the logit 0.
+
+    Args:
+        features: the last features, `(batch, channels)`.
+        spec: description of the data, whose K classes they are.
+        dense: layer of K units named `classes`; by default a plain one.
+
+    Returns:
+        `classes`, logits of the K classes, `(batch, K)`; `logits`, their log(sum exp),
+        `(batch, 1)`; `features`.
+    """
+    layer = dense or layers.Dense(spec.num_classes, dtype="float32", name="classes")
+    classes = layer(features)
+    return {"logits": LogSumExp(name="logits")(classes), "classes": classes, "features": features}
 
 
 # ------------------------------------------------------------------------ normalization

@@ -24,6 +24,8 @@ from keras_gan.spec import Spec
 
 MAX_WIDTH = 512
 
+_USES = ("projection", "concatenation")  # of the labels by the discriminator
+
 
 def generator(
     spec: Spec,
@@ -152,6 +154,7 @@ def discriminator(
     conditioning: str | None = None,
     auxiliary_classes: bool | str = False,
     codes: Mapping[str, Any] | None = None,
+    classes_as_logits: bool = False,
 ) -> keras.Model:
     """Builds a discriminator from images in [-1, 1] [and labels] to logits `(batch, 1)`.
 
@@ -179,22 +182,25 @@ def discriminator(
             classes; or "real_and_fake" or "embedding", see `docs/architectures.md`.
         codes: None, or the `codes` of the generator, for the output `codes`: predictions of them
             that the term `mutual_information` reads.
+        classes_as_logits: if True, the outputs are `classes`, logits over the classes, `logits`,
+            their log(sum exp), and the last `features`, for the term `supervised`.
 
     Raises:
         UsageError: the height or width is not divisible, or an option is out of range.
     """
     _parts.check_images(spec, "dcgan")
     widths = _parts.stage_widths(spec, width, widths, depth, MAX_WIDTH)[::-1]
-    valid = ("projection", "concatenation")
-    conditioning = _parts.choose_conditioning(conditioning, conditional, valid, valid[0])
+    conditioning = _parts.choose_conditioning(conditioning, conditional, _USES, _USES[0])
     _parts.check_norm(norm)
     _parts.check_integer("extra_halvings", extra_halvings, minimum=0)
-    samples = keras.Input(spec.shape, name="samples")
+    _parts.check_classes_as_logits(classes_as_logits, spec, conditional, auxiliary_classes)
+    x = samples = keras.Input(spec.shape, name="samples")
     labels = _parts.labels_input() if conditional else None
-    x = samples
     if conditional and conditioning == "concatenation":
         x = _parts.image_and_label(samples, labels, spec)
     features = layers.Flatten(name="features")(_downsample(x, widths, extra_halvings, norm))
+    if classes_as_logits:
+        return keras.Model(samples, _parts.classes_as_logits(features, spec), name="discriminator")
     logits = layers.Dense(1, dtype="float32", name="logits")(features)
     if conditional and conditioning == "projection":
         logits = _parts.projection(features, logits, labels, spec)

@@ -66,6 +66,7 @@ def discriminator(
     widths: Sequence[int] = (128, 128, 128),
     auxiliary_classes: bool | str = False,
     codes: Mapping[str, Any] | None = None,
+    classes_as_logits: bool = False,
 ) -> keras.Model:
     """Builds a discriminator from samples [labels, conditions] to logits `(batch, 1)`.
 
@@ -78,17 +79,23 @@ def discriminator(
         auxiliary_classes: adds outputs of classes, as in `dcgan.discriminator`.
         codes: None, or the `codes` of the generator, for the output `codes`: predictions of them
             that the term `mutual_information` reads.
+        classes_as_logits: if True, the outputs are `classes`, `logits` and `features`, as in
+            `dcgan.discriminator`.
 
     Raises:
         UsageError: a width is below 1, there are no hidden layers, or a shape is not fixed.
     """
     _check_fixed("samples", spec)
+    _parts.check_classes_as_logits(classes_as_logits, spec, conditional, auxiliary_classes)
     samples = keras.Input(spec.shape, name="samples")
     given = {name: _condition_input(name, spec) for name in conditions}
     x = _with_conditions(layers.Flatten(name="flatten")(samples), given, spec)
     x = _hidden_layers(x, widths, lambda i: layers.LeakyReLU(0.2, name=f"activation_{i}"))
-    logits = layers.Dense(1, dtype="float32", name="logits")(x)
     inputs = [samples, *given.values()]
+    if classes_as_logits:
+        outputs = _parts.classes_as_logits(x, spec)
+        return _model(inputs if len(inputs) > 1 else samples, outputs, "discriminator")
+    logits = layers.Dense(1, dtype="float32", name="logits")(x)
     if conditional:
         labels = _parts.labels_input()
         logits = _parts.projection(x, logits, labels, spec)

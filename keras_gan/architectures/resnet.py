@@ -107,6 +107,7 @@ def discriminator(
     spectral: bool = True,
     attention: int | None = None,
     conditioning: str | None = None,
+    classes_as_logits: bool = False,
 ) -> keras.Model:
     """Builds a discriminator from images in [-1, 1] [and labels] to logits `(batch, 1)`.
 
@@ -127,11 +128,13 @@ def discriminator(
         conditioning: use of the labels: "projection" (the default), the inner product of the last
             features and the label's embedding is added to the logit, or "concatenation", a
             learned channel of the class is appended to the image.
+        classes_as_logits: as of `dcgan.discriminator`.
 
     Raises:
         UsageError: the height or width is not divisible, or an option is out of range.
     """
     _parts.check_images(spec, "resnet")
+    _parts.check_classes_as_logits(classes_as_logits, spec, conditional)
     valid = ("projection", "concatenation")
     widths = _block_widths(spec, width, widths)
     conditioning = _parts.choose_conditioning(conditioning, conditional, valid, valid[0])
@@ -146,6 +149,9 @@ def discriminator(
     if conditional and conditioning == "concatenation":
         x = _parts.image_and_label(samples, labels, spec)
     features = _sum_positions(_downsample(builder, x, widths, halvings))
+    if classes_as_logits:
+        outputs = _parts.classes_as_logits(features, spec, builder.classes())
+        return keras.Model(samples, outputs, name="discriminator")
     logits = builder.dense(features, 1, "logits", dtype="float32")
     if conditional and conditioning == "projection":
         # The embedding has Glorot's bounds, like the kernels.
@@ -180,6 +186,11 @@ class _Builder:
 
     def dense(self, x, units: int, name: str, dtype: Any = None):
         return self._normalize_kernel(layers.Dense(units, name=name, dtype=dtype))(x)
+
+    def classes(self) -> Any:
+        """Returns a layer from features to logits over the classes, named `classes`."""
+        layer = layers.Dense(self.spec.num_classes, dtype="float32", name="classes")
+        return self._normalize_kernel(layer)
 
     def attend(self, x):
         """Applies self-attention to features of the height that was chosen for it."""

@@ -40,7 +40,7 @@ def _discover() -> dict[str, ModuleType]:
 
 _REGISTRY = _discover()
 
-from keras_gan.datasets import images  # noqa: E402
+from keras_gan.datasets import images, labeled  # noqa: E402
 from keras_gan.datasets.array_fields import UnknownKindError, UnknownRangeError  # noqa: E402
 from keras_gan.datasets.arrays import from_arrays  # noqa: E402
 from keras_gan.datasets.generated import with_generated  # noqa: E402
@@ -82,7 +82,8 @@ def open(source: str | os.PathLike[str], **options: Any) -> Source:
         source: a name from `names()`; `tfds:NAME[/config][:version]`; the path of a .npz,
             .npy or .csv file; or the path of a folder of images. A name takes precedence over a
             path: write `./gaussians` for a folder that has the name of a data set.
-        **options: options of the data set, see the function `open` of its module.
+        **options: options of the data set, see the function `open` of its module; and of data
+            with labels `labeled`, `labeled_seed` and `labeled_share`, see `labeled.keep`.
 
     Returns:
         The data set. `source.dataset(split, batch_size, seed)` returns batches and
@@ -93,12 +94,29 @@ def open(source: str | os.PathLike[str], **options: Any) -> Source:
     """
     module, found = find(source)
     given = {**found, **options}
-    check_names(module.open, given, f"data set {name_of(module)!r}")
-    opened = module.open(**given)
+    own, few = divide_options(given)
+    check_names(module.open, own, f"data set {name_of(module)!r}", keys=LABEL_OPTIONS)
+    opened = _open(module, own, few)
     if opened.earlier_options:
-        again = {**given, **opened.earlier_options}
-        opened.earlier = functools.partial(module.open, **again)
+        again = {**own, **opened.earlier_options}
+        opened.earlier = functools.partial(_open, module, again, few)
     return opened
+
+
+# Options of every data set with labels.
+LABEL_OPTIONS = tuple(inspect.signature(labeled.keep).parameters)[1:]
+
+
+def divide_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the options of a data set's own `open`, and those of `labeled.keep`."""
+    own = {name: value for name, value in options.items() if name not in LABEL_OPTIONS}
+    return own, {name: value for name, value in options.items() if name in LABEL_OPTIONS}
+
+
+def _open(module: ModuleType, options: Mapping[str, Any], few: Mapping[str, Any]) -> Source:
+    """Opens a data set by its module, and keeps few labels if options of those are given."""
+    opened = module.open(**options)
+    return labeled.keep(opened, **few) if few else opened
 
 
 def spec(source: str | os.PathLike[str], **options: Any) -> Spec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import tensorflow as tf
 
 from keras_gan.arguments import check_integer
 from keras_gan.autograph import do_not_convert
+from keras_gan.datasets import labeled, orders
 from keras_gan.datasets.splits import Split, without_copies
 from keras_gan.datasets.transforms import Transform
 from keras_gan.datasets.values import check_splits, holds_ids, raw_range
@@ -77,6 +79,9 @@ class Source:
         if left_out:
             self.description += f"; {left_out:,} held-out copies of training samples left out"
         self._tensors: dict[int, tf.Tensor] = {}
+        # Positions in the training split of the labeled examples; `None` if all are.
+        self.labeled_rows: np.ndarray | None = None
+        self.labeled_share = 0.0  # of each batch of a training that is drawn from them
         stored = self._splits["train"].arrays
         given = raw_ranges or {}
         self.raw_ranges: dict[str, Range | None] = {
@@ -180,6 +185,7 @@ class Source:
         drop_remainder: bool = True,
         shard: tuple[int, int] = (0, 1),
         augmented: bool = False,
+        labeled_share: float = 0.0,
     ) -> tf.data.Dataset:
         """Returns batches of a split.
 
@@ -203,6 +209,8 @@ class Source:
             augmented: whether pictures are cropped, flipped and rotated at random as the data set's
                 options say. The numbers are a function of the seed, the number of the batch and the
                 row in it.
+            labeled_share: share of each batch of an endless stream that is drawn from the labeled
+                training examples alone, if few are labeled, see `datasets.labeled`.
 
         Raises:
             UsageError: an unknown or missing split, a batch larger than the split, or a batch
@@ -211,15 +219,14 @@ class Source:
         part = self._split(split)
         self._check_batches(split, batch_size, seed, start)
         if repeat:
-            order = _endless_order(len(part), seed, shuffle, start * batch_size)
-            order = order.batch(batch_size, drop_remainder=True)
+            order = self._endless_order(split, labeled_share, seed, shuffle, start, batch_size)
         else:
             order = tf.data.Dataset.range(len(part))
             if shuffle:
                 order = order.shuffle(len(part), seed=seed, reshuffle_each_iteration=True)
             order = order.batch(batch_size, drop_remainder=drop_remainder).skip(start)
-        orders = {"samples": order, **_own_orders(part, seed, shuffle, start, batch_size)}
-        numbered = tf.data.Dataset.zip((tf.data.Dataset.counter(start=start), orders))
+        each = {"samples": order, **orders.own_orders(part, seed, shuffle, start, batch_size)}
+        numbered = tf.data.Dataset.zip((tf.data.Dataset.counter(start=start), each))
         draw = None
         if augmented and self.transform is not None:
             draw = functools.partial(self.transform.draw, seed, size=batch_size)
@@ -227,12 +234,55 @@ class Source:
         batches = numbered.map(do_not_convert(gather), num_parallel_calls=tf.data.AUTOTUNE)
         return batches.with_options(_options()).prefetch(tf.data.AUTOTUNE)
 
+    def _endless_order(self, split: str, share: float, *position: Any) -> tf.data.Dataset:
+        """Returns endless batches of row numbers of a split, see `dataset`."""
+        count = self.count(split)
+        rows = self.labeled_rows if _ALIASES[split] == "train" else None
+        labeled.check_labeled_share(share)
+        if rows is None or not share:
+            return orders.batches_of_rows(count, *position)
+        if position[-1] < 2:
+            raise UsageError(
+                "`batch_size` must be at least 2 for a labeled_share above 0. "
+                f"Received: batch_size={position[-1]}, labeled_share={share}"
+            )
+        return orders.with_labeled(count, rows, share, *position)
+
     def values(self, stored: np.ndarray, name: str = "samples") -> np.ndarray:
         """Returns stored values of a field as they are in a batch."""
         field = self.spec.fields[name]
         if holds_ids(field, stored):
             return np.eye(field.shape[-1] or 1, dtype=field.dtype)[stored]
         return _to_field(_on_cpu(stored), field, self.raw_ranges[name]).numpy()
+
+    def labels(self) -> np.ndarray:
+        """Returns the class ids of the training examples, -1 for unlabeled ones."""
+        part = self._splits["train"]
+        if part.labels is None:
+            raise UsageError(f"The data must have labels. Received: {self.description}")
+        return part.labels[part.row_numbers]
+
+    def class_name(self, label: int) -> str:
+        """Returns the name of a class, or its id if the classes have no names."""
+        return self.spec.class_names[label] if self.spec.class_names else str(label)
+
+    def with_labels_of(self, rows: np.ndarray, labeled_share: float) -> Source:
+        """Returns the same data with the label -1 of all training examples but some.
+
+        Args:
+            rows: positions in the training split of those that keep their labels.
+            labeled_share: share of each batch of a training that is drawn from them.
+        """
+        found = copy.copy(self)
+        found._splits = labeled.without_other_labels(self._splits, rows)
+        found.labeled_rows, found.labeled_share = rows, float(labeled_share)
+        per_class = np.unique(self.labels()[rows], return_counts=True)[1]
+        each = f"{per_class.min()} to {per_class.max()}" if np.ptp(per_class) else per_class[0]
+        found.description += (
+            f"; labels of {len(rows):,} of {self.count('train'):,} training examples, {each} of "
+            f"each of {len(per_class)} classes"
+        )
+        return found
 
     def to_uint8(self, sample: np.ndarray) -> np.ndarray:
         """Returns stored images in 8 bits, rounded from their value range if it is another."""
@@ -376,18 +426,6 @@ def _no_change(name: str, values: tf.Tensor) -> tf.Tensor:
     return values
 
 
-def _own_orders(
-    part: Split, seed: int, shuffle: bool, start: int, batch_size: int
-) -> dict[str, tf.data.Dataset]:
-    """Returns endless batches of row numbers of the fields that are drawn on their own."""
-    orders = {}
-    for number, (name, rows) in enumerate(sorted(part.independent.items()), start=1):
-        own = np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> 1
-        order = _endless_order(len(rows), int(own), shuffle, start * batch_size)
-        orders[name] = order.batch(batch_size, drop_remainder=True)
-    return orders
-
-
 def _to_batch(fields: dict[str, tf.Tensor]) -> Any:
     """Returns `x`, `(x, y)`, or the fields by name if there are others."""
     if fields.keys() == {"samples"}:
@@ -408,29 +446,6 @@ def _to_field(x: tf.Tensor, field: Field, limits: Range | None) -> tf.Tensor:
     x = tf.clip_by_value(x, -1.0, 1.0)  # rounding may exceed the range by one unit
     low, high = field.kind_range
     return x if (low, high) == (-1.0, 1.0) else (x + 1.0) / 2 * (high - low) + low
-
-
-def _endless_order(count: int, seed: int, shuffle: bool, first: int) -> tf.data.Dataset:
-    """Returns row numbers from position `first` of the stream, one permutation per epoch.
-
-    `tf.random.experimental.index_shuffle` needs no memory, but for fewer than about a thousand
-    rows it produces only 256 permutations, with a bias. Sorting random keys once per epoch
-    reaches all permutations and costs 8 bytes per row.
-    """
-    first_epoch, offset = divmod(first, count)
-
-    def epoch_order(epoch: tf.Tensor) -> tf.data.Dataset:
-        rows = tf.range(count, dtype=tf.int64)
-        if shuffle:
-            key = tf.stack([tf.constant(seed, tf.int64), epoch])
-            # The module is missing from TensorFlow's type stubs.
-            experimental = tf.random.experimental  # pyright: ignore[reportAttributeAccessIssue]
-            rows = experimental.stateless_shuffle(rows, key, alg="philox")
-        skip = tf.where(epoch == first_epoch, tf.constant(offset, tf.int64), 0)
-        return tf.data.Dataset.from_tensor_slices(rows[skip:])
-
-    order = tf.data.Dataset.counter(start=first_epoch).flat_map(do_not_convert(epoch_order))
-    return order.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
 
 def _part_of(batch_size: int, index: int, count: int):

@@ -182,8 +182,12 @@ def _refuse_weights(given: dict[str, Any]) -> None:
 
 
 def _whole(spec: DataSpec) -> DataSpec:
-    """Returns what an evaluation needs, which does not divide its batches."""
-    return dataclasses.replace(spec, multiple=1, seen=None)
+    """Returns what an evaluation needs, which does not divide its batches.
+
+    It computes no terms, and so needs no labels that only they read.
+    """
+    asked = {k: v for k, v in spec.asked.items() if not (spec.label_classes and k == "labels")}
+    return dataclasses.replace(spec, multiple=1, seen=None, label_classes=0, asked=asked)
 
 
 @contextlib.contextmanager
@@ -230,6 +234,8 @@ def _checked(
         check = BatchCheck(spec)
         return watch.stream(x, check), None, check
     x, y, count, used = _checked_arrays(x, y, spec)
+    if spec.label_classes and used is not None:
+        data_spec.check_some_labeled(used, spec.label_classes)
     _check_batches(count, spec, given)
     return x, y, used
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -179,6 +180,9 @@ class Game(_construction.Construction, _data.DataInterface, GenerationInterface,
         network_checks.second_order(self.networks, self.terms.values())
         for term in self.terms.values():
             terms.check(term, spec)
+        # Labels that the networks are not given, but terms read.
+        found = [term.label_classes(spec) for term in self.terms.values()]
+        self.label_classes = 0 if self.num_classes else max(found, default=0)
         network_checks.tables(self.networks, self.num_classes)
 
     def check_networks(self, outputs: Mapping[str, Mapping[str, Any]]) -> None:
@@ -392,7 +396,8 @@ class Game(_construction.Construction, _data.DataInterface, GenerationInterface,
             shapes.pop(name, None)
         limits = self.networks[self.sampled].output_limits()
         needs = (self.sample_shape, self.num_classes, asked, shapes)
-        return data_spec.DataSpec(*needs, kind=self.sample_kind, output_range=limits)
+        found = data_spec.DataSpec(*needs, kind=self.sample_kind, output_range=limits)
+        return dataclasses.replace(found, label_classes=self.label_classes)
 
     def batch_of(self, data: Any) -> dict[str, Any]:
         """Returns the fields of a batch that the game uses, by name."""

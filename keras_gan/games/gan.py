@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from keras_gan import augment as augmentations
 from keras_gan import constraints, data_spec, losses, network_checks, schedules, terms
-from keras_gan.arguments import check_integer, check_share
+from keras_gan.arguments import check_integer, check_number, check_share
+from keras_gan.errors import UsageError
 from keras_gan.games import _checks, _gradients, _step
 from keras_gan.games._game import Game
 from keras_gan.games._packing import Packing
@@ -72,6 +73,11 @@ class GAN(Game):
             are stacked along the last axis, and the batch must divide by it.
         top_k: share of the batch, above 0 and at most 1, that the generator learns from: those
             of its samples that look most real to the discriminator; or a schedule of it.
+        adversarial_weight: weight of the adversarial loss in that of the generator, from 0 up, or
+            a schedule of it. With 0 the generator learns from its terms alone, such as feature
+            matching.
+        average_discriminator: if True, the discriminator has a moving average too, which is saved
+            and exported. Where it is a classifier, the average is the better one.
         ema_half_life: half-life of the averaged generator in examples, or a schedule of it: after
             so many examples an old weight counts 1/2. Its batch statistics are averaged as well.
             0 for no average.
@@ -115,6 +121,8 @@ class GAN(Game):
         discriminator_steps: int = 1,
         pac: int = 1,
         top_k: float | schedules.Schedule = 1.0,
+        adversarial_weight: float | schedules.Schedule = 1.0,
+        average_discriminator: bool = False,
         ema_half_life: float | schedules.Schedule = 10_000,
         ema_rampup: float = 0.05,
         average_deviations: Sequence[float] = (),
@@ -126,6 +134,10 @@ class GAN(Game):
         check_integer("discriminator_steps", discriminator_steps)
         check_integer("pac", pac)
         check_share("top_k", top_k, schedule=True)
+        check_number("adversarial_weight", adversarial_weight, minimum=0, schedule=True)
+        _check_average(average_discriminator, ema_half_life)
+        if average_discriminator:
+            self.averaged = (*self.averaged, "discriminator")
         super().__init__(
             {"generator": generator, "discriminator": discriminator},
             terms=terms,
@@ -144,9 +156,11 @@ class GAN(Game):
         self.constraint = constraints.get(constraint)
         self.discriminator_steps = int(discriminator_steps)
         self.pac = int(pac)
-        self.top_k = top_k
+        self.top_k, self.adversarial_weight = top_k, adversarial_weight
 
     def argument(self, name: str) -> Any:
+        if name == "average_discriminator":  # the attribute of this name is the average itself
+            return "discriminator" in self.averaged
         return self.adversarial_loss if name == "loss" else super().argument(name)
 
     def check_networks(self, outputs: Mapping[str, Mapping[str, Any]]) -> None:
@@ -197,17 +211,10 @@ class GAN(Game):
             real_logits = stop_gradient(context.logits(context.real))
             values = losses.values(self.adversarial_loss.generator, real_logits, fake_logits)
             loss = self._mean_of_top(values, fake_logits)
-            objective = self.weighted(loss) + self.sum_of_terms(context)
+            weight = schedules.now(self.adversarial_weight, self.examples_seen.value)
+            objective = weight * loss + self.sum_of_terms(context)
         self.minimize("generator", objective, tape)
         self.track(g_loss=loss)
-
-    def weighted(self, loss: Any) -> Any:
-        """Returns the adversarial loss as it counts beside the generator's terms; for subclasses.
-
-        Args:
-            loss: scalar, the mean over this replica's batch.
-        """
-        return loss
 
     def _train_discriminator(self, batch, latents, fake, index: int) -> None:
         """Trains the discriminator on a real and a generated batch of the same size."""
@@ -263,3 +270,21 @@ class GAN(Game):
         """
         inputs = {**(fields or {}), "samples": self.packing.pack(samples)}
         return as_float32(self.networks["discriminator"](inputs, training=False))["logits"]
+
+
+def _check_average(average_discriminator: Any, ema_half_life: Any) -> None:
+    """Checks the argument `average_discriminator`.
+
+    Raises:
+        UsageError: not a bool, or True for a game without averages.
+    """
+    if not isinstance(average_discriminator, bool):
+        raise UsageError(
+            "`average_discriminator` must be True or False. "
+            f"Received: average_discriminator={average_discriminator!r}"
+        )
+    if average_discriminator and not ema_half_life:
+        raise UsageError(
+            "`average_discriminator` needs a moving average: `ema_half_life` above 0. "
+            "Received: average_discriminator=True, ema_half_life=0"
+        )

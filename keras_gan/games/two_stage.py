@@ -57,9 +57,8 @@ class TwoStage(GAN):
         **kwargs: Any,
     ):
         check_number("first_stage", first_stage, minimum=0)
-        check_number("adversarial_weight", adversarial_weight, minimum=0, schedule=True)
-        super().__init__(generator, discriminator, **kwargs)
-        self.first_stage, self.adversarial_weight = first_stage, adversarial_weight
+        super().__init__(generator, discriminator, adversarial_weight=adversarial_weight, **kwargs)
+        self.first_stage = first_stage
         self.training_examples = training_examples
         self.first_stage_examples = _examples(first_stage, training_examples)
         if self.first_stage_examples:
@@ -124,9 +123,6 @@ class TwoStage(GAN):
             objective = self.sum_of_terms(context)
         self.minimize("generator", objective, tape)
         return tf.zeros(())
-
-    def weighted(self, loss: Any) -> Any:
-        return schedules.now(self.adversarial_weight, self.examples_seen.value) * loss
 
     def end_step(self, examples: Any) -> None:
         # Until the stage ends, the copy follows the average.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from keras_gan.layers.attention import SelfAttention2D
 from keras_gan.layers.basis import Basis2D
+from keras_gan.layers.classes import LogSumExp
 from keras_gan.layers.codes import LatentCodes, find_codes, with_codes_input
 from keras_gan.layers.convolution import Conv2D, Conv2DTranspose, NarrowConv2D, UpConv2D
 from keras_gan.layers.cosine import CosineDense
@@ -44,6 +45,7 @@ __all__ = [
     "EqualizedDense",
     "GroupNormalization",
     "LatentCodes",
+    "LogSumExp",
     "MatchSize2D",
     "MinibatchStandardDeviation",
     "NarrowConv2D",

@@ -20,7 +20,12 @@ from keras_gan.metrics._metric import (  # noqa: E402
     training_metrics,
 )
 from keras_gan.metrics.accumulators import Collected, Moments  # noqa: E402
+from keras_gan.metrics.accuracy import Accuracy  # noqa: E402
 from keras_gan.metrics.balanced_accuracy import balanced_accuracy  # noqa: E402
+from keras_gan.metrics.calibration_error import (  # noqa: E402
+    CalibrationError,
+    calibration_error,
+)
 from keras_gan.metrics.classification import (  # noqa: E402
     ClassificationAccuracy,
     classification_accuracy,
@@ -42,7 +47,7 @@ from keras_gan.metrics.evaluate import EvaluationSettings, evaluate  # noqa: E40
 from keras_gan.metrics.extractor import Extractor  # noqa: E402
 from keras_gan.metrics.features import open_features, origin_note  # noqa: E402
 from keras_gan.metrics.frechet import FrechetDistance, frechet_distance  # noqa: E402
-from keras_gan.metrics.generators import inverse_of, which_weights  # noqa: E402
+from keras_gan.metrics.generators import classifier_of, inverse_of, which_weights  # noqa: E402
 from keras_gan.metrics.gmsd import Gmsd, gmsd  # noqa: E402
 from keras_gan.metrics.gradient_ratio import GradientRatio, gradient_ratio  # noqa: E402
 from keras_gan.metrics.inception_score import (  # noqa: E402
@@ -57,6 +62,7 @@ from keras_gan.metrics.mode_coverage import ModeCoverage, mode_coverage  # noqa:
 from keras_gan.metrics.ms_ssim import MsSsim, ms_ssim_diversity  # noqa: E402
 from keras_gan.metrics.nearest import Nearest, Neighbors, nearest  # noqa: E402
 from keras_gan.metrics.nearest_ratio import NearestRatio  # noqa: E402
+from keras_gan.metrics.novelty_auroc import NoveltyAuroc, auroc  # noqa: E402
 from keras_gan.metrics.nyquist_ratio import NyquistRatio, nyquist_ratio  # noqa: E402
 from keras_gan.metrics.pair_accuracy import PairAccuracy, pair_accuracy  # noqa: E402
 from keras_gan.metrics.pair_distance import PairDistance, pair_distance  # noqa: E402
@@ -75,7 +81,9 @@ from keras_gan.metrics.ssim import Ssim, ssim  # noqa: E402
 
 __all__ = [
     "L1",
+    "Accuracy",
     "Answers",
+    "CalibrationError",
     "CategoryPurity",
     "ClassScore",
     "ClassificationAccuracy",
@@ -106,6 +114,7 @@ __all__ = [
     "Nearest",
     "NearestRatio",
     "Neighbors",
+    "NoveltyAuroc",
     "NyquistRatio",
     "PairAccuracy",
     "PairDistance",
@@ -116,10 +125,13 @@ __all__ = [
     "SlicedWasserstein",
     "SpectrumError",
     "Ssim",
+    "auroc",
     "balanced_accuracy",
+    "calibration_error",
     "category_purity",
     "check_target",
     "classification_accuracy",
+    "classifier_of",
     "consistency",
     "density_coverage",
     "evaluate",

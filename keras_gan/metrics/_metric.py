@@ -13,6 +13,7 @@ import numpy as np
 from keras_gan import registry
 from keras_gan.errors import UsageError
 from keras_gan.metrics.class_matching import data_ids
+from keras_gan.metrics.classified import Classified
 from keras_gan.metrics.extractor import Extractor
 from keras_gan.metrics.pairs import Pairs
 from keras_gan.metrics.samples import Batch, Codes
@@ -46,6 +47,8 @@ class EvaluationInputs:
         training_values: training samples themselves; during training only.
         codes: codes of the generated samples, of a generator that has them.
         labeled: function that returns generated, training and held-out samples with labels.
+        classified: function that returns the discriminator's judgment of real and generated
+            samples, if it classifies.
         epochs: epochs of the classifiers of the classification accuracy score.
         seed: seed of the pairs of images and of the classifiers. Other random choices have fixed
             seeds, which the protocol names, so that the results agree with published ones.
@@ -63,8 +66,16 @@ class EvaluationInputs:
     training_values: np.ndarray | None = None
     codes: Codes | None = None
     labeled: Callable[[], tuple[Labeled, Labeled, Labeled]] | None = None
+    classified: Callable[[], Classified] | None = None
     epochs: int = 5
     seed: int = 0
+
+    @functools.cached_property
+    def judged(self) -> Classified:
+        """The discriminator's judgment of real and generated samples."""
+        if self.classified is None:
+            raise UsageError("The metric needs a discriminator that classifies. Received: none")
+        return self.classified()
 
     @property
     def features(self) -> tuple[np.ndarray, np.ndarray]:
@@ -150,6 +161,7 @@ class MetricContext:
         paired: whether the real sample of the same row is the right answer.
         invertible: whether the generator's game has a network for the way back.
         coded: whether the generator has codes.
+        classes: number of classes of the discriminator of the generator's game, if it classifies.
     """
 
     extractor: Extractor
@@ -163,6 +175,7 @@ class MetricContext:
     paired: bool = False
     invertible: bool = False
     coded: bool = False
+    classes: int = 0
 
 
 class Missing(NamedTuple):
@@ -390,6 +403,14 @@ def _inverse(context: MetricContext) -> Missing | None:
     return Missing("a game with a network for the way back", "samples without one")
 
 
+def _classifier(context: MetricContext) -> Missing | None:
+    if context.classes and context.classes == context.spec.num_classes:
+        return None
+    rule = "a run or a game with a discriminator of samples alone that has the data's classes"
+    found = f"a discriminator of {context.classes} classes" if context.classes else "none"
+    return Missing(rule, f"{found}, data with {context.spec.num_classes} classes")
+
+
 def _codes(context: MetricContext) -> Missing | None:
     if context.coded:
         return None
@@ -425,6 +446,7 @@ NEEDS: dict[str, Callable[[MetricContext], Missing | None]] = {
     "inverse": _inverse,  # a network for the way back
     "codes": _codes,  # codes of the generated samples
     "factors": _factors,  # an extractor whose features are levels of known factors
+    "classifier": _classifier,  # a discriminator with the data's classes
     "equal_counts": _equal_counts,  # as many real samples as generated ones
 }
 PER_SAMPLE = ("features", "classes", "data_classes", "factors")  # needs of each sample's features

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_gan.errors import UsageError
+from keras_gan.metrics.classified import check_labeled
 from keras_gan.metrics.samples import Batch, Samples
 from keras_gan.spec import Spec
 
@@ -118,6 +119,8 @@ def like_real(samples: Samples, real: Samples, count: int) -> Samples:
     if samples.with_labels is None or not real.spec.num_classes:
         return samples
     labels = np.concatenate([part for _, part in real.read(count) if part is not None])
+    check_labeled(labels)
     found = samples.with_labels(np.random.default_rng(0).permutation(labels))
-    kept = {name: getattr(samples, name) for name in ("answers", "inverse", "controls", "codes")}
+    names = ("answers", "inverse", "controls", "codes", "classifier")
+    kept = {name: getattr(samples, name) for name in names}
     return dataclasses.replace(found, **kept)

@@ -10,6 +10,7 @@ import numpy as np
 from keras_gan.arguments import check_integer
 from keras_gan.errors import UsageError
 from keras_gan.metrics._metric import EvaluationInputs, Labeled, Metric, MetricResult
+from keras_gan.metrics.classified import check_labeled
 from keras_gan.metrics.images import to_bytes
 
 
@@ -126,6 +127,7 @@ def _check(sets: dict[str, Labeled], epochs: int) -> None:
                 f"Received: {name} with {len(samples)} samples and "
                 f"{'no' if labels is None else len(labels)} labels"
             )
+        check_labeled(labels)
         if samples.shape[1:] != shape:
             raise UsageError(
                 "Generated and real samples must have the same shape. "

@@ -10,9 +10,10 @@ import numpy as np
 
 from keras_gan import datasets
 from keras_gan.metrics._metric import IMAGES, Labeled, MetricContext
+from keras_gan.metrics.classified import Classified, classify
 from keras_gan.metrics.extractor import Extractor
 from keras_gan.metrics.images import to_bytes
-from keras_gan.metrics.pairs import CONDITION, Pairs, control, control_name
+from keras_gan.metrics.pairs import CONDITION, Pairs, control, control_name, to_range
 from keras_gan.metrics.real_data import choose, from_data
 from keras_gan.metrics.samples import BATCH, Batch, Conditions, Samples
 from keras_gan.spec import Spec
@@ -64,6 +65,7 @@ class Compared:
             paired=self.paired,
             invertible=self.generated.inverse is not None,
             coded=self.generated.codes is not None,
+            classes=self.generated.classifier.classes if self.generated.classifier else 0,
         )
 
     def protocol(self, extractor: Extractor, digest: str, seed: int) -> dict[str, Any]:
@@ -110,6 +112,16 @@ class Compared:
             self.real.take(self.real_count),
         )
         return batches  # pyright: ignore[reportReturnType]
+
+    def classified(self) -> Classified:
+        """Returns the discriminator's judgment of the real and of the generated samples."""
+        found: Any = self.generated.classifier
+        real, labels = self.real.take(self.real_count)
+        generated = self.generated.take(self.count)[0]
+        if self.spec.modality.has_pixels:
+            real, generated = to_range(real), to_range(generated)
+        ids: Any = labels  # of data with classes, which the metrics ask for
+        return classify(found, real, ids, generated)
 
     def each_control(self) -> Iterator[tuple[str, Compared]]:
         """Yields name and comparison of each control.

@@ -204,7 +204,9 @@ def _usual(context: MetricContext) -> tuple[str, ...]:
     if context.answers and context.paired:
         return (*DEFAULT_METRICS, *(["pair_accuracy"] if context.invertible else []))
     usual = context.spec.modality.metrics
-    return (*usual, "cycle_l1") if context.invertible and usual else usual
+    further = ("cycle_l1",) if context.invertible else ()
+    further += ("accuracy", "calibration_error", "novelty_auroc") if context.classes else ()
+    return (*usual, *further) if usual else usual
 
 
 # ------------------------------------------------------------------------ samples
@@ -371,6 +373,7 @@ class _Gathering:
             training=lambda: self._training(compared),
             labeled=compared.labeled,
             codes=self._codes(compared),
+            classified=compared.classified,
             epochs=self.settings.epochs,
             seed=self.settings.seed,
         )

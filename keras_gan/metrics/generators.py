@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from keras_gan import latents
 from keras_gan import run as runs
@@ -17,10 +18,12 @@ from keras_gan.errors import UsageError
 from keras_gan.games.gan import GAN
 from keras_gan.games.two_stage import TwoStage
 from keras_gan.layers import LatentCodes, find_codes
+from keras_gan.metrics.classified import Classifier
 from keras_gan.metrics.images import to_bytes
 from keras_gan.metrics.onnx_extractor import open_session, runtime_of
 from keras_gan.metrics.pairs import CONDITION
 from keras_gan.metrics.samples import BATCH, Batch, Codes, Conditions, Samples
+from keras_gan.networks import as_float32
 from keras_gan.spec import Field, Spec, infer_spec, label_field
 from serving import kinds
 from serving import manifest as manifests
@@ -125,6 +128,7 @@ def from_gan(
     if layer is not None:
         ports = (gan.latent_dim, 0)
         found = dataclasses.replace(found, codes=_codes(layer, ports, drawing))
+    found = dataclasses.replace(found, classifier=classifier_of(gan, drawing.average))
     if not drawing.answers(asked):
         return found
     controls = {}
@@ -147,6 +151,38 @@ def inverse_of(gan: Any, average: bool = True) -> Callable[[np.ndarray], np.ndar
     if gan.inverse is None:
         return None
     return lambda answers: gan.translate(answers, backward=True, average=average)
+
+
+def classifier_of(gan: Any, average: bool = True) -> Classifier | None:
+    """Returns a game's discriminator as a classifier, or `None` if it is not one.
+
+    A classifier takes samples alone, one by one, and has the outputs `logits`, one for each
+    sample, and `classes`.
+
+    Args:
+        gan: the game.
+        average: use the averaged network instead of the live one, if it has an average.
+    """
+    found: Any = gan.networks.get("discriminator")
+    is_one = found is not None and found.fields == ("samples",) and gan.packing.size == 1
+    if not is_one or not {"logits", "classes"} <= set(found.output_names):
+        return None
+    outputs = found.describe_two()
+    shapes: list[Any] = [getattr(outputs[name], "shape", ()) for name in ("logits", "classes")]
+    if any(len(shape) != 2 for shape in shapes) or shapes[0][1] != 1:
+        return None
+    network = gan.average("discriminator") if average else found
+
+    def judge(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        parts = []
+        for start in range(0, len(samples), BATCH):
+            batch = {"samples": tf.constant(samples[start : start + BATCH], "float32")}
+            made = as_float32(network(batch, training=False))
+            parts.append((made["classes"].numpy(), made["logits"].numpy()[:, 0]))
+        classes, logits = zip(*parts, strict=True)
+        return np.concatenate(classes), np.concatenate(logits)
+
+    return Classifier(int(shapes[1][1]), judge)
 
 
 def which_weights(gan: GAN, average: bool, name: str | None = None) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_gan.arguments import check_integer
 from keras_gan.errors import UsageError
+from keras_gan.metrics.classified import Classifier
 from keras_gan.spec import Spec
 
 BATCH = 64  # samples generated or read per batch
@@ -56,6 +57,7 @@ class Samples:
             before its adversarial training.
         codes: function from a count to the codes of that many samples, of a generator with codes;
             otherwise `None`.
+        classifier: the discriminator of the generator's game, if it classifies; otherwise `None`.
     """
 
     spec: Spec
@@ -68,6 +70,7 @@ class Samples:
     inverse: Callable[[np.ndarray], np.ndarray] | None = None
     controls: Mapping[str, Samples] = dataclasses.field(default_factory=dict)
     codes: Callable[[int], Codes] | None = None
+    classifier: Classifier | None = None
 
     def take(self, count: int) -> Batch:
         """Returns the first `count` samples and labels as arrays."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_gan import architectures, datasets
+from keras_gan.datasets import labeled
 from keras_gan.errors import UsageError
 from keras_gan.recipe.games import SUPPLIED, game_classes, network_names, player_names
 from keras_gan.recipe.optimizers import check_optimizer
@@ -48,8 +49,11 @@ def parse(tree: Mapping[str, Any]) -> Recipe:
 def check_data(source: str, options: dict[str, Any]) -> dict[str, Any]:
     """Returns the options of a data source, checked against the signature of its `open`."""
     module, found = datasets.find(source)
-    what, keys = f"data set {datasets.name_of(module)!r}", DataSection.model_fields
-    checked = check_options(module.open, options, what, "data", skip=tuple(found), keys=keys)
+    own, few = datasets.divide_options(options)
+    what = f"data set {datasets.name_of(module)!r}"
+    keys = (*DataSection.model_fields, *datasets.LABEL_OPTIONS)
+    checked = check_options(module.open, own, what, "data", skip=tuple(found), keys=keys)
+    checked |= check_options(labeled.keep, few, what, "data", skip=("source",))
     return {name: checked[name] for name in options}
 
 

@@ -42,10 +42,12 @@ from keras_gan.terms.gradient import (
 )
 from keras_gan.terms.reconstruction import Reconstruction
 from keras_gan.terms.regularization import LeCam, Orthogonal
+from keras_gan.terms.supervised import UNLABELED, Supervised
 
 __all__ = [
     "R1",
     "R2",
+    "UNLABELED",
     "AuxiliaryClassifier",
     "BalancedConsistency",
     "Consistency",
@@ -65,6 +67,7 @@ __all__ = [
     "Reconstruction",
     "SharedForward",
     "StepContext",
+    "Supervised",
     "Term",
     "TwoClassifiers",
     "between",

@@ -156,6 +156,8 @@ class Term:
         second_order: networks that it differentiates by their inputs, so that the training step
             differentiates them twice.
         supervises: True if the generator can learn from the term alone, without a discriminator.
+        allows_unlabeled: True if a label of -1, which stands for an unlabeled example, is valid
+            for the term.
 
     Args:
         weight: factor of the term, at least 0, or a schedule of it.
@@ -171,6 +173,7 @@ class Term:
     fields: tuple[str, ...] = ()
     second_order: tuple[str, ...] = ()
     supervises = False
+    allows_unlabeled = False
 
     def __init__(self, weight: float | Schedule = 1.0, interval: int = 1):
         self.weight = checked_weight("weight", weight)
@@ -207,6 +210,10 @@ class Term:
     def networks_read(self, player: str) -> tuple[str, ...]:
         """Returns the names of the networks whose outputs it reads in a player's step."""
         return tuple(self.outputs)
+
+    def label_classes(self, game: GameSpec) -> int:
+        """Returns the number of classes of the labels that the term reads, 0 if it reads none."""
+        return game.num_classes if "labels" in self.fields else 0
 
     def weight_on(self, player: str) -> float | Schedule:
         """Returns the term's weight in the loss of a player."""
@@ -263,7 +270,7 @@ def check(term: Term, game: GameSpec) -> None:
     Raises:
         UsageError: labels that are missing, or whatever the term itself cannot use.
     """
-    if "labels" in term.fields and not game.num_classes:
+    if "labels" in term.fields and not term.label_classes(game):
         raise UsageError(
             f"The term {name_of(term)!r} needs labels; give num_classes. Received: num_classes=0"
         )

@@ -85,7 +85,10 @@ class Component:
 
     @property
     def conditional(self):
-        return self.family == "term" and "labels" in terms.get(self.name).fields
+        if self.family != "term":
+            return False
+        term = terms.get(self.name)
+        return "labels" in term.fields and not term.allows_unlabeled
 
 
 def components(*families):
@@ -186,6 +189,16 @@ def coded(conditional=False):
     return keras.Model(latents, samples), keras.Model(discriminator.input, outputs)
 
 
+def of_few_labels(conditional=False):
+    """A generator without labels, and a discriminator of K + 1 classes."""
+    del conditional  # neither network is given labels
+    generator, _ = networks()
+    _, judge = networks(conditional=True)
+    classes = judge.output["classes"]
+    logits = keras_gan.layers.LogSumExp(name="logits")(classes)
+    return generator, keras.Model(judge.input, {"logits": logits, "classes": classes})
+
+
 def translators(conditional=False):
     """Smooth networks for pairs of pictures: a generator and a discriminator."""
     with_features, discriminator = translators_with_features(conditional)
@@ -221,6 +234,7 @@ def two_translators(conditional=False):
 # Networks of terms that need others.
 NETWORKS = {
     "mutual_information": {"built": coded},
+    "supervised": {"built": of_few_labels},
     "contrastive_patches": {"built": translators_with_features},
     "reconstruction": {"built": translators},
 }
@@ -290,6 +304,8 @@ def fit(gan, steps=STEPS, scale=1):
     # Fully convolutional networks take any size.
     samples, labels = data(shape=tuple(n or PICTURE for n in gan.sample_shape))
     given = (samples, labels) if gan.num_classes else (samples,)
+    if gan.label_classes:
+        given = (samples, np.where(np.arange(len(labels)) % 4 < 2, labels, -1))
     if "condition" in gan.data_spec.asked:
         given = ({"condition": -samples[:, ::scale, ::scale], "samples": samples},)
     return gan.fit(*given, batch_size=BATCH, epochs=steps, shuffle=False, verbose=0).history
