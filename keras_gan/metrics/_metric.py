@@ -134,6 +134,7 @@ class MetricContext:
         answers: whether each generated sample answers a condition, a picture.
         paired: whether the real sample of the same row is the right answer.
         invertible: whether the generator's game has a network for the way back.
+        unpaired: whether the training examples are of two domains without pairs.
     """
 
     extractor: Extractor
@@ -146,6 +147,7 @@ class MetricContext:
     answers: bool = False
     paired: bool = False
     invertible: bool = False
+    unpaired: bool = False
 
 
 class Missing(NamedTuple):

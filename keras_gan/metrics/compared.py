@@ -63,6 +63,7 @@ class Compared:
             answers=self.generated.answers,
             paired=self.paired,
             invertible=self.generated.inverse is not None,
+            unpaired=self.data.is_unpaired,
         )
 
     def protocol(self, extractor: Extractor, digest: str, seed: int) -> dict[str, Any]:
