@@ -1,8 +1,7 @@
 """Command line `keras-gan`.
 
-`sample`, `walk`, `translate`, `classify`, `serve`, `doctor` and `--help` run here and start fast:
-heavy modules are imported only where they are used. Every other command belongs to the library and
-is handed to `python -m keras_gan`.
+The commands of `_HERE` run here and start fast: heavy modules are imported only where they are
+used. Every other command belongs to the library and is handed to `python -m keras_gan`.
 """
 
 from __future__ import annotations
@@ -423,7 +422,7 @@ _LIMITS = {
     "max_count": "most samples in a response that is not streamed (default: 1024)",
     "max_stream": "most samples in a stream (default: 100000)",
     "max_values": "most numbers or pixels in a response that is not streamed (default: 2**24)",
-    "max_pixels": "most pixels of a translated picture; more receive 413 (default: 2**24)",
+    "max_pixels": "most pixels of a translation; more receive 413 (default: 2**25)",
     "max_body": "largest request body, in bytes (default: 8 MiB)",
     "max_requests": "most concurrent requests; more receive 503 (default: 1024)",
     "max_connections": "most open connections; more receive 503 (default: 2048)",

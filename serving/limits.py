@@ -29,7 +29,8 @@ class Settings:
         max_count: maximum samples in a response that is not streamed.
         max_stream: maximum samples in a stream.
         max_values: maximum numbers in a response that is not streamed.
-        max_pixels: maximum pixels of a translated picture; larger ones are answered 413.
+        max_pixels: maximum pixels of a translation; pictures whose translation has more are
+            answered 413. The default is 2 megapixels at four times their height and width.
         max_body: maximum bytes of a request's body.
         max_requests: maximum concurrent requests; more are answered 503.
         max_connections: maximum connections; more are answered 503 and closed.
@@ -62,7 +63,7 @@ class Settings:
     max_count: int = 1024
     max_stream: int = 100_000
     max_values: int = 2**24
-    max_pixels: int = 2**24
+    max_pixels: int = 2**25
     max_body: int = 8 * MIB
     max_requests: int = 1024
     max_connections: int = 2048

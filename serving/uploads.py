@@ -44,7 +44,10 @@ class Picture(NamedTuple):
 
 
 def read(
-    content: bytes, max_pixels: int = MAX_PIXELS, limits: Sequence[float] | None = None
+    content: bytes,
+    max_pixels: int = MAX_PIXELS,
+    limits: Sequence[float] | None = None,
+    reason: str = "",
 ) -> Picture:
     """Reads a picture: upright by its EXIF orientation, in sRGB, with 8 bits, its first frame.
 
@@ -53,6 +56,7 @@ def read(
         max_pixels: largest number of pixels, checked before the picture is decoded.
         limits: values that become black and white in a picture of 16 bits, `stored_range` of the
             network's input; by default the whole range.
+        reason: clause about the number of pixels, for the error.
 
     Raises:
         UsageError: no picture of these formats, a damaged or truncated one, or one of color with
@@ -63,9 +67,9 @@ def read(
         raise UsageError("A picture must be a file with content. Received: 0 bytes")
     try:
         with Pillow.open(io.BytesIO(content), formats=FORMATS) as image:
-            _check_pixels(image, max_pixels)
+            _check_pixels(image, max_pixels, reason)
             image.load()
-            _check_pixels(image, max_pixels)  # a frame may be larger than the header said
+            _check_pixels(image, max_pixels, reason)  # a frame may be larger than the header said
             image_kind.check_depth(image, content, limits)
             return _decode(image, image_kind.has_16_bits(image, content), limits)
     except UsageError:
@@ -73,7 +77,7 @@ def read(
     except Pillow.DecompressionBombError as error:  # beyond what Pillow opens at all
         line = image_kind.describe_damage(error, content)
         raise TooLargeError(
-            f"A picture must have at most {max_pixels} pixels. Received: {line}"
+            f"A picture must have at most {max_pixels} pixels{reason}. Received: {line}"
         ) from None
     except Exception as error:  # Pillow's readers raise many
         line = image_kind.describe_damage(error, content)
@@ -97,10 +101,10 @@ def from_image(image: Pillow.Image, limits: Sequence[float] | None = None) -> Pi
         raise UsageError(f"A picture must be readable. Received: {line}") from None
 
 
-def _check_pixels(image: Pillow.Image, max_pixels: int) -> None:
+def _check_pixels(image: Pillow.Image, max_pixels: int, reason: str) -> None:
     if image.width * image.height > max_pixels:
         raise TooLargeError(
-            f"A picture must have at most {max_pixels} pixels. "
+            f"A picture must have at most {max_pixels} pixels{reason}. "
             f"Received: {image.width} x {image.height}"
         )
 

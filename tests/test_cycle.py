@@ -1,5 +1,6 @@
 """The game of two translators: its step against numpy, the history, saving, resuming, export."""
 
+import json as jsons
 import pathlib
 import subprocess
 import sys
@@ -13,9 +14,11 @@ from pictures import DISCRIMINATOR, GENERATOR, check_kill, judge, pairs, transla
 import export
 import keras_gan
 import serving
-from keras_gan import Spec, UsageError, recipe, schedules, train
+from keras_gan import Spec, UsageError, datasets, metrics, recipe, schedules, train
+from keras_gan.__main__ import main as cli
 from keras_gan.commands import exporting
 from keras_gan.games._history import History
+from keras_gan.metrics.images import to_bytes
 from keras_gan.spec import Field
 
 GAME = {
@@ -250,6 +253,58 @@ def test_a_killed_training_is_resumed_bit_for_bit_and_both_directions_are_export
         exporting.export_run(run, tmp_path / "other", network="other")
     with pytest.raises(UsageError, match="--weights is for a training in two stages"):
         exporting.export_run(run, tmp_path / "other", share=0.5)
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """A short run, whose samples have half of the conditions' contrast."""
+    folder = tmp_path_factory.mktemp("short")
+    path = write(folder, GAME, examples=32)
+    faint = pairs(60, 16)
+    faint["samples"] = faint["samples"] / 2
+    np.savez(folder / "pairs.npz", **faint)
+    return train.train(recipe.load(str(path)), folder / "run").run
+
+
+def figures(*arguments, json):
+    """Returns the values and the protocol that the command writes."""
+    cli(["evaluate", *map(str, arguments), "--json", str(json)])
+    return jsons.loads(json.read_text())
+
+
+@pytest.mark.timeout(1200)
+def test_each_direction_is_evaluated_against_its_own_target(short, tmp_path):
+    gan, data = short.load(), datasets.open(**short.record["data"])
+    held = {name: data.values(x, name) for name, x in data.field_arrays("held_out").items()}
+    exporting.export_run(short, tmp_path / "backward", network="backward")
+    forward = figures(short.path, json=tmp_path / "forward.json")
+    backward = figures(short.path, "--network", "backward", json=tmp_path / "backward.json")
+    bundle = figures(tmp_path / "backward", "--control", short.path, json=tmp_path / "bundle.json")
+
+    a, b = (to_bytes(held[name]) for name in ("condition", "samples"))
+    answers = gan.translate(held["samples"], backward=True)
+    expected = metrics.l1(a, to_bytes(answers))
+    assert backward["values"]["l1"] == pytest.approx(expected, abs=1e-6)
+    assert bundle["values"]["l1"] == pytest.approx(expected, abs=1e-4)
+    assert bundle["controls"][str(short.path)]["l1"] == pytest.approx(expected, abs=1e-6)
+    there = gan.translate(to_bytes(answers) / np.float32(127.5) - 1)
+    assert backward["values"]["cycle_l1"] == pytest.approx(metrics.l1(b, to_bytes(there)), abs=1e-6)
+    ratios = [x["controls"]["identity"]["gradient_ratio"] for x in (forward, backward, bundle)]
+    assert ratios == pytest.approx([ratios[0], 1 / ratios[0], 1 / ratios[0]], rel=1e-6)
+    assert ratios[0] > 1.5
+    assert forward["protocol"]["generated"]["network"] == "forward"
+    assert backward["protocol"]["real"]["source"].endswith("in the opposite direction")
+
+
+def test_only_a_run_has_a_network_to_evaluate(short, tmp_path):
+    bundle = exporting.export_run(short, tmp_path / "bundle", network="backward").path
+    forward = exporting.export_run(short, tmp_path / "forward").path
+    with pytest.raises(UsageError, match=r"only for a run; a bundle.*network='backward' for '/"):
+        metrics.evaluate(bundle, network="backward")
+    with pytest.raises(UsageError, match=r"generator of the game: forward, backward.*'sideways'"):
+        metrics.evaluate(short.path, network="sideways")
+    with pytest.raises(UsageError, match=r"translated backward, and .* that translates forward"):
+        metrics.evaluate(bundle, controls=[forward])
 
 
 def test_only_a_game_has_a_network_to_choose(tmp_path):

@@ -125,6 +125,37 @@ def test_folders_as_div2k_has_them(tmp_path):
     assert halves.field_arrays()["condition"].shape == (18, 16, 16, 3)
 
 
+@pytest.mark.parametrize(
+    ("high", "low"),
+    [
+        ("hr/{}.png", "lr/{}_LR.png"),
+        ("HR/{}_HR.png", "LR/{}x4.png"),
+        ("hr/{}.png", "lr/{}LRx4.png"),
+        ("high/{}.png", "low/{}-lr-x4.png"),
+        ("train/high-res/{}.png", "train/LowRes/{}.png"),
+        ("High_Resolution/{}HR.png", "Low_Resolution/{}x4_LR.png"),
+    ],
+)
+def test_usual_names_of_high_and_low_resolution(tmp_path, high, low):
+    for number in range(3):
+        picture = smooth(number, 64, 64)
+        save(tmp_path / high.format(f"000{number}"), picture)
+        save(tmp_path / low.format(f"000{number}"), reduced(picture))
+    source = quiet(tmp_path, held_out=0, crop=None)
+    assert "low resolution of the folder" in source.description
+    rows = source.field_arrays()
+    for whole, small in zip(rows["samples"], rows["condition"], strict=True):
+        np.testing.assert_array_equal(reduced(whole)[2:-2, 2:-2], small[2:-2, 2:-2])
+
+
+def test_names_that_differ_in_the_scale_have_no_partner(tmp_path):
+    fill_smooth(tmp_path / "HR", 2)
+    for number in range(2):
+        save(tmp_path / "LR" / f"000{number}x2.png", reduced(smooth(number, 66, 102), 2))
+    with pytest.raises(UsageError, match=r"4 of 4 without one: HR/0000\.png"):
+        quiet(tmp_path)
+
+
 def test_low_resolution_of_another_size_is_refused_with_both_sizes(tmp_path):
     """xinntao/ESRGAN #92, #101: high resolution that is not 4 times the low one."""
     fill_smooth(tmp_path / "HR", 4)

@@ -210,7 +210,8 @@ def test_domains_below_splits_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "names", [("A", "B", "C"), ("A", "B", "."), ("cats", "dogs"), ("HR", "IT")]
+    "names",
+    [("A", "B", "C"), ("A", "B", "."), ("cats", "dogs"), ("HR", "IT"), ("high", "low")],
 )
 def test_other_classes_are_no_domains(tmp_path, names):
     for name in names:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import struct
+import unicodedata
 import warnings
 import zlib
 
@@ -57,7 +58,13 @@ def test_files_side_by_side_in_one_folder(tmp_path):
     for split in source.split_names:
         rows = source.field_arrays(split)
         assert np.array_equal(rows["samples"], negative(rows["condition"]))
-    assert source.description == (f"pairs: 18 + 2 pairs from {tmp_path}, a_to_b, as 16x16x3")
+    assert source.description == (
+        f"pairs: 18 + 2 pairs from {tmp_path}, a_to_b (input: left half, target: right half), "
+        "as 16x16x3"
+    )
+    assert "b_to_a (input: right half, target: left half)" in (
+        quiet(tmp_path, direction="b_to_a").description
+    )
 
 
 @pytest.mark.parametrize("held", ["val", "test", "Validation"])
@@ -106,6 +113,20 @@ def test_partners_match_whatever_their_suffix(tmp_path):
     fill_partners(tmp_path / "trainA", tmp_path / "trainB", 3, ("jpg", "bmp"))
     fill_partners(tmp_path / "trainA" / "more", tmp_path / "trainB" / "more", 2, ("PNG", "Tif"))
     assert counts(quiet(tmp_path, held_out=0)) == [5]
+
+
+def test_names_of_macos_match_those_of_other_systems(tmp_path):
+    for number in range(4):
+        name = f"Größe-é-ガ-{number}.png"
+        array = pixels(number)
+        save(tmp_path / "A" / "Fuß-ü" / unicodedata.normalize("NFC", name), array)
+        folder = unicodedata.normalize("NFD", "Fuß-ü")
+        save(tmp_path / "B" / folder / unicodedata.normalize("NFD", name), negative(array))
+    source = quiet(tmp_path, held_out=0, flip=False)
+    assert counts(source) == [4]
+    rows = source.field_arrays()
+    assert np.array_equal(rows["samples"], negative(rows["condition"]))
+    assert "a_to_b (input: A, target: B)" in source.description
 
 
 def test_the_direction_swaps_condition_and_samples(tmp_path):

@@ -30,10 +30,11 @@ def test_domains_of_other_counts(domains):
     assert source.field_counts() == {"samples": 13, "condition": 20}
     assert source.field_counts("held_out") == {"samples": 4, "condition": 4}
     assert source.description == (
-        f"unpaired: 20 + 4 of A and 13 + 4 of B from {domains}, a_to_b, as 16x16x3; splits: train, "
-        "test; held-out pictures are partners by their names"
+        f"unpaired: 20 + 4 of A and 13 + 4 of B from {domains}, a_to_b (input: trainA, target: "
+        "trainB), as 16x16x3; splits: train, test; held-out pictures are partners by their names"
     )
     swapped = quiet(domains, direction="b_to_a")
+    assert "b_to_a (input: trainB, target: trainA)" in swapped.description
     assert swapped.field_counts() == {"samples": 20, "condition": 13}
     one, other = source.field_arrays(), swapped.field_arrays()
     assert np.array_equal(one["condition"], other["samples"])

@@ -306,7 +306,9 @@ def test_arrays_of_answers_are_in_the_order_of_the_split(negatives, tmp_path):
     some = evaluate(answers[:30], data)  # of which nobody knows the partners
     assert "l1" not in some.values
     assert some.controls == {}
-    with pytest.raises(UsageError, match=r"l1 needs answers to the conditions .* not answers"):
+    with pytest.raises(
+        UsageError, match=r"l1 needs answers to the conditions of the data: .* not answers"
+    ):
         evaluate(answers[:30], data, metrics="l1")
 
 
@@ -427,6 +429,26 @@ def test_data_without_pairs_have_no_metrics_of_pairs(negatives):
     assert found.controls == {}
     with pytest.raises(UsageError, match=r"l1 needs paired data, .*with data without pairs"):
         evaluate(gan, source, metrics="l1")
+
+
+def test_translations_between_domains_without_pairs_are_counted_as_right(negatives):
+    """Of a game in one direction as well; the held-out pictures are pairs by their names."""
+    data, x, gan = negatives
+    assert "pair_accuracy" not in evaluate(gan, data).values
+    train, held = (data._splits[name] for name in ("train", "held_out"))
+    alone = dataclasses.replace(train, independent={"condition": train.row_numbers[::-1]})
+    source = datasets.Source(data.spec, {"train": alone, "held_out": held}, "two domains")
+    assert (source.is_unpaired, source.paired, data.is_unpaired) == (True, True, False)
+    found = evaluate(gan, source)
+    assert found.values["pair_accuracy"] == metrics.pair_accuracy(x[20:], x[20:]) == 1
+    assert found.controls["identity"]["pair_accuracy"] < 1
+    backward = source.swapped("condition")
+    assert backward.field_counts() == {"samples": 20, "condition": 20}
+    for name, other in (("samples", "condition"), ("condition", "samples")):
+        for split in ("train", "held_out"):
+            np.testing.assert_array_equal(
+                backward.field_arrays(split)[name], source.field_arrays(split)[other]
+            )
 
 
 def test_a_folder_of_answers_is_refused_for_metrics_of_pairs(negatives, tmp_path):

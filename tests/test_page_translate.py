@@ -148,6 +148,50 @@ def test_the_bicubic_enlargement_is_pillow_s(page, photo):
     assert page.js("return document.querySelector('#translate-left').offsetHeight") == 0
 
 
+def test_a_file_that_the_browser_cannot_show_is_not_compared(page, photo, tmp_path):
+    page.open("#model=enlarge", ready=False)
+    page.wait("document.querySelector('#translate').offsetHeight")
+    Image.open(photo).save(tmp_path / "photo.tif")
+    choose(page, tmp_path / "photo.tif", "#translate-file")
+    translated(page)
+    wanted = pixels(answered(page.server, "enlarge", photo))
+    np.testing.assert_array_equal(shown(page, "#compare-after"), wanted)
+    heights = (
+        "return ['.divider', '#compare-before', '#translate-left'].map((x) => "
+        "document.querySelector(x).offsetHeight)"
+    )
+    assert page.js(heights) == [0, 0, 0]
+    assert page.js("return document.querySelector('#compare-after').style.clipPath") == "none"
+    notes = "return document.querySelector('#translate-notes').innerText"
+    assert "cannot show the input" in page.js(notes)
+    facts = page.js("return document.querySelector('#translate-facts').innerText")
+    assert facts.startswith(f"{SIZE[1]} \N{MULTIPLICATION SIGN} {SIZE[0]} to {4 * SIZE[1]} ")
+    assert axe(page) == []
+    choose(page, photo, "#translate-file")
+    page.wait("document.querySelector('.divider').offsetHeight > 0")
+    translated(page)
+    assert page.js(notes) == ""
+    assert divider(page)[0] == 50
+
+
+def test_a_large_answer_is_not_compared_with_bicubic(page, photo, tmp_path):
+    page.open("#model=enlarge", ready=False)
+    page.wait("document.querySelector('#translate').offsetHeight")
+    choose(page, photo, "#translate-file")
+    translated(page)
+    page.click("#translate [name=left][value=bicubic]")
+    page.wait("document.querySelector('.divider').ariaValueText.includes('bicubic')")
+    Image.new("RGB", (1050, 1000), "teal").save(tmp_path / "large.png")  # of 16.8 million pixels
+    choose(page, tmp_path / "large.png", "#translate-file")
+    page.wait("document.querySelector('#compare-after').width === 4200")
+    assert page.js("return document.querySelector('[name=left][value=bicubic]').disabled")
+    text = "return document.querySelector('.divider').ariaValueText"
+    assert page.js(text) == "50% input, 50% translation"
+    choose(page, photo, "#translate-file")
+    page.wait("document.querySelector('#compare-after').width === arguments[0]", 4 * SIZE[1])
+    assert not page.js("return document.querySelector('[name=left][value=bicubic]').disabled")
+
+
 DROP = """
 const bytes = Uint8Array.from(atob(arguments[0]), (x) => x.charCodeAt(0));
 const data = new DataTransfer();

@@ -103,6 +103,52 @@ def test_a_folder(bundle, photos, tmp_path, capsys):
     assert "3 pictures" in capsys.readouterr().out
 
 
+LARGE = """
+import resource, sys
+from serving import cli
+for picture in sys.argv[2:]:
+    assert cli.main(["translate", sys.argv[1], picture, "--out", picture + ".out.png"]) == 0
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_large_picture_is_translated_in_bounded_memory(tmp_path):
+    import export
+    from keras_gan import architectures
+    from keras_gan.spec import Field, Spec
+
+    field = Field("image", (32, 32, 3), meta={"value_range": (-1.0, 1.0)})
+    spec = Spec(fields={"samples": field, "condition": field})
+    unet = architectures.build_network(
+        "generator", "unet", spec, conditions=["condition"], widths=[4, 4, 4]
+    )
+    bundle = export.export_bundle(unet, tmp_path / "bundle").path
+    facts = json.loads((bundle / "manifest.json").read_text())["translation"]
+    assert (facts["tileable"], facts["multiple_of"]) == (True, 8)
+
+    y, x = np.mgrid[:4096, :4096]
+    picture = np.stack([x % 256, y % 256, (x ^ y) % 256], -1).astype(np.uint8)  # wraps around
+    for size in (600, 4096):
+        Image.fromarray(picture[:size, :size]).save(tmp_path / f"{size}.png")
+    paths = [str(tmp_path / f"{size}.png") for size in (600, 4096)]
+    done = subprocess.run(
+        [sys.executable, "-c", LARGE, str(bundle), *paths], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    small, large = (int(line) for line in done.stdout.splitlines() if line.isdecimal())
+    # Input and answer have 48 MiB each, and a copy or two; features of the whole have 256 MiB.
+    assert large - small < 300, (small, large)
+    answer = pixels_of(tmp_path / "4096.png.out.png")
+    assert answer.shape == (4096, 4096, 3)
+    whole = pixels_of(tmp_path / "600.png.out.png")  # which was not cut into tiles
+    reach = 600 - facts["radius"]
+    off = answer[:reach, :reach].astype(int) - whole[:reach, :reach]
+    assert np.abs(off).max() <= 1  # of rounding
+    assert whole.std() > 1
+
+
 def test_subfolders_are_skipped_with_a_line(bundle, photos, tmp_path, capsys):
     assert translate(bundle, photos, "--out", tmp_path / "answers") == 0
     assert "skipped" not in capsys.readouterr().err  # hidden folders hold no pictures of the user

@@ -223,7 +223,14 @@ def bomb(width, height):
             413,
             "1000000 pixels. Received: 7000 x 7000",
         ),
-        ("?model=enlarge", bomb(260, 260), "image/png", 413, "at most 62500 pixels"),
+        (
+            "?model=enlarge",
+            bomb(260, 260),
+            "image/png",
+            413,
+            "at most 62500 pixels, since its translation has 4x4 times as many and must have at "
+            "most 1000000 (--max-pixels of the server). Received: 260 x 260",
+        ),
         ("?model=blur", b"", "image/png", 400, "a file with content. Received: 0 bytes"),
         ("?model=blur", b"no picture", "image/png", 400, "readable PNG"),
         ("?model=blur", file(pixels(90, 90))[:900], "image/png", 400, "readable PNG"),

@@ -112,6 +112,33 @@ def test_tiles_are_exact(network, size, tile):
     assert len(set(network.shapes)) == 1  # so that tiles can share a batch
 
 
+def structured(name, height, width):
+    """Returns a picture that is not noise, in which a wrong place or border shows."""
+    y, x = np.mgrid[:height, :width].astype(float)
+    return {
+        "ramps that wrap around": np.stack([(7 * x + 3 * y) % 256, (5 * y) % 64], -1),
+        "checkerboard": np.stack([(x + y) % 2, (x // 8 + y // 8) % 2], -1),
+        "bright border": np.stack([(y == 0) | (x == width - 1), (x == 0) | (y == height - 1)], -1),
+        "one pixel": np.stack([(x == width // 2) & (y == height // 3), 0 * x], -1),
+    }[name].astype(float)
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: str(n.facts["multiple_of"]))
+@pytest.mark.parametrize("size", [(193, 193), (54, 337)])
+@pytest.mark.parametrize(
+    "name", ["ramps that wrap around", "checkerboard", "bright border", "one pixel"]
+)
+def test_tiles_of_structured_pictures_are_exact(network, size, name):
+    picture = structured(name, *size)
+    whole = Plan(network.facts, *size)
+    expected = whole.assemble(map(network, whole.inputs(picture)))
+    assert np.ptp(expected) > 0
+    for tile in (24, 50):
+        tiled = Plan(network.facts, *size, tile=tile)
+        answer = tiled.assemble(map(network, tiled.inputs(picture)))
+        np.testing.assert_allclose(answer, expected, atol=1e-10)
+
+
 def test_one_pixel_less_of_margin_is_not_enough():
     network = Pyramid(8)
     short = network.facts | {"radius": 0}

@@ -320,9 +320,16 @@ def _codes_layer(codes: Any) -> LatentCodes:
 
 
 def check_classes_as_logits(
-    chosen: bool, spec: Spec, conditional: bool = False, auxiliary_classes: bool = False
+    chosen: bool, spec: Spec, conditional: bool = False, **others: Any
 ) -> None:
-    """Raises a `UsageError` if `classes_as_logits` is chosen and cannot be used."""
+    """Raises a `UsageError` if `classes_as_logits` is chosen and cannot be used.
+
+    Args:
+        chosen: the option.
+        spec: data, of which the number of classes is read.
+        conditional: whether the discriminator is given labels.
+        **others: options for further outputs, which it cannot have.
+    """
     if not chosen:
         return
     if not spec.num_classes:
@@ -330,11 +337,12 @@ def check_classes_as_logits(
             "`classes_as_logits` needs data with labels. Received: classes_as_logits=True, data "
             "without classes"
         )
-    if conditional or auxiliary_classes:
-        other = "condition=[labels]" if conditional else "auxiliary_classes=True"
+    received = [f"{name}={value}" for name, value in others.items() if value]
+    received += ["condition=[labels]"] if conditional else []
+    if received:
         raise UsageError(
             "`classes_as_logits` is for a discriminator that is given no labels and has no other "
-            f"classes. Received: classes_as_logits=True, {other}"
+            f"classes or codes. Received: classes_as_logits=True, {received[0]}"
         )
 
 

@@ -193,7 +193,9 @@ def discriminator(
     conditioning = _parts.choose_conditioning(conditioning, conditional, _USES, _USES[0])
     _parts.check_norm(norm)
     _parts.check_integer("extra_halvings", extra_halvings, minimum=0)
-    _parts.check_classes_as_logits(classes_as_logits, spec, conditional, auxiliary_classes)
+    _parts.check_classes_as_logits(
+        classes_as_logits, spec, conditional, auxiliary_classes=auxiliary_classes, codes=codes
+    )
     x = samples = keras.Input(spec.shape, name="samples")
     labels = _parts.labels_input() if conditional else None
     if conditional and conditioning == "concatenation":

@@ -86,7 +86,9 @@ def discriminator(
         UsageError: a width is below 1, there are no hidden layers, or a shape is not fixed.
     """
     _check_fixed("samples", spec)
-    _parts.check_classes_as_logits(classes_as_logits, spec, conditional, auxiliary_classes)
+    _parts.check_classes_as_logits(
+        classes_as_logits, spec, conditional, auxiliary_classes=auxiliary_classes, codes=codes
+    )
     samples = keras.Input(spec.shape, name="samples")
     given = {name: _condition_input(name, spec) for name in conditions}
     x = _with_conditions(layers.Flatten(name="flatten")(samples), given, spec)

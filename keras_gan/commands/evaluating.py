@@ -58,6 +58,13 @@ Metrics = Annotated[
 Truncation = Annotated[
     float, typer.Option(help="Factor of the latents: below 1 more typical, less varied.")
 ]
+Network = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a run with several generators, the one to evaluate, such as backward; a bundle's "
+        "direction is known."
+    ),
+]
 Nearest = Annotated[
     pathlib.Path | None,
     typer.Option(help="Write a PNG of samples next to their nearest training images."),
@@ -92,6 +99,7 @@ def evaluate_command(
     live: Live = False,
     truncation: Truncation = 1.0,
     checkpoint: Checkpoint = "last",
+    network: Network = None,
     nearest: Nearest = None,
     json: Json = None,
     cache: Cache = None,
@@ -117,6 +125,7 @@ def evaluate_command(
         average=not live,
         truncation=truncation,
         checkpoint=os.path.expanduser(checkpoint),
+        network=network,
         nearest_picture=nearest,
         cache={None: True, "off": False}.get(cache, cache or True),
         epochs=epochs,

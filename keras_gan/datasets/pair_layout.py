@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -41,7 +42,8 @@ class Place(NamedTuple):
         parts: its path.
         split: as in `Role`.
         domain: likewise.
-        key: the folders below those, and the name without its suffix: that of partners is equal.
+        key: the folders below those, and the name without its suffix, in Unicode's composed form:
+            that of partners is equal.
     """
 
     parts: Parts
@@ -98,14 +100,17 @@ def split_role(name: str) -> Role | None:
     return Role(plain, "") if plain in (*TRAIN, *HELD_OUT) else None
 
 
+_WHOLE = re.compile(r"(low|high)(?:[\W_]*res(?:olution)?)?")  # names of no other words
 _LOW = re.compile(r"(?<![a-z])lr(?![a-wyz])")
 _HIGH = re.compile(r"(?<![a-z])hr(?![a-wyz])")
 _SCALE = re.compile(r"(?:^|[^a-z]|lr)x[\W_]*(\d+)$")
 
 
 def resolution_role(name: str) -> Role | None:
-    """Returns the meaning of a name such as `HR`, `DIV2K_train_LR_bicubic`, `X4` or `test`."""
+    """Returns the meaning of a name such as `HR`, `low`, `DIV2K_train_LR_bicubic` or `X4`."""
     lower = name.lower()
+    if whole := _WHOLE.fullmatch(lower):
+        return Role("", "LR" if whole[1] == "low" else "HR")
     low, high = _LOW.search(lower), _HIGH.search(lower)
     domain = "LR" if low and not high else "HR" if high and not low else ""
     if not domain:
@@ -116,8 +121,12 @@ def resolution_role(name: str) -> Role | None:
 
 
 def stem_without(scale: int) -> Callable[[str], str]:
-    """Returns a function from a file's name, such as `0001x4.png`, to its stem without the `x4`."""
-    ending = re.compile(rf"[\W_]*x{scale}$", re.IGNORECASE)
+    """Returns a function from a file's name to its stem without endings such as `x4` and `_LR`.
+
+    Args:
+        scale: the scale; endings of others stay.
+    """
+    ending = re.compile(rf"(?:[\W_]*x{scale}|(?:[\W_]+|(?<=\d))[hl]r)+$", re.IGNORECASE)
     return lambda name: ending.sub("", os.path.splitext(name)[0])
 
 
@@ -149,7 +158,11 @@ def describe(root: Path, files: Sequence[Parts]) -> str:
         counts = Counter(place.domain for place in places)
         if not all(counts[domain] for domain in domains) or counts[""]:
             continue
-        if any(name in ("a", "b") for parts in files for name in parts[:-1]):
+        if any(
+            (name in ("a", "b") or name.lower() in ("low", "high"))
+            for parts in files
+            for name in parts[:-1]
+        ):
             continue  # these may as well be classes
         keys = [
             {(place.split, place.key) for place in places if place.domain == domain}
@@ -245,7 +258,9 @@ def _locate(
         split, domain = split or meaning.split, domain or meaning.domain
         at += 1
     name = stem(parts[-1]) if stem else os.path.splitext(parts[-1])[0]
-    return Place(parts, split, domain, (*parts[at:-1], name))
+    # macOS decomposes the accents of names, and other systems do not.
+    key = tuple(unicodedata.normalize("NFC", part) for part in (*parts[at:-1], name))
+    return Place(parts, split, domain, key)
 
 
 def match(first: Sequence[Place], second: Sequence[Place], hint: str) -> list[tuple[Place, Place]]:
@@ -285,6 +300,16 @@ def by_key(places: Sequence[Place]) -> dict[Parts, Place]:
             f"Received: {len(repeated):,} that do not: {listed(repeated)}"
         )
     return {place.key: place for place in places}
+
+
+def describe_direction(layout: Layout, swapped: bool) -> str:
+    """Returns the direction of a translation and the folders of its input and target, in words."""
+    names = ["left half", "right half"]
+    if layout.has_domains:
+        first = [layout.of("train", domain)[0] for domain in ("A", "B")]
+        names = ["/".join(place.parts[: len(place.parts) - len(place.key)]) for place in first]
+    before, after = reversed(names) if swapped else names
+    return f"{'b_to_a' if swapped else 'a_to_b'} (input: {before}, target: {after})"
 
 
 def listed(places: Iterable[Place]) -> str:

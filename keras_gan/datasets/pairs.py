@@ -96,7 +96,8 @@ def _open(
     first, second = zip(*pairs, strict=True)
     condition, samples = pair_files.decode_both(first, second, size, form, reading)
     splits, notes = _split(condition, samples, split_of, division, root)
-    text = f"pairs: {pair_files.counts_text(splits)} pairs from {root}, {direction}, as "
+    text = f"pairs: {pair_files.counts_text(splits)} pairs from {root}, "
+    text += f"{pair_layout.describe_direction(layout, swapped)}, as "
     text += pair_files.shape_text(condition.pixels, samples.pixels)
     return pair_files.make_source(
         splits,

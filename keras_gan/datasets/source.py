@@ -108,6 +108,11 @@ class Source:
         """True if, in the held-out split, row i of every field belongs to row i of the samples."""
         return not self._splits.get("held_out", self._splits["train"]).independent
 
+    @property
+    def is_unpaired(self) -> bool:
+        """True if a field of the training examples is drawn on its own, as of another domain."""
+        return bool(self._splits["train"].independent)
+
     def count(self, split: str = "train") -> int:
         """Returns the number of examples in a split."""
         return len(self._split(split))
@@ -119,6 +124,25 @@ class Source:
         """
         part = self._split(split)
         return {name: len(part.rows_of(name)) for name in part.arrays}
+
+    def swapped(self, name: str) -> Source:
+        """Returns the data with the samples and a field of pictures exchanged, not augmented.
+
+        The examples and splits are the same.
+        """
+        fields = {key: field for key, field in self.spec.fields.items() if key != "labels"}
+        fields["samples"], fields[name] = fields[name], fields["samples"]
+        ranges = dict(self.raw_ranges)
+        ranges["samples"], ranges[name] = ranges[name], ranges["samples"]
+        return Source(
+            Spec(fields=fields),
+            {key: split.swapped(name) for key, split in self._splits.items()},
+            f"{self.description}, in the opposite direction",
+            raw_ranges={key: limits for key, limits in ranges.items() if limits is not None},
+            skipped=self.skipped,
+            resized=self.resized,
+            composited=self.composited,
+        )
 
     def arrays(self, split: str = "train") -> tuple[np.ndarray, np.ndarray | None]:
         """Returns the stored samples and labels of a split; labels are `None` without labels."""

@@ -54,6 +54,17 @@ class Split:
         """Returns the rows of a field's array that make the split, in order."""
         return self.independent.get(name, self.row_numbers)
 
+    def swapped(self, name: str) -> Split:
+        """Returns the split with the samples and a field exchanged, without labels."""
+        samples, others = self.others[name], {**self.others, name: self.samples}
+        if name not in self.independent:
+            return dataclasses.replace(
+                self, samples=samples, labels=None, others=others, disjoint=True
+            )
+        # The rows of the field are its own, so that those of all others are foreign to them.
+        rows = {other: self.rows_of(other) for other in others} | {name: self.row_numbers}
+        return Split(samples, None, self.rows_of(name), True, others, rows)
+
     @property
     def row_numbers(self) -> np.ndarray:
         """Rows of the arrays that make the split, in order."""

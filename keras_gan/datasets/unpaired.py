@@ -98,7 +98,8 @@ def _open(
     change: pair_files.Change,
     division: pair_files.Division,
 ) -> Source:
-    names = ("B", "A") if pair_files.check_direction(direction) else ("A", "B")
+    swapped = pair_files.check_direction(direction)
+    names = ("B", "A") if swapped else ("A", "B")
     root, files, left_out = pair_files.list_images(path, "unpaired", reading.skip_corrupt)
     layout = pair_layout.understand(files)
     _check_domains(layout, root)
@@ -119,7 +120,7 @@ def _open(
         f"{' + '.join(f'{len(part.rows_of(field)):,}' for part in splits.values())} of {name}"
         for field, name in zip(("condition", "samples"), names, strict=True)
     )
-    text = f"unpaired: {counts} from {root}, {direction}, as "
+    text = f"unpaired: {counts} from {root}, {pair_layout.describe_direction(layout, swapped)}, as "
     text += pair_files.shape_text(domains[0].pixels, domains[1].pixels)
     return pair_files.make_source(
         splits,

@@ -158,6 +158,12 @@ class GAN(Game):
         self.pac = int(pac)
         self.top_k, self.adversarial_weight = top_k, adversarial_weight
 
+    @property
+    def exports(self) -> str:
+        # A game that learns from few labels is played for its classifier.
+        few = any(term.allows_unlabeled for term in self.terms.values())
+        return "discriminator" if few else super().exports
+
     def argument(self, name: str) -> Any:
         if name == "average_discriminator":  # the attribute of this name is the average itself
             return "discriminator" in self.averaged

@@ -162,6 +162,7 @@ class MetricContext:
         invertible: whether the generator's game has a network for the way back.
         coded: whether the generator has codes.
         classes: number of classes of the discriminator of the generator's game, if it classifies.
+        unpaired: whether the training examples are of two domains without pairs.
     """
 
     extractor: Extractor
@@ -176,6 +177,7 @@ class MetricContext:
     invertible: bool = False
     coded: bool = False
     classes: int = 0
+    unpaired: bool = False
 
 
 class Missing(NamedTuple):

@@ -66,6 +66,7 @@ class Compared:
             invertible=self.generated.inverse is not None,
             coded=self.generated.codes is not None,
             classes=self.generated.classifier.classes if self.generated.classifier else 0,
+            unpaired=self.data.is_unpaired,
         )
 
     def protocol(self, extractor: Extractor, digest: str, seed: int) -> dict[str, Any]:

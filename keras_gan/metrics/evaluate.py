@@ -16,7 +16,7 @@ import numpy as np
 from keras_gan._version import __version__
 from keras_gan.arguments import check_integer, is_integer
 from keras_gan.errors import UsageError
-from keras_gan.metrics import nearest_picture, training_data
+from keras_gan.metrics import directions, nearest_picture, training_data
 from keras_gan.metrics._metric import (
     ANSWERS,
     IMAGES,
@@ -68,6 +68,8 @@ class EvaluationSettings:
         truncation: factor on the latents of a run, a bundle or a game, from 0 up. Below 1 samples
             are more typical and less varied: precision rises, recall falls.
         checkpoint: of a run: `"last"`, `"best"`, `"averaged"` or a `.keras` file.
+        network: of a run of a game with several generators: the one to evaluate, such as
+            `"backward"`, whose samples are compared with the conditions of the data.
         nearest_picture: path of a PNG file to write: generated images beside their nearest
             training images.
         cache: keep the statistics of the real samples in the user's cache folder; or a folder.
@@ -93,6 +95,7 @@ class EvaluationSettings:
     average: bool = True
     truncation: float = 1.0
     checkpoint: str = "last"
+    network: str | None = None
     nearest_picture: str | os.PathLike[str] | None = None
     cache: bool | str | os.PathLike[str] | None = True
     progress: bool = True
@@ -165,8 +168,8 @@ def evaluate(
             `seed + count - 1`, or a fixed choice from files. By default 10,000, or as many as
             there are of both generated and real samples.
         **settings: fields of `EvaluationSettings`: `metrics`, `split`, `real_count`, `seed`,
-            `average`, `truncation`, `checkpoint`, `nearest_picture`, `cache`, `progress`, `epochs`,
-            `data_options`, `controls`, `luma` and `shave`.
+            `average`, `truncation`, `checkpoint`, `network`, `nearest_picture`, `cache`,
+            `progress`, `epochs`, `data_options`, `controls`, `luma` and `shave`.
 
     Raises:
         UsageError: an argument that is invalid, missing, or does not fit the others.
@@ -202,7 +205,8 @@ def evaluate(
 def _usual(context: MetricContext) -> tuple[str, ...]:
     """Returns the metrics that need no network, by the samples' kind; empty for all."""
     if context.answers and context.paired:
-        return (*DEFAULT_METRICS, *(["pair_accuracy"] if context.invertible else []))
+        between_domains = context.invertible or context.unpaired
+        return (*DEFAULT_METRICS, *(["pair_accuracy"] if between_domains else []))
     usual = context.spec.modality.metrics
     further = ("cycle_l1",) if context.invertible else ()
     further += ("accuracy", "calibration_error", "novelty_auroc") if context.classes else ()
@@ -215,22 +219,28 @@ def _usual(context: MetricContext) -> tuple[str, ...]:
 def _open(source: Any, data: Any, count: Any, settings: EvaluationSettings) -> Compared:
     """Opens both sets of samples and determines how many of each are compared."""
     source, checkpoint = training_data.locate(source, settings.checkpoint)
+    backward = directions.is_backward(source, settings.network)
     by_default = data is None and not settings.data_options
     data, options = training_data.data_to_compare(source, data, settings.data_options)
     opened = training_data.as_trained(source, open_data(data, options))
     split = "all" if isinstance(data, np.ndarray | tuple) else settings.split
     training_data.check_training_data(source, opened, data, by_default, split)
+    as_recorded, opened = opened, opened.swapped("condition") if backward else opened
     real, spec = from_data(opened, split), split_spec(opened, split)
     paired = is_paired(opened, split)
     conditions = conditions_of(opened, split, _expected(settings, count, real, spec, paired))
-    drawing = Drawing(settings.seed, settings.average, settings.truncation, conditions)
+    drawing = Drawing(
+        settings.seed, settings.average, settings.truncation, conditions, settings.network
+    )
     answers = real if paired else None
     generated = _open_one(source, spec, drawing, checkpoint, answers)
     controls = {}
     for name, control in settings.controls.items():  # pyright: ignore[reportAttributeAccessIssue]
         found, last = training_data.locate(control, "last")
-        training_data.check_training_data(found, opened, data, False, split)
-        controls[name] = _open_one(found, spec, drawing, last, answers)
+        training_data.check_training_data(found, as_recorded, data, False, split)
+        of_control = directions.network_of_control(found, backward)
+        drawn = dataclasses.replace(drawing, network=of_control)
+        controls[name] = _open_one(found, spec, drawn, last, answers)
     count = _default_count(generated, real, spec, paired) if count is None else count
     for samples in (*controls.values(), generated):
         count = check_count(count, samples, "count")

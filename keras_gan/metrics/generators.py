@@ -43,12 +43,14 @@ class Drawing:
         average: use the averaged generator of a game or a run instead of the live one.
         truncation: factor on the latents, from 0 up.
         conditions: fields of the real samples, for a generator that asks for them.
+        network: of a game with several generators, the one to draw from.
     """
 
     seed: int = 0
     average: bool = True
     truncation: float = 1.0
     conditions: Conditions | None = None
+    network: str | None = None
 
     def answers(self, asked: Sequence[str]) -> bool:
         """Returns whether a generator that asks for these fields answers pictures of the data."""
@@ -85,7 +87,10 @@ def from_run(path: pathlib.Path, drawing: Drawing, checkpoint: str) -> Samples:
     checkpoint = run.which(checkpoint)
     gan = run.load(checkpoint)
     origin = {"source": f"run {path}", "checkpoint": checkpoint}
-    return from_gan(gan, drawing, origin, run.spec)
+    name = drawing.network or gan.sampled
+    if drawing.network is not None:
+        gan.exported(name)  # raises for networks other than generators
+    return from_gan(gan, drawing, origin, gan.network_spec(name, run.spec, {}))
 
 
 def from_gan(
@@ -107,24 +112,26 @@ def from_gan(
 
         return make
 
+    name = drawing.network or gan.sampled
     protocol = {
         **origin,
+        **({"network": name} if gan.inverse is not None else {}),
         "weights": which_weights(gan, drawing.average),
         "examples_seen": gan.count("examples_seen"),
     }
-    shape, stated = tuple(gan.sample_shape), None
+    shape, stated = tuple(gan.shape_of(name)), None
     if spec is None or not spec.samples.accepts_shape(shape):
         spec = infer_spec(shape)
         stated = gan.samples_range
     own = spec.modality.range_for(shape)
     names = spec.class_names if spec.num_classes == gan.num_classes else ()
     known = drawing.conditions.names if drawing.conditions is not None else ()
-    asked = [n for n in gan.networks[gan.sampled].fields if n in known and n != "labels"]
+    asked = [n for n in gan.networks[name].fields if n in known and n != "labels"]
     given = drawing.given(asked, "The generator")
     protocol |= {"conditions": asked} if asked else {}
     spec = spec.with_classes(gan.num_classes, names)
-    found = _generated(spec, maker(gan.sampler(drawing.average)), drawing, protocol, given)
-    layer = find_codes(gan.networks[gan.sampled].model)
+    found = _generated(spec, maker(gan.sampler(drawing.average, name)), drawing, protocol, given)
+    layer = find_codes(gan.networks[name].model)
     if layer is not None:
         ports = (gan.latent_dim, 0)
         found = dataclasses.replace(found, codes=_codes(layer, ports, drawing))
@@ -137,20 +144,23 @@ def from_gan(
         first = _generated(spec, maker(gan.first_sampler()), drawing, of_first, given)
         controls["first stage"] = dataclasses.replace(first, answers=True)
     return dataclasses.replace(
-        found, answers=True, inverse=inverse_of(gan, drawing.average), controls=controls
+        found, answers=True, inverse=inverse_of(gan, drawing.average, name), controls=controls
     )
 
 
-def inverse_of(gan: Any, average: bool = True) -> Callable[[np.ndarray], np.ndarray] | None:
+def inverse_of(
+    gan: Any, average: bool = True, network: str | None = None
+) -> Callable[[np.ndarray], np.ndarray] | None:
     """Returns a game's function from answers back to conditions, or `None`.
 
     Args:
         gan: the game.
         average: use the averaged network instead of the live one.
+        network: the network that answers; by default the one that samples come from.
     """
     if gan.inverse is None:
         return None
-    return lambda answers: gan.translate(answers, backward=True, average=average)
+    return lambda answers: gan.translate(answers, backward=network != gan.inverse, average=average)
 
 
 def classifier_of(gan: Any, average: bool = True) -> Classifier | None:
@@ -222,6 +232,7 @@ def from_bundle(path: pathlib.Path, drawing: Drawing) -> Samples:
         "source": f"bundle {path}",
         "model_sha256": manifest["files"]["model.onnx"]["sha256"],
         "runtime": runtime_of(session),
+        "network": training.get("network"),
         "weights": training.get("weights"),
         "examples_seen": training.get("examples_seen"),
     }

@@ -23,9 +23,24 @@ export class Compare {
   /** Shows pictures, as sources for drawImage; that of the left is enlarged to the right one. */
   show(left, right, words) {
     this.words = words;
+    this.#setAlone(false);
+    this.scroll.setAttribute("aria-label", "Input on the left, translation on the right");
     draw(this.before, left);
     draw(this.after, right);
     this.#size();
+  }
+
+  /** Shows one picture, without a divider; word: its name. */
+  showAlone(picture, word) {
+    this.words = null;
+    draw(this.after, picture);
+    this.#setAlone(true);
+    this.scroll.setAttribute("aria-label", word);
+    this.#size();
+  }
+
+  #setAlone(alone) {
+    this.isAlone = this.before.hidden = this.slider.hidden = alone;
   }
 
   /** Replaces the picture of the left, and its name. */
@@ -65,6 +80,7 @@ export class Compare {
   }
 
   #lay() {
+    if (this.isAlone) return void (this.after.style.clipPath = "none");
     const [first, last] = this.#ends();
     const x = first + this.share * (last - first);
     const cut = x - this.stage.offsetLeft + this.scroll.scrollLeft;

@@ -48,7 +48,6 @@ export class Translator {
     this.parts.turn.textContent = `Other direction: ${backward}`;
     if (!fresh) return;
     this.parts.left.querySelector("[value=input]").checked = true;
-    this.parts.left.hidden = model.translation.scale < 2;
     this.#showExamples();
     if (this.file) this.#translate();
   }
@@ -91,10 +90,12 @@ export class Translator {
       const before = await input;
       if (signal.aborted) return;
       this.blob = blob;
-      this.input = canvasOf(before ?? answer);
+      this.input = before && canvasOf(before);
       this.enlarged = null;
       this.parts.result.hidden = false;
-      this.compare.show(this.#left(answer), answer, this.#words());
+      this.#offerLeft(answer);
+      if (before) this.compare.show(this.#left(), answer, this.#words());
+      else this.compare.showAlone(answer, "Translation");
       this.#describe(answer, notes);
       this.#showLines();
       say(`${file.name} is translated by ${model.name}.`);
@@ -118,23 +119,36 @@ export class Translator {
     return [this.#isBicubic ? "bicubic" : "input", "translation"];
   }
 
+  /** Offers the pictures that can be shown on the left of an answer. */
+  #offerLeft({ width, height }) {
+    const { left } = this.parts;
+    left.hidden = this.model.translation.scale < 2 || !this.input;
+    const radio = left.querySelector("[value=bicubic]");
+    radio.disabled = width * height > MOST_BICUBIC;
+    radio.parentElement.title = radio.disabled ? "This page enlarges to at most 16 megapixels." : "";
+    if (radio.disabled) left.querySelector("[value=input]").checked = true;
+  }
+
   /** Returns the picture of the left: the input as it is, or enlarged. */
-  #left({ width, height }) {
-    if (!this.#isBicubic || width * height > MOST_BICUBIC) return this.input;
+  #left() {
+    if (!this.#isBicubic) return this.input;
     this.enlarged ??= bicubic(this.input, this.model.translation.scale);
     return this.enlarged;
   }
 
   #showLeft() {
     if (!this.input) return;
-    this.compare.showLeft(this.#left(this.compare.after), this.#words());
+    this.compare.showLeft(this.#left(), this.#words());
   }
 
   #describe({ width, height }, notes) {
-    const { width: from, height: high } = this.input;
+    const { scale } = this.model.translation;
+    const [from, high] = this.input ? [this.input.width, this.input.height] : [width / scale, height / scale];
     this.parts.facts.textContent = `${from} × ${high} to ${width} × ${height} pixels`;
-    this.parts.notes.hidden = !notes;
-    this.parts.notes.textContent = notes;
+    const unshown = this.input ? "" : "This browser cannot show the input, which is of another format.";
+    const words = [notes, unshown].filter(Boolean).join(" ");
+    this.parts.notes.hidden = !words;
+    this.parts.notes.textContent = words;
   }
 
   #showLines() {

@@ -28,7 +28,8 @@ __all__ = ["FIELDS", "start"]
 Use = Callable[[np.ndarray], Any]  # of an output, in the worker
 
 _SMALL = 2**18  # pixels of an answer that is encoded in the worker, sooner than in a thread
-# Few threads: a decoded picture takes 100 MiB, with its translation, at the default limit.
+# Few threads: at the default limit a decoded picture takes 200 MiB with its translation, and
+# 500 MiB while it is encoded.
 _THREADS = ThreadPoolExecutor(2, "pictures")
 
 

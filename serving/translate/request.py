@@ -38,8 +38,14 @@ class TranslateRequest:
         self.facts = served.translation
         self.bundle = served.bundle
         self._scale = int(self.facts["scale"])
-        # Of the picture that was sent.
+        # Of the picture that was sent; the setting is of its translation.
         self.max_pixels = max(1, settings.max_pixels // self._scale**2)
+        self._reason = ""
+        if self._scale > 1:
+            self._reason = (
+                f", since its translation has {self._scale}x{self._scale} times as many and must "
+                f"have at most {settings.max_pixels} (--max-pixels of the server)"
+            )
         self.format = self._read_format(fields.get("format"), request)
         self.tile = self._read_tile(fields.get("tile"))
         timeout = settings.timeout
@@ -83,7 +89,8 @@ class TranslateRequest:
             UsageError: no picture, or one that is damaged.
             TooLargeError: a picture of too many pixels.
         """
-        picture = uploads.read(content, self.max_pixels, self._source.meta.get(STORED))
+        limits = self._source.meta.get(STORED)
+        picture = uploads.read(content, self.max_pixels, limits, self._reason)
         height, width = (size * self._scale for size in picture.pixels.shape[:2])
         uploads.check_extent(height, width, self.format)
         return translation.Translation(
