@@ -163,9 +163,8 @@ def discriminator(
         conditional: if True, takes labels `(batch,)`.
         width: channels at full resolution, as for the generator: the first stage, at half of
             it, has twice as many, the next four times as many, up to 512.
-        widths: channels of each stage of the generator that is mirrored, from the lowest
-            resolution to the full one, instead of `width` and `depth`. The last entry is not
-            used, because the first convolution already halves the resolution.
+        widths: channels of each stage of the mirrored generator, from the lowest resolution to
+            the full one, instead of `width` and `depth`. The last entry is not used.
         depth: number of the generator's resolution doublings; by default, until the smaller of
             height and width is 4 to 7.
         extra_halvings: number of further stages after the mirrored ones, at least 0. Each is a
@@ -178,12 +177,11 @@ def discriminator(
             features and the label's embedding is added to the logit (Miyato and Koyama, 2018,
             https://arxiv.org/abs/1802.05637), or "concatenation", a learned channel of the class
             is appended to the image.
-        auxiliary_classes: if True, the outputs are `logits` and `classes`, logits over the
-            classes; or "real_and_fake" or "embedding", see `docs/architectures.md`.
-        codes: None, or the `codes` of the generator, for the output `codes`: predictions of them
-            that the term `mutual_information` reads.
-        classes_as_logits: if True, the outputs are `classes`, logits over the classes, `logits`,
-            their log(sum exp), and the last `features`, for the term `supervised`.
+        auxiliary_classes: True, "real_and_fake" or "embedding" for outputs of the classes, see
+            `docs/architectures.md`.
+        codes: the `codes` of the generator, for the output `codes` that predicts them.
+        classes_as_logits: if True, the outputs are `classes`, `logits` and `features`, for the term
+            `supervised`.
 
     Raises:
         UsageError: the height or width is not divisible, or an option is out of range.
@@ -193,9 +191,8 @@ def discriminator(
     conditioning = _parts.choose_conditioning(conditioning, conditional, _USES, _USES[0])
     _parts.check_norm(norm)
     _parts.check_integer("extra_halvings", extra_halvings, minimum=0)
-    _parts.check_classes_as_logits(
-        classes_as_logits, spec, conditional, auxiliary_classes=auxiliary_classes, codes=codes
-    )
+    others = {"auxiliary_classes": auxiliary_classes, "codes": codes}
+    _parts.check_classes_as_logits(classes_as_logits, spec, conditional, **others)
     x = samples = keras.Input(spec.shape, name="samples")
     labels = _parts.labels_input() if conditional else None
     if conditional and conditioning == "concatenation":

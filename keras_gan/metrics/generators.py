@@ -174,14 +174,15 @@ def classifier_of(gan: Any, average: bool = True) -> Classifier | None:
         average: use the averaged network instead of the live one, if it has an average.
     """
     found: Any = gan.networks.get("discriminator")
-    is_one = found is not None and found.fields == ("samples",) and gan.packing.size == 1
-    if not is_one or not {"logits", "classes"} <= set(found.output_names):
+    if found is None or found.fields != ("samples",) or gan.packing.size != 1:
+        return None
+    if not {"logits", "classes"} <= set(found.output_names):
         return None
     outputs = found.describe_two()
     shapes: list[Any] = [getattr(outputs[name], "shape", ()) for name in ("logits", "classes")]
     if any(len(shape) != 2 for shape in shapes) or shapes[0][1] != 1:
         return None
-    network = gan.average("discriminator") if average else found
+    network: Any = gan.average("discriminator") if average else found
 
     def judge(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         parts = []
