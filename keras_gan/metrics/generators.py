@@ -88,8 +88,12 @@ def from_run(path: pathlib.Path, drawing: Drawing, checkpoint: str) -> Samples:
     gan = run.load(checkpoint)
     origin = {"source": f"run {path}", "checkpoint": checkpoint}
     name = drawing.network or gan.sampled
-    if drawing.network is not None:
-        gan.exported(name)  # raises for networks other than generators
+    generators = [each for each in gan.networks if gan.network_role(each) == "generator"]
+    if name not in generators:
+        raise UsageError(
+            f"`network` must name a generator of the game: {', '.join(generators)}. "
+            f"Received: network={name!r}"
+        )
     return from_gan(gan, drawing, origin, gan.network_spec(name, run.spec, {}))
 
 
