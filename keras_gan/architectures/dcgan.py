@@ -168,20 +168,17 @@ def discriminator(
         depth: number of the generator's resolution doublings; by default, until the smaller of
             height and width is 4 to 7.
         extra_halvings: number of further stages after the mirrored ones, at least 0. Each is a
-            3 x 3 convolution with stride 2 and twice the channels (up to 512). Odd heights and
-            widths are rounded up: of 28 x 28 images, the mirrored stages end at 7 x 7, one more
-            stage at 4 x 4.
+            3 x 3 convolution with stride 2 and twice the channels (up to 512). Odd sizes are
+            rounded up: of 28 x 28 images, one more stage ends at 4 x 4.
         norm: normalization of each stage but the first, "none", "layer" or "batch". Gradient
             penalties reject "batch", which couples the samples of a batch.
         conditioning: use of the labels: "projection" (the default), the inner product of the last
             features and the label's embedding is added to the logit (Miyato and Koyama, 2018,
             https://arxiv.org/abs/1802.05637), or "concatenation", a learned channel of the class
             is appended to the image.
-        auxiliary_classes: True, "real_and_fake" or "embedding" for outputs of the classes, see
-            `docs/architectures.md`.
+        auxiliary_classes: True or a name, for outputs of classes (docs/architectures.md).
         codes: the `codes` of the generator, for the output `codes` that predicts them.
-        classes_as_logits: if True, the outputs are `classes`, `logits` and `features`, for the term
-            `supervised`.
+        classes_as_logits: True for the outputs that the term `supervised` needs.
 
     Raises:
         UsageError: the height or width is not divisible, or an option is out of range.
@@ -191,8 +188,8 @@ def discriminator(
     conditioning = _parts.choose_conditioning(conditioning, conditional, _USES, _USES[0])
     _parts.check_norm(norm)
     _parts.check_integer("extra_halvings", extra_halvings, minimum=0)
-    others = {"auxiliary_classes": auxiliary_classes, "codes": codes}
-    _parts.check_classes_as_logits(classes_as_logits, spec, conditional, **others)
+    heads = {"auxiliary_classes": auxiliary_classes, "codes": codes}
+    _parts.check_classes_as_logits(classes_as_logits, spec, conditional, **heads)
     x = samples = keras.Input(spec.shape, name="samples")
     labels = _parts.labels_input() if conditional else None
     if conditional and conditioning == "concatenation":
