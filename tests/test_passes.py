@@ -467,6 +467,64 @@ def test_similar_activations_stay(model):
 # ---------------------------------------------------------------------------- convolutions
 
 
+@pytest.mark.parametrize("form", ["SAME_UPPER", "SAME_LOWER"])
+def test_same_padding_is_written_as_numbers(form):
+    """Of any size, as tf2onnx leaves it to the runtime there."""
+    b = Build(6, "height", "width")
+    x = b.add("Conv", "x", b.weights(8, 6, 3, 5), b.weights(8), auto_pad=form)
+    model = b.model(b.add("Conv", x, b.weights(4, 8, 1, 1), auto_pad=form))
+    after = copy(model)
+    assert PASSES["pads"](after) == 2
+    found = [
+        {a.name: list(helper.get_attribute_value(a)) for a in node.attribute}
+        for node in after.graph.node
+    ]
+    assert [each["pads"] for each in found] == [[1, 2, 1, 2], [0, 0, 0, 0]]
+    assert not any("auto_pad" in each for each in found)
+    for size in ((5, 4), (1, 1)):
+        given = {"x": RNG.normal(size=(2, 6, *size)).astype("float32")}
+        old, new = (open_session(m.SerializeToString()).run(None, given) for m in (model, after))
+        np.testing.assert_array_equal(old[0], new[0])
+
+
+@pytest.mark.parametrize(
+    ("kernel", "attributes"),
+    [
+        ((3, 3), {"strides": [2, 2], "auto_pad": "SAME_UPPER"}),  # depends on the size
+        ((4, 4), {"auto_pad": "SAME_UPPER"}),  # more on one side
+        ((3, 3), {"dilations": [2, 2], "auto_pad": "SAME_UPPER"}),
+        ((3, 3), {"auto_pad": "VALID"}),
+        ((3, 3), {"pads": [1, 1, 1, 1]}),
+    ],
+)
+def test_other_padding_stays(kernel, attributes):
+    b = Build(6, 8, 8)
+    assert_untouched(b.model(b.add("Conv", "x", b.weights(8, 6, *kernel), **attributes)), "pads")
+
+
+def test_copies_as_channels_become_a_resize_of_any_size():
+    """The upsampling of `keras_gan.layers.UpConv2D` where height and width are not known."""
+    b = Build("height", "width", 6)
+    x = b.add("Concat", "x", "x", "x", "x", axis=-1)
+    x = b.add("DepthToSpace", b.add("Transpose", x, perm=FIRST), blocksize=2, mode="DCR")
+    model = b.model(b.add("Transpose", x, perm=LAST))
+    after = copy(model)
+    assert PASSES["movement"](after) > 0
+    assert operators(after) == ["Transpose", "Resize", "Transpose"]
+    given = {"x": RNG.normal(size=(2, 3, 5, 6)).astype("float32")}
+    old, new = (open_session(m.SerializeToString()).run(None, given) for m in (model, after))
+    np.testing.assert_array_equal(old[0], new[0])
+    np.testing.assert_array_equal(new[0], given["x"].repeat(2, 1).repeat(2, 2))
+
+
+def test_copies_as_channels_that_stay():
+    for inputs, mode in (("xxxx", "CRD"), ("xxyx", "DCR")):
+        b = Build(4, 3, 3)
+        names = [name if name == "x" else b.add("Neg", "x") for name in inputs]
+        x = b.add("Concat", *names, axis=1)
+        assert_untouched(b.model(b.add("DepthToSpace", x, blocksize=2, mode=mode)), "movement")
+
+
 @pytest.mark.parametrize(
     ("size", "pads"), [(3, [1, 1, 1, 1]), (5, [2, 2, 2, 2]), (4, [1, 2, 2, 1]), (1, [0] * 4)]
 )

@@ -15,6 +15,7 @@ from export.passes import (
     activations,
     batch_norm,
     constants,
+    convolution,
     layout,
     movement,
     phases,
@@ -30,6 +31,7 @@ Pass = Callable[[onnx.ModelProto], int]
 # These simplify the graph, and run until nothing changes.
 _SIMPLIFY: dict[str, Pass] = {
     "constants": constants.fold,
+    "pads": convolution.state_pads,
     "movement": movement.shorten,
     "batch_norm": batch_norm.fold,
     "layout": layout.reorder,

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import onnx
+from onnx import helper
 
 from export.passes.graph import Graph, attribute
 
@@ -46,6 +47,39 @@ class Convolution:
     @property
     def size(self) -> tuple[int, ...]:
         return self.kernel.shape[2:]
+
+
+def state_pads(model: onnx.ModelProto) -> int:
+    """Writes the padding of convolutions as numbers, where it does not depend on the size.
+
+    tf2onnx leaves it to the runtime for pictures of any size, in a form that no other pass reads.
+    With a stride of 1, "same" padding is half of the kernel on each side.
+
+    Args:
+        model: model, changed in place.
+
+    Returns:
+        The number of changed convolutions.
+    """
+    graph = Graph(model)
+    changed = 0
+    for node in graph.nodes:
+        if node.op_type != "Conv" or not attribute(node, "auto_pad", b"").startswith(b"SAME"):
+            continue
+        kernel = graph.constant(node.input[1])
+        plain = [attribute(node, name, [1, 1]) for name in ("strides", "dilations")]
+        if kernel is None or any(n != 1 for each in plain for n in each):
+            continue
+        if kernel.ndim != 4 or any(n % 2 == 0 for n in kernel.shape[2:]):
+            continue
+        kept = [each for each in node.attribute if each.name not in ("auto_pad", "pads")]
+        del node.attribute[:]
+        half = [n // 2 for n in kernel.shape[2:]]
+        node.attribute.extend([*kept, helper.make_attribute("pads", [*half, *half])])
+        changed += 1
+    graph.changed()
+    graph.write()
+    return changed
 
 
 def read(graph: Graph, node: onnx.NodeProto) -> Convolution | None:

@@ -34,11 +34,36 @@ def shorten(model: onnx.ModelProto) -> int:
         The number of replaced chains.
     """
     graph = Graph(model)
-    changed = _plain_resizes(graph)
+    changed = sum(_repeated(graph, node) for node in list(graph.nodes))
+    changed += _plain_resizes(graph)
     for target in [node.output[0] for node in reversed(graph.nodes) if node.op_type in _MOVES]:
         changed += _shorten(graph, target)
     graph.write()
     return changed
+
+
+def _repeated(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Replaces depth to space of equal copies, a nearest upsampling of any height and width."""
+    if node.op_type != "DepthToSpace" or attribute(node, "mode", b"DCR") != b"DCR":
+        return False
+    factor, before = attribute(node, "blocksize"), graph.producer(node.input[0])
+    moved, axes = None, (1, -3)
+    if before is not None and before.op_type == "Transpose":
+        if list(attribute(before, "perm")) != [0, 3, 1, 2]:
+            return False
+        moved, axes = before, (3, -1)
+        before = graph.producer(before.input[0])
+    if before is None or before.op_type != "Concat" or attribute(before, "axis") not in axes:
+        return False
+    if list(before.input) != [before.input[0]] * factor**2:
+        return False
+    source, new = before.input[0], []
+    if moved is not None:
+        new = [graph.node("Transpose", [source], perm=[0, 3, 1, 2])]
+        source = new[0].output[0]
+    new.append(nearest(graph, source, [1, 1, factor, factor], node.output[0]))
+    graph.replace([node], new)  # copies that nothing else reads go with it
+    return True
 
 
 def _plain_resizes(graph: Graph) -> int:

@@ -57,15 +57,17 @@ class GroupNormalization(keras.layers.Layer):
         self.beta = self.add_weight(name="beta", shape=(channels,), initializer="zeros")
 
     def call(self, inputs):
-        shape = ops.shape(inputs)
-        groups = shape[-1] if self.groups == -1 else self.groups
-        grouped = (-1, *shape[1:-1], groups, shape[-1] // groups)
-        dtype = at_least_float32(inputs.dtype)
-        x = ops.reshape(ops.cast(inputs, dtype), grouped)
-        axes = (*range(1, len(shape) - 1), len(shape))  # all except the batch and the group
+        dtype, shape = at_least_float32(inputs.dtype), ops.shape(inputs)
+        x, axes = ops.cast(inputs, dtype), tuple(range(1, len(shape) - 1))
+        if self.groups != -1:  # else each channel is a group, without a reshape
+            grouped = (-1, *shape[1:-1], self.groups, shape[-1] // self.groups)
+            x = ops.reshape(x, grouped)
+            axes = (*axes, len(shape))  # all except the batch and the group
         centered = x - ops.mean(x, axis=axes, keepdims=True)
         variance = ops.mean(ops.square(centered), axis=axes, keepdims=True)
-        x = ops.reshape(centered * ops.rsqrt(variance + self.epsilon), (-1, *shape[1:]))
+        x = centered * ops.rsqrt(variance + self.epsilon)
+        if self.groups != -1:
+            x = ops.reshape(x, (-1, *shape[1:]))
         gamma, beta = ops.cast(self.gamma, dtype), ops.cast(self.beta, dtype)
         return ops.cast(x * gamma + beta, inputs.dtype)
 

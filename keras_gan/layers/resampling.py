@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_gan.arguments import check_integer
 from keras_gan.errors import UsageError
@@ -246,6 +247,9 @@ def upsample_nearest(inputs):
     Returns:
         `(batch, 2 * height, 2 * width, channels)`.
     """
-    _, height, width, channels = ops.shape(inputs)
+    _, height, width, channels = inputs.shape
+    if None in (height, width):
+        # Without the sizes, so that an exported graph has no arithmetic on them.
+        return tf.nn.depth_to_space(ops.concatenate([inputs] * 4, -1), 2)
     x = ops.reshape(ops.stack([inputs, inputs], 3), (-1, height, 2 * width, channels))
     return ops.reshape(ops.stack([x, x], 2), (-1, 2 * height, 2 * width, channels))
