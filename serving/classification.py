@@ -13,7 +13,6 @@ from serving import kinds
 from serving.checks import is_finite
 from serving.errors import NotFiniteError, UsageError, short_repr
 from serving.inputs import Input, Inputs, Port, check_array
-from serving.kinds.image import STORED
 
 ROLE = "classifier"
 NOVELTY = "novelty"  # name of the output
@@ -113,6 +112,8 @@ class Classifier:
     @property
     def limits(self) -> Sequence[float] | None:
         """Stored values that are black and white in a picture of 16 bits; `None` for all bits."""
+        from serving.kinds.image import STORED  # Pillow is only needed here
+
         return self.source.meta.get(STORED)
 
     def describe(self) -> dict[str, Any] | None:

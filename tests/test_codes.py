@@ -230,7 +230,7 @@ def test_the_term_refuses_networks_without_codes():
         keras_gan.GAN(generator, other, terms=["mutual_information"])
     packs = keras_gan.Spec("image", (8, 8, 1), (-1.0, 1.0)).packed(2)
     packed = architectures.build_network("discriminator", "mlp", packs, codes=CODES)
-    with pytest.raises(UsageError, match=r"Packs of samples have no codes.*needs pac=1\. Rec"):
+    with pytest.raises(UsageError, match=r"Packs of samples have no codes.*needs them\. Rec"):
         keras_gan.GAN(generator, packed, terms=["mutual_information"], pac=2)
     for arguments, message in (
         ({"std": 0}, r"`std` must be a number above 0\. Received: std=0"),

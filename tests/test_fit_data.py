@@ -174,7 +174,7 @@ MISTAKES = {
     "column": (X, Y[:, None], r"\(y\[:, 0\]\). Received: int64 of shape \((16|None), 1\)"),
     "floats": (X, Y.astype("float32"), r'whole numbers: y.astype\("int32"\).*float32'),
     "from 1": (X, Y + 1, r"0 to 2 \(ids that start at 1: y - 1\). Received: ids from 1 to 3"),
-    "negative": (X, Y - 1, "ids from 0 to 2. Received: ids from -1 to 1"),
+    "negative": (X, Y - 1, "ids from 0 to 2, without -1.*Received: ids from -1 to 1"),
     "no labels": (X, ..., "needs .x, y., with y class ids. Received: x alone"),
 }
 every_mistake = pytest.mark.parametrize(("x", "y", "message"), MISTAKES.values(), ids=MISTAKES)

@@ -844,8 +844,8 @@ def found_columns(bundle):
 def networks(tmp_path_factory):
     """A server of networks with given inputs, and pictures for them."""
     folder = tmp_path_factory.mktemp("networks")
-    bundles = [write(folder / write.__name__) for write in (tiny.translator, tiny.classifier)]
-    bundles.append(tiny.conditioned(folder / "conditioned"))
+    bundles = [write(folder / write.__name__) for write in (tiny.translator, tiny.conditioned)]
+    bundles.append(tiny.classifier(folder / "labeler", role="labeler"))
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 255, (6, 12, 3), dtype=np.uint8)).save(folder / "photo.png")
     Image.fromarray(rng.integers(0, 255, (4, 4), dtype=np.uint8)).save(folder / "small.png")
@@ -912,7 +912,7 @@ def test_a_picture_is_translated(translated, way, tmp_path):
 def test_a_model_without_seeds_shows_one_result(translated):
     page, folder = translated, translated.server.folder
     page.size(320, 640, mobile=True)
-    page.open("#model=classifier&truncation=0.5", ready=False)  # kept from another model
+    page.open("#model=labeler&truncation=0.5", ready=False)  # kept from another model
     page.wait("document.querySelector('#given input')")
     wide = "return document.documentElement.scrollWidth - innerWidth"
     assert page.js(wide) == 0
@@ -923,9 +923,7 @@ def test_a_model_without_seeds_shows_one_result(translated):
     assert page.js(f"return {tiles}.length") == 1
     assert page.label(0) == "result for small.png"
     photo = np.asarray(Image.open(folder / "small.png")).astype(np.float32) / 127.5 - 1
-    drawn = serving.Bundle(folder / "classifier").sample(
-        picture=photo[np.newaxis, :, :, np.newaxis]
-    )
+    drawn = serving.Bundle(folder / "labeler").sample(picture=photo[np.newaxis, :, :, np.newaxis])
     best = tiny.NAMES[int(drawn["classes"][0].argmax())]
     assert page.js(f"return {tiles}[0].querySelector('.words').innerText") == best
     page.click("#settings-toggle")
@@ -951,7 +949,7 @@ def test_a_model_without_seeds_shows_one_result(translated):
 def test_a_file_that_does_not_fit_is_an_error_in_the_server_s_words(translated):
     page, folder = translated, translated.server.folder
     page.expected = ("the server responded with a status of 4",)
-    page.open("#model=classifier", ready=False)
+    page.open("#model=labeler", ready=False)
     page.wait("document.querySelector('#given input')")
     choose(page, folder / "photo.png")
     page.wait("document.querySelector('#problem-text').innerText.includes('(4, 4, 1)')")

@@ -98,8 +98,8 @@ def expected(name, player, weight, kernel, z, x):
         return [(off**2).sum()]
     if name in OF_CLASSES:
         return of_classes(name, player, real, fake)
-    if name == "supervised":  # all are labeled, of class 0
-        return [np.logaddexp(0, -2 * real).mean()]
+    if name == "supervised":  # all are labeled
+        return [of_classes("real_classes", player, real, fake).mean()]
     raise AssertionError(f"{name} is new: say what its values are")
 
 

@@ -237,8 +237,11 @@ def conditioned(to):
     return save(to, "conditioned", model, inputs, outputs)
 
 
-def classifier(to):
-    """Writes a bundle from 4 x 4 pictures to probabilities of three classes, and a score."""
+def classifier(to, role="classifier"):
+    """Writes a bundle from 4 x 4 pictures to probabilities of three classes, and a score.
+
+    Of another role, it is a network with a given picture and no more.
+    """
     inputs = [Input("picture", "float32", (4, 4, 1), "image", RANGE)]
     meta = {"num_classes": 3, "class_names": list(NAMES)}
     outputs = [
@@ -253,8 +256,8 @@ def classifier(to):
     ]
     kernel = np.random.default_rng(0).normal(size=(16, 3)).astype("float32")
     weights = {"flat": np.array([0, 16], np.int64), "kernel": kernel}
-    model = network("classifier", nodes, inputs, outputs, weights)
-    return save(to, "classifier", model, inputs, outputs, "classifier")
+    model = network(role, nodes, inputs, outputs, weights)
+    return save(to, role, model, inputs, outputs, role)
 
 
 def seal(bundle, manifest=None):

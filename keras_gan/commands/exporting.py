@@ -249,6 +249,7 @@ def export_run(
     """
     checkpoint = run.which(checkpoint)
     gan = run.load(checkpoint)
+    gan.exported(network)  # refuses a name that the game does not have
     classifies = gan.network_role(network or gan.exports) != "generator"
     spec = run.spec
     if not classifies:  # whose generator may have no classes

@@ -38,7 +38,7 @@ class MutualInformation(Term):
 
     Raises:
         UsageError: a weight, factor or deviation out of range, a generator without codes, a
-            discriminator whose output `codes` is missing or of another width, or `pac` above 1.
+            discriminator whose output `codes` is missing or of another width, or packs of samples.
 
     Reference:
         - [Chen et al., 2016](https://arxiv.org/abs/1606.03657), equations 4 and 5
@@ -80,7 +80,7 @@ class MutualInformation(Term):
         seen = getattr(game.networks["discriminator"].model, "input_shape", None)
         if isinstance(seen, tuple) and tuple(seen[1:]) != tuple(game.sample_shape):
             raise UsageError(
-                "Packs of samples have no codes of their own: 'mutual_information' needs pac=1. "
+                "Packs of samples have no codes of their own, as 'mutual_information' needs them. "
                 f"Received: a discriminator of {seen[1:]} for samples of {game.sample_shape}"
             )
 
