@@ -8,9 +8,11 @@ by their operation.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+import numpy as np
 import onnx
+from onnx import helper, numpy_helper
 
 
 def canonicalize(model: onnx.ModelProto) -> None:
@@ -25,6 +27,32 @@ def canonicalize(model: onnx.ModelProto) -> None:
     used = {node.domain for node in _all_nodes(graph)}
     for opset in [opset for opset in model.opset_import if opset.domain not in used | {""}]:
         model.opset_import.remove(opset)
+
+
+def restore_ranks(model: onnx.ModelProto, ranks: Mapping[str, int]) -> None:
+    """Squeezes the outputs to which a converter gave leading dimensions of 1.
+
+    tf2onnx 1.17 writes some transposes of one channel as a Reshape to more dimensions and a
+    Squeeze. Where the output's Identity was removed before, which depends on an order that differs
+    from process to process, it loses the Squeeze.
+
+    Args:
+        model: converted model, changed in place.
+        ranks: number of dimensions of each output, with the batch, by name.
+    """
+    graph = model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in list(graph.node):
+        rank = ranks.get(node.output[0], 0)
+        if node.op_type != "Reshape" or not rank or node.input[1] not in constants:
+            continue
+        sizes = numpy_helper.to_array(constants[node.input[1]]).tolist()
+        extra = len(sizes) - rank
+        if extra > 0 and sizes[:extra] == [1] * extra:
+            name = node.output[0]
+            node.output[0], axes = f"{name}/reshaped", f"{name}/axes"
+            graph.initializer.append(numpy_helper.from_array(np.arange(extra), axes))
+            graph.node.append(helper.make_node("Squeeze", [node.output[0], axes], [name]))
 
 
 def _rename(graph: onnx.GraphProto, names: dict[str, str], counts: collections.Counter) -> None:

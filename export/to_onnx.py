@@ -14,7 +14,7 @@ import onnxruntime
 import tensorflow as tf
 
 from export import convert, substitutions
-from export.canonical import canonicalize
+from export.canonical import canonicalize, restore_ranks
 from export.errors import one_line
 from export.graph_checks import check_is_function, describe_op
 from export.network import Network
@@ -47,6 +47,7 @@ def to_onnx(network: Network, opset: int = OPSET, without: Collection[str] = ())
     function = as_function(network)
     check_is_function(network.model, function)
     model = _convert(network, function, opset)
+    restore_ranks(model, {port.name: len(port.shape) + 1 for port in network.outputs})
     _name_ports(model, network)
     canonicalize(model)
     if _is_large(model):  # the passes copy weights; export/verify.py checks the files instead

@@ -21,7 +21,7 @@ import export
 import keras_gan
 import serving
 from export import convert, substitutions, to_onnx
-from export.canonical import canonicalize
+from export.canonical import canonicalize, restore_ranks
 from export.network import open_network
 from export.to_onnx import open_session
 from export.verify import check_files, compare_onnx
@@ -227,6 +227,29 @@ def test_the_same_generator_yields_the_same_bytes_in_two_processes():
     )
     assert done.stdout, done.stderr[-2000:]
     assert json.loads(done.stdout.splitlines()[-1]) == digests()
+
+
+def test_an_output_that_lost_its_squeeze_gets_it_back():
+    """As tf2onnx writes the last transpose of a translator of one channel now and then."""
+    nodes = [
+        helper.make_node("Tanh", ["x"], ["y"]),
+        helper.make_node("Reshape", ["y", "sizes"], ["samples"]),
+    ]
+    ports = [
+        helper.make_tensor_value_info(name, FLOAT, shape)
+        for name, shape in (("x", ["n", 1, "h", "w"]), ("samples", ["n", "h", "w", 1]))
+    ]
+    sizes = onnx.numpy_helper.from_array(np.array([1, -1, 0, 0, 1]), "sizes")
+    graph = helper.make_graph(nodes, "graph", ports[:1], ports[1:], [sizes])
+    opset = helper.make_opsetid("", 17)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    restore_ranks(model, {"samples": 4})
+    restore_ranks(model, {"samples": 4})  # changes nothing more
+    assert [node.op_type for node in model.graph.node] == ["Tanh", "Reshape", "Squeeze"]
+    onnx.checker.check_model(model, full_check=True)
+    x = np.random.default_rng(0).normal(size=(3, 1, 4, 5)).astype("float32")
+    (found,) = open_session(model.SerializeToString()).run(None, {"x": x})
+    np.testing.assert_allclose(found, np.tanh(x).transpose(0, 2, 3, 1), atol=1e-6)
 
 
 def test_the_canonical_form_of_a_graph():
