@@ -9,7 +9,6 @@ machine. The fastest round and the processor time depend least on that load:
 
 from __future__ import annotations
 
-import argparse
 import io
 import tempfile
 from pathlib import Path
@@ -18,7 +17,16 @@ import numpy as np
 from PIL import Image
 
 import serving
-from benchmarks.translate_http import ALONE, Calls, Server, measure, photo, processor_time, report
+from benchmarks.translate_http import (
+    ALONE,
+    Calls,
+    Server,
+    measure,
+    parse,
+    photo,
+    processor_time,
+    report,
+)
 
 HTTP = "HTTP"
 PYTHON = "classify"  # Bundle.classify of the file
@@ -42,26 +50,9 @@ def network(size: int = SIZE):
     return keras.Model(inputs, outputs, name="digits")
 
 
-def classify(server: Server, body: bytes) -> bytes:
-    """Returns the answer to one request."""
-    headers = {"Content-Type": "application/octet-stream"}
-    server.connection.request("POST", "/v1/classify", body, headers)
-    response = server.connection.getresponse()
-    content = response.read()
-    if response.status != 200:
-        raise RuntimeError(content.decode())
-    return content
-
-
 def main() -> None:
     """Prints a table of medians."""
-    parser = argparse.ArgumentParser(description="Time that HTTP adds to a classification.")
-    parser.add_argument("bundle", nargs="?", type=Path, help="a classifier (default: a small one)")
-    parser.add_argument("--size", type=int, default=SIZE, help="height and width of the picture")
-    parser.add_argument("--upload", choices=("png", "jpeg"), default="png", help="what is sent")
-    parser.add_argument("--rounds", type=int, default=200)
-    parser.add_argument("--workers", type=int, default=1, help="sessions of the server")
-    options = parser.parse_args()
+    options = parse("classification", "a classifier (default: a small one)", SIZE, 200)
     with tempfile.TemporaryDirectory() as folder:
         path = options.bundle
         if path is None:
@@ -81,7 +72,7 @@ def main() -> None:
             calls: Calls = {
                 ALONE: lambda: bundle.run(given),
                 PYTHON: lambda: bundle.classify(file),
-                HTTP: lambda: classify(server, buffer.getvalue()),
+                HTTP: lambda: server.post("/v1/classify", buffer.getvalue()),
             }
             found = measure(calls, options.rounds)
             used = {

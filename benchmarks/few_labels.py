@@ -25,6 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gan import augment, building, datasets, metrics, recipe
+from keras_gan.metrics.extractor import softmax
 from keras_gan.networks import as_float32
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
@@ -75,8 +76,7 @@ def examined(network: Any, source: datasets.Source) -> dict[str, float]:
         for part in np.array_split(samples, max(1, len(samples) // 250))
     ]
     logits = np.concatenate(parts).astype(np.float64)
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities = powers / powers.sum(axis=1, keepdims=True)
+    probabilities = softmax(logits)
     error = float((logits.argmax(axis=1) != labels).mean())
     known: Any = labels
     return {"error": error, "calibration": metrics.calibration_error(probabilities, known)}

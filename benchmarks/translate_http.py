@@ -94,10 +94,10 @@ class Server:
             raise RuntimeError("the server does not report its processor time")
         return float(found[1])
 
-    def translate(self, body: bytes, format: str) -> bytes:
+    def post(self, path: str, body: bytes) -> bytes:
         """Returns the answer to one request."""
         headers = {"Content-Type": "application/octet-stream"}
-        self.connection.request("POST", f"/v1/translate?format={format}", body, headers)
+        self.connection.request("POST", path, body, headers)
         response = self.connection.getresponse()
         content = response.read()
         if response.status != 200:
@@ -119,17 +119,20 @@ def measure(calls: Calls, rounds: int) -> dict[str, list[float]]:
     return times
 
 
+def parse(what: str, bundle: str, size: int, rounds: int) -> argparse.Namespace:
+    """Returns the options of the command line, of which some have these defaults."""
+    parser = argparse.ArgumentParser(description=f"Time that HTTP adds to a {what}.")
+    parser.add_argument("bundle", nargs="?", type=Path, help=bundle)
+    parser.add_argument("--size", type=int, default=size, help="height and width of the picture")
+    parser.add_argument("--upload", choices=("png", "jpeg"), default="png", help="what is sent")
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--workers", type=int, default=1, help="sessions of the server")
+    return parser.parse_args()
+
+
 def main() -> None:
     """Prints a table of medians."""
-    parser = argparse.ArgumentParser(description="Time that HTTP adds to a translation.")
-    parser.add_argument(
-        "bundle", nargs="?", type=Path, help="a translator (default: a small U-Net)"
-    )
-    parser.add_argument("--size", type=int, default=256, help="height and width of the picture")
-    parser.add_argument("--upload", choices=("png", "jpeg"), default="png", help="what is sent")
-    parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument("--workers", type=int, default=1, help="sessions of the server")
-    options = parser.parse_args()
+    options = parse("translation", "a translator (default: a small U-Net)", 256, 100)
     with tempfile.TemporaryDirectory() as folder:
         path = options.bundle
         if path is None:
@@ -145,7 +148,8 @@ def main() -> None:
         with Server(path, options.workers) as server:
             calls: Calls = {ALONE: lambda: bundle.run(given)}
             for name in FORMATS:
-                calls[name] = lambda name=name: server.translate(buffer.getvalue(), name)
+                address = f"/v1/translate?format={name}"
+                calls[name] = lambda address=address: server.post(address, buffer.getvalue())
             found = measure(calls, options.rounds)
             used = {name: processor_time(server, calls, name, options.rounds) for name in calls}
     report(options, found, used)

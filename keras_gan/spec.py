@@ -13,6 +13,7 @@ from keras_gan.errors import UsageError
 from serving import kinds
 
 Shape = tuple[int | None, ...]
+UNLABELED = -1  # label of an example whose class is not known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +153,10 @@ class Spec:
     def samples(self) -> Field:
         """The field of the samples."""
         return self.fields["samples"]
+
+    def class_name(self, label: int) -> str:
+        """Returns the name of a class, or its id if the classes have no names."""
+        return self.class_names[label] if self.class_names else str(label)
 
     @property
     def kind(self) -> str:

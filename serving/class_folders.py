@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serving.errors import UsageError
-
-ENDINGS = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff")
+from serving.picture_forms import ENDINGS
 
 
 def folder_name(name: str) -> str:

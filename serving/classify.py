@@ -19,9 +19,9 @@ from serving.classification import Classification, Classifier, Sample
 from serving.engine import SampleJob
 from serving.errors import TooLargeError
 from serving.generate.fields import FIELDS as GENERATE_FIELDS
-from serving.http_types import HTTPError, Request, Response, json_response
+from serving.http_types import Request, Response, json_response
 from serving.loading import Served
-from serving.picture_requests import in_turn, read
+from serving.picture_requests import find, in_turn, read
 
 # JSON schema by field name. The OpenAPI document is generated from these.
 FIELDS: dict[str, dict[str, Any]] = {
@@ -74,7 +74,8 @@ def start(app: Any, request: Request) -> Any:
         UsageError: a field that is not allowed, or a small file that is not a picture.
     """
     content, fields = read(request, FIELDS)
-    served = request.served = find(app, fields.get("model"), fields.get("version"))
+    none = "none, since the server has no classifier of pictures"
+    served = request.served = find(app, fields, classifies_pictures, none)
     top = check_integer("top", fields["top"], 1, 2**31 - 1) if "top" in fields else None
     timeout = app.settings.timeout
     if "timeout" in fields:
@@ -94,23 +95,6 @@ def start(app: Any, request: Request) -> Any:
 def classifies_pictures(served: Served) -> bool:
     """Checks that a model is a classifier of pictures."""
     return served.classifier is not None and served.classifier.takes_pictures
-
-
-def find(app: Any, name: Any, version: Any) -> Served:
-    """Returns the version of a classifier that a request names, or the only classifier.
-
-    Raises:
-        HTTPError: 400 for a model that does not classify pictures, else as `App.find`.
-    """
-    newest = app.repository.newest
-    valid = sorted(x for x, served in newest.items() if classifies_pictures(served))
-    if name is None and len(valid) == 1:
-        name = valid[0]
-    served = None if name is None and newest else app.find(name, version)
-    if served is None or not classifies_pictures(served):
-        listed = ", ".join(valid) or "none, since the server has no classifier of pictures"
-        raise HTTPError(400, f"`model` must be one of {listed}. Received: model={name!r:.80}")
-    return served
 
 
 async def _answer(

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from serving import uploads
+from serving import picture_commands, uploads
 from serving.bundle import Bundle
 from serving.classification import Classification, Classifier
 from serving.errors import UsageError
-from serving.picture_forms import find_pictures, read_file
+from serving.picture_forms import find_pictures
 
 ABOUT = (
     "Classify pictures of any size, which are cropped around their center and resized to the "
@@ -30,28 +28,11 @@ _BATCH = 64  # pictures that are read and run together
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the command."""
+    picture_commands.add_pictures(parser, "classify", "folder of a bundle of role classifier")
     add = parser.add_argument
-    add("bundle", metavar="BUNDLE", help="folder of a bundle of role classifier")
-    add(
-        "pictures",
-        nargs="+",
-        metavar="PICTURE",
-        help="file to classify (PNG, JPEG, WebP, GIF, BMP, TIFF), or folder of such files",
-    )
     add("--top", type=int, default=1, metavar="K", help="classes of each picture (default: 1)")
     add("--json", action="store_true", help="print one JSON object per line")
-    add(
-        "--precision",
-        default="float32",
-        metavar="float32|float16|int8",
-        help="precision of the model, for a bundle exported with --precision (default: float32)",
-    )
-    add(
-        "--max-pixels",
-        type=int,
-        default=uploads.MAX_PIXELS,
-        help=f"largest number of pixels of a picture (default: {uploads.MAX_PIXELS})",
-    )
+    picture_commands.add_limits(parser)
 
 
 class ClassifyCommand:
@@ -66,15 +47,8 @@ class ClassifyCommand:
     """
 
     def __init__(self, options: argparse.Namespace):
-        if "://" in options.bundle:
-            raise UsageError(
-                "classify takes a bundle on this machine. A server classifies at /v1/classify. "
-                f"Received: {options.bundle!r:.200}"
-            )
-        for name in ("top", "max_pixels"):
-            if (number := getattr(options, name)) < 1:
-                flag = f"--{name.replace('_', '-')}"
-                raise UsageError(f"{flag} must be at least 1. Received: {flag} {number}")
+        picture_commands.check_bundle("classify", "classifies", options.bundle)
+        picture_commands.check_positive(options, "top", "max_pixels")
         self._options = options
         self._files, self._skipped, _ = find_pictures(options.pictures)
         self._bundle = Bundle(options.bundle, precision=options.precision)
@@ -94,8 +68,7 @@ class ClassifyCommand:
             0, or 1 if a picture could not be classified.
         """
         status = 0
-        for line in self._skipped:
-            print(f"keras-gan: {line}", file=sys.stderr)
+        picture_commands.say(*self._skipped)
         for start in range(0, len(self._files), _BATCH):
             readable: dict[Path, uploads.Picture] = {}
             for path in self._files[start : start + _BATCH]:
@@ -103,15 +76,13 @@ class ClassifyCommand:
                     readable[path] = self._read(path)
                 except UsageError as error:
                     status = 1
-                    print(f"keras-gan: error: {path}: {error}", file=sys.stderr)
+                    picture_commands.say(f"error: {path}: {error}")
             for path, found in self._classify(readable):
                 self._print(path, found)
         return status
 
     def _read(self, path: Path) -> uploads.Picture:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow, about damage that it can ignore
-            return read_file(path, self._options.max_pixels, self._classifier.limits)
+        return picture_commands.read(path, self._options.max_pixels, self._classifier.limits)
 
     def _classify(
         self, pictures: dict[Path, uploads.Picture]

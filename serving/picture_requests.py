@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from serving import multipart
@@ -12,6 +12,7 @@ from serving.engine import Expired
 from serving.errors import UsageError, short_repr
 from serving.generate.fields import from_query, from_text, repeated_field, unknown_field
 from serving.http_types import HTTPError, Request
+from serving.loading import Served
 
 FORM = "multipart/form-data"
 # Media types of the pictures that are sent, for the OpenAPI document; the content decides.
@@ -64,6 +65,31 @@ def read(request: Request, known: Mapping[str, Any]) -> tuple[bytes, dict[str, A
             f"Received: content-type={short_repr(request.content_type)}",
         )
     return request.body, fields
+
+
+def find(
+    app: Any, fields: Mapping[str, Any], fits: Callable[[Served], bool], otherwise: str
+) -> Served:
+    """Returns the version of a model for pictures that a request names, or the only one.
+
+    Args:
+        app: the application.
+        fields: of the request, with `model` and `version` if it names them.
+        fits: whether a model takes such requests.
+        otherwise: what the error lists if no model does.
+
+    Raises:
+        HTTPError: 400 for another model, else as `App.find`.
+    """
+    newest, name = app.repository.newest, fields.get("model")
+    valid = sorted(each for each, served in newest.items() if fits(served))
+    if name is None and len(valid) == 1:
+        name = valid[0]
+    served = None if name is None and newest else app.find(name, fields.get("version"))
+    if served is None or not fits(served):
+        listed = ", ".join(valid) or otherwise
+        raise HTTPError(400, f"`model` must be one of {listed}. Received: model={name!r:.80}")
+    return served
 
 
 def _read_form(request: Request, fields: dict[str, Any], known: Mapping[str, Any]) -> bytes:

@@ -162,21 +162,20 @@ def _from_bundle(path: Path) -> _Network:
     from serving.bundle import Bundle
 
     bundle = Bundle(path)
-    output = next((port for port in bundle.outputs if port.name == "classes"), None)
-    if bundle.role != "classifier" or output is None or len(bundle.inputs.given) != 1:
+    found = bundle.classifier
+    if found is None:
         raise UsageError(
             "A bundle for --classifier must be of role classifier, with a picture as its input and "
             f"an output 'classes'. Received: {str(path)!r} of role {bundle.role!r}"
         )
-    port = bundle.inputs.given[0]
+    port = found.source
     low, high = port.meta.get("value_range") or (-1.0, 1.0)
 
     def run(pictures: np.ndarray) -> np.ndarray:
         given: dict[str, Any] = {port.name: pictures}
-        return bundle.sample(batch_size=len(pictures), **given)["classes"]
+        return bundle.sample(batch_size=len(pictures), **given)[found.classes.name]
 
-    names = tuple(output.meta.get("class_names") or ())
-    return _Network(run, port.sizes, (float(low), float(high)), names)
+    return _Network(run, port.sizes, (float(low), float(high)), found.names)
 
 
 def _from_onnx(path: Path) -> _Network:

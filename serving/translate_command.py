@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from serving import uploads
+from serving import picture_commands, uploads
 from serving.bundle import Bundle
 from serving.errors import UsageError
 from serving.kinds.image import STORED
 from serving.output_files import check_writable, write_file
-from serving.picture_forms import find_pictures, read_file
+from serving.picture_forms import find_pictures
 from serving.progress import ProgressLine
 from serving.provenance import edited
 from serving.translation import AUTO, Translation
@@ -47,14 +45,9 @@ class _Task(NamedTuple):
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the command."""
+    bundle = "folder of a bundle or of an exported run"
+    picture_commands.add_pictures(parser, "translate", bundle)
     add = parser.add_argument
-    add("bundle", metavar="BUNDLE", help="folder of a bundle or of an exported run")
-    add(
-        "pictures",
-        nargs="+",
-        metavar="PICTURE",
-        help="file to translate (PNG, JPEG, WebP, GIF, BMP, TIFF), or folder of such files",
-    )
     add(
         "--out",
         required=True,
@@ -72,18 +65,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="png|jpeg|webp",
         help="format of the answers (default: by the ending of --out, else png)",
     )
-    add(
-        "--precision",
-        default="float32",
-        metavar="float32|float16|int8",
-        help="precision of the model, for a bundle exported with --precision (default: float32)",
-    )
-    add(
-        "--max-pixels",
-        type=int,
-        default=uploads.MAX_PIXELS,
-        help=f"largest number of pixels of a picture (default: {uploads.MAX_PIXELS})",
-    )
+    picture_commands.add_limits(parser)
     add(
         "--no-metadata",
         action="store_true",
@@ -103,15 +85,8 @@ class TranslateCommand:
     """
 
     def __init__(self, options: argparse.Namespace):
-        if "://" in options.bundle:
-            raise UsageError(
-                "translate takes a bundle on this machine. A server translates at /v1/translate. "
-                f"Received: {options.bundle!r:.200}"
-            )
-        if options.max_pixels < 1:
-            raise UsageError(
-                f"--max-pixels must be at least 1. Received: --max-pixels {options.max_pixels}"
-            )
+        picture_commands.check_bundle("translate", "translates", options.bundle)
+        picture_commands.check_positive(options, "max_pixels")
         self._options = options
         self._tile = _parse_tile(options.tile)
         sources, self._skipped, is_folder = find_pictures(options.pictures)
@@ -137,8 +112,7 @@ class TranslateCommand:
             0, or 1 if a picture could not be translated.
         """
         start, failed = time.perf_counter(), 0
-        for line in self._skipped:
-            print(f"keras-gan: {line}", file=sys.stderr)
+        picture_commands.say(*self._skipped)
         several = len(self._tasks) > 1
         progress = ProgressLine("pictures" if several else "tiles")
         for number, task in enumerate(self._tasks):
@@ -150,11 +124,11 @@ class TranslateCommand:
                 failed += 1
                 progress.clear()
                 line = _TOO_LARGE if isinstance(error, MemoryError) else error
-                print(f"keras-gan: error: {task.source}: {line}", file=sys.stderr)
+                picture_commands.say(f"error: {task.source}: {line}")
                 continue
             for note in notes:
                 progress.clear()
-                print(f"keras-gan: {task.source}: {note}", file=sys.stderr)
+                picture_commands.say(f"{task.source}: {note}")
         progress.clear()
         seconds, count = time.perf_counter() - start, len(self._tasks) - failed
         place = self._out if count else "nothing"
@@ -168,10 +142,8 @@ class TranslateCommand:
 
     def _translate(self, task: _Task, progress: ProgressLine | None) -> tuple[str, ...]:
         """Translates one picture and returns the notes about it."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow, about damage that it can ignore
-            limits = self._source.meta.get(STORED)
-            picture = read_file(task.source, self._options.max_pixels, limits)
+        limits = self._source.meta.get(STORED)
+        picture = picture_commands.read(task.source, self._options.max_pixels, limits)
         scale = self._facts["scale"]
         height, width = (size * scale for size in picture.pixels.shape[:2])
         uploads.check_extent(height, width, self._format)

@@ -7,7 +7,6 @@ from PIL import Image
 
 from serving import Bundle, NotFiniteError, UsageError
 from serving.classification import Classification
-from serving.inputs import Input, Port
 
 SIZE = (4, 6)  # height and width
 
@@ -18,26 +17,10 @@ def write(to, channels=3, names=tiny.NAMES, shape=None, scale=1.0, name="colors"
     The logit of class n is the sum of the values of row n.
     """
     shape = (*SIZE, channels) if shape is None else shape
-    kind = "image" if len(shape) == 3 else "points"
-    size = int(np.prod(shape))
-    inputs = [Input("picture", "float32", shape, kind, tiny.RANGE)]
-    meta = {"num_classes": 3} | ({"class_names": list(names)} if names else {})
-    outputs = [
-        Port("classes", "float32", (3,), "label", meta),
-        Port("novelty", "float32", (1,), "array"),
-    ]
-    nodes = [
-        ("Reshape", ["picture", "flat"], ["pixels"], {}),
-        ("MatMul", ["pixels", "kernel"], ["logits"], {}),
-        ("Softmax", ["logits"], ["classes"], {"axis": 1}),
-        ("ReduceLogSumExp", ["logits"], ["novelty"], {"axes": [1], "keepdims": 1}),
-    ]
     kernel = np.zeros((*shape, 3), np.float32)
     for number in range(3):
         kernel[number, ..., number] = scale
-    weights = {"flat": np.array([0, size], np.int64), "kernel": kernel.reshape(size, 3)}
-    model = tiny.network(name, nodes, inputs, outputs, weights)
-    return tiny.save(to, name, model, inputs, outputs, "classifier")
+    return tiny.linear_classifier(to, name, shape, kernel.reshape(-1, 3), names)
 
 
 def expected(values, scale=1.0):

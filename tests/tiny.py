@@ -242,8 +242,24 @@ def classifier(to, role="classifier"):
 
     Of another role, it is a network with a given picture and no more.
     """
-    inputs = [Input("picture", "float32", (4, 4, 1), "image", RANGE)]
-    meta = {"num_classes": 3, "class_names": list(NAMES)}
+    kernel = np.random.default_rng(0).normal(size=(16, 3)).astype("float32")
+    return linear_classifier(to, role, (4, 4, 1), kernel, role=role)
+
+
+def linear_classifier(to, name, shape, kernel, names=NAMES, role="classifier"):
+    """Writes a bundle whose probabilities are the softmax of products of the values of a sample.
+
+    Args:
+        to: the folder.
+        name: of the model.
+        shape: of a sample: a picture, if it has three axes, or a point.
+        kernel: `(values, 3)`.
+        names: of the classes, or none.
+        role: of the network.
+    """
+    kind = "image" if len(shape) == 3 else "points"
+    inputs = [Input("picture", "float32", shape, kind, RANGE)]
+    meta = {"num_classes": 3} | ({"class_names": list(names)} if names else {})
     outputs = [
         Port("classes", "float32", (3,), "label", meta),
         Port("novelty", "float32", (1,), "array"),
@@ -254,10 +270,9 @@ def classifier(to, role="classifier"):
         ("Softmax", ["logits"], ["classes"], {"axis": 1}),
         ("ReduceLogSumExp", ["logits"], ["novelty"], {"axes": [1], "keepdims": 1}),
     ]
-    kernel = np.random.default_rng(0).normal(size=(16, 3)).astype("float32")
-    weights = {"flat": np.array([0, 16], np.int64), "kernel": kernel}
-    model = network(role, nodes, inputs, outputs, weights)
-    return save(to, role, model, inputs, outputs, role)
+    weights = {"flat": np.array([0, len(kernel)], np.int64), "kernel": kernel}
+    model = network(name, nodes, inputs, outputs, weights)
+    return save(to, name, model, inputs, outputs, role)
 
 
 def seal(bundle, manifest=None):

@@ -53,7 +53,7 @@ def state_pads(model: onnx.ModelProto) -> int:
     """Writes the padding of convolutions as numbers, where it does not depend on the size.
 
     tf2onnx leaves it to the runtime for pictures of any size, in a form that no other pass reads.
-    With a stride of 1, "same" padding is half of the kernel on each side.
+    For a stride of 1 and an odd kernel of size k, SAME adds (k - 1) / 2 pixels on each side.
 
     Args:
         model: model, changed in place.

@@ -249,10 +249,9 @@ def export_run(
     """
     checkpoint = run.which(checkpoint)
     gan = run.load(checkpoint)
-    gan.exported(network)  # refuses a name that the game does not have
-    classifies = gan.network_role(network or gan.exports) != "generator"
+    written = gan.exported_name(network)
     spec = run.spec
-    if not classifies:  # whose generator may have no classes
+    if gan.network_role(written) == "generator":  # whose generator may have no classes
         spec = spec.with_classes(gan.num_classes, spec.class_names if gan.num_classes else ())
     spec = with_stored_ranges(spec, run.data.get("raw_ranges") or {})
     chosen = _choose_weights(run, gan, network, share)
@@ -261,7 +260,7 @@ def export_run(
     return export.export_bundle(
         gan,
         to,
-        spec=gan.network_spec(network or gan.exports, spec, {}),
+        spec=gan.network_spec(written, spec, {}),
         **_names(gan, run, name, network),
         average=average,
         network=network,
@@ -269,7 +268,7 @@ def export_run(
             "recipe": run.record,
             "examples_seen": gan.count("examples_seen"),
             "checkpoint": checkpoint,
-            "weights": metrics.which_weights(gan, average, network or gan.exports),
+            "weights": metrics.which_weights(gan, average, written),
             **chosen,
             "data": {k: run.data[k] for k in ("description", "digest")},
             "metrics": _measured(run, checkpoint, gan.count("examples_seen")),

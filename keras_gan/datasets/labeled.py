@@ -11,11 +11,11 @@ import numpy as np
 from keras_gan.arguments import check_integer, check_share
 from keras_gan.datasets.splits import Split
 from keras_gan.errors import UsageError
+from keras_gan.spec import UNLABELED
 
 if TYPE_CHECKING:
     from keras_gan.datasets.source import Source
 
-UNLABELED = -1  # label of an example whose class is not known
 SHARE = 0.25  # of a batch that is drawn from the labeled examples
 
 
@@ -58,7 +58,9 @@ def keep(
     if isinstance(labeled, Sequence):
         rows = _check_rows(labeled, len(labels))
     else:
-        rows = choose(labels, labeled, source.spec.num_classes, labeled_seed, source.class_name)
+        rows = choose(
+            labels, labeled, source.spec.num_classes, labeled_seed, source.spec.class_name
+        )
     return source.with_labels_of(rows, labeled_share)
 
 

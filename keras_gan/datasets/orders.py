@@ -42,8 +42,7 @@ def with_labeled(
         batch_size: rows in a batch, at least 2.
     """
     wanted = min(batch_size - 1, max(1, round(share * batch_size)))
-    own = np.random.SeedSequence([seed, _LABELED]).generate_state(1, np.uint64)[0] >> 1
-    few = batches_of_rows(len(labeled), int(own), shuffle, start, wanted)
+    few = batches_of_rows(len(labeled), _own_seed(seed, _LABELED), shuffle, start, wanted)
     rest = batches_of_rows(count, seed, shuffle, start, batch_size - wanted)
     with tf.device("CPU:0"):
         rows = tf.constant(labeled.astype(np.int64))
@@ -74,9 +73,14 @@ def own_orders(
     """Returns endless batches of row numbers of the fields that are drawn on their own."""
     orders = {}
     for number, (name, rows) in enumerate(sorted(part.independent.items()), start=1):
-        own = np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> 1
-        orders[name] = batches_of_rows(len(rows), int(own), shuffle, start, batch_size)
+        own = _own_seed(seed, number)
+        orders[name] = batches_of_rows(len(rows), own, shuffle, start, batch_size)
     return orders
+
+
+def _own_seed(seed: int, number: int) -> int:
+    """Returns the seed of one of several orders of a training."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _endless_order(count: int, seed: int, shuffle: bool, first: int) -> tf.data.Dataset:

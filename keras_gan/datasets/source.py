@@ -286,10 +286,6 @@ class Source:
             raise UsageError(f"The data must have labels. Received: {self.description}")
         return part.labels[part.row_numbers]
 
-    def class_name(self, label: int) -> str:
-        """Returns the name of a class, or its id if the classes have no names."""
-        return self.spec.class_names[label] if self.spec.class_names else str(label)
-
     def with_labels_of(self, rows: np.ndarray, labeled_share: float) -> Source:
         """Returns the same data with the label -1 of all training examples but some.
 

@@ -88,9 +88,21 @@ class GenerationInterface(keras.Model):
         """Returns the network that an export writes.
 
         Args:
+            name: see `exported_name`.
+            average: the averaged network rather than the live one.
+
+        Raises:
+            UsageError: no such network of that name.
+        """
+        name = self.exported_name(name)
+        return (self.average(name) if average else self.networks[name]).model
+
+    def exported_name(self, name: str | None = None) -> str:
+        """Returns the name of the network that an export writes.
+
+        Args:
             name: name of a generator, or of a discriminator with the outputs `logits` and
                 `classes`; by default `exports`.
-            average: the averaged network rather than the live one.
 
         Raises:
             UsageError: no such network of that name.
@@ -102,7 +114,7 @@ class GenerationInterface(keras.Model):
                 "`network` must name a generator of the game, or a discriminator with the outputs "
                 f"`logits` and `classes`: {', '.join(valid)}. Received: network={name!r}"
             )
-        return (self.average(name) if average else self.networks[name]).model
+        return name
 
     def _can_be_exported(self, name: str) -> bool:
         is_classifier = {"logits", "classes"} <= {*self.networks[name].output_names}

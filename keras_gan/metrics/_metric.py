@@ -140,10 +140,6 @@ class EvaluationInputs:
             raise UsageError("The metric needs labeled samples. Received: no labels")
         return self.labeled()
 
-    def class_name(self, label: int) -> str:
-        """Returns the name of a class, or its id if the classes have no names."""
-        return self.spec.class_names[label] if self.spec.class_names else str(label)
-
 
 @dataclasses.dataclass(frozen=True)
 class MetricContext:

@@ -22,7 +22,7 @@ class Accuracy(Metric):
         found = inputs.judged
         hits = found.probabilities.argmax(axis=1) == found.labels
         classes = {
-            inputs.class_name(int(k)): float(hits[found.labels == k].mean())
+            inputs.spec.class_name(int(k)): float(hits[found.labels == k].mean())
             for k in np.unique(found.labels)
         }
         return MetricResult({self.name: float(hits.mean())}, {self.name: classes})

@@ -41,12 +41,11 @@ def match_classes(samples: Samples, real: Spec) -> Samples:
         known = list(range(real.num_classes))
     unknown = [label for label, name in enumerate(own) if name not in known]
     if unknown:
-        first = unknown[0]
-        name = samples.spec.class_names[first] if samples.spec.class_names else first
+        name = samples.spec.class_name(unknown[0])
         raise UsageError(
             "The classes of the samples must be among those of the data, by name or, in digits, "
             f"by id (0 to {real.num_classes - 1}); pictures in one folder have none. "
-            f"Received: {str(name)!r} of {samples.protocol['source']}"
+            f"Received: {name!r} of {samples.protocol['source']}"
         )
     return _renumbered(samples, np.array([known.index(name) for name in own]), real)
 

@@ -37,7 +37,7 @@ class ClassificationAccuracy(Metric):
             f"{self.name}_reverse": found.reverse,
             f"{self.name}_real": found.real,
         }
-        classes = {inputs.class_name(label): value for label, value in found.classes.items()}
+        classes = {inputs.spec.class_name(label): value for label, value in found.classes.items()}
         return MetricResult(values, {self.name: classes})
 
     def settings(self, inputs: EvaluationInputs) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from keras_gan.errors import UsageError
+from keras_gan.metrics.extractor import softmax
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +72,5 @@ def classify(
     """
     check_labeled(labels)
     logits, scores = classifier.judge(real)
-    logits = logits.astype(np.float64)
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities = powers / powers.sum(axis=1, keepdims=True)
+    probabilities = softmax(logits.astype(np.float64))
     return Classified(labels, probabilities, scores, classifier.judge(generated)[1])

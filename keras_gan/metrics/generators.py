@@ -120,7 +120,7 @@ def from_gan(
     protocol = {
         **origin,
         **({"network": name} if gan.inverse is not None else {}),
-        "weights": which_weights(gan, drawing.average),
+        "weights": which_weights(gan, drawing.average, name),
         "examples_seen": gan.count("examples_seen"),
     }
     shape, stated = tuple(gan.shape_of(name)), None

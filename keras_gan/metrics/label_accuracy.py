@@ -32,7 +32,7 @@ class LabelAccuracy(Metric):
         if inputs.real.labels is not None:
             values[f"{self.name}_real"] = float((ids[real] == inputs.real.labels).mean())
         details = {
-            self.name: {inputs.class_name(k): v for k, v in classes.items()},
-            f"{self.name}_worst_class": inputs.class_name(worst),
+            self.name: {inputs.spec.class_name(k): v for k, v in classes.items()},
+            f"{self.name}_worst_class": inputs.spec.class_name(worst),
         }
         return MetricResult(values, details)

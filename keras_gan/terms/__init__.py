@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from keras_gan.optimizers import rescaled
 from keras_gan.registry import find, registered
+from keras_gan.spec import UNLABELED
 from keras_gan.terms._term import (
     GameSpec,
     SharedForward,
@@ -42,7 +43,7 @@ from keras_gan.terms.gradient import (
 )
 from keras_gan.terms.reconstruction import Reconstruction
 from keras_gan.terms.regularization import LeCam, Orthogonal
-from keras_gan.terms.supervised import UNLABELED, Supervised
+from keras_gan.terms.supervised import Supervised
 
 __all__ = [
     "R1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -234,6 +235,41 @@ class Term:
     def from_config(cls, config: dict) -> Term:
         deserialize = keras.saving.deserialize_keras_object
         return cls(**{name: deserialize(value) for name, value in config.items()})
+
+
+class PairTerm(Term, abc.ABC):
+    """Base class of terms of a generator and its discriminator, with a weight for each of them.
+
+    Args:
+        weight: on the discriminator, from 0 up, or a schedule of it.
+        interval: see `Term`.
+        generator_weight: on the generator, from 0 up, or a schedule of it.
+
+    Raises:
+        UsageError: a weight or interval out of range.
+    """
+
+    players = ("discriminator", "generator")
+
+    def __init__(
+        self,
+        weight: float | Schedule = 1.0,
+        interval: int = 1,
+        generator_weight: float | Schedule = 1.0,
+    ):
+        super().__init__(weight, interval)
+        self.generator_weight = checked_weight("generator_weight", generator_weight)
+
+    @abc.abstractmethod
+    def values(self, context: StepContext) -> Any:
+        """Computes the term, see `Term`."""
+
+    def weight_on(self, player: str) -> float | Schedule:
+        return self.generator_weight if player == "generator" else self.weight
+
+    def get_config(self) -> dict:
+        weight = keras.saving.serialize_keras_object(self.generator_weight)
+        return {**super().get_config(), "generator_weight": weight}
 
 
 def name_of(term: Term) -> str:

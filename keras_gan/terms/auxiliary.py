@@ -10,38 +10,21 @@ from keras_gan.arguments import check_number
 from keras_gan.errors import UsageError
 from keras_gan.networks import mean_over_outputs
 from keras_gan.schedules import Schedule
-from keras_gan.terms._term import GameSpec, StepContext, Term, checked_weight
+from keras_gan.terms._term import GameSpec, PairTerm, StepContext, Term
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
 ops: Any = keras.ops
 
 
-class _Classifier(Term):
+class _Classifier(PairTerm):
     """Base class of the terms of both networks on class outputs of the discriminator."""
 
-    players = ("discriminator", "generator")
     outputs = {"discriminator": ("classes",)}
     fields = ("labels",)
-
-    def __init__(
-        self,
-        weight: float | Schedule = 1.0,
-        interval: int = 1,
-        generator_weight: float | Schedule = 1.0,
-    ):
-        super().__init__(weight, interval)
-        self.generator_weight = checked_weight("generator_weight", generator_weight)
 
     def check(self, game: GameSpec) -> None:
         for output in self.outputs["discriminator"]:
             _check_one_for_each_class(game, output)
-
-    def weight_on(self, player: str) -> float | Schedule:
-        return self.generator_weight if player == "generator" else self.weight
-
-    def get_config(self) -> dict:
-        weight = keras.saving.serialize_keras_object(self.generator_weight)
-        return {**super().get_config(), "generator_weight": weight}
 
 
 @keras.saving.register_keras_serializable("keras_gan")

@@ -12,14 +12,14 @@ from keras_gan.errors import UsageError
 from keras_gan.layers import LatentCodes, find_codes
 from keras_gan.networks import mean_over_outputs
 from keras_gan.schedules import Schedule
-from keras_gan.terms._term import GameSpec, StepContext, Term, checked_weight
+from keras_gan.terms._term import GameSpec, PairTerm, StepContext
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
 ops: Any = keras.ops
 
 
 @keras.saving.register_keras_serializable("keras_gan")
-class MutualInformation(Term):
+class MutualInformation(PairTerm):
     """The term of InfoGAN: -log Q(c | G(z, c)), how well the codes can be read from samples.
 
     The generator's codes c are those of its layer `LatentCodes`. The discriminator's output
@@ -46,7 +46,6 @@ class MutualInformation(Term):
 
     also_called = ("infogan",)
 
-    players = ("discriminator", "generator")
     outputs = {"discriminator": ("codes",)}
 
     def __init__(
@@ -57,8 +56,7 @@ class MutualInformation(Term):
         continuous: float = 1.0,
         std: float = 0.5,
     ):
-        super().__init__(weight, interval)
-        self.generator_weight = checked_weight("generator_weight", generator_weight)
+        super().__init__(weight, interval, generator_weight)
         check_number("continuous", continuous, minimum=0)
         check_positive("std", std)
         self.continuous, self.std = float(continuous), float(std)
@@ -84,9 +82,6 @@ class MutualInformation(Term):
                 f"Received: a discriminator of {seen[1:]} for samples of {game.sample_shape}"
             )
 
-    def weight_on(self, player: str) -> float | Schedule:
-        return self.generator_weight if player == "generator" else self.weight
-
     def values(self, context: StepContext):
         layer: Any = find_codes(context.generator)
         codes = layer.codes(context.latents)
@@ -111,6 +106,4 @@ class MutualInformation(Term):
         return total
 
     def get_config(self) -> dict:
-        weight = keras.saving.serialize_keras_object(self.generator_weight)
-        own = {"generator_weight": weight, "continuous": self.continuous, "std": self.std}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), "continuous": self.continuous, "std": self.std}

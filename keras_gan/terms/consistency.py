@@ -15,9 +15,9 @@ from keras_gan.networks import mean_over_outputs, mean_per_sample
 from keras_gan.schedules import Schedule
 from keras_gan.terms._term import (
     GameSpec,
+    PairTerm,
     StepContext,
     Term,
-    checked_weight,
     normal,
     widened,
 )
@@ -135,7 +135,7 @@ class BalancedConsistency(Consistency):
 
 
 @keras.saving.register_keras_serializable("keras_gan")
-class LatentConsistency(Term):
+class LatentConsistency(PairTerm):
     """Latent consistency, zCR: near latents, equal logits and different samples.
 
     The discriminator minimizes |D(G(z)) - D(G(z + dz))|^2; the generator minimizes
@@ -160,8 +160,6 @@ class LatentConsistency(Term):
 
     also_called = ("zcr", "icr")
 
-    players = ("discriminator", "generator")
-
     def __init__(
         self,
         weight: float | Schedule = 5.0,
@@ -169,16 +167,12 @@ class LatentConsistency(Term):
         generator_weight: float | Schedule = 0.5,
         noise: float = 0.03,
     ):
-        super().__init__(weight, interval)
-        self.generator_weight = checked_weight("generator_weight", generator_weight)
+        super().__init__(weight, interval, generator_weight)
         check_positive("noise", noise)
         self.noise = float(noise)
 
     def networks_read(self, player: str) -> tuple[str, ...]:
         return ("generator",) if player == "generator" else ("generator", "discriminator")
-
-    def weight_on(self, player: str) -> float | Schedule:
-        return self.generator_weight if player == "generator" else self.weight
 
     def values(self, context: StepContext):
         near = context.generate(
@@ -189,5 +183,4 @@ class LatentConsistency(Term):
         return squared_distance(context, context.fake, ops.stop_gradient(near))
 
     def get_config(self) -> dict:
-        weight = keras.saving.serialize_keras_object(self.generator_weight)
-        return {**super().get_config(), "generator_weight": weight, "noise": self.noise}
+        return {**super().get_config(), "noise": self.noise}

@@ -9,12 +9,11 @@ import keras
 from keras_gan import replicas
 from keras_gan.errors import UsageError
 from keras_gan.networks import mean_over_outputs
+from keras_gan.spec import UNLABELED
 from keras_gan.terms._term import GameSpec, StepContext, Term
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
 ops: Any = keras.ops
-
-UNLABELED = -1  # label of an example whose class is not known
 
 
 @keras.saving.register_keras_serializable("keras_gan")

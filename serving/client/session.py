@@ -228,26 +228,35 @@ class Session:
             files += made
         return files
 
-    def translate(self, upload: Upload) -> Exchange[Any]:
-        """Translates a picture, and returns it in the form of the given one."""
-        server = yield from self.connect(upload.model)
+    def _connect_for_pictures(self, model: str | None, call: str, other: str) -> Exchange[Server]:
+        """Connects to a server that takes pictures as files.
+
+        Args:
+            model: name of a model, or None.
+            call: the call that needs it, for the error.
+            other: the call that sends pictures as arrays.
+
+        Raises:
+            UsageError: another server than `keras-gan serve`.
+        """
+        server = yield from self.connect(model)
         if server.protocol != "keras_gan":
             raise UsageError(
-                "`translate` needs keras-gan serve; `generate` sends pictures as arrays to any "
+                f"`{call}` needs keras-gan serve; `{other}` sends pictures as arrays to any "
                 f"server. Received: {self._endpoint.url!r} with the protocol {server.protocol}"
             )
+        return server
+
+    def translate(self, upload: Upload) -> Exchange[Any]:
+        """Translates a picture, and returns it in the form of the given one."""
+        server = yield from self._connect_for_pictures(upload.model, "translate", "generate")
         name = upload.model or server.name
         content = yield from protocol_keras_gan.translate(server.path, name, upload)
         return upload.restore(content)
 
     def classify(self, picture: ClassifiedPicture) -> Exchange[Classification]:
         """Returns the probabilities of the classes of a picture."""
-        server = yield from self.connect(picture.model)
-        if server.protocol != "keras_gan":
-            raise UsageError(
-                "`classify` needs keras-gan serve; `outputs` sends pictures as arrays to any "
-                f"server. Received: {self._endpoint.url!r} with the protocol {server.protocol}"
-            )
+        server = yield from self._connect_for_pictures(picture.model, "classify", "outputs")
         name = picture.model or server.name
         return (yield from protocol_keras_gan.classify(server.path, name, picture))
 

@@ -1,69 +1,49 @@
 // Translation of a picture: chosen, dropped or pasted; compared with its translation, and saved.
 import { bicubic } from "./bicubic.js";
 import { Compare } from "./compare.js";
-import { takePictures } from "./drop.js";
+import { PictureUser } from "./picture.js";
 import { translateAddress, translateCurl, translatePython } from "./requests.js";
 import { say } from "./say.js";
-import { save, showLines } from "./take.js";
+import { save } from "./take.js";
 
 const ENDINGS = { png: "png", jpeg: "jpg", webp: "webp" };
 const MOST_BICUBIC = 2 ** 24; // pixels
 
-export class Translator {
+export class Translator extends PictureUser {
+  doing = "translating";
+
   /**
    * root: the element. on: {error(error or null), turn(name)}; turn asks for the model of the
    * opposite direction.
    */
   constructor(root, api, base, on) {
-    this.root = root;
-    this.api = api;
-    this.base = base;
-    this.on = on;
-    this.file = null;
-    const names = ["drop", "file", "help", "chosen", "examples", "example-list", "result", "left", "turn", "facts", "notes", "format", "save", "lines"];
-    this.parts = Object.fromEntries(names.map((name) => [name, root.querySelector(`#translate-${name}`)]));
+    const names = ["help", "examples", "example-list", "left", "turn", "facts", "format", "save"];
+    super(root, "translate", names, api, base, on);
     this.compare = new Compare(root.querySelector("#compare"));
-    const { drop, file, left, turn, format, save: button } = this.parts;
-    this.choose = takePictures(root, drop, file, (chosen) => {
-      this.file = chosen;
-      this.#translate();
-    });
+    const { left, turn, format, save: button } = this.parts;
     for (const radio of root.querySelectorAll("[name=zoom]"))
       radio.addEventListener("change", () => this.compare.setZoom(Number(radio.value)));
     left.addEventListener("change", () => this.#showLeft());
     turn.addEventListener("click", () => this.on.turn(this.model.translation.backward));
-    format.addEventListener("change", () => this.#showLines());
+    format.addEventListener("change", () => this.showLines());
     button.addEventListener("click", () => this.#save());
   }
 
   /** Shows a model's translations of the chosen picture; `view` has the model's name and version. */
   show(model, view, models) {
-    const key = JSON.stringify([view.model, view.version]);
-    const fresh = key !== this.key;
-    this.key = key;
-    this.model = model;
-    this.view = view;
+    const fresh = this.take(model, view);
     const backward = model.translation.backward;
     this.parts.turn.hidden = !models.some(({ name, translation }) => name === backward && translation);
     this.parts.turn.textContent = `Other direction: ${backward}`;
     if (!fresh) return;
     this.parts.left.querySelector("[value=input]").checked = true;
     this.#showExamples();
-    if (this.file) this.#translate();
-  }
-
-  hide() {
-    this.abort?.abort();
-    this.key = null;
-  }
-
-  #showFile(state) {
-    this.parts.chosen.textContent = `${this.file.name}, ${Math.ceil(this.file.size / 1024)} KiB${state}`;
+    if (this.file) this.send();
   }
 
   /** Returns the line of a kind, "curl" or "python", that makes the shown translation. */
   line(kind) {
-    const found = { ...this.view, version: this.view.version ?? this.model.version, format: this.parts.format.value };
+    const found = { ...this.shown, format: this.parts.format.value };
     const make = kind === "curl" ? translateCurl : translatePython;
     return make(this.base, found, this.file?.name ?? "picture.png", this.#name(found.format), this.api.hasToken);
   }
@@ -73,42 +53,25 @@ export class Translator {
     return `${stem}-${this.model.name}.${ENDINGS[format]}`;
   }
 
-  async #translate() {
-    this.abort?.abort();
-    this.abort = new AbortController();
-    const { signal } = this.abort;
-    const { file, model } = this;
-    this.root.setAttribute("aria-busy", "true");
-    this.#showFile(", translating …");
-    this.on.error(null);
+  async answer(file, signal) {
+    const { model } = this;
     say(`Translating ${file.name}`);
-    try {
-      const asked = this.api.translate(translateAddress(this.base, { ...this.view, format: "png" }), file, signal);
-      const input = createImageBitmap(file).catch(() => null); // the server says what is wrong with it
-      const { blob, notes } = await asked;
-      const answer = await createImageBitmap(blob);
-      const before = await input;
-      if (signal.aborted) return;
-      this.blob = blob;
-      this.input = before && canvasOf(before);
-      this.enlarged = null;
-      this.parts.result.hidden = false;
-      this.#offerLeft(answer);
-      if (before) this.compare.show(this.#left(), answer, this.#words());
-      else this.compare.showAlone(answer, "Translation");
-      this.#describe(answer, notes);
-      this.#showLines();
-      say(`${file.name} is translated by ${model.name}.`);
-    } catch (error) {
-      if (signal.aborted) return;
-      this.parts.result.hidden = true;
-      this.on.error(error);
-    } finally {
-      if (!signal.aborted) {
-        this.root.setAttribute("aria-busy", "false");
-        this.#showFile("");
-      }
-    }
+    const asked = this.api.translate(translateAddress(this.base, { ...this.view, format: "png" }), file, signal);
+    const input = createImageBitmap(file).catch(() => null); // the server says what is wrong with it
+    const { blob, notes } = await asked;
+    const answer = await createImageBitmap(blob);
+    const before = await input;
+    if (signal.aborted) return;
+    this.blob = blob;
+    this.input = before && canvasOf(before);
+    this.enlarged = null;
+    this.parts.result.hidden = false;
+    this.#offerLeft(answer);
+    if (before) this.compare.show(this.#left(), answer, this.#words());
+    else this.compare.showAlone(answer, "Translation");
+    this.#describe(answer, notes);
+    this.showLines();
+    say(`${file.name} is translated by ${model.name}.`);
   }
 
   get #isBicubic() {
@@ -146,17 +109,7 @@ export class Translator {
     const [from, high] = this.input ? [this.input.width, this.input.height] : [width / scale, height / scale];
     this.parts.facts.textContent = `${from} × ${high} to ${width} × ${height} pixels`;
     const unshown = this.input ? "" : "This browser cannot show the input, which is of another format.";
-    const words = [notes, unshown].filter(Boolean).join(" ");
-    this.parts.notes.hidden = !words;
-    this.parts.notes.textContent = words;
-  }
-
-  #showLines() {
-    if (!this.file) return;
-    showLines(this.parts.lines, [
-      ["curl", "the curl line", this.line("curl")],
-      ["Python", "the Python line", this.line("python")],
-    ]);
+    this.showNotes([notes, unshown].filter(Boolean).join(" "));
   }
 
   async #save() {

@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from serving.http_types import HTTPError, Request, Response
-from serving.loading import Served
-from serving.picture_requests import in_turn, read
+from serving.http_types import Request, Response
+from serving.picture_requests import find, in_turn, read
 from serving.translate.fields import FIELDS
 from serving.translate.request import TranslateRequest
 from serving.translation import Tile, Translation
@@ -40,25 +39,9 @@ def start(app: Any, request: Request) -> Any:
         UsageError: a field that is not allowed.
     """
     content, fields = read(request, FIELDS)
-    served = request.served = _find(app, fields.get("model"), fields.get("version"))
+    none = "none, since the server has no translator"
+    served = request.served = find(app, fields, lambda each: each.translation is not None, none)
     return _answer(app, TranslateRequest(served, fields, request, app.settings), content)
-
-
-def _find(app: Any, name: Any, version: Any) -> Served:
-    """Returns the version of a translator that a request names, or the only translator.
-
-    Raises:
-        HTTPError: 400 for a model that is not a translator, else as `App.find`.
-    """
-    newest = app.repository.newest
-    translators = sorted(x for x, served in newest.items() if served.translation is not None)
-    if name is None and len(translators) == 1:
-        name = translators[0]
-    served = None if name is None and newest else app.find(name, version)
-    if served is None or served.translation is None:
-        valid = ", ".join(translators) or "none, since the server has no translator"
-        raise HTTPError(400, f"`model` must be one of {valid}. Received: model={name!r:.80}")
-    return served
 
 
 async def _answer(app: Any, wanted: TranslateRequest, content: bytes) -> Response:
