@@ -1,0 +1,172 @@
+"""Log-mel spectrograms: their definition, and numpy's side of it.
+
+One definition serves the data, the metrics, `keras_gan.layers.LogMel` and the bundle, so a vocoder
+always receives the spectrogram that it was trained on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from serving.errors import UsageError
+
+LINEAR_STEP = 200.0 / 3.0  # Hz per mel below 1 kHz
+LOG_FROM = 1000.0  # Hz
+LOG_STEP = np.log(6.4) / 27.0  # mels above 1 kHz, in ln(Hz)
+EPSILON = 1e-9  # under the root of the power, so that its gradient is finite at silence
+
+
+@dataclasses.dataclass(frozen=True)
+class Mel:
+    """Definition of a log-mel spectrogram.
+
+    Frame `f` is the Hann window of `window` samples around sample `(f + 1/2) * hop`. `n` samples
+    have `ceil(n / hop)` frames; outside of the clip the signal is 0. The values are
+    `ln(max(floor, filters @ |DFT|))`, with triangular filters of equal area on Slaney's mel scale.
+
+    Args:
+        sample_rate: sampling rate in Hz.
+        hop: samples from frame to frame.
+        window: samples of the Hann window, at least `hop`.
+        n_fft: length of the DFT in samples, at least `window`.
+        mels: number of filters.
+        low: lowest frequency in Hz.
+        high: highest frequency in Hz, at most half of the sampling rate, which is the default.
+        floor: least magnitude, above 0.
+
+    Raises:
+        UsageError: a value out of range, or filters so narrow that one holds no frequency.
+
+    Reference: Slaney, 1998, Auditory Toolbox, version 2.
+    """
+
+    sample_rate: int = 8_000
+    hop: int = 64
+    window: int = 256
+    n_fft: int = 256
+    mels: int = 40
+    low: float = 0.0
+    high: float | None = None
+    floor: float = 1e-5
+
+    def __post_init__(self) -> None:
+        for name in ("sample_rate", "hop", "window", "n_fft", "mels"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise UsageError(f"`{name}` must be a whole number above 0. Received: {value!r}")
+        if not self.hop <= self.window <= self.n_fft:
+            raise UsageError(
+                "`hop` must be at most `window`, and `window` at most `n_fft`. Received: "
+                f"hop={self.hop}, window={self.window}, n_fft={self.n_fft}"
+            )
+        if not 0.0 <= self.low < self.top <= self.sample_rate / 2:
+            raise UsageError(
+                "`low` and `high` must be frequencies of 0 to half of the sampling rate, in order. "
+                f"Received: low={self.low}, high={self.high}, sample_rate={self.sample_rate}"
+            )
+        if not 0.0 < self.floor < np.inf:
+            raise UsageError(f"`floor` must be above 0. Received: floor={self.floor}")
+        if not self.filters.any(axis=1).all():
+            raise UsageError(
+                "Every mel filter must hold a frequency of the DFT; take fewer `mels` or a greater "
+                f"`n_fft`. Received: mels={self.mels}, n_fft={self.n_fft}"
+            )
+
+    @classmethod
+    def from_meta(cls, meta: Mapping[str, Any]) -> Mel:
+        """Returns the definition that `to_meta` wrote.
+
+        Raises:
+            UsageError: an unknown key, or a value out of range.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(meta) - known)
+        if unknown:
+            raise UsageError(
+                f"A mel definition must have the keys {', '.join(sorted(known))}. "
+                f"Received: {', '.join(unknown)}"
+            )
+        return cls(**meta)
+
+    def to_meta(self) -> dict[str, Any]:
+        """Returns the definition as plain values, `high` as a number."""
+        return dataclasses.asdict(self) | {"high": self.top}
+
+    @property
+    def top(self) -> float:
+        """Highest frequency in Hz."""
+        return self.sample_rate / 2 if self.high is None else self.high
+
+    @functools.cached_property
+    def filters(self) -> np.ndarray:
+        """Triangular filters, float64 `(mels, n_fft // 2 + 1)`, each of area 1 in Hz times 2."""
+        frequencies = np.arange(self.n_fft // 2 + 1) * self.sample_rate / self.n_fft
+        ends = _to_mel(np.array([self.low, self.top]))
+        edges = _to_hz(np.linspace(*ends, self.mels + 2))[:, None]
+        rising = (frequencies - edges[:-2]) / (edges[1:-1] - edges[:-2])
+        falling = (edges[2:] - frequencies) / (edges[2:] - edges[1:-1])
+        triangles = np.maximum(0.0, np.minimum(rising, falling))
+        return triangles * 2.0 / (edges[2:] - edges[:-2])
+
+    @functools.cached_property
+    def kernels(self) -> np.ndarray:
+        """Windowed DFT, float64 `(window, 2, n_fft // 2 + 1)`: cosines, then negative sines."""
+        times = np.arange(self.window)
+        hann = 0.5 - 0.5 * np.cos(2.0 * np.pi * times / self.window)
+        angles = 2.0 * np.pi * np.outer(times, np.arange(self.n_fft // 2 + 1)) / self.n_fft
+        return hann[:, None, None] * np.stack([np.cos(angles), -np.sin(angles)], axis=1)
+
+    def frames(self, samples: int) -> int:
+        """Returns the number of frames of a number of samples."""
+        return -(-samples // self.hop)
+
+    def padding(self, samples: int) -> tuple[int, int]:
+        """Returns the zeros before and after a clip of a number of samples."""
+        before = (self.window - self.hop) // 2
+        whole = (self.frames(samples) - 1) * self.hop + self.window
+        return before, max(0, whole - before - samples)
+
+    def magnitudes(self, samples: np.ndarray) -> np.ndarray:
+        """Returns the magnitudes of the DFT of each frame.
+
+        Args:
+            samples: array `(..., time)`.
+
+        Returns:
+            float64 array `(..., frames, n_fft // 2 + 1)`.
+        """
+        samples = np.asarray(samples, np.float64)
+        around = [(0, 0)] * (samples.ndim - 1) + [self.padding(samples.shape[-1])]
+        windows = np.lib.stride_tricks.sliding_window_view(
+            np.pad(samples, around), self.window, axis=-1
+        )[..., :: self.hop, :]
+        # The periodic Hann window is that of `kernels`; an FFT is faster than their product.
+        spectrum = np.fft.rfft(windows * self.kernels[:, 0, 0], self.n_fft)
+        return np.sqrt(spectrum.real**2 + spectrum.imag**2 + EPSILON)
+
+    def __call__(self, samples: np.ndarray) -> np.ndarray:
+        """Returns the log-mel spectrogram of clips.
+
+        Args:
+            samples: array `(..., time)` with values in [-1, 1].
+
+        Returns:
+            float32 array `(..., frames, mels)`, values from `ln(floor)`.
+        """
+        mels = self.magnitudes(samples) @ self.filters.T
+        return np.log(np.maximum(self.floor, mels)).astype(np.float32)
+
+
+def _to_mel(frequencies: np.ndarray) -> np.ndarray:
+    logs = LOG_FROM / LINEAR_STEP + np.log(np.maximum(frequencies, 1.0) / LOG_FROM) / LOG_STEP
+    return np.where(frequencies < LOG_FROM, frequencies / LINEAR_STEP, logs)
+
+
+def _to_hz(mels: np.ndarray) -> np.ndarray:
+    first = LOG_FROM / LINEAR_STEP
+    return np.where(mels < first, mels * LINEAR_STEP, LOG_FROM * np.exp(LOG_STEP * (mels - first)))
