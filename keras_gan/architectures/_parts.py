@@ -16,6 +16,7 @@ from keras_gan.layers import (
     BatchNormalization,
     ConditionalBatchNormalization,
     CosineDense,
+    EqualizedDense,
     GroupNormalization,
     LatentCodes,
     LogSumExp,
@@ -293,14 +294,16 @@ def outputs_with_codes(features, outputs: Any, codes: Mapping[str, Any] | None) 
     """Returns a discriminator's outputs; with codes, also its predictions `codes` of them.
 
     The predictions are logits over the categories of each categorical code, and the mean of each
-    continuous code, `(batch, width)`, from a hidden layer as in the paper.
+    continuous code, `(batch, width)`, from a hidden layer as in the paper. Its layers are
+    equalized: at the rate of the convolutions, a step of plain layers changes the predictions by
+    more than the codes' range, and they are never learned.
     """
     if codes is None:
         return outputs
     width = _codes_layer(codes).width
-    x = layers.Dense(128, name="codes_hidden")(features)
+    x = EqualizedDense(128, name="codes_hidden")(features)
     x = layers.LeakyReLU(0.2, name="codes_activation")(x)
-    predicted = layers.Dense(width, dtype="float32", name="codes")(x)
+    predicted = EqualizedDense(width, dtype="float32", name="codes")(x)
     named = outputs if isinstance(outputs, dict) else {"logits": outputs}
     return named | {"codes": predicted}
 
