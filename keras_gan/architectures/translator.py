@@ -53,6 +53,7 @@ def generator(
             trained network of two layers, for the term `contrastive_patches`.
         noise: number of latents, normal numbers drawn from the seed, that are appended to every
             pixel of the condition as further channels; 0 for none, and one answer to each picture.
+            With noise the first layer is not normalized.
 
     Raises:
         UsageError: the condition is not a picture, or an option is out of range.
@@ -65,7 +66,8 @@ def generator(
     pictures = _pictures.inputs(spec, conditions)
     latents = _pictures.noise_inputs(noise)
     whole = _pictures.with_noise(_pictures.joined(pictures, 2**_HALVINGS), latents)
-    stages = _encode(whole, width, blocks, norm)
+    # Instance normalization of the first layer would remove what is equal for all pixels.
+    stages = _encode(whole, width, blocks, norm, "none" if latents else norm)
     samples = _decode(stages[-1], width, norm, spec.shape[-1])
     outputs: Any = samples
     if features:
@@ -73,9 +75,9 @@ def generator(
     return keras.Model(_pictures.one_or_list([*pictures, *latents]), outputs, name="generator")
 
 
-def _encode(x, width: int, blocks: int, norm: str) -> list:
+def _encode(x, width: int, blocks: int, norm: str, head_norm: str) -> list:
     """Returns the features at full, half and quarter resolution, and after each block."""
-    x = _reflected(x, width, 7, "head", norm)
+    x = _reflected(x, width, 7, "head", head_norm)
     stages = [layers.ReLU(name="head_activation")(x)]
     for i in range(1, _HALVINGS + 1):
         bias = norm == "none"
