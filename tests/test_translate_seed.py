@@ -123,7 +123,7 @@ def test_a_seed_that_is_wrong_or_has_no_effect_is_refused_over_http(server):
         client.translate(PIXELS, model="tinted", seed=-1)
 
 
-def test_many_seeds_at_once_are_not_mixed_up(server, folder):
+def test_concurrent_seeds_are_not_mixed_up(server, folder):
     """Jobs of several seeds share batches."""
     from concurrent.futures import ThreadPoolExecutor
 

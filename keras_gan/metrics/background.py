@@ -23,7 +23,7 @@ _NEIGHBORS[1] = scipy.ndimage.generate_binary_structure(2, 1)
 
 
 class BackgroundResult(NamedTuple):
-    """Levels of backgrounds, from 0 for black to 255 for white; NaN where there are none.
+    """Levels of backgrounds, from 0 for black to 255 for white; NaN without any.
 
     Args:
         difference: mean absolute difference of the answers' backgrounds from the real ones.
@@ -135,7 +135,8 @@ def _plain_backgrounds(pictures: np.ndarray) -> np.ndarray:
     color = np.median(pictures[:, border], axis=1)[:, np.newaxis, np.newaxis]
     near = (np.abs(pictures - color) <= TOLERANCE).all(axis=-1)
     is_plain = near[:, border].mean(axis=1) >= PLAIN
-    labels, count = scipy.ndimage.label(near, _NEIGHBORS)  # pyright: ignore[reportGeneralTypeIssues]
+    labeled: Any = scipy.ndimage.label(near, _NEIGHBORS)
+    labels, count = labeled
     touches = np.zeros(count + 1, bool)
     touches[labels[:, border]] = True
     touches[0] = False  # the label of pixels of other colors
