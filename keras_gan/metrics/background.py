@@ -133,7 +133,7 @@ def _plain_backgrounds(pictures: np.ndarray) -> np.ndarray:
     border = np.ones(pictures.shape[1:3], bool)
     border[1:-1, 1:-1] = False
     color = np.median(pictures[:, border], axis=1)[:, np.newaxis, np.newaxis]
-    near = (np.abs(pictures - color) <= TOLERANCE).all(axis=-1)
+    near: Any = (np.abs(pictures - color) <= TOLERANCE).all(axis=-1)
     is_plain = near[:, border].mean(axis=1) >= PLAIN
     labeled: Any = scipy.ndimage.label(near, _NEIGHBORS)
     labels, count = labeled
