@@ -127,8 +127,7 @@ def open_network(
             f"Received: inputs {[port.name for port in inputs.values()]} of model {model.name!r}"
         )
     pack = _packer(structure, by_key, {key: port.name for key, port in inputs.items()}, inputs)
-    role = declared.role or _infer_role(tuple(inputs.values()))
-    first = "samples" if role in _SAMPLING or role is None else None
+    first = "samples" if declared.role in (None, *_SAMPLING) else None
     if declared.outputs and "samples" not in declared.outputs:
         first = next(iter(declared.outputs)) if _has_one_output(model) else None
     found = Network(model, pack, tuple(inputs.values()), first=first)
@@ -143,7 +142,7 @@ def open_network(
     if names_outputs:
         declared = classifier.describe(declared, shapes)
     outputs = declare_outputs(shapes, declared, _own_ranges(found), data)
-    role = role or _translator(found, outputs)
+    role = declared.role or _infer_role(found.inputs, outputs, model.name)
     return dataclasses.replace(found, outputs=outputs, role=role)
 
 
@@ -197,20 +196,26 @@ def _select_model(model: Any, average: bool, name: str | None) -> tuple[keras.Mo
     return model, False
 
 
-def _infer_role(inputs: tuple[Input, ...]) -> str | None:
-    """Returns `generator` for a network with random inputs; the outputs decide about others."""
-    random = any(port.fill in ("normal", "uniform") for port in inputs)
-    return "generator" if random else None
+def _infer_role(inputs: tuple[Input, ...], outputs: tuple[Port, ...], name: str) -> str:
+    """Returns `translator` or `generator`.
 
+    A translator returns what a given input is, in another form. One with random inputs is a
+    generator, unless its answers have the height and width of the picture that it is given.
 
-def _translator(network: Network, outputs: tuple[Port, ...]) -> str:
-    given = [port for port in network.inputs if port.fill == "given"]
-    if any(len(port.shape) == len(outputs[0].shape) for port in given):
-        return "translator"
-    raise UsageError(
-        "A network without latents, whose output is of another rank than its inputs, needs `role`, "
-        f"such as 'classifier'. Received: role=None, model {network.model.name!r}"
-    )
+    Raises:
+        UsageError: no random inputs, and none of the rank of the output.
+    """
+    rank = len(outputs[0].shape)
+    similar = [port for port in inputs if port.fill == "given" and len(port.shape) == rank]
+    if not any(port.fill in ("normal", "uniform") for port in inputs):
+        if similar:
+            return "translator"
+        raise UsageError(
+            "A network without latents, whose output is of another rank than its inputs, needs "
+            f"`role`, such as 'classifier'. Received: role=None, model {name!r}"
+        )
+    of_any_size = rank == 3 and all(isinstance(size, str) for size in outputs[0].shape[:2])
+    return "translator" if of_any_size and any(x.is_dynamic for x in similar) else "generator"
 
 
 def _has_one_output(model: keras.Model) -> bool:

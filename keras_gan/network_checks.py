@@ -226,8 +226,8 @@ def outputs(network: Network, fields: Mapping[str, Any]) -> dict[str, Any]:
 def sample_shape(network: Network, found: Mapping[str, Any]) -> tuple:
     """Returns the shape of a generator's samples.
 
-    Height and width are `None` for a translator: a generator without latents that makes pictures
-    of any size from pictures of any size.
+    Height and width are `None` for a translator: a generator that makes pictures of any size from
+    pictures of any size, and whose latents have a known length, if it takes any.
 
     Args:
         network: the generator.
@@ -249,7 +249,7 @@ def sample_shape(network: Network, found: Mapping[str, Any]) -> tuple:
     if None in shape and not _follows_inputs(network, shape):
         raise UsageError(
             "The generator's samples must have a known shape; only a generator that takes a "
-            "picture of any height and width, and no latents, may leave those of its samples open. "
+            "picture of any height and width may leave those of its samples open. "
             f"Received: {shape}"
         )
     if not shape:
@@ -264,7 +264,7 @@ def _follows_inputs(network: Network, shape: tuple) -> bool:
     """Returns True if free lengths of the samples can only be those of an input picture."""
     free = {(None, None), shape[:2]}
     pictures = [tuple(x.shape[1:3]) for x in _tensors(network).values() if len(x.shape) == 4]
-    follows = len(shape) == 3 and shape[-1] is not None and "latents" not in network.fields
+    follows = len(shape) == 3 and shape[-1] is not None
     return follows and len(free) == 1 and (None, None) in pictures
 
 

@@ -164,7 +164,7 @@ class Bundle:
         self._warn(drawn, self._output_names[:1], truncation)
         return drawn[self._output_names[0]]
 
-    def translate(self, picture: Any, tile: Any = "auto") -> Any:
+    def translate(self, picture: Any, tile: Any = "auto", seed: int | None = None) -> Any:
         """Translates a picture of any size, and returns the answer in its form.
 
         The answer has exactly `scale` times the height and width of the picture (`translation` in
@@ -179,15 +179,19 @@ class Bundle:
             tile: height and width of tiles in pixels; `"auto"` cuts pictures of more than 2^20
                 pixels, where the network allows it; `None` runs the whole picture. Tiles have the
                 margin that the network needs, so the answer is the same.
+            seed: seed of the random inputs, from 0 to 2**63 - 1, by default 0; only for a network
+                that has some. All tiles of a picture have the same.
 
         Raises:
             UsageError: a network that does not translate pictures of any size, a picture that
-                cannot be read or is too large, tiles of a network that cannot be tiled.
+                cannot be read or is too large, tiles of a network that cannot be tiled, a seed
+                that has no effect.
         """
         from serving import picture_forms  # Pillow is only needed here
 
         facts, source, target = self.translation
-        return picture_forms.translate(facts, source, target, self.translate_tile, picture, tile)
+        run = functools.partial(self.translate_tile, seed=self.inputs.check_seed(seed))
+        return picture_forms.translate(facts, source, target, run, picture, tile)
 
     def classify(self, pictures: Any, batch_size: int = 64) -> Any:
         """Returns the probabilities of the classes of a picture, or of several.
@@ -251,18 +255,18 @@ class Bundle:
         target = next(port for port in self.outputs if port.name == facts["output"])
         return facts, self.inputs.by_name[facts["input"]], target
 
-    def translate_tile(self, tile: np.ndarray) -> np.ndarray:
+    def translate_tile(self, tile: np.ndarray, seed: int = 0) -> np.ndarray:
         """Runs the network on pictures of one size that it takes, such as a tile.
 
         Args:
             tile: array `(batch, height, width, channels)` in the range of the input.
+            seed: seed of the inputs besides the picture, the same for the whole batch.
 
         Returns:
-            The output that `translation` names. Inputs besides the picture have the values of
-            seed 0.
+            The output that `translation` names.
         """
         facts = self.translation[0]
-        feeds = self.inputs.fill(np.zeros(len(tile), np.int64), given={facts["input"]: tile})
+        feeds = self.inputs.fill(np.full(len(tile), seed, np.int64), given={facts["input"]: tile})
         return self.run(feeds)[facts["output"]]
 
     def sample(

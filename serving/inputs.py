@@ -15,7 +15,14 @@ from typing import Any
 import numpy as np
 
 from serving import kinds, value_ranges
-from serving.checks import check_label_count, check_truncation, flatten
+from serving.checks import (
+    MAX_SEED,
+    check_integer,
+    check_label_count,
+    check_truncation,
+    flatten,
+    is_integer,
+)
 from serving.errors import UsageError, short_repr
 from serving.labels import check_classes, class_id, several
 from serving.seeds import classes_from_seeds, normals, uniforms
@@ -287,6 +294,21 @@ class Inputs:
                 f"`{name}` needs a network with random inputs. "
                 f"Received: {name}={short_repr(value)} for the inputs {', '.join(self.by_name)}"
             )
+
+    def check_seed(self, value: Any) -> int:
+        """Returns the seed of a single sample; 0 for `None`.
+
+        Args:
+            value: an integer from 0 to 2**63 - 1, or `None`.
+
+        Raises:
+            UsageError: another value, or no input is filled from a seed.
+        """
+        if value is None:
+            return 0
+        seed = check_integer("seed", int(value) if is_integer(value) else value, 0, MAX_SEED)
+        self.check_seeded("seed", seed)
+        return seed
 
     def check_given(
         self, given: Mapping[str, Any] | None, count: int | None = None

@@ -64,12 +64,13 @@ def provenance(model: str, sha256: str, **facts: object) -> dict[str, str]:
     }
 
 
-def edited(model: str, sha256: str) -> dict[str, str]:
+def edited(model: str, sha256: str, seed: int | None = None) -> dict[str, str]:
     """Returns the text chunks of a picture that a model made of another picture.
 
     Args:
         model: name of the model.
         sha256: SHA-256 of its `model.onnx`.
+        seed: seed of its random inputs, `None` without any.
     """
     return {
         "Software": "keras-gan",
@@ -77,6 +78,7 @@ def edited(model: str, sha256: str) -> dict[str, str]:
         "Digital Source Type": EDITED_TYPE,
         "Model": model,
         "Model SHA-256": sha256,
+        **({} if seed is None else {"Seed": str(seed)}),
         XMP_KEY: xmp(model, f"sha256:{sha256}", EDITED_TYPE),
     }
 

@@ -65,6 +65,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="png|jpeg|webp",
         help="format of the answers (default: by the ending of --out, else png)",
     )
+    add(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="seed of the answers of a network with random inputs, the same for all pictures "
+        "(default: 0)",
+    )
     picture_commands.add_limits(parser)
     add(
         "--no-metadata",
@@ -98,6 +105,7 @@ class TranslateCommand:
         self._out = out
         self._bundle = Bundle(options.bundle, precision=options.precision)
         self._facts, self._source, self._target = self._bundle.translation
+        self._seed = self._bundle.inputs.check_seed(options.seed)
         if isinstance(self._tile, int) and not self._facts["tileable"]:
             raise UsageError(
                 "--tile needs a network that can be tiled; every pixel of this one's answer "
@@ -153,12 +161,13 @@ class TranslateCommand:
         def run(numbered: tuple[int, np.ndarray]) -> np.ndarray:
             if progress is not None:
                 progress.update(numbered[0], count, numbered[0])
-            return self._bundle.translate_tile(numbered[1])
+            return self._bundle.translate_tile(numbered[1], self._seed)
 
         answer = translation.answer(map(run, enumerate(translation.inputs())))
         texts = None
         if not self._options.no_metadata:
-            texts = edited(self._bundle.name, self._bundle.sha256)
+            seed = self._seed if self._bundle.inputs.seeded else None
+            texts = edited(self._bundle.name, self._bundle.sha256, seed)
         content = uploads.write(answer.pixels, answer.alpha, answer.gray, self._format, texts)
         try:
             write_file(task.target, content)

@@ -134,9 +134,18 @@ def _decode(
         upright = upright.convert("L" if upright.mode == "1" else "RGB")
     color = _to_srgb(upright, profile, notes)
     pixels = np.asarray(color if alpha is None else _over_white(color, alpha))
-    first, second, third = (pixels[..., channel] for channel in range(3))
-    gray = np.array_equal(first, second) and np.array_equal(first, third)
-    return Picture(pixels, None if alpha is None else np.asarray(alpha), gray, tuple(notes))
+    return Picture(
+        pixels, None if alpha is None else np.asarray(alpha), _is_gray(pixels), (*notes,)
+    )
+
+
+def _is_gray(pixels: np.ndarray) -> bool:
+    """Returns True if the three channels are equal."""
+    for rows in (pixels[:1], pixels):  # color nearly always shows in the first row
+        first, second, third = (rows[..., channel] for channel in range(3))
+        if not (np.array_equal(first, second) and np.array_equal(first, third)):
+            return False
+    return True
 
 
 def _over_white(image: Pillow.Image, alpha: Pillow.Image) -> Pillow.Image:

@@ -398,14 +398,18 @@ def test_packs_need_a_fixed_size():
         keras_gan.GAN(build("unet", of), d, pac=2)
 
 
-def test_a_generator_of_latents_must_have_a_known_size():
-    z = keras.Input((4,), name="latents")
-    x = keras.Input((None, None, 3), name="condition")
-    shift = keras.layers.Reshape((1, 1, 3))(keras.layers.Dense(3)(z))
-    free = keras.Model([z, x], keras.layers.Add()([x, shift]))
-    message = r"must have a known shape; only a generator .* Received: \(None, None, 3\)$"
+def test_only_pictures_of_any_height_and_width_may_leave_those_of_samples_open():
+    def shifted(height, width):
+        z = keras.Input((4,), name="latents")
+        x = keras.Input((height, width, 3), name="condition")
+        shift = keras.layers.Reshape((1, 1, 3))(keras.layers.Dense(3)(z))
+        return keras.Model([z, x], keras.layers.Add()([x, shift]))
+
+    gan = keras_gan.GAN(shifted(None, None), build("patch"))
+    assert (gan.sample_shape, gan.latent_dim) == ((None, None, 3), 4)
+    message = r"must have a known shape; only a generator .* Received: \(None, 16, 3\)$"
     with pytest.raises(UsageError, match=message):
-        keras_gan.GAN(free, build("patch"))
+        keras_gan.GAN(shifted(None, 16), build("patch"))
 
 
 @pytest.mark.parametrize(("family", "scale"), [("unet", 1), ("srresnet", 4)])

@@ -20,7 +20,7 @@ def test_a_recipe_accepts_the_metrics_that_a_comparison_computes():
         "nearest_ratio",
         *("precision", "recall", "density", "coverage"),
         *("l1", "psnr", "ssim", "gmsd", "gradient_ratio", "spectrum_error"),
-        *("consistency", "cycle_l1", "pair_accuracy"),
+        *("consistency", "cycle_l1", "pair_accuracy", "background"),
     }
     assert recipe.EvaluationSection(others=others).others == others
     with pytest.raises(UsageError, match=r"evaluation\.metric: .*one of sliced_w.*: 'recall'"):

@@ -21,13 +21,14 @@ SIZE = (37, 52)  # height and width
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """A server of an enlarging translator, two opposite ones, and one of large radius."""
+    """A server of an enlarging translator, two opposite ones, one of large radius, one of seeds."""
     folder = tmp_path_factory.mktemp("translators")
     bundles = [
         translators.enlarge(folder / "enlarge"),
         translators.negative(folder / "dark", "dark", backward="light"),
         translators.negative(folder / "light", "light", backward="dark"),
         translators.blur(folder / "blur", examples=2),
+        translators.tinted(folder / "tinted", examples=2),
     ]
     rng = np.random.default_rng(0)
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
@@ -260,6 +261,44 @@ def test_the_download_and_the_copied_line_are_the_answer_of_the_server(page, pho
         f'import serving; serving.Client("http://127.0.0.1:{page.server.port}")'
         '.translate("photo.png", model="blur", version=1, to="photo-blur.png")'
     )
+
+
+def test_a_model_with_random_inputs_has_a_field_for_the_seed(page, photo):
+    page.open("#model=tinted&seed=7", ready=False)
+    page.wait("document.querySelectorAll('#translate-example-list img').length === 2")
+    label = "return document.querySelector('#seed-label').innerText"
+    assert page.js(label) == "Seed"
+    heights = (
+        "return ['#seed', '#shuffle', '#save-grid', '#open-walk', '#truncation'].map((x) => "
+        "document.querySelector(x).offsetHeight > 0)"
+    )
+    assert page.js(heights) == [True, True, False, False, False]
+    choose(page, photo, "#translate-file")
+    translated(page)
+
+    def check(seed):
+        wanted = pixels(answered(page.server, f"tinted&seed={seed}", photo))
+        np.testing.assert_array_equal(shown(page, "#compare-after"), wanted)
+        for kind, text in (("curl", f"&seed={seed}&"), ("python", f", seed={seed})")):
+            assert text in page.js(f"return document.querySelector('[data-line={kind}]').innerText")
+
+    check(7)
+    page.set("#seed", "8", "change")
+    page.wait("location.hash.includes('seed=8')")
+    translated(page)
+    check(8)
+    # The examples and the choice of the left stay.
+    assert page.js("return document.querySelectorAll('#translate-example-list img').length") == 2
+    page.click("#shuffle")
+    page.wait("!location.hash.includes('seed=8')")
+    translated(page)
+    drawn = page.js("return document.querySelector('#seed').value")
+    assert drawn != "8"
+    check(drawn)
+    assert axe(page) == []
+    page.set("#model", "blur", "change")  # without random inputs
+    translated(page)
+    assert page.js(heights)[:2] == [False, False]
 
 
 def test_an_example_is_translated(page):

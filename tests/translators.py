@@ -10,14 +10,19 @@ from PIL import Image
 
 from serving.inputs import Input, Port
 from serving.manifest import digest
+from serving.seeds import latents_from_seeds
 
 RANGE = {"value_range": [-1.0, 1.0]}
 
 
-def write(to, name, nodes, weights=None, *, scale=1, channels=(3, 3), examples=0, **facts):
+def write(
+    to, name, nodes, weights=None, *, scale=1, channels=(3, 3), examples=0, latents=0, **facts
+):
     """Writes a bundle with the measured facts of a translator in its manifest, and examples."""
     height, width = ("height", "width") if scale == 1 else ("high", "wide")
     inputs = [Input("condition", "float32", ("height", "width", channels[0]), "image", RANGE)]
+    if latents:
+        inputs.insert(0, Input("latents", "float32", (latents,), "array", fill="normal"))
     outputs = [Port("samples", "float32", (height, width, channels[1]), "image", RANGE)]
     model = tiny.network(name, nodes, inputs, outputs, weights)
     tiny.save(to, name, model, inputs, outputs, "translator")
@@ -119,6 +124,28 @@ def centered(to, name="centered"):
 def negative(to, name="negative", **facts):
     """Writes a translator to the negative of a picture, which is its own inverse."""
     return write(to, name, [("Neg", ["condition"], ["samples"], {})], **facts)
+
+
+def tinted(to, name="tinted", **facts):
+    """Writes a translator of many answers: half of the picture, and a tenth of latents as color."""
+    nodes = [
+        ("Unsqueeze", ["latents", "axes"], ["color"], {}),
+        ("Mul", ["condition", "half"], ["pale"], {}),
+        ("Mul", ["color", "tenth"], ["tint"], {}),
+        ("Add", ["pale", "tint"], ["samples"], {}),
+    ]
+    weights = {
+        "axes": np.array([1, 2], np.int64),
+        "half": np.array(0.5, np.float32),
+        "tenth": np.array(0.1, np.float32),
+    }
+    return write(to, name, nodes, weights, latents=3, **facts)
+
+
+def tint(pixels, seed):
+    """Returns the answer of `tinted` to uint8 pixels, not rounded."""
+    color = latents_from_seeds([seed], 3)[0].astype(np.float64)
+    return np.clip(((pixels / 127.5 - 1) / 2 + color / 10 + 1) * 127.5, 0, 255)
 
 
 def slow(to, name="slow", width=96, depth=6):

@@ -9,8 +9,10 @@ import keras
 from keras import layers
 
 from keras_gan.architectures import _parts
+from keras_gan.arguments import check_integer
 from keras_gan.errors import UsageError
 from keras_gan.layers import (
+    AppendVector2D,
     BicubicUpsample2D,
     Conv2D,
     DepthToSpace2D,
@@ -78,6 +80,26 @@ def concatenated(pictures: Sequence[Any], name: str) -> Any:
 def joined(pictures: Sequence[Any], divisor: int) -> Any:
     """Concatenates the pictures that a generator takes, and checks the size of each batch."""
     return DivisibleSize2D(divisor, name="size")(concatenated(pictures, "pictures"))
+
+
+def noise_inputs(noise: int) -> list[Any]:
+    """Returns the input for latents, or none for a generator of one answer to each picture.
+
+    Args:
+        noise: number of latents, from 0 up.
+    """
+    check_integer("noise", noise, 0)
+    return [keras.Input((noise,), name="latents")] if noise else []
+
+
+def with_noise(pictures, latents: Sequence[Any]):
+    """Appends the latents to every pixel, so that pictures keep their free height and width.
+
+    Args:
+        pictures: the pictures that a generator takes, concatenated.
+        latents: the input for latents in a list, or none.
+    """
+    return AppendVector2D(name="noise")([pictures, *latents]) if latents else pictures
 
 
 def check_divisible(spec: Spec, family: str, names: Sequence[str], factor: int) -> None:

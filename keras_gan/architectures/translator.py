@@ -7,6 +7,7 @@ picture cannot be computed in tiles.
 Reference:
     - [Zhu et al., 2017](https://arxiv.org/abs/1703.10593), appendix 7.2
     - [Park et al., 2020](https://arxiv.org/abs/2007.15651), for the features
+    - [Zhu et al., 2017](https://arxiv.org/abs/1711.11586), for the noise
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def generator(
     blocks: int | None = None,
     norm: str = "instance",
     features: bool = False,
+    noise: int = 0,
 ) -> keras.Model:
     """Builds a generator from pictures `(batch, height, width, channels)` to pictures in [-1, 1].
 
@@ -49,6 +51,9 @@ def generator(
         features: if True, the outputs are `samples` and `features`, a list of features
             `(batch, height / 4, width / 4, 256)` from five depths of the encoder, each through a
             trained network of two layers, for the term `contrastive_patches`.
+        noise: number of latents, normal numbers drawn from the seed, that are appended to every
+            pixel of the condition as further channels; 0 for none, and one answer to each picture.
+            With noise the first layer is not normalized.
 
     Raises:
         UsageError: the condition is not a picture, or an option is out of range.
@@ -59,17 +64,20 @@ def generator(
     _pictures.check_divisible(spec, "translator", ["samples", *conditions], 2**_HALVINGS)
     blocks = _pictures.choose_by_size(blocks, "blocks", spec, small=3, large=6)
     pictures = _pictures.inputs(spec, conditions)
-    stages = _encode(_pictures.joined(pictures, 2**_HALVINGS), width, blocks, norm)
+    latents = _pictures.noise_inputs(noise)
+    whole = _pictures.with_noise(_pictures.joined(pictures, 2**_HALVINGS), latents)
+    # Instance normalization of the first layer would remove what is equal for all pixels.
+    stages = _encode(whole, width, blocks, norm, "none" if latents else norm)
     samples = _decode(stages[-1], width, norm, spec.shape[-1])
     outputs: Any = samples
     if features:
         outputs = {"samples": samples, "features": _heads(stages, blocks)}
-    return keras.Model(_pictures.one_or_list(pictures), outputs, name="generator")
+    return keras.Model(_pictures.one_or_list([*pictures, *latents]), outputs, name="generator")
 
 
-def _encode(x, width: int, blocks: int, norm: str) -> list:
+def _encode(x, width: int, blocks: int, norm: str, head_norm: str) -> list:
     """Returns the features at full, half and quarter resolution, and after each block."""
-    x = _reflected(x, width, 7, "head", norm)
+    x = _reflected(x, width, 7, "head", head_norm)
     stages = [layers.ReLU(name="head_activation")(x)]
     for i in range(1, _HALVINGS + 1):
         bias = norm == "none"

@@ -8,6 +8,7 @@ large pictures can be computed in tiles.
 
 Reference:
     - [Isola et al., 2016](https://arxiv.org/abs/1611.07004)
+    - [Zhu et al., 2017](https://arxiv.org/abs/1711.11586), for the noise
     - [Odena et al., 2016](https://doi.org/10.23915/distill.00003), for the upsampling
 """
 
@@ -31,6 +32,7 @@ def generator(
     widths: Sequence[int] = (32, 64, 128, 256, 256),
     norm: str = "batch",
     detail: int = 16,
+    noise: int = 0,
 ) -> keras.Model:
     """Builds a generator from pictures `(batch, height, width, channels)` to pictures in [-1, 1].
 
@@ -47,6 +49,8 @@ def generator(
             none. With "instance", large pictures cannot be computed in tiles.
         detail: channels of two convolutions at full resolution, which see the picture beside the
             upsampled features; 0 for none, as in the paper.
+        noise: number of latents, normal numbers drawn from the seed, that are appended to every
+            pixel of the condition as further channels; 0 for none, and one answer to each picture.
 
     Raises:
         UsageError: the condition is not a picture, or an option is out of range.
@@ -56,7 +60,8 @@ def generator(
     check_integer("detail", detail, 0)
     widths = _levels(spec, _parts.check_widths(widths), ["samples", *conditions])
     pictures = _pictures.inputs(spec, conditions)
-    whole = _pictures.joined(pictures, 2 ** len(widths))
+    latents = _pictures.noise_inputs(noise)
+    whole = _pictures.with_noise(_pictures.joined(pictures, 2 ** len(widths)), latents)
     skips = _down(whole, widths, norm)
     x = _up(skips, widths, norm)
     x = layers.ReLU(name="up_1_activation")(x)
@@ -67,7 +72,7 @@ def generator(
         x = UpConv2D(spec.shape[-1], name="up_1", dtype="float32")(x)
     # Samples are float32 under every policy, so that they have full precision.
     samples = layers.Activation("tanh", dtype="float32", name="samples")(x)
-    return keras.Model(_pictures.one_or_list(pictures), samples, name="generator")
+    return keras.Model(_pictures.one_or_list([*pictures, *latents]), samples, name="generator")
 
 
 def _detailed(x, whole, channels: int):

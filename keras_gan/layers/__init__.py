@@ -21,6 +21,7 @@ from keras_gan.layers.normalization import (
 )
 from keras_gan.layers.resampling import BlurPool2D, BlurUpsample2D, UpSampling2D
 from keras_gan.layers.resizing import (
+    AppendVector2D,
     BicubicUpsample2D,
     DepthToSpace2D,
     DivisibleSize2D,
@@ -30,6 +31,7 @@ from keras_gan.layers.resizing import (
 from keras_gan.layers.spectral import SpectralNormalization
 
 __all__ = [
+    "AppendVector2D",
     "Basis2D",
     "BatchNormalization",
     "BicubicUpsample2D",

@@ -1,4 +1,4 @@
-"""Layers for networks of pictures of any size: reflection padding, resizing, depth to space."""
+"""Layers for networks of pictures of any size: padding, resizing, appended channels."""
 
 from __future__ import annotations
 
@@ -183,6 +183,29 @@ class DivisibleSize2D(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "divisor": self.divisor}
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class AppendVector2D(keras.layers.Layer):
+    """Concatenation of a vector to every pixel of an image, as further channels.
+
+    Input: a list of the image `(batch, height, width, channels)` and of the vector
+    `(batch, size)`. Output shape: `(batch, height, width, channels + size)`.
+
+    Reference:
+        - [Zhu et al., 2017](https://arxiv.org/abs/1711.11586), section 3, "adding z to the input"
+    """
+
+    def call(self, inputs):
+        image, vector = inputs
+        batch, height, width = tf.unstack(tf.shape(image)[:3])
+        vector = tf.cast(vector, image.dtype)[:, tf.newaxis, tf.newaxis]
+        plane = tf.broadcast_to(vector, (batch, height, width, vector.shape[-1]))
+        return tf.concat([image, plane], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        (*sizes, channels), (_, size) = input_shape
+        return (*sizes, channels + size)
 
 
 @keras.saving.register_keras_serializable("keras_gan")

@@ -21,6 +21,7 @@ from keras_gan.metrics._metric import (  # noqa: E402
 )
 from keras_gan.metrics.accumulators import Collected, Moments  # noqa: E402
 from keras_gan.metrics.accuracy import Accuracy  # noqa: E402
+from keras_gan.metrics.background import Background, BackgroundResult, background  # noqa: E402
 from keras_gan.metrics.balanced_accuracy import balanced_accuracy  # noqa: E402
 from keras_gan.metrics.calibration_error import (  # noqa: E402
     CalibrationError,
@@ -83,6 +84,8 @@ __all__ = [
     "L1",
     "Accuracy",
     "Answers",
+    "Background",
+    "BackgroundResult",
     "CalibrationError",
     "CategoryPurity",
     "ClassScore",
@@ -126,6 +129,7 @@ __all__ = [
     "SpectrumError",
     "Ssim",
     "auroc",
+    "background",
     "balanced_accuracy",
     "calibration_error",
     "category_purity",

@@ -101,7 +101,7 @@ class Compared:
         conditions = _pictures(self.conditions, np.arange(number))
         generated = self.generated.take(number)[0]
         inverse = self.generated.inverse
-        return Pairs(real, generated, conditions, inverse, self.luma, self.shave)
+        return Pairs(real, generated, conditions, inverse, self.luma, self.shave, self.paired)
 
     def labeled(self) -> tuple[Labeled, Labeled, Labeled]:
         """Returns generated, training and held-out samples with labels."""

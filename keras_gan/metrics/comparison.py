@@ -185,7 +185,8 @@ class Comparison:
         pairs = None
         if self._answers is not None and self._needed(*OF_PAIRS):
             real, answers = map(to_bytes, values)
-            pairs = Pairs(real, answers, to_bytes(self._answers.conditions), inverse)
+            conditions, paired = to_bytes(self._answers.conditions), self._answers.paired
+            pairs = Pairs(real, answers, conditions, inverse, paired=paired)
         return EvaluationInputs(
             self._real,
             self._statistics(of_held_out),

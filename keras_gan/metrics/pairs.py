@@ -44,6 +44,7 @@ class Pairs:
             with a network for the way back; otherwise `None`.
         luma: the metrics of signals compare the luma of color pictures.
         shave: pixels at each border that the metrics of signals leave out, from 0 up.
+        paired: whether the real picture of a row is the right answer.
     """
 
     real: np.ndarray
@@ -52,6 +53,7 @@ class Pairs:
     inverse: Callable[[np.ndarray], np.ndarray] | None = None
     luma: bool = False
     shave: int = 0
+    paired: bool = True
 
     @property
     def signals(self) -> tuple[np.ndarray, np.ndarray]:

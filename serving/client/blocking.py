@@ -133,6 +133,7 @@ class Client(ClientBase):
             version: of the model; the newest by default.
             tile: height and width in pixels of the tiles in which a large picture is translated,
                 0 for the whole picture; by default the server chooses. The result is the same.
+            seed: seed of a model with random inputs, from 0 to 2**63 - 1; by default 0.
 
         Returns:
             The translated picture, of exactly the height and width of the given one times the scale

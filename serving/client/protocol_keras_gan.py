@@ -120,7 +120,7 @@ def translate(path: str, name: str | None, upload: Upload) -> Exchange[bytes]:
         upload: the picture.
     """
     fields = {"model": name, "version": upload.version, "tile": upload.tile}
-    fields |= {"format": upload.format}
+    fields |= {"format": upload.format, "seed": upload.seed}
     query = urllib.parse.urlencode({k: v for k, v in fields.items() if v is not None})
     headers = {"Content-Type": upload.media_type}
     return (yield post(f"{path}/v1/translate?{query}", upload.content, headers)).body

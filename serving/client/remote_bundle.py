@@ -65,10 +65,10 @@ class RemoteBundle:
         drawn = self.sample(seeds, labels, truncation, batch_size, **given)
         return drawn[self._first]
 
-    def translate(self, picture: Any, tile: Any = "auto") -> Any:
+    def translate(self, picture: Any, tile: Any = "auto", seed: int | None = None) -> Any:
         """Translates a picture of uint8 or a file, as `Bundle.translate` does."""
         size = {"auto": None, None: 0}.get(tile, tile)
-        return self._client.translate(picture, model=self.name, tile=size)
+        return self._client.translate(picture, model=self.name, tile=size, seed=seed)
 
     def sample(
         self,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.checks import check_integer
+from serving.checks import MAX_SEED, check_integer, is_integer
 from serving.errors import UsageError, short_repr
 
 # Formats of `/v1/translate` by the endings of files.
@@ -35,6 +35,7 @@ class Upload:
         model: name of a model, or `None`.
         version: its version, or `None` for the newest.
         tile: height and width of tiles in pixels, 0 for the whole picture, `None` for either.
+        seed: seed of the random inputs, or `None` for the server's default.
     """
 
     content: bytes
@@ -47,6 +48,7 @@ class Upload:
     model: str | None
     version: int | None
     tile: int | None
+    seed: int | None
 
     def restore(self, content: bytes) -> Any:
         """Returns the translated picture in the form of the given one; writes a file if asked.
@@ -86,21 +88,25 @@ def check_upload(
     model: str | None = None,
     version: int | None = None,
     tile: int | None = None,
+    seed: int | None = None,
 ) -> Upload:
     """Checks the arguments of `Client.translate`, and encodes a picture that is not a file.
 
     Raises:
-        UsageError: no picture, an unknown ending of `to`, or a `tile` that is not a size.
+        UsageError: no picture, an unknown ending of `to`, a `tile` that is not a size, or a `seed`
+            that is out of range.
     """
     if tile is not None:
         tile = check_integer("tile", tile, 0, 2**14)
+    if seed is not None:
+        seed = check_integer("seed", int(seed) if is_integer(seed) else seed, 0, MAX_SEED)
     target = None if to is None else Path(to)
     if target is not None and target.suffix.lower() not in FORMATS:
         raise UsageError(
             f"`to` must end in {', '.join(FORMATS)}. Received: to={short_repr(str(target))}"
         )
     format = "png" if target is None else FORMATS[target.suffix.lower()]
-    return Upload(*_encode(picture), format, target, model, version, tile)
+    return Upload(*_encode(picture), format, target, model, version, tile, seed)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -155,6 +155,7 @@ function showPicture(found, use) {
   gallery = null;
   given.hide();
   const shown = { model: settings.model, version: settings.version };
+  if (isSeeded(found)) shown.seed = settings.seed;
   if (use === "translate") translator.show(found, shown, models);
   else classifier.show(found, shown);
 }

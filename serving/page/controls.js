@@ -1,5 +1,5 @@
 // Form of the settings: shows them and reports changes by the user.
-import { canWalk, codesOf, isSeeded, sizes, takesTruncation } from "./model.js";
+import { canWalk, codesOf, isGallery, isSeeded, sizes, takesTruncation } from "./model.js";
 import { readSeed, seedRule, SEEDS } from "./requests.js";
 import { FROM_SEED, readCodes, writeCodes } from "./state.js";
 
@@ -12,7 +12,7 @@ export class Controls {
     this.form = form;
     this.sizes = sizes;
     this.parts = Object.fromEntries(
-      ["model", "version", "seed", "shuffle", "truncation", "truncation-value", "classes", "class-choices", "codes", "code-choices", "about"].map(
+      ["model", "version", "seed", "seed-label", "seed-help", "shuffle", "truncation", "truncation-value", "classes", "class-choices", "codes", "code-choices", "about"].map(
         (name) => [name, form.querySelector(`#${name}`)],
       ),
     );
@@ -66,13 +66,22 @@ export class Controls {
     this.#showTruncation(settings.truncation);
     this.sizes.querySelector(`[value=${settings.size}]`).checked = true;
     if (model) {
-      for (const element of this.form.querySelectorAll("[data-seeded]")) element.hidden = !isSeeded(model);
-      for (const element of this.form.querySelectorAll("[data-truncation]")) element.hidden = !takesTruncation(model);
-      for (const element of this.form.querySelectorAll("[data-walk]")) element.hidden = !canWalk(model);
+      const gallery = isGallery(model);
+      this.#offer("seeded", isSeeded(model));
+      this.#offer("gallery", gallery && isSeeded(model));
+      this.#offer("truncation", gallery && takesTruncation(model));
+      this.#offer("walk", gallery && canWalk(model));
+      this.parts["seed-label"].textContent = gallery ? "First seed" : "Seed";
+      this.parts["seed-help"].textContent = `A seed identifies ${gallery ? "a sample" : "an answer"} on every server.`;
       this.#showClasses(model, settings.label);
       this.#showCodes(model, settings.codes);
       this.#showAbout(model);
     }
+  }
+
+  /** Shows or hides the parts for models of a property. */
+  #offer(property, has) {
+    for (const element of this.form.querySelectorAll(`[data-${property}]`)) element.hidden = !has;
   }
 
   #showTruncation(value) {

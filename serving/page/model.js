@@ -11,6 +11,9 @@ export const isSeeded = (model) => model.inputs.some(({ fill }) => SEEDED.includ
 /** Checks that a model translates pictures of any size by /v1/translate. */
 export const isTranslator = (model) => Boolean(model.translation);
 
+/** Checks that a model is shown as a wall of its samples, not with a chosen picture. */
+export const isGallery = (model) => !isTranslator(model) && !isClassifier(model);
+
 /** Checks that a model classifies pictures by /v1/classify. */
 export const isClassifier = (model) => Boolean(model.classifier);
 

@@ -18,12 +18,12 @@ export class PictureUser {
     });
   }
 
-  /** Takes a model and the view with its name and version; returns whether they are others. */
+  /** Takes a model and the view with its name, version and seed; returns "model", "seed" or null: what is another. */
   take(model, view) {
     const key = JSON.stringify([view.model, view.version]);
-    const fresh = key !== this.key;
+    const changed = key !== this.key ? "model" : view.seed !== this.view.seed ? "seed" : null;
     Object.assign(this, { key, model, view });
-    return fresh;
+    return changed;
   }
 
   hide() {

@@ -102,7 +102,7 @@ function literal(value, words, comma = ",") {
   return `{${pairs.join(",")}}`;
 }
 
-/** Returns the address of a translation. found: {model, version, format}; version may be null. */
+/** Returns the address of a translation. found: {model, version, seed, format}; version may be null, seed absent. */
 export function translateAddress(base, found) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(found)) if (value !== null) query.set(name, String(value));
@@ -135,9 +135,10 @@ export function classifyPython(base, { model, version }, file, token) {
   return `import serving; print(serving.Client(${server}${key}).classify(${words.join(", ")}).top(3))`;
 }
 
-export function translatePython(base, { model, version, format }, file, output, token) {
+export function translatePython(base, { model, version, seed }, file, output, token) {
   const key = token ? ', token="…"' : "";
   const server = pythonic(new URL(".", base).href.replace(/\/$/, ""));
   const words = [pythonic(file), `model=${pythonic(model)}`, `version=${version}`, `to=${pythonic(output)}`];
+  if (seed !== undefined) words.push(`seed=${seed}`);
   return `import serving; serving.Client(${server}${key}).translate(${words.join(", ")})`;
 }

@@ -31,14 +31,15 @@ export class Translator extends PictureUser {
 
   /** Shows a model's translations of the chosen picture; `view` has the model's name and version. */
   show(model, view, models) {
-    const fresh = this.take(model, view);
+    const changed = this.take(model, view);
     const backward = model.translation.backward;
     this.parts.turn.hidden = !models.some(({ name, translation }) => name === backward && translation);
     this.parts.turn.textContent = `Other direction: ${backward}`;
-    if (!fresh) return;
-    this.parts.left.querySelector("[value=input]").checked = true;
-    this.#showExamples();
-    if (this.file) this.send();
+    if (changed === "model") {
+      this.parts.left.querySelector("[value=input]").checked = true;
+      this.#showExamples();
+    }
+    if (changed && this.file) this.send();
   }
 
   /** Returns the line of a kind, "curl" or "python", that makes the shown translation. */

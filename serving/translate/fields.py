@@ -27,6 +27,8 @@ FIELDS: dict[str, dict[str, Any]] = {
         "pixels of the input; 0 for the whole picture. The answer is the same. Default: chosen by "
         "the size of the picture.",
     },
+    "seed": GENERATE_FIELDS["seed"]
+    | {"description": "Seed of a model with random inputs, the same for all tiles. Default 0."},
     "timeout": GENERATE_FIELDS["timeout"],
 }
 

@@ -1,4 +1,4 @@
-"""The checked `/v1/translate` request: which model, in which tiles, in which format, by when."""
+"""The checked `/v1/translate` request: model, tiles, seed, format and deadline."""
 
 from __future__ import annotations
 
@@ -48,6 +48,8 @@ class TranslateRequest:
             )
         self.format = self._read_format(fields.get("format"), request)
         self.tile = self._read_tile(fields.get("tile"))
+        seed = self.bundle.inputs.check_seed(fields.get("seed"))
+        self._seeds = np.array([seed]) if self.bundle.inputs.seeded else None
         timeout = settings.timeout
         if "timeout" in fields:
             timeout = min(timeout, check_number("timeout", fields["timeout"], 0.01, 86_400))
@@ -114,14 +116,15 @@ class TranslateRequest:
             use: called in the worker with the output; returns the job's result.
         """
         given = {self._source.name: array}
-        job = SampleJob(1, None, given, deadline=self.deadline)
+        job = SampleJob(1, self._seeds, given, deadline=self.deadline)
         job.sizes = tuple(self.bundle.inputs.check_sizes(given).items())
         job.encode = lambda job, outputs: use(outputs[self._index])
         return job
 
     def respond(self, picture: uploads.Picture) -> Response:
         """Returns the response with the translated picture; takes time for a large one."""
-        texts = provenance.edited(self.bundle.name, self.bundle.sha256)
+        seed = None if self._seeds is None else int(self._seeds[0])
+        texts = provenance.edited(self.bundle.name, self.bundle.sha256, seed)
         content = uploads.write(picture.pixels, picture.alpha, picture.gray, self.format, texts)
         headers = self.served.headers
         if picture.notes:
