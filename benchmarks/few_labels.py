@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import json
 import pathlib
 import time
@@ -177,9 +178,9 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             tree = chosen(count, draw, arguments.set)
             source = building.open_data(tree)
             methods: dict[str, Callable] = {"ours": ours, "labels alone": alone}
-            values = {name: method(tree, source, seconds) for name, method in methods.items()}
-            values |= {} if arguments.skip_sklearn else spreading(source)
-            for name, of in values.items():
+            results = ((name, fit(tree, source, seconds)) for name, fit in methods.items())
+            controls = {} if arguments.skip_sklearn else spreading(source)
+            for name, of in itertools.chain(results, controls.items()):
                 row = {"labels": count, "draw": draw, "method": name, **of}
                 print(json.dumps(row), flush=True)
                 found.append(row)

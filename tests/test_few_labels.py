@@ -1,5 +1,6 @@
 """Tests of training with few labels: the choice of the labels, the term, the game."""
 
+import dataclasses
 import math
 
 import keras
@@ -173,6 +174,28 @@ def test_the_supervised_term_is_the_mean_over_the_labeled_examples():
     found = terms.Supervised().values(context(logits, [1, -1, -1, 0]))
     np.testing.assert_allclose(found, [(math.log(2) + math.log(8)) / 2], rtol=1e-6)
     np.testing.assert_array_equal(terms.Supervised().values(context(logits, [-1] * 4)), [0.0])
+
+
+def test_pseudo_labels_teach_the_classes_of_augmented_samples_and_not_their_own_source():
+    shift = tf.Variable([[0.0, 0.0], [3.0, 0.0], [0.0, 0.2]])  # logits of the samples as they are
+    moved = tf.Variable([[1.0, 0.0], [0.0, math.log(7.0)], [1.0, 0.0]])
+    x = tf.zeros((3, 2))
+
+    def forward(samples):
+        return {"classes": tf.identity(shift if samples is x else moved)}
+
+    step = dataclasses.replace(context([[0.0, 0.0]] * 3, [-1] * 3), real=x)
+    term = terms.PseudoLabels(augment=lambda samples, seed: samples + 1, threshold=0.9)
+    with tf.GradientTape(persistent=True) as tape:
+        values = term.values(dataclasses.replace(step, forward=terms.SharedForward(forward)))
+    # Only the second sample is certain: class 0 with 1 / (1 + exp(-3)) = 0.95.
+    np.testing.assert_allclose(values, [0.0, math.log(8.0), 0.0], rtol=1e-6)
+    assert tape.gradient(values, shift) is None
+    np.testing.assert_allclose(tape.gradient(values, moved)[1], [-7 / 8, 7 / 8], rtol=1e-6)
+    with pytest.raises(UsageError, match=r"`threshold`.*Received: threshold=1.5"):
+        terms.PseudoLabels(threshold=1.5)
+    saved = keras.saving.serialize_keras_object(terms.PseudoLabels(threshold=0.7))
+    assert keras.saving.deserialize_keras_object(saved).threshold == 0.7
 
 
 def test_the_discriminator_minimizes_the_loss_of_k_plus_1_classes():

@@ -62,6 +62,7 @@ ARGUMENTS = {
     "consistency": {"augment": double},
     "balanced_consistency": {"augment": double, "real": 2.0, "fake": 3.0},
     "latent_consistency": {"noise": 0.5},
+    "pseudo_labels": {"augment": double, "threshold": 0.8},
 }
 STATES = {"le_cam": {"real": 0.5, "fake": -0.3, "mass": 0.5}, "path_length": {"mean": 0.25}}
 SHAPE = (4, 3, 2)
@@ -100,6 +101,10 @@ def expected(name, player, weight, kernel, z, x):
         return of_classes(name, player, real, fake)
     if name == "supervised":  # all are labeled
         return [of_classes("real_classes", player, real, fake).mean()]
+    if name == "pseudo_labels":  # the classes of D(x) are those of its sign
+        certain = 1 / (1 + np.exp(-2 * np.abs(real))) >= 0.8
+        assert certain.any() == (length > 0) and not certain.all()
+        return certain * np.logaddexp(0, -4 * np.abs(real))
     raise AssertionError(f"{name} is new: say what its values are")
 
 

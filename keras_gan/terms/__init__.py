@@ -43,7 +43,7 @@ from keras_gan.terms.gradient import (
 )
 from keras_gan.terms.reconstruction import Reconstruction
 from keras_gan.terms.regularization import LeCam, Orthogonal
-from keras_gan.terms.supervised import Supervised
+from keras_gan.terms.supervised import PseudoLabels, Supervised
 
 __all__ = [
     "R1",
@@ -64,6 +64,7 @@ __all__ = [
     "MutualInformation",
     "Orthogonal",
     "PathLength",
+    "PseudoLabels",
     "RealClasses",
     "Reconstruction",
     "SharedForward",

@@ -234,6 +234,7 @@ def two_translators(conditional=False):
 # Networks of terms that need others.
 NETWORKS = {
     "mutual_information": {"built": coded},
+    "pseudo_labels": {"built": of_few_labels},
     "supervised": {"built": of_few_labels},
     "contrastive_patches": {"built": translators_with_features},
     "reconstruction": {"built": translators},
