@@ -32,6 +32,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
+from PIL import Image
 
 from keras_gan import building, datasets, train, workers
 from keras_gan import recipe as recipes
@@ -195,6 +196,26 @@ class Generator:
         return found, time.process_time() - began
 
 
+def draw(real: Arrays, generated: Arrays, rows: int = 3) -> Image.Image:
+    """Returns a picture: rows of real images above rows of generated ones, a column for each class.
+
+    Args:
+        real: images in [-1, 1] and their labels.
+        generated: the same of generated images.
+        rows: number of rows of each.
+    """
+    tiles = []
+    for images, labels in (real, generated):
+        of_class = [images[labels == label][:rows] for label in range(10)]
+        block = np.stack(of_class, axis=1)[..., 0]  # (rows, classes, height, width)
+        block = np.pad(block, [(0, 0), (0, 0), (1, 1), (1, 1)], constant_values=-1)
+        tiles.append(block.transpose(0, 2, 1, 3).reshape(rows * 30, 10 * 30))
+    line = np.ones((4, 300), np.float32)
+    pixels = np.clip((np.concatenate([tiles[0], line, tiles[1]]) + 1) * 127.5, 0, 255)
+    found = Image.fromarray(pixels.round().astype(np.uint8))
+    return found.resize((2 * found.width, 2 * found.height), Image.Resampling.NEAREST)
+
+
 def endless(arrays: Arrays, seed: int) -> tf.data.Dataset:
     """Returns the images of some arrays with their labels in random order, again and again."""
     data = tf.data.Dataset.from_tensor_slices(arrays)
@@ -238,6 +259,8 @@ def classifier(per_class: int, rare: int, seed: int, generator: Generator, log: 
     real = (x[chosen] / 127.5 - 1).astype("float32"), np.asarray(y)[chosen].astype("int32")
     generated, seconds = generator.images(chosen, seed)
     print(f"generator: {seconds:.0f} s of processor time", flush=True)
+    if options.picture and not options.picture.exists():
+        draw(real, generated).save(options.picture)
     for name, (data, shifts) in cells(real, generated, rare, seed).items():
         row = key | {"trained on": name}
         if not log.has(row):
@@ -318,6 +341,7 @@ def parse() -> argparse.Namespace:
     add("--recipe", default="fashion-mnist-classes-5", help="classifier: recipe of the generator")
     add("--generated", type=int, default=10_000, help="classifier: generated images")
     add("--truncation", type=float, default=1.0, help="classifier: of the generated images")
+    add("--picture", type=pathlib.Path, help="classifier: a PNG of real and generated images")
     add("--quick", action="store_true", help="classifier: one short try of every cell")
     add("--play", type=int, help="images that a generator sees; few 400,000, classifier 40,000")
     add("--seeds", type=int, default=1, help="number of seeds, starting at 0")
