@@ -228,7 +228,7 @@ def cells(real: Arrays, generated: Arrays, rare: int, seed: int) -> dict[str, Ce
     Args:
         real: real images and their labels.
         generated: generated images, as many of each class.
-        rare: images of each rare class, 0 if there are none.
+        rare: images of each rare class, 0 without rare classes.
         seed: of the order.
     """
     mixed = [endless(real, seed), endless(generated, seed)]
