@@ -6,6 +6,7 @@ import sys
 from types import ModuleType
 
 import onnx
+from onnx import helper
 
 from export.canonical import canonicalize
 from export.errors import one_line
@@ -33,7 +34,17 @@ KEPT = {
     "not every execution provider of onnxruntime has a float16 kernel": (
         *("Erf", "Einsum"),  # in addition to the library's own list
     ),
+    "choices of the largest: rounding can make two values equal, and so change the choice": (
+        *("ArgMax", "ArgMin"),
+    ),
 }
+_CHOICES = frozenset(("ArgMax", "ArgMin"))
+_MOVES = frozenset(  # operations that change no value
+    (
+        *("Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze"),
+        *("Transpose", "Unsqueeze"),
+    )
+)
 _RECURRENT = frozenset(("LSTM", "GRU", "RNN"))  # the library casts outputs that they do not have
 
 
@@ -41,7 +52,7 @@ def to_float16(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
     """Returns a copy of a model that computes in float16, with casts at its inputs and outputs.
 
     Operations of `KEPT` stay in float32, and so does what is computed only from their results, such
-    as the root of a variance and its epsilon.
+    as the root of a variance and its epsilon, and the parts of the inputs that a choice compares.
 
     Args:
         model: float32 model, not changed.
@@ -69,6 +80,7 @@ def to_float16(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
         raise UsageError(
             f"onnxruntime must be able to convert the model to float16. Received: {one_line(error)}"
         ) from error
+    _skip_rounding(converted)
     canonicalize(converted)
     return converted
 
@@ -90,7 +102,48 @@ def _float32_nodes(graph: Graph, operations: set[str]) -> set[str]:
         follows = bool(makers) and all(maker and maker.name in kept for maker in makers)
         if node.op_type in operations or (follows and node.op_type in UNARY | BINARY):
             kept.add(node.name)
+    for node in graph.nodes:
+        if node.op_type in _CHOICES:
+            kept |= _moves_before(graph, node)
     return kept
+
+
+def _moves_before(graph: Graph, node: onnx.NodeProto) -> set[str]:
+    """Returns the names of the operations without arithmetic that make the inputs of a node."""
+    found: set[str] = set()
+    for name in node.input:
+        maker = graph.producer(name)
+        if maker is not None and maker.op_type in _MOVES:
+            found |= {maker.name} | _moves_before(graph, maker)
+    return found
+
+
+def _skip_rounding(model: onnx.ModelProto) -> None:
+    """Passes float32 values on unrounded between two operations in float32.
+
+    The library casts every input of the graph and every output of an operation in float32 to
+    float16, and back to float32 for the next one.
+    """
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    values = (*inferred.input, *inferred.value_info)
+    float32 = {v.name for v in values if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+    outputs = {value.name for value in model.graph.output}
+    casts = [node for node in model.graph.node if node.op_type == "Cast"]
+    rounded = {n.output[0]: n.input[0] for n in casts if _casts_to(n, "FLOAT16")}
+    rounded = {name: source for name, source in rounded.items() if source in float32}
+    back = [n for n in casts if _casts_to(n, "FLOAT") and n.input[0] in rounded]
+    whole = {n.output[0]: rounded[n.input[0]] for n in back if n.output[0] not in outputs}
+    for node in model.graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = whole.get(name, name)
+    used = {name for node in model.graph.node for name in node.input} | outputs
+    for node in casts:
+        if node.output[0] not in used:
+            model.graph.node.remove(node)
+
+
+def _casts_to(node: onnx.NodeProto, name: str) -> bool:
+    return helper.get_node_attr_value(node, "to") == onnx.TensorProto.DataType.Value(name)
 
 
 def _check_values(graph: Graph, kept: set[str], ranges: Ranges) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from serving.bundle_folder import has_bundle
+from serving.class_folders import folder_name
 from serving.errors import UsageError, one_line
 from serving.inputs import Port
 from serving.value_ranges import Range
@@ -175,7 +176,9 @@ def _from_bundle(path: Path) -> _Network:
         given: dict[str, Any] = {port.name: pictures}
         return bundle.sample(batch_size=len(pictures), **given)[found.classes.name]
 
-    return _Network(run, port.sizes, (float(low), float(high)), found.names)
+    # The generator's classes have the names of their folders here.
+    names = tuple(folder_name(name) for name in found.names)
+    return _Network(run, port.sizes, (float(low), float(high)), names)
 
 
 def _from_onnx(path: Path) -> _Network:

@@ -859,7 +859,7 @@ def test_each_variant_is_trained_for_two_steps(family, generator, discriminator)
 # ------------------------------------------------------------------------ named outputs, lists
 
 
-@pytest.mark.parametrize("family", ["dcgan", "mlp"])
+@pytest.mark.parametrize("family", ["dcgan", "mlp", "resnet", "r3gan"])
 @pytest.mark.parametrize("conditional", [False, True])
 def test_auxiliary_classes_are_an_output_of_the_last_features(family, conditional):
     spec = Spec("image", (8, 12, 3), (-1.0, 1.0), num_classes=CLASSES)

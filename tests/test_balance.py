@@ -177,6 +177,34 @@ def test_a_keras_file_classifies(places, tmp_path):
     check_kept(places, tmp_path / "out", tmp_path / "c.keras", 0.999, *options)
 
 
+def test_a_bundle_classifies(tmp_path, capsys):
+    """Its classes are matched by name, also if a folder cannot have the name, as with a slash."""
+    names, order = ("T-shirt/top", "shoe", "bag"), (2, 0, 1)
+    folder = tiny.write(tmp_path / "g", "g", "image", (8, 8, 3), tiny.LATENTS, names, seed=3)
+    bundle = serving.Bundle(folder, threads=1, device="cpu")
+    write_real(tmp_path / "real", bundle, {"T-shirt_top": 5, "shoe": 2, "bag": 1})
+    means = np.stack([bundle.generate(range(200), labels=c).mean(0).ravel() for c in range(3)], 1)
+    kernel = means.astype(np.float32) / 8
+    given = [names[i] for i in order]
+    tiny.linear_classifier(tmp_path / "c", "c", (8, 8, 3), kernel[:, list(order)], given)
+    level = ("--keep-if-recognized", 0.8, "--classifier", tmp_path / "c", "--tries", 500)
+    assert balance(tmp_path, tmp_path / "out", *level, bundle="g") == 0
+    assert count(tmp_path / "out") == {"T-shirt_top": 0, "bag": 4, "shoe": 3}
+    rejected = 0
+    for number, name in ((1, "shoe"), (2, "bag")):
+        seeds = [int(p.stem.removeprefix("seed")) for p in (tmp_path / "out" / name).iterdir()]
+        tried = list(range(number, max(seeds) + 1, 3))
+        scores = np.exp(bundle.generate(tried, labels=number).reshape(len(tried), -1) @ kernel)
+        sure = scores[:, number] / scores.sum(1) >= 0.8
+        assert sorted(seeds) == [seed for seed, kept in zip(tried, sure, strict=True) if kept]
+        rejected += (~sure).sum()
+    assert rejected > 0
+    other = tiny.linear_classifier(tmp_path / "o", "o", (8, 8, 3), kernel, ("shirt", "shoe", "bag"))
+    level = ("--keep-if-recognized", 0.8, "--classifier", other)
+    assert balance(tmp_path, tmp_path / "again", *level, bundle="g") == 2
+    assert "The classes of the classifier must be those of the bundle" in capsys.readouterr().err
+
+
 def test_tries_are_bounded_and_a_wrong_range_is_noticed(places, tmp_path, capsys):
     root, _, means = places
     path = write_classifier(tmp_path / "c.onnx", means, order=(1, 2, 0))

@@ -12,6 +12,7 @@ from scipy.special import erf
 import export
 import keras_gan
 import serving
+from export import fidelity, quantize, speed
 from keras_gan import UsageError, architectures, datasets, latents, layers, metrics, terms
 from keras_gan.datasets import sprites
 from keras_gan.metrics.samples import Codes
@@ -90,9 +91,17 @@ def test_the_layer_refuses(arguments, message):
 # ------------------------------------------------------------------------ networks
 
 
+SMALL = {
+    "mlp": {"widths": [8, 8]},
+    "dcgan": {"width": 4, "depth": 1},
+    "resnet": {"widths": [4, 4]},
+    "r3gan": {"width": 8, "depth": 1},
+}
+
+
 def networks(family="mlp", conditional=False, codes=CODES, **options):
     spec = keras_gan.Spec("image", (8, 8, 1), (-1.0, 1.0)).with_classes(2)
-    small = {"widths": [8, 8]} if family == "mlp" else {"width": 4, "depth": 1}
+    small = SMALL[family]
     return architectures.build(
         family,
         spec,
@@ -102,8 +111,10 @@ def networks(family="mlp", conditional=False, codes=CODES, **options):
     )
 
 
-@pytest.mark.parametrize("conditional", [False, True])
-@pytest.mark.parametrize("family", ["mlp", "dcgan"])
+@pytest.mark.parametrize(
+    ("family", "conditional"),
+    [("mlp", False), ("dcgan", False), ("dcgan", True), ("resnet", True), ("r3gan", True)],
+)
 def test_a_generator_takes_codes_in_an_input_of_their_own(family, conditional):
     keras.utils.set_random_seed(0)
     generator, discriminator = networks(family, conditional)
@@ -418,7 +429,12 @@ def exported(tmp_path_factory):
     generator, discriminator = networks("dcgan", codes={"categorical": [3], "continuous": 2})
     gan = keras_gan.GAN(generator, discriminator, terms=["mutual_information"])
     folder = tmp_path_factory.mktemp("codes") / "bundle"
-    export.export_bundle(gan, folder, name="codes")
+    with pytest.MonkeyPatch.context() as patch:  # whatever the speed and fidelity of int8
+        patch.setattr(quantize, "LEAST_SPEEDUP", 0.0)
+        patch.setattr(quantize, "MOST_CHANGE", 100.0)
+        patch.setattr(fidelity, "MOST", 128)
+        patch.setattr(speed, "_MEASUREMENT", 0.001)
+        export.export_bundle(gan, folder, name="codes", precision="float16,int8")
     return gan, folder
 
 
@@ -442,6 +458,27 @@ def test_a_bundle_takes_codes_and_leaves_the_others_to_the_seed(exported):
         run = served.signatures["serving_default"]
         found = run(latents=z, codes=whole)["samples"]
         np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(("precision", "most"), [("float16", 5e-3), ("int8", 0.1)])
+def test_codes_steer_a_bundle_of_reduced_precision(exported, precision, most):
+    """The input keeps its name and type, and each code has its effect within the stated parity."""
+    _, folder = exported
+    whole, bundle = serving.Bundle(folder), serving.Bundle(folder, precision=precision)
+    assert bundle.inputs.by_name["codes"].dtype == "float32"
+    stated = bundle.manifest["parity"]["precisions"][precision]["max"]
+    assert 0 < max(stated.values()) < most  # a share of the range, [-1, 1]
+    seeds = range(64)
+    own = bundle.generate(seeds)
+    for codes in ([0, -2, -2], [2, -2, -2], [-2, 1, -2], [-2, -2, -0.75]):
+        found = bundle.generate(seeds, codes=[codes])
+        np.testing.assert_allclose(found, whole.generate(seeds, codes=[codes]), atol=2 * most)
+        assert abs(found - own).max() > 0.02
+    # A given category or number is the one that a seed would have drawn.
+    drawn = layers.LatentCodes([3], 2).codes(latents.latents_from_seeds(seeds, LATENTS)).numpy()
+    np.testing.assert_allclose(bundle.generate(seeds, codes=drawn), own, atol=most)
+    with pytest.raises(serving.UsageError, match=r"Code 0 .*must be a category from 0 to 2"):
+        bundle.generate([1], codes=[[3, 0, 0]])
 
 
 @pytest.mark.parametrize(

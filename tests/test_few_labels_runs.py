@@ -5,6 +5,7 @@ import pytest
 
 import keras_gan
 from keras_gan import UsageError, architectures, data_record, datasets, metrics, recipe, train
+from keras_gan.commands import exporting
 from keras_gan.datasets import labeled
 from keras_gan.metrics.classified import Classifier, classify
 from keras_gan.spec import Spec
@@ -52,6 +53,14 @@ def test_a_resumed_run_is_the_same_bit_for_bit(tmp_path, capsys):
         train.resume(part.path, ("training.examples=192", "data.labeled_seed=1"))
     found = metrics.evaluate(whole.path, count=40, metrics="accuracy", cache=False)
     assert set(found.details["accuracy"]) <= {str(k) for k in range(8)}
+
+
+def test_the_generator_is_exported_under_a_name_of_its_own(tmp_path):
+    """A server can have it beside the classifier, which has the name of the run."""
+    run = train.train(loaded("training.examples=16"), tmp_path / "few").run
+    bundle = exporting.export_run(run, tmp_path / "bundle", network="generator")
+    assert (bundle.manifest.name, bundle.manifest.role) == ("few-generator", "generator")
+    assert bundle.manifest.training["network"] == "generator"
 
 
 def test_a_run_is_refused_with_other_labels():

@@ -125,7 +125,7 @@ def test_cosines_by_hand():
 # ------------------------------------------------------------------------ architectures
 
 
-@pytest.mark.parametrize("family", ["dcgan", "mlp"])
+@pytest.mark.parametrize("family", ["dcgan", "mlp", "resnet", "r3gan"])
 @pytest.mark.parametrize("option", ["real_and_fake", "embedding"])
 def test_outputs_of_the_discriminators(family, option, tmp_path):
     spec = keras_gan.Spec("image", (8, 8, 1), (-1.0, 1.0), num_classes=3)

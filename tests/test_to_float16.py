@@ -73,6 +73,37 @@ def test_sums_and_roots_stay_in_float32_with_what_is_between_them():
     np.testing.assert_allclose(run(half, feeds()[0]), run(model, feeds()[0]), atol=1e-2)
 
 
+def test_a_choice_compares_the_inputs_before_they_are_rounded():
+    """Both values are 1 in float16, which would choose the first one."""
+    model = graph(
+        [
+            ("Slice", ["latents", "from", "to", "axis"], "part", {}),
+            ("ArgMax", ["part"], "choice", {"axis": 1}),
+            ("Cast", ["choice"], "category", {"to": FLOAT}),
+            ("Mul", ["latents", "weights"], "rest", {}),
+            ("Add", ["category", "rest"], "samples", {}),
+        ],
+        {
+            "from": np.array([1]),
+            "to": np.array([4]),
+            "axis": np.array([1]),
+            "weights": normal(8),
+        },
+        8,
+        (8,),
+    )
+    half = made(model)
+    onnx.checker.check_model(half, full_check=True)
+    (product,) = (node for node in half.graph.node if node.op_type == "Mul")
+    assert types(half)[product.output[0]] == HALF
+    latents = np.zeros((2, 8), np.float32)
+    latents[:, 1:4] = [[1.0, 1.0001, 0.0], [0.0, 1.0, 1.0001]]
+    assert np.float16(1.0001) == 1
+    found = run(half, {"latents": latents})
+    np.testing.assert_allclose(found, run(model, {"latents": latents}), atol=1e-2)
+    np.testing.assert_allclose(found[:, 0], [1, 2], atol=1e-2)
+
+
 def test_every_reason_names_operations_of_onnx():
     schemas = {schema.name for schema in onnx.defs.get_all_schemas()}
     for ops in KEPT.values():

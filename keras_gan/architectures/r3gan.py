@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -64,6 +64,7 @@ def generator(
     depth: int | None = None,
     blocks_per_stage: int = 2,
     expansion: int = 2,
+    codes: Mapping[str, Any] | None = None,
 ) -> keras.Model:
     """Builds a generator from latents `(batch, latent_dim)` [and labels] to unbounded images.
 
@@ -85,6 +86,7 @@ def generator(
             is 4 to 7.
         blocks_per_stage: residual blocks at each resolution.
         expansion: channels within a block, as a multiple of its width.
+        codes: as of `dcgan.generator`.
 
     Raises:
         UsageError: height, width or channels are not divisible, or an option is out of range.
@@ -92,11 +94,11 @@ def generator(
     stages = _stages(spec, preset, width, widths, cardinalities, depth, blocks_per_stage, expansion)
     latents = _parts.latents_input(latent_dim)
     labels = _parts.labels_input() if conditional else None
-    x = latents
+    x = _parts.with_codes(latents, codes)
     if conditional:
         # Initialized as a linear layer on the label's one-hot vector: N(0, 1 / fan_in).
         x = _parts.latents_and_label(
-            latents, labels, spec, latent_dim, _normal_of(1 / math.sqrt(spec.num_classes))
+            x, labels, spec, latent_dim, _normal_of(1 / math.sqrt(spec.num_classes))
         )
     samples = _to_images(stages.upsample(_project(x, spec, stages.widths)), spec.shape[-1])
     return keras.Model([latents, labels] if conditional else latents, samples, name="generator")
@@ -113,6 +115,8 @@ def discriminator(
     blocks_per_stage: int = 2,
     expansion: int = 2,
     embedding_dim: int | None = None,
+    auxiliary_classes: bool | str = False,
+    codes: Mapping[str, Any] | None = None,
 ) -> keras.Model:
     """Builds a discriminator from images [and labels] to logits `(batch, 1)`.
 
@@ -132,6 +136,8 @@ def discriminator(
         expansion: channels within a block, as a multiple of its width.
         embedding_dim: length of the label's embedding; by default, the number of channels at the
             lowest resolution.
+        auxiliary_classes: as of `dcgan.discriminator`.
+        codes: as of `dcgan.discriminator`.
 
     Raises:
         UsageError: height, width or channels are not divisible, or an option is out of range.
@@ -141,19 +147,27 @@ def discriminator(
     embedding_dim = stages.widths[0] if embedding_dim is None else embedding_dim
     _parts.check_integer("embedding_dim", embedding_dim)
     samples = keras.Input(spec.shape, name="samples")
-    x = _features(stages.downsample(_conv(samples, stages.widths[-1], "from_image")))
-    if not conditional:
-        return keras.Model(samples, _linear(x, 1, "logits"), name="discriminator")
-    x = _linear(x, embedding_dim, "class_features")
-    labels = _parts.labels_input()
-    # A linear layer on the one-hot vector, at gain 1 / sqrt(embedding_dim).
-    initializer = _normal_of(1 / math.sqrt(embedding_dim * spec.num_classes))
-    embedded = _parts.label_embedding(spec, embedding_dim, initializer)(labels)
-    logits = layers.Dot(axes=1, dtype="float32", name="logits")([x, embedded])
-    return keras.Model([samples, labels], logits, name="discriminator")
+    features = _features(stages.downsample(_conv(samples, stages.widths[-1], "from_image")))
+    labels = _parts.labels_input() if conditional else None
+    if conditional:
+        logits = _class_logits(features, labels, spec, embedding_dim)
+    else:
+        logits = _linear(features, 1, "logits")
+    outputs = _parts.outputs_with_classes(features, logits, spec, auxiliary_classes)
+    outputs = _parts.outputs_with_codes(features, outputs, codes)
+    return keras.Model([samples, labels] if conditional else samples, outputs, name="discriminator")
 
 
 # ------------------------------------------------------------------------ first and last layers
+
+
+def _class_logits(features, labels, spec: Spec, embedding_dim: int):
+    """Returns the inner product of the features and the label's embedding."""
+    x = _linear(features, embedding_dim, "class_features")
+    # A linear layer on the one-hot vector, at gain 1 / sqrt(embedding_dim).
+    initializer = _normal_of(1 / math.sqrt(embedding_dim * spec.num_classes))
+    embedded = _parts.label_embedding(spec, embedding_dim, initializer)(labels)
+    return layers.Dot(axes=1, dtype="float32", name="logits")([x, embedded])
 
 
 def _project(x, spec: Spec, widths: Sequence[int]):

@@ -12,7 +12,7 @@ Reference:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -33,6 +33,7 @@ from keras_gan.spec import Spec
 also_called = ("sngan",)
 SMALL_SIZE = 32  # up to this smaller of height and width, the table for 32 pixels applies
 MAX_WIDTH = 1024
+_USES = ("projection", "concatenation")  # of the labels in the discriminator
 
 
 def generator(
@@ -48,6 +49,7 @@ def generator(
     shortcut: str = "nearest",
     output: str = "tanh",
     conditioning: str | None = None,
+    codes: Mapping[str, Any] | None = None,
 ) -> keras.Model:
     """Builds a generator from latents `(batch, latent_dim)` [and labels] to images in [-1, 1].
 
@@ -70,6 +72,7 @@ def generator(
         conditioning: use of the labels: "batch_norm", a scale and shift for each class in the
             blocks (`ConditionalBatchNormalization`), the default if `norm` is "batch"; or
             "concatenation", an embedding concatenated to the latents.
+        codes: as of `dcgan.generator`.
 
     Raises:
         UsageError: the height or width is not divisible, or an option is out of range.
@@ -78,11 +81,7 @@ def generator(
     _parts.check_width(width, widths)
     depth = _parts.choose_depth(widths, depth, spec)
     widths = _stage_widths(spec, width, depth) if widths is None else _parts.check_widths(widths)
-    valid = ("batch_norm", "concatenation")
-    default = "batch_norm" if norm == "batch" else "concatenation"
-    conditioning = _parts.choose_conditioning(conditioning, conditional, valid, default)
-    per_class = conditional and conditioning == "batch_norm"
-    (_parts.check_class_norm if per_class else _parts.check_norm)(norm)
+    per_class = _has_class_norm(conditioning, conditional, norm)
     _parts.check_one_of("shortcut", shortcut, tuple(_SHORTCUTS))
     _parts.check_one_of("output", output, tuple(_OUTPUTS))
     base = _parts.base_shape(spec, depth, widths[0])
@@ -92,7 +91,8 @@ def generator(
     labels = _parts.labels_input() if conditional else None
     builder = _Builder(spec, norm, spectral, attention, labels if per_class else None, shortcut)
     concatenated = conditional and not per_class
-    x = _parts.latents_and_label(latents, labels, spec, latent_dim) if concatenated else latents
+    x = _parts.with_codes(latents, codes)
+    x = _parts.latents_and_label(x, labels, spec, latent_dim) if concatenated else x
     samples = _bounded(_upsample(builder, x, base, widths), output)
     return keras.Model([latents, labels] if conditional else latents, samples, name="generator")
 
@@ -107,6 +107,8 @@ def discriminator(
     spectral: bool = True,
     attention: int | None = None,
     conditioning: str | None = None,
+    auxiliary_classes: bool | str = False,
+    codes: Mapping[str, Any] | None = None,
     classes_as_logits: bool = False,
 ) -> keras.Model:
     """Builds a discriminator from images in [-1, 1] [and labels] to logits `(batch, 1)`.
@@ -125,38 +127,56 @@ def discriminator(
             reject "batch", which couples the samples of a batch.
         spectral: if True, applies spectral normalization to each kernel.
         attention: height in pixels of the features with self-attention.
-        conditioning: use of the labels: "projection" (the default), the inner product of the last
-            features and the label's embedding is added to the logit, or "concatenation", a
-            learned channel of the class is appended to the image.
+        conditioning: "projection" (the default) or "concatenation", as of `dcgan.discriminator`.
+        auxiliary_classes: as of `dcgan.discriminator`.
+        codes: as of `dcgan.discriminator`.
         classes_as_logits: as of `dcgan.discriminator`.
 
     Raises:
         UsageError: the height or width is not divisible, or an option is out of range.
     """
     _parts.check_images(spec, "resnet")
-    _parts.check_classes_as_logits(classes_as_logits, spec, conditional)
-    valid = ("projection", "concatenation")
+    heads = {"auxiliary_classes": auxiliary_classes, "codes": codes}
+    _parts.check_classes_as_logits(classes_as_logits, spec, conditional, **heads)
     widths = _block_widths(spec, width, widths)
-    conditioning = _parts.choose_conditioning(conditioning, conditional, valid, valid[0])
+    conditioning = _parts.choose_conditioning(conditioning, conditional, _USES, _USES[0])
     halvings = _choose_halvings(spec, halvings, len(widths))
     _parts.check_norm(norm)
     _check_attention(attention, _block_heights(spec, halvings, len(widths)))
 
-    samples = keras.Input(spec.shape, name="samples")
+    x = samples = keras.Input(spec.shape, name="samples")
     labels = _parts.labels_input() if conditional else None
     builder = _Builder(spec, norm, spectral, attention)
-    x = samples
     if conditional and conditioning == "concatenation":
         x = _parts.image_and_label(samples, labels, spec)
     features = _sum_positions(_downsample(builder, x, widths, halvings))
     if classes_as_logits:
-        outputs = _parts.classes_as_logits(features, spec, builder.classes())
-        return keras.Model(samples, outputs, name="discriminator")
+        outputs: Any = _parts.classes_as_logits(features, spec, builder.classes())
+    else:
+        logits = _logits(builder, features, labels if conditioning == "projection" else None)
+        outputs = _parts.outputs_with_classes(features, logits, spec, auxiliary_classes)
+        outputs = _parts.outputs_with_codes(features, outputs, codes)
+    return keras.Model([samples, labels] if conditional else samples, outputs, name="discriminator")
+
+
+def _has_class_norm(conditioning: str | None, conditional: bool, norm: str) -> bool:
+    """Checks a generator's conditioning and norm; returns True for a norm of each class."""
+    valid = ("batch_norm", "concatenation")
+    default = "batch_norm" if norm == "batch" else "concatenation"
+    conditioning = _parts.choose_conditioning(conditioning, conditional, valid, default)
+    per_class = conditional and conditioning == "batch_norm"
+    (_parts.check_class_norm if per_class else _parts.check_norm)(norm)
+    return per_class
+
+
+def _logits(builder: _Builder, features, labels):
+    """Returns the logits, with the projection on the labels if they are given."""
     logits = builder.dense(features, 1, "logits", dtype="float32")
-    if conditional and conditioning == "projection":
-        # The embedding has Glorot's bounds, like the kernels.
-        logits = _parts.projection(features, logits, labels, spec, spectral, "glorot_uniform")
-    return keras.Model([samples, labels] if conditional else samples, logits, name="discriminator")
+    if labels is None:
+        return logits
+    # The embedding has Glorot's bounds, like the kernels.
+    options = builder.spec, builder.spectral, "glorot_uniform"
+    return _parts.projection(features, logits, labels, *options)
 
 
 # ------------------------------------------------------------------------ blocks

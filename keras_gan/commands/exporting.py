@@ -242,7 +242,8 @@ def export_run(
         checkpoint: see `Run.checkpoint`.
         average: export the averaged generator instead of the live one.
         name: name of the model; by default that of the run's folder, with `-backward` for the
-            backward direction of a game of two, and `-classifier` for a discriminator.
+            backward direction of a game of two; of another network than the default one, with
+            `-classifier` for a discriminator and `-generator` for a generator.
         network: of a game, the name of the network; by default the one that the game exports.
         share: of a game in two stages, the share of the last generator's weights, from 0 to 1.
         **options: see `export.export_bundle`.
@@ -304,8 +305,10 @@ def _names(gan: Any, run: runs.Run, name: str | None, network: str | None) -> di
     # The name of a folder may hold characters that the name of a model must not.
     own = re.sub(r"[^A-Za-z0-9_.-]+", "-", run.path.resolve().name).strip("-.")
     if gan.inverse is None:
-        is_other = network not in (None, gan.exports)
-        return {"name": name or (f"{own}-classifier" if is_other else own)}
+        written = gan.exported_name(network)
+        is_classifier = gan.network_role(written) == "discriminator"
+        ending = "classifier" if is_classifier else written
+        return {"name": name or (own if written == gan.exports else f"{own}-{ending}")}
     is_backward, ending = network == gan.inverse, f"-{gan.inverse}"
     if name is None:
         name = f"{own}{ending}" if is_backward else own

@@ -70,11 +70,12 @@ def open(*, data_seed: int = 0) -> Source:
     return Source(spec, splits, description)
 
 
+@functools.cache  # the data, the metrics and their references all need them
 def draw_all() -> tuple[np.ndarray, np.ndarray]:
     """Returns all pictures, uint8 `(count, 32, 32, 1)`, and the levels of their factors.
 
     Returns:
-        The pictures, and int64 levels `(count, 6)` in the order of `FACTORS`.
+        The pictures, and int64 levels `(count, 6)` in the order of `FACTORS`, both read-only.
     """
     grid = np.stack(np.meshgrid(*map(np.arange, LEVELS), indexing="ij"), -1)
     levels = grid.reshape(COUNT, len(LEVELS))
@@ -84,7 +85,10 @@ def draw_all() -> tuple[np.ndarray, np.ndarray]:
     pictures = np.empty((len(each), LEVELS[-1], _SIDE, _SIDE), np.uint8)
     for i, gray in enumerate(255 * FACTORS["gray"].astype(np.float32)):
         pictures[:, i] = coverage * gray + np.float32(0.5)  # rounded as it is stored
-    return pictures.reshape(COUNT, *SHAPE), levels
+    found = pictures.reshape(COUNT, *SHAPE), levels
+    for array in found:
+        array.flags.writeable = False
+    return found
 
 
 def read_factors(pictures: np.ndarray) -> np.ndarray:

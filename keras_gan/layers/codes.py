@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from keras_gan.arguments import check_integer, is_integer
 from keras_gan.errors import UsageError
@@ -96,7 +97,8 @@ class LatentCodes(keras.layers.Layer):
         """Returns the codes of latents, `(batch, count)`: categories, then continuous codes."""
         parts, start = [], 0
         for count in self.categorical:
-            category = ops.argmax(latents[:, start : start + count], axis=-1)
+            # Not Keras's argmax, whose handling of -0 exceeds the range of float16.
+            category = tf.argmax(latents[:, start : start + count], axis=-1)
             parts.append(ops.expand_dims(ops.cast(category, "float32"), 1))
             start += count
         if self.continuous:
