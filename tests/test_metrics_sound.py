@@ -80,11 +80,11 @@ def test_silence():
 
 
 def test_a_delay_counts_more_the_longer_it_is():
-    clip = voice()
+    clip = speech()  # without repetition
     for name in ("log_mel_l1", "mr_stft", "mcd"):
-        values = [float(PAIRS[name](clip, np.roll(clip, n), RATE)) for n in (0, 80, 800)]
-        assert values[0] == 0 < values[1] < values[2]
-    values = [metrics.stoi(clip, np.roll(clip, n), RATE) for n in (0, 80, 800)]
+        values = [float(PAIRS[name](clip, np.roll(clip, n), RATE)) for n in (0, 80, 1200)]
+        assert values[0] == 0 < values[1] < values[2], name
+    values = [metrics.stoi(clip, np.roll(clip, n), RATE) for n in (0, 80, 1200)]
     assert values[0] > values[1] > values[2]
 
 
@@ -108,7 +108,7 @@ def test_the_standard_definition_follows_the_sampling_rate():
     for rate in (1_000, 4_000, 11_025, 22_050, 24_000, 44_100, 48_000, 96_000):
         mel = waves.standard_mel(rate)
         assert 0.022 < mel.window / rate < 0.046
-    with pytest.raises(UsageError, match="at least 1,000 Hz for a metric of sound. Received: "):
+    with pytest.raises(UsageError, match=r"at least 1,000 Hz for a metric of sound\. Received: "):
         waves.standard_mel(999)
 
 
@@ -142,7 +142,7 @@ def test_the_pitch_of_a_glide_noise_and_silence():
     assert np.abs(1200 * np.log2(found / expected)).max() < 15
     assert not metrics.track_pitch(noise(0.1)[0], RATE).any()
     assert not metrics.track_pitch(np.zeros(RATE), RATE).any()
-    assert not metrics.track_pitch(np.ones(RATE), RATE)[5:-5].any()
+    assert not metrics.track_pitch(0.5 * np.ones(RATE), RATE)[5:-5].any()
     assert len(metrics.track_pitch(np.zeros(1), RATE)) == 1
 
 
@@ -226,7 +226,7 @@ def test_clips_that_are_too_short_for_a_metric():
     short = np.zeros((1, 800))
     with pytest.raises(UsageError, match=r"at least 0.3968 s .* Received: 800 samples at 8000 Hz"):
         metrics.stoi(short, short, RATE)
-    with pytest.raises(UsageError, match="for this metric. Received: 400 samples at 8000 Hz"):
+    with pytest.raises(UsageError, match=r"for this metric\. Received: 400 samples at 8000 Hz"):
         metrics.mel_patch_distance(np.zeros((2, 400)), np.zeros((2, 400)), RATE)
 
 

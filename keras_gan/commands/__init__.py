@@ -11,13 +11,5 @@ from keras_gan.commands import (
 )
 from keras_gan.commands._app import app
 
-__all__ = [
-    "app",
-    "averaging",
-    "data",
-    "evaluating",
-    "exporting",
-    "quickstart",
-    "sound_classifier",
-    "training",
-]
+__all__ = ["app", "averaging", "data", "evaluating", "exporting", "quickstart"]
+__all__ += ["sound_classifier", "training"]

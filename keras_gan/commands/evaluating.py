@@ -34,9 +34,9 @@ Data = Annotated[
 Features = Annotated[
     str | None,
     typer.Option(
-        help="fashion_mnist, inception:PATH, pixels, reduced_pixels, spectrum, sound_classifier, an "
-        "ONNX or .keras file. Default: fashion_mnist for Fashion-MNIST, spectrum for audio, else pixels up to "
-        "4096 values, reduced_pixels for larger images."
+        help="fashion_mnist, inception:PATH, pixels, reduced_pixels, spectrum, sound_classifier, "
+        "an ONNX or .keras file. Default: fashion_mnist for Fashion-MNIST, spectrum for audio, "
+        "else pixels up to 4096 values, reduced_pixels for larger images."
     ),
 ]
 SampleCount = Annotated[

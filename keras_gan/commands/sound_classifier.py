@@ -10,6 +10,7 @@ import typer
 from keras_gan import datasets, metrics
 from keras_gan import recipe as recipes
 from keras_gan.commands._app import Settings, app, print_line
+from keras_gan.metrics.sound_classifier import EPOCHS
 
 
 @app.command("sound-classifier")
@@ -17,7 +18,7 @@ def sound_classifier_command(
     data: Annotated[
         str, typer.Argument(help="A folder of sounds with a folder for each class, or a data set.")
     ],
-    epochs: Annotated[int, typer.Option(help="Passes over the training clips.")] = metrics.EPOCHS,
+    epochs: Annotated[int, typer.Option(help="Passes over the training clips.")] = EPOCHS,
     seed: Annotated[int, typer.Option(help="Seed of the weights and of the order.")] = 0,
     settings: Settings = [],  # noqa: B006 - typer reads the list and does not change it
 ) -> None:

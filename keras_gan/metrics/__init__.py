@@ -88,7 +88,6 @@ from keras_gan.metrics.sliced_wasserstein import (  # noqa: E402
     sliced_wasserstein,
 )
 from keras_gan.metrics.sound_classifier import (  # noqa: E402
-    EPOCHS,
     TrainedClassifier,
     train_sound_classifier,
 )
@@ -97,7 +96,6 @@ from keras_gan.metrics.ssim import Ssim, ssim  # noqa: E402
 from keras_gan.metrics.stoi import Stoi, stoi  # noqa: E402
 
 __all__ = [
-    "EPOCHS",
     "L1",
     "Accuracy",
     "Answers",

@@ -79,5 +79,5 @@ def mel_patch_distance(
     """
     mel = standard_mel(sample_rate)
     least = ((LEAST_SIZE - 1) * mel.hop + 1) / sample_rate
-    clips = check_waves(real, generated, sample_rate, least)
-    return patch_distance(*(mel(part)[..., np.newaxis] for part in clips))
+    first, second = check_waves(real, generated, sample_rate, least)
+    return patch_distance(mel(first)[..., np.newaxis], mel(second)[..., np.newaxis])

@@ -39,6 +39,7 @@ def track_pitch(samples: np.ndarray, sample_rate: float) -> np.ndarray:
     rate = sample_rate * factor
     window, longest = round(WINDOW * rate), math.ceil(rate / LOWEST) + 1
     frames = _frames(_interpolated(samples, factor), rate, window + longest)
+    frames = frames - frames.mean(axis=1, keepdims=True)  # a constant has no pitch
     differences = _normalized_differences(frames, window, longest)
     periods, least = _best_periods(differences, math.floor(rate / HIGHEST))
     powers = np.mean(np.square(frames), axis=1)

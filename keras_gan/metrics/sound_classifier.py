@@ -81,14 +81,16 @@ def train_sound_classifier(
     train = from_data(source, "train")
     mels, labels = _read(train, definition)
     keras.utils.set_random_seed(seed % 2**32)
-    model = _network(mels.shape[1:], spec.num_classes)
-    model.compile(keras.optimizers.Adam(_RATE), "sparse_categorical_crossentropy")
+    model: Any = _network(mels.shape[1:], spec.num_classes)
+    loss = "sparse_categorical_crossentropy"
+    model.compile(keras.optimizers.Adam(_RATE), loss, jit_compile=False)
     rng = np.random.default_rng(seed)
     steps = math.ceil(len(mels) / _BATCH)
     total, done = epochs * steps, 0
     for _ in range(epochs):
-        order = rng.permutation(len(mels))
-        for rows in np.array_split(order, steps):
+        # Begun again at the end, so that all batches are of one size.
+        order = np.resize(rng.permutation(len(mels)), (steps, _BATCH))
+        for rows in order:
             model.optimizer.learning_rate = _RATE * (1 - done / total)
             model.train_on_batch(_varied(mels[rows], rng, definition), labels[rows])
             done += 1
