@@ -229,3 +229,13 @@ def test_the_command_prints_the_accuracy_and_the_next_command(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "Held-out accuracy 0." in printed or "Held-out accuracy 1." in printed
     assert "keras-gan evaluate RUN --features sound_classifier:" in printed
+
+
+def test_spectrograms_without_a_definition_have_no_griffin_lim(pairs):
+    spec = pairs[0].spec
+    unknown = Field("mel", spec.fields["mel"].shape)
+    spec = Spec(fields={"samples": spec.samples, "mel": unknown})
+    assert list(metrics.pairs.controls_of(spec, "mel")) == ["real"]
+    assert metrics.answered_field(spec) == "mel"
+    series = Spec(fields={"samples": spec.samples, "mel": Field("series", (64, 40))})
+    assert metrics.answered_field(series) is None

@@ -74,7 +74,8 @@ Control = Annotated[
     typer.Option(
         "--control",
         help="A run or bundle whose values are shown beside those of the source; may be repeated. "
-        "For pairs of pictures the conditions themselves, resized if need be, are always shown.",
+        "For pairs of pictures the conditions themselves, resized if need be, are always shown; "
+        "for sounds of spectrograms Griffin-Lim and the real sounds.",
     ),
 ]
 Luma = Annotated[bool, typer.Option("--luma", help="PSNR and SSIM of the luma of color pictures.")]

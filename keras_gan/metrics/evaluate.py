@@ -78,8 +78,8 @@ class EvaluationSettings:
         controls: further runs, bundles or samples that are evaluated in the same way, by path, or
             a mapping from names to them. Beside answers to the conditions of paired data there is
             always the control `"identity"`, the conditions themselves, or `"bicubic"`, the
-            conditions resized by Pillow's filter; and the generator of a first stage, if a game
-            has one.
+            conditions resized by Pillow's filter; beside sounds that answer spectrograms there are
+            `"griffin-lim"` and `"real"`; and the generator of a first stage, if a game has one.
         luma: PSNR and SSIM compare the luma of color pictures instead of all channels.
         shave: pixels at each border that PSNR and SSIM leave out, from 0 up.
 

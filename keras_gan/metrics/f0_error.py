@@ -14,8 +14,8 @@ from keras_gan.metrics.waves import check_waves
 class F0Error(Metric):
     """Error of the fundamental frequency in cents, and share of frames with wrong voicing.
 
-    The first is the root mean square over the frames that have a pitch in both clips; NaN if
-    there are none. The values are of little use for sound that has no single pitch.
+    The first is the root mean square over the frames that have a pitch in both clips; NaN
+    without such frames. The values are of little use for sound that has no single pitch.
     """
 
     title = "Error of the pitch (cents) and of voicing"
@@ -48,7 +48,7 @@ class F0ErrorResult(NamedTuple):
 
     Args:
         cents: root mean square error over the frames voiced in both, in cents (1,200 per octave);
-            NaN if there are none.
+            NaN without such frames.
         voicing: share of all frames that are voiced in one clip only, from 0 to 1.
         frames: number of frames voiced in both.
     """

@@ -162,8 +162,15 @@ def controls_of(spec: Spec, name: str) -> dict[str, tuple[Answer, dict[str, Any]
     """
     field, shape = spec.fields[name], spec.shape
     if spec.modality.has_pixels:
-        resized: Answer = lambda conditions, real: control(conditions, shape)  # pyright: ignore  # noqa: E731
+
+        def resized(conditions: np.ndarray, real: Callable[[], np.ndarray]) -> np.ndarray:
+            return control(conditions, shape)
+
         return {control_name(field.shape, shape): (resized, {"source": "the conditions"})}
+    to_real: Answer = lambda conditions, real: real()  # noqa: E731
+    found = {REAL: (to_real, {"source": "the real samples"})}
+    if "mel" not in field.meta:  # a spectrogram whose definition is not known
+        return found
     definition = Mel.from_meta(field.meta["mel"])
 
     def invert(conditions: np.ndarray, real: Callable[[], np.ndarray]) -> np.ndarray:
@@ -171,10 +178,7 @@ def controls_of(spec: Spec, name: str) -> dict[str, tuple[Answer, dict[str, Any]
         return np.clip(waves, -1.0, 1.0)
 
     settings = {"iterations": ITERATIONS, "momentum": MOMENTUM}
-    return {
-        GRIFFIN_LIM: (invert, {"source": "the conditions", **settings}),
-        REAL: (lambda conditions, real: real(), {"source": "the real samples"}),
-    }
+    return {GRIFFIN_LIM: (invert, {"source": "the conditions", **settings}), **found}
 
 
 def control_name(conditions: Shape, samples: Shape) -> str:
