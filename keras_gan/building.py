@@ -274,14 +274,14 @@ def _comparison(
 def _answers(
     recipe: recipes.Recipe, source: datasets.Source, fields: Mapping[str, np.ndarray]
 ) -> metrics.Answers | None:
-    """Returns the held-out pictures that the recipe's generator answers, if it does."""
-    known, game = source.spec.fields, recipes.game_classes()[recipe.game.name]
-    if not all(n in known and known[n].modality.has_pixels for n in ("samples", "condition")):
+    """Returns the held-out values that the recipe's generator answers, if it does."""
+    name, game = metrics.answered_field(source.spec), recipes.game_classes()[recipe.game.name]
+    if name is None:
         return None
     invertible = game.inverse is not None
-    if not invertible and "condition" not in recipe.networks[game.sampled].fields:
+    if not invertible and name not in recipe.networks[game.sampled].fields:
         return None
-    return metrics.Answers(fields["condition"], source.paired, invertible)
+    return metrics.Answers(fields[name], source.paired, invertible, name)
 
 
 def _choice_of_all(

@@ -29,6 +29,7 @@ COMMANDS = {
     "classify": "Print the classes of pictures by a bundle, without TensorFlow",
     "serve": "Serve bundles over HTTP, without TensorFlow",
     "prepare": "Prepare a data set once, before training",
+    "sound-classifier": "Train a classifier of sounds, whose features evaluate compares",
     "doctor": "Check packages, machine and GPU, and name what breaks",
     "list": "List recipes, architectures, losses, terms, data sets and more",
 }

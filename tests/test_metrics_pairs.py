@@ -458,7 +458,7 @@ def test_a_folder_of_answers_is_refused_for_metrics_of_pairs(negatives, tmp_path
         PIL.Image.fromarray(picture[..., 0]).save(tmp_path / f"{number:02}.png")
     line = r"l1 needs answers to the conditions of the data: a run, a bundle, or a \.npy"
     with (
-        pytest.warns(UserWarning, match="pictures of a folder are compared as a whole"),
+        pytest.warns(UserWarning, match="files of a folder are compared as a whole"),
         pytest.raises(UsageError, match=line),
     ):
         evaluate(tmp_path, data, metrics="l1")

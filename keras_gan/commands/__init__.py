@@ -1,6 +1,15 @@
 """The commands of `python -m keras_gan`, one module for each group."""
 
-from keras_gan.commands import averaging, data, evaluating, exporting, quickstart, training
+from keras_gan.commands import (
+    averaging,
+    data,
+    evaluating,
+    exporting,
+    quickstart,
+    sound_classifier,
+    training,
+)
 from keras_gan.commands._app import app
 
-__all__ = ["app", "averaging", "data", "evaluating", "exporting", "quickstart", "training"]
+__all__ = ["app", "averaging", "data", "evaluating", "exporting", "quickstart"]
+__all__ += ["sound_classifier", "training"]

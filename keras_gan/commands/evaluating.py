@@ -34,9 +34,9 @@ Data = Annotated[
 Features = Annotated[
     str | None,
     typer.Option(
-        help="fashion_mnist, inception:PATH, pixels, reduced_pixels, spectrum, an ONNX or .keras "
-        "file. Default: fashion_mnist for Fashion-MNIST, spectrum for audio, else pixels up to "
-        "4096 values, reduced_pixels for larger images."
+        help="fashion_mnist, inception:PATH, pixels, reduced_pixels, spectrum, sound_classifier, "
+        "an ONNX or .keras file. Default: fashion_mnist for Fashion-MNIST, spectrum for audio, "
+        "else pixels up to 4096 values, reduced_pixels for larger images."
     ),
 ]
 SampleCount = Annotated[
@@ -74,7 +74,8 @@ Control = Annotated[
     typer.Option(
         "--control",
         help="A run or bundle whose values are shown beside those of the source; may be repeated. "
-        "For pairs of pictures the conditions themselves, resized if need be, are always shown.",
+        "For pairs of pictures the conditions themselves, resized if need be, are always shown; "
+        "for sounds of spectrograms Griffin-Lim and the real sounds.",
     ),
 ]
 Luma = Annotated[bool, typer.Option("--luma", help="PSNR and SSIM of the luma of color pictures.")]

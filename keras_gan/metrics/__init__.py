@@ -46,6 +46,7 @@ from keras_gan.metrics.density_coverage import DensityCoverage, density_coverage
 from keras_gan.metrics.diversity import Diversity  # noqa: E402
 from keras_gan.metrics.evaluate import EvaluationSettings, evaluate  # noqa: E402
 from keras_gan.metrics.extractor import Extractor  # noqa: E402
+from keras_gan.metrics.f0_error import F0Error, f0_error  # noqa: E402
 from keras_gan.metrics.features import open_features, origin_note  # noqa: E402
 from keras_gan.metrics.frechet import FrechetDistance, frechet_distance  # noqa: E402
 from keras_gan.metrics.generators import classifier_of, inverse_of, which_weights  # noqa: E402
@@ -58,8 +59,16 @@ from keras_gan.metrics.inception_score import (  # noqa: E402
 )
 from keras_gan.metrics.kernel import KernelDistance, kernel_distance  # noqa: E402
 from keras_gan.metrics.l1 import L1, l1  # noqa: E402
+from keras_gan.metrics.level_error import LevelError, level_error  # noqa: E402
+from keras_gan.metrics.log_mel_l1 import LogMelL1, log_mel_l1  # noqa: E402
 from keras_gan.metrics.lpips import Lpips  # noqa: E402
+from keras_gan.metrics.mcd import Mcd, mcd  # noqa: E402
+from keras_gan.metrics.mel_patch_distance import (  # noqa: E402
+    MelPatchDistance,
+    mel_patch_distance,
+)
 from keras_gan.metrics.mode_coverage import ModeCoverage, mode_coverage  # noqa: E402
+from keras_gan.metrics.mr_stft import MrStft, mr_stft  # noqa: E402
 from keras_gan.metrics.ms_ssim import MsSsim, ms_ssim_diversity  # noqa: E402
 from keras_gan.metrics.nearest import Nearest, Neighbors, nearest  # noqa: E402
 from keras_gan.metrics.nearest_ratio import NearestRatio  # noqa: E402
@@ -67,8 +76,10 @@ from keras_gan.metrics.novelty_auroc import NoveltyAuroc, auroc  # noqa: E402
 from keras_gan.metrics.nyquist_ratio import NyquistRatio, nyquist_ratio  # noqa: E402
 from keras_gan.metrics.pair_accuracy import PairAccuracy, pair_accuracy  # noqa: E402
 from keras_gan.metrics.pair_distance import PairDistance, pair_distance  # noqa: E402
-from keras_gan.metrics.pairs import Answers, Pairs  # noqa: E402
+from keras_gan.metrics.pairs import Answers, Pairs, answered_field  # noqa: E402
 from keras_gan.metrics.patch_distance import PatchDistance, patch_distance  # noqa: E402
+from keras_gan.metrics.pesq import Pesq, pesq  # noqa: E402
+from keras_gan.metrics.pitch import track_pitch  # noqa: E402
 from keras_gan.metrics.precision_recall import PrecisionRecall, precision_recall  # noqa: E402
 from keras_gan.metrics.psnr import Psnr, psnr  # noqa: E402
 from keras_gan.metrics.result import EvaluationResult, check_target  # noqa: E402
@@ -77,8 +88,13 @@ from keras_gan.metrics.sliced_wasserstein import (  # noqa: E402
     SlicedWasserstein,
     sliced_wasserstein,
 )
+from keras_gan.metrics.sound_classifier import (  # noqa: E402
+    TrainedClassifier,
+    train_sound_classifier,
+)
 from keras_gan.metrics.spectrum_error import SpectrumError, spectrum_error  # noqa: E402
 from keras_gan.metrics.ssim import Ssim, ssim  # noqa: E402
+from keras_gan.metrics.stoi import Stoi, stoi  # noqa: E402
 
 __all__ = [
     "L1",
@@ -100,18 +116,24 @@ __all__ = [
     "EvaluationResult",
     "EvaluationSettings",
     "Extractor",
+    "F0Error",
     "FactorAccuracy",
     "FrechetDistance",
     "Gmsd",
     "GradientRatio",
     "InceptionScore",
     "KernelDistance",
+    "LevelError",
+    "LogMelL1",
     "Lpips",
+    "Mcd",
+    "MelPatchDistance",
     "Metric",
     "MetricContext",
     "MetricResult",
     "ModeCoverage",
     "Moments",
+    "MrStft",
     "MsSsim",
     "MutualInformationGap",
     "Nearest",
@@ -123,11 +145,15 @@ __all__ = [
     "PairDistance",
     "Pairs",
     "PatchDistance",
+    "Pesq",
     "PrecisionRecall",
     "Psnr",
     "SlicedWasserstein",
     "SpectrumError",
     "Ssim",
+    "Stoi",
+    "TrainedClassifier",
+    "answered_field",
     "auroc",
     "background",
     "balanced_accuracy",
@@ -139,6 +165,7 @@ __all__ = [
     "consistency",
     "density_coverage",
     "evaluate",
+    "f0_error",
     "factor_accuracy",
     "frechet_distance",
     "gmsd",
@@ -147,7 +174,12 @@ __all__ = [
     "inverse_of",
     "kernel_distance",
     "l1",
+    "level_error",
+    "log_mel_l1",
+    "mcd",
+    "mel_patch_distance",
     "mode_coverage",
+    "mr_stft",
     "ms_ssim_diversity",
     "mutual_information",
     "names",
@@ -159,12 +191,16 @@ __all__ = [
     "pair_accuracy",
     "pair_distance",
     "patch_distance",
+    "pesq",
     "precision_recall",
     "psnr",
     "rank",
     "sliced_wasserstein",
     "spectrum_error",
     "ssim",
+    "stoi",
+    "track_pitch",
+    "train_sound_classifier",
     "training_metrics",
     "which_weights",
 ]

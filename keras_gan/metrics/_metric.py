@@ -19,18 +19,19 @@ from keras_gan.metrics.pairs import Pairs
 from keras_gan.metrics.samples import Batch, Codes
 from keras_gan.metrics.statistics import Statistics
 from keras_gan.spec import Spec
+from serving.kinds.audio import rate_of
 
 Labeled = tuple[np.ndarray, np.ndarray]
 
-IMAGES = 1000  # real images, and generated images, for metrics of images
+IMAGES = 1000  # real samples, and generated ones, for metrics of images and of clips
 
 
 @dataclasses.dataclass
 class EvaluationInputs:
     """Real and generated samples, as the metrics read them.
 
-    A comparison during training fills only `real`, `generated`, `values`, `images`, `pairs`,
-    `extractor` and `training_values`.
+    A comparison during training fills only `real`, `generated`, `spec`, `values`, `images`,
+    `pairs`, `extractor` and `training_values`.
 
     Args:
         real: statistics of the real samples.
@@ -40,9 +41,9 @@ class EvaluationInputs:
         spec: `Spec` of the real samples.
         values: the real and the generated samples themselves.
         all_real: whether the real samples are all samples of their split.
-        images: up to 1,000 real images and as many generated ones, uint8, each with labels or
-            `None`.
-        pairs: real pictures, answers and conditions of the same examples, row by row.
+        images: up to 1,000 real samples and as many generated ones, images as uint8, each with
+            labels or `None`.
+        pairs: real samples, answers and conditions of the same examples, row by row.
         training: function that returns the statistics of the training split.
         training_values: training samples themselves; during training only.
         codes: codes of the generated samples, of a generator that has them.
@@ -99,15 +100,20 @@ class EvaluationInputs:
 
     @property
     def pixels(self) -> tuple[np.ndarray, np.ndarray]:
-        """Real images and as many generated ones, uint8."""
+        """Real samples and as many generated ones, images as uint8."""
         if self.images is None:
             raise UsageError("The metric must declare its need of images. Received: no images")
         (real, _), (generated, _) = self.images
         return real, generated
 
     @property
+    def sample_rate(self) -> int:
+        """Sampling rate of sounds in Hz."""
+        return rate_of(self.spec.samples.meta)
+
+    @property
     def paired(self) -> Pairs:
-        """Real pictures, answers and conditions, row by row."""
+        """Real samples, answers and conditions, row by row."""
         if self.pairs is None:
             raise UsageError("The metric must declare its need of pairs. Received: no pairs")
         return self.pairs
@@ -153,7 +159,7 @@ class MetricContext:
         count: number of generated samples.
         real_count: number of real samples.
         truncation: factor on the latents of the generated samples.
-        answers: whether each generated sample answers a condition, a picture.
+        answers: whether each generated sample answers a condition, such as a picture.
         paired: whether the real sample of the same row is the right answer.
         invertible: whether the generator's game has a network for the way back.
         coded: whether the generator has codes.
@@ -391,7 +397,7 @@ def _pairs(context: MetricContext) -> Missing | None:
     if context.paired:
         rule = f"answers to the conditions of the data: {ANSWERS}"
         return Missing(rule, "samples that are not answers")
-    rule = "paired data, such as --data pairs --set data.path=FOLDER"
+    rule = "paired data, such as --data pairs --set data.path=FOLDER or sounds with data.mel"
     return Missing(f"{rule}, and samples that answer its conditions", "data without pairs")
 
 
@@ -432,14 +438,14 @@ NEEDS: dict[str, Callable[[MetricContext], Missing | None]] = {
     "moments": _available,  # mean and covariance of the features
     "features": _available,  # features of each sample
     "values": _available,  # the samples themselves
-    "images": _available,  # up to 1,000 real and as many generated images
+    "images": _available,  # up to 1,000 real and as many generated samples
     "classes": _classes,  # class probabilities of each sample
     "data_labels": _data_labels,  # labels of the real samples
     "labels": _labels,  # labels of the generated samples
     "data_classes": _data_classes,  # an extractor whose classes are the data's
     "training": _training,  # a training split
     "training_values": _available,  # training samples; of comparisons during training
-    "conditions": _conditions,  # pictures that the generated samples answer, row by row
+    "conditions": _conditions,  # values that the generated samples answer, row by row
     "pairs": _pairs,  # the right answers as well: row i of the real and of the generated samples
     "inverse": _inverse,  # a network for the way back
     "codes": _codes,  # codes of the generated samples

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,8 +13,14 @@ from keras_gan import datasets
 from keras_gan.metrics._metric import IMAGES, Labeled, MetricContext
 from keras_gan.metrics.classified import Classified, classify
 from keras_gan.metrics.extractor import Extractor
-from keras_gan.metrics.images import to_bytes
-from keras_gan.metrics.pairs import CONDITION, Pairs, control, control_name, to_range
+from keras_gan.metrics.pairs import (
+    Answer,
+    Pairs,
+    answered_field,
+    as_compared,
+    controls_of,
+    to_range,
+)
 from keras_gan.metrics.real_data import choose, from_data
 from keras_gan.metrics.samples import BATCH, Batch, Conditions, Samples
 from keras_gan.spec import Spec
@@ -83,7 +90,7 @@ class Compared:
         }
 
     def images(self, pairs: Pairs | None) -> tuple[Batch, Batch]:
-        """Returns as many real as generated images, read again rather than kept in memory.
+        """Returns as many real as generated samples, read again rather than kept in memory.
 
         Those of pairs are a fixed random choice, because files are often in the order of classes.
         """
@@ -94,12 +101,11 @@ class Compared:
         return (pairs.real[rows], None), (pairs.generated[rows], None)
 
     def pairs(self) -> Pairs:
-        """Returns real pictures, answers and conditions, row by row."""
+        """Returns real samples, answers and conditions, row by row."""
         number = min(self.count, self.real_count)
-        # A choice of fewer real samples would be another one.
-        real = _first(self.real, self.real_count, number)
-        conditions = _pictures(self.conditions, np.arange(number))
-        generated = self.generated.take(number)[0]
+        real = self._real_rows(number)
+        conditions = self._answered(np.arange(number))
+        generated = as_compared(self.generated.take(number)[0], self.spec.samples)
         inverse = self.generated.inverse
         return Pairs(real, generated, conditions, inverse, self.luma, self.shave, self.paired)
 
@@ -127,31 +133,36 @@ class Compared:
     def each_control(self) -> Iterator[tuple[str, Compared]]:
         """Yields name and comparison of each control.
 
-        Beside answers these are the conditions themselves, resized if need be, and those controls
-        that the generated samples bring.
+        Beside answers these are the controls of `controls_of`, such as the conditions themselves,
+        and those that the generated samples bring.
         """
         found: dict[str, Samples] = {}
-        if self.paired and self.generated.answers:
-            found[control_name(self.spec.fields[CONDITION].shape, self.spec.shape)] = (
-                self._control()
-            )
+        name = answered_field(self.spec)
+        if self.paired and self.generated.answers and name is not None:
+            of_kind = controls_of(self.spec, name).items()
+            found = {control: self._control(*parts) for control, parts in of_kind}
         for name, samples in (found | {**self.generated.controls, **self.controls}).items():
             yield name, dataclasses.replace(self, generated=samples)
 
-    def _control(self) -> Samples:
-        shape = self.spec.shape
-
+    def _control(self, answer: Answer, protocol: dict[str, Any]) -> Samples:
         def read(count: int) -> Iterator[Batch]:
+            all_real = functools.cache(lambda: self._real_rows(self.real_count))
             for start in range(0, count, BATCH):
-                numbers = np.arange(start, min(start + BATCH, count))
-                yield control(_pictures(self.conditions, numbers), shape), None
+                rows = np.arange(start, min(start + BATCH, count))
+                real = functools.partial(lambda rows: all_real()[rows % self.real_count], rows)
+                yield answer(self._answered(rows), real), None
 
         spec = Spec(fields={"samples": self.spec.samples})
-        return Samples(spec, None, read, {"source": "the conditions"}, answers=True)
+        return Samples(spec, None, read, protocol, answers=True)
 
+    def _answered(self, numbers: np.ndarray) -> np.ndarray:
+        """Returns the values of the field that samples answer."""
+        name = answered_field(self.spec) or ""
+        return as_compared(self.conditions.read(numbers)[name], self.spec.fields[name])
 
-def _pictures(conditions: Conditions, numbers: np.ndarray) -> np.ndarray:
-    return to_bytes(conditions.read(numbers)[CONDITION])
+    def _real_rows(self, number: int) -> np.ndarray:
+        # A choice of fewer real samples would be another one.
+        return _first(self.real, self.real_count, number)
 
 
 def _first(samples: Samples, count: int, number: int) -> np.ndarray:

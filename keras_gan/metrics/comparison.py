@@ -19,14 +19,11 @@ from keras_gan.metrics._metric import (
 )
 from keras_gan.metrics.accumulators import Moments
 from keras_gan.metrics.extractor import Extractor
-from keras_gan.metrics.images import to_bytes
 from keras_gan.metrics.pairs import (
-    CONDITION,
-    DEFAULT_METRICS,
     Answers,
     Pairs,
-    control,
-    control_name,
+    as_compared,
+    controls_of,
     to_range,
     with_sizes,
 )
@@ -49,8 +46,8 @@ def default_metrics(spec: Spec, count: int, answers: Answers | None = None) -> t
     best, known = checkpoint_metrics(), training_metrics()
     names = spec.modality.training_metrics
     if answers is not None and (answers.paired or answers.invertible):
-        names = DEFAULT_METRICS if answers.paired else (*names, "cycle_l1")
-    usual = [n for n in names if known[n].least <= count]
+        names = spec.modality.pair_metrics if answers.paired else (*names, "cycle_l1")
+    usual = [n for n in names if n in known and known[n].least <= count]
     if answers is None or not answers.invertible:
         usual = [n for n in usual if not known[n].requires("inverse")]
     fit = [n for n in usual if known[n].unfit(spec) is None]
@@ -84,9 +81,10 @@ class Comparison:
             which is left out without it. It is called only if they are needed.
         pictures: real images that the metrics of pixels compare with instead of `real`, at least
             as many and of its range; for example a choice of all, where few are held out.
-        answers: the pictures that the generated samples answer, one for each held-out sample. If
-            this sample is the right answer, the default metrics are those of pairs, of which
-            `"l1"` chooses the best checkpoint.
+        answers: the pictures, or values of another field of `spec`, that the generated samples
+            answer, one for each held-out sample. If this sample is the right answer, the default
+            metrics are those of pairs, of which the first (`"l1"` of pictures, `"log_mel_l1"` of
+            sounds) chooses the best checkpoint.
 
     Raises:
         UsageError: an unknown metric, one that does not fit the samples, a metric of features
@@ -122,7 +120,7 @@ class Comparison:
         self._extractor = extractor if needs_features(self.names) else None
         needed = any(metric.requires("training_values") for metric in chosen.values())
         self._training = training() if training is not None and needed else None
-        self._samples = real
+        self._samples, self._spec = real, spec
         self._chosen_of_all = pictures is not None
         compared = real if pictures is None else pictures
         if compared.shape[1:] != real.shape[1:] or len(compared) < len(real):
@@ -151,7 +149,7 @@ class Comparison:
         for metric in self._metrics:
             protocol |= metric.training_protocol(len(self._samples))
         if self._answers is not None and self._answers.paired:
-            protocol["controls"] = self._controls(self._answers.conditions)
+            protocol["controls"] = self._controls(self._answers)
         return protocol
 
     def __call__(
@@ -184,23 +182,33 @@ class Comparison:
         shown = self._first_images(self._clipped(generated))
         pairs = None
         if self._answers is not None and self._needed(*OF_PAIRS):
-            real, answers = map(to_bytes, values)
-            conditions, paired = to_bytes(self._answers.conditions), self._answers.paired
+            real, answers = (as_compared(part, self._spec.samples) for part in values)
+            conditions, paired = self._conditions(self._answers), self._answers.paired
             pairs = Pairs(real, answers, conditions, inverse, paired=paired)
         return EvaluationInputs(
             self._real,
             self._statistics(of_held_out),
             self._extractor,
+            self._spec,
             values=values,
             images=(self._images, shown) if self._images and shown else None,
             pairs=pairs,
             training_values=self._training,
         )
 
-    def _controls(self, conditions: np.ndarray) -> dict[str, dict[str, float | None]]:
-        """Returns the values of the conditions themselves as answers, resized if need be."""
-        shape = self._samples.shape[1:]
-        samples = to_range(control(to_bytes(conditions), shape))
+    def _conditions(self, answers: Answers) -> np.ndarray:
+        return as_compared(answers.conditions, self._spec.fields[answers.name])
+
+    def _controls(self, answers: Answers) -> dict[str, dict[str, float | None]]:
+        """Returns the values of each control of `controls_of`."""
+        conditions, found = self._conditions(answers), {}
+        for name, (answer, _) in controls_of(self._spec, answers.name).items():
+            samples = answer(conditions, lambda: self._samples)
+            is_picture = self._spec.modality.has_pixels
+            found[name] = self._of_control(to_range(samples) if is_picture else samples)
+        return found
+
+    def _of_control(self, samples: np.ndarray) -> dict[str, float | None]:
         inputs = self._inputs(samples, samples, None)
         found: dict[str, float] = {}
         for metric in self._metrics:
@@ -209,8 +217,7 @@ class Comparison:
             if not metric.requires("inverse") and not foreign:
                 found |= metric.result(inputs).values
         known = {name: found[name] for name in self.names if name in found}
-        values = {name: value if np.isfinite(value) else None for name, value in known.items()}
-        return {control_name(conditions.shape[1:], shape): values}
+        return {name: value if np.isfinite(value) else None for name, value in known.items()}
 
     def _needed(self, *needs: str) -> bool:
         return any(metric.requires(*needs) for metric in self._metrics)
@@ -219,10 +226,10 @@ class Comparison:
         return samples if self._range is None else np.clip(samples, *self._range)
 
     def _first_images(self, samples: np.ndarray) -> Batch | None:
-        """Returns images as `evaluate` compares them, if a metric needs them."""
+        """Returns samples as `evaluate` compares them, if a metric needs them."""
         if not self._needed("images"):
             return None
-        return to_bytes(samples[:IMAGES]), None
+        return as_compared(samples[:IMAGES], self._spec.samples), None
 
     def _statistics(self, samples: np.ndarray) -> Statistics:
         if self._extractor is None:
@@ -237,9 +244,9 @@ def _with_sizes(spec: Spec, real: np.ndarray, answers: Answers | None) -> Spec:
     """Returns the spec with the sizes of the held-out samples and of their conditions."""
     arrays = {"samples": real}
     if answers is not None:
-        conditions = arrays[CONDITION] = answers.conditions
-        if CONDITION not in spec.fields:
-            fields = {**spec.fields, CONDITION: Field("image", conditions.shape[1:])}
+        conditions = arrays[answers.name] = answers.conditions
+        if answers.name not in spec.fields:
+            fields = {**spec.fields, answers.name: Field("image", conditions.shape[1:])}
             spec = Spec(fields=fields)
     return with_sizes(spec, arrays)
 

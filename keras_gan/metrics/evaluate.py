@@ -33,7 +33,6 @@ from keras_gan.metrics.compared import Compared
 from keras_gan.metrics.extractor import Extractor
 from keras_gan.metrics.features import default_features, open_features, origin_note
 from keras_gan.metrics.generators import Drawing
-from keras_gan.metrics.pairs import DEFAULT_METRICS
 from keras_gan.metrics.real_data import conditions_of, from_data, is_paired, open_data, split_spec
 from keras_gan.metrics.result import EvaluationResult, check_target
 from keras_gan.metrics.samples import Codes, Samples, check_count
@@ -79,8 +78,8 @@ class EvaluationSettings:
         controls: further runs, bundles or samples that are evaluated in the same way, by path, or
             a mapping from names to them. Beside answers to the conditions of paired data there is
             always the control `"identity"`, the conditions themselves, or `"bicubic"`, the
-            conditions resized by Pillow's filter; and the generator of a first stage, if a game
-            has one.
+            conditions resized by Pillow's filter; beside sounds that answer spectrograms there are
+            `"griffin-lim"` and `"real"`; and the generator of a first stage, if a game has one.
         luma: PSNR and SSIM compare the luma of color pictures instead of all channels.
         shave: pixels at each border that PSNR and SSIM leave out, from 0 up.
 
@@ -182,7 +181,8 @@ def evaluate(
     if chosen.truncation != 1:  # not the standard protocol, and therefore not called FID
         extractor = dataclasses.replace(extractor, standard=False)
     context = compared.context(extractor, chosen.truncation)
-    usual = _usual(context) if features is None and extractor.of_values else ()
+    # Features that are no network's leave the choice of the metrics to the kind.
+    usual = _usual(context) if features is None and not extractor.classes else ()
     metrics = select(chosen.names, context, usual)
     if chosen.nearest_picture is not None:
         nearest_picture.check(spec, compared.has_training)
@@ -206,7 +206,8 @@ def _usual(context: MetricContext) -> tuple[str, ...]:
     """Returns the metrics that need no network, by the samples' kind; empty for all."""
     if context.answers and context.paired:
         between_domains = context.invertible or context.unpaired
-        return (*DEFAULT_METRICS, *(["pair_accuracy"] if between_domains else []))
+        usual = context.spec.modality.pair_metrics
+        return (*usual, *(["pair_accuracy"] if between_domains else []))
     usual = context.spec.modality.metrics
     further = ("cycle_l1",) if context.invertible else ()
     further += ("accuracy", "calibration_error", "novelty_auroc") if context.classes else ()
@@ -282,7 +283,7 @@ def _open_one(
     is_file = is_path and pathlib.Path(source).suffix in (".npz", ".npy")
     if is_path and not is_file:
         warnings.warn(
-            f"Pairs are compared row by row with {ANSWERS}; pictures of a folder are compared as "
+            f"Pairs are compared row by row with {ANSWERS}; files of a folder are compared as "
             f"a whole. Received: {os.fspath(source)}",
             stacklevel=4,
         )

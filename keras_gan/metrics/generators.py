@@ -21,7 +21,6 @@ from keras_gan.layers import LatentCodes, find_codes
 from keras_gan.metrics.classified import Classifier
 from keras_gan.metrics.images import to_bytes
 from keras_gan.metrics.onnx_extractor import open_session, runtime_of
-from keras_gan.metrics.pairs import CONDITION
 from keras_gan.metrics.samples import BATCH, Batch, Codes, Conditions, Samples
 from keras_gan.networks import as_float32
 from keras_gan.spec import Field, Spec, infer_spec, label_field
@@ -53,9 +52,8 @@ class Drawing:
     network: str | None = None
 
     def answers(self, asked: Sequence[str]) -> bool:
-        """Returns whether a generator that asks for these fields answers pictures of the data."""
-        pictures = self.conditions.pictures if self.conditions is not None else ()
-        return CONDITION in asked and CONDITION in pictures
+        """Returns whether a generator that asks for these fields answers one of the data's."""
+        return self.conditions is not None and self.conditions.answered in asked
 
     def given(self, asked: Sequence[str], who: str) -> Callable[[np.ndarray], dict[str, Any]]:
         """Returns a function from numbers of samples to the fields that a generator asks for.

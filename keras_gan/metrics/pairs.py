@@ -1,9 +1,10 @@
-"""Pairs of answers and real pictures, their conditions, and the controls beside them."""
+"""Pairs of answers and real samples, their conditions, and the controls beside them."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -11,35 +12,28 @@ import PIL.Image
 from keras_gan.errors import UsageError
 from keras_gan.metrics.images import luma, to_bytes, to_channels
 from keras_gan.spec import Field, Shape, Spec
+from serving.griffin_lim import ITERATIONS, MOMENTUM, griffin_lim
+from serving.mel import Mel
 
 CONDITION = "condition"  # name of the field whose pictures are answered
 PAIRS = 10_000  # most pairs that are compared
-IDENTITY, BICUBIC = "identity", "bicubic"  # names of the controls
+IDENTITY, BICUBIC = "identity", "bicubic"  # names of the controls of pictures
+GRIFFIN_LIM, REAL = "griffin-lim", "real"  # names of the controls of sounds
 
-# Metrics of paired data where none are named, of which those that apply are computed. The first
-# one in a comparison during training for which lower is better chooses the best checkpoint.
-DEFAULT_METRICS = (
-    "l1",
-    "psnr",
-    "ssim",
-    "gmsd",
-    "gradient_ratio",
-    "spectrum_error",
-    "consistency",
-    "cycle_l1",
-    "nyquist_ratio",
-    "patch_distance",
-)
+# Function from conditions, and one that returns the real samples of the same rows, to answers.
+Answer = Callable[[np.ndarray, Callable[[], np.ndarray]], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """Real pictures, answers and conditions: row i of each belongs to one example.
+    """Real samples, answers and conditions: row i of each belongs to one example.
 
     Args:
-        real: real pictures, uint8 `(count, height, width, channels)`.
+        real: real pictures, uint8 `(count, height, width, channels)`; other samples as they are in
+            a batch.
         generated: the answers, of the same shape.
-        conditions: the pictures that were answered, uint8, of any size and channels.
+        conditions: what was answered: pictures, uint8, of any size and channels; or the values of
+            another field.
         inverse: function from answers in [-1, 1] to pictures of the conditions' domain, of a game
             with a network for the way back; otherwise `None`.
         luma: the metrics of signals compare the luma of color pictures.
@@ -70,17 +64,35 @@ class Pairs:
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """Held-out pictures that a generator is to answer.
+    """Held-out pictures, or values of another field, that a generator is to answer.
 
     Args:
-        conditions: the pictures, in [-1, 1], one for each held-out sample.
+        conditions: the pictures, in [-1, 1], one for each held-out sample; or those values.
         paired: whether the held-out sample of the same row is the right answer.
         invertible: whether the game has a network for the way back.
+        name: name of the field.
     """
 
     conditions: np.ndarray
     paired: bool = True
     invertible: bool = False
+    name: str = CONDITION
+
+
+def answered_field(spec: Spec) -> str | None:
+    """Returns the name of the field that a generator of the samples may answer, or `None`.
+
+    Pictures answer the picture `condition`, sounds the log-mel spectrogram `mel`.
+    """
+    fields = {name: field.modality for name, field in spec.fields.items() if name != "samples"}
+    return next((name for name, kind in fields.items() if spec.modality.answers(name, kind)), None)
+
+
+def as_compared(values: np.ndarray, field: Field) -> np.ndarray:
+    """Returns values of a field as metrics compare them: pictures in 8 bits, others in range."""
+    if field.modality.has_pixels:
+        return to_bytes(values)
+    return values if field.kind_range is None else np.clip(values, *field.kind_range)
 
 
 def check_pair(real: np.ndarray, generated: np.ndarray, least: int = 1) -> None:
@@ -138,6 +150,37 @@ def _with_sizes(field: Field, array: np.ndarray | None) -> Field:
     known = zip(field.shape, array.shape[1:], strict=True)
     shape = tuple(size if wanted is None else wanted for wanted, size in known)
     return dataclasses.replace(field, shape=shape)
+
+
+def controls_of(spec: Spec, name: str) -> dict[str, tuple[Answer, dict[str, Any]]]:
+    """Returns the controls of answers by name, each with the entries of a protocol.
+
+    For pictures the control is the condition, resized if need be; for sounds it is the waveform
+    of the spectrogram by the Griffin-Lim algorithm, and the real sample itself.
+
+    Args:
+        spec: description of the samples and of the field that they answer, with their sizes.
+        name: name of that field.
+    """
+    field, shape = spec.fields[name], spec.shape
+    if spec.modality.has_pixels:
+
+        def resized(conditions: np.ndarray, real: Callable[[], np.ndarray]) -> np.ndarray:
+            return control(conditions, shape)
+
+        return {control_name(field.shape, shape): (resized, {"source": "the conditions"})}
+    to_real: Answer = lambda conditions, real: real()  # noqa: E731
+    found = {REAL: (to_real, {"source": "the real samples"})}
+    if "mel" not in field.meta:  # a spectrogram whose definition is not known
+        return found
+    definition = Mel.from_meta(field.meta["mel"])
+
+    def invert(conditions: np.ndarray, real: Callable[[], np.ndarray]) -> np.ndarray:
+        waves = griffin_lim(conditions, definition)[:, : shape[0], np.newaxis]
+        return np.clip(waves, -1.0, 1.0)
+
+    settings = {"iterations": ITERATIONS, "momentum": MOMENTUM}
+    return {GRIFFIN_LIM: (invert, {"source": "the conditions", **settings}), **found}
 
 
 def control_name(conditions: Shape, samples: Shape) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from keras_gan import datasets
 from keras_gan.datasets import arrays
 from keras_gan.errors import UsageError
-from keras_gan.metrics.pairs import CONDITION, with_sizes
+from keras_gan.metrics.pairs import answered_field, with_sizes
 from keras_gan.metrics.samples import BATCH, Batch, Conditions, Samples
 from keras_gan.registry import parameters_of
 from keras_gan.spec import Spec
@@ -199,14 +199,8 @@ def split_spec(source: datasets.Source, split: str) -> Spec:
 
 
 def is_paired(source: datasets.Source, split: str) -> bool:
-    """Returns whether a split holds pairs: row i of the samples answers picture i."""
-    fields = source.spec.fields
-    return (
-        split == "held_out"
-        and source.paired
-        and CONDITION in fields
-        and all(fields[name].modality.has_pixels for name in (CONDITION, "samples"))
-    )
+    """Returns whether a split holds pairs: row i of the samples answers row i of a field."""
+    return split == "held_out" and source.paired and answered_field(source.spec) is not None
 
 
 def conditions_of(source: datasets.Source, split: str, count: int) -> Conditions:
@@ -238,8 +232,7 @@ def conditions_of(source: datasets.Source, split: str, count: int) -> Conditions
                 fields.setdefault(name, empty)[inside] = values
         return fields
 
-    pictures = tuple(name for name in names if source.spec.fields[name].modality.has_pixels)
-    return Conditions(names, read, pictures)
+    return Conditions(names, read, answered_field(source.spec))
 
 
 def choose(total: int, count: int) -> np.ndarray:

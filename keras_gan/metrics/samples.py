@@ -87,12 +87,12 @@ class Conditions:
         names: names of the fields.
         read: function from the numbers of generated samples to the fields by name, one row for
             each number.
-        pictures: names of the fields that are pictures.
+        answered: name of the field that generated samples may answer, or `None`.
     """
 
     names: tuple[str, ...]
     read: Callable[[np.ndarray], dict[str, np.ndarray]]
-    pictures: tuple[str, ...] = ()
+    answered: str | None = None
 
 
 def check_count(count: Any, samples: Samples, name: str, advice: str = "") -> int:

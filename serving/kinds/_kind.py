@@ -62,6 +62,9 @@ class Kind:
             features are the samples' own values; empty for all that apply.
         training_metrics: metrics during training where a recipe names none. The first one that
             applies, and of which lower is better, chooses the best checkpoint.
+        pair_metrics: metrics of samples that answer a field of paired data, where none are named.
+            Those of them that apply are computed; the first one in a comparison during training
+            for which lower is better chooses the best checkpoint.
         features: default feature extractor of the metrics; `None` leaves the choice to them.
         shown_as: default format of a response for a kind without file formats of its own: a format
             that every kind has, or `"grid"` for the picture of `sheet`.
@@ -81,6 +84,7 @@ class Kind:
     is_distribution: bool = False
     metrics: tuple[str, ...] = ()
     training_metrics: tuple[str, ...] = ("sliced_wasserstein",)
+    pair_metrics: tuple[str, ...] = ()
     features: str | None = None
     shown_as: str = "npy"
     is_animated: bool = False
@@ -94,6 +98,15 @@ class Kind:
     def has_pixels(self) -> bool:
         """True if a sample is one picture: height, width and channels."""
         return self.axes == ("height", "width", "channels")
+
+    def answers(self, name: str, kind: Kind) -> bool:
+        """Returns whether samples of this kind answer a field: pictures the picture `condition`.
+
+        Args:
+            name: name of the field.
+            kind: its kind.
+        """
+        return self.has_pixels and kind.has_pixels and name == "condition"
 
     def is_ids(self, shape: Sequence[int | None]) -> bool:
         """Returns whether values of a shape are ids along the kind's last axis, which they lack."""

@@ -121,6 +121,17 @@ class Audio(Kind):
     assumed = {"sample_rate": SAMPLE_RATE}
     plural = "audio clips"
     stored = {"int16": (-32768.0, 32768.0)}
+    # Waveforms of equal sound differ by their phases: sounds are compared by spectrograms.
+    training_metrics = ("mel_patch_distance", "sliced_wasserstein")
+    pair_metrics = (
+        "log_mel_l1",
+        "mr_stft",
+        "mcd",
+        "f0_error",
+        "level_error",
+        "stoi",
+        "pesq",
+    )
     features = "spectrum"
     formats = (
         Format("wav", "audio/wav", _to_wav, _from_wav),
@@ -132,6 +143,9 @@ class Audio(Kind):
         rate = (meta or {}).get("sample_rate")
         if rate is not None and not (type(rate) in (int, float) and 0 < rate < 2**31):
             raise UsageError(f"`sample_rate` must be in Hz, above 0. Received: sample_rate={rate}")
+
+    def answers(self, name: str, kind: Kind) -> bool:
+        return kind.name == name == "mel"
 
     def from_stored(self, array: np.ndarray, meta: Meta) -> np.ndarray:
         return _from_unit(array / 2.0**15, meta)

@@ -168,6 +168,18 @@ class Image(Kind):
         "nearest_ratio",
         "sliced_wasserstein",
     )
+    pair_metrics = (
+        "l1",
+        "psnr",
+        "ssim",
+        "gmsd",
+        "gradient_ratio",
+        "spectrum_error",
+        "consistency",
+        "cycle_l1",
+        "nyquist_ratio",
+        "patch_distance",
+    )
     formats = (
         Format("png", "image/png", _to_png, _reader("PNG")),
         Format("webp", "image/webp", _to_webp, _reader("WEBP")),
