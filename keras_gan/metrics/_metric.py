@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -494,9 +494,5 @@ def rank(name: str, value: float) -> float:
     return -value if metric is not None and metric.better == "higher" else value
 
 
-def _names() -> Iterable[str]:
-    return training_metrics()
-
-
 registry.provide_choices("evaluation.metric", checkpoint_metrics)
-registry.provide_choices("evaluation.others", _names)
+registry.provide_choices("evaluation.others", training_metrics)
