@@ -50,7 +50,8 @@ def read_clips() -> tuple[list[np.ndarray], list[np.ndarray]]:
     clips = []
     for file in files:
         samples, rate = read_wav(file.read_bytes())
-        assert rate == MEL.sample_rate
+        if rate != MEL.sample_rate:
+            raise SystemExit(f"{file} must have {MEL.sample_rate} Hz. Received: {rate} Hz")
         wave = samples[:, 0].astype(np.float32)
         clips.append(np.pad(wave, (0, -len(wave) % MEL.hop)))
     return clips[TEST + VALIDATION :], clips[:TEST]

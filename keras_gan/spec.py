@@ -21,8 +21,8 @@ class Field:
     """One named tensor of an example, without the batch axis.
 
     Args:
-        kind: a name in `serving.kinds`: `"image"`, `"points"`, `"audio"`, `"video"`,
-            `"series"`, `"text"`, `"table"`, `"mel"`, `"label"`, or `"array"` for tensors of any other
+        kind: a name in `serving.kinds`: `"image"`, `"points"`, `"audio"`, `"mel"`, `"video"`,
+            `"series"`, `"text"`, `"table"`, `"label"`, or `"array"` for tensors of any other
             form.
         shape: shape of one value; `None` on an axis of any length. Images are
             `(height, width, channels)` with 1, 3 or 4 channels; points `(features,)`; audio

@@ -1,4 +1,4 @@
-"""Discriminators of sound: one for each of several periods, and for spectrograms of several windows.
+"""Discriminators of sound: one for each of several periods and of several spectrograms.
 
 A discriminator of period p sees the samples as a picture of p columns, in whose columns samples
 are p apart. One of a resolution sees the magnitudes of a short-time Fourier transform.

@@ -97,12 +97,12 @@ class TwoStage(GAN):
 
     def _later_metrics(self) -> list[str]:
         """Returns the names of the metrics of terms that the first stage leaves out."""
-        found = {
-            name: term
+        return [
+            _terms.metric(name, player)
             for name, term in self.terms.items()
-            if "discriminator" in (*term.players, *term.networks_read("generator"))
-        }
-        return _terms.metric_names(found)
+            for player in term.players
+            if "discriminator" in (player, *term.networks_read(player))
+        ]
 
     # ---------------------------------------------------------------- the algorithm
 

@@ -147,7 +147,7 @@ class Spectral(_SoundTerm):
         is_list = isinstance(windows, list | tuple) and len(windows) > 0
         if not is_list or not all(is_integer(n, 4) and n % 4 == 0 for n in windows):
             raise UsageError(
-                "`windows` must be a list of multiples of 4. " f"Received: windows={windows!r}"
+                f"`windows` must be a list of multiples of 4. Received: windows={windows!r}"
             )
         check_positive("floor", floor)
         self.windows, self.floor = [int(n) for n in windows], float(floor)
@@ -162,9 +162,7 @@ class Spectral(_SoundTerm):
         one, other = (magnitudes(x, kernels, window // 4) for x in (real, fake))
         one = ops.stop_gradient(one)
         # Not the norm itself, whose gradient is infinite at 0.
-        squares, of_real = (
-            ops.sum(ops.square(x), axis=(1, 2)) for x in (one - other, one)
-        )
+        squares, of_real = (ops.sum(ops.square(x), axis=(1, 2)) for x in (one - other, one))
         convergence = ops.sqrt((squares + 1e-12) / (of_real + 1e-12))
         logs = ops.abs(ops.log(one + self.floor) - ops.log(other + self.floor))
         return convergence + mean_per_sample(logs)
