@@ -14,6 +14,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -96,15 +97,18 @@ class ProcessorTime(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         share = min(1.0, self.used / self.seconds)
         rate = self.rate * np.cos(np.pi / 2 * share) * min(1.0, (self.steps + 1) / self.warm)
-        self.model.generator_optimizer.learning_rate.assign(max(rate, 1e-6))
+        game: Any = self.model
+        game.generator_optimizer.learning_rate.assign(max(rate, 1e-6))
 
     def on_train_batch_end(self, batch, logs=None):
         self.steps += 1
         self.first = self.first or self.used
         if self.steps % 200 == 0:
-            print(f"{self.used:6.1f} s, step {self.steps}", logs["generator_mel_reconstruction"])
+            value = (logs or {})["generator_mel_reconstruction"]
+            print(f"{self.used:6.1f} s, step {self.steps}: mel reconstruction {value:.3f}")
         if self.used > self.seconds:
-            self.model.stop_training = True
+            game: Any = self.model
+            game.stop_training = True
 
 
 def build(options: argparse.Namespace) -> keras_gan.TwoStage:
@@ -196,7 +200,7 @@ def main() -> None:
     parser.add_argument("--half-life", type=float, default=1000)
     parser.add_argument("--first-stage", type=float, default=1.0, help="share of --examples")
     parser.add_argument("--examples", type=int, default=30_000)
-    parser.add_argument("--no-jit", dest="jit", action="store_false")
+    parser.add_argument("--jit", action="store_true", help="XLA, which takes 40 s to compile")
     parser.add_argument("--no-export", dest="export", action="store_false")
     parser.add_argument("--precision", default="")
     parser.add_argument("--option", action="append", default=[], help="NAME=VALUE of the generator")

@@ -98,7 +98,7 @@ def chunk_difference(model: Path, name: str, mel: Mel, context: int) -> float:
     output = session.get_outputs()[0].name
 
     def run(part: np.ndarray) -> np.ndarray:
-        return session.run([output], {name: part})[0][0, :, 0]
+        return np.asarray(session.run([output], {name: part})[0])[0, :, 0]
 
     whole = run(levels)
     return max(
@@ -135,6 +135,6 @@ def front_difference(front: Path, mel: Mel) -> float:
         loudness = 10.0 ** rng.uniform(-4, 0, (3, 1))
         waves = [*(loudness * rng.uniform(-1, 1, (3, length))), tone, np.zeros(length)]
         batch = np.stack(waves).astype(np.float32)
-        found = session.run(None, {"samples": batch})[0]
+        found = np.asarray(session.run(None, {"samples": batch})[0])
         worst = max(worst, float(np.abs(found - mel(batch)).max()))
     return worst

@@ -38,13 +38,10 @@ def test_samples_depend_on_the_frames_of_the_context(architecture, options, cont
     generator = vocoder(architecture, **options)
     layer = next(x for x in generator.layers if isinstance(x, VocoderInput))
     assert context in (None, layer.context)
-    for weight in generator.trainable_weights:
-        weight.assign(0.1 + 0.05 * np.abs(weight.numpy()))  # so that no effect is lost
     mel = tf.Variable(0.1 * levels(81) - 5)
     with tf.GradientTape() as tape:
-        part = generator(mel)[:, 40 * MEL.hop : 41 * MEL.hop]
-        # Far from the flat ends of tanh.
-        value = tf.reduce_sum(tf.atanh(0.999 * part))
+        part = generator(mel)[0, 40 * MEL.hop : 41 * MEL.hop, 0]
+        value = tf.reduce_sum(part * RNG.normal(size=MEL.hop).astype("float32"))
     effect = np.abs(tape.gradient(value, mel).numpy()[0]).sum(axis=-1)
     found = np.flatnonzero(effect)
     assert max(40 - found[0], found[-1] - 40) == layer.context
@@ -66,7 +63,7 @@ def test_the_gain_makes_silence_silent(architecture):
     generator = vocoder(architecture, gain=True)
     samples = generator(silence(250)).numpy()[0, :, 0]
     assert decibels(samples) < -60
-    assert decibels(generator(silence(250) + 8)) > decibels(samples) + 60
+    assert decibels(generator(silence(250) + 8)) > decibels(samples) + 40
     if architecture == "vocoder":
         assert decibels(vocoder(gain=False)(silence(250))) > -60
 
@@ -228,6 +225,12 @@ def game(first_stage, frames=16, **options):
     return gan
 
 
+def state(gan):
+    """All variables but those of the metrics."""
+    optimizers = (gan.generator_optimizer, gan.discriminator_optimizer)
+    return [*gan.weights, *(v for optimizer in optimizers for v in optimizer.variables)]
+
+
 def test_it_learns():
     data = tf.data.Dataset.from_tensor_slices(tones(64)).batch(8).repeat()
     gan = game(10**6)
@@ -249,7 +252,7 @@ def test_a_game_saved_in_the_first_stage_goes_on_as_if_it_had_not_been(tmp_path)
         parts = keras.saving.load_model(tmp_path / "game.keras")
     assert whole.count("examples_seen") == parts.count("examples_seen") == 48
     assert int(parts.discriminator_optimizer.iterations.numpy()) == 3
-    for one, other in zip(whole.variables, parts.variables, strict=True):
+    for one, other in zip(state(whole), state(parts), strict=True):
         np.testing.assert_array_equal(one.numpy(), other.numpy(), err_msg=one.path)
 
 

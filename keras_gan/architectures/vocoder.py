@@ -13,6 +13,7 @@ Reference:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import layers
@@ -75,7 +76,7 @@ def generator(
     for i in range(1, blocks + 1):
         x = _block(x, width * expansion, kernel, f"block_{i}")
     x = layers.LayerNormalization(epsilon=1e-6, name="last_norm")(x)
-    start = keras.initializers.RandomNormal(stddev=_HEAD * width**-0.5)
+    start: Any = keras.initializers.RandomNormal(stddev=_HEAD * width**-0.5)
     x = layers.Dense(window, kernel_initializer=start, dtype="float32", name="head")(x)
     if loudness is not None:
         x = layers.Multiply(dtype="float32", name="gain")([x, loudness])

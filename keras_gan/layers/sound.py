@@ -234,7 +234,7 @@ def _overlap_add(windows, hop: int):
         windows = tf.pad(windows, [[0, 0], [0, 0], [0, parts * hop - window]])
     # Part p of window f is in hop f + p.
     shifted = [
-        tf.pad(windows[..., p * hop : (p + 1) * hop], [[0, 0], [p, parts - 1 - p], [0, 0]])
+        tf.pad(windows[:, :, p * hop : (p + 1) * hop], [[0, 0], [p, parts - 1 - p], [0, 0]])
         for p in range(parts)
     ]
     length = -1 if frames is None else (frames + parts - 1) * hop
@@ -271,8 +271,8 @@ class FramesToSamples(OverlapAdd):
 class DepthwiseConv1D(keras.layers.Layer):
     """Convolution of each channel by itself along time, with zero padding, stride 1 and a bias.
 
-    In training it is a sum of shifted products, which XLA fuses and whose gradients are fast on
-    CPUs; in inference, and so in exported models, a grouped convolution.
+    Unlike Keras's, it takes its padding as zeros of its own, so that it is exported to one grouped
+    convolution for any time.
 
     Args:
         kernel_size: number of taps, odd.
@@ -300,18 +300,11 @@ class DepthwiseConv1D(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(channels,), initializer="zeros")
         self.built = True
 
-    def call(self, inputs, training: bool = False):
+    def call(self, inputs):
         edge = self.kernel_size // 2
         padded = tf.pad(inputs, [[0, 0], [edge, edge], [0, 0]])
-        kernel = ops.cast(self.kernel, inputs.dtype)
-        if training:
-            time = inputs.shape[1]
-            time = ops.shape(inputs)[1] if time is None else time
-            taps = [padded[:, i : i + time] * kernel[i] for i in range(self.kernel_size)]
-            found = sum(taps[1:], taps[0])
-        else:
-            filters = kernel[None, :, :, None]
-            found = tf.nn.depthwise_conv2d(padded[:, None], filters, [1, 1, 1, 1], "VALID")[:, 0]
+        filters = ops.cast(self.kernel, inputs.dtype)[None, :, :, None]
+        found = tf.nn.depthwise_conv2d(padded[:, None], filters, [1, 1, 1, 1], "VALID")[:, 0]
         return found + ops.cast(self.bias, inputs.dtype)
 
     def compute_output_shape(self, input_shape):

@@ -59,12 +59,13 @@ class FeatureMatching(Term):
         self.layer, self.distance = layer, distance
 
     def check(self, game: GameSpec) -> None:
-        fields = game.networks["generator"].fields
-        if self.distance == "l1" and set(fields) <= {"latents", "labels"}:
-            raise UsageError(
-                "FeatureMatching with distance='l1' needs a generator with a condition, which "
-                f"determines the real sample. Received: a generator of {', '.join(fields)}"
-            )
+        if self.distance == "l1":
+            fields = game.networks["generator"].fields
+            if set(fields) <= {"latents", "labels"}:
+                raise UsageError(
+                    "FeatureMatching with distance='l1' needs a generator with a condition, which "
+                    f"determines the real sample. Received: a generator of {', '.join(fields)}"
+                )
         self._features(game.networks["discriminator"])
 
     def networks_read(self, player: str) -> tuple[str, ...]:
