@@ -22,16 +22,8 @@ def check_task(spec: Spec, family: str, conditional: bool, conditions: Sequence[
         UsageError: samples other than sound of one channel, labels, a condition other than one
             spectrogram with a definition, or lengths that do not fit each other.
     """
-    if conditional:
-        raise UsageError(
-            f"The architecture {family!r} takes no labels. Received: condition=[labels]"
-        )
-    if spec.kind != "audio" or spec.shape[-1] != 1:
-        raise UsageError(
-            f"The architecture {family!r} is for audio of one channel. "
-            f"Received: kind={spec.kind!r}, shape={spec.shape}"
-        )
-    if len(conditions) != 1 or spec.fields[conditions[0]].kind != "mel":
+    check_mono(spec, family, conditional)
+    if len(conditions) != 1 or "mel" not in spec.fields[conditions[0]].modality.meta:
         raise UsageError(
             f"The architecture {family!r} needs one condition, a field of kind 'mel': "
             f"condition: [mel]. Received: condition=[{', '.join(conditions)}]"
@@ -45,6 +37,23 @@ def check_task(spec: Spec, family: str, conditional: bool, conditions: Sequence[
     mel = Mel.from_meta(field.meta["mel"])
     _check_lengths(spec, field.shape[0], mel)
     return mel
+
+
+def check_mono(spec: Spec, family: str, conditional: bool) -> None:
+    """Checks that samples are sound of one channel, without labels.
+
+    Raises:
+        UsageError: they are not.
+    """
+    if conditional:
+        raise UsageError(
+            f"The architecture {family!r} takes no labels. Received: condition=[labels]"
+        )
+    if "sample_rate" not in spec.modality.meta or spec.shape[-1] != 1:
+        raise UsageError(
+            f"The architecture {family!r} is for audio of one channel. "
+            f"Received: kind={spec.kind!r}, shape={spec.shape}"
+        )
 
 
 def _check_lengths(spec: Spec, frames: int | None, mel: Mel) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from keras_gan.architectures import _sound
 from keras_gan.arguments import check_integer, is_integer
 from keras_gan.errors import UsageError
 from keras_gan.layers import Columns, Magnitudes
@@ -49,7 +50,7 @@ def discriminator(
     Raises:
         UsageError: data of another kind, no discriminator, or an option out of range.
     """
-    _check(spec, conditional)
+    _sound.check_mono(spec, "multi_period", conditional)
     check_integer("width", width)
     check_integer("layers", layers)
     _check_list("periods", periods, 1)
@@ -84,18 +85,6 @@ def _judge(x, channels: Sequence[int], kernel: tuple, strides: tuple, name: str)
     size = tuple(min(n, 3) for n in kernel)
     x = layers.Conv2D(1, size, padding="same", dtype="float32", name=f"{name}_logits")(x)
     return x, found
-
-
-def _check(spec: Spec, conditional: bool) -> None:
-    if conditional:
-        raise UsageError(
-            "The architecture 'multi_period' takes no labels. Received: condition=[labels]"
-        )
-    if spec.kind != "audio" or spec.shape[-1] != 1:
-        raise UsageError(
-            "The architecture 'multi_period' is for audio of one channel. "
-            f"Received: kind={spec.kind!r}, shape={spec.shape}"
-        )
 
 
 def _check_list(name: str, values: Any, divisor: int) -> None:
