@@ -82,7 +82,7 @@ class ProcessorTime(keras.callbacks.Callback):
     Args:
         seconds: processor time of the training, with its compilation.
         rate: highest learning rate; it falls to 0 as a quarter of a cosine.
-        stage: share of the time after which the second stage begins.
+        warm: steps in which the rate rises to it.
     """
 
     def __init__(self, seconds: float, rate: float, warm: int = 50):
