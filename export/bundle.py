@@ -19,6 +19,8 @@ from export.draws import RANDOM
 from export.errors import writing
 from export.examples import read_examples, write_examples
 from export.files import describe_files, sha256
+from export.front import FILE_NAME as FRONT
+from export.front import write_front
 from export.golden import load_golden, run_on_cpu, write_golden
 from export.locate import locate
 from export.manifest import NOTICE, SEEDS, Manifest
@@ -34,6 +36,7 @@ from export.variables import preserved_state, randomized_batch_statistics
 from export.verify import MAX_TOLERANCE, MEASURE, TOLERANCE, measure, worst_difference
 from keras_gan import UsageError
 from serving.manifest import MODEL
+from serving.mel import Mel
 
 Progress = Callable[[str], None]  # called with a line of text before each step
 
@@ -139,6 +142,10 @@ def _write(
     with writing(folder):
         write_configuration(folder, draft.name)
     draft = _write_formats(network, folder, draft, options, progress)
+    if draft.audio is not None:
+        progress("Writing the front end")
+        with writing(folder / FRONT):
+            write_front(Mel.from_meta(draft.inputs[0].meta["mel"]), folder / FRONT)
 
     golden = load_golden(folder)
     for port in network.outputs:

@@ -10,6 +10,7 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
+from export import streaming
 from export.class_ids import check_class_ids
 from export.declare import Declarations, Facts
 from export.manifest import Manifest, plain_json, software_versions, utc_now
@@ -100,6 +101,7 @@ def open_draft(model: Any, **description: Unpack[Description]) -> tuple[Network,
     )
     _check_classes(network, num_classes, class_names)
     check_class_ids(network)
+    network, audio = streaming.describe(network)
     parity = {"sizes": list(network.sizes)} if network.sizes[0] else {}
     if (facts := measure_translation(network)) is not None:
         more = picture_sizes(network, facts)
@@ -120,6 +122,7 @@ def open_draft(model: Any, **description: Unpack[Description]) -> tuple[Network,
         software=software_versions(),
         created=utc_now(),
         translation=facts,
+        audio=audio,
     )
     return network, draft
 

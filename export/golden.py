@@ -18,6 +18,7 @@ from export.manifest import MAX_SIZES, Manifest
 from export.network import Network
 from export.sizes import Sizes, resolve
 from keras_gan import UsageError
+from serving import kinds
 from serving.inputs import SEEDED, Input
 
 FILE_NAME = "golden.npz"
@@ -101,8 +102,12 @@ def example_inputs(
 def example_values(rng: np.random.Generator, shape: tuple[int, ...], port: Input) -> np.ndarray:
     """Returns values for an input that no seed determines.
 
-    Floats are normal, or uniform in the range of the port; integers are 0 and 1.
+    They are those of its kind, if it has examples. Otherwise floats are normal, or uniform in the
+    range of the port; integers are 0 and 1.
     """
+    examples = kinds.get(port.kind).examples(rng, shape, port.meta)
+    if examples is not None:
+        return examples.astype(port.dtype)
     if not port.dtype.startswith("float"):
         values = rng.integers(0, 2, shape)
     elif port.meta.get("value_range"):

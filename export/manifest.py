@@ -60,6 +60,7 @@ class Manifest:
         created: time of the export, ISO 8601 in UTC.
         translation: measured facts of a network that translates pictures of any size, see
             `export.translation`; `None` for any other, whose `manifest.json` lacks the key.
+        audio: facts of a vocoder, see `export.vocoder`; `None` and lacking for any other.
         schema_version: version of this schema.
     """
 
@@ -77,6 +78,7 @@ class Manifest:
     notice: str = NOTICE
     created: str = ""
     translation: dict[str, Any] | None = None
+    audio: dict[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 
     @classmethod

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from export import classifier, codes, model_inputs, sizes
+from export import classifier, codes, model_inputs, sizes, vocoder
 from export.declare import (
     RESERVED,
     Declarations,
@@ -29,7 +29,7 @@ from serving.inputs import Input, Port
 Values = Mapping[str, Any]  # tensors or arrays by the name of an input
 Shapes = dict[str, tuple[str, tuple[int | str, ...]]]  # dtype and shape by the name of an output
 # Roles whose first output is called `samples`, whatever the model calls it.
-_SAMPLING = ("generator", "translator", "restoration")
+_SAMPLING = ("generator", "translator", "restoration", "vocoder")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +115,7 @@ def open_network(
     if is_classifier:
         declared = dataclasses.replace(declared, role=declared.role or classifier.ROLE)
     model, declared = codes.with_codes(model, declared)
+    declared = vocoder.with_facts(model, declared)
     structure = model_inputs.read_inputs(model)
     by_key = model_inputs.name_inputs(model, structure)
     names_outputs = declared.role == classifier.ROLE

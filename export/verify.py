@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 
-from export import formats
+from export import formats, streaming
 from export.encoders import encoder_of
 from export.errors import one_line
 from export.files import sha256, walk
+from export.front import FILE_NAME as FRONT
 from export.golden import FILE_NAME as GOLDEN
 from export.golden import FILES, check_golden, golden_files, load_golden, rows_of
 from export.isolated import absolute, run_isolated
@@ -97,6 +98,7 @@ def verify_bundle(path: str | Path) -> Report:
 def check_files(path: Path, manifest: Manifest) -> list[str]:
     """Compares the files of a bundle with its manifest; returns a line for each problem."""
     required = {MODEL, *golden_files(manifest), f"saved_model/{manifest.name}/1/saved_model.pb"}
+    required |= {FRONT} if manifest.audio is not None else set()
     measured = manifest.parity.get("precisions", {})
     required |= {REDUCED_PRECISIONS[name] for name in measured}
     problems = [f"{name} is not in {FILE_NAME}" for name in sorted(required - set(manifest.files))]
@@ -141,6 +143,10 @@ def measure(
         figures, problems = figures | more, problems + found
     more, found = compare_formats(path, manifest)
     figures, problems = figures | more, problems + found
+    if manifest.audio is not None:
+        context = manifest.audio["context"]
+        more, found = streaming.compare(path, path / MODEL, manifest.inputs[0], context)
+        figures, problems = figures | more, problems + found
     plans = plan_saved_models(path, manifest, probe)
     try:
         outputs = run_saved_models(manifest.name, plans)

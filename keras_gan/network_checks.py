@@ -227,7 +227,8 @@ def sample_shape(network: Network, found: Mapping[str, Any]) -> tuple:
     """Returns the shape of a generator's samples.
 
     Height and width are `None` for a translator: a generator that makes pictures of any size from
-    pictures of any size, and whose latents have a known length, if it takes any.
+    pictures of any size, and whose latents have a known length, if it takes any. So is the time of
+    sound from spectrograms of any length.
 
     Args:
         network: the generator.
@@ -249,7 +250,8 @@ def sample_shape(network: Network, found: Mapping[str, Any]) -> tuple:
     if None in shape and not _follows_inputs(network, shape):
         raise UsageError(
             "The generator's samples must have a known shape; only a generator that takes a "
-            "picture of any height and width may leave those of its samples open. "
+            "picture of any height and width, or a series of any length, may leave those of its "
+            "samples open. "
             f"Received: {shape}"
         )
     if not shape:
@@ -261,11 +263,11 @@ def sample_shape(network: Network, found: Mapping[str, Any]) -> tuple:
 
 
 def _follows_inputs(network: Network, shape: tuple) -> bool:
-    """Returns True if free lengths of the samples can only be those of an input picture."""
-    free = {(None, None), shape[:2]}
-    pictures = [tuple(x.shape[1:3]) for x in _tensors(network).values() if len(x.shape) == 4]
-    follows = len(shape) == 3 and shape[-1] is not None
-    return follows and len(free) == 1 and (None, None) in pictures
+    """Returns True if free lengths of the samples can only be those of an input of their rank."""
+    axes = len(shape) - 1  # all but the channels
+    free = (None,) * axes
+    given = [tuple(x.shape[1:-1]) for x in _tensors(network).values() if len(x.shape) == axes + 2]
+    return axes in (1, 2) and shape[-1] is not None and shape[:-1] == free and free in given
 
 
 def value_range(

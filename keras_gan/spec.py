@@ -21,7 +21,7 @@ class Field:
     """One named tensor of an example, without the batch axis.
 
     Args:
-        kind: a name in `serving.kinds`: `"image"`, `"points"`, `"audio"`, `"video"`,
+        kind: a name in `serving.kinds`: `"image"`, `"points"`, `"audio"`, `"mel"`, `"video"`,
             `"series"`, `"text"`, `"table"`, `"label"`, or `"array"` for tensors of any other
             form.
         shape: shape of one value; `None` on an axis of any length. Images are
@@ -33,7 +33,8 @@ class Field:
         meta: metadata by name, as the kind allows: `value_range` (smallest and largest value),
             `num_classes` and `class_names` (labels, ids being `0..num_classes-1`),
             `sample_rate` (audio, in Hz), `frame_rate` (video, in Hz), `columns` (names, of
-            tables and series), `vocabulary` (tokens in the order of their ids).
+            tables and series), `vocabulary` (tokens in the order of their ids), `mel` (definition
+            of mel spectrograms, the arguments of `serving.mel.Mel`).
 
     Raises:
         UsageError: an unknown kind, or a shape, dtype or metadata that does not fit the kind.

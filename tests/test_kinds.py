@@ -8,6 +8,7 @@ from PIL import Image
 
 from serving import UsageError, kinds
 from serving.kinds import audio, text
+from serving.mel import Mel
 
 RNG = np.random.default_rng(0)
 SAMPLES = {
@@ -20,6 +21,7 @@ SAMPLES = {
     "table": RNG.normal(size=(5, 3)).astype("float32"),
     "array": RNG.normal(size=(5, 2, 3, 4)).astype("float32"),
     "label": RNG.uniform(size=(5, 4)).astype("float32"),
+    "mel": RNG.uniform(-11, 0, (5, 9, 40)).astype("float32"),
     "codes": np.stack([np.arange(5) % 3, *RNG.uniform(-1, 1, (2, 5))], 1).astype("float32"),
 }
 META = {
@@ -29,6 +31,7 @@ META = {
     "table": {"columns": ["a", "b", "c"]},
     "label": {"num_classes": 4, "class_names": ["a", "b", "c", "d"]},
     "codes": {"categorical": [3], "continuous": 2},
+    "mel": {"mel": {"sample_rate": 8000, "hop": 64}},
 }
 # Largest difference after a round trip: half a step of the format, of a range of 2.
 STEPS = {"png": 1 / 255, "webp": 1 / 255, "apng": 1 / 255, "wav": 0.5 / 32767 + 1 / 32768}
@@ -75,7 +78,7 @@ def test_the_kind_of_a_shape(shape, dtype, kind):
 
 
 def test_the_kinds_that_a_shape_may_be_of():
-    assert kinds.fitting((28, 28)) == ["array", "audio", "image", "series", "text"]
+    assert kinds.fitting((28, 28)) == ["array", "audio", "image", "mel", "series", "text"]
     assert kinds.fitting((3,)) == ["array", "points", "table", "text"]
     assert kinds.fitting((8, 8, 3)) == ["array", "image"]
     assert kinds.fitting((8, 8, 2)) == ["array"]
@@ -264,3 +267,40 @@ def test_texts_are_strings_of_their_vocabulary():
         text.ids_of("the dog", words)
     with pytest.raises(UsageError, match=r"must be below 4. Received: 9"):
         kinds.get("text").decode(b"1 9", "txt", (2, 4), {})
+
+
+def test_spectrograms_have_the_mels_of_their_definition():
+    kind = kinds.get("mel")
+    meta = {"mel": Mel(mels=20).to_meta()}
+    kind.check((None, 20), meta)
+    with pytest.raises(UsageError, match=r"the 20 mels of its definition. Received: shape=\(7, 40"):
+        kind.check((7, 40), meta)
+    with pytest.raises(UsageError, match=r"must have the keys .* Received: hopp"):
+        kind.check((7, 40), {"mel": {"hopp": 64}})
+
+
+@pytest.mark.parametrize("floor", [1e-5, 1e-3])
+def test_spectrograms_must_be_natural_logarithms(floor):
+    kind, meta = kinds.get("mel"), {"mel": Mel(floor=floor).to_meta()}
+    natural = np.maximum(np.log(floor), RNG.normal(-4, 4, (2, 30, 40))).clip(max=1)
+    kind.check_given(natural, meta, "mel")
+    kind.check_given(np.full((1, 3, 40), np.log(floor)), meta, "mel")
+    tens = natural / np.log(10)
+    assert (tens == tens.min()).sum() > 1  # silence
+    with pytest.raises(UsageError, match=r"`mel` must be natural .* look like log10: .* 2.3026"):
+        kind.check_given(tens, meta, "mel")
+    decibels = 20 * tens
+    with pytest.raises(UsageError, match=r"from -[\d.]+ \(the floor .* decibels by 0.11513. Rec"):
+        kind.check_given(decibels, meta, "mel")
+    with pytest.raises(UsageError, match=r"to 5; .* Received: values from 0 to 6"):
+        kind.check_given(np.array([[[0.0, 6.0]]]), meta, "mel")
+
+
+def test_spectrograms_are_drawn_with_low_frequencies_below():
+    levels = np.full((1, 4, 40), np.log(1e-5), np.float32)
+    levels[0, :, 0] = 1.0
+    picture = kinds.get("mel").sheet(levels)
+    assert picture.dtype == np.uint8
+    brightness = picture.astype(int).sum(axis=(1, 2))
+    assert brightness.argmax() > 70
+    assert brightness[10] < brightness.max() / 10

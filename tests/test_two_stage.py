@@ -145,19 +145,29 @@ def test_the_length_of_the_first_stage():
     assert game(adversarial_weight=weight).get_config()["adversarial_weight"]["config"]
 
 
-def test_terms_that_read_the_discriminator_have_no_first_stage():
-    def make(term, first_stage=64):
-        found = [terms.Reconstruction(1.0), term]
-        return keras_gan.TwoStage(
-            translator(), judge(given=1), first_stage=first_stage, terms=found
-        )
+def test_terms_that_read_the_discriminator_begin_with_the_second_stage():
+    """Two of four batches of 8 are in the first stage, where the steps are those without it."""
 
-    line = r"must not read the discriminator, .* Received: feature_matching, first_stage=64"
-    with pytest.raises(UsageError, match=line):
-        make(terms.FeatureMatching())
-    compiled(make(terms.FeatureMatching(), first_stage=0)).fit(BATCHES.take(2), verbose=0)
+    def make(*more):
+        found = [terms.Reconstruction(1.0), *more]
+        gan = keras_gan.TwoStage(translator(), judge(given=1), first_stage=16, terms=found)
+        return compiled(gan)
+
+    with_term, without = make(terms.FeatureMatching(1.0)), make()
+    for gan in (with_term, without):
+        gan.fit(BATCHES.take(2), verbose=0)
+    assert is_same(with_term.generator, without.generator)
+    assert not with_term.has_values("generator_feature_matching")
+    assert with_term.has_values("generator_reconstruction")
+    for gan in (with_term, without):
+        history = gan.fit(BATCHES.skip(2).take(2), verbose=0).history
+    assert not is_same(with_term.generator, without.generator)
+    assert with_term.has_values("generator_feature_matching")
+    assert "generator_feature_matching" not in history
     # Those that read it in its own step alone are trained in the second stage.
-    compiled(make(terms.R1())).fit(BATCHES.take(2), verbose=0)
+    gan = make(terms.R1())
+    gan.fit(BATCHES.take(3), verbose=0)
+    assert gan.has_values("r1")
     assert terms.LatentConsistency().networks_read("generator") == ("generator",)
 
 

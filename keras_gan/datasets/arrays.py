@@ -51,6 +51,7 @@ def open(
     frame_rate: float | Mapping[str, float] | None = None,
     columns: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     vocabulary: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    mel: Mapping[str, Mapping[str, Any]] | None = None,
     held_out: float | None = None,
     memory_limit: int = MEMORY_LIMIT,
 ) -> Source:
@@ -89,7 +90,7 @@ def open(
     file = Path(os.path.expanduser(path))
     check_memory_limit(memory_limit)
     train, test, names = _read(file, memory_limit, labels)
-    meta = _meta(sample_rate, frame_rate, columns, vocabulary)
+    meta = _meta(sample_rate, frame_rate, columns, vocabulary, mel)
     if file.suffix == ".csv" and kind is None:
         kind, meta = "table", _meta(columns=names or None) | meta
     options = FieldOptions(kind, layout, value_range, meta)
@@ -125,8 +126,8 @@ def from_arrays(
         class_names: names of the classes, in the order of the ids.
         keep_ids: whether labels stay the class ids that they are, see `open`.
         held_out: share of the samples to hold out, 0.1 by default; not allowed with `x_test`.
-        **options: `kind`, `layout`, `value_range`, `sample_rate`, `frame_rate`, `columns` and
-            `vocabulary`, see `open`.
+        **options: `kind`, `layout`, `value_range`, `sample_rate`, `frame_rate`, `columns`,
+            `vocabulary` and `mel`, see `open`.
 
     Raises:
         UsageError: arrays of the wrong dtype, rank or range, values that are not finite, or
@@ -168,13 +169,18 @@ def _read(file: Path, memory_limit: int, labels: bool) -> tuple[_Arrays, _Arrays
 
 
 def _meta(
-    sample_rate: Any = None, frame_rate: Any = None, columns: Any = None, vocabulary: Any = None
+    sample_rate: Any = None,
+    frame_rate: Any = None,
+    columns: Any = None,
+    vocabulary: Any = None,
+    mel: Any = None,
 ) -> dict[str, Any]:
     meta = {
         "sample_rate": sample_rate,
         "frame_rate": frame_rate,
         "columns": columns,
         "vocabulary": vocabulary,
+        "mel": mel,
     }
     return {name: value for name, value in meta.items() if value is not None}
 

@@ -259,13 +259,14 @@ class Game(_construction.Construction, _data.DataInterface, GenerationInterface,
         optimizer = getattr(self, f"{player}_optimizer")
         optimizers.apply(optimizer, tape, loss, self.weights_of(player))
 
-    def sum_of_terms(self, context: terms.StepContext) -> Any:
+    def sum_of_terms(self, context: terms.StepContext, without: Sequence[str] = ()) -> Any:
         """Returns the sum of the terms of a player, each times its weight; updates their states.
 
         Args:
             context: what the terms see of the step.
+            without: names of networks; terms that read one of them are left out.
         """
-        return self._objectives.total(context, self.examples_seen.value)
+        return self._objectives.total(context, self.examples_seen.value, without)
 
     # ---------------------------------------------------------------- steps
 

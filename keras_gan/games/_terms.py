@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import keras
@@ -80,16 +80,20 @@ class Objectives:
     def __init__(self, found: Mapping[str, terms.Term], states: Mapping, trackers: Mapping):
         self.terms, self.states, self.trackers = found, states, trackers
 
-    def total(self, context: terms.StepContext, examples_seen: Any) -> Any:
+    def total(
+        self, context: terms.StepContext, examples_seen: Any, without: Collection[str] = ()
+    ) -> Any:
         """Returns the sum of the terms of the player whose step it is, each times its weight.
 
         Args:
             context: what the terms see of the step.
             examples_seen: number of examples, by which schedules of weights go.
+            without: names of networks; terms that read one of them are left out.
         """
         total = 0.0
         for name, term in self.terms.items():
-            if context.player not in term.players:
+            reads = term.networks_read(context.player)
+            if context.player not in term.players or set(without) & set(reads):
                 continue
             variables = self.states[name]
             value, state, due = _mean(term, context, _states.values(variables))

@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_gan import schedules
 from keras_gan.arguments import check_integer, check_number, check_probability
 from keras_gan.errors import UsageError
-from keras_gan.games import _averaging, _step
+from keras_gan.games import _averaging, _step, _terms
 from keras_gan.games._sampling import Sampler
 from keras_gan.games.gan import GAN
 
@@ -20,7 +20,8 @@ from keras_gan.games.gan import GAN
 class TwoStage(GAN):
     """A GAN whose generator minimizes its terms alone in a first stage, as in SRGAN and ESRGAN.
 
-    In the first stage the discriminator is not computed. At its end the averaged generator is
+    In the first stage the discriminator is not computed, and terms that read it, such as feature
+    matching, are left out. At its end the averaged generator is
     copied into `first_generator`, which stays as it is. In the second stage the discriminator is
     trained, and the generator minimizes its terms and `adversarial_weight` times the adversarial
     loss. `blend` chooses the first generator, the last one, or an interpolation of their weights.
@@ -38,9 +39,8 @@ class TwoStage(GAN):
             the generator, such as `Reconstruction`, if there is a first stage.
 
     Raises:
-        UsageError: an argument out of range, a share of a training of unknown length, no term
-            for the first stage, or one for the generator that reads the discriminator; at
-            `compile`, several replicas.
+        UsageError: an argument out of range, a share of a training of unknown length, or no term
+            for the first stage; at `compile`, several replicas.
 
     Reference:
         - [Ledig et al., 2016](https://arxiv.org/abs/1609.04802)
@@ -69,21 +69,13 @@ class TwoStage(GAN):
         """Checks that the generator can be trained on its terms alone.
 
         Raises:
-            UsageError: no term that supervises it, or one that reads the discriminator.
+            UsageError: no term that supervises it.
         """
         if not self.is_supervised:
             raise UsageError(
                 "`terms` must have a term that the generator can learn from in the first stage, "
                 f"such as reconstruction. Received: terms={list(self.terms)}"
             )
-        for name, term in self.terms.items():
-            reads = term.networks_read("generator") if "generator" in term.players else ()
-            if "discriminator" in reads:
-                raise UsageError(
-                    "`terms` of the generator must not read the discriminator, which is not "
-                    "trained in the first stage; first_stage=0 leaves that stage out. "
-                    f"Received: {name}, first_stage={self.first_stage}"
-                )
 
     @classmethod
     def shares(cls, options: Mapping[str, Any]) -> list[str]:
@@ -101,7 +93,16 @@ class TwoStage(GAN):
         # Those of the adversarial part have values from the first step of the second stage on.
         optimizer = getattr(self, "discriminator_optimizer", None)
         begun = optimizer is not None and int(optimizer.iterations.numpy()) > 0
-        return begun or metric not in self.metric_names
+        return begun or metric not in (*self.metric_names, *self._later_metrics())
+
+    def _later_metrics(self) -> list[str]:
+        """Returns the names of the metrics of terms that the first stage leaves out."""
+        return [
+            _terms.metric(name, player)
+            for name, term in self.terms.items()
+            for player in term.players
+            if "discriminator" in (player, *term.networks_read(player))
+        ]
 
     # ---------------------------------------------------------------- the algorithm
 
@@ -120,7 +121,7 @@ class TwoStage(GAN):
             context = _step.context(
                 self, "generator", batch, latents, batch["samples"], made["samples"], 0, made
             )
-            objective = self.sum_of_terms(context)
+            objective = self.sum_of_terms(context, without=["discriminator"])
         self.minimize("generator", objective, tape)
         return tf.zeros(())
 

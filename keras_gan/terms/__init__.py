@@ -43,6 +43,7 @@ from keras_gan.terms.gradient import (
 )
 from keras_gan.terms.reconstruction import Reconstruction
 from keras_gan.terms.regularization import LeCam, Orthogonal
+from keras_gan.terms.sound import MelReconstruction, Spectral
 from keras_gan.terms.supervised import PseudoLabels, Supervised
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "LatentConsistency",
     "LeCam",
     "LipschitzPenalty",
+    "MelReconstruction",
     "MutualInformation",
     "Orthogonal",
     "PathLength",
@@ -68,6 +70,7 @@ __all__ = [
     "RealClasses",
     "Reconstruction",
     "SharedForward",
+    "Spectral",
     "StepContext",
     "Supervised",
     "Term",

@@ -8,7 +8,7 @@ import keras
 
 from keras_gan import replicas
 from keras_gan.errors import UsageError
-from keras_gan.networks import mean_over_outputs
+from keras_gan.networks import mean_over_outputs, mean_per_sample
 from keras_gan.schedules import Schedule
 from keras_gan.terms import _layers
 from keras_gan.terms._term import GameSpec, StepContext, Term, widened
@@ -22,7 +22,8 @@ class FeatureMatching(Term):
     """Feature matching, on the generator: |mean f(x) - mean f(G(z))|^2 over the batch.
 
     f are features of the discriminator, means are those of the batch (of the replica's batch if
-    the term is lazy). One value for the whole batch.
+    the term is lazy). One value for the whole batch. With `distance="l1"` it is the mean of
+    |f(x) - f(G(c))| instead, where the sample x belongs to the condition c: one value per sample.
 
     Args:
         weight: see `Term`.
@@ -31,22 +32,40 @@ class FeatureMatching(Term):
             discriminator's output `features`, a tensor or a list over which values are averaged;
             if it has none, the input of its last layer with a kernel, which usually computes the
             logits. To look at its layers, the discriminator must be Functional or Sequential.
+        distance: "means", of the means over the batch, or "l1", of each sample and its real one.
 
     Raises:
-        UsageError: no such layer, or a subclassed discriminator without an output `features`.
+        UsageError: no such layer, an unknown distance, a subclassed discriminator without an output
+            `features`, or "l1" with a generator without a condition.
 
     Reference:
         - [Salimans et al., 2016](https://arxiv.org/abs/1606.03498), section 3.1
+        - [Wang et al., 2017](https://arxiv.org/abs/1711.11585), equation 4, for "l1"
     """
 
     players = ("generator",)
     outputs = {}
 
-    def __init__(self, weight: float | Schedule = 1.0, interval: int = 1, layer: str | None = None):
+    def __init__(
+        self,
+        weight: float | Schedule = 1.0,
+        interval: int = 1,
+        layer: str | None = None,
+        distance: str = "means",
+    ):
         super().__init__(weight, interval)
-        self.layer = layer
+        if distance not in ("means", "l1"):
+            raise UsageError(f"`distance` must be means or l1. Received: distance={distance!r}")
+        self.layer, self.distance = layer, distance
 
     def check(self, game: GameSpec) -> None:
+        if self.distance == "l1":
+            fields = game.networks["generator"].fields
+            if set(fields) <= {"latents", "labels"}:
+                raise UsageError(
+                    "FeatureMatching with distance='l1' needs a generator with a condition, which "
+                    f"determines the real sample. Received: a generator of {', '.join(fields)}"
+                )
         self._features(game.networks["discriminator"])
 
     def networks_read(self, player: str) -> tuple[str, ...]:
@@ -54,8 +73,9 @@ class FeatureMatching(Term):
 
     def values(self, context: StepContext):
         features = self._features(context.networks["discriminator"])
+        distance = _distance_l1 if self.distance == "l1" else self._distance
         return mean_over_outputs(
-            self._distance, features(context, context.fake), features(context, context.real)
+            distance, features(context, context.fake), features(context, context.real)
         )
 
     def _distance(self, fake, real):
@@ -90,4 +110,8 @@ class FeatureMatching(Term):
         return features
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "layer": self.layer}
+        return {**super().get_config(), "layer": self.layer, "distance": self.distance}
+
+
+def _distance_l1(fake, real):
+    return mean_per_sample(ops.abs(widened(fake) - ops.stop_gradient(widened(real))))

@@ -171,6 +171,21 @@ class Kind:
             UsageError: values that the kind does not have.
         """
 
+    def examples(
+        self, rng: np.random.Generator, shape: tuple[int, ...], meta: Meta
+    ) -> np.ndarray | None:
+        """Returns example values by which runtimes are compared, such as those of real data.
+
+        Args:
+            rng: source of the values.
+            shape: their shape, with the batch.
+            meta: properties of the field.
+
+        Returns:
+            The values; `None` where normal or uniform ones in the field's range will do.
+        """
+        return None
+
     def encode(
         self,
         sample: np.ndarray,
