@@ -94,7 +94,8 @@ def test_floats_beyond_full_scale_do_not_wrap_around():
     loud = decode(as_sound(30 * tone()), ClipOptions(RATE, 1, "none"))
     assert loud.clipped > 0.9 * loud.values
     assert set(np.sign(loud.samples[np.abs(loud.samples) > 30000])) == {-1, 1}
-    np.testing.assert_array_equal(np.sign(loud.samples[:500]), np.sign(tone()[:500]))
+    used = np.abs(tone()) > 1e-6
+    np.testing.assert_array_equal(np.sign(loud.samples[used]), np.sign(tone()[used]))
 
 
 def test_a_long_clip_is_decoded_by_blocks_in_bounded_memory(monkeypatch):
@@ -174,16 +175,15 @@ def test_a_folder_of_splits_is_held_out_as_it_is(tmp_path):
     for number in range(6):
         write(tmp_path / ("test" if number < 2 else "train") / f"{number}.wav", tone(0.3 + number))
     source = datasets.open(tmp_path, length=1024, layout="windows")
-    assert "2 sounds" not in source.description
     assert "4 + 2 sounds" in source.description
     with pytest.raises(UsageError, match=r"held-out samples of its own. Received: held_out=0.5"):
         datasets.open(tmp_path, held_out=0.5)
 
 
-def test_a_folder_of_pictures_and_of_nothing_is_no_folder_of_sounds(tmp_path):
+def test_a_folder_without_sounds_is_refused(tmp_path):
     assert audio.parse(str(tmp_path)) is None
+    (tmp_path / "a.txt").write_text("hello")
     with pytest.raises(UsageError, match=r"files such as .wav.*Received: none in .*1 .txt"):
-        (tmp_path / "a.txt").write_text("hello")
         datasets.open("audio", path=tmp_path)
     with pytest.raises(UsageError, match=r"folder of sounds must exist. Received: path="):
         datasets.open("audio", path=tmp_path / "missing")
@@ -208,11 +208,14 @@ def test_sounds_of_a_folder_or_a_group_are_never_separated(tmp_path):
         assert source.count("held_out") == 6
         assert "files of one group, of 6, are kept together" in source.description
         pitches = [
-            {round(np.count_nonzero(np.diff(np.sign(s[500:1500, 0]))) / 25) for s in np.asarray(x)}
+            {
+                round(np.abs(np.fft.rfft(s[:, 0])).argmax() * RATE / 4096 / 100)
+                for s in np.asarray(x)
+            }
             for x in (source.arrays(name)[0] for name in source.split_names)
         ]
         assert not pitches[0] & pitches[1]
-    with pytest.raises(UsageError, match="that are not the classes.*6 folders and 6 classes"):
+    with pytest.raises(UsageError, match=r"that are not the classes.*6 folders and 6 classes"):
         datasets.open(tmp_path, split_by="folder")
 
 
@@ -294,7 +297,7 @@ def test_a_spectrogram_is_cut_from_that_of_the_whole_sound(long_tones, layout, m
         distances = [
             np.abs(of[first : first + len(found)] - found).max()
             for of in spectrograms
-            for first in range(0, len(of) - len(found) + 1)
+            for first in range(len(of) - len(found) + 1)
         ]
         assert min(distances) < 1e-3
         if layout == "windows":
@@ -305,7 +308,9 @@ def test_a_spectrogram_is_cut_from_that_of_the_whole_sound(long_tones, layout, m
 def test_the_length_with_spectrograms_is_a_multiple_of_the_hop(tones):
     source = datasets.open(tones, mel={"hop": 100, "window": 200})
     assert source.spec.shape == (4100, 1)
-    with pytest.raises(UsageError, match="multiple of the hop of `mel`, 64. Received: length=1000"):
+    with pytest.raises(
+        UsageError, match=r"multiple of the hop of `mel`, 64. Received: length=1000"
+    ):
         datasets.open(tones, length=1000, mel={})
 
 
@@ -318,7 +323,7 @@ def test_damaged_files_are_refused_or_skipped_with_their_names(tones):
         "text.wav": (b"this is not sound, but text", "RIFF|[Ff]ormat|recogni"),
         "header.wav": (wav(b""), "the file holds no samples"),
         "nan.wav": (wav(np.full(999, np.nan, "<f4").tobytes(), code=3, bits=32), "NaN"),
-        "rate.wav": (wav(b"ab" * 99, rate=2**31), "1 channels of 2147483648 Hz"),
+        "rate.wav": (wav(b"ab" * 99, rate=2**31, bits=8), "1 channels of 2147483648 Hz"),
     }
     for name, (content, reason) in damaged.items():
         (tones / name).write_bytes(content)
@@ -418,7 +423,7 @@ def test_arrays_of_waveforms(tmp_path):
     assert source.spec.num_classes == 2
     assert "resampled from 16,000 Hz (10)" in source.description
     np.savez(tmp_path / "b.npz", samples=waves)
-    with pytest.raises(UsageError, match="`sample_rate` must be given for a .npz"):
+    with pytest.raises(UsageError, match=r"`sample_rate` must be given for a .npz"):
         datasets.open("audio", path=tmp_path / "b.npz")
     np.savez(tmp_path / "c.npz", samples=waves[0])
     with pytest.raises(UsageError, match=r"Received: .*c.npz with \{'samples': 'float32"):

@@ -67,19 +67,9 @@ def open(
     Raises:
         UsageError: a package is not installed, or an option out of range.
     """
-    for name, value, valid in (("language", language, SPEAKERS), ("held_out", held_out, HELD_OUT)):
-        if value not in valid:
-            raise UsageError(f"`{name}` must be {' or '.join(valid)}. Received: {name}={value!r}")
     options = SoundOptions(sample_rate, length, layout, "center", normalize, 1, mel)
     options.check()
-    folder = Path(os.path.expanduser(root)) / SPEAKERS[language]
-    files = sorted(folder.glob("*.wav"), key=lambda f: hashlib.sha256(f.stem.encode()).digest())
-    if len(files) <= TEST + VALIDATION:
-        raise UsageError(
-            f"The sounds of Debian's package asterisk-core-sounds-{language}-wav must be installed "
-            f"(apt install asterisk-core-sounds-{language}-wav). Received: {len(files)} files in "
-            f"{folder}"
-        )
+    files = _files(language, held_out, Path(os.path.expanduser(root)))
     test, validation = files[:TEST], files[TEST : TEST + VALIDATION]
     held = test if held_out == "test" else validation
     chosen = [*held, *files[TEST + VALIDATION :]]
@@ -94,6 +84,26 @@ def open(
     key = decoding.cache_key(chosen, "asterisk")
     split = Found(**{**vars(found), "has_splits": True})
     return make(split, options, Place(False, memory_limit, cache, key))
+
+
+def _files(language: str, held_out: str, root: Path) -> list[Path]:
+    """Returns the sentences in the order of the hashes of their names.
+
+    Raises:
+        UsageError: an option out of range, or no files.
+    """
+    for name, value, valid in (("language", language, SPEAKERS), ("held_out", held_out, HELD_OUT)):
+        if value not in valid:
+            raise UsageError(f"`{name}` must be {' or '.join(valid)}. Received: {name}={value!r}")
+    folder = root / SPEAKERS[language]
+    files = sorted(folder.glob("*.wav"), key=lambda f: hashlib.sha256(f.stem.encode()).digest())
+    if len(files) <= TEST + VALIDATION:
+        raise UsageError(
+            f"The sounds of Debian's package asterisk-core-sounds-{language}-wav must be installed "
+            f"(apt install asterisk-core-sounds-{language}-wav). Received: {len(files)} files in "
+            f"{folder}"
+        )
+    return files
 
 
 def folder_source(section: Mapping[str, Any]) -> str:

@@ -51,44 +51,34 @@ def open(
     memory_limit: int = MEMORY_LIMIT,
     cache: str | os.PathLike[str] | None = None,
 ) -> Source:
-    """Opens sounds, decodes and resamples all of them.
-
-    Samples are float32 in [-1, 1] in batches and 16 bits in memory. Silent sounds are left out.
+    """Opens sounds, decodes and resamples all of them, to 16 bits in memory.
 
     Args:
         path: a folder, a file of sound, or a .npz file with an array `samples`, `(count, time)` or
-            `(count, time, channels)`, int16 or floating point, and perhaps `labels` and
-            `sample_rate`.
-        sample_rate: sampling rate of the samples in Hz, up to 768,000. By default the commonest of
-            the files, at most 16,000. Of a .npz file without a `sample_rate` it is also the stored
-            one.
+            `(count, time, channels)`, int16 or floating point, and perhaps `labels`, `sample_rate`.
+        sample_rate: of the samples in Hz, up to 768,000; by default the commonest of the files, at
+            most 16,000. Of a .npz file without a `sample_rate` it is also the stored one.
         length: samples of one example, at least 2; a multiple of the hop with `mel`. By default the
             power of two that holds 95 % of the trimmed sounds, at most 65,536; of windows 8,192, or
             less where the sounds are short.
         layout: `"one_shot"`, each sound without its silent ends as one sample; `"windows"`, random
-            parts that are not quiet; `"auto"`, one_shot if 95 % of the sounds fit into `length`
-            or 65,536 samples. Held-out windows do not overlap.
+            parts that are not quiet; `"auto"`, one_shot if 95 % fit into `length` or 65,536.
         align: place of a one-shot sound that is shorter than a sample: `"center"`, or `"start"`.
-        normalize: `"peak"`, which removes a constant offset and scales the peak of each sound to
-            0.95; or `"none"`.
-        channels: 1, the mean of the channels, or the louder one where two cancel each other; or 2.
+        normalize: `"peak"` removes a constant offset and scales each peak to 0.95; or `"none"`.
+        channels: 1, the mean of the channels, or the louder of two that cancel each other; or 2.
         mel: options of `serving.mel.Mel` but the sampling rate, such as `{hop: 64}`. Each example
             then has the field `mel`: the part of the log-mel spectrogram of the whole sound.
         labels: whether subfolders are classes.
         held_out: share of the sounds to hold out, 0.1 by default; not allowed for a folder that has
             its own splits. A sound is held out as a whole, and with all copies of it.
-        split_by: `"file"`, or `"folder"`, which never separates the sounds of one folder, such as
-            those of a speaker.
+        split_by: `"file"`, or `"folder"`, which never separates the sounds of one folder.
         group_pattern: a regular expression, see `keras_gan.datasets.folder`.
-        skip_corrupt: whether damaged files are skipped instead of refused, among them files with
-            values that are not finite.
-        memory_limit: largest size in bytes of the sounds, and of their spectrograms, that are kept
-            in memory; larger ones are kept in the cache folder, which later runs use again.
-        cache: the cache folder; by default the user's.
+        skip_corrupt: whether damaged files, also those with NaN, are skipped instead of refused.
+        memory_limit: largest size in bytes of the sounds, and of their spectrograms, in memory.
+        cache: folder for larger ones, which later runs use again; by default the user's.
 
     Raises:
-        UsageError: no sounds, a damaged file, a format that needs the extra `audio`, or an option
-            outside its range.
+        UsageError: no sounds, a damaged file, a missing extra, or an option outside its range.
     """
     options = SoundOptions(
         sample_rate, length, layout, align, normalize, channels, mel, held_out, split_by,

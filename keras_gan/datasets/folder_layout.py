@@ -81,11 +81,7 @@ def understand(
     loose = sum(len(parts) == base + 1 for parts in files)
     if others or loose:
         names = [f"{name} ({tops[name]:,})" for name in others]
-        names += [f"{loose:,} {noun} beside the splits"] if loose else []
-        shown = ", ".join(names)
-        dropped.append(
-            f"{noun.capitalize()} of other folders than the splits are left out: {shown}"
-        )
+        dropped.append(_left_out(names, loose, noun))
     parts_of = {
         name: [parts for parts in files if len(parts) > base + 1 and parts[base] == name]
         for name in (train, held_out)
@@ -109,6 +105,12 @@ def understand(
         lines=(f"splits: {', '.join(shown)}",),
         dropped=tuple(dropped),
     )
+
+
+def _left_out(folders: list[str], loose: int, noun: str) -> str:
+    """Returns a sentence about files beside the splits."""
+    names = [*folders, *([f"{loose:,} {noun} beside the splits"] if loose else [])]
+    return f"{noun.capitalize()} of other folders than the splits are left out: {', '.join(names)}"
 
 
 def _perhaps_splits(classes: Sequence[str], noun: str) -> tuple[str, ...]:

@@ -61,7 +61,27 @@ def open(
     """
     options = SoundOptions(sample_rate, length, layout, align, normalize, 1, mel, held_out)
     options.check()
-    files = sorted(Path(os.path.expanduser(root)).glob("*.flac"))
+    chosen, wanted = _chosen(Path(os.path.expanduser(root)), families)
+    classes = wanted if labels and len(wanted) > 1 else ()
+    items = [
+        Item(
+            str(file),
+            lambda file=file: sound_files.opened(file),
+            classes.index(_family(file)) if classes else -1,
+        )
+        for file in chosen
+    ]
+    found = audio.read_headers("sonic-pi-samples", items, False, [], classes)
+    return make(found, options, Place(False, memory_limit, cache, decoding.cache_key(chosen)))
+
+
+def _chosen(root: Path, families: Sequence[str] | None) -> tuple[list[Path], tuple[str, ...]]:
+    """Returns the files of some families, and the names of those.
+
+    Raises:
+        UsageError: no files, or an unknown family.
+    """
+    files = sorted(root.glob("*.flac"))
     if not files:
         raise UsageError(
             "The sounds of Debian's package sonic-pi-samples must be installed (apt install "
@@ -77,18 +97,7 @@ def open(
                 + (f" (did you mean {near!r}?)" if near else "")
                 + f". Received: {name!r}"
             )
-    chosen = [file for file in files if _family(file) in wanted]
-    classes = wanted if labels and len(wanted) > 1 else ()
-    items = [
-        Item(
-            str(file),
-            lambda file=file: sound_files.opened(file),
-            classes.index(_family(file)) if classes else -1,
-        )
-        for file in chosen
-    ]
-    found = audio.read_headers("sonic-pi-samples", items, False, [], classes)
-    return make(found, options, Place(False, memory_limit, cache, decoding.cache_key(chosen)))
+    return [file for file in files if _family(file) in wanted], wanted
 
 
 def folder_source(section: Mapping[str, Any]) -> str:

@@ -145,16 +145,20 @@ def _resampled(
     """Returns the clip as float32 values, in memory or in a temporary file."""
     count = -(-sound.frames * options.rate // sound.rate)
     shape = (count, options.channels)
-    if count * options.channels <= _ON_DISK:
-        values = np.empty(shape, np.float32)
-    else:
-        with tempfile.TemporaryFile() as file:  # the map keeps it after it is closed
-            values = np.memmap(file, np.float32, "w+", shape=shape)
+    values = _array(shape, np.float32)
     at = 0
     for block in resampled_blocks(read, sound.frames, sound.rate, options.rate):
         values[at : at + len(block)] = block
         at += len(block)
     return values
+
+
+def _array(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Returns an array in memory, or a large one in a temporary file."""
+    if np.prod(shape) <= _ON_DISK:
+        return np.empty(shape, dtype)
+    with tempfile.TemporaryFile() as file:  # the map keeps it after it is closed
+        return np.memmap(file, dtype, "w+", shape=shape)
 
 
 def _pieces(values: np.ndarray, multiple: int = 1):
@@ -196,7 +200,7 @@ def _count_silent(values: np.ndarray, level: _Level, rate: int) -> int:
 
 
 def _to_int16(values: np.ndarray, level: _Level, normalize: str) -> np.ndarray:
-    found = np.empty(values.shape, np.int16)
+    found = _array(values.shape, np.int16)
     offset, gain = (level.mean, PEAK / level.peak) if normalize == "peak" else (0.0, 1.0)
     for first, piece in _pieces(values):
         scaled = np.rint((piece - offset) * (gain * 2.0**15))

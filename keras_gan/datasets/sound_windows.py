@@ -24,7 +24,7 @@ _FRAMES = 2**10  # frames of a spectrogram that are computed together
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How samples are cut out of the clips.
+    """Layout, length and spectrograms of the samples that are cut out of clips.
 
     Args:
         one_shot: whether a sample is a whole clip without its silent ends, else a window.
