@@ -194,9 +194,8 @@ def _write_cache(
         array = np.lib.format.open_memmap(partial / "samples.npy", "w+", np.int16, shape)
         store = _fill(array, items, options, place)
         array.flush()
-        names = {"skipped": store.skipped, "silent": store.silent}
-        lines = {name: np.array(of, np.str_) for name, of in names.items()}
-        np.savez(partial / "clips.npz", table=store.table, **lines)
+        skipped, silent = (np.array(of, np.str_) for of in (store.skipped, store.silent))
+        np.savez(partial / "clips.npz", table=store.table, skipped=skipped, silent=silent)
         del array, store
     found = _read_cache(folder, options)
     if found is None:
