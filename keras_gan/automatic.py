@@ -20,6 +20,8 @@ from keras_gan import precision as precisions
 from keras_gan import recipe as recipes
 from keras_gan.datasets.splits import digests_of
 from keras_gan.errors import UsageError
+from keras_gan.spec import Spec
+from serving import kinds
 
 LEAST = 50  # pictures; the discriminator knows fewer by heart after a few steps
 FEW = 1_000  # pictures, below which samples tend to be copies
@@ -85,8 +87,8 @@ def look(source: datasets.Source) -> Pictures:
     spec = source.spec
     if not spec.modality.has_pixels:
         raise UsageError(
-            "train chooses a recipe for pictures only; name one for other data. "
-            f"Received: {spec.kind} of shape {spec.shape}"
+            f"train chooses a recipe for pictures only; name one for other data. "
+            f"{_recipes_for(spec)}. Received: {spec.kind} of shape {spec.shape}"
         )
     samples, labels = source.arrays("train")
     count = len(samples)
@@ -358,6 +360,41 @@ def _warnings(pictures: Pictures, recipe: recipes.Recipe) -> list[str]:
             f"{pictures.count:,} equal another one"
         )
     return found
+
+
+def check_kind(name: str, source: datasets.Source) -> None:
+    """Checks that data are of the kind that a recipe was made for, as far as that is known.
+
+    Args:
+        name: the recipe, a preset or a file, with data of its own.
+        source: the data in their place, opened.
+
+    Raises:
+        UsageError: data of another kind; the line names the recipes for it.
+    """
+    own, spec = kind_of(name), source.spec
+    if own is None or own == spec.kind:
+        return
+    raise UsageError(
+        f"The recipe {name} is for {kinds.get(own).plural}. {_recipes_for(spec)}. "
+        f"Received: {spec.modality.plural} of shape {spec.shape}"
+    )
+
+
+def kind_of(recipe: str) -> str | None:
+    """Returns the kind of the samples of a recipe's own data; `None` if it is not known."""
+    try:
+        own = recipes.load(recipe).data.source
+    except UsageError:  # the recipe's own data are not on this machine
+        return None
+    return datasets.kind_of(own) if isinstance(own, str) else None
+
+
+def _recipes_for(spec: Spec) -> str:
+    """Returns the presets for data of a kind in words."""
+    found = [name for name in recipes.names() if kind_of(name) == spec.kind]
+    plural = spec.modality.plural
+    return f"Recipes for {plural}: {', '.join(found)}" if found else f"No preset is for {plural}"
 
 
 def describe_misfit(name: str, data: str, source: datasets.Source) -> str:

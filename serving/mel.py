@@ -106,8 +106,8 @@ class Mel:
     def filters(self) -> np.ndarray:
         """Triangular filters, float64 `(mels, n_fft // 2 + 1)`, each of area 1 in Hz times 2."""
         frequencies = np.arange(self.n_fft // 2 + 1) * self.sample_rate / self.n_fft
-        ends = _to_mel(np.array([self.low, self.top]))
-        edges = _to_hz(np.linspace(*ends, self.mels + 2))[:, None]
+        low, high = _to_mel(np.array([self.low, self.top]))
+        edges = _to_hz(np.linspace(low, high, self.mels + 2))[:, None]
         rising = (frequencies - edges[:-2]) / (edges[1:-1] - edges[:-2])
         falling = (edges[2:] - frequencies) / (edges[2:] - edges[1:-1])
         triangles = np.maximum(0.0, np.minimum(rising, falling))

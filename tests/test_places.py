@@ -429,7 +429,7 @@ def test_a_run_is_not_data(project, capsys):
     for given in ("runs/hats", "runs/shoes"):
         line = fail(capsys, "train", "--data", given, "--run", "new")
         assert line == (
-            f"Data must not be a run, whose pictures are generated. Received: path={given!r}, a run"
+            f"Data must not be a run, whose samples are generated. Received: path={given!r}, a run"
         )
     assert "which holds 2 run folders" in fail(capsys, "train", "--data", "runs", "--run", "new")
     # Its previews are pictures like others for whoever names their folder.

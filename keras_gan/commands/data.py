@@ -52,7 +52,7 @@ def _first_line(cls: type) -> str:
 
 @app.command("prepare")
 def prepare_command(
-    source: Annotated[str, typer.Argument(help="A folder of images, x.npz, or a data set's name.")],
+    source: Annotated[str, typer.Argument(help="A folder of files, x.npz, or a data set.")],
     to: Annotated[str, typer.Option(help="tfds:NAME")],
     settings: Settings = [],  # noqa: B006 - typer reads the list and does not change it
     data_dir: Annotated[

@@ -125,6 +125,7 @@ def _resolve(
     if data is None:
         return resolved, None, ""
     source = train.open_data(resolved)
+    automatic.check_kind(name, source)
     return resolved, source, automatic.describe_misfit(name, data, source)
 
 

@@ -4,7 +4,8 @@ Every module of this package with a function `open` is a data set. Its name is t
 (`fashion_mnist` or `fashion-mnist`), and the first line of its docstring describes it. A module may
 also have a function `parse` for other strings, such as paths: it returns the options of `open`
 that the string stands for, or `None`, and `FORM` says in words which strings these are. `SHAPE`
-states the shape of all of its samples, if there is one. A new data set is one new file.
+states the shape of all of its samples, if there is one, and `KIND` their kind. A new data set is
+one new file.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from keras_gan.datasets.splits import OwnSplitsError, Split
 from keras_gan.errors import UsageError
 from keras_gan.registry import check_names
 from keras_gan.spec import Spec
+from serving import kinds
 from serving.nearest_names import find_nearest
 
 
@@ -40,7 +42,7 @@ def _discover() -> dict[str, ModuleType]:
 
 _REGISTRY = _discover()
 
-from keras_gan.datasets import images, labeled  # noqa: E402
+from keras_gan.datasets import audio, images, labeled  # noqa: E402
 from keras_gan.datasets.array_fields import UnknownKindError, UnknownRangeError  # noqa: E402
 from keras_gan.datasets.arrays import from_arrays  # noqa: E402
 from keras_gan.datasets.generated import with_generated  # noqa: E402
@@ -55,6 +57,7 @@ __all__ = [
     "exists",
     "find",
     "from_arrays",
+    "kind_of",
     "known_shape",
     "name_of",
     "names",
@@ -80,8 +83,8 @@ def open(source: str | os.PathLike[str], **options: Any) -> Source:
 
     Args:
         source: a name from `names()`; `tfds:NAME[/config][:version]`; the path of a .npz,
-            .npy or .csv file; or the path of a folder of images. A name takes precedence over a
-            path: write `./gaussians` for a folder that has the name of a data set.
+            .npy or .csv file; or the path of a folder of images or of sounds. A name takes
+            precedence over a path: write `./gaussians` for a folder of the name of a data set.
         **options: options of the data set, see the function `open` of its module; and of data
             with labels `labeled`, `labeled_seed` and `labeled_share`, see `labeled.keep`.
 
@@ -140,8 +143,18 @@ def known_shape(source: str, options: Mapping[str, Any]) -> tuple[int | None, ..
     size, channels = options.get("size"), options.get("channels")
     if size is None and channels is None:
         return shape
+    kind = kind_of(source)
+    if kind is not None and not kinds.get(kind).has_pixels:
+        return shape
     height, width = (None, None) if size is None else images.check_size(size)
     return height, width, channels
+
+
+def kind_of(source: str) -> str | None:
+    """Returns the kind of a data set's samples without opening it; `None` if it is not known."""
+    module = _REGISTRY.get(source.replace("_", "-"))
+    shape = getattr(module, "SHAPE", None)
+    return getattr(module, "KIND", None) or (kinds.of_shape(shape) if shape else None)
 
 
 def find(source: str | os.PathLike[str]) -> tuple[ModuleType, dict[str, Any]]:
@@ -177,10 +190,12 @@ def takes_folder(source: str) -> bool:
     """Returns whether a name is that of a data set that reads a folder, its option `path`.
 
     Such as `pairs`: the name says how the folder is read, so that another folder takes the place of
-    the path. The data sets that open a path by itself, such as `folder`, are not among them.
+    the path. The data sets that open a path by itself, such as `folder`, are not among them, but
+    for those whose module says that they read any folder by `READS_FOLDERS`.
     """
     module = _REGISTRY.get(source.replace("_", "-"))
-    return module is not None and not hasattr(module, "parse") and _has_path(module)
+    by_path = not hasattr(module, "parse") or hasattr(module, "READS_FOLDERS")
+    return module is not None and by_path and _has_path(module)
 
 
 def _has_path(module: ModuleType) -> bool:
@@ -202,8 +217,9 @@ def with_folder(section: Any, data: str) -> dict[str, Any]:
     """Returns a recipe's section `data` for other data.
 
     A folder becomes the `path` of a data set that reads folders, whose options stay. In place of a
-    data set that makes pairs, such as `edges2fashion`, it is read as such pairs. Anything else
-    replaces the section.
+    data set that makes pairs, such as `edges2fashion`, it is read as such pairs, and in place of
+    sounds, such as `asterisk-sounds`, as sounds with the same options. Anything else replaces the
+    section.
 
     Args:
         section: the section as it was read.
@@ -212,13 +228,16 @@ def with_folder(section: Any, data: str) -> dict[str, Any]:
     source = section.get("source") if isinstance(section, Mapping) else None
     is_name = data.replace("_", "-") in _REGISTRY
     path = os.path.expanduser(data)
-    if isinstance(source, str) and not is_name and os.path.isdir(path):
+    is_place = os.path.isdir(path) or audio.parse(path) is not None
+    if isinstance(source, str) and isinstance(section, Mapping) and not is_name and is_place:
         place = {"path": os.path.abspath(path)}
         if takes_folder(source):
             return {**section, **place}
         made = _REGISTRY.get(source.replace("_", "-"))
         if made is not None and hasattr(made, "folder_source"):
-            return {"source": made.folder_source(section), **place}
+            names = getattr(made, "FOLDER_OPTIONS", ())
+            kept = {name: section[name] for name in names if name in section}
+            return {"source": made.folder_source(section), **kept, **place}
     return {"source": data}
 
 

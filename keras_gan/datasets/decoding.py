@@ -12,8 +12,6 @@ import math
 import os
 import shutil
 import sys
-import tempfile
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 
 from keras_gan.arguments import is_integer
-from keras_gan.datasets import images, levels
+from keras_gan.datasets import cached, images, levels
 from keras_gan.datasets.values import check_range
 from keras_gan.errors import UsageError
 from serving.value_ranges import Range
@@ -31,7 +29,6 @@ from serving.value_ranges import Range
 SPLITS = ("train", "held_out")
 _CHUNK = 256  # images decoded per batch of tasks, in order
 LOOKED_AT = 16  # images whose values are looked at
-_LEFTOVER_AGE = 24 * 3600  # seconds after which an unfinished array is considered abandoned
 _VERSION = 1  # of the cache files and of the decoding; part of the cache key
 
 
@@ -305,54 +302,24 @@ def _fill(array: np.ndarray, items: Iterable[Item], options: DecodeOptions) -> D
 def _write_cache(
     folder: Path, shape: tuple[int, ...], needed: int, items: Iterable[Item], options: DecodeOptions
 ) -> Decoded:
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder.parent).free
-        if needed > free * 0.95:
-            raise UsageError(
-                f"The decoded images need {needed:,} bytes in {folder.parent}; name a larger "
-                f"disk with cache=..., or a smaller size. Received: {free:,} bytes of free space"
-            )
-        _remove_leftovers(folder)
-        partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
-        try:
-            array = np.lib.format.open_memmap(partial / "samples.npy", "w+", np.uint8, shape)
-            decoded = _fill(array, items, options)
-            array.flush()
-            np.savez(
-                partial / "rows.npz",
-                labels=decoded.labels,
-                splits=decoded.splits,
-                items=decoded.items,
-                skipped=np.array(decoded.skipped, np.str_),
-            )
-            del array, decoded
-            try:
-                partial.rename(folder)
-            except OSError:
-                if not folder.is_dir():  # otherwise another process wrote the same content first
-                    raise
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise UsageError(
-            "The decoded images exceed memory_limit and must be written to the cache folder; name "
-            f"another with cache=.... Received: {folder.parent}: {error}"
-        ) from error
+    with cached.writing(folder, needed, "images", "a smaller size") as partial:
+        array = np.lib.format.open_memmap(partial / "samples.npy", "w+", np.uint8, shape)
+        decoded = _fill(array, items, options)
+        array.flush()
+        np.savez(
+            partial / "rows.npz",
+            labels=decoded.labels,
+            splits=decoded.splits,
+            items=decoded.items,
+            skipped=np.array(decoded.skipped, np.str_),
+        )
+        del array, decoded
     decoded = _read_cache(folder)
     if decoded is None:
         raise UsageError(
             f"The cache folder must keep what is written to it. Received: {folder} unreadable"
         )
     return decoded
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Deletes the unfinished arrays of runs that were killed while decoding."""
-    for partial in folder.parent.glob("v*.partial-*"):
-        with contextlib.suppress(OSError):
-            if time.time() - (partial / "samples.npy").stat().st_mtime > _LEFTOVER_AGE:
-                shutil.rmtree(partial, ignore_errors=True)
 
 
 def _read_cache(folder: Path) -> Decoded | None:

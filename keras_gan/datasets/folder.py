@@ -32,7 +32,13 @@ from keras_gan.datasets import (
     side_by_side,
 )
 from keras_gan.datasets.source import MEMORY_LIMIT, Source
-from keras_gan.datasets.splits import Split, divide, join_groups
+from keras_gan.datasets.splits import (
+    Split,
+    compile_pattern,
+    divide,
+    join_groups,
+    match_pattern,
+)
 from keras_gan.errors import UsageError
 from keras_gan.spec import Spec
 
@@ -89,7 +95,7 @@ def open(
     reading = _read(root, labels, skip_corrupt)
     given = decoding.GivenOptions(size, channels, value_range, skip_corrupt, memory_limit, cache)
     earlier = functools.partial(_open_earlier, root, given, labels, held_out)
-    division = _Division(held_out, near_duplicates, _compiled(group_pattern))
+    division = _Division(held_out, near_duplicates, compile_pattern(group_pattern))
     return _to_source(root, reading, given, division, earlier)
 
 
@@ -347,25 +353,9 @@ def _groups(decoded: decoding.Decoded, listing: _Listing, division: _Division) -
         if 2 * np.bincount(alike).max() <= len(alike):  # else the hash does not tell them apart
             groups = join_groups(alike, groups)
     if division.pattern is not None:
-        names = [_match(division.pattern, item.name) for item in listing.items]
+        names = [match_pattern(division.pattern, item.name) for item in listing.items]
         groups = join_groups(groups, np.array(names)[decoded.items])
     return groups
-
-
-def _compiled(pattern: str | None) -> re.Pattern[str] | None:
-    try:
-        return None if pattern is None else re.compile(pattern)
-    except (re.error, TypeError) as error:
-        raise UsageError(
-            f"`group_pattern` must be a regular expression: {error}. "
-            f"Received: group_pattern={pattern!r}"
-        ) from None
-
-
-def _match(pattern: re.Pattern[str], path: str) -> str:
-    """Returns what a pattern matches in a file's name, or the path, which no other file has."""
-    found = pattern.search(os.path.basename(path))
-    return path if found is None else f"match {found[min(1, pattern.groups)]}"
 
 
 def _describe(

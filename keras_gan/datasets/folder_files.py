@@ -1,11 +1,11 @@
-"""Files below a folder: images by their suffix or content, and the others by kind."""
+"""Files below a folder: images or others by their suffix or content, and the rest by suffix."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from keras_gan.datasets import images
@@ -14,7 +14,7 @@ from serving.bundle_folder import is_run
 
 Parts = tuple[str, ...]  # path relative to the folder
 
-_TRIED = 20  # files of a suffix that is unknown, before all of them are taken for no images
+_TRIED = 20  # files of a suffix that is unknown, before all of them are left out
 _METADATA = ("__MACOSX",)  # folders that unpacking a macOS archive leaves
 _EARLIER = (".png", ".jpg", ".jpeg", ".webp", ".gif")  # suffixes that version 0.1.0 read
 # Suffixes of pictures that Pillow does not decode.
@@ -23,11 +23,29 @@ _OTHER_PICTURES += (".arw", ".orf", ".rw2", ".raf", ".eps", ".pdf", ".dcm", ".we
 
 
 @dataclasses.dataclass(frozen=True)
+class Wanted:
+    """The files that are looked for.
+
+    Args:
+        noun: plural noun for them, for messages.
+        suffixes: function that returns their suffixes, in lower case with the dot.
+        is_one: function from the path of a file of another suffix to whether it is one of them.
+    """
+
+    noun: str
+    suffixes: Callable[[], Collection[str]]
+    is_one: Callable[[Path], bool]
+
+
+IMAGES = Wanted("images", images.suffixes, images.is_image)
+
+
+@dataclasses.dataclass(frozen=True)
 class Files:
     """The files below a folder.
 
     Args:
-        images: paths of the images, in order.
+        images: paths of the images, or of the other files that were looked for, in order.
         left_out: number of the other files by their suffix; `"hidden"` for hidden files,
             `"hidden folders"` for those, `"run folders"`, and `"without suffix"`.
         empty: folders without images beside folders with images.
@@ -48,27 +66,32 @@ class Files:
         return [suffix for suffix in self.left_out if suffix in _OTHER_PICTURES]
 
 
-def check_folder(root: Path) -> None:
+def check_folder(root: Path, noun: str = IMAGES.noun) -> None:
     """Checks that a folder exists and is not a run.
+
+    Args:
+        root: the folder.
+        noun: plural noun for the files that are looked for.
 
     Raises:
         UsageError: it does not exist, or is a run.
     """
     if not root.is_dir():
-        raise UsageError(f"The folder of images must exist. Received: path={str(root)!r}")
+        raise UsageError(f"The folder of {noun} must exist. Received: path={str(root)!r}")
     if is_run(root):
         raise UsageError(
-            "Data must not be a run, whose pictures are generated. "
+            "Data must not be a run, whose samples are generated. "
             f"Received: path={str(root)!r}, a run"
         )
 
 
-def find(root: Path, skip_errors: bool) -> Files:
+def find(root: Path, skip_errors: bool, wanted: Wanted = IMAGES) -> Files:
     """Lists the files below a folder.
 
     Args:
         root: the folder.
         skip_errors: whether folders that cannot be read are skipped.
+        wanted: the files that are looked for.
 
     Raises:
         UsageError: a folder that cannot be read.
@@ -76,7 +99,7 @@ def find(root: Path, skip_errors: bool) -> Files:
     found: list[Parts] = []
     others: dict[str, list[Parts]] = collections.defaultdict(list)
     hidden = 0
-    known = images.suffixes()
+    known = wanted.suffixes()
     folders = _Folders()
     for parts in _walk(root, skip_errors, folders):
         suffix = os.path.splitext(parts[-1])[1].lower()
@@ -88,7 +111,7 @@ def find(root: Path, skip_errors: bool) -> Files:
             others[suffix].append(parts)
     left_out: dict[str, int] = {}
     for suffix, files in sorted(others.items(), key=lambda item: (-len(item[1]), item[0])):
-        taken = _images_among(root, sorted(files))
+        taken = _wanted_among(root, sorted(files), wanted)
         found += taken
         if len(files) > len(taken):
             left_out[suffix or "without suffix"] = len(files) - len(taken)
@@ -118,13 +141,13 @@ def _empty(folders: Sequence[Parts], files: Sequence[Parts]) -> list[Parts]:
     return sorted(each for each in folders if each not in filled and each[:-1] in parents)
 
 
-def _images_among(root: Path, files: Sequence[Parts]) -> list[Parts]:
-    """Returns the images among files of one unknown suffix, by their content."""
+def _wanted_among(root: Path, files: Sequence[Parts], wanted: Wanted) -> list[Parts]:
+    """Returns those among files of one unknown suffix that are wanted, by their content."""
     found: list[Parts] = []
     for number, parts in enumerate(files):
         if number >= _TRIED and not found:
             break
-        if images.is_image(root.joinpath(*parts)):
+        if wanted.is_one(root.joinpath(*parts)):
             found.append(parts)
     return found
 

@@ -1,4 +1,4 @@
-"""Layouts of a folder of images: which of its subfolders are splits, and which are classes."""
+"""Layouts of a folder: which of its subfolders are splits, and which are classes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ class Layout:
     dropped: tuple[str, ...] = ()
 
 
-def understand(root: Path, files: Sequence[Parts], labels: bool, domains: str = "") -> Layout:
+def understand(
+    root: Path, files: Sequence[Parts], labels: bool, domains: str = "", noun: str = "images"
+) -> Layout:
     """Returns the layout of the images of a folder.
 
     Subfolders named as splits (`train`, `Training_Set`, `test`, `val`, ...) are splits, and so are
@@ -58,6 +60,7 @@ def understand(root: Path, files: Sequence[Parts], labels: bool, domains: str = 
         labels: whether subfolders are classes.
         domains: a sentence about folders of two domains, if they are such; see
             `pair_layout.describe`.
+        noun: plural noun for the files, for messages.
 
     Raises:
         UsageError: training images both in class folders and beside them.
@@ -67,18 +70,18 @@ def understand(root: Path, files: Sequence[Parts], labels: bool, domains: str = 
     train, held_out = _roles([parts[base:] for parts in files], list(tops))
     if held_out is None:
         inner = [parts[base:] for parts in files]
-        classes = _classes(root.joinpath(*files[0][:base]), inner) if labels else ()
+        place = root.joinpath(*files[0][:base])
+        classes = _classes(place, inner, noun) if labels else ()
         ids = {name: number for number, name in enumerate(classes)}
         label_of = [ids[parts[0]] if classes else -1 for parts in inner]
-        said = (domains,) if domains and classes else _perhaps_splits(classes)
+        said = (domains,) if domains and classes else _perhaps_splits(classes, noun)
         return Layout(list(files), [0] * len(files), label_of, classes, False, (), said)
     dropped = [domains] if domains and labels else []
     others = [name for name in sorted(tops) if name not in (train, held_out)]
     loose = sum(len(parts) == base + 1 for parts in files)
     if others or loose:
         names = [f"{name} ({tops[name]:,})" for name in others]
-        names += [f"{loose:,} images beside the splits"] if loose else []
-        dropped.append(f"Images of other folders than the splits are left out: {', '.join(names)}")
+        dropped.append(_left_out(names, loose, noun))
     parts_of = {
         name: [parts for parts in files if len(parts) > base + 1 and parts[base] == name]
         for name in (train, held_out)
@@ -86,9 +89,9 @@ def understand(root: Path, files: Sequence[Parts], labels: bool, domains: str = 
     depth = base + 1 + wrapper_depth([parts[base + 1 :] for parts in parts_of[train]])
     classes: tuple[str, ...] = ()
     if labels:
-        classes = _classes(root / str(train), [parts[depth:] for parts in parts_of[train]])
+        classes = _classes(root / str(train), [parts[depth:] for parts in parts_of[train]], noun)
     chosen = [(parts, 0, depth) for parts in parts_of[train]]
-    chosen += _held_out(parts_of[held_out], base + 1, classes, str(held_out), dropped)
+    chosen += _held_out(parts_of[held_out], base + 1, classes, f"{noun} in {held_out}", dropped)
     ids = {name: number for number, name in enumerate(classes)}
     chosen.sort(key=lambda item: item[0])
     counts = Counter(split for _, split, _ in chosen)
@@ -104,7 +107,13 @@ def understand(root: Path, files: Sequence[Parts], labels: bool, domains: str = 
     )
 
 
-def _perhaps_splits(classes: Sequence[str]) -> tuple[str, ...]:
+def _left_out(folders: list[str], loose: int, noun: str) -> str:
+    """Returns a sentence about files beside the splits."""
+    names = [*folders, *([f"{loose:,} {noun} beside the splits"] if loose else [])]
+    return f"{noun.capitalize()} of other folders than the splits are left out: {', '.join(names)}"
+
+
+def _perhaps_splits(classes: Sequence[str], noun: str) -> tuple[str, ...]:
     """Returns a sentence for classes with names of splits that do not belong together for sure."""
     rests: dict[bool, set[str]] = {True: set(), False: set()}  # of names of training splits, others
     for name in classes:
@@ -117,7 +126,7 @@ def _perhaps_splits(classes: Sequence[str]) -> tuple[str, ...]:
         return ()
     return (
         "Subfolders are classes unless their names are those of a training and a held-out split. "
-        "If these are splits, name two of them train and test, or read all images without classes "
+        f"If these are splits, name two of them train and test, or read all {noun} without classes "
         f"by labels=false (--set data.labels=false). Received: {len(classes)} classes, "
         f"{', '.join(classes[:_SHOWN])}{', ...' * (len(classes) > _SHOWN)}",
     )
@@ -153,7 +162,7 @@ def understand_earlier(root: Path, files: Sequence[Parts], labels: bool) -> Layo
         roots = ("train", held_out)
         files = [parts for parts in files if len(parts) > 1 and parts[0] in roots]
     inner = [parts[1:] if roots else parts for parts in files]
-    classes = tuple(sorted(_classes(root, inner))) if labels else ()
+    classes = tuple(sorted(_classes(root, inner, "images"))) if labels else ()
     return Layout(
         files=list(files),
         split_of=[roots.index(parts[0]) if roots else 0 for parts in files],
@@ -226,7 +235,7 @@ def _roles(files: Iterable[Parts], tops: Sequence[str]) -> tuple[str | None, str
 
 
 def _held_out(
-    files: Sequence[Parts], base: int, classes: Sequence[str], name: str, dropped: list[str]
+    files: Sequence[Parts], base: int, classes: Sequence[str], which: str, dropped: list[str]
 ) -> list[tuple[Parts, int, int]]:
     """Returns the held-out images with the depth of their class folders.
 
@@ -245,8 +254,8 @@ def _held_out(
     if missing:
         names = ", ".join(f"{key} ({count:,})" for key, count in sorted(missing.items())[:5])
         dropped.append(
-            f"{missing.total():,} of {len(files):,} images in {name} are left out, as no training "
-            f"image has their class: {names}"
+            f"{missing.total():,} of {len(files):,} {which} are left out, as their class is not "
+            f"among those to train on: {names}"
         )
     return [(parts, 1, depth) for parts in kept]
 
@@ -255,16 +264,17 @@ def _has(files: Sequence[Parts], depth: int, classes: Sequence[str]) -> bool:
     return any(len(parts) > depth + 1 and parts[depth] in classes for parts in files)
 
 
-def _classes(root: Path, files: Sequence[Parts]) -> tuple[str, ...]:
-    """Returns the names of the subfolders with images, if there are at least two."""
+def _classes(root: Path, files: Sequence[Parts], noun: str) -> tuple[str, ...]:
+    """Returns the names of the subfolders with files, if there are at least two."""
     classes = sorted({parts[0] for parts in files if len(parts) > 1}, key=natural_key)
     if len(classes) < 2:
         return ()
     loose = [parts[0] for parts in files if len(parts) == 1]
     if loose:
         raise UsageError(
-            "Images must be either all in class folders or all in one folder; labels=false reads "
-            f"all of them, without classes. Received: {root} with {len(classes)} folders of "
-            f"images and {len(loose)} images beside them, such as {loose[0]}"
+            f"{noun.capitalize()} must be either all in class folders or all in one folder; "
+            f"labels=false reads all of them, without classes. Received: {root} with "
+            f"{len(classes)} folders of {noun} and {len(loose)} {noun} beside them, such as "
+            f"{loose[0]}"
         )
     return tuple(classes)

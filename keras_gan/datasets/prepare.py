@@ -32,7 +32,8 @@ def prepare(
 
     Images become the feature `image` (PNG, which is lossless), points the feature `features`,
     samples of other kinds the feature `samples`, class ids the feature `label`, and further
-    fields features of their own names; held-out samples are the split `test`.
+    fields features of their own names; held-out samples are the split `test`. Of windows that
+    overlap, as those of long sounds do, only those are written that do not.
 
     Args:
         source: the data set.
@@ -48,6 +49,7 @@ def prepare(
         UsageError: a name that is taken or not allowed, or a folder that cannot be written to.
     """
     name = _check_name(to)
+    source = source.without_overlap()
     target = tfds_folders.data_root(data_dir) / name.name / (name.version or "1.0.0")
     if target.exists():
         raise UsageError(

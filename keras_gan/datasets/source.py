@@ -272,6 +272,12 @@ class Source:
             )
         return orders.with_labeled(count, rows, share, *position)
 
+    def without_overlap(self) -> Source:
+        """Returns the data set with rows that hold all of its data once, see `Split.apart`."""
+        found = copy.copy(self)
+        found._splits = {name: part.without_overlap() for name, part in self._splits.items()}
+        return found
+
     def values(self, stored: np.ndarray, name: str = "samples") -> np.ndarray:
         """Returns stored values of a field as they are in a batch."""
         field = self.spec.fields[name]
@@ -404,14 +410,14 @@ class Source:
 
     def _picker(self, array: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
         """Returns a function from rows of an array to their stored values."""
-        if not isinstance(array, np.memmap) and array.nbytes <= MEMORY_LIMIT:
+        if type(array) is np.ndarray and array.nbytes <= MEMORY_LIMIT:
             if id(array) not in self._tensors:
                 self._tensors[id(array)] = _on_cpu(array)
             tensor = self._tensors[id(array)]
             return lambda rows: tf.gather(tensor, rows)
 
         def pick(rows: tf.Tensor) -> tf.Tensor:
-            # A tensor would copy the array into memory; numpy reads the rows from the disk.
+            # A tensor would copy the array, or all windows of it, into memory; numpy reads rows.
             x = tf.numpy_function(lambda i: np.asarray(array[i]), [rows], array.dtype)
             x.set_shape((rows.shape[0], *array.shape[1:]))
             return x
@@ -473,8 +479,7 @@ def _part_of(batch_size: int, index: int, count: int):
     if not 0 <= index < count or batch_size % count:
         raise UsageError(
             "`shard` must be (index, count), with index from 0 to count - 1 and a batch size that "
-            "count divides. "
-            f"Received: shard={(index, count)}, batch_size={batch_size}"
+            f"count divides. Received: shard={(index, count)}, batch_size={batch_size}"
         )
     if count == 1:
         return lambda rows: rows

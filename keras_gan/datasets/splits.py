@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -29,6 +31,8 @@ class Split:
         index: rows of the arrays that make the split, in order; `None` for all of them.
         disjoint: whether it is known to share no sample with another split.
         others: arrays of further fields by name, `(count, ...)`.
+        apart: rows that together hold all of the data once, in order, where the rows of the split
+            overlap each other, as windows do; `None` for all of them.
         independent: rows of those of `others` that do not belong to the samples row by row, such as
             the pictures of another domain, by name and in order. Their arrays may be of any
             length, and batches draw from these rows on their own.
@@ -40,9 +44,14 @@ class Split:
     disjoint: bool = False
     others: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     independent: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    apart: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.samples if self.index is None else self.index)
+
+    def without_overlap(self) -> Split:
+        """Returns the split with rows that hold all of its data once, see `apart`."""
+        return self if self.apart is None else dataclasses.replace(self, index=self.apart)
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -202,6 +211,27 @@ def without_copies(splits: dict[str, Split]) -> dict[str, Split]:
             f"Received: {len(rows)} that are all among the {len(train)} training samples"
         )
     return {**splits, "held_out": dataclasses.replace(held_out, index=kept, disjoint=True)}
+
+
+def compile_pattern(pattern: str | None) -> re.Pattern[str] | None:
+    """Returns the option `group_pattern` as a regular expression.
+
+    Raises:
+        UsageError: it is not one.
+    """
+    try:
+        return None if pattern is None else re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise UsageError(
+            f"`group_pattern` must be a regular expression: {error}. "
+            f"Received: group_pattern={pattern!r}"
+        ) from None
+
+
+def match_pattern(pattern: re.Pattern[str], path: str) -> str:
+    """Returns what a pattern matches in a file's name, or the path, which no other file has."""
+    found = pattern.search(os.path.basename(path))
+    return path if found is None else f"match {found[min(1, pattern.groups)]}"
 
 
 def check_drawn(count: int, held_out_count: int, data_seed: int) -> None:

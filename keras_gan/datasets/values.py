@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_gan.arguments import is_number
+from keras_gan.datasets.cuts import Cuts
 from keras_gan.datasets.splits import Split
 from keras_gan.errors import UsageError
 from keras_gan.spec import Field, Spec
@@ -181,7 +182,9 @@ def _check_labels(name: str, part: Split, spec: Spec) -> None:
         )
 
 
-def _pieces(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def _pieces(array: np.ndarray | Cuts) -> Iterator[tuple[int, np.ndarray]]:
+    if isinstance(array, Cuts):
+        array = array.values  # windows may overlap by far more than fits in memory
     step = max(1, _SCAN_BYTES // max(1, array.nbytes // max(1, len(array))))
     for first in range(0, len(array), step):
         yield first, array[first : first + step]

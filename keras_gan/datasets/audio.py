@@ -1,0 +1,235 @@
+"""Sounds in a folder (WAV; with the extra `audio` FLAC, Ogg, Opus, MP3, AIFF), by class.
+
+All subfolders are searched, and splits and classes are found in them as the data set `folder` does.
+A sample is a whole sound, trimmed and padded to one length, or a window of a loud part of a longer
+one. Also read are one file of sound, and a .npz file of waveforms.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_gan.datasets import array_files, decoding, folder_files, folder_layout, images
+from keras_gan.datasets import sound_files as files
+from keras_gan.datasets.classes import check_labels
+from keras_gan.datasets.sound_files import CorruptSound, Sound
+from keras_gan.datasets.sound_source import Found, SoundOptions, make
+from keras_gan.datasets.sound_store import Item, Place, refuse_corrupt
+from keras_gan.datasets.source import MEMORY_LIMIT, Source
+from keras_gan.errors import UsageError
+
+KIND = "audio"
+READS_FOLDERS = True  # a recipe with this source takes the folder of --data, and keeps its options
+FORM = "the path of a folder of sounds or of a sound"
+_LOOKED_AT = 1_000  # files of a folder that are looked at to know what it holds
+_SAMPLES = ("samples", "x", "audio", "waves", "data")  # names of the array of a .npz file
+_LABELS = ("labels", "y")
+
+
+def open(
+    path: str | os.PathLike[str],
+    *,
+    sample_rate: int | None = None,
+    length: int | None = None,
+    layout: str = "auto",
+    align: str = "center",
+    normalize: str = "peak",
+    channels: int = 1,
+    mel: Mapping[str, Any] | None = None,
+    labels: bool = True,
+    held_out: float | None = None,
+    split_by: str = "file",
+    group_pattern: str | None = None,
+    skip_corrupt: bool = False,
+    memory_limit: int = MEMORY_LIMIT,
+    cache: str | os.PathLike[str] | None = None,
+) -> Source:
+    """Opens sounds, decodes and resamples all of them, to 16 bits in memory.
+
+    Args:
+        path: a folder, a file of sound, or a .npz file with an array `samples`, `(count, time)` or
+            `(count, time, channels)`, int16 or floating point, and perhaps `labels`, `sample_rate`.
+        sample_rate: of the samples in Hz, up to 768,000; by default the commonest of the files, at
+            most 16,000. Of a .npz file without a `sample_rate` it is also the stored one.
+        length: samples of one example, at least 2; a multiple of the hop with `mel`. By default the
+            power of two that holds 95 % of the trimmed sounds, at most 65,536; of windows 8,192, or
+            less where the sounds are short.
+        layout: `"one_shot"`, each sound without its silent ends as one sample; `"windows"`, random
+            parts that are not quiet; `"auto"`, one_shot if 95 % fit into `length` or 65,536.
+        align: place of a one-shot sound that is shorter than a sample: `"center"`, or `"start"`.
+        normalize: `"peak"` removes a constant offset and scales each peak to 0.95; or `"none"`.
+        channels: 1, the mean of the channels, or the louder of two that cancel each other; or 2.
+        mel: options of `serving.mel.Mel` but the sampling rate, such as `{hop: 64}`. Each example
+            then has the field `mel`: the part of the log-mel spectrogram of the whole sound.
+        labels: whether subfolders are classes.
+        held_out: share of the sounds to hold out, 0.1 by default; not allowed for a folder that has
+            its own splits. A sound is held out as a whole, and with all copies of it.
+        split_by: `"file"`, or `"folder"`, which never separates the sounds of one folder.
+        group_pattern: a regular expression, see `keras_gan.datasets.folder`.
+        skip_corrupt: whether damaged files, also those with NaN, are skipped instead of refused.
+        memory_limit: largest size in bytes of the sounds, and of their spectrograms, in memory.
+        cache: folder for larger ones, which later runs use again; by default the user's.
+
+    Raises:
+        UsageError: no sounds, a damaged file, a missing extra, or an option outside its range.
+    """
+    options = SoundOptions(
+        sample_rate, length, layout, align, normalize, channels, mel, held_out, split_by,
+        group_pattern,
+    )  # fmt: skip
+    options.check()
+    root = Path(os.path.expanduser(path))
+    place = Place(skip_corrupt, memory_limit, cache, "")
+    if root.suffix == ".npz":
+        return make(*_from_arrays(root, options, labels, place))
+    found, paths = _from_folder(root, labels, skip_corrupt)
+    place = Place(skip_corrupt, memory_limit, cache, decoding.cache_key(paths, skip_corrupt))
+    return make(found, options, place)
+
+
+def parse(source: str) -> dict[str, Any] | None:
+    """Returns the options that a data set's name stands for: the path of sounds."""
+    path = Path(os.path.expanduser(source))
+    is_file = path.suffix.lower() in files.SUFFIXES and path.is_file()
+    return {"path": source} if is_file or (path.is_dir() and _holds_sounds(path)) else None
+
+
+def _holds_sounds(root: Path) -> bool:
+    """Returns whether more of the first files of a folder are sounds than images."""
+    counts = {"sounds": 0, "images": 0}
+    seen = 0
+    pictures = images.suffixes()
+    for _, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in names:
+            suffix = os.path.splitext(name)[1].lower()
+            if not name.startswith("."):
+                counts["sounds"] += suffix in files.SUFFIXES
+                counts["images"] += suffix in pictures
+        seen += len(names)
+        if seen >= _LOOKED_AT:
+            break
+    return counts["sounds"] > counts["images"]
+
+
+def _from_folder(root: Path, labels: bool, skip_corrupt: bool) -> tuple[Found, list[Path]]:
+    """Returns the sounds of a folder, or one file, with the paths of their files."""
+    if root.is_file():
+        listed, layout, lines = [(root.name,)], None, []
+        root = root.parent
+    else:
+        folder_files.check_folder(root, files.WANTED.noun)
+        listing = folder_files.find(root, skip_corrupt, files.WANTED)
+        if not listing.images:
+            raise UsageError(
+                "A folder of sounds must hold files such as .wav, .flac or .ogg. Received: none in "
+                f"{root}" + (f", which holds {listing.line}" if listing.line else "")
+            )
+        layout = folder_layout.understand(root, listing.images, labels, noun=files.WANTED.noun)
+        for line in layout.dropped:
+            warnings.warn(line, stacklevel=3)
+        listed = layout.files
+        lines = [*layout.lines, *([f"left out: {listing.line}"] if listing.line else [])]
+    paths = [root.joinpath(*parts) for parts in listed]
+    items = [
+        Item(str(path), lambda path=path: files.opened(path), label, split)
+        for path, label, split in zip(
+            paths,
+            layout.label_of if layout else [-1] * len(paths),
+            layout.split_of if layout else [0] * len(paths),
+            strict=True,
+        )
+    ]
+    names = layout.classes if layout else ()
+    classes = tuple(os.fsencode(name).decode("utf-8", "backslashreplace") for name in names)
+    where = str(root) if layout else str(paths[0])
+    found = read_headers(f"audio: {where}", items, skip_corrupt, lines, classes)
+    return Found(**{**vars(found), "has_splits": bool(layout and layout.has_splits)}), paths
+
+
+def read_headers(
+    name: str,
+    items: list[Item],
+    skip_corrupt: bool,
+    lines: list[str],
+    classes: tuple[str, ...] = (),
+) -> Found:
+    """Returns sounds with the sampling rate and the length of each.
+
+    Raises:
+        UsageError: a damaged file, unless damaged files are skipped; or no other one.
+    """
+
+    def read(item: Item) -> tuple[int, int] | str:
+        try:
+            with item.open() as sound:
+                return sound.rate, sound.frames
+        except CorruptSound as error:
+            return str(error)
+
+    kept, headers, damaged = [], [], []
+    results = zip(items, decoding.in_threads(read, items), strict=True)
+    for item, header in decoding.progress(results, len(items), "Reading headers"):
+        if not isinstance(header, str):
+            kept.append(item)
+            headers.append(header)
+        elif skip_corrupt:
+            damaged.append(f"{item.name}: {header}")
+        else:
+            raise refuse_corrupt(item.name, header)
+    if not kept:
+        raise UsageError(
+            f"Sounds must be readable. Received: 0 of {len(items):,} files, such as {damaged[0]}"
+        )
+    return Found(name, kept, headers, classes, False, tuple(lines), tuple(damaged))
+
+
+def _from_arrays(
+    file: Path, options: SoundOptions, labels: bool, place: Place
+) -> tuple[Found, SoundOptions, Place]:
+    """Returns the waveforms of a .npz file, with the options and the place for them."""
+    arrays = array_files.read(file, place.memory_limit)
+    waves = next((arrays[name] for name in _SAMPLES if name in arrays), None)
+    is_float = waves is not None and np.issubdtype(waves.dtype, np.floating)
+    if waves is None or waves.ndim not in (2, 3) or not (is_float or waves.dtype == np.int16):
+        received = {name: f"{a.dtype} {a.shape}" for name, a in arrays.items()}
+        raise UsageError(
+            "A .npz file of sounds must have an array `samples`, (count, time) or (count, time, "
+            f"channels), int16 or floating point. Received: {file} with {received}"
+        )
+    stored = arrays.get("sample_rate", options.sample_rate)
+    if stored is None or np.size(stored) != 1:
+        raise UsageError(
+            "`sample_rate` must be given for a .npz file without an array of that name. "
+            f"Received: {file}"
+        )
+    rate = int(np.asarray(stored).item())
+    ids = next((arrays[name] for name in _LABELS if labels and name in arrays), None)
+    if ids is None:
+        numbers, classes = np.full(len(waves), -1), ()
+    else:
+        names, numbers = np.unique(check_labels(ids, len(waves), "labels"), return_inverse=True)
+        classes = tuple(map(str, names))
+    items = [
+        Item(f"{file}[{row}]", lambda wave=wave: _of_array(wave, rate), int(label))
+        for row, (wave, label) in enumerate(zip(waves, numbers, strict=True))
+    ]
+    found = read_headers(f"audio: {file}", items, place.skip_corrupt, [], classes)
+    key = decoding.cache_key([file], place.skip_corrupt)
+    return found, options, Place(place.skip_corrupt, place.memory_limit, place.cache, key)
+
+
+@contextlib.contextmanager
+def _of_array(wave: np.ndarray, rate: int) -> Iterator[Sound]:
+    values = wave.reshape(len(wave), -1)
+    scale = 2.0**15 if values.dtype == np.int16 else 1.0
+    if not len(values):
+        raise CorruptSound("the array holds no samples")
+    yield Sound(rate, values.shape[1], len(values), lambda a, b: values[a:b] / scale)

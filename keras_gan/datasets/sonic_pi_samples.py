@@ -1,0 +1,109 @@
+"""Drums, loops and notes of Sonic Pi, by the family of their name (Debian package, CC0)."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_gan.datasets import audio, decoding, sound_files
+from keras_gan.datasets.sound_source import SoundOptions, make
+from keras_gan.datasets.sound_store import Item, Place
+from keras_gan.datasets.source import MEMORY_LIMIT, Source
+from keras_gan.errors import UsageError
+from serving.nearest_names import find_nearest
+
+KIND = audio.KIND
+ROOT = Path("/usr/share/sonic-pi/samples")
+FOLDER_OPTIONS = ("sample_rate", "length", "layout", "align", "normalize", "mel", "held_out")
+
+
+def open(
+    *,
+    families: Sequence[str] | None = None,
+    sample_rate: int | None = None,
+    length: int | None = None,
+    layout: str = "one_shot",
+    align: str = "start",
+    normalize: str = "peak",
+    mel: Mapping[str, Any] | None = None,
+    labels: bool = True,
+    held_out: float | None = None,
+    root: str | os.PathLike[str] = ROOT,
+    memory_limit: int = MEMORY_LIMIT,
+    cache: str | os.PathLike[str] | None = None,
+) -> Source:
+    """Opens the samples of Sonic Pi; their classes are the families of their names.
+
+    Debian's package sonic-pi-samples and the extra `audio` must be installed, as they are FLAC
+    files. The family of `bd_haus.flac` is `bd`. The sounds are in the public domain (CC0).
+
+    Args:
+        families: names of the families to read, such as `[bd, sn]`; all by default.
+        sample_rate: see `keras_gan.datasets.audio`, as all of the following; by default 16,000 Hz,
+            the files having 44,100 Hz.
+        length: samples of one example.
+        layout: `"one_shot"`, `"windows"` or `"auto"`.
+        align: `"start"`, or `"center"`.
+        normalize: `"peak"` or `"none"`.
+        mel: options of the spectrograms, such as `{hop: 64}`.
+        labels: whether the families are classes.
+        held_out: share of the sounds to hold out, 0.1 by default.
+        root: folder of the samples.
+        memory_limit: see `keras_gan.datasets.folder`.
+        cache: see there.
+
+    Raises:
+        UsageError: the package or the extra is not installed, an unknown family, or an option out
+            of range.
+    """
+    options = SoundOptions(sample_rate, length, layout, align, normalize, 1, mel, held_out)
+    options.check()
+    chosen, wanted = _chosen(Path(os.path.expanduser(root)), families)
+    classes = wanted if labels and len(wanted) > 1 else ()
+    items = [
+        Item(
+            str(file),
+            lambda file=file: sound_files.opened(file),
+            classes.index(_family(file)) if classes else -1,
+        )
+        for file in chosen
+    ]
+    found = audio.read_headers("sonic-pi-samples", items, False, [], classes)
+    return make(found, options, Place(False, memory_limit, cache, decoding.cache_key(chosen)))
+
+
+def _chosen(root: Path, families: Sequence[str] | None) -> tuple[list[Path], tuple[str, ...]]:
+    """Returns the files of some families, and the names of those.
+
+    Raises:
+        UsageError: no files, or an unknown family.
+    """
+    files = sorted(root.glob("*.flac"))
+    if not files:
+        raise UsageError(
+            "The sounds of Debian's package sonic-pi-samples must be installed (apt install "
+            f"sonic-pi-samples). Received: no .flac files in {root}"
+        )
+    known = Counter(_family(file) for file in files)
+    wanted = tuple(sorted(known)) if families is None else tuple(families)
+    for name in wanted:
+        if name not in known:
+            near = find_nearest(str(name), known)
+            raise UsageError(
+                f"`families` must be among {', '.join(sorted(known))}"
+                + (f" (did you mean {near!r}?)" if near else "")
+                + f". Received: {name!r}"
+            )
+    return [file for file in files if _family(file) in wanted], wanted
+
+
+def folder_source(section: Mapping[str, Any]) -> str:
+    """Returns the data set that reads a folder in place of these sounds."""
+    return "audio"
+
+
+def _family(file: Path) -> str:
+    return file.stem.partition("_")[0]
