@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 from serving.errors import UsageError
 from serving.port_rules import (
     Wrong,
+    find_wrong_audio,
+    find_wrong_audio_ports,
     find_wrong_input,
     find_wrong_output,
     find_wrong_translated_ports,
@@ -86,18 +88,26 @@ def read_manifest(bundle: Path, fields: Collection[str] = ()) -> dict[str, Any]:
             f"`files` in {FILE_NAME} must list {MODEL}. "
             f"Received: files={manifest['files']!r:.80} in {str(path)!r}"
         )
-    ports = {"translation", "inputs", "outputs"} <= set(fields or SAMPLING_FIELDS)
-    if ports and (wrong := find_wrong_translated_ports(manifest)) is not None:
-        raise UsageError(
-            f"`{wrong.key}` in {FILE_NAME} must be {wrong.rule}. "
-            f"Received: {wrong.key}={wrong.value!r:.80} in {str(path)!r}"
-        )
+    _check_facts(manifest, set(fields or SAMPLING_FIELDS), f" in {str(path)!r}")
     if manifest.get("digest") != digest(manifest):
         raise UsageError(
             f"{FILE_NAME} must have the digest of its own content; it is damaged or was changed. "
             f"Received: digest={manifest.get('digest')!r:.80} in {str(path)!r}"
         )
     return manifest
+
+
+def _check_facts(manifest: Mapping[str, Any], fields: set[str], where: str) -> None:
+    """Checks that measured facts fit the inputs and outputs, where all of these are checked."""
+    for name, find in (
+        ("translation", find_wrong_translated_ports),
+        ("audio", find_wrong_audio_ports),
+    ):
+        if {name, "inputs", "outputs"} <= fields and (wrong := find(manifest)) is not None:
+            raise UsageError(
+                f"`{wrong.key}` in {FILE_NAME} must be {wrong.rule}. "
+                f"Received: {wrong.key}={wrong.value!r:.80}{where}"
+            )
 
 
 def check_fields(manifest: Mapping[str, Any], fields: Collection[str], where: str = "") -> None:
@@ -208,6 +218,10 @@ def _is_translation(value: Any) -> bool:
     return find_wrong_translation(value) is None
 
 
+def _is_audio(value: Any) -> bool:
+    return find_wrong_audio(value) is None
+
+
 def _is_files(value: Any) -> bool:
     return (
         isinstance(value, dict)
@@ -294,8 +308,9 @@ RULES: dict[str, Rule] = {
     "notice": Rule(lambda value: isinstance(value, str), "text"),
     "created": Rule(_is_time, "a time in ISO 8601"),
     "translation": Rule(_is_translation, "an object of measured facts", find_wrong_translation),
+    "audio": Rule(_is_audio, "an object of facts about a vocoder", find_wrong_audio),
 }
 # Fields that only some networks have.
-OPTIONAL_FIELDS = frozenset({"translation"})
+OPTIONAL_FIELDS = frozenset({"translation", "audio"})
 # The fields that sampling needs; other readers of a bundle may leave out the rest.
-SAMPLING_FIELDS = ("name", "role", "inputs", "outputs", "files", "seeds", "translation")
+SAMPLING_FIELDS = ("name", "role", "inputs", "outputs", "files", "seeds", "translation", "audio")

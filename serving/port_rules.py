@@ -234,6 +234,45 @@ def _is_picture_of_any_size(port: Mapping[str, Any]) -> bool:
     return is_image and free and shape[2] in (1, 3) and port["dtype"] == "float32"
 
 
+# ------------------------------------------------------------------------ vocoders
+
+_MAX_CONTEXT = 4096  # frames
+
+
+def find_wrong_audio(value: Any) -> Wrong | None:
+    """Returns the first broken rule of `audio` in a manifest, `None` if all hold."""
+    if not isinstance(value, dict) or value.keys() != {"context"}:
+        return Wrong("audio", "an object with context", value)
+    context = value["context"]
+    if context is not None and not (type(context) is int and 0 <= context <= _MAX_CONTEXT):
+        rule = f"an integer from 0 to {_MAX_CONTEXT}, or null for a network without a finite one"
+        return Wrong("audio.context", rule, context)
+    return None
+
+
+def find_wrong_audio_ports(manifest: Mapping[str, Any]) -> Wrong | None:
+    """Returns the ports of a manifest with `audio` that are not those of a vocoder."""
+    if manifest.get("audio") is None:
+        return None
+    inputs, outputs = manifest["inputs"], manifest["outputs"]
+    definition = inputs[0]["meta"].get("mel")
+    definition = definition if isinstance(definition, dict) else {}
+    free = [port["shape"][1:2] for port in (inputs[0], outputs[0])]
+    if (
+        len(inputs) != 1
+        or inputs[0]["fill"] != "given"
+        or inputs[0]["shape"][2:] != [definition.get("mels")]
+        or not all(size and isinstance(size[0], str) for size in free)
+    ):
+        rule = "one given spectrogram of any length, with its definition `mel`, beside `audio`"
+        return Wrong("inputs", rule, inputs)
+    rate = outputs[0]["meta"].get("sample_rate")
+    if outputs[0]["shape"][2:] != [1] or rate != definition["sample_rate"]:
+        rule = f"sound of one channel at {definition['sample_rate']} Hz, beside `audio`"
+        return Wrong("outputs", rule, outputs)
+    return None
+
+
 def _is_size(value: Any) -> bool:
     return type(value) is int and 0 < value <= 4096
 
