@@ -10,7 +10,6 @@ import numpy as np
 
 from serving import sounds
 from serving.errors import UsageError, short_repr
-from serving.value_ranges import leaves_rounded
 from serving.vocoding import Clip, Vocoder
 
 
@@ -43,12 +42,6 @@ def open_clip(sound: Any, sample_rate: int | None, vocoder: Vocoder) -> Clip:
         raise UsageError(
             "`sample_rate` must be an integer above 0, in Hz. "
             f"Received: sample_rate={short_repr(sample_rate)}"
-        )
-    low, high = float(array.min()), float(array.max())
-    if leaves_rounded(low, high, (-1.0, 1.0)):
-        raise UsageError(
-            "The samples of a sound must be in [-1, 1]. "
-            f"Received: values from {low:.4g} to {high:.4g}"
         )
     columns = array[:, np.newaxis] if array.ndim == 1 else array
     return sounds.from_samples(columns, rate, vocoder).clip

@@ -6,7 +6,6 @@ header before anything is decoded, and whatever cannot be read is one line.
 
 from __future__ import annotations
 
-import struct
 from typing import NamedTuple
 
 import numpy as np
@@ -14,13 +13,14 @@ import numpy as np
 from serving import kinds
 from serving.errors import TooLargeError, UsageError
 from serving.inputs import check_array
-from serving.kinds.audio import read_wav
 from serving.resample import resample
 from serving.vocoding import Clip, Vocoder
+from serving.wav import is_wav, read_header, read_wav
 
 MAX_SECONDS = 300.0  # of a sound over HTTP, where nobody names another bound
 FORMATS = "a WAV file or a spectrogram as .npy"
 _OPPOSITE = 0.1  # root mean square of the mean of all channels, by that of the loudest
+_OVERSHOOT = 2.0  # beyond it, samples are taken for those of another range
 _NPY = b"\x93NUMPY"
 
 
@@ -61,16 +61,16 @@ def read(
         port = vocoder.source
         mel = kinds.get(port.kind).decode(content, "npy", _any_size(content), port.meta)
         return Sound(from_mel(mel, vocoder, max_seconds))
-    if content[:4] != b"RIFF":
+    if not is_wav(content):
         received = f"{len(content)} bytes that begin with {content[:8]!r}" if content else "0 bytes"
         raise UsageError(f"A sound must be {FORMATS}. Received: {received}")
-    rate, length = describe_wav(content)
-    if rate != vocoder.sample_rate and not resampled:
+    header = read_header(content)
+    if header.rate != vocoder.sample_rate and not resampled:
         raise RateError(
             f"A sound must have {vocoder.sample_rate} Hz, the sampling rate of the network. "
-            f"Received: {rate} Hz"
+            f"Received: {header.rate} Hz"
         )
-    check_seconds(length / rate, max_seconds)
+    check_seconds(header.frames / header.rate, max_seconds)
     samples, rate = read_wav(content)
     return from_samples(samples, rate, vocoder)
 
@@ -79,15 +79,21 @@ def from_samples(samples: np.ndarray, rate: int, vocoder: Vocoder) -> Sound:
     """Converts samples to one channel at the sampling rate of a vocoder.
 
     Args:
-        samples: finite floats `(time, channels)`, values in [-1, 1].
+        samples: finite floats `(time, channels)` in [-1, 1], which resampling may have exceeded.
         rate: their sampling rate in Hz.
         vocoder: the network.
 
     Raises:
-        UsageError: no samples.
+        UsageError: no samples, or some outside [-2, 2].
     """
     if not len(samples):
         raise UsageError("A sound must have samples. Received: 0 samples")
+    low, high = float(samples.min()), float(samples.max())
+    if max(-low, high) > _OVERSHOOT:
+        raise UsageError(
+            "The samples of a sound must be in [-1, 1]. "
+            f"Received: values from {low:.4g} to {high:.4g}"
+        )
     mono, notes = _to_one_channel(samples)
     if rate != vocoder.sample_rate:
         mono = resample(mono, rate, vocoder.sample_rate)
@@ -130,22 +136,6 @@ def check_seconds(seconds: float, max_seconds: float) -> None:
         raise TooLargeError(
             f"A sound must be at most {max_seconds:g} s long. Received: {seconds:.6g} s"
         )
-
-
-def describe_wav(content: bytes) -> tuple[int, int]:
-    """Returns the sampling rate in Hz and the number of samples per channel, by the header.
-
-    A file that `read_wav` refuses may have any: at least 1, and 0.
-    """
-    rate, block, at = 1, 0, 12
-    while at + 8 <= len(content):
-        name, size = content[at : at + 4], struct.unpack_from("<I", content, at + 4)[0]
-        if name == b"fmt " and at + 24 <= len(content):
-            _, _, rate, _, block = struct.unpack_from("<HHIIH", content, at + 8)
-        elif name == b"data" and block:
-            return max(1, rate), min(size, len(content) - at - 8) // block
-        at += 8 + size + size % 2
-    return max(1, rate), 0
 
 
 def _any_size(content: bytes) -> tuple[None, ...]:

@@ -211,7 +211,7 @@ def test_floats_and_stereo_are_read():
     [
         (b"", "RIFF and WAVE. Received: b''"),
         (b"RIFF\0\0\0\0WAVE", "chunks fmt and data. Received: none"),
-        (wav_file(7, 8, b"abc"), "Received: format 7 of 8 bits, 1 channels, 8000 Hz"),
+        (wav_file(2, 4, b"abc"), "Received: format 2 of 4 bits, 1 channels, 8000 Hz"),
         (wav_file(1, 16, b"abcd", rate=44100), "must have 8000 Hz here. Received: 44100 Hz"),
         (wav_file(3, 32, np.array([np.nan], "<f4").tobytes()), "finite numbers. Received: NaN"),
     ],

@@ -14,7 +14,6 @@ import serving
 from serving import UsageError, sounds
 from serving.errors import TooLargeError
 from serving.manifest import digest
-from serving.pcm import to_pcm16, wav_header
 from serving.vocoding import Clip
 
 CHUNKS = (1, 7, 25, 100)
@@ -54,19 +53,19 @@ def test_chunks_equal_the_whole(voice, mel, chunk):
     assert np.abs(np.concatenate(parts) - whole).max() < 1e-5
 
 
-@pytest.mark.parametrize("chunk", (1, 7, 25))
+@pytest.mark.parametrize("chunk", [1, 7, 25])
 def test_one_frame_of_context_less_shows_in_chunks(short, mel, chunk):
     assert np.abs(joined(short, mel, chunk) - reference(short, mel)).max() > 1e-3
 
 
-@pytest.mark.parametrize("frames", (1, 2, 3, CONTEXT, CONTEXT + 1, 2 * CONTEXT + 1))
+@pytest.mark.parametrize("frames", [1, 2, 3, CONTEXT, CONTEXT + 1, 2 * CONTEXT + 1])
 def test_chunks_of_short_spectrograms_equal_the_whole(voice, mel, frames):
     for chunk in (1, 2, frames):
         found = joined(voice, mel[:frames], chunk)
         np.testing.assert_allclose(found, reference(voice, mel[:frames]), atol=1e-5)
 
 
-@pytest.mark.parametrize("more", (0, 1, 63))
+@pytest.mark.parametrize("more", [0, 1, 63])
 def test_a_sound_keeps_its_length_and_has_no_delay(voice, more):
     sound = tones(30 * 64 + more)
     answer = voice.vocode(sound)
@@ -77,7 +76,7 @@ def test_a_sound_keeps_its_length_and_has_no_delay(voice, more):
     np.testing.assert_allclose(parts, answer, atol=1e-5)
 
 
-@pytest.mark.parametrize("length", (1, 63, 64, 65, 700, 5000))
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 700, 5000])
 def test_spectrograms_of_parts_are_those_of_the_whole(voice, length):
     """The spectrogram of a chunk is cut from that of the whole sound, its ends included."""
     sound = tones(length)
@@ -152,7 +151,7 @@ def test_channels_are_mixed_and_those_that_cancel_are_not(voice):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    (
+    [
         (b"", r"A sound must be a WAV file or a spectrogram as \.npy\. Received: 0 bytes"),
         (b"nothing at all", r"Received: 14 bytes that begin with b'nothing '"),
         (wav([]), r"A sound must have samples\. Received: 0 samples"),
@@ -164,7 +163,7 @@ def test_channels_are_mixed_and_those_that_cancel_are_not(voice):
         (vocoders.npy(np.full((9, 40), -80.0)), r"natural logarithms|decibel"),
         (vocoders.npy(np.full((9, 40), 6.0)), "values from 6 to 6"),
         (vocoders.npy(np.array(["a"])), "numbers"),
-    ),
+    ],
     ids=str,
 )  # fmt: skip
 def test_bad_files(voice, content, message):
@@ -181,8 +180,6 @@ def test_lengths_and_rates_are_checked_by_the_header(voice):
         sounds.read(wav(tones(100), 16_000), voice.vocoder, resampled=False)
     with pytest.raises(TooLargeError, match=r"Received: 800 s"):
         sounds.read(vocoders.npy(np.zeros((100_000, 40))), voice.vocoder, max_seconds=300)
-    assert sounds.describe_wav(wav(tones(100), 11_025)) == (11_025, 100)
-    assert sounds.describe_wav(b"RIFF\0\0\0\0WAVEfmt \x10\0") == (1, 0)
 
 
 def test_bad_arrays(voice, tmp_path):
@@ -206,18 +203,18 @@ def test_bad_arrays(voice, tmp_path):
 def test_other_bundles_do_not_vocode(folder):
     bundle = serving.Bundle(tiny.points(folder / "points"), threads=1)
     assert bundle.vocoder is None
-    with pytest.raises(UsageError, match="A vocoder has the role 'vocoder'.*role 'generator'"):
+    with pytest.raises(UsageError, match=r"A vocoder has the role 'vocoder'.*role 'generator'"):
         bundle.vocode(tones(100))
 
 
 @pytest.mark.parametrize(
     ("audio", "message"),
-    (
+    [
         ({}, "`audio` in manifest.json must be an object with context"),
         ({"context": -1}, r"`audio.context` .* must be an integer from 0 to 4096"),
         ({"context": 1.5}, r"Received: audio.context=1.5"),
         ({"context": 4, "rate": 1}, "an object with context"),
-    ),
+    ],
 )
 def test_bad_facts_in_a_manifest(tmp_path, audio, message):
     path = vocoders.write(tmp_path / "a") / "manifest.json"
@@ -233,25 +230,3 @@ def test_facts_of_a_vocoder_need_its_ports(tmp_path):
     vocoders.declare(sound, 3)
     with pytest.raises(UsageError, match="one given spectrogram of any length"):
         serving.Bundle(sound)
-
-
-# ------------------------------------------------------------------------------- 16-bit PCM
-
-
-def test_pcm_is_rounded_and_clipped_not_wrapped():
-    values = np.array([[0.0], [1.0], [-1.0], [1.5], [-1.5], [0.6 / 32767], [-0.4 / 32767]])
-    data, clipped = to_pcm16(values)
-    assert np.frombuffer(data, "<i2").tolist() == [0, 32767, -32767, 32767, -32767, 1, 0]
-    assert clipped == 2
-
-
-def test_headers_of_wav_files():
-    data, _ = to_pcm16(np.zeros((5, 1)))
-    whole = wav_header(8_000, 1, len(data), {"Comment": "a", "XML": "<x/>"}) + data
-    samples, rate = vocoders.heard(whole)
-    assert (len(samples), rate) == (5, 8_000)
-    assert struct.unpack_from("<I", whole, 4)[0] == len(whole) - 8
-    assert b"Comment=a" in whole
-    assert b"<x/>" not in whole
-    stream = wav_header(8_000, 1, None)
-    assert stream[4:8] == stream[-4:] == b"\xff" * 4
