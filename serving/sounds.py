@@ -28,6 +28,10 @@ class RateError(UsageError):
     """Sound of another sampling rate than the network's."""
 
 
+class SpectrogramError(UsageError):
+    """Values that are no natural logarithms of magnitudes."""
+
+
 class Sound(NamedTuple):
     """A sound in memory.
 
@@ -54,8 +58,8 @@ def read(
     Raises:
         RateError: a sound of another rate that is not to be resampled.
         TooLargeError: more than `max_seconds`.
-        UsageError: neither format, a damaged file, one without samples, values that are no natural
-            logarithms of magnitudes.
+        SpectrogramError: values that are no natural logarithms of magnitudes.
+        UsageError: neither format, a damaged file, one without samples.
     """
     if content[:6] == _NPY:
         port = vocoder.source
@@ -111,7 +115,8 @@ def from_mel(mel: np.ndarray, vocoder: Vocoder, max_seconds: float = float("inf"
 
     Raises:
         TooLargeError: more than `max_seconds`.
-        UsageError: another shape, values that are no natural logarithms of magnitudes.
+        SpectrogramError: values that are no natural logarithms of magnitudes.
+        UsageError: another shape.
     """
     mels = vocoder.mel.mels
     frames = mel[0] if mel.ndim == 3 and len(mel) == 1 else mel
@@ -123,7 +128,11 @@ def from_mel(mel: np.ndarray, vocoder: Vocoder, max_seconds: float = float("inf"
             f"Received: shape={mel.shape}"
         )
     check_seconds(vocoder.seconds(len(frames)), max_seconds)
-    return Clip(vocoder, mel=check_array(vocoder.source, frames[np.newaxis])[0])
+    try:
+        checked = check_array(vocoder.source, frames[np.newaxis])
+    except UsageError as error:
+        raise SpectrogramError(str(error)) from None
+    return Clip(vocoder, mel=checked[0])
 
 
 def check_seconds(seconds: float, max_seconds: float) -> None:

@@ -164,7 +164,7 @@ def test_channels_are_mixed_and_those_that_cancel_are_not(voice):
         (vocoders.npy(np.full((9, 40), 6.0)), "values from 6 to 6"),
         (vocoders.npy(np.array(["a"])), "numbers"),
     ],
-    ids=str,
+    ids=range(11),
 )  # fmt: skip
 def test_bad_files(voice, content, message):
     with pytest.raises(UsageError, match=message):
