@@ -36,6 +36,8 @@ COMMANDS = {
 _HERE = ("sample", "walk", "translate", "vocode", "classify", "serve", "doctor")
 _LIBRARY = tuple(name for name in COMMANDS if name not in _HERE)
 
+_FEW = 1000  # sounds that a folder of --out has as files of their own
+
 HELP = """usage: keras-gan [--help] [--version] COMMAND ...
 
 Generative adversarial networks as ordinary Keras models.
@@ -168,7 +170,8 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         "--out",
         metavar="FILE",
         help="file to write (default: samples.png); FOLDER/, with a slash, or a URL such as "
-        "s3://bucket/folder for shards; the same command continues an interrupted run",
+        "s3://bucket/folder for shards, of up to 1000 sounds for one file each; the same command "
+        "continues an interrupted run",
     )
     add(
         "--format",
@@ -258,7 +261,9 @@ def sample(argv: list[str]) -> int:
         from serving.balance_command import BalanceCommand
 
         return BalanceCommand(_open(options.bundle, options.precision), options).run()
-    if _wants_shards(options):
+    if _wants_shards(options) and _wants_files(options):
+        options.each, options.out = os.path.normpath(options.out), None
+    elif _wants_shards(options):
         from serving import bulk
 
         return bulk.command(options)
@@ -326,6 +331,24 @@ def _wants_shards(options: argparse.Namespace) -> bool:
         or options.format in ("webdataset", "tfrecord")
         or any(x is not None for x in (options.workers, options.shard_size, options.engine))
     )
+
+
+def _wants_files(options: argparse.Namespace) -> bool:
+    """Returns True if a folder of --out is to have a file of each sample, instead of shards.
+
+    These are few samples that one picture does not show, such as sounds.
+    """
+    shards = (options.format, options.workers, options.shard_size, options.engine)
+    if any(x is not None for x in (*shards, options.each)) or (options.count or 0) > _FEW:
+        return False
+    if "://" in options.bundle or "://" in options.out:
+        return False
+    from serving import kinds
+    from serving.bundle_folder import find_bundle
+    from serving.manifest import read_manifest
+
+    first = read_manifest(find_bundle(options.bundle))["outputs"][0]
+    return bool(kinds.get(first["kind"]).previews)
 
 
 def _open(bundle: str, precision: str) -> Any:

@@ -47,7 +47,7 @@ def server(folder):
 
 @pytest.fixture(scope="module")
 def slow(folder):
-    """A server whose vocoder takes about 20 ms for a chunk, with room for two streams."""
+    """A server whose vocoder takes about 10 ms for a chunk, with room for two streams."""
     bundle = vocoders.slow(folder / "slow")
     with Serving(bundle, "--workers", 2, "--max-streams", 2, "--body-seconds", 5) as found:
         yield found
@@ -237,7 +237,7 @@ def test_a_stream_is_the_whole_sound_in_chunks(server, chunk):
 
 
 def test_the_first_sound_arrives_before_the_last_is_computed(slow):
-    body = wav(tones(40_000))  # 25 chunks of 20 ms or more
+    body = wav(tones(40_000))  # 25 chunks of 10 ms or more
     start = time.monotonic()
     connection, response = begin(slow, body)
     arrivals = []

@@ -54,8 +54,8 @@ def write(to, name="voice", mel=MEL, context=CONTEXT, depth=2, width=8, scale=0.
 
 
 def slow(to, name="slow"):
-    """Writes a vocoder that takes about 20 ms for a chunk of 25 frames."""
-    return write(to, name, context=42, depth=40, width=512)
+    """Writes a vocoder that takes about 10 ms for a chunk of 25 frames."""
+    return write(to, name, context=22, depth=20, width=192)
 
 
 def whole(to, name="whole"):
