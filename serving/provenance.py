@@ -65,22 +65,31 @@ def provenance(model: str, sha256: str, **facts: object) -> dict[str, str]:
     }
 
 
-def edited(model: str, sha256: str, comment: str = EDITED) -> dict[str, str]:
-    """Returns the texts of a file that a model made of another one, such as a picture.
+def edited(model: str, sha256: str) -> dict[str, str]:
+    """Returns the text chunks of a picture that a model made of another picture.
 
     Args:
         model: name of the model.
         sha256: SHA-256 of its `model.onnx`.
-        comment: sentence about it.
     """
     return {
         "Software": "keras-gan",
-        "Comment": comment,
+        "Comment": EDITED,
         "Digital Source Type": EDITED_TYPE,
         "Model": model,
         "Model SHA-256": sha256,
         XMP_KEY: xmp(model, f"sha256:{sha256}", EDITED_TYPE),
     }
+
+
+def voiced(model: str, sha256: str) -> dict[str, str]:
+    """Returns the texts of a sound that a model made of another one or of a spectrogram.
+
+    Args:
+        model: name of the model.
+        sha256: SHA-256 of its `model.onnx`.
+    """
+    return edited(model, sha256) | {"Comment": VOICED}
 
 
 def xmp(model: str, version: str, source: str = SOURCE_TYPE) -> str:

@@ -15,7 +15,7 @@ from serving.bundle import Bundle
 from serving.errors import UsageError
 from serving.output_files import check_writable, write_file
 from serving.progress import ProgressLine
-from serving.provenance import VOICED, edited
+from serving.provenance import voiced
 from serving.sound_forms import read_file
 from serving.vocoding import MAX_FRAMES
 from serving.wav import to_pcm16, write_wav
@@ -118,7 +118,7 @@ class VocodeCommand:
             notes += (f"{clipped} of {len(pcm)} samples were beyond [-1, 1] and were clipped.",)
         texts = None
         if not self._options.no_metadata:
-            texts = edited(self._bundle.name, self._bundle.sha256, VOICED)
+            texts = voiced(self._bundle.name, self._bundle.sha256)
         rate = self._vocoder.sample_rate
         try:
             write_file(task.target, write_wav(pcm[:, np.newaxis], rate, texts))

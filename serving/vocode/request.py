@@ -111,7 +111,7 @@ class VocodeRequest:
 
     def _texts(self) -> dict[str, str]:
         bundle = self.served.bundle
-        return provenance.edited(bundle.name, bundle.sha256, provenance.VOICED)
+        return provenance.voiced(bundle.name, bundle.sha256)
 
 
 def _read_boolean(name: str, fields: dict[str, Any]) -> bool:
