@@ -66,7 +66,7 @@ class VocodeCommand:
         options: parsed with the options of `add_options`.
 
     Raises:
-        UsageError: a bundle that is no vocoder, no sounds, or places that do not fit.
+        UsageError: a bundle that is not a vocoder, no sounds, or places that do not fit.
     """
 
     def __init__(self, options: argparse.Namespace):

@@ -187,7 +187,8 @@ def test_wav_files_are_read_as_they_are(page):
     page.open("#model=digits")
     samples = tones(500)
     data = base64.b64encode(wav(samples)).decode()
-    code = f"(({{samples, rate}}) => [[...samples], rate])(m.readWav(Uint8Array.from(atob('{data}'), (x) => x.charCodeAt(0)).buffer))"  # noqa: E501 - JavaScript
+    bytes = f"Uint8Array.from(atob('{data}'), (x) => x.charCodeAt(0))"
+    code = f"(({{samples, rate}}) => [[...samples], rate])(m.readWav({bytes}.buffer))"
     found, rate = module(page, "sound.js", code)
     np.testing.assert_allclose(found, heard(wav(samples))[0], atol=1e-6)
     assert rate == 8_000

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 from PIL import Image, ImageDraw
 
-from serving.mel import Mel
+from serving.mel import Mel, multiply
 
 WIDTH, WAVE, MELS, LINE = 256, 56, 64, 13  # pixels: of a cell, and of its rows
 LEAST = -80.0  # dB of black; 0 dB, of a full-scale tone, is the lightest
@@ -59,7 +59,7 @@ def _levels(mono: np.ndarray, rate: int) -> np.ndarray:
     starts = ((np.arange(WIDTH) + 0.5) * len(mono) / WIDTH).astype(int)  # the centers are in `mono`
     frames = np.lib.stride_tricks.sliding_window_view(padded, window)[starts]
     magnitudes = np.abs(np.fft.rfft(frames * hann, 2 * window)) * (4.0 / window)
-    return 20.0 * np.log10(np.maximum(magnitudes @ weights, 1e-9))
+    return 20.0 * np.log10(np.maximum(multiply(magnitudes, weights), 1e-9))
 
 
 @functools.lru_cache(maxsize=8)
