@@ -36,6 +36,7 @@ def start(app: Any, request: Request) -> Any:
     content, fields = read(request, FIELDS, SOUNDS)
     none = "none, since the server has no vocoder"
     served = request.served = find(app, fields, lambda each: each.vocoder is not None, none)
+    request.body = b""  # a stream may take long, and needs the sound only
     wanted = VocodeRequest(served, fields, request, app.settings)
     return _stream(app, wanted, content) if wanted.is_streamed else _answer(app, wanted, content)
 
