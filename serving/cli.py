@@ -26,7 +26,7 @@ COMMANDS = {
     "sample": "Make samples from a bundle, without TensorFlow",
     "walk": "Animate a walk between seeds of a bundle, without TensorFlow",
     "translate": "Translate pictures of any size with a bundle, without TensorFlow",
-    "vocode": "Turn sounds or spectrograms into sound by a vocoder, without TensorFlow",
+    "vocode": "Turn sounds or spectrograms into sound, without TensorFlow",
     "classify": "Print the classes of pictures by a bundle, without TensorFlow",
     "serve": "Serve bundles over HTTP, without TensorFlow",
     "prepare": "Prepare a data set once, before training",
