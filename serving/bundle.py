@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,9 @@ from serving.inputs import Input, Inputs, Port
 from serving.manifest import read_manifest
 from serving.seeds import check_seeds
 from serving.sessions import DEVICES, ModelFiles, check_ports, open_session
-from serving.vocoding import MAX_FRAMES, Clip, Vocoder, check_chunk, find_vocoder
+
+if TYPE_CHECKING:
+    from serving.vocoding import Clip, Vocoder
 
 # Maps the inputs of a batch by name to its outputs, in the order of `Bundle.outputs`.
 Run = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
@@ -89,8 +91,11 @@ class Bundle:
         self._output_names = [port.name for port in self.outputs]
         self._shapes = [port.shape for port in self.outputs]
         self.classifier = find_classifier(self.role, self.inputs, self.outputs)
-        audio = self.manifest.get("audio")
-        self.vocoder = find_vocoder(self.role, self.inputs, self.outputs, audio)
+        self.vocoder: Vocoder | None = None
+        if (audio := self.manifest.get("audio")) is not None:
+            from serving.vocoding import find_vocoder  # other bundles open without it
+
+            self.vocoder = find_vocoder(self.role, self.inputs, self.outputs, audio)
         self._first_input = self.inputs.ports[0].name
         first = self.outputs[0]
         self.kind, self.shape, self.meta = first.kind, first.shape, first.meta
@@ -209,6 +214,7 @@ class Bundle:
                 another form.
         """
         from serving.sound_forms import open_clip
+        from serving.vocoding import MAX_FRAMES
 
         clip = open_clip(sound, sample_rate, self.require_vocoder())
         answer = np.empty(clip.length, np.float32)
@@ -236,6 +242,7 @@ class Bundle:
                 depend on the whole spectrogram.
         """
         from serving.sound_forms import open_clip
+        from serving.vocoding import check_chunk
 
         found = self.require_vocoder()
         frames = check_chunk(found, chunk)

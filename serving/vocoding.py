@@ -66,7 +66,7 @@ class Vocoder(NamedTuple):
 
 
 def find_vocoder(
-    role: str, inputs: Inputs, outputs: Sequence[Port], audio: Mapping[str, Any] | None
+    role: str, inputs: Inputs, outputs: Sequence[Port], audio: Mapping[str, Any]
 ) -> Vocoder | None:
     """Returns the facts about a vocoder, `None` for another network.
 
@@ -76,7 +76,7 @@ def find_vocoder(
         outputs: its outputs.
         audio: `audio` of the manifest, whose rules `serving.port_rules` has checked.
     """
-    if role != ROLE or audio is None or len(inputs.ports) != 1:
+    if role != ROLE or len(inputs.ports) != 1:
         return None
     source = inputs.ports[0]
     return Vocoder(source, outputs[0], Mel.from_meta(source.meta["mel"]), audio["context"])
