@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import io
 import json
@@ -12,6 +13,7 @@ from keras_gan import metrics
 from keras_gan.files import write_atomically
 from keras_gan.run import Run
 
+PLAYED = 200_000  # bytes of the sounds that are in a report itself
 COPIES = 0.5  # nearest_ratio, below which samples are said to tend to be copies
 
 # Panels of the curves: title, columns of metrics.csv. Those of the metrics follow the losses'.
@@ -144,7 +146,26 @@ def _previews(run: Run) -> str:
     names = sorted(path.name for path in run.samples.glob("examples-*.png"))
     if not names:
         return "<p>None yet.</p>"
-    return _PREVIEWS.substitute(last=names[-1], top=len(names) - 1, names=json.dumps(names))
+    shown = _PREVIEWS.substitute(last=names[-1], top=len(names) - 1, names=json.dumps(names))
+    return shown + _players(run)
+
+
+def _players(run: Run) -> str:
+    """Returns a player for each of the newest sounds.
+
+    The first ones are in the page itself, so that they can be heard where the run is not.
+    """
+    players, size = [], 0
+    for path in sorted(run.samples.glob("[0-9][0-9][0-9].wav")):
+        content = base64.b64encode(path.read_bytes()).decode("ascii")
+        size += len(content)
+        kept = size <= PLAYED
+        source = f"data:audio/wav;base64,{content}" if kept else f"samples/{path.name}"
+        players.append(
+            f'<audio controls preload="none" aria-label="Sample {path.stem}" '
+            f'src="{source}"></audio>'
+        )
+    return f"\n<p>{' '.join(players)}</p>" if players else ""
 
 
 def _metric_panels() -> list[tuple[str, tuple[str, ...]]]:

@@ -38,8 +38,8 @@ _UNLIMITED = ("/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/
 _NO_STORE = b"cache-control: no-store\r\n"
 _RETRY = b"retry-after: 1\r\n"
 _EXPOSED = (
-    b"access-control-expose-headers: etag, retry-after, x-model, x-model-version, "
-    b"x-model-sha256, x-not-finite, x-notes, x-request-id, x-seed, "
+    b"access-control-expose-headers: etag, retry-after, x-clipped, x-model, x-model-version, "
+    b"x-model-sha256, x-not-finite, x-notes, x-peak, x-request-id, x-seed, "
     b"inference-header-content-length\r\n"
 )
 _TICK_SECONDS = 0.05
@@ -68,6 +68,7 @@ class App:
         self.repository = Repository(settings, self.log.say, self._observe)
         self.routes = create_routes()
         self.pictures = asyncio.Semaphore(_MAX_PICTURES)
+        self.streams = 0  # of sound, that are running
         self.active = 0
         self.draining = False
         self.loop: asyncio.AbstractEventLoop | None = None

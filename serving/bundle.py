@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,13 +19,13 @@ from serving.errors import NotFiniteWarning, UsageError, one_line, short_repr
 from serving.inputs import Input, Inputs, Port
 from serving.manifest import read_manifest
 from serving.seeds import check_seeds
-from serving.sessions import DEVICES, ModelFiles, open_session
+from serving.sessions import DEVICES, ModelFiles, check_ports, open_session
+
+if TYPE_CHECKING:
+    from serving.vocoding import Clip, Vocoder
 
 # Maps the inputs of a batch by name to its outputs, in the order of `Bundle.outputs`.
 Run = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
-
-# onnxruntime's names of types; those of the others are numpy's.
-_TYPES = {"float32": "float", "float64": "double"}
 
 
 class Bundle:
@@ -46,6 +46,7 @@ class Bundle:
         inputs: its inputs, with the way in which each is filled.
         outputs: its outputs; the first one is what `generate` returns.
         classifier: facts about a network that `classify` can use, `None` for another one.
+        vocoder: facts about a network that `vocode` can use, `None` for another one.
         kind: kind of the first output, likewise `shape` (a name for any size), `value_range` and
             `meta`.
         num_classes: number of classes of the class input, 0 without one; `class_names` likewise.
@@ -76,7 +77,7 @@ class Bundle:
         self._files = files
         model, data = files.read()
         self._session = open_session(model, data, files.path, threads, device)
-        _check_ports(self, self._session)
+        check_ports(self, self._session)
         self._sessions = [self._session]
         # One for each thread of the caller, from the same verified bytes.
         while len(self._sessions) < sessions and self.device == "cpu":
@@ -90,6 +91,11 @@ class Bundle:
         self._output_names = [port.name for port in self.outputs]
         self._shapes = [port.shape for port in self.outputs]
         self.classifier = find_classifier(self.role, self.inputs, self.outputs)
+        self.vocoder: Vocoder | None = None
+        if (audio := self.manifest.get("audio")) is not None:
+            from serving.vocoding import find_vocoder  # other bundles open without it
+
+            self.vocoder = find_vocoder(self.role, self.inputs, self.outputs, audio)
         self._first_input = self.inputs.ports[0].name
         first = self.outputs[0]
         self.kind, self.shape, self.meta = first.kind, first.shape, first.meta
@@ -192,6 +198,80 @@ class Bundle:
         facts, source, target = self.translation
         run = functools.partial(self.translate_tile, seed=self.inputs.check_seed(seed))
         return picture_forms.translate(facts, source, target, run, picture, tile)
+
+    def vocode(self, sound: Any, sample_rate: int | None = None) -> np.ndarray:
+        """Returns the sound that a vocoder makes of a spectrogram, or of that of a sound.
+
+        Args:
+            sound: the path of a WAV file, or of a spectrogram as .npy; floats `(time,)` or `(time,
+                channels)` in [-1, 1], whose channels are mixed to one; or a spectrogram `(frames,
+                mels)` of natural logarithms as `vocoder.mel` defines it.
+            sample_rate: sampling rate of an array of samples in Hz, by default the network's.
+                Another one is resampled, as that of a file is.
+
+        Returns:
+            float32 `(time,)` in [-1, 1] at the sampling rate of the network, with no delay: as long
+            as the sound, or `hop` samples for each frame.
+
+        Raises:
+            UsageError: a bundle that is not a vocoder, or a sound that cannot be read or has
+                another form.
+        """
+        from serving.sound_forms import open_clip
+        from serving.vocoding import MAX_FRAMES
+
+        clip = open_clip(sound, sample_rate, self.require_vocoder())
+        answer = np.empty(clip.length, np.float32)
+        at = 0
+        for part in self.vocode_clip(clip, MAX_FRAMES):
+            answer[at : at + len(part)] = part
+            at += len(part)
+        return answer
+
+    def vocode_chunks(
+        self, sound: Any, chunk: int | None = None, sample_rate: int | None = None
+    ) -> Iterator[np.ndarray]:
+        """Returns an iterator of the parts of `vocode`'s answer, each computed as it is asked for.
+
+        The parts together equal the whole, because a chunk is computed with the frames around it on
+        which it depends.
+
+        Args:
+            sound: as for `vocode`; so is `sample_rate`.
+            chunk: frames of a part, from 1 to 1024; by default 0.2 s.
+            sample_rate: as for `vocode`.
+
+        Raises:
+            UsageError: as for `vocode`; a `chunk` that is not allowed, or a network whose samples
+                depend on the whole spectrogram.
+        """
+        from serving.sound_forms import open_clip
+        from serving.vocoding import check_chunk
+
+        found = self.require_vocoder()
+        frames = check_chunk(found, chunk)
+        return self.vocode_clip(open_clip(sound, sample_rate, found), frames)
+
+    def vocode_clip(self, clip: Clip, frames: int) -> Iterator[np.ndarray]:
+        """Yields the sound of a clip in parts of so many frames, float32 `(time,)`."""
+        found = self.require_vocoder()
+        for chunk in clip.chunks(frames):
+            outputs = self.run({found.source.name: clip.input_of(chunk)})
+            yield clip.part_of(chunk, outputs[found.target.name])
+
+    def require_vocoder(self) -> Vocoder:
+        """Returns `vocoder`.
+
+        Raises:
+            UsageError: a bundle that is not a vocoder.
+        """
+        if self.vocoder is None:
+            raise UsageError(
+                "A vocoder has the role 'vocoder', and a spectrogram of any length as its only "
+                f"input. Received: bundle {self.name!r} of role {self.role!r}, with the inputs "
+                f"{', '.join(self.inputs.by_name)}"
+            )
+        return self.vocoder
 
     def classify(self, pictures: Any, batch_size: int = 64) -> Any:
         """Returns the probabilities of the classes of a picture, or of several.
@@ -405,24 +485,3 @@ def _fits(port: Port, shape: tuple[int, ...], count: int) -> bool:
     """Returns True if an array has the static sizes of a port, and the size of the batch."""
     rank = len(shape) == len(port.shape) + 1 and shape[0] == count
     return rank and all(n in (None, m) for n, m in zip(port.sizes, shape[1:], strict=True))
-
-
-def _check_ports(bundle: Bundle, session: Any) -> None:
-    """Checks that the manifest describes the model beside it: names, types and sizes."""
-    for field, ports, found in (
-        ("inputs", bundle.inputs.ports, session.get_inputs()),
-        ("outputs", bundle.outputs, session.get_outputs()),
-    ):
-        declared = {port.name: port for port in ports}
-        fits = {x.name for x in found} == declared.keys()
-        for x in found if fits else ():
-            port = declared[x.name]
-            # onnxruntime names a free dimension, or leaves it without a name.
-            sizes = tuple(n if isinstance(n, int) else None for n in x.shape)
-            fits &= x.type == f"tensor({_TYPES.get(port.dtype, port.dtype)})"
-            fits &= sizes[1:] == port.sizes
-        if not fits:
-            raise UsageError(
-                "A manifest must describe the model beside it. "
-                f"Received: {str(bundle.path)!r} with {field}={bundle.manifest[field]!r:.80}"
-            )

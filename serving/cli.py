@@ -26,6 +26,7 @@ COMMANDS = {
     "sample": "Make samples from a bundle, without TensorFlow",
     "walk": "Animate a walk between seeds of a bundle, without TensorFlow",
     "translate": "Translate pictures of any size with a bundle, without TensorFlow",
+    "vocode": "Turn sounds or spectrograms into sound, without TensorFlow",
     "classify": "Print the classes of pictures by a bundle, without TensorFlow",
     "serve": "Serve bundles over HTTP, without TensorFlow",
     "prepare": "Prepare a data set once, before training",
@@ -33,8 +34,10 @@ COMMANDS = {
     "doctor": "Check packages, machine and GPU, and name what breaks",
     "list": "List recipes, architectures, losses, terms, data sets and more",
 }
-_HERE = ("sample", "walk", "translate", "classify", "serve", "doctor")
+_HERE = ("sample", "walk", "translate", "vocode", "classify", "serve", "doctor")
 _LIBRARY = tuple(name for name in COMMANDS if name not in _HERE)
+
+_FEW = 1000  # sounds that a folder of --out has as files of their own
 
 HELP = """usage: keras-gan [--help] [--version] COMMAND ...
 
@@ -90,7 +93,7 @@ def _run(argv: list[str]) -> int:
         print(f"keras-gan {_version()}")
         return 0
     if argv[0] in _HERE:
-        commands = (sample, walk, translate, classify, serve, doctor)
+        commands = (sample, walk, translate, vocode, classify, serve, doctor)
         return dict(zip(_HERE, commands, strict=True))[argv[0]](argv[1:])
     if argv[0] in _LIBRARY:
         return _hand_over(argv)
@@ -168,7 +171,8 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         "--out",
         metavar="FILE",
         help="file to write (default: samples.png); FOLDER/, with a slash, or a URL such as "
-        "s3://bucket/folder for shards; the same command continues an interrupted run",
+        "s3://bucket/folder for shards, of up to 1000 sounds for one file each; the same command "
+        "continues an interrupted run",
     )
     add(
         "--format",
@@ -258,7 +262,9 @@ def sample(argv: list[str]) -> int:
         from serving.balance_command import BalanceCommand
 
         return BalanceCommand(_open(options.bundle, options.precision), options).run()
-    if _wants_shards(options):
+    if _wants_shards(options) and _wants_files(options):
+        options.each, options.out = os.path.normpath(options.out), None
+    elif _wants_shards(options):
         from serving import bulk
 
         return bulk.command(options)
@@ -269,53 +275,18 @@ def sample(argv: list[str]) -> int:
     return 0
 
 
-def _walk_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="keras-gan walk",
-        description="Animate a walk from seed to seed and back to the first, on the sphere in the "
-        "normal inputs. It takes equal time from each seed to the next; the last frame is one step "
-        "before the first, so that the animation loops without a jump.",
-        epilog="examples: keras-gan walk runs/fashion-mnist --seeds 1,5,9 --out walk.webp; "
-        "keras-gan walk runs/fashion-mnist --seeds 1,5 --labels bag,shoe --out walk.gif; "
-        "keras-gan walk runs/gaussians-8 --count 1000 --out cloud.apng",
-    )
-    add = parser.add_argument
-    _add_bundle(parser)
-    add("--seeds", default="0,1,2,3", help="seeds to pass through (default: 0,1,2,3)")
-    add(
-        "--count",
-        type=int,
-        default=1,
-        help="walks side by side; walk i passes through the seeds plus i (default: 1)",
-    )
-    add(
-        "--seconds",
-        type=float,
-        default=8.0,
-        help="length, rounded to equally many frames between all seeds (default: 8)",
-    )
-    add("--frame-rate", type=float, default=30.0, help="frames/s, 1 to 50 (default: 30)")
-    add(
-        "--easing",
-        default="linear",
-        metavar="linear|smooth",
-        help="linear: equal speed; smooth: slower near each seed (default: linear)",
-    )
-    add(
-        "--out",
-        metavar="FILE",
-        default="walk.webp",
-        help="file to write: .webp, .gif, .apng, or .mp4 with the extra 'video' "
-        "(default: walk.webp)",
-    )
-    _add_no_metadata(parser)
-    _add_input_options(parser)
-    return parser
-
-
 def walk(argv: list[str]) -> int:
     """Runs `keras-gan walk`."""
-    options = _walk_parser().parse_args(argv)
+    from serving import walk_options
+
+    parser = _Parser(
+        prog="keras-gan walk", description=walk_options.ABOUT, epilog=walk_options.EXAMPLES
+    )
+    _add_bundle(parser)
+    walk_options.add_options(parser)
+    _add_no_metadata(parser)
+    _add_input_options(parser)
+    options = parser.parse_args(argv)
     options.out = os.path.expanduser(options.out)
     from serving.walk_command import WalkCommand
 
@@ -331,6 +302,15 @@ def translate(argv: list[str]) -> int:
     parser = _Parser(prog="keras-gan translate", description=command.ABOUT, epilog=command.EXAMPLES)
     command.add_options(parser)
     return command.TranslateCommand(parser.parse_args(argv)).run()
+
+
+def vocode(argv: list[str]) -> int:
+    """Runs `keras-gan vocode`."""
+    from serving import vocode_command as command
+
+    parser = _Parser(prog="keras-gan vocode", description=command.ABOUT, epilog=command.EXAMPLES)
+    command.add_options(parser)
+    return command.VocodeCommand(parser.parse_args(argv)).run()
 
 
 def classify(argv: list[str]) -> int:
@@ -352,6 +332,24 @@ def _wants_shards(options: argparse.Namespace) -> bool:
         or options.format in ("webdataset", "tfrecord")
         or any(x is not None for x in (options.workers, options.shard_size, options.engine))
     )
+
+
+def _wants_files(options: argparse.Namespace) -> bool:
+    """Returns True if a folder of --out is to have a file of each sample, instead of shards.
+
+    These are few samples that one picture does not show, such as sounds.
+    """
+    shards = (options.format, options.workers, options.shard_size, options.engine)
+    if any(x is not None for x in (*shards, options.each)) or (options.count or 0) > _FEW:
+        return False
+    if "://" in options.bundle or "://" in options.out:
+        return False
+    from serving import kinds
+    from serving.bundle_folder import find_bundle
+    from serving.manifest import read_manifest
+
+    first = read_manifest(find_bundle(options.bundle))["outputs"][0]
+    return bool(kinds.get(first["kind"]).previews)
 
 
 def _open(bundle: str, precision: str) -> Any:
@@ -424,6 +422,8 @@ _LIMITS = {
     "max_stream": "most samples in a stream (default: 100000)",
     "max_values": "most numbers or pixels in a response that is not streamed (default: 2**24)",
     "max_pixels": "most pixels of a translation; more receive 413 (default: 2**25)",
+    "max_seconds": "longest sound of /v1/vocode; longer ones receive 413 (default: 300)",
+    "max_streams": "most concurrent streams of sound; more receive 503 (default: 32)",
     "max_body": "largest request body, in bytes (default: 8 MiB)",
     "max_requests": "most concurrent requests; more receive 503 (default: 1024)",
     "max_connections": "most open connections; more receive 503 (default: 2048)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -17,6 +17,7 @@ BYTES = b"application/octet-stream"
 LINES = b"application/x-ndjson"
 NPY = b"application/x-npy"
 NPZ = b"application/x-npz"
+WAV = b"audio/wav"
 NOT_FINITE = b"x-not-finite"  # header that counts the NaN and infinite values of a response
 
 
@@ -187,6 +188,22 @@ class Response:
 def json_response(content: Any, status: int = 200, headers: bytes = b"") -> Response:
     """Returns a response whose body is `content` as JSON."""
     return Response(status, orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), JSON, headers)
+
+
+def header_lines(headers: Mapping[str, str]) -> bytes:
+    """Returns header lines of plain values by name, each terminated by CR LF."""
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("ascii")
+
+
+_CONTROLS = dict.fromkeys([*range(32), 127], " ")  # characters that would end a header
+
+
+def notes_header(notes: Sequence[str]) -> bytes:
+    """Returns the header line that says what was done to a file that was sent, if anything."""
+    if not notes:
+        return b""
+    text = " ".join(notes).translate(_CONTROLS)
+    return b"x-notes: %b\r\n" % text.encode("ascii", "replace")
 
 
 def error_response(status: int, message: str, headers: bytes = b"") -> Response:

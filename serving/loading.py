@@ -21,6 +21,7 @@ from serving.golden import read_golden
 from serving.inputs import Port, resolve
 from serving.limits import Settings
 from serving.processor import cpus
+from serving.vocoding import Vocoder
 
 _ANY_SIZE = 64  # of a warm-up where any size goes: divisible by the usual strides
 COMMON = ("npy", "npz", "json", "grid")  # formats of responses that every kind has
@@ -67,6 +68,11 @@ class Served:
         return self.bundle.classifier
 
     @property
+    def vocoder(self) -> Vocoder | None:
+        """Facts about a vocoder; `None` for other networks."""
+        return self.bundle.vocoder
+
+    @property
     def busy(self) -> bool:
         """True while requests for this version are running."""
         return bool(self.users or self.engine.pending)
@@ -100,6 +106,7 @@ class Served:
             "default_format": self.default_format,
             "translation": self.translation,
             "classifier": None if self.classifier is None else self.classifier.describe(),
+            "vocoder": None if self.vocoder is None else self.vocoder.describe(),
             "examples": len(self.examples),
             "animations": {"formats": self.animations, "max_frames": self._max_frames(settings)},
         }

@@ -18,6 +18,7 @@ from serving.errors import UsageError
 LINEAR_STEP = 200.0 / 3.0  # Hz per mel below 1 kHz
 LOG_FROM = 1000.0  # Hz
 LOG_STEP = np.log(6.4) / 27.0  # mels above 1 kHz, in ln(Hz)
+ONE_THREAD = 200_000  # multiplications of a product that OpenBLAS computes in one thread
 EPSILON = 1e-9  # under the root of the power, so that its gradient is finite at silence
 
 
@@ -158,8 +159,26 @@ class Mel:
         Returns:
             float32 array `(..., frames, mels)`, values from `ln(floor)`.
         """
-        mels = self.magnitudes(samples) @ self.filters.T
+        mels = multiply(self.magnitudes(samples), self.filters.T)
         return np.log(np.maximum(self.floor, mels)).astype(np.float32)
+
+
+def multiply(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Returns `rows @ matrix`, computed by one thread.
+
+    OpenBLAS divides a larger product among threads, which wait for each other: on a busy machine
+    the spectrogram of a second took 32 ms instead of 0.2 ms.
+
+    Args:
+        rows: float array `(..., inner)`.
+        matrix: float array `(inner, columns)`.
+    """
+    flat = rows.reshape(-1, rows.shape[-1])
+    found = np.empty((len(flat), matrix.shape[1]), np.result_type(rows, matrix))
+    step = max(1, ONE_THREAD // matrix.size)
+    for first in range(0, len(flat), step):
+        np.matmul(flat[first : first + step], matrix, out=found[first : first + step])
+    return found.reshape(*rows.shape[:-1], matrix.shape[1])
 
 
 def _to_mel(frequencies: np.ndarray) -> np.ndarray:

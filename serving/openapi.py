@@ -6,9 +6,9 @@ import html
 import inspect
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from serving import animations, classify, kinds, picture_requests
+from serving import animations, classify, kinds, picture_requests, vocode
 from serving.generate.fields import FIELDS
 from serving.http_types import Request, Response, json_response
 from serving.protocols import tf_serving
@@ -21,9 +21,10 @@ _STATUSES = {
     "403": "The host or the origin is not allowed",
     "404": "Unknown model, version or path",
     "405": "The path does not take this method",
-    "413": "The body or its picture is too large",
+    "413": "The body, its picture or its sound is too large",
     "415": "The body has another content type or encoding",
-    "422": "A sample is not finite, and the format has no such numbers",
+    "422": "A sample is not finite, and the format has no such numbers; or a sound has another "
+    "sampling rate, or a spectrogram another scale, than those of the model",
     "500": "The server failed; its log has the reason",
     "503": "Full, loading or shutting down; Retry-After is the delay before a retry",
     "504": "The deadline passed",
@@ -55,6 +56,10 @@ _ABOUT: dict[str, tuple[str, dict[str, Any]]] = {
     "/v1/classify": (
         "Returns the probabilities of the classes of a picture",
         {_JSON: {"schema": classify.ANSWER}},
+    ),
+    "/v1/vocode": (
+        "Turns a sound or a log-mel spectrogram into the sound that a vocoder makes of it",
+        {"audio/wav": _FILE},
     ),
     "/v1/models": ("Lists the models", _OBJECT),
     "/v1/models/{name}/examples/{number}.png": (
@@ -92,10 +97,26 @@ _ABOUT: dict[str, tuple[str, dict[str, Any]]] = {
     "/v1/models/{name}/metadata": ("Signatures of a model", _OBJECT),
     "/v1/models/{name}:predict": ("Runs a signature by rows or by columns", _OBJECT),
 }
-# Fields of the paths that take one picture, and the function that says which models they are for.
-_TAKE_PICTURES: dict[str, tuple[dict[str, Any], Callable[[Any], Any]]] = {
-    "/v1/translate": (translate.FIELDS, lambda served: served.translation),
-    "/v1/classify": (classify.FIELDS, classify.classifies_pictures),
+
+
+class _Upload(NamedTuple):
+    """A path that takes one file: its fields, which models it is for, the file, its media types."""
+
+    fields: dict[str, Any]
+    takes: Callable[[Any], Any]
+    part: str
+    media_types: tuple[str, ...]
+
+
+_PICTURES = picture_requests.UPLOADS
+_UPLOADS = {
+    "/v1/translate": _Upload(
+        translate.FIELDS, lambda served: served.translation, "picture", _PICTURES
+    ),
+    "/v1/classify": _Upload(classify.FIELDS, classify.classifies_pictures, "picture", _PICTURES),
+    "/v1/vocode": _Upload(
+        vocode.FIELDS, lambda served: served.vocoder, "sound", picture_requests.SOUND_UPLOADS
+    ),
 }
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$"},
@@ -205,9 +226,9 @@ def _fields(app: Any) -> dict[str, Any]:
     }
 
 
-def _picture_fields(app: Any, path: str) -> dict[str, Any]:
-    """Returns the fields of `/v1/translate` or of `/v1/classify`."""
-    fields, takes = _TAKE_PICTURES[path]
+def _upload_fields(app: Any, path: str) -> dict[str, Any]:
+    """Returns the fields of a path that takes one file."""
+    fields, takes, *_ = _UPLOADS[path]
     names = sorted(name for name, served in app.repository.newest.items() if takes(served))
     return fields | {"model": fields["model"] | ({"enum": names} if names else {})}
 
@@ -215,10 +236,10 @@ def _picture_fields(app: Any, path: str) -> dict[str, Any]:
 def _query(app: Any, method: str, route: str) -> list[dict[str, Any]]:
     """Returns the parameters in the query of an operation."""
     path = f"/v1/{route}"
-    if (method, route) != ("GET", "generate") and (method != "POST" or path not in _TAKE_PICTURES):
+    if (method, route) != ("GET", "generate") and (method != "POST" or path not in _UPLOADS):
         return []
     found = []
-    fields = _picture_fields(app, path) if path in _TAKE_PICTURES else _fields(app)
+    fields = _upload_fields(app, path) if path in _UPLOADS else _fields(app)
     for name, schema in fields.items():
         if schema.get("type") == "object":  # given inputs need a body
             continue
@@ -235,11 +256,12 @@ def _body(app: Any, path: str) -> dict[str, Any]:
     if path == "/v1/generate":
         fields = {"type": "object", "properties": _fields(app), "additionalProperties": False}
         return {_JSON: {"schema": fields}} | _files(app)
-    if path in _TAKE_PICTURES:
-        parts = {"picture": {"type": "string", "format": "binary"}}
-        form = {"type": "object", "properties": parts | _picture_fields(app, path)}
-        form |= {"required": ["picture"], "additionalProperties": False}
-        files = dict.fromkeys(picture_requests.UPLOADS, _FILE)
+    if path in _UPLOADS:
+        part = _UPLOADS[path].part
+        parts = {part: {"type": "string", "format": "binary"}}
+        form = {"type": "object", "properties": parts | _upload_fields(app, path)}
+        form |= {"required": [part], "additionalProperties": False}
+        files = dict.fromkeys(_UPLOADS[path].media_types, _FILE)
         return {picture_requests.FORM: {"schema": form}} | files
     if path.endswith("/infer"):
         return {_JSON: {"schema": _infer(app)}}

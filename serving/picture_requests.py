@@ -1,11 +1,11 @@
-"""Requests that send one picture: as the body or in a form, with fields; a few at a time."""
+"""Requests that send one picture or sound: as the body or in a form, with fields, in turn."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from serving import multipart
 from serving.engine import Expired
@@ -21,9 +21,30 @@ _ANY = "application/octet-stream"  # names no format; the content does
 _MAX_TEXT = 1024  # bytes of a field that is not a file
 
 
+class Sent(NamedTuple):
+    """Files that requests send.
+
+    Args:
+        noun: name of one.
+        listed: examples of their media types, for errors.
+        starts: with which media types begin.
+    """
+
+    noun: str
+    listed: str
+    starts: tuple[str, ...]
+
+
+PICTURES = Sent("picture", "image/png, image/jpeg, image/webp", ("image/",))
+SOUNDS = Sent(
+    "sound or spectrogram", "audio/wav, application/x-npy", ("audio/", "application/x-npy")
+)
+SOUND_UPLOADS = ("audio/wav", "audio/x-wav", "application/x-npy")  # for the OpenAPI document
+
+
 @contextlib.asynccontextmanager
 async def in_turn(app: Any, deadline: float) -> AsyncIterator[None]:
-    """Waits until few enough pictures are in memory, for an `async with` block.
+    """Waits until few enough files are in memory, for an `async with` block.
 
     Args:
         app: the application.
@@ -43,25 +64,28 @@ async def in_turn(app: Any, deadline: float) -> AsyncIterator[None]:
         app.pictures.release()
 
 
-def read(request: Request, known: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
-    """Returns the picture of a request, as it was sent, and its fields.
+def read(
+    request: Request, known: Mapping[str, Any], sent: Sent = PICTURES
+) -> tuple[bytes, dict[str, Any]]:
+    """Returns the file of a request, as it was sent, and its fields.
 
     Args:
         request: the request.
         known: the fields that there are, by name.
+        sent: the files that it may send.
 
     Raises:
         UsageError: an unknown or repeated field, or a form without exactly one file.
-        HTTPError: 415 for a media type that is neither a picture nor a form.
+        HTTPError: 415 for a media type that is neither such a file's nor a form's.
     """
     fields = from_query(request.query, known)
     media_type = request.media_type
     if media_type == FORM:
-        return _read_form(request, fields, known), fields
-    if not media_type.startswith("image/") and media_type != _ANY:
+        return _read_form(request, fields, known, sent.noun), fields
+    if not media_type.startswith(sent.starts) and media_type != _ANY:
         raise HTTPError(
             415,
-            f"The body must be a picture (image/png, image/jpeg, image/webp) or {FORM}. "
+            f"The body must be a {sent.noun} ({sent.listed}) or {FORM}. "
             f"Received: content-type={short_repr(request.content_type)}",
         )
     return request.body, fields
@@ -70,7 +94,7 @@ def read(request: Request, known: Mapping[str, Any]) -> tuple[bytes, dict[str, A
 def find(
     app: Any, fields: Mapping[str, Any], fits: Callable[[Served], bool], otherwise: str
 ) -> Served:
-    """Returns the version of a model for pictures that a request names, or the only one.
+    """Returns the version of a model for such files that a request names, or the only one.
 
     Args:
         app: the application.
@@ -92,7 +116,9 @@ def find(
     return served
 
 
-def _read_form(request: Request, fields: dict[str, Any], known: Mapping[str, Any]) -> bytes:
+def _read_form(
+    request: Request, fields: dict[str, Any], known: Mapping[str, Any], noun: str
+) -> bytes:
     """Returns the file of a form, and adds its other parts to the fields."""
     files: list[multipart.Part] = []
     for part in multipart.parse(request.content_type, request.body):
@@ -106,7 +132,7 @@ def _read_form(request: Request, fields: dict[str, Any], known: Mapping[str, Any
             fields[part.name] = _value_of(part)
     if len(files) != 1:
         raise UsageError(
-            f"A form must have one file, which is the picture. Received: {len(files)} files"
+            f"A form must have one file, which is the {noun}. Received: {len(files)} files"
         )
     return files[0].content
 

@@ -17,6 +17,8 @@ DEVICES = {
     "CUDAExecutionProvider": "cuda",
     "CPUExecutionProvider": "cpu",
 }
+# onnxruntime's names of types; those of the others are numpy's.
+_TYPES = {"float32": "float", "float64": "double"}
 
 
 class ModelFiles:
@@ -163,3 +165,32 @@ def _quiet(onnxruntime: Any):
             yield
     finally:
         onnxruntime.set_default_logger_severity(2)
+
+
+def check_ports(bundle: Any, session: Any) -> None:
+    """Checks that the manifest describes the model beside it: names, types and sizes.
+
+    Args:
+        bundle: the bundle that is opened.
+        session: a session of its model.
+
+    Raises:
+        UsageError: another input or output than the manifest declares.
+    """
+    for field, ports, found in (
+        ("inputs", bundle.inputs.ports, session.get_inputs()),
+        ("outputs", bundle.outputs, session.get_outputs()),
+    ):
+        declared = {port.name: port for port in ports}
+        fits = {x.name for x in found} == declared.keys()
+        for x in found if fits else ():
+            port = declared[x.name]
+            # onnxruntime names a free dimension, or leaves it without a name.
+            sizes = tuple(n if isinstance(n, int) else None for n in x.shape)
+            fits &= x.type == f"tensor({_TYPES.get(port.dtype, port.dtype)})"
+            fits &= sizes[1:] == port.sizes
+        if not fits:
+            raise UsageError(
+                "A manifest must describe the model beside it. "
+                f"Received: {str(bundle.path)!r} with {field}={bundle.manifest[field]!r:.80}"
+            )

@@ -160,6 +160,8 @@ def _queues(app: Any) -> Iterator[_Family]:
         ("keras_gan_model_loaded", "1 for each version that is served.", lambda s: 1),
     ):
         yield name, "gauge", about, [f"{name}{{{s.counts.labels}}} {value(s)}" for s in served]
+    name = "keras_gan_sound_streams"
+    yield name, "gauge", "Running streams of sound.", [f"{name} {app.streams}"]
 
 
 def _memory() -> int | None:

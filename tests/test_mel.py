@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from serving.errors import UsageError
-from serving.mel import EPSILON, Mel
+from serving.mel import EPSILON, Mel, multiply
 
 
 def test_slaneys_scale_is_linear_to_1_khz_and_logarithmic_above():
@@ -74,3 +74,10 @@ def test_values_out_of_range_are_refused(options, message):
 def test_unknown_keys_are_named():
     with pytest.raises(UsageError, match="Received: bands"):
         Mel.from_meta({"bands": 40})
+
+
+@pytest.mark.parametrize("shape", [(0, 129), (1, 129), (200, 129), (3, 50, 129)])
+def test_products_in_parts_are_those_of_numpy(shape):
+    rng = np.random.default_rng(0)
+    rows, matrix = rng.normal(size=shape), rng.normal(size=(129, 40))
+    np.testing.assert_allclose(multiply(rows, matrix), rows @ matrix, rtol=1e-12, atol=1e-12)

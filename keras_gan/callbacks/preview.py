@@ -17,9 +17,14 @@ from keras_gan.files import write_atomically, write_errors
 from keras_gan.spec import Field, infer_spec
 from serving import pictures
 
+FILES = 16  # samples that are also written as files, of a kind that a picture does not show
+
 
 class Preview(keras.callbacks.Callback):
     """A picture of the samples of fixed seeds, drawn at intervals, at the start and at the end.
+
+    Samples that a picture does not show, such as sounds, are also written as files of their kind:
+    the newest ones as `000.wav`, `001.wav`, ....
 
     Args:
         folder: folder of the pictures, `examples-NNNNNNNNN.png` after so many examples.
@@ -84,7 +89,13 @@ class Preview(keras.callbacks.Callback):
         with precision.graphs("float32"):  # a seed names the same picture at any precision
             samples = gan.generate(self.seeds, labels=self.labels, **self.given)
         path = self.folder / f"examples-{gan.count('examples_seen'):09d}.png"
-        write_atomically(path, pictures.to_png(_sheet(self._describe(), samples)))
+        field = self._describe()
+        write_atomically(path, pictures.to_png(_sheet(field, samples)))
+        for form in field.modality.previews:
+            for number, sample in enumerate(samples[:FILES]):
+                finite = np.nan_to_num(sample, posinf=0.0, neginf=0.0)
+                content = field.modality.encode(finite, form, field.meta)
+                write_atomically(self.folder / f"{number:03d}.{form}", content)
         self._next = time.monotonic() + self.every_seconds
 
 

@@ -17,6 +17,7 @@ from serving.client.arguments import check_arguments
 from serving.client.base import IDLE_CONNECTIONS, ClientBase
 from serving.client.endpoint import BUSY, accept
 from serving.client.http_types import Exchange, Request, Response, ServerError, T
+from serving.client.sounds import check_sound
 from serving.client.uploads import check_classified, check_upload
 
 
@@ -80,6 +81,10 @@ class AsyncClient(ClientBase):
     async def classify(self, picture: Any, **options: Any) -> Classification:
         """Returns a classification as `Client.classify` does, with the same arguments."""
         return await self.run(self.session.classify(check_classified(picture, **options)))
+
+    async def vocode(self, sound: Any, to: Any = None, **options: Any) -> Any:
+        """Returns a sound as `Client.vocode` does, with the same arguments."""
+        return await self.run(self.session.vocode(check_sound(sound, to, **options)))
 
     async def models(self) -> list[dict[str, Any]]:
         """Returns name, version, shape and more of each model; `None` for what is unknown."""

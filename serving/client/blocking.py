@@ -19,6 +19,7 @@ from serving.client.arguments import check_arguments
 from serving.client.base import IDLE_CONNECTIONS, ClientBase
 from serving.client.endpoint import BUSY, accept
 from serving.client.http_types import Exchange, Request, Response, ServerError, T
+from serving.client.sounds import check_sound
 from serving.client.uploads import check_classified, check_upload
 
 
@@ -151,6 +152,21 @@ class Client(ClientBase):
             version: of the model; the newest by default.
         """
         return self.run(self.session.classify(check_classified(picture, **options)))
+
+    def vocode(self, sound: Any, to: Any = None, **options: Any) -> Any:
+        """Returns the sound that a vocoder makes of a spectrogram, or of that of a sound.
+
+        Args:
+            sound: a path, floats `(time,)` or `(time, 2)` in [-1, 1], or a spectrogram `(frames,
+                mels)`, answered by float32 `(time,)`; or the bytes of a WAV or .npy file, answered
+                by those of a WAV file.
+            to: WAV file to write as well.
+            model: name of a vocoder, where the URL has none and the server has several.
+            version: of the model; the newest by default.
+            sample_rate: sampling rate of an array of samples in Hz, by default the model's.
+            resample: resample a sound of another rate, which is else refused.
+        """
+        return self.run(self.session.vocode(check_sound(sound, to, **options)))
 
     def models(self) -> list[dict[str, Any]]:
         """Returns name, version, shape and more of each model; `None` for what is unknown."""

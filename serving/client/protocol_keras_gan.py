@@ -17,6 +17,7 @@ from serving.classification import Classification
 from serving.client.arguments import SampleRequest
 from serving.client.http_types import Exchange, Response, ServerError, get, post, to_json
 from serving.client.model import RemoteModel, read_ports
+from serving.client.sounds import MEDIA_TYPE, SentSound
 from serving.client.uploads import ClassifiedPicture, Upload
 from serving.errors import UsageError
 from serving.kinds import Format
@@ -124,6 +125,37 @@ def translate(path: str, name: str | None, upload: Upload) -> Exchange[bytes]:
     query = urllib.parse.urlencode({k: v for k, v in fields.items() if v is not None})
     headers = {"Content-Type": upload.media_type}
     return (yield post(f"{path}/v1/translate?{query}", upload.content, headers)).body
+
+
+def rate_of_vocoder(path: str, name: str | None) -> Exchange[int]:
+    """Returns the sampling rate of a vocoder in Hz; the server refuses what is not one.
+
+    Args:
+        path: before `/v1/models`.
+        name: of the model, or `None` for a server that has one vocoder.
+    """
+    entries = (yield get(f"{path}/v1/models")).json()["models"]
+    for entry in entries:
+        if entry.get("vocoder") and name in (None, entry["name"]):
+            return int(entry["vocoder"]["sample_rate"])
+    return 1  # of no sound: the server refuses the model that is named
+
+
+def vocode(path: str, name: str | None, sound: SentSound, rate: int) -> Exchange[Response]:
+    """Turns a sound or a spectrogram into sound.
+
+    Args:
+        path: before `/v1/vocode`.
+        name: of the model, or `None` for a server that has one vocoder.
+        sound: the sound.
+        rate: sampling rate of samples that name none, in Hz.
+    """
+    fields: dict[str, Any] = {"model": name, "version": sound.version}
+    fields |= {"resample": "true"} if sound.resample else {}
+    query = urllib.parse.urlencode({k: v for k, v in fields.items() if v is not None})
+    headers = {"Content-Type": MEDIA_TYPE}
+    where = f"{path}/v1/vocode" + (f"?{query}" if query else "")
+    return (yield post(where, sound.to_wav(rate), headers))
 
 
 def classify(path: str, name: str | None, picture: ClassifiedPicture) -> Exchange[Classification]:

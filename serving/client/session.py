@@ -19,6 +19,7 @@ from serving.client.endpoint import Endpoint
 from serving.client.given import decode_files, find_port
 from serving.client.http_types import Exchange, Response, ServerError, get
 from serving.client.model import RemoteModel
+from serving.client.sounds import SentSound
 from serving.client.uploads import ClassifiedPicture, Upload
 from serving.errors import NotFiniteWarning, UsageError
 from serving.inputs import Port
@@ -229,12 +230,12 @@ class Session:
         return files
 
     def _connect_for_pictures(self, model: str | None, call: str, other: str) -> Exchange[Server]:
-        """Connects to a server that takes pictures as files.
+        """Connects to a server that takes pictures and sounds as files.
 
         Args:
             model: name of a model, or None.
             call: the call that needs it, for the error.
-            other: the call that sends pictures as arrays.
+            other: the call that sends arrays.
 
         Raises:
             UsageError: another server than `keras-gan serve`.
@@ -242,8 +243,8 @@ class Session:
         server = yield from self.connect(model)
         if server.protocol != "keras_gan":
             raise UsageError(
-                f"`{call}` needs keras-gan serve; `{other}` sends pictures as arrays to any "
-                f"server. Received: {self._endpoint.url!r} with the protocol {server.protocol}"
+                f"`{call}` needs keras-gan serve; `{other}` sends arrays to any server. "
+                f"Received: {self._endpoint.url!r} with the protocol {server.protocol}"
             )
         return server
 
@@ -259,6 +260,15 @@ class Session:
         server = yield from self._connect_for_pictures(picture.model, "classify", "outputs")
         name = picture.model or server.name
         return (yield from protocol_keras_gan.classify(server.path, name, picture))
+
+    def vocode(self, sound: SentSound) -> Exchange[Any]:
+        """Turns a sound or a spectrogram into sound, in the form of the given one."""
+        server = yield from self._connect_for_pictures(sound.model, "vocode", "generate")
+        name, rate = sound.model or server.name, 0
+        if sound.samples is not None and sound.sample_rate is None:
+            rate = yield from protocol_keras_gan.rate_of_vocoder(server.path, name)
+        response = yield from protocol_keras_gan.vocode(server.path, name, sound, rate)
+        return sound.restore(response)
 
     def animation(
         self, request: SampleRequest, rate: Any, form: str, metadata: bool

@@ -106,9 +106,9 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
 }
 _LISTS = {"seeds": int, "interpolate": int, "labels": TextLabel}
-_INTEGERS = {"version", "seed", "count", "around", "columns", "tile", "top"}
+_INTEGERS = {"version", "seed", "count", "around", "columns", "tile", "top", "chunk"}
 _NUMBERS = {"radius", "frame_rate", "truncation", "timeout"}
-_BOOLEANS = {"loop", "metadata", "stream"}
+_BOOLEANS = {"loop", "metadata", "stream", "resample"}
 
 
 def from_query(query: bytes, known: Mapping[str, Any] = FIELDS) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import orjson
 from serving import animations
 from serving.checks import check_samples, count_not_finite, is_finite
 from serving.engine import SampleJob
-from serving.http_types import JSON, NOT_FINITE, NPY, NPZ, PNG, Response
+from serving.http_types import JSON, NOT_FINITE, NPY, NPZ, PNG, Response, header_lines
 from serving.provenance import provenance
 
 if TYPE_CHECKING:
@@ -191,7 +191,9 @@ class FileRendering(JsonRendering):
         if media_type.startswith("text/"):
             media_type += "; charset=utf-8"
         content = self._files(0, outputs[0])[0]
-        return Response(200, content, media_type.encode("ascii"), self._headers_of_one())
+        about = request.served.kind.headers(outputs[0][0], request.bundle.meta)
+        headers = self._headers_of_one() + header_lines(about)
+        return Response(200, content, media_type.encode("ascii"), headers)
 
     def _add_contents(
         self, samples: list[dict[str, Any]], first: int, outputs: list[np.ndarray]

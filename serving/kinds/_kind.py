@@ -68,6 +68,7 @@ class Kind:
         features: default feature extractor of the metrics; `None` leaves the choice to them.
         shown_as: default format of a response for a kind without file formats of its own: a format
             that every kind has, or `"grid"` for the picture of `sheet`.
+        previews: file formats in which a training preview has its samples beside the picture.
         is_animated: `film` shows samples that change over time; the kind defines `sheet_size`.
     """
 
@@ -87,6 +88,7 @@ class Kind:
     pair_metrics: tuple[str, ...] = ()
     features: str | None = None
     shown_as: str = "npy"
+    previews: tuple[str, ...] = ()
     is_animated: bool = False
 
     @property
@@ -220,6 +222,15 @@ class Kind:
                 f"Received: {bad[form]} NaN or infinite values of {sample.size}"
             )
         return found.encode(sample, meta or {}, texts or {})
+
+    def headers(self, sample: np.ndarray, meta: Meta) -> Mapping[str, str]:
+        """Returns HTTP headers about the file of one sample, values by name.
+
+        Args:
+            sample: array of the sample's shape, without the batch, of finite values.
+            meta: properties of the field.
+        """
+        return {}
 
     def decode(
         self, content: bytes, form: str, shape: Sequence[int | None], meta: Meta | None = None

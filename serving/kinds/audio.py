@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from serving import pictures
 from serving.errors import UsageError
-from serving.kinds import _plots
+from serving.kinds import _waves
 from serving.kinds._kind import Format, Kind, Meta
 from serving.wav import read_wav, to_pcm16, write_wav
 
@@ -20,9 +21,24 @@ def rate_of(meta: Meta) -> int:
 
 
 def _to_wav(sample: np.ndarray, meta: Meta, texts: Mapping[str, str]) -> bytes:
+    return write_wav(to_pcm16(_to_unit(sample, meta))[0], rate_of(meta), texts)
+
+
+def _to_unit(sample: np.ndarray, meta: Meta) -> np.ndarray:
+    """Returns values in the range of the field as float64 in [-1, 1]."""
     low, high = KIND.range_of(meta)
-    unit = (sample.astype(np.float64) - low) / (high - low) * 2.0 - 1.0
-    return write_wav(to_pcm16(unit)[0], rate_of(meta), texts)
+    return (sample.astype(np.float64) - low) / (high - low) * 2.0 - 1.0
+
+
+def peak_headers(samples: np.ndarray, clipped: int) -> dict[str, str]:
+    """Returns headers with the largest magnitude of samples, and how many 16 bits cannot hold.
+
+    Args:
+        samples: finite values, in [-1, 1] where nothing is clipped.
+        clipped: number of the values that were clipped.
+    """
+    peak = float(np.abs(samples).max()) if samples.size else 0.0
+    return {"x-peak": f"{peak:.4f}", "x-clipped": str(clipped)}
 
 
 def _from_wav(content: bytes, shape: Sequence[int | None], meta: Meta) -> np.ndarray:
@@ -63,6 +79,7 @@ class Audio(Kind):
         "pesq",
     )
     features = "spectrum"
+    previews = ("wav",)
     formats = (
         Format("wav", "audio/wav", _to_wav, _from_wav),
         Format("wave", "audio/x-wav", None, _from_wav),
@@ -80,10 +97,19 @@ class Audio(Kind):
     def from_stored(self, array: np.ndarray, meta: Meta) -> np.ndarray:
         return _from_unit(array / 2.0**15, meta)
 
+    def headers(self, sample: np.ndarray, meta: Meta) -> Mapping[str, str]:
+        unit = _to_unit(sample, meta)
+        return peak_headers(unit, to_pcm16(unit)[1])
+
     def sheet(
         self, samples: np.ndarray, meta: Meta | None = None, columns: int | None = None
     ) -> np.ndarray:
-        return _plots.lines(samples, self.range_of(meta), columns)
+        rate = max(1, round(rate_of(meta or {})))
+        unit = _to_unit(np.asarray(samples), meta or {})
+        return pictures.grid(np.stack([_waves.cell(sample, rate) for sample in unit]), columns)
+
+    def check_sheet(self, count: int, shape: Sequence[int], columns: int | None = None) -> None:
+        pictures.check_grid(count, (_waves.HEIGHT, _waves.WIDTH, 3), columns)
 
 
 KIND = Audio()

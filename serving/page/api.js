@@ -70,11 +70,15 @@ export class Api extends EventTarget {
     return answer instanceof Blob ? answer : new Blob([JSON.stringify(answer)], { type: "application/json" });
   }
 
-  /** Returns a translated picture and what the server did with the one that was sent. */
-  translate(address, file, signal) {
+  /** Returns the file that the server makes of one, such as a translated picture, and what it did with the latter. */
+  upload(address, file, signal) {
     const headers = { "Content-Type": file.type || "application/octet-stream" };
     const pick = (blob, response) => ({ blob, notes: response.headers.get("X-Notes") ?? "" });
     return this.#request(address, { method: "POST", headers, body: file, signal }, pick);
+  }
+
+  translate(address, file, signal) {
+    return this.upload(address, file, signal);
   }
 
   /** Returns the answer of a classification. */

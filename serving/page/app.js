@@ -5,14 +5,15 @@ import { Cloud } from "./cloud.js";
 import { Controls } from "./controls.js";
 import { Explorer } from "./explore.js";
 import { Given } from "./given.js";
-import { evenWidth, face, formatOf, isCloud, ratioOf, scaleOf } from "./kinds.js";
-import { codesOf, isClassifier, isSeeded, isTranslator, sizes, takesTruncation } from "./model.js";
+import { evenWidth, face, formatOf, hear, isCloud, ratioOf, scaleOf } from "./kinds.js";
+import { codesOf, isClassifier, isSeeded, isTranslator, isVocoder, sizes, takesTruncation } from "./model.js";
 import { classOf, className, describe, fields, SEEDS, toCurl, toPython } from "./requests.js";
 import { complain, say, showBanner } from "./say.js";
 import { defaults, readCodes, readHash, SIZES, writeHash } from "./state.js";
 import { copy, save } from "./take.js";
 import { askToken } from "./token.js";
 import { Translator } from "./translator.js";
+import { Vocoder } from "./vocoder.js";
 import { Wall } from "./wall.js";
 import { Walk } from "./walk.js";
 
@@ -46,6 +47,15 @@ const translator = new Translator(find("translate"), api, base, {
 const classifier = new Classifier(find("classify"), api, base, {
   error: (error) => (error ? showProblem(error, false) : complain(find("problem"), null)),
 });
+
+const vocoder = new Vocoder(find("vocode"), api, base, {
+  error: (error) => (error ? showProblem(error, false) : complain(find("problem"), null)),
+});
+const users = { translate: translator, classify: classifier, vocode: vocoder }; // of chosen files, by section
+
+/** Returns the section that shows a model. */
+const useOf = (found) =>
+  isTranslator(found) ? "translate" : isClassifier(found) ? "classify" : isVocoder(found) ? "vocode" : "wall";
 
 const model = () => models.find(({ name }) => name === settings.model);
 const view = () => ({
@@ -103,19 +113,19 @@ function show(fresh = false) {
     return showProblem(new Error(`The server must have the model; it has ${served}. Received: model=${settings.model}`));
   }
   showTitle(found);
-  const use = isTranslator(found) ? "translate" : isClassifier(found) ? "classify" : "wall";
-  for (const name of ["translate", "classify", "wall"]) find(name).hidden = name !== use;
+  const use = useOf(found);
+  for (const name of [...Object.keys(users), "wall"]) find(name).hidden = name !== use;
   find("sizes").hidden = use !== "wall";
   find("skip").href = `#${use}`;
-  find("skip").textContent = use === "wall" ? "Skip to the samples" : "Skip to the picture";
+  find("skip").textContent = use === "wall" ? "Skip to the samples" : `Skip to the ${use === "vocode" ? "sound" : "picture"}`;
   find("copy-help").textContent = {
     translate: "Copies a link to this model, or a line that translates the picture.",
     classify: "Copies a link to this model, or a line that classifies the picture.",
+    vocode: "Copies a link to this model, or a line that computes the sound.",
     wall: "Copies a link to this view, or a line that generates its samples, at most 16.",
   }[use];
-  if (use !== "translate") translator.hide();
-  if (use !== "classify") classifier.hide();
-  if (use !== "wall") return showPicture(found, use);
+  for (const [name, user] of Object.entries(users)) if (name !== use) user.hide();
+  if (use !== "wall") return showFile(found, use);
   given.show(found);
   if (given.missing.length) return askFor(given.missing);
   const cloud = isCloud(found);
@@ -149,15 +159,14 @@ function show(fresh = false) {
   );
 }
 
-/** Shows what a model makes of a chosen picture in the place of samples. */
-function showPicture(found, use) {
+/** Shows what a model makes of a chosen file in the place of samples. */
+function showFile(found, use) {
   gallery?.hide();
   gallery = null;
   given.hide();
   const shown = { model: settings.model, version: settings.version };
   if (isSeeded(found)) shown.seed = settings.seed;
-  if (use === "translate") translator.show(found, shown, models);
-  else classifier.show(found, shown);
+  users[use].show(found, shown, models);
 }
 
 /** Asks for the files of given inputs in the place of samples. */
@@ -249,6 +258,19 @@ addEventListener("keydown", (event) => {
   if (event.key === "Escape" && start !== null && !document.querySelector("dialog[open]")) endPicking();
 });
 
+/** Plays or stops a sound by the key P: that of the open dialog, of the vocoder, or of the tile with the focus. */
+addEventListener("keydown", (event) => {
+  const typed = event.target.matches?.("select, textarea, input:not([type=range], [type=radio], [type=file])");
+  if (event.key.toLowerCase() !== "p" || event.ctrlKey || event.altKey || event.metaKey || typed) return;
+  const dialog = document.querySelector("dialog[open]");
+  if (dialog) return dialog.querySelector(".sound")?.toggle?.();
+  if (!find("vocode").hidden) return vocoder.toggle();
+  const index = Number(document.activeElement?.closest("#wall .tile")?.dataset.index ?? NaN);
+  if (Number.isNaN(index)) return;
+  const plays = hear(model(), gallery.sample(index), `${settings.model} ${seedAt(index)}`);
+  if (plays !== null) say(`${plays ? "Playing" : "Stopped"} the sample of seed ${seedAt(index)}`);
+});
+
 const viewSeeds = (count) => {
   const left = SEEDS - settings.seed;
   return Array.from({ length: Number(left < BigInt(count) ? left : BigInt(count)) }, (_, i) => settings.seed + BigInt(i));
@@ -284,7 +306,7 @@ for (const button of document.querySelectorAll("[data-copy]"))
       const fixed = { ...settings, version: settings.version ?? model().version };
       return copy(new URL(writeHash(fixed), location.href).href, "the link");
     }
-    const user = isTranslator(model()) ? translator : isClassifier(model()) ? classifier : null;
+    const user = users[useOf(model())];
     if (user) return copy(user.line(what), `the ${what === "curl" ? "curl" : "Python"} line`);
     const [found, name] = viewFile(16);
     const line = what === "curl" ? toCurl(base, found, name, api.hasToken, given.files) : toPython(base, found, api.hasToken, given.files);

@@ -2,6 +2,7 @@
 // Samples of an unknown kind are shown by their values: as text, or as a table.
 
 import { isDynamic, metaOf } from "./model.js";
+import { draw, listen, player } from "./sound.js";
 
 const SMALL = 96; // pixels; pictures up to this width are enlarged without smoothing
 const RATE = 16_000; // Hz, for models without a sample rate
@@ -13,7 +14,7 @@ const ARRAYS = ".npy,.npz,.json"; // files that every kind has
 const KINDS = {
   image: { format: "png", face: picture, body: picture, ratio: ([h, w]) => h / w, scale: 1, accept: "image/png,image/jpeg,image/webp" },
   points: { format: "json", face: dot, body: pointTable, ratio: () => 1, cloud: true },
-  audio: { format: "json", face: wave, body: sound, ratio: () => 0.5, accept: "audio/wav,audio/x-wav,.wav" },
+  audio: { format: "json", face: soundFace, body: sound, heard: true, ratio: () => 0.5, accept: "audio/wav,audio/x-wav,.wav" },
   series: { format: "json", face: wave, body: drawnTable, ratio: () => 0.5, accept: "text/csv,.csv" },
   video: { format: "json", face: still, body: film, ratio: ([, h, w]) => h / w, accept: "image/webp,image/gif,image/apng" },
   table: { format: "json", face: row, body: columnTable, ratio: () => 0.6, accept: "text/csv,.csv" },
@@ -244,20 +245,32 @@ function probabilities(model, sample) {
   return table(model, { values }, { rows: order.map(([, id]) => nameOf(model, id)) });
 }
 
-function sound(model, sample, description) {
-  const holder = document.createElement("div");
-  holder.className = "sound";
-  const player = document.createElement("audio");
-  player.controls = true;
-  player.setAttribute("aria-label", description);
+/** Returns the first channel of a sound as samples in [-1, 1], and its rate. */
+function soundOf(model, { values }) {
+  const [low, high] = model.value_range ?? [-1, 1];
+  const samples = Float32Array.from(values, ([x]) => (2 * (x - low)) / (high - low) - 1);
+  return { samples, rate: metaOf(model).sample_rate ?? RATE };
+}
+
+function soundFace(model, sample) {
+  const { samples, rate } = soundOf(model, sample);
+  const element = document.createElement("canvas");
+  draw(element, samples, rate, 160, 36, 44);
+  return element;
+}
+
+function fileOf(model, sample) {
   const rate = metaOf(model).sample_rate ?? RATE;
-  player.src = URL.createObjectURL(new Blob([wav(sample.values, model.value_range, rate)], { type: "audio/wav" }));
-  player.addEventListener("loadeddata", () => URL.revokeObjectURL(player.src), { once: true });
-  const note = document.createElement("p");
-  note.className = "help";
-  note.textContent = `${(sample.values.length / rate).toFixed(2)} s at ${rate} Hz`;
-  holder.append(wave(model, sample, 320, 120), player, note);
-  return holder;
+  return new Blob([wav(sample.values, model.value_range, rate)], { type: "audio/wav" });
+}
+
+function sound(model, sample, description) {
+  return player(soundOf(model, sample), fileOf(model, sample), description);
+}
+
+/** Plays or stops a sample of a kind that is heard; returns whether it plays, null for other kinds. */
+export function hear(model, sample, key) {
+  return kindOf(model).heard && sample ? listen(key, fileOf(model, sample)) : null;
 }
 
 /** Encodes values [time][channel] as a WAV file of 16-bit samples. */

@@ -17,6 +17,9 @@ export const isGallery = (model) => !isTranslator(model) && !isClassifier(model)
 /** Checks that a model classifies pictures by /v1/classify. */
 export const isClassifier = (model) => Boolean(model.classifier);
 
+/** Checks that a model turns sounds and spectrograms into sound by /v1/vocode. */
+export const isVocoder = (model) => Boolean(model.vocoder);
+
 /** Checks that samples have neighbors, and walks between them. */
 export const canWalk = (model) => model.inputs.some(({ fill }) => fill === "normal");
 

@@ -115,6 +115,26 @@ export function translateCurl(base, found, file, output, token) {
   return `curl -fsS${header} -F ${quoted(`picture=@"${file.replace(/["\\]/g, "\\$&")}"`)} '${address}' -o ${output}`;
 }
 
+/** Returns the address of a path that takes a file. found: the fields of its query; those that are null are left out. */
+export function uploadAddress(base, path, found) {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(found)) if (value !== null) query.set(name, String(value));
+  return `${new URL(`v1/${path}`, base)}?${query}`;
+}
+
+export function vocodeCurl(base, { model, version }, file, output, token) {
+  const header = token ? ' -H "Authorization: Bearer $TOKEN"' : "";
+  const address = uploadAddress(base, "vocode", { model, version, resample: true }).replaceAll("'", "%27");
+  return `curl -fsS${header} -F ${quoted(`sound=@"${file.replace(/["\\]/g, "\\$&")}"`)} '${address}' -o ${output}`;
+}
+
+export function vocodePython(base, { model, version }, file, output, token) {
+  const key = token ? ', token="…"' : "";
+  const server = pythonic(new URL(".", base).href.replace(/\/$/, ""));
+  const words = [pythonic(file), `model=${pythonic(model)}`, `version=${version}`, "resample=True", `to=${pythonic(output)}`];
+  return `import serving; serving.Client(${server}${key}).vocode(${words.join(", ")})`;
+}
+
 /** Returns the address of a classification. found: {model, version}; version may be null. */
 export function classifyAddress(base, found) {
   const query = new URLSearchParams();

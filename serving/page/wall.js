@@ -28,7 +28,7 @@ export class Wall {
     this.grid.className = "grid";
     this.grid.role = "grid";
     this.grid.tabIndex = -1;
-    this.grid.setAttribute("aria-label", "Samples: arrow keys move, Enter opens, W marks for a walk");
+    this.grid.setAttribute("aria-label", "Samples: arrow keys move, Enter opens, W marks for a walk, P plays a sound");
     this.grid.setAttribute("aria-rowcount", "-1");
     root.replaceChildren(this.above, this.grid, this.below);
     const observer = new IntersectionObserver(() => this.lay(), { rootMargin: `${NEAR}px 0px` });

@@ -11,13 +11,12 @@ from serving import provenance, translation, uploads
 from serving.checks import check_integer, check_number
 from serving.engine import SampleJob
 from serving.errors import UsageError, short_repr
-from serving.http_types import Request, Response
+from serving.http_types import Request, Response, notes_header
 from serving.kinds.image import STORED
 from serving.limits import Settings
 from serving.translate.fields import FORMATS, MIN_TILE, preferred_format
 
 _MAX_UNTILED = 2**18  # input pixels that one worker runs in one piece, where tiles are possible
-_SPACE = "".join(map(chr, range(32))) + "\x7f"  # control characters, which end a header
 
 
 class TranslateRequest:
@@ -126,8 +125,5 @@ class TranslateRequest:
         seed = None if self._seeds is None else int(self._seeds[0])
         texts = provenance.edited(self.bundle.name, self.bundle.sha256, seed)
         content = uploads.write(picture.pixels, picture.alpha, picture.gray, self.format, texts)
-        headers = self.served.headers
-        if picture.notes:
-            text = " ".join(picture.notes).translate(dict.fromkeys(map(ord, _SPACE), " "))
-            headers += b"x-notes: %b\r\n" % text.encode("ascii", "replace")
+        headers = self.served.headers + notes_header(picture.notes)
         return Response(200, content, FORMATS[self.format], headers)

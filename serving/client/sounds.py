@@ -1,0 +1,120 @@
+"""Sounds that a client sends to be vocoded, and the form of what returns."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serving.client.http_types import Response, ServerError
+from serving.errors import UsageError, short_repr
+from serving.wav import read_wav, to_pcm16, write_wav
+
+MEDIA_TYPE = "application/octet-stream"  # the server reads the format from the content
+
+
+@dataclasses.dataclass(frozen=True)
+class SentSound:
+    """A sound, or a spectrogram, to turn into sound.
+
+    Args:
+        content: the file that is sent, empty for samples whose rate only the server knows.
+        samples: samples `(time, channels)` of an array, else `None`.
+        sample_rate: their sampling rate in Hz, or `None` for the model's.
+        is_file: the given sound is the bytes of a file, and so is the returned one.
+        to: file to write, or `None`.
+        model: name of a model, or `None`.
+        version: its version, or `None` for the newest.
+        resample: resample a sound of another rate.
+    """
+
+    content: bytes
+    samples: np.ndarray | None
+    sample_rate: int | None
+    is_file: bool
+    to: Path | None
+    model: str | None
+    version: int | None
+    resample: bool
+
+    def to_wav(self, rate: int) -> bytes:
+        """Returns the file to send, with samples at the rate of the model if they name none."""
+        if self.samples is None:
+            return self.content
+        return write_wav(to_pcm16(self.samples)[0], self.sample_rate or rate)
+
+    def restore(self, response: Response) -> Any:
+        """Returns the sound in the form of the given one; writes a file if asked.
+
+        Args:
+            response: of the server.
+
+        Raises:
+            ServerError: an answer that is not a sound.
+            UsageError: the file cannot be written.
+        """
+        try:
+            samples, _ = read_wav(response.body)
+        except UsageError as error:
+            raise ServerError(f"An answer must be a WAV file. {error}", response.status) from error
+        if self.to is not None:
+            try:
+                self.to.write_bytes(response.body)
+            except OSError as error:
+                raise UsageError(
+                    f"`to` must be a file that can be written. "
+                    f"Received: to={str(self.to)!r} ({error.strerror})"
+                ) from error
+        # 16 bits have 32768 steps below 0; this server writes -1 as -32767.
+        return response.body if self.is_file else (samples[:, 0] * 32768 / 32767).astype("float32")
+
+
+def check_sound(
+    sound: Any,
+    to: str | os.PathLike[str] | None = None,
+    *,
+    model: str | None = None,
+    version: int | None = None,
+    sample_rate: int | None = None,
+    resample: bool = False,
+) -> SentSound:
+    """Checks the arguments of `Client.vocode`, and encodes a spectrogram that is not a file.
+
+    Raises:
+        UsageError: no sound and no spectrogram, or another ending of `to` than `.wav`.
+    """
+    target = None if to is None else Path(to)
+    if target is not None and target.suffix.lower() != ".wav":
+        raise UsageError(f"`to` must end in .wav. Received: to={short_repr(str(target))}")
+    options = (sample_rate, isinstance(sound, bytes | bytearray | memoryview), target, model)
+    return SentSound(*_encode(sound), *options, version, resample)
+
+
+def _encode(sound: Any) -> tuple[bytes, np.ndarray | None]:
+    """Returns the file to send, or the samples."""
+    if isinstance(sound, bytes | bytearray | memoryview):
+        return bytes(sound), None
+    if isinstance(sound, str | os.PathLike):
+        try:
+            return Path(sound).read_bytes(), None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UsageError(
+                "`sound` must be a file that can be read. "
+                f"Received: sound={short_repr(str(sound))} ({reason})"
+            ) from error
+    array = np.asarray(sound)
+    if array.dtype.kind != "f" or array.ndim not in (1, 2) or not np.isfinite(array).all():
+        raise UsageError(
+            "`sound` must be a file, finite floats (time,) or (time, channels), or a spectrogram "
+            f"(frames, mels). Received: sound={short_repr(sound)}"
+        )
+    if array.ndim == 2 and array.shape[1] > 2:
+        buffer = io.BytesIO()
+        np.save(buffer, array.astype(np.float32), allow_pickle=False)
+        return buffer.getvalue(), None
+    return b"", array[:, np.newaxis] if array.ndim == 1 else array

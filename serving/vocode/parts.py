@@ -1,0 +1,111 @@
+"""Chunks of a sound, run in the model's queue and delivered in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from serving.vocoding import Chunk, Clip
+
+if TYPE_CHECKING:
+    from serving.vocode.request import VocodeRequest
+
+_AHEAD = 2  # chunks of a stream that run or wait while one is sent
+
+
+async def run_parts(
+    wanted: VocodeRequest, clip: Clip, frames: int, threads: Executor, ahead: int = _AHEAD
+) -> AsyncGenerator[np.ndarray, None]:
+    """Yields the sound of a clip in parts, in order, each `(time,)`.
+
+    Args:
+        wanted: the request.
+        clip: the clip.
+        frames: frames of a part.
+        threads: those that compute spectrograms.
+        ahead: most parts that run or wait.
+    """
+    engine, loop = wanted.served.engine, asyncio.get_running_loop()
+    running: deque[asyncio.Task[Any]] = deque()
+    try:
+        for number, chunk in enumerate(clip.chunks(frames)):
+            # While other requests wait, at most one chunk of this one is queued.
+            while running and len(running) >= (1 if engine.is_full else ahead):
+                yield await running.popleft()
+            array = await loop.run_in_executor(threads, clip.input_of, chunk)
+            job = wanted.job(array, _cropping(clip, chunk))
+            running.append(asyncio.ensure_future(engine.run(job, part=number > 0)))
+            if number == 0:  # the queue may refuse it; and the first sound waits for no other chunk
+                yield await running.popleft()
+        while running:
+            yield await running.popleft()
+    finally:
+        for task in running:
+            task.cancel()
+
+
+def _cropping(clip: Clip, chunk: Chunk) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the function that cuts a chunk's part of the answer from its output."""
+    return lambda output: clip.part_of(chunk, output).copy()  # not a view of a whole batch
+
+
+class Started:
+    """Bytes of a stream whose first part exists, so that a failure of it still has an HTTP status.
+
+    Args:
+        first: the first bytes.
+        rest: the parts after them.
+        encode: returns the bytes of a part.
+        ended: called once, when the stream has ended or was closed.
+    """
+
+    def __init__(
+        self,
+        first: bytes,
+        rest: AsyncGenerator[np.ndarray, None],
+        encode: Callable[[np.ndarray], bytes],
+        ended: Callable[[], None],
+    ):
+        self._first: bytes | None = first
+        self._rest = rest
+        self._encode = encode
+        self._ended: Callable[[], None] | None = ended
+
+    @classmethod
+    async def start(
+        cls,
+        parts: AsyncGenerator[np.ndarray, None],
+        header: bytes,
+        encode: Callable[[np.ndarray], bytes],
+        ended: Callable[[], None],
+    ) -> Started:
+        """Waits for the first part, which the header precedes; takes the arguments of the class."""
+        try:
+            first = await anext(parts)
+        except BaseException:
+            await parts.aclose()
+            raise
+        return cls(header + encode(first), parts, encode, ended)
+
+    def __aiter__(self) -> Started:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        return self._encode(await anext(self._rest))
+
+    async def aclose(self) -> None:
+        """Ends the stream, and the runs that nobody waits for."""
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            try:
+                await self._rest.aclose()
+            finally:
+                ended()
