@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
-        lines = (f"  {name:<10}  {line}" for name, line in COMMANDS.items())
+        lines = (f"  {name:<16}  {line}" for name, line in COMMANDS.items())
         print(HELP.format(commands="\n".join(lines)), end="")
         return 0
     if argv[0] == "--version":
@@ -112,8 +112,7 @@ def _hand_over(argv: list[str]) -> int:
 def _unknown(command: str) -> str:
     from serving.nearest_names import nearest  # not at import: --help need not wait for it
 
-    hint = nearest(command, COMMANDS)
-    return f"The command must be a known one. Received: {command!r}. {hint}"
+    return f"The command must be a known one. Received: {command!r}. {nearest(command, COMMANDS)}"
 
 
 def _version() -> str:
