@@ -157,7 +157,7 @@ def choose(per_class: int, rare: int, seed: int) -> np.ndarray:
 
 
 class Generator:
-    """A class-conditional game that is compiled once, and trained on one set after another.
+    """A class-conditional game that is compiled once for each seed, and trained on set after set.
 
     Args:
         options: the options of the program.
@@ -183,7 +183,8 @@ class Generator:
             new = building.build(recipe, source.spec)
             team = workers.Team(tf.distribute.get_strategy(), [""], 0)
             data = building.batches(recipe, source, 0, team)
-            if self.gan is None:
+            # The seed is a constant of the compiled graph.
+            if self.gan is None or self.gan.seed != new.seed:
                 self.gan = new
             else:
                 GameState(new).restore(self.gan)

@@ -4,9 +4,10 @@
     pip install 'keras-gan[sound-metrics]' pyworld 'setuptools<81'  # both optional
     taskset -c 0 python benchmarks/sound.py
 
-The test files are the 28 of the 358 sentences whose names have the smallest SHA-256. A file without
-its last part of a hop is one clip. Each row is the mean over the files; the real-time factor is
-processor time over duration. WORLD runs at 16 kHz: its aperiodicity has no band below 8 kHz.
+The test files are the 28 of the sentences of at least half a second whose names have the smallest
+SHA-256. A file without its last part of a hop is one clip. Each row is the mean over the files; the
+real-time factor is processor time over duration. WORLD runs at 16 kHz: its aperiodicity has no band
+below 8 kHz.
 """
 
 from __future__ import annotations

@@ -7,7 +7,9 @@ import dataclasses
 import keras
 
 from export.declare import Declarations
+from keras_gan.errors import UsageError
 from keras_gan.layers import VocoderInput
+from serving.kinds.mel import definition_of
 
 ROLE = "vocoder"
 
@@ -18,13 +20,22 @@ def with_facts(model: keras.Model, declared: Declarations) -> Declarations:
     Args:
         model: a built Keras model; any but a vocoder is left alone.
         declared: what the caller declares; it takes precedence.
+
+    Raises:
+        UsageError: the data's spectrograms have another definition than those of the vocoder.
     """
     found = find(model)
     if found is None:
         return declared
     mel, name = found[0].mel, found[1]
     inputs, outputs = dict(declared.inputs), dict(declared.outputs)
-    if not declared.field_facts(name):
+    known = definition_of(declared.field_facts(name).get("meta") or {})
+    if known is not None and known.to_meta() != mel.to_meta():
+        raise UsageError(
+            "The data and the vocoder must have one definition of the spectrograms. Received: "
+            f"{known.to_meta()} of the data, {mel.to_meta()} of the vocoder"
+        )
+    if known is None:
         inputs[name] = {"kind": "mel", "meta": {"mel": mel.to_meta()}, **inputs.get(name, {})}
     if not declared.field_facts("samples") and declared.kind is None and not outputs:
         outputs["samples"] = {"kind": "audio", "meta": {"sample_rate": mel.sample_rate}}

@@ -105,7 +105,7 @@ class Mel:
 
     @functools.cached_property
     def filters(self) -> np.ndarray:
-        """Triangular filters, float64 `(mels, n_fft // 2 + 1)`, each of area 1 in Hz times 2."""
+        """Triangular filters, float64 `(mels, n_fft // 2 + 1)`; each integral over Hz is 1."""
         frequencies = np.arange(self.n_fft // 2 + 1) * self.sample_rate / self.n_fft
         low, high = _to_mel(np.array([self.low, self.top]))
         edges = _to_hz(np.linspace(low, high, self.mels + 2))[:, None]

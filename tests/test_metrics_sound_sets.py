@@ -2,6 +2,8 @@
 
 import json
 import math
+import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -185,6 +187,8 @@ def test_a_classifier_of_other_clips_is_refused(trained, data, cache):
     spec = tones_spec()
     with pytest.raises(UsageError, match=r"There must be a sound classifier for these data in .*"):
         metrics.open_features("sound_classifier", spec)
+    whole = json.loads(trained.path.with_suffix(".json").read_text())["sha256"]
+    assert metrics.open_features(f"sound_classifier:{whole}", data.spec).sha256 == whole
     with pytest.raises(UsageError, match=r"of that name for these data .*'sound_classifier:0123'"):
         metrics.open_features("sound_classifier:0123", data.spec)
     damaged = trained.path.with_name("00" + trained.path.name)
@@ -227,7 +231,10 @@ def test_the_command_prints_the_accuracy_and_the_next_command(tmp_path, capsys):
     options = ["--set", "data.kind=audio", "--set", f"data.sample_rate={tones.RATE}"]
     app(["sound-classifier", str(file), *options, "--epochs", "1"], standalone_mode=False)
     printed = capsys.readouterr().out
-    assert "Held-out accuracy 0." in printed or "Held-out accuracy 1." in printed
+    stated = float(re.search(r"Held-out accuracy ([\d.]+\d)", printed)[1])
+    wrote = pathlib.Path(re.search(r"Wrote (.*)", printed)[1])
+    kept = json.loads(wrote.with_suffix(".json").read_text())["accuracy"]
+    assert stated == pytest.approx(kept, abs=1e-4)
     assert "keras-gan evaluate RUN --features sound_classifier:" in printed
 
 

@@ -162,6 +162,8 @@ def test_mel_reconstruction_is_the_distance_of_the_spectrograms():
     expected = np.abs(mel(real[..., 0]) - mel(fake[..., 0])).mean(axis=(1, 2))
     found = terms.MelReconstruction(mel=other).values(context(real, fake))
     np.testing.assert_allclose(found, expected, rtol=1e-3)
+    wide = vocoder(mel=Mel(sample_rate=16_000))
+    assert terms.MelReconstruction(mel=other)._layer(wide).mel.sample_rate == 16_000
     with pytest.raises(UsageError, match=r"`mel` must be options of .* Received: mel={'hopp': 1}"):
         terms.MelReconstruction(mel={"hopp": 1})
     config = terms.MelReconstruction(mel=other).get_config()

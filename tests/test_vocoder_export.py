@@ -11,10 +11,14 @@ from sounds import MEL, spec, tones, vocoder
 import export
 import serving
 from export import streaming
+from export.declare import Declarations
 from export.front import write_front
 from export.manifest import Manifest
 from export.network import open_network
 from export.to_onnx import to_onnx
+from export.vocoder import with_facts
+from keras_gan.errors import UsageError
+from keras_gan.spec import Spec
 from serving.manifest import digest
 from serving.mel import Mel
 
@@ -54,6 +58,17 @@ def test_the_manifest_of_a_vocoder(bundle):
     figures = manifest.parity["figures"]
     assert figures["onnx, in chunks"]["1"] < 1e-5
     assert figures["front end"]["1"] < 1e-5
+
+
+def test_the_data_and_the_vocoder_have_one_definition(bundle, tmp_path):
+    other = dataclasses.replace(MEL, floor=1e-4)
+    fields = spec().fields
+    known = {"mel": dataclasses.replace(fields["mel"], meta={"mel": other.to_meta()})}
+    with pytest.raises(UsageError, match=r"one definition.*'floor': 0.0001.*'floor': 1e-05"):
+        with_facts(vocoder(), Declarations(spec=Spec(fields={**fields, **known})))
+    unknown = {"mel": dataclasses.replace(fields["mel"], meta={})}
+    found = with_facts(vocoder(), Declarations(spec=Spec(fields={**fields, **unknown})))
+    assert found.inputs["mel"]["meta"]["mel"] == MEL.to_meta()
 
 
 def test_it_passes_its_own_check(bundle):

@@ -21,10 +21,10 @@ class TwoStage(GAN):
     """A GAN whose generator minimizes its terms alone in a first stage, as in SRGAN and ESRGAN.
 
     In the first stage the discriminator is not computed, and terms that read it, such as feature
-    matching, are left out. At its end the averaged generator is
-    copied into `first_generator`, which stays as it is. In the second stage the discriminator is
-    trained, and the generator minimizes its terms and `adversarial_weight` times the adversarial
-    loss. `blend` chooses the first generator, the last one, or an interpolation of their weights.
+    matching, are left out. At its end the averaged generator is copied into `first_generator`,
+    which stays as it is. In the second stage the discriminator is trained, and the generator
+    minimizes its terms and `adversarial_weight` times the adversarial loss. `blend` chooses the
+    first generator, the last one, or an interpolation of their weights.
 
     Args:
         generator: as of `keras_gan.GAN`.

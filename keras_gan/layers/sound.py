@@ -271,8 +271,8 @@ class FramesToSamples(OverlapAdd):
 class DepthwiseConv1D(keras.layers.Layer):
     """Convolution of each channel by itself along time, with zero padding, stride 1 and a bias.
 
-    Unlike Keras's, it takes its padding as zeros of its own, so that it is exported to one grouped
-    convolution for any time.
+    It pads explicitly, unlike Keras's layer, so that the export is one grouped convolution for any
+    length.
 
     Args:
         kernel_size: number of taps, odd.

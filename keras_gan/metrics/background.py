@@ -41,7 +41,8 @@ class BackgroundResult(NamedTuple):
 class Background(Metric):
     """Mean difference of the answers' backgrounds from the real ones, in levels of gray.
 
-    Of the conditions with a plain background. Inverted colors and gray in the place of white show.
+    Only conditions with a plain background count. The metric reveals inverted colors, and gray in
+    place of white.
     """
 
     title = "Difference of plain backgrounds from the real ones, in levels of gray"
@@ -62,7 +63,7 @@ class Background(Metric):
         }
 
     def settings(self, inputs: EvaluationInputs) -> dict[str, Any]:
-        plain = _of(inputs).pictures
+        plain = int(plain_backgrounds(inputs.paired.conditions).any(axis=(1, 2)).sum())
         real = "same pixels of the partner" if inputs.paired.paired else "median of all real"
         return {"plain_conditions": plain, "tolerance": TOLERANCE, "border": PLAIN, "real": real}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def mcd(real: np.ndarray, generated: np.ndarray, sample_rate: float) -> float:
         sample_rate: sampling rate in Hz.
 
     Returns:
-        The distortion from 0 up; 0 as well if all real clips are silent.
+        The distortion from 0 up; NaN if all real clips are silent.
 
     Raises:
         UsageError: clips of different shapes, none, or not finite floats.
@@ -67,7 +68,7 @@ def mcd(real: np.ndarray, generated: np.ndarray, sample_rate: float) -> float:
         loud = _loud(logs, np.log(mel.floor))
         total += float((10 / np.log(10) * np.sqrt(2 * errors))[loud].sum())
         count += int(loud.sum())
-    return total / max(1, count)
+    return total / count if count else math.nan
 
 
 def _loud(logs: np.ndarray, floor: float) -> np.ndarray:

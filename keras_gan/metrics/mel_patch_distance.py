@@ -47,7 +47,9 @@ class MelPatchDistance(Metric):
             return unfit
         rate = rate_of(spec.samples.meta)
         mel = standard_mel(rate)
-        if min(mel.frames(time), mel.mels) >= LEAST_SIZE:
+        if mel.mels < LEAST_SIZE:
+            return Missing("a higher sampling rate, at least 1,500 Hz", f"{rate:g} Hz")
+        if mel.frames(time) >= LEAST_SIZE:
             return None
         least = (LEAST_SIZE - 1) * mel.hop + 1
         return Missing(f"clips of at least {least} samples", f"{time} samples at {rate:g} Hz")

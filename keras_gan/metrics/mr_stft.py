@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from keras_gan.metrics.waves import check_waves, parts_of
 # Window and hop in seconds, as the paper has them at 24 kHz (240/50, 600/120, 1,200/240).
 RESOLUTIONS = ((0.010, 0.002), (0.025, 0.005), (0.050, 0.010))
 FLOOR = 1e-7  # least power
+SILENT = 1e-10  # mean power up to which a clip counts as silent
 
 
 class MrStft(Metric):
@@ -40,7 +42,8 @@ def mr_stft(real: np.ndarray, generated: np.ndarray, sample_rate: float) -> floa
     At each resolution it is the sum of the spectral convergence `||X| - |Y|| / |X|`, in Frobenius
     norms of the magnitudes of a clip, and of the mean absolute difference of their natural
     logarithms. Hann windows of 10, 25 and 50 ms with hops of 2, 5 and 10 ms are zero-padded to a
-    power of 2; powers below 1e-7 count as 1e-7.
+    power of 2; powers below 1e-7 count as 1e-7. Clips whose real part is silent (mean power up to
+    1e-10, -100 dB) are left out; without another, the value is NaN.
 
     Args:
         real: clips `(count, time)` or `(count, time, channels)`, values in [-1, 1].
@@ -51,9 +54,13 @@ def mr_stft(real: np.ndarray, generated: np.ndarray, sample_rate: float) -> floa
         UsageError: clips of different shapes, none, or not finite floats.
 
     Reference:
-        - [Yamamoto et al., 2020](https://arxiv.org/abs/1910.11480), equations 4 to 6
+        - [Yamamoto et al., 2019](https://arxiv.org/abs/1910.11480), equations 4 to 6
     """
     real, generated = check_waves(real, generated, sample_rate)
+    kept = np.square(real).reshape(len(real), -1).mean(axis=1) > SILENT
+    if not kept.any():
+        return math.nan
+    real, generated = real[kept], generated[kept]
     total = 0.0
     for first, second in parts_of(real, generated):
         for seconds, step in RESOLUTIONS:

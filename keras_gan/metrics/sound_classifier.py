@@ -75,6 +75,7 @@ def train_sound_classifier(
         UsageError: data without labels, without sound, or of clips that are too short.
     """
     check_integer("epochs", epochs)
+    check_integer("seed", seed, 0)
     spec = source.spec
     _check_data(source)
     definition = _definition(spec)
@@ -88,7 +89,7 @@ def train_sound_classifier(
     steps = math.ceil(len(mels) / _BATCH)
     total, done = epochs * steps, 0
     for _ in range(epochs):
-        # Begun again at the end, so that all batches are of one size.
+        # The order wraps around, so that all batches have one size.
         order = np.resize(rng.permutation(len(mels)), (steps, _BATCH))
         for rows in order:
             model.optimizer.learning_rate = _RATE * (1 - done / total)
@@ -208,7 +209,12 @@ def open_sound_classifier(
     Raises:
         UsageError: no such classifier, or one of other clips.
     """
-    found = [entry for entry in _entries(folder(cache)) if entry[0].stem.startswith(name)]
+    # A file's name has the first digits of its hash, and protocols have all of them.
+    found = [
+        entry
+        for entry in _entries(folder(cache))
+        if any(text.startswith(name) for text in (entry[0].stem, str(entry[1].get("sha256"))))
+    ]
     fitting = [entry for entry in found if _fits(entry[1], spec)]
     received = f"features={f'{NAME}:{name}' if name else NAME!r}"
     if not fitting:

@@ -47,21 +47,20 @@ class _SoundTerm(Term):
 class MelReconstruction(_SoundTerm):
     """Mean absolute difference of log-mel spectrograms of each generated sample and its real one.
 
-    Both spectrograms are computed of the same part of the clip, so that the ends of the part count
-    as they are.
+    Both spectrograms are computed from the window alone, with zeros outside of it.
 
     Args:
         weight: from 0 up, or a schedule of it; 45 as in HiFi-GAN.
         interval: see `Term`.
-        mel: options of `keras_gan.layers.LogMel`; by default those of the spectrograms that the
-            generator takes.
+        mel: options of `keras_gan.layers.LogMel`; the sampling rate of a vocoder need not be
+            given. By default those of the spectrograms that the generator takes.
 
     Raises:
         UsageError: an argument out of range, samples other than sound, or a generator without a
             condition, or without a definition of its spectrograms where `mel` is not given.
 
     Reference:
-        - [Kong et al., 2020](https://arxiv.org/abs/2010.05646), equation 5
+        - [Kong et al., 2020](https://arxiv.org/abs/2010.05646), equation 3
     """
 
     def __init__(
@@ -85,11 +84,12 @@ class MelReconstruction(_SoundTerm):
         return mean_per_sample(ops.abs(spectrogram(widened(context.fake)) - real))
 
     def _layer(self, generator: keras.Model) -> LogMel:
+        own = [x.mel for x in generator._flatten_layers() if isinstance(x, VocoderInput)]
         if self.mel is not None:
-            return _log_mel(self.mel)
-        for layer in generator._flatten_layers():
-            if isinstance(layer, VocoderInput):
-                return LogMel(**layer.mel.to_meta())
+            rate = {"sample_rate": own[0].sample_rate} if own else {}
+            return _log_mel({**rate, **self.mel})
+        if own:
+            return LogMel(**own[0].to_meta())
         raise UsageError(
             "MelReconstruction needs `mel`, the definition of the spectrograms, unless the "
             f"generator is a vocoder. Received: mel=None, generator {generator.name!r}"
