@@ -363,7 +363,9 @@ def _warnings(pictures: Pictures, recipe: recipes.Recipe) -> list[str]:
 
 
 def check_kind(name: str, source: datasets.Source) -> None:
-    """Checks that data are of the kind that a recipe was made for, as far as that is known.
+    """Checks that data are of the kind that a preset was made for, as far as that is known.
+
+    A recipe of a user's own may be for other data than it names: its networks check them.
 
     Args:
         name: the recipe, a preset or a file, with data of its own.
@@ -373,7 +375,7 @@ def check_kind(name: str, source: datasets.Source) -> None:
         UsageError: data of another kind; the line names the recipes for it.
     """
     own, spec = kind_of(name), source.spec
-    if own is None or own == spec.kind:
+    if name not in recipes.names() or own in (None, spec.kind):
         return
     raise UsageError(
         f"The recipe {name} is for {kinds.get(own).plural}. {_recipes_for(spec)}. "

@@ -25,14 +25,14 @@ COMMANDS = {
     "verify": "Check a bundle's files and the outputs of its models",
     "sample": "Make samples from a bundle, without TensorFlow",
     "walk": "Animate a walk between seeds of a bundle, without TensorFlow",
-    "translate": "Translate pictures of any size with a bundle, without TensorFlow",
+    "translate": "Translate pictures of any size, without TensorFlow",
     "vocode": "Turn sounds or spectrograms into sound, without TensorFlow",
-    "classify": "Print the classes of pictures by a bundle, without TensorFlow",
+    "classify": "Print the classes of pictures, without TensorFlow",
     "serve": "Serve bundles over HTTP, without TensorFlow",
     "prepare": "Prepare a data set once, before training",
-    "sound-classifier": "Train a classifier of sounds, whose features evaluate compares",
+    "sound-classifier": "Train a classifier of sounds, whose features are compared",
     "doctor": "Check packages, machine and GPU, and name what breaks",
-    "list": "List recipes, architectures, losses, terms, data sets and more",
+    "list": "List recipes, architectures, losses, data sets and more",
 }
 _HERE = ("sample", "walk", "translate", "vocode", "classify", "serve", "doctor")
 _LIBRARY = tuple(name for name in COMMANDS if name not in _HERE)

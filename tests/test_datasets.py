@@ -213,6 +213,7 @@ def test_names_are_described():
         *("arrays", "fashion-mnist", "fashion-mnist-10k", "folder", "gaussians"),
         *("emoji", "photos", "sprites", "stacked-fashion", "tfds"),
         *("pairs", "unpaired", "degraded", "edges2fashion", "glyphs", "photos-x4"),
+        *("audio", "spoken-digits", "asterisk-sounds", "sonic-pi-samples"),
     } == {*names}
     assert all(20 < len(line) < 100 and "\n" not in line for line in names.values())
 
@@ -265,7 +266,7 @@ def test_the_error_for_an_unknown_source_names_every_kind_of_source():
         datasets.open("nowhere")
     modules = [datasets.find(name)[0] for name in datasets.names()]
     forms = [module.FORM for module in modules if hasattr(module, "parse")]
-    assert len(forms) == 3
+    assert len(forms) == 4
     assert all(part in str(caught.value) for part in (*forms, *datasets.names()))
 
 
@@ -770,8 +771,8 @@ def test_video_is_found_by_its_shape():
 @pytest.mark.parametrize(
     ("x", "valid"),
     [
-        (SERIES, "array, audio, image, series, text"),
-        (np.zeros((20, 28, 28), np.float64), "array, audio, image, series, text"),
+        (SERIES, "array, audio, image, mel, series, text"),
+        (np.zeros((20, 28, 28), np.float64), "array, audio, image, mel, series, text"),
         (np.zeros((20, 5, 8, 8, 2), np.float32), "array"),
         (np.zeros((20, 2, 2, 2, 2, 3), np.float32), "array"),
         (PIXELS[:, 0, 0, :, 0], "array, points, table, text"),

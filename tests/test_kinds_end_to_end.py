@@ -94,9 +94,11 @@ def test_the_samples_are_of_the_kind(trained):
 def test_the_preview_shows_the_samples(trained):
     path, _, _ = trained
     run = runs.Run.open(path)
-    names = sorted(file.name for file in run.samples.iterdir())
+    files = sorted(file.name for file in run.samples.iterdir())
+    names = [name for name in files if name.endswith(".png")]
     assert [names[0], names[-1]] == ["examples-000000000.png", "examples-000000128.png"]
     field = run.spec.samples
+    assert {name.split(".")[-1] for name in files} == {"png", *field.modality.previews}
     expected = field.modality.sheet(run.load().generate(range(6)), field.meta)
     drawn = np.asarray(PIL.Image.open(run.samples / names[-1]))
     drawn = drawn if drawn.ndim == 3 else drawn[..., np.newaxis]

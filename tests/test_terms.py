@@ -25,8 +25,8 @@ ALL = sorted(
 # Gradient penalties, which need the discriminator and two batches only, and all other terms.
 PENALTIES = [n for n in ALL if terms.get(n).second_order == ("discriminator",)]
 OTHERS = [n for n in ALL if n not in PENALTIES]
-# Those that a game without labels can have.
-UNCONDITIONAL = [n for n in ALL if not terms.get(n).fields]
+# Those that a game without labels and classes can have.
+UNCONDITIONAL = [n for n in ALL if not terms.get(n).fields and n != "pseudo_labels"]
 RNG = np.random.default_rng(7)
 REAL = tf.constant(RNG.normal(size=(4, 3)), tf.float32)
 FAKE = tf.constant(RNG.normal(size=(4, 3)), tf.float32)

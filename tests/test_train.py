@@ -361,7 +361,7 @@ MISTAKES = {
     "odd size": ([*TRAIN, "--data", "{bad}/odd.npz"], "divisible by 4 .*9 x 9"),
     "unknown key": ([*TRAIN, "--set", "training.sed=1"], "Did you mean 'seed'"),
     "indivisible": ([*TRAIN, "--set", "game.discriminator_steps=5"], "discriminator_steps=5"),
-    "conditional": ([*TRAIN, "--data", "gaussians", *LABELS], "labels"),
+    "conditional": ([*TRAIN, "--set", "data.source=gaussians", *LABELS], "labels"),
     "run exists": ([*TRAIN, "--run", "{bad}/taken"], "new or empty folder"),
     "read-only run": ([*TRAIN, "--run", "/sys/run"], "/sys/run cannot be written"),
     "no run": (["train", "--resume", "{bad}/empty"], "recipe.yaml"),

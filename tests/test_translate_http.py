@@ -442,7 +442,7 @@ def test_models_metrics_and_the_openapi_document_name_the_path(server):
     ].keys()
     assert post["responses"]["200"]["content"].keys() == {"image/png", "image/jpeg", "image/webp"}
     parameters = {x["name"]: x["schema"] for x in post["parameters"]}
-    assert parameters.keys() == {"model", "version", "format", "tile", "timeout"}
+    assert parameters.keys() == {"model", "version", "format", "tile", "timeout", "seed"}
     assert parameters["model"]["enum"] == sorted(MODELS)
 
 
