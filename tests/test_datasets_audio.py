@@ -321,7 +321,7 @@ def test_damaged_files_are_refused_or_skipped_with_their_names(tones):
     damaged = {
         "empty.wav": (b"", "the file is empty"),
         "text.wav": (b"this is not sound, but text", "RIFF|[Ff]ormat|recogni"),
-        "header.wav": (wav(b""), "the file holds no samples"),
+        "header.wav": (wav(b""), "it holds no samples"),
         "nan.wav": (wav(np.full(999, np.nan, "<f4").tobytes(), code=3, bits=32), "NaN"),
         "rate.wav": (wav(b"ab" * 99, rate=2**31, bits=8), "1 channels of 2147483648 Hz"),
     }

@@ -68,7 +68,7 @@ OUTPUTS = [
     (
         [ANY | {"kind": "audio", "shape": ["batch", 9, 1], "meta": {"sample_rate": "\x1b[2J"}}],
         "outputs[0].meta",
-        "properties that fit (`sample_rate` must be in Hz, above 0)",
+        "properties that fit (`sample_rate` must be in Hz, from 1 to 768000)",
         r"{'sample_rate': '\x1b[2J'}",
     ),
 ]
