@@ -67,12 +67,12 @@ def open(
             parts that are not quiet; `"auto"`, one_shot if 95 % fit into `length` or 65,536.
         align: place of a one-shot sound that is shorter than a sample: `"center"`, or `"start"`.
         normalize: `"peak"` removes a constant offset and scales each peak to 0.95; or `"none"`.
-        channels: 1, the mean of the channels, or the louder of two that cancel each other; or 2.
+        channels: 1, the mean of the channels, or the loudest of those that cancel each other; or 2.
         mel: options of `serving.mel.Mel` but the sampling rate, such as `{hop: 64}`. Each example
             then has the field `mel`: the part of the log-mel spectrogram of the whole sound.
         labels: whether subfolders are classes.
         held_out: share of the sounds to hold out, 0.1 by default; not allowed for a folder that has
-            its own splits. A sound is held out as a whole, and with all copies of it.
+            its own splits, as are the next two. A sound is held out with all copies of it.
         split_by: `"file"`, or `"folder"`, which never separates the sounds of one folder.
         group_pattern: a regular expression, see `keras_gan.datasets.folder`.
         skip_corrupt: whether damaged files, also those with NaN, are skipped instead of refused.

@@ -53,7 +53,7 @@ class Clip:
         clipped: values of the file at or beyond full scale.
         values: values of the file.
         missing: samples that a truncated file lacks.
-        opposite: whether the louder channel is read, as the channels cancel each other.
+        opposite: whether the loudest channel is read, as the channels cancel each other.
     """
 
     samples: np.ndarray

@@ -367,7 +367,7 @@ def _report(store: Store, found: Found, plan: Plan, windows: Mapping[str, Window
         lines.append(f"{windows['train'].quiet:.1%} of the windows left out as quiet")
     names = [found.items[number].name for number in store.column("item")]
     for column, text in (
-        ("opposite", "with channels in opposite phase, of which the louder is read"),
+        ("opposite", "with channels that cancel each other, of which the loudest is read"),
         ("missing", "truncated, read as far as they go"),
     ):
         rows = np.flatnonzero(store.column(column))
