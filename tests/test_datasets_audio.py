@@ -89,7 +89,7 @@ def test_a_sound_that_ends_before_its_header_says_is_cut_and_counted():
         decode(Sound(RATE, 1, 8000, lambda a, b: values[:0]), ClipOptions(RATE))
 
 
-def test_one_active_channel_of_many_is_no_cancellation():
+def test_one_active_channel_of_many_is_not_taken_for_cancellation():
     values = np.concatenate([tone(), np.zeros((4000, 15))], axis=1)
     clip = decode(as_sound(values), ClipOptions(RATE, 1, "none"))
     assert not clip.opposite
@@ -310,7 +310,6 @@ def test_sounds_that_exceed_the_memory_limit_are_kept_in_the_cache(long_tones, t
 # --------------------------------------------------------------------------- spectrograms
 
 
-@pytest.mark.parametrize("layout", ["windows", "one_shot"])
 def test_a_cache_that_cannot_be_written_is_named(long_tones, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     rule = "The decoded sounds must be written to the cache folder; name another with cache="
@@ -318,6 +317,7 @@ def test_a_cache_that_cannot_be_written_is_named(long_tones, tmp_path):
         datasets.open(long_tones, memory_limit=1, cache=tmp_path / "file")
 
 
+@pytest.mark.parametrize("layout", ["windows", "one_shot"])
 def test_a_spectrogram_is_cut_from_that_of_the_whole_sound(long_tones, layout, monkeypatch):
     monkeypatch.setattr("keras_gan.datasets.sound_windows._FRAMES", 50)
     os.remove(long_tones / "short.wav")
@@ -360,11 +360,11 @@ def test_a_spectrogram_is_checked_at_the_sampling_rate_of_the_data(tmp_path, mon
     write(tmp_path / "a.wav", tone(1, 440, 16_000), 16_000)
     write(tmp_path / "b.wav", tone(1, 550, 16_000), 16_000)
     source = datasets.open(tmp_path, mel=mel, held_out=0)
-    assert source.spec["mel"].meta["mel"]["high"] == 7600
+    assert source.spec.fields["mel"].meta["mel"]["high"] == 7600
     with pytest.raises(UsageError, match=r"length` must be a multiple .* 256. Received: length=99"):
         datasets.open(tmp_path, mel=mel, length=999)
     with pytest.raises(UsageError, match=r"Received: low=0.0, high=7600, sample_rate=8000"):
-        datasets.open(tmp_path / "none", mel=mel, sample_rate=8000)
+        datasets.open("audio", path=tmp_path / "none", mel=mel, sample_rate=8000)
     monkeypatch.setattr("keras_gan.datasets.sound_source.read_all", None)  # before decoding
     with pytest.raises(UsageError, match=r"Received: low=0.0, high=9000, sample_rate=16000"):
         datasets.open(tmp_path, mel=mel | {"high": 9000})

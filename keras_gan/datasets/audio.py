@@ -71,8 +71,8 @@ def open(
         mel: options of `serving.mel.Mel` but the sampling rate, such as `{hop: 64}`. Each example
             then has the field `mel`: the part of the log-mel spectrogram of the whole sound.
         labels: whether subfolders are classes.
-        held_out: share of the sounds to hold out, 0.1 by default; not allowed for a folder that has
-            its own splits, as are the next two. A sound is held out with all copies of it.
+        held_out: share of the sounds to hold out, 0.1 by default, each with all copies of it. Not
+            allowed, like the next two, for a folder that has its own splits.
         split_by: `"file"`, or `"folder"`, which never separates the sounds of one folder.
         group_pattern: a regular expression, see `keras_gan.datasets.folder`.
         skip_corrupt: whether damaged files, also those with NaN, are skipped instead of refused.
