@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from serving.errors import UsageError
+from serving.resample import HIGHEST_RATE
 
 LINEAR_STEP = 200.0 / 3.0  # Hz per mel below 1 kHz
 LOG_FROM = 1000.0  # Hz
 LOG_STEP = np.log(6.4) / 27.0  # mels above 1 kHz, in ln(Hz)
 ONE_THREAD = 200_000  # multiplications of a product that OpenBLAS computes in one thread
+_LONGEST_FFT, _MOST_MELS = 65_536, 1_024
 EPSILON = 1e-9  # under the root of the power, so that its gradient is finite at silence
 
 
@@ -31,11 +33,11 @@ class Mel:
     `ln(max(floor, filters @ |DFT|))`, with triangular filters of equal area on Slaney's mel scale.
 
     Args:
-        sample_rate: sampling rate in Hz.
+        sample_rate: sampling rate in Hz, at most 768,000.
         hop: samples from frame to frame.
         window: samples of the Hann window, at least `hop`.
-        n_fft: length of the DFT in samples, at least `window`.
-        mels: number of filters.
+        n_fft: length of the DFT in samples, at least `window` and at most 65,536.
+        mels: number of filters, at most 1,024.
         low: lowest frequency in Hz.
         high: highest frequency in Hz, at most half of the sampling rate, which is the default.
         floor: least magnitude, above 0.
@@ -56,10 +58,7 @@ class Mel:
     floor: float = 1e-5
 
     def __post_init__(self) -> None:
-        for name in ("sample_rate", "hop", "window", "n_fft", "mels"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise UsageError(f"`{name}` must be a whole number above 0. Received: {value!r}")
+        self._check_numbers()
         if not self.hop <= self.window <= self.n_fft:
             raise UsageError(
                 "`hop` must be at most `window`, and `window` at most `n_fft`. Received: "
@@ -78,13 +77,30 @@ class Mel:
                 f"`n_fft`. Received: mels={self.mels}, n_fft={self.n_fft}"
             )
 
+    def _check_numbers(self) -> None:
+        """Checks each value alone, so that the rules between them compare numbers."""
+        lengths = dict.fromkeys(("hop", "window", "n_fft"), _LONGEST_FFT)
+        for name, most in {"sample_rate": HIGHEST_RATE, **lengths, "mels": _MOST_MELS}.items():
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= most:
+                raise UsageError(
+                    f"`{name}` must be a whole number from 1 to {most}. Received: {name}={value!r}"
+                )
+        for name in ("low", "high", "floor"):
+            value = getattr(self, name)
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number and not (name == "high" and value is None):
+                raise UsageError(f"`{name}` must be a number. Received: {name}={value!r}")
+
     @classmethod
     def from_meta(cls, meta: Mapping[str, Any]) -> Mel:
         """Returns the definition that `to_meta` wrote.
 
         Raises:
-            UsageError: an unknown key, or a value out of range.
+            UsageError: no mapping, an unknown key, or a value out of range.
         """
+        if not isinstance(meta, Mapping):
+            raise UsageError(f"A mel definition must be a mapping. Received: {meta!r}")
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(meta) - known)
         if unknown:
@@ -115,12 +131,16 @@ class Mel:
         return triangles * 2.0 / (edges[2:] - edges[:-2])
 
     @functools.cached_property
+    def hann(self) -> np.ndarray:
+        """Periodic Hann window, float64 `(window,)`."""
+        return 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(self.window) / self.window)
+
+    @functools.cached_property
     def kernels(self) -> np.ndarray:
         """Windowed DFT, float64 `(window, 2, n_fft // 2 + 1)`: cosines, then negative sines."""
         times = np.arange(self.window)
-        hann = 0.5 - 0.5 * np.cos(2.0 * np.pi * times / self.window)
         angles = 2.0 * np.pi * np.outer(times, np.arange(self.n_fft // 2 + 1)) / self.n_fft
-        return hann[:, None, None] * np.stack([np.cos(angles), -np.sin(angles)], axis=1)
+        return self.hann[:, None, None] * np.stack([np.cos(angles), -np.sin(angles)], axis=1)
 
     def frames(self, samples: int) -> int:
         """Returns the number of frames of a number of samples."""
@@ -146,8 +166,8 @@ class Mel:
         windows = np.lib.stride_tricks.sliding_window_view(
             np.pad(samples, around), self.window, axis=-1
         )[..., :: self.hop, :]
-        # The periodic Hann window is that of `kernels`; an FFT is faster than their product.
-        spectrum = np.fft.rfft(windows * self.kernels[:, 0, 0], self.n_fft)
+        # An FFT is faster than the product with `kernels`, and needs less memory.
+        spectrum = np.fft.rfft(windows * self.hann, self.n_fft)
         return np.sqrt(spectrum.real**2 + spectrum.imag**2 + EPSILON)
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:

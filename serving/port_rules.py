@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from serving import kinds
 from serving.errors import UsageError, one_line
 from serving.inputs import DTYPES, FILLS, SEEDED
+from serving.mel import Mel
 
 _MAX_PORTS = 99
 _MAX_VALUES = 2**31  # of one sample
@@ -255,20 +256,21 @@ def find_wrong_audio_ports(manifest: Mapping[str, Any]) -> Wrong | None:
     if manifest.get("audio") is None:
         return None
     inputs, outputs = manifest["inputs"], manifest["outputs"]
-    definition = inputs[0]["meta"].get("mel")
-    definition = definition if isinstance(definition, dict) else {}
+    meta = inputs[0]["meta"].get("mel")
+    definition = Mel.from_meta(meta) if meta else None
     free = [port["shape"][1:2] for port in (inputs[0], outputs[0])]
     if (
         len(inputs) != 1
         or inputs[0]["fill"] != "given"
-        or inputs[0]["shape"][2:] != [definition.get("mels")]
+        or definition is None
+        or inputs[0]["shape"][2:] != [definition.mels]
         or not all(size and isinstance(size[0], str) for size in free)
     ):
         rule = "one given spectrogram of any length, with its definition `mel`, beside `audio`"
         return Wrong("inputs", rule, inputs)
     rate = outputs[0]["meta"].get("sample_rate")
-    if outputs[0]["shape"][2:] != [1] or rate != definition["sample_rate"]:
-        rule = f"sound of one channel at {definition['sample_rate']} Hz, beside `audio`"
+    if outputs[0]["shape"][2:] != [1] or rate != definition.sample_rate:
+        rule = f"sound of one channel at {definition.sample_rate} Hz, beside `audio`"
         return Wrong("outputs", rule, outputs)
     return None
 

@@ -15,11 +15,10 @@ from serving.errors import TooLargeError, UsageError
 from serving.inputs import check_array
 from serving.resample import resample
 from serving.vocoding import Clip, Vocoder
-from serving.wav import is_wav, read_header, read_wav
+from serving.wav import is_wav, read_header, read_wav, to_one_channel
 
 MAX_SECONDS = 300.0  # of a sound over HTTP, where nobody names another bound
 FORMATS = "a WAV file or a spectrogram as .npy"
-_OPPOSITE = 0.1  # root mean square of the mean of all channels, by that of the loudest
 _OVERSHOOT = 2.0  # beyond it, samples are taken for those of another range
 _NPY = b"\x93NUMPY"
 
@@ -98,7 +97,12 @@ def from_samples(samples: np.ndarray, rate: int, vocoder: Vocoder) -> Sound:
             "The samples of a sound must be in [-1, 1]. "
             f"Received: values from {low:.4g} to {high:.4g}"
         )
-    mono, notes = _to_one_channel(samples)
+    mono, loudest = to_one_channel(samples)
+    channels, notes = samples.shape[1], ()
+    if loudest is not None:
+        notes = (f"Channel {loudest + 1} of {channels} was used, because the channels cancel out.",)
+    elif channels > 1:
+        notes = (f"The {channels} channels were mixed to one.",)
     if rate != vocoder.sample_rate:
         mono = resample(mono, rate, vocoder.sample_rate)
         notes += (f"The sound was resampled from {rate} to {vocoder.sample_rate} Hz.",)
@@ -151,17 +155,3 @@ def _any_size(content: bytes) -> tuple[None, ...]:
     """Returns a shape of any sizes, of the rank in the header of an .npy file."""
     head = content[:256].partition(b"'shape':")[2].partition(b")")[0]
     return (None,) * (3 if head.count(b",") == 2 else 2)
-
-
-def _to_one_channel(samples: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Returns the mean of the channels; the loudest one where they cancel each other."""
-    channels = samples.shape[1]
-    if channels == 1:
-        return samples, ()
-    mean = samples.mean(axis=1, keepdims=True)
-    powers = np.square(samples).mean(axis=0)
-    loudest = int(powers.argmax())
-    if np.square(mean).mean() < _OPPOSITE**2 * powers[loudest]:
-        note = f"Channel {loudest + 1} of {channels} was used, because the channels cancel out."
-        return samples[:, loudest : loudest + 1], (note,)
-    return mean, (f"The {channels} channels were mixed to one.",)

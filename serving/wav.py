@@ -13,9 +13,12 @@ from serving.errors import UsageError
 
 _PCM, _FLOAT, _A_LAW, _MU_LAW, _EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
 # Sizes in the header of a file that was written to a pipe: its sound ends with the file. 0 stands
-# for the same if anything follows.
+# for the same if anything but whole chunks follows.
 _STREAMED = ((0x7FFFE000, 0x7FFFFFFF), (0xFFFFE000, 0xFFFFFFFF))
 _PEAK = 32767.0  # of 16 bits: 1.0 becomes 32767 and -1.0 becomes -32767
+_MOST_CHUNKS = 1_000  # of a file; sound editors write fewer than 20
+_SHOWN_CHUNKS = 8  # names in an error
+_CANCELED = 0.01  # power of the mean of all channels, by that of independent channels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +84,7 @@ def read_header(content: Any) -> WavHeader:
         form = bytes(content[at : at + length])
     if len(form) < 16 or not begin:
         raise UsageError(
-            "A WAV file must have the chunks fmt and data. "
-            f"Received: {', '.join(map(_shown, places)) or 'none'}"
+            f"A WAV file must have the chunks fmt and data. Received: {_shown(list(places))}"
         )
     code, channels, rate, _, block, bits = struct.unpack_from("<HHIIHH", form)
     if code == _EXTENSIBLE and len(form) >= 26:
@@ -101,10 +103,8 @@ def read_header(content: Any) -> WavHeader:
         )
     there = len(content) - begin
     frame = channels * width
-    streamed = _is_streamed(size) and there > 0
-    frames = (there if streamed else min(size, there)) // frame
-    missing = 0 if streamed else size // frame - frames
-    return WavHeader(int(rate), channels, frames, begin, code, width, missing)
+    frames = min(size, there) // frame
+    return WavHeader(int(rate), channels, frames, begin, code, width, size // frame - frames)
 
 
 def read_frames(content: Any, header: WavHeader, first: int, last: int) -> np.ndarray:
@@ -122,6 +122,37 @@ def read_frames(content: Any, header: WavHeader, first: int, last: int) -> np.nd
     size = header.channels * header.width
     data = bytes(content[header.begin + first * size : header.begin + last * size])
     return _READERS[header.code, header.width](data).reshape(-1, header.channels)
+
+
+def to_one_channel(samples: np.ndarray) -> tuple[np.ndarray, int | None]:
+    """Returns the mean of the channels; the loudest one where they cancel each other.
+
+    Args:
+        samples: float array `(time, channels)`.
+
+    Returns:
+        The samples `(time, 1)`, and the position of the channel that was taken, `None` for the
+        mean.
+    """
+    if samples.shape[1] == 1:
+        return samples, None
+    mean = samples.mean(axis=1, keepdims=True)
+    loudest = find_canceled(np.square(samples).sum(axis=0), float(np.square(mean).sum()))
+    return (mean, None) if loudest is None else (samples[:, loudest : loudest + 1], loudest)
+
+
+def find_canceled(energies: np.ndarray, mean_energy: float) -> int | None:
+    """Returns the position of the loudest channel if the channels cancel each other, else `None`.
+
+    The energy of the mean of `n` independent channels is the sum of their energies divided by
+    `n**2`. They cancel each other where their mean has less than 1 % of that.
+
+    Args:
+        energies: sum of squares of each channel, `(channels,)`.
+        mean_energy: sum of squares of the mean of the channels.
+    """
+    independent = float(energies.sum()) / len(energies) ** 2
+    return int(energies.argmax()) if mean_energy < _CANCELED * independent else None
 
 
 def write_wav(samples: np.ndarray, rate: int, texts: Mapping[str, str] | None = None) -> bytes:
@@ -154,33 +185,80 @@ def to_pcm16(samples: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _chunks(content: Any) -> dict[bytes, tuple[int, int]]:
-    """Returns the position and the stated size of each chunk of a file by its name."""
+    """Returns the position and the size of each chunk of a file by its name.
+
+    The size is the stated one, which a truncated file lacks; that of streamed sound goes on to the
+    end of the file.
+    """
     places: dict[bytes, tuple[int, int]] = {}
     at = 12
-    while at + 8 <= len(content):
-        name, size = bytes(content[at : at + 4]), struct.unpack_from("<I", content, at + 4)[0]
+    for _ in range(_MOST_CHUNKS):
+        head = _chunk_head(content, at)
+        if head is None:
+            break
+        name, size = head
         if name == b"data" and size == 0xFFFFFFFF and b"ds64" in places:
-            size = struct.unpack_from("<Q", content, places[b"ds64"][0] + 8)[0]
+            size = _long_size(content, *places[b"ds64"])
+        streamed = name == b"data" and _is_streamed(content, at + 8, size)
+        if streamed:
+            size = len(content) - at - 8
         places.setdefault(name, (at + 8, size))
-        if name == b"data" and _is_streamed(size) and b"fmt " in places:
-            break  # the sound goes on to the end of the file
-        at += 8 + size
-        # A chunk of odd size is followed by a byte of padding, which some programs leave out.
-        if size % 2 and not _is_name(content[at : at + 4]):
-            at += 1
+        if streamed:
+            break
+        at = _behind(content, at + 8 + size, size)
     return places
 
 
-def _shown(name: bytes) -> str:
-    return name.decode().strip() if _is_name(name) else repr(name)
+def _chunk_head(content: Any, at: int) -> tuple[bytes, int] | None:
+    """Returns name and stated size of the chunk at a position, `None` if there is none."""
+    name = bytes(content[at : at + 4])
+    if at + 8 > len(content) or not _is_name(name):
+        return None
+    return name, struct.unpack_from("<I", content, at + 4)[0]
+
+
+def _behind(content: Any, end: int, size: int) -> int:
+    """Returns the position of the chunk behind one of a size.
+
+    A chunk of odd size is followed by a byte of padding, which some programs leave out.
+    """
+    return end + 1 if size % 2 and not _is_name(bytes(content[end : end + 4])) else end
+
+
+def _long_size(content: Any, begin: int, size: int) -> int:
+    """Returns the size of the sound in a chunk ds64."""
+    there = min(size, len(content) - begin)
+    if there < 16:
+        raise UsageError(
+            f"The chunk ds64 of a WAV file must have 16 bytes or more. Received: {there} bytes"
+        )
+    return struct.unpack_from("<Q", content, begin + 8)[0]
+
+
+def _shown(names: list[bytes]) -> str:
+    more = ["..."] if len(names) > _SHOWN_CHUNKS else []
+    return ", ".join([name.decode().strip() for name in names[:_SHOWN_CHUNKS]] + more) or "none"
 
 
 def _is_name(content: bytes) -> bool:
     return len(content) == 4 and all(32 <= byte < 127 for byte in content)
 
 
-def _is_streamed(size: int) -> bool:
-    return size == 0 or any(low <= size <= high for low, high in _STREAMED)
+def _is_streamed(content: Any, begin: int, size: int) -> bool:
+    """Returns whether sound of a stated size goes on to the end of the file."""
+    if size == 0:
+        return begin < len(content) and not _are_chunks(content, begin)
+    return any(low <= size <= high for low, high in _STREAMED)
+
+
+def _are_chunks(content: Any, at: int) -> bool:
+    """Returns whether the rest of a file is whole chunks, the last perhaps without its padding."""
+    for _ in range(_MOST_CHUNKS):
+        head = _chunk_head(content, at)
+        if head is None:
+            break
+        at = _behind(content, at + 8 + head[1], head[1])
+    return 0 <= at - len(content) <= 1
 
 
 def _information(texts: Mapping[str, str]) -> bytes:

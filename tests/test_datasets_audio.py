@@ -12,7 +12,8 @@ from keras_gan import recipe as recipes
 from keras_gan.datasets import audio, sound_files
 from keras_gan.datasets.cuts import Cuts
 from keras_gan.datasets.sound_clips import ClipOptions, decode
-from keras_gan.datasets.sound_files import Sound
+from keras_gan.datasets.sound_files import CorruptSound, Sound
+from keras_gan.datasets.sound_store import Store
 from serving.mel import Mel
 from serving.wav import to_pcm16, write_wav
 from tests.test_wav import wav
@@ -75,6 +76,24 @@ def test_the_louder_channel_is_read_where_two_cancel_each_other():
     assert clip.opposite
     expected = stereo[:, 0] / np.abs(stereo[:, 0]).max() * 0.95
     np.testing.assert_allclose(clip.samples[:, 0] / 2**15, expected, atol=1e-3)
+
+
+def test_a_sound_that_ends_before_its_header_says_is_cut_and_counted():
+    values = tone(1)[:5000]
+    short = lambda a, b: values[a:b]  # noqa: E731
+    for rate, count in ((RATE, 5000), (16_000, 10_000)):
+        clip = decode(Sound(RATE, 1, 8000, short, 7), ClipOptions(rate, 1, "none"))
+        assert (len(clip.samples), clip.missing, clip.values) == (count, 3007, 5000)
+        np.testing.assert_allclose(clip.samples[:: rate // RATE], values * 2**15, atol=700)
+    with pytest.raises(CorruptSound, match="holds no samples"):
+        decode(Sound(RATE, 1, 8000, lambda a, b: values[:0]), ClipOptions(RATE))
+
+
+def test_one_active_channel_of_many_is_not_taken_for_cancellation():
+    values = np.concatenate([tone(), np.zeros((4000, 15))], axis=1)
+    clip = decode(as_sound(values), ClipOptions(RATE, 1, "none"))
+    assert not clip.opposite
+    np.testing.assert_allclose(clip.samples / 2**15, tone() / 16, atol=1e-4)
 
 
 def test_the_mean_of_other_channels_is_read():
@@ -180,6 +199,21 @@ def test_a_folder_of_splits_is_held_out_as_it_is(tmp_path):
         datasets.open(tmp_path, held_out=0.5)
 
 
+@pytest.mark.parametrize(
+    ("options", "received"),
+    [
+        ({"split_by": "folder"}, "split_by='folder'"),
+        ({"group_pattern": "^a"}, "group_pattern='\\^a'"),
+    ],
+)
+def test_groups_are_refused_for_a_folder_of_splits(tmp_path, options, received):
+    for split in ("train", "test"):
+        write(tmp_path / split / "a" / "1.wav", tone(0.3, 300 if split == "test" else 400))
+    rule = f"`{next(iter(options))}` must not be given for a folder with held-out sounds of its own"
+    with pytest.raises(UsageError, match=f"{rule}. Received: {received}"):
+        datasets.open(tmp_path, **options)
+
+
 def test_a_folder_without_sounds_is_refused(tmp_path):
     assert audio.parse(str(tmp_path)) is None
     (tmp_path / "a.txt").write_text("hello")
@@ -276,6 +310,13 @@ def test_sounds_that_exceed_the_memory_limit_are_kept_in_the_cache(long_tones, t
 # --------------------------------------------------------------------------- spectrograms
 
 
+def test_a_cache_that_cannot_be_written_is_named(long_tones, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    rule = "The decoded sounds must be written to the cache folder; name another with cache="
+    with pytest.raises(UsageError, match=f"^{rule}.*Received: .*file"):
+        datasets.open(long_tones, memory_limit=1, cache=tmp_path / "file")
+
+
 @pytest.mark.parametrize("layout", ["windows", "one_shot"])
 def test_a_spectrogram_is_cut_from_that_of_the_whole_sound(long_tones, layout, monkeypatch):
     monkeypatch.setattr("keras_gan.datasets.sound_windows._FRAMES", 50)
@@ -314,14 +355,76 @@ def test_the_length_with_spectrograms_is_a_multiple_of_the_hop(tones):
         datasets.open(tones, length=1000, mel={})
 
 
+def test_a_spectrogram_is_checked_at_the_sampling_rate_of_the_data(tmp_path, monkeypatch):
+    mel = {"hop": 256, "window": 1024, "n_fft": 1024, "mels": 80, "high": 7600}
+    write(tmp_path / "a.wav", tone(1, 440, 16_000), 16_000)
+    write(tmp_path / "b.wav", tone(1, 550, 16_000), 16_000)
+    source = datasets.open(tmp_path, mel=mel, held_out=0)
+    assert source.spec.fields["mel"].meta["mel"]["high"] == 7600
+    with pytest.raises(UsageError, match=r"length` must be a multiple .* 256. Received: length=99"):
+        datasets.open(tmp_path, mel=mel, length=999)
+    with pytest.raises(UsageError, match=r"Received: low=0.0, high=7600, sample_rate=8000"):
+        datasets.open("audio", path=tmp_path / "none", mel=mel, sample_rate=8000)
+    monkeypatch.setattr("keras_gan.datasets.sound_source.read_all", None)  # before decoding
+    with pytest.raises(UsageError, match=r"Received: low=0.0, high=9000, sample_rate=16000"):
+        datasets.open(tmp_path, mel=mel | {"high": 9000})
+    with pytest.raises(UsageError, match=r"`hop` must be a whole number .* Received: hop='64'"):
+        datasets.open(tmp_path, mel={"hop": "64"}, length=128)
+
+
+def test_the_starts_of_clips_are_summed_once():
+    table = np.zeros((3, 10), np.int64)
+    table[:, 1] = 2, 3, 4  # the column `count`
+    store = Store(np.arange(9)[:, None], table, [], [], ClipOptions(RATE))
+    assert store.starts is store.starts
+    np.testing.assert_array_equal(store.clip(2)[:, 0], [5, 6, 7, 8])
+
+
 # --------------------------------------------------------------------------- bad files
+
+
+def test_labels_keep_to_their_sounds_when_a_reader_is_installed(tmp_path, monkeypatch):
+    soundfile = pytest.importorskip("soundfile")
+    folder = tmp_path / "sounds"
+    for number in range(4):
+        write(folder / "b" / f"{number}.wav", tone(0.3, 500 + 9 * number))
+        write(folder / "c" / f"{number}.wav", tone(0.3, 900 + 9 * number))
+    (folder / "a").mkdir()
+    # An encoding that the package's own reader does not know.
+    soundfile.write(str(folder / "a" / "0.wav"), tone(0.3, 200), RATE, "IMA_ADPCM")
+
+    def pitches():
+        source = datasets.open(
+            folder, skip_corrupt=True, memory_limit=1, cache=tmp_path / "cache", held_out=0
+        )
+        x, labels = (np.asarray(part) for part in source.arrays("train")[:2])
+        peaks = np.abs(np.fft.rfft(x[:, :, 0])).argmax(axis=1) * RATE / x.shape[1]
+        return {(int(label), round(peak / 100)) for label, peak in zip(labels, peaks, strict=True)}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sound_files, "_soundfile", lambda: None)
+        assert pitches() == {(1, 5), (2, 9)}
+    assert pitches() == {(0, 2), (1, 5), (2, 9)}
+
+
+def test_a_truncated_mp3_ends_where_it_ends(tmp_path):
+    soundfile = pytest.importorskip("soundfile")
+    file = tmp_path / "a.mp3"
+    soundfile.write(str(file), tone(10, 440, 16_000), 16_000, format="MP3")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with sound_files.opened(file) as sound:
+        announced, there = sound.frames, len(sound.read(0, sound.frames))
+        clip = decode(sound, ClipOptions(16_000))
+    assert there < announced
+    assert (len(clip.samples), clip.missing) == (there, announced - there)
+    assert "1 truncated, read as far as they go" in datasets.open(file, held_out=0).description
 
 
 def test_damaged_files_are_refused_or_skipped_with_their_names(tones):
     damaged = {
         "empty.wav": (b"", "the file is empty"),
         "text.wav": (b"this is not sound, but text", "RIFF|[Ff]ormat|recogni"),
-        "header.wav": (wav(b""), "the file holds no samples"),
+        "header.wav": (wav(b""), "it holds no samples"),
         "nan.wav": (wav(np.full(999, np.nan, "<f4").tobytes(), code=3, bits=32), "NaN"),
         "rate.wav": (wav(b"ab" * 99, rate=2**31, bits=8), "1 channels of 2147483648 Hz"),
     }
@@ -428,6 +531,27 @@ def test_arrays_of_waveforms(tmp_path):
     np.savez(tmp_path / "c.npz", samples=waves[0])
     with pytest.raises(UsageError, match=r"Received: .*c.npz with \{'samples': 'float32"):
         datasets.open("audio", path=tmp_path / "c.npz", sample_rate=8000)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"sample_rate": 0}, "of a .npz file must be a whole number .*sample_rate=0"),
+        ({"sample_rate": -8000}, "from 1 to 768000. Received: .*sample_rate=-8000"),
+        ({"sample_rate": "8 kHz"}, "Received: .*a.npz with sample_rate='8 kHz'"),
+        ({"sample_rate": np.nan}, "Received: .*a.npz with sample_rate=nan"),
+        ({"sample_rate": 8000.5}, "Received: .*a.npz with sample_rate=8000.5"),
+        ({"samples": np.zeros((0, 8192), "f4")}, r"one sound or more.*of shape \(0, 8192\)"),
+        ({"samples": np.zeros((2, 0), "f4")}, r"a.npz\[0\]: it holds no samples"),
+        ({"samples": np.zeros((2, 9, 0), "f4")}, r"a.npz\[0\]: 0 channels of 8000 Hz"),
+    ],
+)
+def test_arrays_that_are_no_sounds(tmp_path, arrays, message):
+    good = {"samples": np.zeros((2, 9), np.float32), "sample_rate": 8000}
+    np.savez(tmp_path / "a.npz", **good | arrays)
+    with pytest.raises(UsageError, match=message) as error:
+        datasets.open("audio", path=tmp_path / "a.npz")
+    assert "\n" not in str(error.value)
 
 
 # --------------------------------------------------------------------------- recipes, preparation

@@ -182,6 +182,14 @@ def test_wav_files_of_any_depth_are_read(bits, scale):
     np.testing.assert_allclose(read[:, 0], wave / scale, atol=1e-7)
 
 
+def test_channels_of_a_wav_file_that_cancel_each_other_are_not_silence():
+    raw = np.array([[100, -200], [-300, 600], [50, -100]] * 3, "<i2")
+    for channels, wanted in ((raw, raw.mean(axis=1)), (raw * [2, 1], raw[:, 0] * 2)):
+        content = wav_file(1, 16, channels.astype("<i2").tobytes(), channels=2)
+        read = kinds.get("audio").decode(content, "wav", (None, 1), {"sample_rate": 8000})
+        np.testing.assert_allclose(read[:, 0], wanted / 2**15, atol=1e-7)
+
+
 def wav_file(code, bits, raw, rate=8000, channels=1):
     block = channels * bits // 8
     head = b"".join(

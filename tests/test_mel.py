@@ -62,7 +62,15 @@ def test_a_definition_survives_its_meta():
         ({"high": 5000.0}, "half of the sampling rate, in order. Received: low=0.0, high=5000.0"),
         ({"floor": 0.0}, "`floor` must be above 0. Received: floor=0.0"),
         ({"mels": 200}, "take fewer `mels` or a greater `n_fft`. Received: mels=200, n_fft=256"),
-        ({"mels": 2.0}, "`mels` must be a whole number above 0. Received: 2.0"),
+        ({"mels": 2.0}, "`mels` must be a whole number from 1 to 1024. Received: mels=2.0"),
+        ({"mels": 1025}, "`mels` must be a whole number from 1 to 1024. Received: mels=1025"),
+        ({"n_fft": 10**30}, "`n_fft` must be a whole number from 1 to 65536. Received: n_fft=1000"),
+        ({"sample_rate": 768_001}, "from 1 to 768000. Received: sample_rate=768001"),
+        ({"high": "4000"}, "`high` must be a number. Received: high='4000'"),
+        ({"low": None}, "`low` must be a number. Received: low=None"),
+        ({"floor": True}, "`floor` must be a number. Received: floor=True"),
+        ({"low": float("nan")}, "in order. Received: low=nan"),
+        ({"floor": float("nan")}, "`floor` must be above 0. Received: floor=nan"),
     ],
 )
 def test_values_out_of_range_are_refused(options, message):
@@ -74,6 +82,13 @@ def test_values_out_of_range_are_refused(options, message):
 def test_unknown_keys_are_named():
     with pytest.raises(UsageError, match="Received: bands"):
         Mel.from_meta({"bands": 40})
+    with pytest.raises(UsageError, match=r"must be a mapping. Received: \['hop'\]"):
+        Mel.from_meta(["hop"])
+
+
+def test_the_longest_transform_needs_little_memory():
+    mel = Mel(n_fft=65_536, window=65_536, hop=65_536)
+    assert mel(np.zeros(100)).shape == (1, 40)  # `kernels` would take 34 GB
 
 
 @pytest.mark.parametrize("shape", [(0, 129), (1, 129), (200, 129), (3, 50, 129)])

@@ -68,8 +68,20 @@ OUTPUTS = [
     (
         [ANY | {"kind": "audio", "shape": ["batch", 9, 1], "meta": {"sample_rate": "\x1b[2J"}}],
         "outputs[0].meta",
-        "properties that fit (`sample_rate` must be in Hz, above 0)",
+        "properties that fit (`sample_rate` must be in Hz, from 1 to 768000)",
         r"{'sample_rate': '\x1b[2J'}",
+    ),
+    (
+        [ANY | {"kind": "audio", "shape": ["batch", 9, 1], "meta": {"sample_rate": 10**6}}],
+        "outputs[0].meta",
+        "properties that fit (`sample_rate` must be in Hz, from 1 to 768000)",
+        "{'sample_rate': 1000000}",
+    ),
+    (
+        [ANY | {"kind": "mel", "shape": ["batch", 9, 40], "meta": {"mel": ["hop"]}}],
+        "outputs[0].meta",
+        "properties that fit (A mel definition must be a mapping)",
+        "{'mel': ['hop']}",
     ),
 ]
 INPUTS = [

@@ -67,7 +67,10 @@ def test_a_shape_that_does_not_fit_is_refused(kind, shape, message):
             lambda: Field("image", (8, 8, 1), meta={"sample_rate": 8000}),
             "may have value_range, stored_range. Received: sample_rate",
         ),
-        (lambda: Field("audio", (8, 1), meta={"sample_rate": 0}), "in Hz, above 0.*sample_rate=0"),
+        (
+            lambda: Field("audio", (8, 1), meta={"sample_rate": 0}),
+            "in Hz, from 1 to 768000.*sample_rate=0",
+        ),
         (lambda: Field("audio", (8, 1), meta={"value_range": (1, 0)}), "ascending order.*1, 0"),
         (lambda: Field("table", (3,), meta={"columns": ["a"]}), "each of the 3 .*1 names"),
         (lambda: Spec("points", (2,), None, 3, ("a", "b")), "each of the 3 classes.*2 names"),

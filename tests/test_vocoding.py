@@ -225,6 +225,21 @@ def test_bad_facts_in_a_manifest(tmp_path, audio, message):
         serving.Bundle(tmp_path / "a")
 
 
+def test_a_definition_in_a_manifest_may_leave_out_what_has_a_default(tmp_path):
+    path = vocoders.write(tmp_path / "a") / "manifest.json"
+    content = json.loads(path.read_text())
+
+    def opened(definition):
+        content["inputs"][0]["meta"] = {"mel": definition}
+        content["digest"] = digest(content)
+        path.write_text(json.dumps(content))
+        return serving.Bundle(tmp_path / "a")
+
+    assert opened({"mels": 40}).vocoder.mel == MEL
+    with pytest.raises(UsageError, match="sound of one channel at 16000 Hz, beside `audio`"):
+        opened({"mels": 40, "sample_rate": 16_000, "high": 4000})
+
+
 def test_facts_of_a_vocoder_need_its_ports(tmp_path):
     sound = tiny.two_latents(tmp_path / "a")
     vocoders.declare(sound, 3)

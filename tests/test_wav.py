@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 
 from serving.errors import UsageError
-from serving.wav import read_frames, read_header, read_wav, to_pcm16, write_wav
+from serving.wav import (
+    read_frames,
+    read_header,
+    read_wav,
+    to_one_channel,
+    to_pcm16,
+    write_wav,
+)
 
 WAVE = np.array([0, 1, -1, 1000, -32768, 32767], "<i2")
 
@@ -144,6 +151,58 @@ def test_floats_may_exceed_their_range():
 def test_other_files_are_refused(content, message):
     with pytest.raises(UsageError, match=message):
         read_wav(content)
+
+
+def test_empty_sound_before_other_chunks_is_empty():
+    after = chunk(b"LIST", b"INFOICMT\x05\0\0\0abcd\0\0") + chunk(b"id3 ", b"y" * 99)
+    for content in (wav(b"", after=after), wav(b"", after=after[:-1])):
+        assert (read_header(content).frames, read_header(content).missing) == (0, 0)
+    streamed = wav(b"", after=after + b"abcd")  # no whole chunks: sound that looks like some
+    assert read_header(streamed).frames == (len(after) + 4) // 2
+
+
+def test_a_chunk_of_large_sizes_must_hold_them():
+    head = b"RF64\0\0\0\0WAVE"
+    data = b"data\xff\xff\xff\xff"
+    for content in (head + b"ds64\0\0\0\0" + data, head + chunk(b"ds64", b"12345678") + data):
+        with pytest.raises(UsageError, match=r"ds64 .* must have 16 bytes or more. Received: [08]"):
+            read_wav(content)
+
+
+def test_the_walk_of_chunks_ends():
+    class Counted(bytes):
+        """Bytes that count how often they are read."""
+
+        reads = 0
+
+        def __getitem__(self, key):
+            Counted.reads += 1
+            return super().__getitem__(key)
+
+    with pytest.raises(UsageError, match=r"Received: none$"):
+        read_header(Counted(b"RIFF\0\0\0\0WAVE" + bytes(10**6)))
+    assert Counted.reads < 10
+    many = b"".join(chunk(b"%04d" % number, b"") for number in range(5000))
+    with pytest.raises(UsageError) as error:
+        read_header(Counted(b"RIFF\0\0\0\0WAVE" + many))
+    assert str(error.value).endswith(
+        "Received: 0000, 0001, 0002, 0003, 0004, 0005, 0006, 0007, ..."
+    )
+    assert 1000 < Counted.reads < 3000
+
+
+def test_one_channel_is_the_mean_unless_the_channels_cancel_each_other():
+    sound = np.sin(np.arange(1000) / 5)
+    mono, loudest = to_one_channel(np.stack([0.9 * sound, -sound], axis=1))
+    assert loudest == 1
+    np.testing.assert_array_equal(mono[:, 0], -sound)
+    one_of_16 = np.zeros((1000, 16))
+    one_of_16[:, 3] = sound
+    mono, loudest = to_one_channel(one_of_16)
+    assert loudest is None
+    np.testing.assert_allclose(mono[:, 0], sound / 16)
+    assert to_one_channel(np.zeros((9, 2)))[1] is None
+    assert to_one_channel(sound[:, None])[1] is None
 
 
 def test_random_bytes_in_a_header_are_refused_or_read():

@@ -8,6 +8,7 @@ one. Also read are one file of sound, and a .npz file of waveforms.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ from keras_gan.datasets.sound_source import Found, SoundOptions, make
 from keras_gan.datasets.sound_store import Item, Place, refuse_corrupt
 from keras_gan.datasets.source import MEMORY_LIMIT, Source
 from keras_gan.errors import UsageError
+from serving.resample import HIGHEST_RATE
 
 KIND = "audio"
 READS_FOLDERS = True  # a recipe with this source takes the folder of --data, and keeps its options
@@ -65,12 +67,12 @@ def open(
             parts that are not quiet; `"auto"`, one_shot if 95 % fit into `length` or 65,536.
         align: place of a one-shot sound that is shorter than a sample: `"center"`, or `"start"`.
         normalize: `"peak"` removes a constant offset and scales each peak to 0.95; or `"none"`.
-        channels: 1, the mean of the channels, or the louder of two that cancel each other; or 2.
+        channels: 1, the mean of the channels, or the loudest of those that cancel each other; or 2.
         mel: options of `serving.mel.Mel` but the sampling rate, such as `{hop: 64}`. Each example
             then has the field `mel`: the part of the log-mel spectrogram of the whole sound.
         labels: whether subfolders are classes.
-        held_out: share of the sounds to hold out, 0.1 by default; not allowed for a folder that has
-            its own splits. A sound is held out as a whole, and with all copies of it.
+        held_out: share of the sounds to hold out, 0.1 by default, each with all copies of it. Not
+            allowed, like the next two, for a folder that has its own splits.
         split_by: `"file"`, or `"folder"`, which never separates the sounds of one folder.
         group_pattern: a regular expression, see `keras_gan.datasets.folder`.
         skip_corrupt: whether damaged files, also those with NaN, are skipped instead of refused.
@@ -89,9 +91,10 @@ def open(
     place = Place(skip_corrupt, memory_limit, cache, "")
     if root.suffix == ".npz":
         return make(*_from_arrays(root, options, labels, place))
-    found, paths = _from_folder(root, labels, skip_corrupt)
-    place = Place(skip_corrupt, memory_limit, cache, decoding.cache_key(paths, skip_corrupt))
-    return make(found, options, place)
+    found = _from_folder(root, labels, skip_corrupt)
+    # Of those whose headers could be read alone, as the cache refers to them by their positions.
+    key = decoding.cache_key([Path(item.name) for item in found.items], skip_corrupt)
+    return make(found, options, Place(skip_corrupt, memory_limit, cache, key))
 
 
 def parse(source: str) -> dict[str, Any] | None:
@@ -119,8 +122,8 @@ def _holds_sounds(root: Path) -> bool:
     return counts["sounds"] > counts["images"]
 
 
-def _from_folder(root: Path, labels: bool, skip_corrupt: bool) -> tuple[Found, list[Path]]:
-    """Returns the sounds of a folder, or one file, with the paths of their files."""
+def _from_folder(root: Path, labels: bool, skip_corrupt: bool) -> Found:
+    """Returns the sounds of a folder, or one file; the names of the items are their paths."""
     if root.is_file():
         listed, layout, lines = [(root.name,)], None, []
         root = root.parent
@@ -151,7 +154,7 @@ def _from_folder(root: Path, labels: bool, skip_corrupt: bool) -> tuple[Found, l
     classes = tuple(os.fsencode(name).decode("utf-8", "backslashreplace") for name in names)
     where = str(root) if layout else str(paths[0])
     found = read_headers(f"audio: {where}", items, skip_corrupt, lines, classes)
-    return Found(**{**vars(found), "has_splits": bool(layout and layout.has_splits)}), paths
+    return dataclasses.replace(found, has_splits=bool(layout and layout.has_splits))
 
 
 def read_headers(
@@ -204,13 +207,12 @@ def _from_arrays(
             "A .npz file of sounds must have an array `samples`, (count, time) or (count, time, "
             f"channels), int16 or floating point. Received: {file} with {received}"
         )
-    stored = arrays.get("sample_rate", options.sample_rate)
-    if stored is None or np.size(stored) != 1:
+    if not len(waves):
         raise UsageError(
-            "`sample_rate` must be given for a .npz file without an array of that name. "
-            f"Received: {file}"
+            "A .npz file of sounds must hold one sound or more. "
+            f"Received: {file} with an array of shape {waves.shape}"
         )
-    rate = int(np.asarray(stored).item())
+    rate = _rate_of_arrays(file, arrays, options)
     ids = next((arrays[name] for name in _LABELS if labels and name in arrays), None)
     if ids is None:
         numbers, classes = np.full(len(waves), -1), ()
@@ -226,10 +228,26 @@ def _from_arrays(
     return found, options, Place(place.skip_corrupt, place.memory_limit, place.cache, key)
 
 
+def _rate_of_arrays(file: Path, arrays: Mapping[str, np.ndarray], options: SoundOptions) -> int:
+    """Returns the sampling rate of a .npz file."""
+    stored = arrays.get("sample_rate", options.sample_rate)
+    if stored is None or np.size(stored) != 1:
+        raise UsageError(
+            "`sample_rate` must be given for a .npz file without an array of that name. "
+            f"Received: {file}"
+        )
+    rate = np.asarray(stored).item()
+    if type(rate) not in (int, float) or not (1 <= rate <= HIGHEST_RATE and rate % 1 == 0):
+        raise UsageError(
+            f"`sample_rate` of a .npz file must be a whole number of Hz from 1 to {HIGHEST_RATE}. "
+            f"Received: {file} with sample_rate={rate!r}"
+        )
+    return int(rate)
+
+
 @contextlib.contextmanager
 def _of_array(wave: np.ndarray, rate: int) -> Iterator[Sound]:
-    values = wave.reshape(len(wave), -1)
+    values = wave[:, np.newaxis] if wave.ndim == 1 else wave
     scale = 2.0**15 if values.dtype == np.int16 else 1.0
-    if not len(values):
-        raise CorruptSound("the array holds no samples")
-    yield Sound(rate, values.shape[1], len(values), lambda a, b: values[a:b] / scale)
+    read = lambda first, last: values[first:last] / scale  # noqa: E731
+    yield files.checked(Sound(rate, values.shape[1], len(values), read))

@@ -48,8 +48,8 @@ def writing(folder: Path, needed: int, noun: str, smaller: str) -> Iterator[Path
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise UsageError(
-            f"The decoded {noun} exceed memory_limit and must be written to the cache folder; name "
-            f"another with cache=.... Received: {folder.parent}: {error}"
+            f"The decoded {noun} must be written to the cache folder; name another with cache=.... "
+            f"Received: {folder.parent}: {error}"
         ) from error
 
 

@@ -38,6 +38,7 @@ from keras_gan.datasets.splits import (
     divide,
     join_groups,
     match_pattern,
+    refuse_groups,
 )
 from keras_gan.errors import UsageError
 from keras_gan.spec import Spec
@@ -328,11 +329,8 @@ def _split(
             name: Split(decoded.samples, labels, np.flatnonzero(decoded.splits == position))
             for position, name in enumerate(decoding.SPLITS)
         }
-        if division.pattern is not None:
-            raise UsageError(
-                "`group_pattern` must not be given for a folder with held-out images of its own. "
-                f"Received: group_pattern={division.pattern.pattern!r}"
-            )
+        pattern = division.pattern.pattern if division.pattern is not None else None
+        refuse_groups("images", group_pattern=pattern)
     groups = None if listing.has_splits else _groups(decoded, listing, division)
     lines = []
     if groups is not None:

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from keras_gan.datasets.sound_files import CorruptSound, Sound
+from keras_gan.datasets.sound_files import NO_SAMPLES, CorruptSound, Sound
 from serving.resample import resampled_blocks
+from serving.wav import find_canceled
 
 NORMALIZE = ("peak", "none")
 PEAK = 0.95  # of a clip after normalization
 SILENT = 1e-3  # peak, -60 dBFS, below which sound counts as silence
 _TRIM = 0.02  # share of the peak below which the start and the end of a clip are trimmed
 _FULL_SCALE = 1.0 - 2.0**-14  # magnitude from which on a stored value counts as clipped
-_OPPOSITE = 0.01  # share of the channels' energy below which their mean has lost the sound
 _ENVELOPE, _PIECE = 0.005, 0.02  # seconds: of the envelope for trimming, and of pieces of silence
 _BLOCK = 2**20  # samples that are in memory together
 _IN_MEMORY = 2**22  # values of a file that are read once and kept
@@ -53,7 +53,7 @@ class Clip:
         clipped: values of the file at or beyond full scale.
         values: values of the file.
         missing: samples that a truncated file lacks.
-        opposite: whether the louder channel is read, as the channels cancel each other.
+        opposite: whether the loudest channel is read, as the channels cancel each other.
     """
 
     samples: np.ndarray
@@ -71,29 +71,29 @@ def decode(sound: Sound, options: ClipOptions) -> Clip:
     """Decodes an opened file of sound, a long one block by block.
 
     Raises:
-        CorruptSound: values that are not finite.
+        CorruptSound: values that are not finite, or none where the header announces some.
     """
     read = sound.read
     if sound.frames * sound.channels <= _IN_MEMORY:
         whole = read(0, sound.frames)
         read = lambda first, last: whole[first:last]  # noqa: E731
-    clipped, energy, mean_energy = _scan(read, sound.frames)
-    opposite = (
-        options.channels == 1
-        and len(energy) > 1
-        and mean_energy < _OPPOSITE * energy.mean()
-        and energy.max() > 0
-    )
-    mix = _mixer(sound.channels, options.channels, int(energy.argmax()) if opposite else None)
+    found = _scan(read, sound.frames)
+    if found.frames < sound.frames:  # compressed files show only then that they are truncated
+        if not found.frames:
+            raise CorruptSound(NO_SAMPLES)
+        missing = sound.missing + sound.frames - found.frames
+        sound = dataclasses.replace(sound, frames=found.frames, missing=missing)
+    louder = find_canceled(found.energy, found.mean_energy) if options.channels == 1 else None
+    mix = _mixer(sound.channels, options.channels, louder)
     values = _resampled(lambda a, b: mix(read(a, b)), sound, options)
     mean, peak = _level(values)
     made = _Level(mean, peak)
     facts: dict[str, Any] = {
         "source_rate": sound.rate,
-        "clipped": clipped,
+        "clipped": found.clipped,
         "values": sound.frames * sound.channels,
         "missing": sound.missing,
-        "opposite": opposite,
+        "opposite": louder is not None,
     }
     if peak < SILENT:
         empty = np.zeros((0, options.channels), np.int16)
@@ -111,13 +111,23 @@ class _Level:
     peak: float
 
 
-def _scan(read: Callable[[int, int], np.ndarray], frames: int) -> tuple[int, np.ndarray, float]:
-    """Returns the clipped values of a file, the energy of each channel, and that of their mean.
+@dataclasses.dataclass(frozen=True)
+class _Content:
+    """Samples that a file holds, its clipped values, energy of each channel and of their mean."""
+
+    frames: int
+    clipped: int
+    energy: np.ndarray
+    mean_energy: float
+
+
+def _scan(read: Callable[[int, int], np.ndarray], frames: int) -> _Content:
+    """Reads a file once, up to the samples that its header announces.
 
     Raises:
         CorruptSound: values that are not finite.
     """
-    clipped, energy, mean_energy = 0, np.zeros(1), 0.0
+    there, clipped, energy, mean_energy = 0, 0, np.zeros(1), 0.0
     for first in range(0, frames, _BLOCK):
         block = read(first, min(frames, first + _BLOCK))
         if not np.isfinite(block).all():
@@ -125,7 +135,10 @@ def _scan(read: Callable[[int, int], np.ndarray], frames: int) -> tuple[int, np.
         clipped += int(np.count_nonzero(np.abs(block) >= _FULL_SCALE))
         energy = energy + np.square(block).sum(axis=0)
         mean_energy += float(np.square(block.mean(axis=1)).sum())
-    return clipped, energy, mean_energy
+        there += len(block)
+        if there < min(frames, first + _BLOCK):
+            break
+    return _Content(there, clipped, energy, mean_energy)
 
 
 def _mixer(stored: int, wanted: int, louder: int | None) -> Callable[[np.ndarray], np.ndarray]:
@@ -150,7 +163,7 @@ def _resampled(
     for block in resampled_blocks(read, sound.frames, sound.rate, options.rate):
         values[at : at + len(block)] = block
         at += len(block)
-    return values
+    return values[:at]
 
 
 def _array(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

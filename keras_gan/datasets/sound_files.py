@@ -35,6 +35,7 @@ _OTHERS = (
 SUFFIXES = _WAV + _OTHERS
 _MAGIC = (b"fLaC", b"OggS", b"FORM", b"ID3", b"caff", b".snd")
 _MOST_CHANNELS = 64
+NO_SAMPLES = "it holds no samples"
 
 
 class CorruptSound(Exception):
@@ -54,8 +55,8 @@ class Sound:
         channels: number of channels.
         frames: samples of each channel.
         read: function from the first and the last position, exclusive, to float64 samples
-            `(time, channels)`.
-        missing: samples that a truncated file lacks.
+            `(time, channels)`, fewer where a truncated file ends.
+        missing: samples that a truncated file lacks, as far as its header shows.
     """
 
     rate: int
@@ -80,12 +81,25 @@ def opened(file: Path) -> Iterator[Sound]:
             with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 found = _wav(content)
                 if found is not None:
-                    yield _checked(found)
+                    yield checked(found)
                     return
         with _other(file) as found:
-            yield _checked(found)
+            yield checked(found)
     except OSError as error:
         raise CorruptSound(one_line(error)) from error
+
+
+def checked(sound: Sound) -> Sound:
+    """Returns an opened sound.
+
+    Raises:
+        CorruptSound: no samples, or a sampling rate or a number of channels out of range.
+    """
+    if not sound.frames:
+        raise CorruptSound(NO_SAMPLES)
+    if not (1 <= sound.rate <= HIGHEST_RATE and 1 <= sound.channels <= _MOST_CHANNELS):
+        raise CorruptSound(f"{sound.channels} channels of {sound.rate} Hz")
+    return sound
 
 
 def is_sound(file: Path) -> bool:
@@ -141,14 +155,6 @@ def _other(file: Path) -> Iterator[Sound]:
             yield Sound(stream.samplerate, stream.channels, stream.frames, read)
     except soundfile.SoundFileError as error:
         raise CorruptSound(_reason(error)) from error
-
-
-def _checked(sound: Sound) -> Sound:
-    if not sound.frames:
-        raise CorruptSound("the file holds no samples")
-    if not 1 <= sound.rate <= HIGHEST_RATE or sound.channels > _MOST_CHANNELS:
-        raise CorruptSound(f"{sound.channels} channels of {sound.rate} Hz")
-    return sound
 
 
 def _soundfile() -> Any:

@@ -33,6 +33,7 @@ from keras_gan.datasets.splits import (
     digests_of,
     divide,
     match_pattern,
+    refuse_groups,
     without_copies,
 )
 from keras_gan.errors import UsageError
@@ -91,34 +92,39 @@ class SoundOptions:
                     f"`{name}` must be {' or '.join(map(str, valid))}. Received: {name}={value!r}"
                 )
         compile_pattern(self.group_pattern)
-        definition = self.definition(self.sample_rate or 8_000) if self.mel is not None else None
-        if definition is not None and self.channels != 1:
+        if self.mel is None:
+            return
+        # Without a sampling rate, the other values are checked when that of the data is known.
+        definition = self.definition(self.sample_rate) if self.sample_rate else None
+        hop = definition.hop if definition else self._mel_options().get("hop", Mel.hop)
+        if self.channels != 1:
             raise UsageError(
                 f"`mel` needs one channel. Received: channels={self.channels}, mel={self.mel!r}"
             )
-        if definition is not None and self.length is not None and self.length % definition.hop:
+        if self.length is not None and is_integer(hop) and self.length % hop:
             raise UsageError(
-                f"`length` must be a multiple of the hop of `mel`, {definition.hop}. "
+                f"`length` must be a multiple of the hop of `mel`, {hop}. "
                 f"Received: length={self.length}"
             )
 
     def definition(self, rate: int) -> Mel | None:
         """Returns the definition of the spectrograms at a sampling rate; `None` without them."""
-        if self.mel is None:
-            return None
+        return None if self.mel is None else Mel(sample_rate=rate, **self._mel_options())
+
+    def _mel_options(self) -> dict[str, Any]:
+        """Returns the options of the spectrograms, with names that exist."""
         if not isinstance(self.mel, Mapping):
             raise UsageError(
                 "`mel` must be a mapping of options of a mel definition, such as {hop: 64}. "
                 f"Received: mel={self.mel!r}"
             )
-        names = [field.name for field in dataclasses.fields(Mel) if field.name != "sample_rate"]
         if "sample_rate" in self.mel:
             raise UsageError(
                 "`mel` must not name a sampling rate, which is that of the data, `sample_rate`. "
                 f"Received: mel={dict(self.mel)!r}"
             )
         check_names(Mel, dict(self.mel), "`mel`", skip=("sample_rate",))
-        return Mel(sample_rate=rate, **{name: self.mel[name] for name in names if name in self.mel})
+        return dict(self.mel)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +159,11 @@ def make(found: Found, options: SoundOptions, place: Place) -> Source:
         UsageError: damaged files, no sound that can be used, or options that do not fit them.
     """
     options.check()
+    if found.has_splits:
+        folder = options.split_by if options.split_by != "file" else None
+        refuse_groups("sounds", split_by=folder, group_pattern=options.group_pattern)
     rate = options.sample_rate or _usual_rate(found.headers)
+    mel = options.definition(rate)
     form = ClipOptions(rate, options.channels, options.normalize)
     capacity = sum(-(-frames * rate // of) for of, frames in found.headers)
     place = dataclasses.replace(place, key=f"{place.key}-{rate}-{form.channels}-{form.normalize}")
@@ -164,7 +174,7 @@ def make(found: Found, options: SoundOptions, place: Place) -> Source:
             "Sounds must be readable and not silent. Received: 0 of "
             f"{len(found.items) + len(found.damaged):,}; {_shown([*found.damaged, *reasons])}"
         )
-    plan = _plan(store, options)
+    plan = _plan(store, options, mel)
     rows, short = _long_enough(store, plan)
     if found.drop_copies:
         clips: Any = Clips(store)
@@ -212,9 +222,8 @@ def _usual_rate(headers: Sequence[tuple[int, int]]) -> int:
 # ------------------------------------------------------------------------ layout
 
 
-def _plan(store: Store, options: SoundOptions) -> Plan:
+def _plan(store: Store, options: SoundOptions, mel: Mel | None) -> Plan:
     """Chooses layout and length where they are not given."""
-    mel = options.definition(store.options.rate)
     grain = mel.hop if mel else 1
     trimmed = np.diff(bounds(store, True), axis=1)[:, 0]
     usual = int(np.ceil(np.percentile(trimmed, 95)))
@@ -358,7 +367,7 @@ def _report(store: Store, found: Found, plan: Plan, windows: Mapping[str, Window
         lines.append(f"{windows['train'].quiet:.1%} of the windows left out as quiet")
     names = [found.items[number].name for number in store.column("item")]
     for column, text in (
-        ("opposite", "with channels in opposite phase, of which the louder is read"),
+        ("opposite", "with channels that cancel each other, of which the loudest is read"),
         ("missing", "truncated, read as far as they go"),
     ):
         rows = np.flatnonzero(store.column(column))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from keras_gan.datasets.sound_clips import Clip, ClipOptions, decode
 from keras_gan.datasets.sound_files import CorruptSound, Sound
 from keras_gan.errors import UsageError
 
-VERSION = 1  # of the cache files and of the decoding; part of the cache key
+VERSION = 2  # of the cache files and of the decoding; part of the cache key
 _CHUNK = 16  # clips decoded per batch of tasks
 _COLUMNS = ("item", "count", "first", "last", "source_rate", "silent", "clipped", "values")
 _COLUMNS += ("missing", "opposite")
@@ -94,7 +95,7 @@ class Store:
         """Returns one fact of each clip: `item`, `count` and the facts of `Clip` by name."""
         return self.table[:, _COLUMNS.index(name)]
 
-    @property
+    @functools.cached_property
     def starts(self) -> np.ndarray:
         """First position of each clip in `samples`."""
         counts = self.column("count")
@@ -110,14 +111,13 @@ class Clips:
     """Clips of any length, read by their rows, for digests of their content."""
 
     def __init__(self, store: Store) -> None:
-        self._store, self._starts, self._counts = store, store.starts, store.column("count")
+        self._store = store
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self._store)
 
     def __getitem__(self, row: int) -> np.ndarray:
-        start = int(self._starts[row])
-        return self._store.samples[start : start + int(self._counts[row])]
+        return self._store.clip(row)
 
 
 def read_all(items: Sequence[Item], capacity: int, options: ClipOptions, place: Place) -> Store:

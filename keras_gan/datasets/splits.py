@@ -164,6 +164,24 @@ def _held_groups(groups: np.ndarray, keys: np.ndarray, wanted: int) -> np.ndarra
     return held
 
 
+def refuse_groups(noun: str, **options: str | None) -> None:
+    """Refuses options that make groups, which data with splits of their own do not use.
+
+    Args:
+        noun: plural noun for the samples.
+        **options: the options, `None` where one is not given.
+
+    Raises:
+        UsageError: an option is given.
+    """
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(
+                f"`{name}` must not be given for a folder with held-out {noun} of its own. "
+                f"Received: {name}={value!r}"
+            )
+
+
 def divide(
     splits: dict[str, Split],
     held_out: float | None,

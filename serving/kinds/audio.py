@@ -10,7 +10,8 @@ from serving import pictures
 from serving.errors import UsageError
 from serving.kinds import _waves
 from serving.kinds._kind import Format, Kind, Meta
-from serving.wav import read_wav, to_pcm16, write_wav
+from serving.resample import HIGHEST_RATE
+from serving.wav import read_wav, to_one_channel, to_pcm16, write_wav
 
 SAMPLE_RATE = 16_000  # Hz, where the field names none
 
@@ -47,8 +48,8 @@ def _from_wav(content: bytes, shape: Sequence[int | None], meta: Meta) -> np.nda
     if "sample_rate" in meta and rate != wanted:
         raise UsageError(f"A WAV file must have {wanted} Hz here. Received: {rate} Hz")
     channels = shape[-1] if len(shape) == 2 else None
-    if channels == 1 and samples.shape[1] > 1:
-        samples = samples.mean(axis=1, keepdims=True)
+    if channels == 1:
+        samples = to_one_channel(samples)[0]
     return _from_unit(samples, meta)
 
 
@@ -88,8 +89,11 @@ class Audio(Kind):
     def check(self, shape: Sequence[int | None], meta: Meta | None = None) -> None:
         super().check(shape, meta)
         rate = (meta or {}).get("sample_rate")
-        if rate is not None and not (type(rate) in (int, float) and 0 < rate < 2**31):
-            raise UsageError(f"`sample_rate` must be in Hz, above 0. Received: sample_rate={rate}")
+        if rate is not None and not (type(rate) in (int, float) and 1 <= rate <= HIGHEST_RATE):
+            raise UsageError(
+                f"`sample_rate` must be in Hz, from 1 to {HIGHEST_RATE}. "
+                f"Received: sample_rate={rate!r}"
+            )
 
     def answers(self, name: str, kind: Kind) -> bool:
         return kind.name == name == "mel"
