@@ -47,6 +47,8 @@ async def run_parts(
     finally:
         for task in running:
             task.cancel()
+        # Several may fail together; asyncio logs an exception that nobody retrieves.
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 def _cropping(clip: Clip, chunk: Chunk) -> Callable[[np.ndarray], np.ndarray]:
