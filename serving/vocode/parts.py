@@ -47,7 +47,7 @@ async def run_parts(
     finally:
         for task in running:
             task.cancel()
-        # Several may fail together; asyncio logs an exception that nobody retrieves.
+        # Canceled runs leave the queue before the model counts as unused.
         await asyncio.gather(*running, return_exceptions=True)
 
 
