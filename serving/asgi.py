@@ -64,18 +64,32 @@ async def _run_http(app: App, scope: Any, receive: Any, send: Any) -> None:
             break
     request.body = bytes(body)
     outcome = app.run(request)
-    if not isinstance(outcome, Response):
-        work = asyncio.ensure_future(_finish(app, request, outcome))
-        disconnect = asyncio.ensure_future(receive())
-        await asyncio.wait((work, disconnect), return_when=asyncio.FIRST_COMPLETED)
+    disconnect = asyncio.ensure_future(receive())
+    try:
+        if not isinstance(outcome, Response):
+            work = asyncio.ensure_future(_finish(app, request, outcome))
+            if not await _ends(work, disconnect):
+                app.leave(request, 499)
+                return
+            outcome = work.result()
+        # A server may drop what is sent to a client that has disconnected, without an error.
+        sending = asyncio.ensure_future(_send(app, request, outcome, send))
+        if outcome.stream is None or await _ends(sending, disconnect):
+            await sending
+    finally:
         disconnect.cancel()
-        if not work.done():
-            work.cancel()
-            await asyncio.wait((work,))
-            app.leave(request, 499)
-            return
-        outcome = work.result()
-    await _send(app, request, outcome, send)
+
+
+async def _ends(task: asyncio.Task[Any], disconnect: asyncio.Task[Any]) -> bool:
+    """Waits for a task; returns false if it was canceled, because the client disconnected first."""
+    try:
+        await asyncio.wait((task, disconnect), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        ended = task.done()
+        if not ended:
+            task.cancel()
+            await asyncio.wait((task,))
+    return ended
 
 
 async def _finish(app: App, request: Request, outcome: Any) -> Response:

@@ -182,6 +182,29 @@ class Mel:
         mels = multiply(self.magnitudes(samples), self.filters.T)
         return np.log(np.maximum(self.floor, mels)).astype(np.float32)
 
+    @property
+    def margin(self) -> int:
+        """Number of frames beside a clip whose windows still reach its ends."""
+        return -(-self.window // self.hop)
+
+    def part(self, samples: np.ndarray, first: int, last: int, scale: float = 1.0) -> np.ndarray:
+        """Returns frames of the spectrogram of a clip, computed from the samples around them alone.
+
+        Args:
+            samples: array `(time,)`, the clip, or a map of its file.
+            first: first frame; frames before 0 and after the clip are beside it.
+            last: frame after the last one.
+            scale: value of a full-scale sample, by which the samples are divided, default 1.
+
+        Returns:
+            float32 array `(last - first, mels)`.
+        """
+        begin, stop = (first - self.margin) * self.hop, (last + self.margin) * self.hop
+        low, high = (min(max(0, at), len(samples)) for at in (begin, stop))
+        padded = np.zeros(stop - begin)
+        padded[low - begin : high - begin] = samples[low:high] / scale
+        return self(padded)[self.margin : self.margin + last - first]
+
 
 def multiply(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Returns `rows @ matrix`, computed by one thread.

@@ -15,11 +15,10 @@ from serving.errors import TooLargeError, UsageError
 from serving.inputs import check_array
 from serving.resample import resample
 from serving.vocoding import Clip, Vocoder
-from serving.wav import is_wav, read_header, read_wav, to_one_channel
+from serving.wav import check_samples, is_wav, read_header, read_wav, to_one_channel
 
-MAX_SECONDS = 300.0  # of a sound over HTTP, where nobody names another bound
+MAX_SECONDS = 300.0  # of a sound over HTTP, by default
 FORMATS = "a WAV file or a spectrogram as .npy"
-_OVERSHOOT = 2.0  # beyond it, samples are taken for those of another range
 _NPY = b"\x93NUMPY"
 
 
@@ -51,7 +50,7 @@ def read(
     Args:
         content: a WAV file, or the .npy file of a spectrogram `(frames, mels)`.
         vocoder: the network.
-        resampled: resample a sound of another rate, which is else refused.
+        resampled: resample a sound of another rate; otherwise it is refused.
         max_seconds: largest length.
 
     Raises:
@@ -89,14 +88,7 @@ def from_samples(samples: np.ndarray, rate: int, vocoder: Vocoder) -> Sound:
     Raises:
         UsageError: no samples, or some outside [-2, 2].
     """
-    if not len(samples):
-        raise UsageError("A sound must have samples. Received: 0 samples")
-    low, high = float(samples.min()), float(samples.max())
-    if max(-low, high) > _OVERSHOOT:
-        raise UsageError(
-            "The samples of a sound must be in [-1, 1]. "
-            f"Received: values from {low:.4g} to {high:.4g}"
-        )
+    check_samples(samples)
     mono, loudest = to_one_channel(samples)
     channels, notes = samples.shape[1], ()
     if loudest is not None:

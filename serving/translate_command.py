@@ -6,7 +6,6 @@ import argparse
 import os
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from serving import picture_commands, uploads
 from serving.bundle import Bundle
 from serving.errors import UsageError
 from serving.kinds.image import STORED
-from serving.output_files import check_writable, write_file
+from serving.output_files import Task, check_apart, check_tasks, check_writable, write_file
 from serving.picture_forms import find_pictures
 from serving.progress import ProgressLine
 from serving.provenance import edited
@@ -34,13 +33,6 @@ EXAMPLES = (
     "examples: keras-gan translate runs/super-resolution photo.jpg --out large.png; "
     "keras-gan translate runs/pix2pix drawings/ --out answers/ --format webp"
 )
-
-
-class _Task(NamedTuple):
-    """A picture to read and the file to write."""
-
-    source: Path
-    target: Path
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +91,7 @@ class TranslateCommand:
         sources, self._skipped, is_folder = find_pictures(options.pictures)
         self._format, out, is_folder = _place(options.out, options.format, is_folder)
         self._tasks = _plan(sources, out, is_folder, self._format)
-        _check_apart(options.pictures, out)
+        check_apart(options.pictures, out, "picture", "--out")
         if not is_folder:
             check_writable(out)
         self._out = out
@@ -148,7 +140,7 @@ class TranslateCommand:
         )
         return 1 if failed else 0
 
-    def _translate(self, task: _Task, progress: ProgressLine | None) -> tuple[str, ...]:
+    def _translate(self, task: Task, progress: ProgressLine | None) -> tuple[str, ...]:
         """Translates one picture and returns the notes about it."""
         limits = self._source.meta.get(STORED)
         picture = picture_commands.read(task.source, self._options.max_pixels, limits)
@@ -209,43 +201,20 @@ def _place(out: str, form: str | None, is_folder: bool) -> tuple[str, Path, bool
     return own or _WRITTEN[str(form)], path, False
 
 
-def _check_apart(pictures: list[str], out: Path) -> None:
-    """Checks that answers are not written among the pictures of a folder that is translated."""
-    place = os.path.realpath(out)
-    if any(os.path.realpath(os.path.expanduser(text)) == place for text in pictures):
-        raise UsageError(
-            "Answers must not be written into a folder of pictures to translate, where the next "
-            f"call would take them for pictures: choose another --out. Received: --out {out}"
-        )
-
-
-def _plan(sources: list[Path], out: Path, is_folder: bool, form: str) -> list[_Task]:
+def _plan(sources: list[Path], out: Path, is_folder: bool, form: str) -> list[Task]:
     """Returns the file of each answer; none of them is a picture to read.
 
     Raises:
         UsageError: an answer that would replace a picture, or two pictures of one name.
     """
     if not is_folder:
-        tasks = [_Task(sources[0], out)]
+        tasks = [Task(sources[0], out)]
     else:
         stems = {path.stem for path in sources}
         names = [x.stem if len(stems) == len(sources) else x.name for x in sources]
         tasks = [
-            _Task(path, out / f"{name}.{_NAMES[form]}")
+            Task(path, out / f"{name}.{_NAMES[form]}")
             for path, name in zip(sources, names, strict=True)
         ]
-    read = {os.path.realpath(path) for path in sources}
-    written: dict[str, Path] = {}
-    for source, target in tasks:
-        place = os.path.realpath(target)
-        if place in read:
-            raise UsageError(
-                "An answer must not replace a picture that is read: choose another --out. "
-                f"Received: {str(target)!r}"
-            )
-        if (other := written.setdefault(place, source)) != source:
-            raise UsageError(
-                "Pictures of one --out folder must have different names. "
-                f"Received: {str(other)!r} and {str(source)!r}"
-            )
+    check_tasks(tasks, "picture", "--out")
     return tasks

@@ -6,14 +6,13 @@ import argparse
 import os
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from serving import picture_commands
 from serving.bundle import Bundle
 from serving.errors import UsageError
-from serving.output_files import check_writable, write_file
+from serving.output_files import Task, check_apart, check_tasks, check_writable, write_file
 from serving.progress import ProgressLine
 from serving.provenance import voiced
 from serving.sound_forms import read_file
@@ -31,13 +30,6 @@ EXAMPLES = (
     "keras-gan vocode runs/vocoder spectrogram.npy speech.wav"
 )
 _ENDINGS = (".wav", ".wave", ".npy")
-
-
-class _Task(NamedTuple):
-    """A file to read and the file to write."""
-
-    source: Path
-    target: Path
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +101,7 @@ class VocodeCommand:
         )
         return 1 if failed else 0
 
-    def _vocode(self, task: _Task) -> tuple[float, tuple[str, ...]]:
+    def _vocode(self, task: Task) -> tuple[float, tuple[str, ...]]:
         """Vocodes one file; returns its seconds and the notes about it."""
         clip, notes = read_file(task.source, self._vocoder)
         parts = [to_pcm16(part) for part in self._bundle.vocode_clip(clip, MAX_FRAMES)]
@@ -127,11 +119,11 @@ class VocodeCommand:
         return len(pcm) / rate, notes
 
 
-def _plan(sound: Path, out: Path) -> list[_Task]:
+def _plan(sound: Path, out: Path) -> list[Task]:
     """Returns the files to read, and the file of each answer.
 
     Raises:
-        UsageError: no sounds, an answer that would replace one, or two of one name.
+        UsageError: no sounds, an answer in the place of one or in their folder, or two of one name.
     """
     if not sound.exists():
         raise UsageError(f"A sound must exist. Received: {str(sound)!r}")
@@ -140,7 +132,7 @@ def _plan(sound: Path, out: Path) -> list[_Task]:
             raise UsageError(
                 f"OUT must be a file that ends in .wav, for one sound. Received: {str(out)!r}"
             )
-        tasks = [_Task(sound, out)]
+        tasks = [Task(sound, out)]
     else:
         files = sorted(x for x in sound.iterdir() if x.is_file() and x.name[0] != ".")
         sources = [x for x in files if x.suffix.lower() in _ENDINGS]
@@ -151,19 +143,7 @@ def _plan(sound: Path, out: Path) -> list[_Task]:
             )
         if out.exists() and not out.is_dir():
             raise UsageError(f"OUT must be a folder for several sounds. Received: {str(out)!r}")
-        tasks = [_Task(x, out / f"{x.stem}.wav") for x in sources]
-    read = {os.path.realpath(task.source) for task in tasks}
-    written: dict[str, Path] = {}
-    for source, target in tasks:
-        place = os.path.realpath(target)
-        if place in read:
-            raise UsageError(
-                "An answer must not replace a sound that is read: choose another OUT. "
-                f"Received: {str(target)!r}"
-            )
-        if (other := written.setdefault(place, source)) != source:
-            raise UsageError(
-                "Sounds of one folder must have different names. "
-                f"Received: {other.name!r} and {source.name!r}"
-            )
+        tasks = [Task(x, out / f"{x.stem}.wav") for x in sources]
+    check_tasks(tasks, "sound", "OUT")
+    check_apart([sound], out, "sound", "OUT")
     return tasks

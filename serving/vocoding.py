@@ -20,7 +20,7 @@ from serving.mel import Mel
 
 ROLE = "vocoder"
 MAX_FRAMES = 1024  # of one run, of a network with a finite context
-CHUNK_SECONDS = 0.2  # of a chunk of a stream, where nobody names its frames
+CHUNK_SECONDS = 0.2  # of a chunk of a stream, by default
 
 
 class Vocoder(NamedTuple):
@@ -46,7 +46,7 @@ class Vocoder(NamedTuple):
 
     @property
     def chunk(self) -> int:
-        """Frames of a chunk of a stream, where nobody names them."""
+        """Frames of a chunk of a stream by default."""
         return max(1, round(CHUNK_SECONDS * self.sample_rate / self.mel.hop))
 
     def seconds(self, frames: int) -> float:
@@ -149,14 +149,9 @@ class Clip:
 
     def _spectrogram(self, window: slice) -> np.ndarray:
         """Returns frames of the spectrogram of the whole sound, from the samples around them."""
-        definition, samples = self.vocoder.mel, self._samples
-        if samples is None:
+        if self._samples is None:
             raise ValueError("a clip has samples or a spectrogram")
-        hop = definition.hop
-        around = -(-definition.window // hop)  # frames that the zeros at the ends may reach
-        first = max(0, window.start - around)
-        cut = samples[first * hop : (window.stop + around) * hop]
-        return definition(cut)[window.start - first : window.stop - first]
+        return self.vocoder.mel.part(self._samples, window.start, window.stop)
 
     def part_of(self, chunk: Chunk, output: np.ndarray) -> np.ndarray:
         """Returns the part of a run's output that belongs to the answer, `(time,)` in [-1, 1].

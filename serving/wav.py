@@ -15,6 +15,7 @@ _PCM, _FLOAT, _A_LAW, _MU_LAW, _EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
 # Sizes in the header of a file that was written to a pipe: its sound ends with the file. 0 stands
 # for the same if anything but whole chunks follows.
 _STREAMED = ((0x7FFFE000, 0x7FFFFFFF), (0xFFFFE000, 0xFFFFFFFF))
+_OVERSHOOT = 2.0  # beyond it, samples are taken for those of another range
 _PEAK = 32767.0  # of 16 bits: 1.0 becomes 32767 and -1.0 becomes -32767
 _MOST_CHUNKS = 1_000  # of a file; sound editors write fewer than 20
 _SHOWN_CHUNKS = 8  # names in an error
@@ -168,6 +169,25 @@ def write_wav(samples: np.ndarray, rate: int, texts: Mapping[str, str] | None = 
     data = np.asarray(samples, "<i2").tobytes()
     chunks = _chunk(b"fmt ", form) + _information(texts or {}) + _chunk(b"data", data)
     return _chunk(b"RIFF", b"WAVE" + chunks)
+
+
+def check_samples(samples: np.ndarray) -> None:
+    """Checks that samples are those of a sound in [-1, 1], which resampling may have exceeded.
+
+    Args:
+        samples: array of finite values.
+
+    Raises:
+        UsageError: no samples, or some outside [-2, 2].
+    """
+    if not samples.size:
+        raise UsageError("A sound must have samples. Received: 0 samples")
+    low, high = float(samples.min()), float(samples.max())
+    if max(-low, high) > _OVERSHOOT:
+        raise UsageError(
+            "The samples of a sound must be in [-1, 1]. "
+            f"Received: values from {low:.4g} to {high:.4g}"
+        )
 
 
 def to_pcm16(samples: np.ndarray) -> tuple[np.ndarray, int]:

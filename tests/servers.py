@@ -139,6 +139,26 @@ class Serving:
         return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) * 1024
 
 
+class Uvicorn(Serving):
+    """A running uvicorn that serves a bundle, for a `with` block."""
+
+    def __init__(self, bundle):
+        self.file = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the server
+        program = [sys.executable, "-m", "uvicorn", "--factory", "serving.app:create_app"]
+        path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
+        self.process = subprocess.Popen(
+            [*program, "--port", "0"],
+            stdout=subprocess.PIPE,
+            stderr=self.file,
+            text=True,
+            env=os.environ | {"PYTHONPATH": path, "KERAS_GAN_BUNDLES": str(bundle)},
+        )
+        until(lambda: re.search(r"http://127.0.0.1:\d+", self.log) or self.process.poll())
+        found = re.search(r"http://127.0.0.1:(\d+)", self.log)
+        assert found, self.log
+        self.port = int(found[1])
+
+
 def read_all(connection):
     found = b""
     with contextlib.suppress(TimeoutError, ConnectionResetError):

@@ -96,3 +96,20 @@ def test_products_in_parts_are_those_of_numpy(shape):
     rng = np.random.default_rng(0)
     rows, matrix = rng.normal(size=shape), rng.normal(size=(129, 40))
     np.testing.assert_allclose(multiply(rows, matrix), rows @ matrix, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("length", [1, 64, 700])
+def test_a_part_is_that_of_the_whole(length):
+    """Frames beside the clip are those of the clip with zeros around it, then silence."""
+    mel = Mel(window=200)
+    samples = np.random.default_rng(0).integers(-3000, 3000, length).astype(np.int16)
+    around = 10 * mel.hop
+    end = mel.frames(length)
+    whole = mel(np.pad(samples / 2.0**15, (around, around)))[: end + 20]
+    for first, last in ((0, end), (-10, end + 10), (2, 5), (end - 1, end), (-6, -5)):
+        found = mel.part(samples, first, last, scale=2.0**15)
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, whole[first + 10 : last + 10])
+    silent = mel(np.zeros(mel.hop))[0]
+    beside = mel.part(samples, -mel.margin - 1, end + mel.margin + 1, scale=2.0**15)
+    np.testing.assert_array_equal(beside[[0, -1]], [silent, silent])

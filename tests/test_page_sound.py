@@ -2,6 +2,7 @@
 
 import base64
 import os
+import struct
 import subprocess
 import sys
 
@@ -13,6 +14,8 @@ import vocoders
 from servers import ROOT, Serving
 from test_page import PATIENCE, axe, choose, module, needs_curl, opened
 from vocoders import heard, tones, wav
+
+from serving.wav import read_wav
 
 pytestmark = test_page.pytestmark
 driver = test_page.driver  # the fixture
@@ -187,9 +190,68 @@ def test_wav_files_are_read_as_they_are(page):
     page.open("#model=digits")
     samples = tones(500)
     data = base64.b64encode(wav(samples)).decode()
-    bytes = f"Uint8Array.from(atob('{data}'), (x) => x.charCodeAt(0))"
-    code = f"(({{samples, rate}}) => [[...samples], rate])(m.readWav({bytes}.buffer))"
+    array = f"Uint8Array.from(atob('{data}'), (x) => x.charCodeAt(0))"
+    code = f"(({{samples, rate}}) => [[...samples], rate])(m.readWav({array}.buffer))"
     found, rate = module(page, "sound.js", code)
     np.testing.assert_allclose(found, heard(wav(samples))[0], atol=1e-6)
     assert rate == 8_000
     assert module(page, "sound.js", "m.readWav(new ArrayBuffer(9))") is None
+    streamed = bytearray(wav(samples))
+    streamed[40:44] = b"\0" * 4  # the size of a file that was written to a pipe
+    found, rate = module(page, "sound.js", code.replace(data, base64.b64encode(streamed).decode()))
+    assert (len(found), rate) == (500, 8_000)
+    assert len(read_wav(bytes(streamed))[0]) == 500
+
+
+@pytest.mark.parametrize(("rate", "drawn"), [(22_050, 22_050), (4_000, 8_000), (192_000, 96_000)])
+def test_other_encodings_are_decoded_at_their_rate(page, rate, drawn):
+    page.open("#model=digits")
+    samples = np.sin(2 * np.pi * 440 * np.arange(rate) / rate).astype("<f4")
+    head = struct.pack("<IHHIIHHI", 0, 3, 1, rate, 4 * rate, 4, 32, 4 * rate)
+    body = b"WAVEfmt \x10\0\0\0" + head[4:20] + b"data" + head[20:] + samples.tobytes()
+    data = base64.b64encode(b"RIFF" + struct.pack("<I", len(body)) + body).decode()
+    code = f"Uint8Array.from(atob('{data}'), (x) => x.charCodeAt(0))"
+    assert module(page, "sound.js", f"m.readWav({code}.buffer)") == {"samples": None, "rate": rate}
+    expression = f"m.decode(new Blob([{code}])).then((s) => done([s.samples.length, s.rate]))"
+    found, at = page.driver.execute_async_script(
+        f"const done = arguments[0]; import('/page/sound.js').then((m) => {expression})"
+    )
+    assert at == drawn
+    assert abs(found / drawn - 1) < 0.01
+
+
+def count_addresses(page):
+    """Counts the addresses of files that are not revoked, in `window.files`."""
+    page.js(
+        "window.files = new Set(); const [make, free] = [URL.createObjectURL, URL.revokeObjectURL];"
+        "URL.createObjectURL = (x) => { const at = make.call(URL, x); files.add(at); return at };"
+        "URL.revokeObjectURL = (at) => { files.delete(at); free.call(URL, at) };"
+    )
+
+
+def test_players_free_their_files(page):
+    shown(page)
+    count_addresses(page)
+    for name, count in (("speech.wav", 2), ("mel.npy", 1), ("speech.wav", 2)):
+        page.js("document.querySelector('#vocode').removeAttribute('aria-busy')")
+        choose(page, page.server.folder / name, "#vocode-file")
+        computed(page)
+        assert page.js("return files.size") == count
+        assert page.js(f"return files.has({AFTER}.src)")
+
+
+def test_the_dialog_frees_its_sound(page):
+    page.open("#model=digits&size=l")
+    count_addresses(page)
+    for _ in range(2):
+        page.click("#wall [data-index='3']")
+        page.wait("document.querySelector('#explore-figure audio')?.duration === 1")
+        assert page.js("return files.size") == 1
+        page.key("Escape")
+        page.wait("!document.querySelector('dialog[open]') && files.size === 0")
+    page.js("document.querySelector('#wall .tile').focus()")
+    for number in range(4):
+        page.key("p")
+        state = "Stopped" if number % 2 else "Playing"
+        page.wait(f"document.querySelector('#status').textContent.startsWith('{state}')")
+        assert page.js("return files.size") == 1 - number % 2

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 import tiny
 from PIL import Image
-from servers import ROOT, Serving, comes, read_all, until
+from servers import ROOT, Serving, Uvicorn, comes, read_all, until
 
 import serving
 from serving.app import create_app
@@ -1363,34 +1363,10 @@ def test_settings_are_read_from_the_environment(one, tmp_path, monkeypatch):
 
 def test_uvicorn_serves_it(one):
     pytest.importorskip("uvicorn")
-    program = [sys.executable, "-m", "uvicorn", "--factory", "serving.app:create_app"]
-    path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
-    process = subprocess.Popen(
-        [*program, "--port", "0"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": path, "KERAS_GAN_BUNDLES": str(one)},
-    )
-    try:
-        port = None
-        while port is None:
-            line = process.stderr.readline()
-            assert line, process.wait(10)
-            found = re.search(r"http://127.0.0.1:(\d+)", line)
-            port = found and int(found[1])
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-
-        def ask(path):
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-
-        until(lambda: ask("/readyz")[0] == 200)
-        _, png = ask("/v1/generate?seed=3")
+    with Uvicorn(one) as server:
+        until(lambda: server.ask("/readyz").status == 200)
+        png = server.ask("/v1/generate?seed=3").body
         np.testing.assert_array_equal(pixels(png), to_uint8(serving.Bundle(one).generate([3]))[0])
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
 
 
 # ------------------------------------------------------------------------------- slow tests

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 import shutil
 import struct
 import subprocess
@@ -528,8 +529,14 @@ def test_mistakes_of_a_client_are_one_line(server, tmp_path):
             with pytest.raises(serving.UsageError, match=r"Received") as caught:
                 client.translate(*arguments)
             assert rule in str(caught.value)
+        (tmp_path / "file").write_bytes(b"")
         with pytest.raises(serving.UsageError, match="must be a file that can be written"):
-            client.translate(pixels(3, 3), tmp_path / "none" / "a.png", model="blur")
+            client.translate(pixels(3, 3), tmp_path / "file" / "a.png", model="blur")
+        (tmp_path / "old.png").write_bytes(b"old")
+        os.link(tmp_path / "old.png", tmp_path / "a.png")
+        client.translate(pixels(3, 3), tmp_path / "a.png", model="blur")
+        assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+        assert (tmp_path / "old.png").read_bytes() == b"old"  # replaced, not overwritten
 
 
 def test_an_exported_keras_network_is_translated(tmp_path):

@@ -83,6 +83,23 @@ def test_mistakes(folder, speech, tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+def test_answers_are_not_written_among_the_sounds(folder, tmp_path, capsys):
+    mels = tmp_path / "mels"
+    mels.mkdir()
+    np.save(mels / "x.npy", MEL(tones(640)))
+    for out in (mels, f"{tmp_path}/mels/../mels/"):
+        assert main(["vocode", str(folder / "voice"), str(mels), str(out)]) == 2
+        line = capsys.readouterr().err
+        assert "Answers must not be written into a folder of sounds" in line
+        assert "Received: OUT " in line
+    assert [x.name for x in mels.iterdir()] == ["x.npy"]
+    voice, answer = str(folder / "voice"), mels / "x.wav"
+    assert main(["vocode", voice, str(mels / "x.npy"), str(answer)]) == 0  # a file beside another
+    assert len(heard(answer.read_bytes())[0]) == 640
+    assert main(["vocode", voice, str(mels), str(tmp_path / "out")]) == 2
+    assert "Sounds of one OUT folder must have different names" in capsys.readouterr().err
+
+
 def test_sounds_from_seeds_are_files_of_a_folder(folder, tmp_path, capsys):
     tiny.two_latents(folder / "sounds")
     out = f"{tmp_path}/wavs/"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tiny
 import vocoders
-from servers import Serving, until
+from servers import Serving, Uvicorn, until
 from vocoders import MEL, heard, npy, reference, tones, wav
 
 import serving
@@ -272,6 +272,27 @@ def test_a_client_that_hangs_up_ends_the_work(slow):
     assert samples_made(slow) == made
 
 
+def test_a_client_of_uvicorn_that_hangs_up_ends_the_work(folder, slow):
+    """uvicorn drops what is sent after a disconnect, without an error."""
+    pytest.importorskip("uvicorn")
+    with Uvicorn(folder / "slow") as server:
+        until(lambda: server.ask("/readyz").status == 200)
+        connection, response = begin(server, wav(tones(40_000)))
+        assert len(b"".join(pieces(response))) > 80_000
+        connection.close()
+        before = samples_made(server)
+        connection, response = begin(server, wav(tones(400_000)))  # 250 chunks
+        next(pieces(response))
+        connection.sock.close()
+        response.close()
+        until(lambda: gauge(server, "keras_gan_sound_streams") == 0)
+        made = samples_made(server)
+        assert made - before < 60
+        time.sleep(0.3)
+        assert samples_made(server) == made
+        assert "Traceback" not in server.log
+
+
 def samples_made(server):
     text = server.ask("/metrics").body.decode()
     return int(re.search(r"^keras_gan_samples_total\{.*\} (\d+)$", text, re.MULTILINE)[1])
@@ -319,9 +340,29 @@ def test_the_client_returns_a_sound_in_the_form_of_the_given_one(server, tmp_pat
                 client.vocode(bad)
         with pytest.raises(serving.UsageError, match=r"`to` must end in \.wav"):
             client.vocode(sound, to="a.mp3")
+        os.link(tmp_path / "a.wav", tmp_path / "old.wav")
+        old = (tmp_path / "old.wav").read_bytes()
+        client.vocode(sound[:700], to=tmp_path / "a.wav")
+        assert len(heard((tmp_path / "a.wav").read_bytes())[0]) == 700
+        assert (tmp_path / "old.wav").read_bytes() == old  # replaced, not overwritten
     points = serving.Client(f"http://127.0.0.1:{server.port}/points")
     with points, pytest.raises(serving.ServerError, match="must be one of loud, voice, whole"):
         points.vocode(sound)
+
+
+def test_the_client_refuses_samples_of_another_range_as_a_bundle_does(server):
+    with serving.Client(f"http://127.0.0.1:{server.port}/voice") as client:
+        for bad, message in (
+            (tones(700) * 32767, r"must be in \[-1, 1\]\. Received: values from "),
+            (np.zeros(0), "must have samples. Received: 0 samples"),
+        ):
+            with pytest.raises(serving.UsageError, match=message) as refused:
+                client.vocode(bad)
+            assert not isinstance(refused.value, serving.ServerError)
+        sound = tones(700)
+        sound[[3, 30, 300]] = 1.2, -1.9, 1.1
+        with pytest.warns(UserWarning, match=r"^3 of 700 samples were beyond \[-1, 1\]"):
+            assert client.vocode(sound).shape == (700,)
 
 
 def test_the_asynchronous_client(server):

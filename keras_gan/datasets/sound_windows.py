@@ -170,7 +170,7 @@ class Spectrograms:
 def spectrograms(store: Store, plan: Plan, mel: Mel, place: Place) -> Spectrograms:
     """Computes the spectrograms of whole clips, in memory or in the cache."""
     used = bounds(store, plan.one_shot)
-    margin = _margin(mel)
+    margin = mel.margin
     counts = -(-np.diff(used, axis=1)[:, 0] // mel.hop) + 2 * margin
     ends = np.cumsum(counts)
     limits = np.stack([ends - counts, ends], axis=1)
@@ -178,11 +178,6 @@ def spectrograms(store: Store, plan: Plan, mel: Mel, place: Place) -> Spectrogra
     values = _in_memory_or_cache(store, plan, mel, place, shape)
     silence = mel(np.zeros(mel.hop))[0]
     return Spectrograms(values, limits[:, 0] + margin, limits, silence)
-
-
-def _margin(mel: Mel) -> int:
-    """Returns the number of frames beside a clip that still hear its ends."""
-    return -(-mel.window // mel.hop)
 
 
 def _in_memory_or_cache(
@@ -218,12 +213,6 @@ def _compute(values: np.ndarray, store: Store, plan: Plan, mel: Mel) -> None:
 
 def _frames(clip: np.ndarray, mel: Mel) -> Iterator[np.ndarray]:
     """Yields the frames of a clip, and those beside it that hear its ends, block by block."""
-    margin = _margin(mel)
-    end = mel.frames(len(clip)) + margin
-    for first in range(-margin, end, _FRAMES):
-        last = min(end, first + _FRAMES)
-        begin, stop = (first - margin) * mel.hop, (last + margin) * mel.hop
-        inside = clip[max(0, begin) : max(0, min(len(clip), stop))] / 2.0**15
-        before = max(0, -begin)
-        padded = np.pad(inside, (before, stop - begin - before - len(inside)))
-        yield mel(padded)[margin : margin + last - first]
+    end = mel.frames(len(clip)) + mel.margin
+    for first in range(-mel.margin, end, _FRAMES):
+        yield mel.part(clip, first, min(end, first + _FRAMES), scale=2.0**15)

@@ -129,7 +129,8 @@ class Client(ClientBase):
             picture: a path or a PIL image, answered by a PIL image; a uint8 array `(height, width)`
                 or `(height, width, channels)`, answered by an array; or the bytes of a file,
                 answered by those of a file.
-            to: file to write as well, whose ending is `.png`, `.jpg`, `.jpeg` or `.webp`.
+            to: file to write as well, whose ending is `.png`, `.jpg`, `.jpeg` or `.webp`; missing
+                folders are created.
             model: name of a translator, where the URL has none and the server has several.
             version: of the model; the newest by default.
             tile: height and width in pixels of the tiles in which a large picture is translated,
@@ -160,11 +161,11 @@ class Client(ClientBase):
             sound: a path, floats `(time,)` or `(time, 2)` in [-1, 1], or a spectrogram `(frames,
                 mels)`, answered by float32 `(time,)`; or the bytes of a WAV or .npy file, answered
                 by those of a WAV file.
-            to: WAV file to write as well.
+            to: WAV file to write as well; missing folders are created.
             model: name of a vocoder, where the URL has none and the server has several.
             version: of the model; the newest by default.
             sample_rate: sampling rate of an array of samples in Hz, by default the model's.
-            resample: resample a sound of another rate, which is else refused.
+            resample: resample a sound of another rate; otherwise the request is refused (422).
         """
         return self.run(self.session.vocode(check_sound(sound, to, **options)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 
 from serving.client.http_types import Response, ServerError
 from serving.errors import UsageError, short_repr
-from serving.wav import read_wav, to_pcm16, write_wav
+from serving.output_files import write_to
+from serving.wav import check_samples, read_wav, to_pcm16, write_wav
 
 MEDIA_TYPE = "application/octet-stream"  # the server reads the format from the content
 
@@ -42,10 +44,19 @@ class SentSound:
     resample: bool
 
     def to_wav(self, rate: int) -> bytes:
-        """Returns the file to send, with samples at the rate of the model if they name none."""
+        """Returns the file to send, with samples at the rate of the model if they name none.
+
+        Warns if samples beyond [-1, 1] were clipped to the 16 bits of the file.
+        """
         if self.samples is None:
             return self.content
-        return write_wav(to_pcm16(self.samples)[0], self.sample_rate or rate)
+        pcm, clipped = to_pcm16(self.samples)
+        if clipped:
+            warnings.warn(
+                f"{clipped} of {pcm.size} samples were beyond [-1, 1] and were clipped.",
+                stacklevel=2,
+            )
+        return write_wav(pcm, self.sample_rate or rate)
 
     def restore(self, response: Response) -> Any:
         """Returns the sound in the form of the given one; writes a file if asked.
@@ -62,13 +73,7 @@ class SentSound:
         except UsageError as error:
             raise ServerError(f"An answer must be a WAV file. {error}", response.status) from error
         if self.to is not None:
-            try:
-                self.to.write_bytes(response.body)
-            except OSError as error:
-                raise UsageError(
-                    f"`to` must be a file that can be written. "
-                    f"Received: to={str(self.to)!r} ({error.strerror})"
-                ) from error
+            write_to(self.to, response.body)
         # 16 bits have 32768 steps below 0; this server writes -1 as -32767.
         return response.body if self.is_file else (samples[:, 0] * 32768 / 32767).astype("float32")
 
@@ -85,7 +90,8 @@ def check_sound(
     """Checks the arguments of `Client.vocode`, and encodes a spectrogram that is not a file.
 
     Raises:
-        UsageError: no sound and no spectrogram, or another ending of `to` than `.wav`.
+        UsageError: no sound and no spectrogram, samples outside [-2, 2], or another ending of `to`
+            than `.wav`.
     """
     target = None if to is None else Path(to)
     if target is not None and target.suffix.lower() != ".wav":
@@ -117,4 +123,5 @@ def _encode(sound: Any) -> tuple[bytes, np.ndarray | None]:
         buffer = io.BytesIO()
         np.save(buffer, array.astype(np.float32), allow_pickle=False)
         return buffer.getvalue(), None
+    check_samples(array)
     return b"", array[:, np.newaxis] if array.ndim == 1 else array

@@ -13,6 +13,7 @@ import numpy as np
 
 from serving.checks import MAX_SEED, check_integer, is_integer
 from serving.errors import UsageError, short_repr
+from serving.output_files import write_to
 
 # Formats of `/v1/translate` by the endings of files.
 FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
@@ -60,13 +61,7 @@ class Upload:
             UsageError: the file cannot be written.
         """
         if self.to is not None:
-            try:
-                self.to.write_bytes(content)
-            except OSError as error:
-                raise UsageError(
-                    f"`to` must be a file that can be written. "
-                    f"Received: to={str(self.to)!r} ({error.strerror})"
-                ) from error
+            write_to(self.to, content)
         if self.form is bytes:
             return content
         from PIL import Image

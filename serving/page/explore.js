@@ -5,6 +5,7 @@ import { classOf, className, describe, fields, SEEDS, toCurl, toPython } from ".
 import { complain } from "./say.js";
 import { save, showLines } from "./take.js";
 import { rove } from "./rove.js";
+import { closePlayers } from "./sound.js";
 
 const NEIGHBORS = 24n;
 const WAIT = 150; // ms from the last move of the slider to the request
@@ -50,6 +51,7 @@ export class Explorer {
     dialog.addEventListener("close", () => {
       this.abort?.abort();
       clearTimeout(this.timer);
+      if (!dialog.open) closePlayers(dialog);
       this.on.opened(null);
     });
     rove(this.parts.near);
@@ -151,6 +153,7 @@ export class Explorer {
     if (neighbor) facts.push(`radius ${neighbor.radius}`);
     this.parts.facts.replaceChildren(...facts.filter(Boolean).map(span));
     const description = describe(this.model, this.view, what);
+    closePlayers(this.parts.figure);
     this.parts.figure.replaceChildren(...(sample ? [body(this.model, sample, description)] : []));
     this.parts.center.hidden = !neighbor;
     this.parts.saveText.textContent = sample?.png ? "Download PNG" : `Download .${fileFormat(this.model)}`;
@@ -166,6 +169,7 @@ export class Explorer {
     const { outputs } = this.parts;
     const others = othersOf(this.model);
     outputs.hidden = !others.length;
+    closePlayers(outputs);
     outputs.replaceChildren();
     if (!others.length || !sample) return;
     const { signal } = this.abort;

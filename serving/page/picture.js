@@ -1,8 +1,8 @@
-// A picture that is chosen, dropped or pasted, and sent to a model; its answer is shown.
+// A picture or sound that a user chooses, drops or pastes: it is sent to a model, and the answer is shown.
 import { takePictures } from "./drop.js";
 import { showLines } from "./take.js";
 
-/** Base class of `Translator` and `Classifier`, which define `answer(file, signal)` and `line(kind)`. */
+/** Base class of `Translator`, `Classifier` and `Vocoder`, which define `answer(file, signal)` and `line(kind)`. */
 export class PictureUser {
   /**
    * root: the element. prefix: of the ids of its parts. names: of further parts than those of every
@@ -49,7 +49,7 @@ export class PictureUser {
     ]);
   }
 
-  /** Sends the chosen picture in place of one whose answer is awaited, and shows the answer. */
+  /** Sends the chosen file in place of one whose answer is awaited, and shows the answer. */
   async send() {
     this.abort?.abort();
     this.abort = new AbortController();

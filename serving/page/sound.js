@@ -7,10 +7,15 @@ const HIGH = 112;
 const LEAST = -80; // dB; 0 dB is a full-scale tone
 const COLORS = [[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]];
 const VOLUME = "keras-gan-volume";
+const [LEAST_RATE, MOST_RATE] = [8000, 96000]; // Hz, of an OfflineAudioContext in every browser
+const RATE = 48000; // Hz, at which other files than WAV are decoded
 
 let playing = null; // the player that sounds; there is one at most
 
-/** Returns the samples of channel 0 of a WAV file of 16-bit integers, and its rate; null for another. */
+/**
+ * Returns the samples of channel 0 of a WAV file, and its sampling rate in Hz; null for another file. The samples are
+ * null for another encoding than integers of 16 bits.
+ */
 export function readWav(buffer) {
   const view = new DataView(buffer);
   const name = (at) => String.fromCharCode(...new Uint8Array(buffer, at, 4));
@@ -21,8 +26,9 @@ export function readWav(buffer) {
     if (name(at) === "fmt " && at + 24 <= buffer.byteLength)
       format = { code: view.getUint16(at + 8, true), channels: view.getUint16(at + 10, true), rate: view.getUint32(at + 12, true), bits: view.getUint16(at + 22, true) };
     if (name(at) === "data") {
-      if (format?.code !== 1 || format.bits !== 16 || !format.channels) return null;
-      const bytes = Math.min(size, buffer.byteLength - at - 8);
+      if (!format?.channels || !format.rate) return null;
+      if (format.code !== 1 || format.bits !== 16) return { samples: null, rate: format.rate };
+      const bytes = Math.min(size || Infinity, buffer.byteLength - at - 8); // 0: until the end, as the server reads it
       const count = Math.floor(bytes / 2 / format.channels);
       const samples = Float32Array.from({ length: count }, (_, i) => view.getInt16(at + 8 + 2 * i * format.channels, true) / 32767);
       return { samples, rate: format.rate };
@@ -32,13 +38,13 @@ export function readWav(buffer) {
   return null;
 }
 
-/** Returns the samples of any file that the browser plays, at its own rate. */
+/** Returns the samples of channel 0 of any file that the browser plays, and their rate: the file's if it is a WAV file. */
 export async function decode(blob) {
   const buffer = await blob.arrayBuffer();
   const own = readWav(buffer);
-  if (own) return own;
-  const context = new OfflineAudioContext(1, 1, 8000);
-  const found = await context.decodeAudioData(buffer);
+  if (own?.samples) return own;
+  const rate = Math.min(MOST_RATE, Math.max(LEAST_RATE, own?.rate ?? RATE));
+  const found = await new OfflineAudioContext(1, 1, rate).decodeAudioData(buffer); // resamples to this rate
   return { samples: found.getChannelData(0), rate: found.sampleRate };
 }
 
@@ -107,8 +113,17 @@ export function player(sound, blob, name) {
   audio.addEventListener("play", follow);
   root.toggle = () => button.click();
   root.audio = audio;
+  root.close = () => {
+    audio.pause();
+    URL.revokeObjectURL(audio.src);
+  };
   show();
   return root;
+}
+
+/** Ends the players in an element before they are removed or hidden, and frees their files. */
+export function closePlayers(element) {
+  for (const sound of element.querySelectorAll(".sound")) sound.close();
 }
 
 let heard = null; // the sound without a player: {key, audio}
@@ -116,7 +131,10 @@ let heard = null; // the sound without a player: {key, audio}
 /** Plays a sound without a player, or stops it if it is the one that plays; returns whether it plays. */
 export function listen(key, file) {
   const again = heard?.key === key && !heard.audio.paused;
-  heard?.audio.pause();
+  if (heard) {
+    heard.audio.pause();
+    URL.revokeObjectURL(heard.audio.src);
+  }
   heard = null;
   if (again) return false;
   playing?.pause();

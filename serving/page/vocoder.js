@@ -2,7 +2,7 @@
 import { PictureUser } from "./picture.js";
 import { uploadAddress, vocodeCurl, vocodePython } from "./requests.js";
 import { say } from "./say.js";
-import { decode, player } from "./sound.js";
+import { closePlayers, decode, player } from "./sound.js";
 import { save } from "./take.js";
 
 export class Vocoder extends PictureUser {
@@ -52,6 +52,7 @@ export class Vocoder extends PictureUser {
     this.blob = blob;
     this.parts.result.hidden = false;
     this.parts.before.parentElement.hidden = !heard;
+    closePlayers(this.root);
     this.parts.before.replaceChildren(...(heard ? [player(heard, file, "the sound before")] : []));
     this.parts.after.replaceChildren(player(made, blob, "the sound after"));
     this.showNotes(notes);

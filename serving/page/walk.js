@@ -2,6 +2,7 @@
 import { body, face, formatOf } from "./kinds.js";
 import { describe, fields, readSeed, seedRule, toCurl, toPython } from "./requests.js";
 import { complain } from "./say.js";
+import { closePlayers } from "./sound.js";
 import { icon, save, showLines } from "./take.js";
 
 const STEP = 90; // ms a frame
@@ -53,6 +54,7 @@ export class Walk {
       this.#stop();
       clearTimeout(this.timer);
       this.abort?.abort();
+      if (!dialog.open) closePlayers(dialog);
     });
   }
 
@@ -114,6 +116,7 @@ export class Walk {
       old.src = `data:image/png;base64,${frame.png}`; // a new element would flicker
       old.alt = description;
     } else {
+      closePlayers(this.parts.figure);
       this.parts.figure.replaceChildren(body(this.model, frame, description));
     }
     this.parts.frame.value = number;

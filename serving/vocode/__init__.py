@@ -24,7 +24,10 @@ from serving.vocoding import MAX_FRAMES, Clip
 __all__ = ["FIELDS", "start"]
 
 _RETRY = b"retry-after: 1\r\n"
-_THREADS = ThreadPoolExecutor(2, "sounds")  # few, which bounds the memory of decoded files
+# Two pools, so that long files do not delay the chunks of streams. The first is small, which bounds
+# the memory of decoded files.
+_FILES = ThreadPoolExecutor(2, "sound-files")
+_CHUNKS = ThreadPoolExecutor(2, "sound-chunks")
 
 
 def start(app: Any, request: Request) -> Any:
@@ -47,15 +50,15 @@ async def _answer(app: Any, wanted: VocodeRequest, content: bytes) -> Response:
     served.users += 1
     try:
         async with in_turn(app, wanted.deadline):
-            clip, notes = await loop.run_in_executor(_THREADS, wanted.read, content)
+            clip, notes = await loop.run_in_executor(_FILES, wanted.read, content)
             if clip.frames <= MAX_FRAMES or clip.vocoder.context is None:
                 return await _run_once(wanted, clip, notes)
             answer, at = np.empty(clip.length, np.float32), 0
             ahead = 2 * app.settings.workers
-            async for part in run_parts(wanted, clip, MAX_FRAMES, _THREADS, ahead):
+            async for part in run_parts(wanted, clip, MAX_FRAMES, _CHUNKS, ahead):
                 answer[at : at + len(part)] = part
                 at += len(part)
-            return await loop.run_in_executor(_THREADS, wanted.respond, answer, notes)
+            return await loop.run_in_executor(_FILES, wanted.respond, answer, notes)
     finally:
         served.users -= 1
 
@@ -64,7 +67,7 @@ async def _run_once(wanted: VocodeRequest, clip: Clip, notes: tuple[str, ...]) -
     """Returns the response of one run, encoded by the worker that has run it."""
     loop = asyncio.get_running_loop()
     chunk = next(clip.chunks(None))
-    array = await loop.run_in_executor(_THREADS, clip.input_of, chunk)
+    array = await loop.run_in_executor(_FILES, clip.input_of, chunk)  # may be a whole clip
 
     def respond(output: np.ndarray) -> Response:
         return wanted.respond(clip.part_of(chunk, output), notes)
@@ -92,8 +95,8 @@ async def _stream(app: Any, wanted: VocodeRequest, content: bytes) -> Response:
 
     try:
         async with in_turn(app, wanted.deadline):
-            clip, notes = await loop.run_in_executor(_THREADS, wanted.read, content)
-        pieces = run_parts(wanted, clip, wanted.chunk, _THREADS)
+            clip, notes = await loop.run_in_executor(_FILES, wanted.read, content)
+        pieces = run_parts(wanted, clip, wanted.chunk, _CHUNKS)
         started = await Started.start(pieces, wanted.header(), wanted.encode, ended)
     except BaseException:
         ended()

@@ -13,8 +13,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     "version": GENERATE_FIELDS["version"],
     "resample": {
         "type": "boolean",
-        "description": "Resamples a sound of another sampling rate than the model's, which is else "
-        "answered 422. Default false.",
+        "description": "Resamples a sound of another sampling rate than the model's; otherwise the "
+        "request is refused (422). Default false.",
     },
     "stream": {
         "type": "boolean",

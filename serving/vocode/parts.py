@@ -47,6 +47,8 @@ async def run_parts(
     finally:
         for task in running:
             task.cancel()
+        # Canceled runs leave the queue before the model counts as unused.
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 def _cropping(clip: Clip, chunk: Chunk) -> Callable[[np.ndarray], np.ndarray]:

@@ -102,7 +102,7 @@ class VocodeRequest:
         return Response(200, b"", WAV, self.served.headers + notes_header(notes), pieces)
 
     def header(self) -> bytes:
-        """Returns the header of the WAV file that a stream is."""
+        """Returns the header of a stream."""
         return _streamed_header(self.vocoder.sample_rate, self._texts())
 
     def encode(self, samples: np.ndarray) -> bytes:
@@ -119,6 +119,6 @@ def _read_boolean(name: str, fields: dict[str, Any]) -> bool:
 
 
 def _streamed_header(rate: int, texts: dict[str, str]) -> bytes:
-    """Returns what begins a WAV file whose length is not known: both sizes are 0xFFFFFFFF."""
+    """Returns the header of a WAV file of unknown length: both sizes are 0xFFFFFFFF."""
     empty = write_wav(np.zeros((0, 1), np.int16), rate, texts)
     return empty[:4] + b"\xff" * 4 + empty[8:-4] + b"\xff" * 4
