@@ -13,25 +13,22 @@ below 8 kHz.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib
 import importlib.util
 import math
-import pathlib
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import sentences
 from scipy import signal
 
 from keras_gan import metrics
 from keras_gan.metrics.pesq import is_installed
 from serving.griffin_lim import griffin_lim
-from serving.kinds.audio import read_wav
 from serving.mel import Mel
 
-FOLDER = "/usr/share/asterisk/sounds/en_US_f_Allison"
 MEL = Mel()
 NAMES = ("log_mel_l1", "mr_stft", "pesq", "stoi", "mcd", "f0_error", "voicing_error", "level_bias")
 
@@ -40,11 +37,7 @@ Resynthesis = Callable[[np.ndarray], np.ndarray]
 
 def clips(count: int) -> list[np.ndarray]:
     """Returns the test files, each without its last part of a hop."""
-    files = sorted(
-        pathlib.Path(FOLDER).glob("*.wav"),
-        key=lambda file: hashlib.sha256(file.stem.encode()).hexdigest(),
-    )
-    found = [read_wav(file.read_bytes())[0][:, 0] for file in files]
+    found = sentences.read(MEL.sample_rate)
     whole = [wave[: len(wave) // MEL.hop * MEL.hop] for wave in found]
     return [wave for wave in whole if len(wave) >= MEL.sample_rate // 2][:count]
 

@@ -9,7 +9,6 @@ SHA-256 of their names are the test files and the next 30 the validation files. 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import tempfile
 import time
@@ -22,15 +21,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import onnxruntime
+import sentences
 import tensorflow as tf
 
 import export
 import keras_gan
 from keras_gan import Field, Spec, architectures, terms
-from serving.kinds.audio import read_wav
 from serving.mel import Mel
 
-FOLDER = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
 TEST, VALIDATION = 28, 30
 FRAMES, BATCH = 64, 16
 SILENT = 0.01  # RMS of windows that are not trained on
@@ -45,16 +43,8 @@ SPEC = Spec(
 
 def read_clips() -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Returns the clips to train on and the test clips, float32 `(time,)`, in whole frames."""
-    if not FOLDER.is_dir():
-        raise SystemExit(f"apt install asterisk-core-sounds-en-wav. Received: no {FOLDER}")
-    files = sorted(FOLDER.glob("*.wav"), key=lambda f: hashlib.sha256(f.stem.encode()).digest())
-    clips = []
-    for file in files:
-        samples, rate = read_wav(file.read_bytes())
-        if rate != MEL.sample_rate:
-            raise SystemExit(f"{file} must have {MEL.sample_rate} Hz. Received: {rate} Hz")
-        wave = samples[:, 0].astype(np.float32)
-        clips.append(np.pad(wave, (0, -len(wave) % MEL.hop)))
+    waves = [wave.astype(np.float32) for wave in sentences.read(MEL.sample_rate)]
+    clips = [np.pad(wave, (0, -len(wave) % MEL.hop)) for wave in waves]
     return clips[TEST + VALIDATION :], clips[:TEST]
 
 

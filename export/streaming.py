@@ -17,10 +17,11 @@ from export.front import FILE_NAME as FRONT
 from export.network import Network
 from export.sizes import Sizes
 from export.to_onnx import open_session
-from export.vocoder import ROLE, find
+from export.vocoder import find
 from serving.inputs import Port
 from serving.kinds.mel import definition_of
 from serving.mel import Mel
+from serving.vocoding import ROLE, chunks_of
 
 SAMPLES = "samples"  # name of the free length of the output
 FRAMES = (50, 1, 7, 51, 200)  # tested lengths
@@ -117,12 +118,8 @@ def in_chunks(run: Any, levels: np.ndarray, frames: int, context: int, hop: int)
         context: frames before and after a chunk that are computed with it.
         hop: samples of a frame.
     """
-    parts, count = [], levels.shape[1]
-    for first in range(0, count, frames):
-        last, start = min(count, first + frames), max(0, first - context)
-        samples = run(levels[:, start : min(count, last + context)])
-        parts.append(samples[(first - start) * hop : (last - start) * hop])
-    return np.concatenate(parts)
+    chunks = chunks_of(levels.shape[1], frames, context, hop)
+    return np.concatenate([run(levels[:, chunk.window])[chunk.crop] for chunk in chunks])
 
 
 def front_difference(front: Path, mel: Mel) -> float:

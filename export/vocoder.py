@@ -10,8 +10,7 @@ from export.declare import Declarations
 from keras_gan.errors import UsageError
 from keras_gan.layers import VocoderInput
 from serving.kinds.mel import definition_of
-
-ROLE = "vocoder"
+from serving.vocoding import ROLE
 
 
 def with_facts(model: keras.Model, declared: Declarations) -> Declarations:

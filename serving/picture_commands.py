@@ -1,4 +1,4 @@
-"""Arguments, checks and messages of the commands for pictures, `translate` and `classify`."""
+"""Arguments, checks and messages of `translate` and `classify`, in part also of `vocode`."""
 
 from __future__ import annotations
 
@@ -30,14 +30,19 @@ def add_pictures(parser: argparse.ArgumentParser, command: str, bundle: str) -> 
     )
 
 
-def add_limits(parser: argparse.ArgumentParser) -> None:
-    """Adds the precision of the model and the bound on pixels."""
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Adds the precision of the model."""
     parser.add_argument(
         "--precision",
         default="float32",
         metavar="float32|float16|int8",
         help="precision of the model, for a bundle exported with --precision (default: float32)",
     )
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Adds the precision of the model and the bound on pixels."""
+    add_precision(parser)
     parser.add_argument(
         "--max-pixels",
         type=int,

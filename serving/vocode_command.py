@@ -38,12 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("bundle", metavar="BUNDLE", help="folder of a bundle or of an exported run")
     add("sound", metavar="SOUND", help="WAV file, spectrogram as .npy, or folder of such files")
     add("out", metavar="OUT", help="WAV file to write; for a folder, the folder of the answers")
-    add(
-        "--precision",
-        default="float32",
-        metavar="float32|float16|int8",
-        help="precision of the model, for a bundle exported with --precision (default: float32)",
-    )
+    picture_commands.add_precision(parser)
     add(
         "--no-metadata",
         action="store_true",

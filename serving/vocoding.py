@@ -96,6 +96,26 @@ class Chunk(NamedTuple):
     place: slice
 
 
+def chunks_of(
+    count: int, step: int, context: int, hop: int, length: int | None = None
+) -> Iterator[Chunk]:
+    """Yields the chunks of a spectrogram in their order.
+
+    Args:
+        count: frames of the spectrogram.
+        step: frames of a chunk without its context, at least 1.
+        context: frames before and after a chunk on which its samples depend.
+        hop: samples of a frame.
+        length: samples of the answer; by default those of all frames.
+    """
+    length = count * hop if length is None else length
+    for first in range(0, count, step):
+        last, start = min(first + step, count), max(0, first - context)
+        window = slice(start, min(count, last + context))
+        place = slice(first * hop, min(last * hop, length))
+        yield Chunk(window, slice((first - start) * hop, place.stop - start * hop), place)
+
+
 class Clip:
     """A sound on its way through a vocoder: inputs of the runs, then their part of the answer.
 
@@ -126,7 +146,7 @@ class Clip:
             raise ValueError("a clip has samples or a spectrogram")
 
     def chunks(self, frames: int | None = MAX_FRAMES) -> Iterator[Chunk]:
-        """Yields the runs in their order.
+        """Returns the runs in their order.
 
         Args:
             frames: frames of each without its context, at least 1; `None` for one run. A network
@@ -134,13 +154,7 @@ class Clip:
         """
         context, hop = self.vocoder.context, self.vocoder.mel.hop
         step = self.frames if frames is None or context is None else frames
-        for first in range(0, self.frames, step):
-            last = min(first + step, self.frames)
-            start = max(0, first - (context or 0))
-            window = slice(start, min(self.frames, last + (context or 0)))
-            place = slice(first * hop, min(last * hop, self.length))
-            crop = slice((first - start) * hop, place.stop - start * hop)
-            yield Chunk(window, crop, place)
+        return chunks_of(self.frames, step, context or 0, hop, self.length)
 
     def input_of(self, chunk: Chunk) -> np.ndarray:
         """Returns the input of a run, float32 `(1, frames, mels)`."""

@@ -335,3 +335,21 @@ def checked_weight(name: str, weight: Any) -> float | Schedule:
     weight = schedules.get(weight)
     check_number(name, weight, minimum=0, schedule=True)
     return weight if isinstance(weight, Schedule) else float(weight)
+
+
+def check_condition(game: GameSpec, term: str) -> None:
+    """Checks that the generator takes a condition, besides latents and labels.
+
+    Args:
+        game: structure of the game.
+        term: the term that needs it, for the error.
+
+    Raises:
+        UsageError: it does not.
+    """
+    fields = game.networks["generator"].fields
+    if set(fields) <= {"latents", "labels"}:
+        raise UsageError(
+            f"{term} needs a generator with a condition, which determines the real sample that it "
+            f"is to return. Received: a generator of {', '.join(fields)}"
+        )

@@ -11,7 +11,7 @@ from keras_gan.errors import UsageError
 from keras_gan.networks import mean_over_outputs, mean_per_sample
 from keras_gan.schedules import Schedule
 from keras_gan.terms import _layers
-from keras_gan.terms._term import GameSpec, StepContext, Term, widened
+from keras_gan.terms._term import GameSpec, StepContext, Term, check_condition, widened
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
 ops: Any = keras.ops
@@ -60,12 +60,7 @@ class FeatureMatching(Term):
 
     def check(self, game: GameSpec) -> None:
         if self.distance == "l1":
-            fields = game.networks["generator"].fields
-            if set(fields) <= {"latents", "labels"}:
-                raise UsageError(
-                    "FeatureMatching with distance='l1' needs a generator with a condition, which "
-                    f"determines the real sample. Received: a generator of {', '.join(fields)}"
-                )
+            check_condition(game, "FeatureMatching with distance='l1'")
         self._features(game.networks["discriminator"])
 
     def networks_read(self, player: str) -> tuple[str, ...]:

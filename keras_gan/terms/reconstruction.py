@@ -11,12 +11,10 @@ from keras_gan.arguments import check_positive
 from keras_gan.errors import UsageError
 from keras_gan.networks import mean_per_sample
 from keras_gan.schedules import Schedule
-from keras_gan.terms._term import GameSpec, StepContext, Term, widened
+from keras_gan.terms._term import GameSpec, StepContext, Term, check_condition, widened
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
 ops: Any = keras.ops
-
-_DRAWN = ("latents", "labels")  # inputs that do not say which real sample is meant
 
 
 @keras.saving.register_keras_serializable("keras_gan")
@@ -61,12 +59,7 @@ class Reconstruction(Term):
         self.norm, self.epsilon = norm, float(epsilon)
 
     def check(self, game: GameSpec) -> None:
-        fields = game.networks["generator"].fields
-        if set(fields) <= set(_DRAWN):
-            raise UsageError(
-                "Reconstruction needs a generator with a condition, which determines the real "
-                f"sample that it is to return. Received: a generator of {', '.join(fields)}"
-            )
+        check_condition(game, "Reconstruction")
 
     def values(self, context: StepContext):
         difference = widened(context.fake) - widened(context.real)

@@ -13,12 +13,10 @@ from keras_gan.layers import LogMel, VocoderInput
 from keras_gan.layers.sound import fourier_kernels, magnitudes
 from keras_gan.networks import mean_per_sample
 from keras_gan.schedules import Schedule
-from keras_gan.terms._term import GameSpec, StepContext, Term, widened
+from keras_gan.terms._term import GameSpec, StepContext, Term, check_condition, widened
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
 ops: Any = keras.ops
-
-_DRAWN = ("latents", "labels")  # inputs that do not say which real sample is meant
 
 
 class _SoundTerm(Term):
@@ -35,12 +33,7 @@ class _SoundTerm(Term):
                 f"{name} is for sound of the shape (time, 1). "
                 f"Received: samples of shape {tuple(game.sample_shape)}"
             )
-        fields = game.networks["generator"].fields
-        if set(fields) <= set(_DRAWN):
-            raise UsageError(
-                f"{name} needs a generator with a condition, which determines the real sample "
-                f"that it is to return. Received: a generator of {', '.join(fields)}"
-            )
+        check_condition(game, name)
 
 
 @keras.saving.register_keras_serializable("keras_gan")

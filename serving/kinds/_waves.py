@@ -7,15 +7,13 @@ import functools
 import numpy as np
 from PIL import Image, ImageDraw
 
+from serving.kinds import _heat
 from serving.mel import Mel, multiply
 
 WIDTH, WAVE, MELS, LINE = 256, 56, 64, 13  # pixels: of a cell, and of its rows
 LEAST = -80.0  # dB of black; 0 dB, of a full-scale tone, is the lightest
 HEIGHT = LINE + WAVE + MELS + LINE
 _SECONDS = 0.032  # of a window
-_COLORS = np.array(
-    [(0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 191)], np.float64
-)
 _INKS = ("#1f5fa8", "#c0561f")
 
 
@@ -41,7 +39,7 @@ def cell(sample: np.ndarray, rate: int) -> np.ndarray:
         for x, (bottom, top) in enumerate(ends.tolist()):
             draw.line((x, top, x, bottom), fill=_INKS[channel])
     levels = _levels(finite.mean(axis=1), rate)
-    image.paste(Image.fromarray(_colored(levels)), (0, LINE + WAVE))
+    image.paste(Image.fromarray(_heat.colored(levels, LEAST, 0.0)), (0, LINE + WAVE))
     _draw_seconds(draw, len(sample) / rate)
     return np.asarray(image)
 
@@ -72,14 +70,6 @@ def _bands(rate: int) -> tuple[int, np.ndarray, np.ndarray]:
     hann = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(window) / window)
     bands = Mel(sample_rate=rate, hop=window, window=window, n_fft=2 * window, mels=MELS).filters
     return window, hann, (bands / bands.max(axis=1, keepdims=True)).T
-
-
-def _colored(levels: np.ndarray) -> np.ndarray:
-    """Returns a picture of levels `(time, bands)`, low bands at its bottom."""
-    unit = np.clip((levels - LEAST) / -LEAST, 0.0, 1.0).T[::-1]
-    places = np.linspace(0.0, 1.0, len(_COLORS))
-    picture = np.stack([np.interp(unit, places, channel) for channel in _COLORS.T], axis=-1)
-    return np.ascontiguousarray(np.rint(picture).astype(np.uint8))
 
 
 def _draw_seconds(draw: ImageDraw.ImageDraw, seconds: float) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from serving import pictures
 from serving.errors import UsageError
+from serving.kinds import _heat
 from serving.kinds._kind import Kind, Meta
 from serving.mel import Mel as Definition
 
@@ -16,9 +17,6 @@ HIGHEST = 5.0  # above it, a wave would have to exceed [-1, 1] by far
 _MARGIN = 0.1  # by which values may be below the logarithm of the floor
 _LIKE_LOG10 = 1e-4  # distance within which the least value is the base 10 logarithm of the floor
 _SHOWN = (math.log(1e-5), 1.0)  # black and white of the preview
-_COLORS = np.array(
-    [(0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 191)], np.float64
-)
 _WIDEST = 256  # frames that a preview shows
 _ENLARGED = 2  # pixels for each mel and frame
 
@@ -85,10 +83,8 @@ def _drawn(sample: np.ndarray) -> np.ndarray:
     """Returns a spectrogram as a picture, low frequencies at the bottom."""
     low, high = _SHOWN
     values = np.nan_to_num(sample[:_WIDEST].astype(np.float64), nan=low)
-    unit = np.clip((values - low) / (high - low), 0.0, 1.0).T[::-1]
-    places = np.linspace(0.0, 1.0, len(_COLORS))
-    picture = np.stack([np.interp(unit, places, channel) for channel in _COLORS.T], axis=-1)
-    return np.rint(picture).astype(np.uint8).repeat(_ENLARGED, axis=0).repeat(_ENLARGED, axis=1)
+    picture = _heat.colored(values, low, high)
+    return picture.repeat(_ENLARGED, axis=0).repeat(_ENLARGED, axis=1)
 
 
 KIND = Mel()
