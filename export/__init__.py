@@ -7,6 +7,7 @@ from export.manifest import Manifest
 from export.precisions import summarize as summarize_precisions
 from export.triton import export_triton
 from export.verify import Report, verify_bundle
+from export.vocoder import with_vocoder
 
 __all__ = [
     "Bundle",
@@ -18,4 +19,5 @@ __all__ = [
     "formats",
     "summarize_precisions",
     "verify_bundle",
+    "with_vocoder",
 ]

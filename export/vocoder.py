@@ -1,14 +1,17 @@
-"""Ports of an exported vocoder, which follow from its first layer."""
+"""Ports of an exported vocoder, and generators of spectrograms that are followed by one."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import keras
 
 from export.declare import Declarations
+from keras_gan import Game
 from keras_gan.errors import UsageError
 from keras_gan.layers import VocoderInput
+from keras_gan.spec import Field, Spec
 from serving.kinds.mel import definition_of
 from serving.vocoding import ROLE
 
@@ -51,3 +54,50 @@ def find(model: keras.Model) -> tuple[VocoderInput, str] | None:
         if isinstance(layer, VocoderInput) and given.shape[1:] == (None, layer.mel.mels):
             return layer, given.name
     return None
+
+
+def with_vocoder(
+    model: Any, vocoder: Any, spec: Spec, *, average: bool = True
+) -> tuple[keras.Model, Spec]:
+    """Returns a generator of sound: one of spectrograms, whose samples a vocoder speaks.
+
+    Args:
+        model: a game whose generator makes log-mel spectrograms, or that generator.
+        vocoder: a game whose generator is a vocoder, or a vocoder.
+        spec: the data of the generator, whose samples are of kind "mel".
+        average: of games, the averaged generators rather than the live ones.
+
+    Returns:
+        The model, from the inputs of the generator to waves `(batch, frames * hop, 1)`, and the
+        spec of its samples, of kind "audio". The weights are shared with the two networks.
+
+    Raises:
+        UsageError: samples of another kind, a network other than a vocoder, or another definition
+            of the spectrograms.
+    """
+    made = definition_of(spec.samples.meta) if "mel" in spec.modality.meta else None
+    if made is None:
+        raise UsageError(
+            "A vocoder speaks the samples of a generator of mel spectrograms, which a recipe makes "
+            f"with data.samples=mel. Received: samples of kind {spec.kind!r}"
+        )
+    generator, speaker = (_network(each, average) for each in (model, vocoder))
+    found = find(speaker)
+    if found is None:
+        raise UsageError(
+            "A vocoder must be a network of the architecture vocoder or hifi. Received: the model "
+            f"{speaker.name!r} of inputs {[tuple(x.shape) for x in speaker.inputs or ()]}"
+        )
+    if found[0].mel.to_meta() != made.to_meta():
+        raise UsageError(
+            "The generator and the vocoder must have one definition of the spectrograms. Received: "
+            f"{made.to_meta()} of the generator, {found[0].mel.to_meta()} of the vocoder"
+        )
+    waves = speaker(generator.outputs[0])
+    whole = keras.Model(generator.inputs, waves, name=generator.name)
+    samples = Field("audio", waves.shape[1:], meta={"sample_rate": made.sample_rate})
+    return whole, Spec(fields={**spec.fields, "samples": samples})
+
+
+def _network(model: Any, average: bool) -> keras.Model:
+    return model.exported(None, average) if isinstance(model, Game) else model

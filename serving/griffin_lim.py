@@ -72,7 +72,9 @@ def magnitudes_of(mel: np.ndarray, definition: Mel) -> np.ndarray:
     Reference: [Lee and Seung, 2001](https://papers.nips.cc/paper/1861), equation 4.
     """
     filters = definition.filters.astype(np.float32)
-    energies = np.exp(np.asarray(mel, np.float32))
+    # A value at the floor stands for silence: its power is taken from all values.
+    floor = np.float32(definition.floor)
+    energies = np.sqrt(np.maximum(np.exp(2.0 * np.asarray(mel, np.float32)) - floor**2, 0.0))
     found = np.maximum(energies @ np.linalg.pinv(filters).T, np.float32(_SMALLEST))
     wanted = energies @ filters
     for _ in range(_FITTING):

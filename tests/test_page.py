@@ -762,6 +762,7 @@ def test_other_kinds_are_shown(driver, tmp_path):
         "facts": ("table", (2,)),
         "poem": ("text", (5, 3)),
         "rows": ("array", (5, 3)),
+        "bands": ("mel", (6, 5)),
     }
     found = {n: tiny.write(tmp_path / n, n, *about, 4) for n, about in shapes.items()}
     describe(found["steps"], columns=["wind", "rain"])
@@ -799,6 +800,7 @@ def test_other_kinds_are_shown(driver, tmp_path):
             ("facts", "#explore-figure td"),
             ("poem", "#explore-figure .words"),
             ("rows", "#explore-figure td"),
+            ("bands", "#explore-figure canvas[width='24'][height='20']"),
         ):
             page.open(f"#model={name}&sample=2")
             page.wait("document.querySelector(arguments[0])", selector)

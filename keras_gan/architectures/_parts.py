@@ -22,7 +22,7 @@ from keras_gan.layers import (
     LogSumExp,
     SpectralNormalization,
 )
-from keras_gan.spec import Spec
+from keras_gan.spec import Field, Spec
 
 NORMS = ("none", "batch", "layer")
 AUXILIARY_CLASSES = ("real_and_fake", "embedding")  # beside true
@@ -38,6 +38,56 @@ def check_images(spec: Spec, family: str) -> None:
             f"The architecture {family!r} is for images only (height, width, channels); mlp takes "
             f"samples of any kind. Received: kind={spec.kind!r}"
         )
+
+
+def as_images(spec: Spec, family: str) -> Spec:
+    """Returns the images that samples are to a network: their own, or those of spectrograms.
+
+    `image_input` and `to_samples` convert from and to the samples.
+
+    Args:
+        spec: description of the samples, with or without labels.
+        family: name of the architecture, for errors.
+
+    Raises:
+        UsageError: samples that are not images, and that no kind treats as such.
+    """
+    found = spec.modality.as_image(spec.shape, spec.samples.meta)
+    if found is None or spec.modality.has_pixels:
+        check_images(spec, family)
+        return spec
+    return Spec(fields={**spec.fields, "samples": Field("image", found[0])})
+
+
+def image_input(spec: Spec) -> tuple[Any, Any]:
+    """Returns a discriminator's input `samples`, and the images that its layers see."""
+    samples = keras.Input(spec.shape, name="samples")
+    if spec.modality.has_pixels:
+        return samples, samples
+    x, (shape, (low, high)) = samples, _image_of(spec)
+    # float32 under every policy: the values are up to a hundred times as exact as the rest.
+    scale = 2.0 / (high - low)
+    x = layers.Rescaling(scale, -1.0 - low * scale, dtype="float32", name="scale")(x)
+    return samples, layers.Reshape(shape, name="image")(x)
+
+
+def image_name(spec: Spec) -> str:
+    """Returns the name of the layer that makes the images of a generator."""
+    return "samples" if spec.modality.has_pixels else "image"
+
+
+def to_samples(image, spec: Spec):
+    """Returns a generator's samples from its images, with values in [-1, 1]."""
+    if spec.modality.has_pixels:
+        return image
+    low, high = _image_of(spec)[1]
+    x = layers.Reshape(spec.shape, dtype="float32", name="spectrogram")(image)
+    scale = (high - low) / 2.0
+    return layers.Rescaling(scale, low + scale, dtype="float32", name="samples")(x)
+
+
+def _image_of(spec: Spec) -> Any:
+    return spec.modality.as_image(spec.shape, spec.samples.meta)
 
 
 def check_one_of(name: str, value: Any, valid: Sequence[str]) -> None:

@@ -68,7 +68,7 @@ def generator(
     Raises:
         UsageError: the height or width is not divisible, or an option is out of range.
     """
-    _parts.check_images(spec, "dcgan")
+    data, spec = spec, _parts.as_images(spec, "dcgan")
     _parts.check_one_of("upsampling", upsampling, tuple(_UPSAMPLINGS))
     widths = _parts.stage_widths(spec, width, widths, depth, MAX_WIDTH)
     valid = ("concatenation", "batch_norm")
@@ -84,7 +84,8 @@ def generator(
     if conditional and not per_class:
         x = _parts.latents_and_label(x, labels, spec, latent_dim)
     x = stages.refine(stages.project(x), extra_convolutions)
-    samples = stages.to_images(stages.upsample(x))
+    image = stages.to_images(stages.upsample(x), _parts.image_name(data))
+    samples = _parts.to_samples(image, data)
     return keras.Model([latents, labels] if conditional else latents, samples, name="generator")
 
 
@@ -131,12 +132,10 @@ class _GeneratorStages:
             x = self._activate(x, f"stage_{i}")
         return x
 
-    def to_images(self, x):
+    def to_images(self, x, name: str):
         # Samples are float32 under every policy, so that they have full precision.
         channels = self.spec.shape[-1]
-        return Conv2D(
-            channels, 3, padding="same", activation="tanh", dtype="float32", name="samples"
-        )(x)
+        return Conv2D(channels, 3, padding="same", activation="tanh", dtype="float32", name=name)(x)
 
     def _activate(self, x, name: str):
         x = _parts.normalize(x, self.norm, f"{name}_norm", self.labels, self.spec.num_classes)
@@ -183,17 +182,17 @@ def discriminator(
     Raises:
         UsageError: the height or width is not divisible, or an option is out of range.
     """
-    _parts.check_images(spec, "dcgan")
+    data, spec = spec, _parts.as_images(spec, "dcgan")
     widths = _parts.stage_widths(spec, width, widths, depth, MAX_WIDTH)[::-1]
     conditioning = _parts.choose_conditioning(conditioning, conditional, _USES, _USES[0])
     _parts.check_norm(norm)
     _parts.check_integer("extra_halvings", extra_halvings, minimum=0)
     heads = {"auxiliary_classes": auxiliary_classes, "codes": codes}
     _parts.check_classes_as_logits(classes_as_logits, spec, conditional, **heads)
-    x = samples = keras.Input(spec.shape, name="samples")
+    samples, x = _parts.image_input(data)
     labels = _parts.labels_input() if conditional else None
     if conditional and conditioning == "concatenation":
-        x = _parts.image_and_label(samples, labels, spec)
+        x = _parts.image_and_label(x, labels, spec)
     features = layers.Flatten(name="features")(_downsample(x, widths, extra_halvings, norm))
     if classes_as_logits:
         return keras.Model(samples, _parts.classes_as_logits(features, spec), name="discriminator")

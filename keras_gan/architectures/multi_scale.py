@@ -46,15 +46,14 @@ def discriminator(
     Raises:
         UsageError: the height or width is not divisible, or an option is out of range.
     """
-    _parts.check_images(spec, "multi_scale")
+    data, spec = spec, _parts.as_images(spec, "multi_scale")
     _parts.check_integer("scales", scales)
     _parts.check_divisible(spec, "scales - 1", scales - 1)
     _parts.check_norm(norm)
     widths = _parts.check_widths(widths)
-    samples = keras.Input(spec.shape, name="samples")
+    samples, image = _parts.image_input(data)
     inputs = [samples, _parts.labels_input()] if conditional else [samples]
     logits: list[Any] = []
-    image: Any = samples
     for scale in range(scales):
         if scale:
             image = layers.AveragePooling2D(2, name=f"half_{scale}")(image)

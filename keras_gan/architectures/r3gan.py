@@ -91,6 +91,7 @@ def generator(
     Raises:
         UsageError: height, width or channels are not divisible, or an option is out of range.
     """
+    data, spec = spec, _parts.as_images(spec, "r3gan")
     stages = _stages(spec, preset, width, widths, cardinalities, depth, blocks_per_stage, expansion)
     latents = _parts.latents_input(latent_dim)
     labels = _parts.labels_input() if conditional else None
@@ -100,7 +101,8 @@ def generator(
         x = _parts.latents_and_label(
             x, labels, spec, latent_dim, _normal_of(1 / math.sqrt(spec.num_classes))
         )
-    samples = _to_images(stages.upsample(_project(x, spec, stages.widths)), spec.shape[-1])
+    x = stages.upsample(_project(x, spec, stages.widths))
+    samples = _parts.to_samples(_to_images(x, spec.shape[-1], _parts.image_name(data)), data)
     return keras.Model([latents, labels] if conditional else latents, samples, name="generator")
 
 
@@ -142,12 +144,13 @@ def discriminator(
     Raises:
         UsageError: height, width or channels are not divisible, or an option is out of range.
     """
+    data, spec = spec, _parts.as_images(spec, "r3gan")
     stages = _stages(spec, preset, width, widths, cardinalities, depth, blocks_per_stage, expansion)
     _parts.check_label_option("embedding_dim", embedding_dim, conditional)
     embedding_dim = stages.widths[0] if embedding_dim is None else embedding_dim
     _parts.check_integer("embedding_dim", embedding_dim)
-    samples = keras.Input(spec.shape, name="samples")
-    features = _features(stages.downsample(_conv(samples, stages.widths[-1], "from_image")))
+    samples, image = _parts.image_input(data)
+    features = _features(stages.downsample(_conv(image, stages.widths[-1], "from_image")))
     labels = _parts.labels_input() if conditional else None
     if conditional:
         logits = _class_logits(features, labels, spec, embedding_dim)
@@ -179,7 +182,7 @@ def _project(x, spec: Spec, widths: Sequence[int]):
     return Basis2D(height, width, dtype="float32", name="basis")(x)
 
 
-def _to_images(x, channels: int):
+def _to_images(x, channels: int, name: str):
     # Samples are float32 under every policy, so that they have full precision.
     return layers.Conv2D(
         channels,
@@ -187,7 +190,7 @@ def _to_images(x, channels: int):
         use_bias=False,
         kernel_initializer=_normal(),
         dtype="float32",
-        name="samples",
+        name=name,
     )(x)
 
 
@@ -274,7 +277,6 @@ def _stages(
     expansion: int,
 ) -> _Stages:
     """Returns the stages that a network's options describe, or raises a `UsageError`."""
-    _parts.check_images(spec, "r3gan")
     _parts.check_integer("blocks_per_stage", blocks_per_stage)
     _parts.check_integer("expansion", expansion)
     if preset is not None:

@@ -77,7 +77,7 @@ def generator(
     Raises:
         UsageError: the height or width is not divisible, or an option is out of range.
     """
-    _parts.check_images(spec, "resnet")
+    data, spec = spec, _parts.as_images(spec, "resnet")
     _parts.check_width(width, widths)
     depth = _parts.choose_depth(widths, depth, spec)
     widths = _stage_widths(spec, width, depth) if widths is None else _parts.check_widths(widths)
@@ -93,7 +93,8 @@ def generator(
     concatenated = conditional and not per_class
     x = _parts.with_codes(latents, codes)
     x = _parts.latents_and_label(x, labels, spec, latent_dim) if concatenated else x
-    samples = _bounded(_upsample(builder, x, base, widths), output)
+    image = _bounded(_upsample(builder, x, base, widths), output, _parts.image_name(data))
+    samples = _parts.to_samples(image, data)
     return keras.Model([latents, labels] if conditional else latents, samples, name="generator")
 
 
@@ -135,7 +136,7 @@ def discriminator(
     Raises:
         UsageError: the height or width is not divisible, or an option is out of range.
     """
-    _parts.check_images(spec, "resnet")
+    data, spec = spec, _parts.as_images(spec, "resnet")
     heads = {"auxiliary_classes": auxiliary_classes, "codes": codes}
     _parts.check_classes_as_logits(classes_as_logits, spec, conditional, **heads)
     widths = _block_widths(spec, width, widths)
@@ -144,11 +145,11 @@ def discriminator(
     _parts.check_norm(norm)
     _check_attention(attention, _block_heights(spec, halvings, len(widths)))
 
-    x = samples = keras.Input(spec.shape, name="samples")
+    samples, x = _parts.image_input(data)
     labels = _parts.labels_input() if conditional else None
     builder = _Builder(spec, norm, spectral, attention)
     if conditional and conditioning == "concatenation":
-        x = _parts.image_and_label(samples, labels, spec)
+        x = _parts.image_and_label(x, labels, spec)
     features = _sum_positions(_downsample(builder, x, widths, halvings))
     if classes_as_logits:
         outputs: Any = _parts.classes_as_logits(features, spec, builder.classes())
@@ -246,9 +247,9 @@ def _upsample(builder: _Builder, x, base: tuple[int, int, int], widths: Sequence
     return builder.conv(x, builder.spec.shape[-1], 3, "to_image", dtype="float32")
 
 
-def _bounded(image, output: str):
+def _bounded(image, output: str, name: str):
     # Samples are float32 under every policy, so that they have full precision.
-    return layers.Activation(_OUTPUTS[output], dtype="float32", name="samples")(image)
+    return layers.Activation(_OUTPUTS[output], dtype="float32", name=name)(image)
 
 
 def _up_block(builder: _Builder, inputs, channels: int, name: str):

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
+import keras
 import typer
 
 import export
@@ -80,6 +81,13 @@ Weights = Annotated[
         "number between 0 (first) and 1 (last), which interpolates their weights."
     ),
 ]
+Vocoder = Annotated[
+    pathlib.Path | None,
+    typer.Option(
+        help="Of a generator of mel spectrograms: a run of a vocoder, which becomes its last part, "
+        "so that the bundle generates sound."
+    ),
+]
 Check = Annotated[pathlib.Path | None, typer.Option(help="Check this bundle instead, like verify.")]
 
 
@@ -92,6 +100,7 @@ def export_command(
     live: Live = False,
     network: NetworkName = None,
     weights: Weights = None,
+    vocoder: Vocoder = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle.")] = False,
     version: NewVersion = None,
     layout: Layout = "bundle",
@@ -117,6 +126,7 @@ def export_command(
         "average": not live,
         "network": network,
         "share": _parse_weights(weights, live),
+        "vocoder": vocoder,
         "name": name,
         "license": license,
         "intended_use": intended_use,
@@ -232,6 +242,7 @@ def export_run(
     name: str | None = None,
     network: str | None = None,
     share: float | None = None,
+    vocoder: pathlib.Path | None = None,
     **options: Any,
 ) -> export.Bundle:
     """Exports a checkpoint of a run with its recipe, data and last measurements.
@@ -246,6 +257,7 @@ def export_run(
             `-classifier` for a discriminator and `-generator` for a generator.
         network: of a game, the name of the network; by default the one that the game exports.
         share: of a game in two stages, the share of the last generator's weights, from 0 to 1.
+        vocoder: of a generator of mel spectrograms, the run of the vocoder that speaks them.
         **options: see `export.export_bundle`.
     """
     checkpoint = run.which(checkpoint)
@@ -258,13 +270,17 @@ def export_run(
     chosen = _choose_weights(run, gan, network, share)
     if options.get("role") is None and run.record["data"].get("scale") == 1:
         options["role"] = "restoration"  # the condition is the picture itself, degraded
+    spec, model = gan.network_spec(written, spec, {}), gan
+    if vocoder is not None:
+        model, spec, described = _with_vocoder(gan, spec, vocoder, average)
+        chosen |= described
+    else:
+        options |= {"average": average, "network": network}
     return export.export_bundle(
-        gan,
+        model,
         to,
-        spec=gan.network_spec(written, spec, {}),
+        spec=spec,
         **_names(gan, run, name, network),
-        average=average,
-        network=network,
         training={
             "recipe": run.record,
             "examples_seen": gan.count("examples_seen"),
@@ -332,6 +348,17 @@ def _choose_weights(
         )
     gan.blend(share)
     return {**chosen, "share_of_second_stage": share}
+
+
+def _with_vocoder(
+    gan: Any, spec: Spec, vocoder: pathlib.Path, average: bool
+) -> tuple[keras.Model, Spec, dict[str, Any]]:
+    """Returns a generator with the vocoder of a run, its spec, and what the manifest says of it."""
+    run = runs.Run.open(os.path.expanduser(vocoder))
+    speaker = run.load(run.which("last"))
+    model, spec = export.with_vocoder(gan, speaker, spec, average=average)
+    seen = speaker.count("examples_seen")
+    return model, spec, {"vocoder": {"recipe": run.record, "examples_seen": seen}}
 
 
 def _game_of(run: runs.Run) -> str:

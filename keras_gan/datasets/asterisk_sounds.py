@@ -27,7 +27,7 @@ SPEAKERS = {
 TEST, VALIDATION = 28, 30  # files, in the order of the SHA-256 of their names
 HELD_OUT = ("test", "validation")
 # Options that a recipe keeps if another folder takes the place of these sounds.
-FOLDER_OPTIONS = ("sample_rate", "length", "layout", "normalize", "mel")
+FOLDER_OPTIONS = ("sample_rate", "length", "layout", "normalize", "mel", "samples")
 
 
 def open(
@@ -39,6 +39,7 @@ def open(
     layout: str = "windows",
     normalize: str = "none",
     mel: Mapping[str, Any] | None = None,
+    samples: str = "wave",
     root: str | os.PathLike[str] = ROOT,
     memory_limit: int = MEMORY_LIMIT,
     cache: str | os.PathLike[str] | None = None,
@@ -60,6 +61,7 @@ def open(
         layout: `"windows"`, `"one_shot"` or `"auto"`.
         normalize: `"none"`, which keeps the level, or `"peak"`.
         mel: options of the spectrograms, such as `{hop: 64}`.
+        samples: `"wave"`, or `"mel"`: the spectrogram that `mel` defines is the sample itself.
         root: folder of the recordings of all languages.
         memory_limit: see `keras_gan.datasets.folder`.
         cache: see there.
@@ -67,7 +69,9 @@ def open(
     Raises:
         UsageError: a package is not installed, or an option out of range.
     """
-    options = SoundOptions(sample_rate, length, layout, "center", normalize, 1, mel)
+    options = SoundOptions(
+        sample_rate, length, layout, "center", normalize, 1, mel, samples=samples
+    )
     options.check()
     files = _files(language, held_out, Path(os.path.expanduser(root)))
     test, validation = files[:TEST], files[TEST : TEST + VALIDATION]

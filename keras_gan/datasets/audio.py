@@ -45,6 +45,7 @@ def open(
     normalize: str = "peak",
     channels: int = 1,
     mel: Mapping[str, Any] | None = None,
+    samples: str = "wave",
     labels: bool = True,
     held_out: float | None = None,
     split_by: str = "file",
@@ -61,8 +62,7 @@ def open(
         sample_rate: of the samples in Hz, up to 768,000; by default the commonest of the files, at
             most 16,000. Of a .npz file without a `sample_rate` it is also the stored one.
         length: samples of one example, at least 2; a multiple of the hop with `mel`. By default the
-            power of two that holds 95 % of the trimmed sounds, at most 65,536; of windows 8,192, or
-            less where the sounds are short.
+            power of two that 95 % of the trimmed sounds fit into, to 65,536; of windows to 8,192.
         layout: `"one_shot"`, each sound without its silent ends as one sample; `"windows"`, random
             parts that are not quiet; `"auto"`, one_shot if 95 % fit into `length` or 65,536.
         align: place of a one-shot sound that is shorter than a sample: `"center"`, or `"start"`.
@@ -70,6 +70,7 @@ def open(
         channels: 1, the mean of the channels, or the loudest of those that cancel each other; or 2.
         mel: options of `serving.mel.Mel` but the sampling rate, such as `{hop: 64}`. Each example
             then has the field `mel`: the part of the log-mel spectrogram of the whole sound.
+        samples: `"wave"`, or `"mel"`: the spectrogram that `mel` defines is the sample itself.
         labels: whether subfolders are classes.
         held_out: share of the sounds to hold out, 0.1 by default, each with all copies of it. Not
             allowed, like the next two, for a folder that has its own splits.
@@ -84,15 +85,14 @@ def open(
     """
     options = SoundOptions(
         sample_rate, length, layout, align, normalize, channels, mel, held_out, split_by,
-        group_pattern,
+        group_pattern, samples,
     )  # fmt: skip
     options.check()
     root = Path(os.path.expanduser(path))
-    place = Place(skip_corrupt, memory_limit, cache, "")
     if root.suffix == ".npz":
-        return make(*_from_arrays(root, options, labels, place))
+        return make(*_from_arrays(root, options, labels, Place(skip_corrupt, memory_limit, cache)))
     found = _from_folder(root, labels, skip_corrupt)
-    # Of those whose headers could be read alone, as the cache refers to them by their positions.
+    # Of those with a readable header alone: the cache refers to them by their positions.
     key = decoding.cache_key([Path(item.name) for item in found.items], skip_corrupt)
     return make(found, options, Place(skip_corrupt, memory_limit, cache, key))
 

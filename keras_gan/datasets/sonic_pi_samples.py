@@ -17,7 +17,16 @@ from serving.nearest_names import find_nearest
 
 KIND = audio.KIND
 ROOT = Path("/usr/share/sonic-pi/samples")
-FOLDER_OPTIONS = ("sample_rate", "length", "layout", "align", "normalize", "mel", "held_out")
+FOLDER_OPTIONS = (
+    "sample_rate",
+    "length",
+    "layout",
+    "align",
+    "normalize",
+    "mel",
+    "samples",
+    "held_out",
+)
 
 
 def open(
@@ -29,6 +38,7 @@ def open(
     align: str = "start",
     normalize: str = "peak",
     mel: Mapping[str, Any] | None = None,
+    samples: str = "wave",
     labels: bool = True,
     held_out: float | None = None,
     root: str | os.PathLike[str] = ROOT,
@@ -49,6 +59,7 @@ def open(
         align: `"start"`, or `"center"`.
         normalize: `"peak"` or `"none"`.
         mel: options of the spectrograms, such as `{hop: 64}`.
+        samples: `"wave"`, or `"mel"`: the spectrogram that `mel` defines is the sample itself.
         labels: whether the families are classes.
         held_out: share of the sounds to hold out, 0.1 by default.
         root: folder of the samples.
@@ -59,7 +70,9 @@ def open(
         UsageError: the package or the extra is not installed, an unknown family, or an option out
             of range.
     """
-    options = SoundOptions(sample_rate, length, layout, align, normalize, 1, mel, held_out)
+    options = SoundOptions(
+        sample_rate, length, layout, align, normalize, 1, mel, held_out, samples=samples
+    )
     options.check()
     chosen, wanted = _chosen(Path(os.path.expanduser(root)), families)
     classes = wanted if labels and len(wanted) > 1 else ()

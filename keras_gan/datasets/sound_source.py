@@ -46,6 +46,7 @@ HIGHEST_CHOSEN = 16_000  # Hz, of a sampling rate that is not given
 LAYOUTS = ("auto", "one_shot", "windows")
 ALIGN = ("center", "start")
 SPLIT_BY = ("file", "folder")
+SAMPLES = ("wave", "mel")
 _SHOWN = 3  # names in a line
 
 
@@ -63,6 +64,7 @@ class SoundOptions:
     held_out: float | None = None
     split_by: str = "file"
     group_pattern: str | None = None
+    samples: str = "wave"
 
     def check(self) -> None:
         """Checks all options that do not depend on the sounds.
@@ -85,6 +87,7 @@ class SoundOptions:
             ("normalize", NORMALIZE),
             ("channels", (1, 2)),
             ("split_by", SPLIT_BY),
+            ("samples", SAMPLES),
         ):
             value = getattr(self, name)
             if value not in valid or isinstance(value, bool):
@@ -93,6 +96,11 @@ class SoundOptions:
                 )
         compile_pattern(self.group_pattern)
         if self.mel is None:
+            if self.samples == "mel":
+                raise UsageError(
+                    "`samples=mel` needs the definition of the spectrograms, such as mel: "
+                    "{hop: 64}. Received: samples='mel', mel=None"
+                )
             return
         # Without a sampling rate, the other values are checked when that of the data is known.
         definition = self.definition(self.sample_rate) if self.sample_rate else None
@@ -189,7 +197,7 @@ def make(found: Found, options: SoundOptions, place: Place) -> Source:
     }
     made = spectrograms(store, plan, plan.mel, place) if plan.mel else None
     splits = {
-        name: _to_split(store, of, plan, made, labels if found.classes else None)
+        name: _to_split(store, of, plan, made, labels if found.classes else None, options)
         for name, of in windows.items()
         if len(of.clips)
     }
@@ -206,7 +214,7 @@ def make(found: Found, options: SoundOptions, place: Place) -> Source:
         *([f"{short:,} shorter than a window left out"] if short else []),
     ]
     skipped = [*found.damaged, *store.skipped, *(f"{name}: silent" for name in store.silent)]
-    spec = _spec(plan, rate, options.channels, found.classes)
+    spec = _spec(plan, rate, options, found.classes)
     return Source(
         spec, splits, "; ".join([f"{found.name}, {lines[0]}", *lines[1:]]), skipped=skipped
     )
@@ -257,13 +265,15 @@ def _long_enough(store: Store, plan: Plan) -> tuple[np.ndarray, int]:
     return rows[fits], int((~fits).sum())
 
 
-def _spec(plan: Plan, rate: int, channels: int, classes: tuple[str, ...]) -> Spec:
-    fields = {"samples": Field("audio", (plan.length, channels), meta={"sample_rate": rate})}
+def _spec(plan: Plan, rate: int, options: SoundOptions, classes: tuple[str, ...]) -> Spec:
+    shape = (plan.length, options.channels)
+    fields = {"samples": Field("audio", shape, meta={"sample_rate": rate})}
     if classes:
         fields["labels"] = label_field(len(classes), classes)
     if plan.mel:
         shape = (plan.length // plan.grain, plan.mel.mels)
-        fields["mel"] = Field("mel", shape, meta={"mel": plan.mel.to_meta()})
+        name = "samples" if options.samples == "mel" else "mel"
+        fields[name] = Field("mel", shape, meta={"mel": plan.mel.to_meta()})
     return Spec(fields=fields)
 
 
@@ -273,9 +283,12 @@ def _to_split(
     plan: Plan,
     made: Spectrograms | None,
     labels: np.ndarray | None,
+    options: SoundOptions,
 ) -> Split:
     samples: Any = to_cuts(store, windows, plan)
     others: dict[str, Any] = {"mel": made.cut(windows, plan)} if made else {}
+    if options.samples == "mel":
+        samples, others = others["mel"], {}
     own = None if labels is None else labels[windows.clips]
     apart = None if plan.one_shot else windows.apart
     return Split(samples, own, None, True, others, apart=apart)

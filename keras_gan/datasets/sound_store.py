@@ -57,7 +57,7 @@ class Place:
     skip_corrupt: bool
     memory_limit: int
     cache: Any
-    key: str
+    key: str = ""
     always: bool = False
 
     def needs_file(self, size: int) -> bool:

@@ -27,7 +27,7 @@ KIND = audio.KIND
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 # With "en-gb", espeak-ng ignores the voice and says nothing about it.
 ACCENTS = ("en", "en-us", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-029")
-FOLDER_OPTIONS = ("sample_rate", "length", "layout", "normalize", "mel")
+FOLDER_OPTIONS = ("sample_rate", "length", "layout", "normalize", "mel", "samples")
 _PROGRAM = "espeak-ng"
 # Variants that are effects on other voices, not voices.
 _EFFECTS = ("AnxiousAndy", "Demonic", "Mr serious", "UniRobot", "anikaRobot", "croak", "fast")
@@ -43,6 +43,7 @@ def open(
     sample_rate: int | None = 8_000,
     length: int | None = 8_192,
     mel: Mapping[str, Any] | None = None,
+    samples: str = "wave",
     labels: bool = True,
     held_out: float | None = 0.2,
     memory_limit: int = MEMORY_LIMIT,
@@ -63,6 +64,7 @@ def open(
         sample_rate: see `keras_gan.datasets.audio`, as all of the following.
         length: samples of one clip. With 8,192, 1.02 seconds, few clips are cut.
         mel: options of the spectrograms, such as `{hop: 64}`.
+        samples: `"wave"`, or `"mel"`: the spectrogram that `mel` defines is the sample itself.
         labels: whether batches come with the digit as class.
         held_out: share of the clips to hold out, as whole families of voices.
         memory_limit: largest size in bytes of the spectrograms that are kept in memory.
@@ -71,7 +73,9 @@ def open(
     Raises:
         UsageError: espeak-ng is not installed, or an option out of range.
     """
-    options = SoundOptions(sample_rate, length, "one_shot", mel=mel, held_out=held_out)
+    options = SoundOptions(
+        sample_rate, length, "one_shot", mel=mel, held_out=held_out, samples=samples
+    )
     options.check()
     _check_range("speeds", speeds, 80, 450)
     _check_range("pitches", pitches, 0, 99)

@@ -20,6 +20,7 @@ ops: Any = keras.ops
 # RMS of speech over that of noise with the same mean power of its mels: speech has more of its
 # power where the filters are narrow.
 _SPEECH = 0.772
+_LEAST_POWER = 1e-14
 
 
 def magnitudes(samples, kernels: np.ndarray, hop: int):
@@ -152,7 +153,8 @@ class Loudness(keras.layers.Layer):
     `s * sqrt(pi / 4 * sum(hann^2))`, and a filter of unit area multiplies it by
     `n_fft / sample_rate`. The root of the mean of the squared mels is divided by both, and
     multiplied by 0.77, which was measured on speech. A network whose samples are multiplied by it
-    need not learn a range of 60 dB, and returns silence for the spectrogram of silence.
+    need not learn a range of 60 dB, and returns silence for the spectrogram of silence: the power
+    of the floor, which stands for silence, is taken from each mel.
 
     Args:
         mel: definition of the spectrograms, as `Mel.to_meta` returns it.
@@ -172,8 +174,9 @@ class Loudness(keras.layers.Layer):
         self.factor = _SPEECH / noise
 
     def call(self, inputs):
-        power = ops.mean(ops.exp(2.0 * inputs), axis=-1, keepdims=True)
-        return self.factor * ops.sqrt(power)
+        power = ops.maximum(ops.exp(2.0 * inputs) - self.mel.floor**2, 0.0)
+        # The root of 0 has no finite gradient.
+        return self.factor * ops.sqrt(ops.mean(power, axis=-1, keepdims=True) + _LEAST_POWER)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], 1)

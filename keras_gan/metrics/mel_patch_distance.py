@@ -25,19 +25,24 @@ class MelPatchDistance(Metric):
 
     Waveforms themselves differ wherever their phases do, which is not heard. The distance is that
     of pictures, `patch_distance`, of the spectrograms of `standard_mel`: its finest level shows
-    harmonics and noise, its coarsest the order of sounds in time.
+    harmonics and noise, its coarsest the order of sounds in time. Samples that are spectrograms
+    themselves are compared as they are.
     """
 
     title = "Patch distance of log-mel spectrograms (x 1,000)"
     better = "lower"
     least = 1
-    kinds = ("audio",)
+    kinds = ("audio", "mel")
     needs = ("images",)
     in_training = True
     order = 35
 
     def of(self, inputs: EvaluationInputs) -> dict[str, float]:
-        found = mel_patch_distance(*inputs.pixels, inputs.sample_rate)
+        if _are_mels(inputs.spec):
+            real, generated = inputs.pixels
+            found = patch_distance(real[..., np.newaxis], generated[..., np.newaxis])
+        else:
+            found = mel_patch_distance(*inputs.pixels, inputs.sample_rate)
         of_levels = {f"{self.name}_{size}": value for size, value in found.levels.items()}
         return {self.name: found.mean, **of_levels}
 
@@ -45,6 +50,11 @@ class MelPatchDistance(Metric):
         unfit, time = super().unfit(spec), spec.shape[0]
         if unfit is not None or time is None:
             return unfit
+        if _are_mels(spec):
+            if min(spec.shape) >= LEAST_SIZE:
+                return None
+            least = f"at least {LEAST_SIZE} frames and mels"
+            return Missing(least, f"{spec.shape[0]} frames and {spec.shape[1]} mels")
         rate = rate_of(spec.samples.meta)
         mel = standard_mel(rate)
         if mel.mels < LEAST_SIZE:
@@ -55,12 +65,21 @@ class MelPatchDistance(Metric):
         return Missing(f"clips of at least {least} samples", f"{time} samples at {rate:g} Hz")
 
     def settings(self, inputs: EvaluationInputs) -> dict[str, Any]:
-        return {"clips": len(inputs.pixels[0]), **_settings(inputs.sample_rate)}
+        mels = inputs.spec.samples.meta.get("mel") if _are_mels(inputs.spec) else None
+        if mels is None:
+            mels = standard_mel(inputs.sample_rate).to_meta()
+        return {
+            "clips": len(inputs.pixels[0]),
+            "patches_per_clip": PATCHES,
+            "directions": DIRECTIONS,
+            "seed": SEED,
+            "factor": 1000,
+            **mels,
+        }
 
 
-def _settings(sample_rate: float) -> dict[str, Any]:
-    patches = {"patches_per_clip": PATCHES, "directions": DIRECTIONS, "seed": SEED, "factor": 1000}
-    return patches | standard_mel(sample_rate).to_meta()
+def _are_mels(spec: Spec) -> bool:
+    return "mel" in spec.modality.meta
 
 
 def mel_patch_distance(

@@ -218,7 +218,7 @@ def open_sound_classifier(
     fitting = [entry for entry in found if _fits(entry[1], spec)]
     received = f"features={f'{NAME}:{name}' if name else NAME!r}"
     if not fitting:
-        clips = f"clips of {spec.shape} at {rate_of(spec.samples.meta)} Hz"
+        clips = _described(spec)
         which = "of that name for these data" if name else "for these data"
         raise UsageError(
             f"There must be a sound classifier {which} in {folder(cache)}; {_HINT}. "
@@ -233,7 +233,8 @@ def open_sound_classifier(
     network = from_keras(load_keras(path), NAME, sha256)
 
     def run(samples: np.ndarray) -> Outputs:
-        return network.run(_to_mels(samples, definition))
+        waves = spec.modality.to_sound(samples, spec.samples.meta)
+        return network.run(_to_mels(waves, definition))
 
     names = tuple(content["classes"])
     return dataclasses.replace(
@@ -243,6 +244,15 @@ def open_sound_classifier(
         shape=(None, None, None),
         class_names=names if spec.class_names else (),
     )
+
+
+def _described(spec: Spec) -> str:
+    """Returns a phrase for the clips of a data set."""
+    found = spec.modality.as_sound(spec.shape, spec.samples.meta)
+    if found is None:
+        return f"samples of kind {spec.kind!r}"
+    time, channels, rate = found
+    return f"clips of ({time}, {channels}) at {rate} Hz"
 
 
 def _entries(target: pathlib.Path) -> list[tuple[pathlib.Path, dict[str, Any]]]:
@@ -260,11 +270,9 @@ def _entries(target: pathlib.Path) -> list[tuple[pathlib.Path, dict[str, Any]]]:
 
 def _fits(content: dict[str, Any], spec: Spec) -> bool:
     """Returns whether a classifier is one of such clips, and of these classes if there are any."""
-    if "sample_rate" not in spec.modality.meta:
-        return False
     rate = content.get("mel", {}).get("sample_rate")
     clips = content.get("length"), content.get("channels"), rate
-    if clips != (*spec.shape, rate_of(spec.samples.meta)):
+    if clips != spec.modality.as_sound(spec.shape, spec.samples.meta):
         return False
     names = [spec.class_name(label) for label in range(spec.num_classes)]
     return not names or content.get("classes") == names

@@ -101,6 +101,41 @@ class Kind:
         """True if a sample is one picture: height, width and channels."""
         return self.axes == ("height", "width", "channels")
 
+    def as_image(
+        self, shape: Sequence[int | None], meta: Meta | None = None
+    ) -> tuple[tuple[int | None, ...], tuple[float, float]] | None:
+        """Returns how networks for images treat samples of a shape; `None` if they cannot.
+
+        Args:
+            shape: shape of one sample, without the batch.
+            meta: properties of the field.
+
+        Returns:
+            Height, width and channels of the images, and the values of the samples that become -1
+            and 1 in them.
+        """
+        return (tuple(shape), (-1.0, 1.0)) if self.has_pixels else None
+
+    def as_sound(
+        self, shape: Sequence[int | None], meta: Meta | None = None
+    ) -> tuple[int | None, int | None, float] | None:
+        """Returns time, channels and rate in Hz of samples that are heard; `None` of others.
+
+        Args:
+            shape: shape of one sample, without the batch.
+            meta: properties of the field.
+        """
+        return None
+
+    def to_sound(self, samples: np.ndarray, meta: Meta | None = None) -> np.ndarray:
+        """Returns samples of a kind with `as_sound` as waves `(batch, time, channels)`.
+
+        Args:
+            samples: array `(batch, ...)`.
+            meta: properties of the field.
+        """
+        return samples
+
     def answers(self, name: str, kind: Kind) -> bool:
         """Returns whether samples of this kind answer a field: pictures the picture `condition`.
 

@@ -95,6 +95,11 @@ class Audio(Kind):
                 f"Received: sample_rate={rate!r}"
             )
 
+    def as_sound(
+        self, shape: Sequence[int | None], meta: Meta | None = None
+    ) -> tuple[int | None, int | None, float] | None:
+        return shape[0], shape[1], rate_of(meta or {})
+
     def answers(self, name: str, kind: Kind) -> bool:
         return kind.name == name == "mel"
 

@@ -1,17 +1,23 @@
-"""Log-mel spectrograms: `(frames, mels)`, natural logarithms, with the definition as `mel`."""
+"""Log-mel spectrograms: `(frames, mels)`, natural logarithms, with the definition as `mel`.
+
+They are heard by the Griffin-Lim algorithm, so that samples of a network for spectrograms have a
+sound before there is a vocoder.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from serving import pictures
 from serving.errors import UsageError
+from serving.griffin_lim import griffin_lim
 from serving.kinds import _heat
-from serving.kinds._kind import Kind, Meta
+from serving.kinds._kind import Format, Kind, Meta
 from serving.mel import Mel as Definition
+from serving.wav import to_pcm16, write_wav
 
 HIGHEST = 5.0  # above it, a wave would have to exceed [-1, 1] by far
 _MARGIN = 0.1  # by which values may be below the logarithm of the floor
@@ -26,12 +32,35 @@ def definition_of(meta: Meta) -> Definition | None:
     return Definition.from_meta(meta["mel"]) if meta.get("mel") else None
 
 
+def _to_wav(sample: np.ndarray, meta: Meta, texts: Mapping[str, str]) -> bytes:
+    rate = _needed(meta).sample_rate
+    wave = KIND.to_sound(sample[np.newaxis], meta)[0]
+    return write_wav(to_pcm16(wave)[0], rate, texts)
+
+
+def _needed(meta: Meta | None) -> Definition:
+    """Returns the definition of a field's spectrograms.
+
+    Raises:
+        UsageError: the field has none.
+    """
+    found = definition_of(meta or {})
+    if found is None:
+        raise UsageError(
+            "Spectrograms need their definition `mel` to become sound. Received: a field without it"
+        )
+    return found
+
+
 class Mel(Kind):
     """Log-mel spectrograms of sound."""
 
     axes = ("frames", "mels")
     meta = ("mel",)
     plural = "mel spectrograms"
+    training_metrics = ("mel_patch_distance", "sliced_wasserstein")
+    previews = ("wav",)
+    formats = (Format("wav", "audio/wav", _to_wav, None),)
 
     def check(self, shape: Sequence[int | None], meta: Meta | None = None) -> None:
         super().check(shape, meta)
@@ -41,6 +70,23 @@ class Mel(Kind):
                 f"A field of kind 'mel' must have the {definition.mels} mels of its definition. "
                 f"Received: shape={tuple(shape)}"
             )
+
+    def as_image(
+        self, shape: Sequence[int | None], meta: Meta | None = None
+    ) -> tuple[tuple[int | None, ...], tuple[float, float]] | None:
+        definition = definition_of(meta or {}) or Definition()
+        return (*shape, 1), (math.log(definition.floor), definition.loudest)
+
+    def as_sound(
+        self, shape: Sequence[int | None], meta: Meta | None = None
+    ) -> tuple[int | None, int | None, float] | None:
+        mel = definition_of(meta or {})
+        if mel is None:
+            return None
+        return None if shape[0] is None else shape[0] * mel.hop, 1, mel.sample_rate
+
+    def to_sound(self, samples: np.ndarray, meta: Meta | None = None) -> np.ndarray:
+        return griffin_lim(samples, _needed(meta))[..., np.newaxis]
 
     def check_given(self, array: np.ndarray, meta: Meta, name: str) -> None:
         definition = definition_of(meta)

@@ -2,7 +2,7 @@
 // Samples of an unknown kind are shown by their values: as text, or as a table.
 
 import { isDynamic, metaOf } from "./model.js";
-import { draw, listen, player } from "./sound.js";
+import { colored, draw, listen, player } from "./sound.js";
 
 const SMALL = 96; // pixels; pictures up to this width are enlarged without smoothing
 const RATE = 16_000; // Hz, for models without a sample rate
@@ -15,6 +15,7 @@ const KINDS = {
   image: { format: "png", face: picture, body: picture, ratio: ([h, w]) => h / w, scale: 1, accept: "image/png,image/jpeg,image/webp" },
   points: { format: "json", face: dot, body: pointTable, ratio: () => 1, cloud: true },
   audio: { format: "json", face: soundFace, body: sound, heard: true, ratio: () => 0.5, accept: "audio/wav,audio/x-wav,.wav" },
+  mel: { format: "json", face: mels, body: mels, ratio: ([frames, bands]) => bands / frames },
   series: { format: "json", face: wave, body: drawnTable, ratio: () => 0.5, accept: "text/csv,.csv" },
   video: { format: "json", face: still, body: film, ratio: ([, h, w]) => h / w, accept: "image/webp,image/gif,image/apng" },
   table: { format: "json", face: row, body: columnTable, ratio: () => 0.6, accept: "text/csv,.csv" },
@@ -250,6 +251,17 @@ function soundOf(model, { values }) {
   const [low, high] = model.value_range ?? [-1, 1];
   const samples = Float32Array.from(values, ([x]) => (2 * (x - low)) / (high - low) - 1);
   return { samples, rate: metaOf(model).sample_rate ?? RATE };
+}
+
+/** Draws a log-mel spectrogram, from the least value of its definition to a full-scale tone. */
+function mels(model, { values }) {
+  const element = document.createElement("canvas");
+  const picture = colored(values, Math.log(metaOf(model).mel?.floor ?? 1e-5), 0);
+  [element.width, element.height] = [4 * picture.width, 4 * picture.height];
+  const pen = element.getContext("2d");
+  pen.imageSmoothingEnabled = false;
+  pen.drawImage(picture, 0, 0, element.width, element.height);
+  return element;
 }
 
 function soundFace(model, sample) {

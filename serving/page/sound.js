@@ -184,17 +184,23 @@ export function draw(canvas, samples, rate, width = WIDTH, wave = WAVE, high = H
     const at = (value) => (wave / 2) * (1 - Math.min(1, Math.max(-1, value)));
     pen.fillRect(x, at(top), 1, Math.max(1, at(low) - at(top)));
   }
-  const picture = new OffscreenCanvas(width, MELS);
+  pen.drawImage(colored(spectrogram(samples, rate, width), LEAST, 0), 0, wave, width, high);
+}
+
+/** Returns a picture of values [time][band], low bands at its bottom; `low` is black, `high` the lightest color. */
+export function colored(columns, low, high) {
+  const [width, height] = [columns.length, columns[0]?.length ?? 0];
+  const picture = new OffscreenCanvas(Math.max(1, width), Math.max(1, height));
   const ink = picture.getContext("2d");
-  const image = ink.createImageData(width, MELS);
-  spectrogram(samples, rate, width).forEach((column, x) =>
-    column.forEach((level, mel) => {
-      const at = 4 * ((MELS - 1 - mel) * width + x);
-      image.data.set([...color((level - LEAST) / -LEAST), 255], at);
+  const image = ink.createImageData(picture.width, picture.height);
+  columns.forEach((column, x) =>
+    column.forEach((value, band) => {
+      const at = 4 * ((height - 1 - band) * width + x);
+      image.data.set([...color((value - low) / (high - low)), 255], at);
     }),
   );
   ink.putImageData(image, 0, 0);
-  pen.drawImage(picture, 0, wave, width, high);
+  return picture;
 }
 
 function color(share) {
