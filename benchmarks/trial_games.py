@@ -200,31 +200,6 @@ class LogitCentering(terms.Term):
 
 
 @registered("trials")
-class DiscriminativeClassifier(terms.TwoClassifiers):
-    """The auxiliary classifier of ADC-GAN, which also distinguishes real from generated samples.
-
-    One softmax over the discriminator's outputs `classes` and `fake_classes` holds the
-    probabilities P(real, c | x) and P(generated, c | x). The discriminator minimizes
-    -log P(real, c | x) - log P(generated, c | G(z, c)); the generator minimizes
-    log P(generated, c | G(z, c)) - log P(real, c | G(z, c)).
-    """
-
-    def values(self, context: terms.StepContext) -> Any:
-        if context.player == "generator":
-            as_real, as_generated = self._cross_entropies(context, context.fake)
-            return as_real - as_generated
-        as_real, _ = self._cross_entropies(context, context.real)
-        return as_real + self._cross_entropies(context, context.fake)[1]
-
-    def _cross_entropies(self, context: terms.StepContext, samples: Any) -> list[Any]:
-        """Returns those with the labels among the real and among the generated classes."""
-        outputs, labels = context.forward(samples), context.fields["labels"]
-        logits = ops.concatenate([outputs["classes"], outputs["fake_classes"]], axis=1)
-        both = [labels, labels + outputs["classes"].shape[1]]
-        return [ops.sparse_categorical_crossentropy(y, logits, from_logits=True) for y in both]
-
-
-@registered("trials")
 class FreshReals(GAN):
     """A GAN whose generator is compared with other real samples than the discriminator learned.
 

@@ -109,7 +109,13 @@ def expected(name, player, weight, kernel, z, x):
     raise AssertionError(f"{name} is new: say what its values are")
 
 
-OF_CLASSES = ("auxiliary_classifier", "data_to_data", "real_classes", "two_classifiers")
+OF_CLASSES = (
+    "auxiliary_classifier",
+    "data_to_data",
+    "discriminative_classifier",
+    "real_classes",
+    "two_classifiers",
+)
 LABELS = np.array([0, 1, 0, 1])
 
 
@@ -129,6 +135,12 @@ def of_classes(name, player, real, fake):
     def cross_entropy(logits, factor=1.0):
         return np.logaddexp(0, -2 * factor * sign * logits)
 
+    def of_both(logits, is_fake):
+        """Of one softmax over the logits D, -D, D / 2 and -D / 2."""
+        every = np.exp(np.outer(logits, [1.0, -1.0, 0.5, -0.5]))
+        own = np.exp(sign * logits / (1 + is_fake))
+        return -np.log(own / every.sum(axis=1))
+
     def contrast(logits):
         f = np.stack([np.cos(logits), np.sin(logits)], axis=1)
         own = np.exp(np.minimum(f[np.arange(4), LABELS] - 0.98, 0) / 0.5)
@@ -142,6 +154,10 @@ def of_classes(name, player, real, fake):
         "two_classifiers": (
             cross_entropy(real) + cross_entropy(fake, 0.5),
             cross_entropy(fake) - cross_entropy(fake, 0.5),
+        ),
+        "discriminative_classifier": (
+            of_both(real, 0) + of_both(fake, 1),
+            of_both(fake, 0) - of_both(fake, 1),
         ),
         "data_to_data": (contrast(real), contrast(fake)),
     }

@@ -12,6 +12,7 @@ from keras_gan import UsageError, architectures, layers, terms
 OPTIONS = {
     "real_classes": True,
     "two_classifiers": "real_and_fake",
+    "discriminative_classifier": "real_and_fake",
     "data_to_data": "embedding",
 }
 SPEC = keras_gan.Spec("points", (2,), num_classes=3)
@@ -54,6 +55,17 @@ def test_two_classifiers_by_hand():
         on_discriminator, [-np.log(0.5 * 0.5), -np.log(0.6 * 0.1)], rtol=1e-5
     )
     on_generator = values_of("two_classifiers", "generator", *given)
+    np.testing.assert_allclose(on_generator, [np.log(0.5 / 0.125), np.log(0.1 / 0.8)], rtol=1e-5)
+
+
+def test_a_discriminative_classifier_by_hand():
+    """One softmax over both outputs, which sum to 1 each: of the logits, each has half."""
+    given = [0, 2], REAL, FAKE
+    on_discriminator = values_of("discriminative_classifier", "discriminator", *given)
+    np.testing.assert_allclose(
+        on_discriminator, [-np.log(0.25 * 0.25), -np.log(0.3 * 0.05)], rtol=1e-5
+    )
+    on_generator = values_of("discriminative_classifier", "generator", *given)
     np.testing.assert_allclose(on_generator, [np.log(0.5 / 0.125), np.log(0.1 / 0.8)], rtol=1e-5)
 
 
@@ -210,7 +222,7 @@ def test_the_discriminator_of_real_classes_becomes_a_classifier():
     assert np.mean(found == y[:1000]) > 0.98
 
 
-@pytest.mark.parametrize("name", ["two_classifiers", "data_to_data"])
+@pytest.mark.parametrize("name", ["two_classifiers", "discriminative_classifier", "data_to_data"])
 def test_a_lazy_term_resumes_bit_for_bit(name, tmp_path):
     x, y = clusters(64)
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
@@ -247,6 +259,7 @@ def networks_with(**outputs):
             {"classes": (3,), "fake_classes": (4,)},
             r"'fake_classes' must have the shape \('batch', 3\). Received: \(None, 4\)",
         ),
+        ("discriminative_classifier", {"classes": (3,)}, r"reads the output 'fake_classes' of the"),
         ("real_classes", {"classes": (2,)}, r"'classes' must have the shape \('batch', 3\)"),
         ("data_to_data", {"embedding": (4,)}, r"reads the output 'similarities'"),
         (

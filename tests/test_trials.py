@@ -252,34 +252,6 @@ def test_ucd_reads_no_labels_of_generated_samples(bench, trials):
     assert (term["name"], term["weight"], term["fake"]) == ("auxiliary_classifier", 0.3, 0.0)
 
 
-def test_the_classifier_of_adc_gan_by_hand(ideas):
-    """One softmax over both outputs, which sum to 1 each: of four logits, each has half."""
-    logits = {
-        "real": {"classes": [[0.5, 0.5], [0.2, 0.8]], "fake_classes": [[0.8, 0.2], [0.1, 0.9]]},
-        "fake": {"classes": [[0.25, 0.75], [0.5, 0.5]], "fake_classes": [[0.5, 0.5], [0.9, 0.1]]},
-    }
-
-    class Context:
-        real, fake, fields = "real", "fake", {"labels": tf.constant([0, 1])}
-
-        def __init__(self, player):
-            self.player = player
-
-        @staticmethod
-        def forward(samples):
-            return {name: tf.math.log(value) for name, value in logits[samples].items()}
-
-    term = ideas.DiscriminativeClassifier()
-    np.testing.assert_allclose(
-        term.values(Context("discriminator")),
-        [-np.log(0.25 * 0.25), -np.log(0.4 * 0.05)],
-        rtol=1e-5,
-    )
-    np.testing.assert_allclose(
-        term.values(Context("generator")), [np.log(0.5 / 0.25), np.log(0.1 / 0.5)], rtol=1e-5
-    )
-
-
 def test_trials_of_auxiliary_classes_differ_in_their_term_alone(bench, trials):
     found = {
         "ucd": ("real_classes", {"classes"}),

@@ -291,9 +291,9 @@ def outputs_with_classes(features, logits, spec: Spec, auxiliary_classes: bool |
 
     True adds `classes`, logits over the classes `(batch, num_classes)`, for the terms
     `auxiliary_classifier` and `real_classes`. "real_and_fake" adds `fake_classes` beside it, the
-    same of generated samples, for `two_classifiers`. "embedding" adds `embedding`, vectors of
-    length 1, `(batch, EMBEDDING)`, and `similarities`, their cosines with a vector for each class,
-    `(batch, num_classes)`, for `data_to_data`.
+    same of generated samples, for `two_classifiers` and `discriminative_classifier`. "embedding"
+    adds `embedding`, vectors of length 1, `(batch, EMBEDDING)`, and `similarities`, their cosines
+    with a vector for each class, `(batch, num_classes)`, for `data_to_data`.
 
     Args:
         features: vectors, `(batch, units)`.

@@ -23,6 +23,7 @@ from keras_gan.terms._term import (
 from keras_gan.terms.auxiliary import (
     AuxiliaryClassifier,
     DataToData,
+    DiscriminativeClassifier,
     RealClasses,
     TwoClassifiers,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "Consistency",
     "ContrastivePatches",
     "DataToData",
+    "DiscriminativeClassifier",
     "Dragan",
     "FeatureMatching",
     "GameSpec",

@@ -145,6 +145,49 @@ class TwoClassifiers(_Classifier):
 
 
 @keras.saving.register_keras_serializable("keras_gan")
+class DiscriminativeClassifier(_Classifier):
+    """The auxiliary classifier of ADC-GAN, which also distinguishes real from generated samples.
+
+    One softmax over the discriminator's outputs `classes` and `fake_classes`, logits
+    `(batch, num_classes)` each, holds the probabilities P(real, c | x) and P(generated, c | x).
+    The discriminator minimizes -log P(real, c | x) - log P(generated, c | G(z, c)); the generator
+    minimizes log P(generated, c | G(z, c)) - log P(real, c | G(z, c)). As in TAC-GAN, the classes
+    of the generator's optimum are those of the data; here the classifier needs no balance with a
+    second one.
+
+    Args:
+        weight: on the discriminator, from 0 up, or a schedule of it.
+        interval: see `Term`.
+        generator_weight: on the generator, from 0 up, or a schedule of it.
+
+    Raises:
+        UsageError: a weight out of range, a game without labels, or a discriminator that does not
+            have both outputs with one logit for each class.
+
+    Reference:
+        - [Hou et al., 2022](https://arxiv.org/abs/2107.10060)
+    """
+
+    also_called = ("adc", "adcgan")
+
+    outputs = {"discriminator": ("classes", "fake_classes")}
+
+    def values(self, context: StepContext):
+        if context.player == "generator":
+            as_real, as_generated = self._cross_entropies(context, context.fake)
+            return as_real - as_generated
+        as_real, _ = self._cross_entropies(context, context.real)
+        return as_real + self._cross_entropies(context, context.fake)[1]
+
+    def _cross_entropies(self, context: StepContext, samples) -> list:
+        """Returns those with the labels among the real and among the generated classes."""
+        outputs, labels = context.forward(samples), context.fields["labels"]
+        logits = ops.concatenate([outputs["classes"], outputs["fake_classes"]], axis=1)
+        both = [labels, labels + outputs["classes"].shape[1]]
+        return [ops.sparse_categorical_crossentropy(y, logits, from_logits=True) for y in both]
+
+
+@keras.saving.register_keras_serializable("keras_gan")
 class DataToData(_Classifier):
     """The data-to-data cross-entropy of ReACGAN, which contrasts samples of different classes.
 
