@@ -216,7 +216,9 @@ def test_bad_arrays(voice, tmp_path):
         (np.zeros(0), r"shape=\(0,\)"),
         (np.full(100, np.nan), "finite numbers"),
         (np.full(100, 15.0), r"must be in \[-1, 1\]\. Received: values from 15 to 15"),
-        (tmp_path / "none.wav", "A sound must be a readable file"),
+        (tmp_path / "none.wav", r"A sound must be a readable file\. Received: .* \(No such file"),
+        (tmp_path, r"A sound must be a readable file\. Received: .* \(Is a directory\)"),
+        ("a\0.wav", r"A sound must be a readable file\. Received: 'a\\x00\.wav' \(embedded null"),
     ):
         with pytest.raises(UsageError, match=message):
             voice.vocode(sound)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from serving import file_contents
 from serving.checks import check_integer
 from serving.client.http_types import Response, ServerError
 from serving.errors import UsageError, short_repr
@@ -136,14 +137,7 @@ def _encode(sound: Any) -> tuple[bytes, np.ndarray | None]:
     if isinstance(sound, bytes | bytearray | memoryview):
         return bytes(sound), None
     if isinstance(sound, str | os.PathLike):
-        try:
-            return Path(sound).read_bytes(), None
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UsageError(
-                "`sound` must be a file that can be read. "
-                f"Received: sound={short_repr(str(sound))} ({reason})"
-            ) from error
+        return file_contents.read(sound, "`sound`", "sound"), None
     array = np.asarray(sound)
     if array.dtype.kind != "f" or array.ndim not in (1, 2) or not np.isfinite(array).all():
         raise UsageError(
