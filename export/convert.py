@@ -1,4 +1,4 @@
-"""Conversion of a traced function to an ONNX graph: the only module that uses tf2onnx.
+"""Conversion of a traced function to an ONNX graph: the only module that imports tf2onnx.
 
 tf2onnx 1.17 is the last release of a project that looks for a maintainer. A replacement must return
 what `convert` returns; `docs/export.md` estimates its cost.
@@ -18,7 +18,7 @@ import onnx
 import tensorflow as tf
 from onnx import helper
 
-from export import resizing, substitutions
+from export import layer_norm, resizing, substitutions
 
 OPSETS = range(13, 19)  # supported by tf2onnx 1.17 and onnxruntime
 _UNSUPPORTED = re.compile(
@@ -66,7 +66,11 @@ def convert(
         handlers = {op: (_recorded(handler, refused), []) for op, handler in _HANDLERS.items()}
         try:
             model, _ = tf2onnx.convert.from_function(
-                function, input_signature=specs, opset=opset, custom_op_handlers=handlers
+                function,
+                input_signature=specs,
+                opset=opset,
+                custom_op_handlers=handlers,
+                custom_rewriter=[layer_norm.rewrite],
             )
         except Exception as raised:  # the handlers of tf2onnx raise anything
             error, model = raised, None

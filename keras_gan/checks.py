@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_gan import data_spec, latents
 from keras_gan.errors import UsageError
+from keras_gan.spec import Field
 
 # ------------------------------------------------------------------------ generate
 
@@ -39,7 +40,10 @@ def labels(given: Any, seeds: np.ndarray, num_classes: int) -> np.ndarray | None
 
 
 def given_fields(
-    fields: Mapping[str, Any], asked: Mapping[str, tf.TensorSpec], count: int
+    fields: Mapping[str, Any],
+    asked: Mapping[str, tf.TensorSpec],
+    count: int,
+    stated: Mapping[str, Field],
 ) -> dict[str, Any]:
     """Returns the given fields of a generator as arrays with one row for each sample.
 
@@ -47,9 +51,11 @@ def given_fields(
         fields: arrays by name; one row serves for all samples.
         asked: shape and dtype of the fields that the generator asks for.
         count: number of samples.
+        stated: kind and properties of the fields of which the generator states these.
 
     Raises:
-        UsageError: one that is missing, not asked for, or of another length, shape or dtype.
+        UsageError: one that is missing, not asked for, or of another length, shape or dtype, or
+            values that its kind does not have.
     """
     for name in asked:
         if name not in fields:
@@ -65,6 +71,8 @@ def given_fields(
                 f"Received: {name}=..."
             )
         array = _given(name, data_spec.to_array(name, value), asked[name])
+        if name in stated:
+            stated[name].modality.check_given(array, stated[name].meta, name)
         if array.shape[0] not in (1, count):
             raise UsageError(
                 f"`{name}` must have one row for each of the {count} seeds, or one for all. "

@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras_gan import data_ranges
 from keras_gan.errors import UsageError
 from keras_gan.networks import fields_of
+from keras_gan.spec import Field
 from serving import kinds, value_ranges
 from serving.errors import short_repr
 
@@ -39,6 +40,7 @@ class DataSpec:
         seen: the values that were seen, which checks of training data add to.
         label_classes: number of classes of labels that only terms read, where -1 stands for an
             unlabeled example; 0 if no term does. The field `labels` is then among those `asked`.
+        stated: kind and properties of those that are asked for, as far as networks state them.
     """
 
     sample_shape: tuple
@@ -52,6 +54,7 @@ class DataSpec:
     output_range: value_ranges.Range | None = (-1.0, 1.0)
     seen: data_ranges.SeenValues | None = dataclasses.field(default=None, compare=False)
     label_classes: int = 0
+    stated: Mapping[str, Field] = dataclasses.field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -356,6 +359,7 @@ def check_arrays(fields: Mapping[str, np.ndarray], spec: DataSpec) -> np.ndarray
     low, high = _check_values(fields, spec, whole=True)
     data_ranges.check_sign(low, high, spec)
     data_ranges.warn_unreached(low, high, spec)
+    _check_stated(fields, spec)
     return np.unique(fields["labels"]) if spec.num_classes or spec.label_classes else None
 
 
@@ -384,6 +388,12 @@ def _check_values(
     if spec.label_classes:
         check_partly_labeled(fields["labels"], spec.label_classes)
     return low, high
+
+
+def _check_stated(fields: Mapping[str, np.ndarray], spec: DataSpec) -> None:
+    """Checks fields whose kind a network states, such as the base of logarithms."""
+    for name, field in spec.stated.items():
+        field.modality.check_given(fields[name], field.meta, name)
 
 
 class BatchCheck:
@@ -436,6 +446,8 @@ class BatchCheck:
         low, high = _check_values(arrays, spec)
         if spec.num_classes:
             self.seen[arrays["labels"]] = True
+        if not self._judged:
+            _check_stated(arrays, spec)
         if not self._judged and place not in self._places:
             self._places |= {place} if place else set()
             self._samples += size

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keras_gan import ranges
 from keras_gan.intervals import FREE, Interval
+from keras_gan.spec import Field
 
 # Names of inputs by which a network is recognized as one that asks for fields by name.
 FIELDS = ("latents", "samples", "labels", "condition", "mask", "mel")
@@ -98,6 +99,19 @@ class Network:
             lambda spec: keras.KerasTensor(tuple(spec.shape), spec.dtype.name), self._specs
         )
         return self.outputs(self.model.compute_output_spec(inputs))
+
+    def stated_fields(self) -> dict[str, Field]:
+        """Returns the inputs of which a layer states the kind, as `VocoderInput` does, by name."""
+        tensors: Any = getattr(self.model, "inputs", None)
+        found: dict[str, Field] = {}
+        for layer in self.model._flatten_layers() if tensors else ():
+            field = getattr(layer, "field", None)
+            if isinstance(field, Field):
+                pairs = zip(self.fields, tensors, strict=True)
+                fitting = [name for name, x in pairs if field.accepts_shape(tuple(x.shape[1:]))]
+                if len(fitting) == 1:
+                    found[fitting[0]] = field
+        return found
 
     def output_intervals(self) -> dict[str, Any]:
         """Returns the range of each output by name, as far as it follows from the last layers."""

@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from serving import kinds
+from serving import file_contents, kinds
 from serving.checks import check_batch_size, check_repeated_labels
 from serving.errors import NotFiniteWarning, UsageError, short_repr
 from serving.inputs import Inputs, Port, decode_given
+
+_SUBJECT = "A file of --input"
 
 
 class GivenFiles(NamedTuple):
@@ -48,7 +50,7 @@ class GivenFiles(NamedTuple):
         """Returns the SHA-256 of the names and contents of all files."""
         digest = hashlib.sha256()
         for number in range(self.count):
-            content = _read(self.name, self.file(number))
+            content = file_contents.read(self.file(number), _SUBJECT, self.name)
             name = self.names[number] if self.names else ""
             digest.update(f"{name}\n{len(content)}\n".encode() + content)
         return digest.hexdigest()
@@ -67,19 +69,11 @@ class GivenFiles(NamedTuple):
                 f"The input {port.name!r}, of kind {port.kind!r}, takes files of "
                 f"{', '.join(x.name for x in formats if x.decode)}. Received: {str(path)!r}"
             )
+        content = file_contents.read(path, _SUBJECT, self.name)
         try:
-            return decode_given(port, _read(self.name, path), form.media_type)
+            return decode_given(port, content, form.media_type)
         except UsageError as error:
             raise UsageError(f"{error} in {str(path)!r}") from error
-
-
-def _read(name: str, path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(
-            f"--input must name a readable file. Received: {name}={path} ({error.strerror})"
-        ) from error
 
 
 class GivenInputs:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from serving import uploads
+from serving import file_contents, uploads
 from serving.errors import UsageError
 from serving.inputs import Input, Port, check_array
 from serving.kinds.image import STORED
@@ -71,13 +71,7 @@ def read_file(
     Raises:
         UsageError: the file cannot be read, or as for `uploads.read`.
     """
-    try:
-        content = Path(os.path.expanduser(path)).read_bytes()
-    except OSError as error:
-        raise UsageError(
-            f"A picture must be a readable file. Received: {str(path)!r} ({error.strerror})"
-        ) from None
-    return uploads.read(content, max_pixels, limits)
+    return uploads.read(file_contents.read(path, "A picture"), max_pixels, limits)
 
 
 def is_image(value: Any) -> bool:

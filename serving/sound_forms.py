@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from serving import sounds
+from serving import file_contents, sounds
 from serving.errors import UsageError, short_repr
 from serving.vocoding import Clip, Vocoder
 
@@ -58,10 +58,4 @@ def read_file(path: Path, vocoder: Vocoder) -> sounds.Sound:
     Raises:
         UsageError: the file cannot be read, or as for `sounds.read`.
     """
-    try:
-        content = Path(os.path.expanduser(path)).read_bytes()
-    except OSError as error:
-        raise UsageError(
-            f"A sound must be a readable file. Received: {str(path)!r} ({error.strerror})"
-        ) from None
-    return sounds.read(content, vocoder)
+    return sounds.read(file_contents.read(path, "A sound"), vocoder)

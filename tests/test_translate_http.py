@@ -522,7 +522,7 @@ def test_mistakes_of_a_client_are_one_line(server, tmp_path):
             ((pixels(3, 3).astype(float),), "`picture` must be a file, a PIL image, or a uint8"),
             ((pixels(3, 3, 5),), "with 1 to 4 channels"),
             ((np.zeros((0, 3, 3), np.uint8),), "must have pixels"),
-            ((tmp_path / "none.png",), "must be a file that can be read"),
+            ((tmp_path / "none.png",), "`picture` must be a readable file. Received: picture="),
             ((pixels(3, 3), "out.gif"), "`to` must end in .png, .jpg"),
             ((pixels(3, 3), tmp_path / "none" / "a.png"), "`model` must be one of"),
         ):

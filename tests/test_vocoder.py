@@ -273,3 +273,82 @@ def test_arrays_with_spectrograms(tmp_path):
     generator = architectures.build_network("generator", "vocoder", source.spec, conditions=["mel"])
     batch = next(iter(source.dataset("train", batch_size=4)))
     assert generator(batch["mel"]).shape == batch["samples"].shape
+
+
+# ------------------------------------------------------------------------ other logarithms
+
+
+LIKE_LOG10 = r"`mel` must be natural logarithms of mel .* look like log10: multiply them by 2\.3026"
+DECIBELS = r"`mel` must be natural logarithms .* decibels by 0\.11513\. Received: values from -100 "
+
+
+def quiet(mel):
+    """Spectrograms with some silence, as recordings have."""
+    mel = mel.copy()
+    mel[:, :2] = np.log(MEL.floor)
+    return mel
+
+
+@pytest.mark.parametrize(
+    ("factor", "message"), [(1 / np.log(10), LIKE_LOG10), (20 / np.log(10), DECIBELS)]
+)
+def test_other_logarithms_are_refused_before_the_first_step(factor, message):
+    gan, data = game(10**6), tones(16)
+    natural = {**data, "mel": quiet(data["mel"])}
+    wrong = {**data, "mel": (quiet(data["mel"]) * factor).astype("float32")}
+    stream = tf.data.Dataset.from_tensor_slices(wrong).batch(8)
+    for call, place in (
+        (lambda: gan.fit(wrong, batch_size=8, verbose=0), "$"),
+        (lambda: gan.fit(stream, verbose=0), ", in batch 1$"),
+        (lambda: gan.fit(iter([wrong]), verbose=0), ", in batch 1$"),
+        (lambda: gan.fit(natural, validation_data=(wrong,), batch_size=8, verbose=0), "$"),
+        (lambda: gan.evaluate(stream, verbose=0), ", in batch 1$"),
+        (lambda: gan.train_on_batch(wrong), "$"),
+        (lambda: gan.test_on_batch(wrong), "$"),
+        (lambda: gan.generate(range(16), mel=wrong["mel"]), "$"),
+    ):
+        with pytest.raises(UsageError, match=f"{message}.*{place}"):
+            call()
+    assert gan.count("examples_seen") == 0
+    gan.fit(natural, batch_size=8, verbose=0)
+    assert gan.generate([0], mel=quiet(data["mel"])[:1]).shape == (1, 16 * MEL.hop, 1)
+
+
+def test_a_single_least_value_is_not_the_floor():
+    """The least value of a batch may happen to be the base 10 logarithm of the floor."""
+    mel = levels(16, 4).clip(-4.9, None)
+    mel[mel == mel.min()] += RNG.uniform(0, 0.1, (mel == mel.min()).sum())
+    mel[0, 0, 0] = np.log10(MEL.floor)
+    generator = game(10**6)
+    assert generator.generate(range(4), mel=mel).shape == (4, 16 * MEL.hop, 1)
+    mel[0, 0, 1] = mel[0, 0, 0]
+    with pytest.raises(UsageError, match=LIKE_LOG10):
+        generator.generate(range(4), mel=mel)
+
+
+def test_networks_state_their_spectrograms():
+    gan = game(10**6)
+    assert dict(gan.data_spec.stated) == {
+        "mel": Field("mel", (None, 40), meta={"mel": MEL.to_meta()})
+    }
+    inputs = keras.Input((16, 40), name="mel"), keras.Input((16, 40), name="condition")
+    two = keras.Model(inputs, VocoderInput(MEL.to_meta(), 0)(inputs[0]) + inputs[1])
+    found = keras_gan.networks.Network("generator", two, ("latents",), "samples")
+    assert found.stated_fields() == {}  # either may be meant
+
+
+def test_arrays_of_other_logarithms_are_refused():
+    data = tones(20)
+    for definition, factor, message in (
+        ({"mel": {"hop": 64}}, 1 / np.log(10), LIKE_LOG10),
+        ({"mel": {"hop": 64}}, 20 / np.log(10), DECIBELS),
+        (None, 20 / np.log(10), DECIBELS),
+    ):
+        with pytest.raises(UsageError, match=f"{message}.* in train$"):
+            datasets.arrays.from_arrays(
+                data["samples"],
+                fields={"mel": (quiet(data["mel"]) * factor).astype("float32")},
+                kind={"samples": "audio", "mel": "mel"},
+                sample_rate=8000,
+                mel=definition,
+            )

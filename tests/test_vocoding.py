@@ -11,7 +11,7 @@ import vocoders
 from vocoders import CONTEXT, MEL, reference, tones, wav
 
 import serving
-from serving import UsageError, sounds
+from serving import UsageError, cli, sounds
 from serving.errors import TooLargeError
 from serving.manifest import digest
 from serving.vocoding import Clip
@@ -171,6 +171,33 @@ def test_bad_files(voice, content, message):
         sounds.read(content, voice.vocoder)
 
 
+@pytest.mark.parametrize("factor", [1 / np.log(10), 20 / np.log(10)])
+def test_every_way_to_give_a_spectrogram_checks_its_logarithms(voice, tmp_path, factor, capsys):
+    mel = (MEL(np.pad(tones(4000), (999, 0))) * factor).astype(np.float32)
+    np.save(tmp_path / "mel.npy", mel)
+    path = str(tmp_path / "mel.npy")
+    for call in (
+        lambda: voice.vocode(mel),
+        lambda: voice.vocode(path),
+        lambda: voice.vocode_chunks(mel),
+        lambda: voice.generate(mel=mel[np.newaxis]),
+        lambda: voice.sample(mel=mel[np.newaxis]),
+    ):
+        with pytest.raises(UsageError, match=r"^`mel` must be natural logarithms of mel magni"):
+            call()
+    bundle = str(voice.path)
+    for status, command in (  # 1: a file that cannot be read, beside others that may
+        (1, ["vocode", bundle, path, str(tmp_path / "a.wav")]),
+        (2, ["sample", bundle, "--input", f"mel={path}", "--out", str(tmp_path / "a.wav")]),
+        (2, ["sample", bundle, "--input", f"mel={path}", "--out", f"{tmp_path}/many/"]),
+    ):
+        assert cli.main(command) == status
+        line = capsys.readouterr().err
+        assert "`mel` must be natural logarithms of mel magnitudes" in line
+        assert line.count("\n") == 1
+    assert not (tmp_path / "a.wav").exists()
+
+
 def test_lengths_and_rates_are_checked_by_the_header(voice):
     forged = bytearray(wav(tones(100)))
     struct.pack_into("<I", forged, 24, 1)  # Hz
@@ -189,7 +216,9 @@ def test_bad_arrays(voice, tmp_path):
         (np.zeros(0), r"shape=\(0,\)"),
         (np.full(100, np.nan), "finite numbers"),
         (np.full(100, 15.0), r"must be in \[-1, 1\]\. Received: values from 15 to 15"),
-        (tmp_path / "none.wav", "A sound must be a readable file"),
+        (tmp_path / "none.wav", r"A sound must be a readable file\. Received: .* \(No such file"),
+        (tmp_path, r"A sound must be a readable file\. Received: .* \(Is a directory\)"),
+        ("a\0.wav", r"A sound must be a readable file\. Received: 'a\\x00\.wav' \(embedded null"),
     ):
         with pytest.raises(UsageError, match=message):
             voice.vocode(sound)

@@ -146,6 +146,10 @@ def _check_values(
                 f"Values of `{field_name}` must lie within value_range={list(limits)}. "
                 f"Received: values from {piece.min():g} to {piece.max():g} in {name}"
             )
+        try:
+            field.modality.check_given(piece, field.meta, field_name)
+        except UsageError as error:
+            raise UsageError(f"{error} in {name}") from None
 
 
 def _number_of_ids(field: Field, array: np.ndarray) -> int:

@@ -398,7 +398,9 @@ class Game(_construction.Construction, _data.DataInterface, GenerationInterface,
         limits = self.networks[self.sampled].output_limits()
         needs = (self.sample_shape, self.num_classes, asked, shapes)
         found = data_spec.DataSpec(*needs, kind=self.sample_kind, output_range=limits)
-        return dataclasses.replace(found, label_classes=self.label_classes)
+        stated = {k: v for x in self.networks.values() for k, v in x.stated_fields().items()}
+        stated = {name: field for name, field in stated.items() if name in asked}
+        return dataclasses.replace(found, label_classes=self.label_classes, stated=stated)
 
     def batch_of(self, data: Any) -> dict[str, Any]:
         """Returns the fields of a batch that the game uses, by name."""

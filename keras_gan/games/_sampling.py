@@ -37,6 +37,7 @@ class Sampler:
         self.num_classes = num_classes if "labels" in self.fields else 0
         layers = network.model._flatten_layers()
         self._of_size = [layer for layer in layers if isinstance(layer, DivisibleSize2D)]
+        self._stated = network.stated_fields()
         signature = self._signature(network)
         self._specs = dict(zip(self.fields, signature, strict=True))
 
@@ -69,7 +70,7 @@ class Sampler:
         check_integer("batch_size", batch_size)
         classes = checks.labels(labels, seeds, self.num_classes)
         asked = {n: s for n, s in self._specs.items() if n not in ("latents", "labels")}
-        fields = checks.given_fields(given, asked, len(seeds))
+        fields = checks.given_fields(given, asked, len(seeds), self._stated)
         for layer, picture in itertools.product(self._of_size, fields.values()):
             if picture.ndim == 4:  # the graph itself would fail without a line, or round it up
                 layer.check_size(*picture.shape[1:3])

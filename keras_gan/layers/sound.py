@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_gan.arguments import check_integer, check_number
 from keras_gan.errors import UsageError
+from keras_gan.spec import Field
 from serving.mel import EPSILON, Mel
 
 # Keras has no annotations, and type checkers infer wrong types for it.
@@ -134,6 +135,11 @@ class VocoderInput(keras.layers.Layer):
         super().__init__(**kwargs)
         check_integer("context", context, 0)
         self.mel, self.context = Mel.from_meta(mel), int(context)
+
+    @property
+    def field(self) -> Field:
+        """The spectrograms as a field of the data, of any number of frames."""
+        return Field("mel", (None, self.mel.mels), meta={"mel": self.mel.to_meta()})
 
     def call(self, inputs):
         return (inputs + 5.0) / 3.0

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import http.client
 import io
 import itertools
 import time
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,11 @@ from serving.client.arguments import check_arguments
 from serving.client.base import IDLE_CONNECTIONS, ClientBase
 from serving.client.endpoint import BUSY, accept
 from serving.client.http_types import Exchange, Request, Response, ServerError, T
-from serving.client.sounds import check_sound
+from serving.client.sounds import check_sound, check_stream
+from serving.client.streams import AsyncSoundStream
 from serving.client.uploads import check_classified, check_upload
+
+_PIECE = 2**16  # bytes that are read at a time
 
 
 class AsyncClient(ClientBase):
@@ -84,7 +89,15 @@ class AsyncClient(ClientBase):
 
     async def vocode(self, sound: Any, to: Any = None, **options: Any) -> Any:
         """Returns a sound as `Client.vocode` does, with the same arguments."""
-        return await self.run(self.session.vocode(check_sound(sound, to, **options)))
+        sent = check_sound(sound, to, **options)
+        return sent.restore(await self.run(self.session.vocode(sent)))
+
+    async def vocode_chunks(
+        self, sound: Any, chunk: int | None = None, **options: Any
+    ) -> AsyncSoundStream:
+        """Returns a stream as `Client.vocode_chunks` does, for `async for` and `async with`."""
+        response = await self.run(self.session.vocode(check_stream(sound, chunk, **options)))
+        return await AsyncSoundStream.start(response.pieces, self.retries)
 
     async def models(self) -> list[dict[str, Any]]:
         """Returns name, version, shape and more of each model; `None` for what is unknown."""
@@ -147,12 +160,18 @@ class AsyncClient(ClientBase):
             reader, writer = stream or await asyncio.open_connection(
                 self.endpoint.host, self.endpoint.port, ssl=self.endpoint.tls
             )
-            keep = False
+            stream = reader, writer
+            busy = False  # whether the caller reads on
+            kept = False
             try:
                 writer.write(_encode(request, self.endpoint.headers))
                 await writer.drain()
-                response, keep = await _read_response(reader)
-                return response
+                response = await _read_head(reader)
+                if busy := request.is_streamed and response.status == 200:
+                    return dataclasses.replace(response, pieces=self._pieces(stream, response))
+                body = b"".join([piece async for piece in _read_body(reader, response)])
+                kept = _is_kept(response)
+                return dataclasses.replace(response, body=body)
             except (ValueError, asyncio.LimitOverrunError) as error:
                 raise http.client.HTTPException(f"no answer of HTTP: {error}") from error
             except (ConnectionError, EOFError, http.client.HTTPException):
@@ -162,11 +181,36 @@ class AsyncClient(ClientBase):
                     other.close()
                 self._idle = []
             finally:
-                if keep and len(self._idle) < IDLE_CONNECTIONS:
-                    self._idle.append((reader, writer))
-                else:
-                    writer.close()
+                if not busy:
+                    self._release(stream, kept)
         raise ConnectionError("no connection")
+
+    async def _pieces(
+        self, stream: tuple[asyncio.StreamReader, asyncio.StreamWriter], response: Response
+    ) -> AsyncGenerator[bytes, None]:
+        """Yields the body of a response as it arrives, each piece within the timeout."""
+        body, kept = _read_body(stream[0], response), False
+        try:
+            while True:
+                async with asyncio.timeout(self.timeout):
+                    piece = await anext(body, None)
+                if piece is None:
+                    break
+                yield piece
+            kept = _is_kept(response)
+        except (ValueError, asyncio.LimitOverrunError) as error:
+            raise http.client.HTTPException(f"no answer of HTTP: {error}") from error
+        finally:
+            self._release(stream, kept)
+
+    def _release(
+        self, stream: tuple[asyncio.StreamReader, asyncio.StreamWriter], kept: bool
+    ) -> None:
+        """Keeps a connection for other requests, or closes it."""
+        if kept and len(self._idle) < IDLE_CONNECTIONS:
+            self._idle.append(stream)
+        else:
+            stream[1].close()
 
 
 def _encode(request: Request, headers: dict[str, str]) -> bytes:
@@ -179,11 +223,10 @@ def _encode(request: Request, headers: dict[str, str]) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + request.body
 
 
-async def _read_response(reader: asyncio.StreamReader) -> tuple[Response, bool]:
-    """Reads a response of HTTP/1.1; also returns whether the connection can be used again."""
+async def _read_head(reader: asyncio.StreamReader) -> Response:
+    """Reads the head of a response of HTTP/1.1, that of HTTP/1.0 as one that closes."""
     status = 100
     headers: dict[str, str] = {}
-    version = ""
     while 100 <= status < 200:
         head = await reader.readuntil(b"\r\n\r\n")
         first, _, rest = head.partition(b"\r\n")
@@ -193,23 +236,36 @@ async def _read_response(reader: asyncio.StreamReader) -> tuple[Response, bool]:
         status = int(tail[:3])
         parsed = http.client.parse_headers(io.BytesIO(rest))
         headers = {name.lower(): value for name, value in parsed.items()}
-    keep = version == "HTTP/1.1" and headers.get("connection", "").lower() != "close"
-    if "chunked" in headers.get("transfer-encoding", "").lower():
-        body = await _read_chunks(reader)
-    elif "content-length" in headers:
-        body = await reader.readexactly(int(headers["content-length"]))
-    elif status in (204, 304):
-        body = b""
-    else:
-        body, keep = await reader.read(), False
-    return Response(status, headers, body), keep
+        if version != "HTTP/1.1":
+            headers["connection"] = "close"
+    return Response(status, headers, b"")
 
 
-async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
-    parts = []
-    while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
-        parts.append(await reader.readexactly(size))
-        await reader.readexactly(2)
-    while await reader.readuntil(b"\r\n") != b"\r\n":
-        pass  # trailers
-    return b"".join(parts)
+async def _read_body(
+    reader: asyncio.StreamReader, response: Response
+) -> AsyncGenerator[bytes, None]:
+    """Yields the body of a response as it arrives."""
+    length = response.headers.get("content-length")
+    if _is_chunked(response):
+        while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
+            yield await reader.readexactly(size)
+            await reader.readexactly(2)
+        while await reader.readuntil(b"\r\n") != b"\r\n":
+            pass  # trailers
+    elif length is not None:
+        if int(length):
+            yield await reader.readexactly(int(length))
+    elif response.status not in (204, 304):
+        while piece := await reader.read(_PIECE):
+            yield piece
+
+
+def _is_chunked(response: Response) -> bool:
+    return "chunked" in response.headers.get("transfer-encoding", "").lower()
+
+
+def _is_kept(response: Response) -> bool:
+    """Returns whether a connection can be used again behind a response that was read."""
+    ends = _is_chunked(response) or "content-length" in response.headers
+    ends = ends or response.status in (204, 304)
+    return ends and response.headers.get("connection", "").lower() != "close"

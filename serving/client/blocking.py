@@ -10,6 +10,7 @@ import itertools
 import socket
 import threading
 import time
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,11 @@ from serving.client.arguments import check_arguments
 from serving.client.base import IDLE_CONNECTIONS, ClientBase
 from serving.client.endpoint import BUSY, accept
 from serving.client.http_types import Exchange, Request, Response, ServerError, T
-from serving.client.sounds import check_sound
+from serving.client.sounds import check_sound, check_stream
+from serving.client.streams import SoundStream
 from serving.client.uploads import check_classified, check_upload
+
+_PIECE = 2**16  # bytes of a stream that are read at a time
 
 
 class Client(ClientBase):
@@ -167,7 +171,25 @@ class Client(ClientBase):
             sample_rate: sampling rate of an array of samples in Hz, by default the model's.
             resample: resample a sound of another rate; otherwise the request is refused (422).
         """
-        return self.run(self.session.vocode(check_sound(sound, to, **options)))
+        sent = check_sound(sound, to, **options)
+        return sent.restore(self.run(self.session.vocode(sent)))
+
+    def vocode_chunks(self, sound: Any, chunk: int | None = None, **options: Any) -> SoundStream:
+        """Returns an iterator of the parts of `vocode`'s answer, as the server computes them.
+
+        The first part has arrived when this returns; a `with` block closes the connection where
+        not all parts are read. `timeout` is that of each part, and no part is asked for twice.
+
+        Args:
+            sound: as for `vocode`, always answered by float32 `(time,)`.
+            chunk: frames of a part, from 1 to 1024; by default 0.2 s. A part may arrive divided.
+            model, version, sample_rate, resample: as for `vocode`.
+
+        Returns:
+            A stream, which has the attribute `sample_rate` in Hz.
+        """
+        response = self.run(self.session.vocode(check_stream(sound, chunk, **options)))
+        return SoundStream(response.pieces, self.retries)
 
     def models(self) -> list[dict[str, Any]]:
         """Returns name, version, shape and more of each model; `None` for what is unknown."""
@@ -230,10 +252,10 @@ class Client(ClientBase):
                 if connection.sock is not None:
                     connection.sock.settimeout(remaining)
                 connection.response_class = functools.partial(_Reply, deadline)  # type: ignore
-                headers = self.endpoint.headers | request.headers
-                connection.request(request.method, request.path, request.body or None, headers)
+                sent = self.endpoint.headers | request.headers
+                connection.request(request.method, request.path, request.body or None, sent)
                 reply = connection.getresponse()
-                body = reply.read()
+                body = None if request.is_streamed and reply.status == 200 else reply.read()
             except (ConnectionError, http.client.HTTPException):
                 connection.close()
                 if not reused:
@@ -243,14 +265,36 @@ class Client(ClientBase):
             except BaseException:
                 connection.close()
                 raise
-            if reply.will_close:
-                connection.close()
-            else:
-                self._keep(connection)
-            return Response(reply.status, {k.lower(): v for k, v in reply.getheaders()}, body)
+            headers = {k.lower(): v for k, v in reply.getheaders()}
+            if body is None:
+                return Response(200, headers, b"", self._pieces(connection, reply))
+            self._keep(connection, reply)
+            return Response(reply.status, headers, body)
         raise ConnectionError("no connection")
 
-    def _keep(self, connection: http.client.HTTPConnection) -> None:
+    def _pieces(
+        self, connection: http.client.HTTPConnection, reply: Any
+    ) -> Generator[bytes, None, None]:
+        """Yields the body of a response as it arrives, each piece within the timeout."""
+        try:
+            while True:
+                reply.renew(time.monotonic() + self.timeout)
+                if not (piece := reply.read1(_PIECE)):
+                    break
+                yield piece
+            if reply.length:  # of a body that is not in chunks
+                raise http.client.IncompleteRead(b"", reply.length)
+        except BaseException:
+            connection.close()
+            raise
+        reply.close()
+        self._keep(connection, reply)
+
+    def _keep(self, connection: http.client.HTTPConnection, reply: Any) -> None:
+        """Keeps a connection whose response was read, unless the server closes it."""
+        if reply.will_close:
+            connection.close()
+            return
         with self._lock:
             if len(self._idle) < IDLE_CONNECTIONS:
                 self._idle.append(connection)
@@ -277,7 +321,12 @@ class _Reply(http.client.HTTPResponse):
     def __init__(self, deadline: float, sock: socket.socket, *args: Any, **options: Any):
         super().__init__(sock, *args, **options)
         self.fp.close()
-        self.fp = io.BufferedReader(_DeadlineReader(sock, deadline))
+        self._reader = _DeadlineReader(sock, deadline)
+        self.fp = io.BufferedReader(self._reader)
+
+    def renew(self, deadline: float) -> None:
+        """Sets another deadline, for the next piece of a stream."""
+        self._reader.deadline = deadline
 
 
 class _DeadlineReader(io.RawIOBase):
@@ -285,14 +334,14 @@ class _DeadlineReader(io.RawIOBase):
 
     def __init__(self, sock: socket.socket, deadline: float):
         self._sock = sock
-        self._deadline = deadline
+        self.deadline = deadline
         self._raw: Any = sock.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        if (remaining := self._deadline - time.monotonic()) <= 0:
+        if (remaining := self.deadline - time.monotonic()) <= 0:
             raise TimeoutError
         self._sock.settimeout(remaining)
         return self._raw.readinto(buffer)

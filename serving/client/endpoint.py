@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import email.utils
+import http.client
 import math
 import random
 import re
@@ -108,6 +109,20 @@ class Retries:
         if isinstance(error, TimeoutError):
             reason = f"no answer within {self.timeout:g} s"
         return ServerError(f"A server must answer at the URL. Received: {self.url!r} ({reason})")
+
+    def interrupted(self, error: BaseException, received: str) -> ServerError:
+        """Describes a stream that has failed.
+
+        Args:
+            error: of the connection.
+            received: what has arrived before.
+        """
+        reason = one_line(error)
+        if isinstance(error, TimeoutError):
+            reason = f"nothing within {self.timeout:g} s"
+        elif isinstance(error, ConnectionError | EOFError | http.client.IncompleteRead):
+            reason = "a closed connection"
+        return ServerError(f"A stream must have an end. Received: {received}, then {reason}")
 
 
 def retry_after(response: Response) -> float | None:

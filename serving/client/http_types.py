@@ -40,6 +40,7 @@ class Request:
         body: empty for none.
         headers: beside those that every request has.
         optional: the caller handles the status of a server that does not know the path.
+        is_streamed: the caller reads the body as it arrives.
     """
 
     method: str
@@ -47,15 +48,25 @@ class Request:
     body: bytes = b""
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
     optional: bool = False
+    is_streamed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Response:
-    """An HTTP response; header names are lowercase."""
+    """An HTTP response; header names are lowercase.
+
+    Args:
+        status: of HTTP.
+        headers: by name.
+        body: empty for a stream.
+        pieces: generator of the body of a stream, which closes the connection when it is closed;
+            an asynchronous one from `AsyncClient`. `None` for another response.
+    """
 
     status: int
     headers: dict[str, str]
     body: bytes
+    pieces: Any = None
 
     def json(self) -> Any:
         """Parses the body.

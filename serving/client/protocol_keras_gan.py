@@ -15,7 +15,15 @@ import numpy as np
 
 from serving.classification import Classification
 from serving.client.arguments import SampleRequest
-from serving.client.http_types import Exchange, Response, ServerError, get, post, to_json
+from serving.client.http_types import (
+    Exchange,
+    Request,
+    Response,
+    ServerError,
+    get,
+    post,
+    to_json,
+)
 from serving.client.model import RemoteModel, read_ports
 from serving.client.sounds import MEDIA_TYPE, SentSound
 from serving.client.uploads import ClassifiedPicture, Upload
@@ -152,10 +160,12 @@ def vocode(path: str, name: str | None, sound: SentSound, rate: int) -> Exchange
     """
     fields: dict[str, Any] = {"model": name, "version": sound.version}
     fields |= {"resample": "true"} if sound.resample else {}
+    fields |= {"stream": "true", "chunk": sound.chunk} if sound.is_streamed else {}
     query = urllib.parse.urlencode({k: v for k, v in fields.items() if v is not None})
     headers = {"Content-Type": MEDIA_TYPE}
     where = f"{path}/v1/vocode" + (f"?{query}" if query else "")
-    return (yield post(where, sound.to_wav(rate), headers))
+    body, streamed = sound.to_wav(rate), sound.is_streamed
+    return (yield Request("POST", where, body, headers, is_streamed=streamed))
 
 
 def classify(path: str, name: str | None, picture: ClassifiedPicture) -> Exchange[Classification]:

@@ -261,14 +261,13 @@ class Session:
         name = picture.model or server.name
         return (yield from protocol_keras_gan.classify(server.path, name, picture))
 
-    def vocode(self, sound: SentSound) -> Exchange[Any]:
-        """Turns a sound or a spectrogram into sound, in the form of the given one."""
+    def vocode(self, sound: SentSound) -> Exchange[Response]:
+        """Turns a sound or a spectrogram into sound, a WAV file or the stream of one."""
         server = yield from self._connect_for_pictures(sound.model, "vocode", "generate")
         name, rate = sound.model or server.name, 0
         if sound.samples is not None and sound.sample_rate is None:
             rate = yield from protocol_keras_gan.rate_of_vocoder(server.path, name)
-        response = yield from protocol_keras_gan.vocode(server.path, name, sound, rate)
-        return sound.restore(response)
+        return (yield from protocol_keras_gan.vocode(server.path, name, sound, rate))
 
     def animation(
         self, request: SampleRequest, rate: Any, form: str, metadata: bool

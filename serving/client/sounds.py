@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from serving import file_contents
+from serving.checks import check_integer
 from serving.client.http_types import Response, ServerError
 from serving.errors import UsageError, short_repr
 from serving.output_files import write_to
+from serving.vocoding import MAX_FRAMES
 from serving.wav import check_samples, read_wav, to_pcm16, write_wav
 
 MEDIA_TYPE = "application/octet-stream"  # the server reads the format from the content
@@ -32,6 +35,8 @@ class SentSound:
         model: name of a model, or `None`.
         version: its version, or `None` for the newest.
         resample: resample a sound of another rate.
+        is_streamed: the answer is read while it is computed.
+        chunk: frames of each part of a stream, or `None` for the server's default.
     """
 
     content: bytes
@@ -42,6 +47,8 @@ class SentSound:
     model: str | None
     version: int | None
     resample: bool
+    is_streamed: bool = False
+    chunk: int | None = None
 
     def to_wav(self, rate: int) -> bytes:
         """Returns the file to send, with samples at the rate of the model if they name none.
@@ -74,8 +81,17 @@ class SentSound:
             raise ServerError(f"An answer must be a WAV file. {error}", response.status) from error
         if self.to is not None:
             write_to(self.to, response.body)
-        # 16 bits have 32768 steps below 0; this server writes -1 as -32767.
-        return response.body if self.is_file else (samples[:, 0] * 32768 / 32767).astype("float32")
+        return response.body if self.is_file else to_one_channel(samples)
+
+
+def to_one_channel(samples: np.ndarray) -> np.ndarray:
+    """Returns the samples of an answer, float32 `(time,)`.
+
+    Args:
+        samples: those of its WAV file, `(time, 1)`.
+    """
+    # 16 bits have 32768 steps below 0; this server writes -1 as -32767.
+    return (samples[:, 0] * 32768 / 32767).astype(np.float32)
 
 
 def check_sound(
@@ -100,19 +116,28 @@ def check_sound(
     return SentSound(*_encode(sound), *options, version, resample)
 
 
+def check_stream(sound: Any, chunk: int | None = None, **options: Any) -> SentSound:
+    """Checks the arguments of `Client.vocode_chunks`.
+
+    Args:
+        sound: as for `check_sound`; so are the options, without `to`.
+        chunk: frames of a part, or `None`.
+
+    Raises:
+        UsageError: as for `check_sound`, or a `chunk` that is not allowed.
+    """
+    if chunk is not None:
+        check_integer("chunk", chunk, 1, MAX_FRAMES)
+    sent = check_sound(sound, None, **options)
+    return dataclasses.replace(sent, is_streamed=True, chunk=chunk)
+
+
 def _encode(sound: Any) -> tuple[bytes, np.ndarray | None]:
     """Returns the file to send, or the samples."""
     if isinstance(sound, bytes | bytearray | memoryview):
         return bytes(sound), None
     if isinstance(sound, str | os.PathLike):
-        try:
-            return Path(sound).read_bytes(), None
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UsageError(
-                "`sound` must be a file that can be read. "
-                f"Received: sound={short_repr(str(sound))} ({reason})"
-            ) from error
+        return file_contents.read(sound, "`sound`", "sound"), None
     array = np.asarray(sound)
     if array.dtype.kind != "f" or array.ndim not in (1, 2) or not np.isfinite(array).all():
         raise UsageError(

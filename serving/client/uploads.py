@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from serving import file_contents
 from serving.checks import MAX_SEED, check_integer, is_integer
 from serving.errors import UsageError, short_repr
 from serving.output_files import write_to
@@ -138,14 +139,7 @@ def _encode(picture: Any) -> tuple[bytes, str, type | None, int, bool]:
     if isinstance(picture, bytes | bytearray | memoryview):
         return bytes(picture), _ANY, bytes, 0, False
     if isinstance(picture, str | os.PathLike):
-        try:
-            return Path(picture).read_bytes(), _ANY, None, 0, False
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UsageError(
-                "`picture` must be a file that can be read. "
-                f"Received: picture={short_repr(str(picture))} ({reason})"
-            ) from error
+        return file_contents.read(picture, "`picture`", "picture"), _ANY, None, 0, False
     pillow = sys.modules.get("PIL.Image")  # loaded if there is an image
     if pillow is not None and isinstance(picture, pillow.Image):
         return _save(picture), "image/png", None, 0, picture.mode in ("RGB", "RGBA")

@@ -105,8 +105,8 @@ class Mel(Kind):
                 f"Received: values from {low:.4g} to {high:.4g}"
             )
         # Silence is the floor itself, and its least value then shows the base of the logarithm.
-        tens = math.log10(floor)
-        if abs(low - tens) < _LIKE_LOG10 and (np.abs(array - tens) < _LIKE_LOG10).sum() > 1:
+        # Other values have a least one as well, which occurs once.
+        if abs(low - math.log10(floor)) < _LIKE_LOG10 and np.count_nonzero(array == low) > 1:
             raise UsageError(
                 f"{rule}; these look like log10: multiply them by 2.3026. "
                 f"Received: values from {low:.4g} to {high:.4g}"
