@@ -1,6 +1,8 @@
 """WaveGAN: networks of several lengths, phase shuffle, noise of layers, training, the export."""
 
 import itertools
+import pathlib
+import re
 import subprocess
 import sys
 import textwrap
@@ -13,7 +15,7 @@ import tensorflow as tf
 
 import export
 import keras_gan
-from keras_gan import Spec, UsageError, architectures, precision
+from keras_gan import Spec, UsageError, architectures, precision, recipe, terms
 from keras_gan.layers import PhaseShuffle, layer_noise, noise
 
 RNG = np.random.default_rng(0)
@@ -252,6 +254,20 @@ def test_the_gradient_reaches_every_position_that_is_read():
     gradient = tf.convert_to_tensor(tape.gradient(total, features)).numpy()[..., 0]
     # Shifted by 2: positions 2, 1, 0, 1, 2. By -1: positions 1, 2, 3, 4, 3.
     np.testing.assert_array_equal(gradient, [[4, 2 + 8, 1 + 16, 0, 0], [0, 1, 2, 4 + 16, 8]])
+
+
+def test_derivatives_of_every_shift():
+    """A shift is a matrix, the one of unit vectors. Its gradient is linear, by the transpose."""
+    units = tf.eye(9)[None]
+    for shift in range(-8, 9):
+        with tf.GradientTape() as outer, tf.GradientTape() as tape:
+            outer.watch(units)
+            tape.watch(units)
+            matrix = noise.shift_time(units, tf.constant([shift]))
+            slopes = tape.gradient(matrix, units, output_gradients=units)
+        np.testing.assert_array_equal(slopes[0], tf.transpose(matrix[0]))
+        second = outer.gradient(slopes, units, output_gradients=units)
+        np.testing.assert_array_equal(second, matrix)
 
 
 def test_every_shift_is_drawn_equally_often():
@@ -500,3 +516,23 @@ def test_an_exported_generator_makes_the_same_sound(upsampling, tmp_path):
         assert np.abs(expected).max() > 0.5
         assert found.shape == (count, 512, 1)
         assert np.abs(found - expected).max() <= 1e-5
+
+
+def test_the_recipe_states_the_published_rule():
+    """The settings of its comment are those of the paper's appendix, and are accepted."""
+    folder = pathlib.Path(recipe.__file__).parents[1] / "recipes"
+    comment = (folder / "digits-wavegan.yaml").read_text().partition("data:\n")[0]
+    settings = [
+        quoted or plain for quoted, plain in re.findall(r'--set (?:"(.*?)"|(\S+))', comment)
+    ]
+    assert len(settings) == 9
+    loaded = recipe.load("digits-wavegan", settings)
+    assert (loaded.game.loss, loaded.game.terms) == ("wasserstein", ["gradient_penalty"])
+    steps = loaded.game.discriminator_steps
+    assert (steps, loaded.training.batch_size / steps) == (5, 64)
+    assert terms.get("gradient_penalty").weight == 10
+    for player in ("generator", "discriminator"):
+        assert loaded.networks[player].options["width"] == 64
+        optimizer = loaded.optimizers[player]
+        assert (optimizer.learning_rate, optimizer.options["beta_1"]) == (1e-4, 0.5)
+        assert optimizer.options["beta_2"] == 0.9

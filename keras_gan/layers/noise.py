@@ -110,10 +110,13 @@ class PhaseShuffle(keras.layers.Layer):
         return {**super().get_config(), "radius": self.radius}
 
 
+@tf.custom_gradient
 def shift_time(features, shifts):
     """Shifts features along time, with reflection at the ends.
 
-    Position t of the result is position t - shift of the features.
+    Position t of the result is position t - shift of the features. The derivatives of all orders
+    by the features are gathers, too: TensorFlow's own of a gather scatters, and cannot be compiled
+    by XLA within a branch, such as that of a lazy gradient penalty.
 
     Args:
         features: `(batch, time, channels)`, a known time.
@@ -122,4 +125,21 @@ def shift_time(features, shifts):
     last = features.shape[1] - 1
     positions = tf.abs(tf.range(last + 1)[None] - shifts[:, None])
     positions = last - tf.abs(last - positions)
-    return tf.gather(features, positions, batch_dims=1)
+    found = tf.gather(features, positions, batch_dims=1)
+    return found, lambda gradient: (_unshift_time(gradient, shifts), None)
+
+
+@tf.custom_gradient
+def _unshift_time(gradient, shifts):
+    """Returns the sum of the gradients of all places that a position is shifted to."""
+    last = gradient.shape[1] - 1
+    here, shifts_ = tf.range(last + 1)[None], shifts[:, None]
+    # The place of position j, and that of its reflection at the start and at the end.
+    places = (shifts_ + here, shifts_ - here, shifts_ + 2 * last - here)
+    reflected = (here >= 0, here > 0, here < last)  # the ends are not reflected
+    total = tf.zeros_like(gradient)
+    for place, exists in zip(places, reflected, strict=True):
+        within = exists & (place >= 0) & (place <= last)
+        found = tf.gather(gradient, tf.clip_by_value(place, 0, last), batch_dims=1)
+        total += tf.where(within[:, :, None], found, tf.zeros_like(found))
+    return total, lambda second: (shift_time(second, shifts), None)
