@@ -253,7 +253,8 @@ def apply(optimizer: Any, tape: tf.GradientTape, loss: Any, variables: list) -> 
             "without one"
         )
     if replicas.count() > 1:
-        gradients = replicas.sum_of_gradients(gradients, isinstance(optimizer, _SCALED))
+        scaled = isinstance(optimizer, _SCALED)
+        gradients = replicas.sum_of_gradients(gradients, variables, scaled)
     try:
         # Grappler's remapper loses the order between reading a convolution's bias and updating it
         # (TF 2.21): a forward pass would sometimes see weights that have already been updated.

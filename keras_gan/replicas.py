@@ -36,7 +36,7 @@ def mean(values):
     return replica.all_reduce(tf.distribute.ReduceOp.MEAN, values)
 
 
-def sum_of_gradients(gradients: list, keep_overflow: bool) -> list:
+def sum_of_gradients(gradients: list, variables: list, keep_overflow: bool) -> list:
     """Returns the sum of the replicas' gradients, the same on each of them.
 
     The sum is taken before the optimizer sees the gradients, so that it clips what one device
@@ -44,10 +44,16 @@ def sum_of_gradients(gradients: list, keep_overflow: bool) -> list:
 
     Args:
         gradients: tensors, or None where a variable has no gradient.
+        variables: those that the gradients belong to.
         keep_overflow: whether sums that are not finite are returned as they are, for a loss scale
             to be halved. Otherwise all gradients of such a step are zero.
     """
-    present: list[Any] = [tf.convert_to_tensor(g) for g in gradients if g is not None]
+    # The gradient of an embedding, added up with that of a branch, has lost its shape.
+    present: list[Any] = [
+        tf.ensure_shape(tf.convert_to_tensor(g), v.shape)
+        for g, v in zip(gradients, variables, strict=True)
+        if g is not None
+    ]
     # As one vector: a message between machines costs the same for one number as for thousands.
     flat = tf.concat([tf.reshape(tf.cast(g, "float32"), [-1]) for g in present], 0)
     replica: Any = tf.distribute.get_replica_context()

@@ -1,6 +1,6 @@
 """Architectures by what they generate samples from."""
 
-from keras_gan import architectures
+from keras_gan import Spec, architectures
 from keras_gan.registry import parameters_of
 
 
@@ -11,3 +11,13 @@ def of_latents():
         for name, family in architectures.families().items()
         if "latent_dim" in parameters_of(getattr(family, "generator", lambda: None))
     ]
+
+
+OF_SOUND = ("wavegan",)
+OF_SPECTROGRAMS = ("hifi", "multi_period", "vocoder")
+
+
+def spec(family, shape, length, num_classes=0):
+    """Returns the description of data for a family: images of a shape, or sounds of a length."""
+    kind, shape = ("audio", (length, 1)) if family in OF_SOUND else ("image", shape)
+    return Spec(kind, shape, (-1.0, 1.0), num_classes=num_classes)

@@ -115,11 +115,13 @@ FAMILIES: list[tuple[str, str, dict, bool]] = [
     ("multi_scale", "multi_scale", {"widths": [8, 4, 4]}, False),
     ("mlp", "mlp", {"widths": [16]}, False),
     ("mlp, classes", "mlp", {"widths": [16]}, True),
+    ("wavegan", "wavegan", {"width": 4}, False),
+    ("wavegan, classes", "wavegan", {"width": 4, "upsampling": "sub_pixel"}, True),
 ]
 
 
 def of_family(family, options, conditional):
-    spec = keras_gan.Spec("image", (8, 12, 3), (-1.0, 1.0), num_classes=3 * conditional)
+    spec = families.spec(family, (8, 12, 3), 128, num_classes=3 * conditional)
     build = keras_gan.architectures.build_network
     return build("generator", family, spec, conditional, latent_dim=LATENTS, **options)
 

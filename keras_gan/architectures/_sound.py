@@ -1,4 +1,4 @@
-"""Common parts of the vocoders: checks of the data, input and output, receptive fields."""
+"""Common parts of networks of sound: checks of the data, labels, parts of the vocoders."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from keras_gan.architectures import _parts
 from keras_gan.arguments import check_integer
 from keras_gan.errors import UsageError
 from keras_gan.layers import Loudness, VocoderInput
@@ -54,6 +55,23 @@ def check_mono(spec: Spec, family: str, conditional: bool) -> None:
             f"The architecture {family!r} is for audio of one channel. "
             f"Received: kind={spec.kind!r}, shape={spec.shape}"
         )
+
+
+def check_sound(spec: Spec, family: str) -> None:
+    """Raises a `UsageError` unless samples are sound."""
+    if "sample_rate" not in spec.modality.meta:
+        raise UsageError(
+            f"The architecture {family!r} is for audio only (time, channels). "
+            f"Received: kind={spec.kind!r}, shape={spec.shape}"
+        )
+
+
+def sound_and_label(samples, labels, spec: Spec):
+    """Appends a channel to the sound: a learned sound of the class."""
+    time = spec.shape[0]
+    values = _parts.label_embedding(spec, time)(labels)
+    channel = layers.Reshape((time, 1), name="label_channel")(values)
+    return layers.Concatenate(name="sound_and_label")([samples, channel])
 
 
 def _check_lengths(spec: Spec, frames: int | None, mel: Mel) -> None:

@@ -14,6 +14,7 @@ from keras_gan import augment as augments
 from keras_gan import (
     configuration,
     data_spec,
+    layers,
     network_checks,
     optimizers,
     random_numbers,
@@ -302,7 +303,8 @@ class Game(_construction.Construction, _data.DataInterface, GenerationInterface,
 
     def _update(self, batch: dict[str, Any]) -> None:
         size = tf.cast(tf.shape(batch["samples"])[0], "int64") * replicas.count()
-        self.step(batch)
+        with self.layer_noise():
+            self.step(batch)
         self.examples_seen.assign_add(size)
         _averaging.update(self, size)
         self.end_step(size)
@@ -352,6 +354,16 @@ class Game(_construction.Construction, _data.DataInterface, GenerationInterface,
             index: number within the training step, such as that of a discriminator step.
         """
         return _noise.seed_of(self.seed, purpose, self.iteration.value, index)
+
+    def layer_noise(self, index: Any = 0):
+        """Returns a context in which layers such as `PhaseShuffle` draw from the game's seed.
+
+        `step` runs within that of index 0.
+
+        Args:
+            index: number within the training step, for other noise.
+        """
+        return layers.layer_noise(lambda: self.random_seed("layers", index))
 
     def draw_latents(self, samples: Any, seed: Any):
         """Returns standard normal latents `(batch, latent_dim)`, as many as there are samples."""

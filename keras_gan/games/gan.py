@@ -198,12 +198,13 @@ class GAN(Game):
 
         # The discriminator's steps but the last, each with fresh noise on its own real samples.
         for index, part in enumerate(parts[:-1]):
-            latents, made = _step.generate(self, part, index)
-            self._train_discriminator(part, latents, made["samples"], index)
+            with self.layer_noise(index):
+                latents, made = _step.generate(self, part, index)
+                self._train_discriminator(part, latents, made["samples"], index)
 
         # The samples of the last step are recorded on the generator's tape, for both networks.
         index, part = len(parts) - 1, parts[-1]
-        with tf.GradientTape() as tape:
+        with self.layer_noise(index), tf.GradientTape() as tape:
             latents, made = _step.generate(self, part, index)
             fake = made["samples"]
             with tape.stop_recording():

@@ -13,6 +13,7 @@ from keras_gan.layers.convolution import Conv2D, Conv2DTranspose, NarrowConv2D, 
 from keras_gan.layers.cosine import CosineDense
 from keras_gan.layers.equalized import EqualizedConv2D, EqualizedDense
 from keras_gan.layers.minibatch import MinibatchStandardDeviation
+from keras_gan.layers.noise import PhaseShuffle, layer_noise, layer_seed
 from keras_gan.layers.normalization import (
     BatchNormalization,
     ConditionalBatchNormalization,
@@ -70,6 +71,7 @@ __all__ = [
     "MinibatchStandardDeviation",
     "NarrowConv2D",
     "OverlapAdd",
+    "PhaseShuffle",
     "PixelNormalization",
     "ReflectionPadding2D",
     "SelfAttention2D",
@@ -78,5 +80,7 @@ __all__ = [
     "UpSampling2D",
     "VocoderInput",
     "find_codes",
+    "layer_noise",
+    "layer_seed",
     "with_codes_input",
 ]

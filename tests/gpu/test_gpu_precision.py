@@ -57,7 +57,9 @@ OPTIONS = {
     "multi_scale": ({"latent_dim": 4, **WIDTHS}, WIDTHS),
     "resnet": ({"latent_dim": 4, "widths": [8, 8, 8]}, WIDTHS),
     "r3gan": ({"latent_dim": 4, "width": 8, "depth": 2}, {"width": 8, "depth": 2}),
+    "wavegan": ({"latent_dim": 4, "width": 4, "kernel": 9}, {"width": 4, "kernel": 9}),
 }
+LENGTH = 512  # of sounds, so that two stages are shifted
 # Generators from pictures to pictures, and the factor between their sizes; `patch` judges them.
 OF_PICTURES = {
     "unet": ({"widths": [8, 8]}, 1),
@@ -83,7 +85,7 @@ def build(name, conditional=False):
             architectures.build_network("generator", name, spec, False, ["condition"], **options),
             architectures.build_network("discriminator", "patch", spec, width=8, layers=1),
         )
-    spec = keras_gan.Spec("image", SHAPE, (-1.0, 1.0), num_classes=games.CLASSES)
+    spec = families.spec(name, SHAPE, LENGTH, games.CLASSES)
     return architectures.build(name, spec, conditional, *OPTIONS[name])
 
 
@@ -103,7 +105,8 @@ def reference(name):
 
 def test_all_architectures_are_here():
     assert OPTIONS.keys() == set(families.of_latents())
-    assert {*NAMES, "patch"} == architectures.families().keys()
+    # Vocoders are trained in tests of their own.
+    assert {*NAMES, "patch", *families.OF_SPECTROGRAMS} == architectures.families().keys()
 
 
 @pytest.mark.parametrize("precision", games.PRECISIONS)
@@ -112,3 +115,9 @@ def test_an_architecture_trains_as_on_the_cpu_in_float32(name, precision, device
     found = games.train(device, precision, **arguments(name))
     tolerance = KINKS.get(name, 2) * games.TOLERANCES[precision]
     games.assert_close(reference(name), found, min(tolerance, LARGEST))
+
+
+@pytest.mark.parametrize("precision", games.PRECISIONS)
+def test_phase_shuffle_is_the_same_under_xla(precision, device):
+    found = games.train(device, precision, jit_compile=True, **arguments("wavegan"))
+    games.assert_close(reference("wavegan"), found, 2 * games.TOLERANCES[precision])
