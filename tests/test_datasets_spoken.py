@@ -157,3 +157,35 @@ def test_missing_packages_are_named(tmp_path, monkeypatch):
 def test_options_out_of_range(name, options, message):
     with pytest.raises(UsageError, match=message):
         datasets.open(name, **options)
+
+
+@needs_sonic_pi
+def test_drums_at_several_speeds(tmp_path):
+    """Twice the speed is an octave higher; all speeds of a sound are in one split."""
+    pytest.importorskip("soundfile")
+    options = {"families": ["bd"], "length": 8192, "held_out": 0.3, "cache": tmp_path}
+    found = datasets.open("sonic-pi-samples", speeds=[1.0, 2.0], **options)
+    once = datasets.open("sonic-pi-samples", **options)
+    assert found.count("train") + found.count("held_out") == 26
+    assert once.count("train") + once.count("held_out") == 13
+    for split in ("train", "held_out"):
+        clips = np.asarray(found.arrays(split)[0], np.float64)[..., 0]
+        assert len(clips) % 2 == 0
+        slow, fast = clips[::2], clips[1::2]
+        power = [np.abs(np.fft.rfft(x, axis=1)) ** 2 for x in (slow, fast)]
+        centers = [(p * np.arange(4097)).sum(1) / p.sum(1) for p in power]
+        assert np.median(centers[1] / centers[0]) == pytest.approx(2, rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("speeds", "received"),
+    [
+        ([], r"speeds=\[\]"),
+        ([0.1], r"speeds=\[0.1\]"),
+        ("fast", "speeds='fast'"),
+        ([1, 1], "different"),
+    ],
+)
+def test_speeds_out_of_range(speeds, received):
+    with pytest.raises(UsageError, match=rf"`speeds` must be .*{received}"):
+        datasets.open("sonic-pi-samples", speeds=speeds)

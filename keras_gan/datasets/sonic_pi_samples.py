@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_gan.arguments import is_number
 from keras_gan.datasets import audio, decoding, sound_files
+from keras_gan.datasets.sound_files import Sound
 from keras_gan.datasets.sound_source import SoundOptions, make
 from keras_gan.datasets.sound_store import Item, Place
 from keras_gan.datasets.source import MEMORY_LIMIT, Source
@@ -32,6 +36,7 @@ FOLDER_OPTIONS = (
 def open(
     *,
     families: Sequence[str] | None = None,
+    speeds: Sequence[float] = (1.0,),
     sample_rate: int | None = None,
     length: int | None = None,
     layout: str = "one_shot",
@@ -52,6 +57,8 @@ def open(
 
     Args:
         families: names of the families to read, such as `[bd, sn]`; all by default.
+        speeds: speeds at which each sound is played, from 0.25 to 4. Twice the speed is an octave
+            higher and half as long. All speeds of a sound are in the same split.
         sample_rate: see `keras_gan.datasets.audio`, as all of the following; by default 16,000 Hz,
             the files having 44,100 Hz.
         length: samples of one example.
@@ -74,18 +81,40 @@ def open(
         sample_rate, length, layout, align, normalize, 1, mel, held_out, samples=samples
     )
     options.check()
+    _check_speeds(speeds)
     chosen, wanted = _chosen(Path(os.path.expanduser(root)), families)
     classes = wanted if labels and len(wanted) > 1 else ()
     items = [
         Item(
-            str(file),
-            lambda file=file: sound_files.opened(file),
+            str(file) if speed == 1.0 else f"{file} at {speed:g} times the speed",
+            lambda file=file, speed=speed: _played(file, speed),
             classes.index(_family(file)) if classes else -1,
+            group=str(file) if len(speeds) > 1 else "",
         )
         for file in chosen
+        for speed in speeds
     ]
     found = audio.read_headers("sonic-pi-samples", items, False, [], classes)
-    return make(found, options, Place(False, memory_limit, cache, decoding.cache_key(chosen)))
+    return make(found, options, Place(False, memory_limit, cache, _key(chosen, speeds)))
+
+
+def _key(files: Sequence[Path], speeds: Sequence[float]) -> str:
+    return "-".join([decoding.cache_key(files), *(f"{speed:g}" for speed in speeds)])
+
+
+def _check_speeds(speeds: Sequence[float]) -> None:
+    is_list = isinstance(speeds, Sequence) and not isinstance(speeds, str) and len(speeds) > 0
+    if not is_list or not all(is_number(x) and 0.25 <= x <= 4.0 for x in speeds):
+        raise UsageError(f"`speeds` must be numbers from 0.25 to 4. Received: speeds={speeds!r}")
+    if len(set(speeds)) < len(speeds):
+        raise UsageError(f"`speeds` must be different. Received: speeds={speeds!r}")
+
+
+@contextlib.contextmanager
+def _played(file: Path, speed: float) -> Iterator[Sound]:
+    """Opens a sound at a speed: as one of another sampling rate, which is then resampled."""
+    with sound_files.opened(file) as sound:
+        yield dataclasses.replace(sound, rate=round(sound.rate * speed))
 
 
 def _chosen(root: Path, families: Sequence[str] | None) -> tuple[list[Path], tuple[str, ...]]:
