@@ -92,7 +92,7 @@ def controls(count: int, vocoder: pathlib.Path | None) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("sources", nargs="*", type=pathlib.Path, help="bundles and runs")
     parser.add_argument("--vocoder", type=pathlib.Path, help="run of a vocoder, as a control")
     parser.add_argument("--count", type=int, default=1_000, help="clips of each row")

@@ -84,18 +84,23 @@ def open(
     _check_speeds(speeds)
     chosen, wanted = _chosen(Path(os.path.expanduser(root)), families)
     classes = wanted if labels and len(wanted) > 1 else ()
-    items = [
+    items = _items(chosen, speeds, classes)
+    found = audio.read_headers("sonic-pi-samples", items, False, [], classes)
+    return make(found, options, Place(False, memory_limit, cache, _key(chosen, speeds)))
+
+
+def _items(files: Sequence[Path], speeds: Sequence[float], classes: tuple[str, ...]) -> list[Item]:
+    """Returns each sound at each speed."""
+    return [
         Item(
             str(file) if speed == 1.0 else f"{file} at {speed:g} times the speed",
             lambda file=file, speed=speed: _played(file, speed),
             classes.index(_family(file)) if classes else -1,
             group=str(file) if len(speeds) > 1 else "",
         )
-        for file in chosen
+        for file in files
         for speed in speeds
     ]
-    found = audio.read_headers("sonic-pi-samples", items, False, [], classes)
-    return make(found, options, Place(False, memory_limit, cache, _key(chosen, speeds)))
 
 
 def _key(files: Sequence[Path], speeds: Sequence[float]) -> str:
