@@ -12,7 +12,7 @@ with others of the same hash only.
 
 The rows:
 
-- each bundle, and each run;
+- each bundle of a generator with a vocoder, and each run of the recipe digits-wavegan;
 - real: as many clips of the training voices, the best values that there can be;
 - griffin-lim: the same clips by way of their spectrograms, as the recipe `digits` defines them,
   and the Griffin-Lim algorithm: what is lost without a generator;

@@ -59,7 +59,7 @@ def find(model: keras.Model) -> tuple[VocoderInput, str] | None:
 def with_vocoder(
     model: Any, vocoder: Any, spec: Spec, *, average: bool = True
 ) -> tuple[keras.Model, Spec]:
-    """Returns a generator of sound: one of spectrograms, whose samples a vocoder speaks.
+    """Returns a generator of sound: one of spectrograms, of whose samples a vocoder makes sound.
 
     Args:
         model: a game whose generator makes log-mel spectrograms, or that generator.
@@ -78,22 +78,28 @@ def with_vocoder(
     made = definition_of(spec.samples.meta) if "mel" in spec.modality.meta else None
     if made is None:
         raise UsageError(
-            "A vocoder speaks the samples of a generator of mel spectrograms, which a recipe makes "
+            "A vocoder takes the samples of a generator of mel spectrograms, which a recipe makes "
             f"with data.samples=mel. Received: samples of kind {spec.kind!r}"
         )
-    generator, speaker = (_network(each, average) for each in (model, vocoder))
-    found = find(speaker)
+    generator, synthesizer = (_network(each, average) for each in (model, vocoder))
+    found = find(synthesizer)
     if found is None:
         raise UsageError(
             "A vocoder must be a network of the architecture vocoder or hifi. Received: the model "
-            f"{speaker.name!r} of inputs {[tuple(x.shape) for x in speaker.inputs or ()]}"
+            f"{synthesizer.name!r} of inputs {[tuple(x.shape) for x in synthesizer.inputs or ()]}"
         )
     if found[0].mel.to_meta() != made.to_meta():
         raise UsageError(
             "The generator and the vocoder must have one definition of the spectrograms. Received: "
             f"{made.to_meta()} of the generator, {found[0].mel.to_meta()} of the vocoder"
         )
-    waves = speaker(generator.outputs[0])
+    made_shape = tuple(generator.outputs[0].shape[1:])
+    if len(generator.outputs) != 1 or made_shape != spec.shape:
+        raise UsageError(
+            f"The generator must have one output of the shape of the samples, {spec.shape}. "
+            f"Received: {[tuple(x.shape[1:]) for x in generator.outputs]}"
+        )
+    waves = synthesizer(generator.outputs[0])
     whole = keras.Model(generator.inputs, waves, name=generator.name)
     samples = Field("audio", waves.shape[1:], meta={"sample_rate": made.sample_rate})
     return whole, Spec(fields={**spec.fields, "samples": samples})

@@ -284,6 +284,12 @@ def _check_fields(fields: Mapping[str, Field]) -> dict[str, Field]:
             f"Samples must be of a kind that can be generated, {', '.join(sample_kinds())}. "
             f"Received: kind={fields['samples'].kind!r}"
         )
+    for name in fields["samples"].modality.needed:
+        if name not in fields["samples"].meta:
+            raise UsageError(
+                f"Samples of kind {fields['samples'].kind!r} must state {name!r} (data.{name} in a "
+                f"recipe). Received: meta={dict(fields['samples'].meta)}"
+            )
     labels = fields.get("labels")
     if labels is not None and "num_classes" not in labels.meta:
         raise UsageError(

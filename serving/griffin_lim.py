@@ -10,6 +10,7 @@ from serving.mel import Mel
 ITERATIONS, MOMENTUM, SEED = 32, 0.99, 0
 _FITTING = 100  # updates of the magnitudes that the mel filters are inverted to
 _SMALLEST = 1e-8  # divisors and magnitudes
+_HIGHEST = 10.0  # of a value; larger ones, of a network that fails, would overflow
 
 
 def griffin_lim(
@@ -74,7 +75,8 @@ def magnitudes_of(mel: np.ndarray, definition: Mel) -> np.ndarray:
     filters = definition.filters.astype(np.float32)
     # A value at the floor stands for silence: its power is taken from all values.
     floor = np.float32(definition.floor)
-    energies = np.sqrt(np.maximum(np.exp(2.0 * np.asarray(mel, np.float32)) - floor**2, 0.0))
+    logs = np.minimum(np.asarray(mel, np.float32), np.float32(_HIGHEST))
+    energies = np.sqrt(np.maximum(np.exp(2.0 * logs) - floor**2, 0.0))
     found = np.maximum(energies @ np.linalg.pinv(filters).T, np.float32(_SMALLEST))
     wanted = energies @ filters
     for _ in range(_FITTING):

@@ -259,6 +259,9 @@ def test_a_bundle_with_a_vocoder_makes_waves(run, vocoder_run, tmp_path):
     assert manifest.class_names == ["0", "1", "2", "3"]
     assert max(manifest.worst_parity().values()) <= 1e-5
     assert manifest.training["vocoder"]["examples_seen"] == 64
+    assert not {"samples", "mel"} & manifest.training["recipe"]["data"].keys()
+    found = metrics.evaluate(bundle, features="spectrum", count=4, cache=False, progress=False)
+    assert found.values["mel_patch_distance"] > 0  # with the waves of the data
     # The bundle's samples are the vocoder's of the generator's spectrograms.
     gan, speaker = run.load(), vocoder_run.load()
     mels = gan.generate(seeds=[5, 6], labels=[0, 2])
@@ -278,4 +281,34 @@ def test_vocoders_that_do_not_fit(run, vocoder_run, capsys):
         export.with_vocoder(vocoder_run.load(), vocoder_run.load(), vocoder_run.spec)
     with pytest.raises(SystemExit):
         main(["export", str(vocoder_run.path), "--vocoder", str(vocoder_run.path)])
-    assert "A vocoder speaks the samples of a generator of mel" in capsys.readouterr().err
+    assert "A vocoder takes the samples of a generator of mel" in capsys.readouterr().err
+    other = keras.Model(made := keras.Input((3,)), keras.layers.Dense(16)(made))
+    with pytest.raises(
+        UsageError, match=r"one output of the shape .*\(16, 16\). Received: \[\(16,\)"
+    ):
+        export.with_vocoder(other, vocoder_run.load(), spec)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--network", "generator"), ("--weights", "last"), ("--check", "bundle")],
+    ids=lambda pair: pair[0],
+)
+def test_a_vocoder_is_refused_where_it_would_be_ignored(run, vocoder_run, capsys, options):
+    given = [] if options[0] == "--check" else [str(run.path)]
+    with pytest.raises(SystemExit):
+        main(["export", *given, "--vocoder", str(vocoder_run.path), *options])
+    assert "--vocoder is for the generator that a run exports" in capsys.readouterr().err
+
+
+def test_samples_need_their_definition():
+    with pytest.raises(UsageError, match=r"Samples of kind 'mel' must state 'mel' .* meta=\{\}"):
+        Spec("mel", (16, 16))
+    free = Spec(fields={"samples": Field("mel", (None, 16), meta=META)})
+    with pytest.raises(UsageError, match=r"'dcgan' needs samples of one size.*\(None, 16\)"):
+        architectures.build("dcgan", free)
+
+
+def test_values_of_a_failed_network_do_not_overflow():
+    with np.errstate(over="raise", invalid="raise"):
+        assert np.isfinite(griffin_lim(np.full((4, 16), 90.0), MEL)).all()

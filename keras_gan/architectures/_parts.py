@@ -56,6 +56,10 @@ def as_images(spec: Spec, family: str) -> Spec:
     if found is None or spec.modality.has_pixels:
         check_images(spec, family)
         return spec
+    if None in spec.shape:
+        raise UsageError(
+            f"The architecture {family!r} needs samples of one size. Received: shape={spec.shape}"
+        )
     return Spec(fields={**spec.fields, "samples": Field("image", found[0])})
 
 

@@ -85,7 +85,7 @@ Vocoder = Annotated[
     pathlib.Path | None,
     typer.Option(
         help="Of a generator of mel spectrograms: a run of a vocoder, which becomes its last part, "
-        "so that the bundle generates sound."
+        "so that the bundle generates sound. Its last checkpoint is taken."
     ),
 ]
 Check = Annotated[pathlib.Path | None, typer.Option(help="Check this bundle instead, like verify.")]
@@ -118,6 +118,11 @@ def export_command(
     if (run is None) == (check is None):
         got = "neither" if run is None else "both"
         raise UsageError(f"export takes a run, or --check BUNDLE. Received: {got}")
+    if vocoder is not None and (check is not None or network is not None or weights is not None):
+        raise UsageError(
+            "--vocoder is for the generator that a run exports, without --network, --weights and "
+            f"--check. Received: --vocoder {vocoder}"
+        )
     if check is not None or run is None:
         _verify(pathlib.Path(check or "."))
         return
@@ -208,6 +213,10 @@ def _export_triton(
             "A model repository gets a new version instead of --overwrite. Received: --overwrite"
         )
     opened = None if is_bundle(run) else runs.Run.open(run)
+    if opened is None and options["vocoder"] is not None:
+        raise UsageError(
+            f"--vocoder needs a run; a bundle is copied as it is. Received: the bundle {run}"
+        )
     home = run if opened is None else opened.path
     target = pathlib.Path(os.path.expanduser(to)) if to else home / "model_repository"
     with tempfile.TemporaryDirectory() as folder:
@@ -257,7 +266,8 @@ def export_run(
             `-classifier` for a discriminator and `-generator` for a generator.
         network: of a game, the name of the network; by default the one that the game exports.
         share: of a game in two stages, the share of the last generator's weights, from 0 to 1.
-        vocoder: of a generator of mel spectrograms, the run of the vocoder that speaks them.
+        vocoder: of a generator of mel spectrograms, the run of the vocoder that makes sound of
+            them, of which the last checkpoint is taken.
         **options: see `export.export_bundle`.
     """
     checkpoint = run.which(checkpoint)
@@ -272,7 +282,7 @@ def export_run(
         options["role"] = "restoration"  # the condition is the picture itself, degraded
     spec, model = gan.network_spec(written, spec, {}), gan
     if vocoder is not None:
-        model, spec, described = _with_vocoder(gan, spec, vocoder, average)
+        model, spec, described = _with_vocoder(run, gan, spec, vocoder, average)
         chosen |= described
     else:
         options |= {"average": average, "network": network}
@@ -286,9 +296,9 @@ def export_run(
             "examples_seen": gan.count("examples_seen"),
             "checkpoint": checkpoint,
             "weights": metrics.which_weights(gan, average, written),
-            **chosen,
             "data": {k: run.data[k] for k in ("description", "digest")},
             "metrics": _measured(run, checkpoint, gan.count("examples_seen")),
+            **chosen,
         },
         **options,
     )
@@ -351,14 +361,33 @@ def _choose_weights(
 
 
 def _with_vocoder(
-    gan: Any, spec: Spec, vocoder: pathlib.Path, average: bool
+    run: runs.Run, gan: Any, spec: Spec, vocoder: pathlib.Path, average: bool
 ) -> tuple[keras.Model, Spec, dict[str, Any]]:
-    """Returns a generator with the vocoder of a run, its spec, and what the manifest says of it."""
-    run = runs.Run.open(os.path.expanduser(vocoder))
-    speaker = run.load(run.which("last"))
-    model, spec = export.with_vocoder(gan, speaker, spec, average=average)
-    seen = speaker.count("examples_seen")
-    return model, spec, {"vocoder": {"recipe": run.record, "examples_seen": seen}}
+    """Returns a generator with the vocoder of a run, its spec, and what the manifest says of it.
+
+    The recipe in the manifest has the data as waves, with which `evaluate` compares the bundle; the
+    measurements of the training are of spectrograms, and are left out.
+    """
+    of_vocoder = runs.Run.open(os.path.expanduser(vocoder))
+    synthesizer = of_vocoder.load(of_vocoder.which("last"))
+    model, spec = export.with_vocoder(gan, synthesizer, spec, average=average)
+    described = {
+        "recipe": of_vocoder.record,
+        "examples_seen": synthesizer.count("examples_seen"),
+        "weights": metrics.which_weights(synthesizer, average),
+        "data": {"description": of_vocoder.data["description"]},
+    }
+    data = {k: v for k, v in run.record["data"].items() if k not in ("samples", "mel")}
+    return (
+        model,
+        spec,
+        {
+            "recipe": {**run.record, "data": data},
+            "data": {"description": run.data["description"]},
+            "metrics": {},
+            "vocoder": described,
+        },
+    )
 
 
 def _game_of(run: runs.Run) -> str:

@@ -37,7 +37,7 @@ def open(
     *,
     families: Sequence[str] | None = None,
     speeds: Sequence[float] = (1.0,),
-    sample_rate: int | None = None,
+    sample_rate: int | None = 16_000,
     length: int | None = None,
     layout: str = "one_shot",
     align: str = "start",
@@ -59,8 +59,8 @@ def open(
         families: names of the families to read, such as `[bd, sn]`; all by default.
         speeds: speeds at which each sound is played, from 0.25 to 4. Twice the speed is an octave
             higher and half as long. All speeds of a sound are in the same split.
-        sample_rate: see `keras_gan.datasets.audio`, as all of the following; by default 16,000 Hz,
-            the files having 44,100 Hz.
+        sample_rate: see `keras_gan.datasets.audio`, as all of the following; the files have 44,100
+            Hz.
         length: samples of one example.
         layout: `"one_shot"`, `"windows"` or `"auto"`.
         align: `"start"`, or `"center"`.

@@ -68,6 +68,7 @@ class Kind:
         features: default feature extractor of the metrics; `None` leaves the choice to them.
         shown_as: default format of a response for a kind without file formats of its own: a format
             that every kind has, or `"grid"` for the picture of `sheet`.
+        needed: names of `meta` without which the samples of a data set cannot be of this kind.
         previews: file formats in which a training preview has its samples beside the picture.
         is_animated: `film` shows samples that change over time; the kind defines `sheet_size`.
     """
@@ -88,6 +89,7 @@ class Kind:
     pair_metrics: tuple[str, ...] = ()
     features: str | None = None
     shown_as: str = "npy"
+    needed: tuple[str, ...] = ()
     previews: tuple[str, ...] = ()
     is_animated: bool = False
 
@@ -134,7 +136,7 @@ class Kind:
             samples: array `(batch, ...)`.
             meta: properties of the field.
         """
-        return samples
+        raise NotImplementedError
 
     def answers(self, name: str, kind: Kind) -> bool:
         """Returns whether samples of this kind answer a field: pictures the picture `condition`.

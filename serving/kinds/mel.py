@@ -59,6 +59,7 @@ class Mel(Kind):
     meta = ("mel",)
     plural = "mel spectrograms"
     training_metrics = ("mel_patch_distance", "sliced_wasserstein")
+    needed = ("mel",)
     previews = ("wav",)
     formats = (Format("wav", "audio/wav", _to_wav, None),)
 
