@@ -377,6 +377,9 @@ def check_kind(name: str, source: datasets.Source) -> None:
     own, spec = kind_of(name), source.spec
     if name not in recipes.names() or own in (None, spec.kind):
         return
+    # The options of a recipe for sounds, which another folder keeps, may make spectrograms of them.
+    if recipes.load(name).data.options.get("samples") == spec.kind:
+        return
     raise UsageError(
         f"The recipe {name} is for {kinds.get(own).plural}. {_recipes_for(spec)}. "
         f"Received: {spec.modality.plural} of shape {spec.shape}"

@@ -40,7 +40,7 @@ class Mel:
         mels: number of filters, at most 1,024.
         low: lowest frequency in Hz.
         high: highest frequency in Hz, at most half of the sampling rate, which is the default.
-        floor: least magnitude, above 0.
+        floor: least magnitude, above 0 and below that of a sine of amplitude 1.
 
     Raises:
         UsageError: a value out of range, or filters so narrow that one holds no frequency.
@@ -75,6 +75,11 @@ class Mel:
             raise UsageError(
                 "Every mel filter must hold a frequency of the DFT; take fewer `mels` or a greater "
                 f"`n_fft`. Received: mels={self.mels}, n_fft={self.n_fft}"
+            )
+        if self.floor >= self._largest:
+            raise UsageError(
+                "`floor` must be below the largest magnitude of a sine of amplitude 1, "
+                f"{self._largest:.4g} here. Received: floor={self.floor}"
             )
 
     def _check_numbers(self) -> None:
@@ -126,7 +131,11 @@ class Mel:
         The main lobe of the window has the sum of its samples as the sum of its magnitudes. Speech
         whose peaks are at 0.95 comes to 60 % of it.
         """
-        return float(np.log(self.filters.max() * self.hann.sum()))
+        return float(np.log(self._largest))
+
+    @property
+    def _largest(self) -> float:
+        return float(self.filters.max() * self.hann.sum())
 
     @functools.cached_property
     def filters(self) -> np.ndarray:

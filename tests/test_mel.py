@@ -61,6 +61,7 @@ def test_a_definition_survives_its_meta():
         ),
         ({"high": 5000.0}, "half of the sampling rate, in order. Received: low=0.0, high=5000.0"),
         ({"floor": 0.0}, "`floor` must be above 0. Received: floor=0.0"),
+        ({"floor": 3.0}, "a sine of amplitude 1, 2.212 here. Received: floor=3.0"),
         ({"mels": 200}, "take fewer `mels` or a greater `n_fft`. Received: mels=200, n_fft=256"),
         ({"mels": 2.0}, "`mels` must be a whole number from 1 to 1024. Received: mels=2.0"),
         ({"mels": 1025}, "`mels` must be a whole number from 1 to 1024. Received: mels=1025"),

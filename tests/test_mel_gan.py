@@ -13,7 +13,17 @@ import tones
 import export
 import serving
 from export.manifest import Manifest
-from keras_gan import Field, Spec, UsageError, architectures, datasets, metrics, recipe, train
+from keras_gan import (
+    Field,
+    Spec,
+    UsageError,
+    architectures,
+    automatic,
+    datasets,
+    metrics,
+    recipe,
+    train,
+)
 from keras_gan.__main__ import main
 from keras_gan.metrics.mel_patch_distance import MelPatchDistance
 from keras_gan.metrics.patch_distance import patch_distance
@@ -22,6 +32,7 @@ from keras_gan.spec import label_field
 from serving import kinds
 from serving.griffin_lim import griffin_lim, magnitudes_of
 from serving.mel import Mel
+from serving.wav import to_pcm16, write_wav
 
 MEL = Mel(hop=128, mels=16, floor=1e-3)
 META = {"mel": MEL.to_meta()}
@@ -79,7 +90,8 @@ def test_networks_for_images_alone_refuse_other_kinds():
         architectures.build("dcgan", series)
     meta = {"mel": Mel(mels=10).to_meta()}
     mels = Spec(fields={"samples": Field("mel", (16, 10), meta=meta)})
-    with pytest.raises(UsageError, match=r"must be divisible by 4 .* Received: 16 x 10"):
+    message = r"divisible by 4 .* Received: 16 x 10 \(.* mels of data\.length and data\.mel;"
+    with pytest.raises(UsageError, match=message):
         architectures.build("dcgan", mels)
 
 
@@ -104,6 +116,24 @@ def test_spectrograms_as_samples_need_a_definition(tmp_path):
         datasets.open("audio", path=written(tmp_path), samples="mel")
     with pytest.raises(UsageError, match=r"must be wave or mel\. Received: samples='mels'"):
         datasets.open("audio", path=written(tmp_path), samples="mels")
+
+
+@pytest.mark.parametrize("name", ["digits", "drums"])
+def test_recipes_for_spectrograms_take_a_folder_of_sounds(name, tmp_path):
+    for label in range(2):
+        (tmp_path / str(label)).mkdir()
+        for number in range(4):
+            clip = tones.clips(np.full(1, label))[0] * (0.9 - 0.1 * number)
+            content = write_wav(to_pcm16(clip)[0], 44_100)
+            (tmp_path / str(label) / f"{number}.wav").write_bytes(content)
+    resolved = recipe.load(name, [], str(tmp_path))
+    source = train.open_data(resolved)
+    assert source.spec.kind == "mel"
+    assert source.spec.class_names == ("0", "1")
+    automatic.check_kind(name, source)
+    assert automatic.describe_misfit(name, str(tmp_path), source) == ""
+    with pytest.raises(UsageError, match=r"for audio clips\. .* Received: images of shape"):
+        automatic.check_kind(name, datasets.open("glyphs"))
 
 
 # ------------------------------------------------------------------------ sound

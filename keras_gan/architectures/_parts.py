@@ -166,8 +166,9 @@ def check_divisible(spec: Spec, option: str, exponent: int) -> None:
     if height % 2**exponent or width % 2**exponent:
         raise UsageError(
             f"Height and width of the images must be divisible by {2**exponent} at "
-            f"{option}={exponent}. Received: {height} x {width} (resize with --set data.size, or "
-            f"set a smaller `{option}`)"
+            f"{option}={exponent}. Received: {height} x {width} (resize images with --set "
+            "data.size; spectrograms have the frames and mels of data.length and data.mel; or set "
+            f"a smaller `{option}`)"
         )
 
 
