@@ -321,7 +321,12 @@ def test_vocoders_that_do_not_fit(run, vocoder_run, capsys):
 
 @pytest.mark.parametrize(
     "options",
-    [("--network", "generator"), ("--weights", "last"), ("--check", "bundle")],
+    [
+        ("--network", "generator"),
+        ("--weights", "last"),
+        ("--check", "bundle"),
+        ("--role", "restoration"),
+    ],
     ids=lambda pair: pair[0],
 )
 def test_a_vocoder_is_refused_where_it_would_be_ignored(run, vocoder_run, capsys, options):

@@ -118,10 +118,12 @@ def export_command(
     if (run is None) == (check is None):
         got = "neither" if run is None else "both"
         raise UsageError(f"export takes a run, or --check BUNDLE. Received: {got}")
-    if vocoder is not None and (check is not None or network is not None or weights is not None):
+    others = {"--check": check, "--network": network, "--weights": weights, "--role": role}
+    if vocoder is not None and any(value is not None for value in others.values()):
+        given = ", ".join(f"{name} {value}" for name, value in others.items() if value is not None)
         raise UsageError(
-            "--vocoder is for the generator that a run exports, without --network, --weights and "
-            f"--check. Received: --vocoder {vocoder}"
+            "--vocoder is for the generator that a run exports, without "
+            f"{', '.join(others)}. Received: --vocoder {vocoder}, {given}"
         )
     if check is not None or run is None:
         _verify(pathlib.Path(check or "."))
