@@ -54,16 +54,21 @@ def run(parts: Sequence[str], folders: Sequence[Path] | None, timeout: float) ->
         folders: folders of packages in place of those of this Python; None for its own.
         timeout: seconds after which a probe is ended.
     """
-    processes = {part: _start(part, folders) for part in parts}
-    with ThreadPoolExecutor(max_workers=max(1, len(parts))) as threads:
+    processes: dict[str, subprocess.Popen[str]] = {}
+    threads = ThreadPoolExecutor(max_workers=max(1, len(parts)))
+    try:
+        for part in parts:
+            processes[part] = _start(part, folders)
         jobs = {part: threads.submit(_result, x, timeout) for part, x in processes.items()}
-        try:
-            return {part: job.result() for part, job in jobs.items()}
-        except KeyboardInterrupt:  # it reaches no process of another session
-            for process in processes.values():
-                if process.poll() is None:
-                    _end(process)
-            raise
+        return {part: job.result() for part, job in jobs.items()}
+    except KeyboardInterrupt:
+        # It reaches no process of another session, also while the others are being started.
+        for process in processes.values():
+            if process.poll() is None:
+                _end(process)
+        raise
+    finally:
+        threads.shutdown()  # which waits for the jobs, and so for the processes
 
 
 def _start(part: str, folders: Sequence[Path] | None) -> subprocess.Popen[str]:
