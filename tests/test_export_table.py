@@ -127,8 +127,11 @@ def of_family(family, options, conditional):
 
 
 for _name, *_player, _conditional in FAMILIES:
+    # The kind of a sound, of two axes, has to be declared.
+    _kind = {"kind": "series"} if _player[0] in families.OF_SOUND else {}
     TABLE[_name] = Row(
-        lambda player=(*_player, _conditional): of_family(*player), **(BOTH if _conditional else {})
+        lambda player=(*_player, _conditional): of_family(*player),
+        **_kind | (BOTH if _conditional else {}),
     )
 
 
