@@ -49,13 +49,11 @@ VALUES = {
 LOUDER = 2.0  # amplitude of the clip that labels a mixture, over that of the other one
 
 
-def real_clips(count: int) -> tuple[np.ndarray, np.ndarray]:
+def real_clips(source: datasets.Source, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns clips of the training voices with their digits, chosen by a fixed seed."""
-    clips, labels = datasets.open(DATA).arrays("train")
-    rows = np.random.default_rng(0).permutation(len(clips))[:count]
-    waves = np.asarray(clips[np.sort(rows)])
-    scale = 2.0**15 if waves.dtype == np.int16 else 1.0
-    return (waves / scale).astype(np.float32), np.asarray(labels)[np.sort(rows)]
+    clips, labels = source.arrays("train")
+    rows = np.sort(np.random.default_rng(0).permutation(len(clips))[:count])
+    return source.values(np.asarray(clips[rows])), np.asarray(labels)[rows]
 
 
 def mixtures(clips: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -73,9 +71,9 @@ def definition() -> Mel:
     return Mel(sample_rate=8_000, **options)
 
 
-def controls(count: int, vocoder: pathlib.Path | None) -> dict[str, Any]:
+def controls(source: datasets.Source, count: int, vocoder: pathlib.Path | None) -> dict[str, Any]:
     """Returns the rows without a generator, samples with labels by name."""
-    clips, labels = real_clips(count)
+    clips, labels = real_clips(source, count)
     mel = definition()
     mels = mel(clips[..., 0])
     noise = np.random.default_rng(2).normal(0, 0.1, clips.shape).astype(np.float32)
@@ -99,17 +97,19 @@ def main() -> None:
     arguments = parser.parse_args()
     source = datasets.open(DATA)
     try:
-        features = metrics.open_features(FEATURES, source.spec).name
+        features = metrics.open_features(FEATURES, source.spec)
     except UsageError:
         trained = metrics.train_sound_classifier(source)
-        features = metrics.open_features(FEATURES, source.spec).name
-        print(f"{features} names {trained.accuracy:.1%} of the held-out clips")
-    print(f"{source.description}\nfeatures {features}, {arguments.count:,} clips, {processor()}\n")
+        features = metrics.open_features(FEATURES, source.spec)
+        print(f"{features.name} names {trained.accuracy:.1%} of the held-out clips")
+    used = f"features {features.name}, {arguments.count:,} clips, {processor()}"
+    print(f"{source.description}\n{used}\n")
     print("".join([f"{'':16}", *(f"{title:>13}" for title in VALUES.values())]))
-    rows = {path.name: path for path in arguments.sources}
-    for name, samples in (rows | controls(arguments.count, arguments.vocoder)).items():
+    rows: dict[str, Any] = {path.name: path for path in arguments.sources}
+    rows |= controls(source, arguments.count, arguments.vocoder)
+    for name, samples in rows.items():
         found = metrics.evaluate(
-            samples, DATA, FEATURES, arguments.count, progress=False, cache=False
+            samples, source, features, arguments.count, progress=False, cache=False
         )
         cells = [f"{found.values.get(value, float('nan')):13.3f}" for value in VALUES]
         print("".join([f"{name:16}", *cells]), flush=True)

@@ -75,7 +75,7 @@ def with_vocoder(
         UsageError: samples of another kind, a network other than a vocoder, or another definition
             of the spectrograms.
     """
-    made = definition_of(spec.samples.meta) if "mel" in spec.modality.meta else None
+    made = definition_of(spec.samples.meta)
     if made is None:
         raise UsageError(
             "A vocoder takes the samples of a generator of mel spectrograms, which a recipe makes "

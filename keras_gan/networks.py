@@ -41,6 +41,7 @@ class Network:
         self.output_names: tuple[str, ...] = (output,)  # until `describe` has seen them
         self._specs: Any = None  # of the inputs, as the model takes them
         self._intervals: dict[str, Any] | None = None  # of the outputs, once they are asked for
+        self._stated: dict[str, Field] | None = None  # inputs whose kind is stated, likewise
         names = input_names(model)
         self.by_name = (
             bool(names)
@@ -62,7 +63,7 @@ class Network:
     def with_model(self, model: keras.Model) -> Network:
         """Returns a network of the same inputs and outputs that another model computes."""
         other = copy.copy(self)
-        other.model, other._intervals = model, None
+        other.model, other._intervals, other._stated = model, None, None
         return other
 
     def inputs(self, fields: Mapping[str, Any]) -> Any:
@@ -102,6 +103,11 @@ class Network:
 
     def stated_fields(self) -> dict[str, Field]:
         """Returns the inputs of which a layer states the kind, as `VocoderInput` does, by name."""
+        if self._stated is None:  # every single batch is checked against them
+            self._stated = self._find_stated()
+        return self._stated
+
+    def _find_stated(self) -> dict[str, Field]:
         tensors: Any = getattr(self.model, "inputs", None)
         found: dict[str, Field] = {}
         for layer in self.model._flatten_layers() if tensors else ():

@@ -7,6 +7,17 @@ from keras_gan import Field, Spec, architectures
 from serving.mel import Mel
 
 MEL = Mel()  # 8 kHz, hop 64, 40 mels
+# Networks of a recipe for a small vocoder.
+NETWORKS = {
+    "generator": {"architecture": "vocoder", "width": 8, "blocks": 1, "condition": ["mel"]},
+    "discriminator": {
+        "architecture": "multi_period",
+        "periods": [2],
+        "resolutions": [64],
+        "width": 4,
+        "layers": 1,
+    },
+}
 
 
 def spec(frames=16, mel=MEL):

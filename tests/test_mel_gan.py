@@ -245,16 +245,7 @@ def vocoder_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("vocoder")
     content = tree(written(folder))
     content["data"].pop("samples")
-    content["networks"] = {
-        "generator": {"architecture": "vocoder", "width": 8, "blocks": 1, "condition": ["mel"]},
-        "discriminator": {
-            "architecture": "multi_period",
-            "periods": [2],
-            "resolutions": [64],
-            "width": 4,
-            "layers": 1,
-        },
-    }
+    content["networks"] = sounds.NETWORKS
     terms = [{"name": "mel_reconstruction", "weight": 15.0}]
     content["game"] = {"name": "two_stage", "first_stage": 1.0, "terms": terms}
     (folder / "recipe.yaml").write_text(json.dumps(content))

@@ -5,23 +5,14 @@ import json
 import numpy as np
 import pytest
 from pictures import check_kill
-from sounds import MEL, tones
+from sounds import MEL, NETWORKS, tones
 
 from export.manifest import Manifest
 from keras_gan import recipe, train
 from keras_gan.__main__ import main
 
 TREE = {
-    "networks": {
-        "generator": {"architecture": "vocoder", "width": 8, "blocks": 1, "condition": ["mel"]},
-        "discriminator": {
-            "architecture": "multi_period",
-            "periods": [2],
-            "resolutions": [64],
-            "width": 4,
-            "layers": 1,
-        },
-    },
+    "networks": NETWORKS,
     "game": {
         "name": "two_stage",
         "first_stage": 0.5,

@@ -11,6 +11,7 @@ Reference:
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -63,7 +64,7 @@ def generator(
     x = _parts.latents_and_label(latents, labels, spec, latent_dim) if conditional else latents
 
     count = len(strides)
-    base = (_positions(spec, strides), width * 2 ** (count - 1))
+    base = (spec.shape[0] // math.prod(strides), width * 2 ** (count - 1))
     x = layers.Dense(base[0] * base[1], name="project")(x)
     x = layers.Reshape(base, name="reshape")(x)
     upsample = functools.partial(_UPSAMPLINGS[upsampling], kernel=kernel)
@@ -159,11 +160,3 @@ def _strides_of(spec: Spec) -> list[int]:
             f"power of 2 (at least 2), such as 8192. Received: shape={spec.shape}"
         )
     return strides
-
-
-def _positions(spec: Spec, strides: list[int]) -> int:
-    """Returns the number of positions at the lowest rate."""
-    length = spec.shape[0]
-    for stride in strides:
-        length //= stride
-    return length

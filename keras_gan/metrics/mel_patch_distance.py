@@ -65,8 +65,9 @@ class MelPatchDistance(Metric):
         return Missing(f"clips of at least {least} samples", f"{time} samples at {rate:g} Hz")
 
     def settings(self, inputs: EvaluationInputs) -> dict[str, Any]:
-        mels = inputs.spec.samples.meta.get("mel") if _are_mels(inputs.spec) else None
-        if mels is None:
+        if _are_mels(inputs.spec):
+            mels = inputs.spec.samples.meta["mel"]
+        else:
             mels = standard_mel(inputs.sample_rate).to_meta()
         return {
             "clips": len(inputs.pixels[0]),

@@ -138,14 +138,18 @@ class TwoClassifiers(_Classifier):
     outputs = {"discriminator": ("classes", "fake_classes")}
 
     def values(self, context: StepContext):
-        on_generated = _cross_entropy(context, context.fake, "fake_classes")
+        on_generated = self._cross_entropy(context, context.fake, "fake_classes")
         if context.player == "generator":
-            return _cross_entropy(context, context.fake) - on_generated
-        return _cross_entropy(context, context.real) + on_generated
+            return self._cross_entropy(context, context.fake, "classes") - on_generated
+        return self._cross_entropy(context, context.real, "classes") + on_generated
+
+    def _cross_entropy(self, context: StepContext, samples, output: str):
+        """Returns -log of the probability that an output gives to the labels."""
+        return _cross_entropy(context, samples, output)
 
 
 @keras.saving.register_keras_serializable("keras_gan")
-class DiscriminativeClassifier(_Classifier):
+class DiscriminativeClassifier(TwoClassifiers):
     """The auxiliary classifier of ADC-GAN, which also distinguishes real from generated samples.
 
     One softmax over the discriminator's outputs `classes` and `fake_classes`, logits
@@ -170,21 +174,12 @@ class DiscriminativeClassifier(_Classifier):
 
     also_called = ("adc", "adcgan")
 
-    outputs = {"discriminator": ("classes", "fake_classes")}
-
-    def values(self, context: StepContext):
-        if context.player == "generator":
-            as_real, as_generated = self._cross_entropies(context, context.fake)
-            return as_real - as_generated
-        as_real, _ = self._cross_entropies(context, context.real)
-        return as_real + self._cross_entropies(context, context.fake)[1]
-
-    def _cross_entropies(self, context: StepContext, samples) -> list:
-        """Returns those with the labels among the real and among the generated classes."""
-        outputs, labels = context.forward(samples), context.fields["labels"]
-        logits = ops.concatenate([outputs["classes"], outputs["fake_classes"]], axis=1)
-        both = [labels, labels + outputs["classes"].shape[1]]
-        return [ops.sparse_categorical_crossentropy(y, logits, from_logits=True) for y in both]
+    def _cross_entropy(self, context: StepContext, samples, output: str):
+        found, labels = context.forward(samples), context.fields["labels"]
+        logits = ops.concatenate([found["classes"], found["fake_classes"]], axis=1)
+        if output == "fake_classes":  # the generated classes are behind the real ones
+            labels = labels + found["classes"].shape[1]
+        return ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
 
 
 @keras.saving.register_keras_serializable("keras_gan")
