@@ -371,7 +371,7 @@ def test_a_client_that_disconnects_cancels_the_rest(slow):
     labels = '{model="slow",version="1"}'
     samples = f"keras_gan_batch_samples_sum{labels}"
     before = figures(slow)[samples]
-    body = file(pixels(320, 320))  # 100 tiles, more than 10 s
+    body = file(pixels(960, 960))  # 900 tiles, more than 3 s on the fastest machine so far
     head = (
         "POST /v1/translate?model=slow&tile=32 HTTP/1.1\r\nHost: localhost\r\n"
         f"Content-Type: image/png\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -386,12 +386,13 @@ def test_a_client_that_disconnects_cancels_the_rest(slow):
     done = figures(slow)[samples]
     time.sleep(1)
     assert figures(slow)[samples] == done  # nothing runs for it
-    assert done - before < 50
+    assert done - before < 450
 
 
 def test_a_deadline_ends_a_translation(slow):
+    body = file(pixels(960, 960))  # 900 tiles, more than 3 s on the fastest machine so far
     start = time.monotonic()
-    answer = ask(slow, "slow", file(pixels(320, 320)), "&tile=32&timeout=0.5")
+    answer = ask(slow, "slow", body, "&tile=32&timeout=0.5")
     assert answer.status == 504
     assert "by the deadline" in answer.error
     assert time.monotonic() - start < 5
