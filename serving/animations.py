@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import io
 from collections.abc import Callable, Mapping
 from fractions import Fraction
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from serving import extras
 from serving.errors import UsageError
 from serving.provenance import XMP_KEY
 
@@ -37,7 +37,7 @@ class AnimationFormat(NamedTuple):
     @property
     def is_installed(self) -> bool:
         """True if files can be written here."""
-        return not self.module or importlib.util.find_spec(self.module) is not None
+        return extras.is_installed(self.module)
 
 
 def available() -> list[str]:
@@ -57,11 +57,7 @@ def find(form: Any) -> AnimationFormat:
             f"The format of an animation must be one of {', '.join(FORMATS)}. "
             f"Received: format={form!r:.80}"
         )
-    if not found.is_installed:
-        raise UsageError(
-            f"A .{form} file needs the extra {found.extra!r}: "
-            f"pip install 'keras-gan[{found.extra}]'. Received: no module {found.module!r}"
-        )
+    extras.check(form, found.module, found.extra)
     return found
 
 

@@ -45,6 +45,7 @@ class Served:
         self.sizes = OutputSizes(bundle)
         self.kind = kinds.get(bundle.kind)
         self.files = {x: self.kind.all_formats()[x] for x in self.kind.written}  # by format
+        self.line_formats = tuple(x for x, form in self.files.items() if form.lines)
         self.formats = (*self.files, *(x for x in COMMON if x not in self.files))
         self.default_format = next(iter(self.files), self.kind.shown_as)
         self.animations = animations.available() if self.kind.is_animated else []
@@ -104,6 +105,7 @@ class Served:
             "pictures": self.shows_pictures,
             "formats": self.formats,
             "default_format": self.default_format,
+            "line_formats": self.line_formats,
             "translation": self.translation,
             "classifier": None if self.classifier is None else self.classifier.describe(),
             "vocoder": None if self.vocoder is None else self.vocoder.describe(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -311,6 +312,19 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(is_line, value))
 
 
+def _is_tokens(value: Any) -> bool:
+    """Checks for tokens: texts of any script, whose joiners and spaces are not all printable."""
+    return isinstance(value, list) and all(map(_is_token, value))
+
+
+def _is_token(value: Any) -> bool:
+    if not isinstance(value, str) or len(value) > 500:
+        return False
+    return value.isprintable() or all(
+        x in "\t\n\r" or unicodedata.category(x) not in ("Cc", "Cs") for x in value
+    )
+
+
 def _is_frequencies(value: Any) -> bool:
     return (
         isinstance(value, list) and len(value) > 0 and all(is_number(x) and x >= 0 for x in value)
@@ -328,7 +342,7 @@ _META: dict[str, tuple[Callable[[Any], bool], str]] = {
     "num_classes": (lambda value: type(value) is int and 0 < value < 2**31, "an integer above 0"),
     "class_names": (_is_texts, "a list of printable texts"),
     "columns": (_is_texts, "a list of printable texts"),
-    "vocabulary": (_is_texts, "a list of printable texts"),
+    "vocabulary": (_is_tokens, "a list of texts without control characters but \\t, \\n, \\r"),
     "frequencies": (_is_frequencies, "a list of numbers of at least 0"),
     "categorical": (_is_categories, "a list of integers of at least 2"),
     "continuous": (lambda value: type(value) is int and 0 <= value < 2**15, "an integer from 0"),

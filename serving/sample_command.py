@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from serving import kinds
+from serving import extras, kinds
 from serving.checks import check_samples, describe_not_finite, describe_sample
 from serving.errors import UsageError
 from serving.given_files import (
@@ -21,7 +21,7 @@ from serving.given_files import (
     draw,
     find_files,
 )
-from serving.kinds import Kind
+from serving.kinds import Kind, Lines
 from serving.lists import parse_labels
 from serving.output_files import write_file
 
@@ -164,11 +164,15 @@ class SampleCommand:
                 f"The format of samples of kind {self._kind.name!r} must be one of "
                 f"{', '.join(valid)}. Received: format={form!r}"
             )
+        extras.check(found.name, found.module, found.extra)
         return found.name
 
     def _is_joint(self, form: str) -> bool:
         """Checks whether a file of a format holds all samples."""
-        return form in (_SHEET, _ARCHIVE) or self._kind.all_formats()[form].several
+        if form in (_SHEET, _ARCHIVE):
+            return True
+        found = self._kind.all_formats()[form]
+        return found.several or found.lines is not None
 
     def _check_folder(self) -> None:
         folder = self._folder
@@ -237,26 +241,44 @@ class SampleCommand:
             arrays: dict[str, Any] = _join([batch for _, batch in drawn])
             np.savez(buffer, **arrays)
             return buffer.getvalue()
+        form = self._kind.all_formats().get(self._format)
+        if form is not None and form.lines is not None:
+            if self._count > 1:
+                return b"".join(line + b"\n" for line in self._lines(form.lines, drawn))
+            texts = self._texts(**self._facts_of(0, drawn[0][1], 0))
         samples = _join([{"samples": batch[self._port.name]} for _, batch in drawn])["samples"]
         if self._format == _SHEET:
             from serving import pictures
 
             return pictures.to_png(self._kind.sheet(samples, self._port.meta), texts)
-        whole = samples if self._kind.all_formats()[self._format].several else samples[0]
+        whole = samples if form is not None and form.several else samples[0]
         return self._kind.encode(whole, self._format, self._port.meta, texts)
+
+    def _lines(
+        self, lines: Lines, drawn: list[tuple[range, dict[str, np.ndarray]]]
+    ) -> Iterator[bytes]:
+        """Yields the line of each sample."""
+        for rows, batch in drawn:
+            samples = batch[self._port.name]
+            for at, (number, sample) in enumerate(zip(rows, samples, strict=True)):
+                facts = self._facts_of(number, batch, at)
+                yield lines.write(sample, self._port.meta, facts)
+
+    def _facts_of(self, number: int, batch: dict[str, np.ndarray], row: int) -> dict[str, int]:
+        """Returns the seed and the class id of one sample, those of the two that it has."""
+        port = self._bundle.inputs.classes
+        labels = None if port is None else batch.get(port.name)
+        facts = {"seed": self._seed + number} if self._bundle.inputs.seeded else {}
+        return facts if labels is None else {**facts, "label": int(labels[row])}
 
     def _write_each(self, drawn: list[tuple[range, dict[str, np.ndarray]]]) -> str:
         folder = self._folder or Path()
         folder.mkdir(parents=True, exist_ok=True)
-        port = self._bundle.inputs.classes
         form = self._each_format()
         for rows, batch in drawn:
-            labels = None if port is None else batch.get(port.name)
             for at, (number, sample) in enumerate(zip(rows, batch[self._port.name], strict=True)):
-                facts: dict[str, object] = {} if labels is None else {"label": labels[at]}
-                if self._bundle.inputs.seeded:
-                    facts = {"seed": self._seed + number, **facts}
-                content = self._kind.encode(sample, form, self._port.meta, self._texts(**facts))
+                texts = self._texts(**self._facts_of(number, batch, at))
+                content = self._kind.encode(sample, form, self._port.meta, texts)
                 write_file(folder / f"{self._name(number)}.{form}", content)
         return f"{self._count} files in {folder}"
 

@@ -28,7 +28,7 @@ from serving.client.model import RemoteModel, read_ports
 from serving.client.sounds import MEDIA_TYPE, SentSound
 from serving.client.uploads import ClassifiedPicture, Upload
 from serving.errors import UsageError
-from serving.kinds import Format
+from serving.kinds import Format, Lines
 from serving.lists import join_list
 
 PROBE = "/v1/models"
@@ -245,20 +245,33 @@ def read_npy(body: bytes) -> np.ndarray:
         ) from error
 
 
-def read_files(response: Response, form: Format) -> list[bytes]:
-    """Reads one file, or several in base64.
+def read_files(response: Response, form: Format, count: int) -> list[bytes]:
+    """Reads one file, or several: in base64, or as lines of one file.
 
     Args:
         response: of the server.
         form: the format that was asked for.
+        count: number of samples that were asked for.
     """
     plain = response.headers.get("content-type", "").partition(";")[0].strip()
     if plain == form.media_type and form.media_type != "application/json":
-        return [response.body]
+        if form.lines is None or count == 1:
+            return [response.body]
+        return _read_lines(response.body, form.lines, count)
     try:
         return [from_base64(sample[form.name]) for sample in response.json()["samples"]]
     except (KeyError, TypeError) as error:
         raise ServerError(f"An answer must hold files. Received: {error!r}") from error
+
+
+def _read_lines(body: bytes, lines: Lines, count: int) -> list[bytes]:
+    found = body.split(b"\n")[:-1]
+    if len(found) != count:
+        raise ServerError(f"An answer must have {count} lines. Received: {len(found)} lines")
+    try:
+        return [lines.to_file(line) for line in found]
+    except UnicodeDecodeError as error:
+        raise ServerError(f"A text must be UTF-8. Received: {error}") from None
 
 
 def from_base64(text: Any) -> bytes:

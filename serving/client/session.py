@@ -223,7 +223,7 @@ class Session:
                     server.path, part.model or server.name, part, found.name, metadata, types
                 )
                 version = protocol_keras_gan.version_of(response) if version is None else version
-                files += protocol_keras_gan.read_files(response, found)
+                files += protocol_keras_gan.read_files(response, found, part.batch)
                 continue
             made, version = yield from self._encoded(server, part, found, metadata)
             files += made

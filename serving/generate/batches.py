@@ -11,7 +11,12 @@ import numpy as np
 
 from serving.checks import count_not_finite
 from serving.engine import SampleJob, even
-from serving.generate.rendering import NpyRendering, not_finite_header, npy_header
+from serving.generate.rendering import (
+    LinesRendering,
+    NpyRendering,
+    not_finite_header,
+    npy_header,
+)
 from serving.generate.request import GenerateRequest
 from serving.http_types import LINES, NPY, Response, error_response
 
@@ -36,12 +41,18 @@ async def stream(app: Any, request: GenerateRequest) -> Response:
     if isinstance(rendering, NpyRendering):
         header = npy_header((request.count, *first.shape[1:]), first.dtype)
         length = len(header) + request.count * first[0].nbytes
-        pieces = _pieces(header + first.tobytes(), parts)
+        pieces = _pieces(header + first.tobytes(), parts, np.ndarray.tobytes)
         # Of the first batch: the headers are sent before the others exist.
         counts = count_not_finite({request.bundle.outputs[0].name: first})
         headers = request.headers + not_finite_header(counts)
         return Response(200, b"", NPY, headers, pieces, length)
-    return Response(200, b"", LINES, request.headers, _lines(app, request, first, parts))
+    media_type = LINES
+    if isinstance(rendering, LinesRendering):
+        media_type = rendering.media_type
+        if not rendering.lines.is_json:  # no line can say that the stream is over or has failed
+            pieces = _pieces(_joined(first), parts, _joined)
+            return Response(200, b"", media_type, request.headers, pieces)
+    return Response(200, b"", media_type, request.headers, _lines(app, request, first, parts))
 
 
 async def run_batches(
@@ -77,22 +88,28 @@ async def run_batches(
             task.cancel()
 
 
-async def _pieces(first: bytes, parts: AsyncIterator[Any]) -> AsyncIterator[bytes]:
+async def _pieces(
+    first: bytes, parts: AsyncIterator[Any], encode: Callable[[Any], bytes]
+) -> AsyncIterator[bytes]:
     try:
         yield first
         async for part in parts:
-            yield part.tobytes()
+            yield encode(part)
     finally:
         await parts.aclose()  # type: ignore[attr-defined]
+
+
+def _joined(lines: list[bytes]) -> bytes:
+    return b"\n".join(lines) + b"\n"
 
 
 async def _lines(
     app: Any, request: GenerateRequest, first: list[bytes], parts: AsyncIterator[Any]
 ) -> AsyncIterator[bytes]:
     try:
-        yield b"\n".join(first) + b"\n"
+        yield _joined(first)
         async for part in parts:
-            yield b"\n".join(part) + b"\n"
+            yield _joined(part)
         yield b'{"done":%d}\n' % request.count
     except Exception as error:
         status, message, _ = app.explain(error)

@@ -19,6 +19,7 @@ from serving import animations
 from serving.checks import check_samples, count_not_finite, is_finite
 from serving.engine import SampleJob
 from serving.http_types import JSON, NOT_FINITE, NPY, NPZ, PNG, Response, header_lines
+from serving.kinds import Lines
 from serving.provenance import provenance
 
 if TYPE_CHECKING:
@@ -187,13 +188,18 @@ class FileRendering(JsonRendering):
         request = self.request
         if request.count > 1:
             return super().whole(job, outputs)
-        media_type = request.served.files[request.format].media_type
-        if media_type.startswith("text/"):
-            media_type += "; charset=utf-8"
         content = self._files(0, outputs[0])[0]
         about = request.served.kind.headers(outputs[0][0], request.bundle.meta)
         headers = self._headers_of_one() + header_lines(about)
-        return Response(200, content, media_type.encode("ascii"), headers)
+        return Response(200, content, self.media_type, headers)
+
+    @property
+    def media_type(self) -> bytes:
+        """Content-Type of a file."""
+        media_type = self.request.served.files[self.request.format].media_type
+        if media_type.startswith("text/"):
+            media_type += "; charset=utf-8"
+        return media_type.encode("ascii")
 
     def _add_contents(
         self, samples: list[dict[str, Any]], first: int, outputs: list[np.ndarray]
@@ -211,6 +217,29 @@ class FileRendering(JsonRendering):
             encode(sample, meta, self._texts(facts(number)) if request.metadata else {})
             for number, sample in enumerate(samples, first)
         ]
+
+
+class LinesRendering(FileRendering):
+    """A file of the first output's kind; of several samples, one line each."""
+
+    @property
+    def lines(self) -> Lines:
+        """Form of the lines."""
+        return self.request.served.files[self.request.format].lines
+
+    def part(self, job: SampleJob, outputs: list[np.ndarray]) -> list[bytes]:
+        """Encodes each sample as a line."""
+        first = job.context
+        self._check(first, outputs[:1])
+        about = self.request.samples.descriptions(first, first + len(outputs[0]))
+        write, meta = self.lines.write, self.request.bundle.meta
+        pairs = zip(outputs[0], about, strict=True)
+        return [write(sample, meta, facts) for sample, facts in pairs]
+
+    def combine(self, parts: list[list[bytes]]) -> Response:
+        """Returns the whole response, of several batches."""
+        content = b"".join(line + b"\n" for part in parts for line in part)
+        return Response(200, content, self.media_type, self.request.headers)
 
 
 class GridRendering(Rendering):

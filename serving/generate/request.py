@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from serving import kinds
+from serving import extras, kinds
 from serving.animations import MAX_RATE
 from serving.checks import check_boolean, check_integer, check_number
 from serving.engine import LIGHT, SampleJob
@@ -17,6 +17,7 @@ from serving.generate.rendering import (
     COMMON_RENDERINGS,
     AnimationRendering,
     FileRendering,
+    LinesRendering,
     Rendering,
 )
 from serving.generate.samples import read_samples
@@ -112,6 +113,7 @@ class GenerateRequest:
             default = formats[0]
         self.format = default if given is None else given
         if type(self.format) is not str or self.format not in formats:
+            self._check_installed()
             what = "an animation of " if self.frame_rate else ""
             raise UsageError(
                 f"`format` must be one of {', '.join(formats)} for {what}"
@@ -119,6 +121,8 @@ class GenerateRequest:
                 f"Received: format={short_repr(given)}"
             )
         common = COMMON_RENDERINGS.get(self.format, FileRendering)
+        if self.format in served.line_formats:
+            common = LinesRendering
         rendering = AnimationRendering(self) if self.frame_rate else common(self)
         if self.columns is not None and (self.frame_rate or self.format != "grid"):
             raise UsageError(
@@ -131,6 +135,12 @@ class GenerateRequest:
                 f"Received: format={self.format!r}, stream=True"
             )
         return rendering
+
+    def _check_installed(self) -> None:
+        """Refuses a format of the kind whose package is not installed, and names its extra."""
+        form = self.served.kind.all_formats().get(str(self.format))
+        if form is not None and not self.frame_rate:
+            extras.check(form.name, form.module, form.extra)
 
     def _check_count(self, settings: Settings) -> None:
         limit = settings.max_stream if self.stream else settings.max_count

@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from serving.errors import UsageError, short_repr
-from serving.kinds._kind import Format, Kind
+from serving.kinds._kind import Format, Kind, Lines
 
 __all__ = [
     "UNKNOWN",
     "Format",
     "Kind",
+    "Lines",
     "animated",
     "endings",
     "fitting",

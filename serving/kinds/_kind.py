@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from serving import extras
 from serving.checks import count_not_finite
 from serving.errors import NotFiniteError, UsageError, one_line, short_repr
 
@@ -17,6 +18,21 @@ MAX_UNPACKED = 2**28  # bytes of the arrays in a compressed file
 
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 INTEGERS = ("int32", "int64")
+
+
+class Lines(NamedTuple):
+    """Form of a file that has one line for each of several samples.
+
+    Args:
+        write: function from a sample, its meta and its facts, such as its seed and label, to its
+            line, without the line break.
+        to_file: function from a line to the file of its sample alone.
+        is_json: every line is a JSON object, so that another one can end a stream.
+    """
+
+    write: Callable[[np.ndarray, Meta, Mapping[str, Any]], bytes]
+    to_file: Callable[[bytes], bytes]
+    is_json: bool = False
 
 
 class Format(NamedTuple):
@@ -32,6 +48,9 @@ class Format(NamedTuple):
         endings: further file endings of the format.
         several: `encode` also takes several samples `(batch, ...)`, for one file of all.
         any_value: files also hold NaN and infinity.
+        module: module that writing needs beside the packages of every server.
+        extra: extra of this package that installs it.
+        lines: how a file holds several samples, one on each line; `None` if it cannot.
     """
 
     name: str
@@ -41,6 +60,14 @@ class Format(NamedTuple):
     endings: tuple[str, ...] = ()
     several: bool = False
     any_value: bool = False
+    module: str = ""
+    extra: str = ""
+    lines: Lines | None = None
+
+    @property
+    def is_written(self) -> bool:
+        """True if files can be written here."""
+        return self.encode is not None and extras.is_installed(self.module)
 
 
 class Kind:
@@ -165,8 +192,8 @@ class Kind:
 
     @property
     def written(self) -> tuple[str, ...]:
-        """Names of the file formats of its own that it writes, the preferred one first."""
-        return tuple(f.name for f in self.formats if f.encode is not None)
+        """Names of the formats of its own whose files can be written here, the default first."""
+        return tuple(f.name for f in self.formats if f.is_written)
 
     def check(self, shape: Sequence[int | None], meta: Meta | None = None) -> None:
         """Checks the shape of one sample, without the batch, and the properties beside it.
@@ -241,8 +268,8 @@ class Kind:
             texts: texts to keep in the file where the format has a place for them.
 
         Raises:
-            UsageError: a format that the kind does not have or does not write, or values that are
-                not finite and that the format does not have.
+            UsageError: a format that the kind does not have or does not write, one whose package
+                is not installed, or values that are not finite and that the format does not have.
         """
         found = self.all_formats().get(form)
         if found is None or found.encode is None:
@@ -251,6 +278,7 @@ class Kind:
                 f"`format` of a sample of kind {self.name!r} must be one of {valid}. "
                 f"Received: format={short_repr(form)}"
             )
+        extras.check(form, found.module, found.extra)
         sample = np.asarray(sample)
         bad = {} if found.any_value else count_not_finite({form: sample})
         if bad:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from serving.errors import UsageError
 from serving.kinds import _plots
-from serving.kinds._kind import Format, Kind, Meta
+from serving.kinds._kind import Format, Kind, Lines, Meta
 from serving.strict_json import parse_object
+
+# Characters at which readers of text files may end a line.
+_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+_ESCAPES = {ord(x): f"\\u{ord(x):04x}" for x in _BREAKS}
+_LINE_ESCAPES = str.maketrans(_ESCAPES | {"\n": r"\n", "\r": r"\r", "\\": r"\\"})
+_ESCAPED = re.compile(r"\\(?:([\\nr])|u([0-9a-f]{4}))")
 
 
 def string_of(sample: np.ndarray, meta: Meta) -> str:
@@ -46,8 +54,34 @@ def _to_text(sample: np.ndarray, meta: Meta, texts: Mapping[str, str]) -> bytes:
     return (string_of(sample, meta) + "\n").encode()
 
 
+def to_line(text: str) -> str:
+    r"""Returns a text on one line: `\n`, `\r`, `\u2028` for line breaks, `\\` for a backslash."""
+    return text.translate(_LINE_ESCAPES)
+
+
+def from_line(line: str) -> str:
+    """Returns the text of a line of `to_line`."""
+    named = {"n": "\n", "r": "\r", "\\": "\\"}
+    return _ESCAPED.sub(lambda found: named.get(found[1]) or chr(int(found[2], 16)), line)
+
+
+def _line(sample: np.ndarray, meta: Meta, facts: Mapping[str, Any]) -> bytes:
+    return to_line(string_of(sample, meta)).encode()
+
+
+def _file_of_line(line: bytes) -> bytes:
+    return (from_line(line.decode("utf-8")) + "\n").encode()
+
+
+def _json_line(sample: np.ndarray, meta: Meta, facts: Mapping[str, Any]) -> bytes:
+    content = json.dumps({**facts, "text": string_of(sample, meta)}, ensure_ascii=False)
+    return content.translate(_ESCAPES).encode()  # json escapes the other line breaks itself
+
+
 def _to_jsonl(sample: np.ndarray, meta: Meta, texts: Mapping[str, str]) -> bytes:
-    return (json.dumps({"text": string_of(sample, meta)}, ensure_ascii=False) + "\n").encode()
+    """Writes one line with the text and, where the provenance has them, its seed and label."""
+    facts = {key.lower(): int(texts[key]) for key in ("Seed", "Label") if key in texts}
+    return _json_line(sample, meta, facts) + b"\n"
 
 
 def _from_text(content: bytes, shape: Sequence[int | None], meta: Meta) -> np.ndarray:
@@ -87,8 +121,14 @@ class Text(Kind):
     plural = "texts"
     is_distribution = True
     formats = (
-        Format("txt", "text/plain", _to_text, _from_text),
-        Format("jsonl", "application/jsonl", _to_jsonl, _from_jsonl),
+        Format("txt", "text/plain", _to_text, _from_text, lines=Lines(_line, _file_of_line)),
+        Format(
+            "jsonl",
+            "application/jsonl",
+            _to_jsonl,
+            _from_jsonl,
+            lines=Lines(_json_line, lambda line: line + b"\n", is_json=True),
+        ),
     )
 
     def check(self, shape: Sequence[int | None], meta: Meta | None = None) -> None:

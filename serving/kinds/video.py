@@ -70,6 +70,8 @@ class Video(Kind):
         Format("webp", "image/webp", _writer("webp"), _reader("WEBP")),
         Format("gif", "image/gif", _writer("gif"), _reader("GIF")),
         Format("apng", "image/apng", _writer("apng"), _reader("PNG"), ("png",)),
+        # It is not read: an upload should not reach the decoders of a large library of codecs.
+        Format("mp4", "video/mp4", _writer("mp4"), module="av", extra="video"),
     )
 
     def check(self, shape: Sequence[int | None], meta: Meta | None = None) -> None:
