@@ -1,4 +1,5 @@
 // Requests to the server: errors, token, retries while the server is unavailable.
+import { readNpy, split } from "./npy.js";
 import { toAddress, toJSON } from "./requests.js";
 
 const TOKEN = "keras-gan-token";
@@ -57,11 +58,13 @@ export class Api extends EventTarget {
     return (await this.#request("v1/models", { signal })).models;
   }
 
-  /** Returns samples as [{png} or {values, outputs}]; `files` has those of given inputs by name. */
+  /** Returns samples as [{png}, {values, outputs}, {array} or {text}]; `files` has those of given inputs by name. */
   async samples(found, signal, files) {
     const answer = await this.#post(found, signal, files);
-    if (answer instanceof Blob) return [{ png: await base64(answer) }]; // a single picture
-    return answer.samples;
+    if (!(answer instanceof Blob)) return answer.samples;
+    if (found.format === "npy") return split(readNpy(await answer.arrayBuffer())).map((array) => ({ array }));
+    if (found.format === "jsonl") return (await answer.text()).split("\n").filter(Boolean).map((line) => JSON.parse(line));
+    return [{ png: await base64(answer) }]; // a single picture
   }
 
   /** Returns a file: a picture grid, or a sample in a format of its kind. */
@@ -96,7 +99,9 @@ export class Api extends EventTarget {
     if (files?.size) {
       const body = new FormData();
       for (const [name, file] of files) body.append(name, file);
-      return this.#request(toAddress(this.#base, found), { method: "POST", body, signal });
+      const { inputs, ...plain } = found; // an address has no place for arrays
+      if (inputs) body.append("inputs", toJSON(inputs));
+      return this.#request(toAddress(this.#base, plain), { method: "POST", body, signal });
     }
     const headers = { "Content-Type": "application/json" };
     return this.#request("v1/generate", { method: "POST", headers, body: toJSON(found), signal });
@@ -216,7 +221,7 @@ export class Api extends EventTarget {
 /** Reads a response: pictures and arrays as a Blob, JSON as an object, {} for anything else. */
 async function read(response) {
   const type = response.headers.get("Content-Type") ?? "";
-  if (response.ok && !type.includes("json") && !type.includes("html")) return response.blob();
+  if (response.ok && !/\bjson\b|html/.test(type)) return response.blob();
   const text = await response.text();
   try {
     return JSON.parse(text) ?? {};

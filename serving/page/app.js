@@ -2,16 +2,19 @@
 import { Api } from "./api.js";
 import { Classifier } from "./classifier.js";
 import { Cloud } from "./cloud.js";
+import { readValues } from "./constants.js";
 import { Controls } from "./controls.js";
 import { Explorer } from "./explore.js";
 import { Given } from "./given.js";
-import { evenWidth, face, formatOf, hear, isCloud, ratioOf, scaleOf } from "./kinds.js";
+import { evenWidth, face, hear, isCloud, isListed, load, playbackOf, ratioOf, scaleOf } from "./kinds.js";
+import { Lines } from "./lines.js";
 import { codesOf, isClassifier, isSeeded, isTranslator, isVocoder, sizes, takesTruncation } from "./model.js";
 import { classOf, className, describe, fields, SEEDS, toCurl, toPython } from "./requests.js";
 import { complain, say, showBanner } from "./say.js";
 import { defaults, readCodes, readHash, SIZES, writeHash } from "./state.js";
 import { copy, save } from "./take.js";
 import { askToken } from "./token.js";
+import { transport } from "./video.js";
 import { Translator } from "./translator.js";
 import { Vocoder } from "./vocoder.js";
 import { Wall } from "./wall.js";
@@ -24,7 +27,8 @@ const base = new URL(".", location.href);
 const api = new Api(base, askToken);
 const settings = readHash(location.hash);
 let models = [];
-let gallery = null; // the wall, or the cloud of points
+let gallery = null; // the wall, the cloud of points, or the list of texts
+let playback = null; // the clock of the videos on the wall
 let refreshing = false;
 let start = null; // first seed of a walk whose second is being chosen
 
@@ -32,8 +36,9 @@ const on = {
   open: (index) => pick(seedAt(index)),
   mark: (index) => (start === null ? beginWalk(seedAt(index)) : pick(seedAt(index))),
   copy: (index) => copy(String(seedAt(index)), `seed ${seedAt(index)}`),
+  start: (index) => startHere(seedAt(index)),
   error: showProblem,
-  ready: () => say(isSeeded(model()) ? `Samples from seed ${settings.seed}${inWords()}` : "The result is shown."),
+  ready: (sample) => showPlayback(sample) || say(isSeeded(model()) ? `Samples from seed ${settings.seed}${inWords()}` : "The result is shown."),
 };
 const controls = new Controls(find("controls"), find("sizes"), change, (error) => showProblem(error, false));
 const explorer = new Explorer(find("explore"), api, base, { opened, walk: beginWalk, start: startHere });
@@ -41,7 +46,7 @@ const given = new Given(find("given"), () => show(true));
 const walk = new Walk(find("walk"), api, base);
 const translator = new Translator(find("translate"), api, base, {
   error: (error) => (error ? showProblem(error, false) : complain(find("problem"), null)),
-  turn: (name) => change({ model: name, version: null, label: null, codes: null, sample: null }),
+  turn: (name) => change({ model: name, version: null, label: null, codes: null, constants: "", sample: null }),
 });
 
 const classifier = new Classifier(find("classify"), api, base, {
@@ -65,8 +70,19 @@ const view = () => ({
   names: model()?.classes.names ?? [],
   truncation: model() && takesTruncation(model()) ? settings.truncation : 1,
   codes: model() ? codesIn(model()) : null,
+  constants: model() ? constantsIn(model()) : {},
   files: new Map(given.files),
 });
+
+/** Returns the values of constant inputs in the settings; those that the model does not take are left out. */
+function constantsIn(found) {
+  try {
+    return readValues(found, settings.constants);
+  } catch (error) {
+    showProblem(error, false);
+    return {};
+  }
+}
 
 /** Returns the codes of the settings if the model has so many; those of files and codes exclude each other. */
 function codesIn(found) {
@@ -125,16 +141,19 @@ function show(fresh = false) {
     wall: "Copies a link to this view, or a line that generates its samples, at most 16.",
   }[use];
   for (const [name, user] of Object.entries(users)) if (name !== use) user.hide();
+  if (use !== "wall" || fresh) hidePlayback();
+  offerDownloads(found);
   if (use !== "wall") return showFile(found, use);
   given.show(found);
   if (given.missing.length) return askFor(given.missing);
-  const cloud = isCloud(found);
-  if (cloud !== gallery instanceof Cloud || !gallery) {
+  const Gallery = isCloud(found) ? Cloud : isListed(found) ? Lines : Wall;
+  if (!(gallery instanceof Gallery)) {
     gallery?.hide();
     find("wall").replaceChildren();
     find("wall").className = "wall";
-    gallery = cloud ? new Cloud(find("wall"), on) : new Wall(find("wall"), on);
+    gallery = new Gallery(find("wall"), on);
   }
+  find("sizes").hidden = Gallery === Lines;
   const now = view();
   const seeded = isSeeded(found);
   const size = seeded ? SIZES[settings.size] * scaleOf(found) : RESULT_WIDTH;
@@ -142,6 +161,7 @@ function show(fresh = false) {
   const from = settings.seed;
   gallery.show(
     {
+      model: found,
       width: size,
       even: seeded ? evenWidth(found, size) : size,
       ratio: ratioOf(found, given.ratio),
@@ -149,7 +169,7 @@ function show(fresh = false) {
       count: Number(count < 2n ** 40n ? count : 2n ** 40n),
       load: (indices, signal) => {
         const seeds = indices.map((index) => from + BigInt(index));
-        return api.samples(fields(now, seeded ? { seeds } : {}, { format: formatOf(found) }), signal, now.files);
+        return load(api, found, now, seeded ? { seeds } : {}, signal);
       },
       face: (sample) => face(found, sample),
       name: (index) => describe(found, now, { seed: seeded ? from + BigInt(index) : null }),
@@ -258,10 +278,20 @@ addEventListener("keydown", (event) => {
   if (event.key === "Escape" && start !== null && !document.querySelector("dialog[open]")) endPicking();
 });
 
-/** Plays or stops a sound by the key P: that of the open dialog, of the vocoder, or of the tile with the focus. */
+/**
+ * Plays or pauses the videos by the key P, and shows the frame before or after by comma and period. P plays or stops a
+ * sound: that of the open dialog, of the vocoder, or of the tile with the focus.
+ */
 addEventListener("keydown", (event) => {
   const typed = event.target.matches?.("select, textarea, input:not([type=range], [type=radio], [type=file])");
-  if (event.key.toLowerCase() !== "p" || event.ctrlKey || event.altKey || event.metaKey || typed) return;
+  const key = event.key.toLowerCase();
+  if (event.ctrlKey || event.altKey || event.metaKey || typed) return;
+  if (playback && ["p", ",", "."].includes(key)) {
+    if (key === "p") playback.toggle();
+    else playback.seek(playback.frame + (key === "," ? -1 : 1));
+    return say(playback.playing ? "Playing" : `Paused at frame ${playback.frame + 1} of ${playback.count}`);
+  }
+  if (key !== "p") return;
   const dialog = document.querySelector("dialog[open]");
   if (dialog) return dialog.querySelector(".sound")?.toggle?.();
   if (!find("vocode").hidden) return vocoder.toggle();
@@ -271,6 +301,30 @@ addEventListener("keydown", (event) => {
   if (plays !== null) say(`${plays ? "Playing" : "Stopped"} the sample of seed ${seedAt(index)}`);
 });
 
+/** Shows the controls of samples that play, those of the first one; they are the same for all. */
+function showPlayback(sample) {
+  const clock = playbackOf(model(), sample);
+  if (clock && clock !== playback) find("loops").replaceChildren(transport(clock));
+  playback = clock;
+  find("loops").hidden = !clock;
+}
+
+function hidePlayback() {
+  playback = null;
+  find("loops").hidden = true;
+  find("loops").replaceChildren();
+}
+
+/** Offers the formats of files with many samples: lines, or one picture of all. */
+function offerDownloads({ line_formats: names }) {
+  const format = find("grid-format");
+  const key = names.join();
+  if (format.dataset.names !== key) format.replaceChildren(...names.map((name) => new Option(`.${name}`, name)), new Option("picture", "grid"));
+  format.dataset.names = key;
+  format.hidden = !names.length;
+  find("save-grid-text").textContent = names.length ? "Download" : "Download a grid";
+}
+
 const viewSeeds = (count) => {
   const left = SEEDS - settings.seed;
   return Array.from({ length: Number(left < BigInt(count) ? left : BigInt(count)) }, (_, i) => settings.seed + BigInt(i));
@@ -278,9 +332,10 @@ const viewSeeds = (count) => {
 const viewFile = (count) => {
   const found = model();
   const what = isSeeded(found) ? { seed: settings.seed, count: viewSeeds(count).length } : {};
-  const more = { format: "grid", columns: Math.ceil(Math.sqrt(count)) };
-  const name = isSeeded(found) ? `${found.name}-seeds-${settings.seed}-${count}.png` : `${found.name}-result.png`;
-  return [fields(fixedView(), what, isSeeded(found) ? more : { format: "grid" }), name];
+  const format = find("grid-format").value || "grid";
+  const more = format === "grid" && isSeeded(found) ? { format, columns: Math.ceil(Math.sqrt(count)) } : { format };
+  const name = isSeeded(found) ? `${found.name}-seeds-${settings.seed}-${count}` : `${found.name}-result`;
+  return [fields(fixedView(), what, more), `${name}.${format === "grid" ? "png" : format}`];
 };
 
 find("save-grid").addEventListener("click", async ({ currentTarget: button }) => {
@@ -309,7 +364,9 @@ for (const button of document.querySelectorAll("[data-copy]"))
     const user = users[useOf(model())];
     if (user) return copy(user.line(what), `the ${what === "curl" ? "curl" : "Python"} line`);
     const [found, name] = viewFile(16);
-    const line = what === "curl" ? toCurl(base, found, name, api.hasToken, given.files) : toPython(base, found, api.hasToken, given.files);
+    const isText = model().line_formats.includes(found.format);
+    const line =
+      what === "curl" ? toCurl(base, found, name, api.hasToken, given.files) : toPython(base, found, api.hasToken, given.files, isText);
     copy(line, `the ${what === "curl" ? "curl" : "Python"} line`);
   });
 

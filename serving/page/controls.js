@@ -1,4 +1,5 @@
 // Form of the settings: shows them and reports changes by the user.
+import { Constants } from "./constants.js";
 import { canWalk, codesOf, isGallery, isSeeded, sizes, takesTruncation } from "./model.js";
 import { readSeed, seedRule, SEEDS } from "./requests.js";
 import { FROM_SEED, readCodes, writeCodes } from "./state.js";
@@ -18,9 +19,11 @@ export class Controls {
     );
     this.change = change;
     this.wrong = wrong;
+    const later = (constants) => this.#later(() => this.change({ constants }));
+    this.constants = new Constants(form.querySelector("#constants"), later, wrong);
     const { model, version, seed, shuffle, truncation } = this.parts;
     form.addEventListener("submit", (event) => event.preventDefault());
-    model.addEventListener("change", () => change({ model: model.value, version: null, label: null, codes: null, sample: null }));
+    model.addEventListener("change", () => change({ model: model.value, version: null, label: null, codes: null, constants: "", sample: null }));
     version.addEventListener("change", () => change({ version: version.value ? Number(version.value) : null }));
     seed.addEventListener("input", () => this.#later(() => this.#readSeed()));
     seed.addEventListener("change", () => this.#readSeed());
@@ -75,6 +78,7 @@ export class Controls {
       this.parts["seed-help"].textContent = `A seed identifies ${gallery ? "a sample" : "an answer"} on every server.`;
       this.#showClasses(model, settings.label);
       this.#showCodes(model, settings.codes);
+      this.constants.show(model, settings.constants);
       this.#showAbout(model);
     }
   }

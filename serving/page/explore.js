@@ -1,6 +1,6 @@
 // Dialog of one sample: full size, lines to copy, neighborhood.
-import { body, face, formatOf, pngBytes } from "./kinds.js";
-import { canWalk, fileFormat, isSeeded, othersOf } from "./model.js";
+import { body, face, formatOf, isListed, load, pngBytes } from "./kinds.js";
+import { canWalk, fileFormat, filesOf, isSeeded, othersOf } from "./model.js";
 import { classOf, className, describe, fields, SEEDS, toCurl, toPython } from "./requests.js";
 import { complain } from "./say.js";
 import { save, showLines } from "./take.js";
@@ -30,6 +30,7 @@ export class Explorer {
       radiusValue: find("radius-value"),
       center: find("explore-center"),
       saveText: find("explore-save-text"),
+      format: find("explore-format"),
       problem: dialog.querySelector("[data-problem]"),
     };
     this.parts.radius.value = this.radius;
@@ -42,6 +43,7 @@ export class Explorer {
     find("explore-previous").addEventListener("click", () => this.#move(-1n));
     find("explore-next").addEventListener("click", () => this.#move(1n));
     find("explore-save").addEventListener("click", () => this.#save());
+    this.parts.format.addEventListener("change", () => this.#select(this.neighbor));
     find("explore-walk").addEventListener("click", () => this.#leave(() => this.on.walk(this.seed)));
     find("explore-start").addEventListener("click", () => this.#leave(() => this.on.start(this.seed)));
     this.parts.center.addEventListener("click", () => {
@@ -64,6 +66,8 @@ export class Explorer {
     Object.assign(this, { model, view, seed, neighbors: [], neighbor: null });
     this.center = sample;
     this.parts.near.replaceChildren();
+    this.parts.near.classList.toggle("wide", isListed(model));
+    this.#offerFormats();
     complain(this.parts.problem, null);
     this.#select(null);
     this.#showRadius();
@@ -79,11 +83,25 @@ export class Explorer {
     if (canWalk(model)) this.#neighbors();
   }
 
+  /** Offers the file formats of the samples' kind, and keeps the chosen one. */
+  #offerFormats() {
+    const { format } = this.parts;
+    const names = filesOf(this.model);
+    const chosen = names.includes(format.value) ? format.value : fileFormat(this.model);
+    format.replaceChildren(...names.map((name) => new Option(name)));
+    format.hidden = names.length < 2;
+    if (names.length) format.value = chosen;
+  }
+
+  /** The format of the download and of the lines to copy. */
+  get #format() {
+    return this.parts.format.value || fileFormat(this.model);
+  }
+
   async #loadCenter() {
     const { abort } = this;
     try {
-      const found = fields(this.view, this.#request(null), { format: formatOf(this.model) });
-      const [sample] = await this.api.samples(found, abort.signal, this.view.files);
+      const [sample] = await load(this.api, this.model, this.view, this.#request(null), abort.signal);
       if (abort.signal.aborted) return;
       this.center = sample;
       if (this.neighbor === null) this.#select(null);
@@ -102,8 +120,7 @@ export class Explorer {
     const what = { around: this.seed, radius: this.radius, seeds };
     this.parts.near.setAttribute("aria-busy", "true");
     try {
-      const found = fields(this.view, what, { format: formatOf(this.model) });
-      const samples = await this.api.samples(found, signal, this.view.files);
+      const samples = await load(this.api, this.model, this.view, what, signal);
       if (signal.aborted) return;
       complain(this.parts.problem, null);
       this.neighbors = samples.map((sample, i) => ({ sample, seed: seeds[i], radius: what.radius }));
@@ -156,7 +173,7 @@ export class Explorer {
     closePlayers(this.parts.figure);
     this.parts.figure.replaceChildren(...(sample ? [body(this.model, sample, description)] : []));
     this.parts.center.hidden = !neighbor;
-    this.parts.saveText.textContent = sample?.png ? "Download PNG" : `Download .${fileFormat(this.model)}`;
+    this.parts.saveText.textContent = `Download ${this.parts.format.hidden ? `.${this.#format}` : ""}`.trim();
     this.#showLines(neighbor);
     this.#showOutputs(neighbor, sample, description);
     [...this.parts.near.children].forEach((item, i) =>
@@ -211,19 +228,20 @@ export class Explorer {
   #fileName(neighbor) {
     const near = neighbor ? `-near-${neighbor.seed}` : "";
     const seed = isSeeded(this.model) ? `-seed-${this.seed}` : "-result";
-    return `${this.model.name}${seed}${near}.${fileFormat(this.model)}`;
+    return `${this.model.name}${seed}${near}.${this.#format}`;
   }
 
   #showLines(neighbor) {
-    const picture = formatOf(this.model) === "png";
-    const found = this.#fields(neighbor, picture ? {} : { format: fileFormat(this.model) });
+    const picture = this.#format === formatOf(this.model) && this.#format === "png";
+    const found = this.#fields(neighbor, picture ? {} : { format: this.#format });
+    const isText = this.model.line_formats.includes(this.#format);
     const token = this.api.hasToken;
     const seed = ["Seed", "the seed", String(neighbor ? neighbor.seed : this.seed)];
     const { files } = this.view;
     showLines(this.parts.lines, [
       ...(isSeeded(this.model) ? [seed] : []),
       ["curl", "the curl line", toCurl(this.base, found, this.#fileName(neighbor), token, files)],
-      ["Python", "the Python line", toPython(this.base, found, token, files)],
+      ["Python", "the Python line", toPython(this.base, found, token, files, isText)],
     ]);
   }
 
@@ -231,9 +249,9 @@ export class Explorer {
     const neighbor = this.neighbor === null ? null : this.neighbors[this.neighbor];
     const sample = neighbor ? neighbor.sample : this.center;
     const name = this.#fileName(neighbor);
-    if (sample?.png) return save(new Blob([pngBytes(sample)], { type: "image/png" }), name);
+    if (sample?.png && this.#format === "png") return save(new Blob([pngBytes(sample)], { type: "image/png" }), name);
     try {
-      const found = this.#fields(neighbor, { format: fileFormat(this.model) });
+      const found = this.#fields(neighbor, { format: this.#format });
       save(await this.api.file(found, this.abort.signal, this.view.files), name);
     } catch (error) {
       complain(this.parts.problem, error);

@@ -1,7 +1,9 @@
 // Given inputs: a file for each, from the file dialog or dropped.
-import { acceptOf } from "./kinds.js";
+import { acceptOf, typedAs } from "./kinds.js";
 import { givenOf, portOf, sizes } from "./model.js";
 import { say } from "./say.js";
+
+const WAIT = 300; // ms from the last letter of a typed text to the request
 
 export class Given {
   /** changed() is called when a file is chosen. */
@@ -62,6 +64,7 @@ export class Given {
     help.id = `given-${port.name}`;
     help.textContent = `${port.kind}, ${sizes(port.shape)}: choose a file or drop it here.`;
     input.setAttribute("aria-describedby", help.id);
+    if (typedAs(port)) field.append(this.#typedField(port, () => shown));
     const shown = field.appendChild(document.createElement("div"));
     shown.className = "chosen";
     input.addEventListener("change", () => input.files[0] && this.#choose(port, input.files[0], shown));
@@ -78,6 +81,23 @@ export class Given {
       if (file) this.#choose(port, file, shown);
     });
     return field;
+  }
+
+  /** Returns a field for a text in the place of a file that holds it. */
+  #typedField(port, shown) {
+    const label = document.createElement("label");
+    label.append(Object.assign(document.createElement("span"), { textContent: "or type it" }));
+    const input = label.appendChild(document.createElement("input"));
+    Object.assign(input, { type: "text", dir: "auto", spellcheck: false });
+    let timer;
+    input.addEventListener("input", () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => {
+        const file = new File([input.value], `${port.name}.txt`, { type: "text/plain" });
+        this.#choose(port, Object.assign(file, { typed: input.value }), shown());
+      }, WAIT);
+    });
+    return label;
   }
 
   async #choose({ name }, file, shown) {

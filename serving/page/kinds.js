@@ -2,38 +2,66 @@
 // Samples of an unknown kind are shown by their values: as text, or as a table.
 
 import { isDynamic, metaOf } from "./model.js";
+import { fields } from "./requests.js";
 import { colored, draw, listen, player } from "./sound.js";
+import { idsOf, textBody, textFace } from "./text.js";
+import { clockOf, film, loop, takeVideo } from "./video.js";
 
 const SMALL = 96; // pixels; pictures up to this width are enlarged without smoothing
 const RATE = 16_000; // Hz, for models without a sample rate
 const ROWS = 256; // of a table; the download has all
-
-const FRAME_RATE = 8; // Hz, for models without a frame rate
+const MOST_VALUES = 2 ** 22; // of the samples of one request in numbers
 const ARRAYS = ".npy,.npz,.json"; // files that every kind has
 
 const KINDS = {
-  image: { format: "png", face: picture, body: picture, ratio: ([h, w]) => h / w, scale: 1, accept: "image/png,image/jpeg,image/webp" },
+  image: { format: "png", face: picture, body: picture, ratio: ([h, w]) => h / w, width: ([, w]) => w, scale: 1, accept: "image/png,image/jpeg,image/webp" },
   points: { format: "json", face: dot, body: pointTable, ratio: () => 1, cloud: true },
   audio: { format: "json", face: soundFace, body: sound, heard: true, ratio: () => 0.5, accept: "audio/wav,audio/x-wav,.wav" },
   mel: { format: "json", face: mels, body: mels, ratio: ([frames, bands]) => bands / frames },
   series: { format: "json", face: wave, body: drawnTable, ratio: () => 0.5, accept: "text/csv,.csv" },
-  video: { format: "json", face: still, body: film, ratio: ([, h, w]) => h / w, accept: "image/webp,image/gif,image/apng" },
+  video: { format: "npy", take: takeVideo, face: loop, body: film, clock: clockOf, ratio: ([, h, w]) => h / w, width: ([, , w]) => w, accept: "image/webp,image/gif,image/apng" },
   table: { format: "json", face: row, body: columnTable, ratio: () => 0.6, accept: "text/csv,.csv" },
-  text: { format: "json", face: text, body: text, ratio: () => 0.6, accept: "text/plain,.txt,.jsonl" },
+  text: { format: "jsonl", face: textFace, body: textBody, ratio: () => 0.6, listed: true, typed: idsOf, accept: "text/plain,.txt,.jsonl" },
   label: { format: "json", face: label, body: probabilities, ratio: () => 0.4 },
   array: { format: "json", face: words, body: table, ratio: () => 0.6 },
 };
 
 const kindOf = (model) => KINDS[model.kind] ?? KINDS.array;
 
-/** Returns the format to request: "png" or "json". */
+/** Returns the format to request: "png", "json", "npy" or "jsonl". */
 export const formatOf = (model) => kindOf(model).format;
+
+/**
+ * Requests samples in the form in which their kind is shown. what: as of `fields`; many seeds of large samples are
+ * several requests.
+ */
+export async function load(api, model, view, what, signal) {
+  const { format, take = (_, sample) => sample } = kindOf(model);
+  const values = model.shape.reduce((product, n) => product * (typeof n === "number" ? n : 1), 1);
+  const most = format === "npy" ? Math.max(1, Math.floor(MOST_VALUES / values)) : Infinity;
+  const found = [];
+  for (let first = 0; first === 0 || first < (what.seeds?.length ?? 0); first += most) {
+    const part = what.seeds?.length > most ? { ...what, seeds: what.seeds.slice(first, first + most) } : what;
+    const samples = await api.samples(fields(view, part, { format }), signal, view.files);
+    found.push(...samples.map((sample) => take(model, sample)));
+  }
+  return found;
+}
 
 /** Returns the files that an input accepts, as the attribute `accept`. */
 export const acceptOf = (port) => [kindOf(port).accept, ARRAYS].filter(Boolean).join(",");
 
 /** Checks that all samples are shown in one plot. */
 export const isCloud = (model) => kindOf(model).cloud === true;
+
+/** Checks that samples are shown one below the other. */
+export const isListed = (model) => kindOf(model).listed === true;
+
+/** Returns the function from an input and a typed text to the input's values; undefined for inputs that are not typed. */
+export const typedAs = (port) => kindOf(port).typed;
+
+/** Returns the clock by which a sample plays; null for kinds without frames. */
+export const playbackOf = (model, sample) => (sample && kindOf(model).clock?.(model, sample)) ?? null;
 
 /** Returns the width of a tile relative to that of a picture. */
 export const scaleOf = (model) => kindOf(model).scale ?? 1.6;
@@ -46,8 +74,8 @@ export function ratioOf(model, ratio = 1) {
 
 /** Returns a tile width near the wanted one that is a multiple of a small picture's, else null. */
 export function evenWidth(model, wanted) {
-  const width = model.shape[1];
-  if (formatOf(model) !== "png" || isDynamic(model) || width > SMALL) return null;
+  const width = kindOf(model).width?.(model.shape);
+  if (!width || isDynamic(model) || width > SMALL) return null;
   return Math.max(1, Math.round(wanted / width)) * width;
 }
 
@@ -220,16 +248,6 @@ function words(model, { values }) {
 
 const argmax = (weights) => weights.reduce((best, x, i) => (x > weights[best] ? i : best), 0);
 
-/** Shows a text: the most probable token at each step. */
-function text(model, { values }) {
-  const tokens = metaOf(model).vocabulary ?? [];
-  const ids = values.map((x) => (Array.isArray(x) ? argmax(x) : x));
-  const element = words(model, { values: [] });
-  const joint = tokens.length && tokens.every((token) => [...token].length <= 1) ? "" : " ";
-  element.textContent = ids.map((id) => tokens[id] ?? id).join(joint);
-  return element;
-}
-
 const nameOf = (model, id) => metaOf(model).class_names?.[id] ?? String(id);
 
 function label(model, { values }) {
@@ -326,57 +344,4 @@ function drawFrame(element, model, frame) {
     image.data[4 * i + 3] = 255;
   });
   pen.putImageData(image, 0, 0);
-}
-
-function still(model, sample) {
-  const element = document.createElement("canvas");
-  drawFrame(element, model, sample.values[0]);
-  return element;
-}
-
-/** Plays a video by its frame rate, in a loop, from the press of a button. */
-function film(model, sample, description) {
-  const holder = document.createElement("div");
-  holder.className = "sound";
-  const screen = holder.appendChild(document.createElement("canvas"));
-  screen.role = "img";
-  screen.setAttribute("aria-label", description);
-  const controls = holder.appendChild(document.createElement("div"));
-  controls.className = "player";
-  const button = controls.appendChild(document.createElement("button"));
-  button.type = "button";
-  const slider = controls.appendChild(document.createElement("input"));
-  slider.type = "range";
-  slider.max = sample.values.length - 1;
-  slider.value = 0;
-  slider.setAttribute("aria-label", "Frame");
-  const rate = metaOf(model).frame_rate ?? FRAME_RATE;
-  const note = holder.appendChild(document.createElement("p"));
-  note.className = "help";
-  note.textContent = `${sample.values.length} frames at ${rate} Hz`;
-  let timer = null;
-  const show = (number) => {
-    slider.value = number;
-    drawFrame(screen, model, sample.values[number]);
-  };
-  const stop = () => {
-    clearInterval(timer);
-    timer = null;
-    button.textContent = "Play";
-  };
-  button.addEventListener("click", () => {
-    if (timer !== null) return stop();
-    button.textContent = "Pause";
-    timer = setInterval(() => {
-      if (!screen.isConnected) return stop();
-      show((Number(slider.value) + 1) % sample.values.length);
-    }, 1000 / rate);
-  });
-  slider.addEventListener("input", () => {
-    stop();
-    show(Number(slider.value));
-  });
-  stop();
-  show(0);
-  return holder;
 }

@@ -36,6 +36,15 @@ export function codesOf(model) {
   return port ? { name: port.name, categorical: port.meta.categorical ?? [], continuous: port.meta.continuous ?? 0 } : null;
 }
 
+/** Returns the constant inputs that a user may set otherwise: not the codes, and not the truncation. */
+export const constantsOf = (model) =>
+  model.inputs
+    .filter(({ name, fill, meta }) => fill === "constant" && name !== "truncation" && !meta.categorical && !meta.continuous)
+    .map((input) => ({ ...portOf(input), dtype: input.dtype, value: input.value, meta: { vocabulary: vocabularyOf(model, input), ...input.meta } }));
+
+/** Returns the vocabulary of an input of tokens, which is that of the samples where it names none. */
+const vocabularyOf = (model, { kind }) => (kind === model.kind ? metaOf(model).vocabulary : undefined);
+
 /** Checks that a dimension may have any size. */
 export const isDynamic = ({ shape }) => shape.some((size) => typeof size !== "number");
 
@@ -52,6 +61,9 @@ export const othersOf = (model) => model.outputs.slice(1).map(portOf);
 
 /** Returns the properties of the samples, such as `sample_rate`. */
 export const metaOf = (model) => model.meta ?? model.outputs[0].meta;
+
+/** Returns the file formats of the samples' kind; other formats are those of every kind. */
+export const filesOf = (model) => model.formats.filter((name) => !["npy", "npz", "json", "grid"].includes(name));
 
 /** Returns the format in which a single sample is downloaded. */
 export const fileFormat = (model) => model.formats[0];

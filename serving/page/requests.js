@@ -16,8 +16,8 @@ export const seedRule = (text) =>
 
 /**
  * Returns the fields of POST /v1/generate.
- * view: {model, version, label, names, truncation, codes, files}; version, label and codes may be null, names are the
- * classes', codes are {name, values}.
+ * view: {model, version, label, names, truncation, codes, constants, files}; version, label and codes may be null,
+ * names are the classes', codes are {name, values}, constants the values of inputs by name.
  * what: {seeds} | {around, radius, seeds} | {interpolate, count} | {} for a model without seeds.
  */
 export function fields(view, what, more = {}) {
@@ -28,7 +28,8 @@ export function fields(view, what, more = {}) {
   const isNamed = view.names.some((name) => /^\d+$/.test(name));
   if (view.label !== null) found.labels = [isNamed ? (view.names[view.label] ?? view.label) : view.label];
   if (view.truncation !== 1) found.truncation = view.truncation;
-  if (view.codes) found.inputs = { [view.codes.name]: view.codes.values };
+  const inputs = { ...view.constants, ...(view.codes && { [view.codes.name]: view.codes.values }) };
+  if (Object.keys(inputs).length) found.inputs = inputs;
   return Object.assign(found, more);
 }
 
@@ -67,9 +68,13 @@ export function toAddress(base, found) {
 }
 
 export function toCurl(base, found, file, token, files = new Map()) {
-  const parts = [...files].map(([name, given]) => ` -F ${quoted(`${name}=@"${given.name.replace(/["\\]/g, "\\$&")}"`)}`);
+  const parts = [...files].map(([name, given]) => ` -F ${quoted(`${name}=${part(given)}`)}`);
   const header = token ? ' -H "Authorization: Bearer $TOKEN"' : "";
-  if (found.inputs) {
+  if (found.inputs && files.size) {
+    const { inputs, ...plain } = found;
+    parts.push(` --form-string ${quoted(`inputs=${toJSON(inputs)}`)}`);
+    found = plain;
+  } else if (found.inputs) {
     // An address has no place for arrays.
     const address = new URL("v1/generate", base).href.replaceAll("'", "%27");
     return `curl -fsS${header} -H 'Content-Type: application/json' -d ${quoted(toJSON(found))} '${address}' -o ${file}`;
@@ -78,17 +83,26 @@ export function toCurl(base, found, file, token, files = new Map()) {
   return `curl -fsS${header}${parts.join("")} '${toAddress(base, found).replaceAll("'", "%27")}' -o ${file}`;
 }
 
+/** Returns a file of a form: its name, or the text that a user has typed instead of choosing one. */
+function part({ name, typed }) {
+  const escaped = (text) => text.replace(/["\\]/g, "\\$&");
+  return typed === undefined ? `@"${escaped(name)}"` : `"${escaped(typed)}";type=text/plain`;
+}
+
 /** Quotes a text for the shell. */
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
-export function toPython(base, found, token, files = new Map()) {
-  const { format, columns, inputs, ...rest } = found; // serving.Client returns arrays
-  if (inputs) rest.inputs = Object.fromEntries(Object.entries(inputs).map(([name, values]) => [name, [values]]));
-  if (files.size) rest.inputs = Object.fromEntries([...files].map(([name, given]) => [name, given.name]));
+/** Returns a line that generates samples as arrays, or as files if `asFiles` is true. */
+export function toPython(base, found, token, files = new Map(), asFiles = false) {
+  const { format, columns, inputs, ...rest } = found;
+  const given = Object.entries(inputs ?? {}).map(([name, values]) => [name, pythonic([values])]);
+  for (const [name, file] of files) given.push([name, file.typed === undefined ? pythonic(file.name) : `${pythonic(file.typed)}.encode()`]);
+  if (asFiles) rest.format = format;
   const words = Object.entries(rest).map(([name, value]) => `${name}=${pythonic(value)}`);
+  if (given.length) words.push(`inputs={${given.map(([name, text]) => `${JSON.stringify(name)}:${text}`).join(",")}}`);
   const key = token ? ', token="…"' : "";
   const server = pythonic(new URL(".", base).href.replace(/\/$/, ""));
-  return `import serving; samples = serving.Client(${server}${key}).generate(${words.join(", ")})`;
+  return `import serving; samples = serving.Client(${server}${key}).${asFiles ? "files" : "generate"}(${words.join(", ")})`;
 }
 
 const pythonic = (value) => literal(value, { null: "None", true: "True", false: "False" }, ", ");

@@ -10,6 +10,7 @@ export const defaults = () => ({
   label: null, // each seed's own
   truncation: 1,
   codes: null, // each seed's own; else a number for each code, as text
+  constants: "", // values of constant inputs by name that are not the model's own, as a query string
   size: "m",
   sample: null, // the one that is open
 });
@@ -24,6 +25,9 @@ export function readHash(hash) {
   settings.label = number("class");
   settings.truncation = number("truncation") ?? settings.truncation;
   settings.codes = readCodes(given.get("codes")) ? given.get("codes") : settings.codes;
+  settings.constants = writeConstants(
+    Object.fromEntries([...given].flatMap(([key, value]) => (key.startsWith(CONSTANT) ? [[key.slice(CONSTANT.length), value]] : []))),
+  );
   settings.size = Object.hasOwn(SIZES, given.get("size")) ? given.get("size") : settings.size;
   settings.sample = readSeed(given.get("sample") ?? "");
   return settings;
@@ -40,11 +44,20 @@ export function readCodes(text) {
 /** Returns codes as text; null if all are the seed's own. */
 export const writeCodes = (codes) => (codes.some((code) => code !== FROM_SEED) ? codes.join(",") : null);
 
+const CONSTANT = "input."; // start of their names in the address
+
+/** Returns the typed values of constant inputs by name. */
+export const readConstants = (text) => Object.fromEntries(new URLSearchParams(text));
+
+/** Returns typed values as a text, the same one for the same values. */
+export const writeConstants = (values) => new URLSearchParams(Object.entries(values).sort()).toString();
+
 export function writeHash(settings) {
   const usual = defaults();
   const names = { model: "model", version: "version", seed: "seed", label: "class", truncation: "truncation", codes: "codes", size: "size", sample: "sample" };
   const found = new URLSearchParams();
   for (const [key, name] of Object.entries(names))
     if (settings[key] !== usual[key]) found.set(name, String(settings[key]));
+  for (const [name, value] of Object.entries(readConstants(settings.constants))) found.set(`${CONSTANT}${name}`, value);
   return `#${found}`;
 }

@@ -1,5 +1,5 @@
 // Dialog of a walk: interpolates between two samples, with a slider and a play button.
-import { body, face, formatOf } from "./kinds.js";
+import { body, face, formatOf, load } from "./kinds.js";
 import { describe, fields, readSeed, seedRule, toCurl, toPython } from "./requests.js";
 import { complain } from "./say.js";
 import { closePlayers } from "./sound.js";
@@ -89,8 +89,7 @@ export class Walk {
     this.what = what;
     this.parts.facts.textContent = `truncation ${this.view.truncation}`;
     try {
-      const found = fields(this.view, what, { format: formatOf(this.model) });
-      const frames = await this.api.samples(found, signal, this.view.files);
+      const frames = await load(this.api, this.model, this.view, what, signal);
       if (signal.aborted) return;
       complain(this.parts.problem, null);
       this.frames = frames;

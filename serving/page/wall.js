@@ -28,7 +28,7 @@ export class Wall {
     this.grid.className = "grid";
     this.grid.role = "grid";
     this.grid.tabIndex = -1;
-    this.grid.setAttribute("aria-label", "Samples: arrow keys move, Enter opens, W marks for a walk, P plays a sound");
+    this.grid.setAttribute("aria-label", "Samples: arrow keys move, Enter opens, W marks for a walk, P plays");
     this.grid.setAttribute("aria-rowcount", "-1");
     root.replaceChildren(this.above, this.grid, this.below);
     const observer = new IntersectionObserver(() => this.lay(), { rootMargin: `${NEAR}px 0px` });
@@ -299,7 +299,7 @@ export class Wall {
         const tile = this.#tile(index);
         if (tile) this.#fill(tile, index);
       }
-      if (!this.announced) this.on.ready();
+      if (!this.announced) this.on.ready(samples[0]);
       this.announced = true;
     } catch (error) {
       if (signal.aborted || view !== this.view) return;
@@ -365,5 +365,5 @@ export class Wall {
   }
 }
 
-const sizeOf = (sample) => sample.png?.length ?? 8 * count(sample.values);
+const sizeOf = (sample) => sample.png?.length ?? sample.frames?.pixels.length ?? 8 * count(sample.values);
 const count = (values) => (Array.isArray(values) ? values.length * count(values[0]) : 1);
