@@ -1,4 +1,4 @@
-"""Tests of texts and videos in files: lines of several texts, MP4; over HTTP, in shells, clients."""
+"""Tests of the files of texts and videos: lines of several texts, and MP4."""
 
 import io
 import json
@@ -173,8 +173,7 @@ def test_a_video_is_an_mp4_file(folder, server, tmp_path):
 
 
 LINE = (
-    "A .mp4 file needs the extra 'video': pip install 'keras-gan[video]'. "
-    "Received: no module 'av'"
+    "A .mp4 file needs the extra 'video': pip install 'keras-gan[video]'. Received: no module 'av'"
 )
 
 

@@ -44,6 +44,7 @@ PATIENCE = 60  # seconds; test machines are busy
 NAMES = ("shirt", "shoe", "bag")
 KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "ArrowUp": 38, "ArrowDown": 40, "Enter": 13}
 KEYS |= {"Escape": 27, "Home": 36, "End": 35, "PageDown": 34, "Tab": 9, "w": 87, "c": 67}
+KEYS |= {"p": 80, ",": 188, ".": 190}
 
 
 @pytest.fixture(scope="module")
@@ -129,10 +130,10 @@ class Page:
         )
 
     def filled(self):
-        """Waits until every visible tile has its sample."""
+        """Waits until every visible tile, or text of a list, has its sample."""
         self.wait(
-            "(() => { const seen = [...document.querySelectorAll('#wall .tile')].filter((x) => {"
-            " const at = x.getBoundingClientRect();"
+            "(() => { const all = [...document.querySelectorAll('#wall [data-index]')];"
+            " const seen = all.filter((x) => { const at = x.getBoundingClientRect();"
             " return at.height && at.bottom > 60 && at.top < innerHeight; });"
             " return seen.length && seen.every((x) => x.getAttribute('aria-busy') === 'false'); "
             "})()"
@@ -146,7 +147,7 @@ class Page:
         """Sends a key to the focused element."""
         about = {"key": key, "windowsVirtualKeyCode": KEYS[key], "modifiers": modifiers}
         text = {"Enter": "\r"}.get(key, key if len(key) == 1 else None)
-        about |= {"code": f"Key{key.upper()}" if len(key) == 1 else key}
+        about |= {"code": f"Key{key.upper()}" if key.isalpha() and len(key) == 1 else key}
         down = about | ({"text": text} if text and not modifiers else {})
         self.driver.execute_cdp_cmd("Input.dispatchKeyEvent", {"type": "keyDown", **down})
         self.driver.execute_cdp_cmd("Input.dispatchKeyEvent", {"type": "keyUp", **about})
@@ -798,7 +799,7 @@ def test_other_kinds_are_shown(driver, tmp_path):
             ("steps", "#explore-figure td"),
             ("clip", "#explore-figure input[type=range]"),
             ("facts", "#explore-figure td"),
-            ("poem", "#explore-figure .words"),
+            ("poem", "#explore-figure .said"),
             ("rows", "#explore-figure td"),
             ("bands", "#explore-figure canvas[width='24'][height='20']"),
         ):
@@ -813,15 +814,14 @@ def test_other_kinds_are_shown(driver, tmp_path):
                 sample = serving.Bundle(found[name]).generate([2])
                 text = kinds.get("text").encode(sample[0], "txt", {"vocabulary": ["a", "b", " "]})
                 shown = page.js(
-                    "return document.querySelector('#explore-figure .words').textContent"
+                    "return document.querySelector('#explore-figure .said').textContent"
                 )
                 assert shown == text.decode().removesuffix("\n")
             if name == "clip":
-                page.js("document.querySelector('#explore-figure .player button').click()")
                 page.wait(
                     "document.querySelector('#explore-figure input[type=range]').value === '2'"
                 )
-                page.js("document.querySelector('#explore-figure .player button').click()")
+                page.js("document.querySelector('#explore-figure [data-play]').click()")
                 assert "25 Hz" in page.js(
                     "return document.querySelector('#explore-figure').innerText"
                 )

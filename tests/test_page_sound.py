@@ -19,7 +19,6 @@ from serving.wav import read_wav
 
 pytestmark = test_page.pytestmark
 driver = test_page.driver  # the fixture
-test_page.KEYS["p"] = 80
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
 
 

@@ -1,4 +1,4 @@
-"""Tiny bundles of texts for the tests: from seeds, a temperature and a prefix; from a given prefix."""
+"""Tiny bundles of texts for the tests: from seeds, a temperature and a prefix."""
 
 import numpy as np
 import tiny

@@ -131,7 +131,7 @@ function show(fresh = false) {
   showTitle(found);
   const use = useOf(found);
   for (const name of [...Object.keys(users), "wall"]) find(name).hidden = name !== use;
-  find("sizes").hidden = use !== "wall";
+  find("sizes").hidden = use !== "wall" || isListed(found);
   find("skip").href = `#${use}`;
   find("skip").textContent = use === "wall" ? "Skip to the samples" : `Skip to the ${use === "vocode" ? "sound" : "picture"}`;
   find("copy-help").textContent = {
@@ -153,7 +153,6 @@ function show(fresh = false) {
     find("wall").className = "wall";
     gallery = new Gallery(find("wall"), on);
   }
-  find("sizes").hidden = Gallery === Lines;
   const now = view();
   const seeded = isSeeded(found);
   const size = seeded ? SIZES[settings.size] * scaleOf(found) : RESULT_WIDTH;
@@ -319,7 +318,7 @@ function hidePlayback() {
 function offerDownloads({ line_formats: names }) {
   const format = find("grid-format");
   const key = names.join();
-  if (format.dataset.names !== key) format.replaceChildren(...names.map((name) => new Option(`.${name}`, name)), new Option("picture", "grid"));
+  if (format.dataset.names !== key) format.replaceChildren(...names.map((name) => new Option(`.${name}`, name)), new Option(".png", "grid"));
   format.dataset.names = key;
   format.hidden = !names.length;
   find("save-grid-text").textContent = names.length ? "Download" : "Download a grid";

@@ -76,7 +76,9 @@ export class Lines {
     const { view, abort } = this;
     this.busy = true;
     try {
-      while (this.samples.length < Math.min(view.count, MOST) && this.end.getBoundingClientRect().top < innerHeight + NEAR) {
+      // The first batch replaces the old texts, which may reach beyond the viewport.
+      const isNear = () => !this.samples.length || this.end.getBoundingClientRect().top < innerHeight + NEAR;
+      while (this.samples.length < Math.min(view.count, MOST) && isNear()) {
         const first = this.samples.length;
         const length = Math.min(BATCH, view.count - first, MOST - first);
         const found = await view.load(Array.from({ length }, (_, i) => first + i), abort.signal);
