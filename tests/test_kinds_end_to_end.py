@@ -144,7 +144,7 @@ def test_a_sample_is_written_in_the_formats_of_its_kind(trained, exported, tmp_p
     meta = runs.Run.open(path).spec.samples.meta
     (expected,) = runs.Run.open(path).load().generate([5])
     for form in kinds.get(kind).all_formats().values():
-        if form.encode is None or form.name == "json":
+        if not form.is_written or form.name == "json":
             continue
         out = tmp_path / f"sample.{form.name}"
         command = ["sample", str(exported), "--seed", "5", "--count", "1", "--out", str(out)]
@@ -167,7 +167,7 @@ def test_the_server_sends_a_sample_in_the_formats_of_its_kind(trained, exported)
         assert answer.status == 200, answer.body
         np.testing.assert_allclose(answer.json["samples"][0]["values"], expected, atol=1e-4)
         for form in kinds.get(kind).formats:
-            if form.encode is None:
+            if not form.is_written:
                 continue
             answer = server.ask(f"/v1/generate?seed=5&format={form.name}")
             assert answer.status == 200, answer.body
@@ -189,6 +189,9 @@ def test_a_bundle_is_evaluated_like_its_run(trained, exported, tmp_path):
 def _check_file(content, kind, form, shape, meta, expected):
     """Checks that a file holds the sample, as exactly as its format can."""
     modality = kinds.get(kind)
+    if form.module:  # of a codec that loses details
+        assert content[4:8] == b"ftyp"
+        return
     if form.decode is None:
         assert content == modality.encode(expected, form.name, meta)
         return

@@ -279,9 +279,24 @@ def test_texts_are_accessible_and_fit_narrow_screens(page, scheme, width):
     assert page.js(f"return {sheet}.scrollWidth - {sheet}.clientWidth") == 0
 
 
-def test_a_walk_and_a_list_that_ends(page):
+def test_a_list_ends_at_the_last_seed_and_at_512_texts(page):
     page.open(f"#model=writer&seed={2**63 - 3}")
     assert len(page.js(f"return {SAID}")) == 3
+    page.open("#model=writer")
+    more = "document.querySelector('#wall > button')"
+    page.js(
+        "window.down = setInterval(() => scrollTo(0, document.documentElement.scrollHeight), 20)"
+    )
+    page.wait(f"{more}.offsetHeight")
+    page.js("clearInterval(down)")
+    assert page.js(f"return {SAID}.length") == 512
+    page.js(f"{more}.click()")
+    page.wait("location.hash.includes('seed=512')")
+    page.filled()
+    assert page.js(f"return {SAID}[0]") == strings(page.server, "writer", [512])[0]
+
+
+def test_a_walk_of_texts(page):
     page.open("#model=writer")
     page.click("#open-walk")
     page.wait("document.querySelectorAll('#film .said').length === 24")

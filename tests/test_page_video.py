@@ -273,3 +273,8 @@ def test_levels_are_rounded_as_on_the_server(page):
     code = f"[...m.takeVideo({{value_range: [-1, 1]}}, {{values: {values}}}).frames.pixels]"
     found = module(page, "video.js", code)
     assert found == pictures.to_uint8(samples).ravel().tolist()
+    take = "m.takeVideo({}, {values: [[[[0]], [[NaN]]], [[[1]], [[Infinity]]]]})"
+    line = module(
+        page, "video.js", f"(() => {{ try {{ {take} }} catch (e) {{ return e.message }} }})()"
+    )
+    assert line == "A video must have finite values. Received: 2 NaN or infinite values of 4"

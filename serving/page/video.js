@@ -22,6 +22,8 @@ const shapeOf = (values) => (Array.isArray(values) ? [values.length, ...shapeOf(
 function toBytes(values, [low, high]) {
   const [least, span] = [Math.fround(low), Math.fround(high - low)];
   const bytes = new Uint8Array(values.length);
+  const strange = values.reduce((count, x) => count + !Number.isFinite(x), 0);
+  if (strange) throw new Error(`A video must have finite values. Received: ${strange} NaN or infinite values of ${values.length}`);
   for (let i = 0; i < bytes.length; i++) {
     const level = Math.fround(Math.fround(Math.fround(Math.fround(values[i]) - least) / span) * 255);
     const floor = Math.floor(level);
