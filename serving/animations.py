@@ -142,6 +142,7 @@ def _to_mp4(frames: np.ndarray, rate: float, texts: Texts) -> bytes:
         )
         stream.height, stream.width = frames.shape[1] + height, frames.shape[2] + width
         stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = 1  # several have written other bytes once
         for frame in frames:
             padded = np.pad(frame, ((0, height), (0, width), (0, 0)), mode="edge")
             rgb = np.repeat(padded, 3, axis=-1) if padded.shape[-1] == 1 else padded[..., :3]

@@ -16,6 +16,7 @@ from test_page import PATIENCE, axe, describe, needs_curl, opened
 from test_page_sound import ENVIRONMENT
 
 import serving
+from serving.kinds.text import from_line
 
 pytestmark = test_page.pytestmark
 driver = test_page.driver  # the fixture
@@ -302,3 +303,13 @@ def test_a_walk_of_texts(page):
     page.wait("document.querySelectorAll('#film .said').length === 24")
     page.set("#walk-frame", 23)
     assert page.texts("#walk-figure .said") == strings(page.server, "writer", [1])
+    curl, python = (page.line("walk", name) for name in ("curl", "python"))
+    assert "format=txt" in curl
+    answer = page.server.ask(curl[curl.index("/v1/") : curl.rindex("'")])
+    lines = page.js(
+        "return [...document.querySelectorAll('#film .said')].map((x) => x.textContent)"
+    )
+    assert [from_line(x) for x in answer.body.decode().splitlines()] == lines
+    assert python.endswith(
+        '.files(model="writer", version=1, interpolate=[0, 1], count=24, format="txt")'
+    )

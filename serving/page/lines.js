@@ -24,7 +24,8 @@ export class Lines {
     this.more.addEventListener("click", () => this.on.start(this.samples.length));
     this.end = document.createElement("div");
     root.replaceChildren(bar, this.list, this.more, this.end);
-    new IntersectionObserver(() => this.#load(), { rootMargin: `${NEAR}px 0px` }).observe(this.end);
+    this.observer = new IntersectionObserver(() => this.#load(), { rootMargin: `${NEAR}px 0px` });
+    this.observer.observe(this.end);
     this.list.addEventListener("keydown", (event) => this.#key(event));
     this.list.addEventListener("focusin", (event) => {
       const row = event.target.closest("li");
@@ -74,6 +75,7 @@ export class Lines {
   async #load() {
     if (!this.view || this.busy || this.failed) return;
     const { view, abort } = this;
+    const before = this.samples.length;
     this.busy = true;
     try {
       // The first batch replaces the old texts, which may reach beyond the viewport.
@@ -96,7 +98,14 @@ export class Lines {
       this.on.error(error);
     } finally {
       if (!abort.signal.aborted) this.busy = false;
+      if (this.samples.length > before) this.#observe();
     }
+  }
+
+  /** Looks once more: the end may have left the viewport and come back between two looks of the observer. */
+  #observe() {
+    this.observer.unobserve(this.end);
+    this.observer.observe(this.end);
   }
 
   /** Removes the old texts; the focus stays in the list. */

@@ -12,6 +12,9 @@ const LOOP = { seconds: 8, frames: 240 };
 const LOOP_FRAMES_OF_ANY_SIZE = 60; // where the server does not know its limit
 const LONGEST_LOOP = 120_000; // ms
 
+/** Returns the format of a file of all samples of a walk that is no picture: lines, or an array. */
+const fileOfAll = (model) => model.line_formats[0] ?? "npy";
+
 export class Walk {
   constructor(dialog, api, base) {
     this.dialog = dialog;
@@ -62,7 +65,7 @@ export class Walk {
     Object.assign(this, { model, view });
     this.parts.from.value = String(from);
     this.parts.to.value = String(to);
-    this.parts.saveText.textContent = formatOf(model) === "png" ? "Download the frames" : "Download .npy";
+    this.parts.saveText.textContent = formatOf(model) === "png" ? "Download the frames" : `Download .${fileOfAll(model)}`;
     const { formats } = model.animations;
     this.parts.loop.hidden = !formats.length;
     this.parts.loopFormat.replaceChildren(...formats.map((format) => new Option(format)));
@@ -156,8 +159,8 @@ export class Walk {
 
   #file() {
     const picture = formatOf(this.model) === "png";
-    const more = picture ? { format: "grid", columns: Math.min(12, this.what.count) } : { format: "npy" };
-    const name = `${this.model.name}-walk-${this.what.interpolate.join("-")}.${picture ? "png" : "npy"}`;
+    const more = picture ? { format: "grid", columns: Math.min(12, this.what.count) } : { format: fileOfAll(this.model) };
+    const name = `${this.model.name}-walk-${this.what.interpolate.join("-")}.${picture ? "png" : fileOfAll(this.model)}`;
     return [this.#fields(more), name];
   }
 
@@ -166,7 +169,7 @@ export class Walk {
     const token = this.api.hasToken;
     showLines(this.parts.lines, [
       ["curl", "the curl line", toCurl(this.base, found, name, token, this.view.files)],
-      ["Python", "the Python line", toPython(this.base, found, token, this.view.files)],
+      ["Python", "the Python line", toPython(this.base, found, token, this.view.files, this.model.line_formats.includes(found.format))],
     ]);
   }
 
