@@ -12,7 +12,7 @@ const LOOP = { seconds: 8, frames: 240 };
 const LOOP_FRAMES_OF_ANY_SIZE = 60; // where the server does not know its limit
 const LONGEST_LOOP = 120_000; // ms
 
-/** Returns the format of a file of all samples of a walk that is no picture: lines, or an array. */
+/** Returns the format of a file of all samples of a walk, of a kind without pictures: lines, or an array. */
 const fileOfAll = (model) => model.line_formats[0] ?? "npy";
 
 export class Walk {
