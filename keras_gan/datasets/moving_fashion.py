@@ -101,7 +101,10 @@ def open(
         videos, content, motion = _draw(
             pictures, np.asarray(classes), number, frames, garments, rng
         )
-        factors = {"content": Factor(content, CONTENTS), "motion": Factor(motion, MOTIONS)}
+        factors = {
+            "content": Factor(content, CONTENTS, in_frames=True),
+            "motion": Factor(motion, MOTIONS),
+        }
         ids = None if labels is None else factors[labels].ids
         splits[split] = Split(videos, ids, disjoint=True, factors=factors)
     noun = "a garment that moves" if garments == 1 else "two garments that move"

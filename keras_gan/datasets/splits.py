@@ -27,10 +27,12 @@ class Factor(NamedTuple):
     Args:
         ids: its value in each sample, integers from 0, `(count,)`.
         names: names of the values, in the order of the ids.
+        in_frames: whether a single frame of a video shows it.
     """
 
     ids: np.ndarray
     names: tuple[str, ...]
+    in_frames: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

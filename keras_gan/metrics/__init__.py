@@ -104,6 +104,7 @@ from keras_gan.metrics.spectrum_error import SpectrumError, spectrum_error  # no
 from keras_gan.metrics.ssim import Ssim, ssim  # noqa: E402
 from keras_gan.metrics.stoi import Stoi, stoi  # noqa: E402
 from keras_gan.metrics.velocity_error import VelocityError, velocity_error  # noqa: E402
+from keras_gan.metrics.video_classifier import train_video_classifier  # noqa: E402
 
 __all__ = [
     "L1",
@@ -218,6 +219,7 @@ __all__ = [
     "stoi",
     "track_pitch",
     "train_sound_classifier",
+    "train_video_classifier",
     "training_metrics",
     "velocity_error",
     "which_weights",

@@ -11,7 +11,7 @@ CLIPS = 256  # real videos, and generated ones, whose frames are judged
 
 
 class Stills(NamedTuple):
-    """What an extractor finds in the frames of videos, each by itself.
+    """Features and classes of the frames of videos, each by itself.
 
     Args:
         features: float32 `(videos, frames, number)`.
