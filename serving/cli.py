@@ -37,7 +37,6 @@ COMMANDS = {
 }
 _HERE = ("sample", "walk", "translate", "vocode", "classify", "serve", "doctor")
 _LIBRARY = tuple(name for name in COMMANDS if name not in _HERE)
-
 _FEW = 1000  # sounds that a folder of --out has as files of their own
 
 HELP = """usage: keras-gan [--help] [--version] COMMAND ...

@@ -25,7 +25,7 @@ NAME = "video_classifier"
 EPOCHS = 5
 _BATCH, _RATE = 32, 3e-3  # clips per step; learning rate
 _PICKED = 2  # frames of each clip in a step that the network of frames sees
-_FRAME_WIDTHS = (16, 32, 64, 96)  # of the convolutions of frames, all but the first of stride 2
+_FRAME_WIDTHS = (24, 48, 96)  # of the convolutions of frames
 _MOTION_WIDTHS = (8, 12, 16, 24, 32)  # of those of clips, in space and along time
 _FEATURES = 48  # of frames, and as many of motion
 _LEAST_SIZE, _LEAST_FRAMES = 8, 2
@@ -175,9 +175,10 @@ def _convolve(x, width: int, size: Any = 3, stride: int = 1):
 
 def _frame_network(shape: Sequence[int], classes: int) -> keras.Model:
     """Builds the network from frames to features and, if they have classes, logits."""
-    frames = x = keras.Input(shape)
-    for number, width in enumerate(_FRAME_WIDTHS):
-        x = _convolve(x, width, stride=2 if number else 1)
+    frames = keras.Input(shape)
+    first, second, last = _FRAME_WIDTHS
+    x = _convolve(_convolve(frames, first, 5, 2), second)
+    x = _convolve(layers.MaxPooling2D()(x), last)
     pools = (layers.GlobalAveragePooling2D(), layers.GlobalMaxPooling2D())
     x = layers.Dropout(0.2)(layers.Concatenate()([pool(x) for pool in pools]))
     features = layers.Dense(_FEATURES, "relu", name="features")(x)
