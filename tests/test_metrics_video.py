@@ -179,3 +179,35 @@ def test_a_comparison_during_training_has_them(source, real):
     assert found["velocity_error"] < 1e-6
     assert found["bounce_accuracy"] == 1.0
     assert 0 < found["sliced_wasserstein"] < 0.2
+
+
+def test_videos_without_named_features_are_compared_without_a_network(source, real):
+    videos = source.values(real[:120, ::-1])
+    found = metrics.evaluate(videos, source, cache=False)
+    assert {"feature_sliced_wasserstein", "velocity_error_real"} <= {*found.values}
+    assert found["velocity_error"] < 1e-6
+    assert found["bounce_accuracy"] == 1.0
+    assert not {"frechet_distance", "patch_distance", "class_constancy"} & {*found.values}
+    assert found.protocol["extractor"] == "reduced_pixels"
+    assert found.protocol["features"] == 4096
+    assert found.protocol["resize"] == "antialiased bicubic"
+    usual = metrics.comparison.default_metrics(source.spec, 100)
+    assert usual == ("sliced_wasserstein", "velocity_error")
+    other = Spec(fields={"samples": Field("video", (16, 32, 32, 1))})
+    assert metrics.comparison.default_metrics(other, 100) == ("sliced_wasserstein",)
+
+
+@pytest.mark.parametrize(
+    ("shape", "number"),
+    [
+        ((16, 32, 32, 1), 4096),
+        ((4, 8, 8, 1), 256),
+        ((8, 64, 64, 3), 4056),
+        ((200, 16, 16, 3), 4032),
+    ],
+)
+def test_values_of_videos_are_reduced_to_at_most_4096(shape, number):
+    extractor = metrics.open_features("reduced_pixels", keras_gan.Spec("video", shape))
+    assert extractor.dim == number
+    gray = np.full((2, *shape), 0.25, np.float32)
+    np.testing.assert_allclose(extractor(gray)[0], 0.25, atol=1e-5)
