@@ -31,12 +31,12 @@ COMMANDS = {
     "serve": "Serve bundles over HTTP, without TensorFlow",
     "prepare": "Prepare a data set once, before training",
     "sound-classifier": "Train a classifier of sounds, whose features are compared",
+    "video-classifier": "Train a classifier of videos, whose features are compared",
     "doctor": "Check packages, machine and GPU, and name what breaks",
     "list": "List recipes, architectures, losses, data sets and more",
 }
 _HERE = ("sample", "walk", "translate", "vocode", "classify", "serve", "doctor")
 _LIBRARY = tuple(name for name in COMMANDS if name not in _HERE)
-
 _FEW = 1000  # sounds that a folder of --out has as files of their own
 
 HELP = """usage: keras-gan [--help] [--version] COMMAND ...

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from keras_gan import datasets
-from keras_gan.metrics._metric import IMAGES, Labeled, MetricContext
+from keras_gan.metrics._metric import IMAGES, Labeled
+from keras_gan.metrics._needs import MetricContext
 from keras_gan.metrics.classified import Classified, classify
 from keras_gan.metrics.extractor import Extractor
 from keras_gan.metrics.pairs import (
@@ -74,6 +75,7 @@ class Compared:
             coded=self.generated.codes is not None,
             classes=self.generated.classifier.classes if self.generated.classifier else 0,
             unpaired=self.data.is_unpaired,
+            swappable=self.generated.swaps is not None,
         )
 
     def protocol(self, extractor: Extractor, digest: str, seed: int) -> dict[str, Any]:

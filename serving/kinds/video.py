@@ -1,4 +1,8 @@
-"""Video: `(frames, height, width, channels)`, values in [-1, 1], with `frame_rate` in Hz."""
+"""Video: `(frames, height, width, channels)`, values in [-1, 1], with `frame_rate` in Hz.
+
+`bouncing_objects` states that the frames show so many bright objects on a dark ground, each of
+which moves at a constant velocity and bounces off the edges.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from serving.kinds._kind import Format, Kind, Meta
 
 FRAME_RATE = 8.0  # Hz, where the field names none
 _SHOWN = 8  # frames of a video in a preview
+_LOOPS, _COLUMNS = 16, 4  # videos of the animation of `loop`, and how many there are in a row
 
 
 def rate_of(meta: Meta) -> float:
@@ -62,10 +67,13 @@ class Video(Kind):
 
     axes = ("frames", "height", "width", "channels")
     value_range = (-1.0, 1.0)
-    meta = ("frame_rate",)
+    meta = ("frame_rate", "bouncing_objects")
     assumed = {"frame_rate": FRAME_RATE}
     plural = "videos"
     stored = {"uint8": (0.0, 255.0)}
+    # Without named features videos are compared by what needs no network.
+    metrics = ("feature_sliced_wasserstein", "nearest", "velocity_error", "bounce_accuracy")
+    training_metrics = ("sliced_wasserstein", "velocity_error")
     formats = (
         Format("webp", "image/webp", _writer("webp"), _reader("WEBP")),
         Format("gif", "image/gif", _writer("gif"), _reader("GIF")),
@@ -86,6 +94,12 @@ class Video(Kind):
             raise UsageError(
                 f"`frame_rate` must be in Hz, above 0 and at most 1000. Received: frame_rate={rate}"
             )
+        objects = (meta or {}).get("bouncing_objects")
+        if objects is not None and not (type(objects) is int and objects > 0):
+            raise UsageError(
+                "`bouncing_objects` must be an integer above 0. "
+                f"Received: bouncing_objects={objects!r}"
+            )
 
     def from_stored(self, array: np.ndarray, meta: Meta) -> np.ndarray:
         return image.from_pixels(array, meta)
@@ -98,6 +112,12 @@ class Video(Kind):
         picked = np.linspace(0, frames - 1, min(frames, columns or _SHOWN)).round().astype(int)
         rows = pictures.to_uint8(samples[:, picked], self.range_of(meta))
         return pictures.grid(rows.reshape(-1, *rows.shape[2:]), len(picked))
+
+    def loop(self, samples: np.ndarray, meta: Meta | None = None) -> bytes | None:
+        """Encodes up to 16 videos, in rows of 4, as one animated WebP picture."""
+        pixels = pictures.to_uint8(samples[:_LOOPS], self.range_of(meta))
+        frames = [pictures.grid(frame, _COLUMNS) for frame in np.moveaxis(pixels, 1, 0)]
+        return animations.encode(np.stack(frames), "webp", rate_of(meta or {}))
 
 
 KIND = Video()
