@@ -25,7 +25,8 @@ class Preview(keras.callbacks.Callback):
 
     Samples that a picture does not show, such as sounds, are also written as files of their kind:
     the newest ones as `000.wav`, `001.wav`, .... Samples that move, such as videos, are also in an
-    animated picture `examples-NNNNNNNNN.webp` of up to 16 of them.
+    animated picture `examples-NNNNNNNNN.webp` of up to 16 of them. Texts are also written beside
+    each picture, as a file of the same name that ends in `.txt`, with a line for each sample.
 
     Args:
         folder: folder of the pictures, `examples-NNNNNNNNN.png` after so many examples.
@@ -95,6 +96,10 @@ class Preview(keras.callbacks.Callback):
         loop = field.modality.loop(samples, field.meta)
         if loop is not None:
             write_atomically(path.with_suffix(".webp"), loop)
+        lines = field.modality.lines(samples, field.meta)
+        if lines is not None:
+            text = "".join(f"{line}\n" for line in lines)
+            write_atomically(path.with_suffix(".txt"), text.encode("utf-8", "backslashreplace"))
         for form in field.modality.previews:
             for number, sample in enumerate(samples[:FILES]):
                 finite = np.nan_to_num(sample, posinf=0.0, neginf=0.0)

@@ -162,7 +162,7 @@ def _options(root: Path, reading: _Reading, given: decoding.GivenOptions) -> dec
 
 
 FORM = "the path of a folder of images"
-ANY_FOLDER = True  # it takes any folder that no other data set takes
+PARSED_LAST = True  # other data sets recognize folders by what they hold
 
 
 def parse(source: str) -> dict[str, Any] | None:

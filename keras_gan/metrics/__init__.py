@@ -18,7 +18,6 @@ from keras_gan.metrics._metric import (  # noqa: E402
     rank,
     training_metrics,
 )
-from keras_gan.metrics._needs import MetricContext  # noqa: E402
 from keras_gan.metrics.accumulators import Collected, Moments  # noqa: E402
 from keras_gan.metrics.accuracy import Accuracy  # noqa: E402
 from keras_gan.metrics.background import Background, BackgroundResult, background  # noqa: E402
@@ -98,6 +97,7 @@ from keras_gan.metrics.pesq import Pesq, pesq  # noqa: E402
 from keras_gan.metrics.pitch import track_pitch  # noqa: E402
 from keras_gan.metrics.precision_recall import PrecisionRecall, precision_recall  # noqa: E402
 from keras_gan.metrics.psnr import Psnr, psnr  # noqa: E402
+from keras_gan.metrics.requirements import MetricContext  # noqa: E402
 from keras_gan.metrics.result import EvaluationResult, check_target  # noqa: E402
 from keras_gan.metrics.selection import names  # noqa: E402
 from keras_gan.metrics.sliced_wasserstein import (  # noqa: E402

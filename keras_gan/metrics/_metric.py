@@ -12,12 +12,13 @@ import numpy as np
 
 from keras_gan import registry
 from keras_gan.errors import UsageError
-from keras_gan.metrics._needs import MetricContext, Missing, find_need
 from keras_gan.metrics.classified import Classified
 from keras_gan.metrics.pairs import Pairs
-from keras_gan.metrics.samples import Batch, Codes
+from keras_gan.metrics.requirements import MetricContext, Missing, check_need
+from keras_gan.metrics.samples import Batch, Codes, Likelihood
 from keras_gan.metrics.statistics import Statistics
 from keras_gan.metrics.stills import CLIPS, Stills
+from keras_gan.metrics.texts import Texts
 from keras_gan.spec import Spec
 from serving.kinds.audio import rate_of
 
@@ -31,7 +32,7 @@ class EvaluationInputs:
     """Real and generated samples, as the metrics read them.
 
     A comparison during training fills only `real`, `generated`, `spec`, `values`, `images`,
-    `pairs`, `extractor` and `training_values`.
+    `pairs`, `extractor`, `training_values` and `tokens`.
 
     Args:
         real: statistics of the real samples.
@@ -52,6 +53,8 @@ class EvaluationInputs:
         labeled: function that returns generated, training and held-out samples with labels.
         classified: function that returns the discriminator's judgment of real and generated
             samples, if it classifies.
+        tokens: function that returns real, generated and training texts as ids of tokens.
+        token_logits: see `likelihood_of`, of a generator that has a likelihood.
         epochs: epochs of the classifiers of the classification accuracy score.
         seed: seed of the pairs of images and of the classifiers. Other random choices have fixed
             seeds, which the protocol names, so that the results agree with published ones.
@@ -71,6 +74,8 @@ class EvaluationInputs:
     swaps: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None
     labeled: Callable[[], tuple[Labeled, Labeled, Labeled]] | None = None
     classified: Callable[[], Classified] | None = None
+    tokens: Callable[[], Texts] | None = None
+    token_logits: Likelihood | None = None
     epochs: int = 5
     seed: int = 0
 
@@ -108,6 +113,13 @@ class EvaluationInputs:
             raise UsageError("The metric must declare its need of images. Received: no images")
         (real, _), (generated, _) = self.images
         return real, generated
+
+    @functools.cached_property
+    def texts(self) -> Texts:
+        """Real, generated and training texts as ids of tokens."""
+        if self.tokens is None:
+            raise UsageError("The metric must declare its need of texts. Received: no texts")
+        return self.tokens()
 
     @property
     def sample_rate(self) -> int:
@@ -183,7 +195,7 @@ class Metric(abc.ABC):
         least: fewest real, and fewest generated, samples.
         kinds: kinds of samples that it is defined for; `None` for all.
         least_size: fewest pixels of an image's height and width.
-        needs: further requirements, of `NEEDS`.
+        needs: further requirements, of `requirements.NEEDS`.
         outputs: names of its values if each can be requested by itself; empty for a metric with
             one value of its own name.
         aliases: other names by which it can be requested.
@@ -280,7 +292,7 @@ class Metric(abc.ABC):
                 f"at least {self.least} real and {self.least} generated samples",
                 f"{context.real_count} real and {context.count} generated samples",
             )
-        found = (find_need(type(self).__name__, need)(context) for need in self.needs)
+        found = (check_need(type(self).__name__, need)(context) for need in self.needs)
         return next((missing for missing in found if missing is not None), None)
 
     def result(self, inputs: EvaluationInputs) -> MetricResult:

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_gan.metrics import tracks
 from keras_gan.metrics._metric import EvaluationInputs, Metric, MetricResult
-from keras_gan.metrics._needs import Missing
+from keras_gan.metrics.requirements import Missing
 from keras_gan.spec import Spec
 
 _KEPT = 0.5  # pixels per frame by which the component along the edge may change

@@ -18,7 +18,6 @@ from keras_gan.arguments import check_integer, is_integer
 from keras_gan.errors import UsageError
 from keras_gan.metrics import directions, nearest_picture, training_data
 from keras_gan.metrics._metric import IMAGES, EvaluationInputs, Metric
-from keras_gan.metrics._needs import ANSWERS, OF_FEATURES, OF_PAIRS, PER_SAMPLE, MetricContext
 from keras_gan.metrics.accumulators import Moments
 from keras_gan.metrics.class_matching import like_real, match_classes
 from keras_gan.metrics.compared import Compared
@@ -26,6 +25,13 @@ from keras_gan.metrics.extractor import Extractor
 from keras_gan.metrics.features import default_features, open_features, origin_note
 from keras_gan.metrics.generators import Drawing
 from keras_gan.metrics.real_data import conditions_of, from_data, is_paired, open_data, split_spec
+from keras_gan.metrics.requirements import (
+    ANSWERS,
+    OF_FEATURES,
+    OF_PAIRS,
+    PER_SAMPLE,
+    MetricContext,
+)
 from keras_gan.metrics.result import EvaluationResult, check_target
 from keras_gan.metrics.samples import Codes, Samples, check_count
 from keras_gan.metrics.selection import need_equal_counts, parse_names, select
@@ -378,6 +384,8 @@ class _Gathering:
             codes=self._codes(compared),
             swaps=compared.generated.swaps,
             classified=compared.classified,
+            tokens=compared.texts,
+            token_logits=compared.generated.token_logits,
             epochs=self.settings.epochs,
             seed=self.settings.seed,
         )

@@ -10,11 +10,11 @@ import numpy as np
 
 from keras_gan.errors import UsageError, one_line
 from keras_gan.metrics._metric import EvaluationInputs, Metric
-from keras_gan.metrics._needs import MetricContext, Missing
 from keras_gan.metrics.extractor import file_sha256
 from keras_gan.metrics.images import to_channels
 from keras_gan.metrics.onnx_extractor import CHANNELS, open_session, runtime_of
 from keras_gan.metrics.pairs import to_range
+from keras_gan.metrics.requirements import MetricContext, Missing
 
 _BATCH = 16  # pairs per call of the network
 _LARGEST = 1e-3  # distance of a picture to itself

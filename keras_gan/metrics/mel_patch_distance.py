@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from keras_gan.metrics._metric import EvaluationInputs, Metric
-from keras_gan.metrics._needs import Missing
 from keras_gan.metrics.patch_distance import (
     DIRECTIONS,
     LEAST_SIZE,
@@ -16,6 +15,7 @@ from keras_gan.metrics.patch_distance import (
     PatchDistanceResult,
     patch_distance,
 )
+from keras_gan.metrics.requirements import Missing
 from keras_gan.metrics.waves import check_waves, standard_mel
 from keras_gan.spec import Spec
 from serving.kinds.audio import rate_of

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_gan.errors import UsageError
 from keras_gan.metrics._metric import EvaluationInputs, Metric
-from keras_gan.metrics._needs import MetricContext, Missing
+from keras_gan.metrics.requirements import MetricContext, Missing
 from keras_gan.metrics.waves import check_waves
 from keras_gan.spec import Spec
 from serving.kinds.audio import rate_of

@@ -16,6 +16,9 @@ from keras_gan.spec import Spec
 BATCH = 64  # samples generated or read per batch
 
 Batch = tuple[np.ndarray, np.ndarray | None]
+# Function from token ids `(count, time)`, and class ids of a generator with classes, to the logits
+# of each token after those before it, `(count, time, vocabulary)`.
+Likelihood = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Samples:
         swaps: function from a count to that many samples, and to as many of the same content with
             other latents beside it, of a generator that draws the content apart; otherwise `None`.
         classifier: the discriminator of the generator's game, if it classifies; otherwise `None`.
+        token_logits: see `likelihood_of`, of a generator that has a likelihood; otherwise `None`.
     """
 
     spec: Spec
@@ -74,6 +78,7 @@ class Samples:
     codes: Callable[[int], Codes] | None = None
     classifier: Classifier | None = None
     swaps: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None
+    token_logits: Likelihood | None = None
 
     def take(self, count: int) -> Batch:
         """Returns the first `count` samples and labels as arrays."""

@@ -8,7 +8,7 @@ from typing import Any
 from keras_gan import registry
 from keras_gan.errors import UsageError
 from keras_gan.metrics._metric import Metric, all_metrics
-from keras_gan.metrics._needs import MetricContext
+from keras_gan.metrics.requirements import MetricContext
 
 
 def evaluation_metrics() -> list[Metric]:

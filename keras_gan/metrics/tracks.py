@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 
 from keras_gan.errors import UsageError
-from keras_gan.metrics._needs import Missing
+from keras_gan.metrics.requirements import Missing
 from keras_gan.spec import Spec
 
 BRIGHT = 31.5 / 255  # of white: what is brighter belongs to the object

@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_gan.metrics import tracks
 from keras_gan.metrics._metric import EvaluationInputs, Metric
-from keras_gan.metrics._needs import Missing
+from keras_gan.metrics.requirements import Missing
 from keras_gan.spec import Spec
 
 

@@ -1,4 +1,4 @@
-"""Requirements of metrics: facts that decide which metrics apply, and their checks."""
+"""Requirements that metrics declare, and the facts by which they are checked."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ class MetricContext:
         invertible: whether the generator's game has a network for the way back.
         coded: whether the generator has codes.
         classes: number of classes of the discriminator of the generator's game, if it classifies.
-        swappable: whether the generator draws the content of a sample apart from the rest.
         unpaired: whether the training examples are of two domains without pairs.
+        swappable: whether the generator draws the content of a sample apart from the rest.
+        likely: whether the generator has a likelihood, see `EvaluationInputs.token_logits`.
     """
 
     extractor: Extractor
@@ -48,6 +49,7 @@ class MetricContext:
     classes: int = 0
     unpaired: bool = False
     swappable: bool = False
+    likely: bool = False
 
 
 class Missing(NamedTuple):
@@ -55,6 +57,24 @@ class Missing(NamedTuple):
 
     rule: str
     received: str
+
+
+def check_need(owner: str, need: str) -> Callable[[MetricContext], Missing | None]:
+    """Returns the check of a requirement.
+
+    Args:
+        owner: name of the metric's class, for the error.
+        need: name of the requirement, of `NEEDS`.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    if need not in NEEDS:
+        raise UsageError(
+            f"{owner}.needs must name requirements. Received: {need!r}. "
+            f"{registry.nearest(need, NEEDS)}"
+        )
+    return NEEDS[need]
 
 
 def _available(context: MetricContext) -> Missing | None:
@@ -166,6 +186,13 @@ def _swaps(context: MetricContext) -> Missing | None:
     return Missing(rule, "samples of another source")
 
 
+def _likelihood(context: MetricContext) -> Missing | None:
+    if context.likely:
+        return None
+    rule = "a run or a game with a generator that has a likelihood (a layer with `token_logits`)"
+    return Missing(rule, "samples without a likelihood")
+
+
 # Sources whose samples are compared with pairs row by row.
 ANSWERS = (
     "a run, a bundle, or a .npy or .npz file of as many answers in the order of the held-out pairs"
@@ -182,6 +209,10 @@ NEEDS: dict[str, Callable[[MetricContext], Missing | None]] = {
     "labels": _labels,  # labels of the generated samples
     "data_classes": _data_classes,  # an extractor whose classes are the data's
     "training": _training,  # a training split
+    "stills": _stills,  # an extractor that also takes single frames of videos
+    "swaps": _swaps,  # pairs of generated samples of the same content
+    "texts": _available,  # real, generated and training samples as ids of tokens
+    "likelihood": _likelihood,  # logits of each token of real texts by the generator
     "training_values": _available,  # training samples; of comparisons during training
     "conditions": _conditions,  # values that the generated samples answer, row by row
     "pairs": _pairs,  # the right answers as well: row i of the real and of the generated samples
@@ -189,28 +220,8 @@ NEEDS: dict[str, Callable[[MetricContext], Missing | None]] = {
     "codes": _codes,  # codes of the generated samples
     "factors": _factors,  # an extractor whose features are levels of known factors
     "classifier": _classifier,  # a discriminator with the data's classes
-    "stills": _stills,  # an extractor that also takes single frames of videos
-    "swaps": _swaps,  # pairs of generated samples of the same content
     "equal_counts": _equal_counts,  # as many real samples as generated ones
 }
 PER_SAMPLE = ("features", "classes", "data_classes", "factors")  # needs of each sample's features
 OF_PAIRS = ("pairs", "conditions")  # needs of `EvaluationInputs.pairs`
 OF_FEATURES = ("moments", *PER_SAMPLE)  # needs of an extractor
-
-
-def find_need(metric: str, need: str) -> Callable[[MetricContext], Missing | None]:
-    """Returns the check of a requirement.
-
-    Args:
-        metric: name of the metric's class, for the error.
-        need: name of the requirement.
-
-    Raises:
-        UsageError: an unknown requirement.
-    """
-    if need not in NEEDS:
-        raise UsageError(
-            f"{metric}.needs must name requirements. Received: {need!r}. "
-            f"{registry.nearest(need, NEEDS)}"
-        )
-    return NEEDS[need]
