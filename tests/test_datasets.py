@@ -268,7 +268,7 @@ def test_the_error_for_an_unknown_source_names_every_kind_of_source():
         datasets.open("nowhere")
     modules = [datasets.find(name)[0] for name in datasets.names()]
     forms = [module.FORM for module in modules if hasattr(module, "parse")]
-    assert len(forms) == 5
+    assert len(forms) == 6
     assert all(part in str(caught.value) for part in (*forms, *datasets.names()))
 
 

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from serving.errors import UsageError, short_repr
-from serving.kinds._kind import Format, Kind, Lines
+from serving.kinds._formats import Format, Lines
+from serving.kinds._kind import Kind
 
 __all__ = [
     "UNKNOWN",

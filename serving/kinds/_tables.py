@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from serving.errors import UsageError, short_repr
-from serving.kinds._kind import Format, Meta, numeric
+from serving.kinds._formats import Format, Meta, numeric
 
 
 def header(count: int, meta: Meta) -> list[str]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from serving import pictures
-from serving.kinds._kind import FLOATS, INTEGERS, Kind, Meta
+from serving.kinds._formats import Meta
+from serving.kinds._kind import FLOATS, INTEGERS, Kind
 
 
 class Array(Kind):

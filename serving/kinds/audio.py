@@ -9,7 +9,8 @@ import numpy as np
 from serving import pictures
 from serving.errors import UsageError
 from serving.kinds import _waves
-from serving.kinds._kind import Format, Kind, Meta
+from serving.kinds._formats import Format, Meta
+from serving.kinds._kind import Kind
 from serving.resample import HIGHEST_RATE
 from serving.wav import read_wav, to_one_channel, to_pcm16, write_wav
 

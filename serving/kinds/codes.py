@@ -12,7 +12,8 @@ import numpy as np
 
 from serving.errors import UsageError
 from serving.kinds import _plots
-from serving.kinds._kind import Kind, Meta
+from serving.kinds._formats import Meta
+from serving.kinds._kind import Kind
 
 FROM_SEED = -2.0  # finite, so that JSON and every runtime can hold it
 

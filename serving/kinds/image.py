@@ -11,7 +11,8 @@ from PIL import UnidentifiedImageError
 
 from serving import pictures
 from serving.errors import UsageError, one_line
-from serving.kinds._kind import Format, Kind, Meta
+from serving.kinds._formats import Format, Meta
+from serving.kinds._kind import Kind
 
 MAX_PIXELS = 2**24  # of a picture that is sent; its memory is at most 20 times as many bytes
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}

@@ -9,7 +9,8 @@ import numpy as np
 from serving.checks import check_different
 from serving.errors import UsageError
 from serving.kinds import _plots
-from serving.kinds._kind import INTEGERS, Format, Kind, Meta
+from serving.kinds._formats import Format, Meta
+from serving.kinds._kind import INTEGERS, Kind
 
 
 def name_of(sample: np.ndarray, meta: Meta) -> str:

@@ -15,7 +15,8 @@ from serving import pictures
 from serving.errors import UsageError
 from serving.griffin_lim import griffin_lim
 from serving.kinds import _heat
-from serving.kinds._kind import Format, Kind, Meta
+from serving.kinds._formats import Format, Meta
+from serving.kinds._kind import Kind
 from serving.mel import Mel as Definition
 from serving.wav import to_pcm16, write_wav
 

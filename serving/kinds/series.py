@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from serving.kinds import _plots, _tables
-from serving.kinds._kind import Kind, Meta
+from serving.kinds._formats import Meta
+from serving.kinds._kind import Kind
 
 
 class Series(Kind):

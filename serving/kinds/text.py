@@ -15,7 +15,8 @@ import numpy as np
 
 from serving.errors import UsageError
 from serving.kinds import _plots
-from serving.kinds._kind import Format, Kind, Lines, Meta
+from serving.kinds._formats import Format, Lines, Meta
+from serving.kinds._kind import Kind
 from serving.strict_json import parse_object
 
 # Characters at which readers of text files may end a line.

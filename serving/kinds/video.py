@@ -16,7 +16,8 @@ from PIL import ImageSequence
 from serving import animations, pictures
 from serving.errors import UsageError
 from serving.kinds import image
-from serving.kinds._kind import Format, Kind, Meta
+from serving.kinds._formats import Format, Meta
+from serving.kinds._kind import Kind
 
 FRAME_RATE = 8.0  # Hz, where the field names none
 _SHOWN = 8  # frames of a video in a preview
