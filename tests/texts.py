@@ -18,11 +18,14 @@ def writer(to, tokens=LETTERS, fill="constant"):
     rng = np.random.default_rng(6)
     size = len(tokens)
     meta = {"vocabulary": list(tokens)}
-    constant = {"fill": "constant", "value": -1} if fill == "constant" else {}
+    prefix = Input("prefix", "int64", (LENGTH,), "text", meta)
+    if fill == "constant":
+        limits = {"value_range": [-1, size - 1]}
+        prefix = Input("prefix", "int64", (LENGTH,), "array", limits, fill="constant", value=-1.0)
     inputs = [
         Input("latents", "float32", (tiny.LATENTS,), "array", fill="normal"),
         Input("temperature", "float32", (), "array", fill="constant", value=1.0),
-        Input("prefix", "int64", (LENGTH,), "text", meta, **constant),
+        prefix,
     ]
     outputs = [Port("samples", "float32", (LENGTH, size), "text", meta)]
     weights = {

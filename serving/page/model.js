@@ -36,10 +36,14 @@ export function codesOf(model) {
   return port ? { name: port.name, categorical: port.meta.categorical ?? [], continuous: port.meta.continuous ?? 0 } : null;
 }
 
-/** Returns the constant inputs that a user may set otherwise: not the codes, and not the truncation. */
+/**
+ * Returns the constant inputs that a user may set otherwise: not the codes, and not the truncation. A prefix has tokens
+ * of the samples, whatever its kind.
+ */
 export const constantsOf = (model) =>
   model.inputs
     .filter(({ name, fill, meta }) => fill === "constant" && name !== "truncation" && !meta.categorical && !meta.continuous)
+    .map((input) => (input.name === "prefix" ? { ...input, kind: model.kind } : input))
     .map((input) => ({ ...portOf(input), dtype: input.dtype, value: input.value, meta: { vocabulary: vocabularyOf(model, input), ...input.meta } }));
 
 /** Returns the vocabulary of an input of tokens, which is that of the samples where it names none. */
