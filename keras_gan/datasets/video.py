@@ -270,7 +270,7 @@ def _options(
     listing: _Listing, headers: Sequence[Header], cut: _Cut, given: decoding.GivenOptions
 ) -> VideoOptions:
     """Returns the options with which the videos are decoded, found from them where not given."""
-    channels = images.usual_channels(headers) if given.channels is None else given.channels
+    channels = given.channels or (1 if all(header.gray for header in headers) else 3)
     items = zip(listing.items, headers, strict=True)
     options = VideoOptions(
         size=_default_size(headers) if given.size is None else images.check_size(given.size),

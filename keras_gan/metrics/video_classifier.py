@@ -168,7 +168,7 @@ def _networks(shape: Sequence[int], sizes: Mapping[str, int], still: int) -> _Ne
     return _Networks(training, keras.Model(clips, {"features": features, **logits}, name=NAME))
 
 
-def _convolve(x, width: int, size: Any = 3, stride: int = 1):
+def _convolve(x: Any, width: int, size: Any = 3, stride: int = 1) -> Any:
     x = layers.Conv2D(width, size, stride, "same", use_bias=False)(x)
     return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
 
@@ -202,7 +202,7 @@ def _motion_network(shape: Sequence[int]) -> keras.Model:
     return keras.Model(clips, layers.Dense(_FEATURES, "relu")(x), name="motion_network")
 
 
-def _along_time(x, frames: int, width: int):
+def _along_time(x: Any, frames: int, width: int) -> Any:
     """Convolves pictures of the frames of clips along time, at each place by itself."""
     height, columns, channels = x.shape[1:]
     x = _convolve(ops.reshape(x, (-1, frames, height * columns, channels)), width, (3, 1))
