@@ -134,6 +134,7 @@ def test_its_own_shape_is_accepted_and_another_rank_refused(name):
         ("video", (2, 8, 8, 5), {}, r"Videos must have 1 .*Received: shape="),
         ("audio", (8, 1), {"sample_rate": -1}, "sample_rate.*Received: sample_rate=-1"),
         ("video", (2, 8, 8, 3), {"frame_rate": 0}, "frame_rate.*Received: frame_rate=0"),
+        ("video", (2, 8, 8, 3), {"bouncing_objects": 0}, "Received: bouncing_objects=0"),
         ("image", (8, 8, 3), {"sample_rate": 8000}, ", stored_range. Received: sample_rate"),
         ("text", (8, 3), {"vocabulary": ["a"]}, "one token for each of the 3 .*Received: 1 tok"),
         ("label", (), {"num_classes": 3, "class_names": ["a"]}, "each of the 3 classes"),

@@ -1,4 +1,8 @@
-"""Video: `(frames, height, width, channels)`, values in [-1, 1], with `frame_rate` in Hz."""
+"""Video: `(frames, height, width, channels)`, values in [-1, 1], with `frame_rate` in Hz.
+
+`bouncing_objects` states that the frames show so many bright objects on a dark ground, each of
+which moves at a constant velocity and bounces off the edges.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +66,7 @@ class Video(Kind):
 
     axes = ("frames", "height", "width", "channels")
     value_range = (-1.0, 1.0)
-    meta = ("frame_rate",)
+    meta = ("frame_rate", "bouncing_objects")
     assumed = {"frame_rate": FRAME_RATE}
     plural = "videos"
     stored = {"uint8": (0.0, 255.0)}
@@ -83,6 +87,12 @@ class Video(Kind):
         if rate is not None and not (type(rate) in (int, float) and 0 < rate <= 1000):
             raise UsageError(
                 f"`frame_rate` must be in Hz, above 0 and at most 1000. Received: frame_rate={rate}"
+            )
+        objects = (meta or {}).get("bouncing_objects")
+        if objects is not None and not (type(objects) is int and objects > 0):
+            raise UsageError(
+                "`bouncing_objects` must be an integer above 0. "
+                f"Received: bouncing_objects={objects!r}"
             )
 
     def from_stored(self, array: np.ndarray, meta: Meta) -> np.ndarray:
