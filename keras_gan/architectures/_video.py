@@ -7,11 +7,10 @@ from typing import Any
 from keras import layers
 
 from keras_gan.arguments import check_integer
+from keras_gan.endless import RECURRENT
 from keras_gan.errors import UsageError
 from keras_gan.layers import RepeatForFrames, UnfoldFrames
 from keras_gan.spec import Field, Spec
-
-RECURRENT = "motion"  # name of the recurrent network
 
 
 def pictures_of(spec: Spec, family: str, patch: int = 1) -> Spec:
@@ -60,14 +59,13 @@ def recurrent(units: int, unroll: bool = True) -> Any:
 
 
 def frame_logits(features, frames, labels, spec: Spec):
-    """Returns a logit for each picked frame, `(batch, picked)`."""
+    """Returns a logit for each picked frame, `(batch, picked, 1)`."""
     logits = layers.Dense(1, dtype="float32", name="frame_logits")(features)
     if labels is not None:
         embedding = _embedding(spec, features.shape[-1], "frame_label_embedding")(labels)
         embedding = RepeatForFrames(name="frame_labels", dtype="float32")([embedding, frames])
         logits = _with_agreement(features, embedding, logits, "frame")
-    logits = UnfoldFrames(name="logits_by_frame", dtype="float32")([logits, frames])
-    return layers.Flatten(name="logits_of_frames", dtype="float32")(logits)
+    return UnfoldFrames(name="logits_of_frames", dtype="float32")([logits, frames])
 
 
 def clip_logits(features, labels, spec: Spec):

@@ -23,6 +23,7 @@ from keras import layers
 
 from keras_gan.architectures import _parts, _video
 from keras_gan.arguments import check_integer
+from keras_gan.endless import FIRST_STATE
 from keras_gan.layers import (
     Conv2D,
     DepthToSpace2D,
@@ -101,7 +102,7 @@ def generator(
         content = _parts.latents_and_label(content, labels, spec, content_dim)
     # The recurrent network is float32 under every policy: rounding would add up over the frames.
     options: dict[str, Any] = {"dtype": "float32"}
-    state = layers.Dense(units, "tanh", name="first_state", **options)(start)
+    state = layers.Dense(units, "tanh", name=FIRST_STATE, **options)(start)
     motion, _ = _video.recurrent(units)(noise, initial_state=state)
     frames = _Decoder(pictures, widths, norm, patch).draw(content, motion)
     samples = UnfoldFrames(name="samples", **options)([frames, motion])
@@ -162,7 +163,7 @@ def discriminator(
 ) -> keras.Model:
     """Builds a discriminator from videos in [-1, 1] [and labels] to logits of frames and of clips.
 
-    Its output is a list: a logit for each picked frame, `(batch, picked)`, and one for the whole
+    Its output is a list: a logit for each picked frame, `(batch, picked, 1)`, and one for the whole
     clip, `(batch, 1)`. A loss averages them. Labels are used by projection (Miyato and Koyama,
     2018, https://arxiv.org/abs/1802.05637).
 
