@@ -43,6 +43,12 @@ def require_split(model: keras.Model) -> VideoLatents:
     return found
 
 
+def state_size(model: keras.Model) -> int:
+    """Returns the length of the state that chunks carry on."""
+    require_split(model)
+    return _recurrent(model).units + 1
+
+
 def with_frames(model: keras.Model, frames: int) -> keras.Model:
     """Returns a generator of clips of another length, which shares the weights.
 
