@@ -148,6 +148,12 @@ def _parser() -> argparse.ArgumentParser:
         help="number of samples (default: 64; that of the files of --input; 1 for a single file)",
     )
     add("--seed", type=int, help="seed of the first sample (default: 0)")
+    add(
+        "--frames",
+        type=int,
+        help="frames of one video of any length, for a generator of video with content and motion "
+        "apart; --out is a .webp, .gif, .apng, .mp4, .npy or .raw file, or FOLDER/ for PNG files",
+    )
     _add_input_options(parser)
     _add_output_options(parser)
     _add_shard_options(parser)
@@ -257,6 +263,11 @@ def sample(argv: list[str]) -> int:
     if isinstance(options.each, str):
         options.each = os.path.normpath(os.path.expanduser(options.each))
     options.out = options.out and os.path.expanduser(options.out)
+    if options.frames is not None:
+        from serving.frames_command import FramesCommand
+
+        print(FramesCommand(_open(options.bundle, options.precision), options).run())
+        return 0
     if balance_options.is_wanted(options):
         from serving.balance_command import BalanceCommand
 
