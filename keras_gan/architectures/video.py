@@ -59,8 +59,8 @@ def generator(
     """Builds a generator from latents [and labels] to videos in [-1, 1].
 
     The latents are `[content | start | frame 1 | frame 2 | ...]`, see
-    `keras_gan.layers.VideoLatents`; their number is `content_dim + start_dim + frames * motion_dim`.
-    The start becomes the first state of the recurrent network.
+    `keras_gan.layers.VideoLatents`: `content_dim + start_dim + frames * motion_dim` numbers. The
+    start becomes the first state of the recurrent network.
 
     Args:
         spec: videos `(frames, height, width, channels)`, whose height and width are divisible by
