@@ -172,9 +172,7 @@ class Gif(Writer):
         image, has_colors = _image(pixels), pixels.shape[-1] > 1
         if has_colors:
             image = image.convert("RGBA" if pixels.shape[-1] == 4 else "RGB")
-            image = image.quantize(
-                method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE
-            )
+            image = image.quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
         options = {"duration": self.milliseconds(number, 10), "include_color_table": has_colors}
         return b"".join(GifImagePlugin.getdata(image, (0, 0), **options))
 
@@ -245,7 +243,7 @@ class Mp4(Writer):
         stream = self._stream = self._container.add_stream(
             "libx264",
             rate=Fraction(clip.rate).limit_denominator(1000),
-            options={"crf": "18", "g": str(max(1, round(clip.rate)))},
+            options={"crf": "18", "g": str(max(1, round(clip.rate))), "tune": "zerolatency"},
         )
         # 4:2:0 needs an even height and width: the last row and column are repeated.
         stream.height, stream.width = height + height % 2, width + width % 2

@@ -136,9 +136,7 @@ class FramesCommand:
             facts["truncation"] = f"{self._options.truncation:g}"
         return provenance(self._bundle.name, self._bundle.sha256, **facts)
 
-    def _write_file(
-        self, path: Path, clip: film_files.Clip, parts: Iterator[np.ndarray]
-    ) -> int:
+    def _write_file(self, path: Path, clip: film_files.Clip, parts: Iterator[np.ndarray]) -> int:
         """Writes one file; it is complete or remains what it was. Returns its bytes."""
         made = film_files.writer(self._form, clip)
         path = Path(os.path.realpath(path))
@@ -163,9 +161,7 @@ class FramesCommand:
         return total
 
 
-def _write_pictures(
-    folder: Path, clip: film_files.Clip, parts: Iterator[np.ndarray]
-) -> int:
+def _write_pictures(folder: Path, clip: film_files.Clip, parts: Iterator[np.ndarray]) -> int:
     """Writes a PNG file of each frame; returns the bytes of all."""
     folder.mkdir(parents=True, exist_ok=True)
     total = number = 0

@@ -86,5 +86,3 @@ def _with_agreement(features, embedding, logits, name: str):
         [features, embedding]
     )
     return layers.Add(dtype="float32", name=f"{name}_logits_of_label")([logits, agreement])
-
-

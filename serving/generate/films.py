@@ -117,9 +117,7 @@ class FilmRequest:
 def _one_label(labels: Any) -> Any:
     if isinstance(labels, list):
         if len(labels) != 1:
-            raise UsageError(
-                f"A video of `frames` has one label. Received: {len(labels)} labels"
-            )
+            raise UsageError(f"A video of `frames` has one label. Received: {len(labels)} labels")
         return labels[0]
     return labels
 
@@ -130,9 +128,7 @@ def open_stream(bundle: Any) -> VideoStream:
     return VideoStream(bundle, threads=1)
 
 
-def start(
-    app: Any, request: Request, fields: dict[str, Any], files: Mapping[str, Any]
-) -> Any:
+def start(app: Any, request: Request, fields: dict[str, Any], files: Mapping[str, Any]) -> Any:
     """Handles a request with `frames`; returns a coroutine that returns the response.
 
     Raises:
