@@ -219,7 +219,9 @@ def test_arrays_and_raw_pixels():
 def test_mp4_in_fragments():
     av = pytest.importorskip("av")
     frames = np.linspace(-1, 1, 20 * 9 * 11).reshape(20, 9, 11, 1).astype(np.float32)
-    content = film_files.encode("mp4", clip(20, (9, 11, 1), {"Seed": "7"}), [frames[:8], frames[8:]])
+    content = film_files.encode(
+        "mp4", clip(20, (9, 11, 1), {"Seed": "7"}), [frames[:8], frames[8:]]
+    )
     with av.open(io.BytesIO(content)) as film:
         found = [x.to_ndarray(format="rgb24") for x in film.decode(video=0)]
         assert film.streams.video[0].average_rate == 8
@@ -278,7 +280,9 @@ def test_the_command_writes_a_folder_of_pictures(path, tmp_path):
         (["--frames", "9", "--input", "latents=x.npy"], "--frames takes no --input"),
     ],
 )
-def test_options_of_the_command_that_are_refused(path, tmp_path, monkeypatch, capsys, options, line):
+def test_options_of_the_command_that_are_refused(
+    path, tmp_path, monkeypatch, capsys, options, line
+):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["sample", str(path), *options]) == 2
     error = capsys.readouterr().err

@@ -36,6 +36,32 @@ def pictures_of(spec: Spec, family: str, patch: int = 1) -> Spec:
     return Spec(fields={**spec.fields, "samples": field})
 
 
+def check_sprites(pictures: Spec, sprites: int, size: int | None, patch: int) -> int | None:
+    """Returns the height and width of a sprite in pixels, `None` without sprites.
+
+    Raises:
+        UsageError: a number out of range, or options that do not go together.
+    """
+    check_integer("sprites", sprites, 0)
+    if not sprites:
+        if size is not None:
+            raise UsageError(f"`sprite_size` needs `sprites`. Received: sprite_size={size}")
+        return None
+    if patch != 1:
+        raise UsageError(
+            f"`patch` is for frames without sprites. Received: patch={patch}, sprites={sprites}"
+        )
+    most = min(pictures.shape[:2])
+    size = most // 2 if size is None else size
+    check_integer("sprite_size", size)
+    if size > most:
+        raise UsageError(
+            "`sprite_size` must be at most the height and width of a frame. "
+            f"Received: sprite_size={size}, {pictures.shape[0]} x {pictures.shape[1]}"
+        )
+    return int(size)
+
+
 def check_picked(spec: Spec, picked: int) -> None:
     """Raises a `UsageError` unless the number of picked frames divides that of the video."""
     if spec.shape[0] % picked:

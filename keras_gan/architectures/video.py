@@ -1,39 +1,35 @@
 """Video after MoCoGAN: content and motion apart; discriminators of frames and of clips.
 
 The generator draws the content of a video once and the noise of its motion for each frame. A
-recurrent network (GRU) turns the noise into the motion of each frame, and a decoder of single
-pictures draws the frame of a content and a motion. So a video of any length can be made frame by
-frame in constant memory. The discriminator has two parts: one judges single frames, the other one
+recurrent network (GRU) turns the noise into the motion of each frame, and a decoder draws the frame
+of a content and a motion: as a whole, as in MoCoGAN, or from sprites, which are drawn once and put
+where the motion says. So a video of any length can be made frame by frame in constant memory. The discriminator has two parts: one judges single frames, the other one
 clips, by convolutions of each frame and along time (2+1-D).
 
 Reference:
     - [Tulyakov et al., 2017](https://arxiv.org/abs/1707.04993)
+    - [Gregor et al., 2015](https://arxiv.org/abs/1502.04623), for sprites at places
     - [Clark et al., 2019](https://arxiv.org/abs/1907.06571), for frames that are picked at random
     - [Tran et al., 2017](https://arxiv.org/abs/1711.11248), for (2+1)-D convolutions
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import layers
 
-from keras_gan.architectures import _parts, _video
+from keras_gan.architectures import _frames, _parts, _video
 from keras_gan.arguments import check_integer
 from keras_gan.endless import FIRST_STATE
 from keras_gan.layers import (
     Conv2D,
-    DepthToSpace2D,
     FoldFrames,
-    Modulation2D,
     PickFrames,
-    RepeatForFrames,
     TemporalConv,
     UnfoldFrames,
-    UpConv2D,
     VideoLatents,
 )
 from keras_gan.spec import Spec
@@ -54,6 +50,8 @@ def generator(
     widths: Sequence[int] | None = None,
     depth: int | None = None,
     patch: int = 1,
+    sprites: int = 0,
+    sprite_size: int | None = None,
     norm: str = "batch",
 ) -> keras.Model:
     """Builds a generator from latents [and labels] to videos in [-1, 1].
@@ -78,6 +76,13 @@ def generator(
             is 4 to 7.
         patch: height and width in pixels of the square that each position of the last stage
             becomes: 2 costs a quarter of the work at full resolution.
+        sprites: number of small pictures that are drawn once for a video and put at a place of
+            each frame (`keras_gan.layers.PlaceSprites`), from which a convolution makes the frame;
+            by default 0, a decoder that draws each frame as a whole. Sprites cost a fraction of
+            that, and objects that move keep their look. `width`, `widths` and `depth` are then
+            those of the sprites.
+        sprite_size: height and width of a sprite in pixels, at most those of a frame; by default
+            half of the smaller one.
         norm: normalization of each stage of the decoder, "batch", "layer" or "none". The
             statistics of "batch" are of all frames of all videos. Outside of training they are
             fixed, so that a frame does not depend on the others through them.
@@ -87,12 +92,18 @@ def generator(
             of range.
     """
     pictures = _video.pictures_of(spec, "video", patch)
+    size = _video.check_sprites(pictures, sprites, sprite_size, patch)
     for name, value in (("content_dim", content_dim), ("start_dim", start_dim)):
         check_integer(name, value)
     check_integer("motion_dim", motion_dim)
     check_integer("units", units)
     _parts.check_norm(norm)
-    widths = _parts.stage_widths(pictures, width, widths, depth, MAX_WIDTH)
+    drawn = pictures if size is None else _parts.resized(pictures, size)
+    widths = _parts.stage_widths(drawn, width, widths, depth, MAX_WIDTH)
+    if size is None:
+        decoder: Any = _frames.PictureDecoder(pictures, widths, norm, patch)
+    else:
+        decoder = _frames.SpriteDecoder(pictures, size, sprites, widths, norm)
 
     split = VideoLatents(content_dim, start_dim, motion_dim, name="split")
     latents = keras.Input((split.length(spec.shape[0]),), name="latents")
@@ -104,52 +115,9 @@ def generator(
     options: dict[str, Any] = {"dtype": "float32"}
     state = layers.Dense(units, "tanh", name=FIRST_STATE, **options)(start)
     motion, _ = _video.recurrent(units)(noise, initial_state=state)
-    frames = _Decoder(pictures, widths, norm, patch).draw(content, motion)
+    frames = decoder.draw(content, motion)
     samples = UnfoldFrames(name="samples", **options)([frames, motion])
     return keras.Model([latents, labels] if conditional else latents, samples, name="generator")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Decoder:
-    """Network from a content and a motion to a picture.
-
-    Args:
-        spec: the pictures, in positions of the last stage.
-        widths: channels of each stage, from the lowest resolution up.
-        norm: normalization of each stage.
-        patch: see `generator`.
-    """
-
-    spec: Spec
-    widths: Sequence[int]
-    norm: str
-    patch: int
-
-    def draw(self, content, motion):
-        """Returns the pictures `(batch * frames, height, width, channels)`."""
-        size, plain = self.widths[0], self.norm == "none"
-        base = _parts.base_shape(self.spec, len(self.widths) - 1, size)
-        moved = FoldFrames(name="fold_motion")(motion)
-        kept = RepeatForFrames(name="content_of_frames")([content, motion])
-        x = layers.Concatenate(name="content_and_motion")([kept, moved])
-        x = layers.Dense(base[0] * base[1] * size, use_bias=plain, name="project")(x)
-        x = self._activate(layers.Reshape(base, name="reshape")(x), content, motion, "stage_0")
-        for i, channels in enumerate(self.widths[1:], start=1):
-            x = UpConv2D(channels, use_bias=plain, name=f"stage_{i}_up")(x)
-            x = self._activate(x, content, motion, f"stage_{i}")
-        # Samples are float32 under every policy, so that they have full precision.
-        count = self.spec.shape[-1] * self.patch**2
-        x = Conv2D(count, 3, padding="same", dtype="float32", name="to_pixels")(x)
-        x = DepthToSpace2D(self.patch, dtype="float32", name="pixels")(x)
-        return layers.Activation("tanh", dtype="float32", name="frames")(x)
-
-    def _activate(self, x, content, motion, name: str):
-        """Normalizes; then the content scales and shifts each channel, alike in all frames."""
-        x = _parts.normalize(x, self.norm, f"{name}_norm")
-        factors = layers.Dense(2 * x.shape[-1], name=f"{name}_factors")(content)
-        factors = RepeatForFrames(name=f"{name}_factors_of_frames")([factors, motion])
-        x = Modulation2D(name=f"{name}_modulation")([x, factors])
-        return layers.ReLU(name=f"{name}_activation")(x)
 
 
 def discriminator(
@@ -173,8 +141,8 @@ def discriminator(
         conditional: if True, takes labels `(batch,)`.
         width: channels of the first stage of the part that judges frames; each later stage, at
             half of the resolution, has twice as many, up to 512.
-        clip_width: the same of the part that judges clips. Its stages from the second on also
-            halve the number of frames.
+        clip_width: the same of the part that judges clips. Its stages from the second on have a
+            convolution along time, which halves the number of frames.
         depth: number of stages; by default, until the smaller of height and width is 4 to 7.
         picked: number of frames that are judged, which divides that of the video, see
             `keras_gan.layers.PickFrames`.
@@ -229,6 +197,7 @@ def _clip_features(samples, widths: Sequence[int]):
         x = Conv2D(channels, 4, 2, "same", name=f"clip_{i}_down")(x)
         x = UnfoldFrames(name=f"clip_{i}_unfold")([x, like])
         x = layers.LeakyReLU(0.2, name=f"clip_{i}_activation")(x)
-        x = TemporalConv(channels, 3, 1 if i == 1 else 2, name=f"clip_{i}_time")(x)
-        x = layers.LeakyReLU(0.2, name=f"clip_{i}_time_activation")(x)
+        if i > 1:  # at the highest resolution it would cost as much as all the rest
+            x = TemporalConv(channels, 3, 2, name=f"clip_{i}_time")(x)
+            x = layers.LeakyReLU(0.2, name=f"clip_{i}_time_activation")(x)
     return layers.Flatten(name="clip_features")(x)
