@@ -31,6 +31,7 @@ COMMANDS = {
     "serve": "Serve bundles over HTTP, without TensorFlow",
     "prepare": "Prepare a data set once, before training",
     "sound-classifier": "Train a classifier of sounds, whose features are compared",
+    "video-classifier": "Train a classifier of videos, whose features are compared",
     "doctor": "Check packages, machine and GPU, and name what breaks",
     "list": "List recipes, architectures, losses, data sets and more",
 }

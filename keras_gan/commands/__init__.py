@@ -8,8 +8,9 @@ from keras_gan.commands import (
     quickstart,
     sound_classifier,
     training,
+    video_classifier,
 )
 from keras_gan.commands._app import app
 
 __all__ = ["app", "averaging", "data", "evaluating", "exporting", "quickstart"]
-__all__ += ["sound_classifier", "training"]
+__all__ += ["sound_classifier", "training", "video_classifier"]

@@ -35,8 +35,8 @@ Features = Annotated[
     str | None,
     typer.Option(
         help="fashion_mnist, inception:PATH, pixels, reduced_pixels, spectrum, sound_classifier, "
-        "an ONNX or .keras file. Default: fashion_mnist for Fashion-MNIST, spectrum for audio, "
-        "else pixels up to 4096 values, reduced_pixels for larger images."
+        "video_classifier, an ONNX or .keras file. Default: fashion_mnist for Fashion-MNIST, "
+        "spectrum for audio, else pixels up to 4096 values, reduced_pixels for larger images."
     ),
 ]
 SampleCount = Annotated[

@@ -21,7 +21,7 @@ import numpy as np
 from keras_gan.arguments import check_integer
 from keras_gan.datasets import fashion_mnist_10k
 from keras_gan.datasets.source import MEMORY_LIMIT, Source
-from keras_gan.datasets.splits import Split, check_drawn
+from keras_gan.datasets.splits import Factor, Split, check_drawn
 from keras_gan.errors import UsageError
 from keras_gan.spec import Field, Spec, label_field
 from serving.checks import short_repr
@@ -101,8 +101,12 @@ def open(
         videos, content, motion = _draw(
             pictures, np.asarray(classes), number, frames, garments, rng
         )
-        ids = {"content": content, "motion": motion, None: None}[labels]
-        splits[split] = Split(videos, ids, disjoint=True)
+        factors = {
+            "content": Factor(content, CONTENTS, in_frames=True),
+            "motion": Factor(motion, MOTIONS),
+        }
+        ids = None if labels is None else factors[labels].ids
+        splits[split] = Split(videos, ids, disjoint=True, factors=factors)
     noun = "a garment that moves" if garments == 1 else "two garments that move"
     description = (
         f"moving-fashion: {count:,} + {held_out_count:,} videos of {noun}, {frames} frames of "

@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras_gan.arguments import check_integer
 from keras_gan.autograph import do_not_convert
 from keras_gan.datasets import labeled, orders
-from keras_gan.datasets.splits import Split, without_copies
+from keras_gan.datasets.splits import Factor, Split, without_copies
 from keras_gan.datasets.transforms import Transform
 from keras_gan.datasets.values import check_splits, holds_ids, raw_range
 from keras_gan.errors import UsageError
@@ -254,7 +254,7 @@ class Source:
         draw = None
         if augmented and self.transform is not None:
             draw = functools.partial(self.transform.draw, seed, size=batch_size)
-        gather = self._gather(part, _part_of(batch_size, *shard), draw)
+        gather = self._gather(part, orders.part_of(batch_size, *shard), draw)
         batches = numbered.map(do_not_convert(gather), num_parallel_calls=tf.data.AUTOTUNE)
         return batches.with_options(_options()).prefetch(tf.data.AUTOTUNE)
 
@@ -309,6 +309,12 @@ class Source:
             f"each of {len(per_class)} classes"
         )
         return found
+
+    def factors(self, split: str = "train") -> dict[str, Factor]:
+        """Returns the known factors of a split's samples, one id for each of them, by name."""
+        part = self._split(split)
+        of = {name: factor.ids[part.row_numbers] for name, factor in part.factors.items()}
+        return {name: part.factors[name]._replace(ids=ids) for name, ids in of.items()}
 
     def to_uint8(self, sample: np.ndarray) -> np.ndarray:
         """Returns stored images in 8 bits, rounded from their value range if it is another."""
@@ -472,19 +478,6 @@ def _to_field(x: tf.Tensor, field: Field, limits: Range | None) -> tf.Tensor:
     x = tf.clip_by_value(x, -1.0, 1.0)  # rounding may exceed the range by one unit
     low, high = field.kind_range
     return x if (low, high) == (-1.0, 1.0) else (x + 1.0) / 2 * (high - low) + low
-
-
-def _part_of(batch_size: int, index: int, count: int):
-    """Returns a function from a batch's row numbers to those of one of its equal parts."""
-    if not 0 <= index < count or batch_size % count:
-        raise UsageError(
-            "`shard` must be (index, count), with index from 0 to count - 1 and a batch size that "
-            f"count divides. Received: shard={(index, count)}, batch_size={batch_size}"
-        )
-    if count == 1:
-        return lambda rows: rows
-    size = batch_size // count
-    return lambda rows: rows[index * size : (index + 1) * size]
 
 
 def _options() -> tf.data.Options:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -18,6 +19,20 @@ from keras_gan.errors import UsageError
 
 class OwnSplitsError(UsageError):
     """Error for the option `held_out` on data that have held-out examples of their own."""
+
+
+class Factor(NamedTuple):
+    """A property of samples that is known exactly, whether or not it is their label.
+
+    Args:
+        ids: its value in each sample, integers from 0, `(count,)`.
+        names: names of the values, in the order of the ids.
+        in_frames: whether a single frame of a video shows it.
+    """
+
+    ids: np.ndarray
+    names: tuple[str, ...]
+    in_frames: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +51,7 @@ class Split:
         independent: rows of those of `others` that do not belong to the samples row by row, such as
             the pictures of another domain, by name and in order. Their arrays may be of any
             length, and batches draw from these rows on their own.
+        factors: known properties of the rows of `samples`, by name.
     """
 
     samples: np.ndarray
@@ -45,6 +61,7 @@ class Split:
     others: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     independent: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     apart: np.ndarray | None = None
+    factors: Mapping[str, Factor] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.samples if self.index is None else self.index)

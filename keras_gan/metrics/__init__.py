@@ -14,23 +14,33 @@ for _info in pkgutil.iter_modules(__path__):
 from keras_gan.metrics._metric import (  # noqa: E402
     EvaluationInputs,
     Metric,
-    MetricContext,
     MetricResult,
     rank,
     training_metrics,
 )
+from keras_gan.metrics._needs import MetricContext  # noqa: E402
 from keras_gan.metrics.accumulators import Collected, Moments  # noqa: E402
 from keras_gan.metrics.accuracy import Accuracy  # noqa: E402
 from keras_gan.metrics.background import Background, BackgroundResult, background  # noqa: E402
 from keras_gan.metrics.balanced_accuracy import balanced_accuracy  # noqa: E402
+from keras_gan.metrics.bounce_accuracy import (  # noqa: E402
+    BounceAccuracy,
+    bounce_accuracy,
+)
 from keras_gan.metrics.calibration_error import (  # noqa: E402
     CalibrationError,
     calibration_error,
+)
+from keras_gan.metrics.class_constancy import (  # noqa: E402
+    ClassConstancy,
+    class_constancy,
+    frame_constancy,
 )
 from keras_gan.metrics.classification import (  # noqa: E402
     ClassificationAccuracy,
     classification_accuracy,
 )
+from keras_gan.metrics.classifier_files import TrainedClassifier  # noqa: E402
 from keras_gan.metrics.codes import (  # noqa: E402
     CategoryPurity,
     FactorAccuracy,
@@ -41,6 +51,7 @@ from keras_gan.metrics.codes import (  # noqa: E402
 )
 from keras_gan.metrics.comparison import Comparison, needs_features  # noqa: E402
 from keras_gan.metrics.consistency import Consistency, consistency  # noqa: E402
+from keras_gan.metrics.content_drift import ContentDrift, content_drift  # noqa: E402
 from keras_gan.metrics.cycle_l1 import CycleL1  # noqa: E402
 from keras_gan.metrics.density_coverage import DensityCoverage, density_coverage  # noqa: E402
 from keras_gan.metrics.diversity import Diversity  # noqa: E402
@@ -88,13 +99,12 @@ from keras_gan.metrics.sliced_wasserstein import (  # noqa: E402
     SlicedWasserstein,
     sliced_wasserstein,
 )
-from keras_gan.metrics.sound_classifier import (  # noqa: E402
-    TrainedClassifier,
-    train_sound_classifier,
-)
+from keras_gan.metrics.sound_classifier import train_sound_classifier  # noqa: E402
 from keras_gan.metrics.spectrum_error import SpectrumError, spectrum_error  # noqa: E402
 from keras_gan.metrics.ssim import Ssim, ssim  # noqa: E402
 from keras_gan.metrics.stoi import Stoi, stoi  # noqa: E402
+from keras_gan.metrics.velocity_error import VelocityError, velocity_error  # noqa: E402
+from keras_gan.metrics.video_classifier import train_video_classifier  # noqa: E402
 
 __all__ = [
     "L1",
@@ -102,13 +112,16 @@ __all__ = [
     "Answers",
     "Background",
     "BackgroundResult",
+    "BounceAccuracy",
     "CalibrationError",
     "CategoryPurity",
+    "ClassConstancy",
     "ClassScore",
     "ClassificationAccuracy",
     "Collected",
     "Comparison",
     "Consistency",
+    "ContentDrift",
     "CycleL1",
     "DensityCoverage",
     "Diversity",
@@ -153,20 +166,25 @@ __all__ = [
     "Ssim",
     "Stoi",
     "TrainedClassifier",
+    "VelocityError",
     "answered_field",
     "auroc",
     "background",
     "balanced_accuracy",
+    "bounce_accuracy",
     "calibration_error",
     "category_purity",
     "check_target",
+    "class_constancy",
     "classification_accuracy",
     "classifier_of",
     "consistency",
+    "content_drift",
     "density_coverage",
     "evaluate",
     "f0_error",
     "factor_accuracy",
+    "frame_constancy",
     "frechet_distance",
     "gmsd",
     "gradient_ratio",
@@ -201,6 +219,8 @@ __all__ = [
     "stoi",
     "track_pitch",
     "train_sound_classifier",
+    "train_video_classifier",
     "training_metrics",
+    "velocity_error",
     "which_weights",
 ]

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from keras_gan import datasets
-from keras_gan.metrics._metric import IMAGES, Labeled, MetricContext
+from keras_gan.metrics._metric import IMAGES, Labeled
+from keras_gan.metrics._needs import MetricContext
 from keras_gan.metrics.classified import Classified, classify
 from keras_gan.metrics.extractor import Extractor
 from keras_gan.metrics.pairs import (

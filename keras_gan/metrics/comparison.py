@@ -10,13 +10,12 @@ import numpy as np
 from keras_gan.errors import UsageError
 from keras_gan.metrics._metric import (
     IMAGES,
-    OF_FEATURES,
-    OF_PAIRS,
     EvaluationInputs,
     Metric,
     checkpoint_metrics,
     training_metrics,
 )
+from keras_gan.metrics._needs import OF_FEATURES, OF_PAIRS
 from keras_gan.metrics.accumulators import Moments
 from keras_gan.metrics.extractor import Extractor
 from keras_gan.metrics.pairs import (

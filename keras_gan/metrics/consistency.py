@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from keras_gan.errors import UsageError
-from keras_gan.metrics._metric import EvaluationInputs, Metric, Missing
+from keras_gan.metrics._metric import EvaluationInputs, Metric
+from keras_gan.metrics._needs import Missing
 from keras_gan.metrics.images import to_channels
 from keras_gan.metrics.pairs import CONDITION, resize_bytes
 from keras_gan.spec import Spec

@@ -17,16 +17,8 @@ from keras_gan._version import __version__
 from keras_gan.arguments import check_integer, is_integer
 from keras_gan.errors import UsageError
 from keras_gan.metrics import directions, nearest_picture, training_data
-from keras_gan.metrics._metric import (
-    ANSWERS,
-    IMAGES,
-    OF_FEATURES,
-    OF_PAIRS,
-    PER_SAMPLE,
-    EvaluationInputs,
-    Metric,
-    MetricContext,
-)
+from keras_gan.metrics._metric import IMAGES, EvaluationInputs, Metric
+from keras_gan.metrics._needs import ANSWERS, OF_FEATURES, OF_PAIRS, PER_SAMPLE, MetricContext
 from keras_gan.metrics.accumulators import Moments
 from keras_gan.metrics.class_matching import like_real, match_classes
 from keras_gan.metrics.compared import Compared

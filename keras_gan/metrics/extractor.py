@@ -47,6 +47,8 @@ class Extractor:
             does not contain; resizing an image again is faster than reading its moments.
         in_bytes: whether samples of rank 3 are images, which are rounded to 8 bits.
         trained_on: name of the data set that its network classifies; empty if it may be any.
+        still: function from single frames of videos `(count, height, width, channels)` in [-1, 1]
+            to features and class probabilities of what they show; `None` if it takes none.
         factors: names of the known factors whose levels are the features; empty for any other.
     """
 
@@ -66,6 +68,7 @@ class Extractor:
     in_bytes: bool = True
     trained_on: str = ""
     factors: tuple[str, ...] = ()
+    still: Callable[[np.ndarray], Outputs] | None = None
 
     @property
     def of_values(self) -> bool:

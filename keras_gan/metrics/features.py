@@ -33,6 +33,7 @@ from keras_gan.metrics.keras_extractor import (
 from keras_gan.metrics.onnx_extractor import from_onnx
 from keras_gan.metrics.sound_classifier import open_sound_classifier
 from keras_gan.metrics.spectrum import spectrum
+from keras_gan.metrics.video_classifier import open_video_classifier
 from keras_gan.spec import Spec
 
 NAMES = {
@@ -43,6 +44,7 @@ NAMES = {
     "reduced_pixels": "an image's own values, of at most 4,096 after resizing",
     "sprites": "the factors of the data set sprites, read from the nearest sprite",
     "sound_classifier": "a classifier of sounds, trained by keras-gan sound-classifier",
+    "video_classifier": "a classifier of videos, trained by keras-gan video-classifier",
     "spectrum": "mean and deviation over time of the log spectrum, of samples over time",
 }
 _RULE = f"features must be {', '.join(NAMES)}, an ONNX or .keras file, a Keras model or a function"
@@ -67,7 +69,8 @@ def open_features(features: Any, spec: Spec) -> Extractor:
               `"inception:PATH"` (or `"inception"`, with the path in the environment as
               `KERAS_GAN_INCEPTION`), `"pixels"`, `"reduced_pixels"` (images), `"spectrum"`
               (samples over time, such as audio), `"sound_classifier"` or
-              `"sound_classifier:HASH"` (see `train_sound_classifier`);
+              `"sound_classifier:HASH"` (see `train_sound_classifier`), and likewise
+              `"video_classifier"` (see `train_video_classifier`);
             - the path of an ONNX file with one input of images. The features are the output
               called `features`, or the first; the classes those of `probabilities` or `logits`.
               The range of its input is [-1, 1], or `value_range` in its metadata (as `0,255`);
@@ -154,6 +157,8 @@ def _open_named(text: str, spec: Spec) -> Extractor:
         return _probe(Extractor("spectrum", spectrum, runtime=f"numpy {np.__version__}"), spec)
     if name == "sound_classifier":
         return _probe(open_sound_classifier(path, spec), spec)
+    if name == "video_classifier":
+        return _probe(open_video_classifier(path, spec), spec)
     if name == "sprites":
         return _probe(_sprites(spec), spec)
     if name == "inception":

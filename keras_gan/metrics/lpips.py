@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from keras_gan.errors import UsageError, one_line
-from keras_gan.metrics._metric import EvaluationInputs, Metric, MetricContext, Missing
+from keras_gan.metrics._metric import EvaluationInputs, Metric
+from keras_gan.metrics._needs import MetricContext, Missing
 from keras_gan.metrics.extractor import file_sha256
 from keras_gan.metrics.images import to_channels
 from keras_gan.metrics.onnx_extractor import CHANNELS, open_session, runtime_of

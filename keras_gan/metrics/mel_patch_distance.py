@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_gan.metrics._metric import EvaluationInputs, Metric, Missing
+from keras_gan.metrics._metric import EvaluationInputs, Metric
+from keras_gan.metrics._needs import Missing
 from keras_gan.metrics.patch_distance import (
     DIRECTIONS,
     LEAST_SIZE,

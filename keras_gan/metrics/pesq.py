@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from keras_gan.errors import UsageError
-from keras_gan.metrics._metric import EvaluationInputs, Metric, MetricContext, Missing
+from keras_gan.metrics._metric import EvaluationInputs, Metric
+from keras_gan.metrics._needs import MetricContext, Missing
 from keras_gan.metrics.waves import check_waves
 from keras_gan.spec import Spec
 from serving.kinds.audio import rate_of

@@ -7,7 +7,8 @@ from typing import Any
 
 from keras_gan import registry
 from keras_gan.errors import UsageError
-from keras_gan.metrics._metric import Metric, MetricContext, all_metrics
+from keras_gan.metrics._metric import Metric, all_metrics
+from keras_gan.metrics._needs import MetricContext
 
 
 def evaluation_metrics() -> list[Metric]:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
-import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_gan import run as runs
 from keras_gan.arguments import check_integer
-from keras_gan.datasets import Source, decoding
+from keras_gan.datasets import Source
 from keras_gan.errors import UsageError
-from keras_gan.metrics.extractor import Extractor, Outputs, file_sha256
+from keras_gan.metrics.classifier_files import ClassifierFiles, TrainedClassifier
+from keras_gan.metrics.extractor import Extractor, Outputs
 from keras_gan.metrics.keras_extractor import from_keras, load_keras
 from keras_gan.metrics.real_data import from_data
 from keras_gan.metrics.samples import Samples
@@ -32,24 +30,7 @@ _WIDTHS = (16, 32, 64, 96)  # of the convolutions, each of stride 2
 _FEATURES = 64
 _SHIFT, _GAIN = 0.1, 0.7  # largest shift, as a share of the frames; largest gain, in ln
 _LEAST_FRAMES = 8
-_HINT = "train one by keras-gan sound-classifier DATA"
-
-
-class TrainedClassifier(NamedTuple):
-    """A classifier of sounds in the cache.
-
-    Args:
-        path: its file.
-        accuracy: share of the held-out clips whose class it names; NaN without held-out clips.
-    """
-
-    path: pathlib.Path
-    accuracy: float
-
-
-def folder(cache: str | os.PathLike[str] | None = None) -> pathlib.Path:
-    """Returns the folder that keeps classifiers, by default in the user's cache."""
-    return pathlib.Path(cache or decoding.cache_folder().parent / "classifiers")
+_FILES = ClassifierFiles(NAME, "sound classifier", "keras-gan sound-classifier DATA")
 
 
 def train_sound_classifier(
@@ -104,7 +85,7 @@ def train_sound_classifier(
     content |= {"accuracy": None if math.isnan(accuracy) else accuracy}
     content |= {"length": spec.shape[0], "channels": spec.shape[1], "mel": definition.to_meta()}
     content |= {"classes": [spec.class_name(label) for label in range(spec.num_classes)]}
-    return TrainedClassifier(_write(model, content, folder(cache)), accuracy)
+    return TrainedClassifier(_FILES.write(model, content, cache), accuracy)
 
 
 def _check_data(source: Source) -> None:
@@ -174,24 +155,6 @@ def _network(shape: tuple[int, ...], classes: int) -> keras.Model:
     return keras.Model(mels, keras.layers.Dense(classes, "softmax", name="classes")(x), name=NAME)
 
 
-def _write(model: keras.Model, content: dict[str, Any], target: pathlib.Path) -> pathlib.Path:
-    """Writes the classifier under the name of its hash, with its description beside it."""
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        temporary = target / f".{os.getpid()}.keras"
-        model.save(temporary)
-        sha256 = file_sha256(temporary)
-        path = target / f"{sha256[:16]}.keras"
-        text = json.dumps({**content, "sha256": sha256}, indent=2) + "\n"
-        runs.write_atomically(path.with_suffix(".json"), text.encode())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UsageError(
-            f"The folder of classifiers must be writable. Received: {target}: {error.strerror}"
-        ) from error
-    return path
-
-
 # ------------------------------------------------------------------------ features
 
 
@@ -209,27 +172,9 @@ def open_sound_classifier(
     Raises:
         UsageError: no such classifier, or one of other clips.
     """
-    # A file's name has the first digits of its hash, and protocols have all of them.
-    found = [
-        entry
-        for entry in _entries(folder(cache))
-        if any(text.startswith(name) for text in (entry[0].stem, str(entry[1].get("sha256"))))
-    ]
-    fitting = [entry for entry in found if _fits(entry[1], spec)]
-    received = f"features={f'{NAME}:{name}' if name else NAME!r}"
-    if not fitting:
-        clips = _described(spec)
-        which = "of that name for these data" if name else "for these data"
-        raise UsageError(
-            f"There must be a sound classifier {which} in {folder(cache)}; {_HINT}. "
-            f"Received: {received} for {clips} with {spec.num_classes} classes"
-        )
-    path, content = max(fitting, key=lambda entry: entry[0].stat().st_mtime_ns)
-    sha256, definition = file_sha256(path), Mel.from_meta(content["mel"])
-    if sha256 != content["sha256"]:
-        raise UsageError(
-            f"A sound classifier must have the hash that names it; {_HINT}. Received: {path}"
-        )
+    wanted = f"{_described(spec)} with {spec.num_classes} classes"
+    path, content = _FILES.find(name, lambda found: _fits(found, spec), wanted, cache)
+    sha256, definition = content["sha256"], Mel.from_meta(content["mel"])
     network = from_keras(load_keras(path), NAME, sha256)
 
     def run(samples: np.ndarray) -> Outputs:
@@ -253,19 +198,6 @@ def _described(spec: Spec) -> str:
         return f"samples of kind {spec.kind!r}"
     time, channels, rate = found
     return f"clips of ({time}, {channels}) at {rate} Hz"
-
-
-def _entries(target: pathlib.Path) -> list[tuple[pathlib.Path, dict[str, Any]]]:
-    """Returns the classifiers of a folder with their descriptions."""
-    found = []
-    for file in sorted(target.glob("*.json")):
-        try:
-            content, path = json.loads(file.read_text("utf-8")), file.with_suffix(".keras")
-        except (OSError, ValueError):
-            continue
-        if path.is_file() and isinstance(content, dict):
-            found.append((path, content))
-    return found
 
 
 def _fits(content: dict[str, Any], spec: Spec) -> bool:

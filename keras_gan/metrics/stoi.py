@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from scipy import signal
 
-from keras_gan.metrics._metric import EvaluationInputs, Metric, Missing
+from keras_gan.metrics._metric import EvaluationInputs, Metric
+from keras_gan.metrics._needs import Missing
 from keras_gan.metrics.waves import check_waves
 from keras_gan.spec import Spec
 from serving.kinds.audio import rate_of

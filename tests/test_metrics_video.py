@@ -1,0 +1,181 @@
+"""Physics of videos: velocities, bounces, contents that stay, worked by hand and on real data."""
+
+import numpy as np
+import pytest
+
+import keras_gan
+from keras_gan import datasets, metrics
+from keras_gan.datasets.source import Source
+from keras_gan.datasets.splits import Split
+from keras_gan.errors import UsageError
+from keras_gan.metrics import tracks
+from keras_gan.metrics.stills import Stills
+from keras_gan.spec import Field, Spec
+
+FRAMES, SIDE = 5, 12
+
+
+def block(rows, columns):
+    """Returns a video of a white block of 2 x 2 pixels at these places, in [-1, 1]."""
+    video = -np.ones((len(rows), SIDE, SIDE, 1), np.float32)
+    for frame, row, column in zip(video, rows, columns, strict=True):
+        frame[row : row + 2, column : column + 2] = 1
+    return video[np.newaxis]
+
+
+@pytest.fixture(scope="module")
+def source():
+    return datasets.open("moving-fashion", count=100, held_out_count=400)
+
+
+@pytest.fixture(scope="module")
+def real(source):
+    return source.arrays("held_out")[0]
+
+
+# ------------------------------------------------------------------------ velocity
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "error"),
+    [
+        ([3] * 5, [2, 3, 4, 5, 6], 0.0),
+        ([4, 2, 0, 2, 4], [6, 8, 10, 8, 6], 0.0),  # both components turn in a corner
+        ([4] * 5, [2, 3, 4, 8, 9], 0.75),  # one step of 4 in place of 1, of 4 steps
+        ([4] * 5, [4, 6, 4, 6, 4], 2.0),  # turns in the open: half of the steps are 4 away
+        ([5, 8, 5, 8, 5], [2, 6, 2, 6, 2], 5.0),  # 3 and 4 pixels: half of the steps are 10 away
+    ],
+)
+def test_velocity_error_by_hand(rows, columns, error):
+    assert metrics.velocity_error(block(rows, columns)) == pytest.approx(error, abs=1e-6)
+
+
+def test_motion_that_is_fitted_by_hand():
+    found = tracks.measure(block([4, 2, 0, 2, 4], [5, 6, 7, 8, 9]))
+    np.testing.assert_allclose(found.places[0, :, 0], [4.5, 2.5, 0.5, 2.5, 4.5])
+    np.testing.assert_array_equal(found.gaps[0, 2], [[0, 10], [7, 3]])
+    speeds, velocities = tracks.fit(found)
+    np.testing.assert_allclose(speeds, [[2, 1]])
+    np.testing.assert_allclose(velocities[0], [[-2, 1], [-2, 1], [2, 1], [2, 1]])
+
+
+def test_real_videos_move_uniformly_and_bounce(real):
+    assert metrics.velocity_error(real) < 1e-9
+    found = metrics.bounce_accuracy(real)
+    assert found.accuracy == 1.0
+    assert found.contacts > 400
+    backward = real[:, ::-1]  # is a motion of the same kind
+    assert metrics.velocity_error(backward) < 1e-9
+    assert metrics.bounce_accuracy(backward).accuracy == 1.0
+
+
+def test_broken_videos_are_far_from_uniform_motion(real):
+    order = np.random.default_rng(0).permutation(real.shape[1])
+    assert metrics.velocity_error(real[:, order]) > 3
+    assert metrics.bounce_accuracy(real[:, order]).accuracy < 0.6
+    joined = np.concatenate([real[:, :8], real[::-1, 8:]], axis=1)  # jumps to another place
+    assert 0.5 < metrics.velocity_error(joined) < 3
+
+
+def test_dark_frames_are_in_the_middle():
+    videos = block([3] * 5, [2, 3, 4, 5, 6])
+    videos[0, 2] = -1
+    np.testing.assert_allclose(tracks.measure(videos).places[0, 2], 5.5)
+    assert 0 < metrics.velocity_error(videos) < 5
+    np.testing.assert_allclose(metrics.velocity_error(videos * 0 - 1), 0.0)
+
+
+@pytest.mark.parametrize("shape", [(4, 8, 8, 1), (0, 4, 8, 8, 1), (2, 2, 8, 8, 1)])
+def test_tracks_need_videos_of_three_frames(shape):
+    with pytest.raises(UsageError, match=r"at least 3 frames\. Received: shape=\("):
+        metrics.velocity_error(np.zeros(shape, np.float32))
+
+
+# ------------------------------------------------------------------------ bounces
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "accuracy", "contacts"),
+    [
+        ([4] * 5, [6, 8, 10, 8, 6], 1.0, 1),
+        ([4, 2, 0, 2, 4], [6, 8, 10, 8, 6], 1.0, 2),  # a corner
+        ([4] * 5, [6, 8, 10, 10, 10], 0.0, 1),  # sticks
+        ([4, 4, 4, 6, 8], [6, 8, 10, 8, 6], 0.0, 1),  # is deflected along the edge
+        ([4] * 5, [2, 3, 4, 5, 6], None, 0),
+        ([1, 0, 1, 2, 3], [10, 10, 10, 10, 10], 1.0, 1),  # slides along the other edge
+    ],
+)
+def test_bounce_accuracy_by_hand(rows, columns, accuracy, contacts):
+    found = metrics.bounce_accuracy(block(rows, columns))
+    assert found.contacts == contacts
+    assert np.isnan(float(found)) if accuracy is None else float(found) == accuracy
+
+
+# ------------------------------------------------------------------------ contents
+
+
+def test_class_constancy_by_hand():
+    classes = np.array([[1, 1, 1, 1], [1, 2, 1, 1], [0, 0, 3, 3], [2, 2, 2, 2]])
+    assert metrics.class_constancy(classes) == 0.5
+    assert metrics.frame_constancy(classes) == pytest.approx((4 + 3 + 2 + 4) / 16)
+    with pytest.raises(UsageError, match=r"must be integers \(videos, frames\)\. Received: shape"):
+        metrics.class_constancy(classes / 2)
+
+
+def test_content_drift_by_hand():
+    features = np.array([[[0.0, 0], [0, 1], [0, 3]], [[4, 0], [4, 0], [4, 2]]])
+    # Within: 1, 3, 0 and 2; between the first frames: 4.
+    assert metrics.content_drift(features) == pytest.approx(1.5 / 4)
+    assert np.isnan(metrics.content_drift(np.zeros((2, 2, 1))))
+    with pytest.raises(UsageError, match=r"at least 2 videos and 2 frames\. Received: shape="):
+        metrics.content_drift(features[:1])
+
+
+def test_stills_are_the_frames_in_order():
+    videos = np.arange(12.0, dtype=np.float32).reshape(2, 3, 2, 1, 1)
+
+    def still(frames):
+        means = frames.mean(axis=(1, 2, 3))
+        return means[:, np.newaxis], np.stack([means < 5, means >= 5], 1).astype(np.float32)
+
+    found = Stills.of(videos, still)
+    np.testing.assert_array_equal(found.features[..., 0], [[0.5, 2.5, 4.5], [6.5, 8.5, 10.5]])
+    np.testing.assert_array_equal(found.classes, [[0, 0, 0], [1, 1, 1]])
+
+
+# ------------------------------------------------------------------------ evaluation
+
+
+def test_evaluate_prints_them_beside_the_real_values(source, real):
+    half = np.concatenate([real[:200, :8], real[200:, 8:]], axis=1)
+    broken = half / np.float32(127.5) - 1
+    chosen = ["velocity_error", "bounce_accuracy"]
+    found = metrics.evaluate(broken, source, "pixels", metrics=chosen, cache=False)
+    assert found["velocity_error"] == pytest.approx(metrics.velocity_error(broken))
+    assert found["velocity_error_real"] < 1e-6
+    assert found["bounce_accuracy_real"] == 1.0
+    assert found["bounce_accuracy"] < 1.0
+    contacts, of_real = found.details["contacts"]
+    assert min(contacts, of_real) > 100
+
+
+def test_they_are_refused_for_videos_of_unknown_content(real):
+    spec = Spec(fields={"samples": Field("video", real.shape[1:])})
+    unknown = Source(spec, {"train": Split(real)}, "some videos")
+    videos = real[:50] / np.float32(127.5) - 1
+    with pytest.raises(UsageError, match=r"such as moving-fashion.*with bouncing_objects=None"):
+        metrics.evaluate(videos, unknown, "pixels", metrics="velocity_error", split="train")
+    two = datasets.open("moving-fashion", count=10, held_out_count=4, garments=2)
+    assert "bouncing_objects=2" in tracks.unfit(two.spec).received
+    assert tracks.unfit(keras_gan.Spec("image", (8, 8, 1))).received.startswith("kind 'image'")
+
+
+def test_a_comparison_during_training_has_them(source, real):
+    values = source.values(real[:64])
+    compare = metrics.Comparison(
+        values, "sliced_wasserstein", ["velocity_error", "bounce_accuracy"], spec=source.spec
+    )
+    found = compare(values[:, ::-1])
+    assert found["velocity_error"] < 1e-6
+    assert found["bounce_accuracy"] == 1.0
+    assert 0 < found["sliced_wasserstein"] < 0.2
