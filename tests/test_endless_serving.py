@@ -131,7 +131,7 @@ def test_a_generator_without_content_and_motion_apart_refuses(folder):
     with pytest.raises(UsageError, match=line):
         stream_video(fixed, 0, 100)
     points = serving.Bundle(tiny.points(folder / "points"), threads=1)
-    with pytest.raises(UsageError, match="which makes no videos$"):
+    with pytest.raises(UsageError, match=r"which makes no videos$"):
         stream_video(points, 0, 100)
 
 

@@ -3,8 +3,10 @@
 The generator draws the content of a video once and the noise of its motion for each frame. A
 recurrent network (GRU) turns the noise into the motion of each frame, and a decoder draws the frame
 of a content and a motion: as a whole, as in MoCoGAN, or from sprites, which are drawn once and put
-where the motion says. So a video of any length can be made frame by frame in constant memory. The discriminator has two parts: one judges single frames, the other one
-clips, by convolutions of each frame and along time (2+1-D).
+where the motion says. So a video of any length can be made frame by frame in constant memory.
+
+The discriminator has two parts: one judges single frames, the other one clips, by convolutions of
+each frame and along time (2+1-D).
 
 Reference:
     - [Tulyakov et al., 2017](https://arxiv.org/abs/1707.04993)

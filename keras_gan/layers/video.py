@@ -399,8 +399,8 @@ class PlaceSprites(keras.layers.Layer):
 class SpritePlaces(keras.layers.Layer):
     """Maps numbers to places at which sprites are in a frame, or half of their size outside.
 
-    A place is `room / 2 + (room + size) / 2 * tanh(x)`: with x = 0 a sprite is in the middle, and at
-    the limits half of it is outside of the frame.
+    A place is `room / 2 + (room + size) / 2 * tanh(x)`: with x = 0 a sprite is in the middle, and
+    at the limits half of it is outside of the frame.
 
     Args:
         rooms: height and width of a frame minus those of a sprite, in pixels.
