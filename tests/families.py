@@ -20,7 +20,7 @@ OF_SPECTROGRAMS = ("hifi", "multi_period", "vocoder")
 
 
 def spec(family, shape, length, num_classes=0):
-    """Returns the description of data for a family: images of a shape, sounds of a length, or videos."""
+    """Returns the data of a family: images or videos of a shape, or sounds of a length."""
     if family in OF_VIDEO:
         return Spec("video", (FRAMES, *shape), (-1.0, 1.0), num_classes=num_classes)
     kind, shape = ("audio", (length, 1)) if family in OF_SOUND else ("image", shape)
