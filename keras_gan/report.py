@@ -39,8 +39,8 @@ _PAGE = string.Template("""<!doctype html>
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
        color: #222; background: #fff }
-svg, #preview { max-width: 100%; height: auto }
-#preview { image-rendering: pixelated; width: 34rem; border: 1px solid #ddd }
+svg, #preview, #sheet { max-width: 100%; height: auto }
+#preview, #sheet { image-rendering: pixelated; width: 34rem; border: 1px solid #ddd }
 input[type=range] { width: 34rem; max-width: 100% }
 pre { background: #f5f5f5; padding: 1rem; overflow-x: auto }
 </style>
@@ -142,10 +142,33 @@ def _losses(rows: list[dict[str, float]]) -> list[str]:
     return [n for n in names if n.endswith("loss") and not n.startswith("val_")]
 
 
+_LOOPS = string.Template("""<p><picture>
+<source id="still" media="(prefers-reduced-motion: reduce)" srcset="samples/$last.png">
+<img id="preview" src="samples/$last.webp" alt="Generated samples, moving"></picture></p>
+<p><input type="range" id="when" min="0" max="$top" value="$top" aria-label="When">
+<span id="label">$last</span></p>
+<p><img id="sheet" src="samples/$last.png" alt="Frames of the generated samples"></p>
+<script>
+const previews = $names, when = document.getElementById("when");
+when.oninput = () => {
+  const name = previews[when.value], place = "samples/" + name;
+  document.getElementById("still").srcset = place + ".png";
+  document.getElementById("preview").src = place + ".webp";
+  document.getElementById("sheet").src = place + ".png";
+  document.getElementById("label").textContent = name;
+};
+</script>""")
+
+
 def _previews(run: Run) -> str:
     names = sorted(path.name for path in run.samples.glob("examples-*.png"))
     if not names:
         return "<p>None yet.</p>"
+    # Samples that move are animated, and beside that shown in a still picture.
+    moving = sorted(path.stem for path in run.samples.glob("examples-*.webp"))
+    if moving:
+        last, names = moving[-1], json.dumps(moving)
+        return _LOOPS.substitute(last=last, top=len(moving) - 1, names=names) + _players(run)
     shown = _PREVIEWS.substitute(last=names[-1], top=len(names) - 1, names=json.dumps(names))
     return shown + _players(run)
 

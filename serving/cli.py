@@ -38,7 +38,6 @@ COMMANDS = {
 _HERE = ("sample", "walk", "translate", "vocode", "classify", "serve", "doctor")
 _LIBRARY = tuple(name for name in COMMANDS if name not in _HERE)
 
-
 HELP = """usage: keras-gan [--help] [--version] COMMAND ...
 
 Generative adversarial networks as ordinary Keras models.

@@ -169,7 +169,7 @@ def test_frames_of_an_animation_are_kept_together(tmp_path):
     for number in range(6):
         frames = [Image.fromarray(scene()).quantize(32) for _ in range(3)]
         frames[0].save(tmp_path / f"{number}.gif", save_all=True, append_images=frames[1:])
-    source = datasets.open(tmp_path, held_out=0.34)
+    source = datasets.open("folder", path=tmp_path, held_out=0.34)
     rows = source._splits["held_out"].row_numbers
     assert len(rows) == 6
     assert np.bincount(rows // 3, minlength=6).max() == 3

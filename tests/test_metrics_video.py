@@ -1,7 +1,11 @@
 """Physics of videos: velocities, bounces, contents that stay, worked by hand and on real data."""
 
+import dataclasses
+
+import keras
 import numpy as np
 import pytest
+from keras import ops
 
 import keras_gan
 from keras_gan import datasets, metrics
@@ -179,3 +183,100 @@ def test_a_comparison_during_training_has_them(source, real):
     assert found["velocity_error"] < 1e-6
     assert found["bounce_accuracy"] == 1.0
     assert 0 < found["sliced_wasserstein"] < 0.2
+
+
+def test_videos_without_named_features_are_compared_without_a_network(source, real):
+    videos = source.values(real[:120, ::-1])
+    found = metrics.evaluate(videos, source, cache=False)
+    assert {"feature_sliced_wasserstein", "velocity_error_real"} <= {*found.values}
+    assert found["velocity_error"] < 1e-6
+    assert found["bounce_accuracy"] == 1.0
+    assert not {"frechet_distance", "patch_distance", "class_constancy"} & {*found.values}
+    assert found.protocol["extractor"] == "reduced_pixels"
+    assert found.protocol["features"] == 4096
+    assert found.protocol["resize"] == "antialiased bicubic"
+    usual = metrics.comparison.default_metrics(source.spec, 100)
+    assert usual == ("sliced_wasserstein", "velocity_error")
+    other = Spec(fields={"samples": Field("video", (16, 32, 32, 1))})
+    assert metrics.comparison.default_metrics(other, 100) == ("sliced_wasserstein",)
+
+
+@pytest.mark.parametrize(
+    ("shape", "number"),
+    [
+        ((16, 32, 32, 1), 4096),
+        ((4, 8, 8, 1), 256),
+        ((8, 64, 64, 3), 4056),
+        ((200, 16, 16, 3), 4032),
+    ],
+)
+def test_values_of_videos_are_reduced_to_at_most_4096(shape, number):
+    extractor = metrics.open_features("reduced_pixels", keras_gan.Spec("video", shape))
+    assert extractor.dim == number
+    gray = np.full((2, *shape), 0.25, np.float32)
+    np.testing.assert_allclose(extractor(gray)[0], 0.25, atol=1e-5)
+
+
+# ------------------------------------------------------------------------ swap test
+
+
+def still_of_brightness(frames):
+    """Takes frames whose brightest pixel is above 0.5 as class 1, others as class 0."""
+    is_bright = frames.max(axis=(1, 2, 3)) > 0.5
+    return is_bright[:, np.newaxis].astype(np.float32), np.stack([~is_bright, is_bright], 1)
+
+
+def test_content_swap_by_hand():
+    right, left = block([4] * 5, [2, 3, 4, 5, 6]), block([4] * 5, [6, 5, 4, 3, 2])
+    dark = np.where(right > 0, 0.0, -1.0).astype(np.float32)
+    first = np.concatenate([right, right, dark, dark])
+    second = np.concatenate([left, right, dark, left])
+    found = metrics.content_swap(first, second, still_of_brightness)
+    assert found.kept == 0.75  # all but the last
+    assert found.kept_by_chance == pytest.approx(1 / 3)  # 2 of 6 pairs
+    assert found.changed == 0.5  # the first and the last
+    assert found.changed_by_chance == 0.0
+    without = metrics.content_swap(first, second, still_of_brightness, moves=False)
+    assert (without.kept, np.isnan(without.changed)) == (0.75, True)
+    with pytest.raises(UsageError, match=r"at least 2 videos, .*Received: \(1, 5"):
+        metrics.content_swap(right, left, still_of_brightness)
+
+
+@keras.saving.register_keras_serializable("test_metrics_video")
+class Content(keras.layers.Layer):
+    """Draws a block whose brightness is the sign of the first latent, moving by the second one."""
+
+    content_dim = 1
+
+    def call(self, latents):
+        bright, turned = latents[:, 0] > 0, latents[:, 1] > 0
+        clip = ops.convert_to_tensor(block([4] * 5, [2, 3, 4, 5, 6])[0])
+        video = ops.where(turned[:, None, None, None, None], clip, ops.flip(clip, axis=0))
+        level = ops.where(bright, 1.0, 0.4)[:, None, None, None, None]
+        return ops.where(video > 0, level, -1.0)
+
+
+def test_the_swap_test_of_a_generator_that_draws_them_apart():
+    latents = keras.Input((2,), name="latents")
+    samples = keras.layers.Identity(name="samples")(Content(name="content")(latents))
+    generator = keras.Model(latents, samples)
+    shape = (FRAMES, SIDE, SIDE, 1)
+    discriminator = keras.Sequential(
+        [keras.Input(shape, name="samples"), keras.layers.Flatten(), keras.layers.Dense(1)]
+    )
+    gan = keras_gan.GAN(generator, discriminator)
+    meta = {"bouncing_objects": 1, "frame_rate": 8}
+    spec = Spec(fields={"samples": Field("video", shape, meta=meta)})
+    videos = np.concatenate([block([4] * 5, [2, 3, 4, 5, 6])] * 8)
+    data = Source(spec, {"train": Split(videos)}, "blocks")
+    extractor = dataclasses.replace(
+        metrics.open_features("pixels", spec), still=still_of_brightness
+    )
+    names = ["content_swap", "velocity_error"]
+    found = metrics.evaluate(gan, data, extractor, count=8, metrics=names, split="train")
+    assert found["content_swap"] == 1.0
+    assert 0.4 < found["content_by_chance"] < 0.6
+    assert 0.3 < found["motion_changed"] < 0.7
+    assert found["velocity_error"] == pytest.approx(0.0, abs=1e-6)
+    with pytest.raises(UsageError, match=r"content_swap needs a run or a game whose generator"):
+        metrics.evaluate(videos, data, extractor, metrics="content_swap", split="train")

@@ -24,7 +24,8 @@ class Preview(keras.callbacks.Callback):
     """A picture of the samples of fixed seeds, drawn at intervals, at the start and at the end.
 
     Samples that a picture does not show, such as sounds, are also written as files of their kind:
-    the newest ones as `000.wav`, `001.wav`, ....
+    the newest ones as `000.wav`, `001.wav`, .... Samples that move, such as videos, are also in an
+    animated picture `examples-NNNNNNNNN.webp` of up to 16 of them.
 
     Args:
         folder: folder of the pictures, `examples-NNNNNNNNN.png` after so many examples.
@@ -91,6 +92,9 @@ class Preview(keras.callbacks.Callback):
         path = self.folder / f"examples-{gan.count('examples_seen'):09d}.png"
         field = self._describe()
         write_atomically(path, pictures.to_png(_sheet(field, samples)))
+        loop = field.modality.loop(samples, field.meta)
+        if loop is not None:
+            write_atomically(path.with_suffix(".webp"), loop)
         for form in field.modality.previews:
             for number, sample in enumerate(samples[:FILES]):
                 finite = np.nan_to_num(sample, posinf=0.0, neginf=0.0)

@@ -42,7 +42,7 @@ def _discover() -> dict[str, ModuleType]:
 
 _REGISTRY = _discover()
 
-from keras_gan.datasets import audio, images, labeled  # noqa: E402
+from keras_gan.datasets import audio, images, labeled, video  # noqa: E402
 from keras_gan.datasets.array_fields import UnknownKindError, UnknownRangeError  # noqa: E402
 from keras_gan.datasets.arrays import from_arrays  # noqa: E402
 from keras_gan.datasets.generated import with_generated  # noqa: E402
@@ -83,7 +83,7 @@ def open(source: str | os.PathLike[str], **options: Any) -> Source:
 
     Args:
         source: a name from `names()`; `tfds:NAME[/config][:version]`; the path of a .npz,
-            .npy or .csv file; or the path of a folder of images or of sounds. A name takes
+            .npy or .csv file; or the path of a folder of images, sounds or videos. A name takes
             precedence over a path: write `./gaussians` for a folder of the name of a data set.
         **options: options of the data set, see the function `open` of its module; and of data
             with labels `labeled`, `labeled_seed` and `labeled_share`, see `labeled.keep`.
@@ -218,8 +218,8 @@ def with_folder(section: Any, data: str) -> dict[str, Any]:
 
     A folder becomes the `path` of a data set that reads folders, whose options stay. In place of a
     data set that makes pairs, such as `edges2fashion`, it is read as such pairs, and in place of
-    sounds, such as `asterisk-sounds`, as sounds with the same options. Anything else replaces the
-    section.
+    sounds, such as `asterisk-sounds`, or of videos as such with the same options. Anything else
+    replaces the section.
 
     Args:
         section: the section as it was read.
@@ -228,7 +228,7 @@ def with_folder(section: Any, data: str) -> dict[str, Any]:
     source = section.get("source") if isinstance(section, Mapping) else None
     is_name = data.replace("_", "-") in _REGISTRY
     path = os.path.expanduser(data)
-    is_place = os.path.isdir(path) or audio.parse(path) is not None
+    is_place = os.path.isdir(path) or any(m.parse(path) is not None for m in (audio, video))
     if isinstance(source, str) and isinstance(section, Mapping) and not is_name and is_place:
         place = {"path": os.path.abspath(path)}
         if takes_folder(source):
@@ -246,7 +246,9 @@ def _find(source: str | os.PathLike[str]) -> tuple[ModuleType, dict[str, Any]] |
     name = text.replace("_", "-")
     if isinstance(source, str) and name in _REGISTRY:
         return _REGISTRY[name], {}
-    for module in _REGISTRY.values() if text.strip() else ():
+    # A folder that is nothing else is one of images.
+    modules = sorted(_REGISTRY.values(), key=lambda module: hasattr(module, "ANY_FOLDER"))
+    for module in modules if text.strip() else ():
         found = module.parse(text) if hasattr(module, "parse") else None
         if found is not None:
             return module, found

@@ -94,9 +94,22 @@ class DecodeOptions:
     key: str
     levels: images.Levels = images.WHOLE_RANGE
 
+    noun = "image"  # of what a file holds, for errors
+
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
         return (*self.size, self.channels)
+
+    def decode(self, item: Item) -> list[np.ndarray]:
+        """Decodes the samples of a file.
+
+        Raises:
+            CorruptImage: a damaged file.
+        """
+        return images.decode(
+            item.file, self.size, self.channels, self.frames, self.levels, item.half
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,10 +278,10 @@ def _sampled(files: Sequence[Path | bytes], enough: float) -> tuple[float, float
     return None if high < low else (low, high, is_float)
 
 
-def refuse_corrupt(name: str, reason: object) -> UsageError:
+def refuse_corrupt(name: str, reason: object, noun: str = DecodeOptions.noun) -> UsageError:
     """Returns the error for a damaged file."""
     return UsageError(
-        "Every image must be whole and readable (skip_corrupt=true skips damaged ones). "
+        f"Every {noun} must be whole and readable (skip_corrupt=true skips damaged ones). "
         f"Received: {name}: {reason}"
     )
 
@@ -278,18 +291,15 @@ def _fill(array: np.ndarray, items: Iterable[Item], options: DecodeOptions) -> D
 
     def decode(item: Item) -> tuple[Item, list[np.ndarray], str]:
         try:
-            pixels = images.decode(
-                item.file, options.size, options.channels, options.frames, options.levels, item.half
-            )
-            return item, pixels, ""
+            return item, options.decode(item), ""
         except images.CorruptImage as error:
             return item, [], str(error)
 
     rows, skipped = [], []
-    decoded = progress(in_threads(decode, items), len(array), "Decoding images")
+    decoded = progress(in_threads(decode, items), len(array), f"Decoding {options.noun}s")
     for position, (item, frames, reason) in enumerate(decoded):
         if reason and not options.skip_corrupt:
-            raise refuse_corrupt(item.name, reason)
+            raise refuse_corrupt(item.name, reason, options.noun)
         if reason:
             skipped.append(f"{item.name}: {reason}")
         for pixels in frames:
@@ -302,7 +312,7 @@ def _fill(array: np.ndarray, items: Iterable[Item], options: DecodeOptions) -> D
 def _write_cache(
     folder: Path, shape: tuple[int, ...], needed: int, items: Iterable[Item], options: DecodeOptions
 ) -> Decoded:
-    with cached.writing(folder, needed, "images", "a smaller size") as partial:
+    with cached.writing(folder, needed, f"{options.noun}s", "a smaller size") as partial:
         array = np.lib.format.open_memmap(partial / "samples.npy", "w+", np.uint8, shape)
         decoded = _fill(array, items, options)
         array.flush()

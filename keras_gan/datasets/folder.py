@@ -162,6 +162,7 @@ def _options(root: Path, reading: _Reading, given: decoding.GivenOptions) -> dec
 
 
 FORM = "the path of a folder of images"
+ANY_FOLDER = True  # it takes any folder that no other data set takes
 
 
 def parse(source: str) -> dict[str, Any] | None:

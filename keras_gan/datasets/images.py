@@ -99,7 +99,7 @@ def suffixes() -> Mapping[str, str]:
 def is_image(file: Path) -> bool:
     """Returns whether a file begins as an image does, whatever its name is."""
     try:
-        with _opened(file):
+        with opened(file):
             return True
     except CorruptImage:
         return False
@@ -111,7 +111,7 @@ def extremes(file: Path | bytes) -> tuple[float, float, bool]:
     Values of colors in 16 bits, which Pillow reads as 8, are estimated from those. The whole range
     is returned for images with a palette.
     """
-    with _opened(file) as image:
+    with opened(file) as image:
         if image.mode in ("P", "1", "PA"):
             return *EIGHT_BITS, False
         if _is_deep(image) and not _is_wide(image):
@@ -131,14 +131,14 @@ def read_header(file: Path | bytes) -> Header:
     Raises:
         CorruptImage: the file is not an image, or is too large.
     """
-    with _opened(file) as image:
+    with opened(file) as image:
         width, height = image.size
         if _orientation(image) in _TRANSPOSED:
             width, height = height, width
         pages = 1 if image.format in _SINGLE else getattr(image, "n_frames", 1)
         frames = pages if image.format in _ANIMATIONS else 1
         alpha = image.has_transparency_data
-        return Header(height, width, _is_gray(image), frames, pages, _is_deep(image), alpha)
+        return Header(height, width, is_gray(image), frames, pages, _is_deep(image), alpha)
 
 
 def decode(
@@ -164,7 +164,7 @@ def decode(
     Raises:
         CorruptImage: the file is not a whole image, or is too large.
     """
-    with _opened(file) as image:
+    with opened(file) as image:
         animated = frames and image.format in _ANIMATIONS
         count = getattr(image, "n_frames", 1) if animated else 1
         if count == 1 and not half:  # a reduced image may have an odd width
@@ -174,12 +174,12 @@ def decode(
             if count > 1:
                 image.seek(frame)
             upright = ImageOps.exif_transpose(_to_levels(image, file, levels))
-            part = _half(_to_channels(upright, channels), half)
-            pixels.append(np.asarray(_resize(part, size)))
+            part = _half(to_channels(upright, channels), half)
+            pixels.append(np.asarray(resize(part, size)))
         return [p.reshape(*size, channels) for p in pixels]
 
 
-def describe_resizing(headers: Sequence[Header], size: tuple[int, int]) -> str:
+def describe_resizing(headers: Sequence[Any], size: tuple[int, int]) -> str:
     """Returns the stored sizes and the size that images get, such as `128x128 -> 64x64`.
 
     Sizes are height x width. The smallest and the largest area are named if there are several. The
@@ -193,12 +193,15 @@ def describe_resizing(headers: Sequence[Header], size: tuple[int, int]) -> str:
     return f"{' to '.join(map(size_text, ends))} -> {size_text(size)}"
 
 
-def describe_enlarging(found: Sequence[tuple[Path, Header]], size: tuple[int, int]) -> str:
+def describe_enlarging(
+    found: Sequence[tuple[Path, Any]], size: tuple[int, int], noun: str = "images"
+) -> str:
     """Returns one sentence about images that are smaller than the size that they get.
 
     Args:
         found: the files with their headers.
         size: height and width that the images get.
+        noun: plural noun for them.
 
     Returns:
         The sentence; empty if no image is smaller.
@@ -208,9 +211,9 @@ def describe_enlarging(found: Sequence[tuple[Path, Header]], size: tuple[int, in
         return ""
     file, header = small[0]
     return (
-        f"Images smaller than {size_text(size)} are enlarged, which adds no detail; `size` sets "
-        f"another size. Received: {len(small):,} of {len(found):,} images, such as {file.name} of "
-        f"{size_text((header.height, header.width))}"
+        f"{noun.capitalize()} smaller than {size_text(size)} are enlarged, which adds no detail; "
+        f"`size` sets another size. Received: {len(small):,} of {len(found):,} {noun}, such as "
+        f"{file.name} of {size_text((header.height, header.width))}"
     )
 
 
@@ -279,7 +282,7 @@ def check_channels(channels: Any) -> int:
 
 
 @contextlib.contextmanager
-def _opened(file: Path | bytes) -> Iterator[Image.Image]:
+def opened(file: Path | bytes) -> Iterator[Image.Image]:
     """Opens an image; turns any error within the block into a `CorruptImage`."""
     try:
         if isinstance(file, Path) and file.exists() and not file.is_file():
@@ -362,7 +365,8 @@ def _mapped(image: Image.Image, values: np.ndarray, limits: Range) -> Image.Imag
     return mapped
 
 
-def _is_gray(image: Image.Image) -> bool:
+def is_gray(image: Image.Image) -> bool:
+    """Returns whether an image stores gray values."""
     if image.mode != "P":
         return image.mode in _GRAY_MODES
     palette = image.getpalette("RGB")
@@ -381,7 +385,8 @@ def _draft(image: Image.Image, size: tuple[int, int]) -> None:
         image.draft(None, (int(image_width * scale) + 1, int(image_height * scale) + 1))
 
 
-def _to_channels(image: Image.Image, channels: int) -> Image.Image:
+def to_channels(image: Image.Image, channels: int) -> Image.Image:
+    """Returns an image with 1, 3 or 4 channels; with 1 or 3 it is composited onto white."""
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if channels < 4:
@@ -398,7 +403,8 @@ def _half(image: Image.Image, half: int) -> Image.Image:
     return image.crop((middle * (half - 1), 0, middle * half, image.height))
 
 
-def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+def resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Returns an image cropped around its center and resized to a height and a width."""
     height, width = size
     # The crop is the largest box of the target's aspect ratio. It is in whole pixels, so that an
     # image that already has the target size keeps its values.

@@ -16,6 +16,9 @@ The training videos show the 9,000 training images of `fashion_mnist_10k`, the h
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from keras_gan.arguments import check_integer
@@ -45,6 +48,7 @@ VELOCITIES = np.array(
     ]
 )
 LABELS = ("content", "motion")
+FOLDER_OPTIONS = ("frames",)
 _SIDE, _LARGEST = 32, 14  # pixels of a frame, and of a garment at most
 _DARKEST = 32  # of 255: a garment's pixels are at least this bright
 
@@ -60,7 +64,8 @@ def open(
 ) -> Source:
     """Draws videos of moving garments.
 
-    Images are drawn with replacement, motions and places uniformly. A video of 16 frames takes
+    Images are drawn in random orders of all of them, so that each is used before one is used again;
+    motions and places are uniform. A video of 16 frames takes
     16 kB of memory.
 
     Args:
@@ -77,19 +82,7 @@ def open(
         UsageError: an option out of range, or more videos than fit in a gigabyte.
     """
     check_drawn(count, held_out_count, data_seed)
-    check_integer("frames", frames, 2)
-    if garments not in (1, 2) or isinstance(garments, bool):
-        raise UsageError(f"`garments` must be 1 or 2. Received: garments={garments!r}")
-    if labels is not None and labels not in LABELS:
-        raise UsageError(
-            f"`labels` must be {', '.join(LABELS)} or none. Received: labels={short_repr(labels)}"
-        )
-    size = (count + held_out_count) * frames * _SIDE**2
-    if size > MEMORY_LIMIT:
-        raise UsageError(
-            f"The videos must fit in {MEMORY_LIMIT:,} bytes of memory. Received: count={count}, "
-            f"held_out_count={held_out_count}, frames={frames}, which take {size:,}"
-        )
+    _check(frames, garments, labels, count + held_out_count)
     images = fashion_mnist_10k.open()
     streams = np.random.SeedSequence(data_seed).spawn(2)
     splits = {}
@@ -113,6 +106,28 @@ def open(
         f"32x32, data_seed={data_seed}"
     )
     return Source(_spec(frames, garments, labels), splits, description)
+
+
+def _check(frames: int, garments: int, labels: str | None, count: int) -> None:
+    """Checks the options of `open`; `count` is that of all videos."""
+    check_integer("frames", frames, 2)
+    if garments not in (1, 2) or isinstance(garments, bool):
+        raise UsageError(f"`garments` must be 1 or 2. Received: garments={garments!r}")
+    if labels is not None and labels not in LABELS:
+        raise UsageError(
+            f"`labels` must be {', '.join(LABELS)} or none. Received: labels={short_repr(labels)}"
+        )
+    size = count * frames * _SIDE**2
+    if size > MEMORY_LIMIT:
+        raise UsageError(
+            f"The videos must fit in {MEMORY_LIMIT:,} bytes of memory. Received: "
+            f"{count:,} of {frames} frames, which take {size:,}"
+        )
+
+
+def folder_source(section: Mapping[str, Any]) -> str:
+    """Returns the data set that reads a folder in place of these videos."""
+    return "video"
 
 
 def _spec(frames: int, garments: int, labels: str | None) -> Spec:
@@ -149,7 +164,8 @@ def _draw(
         Videos, uint8 `(count, frames, 32, 32, 1)`; content and motion of each, int32 `(count,)`.
     """
     patches, sizes = shrink(pictures)
-    chosen = rng.integers(len(pictures), size=count)
+    orders = [rng.permutation(len(pictures)) for _ in range(-(-count // len(pictures)))]
+    chosen = np.concatenate(orders)[:count]
     motion = rng.integers(len(MOTIONS), size=count)
     videos = np.zeros((count, frames, _SIDE, _SIDE, 1), np.uint8)
     for number in range(garments):

@@ -52,6 +52,11 @@ from keras_gan.metrics.codes import (  # noqa: E402
 from keras_gan.metrics.comparison import Comparison, needs_features  # noqa: E402
 from keras_gan.metrics.consistency import Consistency, consistency  # noqa: E402
 from keras_gan.metrics.content_drift import ContentDrift, content_drift  # noqa: E402
+from keras_gan.metrics.content_swap import (  # noqa: E402
+    ContentSwap,
+    ContentSwapResult,
+    content_swap,
+)
 from keras_gan.metrics.cycle_l1 import CycleL1  # noqa: E402
 from keras_gan.metrics.density_coverage import DensityCoverage, density_coverage  # noqa: E402
 from keras_gan.metrics.diversity import Diversity  # noqa: E402
@@ -122,6 +127,8 @@ __all__ = [
     "Comparison",
     "Consistency",
     "ContentDrift",
+    "ContentSwap",
+    "ContentSwapResult",
     "CycleL1",
     "DensityCoverage",
     "Diversity",
@@ -180,6 +187,7 @@ __all__ = [
     "classifier_of",
     "consistency",
     "content_drift",
+    "content_swap",
     "density_coverage",
     "evaluate",
     "f0_error",

@@ -47,6 +47,8 @@ class EvaluationInputs:
         training: function that returns the statistics of the training split.
         training_values: training samples themselves; during training only.
         codes: codes of the generated samples, of a generator that has them.
+        swaps: function from a count to that many generated samples, and to as many of the same
+            content with other latents beside it, of a generator that draws the content apart.
         labeled: function that returns generated, training and held-out samples with labels.
         classified: function that returns the discriminator's judgment of real and generated
             samples, if it classifies.
@@ -66,6 +68,7 @@ class EvaluationInputs:
     training: Callable[[], Statistics] | None = None
     training_values: np.ndarray | None = None
     codes: Codes | None = None
+    swaps: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None
     labeled: Callable[[], tuple[Labeled, Labeled, Labeled]] | None = None
     classified: Callable[[], Classified] | None = None
     epochs: int = 5

@@ -30,6 +30,7 @@ class MetricContext:
         invertible: whether the generator's game has a network for the way back.
         coded: whether the generator has codes.
         classes: number of classes of the discriminator of the generator's game, if it classifies.
+        swappable: whether the generator draws the content of a sample apart from the rest.
         unpaired: whether the training examples are of two domains without pairs.
     """
 
@@ -46,6 +47,7 @@ class MetricContext:
     coded: bool = False
     classes: int = 0
     unpaired: bool = False
+    swappable: bool = False
 
 
 class Missing(NamedTuple):
@@ -157,6 +159,13 @@ def _stills(context: MetricContext) -> Missing | None:
     return Missing(rule, f"features={context.extractor.name!r}")
 
 
+def _swaps(context: MetricContext) -> Missing | None:
+    if context.swappable:
+        return None
+    rule = "a run or a game whose generator draws content and motion apart"
+    return Missing(rule, "samples of another source")
+
+
 # Sources whose samples are compared with pairs row by row.
 ANSWERS = (
     "a run, a bundle, or a .npy or .npz file of as many answers in the order of the held-out pairs"
@@ -181,6 +190,7 @@ NEEDS: dict[str, Callable[[MetricContext], Missing | None]] = {
     "factors": _factors,  # an extractor whose features are levels of known factors
     "classifier": _classifier,  # a discriminator with the data's classes
     "stills": _stills,  # an extractor that also takes single frames of videos
+    "swaps": _swaps,  # pairs of generated samples of the same content
     "equal_counts": _equal_counts,  # as many real samples as generated ones
 }
 PER_SAMPLE = ("features", "classes", "data_classes", "factors")  # needs of each sample's features

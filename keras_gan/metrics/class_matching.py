@@ -120,6 +120,6 @@ def like_real(samples: Samples, real: Samples, count: int) -> Samples:
     labels = np.concatenate([part for _, part in real.read(count) if part is not None])
     check_labeled(labels)
     found = samples.with_labels(np.random.default_rng(0).permutation(labels))
-    names = ("answers", "inverse", "controls", "codes", "classifier")
+    names = ("answers", "inverse", "controls", "codes", "classifier", "swaps")
     kept = {name: getattr(samples, name) for name in names}
     return dataclasses.replace(found, **kept)

@@ -75,6 +75,7 @@ class Compared:
             coded=self.generated.codes is not None,
             classes=self.generated.classifier.classes if self.generated.classifier else 0,
             unpaired=self.data.is_unpaired,
+            swappable=self.generated.swaps is not None,
         )
 
     def protocol(self, extractor: Extractor, digest: str, seed: int) -> dict[str, Any]:

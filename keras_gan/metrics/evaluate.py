@@ -376,6 +376,7 @@ class _Gathering:
             training=lambda: self._training(compared),
             labeled=compared.labeled,
             codes=self._codes(compared),
+            swaps=compared.generated.swaps,
             classified=compared.classified,
             epochs=self.settings.epochs,
             seed=self.settings.seed,

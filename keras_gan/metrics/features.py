@@ -23,6 +23,7 @@ from keras_gan.metrics.extractor import (
     file_sha256,
     flatten,
 )
+from keras_gan.metrics.images import resize
 from keras_gan.metrics.keras_extractor import (
     RUNTIME,
     from_keras,
@@ -41,7 +42,7 @@ NAMES = {
     "fashion_mnist_stacked": "the same classifier on each of an image's three channels",
     "inception": "the standard FID network, from a local file: inception:PATH",
     "pixels": "the samples' own values",
-    "reduced_pixels": "an image's own values, of at most 4,096 after resizing",
+    "reduced_pixels": "the own values of images and videos, at most 4,096 after resizing",
     "sprites": "the factors of the data set sprites, read from the nearest sprite",
     "sound_classifier": "a classifier of sounds, trained by keras-gan sound-classifier",
     "video_classifier": "a classifier of videos, trained by keras-gan video-classifier",
@@ -54,6 +55,7 @@ _ORIGINS = {  # beginnings of the descriptions of the data sets
     _FASHION_MNIST: "fashion-mnist",
     _STACKED: "stacked-fashion",
 }
+_LEAST_SIDE = 8  # pixels of the frames of a video, below which some of them are left out instead
 _MAX_VALUES = 4096  # of a sample whose features are its values: their covariance is this wide
 
 
@@ -67,7 +69,7 @@ def open_features(features: Any, spec: Spec) -> Extractor:
 
             - a name: `"fashion_mnist"` (images of 28x28x1), `"fashion_mnist_stacked"` (28x28x3),
               `"inception:PATH"` (or `"inception"`, with the path in the environment as
-              `KERAS_GAN_INCEPTION`), `"pixels"`, `"reduced_pixels"` (images), `"spectrum"`
+              `KERAS_GAN_INCEPTION`), `"pixels"`, `"reduced_pixels"` (images, videos), `"spectrum"`
               (samples over time, such as audio), `"sound_classifier"` or
               `"sound_classifier:HASH"` (see `train_sound_classifier`), and likewise
               `"video_classifier"` (see `train_video_classifier`);
@@ -106,7 +108,7 @@ def default_features(data: Source, spec: Spec | None = None) -> str:
         spec: description of the samples, with their sizes; by default the data's.
 
     Raises:
-        UsageError: samples of more than 4,096 values that are not images, which have no default.
+        UsageError: samples of more than 4,096 values that are not pictures, which have no default.
     """
     spec = spec or data.spec
     if spec.shape == _GARMENT and _is_of(_FASHION_MNIST, data):
@@ -115,7 +117,7 @@ def default_features(data: Source, spec: Spec | None = None) -> str:
         return spec.modality.features
     if np.prod(spec.shape) <= _MAX_VALUES:
         return "pixels"
-    if not spec.modality.has_pixels:
+    if not _has_frames(spec):
         raise UsageError(
             f"Samples of more than {_MAX_VALUES:,} values are compared by a network's features: "
             "name one with --features or features=..., or pixels for the values themselves. "
@@ -146,7 +148,8 @@ def _open_named(text: str, spec: Spec) -> Extractor:
     if name == "pixels":
         return _probe(Extractor("pixels", flatten, runtime=f"numpy {np.__version__}"), spec)
     if name == "reduced_pixels":
-        _check_kind(name, spec)
+        if not _has_frames(spec):
+            _check_kind(name, spec)
         return _probe(_reduced_pixels(spec), spec)
     if name == "spectrum":
         if spec.modality.axes[:1] != ("time",):
@@ -194,8 +197,8 @@ def _probe(extractor: Extractor, spec: Spec) -> Extractor:
     resized = is_image and (
         (height or spec.shape[0]) != spec.shape[0] or (width or spec.shape[1]) != spec.shape[1]
     )
-    resize = BICUBIC if resized else NO_RESIZE
-    extractor = dataclasses.replace(extractor, resize=resize, in_bytes=is_image)
+    filter_name = BICUBIC if resized else extractor.resize
+    extractor = dataclasses.replace(extractor, resize=filter_name, in_bytes=is_image)
     try:
         features, probabilities = extractor(np.zeros((2, *spec.shape), np.float32))
     except UsageError:
@@ -250,8 +253,37 @@ def _sprites(spec: Spec) -> Extractor:
     )
 
 
+def _has_frames(spec: Spec) -> bool:
+    """Returns whether a sample is a picture, or several that follow each other."""
+    return spec.modality.axes[-3:] == ("height", "width", "channels")
+
+
+def _reduced_videos(spec: Spec) -> Extractor:
+    """Returns the extractor of a video's values, of fewer and smaller frames if they are many."""
+    frames, height, width, channels = spec.shape
+    kept = min(frames, max(1, _MAX_VALUES // (channels * _LEAST_SIDE**2)))
+    picked = np.linspace(0, frames - 1, kept).round().astype(int)
+    factor = min(1.0, (_MAX_VALUES / (kept * height * width * channels)) ** 0.5)
+    rows, columns = (max(1, int(size * factor)) for size in (height, width))
+    columns = min(columns, max(1, _MAX_VALUES // (kept * channels)))
+    rows = min(rows, max(1, _MAX_VALUES // (kept * channels * columns)))
+
+    def run(samples: np.ndarray) -> Outputs:
+        chosen = samples[:, picked]
+        if (rows, columns) == (height, width):
+            return flatten(chosen)
+        small = resize(chosen.reshape(-1, height, width, channels), (rows, columns))
+        return small.reshape(len(samples), -1), None
+
+    filter_name = NO_RESIZE if (rows, columns) == (height, width) else BICUBIC
+    runtime = f"numpy {np.__version__}"
+    return Extractor("reduced_pixels", run, resize=filter_name, runtime=runtime, kept=False)
+
+
 def _reduced_pixels(spec: Spec) -> Extractor:
-    """Returns the extractor of an image's values, resized so that there are at most 4,096."""
+    """Returns the extractor of the values of pictures, resized so that there are at most 4,096."""
+    if not spec.modality.has_pixels:
+        return _reduced_videos(spec)
     height, width, channels = spec.shape
     factor = min(1.0, (_MAX_VALUES / (height * width * channels)) ** 0.5)
     rows, columns = (max(1, int(size * factor)) for size in (height, width))

@@ -137,7 +137,8 @@ def from_gan(
     if layer is not None:
         ports = (gan.latent_dim, 0)
         found = dataclasses.replace(found, codes=_codes(layer, ports, drawing))
-    found = dataclasses.replace(found, classifier=classifier_of(gan, drawing.average))
+    swaps = _swaps(gan, name, gan.sampler(drawing.average, name), drawing)
+    found = dataclasses.replace(found, classifier=classifier_of(gan, drawing.average), swaps=swaps)
     if not drawing.answers(asked):
         return found
     controls = {}
@@ -264,6 +265,40 @@ def _codes(layer: LatentCodes, ports: tuple[int, int], drawing: Drawing) -> Call
         seeds = drawing.seed + np.arange(count, dtype=np.int64)
         z = normals(seeds, *ports) * np.float32(drawing.truncation)
         return Codes(np.asarray(layer.codes(z)), layer.categorical)
+
+    return read
+
+
+def _swaps(
+    gan: GAN, name: str, sampler: Any, drawing: Drawing
+) -> Callable[[int], tuple[np.ndarray, np.ndarray]] | None:
+    """Returns a function to samples, and to others of the same content; `None` without such.
+
+    The first latents of a generator are its content if one of its layers names their number,
+    `content_dim`, as `keras_gan.layers.VideoLatents` does.
+    """
+    every: Any = gan.networks[name].model._flatten_layers()
+    width = next((layer.content_dim for layer in every if hasattr(layer, "content_dim")), 0)
+    if not width or not {*sampler.fields} <= {"latents", "labels"}:
+        return None
+
+    def read(count: int) -> tuple[np.ndarray, np.ndarray]:
+        seeds = drawing.seed + np.arange(count, dtype=np.int64)
+        first, others = (
+            normals(numbers, sampler.latent_dim, 0) * np.float32(drawing.truncation)
+            for numbers in (seeds, seeds + count)
+        )
+        mixed = np.concatenate([first[:, :width], others[:, width:]], axis=1)
+        labels = []
+        if "labels" in sampler.fields:
+            labels = [np.asarray(latents.labels_from_seeds(seeds, sampler.num_classes), np.int32)]
+
+        def make(z: np.ndarray) -> np.ndarray:
+            parts = [slice(start, start + BATCH) for start in range(0, count, BATCH)]
+            made = [sampler(*(tf.constant(x[part]) for x in (z, *labels))) for part in parts]
+            return np.clip(np.concatenate([np.asarray(x) for x in made]), -1.0, 1.0)
+
+        return make(first), make(mixed)
 
     return read
 

@@ -57,6 +57,8 @@ class Samples:
             before its adversarial training.
         codes: function from a count to the codes of that many samples, of a generator with codes;
             otherwise `None`.
+        swaps: function from a count to that many samples, and to as many of the same content with
+            other latents beside it, of a generator that draws the content apart; otherwise `None`.
         classifier: the discriminator of the generator's game, if it classifies; otherwise `None`.
     """
 
@@ -71,6 +73,7 @@ class Samples:
     controls: Mapping[str, Samples] = dataclasses.field(default_factory=dict)
     codes: Callable[[int], Codes] | None = None
     classifier: Classifier | None = None
+    swaps: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None
 
     def take(self, count: int) -> Batch:
         """Returns the first `count` samples and labels as arrays."""

@@ -25,7 +25,7 @@ NAME = "video_classifier"
 EPOCHS = 5
 _BATCH, _RATE = 32, 3e-3  # clips per step; learning rate
 _PICKED = 2  # frames of each clip in a step that the network of frames sees
-_FRAME_WIDTHS = (16, 32, 64, 96)  # of the convolutions of frames, all but the first of stride 2
+_FRAME_WIDTHS = (24, 48, 96)  # of the convolutions of frames
 _MOTION_WIDTHS = (8, 12, 16, 24, 32)  # of those of clips, in space and along time
 _FEATURES = 48  # of frames, and as many of motion
 _LEAST_SIZE, _LEAST_FRAMES = 8, 2
@@ -168,16 +168,17 @@ def _networks(shape: Sequence[int], sizes: Mapping[str, int], still: int) -> _Ne
     return _Networks(training, keras.Model(clips, {"features": features, **logits}, name=NAME))
 
 
-def _convolve(x, width: int, size: Any = 3, stride: int = 1):
+def _convolve(x: Any, width: int, size: Any = 3, stride: int = 1) -> Any:
     x = layers.Conv2D(width, size, stride, "same", use_bias=False)(x)
     return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
 
 
 def _frame_network(shape: Sequence[int], classes: int) -> keras.Model:
     """Builds the network from frames to features and, if they have classes, logits."""
-    frames = x = keras.Input(shape)
-    for number, width in enumerate(_FRAME_WIDTHS):
-        x = _convolve(x, width, stride=2 if number else 1)
+    frames = keras.Input(shape)
+    first, second, last = _FRAME_WIDTHS
+    x = _convolve(_convolve(frames, first, 5, 2), second)
+    x = _convolve(layers.MaxPooling2D()(x), last)
     pools = (layers.GlobalAveragePooling2D(), layers.GlobalMaxPooling2D())
     x = layers.Dropout(0.2)(layers.Concatenate()([pool(x) for pool in pools]))
     features = layers.Dense(_FEATURES, "relu", name="features")(x)
@@ -201,7 +202,7 @@ def _motion_network(shape: Sequence[int]) -> keras.Model:
     return keras.Model(clips, layers.Dense(_FEATURES, "relu")(x), name="motion_network")
 
 
-def _along_time(x, frames: int, width: int):
+def _along_time(x: Any, frames: int, width: int) -> Any:
     """Convolves pictures of the frames of clips along time, at each place by itself."""
     height, columns, channels = x.shape[1:]
     x = _convolve(ops.reshape(x, (-1, frames, height * columns, channels)), width, (3, 1))

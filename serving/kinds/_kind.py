@@ -334,6 +334,18 @@ class Kind:
         """
         raise NotImplementedError
 
+    def loop(self, samples: np.ndarray, meta: Meta | None = None) -> bytes | None:
+        """Encodes the first samples, which move by themselves, as one animated WebP picture.
+
+        Args:
+            samples: array `(batch, ...)`.
+            meta: properties of the field.
+
+        Returns:
+            The file, of up to 16 samples; `None` for kinds whose samples do not move.
+        """
+        return None
+
     def sheet_size(
         self, count: int, shape: Sequence[int], columns: int | None = None
     ) -> tuple[int, int]:

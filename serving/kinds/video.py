@@ -20,6 +20,7 @@ from serving.kinds._kind import Format, Kind, Meta
 
 FRAME_RATE = 8.0  # Hz, where the field names none
 _SHOWN = 8  # frames of a video in a preview
+_LOOPS, _COLUMNS = 16, 4  # videos of the animation of `loop`, and how many there are in a row
 
 
 def rate_of(meta: Meta) -> float:
@@ -70,6 +71,9 @@ class Video(Kind):
     assumed = {"frame_rate": FRAME_RATE}
     plural = "videos"
     stored = {"uint8": (0.0, 255.0)}
+    # Without named features videos are compared by what needs no network.
+    metrics = ("feature_sliced_wasserstein", "nearest", "velocity_error", "bounce_accuracy")
+    training_metrics = ("sliced_wasserstein", "velocity_error")
     formats = (
         Format("webp", "image/webp", _writer("webp"), _reader("WEBP")),
         Format("gif", "image/gif", _writer("gif"), _reader("GIF")),
@@ -106,6 +110,12 @@ class Video(Kind):
         picked = np.linspace(0, frames - 1, min(frames, columns or _SHOWN)).round().astype(int)
         rows = pictures.to_uint8(samples[:, picked], self.range_of(meta))
         return pictures.grid(rows.reshape(-1, *rows.shape[2:]), len(picked))
+
+    def loop(self, samples: np.ndarray, meta: Meta | None = None) -> bytes | None:
+        """Encodes up to 16 videos, in rows of 4, as one animated WebP picture."""
+        pixels = pictures.to_uint8(samples[:_LOOPS], self.range_of(meta))
+        frames = [pictures.grid(frame, _COLUMNS) for frame in np.moveaxis(pixels, 1, 0)]
+        return animations.encode(np.stack(frames), "webp", rate_of(meta or {}))
 
 
 KIND = Video()
