@@ -16,6 +16,7 @@ from export import formats as additional_formats
 from export.card import write_card
 from export.draft import Description, open_draft
 from export.draws import RANDOM
+from export.endless import write_stream
 from export.errors import writing
 from export.examples import read_examples, write_examples
 from export.files import describe_files, sha256
@@ -35,6 +36,7 @@ from export.to_saved_model import to_saved_model
 from export.variables import preserved_state, randomized_batch_statistics
 from export.verify import MAX_TOLERANCE, MEASURE, TOLERANCE, measure, worst_difference
 from keras_gan import UsageError
+from serving.endless import FILE_NAME as STREAM
 from serving.manifest import MODEL
 from serving.mel import Mel
 
@@ -146,6 +148,11 @@ def _write(
         progress("Writing the front end")
         with writing(folder / FRONT):
             write_front(Mel.from_meta(draft.inputs[0].meta["mel"]), folder / FRONT)
+
+    if draft.video is not None:
+        progress("Writing the graph of endless video")
+        with writing(folder / STREAM):
+            write_stream(network, folder / STREAM, options.opset)
 
     golden = load_golden(folder)
     for port in network.outputs:

@@ -61,6 +61,8 @@ class Manifest:
         translation: measured facts of a network that translates pictures of any size, see
             `export.translation`; `None` for any other, whose `manifest.json` lacks the key.
         audio: facts of a vocoder, see `export.vocoder`; `None` and lacking for any other.
+        video: facts of a generator of videos of any number of frames, see `export.endless`; `None`
+            and lacking for any other.
         schema_version: version of this schema.
     """
 
@@ -79,6 +81,7 @@ class Manifest:
     created: str = ""
     translation: dict[str, Any] | None = None
     audio: dict[str, Any] | None = None
+    video: dict[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 
     @classmethod

@@ -101,7 +101,8 @@ def _images(frames: np.ndarray) -> list[Image.Image]:
     return [Image.fromarray(x[..., 0] if x.shape[-1] == 1 else x) for x in frames]
 
 
-def _comment(texts: Texts) -> str:
+def comment(texts: Texts) -> str:
+    """Returns the texts as one line, without the XMP packet."""
     return "; ".join(f"{key}={text}" for key, text in texts.items() if key != XMP_KEY)
 
 
@@ -118,7 +119,7 @@ def _to_gif(frames: np.ndarray, rate: float, texts: Texts) -> bytes:
         images = [
             x.quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE) for x in images
         ]
-    about: dict[str, Any] = {"comment": _comment(texts).encode("utf-8")} if texts else {}
+    about: dict[str, Any] = {"comment": comment(texts).encode("utf-8")} if texts else {}
     return _save(images, "GIF", rate, unit=10, **about)
 
 
@@ -136,7 +137,7 @@ def _to_mp4(frames: np.ndarray, rate: float, texts: Texts) -> bytes:
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         if texts:
-            container.metadata["comment"] = _comment(texts)
+            container.metadata["comment"] = comment(texts)
         stream = container.add_stream(
             "libx264", rate=Fraction(rate).limit_denominator(1000), options={"crf": "18"}
         )

@@ -22,6 +22,7 @@ from serving.seeds import check_seeds
 from serving.sessions import DEVICES, ModelFiles, check_ports, open_session
 
 if TYPE_CHECKING:
+    from serving.endless import VideoFacts
     from serving.vocoding import Clip, Vocoder
 
 # Maps the inputs of a batch by name to its outputs, in the order of `Bundle.outputs`.
@@ -47,6 +48,8 @@ class Bundle:
         outputs: its outputs; the first one is what `generate` returns.
         classifier: facts about a network that `classify` can use, `None` for another one.
         vocoder: facts about a network that `vocode` can use, `None` for another one.
+        video: facts about a generator of videos of any number of frames
+            (`serving.endless.stream_video`), `None` for another one.
         kind: kind of the first output, likewise `shape` (a name for any size), `value_range` and
             `meta`.
         num_classes: number of classes of the class input, 0 without one; `class_names` likewise.
@@ -96,6 +99,11 @@ class Bundle:
             from serving.vocoding import find_vocoder  # other bundles open without it
 
             self.vocoder = find_vocoder(self.role, self.inputs, self.outputs, audio)
+        self.video: VideoFacts | None = None
+        if (video := self.manifest.get("video")) is not None:
+            from serving.endless import find_video
+
+            self.video = find_video(video, self.inputs, self.outputs)
         self._first_input = self.inputs.ports[0].name
         first = self.outputs[0]
         self.kind, self.shape, self.meta = first.kind, first.shape, first.meta

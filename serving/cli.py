@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from serving import balance_options, programs
+from serving import balance_options, programs, shard_options
 from serving.errors import UsageError
 
 COMMANDS = {
@@ -37,7 +37,6 @@ COMMANDS = {
 }
 _HERE = ("sample", "walk", "translate", "vocode", "classify", "serve", "doctor")
 _LIBRARY = tuple(name for name in COMMANDS if name not in _HERE)
-_FEW = 1000  # sounds that a folder of --out has as files of their own
 
 HELP = """usage: keras-gan [--help] [--version] COMMAND ...
 
@@ -148,9 +147,15 @@ def _parser() -> argparse.ArgumentParser:
         help="number of samples (default: 64; that of the files of --input; 1 for a single file)",
     )
     add("--seed", type=int, help="seed of the first sample (default: 0)")
+    add(
+        "--frames",
+        type=int,
+        help="frames of one video of any length, for a generator of video with content and motion "
+        "apart; --out is a .webp, .gif, .apng, .mp4, .npy or .raw file, or FOLDER/ for PNG files",
+    )
     _add_input_options(parser)
     _add_output_options(parser)
-    _add_shard_options(parser)
+    shard_options.add_options(parser)
     balance_options.add_options(parser)
     return parser
 
@@ -231,18 +236,6 @@ def _add_input_options(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, default=64, help="samples of one batch (default: 64)")
 
 
-def _add_shard_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--workers", type=int, help="processes that make shards (default: one for each processor)")
-    add("--shard-size", type=int, help="samples in a shard (default: 10000, fewer if large)")
-    add("--engine", metavar="processes|ray", help="engine that makes shards (default: processes)")
-    add(
-        "--overwrite",
-        action="store_true",
-        help="allow --each and shards to use a folder that is not empty",
-    )
-
-
 def sample(argv: list[str]) -> int:
     """Runs `keras-gan sample`."""
     options = _parser().parse_args(argv)
@@ -257,13 +250,18 @@ def sample(argv: list[str]) -> int:
     if isinstance(options.each, str):
         options.each = os.path.normpath(os.path.expanduser(options.each))
     options.out = options.out and os.path.expanduser(options.out)
+    if options.frames is not None:
+        from serving.frames_command import FramesCommand
+
+        print(FramesCommand(_open(options.bundle, options.precision), options).run())
+        return 0
     if balance_options.is_wanted(options):
         from serving.balance_command import BalanceCommand
 
         return BalanceCommand(_open(options.bundle, options.precision), options).run()
-    if _wants_shards(options) and _wants_files(options):
+    if shard_options.wants_shards(options) and shard_options.wants_files(options):
         options.each, options.out = os.path.normpath(options.out), None
-    elif _wants_shards(options):
+    elif shard_options.wants_shards(options):
         from serving import bulk
 
         return bulk.command(options)
@@ -319,36 +317,6 @@ def classify(argv: list[str]) -> int:
     parser = _Parser(prog="keras-gan classify", description=command.ABOUT, epilog=command.EXAMPLES)
     command.add_options(parser)
     return command.ClassifyCommand(parser.parse_args(argv)).run()
-
-
-def _wants_shards(options: argparse.Namespace) -> bool:
-    out = options.out or ""
-    if options.each is True:
-        return False
-    return (
-        out.endswith(("/", os.sep))
-        or "://" in out
-        or options.format in ("webdataset", "tfrecord")
-        or any(x is not None for x in (options.workers, options.shard_size, options.engine))
-    )
-
-
-def _wants_files(options: argparse.Namespace) -> bool:
-    """Returns True if a folder of --out is to have a file of each sample, instead of shards.
-
-    These are few samples that one picture does not show, such as sounds.
-    """
-    shards = (options.format, options.workers, options.shard_size, options.engine)
-    if any(x is not None for x in (*shards, options.each)) or (options.count or 0) > _FEW:
-        return False
-    if "://" in options.bundle or "://" in options.out:
-        return False
-    from serving import kinds
-    from serving.bundle_folder import find_bundle
-    from serving.manifest import read_manifest
-
-    first = read_manifest(find_bundle(options.bundle))["outputs"][0]
-    return bool(kinds.get(first["kind"]).previews)
 
 
 def _open(bundle: str, precision: str) -> Any:

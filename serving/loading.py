@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from serving import animations, kinds
+from serving import animations, film_files, kinds
 from serving.bundle import Bundle, Run
 from serving.classification import Classifier
 from serving.discovery import VersionFolder
+from serving.endless import VideoFacts
 from serving.engine import QUICK, Engine
 from serving.errors import UsageError
 from serving.feeds import choose_feeds
@@ -74,6 +75,11 @@ class Served:
         return self.bundle.vocoder
 
     @property
+    def video(self) -> VideoFacts | None:
+        """Facts about a generator of videos of any number of frames; `None` for other networks."""
+        return self.bundle.video
+
+    @property
     def busy(self) -> bool:
         """True while requests for this version are running."""
         return bool(self.users or self.engine.pending)
@@ -109,9 +115,17 @@ class Served:
             "translation": self.translation,
             "classifier": None if self.classifier is None else self.classifier.describe(),
             "vocoder": None if self.vocoder is None else self.vocoder.describe(),
+            "video": self._describe_video(settings),
             "examples": len(self.examples),
             "animations": {"formats": self.animations, "max_frames": self._max_frames(settings)},
         }
+
+    def _describe_video(self, settings: Settings) -> dict[str, Any] | None:
+        if self.video is None:
+            return None
+        formats = {"formats": film_files.available(), "streamed": film_files.available(True)}
+        most = min(self.video.describe()["max_frames"], settings.max_stream)
+        return self.video.describe() | formats | {"max_frames": most}
 
     def _max_frames(self, settings: Settings) -> int | None:
         """Returns the most frames of an animation; `None` where samples may have any size."""

@@ -25,6 +25,7 @@ from serving.port_rules import (
     is_number,
 )
 from serving.strict_json import parse_object
+from serving.video_rules import find_wrong_video, find_wrong_video_ports
 
 FILE_NAME = "manifest.json"
 SCHEMA_VERSION = 2
@@ -102,6 +103,7 @@ def _check_facts(manifest: Mapping[str, Any], fields: set[str], where: str) -> N
     for name, find in (
         ("translation", find_wrong_translated_ports),
         ("audio", find_wrong_audio_ports),
+        ("video", find_wrong_video_ports),
     ):
         if {name, "inputs", "outputs"} <= fields and (wrong := find(manifest)) is not None:
             raise UsageError(
@@ -222,6 +224,10 @@ def _is_audio(value: Any) -> bool:
     return find_wrong_audio(value) is None
 
 
+def _is_video(value: Any) -> bool:
+    return find_wrong_video(value) is None
+
+
 def _is_files(value: Any) -> bool:
     return (
         isinstance(value, dict)
@@ -309,8 +315,12 @@ RULES: dict[str, Rule] = {
     "created": Rule(_is_time, "a time in ISO 8601"),
     "translation": Rule(_is_translation, "an object of measured facts", find_wrong_translation),
     "audio": Rule(_is_audio, "an object of facts about a vocoder", find_wrong_audio),
+    "video": Rule(_is_video, "an object of facts about a generator of video", find_wrong_video),
 }
 # Fields that only some networks have.
-OPTIONAL_FIELDS = frozenset({"translation", "audio"})
+OPTIONAL_FIELDS = frozenset({"translation", "audio", "video"})
 # The fields that sampling needs; other readers of a bundle may leave out the rest.
-SAMPLING_FIELDS = ("name", "role", "inputs", "outputs", "files", "seeds", "translation", "audio")
+SAMPLING_FIELDS = (
+    *("name", "role", "inputs", "outputs", "files", "seeds"),
+    *("translation", "audio", "video"),
+)

@@ -52,7 +52,7 @@ def encode(pixels: np.ndarray, texts: Mapping[str, str] | None = None) -> bytes:
     described = [_text(key, text) for key, text in (texts or {}).items()]
     data = _compress(rows.reshape(-1))
     chunks = [(b"IHDR", header), *described, (b"IDAT", data), (b"IEND", b"")]
-    return b"".join([_SIGNATURE, *(_chunk(name, content) for name, content in chunks)])
+    return b"".join([_SIGNATURE, *(chunk(name, content) for name, content in chunks)])
 
 
 def _compress(data: np.ndarray) -> bytes:
@@ -89,6 +89,7 @@ def _text(key: str, text: str) -> tuple[bytes, bytes]:
     return b"iTXt", name + b"\0\0\0\0" + text.encode("utf-8")
 
 
-def _chunk(name: bytes, content: bytes) -> bytes:
+def chunk(name: bytes, content: bytes) -> bytes:
+    """Returns a chunk of a PNG file."""
     checksum = zlib.crc32(content, zlib.crc32(name))
     return b"".join((struct.pack(">I", len(content)), name, content, struct.pack(">I", checksum)))

@@ -47,8 +47,8 @@ class ModelFiles:
         """
         folder, manifest = self.path.parent, self._manifest
         has_data = self.name == MODEL and DATA in manifest["files"]
-        data = _read_file(folder, manifest, DATA) if has_data else b"\0"
-        return _read_file(folder, manifest, self.name), data
+        data = read_file(folder, manifest, DATA) if has_data else b"\0"
+        return read_file(folder, manifest, self.name), data
 
 
 def _choose(folder: Path, manifest: dict[str, Any], precision: str) -> str:
@@ -63,7 +63,12 @@ def _choose(folder: Path, manifest: dict[str, Any], precision: str) -> str:
     )
 
 
-def _read_file(folder: Path, manifest: dict[str, Any], name: str) -> bytes:
+def read_file(folder: Path, manifest: dict[str, Any], name: str) -> bytes:
+    """Returns the bytes of a file of a bundle, verified by the SHA-256 in the manifest.
+
+    Raises:
+        UsageError: the file is missing, is a link, or was changed.
+    """
     path = folder / name
     expected = manifest["files"][name]
     try:

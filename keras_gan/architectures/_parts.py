@@ -237,6 +237,12 @@ def base_shape(spec: Spec, depth: int, channels: int) -> tuple[int, int, int]:
     return spec.shape[0] // 2**depth, spec.shape[1] // 2**depth, channels
 
 
+def resized(spec: Spec, size: int) -> Spec:
+    """Returns the description of square images of this size, otherwise the same."""
+    field = Field("image", (size, size, spec.shape[-1]))
+    return Spec(fields={**spec.fields, "samples": field})
+
+
 def area(shape: tuple) -> int:
     return math.prod(shape[:2])
 

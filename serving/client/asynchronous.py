@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from serving.classification import Classification
+from serving.client import films
 from serving.client.arguments import check_arguments
 from serving.client.base import IDLE_CONNECTIONS, ClientBase
 from serving.client.endpoint import BUSY, accept
@@ -98,6 +99,14 @@ class AsyncClient(ClientBase):
         """Returns a stream as `Client.vocode_chunks` does, for `async for` and `async with`."""
         response = await self.run(self.session.vocode(check_stream(sound, chunk, **options)))
         return await AsyncSoundStream.start(response.pieces, self.retries)
+
+    async def frames(
+        self, seed: int = 0, frames: int | None = None, **options: Any
+    ) -> AsyncGenerator[np.ndarray, None]:
+        """Returns an asynchronous iterator of what `Client.frames` returns."""
+        wanted = films.check_film(seed, frames, **options)
+        response = await self.run(films.ask(self.session, wanted))
+        return films.decode_later(response.pieces, self.retries)
 
     async def models(self) -> list[dict[str, Any]]:
         """Returns name, version, shape and more of each model; `None` for what is unknown."""

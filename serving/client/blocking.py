@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from serving.classification import Classification
+from serving.client import films
 from serving.client.arguments import check_arguments
 from serving.client.base import IDLE_CONNECTIONS, ClientBase
 from serving.client.endpoint import BUSY, accept
@@ -190,6 +191,28 @@ class Client(ClientBase):
         """
         response = self.run(self.session.vocode(check_stream(sound, chunk, **options)))
         return SoundStream(response.pieces, self.retries)
+
+    def frames(
+        self, seed: int = 0, frames: int | None = None, **options: Any
+    ) -> Generator[np.ndarray, None, None]:
+        """Returns an iterator of the frames of a video of any length, as the server makes them.
+
+        Closing the iterator ends the video where not all frames are read. `timeout` is that of
+        each part.
+
+        Args:
+            seed: from 0 to 2**63 - 1; by default 0.
+            frames: number of frames, from 1 up; a longer video begins with the shorter one.
+            label: id or name of the class; by default that of the seed.
+            truncation: factor on the latents (default 1).
+            model: name of a model, where the URL has none and the server has several.
+            version: of the model; the newest by default.
+
+        Returns:
+            Generator of float32 arrays `(height, width, channels)` in the range of the output.
+        """
+        response = self.run(films.ask(self.session, films.check_film(seed, frames, **options)))
+        return films.decode(response.pieces, self.retries)
 
     def models(self) -> list[dict[str, Any]]:
         """Returns name, version, shape and more of each model; `None` for what is unknown."""

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 
 from serving.animations import MAX_RATE
 from serving.checks import MAX_SEED
+from serving.endless import MAX_FRAMES
 from serving.errors import UsageError, short_repr
 from serving.interpolation import EASINGS
 from serving.labels import TextLabel
@@ -64,6 +65,14 @@ FIELDS: dict[str, dict[str, Any]] = {
         "for each of its seeds. Default: seed modulo classes; that of the first seed or of the "
         "center for interpolate and around.",
     },
+    "frames": {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": MAX_FRAMES,
+        "description": "Frames of one video of any length, of the seed `seed`, for a model with "
+        "`video` in /v1/models. With stream they are sent as they are made. Its format is one of "
+        "`video.formats` or, with stream, `video.streamed`.",
+    },
     "inputs": {
         "type": "object",
         "additionalProperties": {},
@@ -106,7 +115,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
 }
 _LISTS = {"seeds": int, "interpolate": int, "labels": TextLabel}
-_INTEGERS = {"version", "seed", "count", "around", "columns", "tile", "top", "chunk"}
+_INTEGERS = {"version", "seed", "count", "around", "columns", "tile", "top", "chunk", "frames"}
 _NUMBERS = {"radius", "frame_rate", "truncation", "timeout"}
 _BOOLEANS = {"loop", "metadata", "stream", "resample"}
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from serving.http_types import HTTPError, Request, Response
+from serving import stream_slots
+from serving.http_types import Request, Response
 from serving.picture_requests import SOUNDS, find, in_turn, read
 from serving.vocode.fields import FIELDS
 from serving.vocode.parts import Started, run_parts
@@ -23,7 +24,6 @@ from serving.vocoding import MAX_FRAMES, Clip
 
 __all__ = ["FIELDS", "start"]
 
-_RETRY = b"retry-after: 1\r\n"
 # Two pools, so that long files do not delay the chunks of streams. The first is small, which bounds
 # the memory of decoded files.
 _FILES = ThreadPoolExecutor(2, "sound-files")
@@ -78,21 +78,7 @@ async def _run_once(wanted: VocodeRequest, clip: Clip, notes: tuple[str, ...]) -
 async def _stream(app: Any, wanted: VocodeRequest, content: bytes) -> Response:
     """Returns a response that starts with its first chunk, while later ones are not computed."""
     served, loop = wanted.served, asyncio.get_running_loop()
-    if app.streams >= app.settings.max_streams:
-        app.metrics.refuse("streams")
-        raise HTTPError(
-            503,
-            f"The server has at most {app.settings.max_streams} streams of sound at a time. "
-            f"Received: {app.streams + 1} streams",
-            _RETRY,
-        )
-    app.streams += 1
-    served.users += 1
-
-    def ended() -> None:
-        app.streams -= 1
-        served.users -= 1
-
+    ended = stream_slots.take(app, served, "sound")
     try:
         async with in_turn(app, wanted.deadline):
             clip, notes = await loop.run_in_executor(_FILES, wanted.read, content)

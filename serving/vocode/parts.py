@@ -69,8 +69,8 @@ class Started:
     def __init__(
         self,
         first: bytes,
-        rest: AsyncGenerator[np.ndarray, None],
-        encode: Callable[[np.ndarray], bytes],
+        rest: AsyncGenerator[Any, None],
+        encode: Callable[[Any], bytes],
         ended: Callable[[], None],
     ):
         self._first: bytes | None = first
@@ -81,9 +81,9 @@ class Started:
     @classmethod
     async def start(
         cls,
-        parts: AsyncGenerator[np.ndarray, None],
+        parts: AsyncGenerator[Any, None],
         header: bytes,
-        encode: Callable[[np.ndarray], bytes],
+        encode: Callable[[Any], bytes],
         ended: Callable[[], None],
     ) -> Started:
         """Waits for the first part, which the header precedes; takes the arguments of the class."""

@@ -1,0 +1,196 @@
+"""Videos of any number of frames: the checked arguments, and frames as they arrive."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import http.client
+import io
+from collections.abc import AsyncGenerator, Generator
+from typing import Any
+
+import numpy as np
+
+from serving.checks import check_integer, check_truncation
+from serving.client.endpoint import Retries
+from serving.client.http_types import Exchange, Request, Response, ServerError, to_json
+from serving.endless import MAX_FRAMES
+from serving.errors import UsageError, short_repr
+from serving.labels import several
+from serving.seeds import check_seeds
+
+_FAILURES = (OSError, EOFError, http.client.HTTPException)
+_MAX_HEADER = 2**10  # bytes before the frames
+_PREFIX = 10  # bytes of a .npy file before its description
+
+
+@dataclasses.dataclass(frozen=True)
+class FilmRequest:
+    """A video to stream.
+
+    Args:
+        seed: its seed.
+        frames: number of frames.
+        label: id or name of the class, or `None` for that of the seed.
+        truncation: factor on the latents.
+        model: name of a model, or `None`.
+        version: its version, or `None` for the newest.
+    """
+
+    seed: int
+    frames: int
+    label: Any = None
+    truncation: float = 1.0
+    model: str | None = None
+    version: int | None = None
+
+    def fields(self, name: str | None) -> dict[str, Any]:
+        """Returns the fields of the request.
+
+        Args:
+            name: of the model, or `None` for a server that has one.
+        """
+        label = self.label.item() if isinstance(self.label, np.generic) else self.label
+        fields: dict[str, Any] = {"seed": self.seed, "frames": self.frames, "format": "npy"}
+        optional = {"model": name, "version": self.version, "labels": label}
+        fields |= {key: value for key, value in optional.items() if value is not None}
+        fields |= {} if self.truncation == 1 else {"truncation": self.truncation}
+        return fields | {"stream": True}
+
+
+def check_film(
+    seed: Any = 0,
+    frames: Any = None,
+    label: Any = None,
+    truncation: float = 1.0,
+    *,
+    model: str | None = None,
+    version: int | None = None,
+) -> FilmRequest:
+    """Checks the arguments of `Client.frames`, which documents them.
+
+    Raises:
+        UsageError: an argument out of its range.
+    """
+    check_integer("frames", frames, 1, MAX_FRAMES)
+    seeds = check_seeds(seed)
+    if len(seeds) != 1 or several(label) is not None:
+        raise UsageError(
+            "A video has one seed and one label. "
+            f"Received: seed={short_repr(seed)}, label={short_repr(label)}"
+        )
+    return FilmRequest(int(seeds[0]), frames, label, check_truncation(truncation), model, version)
+
+
+def ask(session: Any, wanted: FilmRequest) -> Exchange[Response]:
+    """Asks for the stream of a video.
+
+    Args:
+        session: session of a client.
+        wanted: the video.
+
+    Raises:
+        UsageError: another server than `keras-gan serve`.
+    """
+    server = yield from session.connect(wanted.model)
+    if server.protocol != "keras_gan":
+        raise UsageError(
+            "`frames` needs keras-gan serve; `generate` makes clips on any server. "
+            f"Received: a server with the protocol {server.protocol}"
+        )
+    body = to_json(wanted.fields(wanted.model or server.name))
+    headers = {"Content-Type": "application/json"}
+    where = f"{server.path}/v1/generate"
+    return (yield Request("POST", where, body, headers, is_streamed=True))
+
+
+class _Decoder:
+    """Decoder of a .npy file that arrives by pieces.
+
+    Args:
+        retries: describes failures.
+    """
+
+    def __init__(self, retries: Retries):
+        self._retries = retries
+        self._shape: tuple[int, ...] | None = None
+        self._rest = b""
+        self._count = 0
+
+    def decode(self, piece: bytes) -> Generator[np.ndarray, None, None]:
+        """Yields the frames that a piece completes, float32 `(height, width, channels)`."""
+        self._rest += piece
+        if self._shape is None and not self._begin():
+            return
+        _, *size = self._shape or ()
+        step = 4 * int(np.prod(size))
+        count = len(self._rest) // step
+        found = np.frombuffer(self._rest, "<f4", count * step // 4).reshape(count, *size)
+        self._rest = self._rest[count * step :]
+        for frame in found:
+            self._count += 1
+            yield frame.astype(np.float32)
+
+    def _begin(self) -> bool:
+        """Reads the header; returns False as long as it is not complete."""
+        content = self._rest
+        known = content[:6] == b"\x93NUMPY"[: len(content)]
+        size = _PREFIX + int.from_bytes(content[8:10], "little")
+        if known and (len(content) < _PREFIX or (len(content) < size <= _MAX_HEADER)):
+            return False
+        try:
+            file = io.BytesIO(content)
+            np.lib.format.read_magic(file)
+            shape, ordered, dtype = np.lib.format.read_array_header_1_0(file)
+        except ValueError as error:
+            raise ServerError(f"An answer must be a .npy file. Received: {error}", 200) from error
+        if len(shape) != 4 or ordered or dtype != np.dtype("<f4") or 0 in shape:
+            raise ServerError(
+                "An answer must hold frames (frames, height, width, channels) of float32. "
+                f"Received: shape={shape}, dtype={dtype}",
+                200,
+            )
+        self._shape, self._rest = shape, content[file.tell() :]
+        return True
+
+    def finish(self) -> None:
+        """Checks that all frames have arrived.
+
+        Raises:
+            ServerError: the stream has ended before.
+        """
+        if self._shape is None or self._count != self._shape[0] or self._rest:
+            raise self.interrupted(EOFError())
+
+    def interrupted(self, error: BaseException) -> ServerError:
+        """Describes a stream that has failed."""
+        return self._retries.interrupted(error, f"{self._count} frames")
+
+
+def decode(
+    pieces: Generator[bytes, None, None], retries: Retries
+) -> Generator[np.ndarray, None, None]:
+    """Yields the frames of a stream; closes the connection where not all are read."""
+    decoder = _Decoder(retries)
+    with contextlib.closing(pieces):
+        try:
+            for piece in pieces:
+                yield from decoder.decode(piece)
+        except _FAILURES as error:
+            raise decoder.interrupted(error) from error
+        decoder.finish()
+
+
+async def decode_later(
+    pieces: AsyncGenerator[bytes, None], retries: Retries
+) -> AsyncGenerator[np.ndarray, None]:
+    """Yields the same for asyncio."""
+    decoder = _Decoder(retries)
+    async with contextlib.aclosing(pieces):
+        try:
+            async for piece in pieces:
+                for frame in decoder.decode(piece):
+                    yield frame
+        except _FAILURES as error:
+            raise decoder.interrupted(error) from error
+        decoder.finish()
