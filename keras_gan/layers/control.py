@@ -74,8 +74,8 @@ class ObservationNormalization(keras.layers.Layer):
 class LogStd(keras.layers.Layer):
     """Layer of the logarithm of a standard deviation that does not depend on the inputs.
 
-    It returns the same row for each row of its inputs: its weights, from -5 to 2, plus the logarithm
-    of a unit of each value.
+    It returns the same row for each row of its inputs: its weights, from -5 to 2, plus the
+    logarithm of a unit of each value.
 
     Args:
         initial: initial value of the weights.
