@@ -21,6 +21,8 @@ from keras_gan.networks import Network
 # Keras is not annotated, and what a type checker infers of it is wrong.
 ops: Any = keras.ops
 
+NORMALIZED, MEAN = "normalized_return", "mean_return"  # names of scores
+_BASE_EPISODES = 50  # of random actions and of the scripted expert
 _SEED = 20_000  # of the episodes by which policies are scored, apart from those of recordings
 
 
@@ -121,7 +123,11 @@ class Acting:
     averaged: tuple[str, ...] = ("policy",)
     first_input = "observation"
     sample_kind = "action"
-    score = "normalized_return"
+
+    @property
+    def score(self) -> str:
+        """Name of the score that chooses the best checkpoint."""
+        return MEAN if self._expert_return() is None else NORMALIZED
 
     @classmethod
     def network_role(cls, name: str) -> str:
@@ -148,16 +154,15 @@ class Acting:
 
     def _scores(self, mean: float) -> dict[str, float]:
         game: Any = self
-        episodes, expert = game.evaluation_episodes, self._expert_return()
-        random = random_return(game.environment, episodes)
-        scaled = {} if expert is None else {self.score: normalized_return(mean, random, expert)}
-        return {**scaled, "mean_return": mean}
+        expert, random = self._expert_return(), random_return(game.environment, _BASE_EPISODES)
+        scaled = {} if expert is None else {NORMALIZED: normalized_return(mean, random, expert)}
+        return {**scaled, MEAN: mean}
 
     def _expert_return(self) -> float | None:
         game: Any = self
         if game.expert_return is not None:
             return float(game.expert_return)
-        return scripted_return(game.environment, game.evaluation_episodes)
+        return scripted_return(game.environment, _BASE_EPISODES)
 
     def baselines(self, fields: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
         """Returns the scores of the expert, of random actions, and of a cloned policy.
@@ -169,7 +174,7 @@ class Acting:
             fields: arrays of the training data by name.
         """
         game: Any = self
-        random = random_return(game.environment, game.evaluation_episodes)
+        random = random_return(game.environment, _BASE_EPISODES)
         expert = self._expert_return()
         found = {} if expert is None else {"expert": self._scores(expert)}
         found["random"] = self._scores(random)
