@@ -27,10 +27,10 @@ from keras_gan import (
 )
 from keras_gan import run as runs
 from keras_gan.callbacks import variables_of
-from keras_gan.control import distributions
+from keras_gan.control import distributions, scores
 from keras_gan.control.spaces import spaces_of
 from keras_gan.control.vector import State, Vector
-from keras_gan.games import _acting, _ppo, _rollout
+from keras_gan.games import _ppo, _rollout
 from keras_gan.metrics.action_error import action_error
 
 pytest.importorskip("gymnasium")
@@ -315,7 +315,7 @@ def test_cloning_raises_the_likelihood_of_the_expert():
 
 
 def test_scores_lie_between_random_actions_and_the_expert():
-    assert _acting.normalized_return(-110.0, -200.0, -100.0) == pytest.approx(0.9)
+    assert scores.normalized_return(-110.0, -200.0, -100.0) == pytest.approx(0.9)
     game = imitation()
     data = datasets.open("trajectories", environment="CartPole-v1", episodes=4, every=5)
     found = game.baselines(data.field_arrays("train"))
