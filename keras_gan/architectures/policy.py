@@ -33,9 +33,9 @@ def policy(
 ) -> keras.Model:
     """Builds a policy from an observation `(batch, features)` to a distribution of actions.
 
-    For choices it returns `logits`; for continuous actions `mean` and `log_std`, in the units of
-    the environment; the mean is bounded by tanh. `samples` are the actions without randomness, as the data has them: the
-    choice of the largest logit, one-hot, or the mean, clipped to the bounds.
+    For choices it returns `logits`; for continuous actions `mean`, which tanh bounds, and
+    `log_std`, both in the units of the environment. `samples` are the actions without randomness,
+    as the data has them: the choice of the largest logit, one-hot, or the mean.
 
     Args:
         spec: actions, with the field `observation`.
