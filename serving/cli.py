@@ -30,6 +30,7 @@ COMMANDS = {
     "classify": "Print the classes of pictures, without TensorFlow",
     "serve": "Serve bundles over HTTP, without TensorFlow",
     "prepare": "Prepare a data set once, before training",
+    "record": "Record an expert's episodes in an environment",
     "sound-classifier": "Train a classifier of sounds, whose features are compared",
     "video-classifier": "Train a classifier of videos, whose features are compared",
     "doctor": "Check packages, machine and GPU, and name what breaks",

@@ -6,6 +6,7 @@ from keras_gan.commands import (
     evaluating,
     exporting,
     quickstart,
+    recording,
     sound_classifier,
     training,
     video_classifier,
@@ -13,4 +14,4 @@ from keras_gan.commands import (
 from keras_gan.commands._app import app
 
 __all__ = ["app", "averaging", "data", "evaluating", "exporting", "quickstart"]
-__all__ += ["sound_classifier", "training", "video_classifier"]
+__all__ += ["recording", "sound_classifier", "training", "video_classifier"]

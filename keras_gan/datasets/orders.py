@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
@@ -107,7 +109,7 @@ def _endless_order(count: int, seed: int, shuffle: bool, first: int) -> tf.data.
     return order.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
 
-def part_of(batch_size: int, index: int, count: int):
+def part_of(batch_size: int, index: int, count: int) -> Callable[[tf.Tensor], tf.Tensor]:
     """Returns a function from a batch's row numbers to those of one of its equal parts."""
     if not 0 <= index < count or batch_size % count:
         raise UsageError(

@@ -45,6 +45,8 @@ class Source:
         earlier_options: the same as options of the data set's `open`, of which
             `keras_gan.datasets.open` makes that function.
         transform: random crop, flip and rotation of the pictures in batches that are `augmented`.
+        repeats: whether a batch of an endless stream may have more rows than there are examples,
+            and then each of them several times.
 
     Raises:
         UsageError: arrays that do not fit the spec (dtype, shape, range, NaN), or fewer than
@@ -64,8 +66,10 @@ class Source:
         earlier: Callable[[], Source] | None = None,
         earlier_options: Mapping[str, Any] | None = None,
         transform: Transform | None = None,
+        repeats: bool = False,
     ) -> None:
         self.spec = spec
+        self.repeats = repeats
         self.resized = resized
         self.composited = composited
         self.earlier = earlier
@@ -241,7 +245,7 @@ class Source:
                 size that the number of shards does not divide.
         """
         part = self._split(split)
-        self._check_batches(split, batch_size, seed, start)
+        self._check_batches(split, batch_size, seed, start, repeat and self.repeats)
         if repeat:
             order = self._endless_order(split, labeled_share, seed, shuffle, start, batch_size)
         else:
@@ -438,7 +442,9 @@ class Source:
                 f"Received: {self.count('train')}, besides those held out ({self.description})"
             )
 
-    def _check_batches(self, split: str, batch_size: int, seed: int, start: int) -> None:
+    def _check_batches(
+        self, split: str, batch_size: int, seed: int, start: int, repeats: bool
+    ) -> None:
         for name, value, least in (
             ("batch_size", batch_size, 1),
             ("seed", seed, 0),
@@ -447,7 +453,7 @@ class Source:
             check_integer(name, value, least)
             if value >= 2**63:
                 raise UsageError(f"`{name}` must be below 2**63. Received: {name}={value!r}")
-        if batch_size > self.count(split):
+        if batch_size > self.count(split) and not repeats:
             raise UsageError(
                 f"`batch_size` must be at most the number of samples in the split, "
                 f"{self.count(split)} in {split!r}. Received: batch_size={batch_size}"

@@ -9,6 +9,14 @@ from keras_gan.layers.attention import SelfAttention2D
 from keras_gan.layers.basis import Basis2D
 from keras_gan.layers.classes import LogSumExp
 from keras_gan.layers.codes import LatentCodes, find_codes, with_codes_input
+from keras_gan.layers.control import (
+    ClipToBounds,
+    GreedyChoice,
+    LogStd,
+    ObservationNormalization,
+    ToBounds,
+    update_statistics,
+)
 from keras_gan.layers.convolution import Conv2D, Conv2DTranspose, NarrowConv2D, UpConv2D
 from keras_gan.layers.cosine import CosineDense
 from keras_gan.layers.equalized import EqualizedConv2D, EqualizedDense
@@ -64,6 +72,7 @@ __all__ = [
     "BlurUpsample2D",
     "CarriedState",
     "ChannelScale",
+    "ClipToBounds",
     "Columns",
     "ConditionalBatchNormalization",
     "Conv2D",
@@ -76,9 +85,11 @@ __all__ = [
     "EqualizedDense",
     "FoldFrames",
     "FramesToSamples",
+    "GreedyChoice",
     "GroupNormalization",
     "LatentCodes",
     "LogMel",
+    "LogStd",
     "LogSumExp",
     "Loudness",
     "Magnitudes",
@@ -86,6 +97,7 @@ __all__ = [
     "MinibatchStandardDeviation",
     "Modulation2D",
     "NarrowConv2D",
+    "ObservationNormalization",
     "OverlapAdd",
     "PhaseShuffle",
     "PickFrames",
@@ -98,6 +110,7 @@ __all__ = [
     "SpritePlaces",
     "StartState",
     "TemporalConv",
+    "ToBounds",
     "UnfoldFrames",
     "UpConv2D",
     "UpSampling2D",
@@ -106,5 +119,6 @@ __all__ = [
     "find_codes",
     "layer_noise",
     "layer_seed",
+    "update_statistics",
     "with_codes_input",
 ]
