@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from serving.environments import find_wrong_environment, find_wrong_environment_ports
 from serving.errors import UsageError
 from serving.port_rules import (
     Wrong,
@@ -102,6 +103,7 @@ def _check_facts(manifest: Mapping[str, Any], fields: set[str], where: str) -> N
     for name, find in (
         ("translation", find_wrong_translated_ports),
         ("audio", find_wrong_audio_ports),
+        ("environment", find_wrong_environment_ports),
     ):
         if {name, "inputs", "outputs"} <= fields and (wrong := find(manifest)) is not None:
             raise UsageError(
@@ -222,6 +224,10 @@ def _is_audio(value: Any) -> bool:
     return find_wrong_audio(value) is None
 
 
+def _is_environment(value: Any) -> bool:
+    return find_wrong_environment(value) is None
+
+
 def _is_files(value: Any) -> bool:
     return (
         isinstance(value, dict)
@@ -309,8 +315,9 @@ RULES: dict[str, Rule] = {
     "created": Rule(_is_time, "a time in ISO 8601"),
     "translation": Rule(_is_translation, "an object of measured facts", find_wrong_translation),
     "audio": Rule(_is_audio, "an object of facts about a vocoder", find_wrong_audio),
+    "environment": Rule(_is_environment, "an object of spaces", find_wrong_environment),
 }
 # Fields that only some networks have.
-OPTIONAL_FIELDS = frozenset({"translation", "audio"})
+OPTIONAL_FIELDS = frozenset({"translation", "audio", "environment"})
 # The fields that sampling needs; other readers of a bundle may leave out the rest.
-SAMPLING_FIELDS = ("name", "role", "inputs", "outputs", "files", "seeds", "translation", "audio")
+SAMPLING_FIELDS = ("name", "role", "inputs", "outputs", "files", "seeds", *sorted(OPTIONAL_FIELDS))
