@@ -43,7 +43,8 @@ class Manifest:
 
     Args:
         name: name of the model, also the folder's name in `saved_model/`.
-        role: what the network does: `"generator"`, `"translator"`, `"classifier"` or another word.
+        role: what the network does: `"generator"`, `"translator"`, `"classifier"`, `"policy"`,
+            `"reward"` or another word.
         inputs: every input of `model.onnx` and `serving_default`, with the way it is filled.
         outputs: every output; the first one is what `generate` returns and files show.
         files: `sha256` and `bytes` of each file, by its path in the bundle.
@@ -61,6 +62,8 @@ class Manifest:
         translation: measured facts of a network that translates pictures of any size, see
             `export.translation`; `None` for any other, whose `manifest.json` lacks the key.
         audio: facts of a vocoder, see `export.vocoder`; `None` and lacking for any other.
+        environment: spaces of observations and actions of a policy or a reward, see
+            `serving.environments`; `None` and lacking for any other.
         schema_version: version of this schema.
     """
 
@@ -79,6 +82,7 @@ class Manifest:
     created: str = ""
     translation: dict[str, Any] | None = None
     audio: dict[str, Any] | None = None
+    environment: dict[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 
     @classmethod

@@ -82,20 +82,25 @@ class Policy:
             array = np.asarray(observation)
         except (TypeError, ValueError):  # rows of different lengths
             array = np.empty(0, object)
-        rank = len(self.shape)
         fits = array.shape == self.shape or (array.shape[1:] == self.shape and len(array) > 0)
         if array.dtype.kind not in _KINDS or not fits:
-            sizes = ", ".join(map(str, self.shape))
             is_array = array.dtype.kind in _KINDS
-            received = f"shape={array.shape}" if is_array else short_repr(observation)
-            raise UsageError(
-                f"An observation must be numbers of shape ({sizes}{',' * (rank == 1)}), or several "
-                f"of shape (batch, {sizes}). Received: {received}"
+            raise self.describe_wrong(
+                f"shape={array.shape}" if is_array else short_repr(observation)
             )
         if array.dtype == np.float32:
             return array
         with np.errstate(over="ignore"):  # to infinity, which `read` refuses
             return array.astype(np.float32)
+
+    def describe_wrong(self, received: str) -> UsageError:
+        """Returns the error for an observation of another form, with what was received."""
+        sizes = ", ".join(map(str, self.shape))
+        one = f"{sizes}," if len(self.shape) == 1 else sizes
+        return UsageError(
+            f"An observation must be numbers of shape ({one}), or several of shape "
+            f"(batch, {sizes}). Received: {received}"
+        )
 
     def _describe_outside(self, array: np.ndarray) -> UsageError:
         """Returns the error for observations of which a value is not finite or outside."""

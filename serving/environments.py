@@ -203,6 +203,11 @@ def find_wrong_environment(value: Any) -> Wrong | None:
         if not _is_bound(seen[key]) and not _is_bounds(seen[key]):
             rule = "a number, a list of numbers, or null for no bound"
             return Wrong(f"environment.observation.{key}", rule, seen[key])
+    return _find_wrong_order("environment.observation", seen) or _find_wrong_action(action)
+
+
+def _find_wrong_action(action: Any) -> Wrong | None:
+    """Returns the first broken rule of a space of actions, `None` if all hold."""
     if not isinstance(action, dict) or action.keys() not in ({"n"}, {"low", "high"}):
         return Wrong("environment.action", "an object with n, or with low and high", action)
     if "n" in action:
@@ -213,9 +218,7 @@ def find_wrong_environment(value: Any) -> Wrong | None:
         if not _is_bounds(action[key]):
             rule = "a list of numbers, null for no bound"
             return Wrong(f"environment.action.{key}", rule, action[key])
-    return _find_wrong_order("environment.action", action) or _find_wrong_order(
-        "environment.observation", seen
-    )
+    return _find_wrong_order("environment.action", action)
 
 
 def _find_wrong_order(key: str, bounds: Mapping[str, Any]) -> Wrong | None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from serving.classification import Classification
+from serving.client.acting import act, check_acted
 from serving.client.arguments import check_arguments
 from serving.client.base import IDLE_CONNECTIONS, ClientBase
 from serving.client.endpoint import BUSY, accept
@@ -98,6 +99,10 @@ class AsyncClient(ClientBase):
         """Returns a stream as `Client.vocode_chunks` does, for `async for` and `async with`."""
         response = await self.run(self.session.vocode(check_stream(sound, chunk, **options)))
         return await AsyncSoundStream.start(response.pieces, self.retries)
+
+    async def act(self, observation: Any, **options: Any) -> Any:
+        """Returns an action as `Client.act` does, with the same arguments."""
+        return await self.run(act(self.session, check_acted(observation, **options)))
 
     async def models(self) -> list[dict[str, Any]]:
         """Returns name, version, shape and more of each model; `None` for what is unknown."""
