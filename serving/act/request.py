@@ -11,6 +11,7 @@ from serving.acting import Policy
 from serving.checks import check_number, flatten, is_finite
 from serving.engine import LIGHT, SampleJob
 from serving.errors import NotFiniteError, TooLargeError, short_repr
+from serving.generate.rendering import json_ready
 from serving.http_types import Response, json_response
 from serving.limits import Settings
 
@@ -77,7 +78,8 @@ class ActRequest:
                     "The outputs of a policy must be finite numbers. "
                     f"Received: NaN or infinity in {port.name!r}"
                 )
-            answer[port.name] = values[0] if self._is_single else np.ascontiguousarray(values)
+            rows = json_ready(values)
+            answer[port.name] = rows[0] if self._is_single else rows
         return json_response(answer, headers=served.headers)
 
 
