@@ -80,7 +80,7 @@ def test_other_protocols_run_the_policy(server):
     given = {"observation": seen.tolist(), "action": [0, 1, 1]}
     found = server.ask("/v1/generate", {"model": "reward", "inputs": given, "format": "json"})
     rewards = [sample["values"] for sample in found.json["samples"]]
-    np.testing.assert_allclose(rewards, seen.sum(axis=1) + [0, 1, 1], rtol=1e-5)
+    np.testing.assert_allclose(rewards, seen.sum(axis=1) + np.array([0, 1, 1]), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -190,6 +190,6 @@ def test_a_client_checks_its_observations(server):
         with pytest.raises(serving.ServerError, match=r"Received: shape=\(3,\)") as error:
             client.act([1, 2, 3])
         assert error.value.status == 400
-    with serving.Client(f"http://127.0.0.1:{server.port}/clothes", protocol="v2") as client:  # noqa: SIM117
-        with pytest.raises(serving.UsageError, match="`act` needs a policy.*latents"):
-            client.act(SEEN)
+    client = serving.Client(f"http://127.0.0.1:{server.port}/clothes", protocol="v2")
+    with client, pytest.raises(serving.UsageError, match=r"`act` needs a policy.*latents"):
+        client.act(SEEN)

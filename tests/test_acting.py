@@ -140,7 +140,7 @@ def test_rounding_may_exceed_a_bound(cartpole):
 
 def test_an_environment_may_exceed_its_own_bounds(cartpole):
     assert cartpole.actor.follow([9.5, 0, 0.1, 0]) == 1
-    with pytest.raises(UsageError, match="must be finite. Received: NaN"):
+    with pytest.raises(UsageError, match=r"must be finite\. Received: NaN"):
         cartpole.actor.follow([0, 0, float("nan"), 0])
     with pytest.raises(UsageError, match=RULE):
         cartpole.actor.follow([0, 0])

@@ -32,9 +32,7 @@ class Acted:
     version: int | None
 
 
-def check_acted(
-    observation: Any, *, model: str | None = None, version: int | None = None
-) -> Acted:
+def check_acted(observation: Any, *, model: str | None = None, version: int | None = None) -> Acted:
     """Checks the arguments of `Client.act`.
 
     Raises:
