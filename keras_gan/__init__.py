@@ -25,20 +25,23 @@ from keras_gan import (
     losses,
     metrics,
     optimizers,
+    rewards,
     schedules,
     terms,
     theory,
 )
 from keras_gan._version import __version__
 from keras_gan.errors import UsageError
-from keras_gan.games import GAN, Cycle, Game, TwoStage
+from keras_gan.games import GAN, BehaviorCloning, Cycle, Game, Imitation, TwoStage
 from keras_gan.spec import Field, Spec
 
 __all__ = [
     "GAN",
+    "BehaviorCloning",
     "Cycle",
     "Field",
     "Game",
+    "Imitation",
     "Spec",
     "TwoStage",
     "UsageError",
@@ -52,6 +55,7 @@ __all__ = [
     "losses",
     "metrics",
     "optimizers",
+    "rewards",
     "schedules",
     "terms",
     "theory",

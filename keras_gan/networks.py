@@ -16,7 +16,7 @@ from keras_gan.intervals import FREE, Interval
 from keras_gan.spec import Field
 
 # Names of inputs by which a network is recognized as one that asks for fields by name.
-FIELDS = ("latents", "samples", "labels", "condition", "mask", "mel")
+FIELDS = ("latents", "samples", "labels", "condition", "mask", "mel", "observation")
 _AUTOMATIC = re.compile(r"(keras_tensor|input_layer|input)(_\d+)?(CLONE)*")
 
 # Keras is not annotated, and what a type checker infers of it is wrong.

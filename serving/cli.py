@@ -32,6 +32,7 @@ COMMANDS = {
     "play": "Play a policy in its environment, without TensorFlow",
     "serve": "Serve bundles over HTTP, without TensorFlow",
     "prepare": "Prepare a data set once, before training",
+    "record": "Record an expert's episodes in an environment",
     "sound-classifier": "Train a classifier of sounds, whose features are compared",
     "doctor": "Check packages, machine and GPU, and name what breaks",
     "list": "List recipes, architectures, losses, data sets and more",

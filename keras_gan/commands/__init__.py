@@ -6,10 +6,11 @@ from keras_gan.commands import (
     evaluating,
     exporting,
     quickstart,
+    recording,
     sound_classifier,
     training,
 )
 from keras_gan.commands._app import app
 
 __all__ = ["app", "averaging", "data", "evaluating", "exporting", "quickstart"]
-__all__ += ["sound_classifier", "training"]
+__all__ += ["recording", "sound_classifier", "training"]

@@ -15,6 +15,7 @@ from keras_gan import (
     datasets,
     losses,
     metrics,
+    rewards,
     schedules,
     terms,
 )
@@ -31,6 +32,7 @@ def list_all(imports: Imports = []) -> None:  # noqa: B006 - typer does not chan
         ("Games", {n: _first_line(game) for n, game in recipes.game_classes().items()}),
         ("Architectures", architectures.names()),
         ("Losses", losses.names()),
+        ("Rewards", rewards.names()),
         ("Terms", terms.names()),
         ("Augmentations", augment.names()),
         ("Constraints", constraints.names()),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
 from keras_gan.autograph import do_not_convert
 from keras_gan.datasets.splits import Split
+from keras_gan.errors import UsageError
 
 
 def batches_of_rows(
@@ -104,3 +107,16 @@ def _endless_order(count: int, seed: int, shuffle: bool, first: int) -> tf.data.
 
     order = tf.data.Dataset.counter(start=first_epoch).flat_map(do_not_convert(epoch_order))
     return order.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+
+
+def part_of(batch_size: int, index: int, count: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns a function from a batch's row numbers to those of one of its equal parts."""
+    if not 0 <= index < count or batch_size % count:
+        raise UsageError(
+            "`shard` must be (index, count), with index from 0 to count - 1 and a batch size that "
+            f"count divides. Received: shard={(index, count)}, batch_size={batch_size}"
+        )
+    if count == 1:
+        return lambda rows: rows
+    size = batch_size // count
+    return lambda rows: rows[index * size : (index + 1) * size]

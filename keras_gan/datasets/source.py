@@ -45,6 +45,8 @@ class Source:
         earlier_options: the same as options of the data set's `open`, of which
             `keras_gan.datasets.open` makes that function.
         transform: random crop, flip and rotation of the pictures in batches that are `augmented`.
+        repeats: whether a batch of an endless stream may have more rows than there are examples,
+            and then each of them several times.
 
     Raises:
         UsageError: arrays that do not fit the spec (dtype, shape, range, NaN), or fewer than
@@ -64,8 +66,10 @@ class Source:
         earlier: Callable[[], Source] | None = None,
         earlier_options: Mapping[str, Any] | None = None,
         transform: Transform | None = None,
+        repeats: bool = False,
     ) -> None:
         self.spec = spec
+        self.repeats = repeats
         self.resized = resized
         self.composited = composited
         self.earlier = earlier
@@ -241,7 +245,7 @@ class Source:
                 size that the number of shards does not divide.
         """
         part = self._split(split)
-        self._check_batches(split, batch_size, seed, start)
+        self._check_batches(split, batch_size, seed, start, repeat and self.repeats)
         if repeat:
             order = self._endless_order(split, labeled_share, seed, shuffle, start, batch_size)
         else:
@@ -254,7 +258,7 @@ class Source:
         draw = None
         if augmented and self.transform is not None:
             draw = functools.partial(self.transform.draw, seed, size=batch_size)
-        gather = self._gather(part, _part_of(batch_size, *shard), draw)
+        gather = self._gather(part, orders.part_of(batch_size, *shard), draw)
         batches = numbered.map(do_not_convert(gather), num_parallel_calls=tf.data.AUTOTUNE)
         return batches.with_options(_options()).prefetch(tf.data.AUTOTUNE)
 
@@ -432,7 +436,9 @@ class Source:
                 f"Received: {self.count('train')}, besides those held out ({self.description})"
             )
 
-    def _check_batches(self, split: str, batch_size: int, seed: int, start: int) -> None:
+    def _check_batches(
+        self, split: str, batch_size: int, seed: int, start: int, repeats: bool
+    ) -> None:
         for name, value, least in (
             ("batch_size", batch_size, 1),
             ("seed", seed, 0),
@@ -441,7 +447,7 @@ class Source:
             check_integer(name, value, least)
             if value >= 2**63:
                 raise UsageError(f"`{name}` must be below 2**63. Received: {name}={value!r}")
-        if batch_size > self.count(split):
+        if batch_size > self.count(split) and not repeats:
             raise UsageError(
                 f"`batch_size` must be at most the number of samples in the split, "
                 f"{self.count(split)} in {split!r}. Received: batch_size={batch_size}"
@@ -472,19 +478,6 @@ def _to_field(x: tf.Tensor, field: Field, limits: Range | None) -> tf.Tensor:
     x = tf.clip_by_value(x, -1.0, 1.0)  # rounding may exceed the range by one unit
     low, high = field.kind_range
     return x if (low, high) == (-1.0, 1.0) else (x + 1.0) / 2 * (high - low) + low
-
-
-def _part_of(batch_size: int, index: int, count: int):
-    """Returns a function from a batch's row numbers to those of one of its equal parts."""
-    if not 0 <= index < count or batch_size % count:
-        raise UsageError(
-            "`shard` must be (index, count), with index from 0 to count - 1 and a batch size that "
-            f"count divides. Received: shard={(index, count)}, batch_size={batch_size}"
-        )
-    if count == 1:
-        return lambda rows: rows
-    size = batch_size // count
-    return lambda rows: rows[index * size : (index + 1) * size]
 
 
 def _options() -> tf.data.Options:

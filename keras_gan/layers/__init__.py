@@ -9,6 +9,14 @@ from keras_gan.layers.attention import SelfAttention2D
 from keras_gan.layers.basis import Basis2D
 from keras_gan.layers.classes import LogSumExp
 from keras_gan.layers.codes import LatentCodes, find_codes, with_codes_input
+from keras_gan.layers.control import (
+    ClipToBounds,
+    GreedyChoice,
+    LogStd,
+    ObservationNormalization,
+    ToBounds,
+    update_statistics,
+)
 from keras_gan.layers.convolution import Conv2D, Conv2DTranspose, NarrowConv2D, UpConv2D
 from keras_gan.layers.cosine import CosineDense
 from keras_gan.layers.equalized import EqualizedConv2D, EqualizedDense
@@ -50,6 +58,7 @@ __all__ = [
     "BlurPool2D",
     "BlurUpsample2D",
     "ChannelScale",
+    "ClipToBounds",
     "Columns",
     "ConditionalBatchNormalization",
     "Conv2D",
@@ -61,26 +70,31 @@ __all__ = [
     "EqualizedConv2D",
     "EqualizedDense",
     "FramesToSamples",
+    "GreedyChoice",
     "GroupNormalization",
     "LatentCodes",
     "LogMel",
+    "LogStd",
     "LogSumExp",
     "Loudness",
     "Magnitudes",
     "MatchSize2D",
     "MinibatchStandardDeviation",
     "NarrowConv2D",
+    "ObservationNormalization",
     "OverlapAdd",
     "PhaseShuffle",
     "PixelNormalization",
     "ReflectionPadding2D",
     "SelfAttention2D",
     "SpectralNormalization",
+    "ToBounds",
     "UpConv2D",
     "UpSampling2D",
     "VocoderInput",
     "find_codes",
     "layer_noise",
     "layer_seed",
+    "update_statistics",
     "with_codes_input",
 ]

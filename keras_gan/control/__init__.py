@@ -1,0 +1,1 @@
+"""Environments of gymnasium: spaces, scripted experts, recorded trajectories, vectors."""
