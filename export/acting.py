@@ -11,11 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from export.declare import Declarations
-from keras_gan import Spec, UsageError
+from keras_gan import Game, UsageError, rewards
 from serving import environments
-from serving.acting import ACTION, OBSERVATION, REWARD
-from serving.acting import ROLE as POLICY
-from serving.environments import LARGEST, Environment
+from serving.environments import ACTION, LARGEST, OBSERVATION, POLICY, REWARD, Environment
 
 ROLES = (POLICY, REWARD)
 LOGITS, MEAN, LOG_STD = "logits", "mean", "log_std"  # names of outputs
@@ -25,12 +23,45 @@ ops: Any = keras.ops
 Facts = Mapping[str, Any]
 
 
-def environment_of(declared: Facts | None, spec: Spec | None, role: str | None) -> Facts | None:
+def choose(model: Any, role: str | None, network: str | None) -> tuple[str | None, str | None]:
+    """Returns the role of an export, and the name of the network of a game.
+
+    Args:
+        model: a game or a Keras model.
+        role: role that the caller names; of a game it chooses the network of that role.
+        network: network of a game that the caller names.
+
+    Raises:
+        UsageError: a game without a network of that role, or a network of another role.
+    """
+    if not isinstance(model, Game):
+        return role, network
+    roles = {name: model.export_role(name) for name in model.networks}
+    if network is None and role in ROLES:
+        network = next((name for name, each in roles.items() if each == role), None)
+        if network is None:
+            raise UsageError(
+                "A policy or a reward is exported from a game that acts in an environment, such as "
+                f"imitation. Received: role={role!r} of {type(model).__name__}, with the networks "
+                f"{', '.join(roles)}"
+            )
+    own = roles.get(network or model.exports)
+    if own not in ROLES:
+        return role, network
+    if role not in (None, own):
+        raise UsageError(
+            f"The network {network or model.exports!r} has the role {own!r}. "
+            f"Received: role={role!r}"
+        )
+    return own, network
+
+
+def environment_of(declared: Facts | None, model: Any, role: str | None) -> Facts | None:
     """Returns `environment` of the manifest of a policy or a reward, `None` for other networks.
 
     Args:
         declared: what the caller declares.
-        spec: fields of the training data: actions of one environment name it in their meta.
+        model: a game, which may have an environment, or a Keras model.
         role: role of the network.
 
     Raises:
@@ -42,29 +73,58 @@ def environment_of(declared: Facts | None, spec: Spec | None, role: str | None) 
                 f"`environment` is for the roles {' and '.join(ROLES)}. Received: role={role!r}"
             )
         return None
-    if declared is not None:
-        return environments.check_facts(declared)
-    found = None if spec is None else from_spec(spec)
-    if found is None:
+    if declared is None and isinstance(model, Game):
+        declared = model.describe_environment()
+    if declared is None:
         raise UsageError(
             f"A network of role {role!r} needs `environment`, the spaces of its observations and "
             "actions, such as {'id': 'CartPole-v1', 'observation': {'low': None, 'high': None}, "
             "'action': {'n': 2}}. Received: environment=None"
         )
-    return found
+    return environments.check_facts(declared)
 
 
-def from_spec(spec: Spec) -> Facts | None:
-    """Returns the environment of the actions of a data set; `None` for other data."""
-    meta, field = spec.samples.meta, spec.fields.get(OBSERVATION)
-    if field is None or len(spec.shape) != 1 or "environment" not in meta:
-        return None
-    bounded = {key: list(meta[key]) for key in ("low", "high") if meta.get(key) is not None}
-    action = bounded or {"n": spec.shape[0]}
-    limits = {key: field.meta.get(key) for key in ("low", "high")}
-    seen = {key: None if x is None else list(x) for key, x in limits.items()}
-    facts = {"id": meta["environment"], "observation": seen, "action": action}
-    return environments.check_facts(facts)
+def of_game(game: Game, name: str | None, model: keras.Model) -> keras.Model:
+    """Returns a network of a game; a discriminator that is a reward with its rewards as output.
+
+    Args:
+        game: the game.
+        name: name of the network; by default the one that the game exports.
+        model: the network.
+    """
+    if game.export_role(name or game.exports) != REWARD:
+        return model
+    found = model(model.input)
+    logits = found["logits"] if isinstance(found, dict) else found
+    values = RewardOfLogits(game.reward, dtype="float32", name=REWARD)(logits)
+    return keras.Model(model.input, values, name=model.name)
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class RewardOfLogits(keras.layers.Layer):
+    """Layer that returns the rewards of a discriminator's logits, `(batch,)`.
+
+    Args:
+        reward: name, configuration or instance of a reward, see `keras_gan.rewards`.
+        **kwargs: arguments of `keras.layers.Layer`.
+    """
+
+    def __init__(self, reward: Any, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.reward = rewards.get(reward)
+
+    def call(self, inputs):
+        return self.reward(inputs)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape[:1]
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "reward": self.reward}
+
+    @classmethod
+    def from_config(cls, config: dict) -> RewardOfLogits:
+        return cls(**{**config, "reward": keras.saving.deserialize_keras_object(config["reward"])})
 
 
 def with_ports(

@@ -10,8 +10,7 @@ from export.classifier import ROLE as CLASSIFIER
 from export.encoders import encoder_of
 from export.files import sha256
 from export.manifest import REDUCED_PRECISIONS, Manifest
-from serving.acting import REWARD
-from serving.acting import ROLE as POLICY
+from serving.environments import POLICY, REWARD
 from serving.inputs import Input, Port
 
 FILE_NAME = "README.md"  # shown by model hubs and code hosts

@@ -49,7 +49,7 @@ class Description(TypedDict, total=False):
         backward: of a network that translates pictures of any size, the name of the bundle of the
             opposite direction, to which a server's page can switch.
         environment: of a policy or a reward, the spaces of its observations and actions, in the
-            form of `serving.environments`; by default that of the data in `spec`.
+            form of `serving.environments`; a game that acts in an environment has its own.
         training: anything JSON can hold about the training, kept in the manifest.
         license: license of the weights, kept in the manifest and the model card.
         intended_use: what the model is for, kept there too.
@@ -84,7 +84,7 @@ def open_draft(model: Any, **description: Unpack[Description]) -> tuple[Network,
         UsageError: a model that cannot be exported, or a description that does not fit it.
     """
     num_classes, class_names = _classes(model, description)
-    role = description.get("role")
+    role, chosen = acting.choose(model, description.get("role"), description.get("network"))
     if role is not None and not RULES["role"].is_valid(role):
         raise UsageError(f"`role` must be {RULES['role'].text}. Received: role={role!r}")
     declared = Declarations(
@@ -97,12 +97,12 @@ def open_draft(model: Any, **description: Unpack[Description]) -> tuple[Network,
         class_names=class_names,
         spec=description.get("spec"),
     )
-    environment = acting.environment_of(description.get("environment"), declared.spec, role)
+    environment = acting.environment_of(description.get("environment"), model, role)
     network = open_network(
         model,
         declared,
         average=description.get("average", True),
-        network=description.get("network"),
+        network=chosen,
         environment=environment,
     )
     _check_classes(network, num_classes, class_names)

@@ -185,7 +185,8 @@ def _own_ranges(network: Network) -> dict[str, tuple[float, float] | None]:
 def _select_model(model: Any, average: bool, name: str | None) -> tuple[keras.Model, bool]:
     """Returns the exported model, and whether it classifies samples of a game."""
     if isinstance(model, Game):
-        return classifier.select(model, name, average)
+        found, is_classifier = classifier.select(model, name, average)
+        return acting.of_game(model, name, found), is_classifier
     if name is not None:
         raise UsageError(f"`network` is for a game. Received: network={name!r}")
     if not isinstance(model, keras.Model):

@@ -14,13 +14,11 @@ import numpy as np
 
 from serving import environments
 from serving.checks import is_finite
-from serving.environments import LARGEST, Environment
+from serving.environments import ACTION, LARGEST, POLICY, Environment
 from serving.errors import NotFiniteError, UsageError, one_line, short_repr
 from serving.inputs import Input, Inputs, Port
 from serving.value_ranges import ROUNDING
 
-ROLE, REWARD = "policy", "reward"
-OBSERVATION, ACTION = "observation", "action"  # names of ports
 _KINDS = "fiu"  # of dtypes of numbers
 
 
@@ -131,7 +129,7 @@ def find_policy(
     output `action`.
     """
     target = next((port for port in outputs if port.name == ACTION), None)
-    if role != ROLE or facts is None or target is None or len(inputs.ports) != 1:
+    if role != POLICY or facts is None or target is None or len(inputs.ports) != 1:
         return None
     source = inputs.ports[0]
     shape = [n for n in source.shape if isinstance(n, int)]

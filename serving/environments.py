@@ -21,6 +21,8 @@ from serving.errors import UsageError, short_repr
 from serving.port_rules import Wrong, is_line, is_number
 from serving.value_ranges import ROUNDING
 
+POLICY, REWARD = "policy", "reward"  # roles of networks of an environment
+OBSERVATION, ACTION = "observation", "action"  # names of their ports
 # Stands for a bound that does not exist, so that one comparison refuses NaN and infinity as well.
 LARGEST = float(np.finfo(np.float32).max)
 _DIGITS = 6  # digits by which the bounds of two environments are compared
@@ -249,7 +251,7 @@ def find_wrong_environment_ports(manifest: Mapping[str, Any]) -> Wrong | None:
         return None
     inputs = {port["name"]: port for port in manifest["inputs"]}
     outputs = {port["name"]: port for port in manifest["outputs"]}
-    seen = inputs.get("observation")
+    seen = inputs.get(OBSERVATION)
     if seen is None or seen["fill"] != "given" or not _is_fixed(seen):
         rule = "a given `observation` of fixed shape, beside `environment`"
         return Wrong("inputs", rule, manifest["inputs"])
@@ -259,11 +261,11 @@ def find_wrong_environment_ports(manifest: Mapping[str, Any]) -> Wrong | None:
         if isinstance(bounds, list) and len(bounds) != size:
             rule = f"{size} numbers, one for each of an observation"
             return Wrong(f"environment.observation.{key}", rule, bounds)
-    action = inputs.get("action") or outputs.get("action")
+    action = inputs.get(ACTION) or outputs.get(ACTION)
     wanted = [] if "n" in facts["action"] else [len(facts["action"]["low"])]
     dtype = "int64" if "n" in facts["action"] else "float32"
     if action is None or action["shape"][1:] != wanted or action["dtype"] != dtype:
-        group = "inputs" if "action" in inputs else "outputs"
+        group = "inputs" if ACTION in inputs else "outputs"
         rule = f"ports with an `action` of dtype {dtype} and shape {['batch', *wanted]}"
         return Wrong(group, rule, manifest[group])
     return None

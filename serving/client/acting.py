@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from serving.acting import ACTION, OBSERVATION
 from serving.checks import is_finite
 from serving.client.arguments import check_arguments
 from serving.client.http_types import Exchange, ServerError, post, to_json
+from serving.environments import ACTION, OBSERVATION
 from serving.errors import UsageError, short_repr
 
 if TYPE_CHECKING:
