@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -143,6 +144,13 @@ def with_ports(
     if facts is None:
         return model, declared
     shape = _observation_shape(model)
+    for key, bounds in facts["observation"].items():
+        if isinstance(bounds, list) and len(bounds) != math.prod(shape):
+            raise UsageError(
+                f"`environment.observation.{key}` must be one number for each of an observation. "
+                f"Received: {len(bounds)} numbers, model {model.name!r} with observations of shape "
+                f"{shape}"
+            )
     space = environments.read(facts, shape)
     found = of_policy(model, space) if declared.role == POLICY else of_reward(model, space)
     seen = _range(space.low, space.high)
@@ -207,7 +215,7 @@ def of_policy(model: keras.Model, space: Environment) -> keras.Model:
     outputs = {ACTION: _action(chosen, space), name: chosen}
     if name == MEAN and LOG_STD in found:
         outputs[LOG_STD] = _named(found[LOG_STD], LOG_STD)
-    return keras.Model(observation, outputs, name=f"{model.name}_actions")
+    return keras.Model(observation, outputs, name=model.name)
 
 
 @keras.saving.register_keras_serializable("keras_gan")
@@ -258,15 +266,15 @@ def of_reward(model: keras.Model, space: Environment) -> keras.Model:
     action = keras.Input(size, dtype="int64" if is_discrete else "float32", name=ACTION)
     given = ops.one_hot(action, space.count) if taken != size else action
     values = {OBSERVATION: seen, others[0]: given}
-    structure = keras.tree.map_structure(lambda tensor: values[tensor.name], model.input)
-    found = keras.tree.flatten(model(structure))
+    nested = keras.tree.map_structure(lambda tensor: values[tensor.name], _structure(model))
+    found = keras.tree.flatten(model(nested))
     if len(found) != 1 or any(n != 1 for n in found[0].shape[1:]):
         raise UsageError(
             "A reward must have one number for each observation and action as its output. "
             f"Received: model {model.name!r} with the outputs {_listed(found)}"
         )
     reward = ops.reshape(ops.cast(found[0], "float32"), (-1,))
-    return keras.Model([seen, action], {REWARD: reward}, name=f"{model.name}_reward")
+    return keras.Model([seen, action], {REWARD: reward}, name=model.name)
 
 
 def _observation_shape(model: keras.Model) -> tuple[int, ...]:
@@ -290,11 +298,17 @@ def _call(model: keras.Model) -> tuple[Any, dict[str, Any]]:
     """Returns a new input of a model and its outputs by name."""
     given = model.inputs[0]
     observation = keras.Input(given.shape[1:], dtype=given.dtype, name=OBSERVATION)
-    found = model(keras.tree.map_structure(lambda _: observation, model.input))
+    found = model(keras.tree.map_structure(lambda _: observation, _structure(model)))
     if isinstance(found, dict):
         return observation, dict(found)
-    names = model.output_names if len(model.output_names) > 1 else [MEAN]
-    return observation, dict(zip(names, keras.tree.flatten(found), strict=True))
+    outputs = keras.tree.flatten(found)
+    names = model.output_names if len(outputs) > 1 else [MEAN]  # the only one has any name
+    return observation, dict(zip(names, outputs, strict=True))
+
+
+def _structure(model: keras.Model) -> Any:
+    """Returns the inputs of a model in the structure that it takes."""
+    return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
 
 
 def _named(tensor: Any, name: str) -> Any:

@@ -161,6 +161,7 @@ class Actor:
         self._ports: Sequence[Port] = bundle.outputs
         self._lock = threading.Lock()
         self._one = self._bind(1)
+        session.run_with_iobinding(self._one.binding)  # the first run allocates its memory
 
     def act(self, observation: Any) -> Any:
         """Returns the action of an observation, or those of several.
