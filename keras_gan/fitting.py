@@ -185,6 +185,7 @@ class Fitting:
             guard=self.guard,
             fields=held_out.fields,
             conditions=held_out.conditions,
+            baselines=lambda: self.gan.baselines(self.source.field_arrays("train")),
         )
 
     def _make_snapshots(self) -> callbacks.AverageSnapshots:

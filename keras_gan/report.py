@@ -8,6 +8,8 @@ import io
 import json
 import pathlib
 import string
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from keras_gan import metrics
 from keras_gan.files import write_atomically
@@ -23,7 +25,13 @@ _PANELS = (
     ("Mean logits", ("real_logits", "fake_logits")),
     ("Terms, before their weight", ()),
 )
+_SCORES = ("normalized_return", "mean_return")  # of games that act, beside those of controls
 _LAST_PANELS = (
+    ("Normalized return of the policy: 0 for random actions, 1 for the expert", _SCORES[:1]),
+    (
+        "Return of an episode: with random actions in training, and without",
+        ("episode_return", "mean_return"),
+    ),
     ("Diversity of generated samples relative to the data", ("diversity",)),
     (
         "Balanced accuracy: held-out data against new samples and noise",
@@ -89,7 +97,7 @@ def write(run: Run) -> pathlib.Path:
         title=title,
         summary=summary,
         previews=_previews(run),
-        curves=_curves(rows),
+        curves=_curves(rows, (run.evaluation or {}).get("controls", {})),
         recipe=html.escape((run.path / "recipe.yaml").read_text("utf-8")),
         environment=html.escape((run.path / "environment.json").read_text("utf-8")),
     )
@@ -129,6 +137,7 @@ def best_and_last(run: Run, rows: list[dict[str, float]]) -> list[str]:
 def _control_lines(run: Run, names: list[str]) -> list[str]:
     """Returns a line with the values of each control, for the metrics of the last evaluation."""
     controls = (run.evaluation or {}).get("controls", {})
+    names = [*names, *_SCORES]
     return [
         f"Control {name} "
         + ", ".join(f"{n} {values[n]:.4g}" for n in names if values.get(n) is not None)
@@ -174,7 +183,7 @@ def _metric_panels() -> list[tuple[str, tuple[str, ...]]]:
     return [(f"{m.title}, against held-out samples", m.requests) for m in found.values()]
 
 
-def _curves(rows: list[dict[str, float]]) -> str:
+def _curves(rows: list[dict[str, float]], controls: Mapping[str, Mapping[str, float]]) -> str:
     """Returns all panels as one SVG picture."""
     if not rows:
         return "<p>None yet.</p>"
@@ -205,6 +214,7 @@ def _curves(rows: list[dict[str, float]]) -> str:
             points = [(row["examples_seen"], row[name]) for row in rows if name in row]
             if points:
                 axes.plot(*zip(*points, strict=True), label=name, marker="." * (len(points) < 3))
+        _draw_controls(axes, names, controls)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("examples seen", fontsize=8)
         axes.tick_params(labelsize=8)
@@ -213,3 +223,12 @@ def _curves(rows: list[dict[str, float]]) -> str:
     text = io.StringIO()
     figure.savefig(text, format="svg")
     return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def _draw_controls(axes: Any, names: Sequence[str], controls: Mapping[str, Mapping]) -> None:
+    """Draws the scores of controls, such as an expert, as dashed lines."""
+    for number, (control, values) in enumerate(controls.items()):
+        name = next((name for name in names if name in _SCORES and name in values), None)
+        if name is not None:
+            style = {"color": f"C{number + 3}", "linestyle": "--", "linewidth": 1}
+            axes.axhline(values[name], label=control, **style)

@@ -41,6 +41,8 @@ class Evaluation(keras.callbacks.Callback):
             ask for them.
         conditions: labels and further fields by name, `(compare.count, ...)`, with which samples
             are generated; by default those of the held-out samples.
+        baselines: returns the game's scores of others by name, such as those of an expert, which
+            are written to the protocol as controls; called once for a run.
 
     Raises:
         UsageError: conditions of another number.
@@ -62,8 +64,10 @@ class Evaluation(keras.callbacks.Callback):
         guard: CollapseGuard | None = None,
         fields: Mapping[str, np.ndarray] | None = None,
         conditions: Mapping[str, np.ndarray] | None = None,
+        baselines: Callable[[], Mapping[str, Mapping[str, float]]] = dict,
     ):
         super().__init__()
+        self.baselines = baselines
         self.guard, self.fields = guard, dict(fields or {})
         self.compare = compare or metrics.Comparison(held_out)
         self.metric = self.compare.metric
@@ -83,11 +87,21 @@ class Evaluation(keras.callbacks.Callback):
         self._best_rank, self._best_at = math.inf, 0
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self.run.evaluation = self.compare.protocol
+        self._write_protocol()
         record = self.run.best_record
         if record and self.metric in record:  # the record may be of a different metric
-            best = metrics.rank(self.metric, record[self.metric])
+            best = self._rank(record[self.metric])
             self._best_rank, self._best_at = best, record["examples_seen"]
+
+    def _write_protocol(self) -> None:
+        """Writes the protocol, with the baselines of the run's start."""
+        score, before = self.model.score, self.run.evaluation or {}  # pyright: ignore
+        protocol = self.compare.protocol
+        if score is not None:
+            self.metric = protocol["metric"] = score
+            controls = before.get("controls") or self.baselines()
+            protocol["controls"] = {name: dict(values) for name, values in controls.items()}
+        self.run.evaluation = protocol
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         seen, every = self.model.count("examples_seen"), self.every_examples  # pyright: ignore
@@ -106,10 +120,15 @@ class Evaluation(keras.callbacks.Callback):
             return
         logs.update(self.evaluate())
         value = logs[self.metric]
-        rank = metrics.rank(self.metric, value)
+        rank = self._rank(value)
         if rank < self._best_rank and not (self.guard and self.guard.suspicious):
             self._best_rank, self._best_at = rank, seen
             self.run.save_best(gan, {self.metric: value, "examples_seen": seen})
+
+    def _rank(self, value: float) -> float:
+        """Returns a number that is the smaller, the better a value is."""
+        is_score = self.metric == self.model.score  # pyright: ignore
+        return -value if is_score else metrics.rank(self.metric, value)
 
     def evaluate(self) -> dict[str, float]:
         """Returns the measures of the game's current state, in float32 at any precision."""
@@ -121,7 +140,7 @@ class Evaluation(keras.callbacks.Callback):
         samples = self._samples(gan, self.compare.count, self.conditions)
         # With the conditions of pictures that were trained on, good samples would look like copies.
         own = self._samples(gan, len(self.held_out), self._own) if self._differ else None
-        return self.compare(samples, own, metrics.inverse_of(gan))
+        return {**gan.scores(), **self.compare(samples, own, metrics.inverse_of(gan))}
 
     def _samples(self, gan: Any, count: int, conditions: Mapping[str, np.ndarray]) -> np.ndarray:
         further = {name: values for name, values in conditions.items() if name != "labels"}

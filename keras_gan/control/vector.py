@@ -96,13 +96,12 @@ class Vector:
         spaces: the environment.
         copies: number of copies, from 1 up.
         seed: seed of the resets.
-        fixed: whether every episode has the environment's horizon as its length. An environment
-            that ends earlier is reset, and its episode goes on, so that its length, and with it a
-            reward for every step, says nothing of the policy.
+        restart: whether an environment that ends an episode before its horizon is reset and the
+            episode goes on, so that all episodes are equally long. Otherwise the next one begins.
     """
 
-    def __init__(self, spaces: Spaces, copies: int, seed: int, fixed: bool):
-        self.spaces, self.copies, self.seed, self.fixed = spaces, copies, seed, fixed
+    def __init__(self, spaces: Spaces, copies: int, seed: int, restart: bool = True):
+        self.spaces, self.copies, self.seed, self.restart = spaces, copies, seed, restart
         self._environments = [make(spaces.environment, limited=False) for _ in range(copies)]
         self.state = State.empty(spaces, copies)
         for copy in range(copies):
@@ -140,33 +139,41 @@ class Vector:
         Args:
             actions: encoded actions, `(copies, action)`.
         """
-        state, found = self.state, Steps(self.copies, self.spaces.observation)
-        for copy, environment in enumerate(self._environments):
-            action = actions[copy]
-            observation, reward, terminated, _, _ = environment.step(self.spaces.decode(action))
-            observation = np.asarray(observation, np.float32)
-            state.actions[copy, state.since[copy]] = action
-            state.observation[copy] = found.following[copy] = observation
-            state.since[copy] += 1
-            state.clock[copy] += 1
-            state.progress[copy] += float(reward)
-            truncated = state.clock[copy] >= self.spaces.horizon
-            if not state.finished[copy]:
-                state.returns[copy] = state.progress[copy]
-            # An episode that began at a hidden reset and was cut off is not a whole one.
-            if terminated or (truncated and state.since[copy] == state.clock[copy]):
-                state.returns[copy] = state.progress[copy]
-                state.finished[copy] += 1
-            if terminated or truncated:
-                self._reset(copy)
-                found.terminated[copy] = terminated and not self.fixed
-                found.truncated[copy] = truncated and not found.terminated[copy]
-            if terminated and self.fixed:  # the episode goes on from the reset
-                found.following[copy] = state.observation[copy]
-            if found.terminated[copy] or truncated:
-                state.clock[copy] = 0
-        found.observation[...] = state.observation
+        found = Steps(self.copies, self.spaces.observation)
+        for copy in range(self.copies):
+            self._step(copy, actions[copy], found)
+        found.observation[...] = self.state.observation
         return found
+
+    def _step(self, copy: int, action: np.ndarray, found: Steps) -> None:
+        state, terminated = self.state, self._act(copy, action)
+        found.following[copy] = state.observation[copy]
+        state.clock[copy] += 1
+        truncated = bool(state.clock[copy] >= self.spaces.horizon)
+        # An episode that began at a hidden reset and was cut off is not a whole one.
+        if terminated or (truncated and state.since[copy] == state.clock[copy]):
+            state.finished[copy] += 1
+            state.returns[copy] = state.progress[copy]
+        elif not state.finished[copy]:
+            state.returns[copy] = state.progress[copy]
+        found.terminated[copy] = terminated and not self.restart
+        found.truncated[copy] = truncated and not found.terminated[copy]
+        if terminated or truncated:
+            self._reset(copy)
+        if terminated and self.restart:  # the episode goes on from the reset
+            found.following[copy] = state.observation[copy]
+        if found.terminated[copy] or truncated:
+            state.clock[copy] = 0
+
+    def _act(self, copy: int, action: np.ndarray) -> bool:
+        """Takes an action in a copy. Returns whether the environment has ended its episode."""
+        state, environment = self.state, self._environments[copy]
+        observation, reward, terminated, _, _ = environment.step(self.spaces.decode(action))
+        state.actions[copy, state.since[copy]] = action
+        state.observation[copy] = np.asarray(observation, np.float32)
+        state.since[copy] += 1
+        state.progress[copy] += float(reward)
+        return bool(terminated)
 
     def _reset(self, copy: int) -> None:
         state = self.state

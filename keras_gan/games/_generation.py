@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -22,6 +22,23 @@ class GenerationInterface(keras.Model):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self._samplers: dict[tuple[str, bool], Any] = {}
+
+    # Name of the score, the higher the better, that chooses the best checkpoint; None for a metric.
+    score: str | None = None
+
+    def scores(self) -> dict[str, float]:
+        """Returns measures of the game's own, besides those of its samples; for subclasses."""
+        return {}
+
+    def baselines(self, fields: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+        """Returns the scores of others by name, such as of an expert; for subclasses.
+
+        It is called before the first step of a training.
+
+        Args:
+            fields: arrays of the training data by name.
+        """
+        return {}
 
     def generate(
         self,

@@ -49,11 +49,11 @@ class Player:
         spaces: the environment.
         copies: number of copies.
         seed: seed of the resets.
-        fixed: see `Vector`.
+        restart: see `Vector`.
     """
 
-    def __init__(self, spaces: Spaces, copies: int, seed: int, fixed: bool):
-        self._make: Callable[[], Vector] = lambda: Vector(spaces, copies, seed, fixed)
+    def __init__(self, spaces: Spaces, copies: int, seed: int, restart: bool):
+        self._make: Callable[[], Vector] = lambda: Vector(spaces, copies, seed, restart)
         self._vector: Vector | None = None
         self.spaces, self.copies = spaces, copies
         self.error: Exception | None = None  # of a step, which TensorFlow reports as its own
@@ -147,24 +147,24 @@ def advantages(
 ) -> Any:
     """Returns generalized advantage estimates, `(steps, copies)`.
 
-    A_t = d_t + gamma lambda A_(t+1) with d_t = r_t + gamma V(s_(t+1)) - V(s_t). After a terminated
-    step V(s_(t+1)) counts as 0; after a truncated one it does not, as the episode would have gone
-    on. The sum ends at both.
+    A_t = d_t + gamma lambda A_(t+1) with d_t = r_t + gamma V(s_(t+1)) - V(s_t). The sum ends at
+    terminated and at truncated steps.
 
     Args:
         rollout: the steps.
         rewards: rewards of the steps, `(steps, copies)`.
         values: values of the observations before the actions.
-        following: values of the observations after them.
+        following: values of what follows the actions. After a truncated step it is the value of
+            the observation, as the episode would have gone on; after a terminated one that of the
+            end, such as 0.
         discount: gamma, from 0 to 1.
         smoothing: lambda, from 0 to 1.
 
     Reference:
         [Schulman et al., 2015](https://arxiv.org/abs/1506.02438), equation 16
     """
-    alive = 1.0 - rollout.terminated
-    differences = rewards + discount * alive * following - values
-    factors = discount * smoothing * alive * (1.0 - rollout.truncated)
+    differences = rewards + discount * following - values
+    factors = discount * smoothing * (1.0 - rollout.terminated) * (1.0 - rollout.truncated)
     return tf.scan(
         lambda later, now: now[0] + now[1] * later,
         (differences, factors),

@@ -33,6 +33,8 @@ from keras_gan.layers import update_statistics
 # Keras is not annotated, and what a type checker infers of it is wrong.
 ops: Any = keras.ops
 
+EPISODES = ("restart", "absorbing", "natural")
+
 
 @keras.saving.register_keras_serializable("keras_gan")
 class Imitation(_acting.Acting, Game):
@@ -59,8 +61,10 @@ class Imitation(_acting.Acting, Game):
         constraint: None, or a constraint on the discriminator's weights.
         environments: copies of the environment that are stepped together, from 1 up; the batch
             must divide by it.
-        episodes: `"fixed"`: every episode has the environment's limit of steps; one that ends
-            earlier is reset and goes on. `"natural"`: episodes end as the environment ends them,
+        episodes: what follows where the environment ends an episode before its limit of steps.
+            `"restart"`: a reset, and the episode goes on. `"absorbing"`: the last observation for
+            ever, whose discounted rewards are the value of the end; for environments that the
+            expert does not end. In both, a constant reward teaches nothing. `"natural"`: nothing,
             so that a positive reward also rewards survival.
         discount: discount of the rewards, from 0 to 1.
         smoothing: lambda of the generalized advantages, from 0 to 1.
@@ -85,7 +89,7 @@ class Imitation(_acting.Acting, Game):
     Reference:
         - [Ho and Ermon, 2016](https://arxiv.org/abs/1606.03476)
         - [Schulman et al., 2017](https://arxiv.org/abs/1707.06347), for the policy's step
-        - [Kostrikov et al., 2018](https://arxiv.org/abs/1809.02925), for fixed episodes and replay
+        - [Kostrikov et al., 2018](https://arxiv.org/abs/1809.02925), for absorbing states
     """
 
     players = {
@@ -110,7 +114,7 @@ class Imitation(_acting.Acting, Game):
         terms: Iterable[str | dict | terms.Term] = (),
         constraint: str | dict | constraints.Constraint | None = None,
         environments: int = 8,
-        episodes: Literal["fixed", "natural"] = "fixed",
+        episodes: Literal["restart", "absorbing", "natural"] = "restart",
         discount: float = 0.99,
         smoothing: float = 0.95,
         clip: float = 0.2,
@@ -130,9 +134,13 @@ class Imitation(_acting.Acting, Game):
         _check_numbers(counts, replay, cloning_steps, discount, smoothing, clip, entropy)
         if expert_return is not None:
             check_number("expert_return", expert_return)
-        if episodes not in ("fixed", "natural"):
+        if episodes not in EPISODES:
             raise UsageError(
-                f"`episodes` must be 'fixed' or 'natural'. Received: episodes={episodes!r}"
+                f"`episodes` must be one of {', '.join(EPISODES)}. Received: episodes={episodes!r}"
+            )
+        if episodes == "absorbing" and discount == 1:
+            raise UsageError(
+                "`discount` must be below 1 for absorbing episodes. Received: discount=1"
             )
         self.environment = check_name(environment)
         networks = {"policy": policy, "value": value, "discriminator": discriminator}
@@ -153,8 +161,8 @@ class Imitation(_acting.Acting, Game):
     def _add_state(self) -> None:
         """Creates the variables of the environment's copies and of the replayed pairs."""
         spaces = self.spaces
-        fixed = self.episodes == "fixed"
-        self.player = _rollout.Player(spaces, self.environments, self.seed, fixed)
+        restart = self.episodes == "restart"
+        self.player = _rollout.Player(spaces, self.environments, self.seed, restart)
         initial = vars(State.empty(spaces, self.environments))
         self.states["environment"] = _states.create(self, "environment", initial)
         if self.replay:
@@ -227,12 +235,8 @@ class Imitation(_acting.Acting, Game):
         self._train_discriminator(batch, _pairs.joined(observations, taken))
 
         # Rewards by the updated discriminator, which stays as it is in the rest of the round.
-        logits = self.networks["discriminator"](
-            {"observation": observations, "samples": taken}, training=False
-        )["logits"]
-        given = self.reward(logits)
-        scaled = tf.reshape(self._scaled(given), tf.shape(rollout.terminated))
-        targets = self._targets(rollout, scaled)
+        given = self._reward_of(observations, taken)
+        targets = self._targets(rollout, given)
         _ppo.update(self, targets, count)
 
         # The statistics are frozen within a round.
@@ -290,24 +294,30 @@ class Imitation(_acting.Acting, Game):
         known = tf.minimum(seen + tf.cast(count, seen.dtype), self.replay)
         return pairs.value, tf.cast(known, tf.int32)
 
-    def _scaled(self, given: Any) -> Any:
-        """Returns rewards of about unit size.
-
-        In episodes of a fixed length a constant in the reward changes nothing, so that their mean
-        is subtracted; otherwise it would change when an episode should end.
-        """
-        if self.episodes == "fixed":
-            given = given - tf.reduce_mean(given)
-        size = tf.sqrt(tf.reduce_mean(tf.square(given)))
-        return given / tf.maximum(size, 1e-3)
+    def _reward_of(self, observations: Any, taken: Any) -> Any:
+        """Returns the rewards of pairs, `(batch,)`."""
+        pairs = {"observation": observations, "samples": taken}
+        return self.reward(self.networks["discriminator"](pairs, training=False)["logits"])
 
     def _targets(self, rollout: _rollout.Rollout, given: Any) -> _ppo.Targets:
         observations, actions = rollout.flat("observations"), rollout.flat("actions")
-        shape = tf.shape(given)
+        # In episodes of equal length a constant in the reward changes nothing, so that the mean is
+        # subtracted; in others it would change when an episode should end.
+        shift = 0.0 if self.episodes == "natural" else tf.reduce_mean(given)
+        scale = tf.maximum(tf.sqrt(tf.reduce_mean(tf.square(given - shift))), 1e-3)
+        shape = tf.shape(rollout.terminated)
         values = tf.reshape(self.values(observations), shape)
-        following = tf.reshape(self.values(rollout.flat("following")), shape)
+        after = rollout.flat("following")
+        ended = tf.zeros(shape)
+        if self.episodes == "absorbing":
+            outputs = self.networks["policy"]({"observation": after}, training=False)
+            rewarded = self._reward_of(after, ops.cast(outputs["samples"], "float32"))
+            ended = tf.reshape((rewarded - shift) / scale, shape) / (1.0 - self.discount)
+        following = tf.reshape(self.values(after), shape)
+        following = tf.where(rollout.terminated > 0, ended, following)
+        scaled = tf.reshape((given - shift) / scale, shape)
         factors = (self.discount, self.smoothing)
-        advantages = _rollout.advantages(rollout, given, values, following, *factors)
+        advantages = _rollout.advantages(rollout, scaled, values, following, *factors)
         flat = functools.partial(tf.reshape, shape=(-1,))
         return _ppo.Targets(
             observations,
