@@ -222,7 +222,7 @@ def of_policy(model: keras.Model, space: Environment) -> keras.Model:
 class LargestLogit(keras.layers.Layer):
     """Layer that returns the number of the largest logit, int64, the first of equal ones.
 
-    Keras's own `argmax` tells -0.0 from 0.0, which takes a dozen operations more.
+    Keras's own `argmax` distinguishes -0.0 from 0.0, which takes a dozen operations more.
     """
 
     def call(self, inputs):

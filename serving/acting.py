@@ -107,7 +107,7 @@ class Policy:
         wrong = ~((array >= self._low) & (array <= self._high))
         rows = np.argwhere(wrong)[0]
         place = tuple(rows[-len(self.shape) :].tolist())
-        low, high = (x[place] for x in (self.environment.low, self.environment.high))
+        low, high = (float(x[place]) for x in (self.environment.low, self.environment.high))
         index = ", ".join(map(str, place))
         return UsageError(
             f"An observation must be within the bounds of {self.environment.title}, here "
