@@ -1,6 +1,7 @@
 """Export of networks to bundles: SavedModel and ONNX, checked against Keras."""
 
 from export import formats
+from export.acting import choose as choose_network
 from export.bundle import Bundle, export_bundle
 from export.draft import Description
 from export.manifest import Manifest
@@ -14,6 +15,7 @@ __all__ = [
     "Description",
     "Manifest",
     "Report",
+    "choose_network",
     "export_bundle",
     "export_triton",
     "formats",

@@ -10,6 +10,7 @@ from export.classifier import ROLE as CLASSIFIER
 from export.encoders import encoder_of
 from export.files import sha256
 from export.manifest import REDUCED_PRECISIONS, Manifest
+from serving.environments import POLICY, REWARD
 from serving.inputs import Input, Port
 
 FILE_NAME = "README.md"  # shown by model hubs and code hosts
@@ -66,6 +67,25 @@ import serving  # numpy, Pillow and onnxruntime, no TensorFlow
 
 found = serving.Bundle("{folder}").classify("in.png")  # a path, an image of Pillow or an array
 print(found.top(3), found.novelty)
+```
+
+"""
+
+_ACT = """```python
+import serving  # numpy and onnxruntime, no TensorFlow
+
+policy = serving.Bundle("{folder}")
+action = policy.act(observation)  # one observation {shape}, or several
+```
+
+`keras-gan play {folder}` runs it in its environment.
+
+"""
+
+_REWARD = """```python
+import serving  # numpy and onnxruntime, no TensorFlow
+
+rewards = serving.Bundle("{folder}").generate(observation=observations, action=actions)
 ```
 
 """
@@ -134,12 +154,14 @@ def _summary(manifest: Manifest) -> str:
     names = manifest.class_names
     listed = f": {', '.join(map(_line, names))}" if names else ""
     classes = f", in {manifest.classes.num_classes} classes{listed}" if manifest.classes else ""
+    environment = (manifest.environment or {}).get("id")
+    place = f" of the environment {_line(environment)}" if environment else ""
     outputs = ", ".join(map(_port, manifest.outputs))
     inputs = ", ".join(f"{_port(port)} ({_fill(port)})" for port in manifest.inputs)
     version = manifest.software.get("keras_gan", "")
     return (
         f"The {manifest.role} of a generative adversarial network. It returns {outputs}{classes}, "
-        f"from {inputs}. Exported by keras_gan {version} on {manifest.created[:10]}."
+        f"from {inputs}{place}. Exported by keras_gan {version} on {manifest.created[:10]}."
     )
 
 
@@ -202,12 +224,16 @@ def _how_to_load(manifest: Manifest) -> str:
     example = f"  # labels={names[0]!r} for one class" if names else ""
     by_seed = all(port.fill != "given" for port in manifest.inputs)
     encoder = encoder_of(manifest.first)
-    pictures = ""
+    pictures = ""  # the example of the role
     if manifest.translation is not None:
         scale = manifest.translation["scale"]
         pictures = _TRANSLATE.format(folder=manifest.name, scale=scale, script=SCRIPT)
     if manifest.role == CLASSIFIER:
         pictures = _CLASSIFY.format(folder=manifest.name)
+    if manifest.role == POLICY:
+        pictures = _ACT.format(folder=manifest.name, shape=manifest.inputs[0].shape)
+    if manifest.role == REWARD:
+        pictures = _REWARD.format(folder=manifest.name)
     return pictures + (_SAMPLE * by_seed + _LOAD).format(
         folder=manifest.name,
         name=manifest.name,

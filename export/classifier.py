@@ -31,7 +31,7 @@ def select(game: Game, name: str | None, average: bool) -> tuple[keras.Model, bo
         UsageError: no network of that name that can be exported.
     """
     model = game.exported(name, average)
-    if game.network_role(game.exported_name(name)) == "generator":
+    if game.export_role(game.exported_name(name)) != ROLE:
         return model, False
     return of_discriminator(model, game.sample_shape), True
 

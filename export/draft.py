@@ -10,7 +10,7 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
-from export import endless, streaming
+from export import acting, endless, streaming
 from export.class_ids import check_class_ids
 from export.declare import Declarations, Facts
 from export.manifest import Manifest, plain_json, software_versions, utc_now
@@ -26,10 +26,11 @@ class Description(TypedDict, total=False):
     """The caller's description of a model.
 
     Args:
-        role: what the network does: `"generator"`, `"translator"`, `"classifier"` or another word;
-            by default `"generator"` for a network with random inputs, `"translator"` for one
-            whose output has the rank of a given input. `"restoration"` is a translator that keeps
-            the meaning of color, such as one against noise: gray pictures stay gray.
+        role: what the network does: `"generator"`, `"translator"`, `"classifier"`, `"policy"`,
+            `"reward"` or another word; by default `"generator"` for a network with random inputs,
+            `"translator"` for one whose output has the rank of a given input. `"restoration"` is a
+            translator that keeps the meaning of color, such as one against noise: gray pictures
+            stay gray.
         inputs: facts by the name of an input, each optional: `fill` (`"normal"`, `"uniform"`,
             `"class"`, `"constant"`, `"given"`), `stream`, `value`, `kind`, `meta`.
         outputs: facts by the name of an output: `kind`, `meta`.
@@ -47,6 +48,8 @@ class Description(TypedDict, total=False):
             which is exported as a classifier.
         backward: of a network that translates pictures of any size, the name of the bundle of the
             opposite direction, to which a server's page can switch.
+        environment: of a policy or a reward, the spaces of its observations and actions, in the
+            form of `serving.environments`; a game that acts in an environment has its own.
         training: anything JSON can hold about the training, kept in the manifest.
         license: license of the weights, kept in the manifest and the model card.
         intended_use: what the model is for, kept there too.
@@ -64,6 +67,7 @@ class Description(TypedDict, total=False):
     average: bool
     network: str | None
     backward: str | None
+    environment: Facts | None
     training: dict[str, Any] | None
     license: str | None
     intended_use: str | None
@@ -80,7 +84,7 @@ def open_draft(model: Any, **description: Unpack[Description]) -> tuple[Network,
         UsageError: a model that cannot be exported, or a description that does not fit it.
     """
     num_classes, class_names = _classes(model, description)
-    role = description.get("role")
+    role, chosen = acting.choose(model, description.get("role"), description.get("network"))
     if role is not None and not RULES["role"].is_valid(role):
         raise UsageError(f"`role` must be {RULES['role'].text}. Received: role={role!r}")
     declared = Declarations(
@@ -93,11 +97,13 @@ def open_draft(model: Any, **description: Unpack[Description]) -> tuple[Network,
         class_names=class_names,
         spec=description.get("spec"),
     )
+    environment = acting.environment_of(description.get("environment"), model, role)
     network = open_network(
         model,
         declared,
         average=description.get("average", True),
-        network=description.get("network"),
+        network=chosen,
+        environment=environment,
     )
     _check_classes(network, num_classes, class_names)
     check_class_ids(network)
@@ -124,6 +130,7 @@ def open_draft(model: Any, **description: Unpack[Description]) -> tuple[Network,
         translation=facts,
         audio=audio,
         video=endless.describe(network),
+        environment=None if environment is None else dict(environment),
     )
     return network, draft
 

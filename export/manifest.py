@@ -43,7 +43,8 @@ class Manifest:
 
     Args:
         name: name of the model, also the folder's name in `saved_model/`.
-        role: what the network does: `"generator"`, `"translator"`, `"classifier"` or another word.
+        role: what the network does: `"generator"`, `"translator"`, `"classifier"`, `"policy"`,
+            `"reward"` or another word.
         inputs: every input of `model.onnx` and `serving_default`, with the way it is filled.
         outputs: every output; the first one is what `generate` returns and files show.
         files: `sha256` and `bytes` of each file, by its path in the bundle.
@@ -63,6 +64,8 @@ class Manifest:
         audio: facts of a vocoder, see `export.vocoder`; `None` and lacking for any other.
         video: facts of a generator of videos of any number of frames, see `export.endless`; `None`
             and lacking for any other.
+        environment: spaces of observations and actions of a policy or a reward, see
+            `serving.environments`; `None` and lacking for any other.
         schema_version: version of this schema.
     """
 
@@ -82,6 +85,7 @@ class Manifest:
     translation: dict[str, Any] | None = None
     audio: dict[str, Any] | None = None
     video: dict[str, Any] | None = None
+    environment: dict[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 
     @classmethod

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from export import classifier, codes, model_inputs, sizes, vocoder
+from export import acting, classifier, codes, model_inputs, sizes, vocoder
 from export.declare import (
     RESERVED,
     Declarations,
@@ -94,6 +94,7 @@ def open_network(
     *,
     average: bool = True,
     network: str | None = None,
+    environment: acting.Facts | None = None,
     **options: Any,
 ) -> Network:
     """Finds the network in a model, its calling convention, its inputs and its outputs.
@@ -103,6 +104,7 @@ def open_network(
         declared: what the caller declares of its inputs and outputs.
         average: of a GAN, use the averaged generator instead of the one in training.
         network: of a game, the name of the network; by default the one that the game exports.
+        environment: of a policy or a reward, `environment` of the manifest.
         options: fields of `Declarations`, instead of `declared`.
 
     Raises:
@@ -116,6 +118,7 @@ def open_network(
         declared = dataclasses.replace(declared, role=declared.role or classifier.ROLE)
     model, declared = codes.with_codes(model, declared)
     declared = vocoder.with_facts(model, declared)
+    model, declared = acting.with_ports(model, declared, environment)
     structure = model_inputs.read_inputs(model)
     by_key = model_inputs.name_inputs(model, structure)
     names_outputs = declared.role == classifier.ROLE
@@ -182,7 +185,8 @@ def _own_ranges(network: Network) -> dict[str, tuple[float, float] | None]:
 def _select_model(model: Any, average: bool, name: str | None) -> tuple[keras.Model, bool]:
     """Returns the exported model, and whether it classifies samples of a game."""
     if isinstance(model, Game):
-        return classifier.select(model, name, average)
+        found, is_classifier = classifier.select(model, name, average)
+        return acting.of_game(model, name, found), is_classifier
     if name is not None:
         raise UsageError(f"`network` is for a game. Received: network={name!r}")
     if not isinstance(model, keras.Model):

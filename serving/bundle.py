@@ -14,14 +14,16 @@ import numpy as np
 from serving import kinds
 from serving.bundle_folder import find_bundle
 from serving.checks import check_batch_size, describe_not_finite, describe_sample, is_finite
-from serving.classification import Classifier, classify, find_classifier
+from serving.classification import Classifier, classify, describe_missing, find_classifier
 from serving.errors import NotFiniteWarning, UsageError, one_line, short_repr
 from serving.inputs import Input, Inputs, Port
 from serving.manifest import read_manifest
+from serving.output_shapes import empty_outputs, fits
 from serving.seeds import check_seeds
 from serving.sessions import DEVICES, ModelFiles, check_ports, open_session
 
 if TYPE_CHECKING:
+    from serving.acting import Actor, Policy
     from serving.endless import VideoFacts
     from serving.vocoding import Clip, Vocoder
 
@@ -50,6 +52,7 @@ class Bundle:
         vocoder: facts about a network that `vocode` can use, `None` for another one.
         video: facts about a generator of videos of any number of frames
             (`serving.endless.stream_video`), `None` for another one.
+        policy: facts about a network that `act` can use, `None` for another one.
         kind: kind of the first output, likewise `shape` (a name for any size), `value_range` and
             `meta`.
         num_classes: number of classes of the class input, 0 without one; `class_names` likewise.
@@ -104,6 +107,11 @@ class Bundle:
             from serving.endless import find_video
 
             self.video = find_video(video, self.inputs, self.outputs)
+        self.policy: Policy | None = None
+        if (facts := self.manifest.get("environment")) is not None:
+            from serving.acting import find_policy
+
+            self.policy = find_policy(self.role, self.inputs, self.outputs, facts)
         self._first_input = self.inputs.ports[0].name
         first = self.outputs[0]
         self.kind, self.shape, self.meta = first.kind, first.shape, first.meta
@@ -274,11 +282,9 @@ class Bundle:
             UsageError: a bundle that is not a vocoder.
         """
         if self.vocoder is None:
-            raise UsageError(
-                "A vocoder has the role 'vocoder', and a spectrogram of any length as its only "
-                f"input. Received: bundle {self.name!r} of role {self.role!r}, with the inputs "
-                f"{', '.join(self.inputs.by_name)}"
-            )
+            from serving.vocoding import describe_missing
+
+            raise describe_missing(self)
         return self.vocoder
 
     def classify(self, pictures: Any, batch_size: int = 64) -> Any:
@@ -318,13 +324,32 @@ class Bundle:
             UsageError: a bundle that is not a classifier.
         """
         if self.classifier is None:
-            outputs = ", ".join(f"{port.name} of kind {port.kind}" for port in self.outputs)
-            raise UsageError(
-                "A classifier has the role 'classifier', one given input, and an output of kind "
-                f"'label' with the probabilities of its classes. Received: bundle {self.name!r} of "
-                f"role {self.role!r}, with {outputs}"
-            )
+            raise describe_missing(self)
         return self.classifier
+
+    def act(self, observation: Any) -> Any:
+        """Returns the action of a policy for an observation, or for several, on one CPU thread.
+
+        Args:
+            observation: numbers of the shape of one, or with one more axis for several.
+
+        Returns:
+            An int for a discrete action, float32 `(values,)` for a continuous one; for several
+            observations an array with one more axis.
+
+        Raises:
+            UsageError: a bundle that is not a policy, or an observation of another shape, of NaN
+                or outside the bounds of the environment.
+        """
+        return self.actor.act(observation)
+
+    @functools.cached_property
+    def actor(self) -> Actor:
+        """The policy that `act` runs, in a session of its own; a `UsageError` without one."""
+        from serving.acting import Actor, require_policy
+
+        found, files = require_policy(self), self._files
+        return Actor(found, open_session(*files.read(), files.path, 1, "cpu"), self)
 
     @property
     def translation(self) -> tuple[Mapping[str, Any], Input, Port]:
@@ -428,13 +453,7 @@ class Bundle:
         self, feeds: Mapping[str, np.ndarray], count: int, batch_size: int
     ) -> dict[str, np.ndarray]:
         if not count:
-            sizes = self.inputs.named_sizes(feeds)
-            shapes = [
-                [sizes.get(n, 0) if isinstance(n, str) else n for n in p.shape]
-                for p in self.outputs
-            ]
-            empty = [np.empty((0, *s), p.dtype) for p, s in zip(self.outputs, shapes, strict=True)]
-            return dict(zip(self._output_names, empty, strict=True))
+            return empty_outputs(self.outputs, self.inputs.named_sizes(feeds))
         if count <= batch_size:
             outputs = self._run({name: np.ascontiguousarray(x) for name, x in feeds.items()})
             return dict(zip(self._output_names, outputs, strict=True))
@@ -462,7 +481,7 @@ class Bundle:
             ) from error
         count = len(feeds[self._first_input])
         for port, shape, output in zip(self.outputs, self._shapes, outputs):  # noqa: B905 - fast
-            if output.shape != (count, *shape) and not _fits(port, output.shape, count):
+            if output.shape != (count, *shape) and not fits(port, output.shape, count):
                 raise UsageError(
                     f"{self.file} must return {port.name} of the shape in the manifest. "
                     f"Received: {str(self.path)!r} with {port.name} of {output.shape}"
@@ -487,9 +506,3 @@ class Bundle:
                 )
             return None
         return self.inputs.class_ids(seeds, labels)
-
-
-def _fits(port: Port, shape: tuple[int, ...], count: int) -> bool:
-    """Returns True if an array has the static sizes of a port, and the size of the batch."""
-    rank = len(shape) == len(port.shape) + 1 and shape[0] == count
-    return rank and all(n in (None, m) for n, m in zip(port.sizes, shape[1:], strict=True))

@@ -177,6 +177,16 @@ def find_classifier(role: str, inputs: Inputs, outputs: Sequence[Port]) -> Class
     return Classifier(inputs.given[0], fixed[0], next(single, None))
 
 
+def describe_missing(bundle: Any) -> UsageError:
+    """Returns the error for a bundle that is not a classifier."""
+    outputs = ", ".join(f"{port.name} of kind {port.kind}" for port in bundle.outputs)
+    return UsageError(
+        "A classifier has the role 'classifier', one given input, and an output of kind 'label' "
+        f"with the probabilities of its classes. Received: bundle {bundle.name!r} of role "
+        f"{bundle.role!r}, with {outputs}"
+    )
+
+
 def classify(found: Classifier, run: Run, given: Any, batch_size: int) -> Any:
     """Classifies a picture, or several.
 

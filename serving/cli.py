@@ -7,6 +7,7 @@ used. Every other command belongs to the library and is handed to `python -m ker
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ COMMANDS = {
     "translate": "Translate pictures of any size, without TensorFlow",
     "vocode": "Turn sounds or spectrograms into sound, without TensorFlow",
     "classify": "Print the classes of pictures, without TensorFlow",
+    "play": "Play a policy in its environment, without TensorFlow",
     "serve": "Serve bundles over HTTP, without TensorFlow",
     "prepare": "Prepare a data set once, before training",
     "record": "Record an expert's episodes in an environment",
@@ -36,7 +38,8 @@ COMMANDS = {
     "doctor": "Check packages, machine and GPU, and name what breaks",
     "list": "List recipes, architectures, losses, data sets and more",
 }
-_HERE = ("sample", "walk", "translate", "vocode", "classify", "serve", "doctor")
+_MODULES = ("translate", "vocode", "classify", "play")  # of modules of their own
+_HERE = ("sample", "walk", *_MODULES, "serve", "doctor")
 _LIBRARY = tuple(name for name in COMMANDS if name not in _HERE)
 
 HELP = """usage: keras-gan [--help] [--version] COMMAND ...
@@ -92,9 +95,11 @@ def _run(argv: list[str]) -> int:
     if argv[0] == "--version":
         print(f"keras-gan {_version()}")
         return 0
+    if argv[0] in _MODULES:
+        return _run_module(argv[0], argv[1:])
     if argv[0] in _HERE:
-        commands = (sample, walk, translate, vocode, classify, serve, doctor)
-        return dict(zip(_HERE, commands, strict=True))[argv[0]](argv[1:])
+        commands = {"sample": sample, "walk": walk, "serve": serve, "doctor": doctor}
+        return commands[argv[0]](argv[1:])
     if argv[0] in _LIBRARY:
         return _hand_over(argv)
     raise UsageError(_unknown(argv[0]))
@@ -293,31 +298,16 @@ def walk(argv: list[str]) -> int:
     return 0
 
 
-def translate(argv: list[str]) -> int:
-    """Runs `keras-gan translate`."""
-    from serving import translate_command as command
+def _run_module(name: str, argv: list[str]) -> int:
+    """Runs a command that has a module of its own, such as `keras-gan vocode`.
 
-    parser = _Parser(prog="keras-gan translate", description=command.ABOUT, epilog=command.EXAMPLES)
-    command.add_options(parser)
-    return command.TranslateCommand(parser.parse_args(argv)).run()
-
-
-def vocode(argv: list[str]) -> int:
-    """Runs `keras-gan vocode`."""
-    from serving import vocode_command as command
-
-    parser = _Parser(prog="keras-gan vocode", description=command.ABOUT, epilog=command.EXAMPLES)
-    command.add_options(parser)
-    return command.VocodeCommand(parser.parse_args(argv)).run()
-
-
-def classify(argv: list[str]) -> int:
-    """Runs `keras-gan classify`."""
-    from serving import classify_command as command
-
-    parser = _Parser(prog="keras-gan classify", description=command.ABOUT, epilog=command.EXAMPLES)
-    command.add_options(parser)
-    return command.ClassifyCommand(parser.parse_args(argv)).run()
+    The module `serving.NAME_command` has `ABOUT`, `EXAMPLES`, `add_options(parser)`, and a class
+    `NameCommand(options)` whose `run()` returns the exit status.
+    """
+    module = importlib.import_module(f"serving.{name}_command")
+    parser = _Parser(prog=f"keras-gan {name}", description=module.ABOUT, epilog=module.EXAMPLES)
+    module.add_options(parser)
+    return getattr(module, f"{name.capitalize()}Command")(parser.parse_args(argv)).run()
 
 
 def _open(bundle: str, precision: str) -> Any:

@@ -426,9 +426,10 @@ def check_array(port: Port, value: Any) -> np.ndarray:
         array = array.astype(wanted, copy=False)
     if is_float and array.size:
         _check_values(port, array, kind.is_ids(port.sizes))
-        kind.check_given(array, port.meta, port.name)
     if isinstance(port, Input) and port.fill == "class" and array.size:
         check_classes(array, port.num_classes)
+    elif array.size:
+        kind.check_given(array, port.meta, port.name)
     return array
 
 

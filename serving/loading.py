@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from serving import animations, film_files, kinds
+from serving.acting import Policy
 from serving.bundle import Bundle, Run
 from serving.classification import Classifier
 from serving.discovery import VersionFolder
@@ -80,6 +81,11 @@ class Served:
         return self.bundle.video
 
     @property
+    def policy(self) -> Policy | None:
+        """Facts about a policy; `None` for other networks."""
+        return self.bundle.policy
+
+    @property
     def busy(self) -> bool:
         """True while requests for this version are running."""
         return bool(self.users or self.engine.pending)
@@ -116,6 +122,7 @@ class Served:
             "classifier": None if self.classifier is None else self.classifier.describe(),
             "vocoder": None if self.vocoder is None else self.vocoder.describe(),
             "video": self._describe_video(settings),
+            "policy": None if self.policy is None else self.policy.describe(),
             "examples": len(self.examples),
             "animations": {"formats": self.animations, "max_frames": self._max_frames(settings)},
         }

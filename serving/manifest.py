@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from serving.environments import find_wrong_environment, find_wrong_environment_ports
 from serving.errors import UsageError
 from serving.port_rules import (
     Wrong,
@@ -104,6 +105,7 @@ def _check_facts(manifest: Mapping[str, Any], fields: set[str], where: str) -> N
         ("translation", find_wrong_translated_ports),
         ("audio", find_wrong_audio_ports),
         ("video", find_wrong_video_ports),
+        ("environment", find_wrong_environment_ports),
     ):
         if {name, "inputs", "outputs"} <= fields and (wrong := find(manifest)) is not None:
             raise UsageError(
@@ -228,6 +230,10 @@ def _is_video(value: Any) -> bool:
     return find_wrong_video(value) is None
 
 
+def _is_environment(value: Any) -> bool:
+    return find_wrong_environment(value) is None
+
+
 def _is_files(value: Any) -> bool:
     return (
         isinstance(value, dict)
@@ -316,11 +322,9 @@ RULES: dict[str, Rule] = {
     "translation": Rule(_is_translation, "an object of measured facts", find_wrong_translation),
     "audio": Rule(_is_audio, "an object of facts about a vocoder", find_wrong_audio),
     "video": Rule(_is_video, "an object of facts about a generator of video", find_wrong_video),
+    "environment": Rule(_is_environment, "an object of spaces", find_wrong_environment),
 }
 # Fields that only some networks have.
-OPTIONAL_FIELDS = frozenset({"translation", "audio", "video"})
+OPTIONAL_FIELDS = frozenset({"translation", "audio", "video", "environment"})
 # The fields that sampling needs; other readers of a bundle may leave out the rest.
-SAMPLING_FIELDS = (
-    *("name", "role", "inputs", "outputs", "files", "seeds"),
-    *("translation", "audio", "video"),
-)
+SAMPLING_FIELDS = ("name", "role", "inputs", "outputs", "files", "seeds", *sorted(OPTIONAL_FIELDS))

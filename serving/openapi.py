@@ -8,7 +8,8 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from serving import animations, classify, kinds, picture_requests, vocode
+from serving import act, animations, classify, kinds, picture_requests, vocode
+from serving.act.fields import ANSWER as ACTED
 from serving.generate.fields import FIELDS
 from serving.http_types import Request, Response, json_response
 from serving.protocols import tf_serving
@@ -60,6 +61,10 @@ _ABOUT: dict[str, tuple[str, dict[str, Any]]] = {
     "/v1/vocode": (
         "Turns a sound or a log-mel spectrogram into the sound that a vocoder makes of it",
         {"audio/wav": _FILE},
+    ),
+    "/v1/act": (
+        "Returns the actions of a policy for an observation, or for several",
+        {_JSON: {"schema": ACTED}},
     ),
     "/v1/models": ("Lists the models", _OBJECT),
     "/v1/models/{name}/examples/{number}.png": (
@@ -229,8 +234,13 @@ def _fields(app: Any) -> dict[str, Any]:
 def _upload_fields(app: Any, path: str) -> dict[str, Any]:
     """Returns the fields of a path that takes one file."""
     fields, takes, *_ = _UPLOADS[path]
+    return fields | {"model": fields["model"] | _names_of(app, takes)}
+
+
+def _names_of(app: Any, takes: Callable[[Any], Any]) -> dict[str, Any]:
+    """Returns the schema of the names of the models that a path is for; empty without one."""
     names = sorted(name for name, served in app.repository.newest.items() if takes(served))
-    return fields | {"model": fields["model"] | ({"enum": names} if names else {})}
+    return {"enum": names} if names else {}
 
 
 def _query(app: Any, method: str, route: str) -> list[dict[str, Any]]:
@@ -256,6 +266,11 @@ def _body(app: Any, path: str) -> dict[str, Any]:
     if path == "/v1/generate":
         fields = {"type": "object", "properties": _fields(app), "additionalProperties": False}
         return {_JSON: {"schema": fields}} | _files(app)
+    if path == "/v1/act":
+        names = _names_of(app, lambda served: served.policy)
+        fields = act.FIELDS | {"model": act.FIELDS["model"] | names}
+        schema = {"type": "object", "properties": fields, "additionalProperties": False}
+        return {_JSON: {"schema": schema | {"required": ["observation"]}}}
     if path in _UPLOADS:
         part = _UPLOADS[path].part
         parts = {part: {"type": "string", "format": "binary"}}

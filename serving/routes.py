@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Container
 from typing import Any
 
-from serving import classify, endpoints, files, generate, openapi, protocols, translate, vocode
+from serving import act, classify, endpoints, files, generate, openapi, protocols, translate, vocode
 from serving.http_types import HTTPError, Request
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}"
@@ -49,6 +49,7 @@ def create_routes() -> list[Route]:
         Route("translate", "POST", "/v1/translate", translate.start),
         Route("classify", "POST", "/v1/classify", classify.start),
         Route("vocode", "POST", "/v1/vocode", vocode.start),
+        Route("act", "POST", "/v1/act", act.start),
         Route("models", "GET", "/v1/models", endpoints.models),
         Route("examples", "GET", _MODEL + _EXAMPLE, endpoints.example),
         Route("examples", "GET", _NUMBERED + _EXAMPLE, endpoints.example),

@@ -82,6 +82,15 @@ def find_vocoder(
     return Vocoder(source, outputs[0], Mel.from_meta(source.meta["mel"]), audio["context"])
 
 
+def describe_missing(bundle: Any) -> UsageError:
+    """Returns the error for a bundle that is not a vocoder."""
+    return UsageError(
+        "A vocoder has the role 'vocoder', and a spectrogram of any length as its only input. "
+        f"Received: bundle {bundle.name!r} of role {bundle.role!r}, with the inputs "
+        f"{', '.join(bundle.inputs.by_name)}"
+    )
+
+
 class Chunk(NamedTuple):
     """One run of the network.
 

@@ -22,6 +22,7 @@ from keras_gan.commands._app import Checkpoint, Imports, Live, app, print_line
 from keras_gan.errors import UsageError
 from keras_gan.spec import Spec
 from serving.bundle_folder import find_bundle, is_bundle
+from serving.environments import REWARD
 from serving.kinds.image import STORED
 
 Version = int | Literal["next"]
@@ -53,7 +54,7 @@ Role = Annotated[
     str | None,
     typer.Option(
         help="restoration: a translator whose gray pictures have gray answers, such as one against "
-        "noise. Default: generator or translator, by the inputs."
+        "noise. Of a run of imitation, policy or reward. Default: that of the network."
     ),
 ]
 Examples = Annotated[
@@ -188,7 +189,8 @@ def _export_bundle(
             f"--version needs --to, the folder of the versions. Received: --version {version}"
         )
     opened = runs.Run.open(run)
-    folder = "-".join(filter(None, ("bundle", options["network"])))
+    other = options["network"] or (options["role"] if options["role"] == REWARD else None)
+    folder = "-".join(filter(None, ("bundle", other)))
     target = pathlib.Path(os.path.expanduser(to)) if to else opened.path / folder
     bundle = export_run(opened, target, overwrite=overwrite, version=version, **options)
     print_line(f"Wrote {bundle.path}")
@@ -265,7 +267,7 @@ def export_run(
         average: export the averaged generator instead of the live one.
         name: name of the model; by default that of the run's folder, with `-backward` for the
             backward direction of a game of two; of another network than the default one, with
-            `-classifier` for a discriminator and `-generator` for a generator.
+            `-generator` for a generator, else with its role, such as `-classifier` or `-reward`.
         network: of a game, the name of the network; by default the one that the game exports.
         share: of a game in two stages, the share of the last generator's weights, from 0 to 1.
         vocoder: of a generator of mel spectrograms, the run of the vocoder that makes sound of
@@ -274,9 +276,10 @@ def export_run(
     """
     checkpoint = run.which(checkpoint)
     gan = run.load(checkpoint)
+    _, network = export.choose_network(gan, options.get("role"), network)
     written = gan.exported_name(network)
     spec = run.spec
-    if gan.network_role(written) == "generator":  # whose generator may have no classes
+    if gan.export_role(written) == "generator":  # whose generator may have no classes
         spec = spec.with_classes(gan.num_classes, spec.class_names if gan.num_classes else ())
     spec = with_stored_ranges(spec, run.data.get("raw_ranges") or {})
     chosen = _choose_weights(run, gan, network, share)
@@ -334,8 +337,8 @@ def _names(gan: Any, run: runs.Run, name: str | None, network: str | None) -> di
     own = re.sub(r"[^A-Za-z0-9_.-]+", "-", run.path.resolve().name).strip("-.")
     if gan.inverse is None:
         written = gan.exported_name(network)
-        is_classifier = gan.network_role(written) == "discriminator"
-        ending = "classifier" if is_classifier else written
+        role = gan.export_role(written)
+        ending = written if role == "generator" else role
         return {"name": name or (own if written == gan.exports else f"{own}-{ending}")}
     is_backward, ending = network == gan.inverse, f"-{gan.inverse}"
     if name is None:

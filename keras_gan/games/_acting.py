@@ -10,9 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gan.control import cloning, distributions, scores
-from keras_gan.control.spaces import Spaces, spaces_of
+from keras_gan.control.spaces import Spaces, make, spaces_of
 from keras_gan.errors import UsageError
 from keras_gan.networks import Network
+from serving import environments
+from serving.environments import POLICY, REWARD
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
 ops: Any = keras.ops
@@ -85,6 +87,20 @@ class Acting:
     def network_role(cls, name: str) -> str:
         """Returns the function of an architecture that builds a network: that of its name."""
         return name
+
+    def export_role(self, name: str) -> str | None:
+        """Returns the role of a network in a bundle: the policy's, or the discriminator's."""
+        return {"policy": POLICY, "discriminator": REWARD}.get(name)
+
+    def describe_environment(self) -> dict[str, Any]:
+        """Returns the spaces of the environment, in the form of `serving.environments`."""
+        game: Any = self
+        found = make(game.environment)
+        try:
+            spaces = found.observation_space, found.action_space
+            return environments.describe(game.environment, *spaces)
+        finally:
+            found.close()
 
     @property
     def spaces(self) -> Spaces:

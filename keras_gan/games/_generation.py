@@ -118,14 +118,13 @@ class GenerationInterface(keras.Model):
         """Returns the name of the network that an export writes.
 
         Args:
-            name: name of a generator, or of a discriminator with the outputs `logits` and
-                `classes`; by default `exports`.
+            name: name of a network with an `export_role`; by default `exports`.
 
         Raises:
             UsageError: no such network of that name.
         """
         name = name or self.exports
-        valid = [each for each in self.networks if self._can_be_exported(each)]
+        valid = [each for each in self.networks if self.export_role(each) is not None]
         if name not in valid:
             raise UsageError(
                 "`network` must name a generator of the game, or a discriminator with the outputs "
@@ -133,6 +132,22 @@ class GenerationInterface(keras.Model):
             )
         return name
 
-    def _can_be_exported(self, name: str) -> bool:
-        is_classifier = {"logits", "classes"} <= {*self.networks[name].output_names}
-        return is_classifier or self.network_role(name) == "generator"
+    def export_role(self, name: str) -> str | None:
+        """Returns the role that a network has in a bundle; `None` for one that is not exported.
+
+        Args:
+            name: name of the network: a generator, or a discriminator with the outputs `logits`
+                and `classes`, which is a classifier.
+        """
+        if self.network_role(name) == "generator":
+            return "generator"
+        return (
+            "classifier" if {"logits", "classes"} <= {*self.networks[name].output_names} else None
+        )
+
+    def describe_environment(self) -> dict[str, Any] | None:
+        """Returns the spaces of the environment in which a game acts; `None` for other games.
+
+        They are in the form of `serving.environments`, as the bundle of a policy has them.
+        """
+        return None

@@ -16,6 +16,7 @@ import numpy as np
 
 from serving.classification import Classification
 from serving.client import films
+from serving.client.acting import act, check_acted
 from serving.client.arguments import check_arguments
 from serving.client.base import IDLE_CONNECTIONS, ClientBase
 from serving.client.endpoint import BUSY, accept
@@ -107,6 +108,10 @@ class AsyncClient(ClientBase):
         wanted = films.check_film(seed, frames, **options)
         response = await self.run(films.ask(self.session, wanted))
         return films.decode_later(response.pieces, self.retries)
+
+    async def act(self, observation: Any, **options: Any) -> Any:
+        """Returns an action as `Client.act` does, with the same arguments."""
+        return await self.run(act(self.session, check_acted(observation, **options)))
 
     async def models(self) -> list[dict[str, Any]]:
         """Returns name, version, shape and more of each model; `None` for what is unknown."""

@@ -17,6 +17,7 @@ import numpy as np
 
 from serving.classification import Classification
 from serving.client import films
+from serving.client.acting import act, check_acted
 from serving.client.arguments import check_arguments
 from serving.client.base import IDLE_CONNECTIONS, ClientBase
 from serving.client.endpoint import BUSY, accept
@@ -213,6 +214,20 @@ class Client(ClientBase):
         """
         response = self.run(films.ask(self.session, films.check_film(seed, frames, **options)))
         return films.decode(response.pieces, self.retries)
+
+    def act(self, observation: Any, **options: Any) -> Any:
+        """Returns the action of a policy for an observation, as `serving.Bundle.act` does.
+
+        Args:
+            observation: numbers of the shape of one, or with one more axis for several.
+            model: name of a policy, where the URL has none and the server has several.
+            version: of the model; the newest by default.
+
+        Returns:
+            An int for a discrete action, float32 `(values,)` for a continuous one; for several
+            observations an array with one more axis.
+        """
+        return self.run(act(self.session, check_acted(observation, **options)))
 
     def models(self) -> list[dict[str, Any]]:
         """Returns name, version, shape and more of each model; `None` for what is unknown."""

@@ -311,9 +311,15 @@ def npy_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
 
 
 def json_ready(array: np.ndarray) -> np.ndarray:
-    """Returns an array that orjson can write: contiguous, and of at least 32 bits if of floats."""
+    """Returns an array whose rows orjson can write.
+
+    It is contiguous, and of at least 32 bits if of floats. Single integers are never of the dtype
+    that numpy has beside int64 (`longlong`), which is that of onnxruntime.
+    """
     if array.dtype.char == "e":  # float16
         array = array.astype(np.float32)
+    if array.dtype.char == "q":
+        array = array.view(np.int64)
     return np.ascontiguousarray(array)
 
 

@@ -45,6 +45,17 @@ class Label(Kind):
             )
         check_different("class_names", names or ())
 
+    def check_given(self, array: np.ndarray, meta: Meta, name: str) -> None:
+        count = meta.get("num_classes")
+        if array.ndim != 1 or array.dtype.kind not in "iu" or not count:
+            return
+        least, most = int(array.min()), int(array.max())
+        if least < 0 or most >= count:
+            raise UsageError(
+                f"The input {name!r} must be class ids from 0 to {count - 1}. "
+                f"Received: {least if least < 0 else most}"
+            )
+
     def sheet(
         self, samples: np.ndarray, meta: Meta | None = None, columns: int | None = None
     ) -> np.ndarray:

@@ -90,6 +90,12 @@ export class Api extends EventTarget {
     return this.#request(address, { method: "POST", headers, body: file, signal });
   }
 
+  /** Returns the answer of a policy: its action and the other outputs by name. */
+  act(found, signal) {
+    const headers = { "Content-Type": "application/json" };
+    return this.#request("v1/act", { method: "POST", headers, body: toJSON(found), signal });
+  }
+
   /** Returns an example of a model as a Blob. */
   example(model, number, signal) {
     return this.#request(`v1/models/${encodeURIComponent(model)}/examples/${number}.png`, { signal });

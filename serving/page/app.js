@@ -1,4 +1,5 @@
 // Entry point of the page: connects the settings, the samples and the dialogs.
+import { Actor } from "./act.js";
 import { Api } from "./api.js";
 import { Classifier } from "./classifier.js";
 import { Cloud } from "./cloud.js";
@@ -8,7 +9,7 @@ import { Explorer } from "./explore.js";
 import { Given } from "./given.js";
 import { evenWidth, face, hear, isCloud, isListed, load, playbackOf, ratioOf, scaleOf } from "./kinds.js";
 import { Lines } from "./lines.js";
-import { codesOf, isClassifier, isSeeded, isTranslator, isVocoder, sizes, takesTruncation } from "./model.js";
+import { codesOf, isActor, isClassifier, isSeeded, isTranslator, isVocoder, sizes, takesTruncation } from "./model.js";
 import { classOf, className, describe, fields, SEEDS, toCurl, toPython } from "./requests.js";
 import { complain, say, showBanner } from "./say.js";
 import { defaults, readCodes, readHash, SIZES, writeHash } from "./state.js";
@@ -56,11 +57,14 @@ const classifier = new Classifier(find("classify"), api, base, {
 const vocoder = new Vocoder(find("vocode"), api, base, {
   error: (error) => (error ? showProblem(error, false) : complain(find("problem"), null)),
 });
-const users = { translate: translator, classify: classifier, vocode: vocoder }; // of chosen files, by section
+const actor = new Actor(find("act"), api, base, {
+  error: (error) => (error ? showProblem(error, false) : complain(find("problem"), null)),
+});
+const users = { translate: translator, classify: classifier, vocode: vocoder, act: actor }; // of what a user gives, by section
 
 /** Returns the section that shows a model. */
 const useOf = (found) =>
-  isTranslator(found) ? "translate" : isClassifier(found) ? "classify" : isVocoder(found) ? "vocode" : "wall";
+  isTranslator(found) ? "translate" : isClassifier(found) ? "classify" : isVocoder(found) ? "vocode" : isActor(found) ? "act" : "wall";
 
 const model = () => models.find(({ name }) => name === settings.model);
 const view = () => ({
@@ -133,11 +137,12 @@ function show(fresh = false) {
   for (const name of [...Object.keys(users), "wall"]) find(name).hidden = name !== use;
   find("sizes").hidden = use !== "wall" || isListed(found);
   find("skip").href = `#${use}`;
-  find("skip").textContent = use === "wall" ? "Skip to the samples" : `Skip to the ${use === "vocode" ? "sound" : "picture"}`;
+  find("skip").textContent = `Skip to the ${{ wall: "samples", vocode: "sound", act: "observation" }[use] ?? "picture"}`;
   find("copy-help").textContent = {
     translate: "Copies a link to this model, or a line that translates the picture.",
     classify: "Copies a link to this model, or a line that classifies the picture.",
     vocode: "Copies a link to this model, or a line that computes the sound.",
+    act: "Copies a link to this model, or a line that sends the observation.",
     wall: "Copies a link to this view, or a line that generates its samples, at most 16.",
   }[use];
   for (const [name, user] of Object.entries(users)) if (name !== use) user.hide();

@@ -12,13 +12,16 @@ export const isSeeded = (model) => model.inputs.some(({ fill }) => SEEDED.includ
 export const isTranslator = (model) => Boolean(model.translation);
 
 /** Checks that a model is shown as a wall of its samples, not with a chosen picture. */
-export const isGallery = (model) => !isTranslator(model) && !isClassifier(model);
+export const isGallery = (model) => !isTranslator(model) && !isClassifier(model) && !isActor(model);
 
 /** Checks that a model classifies pictures by /v1/classify. */
 export const isClassifier = (model) => Boolean(model.classifier);
 
 /** Checks that a model turns sounds and spectrograms into sound by /v1/vocode. */
 export const isVocoder = (model) => Boolean(model.vocoder);
+
+/** Checks that a model answers an observation with an action by /v1/act, or an observation and an action with a reward. */
+export const isActor = (model) => Boolean(model.policy) || (model.role === "reward" && ["observation", "action"].every((each) => model.inputs.some(({ name }) => name === each)));
 
 /** Checks that samples have neighbors, and walks between them. */
 export const canWalk = (model) => model.inputs.some(({ fill }) => fill === "normal");

@@ -176,3 +176,20 @@ export function translatePython(base, { model, version, seed }, file, output, to
   if (seed !== undefined) words.push(`seed=${seed}`);
   return `import serving; serving.Client(${server}${key}).translate(${words.join(", ")})`;
 }
+
+/** found: {model, version, observation}, of a reward {model, version, observation, action}. */
+export function actCurl(base, { model, version, observation, action }, token) {
+  const header = token ? ' -H "Authorization: Bearer $TOKEN"' : "";
+  const isReward = action !== undefined;
+  const fields = isReward ? { model, version, inputs: { observation, action }, format: "json" } : { model, version, observation };
+  const address = new URL(isReward ? "v1/generate" : "v1/act", base).href.replaceAll("'", "%27");
+  return `curl -fsS${header} -H 'Content-Type: application/json' -d ${quoted(toJSON(fields))} '${address}'`;
+}
+
+export function actPython(base, { model, version, observation, action }, token) {
+  const key = token ? ', token="…"' : "";
+  const server = pythonic(new URL(".", base).href.replace(/\/$/, ""));
+  const named = `model=${pythonic(model)}, version=${version}`;
+  const given = action === undefined ? `act(${pythonic(observation)}, ` : `generate(observation=${pythonic([observation])}, action=${pythonic([action])}, `;
+  return `import serving; print(serving.Client(${server}${key}).${given}${named}))`;
+}
