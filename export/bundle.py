@@ -29,6 +29,7 @@ from export.output_ranges import check_sample_range
 from export.png_chunks import provenance_chunks
 from export.precisions import parse_precisions, write_precisions
 from export.target import open_target, temporary_folder
+from export.text_step import write_step
 from export.tf_serving import write_configuration
 from export.to_onnx import OPSET, save_onnx, to_onnx
 from export.to_saved_model import to_saved_model
@@ -37,6 +38,7 @@ from export.verify import MAX_TOLERANCE, MEASURE, TOLERANCE, measure, worst_diff
 from keras_gan import UsageError
 from serving.manifest import MODEL
 from serving.mel import Mel
+from serving.texts import STEP
 
 Progress = Callable[[str], None]  # called with a line of text before each step
 
@@ -146,6 +148,11 @@ def _write(
         progress("Writing the front end")
         with writing(folder / FRONT):
             write_front(Mel.from_meta(draft.inputs[0].meta["mel"]), folder / FRONT)
+
+    if draft.text is not None:
+        progress("Writing the step from token to token")
+        with writing(folder / STEP):
+            write_step(network, folder / STEP, options.opset)
 
     golden = load_golden(folder)
     for port in network.outputs:

@@ -10,7 +10,7 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
-from export import streaming
+from export import streaming, text
 from export.class_ids import check_class_ids
 from export.declare import Declarations, Facts
 from export.manifest import Manifest, plain_json, software_versions, utc_now
@@ -123,6 +123,7 @@ def open_draft(model: Any, **description: Unpack[Description]) -> tuple[Network,
         created=utc_now(),
         translation=facts,
         audio=audio,
+        text=text.describe(network),
     )
     return network, draft
 

@@ -61,6 +61,7 @@ class Manifest:
         translation: measured facts of a network that translates pictures of any size, see
             `export.translation`; `None` for any other, whose `manifest.json` lacks the key.
         audio: facts of a vocoder, see `export.vocoder`; `None` and lacking for any other.
+        text: facts of a sampler of texts, see `export.text`; `None` and lacking for any other.
         schema_version: version of this schema.
     """
 
@@ -79,6 +80,7 @@ class Manifest:
     created: str = ""
     translation: dict[str, Any] | None = None
     audio: dict[str, Any] | None = None
+    text: dict[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 
     @classmethod

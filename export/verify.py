@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 
-from export import formats, streaming
+from export import formats, streaming, text_step
 from export.encoders import encoder_of
 from export.errors import one_line
 from export.files import sha256, walk
@@ -22,6 +22,7 @@ from export.manifest import REDUCED_PRECISIONS, Manifest
 from export.to_onnx import open_session
 from keras_gan import UsageError
 from serving.manifest import FILE_NAME, MODEL
+from serving.texts import STEP
 
 BATCHES = (1, 5, 64)
 PROBE_BATCHES = (1, 5)
@@ -99,6 +100,7 @@ def check_files(path: Path, manifest: Manifest) -> list[str]:
     """Compares the files of a bundle with its manifest; returns a line for each problem."""
     required = {MODEL, *golden_files(manifest), f"saved_model/{manifest.name}/1/saved_model.pb"}
     required |= {FRONT} if manifest.audio is not None else set()
+    required |= {STEP} if manifest.text is not None else set()
     measured = manifest.parity.get("precisions", {})
     required |= {REDUCED_PRECISIONS[name] for name in measured}
     problems = [f"{name} is not in {FILE_NAME}" for name in sorted(required - set(manifest.files))]
@@ -146,6 +148,9 @@ def measure(
     if manifest.audio is not None:
         context = manifest.audio["context"]
         more, found = streaming.compare(path, path / MODEL, manifest.inputs[0], context)
+        figures, problems = figures | more, problems + found
+    if manifest.text is not None:
+        more, found = text_step.compare(path, manifest)
         figures, problems = figures | more, problems + found
     plans = plan_saved_models(path, manifest, probe)
     try:

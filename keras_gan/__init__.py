@@ -31,7 +31,7 @@ from keras_gan import (
 )
 from keras_gan._version import __version__
 from keras_gan.errors import UsageError
-from keras_gan.games import GAN, Cycle, Game, TwoStage
+from keras_gan.games import GAN, Cycle, Game, SequenceGAN, TwoStage
 from keras_gan.spec import Field, Spec
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Cycle",
     "Field",
     "Game",
+    "SequenceGAN",
     "Spec",
     "TwoStage",
     "UsageError",

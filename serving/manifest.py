@@ -19,6 +19,8 @@ from serving.port_rules import (
     find_wrong_audio_ports,
     find_wrong_input,
     find_wrong_output,
+    find_wrong_text,
+    find_wrong_text_ports,
     find_wrong_translated_ports,
     find_wrong_translation,
     is_line,
@@ -102,6 +104,7 @@ def _check_facts(manifest: Mapping[str, Any], fields: set[str], where: str) -> N
     for name, find in (
         ("translation", find_wrong_translated_ports),
         ("audio", find_wrong_audio_ports),
+        ("text", find_wrong_text_ports),
     ):
         if {name, "inputs", "outputs"} <= fields and (wrong := find(manifest)) is not None:
             raise UsageError(
@@ -222,6 +225,10 @@ def _is_audio(value: Any) -> bool:
     return find_wrong_audio(value) is None
 
 
+def _is_text(value: Any) -> bool:
+    return find_wrong_text(value) is None
+
+
 def _is_files(value: Any) -> bool:
     return (
         isinstance(value, dict)
@@ -309,8 +316,9 @@ RULES: dict[str, Rule] = {
     "created": Rule(_is_time, "a time in ISO 8601"),
     "translation": Rule(_is_translation, "an object of measured facts", find_wrong_translation),
     "audio": Rule(_is_audio, "an object of facts about a vocoder", find_wrong_audio),
+    "text": Rule(_is_text, "an object of facts about a sampler of texts", find_wrong_text),
 }
 # Fields that only some networks have.
-OPTIONAL_FIELDS = frozenset({"translation", "audio"})
+OPTIONAL_FIELDS = frozenset({"translation", "audio", "text"})
 # The fields that sampling needs; other readers of a bundle may leave out the rest.
-SAMPLING_FIELDS = ("name", "role", "inputs", "outputs", "files", "seeds", "translation", "audio")
+SAMPLING_FIELDS = ("name", "role", "inputs", "outputs", "files", "seeds", *sorted(OPTIONAL_FIELDS))

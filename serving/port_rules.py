@@ -275,6 +275,43 @@ def find_wrong_audio_ports(manifest: Mapping[str, Any]) -> Wrong | None:
     return None
 
 
+def find_wrong_text(value: Any) -> Wrong | None:
+    """Returns the first broken rule of `text` in a manifest, `None` if all hold."""
+    if not isinstance(value, dict) or value.keys() != {"width", "ends"}:
+        return Wrong("text", "an object with width and ends", value)
+    if type(value["width"]) is not int or not 0 < value["width"] < 2**15:
+        return Wrong("text.width", "an integer from 1 to 32767", value["width"])
+    if type(value["ends"]) is not bool:
+        return Wrong("text.ends", "true or false", value["ends"])
+    return None
+
+
+def find_wrong_text_ports(manifest: Mapping[str, Any]) -> Wrong | None:
+    """Returns the ports of a manifest with `text` that are not those of a sampler of texts."""
+    if manifest.get("text") is None:
+        return None
+    inputs, shape = manifest["inputs"], manifest["outputs"][0]["shape"][1:]
+    if manifest["outputs"][0]["kind"] != "text" or len(shape) != 2 or not _is_sizes(shape):
+        rule = "weights of the tokens of a text, of one length, beside `text`"
+        return Wrong("outputs", rule, manifest["outputs"])
+    found = {port["name"]: (port["fill"], port["shape"][1:]) for port in inputs}
+    labels = {"labels": ("class", [])} if "labels" in found else {}
+    wanted = {
+        "latents": ("normal", [shape[0] * shape[1]]),
+        **labels,
+        "temperature": ("constant", []),
+        "prefix": ("constant", shape[:1]),
+        "mask": ("constant", shape[1:]),
+    }
+    if found != wanted:
+        return Wrong("inputs", "latents, temperature, prefix and mask, beside `text`", inputs)
+    return None
+
+
+def _is_sizes(shape: Any) -> bool:
+    return all(type(size) is int for size in shape)
+
+
 def _is_size(value: Any) -> bool:
     return type(value) is int and 0 < value <= 4096
 
@@ -311,6 +348,11 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(is_line, value))
 
 
+def _is_tokens(value: Any) -> bool:
+    # Tokens may be such as a line break; who prints one escapes it.
+    return isinstance(value, list) and all(isinstance(x, str) and len(x) <= 500 for x in value)
+
+
 def _is_frequencies(value: Any) -> bool:
     return (
         isinstance(value, list) and len(value) > 0 and all(is_number(x) and x >= 0 for x in value)
@@ -328,7 +370,7 @@ _META: dict[str, tuple[Callable[[Any], bool], str]] = {
     "num_classes": (lambda value: type(value) is int and 0 < value < 2**31, "an integer above 0"),
     "class_names": (_is_texts, "a list of printable texts"),
     "columns": (_is_texts, "a list of printable texts"),
-    "vocabulary": (_is_texts, "a list of printable texts"),
+    "vocabulary": (_is_tokens, "a list of texts"),
     "frequencies": (_is_frequencies, "a list of numbers of at least 0"),
     "categorical": (_is_categories, "a list of integers of at least 2"),
     "continuous": (lambda value: type(value) is int and 0 <= value < 2**15, "an integer from 0"),

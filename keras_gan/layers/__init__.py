@@ -41,6 +41,7 @@ from keras_gan.layers.sound import (
     VocoderInput,
 )
 from keras_gan.layers.spectral import SpectralNormalization
+from keras_gan.layers.text import TextSampler, TextStep, find_sampler, step_model, with_controls
 
 __all__ = [
     "AppendVector2D",
@@ -76,11 +77,16 @@ __all__ = [
     "ReflectionPadding2D",
     "SelfAttention2D",
     "SpectralNormalization",
+    "TextSampler",
+    "TextStep",
     "UpConv2D",
     "UpSampling2D",
     "VocoderInput",
     "find_codes",
+    "find_sampler",
     "layer_noise",
     "layer_seed",
+    "step_model",
     "with_codes_input",
+    "with_controls",
 ]
