@@ -74,7 +74,7 @@ def compare(path: Path, manifest: Manifest) -> tuple[dict[str, dict[int, float]]
 
 def _step_by_step(step: Any, inputs: dict[str, np.ndarray], shape: Any, manifest: Manifest) -> Any:
     """Returns the token ids `(batch, length)` that the step makes of the inputs of the whole."""
-    count, length, vocabulary = shape
+    count, length, _ = shape
     facts = manifest.text or {}
     noise = inputs["latents"].reshape(shape)
     previous = np.full(count, START, np.int32)

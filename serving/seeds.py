@@ -79,16 +79,17 @@ def latents_from_seeds(seeds: Any, latent_dim: int) -> np.ndarray:
     return normals(check_seeds(seeds), latent_dim, 0)
 
 
-def normals(seeds: np.ndarray, size: int, stream: int) -> np.ndarray:
+def normals(seeds: np.ndarray, size: int, stream: int, start: int = 0) -> np.ndarray:
     """Returns standard normal numbers of one stream, float32 `(batch, size)`.
 
     Args:
         seeds: checked seeds, int64 `(batch,)`.
         size: numbers for each seed.
         stream: number of the stream; two streams of a seed share no numbers.
+        start: position of the first number in the stream, an even one.
     """
     # A word becomes the middle of its interval, so that no result is 0 or 1.
-    first, second = (_words(seeds, (size + 1) // 2, stream) + 0.5) * 2.0**-32
+    first, second = (_words(seeds, (size + 1) // 2, stream, start // 2) + 0.5) * 2.0**-32
     radius = np.sqrt(-2.0 * np.log(first))
     angle = 2.0 * math.pi * second
     normal = np.empty((len(seeds), 2 * first.shape[1]))
@@ -133,18 +134,18 @@ def classes_from_seeds(
     return np.searchsorted(bounds, drawn, side="right").clip(0, num_classes - 1).astype(np.int64)
 
 
-def _words(seeds: np.ndarray, pairs: int, stream: int) -> np.ndarray:
-    """Encrypts the counters `(0, stream)` to `(pairs - 1, stream)` under each seed.
+def _words(seeds: np.ndarray, pairs: int, stream: int, first: int = 0) -> np.ndarray:
+    """Encrypts `pairs` counters, from `(first, stream)` on, under each seed.
 
     Returns:
         The words, unsigned integers below 2**32 of shape `(2, batch, pairs)`.
     """
     words = seeds.astype(np.uint64)
-    if len(words) * pairs <= _FEW and not stream:
+    if len(words) * pairs <= _FEW and not stream and not first:
         return _threefry_of_few(words, pairs)
     column = words[:, np.newaxis]
     key = (column.astype(np.uint32), (column >> np.uint64(32)).astype(np.uint32))
-    counter = np.arange(pairs, dtype=np.uint32)[np.newaxis, :]
+    counter = np.arange(first, first + pairs, dtype=np.uint32)[np.newaxis, :]
     return np.stack(threefry_2x32(key, (counter, np.full_like(counter, stream))))
 
 

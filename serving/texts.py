@@ -1,18 +1,135 @@
-"""Controls of networks that sample texts: temperature, prefix and allowed tokens."""
+"""Networks that sample texts token by token: facts about one, and its controls."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from serving.checks import check_number
+from serving.checks import check_integer, check_number
 from serving.errors import UsageError, short_repr
+from serving.inputs import Inputs, Port
+from serving.kinds.text import ids_of
 
 STEP = "step.onnx"  # file of a bundle: from one token to the next
 START = -1  # in the place of the token before the first one
 FREE = -1  # in a prefix: a token that is not given
 MAX_TEMPERATURE = 100.0
+MAX_LENGTH = 1024  # tokens of a text
+
+
+class TextSampler(NamedTuple):
+    """Facts about a network that samples texts.
+
+    Args:
+        tokens: the vocabulary; texts of ids in the place of tokens that are not known.
+        length: tokens of a text of the whole network.
+        width: numbers in each state of the step.
+        ends: true if token 0 ends a text.
+        stream: number of the stream of its noise.
+        meta: properties of its texts.
+    """
+
+    tokens: tuple[str, ...]
+    length: int
+    width: int
+    ends: bool
+    stream: int
+    meta: Mapping[str, Any]
+
+    @property
+    def separator(self) -> str:
+        """Text between two tokens: none between characters, a space between longer ones."""
+        return "" if all(len(token) <= 1 for token in self.tokens) else " "
+
+    def text_of(self, ids: Iterable[int]) -> str:
+        """Returns a text by its token ids, up to its end."""
+        found = []
+        for token in ids:
+            if self.ends and token == 0:
+                break
+            found.append(self.tokens[token])
+        return self.separator.join(found)
+
+    def check_length(self, length: Any = None) -> int:
+        """Returns the most tokens of a text, by default those of the whole network.
+
+        Raises:
+            UsageError: not an integer from 1 to `MAX_LENGTH`.
+        """
+        return self.length if length is None else check_integer("length", length, 1, MAX_LENGTH)
+
+    def check_text(self, prefix: Any) -> tuple[int, ...]:
+        """Returns the token ids of a prefix, a text or a list of ids.
+
+        Raises:
+            UsageError: a token that the vocabulary does not have.
+        """
+        if isinstance(prefix, str):
+            try:
+                return tuple(ids_of(prefix, {"vocabulary": self.tokens}).tolist())
+            except UsageError as error:
+                raise UsageError(f"`prefix`: {error}") from None
+        given = check_prefix(prefix, MAX_LENGTH, len(self.tokens))
+        if given.ndim != 1 or (given < self.ends).any():
+            raise UsageError(
+                "`prefix` must be a text, or ids of tokens that do not end it. "
+                f"Received: prefix={short_repr(prefix)}"
+            )
+        return tuple(given.tolist())
+
+    def check_vocabulary(self, tokens: Any) -> np.ndarray:
+        """Returns the mask of the tokens that may be chosen, float32 `(vocabulary,)`.
+
+        Args:
+            tokens: texts of the tokens.
+
+        Raises:
+            UsageError: none, or one that the vocabulary does not have.
+        """
+        known = {token: number for number, token in enumerate(self.tokens)}
+        if not isinstance(tokens, list | tuple) or not tokens:
+            raise UsageError(
+                f"`vocabulary` must be a list of tokens. Received: {short_repr(tokens)}"
+            )
+        mask = np.zeros(len(self.tokens), np.float32)
+        for token in tokens:
+            if not isinstance(token, str) or token not in known or not token:
+                raise UsageError(
+                    f"`vocabulary` must have tokens of the network, of which there are "
+                    f"{len(self.tokens)}. Received: {short_repr(token)}"
+                )
+            mask[known[token]] = 1.0
+        return mask
+
+    def describe(self) -> dict[str, Any]:
+        """Returns the entry of the model in `/v1/models`."""
+        return {
+            "length": self.length,
+            "max_length": MAX_LENGTH,
+            "vocabulary": len(self.tokens),
+            "ends": self.ends,
+        }
+
+
+def find_sampler(
+    inputs: Inputs, outputs: Sequence[Port], text: Mapping[str, Any] | None
+) -> TextSampler | None:
+    """Returns the facts about a network that samples texts, `None` for another network.
+
+    Args:
+        inputs: its inputs.
+        outputs: its outputs.
+        text: `text` of the manifest, whose rules `serving.port_rules` has checked.
+    """
+    if text is None:
+        return None
+    length, size = (int(n) for n in outputs[0].shape)
+    tokens = outputs[0].meta.get("vocabulary") or map(str, range(size))
+    stream = inputs.by_name["latents"].stream
+    meta = outputs[0].meta
+    return TextSampler(tuple(tokens), length, text["width"], text["ends"], stream, meta)
 
 
 def check_controls(
