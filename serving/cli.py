@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from serving import balance_options, programs
+from serving import balance_options, programs, shard_options, text_options
 from serving.errors import UsageError
 
 COMMANDS = {
@@ -150,8 +150,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, help="seed of the first sample (default: 0)")
     _add_input_options(parser)
     _add_output_options(parser)
-    _add_shard_options(parser)
+    shard_options.add_options(parser)
     balance_options.add_options(parser)
+    text_options.add_options(parser)
     return parser
 
 
@@ -231,18 +232,6 @@ def _add_input_options(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, default=64, help="samples of one batch (default: 64)")
 
 
-def _add_shard_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--workers", type=int, help="processes that make shards (default: one for each processor)")
-    add("--shard-size", type=int, help="samples in a shard (default: 10000, fewer if large)")
-    add("--engine", metavar="processes|ray", help="engine that makes shards (default: processes)")
-    add(
-        "--overwrite",
-        action="store_true",
-        help="allow --each and shards to use a folder that is not empty",
-    )
-
-
 def sample(argv: list[str]) -> int:
     """Runs `keras-gan sample`."""
     options = _parser().parse_args(argv)
@@ -261,6 +250,8 @@ def sample(argv: list[str]) -> int:
         from serving.balance_command import BalanceCommand
 
         return BalanceCommand(_open(options.bundle, options.precision), options).run()
+    if text_options.is_wanted(options):
+        return text_options.run(_open(options.bundle, options.precision), options)
     if _wants_shards(options) and _wants_files(options):
         options.each, options.out = os.path.normpath(options.out), None
     elif _wants_shards(options):
@@ -270,6 +261,8 @@ def sample(argv: list[str]) -> int:
     from serving.sample_command import SampleCommand
 
     bundle = _open(options.bundle, options.precision)
+    if getattr(bundle, "text_sampler", None) and text_options.writes_lines(options):
+        return text_options.run(bundle, options)
     print(SampleCommand(bundle, options).run())
     return 0
 

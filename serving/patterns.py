@@ -2,8 +2,9 @@ r"""Regular expressions over characters, compiled to automata of a bounded size.
 
 The language is the part of Python's that automata have: characters, `.`, classes such as `[a-z]`
 and `[^0-9]`, `\d`, `\w`, `\s` and escaped characters, groups `(...)` and `(?:...)`, `|`, `*`, `+`,
-`?`, `{m}`, `{m,}` and `{m,n}`. A text matches as a whole. Positions of the expression become
-states without empty transitions (Glushkov, 1961), and sets of them states of the automaton.
+`?`, `{m}`, `{m,}` and `{m,n}`. `\d`, `\w` and `\s` are those of ASCII. A text matches as a whole.
+Positions of the expression become states without empty transitions (Glushkov, 1961), and sets of
+them states of the automaton.
 """
 
 from __future__ import annotations

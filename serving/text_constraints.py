@@ -97,7 +97,7 @@ class Constraint:
             if state == DEAD:
                 raise UsageError(
                     "`prefix` must begin a text that matches `pattern`. "
-                    f"Received: prefix of {len(self.prefix)} tokens, which leaves it at token {at}, "
+                    f"Received: prefix of {len(self.prefix)} tokens, no match from token {at} on, "
                     f"pattern={short_repr(pattern)}"
                 )
         if not self._reach[self.length - len(self.prefix), state]:

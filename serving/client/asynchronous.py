@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 
 from serving.classification import Classification
+from serving.client import texts
 from serving.client.arguments import check_arguments
 from serving.client.base import IDLE_CONNECTIONS, ClientBase
 from serving.client.endpoint import BUSY, accept
 from serving.client.http_types import Exchange, Request, Response, ServerError, T
 from serving.client.sounds import check_sound, check_stream
 from serving.client.streams import AsyncSoundStream
+from serving.client.texts import AsyncTextStream, read_texts
 from serving.client.uploads import check_classified, check_upload
 
 _PIECE = 2**16  # bytes that are read at a time
@@ -98,6 +100,15 @@ class AsyncClient(ClientBase):
         """Returns a stream as `Client.vocode_chunks` does, for `async for` and `async with`."""
         response = await self.run(self.session.vocode(check_stream(sound, chunk, **options)))
         return await AsyncSoundStream.start(response.pieces, self.retries)
+
+    async def texts(self, seeds: Any, **fields: Any) -> list[dict[str, Any]]:
+        """Returns texts as `Client.texts` does, with the same arguments."""
+        return read_texts(await self.run(texts.ask(self.session, seeds, False, **fields)))
+
+    async def stream_text(self, seed: int = 0, **fields: Any) -> AsyncTextStream:
+        """Returns a stream as `Client.stream_text` does, for `async for` and `async with`."""
+        response = await self.run(texts.ask(self.session, seed, True, **fields))
+        return AsyncTextStream(response.pieces, self.retries)
 
     async def models(self) -> list[dict[str, Any]]:
         """Returns name, version, shape and more of each model; `None` for what is unknown."""
