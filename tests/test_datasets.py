@@ -214,6 +214,7 @@ def test_names_are_described():
         *("emoji", "photos", "sprites", "stacked-fashion", "tfds"),
         *("pairs", "unpaired", "degraded", "edges2fashion", "glyphs", "photos-x4"),
         *("audio", "spoken-digits", "asterisk-sounds", "sonic-pi-samples"),
+        *("text", "words", "oracle"),
     } == {*names}
     assert all(20 < len(line) < 100 and "\n" not in line for line in names.values())
 
@@ -266,7 +267,7 @@ def test_the_error_for_an_unknown_source_names_every_kind_of_source():
         datasets.open("nowhere")
     modules = [datasets.find(name)[0] for name in datasets.names()]
     forms = [module.FORM for module in modules if hasattr(module, "parse")]
-    assert len(forms) == 4
+    assert len(forms) == 5
     assert all(part in str(caught.value) for part in (*forms, *datasets.names()))
 
 

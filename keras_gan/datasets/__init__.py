@@ -3,9 +3,9 @@
 Every module of this package with a function `open` is a data set. Its name is the module's name
 (`fashion_mnist` or `fashion-mnist`), and the first line of its docstring describes it. A module may
 also have a function `parse` for other strings, such as paths: it returns the options of `open`
-that the string stands for, or `None`, and `FORM` says in words which strings these are. `SHAPE`
-states the shape of all of its samples, if there is one, and `KIND` their kind. A new data set is
-one new file.
+that the string stands for, or `None`, and `FORM` says in words which strings these are.
+`PARSED_LAST` is for a module that takes what no other one does. `SHAPE` states the shape of all of
+its samples, if there is one, and `KIND` their kind. A new data set is one new file.
 """
 
 from __future__ import annotations
@@ -246,7 +246,8 @@ def _find(source: str | os.PathLike[str]) -> tuple[ModuleType, dict[str, Any]] |
     name = text.replace("_", "-")
     if isinstance(source, str) and name in _REGISTRY:
         return _REGISTRY[name], {}
-    for module in _REGISTRY.values() if text.strip() else ():
+    by_content = sorted(_REGISTRY.values(), key=lambda each: hasattr(each, "PARSED_LAST"))
+    for module in by_content if text.strip() else ():
         found = module.parse(text) if hasattr(module, "parse") else None
         if found is not None:
             return module, found

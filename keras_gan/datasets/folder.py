@@ -164,6 +164,9 @@ def _options(root: Path, reading: _Reading, given: decoding.GivenOptions) -> dec
 FORM = "the path of a folder of images"
 
 
+PARSED_LAST = True  # other data sets recognize folders by what they hold
+
+
 def parse(source: str) -> dict[str, Any] | None:
     """Returns the options that a data set's name stands for: the path of a folder."""
     return {"path": source} if Path(os.path.expanduser(source)).is_dir() else None

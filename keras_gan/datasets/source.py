@@ -15,7 +15,7 @@ from keras_gan.autograph import do_not_convert
 from keras_gan.datasets import labeled, orders
 from keras_gan.datasets.splits import Split, without_copies
 from keras_gan.datasets.transforms import Transform
-from keras_gan.datasets.values import check_splits, holds_ids, raw_range
+from keras_gan.datasets.values import check_splits, holds_ids, one_hot, raw_range
 from keras_gan.errors import UsageError
 from keras_gan.spec import Field, Spec
 from serving.value_ranges import Range
@@ -282,7 +282,7 @@ class Source:
         """Returns stored values of a field as they are in a batch."""
         field = self.spec.fields[name]
         if holds_ids(field, stored):
-            return np.eye(field.shape[-1] or 1, dtype=field.dtype)[stored]
+            return one_hot(stored, field)
         return _to_field(_on_cpu(stored), field, self.raw_ranges[name]).numpy()
 
     def labels(self) -> np.ndarray:
@@ -404,8 +404,8 @@ class Source:
             return lambda rows, change: tf.gather(labels, rows)
         pick = self._picker(array)
         if holds_ids(field, array):
-            depth = field.shape[-1]
-            return lambda rows, change: tf.one_hot(pick(rows), depth, dtype=field.dtype)
+            depth, dtype = field.shape[-1], field.dtype  # there is no one-hot of uint16
+            return lambda rows, change: tf.one_hot(tf.cast(pick(rows), "int32"), depth, dtype=dtype)
         return lambda rows, change: _to_field(change(name, pick(rows)), field, limits)
 
     def _picker(self, array: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:

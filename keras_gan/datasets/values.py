@@ -74,6 +74,13 @@ def holds_ids(field: Field, array: np.ndarray) -> bool:
     return is_whole and array.ndim == len(field.shape) and field.modality.is_distribution
 
 
+def one_hot(ids: np.ndarray, field: Field) -> np.ndarray:
+    """Returns ids as weights along a field's last axis, `(..., weights)`: 1 at the id, else 0."""
+    weights = np.zeros((*ids.shape, field.shape[-1] or 1), field.dtype)
+    np.put_along_axis(weights, ids[..., np.newaxis].astype(np.int64), 1, axis=-1)
+    return weights
+
+
 def _check_fields(name: str, part: Split, spec: Spec) -> None:
     """Checks that a split has all fields, with one row for each sample."""
     if (part.labels is None) != (spec.num_classes == 0):

@@ -1,8 +1,13 @@
-"""Text: token ids `(time,)`, or weights of the tokens `(time, vocabulary)` in [0, 1]."""
+"""Text: token ids `(time,)`, or weights of the tokens `(time, vocabulary)` in [0, 1].
+
+A vocabulary may have an end token, the empty string: a text ends before the first one, and shorter
+texts are filled up with it. Tokens of one character are joined as they are, longer ones by spaces.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,9 +17,37 @@ from serving.kinds import _plots
 from serving.kinds._kind import Format, Kind, Meta
 from serving.strict_json import parse_object
 
+END = ""  # token after which nothing of a text is shown
+UNKNOWN_WORD = "<unk>"  # token of words that a vocabulary does not have
+UNKNOWN_CHARACTER = "\ufffd"  # the same of characters: the replacement character
+_WORD = re.compile(r"<unk>|\w+(?:['\u2019-]\w+)*|[^\w\s]")
+
+
+def split_words(text: str) -> list[str]:
+    """Returns the words and the punctuation marks of a text: `it's, so` is `it's`, `,` and `so`."""
+    return _WORD.findall(text)
+
+
+def is_of_characters(tokens: Sequence[str]) -> bool:
+    """Returns whether the tokens of a vocabulary are characters, which are joined without spaces.
+
+    An empty vocabulary is not: its ids are written as numbers.
+    """
+    return bool(tokens) and all(len(token) <= 1 for token in tokens)
+
+
+def token_ids(sample: np.ndarray) -> np.ndarray:
+    """Returns the ids of a sample, or of several: the most probable token at each step.
+
+    Args:
+        sample: weights `(..., time, vocabulary)`, or ids, which are integers.
+    """
+    sample = np.asarray(sample)
+    return sample if sample.dtype.kind in "iu" else sample.argmax(axis=-1)
+
 
 def string_of(sample: np.ndarray, meta: Meta) -> str:
-    """Returns a sample as a string: the most probable token at each step.
+    """Returns a sample as a string: the most probable token at each step, up to the end token.
 
     Tokens of one character are joined as they are, longer ones by spaces. Without a vocabulary
     the ids are written as numbers.
@@ -22,18 +55,26 @@ def string_of(sample: np.ndarray, meta: Meta) -> str:
     ids = np.argmax(sample, axis=-1) if np.ndim(sample) == 2 else np.asarray(sample, np.int64)
     tokens: list[str] = list(meta.get("vocabulary") or [])
     found = [tokens[i] if 0 <= i < len(tokens) else str(i) for i in ids.tolist()]
-    return ("" if tokens and all(len(t) <= 1 for t in tokens) else " ").join(found)
+    if END in tokens and END in found:
+        found = found[: found.index(END)]
+    return ("" if is_of_characters(tokens) else " ").join(found)
 
 
 def ids_of(text: str, meta: Meta) -> np.ndarray:
-    """Returns the token ids `(time,)` of a string.
+    """Returns the token ids `(time,)` of a string, without end tokens.
+
+    Punctuation marks beside a word are tokens of their own where the vocabulary has words.
 
     Raises:
         UsageError: a token that the vocabulary does not have.
     """
     tokens: list[str] = list(meta.get("vocabulary") or [])
-    parts = list(text) if tokens and all(len(t) <= 1 for t in tokens) else text.split()
     known = {token: i for i, token in enumerate(tokens)}
+    if is_of_characters(tokens):
+        parts = list(text)
+    else:
+        words = text.split()
+        parts = [p for w in words for p in (split_words(w) if known and w not in known else [w])]
     for part in parts:
         if part not in known if known else not (part.isascii() and part.isdigit()):
             wanted = f"tokens of the vocabulary of {len(tokens)}" if known else "token ids"
@@ -69,10 +110,12 @@ def _from_jsonl(content: bytes, shape: Sequence[int | None], meta: Meta) -> np.n
 
 
 def _as_sample(text: str, shape: Sequence[int | None], meta: Meta) -> np.ndarray:
-    ids = ids_of(text, meta)
+    ids, tokens = ids_of(text, meta), list(meta.get("vocabulary") or ())
+    if END in tokens and len(ids) < (shape[0] or 0):
+        ids = np.pad(ids, (0, (shape[0] or 0) - len(ids)), constant_values=tokens.index(END))
     if len(shape) == 1:
         return ids
-    size = shape[-1] or len(meta.get("vocabulary") or ()) or int(ids.max(initial=0)) + 1
+    size = shape[-1] or len(tokens) or int(ids.max(initial=0)) + 1
     if ids.size and int(ids.max()) >= size:
         raise UsageError(f"Token ids must be below {size}. Received: {int(ids.max())}")
     return np.eye(size, dtype=np.float32)[ids]
@@ -82,7 +125,7 @@ class Text(Kind):
     """Texts of tokens."""
 
     axes = ("time", "vocabulary")
-    meta = ("vocabulary",)
+    meta = ("vocabulary", "oracle")  # the seed of the random LSTM that the texts are drawn from
     value_range = (0.0, 1.0)
     plural = "texts"
     is_distribution = True
@@ -96,6 +139,9 @@ class Text(Kind):
             shape = (*shape, 1)  # token ids
         super().check(shape, meta)
         tokens = (meta or {}).get("vocabulary")
+        seed = (meta or {}).get("oracle")
+        if seed is not None and not (type(seed) is int and seed >= 0):
+            raise UsageError(f"`oracle` must be an integer from 0. Received: oracle={seed!r:.80}")
         if tokens and shape[-1] not in (None, 1, len(tokens)):
             raise UsageError(
                 f"`vocabulary` must have one token for each of the {shape[-1]} weights. "

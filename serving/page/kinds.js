@@ -220,13 +220,15 @@ function words(model, { values }) {
 
 const argmax = (weights) => weights.reduce((best, x, i) => (x > weights[best] ? i : best), 0);
 
-/** Shows a text: the most probable token at each step. */
+/** Shows a text: the most probable token at each step, up to the end token, which is empty. */
 function text(model, { values }) {
   const tokens = metaOf(model).vocabulary ?? [];
   const ids = values.map((x) => (Array.isArray(x) ? argmax(x) : x));
   const element = words(model, { values: [] });
   const joint = tokens.length && tokens.every((token) => [...token].length <= 1) ? "" : " ";
-  element.textContent = ids.map((id) => tokens[id] ?? id).join(joint);
+  const end = ids.findIndex((id) => tokens[id] === "");
+  const shown = end < 0 ? ids : ids.slice(0, end);
+  element.textContent = shown.map((id) => tokens[id] ?? id).join(joint);
   return element;
 }
 
