@@ -10,7 +10,7 @@ import numpy as np
 from serving.checks import check_integer, check_number
 from serving.errors import UsageError, short_repr
 from serving.inputs import Inputs, Port
-from serving.kinds.text import ids_of
+from serving.kinds.text import ids_of, is_of_characters
 
 STEP = "step.onnx"  # file of a bundle: from one token to the next
 START = -1  # in the place of the token before the first one
@@ -41,7 +41,7 @@ class TextSampler(NamedTuple):
     @property
     def separator(self) -> str:
         """Text between two tokens: none between characters, a space between longer ones."""
-        return "" if all(len(token) <= 1 for token in self.tokens) else " "
+        return "" if is_of_characters(self.tokens) else " "
 
     def text_of(self, ids: Iterable[int]) -> str:
         """Returns a text by its token ids, up to its end."""
