@@ -308,10 +308,14 @@ def _choice_of_all(
 
 
 def _training_samples(source: datasets.Source) -> np.ndarray:
-    """Returns up to 10,000 training samples as `nearest_ratio` compares them, by a fixed seed."""
+    """Returns up to 10,000 training samples as metrics compare them, by a fixed seed.
+
+    Images are those of `nearest_ratio`, and texts are ids of tokens.
+    """
     count = min(source.count("train"), nearest_ratio.TRAINING)
     # Part by part, because whole pictures would take gigabytes.
     batches = source.dataset("train", min(count, 250), seed=0, drop_remainder=False)
     parts = itertools.islice(iter(batches), math.ceil(count / 250))
-    reduced = [nearest_ratio.reduce(np.asarray(fields_of(part)["samples"])) for part in parts]
+    samples = (np.asarray(fields_of(part)["samples"]) for part in parts)
+    reduced = [nearest_ratio.reduce(source.spec.modality.to_ids(part)) for part in samples]
     return np.concatenate(reduced)[:count]

@@ -12,12 +12,12 @@ import numpy as np
 
 from keras_gan import registry
 from keras_gan.errors import UsageError
-from keras_gan.metrics.class_matching import data_ids
 from keras_gan.metrics.classified import Classified
-from keras_gan.metrics.extractor import Extractor
 from keras_gan.metrics.pairs import Pairs
-from keras_gan.metrics.samples import Batch, Codes
+from keras_gan.metrics.requirements import MetricContext, Missing, check_need
+from keras_gan.metrics.samples import Batch, Codes, Likelihood
 from keras_gan.metrics.statistics import Statistics
+from keras_gan.metrics.texts import Texts
 from keras_gan.spec import Spec
 from serving.kinds.audio import rate_of
 
@@ -31,7 +31,7 @@ class EvaluationInputs:
     """Real and generated samples, as the metrics read them.
 
     A comparison during training fills only `real`, `generated`, `spec`, `values`, `images`,
-    `pairs`, `extractor` and `training_values`.
+    `pairs`, `extractor`, `training_values` and `tokens`.
 
     Args:
         real: statistics of the real samples.
@@ -50,6 +50,8 @@ class EvaluationInputs:
         labeled: function that returns generated, training and held-out samples with labels.
         classified: function that returns the discriminator's judgment of real and generated
             samples, if it classifies.
+        tokens: function that returns real, generated and training texts as ids of tokens.
+        token_logits: see `likelihood_of`, of a generator that has a likelihood.
         epochs: epochs of the classifiers of the classification accuracy score.
         seed: seed of the pairs of images and of the classifiers. Other random choices have fixed
             seeds, which the protocol names, so that the results agree with published ones.
@@ -68,6 +70,8 @@ class EvaluationInputs:
     codes: Codes | None = None
     labeled: Callable[[], tuple[Labeled, Labeled, Labeled]] | None = None
     classified: Callable[[], Classified] | None = None
+    tokens: Callable[[], Texts] | None = None
+    token_logits: Likelihood | None = None
     epochs: int = 5
     seed: int = 0
 
@@ -105,6 +109,13 @@ class EvaluationInputs:
             raise UsageError("The metric must declare its need of images. Received: no images")
         (real, _), (generated, _) = self.images
         return real, generated
+
+    @functools.cached_property
+    def texts(self) -> Texts:
+        """Real, generated and training texts as ids of tokens."""
+        if self.tokens is None:
+            raise UsageError("The metric must declare its need of texts. Received: no texts")
+        return self.tokens()
 
     @property
     def sample_rate(self) -> int:
@@ -147,48 +158,6 @@ class EvaluationInputs:
         return self.labeled()
 
 
-@dataclasses.dataclass(frozen=True)
-class MetricContext:
-    """Facts known before any metric is computed, which decide which metrics apply.
-
-    Args:
-        extractor: extractor of the features.
-        spec: description of the real samples.
-        labeled: whether the generated samples have labels.
-        has_training: whether there is a training split besides the samples compared with.
-        count: number of generated samples.
-        real_count: number of real samples.
-        truncation: factor on the latents of the generated samples.
-        answers: whether each generated sample answers a condition, such as a picture.
-        paired: whether the real sample of the same row is the right answer.
-        invertible: whether the generator's game has a network for the way back.
-        coded: whether the generator has codes.
-        classes: number of classes of the discriminator of the generator's game, if it classifies.
-        unpaired: whether the training examples are of two domains without pairs.
-    """
-
-    extractor: Extractor
-    spec: Spec
-    labeled: bool
-    has_training: bool
-    count: int
-    real_count: int
-    truncation: float = 1.0
-    answers: bool = False
-    paired: bool = False
-    invertible: bool = False
-    coded: bool = False
-    classes: int = 0
-    unpaired: bool = False
-
-
-class Missing(NamedTuple):
-    """An unmet requirement: the rule, and the value that was found."""
-
-    rule: str
-    received: str
-
-
 class MetricResult(NamedTuple):
     """Values of a metric.
 
@@ -213,7 +182,7 @@ class Metric(abc.ABC):
         least: fewest real, and fewest generated, samples.
         kinds: kinds of samples that it is defined for; `None` for all.
         least_size: fewest pixels of an image's height and width.
-        needs: further requirements, of `NEEDS`.
+        needs: further requirements, of `requirements.NEEDS`.
         outputs: names of its values if each can be requested by itself; empty for a metric with
             one value of its own name.
         aliases: other names by which it can be requested.
@@ -310,7 +279,7 @@ class Metric(abc.ABC):
                 f"at least {self.least} real and {self.least} generated samples",
                 f"{context.real_count} real and {context.count} generated samples",
             )
-        found = (_check_need(self, need)(context) for need in self.needs)
+        found = (check_need(type(self).__name__, need)(context) for need in self.needs)
         return next((missing for missing in found if missing is not None), None)
 
     def result(self, inputs: EvaluationInputs) -> MetricResult:
@@ -319,143 +288,6 @@ class Metric(abc.ABC):
         if not isinstance(found, MetricResult):
             found = MetricResult(dict(found) if isinstance(found, Mapping) else {self.name: found})
         return MetricResult({k: float(v) for k, v in found.values.items()}, found.details)
-
-
-# ------------------------------------------------------------------------ requirements
-
-
-def _check_need(metric: Metric, need: str) -> Callable[[MetricContext], Missing | None]:
-    if need not in NEEDS:
-        raise UsageError(
-            f"{type(metric).__name__}.needs must name requirements. Received: {need!r}. "
-            f"{registry.nearest(need, NEEDS)}"
-        )
-    return NEEDS[need]
-
-
-def _available(context: MetricContext) -> Missing | None:
-    return None
-
-
-def _classes(context: MetricContext) -> Missing | None:
-    if context.extractor.classes:
-        return None
-    return Missing("an extractor with classes", f"features={context.extractor.name!r}")
-
-
-def _data_classes(context: MetricContext) -> Missing | None:
-    extractor, spec = context.extractor, context.spec
-    if extractor.classes != spec.num_classes:
-        return Missing(
-            f"an extractor with the data's {spec.num_classes} classes",
-            f"features={extractor.name!r} with {extractor.classes} classes",
-        )
-    if data_ids(extractor.classes, extractor.class_names, spec) is None:
-        return Missing(
-            "an extractor with the data's classes, by the same names",
-            f"features={extractor.name!r} with other class names",
-        )
-    return None
-
-
-def _labels(context: MetricContext) -> Missing | None:
-    if context.labeled:
-        return None
-    return Missing("generated samples with labels", "samples without labels")
-
-
-def _data_labels(context: MetricContext) -> Missing | None:
-    return None if context.spec.num_classes else Missing("data with labels", "data without labels")
-
-
-def _training(context: MetricContext) -> Missing | None:
-    if context.has_training:
-        return None
-    rule = "data with a training split, compared at split='held_out'"
-    return Missing(rule, "another split, or data without a training split")
-
-
-def _equal_counts(context: MetricContext) -> Missing | None:
-    if context.count == context.real_count:
-        return None
-    return Missing(
-        "as many real samples as generated ones",
-        f"{context.real_count} real and {context.count} generated samples",
-    )
-
-
-def _conditions(context: MetricContext) -> Missing | None:
-    if context.answers:
-        return None
-    rule = "samples that answer pictures, of a generator with the input `condition`"
-    return Missing(rule, "samples of no conditions")
-
-
-def _pairs(context: MetricContext) -> Missing | None:
-    if context.answers and context.paired:
-        return None
-    if context.paired:
-        rule = f"answers to the conditions of the data: {ANSWERS}"
-        return Missing(rule, "samples that are not answers")
-    rule = "paired data, such as --data pairs --set data.path=FOLDER or sounds with data.mel"
-    return Missing(f"{rule}, and samples that answer its conditions", "data without pairs")
-
-
-def _inverse(context: MetricContext) -> Missing | None:
-    if context.invertible:
-        return None
-    return Missing("a game with a network for the way back", "samples without one")
-
-
-def _classifier(context: MetricContext) -> Missing | None:
-    if context.classes and context.classes == context.spec.num_classes:
-        return None
-    rule = "a run or a game with a discriminator of samples alone that has the data's classes"
-    found = f"a discriminator of {context.classes} classes" if context.classes else "none"
-    return Missing(rule, f"{found}, data with {context.spec.num_classes} classes")
-
-
-def _codes(context: MetricContext) -> Missing | None:
-    if context.coded:
-        return None
-    return Missing("a generator with codes (its option `codes`)", "samples without codes")
-
-
-def _factors(context: MetricContext) -> Missing | None:
-    if context.extractor.factors:
-        return None
-    rule = "an extractor that reads known factors, such as features=sprites"
-    return Missing(rule, f"features={context.extractor.name!r}")
-
-
-# Sources whose samples are compared with pairs row by row.
-ANSWERS = (
-    "a run, a bundle, or a .npy or .npz file of as many answers in the order of the held-out pairs"
-)
-
-# Requirements that a metric can declare, each with its check.
-NEEDS: dict[str, Callable[[MetricContext], Missing | None]] = {
-    "moments": _available,  # mean and covariance of the features
-    "features": _available,  # features of each sample
-    "values": _available,  # the samples themselves
-    "images": _available,  # up to 1,000 real and as many generated samples
-    "classes": _classes,  # class probabilities of each sample
-    "data_labels": _data_labels,  # labels of the real samples
-    "labels": _labels,  # labels of the generated samples
-    "data_classes": _data_classes,  # an extractor whose classes are the data's
-    "training": _training,  # a training split
-    "training_values": _available,  # training samples; of comparisons during training
-    "conditions": _conditions,  # values that the generated samples answer, row by row
-    "pairs": _pairs,  # the right answers as well: row i of the real and of the generated samples
-    "inverse": _inverse,  # a network for the way back
-    "codes": _codes,  # codes of the generated samples
-    "factors": _factors,  # an extractor whose features are levels of known factors
-    "classifier": _classifier,  # a discriminator with the data's classes
-    "equal_counts": _equal_counts,  # as many real samples as generated ones
-}
-PER_SAMPLE = ("features", "classes", "data_classes", "factors")  # needs of each sample's features
-OF_PAIRS = ("pairs", "conditions")  # needs of `EvaluationInputs.pairs`
-OF_FEATURES = ("moments", *PER_SAMPLE)  # needs of an extractor
 
 
 # ------------------------------------------------------------------------ registry

@@ -23,6 +23,8 @@ from keras_gan.metrics.pairs import (
 )
 from keras_gan.metrics.real_data import choose, from_data
 from keras_gan.metrics.samples import BATCH, Batch, Conditions, Samples
+from keras_gan.metrics.text_controls import CONTROLS
+from keras_gan.metrics.texts import Texts
 from keras_gan.spec import Spec
 
 
@@ -74,6 +76,7 @@ class Compared:
             coded=self.generated.codes is not None,
             classes=self.generated.classifier.classes if self.generated.classifier else 0,
             unpaired=self.data.is_unpaired,
+            likely=self.generated.token_logits is not None,
         )
 
     def protocol(self, extractor: Extractor, digest: str, seed: int) -> dict[str, Any]:
@@ -109,6 +112,28 @@ class Compared:
         inverse = self.generated.inverse
         return Pairs(real, generated, conditions, inverse, self.luma, self.shave, self.paired)
 
+    def texts(self) -> Texts:
+        """Returns the real and the generated texts, and all of the training split, as ids."""
+        to_ids, labels = self.spec.modality.to_ids, []
+
+        def read(samples: Samples, count: int) -> np.ndarray:
+            parts = []
+            for batch, classes in samples.read(count):
+                parts.append(to_ids(batch))
+                labels.append(classes)
+            return np.concatenate(parts)
+
+        real = read(self.real, self.real_count)
+        known = [part for part in labels if part is not None]
+        return Texts(
+            real,
+            read(self.generated, self.count),
+            to_ids(self.data.arrays("train")[0]),
+            self.spec.samples,
+            to_ids(self.data.arrays("held_out")[0]) if self.has_training else None,
+            np.concatenate(known) if known else None,
+        )
+
     def labeled(self) -> tuple[Labeled, Labeled, Labeled]:
         """Returns generated, training and held-out samples with labels."""
         train = from_data(self.data, "train")
@@ -134,13 +159,16 @@ class Compared:
         """Yields name and comparison of each control.
 
         Beside answers these are the controls of `controls_of`, such as the conditions themselves,
-        and those that the generated samples bring.
+        beside samples of some kinds those that the kind names, and those that the generated
+        samples bring.
         """
         found: dict[str, Samples] = {}
         name = answered_field(self.spec)
         if self.paired and self.generated.answers and name is not None:
             of_kind = controls_of(self.spec, name).items()
             found = {control: self._control(*parts) for control, parts in of_kind}
+        if self.has_training:
+            found |= {key: CONTROLS[key](self.data) for key in self.spec.modality.controls}
         for name, samples in (found | {**self.generated.controls, **self.controls}).items():
             yield name, dataclasses.replace(self, generated=samples)
 

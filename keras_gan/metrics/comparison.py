@@ -10,8 +10,6 @@ import numpy as np
 from keras_gan.errors import UsageError
 from keras_gan.metrics._metric import (
     IMAGES,
-    OF_FEATURES,
-    OF_PAIRS,
     EvaluationInputs,
     Metric,
     checkpoint_metrics,
@@ -27,8 +25,10 @@ from keras_gan.metrics.pairs import (
     to_range,
     with_sizes,
 )
+from keras_gan.metrics.requirements import OF_FEATURES, OF_PAIRS
 from keras_gan.metrics.samples import Batch
 from keras_gan.metrics.statistics import Statistics
+from keras_gan.metrics.texts import Texts
 from keras_gan.spec import Field, Spec, infer_spec
 
 
@@ -77,8 +77,8 @@ class Comparison:
             the values themselves.
         spec: description of the samples. By default it follows from their shape: those of rank 3
             are images.
-        training: function that returns training samples, `(count, ...)`, for `"nearest_ratio"`,
-            which is left out without it. It is called only if they are needed.
+        training: function that returns training samples, `(count, ...)`, for `"nearest_ratio"`
+            and `"ngram_nll"`, which are left out without it. It is called only if they are needed.
         pictures: real images that the metrics of pixels compare with instead of `real`, at least
             as many and of its range; for example a choice of all, where few are held out.
         answers: the pictures, or values of another field of `spec`, that the generated samples
@@ -109,7 +109,8 @@ class Comparison:
         spec, self._answers = _with_sizes(spec, real, answers), answers
         usual = default_metrics(spec, len(real), answers) if metric is None else (metric,)
         if metric is None and training is None:
-            usual = tuple(name for name in usual if name != "nearest_ratio")
+            needy = {n for n, m in training_metrics().items() if m.requires("training_values")}
+            usual = tuple(name for name in usual if name not in needy)
         self.metric = usual[0]
         known = _check_names(self.metric, others)
         self.names = tuple(dict.fromkeys([*usual, *others]))
@@ -194,6 +195,13 @@ class Comparison:
             images=(self._images, shown) if self._images and shown else None,
             pairs=pairs,
             training_values=self._training,
+            tokens=lambda: self._texts(values),
+        )
+
+    def _texts(self, values: tuple[np.ndarray, np.ndarray]) -> Texts:
+        to_ids, training = self._spec.modality.to_ids, self._training
+        return Texts(
+            *map(to_ids, values), None if training is None else to_ids(training), self._spec.samples
         )
 
     def _conditions(self, answers: Answers) -> np.ndarray:

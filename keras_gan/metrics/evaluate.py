@@ -18,11 +18,7 @@ from keras_gan.arguments import check_integer, is_integer
 from keras_gan.errors import UsageError
 from keras_gan.metrics import directions, nearest_picture, training_data
 from keras_gan.metrics._metric import (
-    ANSWERS,
     IMAGES,
-    OF_FEATURES,
-    OF_PAIRS,
-    PER_SAMPLE,
     EvaluationInputs,
     Metric,
     MetricContext,
@@ -34,6 +30,7 @@ from keras_gan.metrics.extractor import Extractor
 from keras_gan.metrics.features import default_features, open_features, origin_note
 from keras_gan.metrics.generators import Drawing
 from keras_gan.metrics.real_data import conditions_of, from_data, is_paired, open_data, split_spec
+from keras_gan.metrics.requirements import ANSWERS, OF_FEATURES, OF_PAIRS, PER_SAMPLE
 from keras_gan.metrics.result import EvaluationResult, check_target
 from keras_gan.metrics.samples import Codes, Samples, check_count
 from keras_gan.metrics.selection import need_equal_counts, parse_names, select
@@ -385,6 +382,8 @@ class _Gathering:
             labeled=compared.labeled,
             codes=self._codes(compared),
             classified=compared.classified,
+            tokens=compared.texts,
+            token_logits=compared.generated.token_logits,
             epochs=self.settings.epochs,
             seed=self.settings.seed,
         )

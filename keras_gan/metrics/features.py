@@ -30,6 +30,7 @@ from keras_gan.metrics.keras_extractor import (
     hash_model,
     load_keras,
 )
+from keras_gan.metrics.ngram_features import hashed_ngrams
 from keras_gan.metrics.onnx_extractor import from_onnx
 from keras_gan.metrics.sound_classifier import open_sound_classifier
 from keras_gan.metrics.spectrum import spectrum
@@ -39,6 +40,7 @@ NAMES = {
     "fashion_mnist": "the Fashion-MNIST classifier that comes with the package",
     "fashion_mnist_stacked": "the same classifier on each of an image's three channels",
     "inception": "the standard FID network, from a local file: inception:PATH",
+    "ngrams": "shares of the 1-, 2- and 3-grams of a text, by a hash",
     "pixels": "the samples' own values",
     "reduced_pixels": "an image's own values, of at most 4,096 after resizing",
     "sprites": "the factors of the data set sprites, read from the nearest sprite",
@@ -66,7 +68,7 @@ def open_features(features: Any, spec: Spec) -> Extractor:
             - a name: `"fashion_mnist"` (images of 28x28x1), `"fashion_mnist_stacked"` (28x28x3),
               `"inception:PATH"` (or `"inception"`, with the path in the environment as
               `KERAS_GAN_INCEPTION`), `"pixels"`, `"reduced_pixels"` (images), `"spectrum"`
-              (samples over time, such as audio), `"sound_classifier"` or
+              (samples over time, such as audio), `"ngrams"` (texts), `"sound_classifier"` or
               `"sound_classifier:HASH"` (see `train_sound_classifier`);
             - the path of an ONNX file with one input of images. The features are the output
               called `features`, or the first; the classes those of `probabilities` or `logits`.
@@ -152,6 +154,12 @@ def _open_named(text: str, spec: Spec) -> Extractor:
                 f"Received: samples of kind {spec.kind!r}"
             )
         return _probe(Extractor("spectrum", spectrum, runtime=f"numpy {np.__version__}"), spec)
+    if name == "ngrams":
+        if not spec.modality.is_distribution:
+            raise UsageError(
+                f"The extractor 'ngrams' takes texts. Received: samples of kind {spec.kind!r}"
+            )
+        return _probe(Extractor("ngrams", hashed_ngrams, runtime=f"numpy {np.__version__}"), spec)
     if name == "sound_classifier":
         return _probe(open_sound_classifier(path, spec), spec)
     if name == "sprites":

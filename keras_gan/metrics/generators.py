@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import math
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from keras_gan.layers import LatentCodes, find_codes
 from keras_gan.metrics.classified import Classifier
 from keras_gan.metrics.images import to_bytes
 from keras_gan.metrics.onnx_extractor import open_session, runtime_of
-from keras_gan.metrics.samples import BATCH, Batch, Codes, Conditions, Samples
+from keras_gan.metrics.samples import BATCH, Batch, Codes, Conditions, Likelihood, Samples
 from keras_gan.networks import as_float32
 from keras_gan.spec import Field, Spec, infer_spec, label_field
 from serving import kinds
@@ -137,7 +137,12 @@ def from_gan(
     if layer is not None:
         ports = (gan.latent_dim, 0)
         found = dataclasses.replace(found, codes=_codes(layer, ports, drawing))
-    found = dataclasses.replace(found, classifier=classifier_of(gan, drawing.average))
+    chosen = gan.average(name) if drawing.average else gan.networks[name]
+    found = dataclasses.replace(
+        found,
+        classifier=classifier_of(gan, drawing.average),
+        token_logits=likelihood_of(chosen.model, "labels" in gan.networks[name].fields),
+    )
     if not drawing.answers(asked):
         return found
     controls = {}
@@ -196,6 +201,28 @@ def classifier_of(gan: Any, average: bool = True) -> Classifier | None:
         return np.concatenate(classes), np.concatenate(logits)
 
     return Classifier(int(shapes[1][1]), judge)
+
+
+def likelihood_of(model: Any, conditional: bool = False) -> Likelihood | None:
+    """Returns the likelihood of a generator of texts, or `None` if it has none.
+
+    It is that of the generator's layer with a method `token_logits(ids, labels)`, from int32 ids
+    `(batch, time)` to the logits `(batch, time, vocabulary)` of each token after those before it.
+
+    Args:
+        model: the generator.
+        conditional: whether the generator takes labels.
+    """
+    every: Iterable[Any] = model._flatten_layers()
+    layer: Any = next((each for each in every if hasattr(each, "token_logits")), None)
+    if layer is None:
+        return None
+
+    def logits(ids: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+        wanted = tf.constant(labels, tf.int32) if conditional else None
+        return np.asarray(layer.token_logits(tf.constant(ids, tf.int32), wanted))
+
+    return logits
 
 
 def which_weights(gan: GAN, average: bool, name: str | None = None) -> str:

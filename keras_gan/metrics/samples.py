@@ -16,6 +16,9 @@ from keras_gan.spec import Spec
 BATCH = 64  # samples generated or read per batch
 
 Batch = tuple[np.ndarray, np.ndarray | None]
+# Function from token ids `(count, time)`, and class ids of a generator with classes, to the logits
+# of each token after those before it, `(count, time, vocabulary)`.
+Likelihood = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Samples:
         codes: function from a count to the codes of that many samples, of a generator with codes;
             otherwise `None`.
         classifier: the discriminator of the generator's game, if it classifies; otherwise `None`.
+        token_logits: see `likelihood_of`, of a generator that has a likelihood; otherwise `None`.
     """
 
     spec: Spec
@@ -71,6 +75,7 @@ class Samples:
     controls: Mapping[str, Samples] = dataclasses.field(default_factory=dict)
     codes: Callable[[int], Codes] | None = None
     classifier: Classifier | None = None
+    token_logits: Likelihood | None = None
 
     def take(self, count: int) -> Batch:
         """Returns the first `count` samples and labels as arrays."""

@@ -65,6 +65,7 @@ class Kind:
         pair_metrics: metrics of samples that answer a field of paired data, where none are named.
             Those of them that apply are computed; the first one in a comparison during training
             for which lower is better chooses the best checkpoint.
+        controls: names of the samples that `evaluate` computes beside the generated ones.
         features: default feature extractor of the metrics; `None` leaves the choice to them.
         shown_as: default format of a response for a kind without file formats of its own: a format
             that every kind has, or `"grid"` for the picture of `sheet`.
@@ -87,6 +88,7 @@ class Kind:
     metrics: tuple[str, ...] = ()
     training_metrics: tuple[str, ...] = ("sliced_wasserstein",)
     pair_metrics: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
     features: str | None = None
     shown_as: str = "npy"
     needed: tuple[str, ...] = ()
@@ -150,6 +152,15 @@ class Kind:
     def is_ids(self, shape: Sequence[int | None]) -> bool:
         """Returns whether values of a shape are ids along the kind's last axis, which they lack."""
         return len(shape) < len(self.axes)
+
+    def to_ids(self, samples: np.ndarray) -> np.ndarray:
+        """Returns weights of ids as the most probable ids; any other samples as they are.
+
+        Args:
+            samples: array `(batch, ...)`.
+        """
+        is_weights = self.is_distribution and samples.dtype.kind == "f"
+        return samples.argmax(axis=-1) if is_weights else samples
 
     def dtypes_of(self, shape: Sequence[int | None]) -> tuple[str, ...]:
         """Returns the dtypes that values of a shape may have in a batch, the default first."""

@@ -36,16 +36,6 @@ def is_of_characters(tokens: Sequence[str]) -> bool:
     return bool(tokens) and all(len(token) <= 1 for token in tokens)
 
 
-def token_ids(sample: np.ndarray) -> np.ndarray:
-    """Returns the ids of a sample, or of several: the most probable token at each step.
-
-    Args:
-        sample: weights `(..., time, vocabulary)`, or ids, which are integers.
-    """
-    sample = np.asarray(sample)
-    return sample if sample.dtype.kind in "iu" else sample.argmax(axis=-1)
-
-
 def string_of(sample: np.ndarray, meta: Meta) -> str:
     """Returns a sample as a string: the most probable token at each step, up to the end token.
 
@@ -129,6 +119,15 @@ class Text(Kind):
     value_range = (0.0, 1.0)
     plural = "texts"
     is_distribution = True
+    metrics = (
+        *("nll_oracle", "nll_gen", "ngram_nll", "reverse_ngram_nll", "bleu", "self_bleu"),
+        *("real_words", "unique_texts", "unique_ngrams", "copies"),
+    )
+    # Held-out texts are unlikely after generated ones that are of low quality and after ones
+    # that are all alike, so that this one alone can choose the best checkpoint.
+    training_metrics = ("reverse_ngram_nll", "ngram_nll", "unique_texts")
+    controls = ("training", "ngrams")
+    features = "ngrams"
     formats = (
         Format("txt", "text/plain", _to_text, _from_text),
         Format("jsonl", "application/jsonl", _to_jsonl, _from_jsonl),
