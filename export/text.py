@@ -9,7 +9,7 @@ import keras
 
 from export.declare import Declarations
 from keras_gan import layers
-from serving.texts import FREE
+from serving.texts import FREE, MAX_TEMPERATURE
 
 _FILLS = {"temperature": 1.0, "prefix": float(FREE), "mask": 1.0}
 
@@ -26,9 +26,18 @@ def with_controls(model: keras.Model, declared: Declarations) -> tuple[keras.Mod
     """
     model = layers.with_controls(model)
     names = [tensor.name for tensor in getattr(model, "inputs", None) or ()]
-    if layers.find_sampler(model) is None or "prefix" not in names:
+    sampler = layers.find_sampler(model)
+    if sampler is None or "prefix" not in names:
         return model, declared
-    facts = {name: {"fill": "constant", "value": value} for name, value in _FILLS.items()}
+    limits = {"temperature": MAX_TEMPERATURE, "prefix": sampler.vocabulary - 1, "mask": 1}
+    facts = {
+        name: {
+            "fill": "constant",
+            "value": value,
+            "meta": {"value_range": (FREE if name == "prefix" else 0, limits[name])},
+        }
+        for name, value in _FILLS.items()
+    }
     known = {name: {**own, **declared.inputs.get(name, {})} for name, own in facts.items()}
     outputs = dict(declared.outputs)
     if declared.kind is None and not declared.field_facts("samples") and not outputs:

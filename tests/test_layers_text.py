@@ -143,6 +143,22 @@ def test_samples_in_training_are_soft_and_have_a_gradient():
     assert all(isinstance(g, tf.Tensor) for g in gradients)  # none is sparse
 
 
+def test_straight_through_samples_are_hard_with_the_soft_gradient():
+    z, target = noise(8), np.random.default_rng(0).normal(size=(8, LENGTH, VOCABULARY))
+    found = []
+    for relaxation in ("soft", "straight_through"):
+        layer = sampler(relaxation=relaxation)
+        with tf.GradientTape() as tape:
+            samples = layer(z, training=True)
+            loss = tf.reduce_sum(samples * target.astype("float32"))
+        found.append([np.asarray(g) for g in tape.gradient(loss, layer.trainable_weights)])
+    np.testing.assert_allclose(samples, layer(z), atol=1e-6)
+    for soft, straight in zip(*found, strict=True):
+        np.testing.assert_allclose(straight, soft, rtol=1e-4, atol=1e-6)
+    with pytest.raises(UsageError, match="`relaxation` must be one of soft, straight_through"):
+        layers.TextSampler(4, 3, relaxation="hard")
+
+
 def test_the_gradient_of_the_likelihood_against_finite_differences():
     layer = sampler(scale=1.0)
     ids = np.array([[1, 2, 3, 4, 0, 0], [2, 2, 1, 3, 4, 1]])

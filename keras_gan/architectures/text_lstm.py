@@ -25,7 +25,11 @@ also_called = ("relgan", "seqgan", "leakgan", "lstmgan")
 
 
 def generator(
-    spec: Spec, conditional: bool = False, width: int = 64, embedding: int = 32
+    spec: Spec,
+    conditional: bool = False,
+    width: int = 64,
+    embedding: int = 32,
+    relaxation: str = "straight_through",
 ) -> keras.Model:
     """Builds a generator from latents [and labels] to weights `(batch, time, vocabulary)`.
 
@@ -37,6 +41,8 @@ def generator(
             token before.
         width: units of the LSTM.
         embedding: length of the vector of a token.
+        relaxation: of samples in training, see `keras_gan.layers.TextSampler`: "straight_through"
+            (the default) or "soft", as published.
 
     Raises:
         UsageError: data of another kind, or an option out of range.
@@ -48,9 +54,10 @@ def generator(
     latents = keras.Input((length * vocabulary,), name="latents")
     inputs = [latents, _parts.labels_input()] if conditional else [latents]
     sizes["num_classes"] = spec.num_classes if conditional else 0
-    samples = TextSampler(length, vocabulary, ends=_texts.has_end(spec), name="samples", **sizes)(
-        *inputs
-    )
+    ends = _texts.has_end(spec)
+    options = {**sizes, "ends": ends, "relaxation": relaxation}
+    samples_layer = TextSampler(length, vocabulary, **options, name="samples")
+    samples = samples_layer(*inputs)
     return keras.Model(inputs if conditional else latents, samples, name="generator")
 
 

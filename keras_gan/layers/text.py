@@ -10,10 +10,12 @@ import keras
 import tensorflow as tf
 
 from keras_gan.arguments import check_integer
+from keras_gan.errors import UsageError
 
 # Keras has no annotations, and type checkers infer wrong types for it.
 ops: Any = keras.ops
 
+RELAXATIONS = ("soft", "straight_through")
 START = -1  # in the place of the token before the first one
 FREE = -1  # in a prefix: a token that is not given
 _MASKED = 1e9  # taken from the logits of a token that is not allowed
@@ -61,8 +63,8 @@ class TextSampler(keras.layers.Layer):
 
     Token t is the argmax of logits + temperature * noise, with Gumbel noise, which is a sample of
     the softmax of logits / temperature. In inference the samples are one-hot. In training they are
-    softmax(inverse_temperature * (logits + noise)), which has a gradient; the next step is given
-    the argmax in both cases.
+    relaxed to softmax(inverse_temperature * (logits + noise)), which has a gradient; or they are
+    one-hot, with that gradient (straight-through). The next step is given the argmax in all cases.
 
     Args:
         length: number of tokens.
@@ -71,6 +73,8 @@ class TextSampler(keras.layers.Layer):
         embedding: length of the vector of a token.
         num_classes: number of classes of the labels; 0 for a sampler without labels.
         ends: after token 0, the end of a text, all tokens are 0.
+        relaxation: of samples in training: "soft", or "straight_through", with which a
+            discriminator cannot tell generated samples by weights between 0 and 1.
         unroll: write the steps out one by one rather than as a loop; by default up to 32 tokens.
         **kwargs: arguments of `keras.layers.Layer`; it computes in float32.
 
@@ -95,6 +99,7 @@ class TextSampler(keras.layers.Layer):
         embedding: int = 32,
         num_classes: int = 0,
         ends: bool = True,
+        relaxation: str = "soft",
         unroll: bool | None = None,
         **kwargs: Any,
     ):
@@ -103,6 +108,12 @@ class TextSampler(keras.layers.Layer):
         for name, value in sizes.items():
             check_integer(name, value)
         check_integer("num_classes", num_classes, 0)
+        if relaxation not in RELAXATIONS:
+            raise UsageError(
+                f"`relaxation` must be one of {', '.join(RELAXATIONS)}. "
+                f"Received: relaxation={relaxation!r}"
+            )
+        self.relaxation = relaxation
         self.length, self.vocabulary = int(length), int(vocabulary)
         self.width, self.embedding = int(width), int(embedding)
         self.num_classes, self.ends, self.unroll = int(num_classes), bool(ends), unroll
@@ -187,11 +198,18 @@ class TextSampler(keras.layers.Layer):
             token = ops.where(ended, 0, token) if self.ends else token
             weights = ops.one_hot(token, self.vocabulary, dtype="float32")
             if training:
-                soft = ops.softmax(self.inverse_temperature * scores)
-                weights = ops.where(ended[:, None], weights, soft) if self.ends else soft
+                relaxed = self._relax(scores, weights)
+                weights = ops.where(ended[:, None], weights, relaxed) if self.ends else relaxed
             return weights, token, hidden, cell
 
         return self._repeat(advance, latents)
+
+    def _relax(self, scores: Any, hard: Any) -> Any:
+        """Returns the samples of one step in training."""
+        soft = ops.softmax(self.inverse_temperature * scores)
+        if self.relaxation == "soft":
+            return soft
+        return hard + soft - ops.stop_gradient(soft)
 
     def token_logits(self, ids: Any, labels: Any = None, training: bool = False) -> Any:
         """Returns the logits of each token of given texts, `(batch, length, vocabulary)`.
@@ -241,7 +259,8 @@ class TextSampler(keras.layers.Layer):
         return (None, self.length, self.vocabulary)
 
     def get_config(self) -> dict[str, Any]:
-        names = ("length", "vocabulary", "width", "embedding", "num_classes", "ends", "unroll")
+        names = ("length", "vocabulary", "width", "embedding", "num_classes", "ends")
+        names += ("relaxation", "unroll")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
