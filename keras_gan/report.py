@@ -14,6 +14,7 @@ from keras_gan.files import write_atomically
 from keras_gan.run import Run
 
 PLAYED = 200_000  # bytes of the sounds that are in a report itself
+READ = 500_000  # characters of the generated texts that are in a report, the newest ones first
 COPIES = 0.5  # nearest_ratio, below which samples are said to tend to be copies
 
 # Panels of the curves: title, columns of metrics.csv. Those of the metrics follow the losses'.
@@ -66,6 +67,14 @@ when.oninput = () => {
   document.getElementById("preview").src = "samples/" + previews[when.value];
   document.getElementById("label").textContent = previews[when.value];
 };
+</script>""")
+
+
+_TEXTS = string.Template("""
+<pre id="lines">$last</pre>
+<script>
+const texts = $texts, lines = document.getElementById("lines");
+when.addEventListener("input", () => { lines.textContent = texts[when.value]; });
 </script>""")
 
 
@@ -147,7 +156,21 @@ def _previews(run: Run) -> str:
     if not names:
         return "<p>None yet.</p>"
     shown = _PREVIEWS.substitute(last=names[-1], top=len(names) - 1, names=json.dumps(names))
-    return shown + _players(run)
+    return shown + _lines(run, names) + _players(run)
+
+
+def _lines(run: Run, names: list[str]) -> str:
+    """Returns the generated texts of the preview that the slider shows, a line for each sample."""
+    texts, left = [], READ
+    for name in reversed(names):
+        path = (run.samples / name).with_suffix(".txt")
+        text = path.read_text("utf-8", "replace") if path.is_file() else ""
+        left -= len(text)
+        texts.insert(0, text if left >= 0 else "")
+    if not any(texts):
+        return ""
+    listed = json.dumps(texts).replace("<", "\\u003c")  # ends no script element
+    return _TEXTS.substitute(last=html.escape(texts[-1]), texts=listed)
 
 
 def _players(run: Run) -> str:

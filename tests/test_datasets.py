@@ -214,7 +214,7 @@ def test_names_are_described():
         *("emoji", "photos", "sprites", "stacked-fashion", "tfds"),
         *("pairs", "unpaired", "degraded", "edges2fashion", "glyphs", "photos-x4"),
         *("audio", "spoken-digits", "asterisk-sounds", "sonic-pi-samples"),
-        *("text", "words", "oracle"),
+        *("text", "words", "verses", "fortunes", "oracle"),
     } == {*names}
     assert all(20 < len(line) < 100 and "\n" not in line for line in names.values())
 

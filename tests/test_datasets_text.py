@@ -1,12 +1,14 @@
 """Data sets of texts: files and folders of text, words of a dictionary, and the oracle."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
 
 from keras_gan import UsageError, datasets
-from keras_gan.datasets import words
+from keras_gan.__main__ import main
+from keras_gan.datasets import fortunes, words
 from keras_gan.datasets.oracle import Oracle, of_field
 from serving import kinds
 from serving.kinds import text
@@ -14,6 +16,10 @@ from serving.kinds import text
 needs_words = pytest.mark.skipif(
     not any((words.ROOT / name).is_file() for name in words.FILES),
     reason="needs Debian's wamerican",
+)
+needs_bible = pytest.mark.skipif(shutil.which("bible") is None, reason="needs Debian's bible-kjv")
+needs_fortunes = pytest.mark.skipif(
+    not fortunes.ROOT.is_dir(), reason="needs Debian's fortunes-min"
 )
 
 
@@ -225,6 +231,73 @@ def test_words_of_a_folder(tmp_path):
     for bad in (0, 1, 1.5):
         with pytest.raises(UsageError, match=rf"`held_out` must be .*held_out={bad}"):
             datasets.open("words", root=tmp_path, held_out=bad)
+
+
+# Verses and fortunes ---------------------------------------------------------------------------
+
+
+@needs_bible
+def test_verses_are_words_in_lower_case():
+    source = datasets.open("verses", vocabulary=500)
+    assert source.spec.shape == (20, 500)
+    assert "of 31,102 verses" in source.description
+    every = strings(source) + strings(source, "held_out")
+    assert "and god said , let there be light : and there was light ." in every
+    assert not {*strings(source)} & {*strings(source, "held_out")}
+
+
+def test_verses_without_their_package(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match=r"apt install bible-kjv\)\. Received: no bible on the P"):
+        datasets.open("verses")
+    program = write(tmp_path / "bible", "#!/bin/sh\necho no data >&2\nexit 1\n")
+    program.chmod(0o755)
+    with pytest.raises(UsageError, match=r"apt install bible-kjv-text\)\. .*bible: no data"):
+        datasets.open("verses")
+
+
+@needs_fortunes
+def test_fortunes_of_the_package():
+    source = datasets.open("fortunes", files=["fortunes"], length=128)
+    assert "431 fortunes" in source.description or "432 fortunes" in source.description
+    assert not any(row == "%" or "\x08" in row for row in strings(source))
+
+
+def test_fortunes_of_a_folder(tmp_path):
+    content = "Be\nbold.\n\t-- A\n%\n_\x08B_\x08e good.\n%\nBe last.\n%\n"
+    write(tmp_path / "mine", content)
+    write(tmp_path / "mine.dat", b"\0")
+    write(tmp_path / "README", "no index, no fortunes")
+    source = datasets.open("fortunes", root=tmp_path, held_out=0, length=20)
+    assert strings(source) == ["Be bold. -- A", "Be good.", "Be last."]
+    with pytest.raises(UsageError, match=r"must be names of mine\. Received: files=\['other'\]"):
+        datasets.open("fortunes", root=tmp_path, files=["other"])
+    with pytest.raises(UsageError, match=r"apt install fortunes-min\)\. Received: no fortunes in"):
+        datasets.open("fortunes", root=tmp_path / "none")
+
+
+# Recipes ---------------------------------------------------------------------------------------
+
+
+def test_texts_take_the_place_of_a_recipes_texts(tmp_path):
+    file = str(write(tmp_path / "x.txt", "a\nb\n"))
+    section = {"source": "verses", "unit": "words", "length": 9, "held_out": 0.2}
+    expected = {"source": "text", "unit": "words", "length": 9, "path": file}
+    assert datasets.with_folder(section, file) == expected
+    own = {"source": "text", "path": "old.txt", "by": "document"}
+    assert datasets.with_folder(own, file) == {**own, "path": file}
+    assert datasets.with_folder({"source": "audio", "path": "x"}, file) == {"source": file}
+    assert datasets.with_folder({"source": "verses"}, "words") == {"source": "words"}
+
+
+def test_a_training_of_texts_without_a_recipe_says_which_there_are(tmp_path, capsys):
+    file = write(tmp_path / "x.txt", "\n".join(f"line {i}" for i in range(80)))
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "--data", str(file), "--run", str(tmp_path / "run")])
+    line = capsys.readouterr().err
+    assert "chooses a recipe for pictures only; name one for other data" in line
+    assert "texts" in line
+    assert "Received: text of shape (7, 16)" in line
 
 
 # Oracle ----------------------------------------------------------------------------------------

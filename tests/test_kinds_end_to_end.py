@@ -98,14 +98,22 @@ def test_the_preview_shows_the_samples(trained):
     names = [name for name in files if name.endswith(".png")]
     assert [names[0], names[-1]] == ["examples-000000000.png", "examples-000000128.png"]
     field = run.spec.samples
-    assert {name.split(".")[-1] for name in files} == {"png", *field.modality.previews}
-    expected = field.modality.sheet(run.load().generate(range(6)), field.meta)
+    samples = run.load().generate(range(6))
+    lines = field.modality.lines(samples, field.meta)
+    texts = set() if lines is None else {"txt"}
+    assert {name.split(".")[-1] for name in files} == {"png", *field.modality.previews, *texts}
+    expected = field.modality.sheet(samples, field.meta)
     drawn = np.asarray(PIL.Image.open(run.samples / names[-1]))
     drawn = drawn if drawn.ndim == 3 else drawn[..., np.newaxis]
     assert drawn.shape == expected.shape
     assert np.abs(drawn.astype(int) - expected).mean() < 1
     assert np.abs(drawn.astype(int) - np.median(drawn)).max() > 50  # not blank
-    assert names[-1] in (path / "report.html").read_text()
+    report = (path / "report.html").read_text()
+    assert names[-1] in report
+    if lines is not None:
+        written = (run.samples / names[-1]).with_suffix(".txt").read_text()
+        assert written == "".join(f"{line}\n" for line in lines)
+        assert f'<pre id="lines">{written}</pre>' in report
 
 
 def test_the_run_is_evaluated(trained, tmp_path):

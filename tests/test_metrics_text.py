@@ -11,6 +11,7 @@ import keras_gan
 from keras_gan import UsageError, datasets, metrics
 from keras_gan.datasets.oracle import of_field
 from keras_gan.metrics import bleu_scores
+from keras_gan.metrics.generators import likelihood_of
 from keras_gan.metrics.kneser_ney import KneserNey
 from keras_gan.metrics.ngram_features import hashed_ngrams
 from keras_gan.metrics.texts import counted
@@ -296,6 +297,23 @@ def test_the_likelihood_of_held_out_texts_by_the_generator():
     assert result.values["nll_gen"] == pytest.approx(expected, rel=1e-6)
     assert result.controls["training"]["unique_texts"] > 0
     assert "nll_gen" not in result.controls["training"]
+
+
+def test_the_likelihood_by_class():
+    class OfClass(keras.layers.Layer):
+        def call(self, x):
+            return x
+
+        def token_logits(self, ids, labels=None):
+            return keras.ops.one_hot(labels, 4)[:, None] + keras.ops.zeros((*ids.shape, 4))
+
+    latents = keras.Input((4,), name="latents")
+    of_class = likelihood_of(keras.Model(latents, OfClass()(latents)), conditional=True)
+    found = of_class(np.zeros((2, 3), np.int64), np.array([1, 3]))
+    assert found.argmax(axis=-1).tolist() == [[1] * 3, [3] * 3]
+    with pytest.raises(UsageError, match=r"needs data with labels\. Received: data without"):
+        of_class(np.zeros((2, 3), np.int64), None)
+    assert likelihood_of(keras.Model(latents, keras.layers.Dense(2)(latents))) is None
 
 
 def test_a_comparison_during_training_is_chosen_by_the_reverse_likelihood():

@@ -24,7 +24,8 @@ class Preview(keras.callbacks.Callback):
     """A picture of the samples of fixed seeds, drawn at intervals, at the start and at the end.
 
     Samples that a picture does not show, such as sounds, are also written as files of their kind:
-    the newest ones as `000.wav`, `001.wav`, ....
+    the newest ones as `000.wav`, `001.wav`, .... Texts are also written beside each picture, as a
+    file of the same name that ends in `.txt`, with a line for each sample.
 
     Args:
         folder: folder of the pictures, `examples-NNNNNNNNN.png` after so many examples.
@@ -91,6 +92,10 @@ class Preview(keras.callbacks.Callback):
         path = self.folder / f"examples-{gan.count('examples_seen'):09d}.png"
         field = self._describe()
         write_atomically(path, pictures.to_png(_sheet(field, samples)))
+        lines = field.modality.lines(samples, field.meta)
+        if lines is not None:
+            text = "".join(f"{line}\n" for line in lines)
+            write_atomically(path.with_suffix(".txt"), text.encode("utf-8", "backslashreplace"))
         for form in field.modality.previews:
             for number, sample in enumerate(samples[:FILES]):
                 finite = np.nan_to_num(sample, posinf=0.0, neginf=0.0)

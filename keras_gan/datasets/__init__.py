@@ -42,7 +42,7 @@ def _discover() -> dict[str, ModuleType]:
 
 _REGISTRY = _discover()
 
-from keras_gan.datasets import audio, images, labeled  # noqa: E402
+from keras_gan.datasets import images, labeled  # noqa: E402
 from keras_gan.datasets.array_fields import UnknownKindError, UnknownRangeError  # noqa: E402
 from keras_gan.datasets.arrays import from_arrays  # noqa: E402
 from keras_gan.datasets.generated import with_generated  # noqa: E402
@@ -218,8 +218,8 @@ def with_folder(section: Any, data: str) -> dict[str, Any]:
 
     A folder becomes the `path` of a data set that reads folders, whose options stay. In place of a
     data set that makes pairs, such as `edges2fashion`, it is read as such pairs, and in place of
-    sounds, such as `asterisk-sounds`, as sounds with the same options. Anything else replaces the
-    section.
+    sounds or texts, such as `asterisk-sounds` and `verses`, as sounds or texts with the same
+    options; so is a file of sound or text. Anything else replaces the section.
 
     Args:
         section: the section as it was read.
@@ -228,17 +228,25 @@ def with_folder(section: Any, data: str) -> dict[str, Any]:
     source = section.get("source") if isinstance(section, Mapping) else None
     is_name = data.replace("_", "-") in _REGISTRY
     path = os.path.expanduser(data)
-    is_place = os.path.isdir(path) or audio.parse(path) is not None
-    if isinstance(source, str) and isinstance(section, Mapping) and not is_name and is_place:
-        place = {"path": os.path.abspath(path)}
-        if takes_folder(source):
-            return {**section, **place}
-        made = _REGISTRY.get(source.replace("_", "-"))
-        if made is not None and hasattr(made, "folder_source"):
+    if not isinstance(source, str) or not isinstance(section, Mapping) or is_name:
+        return {"source": data}
+    place = {"path": os.path.abspath(path)}
+    if takes_folder(source) and _is_read_by(source, path):
+        return {**section, **place}
+    made = _REGISTRY.get(source.replace("_", "-"))
+    if made is not None and hasattr(made, "folder_source"):
+        reader = made.folder_source(section)
+        if _is_read_by(reader, path):
             names = getattr(made, "FOLDER_OPTIONS", ())
             kept = {name: section[name] for name in names if name in section}
-            return {"source": made.folder_source(section), **kept, **place}
+            return {"source": reader, **kept, **place}
     return {"source": data}
+
+
+def _is_read_by(source: str, path: str) -> bool:
+    """Returns whether a path is that of a folder, or of a file that a data set reads."""
+    module = _REGISTRY[source.replace("_", "-")]
+    return os.path.isdir(path) or (hasattr(module, "parse") and module.parse(path) is not None)
 
 
 def _find(source: str | os.PathLike[str]) -> tuple[ModuleType, dict[str, Any]] | None:

@@ -104,12 +104,17 @@ def make(found: Texts, options: TextOptions) -> Source:
             f"A data set of texts must have at least 2 different {found.noun}. "
             f"Received: {found.name} with {len(rows)}"
         )
-    vocabulary, of_vocabulary = _vocabulary([tokens[row] for row in rows], options)
     length, of_length = _length([len(tokens[row]) for row in rows], options)
-    ids, owners, of_texts = _to_ids(
-        [tokens[row] for row in rows], vocabulary, length, found, options
-    )
-    owners = np.array(rows)[owners]
+    kept, of_longer = rows, ""
+    if not found.windows:
+        kept, of_longer = _keep(rows, tokens, length, found.noun, options)
+    vocabulary, of_vocabulary = _vocabulary([tokens[row] for row in kept], options)
+    known = {token: number for number, token in enumerate(vocabulary)}
+    pieces = [(row, piece) for row in kept for piece in _pieces(tokens[row], length, found.windows)]
+    ids = np.zeros((len(pieces), length), smallest_dtype(len(vocabulary)))
+    for number, (_, piece) in enumerate(pieces):
+        ids[number, : len(piece)] = [known.get(token, 1) for token in piece]
+    owners = np.array([row for row, _ in pieces])
     splits, of_copies = _divide(ids, owners, found, options)
     fields = {"samples": Field("text", (length, len(vocabulary)), meta={"vocabulary": vocabulary})}
     if found.classes:
@@ -117,7 +122,7 @@ def make(found: Texts, options: TextOptions) -> Source:
     counts = " + ".join(f"{len(part):,}" for part in splits.values())
     samples = "windows" if found.windows else found.noun
     clauses = (f"{found.name}: {counts} {samples} of {len(rows):,} {found.noun}", *found.lines)
-    clauses += (of_vocabulary, of_length, of_texts, of_copies)
+    clauses += (of_vocabulary, of_length, of_longer, of_copies)
     return Source(Spec(fields=fields), splits, "; ".join(filter(None, clauses)))
 
 
@@ -169,36 +174,30 @@ def _length(counts: Sequence[int], options: TextOptions) -> tuple[int, str]:
     return length, f"length {length} chosen: {share:.0%} fit"
 
 
-def _to_ids(
+def _keep(
+    rows: Sequence[int],
     tokens: Sequence[Sequence[str]],
-    vocabulary: Sequence[str],
     length: int,
-    found: Texts,
+    noun: str,
     options: TextOptions,
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """Returns ids `(count, length)`, the text of each row, and a clause of the report."""
-    known = {token: number for number, token in enumerate(vocabulary)}
-    longer = sum(len(each) > length for each in tokens)
-    pieces: list[tuple[int, Sequence[str]]] = []
-    for number, each in enumerate(tokens):
-        if found.windows:
-            starts = range(0, len(each), length)
-            pieces += [(number, each[start : start + length]) for start in starts]
-        elif len(each) <= length or options.longer == "cut":
-            pieces.append((number, each[:length]))
-    if not pieces:
+) -> tuple[Sequence[int], str]:
+    """Returns the texts that are kept, by their rows, and a clause of the report."""
+    fitting = [row for row in rows if len(tokens[row]) <= length]
+    longer = len(rows) - len(fitting)
+    if options.longer == "cut":
+        return rows, f"longer {noun} cut: {longer:,}" if longer else ""
+    if not fitting:
         raise UsageError(
-            f"`length` must leave some texts if longer ones are dropped. "
-            f"Received: length={length}, {len(tokens):,} {found.noun} that are all longer"
+            "`length` must leave some texts if longer ones are dropped. "
+            f"Received: length={length}, {len(rows):,} {noun} that are all longer"
         )
-    ids = np.zeros((len(pieces), length), smallest_dtype(len(vocabulary)))
-    for row, (_, piece) in enumerate(pieces):
-        ids[row, : len(piece)] = [known.get(token, 1) for token in piece]
-    owners = np.array([number for number, _ in pieces])
-    if found.windows or not longer:
-        return ids, owners, ""
-    done = "cut" if options.longer == "cut" else "left out"
-    return ids, owners, f"longer {found.noun} {done}: {longer:,}"
+    return fitting, f"longer {noun} left out: {longer:,}" if longer else ""
+
+
+def _pieces(tokens: Sequence[str], length: int, windows: bool) -> list[Sequence[str]]:
+    """Returns the tokens of each sample of a text: of its windows, or of the text cut."""
+    starts = range(0, len(tokens), length) if windows else (0,)
+    return [tokens[start : start + length] for start in starts]
 
 
 # ------------------------------------------------------------------------ splits

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import string
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +23,7 @@ KIND = "text"
 ROOT = Path("/usr/share/dict")
 FILES = ("american-english", "words")  # the first that exists
 VOCABULARY = (END, *string.ascii_lowercase)
+FOLDER_OPTIONS = ("length",)  # that a recipe keeps if another file takes the place of the words
 
 
 def open(
@@ -80,3 +83,8 @@ def open(
     meta = {"vocabulary": VOCABULARY}
     spec = Spec(fields={"samples": Field("text", (length, len(VOCABULARY)), meta=meta)})
     return Source(spec, splits, description)
+
+
+def folder_source(section: Mapping[str, Any]) -> str:
+    """Returns the data set that reads a file or a folder in place of these texts."""
+    return "text"

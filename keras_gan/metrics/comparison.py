@@ -200,9 +200,9 @@ class Comparison:
 
     def _texts(self, values: tuple[np.ndarray, np.ndarray]) -> Texts:
         to_ids, training = self._spec.modality.to_ids, self._training
-        return Texts(
-            *map(to_ids, values), None if training is None else to_ids(training), self._spec.samples
-        )
+        real, generated = map(to_ids, values)
+        trained = None if training is None else to_ids(training)
+        return Texts(real, generated, trained, self._spec.samples)
 
     def _conditions(self, answers: Answers) -> np.ndarray:
         return as_compared(answers.conditions, self._spec.fields[answers.name])

@@ -219,7 +219,14 @@ def likelihood_of(model: Any, conditional: bool = False) -> Likelihood | None:
         return None
 
     def logits(ids: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
-        wanted = tf.constant(labels, tf.int32) if conditional else None
+        if not conditional:
+            return np.asarray(layer.token_logits(tf.constant(ids, tf.int32), None))
+        if labels is None:
+            raise UsageError(
+                "The likelihood of a generator with classes needs data with labels. "
+                "Received: data without labels"
+            )
+        wanted = tf.constant(labels, tf.int32)
         return np.asarray(layer.token_logits(tf.constant(ids, tf.int32), wanted))
 
     return logits

@@ -330,6 +330,15 @@ class Kind:
             UsageError: a picture that is too wide or too high.
         """
 
+    def lines(self, samples: np.ndarray, meta: Meta | None = None) -> list[str] | None:
+        """Returns samples that are read as one line of text each; `None` of all other kinds.
+
+        Args:
+            samples: array `(batch, ...)`.
+            meta: properties of the field.
+        """
+        return None
+
     def sheet(
         self, samples: np.ndarray, meta: Meta | None = None, columns: int | None = None
     ) -> np.ndarray:

@@ -147,6 +147,10 @@ class Text(Kind):
                 f"Received: {len(tokens)} tokens"
             )
 
+    def lines(self, samples: np.ndarray, meta: Meta | None = None) -> list[str] | None:
+        # A vocabulary of a user's own may have line ends.
+        return [" ".join(string_of(sample, meta or {}).splitlines()) for sample in samples]
+
     def sheet(
         self, samples: np.ndarray, meta: Meta | None = None, columns: int | None = None
     ) -> np.ndarray:
