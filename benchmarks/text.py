@@ -42,7 +42,7 @@ _BATCH = 250
 
 def words_of(ids: np.ndarray, tokens: Sequence[str]) -> list[str]:
     """Returns the words of token ids `(count, length)`."""
-    return ["".join(tokens[i] for i in row).partition("\0")[0] for row in ids.tolist()]
+    return ["".join(tokens[int(i)] for i in row).partition("\0")[0] for row in ids.tolist()]
 
 
 def shares(found: list[str], seen: set[str], unseen: set[str]) -> str:

@@ -80,8 +80,8 @@ def _step_by_step(step: Any, inputs: dict[str, np.ndarray], shape: Any, manifest
     previous = np.full(count, START, np.int32)
     states = {name: np.zeros((count, facts["width"]), np.float32) for name in _STATES}
     labels: Input | None = manifest.classes
-    fixed = {} if labels is None else {labels.name: inputs[labels.name]}
-    fixed |= {name: inputs[name] for name in ("temperature", "mask")}
+    own = ["temperature", "mask", *([] if labels is None else [labels.name])]
+    fixed = {name: inputs[name] for name in own}
     ids = np.zeros((count, length), np.int64)
     names = ["token", *(f"next_{name}" for name in _STATES)]
     for t in range(length):

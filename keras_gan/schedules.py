@@ -159,7 +159,7 @@ class Exponential(_Ramp):
 
     def at(self, examples):
         progress = self.progress(examples)
-        return self.start ** (1 - progress) * self.end**progress
+        return tf.pow(self.start, 1 - progress) * tf.pow(self.end, progress)
 
 
 @keras.saving.register_keras_serializable("keras_gan")

@@ -20,17 +20,16 @@ from serving.inputs import Input, Inputs, Port
 from serving.manifest import read_manifest
 from serving.seeds import check_seeds
 from serving.sessions import DEVICES, ModelFiles, check_ports, open_session
+from serving.text_bundle import TextInterface
 
 if TYPE_CHECKING:
-    from serving.text_steps import Text, TextSteps
-    from serving.texts import TextSampler
     from serving.vocoding import Clip, Vocoder
 
 # Maps the inputs of a batch by name to its outputs, in the order of `Bundle.outputs`.
 Run = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
 
 
-class Bundle:
+class Bundle(TextInterface):
     """An exported network that maps seeds and given inputs to samples, in onnxruntime.
 
     Args:
@@ -49,7 +48,6 @@ class Bundle:
         outputs: its outputs; the first one is what `generate` returns.
         classifier: facts about a network that `classify` can use, `None` for another one.
         vocoder: facts about a network that `vocode` can use, `None` for another one.
-        text_sampler: facts about a network that `texts` can use, `None` for another one.
         kind: kind of the first output, likewise `shape` (a name for any size), `value_range` and
             `meta`.
         num_classes: number of classes of the class input, 0 without one; `class_names` likewise.
@@ -99,7 +97,6 @@ class Bundle:
             from serving.vocoding import find_vocoder  # other bundles open without it
 
             self.vocoder = find_vocoder(self.role, self.inputs, self.outputs, audio)
-        self.text_sampler: TextSampler | None = None
         if (text := self.manifest.get("text")) is not None:
             from serving.texts import find_sampler  # other bundles open without it
 
@@ -133,6 +130,14 @@ class Bundle:
         """
         session = open_session(*self._files.read(), self._files.path, threads, "cpu", shared=True)
         return functools.partial(self._run, session=session)
+
+    def open_other(self, name: str) -> Any:
+        """Opens a session of one thread for another graph of the bundle, whose bytes it verifies.
+
+        Raises:
+            UsageError: a file that the bundle does not have, or that is damaged.
+        """
+        return open_session(self._files.read_other(name), b"\0", self.path / name, 1, "cpu")
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs the model on all of its inputs, and returns all outputs by name.
@@ -280,57 +285,6 @@ class Bundle:
                 f"{', '.join(self.inputs.by_name)}"
             )
         return self.vocoder
-
-    def texts(
-        self,
-        seeds: Any,
-        labels: Any = None,
-        temperature: float = 1.0,
-        prefix: Any = (),
-        pattern: str | None = None,
-        vocabulary: Sequence[str] | None = None,
-        length: int | None = None,
-    ) -> list[Text]:
-        """Samples the text that each seed names, token by token.
-
-        Args:
-            seeds: integers, each `0 <= seed < 2**63`.
-            labels: as for `generate`.
-            temperature: factor of the noise, from 0 up; with 0, each token is the most probable.
-            prefix: text, or token ids, with which the texts begin.
-            pattern: regular expression that the whole texts match, see `serving.patterns`.
-            vocabulary: the only tokens behind the prefix; by default all.
-            length: most tokens of a text, from 1 to 1024; by default those of the whole network.
-
-        Returns:
-            A `serving.text_steps.Text` for each seed: `text`, `ids`, `log_probability`, `seed`.
-
-        Raises:
-            UsageError: a bundle that does not sample texts, or an argument that is not allowed.
-        """
-        steps = self.text_steps
-        constraint = steps.constraint(prefix, pattern, vocabulary, length)
-        checked = check_seeds(seeds)
-        return steps.texts(checked, constraint, temperature, self.label_ids(checked, labels))
-
-    @functools.cached_property
-    def text_steps(self) -> TextSteps:
-        """The step from token to token, opened when it is first used.
-
-        Raises:
-            UsageError: a bundle that does not sample texts, or whose step is damaged.
-        """
-        from serving.text_steps import TextSteps
-        from serving.texts import STEP
-
-        if self.text_sampler is None:
-            raise UsageError(
-                "Texts with a temperature, prefix, pattern, vocabulary or length need a network "
-                f"that samples token by token. Received: bundle {self.name!r} of kind {self.kind!r}"
-            )
-        content = self._files.read_other(STEP)
-        session = open_session(content, b"\0", self.path / STEP, 1, "cpu")
-        return TextSteps(self.text_sampler, session)
 
     def classify(self, pictures: Any, batch_size: int = 64) -> Any:
         """Returns the probabilities of the classes of a picture, or of several.

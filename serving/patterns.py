@@ -205,7 +205,7 @@ class _Parser:
             low = self._member()
             if len(low) == 1 and self._peek() == "-" and self._text[self._at + 1 :][:1] != "]":
                 self._at += 1
-                found |= self._range(*low, self._member())
+                found |= self._range(min(low), self._member())
             else:
                 found |= low
         self._at += 1

@@ -291,7 +291,8 @@ def find_wrong_text_ports(manifest: Mapping[str, Any]) -> Wrong | None:
     if manifest.get("text") is None:
         return None
     inputs, shape = manifest["inputs"], manifest["outputs"][0]["shape"][1:]
-    if manifest["outputs"][0]["kind"] != "text" or len(shape) != 2 or not _is_sizes(shape):
+    kind = kinds.get(manifest["outputs"][0]["kind"])
+    if not kind.has_tokens or len(shape) != 2 or not _is_sizes(shape):
         rule = "weights of the tokens of a text, of one length, beside `text`"
         return Wrong("outputs", rule, manifest["outputs"])
     found = {port["name"]: (port["fill"], port["shape"][1:]) for port in inputs}

@@ -16,7 +16,7 @@ def check_texts(spec: Spec, family: str) -> tuple[int, int]:
     Raises:
         UsageError: samples other than weights of tokens `(time, vocabulary)` of a fixed length.
     """
-    if spec.kind != "text" or len(spec.shape) != 2 or None in spec.shape:
+    if not spec.modality.has_tokens or len(spec.shape) != 2 or None in spec.shape:
         raise UsageError(
             f"The architecture {family!r} is for texts of one length, weights of their tokens "
             f"(time, vocabulary). Received: kind={spec.kind!r}, shape={spec.shape}"

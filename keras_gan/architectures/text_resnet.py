@@ -1,4 +1,4 @@
-"""Residual 1-D convolutions for text: all tokens of a text at once, as weights of the tokens.
+"""Residual 1-D convolutions for text: all tokens of a text together, as weights.
 
 The generator ends in a softmax over the vocabulary, and the discriminator is given these weights
 or the one-hot tokens of the data. Neither samples, so that gradients pass and no pretraining is

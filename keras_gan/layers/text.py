@@ -236,7 +236,7 @@ class TextSampler(keras.layers.Layer):
     def _repeat(self, advance: Any, like: Any) -> Any:
         """Returns the outputs of all steps, `(batch, length, ...)`."""
         count = ops.shape(like)[0]
-        carry = (tf.fill((count,), START), *(tf.zeros((count, self.width)) for _ in range(2)))
+        carry: Any = tf.fill((count,), START), *(tf.zeros((count, self.width)) for _ in range(2))
         unroll = self.length <= _UNROLLED if self.unroll is None else self.unroll
         if unroll:
             outputs = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -209,7 +209,7 @@ def repeated_field(name: str) -> UsageError:
     return UsageError(f"A field may be given once. Received: {short_repr(name)} twice")
 
 
-def unknown_field(name: str, known: Mapping[str, Any] = FIELDS) -> UsageError:
+def unknown_field(name: str, known: Collection[str] = FIELDS) -> UsageError:
     """Returns the error for an unknown field, with the nearest valid name of the known ones."""
     hint = nearest(name, known)
     return UsageError(f"A field must be a known one. Received: field={short_repr(name)}. {hint}")
