@@ -30,6 +30,7 @@ from export.output_ranges import check_sample_range
 from export.png_chunks import provenance_chunks
 from export.precisions import parse_precisions, write_precisions
 from export.target import open_target, temporary_folder
+from export.text_step import write_step
 from export.tf_serving import write_configuration
 from export.to_onnx import OPSET, save_onnx, to_onnx
 from export.to_saved_model import to_saved_model
@@ -39,6 +40,7 @@ from keras_gan import UsageError
 from serving.endless import FILE_NAME as STREAM
 from serving.manifest import MODEL
 from serving.mel import Mel
+from serving.texts import STEP
 
 Progress = Callable[[str], None]  # called with a line of text before each step
 
@@ -153,6 +155,10 @@ def _write(
         progress("Writing the graph of endless video")
         with writing(folder / STREAM):
             write_stream(network, folder / STREAM, options.opset)
+    if draft.text is not None:
+        progress("Writing the step from token to token")
+        with writing(folder / STEP):
+            write_step(network, folder / STEP, options.opset)
 
     golden = load_golden(folder)
     for port in network.outputs:

@@ -10,7 +10,7 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
-from export import acting, endless, streaming
+from export import acting, endless, streaming, text
 from export.class_ids import check_class_ids
 from export.declare import Declarations, Facts
 from export.manifest import Manifest, plain_json, software_versions, utc_now
@@ -131,6 +131,7 @@ def open_draft(model: Any, **description: Unpack[Description]) -> tuple[Network,
         audio=audio,
         video=endless.describe(network),
         environment=None if environment is None else dict(environment),
+        text=text.describe(network),
     )
     return network, draft
 

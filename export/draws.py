@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_gan import latents
@@ -55,7 +56,7 @@ def fill_inputs(
                 seeds, port.num_classes, frequencies, port.stream
             )
         elif port.fill == "constant":
-            value = tf.constant(port.value, port.dtype)
+            value = tf.constant(np.asarray(port.value, port.dtype))  # integers may be floats
             found[port.name] = tf.broadcast_to(value, tf.stack([count, *shape]))
         else:
             found[port.name] = _draw(port, seeds, shape)

@@ -66,6 +66,7 @@ class Manifest:
             and lacking for any other.
         environment: spaces of observations and actions of a policy or a reward, see
             `serving.environments`; `None` and lacking for any other.
+        text: facts of a sampler of texts, see `export.text`; `None` and lacking for any other.
         schema_version: version of this schema.
     """
 
@@ -86,6 +87,7 @@ class Manifest:
     audio: dict[str, Any] | None = None
     video: dict[str, Any] | None = None
     environment: dict[str, Any] | None = None
+    text: dict[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 
     @classmethod

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from export import acting, classifier, codes, model_inputs, sizes, vocoder
+from export import acting, classifier, codes, model_inputs, sizes, text, vocoder
 from export.declare import (
     RESERVED,
     Declarations,
@@ -117,6 +117,7 @@ def open_network(
     if is_classifier:
         declared = dataclasses.replace(declared, role=declared.role or classifier.ROLE)
     model, declared = codes.with_codes(model, declared)
+    model, declared = text.with_controls(model, declared)
     declared = vocoder.with_facts(model, declared)
     model, declared = acting.with_ports(model, declared, environment)
     structure = model_inputs.read_inputs(model)

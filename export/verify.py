@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 
-from export import endless, formats, streaming
+from export import endless, formats, streaming, text_step
 from export.encoders import encoder_of
 from export.errors import one_line
 from export.files import sha256, walk
@@ -23,6 +23,7 @@ from export.to_onnx import open_session
 from keras_gan import UsageError
 from serving.endless import FILE_NAME as STREAM
 from serving.manifest import FILE_NAME, MODEL
+from serving.texts import STEP
 
 BATCHES = (1, 5, 64)
 PROBE_BATCHES = (1, 5)
@@ -101,6 +102,7 @@ def check_files(path: Path, manifest: Manifest) -> list[str]:
     required = {MODEL, *golden_files(manifest), f"saved_model/{manifest.name}/1/saved_model.pb"}
     required |= {FRONT} if manifest.audio is not None else set()
     required |= {STREAM} if manifest.video is not None else set()
+    required |= {STEP} if manifest.text is not None else set()
     measured = manifest.parity.get("precisions", {})
     required |= {REDUCED_PRECISIONS[name] for name in measured}
     problems = [f"{name} is not in {FILE_NAME}" for name in sorted(required - set(manifest.files))]
@@ -151,6 +153,9 @@ def measure(
         figures, problems = figures | more, problems + found
     if manifest.video is not None:
         more, found = endless.compare(path, manifest, tolerance_of(manifest))
+        figures, problems = figures | more, problems + found
+    if manifest.text is not None:
+        more, found = text_step.compare(path, manifest)
         figures, problems = figures | more, problems + found
     plans = plan_saved_models(path, manifest, probe)
     try:

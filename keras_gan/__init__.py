@@ -32,7 +32,7 @@ from keras_gan import (
 )
 from keras_gan._version import __version__
 from keras_gan.errors import UsageError
-from keras_gan.games import GAN, BehaviorCloning, Cycle, Game, Imitation, TwoStage
+from keras_gan.games import GAN, BehaviorCloning, Cycle, Game, Imitation, SequenceGAN, TwoStage
 from keras_gan.spec import Field, Spec
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "Field",
     "Game",
     "Imitation",
+    "SequenceGAN",
     "Spec",
     "TwoStage",
     "UsageError",

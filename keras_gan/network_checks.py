@@ -451,7 +451,7 @@ def unchanged(player: str, compiled: Sequence[int], now: Sequence[int]) -> None:
 
 
 def shared(players: Mapping[str, Sequence[keras.Model]]) -> None:
-    """Warns of weights that two players train.
+    """Warns of weights that two players train, unless both train the same networks.
 
     Args:
         players: networks of each player.
@@ -461,6 +461,8 @@ def shared(players: Mapping[str, Sequence[keras.Model]]) -> None:
         for player, models in players.items()
     }
     for (one, own), (other, others) in itertools.combinations(weights.items(), 2):
+        if all(any(x is y for y in players[other]) for x in players[one]):
+            continue  # one network in two phases of a training
         if both := [own[key] for key in own if key in others]:
             warnings.warn(
                 f"Networks of two players should not share weights, which both optimizers then "

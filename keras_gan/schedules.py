@@ -89,13 +89,17 @@ class _Ramp(Schedule):
         """Returns the weight of `start`, from 1 to 0, at a progress from 0 to 1."""
         raise NotImplementedError
 
-    def at(self, examples):
+    def progress(self, examples):
+        """Returns the share of the ramp after a number of examples, from 0 to 1."""
         if self.examples is None:
             raise UsageError(
                 "`examples`, the length of a schedule, can be omitted in recipes only, where it "
                 f"is the whole training. Received: examples=None in {self!r}"
             )
-        weight = self.start_weight(tf.clip_by_value(examples / self.examples, 0.0, 1.0))
+        return tf.clip_by_value(examples / self.examples, 0.0, 1.0)
+
+    def at(self, examples):
+        weight = self.start_weight(self.progress(examples))
         return self.start * weight + self.end * (1 - weight)  # exact at both ends
 
     def bounds(self) -> tuple[float, ...]:
@@ -127,6 +131,35 @@ class Linear(_Ramp):
 
     def start_weight(self, progress):
         return 1 - progress
+
+
+@keras.saving.register_keras_serializable("keras_gan")
+class Exponential(_Ramp):
+    """Ramp from one number to another by a constant factor, constant afterward.
+
+    After a share p of the ramp the value is start^(1 - p) end^p, such as the inverse temperature of
+    RelGAN with a start of 1.
+
+    Args:
+        start: initial value, above 0.
+        end: value from `examples` examples on, above 0.
+        examples: length of the ramp, above 0. If omitted in a recipe, it is the whole training.
+
+    Raises:
+        UsageError: a number is not finite and above 0, or the length is not.
+
+    Reference:
+        - [Nie et al., 2019](https://openreview.net/forum?id=rJedV3R5tm)
+    """
+
+    def __init__(self, start: float, end: float, examples: float | None = None):
+        check_positive("start", start)
+        check_positive("end", end)
+        super().__init__(start, end, examples)
+
+    def at(self, examples):
+        progress = self.progress(examples)
+        return tf.pow(self.start, 1 - progress) * tf.pow(self.end, progress)
 
 
 @keras.saving.register_keras_serializable("keras_gan")

@@ -21,6 +21,7 @@ from serving.manifest import read_manifest
 from serving.output_shapes import empty_outputs, fits
 from serving.seeds import check_seeds
 from serving.sessions import DEVICES, ModelFiles, check_ports, open_session
+from serving.text_bundle import TextInterface
 
 if TYPE_CHECKING:
     from serving.acting import Actor, Policy
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 Run = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
 
 
-class Bundle:
+class Bundle(TextInterface):
     """An exported network that maps seeds and given inputs to samples, in onnxruntime.
 
     Args:
@@ -112,6 +113,10 @@ class Bundle:
             from serving.acting import find_policy
 
             self.policy = find_policy(self.role, self.inputs, self.outputs, facts)
+        if (text := self.manifest.get("text")) is not None:
+            from serving.texts import find_sampler  # other bundles open without it
+
+            self.text_sampler = find_sampler(self.inputs, self.outputs, text)
         self._first_input = self.inputs.ports[0].name
         first = self.outputs[0]
         self.kind, self.shape, self.meta = first.kind, first.shape, first.meta
@@ -141,6 +146,14 @@ class Bundle:
         """
         session = open_session(*self._files.read(), self._files.path, threads, "cpu", shared=True)
         return functools.partial(self._run, session=session)
+
+    def open_other(self, name: str) -> Any:
+        """Opens a session of one thread for another graph of the bundle, whose bytes it verifies.
+
+        Raises:
+            UsageError: a file that the bundle does not have, or that is damaged.
+        """
+        return open_session(self._files.read_other(name), b"\0", self.path / name, 1, "cpu")
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs the model on all of its inputs, and returns all outputs by name.

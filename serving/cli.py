@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from serving import balance_options, programs, shard_options
+from serving import balance_options, programs, shard_options, text_options
 from serving.errors import UsageError
 
 COMMANDS = {
@@ -163,6 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_output_options(parser)
     shard_options.add_options(parser)
     balance_options.add_options(parser)
+    text_options.add_options(parser)
     return parser
 
 
@@ -265,6 +266,8 @@ def sample(argv: list[str]) -> int:
         from serving.balance_command import BalanceCommand
 
         return BalanceCommand(_open(options.bundle, options.precision), options).run()
+    if text_options.is_wanted(options):
+        return text_options.run(_open(options.bundle, options.precision), options)
     if shard_options.wants_shards(options) and shard_options.wants_files(options):
         options.each, options.out = os.path.normpath(options.out), None
     elif shard_options.wants_shards(options):
@@ -274,6 +277,8 @@ def sample(argv: list[str]) -> int:
     from serving.sample_command import SampleCommand
 
     bundle = _open(options.bundle, options.precision)
+    if getattr(bundle, "text_sampler", None) and text_options.writes_lines(options):
+        return text_options.run(bundle, options)
     print(SampleCommand(bundle, options).run())
     return 0
 

@@ -424,7 +424,7 @@ def check_array(port: Port, value: Any) -> np.ndarray:
         array = kind.from_stored(array, port.meta)
     with np.errstate(over="ignore"):
         array = array.astype(wanted, copy=False)
-    if is_float and array.size:
+    if array.size and wanted.kind != "b":
         _check_values(port, array, kind.is_ids(port.sizes))
     if isinstance(port, Input) and port.fill == "class" and array.size:
         check_classes(array, port.num_classes)
@@ -434,7 +434,7 @@ def check_array(port: Port, value: Any) -> np.ndarray:
 
 
 def _check_values(port: Port, array: np.ndarray, is_ids: bool) -> None:
-    """Refuses floats that are not finite, and those outside the declared range of a port."""
+    """Refuses numbers that are not finite, and those outside the declared range of a port."""
     low, high = float(array.min()), float(array.max())  # NaN if there is one
     if not (math.isfinite(low) and math.isfinite(high)):
         raise UsageError(f"The input {port.name!r} must be finite. Received: NaN or infinity")

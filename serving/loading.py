@@ -23,6 +23,7 @@ from serving.golden import read_golden
 from serving.inputs import Port, resolve
 from serving.limits import Settings
 from serving.processor import cpus
+from serving.texts import TextSampler
 from serving.vocoding import Vocoder
 
 _ANY_SIZE = 64  # of a warm-up where any size goes: divisible by the usual strides
@@ -86,6 +87,11 @@ class Served:
         return self.bundle.policy
 
     @property
+    def text_sampler(self) -> TextSampler | None:
+        """Facts about a sampler of texts; `None` for other networks."""
+        return self.bundle.text_sampler
+
+    @property
     def busy(self) -> bool:
         """True while requests for this version are running."""
         return bool(self.users or self.engine.pending)
@@ -123,6 +129,7 @@ class Served:
             "vocoder": None if self.vocoder is None else self.vocoder.describe(),
             "video": self._describe_video(settings),
             "policy": None if self.policy is None else self.policy.describe(),
+            "texts": None if self.text_sampler is None else self.text_sampler.describe(),
             "examples": len(self.examples),
             "animations": {"formats": self.animations, "max_frames": self._max_frames(settings)},
         }

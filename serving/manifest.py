@@ -20,6 +20,8 @@ from serving.port_rules import (
     find_wrong_audio_ports,
     find_wrong_input,
     find_wrong_output,
+    find_wrong_text,
+    find_wrong_text_ports,
     find_wrong_translated_ports,
     find_wrong_translation,
     is_line,
@@ -106,6 +108,7 @@ def _check_facts(manifest: Mapping[str, Any], fields: set[str], where: str) -> N
         ("audio", find_wrong_audio_ports),
         ("video", find_wrong_video_ports),
         ("environment", find_wrong_environment_ports),
+        ("text", find_wrong_text_ports),
     ):
         if {name, "inputs", "outputs"} <= fields and (wrong := find(manifest)) is not None:
             raise UsageError(
@@ -234,6 +237,10 @@ def _is_environment(value: Any) -> bool:
     return find_wrong_environment(value) is None
 
 
+def _is_text(value: Any) -> bool:
+    return find_wrong_text(value) is None
+
+
 def _is_files(value: Any) -> bool:
     return (
         isinstance(value, dict)
@@ -323,8 +330,9 @@ RULES: dict[str, Rule] = {
     "audio": Rule(_is_audio, "an object of facts about a vocoder", find_wrong_audio),
     "video": Rule(_is_video, "an object of facts about a generator of video", find_wrong_video),
     "environment": Rule(_is_environment, "an object of spaces", find_wrong_environment),
+    "text": Rule(_is_text, "an object of facts about a sampler of texts", find_wrong_text),
 }
 # Fields that only some networks have.
-OPTIONAL_FIELDS = frozenset({"translation", "audio", "video", "environment"})
+OPTIONAL_FIELDS = frozenset({"translation", "audio", "video", "environment", "text"})
 # The fields that sampling needs; other readers of a bundle may leave out the rest.
 SAMPLING_FIELDS = ("name", "role", "inputs", "outputs", "files", "seeds", *sorted(OPTIONAL_FIELDS))

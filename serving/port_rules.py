@@ -276,6 +276,44 @@ def find_wrong_audio_ports(manifest: Mapping[str, Any]) -> Wrong | None:
     return None
 
 
+def find_wrong_text(value: Any) -> Wrong | None:
+    """Returns the first broken rule of `text` in a manifest, `None` if all hold."""
+    if not isinstance(value, dict) or value.keys() != {"width", "ends"}:
+        return Wrong("text", "an object with width and ends", value)
+    if type(value["width"]) is not int or not 0 < value["width"] < 2**15:
+        return Wrong("text.width", "an integer from 1 to 32767", value["width"])
+    if type(value["ends"]) is not bool:
+        return Wrong("text.ends", "true or false", value["ends"])
+    return None
+
+
+def find_wrong_text_ports(manifest: Mapping[str, Any]) -> Wrong | None:
+    """Returns the ports of a manifest with `text` that are not those of a sampler of texts."""
+    if manifest.get("text") is None:
+        return None
+    inputs, shape = manifest["inputs"], manifest["outputs"][0]["shape"][1:]
+    kind = kinds.get(manifest["outputs"][0]["kind"])
+    if not kind.has_tokens or len(shape) != 2 or not _is_sizes(shape):
+        rule = "weights of the tokens of a text, of one length, beside `text`"
+        return Wrong("outputs", rule, manifest["outputs"])
+    found = {port["name"]: (port["fill"], port["shape"][1:]) for port in inputs}
+    labels = {"labels": ("class", [])} if "labels" in found else {}
+    wanted = {
+        "latents": ("normal", [shape[0] * shape[1]]),
+        **labels,
+        "temperature": ("constant", []),
+        "prefix": ("constant", shape[:1]),
+        "mask": ("constant", shape[1:]),
+    }
+    if found != wanted:
+        return Wrong("inputs", "latents, temperature, prefix and mask, beside `text`", inputs)
+    return None
+
+
+def _is_sizes(shape: Any) -> bool:
+    return all(type(size) is int for size in shape)
+
+
 def _is_size(value: Any) -> bool:
     return type(value) is int and 0 < value <= 4096
 

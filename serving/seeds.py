@@ -79,15 +79,16 @@ def latents_from_seeds(seeds: Any, latent_dim: int) -> np.ndarray:
     return normals(check_seeds(seeds), latent_dim, 0)
 
 
-def normals(seeds: np.ndarray, size: int, stream: int) -> np.ndarray:
+def normals(seeds: np.ndarray, size: int, stream: int, start: int = 0) -> np.ndarray:
     """Returns standard normal numbers of one stream, float32 `(batch, size)`.
 
     Args:
         seeds: checked seeds, int64 `(batch,)`.
         size: numbers for each seed.
         stream: number of the stream; two streams of a seed share no numbers.
+        start: position of the first number in the stream, an even one.
     """
-    normal = _box_muller(_words(seeds, (size + 1) // 2, stream))
+    normal = _box_muller(_words(seeds, (size + 1) // 2, stream, start // 2))
     return normal[:, :size].astype(np.float32, order="C")
 
 
@@ -153,16 +154,16 @@ def classes_from_seeds(
     return np.searchsorted(bounds, drawn, side="right").clip(0, num_classes - 1).astype(np.int64)
 
 
-def _words(seeds: np.ndarray, pairs: int, stream: int) -> np.ndarray:
-    """Encrypts the counters `(0, stream)` to `(pairs - 1, stream)` under each seed.
+def _words(seeds: np.ndarray, pairs: int, stream: int, first: int = 0) -> np.ndarray:
+    """Encrypts `pairs` counters, from `(first, stream)` on, under each seed.
 
     Returns:
         The words, unsigned integers below 2**32 of shape `(2, batch, pairs)`.
     """
     words = seeds.astype(np.uint64)
-    if len(words) * pairs <= _FEW and not stream:
+    if len(words) * pairs <= _FEW and not stream and not first:
         return _threefry_of_few(words, pairs)
-    return _words_from(seeds, 0, pairs, stream)
+    return _words_from(seeds, first, pairs, stream)
 
 
 def _words_from(seeds: np.ndarray, first: int, pairs: int, stream: int) -> np.ndarray:

@@ -50,6 +50,18 @@ class ModelFiles:
         data = read_file(folder, manifest, DATA) if has_data else b"\0"
         return read_file(folder, manifest, self.name), data
 
+    def read_other(self, name: str) -> bytes:
+        """Reads and verifies another file of the bundle.
+
+        Raises:
+            UsageError: the manifest does not list it, or as for `read`.
+        """
+        if name not in self._manifest["files"]:
+            raise UsageError(
+                f"A bundle of this kind must hold {name}. Received: {str(self.path.parent)!r}"
+            )
+        return read_file(self.path.parent, self._manifest, name)
+
 
 def _choose(folder: Path, manifest: dict[str, Any], precision: str) -> str:
     """Returns the model file of a precision."""

@@ -85,7 +85,8 @@ class TwoStage(GAN):
         replicas = self.distribute_strategy.num_replicas_in_sync
         if replicas > 1:  # its stages are branches of the graph, in which replicas cannot meet
             raise UsageError(
-                f"TwoStage can be trained on one device only. Received: {replicas} replicas"
+                f"{type(self).__name__} can be trained on one device only. "
+                f"Received: {replicas} replicas"
             )
         super().compile(*given, **arguments)
 

@@ -49,6 +49,7 @@ from keras_gan.layers.sound import (
     VocoderInput,
 )
 from keras_gan.layers.spectral import SpectralNormalization
+from keras_gan.layers.text import TextSampler, TextStep, find_sampler, step_model, with_controls
 from keras_gan.layers.video import (
     CarriedState,
     FoldFrames,
@@ -110,6 +111,8 @@ __all__ = [
     "SpritePlaces",
     "StartState",
     "TemporalConv",
+    "TextSampler",
+    "TextStep",
     "ToBounds",
     "UnfoldFrames",
     "UpConv2D",
@@ -117,8 +120,11 @@ __all__ = [
     "VideoLatents",
     "VocoderInput",
     "find_codes",
+    "find_sampler",
     "layer_noise",
     "layer_seed",
+    "step_model",
     "update_statistics",
     "with_codes_input",
+    "with_controls",
 ]

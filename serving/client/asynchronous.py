@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from serving.classification import Classification
-from serving.client import films
+from serving.client import films, texts
 from serving.client.acting import act, check_acted
 from serving.client.arguments import check_arguments
 from serving.client.base import IDLE_CONNECTIONS, ClientBase
@@ -23,6 +23,7 @@ from serving.client.endpoint import BUSY, accept
 from serving.client.http_types import Exchange, Request, Response, ServerError, T
 from serving.client.sounds import check_sound, check_stream
 from serving.client.streams import AsyncSoundStream
+from serving.client.texts import AsyncTextStream, read_texts
 from serving.client.uploads import check_classified, check_upload
 
 _PIECE = 2**16  # bytes that are read at a time
@@ -112,6 +113,15 @@ class AsyncClient(ClientBase):
     async def act(self, observation: Any, **options: Any) -> Any:
         """Returns an action as `Client.act` does, with the same arguments."""
         return await self.run(act(self.session, check_acted(observation, **options)))
+
+    async def texts(self, seeds: Any, **fields: Any) -> list[dict[str, Any]]:
+        """Returns texts as `Client.texts` does, with the same arguments."""
+        return read_texts(await self.run(texts.ask(self.session, seeds, False, **fields)))
+
+    async def stream_text(self, seed: int = 0, **fields: Any) -> AsyncTextStream:
+        """Returns a stream as `Client.stream_text` does, for `async for` and `async with`."""
+        response = await self.run(texts.ask(self.session, seed, True, **fields))
+        return AsyncTextStream(response.pieces, self.retries)
 
     async def models(self) -> list[dict[str, Any]]:
         """Returns name, version, shape and more of each model; `None` for what is unknown."""

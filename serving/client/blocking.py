@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from serving.classification import Classification
-from serving.client import films
+from serving.client import films, texts
 from serving.client.acting import act, check_acted
 from serving.client.arguments import check_arguments
 from serving.client.base import IDLE_CONNECTIONS, ClientBase
@@ -24,6 +24,7 @@ from serving.client.endpoint import BUSY, accept
 from serving.client.http_types import Exchange, Request, Response, ServerError, T
 from serving.client.sounds import check_sound, check_stream
 from serving.client.streams import SoundStream
+from serving.client.texts import TextStream, read_texts
 from serving.client.uploads import check_classified, check_upload
 
 _PIECE = 2**16  # bytes of a stream that are read at a time
@@ -228,6 +229,33 @@ class Client(ClientBase):
             observations an array with one more axis.
         """
         return self.run(act(self.session, check_acted(observation, **options)))
+
+    def texts(self, seeds: Any, **fields: Any) -> list[dict[str, Any]]:
+        """Samples texts token by token, as `serving.Bundle.texts` does.
+
+        Args:
+            seeds: integers, each `0 <= seed < 2**63`.
+            temperature, prefix, pattern, vocabulary, length, labels: as for `Bundle.texts`.
+            model: name of a model of texts, where the URL has none and the server has several.
+            version: of the model; the newest by default.
+
+        Returns:
+            For each seed a dictionary of `seed`, `text` and `log_probability`.
+        """
+        return read_texts(self.run(texts.ask(self.session, seeds, False, **fields)))
+
+    def stream_text(self, seed: int = 0, **fields: Any) -> TextStream:
+        """Returns an iterator of the tokens of one text, as the server samples them.
+
+        A `with` block closes the connection where not all tokens are read. Together the tokens are
+        the text; behind the last one, `result` has it with its log-probability.
+
+        Args:
+            seed: seed of the text.
+            fields: as for `texts`.
+        """
+        response = self.run(texts.ask(self.session, seed, True, **fields))
+        return TextStream(response.pieces, self.retries)
 
     def models(self) -> list[dict[str, Any]]:
         """Returns name, version, shape and more of each model; `None` for what is unknown."""

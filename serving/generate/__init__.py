@@ -1,4 +1,4 @@
-"""`/v1/generate`: samples as files of their kind, numbers, a grid or a stream."""
+"""`/v1/generate`: samples as files of their kind, numbers, a grid, a stream, or by tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from serving.engine import SampleJob
-from serving.generate import body, films
+from serving.generate import body, films, texts
 from serving.generate.batches import gather, stream
 from serving.generate.fields import FIELDS, from_query
 from serving.generate.request import GenerateRequest
@@ -63,6 +63,8 @@ def _answer(
     served = request.served = app.find(fields.get("model"), fields.get("version"))
     if fields.get("frames") is not None:
         return films.start(app, request, fields, files)
+    if texts.is_wanted(served, fields):
+        return texts.start(app, request, fields)
     wanted = GenerateRequest(served, fields, request.start, app.settings, files)
     if request.method != "POST":
         tag = _etag(wanted, request)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -14,6 +14,8 @@ from serving.interpolation import EASINGS
 from serving.labels import TextLabel
 from serving.lists import parse_list
 from serving.nearest_names import nearest
+from serving.patterns import MAX_PATTERN
+from serving.texts import MAX_LENGTH, MAX_TEMPERATURE
 
 _SEED: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": MAX_SEED}
 _LABEL: dict[str, Any] = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}
@@ -86,6 +88,32 @@ FIELDS: dict[str, dict[str, Any]] = {
         "description": "Factor on the latents, or the input of this name; below 1 more typical, "
         "less varied. Default 1.",
     },
+    "temperature": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": MAX_TEMPERATURE,
+        "description": "Of a model of texts: factor of the noise; 0 chooses the most probable "
+        "tokens. Default 1.",
+    },
+    "prefix": {"type": "string", "description": "Of a model of texts: their beginning."},
+    "pattern": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_PATTERN,
+        "description": "Of a model of texts: regular expression that the whole texts match.",
+    },
+    "vocabulary": {
+        "type": "array",
+        "items": {"type": "string"},
+        "minItems": 1,
+        "description": "Of a model of texts: the only tokens behind the prefix. Default: all.",
+    },
+    "length": {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": MAX_LENGTH,
+        "description": "Of a model of texts: most tokens of a text. Default: that of the model.",
+    },
     "format": {
         "type": "string",
         "description": "A file format of the model's kind, or npy, npz, json, grid: `formats` of "
@@ -105,7 +133,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "stream": {
         "type": "boolean",
-        "description": "Sends samples as they are generated. Default false.",
+        "description": "Sends samples as they are generated, and a text as server-sent events, "
+        "one for each token. Default false.",
     },
     "timeout": {
         "type": "number",
@@ -114,9 +143,11 @@ FIELDS: dict[str, dict[str, Any]] = {
         "description": "Seconds until the request is abandoned. Default: the server's.",
     },
 }
-_LISTS = {"seeds": int, "interpolate": int, "labels": TextLabel}
-_INTEGERS = {"version", "seed", "count", "around", "columns", "tile", "top", "chunk", "frames"}
-_NUMBERS = {"radius", "frame_rate", "truncation", "timeout"}
+_LISTS = {"seeds": int, "interpolate": int, "labels": TextLabel, "vocabulary": str}
+_INTEGERS = {
+    *("version", "seed", "count", "around", "columns", "tile", "top", "chunk", "frames", "length"),
+}
+_NUMBERS = {"radius", "frame_rate", "truncation", "timeout", "temperature"}
 _BOOLEANS = {"loop", "metadata", "stream", "resample"}
 
 
@@ -189,7 +220,7 @@ def repeated_field(name: str) -> UsageError:
     return UsageError(f"A field may be given once. Received: {short_repr(name)} twice")
 
 
-def unknown_field(name: str, known: Mapping[str, Any] = FIELDS) -> UsageError:
+def unknown_field(name: str, known: Collection[str] = FIELDS) -> UsageError:
     """Returns the error for an unknown field, with the nearest valid name of the known ones."""
     hint = nearest(name, known)
     return UsageError(f"A field must be a known one. Received: field={short_repr(name)}. {hint}")

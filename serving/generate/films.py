@@ -23,7 +23,7 @@ from serving.engine import Expired
 from serving.errors import UsageError, short_repr
 from serving.http_types import Request, Response
 from serving.limits import Settings
-from serving.vocode.parts import Started
+from serving.started_streams import Started
 
 _THREADS = ThreadPoolExecutor(2, "films")
 _ALLOWED = frozenset(

@@ -78,6 +78,11 @@ class Kind:
         """True if a sample is one picture: height, width and channels."""
         return self.axes == ("height", "width", "channels")
 
+    @property
+    def has_tokens(self) -> bool:
+        """True if a sample is a sequence of tokens: time and vocabulary."""
+        return self.axes == ("time", "vocabulary")
+
     def as_image(
         self, shape: Sequence[int | None], meta: Meta | None = None
     ) -> tuple[tuple[int | None, ...], tuple[float, float]] | None:

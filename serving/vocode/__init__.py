@@ -17,8 +17,9 @@ import numpy as np
 from serving import stream_slots
 from serving.http_types import Request, Response
 from serving.picture_requests import SOUNDS, find, in_turn, read
+from serving.started_streams import Started
 from serving.vocode.fields import FIELDS
-from serving.vocode.parts import Started, run_parts
+from serving.vocode.parts import run_parts
 from serving.vocode.request import VocodeRequest
 from serving.vocoding import MAX_FRAMES, Clip
 

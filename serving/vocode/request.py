@@ -15,7 +15,7 @@ from serving.errors import TooLargeError, UsageError, short_repr
 from serving.http_types import WAV, HTTPError, Request, Response, header_lines, notes_header
 from serving.kinds.audio import peak_headers
 from serving.limits import Settings
-from serving.vocode.parts import Started
+from serving.started_streams import Started
 from serving.vocoding import Vocoder, check_chunk
 from serving.wav import to_pcm16, write_wav
 

@@ -1,0 +1,253 @@
+"""Texts of `/v1/generate` that are sampled token by token: lines, or server-sent events.
+
+The step of the network runs in threads beside the event loop. Between two tokens a request can end:
+at its deadline, or because the client has disconnected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import orjson
+
+from serving.checks import MAX_SEED, check_boolean, check_integer, check_number, check_seed_list
+from serving.engine import Expired
+from serving.errors import UsageError, short_repr
+from serving.generate.fields import FIELDS, unknown_field
+from serving.http_types import HTTPError, Request, Response
+from serving.picture_requests import in_turn
+from serving.started_streams import Started
+from serving.text_steps import Text, TextSteps, Token
+
+CONTROLS = ("temperature", "prefix", "pattern", "vocabulary", "length")
+_FIELDS = (*CONTROLS, "model", "version", "seeds", "seed", "count", "labels", "format")
+_FIELDS += ("stream", "timeout")
+FORMATS = {"txt": b"text/plain; charset=utf-8", "jsonl": b"application/jsonl"}
+EVENTS = b"text/event-stream"
+_RETRY = b"retry-after: 1\r\n"
+# Two pools, so that long requests do not delay the tokens of streams.
+_WHOLE = ThreadPoolExecutor(2, "texts")
+_TOKENS = ThreadPoolExecutor(2, "tokens")
+
+
+def is_wanted(served: Any, fields: Mapping[str, Any]) -> bool:
+    """Returns whether a request is for texts token by token.
+
+    Args:
+        served: version of the model.
+        fields: the request's fields by name.
+    """
+    if any(fields.get(name) is not None for name in CONTROLS):
+        return True
+    return served.text_sampler is not None and (
+        bool(fields.get("stream")) or fields.get("format") in FORMATS
+    )
+
+
+def start(app: Any, request: Request, fields: Mapping[str, Any]) -> Any:
+    """Returns a coroutine that returns the response.
+
+    Raises:
+        UsageError: a field that is not allowed, or a model that does not sample texts.
+    """
+    wanted = TextRequest(app, request, fields)
+    return _stream(app, wanted) if wanted.is_streamed else _answer(app, wanted)
+
+
+class TextRequest:
+    """A request for texts: which ones, under which constraint, in which format, by when.
+
+    Args:
+        app: the application.
+        request: the request, whose model is known.
+        fields: its fields by name; null counts as absent.
+
+    Raises:
+        UsageError: a field that is not allowed, or a model that does not sample texts.
+    """
+
+    def __init__(self, app: Any, request: Request, fields: Mapping[str, Any]):
+        self.served, settings = request.served, app.settings
+        self.steps: TextSteps = self.served.bundle.text_steps
+        given = {name: value for name, value in fields.items() if value is not None}
+        for name in given:
+            if name not in _FIELDS:
+                raise unknown_field(name, _FIELDS) if name not in FIELDS else _not_of_texts(name)
+        self.is_streamed = "stream" in given and check_boolean("stream", given["stream"])
+        self.seeds = _read_seeds(given, settings.max_count)
+        self.form = self._read_format(given.get("format"))
+        self._controls = {n: given[n] for n in CONTROLS if n in given and n != "temperature"}
+        self.temperature = given.get("temperature", 1.0)
+        self.labels = self.served.bundle.label_ids(self.seeds, given.get("labels"))
+        self.length = self.steps.sampler.check_length(given.get("length"))
+        if len(self.seeds) * self.length > settings.max_values:
+            raise UsageError(
+                f"A response holds at most {settings.max_values} tokens. "
+                f"Received: {len(self.seeds)} texts of {self.length}"
+            )
+        timeout = settings.timeout
+        if "timeout" in given:
+            timeout = min(timeout, check_number("timeout", given["timeout"], 0.01, 86_400))
+        self.deadline = request.start + timeout
+        self.stopped = threading.Event()
+
+    def _read_format(self, form: Any) -> str:
+        if self.is_streamed:
+            if form is not None or len(self.seeds) != 1:
+                raise UsageError(
+                    "A stream of tokens is one text, without `format`. "
+                    f"Received: {len(self.seeds)} texts, format={short_repr(form)}"
+                )
+            return ""
+        form = "txt" if form is None else form
+        if not isinstance(form, str) or form not in FORMATS:
+            raise UsageError(
+                f"`format` of texts must be one of {', '.join(FORMATS)}. "
+                f"Received: format={short_repr(form)}"
+            )
+        return form
+
+    def tokens(self, rows: slice) -> Iterator[Token]:
+        """Yields the tokens of some of the texts; compiling the constraint takes time."""
+        constraint = self.steps.constraint(**self._controls)
+        labels = None if self.labels is None else self.labels[rows]
+        return self.steps.tokens(self.seeds[rows], constraint, self.temperature, labels)
+
+    def run(self, now: Any) -> bytes:
+        """Returns the body with all texts; for a thread.
+
+        Args:
+            now: clock of the deadline.
+
+        Raises:
+            Expired: the deadline has passed, or nobody waits for the answer.
+        """
+        found: list[Text] = []
+        for rows in _parts(len(self.seeds)):
+            steps = []
+            for token in self.tokens(rows):
+                if self.stopped.is_set() or now() > self.deadline:
+                    raise Expired
+                steps.append(token)
+            found += self.steps.join(self.seeds[rows], steps)
+        return encode_lines(found, self.form)
+
+
+def encode_lines(texts: list[Text], form: str) -> bytes:
+    """Returns texts as lines.
+
+    Args:
+        texts: the texts.
+        form: "txt", in which line breaks within a text are written as `\\n`, or "jsonl".
+    """
+    if form == "jsonl":
+        return b"".join(orjson.dumps(text.to_json()) + b"\n" for text in texts)
+    lines = (text.text.replace("\\", "\\\\").replace("\n", "\\n") for text in texts)
+    return "".join(line + "\n" for line in lines).encode()
+
+
+def _parts(count: int, size: int = 64) -> Iterator[slice]:
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
+
+
+def _not_of_texts(name: str) -> UsageError:
+    return UsageError(
+        "Texts with a temperature, prefix, pattern, vocabulary or length, and streams of tokens, "
+        f"take the fields {', '.join(_FIELDS)}. Received: {name}"
+    )
+
+
+def _read_seeds(given: Mapping[str, Any], most: int) -> np.ndarray:
+    """Returns the seeds of a request."""
+    if "seeds" in given:
+        for name in ("seed", "count"):
+            if name in given:
+                raise UsageError(f"`seeds` and `{name}` exclude each other. Received: both")
+        seeds = check_seed_list("seeds", given["seeds"])
+    else:
+        count = check_integer("count", given.get("count", 1), 1, most)
+        first = check_integer("seed", given.get("seed", 0), 0, MAX_SEED - count + 1)
+        seeds = np.arange(first, first + count, dtype=np.int64)
+    if len(seeds) > most:
+        raise UsageError(f"`seeds` must be at most {most}. Received: {len(seeds)} seeds")
+    return seeds
+
+
+async def _answer(app: Any, wanted: TextRequest) -> Response:
+    """Returns the response with all texts."""
+    wanted.served.users += 1
+    try:
+        async with in_turn(app, wanted.deadline):
+            loop = asyncio.get_running_loop()
+            content = await loop.run_in_executor(_WHOLE, wanted.run, app.now)
+        return Response(200, content, FORMATS[wanted.form], wanted.served.headers)
+    finally:
+        wanted.stopped.set()
+        wanted.served.users -= 1
+
+
+# ------------------------------------------------------------------------ server-sent events
+
+
+async def _stream(app: Any, wanted: TextRequest) -> Response:
+    """Returns a response that starts with its first token, while later ones are not sampled."""
+    if app.streams >= app.settings.max_streams:
+        app.metrics.refuse("streams")
+        raise HTTPError(
+            503,
+            f"The server has at most {app.settings.max_streams} streams at a time. "
+            f"Received: {app.streams + 1} streams",
+            _RETRY,
+        )
+    app.streams += 1
+    wanted.served.users += 1
+
+    def ended() -> None:
+        app.streams -= 1
+        wanted.served.users -= 1
+
+    try:
+        events = _events(app, wanted)
+        started = await Started.start(events, b"", lambda event: event, ended)
+    except BaseException:
+        ended()
+        raise
+    headers = wanted.served.headers + b"cache-control: no-cache\r\n"
+    return Response(200, b"", EVENTS, headers, started)
+
+
+async def _events(app: Any, wanted: TextRequest) -> AsyncGenerator[bytes, None]:
+    """Yields an event for each token, and one at the end."""
+    loop = asyncio.get_running_loop()
+    sampler, steps = wanted.steps.sampler, []
+    tokens = await loop.run_in_executor(_TOKENS, wanted.tokens, slice(0, 1))
+    try:
+        while (token := await loop.run_in_executor(_TOKENS, next, tokens, None)) is not None:
+            number = int(token.ids[0])
+            if not (sampler.ends and number == 0):
+                separator = sampler.separator if steps else ""
+                yield _event(
+                    {
+                        "index": len(steps),
+                        "token": separator + sampler.tokens[number],
+                        "log_probability": round(float(token.log_probabilities[0]), 6),
+                    }
+                )
+            steps.append(token)
+        yield _event(wanted.steps.join(wanted.seeds, steps)[0].to_json(), b"end")
+    except Exception as error:
+        if not steps:
+            raise  # which still has an HTTP status
+        _, message, _ = app.explain(error)
+        yield _event({"error": message}, b"error")
+
+
+def _event(content: dict[str, Any], name: bytes = b"") -> bytes:
+    kind = b"event: %b\n" % name if name else b""
+    return kind + b"data: %b\n\n" % orjson.dumps(content)

@@ -1,0 +1,136 @@
+"""`keras-gan sample` of texts token by token, with a temperature and constraints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serving.checks import MAX_SEED
+from serving.errors import UsageError
+from serving.lists import parse_labels
+from serving.output_files import check_writable, write_file
+from serving.text_options import ENDINGS
+from serving.text_steps import Text
+
+_MAX_COUNT = 10**6
+_OTHERS = ("input", "each", "workers", "shard_size", "engine")  # that texts do not take
+
+
+class TextCommand:
+    """A checked command; nothing is sampled before everything is known to fit.
+
+    Args:
+        bundle: the opened bundle.
+        options: parsed by `serving.cli`.
+
+    Raises:
+        UsageError: a bundle that does not sample texts, or options that do not fit.
+    """
+
+    def __init__(self, bundle: Any, options: argparse.Namespace):
+        for name in _OTHERS:
+            if getattr(options, name):
+                raise UsageError(
+                    f"--{name.replace('_', '-')} cannot be used with texts token by token. "
+                    f"Received: --{name.replace('_', '-')} {getattr(options, name)}"
+                )
+        steps = getattr(bundle, "text_steps", None)
+        if steps is None:
+            raise UsageError(
+                "--temperature, --prefix, --pattern, --vocabulary, --length and --seeds need a "
+                "bundle on disk; a server takes the same as fields of /v1/generate. "
+                f"Received: {options.bundle}"
+            )
+        self._steps, self._options, self._name = steps, options, bundle.name
+        self._seeds = _seeds_of(options)
+        labels = options.labels and parse_labels(options.labels, bundle.class_names)
+        if labels:
+            labels = [labels[i % len(labels)] for i in range(len(self._seeds))]
+        self._labels = bundle.label_ids(self._seeds, labels or None)
+        vocabulary = None if options.vocabulary is None else _read_tokens(options.vocabulary)
+        self._constraint = steps.constraint(
+            options.prefix or (), options.pattern, vocabulary, options.length
+        )
+        self._out = None if options.out is None else Path(options.out)
+        if self._out is not None:
+            if self._out.suffix not in ENDINGS:
+                raise UsageError(
+                    f"Texts are written to files that end in {' or '.join(ENDINGS)}. "
+                    f"Received: --out {self._out}"
+                )
+            check_writable(self._out)
+        temperature = 1.0 if options.temperature is None else options.temperature
+        self._temperature = temperature
+        next(steps.tokens(self._seeds[:1], self._constraint, temperature, self._first_label))
+
+    @property
+    def _first_label(self) -> np.ndarray | None:
+        return None if self._labels is None else self._labels[:1]
+
+    def run(self) -> str:
+        """Samples and writes the texts; returns what is printed."""
+        start = time.perf_counter()
+        texts = self._steps.texts(self._seeds, self._constraint, self._temperature, self._labels)
+        if self._out is None:
+            return "\n".join(_line(text) for text in texts)
+        rate = len(texts) / (time.perf_counter() - start)
+        if self._out.suffix == ".jsonl":
+            lines = [json.dumps(text.to_json(), ensure_ascii=False) for text in texts]
+        else:
+            lines = [_line(text) for text in texts]
+        try:
+            write_file(self._out, "".join(line + "\n" for line in lines).encode())
+        except OSError as error:
+            raise UsageError(f"The output must be writable. Received: {error}") from error
+        plural = "text" if len(texts) == 1 else "texts"
+        return f"Wrote {self._out}: {len(texts)} {plural} of {self._name}, {rate:.0f} texts/s"
+
+
+def _line(text: Text) -> str:
+    return text.text.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def _seeds_of(options: argparse.Namespace) -> np.ndarray:
+    """Returns the seeds of --seeds, or those of --seed and --count.
+
+    Raises:
+        UsageError: both, or a list that is not of seeds.
+    """
+    if options.seeds is None:
+        count = 16 if options.count is None else options.count
+        first = options.seed or 0
+        return np.arange(first, first + count, dtype=np.int64)
+    if options.seed is not None or options.count is not None:
+        raise UsageError(
+            f"--seeds takes the place of --seed and --count. Received: --seeds {options.seeds}"
+        )
+    found: list[int] = []
+    for part in options.seeds.split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,19})(?:-([0-9]{1,19}))?\s*", part)
+        low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not low <= high <= MAX_SEED or len(found) + high - low >= _MAX_COUNT:
+            raise UsageError(
+                f"--seeds must be at most {_MAX_COUNT} seeds below 2**63, such as 1-20 or 3,7,9. "
+                f"Received: --seeds {options.seeds[:80]}"
+            )
+        found += range(low, high + 1)
+    return np.array(found, np.int64)
+
+
+def _read_tokens(path: str) -> list[str]:
+    """Returns the tokens of a file, one in each line.
+
+    Raises:
+        UsageError: a file that cannot be read as UTF-8, or that is empty.
+    """
+    try:
+        lines = Path(path).expanduser().read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--vocabulary must be a UTF-8 file. Received: {path} ({error})") from None
+    return [line for line in lines if line]
