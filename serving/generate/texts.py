@@ -20,6 +20,7 @@ from serving.engine import Expired
 from serving.errors import UsageError, short_repr
 from serving.generate.fields import FIELDS, unknown_field
 from serving.http_types import HTTPError, Request, Response
+from serving.kinds.text import to_line
 from serving.picture_requests import in_turn
 from serving.started_streams import Started
 from serving.text_steps import Text, TextSteps, Token
@@ -42,11 +43,14 @@ def is_wanted(served: Any, fields: Mapping[str, Any]) -> bool:
         served: version of the model.
         fields: the request's fields by name.
     """
-    if any(fields.get(name) is not None for name in CONTROLS):
+    given = {name for name, value in fields.items() if value is not None}
+    if given & {*CONTROLS}:
         return True
-    return served.text_sampler is not None and (
-        bool(fields.get("stream")) or fields.get("format") in FORMATS
-    )
+    # What names other fields, such as a walk, is a request for samples, whose files have lines too.
+    if served.text_sampler is None or not given <= {*_FIELDS}:
+        return False
+    form = fields.get("format")
+    return form is None if fields.get("stream") else form in FORMATS
 
 
 def start(app: Any, request: Request, fields: Mapping[str, Any]) -> Any:
@@ -143,12 +147,11 @@ def encode_lines(texts: list[Text], form: str) -> bytes:
 
     Args:
         texts: the texts.
-        form: "txt", in which line breaks within a text are written as `\\n`, or "jsonl".
+        form: "txt", in which line breaks within a text are escaped, or "jsonl".
     """
     if form == "jsonl":
         return b"".join(orjson.dumps(text.to_json()) + b"\n" for text in texts)
-    lines = (text.text.replace("\\", "\\\\").replace("\n", "\\n") for text in texts)
-    return "".join(line + "\n" for line in lines).encode()
+    return "".join(to_line(text.text) + "\n" for text in texts).encode()
 
 
 def _parts(count: int, size: int = 64) -> Iterator[slice]:
