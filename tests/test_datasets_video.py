@@ -248,6 +248,7 @@ def test_sound_without_pictures_is_named(tmp_path):
         ({"windows": "last"}, r"`windows` must be all or first\. Received: windows='last'"),
         ({"frame_rate": 0}, r"`frame_rate` must be in Hz, .*Received: frame_rate=0"),
         ({"channels": 2}, r"`channels` must be 1 .*Received: channels=2"),
+        ({"channels": 0}, r"`channels` must be 1 .*Received: channels=0"),
         ({"held_out": 2}, r"`held_out` must be .*Received: held_out=2"),
     ],
 )

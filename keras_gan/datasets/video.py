@@ -270,7 +270,8 @@ def _options(
     listing: _Listing, headers: Sequence[Header], cut: _Cut, given: decoding.GivenOptions
 ) -> VideoOptions:
     """Returns the options with which the videos are decoded, found from them where not given."""
-    channels = given.channels or (1 if all(header.gray for header in headers) else 3)
+    usual = 1 if all(header.gray for header in headers) else 3
+    channels = usual if given.channels is None else given.channels
     items = zip(listing.items, headers, strict=True)
     options = VideoOptions(
         size=_default_size(headers) if given.size is None else images.check_size(given.size),
