@@ -84,9 +84,7 @@ def open_draft(model: Any, **description: Unpack[Description]) -> tuple[Network,
         UsageError: a model that cannot be exported, or a description that does not fit it.
     """
     num_classes, class_names = _classes(model, description)
-    role, chosen = acting.choose(model, description.get("role"), description.get("network"))
-    if role is not None and not RULES["role"].is_valid(role):
-        raise UsageError(f"`role` must be {RULES['role'].text}. Received: role={role!r}")
+    role, chosen = _choose(model, description)
     declared = Declarations(
         role=role,
         inputs=description.get("inputs") or {},
@@ -134,6 +132,14 @@ def open_draft(model: Any, **description: Unpack[Description]) -> tuple[Network,
         text=text.describe(network),
     )
     return network, draft
+
+
+def _choose(model: Any, description: Description) -> tuple[str | None, str | None]:
+    """Returns the role and the network of a game, `None` for what is not stated."""
+    role, chosen = acting.choose(model, description.get("role"), description.get("network"))
+    if role is not None and not RULES["role"].is_valid(role):
+        raise UsageError(f"`role` must be {RULES['role'].text}. Received: role={role!r}")
+    return role, chosen
 
 
 def _classes(model: Any, description: Description) -> tuple[int, Sequence[str]]:

@@ -116,10 +116,7 @@ def open_network(
     model, is_classifier = _select_model(model, average, network)
     if is_classifier:
         declared = dataclasses.replace(declared, role=declared.role or classifier.ROLE)
-    model, declared = codes.with_codes(model, declared)
-    model, declared = text.with_controls(model, declared)
-    declared = vocoder.with_facts(model, declared)
-    model, declared = acting.with_ports(model, declared, environment)
+    model, declared = _with_ports(model, declared, environment)
     structure = model_inputs.read_inputs(model)
     by_key = model_inputs.name_inputs(model, structure)
     names_outputs = declared.role == classifier.ROLE
@@ -149,6 +146,15 @@ def open_network(
     outputs = declare_outputs(shapes, declared, _own_ranges(found), data)
     role = declared.role or _infer_role(found.inputs, outputs, model.name)
     return dataclasses.replace(found, outputs=outputs, role=role)
+
+
+def _with_ports(
+    model: keras.Model, declared: Declarations, environment: acting.Facts | None
+) -> tuple[keras.Model, Declarations]:
+    """Returns a network with the inputs, outputs and facts that its layers bring."""
+    model, declared = codes.with_codes(model, declared)
+    model, declared = text.with_controls(model, declared)
+    return acting.with_ports(model, vocoder.with_facts(model, declared), environment)
 
 
 def _check_numbers(network: Network, shapes: Shapes) -> None:
