@@ -53,7 +53,7 @@ def latents(count, frames=FRAMES, seed=0):
 
 
 def random_weights(network):
-    """Gives every weight a random value, batch statistics too."""
+    """Sets every weight to random values, batch statistics too."""
     rng = np.random.default_rng(5)
     for weight in network.weights:
         drawn = rng.normal(0, 0.3, weight.shape)
