@@ -19,6 +19,7 @@ from export.to_onnx import open_session, save_onnx, to_onnx
 from keras_gan import endless
 from serving.endless import FILE_NAME, OUTPUTS, VideoFacts, find_video
 from serving.inputs import Inputs
+from serving.video_rules import has_frames
 
 _ROW = "onnx, in chunks"  # of the figures
 _CLIPS = 4  # golden clips that are compared
@@ -36,7 +37,7 @@ def describe(network: Network) -> dict[str, Any] | None:
     | `chunk` | frames of a run of `stream.onnx` |
     """
     split = endless.find_split(network.model)
-    if split is None or network.outputs[0].kind != "video" or len(network.outputs) != 1:
+    if split is None or not has_frames(network.outputs[0].kind) or len(network.outputs) != 1:
         return None
     fills = [port.fill for port in network.inputs]
     if fills not in (["normal"], ["normal", "class"]):

@@ -68,7 +68,7 @@ class App:
         self.repository = Repository(settings, self.log.say, self._observe)
         self.routes = create_routes()
         self.pictures = asyncio.Semaphore(_MAX_PICTURES)
-        self.streams = 0  # of sound, that are running
+        self.streams = 0  # of sound and video, that are running
         self.active = 0
         self.draining = False
         self.loop: asyncio.AbstractEventLoop | None = None

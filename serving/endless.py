@@ -17,6 +17,7 @@ from serving.inputs import Input, Inputs, Port
 from serving.kinds.video import rate_of
 from serving.seeds import check_seeds, normals_from
 from serving.sessions import open_session, read_file
+from serving.video_rules import has_frames
 
 FILE_NAME = "stream.onnx"
 OUTPUTS = ("samples", "next_state")  # of the graph
@@ -235,8 +236,7 @@ def open_film(
     bundle: Any, seed: Any, frames: Any, label: Any = None, truncation: Any = 1.0
 ) -> Film:
     """Returns the video of a seed, whose arguments are those of `stream_video`, checked."""
-    own = bundle.shape[0] if bundle.kind == "video" else None
-    check_frames(frames, bundle.video, bundle.name, own)
+    check_frames(frames, bundle)
     check_truncation(truncation)
     seeds = check_seeds(seed)
     if len(seeds) != 1:
@@ -245,23 +245,22 @@ def open_film(
     return bundle.video.film(int(seeds[0]), None if ids is None else int(ids[0]), truncation)
 
 
-def check_frames(frames: Any, facts: VideoFacts | None, name: str, own: int | None) -> int:
+def check_frames(frames: Any, bundle: Any) -> int:
     """Returns a number of frames that a model can make.
 
     Args:
         frames: as a user gives it.
-        facts: facts about a generator of endless video, `None` for another network.
-        name: name of the model.
-        own: frames of a sample of the model; `None` for one that makes no videos.
+        bundle: the opened bundle of the model.
 
     Raises:
-        UsageError: a number out of range, or any but its own of a model that has no other.
+        UsageError: a number out of range, or a model that has no other numbers than its own.
     """
     count = check_integer("frames", frames, 1, MAX_FRAMES)
-    if facts is None:
-        what = "makes no videos" if own is None else f"makes {own} frames"
+    if bundle.video is None:
+        is_video = has_frames(bundle.kind)
+        what = f"makes {bundle.shape[0]} frames" if is_video else "makes no videos"
         raise UsageError(
             "`frames` needs a generator of video with content and motion apart (architecture "
-            f"video). Received: frames={count}, model {name!r}, which {what}"
+            f"video). Received: frames={count}, model {bundle.name!r}, which {what}"
         )
     return count

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from serving import kinds
 from serving.port_rules import Wrong
 
 _MOST = 2**16  # latents, or numbers of a state
@@ -13,6 +14,11 @@ _LIMITS = {
     **dict.fromkeys(("content_dim", "start_dim", "motion_dim", "state"), _MOST),
     "chunk": _MAX_CHUNK,
 }
+
+
+def has_frames(kind: str) -> bool:
+    """Returns True for a kind whose samples are pictures that follow each other."""
+    return "frame_rate" in kinds.get(kind).meta
 
 
 def find_wrong_video(value: Any) -> Wrong | None:
@@ -31,7 +37,7 @@ def find_wrong_video_ports(manifest: Mapping[str, Any]) -> Wrong | None:
     if facts is None:
         return None
     inputs, shape = manifest["inputs"], manifest["outputs"][0]["shape"][1:]
-    if manifest["outputs"][0]["kind"] != "video" or not all(type(n) is int for n in shape):
+    if not has_frames(manifest["outputs"][0]["kind"]) or not all(type(n) is int for n in shape):
         return Wrong("outputs", "videos of one size, beside `video`", manifest["outputs"])
     size = facts["content_dim"] + facts["start_dim"] + shape[0] * facts["motion_dim"]
     first = inputs[0]

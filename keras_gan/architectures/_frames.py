@@ -103,6 +103,15 @@ class SpriteDecoder:
         return layers.Activation("tanh", dtype="float32", name="frames")(x)
 
 
+def decoder_of(
+    spec: Spec, size: int | None, sprites: int, widths: Sequence[int], norm: str, patch: int
+) -> PictureDecoder | SpriteDecoder:
+    """Returns the decoder of sprites of a size, or without a size that of whole pictures."""
+    if size is None:
+        return PictureDecoder(spec, widths, norm, patch)
+    return SpriteDecoder(spec, size, sprites, widths, norm)
+
+
 def _stages(x, spec: Spec, widths: Sequence[int], norm: str, modulate: Any):
     """Maps vectors to features at the lowest resolution, and doubles it in each further stage."""
     base, plain = _parts.base_shape(spec, len(widths) - 1, widths[0]), norm == "none"

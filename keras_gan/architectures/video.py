@@ -58,54 +58,36 @@ def generator(
 ) -> keras.Model:
     """Builds a generator from latents [and labels] to videos in [-1, 1].
 
-    The latents are `[content | start | frame 1 | frame 2 | ...]`, see
-    `keras_gan.layers.VideoLatents`: `content_dim + start_dim + frames * motion_dim` numbers. The
-    start becomes the first state of the recurrent network.
+    The latents are `[content | start | frame 1 | ...]`, see `keras_gan.layers.VideoLatents`.
 
     Args:
-        spec: videos `(frames, height, width, channels)`, whose height and width are divisible by
-            `patch * 2**depth`.
+        spec: videos whose height and width are divisible by `patch * 2**depth`.
         conditional: if True, takes labels `(batch,)`; their embedding is part of the content.
-        content_dim: latents of the content, at least 1.
-        start_dim: latents of the start of the motion, at least 1.
-        motion_dim: latents of each frame, at least 1.
+        content_dim: latents of the content.
+        start_dim: latents of the start, the recurrent network's first state.
+        motion_dim: latents of each frame.
         units: length of the recurrent network's state.
-        width: channels of the last stage of the decoder, 32 by default; each halving of the
-            resolution doubles them, up to 512.
-        widths: channels of each stage, from the lowest resolution up, instead of `width` and
-            `depth`.
-        depth: number of resolution doublings; by default, until the smaller of height and width
-            is 4 to 7.
-        patch: height and width in pixels of the square that each position of the last stage
-            becomes: 2 costs a quarter of the work at full resolution.
-        sprites: number of small pictures that are drawn once for a video and put at a place of
-            each frame (`keras_gan.layers.PlaceSprites`), from which a convolution makes the frame;
-            by default 0, a decoder that draws each frame as a whole. Sprites cost a fraction of
-            that, and objects that move keep their look. `width`, `widths` and `depth` are then
-            those of the sprites.
-        sprite_size: height and width of a sprite in pixels, at most those of a frame; by default
-            half of the smaller one.
-        norm: normalization of each stage of the decoder, "batch", "layer" or "none". The
-            statistics of "batch" are of all frames of all videos. Outside of training they are
-            fixed, so that a frame does not depend on the others through them.
+        width: channels of the decoder's last stage, as of `dcgan.generator`.
+        widths: channels of each stage, from the lowest resolution up, in place of `width`, `depth`.
+        depth: number of resolution doublings; by default, down to 4 to 7 pixels.
+        patch: pixels in height and width of each position of the last stage.
+        sprites: number of pictures that are drawn once for a video and put at a place of each
+            frame (`keras_gan.layers.PlaceSprites`); 0 for a decoder of whole frames. `width`,
+            `widths` and `depth` are then those of the sprites.
+        sprite_size: height and width of a sprite in pixels, by default half of a frame's.
+        norm: normalization of each stage, "batch", "layer" or "none". The statistics of "batch"
+            are of all frames, and outside of training they are fixed, as a stream needs it.
 
     Raises:
-        UsageError: data of another kind, a height or width that is not divisible, or an option out
-            of range.
+        UsageError: data of another kind or size, or an option out of range.
     """
     pictures = _video.pictures_of(spec, "video", patch)
     size = _video.check_sprites(pictures, sprites, sprite_size, patch)
-    for name, value in (("content_dim", content_dim), ("start_dim", start_dim)):
-        check_integer(name, value)
-    check_integer("motion_dim", motion_dim)
     check_integer("units", units)
     _parts.check_norm(norm)
     drawn = pictures if size is None else _parts.resized(pictures, size)
     widths = _parts.stage_widths(drawn, width, widths, depth, MAX_WIDTH)
-    if size is None:
-        decoder: Any = _frames.PictureDecoder(pictures, widths, norm, patch)
-    else:
-        decoder = _frames.SpriteDecoder(pictures, size, sprites, widths, norm)
+    decoder = _frames.decoder_of(pictures, size, sprites, widths, norm, patch)
 
     split = VideoLatents(content_dim, start_dim, motion_dim, name="split")
     latents = keras.Input((split.length(spec.shape[0]),), name="latents")
@@ -114,11 +96,10 @@ def generator(
     if conditional:
         content = _parts.latents_and_label(content, labels, spec, content_dim)
     # The recurrent network is float32 under every policy: rounding would add up over the frames.
-    options: dict[str, Any] = {"dtype": "float32"}
-    state = layers.Dense(units, "tanh", name=FIRST_STATE, **options)(start)
+    state = layers.Dense(units, "tanh", dtype="float32", name=FIRST_STATE)(start)
     motion, _ = _video.recurrent(units)(noise, initial_state=state)
     frames = decoder.draw(content, motion)
-    samples = UnfoldFrames(name="samples", **options)([frames, motion])
+    samples = UnfoldFrames(name="samples", dtype="float32")([frames, motion])
     return keras.Model([latents, labels] if conditional else latents, samples, name="generator")
 
 

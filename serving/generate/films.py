@@ -46,8 +46,7 @@ class FilmRequest:
     def __init__(self, served: Any, fields: Mapping[str, Any], settings: Settings):
         self.served = served
         bundle = served.bundle
-        own = bundle.shape[0] if bundle.kind == "video" else None
-        self.frames = check_frames(fields["frames"], served.video, bundle.name, own)
+        self.frames = check_frames(fields["frames"], bundle)
         if others := sorted(set(fields) - _ALLOWED):
             raise UsageError(
                 f"A video of `frames` takes {', '.join(sorted(_ALLOWED))}. "
