@@ -19,7 +19,7 @@ OF_SPECTROGRAMS = ("hifi", "multi_period", "vocoder")
 
 
 def spec(family, shape, length, num_classes=0):
-    """Returns the description of data for a family: images of a shape, sounds of a length, texts."""
+    """Returns the data of a family: images of a shape, sounds of a length, or texts."""
     if family in OF_TEXT:
         return Spec("text", (6, 5), (0.0, 1.0), num_classes=num_classes)
     kind, shape = ("audio", (length, 1)) if family in OF_SOUND else ("image", shape)
