@@ -78,7 +78,7 @@ def _step_by_step(step: Any, inputs: dict[str, np.ndarray], shape: Any, manifest
     facts = manifest.text or {}
     noise = inputs["latents"].reshape(shape)
     previous = np.full(count, START, np.int32)
-    states = {name: np.zeros((count, facts["width"]), np.float32) for name in _STATES}
+    states: Any = {name: np.zeros((count, facts["width"]), np.float32) for name in _STATES}
     labels: Input | None = manifest.classes
     own = ["temperature", "mask", *([] if labels is None else [labels.name])]
     fixed = {name: inputs[name] for name in own}

@@ -424,7 +424,9 @@ def check_array(port: Port, value: Any) -> np.ndarray:
         array = kind.from_stored(array, port.meta)
     with np.errstate(over="ignore"):
         array = array.astype(wanted, copy=False)
-    if array.size and wanted.kind != "b":
+    # Integers that replace a constant, such as the ids of a prefix, have a range as well.
+    is_limited = is_float or (wanted.kind != "b" and getattr(port, "fill", "") == "constant")
+    if is_limited and array.size:
         _check_values(port, array, kind.is_ids(port.sizes))
     if isinstance(port, Input) and port.fill == "class" and array.size:
         check_classes(array, port.num_classes)

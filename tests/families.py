@@ -16,12 +16,15 @@ def of_latents():
 OF_SOUND = ("wavegan",)
 OF_VIDEO = ("video",)
 FRAMES = 4  # of a video
+OF_TEXT = ("text_resnet",)
 OF_SPECTROGRAMS = ("hifi", "multi_period", "vocoder")
 
 
 def spec(family, shape, length, num_classes=0):
-    """Returns the data of a family: images or videos of a shape, or sounds of a length."""
+    """Returns the data of a family: images or videos of a shape, sounds of a length, or texts."""
     if family in OF_VIDEO:
         return Spec("video", (FRAMES, *shape), (-1.0, 1.0), num_classes=num_classes)
+    if family in OF_TEXT:
+        return Spec("text", (6, 5), (0.0, 1.0), num_classes=num_classes)
     kind, shape = ("audio", (length, 1)) if family in OF_SOUND else ("image", shape)
     return Spec(kind, shape, (-1.0, 1.0), num_classes=num_classes)

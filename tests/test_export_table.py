@@ -115,6 +115,8 @@ FAMILIES: list[tuple[str, str, dict, bool]] = [
     ("multi_scale", "multi_scale", {"widths": [8, 4, 4]}, False),
     ("mlp", "mlp", {"widths": [16]}, False),
     ("mlp, classes", "mlp", {"widths": [16]}, True),
+    ("text_resnet", "text_resnet", {"width": 8, "blocks": 1}, False),
+    ("text_resnet, classes", "text_resnet", {"width": 8, "blocks": 1}, True),
     ("wavegan", "wavegan", {"width": 4}, False),
     ("wavegan, classes", "wavegan", {"width": 4, "upsampling": "sub_pixel"}, True),
 ]
@@ -127,8 +129,9 @@ def of_family(family, options, conditional):
 
 
 for _name, *_player, _conditional in FAMILIES:
-    # The kind of a sound, of two axes, has to be declared.
-    _kind = {"kind": "series"} if _player[0] in families.OF_SOUND else {}
+    # The kinds of sounds and texts, of two axes, have to be declared.
+    _of_two_axes = (*families.OF_SOUND, *families.OF_TEXT)
+    _kind = {"kind": "series"} if _player[0] in _of_two_axes else {}
     TABLE[_name] = Row(
         lambda player=(*_player, _conditional): of_family(*player),
         **_kind | (BOTH if _conditional else {}),

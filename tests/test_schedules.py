@@ -12,7 +12,7 @@ import yaml
 import keras_gan
 from keras_gan import UsageError, recipe, schedules, train
 from keras_gan.registry import classes
-from keras_gan.schedules import Cosine, HoldLinear, InverseSqrt, Linear, WarmUp
+from keras_gan.schedules import Cosine, Exponential, HoldLinear, InverseSqrt, Linear, WarmUp
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -21,6 +21,8 @@ VALUES = [
     (Linear(2.0, 1.0, 100), {0: 2.0, 25: 1.75, 100: 1.0, 1e9: 1.0}),
     (HoldLinear(2e-4, examples=100), {0: 2e-4, 50: 2e-4, 75: 1e-4, 100: 0.0, 1e9: 0.0}),
     (HoldLinear(1.0, 0.5, 40, hold=0.75), {30: 1.0, 35: 0.75, 40: 0.5}),
+    (Exponential(1.0, 16.0, 32), {0: 1.0, 8: 2.0, 16: 4.0, 32: 16.0, 99: 16.0}),
+    (Exponential(1e-2, 1e-4, 10), {0: 1e-2, 5: 1e-3, 10: 1e-4}),
     (Cosine(0.9, 0.99, 2e7), {0: 0.9, 5e6: 0.9131802, 1e7: 0.945, 2e7: 0.99, 3e7: 0.99}),
     (Cosine(2e-4, examples=30), {0: 2e-4, 10: 1.5e-4, 30: 0.0}),
     (WarmUp(3.0, 10), {0: 0.0, 5: 1.5, 10: 3.0, 99: 3.0}),

@@ -247,8 +247,8 @@ class TextSampler(keras.layers.Layer):
         outputs = tf.TensorArray(tf.float32, self.length)
 
         def body(t: Any, outputs: Any, *carry: Any) -> tuple:
-            output, *carry = advance(t, *carry)
-            return t + 1, outputs.write(t, output), *carry
+            output, *after = advance(t, *carry)
+            return t + 1, outputs.write(t, output), *after
 
         limit = {"maximum_iterations": self.length}
         found = tf.while_loop(lambda t, *_: t < self.length, body, (0, outputs, *carry), **limit)
