@@ -15,6 +15,7 @@ import pathlib
 import subprocess
 import sys
 import time
+from typing import Any
 
 import keras
 import scipy.stats
@@ -22,7 +23,6 @@ import tensorflow as tf
 
 from keras_gan import building, recipe, workers
 from keras_gan.control import cloning, experts, recording, scores
-from keras_gan.control.spaces import spaces_of
 
 RECIPES = ("cartpole-imitation", "mountain-car-imitation", "pendulum-imitation")
 RECIPES += ("acrobot-imitation",)
@@ -39,7 +39,8 @@ class Scores(keras.callbacks.Callback):
         self.found, self.best, self.seconds = [], None, 0.0
 
     def on_epoch_end(self, epoch, logs=None):
-        game, start = self.model, time.process_time()
+        game: Any = self.model
+        start = time.process_time()
         score = game.scores()["normalized_return"]
         if self.best is None or score > max(value for _, value in self.found):
             self.best = game.average("policy").model.get_weights()
@@ -95,8 +96,8 @@ def fresh_score(game, policy):
 
 def normalized(environment, mean):
     """Returns a mean return on the scale of random actions and of the scripted expert."""
-    random, expert = (of(environment, 50) for of in (scores.random_return, scores.scripted_return))
-    return scores.normalized_return(mean, random, expert)
+    expert = scores.scripted_return(environment, 50)
+    return scores.normalized_return(mean, scores.random_return(environment, 50), expert or 0.0)
 
 
 def measure(name, variant, seed, episodes):
@@ -193,7 +194,7 @@ def table(rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="Imitation of scripted experts.")
     parser.add_argument("--recipes", default=",".join(RECIPES))
     parser.add_argument("--variants", default="ours,constant,cloning")
     parser.add_argument("--episodes", default="1,4,10")
@@ -227,12 +228,9 @@ def main():
             keras.backend.clear_session()
     for name in options.recipes.split(","):
         environment = recipe.load(name).data.options["environment"]
-        spaces = spaces_of(environment)
-        random, expert = (
-            scores.random_return(environment, 50),
-            scores.scripted_return(environment, 50),
-        )
-        print(f"{name}: random {random:.1f}, expert {expert:.1f}, horizon {spaces.horizon}")
+        random = scores.random_return(environment, 50)
+        expert = scores.scripted_return(environment, 50)
+        print(f"{name}: random {random:.1f}, expert {expert:.1f}")
     table(rows)
 
 

@@ -22,8 +22,8 @@ class Field:
 
     Args:
         kind: a name in `serving.kinds`: `"image"`, `"points"`, `"audio"`, `"mel"`, `"video"`,
-            `"series"`, `"text"`, `"table"`, `"label"`, or `"array"` for tensors of any other
-            form.
+            `"series"`, `"text"`, `"table"`, `"label"`, `"action"`, or `"array"` for tensors of any
+            other form.
         shape: shape of one value; `None` on an axis of any length. Images are
             `(height, width, channels)` with 1, 3 or 4 channels; points `(features,)`; audio
             `(time, channels)`; series `(time, features)`; video
@@ -34,7 +34,8 @@ class Field:
             `num_classes` and `class_names` (labels, ids being `0..num_classes-1`),
             `sample_rate` (audio, in Hz), `frame_rate` (video, in Hz), `columns` (names, of
             tables and series), `vocabulary` (tokens in the order of their ids), `mel` (definition
-            of mel spectrograms, the arguments of `serving.mel.Mel`).
+            of mel spectrograms, the arguments of `serving.mel.Mel`), `low` and `high` (bounds of
+            continuous actions).
 
     Raises:
         UsageError: an unknown kind, or a shape, dtype or metadata that does not fit the kind.

@@ -214,6 +214,7 @@ def test_names_are_described():
         *("emoji", "photos", "sprites", "stacked-fashion", "tfds"),
         *("pairs", "unpaired", "degraded", "edges2fashion", "glyphs", "photos-x4"),
         *("audio", "spoken-digits", "asterisk-sounds", "sonic-pi-samples"),
+        "trajectories",
     } == {*names}
     assert all(20 < len(line) < 100 and "\n" not in line for line in names.values())
 
@@ -775,7 +776,7 @@ def test_video_is_found_by_its_shape():
         (np.zeros((20, 28, 28), np.float64), "array, audio, image, mel, series, text"),
         (np.zeros((20, 5, 8, 8, 2), np.float32), "array"),
         (np.zeros((20, 2, 2, 2, 2, 3), np.float32), "array"),
-        (PIXELS[:, 0, 0, :, 0], "array, points, table, text"),
+        (PIXELS[:, 0, 0, :, 0], "action, array, points, table, text"),
         (np.zeros(20, np.float32), "array"),
     ],
 )
@@ -949,7 +950,7 @@ def test_test_arrays_of_fields_are_held_out(tmp_path):
         (WAVES[..., np.newaxis], {"kind": "text"}, r"positive dimensions \(time, vocabulary\)"),
         (WAVES[..., 0], {"kind": "text"}, r"dtypes int32, int64\. Received: dtype='float32'"),
         (WAVES, {"kind": "text"}, r"texts must be in \[0, 1\].*Received: values from -"),
-        (np.arange(20), {"kind": "label"}, r"can be generated, array, .*kind='label'"),
+        (np.arange(20), {"kind": "label"}, r"can be generated, action, .*kind='label'"),
         (
             np.arange(60).reshape(20, 3),
             {"kind": "text", "vocabulary": ["a", "b"]},

@@ -22,6 +22,7 @@ SAMPLES = {
     "array": RNG.normal(size=(5, 2, 3, 4)).astype("float32"),
     "label": RNG.uniform(size=(5, 4)).astype("float32"),
     "mel": RNG.uniform(-11, 0, (5, 9, 40)).astype("float32"),
+    "action": np.eye(3, dtype="float32")[[0, 2, 1, 0, 2]],
     "codes": np.stack([np.arange(5) % 3, *RNG.uniform(-1, 1, (2, 5))], 1).astype("float32"),
 }
 META = {
@@ -79,7 +80,7 @@ def test_the_kind_of_a_shape(shape, dtype, kind):
 
 def test_the_kinds_that_a_shape_may_be_of():
     assert kinds.fitting((28, 28)) == ["array", "audio", "image", "mel", "series", "text"]
-    assert kinds.fitting((3,)) == ["array", "points", "table", "text"]
+    assert kinds.fitting((3,)) == ["action", "array", "points", "table", "text"]
     assert kinds.fitting((8, 8, 3)) == ["array", "image"]
     assert kinds.fitting((8, 8, 2)) == ["array"]
     assert kinds.fitting((4, 8, 8, 3)) == ["array", "video"]

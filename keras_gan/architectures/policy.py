@@ -33,9 +33,9 @@ def policy(
 ) -> keras.Model:
     """Builds a policy from an observation `(batch, features)` to a distribution of actions.
 
-    For choices it returns `logits`; for continuous actions `mean` and `log_std`, in the units of
-    the environment. `samples` are the actions without randomness, as the data has them: the
-    choice of the largest logit, one-hot, or the mean, clipped to the bounds.
+    For choices it returns `logits`; for continuous actions `mean`, which tanh bounds, and
+    `log_std`, both in the units of the environment. `samples` are the actions without randomness,
+    as the data has them: the choice of the largest logit, one-hot, or the mean.
 
     Args:
         spec: actions, with the field `observation`.
@@ -62,7 +62,9 @@ def policy(
     else:
         low, high = meta["low"], meta["high"]
         half = [(b - a) / 2 for a, b in zip(low, high, strict=True)]
-        mean = ToBounds(low, high, dtype="float32", name="mean")(last)
+        # Bounded, as a mean far beyond the bounds would hide what the noise does.
+        bounded = layers.Activation("tanh", dtype="float32", name="tanh")(last)
+        mean = ToBounds(low, high, dtype="float32", name="mean")(bounded)
         spread = LogStd(log_std, half, dtype="float32", name="log_std")(last)
         clipped = ClipToBounds(low, high, dtype="float32", name="samples")(mean)
         outputs = {"samples": clipped, "mean": mean, "log_std": spread}

@@ -36,12 +36,13 @@ def cloned(
     update_statistics(model, observations)
     optimizer, weights = keras.optimizers.Adam(1e-3), model.trainable_variables
     optimizer.build(weights)
-    size = min(256, int(observations.shape[0]))
+    count = len(fields["samples"])
+    size = min(256, count)
 
     @tf.function(autograph=False)
     def train():
         def step(i):
-            rows = random_numbers.integers((size,), [seed, i], int(observations.shape[0]))
+            rows = random_numbers.integers((size,), [seed, i], count)
             with tf.GradientTape() as tape:
                 seen = tf.gather(observations, rows)
                 outputs = copied({"observation": seen}, training=True)

@@ -47,14 +47,14 @@ class State:
     @classmethod
     def empty(cls, spaces: Spaces, copies: int) -> State:
         """Returns the state before the first reset."""
-        counts = [np.zeros(copies, np.int64) for _ in range(4)]
-        sums = [np.zeros(copies, np.float64) for _ in range(2)]
+        names = ("since", "clock", "resets", "finished")
+        counts = {name: np.zeros(copies, np.int64) for name in names}
         return cls(
             np.zeros((copies, spaces.observation), np.float32),
             np.zeros((copies, spaces.horizon, spaces.action), np.float32),
-            *counts[:3],
-            *sums,
-            counts[3],
+            progress=np.zeros(copies),
+            returns=np.zeros(copies),
+            **counts,
         )
 
     def arrays(self) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""What the games of policies share: distributions, cloning steps, and scores in the environment."""
+"""Parts of the games of policies: distributions, cloning steps, scores in the environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The discriminator's step on pairs of an observation and an action."""
+"""Discriminator steps on pairs of an observation and an action."""
 
 from __future__ import annotations
 

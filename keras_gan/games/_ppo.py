@@ -1,4 +1,4 @@
-"""The policy's step: proximal policy optimization with a clipped objective."""
+"""Proximal policy optimization: the clipped objective, and the step of a policy and its values."""
 
 from __future__ import annotations
 

@@ -79,7 +79,8 @@ class Player:
             row = (observation, actions, taken, *found[1:])
             return i + 1, found[0], [a.write(i, x) for a, x in zip(arrays, row, strict=True)]
 
-        shapes = (tf.TensorShape(()), tf.TensorShape(None), [tf.TensorShape(None)] * 6)
+        unknown: Any = tf.TensorShape(None)  # pyright: ignore[reportArgumentType]
+        shapes = (tf.TensorShape(()), unknown, [unknown] * 6)
         _, last, arrays = tf.while_loop(
             lambda i, *rest: i < steps,
             step,

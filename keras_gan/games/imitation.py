@@ -25,7 +25,7 @@ from keras_gan.arguments import check_integer, check_number, check_probability
 from keras_gan.control import distributions
 from keras_gan.control.spaces import check_name
 from keras_gan.control.vector import State
-from keras_gan.errors import UsageError
+from keras_gan.errors import UsageError, one_line
 from keras_gan.games import _acting, _pairs, _ppo, _rollout, _states
 from keras_gan.games._game import Game
 from keras_gan.layers import update_statistics
@@ -220,6 +220,22 @@ class Imitation(_acting.Acting, Game):
                 "Received: jit_compile=True"
             )
         super().compile(*given, **{**arguments, "jit_compile": False})
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        self.player.error = None
+        try:
+            return super().fit(*args, **kwargs)
+        except tf.errors.OpError:
+            error = self.player.error
+            if error is None:
+                raise
+            if isinstance(error, UsageError):
+                raise error from None
+            raise UsageError(
+                "An environment must take every action of its space. Received: "
+                f"environment={self.environment!r}, which raised {type(error).__name__}: "
+                f"{one_line(error)}"
+            ) from error
 
     # ---------------------------------------------------------------- the algorithm
 

@@ -13,7 +13,7 @@ from keras_gan.arguments import check_positive
 ops: Any = keras.ops
 
 _EPSILON = 1e-6  # added to the variance
-_LOG_STD = (-5.0, 2.0)  # range of the logarithm of a standard deviation
+_LOG_STD = (-5.0, 0.0)  # range of the logarithm of a standard deviation
 
 
 @keras.saving.register_keras_serializable("keras_gan")
@@ -74,7 +74,7 @@ class ObservationNormalization(keras.layers.Layer):
 class LogStd(keras.layers.Layer):
     """Layer of the logarithm of a standard deviation that does not depend on the inputs.
 
-    It returns the same row for each row of its inputs: its weights, from -5 to 2, plus the
+    It returns the same row for each row of its inputs: its weights, from -5 to 0, plus the
     logarithm of a unit of each value.
 
     Args:

@@ -22,12 +22,11 @@ class Action(Kind):
 
     def check(self, shape: Sequence[int | None], meta: Meta | None = None) -> None:
         super().check(shape, meta)
-        limits = [(meta or {}).get(name) for name in ("low", "high")]
-        if limits == [None, None]:
+        low, high = ((meta or {}).get(name) for name in ("low", "high"))
+        if low is None and high is None:
             return
-        low, high = limits
-        fits = low is not None and high is not None and len(low) == len(high) == shape[0]
-        if not fits or any(a >= b for a, b in zip(low, high, strict=True)):
+        size, pairs = shape[0], zip(low or (), high or (), strict=False)
+        if not len(low or ()) == len(high or ()) == size or any(a >= b for a, b in pairs):
             raise UsageError(
                 "`low` and `high` of a continuous action must be one number for each of its "
                 f"values, low below high. Received: low={low}, high={high}, shape={tuple(shape)}"
