@@ -313,7 +313,7 @@ def test_a_generator_without_a_sampler_is_refused():
         game(0.5)
 
 
-@pytest.mark.parametrize("name", ["words", "words-resnet", "oracle"])
+@pytest.mark.parametrize("name", ["words", "words-resnet", "verses", "oracle"])
 def test_recipes_are_valid(name):
     found = recipe.load(name)
     assert found is not None
