@@ -14,7 +14,7 @@ ops: Any = keras.ops
 
 @dataclasses.dataclass(frozen=True)
 class Targets:
-    """Data that a policy and a value function learn from, one row for each step.
+    """Examples of a policy and a value function, one row for each step.
 
     Args:
         observations: `(rows, features)`.
