@@ -55,7 +55,7 @@ VALUES = {
 }
 # Prints the seconds to the first frame, and the memory after 16 and after 1,000 frames in MiB.
 CHILD = """
-import resource, sys, time
+import re, sys, time
 start = time.perf_counter()
 import serving
 from serving.endless import stream_video
@@ -63,7 +63,7 @@ frames = stream_video(serving.Bundle(sys.argv[1], threads=1), 0, 1000, threads=1
 next(frames)
 first = time.perf_counter() - start
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
 for _ in range(15):
     next(frames)
 before = peak()
@@ -106,7 +106,8 @@ def speeds(bundle: serving.Bundle, run: pathlib.Path | None) -> dict[str, float]
     path = bundle.path / FILE_NAME
     found = {"chunks, unrolled": frames_per_second(bundle, open_session(str(path), 1))}
     if run is not None:
-        network = open_network(runs.Run.open(run).load().exported())
+        model = runs.Run.open(run).load().exported()
+        network = open_network(model, num_classes=bundle.num_classes)
         network.model.get_layer(RECURRENT).unroll = False
         with tempfile.TemporaryDirectory() as folder:
             file = pathlib.Path(folder) / FILE_NAME

@@ -22,6 +22,7 @@ from serving.video_rules import has_frames
 FILE_NAME = "stream.onnx"
 OUTPUTS = ("samples", "next_state")  # of the graph
 MAX_FRAMES = 1_000_000  # of one video
+_DRAWN = 32  # chunks whose noise is drawn together, as drawing little takes as long
 # Runs `stream.onnx`: from its inputs by name to the samples and the next state.
 Run = Callable[[dict[str, np.ndarray]], Sequence[np.ndarray]]
 
@@ -144,12 +145,15 @@ class Film:
             NotFiniteError: frames with NaN or infinity.
         """
         facts = self._facts
-        state = np.zeros((1, facts.state), np.float32)
-        for start in range(0, frames, facts.chunk):
-            first = facts.first + start * facts.motion_dim
-            noise = self._draw(first, facts.chunk * facts.motion_dim)
-            noise = noise.reshape(1, facts.chunk, facts.motion_dim)
-            samples, state = run({**self._fixed, "noise": noise, "state": state})
+        state, size = np.zeros((1, facts.state), np.float32), facts.chunk * facts.motion_dim
+        drawn = np.empty(0, np.float32)
+        for number, start in enumerate(range(0, frames, facts.chunk)):
+            row = number % _DRAWN
+            if not row:
+                first = facts.first + number * size
+                drawn = self._draw(first, _DRAWN * size)
+                drawn = drawn.reshape(_DRAWN, 1, facts.chunk, facts.motion_dim)
+            samples, state = run({**self._fixed, "noise": drawn[row], "state": state})
             part = samples[0, : frames - start]
             if counts := count_not_finite({facts.target.name: part}):
                 raise NotFiniteError(
