@@ -54,8 +54,8 @@ def write_stream(network: Network, to: Path, opset: int) -> None:
     model = endless.in_chunks(network.model)
     given = {name: {"fill": "given"} for name in ("content", "noise", "state")}
     (classes,) = [port for port in network.inputs if port.fill == "class"] or [None]
-    count = {} if classes is None else {"num_classes": classes.num_classes}
-    found = open_network(model, role="stream", inputs=given, **count)
+    count = 0 if classes is None else classes.num_classes
+    found = open_network(model, role="stream", inputs=given, num_classes=count)
     onnx_model = to_onnx(dataclasses.replace(found, first=None), opset)
     onnx_model.doc_string = "Next frames of videos, from the state of the last ones"
     save_onnx(onnx_model, to)
@@ -100,6 +100,10 @@ def chunk_difference(path: Path, manifest: Manifest, facts: VideoFacts) -> float
         label = golden[names[1]][row] if len(names) > 1 else None
         film = facts.film_of(latents, label)
         whole = golden[manifest.first.name][row]
-        parts = list(film.chunks(len(whole), lambda feeds: session.run(list(OUTPUTS), feeds)))
+        parts = list(film.chunks(len(whole), lambda feeds: _run(session, feeds)))
         worst = max(worst, float(np.abs(np.concatenate(parts) - whole).max()) / (high - low))
     return worst
+
+
+def _run(session: Any, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    return session.run(list(OUTPUTS), feeds)

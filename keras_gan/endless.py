@@ -63,7 +63,7 @@ def with_frames(model: keras.Model, frames: int) -> keras.Model:
     check_integer("frames", frames)
     given = {x.name: x for x in model.inputs}
     latents = keras.Input((split.length(frames),), name="latents")
-    inputs = [latents if x.name == "latents" else _like(x) for x in model.inputs]
+    inputs: list[Any] = [latents if name == "latents" else _like(x) for name, x in given.items()]
     content, start, noise = split(latents)
     parts = [content, start, noise, *(x for x in inputs if x.name != "latents")]
     old = [*split.output, *(x for name, x in given.items() if name != "latents")]

@@ -73,7 +73,8 @@ def check_picked(spec: Spec, picked: int) -> None:
 
 def recurrent(units: int, unroll: bool = True) -> Any:
     """Returns the recurrent network, which returns the states of all frames, and the last one."""
-    return layers.GRU(
+    recurrent_layer: Any = layers.GRU  # Keras has no annotations
+    return recurrent_layer(
         units,
         return_sequences=True,
         return_state=True,

@@ -122,7 +122,7 @@ class _Decoder:
         self._rest += piece
         if self._shape is None and not self._begin():
             return
-        _, *size = self._shape or ()
+        size = (self._shape or ())[1:]
         step = 4 * int(np.prod(size))
         count = len(self._rest) // step
         found = np.frombuffer(self._rest, "<f4", count * step // 4).reshape(count, *size)
