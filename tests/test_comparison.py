@@ -23,6 +23,7 @@ def test_a_recipe_accepts_the_metrics_that_a_comparison_computes():
         *("consistency", "cycle_l1", "pair_accuracy", "background"),
         *("log_mel_l1", "mr_stft", "mcd", "level_error", "stoi", "mel_patch_distance"),
         *("nll_oracle", "ngram_nll", "reverse_ngram_nll", "unique_texts"),
+        *("velocity_error", "bounce_accuracy", "action_error"),
     }
     assert recipe.EvaluationSection(others=others).others == others
     with pytest.raises(UsageError, match=r"evaluation\.metric: .*one of sliced_w.*: 'recall'"):

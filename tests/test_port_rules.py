@@ -37,8 +37,8 @@ OUTPUTS = [
     ([IMAGE | {"shape": [8, 8, 3]}], "outputs[0].shape", 'a list of "batch"', "[8, 8, 3]"),
     ([IMAGE, ANY | {"shape": ["batch", 0]}], "outputs[1].shape", "above 0", "['batch', 0]"),
     ([without(IMAGE, "shape")], "outputs[0].shape", "a list of", "nothing"),
-    ([IMAGE | {"kind": "sound"}], "outputs[0].kind", "one of array, audio", "'sound'"),
-    ([without(IMAGE, "kind")], "outputs[0].kind", "one of array", "nothing"),
+    ([IMAGE | {"kind": "sound"}], "outputs[0].kind", "one of action, array, audio", "'sound'"),
+    ([without(IMAGE, "kind")], "outputs[0].kind", "one of action, array", "nothing"),
     ([IMAGE | {"kind": "video"}], "outputs[0].shape", "that fits the kind video (A sample", "['b"),
     (
         [IMAGE | {"shape": ["batch", 8, 8, 5]}],

@@ -37,7 +37,7 @@ def test_a_shape_that_fits_its_kind(kind, shape):
         (
             "sound",
             (8, 1),
-            "`kind` must be one of array, audio, codes, image, label, mel, points, series, ",
+            "`kind` must be one of action, array, audio, codes, image, label, mel, points, ",
         ),
         ("sequence", (8, 1), "`kind` must be one of"),
         ("audio", (8,), "'audio' must have 2 positive dimensions (time, channels)"),

@@ -160,7 +160,7 @@ def test_a_deadline(server):
         ({"length": 5, "lenght": 5}, "Did you mean"),
         ({"length": 5, "format": "npy"}, "`format` of texts must be one of txt, jsonl"),
         ({"stream": True, "count": 2}, "A stream of tokens is one text"),
-        ({"stream": True, "format": "jsonl"}, "A stream of tokens is one text"),
+        ({"stream": True, "format": "jsonl", "length": 5}, "A stream of tokens is one text"),
         ({"stream": True, "pattern": "a{9}"}, "within `length`"),
         ({"seeds": [1], "seed": 2, "length": 5}, "exclude each other"),
         ({"labels": 1, "length": 5}, "takes no labels"),
