@@ -15,6 +15,8 @@ import serving
 from serving import UsageError, cli
 from serving.manifest import digest
 from serving.seeds import normals
+from serving.text_steps import Text, encode_lines
+from serving.texts import check_controls
 
 SEEDS = range(200)
 WORDS = ("", "<unk>", "in", "the", "end")
@@ -133,6 +135,7 @@ def test_the_most_probable_tokens(chain):
         ({"prefix": [0, 1]}, "ids of tokens that do not end it"),
         ({"prefix": [9]}, "token ids below 6"),
         ({"prefix": 3}, "`prefix` must be a list of token ids"),
+        ({"prefix": [[1, 2], [3]]}, "`prefix` must be a list of numbers, or lists of equal"),
         ({"vocabulary": []}, "`vocabulary` must be a list of tokens"),
         ({"vocabulary": "ab"}, "`vocabulary` must be a list of tokens"),
         ({"vocabulary": ["e"]}, "tokens of the network, of which there are 6. Received: 'e'"),
@@ -188,6 +191,45 @@ def test_damaged_steps_and_manifests(folder):
     inputs = json.loads((path / "manifest.json").read_text())["inputs"][:3]
     with pytest.raises(UsageError, match="latents, temperature, prefix and mask, beside `text`"):
         serving.Bundle(change("less", inputs=inputs))
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"prefix": [[1], [2, 3]]}, "`prefix` must be a list of numbers, or lists of equal"),
+        ({"prefix": [[1], [2]]}, "`prefix` must have one row .* of 3. Received: prefix of 2 rows"),
+        ({"prefix": np.zeros((0, 4))}, "Received: prefix of 0 rows"),
+        ({"mask": [[1], [1, 0]]}, "`mask` must be a list of numbers, or lists of equal"),
+        ({"mask": np.ones((2, 6))}, "`mask` must have one row .* Received: mask of 2 rows"),
+        ({"mask": [1, 1]}, r"`mask` must be numbers of shape \(6,\)"),
+    ],
+)
+def test_controls_have_a_row_for_each_text(options, reason):
+    with pytest.raises(UsageError, match=reason):
+        check_controls((8, 6), 3, **options)
+    found = check_controls((8, 6), 3, prefix=[[1, 2]], mask=np.eye(6)[:3])
+    assert found["prefix"][:, :3].tolist() == [[1, 2, -1]] * 3
+
+
+def test_noise_of_a_large_vocabulary(folder):
+    """Fewer tokens' noise is drawn at a time than of a small one, with the same texts."""
+    tokens = ("", *(f"w{i}" for i in range(1, 3000)))
+    path = text_bundles.write(folder / "large", "large", tokens, length=2)
+    bundle = serving.Bundle(path, threads=1)
+    together = bundle.texts(range(64), length=9)  # five blocks of two tokens
+    alone = [bundle.texts([seed], length=9)[0] for seed in (0, 63)]  # one block
+    assert [together[0], together[63]] == alone
+
+
+def test_line_breaks_and_labels_of_lines():
+    texts = [Text(3, "a\u2028b\\\n", (1,), -0.5, 2), Text(4, "c", (2,), -1.0)]
+    assert encode_lines(texts, "txt").decode() == "a\\u2028b\\\\\\n\nc\n"
+    lines = encode_lines(texts, "jsonl").decode().splitlines()
+    first = {"seed": 3, "label": 2, "text": "a\u2028b\\\n", "log_probability": -0.5}
+    assert [json.loads(line) for line in lines] == [
+        first,
+        {"seed": 4, "text": "c", "log_probability": -1.0},
+    ]
 
 
 # ------------------------------------------------------------------------ the command
