@@ -257,7 +257,9 @@ def test_the_command_writes_lines(chain, folder, capsys, tmp_path):
     status, out, _ = run(
         capsys, path, "--vocabulary", tmp_path / "tokens", "--prefix", "d", "--length", 3
     )
-    assert re.fullmatch("(d[ab]{0,2}\n){16}", out)
+    assert re.fullmatch("(d[ab]{0,2}\n){64}", out)
+    status, out, _ = run(capsys, path, *given, "--format", "jsonl")
+    assert [json.loads(line) for line in out.splitlines()] == rows
     status, _, _ = run(capsys, path, "--count", 5, "--out", tmp_path / "y.txt")
     assert (tmp_path / "y.txt").read_text().splitlines() == strings(chain, range(5))
 
@@ -276,6 +278,13 @@ def test_the_command_writes_lines(chain, folder, capsys, tmp_path):
         (("--length", "5", "--each", "/tmp/each"), "--each cannot be used"),
         (("--length", "5", "--out", "x.png"), "files that end in .txt or .jsonl"),
         (("--pattern", "a{9}"), "within `length`"),
+        (("--length", "5", "--truncation", "0.5"), "--truncation cannot be used with texts"),
+        (("--length", "5", "--no-metadata"), "Received: --no-metadata"),
+        (("--length", "5", "--batch-size", "8"), "--batch-size cannot be used with texts"),
+        (("--length", "5", "--format", "npz"), "--format of texts must be txt or jsonl"),
+        (("--length", "5", "--format", "txt", "--out", "x.jsonl"), "--format txt --out x.jsonl"),
+        (("--length", "5", "--seed", 2**63 - 1), "with seeds below 2**63. Received: --seed 922"),
+        (("--length", "5", "--count", 10**7), "--count must be at most 1000000 texts"),
     ],
 )
 def test_the_command_refuses_in_one_line(folder, chain, capsys, words, reason):
