@@ -66,8 +66,8 @@ def compile_pattern(pattern: Any, characters: Iterable[str]) -> Automaton:
             f"`pattern` must be a regular expression of 1 to {MAX_PATTERN} characters. "
             f"Received: pattern of {length}"
         )
-    node = _Parser(pattern).parse()
     alphabet = sorted({*characters})
+    node = _Parser(pattern, alphabet).parse()
     count = _positions(node)
     if count > MAX_POSITIONS:
         raise UsageError(
@@ -81,10 +81,16 @@ def compile_pattern(pattern: Any, characters: Iterable[str]) -> Automaton:
 
 
 class _Parser:
-    """Parser of an expression by recursive descent."""
+    """Parser of an expression by recursive descent.
 
-    def __init__(self, pattern: str):
+    Args:
+        pattern: the expression.
+        alphabet: characters of which texts consist; a range has no others, so that it is small.
+    """
+
+    def __init__(self, pattern: str, alphabet: Sequence[str]):
         self._text, self._at, self._depth = pattern, 0, 0
+        self._alphabet = alphabet
 
     def parse(self) -> Node:
         node = self._alternatives()
@@ -225,19 +231,22 @@ class _Parser:
         ends = sorted(high)
         if len(ends) != 1 or ends[0] < low:
             raise self._wrong("a range that does not ascend")
-        return set(map(chr, range(ord(low), ord(ends[0]) + 1)))
+        return {character for character in self._alphabet if low <= character <= ends[0]}
 
 
 # ------------------------------------------------------------------------ automata
 
 
 def _positions(node: Node) -> int:
-    """Returns the number of characters of an expression once its repetitions are written out."""
+    """Returns the number of characters of an expression once its repetitions are written out.
+
+    An empty part counts as one: repeating it takes time too.
+    """
     if node[0] == "set":
         return 1
     if node[0] == "repeat":
         return _positions(node[1]) * max(1, node[2], node[3] or 0)
-    return sum(map(_positions, node[1]))
+    return max(1, sum(map(_positions, node[1])))
 
 
 class _Glushkov:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import time
 from pathlib import Path
@@ -16,10 +15,22 @@ from serving.errors import UsageError
 from serving.lists import parse_labels
 from serving.output_files import check_writable, write_file
 from serving.text_options import ENDINGS
-from serving.text_steps import Text
+from serving.text_steps import encode_lines
 
 _MAX_COUNT = 10**6
-_OTHERS = ("input", "each", "workers", "shard_size", "engine")  # that texts do not take
+_COUNT = 64  # texts by default, as of other samples
+# Options that texts do not take, and their defaults.
+_OTHERS = {
+    "input": [],
+    "each": None,
+    "workers": None,
+    "shard_size": None,
+    "engine": None,
+    "truncation": 1.0,
+    "no_metadata": False,
+    "batch_size": 64,
+    "precision": "float32",
+}
 
 
 class TextCommand:
@@ -34,11 +45,12 @@ class TextCommand:
     """
 
     def __init__(self, bundle: Any, options: argparse.Namespace):
-        for name in _OTHERS:
-            if getattr(options, name):
+        for name, default in _OTHERS.items():
+            value, option = getattr(options, name), f"--{name.replace('_', '-')}"
+            if value != default:
+                given = option if value is True else f"{option} {value}"
                 raise UsageError(
-                    f"--{name.replace('_', '-')} cannot be used with texts token by token. "
-                    f"Received: --{name.replace('_', '-')} {getattr(options, name)}"
+                    f"{option} cannot be used with texts token by token. Received: {given}"
                 )
         steps = getattr(bundle, "text_steps", None)
         if steps is None:
@@ -58,16 +70,32 @@ class TextCommand:
             options.prefix or (), options.pattern, vocabulary, options.length
         )
         self._out = None if options.out is None else Path(options.out)
+        self._form = self._read_format(options.format)
         if self._out is not None:
-            if self._out.suffix not in ENDINGS:
-                raise UsageError(
-                    f"Texts are written to files that end in {' or '.join(ENDINGS)}. "
-                    f"Received: --out {self._out}"
-                )
             check_writable(self._out)
         temperature = 1.0 if options.temperature is None else options.temperature
         self._temperature = temperature
         next(steps.tokens(self._seeds[:1], self._constraint, temperature, self._first_label))
+
+    def _read_format(self, form: str | None) -> str:
+        """Returns the format of the lines, "txt" or "jsonl".
+
+        Raises:
+            UsageError: another one, or one that is not that of the file's ending.
+        """
+        if self._out is not None and self._out.suffix not in ENDINGS:
+            raise UsageError(
+                f"Texts are written to files that end in {' or '.join(ENDINGS)}. "
+                f"Received: --out {self._out}"
+            )
+        ending = None if self._out is None else self._out.suffix
+        if form is not None and f".{form}" not in ((ending,) if ending else ENDINGS):
+            place = "" if ending is None else f" --out {self._out}"
+            raise UsageError(
+                "--format of texts must be txt or jsonl, and that of the ending of --out. "
+                f"Received: --format {form}{place}"
+            )
+        return form or (ending or ".txt")[1:]
 
     @property
     def _first_label(self) -> np.ndarray | None:
@@ -77,34 +105,32 @@ class TextCommand:
         """Samples and writes the texts; returns what is printed."""
         start = time.perf_counter()
         texts = self._steps.texts(self._seeds, self._constraint, self._temperature, self._labels)
+        lines = encode_lines(texts, self._form)
         if self._out is None:
-            return "\n".join(_line(text) for text in texts)
+            return lines.decode().removesuffix("\n")
         rate = len(texts) / (time.perf_counter() - start)
-        if self._out.suffix == ".jsonl":
-            lines = [json.dumps(text.to_json(), ensure_ascii=False) for text in texts]
-        else:
-            lines = [_line(text) for text in texts]
         try:
-            write_file(self._out, "".join(line + "\n" for line in lines).encode())
+            write_file(self._out, lines)
         except OSError as error:
             raise UsageError(f"The output must be writable. Received: {error}") from error
         plural = "text" if len(texts) == 1 else "texts"
         return f"Wrote {self._out}: {len(texts)} {plural} of {self._name}, {rate:.0f} texts/s"
 
 
-def _line(text: Text) -> str:
-    return text.text.replace("\\", "\\\\").replace("\n", "\\n")
-
-
 def _seeds_of(options: argparse.Namespace) -> np.ndarray:
     """Returns the seeds of --seeds, or those of --seed and --count.
 
     Raises:
-        UsageError: both, or a list that is not of seeds.
+        UsageError: both, a list that is not of seeds, or too many.
     """
     if options.seeds is None:
-        count = 16 if options.count is None else options.count
+        count = _COUNT if options.count is None else options.count
         first = options.seed or 0
+        if count > _MAX_COUNT or first + count - 1 > MAX_SEED:
+            raise UsageError(
+                f"--count must be at most {_MAX_COUNT} texts, with seeds below 2**63. "
+                f"Received: --seed {first} --count {count}"
+            )
         return np.arange(first, first + count, dtype=np.int64)
     if options.seed is not None or options.count is not None:
         raise UsageError(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from serving.checks import check_number
 from serving.errors import UsageError, one_line
+from serving.kinds.text import to_json_line, to_line
 from serving.seeds import normals
 from serving.text_constraints import END, Constraint
 from serving.texts import MAX_TEMPERATURE, START, STEP, TextSampler
 
-_BLOCK = 64  # tokens whose noise is drawn together, an even number
+_MAX_BLOCK = 64  # tokens whose noise is drawn together
+_MAX_NOISE = 2**20  # numbers of it, where two tokens have fewer
 _STATES = ("hidden", "cell")
 _OUTPUTS = ["token", "next_hidden", "next_cell", "log_probability"]
 MAX_BATCH = 64  # texts that are sampled together
@@ -25,7 +27,7 @@ class Token(NamedTuple):
     Args:
         ids: int32 `(batch,)`; 0 of a text that has ended.
         log_probabilities: logarithm of the probability of each, without temperature and
-            constraints, in nats, float32 `(batch,)`; 0 behind the end of a text.
+            constraints, in nats, float32 `(batch,)`; 0 after the end of a text.
         running: texts that this token does not end, bool `(batch,)`.
     """
 
@@ -42,17 +44,34 @@ class Text(NamedTuple):
         text: the text.
         ids: its token ids, without the end.
         log_probability: sum of those of its tokens, that of the end included, in nats.
+        label: its class id, `None` without classes.
     """
 
     seed: int | None
     text: str
     ids: tuple[int, ...]
     log_probability: float
+    label: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Returns the text as plain JSON values."""
         rounded = round(self.log_probability, 6)
-        return {"seed": self.seed, "text": self.text, "log_probability": rounded}
+        facts = {"seed": self.seed} | ({} if self.label is None else {"label": self.label})
+        return {**facts, "text": self.text, "log_probability": rounded}
+
+
+def encode_lines(texts: Sequence[Text], form: str) -> bytes:
+    """Returns texts as lines.
+
+    Args:
+        texts: the texts.
+        form: "txt", in which line breaks within a text are escaped, or "jsonl".
+    """
+    if form == "jsonl":
+        lines = [to_json_line(text.to_json()) for text in texts]
+    else:
+        lines = [to_line(text.text) for text in texts]
+    return "".join(line + "\n" for line in lines).encode()
 
 
 class TextSteps:
@@ -126,10 +145,11 @@ class TextSteps:
         if self._takes_labels and labels is not None:
             feeds["labels"] = labels.astype(np.int64)
         states, running = np.full(count, constraint.start), np.ones(count, bool)
+        block = self._block(count)
         for step in range(constraint.length):
-            if step % _BLOCK == 0:
-                noise = self._noise(seeds, step, min(_BLOCK, constraint.length - step))
-            feeds["noise"] = np.ascontiguousarray(noise[:, step % _BLOCK])
+            if step % block == 0:
+                noise = self._noise(seeds, step, min(block, constraint.length - step))
+            feeds["noise"] = np.ascontiguousarray(noise[:, step % block])
             feeds["mask"] = constraint.allowed(step, states)
             token, feeds["hidden"], feeds["cell"], found = self._step(feeds)
             token = np.where(running, token, END).astype(np.int32)
@@ -141,6 +161,14 @@ class TextSteps:
                 return
             states = constraint.advance(states, token)
             feeds["previous"] = token
+
+    def _block(self, count: int) -> int:
+        """Returns the number of tokens whose noise is drawn together.
+
+        It is even, because seeds draw normal numbers in pairs.
+        """
+        fitting = _MAX_NOISE // (count * len(self.sampler.tokens))
+        return max(2, min(_MAX_BLOCK, fitting) & ~1)
 
     def _noise(self, seeds: np.ndarray, first: int, count: int) -> np.ndarray:
         """Returns normal numbers of `count` tokens, `(batch, count, vocabulary)`."""
@@ -169,15 +197,19 @@ class TextSteps:
             rows = slice(start, start + MAX_BATCH)
             own = None if labels is None else labels[rows]
             steps = list(self.tokens(seeds[rows], constraint, temperature, own))
-            found += self.join(seeds[rows], steps)
+            found += self.join(seeds[rows], steps, own)
         return found
 
-    def join(self, seeds: np.ndarray, steps: list[Token]) -> list[Text]:
+    def join(
+        self, seeds: np.ndarray, steps: list[Token], labels: np.ndarray | None = None
+    ) -> list[Text]:
         """Returns the texts of a batch by their tokens."""
+        classes = [None] * len(seeds) if labels is None else labels.tolist()
         ids = np.stack([step.ids for step in steps], axis=1)
         sums = np.sum([step.log_probabilities.astype(np.float64) for step in steps], axis=0)
         texts = []
-        for seed, row, total in zip(seeds.tolist(), ids.tolist(), sums.tolist(), strict=True):
+        rows = zip(seeds.tolist(), ids.tolist(), sums.tolist(), classes, strict=True)
+        for seed, row, total, label in rows:
             own = row[: row.index(END)] if self.sampler.ends and END in row else row
-            texts.append(Text(seed, self.sampler.text_of(own), tuple(own), total))
+            texts.append(Text(seed, self.sampler.text_of(own), tuple(own), total, label))
         return texts

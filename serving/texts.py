@@ -150,23 +150,49 @@ def check_controls(
         float32 `(batch,)`, int32 `(batch, length)` and float32 `(batch, vocabulary)` by name.
 
     Raises:
-        UsageError: a value out of range, a prefix that is longer than the texts, or a mask without
-            a token.
+        UsageError: a value out of range, a prefix that is longer than the texts, a mask without a
+            token, or rows that are not one for each text.
     """
     length, vocabulary = sizes
     value = check_number("temperature", temperature, 0.0, MAX_TEMPERATURE)
     tokens = np.full((count, length), FREE, np.int32)
     if prefix is not None:
         given = check_prefix(prefix, length, vocabulary)
+        _check_rows("prefix", given, count)
         tokens[:, : given.shape[-1]] = given
     allowed = np.ones((count, vocabulary), np.float32)
     if mask is not None:
-        allowed[:] = check_mask(mask, vocabulary)
+        given = check_mask(mask, vocabulary)
+        _check_rows("mask", given, count)
+        allowed[:] = given
     return {
         "temperature": np.full(count, value, np.float32),
         "prefix": tokens,
         "mask": allowed,
     }
+
+
+def _check_rows(name: str, given: np.ndarray, count: int) -> None:
+    if given.ndim == 2 and len(given) not in (1, count):
+        raise UsageError(
+            f"`{name}` must have one row for all texts, or one for each of {count}. "
+            f"Received: {name} of {len(given)} rows"
+        )
+
+
+def _as_array(name: str, value: Any) -> np.ndarray:
+    """Returns nested lists as an array.
+
+    Raises:
+        UsageError: lists of different lengths.
+    """
+    try:
+        return np.asarray(value)
+    except ValueError:  # a list of other lists, or of too many dimensions
+        raise UsageError(
+            f"`{name}` must be a list of numbers, or lists of equal lengths. "
+            f"Received: {name}={short_repr(value)}"
+        ) from None
 
 
 def check_prefix(prefix: Any, length: int, vocabulary: int) -> np.ndarray:
@@ -175,7 +201,7 @@ def check_prefix(prefix: Any, length: int, vocabulary: int) -> np.ndarray:
     Raises:
         UsageError: no token ids, or more than the texts have tokens.
     """
-    given = np.asarray(prefix)
+    given = _as_array("prefix", prefix)
     if not given.size and given.ndim in (1, 2):
         return np.zeros(given.shape, np.int32)
     if given.ndim not in (1, 2) or given.dtype.kind not in "iu":
@@ -201,7 +227,7 @@ def check_mask(mask: Any, vocabulary: int) -> np.ndarray:
     Raises:
         UsageError: another shape, other values, or no token that may be chosen.
     """
-    found = np.asarray(mask)
+    found = _as_array("mask", mask)
     if found.dtype.kind not in "biuf" or found.ndim not in (1, 2) or found.shape[-1] != vocabulary:
         raise UsageError(
             f"`mask` must be numbers of shape ({vocabulary},). "

@@ -106,6 +106,7 @@ def test_the_manifest_and_the_log_probability(game, folder):
         "mask": ("constant", 1.0),
     }
     texts = serving.Bundle(folder).texts(SEEDS, labels=1)
+    assert texts[0].to_json()["label"] == 1
     ids = np.zeros((len(SEEDS), LENGTH), np.int64)
     for row, text in zip(ids, texts, strict=True):
         row[: len(text.ids)] = text.ids

@@ -29,6 +29,7 @@ def server(folder):
     bundles = [
         text_bundles.write(folder / "chain"),
         text_bundles.write(folder / "slow", "slow", ends=False, depth=8),
+        text_bundles.write(folder / "deep", "deep", ends=False, depth=256),
         tiny.points(folder / "points"),
     ]
     with Serving(*bundles, "--max-streams", 2, "--max-values", 20_000) as found:
@@ -138,6 +139,26 @@ def test_a_client_that_hangs_up_ends_a_long_request(server):
 def test_a_deadline(server):
     answer = ask(server, model="slow", length=1000, count=20, timeout=0.05)
     assert answer.status == 504
+    # Of a stream it is that of each token: one takes long, or all of them do.
+    answer = server.ask("/v1/generate?model=deep&stream=1&length=2&timeout=0.01")
+    assert answer.status == 504
+    connection, response = begin(server, "model=slow&stream=1&length=500&timeout=1")
+    assert [name for name, _ in events(response)].index("end") == 500
+    connection.close()
+
+
+def test_files_are_refused(server):
+    boundary = {"Content-Type": "multipart/form-data; boundary=xYz"}
+    parts = {"model": "chain", "length": "5", "mask": "[1, 1, 1, 1, 1, 0]"}
+    body = "".join(
+        f'--xYz\r\nContent-Disposition: form-data; name="{name}"\r\n'
+        + ("Content-Type: application/json\r\n" if name == "mask" else "")
+        + f"\r\n{value}\r\n"
+        for name, value in parts.items()
+    )
+    answer = server.ask("/v1/generate", f"{body}--xYz--\r\n".encode(), boundary)
+    assert answer.status == 400
+    assert answer.error == "Texts token by token take no files. Received: mask"
 
 
 @pytest.mark.parametrize(
@@ -146,6 +167,7 @@ def test_a_deadline(server):
         ({"temperature": -1}, "`temperature`"),
         ({"temperature": "x"}, "`temperature`"),
         ({"prefix": "xyz"}, "`prefix`"),
+        ({"prefix": [[1, 2], [3]]}, "lists of equal lengths"),
         ({"prefix": "a" * 9}, "`prefix` must have at most `length` tokens, 8"),
         ({"prefix": "ab", "pattern": "a+"}, "`prefix` must begin a text"),
         ({"pattern": "(a"}, "`pattern` must consist of"),

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -105,3 +106,21 @@ def test_sizes_are_bounded():
             compile_pattern(pattern, "ab")
     largest = compile_pattern("((a|b|c)*d?){1,100}", "abcd")
     assert np.all(largest.next < len(largest.accepts))
+
+
+@pytest.mark.parametrize("inner", ["()", "(())", "(|)", "(((){9999}){9999})"])
+def test_repetitions_of_nothing_are_bounded(inner):
+    with pytest.raises(UsageError, match="at most 1000 characters once"):
+        compile_pattern(inner + "{9999}", "ab")
+    assert matches(compile_pattern("(){100}a", "a"), "a")
+
+
+def test_ranges_hold_the_characters_of_texts_alone():
+    tracemalloc.start()
+    automaton = compile_pattern("[!-\U0010ffff]" * 200, "ab")  # 1,000 characters
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * 2**20  # all characters of Unicode would take hundreds of MiB
+    assert len(automaton.accepts) == 201
+    assert matches(automaton, "ab" * 100)
+    assert not matches(compile_pattern("[^!-\U0010ffff]", "ab"), "a")

@@ -15,6 +15,8 @@ import serving
 from serving import UsageError, cli
 from serving.manifest import digest
 from serving.seeds import normals
+from serving.text_steps import Text, encode_lines
+from serving.texts import check_controls
 
 SEEDS = range(200)
 WORDS = ("", "<unk>", "in", "the", "end")
@@ -133,6 +135,7 @@ def test_the_most_probable_tokens(chain):
         ({"prefix": [0, 1]}, "ids of tokens that do not end it"),
         ({"prefix": [9]}, "token ids below 6"),
         ({"prefix": 3}, "`prefix` must be a list of token ids"),
+        ({"prefix": [[1, 2], [3]]}, "`prefix` must be a list of numbers, or lists of equal"),
         ({"vocabulary": []}, "`vocabulary` must be a list of tokens"),
         ({"vocabulary": "ab"}, "`vocabulary` must be a list of tokens"),
         ({"vocabulary": ["e"]}, "tokens of the network, of which there are 6. Received: 'e'"),
@@ -190,6 +193,45 @@ def test_damaged_steps_and_manifests(folder):
         serving.Bundle(change("less", inputs=inputs))
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"prefix": [[1], [2, 3]]}, "`prefix` must be a list of numbers, or lists of equal"),
+        ({"prefix": [[1], [2]]}, "`prefix` must have one row .* of 3. Received: prefix of 2 rows"),
+        ({"prefix": np.zeros((0, 4))}, "Received: prefix of 0 rows"),
+        ({"mask": [[1], [1, 0]]}, "`mask` must be a list of numbers, or lists of equal"),
+        ({"mask": np.ones((2, 6))}, "`mask` must have one row .* Received: mask of 2 rows"),
+        ({"mask": [1, 1]}, r"`mask` must be numbers of shape \(6,\)"),
+    ],
+)
+def test_controls_have_a_row_for_each_text(options, reason):
+    with pytest.raises(UsageError, match=reason):
+        check_controls((8, 6), 3, **options)
+    found = check_controls((8, 6), 3, prefix=[[1, 2]], mask=np.eye(6)[:3])
+    assert found["prefix"][:, :3].tolist() == [[1, 2, -1]] * 3
+
+
+def test_noise_of_a_large_vocabulary(folder):
+    """Fewer tokens' noise is drawn at a time than of a small one, with the same texts."""
+    tokens = ("", *(f"w{i}" for i in range(1, 3000)))
+    path = text_bundles.write(folder / "large", "large", tokens, length=2)
+    bundle = serving.Bundle(path, threads=1)
+    together = bundle.texts(range(64), length=9)  # five blocks of two tokens
+    alone = [bundle.texts([seed], length=9)[0] for seed in (0, 63)]  # one block
+    assert [together[0], together[63]] == alone
+
+
+def test_line_breaks_and_labels_of_lines():
+    texts = [Text(3, "a\u2028b\\\n", (1,), -0.5, 2), Text(4, "c", (2,), -1.0)]
+    assert encode_lines(texts, "txt").decode() == "a\\u2028b\\\\\\n\nc\n"
+    lines = encode_lines(texts, "jsonl").decode().splitlines()
+    first = {"seed": 3, "label": 2, "text": "a\u2028b\\\n", "log_probability": -0.5}
+    assert [json.loads(line) for line in lines] == [
+        first,
+        {"seed": 4, "text": "c", "log_probability": -1.0},
+    ]
+
+
 # ------------------------------------------------------------------------ the command
 
 
@@ -215,7 +257,9 @@ def test_the_command_writes_lines(chain, folder, capsys, tmp_path):
     status, out, _ = run(
         capsys, path, "--vocabulary", tmp_path / "tokens", "--prefix", "d", "--length", 3
     )
-    assert re.fullmatch("(d[ab]{0,2}\n){16}", out)
+    assert re.fullmatch("(d[ab]{0,2}\n){64}", out)
+    status, out, _ = run(capsys, path, *given, "--format", "jsonl")
+    assert [json.loads(line) for line in out.splitlines()] == rows
     status, _, _ = run(capsys, path, "--count", 5, "--out", tmp_path / "y.txt")
     assert (tmp_path / "y.txt").read_text().splitlines() == strings(chain, range(5))
 
@@ -234,6 +278,13 @@ def test_the_command_writes_lines(chain, folder, capsys, tmp_path):
         (("--length", "5", "--each", "/tmp/each"), "--each cannot be used"),
         (("--length", "5", "--out", "x.png"), "files that end in .txt or .jsonl"),
         (("--pattern", "a{9}"), "within `length`"),
+        (("--length", "5", "--truncation", "0.5"), "--truncation cannot be used with texts"),
+        (("--length", "5", "--no-metadata"), "Received: --no-metadata"),
+        (("--length", "5", "--batch-size", "8"), "--batch-size cannot be used with texts"),
+        (("--length", "5", "--format", "npz"), "--format of texts must be txt or jsonl"),
+        (("--length", "5", "--format", "txt", "--out", "x.jsonl"), "--format txt --out x.jsonl"),
+        (("--length", "5", "--seed", 2**63 - 1), "with seeds below 2**63. Received: --seed 922"),
+        (("--length", "5", "--count", 10**7), "--count must be at most 1000000 texts"),
     ],
 )
 def test_the_command_refuses_in_one_line(folder, chain, capsys, words, reason):

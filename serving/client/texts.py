@@ -54,7 +54,7 @@ def ask(session: Session, seeds: Any, is_streamed: bool, **fields: Any) -> Excha
 def read_texts(response: Response) -> list[dict[str, Any]]:
     """Reads the lines of an answer."""
     try:
-        return [json.loads(line) for line in response.body.decode().splitlines()]
+        return [json.loads(line) for line in response.body.split(b"\n") if line]
     except ValueError as error:
         raise ServerError(f"An answer must be lines of JSON. Received: {error}", 200) from error
 
@@ -97,7 +97,7 @@ class _Events:
             yield str(content["token"])
 
     def finish(self) -> None:
-        """Checks that the stream has ended behind its last event.
+        """Checks that the stream has ended after its last event.
 
         Raises:
             ServerError: it ended before.

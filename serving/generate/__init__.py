@@ -64,7 +64,7 @@ def _answer(
     if fields.get("frames") is not None:
         return films.start(app, request, fields, files)
     if texts.is_wanted(served, fields):
-        return texts.start(app, request, fields)
+        return texts.start(app, request, fields, files)
     wanted = GenerateRequest(served, fields, request.start, app.settings, files)
     if request.method != "POST":
         tag = _etag(wanted, request)

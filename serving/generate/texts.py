@@ -15,22 +15,22 @@ from typing import Any
 import numpy as np
 import orjson
 
+from serving import stream_slots
 from serving.checks import MAX_SEED, check_boolean, check_integer, check_number, check_seed_list
 from serving.engine import Expired
 from serving.errors import UsageError, short_repr
 from serving.generate.fields import FIELDS, unknown_field
-from serving.http_types import HTTPError, Request, Response
-from serving.kinds.text import to_line
+from serving.http_types import Request, Response
 from serving.picture_requests import in_turn
 from serving.started_streams import Started
-from serving.text_steps import Text, TextSteps, Token
+from serving.text_constraints import Constraint
+from serving.text_steps import MAX_BATCH, Text, TextSteps, Token, encode_lines
 
 CONTROLS = ("temperature", "prefix", "pattern", "vocabulary", "length")
 _FIELDS = (*CONTROLS, "model", "version", "seeds", "seed", "count", "labels", "format")
 _FIELDS += ("stream", "timeout")
 FORMATS = {"txt": b"text/plain; charset=utf-8", "jsonl": b"application/jsonl"}
 EVENTS = b"text/event-stream"
-_RETRY = b"retry-after: 1\r\n"
 # Two pools, so that long requests do not delay the tokens of streams.
 _WHOLE = ThreadPoolExecutor(2, "texts")
 _TOKENS = ThreadPoolExecutor(2, "tokens")
@@ -53,12 +53,14 @@ def is_wanted(served: Any, fields: Mapping[str, Any]) -> bool:
     return form is None if fields.get("stream") else form in FORMATS
 
 
-def start(app: Any, request: Request, fields: Mapping[str, Any]) -> Any:
+def start(app: Any, request: Request, fields: Mapping[str, Any], files: Mapping[str, Any]) -> Any:
     """Returns a coroutine that returns the response.
 
     Raises:
-        UsageError: a field that is not allowed, or a model that does not sample texts.
+        UsageError: a field that is not allowed, files, or a model that does not sample texts.
     """
+    if files:
+        raise UsageError(f"Texts token by token take no files. Received: {', '.join(files)}")
     wanted = TextRequest(app, request, fields)
     return _stream(app, wanted) if wanted.is_streamed else _answer(app, wanted)
 
@@ -97,7 +99,8 @@ class TextRequest:
         timeout = settings.timeout
         if "timeout" in given:
             timeout = min(timeout, check_number("timeout", given["timeout"], 0.01, 86_400))
-        self.deadline = request.start + timeout
+        # For the whole answer; of a stream, which may run for long, for each token.
+        self.timeout, self.deadline = timeout, request.start + timeout
         self.stopped = threading.Event()
 
     def _read_format(self, form: Any) -> str:
@@ -116,11 +119,18 @@ class TextRequest:
             )
         return form
 
-    def tokens(self, rows: slice) -> Iterator[Token]:
-        """Yields the tokens of some of the texts; compiling the constraint takes time."""
-        constraint = self.steps.constraint(**self._controls)
-        labels = None if self.labels is None else self.labels[rows]
+    def constraint(self) -> Constraint:
+        """Compiles the constraint, which takes time; for a thread."""
+        return self.steps.constraint(**self._controls)
+
+    def tokens(self, constraint: Constraint, rows: slice) -> Iterator[Token]:
+        """Yields the tokens of some of the texts."""
+        labels = self.labels_of(rows)
         return self.steps.tokens(self.seeds[rows], constraint, self.temperature, labels)
+
+    def labels_of(self, rows: slice) -> np.ndarray | None:
+        """Returns the class ids of some of the texts."""
+        return None if self.labels is None else self.labels[rows]
 
     def run(self, now: Any) -> bytes:
         """Returns the body with all texts; for a thread.
@@ -132,29 +142,18 @@ class TextRequest:
             Expired: the deadline has passed, or nobody waits for the answer.
         """
         found: list[Text] = []
+        constraint = self.constraint()
         for rows in _parts(len(self.seeds)):
             steps = []
-            for token in self.tokens(rows):
+            for token in self.tokens(constraint, rows):
                 if self.stopped.is_set() or now() > self.deadline:
                     raise Expired
                 steps.append(token)
-            found += self.steps.join(self.seeds[rows], steps)
+            found += self.steps.join(self.seeds[rows], steps, self.labels_of(rows))
         return encode_lines(found, self.form)
 
 
-def encode_lines(texts: list[Text], form: str) -> bytes:
-    """Returns texts as lines.
-
-    Args:
-        texts: the texts.
-        form: "txt", in which line breaks within a text are escaped, or "jsonl".
-    """
-    if form == "jsonl":
-        return b"".join(orjson.dumps(text.to_json()) + b"\n" for text in texts)
-    return "".join(to_line(text.text) + "\n" for text in texts).encode()
-
-
-def _parts(count: int, size: int = 64) -> Iterator[slice]:
+def _parts(count: int, size: int = MAX_BATCH) -> Iterator[slice]:
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
 
@@ -187,12 +186,25 @@ async def _answer(app: Any, wanted: TextRequest) -> Response:
     wanted.served.users += 1
     try:
         async with in_turn(app, wanted.deadline):
-            loop = asyncio.get_running_loop()
-            content = await loop.run_in_executor(_WHOLE, wanted.run, app.now)
+            left = max(0.0, wanted.deadline - app.now())
+            content = await _within(left, _WHOLE, wanted.run, app.now)
         return Response(200, content, FORMATS[wanted.form], wanted.served.headers)
     finally:
         wanted.stopped.set()
         wanted.served.users -= 1
+
+
+async def _within(seconds: float, pool: ThreadPoolExecutor, function: Any, *given: Any) -> Any:
+    """Returns what a function returns that runs in a thread.
+
+    Raises:
+        Expired: it took longer, or has waited as long for a thread.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await asyncio.get_running_loop().run_in_executor(pool, function, *given)
+    except TimeoutError:
+        raise Expired from None
 
 
 # ------------------------------------------------------------------------ server-sent events
@@ -200,21 +212,7 @@ async def _answer(app: Any, wanted: TextRequest) -> Response:
 
 async def _stream(app: Any, wanted: TextRequest) -> Response:
     """Returns a response that starts with its first token, while later ones are not sampled."""
-    if app.streams >= app.settings.max_streams:
-        app.metrics.refuse("streams")
-        raise HTTPError(
-            503,
-            f"The server has at most {app.settings.max_streams} streams at a time. "
-            f"Received: {app.streams + 1} streams",
-            _RETRY,
-        )
-    app.streams += 1
-    wanted.served.users += 1
-
-    def ended() -> None:
-        app.streams -= 1
-        wanted.served.users -= 1
-
+    ended = stream_slots.take(app, wanted.served, "text")
     try:
         events = _events(app, wanted)
         started = await Started.start(events, b"", lambda event: event, ended)
@@ -226,12 +224,12 @@ async def _stream(app: Any, wanted: TextRequest) -> Response:
 
 
 async def _events(app: Any, wanted: TextRequest) -> AsyncGenerator[bytes, None]:
-    """Yields an event for each token, and one at the end."""
-    loop = asyncio.get_running_loop()
-    sampler, steps = wanted.steps.sampler, []
-    tokens = await loop.run_in_executor(_TOKENS, wanted.tokens, slice(0, 1))
+    """Yields an event for each token, each within the timeout, and one at the end."""
+    sampler, steps, seconds = wanted.steps.sampler, [], wanted.timeout
+    constraint = await _within(seconds, _TOKENS, wanted.constraint)
+    tokens = wanted.tokens(constraint, slice(0, 1))
     try:
-        while (token := await loop.run_in_executor(_TOKENS, next, tokens, None)) is not None:
+        while (token := await _within(seconds, _TOKENS, next, tokens, None)) is not None:
             number = int(token.ids[0])
             if not (sampler.ends and number == 0):
                 separator = sampler.separator if steps else ""
@@ -243,7 +241,7 @@ async def _events(app: Any, wanted: TextRequest) -> AsyncGenerator[bytes, None]:
                     }
                 )
             steps.append(token)
-        yield _event(wanted.steps.join(wanted.seeds, steps)[0].to_json(), b"end")
+        yield _event(wanted.steps.join(wanted.seeds, steps, wanted.labels)[0].to_json(), b"end")
     except Exception as error:
         if not steps:
             raise  # which still has an HTTP status

@@ -95,6 +95,12 @@ def from_line(line: str) -> str:
     return _ESCAPED.sub(lambda found: named.get(found[1]) or chr(int(found[2], 16)), line)
 
 
+def to_json_line(content: Mapping[str, Any]) -> str:
+    """Returns an object as JSON on one line, for every reader of text files."""
+    # json escapes the other line breaks itself
+    return json.dumps(content, ensure_ascii=False).translate(_ESCAPES)
+
+
 def _line(sample: np.ndarray, meta: Meta, facts: Mapping[str, Any]) -> bytes:
     return to_line(string_of(sample, meta)).encode()
 
@@ -104,8 +110,7 @@ def _file_of_line(line: bytes) -> bytes:
 
 
 def _json_line(sample: np.ndarray, meta: Meta, facts: Mapping[str, Any]) -> bytes:
-    content = json.dumps({**facts, "text": string_of(sample, meta)}, ensure_ascii=False)
-    return content.translate(_ESCAPES).encode()  # json escapes the other line breaks itself
+    return to_json_line({**facts, "text": string_of(sample, meta)}).encode()
 
 
 def _to_jsonl(sample: np.ndarray, meta: Meta, texts: Mapping[str, str]) -> bytes:
@@ -141,7 +146,9 @@ def _as_sample(text: str, shape: Sequence[int | None], meta: Meta) -> np.ndarray
     size = shape[-1] or len(tokens) or int(ids.max(initial=0)) + 1
     if ids.size and int(ids.max()) >= size:
         raise UsageError(f"Token ids must be below {size}. Received: {int(ids.max())}")
-    return np.eye(size, dtype=np.float32)[ids]
+    sample = np.zeros((len(ids), size), np.float32)
+    sample[np.arange(len(ids)), ids] = 1.0
+    return sample
 
 
 class Text(Kind):
