@@ -200,12 +200,16 @@ def test_an_expert_of_a_file(tmp_path):
         "def right(observation): return 1\n"
         "def by_environment(observation, environment): return environment.action_space.n - 1\n"
         "def bad(observation): return 5\n"
+        "def nothing(observation): pass\n"
+        "def text(observation): return 'left'\n"
         "def failing(observation): raise ValueError('no')\n"
     )
     for name in ("right", "by_environment"):
         assert record_named(f"{path}:{name}").actions.mean() == 1
     for name, message in (
         ("bad", "must return an action of Discrete.*which returned 5"),
+        ("nothing", "must return an action of Discrete.*which returned None"),
+        ("text", "must return an action of Discrete.*which returned 'left'"),
         ("failing", "raised ValueError: no"),
         ("missing", "must be a function of its file"),
     ):
