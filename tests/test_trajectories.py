@@ -4,9 +4,11 @@ import subprocess
 import sys
 
 import numpy as np
+import policies
 import pytest
 
 from keras_gan import UsageError, datasets
+from keras_gan.commands.recording import record_command
 from keras_gan.control import experts, recording, spaces
 from serving.kinds import action
 
@@ -219,6 +221,71 @@ def test_an_expert_of_a_file(tmp_path):
         recording.named("nothing", "CartPole-v1")
     with pytest.raises(UsageError, match="file of an expert must exist"):
         recording.named(str(tmp_path / "none.py:act"), "CartPole-v1")
+
+
+def test_a_function_takes_the_environment_if_it_asks_for_it(tmp_path):
+    (tmp_path / "beside.py").write_text("SIDE = 1\n")
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from __future__ import annotations\n"
+        "import dataclasses\n"
+        "from beside import SIDE\n"
+        "@dataclasses.dataclass\n"
+        "class Expert:\n"
+        "    side: int = SIDE\n"
+        "    def act(self, observation): return self.side\n"
+        "    def __call__(self, observation, other): return other.action_space.n - 1\n"
+        "method, instance = Expert().act, Expert()\n"
+        "def with_default(observation, side=1): return side\n"
+        "def named(observation, environment=None): return environment.action_space.n - 1\n"
+        "def several(*observations): return len(observations)\n"
+    )
+    before = list(sys.path)
+    try:
+        for name in ("method", "instance", "with_default", "named", "several"):
+            assert record_named(f"{path}:{name}").actions.mean() == 1, name
+    finally:
+        sys.modules.pop("beside", None)
+    assert sys.path == before
+
+
+def test_an_expert_of_a_bundle(tmp_path):
+    run = tmp_path / "run"
+    bundle = policies.discrete(run / "bundle")
+    (run / "checkpoints").mkdir()
+    (run / "recipe.yaml").touch()
+    found = record_named(str(bundle))
+    assert found.returns[0] == 500
+    np.testing.assert_array_equal(record_named(str(run)).observations, found.observations)
+    policies.continuous(tmp_path / "pendulum")
+    policies.reward(tmp_path / "reward")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "manifest.json").write_text("{")
+    (tmp_path / "mine.py").touch()
+    for name, message in (
+        ("pendulum", r"those of Pendulum-v1. Received: 'CartPole-v1' with .*shape \(4,\), not"),
+        ("reward", "A policy has the role 'policy'"),
+        ("broken", "manifest.json must be JSON"),
+        ("", "A bundle is a folder with a manifest.json"),
+        ("mine.py", "must be FILE.py:FUNCTION or the folder"),
+    ):
+        with pytest.raises(UsageError, match=message) as error:
+            recording.named(f"{tmp_path}/{name}", "CartPole-v1")
+        assert "\n" not in str(error.value)
+
+
+def test_nothing_is_recorded_that_cannot_be_written(tmp_path, monkeypatch):
+    def recorded(*args):
+        raise AssertionError("recorded")
+
+    monkeypatch.setattr(recording, "record", recorded)
+    (tmp_path / "folder.npz").mkdir()
+    for out, message in (
+        ("none/expert.npz", "in a folder that exists. Received: out="),
+        ("folder.npz", "--out must name a file"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            record_command("CartPole-v1", out=tmp_path / out)
 
 
 def test_the_command_record(tmp_path):
