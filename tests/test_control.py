@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_gan import Imitation, Spec, architectures, layers, schedules
+from keras_gan import (
+    Imitation,
+    Spec,
+    UsageError,
+    architectures,
+    building,
+    layers,
+    recipe,
+    schedules,
+)
 from keras_gan.control.spaces import spaces_of
 from keras_gan.control.vector import State, Vector
 from keras_gan.games import _ppo
@@ -62,6 +71,16 @@ def test_a_standard_deviation_outside_of_its_range_comes_back():
         total = tf.reduce_sum(found * [3.0, 5.0])
     np.testing.assert_array_equal(found, np.float32([[0.0, -0.1]]))
     np.testing.assert_array_equal(tape.gradient(total, layer.values.value), [3, 5])
+
+
+def test_data_of_another_environment_is_refused():
+    for data, wanted in (("CartPole-v0", "CartPole-v1"), ("Acrobot-v1", "CartPole-v1")):
+        found = recipe.load("cartpole-imitation")
+        with pytest.raises(UsageError, match="of the game's environment") as error:
+            building.build(found, Spec(fields=spaces_of(data).fields))
+        assert str(error.value) == (
+            f"The trajectories must be of the game's environment {wanted}. Received: data of {data}"
+        )
 
 
 # ------------------------------------------------------------------------ environments
