@@ -133,6 +133,20 @@ BAD = [
         {"terminated": None, "truncated": None, "lengths": np.array([4, 5])},
         r"ends must ascend to the number of actions, 10. Received: .*\[4, 9\] ... \[9\]",
     ),
+    ({"observations": np.float32(1)}, "observations must have one row for each step"),
+    ({"actions": np.int64(1)}, "actions must have one row for each step. Received: .* a number"),
+    ({"actions": np.array(["left"] * 10)}, "actions must be numbers. Received: .* dtype <U4"),
+    ({"terminated": np.array(["no"] * 10)}, "terminated must be numbers. Received: .* dtype <U2"),
+    ({"rewards": np.array(["1"] * 10)}, "rewards must be numbers. Received: .* dtype <U1"),
+    ({"terminated": np.ones((10, 1))}, r"one value of terminated .* with shape \(10, 1\)"),
+    (
+        {"terminated": None, "truncated": None, "indices": np.array([[5]])},
+        r"indices must have one number for each episode, in one axis. Received: .*\(1, 1\)",
+    ),
+    (
+        {"terminated": None, "truncated": None, "lengths": np.array([5, np.nan])},
+        "ends must ascend to the number of actions, 10",
+    ),
     ({"environment": "Acrobot-v1"}, "of the environment CartPole-v1. Received: .*Acrobot-v1"),
 ]
 
@@ -143,6 +157,18 @@ def test_bad_files_are_refused_in_one_line(changed, message, tmp_path):
     with pytest.raises(UsageError, match=message) as error:
         opened(write(tmp_path / "bad.npz", **arrays))
     assert "\n" not in str(error.value)
+
+
+def test_an_unknown_return_is_left_out_and_two_steps_are_too_few(tmp_path):
+    known = opened(write(tmp_path / "known.npz", **pairs(), rewards=np.ones(10)))
+    assert known.description.endswith("9 + 1 pairs, mean return 5.0")
+    assert opened(write(tmp_path / "a.npz", **pairs())).description.endswith("9 + 1 pairs")
+    three = opened(write(tmp_path / "three.npz", **pairs(count=3, ends=[2])))
+    assert (three.count("train"), three.count("held_out")) == (2, 1)
+    for count in (1, 2):
+        path = write(tmp_path / "few.npz", **pairs(count=count, ends=[count - 1]))
+        with pytest.raises(UsageError, match=f"at least three steps, .* Received: {count} of"):
+            opened(path)
 
 
 def test_continuous_actions_out_of_bounds_are_refused(tmp_path):
