@@ -247,7 +247,7 @@ def test_bad_arguments_are_refused(options, message):
 
 def test_a_batch_must_divide_and_fit_into_the_replay():
     with pytest.raises(
-        UsageError, match=r"must divide by the least common multiple of environments.* = 4"
+        UsageError, match=r"must be a multiple of the least common multiple of environments.* = 4"
     ):
         imitation().fit(batches(size=62), steps_per_epoch=1, verbose=0)
     with pytest.raises(UsageError, match="at least the batch of 64 pairs"):
